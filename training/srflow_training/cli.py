@@ -10,7 +10,7 @@ import click
 
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
-from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath
+from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath, fail
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.raising import require_extra
 from srflow_training._extra import require_all
@@ -99,11 +99,9 @@ def train(
                     click.echo(note)
             checkpoint = trainer.run(_report if is_first_process() else lambda _: None)
     except SRFlowError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        fail(str(error))
     except OSError as error:
-        click.echo(f"error: {error.filename or out}: {error.strerror or error}", err=True)
-        sys.exit(1)
+        fail(f"{error.filename or out}: {error.strerror or error}")
     except KeyboardInterrupt as error:
         if is_first_process():
             saved = (out / "states").is_dir()
@@ -113,8 +111,7 @@ def train(
         if "gloo" not in str(error) and not isinstance(error, torch.distributed.DistError):
             raise
         reason = str(error).strip().splitlines()[0][:200]
-        click.echo(f"error: another process of this run has stopped: see its message ({reason})", err=True)
-        sys.exit(1)
+        fail(f"another process of this run has stopped: see its message ({reason})")
     if is_first_process():
         click.echo(f"trained: {checkpoint}")
         if settings.kind != "srflow":
@@ -127,12 +124,10 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
-_OPTIONAL_TERMS = ("l1", "grid", "perceptual", "lr_consistency")
-
-
 def _report(figures: dict[str, float]) -> None:
     left = int(figures["seconds_left"])
-    terms = ", ".join(f"{name} {figures[name]:.4f}" for name in _OPTIONAL_TERMS if name in figures)
+    optional = [name for name in ("l1", "grid", "perceptual", "lr_consistency") if name in figures]
+    terms = ", ".join(f"{name} {figures[name]:.4f}" for name in optional)
     loss = f"loss {figures['loss']:.4f}{f' ({terms})' if terms else ''}"
     line = (
         f"{figures['iteration']:>7.0f}  {loss}  gradient {figures['gradient_norm']:.3g}  "
