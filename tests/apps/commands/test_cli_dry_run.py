@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def test_a_dry_run_says_what_resume_would_skip_and_what_would_be_replaced(run: R
     first, second, last = result.stdout.splitlines()
     assert first == "a.png: would be skipped"
     assert second == "b.png (61×45) -> out/b.png (244×180), replacing what is there"
-    assert "1 file, 0.0027 megapixels to upscale, 1 to skip; about 1 second" in last
+    assert re.search(r"1 file, 0\.0027 megapixels to upscale, 1 to skip; about \d+ seconds?, about ", last)
     assert result.exit_code == 0
     assert Path("out", "b.png").read_bytes() == b"broken"
     result = run("a.png", "b.png", "-o", "out", "--no-overwrite", "--dry-run")
@@ -52,7 +53,7 @@ def test_an_input_that_is_damaged_behind_its_header_does_not_spoil_the_estimate(
     Path("0.png").write_bytes(whole[:900] + bytes(200) + whole[1100:])
     result = run("0.png", "a.png", "-o", "out", "--dry-run")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "2 files, 0.0055 megapixels to upscale; about 1 second" in result.stdout
+    assert re.search(r"2 files, 0\.0055 megapixels to upscale; about \d+ seconds?, about ", result.stdout)
     result = run("0.png", "-o", "out", "--dry-run")
     assert result.stdout.splitlines()[-1].endswith("1 file, 0.0027 megapixels to upscale")
 
