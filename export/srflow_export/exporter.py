@@ -108,19 +108,8 @@ def export_checkpoint(
     ExportError if the required graphs do not agree with its network, BundleError if the target cannot be written. In
     each case nothing is left behind and an older bundle stays.
     """
-    if options.plugins and options.precision == "bf16":
-        raise ArgumentError("the native kernels do not support bfloat16: leave --plugins out, or export in fp16")
-    if options.also and options.precision != "fp32":
-        raise ArgumentError(
-            f"a second encoder in int8 goes with float32 graphs, not with {options.precision}: leave --also int8 out, "
-            "or use --precision fp32"
-        )
-    model, notes = load_with_notes(checkpoint, config=options.config, stacked_blocks=options.stacked_blocks)
-    if isinstance(model, Encoder):
-        raise ExportError(
-            f"{checkpoint} holds only an LR encoder, without a flow to sample from; train a flow with "
-            "srflow-train --set schedule.encoder=FILE, or name an SRFlow checkpoint"
-        )
+    _check_together(options)
+    model, notes = _read_network(checkpoint, options)
     say(_described(model))
     manifest = _manifest(model, checkpoint, target, options, notes=notes)
     if (place := first_odd_text(dataclasses.asdict(manifest))) is not None:  # before minutes of work
@@ -134,26 +123,54 @@ def export_checkpoint(
             (stage.path / name).write_bytes(content)
             say(f"{name}: {len(content) / 1e6:.1f} MB")
             manifest.files[name] = {}  # the stage fills in size and hash
-        staged = Bundle(path=stage.path, manifest=manifest)
-        size = PATCHES[options.gate]
-        rows = prove(model, staged, size=size, say=say)
-        for name, prove_part in ((FUSED, prove_fused), (INT8_ENCODER, prove_int8_encoder)):
-            proving = partial(prove_part, model, staged, size=size, say=say)
-            rows += optional.proved(name, staged, proving, otherwise=[])
-        manifest = _with_finite_tau(manifest, rows, options, say=say)
-        if options.halo is None:
-            manifest = _with_measured_halo(dataclasses.replace(staged, manifest=manifest), say=say)
-        staged = dataclasses.replace(staged, manifest=manifest)
-        proved = partial(_with_proved_inverter, model, staged, options, say=say)
-        manifest = optional.proved(INVERTER, staged, proved, otherwise=manifest)
-        manifest = dataclasses.replace(
-            manifest,
-            provenance={**manifest.provenance, **optional.record()},
-            parity=[row.to_dict() for row in rows],
-            files={},
-        )
+        manifest = _proved(model, Bundle(path=stage.path, manifest=manifest), options, optional, say)
         with bundle_lock(target, say=say):  # else a process adding engines to the old bundle would put it back
             return stage.commit(manifest)
+
+
+def _check_together(options: ExportOptions) -> None:
+    """Raises: ArgumentError for options that exclude each other."""
+    if options.plugins and options.precision == "bf16":
+        raise ArgumentError("the native kernels do not support bfloat16: leave --plugins out, or export in fp16")
+    if options.also and options.precision != "fp32":
+        raise ArgumentError(
+            f"a second encoder in int8 goes with float32 graphs, not with {options.precision}: leave --also int8 out, "
+            "or use --precision fp32"
+        )
+
+
+def _read_network(checkpoint: Path, options: ExportOptions) -> tuple[SRFlow, dict[str, Any]]:
+    """Read a checkpoint's network and notes. Raises: CheckpointError, ExportError if it has no flow."""
+    model, notes = load_with_notes(checkpoint, config=options.config, stacked_blocks=options.stacked_blocks)
+    if isinstance(model, Encoder):
+        raise ExportError(
+            f"{checkpoint} holds only an LR encoder, without a flow to sample from; train a flow with "
+            "srflow-train --set schedule.encoder=FILE, or name an SRFlow checkpoint"
+        )
+    return model, notes
+
+
+def _proved(
+    model: SRFlow, staged: Bundle, options: ExportOptions, optional: OptionalParts, say: Callable[[str], None]
+) -> Manifest:
+    """Compare the graphs with the network and measure their halos; return the manifest. Raises: ExportError."""
+    size = PATCHES[options.gate]
+    rows = prove(model, staged, size=size, say=say)
+    for name, prove_part in ((FUSED, prove_fused), (INT8_ENCODER, prove_int8_encoder)):
+        proving = partial(prove_part, model, staged, size=size, say=say)
+        rows += optional.proved(name, staged, proving, otherwise=[])
+    manifest = _with_finite_tau(staged.manifest, rows, options, say=say)
+    if options.halo is None:
+        manifest = _with_measured_halo(dataclasses.replace(staged, manifest=manifest), say=say)
+    staged = dataclasses.replace(staged, manifest=manifest)
+    proving_inverter = partial(_with_proved_inverter, model, staged, options, say=say)
+    manifest = optional.proved(INVERTER, staged, proving_inverter, otherwise=manifest)
+    return dataclasses.replace(
+        manifest,
+        provenance={**manifest.provenance, **optional.record()},
+        parity=[row.to_dict() for row in rows],
+        files={},
+    )
 
 
 def _with_finite_tau(
@@ -235,28 +252,19 @@ def _with_inverter_halo(bundle: Bundle, given: int | None, *, say: Callable[[str
 def _onnx_files(
     model: SRFlow, manifest: Manifest, options: ExportOptions, optional: OptionalParts, say: Callable[[str], None]
 ) -> Iterator[tuple[str, bytes]]:
-    graphs_of_flow = (2 if options.precision == "fp32" else 4) + options.inverter
-    progress = Progress("tracing", graphs_of_flow, say)
-    encoder, sampler = _typed_graphs(model, options.precision, progress, flow_nodes=options.plugins)
-    twins = {}
-    if options.precision != "fp32":
-        twins = dict(zip(FP32_GRAPHS, _typed_graphs(model, "fp32", progress, flow_nodes=False), strict=True))
+    """Trace the parts of the network, quantise, and yield the files in the manifest's order."""
+    traced = _traced(model, options, optional, say)
     if options.precision == "int8":
         say(QUANTISING)
-        encoder = int8_encoder(model)
-    protos = {"encoder.onnx": encoder, "sampler.onnx": sampler}
-    if options.inverter:
-        inverter = optional.made(INVERTER, lambda: onnx_models.inverter_model(model, options.precision))
-        protos |= {} if inverter is None else {INVERTER: inverter}
-        progress.step()
+        traced["encoder.onnx"] = int8_encoder(model)
     if options.fused:
-        fused = optional.made(FUSED, lambda: onnx_models.joined(encoder, sampler))
-        protos |= {} if fused is None else {FUSED: fused}
-    protos |= twins
-    for name, proto in protos.items():
-        if options.weights == "fp16" and not (name == "encoder.onnx" and options.precision == "int8"):
-            onnx_models.store_weights_in_half(proto)
-        yield name, onnx_models.finished(proto, metadata_of(manifest))
+        fused = optional.made(FUSED, lambda: onnx_models.joined(traced["encoder.onnx"], traced["sampler.onnx"]))
+        traced |= {} if fused is None else {FUSED: fused}
+    for name in ("encoder.onnx", "sampler.onnx", INVERTER, FUSED, *FP32_GRAPHS):
+        if name in traced:
+            if options.weights == "fp16" and not (name == "encoder.onnx" and options.precision == "int8"):
+                onnx_models.store_weights_in_half(traced[name])
+            yield name, onnx_models.finished(traced[name], metadata_of(manifest))
     if "int8" in options.also:
         say(QUANTISING)
         integers = optional.made(INT8_ENCODER, lambda: int8_encoder(model))
@@ -264,14 +272,25 @@ def _onnx_files(
             yield INT8_ENCODER, onnx_models.finished(integers, metadata_of(manifest, precision="int8"))
 
 
-def _typed_graphs(
-    model: SRFlow, precision: Precision, progress: Progress, *, flow_nodes: bool
-) -> tuple[ModelProto, ModelProto]:
-    encoder = onnx_models.encoder_model(model, precision)
-    progress.step()
-    sampler = onnx_models.sampler_model(model, precision, flow_nodes=flow_nodes)
-    progress.step()
-    return encoder, sampler
+def _traced(
+    model: SRFlow, options: ExportOptions, optional: OptionalParts, say: Callable[[str], None]
+) -> dict[str, ModelProto]:
+    """Trace the parts that the options ask for, by the names of their files."""
+    files = [("encoder.onnx", "sampler.onnx", options.precision, options.plugins)]
+    if options.precision != "fp32":
+        files.append((*FP32_GRAPHS, "fp32", False))
+    progress = Progress("tracing", 2 * len(files) + options.inverter, say)
+    found = {}
+    for encoder, sampler, precision, flow_nodes in files:
+        found[encoder] = onnx_models.encoder_model(model, precision)
+        progress.step()
+        found[sampler] = onnx_models.sampler_model(model, precision, flow_nodes=flow_nodes)
+        progress.step()
+    if options.inverter:
+        inverter = optional.made(INVERTER, lambda: onnx_models.inverter_model(model, options.precision))
+        found |= {} if inverter is None else {INVERTER: inverter}
+        progress.step()
+    return found
 
 
 def metadata_of(manifest: Manifest, *, precision: Precision | None = None) -> dict[str, str]:
