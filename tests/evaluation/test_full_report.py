@@ -104,6 +104,7 @@ def test_what_was_measured_before_is_used_and_pages_are_equal_to_the_byte(small,
     assert all(line.endswith("2 of 2 pictures are already measured") for line in said)
 
 
+@pytest.mark.usefixtures("drawn_plots")
 def test_a_report_that_was_stopped_continues_to_the_same_bytes(small, best_of_ten):
     def stop(line):
         if line.startswith("best-of-n (2 of 2): picture 2"):
@@ -137,6 +138,7 @@ def test_the_page_has_one_notation_and_explains_its_words(best_of_ten):
         assert word in introduction
 
 
+@pytest.mark.usefixtures("drawn_plots")
 def test_only_chooses_protocols(options):
     small = options(centre=64, most=1)
     report = full_report(small, ["perception-distortion"])
