@@ -113,6 +113,8 @@ def _click_problem(program: str, arguments: list[str], *, named: bool) -> str | 
     command = click_command(program)
     if not arguments:
         return None  # a name, not an invocation
+    if named and isinstance(command, click.Group) and arguments[0].isupper():  # PROTOCOL, a placeholder
+        return _unknown_options(program, arguments)
     try:
         with redirect_stdout(io.StringIO()):  # --help and --version print
             context = command.make_context(program, list(arguments))
