@@ -134,7 +134,7 @@ def test_a_signal_while_standard_input_is_read_leaves_nothing(run: Run, number: 
                 return b""
             assert list(Path("temporary").iterdir())
             signal.raise_signal(number)
-            return b"\x89PNG\r\n\x1a\n"
+            return b""
 
     result = run("-", "-o", "-", input=Interrupted())
     assert (result.exit_code, result.stdout_bytes, result.stderr) == (128 + number, b"", "interrupted\n")
