@@ -25,7 +25,6 @@ EMPTY, URL = "is empty; name a file", "is a URL; name a file or folder on this m
         (upscale, ["a.png", "-o", "x.png", "--model", "s3://b/m.srflow"], f"s3://b/m.srflow {URL}"),
         (transfer, ["a.png", "", "a.png", "-o", "x.png"], EMPTY),
         (transfer, ["a.png", "a.png", "a.png", "-o", ""], EMPTY),
-        (transfer, ["a.png", "a.png", "a.png", "-o", "s3://bucket/x.png"], f"s3://bucket/x.png {URL}"),
         (transfer, ["https://a.b/c.png", "a.png", "a.png", "-o", "x.png"], f"https://a.b/c.png {URL}"),
         (transfer, ["a.png", "a.png", "a.png", "-o", "x.png", "--lr", "s3://b/c.png"], f"s3://b/c.png {URL}"),
         (transfer, ["a.png", "a.png", "a.png", "-o", "x.png", "--model", "auto"], "srflow-transfer needs one model"),
