@@ -41,6 +41,7 @@ def best_of_ten(photos, checkpoint, tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("drawn_plots")
 def test_the_page_shows_every_protocol_with_its_table_notes_plots_and_sheets(small, monkeypatch):
     monkeypatch.setitem(PROTOCOLS, "once-more", replace(PROTOCOLS["restore"], about="a protocol of tomorrow"))
     monkeypatch.setitem(PROTOCOLS, "not-here", replace(PROTOCOLS["best-of-n"], in_report=False))
@@ -59,11 +60,11 @@ def test_the_page_shows_every_protocol_with_its_table_notes_plots_and_sheets(sma
     assert drawn == ["latents", "calibration", "round trip", "bits", "sheet"], "each plot follows its table"
     captions = re.findall(r"<figcaption>(.*)</figcaption>", text)
     assert len(captions) == text.count('<div class="scroll sheet"')
-    assert [line for line in captions if not re.fullmatch(r"[A-Z].{20,} \(\w+\.png\)\.", line)] == ["sheet.png."], (
+    assert [line for line in captions if not re.fullmatch(r"[A-Z].{20,} \(\w+\.png\)\.", line)] == ["sheet_1_a.png."], (
         "only the protocol of tomorrow has no words for its sheet"
     )
     assert "of whole pictures; every figure is the mean over pictures" in text
-    for name in ("tau-sweep: tau sweep", "tau-sweep: sheet", "best-of-n: sheet", "once-more: sheet"):
+    for name in ("tau-sweep: tau sweep", "tau-sweep: sheet 1 a", "best-of-n: sheet 1 a", "once-more: sheet 1 a"):
         assert text.count(f'alt="{name}"') == 1
     assert text.count('alt="perception-distortion: ') == 1, (
         "its folder is that of tau-sweep, whose files are shown there"
@@ -87,6 +88,7 @@ def test_the_page_needs_nothing_but_itself(best_of_ten):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("drawn_plots")
 def test_what_was_measured_before_is_used_and_pages_are_equal_to_the_byte(small, options):
     tau_sweep(replace(small, out=small.out / "tau-sweep"))
     said = []
