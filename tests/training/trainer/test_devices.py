@@ -64,7 +64,7 @@ def test_an_interrupt_stops_two_processes_after_the_same_step(tmp_path, photos):
         os.killpg(run.pid, signal.SIGINT)
         errors = run.communicate(timeout=120)[1].decode()
     assert run.returncode != 0
-    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert errors.rstrip().endswith("KeyboardInterrupt: 2")
     assert len(list((tmp_path / "two" / "states").iterdir())) == 1
     assert not list((tmp_path / "two").glob("rank-*.pt"))
 
