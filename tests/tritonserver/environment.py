@@ -64,7 +64,7 @@ class ServerEnvironment:
         # The server's Python ignores PYTHONPATH: it takes the packages of the environment that is first on the PATH.
         own = folder / "venv"
         venv.create(own, symlinks=True, with_pip=False)
-        (own / "lib" / _PYTHON / "site-packages" / "tree.pth").write_text(f"{self.packages}\n{ROOT}\n")
+        (own / "lib" / _PYTHON / "site-packages" / "tree.pth").write_text(f"{self.packages}\n{ROOT}\n{ROOT / 'apps'}\n")
         backends = folder / "backends"
         shutil.copytree(self.folder / "backends", backends)
         if stand_in:

@@ -161,7 +161,7 @@ def nothing_waits(server: Server) -> bool:
 
 def test_a_client_that_is_killed_leaves_nothing_behind(server: Server, upscaler: Upscaler) -> None:
     code = f"""
-import sys; sys.path.insert(0, {str(ROOT)!r})
+import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "apps")!r}]
 import numpy as np
 from tests.tritonserver.asking import ask
 print("asking", flush=True)
@@ -262,8 +262,8 @@ def test_a_polling_server_takes_new_versions_and_never_sees_half_of_one(
     [
         (
             "1/model.py",
-            b"srflow_sdk.",
-            b"srflow_sdk_of_nobody.",
+            b"srflow_apps.",
+            b"srflow_apps_of_nobody.",
             "srflow_upscale needs srflow-sdk in the server's Python environment",
         ),
         (
