@@ -263,8 +263,6 @@ def _end_of(process: subprocess.Popen[str], number: int, temporary: Path) -> str
         process.kill()
         process.communicate()
         return f"{signal.Signals(number).name} did not end it"
-    if process.returncode == -signal.SIGINT and errors.endswith("KeyboardInterrupt\n"):
-        errors = ""  # Python's own end by Ctrl-C, while it still imports
     if process.returncode not in (128 + number, -number) or errors not in ("", "interrupted\n"):
         return f"{signal.Signals(number).name} ended it with status {process.returncode}: {errors[-300:]!r}"
     left = sorted(path.name for path in temporary.iterdir())
