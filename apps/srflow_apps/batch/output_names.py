@@ -9,7 +9,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from pathlib import Path, PurePosixPath
 from string import Formatter
 
@@ -17,6 +16,7 @@ from srflow_apps.batch import cloud
 from srflow_apps.batch.finding import InputFile, is_folder, real_path
 from srflow_apps.batch.jobs import Job
 from srflow_apps.batch.operations import FIELDS
+from srflow_sdk._checks import is_whole
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, UNREAD, WRITABLE, check_writable
 from srflow_sdk.files.formats import format_of
@@ -213,7 +213,7 @@ def check_format(jobs: Iterable[Job], ending: str) -> None:
 
 def check_samples(samples: int, *, inputs: int) -> None:
     """Raises: ArgumentError if so many samples of a file need more than this process may have."""
-    if isinstance(samples, bool) or not isinstance(samples, Integral) or not 1 <= samples <= MAX_SAMPLES:
+    if not is_whole(samples) or not 1 <= samples <= MAX_SAMPLES:
         raise ArgumentError(
             f"samples is {samples!r}; ask for 1 to {MAX_SAMPLES}, then go on with --sample {MAX_SAMPLES}"
         )
