@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -43,6 +44,13 @@ def test_the_file_is_what_the_upscaler_makes(run: Run, flow: Upscaler, pictures:
     written = read_image("new/out.png")
     assert np.array_equal(written.pixels, expected)
     assert written.metadata.resolution == pytest.approx((10, 10), rel=1e-3)
+
+
+def test_the_file_may_go_to_a_url(run: Run) -> None:
+    assert run("target.png", "source.png", "mask.png", "-o", "here.png").exit_code == 0
+    result = run("target.png", "source.png", "mask.png", "-o", "memory://bucket/there.png")
+    assert (result.exit_code, result.stdout) == (0, "memory://bucket/there.png\n")
+    assert fsspec.filesystem("memory").cat_file("/bucket/there.png") == Path("here.png").read_bytes()
 
 
 def test_a_true_lr_image_and_the_plain_way_can_be_chosen(run: Run, flow: Upscaler, pictures: Pictures) -> None:
