@@ -1,4 +1,4 @@
-"""What network_curve.py trains on, and what it holds out: photographs and pages, decoded once for all candidates."""
+"""The photographs that network_curve.py trains on, decoded once for all candidates, and those that it holds out."""
 
 from __future__ import annotations
 
@@ -43,22 +43,6 @@ def prepare(data: Path, out: Path) -> tuple[Path, Path, Path]:
             decode(train, cache)
             (out / "prepared").touch()
     return train, crops, cache
-
-
-def with_graphics(photos: Path, graphics: Path, out: Path) -> tuple[Path, Path]:
-    """Folders of photographs and pages together (links), and of all of them decoded."""
-    if not any(graphics.glob("*")):
-        sys.exit(f"{graphics}: no pages; render them: examples/rendered_graphics.py {graphics} --per-file 60")
-    both, cache, done = (out / name for name in ("photos-and-graphics", "all-decoded", "prepared-graphics"))
-    with FileLock(out / "prepare.lock"):
-        if not done.is_file():
-            shutil.rmtree(both, ignore_errors=True)
-            both.mkdir()
-            for folder in (photos, graphics):
-                (both / folder.name).symlink_to(folder.resolve())
-            decode(both, cache)
-            done.touch()
-    return both, cache
 
 
 def write_crops(path: Path, folder: Path) -> None:
