@@ -84,8 +84,13 @@ faults: $(dev) ## kill, starve and feed broken files to the commands (about ten 
 bench: $(bench) ## measure speed and memory on this CPU (about 15 minutes) and write the tables of docs/performance.md
 	$(python) -m benchmarks.bench --write $(BENCH_ARGS)
 
+# Both builds of ONNX Runtime are one Python package, so the one for GPUs is installed once more where the other was.
 .PHONY: gpu-report
-gpu-report: $(bench) ## on a machine with an NVIDIA GPU: check and time everything there, and write gpu-report.md
+gpu-report: | $(python) ## on a machine with an NVIDIA GPU: check and time everything there, and write gpu-report.md
+	@extras=$$($(python) -m benchmarks.gpu_report.card) && \
+		PYTHONWARNINGS=ignore $(python) -m pip install --quiet --editable ".[bench,$$extras]"
+	@rm -f $(plain) $(dev) $(bench) && $(python) -m pip uninstall --quiet --yes onnxruntime
+	@$(python) -m pip install --quiet --no-deps --force-reinstall "$$($(python) -m pip freeze | grep ^onnxruntime-gpu==)"
 	@$(python) -m benchmarks.gpu_report gpu-report.md
 
 # Far too short for a useful model: it shows that every step works, on photographs that come with scikit-image.

@@ -40,7 +40,8 @@ class Worker:
     """One child process; use it as a context manager.
 
     Entering raises MissingError if the variant is not there or does not load within `load_limit_s`. Afterwards `loaded`
-    has what the child said about loading: load_seconds, loaded_bytes, disk_bytes, runs_on.
+    has what the child said about loading: load_seconds, loaded_bytes, disk_bytes, runs_on. `said` has the last lines of
+    its standard error, with warnings, and grows.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Worker:
     ) -> None:
         self._variant, self._module, self._limit = dict(variant), module, load_limit_s
         self._lines: queue.Queue[str] = queue.Queue()
+        self.said: list[str] = []
         self.loaded: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
@@ -55,14 +57,13 @@ class Worker:
         self._process = subprocess.Popen(
             [sys.executable, "-m", self._module, json.dumps(self._variant)],
             cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore"},
+            env={**os.environ, "OMP_NUM_THREADS": threads},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,  # torch.compile starts compilers, which end with the child
         )
-        self._errors: list[str] = []
         for target in (self._read_answers, self._read_errors):
             threading.Thread(target=target, daemon=True).start()
         try:
@@ -109,7 +110,7 @@ class Worker:
         status = self._process.wait(timeout=10)
         if status == -signal.SIGKILL:
             return "its process was killed, most likely for want of memory"
-        return next((line for line in reversed(self._errors) if line), f"its process ended with status {status}")
+        return next(reversed(self.said), f"its process ended with status {status}")
 
     def _read_answers(self) -> None:
         assert self._process.stdout is not None
@@ -120,7 +121,9 @@ class Worker:
     def _read_errors(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            self._errors = [*self._errors[-50:], line.strip()]
+            if line.strip():
+                self.said.append(without_paths(line.strip()))
+            del self.said[:-50]
 
     def _end(self) -> None:
         if self._process.poll() is None:

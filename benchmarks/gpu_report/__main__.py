@@ -35,12 +35,14 @@ def main(arguments: list[str] | None = None) -> None:
     def say(line: str) -> None:
         print(f"  {line}", file=sys.stderr, flush=True)
 
-    builds = gpu_builds(card.compute_capability, size=options.size)
+    builds, target = gpu_builds(card.compute_capability, size=options.size), options.target.resolve()
+    sizes = {"quick": options.quick, "size": options.size}
     try:
-        text, wrong = measure(card, builds, options.work.resolve(), say, quick=options.quick, size=options.size)
+        _, wrong = measure(
+            card, builds, options.work.resolve(), say, **sizes, keep=lambda text: write_whole(target, text)
+        )
     except MissingError as error:
-        sys.exit(f"gpu-report: nothing could be measured, and nothing was written: {error}")
-    write_whole(options.target.resolve(), text)
+        sys.exit(f"gpu-report: nothing could be measured: {error}")
     print(f"wrote {options.target}: please send it to us, with the card's name it goes into docs/performance.md")
     if wrong:
         sys.exit("gpu-report: wrong pictures:\n" + "\n".join(wrong))
@@ -50,4 +52,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("\nstopped; nothing was written")
+        sys.exit("\nstopped; the file has what was measured so far")

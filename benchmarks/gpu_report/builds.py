@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bench.worker import without_paths
+from srflow_sdk import Bundle
 
 _RTX = (75, 80, 86, 89, 120, 121)
 
@@ -28,6 +29,12 @@ class Build:
     def bundle(self) -> str:
         """Its folder's name."""
         return f"{self.label.replace(' ', '-').replace(',', '')}.srflow"
+
+    def timed_size(self, folder: Path, device: str, size: int) -> int:
+        """LR pixels a side that the device takes: without engines, TensorRT makes them for the model's own sizes."""
+        if device != "tensorrt" or {"--trt", "--rtx"} & set(self.options):
+            return size
+        return min(size, *Bundle.open(folder / self.bundle).manifest.default_profile.max)
 
 
 def gpu_builds(compute_capability: int, *, size: int) -> list[Build]:
@@ -59,6 +66,7 @@ def built(build: Build, checkpoint: Path, folder: Path) -> dict[str, Any]:
         errors.seek(0)
         words = [line.strip() for line in errors if line.strip()]
     found = asdict(build) | {"seconds": time.perf_counter() - started, "peak_bytes": used.ru_maxrss << 10}
+    found["said"] = [without_paths(line) for line in words]
     if process.returncode != 0:  # with a bundle, if only its engines failed
-        return found | {"missing": without_paths(words[-1]) if words else f"exit status {process.returncode}"}
+        return found | {"missing": found["said"][-1] if words else f"exit status {process.returncode}"}
     return found | {"disk_bytes": sum(file.stat().st_size for file in target.rglob("*") if file.is_file())}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 _FIELDS = ("name", "driver_version", "memory.total", "compute_cap")
 _LIMIT_S = 30
+_CUDA_13_DRIVER = 580
 
 
 class NoGpuError(Exception):
@@ -22,6 +24,11 @@ class Card:
     driver: str
     memory: int
     compute_capability: int
+
+    @property
+    def cuda(self) -> int:
+        """The newest CUDA whose wheels its driver runs, 12 or 13."""
+        return 13 if int(self.driver.partition(".")[0]) >= _CUDA_13_DRIVER else 12
 
 
 def found_card() -> Card:
@@ -68,3 +75,16 @@ def _answer(query: list[str]) -> str:
         words = (done.stdout + done.stderr).strip().splitlines() or [f"exit status {done.returncode}"]
         raise NoGpuError(f"nvidia-smi failed: {words[0]}")
     return done.stdout
+
+
+def main() -> None:
+    """Print the extras of srflow-sdk that fit the driver, for pip; exit with one line where there is no GPU."""
+    try:
+        cuda = found_card().cuda
+    except NoGpuError as error:
+        sys.exit(f"gpu-report: this machine has no NVIDIA GPU to report on: {error}")
+    print(f"gpu-cu{cuda},tensorrt-cu{cuda}")
+
+
+if __name__ == "__main__":
+    main()

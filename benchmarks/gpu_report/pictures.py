@@ -34,11 +34,13 @@ def measured(
     """Figures of one build on one device; or missing: why.
 
     psnr, in dB, largest difference and how many values are not finite, of a picture of correct_size×correct_size LR
-    pixels; seconds of the first and of a further sample of size×size, and of eight; bytes of the GPU.
+    pixels; seconds of the first and of a further sample of size×size, and of eight; bytes of the GPU; what was said
+    meanwhile. What was found before something failed stays.
     """
-    row: dict[str, Any] = {"build": build.label, "device": device, "size": size}
+    row: dict[str, Any] = {"build": build.label, "device": device, "size": size, "said": []}
     try:
         with Worker(_variant(folder, build.bundle, device), load_limit_s=_LOAD_LIMIT_S) as worker:
+            row["said"] = worker.said
             row |= {"load_seconds": worker.loaded["load_seconds"], "runs_on": worker.loaded["runs_on"]}
             row |= compared(_picture(worker, correct_size), expected, exact=build.label.startswith("fp32"))
             jobs = {"first": {"samples": 1}, "further": {"samples": 1, "op": "again"}, "many": {"samples": MANY}}

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict
+from importlib.metadata import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.bench.machine import processor
+from benchmarks.bench.machine import machine, processor
 from benchmarks.bench.worker import ROOT
+from benchmarks.gpu_report import card as card_module
 from benchmarks.gpu_report.builds import Build, gpu_builds
 from benchmarks.gpu_report.card import Card, NoGpuError, memory_of, parsed
 from benchmarks.gpu_report.pictures import compared
-from benchmarks.gpu_report.report import measure
+from benchmarks.gpu_report.report import measure, text_of, wrong
+from srflow_sdk import Bundle
 
 
 def test_a_machine_without_a_gpu_gets_one_line_and_no_file(tmp_path: Path) -> None:
@@ -50,6 +55,40 @@ def test_rtx_engines_are_built_only_for_cards_that_run_them() -> None:
     assert len({build.bundle for build in ada}) == len(ada)
 
 
+@pytest.mark.parametrize(
+    ("driver", "extras"), [("550.54.15", "gpu-cu12,tensorrt-cu12"), ("580.65", "gpu-cu13,tensorrt-cu13")]
+)
+def test_the_driver_decides_which_wheels_are_installed(driver, extras, tmp_path, monkeypatch, capsys) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text(f"#!/bin/sh\necho 'NVIDIA H100, {driver}, 81559, 9.0'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    card_module.main()
+    assert capsys.readouterr().out.strip() == extras
+    assert set(extras.split(",")) <= set(metadata("srflow-sdk").get_all("Provides-Extra") or ())
+
+
+def test_graphs_without_engines_are_timed_at_a_size_that_tensorrt_takes_for_them() -> None:
+    folder = Bundle.embedded().path.parent
+    largest = Bundle.embedded().manifest.default_profile.max[0]
+    graphs, engines = (Build("x4-small", options, ()) for options in ((), ("--trt", "fp16")))
+    assert graphs.timed_size(folder, "tensorrt", 4096) == largest < 4096
+    assert graphs.timed_size(folder, "tensorrt", 16) == 16
+    assert graphs.timed_size(folder, "cuda", 4096) == engines.timed_size(Path("none"), "tensorrt", 4096) == 4096
+
+
+def test_a_wrong_picture_stays_wrong_when_its_times_are_missing() -> None:
+    row = {"build": "fp16", "device": "cuda", "size": 256, "runs_on": "cuda", "psnr": 12.5, "largest": 0.4}
+    row |= {"not_finite": 0, "right": False, "missing": "it did not end within 600 s", "said": ["a warning"] * 2}
+    about = {"card": asdict(Card("H100", "550.1", 81559, 90)), "machine": machine(), "builds": [], "kernels": ""}
+    found = {**about, "pictures": [row, {"build": "fp32", "device": "cuda", "missing": "no library", "said": []}]}
+    assert wrong(found) == ["fp16 on cuda: 12.5 dB to the CPU's picture, 0 not finite"]
+    text = text_of(found)
+    assert "| fp16 | cuda | cuda | 12.5 dB | 4.0e-01 | 0 | **no** |" in text
+    assert text.count("fp16: a warning") == 1
+    assert "- fp16 on cuda: not measured: it did not end within 600 s" in text
+
+
 def test_a_picture_is_right_within_the_bound_of_its_precision() -> None:
     expected = np.full((8, 8, 3), 0.5, np.float32)
     near, far = expected + 0.002, expected + 0.05  # 54 and 26 dB
@@ -72,11 +111,18 @@ def test_the_report_has_every_build_and_device_and_says_what_is_missing(tmp_path
         Build("fp16 engines", ("--trt", "fp16"), ("tensorrt",)),
     ]
     lines: list[str] = []
-    text, wrong = measure(card, builds, tmp_path, lines.append, quick=True, size=16)
-    assert wrong == []
+    kept: list[str] = []
+    text, faults = measure(card, builds, tmp_path, lines.append, quick=True, size=16, keep=kept.append)
+    assert faults == []
+    assert kept[-1] == text
+    assert len(kept) == 7  # after each build, each picture and the kernels
+    assert "| fp32 | cpu |" in kept[1]
+    assert "| fp16 |" not in kept[1]
     assert re.search(r"^\| fp32 \| cpu \| cpu \| 100.0 dB \| 0.0e\+00 \| 0 \| yes \|$", text, re.MULTILINE)
     assert re.search(r"^\| fp16 \| cpu \| cpu \| [4-9]\d\.\d dB \|.*\| yes \|$", text, re.MULTILINE)
-    assert re.search(r"^\| fp16 \| cpu \| [\d.]+ s \| [\d.]+ ms \| [\d.]+ ms \| [\d.]+ ms \|", text, re.MULTILINE)
+    assert re.search(
+        r"^\| fp16 \| cpu \| 16×16 \| [\d.]+ s \| [\d.]+ ms \| [\d.]+ ms \| [\d.]+ ms \|", text, re.MULTILINE
+    )
     assert re.search(r"^\| fp16 engines \| --trt fp16 \| .*(GPU|ensor).* \|$", text, re.MULTILINE)
     assert re.search(r"^- fp32 on cuda: not measured: \S", text, re.MULTILINE)
     assert "torch sees no CUDA GPU" in text or "All kernels agree" in text
