@@ -27,6 +27,11 @@ Role = Literal["encoder", "sampler", "fused", "inverter"]
 _FUSED = "fused.onnx"
 _BATCH = 4  # tiles of ONNX Runtime's batches: at the profile's optimum one takes half of what a GPU with 8 GB has
 _CPU_CORE = 64  # LR pixels a side of the tiles that the runtime uses on CPUs
+# Only the CUDA accelerator's own parameters reach this option of ONNX Runtime; float32 would have ten bits otherwise.
+_WITHOUT_TF32 = (
+    'optimization { execution_accelerators { gpu_execution_accelerator [ { name: "cuda" '
+    'parameters { key: "use_tf32" value: "0" } } ] } }'
+)
 _DTYPES = {"tensor(float)": "FP32", "tensor(float16)": "FP16", "tensor(bfloat16)": "BF16"}
 
 
@@ -131,6 +136,10 @@ def _config(
     own = {VERSION_PARAMETER: __version__, MODEL_PARAMETER: described(bundle)}
     # Memory plans are kept for every shape, and tiles come in several; the runtime does without them, too.
     tuned = {"enable_mem_pattern": "0"} if onnx else {}
+    on_cuda = onnx and kind == "KIND_GPU"
+    # 1: HEURISTIC. Without it the backend searches every convolution's algorithms anew for each shape, whatever the
+    # accelerator's own parameters say (onnxruntime_backend, src/onnxruntime.cc, "Default GPU execution provider").
+    tuned |= {"cudnn_conv_algo_search": "1"} if on_cuda else {}
     sized = {} if onnx else {"lr_sizes": str(profile)}
     return document(
         f"name: {quoted(name)}",
@@ -143,6 +152,7 @@ def _config(
         f"instance_group [ {{ kind: {kind} count: 1 }} ]",
         "version_policy: { latest: { num_versions: 1 } }",
         parameters(own | tuned | sized),
+        _WITHOUT_TF32 if on_cuda else "",
         _warmup(bundle, graph, profile),
     )
 

@@ -64,6 +64,20 @@ def test_bfloat16_bundles_serve_their_float32_graphs(tmp_path: Path) -> None:
     assert encoder.files == {"model.onnx": bundle.path / "encoder.fp32.onnx"}
 
 
+def test_cuda_guesses_kernels_and_keeps_all_bits_of_float32(tiny: Bundle) -> None:
+    pytest.importorskip("tritonclient.grpc")
+    from google.protobuf import text_format
+    from tritonclient.grpc.model_config_pb2 import ModelConfig
+
+    read = {kind: text_format.Parse(getattr(models(tiny)["encoder"], kind), ModelConfig()) for kind in ("gpu", "cpu")}
+    assert read["gpu"].parameters["cudnn_conv_algo_search"].string_value == "1"
+    (accelerator,) = read["gpu"].optimization.execution_accelerators.gpu_execution_accelerator
+    assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {"use_tf32": "0"})
+    assert "cudnn_conv_algo_search" not in read["cpu"].parameters
+    assert not read["cpu"].HasField("optimization")
+    assert "cudnn" not in models(with_engines(tiny, record()))["encoder"].gpu
+
+
 def test_warm_up_is_at_the_default_profiles_optimum(tiny: Bundle) -> None:
     height, width = tiny.manifest.default_profile.opt
     found = models(tiny)
