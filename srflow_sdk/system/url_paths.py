@@ -12,6 +12,7 @@ from srflow_sdk.system.urls import BadUrlError, parse_url, public_user, without_
 _WITHOUT_HOST = ("memory",)
 _NO_PASSWORDS = ("s3", "gs", "abfs", "oss")
 _WITH_QUERY = ("http", "https")
+_LOCAL = ("file", "local")  # fsspec's names of this machine's files
 
 
 class UrlPath(PosixPath):
@@ -79,7 +80,7 @@ class UrlPath(PosixPath):
 
 
 def as_path(text: str | os.PathLike[str]) -> Path:
-    """The path, or the URL, that a user named. A `file://` URL is a path.
+    """The path, or the URL, that a user named. A `file://` or `local://` URL is a path.
 
     Raises: ArgumentError for a URL that names no place in a store.
     """
@@ -87,7 +88,7 @@ def as_path(text: str | os.PathLike[str]) -> Path:
         return text
     text = os.fspath(text)
     begin, separator, rest = text.partition("://")
-    if separator and begin.lower() == "file":
+    if separator and begin.lower() in _LOCAL:
         if not rest.startswith("/"):
             raise ArgumentError(f"{text} is not the URL of a local file; write file:///folder/photo.jpg, or a path")
         return Path(rest)

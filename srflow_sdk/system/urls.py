@@ -17,7 +17,7 @@ _QUERY = re.compile(r"\?[\w.-]*=")
 
 # In the texts of others: also as pathlib writes a URL, with one slash. Linear in the text's length.
 _IN_TEXT = re.compile(
-    r"\b([a-z][a-z0-9+.-]{1,20}://|(?:https?|s?ftp|s3a?|gc?s):/)([^\s/'\"<>]*@)?([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?",
+    r"([a-z][a-z0-9+.-]{1,20}://|\b(?:https?|s?ftp|s3a?|gc?s):/)([^\s/]*@)?([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?",
     re.IGNORECASE,
 )
 _PUNCTUATION = ":;,.)]"  # after a URL, as little of which is its own

@@ -48,6 +48,8 @@ def connected(address: str) -> Iterator[Any]:
                         log_to_driver=False,
                         logging_level=logging.CRITICAL,
                     )
+            except SystemExit as error:  # of Ray's own handler of SIGTERM
+                raise KeyboardInterrupt(error.code) from error
             except Exception as error:  # Ray raises that itself where its raylet does not start in time
                 raise cluster_error(address, error) from error
             stack.callback(ray.shutdown)
@@ -150,13 +152,18 @@ def _quiet(ray: Any) -> Iterator[None]:
 
 
 def _check_answers(address: str) -> None:
-    """Raises: DeviceError if nothing listens at host:port. Ray itself would end this process after a minute."""
-    if address in WITHOUT_PORT:
-        return
+    """Raises: DeviceError if nothing listens at host:port, which for "auto" RAY_ADDRESS may name.
+
+    Ray itself would wait for minutes, and then end this process without a word.
+    """
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)
     host, _, port = address.rpartition(":")
+    if not host or "://" in host:
+        return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         raise DeviceError(
             f"no Ray cluster answers at {address} ({getattr(error, 'strerror', None) or error}); start one there with "
             "`ray start --head`, or name another address"

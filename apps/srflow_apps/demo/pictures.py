@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import libvips, open_image
+from srflow_sdk.files import ImageReader, libvips, open_image
 
 _HEAT = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
 """Dark to bright, evenly spaced."""
@@ -61,18 +61,14 @@ def preview(path: Path, *, most: int) -> tuple[NDArray[np.uint8], bool]:
 
     Raises: ImageError.
     """
-    with open_image(path) as reader:
-        size = max(reader.width, reader.height)
-    with _readable(path) as vips:
-        return _as_rgb(_reduced(vips, path, most, size="down", export_profile="srgb")), size > most
+    with _reduced(path, most, size="down", export_profile="srgb") as (small, reader):
+        return _as_rgb(small), max(reader.width, reader.height) > most
 
 
 def fitted(path: Path, target: Path, *, width: int, height: int) -> None:
     """Write a picture's middle, enlarged or reduced to width×height, as a PNG. Raises: ImageError."""
-    with open_image(path):  # the reasons why it cannot be read, in our words
-        pass
-    with _readable(path) as vips:
-        _reduced(vips, path, width, height=height, crop="centre").write_to_file(str(target))
+    with _reduced(path, width, height=height, crop="centre") as (small, _):
+        small.write_to_file(str(target))
 
 
 def size_of(path: Path, *, max_pixels: int) -> tuple[int, int]:
@@ -94,11 +90,6 @@ def mask_from(path: Path) -> Image.Image | None:
     return drawn if np.asarray(drawn).max() >= 128 else None
 
 
-def _reduced(vips: Any, path: Path, width: int, **options: Any) -> Any:
-    """A picture file, reduced or enlarged. From a source: of a name, libvips would read [n=1] at its end as options."""
-    return vips.Image.thumbnail_source(vips.Source.new_from_file(str(path)), width, **options)
-
-
 def _as_rgb(image: Any) -> NDArray[np.uint8]:
     if image.hasalpha():
         image = image.flatten(background=255)
@@ -108,10 +99,10 @@ def _as_rgb(image: Any) -> NDArray[np.uint8]:
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[Any]:
-    """libvips, whose errors about a picture are ImageErrors."""
-    vips = libvips.pyvips()
+def _reduced(path: Path, width: int, **options: Any) -> Iterator[tuple[Any, ImageReader]]:
+    """A picture file, reduced or enlarged by libvips, and its reader, which alone chooses what decodes it."""
     try:
-        yield vips
-    except vips.Error as error:
+        with open_image(path) as reader:
+            yield reader._image.thumbnail_image(width, **options), reader
+    except libvips.pyvips().Error as error:
         raise ImageError(f"{path} cannot be used: {libvips.reason(error)}; try another file") from error

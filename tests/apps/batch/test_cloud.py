@@ -300,7 +300,8 @@ def test_urls_are_paths_in_all_but_what_the_system_knows(tmp_path: Path) -> None
         "s3://bucket/photos",
         "s3://bucket/photos/b c.png",
     )
-    assert as_path(f"file://{tmp_path}/a.png") == tmp_path / "a.png"
+    for scheme in ("file", "FILE", "local"):
+        assert as_path(f"{scheme}://{tmp_path}/a.png") == tmp_path / "a.png"
     assert not isinstance(as_path("photos/a.png"), UrlPath)
     assert not isinstance(as_path("C://photos"), UrlPath)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import signal
 import socket
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +16,7 @@ from PIL import Image
 
 from srflow_apps.batch.jobs import Job, Settings
 from srflow_apps.batch.on_ray import Cluster
+from srflow_apps.batch.ray_connection import connected
 from srflow_apps.batch.ray_workers import RunJobs, Worker
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, BundleError, DeviceError, upscale_folder
@@ -92,10 +95,20 @@ def test_a_row_that_names_no_file_to_read_or_write_does_not_end_the_pipeline(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "good.png", "photos"]
 
 
-def test_a_cluster_that_does_not_answer_is_one_line(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "auto"])
+def test_a_cluster_that_does_not_answer_is_one_line(
+    address: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_photos(photos, 1, 12)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(DeviceError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 "):
-        upscale_folder(photos, tmp_path / "out", ray="127.0.0.1:1")
+        upscale_folder(photos, tmp_path / "out", ray=address)
+
+
+def test_a_signal_while_ray_connects_is_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", lambda **_: sys.exit(signal.SIGTERM))  # as its handler does
+    with pytest.raises(KeyboardInterrupt, match=str(int(signal.SIGTERM))), connected("local"):
+        pass
 
 
 def test_the_actor_class_does_the_rows_files_without_ray(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:

@@ -65,6 +65,18 @@ def test_a_name_that_ends_in_brackets_is_a_name(uses, session, uploaded, other) 
     assert set(uses.show_pictures(session)) == {"photo", "other"}
 
 
+def test_a_bmp_which_libvips_does_not_read_is_fitted_and_restored(uses, session, uploaded, photo, tmp_path) -> None:
+    Image.fromarray(np.tile(photo, (2, 2, 1))).save(tmp_path / "other.bmp")
+    sent(session, "photo", uploaded)
+    sent(session, "other", tmp_path / "other.bmp")
+    assert pixels(uses.show_pictures(session)["other"]).shape == photo.shape
+    Image.fromarray(photo).save(tmp_path / "noisy.bmp")
+    sent(session, "restore", tmp_path / "noisy.bmp")
+    job = finished(session, "restore", uses.restore(session, RESTORE))
+    assert (job.state, job.error) == ("done", None)
+    np.testing.assert_array_equal(pixels(job.result["before"]), photo)
+
+
 def test_a_restored_file_is_what_the_sdk_writes(uses, flow, session, uploaded, tmp_path) -> None:
     sent(session, "restore", uploaded)
     job = finished(session, "restore", uses.restore(session, RESTORE))

@@ -97,6 +97,8 @@ def test_a_url_that_cannot_be_used_is_one_line_without_its_secret(text: str, lin
         ("simplecache::https://h/a?sig=s3cr3t", "simplecache::https://h/a"),
         ("HTTPS://H/a?X-Amz-Signature=s3cr3t\nmore", "HTTPS://H/a more"),
         ("s3://b/a.png?sig=s3cr3t", "s3://b/a.png"),
+        ("'http://u:s3'cr3t@h' is no number", "'http://h' is no number"),
+        ("my_http://u:s3cr3t@h/a", "my_http://h/a"),
         ("is it a path? a/b?c=d, or 10:/x", "is it a path? a/b?c=d, or 10:/x"),
     ],
 )
