@@ -127,7 +127,7 @@ def test_a_function_defined_twice_or_not_at_all_is_refused(tmp_path: Path, sampl
 def test_too_many_nodes_are_refused_after_expansion(tmp_path: Path, sampler: onnx.ModelProto) -> None:
     sampler.functions.append(function("FlowStepTail", *[node("Neg", ["a"], ["b"])] * 300))
     sampler.graph.node.extend([node("FlowStepTail", ["sr"], ["x"], domain="srflow")] * 300)
-    refused(tmp_path, sampler, f"nodes, more than {MAX_NODES}")
+    refused(tmp_path, sampler, f"more than {MAX_NODES} nodes")
 
 
 def external_data(model: onnx.ModelProto) -> None:
