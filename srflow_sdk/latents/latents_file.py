@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast, get_args
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,40 +158,28 @@ def _parsed(text: bytes) -> dict[str, Any]:
 
 
 def _described(metadata: object) -> Described:
+    """The metadata as texts and numbers; :class:`Latents` checks what they may be."""
     if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
         raise _MalformedError("it holds something else than latents")
     if metadata.get("format_version") != _VERSION:
         raise _MalformedError(
             f"its format_version is {short(metadata.get('format_version'))}; this SDK reads {_VERSION}"
         )
-    likelihood = metadata.get("log_likelihood")
+    has_likelihood = "log_likelihood" in metadata
     return Described(
-        height=_side(metadata, "height"),
-        width=_side(metadata, "width"),
+        height=int(_number(metadata, "height", _SIZE, "pixels")),
+        width=int(_number(metadata, "width", _SIZE, "pixels")),
         model_sha256=str(metadata.get("model_sha256")),
-        log_likelihood=None if likelihood is None else _nats(likelihood),
-        precision=_precision(metadata.get("precision", BUNDLE)),
+        log_likelihood=float(_number(metadata, "log_likelihood", _NUMBER, "nats")) if has_likelihood else None,
+        precision=metadata.get("precision", BUNDLE),
     )
 
 
-def _side(metadata: Mapping[str, object], name: str) -> int:
+def _number(metadata: Mapping[str, object], name: str, pattern: re.Pattern[str], of: str) -> str:
     value = metadata.get(name)
-    if not isinstance(value, str) or not _SIZE.fullmatch(value):
-        raise _MalformedError(f"its {name} is {short(value)}, not a number of pixels")
-    return int(value)
-
-
-def _precision(value: object) -> ComputePrecision:
-    if value in get_args(ComputePrecision):
-        return cast("ComputePrecision", value)
-    raise _MalformedError(f"its precision is {short(value)}, none of {', '.join(get_args(ComputePrecision))}")
-
-
-def _nats(value: object) -> float:
-    number = float(value) if isinstance(value, str) and len(value) < 40 and _NUMBER.fullmatch(value) else math.nan
-    if not math.isfinite(number):
-        raise _MalformedError(f"its log_likelihood is {short(value)}, not a number of nats")
-    return number
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise _MalformedError(f"its {name} is {short(value)}, not a number of {of}")
+    return value
 
 
 def _tensor(name: str, entry: object) -> _Tensor:

@@ -17,9 +17,16 @@ PACKAGE = "srflow_sdk"
 LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package with all of it that is not named itself
     {"model.graph_sizes", "system.urls"},
     {"system.plain_text"},
-    {"_version", "_lazy_names", "errors", "latents.bits_per_dimension", "latents.portable_math"},
+    {"_version", "_lazy_names", "errors", "latents.bits_per_dimension"},
     {"model.psnr_bounds", "_checks"},
-    {"system", "model.graph_structure", "model.engine_records", "pixels.in_memory", "latents.random_field"},
+    {
+        "system",
+        "model.graph_structure",
+        "model.engine_records",
+        "model.json_records",
+        "pixels.in_memory",
+        "latents.random_field",
+    },
     {"drawing.tiles", "files", "model.engine_shapes"},
     {"model.manifest"},
     {"pixels", "model.bundle"},
