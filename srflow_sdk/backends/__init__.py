@@ -11,7 +11,8 @@ from srflow_sdk.backends._agreement import check_agreement, takes_test_image
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._openvino import openvino_backend
 from srflow_sdk.backends._openvino_graphs import gpu_offered
-from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtDevice, cuda_offered
+from srflow_sdk.backends._ort import OnnxRuntimeBackend
+from srflow_sdk.backends._ort_providers import OrtDevice, cuda_offered
 from srflow_sdk.backends._plugin_providers import PLUGINS, has_gpu
 from srflow_sdk.errors import BundleError, DeviceError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
@@ -43,7 +44,7 @@ def open_backend(
 
     precision: "bundle" computes as the bundle was exported. "bf16" lets OpenVINO's encoder compute in bfloat16, "int8"
     runs the bundle's quantised encoder, on the processor; with device "auto", a measurement chooses the runtime.
-    "fastest" is the fastest of these on this machine within the gate (:mod:`srflow_sdk.backends._precision_ways`): a
+    "fastest" is the fastest of these on this machine within the gate (:mod:`srflow_sdk.backends._precision`): a
     GPU that starts computes as the bundle was exported, and so does a bundle of less than float32. Measurements are
     kept in the cache folder. The backend's `precision` says what it became.
 
@@ -55,26 +56,21 @@ def open_backend(
         whole("threads", threads, least=1, also="None or ")
     one_of("precision", precision, Precision)
     check_room(threads)
+    chooses = precision == "fastest" and bundle.manifest.precision == "fp32"
     if precision in ("bf16", "int8"):
         from srflow_sdk.backends._precision import open_less_precise
 
         return open_less_precise(bundle, device, threads=threads, precision=precision)
-    if device in ("cpu", "openvino") and precision == "fastest" and bundle.manifest.precision == "fp32":
-        from srflow_sdk.backends._precision import open_fastest
-
-        return open_fastest(bundle, device, threads=threads)
-    if device != "auto":
-        return _opened(bundle, device, threads=threads)
-    for candidate in _offered(bundle):
+    for candidate in _offered(bundle) if device == "auto" else ():
         try:
             return _opened(bundle, candidate, threads=threads)
         except (DeviceError, BundleError) as error:  # engines may be damaged while the graphs are not
             _warn(candidate, error)
-    if precision == "fastest" and bundle.manifest.precision == "fp32":
+    if chooses and device in ("auto", "cpu", "openvino"):
         from srflow_sdk.backends._precision import open_fastest
 
-        return open_fastest(bundle, "auto", threads=threads)
-    return _opened(bundle, "cpu", threads=threads)
+        return open_fastest(bundle, device, threads=threads)
+    return _opened(bundle, "cpu" if device == "auto" else device, threads=threads)
 
 
 def _offered(bundle: Bundle) -> Iterator[OrtDevice | Literal["openvino"]]:

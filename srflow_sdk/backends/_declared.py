@@ -133,12 +133,7 @@ def check_sr(sr: NDArray[Any], noise: Mapping[int, NDArray[np.float32]]) -> None
     """Check what a sampler returned for this noise, by level. Raises: BundleError."""
     level, drawn = next(iter(noise.items()))
     batch, _, height, width = drawn.shape
-    expected = (batch, 3, height << level, width << level)
-    if sr.shape != expected or sr.dtype != np.float32:
-        raise BundleError(
-            f"the sampler returned sr as {Declared(str(sr.dtype), sr.shape)}, where the manifest's scale needs "
-            f"{Declared('float32', expected)}; {_FIX}"
-        )
+    _check_returned("sampler", "sr", sr, (batch, 3, height << level, width << level))
 
 
 def check_inverted(
@@ -148,12 +143,14 @@ def check_inverted(
     batch, _, height, width = hr.shape
     found = {f"latent_level{level}": (array, 1 << level) for level, array in latents.items()}
     for name, (array, factor) in {**found, "log_density": (log_density, scale)}.items():
-        expected = (batch, array.shape[1] if array.ndim == 4 else 1, height // factor, width // factor)
-        if array.shape != expected or array.dtype != np.float32:
-            raise BundleError(
-                f"the inverter returned {name} as {Declared(str(array.dtype), array.shape)}, where the manifest's "
-                f"scale needs {Declared('float32', expected)}; {_FIX}"
-            )
+        channels = array.shape[1] if array.ndim == 4 else 1
+        _check_returned("inverter", name, array, (batch, channels, height // factor, width // factor))
+
+
+def _check_returned(graph: str, name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
+    found, need = Declared(str(array.dtype), array.shape), Declared("float32", shape)
+    if found != need:
+        raise BundleError(f"the {graph} returned {name} as {found}, where the manifest's scale needs {need}; {_FIX}")
 
 
 def _sizes(shape: Sequence[int]) -> str:

@@ -30,7 +30,6 @@ from srflow_sdk.backends._ort_providers import (
     OrtDevice,
     Provider,
     TensorRTProvider,
-    cuda_offered,
     one_line,
     onnxruntime,
 )
@@ -42,8 +41,6 @@ from srflow_sdk.model.graph_sizes import Declared
 from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
 from srflow_sdk.system.interruptible import interruptible, is_cancelled
 from srflow_sdk.system.raising import PassingError, lack_of_threads
-
-__all__ = ["OnnxRuntimeBackend", "OrtConditioning", "OrtDevice", "cuda_offered"]
 
 _log = logging.getLogger(__name__)
 _FATAL_ONLY = 4
@@ -220,11 +217,8 @@ class OnnxRuntimeBackend(Backend):
         path = self._bundle.file(name)
         try:
             providers = provider.configure(options, name)
-            session = None
-            if provider.provider == CPU and not kernels:
-                session = self._kept_session(name)
-            if session is None:
-                session = _made(path, options, providers)
+            is_kept = provider.provider == CPU and not kernels
+            session = (self._kept_session(name) if is_kept else None) or _made(path, options, providers)
         except Exception as error:  # ORT's exceptions have no common base but Exception
             if isinstance(error, MemoryError) or is_out_of_memory(str(error)):
                 raise OutOfMemoryError(
@@ -281,9 +275,8 @@ class OnnxRuntimeBackend(Backend):
     def _register_native_library(self, options: Any) -> bool:
         """Register kernels for the bundle's own nodes; without them ONNX Runtime runs the nodes' functions."""
         device = self._provider.device
-        if not self._bundle.manifest.plugins or device not in ("cpu", "cuda"):
-            return False
-        library = find_native_library()
+        is_used = self._bundle.manifest.plugins and device in ("cpu", "cuda")
+        library = find_native_library() if is_used else None
         if library is None:
             return False
         if device == "cuda" and not runs_on_cuda(library):
@@ -299,15 +292,13 @@ def is_out_of_memory(message: str) -> bool:
 
 
 def _made(path: Path, options: Any, providers: list[Any] | None) -> Any:
+    def stop() -> None:
+        with contextlib.suppress(AttributeError):  # ONNX Runtime < 1.21 cannot
+            options.set_load_cancellation_flag(True)
+
     return interruptible(
-        lambda: onnxruntime().InferenceSession(str(path), options, providers=providers, enable_fallback=0),
-        stop=lambda: _cancel_loading(options),
+        lambda: onnxruntime().InferenceSession(str(path), options, providers=providers, enable_fallback=0), stop=stop
     )
-
-
-def _cancel_loading(options: Any) -> None:
-    with contextlib.suppress(AttributeError):  # ONNX Runtime < 1.21 cannot
-        options.set_load_cancellation_flag(True)
 
 
 def default_graphs(bundle: Bundle, device: OrtDevice) -> tuple[str, str]:

@@ -161,13 +161,9 @@ class PluginProvider(Provider):
             # In its preferred layout, NHWC, version 0.4.0 computes 3×3 convolutions of 6 channels wrongly where the
             # number of output channels is a multiple of 4, and this network has those.
             return {"preferredLayout": "NCHW"}
-        cache = self._cache()
-        return {} if cache is None else {"nv_runtime_cache_path": cache}
-
-    def _cache(self) -> str | None:
         key = f"{self._model_sha256[:16]}-{self.plugin.version or 'unknown'}"
-        folder = cache_folder(f"onnxruntime-{self.device}", key)
-        return None if folder is None else str(folder)
+        cache = cache_folder(f"onnxruntime-{self.device}", key)
+        return {} if cache is None else {"nv_runtime_cache_path": str(cache)}
 
 
 def _register(plugin: Plugin) -> None:

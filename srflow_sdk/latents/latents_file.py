@@ -193,8 +193,7 @@ def _tensor(name: str, entry: object) -> _Tensor:
         raise _MalformedError(f"{name} has no shape C×h×w and place in the file")
     if offsets[1] - offsets[0] != 4 * math.prod(shape):
         raise _MalformedError(f"{name} has a place of another size than its shape")
-    channels, height, width = shape
-    return _Tensor(level=int(named[1]), shape=(channels, height, width), start=offsets[0], end=offsets[1])
+    return _Tensor(level=int(named[1]), shape=tuple(shape), start=offsets[0], end=offsets[1])
 
 
 def _check_layout(tensors: list[_Tensor], size: int) -> None:

@@ -130,17 +130,14 @@ def measure_damage(
     cancel: threading.Event | None = None,
 ) -> Damage:
     """Measure a picture, file or in memory. max_pixels, cancel, errors: as of :func:`choose_model`."""
-    if isinstance(picture, (str, os.PathLike)):
-        return _damage_of_file(file_path("picture", picture), max_pixels, cancel)
     if isinstance(picture, (bytes, bytearray, memoryview)) or hasattr(picture, "read"):
         with spooled(cast("bytes | BinaryIO", picture), name="image", max_pixels=max_pixels) as path:
-            return _damage_of_file(path, max_pixels, cancel)
+            return measure_damage(path, max_pixels=max_pixels, cancel=cancel)
+    if isinstance(picture, (str, os.PathLike)):
+        path = file_path("picture", picture)
+        return _damage(_bands_of_file(path, max_pixels), quality=_jpeg_quality(path), cancel=cancel)
     pixels, _ = unpacked(picture)
     return _damage((pixels[top : top + _BAND_ROWS] for top in range(0, len(pixels), _BAND_ROWS)), cancel=cancel)
-
-
-def _damage_of_file(path: Path, max_pixels: int, cancel: threading.Event | None) -> Damage:
-    return _damage(_bands_of_file(path, max_pixels), quality=_jpeg_quality(path), cancel=cancel)
 
 
 def _damage(

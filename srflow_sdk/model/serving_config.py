@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from srflow_sdk._checks import whole
+from srflow_sdk._checks import one_of, whole
 from srflow_sdk.drawing.tiles import TileSize, check_tile, padded_size
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.bundle import Bundle
@@ -27,6 +27,10 @@ BUNDLE = "model.srflow"
 ENCODER, SAMPLER = "srflow_encoder", "srflow_sampler"
 """The models of the graphs, which :data:`Mode` "bls" calls."""
 
+_TOLD = (
+    *("name", "variant", "scale", "size_multiple", "halo", "latent_scheme", "latent_levels", "default_tau", "auto_tau"),
+    *("reduction", "removes_damage", "precision", "conditioning_bytes_per_pixel"),
+)
 _TILE_BYTES = 2 << 30
 _ACTIVATIONS = 5  # conditioning and activations together, in units of the conditioning: see tiles.py, rounded up
 _DIGITS = 18
@@ -77,10 +81,8 @@ class ServingOptions:
     """Largest answer, samples × height × width × 3. Shared memory holds up to in_flight; gRPC cannot send 2 GiB."""
 
     def __post_init__(self) -> None:
-        if self.device not in get_args(Device):
-            raise ArgumentError(f"device is {self.device!r}; it must be one of {', '.join(get_args(Device))}")
-        if self.mode not in get_args(Mode):
-            raise ArgumentError(f"mode is {self.mode!r}; it must be one of {', '.join(get_args(Mode))}")
+        one_of("device", self.device, Device)
+        one_of("mode", self.mode, Mode)
         if self.precision not in get_args(ComputePrecision):
             names = ", ".join(get_args(ComputePrecision))
             raise ArgumentError(
@@ -126,23 +128,8 @@ class ServingOptions:
 
 def described(bundle: Bundle) -> str:
     """Write the part of the manifest that a client needs to cut pictures into tiles, as JSON on one line."""
-    manifest = bundle.manifest
-    content = {
-        "name": manifest.name,
-        "variant": manifest.variant,
-        "scale": manifest.scale,
-        "size_multiple": manifest.size_multiple,
-        "halo": manifest.halo,
-        "latent_scheme": manifest.latent_scheme,
-        "latent_levels": [{"level": entry.level, "channels": entry.channels} for entry in manifest.latent_levels],
-        "default_tau": manifest.default_tau,
-        "auto_tau": manifest.auto_tau,
-        "reduction": manifest.reduction,
-        "removes_damage": manifest.removes_damage,
-        "precision": manifest.precision,
-        "conditioning_bytes_per_pixel": manifest.conditioning_bytes_per_pixel,
-        "model_sha256": bundle.model_sha256,
-    }
+    fields_of_manifest = dataclasses.asdict(bundle.manifest)
+    content = {**{name: fields_of_manifest[name] for name in _TOLD}, "model_sha256": bundle.model_sha256}
     return json.dumps(content, separators=(",", ":"))
 
 
