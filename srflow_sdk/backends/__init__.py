@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from srflow_sdk._checks import one_of, whole
 from srflow_sdk.backends._agreement import check_agreement, takes_test_image
@@ -20,6 +20,9 @@ from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import ComputePrecision, Device, PluginDevice, Precision
 from srflow_sdk.system.hardware import find_gpu
 from srflow_sdk.system.memory import check_room
+
+if TYPE_CHECKING:
+    from srflow_sdk.backends._tensorrt import TensorRTBackend
 
 __all__ = ["Backend", "ComputePrecision", "Conditioning", "Device", "OnnxRuntimeBackend", "Precision", "open_backend"]
 
@@ -102,40 +105,11 @@ def _warn(device: str, error: SRFlowError) -> None:
 
 
 def _opened(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threads: int | None) -> Backend:
-    backend, fix = _activated(bundle, device, threads=threads)
-    if device in _TRUSTED or not takes_test_image(backend, bundle.manifest):
-        return backend
-    try:
-        with OnnxRuntimeBackend(bundle, device="cpu", threads=threads) as reference:
-            # OpenVINO computes float32 graphs in float32: a seed stays a picture. Others may use TF32.
-            exact = device == "openvino" and bundle.manifest.precision == "fp32"
-            least = FLOAT32_DB if exact else LEAST_DB
-            check_agreement(backend, reference, bundle.manifest, fix=fix, least_db=least)
-    except BaseException:
-        backend.deactivate()
-        raise
-    return backend
-
-
-def _activated(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threads: int | None) -> tuple[Backend, str]:
-    """A running backend, and the fix to suggest if it does not work as it should."""
-    if device == "openvino":
-        compiled = openvino_backend(bundle, threads=threads)
-        compiled.activate()
-        return compiled, compiled.fix
-    if device == "tensorrt" and bundle.manifest.engines:
-        from srflow_sdk.backends._tensorrt import TensorRTBackend
-        from srflow_sdk.model.engine_commands import first_command
-
-        engines = TensorRTBackend(bundle)
-        engines.activate()
-        command = first_command(bundle, runtime="tensorrt", compute_capability=None)
-        return engines, f'use device="cpu", or build engines again: {command}'
-    backend = OnnxRuntimeBackend(bundle, device=device, threads=threads)
+    backend = _made(bundle, device, threads=threads)
     try:
         backend.activate()
     except DeviceError as error:
-        if device == "tensorrt":
+        if device == "tensorrt" and not bundle.manifest.engines:
             raise DeviceError(
                 f"{bundle.path} has no TensorRT engines, and its graphs cannot be run: {error}"
             ) from error
@@ -144,4 +118,27 @@ def _activated(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threa
                 f'{error}; the engines in {bundle.path} do not need ONNX Runtime: use device="tensorrt"'
             ) from error
         raise
-    return backend, backend.fix
+    if device in _TRUSTED or not takes_test_image(backend, bundle.manifest):
+        return backend
+    try:
+        with OnnxRuntimeBackend(bundle, device="cpu", threads=threads) as reference:
+            # OpenVINO computes float32 graphs in float32: a seed stays a picture. Others may use TF32.
+            exact = device == "openvino" and bundle.manifest.precision == "fp32"
+            least = FLOAT32_DB if exact else LEAST_DB
+            check_agreement(backend, reference, bundle.manifest, fix=backend.fix, least_db=least)
+    except BaseException:
+        backend.deactivate()
+        raise
+    return backend
+
+
+def _made(
+    bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threads: int | None
+) -> OnnxRuntimeBackend | TensorRTBackend:
+    if device == "openvino":
+        return openvino_backend(bundle, threads=threads)
+    if device == "tensorrt" and bundle.manifest.engines:
+        from srflow_sdk.backends._tensorrt import TensorRTBackend
+
+        return TensorRTBackend(bundle)
+    return OnnxRuntimeBackend(bundle, device=device, threads=threads)

@@ -34,6 +34,7 @@ from srflow_sdk.backends._openvino_graphs import has_bf16
 from srflow_sdk.backends._ort import OnnxRuntimeBackend
 from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.json_records import read_record
 from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES, Manifest
 from srflow_sdk.model.psnr_bounds import LEAST_DB
 from srflow_sdk.system import locks
@@ -268,8 +269,8 @@ def read_measured(key: dict[str, Any]) -> dict[Way, Measured]:
             content = json.loads(file.read(_MAX_BYTES))
         if content["key"] != key:
             return {}
-        return {one.way: one for one in map(_measured, content["measured"])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {one.way: one for one in (read_record(Measured, entry) for entry in content["measured"])}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return {}
 
 
@@ -303,17 +304,6 @@ def _path(key: dict[str, Any]) -> Path | None:
     if folder is None:
         return None
     return folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]}.json"
-
-
-def _measured(entry: dict[str, Any]) -> Measured:
-    """Raises: KeyError, TypeError, ValueError if it is not what :func:`write_measured` writes."""
-    seconds, error = entry["seconds"], entry["error"]
-    return Measured(
-        way=Way(**entry["way"]),
-        seconds=None if seconds is None else float(seconds),
-        decibels=float(entry["decibels"]),
-        error=None if error is None else str(error),
-    )
 
 
 def _version(package: str) -> str | None:

@@ -81,7 +81,7 @@ class OnnxRuntimeBackend(Backend):
     ) -> None:
         super().__init__()
         self._bundle = bundle
-        self._provider = _provider(bundle, device, threads=threads)
+        self._provider = _provider(bundle, device)
         self._threads = threads
         self._graphs = graphs or default_graphs(bundle, device)
         self._conditioning: dict[str, Declared] = {}
@@ -308,14 +308,14 @@ def default_graphs(bundle: Bundle, device: OrtDevice) -> tuple[str, str]:
     return REQUIRED_FILES
 
 
-def _provider(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Provider:
+def _provider(bundle: Bundle, device: OrtDevice) -> Provider:
     if device == "cpu":
         return CpuProvider()
     if device == "cuda":
         return CudaProvider()
     if device == "tensorrt":
         return TensorRTProvider(bundle)
-    return PluginProvider(PLUGINS[device], model_sha256=bundle.model_sha256, threads=threads)
+    return PluginProvider(PLUGINS[device], model_sha256=bundle.model_sha256)
 
 
 def _check_runs_there(session: Any, provider: Provider, name: str) -> None:

@@ -26,6 +26,7 @@ from srflow_sdk.backends.tensorrt_engines.kernels import KernelCache
 from srflow_sdk.backends.tensorrt_engines.selection import Selection, select_engines, tensorrt_offered
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_commands import first_command
 from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime, LrProfile
 
 __all__ = ["TensorRTBackend", "TensorRTConditioning", "select_engines", "tensorrt_offered"]
@@ -89,6 +90,12 @@ class TensorRTBackend(Backend):
     @property
     def gpu(self) -> int:
         return self._gpu
+
+    @property
+    def fix(self) -> str:
+        """The fix to suggest if the engines compute another picture than the CPU."""
+        command = first_command(self._bundle, runtime="tensorrt", compute_capability=None)
+        return f'use device="cpu", or build engines again: {command}'
 
     @property
     def window_limits(self) -> LrProfile | None:

@@ -118,9 +118,7 @@ def choose_model(
         reasons.append("black and white dots")
     if damage.mosaic > _MOSAIC:
         reasons.append("a sensor's mosaic")
-    if reasons:
-        return ModelChoice(name=PHOTO, why=", ".join(reasons))
-    return ModelChoice(name=CLEAN, why="clean")
+    return ModelChoice(name=PHOTO if reasons else CLEAN, why=", ".join(reasons) or "clean")
 
 
 def measure_damage(

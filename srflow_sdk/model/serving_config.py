@@ -9,10 +9,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from srflow_sdk._checks import one_of, whole
-from srflow_sdk.drawing.tiles import TileSize, check_tile, padded_size
+from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.device_names import ComputePrecision, Device
 from srflow_sdk.system.plain_text import short
 
@@ -31,11 +30,7 @@ _TOLD = (
     *("name", "variant", "scale", "size_multiple", "halo", "latent_scheme", "latent_levels", "default_tau", "auto_tau"),
     *("reduction", "removes_damage", "precision", "conditioning_bytes_per_pixel"),
 )
-_TILE_BYTES = 2 << 30
-_ACTIVATIONS = 5  # conditioning and activations together, in units of the conditioning: see tiles.py, rounded up
 _DIGITS = 18
-_LEAST_CORE = 64  # LR pixels a side that a client's tile may have besides its halo, whatever the model
-
 
 Mode = Literal["python", "bls"]
 """Who runs the graphs: the SDK in the model's own process, or other models of the server."""
@@ -117,13 +112,6 @@ class ServingOptions:
         """The config's parameters, which :meth:`of_parameters` reads."""
         values = dataclasses.asdict(self)
         return {name: "none" if value is None else str(value) for name, value in values.items()}
-
-    @classmethod
-    def for_model(cls, manifest: Manifest, *, mode: Mode = "python") -> ServingOptions:
-        """The defaults, with the largest tile whose conditioning and activations take about 2 GiB."""
-        affordable = _TILE_BYTES // (_ACTIVATIONS * manifest.conditioning_bytes_per_pixel)
-        least = (_LEAST_CORE + 2 * padded_size(manifest.halo, manifest.size_multiple)) ** 2
-        return cls(mode=mode, max_tile_pixels=max(affordable, least))
 
 
 def described(bundle: Bundle) -> str:
