@@ -49,14 +49,6 @@ class Described:
     precision: ComputePrecision = BUNDLE
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Tensor:
-    level: int
-    shape: Shape
-    start: int
-    end: int
-
-
 def write(path: Path, levels: Levels, described: Described) -> None:
     """Write a file at once or not at all. Raises: ImageError; an older file is then unchanged."""
     try:
@@ -130,10 +122,10 @@ def _read(file: BinaryIO) -> tuple[dict[int, NDArray[np.float32]], Described]:
         raise _MalformedError("it does not begin with the length of a safetensors header")
     header = _parsed(file.read(length))
     described = _described(header.pop("__metadata__", None))
-    tensors = sorted((_tensor(name, entry) for name, entry in header.items()), key=lambda tensor: tensor.start)
+    tensors = sorted(_tensor(name, entry) for name, entry in header.items())
     _check_layout(tensors, size - 8 - length)
-    levels = allocate({tensor.level: tensor.shape for tensor in tensors})
-    for chunk in _chunks(levels[tensor.level] for tensor in tensors):
+    levels = allocate({level: shape for _, _, level, shape in tensors})
+    for chunk in _chunks(levels[level] for _, _, level, _ in tensors):
         if file.readinto(chunk.view(np.uint8).data) != chunk.nbytes:  # type: ignore[attr-defined]
             raise _MalformedError("it ends too early")
         if sys.byteorder == "big":
@@ -182,7 +174,8 @@ def _number(metadata: Mapping[str, object], name: str, pattern: re.Pattern[str],
     return value
 
 
-def _tensor(name: str, entry: object) -> _Tensor:
+def _tensor(name: str, entry: object) -> tuple[int, int, int, Shape]:
+    """Where a tensor's values begin and end, its level and its shape."""
     named = _TENSOR.fullmatch(name)
     if not named:
         raise _MalformedError(f"it has a tensor {short(name)}; they are level1, level2, …")
@@ -193,16 +186,16 @@ def _tensor(name: str, entry: object) -> _Tensor:
         raise _MalformedError(f"{name} has no shape C×h×w and place in the file")
     if offsets[1] - offsets[0] != 4 * math.prod(shape):
         raise _MalformedError(f"{name} has a place of another size than its shape")
-    return _Tensor(level=int(named[1]), shape=tuple(shape), start=offsets[0], end=offsets[1])
+    return offsets[0], offsets[1], int(named[1]), tuple(shape)
 
 
-def _check_layout(tensors: list[_Tensor], size: int) -> None:
+def _check_layout(tensors: list[tuple[int, int, int, Shape]], size: int) -> None:
     """Refuse gaps, overlaps and places outside the file, so that reading in order reads everything once."""
     end = 0
-    for tensor in tensors:
-        if tensor.start != end:
-            raise _MalformedError(f"level{tensor.level} overlaps another tensor or leaves a gap")
-        end = tensor.end
+    for start, next_start, level, _ in tensors:
+        if start != end:
+            raise _MalformedError(f"level{level} overlaps another tensor or leaves a gap")
+        end = next_start
     if end != size:
         raise _MalformedError(f"its tensors need {end} bytes and it has {size}; perhaps it is cut off")
 
