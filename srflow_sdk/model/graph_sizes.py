@@ -81,7 +81,8 @@ class Cost:
 
 def unknown(shape: Sequence[int]) -> Values:
     """A value of which only the shape is known; it takes no memory."""
-    return np.ndarray(shape, _UNKNOWN, buffer=b"\0", strides=(0,) * len(shape))
+    value: Values = np.ndarray(shape, _UNKNOWN, buffer=b"\0", strides=(0,) * len(shape))
+    return value
 
 
 def cost_of(graph: Graph, inputs: Mapping[str, Shape]) -> Cost:
@@ -222,7 +223,9 @@ def _to_depth(node: Node, taken: list[Values]) -> list[Values]:
 def _gather(node: Node, taken: list[Values]) -> list[Values]:
     data, indices = taken[0].shape, taken[1].shape
     axis = range(len(data))[node.attributes.get("axis", 0)]
-    return _made((*data[:axis], *indices, *data[axis + 1 :]), lambda *both: np.take(*both, axis), taken)
+    return _made(
+        (*data[:axis], *indices, *data[axis + 1 :]), lambda values, places: np.take(values, places, axis), taken
+    )
 
 
 def _reduce_sum(node: Node, taken: list[Values]) -> list[Values]:

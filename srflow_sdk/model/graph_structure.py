@@ -27,6 +27,7 @@ MAX_NODES = 50_000
 
 _MAX_FIELDS = 1_000_000  # bounds the time that reading takes
 _MAX_DIMENSIONS = 8
+_MAX_NUMBER = (1 << 64) - 1  # further bits do not count
 _DOMAIN = b"srflow"
 _CONTENT_KINDS: dict[int, Any] = {1: np.float32, 6: np.int32, 7: np.int64}
 _KINDS = {1: "float32", 6: "int32", 7: "int64", 10: "float16", 16: "bfloat16"}
@@ -232,7 +233,7 @@ class _Reader:
 
     def _integers(self, fields: list[Any]) -> list[int]:
         """The numbers of a field that occurs once for each, or packs them, with their signs."""
-        numbers = []
+        numbers: list[int] = []
         for field in fields:
             numbers += self._packed(field) if isinstance(field, slice) else [field]
         return [number - (1 << 64) if number >> 63 else number for number in numbers]
@@ -258,17 +259,13 @@ class _Reader:
             if key not in allowed:
                 odd = _REFUSED.get((what, key >> 3), f"the unknown field {key >> 3}")
                 raise _OddGraphError(f"it has {odd} in {what}")
-            kind, value = key & 7, None
-            size = 4 if kind == _FIXED32 else 8
+            kind, number = key & 7, 4 if key & 7 == _FIXED32 else 8
             if kind in (_VARINT, _BYTES):
-                size, at = (data[at], at + 1) if data[at] < 128 else self._varint(at)
-            if kind == _VARINT:
-                value = size
-            else:
-                value, at = slice(at, at + size), at + size
+                number, at = (data[at], at + 1) if data[at] < 128 else self._varint(at)
+            begin, at = at, at if kind == _VARINT else at + number
             if at > end:
                 raise _OddGraphError("it is cut off, or not ONNX")
-            found[key >> 3].append(value)
+            found[key >> 3].append(number if kind == _VARINT else slice(begin, at))
         return found
 
     def _varint(self, at: int) -> tuple[int, int]:
@@ -279,7 +276,7 @@ class _Reader:
             at += 1
             value |= (byte & 127) << shift
             if byte < 128:
-                return value, at
+                return value & _MAX_NUMBER, at
         raise _OddGraphError("it is not ONNX")
 
 

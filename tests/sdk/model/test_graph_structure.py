@@ -207,6 +207,16 @@ def test_millions_of_fields_are_not_read_to_their_end(tmp_path: Path) -> None:
     refused(tmp_path, b"\x08\x01" * 1_100_000, "more than 1000000 fields")
 
 
+def test_a_number_of_more_than_64_bits_is_read_as_protobuf_reads_it(tmp_path: Path, sampler: onnx.ModelProto) -> None:
+    weight = TensorProto(name="w", dims=[1], data_type=TensorProto.INT64, int64_data=[-1])
+    sampler.graph.initializer.append(weight)
+    content = sampler.SerializeToString()
+    longer = content.replace(b"\xff" * 9 + b"\x01", b"\xff" * 9 + b"\x7f")
+    assert longer != content
+    (tmp_path / "x.onnx").write_bytes(longer)
+    assert read_graph(tmp_path / "x.onnx").weights["w"].tolist() == [-1]
+
+
 def test_a_file_that_is_cut_off_anywhere_is_a_bundle_error(tmp_path: Path, tiny_bundle: Path) -> None:
     content = (tiny_bundle / "encoder.onnx").read_bytes()
     ends = [*range(200), *range(200, len(content), 37)]
