@@ -29,10 +29,12 @@ _MAX_FIELDS = 1_000_000  # bounds the time that reading takes
 _MAX_DIMENSIONS = 8
 _MAX_NUMBER = (1 << 64) - 1  # further bits do not count
 _DOMAIN = b"srflow"
+_DOMAINS = (b"", b"ai.onnx", _DOMAIN)
 _CONTENT_KINDS: dict[int, Any] = {1: np.float32, 6: np.int32, 7: np.int64}
 _KINDS = {1: "float32", 6: "int32", 7: "int64", 10: "float16", 16: "bfloat16"}
 _ATTRIBUTE_FIELDS = {1: 2, 2: 3, 3: 4, 4: 5, 6: 7, 7: 8}  # where an attribute of each type has its value
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_FIXED_SIZES: dict[int, Any] = {_FIXED64: 8, _FIXED32: 4}
 _Message = dict[int, list[Any]]
 
 
@@ -159,13 +161,12 @@ class _Reader:
     def _node(self, part: slice, *, callable_functions: frozenset[str]) -> Node:
         found = self._message("a node", part)
         name, domain = self._last(found[4]), self._last(found[7])
-        attributes = dict(map(self._attribute, found[5]))
+        op, attributes = _text(name), dict(map(self._attribute, found[5]))
         if len(attributes) < len(found[5]):
             raise _OddGraphError("a node has an attribute twice")
-        allowed = {b"": ALLOWED_OPS, b"ai.onnx": ALLOWED_OPS, _DOMAIN: callable_functions}.get(domain, frozenset())
-        if _text(name) not in allowed:
+        if op not in (callable_functions if domain == _DOMAIN else ALLOWED_OPS) or domain not in _DOMAINS:
             raise _OddGraphError(f"it uses the operator {_qualified(domain, name)}")
-        return Node(op=_text(name), inputs=self._names(found[1]), outputs=self._names(found[2]), attributes=attributes)
+        return Node(op=op, inputs=self._names(found[1]), outputs=self._names(found[2]), attributes=attributes)
 
     def _attribute(self, part: slice) -> tuple[str, Any]:
         """An attribute's name and its value: a number, a list, a text, a tensor, or the caller's."""
@@ -224,7 +225,7 @@ class _Reader:
         return self._data[parts[-1]] if parts else b""
 
     def _names(self, parts: list[slice]) -> tuple[str, ...]:
-        return tuple(_name(self._data[part]) for part in parts)
+        return tuple([_name(self._data[part]) for part in parts])
 
     def _content(self, parts: list[slice], kind: Any) -> Values:
         """The numbers that lie there."""
@@ -259,13 +260,14 @@ class _Reader:
             if key not in allowed:
                 odd = _REFUSED.get((what, key >> 3), f"the unknown field {key >> 3}")
                 raise _OddGraphError(f"it has {odd} in {what}")
-            kind, number = key & 7, 4 if key & 7 == _FIXED32 else 8
-            if kind in (_VARINT, _BYTES):
+            kind, number = key & 7, _FIXED_SIZES.get(key & 7)
+            if number is None:
                 number, at = (data[at], at + 1) if data[at] < 128 else self._varint(at)
-            begin, at = at, at if kind == _VARINT else at + number
+            if kind != _VARINT:
+                number, at = slice(at, at + number), at + number
             if at > end:
                 raise _OddGraphError("it is cut off, or not ONNX")
-            found[key >> 3].append(number if kind == _VARINT else slice(begin, at))
+            found[key >> 3].append(number)
         return found
 
     def _varint(self, at: int) -> tuple[int, int]:
