@@ -107,7 +107,7 @@ class EncoderBackend(OnnxRuntimeBackend):
     def _opened_encoder(self) -> Graph:
         return self._graph(self._graphs[0], hint=self._hint, device="CPU")
 
-    def encode_impl(self, lr: NDArray[np.float32]) -> Conditioning:
+    def encode_impl(self, lr: NDArray[np.float32]) -> OrtConditioning:
         encoder: Graph = still_open(self._encoder)
         encoder.scarce |= self._scarce  # when one runtime has found no memory, the other keeps none either
         try:
@@ -149,7 +149,7 @@ class OpenVinoBackend(EncoderBackend):
     def _opened_sampler(self) -> Graph:
         return self._graph(self._graphs[1], hint="f32", device=_device(self._hint))
 
-    def encode_impl(self, lr: NDArray[np.float32]) -> OpenVinoConditioning:
+    def encode_impl(self, lr: NDArray[np.float32]) -> OpenVinoConditioning:  # type: ignore[override]
         return OpenVinoConditioning(self._encoded(lr))
 
     def sample_impl(

@@ -126,7 +126,7 @@ class OnnxRuntimeBackend(Backend):
     def deactivate_impl(self) -> None:
         self._encoder = self._sampler = self._inverter = None
 
-    def encode_impl(self, lr: NDArray[np.float32]) -> Conditioning:
+    def encode_impl(self, lr: NDArray[np.float32]) -> OrtConditioning:
         session = still_open(self._encoder)
         binding = session.io_binding()
         binding.bind_cpu_input("lr", np.ascontiguousarray(lr, np.float32))
