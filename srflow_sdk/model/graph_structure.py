@@ -263,11 +263,10 @@ class _Reader:
             kind, number = key & 7, _FIXED_SIZES.get(key & 7)
             if number is None:
                 number, at = (data[at], at + 1) if data[at] < 128 else self._varint(at)
-            if kind != _VARINT:
-                number, at = slice(at, at + number), at + number
+            start, at = at, at if kind == _VARINT else at + number
             if at > end:
                 raise _OddGraphError("it is cut off, or not ONNX")
-            found[key >> 3].append(number)
+            found[key >> 3].append(number if kind == _VARINT else slice(start, at))
         return found
 
     def _varint(self, at: int) -> tuple[int, int]:
