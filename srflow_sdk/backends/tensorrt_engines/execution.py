@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends._engine_tensors import check_engine, tensor_types
+from srflow_sdk.backends._engine_tensors import differences, tensor_types
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, Stream
 from srflow_sdk.backends.tensorrt_engines.device_memory import Block, DeviceMemory
 from srflow_sdk.backends.tensorrt_engines.kernels import KernelCache
-from srflow_sdk.errors import DeviceError, OutOfMemoryError
+from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 
 Shape = tuple[int, ...]
 _SIZES_KEPT = 4  # tiles of one image have at most this many: of corners, of two edges, of inner tiles
@@ -94,8 +94,12 @@ class Engine:
         self._lock = threading.Lock()
 
     def check(self, *, inputs: Mapping[str, str], outputs: Mapping[str, str], where: str) -> None:
-        """Raises: BundleError if its tensors or their types are not these; see :func:`check_engine`."""
-        check_engine(self._engine, inputs=inputs, outputs=outputs, where=where)
+        """Raises: BundleError, naming each tensor that is missing, unknown or of another type. where: its file."""
+        if faults := [*differences("input", self.inputs, inputs), *differences("output", self.outputs, outputs)]:
+            raise BundleError(
+                f"{where} is not an engine of this bundle's graphs: {'; '.join(faults)}; export the bundle again with "
+                "srflow-export"
+            )
 
     def profile(self, name: str) -> list[Shape]:
         """Smallest, optimal and largest shape of an input."""
