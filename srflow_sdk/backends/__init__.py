@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from srflow_sdk._checks import one_of, whole
 from srflow_sdk.backends._agreement import check_agreement, takes_test_image
 from srflow_sdk.backends._base import Backend, Conditioning
 from srflow_sdk.backends._openvino import openvino_backend
 from srflow_sdk.backends._openvino_graphs import gpu_offered
-from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtDevice, cuda_offered
+from srflow_sdk.backends._ort import OnnxRuntimeBackend
+from srflow_sdk.backends._ort_providers import OrtDevice, cuda_offered
 from srflow_sdk.backends._plugin_providers import PLUGINS, has_gpu
 from srflow_sdk.errors import BundleError, DeviceError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
@@ -19,6 +20,9 @@ from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import ComputePrecision, Device, PluginDevice, Precision
 from srflow_sdk.system.hardware import find_gpu
 from srflow_sdk.system.memory import check_room
+
+if TYPE_CHECKING:
+    from srflow_sdk.backends._tensorrt import TensorRTBackend
 
 __all__ = ["Backend", "ComputePrecision", "Conditioning", "Device", "OnnxRuntimeBackend", "Precision", "open_backend"]
 
@@ -43,7 +47,7 @@ def open_backend(
 
     precision: "bundle" computes as the bundle was exported. "bf16" lets OpenVINO's encoder compute in bfloat16, "int8"
     runs the bundle's quantised encoder, on the processor; with device "auto", a measurement chooses the runtime.
-    "fastest" is the fastest of these on this machine within the gate (:mod:`srflow_sdk.backends._precision_ways`): a
+    "fastest" is the fastest of these on this machine within the gate (:mod:`srflow_sdk.backends._precision`): a
     GPU that starts computes as the bundle was exported, and so does a bundle of less than float32. Measurements are
     kept in the cache folder. The backend's `precision` says what it became.
 
@@ -55,26 +59,21 @@ def open_backend(
         whole("threads", threads, least=1, also="None or ")
     one_of("precision", precision, Precision)
     check_room(threads)
+    chooses = precision == "fastest" and bundle.manifest.precision == "fp32"
     if precision in ("bf16", "int8"):
         from srflow_sdk.backends._precision import open_less_precise
 
         return open_less_precise(bundle, device, threads=threads, precision=precision)
-    if device in ("cpu", "openvino") and precision == "fastest" and bundle.manifest.precision == "fp32":
-        from srflow_sdk.backends._precision import open_fastest
-
-        return open_fastest(bundle, device, threads=threads)
-    if device != "auto":
-        return _opened(bundle, device, threads=threads)
-    for candidate in _offered(bundle):
+    for candidate in _offered(bundle) if device == "auto" else ():
         try:
             return _opened(bundle, candidate, threads=threads)
         except (DeviceError, BundleError) as error:  # engines may be damaged while the graphs are not
             _warn(candidate, error)
-    if precision == "fastest" and bundle.manifest.precision == "fp32":
+    if chooses and device in ("auto", "cpu", "openvino"):
         from srflow_sdk.backends._precision import open_fastest
 
-        return open_fastest(bundle, "auto", threads=threads)
-    return _opened(bundle, "cpu", threads=threads)
+        return open_fastest(bundle, device, threads=threads)
+    return _opened(bundle, "cpu" if device == "auto" else device, threads=threads)
 
 
 def _offered(bundle: Bundle) -> Iterator[OrtDevice | Literal["openvino"]]:
@@ -106,40 +105,11 @@ def _warn(device: str, error: SRFlowError) -> None:
 
 
 def _opened(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threads: int | None) -> Backend:
-    backend, fix = _activated(bundle, device, threads=threads)
-    if device in _TRUSTED or not takes_test_image(backend, bundle.manifest):
-        return backend
-    try:
-        with OnnxRuntimeBackend(bundle, device="cpu", threads=threads) as reference:
-            # OpenVINO computes float32 graphs in float32: a seed stays a picture. Others may use TF32.
-            exact = device == "openvino" and bundle.manifest.precision == "fp32"
-            least = FLOAT32_DB if exact else LEAST_DB
-            check_agreement(backend, reference, bundle.manifest, fix=fix, least_db=least)
-    except BaseException:
-        backend.deactivate()
-        raise
-    return backend
-
-
-def _activated(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threads: int | None) -> tuple[Backend, str]:
-    """A running backend, and the fix to suggest if it does not work as it should."""
-    if device == "openvino":
-        compiled = openvino_backend(bundle, threads=threads)
-        compiled.activate()
-        return compiled, compiled.fix
-    if device == "tensorrt" and bundle.manifest.engines:
-        from srflow_sdk.backends._tensorrt import TensorRTBackend
-        from srflow_sdk.model.engine_commands import first_command
-
-        engines = TensorRTBackend(bundle)
-        engines.activate()
-        command = first_command(bundle, runtime="tensorrt", compute_capability=None)
-        return engines, f'use device="cpu", or build engines again: {command}'
-    backend = OnnxRuntimeBackend(bundle, device=device, threads=threads)
+    backend = _made(bundle, device, threads=threads)
     try:
         backend.activate()
     except DeviceError as error:
-        if device == "tensorrt":
+        if device == "tensorrt" and not bundle.manifest.engines:
             raise DeviceError(
                 f"{bundle.path} has no TensorRT engines, and its graphs cannot be run: {error}"
             ) from error
@@ -148,4 +118,27 @@ def _activated(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threa
                 f'{error}; the engines in {bundle.path} do not need ONNX Runtime: use device="tensorrt"'
             ) from error
         raise
-    return backend, backend.fix
+    if device in _TRUSTED or not takes_test_image(backend, bundle.manifest):
+        return backend
+    try:
+        with OnnxRuntimeBackend(bundle, device="cpu", threads=threads) as reference:
+            # OpenVINO computes float32 graphs in float32: a seed stays a picture. Others may use TF32.
+            exact = device == "openvino" and bundle.manifest.precision == "fp32"
+            least = FLOAT32_DB if exact else LEAST_DB
+            check_agreement(backend, reference, bundle.manifest, fix=backend.fix, least_db=least)
+    except BaseException:
+        backend.deactivate()
+        raise
+    return backend
+
+
+def _made(
+    bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threads: int | None
+) -> OnnxRuntimeBackend | TensorRTBackend:
+    if device == "openvino":
+        return openvino_backend(bundle, threads=threads)
+    if device == "tensorrt" and bundle.manifest.engines:
+        from srflow_sdk.backends._tensorrt import TensorRTBackend
+
+        return TensorRTBackend(bundle)
+    return OnnxRuntimeBackend(bundle, device=device, threads=threads)

@@ -8,21 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from srflow_sdk.errors import BundleError
-
-_REBUILD = "export the bundle again with srflow-export"
-
-_TYPES = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "BF16": "bfloat16",
-    "INT8": "int8",
-    "INT32": "int32",
-    "INT64": "int64",
-    "BOOL": "bool",
-    "UINT8": "uint8",
-    "FP8": "float8",
-}
+_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8"}
 
 
 def type_name(dtype: Any) -> str:
@@ -39,17 +25,6 @@ def tensor_types(engine: Any) -> tuple[dict[str, str], dict[str, str]]:
         types = inputs if engine.get_tensor_mode(name).name == "INPUT" else outputs
         types[name] = type_name(engine.get_tensor_dtype(name))
     return inputs, outputs
-
-
-def check_engine(engine: Any, *, inputs: Mapping[str, str], outputs: Mapping[str, str], where: str) -> None:
-    """Compare an engine's inputs and outputs with those that are expected.
-
-    inputs, outputs: types by tensor name, such as {"lr": "float32"}. where: the engine's file, for the message.
-    Raises: BundleError, naming each tensor that is missing, unknown or of another type.
-    """
-    taken, given = tensor_types(engine)
-    if faults := [*differences("input", taken, inputs), *differences("output", given, outputs)]:
-        raise BundleError(f"{where} is not an engine of this bundle's graphs: {'; '.join(faults)}; {_REBUILD}")
 
 
 def differences(kind: str, actual: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:

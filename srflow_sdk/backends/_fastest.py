@@ -1,4 +1,5 @@
-"""Measures, once for each machine and model, what each way of computing a picture takes and gives.
+"""The ways to compute one picture on a processor: opens them, and measures what each takes and gives, once for each
+machine and model.
 
 Every way draws two small photographs, which are compared with float32 on ONNX Runtime; one that is near enough is timed
 in turns with that, so that a load hits both, and closed. What was measured is kept in the user's cache folder until
@@ -19,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,15 +28,19 @@ from numpy.typing import NDArray
 from srflow_sdk._version import __version__
 from srflow_sdk.backends._agreement import photographs, picture, psnr
 from srflow_sdk.backends._base import Backend
-from srflow_sdk.backends._precision_ways import REFERENCE, Way, opened
+from srflow_sdk.backends._kept_graphs import processor
+from srflow_sdk.backends._openvino import openvino_backend
+from srflow_sdk.backends._openvino_graphs import has_bf16
+from srflow_sdk.backends._ort import OnnxRuntimeBackend
 from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.model.json_records import read_record
+from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES, Manifest
 from srflow_sdk.model.psnr_bounds import LEAST_DB
 from srflow_sdk.system import locks
 from srflow_sdk.system.atomic import write_atomically
 from srflow_sdk.system.cache_folder import cache_folder
-from srflow_sdk.system.hardware import first_core
+from srflow_sdk.system.device_names import ComputePrecision
 from srflow_sdk.system.raising import PassingError, memory_errors_typed
 
 _LATER = "not measured yet: the next start does it"
@@ -50,6 +55,37 @@ _MAX_BYTES = 1 << 16
 
 _log = logging.getLogger(__name__)
 _Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A runtime, by its device's name, and what its encoder computes in. The sampler always computes in float32."""
+
+    device: Literal["cpu", "openvino"]
+    precision: ComputePrecision
+
+    def __str__(self) -> str:
+        return f"{'float32' if self.precision == 'bundle' else self.precision} on {self.device}"
+
+
+REFERENCE = Way(device="cpu", precision="bundle")
+"""The way that the others are compared with."""
+
+
+def opened(bundle: Bundle, way: Way, *, threads: int | None) -> Backend:
+    """An active backend; its picture is not checked. Raises: DeviceError, BundleError, OutOfMemoryError."""
+    graphs = (INT8_ENCODER, REQUIRED_FILES[1]) if way.precision == "int8" else REQUIRED_FILES
+    backend: Backend
+    if way.device == "openvino":
+        if way.precision == "bf16" and not has_bf16():
+            raise DeviceError("this processor has no bfloat16 arithmetic")
+        hint: Literal["bf16", "f32"] = "bf16" if way.precision == "bf16" else "f32"
+        backend = openvino_backend(bundle, threads=threads, graphs=graphs, hint=hint)
+    else:
+        backend = OnnxRuntimeBackend(bundle, device="cpu", threads=threads, graphs=graphs)
+    backend.precision = way.precision
+    backend.activate()
+    return backend
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,7 +252,7 @@ def cache_key(bundle: Bundle, *, threads: int | None) -> dict[str, Any]:
     return {
         "schema": _SCHEMA,
         "model_sha256": bundle.model_sha256,
-        "processor": _processor(),
+        "processor": processor() or platform.processor() or platform.machine(),
         "cores": cores,
         "threads": threads,
         "versions": {"srflow-sdk": __version__, **{name: _version(name) for name in _PACKAGES}},
@@ -233,8 +269,8 @@ def read_measured(key: dict[str, Any]) -> dict[Way, Measured]:
             content = json.loads(file.read(_MAX_BYTES))
         if content["key"] != key:
             return {}
-        return {one.way: one for one in map(_measured, content["measured"])}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {one.way: one for one in (read_record(Measured, entry) for entry in content["measured"])}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return {}
 
 
@@ -268,26 +304,6 @@ def _path(key: dict[str, Any]) -> Path | None:
     if folder is None:
         return None
     return folder / f"{hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]}.json"
-
-
-def _measured(entry: dict[str, Any]) -> Measured:
-    """Raises: KeyError, TypeError, ValueError if it is not what :func:`write_measured` writes."""
-    seconds, error = entry["seconds"], entry["error"]
-    return Measured(
-        way=Way(**entry["way"]),
-        seconds=None if seconds is None else float(seconds),
-        decibels=float(entry["decibels"]),
-        error=None if error is None else str(error),
-    )
-
-
-def _processor() -> dict[str, str]:
-    """The processor's name and a hash of its instruction sets, as far as the system tells them."""
-    fields = first_core()
-    name = fields.get("model name") or platform.processor() or platform.machine()
-    instructions = fields.get("flags") or fields.get("Features") or platform.machine()
-    ordered = " ".join(sorted(instructions.split()))
-    return {"name": name, "instructions": hashlib.sha256(ordered.encode()).hexdigest()[:16]}
 
 
 def _version(package: str) -> str | None:

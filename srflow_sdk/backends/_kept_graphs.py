@@ -36,22 +36,21 @@ def kept_graph(graph_sha256: str) -> Path | None:
 
     Nothing says so to the user, as a start without it is only slower by tenths of a second.
     """
-    processor = _processor()
-    folder = cache_folder("graphs", missed=False) if processor else None
-    if folder is None or processor is None:
+    folder = cache_folder("graphs", missed=False) if processor() else None
+    if folder is None:
         return None
     ort = onnxruntime()
     made_from = {
         "graph": graph_sha256,
         "onnxruntime": f"{ort.__version__} {ort.get_build_info() if hasattr(ort, 'get_build_info') else ''}",
-        "processor": processor,
+        "processor": processor(),
     }
     name = sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:32]
     return folder / name
 
 
 @cache
-def _processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     """The kernel's lines about the first core; None if there are none, as on other systems than Linux."""
     if sys.platform != "linux":
         return None

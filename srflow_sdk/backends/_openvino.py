@@ -18,10 +18,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends._base import Backend, Conditioning, own, still_open
-from srflow_sdk.backends._declared import check_conditioning, check_declared, check_structure
+from srflow_sdk.backends._base import Conditioning, own, still_open
+from srflow_sdk.backends._declared import check_conditioning
 from srflow_sdk.backends._openvino_graphs import Graph, best_device
-from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtConditioning
+from srflow_sdk.backends._ort import OnnxRuntimeBackend, OrtConditioning, default_graphs
 from srflow_sdk.backends._ort_providers import onnxruntime
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
@@ -36,12 +36,12 @@ def openvino_backend(
     threads: int | None = None,
     graphs: tuple[str, str] | None = None,
     hint: Hint = "f32",
-) -> OpenVinoBackend | EncoderBackend:
+) -> EncoderBackend:
     """A backend on OpenVINO, not yet active, with the sampler where it runs best. Arguments: as its classes take them.
 
     Raises: DeviceError if OpenVINO is not installed or does not start.
     """
-    graphs = graphs or _default_graphs(bundle)
+    graphs = graphs or default_graphs(bundle, "cpu")
     # On a processor, ONNX Runtime converts every tensor of a half-precision graph.
     in_half = bundle.manifest.precision in ("fp16", "bf16") and graphs == REQUIRED_FILES
     made = OpenVinoBackend if in_half or _device(hint) != "CPU" else EncoderBackend
@@ -64,67 +64,13 @@ class OpenVinoConditioning(Conditioning):
         return sum(int(value.byte_size) for value in self.values.values())
 
 
-class OpenVinoBackend(Backend):
-    """A bundle's encoder and sampler, both by OpenVINO, on the first GPU that it runs on, otherwise on the processor.
-
-    threads: CPU threads, at most one per core; None leaves the choice to OpenVINO. graphs: the encoder's and the
-    sampler's file in the bundle; None: its own, which for a bfloat16 bundle are the float32 ones beside them, if it has
-    any. hint: arithmetic of the encoder; "bf16" runs on the processor, is much faster where that has bfloat16
-    convolutions, and changes the picture.
-    """
-
-    def __init__(
-        self,
-        bundle: Bundle,
-        *,
-        threads: int | None = None,
-        graphs: tuple[str, str] | None = None,
-        hint: Hint = "f32",
-    ) -> None:
-        super().__init__()
-        self._bundle = bundle
-        self._threads = threads
-        self._graphs = graphs or _default_graphs(bundle)
-        self._hint: Hint = hint
-        self._encoder: Graph | None = None
-        self._sampler: Graph | None = None
-
-    @property
-    def device(self) -> str:
-        return "openvino"
-
-    @property
-    def fix(self) -> str:
-        """The fix to suggest if the device computes another picture than the CPU."""
-        return _fix(self._bundle)
-
-    def activate_impl(self) -> None:
-        check_structure(self._bundle, self._graphs)
-        device = _device(self._hint)
-        encoder = _graph(self._bundle, self._graphs[0], hint=self._hint, device=device, threads=self._threads)
-        sampler = _graph(self._bundle, self._graphs[1], hint="f32", device=device, threads=self._threads)
-        check_declared(self._bundle, self._graphs, encoder, sampler)
-        self._encoder, self._sampler = encoder, sampler
-
-    def deactivate_impl(self) -> None:
-        self._encoder = self._sampler = None
-
-    def encode_impl(self, lr: NDArray[np.float32]) -> OpenVinoConditioning:
-        return OpenVinoConditioning(_encoded(self._bundle, still_open(self._encoder), lr))
-
-    def sample_impl(
-        self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
-    ) -> NDArray[np.float32]:
-        inputs = {f"noise_level{level}": _float32(array) for level, array in noise.items()}
-        inputs = {**own(conditioning, OpenVinoConditioning).values, **inputs, "tau": np.array([tau], np.float32)}
-        sr: NDArray[np.float32] = still_open(self._sampler).run(inputs, "sampling")["sr"].data
-        return sr
-
-
 class EncoderBackend(OnnxRuntimeBackend):
     """A bundle's encoder by OpenVINO on the processor, its sampler and inverter by ONNX Runtime.
 
-    threads, graphs, hint: as of :class:`OpenVinoBackend`; the sampler's graph is in float32.
+    threads: CPU threads, at most one per core; None leaves the choice to the runtimes. graphs: the encoder's and the
+    sampler's file in the bundle; None: its own, which for a bfloat16 bundle are the float32 ones beside them, if it has
+    any. hint: arithmetic of the encoder; "bf16" runs on the processor, is much faster where that has bfloat16
+    convolutions, and changes the picture.
     """
 
     trims_memory = True
@@ -146,57 +92,73 @@ class EncoderBackend(OnnxRuntimeBackend):
 
     @property
     def fix(self) -> str:
-        """As of :class:`OpenVinoBackend`."""
-        return _fix(self._bundle)
+        """The fix to suggest if the device computes another picture than the CPU."""
+        cache = cache_folder("openvino", missed=False)
+        fixes = ['use device="cpu"']
+        if self._bundle.manifest.precision == "int8":
+            fixes.append(
+                "if an earlier version exported the bundle, export it again (srflow-export --precision int8): OpenVINO "
+                "computes some of those graphs wrongly"
+            )
+        if cache is not None:
+            fixes.append(f"delete {cache}, where a compiled graph may be damaged")
+        return "; ".join([*fixes, "or update it: pip install -U openvino"])
 
     def _opened_encoder(self) -> Graph:
-        return _graph(self._bundle, self._graphs[0], hint=self._hint, device="CPU", threads=self._threads)
+        return self._graph(self._graphs[0], hint=self._hint, device="CPU")
 
     def encode_impl(self, lr: NDArray[np.float32]) -> OrtConditioning:
         encoder: Graph = still_open(self._encoder)
         encoder.scarce |= self._scarce  # when one runtime has found no memory, the other keeps none either
         try:
-            values = _encoded(self._bundle, encoder, lr)
+            values = self._encoded(lr)
         finally:
             self._scarce |= encoder.scarce
         ort = onnxruntime()
         return OrtConditioning({name: ort.OrtValue.ortvalue_from_numpy(value.data) for name, value in values.items()})
 
-
-def _encoded(bundle: Bundle, encoder: Graph, lr: NDArray[np.float32]) -> dict[str, Any]:
-    """The encoder's outputs by name, as OpenVINO's tensors."""
-    values = encoder.run({"lr": _float32(lr)}, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels")
-    batch, _, height, width = lr.shape
-    shapes = {name: tuple(value.shape) for name, value in values.items()}
-    check_conditioning(bundle.manifest, shapes, batch=batch, height=height, width=width)
-    return values
-
-
-def _graph(bundle: Bundle, name: str, *, hint: Hint, device: str, threads: int | None) -> Graph:
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
-    if device == "CPU":
-        settings["ENABLE_CPU_PINNING"] = False  # another process's threads may sit on the same core
-        if threads:
-            settings["INFERENCE_NUM_THREADS"] = min(threads, os.cpu_count() or 1)
-    sha256 = bundle.manifest.files[name].get("sha256")  # a bundle that is being written has none yet
-    return Graph(bundle.file(name), sha256=sha256, device=device, settings=settings)
-
-
-def _fix(bundle: Bundle) -> str:
-    cache = cache_folder("openvino", missed=False)
-    fixes = ['use device="cpu"']
-    if bundle.manifest.precision == "int8":
-        fixes.append(
-            "if an earlier version exported the bundle, export it again (srflow-export --precision int8): OpenVINO "
-            "computes some of those graphs wrongly"
+    def _encoded(self, lr: NDArray[np.float32]) -> dict[str, Any]:
+        """The encoder's outputs by name, as OpenVINO's tensors."""
+        batch, _, height, width = lr.shape
+        values: dict[str, Any] = still_open(self._encoder).run(
+            {"lr": _float32(lr)}, f"encoding {width}×{height} pixels"
         )
-    if cache is not None:
-        fixes.append(f"delete {cache}, where a compiled graph may be damaged")
-    return "; ".join([*fixes, "or update it: pip install -U openvino"])
+        shapes = {name: tuple(value.shape) for name, value in values.items()}
+        check_conditioning(self._bundle.manifest, shapes, batch=batch, height=height, width=width)
+        return values
+
+    def _graph(self, name: str, *, hint: Hint, device: str) -> Graph:
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+        if device == "CPU":
+            settings["ENABLE_CPU_PINNING"] = False  # another process's threads may sit on the same core
+            if self._threads:
+                settings["INFERENCE_NUM_THREADS"] = min(self._threads, os.cpu_count() or 1)
+        sha256 = self._bundle.manifest.files[name].get("sha256")  # a bundle that is being written has none yet
+        return Graph(self._bundle.file(name), sha256=sha256, device=device, settings=settings)
 
 
-def _default_graphs(bundle: Bundle) -> tuple[str, str]:
-    return (bundle.manifest.float32_graphs if bundle.manifest.precision == "bf16" else None) or REQUIRED_FILES
+class OpenVinoBackend(EncoderBackend):
+    """Both by OpenVINO, on the first GPU that it runs on, otherwise on the processor. It does not invert."""
+
+    trims_memory = False
+    can_invert = False
+
+    def _opened_encoder(self) -> Graph:
+        return self._graph(self._graphs[0], hint=self._hint, device=_device(self._hint))
+
+    def _opened_sampler(self) -> Graph:
+        return self._graph(self._graphs[1], hint="f32", device=_device(self._hint))
+
+    def encode_impl(self, lr: NDArray[np.float32]) -> OpenVinoConditioning:  # type: ignore[override]
+        return OpenVinoConditioning(self._encoded(lr))
+
+    def sample_impl(
+        self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
+    ) -> NDArray[np.float32]:
+        inputs = {f"noise_level{level}": _float32(array) for level, array in noise.items()}
+        inputs = {**own(conditioning, OpenVinoConditioning).values, **inputs, "tau": np.array([tau], np.float32)}
+        sr: NDArray[np.float32] = still_open(self._sampler).run(inputs, "sampling")["sr"].data
+        return sr
 
 
 def _float32(array: NDArray[Any]) -> NDArray[np.float32]:

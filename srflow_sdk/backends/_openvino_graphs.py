@@ -11,7 +11,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,6 @@ FIX = 'use device="cpu", or update it: pip install -U openvino'
 _POLL_S = 0.1
 _cache_works = True  # false once a graph could not be written: the next use of that entry would wait for ever
 _PLACE = re.compile(r"Exception from \S+:\d+:")
-_TYPES = {"f32": "tensor(float)", "f16": "tensor(float16)", "bf16": "tensor(bfloat16)"}
 
 
 def import_openvino() -> Any:
@@ -102,15 +100,6 @@ def _has_gpu_file() -> bool:
     return sys.platform != "linux" or any(Path("/dev/dri").glob("renderD*"))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Port:
-    """An input or output as ONNX Runtime describes it, for the checks that both runtimes share."""
-
-    name: str
-    type: str
-    shape: list[int | str]
-
-
 class Graph:
     """A graph on one of OpenVINO's devices. Any number of threads may run it; one run takes place at a time.
 
@@ -129,13 +118,6 @@ class Graph:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._compiled: Any = self._load()
         self._passed_on = _passed_on(self._compiled)
-        self._ports = tuple([_port(value) for value in of] for of in (self._compiled.inputs, self._compiled.outputs))
-
-    def get_inputs(self) -> list[Port]:
-        return self._ports[0]
-
-    def get_outputs(self) -> list[Port]:
-        return self._ports[1]
 
     def run(self, inputs: Mapping[str, Any], what: str) -> dict[str, Any]:
         """The outputs by name, as OpenVINO's tensors, from inputs that are such tensors, or arrays, which are copied.
@@ -271,9 +253,3 @@ def _name(value: Any) -> str:
     """The name of an input or output in the file: a tensor may have further ones, of operators that were left out."""
     name: str = value.get_node().get_friendly_name().partition("/sink_port_")[0]
     return name if name in value.names else str(value.any_name)
-
-
-def _port(value: Any) -> Port:
-    shape = [f"size{index}" if size.is_dynamic else size.get_length() for index, size in enumerate(value.partial_shape)]
-    kind = value.element_type.get_type_name()
-    return Port(name=_name(value), type=_TYPES.get(kind, kind), shape=shape)

@@ -19,14 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends._base import Backend, Conditioning, own, still_open
-from srflow_sdk.backends._declared import (
-    check_conditioning,
-    check_declared,
-    check_inverted,
-    check_inverter,
-    check_inverter_structure,
-    check_structure,
-)
+from srflow_sdk.backends._declared import check_conditioning, check_graphs, check_inverted, check_inverter
 from srflow_sdk.backends._kept_folders import discard
 from srflow_sdk.backends._kept_graphs import kept_graph, load_options, saved_by
 from srflow_sdk.backends._native_library import find_native_library, register, runs_on_cuda
@@ -37,7 +30,6 @@ from srflow_sdk.backends._ort_providers import (
     OrtDevice,
     Provider,
     TensorRTProvider,
-    cuda_offered,
     one_line,
     onnxruntime,
 )
@@ -45,11 +37,10 @@ from srflow_sdk.backends._plugin_providers import PLUGINS, PluginProvider
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.graph_sizes import Declared
 from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
 from srflow_sdk.system.interruptible import interruptible, is_cancelled
 from srflow_sdk.system.raising import PassingError, lack_of_threads
-
-__all__ = ["OnnxRuntimeBackend", "OrtConditioning", "OrtDevice", "cuda_offered"]
 
 _log = logging.getLogger(__name__)
 _FATAL_ONLY = 4
@@ -90,9 +81,10 @@ class OnnxRuntimeBackend(Backend):
     ) -> None:
         super().__init__()
         self._bundle = bundle
-        self._provider = _provider(bundle, device, threads=threads)
+        self._provider = _provider(bundle, device)
         self._threads = threads
-        self._graphs = graphs or _default_graphs(bundle, device)
+        self._graphs = graphs or default_graphs(bundle, device)
+        self._conditioning: dict[str, Declared] = {}
         self._encoder: Any = None
         self._sampler: Any = None
         self._inverter: Any = None
@@ -121,27 +113,27 @@ class OnnxRuntimeBackend(Backend):
 
     def activate_impl(self) -> None:
         self._provider.prepare()
-        check_structure(self._bundle, self._graphs)
-        encoder, sampler = self._opened_encoder(), self._session(self._graphs[1])
-        check_declared(self._bundle, self._graphs, encoder, sampler)
-        self._encoder, self._sampler = encoder, sampler
+        self._conditioning = check_graphs(self._bundle, self._graphs)
+        self._encoder, self._sampler = self._opened_encoder(), self._opened_sampler()
 
     def _opened_encoder(self) -> Any:
-        """Load the encoder. Another runtime's needs `get_inputs` and `get_outputs`, like a session."""
+        """Load the encoder, into whatever runs it."""
         return self._session(self._graphs[0])
+
+    def _opened_sampler(self) -> Any:
+        return self._session(self._graphs[1])
 
     def deactivate_impl(self) -> None:
         self._encoder = self._sampler = self._inverter = None
 
     def encode_impl(self, lr: NDArray[np.float32]) -> OrtConditioning:
         session = still_open(self._encoder)
-        names = [output.name for output in session.get_outputs()]
         binding = session.io_binding()
         binding.bind_cpu_input("lr", np.ascontiguousarray(lr, np.float32))
-        for name in names:
+        for name in self._conditioning:
             binding.bind_output(name, self._provider.memory)
         self._run(session, binding, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}")
-        values = dict(zip(names, binding.get_outputs(), strict=True))
+        values = dict(zip(self._conditioning, binding.get_outputs(), strict=True))
         batch, _, height, width = lr.shape
         shapes = {name: value.shape() for name, value in values.items()}
         check_conditioning(self._bundle.manifest, shapes, batch=batch, height=height, width=width)
@@ -187,13 +179,11 @@ class OnnxRuntimeBackend(Backend):
 
     def _loaded_inverter(self) -> Any:
         """The inverter's session, which is loaded when it is first needed: most programs never do."""
-        encoder = still_open(self._encoder)
+        still_open(self._encoder)
         with self._loading:
             if self._inverter is None:
-                check_inverter_structure(self._bundle, INVERTER, encoder)
-                inverter = self._session(INVERTER)
-                check_inverter(self._bundle, INVERTER, encoder, inverter)
-                self._inverter = inverter
+                check_inverter(self._bundle, INVERTER, self._conditioning)
+                self._inverter = self._session(INVERTER)
             return self._inverter
 
     def _run(self, session: Any, binding: Any, what: str) -> None:
@@ -227,11 +217,8 @@ class OnnxRuntimeBackend(Backend):
         path = self._bundle.file(name)
         try:
             providers = provider.configure(options, name)
-            session = None
-            if provider.provider == CPU and not kernels:
-                session = self._kept_session(name)
-            if session is None:
-                session = _made(path, options, providers)
+            is_kept = provider.provider == CPU and not kernels
+            session = (self._kept_session(name) if is_kept else None) or _made(path, options, providers)
         except Exception as error:  # ORT's exceptions have no common base but Exception
             if isinstance(error, MemoryError) or is_out_of_memory(str(error)):
                 raise OutOfMemoryError(
@@ -288,9 +275,8 @@ class OnnxRuntimeBackend(Backend):
     def _register_native_library(self, options: Any) -> bool:
         """Register kernels for the bundle's own nodes; without them ONNX Runtime runs the nodes' functions."""
         device = self._provider.device
-        if not self._bundle.manifest.plugins or device not in ("cpu", "cuda"):
-            return False
-        library = find_native_library()
+        is_used = self._bundle.manifest.plugins and device in ("cpu", "cuda")
+        library = find_native_library() if is_used else None
         if library is None:
             return False
         if device == "cuda" and not runs_on_cuda(library):
@@ -306,31 +292,30 @@ def is_out_of_memory(message: str) -> bool:
 
 
 def _made(path: Path, options: Any, providers: list[Any] | None) -> Any:
+    def stop() -> None:
+        with contextlib.suppress(AttributeError):  # ONNX Runtime < 1.21 cannot
+            options.set_load_cancellation_flag(True)
+
     return interruptible(
-        lambda: onnxruntime().InferenceSession(str(path), options, providers=providers, enable_fallback=0),
-        stop=lambda: _cancel_loading(options),
+        lambda: onnxruntime().InferenceSession(str(path), options, providers=providers, enable_fallback=0), stop=stop
     )
 
 
-def _cancel_loading(options: Any) -> None:
-    with contextlib.suppress(AttributeError):  # ONNX Runtime < 1.21 cannot
-        options.set_load_cancellation_flag(True)
-
-
-def _default_graphs(bundle: Bundle, device: OrtDevice) -> tuple[str, str]:
+def default_graphs(bundle: Bundle, device: OrtDevice) -> tuple[str, str]:
+    """An encoder and a sampler of the bundle that the device can run."""
     if bundle.manifest.precision == "bf16" and device not in _BFLOAT16_DEVICES:
         return bundle.manifest.float32_graphs or REQUIRED_FILES
     return REQUIRED_FILES
 
 
-def _provider(bundle: Bundle, device: OrtDevice, *, threads: int | None) -> Provider:
+def _provider(bundle: Bundle, device: OrtDevice) -> Provider:
     if device == "cpu":
         return CpuProvider()
     if device == "cuda":
         return CudaProvider()
     if device == "tensorrt":
         return TensorRTProvider(bundle)
-    return PluginProvider(PLUGINS[device], model_sha256=bundle.model_sha256, threads=threads)
+    return PluginProvider(PLUGINS[device], model_sha256=bundle.model_sha256)
 
 
 def _check_runs_there(session: Any, provider: Provider, name: str) -> None:

@@ -9,7 +9,6 @@ import io
 import re
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_commands import first_command
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.engine_shapes import BOUNDS, input_shapes, shapes_text
+from srflow_sdk.model.graph_structure import read_graph
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.device_names import PluginDevice
 
@@ -134,8 +134,9 @@ class TensorRTProvider(Provider):
         if self._cache is not None:
             for kind in ("engine", "timing"):
                 chosen |= {f"trt_{kind}_cache_enable": "1", f"trt_{kind}_cache_path": str(self._cache)}
-        inputs = _inputs(self._bundle.file(graph))
-        shapes = input_shapes(inputs, self._profile, scale=self._bundle.manifest.scale, graph=graph)
+        inputs = read_graph(self._bundle.file(graph)).inputs
+        declared = [(name, tensor.shape) for name, tensor in inputs.items()]
+        shapes = input_shapes(declared, self._profile, scale=self._bundle.manifest.scale, graph=graph)
         for bound in BOUNDS:
             chosen[f"trt_profile_{bound}_shapes"] = shapes_text(shapes, bound)
         return [(TENSORRT, chosen), (CUDA, _CUDA_OPTIONS), CPU]
@@ -194,13 +195,3 @@ def tensorrt_library_version() -> str:
 def one_line(error: object) -> str:
     """An exception's text in one line, for the end of an error message."""
     return " ".join(str(error).split())[:300]
-
-
-def _inputs(graph: Path) -> list[tuple[str, Sequence[int | str | None]]]:
-    """Names and dimensions of a graph's inputs, asked of ONNX Runtime: nothing else here reads ONNX."""
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    session = ort.InferenceSession(str(graph), options, providers=[CPU])
-    return [(value.name, value.shape) for value in session.get_inputs()]

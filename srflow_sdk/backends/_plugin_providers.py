@@ -127,11 +127,10 @@ def described(device: Any) -> str:
 class PluginProvider(Provider):
     """The best device of a plug-in provider, and the CPU for operators that it has no kernel for.
 
-    model_sha256: keeps the models' caches apart. threads: CPU threads for providers that compute on the CPU; None
-    leaves the choice to them.
+    model_sha256: keeps the models' caches apart.
     """
 
-    def __init__(self, plugin: Plugin, *, model_sha256: str, threads: int | None) -> None:
+    def __init__(self, plugin: Plugin, *, model_sha256: str) -> None:
         self.plugin = plugin
         self.device = plugin.device
         self.provider = plugin.provider
@@ -144,7 +143,6 @@ class PluginProvider(Provider):
             # memory: Python may free it in any thread at any time.
             self.one_at_a_time = _webgpu_runs
         self._model_sha256 = model_sha256
-        self._threads = threads
         self._chosen: Any = None
 
     def prepare(self) -> None:
@@ -161,13 +159,9 @@ class PluginProvider(Provider):
             # In its preferred layout, NHWC, version 0.4.0 computes 3×3 convolutions of 6 channels wrongly where the
             # number of output channels is a multiple of 4, and this network has those.
             return {"preferredLayout": "NCHW"}
-        cache = self._cache()
-        return {} if cache is None else {"nv_runtime_cache_path": cache}
-
-    def _cache(self) -> str | None:
         key = f"{self._model_sha256[:16]}-{self.plugin.version or 'unknown'}"
-        folder = cache_folder(f"onnxruntime-{self.device}", key)
-        return None if folder is None else str(folder)
+        cache = cache_folder(f"onnxruntime-{self.device}", key)
+        return {} if cache is None else {"nv_runtime_cache_path": str(cache)}
 
 
 def _register(plugin: Plugin) -> None:

@@ -1,4 +1,15 @@
-"""Opens a backend that computes in less than float32: what was asked for by name, or the fastest within the gate."""
+"""Opens a backend that computes in less than float32: what was asked for by name, or the fastest within the gate.
+
+The rule by which `precision="fastest"` may choose a way:
+
+- Decibels are image-space PSNR against the float32 picture with the same latents, at the bundle's default temperature.
+- A bundle promises 43 dB if every row that its export recorded for the int8 encoder reaches 43, otherwise 38 dB, the
+  bound of every export.
+- bf16 must reach what the bundle promises, on two photographs, on this machine.
+- int8 needs recorded rows that all reach 38 dB, and must come within 1 dB of what the bundle promises on this machine:
+  the export proved the graph on more and larger photographs, and here it is the runtime that is checked.
+- Another runtime in float32 must reach 90 dB on this machine, so that a seed stays a picture.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +19,24 @@ from collections.abc import Sequence
 from typing import Literal
 
 from srflow_sdk.backends._base import Backend
-from srflow_sdk.backends._fastest import Measured, cache_key, described, later, measured, read_measured, seconds_of
+from srflow_sdk.backends._fastest import (
+    REFERENCE,
+    Measured,
+    Way,
+    cache_key,
+    described,
+    later,
+    measured,
+    opened,
+    read_measured,
+    seconds_of,
+)
 from srflow_sdk.backends._openvino_graphs import has_bf16
 from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
-from srflow_sdk.backends._precision_ways import REFERENCE, Way, int8_is_proved, is_within_gate, opened
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import INT8_ENCODER, Manifest
-from srflow_sdk.model.psnr_bounds import FINE_DB, LEAST_DB
+from srflow_sdk.model.psnr_bounds import FINE_DB, FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import Device
 
 WORTH = 1.1
@@ -31,6 +52,10 @@ _SAME_DB = 3.0
 """How far two runtimes may be apart that compute the same int8 graph, each against float32: they round otherwise. What
 is finer than FINE_DB may be further apart: there, the last bit of a sum shows in decibels and not in pictures."""
 
+INT8_ROWS = "encoder.int8+sampler"
+"""The graph that a manifest's rows about its int8 encoder name."""
+
+_SMALLER_PHOTOGRAPHS_DB = 1.0
 _log = logging.getLogger(__name__)
 
 
@@ -90,10 +115,9 @@ def candidates(bundle: Bundle, device: str) -> list[Way]:
     has_int8 = INT8_ENCODER in bundle.manifest.files and int8_is_proved(bundle.manifest)
     if device != "cpu" and openvino_is_installed():
         # In the order of their promise: time may run out.
-        ways += [Way(device="openvino", precision="int8")] if has_int8 else []
-        ways += [Way(device="openvino", precision="bf16"), Way(device="openvino", precision="bundle")]
+        ways += [_INT8["openvino"], _BF16, _OPENVINO] if has_int8 else [_BF16, _OPENVINO]
     if has_int8 and device != "openvino":
-        ways.insert(min(2, len(ways)), Way(device="cpu", precision="int8"))
+        ways.insert(min(2, len(ways)), _INT8["cpu"])
     return ways
 
 
@@ -192,3 +216,29 @@ def _problem(theirs: Measured, ours: Measured) -> str | None:
             f"{ours.decibels:.1f}"
         )
     return None
+
+
+def recorded_db(manifest: Manifest) -> float:
+    """The least PSNR in dB that the export recorded for the int8 encoder; -inf if it recorded none."""
+    rows = [row.get("psnr_db") for row in manifest.parity if row.get("graph") == INT8_ROWS]
+    found = (float(value) if isinstance(value, (int, float)) else -math.inf for value in rows)
+    return min(found, default=-math.inf)
+
+
+def promised_db(manifest: Manifest) -> float:
+    """The PSNR in dB that the pictures of this bundle in reduced precision are held to."""
+    return FINE_DB if recorded_db(manifest) >= FINE_DB else LEAST_DB
+
+
+def int8_is_proved(manifest: Manifest) -> bool:
+    """True if the export recorded that the int8 encoder's pictures are near enough."""
+    return recorded_db(manifest) >= LEAST_DB
+
+
+def is_within_gate(way: Way, decibels: float, manifest: Manifest) -> bool:
+    """True if "fastest" may choose a way whose pictures on this machine have this PSNR against float32."""
+    if way.precision == "bundle":
+        return decibels >= FLOAT32_DB
+    if way.precision == "bf16":
+        return decibels >= promised_db(manifest)
+    return int8_is_proved(manifest) and decibels >= max(promised_db(manifest) - _SMALLER_PHOTOGRAPHS_DB, LEAST_DB)

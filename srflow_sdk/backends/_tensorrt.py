@@ -17,21 +17,22 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends._base import Backend, Conditioning, still_open
+from srflow_sdk.backends._base import Backend, Conditioning, own, still_open
 from srflow_sdk.backends._declared import check_inverted
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
 from srflow_sdk.backends.tensorrt_engines.device_memory import DeviceMemory, aligned
-from srflow_sdk.backends.tensorrt_engines.execution import Engine, EngineLog, GpuLane, GraphSwitch, Shape
+from srflow_sdk.backends.tensorrt_engines.execution import Engine, EngineLog, GpuLane, Shape
 from srflow_sdk.backends.tensorrt_engines.kernels import KernelCache
 from srflow_sdk.backends.tensorrt_engines.selection import Selection, select_engines, tensorrt_offered
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_commands import first_command
 from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime, LrProfile
 
 __all__ = ["TensorRTBackend", "TensorRTConditioning", "select_engines", "tensorrt_offered"]
 
 _LANES = 4  # more calls than this wait for each other: one fills a GPU, and each lane holds a tile's activations
-_CONDITIONING_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+_CONDITIONING_TYPES = {"fp32": "float32", "fp16": "float16"}
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -89,6 +90,12 @@ class TensorRTBackend(Backend):
     @property
     def gpu(self) -> int:
         return self._gpu
+
+    @property
+    def fix(self) -> str:
+        """The fix to suggest if the engines compute another picture than the CPU."""
+        command = first_command(self._bundle, runtime="tensorrt", compute_capability=None)
+        return f'use device="cpu", or build engines again: {command}'
 
     @property
     def window_limits(self) -> LrProfile | None:
@@ -176,7 +183,7 @@ class _Session:
             _check_pair(bundle, record, self._encoder, self._sampler)
             self.memory = DeviceMemory(gpu, kept=_LANES)
         self._inverter: Engine | None = None
-        self._graphs = GraphSwitch()
+        self._no_graphs = threading.Event()
         self._lock = threading.Lock()
         self._loading = threading.Lock()
         self._turns = threading.BoundedSemaphore(_LANES)
@@ -275,7 +282,7 @@ class _Session:
                 lane = self._idle.pop() if self._idle else None
             try:
                 if lane is None:
-                    lane = GpuLane(self._gpu, self.memory, self._graphs)
+                    lane = GpuLane(self._gpu, self.memory, self._no_graphs)
                 yield lane
             finally:
                 with self._lock:
@@ -310,8 +317,7 @@ class _Session:
 
 def _check_pair(bundle: Bundle, record: EngineRecord, encoder: Engine, sampler: Engine) -> None:
     """Check that the engines fit the manifest, their record and each other."""
-    dtype = _CONDITIONING_TYPES.get(record.precision, "float32")
-    conditioning = dict.fromkeys(encoder.outputs, dtype)
+    conditioning = dict.fromkeys(encoder.outputs, _CONDITIONING_TYPES[record.precision])
     noise = {f"noise_level{entry.level}": "float32" for entry in bundle.manifest.latent_levels}
     encoder.check(inputs={"lr": "float32"}, outputs=conditioning, where=str(bundle.file(record.encoder)))
     sampler.check(
@@ -330,20 +336,18 @@ def _check_pair(bundle: Bundle, record: EngineRecord, encoder: Engine, sampler: 
 
 def _check_inverter(bundle: Bundle, record: EngineRecord, encoder: Engine, inverter: Engine) -> None:
     """Check that an inverter's engine fits the manifest, its record and the encoder."""
-    dtype = _CONDITIONING_TYPES.get(record.precision, "float32")
+    conditioning = dict.fromkeys(encoder.outputs, _CONDITIONING_TYPES[record.precision])
+    latents = {f"latent_level{entry.level}": "float32" for entry in bundle.manifest.latent_levels}
     inverter.check(
-        inputs={**dict.fromkeys(encoder.outputs, dtype), "hr": "float32"},
-        outputs={f"latent_level{entry.level}": "float32" for entry in bundle.manifest.latent_levels}
-        | {"log_density": "float32"},
+        inputs={**conditioning, "hr": "float32"},
+        outputs={**latents, "log_density": "float32"},
         where=str(bundle.file(record.inverter)),
     )
 
 
 def _images(conditioning: Conditioning, session: _Session, count: int, what: str) -> list[_EncodedImage]:
     """One image's conditioning for each of `count`. Raises: DeviceError if it is of another session or batch."""
-    if not isinstance(conditioning, TensorRTConditioning):
-        raise DeviceError(f"conditioning of type {type(conditioning).__name__} belongs to another backend")
-    images = conditioning.images
+    images = own(conditioning, TensorRTConditioning).images
     if any(image.memory is not session.memory for image in images):
         raise DeviceError("conditioning is from another backend or from before this one was closed; encode again")
     if len(images) not in (1, count):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from srflow_sdk.errors import ImageError
 from srflow_sdk.system.raising import memory_errors_typed
 
 Levels = Mapping[int, NDArray[np.float32]]
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 
 MAPPED_BEYOND_BYTES = 256 << 20
 """Arrays that are larger than this together lie in memory-mapped temporary files."""
@@ -28,20 +29,14 @@ def allocate(shapes: Mapping[int, Shape]) -> dict[int, NDArray[np.float32]]:
 
     Raises: ImageError if the folder of temporary files has no room, OutOfMemoryError.
     """
-    mapped = 4 * sum(channels * height * width for channels, height, width in shapes.values()) > MAPPED_BEYOND_BYTES
+    mapped = 4 * sum(map(math.prod, shapes.values())) > MAPPED_BEYOND_BYTES
     make = _mapped_zeros if mapped else _zeros
     return {level: make(shape) for level, shape in sorted(shapes.items())}
 
 
 def like(levels: Levels) -> dict[int, NDArray[np.float32]]:
     """Writable arrays of zeros of the same shapes, as from :func:`allocate`."""
-    return allocate({level: shape_of(array) for level, array in levels.items()})
-
-
-def shape_of(array: NDArray[np.float32]) -> Shape:
-    """C, h, w."""
-    channels, height, width = array.shape
-    return channels, height, width
+    return allocate({level: array.shape for level, array in levels.items()})
 
 
 def read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -78,7 +73,7 @@ def _zeros(shape: Shape) -> NDArray[np.float32]:
 
 
 def _mapped_zeros(shape: Shape) -> NDArray[np.float32]:
-    size = 4 * shape[0] * shape[1] * shape[2]
+    size = 4 * math.prod(shape)
     try:
         # The file has no name, or loses it at once: it is gone when the last array that maps it is, even after a crash.
         with tempfile.TemporaryFile(prefix="srflow-latents-") as file:

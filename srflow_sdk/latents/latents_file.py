@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast, get_args
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,14 +47,6 @@ class Described:
     model_sha256: str
     log_likelihood: float | None
     precision: ComputePrecision = BUNDLE
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Tensor:
-    level: int
-    shape: Shape
-    start: int
-    end: int
 
 
 def write(path: Path, levels: Levels, described: Described) -> None:
@@ -130,10 +122,10 @@ def _read(file: BinaryIO) -> tuple[dict[int, NDArray[np.float32]], Described]:
         raise _MalformedError("it does not begin with the length of a safetensors header")
     header = _parsed(file.read(length))
     described = _described(header.pop("__metadata__", None))
-    tensors = sorted((_tensor(name, entry) for name, entry in header.items()), key=lambda tensor: tensor.start)
+    tensors = sorted(_tensor(name, entry) for name, entry in header.items())
     _check_layout(tensors, size - 8 - length)
-    levels = allocate({tensor.level: tensor.shape for tensor in tensors})
-    for chunk in _chunks(levels[tensor.level] for tensor in tensors):
+    levels = allocate({level: shape for _, _, level, shape in tensors})
+    for chunk in _chunks(levels[level] for _, _, level, _ in tensors):
         if file.readinto(chunk.view(np.uint8).data) != chunk.nbytes:  # type: ignore[attr-defined]
             raise _MalformedError("it ends too early")
         if sys.byteorder == "big":
@@ -158,43 +150,32 @@ def _parsed(text: bytes) -> dict[str, Any]:
 
 
 def _described(metadata: object) -> Described:
+    """The metadata as texts and numbers; :class:`Latents` checks what they may be."""
     if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
         raise _MalformedError("it holds something else than latents")
     if metadata.get("format_version") != _VERSION:
         raise _MalformedError(
             f"its format_version is {short(metadata.get('format_version'))}; this SDK reads {_VERSION}"
         )
-    likelihood = metadata.get("log_likelihood")
+    has_likelihood = "log_likelihood" in metadata
     return Described(
-        height=_side(metadata, "height"),
-        width=_side(metadata, "width"),
+        height=int(_number(metadata, "height", _SIZE, "pixels")),
+        width=int(_number(metadata, "width", _SIZE, "pixels")),
         model_sha256=str(metadata.get("model_sha256")),
-        log_likelihood=None if likelihood is None else _nats(likelihood),
-        precision=_precision(metadata.get("precision", BUNDLE)),
+        log_likelihood=float(_number(metadata, "log_likelihood", _NUMBER, "nats")) if has_likelihood else None,
+        precision=metadata.get("precision", BUNDLE),
     )
 
 
-def _side(metadata: Mapping[str, object], name: str) -> int:
+def _number(metadata: Mapping[str, object], name: str, pattern: re.Pattern[str], of: str) -> str:
     value = metadata.get(name)
-    if not isinstance(value, str) or not _SIZE.fullmatch(value):
-        raise _MalformedError(f"its {name} is {short(value)}, not a number of pixels")
-    return int(value)
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise _MalformedError(f"its {name} is {short(value)}, not a number of {of}")
+    return value
 
 
-def _precision(value: object) -> ComputePrecision:
-    if value in get_args(ComputePrecision):
-        return cast("ComputePrecision", value)
-    raise _MalformedError(f"its precision is {short(value)}, none of {', '.join(get_args(ComputePrecision))}")
-
-
-def _nats(value: object) -> float:
-    number = float(value) if isinstance(value, str) and len(value) < 40 and _NUMBER.fullmatch(value) else math.nan
-    if not math.isfinite(number):
-        raise _MalformedError(f"its log_likelihood is {short(value)}, not a number of nats")
-    return number
-
-
-def _tensor(name: str, entry: object) -> _Tensor:
+def _tensor(name: str, entry: object) -> tuple[int, int, int, Shape]:
+    """Where a tensor's values begin and end, its level and its shape."""
     named = _TENSOR.fullmatch(name)
     if not named:
         raise _MalformedError(f"it has a tensor {short(name)}; they are level1, level2, …")
@@ -205,17 +186,16 @@ def _tensor(name: str, entry: object) -> _Tensor:
         raise _MalformedError(f"{name} has no shape C×h×w and place in the file")
     if offsets[1] - offsets[0] != 4 * math.prod(shape):
         raise _MalformedError(f"{name} has a place of another size than its shape")
-    channels, height, width = shape
-    return _Tensor(level=int(named[1]), shape=(channels, height, width), start=offsets[0], end=offsets[1])
+    return offsets[0], offsets[1], int(named[1]), tuple(shape)
 
 
-def _check_layout(tensors: list[_Tensor], size: int) -> None:
+def _check_layout(tensors: list[tuple[int, int, int, Shape]], size: int) -> None:
     """Refuse gaps, overlaps and places outside the file, so that reading in order reads everything once."""
     end = 0
-    for tensor in tensors:
-        if tensor.start != end:
-            raise _MalformedError(f"level{tensor.level} overlaps another tensor or leaves a gap")
-        end = tensor.end
+    for start, next_start, level, _ in tensors:
+        if start != end:
+            raise _MalformedError(f"level{level} overlaps another tensor or leaves a gap")
+        end = next_start
     if end != size:
         raise _MalformedError(f"its tensors need {end} bytes and it has {size}; perhaps it is cut off")
 

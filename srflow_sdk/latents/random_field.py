@@ -140,21 +140,16 @@ def window_noise(
                 f"{entry.level}; it must be a multiple of the model's size multiple"
             )
         latent = {name: value * scale >> entry.level for name, value in place.items()}
-        columns = _around_zero(latent["left"], latent["width"])
-        noise[entry.level] = np.concatenate(
+        noise[entry.level] = np.block(
             [
-                np.concatenate(
-                    [
-                        standard_normal(
-                            seed, sample, entry.level, channels=entry.channels, top=y, left=x, height=rows, width=across
-                        )
-                        for x, across in columns
-                    ],
-                    axis=2,
-                )
+                [
+                    standard_normal(
+                        seed, sample, entry.level, channels=entry.channels, top=y, left=x, height=rows, width=columns
+                    )
+                    for x, columns in _around_zero(latent["left"], latent["width"])
+                ]
                 for y, rows in _around_zero(latent["top"], latent["height"])
-            ],
-            axis=1,
+            ]
         )
     return noise
 

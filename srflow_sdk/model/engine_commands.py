@@ -20,10 +20,13 @@ def engines_command(
     sms: tuple[int, ...] = (),
     profile: LrProfile | None = None,
 ) -> str:
-    """The command as a line for a POSIX shell. The arguments are those of the exporter's `EngineRequest`."""
+    """The command as a line for a POSIX shell. The arguments are those of the exporter's `EngineRequest`.
+
+    sms: only TensorRT-RTX builds for other GPUs than this machine's.
+    """
     option = "--trt" if runtime == "tensorrt" else "--rtx"
     words = ["srflow-export", "--engines-for", os.fspath(bundle), option, precision]
-    if sms:
+    if sms and runtime == "tensorrt_rtx":
         words += ["--sm", *map(str, sorted(set(sms)))]
     if profile is not None:
         words += ["--shapes", str(profile)]
@@ -34,7 +37,7 @@ def first_command(bundle: Bundle, *, runtime: EngineRuntime, compute_capability:
     """The command that builds a bundle's first engines, for this GPU or, without one, for GeForce 40 and 50."""
     precision: EnginePrecision = "fp16" if bundle.manifest.precision == "fp16" else "fp32"
     sms = (89, 120) if compute_capability is None else (_sm(compute_capability),)
-    return _command_for(bundle, runtime=runtime, precision=precision, sms=sms, known=RTX_SMS)
+    return engines_command(bundle.path, runtime=_building(runtime, sms, RTX_SMS), precision=precision, sms=sms)
 
 
 def rebuild_command(bundle: Bundle, record: EngineRecord, *, compute_capability: str, shapes: bool = True) -> str:
@@ -43,31 +46,16 @@ def rebuild_command(bundle: Bundle, record: EngineRecord, *, compute_capability:
     compute_capability: this GPU's, such as "8.9". shapes: include the record's sizes if they are not the default; False
     leaves them for the reader to add.
     """
-    mine = compute_capability in record.compute_capabilities
-    capabilities = record.compute_capabilities if mine else (compute_capability,)
-    return _command_for(
-        bundle,
-        runtime=record.runtime,
-        precision=record.precision,
-        sms=tuple(_sm(capability) for capability in capabilities),
-        known=(*RTX_SMS, *(_sm(capability) for capability in record.compute_capabilities)),
-        profile=record.profile if shapes and record.profile != bundle.manifest.default_profile else None,
-    )
+    built = tuple(map(_sm, record.compute_capabilities))
+    sms = built if (mine := _sm(compute_capability)) in built else (mine,)
+    profile = record.profile if shapes and record.profile != bundle.manifest.default_profile else None
+    runtime = _building(record.runtime, sms, (*RTX_SMS, *built))
+    return engines_command(bundle.path, runtime=runtime, precision=record.precision, sms=sms, profile=profile)
 
 
-def _command_for(
-    bundle: Bundle,
-    *,
-    runtime: EngineRuntime,
-    precision: EnginePrecision,
-    sms: tuple[int, ...],
-    known: tuple[int, ...],
-    profile: LrProfile | None = None,
-) -> str:
-    """The command; it builds with TensorRT if TensorRT-RTX does not support these GPUs, such as data-centre ones."""
-    if runtime == "tensorrt" or not set(sms) <= set(known):
-        return engines_command(bundle.path, runtime="tensorrt", precision=precision, profile=profile)
-    return engines_command(bundle.path, runtime=runtime, precision=precision, sms=sms, profile=profile)
+def _building(runtime: EngineRuntime, sms: tuple[int, ...], known: tuple[int, ...]) -> EngineRuntime:
+    """The library to build with: TensorRT if TensorRT-RTX does not support these GPUs, such as data-centre ones."""
+    return runtime if set(sms) <= set(known) else "tensorrt"
 
 
 def _sm(compute_capability: str) -> int:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
+
+from srflow_sdk.model.json_records import read_record
 
 EngineRuntime = Literal["tensorrt", "tensorrt_rtx"]
 """Which library builds and runs an engine, by the name of its Python module."""
@@ -97,43 +99,15 @@ class EngineRecord:
 
 
 def read_engine_record(raw: Any) -> EngineRecord:
-    """Read a record from manifest.json. Raises: KeyError, TypeError or ValueError for anything else."""
-    if not isinstance(raw, dict):
-        raise TypeError(f"a {type(raw).__name__} where an object is expected")
-    if raw["runtime"] not in get_args(EngineRuntime):
-        raise ValueError(f"runtime {raw['runtime']!r} is not known")
-    checked = raw.get("checked", "network")
-    if checked not in get_args(EngineCheck):
-        raise ValueError(f"checked is {checked!r}, not one of {', '.join(get_args(EngineCheck))}")
-    if raw["precision"] not in get_args(EnginePrecision):
-        raise ValueError(f"precision {raw['precision']!r} is not one that engines have")
-    texts = {name: raw[name] for name in ("version", "gpu", "encoder", "sampler")}
-    texts["inverter"] = raw.get("inverter", "")
-    capabilities, graphs = raw["compute_capabilities"], raw["graphs"]
-    if not isinstance(capabilities, list) or not isinstance(graphs, dict):
-        raise TypeError("compute_capabilities or graphs has the wrong type")
-    if odd := [value for value in (*texts.values(), *capabilities, *graphs.values()) if not isinstance(value, str)]:
-        raise TypeError(f"{odd[0]!r} is not text")
-    if odd := [capability for capability in capabilities if not _CAPABILITY.fullmatch(capability)]:
+    """Read a record from manifest.json. Raises: ValueError for anything that no build writes."""
+    record = read_record(EngineRecord, raw)
+    if odd := [capability for capability in record.compute_capabilities if not _CAPABILITY.fullmatch(capability)]:
         raise ValueError(f"{odd[0]!r} is not a compute capability")
     # Without a graph's hash, nothing would show that it was exported again since.
-    wanted = ["encoder", "inverter", "sampler"] if texts["inverter"] else ["encoder", "sampler"]
-    if sorted(name.partition(".")[0] for name in graphs) != wanted:
+    wanted = ["encoder", "inverter", "sampler"] if record.inverter else ["encoder", "sampler"]
+    if sorted(name.partition(".")[0] for name in record.graphs) != wanted:
         raise ValueError(f"graphs are not those of {', '.join(wanted)}")
-    profile = LrProfile(**{name: _size(raw["profile"][name]) for name in ("min", "opt", "max")})
-    return EngineRecord(
-        runtime=raw["runtime"],
-        precision=raw["precision"],
-        compute_capabilities=tuple(capabilities),
-        graphs=dict(graphs),
-        profile=profile,
-        checked=checked,
-        **texts,
-    )
-
-
-def _size(raw: Any) -> tuple[int, int]:
-    height, width = raw
-    if not all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= 1 << 16 for side in raw):
-        raise ValueError(f"{raw!r} is not a size")
-    return height, width
+    for size in (record.profile.min, record.profile.opt, record.profile.max):
+        if not 1 <= min(size) <= max(size) <= 1 << 16:
+            raise ValueError(f"{size} is not a size")
+    return record

@@ -13,7 +13,7 @@ from srflow_sdk.model.engine_records import LrProfile
 Bound = Literal["min", "opt", "max"]
 BOUNDS: tuple[Bound, ...] = get_args(Bound)
 
-_LEVEL = re.compile(r"(?:noise_)?level([0-9]+)(?:_[a-z0-9_]+)?", re.ASCII)
+_LEVEL = re.compile(r"(?:noise_)?level([0-9]{1,2})(?:_[a-z0-9_]+)?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,9 @@ def input_shapes(
     """
     return {
         name: InputShapes(
-            min=_shape(name, dimensions, profile.min, scale=scale, graph=graph),
-            opt=_shape(name, dimensions, profile.opt, scale=scale, graph=graph),
-            max=_shape(name, dimensions, profile.max, scale=scale, graph=graph),
+            min=shape_of(name, dimensions, profile.min, scale=scale, graph=graph),
+            opt=shape_of(name, dimensions, profile.opt, scale=scale, graph=graph),
+            max=shape_of(name, dimensions, profile.max, scale=scale, graph=graph),
         )
         for name, dimensions in inputs
     }
@@ -50,21 +50,18 @@ def shapes_text(shapes: Mapping[str, InputShapes], bound: Bound) -> str:
     return ",".join(f"{name}:{'x'.join(map(str, getattr(entry, bound)))}" for name, entry in shapes.items())
 
 
-def _shape(
+def shape_of(
     name: str, dimensions: Sequence[int | str | None], size: tuple[int, int], *, scale: int, graph: str
 ) -> tuple[int, ...]:
-    if name == "tau" and len(dimensions) == 1:
-        return (1,)
+    """The shape of one tensor for LR images of this size, as :func:`input_shapes` says. Raises: BundleError."""
     channels = dimensions[1] if len(dimensions) == 4 else None
     level = _LEVEL.fullmatch(name)
-    if isinstance(channels, int) and name == "lr":
-        return (1, channels, *size)
-    if isinstance(channels, int) and name == "hr":
-        return (1, channels, *(scale * side for side in size))
-    if isinstance(channels, int) and level:
-        height, width = (scale * side >> int(level.group(1)) for side in size)
-        return (1, channels, height, width)
-    raise BundleError(
-        f"{graph}: the input {name} is not one that srflow-export gives its graphs, so its sizes are unknown; "
-        "export the checkpoint again with srflow-export"
-    )
+    if name == "tau" and len(dimensions) == 1:
+        return (1,)
+    if not isinstance(channels, int) or not (level or name in ("lr", "hr")):
+        raise BundleError(
+            f"{graph}: the tensor {name} is not one that srflow-export gives its graphs, so its sizes are unknown; "
+            "export the checkpoint again with srflow-export"
+        )
+    factor, divisor = 1 if name == "lr" else scale, 1 << int(level[1]) if level else 1
+    return (1, channels, *(factor * side // divisor for side in size))

@@ -8,17 +8,16 @@ are skipped, but for their shapes. Field numbers are those of onnx.proto3 (https
 from __future__ import annotations
 
 import math
-import struct
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from srflow_sdk.errors import BundleError
-from srflow_sdk.model.graph_sizes import ALLOWED_OPS, MAX_CONTENT, Function, Node, Reference, Value
+from srflow_sdk.model.graph_sizes import ALLOWED_OPS, MAX_CONTENT, Declared, Graph, Node, Values, unknown
 
 ALLOWED_FUNCTIONS = frozenset({"FlowStepTail", "UnsqueezeSplit"})
 """The flow's own nodes, of domain `srflow`, which are functions in a graph."""
@@ -28,11 +27,15 @@ MAX_NODES = 50_000
 
 _MAX_FIELDS = 1_000_000  # bounds the time that reading takes
 _MAX_DIMENSIONS = 8
+_MAX_NUMBER = (1 << 64) - 1  # further bits do not count
 _DOMAIN = b"srflow"
-_MAX_CONTENT_BYTES = 8 * MAX_CONTENT
+_DOMAINS = (b"", b"ai.onnx", _DOMAIN)
 _CONTENT_KINDS: dict[int, Any] = {1: np.float32, 6: np.int32, 7: np.int64}
+_KINDS = {1: "float32", 6: "int32", 7: "int64", 10: "float16", 16: "bfloat16"}
 _ATTRIBUTE_FIELDS = {1: 2, 2: 3, 3: 4, 4: 5, 6: 7, 7: 8}  # where an attribute of each type has its value
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_FIXED_SIZES: dict[int, Any] = {_FIXED64: 8, _FIXED32: 4}
+_Message = dict[int, list[Any]]
 
 
 def _keys(**wire_types: tuple[int, ...]) -> frozenset[int]:
@@ -43,14 +46,19 @@ def _keys(**wire_types: tuple[int, ...]) -> frozenset[int]:
 
 # Absent are ModelProto.training_info, GraphProto.sparse_initializer and quantization_annotation, all subgraphs and
 # sparse tensors of AttributeProto, TensorProto.string_data, external_data and data_location, and the other TypeProtos.
-_MODEL = _keys(varint=(1, 5), bytes=(2, 3, 4, 6, 7, 8, 14, 25))
-_GRAPH = _keys(bytes=(1, 2, 5, 10, 11, 12, 13, 16))
-_FUNCTION = _keys(bytes=(1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14))
-_NODE = _keys(bytes=(1, 2, 3, 4, 5, 6, 7, 9))
-_ATTRIBUTE = _keys(varint=(3, 8, 20), fixed32=(2, 7), bytes=(1, 4, 5, 7, 8, 9, 13, 21))
-_TENSOR = _keys(varint=(1, 2, 5, 7), fixed32=(4,), fixed64=(10,), bytes=(4, 5, 7, 8, 9, 10, 12, 16))
-_VALUE = _keys(bytes=(1, 2, 3, 4))
-_TYPE = _keys(bytes=(1, 6))
+_FIELDS = {
+    "a model": _keys(varint=(1, 5), bytes=(2, 3, 4, 6, 7, 8, 14, 25)),
+    "a graph": _keys(bytes=(1, 2, 5, 10, 11, 12, 13, 16)),
+    "a function": _keys(bytes=(1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14)),
+    "a node": _keys(bytes=(1, 2, 3, 4, 5, 6, 7, 9)),
+    "an attribute": _keys(varint=(3, 8, 20), fixed32=(2, 7), bytes=(1, 4, 5, 7, 8, 9, 13, 21)),
+    "a tensor": _keys(varint=(1, 2, 5, 7), fixed32=(4,), fixed64=(10,), bytes=(4, 5, 7, 8, 9, 10, 12, 16)),
+    "a value": _keys(bytes=(1, 2, 3, 4)),
+    "a type": _keys(bytes=(1, 6)),
+    "a type of tensors": _keys(varint=(1,), bytes=(2,)),
+    "a shape": _keys(bytes=(1,)),
+    "a size": _keys(varint=(1,), bytes=(2, 3)),
+}
 _REFUSED = {
     ("a model", 20): "training information",
     ("a graph", 15): "sparse weights",
@@ -64,23 +72,7 @@ _REFUSED = {
 """Names of fields that are refused, for people."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class GraphStructure:
-    """The parts of a graph.
-
-    ops: how often each operator occurs once functions are expanded. inputs, outputs: their names. weights: by name,
-    small ones with their content. nodes, functions: what computes the outputs.
-    """
-
-    ops: Counter[str]
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    weights: dict[str, Value]
-    nodes: tuple[Node, ...]
-    functions: dict[str, Function]
-
-
-def read_graph(path: Path) -> GraphStructure:
+def read_graph(path: Path) -> Graph:
     """Read and check an ONNX file.
 
     Raises: BundleError, naming the file, if it is no ONNX graph or holds anything that srflow-export does not write.
@@ -107,207 +99,175 @@ class _OddGraphError(Exception):
     """Why a graph is refused."""
 
 
+@dataclass(frozen=True)
+class _Reference:
+    """Stands for an attribute of the node that calls a function."""
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Function:
+    """A function of a graph. defaults: attributes that a call may leave out."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[Node, ...]
+    defaults: Mapping[str, Any]
+
+
 class _Reader:
-    """Reads one file. `begin` and `end` are where a message lies in it."""
+    """Reads one file. A message, and what is not a number in it, is known by its place there."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._left = _MAX_FIELDS
         self._known_attributes: dict[bytes, tuple[str, Any]] = {}  # most convolutions have the same ones
 
-    def model(self) -> GraphStructure:
-        graphs, functions = [], {}
-        for key, begin, end in self._fields("a model", _MODEL, 0, len(self._data)):
-            if key >> 3 == 7:
-                graphs.append((begin, end))
-            elif key >> 3 == 25:
-                name, function = self._function(begin, end)
-                if name in functions:
-                    raise _OddGraphError(f"it has two functions {name}")
-                functions[name] = function
-        if len(graphs) != 1:
-            raise _OddGraphError(f"it has {len(graphs)} graphs instead of one")
-        structure = self._graph(*graphs[0], functions=functions)
-        if (nodes := structure.ops.total()) > MAX_NODES:
-            raise _OddGraphError(f"it has {nodes} nodes, more than {MAX_NODES}")
-        return structure
-
-    def _graph(self, begin: int, end: int, *, functions: dict[str, Function]) -> GraphStructure:
+    def model(self) -> Graph:
+        message = self._message("a model", slice(0, len(self._data)))
+        functions: dict[str, _Function] = {}
+        for part in message[25]:
+            name, function = self._function(part)
+            if name in functions:
+                raise _OddGraphError(f"it has two functions {name}")
+            functions[name] = function
+        if len(message[7]) != 1:
+            raise _OddGraphError(f"it has {len(message[7])} graphs instead of one")
+        graph = self._message("a graph", message[7][0])
         nodes: list[Node] = []
-        weights: dict[str, Value] = {}
-        values: dict[int, list[str]] = {11: [], 12: [], 13: []}
-        for key, start, stop in self._fields("a graph", _GRAPH, begin, end):
-            number = key >> 3
-            if number == 1:
-                nodes.append(self._node(start, stop, callable_functions=ALLOWED_FUNCTIONS))
-            elif number == 5:
-                name, value = self._tensor(start, stop)
-                weights[name] = value
-            elif number in values:
-                values[number].append(self._value(start, stop))
-        ops = Counter(node.op for node in nodes)
-        for name in ALLOWED_FUNCTIONS & set(ops):
-            calls = ops.pop(name)
-            if name not in functions:
-                raise _OddGraphError(f"it uses the function {name} but does not define it")
-            for op, count in Counter(node.op for node in functions[name].nodes).items():
-                ops[op] += calls * count
-        inputs = tuple(name for name in values[11] if name not in weights)
-        return GraphStructure(
-            ops=ops, inputs=inputs, outputs=tuple(values[12]), weights=weights, nodes=tuple(nodes), functions=functions
-        )
+        for number, part in enumerate(graph[1]):
+            nodes += _expanded(self._node(part, callable_functions=ALLOWED_FUNCTIONS), functions, number)
+            if len(nodes) > MAX_NODES:
+                raise _OddGraphError(f"it has more than {MAX_NODES} nodes")
+        weights = dict(map(self._tensor, graph[5]))
+        inputs, outputs, _ = (dict(map(self._value, graph[number])) for number in (11, 12, 13))
+        inputs = {name: value for name, value in inputs.items() if name not in weights}
+        return Graph(inputs=inputs, outputs=outputs, weights=weights, nodes=tuple(nodes))
 
-    def _function(self, begin: int, end: int) -> tuple[str, Function]:
+    def _function(self, part: slice) -> tuple[str, _Function]:
         """A function by its name. It may not call functions, so that expansion cannot explode."""
-        name = domain = b""
-        inputs: list[str] = []
-        outputs: list[str] = []
-        nodes: list[Node] = []
-        defaults: dict[str, Any] = {}
-        for key, start, stop in self._fields("a function", _FUNCTION, begin, end):
-            number = key >> 3
-            if number == 1:
-                name = self._data[start:stop]
-            elif number in (4, 5):
-                (inputs if number == 4 else outputs).append(_name(self._data[start:stop]))
-            elif number == 7:
-                nodes.append(self._node(start, stop, callable_functions=frozenset()))
-            elif number == 10:
-                domain = self._data[start:stop]
-            elif number == 11:
-                attribute, value = self._attribute(start, stop)
-                defaults[attribute] = value
-            elif number == 12:
-                self._value(start, stop)
+        found = self._message("a function", part)
+        name, domain = self._last(found[1]), self._last(found[10])
         if domain != _DOMAIN or _text(name) not in ALLOWED_FUNCTIONS:
             raise _OddGraphError(f"it has a function {_qualified(domain, name)}")
-        function = Function(inputs=tuple(inputs), outputs=tuple(outputs), nodes=tuple(nodes), defaults=defaults)
-        return _text(name), function
+        return _text(name), _Function(
+            inputs=self._names(found[4]),
+            outputs=self._names(found[5]),
+            nodes=tuple(self._node(node, callable_functions=frozenset()) for node in found[7]),
+            defaults=dict(map(self._attribute, found[11])),
+        )
 
-    def _node(self, begin: int, end: int, *, callable_functions: frozenset[str]) -> Node:
-        name = domain = b""
-        inputs: list[str] = []
-        outputs: list[str] = []
-        attributes: dict[str, Any] = {}
-        for key, start, stop in self._fields("a node", _NODE, begin, end):
-            number = key >> 3
-            if number in (1, 2):
-                (inputs if number == 1 else outputs).append(_name(self._data[start:stop]))
-            elif number == 4:
-                name = self._data[start:stop]
-            elif number == 5:
-                attribute, value = self._attribute(start, stop)
-                if attribute in attributes:
-                    raise _OddGraphError("a node has an attribute twice")
-                attributes[attribute] = value
-            elif number == 7:
-                domain = self._data[start:stop]
-        allowed = {b"": ALLOWED_OPS, b"ai.onnx": ALLOWED_OPS, _DOMAIN: callable_functions}.get(domain, frozenset())
-        op = _text(name)
-        if op not in allowed:
+    def _node(self, part: slice, *, callable_functions: frozenset[str]) -> Node:
+        found = self._message("a node", part)
+        name, domain = self._last(found[4]), self._last(found[7])
+        op, attributes = _text(name), dict(map(self._attribute, found[5]))
+        if len(attributes) < len(found[5]):
+            raise _OddGraphError("a node has an attribute twice")
+        if op not in (callable_functions if domain == _DOMAIN else ALLOWED_OPS) or domain not in _DOMAINS:
             raise _OddGraphError(f"it uses the operator {_qualified(domain, name)}")
-        return Node(op=op, inputs=tuple(inputs), outputs=tuple(outputs), attributes=attributes)
+        return Node(op=op, inputs=self._names(found[1]), outputs=self._names(found[2]), attributes=attributes)
 
-    def _attribute(self, begin: int, end: int) -> tuple[str, Any]:
+    def _attribute(self, part: slice) -> tuple[str, Any]:
         """An attribute's name and its value: a number, a list, a text, a tensor, or the caller's."""
-        content = self._data[begin:end]
-        if content in self._known_attributes:
-            return self._known_attributes[content]
-        found: dict[int, Any] = {7: [], 8: []}
-        for key, start, stop in self._fields("an attribute", _ATTRIBUTE, begin, end):
-            number, data = key >> 3, self._data[start:stop]
-            if number == 2:
-                found[2] = struct.unpack("<f", self._data[start : start + 4])[0]
-            elif number in (3, 20):
-                found[number] = _signed(start)
-            elif number in (4, 21):
-                found[number] = _text(data)
+        content = self._data[part]
+        if content not in self._known_attributes:
+            found = self._message("an attribute", part)
+            number = _ATTRIBUTE_FIELDS.get(found[20][-1] if found[20] else 0, 0)
+            values: list[Any] = found[number]
+            if number in (2, 7):
+                values = self._content(values, np.float32).tolist()
+            elif number in (3, 8):
+                values = self._integers(values)
+            elif number == 4:
+                values = [_text(self._data[value]) for value in values]
             elif number == 5:
-                found[5] = self._tensor(start, stop)[1]
-            elif number == 7:
-                found[7] += struct.unpack(f"<{len(data) // 4}f", data[: len(data) // 4 * 4])
-            elif number == 8:
-                found[8] += [_signed(start)] if key & 7 == _VARINT else self._varints(start, stop)
-            elif number == 1:
-                found[1] = _name(data)
-        value = Reference(found[21]) if 21 in found else found.get(_ATTRIBUTE_FIELDS.get(found.get(20, 0), 0))
-        attribute = found.get(1, ""), value
-        if len(content) < 256:
-            self._known_attributes[content] = attribute
-        return attribute
+                values = [self._tensor(value)[1] for value in values]
+            value = values if number in (7, 8) else values[-1] if values else None
+            if found[21]:
+                value = _Reference(_text(self._last(found[21])))
+            self._known_attributes[content] = _name(self._last(found[1])), value
+        return self._known_attributes[content]
 
-    def _tensor(self, begin: int, end: int) -> tuple[str, Value]:
-        """A tensor's name and shape, and its content if it is small and of a kind that sizes may depend on."""
-        dims: list[int] = []
-        found: dict[int, Any] = {7: []}
-        for key, start, stop in self._fields("a tensor", _TENSOR, begin, end):
-            number = key >> 3
-            if number == 1:
-                dims.append(start)
-            elif number == 7:
-                found[7] += [_signed(start)] if key & 7 == _VARINT else self._varints(start, stop)
-            elif number == 2:
-                found[2] = start
-            elif number in (4, 8, 9):
-                found[number] = self._data[start:stop] if stop - start <= _MAX_CONTENT_BYTES else None
+    def _tensor(self, part: slice) -> tuple[str, Values]:
+        """A tensor's name, and its content if it is small and of a kind that sizes may depend on; else its shape."""
+        found = self._message("a tensor", part)
+        dims, nbytes = found[1], part.stop - part.start
         size = math.prod(dims)
-        if len(dims) > _MAX_DIMENSIONS or size > end - begin:  # a value takes at least a byte
+        if len(dims) > _MAX_DIMENSIONS or size > nbytes:  # a value takes at least a byte
             raise _OddGraphError(
-                f"a tensor of {'×'.join(map(str, dims[:8]))} values is too large for its {end - begin} bytes"
+                f"a tensor of {'×'.join(map(str, dims[:8]))} values is too large for its {nbytes} bytes"
             )
-        kind = _CONTENT_KINDS.get(found.get(2, 0))
-        content = None
-        if kind is not None and size <= MAX_CONTENT:
-            raw = found.get(9, b"") or (found.get(4, b"") if kind == np.float32 else b"")
-            numbers = np.frombuffer(raw, kind) if raw else np.array(found[7] if kind == np.int64 else [], kind)
-            content = numbers.reshape(dims) if numbers.size == size else None
-        name = _name(found.get(8, b"") or b"")
-        return name, Value(shape=tuple(dims), content=content)
+        name = _name(self._last(found[8]))
+        kind = _CONTENT_KINDS.get(found[2][-1] if found[2] else 0)
+        if kind is None or size > MAX_CONTENT:
+            return name, unknown(dims)
+        numbers = self._content(found[9] or (found[4] if kind == np.float32 else []), kind)
+        if kind == np.int64 and not found[9]:
+            numbers = np.array(self._integers(found[7]), kind)
+        return name, numbers.reshape(dims) if numbers.size == size else unknown(dims)
 
-    def _value(self, begin: int, end: int) -> str:
-        """The name of a graph's input or output."""
-        name = ""
-        for key, start, stop in self._fields("a value", _VALUE, begin, end):
-            if key >> 3 == 1:
-                name = _name(self._data[start:stop])
-            elif key >> 3 == 2:
-                for _ in self._fields("a type", _TYPE, start, stop):
-                    pass
-        return name
+    def _value(self, part: slice) -> tuple[str, Declared]:
+        """The name of a graph's input or output, and what it is declared as."""
+        found = self._message("a value", part)
+        kind, shape = "nothing", []
+        for type_ in found[2]:
+            for tensors in self._message("a type", type_)[1]:
+                declared = self._message("a type of tensors", tensors)
+                number = declared[1][-1] if declared[1] else 0
+                kind = _KINDS.get(number, f"type {number}")
+                sizes = [size for part in declared[2] for size in self._message("a shape", part)[1]]
+                shape = [self._integers(self._message("a size", size)[1]) for size in sizes]
+        return _name(self._last(found[1])), Declared(kind, tuple(size[-1] if size else None for size in shape))
 
-    def _varints(self, begin: int, end: int) -> list[int]:
-        """The numbers of a packed field, with their signs."""
-        numbers, at = [], begin
-        while at < end:
+    def _last(self, parts: list[slice]) -> bytes:
+        """The content of a field that occurs once; of several the last counts."""
+        return self._data[parts[-1]] if parts else b""
+
+    def _names(self, parts: list[slice]) -> tuple[str, ...]:
+        return tuple([_name(self._data[part]) for part in parts])
+
+    def _content(self, parts: list[slice], kind: Any) -> Values:
+        """The numbers that lie there."""
+        content = b"".join(self._data[part] for part in parts)
+        return np.frombuffer(content, kind, count=len(content) // np.dtype(kind).itemsize)
+
+    def _integers(self, fields: list[Any]) -> list[int]:
+        """The numbers of a field that occurs once for each, or packs them, with their signs."""
+        numbers: list[int] = []
+        for field in fields:
+            numbers += self._packed(field) if isinstance(field, slice) else [field]
+        return [number - (1 << 64) if number >> 63 else number for number in numbers]
+
+    def _packed(self, part: slice) -> Iterator[int]:
+        at = part.start
+        while at < part.stop:
             value, at = self._varint(at)
-            numbers.append(_signed(value))
+            yield value
             self._left -= 1
-        if at > end or self._left < 0:
+        if at > part.stop or self._left < 0:
             raise _OddGraphError("it is cut off, or not ONNX")
-        return numbers
 
-    def _fields(self, what: str, allowed: frozenset[int], begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """A message's fields: key, and where its content begins and ends, or a number and 0; of a float its begin."""
-        data, at = self._data, begin
+    def _message(self, what: str, part: slice) -> _Message:
+        """A message's fields by number: numbers, and the places of what is none."""
+        data, at, end, allowed = self._data, part.start, part.stop, _FIELDS[what]
+        found: _Message = defaultdict(list)
         while at < end:
             self._left -= 1
             if self._left < 0:
                 raise _OddGraphError(f"it has more than {_MAX_FIELDS} fields")
             key, at = (data[at], at + 1) if data[at] < 128 else self._varint(at)
             if key not in allowed:
-                found = _REFUSED.get((what, key >> 3), f"the unknown field {key >> 3}")
-                raise _OddGraphError(f"it has {found} in {what}")
-            kind, value, content = key & 7, 0, 0
-            if kind == _BYTES:
-                size, value = (data[at], at + 1) if data[at] < 128 else self._varint(at)
-                content = at = value + size
-            elif kind == _VARINT:
-                value, at = (data[at], at + 1) if data[at] < 128 else self._varint(at)
-            else:
-                value, at = at, at + (4 if kind == _FIXED32 else 8)
+                odd = _REFUSED.get((what, key >> 3), f"the unknown field {key >> 3}")
+                raise _OddGraphError(f"it has {odd} in {what}")
+            kind, number = key & 7, _FIXED_SIZES.get(key & 7)
+            if number is None:
+                number, at = (data[at], at + 1) if data[at] < 128 else self._varint(at)
+            start, at = at, at if kind == _VARINT else at + number
             if at > end:
                 raise _OddGraphError("it is cut off, or not ONNX")
-            yield key, value, content
+            found[key >> 3].append(number if kind == _VARINT else slice(start, at))
+        return found
 
     def _varint(self, at: int) -> tuple[int, int]:
         """The number there, and where the next thing begins."""
@@ -317,13 +277,32 @@ class _Reader:
             at += 1
             value |= (byte & 127) << shift
             if byte < 128:
-                return value, at
+                return value & _MAX_NUMBER, at
         raise _OddGraphError("it is not ONNX")
 
 
-def _signed(number: int) -> int:
-    """A number of 64 bits with its sign."""
-    return number - (1 << 64) if number >> 63 else number
+def _expanded(call: Node, functions: Mapping[str, _Function], number: int) -> Iterator[Node]:
+    """A node, or those of the function that it calls, with the caller's names and attributes."""
+    if call.op not in ALLOWED_FUNCTIONS:
+        yield call
+        return
+    if call.op not in functions:
+        raise _OddGraphError(f"it uses the function {call.op} but does not define it")
+    function = functions[call.op]
+    names = {"": "", **dict(zip(function.inputs, call.inputs, strict=False))}
+    names |= zip(function.outputs, call.outputs, strict=False)
+    given = {**function.defaults, **call.attributes}
+    for node in function.nodes:
+        attributes = {
+            name: given.get(value.name) if isinstance(value, _Reference) else value
+            for name, value in node.attributes.items()
+        }
+        yield replace(
+            node,
+            inputs=tuple(names.get(name, f"\0{number}\0{name}") for name in node.inputs),
+            outputs=tuple(names.get(name, f"\0{number}\0{name}") for name in node.outputs),
+            attributes={name: value for name, value in attributes.items() if value is not None},
+        )
 
 
 def _name(name: bytes) -> str:

@@ -9,12 +9,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal
 
 from srflow_sdk.drawing.tiles import common_gpu_profile
 from srflow_sdk.errors import BundleError
 from srflow_sdk.latents.random_field import LATENT_SCHEME, LatentLevel
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile, read_engine_record
+from srflow_sdk.model.json_records import read_record
 from srflow_sdk.system.plain_text import first_odd_text
 
 SCHEMA_VERSION = 1
@@ -38,9 +39,9 @@ FP32_GRAPHS = ("encoder.fp32.onnx", "sampler.fp32.onnx")
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Weights = Literal["fp32", "fp16"]
 Reduction = Literal["bicubic", "bilinear"]
-_T = TypeVar("_T")
 _NAME_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_ALWAYS_WRITTEN = ("schema", "latent_scheme", "precision", "weights", "model", "provenance", "parity", "files")
 _RE_EXPORT = "export the checkpoint again with srflow-export, or fetch the bundle again"
 
 
@@ -162,14 +163,11 @@ class Manifest:
         Raises: BundleError, saying what is wrong and how to fix it.
         """
         raw = _parse(text)
-        _check_schema(raw)
+        if missing := [name for name in _ALWAYS_WRITTEN if name not in raw]:
+            raise _bad(f"the field {missing[0]} is missing")
         _check_digest(raw)
-        _check_texts(raw)
-        try:
-            manifest = _read_fields(raw)
-            _check_values(manifest)
-        except OverflowError as error:
-            raise _bad("a number in it is absurdly large") from error
+        manifest = _read(raw)
+        _check_files(manifest)
         return manifest
 
     @classmethod
@@ -180,16 +178,8 @@ class Manifest:
         empty then.
         Raises: BundleError, as :meth:`from_json`.
         """
-        untold: dict[str, Any] = {"files": {}, "model": {}, "provenance": {}, "parity": [], "weights": "fp32"}
-        raw = {"schema": SCHEMA_VERSION, **untold, **_parse(text)}
-        raw["digest"] = raw.get("model_sha256", "")
-        _check_schema(raw)
-        _check_texts(raw)
-        try:
-            manifest = _read_fields(raw)
-            _check_network(manifest)
-        except OverflowError as error:
-            raise _bad("a number in it is absurdly large") from error
+        raw = _parse(text)
+        manifest = _read({**raw, "digest": raw.get("model_sha256", "")})
         if not _SHA256.fullmatch(manifest.digest):
             raise _bad("its model_sha256 is malformed")
         return manifest
@@ -223,98 +213,48 @@ def _parse(text: str | bytes) -> dict[str, Any]:
         raise _bad(reason) from error
     if not isinstance(raw, dict):
         raise _bad(f"it holds a JSON {type(raw).__name__}, not an object")
-    return raw
-
-
-def _check_schema(raw: Mapping[str, Any]) -> None:
-    schema = _take(raw, "schema", int)
-    if schema > SCHEMA_VERSION:
+    schema = raw.get("schema", SCHEMA_VERSION)
+    if type(schema) is int and schema > SCHEMA_VERSION:
         raise BundleError(
             f"the bundle has schema {schema}, written by a newer SDK; this one reads schemas 1 to {SCHEMA_VERSION}: "
             "pip install -U srflow-sdk"
         )
-    if schema < 1:
-        raise _bad(f"schema is {schema}")
+    return raw
 
 
 def _check_digest(raw: Mapping[str, Any]) -> None:
-    recorded = _take(raw, "digest", str)
     try:
         actual = manifest_digest(raw)
     except (ValueError, RecursionError) as error:
         raise _bad("it cannot be put into canonical form") from error
-    if recorded != actual:
+    if raw.get("digest") != actual:
         raise _bad("its digest does not match its content, so it was changed after the export")
 
 
-def _check_texts(raw: Mapping[str, Any]) -> None:
-    """Names and notes reach terminals, file names and the metadata of pictures."""
+def _read(raw: Mapping[str, Any]) -> Manifest:
+    # Names and notes reach terminals, file names and the metadata of pictures.
     if (place := first_odd_text(raw)) is not None:
         raise _bad(f"{place or 'a field'} holds a control character, a line break, or a character that is not Unicode")
-    for name in ("name", "variant"):
-        if not _is_one_name(_take(raw, name, str)):
-            raise _bad(f"{name} is {raw[name][:80]!r}, which is empty or could be the path of a file")
-
-
-def _is_one_name(text: str) -> bool:
-    return text.strip(".") != "" and not {"/", "\\"} & {*text}
-
-
-def _read_fields(raw: Mapping[str, Any]) -> Manifest:
-    levels = []
-    for entry in _take(raw, "latent_levels", list):
-        if not isinstance(entry, dict):
-            raise _bad("latent_levels holds something that is not an object")
-        levels.append(LatentLevel(level=_take(entry, "level", int), channels=_take(entry, "channels", int)))
-    files = {}
-    for name, entry in _take(raw, "files", dict).items():
-        if not isinstance(entry, dict):
-            raise _bad(f"files[{name!r}] is not an object")
-        files[name] = {"sha256": _take(entry, "sha256", str), "bytes": _take(entry, "bytes", int)}
     try:
-        engines = tuple(read_engine_record(entry) for entry in raw.get("engines", ()))
-    except (KeyError, TypeError, ValueError) as error:
-        raise _bad(f"engines holds something that does not describe an engine ({error})") from error
-    parity = _take(raw, "parity", list)
-    if not all(isinstance(entry, dict) for entry in parity):
-        raise _bad("parity holds something that is not an object")
-    return Manifest(
-        name=_take(raw, "name", str),
-        variant=_take(raw, "variant", str),
-        scale=_take(raw, "scale", int),
-        size_multiple=_take(raw, "size_multiple", int),
-        latent_levels=tuple(levels),
-        default_tau=float(_take(raw, "default_tau", (int, float))),
-        auto_tau=_flag(raw, "auto_tau"),
-        halo=_take(raw, "halo", int),
-        inverter_halo=_take({"inverter_halo": 0, **raw}, "inverter_halo", int),
-        round_trip_db=_number_or_none(raw, "round_trip_db"),
-        conditioning_bytes_per_pixel=_take(raw, "conditioning_bytes_per_pixel", int),
-        precision=_one_of(Precision, raw, "precision"),
-        weights=_one_of(Weights, raw, "weights"),
-        plugins=raw.get("plugins") is True,  # older bundles do not say
-        reduction=_one_of(Reduction, {"reduction": "bicubic", **raw}, "reduction"),  # likewise
-        removes_damage=_flag(raw, "removes_damage"),
-        model=_take(raw, "model", dict),
-        provenance=_take(raw, "provenance", dict),
-        parity=parity,
-        schema=_take(raw, "schema", int),
-        latent_scheme=_take(raw, "latent_scheme", int),
-        engines=engines,
-        files=files,
-        digest=_take(raw, "digest", str),
-    )
+        manifest = read_record(Manifest, raw)
+        for engine in raw.get("engines", ()):
+            read_engine_record(engine)
+        _check_network(manifest)
+    except OverflowError as error:
+        raise _bad("a number in it is absurdly large") from error
+    except ValueError as error:
+        raise _bad(str(error)) from error
+    return manifest
 
 
-def _check_values(manifest: Manifest) -> None:
-    _check_network(manifest)
+def _check_files(manifest: Manifest) -> None:
     for name, record in manifest.files.items():
         if not is_plain_file_name(name):
             raise _bad(f"{name!r} is not a plain file name")
-        if not _SHA256.fullmatch(record["sha256"]) or record["bytes"] < 0:
+        sha256, nbytes = str(record.get("sha256")), record.get("bytes")
+        if not _SHA256.fullmatch(sha256) or type(nbytes) is not int or nbytes < 0:
             raise _bad(f"the size or sha256 of {name} is malformed")
-    needed = [*REQUIRED_FILES, *(name for engine in manifest.engines for name in engine.files)]
-    for name in needed:
+    for name in (*REQUIRED_FILES, *(name for engine in manifest.engines for name in engine.files)):
         if name not in manifest.files:
             raise _bad(f"it does not list {name}")
 
@@ -325,6 +265,11 @@ def _check_network(manifest: Manifest) -> None:
             f"the bundle needs latent scheme {manifest.latent_scheme}; this SDK only has scheme {LATENT_SCHEME}, which "
             "would give different pictures: pip install -U srflow-sdk"
         )
+    for name in ("name", "variant"):
+        text = getattr(manifest, name)
+        if not text.strip(".") or {"/", "\\"} & {*text}:
+            raise _bad(f"{name} is {text[:80]!r}, which is empty or could be the path of a file")
+    _within("schema", manifest.schema, 1, SCHEMA_VERSION)
     _within("scale", manifest.scale, 1, 64)
     _within("size_multiple", manifest.size_multiple, 1, 64)
     _within("default_tau", manifest.default_tau, 0, 1)
@@ -348,34 +293,3 @@ def _check_network(manifest: Manifest) -> None:
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not math.isfinite(value) or not low <= value <= high:
         raise _bad(f"{name} is {value}, outside {low} … {high}")
-
-
-def _flag(raw: Mapping[str, Any], name: str) -> bool:
-    """True or false; false if it is missing, as in older bundles."""
-    value = raw.get(name, False)
-    if not isinstance(value, bool):
-        raise _bad(f"{name} is {value!r}, not true or false")
-    return value
-
-
-def _number_or_none(raw: Mapping[str, Any], name: str) -> float | None:
-    """A number; None if it is null or missing, as in older bundles."""
-    return None if raw.get(name) is None else float(_take(raw, name, (int, float)))
-
-
-def _one_of(kind: Any, raw: Mapping[str, Any], name: str) -> Any:
-    """A field whose value a Literal type allows."""
-    value = _take(raw, name, str)
-    if value not in get_args(kind):
-        raise _bad(f"{name} is {value!r}, not one of {', '.join(get_args(kind))}")
-    return value
-
-
-def _take(raw: Mapping[str, Any], name: str, kind: type[_T] | tuple[type[_T], ...]) -> _T:
-    """A field of exactly this JSON type (true is not a number)."""
-    if name not in raw:
-        raise _bad(f"the field {name} is missing")
-    value = raw[name]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise _bad(f"the field {name} has the wrong type ({type(value).__name__})")
-    return value

@@ -118,9 +118,7 @@ def choose_model(
         reasons.append("black and white dots")
     if damage.mosaic > _MOSAIC:
         reasons.append("a sensor's mosaic")
-    if reasons:
-        return ModelChoice(name=PHOTO, why=", ".join(reasons))
-    return ModelChoice(name=CLEAN, why="clean")
+    return ModelChoice(name=PHOTO if reasons else CLEAN, why=", ".join(reasons) or "clean")
 
 
 def measure_damage(
@@ -130,17 +128,14 @@ def measure_damage(
     cancel: threading.Event | None = None,
 ) -> Damage:
     """Measure a picture, file or in memory. max_pixels, cancel, errors: as of :func:`choose_model`."""
-    if isinstance(picture, (str, os.PathLike)):
-        return _damage_of_file(file_path("picture", picture), max_pixels, cancel)
     if isinstance(picture, (bytes, bytearray, memoryview)) or hasattr(picture, "read"):
         with spooled(cast("bytes | BinaryIO", picture), name="image", max_pixels=max_pixels) as path:
-            return _damage_of_file(path, max_pixels, cancel)
+            return measure_damage(path, max_pixels=max_pixels, cancel=cancel)
+    if isinstance(picture, (str, os.PathLike)):
+        path = file_path("picture", picture)
+        return _damage(_bands_of_file(path, max_pixels), quality=_jpeg_quality(path), cancel=cancel)
     pixels, _ = unpacked(picture)
     return _damage((pixels[top : top + _BAND_ROWS] for top in range(0, len(pixels), _BAND_ROWS)), cancel=cancel)
-
-
-def _damage_of_file(path: Path, max_pixels: int, cancel: threading.Event | None) -> Damage:
-    return _damage(_bands_of_file(path, max_pixels), quality=_jpeg_quality(path), cancel=cancel)
 
 
 def _damage(

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from srflow_sdk._checks import whole
-from srflow_sdk.drawing.tiles import TileSize, check_tile, padded_size
+from srflow_sdk._checks import one_of, whole
+from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.device_names import ComputePrecision, Device
 from srflow_sdk.system.plain_text import short
 
@@ -27,11 +26,11 @@ BUNDLE = "model.srflow"
 ENCODER, SAMPLER = "srflow_encoder", "srflow_sampler"
 """The models of the graphs, which :data:`Mode` "bls" calls."""
 
-_TILE_BYTES = 2 << 30
-_ACTIVATIONS = 5  # conditioning and activations together, in units of the conditioning: see tiles.py, rounded up
+_TOLD = (
+    *("name", "variant", "scale", "size_multiple", "halo", "latent_scheme", "latent_levels", "default_tau", "auto_tau"),
+    *("reduction", "removes_damage", "precision", "conditioning_bytes_per_pixel"),
+)
 _DIGITS = 18
-_LEAST_CORE = 64  # LR pixels a side that a client's tile may have besides its halo, whatever the model
-
 
 Mode = Literal["python", "bls"]
 """Who runs the graphs: the SDK in the model's own process, or other models of the server."""
@@ -77,10 +76,8 @@ class ServingOptions:
     """Largest answer, samples × height × width × 3. Shared memory holds up to in_flight; gRPC cannot send 2 GiB."""
 
     def __post_init__(self) -> None:
-        if self.device not in get_args(Device):
-            raise ArgumentError(f"device is {self.device!r}; it must be one of {', '.join(get_args(Device))}")
-        if self.mode not in get_args(Mode):
-            raise ArgumentError(f"mode is {self.mode!r}; it must be one of {', '.join(get_args(Mode))}")
+        one_of("device", self.device, Device)
+        one_of("mode", self.mode, Mode)
         if self.precision not in get_args(ComputePrecision):
             names = ", ".join(get_args(ComputePrecision))
             raise ArgumentError(
@@ -116,33 +113,11 @@ class ServingOptions:
         values = dataclasses.asdict(self)
         return {name: "none" if value is None else str(value) for name, value in values.items()}
 
-    @classmethod
-    def for_model(cls, manifest: Manifest, *, mode: Mode = "python") -> ServingOptions:
-        """The defaults, with the largest tile whose conditioning and activations take about 2 GiB."""
-        affordable = _TILE_BYTES // (_ACTIVATIONS * manifest.conditioning_bytes_per_pixel)
-        least = (_LEAST_CORE + 2 * padded_size(manifest.halo, manifest.size_multiple)) ** 2
-        return cls(mode=mode, max_tile_pixels=max(affordable, least))
-
 
 def described(bundle: Bundle) -> str:
     """Write the part of the manifest that a client needs to cut pictures into tiles, as JSON on one line."""
-    manifest = bundle.manifest
-    content = {
-        "name": manifest.name,
-        "variant": manifest.variant,
-        "scale": manifest.scale,
-        "size_multiple": manifest.size_multiple,
-        "halo": manifest.halo,
-        "latent_scheme": manifest.latent_scheme,
-        "latent_levels": [{"level": entry.level, "channels": entry.channels} for entry in manifest.latent_levels],
-        "default_tau": manifest.default_tau,
-        "auto_tau": manifest.auto_tau,
-        "reduction": manifest.reduction,
-        "removes_damage": manifest.removes_damage,
-        "precision": manifest.precision,
-        "conditioning_bytes_per_pixel": manifest.conditioning_bytes_per_pixel,
-        "model_sha256": bundle.model_sha256,
-    }
+    fields_of_manifest = dataclasses.asdict(bundle.manifest)
+    content = {**{name: fields_of_manifest[name] for name in _TOLD}, "model_sha256": bundle.model_sha256}
     return json.dumps(content, separators=(",", ":"))
 
 

@@ -8,7 +8,7 @@ import pytest
 from srflow_export import onnx_models
 from srflow_export.graphs import latent_levels
 from srflow_export.quantisation import int8_encoder
-from srflow_sdk.model.graph_sizes import ALLOWED_OPS, Value, cost_of
+from srflow_sdk.model.graph_sizes import ALLOWED_OPS, cost_of
 from srflow_sdk.model.graph_structure import ALLOWED_FUNCTIONS, MAX_NODES, read_graph
 from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
@@ -88,7 +88,7 @@ def test_every_graph_takes_far_less_than_is_allowed_and_gives_a_picture_of_its_s
     model = model_of(number)
     scale = model.config.scale
     encoder = read(tmp_path, onnx_models.encoder_model(model))
-    cost = cost_of(encoder.nodes, {}, {**encoder.weights, "lr": Value(shape=(1, 3, side, side))}, encoder.outputs)
+    cost = cost_of(encoder, {"lr": (1, 3, side, side)})
     given = sum(math.prod(shape) for shape in cost.shapes.values())
     assert cost.numbers < 20 * given
     for plugins in (False, True) if number < len(VARIANTS) else (False,):
@@ -96,8 +96,7 @@ def test_every_graph_takes_far_less_than_is_allowed_and_gives_a_picture_of_its_s
         inputs = {**cost.shapes, "tau": (1,)}
         for entry in latent_levels(model.config):
             inputs[f"noise_level{entry.level}"] = (1, entry.channels, *2 * (scale * side >> entry.level,))
-        values = {**sampler.weights, **{name: Value(shape=shape) for name, shape in inputs.items()}}
-        drawn = cost_of(sampler.nodes, sampler.functions, values, sampler.outputs)
+        drawn = cost_of(sampler, inputs)
         assert drawn.shapes == {"sr": (1, 3, scale * side, scale * side)}
         assert drawn.numbers < 2 * sum(map(math.prod, inputs.values()))
 

@@ -10,5 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_table_of_extras_names_each_one() -> None:
-    rows = re.findall(r"^\| `srflow-sdk\[([\w-]+)\]` \|", (ROOT / "docs" / "install.md").read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `srflow-sdk\[([\w-]+)\]` \|", (ROOT / "docs" / "install.md").read_text("utf-8"), re.MULTILINE
+    )
     assert sorted(rows) == sorted(metadata.metadata("srflow-sdk").get_all("Provides-Extra") or ())

@@ -17,6 +17,7 @@ from srflow_export.triton.config_text import is_edited, parameters_in, stamped
 from srflow_export.triton.graph_models import graph_models
 from srflow_export.triton.readme import readme, readme_path
 from srflow_export.triton.upscale_model import MODEL_PY, NAME, upscale_config
+from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.serving_config import BUNDLE, ENCODER, SAMPLER, Mode, ServingOptions
@@ -26,6 +27,9 @@ _CONFIG = "config.pbtxt"
 _CPU_CONFIG = "configs/cpu.pbtxt"
 _A_ROOT = "the root of a file system, so nothing can be moved into it at once; name a folder inside it"
 _REPLACED = "replaced"
+_TILE_BYTES = 2 << 30
+_ACTIVATIONS = 5  # conditioning and activations together, in units of the conditioning: see tiles.py, rounded up
+_LEAST_CORE = 64  # LR pixels a side that a client's tile may have besides its halo, whatever the model
 _OF_THE_MODEL = ("mode", "max_tile_pixels", "sdk_version")  # parameters that a new version has its own of
 
 
@@ -115,7 +119,10 @@ def _check_no_url(repository: Path) -> None:
 
 def _options(repository: Path, bundle: Bundle, mode: Mode | None, say: Callable[[str], None]) -> ServingOptions:
     """The defaults for the model, and what somebody set in the older version's config."""
-    options = ServingOptions.for_model(bundle.manifest, mode=mode or "python")
+    # By default the largest tile whose conditioning and activations take about 2 GiB.
+    affordable = _TILE_BYTES // (_ACTIVATIONS * bundle.manifest.conditioning_bytes_per_pixel)
+    least = (_LEAST_CORE + 2 * padded_size(bundle.manifest.halo, bundle.manifest.size_multiple)) ** 2
+    options = ServingOptions(mode=mode or "python", max_tile_pixels=max(affordable, least))
     config = repository / NAME / _CONFIG
     if not config.is_file():
         return options

@@ -118,8 +118,11 @@ class Stream:
         """Wait until all work is done. Raises: DeviceError for what failed in it."""
         self._call("cudaStreamSynchronize", self._handle)
 
-    def capture(self, enqueue: Callable[[], None]) -> CudaGraph:
-        """Capture what `enqueue` puts on the stream as a graph, without running it. Raises: its errors, DeviceError."""
+    def capture(self, enqueue: Callable[[], None]) -> Any:
+        """Capture what `enqueue` puts on the stream, without running it, and return the graph for :meth:`launch`.
+
+        Raises: its errors, DeviceError.
+        """
         # Thread-local: what other threads do meanwhile, such as allocating, neither fails nor spoils the capture.
         self._call(
             "cudaStreamBeginCapture", self._handle, self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -136,24 +139,16 @@ class Stream:
             (handle,) = self._call("cudaGraphInstantiate", template, 0)
         finally:
             self._call("cudaGraphDestroy", template)
-        return CudaGraph(self._call, handle)
+        return handle
 
-    def launch(self, graph: CudaGraph) -> None:
+    def launch(self, graph: Any) -> None:
         """Run the captured work."""
-        self._call("cudaGraphLaunch", graph.handle, self._handle)
+        self._call("cudaGraphLaunch", graph, self._handle)
+
+    def drop(self, graph: Any) -> None:
+        """Destroy a captured graph."""
+        self._call("cudaGraphExecDestroy", graph)
 
     def close(self) -> None:
         """Destroy the stream."""
         self._call("cudaStreamDestroy", self._handle)
-
-
-class CudaGraph:
-    """Captured work, ready to be launched; see :meth:`Stream.capture`."""
-
-    def __init__(self, call: Callable[..., tuple[Any, ...]], handle: Any) -> None:
-        self._call = call
-        self.handle = handle
-
-    def close(self) -> None:
-        """Destroy the graph."""
-        self._call("cudaGraphExecDestroy", self.handle)

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends._engine_tensors import check_engine, tensor_types
-from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, CudaGraph, Stream
+from srflow_sdk.backends._engine_tensors import differences, tensor_types
+from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, Stream
 from srflow_sdk.backends.tensorrt_engines.device_memory import Block, DeviceMemory
 from srflow_sdk.backends.tensorrt_engines.kernels import KernelCache
-from srflow_sdk.errors import DeviceError, OutOfMemoryError
+from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 
 Shape = tuple[int, ...]
 _SIZES_KEPT = 4  # tiles of one image have at most this many: of corners, of two edges, of inner tiles
@@ -94,8 +94,12 @@ class Engine:
         self._lock = threading.Lock()
 
     def check(self, *, inputs: Mapping[str, str], outputs: Mapping[str, str], where: str) -> None:
-        """Raises: BundleError if its tensors or their types are not these; see :func:`check_engine`."""
-        check_engine(self._engine, inputs=inputs, outputs=outputs, where=where)
+        """Raises: BundleError, naming each tensor that is missing, unknown or of another type. where: its file."""
+        if faults := [*differences("input", self.inputs, inputs), *differences("output", self.outputs, outputs)]:
+            raise BundleError(
+                f"{where} is not an engine of this bundle's graphs: {'; '.join(faults)}; export the bundle again with "
+                "srflow-export"
+            )
 
     def profile(self, name: str) -> list[Shape]:
         """Smallest, optimal and largest shape of an input."""
@@ -124,26 +128,16 @@ class Engine:
         return config
 
 
-class GraphSwitch:
-    """True if graphs are captured; permanently off after the first failure."""
-
-    def __init__(self) -> None:
-        self.on = True
-
-    def turn_off(self, error: DeviceError) -> None:
-        """Continue without graphs, and say so once."""
-        if self.on:
-            _log.warning("continuing without CUDA graphs, which could not be captured: %s", error)
-        self.on = False
-
-
 class GpuLane:
-    """A stream, execution contexts of the engines and a workspace, which one call at a time has to itself."""
+    """A stream, execution contexts of the engines and a workspace, which one call at a time has to itself.
 
-    def __init__(self, gpu: CudaGpu, memory: DeviceMemory, graphs: GraphSwitch) -> None:
+    no_graphs: set after the first failure to capture a graph, for all lanes.
+    """
+
+    def __init__(self, gpu: CudaGpu, memory: DeviceMemory, no_graphs: threading.Event) -> None:
         self.stream: Stream = gpu.new_stream()
         self.memory = memory
-        self.graphs = graphs
+        self.no_graphs = no_graphs
         self.workspace: Block | None = None
         self._kept: dict[Engine, list[Binding]] = {}
 
@@ -166,12 +160,14 @@ class GpuLane:
 
     def provide_workspace(self, nbytes: int) -> None:
         """Make the workspace at least this large. It is not in use, because every call waits for its work."""
-        if self.workspace is not None and self.workspace.nbytes >= nbytes:
-            return
+        if self.workspace is None or self.workspace.nbytes < nbytes:
+            self._free_workspace()
+            self.workspace = self.memory.take(nbytes)
+
+    def _free_workspace(self) -> None:
         if self.workspace is not None:
             self.memory.free(self.workspace)
             self.workspace = None
-        self.workspace = self.memory.take(nbytes)
 
     def clear(self) -> None:
         """Release contexts, graphs and memory; the next call makes new ones."""
@@ -179,9 +175,7 @@ class GpuLane:
             for binding in bindings:
                 binding.close()
         self._kept.clear()
-        if self.workspace is not None:
-            self.memory.free(self.workspace)
-            self.workspace = None
+        self._free_workspace()
 
     def close(self) -> None:
         """Release everything."""
@@ -214,7 +208,7 @@ class Binding:
         self._bound: dict[str, int] = {}
         self._workspace: Block | None = None
         self._settled = False
-        self._graph: CudaGraph | None = None
+        self._graph: Any = None
         engine.log.clear()
         for name, shape in shapes.items():
             if not context.set_input_shape(name, shape):
@@ -281,12 +275,15 @@ class Binding:
     def _compute(self) -> None:
         """Launch the graph, captured once a run was the same and so all lazy work is done; otherwise enqueue."""
         stream = self._lane.stream
-        if self._graph is None and self._settled and self._lane.graphs.on and not self._engine.own_graphs:
+        may_capture = not (self._engine.own_graphs or self._lane.no_graphs.is_set())
+        if self._graph is None and self._settled and may_capture:
             try:
                 with self._lane.memory.untouched():
                     self._graph = stream.capture(self._enqueue)
             except DeviceError as error:
-                self._lane.graphs.turn_off(error)
+                if not self._lane.no_graphs.is_set():
+                    _log.warning("continuing without CUDA graphs, which could not be captured: %s", error)
+                self._lane.no_graphs.set()
         if self._graph is not None:
             stream.launch(self._graph)
         else:
@@ -301,7 +298,7 @@ class Binding:
     def _drop_graph(self) -> None:
         if self._graph is not None:
             graph, self._graph = self._graph, None
-            graph.close()
+            self._lane.stream.drop(graph)
 
 
 def _words(shape: Shape) -> str:

@@ -22,6 +22,7 @@ class KernelCache:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._path: Path | None = None
         self._cache: Any = None
         self._read = b""
         self._lock = threading.Lock()
@@ -31,29 +32,21 @@ class KernelCache:
         with self._lock:
             if self._cache is None:
                 self._cache = config.create_runtime_cache()
-                self._load()
+                if (folder := cache_folder("tensorrt-rtx")) is not None:
+                    self._path = folder / self._name
+                    with contextlib.suppress(OSError):
+                        self._read = self._path.read_bytes()
+                if self._read and not self._cache.deserialize(self._read):
+                    _log.debug("%s has no kernels that can be used here", self._path)
         config.set_runtime_cache(self._cache)
 
     def save(self) -> None:
         """Write what is new since :meth:`attach`, completely or not at all; failures are only logged."""
-        path = self._path() if self._cache is not None else None
-        kernels = None if path is None else self._cache.serialize()
-        if path is None or kernels is None or bytes(kernels) == self._read:
+        kernels = None if self._path is None else self._cache.serialize()
+        if self._path is None or kernels is None or bytes(kernels) == self._read:
             return
-        remove_stale_parts(path)
+        remove_stale_parts(self._path)
         try:
-            write_atomically(path, kernels)
+            write_atomically(self._path, kernels)
         except OSError as error:
             _log.debug("compiled kernels cannot be kept: %s", error)
-
-    def _load(self) -> None:
-        path = self._path()
-        if path is not None:
-            with contextlib.suppress(OSError):
-                self._read = path.read_bytes()
-        if self._read and not self._cache.deserialize(self._read):
-            _log.debug("%s has no kernels that can be used here", path)
-
-    def _path(self) -> Path | None:
-        folder = cache_folder("tensorrt-rtx")
-        return None if folder is None else folder / self._name

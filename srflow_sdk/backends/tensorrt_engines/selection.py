@@ -13,19 +13,8 @@ from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime
 from srflow_sdk.system.hardware import Gpu, find_gpu
 from srflow_sdk.system.raising import is_installed
 
-
-@dataclass(frozen=True, kw_only=True)
-class LibraryNames:
-    """A library's name for people, and pip's name for it."""
-
-    name: str
-    distribution: str
-
-
-LIBRARIES: dict[EngineRuntime, LibraryNames] = {
-    "tensorrt": LibraryNames(name="TensorRT", distribution="tensorrt"),
-    "tensorrt_rtx": LibraryNames(name="TensorRT-RTX", distribution="tensorrt-rtx-cu13"),
-}
+_LIBRARIES = {"tensorrt": ("TensorRT", "tensorrt"), "tensorrt_rtx": ("TensorRT-RTX", "tensorrt-rtx-cu13")}
+"""By module: the library's name for people, and pip's name for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +53,7 @@ def select_engines(bundle: Bundle, *, runtime: EngineRuntime | None = None, gpu:
         wanted: EngineRuntime = runtime or "tensorrt"
         build = first_command(bundle, runtime=wanted, compute_capability=found.compute_capability if found else None)
         raise DeviceError(
-            f'{bundle.path} has no {LIBRARIES[wanted].name} engines; use device="cuda" or device="cpu", which run '
+            f'{bundle.path} has no {_LIBRARIES[wanted][0]} engines; use device="cuda" or device="cpu", which run '
             f"its ONNX graphs, or build engines: {build}"
         )
     if found is None:
@@ -92,23 +81,23 @@ def _selected(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> Selection:
 
 def _fitting_library(bundle: Bundle, record: EngineRecord, gpu: Gpu, rebuild: str) -> ModuleType:
     """The library that runs a pair of engines. Raises: DeviceError if they do not fit this machine or bundle."""
-    known = LIBRARIES[record.runtime]
+    title, distribution = _LIBRARIES[record.runtime]
     for name, digest in record.graphs.items():
         if bundle.manifest.files.get(name, {}).get("sha256") != digest:
             raise DeviceError(f"built from a different {name} than the bundle's; build them again: {rebuild}")
-    exactly = f'pip install "{known.distribution}=={record.version}"'
+    exactly = f'pip install "{distribution}=={record.version}"'
     try:
         library = importlib.import_module(record.runtime)
     except ModuleNotFoundError as error:
         if error.name == record.runtime:
-            raise DeviceError(f"they need {known.name} {record.version}, which is not installed: {exactly}") from error
-        raise DeviceError(f"{known.name} is broken here ({error}); install it again: {exactly}") from error
+            raise DeviceError(f"they need {title} {record.version}, which is not installed: {exactly}") from error
+        raise DeviceError(f"{title} is broken here ({error}); install it again: {exactly}") from error
     except (ImportError, OSError) as error:  # its module exists, its libraries do not
-        raise DeviceError(f"{known.name} cannot be imported ({error}); install it again: {exactly}") from error
+        raise DeviceError(f"{title} cannot be imported ({error}); install it again: {exactly}") from error
     installed = getattr(library, "__version__", "a build without a version")
     if installed != record.version:
         raise DeviceError(
-            f"built by {known.name} {record.version}, but {installed} is installed, and no other version runs them: "
+            f"built by {title} {record.version}, but {installed} is installed, and no other version runs them: "
             f"{exactly}, or build them for this one: {rebuild}"
         )
     if gpu.compute_capability not in record.compute_capabilities:

@@ -100,5 +100,5 @@ def test_an_input_that_the_exporter_never_made_is_named(name, shape):
     value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
     model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [value], []))
     graph = Graph(name="odd.onnx", precision="fp32", content=b"", model=model)
-    with pytest.raises(BundleError, match=f"odd.onnx: the input {name} is not one that srflow-export gives"):
+    with pytest.raises(BundleError, match=f"odd.onnx: the tensor {name} is not one that srflow-export gives"):
         graph.input_shapes(parse_shapes("16,88,256"), scale=4)

@@ -60,7 +60,7 @@ def result_of(op: str, *constants: Any, kind: int = TensorProto.FLOAT, shape: An
 DECLARED = {
     "two dimensions": (result_of("Reshape", np.int64([-1, 3]), shape=["n", 3]), "of ?×3,"),
     "three dimensions": (result_of("Squeeze", [0], shape=[3, "H", "W"]), "of 3×?×?"),
-    "int64": (result_of("Cast", kind=TensorProto.INT64, to=TensorProto.INT64), "as tensor(int64)"),
+    "int64": (result_of("Cast", kind=TensorProto.INT64, to=TensorProto.INT64), "as int64"),
     "six channels": (result_of("Concat", axis=1, shape=["n", 6, "H", "W"]), "of ?×6×?×?"),
     "one channel": (result_of("Slice", [0], [1], [1], shape=["n", 1, "H", "W"]), "of ?×1×?×?"),
     "a batch of two": (result_of("Identity", shape=[2, 3, "H", "W"]), "of 2×3×?×?"),
@@ -155,7 +155,7 @@ def test_latents_of_other_channels_are_refused(bundle) -> None:
     levels = tuple(
         type(entry)(level=entry.level, channels=entry.channels + 1) for entry in tiny_manifest().latent_levels
     )
-    with pytest.raises(BundleError, match=r"at the sizes that the manifest names, the channels of a Conv"):
+    with pytest.raises(BundleError, match=r"declares noise_level1 as .* the manifest's levels .* need"):
         Upscaler(bundle(latent_levels=levels), device="cpu")
 
 

@@ -13,10 +13,9 @@ import pytest
 
 from srflow_sdk.backends import Backend, _agreement, _fastest, open_backend
 from srflow_sdk.backends._agreement import photographs
-from srflow_sdk.backends._fastest import Measured, cache_key, measured, mosaic, read_measured
+from srflow_sdk.backends._fastest import REFERENCE, Measured, Way, cache_key, measured, mosaic, read_measured
 from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
 from srflow_sdk.backends._precision import cached_choice, choose
-from srflow_sdk.backends._precision_ways import REFERENCE, Way
 from srflow_sdk.errors import CancelledError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.raising import PassingError
@@ -142,7 +141,7 @@ def test_a_change_of_what_it_depends_on_measures_again(
 ) -> None:
     ways(bundle)
     if change == "processor":
-        monkeypatch.setattr(_fastest, "_processor", lambda: {"name": "another", "instructions": "0"})
+        monkeypatch.setattr(_fastest, "processor", lambda: "another")
     elif change == "version":
         monkeypatch.setattr(_fastest, "_version", lambda _: "0.0.1")
     elif change == "model":

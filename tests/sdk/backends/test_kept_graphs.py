@@ -165,7 +165,7 @@ def test_processors_with_other_instructions_have_places_of_their_own(tmp_path: P
     found = set()
     for flags in ("avx2", "avx2 avx512f"):
         told.write_text(f"processor : 0\nmodel name : X\nflags : {flags}\ncpu MHz : 1\n\nprocessor : 1\nflags : none\n")
-        found.add(_kept_graphs._processor.__wrapped__(told))
+        found.add(_kept_graphs.processor.__wrapped__(told))
     assert found == {"X | avx2", "X | avx2 avx512f"}
     told.write_text("")
-    assert _kept_graphs._processor.__wrapped__(told) is None
+    assert _kept_graphs.processor.__wrapped__(told) is None

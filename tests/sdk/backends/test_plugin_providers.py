@@ -136,7 +136,7 @@ def test_each_provider_gets_the_settings_that_keep_the_picture(
         def add_provider_for_devices(self, devices: list[Any], settings: dict[str, str]) -> None:
             given.append((devices, settings))
 
-    provider = plugin_providers.PluginProvider(plugin, model_sha256="a" * 64, threads=3)
+    provider = plugin_providers.PluginProvider(plugin, model_sha256="a" * 64)
     provider.prepare()
     assert provider.configure(Options(), "encoder.onnx") is None
     ((devices, settings),) = given

@@ -9,20 +9,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk.backends import OnnxRuntimeBackend, _fastest, _precision, _precision_ways, open_backend
+from srflow_sdk.backends import OnnxRuntimeBackend, _fastest, _precision, open_backend
 from srflow_sdk.backends import _openvino_graphs as graphs
-from srflow_sdk.backends._fastest import Measured, cache_key, write_measured
+from srflow_sdk.backends._fastest import REFERENCE, Measured, Way, cache_key, write_measured
 from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
-from srflow_sdk.backends._precision import WORTH
-from srflow_sdk.backends._precision_ways import REFERENCE, Way
+from srflow_sdk.backends._precision import WORTH, is_within_gate, promised_db
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.psnr_bounds import FLOAT32_DB
 from srflow_sdk.upscaler import Upscaler
 
-from ..tiny_bundle import write_tiny_bundle
+from ..tiny_bundle import INT8_ROW, tiny_manifest, write_tiny_bundle
 
 INT8 = Way(device="cpu", precision="int8")
+BF16 = Way(device="openvino", precision="bf16")
+FLOAT32 = Way(device="openvino", precision="bundle")
+INT8_OPENVINO = Way(device="openvino", precision="int8")
 needs_openvino = pytest.mark.skipif(not openvino_is_installed(), reason="openvino is not installed")
 
 
@@ -167,7 +170,7 @@ def test_fastest_does_not_take_bf16_where_the_processor_has_none(
     with_int8: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenVINO would compute it in float32, and the picture's record would say bf16."""
-    monkeypatch.setattr(_precision_ways, "has_bf16", lambda: False)
+    monkeypatch.setattr(_fastest, "has_bf16", lambda: False)
     bf16 = Way(device="openvino", precision="bf16")
     _, found = _fastest.measured(Bundle.open(with_int8), [REFERENCE, bf16], threads=1)
     assert found.seconds is None
@@ -224,3 +227,39 @@ def test_a_tile_that_is_not_finite_in_int8_is_computed_again_in_float32(
     with Upscaler(tiny_bundle, device="cpu", threads=1) as exact:
         np.testing.assert_allclose(picture, exact.upscale(floats), atol=1e-6)
         np.testing.assert_allclose(samples[1], exact.upscale(floats, sample=1), atol=1e-6)
+
+
+def recorded(*decibels: object) -> Manifest:
+    return tiny_manifest(parity=[{**INT8_ROW, "psnr_db": value} for value in decibels])
+
+
+@pytest.mark.parametrize(
+    ("rows", "promised"), [((), 38), ((50.0, 43.0), 43), ((50.0, 42.9), 38), ((50.0, None), 38), ((30.0,), 38)]
+)
+def test_a_bundle_promises_what_all_its_int8_rows_reach(rows: tuple[object, ...], promised: float) -> None:
+    assert promised_db(recorded(*rows)) == promised
+
+
+def test_rows_of_other_graphs_promise_nothing() -> None:
+    assert promised_db(tiny_manifest(parity=[{**INT8_ROW, "graph": "encoder+sampler", "psnr_db": 90.0}])) == 38
+
+
+@pytest.mark.parametrize(
+    ("way", "rows", "decibels", "within"),
+    [
+        (BF16, (), 38.0, True),
+        (BF16, (), 37.9, False),
+        (BF16, (45.0,), 42.9, False),
+        (BF16, (45.0,), 43.0, True),
+        (INT8_OPENVINO, (), 60.0, False),
+        (INT8_OPENVINO, (37.9,), 60.0, False),
+        (INT8_OPENVINO, (39.0,), 38.0, True),
+        (INT8_OPENVINO, (39.0,), 37.9, False),
+        (INT8_OPENVINO, (45.0,), 42.0, True),
+        (INT8_OPENVINO, (45.0,), 41.9, False),
+        (FLOAT32, (), 90.0, True),
+        (FLOAT32, (), 89.9, False),
+    ],
+)
+def test_what_is_near_enough(way: Way, rows: tuple[object, ...], decibels: float, within: bool) -> None:
+    assert is_within_gate(way, decibels, recorded(*rows)) is within

@@ -25,6 +25,7 @@ from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile
 from srflow_sdk.model.engine_shapes import input_shapes, shapes_text
+from srflow_sdk.model.graph_structure import read_graph
 from srflow_sdk.system.device_names import Device, PluginDevice
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -83,7 +84,7 @@ def test_input_shapes_are_those_that_the_embedded_model_really_has() -> None:
     with OnnxRuntimeBackend(embedded, threads=1) as backend:
         conditioning = backend.encode(np.zeros((1, 3, 24, 16), np.float32))
     found = {name: list(value.shape()) for name, value in conditioning.values.items()}
-    inputs = ort_providers._inputs(embedded.file("sampler.onnx"))
+    inputs = [(name, tensor.shape) for name, tensor in read_graph(embedded.file("sampler.onnx")).inputs.items()]
     profile = LrProfile(min=(24, 16), opt=(24, 16), max=(24, 16))
     found_shapes = input_shapes(inputs, profile, scale=scale, graph="sampler.onnx")
     shapes = dict(part.split(":") for part in shapes_text(found_shapes, "opt").split(","))

@@ -145,7 +145,10 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     "a strange width": (lambda h: h["__metadata__"].update(width="7\n0\x1b[31m" * 50), r"width is '7\\n0\\x1b.*…, not"),
     "a large height": (lambda h: h["__metadata__"].update(height="97"), "less than the picture's 97×70"),
     "NaN nats": (lambda h: h["__metadata__"].update(log_likelihood="nan"), "log_likelihood is 'nan', not"),
-    "infinite nats": (lambda h: h["__metadata__"].update(log_likelihood="1e999"), "log_likelihood is '1e999', not"),
+    "infinite nats": (
+        lambda h: h["__metadata__"].update(log_likelihood="1e999"),
+        "log_likelihood is inf; it must be a finite",
+    ),
     "no model": (lambda h: h["__metadata__"].pop("model_sha256"), "model_sha256 is 'None'; it must be 64"),
     "no tensors": (lambda h: [h.pop(f"level{level}") for level in (1, 2, 3)], "need 0 bytes and it has"),
     "a missing level": (lambda h: h.pop("level3"), "its tensors need .* bytes and it has"),

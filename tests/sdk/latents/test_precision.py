@@ -50,7 +50,7 @@ def test_an_unknown_precision_is_refused(upscaler: Upscaler, tmp_path: Path) -> 
     described = files.Described(height=32, width=32, model_sha256=latents.model_sha256, log_likelihood=None)
     odd = dataclasses.replace(described, precision="fp8")  # type: ignore[arg-type]
     files.write(tmp_path / "z.safetensors", latents.levels, odd)
-    with pytest.raises(ImageError, match="its precision is 'fp8'"):
+    with pytest.raises(ImageError, match="precision is 'fp8'"):
         Latents.load(tmp_path / "z.safetensors")
 
 

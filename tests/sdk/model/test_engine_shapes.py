@@ -34,5 +34,5 @@ def test_a_bound_of_all_inputs_is_one_text() -> None:
     [("image", [1, 3, "h", "w"]), ("lr", [1, "c", "h", "w"]), ("lr", [1, None, None, None]), ("tau", [1, 1])],
 )
 def test_an_input_that_the_exporter_never_made_is_named(name: str, dimensions: list[int | str | None]) -> None:
-    with pytest.raises(BundleError, match=f"odd.onnx: the input {name} is not one that srflow-export gives"):
+    with pytest.raises(BundleError, match=f"odd.onnx: the tensor {name} is not one that srflow-export gives"):
         input_shapes([(name, dimensions)], PROFILE, scale=4, graph="odd.onnx")

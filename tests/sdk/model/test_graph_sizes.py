@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from srflow_export._bundle_writer import staged_bundle
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import BundleError
-from srflow_sdk.model.graph_sizes import SizeError, Value, cost_of
+from srflow_sdk.model.graph_sizes import SizeError, cost_of
 from srflow_sdk.model.graph_structure import read_graph
 
 from ..tiny_bundle import tiny_manifest
@@ -88,8 +88,7 @@ def test_sizes_are_those_of_onnx_runtime(tmp_path: Path, case: str) -> None:
     results = session.run(None, {name: np.zeros(shape, FLOATS) for name, shape in inputs.items()})
     (tmp_path / "x.onnx").write_bytes(model.SerializeToString())
     graph = read_graph(tmp_path / "x.onnx")
-    values = {**graph.weights, **{name: Value(shape=shape) for name, shape in inputs.items()}}
-    cost = cost_of(graph.nodes, graph.functions, values, graph.outputs)
+    cost = cost_of(graph, inputs)
     assert list(cost.shapes.values()) == [result.shape for result in results]
 
 
@@ -103,8 +102,7 @@ def test_sizes_that_the_graph_computes_are_followed(tmp_path: Path) -> None:
     weights = {"two": INTS([2]), "one": INTS([1]), "three": INTS([3]), "rest": INTS([-1])}
     (tmp_path / "x.onnx").write_bytes(model_of(nodes, {"x": (1, 3, 4, 6)}, ["y"], weights).SerializeToString())
     graph = read_graph(tmp_path / "x.onnx")
-    values = {**graph.weights, "x": Value(shape=(1, 3, 4, 6))}
-    assert cost_of(graph.nodes, {}, values, ["y"]).shapes == {"y": (1, 3, 8, 3)}
+    assert cost_of(graph, {"x": (1, 3, 4, 6)}).shapes == {"y": (1, 3, 8, 3)}
 
 
 def test_what_is_held_and_computed_is_counted(tmp_path: Path) -> None:
@@ -112,7 +110,7 @@ def test_what_is_held_and_computed_is_counted(tmp_path: Path) -> None:
     weights = {"w": np.zeros((5, 3, 1, 1), FLOATS), "v": np.zeros((2, 5, 1, 1), FLOATS)}
     (tmp_path / "x.onnx").write_bytes(model_of(nodes, {"x": (1, 3, 4, 4)}, ["y"], weights).SerializeToString())
     graph = read_graph(tmp_path / "x.onnx")
-    cost = cost_of(graph.nodes, {}, {**graph.weights, "x": Value(shape=(1, 3, 4, 4))}, graph.outputs)
+    cost = cost_of(graph, {"x": (1, 3, 4, 4)})
     assert cost.numbers == 2 * 5 * 16  # a and b; x is the caller's
     assert cost.work == 16 * (5 * 3 + 5 + 2 * 5)
 
@@ -140,7 +138,7 @@ def test_a_graph_whose_sizes_cannot_be_followed_is_refused(tmp_path: Path, nodes
     (tmp_path / "x.onnx").write_bytes(model_of(nodes, {"x": (1, 3, 4, 4)}, ["y"], {}).SerializeToString())
     graph = read_graph(tmp_path / "x.onnx")
     with pytest.raises(SizeError):
-        cost_of(graph.nodes, {}, {"x": Value(shape=(1, 3, 4, 4))}, graph.outputs)
+        cost_of(graph, {"x": (1, 3, 4, 4)})
 
 
 def resized(graph: onnx.GraphProto) -> list[Any]:
@@ -218,8 +216,7 @@ def test_a_bundle_that_would_take_gigabytes_or_hours_is_not_run(
 def test_the_embedded_bundle_takes_a_small_part_of_what_is_allowed() -> None:
     bundle = Bundle.embedded()
     graph = read_graph(bundle.file("encoder.onnx"))
-    values = {**graph.weights, "lr": Value(shape=(1, 3, 256, 256))}
-    cost = cost_of(graph.nodes, graph.functions, values, graph.outputs)
+    cost = cost_of(graph, {"lr": (1, 3, 256, 256)})
     per_pixel = sum(np.prod(shape) for shape in cost.shapes.values()) * 4 / 256**2
     assert per_pixel == bundle.manifest.conditioning_bytes_per_pixel
     assert cost.numbers * 4 < 2 * per_pixel * 256**2

@@ -127,7 +127,7 @@ def test_a_function_defined_twice_or_not_at_all_is_refused(tmp_path: Path, sampl
 def test_too_many_nodes_are_refused_after_expansion(tmp_path: Path, sampler: onnx.ModelProto) -> None:
     sampler.functions.append(function("FlowStepTail", *[node("Neg", ["a"], ["b"])] * 300))
     sampler.graph.node.extend([node("FlowStepTail", ["sr"], ["x"], domain="srflow")] * 300)
-    refused(tmp_path, sampler, f"nodes, more than {MAX_NODES}")
+    refused(tmp_path, sampler, f"more than {MAX_NODES} nodes")
 
 
 def external_data(model: onnx.ModelProto) -> None:
@@ -205,6 +205,16 @@ def test_two_graphs_that_a_parser_would_merge_are_refused(tmp_path: Path, sample
 
 def test_millions_of_fields_are_not_read_to_their_end(tmp_path: Path) -> None:
     refused(tmp_path, b"\x08\x01" * 1_100_000, "more than 1000000 fields")
+
+
+def test_a_number_of_more_than_64_bits_is_read_as_protobuf_reads_it(tmp_path: Path, sampler: onnx.ModelProto) -> None:
+    weight = TensorProto(name="w", dims=[1], data_type=TensorProto.INT64, int64_data=[-1])
+    sampler.graph.initializer.append(weight)
+    content = sampler.SerializeToString()
+    longer = content.replace(b"\xff" * 9 + b"\x01", b"\xff" * 9 + b"\x7f")
+    assert longer != content
+    (tmp_path / "x.onnx").write_bytes(longer)
+    assert read_graph(tmp_path / "x.onnx").weights["w"].tolist() == [-1]
 
 
 def test_a_file_that_is_cut_off_anywhere_is_a_bundle_error(tmp_path: Path, tiny_bundle: Path) -> None:
