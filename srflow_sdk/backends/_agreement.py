@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from srflow_sdk.model.psnr_bounds import LEAST_DB
 
 _Array = NDArray[np.float32]
 _FOLDER = Path(__file__).parent / "patches"
+_MARGIN_DB = 10.0  # by which two roundings of one network may differ, as in srflow_export.parity
 
 
 def photographs(multiple: int) -> list[_Array]:
@@ -75,11 +77,21 @@ def check_agreement(
 ) -> None:
     """Raises: DeviceError, ending in the fix, if an active backend's picture differs from an active reference's.
 
-    A network that multiplies rounding cannot be told from a device that errs, so it runs on the reference's device.
+    least_db: what a healthy network's keep. One that multiplies rounding is further from itself, as far as its export
+    found: the manifest's `own_db` at temperatures up to the default, less a margin, is then the bound.
     """
+    least_db = min([least_db, *(db - _MARGIN_DB for db in _own_decibels(manifest))])
     found = agreement(backend, reference, manifest)
     if found < least_db:
         raise DeviceError(
             f"{backend.device} computes a different picture from {reference.device} ({found:.0f} dB, where rounding "
             f"leaves at least {least_db:.0f}), so it is not used; {fix}"
         )
+
+
+def _own_decibels(manifest: Manifest) -> Iterator[float]:
+    """What the network's own pictures kept at export, up to the default tau, where less than usual and finite."""
+    for row in manifest.parity:
+        tau, db = row.get("tau"), row.get("own_db")
+        if isinstance(tau, (int, float)) and isinstance(db, (int, float)) and tau <= manifest.default_tau and db > 0:
+            yield float(db)

@@ -19,12 +19,14 @@ def is_usable(values: NDArray[np.float32]) -> bool:
 
 def not_finite(who: str, tile: Tile, request: Request, sample: int, *, also: str = "") -> NonFiniteError:
     """Make the error for values that are not usable, with their place in the picture. who: gave them."""
-    place = tile.core
+    place, made = tile.core, f"at tau {request.temperature}, seed {request.seed}, sample {sample}"
+    of, fix = "input", "use a lower tau, another seed, or another model"
+    if request.latents is not None:
+        made, of, fix = "from latents", "LR image", "normalise them to a lower tau, or use another model"
     return NonFiniteError(
-        f"{who} gave NaN or infinite values, or some beyond ±{_LARGEST:,}, at tau {request.temperature}, seed "
-        f"{request.seed}, sample {sample}, in rows {place.top} to {place.top + place.height - 1} and columns "
-        f"{place.left} to {place.left + place.width - 1} of the input{also}; use a lower tau, another seed, or another "
-        "model"
+        f"{who} gave NaN or infinite values, or some beyond ±{_LARGEST:,}, {made}, in rows {place.top} to "
+        f"{place.top + place.height - 1} and columns {place.left} to {place.left + place.width - 1} of the "
+        f"{of}{also}; {fix}"
     )
 
 

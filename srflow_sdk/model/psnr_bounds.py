@@ -1,8 +1,8 @@
 """How far apart two pictures of one network may be: image-space PSNR in dB, for exports, backends and the doctor.
 
 They are what healthy networks reach. One that multiplies rounding is further from itself. An export then takes the
-network itself, in the same arithmetic, as its bound (srflow_export.parity), and is not refused. A backend that cannot
-be told from one that errs is left for the CPU. The doctor upscales with an embedded model, so it judges the machine.
+network itself, in the same arithmetic, as its bound (srflow_export.parity), and is not refused; a backend's bound is
+what the export wrote of that into the manifest. The doctor upscales with an embedded model: it judges the machine.
 """
 
 FLOAT32_DB = 90.0

@@ -225,7 +225,7 @@ def test_a_picture_of_a_bundle_that_is_not_finite_is_counted_and_the_others_are_
         Image.fromarray((pixels * (most / pixels.max())).astype(np.uint8)).save(tmp_path / "photos" / f"{name}.png")
     table = compare(options(models=[str(bundle)], hr=tmp_path / "photos", taus=[LevelTaus((0.0,))]))
     broken = 3 * 64 * 72
-    assert f"{broken} values of samples are not finite (NaN or infinite): they are measured as black." in str(table)
+    assert f"{broken} values of pictures are not finite (NaN or infinite): they are measured as black." in str(table)
     bright, dark = (row for row in rows_of(tmp_path / "out") if row["method"] == "tiny")
     assert (float(bright["nonfinite"]), float(dark["nonfinite"])) == (broken, 0)
     assert float(dark["psnr"]) > float(bright["psnr"])

@@ -10,11 +10,12 @@ from PIL import Image
 
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.degradations import Degradation, generator_of
+from srflow_evaluation.flows import CheckpointFlow
 from srflow_evaluation.options import Options
 from srflow_evaluation.restore import METHODS, restore
 from srflow_evaluation.subjects import LevelTaus
 from srflow_sdk import Upscaler
-from srflow_sdk.errors import ArgumentError, BundleError, ImageError
+from srflow_sdk.errors import ArgumentError, BundleError, ImageError, NonFiniteError
 from srflow_training import figures
 from srflow_training.data import read_photo, to_image
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
@@ -22,6 +23,7 @@ from tests.evaluation.outputs import rows_of, summary_of
 from tests.sdk.flow_bundle import write_flow_bundle
 
 FILES = {"results.csv", "settings.json", "sheet_1_a.png", "summary.json"}
+B = (64, 64)  # height and width of the photograph b as the protocol cuts it; no other is as large
 
 
 @pytest.fixture
@@ -212,6 +214,22 @@ def test_the_samples_temperature_is_not_the_normalisations(options, tmp_path):
     assert other["psnr_sampled"] != summary["psnr_sampled"]
     with pytest.raises(ArgumentError, match=r"measured otherwise .*sample_tau"):
         restore(options(most=1, taus=[LevelTaus((0.5,))]))
+
+
+def test_a_restored_picture_that_is_not_finite_is_measured_as_black_and_ends_nothing(options, monkeypatch, tmp_path):
+    invert = CheckpointFlow.invert
+
+    def fails_on_b(self, hr):
+        if hr.shape[2:] != B:
+            return invert(self, hr)
+        raise NonFiniteError("the network's latents are not finite")
+
+    monkeypatch.setattr(CheckpointFlow, "invert", fails_on_b)
+    table = str(restore(options()))
+    rows, values = rows_of(tmp_path / "out"), 3 * B[0] * B[1]
+    assert f"{values} values of pictures are not finite (NaN or infinite): they are measured as black." in table
+    assert [float(rows[name, "restored"]["nonfinite"]) for name in "abc"] == [0, values, 0]
+    assert float(rows["b", "restored"]["psnr"]) < float(rows["b", "degraded"]["psnr"])
 
 
 def test_the_command_runs_it_and_refuses_options_of_others(photos, checkpoint, tmp_path):

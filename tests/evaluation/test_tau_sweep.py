@@ -208,7 +208,7 @@ def test_values_that_are_not_finite_are_counted_and_said(options, tmp_path, prot
     save_checkpoint(tmp_path / "broken.safetensors", model)
     table = protocol(options(models=[str(tmp_path / "broken.safetensors")], taus=TAUS[1:], samples=2, most=1))
     broken = 2 * 3 * 64 * 72  # every value of both samples
-    expected = f"{broken} values of samples are not finite (NaN or infinite): they are measured as black."
+    expected = f"{broken} values of pictures are not finite (NaN or infinite): they are measured as black."
     assert expected in str(table)
     assert summary_of(tmp_path / "out")["notes"][0] == expected
     assert np.isfinite(summary_of(tmp_path / "out")["rows"][0]["psnr"])

@@ -6,12 +6,13 @@ from click.testing import CliRunner
 from PIL import Image, ImageDraw, ImageOps
 
 from srflow_evaluation.cli import evaluate
+from srflow_evaluation.flows import CheckpointFlow
 from srflow_evaluation.seams import detail, likeness, seam, seam_error
 from srflow_evaluation.subjects import LevelTaus
 from srflow_evaluation.transfer import METHODS, transfer
 from srflow_export._unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.errors import ArgumentError, BundleError, ImageError
+from srflow_sdk.errors import ArgumentError, BundleError, ImageError, NonFiniteError
 from srflow_training import save_checkpoint
 from srflow_training.data import read_photo
 from tests.evaluation.outputs import rows_of, summary_of
@@ -205,6 +206,24 @@ def test_files_and_models_are_checked_before_anything_is_written(options, masks,
     with pytest.raises(ImageError, match=r"--mask .*: no picture named b or bx4: add it"):
         transfer(options(mask=masks))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_result_that_is_not_finite_is_black_inside_the_mask_and_ends_nothing(options, monkeypatch, tmp_path):
+    calls = []
+
+    def fails_at_first(self, hr):
+        calls.append(hr)
+        if len(calls) == 1:
+            raise NonFiniteError("the network's latents are not finite")
+        return invert(self, hr)
+
+    invert = CheckpointFlow.invert
+    monkeypatch.setattr(CheckpointFlow, "invert", fails_at_first)
+    table = str(transfer(options()))
+    assert len(calls) == 3
+    assert "The result of a is not finite (NaN or infinite): it is black inside the mask." in table
+    rows = rows_of(tmp_path / "out")
+    assert [float(rows[name, "result"]["detail"]) > 0 for name in "abc"] == [False, True, True]
 
 
 def test_the_command_runs_it_and_refuses_options_of_others(photos, checkpoint, tmp_path):

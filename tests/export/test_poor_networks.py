@@ -18,7 +18,7 @@ from srflow_export import exporter, onnx_models
 from srflow_export.cli import main
 from srflow_export.flow_ops import exact_sigmoid
 from srflow_export.parity._gate import tau_of_finite_pictures
-from srflow_export.parity._inverse import InverseRow, _check, _Found, _squares_apart
+from srflow_export.parity._inverse import InverseRow, _check, _Found, _row, _squares_apart
 from srflow_export.parity._measure import MARGIN_DB, ParityRow, check
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import BundleError, ExportError
@@ -236,6 +236,15 @@ def test_a_round_trip_is_compared_only_where_the_networks_own_gives_the_picture(
     checked_back(-30.9, 6.6)  # a bad network in bf16
     with pytest.raises(ExportError, match=r"the round trip is 59\.0 dB, but the network's own is 70\.0 dB"):
         checked_back(59.0, 70.0)
+
+
+def test_a_network_whose_own_density_overflows_is_not_compared() -> None:
+    hr = np.zeros((1, 3, 2, 2), np.float32)
+    own = _Found(
+        latents=[np.full((1, 12, 1, 1), 1e21, np.float32)], log_density=np.array([-np.inf], np.float32), back=hr
+    )
+    found = _row(("cat", hr, hr), own, own, back=hr)
+    assert (found.diverged, found.nonfinite) == (True, 1)
 
 
 def test_nats_may_differ_as_the_networks_squares_do_even_where_those_cancel() -> None:

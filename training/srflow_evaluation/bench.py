@@ -33,7 +33,7 @@ from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 _NONE: Mapping[str, tuple[str, str]] = {}
 NONFINITE = "nonfinite"
-"""Column of results.csv: values of samples that are not finite."""
+"""Column of results.csv: values of a flow's pictures that are not finite."""
 
 MODEL = "model"
 """The model's name in the column `method` of results.csv, where there is only one."""
@@ -169,7 +169,7 @@ class Bench:
     def summary(self, protocol: str, rows: Sequence[Row], means: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The contents of summary.json. rows: those of results.csv. means: those of the model."""
         broken = sum(float(row.get(NONFINITE, 0)) for row in rows)
-        warning = f"{broken:.0f} values of samples are not finite (NaN or infinite): they are measured as black."
+        warning = f"{broken:.0f} values of pictures are not finite (NaN or infinite): they are measured as black."
         return {
             "protocol": protocol,
             "model": self.subject.name,

@@ -5,6 +5,7 @@ Table 2 and figures 9 and 10 of the publication's supplement.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from srflow_evaluation.arrays import to_pixels
 from srflow_evaluation.bench import Bench, open_bench
 from srflow_evaluation.degradations import Damage, generator_of
+from srflow_evaluation.flows import ConditionedFlow
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_evaluation.published_results import DEGRADED, RESTORATION, RESTORED, SUPERRESOLVED
@@ -22,7 +24,7 @@ from srflow_evaluation.sheets import sheets_of, shown_place, write_sheet
 from srflow_evaluation.subjects import LevelTaus
 from srflow_evaluation.tables import Table
 from srflow_sdk import Latents
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.errors import ArgumentError, NonFiniteError
 from srflow_sdk.flow.restore_options import RestoreOptions
 from srflow_training.data import to_image
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
@@ -77,7 +79,7 @@ def restore(options: Options) -> Table:
         images = {
             "superresolved": flow.sample(_ZERO, 0),
             "sampled": flow.sample(sampled, 0),
-            "restored": flow.decode(change(flow.invert(degraded))),
+            "restored": _restored(flow, degraded, change),
         }
         taus = {"superresolved": "0", "sampled": str(sampled), "restored": tau}
         rows: list[Row] = [_row(picture, "degraded", "", bench.figures(degraded, picture))]
@@ -107,6 +109,14 @@ def restore(options: Options) -> Table:
     ]
     lines[1:1] = [(name, {**means, "published": ""}) for name, means in summary["references"].items()]
     return bench.table(lines, summary["notes"], published=RESTORATION)
+
+
+def _restored(flow: ConditionedFlow, degraded: Tensor, change: Callable[[Latents], Latents]) -> Tensor:
+    """The picture of changed latents. NaN where the network gives none that is finite: it is measured as a sample's."""
+    try:
+        return flow.decode(change(flow.invert(degraded)))
+    except NonFiniteError:
+        return torch.full_like(degraded, math.nan)
 
 
 def _normalisation(options: Options) -> tuple[str, Callable[[Latents], Latents]]:

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torch.nn import functional as F
 
 from srflow_evaluation.arrays import to_array, to_pixels, to_tensor
-from srflow_evaluation.bench import open_flow
+from srflow_evaluation.bench import NONFINITE, open_flow
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files, read_picture
 from srflow_evaluation.results import Results, Row, mean_of
@@ -26,7 +26,7 @@ from srflow_evaluation.sheets import SHEETS, sheets_of, write_sheet
 from srflow_evaluation.subjects import LevelTaus, Subject
 from srflow_evaluation.tables import Table
 from srflow_sdk._version import __version__
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.flow.transfer_inputs import mask_of
 from srflow_sdk.flow.transfer_options import FINEST_TAU, PLAIN_TAU, Blend
 from srflow_sdk.flow.transferring import shares
@@ -86,11 +86,12 @@ def transfer(options: Options) -> Table:
     def rows_of(files: PictureFiles) -> list[Row]:
         picture = read_picture(files, cut, subject.reduction)
         case = _Case.of(files, picture)
-        made = case.made(subject, way)
+        made, finite = case.made(subject, way)
         rows: list[Row] = [
             {"picture": files.name, "method": name, "tau": way.said if name == "result" else "", **case.measured(image)}
             for name, image in made.items()
         ]
+        rows[-1][NONFINITE] = float(not finite)
         if files.name in sheets:
             errors = {row["method"]: float(row["seam_error"]) for row in rows}
             _draw_sheet(sheets[files.name], f"{files.name}: {subject.name}", case, made, errors)
@@ -163,17 +164,23 @@ class _Case:
                 raise ImageError(f"{files.inputs['mask']}: {what}: paint white what is to be taken, on black")
         return cls(target, source, mask, None if files.lr is None else to_pixels(picture.lr))
 
-    def made(self, subject: Subject, way: _Way) -> dict[str, Pixels]:
-        """The target, the source's content pasted, and transferred."""
+    def made(self, subject: Subject, way: _Way) -> tuple[dict[str, Pixels], bool]:
+        """The target, the source's content pasted, and transferred; and whether the last is finite.
+
+        One that is not is black inside the mask.
+        """
         pasted = np.where(self.mask[..., None], self.source, self.target)
+        try:
+            result, finite = self._transferred(subject, way), True
+        except NonFiniteError:
+            result, finite = np.where(self.mask[..., None], np.uint8(0), self.target), False
+        return {"target": self.target, "pasted": pasted, "result": result}, finite
+
+    def _transferred(self, subject: Subject, way: _Way) -> Pixels:
         if subject.upscaler is None:
-            result = self._by_network(subject, way)
-        else:
-            levels = [entry.level for entry in subject.upscaler.bundle.manifest.latent_levels]
-            result = subject.upscaler.transfer(
-                self.target, self.source, self.mask, self.lr, blend=way.blend, tau=way.taus(levels)
-            )
-        return {"target": self.target, "pasted": pasted, "result": result}
+            return self._by_network(subject, way)
+        taus = way.taus([entry.level for entry in subject.upscaler.bundle.manifest.latent_levels])
+        return subject.upscaler.transfer(self.target, self.source, self.mask, self.lr, blend=way.blend, tau=taus)
 
     def _by_network(self, subject: Subject, way: _Way) -> Pixels:
         """Transfer as :meth:`Upscaler.transfer` does, with a checkpoint's network and of the whole picture.
@@ -267,6 +274,8 @@ def _summary(
     means = {name: mean_of([row for row in rows if row["method"] == name], list(MEASURES)) for name in METHODS}
     sources = "from --source" if settings["source"] == "files" else "the middle of the next picture, scaled to cover"
     masks = "from --mask" if settings["mask"] == "files" else "an ellipse in the middle"
+    broken = [str(row["picture"]) for row in rows if row.get(NONFINITE)]
+    warning = f"The result of {', '.join(broken)} is not finite (NaN or infinite): it is black inside the mask."
     better = {"seam_error": "lower", "seam": "closer to 1", "detail": "closer to 1", "likeness": "closer to 1"}
     return {
         "protocol": "transfer",
@@ -276,7 +285,7 @@ def _summary(
         "pictures": len(pictures),
         "convention": CONVENTION,
         "metrics": {name: {"heading": MEASURES[name][0], "better": better[name]} for name in MEASURES},
-        "notes": [f"Result: {way}. Source: {sources}. Mask: {masks}."],
+        "notes": [*([warning] if broken else []), f"Result: {way}. Source: {sources}. Mask: {masks}."],
         "rows": [{"method": name, **found} for name, found in means.items()],
         "references": {},
         **{name: settings[name] for name in ("source", "mask", "normalise", "tau")},

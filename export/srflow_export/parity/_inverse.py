@@ -51,7 +51,7 @@ class InverseRow:
     log densities for each value of the photograph. round_trip_db: PSNR of what the graphs decode their latents to
     against the photograph; -200 if that is not finite. own_round_trip_db: the same of the network in the same
     arithmetic, see :func:`_own`. nonfinite: how many of the graphs' latents and densities are not finite. diverged: the
-    network's own latents are not finite, so there is nothing to compare.
+    network's own latents or density are not finite, so there is nothing to compare.
     """
 
     photo: str
@@ -118,7 +118,8 @@ def _row(pair: _Pair, found: _Found, own: _Found, *, back: Array) -> InverseRow:
         round_trip_db=psnr(found.back, hr, least_spread=1),
         own_round_trip_db=psnr(back, hr, least_spread=1),
         nonfinite=sum(int((~np.isfinite(value)).sum()) for value in (*found.latents, found.log_density)),
-        diverged=any(not np.abs(latent).max() < _OVERFLOW for latent in own.latents),
+        diverged=any(not np.abs(latent).max() < _OVERFLOW for latent in own.latents)
+        or not np.isfinite(own.log_density).all(),
     )
 
 
@@ -161,7 +162,7 @@ def poor_round_trip(rows: Sequence[InverseRow], manifest: Manifest) -> float | N
 def _check(rows: Sequence[InverseRow], manifest: Manifest, itself: Callable[[int], InverseRow]) -> None:
     """Raises: ExportError where graphs and network differ. itself: the row of the network, for a row's index."""
     if all(row.diverged for row in rows):
-        raise ExportError("the network's own latents are not finite on any photograph: nothing can be compared")
+        raise ExportError("the network's own latents or density are finite on no photograph: nothing can be compared")
     healthy_db = min_psnr_db(manifest.precision, manifest.weights)
     # int8 rounds the encoder alone; with the float32 one, an inverter in float32 is as exact as any.
     latents_db = min_psnr_db("fp32", manifest.weights) if manifest.precision == "int8" else healthy_db

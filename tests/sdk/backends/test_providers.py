@@ -188,6 +188,31 @@ def test_values_that_are_not_finite_disagree_unless_the_network_makes_them(
         assert agreement.agreement(wrong, cpu, huge.manifest) == float("inf")
 
 
+@pytest.mark.parametrize(
+    ("parity", "message"),
+    [
+        ([], "where rounding leaves at least 38"),
+        ([{"tau": 0.0, "own_db": 25.0}], None),
+        ([{"tau": 0.0, "own_db": 25.0}, {"tau": 0.8, "own_db": 44.0}], None),
+        ([{"tau": 0.0, "own_db": 44.0}], "at least 34"),
+        ([{"tau": 1.0, "own_db": 25.0}], "at least 38"),  # above the default
+        ([{"tau": 0.0, "own_db": None}, {"tau": 0.0, "own_db": -200.0}, {"own_db": 25.0}], "at least 38"),
+    ],
+)
+def test_a_network_that_multiplies_rounding_is_held_to_what_its_export_recorded(
+    bundle: Bundle, parity: list[dict[str, Any]], message: str | None
+) -> None:
+    """The tiny bundle's picture and an error of one part in ten are 20 to 30 dB apart."""
+    manifest = dataclasses.replace(bundle.manifest, parity=parity, default_tau=0.8)
+    with Wrong(bundle, threads=1) as wrong, OnnxRuntimeBackend(bundle, threads=1) as cpu:
+        assert 20 < agreement.agreement(wrong, cpu, manifest) < 30
+        if message is None:
+            agreement.check_agreement(wrong, cpu, manifest, fix="do so")
+        else:
+            with pytest.raises(DeviceError, match=message):
+                agreement.check_agreement(wrong, cpu, manifest, fix="do so")
+
+
 def offer(monkeypatch: pytest.MonkeyPatch, *names: PluginDevice, gpu: bool = True) -> None:
     """Make plug-in providers look installed."""
     monkeypatch.setattr(Plugin, "installed", property(lambda self: self.device in names))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError
+from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, NonFiniteError
 from srflow_sdk.flow.lr_of_hr import reduced_image
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.latents.random_field import window_noise
@@ -186,3 +186,12 @@ def test_progress_counts_tiles_and_cancel_ends_it(flow_bundle: Path, hr: np.ndar
 def test_wrong_options_are_typed_errors(flow: Upscaler, hr: np.ndarray, name: str, value: Any) -> None:
     with pytest.raises(ArgumentError, match=name):
         flow.encode(lr_of(hr, flow)).invert(hr, **{name: value})
+
+
+def test_latents_without_a_finite_picture_are_an_error_of_their_own(flow: Upscaler, hr: np.ndarray) -> None:
+    encoding = flow.encode(lr_of(hr, flow))
+    latents = encoding.invert(hr)
+    broken = {level: np.full_like(array, np.nan) for level, array in latents.levels.items()}
+    given = Latents(broken, height=latents.height, width=latents.width, model_sha256=latents.model_sha256)
+    with pytest.raises(NonFiniteError, match="from latents, in rows 0 to 23 and columns 0 to 19 of the LR image; "):
+        encoding.decode(given)
