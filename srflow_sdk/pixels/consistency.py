@@ -9,7 +9,6 @@ short.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,9 +19,6 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.resizing import KERNELS, LrKernel
 
-REDUCE_CONTEXT = 2
-"""LR rows next to a cut whose reduction needs HR rows beyond it."""
-
 CONTEXT = 20
 """LR rows next to a cut for which :func:`projected` cannot give what the whole picture would."""
 
@@ -31,20 +27,6 @@ _SETTLED = 1e-6  # about what rounding of float32 leaves
 _FARTHEST = 2.0  # z gets there only where no picture in [0, 1] near hr reduces to lr: more would cost precision
 _REACH = 14  # of U in LR pixels: what lies beyond is below 1e-7 of its largest coefficient
 _BLOCK = 16  # LR rows that one matrix product yields, or takes
-
-
-def reduced(hr: Floats, scale: int, *, kernel: LrKernel = "bicubic", top: bool = True, bottom: bool = True) -> Floats:
-    """D hr: reduction by an integer scale; not rounded, not clipped.
-
-    hr: float32 sH×sW×C, any size from one LR pixel. scale: 2 … 16. top, bottom: whether the first and last rows are
-    the picture's own; next to a cut the REDUCE_CONTEXT LR rows that depend on missing rows are NaN. Returns H×W×C.
-
-    Raises: ArgumentError for a scale outside 2 … 16 or sides that are not whole multiples of it.
-    """
-    _check(hr, scale)
-    lr = _reduce(hr, scale, kernel)
-    _forget(lr, REDUCE_CONTEXT, top=top, bottom=bottom)
-    return lr
 
 
 def projected(
@@ -61,11 +43,10 @@ def projected(
     within 0.5/255 of lr everywhere, even after rounding to 8 bits. Where that takes much clipping, as next to single
     black pixels on white or in noise, the result is as close as the iterations get; others may be closer.
 
-    Raises: ArgumentError for a scale outside 2 … 16 or sizes that do not fit together.
+    Raises: ArgumentError for a scale outside 2 … 16.
     """
-    _check(hr, scale)
-    if lr.shape != (hr.shape[0] // scale, hr.shape[1] // scale, hr.shape[2]):
-        raise ArgumentError(f"an HR picture of shape {hr.shape} does not match an LR picture of {lr.shape} at {scale}×")
+    if not 2 <= scale <= 16:
+        raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
     hr = np.clip(hr, 0, 1, dtype=np.float32)  # from far outside, z would not bring it back
     # In the LR picture z, x = clip(hr + Uz) is sought with Dx = lr: Nesterov's method on the projection's dual problem.
     previous = z = np.zeros_like(lr)
@@ -83,33 +64,6 @@ def projected(
         np.clip(result, 0, 1, out=result)
     _forget(result, CONTEXT * scale, top=top, bottom=bottom)
     return result
-
-
-@dataclass
-class LrPsnr:
-    """PSNR between LR pictures and reductions of HR ones, accumulated row by row in float64."""
-
-    squared_error: float = 0.0
-    weights: float = 0.0
-
-    def push(self, lr_rows: Floats, reduced_rows: Floats, weight: Floats | None = None) -> None:
-        """Add rows, both h×w×C in [0, 1]. weight: h×w, how much each pixel counts (its alpha), None: all alike."""
-        squares = np.square(reduced_rows.astype(np.float64) - lr_rows).mean(axis=2)
-        if weight is None:
-            self.squared_error += float(squares.sum())
-            self.weights += squares.size
-        else:
-            self.squared_error += float((squares * weight).sum())
-            self.weights += float(weight.sum(dtype=np.float64))
-
-    @property
-    def db(self) -> float:
-        """−10·log10 of the mean squared error, in decibels; infinite without error, NaN without pixels."""
-        if self.weights == 0:
-            return math.nan
-        if self.squared_error == 0:
-            return math.inf
-        return -10 * math.log10(self.squared_error / self.weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,13 +151,6 @@ def _reduce(hr: Floats, scale: int, kernel: LrKernel) -> Floats:
 
 def _enlarge(lr: Floats, scale: int, kernel: LrKernel) -> Floats:
     return _pseudo_inverse(scale, kernel).down(_pseudo_inverse(scale, kernel).across(lr))
-
-
-def _check(hr: Floats, scale: int) -> None:
-    if not 2 <= scale <= 16:
-        raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
-    if hr.ndim != 3 or not hr.size or hr.shape[0] % scale or hr.shape[1] % scale:
-        raise ArgumentError(f"an HR picture must be sH×sW×C with the scale s = {scale}; its shape is {hr.shape}")
 
 
 def _forget(rows: Floats, count: int, *, top: bool, bottom: bool) -> None:
