@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._version import __version__
-from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, writer_for
+from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, made_of, writer_for
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
 from srflow_sdk.drawing.tiles import padded_size
@@ -18,9 +17,8 @@ from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import Provenance, WriteOptions, check_writable, open_image
 from srflow_sdk.files.provenance import RESTORE
-from srflow_sdk.flow.inverting import round_trip_halo
-from srflow_sdk.flow.lr_of_hr import opaque_image, reduced_image
-from srflow_sdk.flow.restore_options import RestoreOptions
+from srflow_sdk.flow.flow_options import RestoreOptions
+from srflow_sdk.flow.inverting import opaque_image, reduced_image, round_trip_halo
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.system.local_files import real_path
@@ -85,18 +83,15 @@ def restored_provenance(
     manifest: Manifest, options: RestoreOptions, *, source: Path, source_sha256: str, tile: int | None
 ) -> Provenance:
     """The record of how a restored picture was made, for its file's metadata."""
-    return Provenance(
-        model=manifest.name,
-        model_sha256=manifest.digest,
+    return made_of(
+        manifest,
+        source=source,
+        source_sha256=source_sha256,
+        tile=tile,
         tau=options.number,
         seed=int(options.seed),
         sample=0,
-        latent_scheme=manifest.latent_scheme,
-        sdk_version=__version__,
-        tile=tile,
         consistent=False,
-        source=source.name,
-        source_sha256=source_sha256,
         operation=RESTORE,
         settings=options.recorded(),
     )

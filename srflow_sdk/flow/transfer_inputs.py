@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk.drawing.file_upscaling import kind_of
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import ImageReader
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import conversion_for
@@ -32,14 +34,17 @@ class Picture:
         pixels, kind = loaded(image)
         return cls(pixels=pixels, kind=kind)
 
+    @classmethod
+    def read(cls, reader: ImageReader) -> Picture:
+        """Read a whole file. Raises: ImageError."""
+        return cls(pixels=reader.read_rows(reader.height), kind=kind_of(reader))
+
     @property
     def height(self) -> int:
-        """Rows."""
         return int(self.pixels.shape[0])
 
     @property
     def width(self) -> int:
-        """Columns."""
         return int(self.pixels.shape[1])
 
     @property

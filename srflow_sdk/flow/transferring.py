@@ -9,32 +9,30 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._version import __version__
-from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, writer_for
+from srflow_sdk.drawing.file_upscaling import FileResult, finished, made_of, writer_for
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.files import ImageReader, Provenance, WriteOptions, check_writable, open_image
+from srflow_sdk.files import Provenance, WriteOptions, check_writable, open_image
 from srflow_sdk.files.formats import save_options
 from srflow_sdk.files.provenance import TRANSFER
-from srflow_sdk.flow.inverting import round_trip_halo
-from srflow_sdk.flow.lr_of_hr import reduced_image
+from srflow_sdk.flow.flow_options import TransferOptions
+from srflow_sdk.flow.inverting import reduced_image, round_trip_halo
 from srflow_sdk.flow.transfer_inputs import Inputs, Picture, mask_in
-from srflow_sdk.flow.transfer_options import TransferOptions
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import conversion_for
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
-from srflow_sdk.pixels.membrane import blended
+from srflow_sdk.pixels.membrane import blended, bounds, neighbour_sums
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
 
@@ -44,16 +42,11 @@ REACH = 6
 """How far, in pixels, content fades into the target outside of the mask. From benchmarks/transfer.py --reach."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Transferred:
-    """The picture, of the target's kind, and the side of the tiles' cores in LR pixels (None: one tile)."""
+def transferred(inputs: Inputs, painter: Painter, options: TransferOptions) -> tuple[NDArray[Any], int | None]:
+    """Do the work of :meth:`Upscaler.transfer`. Raises: its errors.
 
-    pixels: NDArray[Any]
-    tile: int | None
-
-
-def transferred(inputs: Inputs, painter: Painter, options: TransferOptions) -> Transferred:
-    """Do the work of :meth:`Upscaler.transfer`. Raises: its errors."""
+    Returns the picture, of the target's kind, and the side of the tiles' cores in LR pixels (None: one tile).
+    """
     painter.check_open()
     manifest, target = painter.manifest, inputs.target
     options.taus(manifest)
@@ -63,8 +56,10 @@ def transferred(inputs: Inputs, painter: Painter, options: TransferOptions) -> T
         _log.warning(
             "the mask is empty, so the result is the target: nothing in it is at least half as bright as white"
         )
-        return Transferred(pixels=result, tile=None)
-    rows, columns = _surroundings(inputs.mask, manifest)
+        return result, None
+    # What the content depends on, cut where LR pixels and tiles begin.
+    margin, unit = manifest.scale * round_trip_halo(manifest) + REACH, manifest.scale * manifest.size_multiple
+    rows, columns = bounds(inputs.mask, margin=margin, unit=unit)
     mask = inputs.mask[rows, columns]
     own, tile = _drawn(inputs, rows, columns, painter, options)
     part = result[rows, columns]
@@ -73,7 +68,7 @@ def transferred(inputs: Inputs, painter: Painter, options: TransferOptions) -> T
     before = target.colours(rows, columns)[changed]
     after = before + share[changed][:, None] * (own[changed] - before)
     part[..., : target.kind.colours][changed] = from_unit(after, target.kind.dtype)
-    return Transferred(pixels=result, tile=tile)
+    return result, tile
 
 
 def transfer_file(
@@ -94,23 +89,25 @@ def transfer_file(
         if real_path(path) == real_path(output):
             raise ArgumentError(f"{path} is the {what} and would be overwritten by the result; name another output")
     save_options(output, quality=writing.quality, lossless=writing.lossless)  # before any work
-    manifest = painter.manifest
+    manifest, most = painter.manifest, writing.max_pixels
     with memory_errors_typed(f"while transferring into {target}; use smaller pictures"):
-        read = {what: _File.read(path, max_pixels=writing.max_pixels) for what, path in paths.items()}
-        goal, of = read["target"], {what: file.picture for what, file in read.items()}
-        size = goal.picture.width, goal.picture.height
-        check_writable(output, channels=goal.picture.kind.channels, size=size)
-        inputs = Inputs.of(goal.picture, of["source"], mask_in(of["mask"]), of.get("lr"), scale=manifest.scale)
-        result = transferred(inputs, painter, options)
-        others = {what: (paths[what], file.sha256) for what, file in read.items() if what != "target"}
+        with ExitStack() as stack:
+            readers = {what: stack.enter_context(open_image(path, max_pixels=most)) for what, path in paths.items()}
+            of = {what: Picture.read(reader) for what, reader in readers.items()}
+            digests = {what: reader.sha256() for what, reader in readers.items()}
+        size = of["target"].width, of["target"].height
+        check_writable(output, channels=of["target"].kind.channels, size=size)
+        inputs = Inputs.of(of["target"], of["source"], mask_in(of["mask"]), of.get("lr"), scale=manifest.scale)
+        pixels, tile = transferred(inputs, painter, options)
+        others = {what: (path, digests[what]) for what, path in paths.items() if what != "target"}
         provenance = transferred_provenance(
-            manifest, options, others, target=target, target_sha256=goal.sha256, tile=result.tile
+            manifest, options, others, target=target, target_sha256=digests["target"], tile=tile
         )
-        with writer_for(output, goal.reader, painter, provenance, writing, size=size) as writer:
-            writer.write_rows(result.pixels)
+        with writer_for(output, readers["target"], painter, provenance, writing, size=size) as writer:
+            writer.write_rows(pixels)
             made = finished(writer, output, writing)
-            for file in read.values():
-                file.reader.check_unchanged()
+            for reader in readers.values():
+                reader.check_unchanged()
     return FileResult(source=target, size=size, outputs=(made,), seconds=time.monotonic() - started)
 
 
@@ -125,39 +122,18 @@ def transferred_provenance(
 ) -> Provenance:
     """The record of how a picture was made, for its file's metadata. others: the other inputs and their sha256."""
     named = {what: other and {"name": other[0].name, "sha256": other[1]} for what, other in others.items()}
-    return Provenance(
-        model=manifest.name,
-        model_sha256=manifest.digest,
+    return made_of(
+        manifest,
+        source=target,
+        source_sha256=target_sha256,
+        tile=tile,
         tau=options.number(manifest),
         seed=int(options.seed),
         sample=0,
-        latent_scheme=manifest.latent_scheme,
-        sdk_version=__version__,
-        tile=tile,
         consistent=False,
-        source=target.name,
-        source_sha256=target_sha256,
         operation=TRANSFER,
         settings=options.recorded(manifest, {"lr": None, **named}),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _File:
-    """A file that was read. reader: closed; it has the metadata, and can tell whether the file changed since."""
-
-    picture: Picture
-    reader: ImageReader
-    sha256: str
-
-    @classmethod
-    def read(cls, path: Path, *, max_pixels: int) -> _File:
-        """Raises: ImageError."""
-        with open_image(path, max_pixels=max_pixels) as reader:
-            pixels = reader.read_rows(reader.height)
-            digest = reader.sha256()
-            reader.check_unchanged()
-        return cls(picture=Picture(pixels=pixels, kind=kind_of(reader)), reader=reader, sha256=digest)
 
 
 def _drawn(
@@ -235,34 +211,12 @@ def _lr_of(
     return changed
 
 
-def _surroundings(mask: NDArray[np.bool_], manifest: Manifest) -> tuple[slice, slice]:
-    """The rows and columns around the mask that its content depends on, cut where LR pixels and tiles begin."""
-    unit = manifest.scale * manifest.size_multiple
-    margin = manifest.scale * round_trip_halo(manifest) + REACH
-    found = []
-    for axis in (1, 0):
-        there = np.flatnonzero(mask.any(axis=axis))
-        first, last = int(there[0]) - margin, int(there[-1]) + 1 + margin
-        found.append(slice(max(first // unit * unit, 0), min(-(-last // unit) * unit, mask.shape[1 - axis])))
-    return found[0], found[1]
-
-
 def shares(mask: NDArray[np.bool_]) -> Floats:
     """How much of the drawn picture shows: 1 inside the mask, less for each pixel outside, 0 beyond :data:`REACH`."""
     share = mask.astype(np.float32)
     grown = mask
     for distance in range(1, REACH + 1):
-        larger = _grown(grown)
+        larger = grown | (neighbour_sums(grown.astype(np.float64)) > 0)
         share[larger & ~grown] = 1 - distance / (REACH + 1)
         grown = larger
     return share
-
-
-def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask, wider by a pixel above, below, left and right."""
-    grown: NDArray[np.bool_] = mask.copy()
-    grown[1:] |= mask[:-1]
-    grown[:-1] |= mask[1:]
-    grown[:, 1:] |= mask[:, :-1]
-    grown[:, :-1] |= mask[:, 1:]
-    return grown

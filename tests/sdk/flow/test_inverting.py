@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError
-from srflow_sdk.flow.lr_of_hr import reduced_image
+from srflow_sdk.flow.inverting import reduced_image
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
