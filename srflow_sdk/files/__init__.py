@@ -18,6 +18,7 @@ from srflow_sdk.files.formats import (
     check_writable,
 )
 from srflow_sdk.files.metadata.metadata import Metadata
+from srflow_sdk.files.passed_images import spooled
 from srflow_sdk.files.provenance import Provenance
 from srflow_sdk.files.reading import (
     ImageFile,
@@ -28,7 +29,6 @@ from srflow_sdk.files.reading import (
     read_image,
     read_provenance,
 )
-from srflow_sdk.files.spooling import spooled
 from srflow_sdk.files.writing import ImageWriter, write_image
 from srflow_sdk.system.atomic import remove_stale_parts
 

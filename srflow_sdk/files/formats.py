@@ -41,7 +41,7 @@ class WriteOptions:
     report: bool = False
 
     def __post_init__(self) -> None:
-        check_max_pixels(self.max_pixels)
+        whole("max_pixels", self.max_pixels, least=1)
         check_quality(self.quality, lossless=self.lossless)
         flag("report", self.report)
 
@@ -76,28 +76,23 @@ _UNREAD_ENDINGS = {
 UNREAD = {ending: name for name, endings in _UNREAD_ENDINGS.items() for ending in endings.split()}
 """Endings of image files that are not read, and the names of their formats."""
 
-_FOREIGN: tuple[tuple[bytes, str], ...] = (
-    (b"%PDF", "a PDF"),
-    (b"%!PS", "a PostScript"),
-    (b"8BPS", "a Photoshop"),
-    (b"\xff\x0a", "a JPEG XL"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL"),
-    (b"\0\0\0\x0cjP  ", "a JPEG 2000"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000"),
-    (b"\x76\x2f\x31\x01", "an OpenEXR"),
-    (b"#?RADIANCE", "a Radiance HDR"),
-    (b"#?RGBE", "a Radiance HDR"),
-    (b"\0\0\1\0", "an icon"),
-    (b"qoif", "a QOI"),
-    (b"DDS ", "a DDS"),
-    (b"SIMPLE  =", "a FITS"),
-    (b"gimp xcf", "a GIMP"),
-    (b"\x8aMNG", "an MNG"),
-    (b"FUJIFILMCCD-RAW", "a camera raw"),
-    (b"IIU\0", "a camera raw"),
-    (b"IIRO", "a camera raw"),
-    (b"PK\3\4", "a ZIP"),
-)
+_FOREIGN = {
+    "a PDF": (b"%PDF",),
+    "a PostScript": (b"%!PS",),
+    "a Photoshop": (b"8BPS",),
+    "a JPEG XL": (b"\xff\x0a", b"\0\0\0\x0cJXL "),
+    "a JPEG 2000": (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
+    "an OpenEXR": (b"\x76\x2f\x31\x01",),
+    "a Radiance HDR": (b"#?RADIANCE", b"#?RGBE"),
+    "an icon": (b"\0\0\1\0",),
+    "a QOI": (b"qoif",),
+    "a DDS": (b"DDS ",),
+    "a FITS": (b"SIMPLE  =",),
+    "a GIMP": (b"gimp xcf",),
+    "an MNG": (b"\x8aMNG",),
+    "a camera raw": (b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO"),
+    "a ZIP": (b"PK\3\4",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,11 +206,6 @@ def check_quality(quality: object, *, lossless: object) -> None:
         raise ArgumentError("a lossless picture has no quality; leave out one of them")
 
 
-def check_max_pixels(max_pixels: object) -> None:
-    """Raises: ArgumentError unless it is a whole number, at least 1."""
-    whole("max_pixels", max_pixels, least=1)
-
-
 def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None) -> str:
     """Check before any work that a file of this name can be written, and return its lower-case ending.
 
@@ -269,8 +259,8 @@ def loader_of(head: bytes, *, name: str) -> str | None:
 
 def foreign_format(head: bytes, *, name: str) -> str | None:
     """Name the format of a file that :func:`loader_of` does not know, such as "a PDF"; None if this does not either."""
-    for magic, words in _FOREIGN:
-        if head.startswith(magic):
+    for words, beginnings in _FOREIGN.items():
+        if head.startswith(beginnings):
             return words
     if name.lower().endswith(_RAW_ENDINGS) or head[4:12] == b"ftypcrx ":
         return "a camera raw"

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,6 @@ from srflow_sdk.files.provenance import Provenance, provenance_in
 from srflow_sdk.files.sealing import png_digest, seal_holds
 from srflow_sdk.files.steady import SteadyFile
 from srflow_sdk.system.interruptible import interruptible
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
 
 _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the network's memory
 _KEPT_INTERPRETATIONS = ("srgb", "rgb", "rgb16", "b-w", "grey16", "scrgb")
@@ -144,7 +138,7 @@ def _recorded(file: SteadyFile) -> tuple[Provenance | None, bytes]:
     return provenance, packet
 
 
-class ImageReader:
+class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
     """An open image file, from :func:`open_image`. Close it, or use it as a context manager.
 
     path: the file. width, height: upright, in pixels. channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB,
@@ -171,12 +165,7 @@ class ImageReader:
         self._region: Any = None
         self._row = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -275,8 +264,7 @@ def _loader(file: SteadyFile, max_pixels: int | None) -> str:
     for width, height in formats.claimed_sizes(head, loader=loader):
         _check_size(source, width, height, max_pixels)
     if loader == "tiffload":
-        page = tiff.first_page(source)
-        _check_size(source, page.width, page.height, max_pixels)
+        _check_size(source, *tiff.claimed_size(source), max_pixels)
     if loader in _HELD_WHOLE and file.size > _MAX_HELD_BYTES:
         raise ImageError(f"{source}: {file.size:,} bytes, far more than such pictures have; convert it to PNG or TIFF")
     return loader
@@ -325,11 +313,8 @@ def _check_supported(source: Path, image: Any, max_pixels: int) -> None:
         raise ImageError(
             f"{source}: its pixels are of type {image.format}; save it with 8 or 16 bits per channel or as float32"
         )
-    if (
-        loader.startswith("tiffload")
-        and (image.bands == 2 or image.format == "float")
-        and tiff.first_page(source).is_planar
-    ):
+    mixed_up = loader.startswith("tiffload") and (image.bands == 2 or image.format == "float")
+    if mixed_up and tiff.is_planar(source):
         raise ImageError(f"{source}: its channels are stored one after another (planar); save it interleaved")
     if image.bands > 4:
         raise ImageError(f"{source}: it has {image.bands} channels; save it as gray or RGB, with or without alpha")

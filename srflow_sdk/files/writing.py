@@ -11,7 +11,7 @@ import struct
 import threading
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,6 @@ from srflow_sdk.files.provenance import Provenance, with_provenance
 from srflow_sdk.files.sealing import seal
 from srflow_sdk.system import atomic
 from srflow_sdk.system.local_files import content_sha256
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -138,7 +133,7 @@ class ImageWriter:
         self._encoder: _Encoder | None = None
         self._finished = False
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> ImageWriter:
         try:
             self._part, self._descriptor = atomic.open_part(self._target)
         except (OSError, ValueError) as error:
@@ -158,11 +153,9 @@ class ImageWriter:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
-            if error is None:
+            if kind is None:
                 self.finish()
                 self._publish()
         finally:

@@ -16,19 +16,13 @@ def try_lock(descriptor: int) -> bool:
 
     A lock rather than a process id in the name, because ids are reused and mean nothing in another container.
     """
-    return _flock(descriptor, wait=False)
+    return lock(descriptor, wait=False)
 
 
-def lock(descriptor: int) -> bool:
+def lock(descriptor: int, *, wait: bool = True) -> bool:
     """Wait for the lock that :func:`try_lock` tries; returns False only where there are no locks."""
-    return _flock(descriptor, wait=True)
-
-
-def _flock(descriptor: int, *, wait: bool) -> bool:
-    if fcntl is None:
-        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held by another, or a file system without locks
+    except (AttributeError, OSError):  # held by another, or no locks in this system or file system
         return False
     return True

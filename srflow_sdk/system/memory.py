@@ -7,13 +7,17 @@ import ctypes
 import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from srflow_sdk.errors import DeviceError
 
 _NO_LIMIT = sys.maxsize
+
+# A control group's files with its limits and its usage, and the statistic of what the kernel can drop.
+_VERSION_1 = ("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"
+_VERSION_2 = ("memory.max", "memory.high"), "memory.current", "inactive_file"
 
 # Where less is left, upscaling a file works sometimes, and sometimes a library ends the process: measured with the
 # embedded model, for 1 and 2 threads. Most of it is only reserved, for the stacks and heaps of threads.
@@ -162,30 +166,21 @@ def _left_by_control_groups(root: Path) -> int:
         # Outside its own namespace, a group's path begins with "..": what is left of it cannot be seen from here.
         names = [name for name in path.split("/") if name not in ("", ".", "..")]
         if not controllers:
-            mounts, read = ["sys/fs/cgroup", "sys/fs/cgroup/unified"], _left_by_version_2
+            mounts, files = ["sys/fs/cgroup", "sys/fs/cgroup/unified"], _VERSION_2
         elif "memory" in controllers.split(","):
-            mounts, read = ["sys/fs/cgroup/memory"], _left_by_version_1
+            mounts, files = ["sys/fs/cgroup/memory"], _VERSION_1
         else:
             continue
         # In a container without a namespace, the path is the host's and the container's own group is at the mount.
-        left += [read(root.joinpath(mount, *names[:depth])) for mount in mounts for depth in range(len(names) + 1)]
+        groups = [root.joinpath(mount, *names[:depth]) for mount in mounts for depth in range(len(names) + 1)]
+        left += [_left(group, *files) for group in groups]
     return min(left)
 
 
-def _left_by_version_2(group: Path) -> int:
-    limits = [limit for name in ("max", "high") if (limit := _number(group / f"memory.{name}")) is not None]
-    return _left(limits, _number(group / "memory.current"), _statistic(group, "inactive_file"))
-
-
-def _left_by_version_1(group: Path) -> int:
-    limit = _number(group / "memory.limit_in_bytes")
-    used = _number(group / "memory.usage_in_bytes")
-    return _left([] if limit is None else [limit], used, _statistic(group, "total_inactive_file"))
-
-
-def _left(limits: list[int], used: int | None, droppable: int) -> int:
-    """Bytes that the limits, if there are any, leave; a group whose usage is unknown counts as empty."""
-    return min(limits, default=_NO_LIMIT) - max((used or 0) - droppable, 0)
+def _left(group: Path, limits: Sequence[str], used: str, droppable: str) -> int:
+    """Bytes that a group's limits, if there are any, leave; one whose usage is unknown counts as empty."""
+    least = min((limit for name in limits if (limit := _number(group / name)) is not None), default=_NO_LIMIT)
+    return least - max((_number(group / used) or 0) - _statistic(group, droppable), 0)
 
 
 def _statistic(group: Path, name: str) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Mapping
 
 from srflow_sdk.files.metadata import ifd
 from srflow_sdk.files.metadata.exif_tags import (
@@ -16,7 +17,6 @@ from srflow_sdk.files.metadata.exif_tags import (
     INTEROPERABILITY_IFD_POINTER,
     exif_tags_of,
 )
-from srflow_sdk.files.metadata.ifd import IfdEntry
 
 MAX_BYTES = 60_000
 """Largest block that is written: JPEG has one segment for it, and libvips' EXIF library gives up at 64 kB elsewhere."""
@@ -32,23 +32,17 @@ def upright(block: bytes) -> bytes | None:
     block: libvips' exif-data: a TIFF header and IFDs, with or without "Exif\\0\\0" in front.
     """
     try:
-        edit = _Edit(block)
-        for entry in edit.entries:
-            if entry.tag == _ORIENTATION:
-                edit.set_short(entry, 1)
-        edit.cut_thumbnail()
+        edited = _edited(block, {_ORIENTATION: 1}, {})
     except ifd.IFD_ERRORS:
         return None
-    return edit.result()[: _end(edit.result())]
+    return edited[: _end(edited)]
 
 
 def fitting(block: bytes) -> bytes | None:
-    """The block, without maker's notes and very long values if it is over :data:`MAX_BYTES`; None if it is damaged.
+    """A block over :data:`MAX_BYTES` without maker's notes and very long values; None if it is damaged.
 
     block: as :func:`upright` returns it.
     """
-    if len(block) <= MAX_BYTES:
-        return block
     try:
         tags = exif_tags_of(block)
     except ifd.IFD_ERRORS:
@@ -66,16 +60,9 @@ def with_resolution(block: bytes, resolution: tuple[float, float]) -> bytes:
         for tag, value in zip((_X_RESOLUTION, _Y_RESOLUTION), resolution, strict=True)
     }
     try:
-        edit = _Edit(block)
-        for entry in edit.entries:
-            if entry.tag == _RESOLUTION_UNIT:
-                edit.set_short(entry, _INCHES)
-            elif entry.tag in thousandths and entry.field_type == ifd.RATIONAL:
-                edit.set_rational(entry, thousandths[entry.tag], 1000)
-        edit.cut_thumbnail()
+        return _edited(block, {_RESOLUTION_UNIT: _INCHES}, thousandths)
     except ifd.IFD_ERRORS:
         return block
-    return edit.result()
 
 
 def carrier(block: bytes, jpeg: bytes) -> bytes:
@@ -84,48 +71,33 @@ def carrier(block: bytes, jpeg: bytes) -> bytes:
     jpeg: a JPEG without metadata except its JFIF header, whose resolution is removed.
     """
     payload = block if block.startswith(EXIF_PREFIX) else EXIF_PREFIX + block
+    segment = b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload
     jfif_unit = 13
-    return b"".join(
-        [
-            jpeg[:2],
-            b"\xff\xe1",
-            struct.pack(">H", len(payload) + 2),
-            payload,
-            jpeg[2:jfif_unit],
-            b"\0",
-            jpeg[jfif_unit + 1 :],
-        ]
-    )
+    return jpeg[:2] + segment + jpeg[2:jfif_unit] + b"\0" + jpeg[jfif_unit + 1 :]
 
 
-class _Edit:
-    """Changes to the TIFF IFD of a block. All methods raise :data:`~srflow_sdk.files.metadata.ifd.IFD_ERRORS`."""
+def _edited(block: bytes, shorts: Mapping[int, int], thousandths: Mapping[int, int]) -> bytes:
+    """The block with these values where its TIFF IFD has the tags, and without the next IFD, which is the thumbnail's.
 
-    def __init__(self, block: bytes) -> None:
-        self._prefix = EXIF_PREFIX if block.startswith(EXIF_PREFIX) else b""
-        self._tiff = bytearray(block.removeprefix(EXIF_PREFIX))
-        file = io.BytesIO(self._tiff)
-        self._layout, first_ifd = ifd.read_header(file)
-        if self._layout.is_bigtiff:
-            raise struct.error("no EXIF")
-        self.entries, _ = ifd.read_ifd(file, self._layout, first_ifd)
-        self._next_ifd_pointer = first_ifd + 2 + 12 * len(self.entries)
+    Raises: :data:`~srflow_sdk.files.metadata.ifd.IFD_ERRORS`.
+    """
+    tiff = bytearray(block.removeprefix(EXIF_PREFIX))
+    file = io.BytesIO(tiff)
+    layout, first_ifd = ifd.read_header(file)
+    if layout.is_bigtiff:
+        raise struct.error("no EXIF")
+    entries, _ = ifd.read_ifd(file, layout, first_ifd)
 
-    def set_short(self, entry: IfdEntry, value: int) -> None:
-        self._write(entry.at + 2, "HIHH", ifd.SHORT, 1, value, 0)
+    def write(at: int, letters: str, *values: int) -> None:
+        struct.pack_into(layout.byte_order + letters, tiff, at, *values)
 
-    def set_rational(self, entry: IfdEntry, numerator: int, denominator: int) -> None:
-        self._write(self._layout.integer(entry.value_or_offset), "II", numerator, denominator)
-
-    def cut_thumbnail(self) -> None:
-        """Drop the next IFD, which is the thumbnail's."""
-        self._write(self._next_ifd_pointer, "I", 0)
-
-    def result(self) -> bytes:
-        return self._prefix + bytes(self._tiff)
-
-    def _write(self, at: int, letters: str, *values: int) -> None:
-        struct.pack_into(self._layout.byte_order + letters, self._tiff, at, *values)
+    for entry in entries:
+        if entry.tag in shorts:
+            write(entry.at + 2, "HIHH", ifd.SHORT, 1, shorts[entry.tag], 0)
+        elif entry.tag in thousandths and entry.field_type == ifd.RATIONAL:
+            write(layout.integer(entry.value_or_offset), "II", thousandths[entry.tag], 1000)
+    write(first_ifd + 2 + 12 * len(entries), "I", 0)
+    return block[: len(block) - len(tiff)] + bytes(tiff)
 
 
 def _end(block: bytes) -> int:

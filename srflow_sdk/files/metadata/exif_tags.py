@@ -40,25 +40,18 @@ class ExifTags:
     def __bool__(self) -> bool:
         return bool(self.tiff_ifd or self.exif_ifd or self.gps_ifd)
 
-    def in_layout(self, layout: TiffLayout) -> ExifTags:
-        """The same tags with their values in the layout's byte order."""
-        return ExifTags(
-            layout,
-            *(
-                {tag: ifd.with_byte_order(value, self.layout, layout) for tag, value in tags.items()}
-                for tags in (self.tiff_ifd, self.exif_ifd, self.gps_ifd)
-            ),
+    def in_file(self, layout: TiffLayout, *, size: tuple[int, int], is_srgb: bool) -> ExifTags:
+        """The tags in this byte order, with this width and height, and sRGB for sRGB pixels, where they name them."""
+        tiff_ifd, exif_ifd, gps_ifd = (
+            {tag: ifd.with_byte_order(value, self.layout, layout) for tag, value in tags.items()}
+            for tags in (self.tiff_ifd, self.exif_ifd, self.gps_ifd)
         )
-
-    def for_pixels(self, size: tuple[int, int], *, is_srgb: bool) -> ExifTags:
-        """The same tags, with this width and height, and sRGB for sRGB pixels, where they name them."""
-        exif_ifd = dict(self.exif_ifd)
         for tag, pixels in zip((_PIXEL_WIDTH, _PIXEL_HEIGHT), size, strict=True):
             if tag in exif_ifd:
-                exif_ifd[tag] = TagValue(ifd.LONG, 1, self.layout.pack("I", pixels))
+                exif_ifd[tag] = TagValue(ifd.LONG, 1, layout.pack("I", pixels))
         if is_srgb and _COLOUR_SPACE in exif_ifd:
-            exif_ifd[_COLOUR_SPACE] = TagValue(ifd.SHORT, 1, self.layout.pack("H", 1))
-        return ExifTags(self.layout, self.tiff_ifd, exif_ifd, self.gps_ifd)
+            exif_ifd[_COLOUR_SPACE] = TagValue(ifd.SHORT, 1, layout.pack("H", 1))
+        return ExifTags(layout, tiff_ifd, exif_ifd, gps_ifd)
 
     def pack_sub_ifds(self, at: int) -> tuple[bytes, dict[int, TagValue]]:
         """The EXIF and GPS IFDs, packed for an even offset, and the tags of the TIFF IFD that point to them."""
@@ -95,7 +88,7 @@ def read_exif_tags(file: BinaryIO) -> ExifTags:
         if entry.tag in (EXIF_IFD_POINTER, GPS_IFD_POINTER) and entry.count == 1:
             value = ifd.read_value(file, layout, entry, max_bytes=8)
             if value is not None and value.field_type in (ifd.LONG, ifd.IFD, ifd.LONG8, ifd.IFD8):
-                pointers[entry.tag] = ifd.unsigned_integers(layout, value)[0]
+                pointers[entry.tag] = layout.integer(value.data)
         elif entry.tag in _PICTURE_TAGS:
             room -= _keep(file, layout, entry, result.tiff_ifd, room)
     described = result.tiff_ifd.get(_IMAGE_DESCRIPTION)
