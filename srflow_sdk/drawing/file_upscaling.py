@@ -122,7 +122,6 @@ def upscale_file(
 
 
 def kind_of(reader: ImageReader) -> ImageKind:
-    """The kind of a file's pixels."""
     return ImageKind(channels=reader.channels, dtype=reader.dtype, icc_profile=reader.metadata.icc_profile)
 
 

@@ -40,12 +40,10 @@ class LowResolution:
 
     @property
     def padded_height(self) -> int:
-        """Rows that the network sees."""
         return padded_size(self.height, self.multiple)
 
     @property
     def padded_width(self) -> int:
-        """Columns that the network sees."""
         return padded_size(self.width, self.multiple)
 
     def network_rows(self, top: int, bottom: int) -> NDArray[np.float32]:

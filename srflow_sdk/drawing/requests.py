@@ -99,7 +99,6 @@ class DrawOptions:
 
     @property
     def keywords(self) -> DrawKeywords:
-        """The options as keywords for another method."""
         return cast("DrawKeywords", {field.name: getattr(self, field.name) for field in fields(self)})
 
 
@@ -160,12 +159,10 @@ class Request:
 
     @property
     def seed(self) -> int:
-        """The seed of all samples."""
         return int(self.options.seed)
 
     @property
     def pictures(self) -> int:
-        """How many pictures are drawn."""
         return 1 if self.reduce else len(self.samples)
 
     def for_rows(self, lr: LowResolution, top: int, bottom: int) -> Request:

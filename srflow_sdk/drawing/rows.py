@@ -29,7 +29,6 @@ class ArrayRows:
         self._pixels = pixels
 
     def rows(self, top: int, bottom: int) -> NDArray[Any]:
-        """Rows top … bottom - 1, as a view of the array."""
         return self._pixels[top:bottom]
 
     def forget(self, before: int) -> None:
@@ -49,7 +48,6 @@ class RowBuffer:
         return self._top + (0 if self._held is None else self._held.shape[0])
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Add rows at the bottom."""
         self._held = rows if self._held is None or not len(self._held) else np.concatenate([self._held, rows])
 
     def rows(self, top: int, bottom: int) -> NDArray[Any]:
@@ -59,7 +57,6 @@ class RowBuffer:
         return self._held[top - self._top : bottom - self._top]
 
     def forget(self, before: int) -> None:
-        """Drop the rows above this number."""
         if self._held is not None and before > self._top:
             # A copy: a view would keep the dropped rows alive.
             self._held = self._held[before - self._top :].copy()
@@ -93,12 +90,10 @@ class StreamedRows(AbstractContextManager["StreamedRows"]):
             return self._buffer.rows(top, bottom)
 
     def forget(self, before: int) -> None:
-        """Drop the rows above this number."""
         with self._lock:
             self._buffer.forget(min(before, self._buffer.bottom))
 
     def close(self) -> None:
-        """Wait for the thread and end it."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def __exit__(self, *_: object) -> None:

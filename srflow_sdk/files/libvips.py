@@ -59,7 +59,6 @@ def forget_errors() -> None:
 
 
 def has_saver(name: str) -> bool:
-    """True if this build of libvips has a saver, e.g. "heifsave"."""
     return bool(pyvips().type_find("VipsOperation", name))
 
 

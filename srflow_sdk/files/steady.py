@@ -43,7 +43,6 @@ class SteadyFile(AbstractContextManager["SteadyFile"]):
 
     @property
     def size(self) -> int:
-        """Its length in bytes."""
         return self._stamp[2]
 
     def close(self) -> None:

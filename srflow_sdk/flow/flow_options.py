@@ -75,7 +75,6 @@ class RestoreOptions:
 
     @property
     def keywords(self) -> RestoreKeywords:
-        """The options as keywords for another method."""
         return cast("RestoreKeywords", {field.name: getattr(self, field.name) for field in fields(self)})
 
     @property

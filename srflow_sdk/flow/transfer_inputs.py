@@ -30,13 +30,11 @@ class Picture:
 
     @classmethod
     def of(cls, image: AnyImage) -> Picture:
-        """Raises: ImageError, ArgumentError."""
         pixels, kind = loaded(image)
         return cls(pixels=pixels, kind=kind)
 
     @classmethod
     def read(cls, reader: ImageReader) -> Picture:
-        """Read a whole file. Raises: ImageError."""
         return cls(pixels=reader.read_rows(reader.height), kind=kind_of(reader))
 
     @property

@@ -59,7 +59,6 @@ class ImageKind:
 
     @property
     def has_alpha(self) -> bool:
-        """True if the last channel is transparency."""
         return self.channels in (2, 4)
 
     @property

@@ -96,13 +96,11 @@ class NameOrPath(LocalPath):
 
 
 def fail(message: str) -> NoReturn:
-    """Say that the command failed, and why, and exit."""
     say(f"error: {' '.join(message.split())}")
     sys.exit(_FAILED)
 
 
 def say(line: str) -> None:
-    """Print a line on standard error."""
     write_error(printable(line))
 
 

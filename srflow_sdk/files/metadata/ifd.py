@@ -45,15 +45,12 @@ class TiffLayout:
         return _VALUE_FORMATS.get(field_type) or (_BIGTIFF_VALUE_FORMATS.get(field_type) if self.is_bigtiff else None)
 
     def pack(self, letters: str, *values: Any) -> bytes:
-        """Call struct.pack in this byte order. Raises: struct.error."""
         return struct.pack(self.byte_order + letters, *values)
 
     def unpack(self, letters: str, data: bytes, at: int = 0) -> tuple[Any, ...]:
-        """Call struct.unpack_from in this byte order. Raises: struct.error."""
         return struct.unpack_from(self.byte_order + letters, data, at)
 
     def integer(self, data: bytes) -> int:
-        """An unsigned integer of any length."""
         order: Literal["little", "big"] = "little" if self.byte_order == "<" else "big"
         return int.from_bytes(data, order)
 
