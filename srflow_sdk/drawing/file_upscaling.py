@@ -95,16 +95,7 @@ def upscale_file(
             )
             writer = writer_for(target, reader, painter, provenance, writing, size=size, scale=scale)
             writers.append(stack.enter_context(writer))
-            finishing = Finishing(
-                lr,
-                scale=manifest.scale,
-                kernel=manifest.reduction,
-                write=writer.write_rows,
-                consistent=options.consistent,
-                measure=writing.report,
-                reduced=reduced,
-            )
-            outputs.append(finishing)
+            outputs.append(Finishing(lr, manifest, request, write=writer.write_rows, measure=writing.report))
         draw(lr, painter, tiles, request, outputs, overlapped=True)
         measured = [output.lr_psnr for output in outputs]
         written = [  # all of them before the first appears under its name

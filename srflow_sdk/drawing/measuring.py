@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from srflow_sdk._checks import one_of
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.rows import ArrayRows
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, to_unit
@@ -51,7 +50,7 @@ def lr_psnr(
             f"an answer with {its_kind.colours} colour channels does not match an image with {kind.colours}; convert "
             "one of them first"
         )
-    lr = LowResolution(source=ArrayRows(pixels), kind=kind, height=height, width=width, multiple=1, reach=0)
+    lr = LowResolution.of(pixels, kind, multiple=1, reach=0)
     meter = LrPsnrMeter(lr, scale, reduction)
     for top in range(0, height, _BAND):
         meter.push(large[top * scale : (top + _BAND) * scale, :, : kind.colours])

@@ -255,7 +255,8 @@ def _spans(
     first: int, length: int, *, inside: slice, core: int | None, reach: int, multiple: int, least: int
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """(start, end) of nearly equal parts of a length, none longer than the core, and what each of them sees."""
-    parts = _intervals(length, core, multiple)
+    count, units = 1 if core is None else -(-length // core), length // multiple
+    parts = list(pairwise(units * index // count * multiple for index in range(count + 1)))
     longest = max(end - start for start, end in parts)
     seen = longest + 2 * reach
     low, high = inside.start, inside.stop
@@ -275,14 +276,6 @@ def _spans(
             top = max(bottom - padded_size(least, multiple), low)
         spans.append(((start, end), (top, bottom)))
     return spans
-
-
-def _intervals(length: int, core: int | None, multiple: int) -> Sequence[tuple[int, int]]:
-    """(start, end) of nearly equal parts of 0 … length, none longer than the core."""
-    count = 1 if core is None else -(-length // core)
-    units = length // multiple
-    edges = [units * index // count * multiple for index in range(count + 1)]
-    return list(pairwise(edges))
 
 
 def _window(rows: tuple[int, int], columns: tuple[int, int]) -> Window:

@@ -79,8 +79,8 @@ class Provenance:
     content_sha256: str | None = field(default=None, compare=False)
 
 
-_ALWAYS = ("model", "model_sha256", "tau", "seed", "sample", "latent_scheme", "sdk_version", "tile", "consistent")
-_ALWAYS += ("source", "source_sha256")
+_MODEL = ("model", "model_sha256", "tau", "seed", "sample", "latent_scheme", "sdk_version", "tile", "consistent")
+_ALWAYS = (*_MODEL, "source", "source_sha256")
 # Fields that are written where they differ from their default, each with those that belong to it.
 _ADDED = {"auto_tau": (), "scale": ("reduction", "linear_light"), "operation": ("settings",), "precision": ("device",)}
 _KINDS: dict[str, Any] = dict.fromkeys(("seed", "sample", "latent_scheme", "tile", "auto_tau"), int)  # others are texts

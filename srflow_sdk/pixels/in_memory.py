@@ -6,6 +6,7 @@ CMYK, YCbCr, HSV) become RGB.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeGuard
@@ -225,15 +226,12 @@ def _check_floats(array: NDArray[Any], *, what: str) -> None:
 
 def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
     """Convert through the image's own profile if it has a usable one, otherwise by Pillow's plain formula."""
-    profile = image.info.get("icc_profile")
-    if profile:
-        try:
+    if profile := image.info.get("icc_profile"):
+        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
             inks = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             converted = ImageCms.profileToProfile(image, inks, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            return image.convert("RGB")
-        if converted is not None:
-            return converted
+            if converted is not None:
+                return converted
     return image.convert("RGB")
 
 

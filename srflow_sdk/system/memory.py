@@ -16,8 +16,8 @@ from srflow_sdk.errors import DeviceError
 _NO_LIMIT = sys.maxsize
 
 # A control group's files with its limits and its usage, and the statistic of what the kernel can drop.
-_VERSION_1 = ("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"
-_VERSION_2 = ("memory.max", "memory.high"), "memory.current", "inactive_file"
+_VERSION_1 = ["memory.limit_in_bytes"], "memory.usage_in_bytes", "total_inactive_file"
+_VERSION_2 = ["memory.max", "memory.high"], "memory.current", "inactive_file"
 
 # Where less is left, upscaling a file works sometimes, and sometimes a library ends the process: measured with the
 # embedded model, for 1 and 2 threads. Most of it is only reserved, for the stacks and heaps of threads.

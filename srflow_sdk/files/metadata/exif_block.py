@@ -15,7 +15,6 @@ from srflow_sdk.files.metadata.exif_tags import (
     EXIF_PREFIX,
     GPS_IFD_POINTER,
     INTEROPERABILITY_IFD_POINTER,
-    exif_tags_of,
 )
 
 MAX_BYTES = 60_000
@@ -36,18 +35,6 @@ def upright(block: bytes) -> bytes | None:
     except ifd.IFD_ERRORS:
         return None
     return edited[: _end(edited)]
-
-
-def fitting(block: bytes) -> bytes | None:
-    """A block over :data:`MAX_BYTES` without maker's notes and very long values; None if it is damaged.
-
-    block: as :func:`upright` returns it.
-    """
-    try:
-        tags = exif_tags_of(block)
-    except ifd.IFD_ERRORS:
-        return None
-    return tags.to_block() if tags else None
 
 
 def with_resolution(block: bytes, resolution: tuple[float, float]) -> bytes:

@@ -125,14 +125,12 @@ def read_value(file: BinaryIO, layout: TiffLayout, entry: IfdEntry, *, max_bytes
     value_format = layout.value_format(entry.field_type)
     if value_format is None or entry.count == 0:
         return None
-    extent = value_extent(layout, entry)
-    if extent is None:
-        size = entry.count * struct.calcsize(f"={value_format}")
+    size = entry.count * struct.calcsize(f"={value_format}")
+    if size <= layout.offset_bytes:
         return TagValue(entry.field_type, entry.count, entry.value_or_offset[:size])
-    offset, size = extent
     if size > max_bytes:
         return None
-    file.seek(offset)
+    file.seek(layout.integer(entry.value_or_offset))
     data = file.read(size)
     return TagValue(entry.field_type, entry.count, data) if len(data) == size else None
 

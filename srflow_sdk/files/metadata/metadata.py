@@ -13,6 +13,8 @@ from typing import Any
 from srflow_sdk.files import libvips
 from srflow_sdk.files.formats import Format
 from srflow_sdk.files.metadata import exif_block, icc
+from srflow_sdk.files.metadata.exif_tags import exif_tags_of
+from srflow_sdk.files.metadata.ifd import IFD_ERRORS
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -133,7 +135,11 @@ def fitting_exif(block: bytes | None, path: Path) -> bytes | None:
         len(block),
         exif_block.MAX_BYTES,
     )
-    return exif_block.fitting(block)
+    try:
+        tags = exif_tags_of(block)
+    except IFD_ERRORS:
+        return None
+    return tags.to_block() if tags else None
 
 
 def _block(image: Any, path: Path, name: str) -> bytes | None:
