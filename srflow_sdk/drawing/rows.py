@@ -6,20 +6,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-class RowSource(Protocol):
-    """An image's rows by number: H×W×C arrays of one dtype."""
-
-    def rows(self, top: int, bottom: int) -> NDArray[Any]:
-        """Rows top … bottom - 1. Those above a row passed to :meth:`forget` are gone."""
-
-    def forget(self, before: int) -> None:
-        """Declare that rows above this number will not be requested again."""
 
 
 class ArrayRows:
@@ -32,7 +22,7 @@ class ArrayRows:
         return self._pixels[top:bottom]
 
     def forget(self, before: int) -> None:
-        """Do nothing: the array is the caller's."""
+        """Declare that rows above this number will not be requested again, which does nothing here."""
 
 
 class RowBuffer:
@@ -64,7 +54,7 @@ class RowBuffer:
 
 
 class StreamedRows(AbstractContextManager["StreamedRows"]):
-    """Rows that a function decodes in order, a band ahead in a thread of its own. Close it, or use it in a with-block.
+    """Rows that a function decodes in order, a band ahead in a thread of its own. Use it in a with-block.
 
     read: returns the next n rows; called from one thread at a time. height: total number of rows. ahead: rows to decode
     in advance. Thread-safe.
@@ -93,13 +83,15 @@ class StreamedRows(AbstractContextManager["StreamedRows"]):
         with self._lock:
             self._buffer.forget(min(before, self._buffer.bottom))
 
-    def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
     def __exit__(self, *_: object) -> None:
-        self.close()
+        """Wait for the thread and end it."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _requested_rows(self, count: int) -> Future[NDArray[Any]]:
         count = min(count, self._height - self._requested)
         self._requested += count
         return self._pool.submit(self._read, count)
+
+
+RowSource = ArrayRows | StreamedRows
+"""An image's rows by number: H×W×C arrays of one dtype."""

@@ -215,8 +215,7 @@ def plan_tiles(
     if height < 1 or width < 1 or height % multiple or width % multiple:
         raise ArgumentError(f"a {width}×{height} image cannot be tiled: its sides are not multiples of {multiple}")
     whole = Window(top=0, left=0, height=height, width=width)
-    reach = padded_size(halo, multiple)
-    return _tiles(whole, inside=whole, core=core, reach=reach, multiple=multiple, least=least)
+    return _tiles(whole, inside=whole, core=core, halo=halo, multiple=multiple, least=least)
 
 
 def tile_rows(tiles: Sequence[Tile]) -> list[list[Tile]]:
@@ -229,15 +228,14 @@ def split_tile(tile: Tile, *, core: int, halo: int, multiple: int, least: tuple[
 
     least: as for :func:`plan_tiles`.
     """
-    reach = padded_size(halo, multiple)
-    return _tiles(tile.core, inside=tile.window, core=core, reach=reach, multiple=multiple, least=least)
+    return _tiles(tile.core, inside=tile.window, core=core, halo=halo, multiple=multiple, least=least)
 
 
 def _tiles(
-    covered: Window, *, inside: Window, core: int | None, reach: int, multiple: int, least: tuple[int, int]
+    covered: Window, *, inside: Window, core: int | None, halo: int, multiple: int, least: tuple[int, int]
 ) -> list[Tile]:
     """Tiles that cover a rectangle and see nothing outside another rectangle around it."""
-    rows, columns = inside.slices
+    rows, columns, reach = *inside.slices, padded_size(halo, multiple)
     vertical = _spans(
         covered.top, covered.height, inside=rows, core=core, reach=reach, multiple=multiple, least=least[0]
     )

@@ -7,7 +7,6 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,18 +15,10 @@ _MAX_CHUNKS = 1 << 20
 _XMP = b"XML:com.adobe.xmp\0"
 
 
-@dataclass
-class AncillaryChunks:
-    """frames: how many an animation has, 1 for a still picture. exif, xmp: blocks that stand after the pixels."""
-
-    frames: int = 1
-    exif: bytes | None = None
-    xmp: bytes | None = None
-
-
-def read_ancillary_chunks(path: Path, *, max_bytes: int) -> AncillaryChunks:
-    """Read a file's chunks as far as possible. max_bytes: larger chunks are skipped."""
-    found, behind_pixels = AncillaryChunks(), False
+def missed_fields(path: Path, *, max_bytes: int) -> dict[str, bytes | int]:
+    """The fields that libvips misses in a file, by its names for them. max_bytes: larger chunks are skipped."""
+    found: dict[str, bytes | int] = {}
+    behind_pixels = False
     with contextlib.suppress(OSError, ValueError, OverflowError, struct.error), path.open("rb") as file:
         for kind, size in _chunks(file):
             wanted = kind == b"acTL" if not behind_pixels else kind in (b"eXIf", b"iTXt")
@@ -66,13 +57,13 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         at += size + 12
 
 
-def _take(found: AncillaryChunks, kind: bytes, data: bytes, max_bytes: int) -> None:
+def _take(found: dict[str, bytes | int], kind: bytes, data: bytes, max_bytes: int) -> None:
     if kind == b"acTL":
-        (found.frames,) = struct.unpack_from(">I", data)
-    elif kind == b"eXIf":
-        found.exif = found.exif or data or None
-    elif data.startswith(_XMP):
-        found.xmp = found.xmp or _text(data[len(_XMP) :], max_bytes)
+        found["n-pages"] = struct.unpack_from(">I", data)[0]
+    elif kind == b"eXIf" and data:
+        found.setdefault("exif-data", data)
+    elif data.startswith(_XMP) and (text := _text(data[len(_XMP) :], max_bytes)):
+        found.setdefault("xmp-data", text)
 
 
 def _text(data: bytes, max_bytes: int) -> bytes | None:

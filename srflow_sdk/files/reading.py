@@ -282,20 +282,17 @@ def _opened(file: SteadyFile, loader: str, *, access: str = "sequential", fail_o
 
 def _with_missed_metadata(image: Any, source: Path, loader: str) -> Any:
     """The image with what libvips misses: a TIFF's EXIF, or a PNG's metadata after the pixels and number of frames."""
-    pyvips = libvips.pyvips()
-    blocks: dict[str, bytes | None] = {}
+    fields: dict[str, Any] = {}
     if loader == "tiffload":
-        blocks["exif-data"] = tiff.read_exif(source)
+        fields = {"exif-data": tiff.read_exif(source)}
     elif loader == "pngload":
-        chunks = png.read_ancillary_chunks(source, max_bytes=MAX_BLOCK_BYTES)
-        blocks = {"exif-data": chunks.exif, "xmp-data": chunks.xmp}
-        if chunks.frames > 1:
+        fields = png.missed_fields(source, max_bytes=MAX_BLOCK_BYTES)
+    kinds = libvips.pyvips().GValue
+    for name, value in fields.items():
+        if value is not None and not image.get_typeof(name):
             image = image.copy()
-            image.set_type(pyvips.GValue.gint_type, "n-pages", chunks.frames)
-    for name, block in blocks.items():
-        if block is not None and not image.get_typeof(name):
-            image = image.copy()
-            image.set_type(pyvips.GValue.blob_type, name, block)  # libvips takes the orientation from EXIF
+            # From EXIF, libvips takes the orientation.
+            image.set_type(kinds.gint_type if isinstance(value, int) else kinds.blob_type, name, value)
     return image
 
 

@@ -51,7 +51,6 @@ def write_image(
     pixels: uint8, uint16 or float32 in [0, 1], H×W or H×W×1, 2, 3, 4 as in :class:`~srflow_sdk.files.ImageFile`.
     """
     target = Path(path)
-    format_of(target)
     hwc = pixels[..., None] if pixels.ndim == 2 else pixels
     if hwc.ndim != 3:
         raise ImageError(f"{target} cannot be written: pixels of shape {pixels.shape} are not an image")

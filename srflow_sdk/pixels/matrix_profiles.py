@@ -50,7 +50,8 @@ def read_matrix_profile(icc_profile: bytes) -> MatrixProfile | None:
         tags = _tags(icc_profile)
         if icc_profile[16:24] != b"RGB XYZ " or any(name in tags for name in _LOOKUP_TABLES):
             return None
-        primaries = np.stack([_xyz(tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")], axis=1)
+        columns = [struct.unpack_from(">8x3i", tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
+        primaries = np.stack(columns, axis=1) / 65536
         red, green, blue = (_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC"))
     except (KeyError, struct.error):
         return None
@@ -117,10 +118,6 @@ def _tags(icc_profile: bytes) -> dict[bytes, memoryview]:
         name, offset, size = struct.unpack_from(">4sII", icc_profile, _TAG_TABLE + 4 + 12 * n)
         tags[name] = whole[offset : offset + size]
     return tags
-
-
-def _xyz(tag: memoryview) -> NDArray[np.float64]:
-    return np.array(struct.unpack_from(">8x3i", tag)) / 65536
 
 
 def _curve(tag: memoryview) -> Curve | None:

@@ -36,23 +36,15 @@ def blended(target: Floats, source: Floats, mask: Mask, cancel: threading.Event 
         return result
     rows, columns = bounds(mask)
     inside, content = mask[rows, columns], source[rows, columns]
+    grid = Grid(inside)
     part = result[rows, columns]
     for channel in range(target.shape[2]):
         difference = part[..., channel].astype(np.float64) - content[..., channel]
-        part[inside, channel] = (content[..., channel] + harmonic(difference, inside, cancel))[inside]
+        part[inside, channel] = (content[..., channel] + grid.solved(difference, cancel))[inside]
     return result
 
 
-def harmonic(values: Doubles, unknown: Mask, cancel: threading.Event | None = None) -> Doubles:
-    """Replace the unknown values by harmonic ones: each is the mean of its neighbours above, below, left and right.
-
-    values, unknown: H×W. Known values stay. At the border of the array there is no neighbour, and so no slope. If all
-    are unknown, they become 0.
-    """
-    return _Grid(unknown).solved(values, cancel)
-
-
-class _Grid:
+class Grid:
     """The pixels whose values are unknown, and the same at half the size, and so on until there are none.
 
     Conjugate gradients with a multigrid cycle as the preconditioner (McAdams, Sifakis and Teran, SCA 2010), from a
@@ -64,9 +56,14 @@ class _Grid:
         self._degree = neighbour_sums(np.ones(unknown.shape))
         known = _padded((~unknown).astype(np.float64))
         self._known = _sum_of_blocks(known) if unknown.any() and not unknown.all() else None
-        self._half = None if self._known is None else _Grid(self._known == 0)
+        self._half = None if self._known is None else Grid(self._known == 0)
 
     def solved(self, values: Doubles, cancel: threading.Event | None = None) -> Doubles:
+        """Replace the unknown values by harmonic ones: each is the mean of its neighbours above, below, left and right.
+
+        values: H×W; known ones stay. At the border of the array there is no neighbour, and so no slope. If all are
+        unknown, they become 0.
+        """
         if self._known is None or self._half is None:
             return np.zeros_like(values) if self._unknown.all() else values.copy()
         mean = _sum_of_blocks(_padded(np.where(self._unknown, 0.0, values))) / np.maximum(self._known, 1)

@@ -26,18 +26,13 @@ _ADDRESS_SPACE, _ADDRESS_SPACE_PER_THREAD = 750_000_000, 200_000_000
 _ADDRESS_SPACE_TO_RESTORE = 1_100_000_000
 
 
-def available_memory() -> int:
+def available_memory(root: Path = Path("/")) -> int:
     """Bytes of main memory that this process may still take without swapping or being killed, at least 0.
 
     The minimum of what the machine has left, what each control group around the process leaves (containers, systemd,
     batch systems; versions 1 and 2) and what RLIMIT_AS leaves. Page cache that the kernel can drop counts as free. This
-    is a snapshot: other processes may take the memory.
+    is a snapshot: other processes may take the memory. root: where /proc/self/cgroup and /sys/fs/cgroup lie.
     """
-    return available_under(Path("/"))
-
-
-def available_under(root: Path) -> int:
-    """:func:`available_memory`, with the control groups' files (/proc/self/cgroup, /sys/fs/cgroup) under `root`."""
     import psutil  # here, because the doctor's probe of the driver needs this module but not psutil
 
     free = min(psutil.virtual_memory().available, _left_by_address_space(), _left_by_control_groups(root))
@@ -98,9 +93,14 @@ def gpu_free_memory(device: int = 0) -> int | None:
     released again.
     """
     try:
-        return free_by_driver(cuda_driver(), device)
+        cuda, handle, free, total = cuda_driver(), ctypes.c_int(), ctypes.c_size_t(), ctypes.c_size_t()
+        _check(cuda.cuInit(ctypes.c_uint(0)))
+        _check(cuda.cuDeviceGet(ctypes.byref(handle), ctypes.c_int(device)))
+        with _current_context(cuda, handle):
+            _check(cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)))
     except (OSError, AttributeError, _DriverError):  # no driver, one without these functions, no GPU, or a broken one
         return None
+    return free.value
 
 
 def cuda_driver() -> ctypes.CDLL:
@@ -110,17 +110,6 @@ def cuda_driver() -> ctypes.CDLL:
 
 class _DriverError(Exception):
     """A function of the driver reported a failure."""
-
-
-def free_by_driver(cuda: ctypes.CDLL, device: int) -> int:
-    """Do the work of :func:`gpu_free_memory` with a loaded driver library. The context is released whatever fails."""
-    _check(cuda.cuInit(ctypes.c_uint(0)))
-    handle = ctypes.c_int()
-    _check(cuda.cuDeviceGet(ctypes.byref(handle), ctypes.c_int(device)))
-    free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    with _current_context(cuda, handle):
-        _check(cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)))
-    return free.value
 
 
 @contextlib.contextmanager
