@@ -227,7 +227,7 @@ def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] |
             if kind.max_side < _MAX_WIDTH
             else f"{path} cannot be written: {size[0]}×{size[1]} pixels exceed the limit of {kind.max_side:,} a side"
         )
-    if kind.saver == "heifsave" and not libvips.has_saver("heifsave"):
+    if kind.saver == "heifsave" and not libvips.pyvips().type_find("VipsOperation", "heifsave"):
         raise ImageError(f"{path} cannot be written: this build of libvips has no AVIF; use .png, .webp or .tif")
     return Path(path).suffix.lower()
 

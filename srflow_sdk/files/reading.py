@@ -68,7 +68,7 @@ def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
     frames or pages, or more than max_pixels pixels. MissingExtraError if libvips cannot be loaded.
     """
     source = Path(path)
-    libvips.forget_errors()
+    libvips.pyvips().vips_lib.vips_error_clear()  # its list of causes: successful calls leave some, too
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_steady(source))
         loader = _loader(file, max_pixels)

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from srflow_sdk.files.metadata import ifd
-from srflow_sdk.files.metadata.exif_tags import exif_tags_of, read_exif_tags
+from srflow_sdk.files.metadata.exif import exif_tags_of, read_exif_tags
 from srflow_sdk.files.metadata.ifd import IfdEntry, TiffLayout
 
 MAX_CLASSIC_BYTES = (1 << 32) - 1

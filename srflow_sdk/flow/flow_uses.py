@@ -12,11 +12,11 @@ from PIL import Image
 from srflow_sdk._checks import file_path
 from srflow_sdk.drawing.file_upscaling import FileResult
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.requests import takes_keywords_of
+from srflow_sdk.drawing.requests import Progress, takes_keywords_of
 from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import EncodedImage, loaded
-from srflow_sdk.flow.flow_options import RestoreOptions, TransferOptions
+from srflow_sdk.flow.flow_options import RestoreKeywords, RestoreOptions, TransferKeywords, TransferOptions
 from srflow_sdk.flow.inverting import opaque_image, reduced_image
 from srflow_sdk.flow.restoring import restore_file, restore_pixels
 from srflow_sdk.flow.transfer_inputs import AnyImage, Inputs, Picture, mask_of
@@ -26,9 +26,6 @@ from srflow_sdk.system.raising import memory_errors_typed
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from srflow_sdk.drawing.requests import Progress
-    from srflow_sdk.flow.flow_options import RestoreKeywords, TransferKeywords
 
 
 class FlowUses:

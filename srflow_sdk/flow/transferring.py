@@ -20,13 +20,13 @@ from srflow_sdk.drawing.file_upscaling import FileResult, finished, made_of, wri
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
 from srflow_sdk.drawing.tiles import padded_size
-from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import Provenance, WriteOptions, check_writable, open_image
 from srflow_sdk.files.formats import save_options
 from srflow_sdk.files.provenance import TRANSFER
 from srflow_sdk.flow.flow_options import TransferOptions
 from srflow_sdk.flow.inverting import reduced_image, round_trip_halo
+from srflow_sdk.flow.restoring import encoded_for_both
 from srflow_sdk.flow.transfer_inputs import Inputs, Picture, mask_in
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels import Floats
@@ -158,22 +158,13 @@ def _drawn(
     kind = ImageKind(channels=target.kind.channels, dtype=np.dtype(np.float32))
     lr = _lr_of(inputs, rows, columns, seen(before), seen(pasted), manifest, options)
     encoded, inverted, drawn = (pass_of(number, 3, options.progress) for number in range(3))
-    halo = round_trip_halo(manifest)
-    encoding: Encoding[Any] = Encoding(
-        lr,
-        kind,
-        painter,
-        memory_budget=painter.conditioning_budget(ENCODING_BUDGET_BYTES),
-        halo=halo,
-        progress=encoded,
-        cancel=options.cancel,
-    )
+    encoding = encoded_for_both(lr, kind, painter, progress=encoded, cancel=options.cancel)
     latents = encoding.invert(seen(pasted), progress=inverted, cancel=options.cancel)
     latents = latents.normalised(options.taus(manifest), over="local", where=mask, seed=int(options.seed))
     decoded = encoding.decode(latents, progress=drawn, cancel=options.cancel)
     srgb = np.asarray(decoded, np.float32)[..., : target.kind.colours]
     height, width = (padded_size(side, manifest.size_multiple) for side in lr.shape[:2])
-    tile = painter.core(height, width, halo=halo)
+    tile = painter.core(height, width, halo=round_trip_halo(manifest))
     if conversion is None:
         return srgb, tile
     # Colours outside sRGB bypass the network.

@@ -9,7 +9,6 @@ short.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -66,17 +65,18 @@ def projected(
     return result
 
 
-@dataclass(frozen=True, kw_only=True)
 class _Filter:
-    """A linear map of columns that commutes with shifts by `takes` pixels in and `yields` pixels out.
+    """A linear map of columns that commutes with shifts by `takes` pixels in and so many out as `taps` has rows.
 
-    matrix: _BLOCK steps of it at once: float32 (_BLOCK·yields)×length; its first row of pixels in is `start`.
+    taps: yields×length, the weights in one step of the pixels from `start` on. The matrix is _BLOCK steps at once.
     """
 
-    matrix: Floats
-    takes: int
-    yields: int
-    start: int
+    def __init__(self, taps: NDArray[np.float64], *, takes: int, start: int) -> None:
+        self.takes, self.start = takes, start
+        self.yields, length = taps.shape
+        self.matrix = np.zeros((_BLOCK * self.yields, (_BLOCK - 1) * takes + length), np.float32)
+        for n in range(_BLOCK):
+            self.matrix[n * self.yields : (n + 1) * self.yields, n * takes : n * takes + length] = taps
 
     def down(self, picture: Floats) -> Floats:
         """Apply it to every column of H×W×C, mirrored beyond its ends."""
@@ -98,15 +98,6 @@ class _Filter:
         return np.ascontiguousarray(turned.swapaxes(0, 1))
 
 
-def _filter(taps: NDArray[np.float64], *, takes: int, start: int) -> _Filter:
-    """Make a filter. taps: yields×length, the weights in one step of the pixels from `start` on."""
-    yields, length = taps.shape
-    matrix = np.zeros((_BLOCK * yields, (_BLOCK - 1) * takes + length), np.float32)
-    for n in range(_BLOCK):
-        matrix[n * yields : (n + 1) * yields, n * takes : n * takes + length] = taps
-    return _Filter(matrix=matrix, takes=takes, yields=yields, start=start)
-
-
 def _mirrored_rows(rows: Floats, start: int, count: int) -> Floats:
     """Rows start … start + count − 1; beyond its ends the picture is mirrored, as often as needed."""
     height = len(rows)
@@ -124,7 +115,7 @@ def _kernel(scale: int, kernel: LrKernel) -> NDArray[np.float64]:
 
 @cache
 def _reduction(scale: int, kernel: LrKernel) -> _Filter:
-    return _filter(_kernel(scale, kernel)[None], takes=scale, start=-2 * scale)
+    return _Filter(_kernel(scale, kernel)[None], takes=scale, start=-2 * scale)
 
 
 @cache
@@ -140,7 +131,7 @@ def _pseudo_inverse(scale: int, kernel: LrKernel) -> _Filter:
     response = (shifted.T @ inverse).reshape(circle, scale)  # of U to an impulse at LR pixel 0
     # HR pixel p of step 0 takes from LR pixel n what an impulse at 0 gives to HR pixel p of step −n.
     taps = response[np.arange(_REACH, -_REACH - 1, -1) % circle].T
-    return _filter(taps, takes=1, start=-_REACH)
+    return _Filter(taps, takes=1, start=-_REACH)
 
 
 def _reduce(hr: Floats, scale: int, kernel: LrKernel) -> Floats:

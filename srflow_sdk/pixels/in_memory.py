@@ -173,7 +173,8 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
     if mode in ("1", "L"):
         return image.convert("LA" if transparent else "L")
     if mode in ("P", "RGB"):
-        return image.convert("RGBA" if transparent or _palette_is_transparent(image) else "RGB")
+        palette = image.palette.mode if mode == "P" and image.palette is not None else None
+        return image.convert("RGBA" if transparent or palette == "RGBA" else "RGB")
     if mode in _AS_THEY_ARE:
         return image
     if mode == "CMYK":
@@ -233,7 +234,3 @@ def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
             if converted is not None:
                 return converted
     return image.convert("RGB")
-
-
-def _palette_is_transparent(image: Image.Image) -> bool:
-    return image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA"

@@ -13,6 +13,7 @@ import click
 
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.plain_text import printable
+from srflow_sdk.system.url_paths import UrlPath, as_path
 from srflow_sdk.system.urls import without_secrets
 
 _FAILED = 1
@@ -64,8 +65,6 @@ class PathOrUrl(click.Path):
     """A path, or a URL such as `s3://bucket/report.json`. Not an empty one, such as that of an unset variable."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from srflow_sdk.system.url_paths import as_path
-
         text = os.fsdecode(value)
         if not text:
             self.fail('it is empty; name a file or folder ("." is the current one)', param, ctx)
@@ -79,8 +78,6 @@ class LocalPath(PathOrUrl):
     """A path on this machine. A URL is refused: as a path it would be a folder called `s3:`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from srflow_sdk.system.url_paths import UrlPath
-
         place = super().convert(value, param, ctx)
         if isinstance(place, UrlPath):
             self.fail(f"{place} is a URL; name a file or folder on this machine", param, ctx)

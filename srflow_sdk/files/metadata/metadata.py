@@ -12,8 +12,7 @@ from typing import Any
 
 from srflow_sdk.files import libvips
 from srflow_sdk.files.formats import Format
-from srflow_sdk.files.metadata import exif_block, icc
-from srflow_sdk.files.metadata.exif_tags import exif_tags_of
+from srflow_sdk.files.metadata import exif, icc
 from srflow_sdk.files.metadata.ifd import IFD_ERRORS
 
 _LOGGER = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Me
     blocks = {name: _block(image, path, name) for name in _FIELDS}
     blocks["icc_profile"] = None if converted else _of_declared_length(blocks["icc_profile"])
     if blocks["exif"] is not None:
-        blocks["exif"] = exif_block.upright(blocks["exif"])
+        blocks["exif"] = exif.upright(blocks["exif"])
         if blocks["exif"] is None:
             _LOGGER.warning("%s: EXIF block left out: it is damaged", path)
     if blocks["iptc"] is not None:
@@ -102,7 +101,7 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
     if metadata.iptc is not None and jpeg and _fits(metadata.iptc, "iptc", path):
         image.set_type(pyvips.GValue.blob_type, _FIELDS["iptc"], _photoshop_block(metadata.iptc))
     block = metadata.exif if kind.saver != "tiffsave" else None  # see tiff.append_exif
-    loaded = _loaded(exif_block.with_resolution(block, resolution)) if block is not None else None
+    loaded = _loaded(exif.with_resolution(block, resolution)) if block is not None else None
     if loaded is not None:
         # Also set the entries one by one: savers drop entries of the block that are not on the image.
         for key in loaded.get_fields():
@@ -127,16 +126,16 @@ def max_xmp_bytes(*, jpeg: bool) -> int:
 
 def fitting_exif(block: bytes | None, path: Path) -> bytes | None:
     """The block, or as much of it as can be written; what is left out is logged. path: the file, for the log."""
-    if block is None or len(block) <= exif_block.MAX_BYTES:
+    if block is None or len(block) <= exif.MAX_BYTES:
         return block
     _LOGGER.warning(
         "%s: EXIF of %d bytes exceeds the limit of %d: maker's notes and long values are left out",
         path,
         len(block),
-        exif_block.MAX_BYTES,
+        exif.MAX_BYTES,
     )
     try:
-        tags = exif_tags_of(block)
+        tags = exif.exif_tags_of(block)
     except IFD_ERRORS:
         return None
     return tags.to_block() if tags else None
@@ -198,13 +197,13 @@ def _resolution(image: Any) -> tuple[float, float] | None:
 
 def _loaded(block: bytes) -> Any | None:
     """A libvips image loaded with this EXIF; None if the block is too large or cannot be parsed."""
-    if len(block) > exif_block.MAX_BYTES:
+    if len(block) > exif.MAX_BYTES:
         return None
     pyvips = libvips.pyvips()
     libvips.start_threads()
     jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep="none")
     try:
-        return pyvips.Image.jpegload_buffer(exif_block.carrier(block, jpeg))
+        return pyvips.Image.jpegload_buffer(exif.carrier(block, jpeg))
     except pyvips.Error:
         return None
 
