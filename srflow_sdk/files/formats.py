@@ -53,6 +53,9 @@ WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
 SNIFFED_BYTES = 1 << 16
 """How many bytes of a file :func:`loader_of`, :func:`foreign_format` and :func:`claimed_sizes` need."""
 
+ANIMATIONS = (b"ftypavis", b"ftyphevc", b"ftypmsf1")
+"""Bytes 4 to 11 of an AVIF or HEIC file that calls itself an animation: libheif silently reads its first picture."""
+
 _MAX_WIDTH = 625_000  # libvips counts to 10^7, and rows reach the encoder as bytes: at most 16 a pixel
 _RAW_ENDINGS = (".dng", ".nef", ".cr2", ".arw", ".srw", ".pef", ".3fr", ".iiq")  # TIFF inside: libvips sees a preview
 _UNREAD_ENDINGS = {
@@ -286,11 +289,6 @@ def claimed_sizes(head: bytes, *, loader: str) -> list[tuple[int, int]]:
     if loader == "heifload":  # the images' spatial extents: box type, version and flags, width, height
         return [struct.unpack(">II", match[1]) for match in re.finditer(rb"ispe.{4}(.{8})", head, re.DOTALL)]
     return []
-
-
-def is_sequence(head: bytes) -> bool:
-    """True if an AVIF or HEIC file calls itself an animation: libheif silently reads its first picture."""
-    return head[4:12] in (b"ftypavis", b"ftyphevc", b"ftypmsf1")
 
 
 def _is_heif(head: bytes) -> bool:

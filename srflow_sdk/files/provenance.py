@@ -21,14 +21,9 @@ _LOGGER = logging.getLogger(__name__)
 
 NAMESPACE = "https://srflow-sdk.dev/ns/1.0/"
 
-UPSCALE = "upscale"
-"""The operation of pictures that do not name theirs."""
-
-RESTORE = "restore"
-"""Of pictures that were restored."""
-
-TRANSFER = "transfer"
-"""Of pictures into which content was put; their `source` is the target, and `settings` names the other inputs."""
+UPSCALE, RESTORE, TRANSFER = "upscale", "restore", "transfer"
+"""Operations. A picture that does not name its own was upscaled. The `source` of a transfer is its target, and its
+`settings` name the other inputs."""
 
 _XMLNS = "http://www.w3.org/2000/xmlns/"
 _EMPTY = f'<x:xmpmeta xmlns:x="{xmp.X}"><rdf:RDF xmlns:rdf="{xmp.RDF}"/></x:xmpmeta>'

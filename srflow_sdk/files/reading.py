@@ -259,7 +259,7 @@ def _loader(file: SteadyFile, max_pixels: int | None) -> str:
         if foreign is None:
             raise ImageError(f"{source}: this is not an image file in a supported format")
         raise ImageError(f"{source}: this is {foreign} file, which is not supported; convert it to PNG or TIFF")
-    if max_pixels is not None and loader == "heifload" and formats.is_sequence(head):
+    if max_pixels is not None and loader == "heifload" and head[4:12] in formats.ANIMATIONS:
         raise ImageError(f"{source}: the file holds an animation; save the frame you want as its own file")
     for width, height in formats.claimed_sizes(head, loader=loader):
         _check_size(source, width, height, max_pixels)

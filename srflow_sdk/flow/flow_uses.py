@@ -19,8 +19,7 @@ from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.flow.flow_options import RestoreKeywords, RestoreOptions, TransferKeywords, TransferOptions
 from srflow_sdk.flow.inverting import opaque_image, reduced_image
 from srflow_sdk.flow.restoring import restore_file, restore_pixels
-from srflow_sdk.flow.transfer_inputs import AnyImage, Inputs, Picture, mask_of
-from srflow_sdk.flow.transferring import transfer_file, transferred
+from srflow_sdk.flow.transferring import AnyImage, Inputs, Picture, mask_of, transfer_file, transferred
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
 from srflow_sdk.system.raising import memory_errors_typed
 

@@ -83,7 +83,11 @@ def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConvers
 
 @lru_cache(maxsize=8)
 def _conversion(icc_profile: bytes) -> ColourConversion | None:
-    reason = _unusable(icc_profile)
+    space, reason = icc.colour_space(icc_profile), None
+    if len(icc_profile) > _LARGEST:
+        reason = f"is larger than {_LARGEST >> 20} MB"
+    elif space != b"RGB ":
+        reason = "is damaged" if space is None else f"is for {space!r} values, not for RGB"
     if reason is not None:
         _LOGGER.warning(_REFUSED, reason)
         return None
@@ -96,16 +100,6 @@ def _conversion(icc_profile: bytes) -> ColourConversion | None:
         _LOGGER.warning(_REFUSED, "is damaged, or works in one direction only")
         return None
     return None if difference <= _SAME else conversion
-
-
-def _unusable(icc_profile: bytes) -> str | None:
-    """Why a profile cannot be used for RGB pixels, by its size and header; None if it can."""
-    if len(icc_profile) > _LARGEST:
-        return f"is larger than {_LARGEST >> 20} MB"
-    space = icc.colour_space(icc_profile)
-    if space is None:
-        return "is damaged"
-    return None if space == b"RGB " else f"is for {space!r} values, not for RGB"
 
 
 def _probe() -> Floats:

@@ -6,7 +6,6 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import FrameType
 from typing import Any
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -104,6 +103,6 @@ def kept_handlers() -> Iterator[None]:
                     signal.signal(number, handler)
 
 
-def _raise_interrupt(number: int, frame: FrameType | None) -> None:
+def _raise_interrupt(number: int, frame: Any) -> None:
     _raised[:] = [number]
     raise KeyboardInterrupt(number)

@@ -1,7 +1,7 @@
 """EXIF blocks: edited in place, and their tags, taken out so that they can move to another block or file.
 
-Maker's notes hold undocumented offsets: nothing in a block that is kept may move, where Pillow's Exif would rewrite all of
-it, and when tags move, they stay behind, as do tags that say how a file stores its pixels.
+Maker's notes hold undocumented offsets: in a block that is kept nothing may move, and Pillow's Exif would rewrite it.
+When tags move, these notes stay behind, and so do tags that say how a file stores its pixels.
 """
 
 from __future__ import annotations
