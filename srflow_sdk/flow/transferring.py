@@ -32,16 +32,7 @@ from srflow_sdk.flow.restoring import encoded_for_both
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import conversion_for
-from srflow_sdk.pixels.in_memory import (
-    ImageKind,
-    InMemoryImage,
-    Tensor,
-    array_of,
-    from_unit,
-    is_tensor,
-    luma,
-    to_unit,
-)
+from srflow_sdk.pixels.in_memory import ImageKind, InMemoryImage, Tensor, array_of, from_unit, is_tensor, luma, to_unit
 from srflow_sdk.pixels.membrane import blended, bounds, neighbour_sums
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
