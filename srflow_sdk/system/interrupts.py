@@ -42,9 +42,7 @@ def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
         interrupts.number = number
 
     with _handled(signals or (signal.SIGINT,), remember) as in_main_thread:
-        if (
-            _raised and in_main_thread
-        ):  # an import took it for a failure of its own, and somebody did without that module
+        if _raised and in_main_thread:  # an import took it for its own failure, and somebody did without that module
             interrupts.number = _raised.pop()
         yield interrupts
     interrupts()
