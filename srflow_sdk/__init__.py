@@ -87,30 +87,21 @@ __all__ = [
     "write_image",
 ]
 
-_HOMES = {
-    "AsyncEncoding": "aio",
-    "AsyncUpscaler": "aio",
-    "Bundle": "model.bundle",
-    "Encoding": "encoding",
-    "FileOutput": "drawing.file_upscaling",
-    "FileResult": "drawing.file_upscaling",
-    "FolderFile": "srflow_apps.batch.jobs",
-    "FolderResult": "srflow_apps.batch.jobs",
-    "ImageFile": "files",
-    "Latents": "latents.picture_latents",
-    "Metadata": "files",
-    "ModelChoice": "model.model_choice",
-    "OutputSize": "drawing.output_size",
-    "Provenance": "files",
-    "Upscaler": "upscaler",
-    "choose_model": "model.model_choice",
-    "__version__": "_version",
-    "lr_psnr": "drawing.measuring",
-    "read_image": "files",
-    "read_provenance": "files",
-    "upscale_folder": "srflow_apps.batch.folder",
-    "write_image": "files",
+_NAMES = {  # by module; all others are errors
+    "aio": ("AsyncEncoding", "AsyncUpscaler"),
+    "model.bundle": ("Bundle",),
+    "encoding": ("Encoding",),
+    "drawing.file_upscaling": ("FileOutput", "FileResult"),
+    "srflow_apps.batch.jobs": ("FolderFile", "FolderResult"),
+    "files": ("ImageFile", "Metadata", "Provenance", "read_image", "read_provenance", "write_image"),
+    "latents.picture_latents": ("Latents",),
+    "model.model_choice": ("ModelChoice", "choose_model"),
+    "drawing.output_size": ("OutputSize",),
+    "upscaler": ("Upscaler",),
+    "_version": ("__version__",),
+    "drawing.measuring": ("lr_psnr",),
+    "srflow_apps.batch.folder": ("upscale_folder",),
 }
-
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __getattr__, __dir__ = lazy_names(__name__, {name: _HOMES.get(name, "errors") for name in [*__all__, "__version__"]})

@@ -15,7 +15,7 @@ from srflow_sdk.backends import ComputePrecision
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
-from srflow_sdk.drawing.requests import DrawOptions, check_count, takes_draw_keywords
+from srflow_sdk.drawing.requests import DrawKeywords, DrawOptions, check_count, takes_draw_keywords
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError
@@ -28,8 +28,6 @@ from srflow_sdk.system.raising import memory_errors_typed
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
-
-    from srflow_sdk.drawing.requests import DrawKeywords
 
 
 class BaseUpscaler:

@@ -18,10 +18,9 @@ from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import draw
 from srflow_sdk.drawing.requests import DrawOptions, Progress, Reduce, Request, make_request, takes_draw_keywords
-from srflow_sdk.drawing.rows import ArrayRows
 from srflow_sdk.errors import OutOfMemoryError
 from srflow_sdk.files.passed_images import EncodedImage, loaded
-from srflow_sdk.flow.inverting import HighResolution, check_latents, invert, inverting_tiles
+from srflow_sdk.flow.inverting import check_latents, high_resolution, invert, inverting_tiles
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.pixels.in_memory import ImageKind, InMemoryImage, Tensor
 from srflow_sdk.system.interruptible import cancelled_by
@@ -61,16 +60,8 @@ class Encoding(Generic[ImageT]):
     ) -> None:
         self._kind = kind
         self._painter = painter
-        height, width = pixels.shape[:2]
         manifest = painter.manifest
-        self._lr = LowResolution(
-            source=ArrayRows(pixels),
-            kind=kind,
-            height=height,
-            width=width,
-            multiple=manifest.size_multiple,
-            reach=manifest.halo,
-        )
+        self._lr = LowResolution.of(pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo)
         self._halo = manifest.halo if halo is None else halo
         size = self._lr.padded_height, self._lr.padded_width
         self._tiles = painter.plan(*size, painter.core(*size, halo=self._halo), halo=self._halo)
@@ -172,9 +163,11 @@ class Encoding(Generic[ImageT]):
         """The latents of :meth:`invert` for an HR image as pixels and kind."""
         painter, lr = self._painter, self._lr
         painter.warn_of_round_trip()
-        large = HighResolution.of(pixels, kind, lr, scale=painter.manifest.scale, dequantised=dequantise)
+        large = high_resolution(pixels, kind, lr, scale=painter.manifest.scale)
         tiles = inverting_tiles(painter, lr, self._tiles, halo=self._halo)
-        return invert(lr, large, painter, tiles, kept=self._kept, progress=progress, cancel=cancel)
+        return invert(
+            lr, large, painter, tiles, dequantise=dequantise, kept=self._kept, progress=progress, cancel=cancel
+        )
 
     def decode(
         self,
@@ -226,7 +219,8 @@ class Encoding(Generic[ImageT]):
         return self._painted(request)
 
     def _painted(self, request: Request) -> list[NDArray[Any]]:
-        lr, scale, options, reduced = self._lr, self._painter.manifest.scale, request.options, request.reduced
+        lr, manifest, reduced = self._lr, self._painter.manifest, request.reduced
+        scale = manifest.scale
         plain, n = request.reduce == "std", len(request.samples)
         channels = self._kind.colours if plain else self._kind.channels
         height, width = (lr.height * scale, lr.width * scale) if reduced is None else (reduced.height, reduced.width)
@@ -241,18 +235,7 @@ class Encoding(Generic[ImageT]):
                 # The deviation of smaller pictures is not that of large ones, made smaller: every sample is reduced.
                 request = dataclasses.replace(request, reduce=None)
                 writes = _deviations(canvases[0], n)
-            outputs = [
-                Finishing(
-                    lr,
-                    scale=scale,
-                    kernel=self._painter.manifest.reduction,
-                    write=write,
-                    consistent=options.consistent,
-                    reduced=reduced,
-                    plain=plain,
-                )
-                for write in writes
-            ]
+            outputs = [Finishing(lr, manifest, request, write=write, plain=plain) for write in writes]
             draw(lr, self._painter, self._tiles, request, outputs, kept=self._kept)
         return [canvas.pixels for canvas in canvases]
 

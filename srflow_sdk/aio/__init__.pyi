@@ -18,9 +18,8 @@ from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.files import PathLike
 from srflow_sdk.files.passed_images import EncodedImage
-from srflow_sdk.flow.restore_options import RestoreKeywords
-from srflow_sdk.flow.transfer_inputs import AnyImage
-from srflow_sdk.flow.transfer_options import TransferKeywords
+from srflow_sdk.flow.flow_options import RestoreKeywords, TransferKeywords
+from srflow_sdk.flow.transferring import AnyImage
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import Tensor

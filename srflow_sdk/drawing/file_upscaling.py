@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.finishing import Finishing
@@ -94,16 +95,7 @@ def upscale_file(
             )
             writer = writer_for(target, reader, painter, provenance, writing, size=size, scale=scale)
             writers.append(stack.enter_context(writer))
-            finishing = Finishing(
-                lr,
-                scale=manifest.scale,
-                kernel=manifest.reduction,
-                write=writer.write_rows,
-                consistent=options.consistent,
-                measure=writing.report,
-                reduced=reduced,
-            )
-            outputs.append(finishing)
+            outputs.append(Finishing(lr, manifest, request, write=writer.write_rows, measure=writing.report))
         draw(lr, painter, tiles, request, outputs, overlapped=True)
         measured = [output.lr_psnr for output in outputs]
         written = [  # all of them before the first appears under its name
@@ -121,7 +113,6 @@ def upscale_file(
 
 
 def kind_of(reader: ImageReader) -> ImageKind:
-    """The kind of a file's pixels."""
     return ImageKind(channels=reader.channels, dtype=reader.dtype, icc_profile=reader.metadata.icc_profile)
 
 
@@ -179,22 +170,33 @@ def provenance_of(
     sample: this output's own; the options only have the first of several.
     scale: of a reduced output, from :meth:`DrawOptions.scale_for`.
     """
-    return Provenance(
-        model=manifest.name,
-        model_sha256=manifest.digest,
+    return made_of(
+        manifest,
+        source=source,
+        source_sha256=source_sha256,
+        tile=tile,
         tau=tau,
         auto_tau=options.auto_tau(manifest),
         seed=int(options.seed),
         sample=sample,
-        latent_scheme=manifest.latent_scheme,
-        sdk_version=__version__,
-        tile=tile,
         consistent=bool(options.consistent),
-        source=source.name,
-        source_sha256=source_sha256,
         scale=scale,
         reduction=None if scale is None else options.reduction,
         linear_light=scale is not None and bool(options.linear_light),
+    )
+
+
+def made_of(manifest: Manifest, *, source: Path, source_sha256: str, tile: int | None, **others: Any) -> Provenance:
+    """The record of how a model made a picture of a file. others: the fields that the operation decides."""
+    return Provenance(
+        model=manifest.name,
+        model_sha256=manifest.digest,
+        latent_scheme=manifest.latent_scheme,
+        sdk_version=__version__,
+        tile=tile,
+        source=source.name,
+        source_sha256=source_sha256,
+        **others,
     )
 
 

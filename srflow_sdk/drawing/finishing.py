@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.measuring import LrPsnrMeter
 from srflow_sdk.drawing.output_size import Reduced
+from srflow_sdk.drawing.requests import Request
 from srflow_sdk.drawing.rows import RowBuffer
+from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.consistency import CONTEXT, projected
 from srflow_sdk.pixels.in_memory import from_unit, to_unit
 from srflow_sdk.pixels.matrix_profiles import SRGB_CURVE, Curve
@@ -24,34 +26,32 @@ _INVISIBLE = np.float32(0.5 / 255)  # colours of pixels below it do not show
 class Finishing:
     """Takes the rows of one output from the top down and passes them, finished, to `write`.
 
-    kernel: of the reduction that the model was trained on.
+    request: if it wants a consistent output, rows are changed so that their reduction is the LR image; at the end,
+        they are reduced to its size.
     write: called with h×W×channels of the image's dtype.
-    consistent: change the rows so that their reduction is the LR image.
     measure: compare the reduction of the finished rows, of the model's size, with the LR image.
-    reduced: the size to reduce them to at the end.
     plain: write values unchanged but for their size, as float32 without alpha.
     """
 
     def __init__(
         self,
         lr: LowResolution,
+        manifest: Manifest,
+        request: Request,
         *,
-        scale: int,
-        kernel: LrKernel,
         write: Callable[[NDArray[Any]], None],
-        consistent: bool = False,
         measure: bool = False,
-        reduced: Reduced | None = None,
         plain: bool = False,
     ) -> None:
         self._lr = lr
-        self._scale = scale
-        self._kernel = kernel
+        self._scale = scale = manifest.scale
+        self._kernel: LrKernel = manifest.reduction
         self._write = write
         self._plain = plain
-        self._drawn = RowBuffer() if consistent else None
-        self._meter = LrPsnrMeter(lr, scale, kernel) if measure else None
-        self._shrinking = None if reduced is None else _Shrinking(lr, scale=scale, to=reduced, own_profile=not plain)
+        self._drawn = RowBuffer() if request.options.consistent else None
+        self._meter = LrPsnrMeter(lr, scale, self._kernel) if measure else None
+        to = request.reduced
+        self._shrinking = None if to is None else _Shrinking(lr, scale=scale, to=to, own_profile=not plain)
         # LR rows that are projected and written.
         self._projected = self._done = 0
 

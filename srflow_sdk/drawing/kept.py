@@ -25,11 +25,9 @@ class KeptTiles:
         return len(self._tiles)
 
     def get(self, tile: Tile) -> Conditioning | None:
-        """Return a tile's conditioning, None if it is not kept."""
         return self._tiles.get(tile)
 
     def keep(self, tile: Tile, conditioning: Conditioning) -> None:
-        """Keep one more."""
         self._tiles[tile] = conditioning
         self.nbytes += conditioning.nbytes
 

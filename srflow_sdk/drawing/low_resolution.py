@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.drawing.rows import RowSource
+from srflow_sdk.drawing.rows import ArrayRows, RowSource
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
 from srflow_sdk.pixels.in_memory import ImageKind, luma, to_unit
@@ -33,6 +33,12 @@ class LowResolution:
     multiple: int
     reach: int
 
+    @classmethod
+    def of(cls, pixels: NDArray[Any], kind: ImageKind, *, multiple: int, reach: int) -> LowResolution:
+        """Take an image in memory."""
+        height, width = pixels.shape[:2]
+        return cls(source=ArrayRows(pixels), kind=kind, height=height, width=width, multiple=multiple, reach=reach)
+
     @functools.cached_property
     def conversion(self) -> ColourConversion | None:
         """Converts its colours to sRGB for the network and back; None if they are sRGB."""
@@ -40,12 +46,10 @@ class LowResolution:
 
     @property
     def padded_height(self) -> int:
-        """Rows that the network sees."""
         return padded_size(self.height, self.multiple)
 
     @property
     def padded_width(self) -> int:
-        """Columns that the network sees."""
         return padded_size(self.width, self.multiple)
 
     def network_rows(self, top: int, bottom: int) -> NDArray[np.float32]:

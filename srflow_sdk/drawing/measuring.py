@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import one_of
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.rows import ArrayRows, RowBuffer
-from srflow_sdk.errors import ImageError
+from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files.passed_images import EncodedImage, loaded
-from srflow_sdk.pixels.consistency import REDUCE_CONTEXT, LrPsnr, reduced
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, to_unit
-from srflow_sdk.pixels.resizing import LrKernel
+from srflow_sdk.pixels.resizing import LrKernel, RowReducer
 
 _BAND = 64  # LR rows that are compared at a time, so that no copy of a large answer is made
 
@@ -43,12 +43,14 @@ def lr_psnr(
             f"an answer of {large.shape[1]}×{large.shape[0]} pixels does not match an image of {width}×{height}: "
             "its sides are not the same multiple of the image's"
         )
+    if not 2 <= scale <= 16:
+        raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
     if its_kind.colours != kind.colours:
         raise ImageError(
             f"an answer with {its_kind.colours} colour channels does not match an image with {kind.colours}; convert "
             "one of them first"
         )
-    lr = LowResolution(source=ArrayRows(pixels), kind=kind, height=height, width=width, multiple=1, reach=0)
+    lr = LowResolution.of(pixels, kind, multiple=1, reach=0)
     meter = LrPsnrMeter(lr, scale, reduction)
     for top in range(0, height, _BAND):
         meter.push(large[top * scale : (top + _BAND) * scale, :, : kind.colours])
@@ -60,38 +62,25 @@ class LrPsnrMeter:
 
     def __init__(self, lr: LowResolution, scale: int, kernel: LrKernel) -> None:
         self._lr = lr
-        self._scale = scale
-        self._kernel: LrKernel = kernel
-        self._rows = RowBuffer()
-        self._psnr = LrPsnr()
+        self._reducer = RowReducer((lr.height * scale, lr.width * scale), (lr.height, lr.width), kernel)
+        self._squared_error = self._weights = 0.0
         self.needed_from = 0
         """The first LR row that is still needed."""
 
     @property
     def db(self) -> float:
-        """LR-PSNR of all rows so far."""
-        return self._psnr.db
+        """−10·log10 of the mean squared error of all rows so far; infinite without error, NaN without pixels."""
+        if self._weights == 0:
+            return math.nan
+        return -10 * math.log10(self._squared_error / self._weights) if self._squared_error else math.inf
 
     def push(self, band: NDArray[Any]) -> None:
         """Take the next rows, sh×sW×1 or 3 of any of the dtypes, without alpha."""
-        scale, height = self._scale, self._lr.height
-        self._rows.append(band)
-        available = self._rows.bottom // scale
-        ready = available if available == height else available - REDUCE_CONTEXT
-        if ready <= self.needed_from:
+        reduced = self._reducer.push(to_unit(band))
+        if not len(reduced):
             return
-        top = max(self.needed_from - REDUCE_CONTEXT, 0)
-        reduction = reduced(
-            to_unit(self._rows.rows(top * scale, available * scale)),
-            scale,
-            kernel=self._kernel,
-            top=top == 0,
-            bottom=available == height,
-        )
-        self._psnr.push(
-            self._lr.own_colours(self.needed_from, ready),
-            reduction[self.needed_from - top : ready - top],
-            self._lr.visible(self.needed_from, ready),
-        )
-        self.needed_from = ready
-        self._rows.forget((ready - REDUCE_CONTEXT) * scale)
+        top, self.needed_from = self.needed_from, self.needed_from + len(reduced)
+        squares = np.square(reduced.astype(np.float64) - self._lr.own_colours(top, self.needed_from)).mean(axis=2)
+        visible = self._lr.visible(top, self.needed_from)
+        self._squared_error += float((squares if visible is None else squares * visible).sum())
+        self._weights += squares.size if visible is None else float(visible.sum(dtype=np.float64))

@@ -76,12 +76,10 @@ class Painter:
 
     @property
     def device(self) -> str:
-        """The backend's device."""
         return self.backend.device
 
     @property
     def precision(self) -> ComputePrecision:
-        """The arithmetic of the encoder."""
         return self.backend.precision
 
     def core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
@@ -140,7 +138,6 @@ class Painter:
         return self._largest_core is None or max(tile.core.height, tile.core.width) <= self._largest_core
 
     def parts(self, tile: Tile, *, halo: int) -> list[Tile]:
-        """Split a tile that does not fit."""
         core, multiple = self._largest_core or MIN_TILE, self.manifest.size_multiple
         return split_tile(tile, core=core, halo=halo, multiple=multiple, least=_least(self.backend))
 

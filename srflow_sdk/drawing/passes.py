@@ -92,23 +92,22 @@ def warn_if_inconsistent(
 
     tau: the number in use, None for a map. manifest: the model's; one that removes damage should not match its inputs.
     """
-    if manifest.removes_damage and not options.consistent:
-        return
     low = [f"{value:.1f}" for value in lr_psnr if value is not None and value < LOW_LR_PSNR_DB]
+    if not low or (manifest.removes_damage and not options.consistent):
+        return
     if options.consistent:
         advice = "a consistent output came no nearer, as pixels cannot be darker than black or brighter than white"
     elif tau == 0:
         advice = "ask for a consistent output"
     else:
         advice = "lower tau, or ask for a consistent output"
-    if low:
-        _log.warning(
-            "%s: reduced again, the output does not match the input (%s dB, below %.0f); %s",
-            what,
-            ", ".join(low),
-            LOW_LR_PSNR_DB,
-            advice,
-        )
+    _log.warning(
+        "%s: reduced again, the output does not match the input (%s dB, below %.0f); %s",
+        what,
+        ", ".join(low),
+        LOW_LR_PSNR_DB,
+        advice,
+    )
 
 
 class TileCount:

@@ -99,7 +99,6 @@ class DrawOptions:
 
     @property
     def keywords(self) -> DrawKeywords:
-        """The options as keywords for another method."""
         return cast("DrawKeywords", {field.name: getattr(self, field.name) for field in fields(self)})
 
 
@@ -109,37 +108,35 @@ def takes_keywords_of(options: type[Any]) -> Callable[[_MethodT], _MethodT]:
     options: the dataclass that they are fields of. The method raises TypeError for others, as Python does, with its
     name and the keywords that there are.
     """
-    return functools.partial(_with_keywords, options=options)
+
+    def decorated(method: _MethodT) -> _MethodT:
+        signature = inspect.signature(method)
+        own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+        added = [
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+            for field in fields(options)
+        ]
+        names = {parameter.name for parameter in [*own, *added]}
+
+        @functools.wraps(method)
+        def checked(*arguments: Any, **keywords: Any) -> Any:
+            for name in keywords:
+                if name not in names:
+                    known = [parameter.name for parameter in [*own, *added] if parameter.kind is parameter.KEYWORD_ONLY]
+                    owner = f"{type(arguments[0]).__name__}." if arguments and own[0].name == "self" else ""
+                    raise TypeError(
+                        f"{owner}{method.__name__}() got an unexpected keyword argument {name!r}; the keywords are "
+                        f"{', '.join(known)}"
+                    )
+            return method(*arguments, **keywords)
+
+        checked.__signature__ = signature.replace(parameters=[*own, *added])  # type: ignore[attr-defined]
+        return cast("_MethodT", checked)
+
+    return decorated
 
 
-def takes_draw_keywords(method: _MethodT) -> _MethodT:
-    """:func:`takes_keywords_of` drawing's options."""
-    return _with_keywords(method, options=DrawOptions)
-
-
-def _with_keywords(method: _MethodT, *, options: type[Any]) -> _MethodT:
-    signature = inspect.signature(method)
-    named = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    drawn = [
-        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
-        for field in fields(options)
-    ]
-    known = [parameter.name for parameter in [*named, *drawn] if parameter.kind is parameter.KEYWORD_ONLY]
-    by_name = {*known, *(parameter.name for parameter in named)}
-
-    @functools.wraps(method)
-    def checked(*arguments: Any, **keywords: Any) -> Any:
-        for name in keywords:
-            if name not in by_name:
-                owner = f"{type(arguments[0]).__name__}." if arguments and named[0].name == "self" else ""
-                raise TypeError(
-                    f"{owner}{method.__name__}() got an unexpected keyword argument {name!r}; the keywords are "
-                    f"{', '.join(known)}"
-                )
-        return method(*arguments, **keywords)
-
-    checked.__signature__ = signature.replace(parameters=[*named, *drawn])  # type: ignore[attr-defined]
-    return cast("_MethodT", checked)
+takes_draw_keywords = takes_keywords_of(DrawOptions)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,12 +159,10 @@ class Request:
 
     @property
     def seed(self) -> int:
-        """The seed of all samples."""
         return int(self.options.seed)
 
     @property
     def pictures(self) -> int:
-        """How many pictures are drawn."""
         return 1 if self.reduce else len(self.samples)
 
     def for_rows(self, lr: LowResolution, top: int, bottom: int) -> Request:

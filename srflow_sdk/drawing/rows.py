@@ -6,20 +6,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-
-class RowSource(Protocol):
-    """An image's rows by number: H×W×C arrays of one dtype."""
-
-    def rows(self, top: int, bottom: int) -> NDArray[Any]:
-        """Rows top … bottom - 1. Those above a row passed to :meth:`forget` are gone."""
-
-    def forget(self, before: int) -> None:
-        """Declare that rows above this number will not be requested again."""
 
 
 class ArrayRows:
@@ -29,11 +19,10 @@ class ArrayRows:
         self._pixels = pixels
 
     def rows(self, top: int, bottom: int) -> NDArray[Any]:
-        """Rows top … bottom - 1, as a view of the array."""
         return self._pixels[top:bottom]
 
     def forget(self, before: int) -> None:
-        """Do nothing: the array is the caller's."""
+        """Declare that rows above this number will not be requested again, which does nothing here."""
 
 
 class RowBuffer:
@@ -49,7 +38,6 @@ class RowBuffer:
         return self._top + (0 if self._held is None else self._held.shape[0])
 
     def append(self, rows: NDArray[Any]) -> None:
-        """Add rows at the bottom."""
         self._held = rows if self._held is None or not len(self._held) else np.concatenate([self._held, rows])
 
     def rows(self, top: int, bottom: int) -> NDArray[Any]:
@@ -59,7 +47,6 @@ class RowBuffer:
         return self._held[top - self._top : bottom - self._top]
 
     def forget(self, before: int) -> None:
-        """Drop the rows above this number."""
         if self._held is not None and before > self._top:
             # A copy: a view would keep the dropped rows alive.
             self._held = self._held[before - self._top :].copy()
@@ -67,7 +54,7 @@ class RowBuffer:
 
 
 class StreamedRows(AbstractContextManager["StreamedRows"]):
-    """Rows that a function decodes in order, a band ahead in a thread of its own. Close it, or use it in a with-block.
+    """Rows that a function decodes in order, a band ahead in a thread of its own. Use it in a with-block.
 
     read: returns the next n rows; called from one thread at a time. height: total number of rows. ahead: rows to decode
     in advance. Thread-safe.
@@ -93,18 +80,18 @@ class StreamedRows(AbstractContextManager["StreamedRows"]):
             return self._buffer.rows(top, bottom)
 
     def forget(self, before: int) -> None:
-        """Drop the rows above this number."""
         with self._lock:
             self._buffer.forget(min(before, self._buffer.bottom))
 
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Wait for the thread and end it."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _requested_rows(self, count: int) -> Future[NDArray[Any]]:
         count = min(count, self._height - self._requested)
         self._requested += count
         return self._pool.submit(self._read, count)
+
+
+RowSource = ArrayRows | StreamedRows
+"""An image's rows by number: H×W×C arrays of one dtype."""

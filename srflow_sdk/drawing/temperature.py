@@ -100,7 +100,6 @@ class Temperature:
 
 
 def is_auto(tau: object) -> TypeGuard[Literal["auto"]]:
-    """Tell if the picture decides."""
     return isinstance(tau, str) and tau == AUTO
 
 

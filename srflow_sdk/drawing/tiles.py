@@ -215,8 +215,7 @@ def plan_tiles(
     if height < 1 or width < 1 or height % multiple or width % multiple:
         raise ArgumentError(f"a {width}×{height} image cannot be tiled: its sides are not multiples of {multiple}")
     whole = Window(top=0, left=0, height=height, width=width)
-    reach = padded_size(halo, multiple)
-    return _tiles(whole, inside=whole, core=core, reach=reach, multiple=multiple, least=least)
+    return _tiles(whole, inside=whole, core=core, halo=halo, multiple=multiple, least=least)
 
 
 def tile_rows(tiles: Sequence[Tile]) -> list[list[Tile]]:
@@ -229,15 +228,14 @@ def split_tile(tile: Tile, *, core: int, halo: int, multiple: int, least: tuple[
 
     least: as for :func:`plan_tiles`.
     """
-    reach = padded_size(halo, multiple)
-    return _tiles(tile.core, inside=tile.window, core=core, reach=reach, multiple=multiple, least=least)
+    return _tiles(tile.core, inside=tile.window, core=core, halo=halo, multiple=multiple, least=least)
 
 
 def _tiles(
-    covered: Window, *, inside: Window, core: int | None, reach: int, multiple: int, least: tuple[int, int]
+    covered: Window, *, inside: Window, core: int | None, halo: int, multiple: int, least: tuple[int, int]
 ) -> list[Tile]:
     """Tiles that cover a rectangle and see nothing outside another rectangle around it."""
-    rows, columns = inside.slices
+    rows, columns, reach = *inside.slices, padded_size(halo, multiple)
     vertical = _spans(
         covered.top, covered.height, inside=rows, core=core, reach=reach, multiple=multiple, least=least[0]
     )
@@ -255,7 +253,8 @@ def _spans(
     first: int, length: int, *, inside: slice, core: int | None, reach: int, multiple: int, least: int
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """(start, end) of nearly equal parts of a length, none longer than the core, and what each of them sees."""
-    parts = _intervals(length, core, multiple)
+    count, units = 1 if core is None else -(-length // core), length // multiple
+    parts = list(pairwise(units * index // count * multiple for index in range(count + 1)))
     longest = max(end - start for start, end in parts)
     seen = longest + 2 * reach
     low, high = inside.start, inside.stop
@@ -275,14 +274,6 @@ def _spans(
             top = max(bottom - padded_size(least, multiple), low)
         spans.append(((start, end), (top, bottom)))
     return spans
-
-
-def _intervals(length: int, core: int | None, multiple: int) -> Sequence[tuple[int, int]]:
-    """(start, end) of nearly equal parts of 0 … length, none longer than the core."""
-    count = 1 if core is None else -(-length // core)
-    units = length // multiple
-    edges = [units * index // count * multiple for index in range(count + 1)]
-    return list(pairwise(edges))
 
 
 def _window(rows: tuple[int, int], columns: tuple[int, int]) -> Window:

@@ -15,15 +15,7 @@ from srflow_sdk.pixels.in_memory import unpacked
 HEAD_BYTES = 26
 """How many bytes of a file :func:`claimed_size` needs."""
 
-_HEADERS = {
-    12: "<HH",
-    40: "<ii",
-    52: "<ii",
-    56: "<ii",
-    64: "<ii",
-    108: "<ii",
-    124: "<ii",
-}  # bytes of the header: how it holds the size
+_HEADERS = {12: "<HH", **dict.fromkeys((40, 52, 56, 64, 108, 124), "<ii")}  # bytes of the header: how it holds the size
 _MM_PER_INCH = 25.4
 _MAX_RESOLUTION = 1e6  # libvips complains on standard error from here on
 _DAMAGE = (SyntaxError, ValueError, EOFError, OverflowError, IndexError, KeyError, TypeError, struct.error)

@@ -41,7 +41,7 @@ class WriteOptions:
     report: bool = False
 
     def __post_init__(self) -> None:
-        check_max_pixels(self.max_pixels)
+        whole("max_pixels", self.max_pixels, least=1)
         check_quality(self.quality, lossless=self.lossless)
         flag("report", self.report)
 
@@ -52,6 +52,9 @@ WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
 
 SNIFFED_BYTES = 1 << 16
 """How many bytes of a file :func:`loader_of`, :func:`foreign_format` and :func:`claimed_sizes` need."""
+
+ANIMATIONS = (b"ftypavis", b"ftyphevc", b"ftypmsf1")
+"""Bytes 4 to 11 of an AVIF or HEIC file that calls itself an animation: libheif silently reads its first picture."""
 
 _MAX_WIDTH = 625_000  # libvips counts to 10^7, and rows reach the encoder as bytes: at most 16 a pixel
 _RAW_ENDINGS = (".dng", ".nef", ".cr2", ".arw", ".srw", ".pef", ".3fr", ".iiq")  # TIFF inside: libvips sees a preview
@@ -76,28 +79,23 @@ _UNREAD_ENDINGS = {
 UNREAD = {ending: name for name, endings in _UNREAD_ENDINGS.items() for ending in endings.split()}
 """Endings of image files that are not read, and the names of their formats."""
 
-_FOREIGN: tuple[tuple[bytes, str], ...] = (
-    (b"%PDF", "a PDF"),
-    (b"%!PS", "a PostScript"),
-    (b"8BPS", "a Photoshop"),
-    (b"\xff\x0a", "a JPEG XL"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL"),
-    (b"\0\0\0\x0cjP  ", "a JPEG 2000"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000"),
-    (b"\x76\x2f\x31\x01", "an OpenEXR"),
-    (b"#?RADIANCE", "a Radiance HDR"),
-    (b"#?RGBE", "a Radiance HDR"),
-    (b"\0\0\1\0", "an icon"),
-    (b"qoif", "a QOI"),
-    (b"DDS ", "a DDS"),
-    (b"SIMPLE  =", "a FITS"),
-    (b"gimp xcf", "a GIMP"),
-    (b"\x8aMNG", "an MNG"),
-    (b"FUJIFILMCCD-RAW", "a camera raw"),
-    (b"IIU\0", "a camera raw"),
-    (b"IIRO", "a camera raw"),
-    (b"PK\3\4", "a ZIP"),
-)
+_FOREIGN = {
+    "a PDF": (b"%PDF",),
+    "a PostScript": (b"%!PS",),
+    "a Photoshop": (b"8BPS",),
+    "a JPEG XL": (b"\xff\x0a", b"\0\0\0\x0cJXL "),
+    "a JPEG 2000": (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
+    "an OpenEXR": (b"\x76\x2f\x31\x01",),
+    "a Radiance HDR": (b"#?RADIANCE", b"#?RGBE"),
+    "an icon": (b"\0\0\1\0",),
+    "a QOI": (b"qoif",),
+    "a DDS": (b"DDS ",),
+    "a FITS": (b"SIMPLE  =",),
+    "a GIMP": (b"gimp xcf",),
+    "an MNG": (b"\x8aMNG",),
+    "a camera raw": (b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO"),
+    "a ZIP": (b"PK\3\4",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,11 +209,6 @@ def check_quality(quality: object, *, lossless: object) -> None:
         raise ArgumentError("a lossless picture has no quality; leave out one of them")
 
 
-def check_max_pixels(max_pixels: object) -> None:
-    """Raises: ArgumentError unless it is a whole number, at least 1."""
-    whole("max_pixels", max_pixels, least=1)
-
-
 def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None) -> str:
     """Check before any work that a file of this name can be written, and return its lower-case ending.
 
@@ -237,7 +230,7 @@ def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] |
             if kind.max_side < _MAX_WIDTH
             else f"{path} cannot be written: {size[0]}×{size[1]} pixels exceed the limit of {kind.max_side:,} a side"
         )
-    if kind.saver == "heifsave" and not libvips.has_saver("heifsave"):
+    if kind.saver == "heifsave" and not libvips.pyvips().type_find("VipsOperation", "heifsave"):
         raise ImageError(f"{path} cannot be written: this build of libvips has no AVIF; use .png, .webp or .tif")
     return Path(path).suffix.lower()
 
@@ -269,8 +262,8 @@ def loader_of(head: bytes, *, name: str) -> str | None:
 
 def foreign_format(head: bytes, *, name: str) -> str | None:
     """Name the format of a file that :func:`loader_of` does not know, such as "a PDF"; None if this does not either."""
-    for magic, words in _FOREIGN:
-        if head.startswith(magic):
+    for words, beginnings in _FOREIGN.items():
+        if head.startswith(beginnings):
             return words
     if name.lower().endswith(_RAW_ENDINGS) or head[4:12] == b"ftypcrx ":
         return "a camera raw"
@@ -296,11 +289,6 @@ def claimed_sizes(head: bytes, *, loader: str) -> list[tuple[int, int]]:
     if loader == "heifload":  # the images' spatial extents: box type, version and flags, width, height
         return [struct.unpack(">II", match[1]) for match in re.finditer(rb"ispe.{4}(.{8})", head, re.DOTALL)]
     return []
-
-
-def is_sequence(head: bytes) -> bool:
-    """True if an AVIF or HEIC file calls itself an animation: libheif silently reads its first picture."""
-    return head[4:12] in (b"ftypavis", b"ftyphevc", b"ftypmsf1")
 
 
 def _is_heif(head: bytes) -> bool:

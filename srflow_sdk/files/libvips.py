@@ -53,16 +53,6 @@ def start_threads() -> None:
         )
 
 
-def forget_errors() -> None:
-    """Empty libvips' list of causes, in which successful calls also leave some."""
-    pyvips().vips_lib.vips_error_clear()
-
-
-def has_saver(name: str) -> bool:
-    """True if this build of libvips has a saver, e.g. "heifsave"."""
-    return bool(pyvips().type_find("VipsOperation", name))
-
-
 def get_field(image: Any, name: str) -> Any:
     """A metadata field of an image; None if it has no such field."""
     return image.get(name) if image.get_typeof(name) else None

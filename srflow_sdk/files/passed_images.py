@@ -1,8 +1,16 @@
-"""Images as callers pass them: in memory, as the path of a file, or as a file's bytes."""
+"""Images as callers pass them: in memory, as the path of a file, or as a file's bytes.
+
+Bytes are kept as a file meanwhile, because several readers look at a picture's file.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -10,9 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk._checks import file_path
-from srflow_sdk.errors import ImageError
-from srflow_sdk.files import MAX_PIXELS, ImageFile, PathLike, read_image, spooled
+from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, SNIFFED_BYTES, PathLike, loader_of
+from srflow_sdk.files.reading import ImageFile, read_image
 from srflow_sdk.pixels.in_memory import ImageKind, InMemoryImage, Tensor, unpacked
+
+_CHUNK_BYTES = 1 << 20
+_BYTES_PER_PIXEL = 16  # RGB with alpha as float32, uncompressed
+_METADATA_BYTES = 64 << 20
 
 EncodedImage = PathLike | bytes | BinaryIO
 """An image file: its path, its bytes, or a file object opened for reading in binary mode."""
@@ -34,6 +47,30 @@ def loaded(
     return unpacked(image)
 
 
+@contextlib.contextmanager
+def spooled(picture: bytes | BinaryIO, *, name: str, max_pixels: int = MAX_PIXELS) -> Iterator[Path]:
+    """The path of a file with an encoded picture's bytes, in a temporary folder that is removed at the end.
+
+    picture: its bytes, or a file object opened for reading in binary mode, read from where it stands to its end.
+    name: the file's name, which also stands for it in errors.
+
+    Raises: ArgumentError for a text file, ImageError if there are more bytes than max_pixels can take, or the folder
+    has no room. Errors of the block that name the file are raised again with its bare name.
+    """
+    with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
+        path = Path(folder) / name
+        try:
+            with path.open("wb") as file:
+                _copy(picture, file, name=name, limit=max_pixels * _BYTES_PER_PIXEL + _METADATA_BYTES)
+        except OSError as error:
+            where, why = tempfile.gettempdir(), error.strerror or error
+            raise ImageError(f"{name} cannot be copied to {where}: {why}; TMPDIR names another folder") from error
+        try:
+            yield path
+        except ImageError as error:
+            raise ImageError(str(error).replace(str(path), name)) from error
+
+
 def eight_bit_picture(file: ImageFile) -> Image.Image:
     """A file of uint8 as the PIL image that :func:`loaded` takes it for."""
     image = Image.fromarray(file.pixels[..., 0] if file.pixels.shape[2] == 1 else file.pixels)
@@ -50,3 +87,19 @@ def _read_eight_bit(path: PathLike, max_pixels: int) -> Image.Image:
             "upscaler.upscale_file(path, target)"
         )
     return eight_bit_picture(file)
+
+
+def _copy(picture: bytes | BinaryIO, file: BinaryIO, *, name: str, limit: int) -> None:
+    source = io.BytesIO(picture) if isinstance(picture, (bytes, bytearray, memoryview)) else picture
+    head, written = b"", 0
+    while chunk := source.read(_CHUNK_BYTES):
+        if not isinstance(chunk, bytes):
+            raise ArgumentError(f'{name} is read as text; open its file in binary mode: open(path, "rb")')
+        file.write(chunk)
+        written += len(chunk)
+        if len(head) < SNIFFED_BYTES:
+            head += chunk
+            if len(head) >= SNIFFED_BYTES and loader_of(head, name=name) is None:
+                return  # whoever opens the file says why; the source may never end
+        if written > limit:
+            raise ImageError(f"{name}: over {limit:,} bytes; {RAISE_LIMIT}")

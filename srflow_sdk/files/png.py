@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,23 +15,18 @@ _MAX_CHUNKS = 1 << 20
 _XMP = b"XML:com.adobe.xmp\0"
 
 
-@dataclass
-class AncillaryChunks:
-    """frames: how many an animation has, 1 for a still picture. exif, xmp: blocks that stand after the pixels."""
-
-    frames: int = 1
-    exif: bytes | None = None
-    xmp: bytes | None = None
-
-
-def read_ancillary_chunks(path: Path, *, max_bytes: int) -> AncillaryChunks:
-    """Read a file's chunks as far as possible. max_bytes: larger chunks are skipped."""
-    found = AncillaryChunks()
-    try:
-        with path.open("rb") as file:
-            _walk(file, found, max_bytes)
-    except (OSError, ValueError, OverflowError, struct.error):
-        pass
+def missed_fields(path: Path, *, max_bytes: int) -> dict[str, bytes | int]:
+    """The fields that libvips misses in a file, by its names for them. max_bytes: larger chunks are skipped."""
+    found: dict[str, bytes | int] = {}
+    behind_pixels = False
+    with contextlib.suppress(OSError, ValueError, OverflowError, struct.error), path.open("rb") as file:
+        for kind, size in _chunks(file):
+            wanted = kind == b"acTL" if not behind_pixels else kind in (b"eXIf", b"iTXt")
+            if wanted and size <= max_bytes:
+                data, (checksum,) = file.read(size), struct.unpack(">I", file.read(4))
+                if checksum == zlib.crc32(data, zlib.crc32(kind)):
+                    _take(found, kind, data, max_bytes)
+            behind_pixels |= kind == b"IDAT"
     return found
 
 
@@ -40,43 +36,34 @@ def forget_resolution(descriptor: int) -> None:
     Nothing has to move so; without the chunk, everything behind it would. Raises: OSError.
     """
     with os.fdopen(os.dup(descriptor), "r+b") as file:
-        at = _SIGNATURE
-        for _ in range(_MAX_CHUNKS):
-            file.seek(at)
-            size, kind = struct.unpack(">I4s", file.read(8))
+        for kind, _ in _chunks(file):
             if kind == b"pHYs":
                 square = kind + struct.pack(">IIB", 1, 1, 0)
-                file.seek(at + 4)
+                file.seek(-len(kind), os.SEEK_CUR)
                 file.write(square + struct.pack(">I", zlib.crc32(square)))
-            if kind in (b"pHYs", b"IDAT", b"IEND"):
+            if kind in (b"pHYs", b"IDAT"):
                 return
-            at += size + 12
 
 
-def _walk(file: BinaryIO, found: AncillaryChunks, max_bytes: int) -> None:
-    file.seek(_SIGNATURE)
-    behind_pixels = False
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """The kind and length of each chunk; the file then stands where its data begin. Raises: OSError, struct.error."""
+    at = _SIGNATURE
     for _ in range(_MAX_CHUNKS):
+        file.seek(at)
         size, kind = struct.unpack(">I4s", file.read(8))
+        yield kind, size
         if kind == b"IEND":
             return
-        wanted = kind == b"acTL" if not behind_pixels else kind in (b"eXIf", b"iTXt")
-        if wanted and size <= max_bytes:
-            data, (checksum,) = file.read(size), struct.unpack(">I", file.read(4))
-            if checksum == zlib.crc32(data, zlib.crc32(kind)):
-                _take(found, kind, data, max_bytes)
-        else:
-            file.seek(size + 4, 1)
-        behind_pixels |= kind == b"IDAT"
+        at += size + 12
 
 
-def _take(found: AncillaryChunks, kind: bytes, data: bytes, max_bytes: int) -> None:
+def _take(found: dict[str, bytes | int], kind: bytes, data: bytes, max_bytes: int) -> None:
     if kind == b"acTL":
-        (found.frames,) = struct.unpack_from(">I", data)
-    elif kind == b"eXIf":
-        found.exif = found.exif or data or None
-    elif data.startswith(_XMP):
-        found.xmp = found.xmp or _text(data[len(_XMP) :], max_bytes)
+        found["n-pages"] = struct.unpack_from(">I", data)[0]
+    elif kind == b"eXIf" and data:
+        found.setdefault("exif-data", data)
+    elif data.startswith(_XMP) and (text := _text(data[len(_XMP) :], max_bytes)):
+        found.setdefault("xmp-data", text)
 
 
 def _text(data: bytes, max_bytes: int) -> bytes | None:

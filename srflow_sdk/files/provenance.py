@@ -11,6 +11,7 @@ import math
 import re
 import urllib.parse
 from dataclasses import dataclass, field
+from typing import Any
 from xml.dom import minidom
 
 from srflow_sdk.files.metadata import xmp
@@ -20,14 +21,9 @@ _LOGGER = logging.getLogger(__name__)
 
 NAMESPACE = "https://srflow-sdk.dev/ns/1.0/"
 
-UPSCALE = "upscale"
-"""The operation of pictures that do not name theirs."""
-
-RESTORE = "restore"
-"""Of pictures that were restored."""
-
-TRANSFER = "transfer"
-"""Of pictures into which content was put; their `source` is the target, and `settings` names the other inputs."""
+UPSCALE, RESTORE, TRANSFER = "upscale", "restore", "transfer"
+"""Operations. A picture that does not name its own was upscaled. The `source` of a transfer is its target, and its
+`settings` name the other inputs."""
 
 _XMLNS = "http://www.w3.org/2000/xmlns/"
 _EMPTY = f'<x:xmpmeta xmlns:x="{xmp.X}"><rdf:RDF xmlns:rdf="{xmp.RDF}"/></x:xmpmeta>'
@@ -76,6 +72,14 @@ class Provenance:
     precision: str = BUNDLE
     device: str | None = None
     content_sha256: str | None = field(default=None, compare=False)
+
+
+_MODEL = ("model", "model_sha256", "tau", "seed", "sample", "latent_scheme", "sdk_version", "tile", "consistent")
+_ALWAYS = (*_MODEL, "source", "source_sha256")
+# Fields that are written where they differ from their default, each with those that belong to it.
+_ADDED = {"auto_tau": (), "scale": ("reduction", "linear_light"), "operation": ("settings",), "precision": ("device",)}
+_KINDS: dict[str, Any] = dict.fromkeys(("seed", "sample", "latent_scheme", "tile", "auto_tau"), int)  # others are texts
+_KINDS |= {"tau": float, "scale": float, "consistent": bool, "linear_light": bool}
 
 
 def sealed(packet: bytes, digest: str) -> bytes:
@@ -135,72 +139,48 @@ def _description(document: minidom.Document, provenance: Provenance) -> minidom.
 
 
 def _properties(provenance: Provenance) -> dict[str, str]:
-    """Every field as text that reads back as the same value; numbers may be numpy's."""
-    tau, tile = provenance.tau, provenance.tile
-    properties = {
-        "model": _quoted(provenance.model),
-        "model_sha256": _quoted(provenance.model_sha256),
-        "tau": "None" if tau is None else repr(float(tau)),
-        "seed": str(int(provenance.seed)),
-        "sample": str(int(provenance.sample)),
-        "latent_scheme": str(int(provenance.latent_scheme)),
-        "sdk_version": _quoted(provenance.sdk_version),
-        "tile": "None" if tile is None else str(int(tile)),
-        "consistent": str(bool(provenance.consistent)),
-        "source": _quoted(provenance.source),
-        "source_sha256": _quoted(provenance.source_sha256),
-        "content_sha256": _NOT_SEALED.decode(),
-    }
-    if provenance.auto_tau is not None:
-        properties["auto_tau"] = str(int(provenance.auto_tau))
-    if provenance.scale is not None:
-        properties["scale"] = repr(float(provenance.scale))
-        properties["reduction"] = _quoted(str(provenance.reduction))
-        properties["linear_light"] = str(bool(provenance.linear_light))
-    if provenance.operation != UPSCALE:
-        properties["operation"] = _quoted(provenance.operation)
-        properties["settings"] = _quoted(provenance.settings or "")
-    if provenance.precision != BUNDLE:
-        properties["precision"] = _quoted(provenance.precision)
-        properties["device"] = _quoted(provenance.device or "")
+    properties = {name: _text(name, getattr(provenance, name)) for name in _ALWAYS}
+    properties["content_sha256"] = _NOT_SEALED.decode()
+    for first, others in _ADDED.items():
+        if getattr(provenance, first) != getattr(Provenance, first):
+            properties |= {name: _text(name, getattr(provenance, name)) for name in (first, *others)}
     return properties
 
 
 def _from_attributes(description: minidom.Element) -> Provenance:
     """Read what :func:`_properties` wrote. Raises: ValueError if a property is missing or malformed."""
-
-    def take(name: str) -> str:
-        if not description.hasAttributeNS(NAMESPACE, name):
-            raise ValueError(name)
-        return description.getAttributeNS(NAMESPACE, name)
-
-    tau, tile = take("tau"), take("tile")
-    reduced = description.hasAttributeNS(NAMESPACE, "scale")
-    operation = description.getAttributeNS(NAMESPACE, "operation") or UPSCALE
-    precision = description.getAttributeNS(NAMESPACE, "precision") or BUNDLE
+    names = [*_ALWAYS]
+    for first, others in _ADDED.items():
+        if description.hasAttributeNS(NAMESPACE, first):
+            names += [first, *others]
+    if missing := [name for name in names if not description.hasAttributeNS(NAMESPACE, name)]:
+        raise ValueError(missing)
+    values = {name: _value(name, description.getAttributeNS(NAMESPACE, name)) for name in names}
     content = _unquoted(description.getAttributeNS(NAMESPACE, "content_sha256"))
-    return Provenance(
-        model=_unquoted(take("model")),
-        model_sha256=_unquoted(take("model_sha256")),
-        tau=None if tau == "None" else _finite(tau),
-        seed=int(take("seed")),
-        sample=int(take("sample")),
-        latent_scheme=int(take("latent_scheme")),
-        sdk_version=_unquoted(take("sdk_version")),
-        tile=None if tile == "None" else int(tile),
-        consistent=_boolean(take("consistent")),
-        source=_unquoted(take("source")),
-        source_sha256=_unquoted(take("source_sha256")),
-        auto_tau=int(take("auto_tau")) if description.hasAttributeNS(NAMESPACE, "auto_tau") else None,
-        scale=_finite(take("scale")) if reduced else None,
-        reduction=_unquoted(take("reduction")) if reduced else None,
-        linear_light=reduced and _boolean(take("linear_light")),
-        operation=_unquoted(operation),
-        settings=None if operation == UPSCALE else _unquoted(take("settings")) or None,
-        precision=_unquoted(precision),
-        device=None if precision == BUNDLE else _unquoted(take("device")) or None,
-        content_sha256=None if content == _NOT_SEALED.decode() else content or None,
-    )
+    return Provenance(**values, content_sha256=None if content == _NOT_SEALED.decode() else content or None)
+
+
+def _text(name: str, value: Any) -> str:
+    """A field as text that reads back as the same value; numbers may be numpy's."""
+    kind = _KINDS.get(name, str)
+    if kind is str:
+        return _quoted(value or "")
+    return "None" if value is None else repr(kind(value))
+
+
+def _value(name: str, text: str) -> Any:
+    """The value of a field that was written as this text. Raises: ValueError."""
+    kind = _KINDS.get(name, str)
+    if kind is str:
+        return _unquoted(text) or getattr(Provenance, name, "")
+    if kind is bool:
+        return bool(("False", "True").index(text))
+    if name in ("tau", "tile") and text == "None":
+        return None
+    value = kind(text)
+    if kind is float and not math.isfinite(value):
+        raise ValueError(text)
+    return value
 
 
 def _quoted(text: str) -> str:
@@ -209,19 +189,6 @@ def _quoted(text: str) -> str:
 
 def _unquoted(text: str) -> str:
     return urllib.parse.unquote(text, errors="surrogateescape")
-
-
-def _boolean(text: str) -> bool:
-    if text not in ("True", "False"):
-        raise ValueError(text)
-    return text == "True"
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError(text)
-    return value
 
 
 def _remove_own(root: minidom.Element) -> None:

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,6 @@ from srflow_sdk.files.provenance import Provenance, provenance_in
 from srflow_sdk.files.sealing import png_digest, seal_holds
 from srflow_sdk.files.steady import SteadyFile
 from srflow_sdk.system.interruptible import interruptible
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
 
 _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the network's memory
 _KEPT_INTERPRETATIONS = ("srgb", "rgb", "rgb16", "b-w", "grey16", "scrgb")
@@ -74,7 +68,7 @@ def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
     frames or pages, or more than max_pixels pixels. MissingExtraError if libvips cannot be loaded.
     """
     source = Path(path)
-    libvips.forget_errors()
+    libvips.pyvips().vips_lib.vips_error_clear()  # its list of causes: successful calls leave some, too
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_steady(source))
         loader = _loader(file, max_pixels)
@@ -144,7 +138,7 @@ def _recorded(file: SteadyFile) -> tuple[Provenance | None, bytes]:
     return provenance, packet
 
 
-class ImageReader:
+class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
     """An open image file, from :func:`open_image`. Close it, or use it as a context manager.
 
     path: the file. width, height: upright, in pixels. channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB,
@@ -171,12 +165,7 @@ class ImageReader:
         self._region: Any = None
         self._row = 0
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -270,13 +259,12 @@ def _loader(file: SteadyFile, max_pixels: int | None) -> str:
         if foreign is None:
             raise ImageError(f"{source}: this is not an image file in a supported format")
         raise ImageError(f"{source}: this is {foreign} file, which is not supported; convert it to PNG or TIFF")
-    if max_pixels is not None and loader == "heifload" and formats.is_sequence(head):
+    if max_pixels is not None and loader == "heifload" and head[4:12] in formats.ANIMATIONS:
         raise ImageError(f"{source}: the file holds an animation; save the frame you want as its own file")
     for width, height in formats.claimed_sizes(head, loader=loader):
         _check_size(source, width, height, max_pixels)
     if loader == "tiffload":
-        page = tiff.first_page(source)
-        _check_size(source, page.width, page.height, max_pixels)
+        _check_size(source, *tiff.claimed_size(source), max_pixels)
     if loader in _HELD_WHOLE and file.size > _MAX_HELD_BYTES:
         raise ImageError(f"{source}: {file.size:,} bytes, far more than such pictures have; convert it to PNG or TIFF")
     return loader
@@ -294,20 +282,17 @@ def _opened(file: SteadyFile, loader: str, *, access: str = "sequential", fail_o
 
 def _with_missed_metadata(image: Any, source: Path, loader: str) -> Any:
     """The image with what libvips misses: a TIFF's EXIF, or a PNG's metadata after the pixels and number of frames."""
-    pyvips = libvips.pyvips()
-    blocks: dict[str, bytes | None] = {}
+    fields: dict[str, Any] = {}
     if loader == "tiffload":
-        blocks["exif-data"] = tiff.read_exif(source)
+        fields = {"exif-data": tiff.read_exif(source)}
     elif loader == "pngload":
-        chunks = png.read_ancillary_chunks(source, max_bytes=MAX_BLOCK_BYTES)
-        blocks = {"exif-data": chunks.exif, "xmp-data": chunks.xmp}
-        if chunks.frames > 1:
+        fields = png.missed_fields(source, max_bytes=MAX_BLOCK_BYTES)
+    kinds = libvips.pyvips().GValue
+    for name, value in fields.items():
+        if value is not None and not image.get_typeof(name):
             image = image.copy()
-            image.set_type(pyvips.GValue.gint_type, "n-pages", chunks.frames)
-    for name, block in blocks.items():
-        if block is not None and not image.get_typeof(name):
-            image = image.copy()
-            image.set_type(pyvips.GValue.blob_type, name, block)  # libvips takes the orientation from EXIF
+            # From EXIF, libvips takes the orientation.
+            image.set_type(kinds.gint_type if isinstance(value, int) else kinds.blob_type, name, value)
     return image
 
 
@@ -325,11 +310,8 @@ def _check_supported(source: Path, image: Any, max_pixels: int) -> None:
         raise ImageError(
             f"{source}: its pixels are of type {image.format}; save it with 8 or 16 bits per channel or as float32"
         )
-    if (
-        loader.startswith("tiffload")
-        and (image.bands == 2 or image.format == "float")
-        and tiff.first_page(source).is_planar
-    ):
+    mixed_up = loader.startswith("tiffload") and (image.bands == 2 or image.format == "float")
+    if mixed_up and tiff.is_planar(source):
         raise ImageError(f"{source}: its channels are stored one after another (planar); save it interleaved")
     if image.bands > 4:
         raise ImageError(f"{source}: it has {image.bands} channels; save it as gray or RGB, with or without alpha")

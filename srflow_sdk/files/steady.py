@@ -6,38 +6,19 @@ import hashlib
 import os
 import threading
 import weakref
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import libvips
 from srflow_sdk.system.local_files import open_regular
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
-
 _BLOCK_BYTES = 1 << 20
 _FAILED = -1  # what libvips expects of a read or seek that failed
 
 
-@dataclass(frozen=True)
-class _Stamp:
-    """A mark that tells two states of a file apart without reading it."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> _Stamp:
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-class SteadyFile:
+class SteadyFile(AbstractContextManager["SteadyFile"]):
     """An open file, with its content as it was when it was opened. Close it, or use it as a context manager.
 
     libvips reads it through calls of ours and never maps it into memory, because a mapped file that becomes shorter
@@ -51,24 +32,18 @@ class SteadyFile:
         self.path = path
         self._file = open_regular(path)
         self._lock = threading.Lock()
-        self._stamp = _Stamp.of(os.fstat(self._file.fileno()))
+        self._stamp = _stamp(os.fstat(self._file.fileno()))
         self._sources: list[Any] = []  # libvips calls their handlers, which pyvips frees with them
         self._stopped = False
         self.error: OSError | None = None
         """The system's error that ended a read of libvips."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @property
     def size(self) -> int:
-        """Its length in bytes."""
-        return self._stamp.size
+        return self._stamp[2]
 
     def close(self) -> None:
         """Close the file; libvips' later reads fail. Closing twice is harmless."""
@@ -98,7 +73,7 @@ class SteadyFile:
         Once it was closed, what has its name now is all that it looks at.
         """
         try:
-            steady = (self._file.closed or not self._changed()) and _Stamp.of(self.path.stat()) == self._stamp
+            steady = (self._file.closed or not self._changed()) and _stamp(self.path.stat()) == self._stamp
         except (OSError, ValueError):
             steady = False
         if not steady:
@@ -161,4 +136,9 @@ class SteadyFile:
             return self._file.readinto(buffer)
 
     def _changed(self) -> bool:
-        return _Stamp.of(os.fstat(self._file.fileno())) != self._stamp
+        return _stamp(os.fstat(self._file.fileno())) != self._stamp
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int, int]:
+    """A mark that tells two states of a file apart without reading it."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns

@@ -6,12 +6,10 @@ Pillow cannot add tags to an existing file: its IFD shifts the strip offsets whe
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from srflow_sdk.files.metadata import ifd
-from srflow_sdk.files.metadata.exif_tags import ExifTags, exif_tags_of, read_exif_tags
+from srflow_sdk.files.metadata.exif import exif_tags_of, read_exif_tags
 from srflow_sdk.files.metadata.ifd import IfdEntry, TiffLayout
 
 MAX_CLASSIC_BYTES = (1 << 32) - 1
@@ -23,34 +21,18 @@ _REDUCED, _SEPARATE = 1, 2
 _MAX_PAGES = 100
 
 
-@dataclass(frozen=True, kw_only=True)
-class FirstPage:
-    """The claims of a TIFF's first IFD.
+def claimed_size(path: Path) -> tuple[int, int]:
+    """Width and height in a file's first IFD, 0 if unknown: libvips complains about absurd ones on standard error."""
+    values = _first_page(path)
+    return values.get(_WIDTH, 0), values.get(_HEIGHT, 0)
 
-    width, height: in pixels; 0 if unknown. is_planar: whether channels are stored one after another.
 
-    libvips 8.18 mixes up the rows of planar files that are gray with alpha or half floats, and complains about absurd
-    sizes on standard error.
+def is_planar(path: Path) -> bool:
+    """True if a file's channels are stored one after another.
+
+    libvips 8.18 mixes up the rows of such files that are gray with alpha or half floats.
     """
-
-    width: int = 0
-    height: int = 0
-    is_planar: bool = False
-
-
-def first_page(path: Path) -> FirstPage:
-    """Read the claims of a file's first IFD, as far as that is possible."""
-    try:
-        with path.open("rb") as file:
-            layout, first_ifd = ifd.read_header(file)
-            values = _integers(layout, ifd.read_ifd(file, layout, first_ifd)[0])
-    except ifd.IFD_ERRORS:
-        return FirstPage()
-    return FirstPage(
-        width=values.get(_WIDTH, 0),
-        height=values.get(_HEIGHT, 0),
-        is_planar=values.get(_PLANAR_CONFIGURATION) == _SEPARATE,
-    )
+    return _first_page(path).get(_PLANAR_CONFIGURATION) == _SEPARATE
 
 
 def is_one_picture(path: Path) -> bool:
@@ -93,7 +75,22 @@ def append_exif(descriptor: int, block: bytes, *, size: tuple[int, int], is_srgb
     if not tags:
         return False
     with os.fdopen(os.dup(descriptor), "r+b") as file:
-        return _append(file, tags, size=size, is_srgb=is_srgb)
+        layout, first_ifd = ifd.read_header(file)
+        old, next_ifd = ifd.read_ifd(file, layout, first_ifd)
+        new = tags.in_file(layout, size=size, is_srgb=is_srgb)
+        end = file.seek(0, os.SEEK_END)
+        at = end + end % 2
+        sub_ifds, pointers = new.pack_sub_ifds(at)
+        new_first = at + len(sub_ifds)
+        raw = {entry.tag: entry.raw for entry in old}
+        new_ifd = ifd.pack_ifd(raw | new.tiff_ifd | pointers, layout, at=new_first, next_ifd=next_ifd)
+        if not layout.is_bigtiff and new_first + len(new_ifd) > MAX_CLASSIC_BYTES:
+            return False
+        file.write(bytes(end % 2) + sub_ifds + new_ifd)
+        file.flush()  # before the header points to it
+        file.seek(layout.offset_bytes)
+        file.write(layout.pack(layout.offset_format, new_first))
+    return True
 
 
 def forget_resolution(descriptor: int) -> None:
@@ -111,24 +108,14 @@ def forget_resolution(descriptor: int) -> None:
                 file.write(layout.pack(letters, *[1] * len(letters)))
 
 
-def _append(file: BinaryIO, tags: ExifTags, *, size: tuple[int, int], is_srgb: bool) -> bool:
-    layout, first_ifd = ifd.read_header(file)
-    old, next_ifd = ifd.read_ifd(file, layout, first_ifd)
-    new = tags.in_layout(layout).for_pixels(size, is_srgb=is_srgb)
-    end = file.seek(0, os.SEEK_END)
-    at = end + end % 2
-    sub_ifds, pointers = new.pack_sub_ifds(at)
-    new_first = at + len(sub_ifds)
-    raw = {entry.tag: entry.raw for entry in old}
-    new_ifd = ifd.pack_ifd(raw | new.tiff_ifd | pointers, layout, at=new_first, next_ifd=next_ifd)
-    if not layout.is_bigtiff and new_first + len(new_ifd) > MAX_CLASSIC_BYTES:
-        return False
-    file.write(bytes(end % 2) + sub_ifds + new_ifd)
-    file.flush()  # before the header points to it
-    file.seek(layout.first_ifd_pointer)
-    file.write(layout.pack(layout.offset_format, new_first))
-    file.flush()
-    return True
+def _first_page(path: Path) -> dict[int, int]:
+    """The integers in a file's first IFD, as far as that can be read."""
+    try:
+        with path.open("rb") as file:
+            layout, first_ifd = ifd.read_header(file)
+            return _integers(layout, ifd.read_ifd(file, layout, first_ifd)[0])
+    except ifd.IFD_ERRORS:
+        return {}
 
 
 def _integers(layout: TiffLayout, entries: list[IfdEntry]) -> dict[int, int]:

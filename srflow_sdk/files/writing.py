@@ -10,26 +10,22 @@ import selectors
 import struct
 import threading
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import libvips, png, tiff
-from srflow_sdk.files.formats import Format, PathLike, as_stored, check_writable, format_of, save_options
+from srflow_sdk.files.formats import PathLike, as_stored, check_writable, format_of, save_options
 from srflow_sdk.files.metadata import xmp
 from srflow_sdk.files.metadata.metadata import Metadata, attach, fitting_exif, max_xmp_bytes, needs_exif
 from srflow_sdk.files.provenance import Provenance, with_provenance
 from srflow_sdk.files.sealing import seal
 from srflow_sdk.system import atomic
 from srflow_sdk.system.local_files import content_sha256
-
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -55,7 +51,6 @@ def write_image(
     pixels: uint8, uint16 or float32 in [0, 1], H×W or H×W×1, 2, 3, 4 as in :class:`~srflow_sdk.files.ImageFile`.
     """
     target = Path(path)
-    format_of(target)
     hwc = pixels[..., None] if pixels.ndim == 2 else pixels
     if hwc.ndim != 3:
         raise ImageError(f"{target} cannot be written: pixels of shape {pixels.shape} are not an image")
@@ -133,40 +128,33 @@ class ImageWriter:
         block = fitting_exif(self._metadata.exif, self._target)
         self._metadata = dataclasses.replace(self._metadata, xmp=packet, exif=block)
         self._rows = 0
-        self._part: Path | None = None
+        self._open = contextlib.ExitStack()
         self._descriptor = -1
         self._encoder: _Encoder | None = None
         self._finished = False
 
-    def __enter__(self) -> Self:
-        try:
-            self._part, self._descriptor = atomic.open_part(self._target)
-        except (OSError, ValueError) as error:
-            raise self._failed(getattr(error, "strerror", None) or str(error)) from error
-        try:
-            self._encoder = _Encoder(
-                self._descriptor,
-                kind=self._format,
-                options=self._options,
-                shape=self._shape,
-                dtype=self._format.stored_dtype(self._dtype),
-                metadata=self._metadata,
-                name=self._target,
-            )
-        except BaseException:
-            self._discard()
-            raise
+    def __enter__(self) -> ImageWriter:
+        with contextlib.ExitStack() as stack:
+            try:
+                self._descriptor = stack.enter_context(atomic.replacing(self._target))
+            except (OSError, ValueError) as error:
+                raise self._failed(getattr(error, "strerror", None) or str(error)) from error
+            height, width, channels = self._shape
+            row_bytes = width * channels * self._format.stored_dtype(self._dtype).itemsize
+            self._encoder = _Encoder(self._descriptor, self._encode, row_bytes=row_bytes, height=height)
+            stack.callback(self._encoder.abort)
+            self._open = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: Any) -> None:
+        if raised[0] is not None:
+            self._open.__exit__(*raised)
+            return
         try:
-            if error is None:
+            with self._open:
                 self.finish()
-                self._publish()
-        finally:
-            self._discard()
+        except OSError as error:
+            raise self._failed(error.strerror or str(error)) from error
 
     def write_rows(self, rows: NDArray[Any]) -> None:
         """Write the next rows from the top: h×width×channels of the dtype. Waits while the encoder is behind.
@@ -228,6 +216,27 @@ class ImageWriter:
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
 
+    def _encode(self, rows: int) -> None:
+        """Encode what comes through a pipe. rows: the pipe's end to read."""
+        pyvips = libvips.pyvips()
+        channels, dtype = self._shape[2], self._format.stored_dtype(self._dtype)
+        gray, deep = channels <= 2, dtype == np.uint16
+        interpretation = ("grey16" if gray else "rgb16") if deep else ("b-w" if gray else "srgb")
+        if dtype == np.float32:
+            interpretation = "b-w" if gray else "scrgb"
+        options = dict(self._options)
+        if self._format.saver == "tiffsave":
+            options["bigtiff"] = int(np.prod(self._shape)) * dtype.itemsize > _BIGTIFF_BYTES
+        source = pyvips.Source.new_from_descriptor(rows)
+        image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="error")
+        image = image.bandfold(factor=channels * dtype.itemsize)
+        image = image.copy(format=_VIPS_FORMATS[dtype.name], bands=channels, interpretation=interpretation)
+        if not needs_exif(self._metadata, self._format):
+            options["keep"] = "xmp:iptc:icc:other"
+        image = attach(image, self._metadata, self._target, kind=self._format)
+        target = pyvips.Target.new_to_descriptor(self._descriptor)
+        getattr(image, f"{self._format.saver}_target")(target, **options)
+
     def _forget_resolution(self) -> None:
         """Remove the resolution that libvips writes in any case. Raises: OSError."""
         if self._format.saver == "pngsave":
@@ -249,28 +258,6 @@ class ImageWriter:
         if packet is not None and made is not None and made.content_sha256 is None:
             self.provenance = dataclasses.replace(made, content_sha256=seal(self._descriptor, packet))
 
-    def _publish(self) -> None:
-        assert self._part is not None
-        try:
-            atomic.publish(self._part, self._target)
-            self._part = None
-        except OSError as error:
-            raise self._failed(error.strerror or str(error)) from error
-
-    def _discard(self) -> None:
-        """Stop the encoder and remove an unpublished file. Harmless after success."""
-        try:
-            if self._encoder is not None:
-                self._encoder.abort()
-        finally:
-            if self._part is not None:
-                with contextlib.suppress(OSError):
-                    self._part.unlink()
-                self._part = None
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
-
     def _failed(self, why: str) -> ImageError:
         return ImageError(f"{self._target} cannot be written: {why}")
 
@@ -279,30 +266,18 @@ class _Encoder:
     """A thread in which libvips encodes rows that come through a pipe.
 
     libvips pulls pixels and we push them. From a pipe it can only pull a file in a format that it loads row by row: an
-    uncompressed 8-bit gray PNG, as wide as a row has bytes, which is then split into channels again.
+    uncompressed 8-bit gray PNG, as wide as a row has bytes, which `encode` then splits into channels again. `encode` is
+    called with the end of the pipe to read, and writes to the descriptor.
     """
 
-    def __init__(
-        self,
-        descriptor: int,
-        *,
-        kind: Format,
-        options: dict[str, Any],
-        shape: tuple[int, int, int],
-        dtype: np.dtype[Any],
-        metadata: Metadata,
-        name: Path,
-    ) -> None:
-        self._descriptor, self._kind, self._shape, self._dtype = descriptor, kind, shape, dtype
-        self._options, self._metadata, self._name = options, metadata, name
+    def __init__(self, descriptor: int, encode: Callable[[int], None], *, row_bytes: int, height: int) -> None:
+        self._descriptor, self._encode = descriptor, encode
         self._failure: str | None = None
         self._abandoned = threading.Event()
         self._deflate = zlib.compressobj(0)
         self._read_end, self._write_end = os.pipe()
         self._thread = threading.Thread(target=self._run, name="srflow-encoder", daemon=True)
         self._thread.start()
-        height, width, channels = shape
-        row_bytes = width * channels * dtype.itemsize
         self._put(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", row_bytes, height, 8, 0, 0, 0, 0)))
 
     def write(self, rows: NDArray[Any]) -> bool:
@@ -341,7 +316,7 @@ class _Encoder:
 
     def _run(self) -> None:
         try:
-            self._encode()
+            self._encode(self._read_end)
         except Exception as error:  # whatever it is, the writing thread must know
             cause = libvips.reason(error) or "the encoder failed"
             is_full = not self._abandoned.is_set() and _is_full(self._descriptor)
@@ -349,26 +324,6 @@ class _Encoder:
         if self._failure is not None:
             self._drain()
         os.close(self._read_end)
-
-    def _encode(self) -> None:
-        pyvips = libvips.pyvips()
-        _height, _width, channels = self._shape
-        gray, deep = channels <= 2, self._dtype == np.uint16
-        interpretation = ("grey16" if gray else "rgb16") if deep else ("b-w" if gray else "srgb")
-        if self._dtype == np.float32:
-            interpretation = "b-w" if gray else "scrgb"
-        options = dict(self._options)
-        if self._kind.saver == "tiffsave":
-            options["bigtiff"] = int(np.prod(self._shape)) * self._dtype.itemsize > _BIGTIFF_BYTES
-        source = pyvips.Source.new_from_descriptor(self._read_end)
-        image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="error")
-        image = image.bandfold(factor=channels * self._dtype.itemsize)
-        image = image.copy(format=_VIPS_FORMATS[self._dtype.name], bands=channels, interpretation=interpretation)
-        if not needs_exif(self._metadata, self._kind):
-            options["keep"] = "xmp:iptc:icc:other"
-        image = attach(image, self._metadata, self._name, kind=self._kind)
-        target = pyvips.Target.new_to_descriptor(self._descriptor)
-        getattr(image, f"{self._kind.saver}_target")(target, **options)
 
     def _drain(self) -> None:
         """Read what is still written until the writer has stopped, so that no thread waits for a full pipe.

@@ -12,25 +12,19 @@ from PIL import Image
 from srflow_sdk._checks import file_path
 from srflow_sdk.drawing.file_upscaling import FileResult
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.requests import takes_keywords_of
+from srflow_sdk.drawing.requests import Progress, takes_keywords_of
 from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import EncodedImage, loaded
-from srflow_sdk.flow.lr_of_hr import opaque_image, reduced_image
-from srflow_sdk.flow.restore_options import RestoreOptions
+from srflow_sdk.flow.flow_options import RestoreKeywords, RestoreOptions, TransferKeywords, TransferOptions
+from srflow_sdk.flow.inverting import opaque_image, reduced_image
 from srflow_sdk.flow.restoring import restore_file, restore_pixels
-from srflow_sdk.flow.transfer_inputs import AnyImage, Inputs, Picture, mask_of
-from srflow_sdk.flow.transfer_options import TransferOptions
-from srflow_sdk.flow.transferring import transfer_file, transferred
+from srflow_sdk.flow.transferring import AnyImage, Inputs, Picture, mask_of, transfer_file, transferred
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
 from srflow_sdk.system.raising import memory_errors_typed
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from srflow_sdk.drawing.requests import Progress
-    from srflow_sdk.flow.restore_options import RestoreKeywords
-    from srflow_sdk.flow.transfer_options import TransferKeywords
 
 
 class FlowUses:
@@ -176,7 +170,7 @@ class FlowUses:
             true_lr = None if lr is None else Picture.of(lr)
             scale = self._painter.manifest.scale
             inputs = Inputs.of(into, Picture.of(source), mask_of(mask), true_lr, scale=scale)
-            return into.kind.wrapped(transferred(inputs, self._painter, chosen).pixels)
+            return into.kind.wrapped(transferred(inputs, self._painter, chosen)[0])
 
     @takes_keywords_of(TransferOptions)
     def transfer_file(

@@ -1,10 +1,11 @@
-"""One pass over an HR image: tiles become latents, and the image's log density given its LR image."""
+"""HR images: their LR image as training made it, and their inversion into latents, in one pass over tiles."""
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,102 +16,120 @@ from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import TileCount
 from srflow_sdk.drawing.requests import Progress
-from srflow_sdk.drawing.rows import ArrayRows
-from srflow_sdk.drawing.tiles import Tile, Window, tile_rows
+from srflow_sdk.drawing.tiles import Tile, Window, padded_size, tile_rows
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.bits_per_dimension import dequantised
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.pixels.in_memory import ImageKind
+from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
+from srflow_sdk.pixels.resizing import RowReducer
+from srflow_sdk.pixels.transparency import filled
 from srflow_sdk.system.interruptible import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
 
+_BAND = 256  # rows that are converted at a time
+_REACH = 4  # pixels of the reduced image: as far as two pixels that one of its pixels is made of lie apart
 
-@dataclass(frozen=True, kw_only=True)
-class HighResolution:
-    """An HR image as the network sees it, beside its LR image: padded to `scale` times the padded LR image.
 
-    image: its pixels, in the HR image's own profile. dequantised: spread 8-bit levels evenly, [level, level + 1)/256.
+def high_resolution(pixels: NDArray[np.generic], kind: ImageKind, lr: LowResolution, *, scale: int) -> LowResolution:
+    """An HR image as the network sees it beside its LR image: padded to `scale` times the padded LR image.
+
+    Raises: ImageError if it does not belong to the LR image.
     """
-
-    image: LowResolution
-    scale: int
-    dequantised: bool
-
-    @classmethod
-    def of(
-        cls, pixels: NDArray[np.generic], kind: ImageKind, lr: LowResolution, *, scale: int, dequantised: bool
-    ) -> HighResolution:
-        """Check that the image belongs to the LR image. Raises: ImageError."""
-        height, width = pixels.shape[:2]
-        if (-(-height // scale), -(-width // scale)) != (lr.height, lr.width):
-            raise ImageError(
-                f"hr has {width}×{height} pixels, but the image of {lr.width}×{lr.height} needs "
-                f"{lr.width * scale}×{lr.height * scale}: encode its own reduction, or crop it"
-            )
-        image = LowResolution(
-            source=ArrayRows(pixels),
-            kind=kind,
-            height=height,
-            width=width,
-            multiple=scale * lr.multiple,
-            reach=scale * lr.reach,
+    height, width = pixels.shape[:2]
+    if (-(-height // scale), -(-width // scale)) != (lr.height, lr.width):
+        raise ImageError(
+            f"hr has {width}×{height} pixels, but the image of {lr.width}×{lr.height} needs "
+            f"{lr.width * scale}×{lr.height * scale}: encode its own reduction, or crop it"
         )
-        return cls(image=image, scale=scale, dequantised=dequantised)
-
-    def rows(self, top: int, bottom: int) -> NDArray[np.float32]:
-        """Give the rows that belong to these of the padded LR image: float32 3×s(bottom - top)×W in [0, 1]."""
-        top, bottom = self.scale * top, self.scale * bottom
-        seen = self.image.network_rows(top, bottom)
-        return dequantised(seen, top=top) if self.dequantised else seen
-
-    def weights(self, lr: LowResolution) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Which part of each padded LR row and column is the image's own: 1, 0 in padding, or a part of a pixel."""
-        image, scale = self.image, self.scale
-        return (
-            np.clip(image.height / scale - np.arange(lr.padded_height), 0, 1),
-            np.clip(image.width / scale - np.arange(lr.padded_width), 0, 1),
-        )
+    return LowResolution.of(pixels, kind, multiple=scale * lr.multiple, reach=scale * lr.reach)
 
 
 def invert(
     lr: LowResolution,
-    hr: HighResolution,
+    hr: LowResolution,
     painter: Painter,
     tiles: Sequence[Tile],
     *,
+    dequantise: bool,
     kept: KeptTiles,
     progress: Progress | None,
     cancel: threading.Event | None,
 ) -> Latents:
-    """The latents of an HR image. kept: conditioning of tiles. Raises: as drawing does."""
+    """The latents of an HR image from :func:`high_resolution`. Raises: as drawing does.
+
+    dequantise: spread its 8-bit levels evenly, [level, level + 1)/256. kept: conditioning of tiles.
+    """
     manifest = painter.manifest
     scale, levels = manifest.scale, kept.spared(lambda: arrays.allocate(level_shapes(manifest, lr)))
     inverter = _TileInverter(painter, kept, cancel)
     told = TileCount(progress, tiles=len(tiles), samples=1)
-    of_rows, of_columns = hr.weights(lr)
+    # Which part of each padded LR row and column is the image's own: 1, 0 in padding, or a part of a pixel.
+    of_rows = np.clip(hr.height / scale - np.arange(lr.padded_height), 0, 1)
+    of_columns = np.clip(hr.width / scale - np.arange(lr.padded_width), 0, 1)
     nats = 0.0
     for row in tile_rows(tiles):
         top, bottom = row[0].window.top, row[0].window.top + row[0].window.height
-        seen, large = lr.network_rows(top, bottom), hr.rows(top, bottom)
+        seen, large = lr.network_rows(top, bottom), hr.network_rows(scale * top, scale * bottom)
+        if dequantise:
+            large = dequantised(large, top=scale * top)
         for tile in row:
             left, right = tile.window.left, tile.window.left + tile.window.width
             part = large[:, :, left * scale : right * scale]
-            found = inverter.invert(tile, seen[:, :, left:right], part)
+            latents, log_density = inverter.invert(tile, seen[:, :, left:right], part)
             for level, target in levels.items():
-                target[_on_level(tile.core, level, scale)] = found.latents[level]
+                target[_on_level(tile.core, level, scale)] = latents[level]
             rows, columns = tile.core.slices
-            nats += float(of_rows[rows] @ found.log_density.astype(np.float64) @ of_columns[columns])
+            nats += float(of_rows[rows] @ log_density.astype(np.float64) @ of_columns[columns])
             told.after_tile()
     return Latents(
         {level: arrays.read_only(array) for level, array in levels.items()},
-        height=hr.image.height,
-        width=hr.image.width,
+        height=hr.height,
+        width=hr.width,
         model_sha256=manifest.digest,
         log_likelihood=nats,
         precision=painter.precision,
     )
+
+
+def reduced_image(pixels: NDArray[Any], manifest: Manifest) -> NDArray[Any]:
+    """Reduce an image, H×W×C, by the model's scale: ⌈H/scale⌉×⌈W/scale⌉×C of its dtype, rounded.
+
+    By the manifest's `reduction`, in the image's own values. Sides that are no multiple of the scale are filled up with
+    the last row and column. Two and four channels have alpha as the last: colours under full transparency come from
+    their neighbours, so that they do not show in visible pixels.
+    """
+    height, width, channels = pixels.shape
+    size = padded_size(height, manifest.scale), padded_size(width, manifest.scale)
+    to = size[0] // manifest.scale, size[1] // manifest.scale
+    reducer = RowReducer(size, to, manifest.reduction)
+    result, done = np.empty((*to, channels), pixels.dtype), 0
+    for top in range(0, size[0], _BAND):
+        bottom = min(top + _BAND, size[0])
+        band = _visible(pixels, min(top, height - 1), min(bottom, height), _REACH * manifest.scale)
+        margins = (0, bottom - top - len(band)), (0, size[1] - width), (0, 0)
+        band = np.pad(band, margins, mode="edge")
+        reduced = reducer.push(band)
+        result[done : done + len(reduced)] = from_unit(reduced, pixels.dtype)
+        done += len(reduced)
+    return result
+
+
+def opaque_image(pixels: NDArray[Any], kind: ImageKind, manifest: Manifest) -> tuple[NDArray[Any], ImageKind]:
+    """An image without its alpha: colours near visible ones are theirs where there was full transparency.
+
+    So the image and its reduction agree at the edges of what is visible, too.
+    """
+    if not kind.has_alpha:
+        return pixels, kind
+    reach = manifest.scale * round_trip_halo(manifest)
+    result = np.empty((*pixels.shape[:2], kind.colours), pixels.dtype)
+    for top in range(0, len(pixels), _BAND):
+        bottom = min(top + _BAND, len(pixels))
+        result[top:bottom] = from_unit(_visible(pixels, top, bottom, reach)[..., :-1], pixels.dtype)
+    return result, dataclasses.replace(kind, channels=kind.colours)
 
 
 def round_trip_halo(manifest: Manifest) -> int:
@@ -151,12 +170,8 @@ def check_latents(latents: Latents, manifest: Manifest, lr: LowResolution) -> No
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Inverted:
-    """The inversion of a tile's core: latents by level, float32 C×h×w, and nats by LR pixel, float32 h×w."""
-
-    latents: dict[int, NDArray[np.float32]]
-    log_density: NDArray[np.float32]
+_Inverted = tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]
+"""The inversion of a tile's core: latents by level, float32 C×h×w, and nats by LR pixel, float32 h×w."""
 
 
 class _TileInverter:
@@ -170,7 +185,6 @@ class _TileInverter:
         self._kept = kept
         self._cancel = cancel
         self._backend = painter.inverting_backend()
-        self._levels = {entry.level: entry.channels for entry in painter.manifest.latent_levels}
 
     def invert(self, tile: Tile, lr: NDArray[np.float32], hr: NDArray[np.float32]) -> _Inverted:
         """lr, hr: the tile's window, float32 3×h×w and 3×sh×sw."""
@@ -197,40 +211,47 @@ class _TileInverter:
             hr = np.pad(hr, ((0, 0), (0, scale * bottom), (0, scale * right)), mode="edge")
         latents, log_density = self._backend.invert(conditioning, hr[None])
         core = tile.core.within(window)
-        found = _Inverted(
-            latents={level: array[0][_on_level(core, level, scale)] for level, array in latents.items()},
-            log_density=log_density[0, 0][core.slices],
-        )
-        if not all(np.isfinite(array).all() for array in (*found.latents.values(), found.log_density)):
+        latents = {level: array[0][_on_level(core, level, scale)] for level, array in latents.items()}
+        log_density = log_density[0, 0][core.slices]
+        if not all(np.isfinite(array).all() for array in (*latents.values(), log_density)):
             place = tile.core
             raise NonFiniteError(
                 f"the network gave NaN or infinite latents for rows {place.top} to {place.top + place.height - 1} and "
                 f"columns {place.left} to {place.left + place.width - 1} of the LR image; use another model"
             )
-        return found
+        return latents, log_density
 
     def _in_parts(self, tile: Tile, lr: NDArray[np.float32], hr: NDArray[np.float32]) -> _Inverted:
         manifest = self._painter.manifest
         scale, core = manifest.scale, tile.core
-        whole = _Inverted(
-            latents={
-                level: np.empty((channels, core.height * scale >> level, core.width * scale >> level), np.float32)
-                for level, channels in self._levels.items()
-            },
-            log_density=np.empty((core.height, core.width), np.float32),
-        )
+        whole = {}
+        for entry in manifest.latent_levels:
+            height, width = (side * scale >> entry.level for side in (core.height, core.width))
+            whole[entry.level] = np.empty((entry.channels, height, width), np.float32)
+        density = np.empty((core.height, core.width), np.float32)
         for part in self._painter.parts(tile, halo=round_trip_halo(manifest)):
             seen = part.window.within(tile.window)
             rows, columns = seen.slices
             large_rows, large_columns = seen.scaled(scale).slices
-            found = self.invert(part, lr[:, rows, columns], hr[:, large_rows, large_columns])
+            latents, log_density = self.invert(part, lr[:, rows, columns], hr[:, large_rows, large_columns])
             place = part.core.within(core)
-            for level, array in found.latents.items():
-                whole.latents[level][_on_level(place, level, scale)] = array
-            whole.log_density[place.slices] = found.log_density
-        return whole
+            for level, array in latents.items():
+                whole[level][_on_level(place, level, scale)] = array
+            density[place.slices] = log_density
+        return whole, density
 
 
 def _on_level(window: Window, level: int, scale: int) -> tuple[slice, slice, slice]:
     """A rectangle in LR pixels as an index of a level's latents, C×H×W."""
     return (slice(None), *window.scaled(scale, 1 << level).slices)
+
+
+def _visible(pixels: NDArray[Any], top: int, bottom: int, reach: int) -> Floats:
+    """Rows in [0, 1], nothing under transparency within reach of what is visible."""
+    if pixels.shape[2] in (1, 3):
+        return to_unit(pixels[top:bottom])
+    above = max(top - reach, 0)
+    part = pixels[above : bottom + reach]
+    values = to_unit(part)
+    values[..., :-1] = filled(values[..., :-1], part[..., -1], reach)
+    return values[top - above : bottom - above]

@@ -8,7 +8,7 @@ random and nothing is enlarged, so that a picture whose latents are no larger th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,15 +91,11 @@ def _scale(squares: NDArray[np.float64], tau: float) -> NDArray[np.float64]:
 def _mean_squares(latents: Latents, level: int) -> NDArray[np.float64]:
     """The mean square over the picture's positions, by channel. The same for any cut into chunks."""
     rows, columns = picture_positions(level, height=latents.height, width=latents.width)
-    by_row = _row_sums(latents.levels[level], rows, columns)
+    source, by_row = latents.levels[level], list[NDArray[np.float64]]()  # the sums of each row of every channel
+    for chunk in arrays.row_chunks(source, rows):
+        with np.errstate(over="ignore", invalid="ignore"):
+            by_row.extend((source[:, chunk, :columns].astype(np.float64) ** 2).sum(axis=2).T)
     sums = np.array([math.fsum(channel) for channel in zip(*by_row, strict=True)])
     if not np.isfinite(sums).all():
         raise not_finite(level)
     return sums / (rows * columns)
-
-
-def _row_sums(source: NDArray[np.float32], rows: int, columns: int) -> Iterator[NDArray[np.float64]]:
-    """The sums of squares of each row of every channel, [C] by row."""
-    for chunk in arrays.row_chunks(source, rows):
-        with np.errstate(over="ignore", invalid="ignore"):
-            yield from (source[:, chunk, :columns].astype(np.float64) ** 2).sum(axis=2).T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._version import __version__
-from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, writer_for
+from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, made_of, writer_for
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
+from srflow_sdk.drawing.requests import Progress
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import Provenance, WriteOptions, check_writable, open_image
 from srflow_sdk.files.provenance import RESTORE
-from srflow_sdk.flow.inverting import round_trip_halo
-from srflow_sdk.flow.lr_of_hr import opaque_image, reduced_image
-from srflow_sdk.flow.restore_options import RestoreOptions
+from srflow_sdk.flow.flow_options import RestoreOptions
+from srflow_sdk.flow.inverting import opaque_image, reduced_image, round_trip_halo
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.system.local_files import real_path
@@ -35,15 +35,7 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
         colours, their_kind = opaque_image(pixels, kind, painter.manifest)
         small = reduced_image(colours, painter.manifest)
         encoded, inverted, drawn = (pass_of(number, 3, options.progress) for number in range(3))
-        encoding: Encoding[Any] = Encoding(
-            small,
-            their_kind,
-            painter,
-            memory_budget=painter.conditioning_budget(ENCODING_BUDGET_BYTES),
-            halo=round_trip_halo(painter.manifest),
-            progress=encoded,
-            cancel=options.cancel,
-        )
+        encoding = encoded_for_both(small, their_kind, painter, progress=encoded, cancel=options.cancel)
         latents = encoding._inverted(colours, their_kind, progress=inverted, cancel=options.cancel)
         del colours
         latents = options.restored(latents)
@@ -53,6 +45,14 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
             restored = np.concatenate([restored, pixels[..., -1:]], axis=2)
             restored[hidden] = pixels[hidden]
         return restored
+
+
+def encoded_for_both(
+    lr: NDArray[Any], kind: ImageKind, painter: Painter, *, progress: Progress | None, cancel: threading.Event | None
+) -> Encoding[Any]:
+    """Encode an LR image in tiles that do for inverting and for drawing, and keep as many as memory allows."""
+    budget, halo = painter.conditioning_budget(ENCODING_BUDGET_BYTES), round_trip_halo(painter.manifest)
+    return Encoding(lr, kind, painter, memory_budget=budget, halo=halo, progress=progress, cancel=cancel)
 
 
 def restore_file(
@@ -85,18 +85,15 @@ def restored_provenance(
     manifest: Manifest, options: RestoreOptions, *, source: Path, source_sha256: str, tile: int | None
 ) -> Provenance:
     """The record of how a restored picture was made, for its file's metadata."""
-    return Provenance(
-        model=manifest.name,
-        model_sha256=manifest.digest,
+    return made_of(
+        manifest,
+        source=source,
+        source_sha256=source_sha256,
+        tile=tile,
         tau=options.number,
         seed=int(options.seed),
         sample=0,
-        latent_scheme=manifest.latent_scheme,
-        sdk_version=__version__,
-        tile=tile,
         consistent=False,
-        source=source.name,
-        source_sha256=source_sha256,
         operation=RESTORE,
         settings=options.recorded(),
     )

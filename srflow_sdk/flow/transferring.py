@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,25 +17,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._version import __version__
-from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, writer_for
+from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, made_of, writer_for
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
 from srflow_sdk.drawing.tiles import padded_size
-from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import ImageReader, Provenance, WriteOptions, check_writable, open_image
 from srflow_sdk.files.formats import save_options
+from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.files.provenance import TRANSFER
-from srflow_sdk.flow.inverting import round_trip_halo
-from srflow_sdk.flow.lr_of_hr import reduced_image
-from srflow_sdk.flow.transfer_inputs import Inputs, Picture, mask_in
-from srflow_sdk.flow.transfer_options import TransferOptions
+from srflow_sdk.flow.flow_options import TransferOptions
+from srflow_sdk.flow.inverting import reduced_image, round_trip_halo
+from srflow_sdk.flow.restoring import encoded_for_both
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import conversion_for
-from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
-from srflow_sdk.pixels.membrane import blended
+from srflow_sdk.pixels.in_memory import ImageKind, InMemoryImage, Tensor, array_of, from_unit, is_tensor, luma, to_unit
+from srflow_sdk.pixels.membrane import blended, bounds, neighbour_sums
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
 
@@ -43,17 +42,130 @@ _log = logging.getLogger(__name__)
 REACH = 6
 """How far, in pixels, content fades into the target outside of the mask. From benchmarks/transfer.py --reach."""
 
+_HALF = 0.5
+
+AnyImage = InMemoryImage | Tensor | EncodedImage
+
 
 @dataclass(frozen=True, kw_only=True)
-class Transferred:
-    """The picture, of the target's kind, and the side of the tiles' cores in LR pixels (None: one tile)."""
+class Picture:
+    """An image's pixels, H×W×channels, and its kind."""
 
     pixels: NDArray[Any]
-    tile: int | None
+    kind: ImageKind
+
+    @classmethod
+    def of(cls, image: AnyImage) -> Picture:
+        pixels, kind = loaded(image)
+        return cls(pixels=pixels, kind=kind)
+
+    @classmethod
+    def read(cls, reader: ImageReader) -> Picture:
+        return cls(pixels=reader.read_rows(reader.height), kind=kind_of(reader))
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    @property
+    def alpha(self) -> Floats | None:
+        """Float32 H×W in [0, 1], None if there is none."""
+        return to_unit(self.pixels[..., -1]) if self.kind.has_alpha else None
+
+    def colours(self, rows: slice = slice(None), columns: slice = slice(None)) -> Floats:
+        """A part of the colours in the image's own profile: float32 h×w×1 or 3 in [0, 1]."""
+        return to_unit(self.pixels[rows, columns, : self.kind.colours])
+
+    def colours_for(self, kind: ImageKind, rows: slice, columns: slice) -> Floats:
+        """A part of the colours as another kind of image has them: its profile, gray or RGB."""
+        part = self.pixels[rows, columns, : self.kind.colours]
+        own = conversion_for(self.kind.icc_profile, channels=self.kind.colours)
+        other = conversion_for(kind.icc_profile, channels=kind.colours)
+        if self.kind.colours == kind.colours and self.kind.icc_profile == kind.icc_profile:
+            return to_unit(part)
+        srgb = to_unit(part) if own is None else own.to_srgb(part)
+        if kind.colours == 1:
+            return luma(srgb) if self.kind.colours == 3 else srgb
+        rgb = np.repeat(srgb, 3 // srgb.shape[2], axis=2)
+        return rgb if other is None else other.from_srgb(rgb)
 
 
-def transferred(inputs: Inputs, painter: Painter, options: TransferOptions) -> Transferred:
-    """Do the work of :meth:`Upscaler.transfer`. Raises: its errors."""
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """Pictures that belong together. mask: bool H×W; where it is true, content is taken from the source.
+
+    lr: the target's true LR image, None if it is to be reduced from the target.
+    """
+
+    target: Picture
+    source: Picture
+    mask: NDArray[np.bool_]
+    lr: Picture | None
+
+    @classmethod
+    def of(cls, target: Picture, source: Picture, mask: NDArray[np.bool_], lr: Picture | None, *, scale: int) -> Inputs:
+        """Check the sizes, and leave out of the mask what is transparent in the source. Raises: ImageError."""
+        size = f"{target.width}×{target.height}"
+        if (source.height, source.width) != (target.height, target.width):
+            raise ImageError(
+                f"the source has {source.width}×{source.height} pixels and the target {size}; they must have one size: "
+                "resize or pad the source so that its content lies where it is to appear"
+            )
+        if mask.shape != (target.height, target.width):
+            raise ImageError(
+                f"the mask has {mask.shape[1]}×{mask.shape[0]} pixels and the target {size}; draw it on the target"
+            )
+        needed = -(-target.height // scale), -(-target.width // scale)
+        if lr is not None and (lr.height, lr.width) != needed:
+            raise ImageError(
+                f"the LR image has {lr.width}×{lr.height} pixels, but a target of {size} has one of "
+                f"{needed[1]}×{needed[0]} with this ×{scale} model; leave it out to reduce the target instead"
+            )
+        if (alpha := source.alpha) is not None:
+            mask = mask & (alpha >= _HALF)
+        return cls(target=target, source=source, mask=mask, lr=lr)
+
+
+def mask_of(mask: AnyImage | NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask as bool H×W: an array or tensor of bool, or an image that is at least half as bright as white inside.
+
+    Half is 128 of 255. Colours count by their luma; transparent pixels are outside. Raises: ImageError, ArgumentError.
+    """
+    if is_tensor(mask) and str(getattr(mask, "dtype", "")).rpartition(".")[2] == "bool":
+        mask = array_of(mask)
+    if isinstance(mask, np.ndarray) and mask.dtype == np.bool_:
+        flat = mask[..., 0] if mask.ndim == 3 and mask.shape[2] == 1 else mask
+        if flat.ndim != 2 or not flat.size:
+            raise ImageError(f"the mask's shape is {mask.shape}; a mask of bool is H×W")
+        return flat
+    return mask_in(Picture.of(mask))
+
+
+def mask_in(picture: Picture) -> NDArray[np.bool_]:
+    """The mask that an image is: bool H×W."""
+    white = _HALF if picture.pixels.dtype == np.float32 else (int(np.iinfo(picture.pixels.dtype).max) + 1) // 2
+    colours = picture.pixels[..., : picture.kind.colours]
+    gray = colours[..., 0] if picture.kind.colours == 1 else luma(colours.astype(np.float32))[..., 0]
+    if colours.dtype != np.float32 and colours.max() == 1:
+        raise ImageError(
+            f"the mask's values are 0 and 1 of {np.iinfo(colours.dtype).max}, all of which are black; multiply the "
+            "mask by 255, or make an array boolean: mask.astype(bool)"
+        )
+    inside: NDArray[np.bool_] = gray >= white
+    if (alpha := picture.alpha) is not None:
+        inside &= alpha >= _HALF
+    return inside
+
+
+def transferred(inputs: Inputs, painter: Painter, options: TransferOptions) -> tuple[NDArray[Any], int | None]:
+    """Do the work of :meth:`Upscaler.transfer`. Raises: its errors.
+
+    Returns the picture, of the target's kind, and the side of the tiles' cores in LR pixels (None: one tile).
+    """
     painter.check_open()
     manifest, target = painter.manifest, inputs.target
     options.taus(manifest)
@@ -63,8 +175,10 @@ def transferred(inputs: Inputs, painter: Painter, options: TransferOptions) -> T
         _log.warning(
             "the mask is empty, so the result is the target: nothing in it is at least half as bright as white"
         )
-        return Transferred(pixels=result, tile=None)
-    rows, columns = _surroundings(inputs.mask, manifest)
+        return result, None
+    # What the content depends on, cut where LR pixels and tiles begin.
+    margin, unit = manifest.scale * round_trip_halo(manifest) + REACH, manifest.scale * manifest.size_multiple
+    rows, columns = bounds(inputs.mask, margin=margin, unit=unit)
     mask = inputs.mask[rows, columns]
     own, tile = _drawn(inputs, rows, columns, painter, options)
     part = result[rows, columns]
@@ -73,7 +187,7 @@ def transferred(inputs: Inputs, painter: Painter, options: TransferOptions) -> T
     before = target.colours(rows, columns)[changed]
     after = before + share[changed][:, None] * (own[changed] - before)
     part[..., : target.kind.colours][changed] = from_unit(after, target.kind.dtype)
-    return Transferred(pixels=result, tile=tile)
+    return result, tile
 
 
 def transfer_file(
@@ -94,23 +208,25 @@ def transfer_file(
         if real_path(path) == real_path(output):
             raise ArgumentError(f"{path} is the {what} and would be overwritten by the result; name another output")
     save_options(output, quality=writing.quality, lossless=writing.lossless)  # before any work
-    manifest = painter.manifest
+    manifest, most = painter.manifest, writing.max_pixels
     with memory_errors_typed(f"while transferring into {target}; use smaller pictures"):
-        read = {what: _File.read(path, max_pixels=writing.max_pixels) for what, path in paths.items()}
-        goal, of = read["target"], {what: file.picture for what, file in read.items()}
-        size = goal.picture.width, goal.picture.height
-        check_writable(output, channels=goal.picture.kind.channels, size=size)
-        inputs = Inputs.of(goal.picture, of["source"], mask_in(of["mask"]), of.get("lr"), scale=manifest.scale)
-        result = transferred(inputs, painter, options)
-        others = {what: (paths[what], file.sha256) for what, file in read.items() if what != "target"}
+        with ExitStack() as stack:
+            readers = {what: stack.enter_context(open_image(path, max_pixels=most)) for what, path in paths.items()}
+            of = {what: Picture.read(reader) for what, reader in readers.items()}
+            digests = {what: reader.sha256() for what, reader in readers.items()}
+        size = of["target"].width, of["target"].height
+        check_writable(output, channels=of["target"].kind.channels, size=size)
+        inputs = Inputs.of(of["target"], of["source"], mask_in(of["mask"]), of.get("lr"), scale=manifest.scale)
+        pixels, tile = transferred(inputs, painter, options)
+        others = {what: (path, digests[what]) for what, path in paths.items() if what != "target"}
         provenance = transferred_provenance(
-            manifest, options, others, target=target, target_sha256=goal.sha256, tile=result.tile
+            manifest, options, others, target=target, target_sha256=digests["target"], tile=tile
         )
-        with writer_for(output, goal.reader, painter, provenance, writing, size=size) as writer:
-            writer.write_rows(result.pixels)
+        with writer_for(output, readers["target"], painter, provenance, writing, size=size) as writer:
+            writer.write_rows(pixels)
             made = finished(writer, output, writing)
-            for file in read.values():
-                file.reader.check_unchanged()
+            for reader in readers.values():
+                reader.check_unchanged()
     return FileResult(source=target, size=size, outputs=(made,), seconds=time.monotonic() - started)
 
 
@@ -125,39 +241,18 @@ def transferred_provenance(
 ) -> Provenance:
     """The record of how a picture was made, for its file's metadata. others: the other inputs and their sha256."""
     named = {what: other and {"name": other[0].name, "sha256": other[1]} for what, other in others.items()}
-    return Provenance(
-        model=manifest.name,
-        model_sha256=manifest.digest,
+    return made_of(
+        manifest,
+        source=target,
+        source_sha256=target_sha256,
+        tile=tile,
         tau=options.number(manifest),
         seed=int(options.seed),
         sample=0,
-        latent_scheme=manifest.latent_scheme,
-        sdk_version=__version__,
-        tile=tile,
         consistent=False,
-        source=target.name,
-        source_sha256=target_sha256,
         operation=TRANSFER,
         settings=options.recorded(manifest, {"lr": None, **named}),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _File:
-    """A file that was read. reader: closed; it has the metadata, and can tell whether the file changed since."""
-
-    picture: Picture
-    reader: ImageReader
-    sha256: str
-
-    @classmethod
-    def read(cls, path: Path, *, max_pixels: int) -> _File:
-        """Raises: ImageError."""
-        with open_image(path, max_pixels=max_pixels) as reader:
-            pixels = reader.read_rows(reader.height)
-            digest = reader.sha256()
-            reader.check_unchanged()
-        return cls(picture=Picture(pixels=pixels, kind=kind_of(reader)), reader=reader, sha256=digest)
 
 
 def _drawn(
@@ -182,22 +277,13 @@ def _drawn(
     kind = ImageKind(channels=target.kind.channels, dtype=np.dtype(np.float32))
     lr = _lr_of(inputs, rows, columns, seen(before), seen(pasted), manifest, options)
     encoded, inverted, drawn = (pass_of(number, 3, options.progress) for number in range(3))
-    halo = round_trip_halo(manifest)
-    encoding: Encoding[Any] = Encoding(
-        lr,
-        kind,
-        painter,
-        memory_budget=painter.conditioning_budget(ENCODING_BUDGET_BYTES),
-        halo=halo,
-        progress=encoded,
-        cancel=options.cancel,
-    )
+    encoding = encoded_for_both(lr, kind, painter, progress=encoded, cancel=options.cancel)
     latents = encoding.invert(seen(pasted), progress=inverted, cancel=options.cancel)
     latents = latents.normalised(options.taus(manifest), over="local", where=mask, seed=int(options.seed))
     decoded = encoding.decode(latents, progress=drawn, cancel=options.cancel)
     srgb = np.asarray(decoded, np.float32)[..., : target.kind.colours]
     height, width = (padded_size(side, manifest.size_multiple) for side in lr.shape[:2])
-    tile = painter.core(height, width, halo=halo)
+    tile = painter.core(height, width, halo=round_trip_halo(manifest))
     if conversion is None:
         return srgb, tile
     # Colours outside sRGB bypass the network.
@@ -235,34 +321,12 @@ def _lr_of(
     return changed
 
 
-def _surroundings(mask: NDArray[np.bool_], manifest: Manifest) -> tuple[slice, slice]:
-    """The rows and columns around the mask that its content depends on, cut where LR pixels and tiles begin."""
-    unit = manifest.scale * manifest.size_multiple
-    margin = manifest.scale * round_trip_halo(manifest) + REACH
-    found = []
-    for axis in (1, 0):
-        there = np.flatnonzero(mask.any(axis=axis))
-        first, last = int(there[0]) - margin, int(there[-1]) + 1 + margin
-        found.append(slice(max(first // unit * unit, 0), min(-(-last // unit) * unit, mask.shape[1 - axis])))
-    return found[0], found[1]
-
-
 def shares(mask: NDArray[np.bool_]) -> Floats:
     """How much of the drawn picture shows: 1 inside the mask, less for each pixel outside, 0 beyond :data:`REACH`."""
     share = mask.astype(np.float32)
     grown = mask
     for distance in range(1, REACH + 1):
-        larger = _grown(grown)
+        larger = grown | (neighbour_sums(grown.astype(np.float64)) > 0)
         share[larger & ~grown] = 1 - distance / (REACH + 1)
         grown = larger
     return share
-
-
-def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask, wider by a pixel above, below, left and right."""
-    grown: NDArray[np.bool_] = mask.copy()
-    grown[1:] |= mask[:-1]
-    grown[:-1] |= mask[1:]
-    grown[:, 1:] |= mask[:, :-1]
-    grown[:, :-1] |= mask[:, 1:]
-    return grown

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +15,7 @@ from srflow_sdk.files.libvips import pyvips, start_threads
 from srflow_sdk.files.metadata import icc
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.in_memory import to_unit
-from srflow_sdk.pixels.matrix_profiles import SRGB_CURVE, Curve, MatrixProfile, read_matrix_profile
+from srflow_sdk.pixels.matrix_profiles import SRGB_CURVE, Curve, read_matrix_profile
 
 _LOGGER = logging.getLogger(__name__)
 _LOCK = threading.Lock()  # so that images with one profile that arrive at once are examined once, and warn once
@@ -30,25 +28,42 @@ _INTENT = {"intent": "relative", "black_point_compensation": True}
 _WHITE = np.float32(65535)
 
 
-class ColourConversion(ABC):
+class ColourConversion:
     """Converts RGB pixels between a profile that is not sRGB, and sRGB. Relative colorimetric; thread-safe.
 
     Colours outside the target's gamut move to its edge. Others come back from sRGB as they were: to float32 precision
-    with profiles of a matrix and curves, to a few 1/255 in shadows with profiles that hold lookup tables.
+    with profiles of a matrix and curves, to a few 1/255 in shadows with profiles that hold lookup tables, which libvips
+    converts in 16 bits.
     """
 
-    @abstractmethod
+    def __init__(self, icc_profile: bytes) -> None:
+        self._icc_profile = icc_profile
+        self._formulas = read_matrix_profile(icc_profile)
+
     def to_srgb(self, pixels: NDArray[Any]) -> Floats:
         """Convert h×w×3 of the profile, uint8, uint16 or float32 in [0, 1], to sRGB, float32 h×w×3 in [0, 1]."""
+        if self._formulas is not None:
+            return _in_strips(self._formulas.to_srgb, pixels)
+        image = self._tagged(_to_vips(pixels))
+        return _from_vips(image.icc_transform("srgb", embedded=True, depth=16, **_INTENT))
 
-    @abstractmethod
     def from_srgb(self, srgb: Floats) -> Floats:
         """Convert sRGB, float32 h×w×3 in [0, 1], to RGB of the profile, in the same form."""
+        if self._formulas is not None:
+            return _in_strips(self._formulas.from_srgb, srgb)
+        colours = _to_vips(srgb).icc_import(input_profile="srgb", **_INTENT)
+        # Without an output profile, libvips exports to the one that the image carries: no file is needed.
+        return _from_vips(self._tagged(colours).icc_export(depth=16, **_INTENT))
 
     @property
     def curves(self) -> tuple[Curve, Curve, Curve]:
         """The curves between the profile's values and linear light; sRGB's if the profile holds lookup tables."""
-        return (SRGB_CURVE,) * 3
+        return (SRGB_CURVE,) * 3 if self._formulas is None else self._formulas.curves
+
+    def _tagged(self, image: Any) -> Any:
+        image = image.copy()  # metadata of an image that others may hold must not change
+        image.set_type(pyvips().GValue.blob_type, icc.VIPS_FIELD, self._icc_profile)
+        return image
 
 
 def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConversion | None:
@@ -68,13 +83,15 @@ def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConvers
 
 @lru_cache(maxsize=8)
 def _conversion(icc_profile: bytes) -> ColourConversion | None:
-    reason = _unusable(icc_profile)
+    space, reason = icc.colour_space(icc_profile), None
+    if len(icc_profile) > _LARGEST:
+        reason = f"is larger than {_LARGEST >> 20} MB"
+    elif space != b"RGB ":
+        reason = "is damaged" if space is None else f"is for {space!r} values, not for RGB"
     if reason is not None:
         _LOGGER.warning(_REFUSED, reason)
         return None
-    profile = read_matrix_profile(icc_profile)
-    conversion = _ByLibvips(icc_profile) if profile is None else _ByFormulas(profile)
-    probe = _probe()
+    conversion, probe = ColourConversion(icc_profile), _probe()
     try:
         # In this order: libvips silently reads a damaged profile as if it were sRGB, but does not write to one.
         conversion.from_srgb(probe)
@@ -85,58 +102,12 @@ def _conversion(icc_profile: bytes) -> ColourConversion | None:
     return None if difference <= _SAME else conversion
 
 
-def _unusable(icc_profile: bytes) -> str | None:
-    """Why a profile cannot be used for RGB pixels, by its size and header; None if it can."""
-    if len(icc_profile) > _LARGEST:
-        return f"is larger than {_LARGEST >> 20} MB"
-    space = icc.colour_space(icc_profile)
-    if space is None:
-        return "is damaged"
-    return None if space == b"RGB " else f"is for {space!r} values, not for RGB"
-
-
 def _probe() -> Floats:
     """A cube of colours and a gray ramp, 1×n×3."""
     levels = np.linspace(0, 1, 16, dtype=np.float32)
     cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
     ramp = np.repeat(np.linspace(0, 1, 256, dtype=np.float32)[:, None], 3, axis=1)
     return np.concatenate([cube, ramp])[None]
-
-
-@dataclass(frozen=True)
-class _ByFormulas(ColourConversion):
-    profile: MatrixProfile
-
-    @property
-    def curves(self) -> tuple[Curve, Curve, Curve]:
-        return self.profile.curves
-
-    def to_srgb(self, pixels: NDArray[Any]) -> Floats:
-        return _in_strips(self.profile.to_srgb, pixels)
-
-    def from_srgb(self, srgb: Floats) -> Floats:
-        return _in_strips(self.profile.from_srgb, srgb)
-
-
-@dataclass(frozen=True)
-class _ByLibvips(ColourConversion):
-    """Profiles with lookup tables, in 16 bits."""
-
-    icc_profile: bytes = field(repr=False)
-
-    def to_srgb(self, pixels: NDArray[Any]) -> Floats:
-        image = self._tagged(_to_vips(pixels))
-        return _from_vips(image.icc_transform("srgb", embedded=True, depth=16, **_INTENT))
-
-    def from_srgb(self, srgb: Floats) -> Floats:
-        colours = _to_vips(srgb).icc_import(input_profile="srgb", **_INTENT)
-        # Without an output profile, libvips exports to the one that the image carries: no file is needed.
-        return _from_vips(self._tagged(colours).icc_export(depth=16, **_INTENT))
-
-    def _tagged(self, image: Any) -> Any:
-        image = image.copy()  # metadata of an image that others may hold must not change
-        image.set_type(pyvips().GValue.blob_type, icc.VIPS_FIELD, self.icc_profile)
-        return image
 
 
 def _in_strips(convert: Callable[[Floats], Floats], pixels: NDArray[Any]) -> Floats:

@@ -9,8 +9,6 @@ short.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -20,9 +18,6 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.resizing import KERNELS, LrKernel
 
-REDUCE_CONTEXT = 2
-"""LR rows next to a cut whose reduction needs HR rows beyond it."""
-
 CONTEXT = 20
 """LR rows next to a cut for which :func:`projected` cannot give what the whole picture would."""
 
@@ -31,20 +26,6 @@ _SETTLED = 1e-6  # about what rounding of float32 leaves
 _FARTHEST = 2.0  # z gets there only where no picture in [0, 1] near hr reduces to lr: more would cost precision
 _REACH = 14  # of U in LR pixels: what lies beyond is below 1e-7 of its largest coefficient
 _BLOCK = 16  # LR rows that one matrix product yields, or takes
-
-
-def reduced(hr: Floats, scale: int, *, kernel: LrKernel = "bicubic", top: bool = True, bottom: bool = True) -> Floats:
-    """D hr: reduction by an integer scale; not rounded, not clipped.
-
-    hr: float32 sH×sW×C, any size from one LR pixel. scale: 2 … 16. top, bottom: whether the first and last rows are
-    the picture's own; next to a cut the REDUCE_CONTEXT LR rows that depend on missing rows are NaN. Returns H×W×C.
-
-    Raises: ArgumentError for a scale outside 2 … 16 or sides that are not whole multiples of it.
-    """
-    _check(hr, scale)
-    lr = _reduce(hr, scale, kernel)
-    _forget(lr, REDUCE_CONTEXT, top=top, bottom=bottom)
-    return lr
 
 
 def projected(
@@ -61,11 +42,10 @@ def projected(
     within 0.5/255 of lr everywhere, even after rounding to 8 bits. Where that takes much clipping, as next to single
     black pixels on white or in noise, the result is as close as the iterations get; others may be closer.
 
-    Raises: ArgumentError for a scale outside 2 … 16 or sizes that do not fit together.
+    Raises: ArgumentError for a scale outside 2 … 16.
     """
-    _check(hr, scale)
-    if lr.shape != (hr.shape[0] // scale, hr.shape[1] // scale, hr.shape[2]):
-        raise ArgumentError(f"an HR picture of shape {hr.shape} does not match an LR picture of {lr.shape} at {scale}×")
+    if not 2 <= scale <= 16:
+        raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
     hr = np.clip(hr, 0, 1, dtype=np.float32)  # from far outside, z would not bring it back
     # In the LR picture z, x = clip(hr + Uz) is sought with Dx = lr: Nesterov's method on the projection's dual problem.
     previous = z = np.zeros_like(lr)
@@ -85,44 +65,18 @@ def projected(
     return result
 
 
-@dataclass
-class LrPsnr:
-    """PSNR between LR pictures and reductions of HR ones, accumulated row by row in float64."""
-
-    squared_error: float = 0.0
-    weights: float = 0.0
-
-    def push(self, lr_rows: Floats, reduced_rows: Floats, weight: Floats | None = None) -> None:
-        """Add rows, both h×w×C in [0, 1]. weight: h×w, how much each pixel counts (its alpha), None: all alike."""
-        squares = np.square(reduced_rows.astype(np.float64) - lr_rows).mean(axis=2)
-        if weight is None:
-            self.squared_error += float(squares.sum())
-            self.weights += squares.size
-        else:
-            self.squared_error += float((squares * weight).sum())
-            self.weights += float(weight.sum(dtype=np.float64))
-
-    @property
-    def db(self) -> float:
-        """−10·log10 of the mean squared error, in decibels; infinite without error, NaN without pixels."""
-        if self.weights == 0:
-            return math.nan
-        if self.squared_error == 0:
-            return math.inf
-        return -10 * math.log10(self.squared_error / self.weights)
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Filter:
-    """A linear map of columns that commutes with shifts by `takes` pixels in and `yields` pixels out.
+    """A linear map of columns that commutes with shifts by `takes` pixels in and so many out as `taps` has rows.
 
-    matrix: _BLOCK steps of it at once: float32 (_BLOCK·yields)×length; its first row of pixels in is `start`.
+    taps: yields×length, the weights in one step of the pixels from `start` on. The matrix is _BLOCK steps at once.
     """
 
-    matrix: Floats
-    takes: int
-    yields: int
-    start: int
+    def __init__(self, taps: NDArray[np.float64], *, takes: int, start: int) -> None:
+        self.takes, self.start = takes, start
+        self.yields, length = taps.shape
+        self.matrix = np.zeros((_BLOCK * self.yields, (_BLOCK - 1) * takes + length), np.float32)
+        for n in range(_BLOCK):
+            self.matrix[n * self.yields : (n + 1) * self.yields, n * takes : n * takes + length] = taps
 
     def down(self, picture: Floats) -> Floats:
         """Apply it to every column of H×W×C, mirrored beyond its ends."""
@@ -144,15 +98,6 @@ class _Filter:
         return np.ascontiguousarray(turned.swapaxes(0, 1))
 
 
-def _filter(taps: NDArray[np.float64], *, takes: int, start: int) -> _Filter:
-    """Make a filter. taps: yields×length, the weights in one step of the pixels from `start` on."""
-    yields, length = taps.shape
-    matrix = np.zeros((_BLOCK * yields, (_BLOCK - 1) * takes + length), np.float32)
-    for n in range(_BLOCK):
-        matrix[n * yields : (n + 1) * yields, n * takes : n * takes + length] = taps
-    return _Filter(matrix=matrix, takes=takes, yields=yields, start=start)
-
-
 def _mirrored_rows(rows: Floats, start: int, count: int) -> Floats:
     """Rows start … start + count − 1; beyond its ends the picture is mirrored, as often as needed."""
     height = len(rows)
@@ -170,7 +115,7 @@ def _kernel(scale: int, kernel: LrKernel) -> NDArray[np.float64]:
 
 @cache
 def _reduction(scale: int, kernel: LrKernel) -> _Filter:
-    return _filter(_kernel(scale, kernel)[None], takes=scale, start=-2 * scale)
+    return _Filter(_kernel(scale, kernel)[None], takes=scale, start=-2 * scale)
 
 
 @cache
@@ -186,7 +131,7 @@ def _pseudo_inverse(scale: int, kernel: LrKernel) -> _Filter:
     response = (shifted.T @ inverse).reshape(circle, scale)  # of U to an impulse at LR pixel 0
     # HR pixel p of step 0 takes from LR pixel n what an impulse at 0 gives to HR pixel p of step −n.
     taps = response[np.arange(_REACH, -_REACH - 1, -1) % circle].T
-    return _filter(taps, takes=1, start=-_REACH)
+    return _Filter(taps, takes=1, start=-_REACH)
 
 
 def _reduce(hr: Floats, scale: int, kernel: LrKernel) -> Floats:
@@ -197,13 +142,6 @@ def _reduce(hr: Floats, scale: int, kernel: LrKernel) -> Floats:
 
 def _enlarge(lr: Floats, scale: int, kernel: LrKernel) -> Floats:
     return _pseudo_inverse(scale, kernel).down(_pseudo_inverse(scale, kernel).across(lr))
-
-
-def _check(hr: Floats, scale: int) -> None:
-    if not 2 <= scale <= 16:
-        raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
-    if hr.ndim != 3 or not hr.size or hr.shape[0] % scale or hr.shape[1] % scale:
-        raise ArgumentError(f"an HR picture must be sH×sW×C with the scale s = {scale}; its shape is {hr.shape}")
 
 
 def _forget(rows: Floats, count: int, *, top: bool, bottom: bool) -> None:

@@ -6,6 +6,7 @@ CMYK, YCbCr, HSV) become RGB.
 
 from __future__ import annotations
 
+import contextlib
 import io
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeGuard
@@ -59,7 +60,6 @@ class ImageKind:
 
     @property
     def has_alpha(self) -> bool:
-        """True if the last channel is transparency."""
         return self.channels in (2, 4)
 
     @property
@@ -173,7 +173,8 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
     if mode in ("1", "L"):
         return image.convert("LA" if transparent else "L")
     if mode in ("P", "RGB"):
-        return image.convert("RGBA" if transparent or _palette_is_transparent(image) else "RGB")
+        palette = image.palette.mode if mode == "P" and image.palette is not None else None
+        return image.convert("RGBA" if transparent or palette == "RGBA" else "RGB")
     if mode in _AS_THEY_ARE:
         return image
     if mode == "CMYK":
@@ -226,17 +227,10 @@ def _check_floats(array: NDArray[Any], *, what: str) -> None:
 
 def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
     """Convert through the image's own profile if it has a usable one, otherwise by Pillow's plain formula."""
-    profile = image.info.get("icc_profile")
-    if profile:
-        try:
+    if profile := image.info.get("icc_profile"):
+        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
             inks = ImageCms.ImageCmsProfile(io.BytesIO(profile))
             converted = ImageCms.profileToProfile(image, inks, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError, ValueError):
-            return image.convert("RGB")
-        if converted is not None:
-            return converted
+            if converted is not None:
+                return converted
     return image.convert("RGB")
-
-
-def _palette_is_transparent(image: Image.Image) -> bool:
-    return image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA"

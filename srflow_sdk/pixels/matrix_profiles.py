@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,16 +24,6 @@ _MOST_TAGS = 1000
 
 # sRGB's primaries as its profiles hold them: columns of XYZ, adapted to D50.
 _SRGB_TO_XYZ = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
-
-
-class Curve(Protocol):
-    """A profile's curve of one colour."""
-
-    def linear(self, values: Floats) -> Floats:
-        """Linear light from values of the profile, both in [0, 1]."""
-
-    def values(self, linear: Floats) -> Floats:
-        """Values of the profile from linear light, both in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +50,8 @@ def read_matrix_profile(icc_profile: bytes) -> MatrixProfile | None:
         tags = _tags(icc_profile)
         if icc_profile[16:24] != b"RGB XYZ " or any(name in tags for name in _LOOKUP_TABLES):
             return None
-        primaries = np.stack([_xyz(tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")], axis=1)
+        columns = [struct.unpack_from(">8x3i", tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
+        primaries = np.stack(columns, axis=1) / 65536
         red, green, blue = (_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC"))
     except (KeyError, struct.error):
         return None
@@ -82,12 +73,14 @@ class _Parametric:
     f: float = 0.0
 
     def linear(self, values: Floats) -> Floats:
+        """Linear light from values of the profile, both in [0, 1]."""
         with np.errstate(over="ignore"):  # absurd curves may leave the range of float32; they are clipped
             power = np.power(np.maximum(values * np.float32(self.a) + np.float32(self.b), 0), np.float32(self.g))
         line = values * np.float32(self.c) + np.float32(self.f)
         return _clipped(np.where(values >= self.d, power + np.float32(self.e), line))
 
     def values(self, linear: Floats) -> Floats:
+        """Values of the profile from linear light, both in [0, 1]."""
         with np.errstate(over="ignore"):
             bend = np.power(np.float64(max(self.a * self.d + self.b, 0.0)), self.g) + self.e
             root = np.power(np.maximum(linear - np.float32(self.e), 0), np.float32(1 / self.g))
@@ -109,6 +102,9 @@ class _Sampled:
         return np.interp(linear, self.samples, np.linspace(0, 1, len(self.samples))).astype(np.float32)
 
 
+Curve = _Parametric | _Sampled
+"""A profile's curve of one colour."""
+
 SRGB_CURVE = _Parametric(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 """sRGB's, from IEC 61966-2-1."""
 
@@ -122,10 +118,6 @@ def _tags(icc_profile: bytes) -> dict[bytes, memoryview]:
         name, offset, size = struct.unpack_from(">4sII", icc_profile, _TAG_TABLE + 4 + 12 * n)
         tags[name] = whole[offset : offset + size]
     return tags
-
-
-def _xyz(tag: memoryview) -> NDArray[np.float64]:
-    return np.array(struct.unpack_from(">8x3i", tag)) / 65536
 
 
 def _curve(tag: memoryview) -> Curve | None:

@@ -34,25 +34,17 @@ def blended(target: Floats, source: Floats, mask: Mask, cancel: threading.Event 
     result: Floats = target.copy()
     if not mask.any():
         return result
-    rows, columns = _bounds(mask)
+    rows, columns = bounds(mask)
     inside, content = mask[rows, columns], source[rows, columns]
+    grid = Grid(inside)
     part = result[rows, columns]
     for channel in range(target.shape[2]):
         difference = part[..., channel].astype(np.float64) - content[..., channel]
-        part[inside, channel] = (content[..., channel] + harmonic(difference, inside, cancel))[inside]
+        part[inside, channel] = (content[..., channel] + grid.solved(difference, cancel))[inside]
     return result
 
 
-def harmonic(values: Doubles, unknown: Mask, cancel: threading.Event | None = None) -> Doubles:
-    """Replace the unknown values by harmonic ones: each is the mean of its neighbours above, below, left and right.
-
-    values, unknown: H×W. Known values stay. At the border of the array there is no neighbour, and so no slope. If all
-    are unknown, they become 0.
-    """
-    return _Grid(unknown).solved(values, cancel)
-
-
-class _Grid:
+class Grid:
     """The pixels whose values are unknown, and the same at half the size, and so on until there are none.
 
     Conjugate gradients with a multigrid cycle as the preconditioner (McAdams, Sifakis and Teran, SCA 2010), from a
@@ -61,12 +53,17 @@ class _Grid:
 
     def __init__(self, unknown: Mask) -> None:
         self._unknown = unknown
-        self._degree = _neighbours(np.ones(unknown.shape))
+        self._degree = neighbour_sums(np.ones(unknown.shape))
         known = _padded((~unknown).astype(np.float64))
         self._known = _sum_of_blocks(known) if unknown.any() and not unknown.all() else None
-        self._half = None if self._known is None else _Grid(self._known == 0)
+        self._half = None if self._known is None else Grid(self._known == 0)
 
     def solved(self, values: Doubles, cancel: threading.Event | None = None) -> Doubles:
+        """Replace the unknown values by harmonic ones: each is the mean of its neighbours above, below, left and right.
+
+        values: H×W; known ones stay. At the border of the array there is no neighbour, and so no slope. If all are
+        unknown, they become 0.
+        """
         if self._known is None or self._half is None:
             return np.zeros_like(values) if self._unknown.all() else values.copy()
         mean = _sum_of_blocks(_padded(np.where(self._unknown, 0.0, values))) / np.maximum(self._known, 1)
@@ -101,7 +98,7 @@ class _Grid:
         return np.where(self._unknown, _DAMPING * residual / np.maximum(self._degree, 1), 0.0)
 
     def _applied(self, field: Doubles) -> Doubles:
-        return np.where(self._unknown, self._degree * field - _neighbours(field), 0.0)
+        return np.where(self._unknown, self._degree * field - neighbour_sums(field), 0.0)
 
     def _cut(self, field: Doubles) -> Doubles:
         return field[: self._unknown.shape[0], : self._unknown.shape[1]]
@@ -141,7 +138,7 @@ def _restricted(field: Doubles) -> Doubles:
     return field
 
 
-def _neighbours(field: Doubles) -> Doubles:
+def neighbour_sums(field: Doubles) -> Doubles:
     """The sum of the four neighbours that exist."""
     total = np.zeros_like(field)
     total[1:] += field[:-1]
@@ -151,10 +148,11 @@ def _neighbours(field: Doubles) -> Doubles:
     return total
 
 
-def _bounds(mask: Mask) -> tuple[slice, slice]:
-    """The rows and columns of the mask, and one more on each side."""
+def bounds(mask: Mask, *, margin: int = 1, unit: int = 1) -> tuple[slice, slice]:
+    """The rows and columns of the mask, `margin` more on each side, and as many as reach multiples of `unit`."""
     found = []
     for axis in (1, 0):
         there = np.flatnonzero(mask.any(axis=axis))
-        found.append(slice(max(int(there[0]) - 1, 0), int(there[-1]) + 2))
+        first, last = int(there[0]) - margin, int(there[-1]) + 1 + margin
+        found.append(slice(max(first // unit * unit, 0), min(-(-last // unit) * unit, mask.shape[1 - axis])))
     return found[0], found[1]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -64,40 +63,35 @@ class RowReducer:
 
     def push(self, band: Floats) -> Floats:
         """Take the next rows, float32 h×W×C, and return the rows that are complete, h'×W'×C; possibly none."""
-        down, first = self._down, self._taken
+        (starts, taps), first = self._down, self._taken
         self._taken += len(band)
-        while self._begun < len(down.start) and down.start[self._begun] < self._taken:
+        while self._begun < len(starts) and starts[self._begun] < self._taken:
             self._sums.append(np.zeros(band.shape[1:], np.float32))
             self._begun += 1
         for total, number in zip(self._sums, range(self._given, self._begun), strict=True):
-            start, weights = down.start[number], down.weights[number]
+            start, weights = starts[number], taps[number]
             for row in range(max(start, first), min(start + len(weights), self._taken)):
                 total += weights[row - start] * band[row - first]
         complete = []
-        while self._sums and down.start[self._given] + down.weights.shape[1] <= self._taken:
+        while self._sums and starts[self._given] + taps.shape[1] <= self._taken:
             complete.append(self._sums.popleft())
             self._given += 1
         rows = np.stack(complete) if complete else np.empty((0, *band.shape[1:]), np.float32)
         return self._narrowed(rows)
 
     def _narrowed(self, rows: Floats) -> Floats:
-        start, weights = self._across.start, self._across.weights
+        start, weights = self._across
         result = np.zeros((len(rows), len(start), rows.shape[2]), np.float32)
         for tap in range(weights.shape[1]):
             result += weights[:, tap, None] * rows[:, start + tap]
         return result
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Taps:
-    """The sums that make every pixel of a reduced axis: `weights[i, j]` of pixel `start[i] + j`; start never falls."""
+def _taps(n: int, m: int, kernel: Kernel | LrKernel) -> tuple[NDArray[np.intp], Floats]:
+    """The weights of n pixels in m; those beyond the edges are added to the pixels that they mirror.
 
-    start: NDArray[np.intp]
-    weights: Floats
-
-
-def _taps(n: int, m: int, kernel: Kernel | LrKernel) -> _Taps:
-    """The weights of n pixels in m; those beyond the edges are added to the pixels that they mirror."""
+    Returns start, which never falls, and weights: `weights[i, j]` is that of pixel `start[i] + j` in pixel i.
+    """
     ratio = n / m
     centre = (np.arange(m) + 0.5) * ratio - 0.5
     reach = _REACH[kernel] * ratio
@@ -113,4 +107,4 @@ def _taps(n: int, m: int, kernel: Kernel | LrKernel) -> _Taps:
     weights = np.zeros((m, length))
     pixel = np.nonzero(used)[0]
     np.add.at(weights, (pixel, mirrored[used] - start[pixel]), weight[used])
-    return _Taps(start=start, weights=weights.astype(np.float32))
+    return start, weights.astype(np.float32)

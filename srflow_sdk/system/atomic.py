@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from srflow_sdk.system import locks
@@ -33,15 +33,27 @@ def write_pieces_atomically(target: Path, content: Iterable[bytes | memoryview])
 
     Permissions are those of any new file of the process; they do not come from the file that is replaced.
     """
-    part, descriptor = open_part(target)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
+    with replacing(target) as descriptor:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
             for piece in content:
                 file.write(piece)
-            file.flush()
-            os.fsync(descriptor)
+        os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[int]:
+    """Yield the descriptor of a part, which becomes the target at the end of the block: flush it before.
+
+    Raises: OSError. If that or the block raises, an old file is as before, without a part.
+    """
+    part, descriptor = open_part(target)
+    try:
+        try:
+            yield descriptor
             if locks.LOCKS_EXIST:  # while it is locked, or another process might think it stale
                 publish(part, target)
+        finally:
+            os.close(descriptor)
         if not locks.LOCKS_EXIST:  # Windows cannot rename an open file
             publish(part, target)
     except BaseException:

@@ -1,4 +1,4 @@
-"""The base of all commands of the project: a command that says system errors in a line, and options that are paths."""
+"""The base of all commands: system errors in a line, options that are paths, and streams that may be broken."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import errno
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.plain_text import printable
-from srflow_sdk.system.terminal import abandon, write_error
+from srflow_sdk.system.url_paths import UrlPath, as_path
 from srflow_sdk.system.urls import without_secrets
 
 _FAILED = 1
@@ -65,8 +65,6 @@ class PathOrUrl(click.Path):
     """A path, or a URL such as `s3://bucket/report.json`. Not an empty one, such as that of an unset variable."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from srflow_sdk.system.url_paths import as_path
-
         text = os.fsdecode(value)
         if not text:
             self.fail('it is empty; name a file or folder ("." is the current one)', param, ctx)
@@ -80,8 +78,6 @@ class LocalPath(PathOrUrl):
     """A path on this machine. A URL is refused: as a path it would be a folder called `s3:`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from srflow_sdk.system.url_paths import UrlPath
-
         place = super().convert(value, param, ctx)
         if isinstance(place, UrlPath):
             self.fail(f"{place} is a URL; name a file or folder on this machine", param, ctx)
@@ -97,14 +93,29 @@ class NameOrPath(LocalPath):
 
 
 def fail(message: str) -> NoReturn:
-    """Say that the command failed, and why, and exit."""
     say(f"error: {' '.join(message.split())}")
     sys.exit(_FAILED)
 
 
 def say(line: str) -> None:
-    """Print a line on standard error."""
     write_error(printable(line))
+
+
+def abandon(stream: TextIO | None) -> None:
+    """Redirect a broken stream to nowhere; otherwise Python complains about unwritten text when it exits."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed, None or not a file at all
+        descriptor = stream.fileno()  # type: ignore[union-attr]
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
+def write_error(line: str, end: str = "\n") -> None:
+    """Print on standard error, if that can be written."""
+    try:
+        click.echo(f"{line}{end}", nl=False, err=True)
+    except OSError:
+        abandon(sys.stderr)
 
 
 def wait_asleep() -> None:

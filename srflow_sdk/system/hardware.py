@@ -23,24 +23,21 @@ class Gpu:
 
 def find_gpu(device: int = 0) -> Gpu | None:
     """Find a GPU by its number among those that CUDA shows this process; None without a driver or such a GPU."""
-    try:
-        return gpu_by_driver(cuda_driver(), device)
-    except (OSError, AttributeError):  # no driver, or one without these functions
-        return None
-
-
-def gpu_by_driver(cuda: ctypes.CDLL, device: int) -> Gpu | None:
-    """Find a GPU as :func:`find_gpu`, with a loaded driver library."""
     handle, major, minor, version = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     name = ctypes.create_string_buffer(256)
-    if (
-        cuda.cuInit(ctypes.c_uint(0))
-        or cuda.cuDeviceGet(ctypes.byref(handle), ctypes.c_int(device))
-        or cuda.cuDeviceGetName(name, ctypes.c_int(len(name)), handle)
-        or cuda.cuDeviceGetAttribute(ctypes.byref(major), ctypes.c_int(_MAJOR), handle)
-        or cuda.cuDeviceGetAttribute(ctypes.byref(minor), ctypes.c_int(_MINOR), handle)
-        or cuda.cuDriverGetVersion(ctypes.byref(version))
-    ):
+    try:
+        cuda = cuda_driver()
+        failed = (
+            cuda.cuInit(ctypes.c_uint(0))
+            or cuda.cuDeviceGet(ctypes.byref(handle), ctypes.c_int(device))
+            or cuda.cuDeviceGetName(name, ctypes.c_int(len(name)), handle)
+            or cuda.cuDeviceGetAttribute(ctypes.byref(major), ctypes.c_int(_MAJOR), handle)
+            or cuda.cuDeviceGetAttribute(ctypes.byref(minor), ctypes.c_int(_MINOR), handle)
+            or cuda.cuDriverGetVersion(ctypes.byref(version))
+        )
+    except (OSError, AttributeError):  # no driver, or one without these functions
+        return None
+    if failed:
         return None
     return Gpu(
         name=name.value.decode(errors="replace"),

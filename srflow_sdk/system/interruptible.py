@@ -43,22 +43,45 @@ def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
     once the event of :func:`cancelled_by` is set.
     """
     event: threading.Event | None = getattr(_thread, "event", None)
-    if event is None:
-        return _interruptible(call, stop)
-    ended = threading.Event()
+    if event is None and threading.current_thread() is not threading.main_thread():
+        return call()  # handlers only run in the main thread
+    result: Future[_T] = Future()
+    # Both are used in single native steps: a signal between those of Python's own waiting would leave its locks held.
+    permit = threading.Lock()
+    ended: SimpleQueue[None] = SimpleQueue()
 
-    def watch() -> None:
-        while not ended.wait(_POLL_S):
-            if event.is_set():
-                stop()
-                return
+    def work(_kept: object) -> None:
+        if not permit.acquire(blocking=False):
+            return
+        try:
+            result.set_result(call())
+        except BaseException as error:
+            result.set_exception(error)
+        for _ in range(2):  # a signal may come when the first has just been taken
+            ended.put(None)
 
-    with contextlib.suppress(RuntimeError):  # the system has no thread left: the call ends when it ends
-        threading.Thread(target=watch, name="srflow-cancel", daemon=True).start()
+    # A second signal ends the waiting below before the call has ended: what `stop` belongs to must live until then.
+    thread = threading.Thread(target=work, args=(stop,), name="srflow-run", daemon=True)
     try:
-        return _interruptible(call, stop)
-    finally:
-        ended.set()
+        try:
+            thread.start()
+        except RuntimeError:  # the system has no thread left
+            return call()
+        wait = None if event is None else _POLL_S
+        while True:
+            with contextlib.suppress(Empty):
+                ended.get(timeout=wait)  # a signal during join() would make Python 3.11 and 3.12 take it for ended
+                break
+            if event is not None and event.is_set():
+                stop()
+                wait = None
+        thread.join()  # its end, too: the next call's thread then takes over its heap
+    except BaseException:
+        stop()
+        if not permit.acquire(blocking=False):  # the call has begun
+            ended.get()
+        raise
+    return result.result()
 
 
 def abandonable(
@@ -97,38 +120,3 @@ def abandonable(
     except BaseException:
         stop()
         raise
-
-
-def _interruptible(call: Callable[[], _T], stop: Callable[[], None]) -> _T:
-    if threading.current_thread() is not threading.main_thread():
-        return call()  # handlers only run in the main thread
-    result: Future[_T] = Future()
-    # Both are used in single native steps: a signal between those of Python's own waiting would leave its locks held.
-    permit = threading.Lock()
-    ended: SimpleQueue[None] = SimpleQueue()
-
-    def work(_kept: object) -> None:
-        if not permit.acquire(blocking=False):
-            return
-        try:
-            result.set_result(call())
-        except BaseException as error:
-            result.set_exception(error)
-        for _ in range(2):  # a signal may come when the first has just been taken
-            ended.put(None)
-
-    # A second signal ends the waiting below before the call has ended: what `stop` belongs to must live until then.
-    thread = threading.Thread(target=work, args=(stop,), name="srflow-run", daemon=True)
-    try:
-        try:
-            thread.start()
-        except RuntimeError:  # the system has no thread left
-            return call()
-        ended.get()  # a signal during join() would make Python 3.11 and 3.12 take the thread for ended
-        thread.join()  # its end, too: the next call's thread then takes over its heap
-    except BaseException:
-        stop()
-        if not permit.acquire(blocking=False):  # the call has begun
-            ended.get()
-        raise
-    return result.result()

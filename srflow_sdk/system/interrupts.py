@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -42,16 +41,9 @@ def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
             raise KeyboardInterrupt(number)
         interrupts.number = number
 
-    with contextlib.ExitStack() as stack:
-        if threading.current_thread() is threading.main_thread():
-            for number in signals or (signal.SIGINT,):
-                default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-                before = signal.getsignal(number)
-                if before in (default, _raise_interrupt):
-                    stack.callback(signal.signal, number, before)
-                    signal.signal(number, remember)
-            if _raised:  # an import took it for a failure of its own, and somebody did without that module
-                interrupts.number = _raised.pop()
+    with _handled(signals or (signal.SIGINT,), remember) as in_main_thread:
+        if _raised and in_main_thread:  # an import took it for its own failure, and somebody did without that module
+            interrupts.number = _raised.pop()
         yield interrupts
     interrupts()
 
@@ -64,23 +56,28 @@ def raised_interrupts(*signals: int) -> Iterator[None]:
     of the block then. Signals that are ignored or already handled are left alone, and outside the main thread all
     signals are.
     """
-    with contextlib.ExitStack() as stack:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        for number in signals:
-            before = signal.getsignal(number)
-            if before in (signal.SIG_DFL, signal.default_int_handler):
-                stack.callback(signal.signal, number, before)
-                signal.signal(number, _raise_interrupt)
+    with _handled(signals, _raise_interrupt) as in_main_thread:
         try:
             yield
         except KeyboardInterrupt:
             _raised.clear()
             raise
         finally:
-            if _raised:
+            if _raised and in_main_thread:
                 raise KeyboardInterrupt(_raised.pop())
+
+
+@contextlib.contextmanager
+def _handled(signals: Sequence[int], handler: Callable[[int, Any], None]) -> Iterator[bool]:
+    """Handle signals so in the main thread, which the block is told; others' handlers and ignored signals stay."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    with contextlib.ExitStack() as stack:
+        for number in signals if in_main_thread else ():
+            before = signal.getsignal(number)
+            if before in (signal.SIG_DFL, signal.default_int_handler, _raise_interrupt) and before != handler:
+                stack.callback(signal.signal, number, before)
+                signal.signal(number, handler)
+        yield in_main_thread
 
 
 def exit_status(number: int | None = None) -> int:
@@ -104,6 +101,6 @@ def kept_handlers() -> Iterator[None]:
                     signal.signal(number, handler)
 
 
-def _raise_interrupt(number: int, frame: FrameType | None) -> None:
+def _raise_interrupt(number: int, frame: Any) -> None:
     _raised[:] = [number]
     raise KeyboardInterrupt(number)

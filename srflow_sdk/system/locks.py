@@ -11,24 +11,18 @@ LOCKS_EXIST = fcntl is not None
 """True if this system has such locks. Windows has none, but does not delete files that are open."""
 
 
-def try_lock(descriptor: int) -> bool:
+def try_lock(descriptor: int, *, wait: bool = False) -> bool:
     """Try to lock an open file or folder until the process ends or closes it; returns whether that worked.
 
     A lock rather than a process id in the name, because ids are reused and mean nothing in another container.
     """
-    return _flock(descriptor, wait=False)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (AttributeError, OSError):  # held by another, or no locks in this system or file system
+        return False
+    return True
 
 
 def lock(descriptor: int) -> bool:
     """Wait for the lock that :func:`try_lock` tries; returns False only where there are no locks."""
-    return _flock(descriptor, wait=True)
-
-
-def _flock(descriptor: int, *, wait: bool) -> bool:
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # held by another, or a file system without locks
-        return False
-    return True
+    return try_lock(descriptor, wait=True)

@@ -7,13 +7,17 @@ import ctypes
 import functools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from srflow_sdk.errors import DeviceError
 
 _NO_LIMIT = sys.maxsize
+
+# A control group's files with its limits and its usage, and the statistic of what the kernel can drop.
+_VERSION_1 = ["memory.limit_in_bytes"], "memory.usage_in_bytes", "total_inactive_file"
+_VERSION_2 = ["memory.max", "memory.high"], "memory.current", "inactive_file"
 
 # Where less is left, upscaling a file works sometimes, and sometimes a library ends the process: measured with the
 # embedded model, for 1 and 2 threads. Most of it is only reserved, for the stacks and heaps of threads.
@@ -22,18 +26,13 @@ _ADDRESS_SPACE, _ADDRESS_SPACE_PER_THREAD = 750_000_000, 200_000_000
 _ADDRESS_SPACE_TO_RESTORE = 1_100_000_000
 
 
-def available_memory() -> int:
+def available_memory(root: Path = Path("/")) -> int:
     """Bytes of main memory that this process may still take without swapping or being killed, at least 0.
 
     The minimum of what the machine has left, what each control group around the process leaves (containers, systemd,
     batch systems; versions 1 and 2) and what RLIMIT_AS leaves. Page cache that the kernel can drop counts as free. This
-    is a snapshot: other processes may take the memory.
+    is a snapshot: other processes may take the memory. root: where /proc/self/cgroup and /sys/fs/cgroup lie.
     """
-    return available_under(Path("/"))
-
-
-def available_under(root: Path) -> int:
-    """:func:`available_memory`, with the control groups' files (/proc/self/cgroup, /sys/fs/cgroup) under `root`."""
     import psutil  # here, because the doctor's probe of the driver needs this module but not psutil
 
     free = min(psutil.virtual_memory().available, _left_by_address_space(), _left_by_control_groups(root))
@@ -94,9 +93,14 @@ def gpu_free_memory(device: int = 0) -> int | None:
     released again.
     """
     try:
-        return free_by_driver(cuda_driver(), device)
+        cuda, handle, free, total = cuda_driver(), ctypes.c_int(), ctypes.c_size_t(), ctypes.c_size_t()
+        _check(cuda.cuInit(ctypes.c_uint(0)))
+        _check(cuda.cuDeviceGet(ctypes.byref(handle), ctypes.c_int(device)))
+        with _current_context(cuda, handle):
+            _check(cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)))
     except (OSError, AttributeError, _DriverError):  # no driver, one without these functions, no GPU, or a broken one
         return None
+    return free.value
 
 
 def cuda_driver() -> ctypes.CDLL:
@@ -106,17 +110,6 @@ def cuda_driver() -> ctypes.CDLL:
 
 class _DriverError(Exception):
     """A function of the driver reported a failure."""
-
-
-def free_by_driver(cuda: ctypes.CDLL, device: int) -> int:
-    """Do the work of :func:`gpu_free_memory` with a loaded driver library. The context is released whatever fails."""
-    _check(cuda.cuInit(ctypes.c_uint(0)))
-    handle = ctypes.c_int()
-    _check(cuda.cuDeviceGet(ctypes.byref(handle), ctypes.c_int(device)))
-    free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    with _current_context(cuda, handle):
-        _check(cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)))
-    return free.value
 
 
 @contextlib.contextmanager
@@ -162,30 +155,21 @@ def _left_by_control_groups(root: Path) -> int:
         # Outside its own namespace, a group's path begins with "..": what is left of it cannot be seen from here.
         names = [name for name in path.split("/") if name not in ("", ".", "..")]
         if not controllers:
-            mounts, read = ["sys/fs/cgroup", "sys/fs/cgroup/unified"], _left_by_version_2
+            mounts, files = ["sys/fs/cgroup", "sys/fs/cgroup/unified"], _VERSION_2
         elif "memory" in controllers.split(","):
-            mounts, read = ["sys/fs/cgroup/memory"], _left_by_version_1
+            mounts, files = ["sys/fs/cgroup/memory"], _VERSION_1
         else:
             continue
         # In a container without a namespace, the path is the host's and the container's own group is at the mount.
-        left += [read(root.joinpath(mount, *names[:depth])) for mount in mounts for depth in range(len(names) + 1)]
+        groups = [root.joinpath(mount, *names[:depth]) for mount in mounts for depth in range(len(names) + 1)]
+        left += [_left(group, *files) for group in groups]
     return min(left)
 
 
-def _left_by_version_2(group: Path) -> int:
-    limits = [limit for name in ("max", "high") if (limit := _number(group / f"memory.{name}")) is not None]
-    return _left(limits, _number(group / "memory.current"), _statistic(group, "inactive_file"))
-
-
-def _left_by_version_1(group: Path) -> int:
-    limit = _number(group / "memory.limit_in_bytes")
-    used = _number(group / "memory.usage_in_bytes")
-    return _left([] if limit is None else [limit], used, _statistic(group, "total_inactive_file"))
-
-
-def _left(limits: list[int], used: int | None, droppable: int) -> int:
-    """Bytes that the limits, if there are any, leave; a group whose usage is unknown counts as empty."""
-    return min(limits, default=_NO_LIMIT) - max((used or 0) - droppable, 0)
+def _left(group: Path, limits: Sequence[str], used: str, droppable: str) -> int:
+    """Bytes that a group's limits, if there are any, leave; one whose usage is unknown counts as empty."""
+    least = min((limit for name in limits if (limit := _number(group / name)) is not None), default=_NO_LIMIT)
+    return least - max((_number(group / used) or 0) - _statistic(group, droppable), 0)
 
 
 def _statistic(group: Path, name: str) -> int:

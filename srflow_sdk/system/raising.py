@@ -52,7 +52,6 @@ def is_lack_of_threads(error: BaseException) -> bool:
 
 
 def lack_of_threads(error: BaseException) -> str:
-    """The message about that error, in one line."""
     needed = _THREADS + 2 * (os.cpu_count() or 1)
     return (
         f"the system starts no more threads for this process ({error}), which needs about {needed}, and 0.1 GB of "

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path, PosixPath
 from urllib.parse import quote, unquote
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.urls import BadUrlError, parse_url, public_user, without_secrets
+from srflow_sdk.system.urls import QUERY, WITH_QUERY, public_user, without_secrets
 
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)  # two letters at least: C:// is a disk
+_HOST = re.compile(r"arn:[^@]*|\[[^\]@]*\](:\d*)?|[^:@\[\]]*(:\d*)?", re.DOTALL)
+_ALIASES = {"s3a": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "ssh": "sftp"}  # one scheme for each kind of store
+_PORTS = {"http": "80", "https": "443", "sftp": "22", "ftp": "21"}
 _WITHOUT_HOST = ("memory",)
 _NO_PASSWORDS = ("s3", "gs", "abfs", "oss")
-_WITH_QUERY = ("http", "https")
 _LOCAL = ("file", "local")  # fsspec's names of this machine's files
 
 
@@ -24,7 +28,6 @@ class UrlPath(PosixPath):
     """
 
     def __str__(self) -> str:
-        """The URL without secrets."""
         return self._written(secret=False)
 
     def __eq__(self, other: object) -> bool:
@@ -65,7 +68,7 @@ class UrlPath(PosixPath):
     def _host(self) -> tuple[str, str, str]:
         """The user with an @, the host, and the query with its ?."""
         host, query = self.parts[1] if len(self.parts) > 1 else "", ""
-        if self.scheme in _WITH_QUERY:
+        if self.scheme in WITH_QUERY:
             host, _, query = host.partition("?")
         user, at, host = host.rpartition("@")
         return user + at, host, unquote(query, errors="surrogateescape")
@@ -87,24 +90,44 @@ def as_path(text: str | os.PathLike[str]) -> Path:
     if isinstance(text, UrlPath):
         return text
     text = os.fspath(text)
-    begin, separator, rest = text.partition("://")
-    if separator and begin.lower() in _LOCAL:
-        if not rest.startswith("/"):
-            raise ArgumentError(f"{text} is not the URL of a local file; write file:///folder/photo.jpg, or a path")
-        return Path(rest)
-    try:
-        url = parse_url(text)
-    except BadUrlError as error:
-        raise ArgumentError(str(error)) from error
-    if url is None:
+    match = _URL.fullmatch(text)
+    if match is None:
         return Path(text)
+    scheme = _ALIASES.get(match[1].lower(), match[1].lower())
+    if scheme in _LOCAL:
+        if not match[2].startswith("/"):
+            raise ArgumentError(f"{text} is not the URL of a local file; write file:///folder/photo.jpg, or a path")
+        return Path(match[2])
+    has_query = scheme in WITH_QUERY
+    authority, rest = _cut(match[2], "/?#" if has_query else "/")
+    path, query = _cut(rest, "?#") if has_query else (rest, "")
+    user, at, host = authority.rpartition("@")
+    if not _HOST.fullmatch(host):
+        raise ArgumentError(
+            f"{scheme}://…: what follows its colon is no port; in a name or password, write @ : / ? # as %40 %3A %2F "
+            "%3F %23"
+        )
+    if scheme in _PORTS:
+        host = host.lower().removesuffix(f":{_PORTS[scheme]}").removesuffix(":")
+    public = public_user(scheme, user + at)
+    shown = f"{scheme}://{public}{host}/{path.removeprefix('/')}"
+    if not has_query and QUERY.search(path):
+        raise ArgumentError(f"{without_secrets(shown)}: only http:// and https:// have a query; leave ?name=value out")
+    if ".." in path.split("/"):
+        raise ArgumentError(f"{shown}: a URL with .. may mean several places; write the place itself")
     if os.name != "posix":
-        raise ArgumentError(f"{url}: URLs are supported on Linux and macOS only; copy the files to a disk")
-    if not (url.host + url.path).strip("/"):
-        raise ArgumentError(f"{text} names no place; write {url.scheme}://bucket/folder")
-    if not url.host and url.scheme not in _WITHOUT_HOST:
-        raise ArgumentError(f"{url} names no bucket or host; write {url.scheme}://bucket/folder")
-    if url.secret and url.scheme in _NO_PASSWORDS:
-        raise ArgumentError(f"{url}: {url.scheme}:// takes no password; set the variables that this store's tools read")
-    query = f"?{quote(url.query, safe='', errors='surrogateescape')}" if url.query else ""
-    return UrlPath(f"{url.scheme}:/{url.secret or url.user}{url.host}{query}/{url.path}")
+        raise ArgumentError(f"{shown}: URLs are supported on Linux and macOS only; copy the files to a disk")
+    if not (host + path).strip("/"):
+        raise ArgumentError(f"{text} names no place; write {scheme}://bucket/folder")
+    if not host and scheme not in _WITHOUT_HOST:
+        raise ArgumentError(f"{shown} names no bucket or host; write {scheme}://bucket/folder")
+    if public != user + at and scheme in _NO_PASSWORDS:
+        raise ArgumentError(f"{shown}: {scheme}:// takes no password; set the variables that this store's tools read")
+    query = f"?{quote(query, safe='', errors='surrogateescape')}" if query else ""
+    return UrlPath(f"{scheme}:/{user}{at}{host}{query}/{path.removeprefix('/')}")
+
+
+def _cut(text: str, ends: str) -> tuple[str, str]:
+    """A text in two parts, cut before the first of these characters."""
+    at = next((index for index, character in enumerate(text) if character in ends), len(text))
+    return text[:at], text[at:]

@@ -17,8 +17,8 @@ import click
 
 from srflow_apps.batch.progress_lines import ProgressLines
 from srflow_apps.batch.storage import with_urls
+from srflow_sdk.system.base_command import abandon, write_error
 from srflow_sdk.system.plain_text import printable
-from srflow_sdk.system.terminal import abandon, write_error
 
 if TYPE_CHECKING:  # an error is shown without waiting for numpy and libvips
     from srflow_apps.batch.jobs import FolderFile, Job

@@ -21,7 +21,7 @@ from srflow_sdk.drawing.temperature import AUTO
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import Provenance
 from srflow_sdk.files.provenance import RESTORE, UPSCALE
-from srflow_sdk.flow.restore_options import RestoreOptions
+from srflow_sdk.flow.flow_options import RestoreOptions
 from srflow_sdk.flow.restoring import restored_provenance
 from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 from srflow_sdk.model.manifest import Manifest

@@ -17,7 +17,7 @@ from srflow_sdk.drawing.file_upscaling import FileResult
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import READABLE, Provenance, WriteOptions
 from srflow_sdk.files.provenance import TRANSFER
-from srflow_sdk.flow.transfer_options import TransferOptions
+from srflow_sdk.flow.flow_options import TransferOptions
 from srflow_sdk.flow.transferring import transfer_file, transferred_provenance
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest

@@ -232,7 +232,7 @@ def restore(
         _check_present(inputs, files)
         from srflow_apps.batch.operations import Restoring
         from srflow_apps.batch.run_command import run_command
-        from srflow_sdk.flow.restore_options import RestoreOptions
+        from srflow_sdk.flow.flow_options import RestoreOptions
         from srflow_sdk.system.memory import check_room
 
         if files.from_output is not None:

@@ -112,7 +112,7 @@ def transfer(
         from srflow_apps.batch.run_command import run_command
         from srflow_apps.batch.transferring import Transferring
         from srflow_sdk.errors import ArgumentError
-        from srflow_sdk.flow.transfer_options import TransferOptions
+        from srflow_sdk.flow.flow_options import TransferOptions
 
         options = TransferOptions(tau=tau, blend=blend, seed=seed)  # a wrong one is said before the model is loaded
         piped = [what for what, path in others.items() if path == Path(STANDARD)]

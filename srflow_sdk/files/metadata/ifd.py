@@ -37,28 +37,20 @@ class TiffLayout:
 
     @property
     def offset_bytes(self) -> int:
-        """Bytes of an offset. An entry holds its values itself if they fit into this, and their offset otherwise."""
+        """Bytes of an offset. An entry holds values itself if they fit. The header has the first IFD's here."""
         return 8 if self.is_bigtiff else 4
-
-    @property
-    def first_ifd_pointer(self) -> int:
-        """Where the header holds the offset of the first IFD."""
-        return self.offset_bytes
 
     def value_format(self, field_type: int) -> str | None:
         """struct's letters for one value of a field type; None for unknown types."""
         return _VALUE_FORMATS.get(field_type) or (_BIGTIFF_VALUE_FORMATS.get(field_type) if self.is_bigtiff else None)
 
     def pack(self, letters: str, *values: Any) -> bytes:
-        """Call struct.pack in this byte order. Raises: struct.error."""
         return struct.pack(self.byte_order + letters, *values)
 
     def unpack(self, letters: str, data: bytes, at: int = 0) -> tuple[Any, ...]:
-        """Call struct.unpack_from in this byte order. Raises: struct.error."""
         return struct.unpack_from(self.byte_order + letters, data, at)
 
     def integer(self, data: bytes) -> int:
-        """An unsigned integer of any length."""
         order: Literal["little", "big"] = "little" if self.byte_order == "<" else "big"
         return int.from_bytes(data, order)
 
@@ -95,7 +87,7 @@ def read_header(file: BinaryIO) -> tuple[TiffLayout, int]:
     if version not in (42, 43):
         raise struct.error("no TIFF header")
     layout = TiffLayout(byte_order, is_bigtiff=version == 43)
-    return layout, layout.unpack(layout.offset_format, head, layout.first_ifd_pointer)[0]
+    return layout, layout.unpack(layout.offset_format, head, layout.offset_bytes)[0]
 
 
 def read_ifd(file: BinaryIO, layout: TiffLayout, at: int) -> tuple[list[IfdEntry], int]:
@@ -133,23 +125,14 @@ def read_value(file: BinaryIO, layout: TiffLayout, entry: IfdEntry, *, max_bytes
     value_format = layout.value_format(entry.field_type)
     if value_format is None or entry.count == 0:
         return None
-    extent = value_extent(layout, entry)
-    if extent is None:
-        size = entry.count * struct.calcsize(f"={value_format}")
+    size = entry.count * struct.calcsize(f"={value_format}")
+    if size <= layout.offset_bytes:
         return TagValue(entry.field_type, entry.count, entry.value_or_offset[:size])
-    offset, size = extent
     if size > max_bytes:
         return None
-    file.seek(offset)
+    file.seek(layout.integer(entry.value_or_offset))
     data = file.read(size)
     return TagValue(entry.field_type, entry.count, data) if len(data) == size else None
-
-
-def unsigned_integers(layout: TiffLayout, value: TagValue) -> tuple[int, ...]:
-    """The values of a tag whose type is an unsigned integer. Raises: struct.error for other types."""
-    if value.field_type not in (1, SHORT, LONG, IFD, LONG8, IFD8):
-        raise struct.error("no integers")
-    return layout.unpack(f"{value.count}{layout.value_format(value.field_type)}", value.data)
 
 
 def with_byte_order(value: TagValue, old: TiffLayout, new: TiffLayout) -> TagValue:

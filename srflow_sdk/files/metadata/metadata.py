@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from srflow_sdk.files import libvips
 from srflow_sdk.files.formats import Format
-from srflow_sdk.files.metadata import exif_block, icc, iptc
+from srflow_sdk.files.metadata import exif, icc
+from srflow_sdk.files.metadata.ifd import IFD_ERRORS
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -24,6 +26,9 @@ _FIELDS = {"icc_profile": icc.VIPS_FIELD, "exif": "exif-data", "xmp": "xmp-data"
 _UNNAMED_RESOLUTION = 72 / 25.4  # in EXIF that needs one: what software assumes where none is known
 _MAX_RESOLUTION = 1e5  # pixels per mm
 _THUMBNAIL_PREFIX = "exif-ifd1-"
+_PHOTOSHOP = b"Photoshop 3.0\0"
+_RESOURCE = b"8BIM"
+_IPTC = 0x0404  # its number among Photoshop's image resources
 _COLOUR_SPACE, _SRGB = "exif-ifd2-ColorSpace", "1 (sRGB, Short, 1 components, 2 bytes)"
 
 
@@ -60,11 +65,11 @@ def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Me
     blocks = {name: _block(image, path, name) for name in _FIELDS}
     blocks["icc_profile"] = None if converted else _of_declared_length(blocks["icc_profile"])
     if blocks["exif"] is not None:
-        blocks["exif"] = exif_block.upright(blocks["exif"])
+        blocks["exif"] = exif.upright(blocks["exif"])
         if blocks["exif"] is None:
             _LOGGER.warning("%s: EXIF block left out: it is damaged", path)
     if blocks["iptc"] is not None:
-        blocks["iptc"] = iptc.records_in(blocks["iptc"])
+        blocks["iptc"] = _iptc_records(blocks["iptc"])
     resolution = _resolution(image)
     if resolution is None and blocks["exif"] is not None:  # WebP and AVIF have no other place for it
         loaded = _loaded(blocks["exif"])
@@ -94,9 +99,9 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
     if metadata.xmp is not None and _fits(metadata.xmp, "xmp", path, limit=max_xmp_bytes(jpeg=jpeg)):
         image.set_type(pyvips.GValue.blob_type, _FIELDS["xmp"], metadata.xmp)
     if metadata.iptc is not None and jpeg and _fits(metadata.iptc, "iptc", path):
-        image.set_type(pyvips.GValue.blob_type, _FIELDS["iptc"], iptc.photoshop_block(metadata.iptc))
+        image.set_type(pyvips.GValue.blob_type, _FIELDS["iptc"], _photoshop_block(metadata.iptc))
     block = metadata.exif if kind.saver != "tiffsave" else None  # see tiff.append_exif
-    loaded = _loaded(exif_block.with_resolution(block, resolution)) if block is not None else None
+    loaded = _loaded(exif.with_resolution(block, resolution)) if block is not None else None
     if loaded is not None:
         # Also set the entries one by one: savers drop entries of the block that are not on the image.
         for key in loaded.get_fields():
@@ -121,15 +126,19 @@ def max_xmp_bytes(*, jpeg: bool) -> int:
 
 def fitting_exif(block: bytes | None, path: Path) -> bytes | None:
     """The block, or as much of it as can be written; what is left out is logged. path: the file, for the log."""
-    if block is None or len(block) <= exif_block.MAX_BYTES:
+    if block is None or len(block) <= exif.MAX_BYTES:
         return block
     _LOGGER.warning(
         "%s: EXIF of %d bytes exceeds the limit of %d: maker's notes and long values are left out",
         path,
         len(block),
-        exif_block.MAX_BYTES,
+        exif.MAX_BYTES,
     )
-    return exif_block.fitting(block)
+    try:
+        tags = exif.exif_tags_of(block)
+    except IFD_ERRORS:
+        return None
+    return tags.to_block() if tags else None
 
 
 def _block(image: Any, path: Path, name: str) -> bytes | None:
@@ -188,12 +197,36 @@ def _resolution(image: Any) -> tuple[float, float] | None:
 
 def _loaded(block: bytes) -> Any | None:
     """A libvips image loaded with this EXIF; None if the block is too large or cannot be parsed."""
-    if len(block) > exif_block.MAX_BYTES:
+    if len(block) > exif.MAX_BYTES:
         return None
     pyvips = libvips.pyvips()
     libvips.start_threads()
     jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep="none")
     try:
-        return pyvips.Image.jpegload_buffer(exif_block.carrier(block, jpeg))
+        return pyvips.Image.jpegload_buffer(exif.carrier(block, jpeg))
     except pyvips.Error:
         return None
+
+
+def _iptc_records(block: bytes) -> bytes | None:
+    """The IPTC records in libvips' iptc-data, without Photoshop's other resources, such as a thumbnail."""
+    if not block.startswith(_PHOTOSHOP):
+        return block if block.startswith(b"\x1c") else None
+    at = len(_PHOTOSHOP)
+    try:
+        while block[at : at + 4] == _RESOURCE:
+            kind, name = struct.unpack_from(">HB", block, at + 4)
+            at += 6 + name + 1 + (name + 1) % 2
+            (size,) = struct.unpack_from(">I", block, at)
+            if kind == _IPTC:
+                return block[at + 4 : at + 4 + size] or None
+            at += 4 + size + size % 2
+    except struct.error:
+        return None
+    return None
+
+
+def _photoshop_block(records: bytes) -> bytes:
+    """The records as JPEG files store them: one of Photoshop's image resources."""
+    resource = struct.pack(">4sHHI", _RESOURCE, _IPTC, 0, len(records))
+    return _PHOTOSHOP + resource + records + bytes(len(records) % 2)

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from srflow_apps.commands import cli
 from srflow_apps.commands.transfer import transfer
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
-from srflow_sdk.flow.transferring import Transferred, transferred
+from srflow_sdk.flow.transferring import transferred
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.flow.conftest import Pictures
 
@@ -122,7 +122,7 @@ def test_a_bad_input_is_one_line_and_nothing_is_written(run: Run, arguments: lis
 
 @pytest.mark.parametrize("name", ["target.png", "source.png", "mask.png", "lr.png"])
 def test_an_input_that_changes_during_the_work_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    def changing(*arguments: Any) -> Transferred:
+    def changing(*arguments: Any) -> Any:
         result = transferred(*arguments)
         write_image("other.png", np.zeros((9, 9, 3), np.uint8))
         Path("other.png").replace(name)

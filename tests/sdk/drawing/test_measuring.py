@@ -10,7 +10,8 @@ from PIL import Image
 from srflow_sdk import Upscaler, lr_psnr
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import write_image
-from srflow_sdk.pixels.consistency import reduced
+
+from ..pixels.reference import reduced
 
 
 def noise(*shape: int) -> np.ndarray:

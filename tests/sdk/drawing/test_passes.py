@@ -16,10 +16,10 @@ from srflow_sdk.drawing.passes import warn_if_inconsistent
 from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.files import read_image, write_image
-from srflow_sdk.pixels.consistency import reduced
 from srflow_sdk.upscaler import Upscaler
 
 from ..pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
+from ..pixels.reference import reduced
 from ..tiny_bundle import tiny_manifest, write_tiny_bundle
 
 SCALE = 4

@@ -11,7 +11,7 @@ import pytest
 from srflow_sdk import OutputSize, lr_psnr
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.output_size import Reduced
+from srflow_sdk.drawing.requests import DrawOptions, make_request
 from srflow_sdk.drawing.rows import ArrayRows
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk.pixels.in_memory import ImageKind
@@ -188,14 +188,15 @@ def test_a_file_says_its_scale_and_prints_at_the_same_size(tiled: Upscaler, tmp_
     assert (made.scale, made.reduction, made.linear_light) == (None, None, False)
 
 
-def test_rows_are_given_as_soon_as_their_pixels_are_there(photo: np.ndarray) -> None:
+def test_rows_are_given_as_soon_as_their_pixels_are_there(tiled: Upscaler, photo: np.ndarray) -> None:
     given: list[np.ndarray] = []
     rgba = np.dstack([photo, photo[..., 0]])
     source = ArrayRows(rgba)
     kind = ImageKind(channels=4, dtype=np.dtype(np.uint8))
     lr = LowResolution(source=source, kind=kind, height=45, width=61, multiple=1, reach=6)
-    to = Reduced(scale=1.5, height=68, width=92, kernel="lanczos", linear_light=True)
-    finishing = Finishing(lr, scale=4, kernel="bicubic", write=given.append, reduced=to)
+    options = DrawOptions(scale=1.5, reduction="lanczos", linear_light=True)
+    request = make_request(options, tiled.bundle.manifest, height=45, width=61)
+    finishing = Finishing(lr, tiled.bundle.manifest, request, write=given.append)
     for top in range(0, 45, 5):
         finishing.push(np.full((20, 244, 3), 0.5, finishing.band_dtype))
         rows = sum(map(len, given))

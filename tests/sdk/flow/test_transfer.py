@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, ImageError
-from srflow_sdk.flow.lr_of_hr import reduced_image
+from srflow_sdk.flow.inverting import reduced_image
 from srflow_sdk.pixels.colour import conversion_for
 from srflow_sdk.upscaler import Upscaler
 

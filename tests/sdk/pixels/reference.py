@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from srflow_sdk.pixels.resizing import Kernel
+from srflow_sdk.pixels.resizing import Kernel, LrKernel, RowReducer
 
 
 def weight(kernel: Kernel, x: float) -> float:
@@ -37,3 +37,9 @@ def whole(picture: np.ndarray, to: tuple[int, int], kernel: Kernel) -> np.ndarra
     """The reduction of a whole picture in float64."""
     down, across = (axis_matrix(n, m, kernel) for n, m in zip(picture.shape[:2], to, strict=True))
     return np.einsum("ij,xy,jyc->ixc", down, across, picture.astype(np.float64), optimize=True)
+
+
+def reduced(hr: np.ndarray, scale: int, *, kernel: LrKernel = "bicubic") -> np.ndarray:
+    """The reduction of a whole picture, float32 sH×sW×C, by an integer, as the SDK makes it."""
+    height, width = (side // scale for side in hr.shape[:2])
+    return RowReducer((height * scale, width * scale), (height, width), kernel).push(hr)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk.errors import CancelledError
-from srflow_sdk.pixels.membrane import blended, harmonic
+from srflow_sdk.pixels.membrane import Grid, blended
 
 STEP = 1 / 255
 
@@ -35,7 +35,7 @@ def masks(height: int, width: int) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("name", list(masks(9, 9)))
 def test_a_harmonic_function_is_found_again_from_its_border(size: tuple[int, int], name: str) -> None:
     exact, mask = harmonic_function(*size), masks(*size)[name]
-    found = harmonic(np.where(mask, 7.0, exact), mask)
+    found = Grid(mask).solved(np.where(mask, 7.0, exact))
     assert np.abs(found - exact).max() < 0.05 * STEP
     assert np.array_equal(found[~mask], exact[~mask])
 
@@ -47,14 +47,14 @@ def test_each_value_is_the_mean_of_the_neighbours_that_exist(seed: int) -> None:
     unknown = np.zeros(values.shape, bool)
     unknown[:40, 20:] = True  # touches two borders and a corner
     unknown[60:, :7] = True
-    found = np.pad(harmonic(values, unknown), 1, constant_values=np.nan)
+    found = np.pad(Grid(unknown).solved(values), 1, constant_values=np.nan)
     around = np.stack([found[:-2, 1:-1], found[2:, 1:-1], found[1:-1, :-2], found[1:-1, 2:]])
     assert np.abs(np.nanmean(around, axis=0) - found[1:-1, 1:-1])[unknown].max() < 2e-5
     assert np.ptp(found[1:-1, 1:-1][unknown]) > 0.1
 
 
 def test_without_a_border_there_is_no_correction() -> None:
-    assert not harmonic(np.ones((20, 30)), np.ones((20, 30), bool)).any()
+    assert not Grid(np.ones((20, 30), bool)).solved(np.ones((20, 30))).any()
     source = np.random.default_rng(0).random((20, 30, 3), np.float32)
     assert np.array_equal(blended(np.zeros_like(source), source, np.ones((20, 30), bool)), source)
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from srflow_sdk.pixels.consistency import reduced
 from srflow_sdk.pixels.resizing import Kernel, RowReducer
 
 from .reference import whole
@@ -46,12 +45,6 @@ def test_bands_do_not_change_a_bit(kernel: Kernel, to: tuple[int, int]) -> None:
     expected = in_bands(picture, to, kernel, 48)
     for band in (1, 5, 16):
         np.testing.assert_array_equal(in_bands(picture, to, kernel, band), expected)
-
-
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_bicubic_by_an_integer_is_the_reduction_of_sr_benchmarks(scale: int) -> None:
-    picture = np.random.default_rng(3).random((scale * 12, scale * 9, 3), np.float32)
-    np.testing.assert_allclose(in_bands(picture, (12, 9), "bicubic", 10), reduced(picture, scale), atol=1e-6)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

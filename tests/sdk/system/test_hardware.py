@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from srflow_sdk.system import hardware
-from srflow_sdk.system.hardware import Gpu, find_gpu, gpu_by_driver
+from srflow_sdk.system.hardware import Gpu, find_gpu
 
 
 def fake_driver(*, failing=""):
@@ -44,15 +44,15 @@ def fake_driver(*, failing=""):
     )
 
 
-def test_name_capability_and_cuda_are_told():
-    assert gpu_by_driver(fake_driver(), 1) == Gpu(
-        name="NVIDIA GeForce RTX 5090", compute_capability="12.1", cuda="13.2"
-    )
+def test_name_capability_and_cuda_are_told(monkeypatch):
+    monkeypatch.setattr(hardware, "cuda_driver", fake_driver)
+    assert find_gpu(1) == Gpu(name="NVIDIA GeForce RTX 5090", compute_capability="12.1", cuda="13.2")
 
 
 @pytest.mark.parametrize("failing", sorted(vars(fake_driver())))
-def test_whatever_fails_there_is_no_gpu(failing):
-    assert gpu_by_driver(fake_driver(failing=failing), 1) is None
+def test_whatever_fails_there_is_no_gpu(monkeypatch, failing):
+    monkeypatch.setattr(hardware, "cuda_driver", lambda: fake_driver(failing=failing))
+    assert find_gpu(1) is None
 
 
 def test_without_a_driver_or_its_functions_there_is_no_gpu(monkeypatch):

@@ -42,13 +42,13 @@ def write_group(root: Path, group: str, **files: str | int) -> None:
 
 
 def test_without_control_groups_it_is_what_the_machine_has(root: Path) -> None:
-    assert memory.available_under(root) == MACHINE
+    assert memory.available_memory(root) == MACHINE
 
 
 def test_a_containers_limit_counts_less_what_it_uses_and_cannot_drop(root: Path) -> None:
     write(root, proc__self__cgroup="0::/")
     write_group(root, "", max=500 * MIB, current=300 * MIB, stat=f"anon 1\ninactive_file {50 * MIB}\nactive_file 7")
-    assert memory.available_under(root) == 250 * MIB
+    assert memory.available_memory(root) == 250 * MIB
 
 
 def test_the_tightest_group_on_the_way_up_decides(root: Path) -> None:
@@ -56,13 +56,13 @@ def test_the_tightest_group_on_the_way_up_decides(root: Path) -> None:
     write_group(root, "user.slice/app.scope", max="max", current=100 * MIB)
     write_group(root, "user.slice", max=200 * MIB, high="max", current=120 * MIB)
     write_group(root, "other.slice", max=1, current=0)
-    assert memory.available_under(root) == 80 * MIB
+    assert memory.available_memory(root) == 80 * MIB
 
 
 def test_the_limit_at_which_the_kernel_throttles_counts_too(root: Path) -> None:
     write(root, proc__self__cgroup="0::/app")
     write_group(root, "app", max=500 * MIB, high=400 * MIB, current=100 * MIB)
-    assert memory.available_under(root) == 300 * MIB
+    assert memory.available_memory(root) == 300 * MIB
 
 
 @pytest.mark.parametrize("controllers", ["memory", "cpu,memory"])
@@ -73,7 +73,7 @@ def test_version_1_groups_count_by_their_own_names(root: Path, controllers: str)
     write_group(root, "memory/job", limit_in_bytes=300 * MIB, usage_in_bytes=100 * MIB, stat=stat)
     write_group(root, "memory/job/7", limit_in_bytes=NO_LIMIT_V1, usage_in_bytes=100 * MIB)
     write_group(root, "memory/tight", limit_in_bytes=1, usage_in_bytes=0)
-    assert memory.available_under(root) == 210 * MIB
+    assert memory.available_memory(root) == 210 * MIB
 
 
 @pytest.mark.parametrize("path", ["/docker/0123abcd", "/../../elsewhere"])
@@ -81,13 +81,13 @@ def test_in_a_container_whose_path_is_the_hosts_the_mount_itself_decides(root: P
     write(root, proc__self__cgroup=f"4:memory:{path}\n0::{path}")
     write_group(root, "memory", limit_in_bytes=64 * MIB, usage_in_bytes=4 * MIB)
     write_group(root, "unified", max=70 * MIB, current=5 * MIB)
-    assert memory.available_under(root) == 60 * MIB
+    assert memory.available_memory(root) == 60 * MIB
 
 
 def test_a_group_over_its_limit_leaves_nothing_rather_than_less(root: Path) -> None:
     write(root, proc__self__cgroup="0::/")
     write_group(root, "", max=100 * MIB, current=101 * MIB)
-    assert memory.available_under(root) == 0
+    assert memory.available_memory(root) == 0
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_a_group_over_its_limit_leaves_nothing_rather_than_less(root: Path) -> N
 def test_what_cannot_be_read_limits_nothing(root: Path, files: dict[str, str | int]) -> None:
     write(root, proc__self__cgroup="0::/\nnonsense\n\n0::/" + "\N{SNOWMAN}")
     write_group(root, "", **files)
-    assert memory.available_under(root) == MACHINE
+    assert memory.available_memory(root) == MACHINE
 
 
 @linux
@@ -112,7 +112,7 @@ def test_a_limit_on_the_address_space_counts(root: Path, monkeypatch: pytest.Mon
 
     used = psutil.Process().memory_info().vms
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (used + 200 * MIB, resource.RLIM_INFINITY))
-    assert abs(memory.available_under(root) - 200 * MIB) < 50 * MIB  # the process itself moves
+    assert abs(memory.available_memory(root) - 200 * MIB) < 50 * MIB  # the process itself moves
 
 
 def test_this_machine_has_some() -> None:

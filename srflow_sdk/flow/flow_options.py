@@ -1,4 +1,4 @@
-"""How a picture is restored: which of its latents are made smaller, and how small."""
+"""The options of restoring and of transfer: what each keyword may be, what it becomes, and what a picture records."""
 
 from __future__ import annotations
 
@@ -75,7 +75,6 @@ class RestoreOptions:
 
     @property
     def keywords(self) -> RestoreKeywords:
-        """The options as keywords for another method."""
         return cast("RestoreKeywords", {field.name: getattr(self, field.name) for field in fields(self)})
 
     @property
@@ -145,3 +144,70 @@ class RestoreOptions:
         low, high = _COARSE_TAUS
         coarse = min(max(_COARSE_TAU - _BY_SIZE * size, low), high)
         return over, {level: _FINEST_TAU if level == finest else coarse for level in levels}
+
+
+Blend = Literal["gradient", "none"]
+
+TRANSFER_SCHEME = 1
+"""Version of what the options mean, defaults included; pictures record it."""
+
+FINEST_TAU = 0.8
+"""The default temperature with blend="gradient", on the finest level alone: normalising the others blurs the content.
+From benchmarks/transfer.py."""
+
+PLAIN_TAU = 0.9
+"""The default temperature with blend="none", on all levels, as published."""
+
+
+class TransferKeywords(TypedDict, total=False):
+    """The fields of :class:`TransferOptions` as keywords."""
+
+    blend: Blend
+    tau: float | Mapping[int, float] | None
+    seed: int
+    progress: Progress | None
+    cancel: threading.Event | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferOptions:
+    """The options of :meth:`Upscaler.transfer`, which says what each field means. Raises: ArgumentError."""
+
+    blend: Blend = "gradient"
+    tau: float | Mapping[int, float] | None = None
+    seed: int = 0
+    progress: Progress | None = None
+    cancel: threading.Event | None = None
+
+    def __post_init__(self) -> None:
+        DrawOptions(seed=self.seed, progress=self.progress, cancel=self.cancel)  # checks them
+        if self.tau is not None:
+            check_taus(self.tau)
+        one_of("blend", self.blend, Blend)
+
+    def taus(self, manifest: Manifest) -> dict[int, float]:
+        """Temperatures by level; levels without one stay as they are. Raises: ArgumentError for unknown levels."""
+        levels = sorted(entry.level for entry in manifest.latent_levels)
+        if self.tau is not None:
+            return level_taus(self.tau, levels)
+        return {levels[0]: FINEST_TAU} if self.blend == "gradient" else dict.fromkeys(levels, PLAIN_TAU)
+
+    def number(self, manifest: Manifest) -> float | None:
+        """The temperature if all levels have the same one."""
+        taus = self.taus(manifest)
+        number, *others = {*taus.values()}
+        return number if len(taus) == len(manifest.latent_levels) and not others else None
+
+    def recorded(self, manifest: Manifest, files: Mapping[str, Mapping[str, str] | None]) -> str:
+        """The settings as a picture records them, but for the seed.
+
+        files: the name and sha256 of the inputs besides the target, by what they are; None for one that was not given.
+        """
+        values = {
+            **files,
+            "blend": self.blend,
+            "scheme": TRANSFER_SCHEME,
+            "statistics": STATISTICS_SCHEME,
+            "tau": {str(level): tau for level, tau in self.taus(manifest).items()},
+        }
+        return json.dumps(values, sort_keys=True)
