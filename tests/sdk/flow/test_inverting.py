@@ -10,13 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-<<<<<<< HEAD
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, NonFiniteError
-from srflow_sdk.flow.lr_of_hr import reduced_image
-=======
-from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError
 from srflow_sdk.flow.inverting import reduced_image
->>>>>>> coreb
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
