@@ -48,14 +48,15 @@ docs: $(dev) ## build the documentation as a site that opens without a network, 
 	! command -v npm >/dev/null || { npm ci --prefix examples/web --no-audit --no-fund --silent && npm run --silent build --prefix examples/web; }
 	$(python) -m docs.site
 
-# Of an environment that holds the plain install and nothing else.
+# Of an environment that holds the plain install and nothing else. The program has its own, because it brings packages
+# that make `import ray` take four times as long.
 .PHONY: sbom
 sbom: $(dev) ## write dist/sbom.json: what the plain install consists of, as CycloneDX
 	rm -rf build/sbom-env && $(python) -m venv build/sbom-env
 	build/sbom-env/bin/python -m pip install --quiet .
 	build/sbom-env/bin/python -m pip uninstall --quiet --yes pip setuptools
 	@mkdir -p dist
-	$(python) -m cyclonedx_py environment --output-file dist/sbom.json build/sbom-env
+	$(python) -m uv tool run --from 'cyclonedx-bom>=7.1,<8' cyclonedx-py environment --output-file dist/sbom.json build/sbom-env
 
 # Hashes of every file of a version, so that they hold on other processors too. pyvips has no wheel: build.in makes it.
 locked := UV_CUSTOM_COMPILE_COMMAND="make locks" $(python) -m uv pip compile --quiet --generate-hashes --no-annotate \
