@@ -34,10 +34,13 @@ demo: $(plain) ## install (no torch) and upscale a photo into demo/
 dev: $(dev) ## install the developers' tools, torch among them, and run nothing
 
 # One process per core, each with one thread for torch: more threads would wait for each other. Files in the order of
-# their names: xdist would run those with the fewest tests last, and some of them take longest.
+# their names: xdist would run those with the fewest tests last, and some of them take longest. The type checks run
+# beside them: alone they would leave all cores but one idle for half a minute.
 .PHONY: test
-test: lint ## install the developers' tools, then run lint, type checks and tests
-	OMP_NUM_THREADS=1 $(python) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+test: style ## install the developers' tools, then run lint, type checks and tests
+	@$(MAKE) --no-print-directory types & types=$$!; \
+	OMP_NUM_THREADS=1 $(python) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS); tests=$$?; \
+	wait $$types && exit $$tests
 
 .PHONY: test-slow
 test-slow: $(dev) ## run the tests that take minutes, a short run of the faults among them
@@ -109,10 +112,14 @@ train-smoke: $(dev) ## go from photographs to a bundle that upscales, in train-s
 	$(VENV)/bin/srflow-export --ckpt $(smoke)/flow/model.safetensors -o $(smoke)/model.srflow
 	$(VENV)/bin/srflow-upscale examples/photos/cat.png -o $(smoke)/cat.png --model $(smoke)/model.srflow
 
-.PHONY: lint
-lint: $(dev) ## run only the style and type checks
+.PHONY: lint style types
+lint: style types ## run only the style and type checks
+
+style: $(dev)
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
+
+types: $(dev)
 	$(python) -m mypy
 	$(python) -m mypy tests/sdk/user_program.py
 	$(python) -m basedpyright --pythonpath $(python)
