@@ -34,10 +34,13 @@ demo: $(plain) ## install (no torch) and upscale a photo into demo/
 dev: $(dev) ## install the developers' tools, torch among them, and run nothing
 
 # One process per core, each with one thread for torch: more threads would wait for each other. Files in the order of
-# their names: xdist would run those with the fewest tests last, and some of them take longest.
+# their names: xdist would run those with the fewest tests last, and some of them take longest. The type checks run
+# beside them: alone they would leave all cores but one idle for half a minute.
 .PHONY: test
-test: lint ## install the developers' tools, then run lint, type checks and tests
-	OMP_NUM_THREADS=1 $(python) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+test: style ## install the developers' tools, then run lint, type checks and tests
+	@$(MAKE) --no-print-directory types & types=$$!; \
+	OMP_NUM_THREADS=1 $(python) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS); tests=$$?; \
+	wait $$types && exit $$tests
 
 .PHONY: test-slow
 test-slow: $(dev) ## run the tests that take minutes, a short run of the faults among them
@@ -48,14 +51,15 @@ docs: $(dev) ## build the documentation as a site that opens without a network, 
 	! command -v npm >/dev/null || { npm ci --prefix examples/web --no-audit --no-fund --silent && npm run --silent build --prefix examples/web; }
 	$(python) -m docs.site
 
-# Of an environment that holds the plain install and nothing else.
+# Of an environment that holds the plain install and nothing else. The program has its own, because it brings packages
+# that make `import ray` take four times as long.
 .PHONY: sbom
 sbom: $(dev) ## write dist/sbom.json: what the plain install consists of, as CycloneDX
 	rm -rf build/sbom-env && $(python) -m venv build/sbom-env
 	build/sbom-env/bin/python -m pip install --quiet .
 	build/sbom-env/bin/python -m pip uninstall --quiet --yes pip setuptools
 	@mkdir -p dist
-	$(python) -m cyclonedx_py environment --output-file dist/sbom.json build/sbom-env
+	$(python) -m uv tool run --from 'cyclonedx-bom>=7.1,<8' cyclonedx-py environment --output-file dist/sbom.json build/sbom-env
 
 # Hashes of every file of a version, so that they hold on other processors too. pyvips has no wheel: build.in makes it.
 locked := UV_CUSTOM_COMPILE_COMMAND="make locks" $(python) -m uv pip compile --quiet --generate-hashes --no-annotate \
@@ -108,10 +112,14 @@ train-smoke: $(dev) ## go from photographs to a bundle that upscales, in train-s
 	$(VENV)/bin/srflow-export --ckpt $(smoke)/flow/model.safetensors -o $(smoke)/model.srflow
 	$(VENV)/bin/srflow-upscale examples/photos/cat.png -o $(smoke)/cat.png --model $(smoke)/model.srflow
 
-.PHONY: lint
-lint: $(dev) ## run only the style and type checks
+.PHONY: lint style types
+lint: style types ## run only the style and type checks
+
+style: $(dev)
 	$(python) -m ruff check .
 	$(python) -m ruff format --check .
+
+types: $(dev)
 	$(python) -m mypy
 	$(python) -m mypy tests/sdk/user_program.py
 	$(python) -m basedpyright --pythonpath $(python)

@@ -1,10 +1,11 @@
 """A torch module as an ONNX graph, operator by operator.
 
-torch.export traces the module with the shapes of an example; each operator that it finds becomes one or two ONNX nodes.
+make_fx traces the module with the shapes of an example; each operator that it finds becomes one or two ONNX nodes.
 The example's batch, height and width stay out of the graph: dimensions that an operator does not change are copied, and
 a reshape may infer one. Channels, dimension 1, are constants. The graphs here need two dozen operators; unknown ones,
 and arguments that are not translated, are refused. torch.onnx.export knows them all, but takes several times as long,
-most of it in decompositions and clean-up passes that these graphs do not need.
+most of it in decompositions and clean-up passes that these graphs do not need. torch.export finds the same operators,
+and takes more than twice as long, for guards of sizes and for a program that nobody runs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 from torch import Tensor, fx, nn
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from srflow_sdk.errors import ExportError
 
@@ -50,18 +53,15 @@ def onnx_graph(
     arguments (names instead of tensors) and a tensor like their result into a node without an output.
     Raises: ExportError for an operator that is not known here.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.export.export(module.eval(), tuple(example[name] for name in inputs), strict=False)
-    graph = _Graph(program.graph_module.graph, nodes)
-    signature = program.graph_signature
-    state = {**program.state_dict, **program.constants}
-    used = {node.name for node in program.graph.nodes if node.users}
-    for name, target in {**signature.inputs_to_parameters, **signature.inputs_to_buffers}.items():
-        if name in used:
+    module.eval()
+    state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    traced = _traced(module, state, [example[name] for name in inputs])
+    graph = _Graph(traced, nodes)
+    placeholders = [node for node in traced.nodes if node.op == "placeholder"]
+    for node, target in zip(placeholders, (*state, *inputs), strict=True):
+        graph.names[node.name] = target
+        if target in state and node.users:
             graph.constants[target] = _tensor(target, state[target])
-            graph.names[name] = target
-    graph.names |= zip(signature.user_inputs, inputs, strict=True)
     results = graph.run()
     graph.rename(dict(zip(results, outputs, strict=True)))
     types = {name: example[name].dtype for name in inputs} | dict(zip(outputs, graph.result_types, strict=True))
@@ -74,6 +74,17 @@ def onnx_graph(
     )
     proto.initializer.extend(graph.constants.values())
     return helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
+
+
+def _traced(module: nn.Module, state: Mapping[str, Tensor], example: Sequence[Tensor]) -> fx.Graph:
+    """A module's operators, before decomposition, as a function of the values of its state and of its inputs."""
+
+    def called(*tensors: Tensor) -> Any:
+        return functional_call(module, dict(zip(state, tensors, strict=False)), tensors[len(state) :])
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        return make_fx(called, tracing_mode="fake", pre_dispatch=True)(*state.values(), *example).graph
 
 
 class _Graph:
@@ -182,10 +193,6 @@ _Translation = Callable[[_Graph, fx.Node, dict[str, Any]], str | None]
 
 def _shape(node: fx.Node) -> list[int]:
     return list(node.meta["val"].shape)
-
-
-def _skip(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> None:
-    pass
 
 
 def _simple(op: str) -> _Translation:
@@ -357,7 +364,6 @@ def _pixel_unshuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) ->
 
 
 _OPERATORS: dict[Any, _Translation] = {
-    _aten._assert_tensor_metadata.default: _skip,
     _aten.add.Tensor: _arithmetic("Add"),
     _aten.alias.default: _same,
     _aten.avg_pool2d.default: _avg_pool,

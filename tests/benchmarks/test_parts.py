@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from benchmarks.bench import aims, convolution, growth, limit, side_by_side
+from benchmarks.bench.__main__ import asked
 from benchmarks.bench.make_network import export_direct
 from benchmarks.bench.page import read_results
 from benchmarks.bench.parts import texts
@@ -130,10 +131,13 @@ def test_competitors_are_compared_on_the_photographs_of_a_folder(bench: Bench) -
         (["--minutes", "0"], "--minutes 0: name a number above 0"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_one_line(bench: Bench, arguments: list[str], says: str) -> None:
-    done = bench(*arguments)
-    assert done.returncode == 2
-    assert says in done.stderr.splitlines()[-1]
+def test_an_option_that_makes_no_sense_is_one_line(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        asked(arguments)
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")

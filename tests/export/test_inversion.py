@@ -70,12 +70,12 @@ def test_the_runtimes_inverter_gives_the_published_implementations_latents_and_n
     np.testing.assert_allclose(log_density.sum(), golden["log_likelihood"], rtol=1e-3)
 
 
-@pytest.mark.parametrize(("precision", "has_one"), [("fp16", True), ("int8", True)])
-def test_lower_precisions_have_an_inverter_where_it_holds(tmp_path: Path, precision: str, has_one: bool) -> None:
+def test_int8_has_an_inverter(tmp_path: Path) -> None:
+    """So has half precision: test_inverter_halo.py measures with it."""
     save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
-    options = ExportOptions(precision=precision, halo=8)  # type: ignore[arg-type]
+    options = ExportOptions(precision="int8", halo=8)
     manifest = export_checkpoint(tmp_path / "tiny.safetensors", tmp_path / "tiny.srflow", options)
-    assert ("inverter.onnx" in manifest.files) == has_one
+    assert "inverter.onnx" in manifest.files
 
 
 def test_no_inverter_leaves_it_out(tmp_path: Path) -> None:

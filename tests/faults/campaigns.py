@@ -22,7 +22,7 @@ CAMPAIGNS = {
     campaign.name: campaign
     for campaign in (
         Campaign(name="export", title="kills of an export", attack=kills.kill_export, count=30, short=4),
-        Campaign(name="folder", title="kills of a run over a folder", attack=kills.kill_folder, count=40, short=8),
+        Campaign(name="folder", title="kills of a run over a folder", attack=kills.kill_folder, count=40, short=4),
         Campaign(name="restoring", title="kills of restoring", attack=kills.kill_restoring, count=30, short=4),
         Campaign(name="training", title="kills of a training run", attack=kills.kill_training, count=30, short=4),
         Campaign(name="disk", title="full disks and limits", attack=full_disk.attack, count=48, short=8),

@@ -15,9 +15,10 @@ from tests.sdk.tiny_bundle import write_tiny_bundle
 
 EXPORT = "from srflow_export.cli import main; main(['m.pth'])"
 EVALUATE = "from srflow_evaluation.cli import evaluate; evaluate(['report', '--hr', 'hr', '--model', 'm.srflow'])"
+INSTEAD_OF_TORCH = "import os, sys\nsys.exit(f'imported with {os.environ.get(\"OMP_WAIT_POLICY\")}')\n"
 
 
-def printed_by_openmp(program: str, folder: Path, **environ: str) -> str:
+def printed(program: str, folder: Path, **environ: str) -> str:
     write_tiny_bundle(folder / "m.srflow")
     (folder / "m.pth").write_bytes(b"torch says that this is no checkpoint")
     (folder / "hr").mkdir()
@@ -29,19 +30,21 @@ def printed_by_openmp(program: str, folder: Path, **environ: str) -> str:
         capture_output=True,
         text=True,
         timeout=120,
-        env={**inherited, "OMP_DISPLAY_ENV": "verbose", **environ},
+        env={**inherited, **environ},
     )
     return done.stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP prints this, which Linux's torch brings")
-@pytest.mark.parametrize("program", [EXPORT, EVALUATE], ids=["export", "evaluate"])
-def test_threads_sleep_while_they_wait(tmp_path: Path, program: str) -> None:
-    assert "GOMP_SPINCOUNT = '0'" in printed_by_openmp(program, tmp_path)
+def test_threads_sleep_while_they_wait(tmp_path: Path) -> None:
+    assert "GOMP_SPINCOUNT = '0'" in printed(EXPORT, tmp_path, OMP_DISPLAY_ENV="verbose")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP prints this, which Linux's torch brings")
-def test_what_the_user_has_set_stays(tmp_path: Path) -> None:
-    printed = printed_by_openmp(EXPORT, tmp_path, OMP_WAIT_POLICY="ACTIVE")
-    assert "OMP_WAIT_POLICY = 'ACTIVE'" in printed
-    assert "GOMP_SPINCOUNT = '0'" not in printed
+@pytest.mark.parametrize(
+    ("program", "set_by_user", "policy"), [(EVALUATE, {}, "PASSIVE"), (EXPORT, {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
+)
+def test_torch_is_imported_with_the_policy(
+    tmp_path: Path, program: str, set_by_user: dict[str, str], policy: str
+) -> None:
+    (tmp_path / "torch.py").write_text(INSTEAD_OF_TORCH)
+    assert f"imported with {policy}" in printed(program, tmp_path, **set_by_user)

@@ -31,10 +31,8 @@ from srflow_sdk.upscaler import Upscaler
 class Server:
     """An S3 server, and the file system of fsspec that looks at it."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        self._moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-        self._moto.start()
-        self.address = self._moto.get_host_and_port()
+    def __init__(self, moto: ThreadedMotoServer, patch: pytest.MonkeyPatch) -> None:
+        self.address = moto.get_host_and_port()
         reset = urllib.request.Request(f"http://{self.address[0]}:{self.address[1]}/moto-api/reset", method="POST")
         urllib.request.urlopen(reset, timeout=20).close()  # moto keeps its buckets for the process
         self._patch = patch
@@ -46,12 +44,17 @@ class Server:
         fsspec.get_filesystem_class("s3").clear_instance_cache()
         self._patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
 
-    def stop(self) -> None:
-        self._moto.stop()
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[ThreadedMotoServer]:
+    started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    started.start()
+    yield started
+    started.stop()
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(moto: ThreadedMotoServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A server with an empty bucket, `bucket`."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "somebody",
@@ -63,10 +66,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
     }.items():
         monkeypatch.setenv(name, value)
-    started = Server(monkeypatch)
+    started = Server(moto, monkeypatch)
     started.store.mkdir("bucket")
     yield started
-    started.stop()
     fsspec.get_filesystem_class("s3").clear_instance_cache()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from srflow_apps.batch.finding import InputFile, find_inputs
@@ -254,6 +254,7 @@ def test_a_file_to_keep_is_not_overwritten(tmp_path: Path) -> None:
         )
 
 
+@settings(max_examples=25)  # each of up to seven shards
 @given(names=st.lists(st.text(min_size=1, max_size=20), max_size=4), count=st.integers(1, 7))
 def test_every_input_is_in_exactly_one_shard(names: list[str], count: int) -> None:
     shards = [Shard(index=index, count=count) for index in range(1, count + 1)]

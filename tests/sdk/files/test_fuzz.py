@@ -10,7 +10,7 @@ pytest.importorskip("resource", reason="Windows has no limits on processes")
 
 from tests.faults import pictures
 
-MUTANTS = 300
+MUTANTS = 100
 
 
 def test_mutated_files_are_read_or_refused(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_the_best_checkpoint_stays_when_later_ones_are_worse(tmp_path, photos, m
 
     def run_to(iterations, *, resume=False):
         schedule = {"best": "gmsd_tau0.8", "iterations": iterations}
-        run = trainer(tmp_path, photos, val=photos, resume=resume, schedule=schedule)
+        run = trainer(tmp_path, photos, val=photos / "2", resume=resume, schedule=schedule)
         figures = run.validation.figures
         monkeypatch.setattr(
             run.validation, "figures", lambda model: figures(model) | {"validation/gmsd_tau0.8": gmsd[run.iteration]}

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from srflow_apps.serving.service import PictureService
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.serving_config import MODEL_PARAMETER, ServingOptions, described
+
+from .inference_server import service_of
 
 NAME = "srflow_upscale"
 DTYPES = {"FP32": np.float32, "INT64": np.int64, "INT32": np.int32}
@@ -74,7 +75,7 @@ class HttpServer:
     def load(self, bundle: Path) -> None:
         """Serve this bundle from now on."""
         opened = Bundle.open(bundle)
-        self._service = PictureService(opened, OPTIONS)
+        self._service = service_of(opened, OPTIONS)
         self.parameters = {MODEL_PARAMETER: described(opened), **OPTIONS.parameters()}
 
     def stop(self) -> None:

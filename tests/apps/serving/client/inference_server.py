@@ -26,6 +26,17 @@ DTYPES = {"FP32": np.float32, "INT64": np.int64, "INT32": np.int32, "UINT8": np.
 OPTIONS = ServingOptions(device="cpu", threads=1, sessions=1, max_samples=16)
 
 
+_services: dict[tuple[str, ServingOptions], PictureService] = {}  # by their manifests, with the files' hashes
+
+
+def service_of(bundle: Bundle, options: ServingOptions) -> PictureService:
+    """What draws this model: the same for all servers of this process, because its sessions take time to open."""
+    key = bundle.manifest.to_json(), options
+    if key not in _services:
+        _services[key] = PictureService(bundle, options)
+    return _services[key]
+
+
 class InferenceServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     """Serves a bundle on a port of the loopback, and counts what it is asked for.
 
@@ -51,7 +62,7 @@ class InferenceServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     def load(self, bundle: Path) -> None:
         """Serve this bundle from now on."""
         opened = Bundle.open(bundle)
-        self._service = PictureService(opened, self._options)
+        self._service = service_of(opened, self._options)
         self.parameters = {MODEL_PARAMETER: described(opened), **self._options.parameters()}
 
     @property

@@ -21,6 +21,18 @@ from tests.sdk.tiny_bundle import write_tiny_bundle
 from .pictures import decibels, image, noise, opened, picture, sampling_gives
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(autouse=True)
+def cache(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One for all of them: compiling the embedded model takes most of their time. test_cache.py tests the cache."""
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(compiled))
+    return compiled
+
+
 def test_pictures_of_any_size_are_the_cpus() -> None:
     """Left alone, OpenVINO computes in bfloat16 where the processor can: 54 dB."""
     embedded = Bundle.embedded()
