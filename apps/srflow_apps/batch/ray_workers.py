@@ -1,34 +1,25 @@
-"""The workers on a cluster's machines, which open the model once and then do one file after the other.
-
-Ray is imported only by a worker that Ray runs.
-"""
+"""The workers on a cluster's machines, which open the model once and then do one file after the other."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import socket
 import threading
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from srflow_apps.batch.jobs import FolderFile, Job, Settings
 from srflow_apps.batch.models import BY_PICTURE, Choices, Models, candidates, digest
 from srflow_apps.batch.one_file import do_one, failure
 from srflow_apps.batch.storage import exists
 from srflow_sdk.drawing.tiles import TileSize
-from srflow_sdk.errors import BundleError, CancelledError, ImageError, SRFlowError
+from srflow_sdk.errors import BundleError, CancelledError, ImageError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.device_names import Device, Precision
 from srflow_sdk.system.url_paths import UrlPath
 from srflow_sdk.upscaler import Upscaler
-
-Batch = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +28,7 @@ class Worker:
 
     model: the bundle's path, which every machine has, or an embedded model's name; None is the default one, and "auto"
     for each picture the embedded one that suits it. sha256: what the model must be; of several, as of :func:`digest`.
-    folder: what paths that are not absolute begin at. stop: a handle of :class:`Stop`.
+    folder: what paths that are not absolute begin at.
     """
 
     settings: Settings
@@ -48,7 +39,6 @@ class Worker:
     tile: TileSize = "auto"
     threads: int | None = None
     folder: str | None = None
-    stop: Any = field(default=None, compare=False)
 
     def opened(self) -> Models:
         """Open the model, or for "auto" one of them.
@@ -75,76 +65,41 @@ class Worker:
         return Upscaler(bundle, device=self.device, tile=self.tile, threads=self.threads, precision=self.precision)
 
 
-class Stop:
-    """An actor that tells all workers when to stop. Its methods are coroutines, so that any number may wait."""
-
-    def __init__(self) -> None:
-        import asyncio
-
-        self._event = asyncio.Event()
-
-    async def wait(self) -> None:
-        """Return once the run is to stop."""
-        await self._event.wait()
-
-    async def set(self) -> None:
-        """Let the run stop."""
-        self._event.set()
-
-
-class RunJobs:
-    """An actor class for Ray Data: takes pickled jobs, gives pickled results.
-
-    A batch has the columns `number`, `job` and `seen` (whether the machine that made the plan has the input). It
-    becomes `number`, `result` (a FolderFile; an SRFlowError if that concerns all files; None if the run is to stop),
-    `device` and `precision`. No error leaves an actor: Ray would begin it again.
-    """
+class DoJobs:
+    """An actor of a cluster that does jobs, one call after the other; :meth:`stop` may come meanwhile."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._cancel = threading.Event()
-        self._error: SRFlowError | None = None
-        try:
-            self._models = worker.opened()
-        except SRFlowError as error:
-            self._error = error
-        if worker.stop is not None:
-            threading.Thread(target=self._wait_for_stop, name="srflow-stop", daemon=True).start()
+        self._models: Models | None = None
 
-    def __call__(self, batch: Batch) -> Batch:
-        """Do the jobs of a batch."""
-        results = np.empty(len(batch["job"]), dtype=object)
-        for place, (job, seen) in enumerate(zip(batch["job"], batch["seen"], strict=True)):
-            results[place] = pickle.dumps(self._result(pickle.loads(bytes(job)), seen=bool(seen)))
-        device, precision = "", ""
-        if self._error is None:
-            device, precision = self._models.any.device, str(self._models.any.precision)
-        return {
-            "number": batch["number"],
-            "result": results,
-            "device": np.array([device] * len(results), dtype=object),
-            "precision": np.array([precision] * len(results), dtype=object),
-        }
+    def do(self, jobs: Sequence[tuple[Job, bool]]) -> tuple[str, str, list[FolderFile]]:
+        """Do the jobs, and open the model before the first one.
 
-    def _result(self, job: Job, *, seen: bool) -> FolderFile | SRFlowError | None:
-        if self._error is not None:
-            return self._error
+        jobs: each with True if the machine that made the plan has the input.
+        Returns: the device, the precision, and the results, fewer than jobs once it is to stop.
+        Raises: SRFlowError for what concerns all files.
+        """
+        if not jobs:
+            return "", "", []
+        if self._models is None:
+            self._models = self._worker.opened()
+        results: list[FolderFile] = []
+        with contextlib.suppress(CancelledError):
+            for job, seen in jobs:
+                results.append(self._result(job, self._models, seen=seen))
+        return self._models.any.device, str(self._models.any.precision), results
+
+    def stop(self) -> None:
+        """End the work at the next tile."""
+        self._cancel.set()
+
+    def _result(self, job: Job, models: Models, *, seen: bool) -> FolderFile:
         try:
             _check_machine(job, seen=seen)
-            return do_one(job, self._models, settings=self._worker.settings, cancel=self._cancel)
-        except CancelledError:
-            return None
         except ImageError as error:
             return failure(job.source, str(error), targets=job.targets)
-        except SRFlowError as error:
-            return error
-
-    def _wait_for_stop(self) -> None:
-        import ray
-
-        with contextlib.suppress(Exception):  # the actor's machine may have died
-            ray.get(self._worker.stop.wait.remote())
-            self._cancel.set()
+        return do_one(job, models, settings=self._worker.settings, cancel=self._cancel)
 
 
 def is_seen(path: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from srflow_apps.batch.jobs import Job, Settings
 from srflow_apps.batch.models import candidates, digest
 from srflow_apps.batch.one_file import do_one
 from srflow_apps.batch.operations import Upscaling
-from srflow_apps.batch.ray_workers import RunJobs, Worker
+from srflow_apps.batch.ray_workers import DoJobs, Worker
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, upscale_folder
 from srflow_sdk.drawing.requests import DrawOptions
@@ -171,13 +170,8 @@ def test_a_worker_of_a_cluster_chooses_too(two_models: Path, mixed: tuple[str, s
     ]
     sha256 = digest([bundle.manifest for bundle in candidates()])
     worker = Worker(settings=Settings(), model="auto", sha256=sha256, device="cpu", threads=1)
-    rows = {
-        "number": np.arange(2),
-        "job": np.array([pickle.dumps(job) for job in jobs], dtype=object),
-        "seen": np.array([True, True]),
-    }
-    files = [pickle.loads(result) for result in RunJobs(worker)(rows)["result"]]
-    assert [(file.model, file.why[:5]) for file in files] == [("x4-small", "clean"), ("x4-photo", "noise")]
+    _, _, files = DoJobs(worker).do([(job, True) for job in jobs])
+    assert [(file.model, str(file.why)[:5]) for file in files] == [("x4-small", "clean"), ("x4-photo", "noise")]
     with pytest.raises(BundleError, match="has another model at"):
         Worker(settings=Settings(), model="auto", sha256="0" * 64, device="cpu").opened()
 
