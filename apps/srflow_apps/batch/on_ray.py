@@ -14,8 +14,8 @@ from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_apps.batch.models import BY_PICTURE, digest, explained
 from srflow_apps.batch.one_file import failure
 from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.ray_actor import DoJobs, Worker, is_seen
 from srflow_apps.batch.ray_connection import WITHOUT_PORT, cluster_error, connected, raylet_of_this_machine
-from srflow_apps.batch.ray_workers import DoJobs, Worker, is_seen
 from srflow_apps.batch.running import Watcher
 from srflow_apps.batch.storage import remove_leftovers
 from srflow_sdk._checks import one_of, real, whole

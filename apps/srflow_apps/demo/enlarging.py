@@ -11,8 +11,7 @@ import numpy as np
 from srflow_apps.demo import pictures
 from srflow_apps.demo.controls import SAMPLES, Controls, Said, format_of
 from srflow_apps.demo.live import LivePhoto
-from srflow_apps.demo.sessions import Session, Sessions
-from srflow_apps.demo.work import Work
+from srflow_apps.demo.sessions import Session, Sessions, Work
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.upscaler import Upscaler

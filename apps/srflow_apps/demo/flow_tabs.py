@@ -10,8 +10,7 @@ from typing import Any
 
 from srflow_apps.demo import pictures
 from srflow_apps.demo.controls import Said, choice_of, format_of, seed_of, tau_of
-from srflow_apps.demo.sessions import Session, delete_file
-from srflow_apps.demo.work import Work
+from srflow_apps.demo.sessions import Session, Work, delete_file
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.upscaler import Upscaler
 

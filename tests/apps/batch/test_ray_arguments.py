@@ -15,8 +15,8 @@ from PIL import Image
 
 from srflow_apps.batch.jobs import Job, Settings
 from srflow_apps.batch.on_ray import Cluster
+from srflow_apps.batch.ray_actor import DoJobs, Worker
 from srflow_apps.batch.ray_connection import connected
-from srflow_apps.batch.ray_workers import DoJobs, Worker
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, BundleError, DeviceError, upscale_folder
 from srflow_sdk.ray import UpscaleFiles

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from srflow_apps.batch.jobs import Job, Settings
-from srflow_apps.batch.ray_workers import DoJobs, Worker
+from srflow_apps.batch.ray_actor import DoJobs, Worker
 from srflow_sdk import read_provenance
 from srflow_sdk.ray import UpscaleFiles
 from tests.sdk.tiny_bundle import write_tiny_bundle

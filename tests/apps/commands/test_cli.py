@@ -66,7 +66,7 @@ def test_one_bad_file_does_not_stop_the_others(run: Run) -> None:
 
 
 def test_quiet_prints_only_warnings_and_errors(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srflow_apps.batch.progress_lines.FIRST_AFTER_S", 0)
+    monkeypatch.setattr("srflow_apps.batch.display.FIRST_AFTER_S", 0)
     result = run("a.png", "bad.png", "-o", "out", "--report", "report.json", "--quiet")
     assert (result.exit_code, result.stdout) == (1, "")
     warning, error = sorted(result.stderr.splitlines(), reverse=True)

@@ -15,12 +15,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_apps.batch import cloud
-from srflow_apps.batch.estimating import Speed
 from srflow_apps.batch.jobs import Job, Settings
 from srflow_apps.batch.models import candidates, digest
 from srflow_apps.batch.one_file import do_one
 from srflow_apps.batch.operations import Upscaling
-from srflow_apps.batch.ray_workers import DoJobs, Worker
+from srflow_apps.batch.preview import Speed
+from srflow_apps.batch.ray_actor import DoJobs, Worker
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, upscale_folder
 from srflow_sdk.drawing.requests import DrawOptions

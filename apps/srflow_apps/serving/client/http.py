@@ -18,7 +18,6 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.serving.client.address import Address
 from srflow_apps.serving.client.answers import (
     DTYPES,
     MalformedError,
@@ -29,7 +28,7 @@ from srflow_apps.serving.client.answers import (
     ready_models,
     tensor_of,
 )
-from srflow_apps.serving.client.protocols import Client, NotThereError, closed_meanwhile, silent, typed
+from srflow_apps.serving.client.base_client import Address, Client, NotThereError, closed_meanwhile, silent, typed
 from srflow_sdk.system.plain_text import short
 
 NOT_HTTP = "it does not answer in HTTP"
