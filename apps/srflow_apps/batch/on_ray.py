@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_apps.batch.models import BY_PICTURE, digest, explained
 from srflow_apps.batch.one_file import failure
 from srflow_apps.batch.operations import Upscaling
-from srflow_apps.batch.ray_actor import DoJobs, Worker, is_seen
+from srflow_apps.batch.ray_actor import DoJobs, is_seen
 from srflow_apps.batch.ray_connection import WITHOUT_PORT, cluster_error, connected, raylet_of_this_machine
 from srflow_apps.batch.running import Watcher
 from srflow_apps.batch.storage import remove_leftovers
@@ -118,15 +118,15 @@ class OnRay:
         if not jobs:
             return self._result([], total=0)
         local = any(not isinstance(path, UrlPath) for job in jobs for path in (job.source, *job.targets))
-        worker = Worker(
-            settings=settings,
-            model=self._model,
-            sha256=digest([bundle.manifest for bundle in self._bundles]),
-            device=self._cluster.device,
-            precision=self._cluster.precision,
-            tile=self._tile,
-            folder=str(Path.cwd()) if local else None,
-        )
+        model = {
+            "settings": settings,
+            "model": self._model,
+            "sha256": digest([bundle.manifest for bundle in self._bundles]),
+            "device": self._cluster.device,
+            "precision": self._cluster.precision,
+            "tile": self._tile,
+            "folder": str(Path.cwd()) if local else None,
+        }
         done: dict[int, FolderFile] = {}
         ended: dict[str, Any] = {}
 
@@ -155,7 +155,7 @@ class OnRay:
                     raise _EndedError("server_lost")
 
             try:
-                self._draw(ray, jobs, worker, check_all, take)
+                self._draw(ray, jobs, model, check_all, take)
             except KeyboardInterrupt:
                 ended["interrupted"] = True
             except _EndedError as error:
@@ -182,18 +182,19 @@ class OnRay:
         self,
         ray: Any,
         jobs: Sequence[Job],
-        worker: Worker,
+        model: dict[str, Any],
         check: Callable[[], None],
         take: Callable[[int, FolderFile], None],
     ) -> None:
         """Give each worker that is free the next jobs, and take results as they come. A dead worker gets a successor.
 
         If check() or take() raises, the workers stop at their next tile; what they finished by then is taken too.
+        model: the keywords of :class:`DoJobs`.
         """
         batch = self._cluster.batch
-        share = _share(ray, self._cluster, most=-(-len(jobs) // batch))
-        self._say(share.described)
-        actor_class = ray.remote(DoJobs).options(num_cpus=share.cpus, num_gpus=share.gpus or None, max_concurrency=2)
+        workers, cpus, gpus, line = _share(ray, self._cluster, most=-(-len(jobs) // batch))
+        self._say(line)
+        actor_class = ray.remote(DoJobs).options(num_cpus=cpus, num_gpus=gpus or None, max_concurrency=2)
         waiting, deaths = deque(range(len(jobs))), Counter[int]()
         idle: list[Any] = []
         doing: dict[Any, tuple[Any, list[int]]] = {}  # by the answer that is to come
@@ -203,7 +204,7 @@ class OnRay:
             doing[actor.do.remote(given)] = actor, numbers
 
         def begin() -> None:
-            give(actor_class.remote(replace(worker, threads=share.cpus)), [])  # answered once there is room for it
+            give(actor_class.remote(**model, threads=cpus), [])  # answered once there is room for it
 
         def buried(numbers: Sequence[int]) -> None:
             """The worker died that had these jobs."""
@@ -228,7 +229,7 @@ class OnRay:
             for number, file in zip(numbers, files, strict=False):  # fewer if it was to stop
                 take(number, file)
 
-        for _ in range(share.workers):
+        for _ in range(workers):
             begin()
         try:
             while waiting or any(numbers for _, numbers in doing.values()):
@@ -252,25 +253,11 @@ class _EndedError(Exception):
     """The run ends early; the message is the field of :class:`FolderResult` that says why."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Share:
-    """How many workers there are, and what each of them has."""
+def _share(ray: Any, cluster: Cluster, *, most: int) -> tuple[int, int, float, str]:
+    """Divide the cluster: how many workers, the CPUs and GPUs of each, and a line about that.
 
-    workers: int
-    cpus: int
-    gpus: float
-    machines: int
-
-    @property
-    def described(self) -> str:
-        gpus = f" and {self.gpus:g} GPU{'s' * (self.gpus > 1)}" if self.gpus else ""
-        each = f"{'each ' * (self.workers > 1)}with {self.cpus} CPU{'s' * (self.cpus > 1)}{gpus}"
-        machines = f"{self.machines} machine{'s' * (self.machines > 1)}"
-        return f"Ray: {self.workers} worker{'s' * (self.workers > 1)}, {each}; the cluster has {machines}"
-
-
-def _share(ray: Any, cluster: Cluster, *, most: int) -> _Share:
-    """Divide the cluster. Raises: DeviceError if no machine has room for a worker."""
+    Raises: DeviceError if no machine has room for a worker.
+    """
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     machines = [resources for resources in machines if resources.get("CPU", 0) >= 1]
     gpus = cluster.gpus
@@ -289,6 +276,12 @@ def _share(ray: Any, cluster: Cluster, *, most: int) -> _Share:
             f"no machine of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a worker; ask for less with "
             "--threads and --ray-gpus"
         )
-    return _Share(
-        workers=min(room, most, cluster.workers or room), cpus=cpus, gpus=float(gpus), machines=max(len(machines), 1)
-    )
+    workers = min(room, most, cluster.workers or room)
+    with_gpus = f" and {_counted(gpus, 'GPU')}" if gpus else ""
+    each = f"{'each ' * (workers > 1)}with {_counted(cpus, 'CPU')}{with_gpus}"
+    line = f"Ray: {_counted(workers, 'worker')}, {each}; the cluster has {_counted(max(len(machines), 1), 'machine')}"
+    return workers, cpus, gpus, line
+
+
+def _counted(count: float, what: str) -> str:
+    return f"{count:g} {what}{'s' * (count > 1)}"

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from srflow_apps.batch.jobs import FolderFile, Job, Settings
 from srflow_apps.batch.models import Models
-from srflow_apps.batch.operations import Files
 from srflow_apps.batch.storage import exists, reading, writing
 from srflow_sdk.drawing.requests import Progress
 from srflow_sdk.errors import (
@@ -60,10 +59,8 @@ def do_one(
             return FolderFile(source=job.source, targets=job.targets, status="skipped")
         with reading(job.source) as source, writing(job.targets) as targets:
             upscaler = models.drawing(job.source, source, cancel=cancel)
-            files = Files(
-                job=job, source=source, targets=targets, writing=settings.writing, progress=progress, cancel=cancel
-            )
-            file = settings.operation.on_file(upscaler, files)
+            run = {"progress": progress, "cancel": cancel}
+            file = settings.operation.on_file(upscaler, job, source, targets, run, **settings.writing)
         named = zip(file.outputs, job.targets, strict=True)
         return FolderFile(
             source=job.source,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.drawing.file_upscaling import FileResult, provenance_of
 from srflow_sdk.drawing.output_size import OutputSize, named_scale, reduced_to
-from srflow_sdk.drawing.requests import DrawOptions, Progress
+from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.drawing.temperature import AUTO
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, Provenance, WriteOptions
@@ -42,23 +41,11 @@ _log = logging.getLogger(__name__)
 FIELDS = ("stem", "ending", "scale", "sample", "seed", "tau", "model")
 """The fields that a name pattern may contain, in braces."""
 
+Run = Mapping[str, Any]
+"""The keywords `progress` and `cancel` of :meth:`Upscaler.upscale`."""
+
 Size = tuple[int, int]
 """Width and height in pixels."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Files:
-    """The files of one job, while it is done. source, targets: local ones, in the place of the job's.
-
-    writing: keywords of :meth:`Upscaler.upscale_file`. progress, cancel: as in :meth:`Upscaler.upscale`.
-    """
-
-    job: Job
-    source: Path
-    targets: Sequence[Path]
-    writing: Mapping[str, Any]
-    progress: Progress | None
-    cancel: threading.Event
 
 
 class Operation(Protocol):
@@ -116,8 +103,16 @@ class Operation(Protocol):
         """The settings, as JSON values, for a report."""
         ...
 
-    def on_file(self, upscaler: BaseUpscaler, files: Files) -> FileResult:
-        """Make the targets. Raises: what :meth:`Upscaler.upscale_file` raises."""
+    def on_file(
+        self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
+    ) -> FileResult:
+        """Make the targets.
+
+        source, targets: local files, in the place of the job's.
+        writing: keywords of :meth:`Upscaler.upscale_file` for how files are read and written.
+
+        Raises: what :meth:`Upscaler.upscale_file` raises.
+        """
         ...
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
@@ -201,13 +196,10 @@ class Upscaling(Operation):
             "linear_light": draw.linear_light,
         }
 
-    def on_file(self, upscaler: BaseUpscaler, files: Files) -> FileResult:
-        return upscaler.upscale_file(
-            files.source,
-            files.targets,
-            **files.writing,
-            **dataclasses.replace(self.draw, progress=files.progress, cancel=files.cancel).keywords,
-        )
+    def on_file(
+        self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
+    ) -> FileResult:
+        return upscaler.upscale_file(source, targets, **writing, **{**self.draw.keywords, **run})
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         draw = self.draw
@@ -254,13 +246,10 @@ class Restoring(Operation):
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": RESTORE, "seed": self.seed, **json.loads(self.options.recorded())}
 
-    def on_file(self, upscaler: BaseUpscaler, files: Files) -> FileResult:
-        return local(upscaler).restore_file(
-            files.source,
-            files.targets[0],
-            **files.writing,
-            **dataclasses.replace(self.options, progress=files.progress, cancel=files.cancel).keywords,
-        )
+    def on_file(
+        self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
+    ) -> FileResult:
+        return local(upscaler).restore_file(source, targets[0], **writing, **{**self.options.keywords, **run})
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         begun = time.monotonic()
@@ -311,17 +300,19 @@ class Transferring(Operation):
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": TRANSFER, "seed": self.seed, **json.loads(self.options.recorded(manifest, {}))}
 
-    def on_file(self, upscaler: BaseUpscaler, files: Files) -> FileResult:
-        others = self._others(files.job)
+    def on_file(
+        self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
+    ) -> FileResult:
+        others = self._others(job)
         return transfer_file(
             local(upscaler)._painter,
-            files.source,
+            source,
             cast("Path", others["source"]),
             cast("Path", others["mask"]),
-            files.targets[0],
+            targets[0],
             lr=others["lr"],
-            options=dataclasses.replace(self.options, progress=files.progress, cancel=files.cancel),
-            writing=WriteOptions(**files.writing),
+            options=dataclasses.replace(self.options, **run),
+            writing=WriteOptions(**writing),
         )
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:

@@ -119,9 +119,9 @@ class UpscaleFiles:
             return failure(Path(without_secrets(source)), str(error))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Worker:
-    """The model and settings of a worker. It can be pickled.
+@dataclass(kw_only=True)
+class DoJobs:
+    """An actor of a cluster that does jobs, one call after the other; :meth:`stop` may come meanwhile.
 
     model: the bundle's path, which every machine has, or an embedded model's name; None is the default one, and "auto"
     for each picture the embedded one that suits it. sha256: what the model must be; of several, as of :func:`digest`.
@@ -137,11 +137,32 @@ class Worker:
     threads: int | None = None
     folder: str | None = None
 
-    def opened(self) -> Models:
-        """Open the model, or for "auto" one of them.
+    def __post_init__(self) -> None:
+        self._cancel = threading.Event()
+        self._models: Models | None = None
 
-        Raises: what :class:`Upscaler` raises; BundleError if this machine has another model.
+    def do(self, jobs: Sequence[tuple[Job, bool]]) -> tuple[str, str, list[FolderFile]]:
+        """Do the jobs, and open the model before the first one.
+
+        jobs: each with True if the machine that made the plan has the input.
+        Returns: the device, the precision, and the results, fewer than jobs once it is to stop.
+        Raises: SRFlowError for what concerns all files, such as a BundleError if this machine has another model.
         """
+        if not jobs:
+            return "", "", []
+        if self._models is None:
+            self._models = self._opened()
+        results: list[FolderFile] = []
+        with contextlib.suppress(CancelledError):
+            for job, seen in jobs:
+                results.append(self._result(job, self._models, seen=seen))
+        return self._models.any.device, str(self._models.any.precision), results
+
+    def stop(self) -> None:
+        """End the work at the next tile."""
+        self._cancel.set()
+
+    def _opened(self) -> Models:
         if self.folder is not None:
             with contextlib.suppress(OSError):  # without it, files say that they do not exist
                 os.chdir(self.folder)
@@ -161,42 +182,12 @@ class Worker:
     def _upscaler(self, bundle: Bundle) -> Upscaler:
         return Upscaler(bundle, device=self.device, tile=self.tile, threads=self.threads, precision=self.precision)
 
-
-class DoJobs:
-    """An actor of a cluster that does jobs, one call after the other; :meth:`stop` may come meanwhile."""
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._cancel = threading.Event()
-        self._models: Models | None = None
-
-    def do(self, jobs: Sequence[tuple[Job, bool]]) -> tuple[str, str, list[FolderFile]]:
-        """Do the jobs, and open the model before the first one.
-
-        jobs: each with True if the machine that made the plan has the input.
-        Returns: the device, the precision, and the results, fewer than jobs once it is to stop.
-        Raises: SRFlowError for what concerns all files.
-        """
-        if not jobs:
-            return "", "", []
-        if self._models is None:
-            self._models = self._worker.opened()
-        results: list[FolderFile] = []
-        with contextlib.suppress(CancelledError):
-            for job, seen in jobs:
-                results.append(self._result(job, self._models, seen=seen))
-        return self._models.any.device, str(self._models.any.precision), results
-
-    def stop(self) -> None:
-        """End the work at the next tile."""
-        self._cancel.set()
-
     def _result(self, job: Job, models: Models, *, seen: bool) -> FolderFile:
         try:
             _check_machine(job, seen=seen)
         except ImageError as error:
             return failure(job.source, str(error), targets=job.targets)
-        return do_one(job, models, settings=self._worker.settings, cancel=self._cancel)
+        return do_one(job, models, settings=self.settings, cancel=self._cancel)
 
 
 def is_seen(path: Path) -> bool:

@@ -33,7 +33,7 @@ class Enlarging:
         with session.lock:
             session.photo = None
             photo = LivePhoto(self._upscaler, path, max_pixels=self._max_pixels)
-            small = pictures.data_url(photo.overview(most=_OVERVIEW_SIDE))
+            small = pictures.data_url(pictures.preview(path, most=_OVERVIEW_SIDE)[0])
             session.photo = photo
             return {"image": small, "width": photo.width, "height": photo.height}
 

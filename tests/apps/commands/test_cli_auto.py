@@ -20,7 +20,7 @@ from srflow_apps.batch.models import candidates, digest
 from srflow_apps.batch.one_file import do_one
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.preview import Speed
-from srflow_apps.batch.ray_actor import DoJobs, Worker
+from srflow_apps.batch.ray_actor import DoJobs
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, upscale_folder
 from srflow_sdk.drawing.requests import DrawOptions
@@ -169,11 +169,11 @@ def test_a_worker_of_a_cluster_chooses_too(two_models: Path, mixed: tuple[str, s
         Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"big-{name}",)) for name in mixed
     ]
     sha256 = digest([bundle.manifest for bundle in candidates()])
-    worker = Worker(settings=Settings(), model="auto", sha256=sha256, device="cpu", threads=1)
-    _, _, files = DoJobs(worker).do([(job, True) for job in jobs])
+    worker = DoJobs(settings=Settings(), model="auto", sha256=sha256, device="cpu", threads=1)
+    _, _, files = worker.do([(job, True) for job in jobs])
     assert [(file.model, str(file.why)[:5]) for file in files] == [("x4-small", "clean"), ("x4-photo", "noise")]
     with pytest.raises(BundleError, match="has another model at"):
-        Worker(settings=Settings(), model="auto", sha256="0" * 64, device="cpu").opened()
+        DoJobs(settings=Settings(), model="auto", sha256="0" * 64, device="cpu").do([(jobs[0], True)])
 
 
 @pytest.mark.slow
