@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal, cast
 from srflow_apps.batch.batch import Batch, Plan
 from srflow_apps.batch.choices import FileOptions, Format
 from srflow_apps.batch.jobs import FolderFile, FolderResult
-from srflow_apps.batch.models import BY_PICTURE, Models, candidates
 from srflow_apps.batch.on_ray import Cluster, OnRay
+from srflow_apps.batch.opened_models import BY_PICTURE, Models, candidates
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.output_names import Shard
 from srflow_apps.batch.preview import weight

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from srflow_apps.batch.jobs import FolderFile, Job, Settings
-from srflow_apps.batch.models import Models
+from srflow_apps.batch.opened_models import Models
 from srflow_apps.batch.storage import exists, reading, writing
 from srflow_sdk.drawing.requests import Progress
 from srflow_sdk.errors import (

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_apps.batch.jobs import FolderFile, Job, Settings
-from srflow_apps.batch.models import BY_PICTURE, Choices, Models, candidates, digest
 from srflow_apps.batch.one_file import attempted, do_one, failure
+from srflow_apps.batch.opened_models import BY_PICTURE, Choices, Models, candidates, digest
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.storage import exists, make_folders
 from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords

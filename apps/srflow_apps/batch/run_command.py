@@ -16,8 +16,8 @@ from srflow_apps.batch.batch import Batch, Plan
 from srflow_apps.batch.display import Display
 from srflow_apps.batch.finding import say_unread
 from srflow_apps.batch.jobs import FolderResult
-from srflow_apps.batch.models import BY_PICTURE, Models, candidates, has_candidates, refuse_auto
 from srflow_apps.batch.on_ray import Cluster, OnRay
+from srflow_apps.batch.opened_models import BY_PICTURE, Models, candidates, has_candidates, refuse_auto
 from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.pipes import Pipes, open_pipes
 from srflow_apps.batch.preview import fails, preview

@@ -256,8 +256,8 @@ def doctor(*, as_json: bool) -> None:
         import json
         import shutil
 
-        from srflow_apps.doctor.checks import as_data, basics_work, report
         from srflow_apps.doctor.examination import examine
+        from srflow_apps.doctor.report_lines import as_data, basics_work, report
 
         width = shutil.get_terminal_size((118, 24)).columns
         checks = []

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from srflow_apps.demo import pictures
+from srflow_apps.demo import page_pictures
 from srflow_apps.demo.controls import SAMPLES, Controls, Said, format_of
 from srflow_apps.demo.live import LivePhoto
 from srflow_apps.demo.sessions import Session, Sessions, Work
@@ -33,7 +33,7 @@ class Enlarging:
         with session.lock:
             session.photo = None
             photo = LivePhoto(self._upscaler, path, max_pixels=self._max_pixels)
-            small = pictures.data_url(pictures.preview(path, most=_OVERVIEW_SIDE)[0])
+            small = page_pictures.data_url(page_pictures.preview(path, most=_OVERVIEW_SIDE)[0])
             session.photo = photo
             return {"image": small, "width": photo.width, "height": photo.height}
 
@@ -49,12 +49,12 @@ class Enlarging:
             tau = controls.tau if controls.tau == "auto" else f"{controls.tau:g}"
             place = _place(photo.crop, photo)
             shown = {
-                "after": pictures.data_url(after),
+                "after": page_pictures.data_url(after),
                 "name": f"τ {tau}, seed {controls.seed}, sample {controls.sample}",
                 "place": place,
             }
             if said.get("shows") != place:
-                shown["before"] = pictures.data_url(photo.bicubic())
+                shown["before"] = page_pictures.data_url(photo.bicubic())
             return shown
 
     def samples(self, session: Session, said: Said, cancel: threading.Event) -> dict[str, Any] | None:
@@ -72,8 +72,8 @@ class Enlarging:
         spread = std.mean(axis=2)
         brightest = float(np.quantile(spread, 0.995))
         return {
-            "images": [pictures.data_url(pictures.middle(picture, _THUMBNAIL_SIDE)) for picture in drawn],
-            "spread": pictures.data_url(pictures.heat(spread, brightest=brightest)),
+            "images": [page_pictures.data_url(page_pictures.middle(picture, _THUMBNAIL_SIDE)) for picture in drawn],
+            "spread": page_pictures.data_url(page_pictures.heat(spread, brightest=brightest)),
             "scale": f"Black: the samples agree. Light yellow: they deviate by {255 * brightest:.1f} of 255, or more.",
         }
 

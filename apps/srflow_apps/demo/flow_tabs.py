@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from srflow_apps.demo import pictures
+from srflow_apps.demo import page_pictures
 from srflow_apps.demo.controls import Said, choice_of, format_of, seed_of, tau_of
 from srflow_apps.demo.sessions import Session, Work, delete_file
 from srflow_sdk.errors import ArgumentError
@@ -26,7 +26,7 @@ class FlowTabs:
 
     def check(self, path: Path) -> None:
         """Refuse a picture that cannot be used. Raises: ImageError."""
-        pictures.size_of(path, max_pixels=self._max_pixels)
+        page_pictures.size_of(path, max_pixels=self._max_pixels)
 
     def restore(self, session: Session, said: Said) -> tuple[Path, Work]:
         """The file of a restored picture, and the work that writes it and returns what the viewer shows."""
@@ -53,14 +53,16 @@ class FlowTabs:
                 return {}
             with self._fitting(session, photo, other) as content:
                 shown = {"photo": photo, "other": content}
-                return {n: pictures.data_url(pictures.preview(p, most=_PREVIEW_SIDE)[0]) for n, p in shown.items()}
+                return {
+                    n: page_pictures.data_url(page_pictures.preview(p, most=_PREVIEW_SIDE)[0]) for n, p in shown.items()
+                }
 
     def transfer(self, session: Session, said: Said) -> tuple[Path, Work]:
         """The file of a transfer of what the mask selects, and the work that writes it and returns the viewer's."""
         photo, other, mask = (session.picture(name) for name in ("photo", "other", "mask"))
         if photo is None or other is None:
             raise ArgumentError("a transfer needs a photo and another picture; choose both first")
-        drawn = None if mask is None else pictures.mask_from(mask)
+        drawn = None if mask is None else page_pictures.mask_from(mask)
         if drawn is None:
             raise ArgumentError("the mask is empty; paint over what the other picture is to give")
         seed, blend = seed_of(said), choice_of(said, "blend", ("gradient", "none"))
@@ -68,7 +70,7 @@ class FlowTabs:
 
         def write(told: Any, cancel: threading.Event) -> dict[str, Any]:
             with self._fitting(session, photo, other) as content, _new_file(session, "mask.png") as selection:
-                drawn.resize(pictures.size_of(photo, max_pixels=self._max_pixels)).save(selection)
+                drawn.resize(page_pictures.size_of(photo, max_pixels=self._max_pixels)).save(selection)
                 self._upscaler.transfer_file(
                     photo,
                     content,
@@ -87,8 +89,8 @@ class FlowTabs:
     @contextlib.contextmanager
     def _fitting(self, session: Session, photo: Path, other: Path) -> Iterator[Path]:
         """The other picture, or for a while a file with its middle brought to the photo's size if it has another."""
-        width, height = pictures.size_of(photo, max_pixels=self._max_pixels)
-        has = pictures.size_of(other, max_pixels=self._max_pixels)
+        width, height = page_pictures.size_of(photo, max_pixels=self._max_pixels)
+        has = page_pictures.size_of(other, max_pixels=self._max_pixels)
         if has == (width, height):
             yield other
             return
@@ -99,7 +101,7 @@ class FlowTabs:
                 "crop it to about the same shape first"
             )
         with _new_file(session, f"{other.stem}_fitted.png") as target:
-            pictures.fitted(other, target, width=width, height=height)
+            page_pictures.fitted(other, target, width=width, height=height)
             yield target
 
 
@@ -115,8 +117,8 @@ def _new_file(session: Session, name: str) -> Iterator[Path]:
 
 def _compared(before: Path, after: Path, *names: str) -> dict[str, Any]:
     """Two files as the viewer shows them."""
-    old, reduced = pictures.preview(before, most=2 * _PREVIEW_SIDE)
-    new, _ = pictures.preview(after, most=2 * _PREVIEW_SIDE)
+    old, reduced = page_pictures.preview(before, most=2 * _PREVIEW_SIDE)
+    new, _ = page_pictures.preview(after, most=2 * _PREVIEW_SIDE)
     note = f"Shown reduced to {2 * _PREVIEW_SIDE} pixels; the file is whole." if reduced else ""
-    shown = {"before": pictures.data_url(old), "after": pictures.data_url(new), "note": note}
+    shown = {"before": page_pictures.data_url(old), "after": page_pictures.data_url(new), "note": note}
     return {**shown, "names": dict(zip(("before", "after"), names, strict=True))}

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_apps.demo.pictures import over_squares
+from srflow_apps.demo.page_pictures import over_squares
 from srflow_sdk.drawing.kept import KeptTiles
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.requests import DrawOptions, make_request

@@ -11,8 +11,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, get_args
 
 from srflow_apps.doctor import onnxruntime_installs as installs
-from srflow_apps.doctor.checks import Check, fix
 from srflow_apps.doctor.probes import ask
+from srflow_apps.doctor.report_lines import Check, fix
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import SRFlowError
 from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB

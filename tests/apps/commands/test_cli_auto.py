@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 
 from srflow_apps.batch import cloud
 from srflow_apps.batch.jobs import Job, Settings
-from srflow_apps.batch.models import candidates, digest
 from srflow_apps.batch.one_file import do_one
+from srflow_apps.batch.opened_models import candidates, digest
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.preview import Speed
 from srflow_apps.batch.ray_actor import DoJobs

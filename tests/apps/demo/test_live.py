@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from srflow_apps.demo.live import LivePhoto
-from srflow_apps.demo.pictures import preview
+from srflow_apps.demo.page_pictures import preview
 from srflow_sdk import read_image
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import write_image

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from srflow_apps.commands import cli
 from srflow_apps.doctor import examination as doctor
 from srflow_apps.doctor import probes
-from srflow_apps.doctor.checks import Check, basics_work, report
 from srflow_apps.doctor.examination import examine
+from srflow_apps.doctor.report_lines import Check, basics_work, report
 from srflow_sdk.backends import open_backend
 from srflow_sdk.model.bundle import Bundle
 
