@@ -50,9 +50,10 @@ class UpscaleFiles:
     unless it is done). A file that fails, or that cannot be named so, is a row, not an exception.
 
     model: the path of a bundle that every machine has, or an embedded model's name; None is x4-small. device, tile,
-    threads, precision: as of :class:`~srflow_sdk.Upscaler`. max_pixels, quality, lossless: as in
-    :meth:`Upscaler.upscale_file`. resume, overwrite: as in :func:`~srflow_sdk.upscale_folder`. The other keywords are
-    those of :meth:`Upscaler.upscale`.
+    threads, precision: as of :class:`~srflow_sdk.Upscaler`.
+    max_pixels, quality, lossless: as in :meth:`Upscaler.upscale_file`.
+    resume, overwrite: as in :func:`~srflow_sdk.upscale_folder`. The other keywords are those of
+    :meth:`Upscaler.upscale`.
 
     Raises: ArgumentError, BundleError, DeviceError, MissingExtraError: these concern all files.
     """

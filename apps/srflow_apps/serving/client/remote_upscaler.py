@@ -159,9 +159,9 @@ class RemoteUpscaler(BaseUpscaler):
     does not fit becomes smaller, with one warning.
     max_message_bytes: no request or answer is larger; what is beyond it is not read. Several samples are asked for at a
     time as far as they fit.
-    timeout: seconds that the server may take for one tile, to the last byte of its answer. retry_for: how many seconds
-    a server that is unavailable is tried again, after pauses that grow; only opening it fails at once. Other failures
-    are not tried again.
+    timeout: seconds that the server may take for one tile, to the last byte of its answer.
+    retry_for: how many seconds a server that is unavailable is tried again, after pauses that grow; only opening it
+    fails at once. Other failures are not tried again.
 
     :attr:`bundle` has the manifest as far as the server tells it, and no files; :attr:`precision` is the server's own.
     `encode` keeps nothing encoded: each later call has its tiles encoded again. It has no `restore`, `transfer` and
