@@ -1,4 +1,4 @@
-"""What a Ray cluster's machines run: workers of a batch, and :class:`UpscaleFiles` for pipelines of Ray Data."""
+"""The actors on a Ray cluster: workers of a batch, and :class:`UpscaleFiles` for pipelines of Ray Data."""
 
 from __future__ import annotations
 
