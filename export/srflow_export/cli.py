@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -49,29 +49,20 @@ class _BundlePath(NameOrPath):
         return bundle_path(super().convert(value, param, ctx))
 
 
-class _ExportCommand(Command):
-    """A command whose --sm takes several numbers: --sm 89 120."""
+class _SeveralNumbers(click.Option):
+    """An option with one value or more: --sm 89 120. It may also be repeated: --sm 89 --sm 120."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, _repeated("--sm", args))
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        super().add_to_parser(parser, ctx)
+        option = parser._long_opt[self.opts[0]]
+        take_one = option.process
 
+        def take_all(value: str, state: Any) -> None:
+            take_one(value, state)
+            while state.rargs and state.rargs[0].isdecimal():
+                take_one(state.rargs.pop(0), state)
 
-def _repeated(option: str, args: Iterable[str]) -> list[str]:
-    """Rewrite `--sm 89 120` as `--sm 89 --sm 120`, the form that click understands."""
-    spread: list[str] = []
-    values = 0  # how many the option has so far
-    inside = False
-    for arg in args:
-        if arg == option:
-            inside, values = True, 0
-        elif inside and arg.isdecimal():
-            if values:
-                spread.append(option)
-            values += 1
-        else:
-            inside = False
-        spread.append(arg)
-    return spread
+        option.process = take_all
 
 
 def _blocks(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
@@ -125,7 +116,7 @@ def _mode(context: click.Context) -> str:
 
 
 @click.command(
-    cls=_ExportCommand,
+    cls=Command,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     groups=_GROUPS,
 )
@@ -155,7 +146,14 @@ def _mode(context: click.Context) -> str:
 @click.option("--plugins", is_flag=True, help="Write flow operations as nodes that the native library can run.")
 @click.option("--trt", type=click.Choice(["fp32", "fp16"]), help="Add TensorRT engines for this machine's GPU.")
 @click.option("--rtx", type=click.Choice(["fp32", "fp16"]), help="Add TensorRT-RTX engines for --sm; needs no GPU.")
-@click.option("--sm", type=int, multiple=True, metavar="89 120 …", help="Compute capabilities that --rtx builds for.")
+@click.option(
+    "--sm",
+    cls=_SeveralNumbers,
+    type=int,
+    multiple=True,
+    metavar="89 120 …",
+    help="Compute capabilities that --rtx builds for.",
+)
 @click.option("--shapes", metavar="MIN,OPT,MAX", help="LR sizes for engines.  [default: the runtime's tiles]")
 @click.option("--builder-level", type=click.IntRange(0, 5), help="Effort to find fast kernels.  [default: 3]")
 @click.option("--workspace", type=click.FloatRange(0, 1024, min_open=True), help="GiB of GPU memory for engines.")

@@ -15,7 +15,7 @@ from onnx import ModelProto
 
 from srflow_export import graphs, onnx_models
 from srflow_export._bundle_writer import staged_bundle
-from srflow_export._locks import bundle_lock
+from srflow_export._named_locks import bundle_lock
 from srflow_export._optional_parts import FUSED, OptionalParts
 from srflow_export._progress import Progress
 from srflow_export.halo import HaloRow, measured_halo

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from srflow_export import onnx_models
 from srflow_export._bundle_writer import staged_bundle
-from srflow_export._locks import bundle_lock
+from srflow_export._named_locks import bundle_lock
 from srflow_export._unfolding import trainable_network
 from srflow_export.exporter import PATCHES, QUANTISING, Gate, metadata_of
 from srflow_export.graphs import conditioning_names

@@ -11,7 +11,7 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from srflow_export.cli import _repeated, main
+from srflow_export.cli import main
 from srflow_export.engines import BuilderOptions
 from srflow_sdk import Bundle
 from srflow_sdk.errors import ExportError
@@ -129,11 +129,18 @@ def test_engines_that_cannot_be_are_refused_before_anything_is_exported(tmp_path
     assert list(tmp_path.iterdir()) == [checkpoint]
 
 
-def test_sm_takes_several_numbers():
-    assert _repeated("--sm", ["--sm", "89", "120", "-o", "x"]) == ["--sm", "89", "--sm", "120", "-o", "x"]
-    assert _repeated("--sm", ["--sm", "89", "--sm", "120"]) == ["--sm", "89", "--sm", "120"]
-    assert _repeated("--sm", ["--halo", "8", "9"]) == ["--halo", "8", "9"]
-    assert _repeated("--sm", ["--sm", "--rtx", "fp16"]) == ["--sm", "--rtx", "fp16"]
+@pytest.mark.parametrize(
+    ("arguments", "numbers"),
+    [
+        (["--sm", "89", "120", "-o", "x"], (89, 120)),
+        (["--sm", "89", "--sm", "120"], (89, 120)),
+        (["--sm", "89", "120", "m.pth"], (89, 120)),
+        (["--halo", "8", "9"], ()),
+    ],
+)
+def test_sm_takes_several_numbers(arguments, numbers):
+    with main.make_context("srflow-export", arguments) as context:
+        assert context.params["sm"] == numbers
 
 
 def test_engines_for_a_bundle_are_built_without_its_checkpoint(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from srflow_apps.batch.models import Choices, Models, candidates
+from srflow_apps.batch.opened_models import Choices, Models, candidates
 from srflow_sdk import Upscaler
 
 

@@ -14,9 +14,9 @@ from srflow_sdk.upscaler import Upscaler
 from .tiny_bundle import write_tiny_bundle
 
 UPSCALE = """
-from srflow_apps.batch import progress_lines
+from srflow_apps.batch import display
 from srflow_apps.commands.cli import upscale
-progress_lines.FIRST_AFTER_S = 3600
+display.FIRST_AFTER_S = 3600
 upscale()
 """
 """srflow-upscale as a program for `python -c`, without progress lines, as in these tests."""
@@ -36,7 +36,7 @@ def upscaler(tiny_bundle: Path) -> Iterator[Upscaler]:
 @pytest.fixture(autouse=True)
 def _no_progress_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a slow machine, progress would stand between the lines that tests look for."""
-    monkeypatch.setattr("srflow_apps.batch.progress_lines.FIRST_AFTER_S", 3600)
+    monkeypatch.setattr("srflow_apps.batch.display.FIRST_AFTER_S", 3600)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("tritonclient.grpc", reason='pip install "tritonclient[grpc,http]"')
 
-from srflow_apps.serving.client.address import parse_address
+from srflow_apps.serving.client.base_client import parse_address
 from srflow_apps.serving.client.server import Server as ServedModel
 from srflow_export.triton import write_repository
 from srflow_sdk.drawing.tiles import Window

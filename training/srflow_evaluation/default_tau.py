@@ -199,9 +199,7 @@ def _some_crops(folder: Path) -> list[npt.NDArray[np.float32]]:
 def _is_allowed(kind: Mapping[tuple[float | None, bool], Point], tau: float, auto: bool) -> bool:
     point, zero, bicubic = kind[tau, auto], kind[0.0, False], kind[None, False]
     consistent = point.lr_psnr >= min(LEAST_LR_PSNR, zero.lr_psnr - _LR_PSNR_SLACK)
-    return consistent and point.error["LPIPS"] <= max(
-        bicubic.error["LPIPS"] + _LPIPS_SLACK, zero.error["LPIPS"]
-    )
+    return consistent and point.error["LPIPS"] <= max(bicubic.error["LPIPS"] + _LPIPS_SLACK, zero.error["LPIPS"])
 
 
 def _figures(image: Tensor, hr: Tensor, lr: Tensor, reduction: Reduction, networks: Networks) -> dict[str, float]:

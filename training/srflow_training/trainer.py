@@ -24,7 +24,7 @@ from srflow_training._best import Best
 from srflow_training._health import Health
 from srflow_training._meter import Meter
 from srflow_training._objective import PerceptualLoss, lay_out, memory_format, noisy, objective_of
-from srflow_training._precision import with_precision
+from srflow_training._precision_choice import with_precision
 from srflow_training._processes import is_first_process, launched
 from srflow_training._saved_settings import first_difference, saved_settings, without_paths
 from srflow_training._states import States

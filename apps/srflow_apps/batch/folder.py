@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from srflow_apps.batch.batch import Batch, Plan
 from srflow_apps.batch.choices import FileOptions, Format
-from srflow_apps.batch.estimating import weight
 from srflow_apps.batch.jobs import FolderFile, FolderResult
-from srflow_apps.batch.models import BY_PICTURE, Models, candidates
 from srflow_apps.batch.on_ray import Cluster, OnRay
+from srflow_apps.batch.opened_models import BY_PICTURE, Models, candidates
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.output_names import Shard
+from srflow_apps.batch.preview import weight
 from srflow_apps.batch.running import Executor, run_jobs
 from srflow_sdk._checks import file_path, flag
 from srflow_sdk.base_upscaler import BaseUpscaler
@@ -67,21 +67,27 @@ def upscale_folder(
     once set, ends it before the next tile: finished files stay, nothing of the others remains, and the result is
     marked `interrupted`. Ctrl-C does the same, and is raised on.
 
-    inputs: files and folders; of folders, the images whose formats are read, without hidden ones. output: a directory,
-    made if needed; it keeps the structure below each folder. All of them and report may be URLs, such as
-    "s3://bucket/photos"; the extra `cloud` has what that needs. upscaler: the model and device, or a
-    :class:`~srflow_sdk.triton.RemoteUpscaler`; None opens x4-small for this call, and "auto" for each picture
-    the embedded model that suits it, by :func:`~srflow_sdk.choose_model`. samples: pictures for each
-    input, `sample` … `sample + samples - 1`, at most 1000. recursive: take subfolders too. name: a pattern for outputs'
-    names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}; None is "{stem}.png", for several samples
-    "{stem}_s{sample}.png". format: of the outputs; None is PNG, or what the name says. quality, lossless: as in
-    :meth:`Upscaler.upscale_file`. resume: skip inputs whose outputs exist, intact and made from them with these
-    settings. overwrite: replace files that exist; False skips inputs with such an output. shard: (i, n) takes only part
-    i of n, for i from 1, by a hash of the names. report: a JSON file to write; outputs' LR-PSNRs are measured then, and
-    with `resume`, outputs are held to the lengths and hashes of the report that was there. ray: the cluster that draws
-    the files: "auto", "host:port" or a :class:`srflow_sdk.ray.Cluster`. Of upscaler, only the model and the tile count
-    then. max_pixels: larger inputs fail. on_file: called in the calling thread as each input ends, in order, or with
-    `ray` as they end; an error that it raises ends the run.
+    inputs: files and folders; of folders, the images whose formats are read, without hidden ones.
+    output: a directory, made if needed; it keeps the structure below each folder. All of them and report may be URLs,
+    such as "s3://bucket/photos"; the extra `cloud` has what that needs.
+    upscaler: the model and device, or a :class:`~srflow_sdk.triton.RemoteUpscaler`; None opens x4-small for this call,
+    and "auto" for each picture the embedded model that suits it, by :func:`~srflow_sdk.choose_model`.
+    samples: pictures for each input, `sample` … `sample + samples - 1`, at most 1000.
+    recursive: take subfolders too.
+    name: a pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}; None is
+    "{stem}.png", for several samples "{stem}_s{sample}.png".
+    format: of the outputs; None is PNG, or what the name says.
+    quality, lossless: as in :meth:`Upscaler.upscale_file`.
+    resume: skip inputs whose outputs exist, intact and made from them with these settings.
+    overwrite: replace files that exist; False skips inputs with such an output.
+    shard: (i, n) takes only part i of n, for i from 1, by a hash of the names.
+    report: a JSON file to write; outputs' LR-PSNRs are measured then, and with `resume`, outputs are held to the
+    lengths and hashes of the report that was there.
+    ray: the cluster that draws the files: "auto", "host:port" or a :class:`srflow_sdk.ray.Cluster`. Of upscaler, only
+    the model and the tile count then.
+    max_pixels: larger inputs fail.
+    on_file: called in the calling thread as each input ends, in order, or with `ray` as they end; an error that it
+    raises ends the run.
 
     The other keywords are those of :meth:`Upscaler.upscale`, except that tau cannot be a map, and `progress(done,
     total)` counts the pixels of all inputs, a million for one with a URL. With the same inputs

@@ -53,11 +53,13 @@ class Settings(WriteOptions):
 class FolderFile:
     """The result of one input.
 
-    source: the input; a folder if that could not be used. targets: the paths of its outputs, in the order of the
-    samples. status: "done", "skipped" (`resume` or `overwrite=False` left it alone) or "failed". error: one line, if it
-    failed. outputs, size (width and height of the input in pixels), seconds, and the model's name: if it is done. why:
-    what was seen in it, if the model was chosen for it.
-    disk_full, server_lost: whether that made it fail.
+    source: the input; a folder if that could not be used.
+    targets: the paths of its outputs, in the order of the samples.
+    status: "done", "skipped" (`resume` or `overwrite=False` left it alone) or "failed".
+    error: one line, if it failed.
+    outputs, size, seconds, model: if it is done; size is the input's width and height in pixels, model a name.
+    why: what was seen in it, if the model was chosen for it.
+    disk_full, server_lost: True if that made it fail.
     """
 
     source: Path
@@ -77,12 +79,14 @@ class FolderFile:
 class FolderResult:
     """The result of a folder, or of several inputs.
 
-    files: in the order of the inputs, without those that were not reached. total: how many inputs there are.
-    interrupted: whether a signal or `cancel` ended the run. disk_full, server_lost: whether a full disk, or a server
-    that is not available any more, ended it; on a Ray cluster, the death of its raylet on this machine. unread: how
-    many images were left out because their formats are not read, by the formats' names. device, precision: what they
-    were drawn on, such as "cpu", and what its encoder computed in, "bundle", "bf16" or "int8"; on a cluster, of the
-    last file that ended.
+    files: in the order of the inputs, without those that were not reached.
+    total: how many inputs there are.
+    interrupted: True if a signal or `cancel` ended the run.
+    disk_full, server_lost: True if a full disk, or a server that is not available any more, ended it; on a Ray cluster,
+    the death of its raylet on this machine.
+    unread: how many images were left out because their formats are not read, by the formats' names.
+    device, precision: what they were drawn on, such as "cpu", and what its encoder computed in, "bundle", "bf16" or
+    "int8"; on a cluster, of the last file that ended.
     """
 
     files: tuple[FolderFile, ...]

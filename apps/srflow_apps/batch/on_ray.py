@@ -1,30 +1,21 @@
-"""Runs jobs on the machines of a Ray cluster, by Ray Data: another executor beside :mod:`running`."""
+"""Runs jobs on the machines of a Ray cluster: another executor beside :mod:`running`."""
 
 from __future__ import annotations
 
 import contextlib
-import pickle
 import re
-import threading
-import warnings
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
-from srflow_apps.batch.models import BY_PICTURE, digest, explained
 from srflow_apps.batch.one_file import failure
+from srflow_apps.batch.opened_models import BY_PICTURE, digest, explained
 from srflow_apps.batch.operations import Upscaling
-from srflow_apps.batch.ray_connection import (
-    WITHOUT_PORT,
-    cluster_error,
-    connected,
-    raylet_of_this_machine,
-    start_no_other,
-)
-from srflow_apps.batch.ray_workers import RunJobs, Stop, Worker, is_seen
+from srflow_apps.batch.ray_actor import DoJobs, is_seen
+from srflow_apps.batch.ray_connection import WITHOUT_PORT, cluster_error, connected, raylet_of_this_machine
 from srflow_apps.batch.running import Watcher
 from srflow_apps.batch.storage import remove_leftovers
 from srflow_sdk._checks import one_of, real, whole
@@ -76,8 +67,8 @@ class Cluster:
             raise ArgumentError(f'the address of the Ray cluster is {shown}; give "auto" or "host:port"')
         if self.address.startswith("ray://"):
             raise ArgumentError(
-                f"{self.address} is an address of the Ray Client, which Ray Data does not support; run this on a "
-                "machine of the cluster, or by `ray job submit`"
+                f"{self.address} is an address of the Ray Client, which is not supported; run this on a machine of the "
+                "cluster, or by `ray job submit`"
             )
         if self.address not in WITHOUT_PORT:
             named = _HOST_AND_PORT.fullmatch(self.address)
@@ -127,17 +118,17 @@ class OnRay:
         if not jobs:
             return self._result([], total=0)
         local = any(not isinstance(path, UrlPath) for job in jobs for path in (job.source, *job.targets))
-        worker = Worker(
-            settings=settings,
-            model=self._model,
-            sha256=digest([bundle.manifest for bundle in self._bundles]),
-            device=self._cluster.device,
-            precision=self._cluster.precision,
-            tile=self._tile,
-            folder=str(Path.cwd()) if local else None,
-        )
+        model = {
+            "settings": settings,
+            "model": self._model,
+            "sha256": digest([bundle.manifest for bundle in self._bundles]),
+            "device": self._cluster.device,
+            "precision": self._cluster.precision,
+            "tile": self._tile,
+            "folder": str(Path.cwd()) if local else None,
+        }
         done: dict[int, FolderFile] = {}
-        interrupted = disk_full = lost = False
+        ended: dict[str, Any] = {}
 
         def take(number: int, file: FolderFile) -> None:
             done[number] = file
@@ -153,37 +144,28 @@ class OnRay:
             if watcher is not None:
                 watcher.finished(number + 1, file)
             if file.disk_full:
-                raise _DiskFullError
+                raise _EndedError("disk_full")
 
         with connected(self._cluster.address) as ray:
-            stop = ray.remote(num_cpus=0, max_concurrency=10_000)(Stop).remote()
-            worker = replace(worker, stop=stop)
             raylet_lives = raylet_of_this_machine(ray)
 
             def check_all() -> None:
                 check()
                 if not raylet_lives():
-                    raise _RayletDiedError
+                    raise _EndedError("server_lost")
 
             try:
-                for _ in range(_ATTEMPTS):
-                    left = [number for number in range(len(jobs)) if number not in done]
-                    if not left:
-                        break
-                    self._round(ray, jobs, left, worker, check_all, take=take)
-                for number, job in enumerate(jobs):
-                    if number not in done:
-                        take(number, failure(job.source, _KILLED, targets=job.targets))
+                self._draw(ray, jobs, model, check_all, take)
             except KeyboardInterrupt:
-                interrupted = True
-            except _DiskFullError:
-                disk_full = True
-            except _RayletDiedError:
-                lost = True
-                start_no_other(ray)
+                ended["interrupted"] = True
+            except _EndedError as error:
+                ended[str(error)] = True
+            except ray.exceptions.RayError as error:
+                if isinstance(cause := getattr(error, "cause", None), SRFlowError):  # what a worker raised
+                    raise cause from error
+                raise cluster_error(self._cluster.address, error) from error
         remove_leftovers([target for job in jobs for target in job.targets])  # of workers that died
-        files = [done[number] for number in sorted(done)]
-        return self._result(files, total=len(jobs), interrupted=interrupted, disk_full=disk_full, server_lost=lost)
+        return self._result([done[number] for number in sorted(done)], total=len(jobs), **ended)
 
     def _result(self, files: Sequence[FolderFile], *, total: int, **ended: Any) -> FolderResult:
         return FolderResult(files=tuple(files), total=total, device=self._device, precision=self._precision, **ended)
@@ -196,102 +178,86 @@ class OnRay:
             return BY_PICTURE
         return first.path.stem if first.is_embedded else first.path.resolve()
 
-    def _round(
+    def _draw(
         self,
         ray: Any,
         jobs: Sequence[Job],
-        left: Sequence[int],
-        worker: Worker,
+        model: dict[str, Any],
         check: Callable[[], None],
-        *,
         take: Callable[[int, FolderFile], None],
     ) -> None:
-        """Give every job that is left to a worker, and take results as they come. Those of dead workers are missing.
+        """Give each worker that is free the next jobs, and take results as they come. A dead worker gets a successor.
 
         If check() or take() raises, the workers stop at their next tile; what they finished by then is taken too.
+        model: the keywords of :class:`DoJobs`.
         """
-        share = _share(ray, self._cluster, most=-(-len(left) // self._cluster.batch))
-        self._say(share.described)
-        rows = [{"number": n, "job": pickle.dumps(jobs[n]), "seen": is_seen(jobs[n].source)} for n in left]
-        dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // self._cluster.batch))
-        with warnings.catch_warnings():  # Ray 2.60 says that other names for the last two are to come, and has none yet
-            warnings.simplefilter("ignore", DeprecationWarning)
-            dataset = dataset.map_batches(
-                RunJobs,
-                fn_constructor_args=(replace(worker, threads=share.cpus),),
-                batch_size=self._cluster.batch,
-                # One task at a time, so that a dead worker takes nothing with it but what it was drawing.
-                compute=ray.data.ActorPoolStrategy(size=share.workers, max_tasks_in_flight_per_actor=1),
-                num_cpus=share.cpus,
-                num_gpus=share.gpus or None,
-                # A worker that died begins again where there is room, but its file is ours to give to another one.
-                max_restarts=-1,
-                max_task_retries=0,
-            )
-        results: SimpleQueue[Any] = SimpleQueue()
-        stopped = threading.Event()
-        stream = threading.Thread(target=_stream, args=(dataset, results, stopped), name="srflow-ray", daemon=True)
-        stream.start()
+        batch = self._cluster.batch
+        workers, cpus, gpus, line = _share(ray, self._cluster, most=-(-len(jobs) // batch))
+        self._say(line)
+        actor_class = ray.remote(DoJobs).options(num_cpus=cpus, num_gpus=gpus or None, max_concurrency=2)
+        waiting, deaths = deque(range(len(jobs))), Counter[int]()
+        idle: list[Any] = []
+        doing: dict[Any, tuple[Any, list[int]]] = {}  # by the answer that is to come
+
+        def give(actor: Any, numbers: list[int]) -> None:
+            given = [(jobs[number], is_seen(jobs[number].source)) for number in numbers]
+            doing[actor.do.remote(given)] = actor, numbers
+
+        def begin() -> None:
+            give(actor_class.remote(**model, threads=cpus), [])  # answered once there is room for it
+
+        def buried(numbers: Sequence[int]) -> None:
+            """The worker died that had these jobs."""
+            begin()
+            deaths.update(numbers)
+            waiting.extend(number for number in numbers if deaths[number] < _ATTEMPTS)
+            for job_number in (number for number in numbers if deaths[number] >= _ATTEMPTS):
+                job = jobs[job_number]
+                take(job_number, failure(job.source, _KILLED, targets=job.targets))
+
+        def answered(answer: Any) -> None:
+            actor, numbers = doing.pop(answer)
+            try:
+                device, precision, files = ray.get(answer)
+            except ray.exceptions.RayActorError as error:
+                if error.actor_init_failed:
+                    raise
+                buried(numbers)
+                return
+            idle.append(actor)
+            self._device, self._precision = device or self._device, precision or self._precision
+            for number, file in zip(numbers, files, strict=False):  # fewer if it was to stop
+                take(number, file)
+
+        for _ in range(workers):
+            begin()
         try:
-            while True:
+            while waiting or any(numbers for _, numbers in doing.values()):
+                while waiting and idle:
+                    give(idle.pop(), [waiting.popleft() for _ in range(min(batch, len(waiting)))])
                 check()
-                try:
-                    item = results.get(timeout=_POLL_S)
-                except Empty:
-                    continue
-                if item is None:
-                    return
-                if isinstance(item, BaseException):
-                    raise item if isinstance(item, SRFlowError) else cluster_error(self._cluster.address, item)
-                number, result, device, precision = item
-                if isinstance(result, SRFlowError):
-                    raise result
-                self._device, self._precision = device or self._device, precision or self._precision
-                if result is not None:
-                    take(number, result)
-        except _RayletDiedError:
-            stopped.set()  # whatever asks Ray for anything now may end this process
-            raise
-        except BaseException:
-            stopped.set()
-            with contextlib.suppress(Exception):  # the actor's machine may have died
-                ray.get(worker.stop.set.remote(), timeout=_STOP_S)
-            stream.join(timeout=_STOP_S)
-            while not results.empty():
-                item = results.get()
-                if isinstance(item, tuple) and isinstance(item[1], FolderFile):
-                    with contextlib.suppress(_DiskFullError):
-                        take(item[0], item[1])
+                for answer in ray.wait(list(doing), timeout=_POLL_S)[0]:
+                    answered(answer)
+        except BaseException as error:
+            if str(error) != "server_lost":  # or whatever asks Ray for anything now may end this process
+                busy = [answer for answer, (_, numbers) in doing.items() if numbers]
+                for answer in busy:
+                    doing[answer][0].stop.remote()
+                for answer in ray.wait(busy, num_returns=len(busy), timeout=_STOP_S)[0] if busy else ():
+                    with contextlib.suppress(_EndedError, ray.exceptions.RayError):  # its machine may have died
+                        answered(answer)
             raise
 
 
-class _DiskFullError(Exception):
-    """A job failed because the disk is full."""
+class _EndedError(Exception):
+    """The run ends early; the message is the field of :class:`FolderResult` that says why."""
 
 
-class _RayletDiedError(Exception):
-    """The raylet died by which this process belongs to the cluster."""
+def _share(ray: Any, cluster: Cluster, *, most: int) -> tuple[int, int, float, str]:
+    """Divide the cluster: how many workers, the CPUs and GPUs of each, and a line about that.
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Share:
-    """How many workers there are, and what each of them has."""
-
-    workers: int
-    cpus: int
-    gpus: float
-    machines: int
-
-    @property
-    def described(self) -> str:
-        gpus = f" and {self.gpus:g} GPU{'s' * (self.gpus > 1)}" if self.gpus else ""
-        each = f"{'each ' * (self.workers > 1)}with {self.cpus} CPU{'s' * (self.cpus > 1)}{gpus}"
-        machines = f"{self.machines} machine{'s' * (self.machines > 1)}"
-        return f"Ray: {self.workers} worker{'s' * (self.workers > 1)}, {each}; the cluster has {machines}"
-
-
-def _share(ray: Any, cluster: Cluster, *, most: int) -> _Share:
-    """Divide the cluster. Raises: DeviceError if no machine has room for a worker."""
+    Raises: DeviceError if no machine has room for a worker.
+    """
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     machines = [resources for resources in machines if resources.get("CPU", 0) >= 1]
     gpus = cluster.gpus
@@ -310,20 +276,12 @@ def _share(ray: Any, cluster: Cluster, *, most: int) -> _Share:
             f"no machine of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a worker; ask for less with "
             "--threads and --ray-gpus"
         )
-    return _Share(
-        workers=min(room, most, cluster.workers or room), cpus=cpus, gpus=float(gpus), machines=max(len(machines), 1)
-    )
+    workers = min(room, most, cluster.workers or room)
+    with_gpus = f" and {_counted(gpus, 'GPU')}" if gpus else ""
+    each = f"{'each ' * (workers > 1)}with {_counted(cpus, 'CPU')}{with_gpus}"
+    line = f"Ray: {_counted(workers, 'worker')}, {each}; the cluster has {_counted(max(len(machines), 1), 'machine')}"
+    return workers, cpus, gpus, line
 
 
-def _stream(dataset: Any, results: SimpleQueue[Any], stopped: threading.Event) -> None:
-    """Run the dataset and pass on its rows, then None, or what it raised."""
-    try:
-        for block in dataset.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-            columns = (block[name] for name in ("number", "result", "device", "precision"))
-            for number, result, device, precision in zip(*columns, strict=True):
-                results.put((int(number), pickle.loads(bytes(result)), str(device), str(precision)))
-            if stopped.is_set():
-                break
-        results.put(None)
-    except BaseException as error:
-        results.put(error)
+def _counted(count: float, what: str) -> str:
+    return f"{count:g} {what}{'s' * (count > 1)}"

@@ -5,28 +5,30 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
+import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.drawing.file_upscaling import FileResult, provenance_of
 from srflow_sdk.drawing.output_size import OutputSize, named_scale, reduced_to
-from srflow_sdk.drawing.requests import DrawOptions, Progress
+from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.drawing.temperature import AUTO
-from srflow_sdk.errors import ArgumentError
-from srflow_sdk.files import Provenance
-from srflow_sdk.files.provenance import RESTORE, UPSCALE
-from srflow_sdk.flow.flow_options import RestoreOptions
+from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files import READABLE, Provenance, WriteOptions
+from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
+from srflow_sdk.flow.flow_options import RestoreOptions, TransferOptions
 from srflow_sdk.flow.restoring import restored_provenance
+from srflow_sdk.flow.transferring import transfer_file, transferred_provenance
 from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.round_trips import check_inverts
 from srflow_sdk.pixels.resizing import Kernel
+from srflow_sdk.system.local_files import file_sha256
 
 if TYPE_CHECKING:
     from srflow_apps.batch.jobs import Job
@@ -38,23 +40,11 @@ _log = logging.getLogger(__name__)
 FIELDS = ("stem", "ending", "scale", "sample", "seed", "tau", "model")
 """The fields that a name pattern may contain, in braces."""
 
+Run = Mapping[str, Any]
+"""The keywords `progress` and `cancel` of :meth:`Upscaler.upscale`."""
+
 Size = tuple[int, int]
 """Width and height in pixels."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Files:
-    """The files of one job, while it is done. source, targets: local ones, in the place of the job's.
-
-    writing: keywords of :meth:`Upscaler.upscale_file`. progress, cancel: as in :meth:`Upscaler.upscale`.
-    """
-
-    job: Job
-    source: Path
-    targets: Sequence[Path]
-    writing: Mapping[str, Any]
-    progress: Progress | None
-    cancel: threading.Event
 
 
 class Operation(Protocol):
@@ -112,8 +102,16 @@ class Operation(Protocol):
         """The settings, as JSON values, for a report."""
         ...
 
-    def on_file(self, upscaler: BaseUpscaler, files: Files) -> FileResult:
-        """Make the targets. Raises: what :meth:`Upscaler.upscale_file` raises."""
+    def on_file(
+        self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
+    ) -> FileResult:
+        """Make the targets.
+
+        source, targets: local files, in the place of the job's.
+        writing: keywords of :meth:`Upscaler.upscale_file` for how files are read and written.
+
+        Raises: what :meth:`Upscaler.upscale_file` raises.
+        """
         ...
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
@@ -197,13 +195,10 @@ class Upscaling(Operation):
             "linear_light": draw.linear_light,
         }
 
-    def on_file(self, upscaler: BaseUpscaler, files: Files) -> FileResult:
-        return upscaler.upscale_file(
-            files.source,
-            files.targets,
-            **files.writing,
-            **dataclasses.replace(self.draw, progress=files.progress, cancel=files.cancel).keywords,
-        )
+    def on_file(
+        self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
+    ) -> FileResult:
+        return upscaler.upscale_file(source, targets, **writing, **{**self.draw.keywords, **run})
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         draw = self.draw
@@ -250,13 +245,10 @@ class Restoring(Operation):
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": RESTORE, "seed": self.seed, **json.loads(self.options.recorded())}
 
-    def on_file(self, upscaler: BaseUpscaler, files: Files) -> FileResult:
-        return local(upscaler).restore_file(
-            files.source,
-            files.targets[0],
-            **files.writing,
-            **dataclasses.replace(self.options, progress=files.progress, cancel=files.cancel).keywords,
-        )
+    def on_file(
+        self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
+    ) -> FileResult:
+        return local(upscaler).restore_file(source, targets[0], **writing, **{**self.options.keywords, **run})
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         begun = time.monotonic()
@@ -270,3 +262,79 @@ def local(upscaler: BaseUpscaler) -> Upscaler:
 
     assert isinstance(upscaler, Upscaler)  # for the type checker: only srflow-upscale has --server
     return upscaler
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transferring(Operation):
+    """Putting parts of other pictures into the inputs, as in :meth:`Upscaler.transfer_file`.
+
+    options: without `progress` and `cancel`.
+    source, mask, lr: files for all inputs, or folders with a picture for each, of the input's name in its own folder.
+    """
+
+    options: TransferOptions = field(default_factory=TransferOptions)
+    source: Path
+    mask: Path
+    lr: Path | None = None
+
+    name = TRANSFER
+
+    @property
+    def seed(self) -> int:
+        return self.options.seed
+
+    def tau_number(self, manifest: Manifest) -> float | None:
+        return self.options.number(manifest)
+
+    def check(self, bundle: Bundle) -> None:
+        check_inverts(bundle)
+        self.options.taus(bundle.manifest)
+
+    def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+        others = {what: None if path is None else (path, file_sha256(path)) for what, path in self._others(job).items()}
+        return transferred_provenance(
+            manifest, self.options, others, target=Path(), target_sha256=source_sha256, tile=None
+        )
+
+    def described(self, manifest: Manifest) -> dict[str, Any]:
+        return {"operation": TRANSFER, "seed": self.seed, **json.loads(self.options.recorded(manifest, {}))}
+
+    def on_file(
+        self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
+    ) -> FileResult:
+        others = self._others(job)
+        return transfer_file(
+            local(upscaler)._painter,
+            source,
+            cast("Path", others["source"]),
+            cast("Path", others["mask"]),
+            targets[0],
+            lr=others["lr"],
+            options=dataclasses.replace(self.options, **run),
+            writing=WriteOptions(**writing),
+        )
+
+    def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
+        begun = time.monotonic()
+        everything = np.full(piece.shape[:2], 255, np.uint8)
+        answer: NDArray[Any] = local(upscaler).transfer(piece, piece, everything, blend=self.options.blend)
+        return answer, time.monotonic() - begun, 0.0
+
+    def _others(self, job: Job) -> dict[str, Path | None]:
+        """The files besides the target. Raises: ImageError if a folder does not have the one for this job."""
+        places = {"source": self.source, "mask": self.mask, "lr": self.lr}
+        return {what: None if place is None else _belonging(place, job) for what, place in places.items()}
+
+
+def _belonging(place: Path, job: Job) -> Path:
+    """The file itself, or the picture in a folder that has the job's name there, but for the ending."""
+    if not place.is_dir():
+        return place
+    folder = place / job.name.parent
+    found = [
+        path for path in sorted(folder.glob("*")) if path.stem == job.name.stem and path.suffix.lower() in READABLE
+    ]
+    if len(found) != 1:
+        why = f"it has {', '.join(path.name for path in found)}" if found else "it has none"
+        raise ImageError(f"{folder} must have one picture called {job.name.stem}, as {job.source} is, but {why}")
+    return found[0]

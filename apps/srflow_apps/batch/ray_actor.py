@@ -1,7 +1,13 @@
-"""The class :class:`UpscaleFiles`: an actor of Ray Data's `map_batches` that upscales files."""
+"""The actors on a Ray cluster: workers of a batch, and :class:`UpscaleFiles` for pipelines of Ray Data."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -9,16 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_apps.batch.jobs import FolderFile, Job, Settings
-from srflow_apps.batch.models import Models
 from srflow_apps.batch.one_file import attempted, do_one, failure
+from srflow_apps.batch.opened_models import BY_PICTURE, Choices, Models, candidates, digest
 from srflow_apps.batch.operations import Upscaling
-from srflow_apps.batch.storage import make_folders
+from srflow_apps.batch.storage import exists, make_folders
 from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk.drawing.tiles import TileSize
-from srflow_sdk.errors import ArgumentError, MissingExtraError
+from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, MissingExtraError
 from srflow_sdk.files import MAX_PIXELS, PathLike
+from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.device_names import Device, Precision
-from srflow_sdk.system.url_paths import as_path
+from srflow_sdk.system.url_paths import UrlPath, as_path
 from srflow_sdk.system.urls import without_secrets
 from srflow_sdk.upscaler import Upscaler
 
@@ -43,9 +50,10 @@ class UpscaleFiles:
     unless it is done). A file that fails, or that cannot be named so, is a row, not an exception.
 
     model: the path of a bundle that every machine has, or an embedded model's name; None is x4-small. device, tile,
-    threads, precision: as of :class:`~srflow_sdk.Upscaler`. max_pixels, quality, lossless: as in
-    :meth:`Upscaler.upscale_file`. resume, overwrite: as in :func:`~srflow_sdk.upscale_folder`. The other keywords are
-    those of :meth:`Upscaler.upscale`.
+    threads, precision: as of :class:`~srflow_sdk.Upscaler`.
+    max_pixels, quality, lossless: as in :meth:`Upscaler.upscale_file`.
+    resume, overwrite: as in :func:`~srflow_sdk.upscale_folder`. The other keywords are those of
+    :meth:`Upscaler.upscale`.
 
     Raises: ArgumentError, BundleError, DeviceError, MissingExtraError: these concern all files.
     """
@@ -110,3 +118,90 @@ class UpscaleFiles:
             return attempted(job, work)
         except (ArgumentError, MissingExtraError) as error:  # nothing is wrong for every file: it is about this one
             return failure(Path(without_secrets(source)), str(error))
+
+
+@dataclass(kw_only=True)
+class DoJobs:
+    """An actor of a cluster that does jobs, one call after the other; :meth:`stop` may come meanwhile.
+
+    model: the bundle's path, which every machine has, or an embedded model's name; None is the default one, and "auto"
+    for each picture the embedded one that suits it. sha256: what the model must be; of several, as of :func:`digest`.
+    folder: what paths that are not absolute begin at.
+    """
+
+    settings: Settings
+    model: str | Path | None = None
+    sha256: str | None = None
+    device: Device = "auto"
+    precision: Precision = "bundle"
+    tile: TileSize = "auto"
+    threads: int | None = None
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        self._cancel = threading.Event()
+        self._models: Models | None = None
+
+    def do(self, jobs: Sequence[tuple[Job, bool]]) -> tuple[str, str, list[FolderFile]]:
+        """Do the jobs, and open the model before the first one.
+
+        jobs: each with True if the machine that made the plan has the input.
+        Returns: the device, the precision, and the results, fewer than jobs once it is to stop.
+        Raises: SRFlowError for what concerns all files, such as a BundleError if this machine has another model.
+        """
+        if not jobs:
+            return "", "", []
+        if self._models is None:
+            self._models = self._opened()
+        results: list[FolderFile] = []
+        with contextlib.suppress(CancelledError):
+            for job, seen in jobs:
+                results.append(self._result(job, self._models, seen=seen))
+        return self._models.any.device, str(self._models.any.precision), results
+
+    def stop(self) -> None:
+        """End the work at the next tile."""
+        self._cancel.set()
+
+    def _opened(self) -> Models:
+        if self.folder is not None:
+            with contextlib.suppress(OSError):  # without it, files say that they do not exist
+                os.chdir(self.folder)
+        if self.model == BY_PICTURE:
+            bundles = candidates()
+        else:
+            bundles = [Bundle.embedded() if self.model is None else Bundle.open(self.model)]
+        found = digest([bundle.manifest for bundle in bundles])
+        if self.sha256 is not None and found != self.sha256:
+            raise BundleError(
+                f"the machine {socket.gethostname()} has another model at {bundles[0].path} (sha256 "
+                f"{found[:12]}… instead of {self.sha256[:12]}…); give all machines the same one"
+            )
+        choices = Choices(max_pixels=self.settings.max_pixels) if self.model == BY_PICTURE else None
+        return Models(bundles, self._upscaler, choices=choices)
+
+    def _upscaler(self, bundle: Bundle) -> Upscaler:
+        return Upscaler(bundle, device=self.device, tile=self.tile, threads=self.threads, precision=self.precision)
+
+    def _result(self, job: Job, models: Models, *, seen: bool) -> FolderFile:
+        try:
+            _check_machine(job, seen=seen)
+        except ImageError as error:
+            return failure(job.source, str(error), targets=job.targets)
+        return do_one(job, models, settings=self.settings, cancel=self._cancel)
+
+
+def is_seen(path: Path) -> bool:
+    """True if this machine has the file, as far as can be told without asking a store."""
+    return isinstance(path, UrlPath) or exists(path)
+
+
+def _check_machine(job: Job, *, seen: bool) -> None:
+    """Raises: ImageError if this machine does not have what the one has that made the plan."""
+    needed = [*([job.source] if seen else []), *(target.parent for target in job.targets)]
+    for path in needed:
+        if not is_seen(path):
+            raise ImageError(
+                f"{job.source}: the machine {socket.gethostname()} does not have {path}; every machine of the cluster "
+                "needs the folders under the same paths, or use URLs"
+            )

@@ -33,7 +33,6 @@ def connected(address: str) -> Iterator[Any]:
     try:
         with _outliving_its_raylet():
             import ray
-            import ray.data
     except ImportError as error:
         raise MissingExtraError(f'Ray is not installed; run: pip install "srflow-sdk[ray]" ({error})') from error
     ours = not ray.is_initialized()
@@ -53,7 +52,6 @@ def connected(address: str) -> Iterator[Any]:
             except Exception as error:  # Ray raises that itself where its raylet does not start in time
                 raise cluster_error(address, error) from error
             stack.callback(ray.shutdown)
-        stack.enter_context(_data_context(ray))
         yield ray
 
 
@@ -74,28 +72,6 @@ def raylet_of_this_machine(ray: Any) -> Callable[[], bool]:
             return False
 
     return lives
-
-
-def start_no_other(ray: Any) -> None:
-    """Keep threads of Ray Data, whose cluster is gone, from starting another one on this machine."""
-    hook = getattr(ray._private, "auto_init_hook", None)
-    if hook is not None:
-        hook.enable_auto_connect = False
-
-
-@contextlib.contextmanager
-def _data_context(ray: Any) -> Iterator[None]:
-    """Settings of Ray Data while the block runs: no bars, and a dead worker does not end the run."""
-    context = ray.data.DataContext.get_current()
-    wanted = {"enable_progress_bars": False, "max_errored_blocks": -1, "enable_auto_log_stats": False}
-    before = {name: getattr(context, name) for name in wanted}
-    try:
-        for name, value in wanted.items():
-            setattr(context, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(context, name, value)
 
 
 @contextlib.contextmanager
@@ -132,21 +108,19 @@ def _quiet(ray: Any) -> Iterator[None]:
 
     What Ray prints about dead workers passes every logger, and goes to standard output, where names of files go.
     """
-    loggers = [logging.getLogger(name) for name in ("ray", "ray.data")]
-    before = [(logger, logger.level, logger.propagate) for logger in loggers]
+    logger = logging.getLogger("ray")
+    before = logger.level, logger.propagate
     worker = ray._private.worker
     printing = getattr(worker, "print_to_stdstream", None)
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-            logger.propagate = False
+        logger.setLevel(logging.CRITICAL)
+        logger.propagate = False
         if printing is not None:
             worker.print_to_stdstream = lambda *_, **__: None
         yield
     finally:
-        for logger, level, propagate in before:
-            logger.setLevel(level)
-            logger.propagate = propagate
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
         if printing is not None:
             worker.print_to_stdstream = printing
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Recorded, Settings
-from srflow_apps.batch.models import BY_PICTURE, digest
+from srflow_apps.batch.opened_models import BY_PICTURE, digest
 from srflow_apps.batch.storage import reading, remove_leftovers, writing
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.tiles import TileSize

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from srflow_apps.commands import command_line, file_options
-from srflow_apps.commands.command_line import TauParameter, exit_statuses
+from srflow_apps.commands.command_line import exit_statuses, temperature
 from srflow_apps.commands.file_options import SETTINGS
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
@@ -69,7 +69,7 @@ _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
 )
 @click.option(
     "--tau",
-    type=TauParameter(),
+    type=temperature,
     metavar="auto|T",
     help="Temperature: 0 is smooth, larger is sharper; auto: less on text and flat areas.  [default: the model's]",
 )
@@ -256,8 +256,8 @@ def doctor(*, as_json: bool) -> None:
         import json
         import shutil
 
-        from srflow_apps.doctor.checks import as_data, basics_work, report
         from srflow_apps.doctor.examination import examine
+        from srflow_apps.doctor.report_lines import as_data, basics_work, report
 
         width = shutil.get_terminal_size((118, 24)).columns
         checks = []

@@ -33,79 +33,61 @@ class ReportParameter(PathOrUrl):
         return super().convert(value, param, ctx)
 
 
-class TileParameter(click.ParamType[Any]):
+def tile_size(text: str) -> Any:
     """`auto`, `none` or a number of pixels."""
+    if text in ("auto", "none"):
+        return None if text == "none" else text
+    from srflow_sdk.drawing.tiles import MIN_TILE
 
-    name = "auto|N|none"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "none":
-            return None
-        if value == "auto" or isinstance(value, int):
-            return value
-        from srflow_sdk.drawing.tiles import MIN_TILE
-
-        if not re.fullmatch(r"\d{1,9}", str(value), re.ASCII) or int(value) < MIN_TILE:
-            self.fail(f"{value!r} is not auto, none or a number of pixels, at least {MIN_TILE}", param, ctx)
-        return int(value)
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < MIN_TILE:
+        raise click.BadParameter(f"{text!r} is not auto, none or a number of pixels, at least {MIN_TILE}")
+    return int(text)
 
 
-class CountParameter(click.ParamType[Any]):
+def count(text: str) -> int:
     """A number, at least 1: `250000`, `200M`, `1.5G`."""
-
-    name = "N"
-
-    def __init__(self, of: str = "pixels, such as 200M") -> None:
-        self._of = of
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([kmg]?)", str(value).lower(), re.ASCII)
-        count = int(float(match[1]) * 1000 ** " kmg".index(match[2] or " ")) if match else 0
-        if count < 1:
-            self.fail(f"{value!r} is not a number of {self._of}", param, ctx)
-        return count
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([kmg]?)", text.lower(), re.ASCII)
+    number = int(float(match[1]) * 1000 ** " kmg".index(match[2] or " ")) if match else 0
+    if number < 1:
+        raise click.BadParameter(f"{text!r} is not a number, such as 250000 or 200M")
+    return number
 
 
-class TauParameter(click.ParamType[Any]):
+def temperature(text: str) -> Any:
     """`auto` or a number; the SDK checks its range."""
-
-    name = "auto|T"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "auto":
-            return value
-        try:
-            return float(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither auto nor a number from 0 to 2, such as 0.8", param, ctx)
+    with contextlib.suppress(ValueError):
+        return text if text == "auto" else float(text)
+    raise click.BadParameter(f"{text!r} is neither auto nor a number from 0 to 2, such as 0.8")
 
 
-class SizeParameter(click.ParamType[Any]):
+def _size(text: str) -> Any:
     """`3840x`, `x2160` or `3840x2160`: a width, a height, or both to fit within."""
+    from srflow_sdk.drawing.output_size import OutputSize
 
-    name = "WxH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from srflow_sdk.drawing.output_size import OutputSize
-
-        match = re.fullmatch(r"(\d{0,6})x(\d{0,6})", str(value).lower().replace("×", "x"), re.ASCII)
-        width, height = (int(side) if side else None for side in match.groups()) if match else (None, None)
-        if 0 in (width, height) or (width is None and height is None):
-            self.fail(f"{value!r} is not a size in pixels, such as 3840x (the width), x2160 or 3840x2160", param, ctx)
-        return OutputSize(width=width, height=height)
+    match = re.fullmatch(r"(\d{0,6})x(\d{0,6})", text.lower().replace("×", "x"), re.ASCII)
+    width, height = (int(side) if side else None for side in match.groups()) if match else (None, None)
+    if 0 in (width, height) or (width is None and height is None):
+        raise click.BadParameter(f"{text!r} is not a size in pixels, such as 3840x (the width), x2160 or 3840x2160")
+    return OutputSize(width=width, height=height)
 
 
-class MaxSizeParameter(click.ParamType[Any]):
+def _longer_side(text: str) -> Any:
     """Pixels of the longer side."""
+    from srflow_sdk.drawing.output_size import OutputSize
 
-    name = "N"
+    if not re.fullmatch(r"\d{1,6}", text, re.ASCII) or int(text) < 1:
+        raise click.BadParameter(f"{text!r} is not a number of pixels, such as 4096")
+    return OutputSize(max_side=int(text))
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from srflow_sdk.drawing.output_size import OutputSize
 
-        if not re.fullmatch(r"\d{1,6}", str(value), re.ASCII) or int(value) < 1:
-            self.fail(f"{value!r} is not a number of pixels, such as 4096", param, ctx)
-        return OutputSize(max_side=int(value))
+def shard(text: str) -> Any:
+    """`I/N`: part I of N, counted from 1."""
+    from srflow_apps.batch.output_names import Shard
+
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise click.BadParameter(f"{text!r} is not part I of N, such as 1/3, 2/3 or 3/3")
+    return Shard(index=int(match[1]), count=int(match[2]))
 
 
 _SIZE_OPTIONS = (
@@ -117,11 +99,11 @@ _SIZE_OPTIONS = (
     ),
     click.option(
         "--size",
-        type=SizeParameter(),
+        type=_size,
         metavar="WxH",
         help="Size: 3840x is a width, x2160 a height; 3840x2160 fits within.",
     ),
-    click.option("--max-size", type=MaxSizeParameter(), metavar="N", help="Longer side of outputs, at most."),
+    click.option("--max-size", type=_longer_side, metavar="N", help="Longer side of outputs, at most."),
     click.option(
         "--reduction",
         type=click.Choice(("bicubic", "lanczos")),
@@ -146,20 +128,6 @@ def size_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(_SIZE_OPTIONS):  # decorators apply from the last to the first
         with_one_scale = option(with_one_scale)
     return with_one_scale
-
-
-class ShardParameter(click.ParamType[Any]):
-    """`I/N`: part I of N, counted from 1."""
-
-    name = "I/N"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from srflow_apps.batch.output_names import Shard
-
-        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", str(value), re.ASCII)
-        if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            self.fail(f"{value!r} is not part I of N, such as 1/3, 2/3 or 3/3", param, ctx)
-        return Shard(index=int(match[1]), count=int(match[2]))
 
 
 @contextlib.contextmanager

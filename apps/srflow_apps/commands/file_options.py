@@ -10,7 +10,7 @@ from typing import Any, get_args
 import click
 
 from srflow_apps.batch.choices import FORMATS, FileChoices, MachineChoices
-from srflow_apps.commands.command_line import CountParameter, ReportParameter, ShardParameter, TileParameter
+from srflow_apps.commands.command_line import ReportParameter, count, shard, tile_size
 from srflow_sdk.system.base_command import NameOrPath, PathOrUrl
 from srflow_sdk.system.device_names import Device, Precision
 
@@ -64,7 +64,7 @@ _FILES = (
     ),
     click.option("--dry-run", is_flag=True, help="Say what would be done, how long it would take, and write nothing."),
     click.option(
-        "--shard", type=ShardParameter(), help="Process only part I of N of the inputs, one part per machine."
+        "--shard", type=shard, metavar="I/N", help="Process only part I of N of the inputs, one part per machine."
     ),
     click.option(
         "--report",
@@ -101,14 +101,14 @@ THREADS = click.option("--threads", type=click.IntRange(min=1), help="CPU thread
 _MACHINE = (
     click.option(
         "--tile",
-        type=TileParameter(),
+        type=tile_size,
         metavar="auto|N|none",
         default="auto",
         show_default=True,
         help="Side of a tile; smaller ones need less memory.",
     ),
     click.option(
-        "--max-pixels", type=CountParameter(), default="100M", show_default=True, help="Refuse larger inputs."
+        "--max-pixels", type=count, metavar="N", default="100M", show_default=True, help="Refuse larger inputs."
     ),
     click.option(
         "--device",

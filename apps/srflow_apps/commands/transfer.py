@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,23 +20,16 @@ if TYPE_CHECKING:
 _PLACE = LocalPath()
 
 
-class LevelsTauParameter(click.ParamType[Any]):
+def _taus(text: str) -> Any:
     """A number, or numbers by level: `1=0.8,2=0.9`."""
-
-    name = "T|LEVEL=T,…"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            if "=" not in value:
-                return float(value)
-            pairs = [part.split("=") for part in value.split(",")]
-            taus = {int(level): float(tau) for level, tau in pairs}
-        except ValueError:
-            taus, pairs = {}, [[]]
+    with contextlib.suppress(ValueError):
+        if "=" not in text:
+            return float(text)
+        pairs = [part.split("=") for part in text.split(",")]
+        taus = {int(level): float(tau) for level, tau in pairs}
         if len(taus) == len(pairs):
             return taus
-        example = "numbers by level, such as 1=0.8,2=0.5"
-        return self.fail(f"{value!r} is neither a number from 0 to 2 nor {example}", param, ctx)
+    raise click.BadParameter(f"{text!r} is neither a number from 0 to 2 nor numbers by level, such as 1=0.8,2=0.5")
 
 
 @click.command(
@@ -62,7 +55,7 @@ class LevelsTauParameter(click.ParamType[Any]):
 )
 @click.option(
     "--tau",
-    type=LevelsTauParameter(),
+    type=_taus,
     metavar="T|LEVEL=T,…",
     help="Temperature of the content's latents.  [default: gradient 1=0.8, the finest level alone; none 0.9]",
 )
@@ -105,12 +98,12 @@ def transfer(
       srflow-transfer portraits others masks -o both --resume
       draw-mask | srflow-transfer portrait.png other.png - -o - --format jpg > both.jpg
     """
-    with exit_statuses(), ExitStack() as stack, command_line.display(quiet=machine.quiet) as display:
+    with exit_statuses(), contextlib.ExitStack() as stack, command_line.display(quiet=machine.quiet) as display:
         others = {"source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
         command_line.fail_if_absent([target, *others.values()], needed="all")
+        from srflow_apps.batch.operations import Transferring
         from srflow_apps.batch.pipes import STANDARD, standard_input
         from srflow_apps.batch.run_command import run_command
-        from srflow_apps.batch.transferring import Transferring
         from srflow_sdk.errors import ArgumentError
         from srflow_sdk.flow.flow_options import TransferOptions
 

@@ -7,7 +7,7 @@ from typing import Any, get_args
 import click
 
 from srflow_apps.commands import file_options
-from srflow_apps.commands.command_line import CountParameter, TileParameter, exit_statuses
+from srflow_apps.commands.command_line import count, exit_statuses, tile_size
 from srflow_sdk._version import __version__
 from srflow_sdk.system.base_command import Command, say
 from srflow_sdk.system.device_names import Device
@@ -39,15 +39,16 @@ from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
 @click.option("--open", "open_browser", is_flag=True, help="Open the page in a browser.")
 @click.option(
     "--max-upload",
-    type=CountParameter("bytes, such as 100M"),
+    type=count,
+    metavar="N",
     default="100M",
     show_default=True,
     help="Refuse larger files, in bytes.",
 )
-@click.option("--max-pixels", type=CountParameter(), default="50M", show_default=True, help="Refuse larger pictures.")
+@click.option("--max-pixels", type=count, metavar="N", default="50M", show_default=True, help="Refuse larger pictures.")
 @click.option(
     "--tile",
-    type=TileParameter(),
+    type=tile_size,
     metavar="auto|N|none",
     default="auto",
     show_default=True,

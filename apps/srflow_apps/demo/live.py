@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_apps.demo.pictures import over_squares
+from srflow_apps.demo.page_pictures import over_squares
 from srflow_sdk.drawing.kept import KeptTiles
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.requests import DrawOptions, Request, make_request
+from srflow_sdk.drawing.requests import DrawOptions, make_request
 from srflow_sdk.drawing.rows import ArrayRows
-from srflow_sdk.drawing.tiles import Tile, Window, padded_size, split_tile
+from srflow_sdk.drawing.tiles import Tile, Window, padded_size
 from srflow_sdk.files import read_image
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
 from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from srflow_sdk.upscaler import Upscaler
 
 RGB = NDArray[np.uint8]
+
+_NOTHING = Window(top=0, left=0, height=0, width=0)
 
 
 class LivePhoto:
@@ -47,9 +49,9 @@ class LivePhoto:
         self._pixel_bytes = 0
         self.height, self.width = self._lr.height, self._lr.width
         self._kept = KeptTiles()
-        self._tiles: list[Tile] = []
+        self._tile = Tile(core=_NOTHING, window=_NOTHING)
         self._alpha: NDArray[np.uint8] | None = None  # of the crop, enlarged: H×W
-        self.crop = Window(top=0, left=0, height=0, width=0)
+        self.crop = _NOTHING
 
     @property
     def nbytes(self) -> int:
@@ -75,12 +77,16 @@ class LivePhoto:
         return self._read
 
     def show(self, *, left: int, top: int, side: int, cancel: threading.Event | None = None) -> None:
-        """Choose the crop: `side` LR pixels wide and high, or less in a smaller photo, moved to lie within it.
+        """Choose the crop: `side` LR pixels wide and high, moved to lie within the photo.
 
-        It is encoded unless it is the crop that was shown before. Raises: DeviceError, OutOfMemoryError,
-        CancelledError.
+        It is smaller in a smaller photo, and where a TensorRT engine takes no tile as large. It is encoded unless it
+        is the crop that was shown before.
+
+        Raises: DeviceError, OutOfMemoryError, CancelledError.
         """
-        multiple = self._manifest.size_multiple
+        multiple, lr = self._manifest.size_multiple, self._lr
+        if self._painter.backend.window_limits is not None:
+            side = min(side, self._painter.core(lr.padded_height, lr.padded_width) or side)
         rows = _span(top, side, self.height, multiple)
         columns = _span(left, side, self.width, multiple)
         crop = Window(top=rows[0], left=columns[0], height=rows[1], width=columns[1])
@@ -109,21 +115,6 @@ class LivePhoto:
         large = image.resize((width * scale, height * scale), Image.Resampling.BICUBIC, box=box)
         return over_squares(np.asarray(large), self._alpha)
 
-    def overview(self, *, most: int) -> RGB:
-        """The photo, reduced so that its longer side has at most `most` pixels."""
-        step = max(1, max(self.height, self.width) // (2 * most))  # so that a large photo needs no large float copy
-        rows = np.concatenate([self._lr.colours(row, row + 1) for row in range(0, self.height, step)])
-        image = Image.fromarray(self._shown(rows[:, ::step]))
-        factor = min(1.0, most / max(self.height, self.width))
-        size = (max(1, round(self.width * factor)), max(1, round(self.height * factor)))
-        small = np.asarray(image.resize(size, Image.Resampling.BOX))
-        if not self._lr.kind.has_alpha:
-            return small
-        alpha = np.concatenate(
-            [self._lr.source.rows(row, row + 1)[:, ::step, -1] for row in range(0, self.height, step)]
-        )
-        return over_squares(small, np.asarray(Image.fromarray(_as_8_bits(alpha)).resize(size, Image.Resampling.BOX)))
-
     def _encode(self, crop: Window, cancel: threading.Event | None) -> None:
         painter, manifest, lr = self._painter, self._manifest, self._lr
         painter.check_open()
@@ -132,16 +123,10 @@ class LivePhoto:
         top, left = max(crop.top - reach, 0), max(crop.left - reach, 0)
         bottom = min(crop.top + crop.height + reach, lr.padded_height)
         right = min(crop.left + crop.width + reach, lr.padded_width)
-        tile = Tile(core=crop, window=Window(top=top, left=left, height=bottom - top, width=right - left))
-        self._tiles = [tile]
-        if painter.backend.window_limits is not None:  # an engine's
-            core = painter.core(lr.padded_height, lr.padded_width)
-            if core is not None and core < max(crop.height, crop.width):
-                self._tiles = split_tile(tile, core=core, halo=manifest.halo, multiple=manifest.size_multiple)
+        self._tile = Tile(core=crop, window=Window(top=top, left=left, height=bottom - top, width=right - left))
+        stop_if_set(cancel)
         kept = KeptTiles()
-        for tile in self._tiles:
-            stop_if_set(cancel)
-            kept.keep(tile, painter.encode(self._seen(tile)))
+        kept.keep(self._tile, painter.encode(self._seen()))
         self._kept, self.crop, self._alpha = kept, crop, self._enlarged_alpha(crop)
 
     def forget(self) -> None:
@@ -157,8 +142,8 @@ class LivePhoto:
         rows = self._lr.enlarged_alpha(crop.top, min(crop.top + crop.height, self.height), scale)
         return _as_8_bits(rows[:, crop.left * scale : (crop.left + crop.width) * scale])
 
-    def _seen(self, tile: Tile) -> NDArray[np.float32]:
-        window = tile.window
+    def _seen(self) -> NDArray[np.float32]:
+        window = self._tile.window
         rows = self._lr.network_rows(window.top, window.top + window.height)
         return rows[:, :, window.left : window.left + window.width]
 
@@ -170,21 +155,10 @@ class LivePhoto:
     def _drawn(self, options: DrawOptions, *, n: int) -> list[NDArray[np.float32]]:
         """The crop of n samples, float32 H×W×1 or 3."""
         request = make_request(options, self._manifest, height=self.height, width=self.width, n=n)
-        scale, (height, width) = self._manifest.scale, self._visible()
-        parts = [(tile, self._part(tile, request)) for tile in self._tiles]
-        whole = [
-            np.empty((self.crop.height * scale, self.crop.width * scale, p.shape[2]), p.dtype) for p in parts[0][1]
-        ]
-        for tile, pictures in parts:
-            rows, columns = tile.core.within(self.crop).scaled(scale).slices
-            for target, picture in zip(whole, pictures, strict=True):
-                target[rows, columns] = picture
-        return [picture[: height * scale, : width * scale] for picture in whole]
-
-    def _part(self, tile: Tile, request: Request) -> list[NDArray[np.float32]]:
-        window, lr = tile.window, self._lr
+        window, lr, scale, (height, width) = self._tile.window, self._lr, self._manifest.scale, self._visible()
         wanted = request.for_rows(lr, window.top, window.top + window.height)
-        return self._painter.draw(tile, self._seen(tile), wanted, lr.gray, kept=self._kept)
+        drawn = self._painter.draw(self._tile, self._seen(), wanted, lr.gray, kept=self._kept)
+        return [picture[: height * scale, : width * scale] for picture in drawn]
 
     def _shown(self, colours: NDArray[Any], alpha: NDArray[np.uint8] | None = None) -> RGB:
         """Colours in [0, 1] as 8-bit RGB, over squares if there is an alpha, H×W."""

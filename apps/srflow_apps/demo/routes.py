@@ -15,11 +15,8 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srflow_apps.demo.controls import FORMATS, MAX_SEED, Said
-from srflow_apps.demo.enlarging import Enlarging
-from srflow_apps.demo.flow_tabs import FlowTabs
-from srflow_apps.demo.sessions import TABS, PageGoneError, Session, Sessions, delete_file, key_of, plain_name
-from srflow_apps.demo.work import Job
+from srflow_apps.demo.sessions import TABS, Job, PageGoneError, Session, Sessions, delete_file, key_of, plain_name
+from srflow_apps.demo.tabs import FORMATS, MAX_SEED, Enlarging, FlowTabs, Said
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.model.manifest import INVERTER

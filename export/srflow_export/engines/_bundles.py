@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from srflow_export._bundle_writer import staged_bundle
-from srflow_export._locks import bundle_lock
+from srflow_export._named_locks import bundle_lock
 from srflow_export.engines._graph import read_graph
 from srflow_export.engines._pairs import build_engines, graphs_of
 from srflow_export.engines._profiles import check_profile

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from srflow_export._locks import acquired
+from srflow_export._named_locks import acquired
 from srflow_sdk.system.atomic import write_atomically
 
 logger = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from typing import Any
 
 from onnx import TensorProto, inliner, shape_inference
 
+from srflow_export.engines._build_progress import build_logger
 from srflow_export.engines._graph import Graph
 from srflow_export.engines._inspection import EngineReport, inspect_engine
-from srflow_export.engines._progress import build_logger
 from srflow_sdk.backends._engine_tensors import differences, type_name
 from srflow_sdk.errors import ExportError
 

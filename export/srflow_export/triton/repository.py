@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srflow_export._bundle_writer import exchange, staging_directory
-from srflow_export._locks import bundle_lock
+from srflow_export._named_locks import bundle_lock
 from srflow_export.triton.config_text import is_edited, parameters_in, stamped
 from srflow_export.triton.graph_models import graph_models
 from srflow_export.triton.readme import readme, readme_path

@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_apps.batch import progress_lines
-from srflow_apps.batch.display import Display
+from srflow_apps.batch import display as display_module
+from srflow_apps.batch.display import Display, ProgressLines
 from srflow_apps.batch.jobs import FolderFile, Job
-from srflow_apps.batch.progress_lines import ProgressLines
 from srflow_sdk.files import write_image
 
 from .conftest import job
 
-FIRST_AFTER_S = progress_lines.FIRST_AFTER_S  # before a fixture of all tests switches the lines off
+FIRST_AFTER_S = display_module.FIRST_AFTER_S  # before a fixture of all tests switches the lines off
 
 
 class _Listening(Display):
@@ -57,16 +56,16 @@ def test_a_line_says_how_much_is_done_and_how_long_the_rest_takes() -> None:
 
 def test_the_first_line_comes_within_three_seconds_and_more_follow(monkeypatch: pytest.MonkeyPatch) -> None:
     assert FIRST_AFTER_S + 1 <= 3, "a second is for Python's imports"
-    monkeypatch.setattr(progress_lines, "FIRST_AFTER_S", 0)
-    monkeypatch.setattr(progress_lines, "THEN_EVERY_S", 0)
+    monkeypatch.setattr(display_module, "FIRST_AFTER_S", 0)
+    monkeypatch.setattr(display_module, "THEN_EVERY_S", 0)
     with _Listening() as display:
         assert display.next_line() == "preparing"
         assert display.next_line() == "preparing"
 
 
 def test_the_lines_follow_the_jobs(jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_lines, "FIRST_AFTER_S", 0)
-    monkeypatch.setattr(progress_lines, "THEN_EVERY_S", 0)
+    monkeypatch.setattr(display_module, "FIRST_AFTER_S", 0)
+    monkeypatch.setattr(display_module, "THEN_EVERY_S", 0)
     with _Listening() as display, display.progress(jobs, max_pixels=10_000):
         display.progressed(1, 3, 6)
         assert display.next_line().startswith("[1/3] a.png tile 3/6, 15%, about ")  # of 12, 13 and 14 rows
@@ -75,8 +74,8 @@ def test_the_lines_follow_the_jobs(jobs: list[Job], monkeypatch: pytest.MonkeyPa
 
 
 def test_long_names_are_whole_in_lines(tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress_lines, "FIRST_AFTER_S", 0)
-    monkeypatch.setattr(progress_lines, "THEN_EVERY_S", 0)
+    monkeypatch.setattr(display_module, "FIRST_AFTER_S", 0)
+    monkeypatch.setattr(display_module, "THEN_EVERY_S", 0)
     source = tmp_path / f"{'a' * 100}.png"
     write_image(source, photo)
     with _Listening() as display, display.progress([job(source, tmp_path / "b.png")], max_pixels=10_000):

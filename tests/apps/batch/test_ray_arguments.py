@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import signal
 import socket
 import sys
@@ -16,8 +15,8 @@ from PIL import Image
 
 from srflow_apps.batch.jobs import Job, Settings
 from srflow_apps.batch.on_ray import Cluster
+from srflow_apps.batch.ray_actor import DoJobs
 from srflow_apps.batch.ray_connection import connected
-from srflow_apps.batch.ray_workers import RunJobs, Worker
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, BundleError, DeviceError, upscale_folder
 from srflow_sdk.ray import UpscaleFiles
@@ -134,17 +133,18 @@ def test_the_actor_class_does_the_rows_files_without_ray(photos: Path, tmp_path:
 def test_a_machine_without_the_folder_says_which_it_is(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
     write_photos(photos, 1, 12)
     job = Job(source=photos / "0.png", targets=(tmp_path / "none" / "0.png",), name=PurePosixPath("0.png"))
-    actor = RunJobs(Worker(settings=Settings(), model=tiny_bundle, device="cpu", threads=1))
-    rows = {"number": np.array([0]), "job": np.array([pickle.dumps(job)], dtype=object), "seen": np.array([True])}
-    file = pickle.loads(actor(rows)["result"][0])
+    actor = DoJobs(settings=Settings(), model=tiny_bundle, device="cpu", threads=1)
+    _, _, (file,) = actor.do([(job, True)])
     assert file.status == "failed"
+    assert file.error is not None
     assert f"the machine {socket.gethostname()} does not have {tmp_path / 'none'}; every machine" in file.error
 
 
 def test_a_worker_refuses_another_model_than_the_plan_was_made_for(tiny_bundle: Path) -> None:
-    worker = Worker(settings=Settings(), model=tiny_bundle, sha256="0" * 64, device="cpu")
+    worker = DoJobs(settings=Settings(), model=tiny_bundle, sha256="0" * 64, device="cpu")
+    job = Job(source=Path("a.png"), targets=(), name=PurePosixPath("a.png"))
     with pytest.raises(BundleError, match="has another model at"):
-        worker.opened()
+        worker.do([(job, True)])
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from srflow_apps.batch.jobs import Job, Settings
-from srflow_apps.batch.ray_workers import RunJobs, Worker
+from srflow_apps.batch.ray_actor import DoJobs
 from srflow_sdk import read_provenance
 from srflow_sdk.ray import UpscaleFiles
 from tests.sdk.tiny_bundle import write_tiny_bundle
@@ -26,10 +25,9 @@ def test_the_files_of_a_pipeline_are_drawn_in_it(folder: Path, tmp_path: Path) -
 def test_a_worker_draws_in_it_and_says_so(folder: Path, tmp_path: Path) -> None:
     bundle = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
     target = tmp_path / "large.png"
-    job = pickle.dumps(Job(source=folder / "a.png", targets=(target,), name=PurePosixPath("a.png")))
-    worker = Worker(settings=Settings(), model=bundle, device="cpu", precision="int8", threads=1)
-    answer = RunJobs(worker)({"number": np.array([0]), "job": np.array([job], object), "seen": np.array([True])})
-    assert (answer["device"][0], answer["precision"][0]) == ("cpu", "int8")
+    job = Job(source=folder / "a.png", targets=(target,), name=PurePosixPath("a.png"))
+    worker = DoJobs(settings=Settings(), model=bundle, device="cpu", precision="int8", threads=1)
+    assert worker.do([(job, True)])[:2] == ("cpu", "int8")
     made = read_provenance(target)
     assert made is not None
     assert made.precision == "int8"

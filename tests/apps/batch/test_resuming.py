@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from srflow_apps.batch.jobs import FolderResult, Job, Recorded
+from srflow_apps.batch.one_file import is_done
 from srflow_apps.batch.report import batch_report, recorded_in
-from srflow_apps.batch.resuming import is_done
 from srflow_apps.batch.running import run_jobs
 from srflow_sdk.errors import CancelledError
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image, writing

@@ -66,7 +66,7 @@ def test_one_bad_file_does_not_stop_the_others(run: Run) -> None:
 
 
 def test_quiet_prints_only_warnings_and_errors(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srflow_apps.batch.progress_lines.FIRST_AFTER_S", 0)
+    monkeypatch.setattr("srflow_apps.batch.display.FIRST_AFTER_S", 0)
     result = run("a.png", "bad.png", "-o", "out", "--report", "report.json", "--quiet")
     assert (result.exit_code, result.stdout) == (1, "")
     warning, error = sorted(result.stderr.splitlines(), reverse=True)
@@ -129,8 +129,8 @@ def test_a_failed_photo_leaves_nothing_behind(run: Run, folder: Path, tmp_path_f
         (["a.png", "-o", "big.jpg", "--lossless"], "JPEG cannot be lossless"),
         ([".", "-o", "big.png"], "is a folder"),
         ([".", "-o", "."], "would"),
-        (["a.png", "-o", "big.png", "--max-pixels", "many"], "is not a number of pixels"),
-        (["a.png", "-o", "big.png", "--max-pixels", "0"], "is not a number of pixels"),
+        (["a.png", "-o", "big.png", "--max-pixels", "many"], "is not a number, such as"),
+        (["a.png", "-o", "big.png", "--max-pixels", "0"], "is not a number, such as"),
         (["a.png", "-o", "big.png", "--shard", "4/3"], "is not part I of N"),
         (["a.png", "-o", "big.png", "--shard", "0/3"], "is not part I of N"),
         (["a.png", "-o", "big.png", "--report", "a.png"], "would replace an input"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pickle
 import shutil
 import subprocess
 import sys
@@ -16,12 +15,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_apps.batch import cloud
-from srflow_apps.batch.estimating import Speed
 from srflow_apps.batch.jobs import Job, Settings
-from srflow_apps.batch.models import candidates, digest
 from srflow_apps.batch.one_file import do_one
+from srflow_apps.batch.opened_models import candidates, digest
 from srflow_apps.batch.operations import Upscaling
-from srflow_apps.batch.ray_workers import RunJobs, Worker
+from srflow_apps.batch.preview import Speed
+from srflow_apps.batch.ray_actor import DoJobs
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, upscale_folder
 from srflow_sdk.drawing.requests import DrawOptions
@@ -170,16 +169,11 @@ def test_a_worker_of_a_cluster_chooses_too(two_models: Path, mixed: tuple[str, s
         Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"big-{name}",)) for name in mixed
     ]
     sha256 = digest([bundle.manifest for bundle in candidates()])
-    worker = Worker(settings=Settings(), model="auto", sha256=sha256, device="cpu", threads=1)
-    rows = {
-        "number": np.arange(2),
-        "job": np.array([pickle.dumps(job) for job in jobs], dtype=object),
-        "seen": np.array([True, True]),
-    }
-    files = [pickle.loads(result) for result in RunJobs(worker)(rows)["result"]]
-    assert [(file.model, file.why[:5]) for file in files] == [("x4-small", "clean"), ("x4-photo", "noise")]
+    worker = DoJobs(settings=Settings(), model="auto", sha256=sha256, device="cpu", threads=1)
+    _, _, files = worker.do([(job, True) for job in jobs])
+    assert [(file.model, str(file.why)[:5]) for file in files] == [("x4-small", "clean"), ("x4-photo", "noise")]
     with pytest.raises(BundleError, match="has another model at"):
-        Worker(settings=Settings(), model="auto", sha256="0" * 64, device="cpu").opened()
+        DoJobs(settings=Settings(), model="auto", sha256="0" * 64, device="cpu").do([(jobs[0], True)])
 
 
 @pytest.mark.slow

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_apps.demo.sessions import Session, Sessions
-from srflow_apps.demo.work import Job, Work
+from srflow_apps.demo.sessions import Job, Session, Sessions, Work
 from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.flow_bundle import write_flow_bundle

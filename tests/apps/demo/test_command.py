@@ -44,7 +44,7 @@ def test_an_address_of_no_machine_is_wrong_usage() -> None:
 def test_the_largest_upload_is_a_number_of_bytes() -> None:
     result = CliRunner().invoke(demo, ["--max-upload", "-1"])
     assert result.exit_code == 2
-    assert "'-1' is not a number of bytes, such as 100M" in result.stderr
+    assert "'-1' is not a number, such as" in result.stderr
 
 
 def test_the_precision_is_that_of_the_upscaler(tiny_bundle) -> None:

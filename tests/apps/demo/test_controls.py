@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from srflow_apps.demo.controls import Controls, choice_of, format_of
+from srflow_apps.demo.tabs import Controls, choice_of, format_of
 from srflow_sdk.errors import ArgumentError
 
 from .visitor import CONTROLS

@@ -12,8 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from srflow_apps.commands import cli
-from srflow_apps.demo.controls import SAMPLES
-from srflow_apps.demo.enlarging import Enlarging
+from srflow_apps.demo.tabs import SAMPLES, Enlarging
 from srflow_sdk import read_provenance
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import write_image

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_apps.demo.flow_tabs import FlowTabs
+from srflow_apps.demo.tabs import FlowTabs
 from srflow_sdk import read_provenance
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import write_image
@@ -176,7 +176,7 @@ def test_pictures_of_too_different_shapes_are_refused_before_they_take_gigabytes
 
 
 def test_large_results_are_shown_reduced_and_say_so(uses, session, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("srflow_apps.demo.flow_tabs._PREVIEW_SIDE", 16)
+    monkeypatch.setattr("srflow_apps.demo.tabs._PREVIEW_SIDE", 16)
     write_image(tmp_path / "photo.png", np.full((24, 48, 3), 99, np.uint8))
     sent(session, "restore", tmp_path / "photo.png")
     job = finished(session, "restore", uses.restore(session, RESTORE))

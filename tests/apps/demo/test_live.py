@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from srflow_apps.demo.live import LivePhoto
+from srflow_apps.demo.page_pictures import preview
 from srflow_sdk import read_image
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import write_image
-from srflow_sdk.upscaler import Upscaler
 
 ALL = 10**8
 
@@ -96,7 +96,7 @@ def test_gray_and_transparent_photos_are_shown_as_rgb(upscaler, tmp_path, photo,
     drawn, std = live.samples(2, tau=0.8, seed=0)
     shapes = [drawn[0].shape, std.shape, live.bicubic().shape]
     assert shapes == [(96, 96, 3)] * 3
-    assert live.overview(most=30).shape == (22, 30, 3)
+    assert preview(path, most=30)[0].shape == (22, 30, 3)
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA"])
@@ -118,7 +118,7 @@ def test_what_is_transparent_shows_a_chequerboard(upscaler, tmp_path, photo, mod
     for picture in (drawn, live.bicubic(), *live.samples(2, tau=0.8, seed=0)[0]):
         np.testing.assert_array_equal(picture[:, 60:], np.repeat(board[:, 60:], 3, axis=2))
         assert len(np.unique(picture[:, :40])) > 20
-    assert set(np.unique(live.overview(most=30)[:, 20:])) == {204, 255}
+    assert set(np.unique(preview(path, most=30)[0][:, 20:])) == {204, 255}
 
 
 def test_bicubic_is_that_of_the_whole_photo(upscaler, uploaded, photo) -> None:
@@ -130,11 +130,11 @@ def test_bicubic_is_that_of_the_whole_photo(upscaler, uploaded, photo) -> None:
     assert np.abs(shown.astype(int) - part(whole, live, shown.shape, 4)).max() <= 1
 
 
-def test_an_overview_of_a_large_photo_shows_it(upscaler: Upscaler, tmp_path: Path) -> None:
+def test_an_overview_of_a_large_photo_shows_it(tmp_path: Path) -> None:
     pixels = np.zeros((300, 2000, 3), np.uint8)
     pixels[:, 1000:] = (200, 100, 50)
     write_image(tmp_path / "wide.png", pixels)
-    seen = LivePhoto(upscaler, tmp_path / "wide.png", max_pixels=ALL).overview(most=100)
+    seen, _ = preview(tmp_path / "wide.png", most=100)
     assert seen.shape == (15, 100, 3)
     assert seen[7, 10].tolist() == [0, 0, 0]
     assert np.abs(seen[7, 90].astype(int) - (200, 100, 50)).max() <= 1

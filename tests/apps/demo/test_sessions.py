@@ -8,8 +8,7 @@ import pytest
 
 from srflow_apps.demo import sessions as module
 from srflow_apps.demo.live import LivePhoto
-from srflow_apps.demo.sessions import PageGoneError, plain_name
-from srflow_apps.demo.work import Job
+from srflow_apps.demo.sessions import Job, PageGoneError, plain_name
 from srflow_sdk.errors import ArgumentError, ImageError
 
 from .conftest import sent

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from srflow_apps.demo.sessions import PageGoneError
-from srflow_apps.demo.work import Job
+from srflow_apps.demo.sessions import Job, PageGoneError
 from srflow_sdk.errors import ImageError
 from srflow_sdk.system.raising import stop_if_set
 

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 
 from srflow_apps.commands import cli
 from srflow_apps.doctor import examination as doctor
-from srflow_apps.doctor import extras, probes
-from srflow_apps.doctor.checks import Check, basics_work, report
+from srflow_apps.doctor import probes
 from srflow_apps.doctor.examination import examine
+from srflow_apps.doctor.report_lines import Check, basics_work, report
 from srflow_sdk.backends import open_backend
 from srflow_sdk.model.bundle import Bundle
 
@@ -137,7 +137,7 @@ def test_programs_get_the_same_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_extra_has_its_line_or_a_check_elsewhere_or_is_for_a_clone() -> None:
-    placed = [*extras.PURPOSES, *extras.CHECKED_ELSEWHERE, *extras.IN_A_CLONE]
+    placed = [*doctor.PURPOSES, *doctor.CHECKED_ELSEWHERE, *doctor.IN_A_CLONE]
     assert sorted(placed) == sorted(metadata.metadata("srflow-sdk").get_all("Provides-Extra") or ())
 
 
@@ -150,7 +150,7 @@ def test_extras_are_read_from_the_distributions_own_metadata(monkeypatch: pytest
     ]
     monkeypatch.setattr("importlib.metadata.requires", lambda _name: requires)
     monkeypatch.setattr("importlib.metadata.version", {"torch": "2.13", "onnx": "1.23", "srflow-sdk": "1"}.__getitem__)
-    assert extras.check_extra("export") == Check(name="srflow-export", state="ok", detail="torch 2.13, onnx 1.23")
+    assert doctor.check_extra("export") == Check(name="srflow-export", state="ok", detail="torch 2.13, onnx 1.23")
 
 
 @pytest.mark.parametrize(
@@ -176,12 +176,12 @@ def test_versions_and_markers_of_an_extras_packages_are_evaluated(
 
     monkeypatch.setattr("importlib.metadata.version", version)
     fixes = (("", 'pip install "srflow-sdk[demo]"'),) if fix else ()
-    assert extras.check_extra("demo") == Check(name="srflow-demo", state=state, detail=detail, fixes=fixes)
+    assert doctor.check_extra("demo") == Check(name="srflow-demo", state=state, detail=detail, fixes=fixes)
 
 
 def test_an_extra_that_this_machine_cannot_have_is_not_told_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.metadata.requires", lambda _name: ['ray; python_version < "3" and extra == "ray"'])
-    assert extras.check_extra("ray") == Check(
+    assert doctor.check_extra("ray") == Check(
         name="Ray", state="missing", detail="--ray; not made for this Python or machine: ray"
     )
 

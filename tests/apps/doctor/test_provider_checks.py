@@ -8,8 +8,8 @@ from unittest import mock
 import pytest
 
 from srflow_apps.doctor import examination
-from srflow_apps.doctor.checks import Check
 from srflow_apps.doctor.examination import check_openvino, check_plugin, check_tensorrt_provider, judged
+from srflow_apps.doctor.report_lines import Check
 from srflow_sdk.system.device_names import PluginDevice
 
 CPU_RUNTIME = {"package": "onnxruntime", "providers": ["CPUExecutionProvider"]}

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from srflow_sdk.system.cache_folder import cache_folder
-from srflow_training import _precision
+from srflow_training import _precision_choice
 from srflow_training._objective_settings import Decodings
-from srflow_training._precision import StepTimes, choose_precision, time_steps
+from srflow_training._precision_choice import StepTimes, choose_precision, time_steps
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.cli import train
 from srflow_training.processors import processor_name
@@ -47,7 +47,7 @@ def photos(tmp_path):
 def timings(monkeypatch):
     """Replaces the timing: the times that the next ones give, and the settings that were timed."""
     times, timed = [StepTimes(2.0, 1.0)], []
-    monkeypatch.setattr(_precision, "time_steps", lambda settings, device: timed.append(settings) or times[0])
+    monkeypatch.setattr(_precision_choice, "time_steps", lambda settings, device: timed.append(settings) or times[0])
     return times, timed
 
 
@@ -94,14 +94,14 @@ def test_timing_leaves_random_numbers_and_threads_alone(preset, unshuffle):
 
 
 def test_a_processor_without_bf16_trains_in_fp32(monkeypatch):
-    original = _precision._TimedStep.seconds
+    original = _precision_choice._TimedStep.seconds
 
     def seconds(step, precision):
         if precision == "bf16":
             raise RuntimeError("not implemented for 'BFloat16'")
         return original(step, precision)
 
-    monkeypatch.setattr(_precision._TimedStep, "seconds", seconds)
+    monkeypatch.setattr(_precision_choice._TimedStep, "seconds", seconds)
     precision, note = choose_precision(tiny(), CPU)
     assert precision == "fp32"
     assert "bf16 not possible" in note
@@ -121,7 +121,7 @@ def test_the_choice_is_kept_for_this_processor_and_network(timings):
 
 def test_another_processor_or_torch_is_timed_again(timings, monkeypatch):
     choose_precision(tiny(), CPU)
-    monkeypatch.setattr(_precision, "processor_name", lambda device: "another")
+    monkeypatch.setattr(_precision_choice, "processor_name", lambda device: "another")
     choose_precision(tiny(), CPU)
     monkeypatch.setattr(torch, "__version__", "9.9")
     choose_precision(tiny(), CPU)
@@ -134,9 +134,9 @@ def test_the_images_that_the_loss_decodes_are_timed_too(timings):
     for kind in kinds:
         choose_precision(tiny(*flow, *kind, preset="x4-small"), CPU)
     assert [settings.objective.perceptual for settings in timings[1]] == [0, 0, 1]
-    assert _precision._TimedStep(timings[1][0], CPU).decodings == Decodings(mean=True)
-    assert _precision._TimedStep(timings[1][1], CPU).decodings == Decodings()
-    assert _precision._TimedStep(timings[1][2], CPU).decodings == Decodings(mean=True, sample=True)
+    assert _precision_choice._TimedStep(timings[1][0], CPU).decodings == Decodings(mean=True)
+    assert _precision_choice._TimedStep(timings[1][1], CPU).decodings == Decodings()
+    assert _precision_choice._TimedStep(timings[1][2], CPU).decodings == Decodings(mean=True, sample=True)
 
 
 @pytest.mark.parametrize("damage", ["", "{}", "[]", json.dumps({"fp32": "x", "bf16": 1})])

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.serving.client.address import Address
 from srflow_apps.serving.client.answers import DTYPES, MalformedError, Output, tensor_of
-from srflow_apps.serving.client.protocols import LATE, Client, closed_meanwhile, typed
+from srflow_apps.serving.client.base_client import LATE, Address, Client, closed_meanwhile, typed
 from srflow_sdk.system.raising import require_extra
 
 EXTRA = "triton"

@@ -10,15 +10,13 @@ import contextlib
 import http.client
 import json
 import socket
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.serving.client.address import Address
 from srflow_apps.serving.client.answers import (
     DTYPES,
     MalformedError,
@@ -29,7 +27,7 @@ from srflow_apps.serving.client.answers import (
     ready_models,
     tensor_of,
 )
-from srflow_apps.serving.client.protocols import Client, NotThereError, closed_meanwhile, silent, typed
+from srflow_apps.serving.client.base_client import Address, Client, NotThereError, closed_meanwhile, silent, typed
 from srflow_sdk.system.plain_text import short
 
 NOT_HTTP = "it does not answer in HTTP"
@@ -67,15 +65,13 @@ class _Connection(http.client.HTTPConnection):
 
 
 class HttpClient(Client):
-    """Speaks HTTP. Connections are kept for later calls of any thread."""
+    """Speaks HTTP. Each call has a connection of its own, which a balancer may give to any server."""
 
     failures = (OSError, http.client.HTTPException, UnicodeError)
 
     def __init__(self, address: Address, *, timeout: float, max_message_bytes: int) -> None:
         super().__init__(address, timeout=timeout, max_message_bytes=max_message_bytes)
-        self._lock = threading.Lock()
-        self._idle: list[_Connection] = []
-        self._busy: set[_Connection] = set()
+        self._open: set[_Connection] = set()
 
     def parameters(self, model: str) -> dict[str, str]:
         return parameters_of(json_of(self._asked("GET", f"/v2/models/{quote(model, safe='')}/config")[0]))
@@ -107,60 +103,28 @@ class HttpClient(Client):
         return tensor_of(outputs_of(body, json_bytes), output, shape)
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            open_ones, self._idle = [*self._busy, *self._idle], []
-        for connection in open_ones:
+        self._closed = True
+        for connection in list(self._open):
             connection.end()
 
     def _asked(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, work: bool = False
     ) -> _Answer:
         """The answer of a server that has one."""
-        used: list[_Connection] = []
-        left = threading.Event()
+        connection = _Connection(self._address.host, self._address.port, timeout=self._seconds(work=False))
 
         def exchange() -> _Answer:
-            while True:
-                with self._connection() as (connection, kept):
-                    used.append(connection)
-                    try:
-                        connection.request(method, path, body, dict(headers or {}))
-                        return self._response(connection)
-                    except ConnectionError:
-                        if not kept or left.is_set():
-                            raise
-                        connection.end()  # the server had closed it since the last call
+            with contextlib.closing(connection):
+                connection.request(method, path, body, {"Connection": "close", **(headers or {})})
+                return self._response(connection)
 
-        def stop() -> None:
-            left.set()
-            for connection in used:
-                connection.end()
-
-        return self._by_deadline(exchange, work=work, stop=stop)
-
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[tuple[_Connection, bool]]:
-        """A connection for one exchange, and whether it had others before. It is kept unless the exchange fails."""
-        with self._lock:
+        self._open.add(connection)
+        try:
             if self._closed:
                 raise closed_meanwhile()
-            kept = bool(self._idle)
-            host, port = self._address.host, self._address.port
-            connection = self._idle.pop() if kept else _Connection(host, port, timeout=self._seconds(work=False))
-            self._busy.add(connection)
-        try:
-            yield connection, kept
-        except BaseException:
-            connection.end()
-            raise
+            return self._by_deadline(exchange, work=work, stop=connection.end)
         finally:
-            with self._lock:
-                self._busy.remove(connection)
-                if connection.ended or self._closed:
-                    connection.close()
-                else:
-                    self._idle.append(connection)
+            self._open.discard(connection)
 
     def _response(self, connection: _Connection) -> _Answer:
         with connection.getresponse() as response:

@@ -11,12 +11,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.serving.client.address import Address
 from srflow_apps.serving.client.answers import MalformedError
+from srflow_apps.serving.client.base_client import Address, Client, NotThereError, UnknownModelError
 from srflow_apps.serving.client.grpc import GrpcClient
 from srflow_apps.serving.client.http import NOT_HTTP, HttpClient
 from srflow_apps.serving.client.message_sizes import Limits
-from srflow_apps.serving.client.protocols import Client, NotThereError, UnknownModelError
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, BundleError, RemoteError, UnavailableError
 from srflow_sdk.model.manifest import Manifest

@@ -56,15 +56,14 @@ def as_it_is(answer: Answer) -> Iterable[bytes]:
 class HttpServer:
     """Serves a bundle on a port of the loopback. spoil: the bytes to send for each answer, part by part.
 
-    requests: the inputs of each inference. connections: how many there were. sent: bytes that clients took.
+    requests: the inputs of each inference. sent: bytes that clients took.
     """
 
     def __init__(self, bundle: Path) -> None:
         self.spoil: Callable[[Answer], Iterable[bytes]] = as_it_is
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
-        self.connections = self.sent = 0
-        self.closes = False  # every connection, after an answer that did not say so
+        self.sent = 0
         self.stopped = threading.Event()
         self.load(bundle)
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -120,10 +119,6 @@ class HttpServer:
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def setup(self) -> None:
-                served.connections += 1
-                super().setup()
-
             def do_GET(self) -> None:
                 served.headers.append(dict(self.headers))
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -136,7 +131,7 @@ class HttpServer:
                             break
                 except OSError:
                     self.close_connection = True
-                if served.closes or served.spoil is not as_it_is:
+                if served.spoil is not as_it_is:
                     self.close_connection = True
 
             do_POST = do_GET  # noqa: N815

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from srflow_apps.serving.client.address import parse_address
+from srflow_apps.serving.client.base_client import parse_address
 from srflow_sdk.errors import ArgumentError
 
 

@@ -5,8 +5,7 @@ import threading
 
 import pytest
 
-from srflow_apps.serving.client.address import parse_address
-from srflow_apps.serving.client.protocols import NotThereError, UnknownModelError, typed
+from srflow_apps.serving.client.base_client import NotThereError, UnknownModelError, parse_address, typed
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError, OutOfMemoryError, RemoteError, UnavailableError
 from srflow_sdk.triton import RemoteUpscaler
 

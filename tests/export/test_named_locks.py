@@ -7,7 +7,7 @@ import tempfile
 
 import pytest
 
-from srflow_export._locks import bundle_lock
+from srflow_export._named_locks import bundle_lock
 from srflow_sdk.errors import BundleError
 
 SPAWN = multiprocessing.get_context("spawn")

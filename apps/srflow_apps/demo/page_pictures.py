@@ -91,11 +91,10 @@ def mask_from(path: Path) -> Image.Image | None:
 
 
 def _as_rgb(image: Any) -> NDArray[np.uint8]:
-    if image.hasalpha():
-        image = image.flatten(background=255)
-    image = image.colourspace("srgb").cast("uchar")
-    pixels: NDArray[np.uint8] = np.frombuffer(image.write_to_memory(), np.uint8).reshape(image.height, image.width, -1)
-    return pixels
+    """Its colours, over squares where it is transparent."""
+    content = image.colourspace("srgb").cast("uchar").write_to_memory()
+    pixels: NDArray[np.uint8] = np.frombuffer(content, np.uint8).reshape(image.height, image.width, -1)
+    return over_squares(pixels[..., :3], pixels[..., 3] if image.hasalpha() else None)
 
 
 @contextlib.contextmanager
