@@ -302,7 +302,9 @@ PURPOSES = {
     "ray": ("Ray", "--ray"),
 }
 """Name of the line and what it is for, by the extra."""
-CHECKED_ELSEWHERE = {"gpu", "gpu-cu12", "gpu-cu13", "openvino", "rtx", "tensorrt", "tensorrt-cu12", "tensorrt-cu13", "webgpu"}
+CHECKED_ELSEWHERE = {"openvino", "rtx", "webgpu"} | {
+    f"{device}{cuda}" for device in ("gpu", "tensorrt") for cuda in ("", "-cu12", "-cu13")
+}
 """Extras whose devices have checks of their own."""
 IN_A_CLONE = {"bench", "dev", "docs"}
 """Extras for working on the SDK itself."""
