@@ -34,8 +34,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.latents.portable_math import natural_log
-from srflow_sdk.latents.random_field import normal_from_words
+from srflow_sdk.latents.random_field import natural_log, normal_from_words
 
 Collection = Literal["spatial", "local", "global"]
 

@@ -46,7 +46,6 @@ from numpy.typing import NDArray
 
 from srflow_sdk._checks import whole
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.latents.portable_math import natural_log, polynomial
 
 LATENT_SCHEME = 1
 """Version of the latent field; a bundle names the one it was made for."""
@@ -56,6 +55,10 @@ _WORDS_PER_BLOCK = 4
 _COORDINATE_LIMIT = 1 << 32
 _SEED_LIMIT = 1 << 64
 _CHUNK = 1 << 15  # numbers transformed at a time, so that the intermediate arrays stay in the processor's cache
+
+_LN2 = 0.6931471805599453
+_SQRT_HALF = 0.7071067811865476
+_LOG_SERIES = tuple(1.0 / (2 * k + 1) for k in range(11, -1, -1))
 
 # AS 241 PPND16, highest power first.
 _A = (
@@ -229,10 +232,29 @@ def _window_words(
 def _inverse_normal_cdf(u: NDArray[np.float64]) -> NDArray[np.float64]:
     q = u - 0.5
     r = 0.180625 - q * q
-    z = q * (polynomial(_A, r) / polynomial(_B, r))
+    z = q * (_polynomial(_A, r) / _polynomial(_B, r))
     tail = np.flatnonzero(np.abs(q) > 0.425)
     u = u[tail]
     r = np.sqrt(-natural_log(np.minimum(u, 1.0 - u))) - 1.6
-    magnitude = polynomial(_C, r) / polynomial(_D, r)
+    magnitude = _polynomial(_C, r) / _polynomial(_D, r)
     z[tail] = np.where(q[tail] < 0.0, -magnitude, magnitude)
     return z
+
+
+def natural_log(p: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The natural logarithm of positive numbers, by scheme 1's series: numpy's own differs between processors."""
+    m, e = np.frexp(p)
+    small = m < _SQRT_HALF
+    m = np.where(small, m + m, m)
+    exponent = (e - small).astype(np.float64)
+    s = (m - 1.0) / (m + 1.0)
+    return exponent * _LN2 + (s + s) * _polynomial(_LOG_SERIES, s * s)
+
+
+def _polynomial(coefficients: tuple[float, ...], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Horner's rule, highest power first."""
+    value = np.full_like(x, coefficients[0])
+    for coefficient in coefficients[1:]:
+        value *= x
+        value += coefficient
+    return value

@@ -104,8 +104,12 @@ class ServingOptions:
                 values[field.name] = text
             elif field.name == "tile" and text in ("auto", "none"):
                 values["tile"] = None if text == "none" else "auto"
+            elif text.isascii() and text.isdecimal() and len(text) <= _DIGITS:
+                values[field.name] = int(text)
             else:
-                values[field.name] = _whole(field.name, text)
+                raise ArgumentError(
+                    f"{field.name} is {short(text)}; it must be a whole number of at most {_DIGITS} digits"
+                )
         return cls(**values)
 
     def parameters(self) -> dict[str, str]:
@@ -124,9 +128,3 @@ def described(bundle: Bundle) -> str:
 def version_parameter(model: str) -> str:
     """The parameter of srflow_upscale's config that holds the version of a model that it calls."""
     return f"{model}_version"
-
-
-def _whole(name: str, text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or len(text) > _DIGITS:
-        raise ArgumentError(f"{name} is {short(text)}; it must be a whole number of at most {_DIGITS} digits")
-    return int(text)

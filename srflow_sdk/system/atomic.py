@@ -110,12 +110,16 @@ def remove_stale_parts(*targets: str | os.PathLike[str]) -> None:
     for target in map(_behind_links, map(Path, targets)):
         stems.setdefault(target.parent, set()).add(_stem(target))
     for folder, wanted in stems.items():
-        _remove_stale(folder, wanted)
+        remove_stale_parts_in(folder, wanted)
 
 
-def remove_all_stale_parts(folder: Path) -> None:
-    """Do the same for every target in a folder, which must be the SDK's alone."""
-    _remove_stale(folder, None)
+def remove_stale_parts_in(folder: Path, stems: set[str] | None = None) -> None:
+    """Do the same for the targets with these stems, or for every target in a folder that is the SDK's alone."""
+    with contextlib.suppress(OSError):
+        for path in list(folder.iterdir()):
+            ending = _ENDING.search(path.name)
+            if ending and (stems is None or path.name[: ending.start()] in stems):
+                _remove_if_unlocked(path)
 
 
 def sync_directory(folder: Path) -> None:
@@ -135,14 +139,6 @@ def _behind_links(target: Path) -> Path:
         return Path(os.path.realpath(target)) if target.is_symlink() else target
     except (OSError, ValueError):
         return target
-
-
-def _remove_stale(folder: Path, stems: set[str] | None) -> None:
-    with contextlib.suppress(OSError):
-        for path in list(folder.iterdir()):
-            ending = _ENDING.search(path.name)
-            if ending and (stems is None or path.name[: ending.start()] in stems):
-                _remove_if_unlocked(path)
 
 
 def _remove_if_unlocked(part: Path) -> None:

@@ -12,9 +12,8 @@ from typing import Any, NoReturn, TextIO
 import click
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.plain_text import printable
+from srflow_sdk.system.plain_text import printable, without_secrets
 from srflow_sdk.system.url_paths import UrlPath, as_path
-from srflow_sdk.system.urls import without_secrets
 
 _FAILED = 1
 _STANDARD_ERROR = 2

@@ -1,4 +1,8 @@
-"""Texts from others: which may reach terminals, file names and metadata, and how the rest is shown."""
+"""Texts from others: which may reach terminals, file names and metadata, and how the rest is shown.
+
+A URL has one form without its secrets: passwords, and the queries of http:// and https://, which may be signatures. It
+is what is shown, compared and recorded; only what opens a URL needs the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,24 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from srflow_sdk.system.urls import without_secrets
-
 # Control characters (ANSI escapes begin with one), line separators, marks that reorder text, and halves of surrogate
 # pairs, which cannot be written as UTF-8.
 _ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _LONG_TEXTS = "provenance.training."  # what a checkpoint says of its training, for example all settings as YAML
+
+WITH_QUERY = ("http", "https", "grpc", "grpcs")
+"""The protocols whose URLs have a query."""
+
+QUERY = re.compile(r"\?[\w.-]*=")
+"""How one begins."""
+
+# In the texts of others: also as pathlib writes a URL, with one slash. Linear in the text's length.
+_IN_TEXT = re.compile(
+    r"([a-z][a-z0-9+.-]{1,20}://|\b(?:https?|s?ftp|s3a?|gc?s):/)([^\s/]*@)?([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?",
+    re.IGNORECASE,
+)
+_PUNCTUATION = ":;,.)]"  # after a URL, as little of which is its own
 
 
 def is_plain(text: str) -> bool:
@@ -56,3 +71,21 @@ def first_odd_text(manifest: Mapping[str, Any]) -> str | None:
         elif isinstance(value, (list, tuple)):
             waiting += [(f"{place}[{index}]", entry) for index, entry in enumerate(value)]
     return None
+
+
+def public_user(scheme: str, user: str) -> str:
+    """The part of a URL's user that may be shown: on the web, it may be a token. user: with its @, or empty."""
+    return "" if scheme in WITH_QUERY or not user else f"{user.removesuffix('@').partition(':')[0]}@"
+
+
+def without_secrets(text: str) -> str:
+    """A text in which every URL has no password and, if it is one of http or https, no query."""
+
+    def shown(match: re.Match[str]) -> str:
+        begin, middle, query = match[1], match[3], match[4] or ""
+        scheme = begin.rstrip(":/").lower()
+        if scheme in WITH_QUERY or QUERY.match(query):
+            query = query[len(query.rstrip(_PUNCTUATION)) :]
+        return f"{begin}{public_user(scheme, match[2] or '')}{middle}{query}"
+
+    return _IN_TEXT.sub(shown, text)

@@ -8,7 +8,7 @@ from pathlib import Path, PosixPath
 from urllib.parse import quote, unquote
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.urls import QUERY, WITH_QUERY, public_user, without_secrets
+from srflow_sdk.system.plain_text import QUERY, WITH_QUERY, public_user, without_secrets
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)  # two letters at least: C:// is a disk
 _HOST = re.compile(r"arn:[^@]*|\[[^\]@]*\](:\d*)?|[^:@\[\]]*(:\d*)?", re.DOTALL)

@@ -18,7 +18,7 @@ from srflow_sdk._version import __version__
 from srflow_sdk.errors import SRFlowError
 from srflow_sdk.system.base_command import Command, fail, wait_asleep
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
-from srflow_sdk.system.urls import without_secrets
+from srflow_sdk.system.plain_text import without_secrets
 from srflow_training._extra import require_all
 from srflow_training._inputs import check_folder, check_model
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from srflow_sdk.errors import CheckpointError
-from srflow_sdk.system.atomic import remove_all_stale_parts, write_atomically
+from srflow_sdk.system.atomic import remove_stale_parts_in, write_atomically
 
 _SUSPECT = "-suspect"
 
@@ -26,7 +26,7 @@ class States:
 
     def clear_unfinished(self) -> None:
         """Delete partial files left by a killed run."""
-        remove_all_stale_parts(self.folder)
+        remove_stale_parts_in(self.folder)
 
     def files(self) -> list[Path]:
         """The state files, oldest first."""

@@ -27,8 +27,8 @@ from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.device_names import BUNDLE
 from srflow_sdk.system.interruptible import cancelled_by
 from srflow_sdk.system.local_files import file_sha256
+from srflow_sdk.system.plain_text import without_secrets
 from srflow_sdk.system.raising import stop_if_set
-from srflow_sdk.system.urls import without_secrets
 
 _T = TypeVar("_T")
 

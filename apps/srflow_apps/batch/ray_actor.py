@@ -25,8 +25,8 @@ from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageE
 from srflow_sdk.files import MAX_PIXELS, PathLike
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.device_names import Device, Precision
+from srflow_sdk.system.plain_text import without_secrets
 from srflow_sdk.system.url_paths import UrlPath, as_path
-from srflow_sdk.system.urls import without_secrets
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:

@@ -47,7 +47,10 @@ class DeviceMemory:
                 if block.nbytes == nbytes:
                     self._spare.remove(block)
                     return block
-            return self._allocated(nbytes)
+            block = Block(address=self._stream.allocate(nbytes), nbytes=nbytes)
+            self._blocks[block.address] = block
+            self._stream.synchronize()  # so that other streams may use it
+            return block
 
     def give_back(self, block: Block) -> None:
         """Return a block. Works in any thread at any time, because Python calls it when it collects garbage."""
@@ -110,12 +113,6 @@ class DeviceMemory:
         while len(self._spare) > keep:
             self._free(self._spare.popleft())
         self._stream.synchronize()  # now other programs can have it
-
-    def _allocated(self, nbytes: int) -> Block:
-        block = Block(address=self._stream.allocate(nbytes), nbytes=nbytes)
-        self._blocks[block.address] = block
-        self._stream.synchronize()  # so that other streams may use it
-        return block
 
     def _free(self, block: Block) -> None:
         del self._blocks[block.address]

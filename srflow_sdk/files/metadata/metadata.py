@@ -63,7 +63,10 @@ def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Me
     longer applies. swapped: whether applying the orientation exchanges x and y.
     """
     blocks = {name: _block(image, path, name) for name in _FIELDS}
-    blocks["icc_profile"] = None if converted else _of_declared_length(blocks["icc_profile"])
+    profile = blocks["icc_profile"] = None if converted else blocks["icc_profile"]
+    if profile is not None and icc.declared_bytes(profile) > icc.HEADER_BYTES:
+        # Cut to its declared length: some software pads profiles, and libvips and others then refuse them.
+        blocks["icc_profile"] = profile[: icc.declared_bytes(profile)]
     if blocks["exif"] is not None:
         blocks["exif"] = exif.upright(blocks["exif"])
         if blocks["exif"] is None:
@@ -151,14 +154,6 @@ def _fits(block: bytes, name: str, path: Path, *, limit: int | None = None) -> b
     if len(block) > limit:
         _LOGGER.warning("%s: %s left out: its %d bytes exceed the limit of %d", path, _NAMES[name], len(block), limit)
     return len(block) <= limit
-
-
-def _of_declared_length(profile: bytes | None) -> bytes | None:
-    """A profile cut to its declared length: some software pads profiles, and libvips and others then refuse them."""
-    if profile is None:
-        return None
-    declared = icc.declared_bytes(profile)
-    return profile[:declared] if declared > icc.HEADER_BYTES else profile
 
 
 def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:

@@ -56,12 +56,8 @@ def for_new_pixels(packet: bytes) -> bytes:
     Returns the given bytes if there is nothing to change or they cannot be parsed as XMP.
     """
     document = parse_packet(packet)
-    if document is None:
-        return packet
     try:
-        if not _update(document):
-            return packet
-        return write_packet(document)
+        return packet if document is None or not _update(document) else write_packet(document)
     except RecursionError:
         return packet
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from srflow_sdk.system import locks
-from srflow_sdk.system.atomic import open_part, remove_all_stale_parts, remove_stale_parts, write_atomically
+from srflow_sdk.system.atomic import open_part, remove_stale_parts, remove_stale_parts_in, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -153,7 +153,7 @@ def test_a_folder_is_cleared_of_stale_parts_alone(tmp_path: Path) -> None:
     for name in (".a.0123abcd.part", ".b.0123abcd.part", ".c.part", "d.json"):
         (tmp_path / name).touch()
     living, descriptor = open_part(tmp_path / "e")
-    remove_all_stale_parts(tmp_path)
+    remove_stale_parts_in(tmp_path)
     assert names(tmp_path) == sorted([".c.part", "d.json", living.name])
     os.close(descriptor)
 

@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from srflow_sdk.system.atomic import remove_all_stale_parts
+from srflow_sdk.system.atomic import remove_stale_parts_in
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_training.data._decoding import cache_name
 from srflow_training.data._folders import Photos
@@ -36,7 +36,7 @@ def choose_cache(photos: Photos, setting: str) -> DecodedCache:
     folder = cache_folder("photographs")
     if folder is None:
         return DecodedCache(None, _without("this user has no cache folder"))
-    remove_all_stale_parts(folder)
+    remove_stale_parts_in(folder)
     missing = sum(size for name, size in files.items() if not (folder / name).exists())
     free = shutil.disk_usage(folder).free
     if missing > _SHARE_OF_FREE_DISK * free:
