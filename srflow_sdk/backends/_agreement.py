@@ -90,7 +90,7 @@ def check_agreement(
 
 
 def _own_decibels(manifest: Manifest) -> Iterator[float]:
-    """What the network's own pictures kept at export, up to the default tau, where less than usual and finite."""
+    """Yield the PSNR that the network's own pictures kept at export, up to the default tau, where finite."""
     for row in manifest.parity:
         tau, db = row.get("tau"), row.get("own_db")
         if isinstance(tau, (int, float)) and isinstance(db, (int, float)) and tau <= manifest.default_tau and db > 0:

@@ -4,11 +4,10 @@ import json
 from types import SimpleNamespace
 
 from srflow_export.engines._inspection import inspect_engine, layer_types
-from tests.sdk.backends.test_engine_tensors import INPUTS, OUTPUTS
-from tests.sdk.backends.test_engine_tensors import Engine as Tensors
+from tests.sdk.backends.test_engine_tensors import INPUTS, OUTPUTS, CudaEngine
 
 
-class Engine(Tensors):
+class Engine(CudaEngine):
     """With layers, of which its inspector tells."""
 
     num_layers = 4

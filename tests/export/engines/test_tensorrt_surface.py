@@ -62,7 +62,7 @@ def used_names(path):
 @pytest.fixture(scope="module")
 def used():
     folder = Path(package.__file__).parent
-    files = [folder / f"_{name}.py" for name in ("builder", "checking", "inspection", "progress")]
+    files = [folder / f"_{name}.py" for name in ("builder", "checking", "inspection", "build_progress")]
     return set().union(*map(used_names, [*files, Path(engine_tensors.__file__)]))
 
 
