@@ -128,11 +128,16 @@ def upscale_folder(
             report=None if report is None else _checked("report", report),
         ),
     )
+
+    def check() -> None:
+        if draw.cancel is not None and draw.cancel.is_set():
+            raise KeyboardInterrupt  # what ends a batch
+
     with contextlib.ExitStack() as stack:
         execute = _executor(batch, upscaler, ray, stack)
         plan = batch.plan()
         watcher = _Follower(plan, on_file, draw.progress)
-        result = batch.run(plan, execute, watcher=watcher, check=_stopper(draw.cancel))
+        result = batch.run(plan, execute, watcher=watcher, check=check)
         batch.write_report(result)
     if result.interrupted and not (draw.cancel is not None and draw.cancel.is_set()):
         raise KeyboardInterrupt  # now that everything is in order
@@ -202,14 +207,6 @@ def _executor(
         return upscaler if isinstance(upscaler, BaseUpscaler) else stack.enter_context(Upscaler(bundle))
 
     return partial(run_jobs, models=Models(batch.bundles, opened, choices=batch.choices))
-
-
-def _stopper(cancel: threading.Event | None) -> Callable[[], None]:
-    def check() -> None:
-        if cancel is not None and cancel.is_set():
-            raise KeyboardInterrupt  # what ends a batch
-
-    return check
 
 
 def _checked(name: str, value: object) -> Path:

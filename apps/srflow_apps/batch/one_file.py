@@ -51,10 +51,6 @@ def do_one(
     cancel = cancel or threading.Event()
 
     def work() -> FolderFile:
-        with cancelled_by(cancel):  # a store's silence, too
-            return done()
-
-    def done() -> FolderFile:
         if is_left_alone(job, models, settings=settings, cancel=cancel):
             return FolderFile(source=job.source, targets=job.targets, status="skipped")
         with reading(job.source) as source, writing(job.targets) as targets:
@@ -73,7 +69,8 @@ def do_one(
             why=models.reason(job.source),
         )
 
-    return attempted(job, work)
+    with cancelled_by(cancel):  # a store's silence, too
+        return attempted(job, work)
 
 
 def is_left_alone(job: Job, models: Models, *, settings: Settings, cancel: threading.Event) -> bool:

@@ -160,13 +160,16 @@ def plan_outputs(
         return []
     folders = [path for path in inputs if is_folder(path)]
     several = bool(folders) or len(files) > 1
-    directory = directory or is_folder(out) or (not _names_an_image(out) and (several or out.suffix == ""))
+    names_image = out.suffix.lower() in {*READABLE, *WRITABLE, *UNREAD}
+    directory = directory or is_folder(out) or (not names_image and (several or out.suffix == ""))
     if not directory:
         _refuse_one_file(files, out, naming=naming, folders=folders)
     stems = _stems_apart(files, naming) if directory else [None] * len(files)
-    jobs = _without_repetitions(
-        _job(file, out, naming=naming, directory=directory, stem=stem) for file, stem in zip(files, stems, strict=True)
-    )
+    unique: dict[tuple[str, tuple[Path, ...]], Job] = {}
+    for file, stem in zip(files, stems, strict=True):
+        job = _job(file, out, naming=naming, directory=directory, stem=stem)
+        unique.setdefault((identity(job.source), job.targets), job)
+    jobs = list(unique.values())
     _refuse_shared_targets(jobs, naming)
     _refuse_overwritten([*(job.source for job in jobs), *keep], jobs)
     _refuse_outputs_among_inputs(jobs, out, folders)
@@ -240,17 +243,6 @@ def identity(path: Path) -> str:
         return os.path.normcase(real_path(path))
     # Windows may report inode 0 on some file systems; then only the name is left.
     return f"{status.st_dev}:{status.st_ino}" if status.st_ino else os.path.normcase(real_path(path))
-
-
-def _without_repetitions(jobs: Iterable[Job]) -> list[Job]:
-    unique: dict[tuple[str, tuple[Path, ...]], Job] = {}
-    for job in jobs:
-        unique.setdefault((identity(job.source), job.targets), job)
-    return list(unique.values())
-
-
-def _names_an_image(out: Path) -> bool:
-    return out.suffix.lower() in {*READABLE, *WRITABLE, *UNREAD}
 
 
 def _refuse_one_file(inputs: Sequence[InputFile], out: Path, *, naming: Naming, folders: Sequence[Path]) -> None:

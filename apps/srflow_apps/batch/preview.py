@@ -116,7 +116,8 @@ def _summary(plan: Plan, seen: list[Preview]) -> str:
         return text
     if isinstance(target := todo[0].job.targets[0], UrlPath):
         return f"{text}; {about(seconds)}, about {_bytes(room)} at {target.parent}"
-    free = shutil.disk_usage(_existing(target.parent)).free
+    nearest = next((place for place in target.parents if place.is_dir()), Path())
+    free = shutil.disk_usage(nearest).free
     enough = "" if room < free else ", which is not enough"
     return f"{text}; {about(seconds)}, about {_bytes(room)} of disk ({_bytes(free)} free{enough})"
 
@@ -131,14 +132,6 @@ def _speed(plan: Plan, todo: list[Preview], upscaler: BaseUpscaler) -> Speed | N
 
 def _by(size: tuple[int, int]) -> str:
     return f"{size[0]}×{size[1]}"
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    for place in (folder, *folder.parents):
-        if place.is_dir():
-            return place
-    return Path()
 
 
 def _bytes(count: float) -> str:

@@ -21,7 +21,7 @@ from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.storage import exists, make_folders
 from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk.drawing.tiles import TileSize
-from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, MissingExtraError
+from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, MissingExtraError
 from srflow_sdk.files import MAX_PIXELS, PathLike
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.device_names import Device, Precision
@@ -184,24 +184,17 @@ class DoJobs:
         return Upscaler(bundle, device=self.device, tile=self.tile, threads=self.threads, precision=self.precision)
 
     def _result(self, job: Job, models: Models, *, seen: bool) -> FolderFile:
-        try:
-            _check_machine(job, seen=seen)
-        except ImageError as error:
-            return failure(job.source, str(error), targets=job.targets)
+        needed = [*([job.source] if seen else []), *(target.parent for target in job.targets)]
+        absent = next((path for path in needed if not is_seen(path)), None)
+        if absent is not None:
+            reason = (
+                f"the machine {socket.gethostname()} does not have {absent}; every machine of the cluster needs the "
+                "folders under the same paths, or use URLs"
+            )
+            return failure(job.source, f"{job.source}: {reason}", targets=job.targets)
         return do_one(job, models, settings=self.settings, cancel=self._cancel)
 
 
 def is_seen(path: Path) -> bool:
     """True if this machine has the file, as far as can be told without asking a store."""
     return isinstance(path, UrlPath) or exists(path)
-
-
-def _check_machine(job: Job, *, seen: bool) -> None:
-    """Raises: ImageError if this machine does not have what the one has that made the plan."""
-    needed = [*([job.source] if seen else []), *(target.parent for target in job.targets)]
-    for path in needed:
-        if not is_seen(path):
-            raise ImageError(
-                f"{job.source}: the machine {socket.gethostname()} does not have {path}; every machine of the cluster "
-                "needs the folders under the same paths, or use URLs"
-            )

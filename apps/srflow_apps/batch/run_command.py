@@ -95,7 +95,18 @@ def run_command(
         explain: Callable[[str], None] = display.tell if alone else lambda _: None
         if files.ray is not None and not files.dry_run:
             execute: Executor = OnRay(
-                _cluster(files, machine), bundles=batch.bundles, tile=batch.tile, say=display.tell, explain=explain
+                Cluster(
+                    address=files.ray,
+                    workers=files.ray_workers,
+                    gpus=files.ray_gpus,
+                    cpus=machine.threads,
+                    device=machine.device,
+                    precision=machine.precision,
+                ),
+                bundles=batch.bundles,
+                tile=batch.tile,
+                say=display.tell,
+                explain=explain,
             )
         else:
             models = _opened(batch, plan, machine, files, server, stack, say=explain)
@@ -200,14 +211,6 @@ def _made_again(batch: Batch, machine: MachineChoices, output: Path) -> tuple[Ba
         tile=recipe.tile,
         keep=[output],
     )
-    return again, _recorded(recipe, machine, output)
-
-
-def _recorded(recipe: Provenance, machine: MachineChoices, output: Path) -> MachineChoices:
-    """The machine's choices with the precision in which a picture was made, and where if nothing else was chosen.
-
-    Raises: ImageError for a precision that this SDK does not know.
-    """
     if recipe.precision not in get_args(ComputePrecision):
         raise ImageError(
             f"{output} was made in the precision {recipe.precision!r:.40}, which this SDK does not know; make it again "
@@ -216,7 +219,7 @@ def _recorded(recipe: Provenance, machine: MachineChoices, output: Path) -> Mach
     device = machine.device
     if device == "auto" and recipe.device in get_args(Device):
         device = cast("Device", recipe.device)  # other devices round otherwise
-    return dataclasses.replace(machine, precision=cast("ComputePrecision", recipe.precision), device=device)
+    return again, dataclasses.replace(machine, precision=cast("ComputePrecision", recipe.precision), device=device)
 
 
 def _say_what_is_wrong(plan: Plan, display: Display, shard: Shard | None) -> None:
@@ -265,17 +268,6 @@ def _who_drew(result: FolderResult) -> str:
     drawn = Counter(str(file.model) for file in result.files if file.why is not None)
     counts = ", ".join(f"{name} drew {drawn[name]}" for name in sorted(drawn))
     return f"; {counts}" if counts else ""
-
-
-def _cluster(files: FileChoices, machine: MachineChoices) -> Cluster:
-    return Cluster(
-        address=files.ray or "",
-        workers=files.ray_workers,
-        gpus=files.ray_gpus,
-        cpus=machine.threads,
-        device=machine.device,
-        precision=machine.precision,
-    )
 
 
 def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str | None:
@@ -361,7 +353,12 @@ def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path
     if len(given) > 1:
         raise ArgumentError(f"--from-output makes one picture again; name one input, not {len(given)}")
     if given:
-        _check_same(given[0], output, recipe)
+        digest = _hash(given[0])
+        if digest != recipe.source_sha256:
+            raise ImageError(
+                f"{given[0]} (sha256 {digest[:12]}…) is not the file that {output} was made from: {recipe.source} "
+                f"(sha256 {recipe.source_sha256[:12]}…)"
+            )
         return given[0]
     name = PurePosixPath(recipe.source.replace("\\", "/")).name  # the file may be from anywhere: no paths from it
     candidates = [place / name for place in (output.parent, Path()) if name]
@@ -372,15 +369,6 @@ def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path
         f"{output} was made from {name or 'a file'} (sha256 {recipe.source_sha256[:12]}…), which is neither beside it "
         "nor in the current directory; name it as INPUT"
     )
-
-
-def _check_same(source: Path, output: Path, recipe: Provenance) -> None:
-    digest = _hash(source)
-    if digest != recipe.source_sha256:
-        raise ImageError(
-            f"{source} (sha256 {digest[:12]}…) is not the file that {output} was made from: {recipe.source} "
-            f"(sha256 {recipe.source_sha256[:12]}…)"
-        )
 
 
 def _hash(path: Path) -> str:

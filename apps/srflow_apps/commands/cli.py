@@ -38,9 +38,6 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
     context.exit()
 
 
-_SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
-
-
 @click.command(
     cls=Command,
     context_settings=SETTINGS,
@@ -89,20 +86,15 @@ _SIZE = ("scale", "size", "max_size", "reduction", "linear_light")
 @click.pass_context
 def upscale(
     context: click.Context,
+    /,
     inputs: tuple[str, ...],
     output: str,
     model: str | None,
-    tau: Any,
-    seed: int,
     samples: int,
-    sample: int,
-    consistent: bool,
-    scale: Any,
-    reduction: Any,
-    linear_light: bool,
     files: FileChoices,
     machine: MachineChoices,
     server: str | None,
+    **drawing: Any,
 ) -> None:
     """Enlarge photos: PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, and folders of them.
 
@@ -138,20 +130,11 @@ def upscale(
         from srflow_sdk.drawing.requests import DrawOptions
 
         if files.from_output is not None:
-            _refuse_chosen(context, "tau", "seed", "sample", "samples", "consistent", *_SIZE)
+            _refuse_chosen(context, *drawing, "samples", "size", "max_size")
         if server is not None:
             _refuse(context, "device", "threads", "precision", why="with --server: the server has its own")
-        draw = DrawOptions(
-            tau=tau,
-            seed=seed,
-            sample=sample,
-            consistent=consistent,
-            scale=scale,
-            reduction=reduction,
-            linear_light=linear_light,
-        )
         run_command(
-            Upscaling(draw=draw),
+            Upscaling(draw=DrawOptions(**drawing)),
             inputs,
             output,
             model=model,
@@ -194,15 +177,13 @@ def upscale(
 @click.pass_context
 def restore(
     context: click.Context,
+    /,
     inputs: tuple[str, ...],
     output: str,
     model: str | None,
-    tau: float | None,
-    over: Any,
-    enlarge: bool,
-    seed: int,
     files: FileChoices,
     machine: MachineChoices,
+    **restoring: Any,
 ) -> None:
     """Remove noise, dots and scratches from photos, and from folders of them. Their size stays.
 
@@ -236,8 +217,8 @@ def restore(
         from srflow_sdk.system.memory import check_room
 
         if files.from_output is not None:
-            _refuse_chosen(context, "tau", "over", "enlarge", "seed")
-        options = RestoreOptions(tau=tau, over=over, enlarge=enlarge, seed=seed)
+            _refuse_chosen(context, *restoring)
+        options = RestoreOptions(**restoring)
         check_room(machine.threads, restoring=True)
         run_command(
             Restoring(options=options), inputs, output, model=model, files=files, machine=machine, display=display

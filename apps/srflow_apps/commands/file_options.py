@@ -98,25 +98,27 @@ PRECISION = click.option(
     help="Lower precision is faster on some processors and changes the picture slightly; fastest: measured here, once.",
 )
 THREADS = click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
+TILE = click.option(
+    "--tile",
+    type=tile_size,
+    metavar="auto|N|none",
+    default="auto",
+    show_default=True,
+    help="Side of a tile; smaller ones need less memory.",
+)
+DEVICE = click.option(
+    "--device",
+    type=click.Choice(get_args(Device)),
+    default="auto",
+    show_default=True,
+    help="auto: a GPU that works, or the CPU.",
+)
 _MACHINE = (
-    click.option(
-        "--tile",
-        type=tile_size,
-        metavar="auto|N|none",
-        default="auto",
-        show_default=True,
-        help="Side of a tile; smaller ones need less memory.",
-    ),
+    TILE,
     click.option(
         "--max-pixels", type=count, metavar="N", default="100M", show_default=True, help="Refuse larger inputs."
     ),
-    click.option(
-        "--device",
-        type=click.Choice(get_args(Device)),
-        default="auto",
-        show_default=True,
-        help="auto: a GPU that works, or the CPU.",
-    ),
+    DEVICE,
     PRECISION,
     THREADS,
     click.option("--quiet", is_flag=True, help="Print only warnings and errors."),

@@ -70,12 +70,10 @@ def transfer(
     mask: Path,
     output: str,
     lr: Path | None,
-    blend: Any,
-    tau: Any,
-    seed: int,
     model: str | None,
     files: FileChoices,
     machine: MachineChoices,
+    **transferring: Any,
 ) -> None:
     """Put what MASK selects of SOURCE into TARGET, and let the model blend it in.
 
@@ -107,7 +105,7 @@ def transfer(
         from srflow_sdk.errors import ArgumentError
         from srflow_sdk.flow.flow_options import TransferOptions
 
-        options = TransferOptions(tau=tau, blend=blend, seed=seed)  # a wrong one is said before the model is loaded
+        options = TransferOptions(**transferring)  # a wrong one is said before the model is loaded
         piped = [what for what, path in others.items() if path == Path(STANDARD)]
         if len(piped) + (target == Path(STANDARD)) > 1:
             raise ArgumentError("- is standard input, one picture; name files for the other inputs")

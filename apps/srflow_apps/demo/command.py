@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from srflow_apps.commands import file_options
-from srflow_apps.commands.command_line import count, exit_statuses, tile_size
+from srflow_apps.commands.command_line import count, exit_statuses
 from srflow_sdk._version import __version__
 from srflow_sdk.system.base_command import Command, say
-from srflow_sdk.system.device_names import Device
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
 
 
@@ -46,21 +45,8 @@ from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
     help="Refuse larger files, in bytes.",
 )
 @click.option("--max-pixels", type=count, metavar="N", default="50M", show_default=True, help="Refuse larger pictures.")
-@click.option(
-    "--tile",
-    type=tile_size,
-    metavar="auto|N|none",
-    default="auto",
-    show_default=True,
-    help="Side of a tile in pixels that the network sees, for whole photos.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(get_args(Device)),
-    default="auto",
-    show_default=True,
-    help="auto: a GPU if one really works, otherwise the CPU; srflow-doctor shows what works.",
-)
+@file_options.TILE
+@file_options.DEVICE
 @file_options.PRECISION
 @file_options.THREADS
 @click.version_option(__version__, prog_name="srflow-demo")
@@ -72,10 +58,7 @@ def demo(
     open_browser: bool,
     max_upload: int,
     max_pixels: int,
-    tile: Any,
-    device: Any,
-    precision: Any,
-    threads: int | None,
+    **machine: Any,
 ) -> None:
     """Serve a local page to play with a photo: temperature, seed, eight samples, restoring and transferring.
 
@@ -99,7 +82,7 @@ def demo(
 
         with (
             listening(host, port) as listener,
-            Upscaler(model, device=device, precision=precision, tile=tile, threads=threads) as upscaler,
+            Upscaler(model, **machine) as upscaler,
         ):
             interrupts()
             if not is_loopback(listener.getsockname()[0]):

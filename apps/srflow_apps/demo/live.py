@@ -140,7 +140,8 @@ class LivePhoto:
             return None
         scale = self._manifest.scale
         rows = self._lr.enlarged_alpha(crop.top, min(crop.top + crop.height, self.height), scale)
-        return _as_8_bits(rows[:, crop.left * scale : (crop.left + crop.width) * scale])
+        alpha = rows[:, crop.left * scale : (crop.left + crop.width) * scale]
+        return np.asarray(from_unit(to_unit(alpha), np.dtype(np.uint8)), np.uint8)
 
     def _seen(self) -> NDArray[np.float32]:
         window = self._tile.window
@@ -164,11 +165,6 @@ class LivePhoto:
         """Colours in [0, 1] as 8-bit RGB, over squares if there is an alpha, H×W."""
         pixels: RGB = np.repeat(from_unit(colours.copy(), np.dtype(np.uint8)), 3 // colours.shape[2], axis=2)
         return over_squares(pixels, alpha)
-
-
-def _as_8_bits(alpha: NDArray[Any]) -> NDArray[np.uint8]:
-    values: NDArray[np.uint8] = from_unit(to_unit(alpha), np.dtype(np.uint8))
-    return values
 
 
 def _span(start: int, side: int, length: int, multiple: int) -> tuple[int, int]:

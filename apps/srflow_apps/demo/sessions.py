@@ -223,7 +223,7 @@ class Sessions:
         self._root = root
         self._freed = freed
         self._clock = clock
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._sessions: dict[str, Session] = {}
         self._ended: list[Session] = []
 
@@ -239,7 +239,7 @@ class Sessions:
                 unheard = next((key for key, other in self._sessions.items() if not other.lives), None)
                 if unheard is None:
                     raise ArgumentError(f"{MOST_SESSIONS} pages are open, the most there may be; close others first")
-                self._close(unheard)
+                self.close(unheard)
             session.folder.mkdir(mode=0o700)
             self._sessions[key] = session
         return key, session
@@ -261,14 +261,11 @@ class Sessions:
     def close(self, key: str) -> None:
         """Stop a page's work; :meth:`release` deletes what it held. Nothing happens if it is not open."""
         with self._lock:
-            self._close(key)
-
-    def _close(self, key: str) -> None:
-        session = self._sessions.pop(key, None)
-        if session is not None:
-            session.closed = True
-            session.stop()
-            self._ended.append(session)
+            session = self._sessions.pop(key, None)
+            if session is not None:
+                session.closed = True
+                session.stop()
+                self._ended.append(session)
 
     def close_all(self) -> None:
         """Close every page."""

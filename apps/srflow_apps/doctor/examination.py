@@ -39,7 +39,8 @@ def examine() -> Iterator[Check]:
         driver, runtime = pool.map(ask, ("nvidia_driver", "onnxruntime"))
         vips = pool.submit(ask, "libvips")
         modules = [pool.submit(ask, "module", module) for _, module, _ in _LIBRARIES]
-        yield _check_sdk()
+        machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+        yield Check("SDK", "ok", f"{DISTRIBUTION} {__version__}, {machine}")
         yield _check_machine()
         yield _check_models()
         yield _check_onnxruntime(runtime, wants_gpu="error" not in driver)
@@ -60,11 +61,6 @@ def examine() -> Iterator[Check]:
     yield _check_native_library()
     for extra in PURPOSES:
         yield check_extra(extra)
-
-
-def _check_sdk() -> Check:
-    machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    return Check("SDK", "ok", f"{DISTRIBUTION} {__version__}, {machine}")
 
 
 def _check_machine() -> Check:
@@ -302,12 +298,6 @@ PURPOSES = {
     "ray": ("Ray", "--ray"),
 }
 """Name of the line and what it is for, by the extra."""
-CHECKED_ELSEWHERE = {"openvino", "rtx", "webgpu"} | {
-    f"{device}{cuda}" for device in ("gpu", "tensorrt") for cuda in ("", "-cu12", "-cu13")
-}
-"""Extras whose devices have checks of their own."""
-IN_A_CLONE = {"bench", "dev", "docs"}
-"""Extras for working on the SDK itself."""
 
 _STATES = ("present", "absent", "other", "elsewhere")
 """Installed as needed, not installed, installed in another version, not made for this machine."""

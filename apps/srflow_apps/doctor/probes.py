@@ -123,23 +123,17 @@ def plugin_provider(device: str) -> dict[str, Any]:
 def openvino() -> dict[str, Any]:
     """OpenVINO's version, the device that it would take, and what the processor can compute in."""
     from srflow_sdk.backends._openvino_graphs import best_device, import_openvino, openvino_core
+    from srflow_sdk.system.hardware import first_core
 
+    flags = first_core().get("flags", "").split()  # as far as the system lists them
     core, device = openvino_core(), best_device()
     capabilities = [name for name in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") if name in _ARITHMETIC]
     return {
         "version": str(import_openvino().__version__).partition("-")[0],
         "devices": list(core.available_devices),
         "device": f"{device}, {core.get_property(device, 'FULL_DEVICE_NAME')}",
-        "processor": [*capabilities, *_instructions()],
+        "processor": [*capabilities, *(name for name, flag in _INSTRUCTIONS if flag in flags)],
     }
-
-
-def _instructions() -> list[str]:
-    """The processor's instructions for less than float32, as far as the system lists them."""
-    from srflow_sdk.system.hardware import first_core
-
-    flags = set(first_core().get("flags", "").split())
-    return [name for name, flag in _INSTRUCTIONS if flag in flags]
 
 
 def cuda_libraries() -> dict[str, Any]:

@@ -62,11 +62,6 @@ class PooledBackend(Backend):
     def window_limits(self) -> LrProfile | None:
         return self._backends[0].window_limits
 
-    @property
-    def shared_calls(self) -> int:
-        """How many calls were computed in a batch with others so far."""
-        return self._queue.shared
-
     def activate_impl(self) -> None:
         """Nothing is left to load: the backends are active."""
 
@@ -163,7 +158,6 @@ class _Queue:
         self._idle = deque(backends)
         self._waiting: list[_Call] = []
         self._changed = threading.Condition()
-        self.shared = 0
 
     def done(self, key: Hashable, item: Any, run: _Run, *, most: int) -> Any:
         """The result for this item, computed here or by another caller."""
@@ -177,7 +171,6 @@ class _Queue:
                 for other in batch:
                     other.taken = True
                     self._waiting.remove(other)
-                self.shared += len(batch) if len(batch) > 1 else 0
                 self._changed.notify_all()
         if batch:
             try:

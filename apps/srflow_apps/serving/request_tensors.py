@@ -87,7 +87,8 @@ def read_request(
             return _tile_request(inputs, drawn, manifest, options)
         with _field(given[0]):
             if given == ["image"]:
-                pixels, kind = _array(inputs["image"], options)
+                _check_pixels(*inputs["image"].shape[:2], limit=options.max_pixels)
+                pixels, kind = unpacked(inputs["image"].copy())
             else:
                 pixels, kind = _file(inputs["image_bytes"], options)
     height, width = pixels.shape[:2]
@@ -125,11 +126,6 @@ def _drawn(inputs: Mapping[str, NDArray[Any]], options: ServingOptions) -> dict[
     if not 1 <= samples <= options.max_samples:
         raise ArgumentError(f"samples: it is {samples}; this server draws 1 to {options.max_samples} for a request")
     return {"tau": tau, "seed": seed, "sample": sample, "samples": samples}
-
-
-def _array(image: NDArray[np.uint8], options: ServingOptions) -> tuple[NDArray[np.uint8], ImageKind]:
-    _check_pixels(*image.shape[:2], limit=options.max_pixels)
-    return unpacked(image.copy())
 
 
 def _file(content: NDArray[Any], options: ServingOptions) -> tuple[NDArray[np.uint8], ImageKind]:

@@ -51,20 +51,15 @@ class TritonPythonModel:
         try:
             options = _for_instance(ServingOptions.of_parameters(parameters), args)
             folder = Path(args["model_repository"]) / args["model_version"]
-            self._service = self._opened(Bundle.open(folder / BUNDLE), options, parameters, args)
+            bundle, backend = Bundle.open(folder / BUNDLE), None
+            if options.mode != "python":
+                backend = BlsBackend(bundle, triton, parameters, on_gpu=args["model_instance_kind"] == "GPU")
+                backend.activate()
+            self._service = PictureService(bundle, options, backend=backend)
         except SRFlowError as error:
             raise triton.TritonModelException(f"{type(error).__name__}: {error}") from error
         self._workers = ThreadPoolExecutor(options.in_flight, thread_name_prefix="srflow-request")
         self._room = threading.Semaphore(options.in_flight)
-
-    def _opened(
-        self, bundle: Bundle, options: ServingOptions, parameters: Mapping[str, str], args: Mapping[str, str]
-    ) -> PictureService:
-        if options.mode == "python":
-            return PictureService(bundle, options)
-        backend = BlsBackend(bundle, self._triton, parameters, on_gpu=args["model_instance_kind"] == "GPU")
-        backend.activate()
-        return PictureService(bundle, options, backend=backend)
 
     def execute(self, requests: Sequence[Any]) -> None:
         """Start on each request, once there is room; until then the server queues what follows."""

@@ -86,7 +86,6 @@ def test_tiles_of_equal_shape_that_wait_share_a_batch_and_keep_every_bit(held: _
     tiles = [tile(number) for number in range(4)]
     found = calls_while_busy(pool, held, [*tiles, tile(5, 18)])
     assert held.batches == [1, 4, 1]
-    assert pool.shared_calls == 4
     with OnnxRuntimeBackend(bundle, threads=1) as alone:
         for number, lr in enumerate(tiles):
             wanted = alone.sample(alone.encode(lr), noise(bundle, number), 0.7)
