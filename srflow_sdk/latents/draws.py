@@ -34,7 +34,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.latents.random_field import natural_log, normal_from_words
+from srflow_sdk.latents.random_field import _natural_log, normal_from_words
 
 Collection = Literal["spatial", "local", "global"]
 
@@ -92,9 +92,9 @@ def _first_accepted(words: NDArray[np.uint32], shape: float) -> NDArray[np.float
         x = normal_from_words(pair[:, 0]).astype(np.float64)
         t = 1.0 + c * x
         w = t * t * t
-        log_w = natural_log(np.where(t > 0.0, w, 1.0))
+        log_w = _natural_log(np.where(t > 0.0, w, 1.0))
         bound = 0.5 * (x * x) + d - d * w + d * log_w
-        accepted = (t > 0.0) & (natural_log(_uniform(pair[:, 1])) < bound)
+        accepted = (t > 0.0) & (_natural_log(_uniform(pair[:, 1])) < bound)
         gamma[open_rows[accepted]] = d * w[accepted]
         open_rows = open_rows[~accepted]
     return gamma

@@ -235,13 +235,13 @@ def _inverse_normal_cdf(u: NDArray[np.float64]) -> NDArray[np.float64]:
     z = q * (_polynomial(_A, r) / _polynomial(_B, r))
     tail = np.flatnonzero(np.abs(q) > 0.425)
     u = u[tail]
-    r = np.sqrt(-natural_log(np.minimum(u, 1.0 - u))) - 1.6
+    r = np.sqrt(-_natural_log(np.minimum(u, 1.0 - u))) - 1.6
     magnitude = _polynomial(_C, r) / _polynomial(_D, r)
     z[tail] = np.where(q[tail] < 0.0, -magnitude, magnitude)
     return z
 
 
-def natural_log(p: NDArray[np.float64]) -> NDArray[np.float64]:
+def _natural_log(p: NDArray[np.float64]) -> NDArray[np.float64]:
     """The natural logarithm of positive numbers, by scheme 1's series: numpy's own differs between processors."""
     m, e = np.frexp(p)
     small = m < _SQRT_HALF
