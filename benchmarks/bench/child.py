@@ -70,9 +70,3 @@ def serve(load: Callable[[Mapping[str, Any]], Job], missing: Callable[[Exception
         if why is None:
             raise
         say(missing=why)
-
-
-if __name__ == "__main__":
-    from benchmarks.bench.variants import load, why_missing
-
-    serve(load, why_missing)

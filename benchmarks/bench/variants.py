@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench.child import Job
+from benchmarks.bench.child import Job, serve
 
 TAU = 0.8
 
@@ -174,3 +174,7 @@ def _bytes_of(bundle: Path, precision: str) -> int:
     int8 = bundle / "encoder.int8.onnx"
     encoder = int8 if precision == "int8" and int8.is_file() else bundle / "encoder.onnx"
     return sum(file.stat().st_size for file in (encoder, bundle / "sampler.onnx", bundle / "manifest.json"))
+
+
+if __name__ == "__main__":
+    serve(load, why_missing)

@@ -45,7 +45,7 @@ class Worker:
     """
 
     def __init__(
-        self, variant: Mapping[str, Any], *, module: str = "benchmarks.bench.child", load_limit_s: float = 120
+        self, variant: Mapping[str, Any], *, module: str = "benchmarks.bench.variants", load_limit_s: float = 120
     ) -> None:
         self._variant, self._module, self._limit = dict(variant), module, load_limit_s
         self._lines: queue.Queue[str] = queue.Queue()

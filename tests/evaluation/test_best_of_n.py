@@ -6,7 +6,7 @@ import json
 import pytest
 
 from srflow_evaluation.best_of_n import best_of_n
-from srflow_evaluation.subjects import LevelTaus
+from srflow_evaluation.flows import LevelTaus
 from srflow_sdk.errors import ArgumentError
 
 

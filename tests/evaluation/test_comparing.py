@@ -10,7 +10,8 @@ from PIL import Image
 
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.comparing import compare, encoder_init
-from srflow_evaluation.subjects import LevelTaus, open_subject
+from srflow_evaluation.flows import LevelTaus
+from srflow_evaluation.subjects import open_subject
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, save_checkpoint
 from srflow_training.data import read_photo, to_image

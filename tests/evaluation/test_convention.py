@@ -7,8 +7,8 @@ from PIL import Image
 
 from srflow_evaluation.bench import open_bench
 from srflow_evaluation.convention import Convention, perceptual_metric
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
-from srflow_evaluation.subjects import LevelTaus
 from srflow_training import figures, save_checkpoint
 from srflow_training._lpips import LPIPS
 from srflow_training._noise import runtime_noise

@@ -10,8 +10,9 @@ from PIL import Image
 import srflow_evaluation as evaluation
 from srflow_evaluation.crop_folder import MOST_SHOWN, measure_crops
 from srflow_evaluation.crop_report import Networks
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.pictures import Cut, picture_files
-from srflow_evaluation.subjects import LevelTaus, open_subject
+from srflow_evaluation.subjects import open_subject
 from srflow_sdk.errors import ImageError
 from srflow_training._lpips import MISSING
 

@@ -11,9 +11,9 @@ from PIL import Image
 
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.diagnose import diagnose
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
-from srflow_evaluation.subjects import LevelTaus
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.latents import bits_per_dimension as _bits
 from srflow_training import figures, load_checkpoint, save_checkpoint

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from srflow_evaluation import flows
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
-from srflow_evaluation.subjects import LevelTaus, open_subject
+from srflow_evaluation.subjects import open_subject
 from srflow_export._unfolding import trainable_network
 from srflow_sdk import Bundle, Latents, Upscaler
 from srflow_sdk.errors import BundleError, NonFiniteError

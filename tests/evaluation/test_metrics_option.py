@@ -10,10 +10,10 @@ import srflow_evaluation as evaluation
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.convention import METRICS, Convention, parse_metrics
 from srflow_evaluation.damaged import damaged
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.full_report import full_report
 from srflow_evaluation.ntire21 import ntire21
 from srflow_evaluation.random_samples import random_samples
-from srflow_evaluation.subjects import LevelTaus
 from srflow_evaluation.tau_sweep import perception_distortion, tau_sweep
 from srflow_sdk.errors import ArgumentError
 from srflow_training._lpips import MISSING

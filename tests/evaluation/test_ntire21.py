@@ -6,9 +6,9 @@ import json
 import pytest
 import torch
 
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.ntire21 import ntire21
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
-from srflow_evaluation.subjects import LevelTaus
 from srflow_sdk.errors import ArgumentError, MissingExtraError
 from srflow_training import figures, load_checkpoint
 from srflow_training._lpips import LPIPS

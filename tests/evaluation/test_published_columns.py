@@ -9,11 +9,11 @@ from click.testing import CliRunner
 from srflow_evaluation.best_of_n import best_of_n
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.comparing import compare, encoder_init
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.ntire21 import ntire21
 from srflow_evaluation.published_results import METHODS, PUBLISHED, S10, SPACE
 from srflow_evaluation.random_samples import random_samples
 from srflow_evaluation.restore import restore
-from srflow_evaluation.subjects import LevelTaus
 from srflow_evaluation.tau_sweep import tau_sweep
 from srflow_training import save_checkpoint
 from tests.networks import random_srflow, tiny_config

@@ -8,10 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_evaluation.random_samples import random_samples
 from srflow_evaluation.sheets import heat_map
-from srflow_evaluation.subjects import LevelTaus, open_subject
+from srflow_evaluation.subjects import open_subject
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, save_checkpoint
 from tests.networks import random_srflow, tiny_config

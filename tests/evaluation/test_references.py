@@ -5,7 +5,7 @@ import csv
 import pytest
 import torch
 
-from srflow_evaluation.subjects import LevelTaus
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.tau_sweep import tau_sweep
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training import load_checkpoint, save_checkpoint

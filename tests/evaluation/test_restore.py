@@ -10,10 +10,9 @@ from PIL import Image
 
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.degradations import Degradation, generator_of
-from srflow_evaluation.flows import CheckpointFlow
+from srflow_evaluation.flows import CheckpointFlow, LevelTaus
 from srflow_evaluation.options import Options
 from srflow_evaluation.restore import METHODS, restore
-from srflow_evaluation.subjects import LevelTaus
 from srflow_sdk import Upscaler
 from srflow_sdk.errors import ArgumentError, BundleError, ImageError, NonFiniteError
 from srflow_training import figures

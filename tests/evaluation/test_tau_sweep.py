@@ -12,9 +12,9 @@ from PIL import Image
 
 from srflow_evaluation.best_of_n import best_of_n
 from srflow_evaluation.cli import evaluate
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
-from srflow_evaluation.subjects import LevelTaus
 from srflow_evaluation.tau_sweep import perception_distortion, tau_sweep
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, load_checkpoint, save_checkpoint

@@ -6,9 +6,8 @@ from click.testing import CliRunner
 from PIL import Image, ImageDraw, ImageOps
 
 from srflow_evaluation.cli import evaluate
-from srflow_evaluation.flows import CheckpointFlow
+from srflow_evaluation.flows import CheckpointFlow, LevelTaus
 from srflow_evaluation.seams import detail, likeness, seam, seam_error
-from srflow_evaluation.subjects import LevelTaus
 from srflow_evaluation.transfer import METHODS, transfer
 from srflow_export._unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler

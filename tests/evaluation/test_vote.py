@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from srflow_evaluation.cli import evaluate
-from srflow_evaluation.subjects import LevelTaus
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.vote import DAMAGES, PAGE, vote
 from srflow_evaluation.votes import count_votes
 from srflow_sdk.errors import ArgumentError

@@ -8,7 +8,8 @@ from srflow_sdk._lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from srflow_evaluation.crop_report import DEFAULT_TAUS, Row, crops_of, markdown, report, to_json
-    from srflow_evaluation.subjects import LevelTaus, Sampler, Subject, open_subject
+    from srflow_evaluation.flows import LevelTaus
+    from srflow_evaluation.subjects import Sampler, Subject, open_subject
 
 __all__ = [
     "DEFAULT_TAUS",

@@ -12,14 +12,14 @@ from torch import Tensor
 from srflow_evaluation import naturalness
 from srflow_evaluation.convention import Convention, Metric, mixed_scales, perceptual_metric
 from srflow_evaluation.devices import check_device, from_cpu
-from srflow_evaluation.flows import PublishedFlow
+from srflow_evaluation.flows import LevelTaus, PublishedFlow
 from srflow_evaluation.hashing import file_sha256
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files
 from srflow_evaluation.published_results import PUBLISHED, Published
 from srflow_evaluation.references import open_references
 from srflow_evaluation.results import Row, mean_of
-from srflow_evaluation.subjects import LevelTaus, Sampler, Subject, open_subject
+from srflow_evaluation.subjects import Sampler, Subject, open_subject
 from srflow_evaluation.tables import Table
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from srflow_evaluation.bench import MODEL, Bench, open_bench
 from srflow_evaluation.convention import Metric, perceptual_metric
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_evaluation.plots import write_lines
 from srflow_evaluation.published_results import METHODS
 from srflow_evaluation.results import Results, Row
 from srflow_evaluation.sheets import sheets_of, shown_place, write_sheet
-from srflow_evaluation.subjects import LevelTaus
 from srflow_evaluation.tables import Table
 
 TAU = LevelTaus((0.8,))

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from srflow_evaluation import naturalness
 from srflow_evaluation.crop_report import SIDE, Networks, Row, crops_of_photo, headings, mean_row, measure_crop, to_json
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.pictures import Cut, PictureFiles
 from srflow_evaluation.results import Results
 from srflow_evaluation.results import Row as Line
 from srflow_evaluation.sheets import shown_pixels
-from srflow_evaluation.subjects import LevelTaus, Subject
+from srflow_evaluation.subjects import Subject
 from srflow_sdk.errors import ImageError
 from srflow_sdk.system.atomic import write_atomically
 from srflow_training.data import read_photo, to_image

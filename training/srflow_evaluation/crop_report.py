@@ -13,7 +13,8 @@ from torch import Tensor
 
 from srflow_evaluation import naturalness
 from srflow_evaluation.devices import Device, from_cpu
-from srflow_evaluation.subjects import LevelTaus, Subject, open_subject
+from srflow_evaluation.flows import LevelTaus
+from srflow_evaluation.subjects import Subject, open_subject
 from srflow_evaluation.tables import Table
 from srflow_sdk.errors import ImageError
 from srflow_sdk.model.manifest import Reduction

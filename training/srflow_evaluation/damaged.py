@@ -21,13 +21,14 @@ from srflow_evaluation.arrays import to_pixels
 from srflow_evaluation.bench import Bench, open_benches
 from srflow_evaluation.convention import perceptual_metric
 from srflow_evaluation.degradations import CLEAN, KNOWN, UNSEEN, Damage, generator_of
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.hashing import file_sha256
 from srflow_evaluation.models import model_names
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_evaluation.results import Results, Row, mean_of
 from srflow_evaluation.sheets import SHEETS, sheets_of, shown_place, write_cells
-from srflow_evaluation.subjects import LevelTaus, Sampler, Subject
+from srflow_evaluation.subjects import Sampler, Subject
 from srflow_evaluation.tables import Table
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.system.atomic import write_atomically

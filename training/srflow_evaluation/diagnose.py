@@ -15,13 +15,12 @@ from srflow_evaluation import calibration, diagnosis_plots, latent_statistics
 from srflow_evaluation.bench import Bench, open_bench
 from srflow_evaluation.diagnosis import PHOTOGRAPH, diagnosis_of
 from srflow_evaluation.diagnosis_tables import table_of
-from srflow_evaluation.flows import ConditionedFlow
+from srflow_evaluation.flows import ConditionedFlow, LevelTaus
 from srflow_evaluation.odd_inputs import odd_inputs
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import LEAST_SIDE, Cut, Picture, PictureFiles, read_picture
 from srflow_evaluation.results import Results, Row
 from srflow_evaluation.sheets import shown_place, write_sheet
-from srflow_evaluation.subjects import LevelTaus
 from srflow_evaluation.tables import Table
 from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError

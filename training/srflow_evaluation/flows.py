@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,13 +14,50 @@ from torch.nn import functional as F
 
 from srflow_evaluation.arrays import to_array, to_tensor
 from srflow_sdk import Latents, Upscaler
-from srflow_sdk.errors import NonFiniteError
+from srflow_sdk.errors import ArgumentError, NonFiniteError
+from srflow_sdk.model.manifest import MAX_TAU
 from srflow_sdk.system.memory import available_memory
 from srflow_training._noise import runtime_noise
 from srflow_training.model import SRFlow
 
-if TYPE_CHECKING:
-    from srflow_evaluation.subjects import LevelTaus
+
+@dataclass(frozen=True)
+class LevelTaus:
+    """τ: one value for all levels of the flow, or one for each of levels 1 … L; or "auto", for bundles: no values."""
+
+    values: tuple[float, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> LevelTaus:
+        """Parse "0.8", "0.9:0.8:0.7" or "auto". Raises: ArgumentError if a value is not a number from 0 to 2."""
+        if text == "auto":
+            return cls(())
+        try:
+            values = tuple(float(part) for part in text.split(":"))
+        except ValueError:
+            values = ()
+        if not values or not all(0 <= value <= MAX_TAU for value in values):
+            raise ArgumentError(
+                f"tau is {text!r}; it must be a number from 0 to {MAX_TAU:g}, one for each level (0.9:0.8:0.7), or auto"
+            )
+        return cls(values)
+
+    def at(self, level: int) -> float:
+        """τ of a level, counted from 1."""
+        return self.values[0] if len(self.values) == 1 else self.values[level - 1]
+
+    @property
+    def is_zero(self) -> bool:
+        """True if every sample is the same."""
+        return bool(self.values) and not any(self.values)
+
+    @property
+    def in_json(self) -> float | str:
+        """A number if all levels share it, otherwise text."""
+        return self.values[0] if len(self.values) == 1 else str(self)
+
+    def __str__(self) -> str:
+        return "auto" if not self.values else ":".join(f"{value:g}" for value in self.values)
 
 
 class ConditionedFlow(Protocol):

@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from srflow_evaluation.bench import MODEL, Bench, open_benches
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_evaluation.results import Results, Row
 from srflow_evaluation.sheets import sheets_of
-from srflow_evaluation.subjects import LevelTaus, Subject
+from srflow_evaluation.subjects import Subject
 from srflow_sdk.errors import ArgumentError
 
 SAMPLES = 3

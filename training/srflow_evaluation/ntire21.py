@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from srflow_evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL, NONFINITE, Bench, open_bench
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_evaluation.published_results import S10, SPACE
 from srflow_evaluation.results import Results, Row, mean_of
 from srflow_evaluation.sheets import sheets_of, shown_place, write_sheet
-from srflow_evaluation.subjects import LevelTaus
 from srflow_evaluation.tables import Table
 from srflow_sdk.errors import ArgumentError, MissingExtraError
 from srflow_training import figures

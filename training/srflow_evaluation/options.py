@@ -10,10 +10,11 @@ from typing import Literal
 
 from srflow_evaluation.convention import ConventionName
 from srflow_evaluation.devices import Device
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.published_results import PUBLISHED
 from srflow_evaluation.realesrgan import MODELS
 from srflow_evaluation.results import Shard
-from srflow_evaluation.subjects import LevelTaus, Subject
+from srflow_evaluation.subjects import Subject
 from srflow_sdk.errors import ArgumentError
 
 Normalisation = Literal["default", "published"]

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from srflow_evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL, Bench, open_bench
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_evaluation.published_results import METHODS
 from srflow_evaluation.results import Results, Row
 from srflow_evaluation.sheets import SHEETS, heat_map, sheets_of, shown_place, write_sheet
-from srflow_evaluation.subjects import LevelTaus
 from srflow_evaluation.tables import Table
 from srflow_training import figures
 

@@ -15,13 +15,12 @@ from torch import Tensor
 from srflow_evaluation.arrays import to_pixels
 from srflow_evaluation.bench import Bench, open_bench
 from srflow_evaluation.degradations import Damage, generator_of
-from srflow_evaluation.flows import ConditionedFlow
+from srflow_evaluation.flows import ConditionedFlow, LevelTaus
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_evaluation.published_results import DEGRADED, RESTORATION, RESTORED, SUPERRESOLVED
 from srflow_evaluation.results import Results, Row, mean_of
 from srflow_evaluation.sheets import sheets_of, shown_place, write_sheet
-from srflow_evaluation.subjects import LevelTaus
 from srflow_evaluation.tables import Table
 from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError

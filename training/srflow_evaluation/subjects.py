@@ -11,55 +11,15 @@ import yaml
 from torch import Tensor
 
 from srflow_evaluation.devices import Device, check_device, from_cpu
-from srflow_evaluation.flows import BundleFlow, CheckpointFlow, ConditionedFlow
+from srflow_evaluation.flows import BundleFlow, CheckpointFlow, ConditionedFlow, LevelTaus
 from srflow_evaluation.hashing import file_sha256
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.model.manifest import MAX_TAU, Reduction
+from srflow_sdk.model.manifest import Reduction
 from srflow_sdk.model.round_trips import check_inverts
 from srflow_training._inputs import check_model
 from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.model import Encoder
-
-
-@dataclass(frozen=True)
-class LevelTaus:
-    """τ: one value for all levels of the flow, or one for each of levels 1 … L; or "auto", for bundles: no values."""
-
-    values: tuple[float, ...]
-
-    @classmethod
-    def parse(cls, text: str) -> LevelTaus:
-        """Parse "0.8", "0.9:0.8:0.7" or "auto". Raises: ArgumentError if a value is not a number from 0 to 2."""
-        if text == "auto":
-            return cls(())
-        try:
-            values = tuple(float(part) for part in text.split(":"))
-        except ValueError:
-            values = ()
-        if not values or not all(0 <= value <= MAX_TAU for value in values):
-            raise ArgumentError(
-                f"tau is {text!r}; it must be a number from 0 to {MAX_TAU:g}, one for each level (0.9:0.8:0.7), or auto"
-            )
-        return cls(values)
-
-    def at(self, level: int) -> float:
-        """τ of a level, counted from 1."""
-        return self.values[0] if len(self.values) == 1 else self.values[level - 1]
-
-    @property
-    def is_zero(self) -> bool:
-        """True if every sample is the same."""
-        return bool(self.values) and not any(self.values)
-
-    @property
-    def in_json(self) -> float | str:
-        """A number if all levels share it, otherwise text."""
-        return self.values[0] if len(self.values) == 1 else str(self)
-
-    def __str__(self) -> str:
-        return "auto" if not self.values else ":".join(f"{value:g}" for value in self.values)
-
 
 CHECKPOINT_TAU = LevelTaus((0.8,))
 """The temperature of a checkpoint's sample; a bundle has its own default."""

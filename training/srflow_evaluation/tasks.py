@@ -114,10 +114,10 @@ def _options(
     for module in ("matplotlib", "jinja2"):
         require_extra(module, "train")
     from srflow_evaluation.convention import parse_metrics
+    from srflow_evaluation.flows import LevelTaus
     from srflow_evaluation.options import Options, parse_others
     from srflow_evaluation.realesrgan import MODELS
     from srflow_evaluation.results import Shard
-    from srflow_evaluation.subjects import LevelTaus
 
     return Options(
         out=output,

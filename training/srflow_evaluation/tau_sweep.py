@@ -14,13 +14,13 @@ import torch
 
 from srflow_evaluation.bench import DIVERSITY_COLUMN, MODEL, VARIANCE_COLUMN
 from srflow_evaluation.convention import perceptual_metric
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.models import Models, Shown, caption
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Picture
 from srflow_evaluation.plots import write_lines, write_plane
 from srflow_evaluation.published_results import METHODS
 from srflow_evaluation.sheets import shown_place, write_sheet
-from srflow_evaluation.subjects import LevelTaus
 from srflow_evaluation.tables import Table
 from srflow_sdk.errors import ArgumentError
 

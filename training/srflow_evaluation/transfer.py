@@ -18,12 +18,13 @@ from torch.nn import functional as F
 
 from srflow_evaluation.arrays import to_array, to_pixels, to_tensor
 from srflow_evaluation.bench import NONFINITE, open_flow
+from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files, read_picture
 from srflow_evaluation.results import Results, Row, mean_of
 from srflow_evaluation.seams import Mask, Pixels, detail, grown, likeness, seam, seam_error
 from srflow_evaluation.sheets import SHEETS, sheets_of, write_sheet
-from srflow_evaluation.subjects import LevelTaus, Subject
+from srflow_evaluation.subjects import Subject
 from srflow_evaluation.tables import Table
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError

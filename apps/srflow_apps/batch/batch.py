@@ -12,10 +12,10 @@ from typing import Any
 
 from srflow_apps.batch.choices import FORMATS, FileOptions
 from srflow_apps.batch.finding import find_inputs
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
 from srflow_apps.batch.one_file import failure
 from srflow_apps.batch.opened_models import Choices
-from srflow_apps.batch.operations import Operation
+from srflow_apps.batch.operations import Job, Operation
 from srflow_apps.batch.output_names import (
     Naming,
     check_format,

@@ -23,7 +23,8 @@ from srflow_sdk.system.plain_text import printable
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from srflow_apps.batch.jobs import FolderFile, Job
+    from srflow_apps.batch.jobs import FolderFile
+    from srflow_apps.batch.operations import Job
 
 _CLEAR = "\r\x1b[K"
 _BAR_WIDTH = 16

@@ -1,10 +1,10 @@
-"""The jobs of a batch, the settings for them, and their results. All of it can be pickled."""
+"""The settings of a batch's jobs, and their results. All of it can be pickled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from srflow_apps.batch.operations import Operation, Upscaling
@@ -13,15 +13,6 @@ from srflow_sdk.files import WriteOptions
 from srflow_sdk.system.device_names import BUNDLE
 
 Status = Literal["done", "skipped", "failed"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One input file and the files of its samples, in order."""
-
-    source: Path
-    targets: tuple[Path, ...]
-    name: PurePosixPath
 
 
 Recorded = Mapping[str, tuple[int, str]]

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
 from srflow_apps.batch.one_file import failure
 from srflow_apps.batch.opened_models import BY_PICTURE, digest, explained
-from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.operations import Job, Upscaling
 from srflow_apps.batch.ray_actor import DoJobs, is_seen
 from srflow_apps.batch.ray_connection import WITHOUT_PORT, cluster_error, connected, raylet_of_this_machine
 from srflow_apps.batch.running import Watcher

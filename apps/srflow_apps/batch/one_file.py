@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from srflow_apps.batch.jobs import FolderFile, Job, Settings
+from srflow_apps.batch.jobs import FolderFile, Settings
 from srflow_apps.batch.opened_models import Models
+from srflow_apps.batch.operations import Job
 from srflow_apps.batch.storage import exists, reading, writing
 from srflow_sdk.drawing.requests import Progress
 from srflow_sdk.errors import (

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 import numpy as np
@@ -31,7 +31,6 @@ from srflow_sdk.pixels.resizing import Kernel
 from srflow_sdk.system.local_files import file_sha256
 
 if TYPE_CHECKING:
-    from srflow_apps.batch.jobs import Job
     from srflow_sdk.base_upscaler import BaseUpscaler
     from srflow_sdk.upscaler import Upscaler
 
@@ -45,6 +44,15 @@ Run = Mapping[str, Any]
 
 Size = tuple[int, int]
 """Width and height in pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One input file and the files of its samples, in order."""
+
+    source: Path
+    targets: tuple[Path, ...]
+    name: PurePosixPath
 
 
 class Operation(Protocol):

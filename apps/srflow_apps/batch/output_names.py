@@ -14,8 +14,7 @@ from string import Formatter
 
 from srflow_apps.batch import cloud
 from srflow_apps.batch.finding import InputFile, is_folder, real_path
-from srflow_apps.batch.jobs import Job
-from srflow_apps.batch.operations import FIELDS
+from srflow_apps.batch.operations import FIELDS, Job
 from srflow_sdk._checks import is_whole
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, UNREAD, WRITABLE, check_writable

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_apps.batch.batch import Plan
-from srflow_apps.batch.jobs import FolderFile, Job, Settings
+from srflow_apps.batch.jobs import FolderFile, Settings
 from srflow_apps.batch.one_file import attempted, is_left_alone
 from srflow_apps.batch.opened_models import Models
+from srflow_apps.batch.operations import Job
 from srflow_apps.batch.storage import exists, reading
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.tiles import padded_size

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.batch.jobs import FolderFile, Job, Settings
+from srflow_apps.batch.jobs import FolderFile, Settings
 from srflow_apps.batch.one_file import attempted, do_one, failure
 from srflow_apps.batch.opened_models import BY_PICTURE, Choices, Models, candidates, digest
-from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.operations import Job, Upscaling
 from srflow_apps.batch.storage import exists, make_folders
 from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk.drawing.tiles import TileSize

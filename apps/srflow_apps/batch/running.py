@@ -10,9 +10,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
 from srflow_apps.batch.one_file import do_one
 from srflow_apps.batch.opened_models import Models
+from srflow_apps.batch.operations import Job
 from srflow_apps.batch.storage import remove_leftovers
 from srflow_sdk.errors import SRFlowError
 

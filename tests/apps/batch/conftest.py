@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.jobs import Settings
 from srflow_apps.batch.opened_models import Models
-from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.operations import Job, Upscaling
 from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler

@@ -10,7 +10,8 @@ import pytest
 
 from srflow_apps.batch import display as display_module
 from srflow_apps.batch.display import Display, ProgressLines
-from srflow_apps.batch.jobs import FolderFile, Job
+from srflow_apps.batch.jobs import FolderFile
+from srflow_apps.batch.operations import Job
 from srflow_sdk.files import write_image
 
 from .conftest import job

@@ -6,7 +6,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.jobs import Settings
+from srflow_apps.batch.operations import Job
 from srflow_apps.batch.ray_actor import DoJobs
 from srflow_sdk import read_provenance
 from srflow_sdk.ray import UpscaleFiles

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
+from srflow_apps.batch.operations import Job
 from srflow_apps.batch.report import batch_report, read_report, write_report
 from srflow_apps.batch.running import Watcher, run_jobs
 from srflow_sdk.errors import ImageError

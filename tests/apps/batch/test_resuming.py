@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_apps.batch.jobs import FolderResult, Job, Recorded
+from srflow_apps.batch.jobs import FolderResult, Recorded
 from srflow_apps.batch.one_file import is_done
+from srflow_apps.batch.operations import Job
 from srflow_apps.batch.report import batch_report, recorded_in
 from srflow_apps.batch.running import run_jobs
 from srflow_sdk.errors import CancelledError

@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_apps.batch import cloud
-from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.jobs import Settings
 from srflow_apps.batch.one_file import do_one
 from srflow_apps.batch.opened_models import candidates, digest
-from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.operations import Job, Upscaling
 from srflow_apps.batch.preview import Speed
 from srflow_apps.batch.ray_actor import DoJobs
 from srflow_apps.commands import cli
