@@ -149,7 +149,8 @@ def _check_cpu() -> Check:
 
 def _check_driver(driver: Answer) -> Check:
     if "error" not in driver:
-        detail = f"{', '.join(driver['gpus'])}; the driver supports CUDA up to {driver['cuda']}"
+        extras = f"[gpu-cu{_cuda_of(driver)}] and [tensorrt-cu{_cuda_of(driver)}] fit it"
+        detail = f"{', '.join(driver['gpus'])}; the driver supports CUDA up to {driver['cuda']}: {extras}"
         return Check("NVIDIA GPU", "ok", detail)
     if "cannot open shared object" in driver["error"] or "Could not find module" in driver["error"]:
         return Check("NVIDIA GPU", "missing", "no NVIDIA driver")
@@ -164,6 +165,11 @@ def _check_cuda(runtime: Answer, driver: Answer) -> Check:
         no_gpu = ", and there is no GPU to use" if "error" in driver else ""
         detail = f"the active ONNX Runtime ({runtime['package']}) is built without CUDA{no_gpu}"
         return Check(name, "missing", detail, _gpu_build(driver))
+    if "error" not in driver and int(str(runtime["cuda"]).partition(".")[0] or 0) > _cuda_of(driver):
+        detail = (
+            f"this ONNX Runtime is for CUDA {runtime['cuda']}, which the driver (up to {driver['cuda']}) does not run"
+        )
+        return Check(name, "problem", detail, _gpu_build(driver))
     libraries = ask("cuda_libraries")
     if "error" in libraries:
         major = str(runtime["cuda"]).partition(".")[0] or "?"
@@ -176,12 +182,21 @@ def _check_cuda(runtime: Answer, driver: Answer) -> Check:
 
 def _gpu_build(driver: Answer) -> tuple[tuple[str, str], ...]:
     """How to get ONNX Runtime's build for NVIDIA GPUs, if there is one."""
-    return () if "error" in driver else fix(installs.fix_command(installs.find_claims(), keep=installs.GPU))
+    if "error" in driver:
+        return ()
+    keep = installs.GPU if _cuda_of(driver) == 13 else f'"{installs.GPU}<1.27"'  # later wheels are for CUDA 13
+    return fix(installs.fix_command(installs.find_claims(), keep=keep))
+
+
+def _cuda_of(driver: Answer) -> int:
+    """The CUDA, 12 or 13, whose wheels the driver runs: those for 13 need a driver from 580 on."""
+    return 13 if int(driver["cuda"].partition(".")[0]) >= 13 else 12
 
 
 def _check_tensorrt(name: str, module: str, extra: str, answer: Answer, driver: Answer) -> Check:
     if "error" in answer:
         absent = f"No module named '{module}'" in answer["error"]
+        extra += f"-cu{_cuda_of(driver)}" if extra == "tensorrt" and "error" not in driver else ""
         detail = "not installed" if absent else answer["error"]
         return Check(name, "missing" if absent else "problem", detail, fix(f'pip install "{DISTRIBUTION}[{extra}]"'))
     if "error" in driver:

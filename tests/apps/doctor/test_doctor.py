@@ -68,6 +68,17 @@ def test_a_gpu_with_the_cpu_runtime_is_told_the_command(monkeypatch: pytest.Monk
     assert check.fixes[0][1].endswith("--no-deps onnxruntime-gpu")
 
 
+def test_an_older_driver_is_told_the_wheels_for_cuda_12(monkeypatch: pytest.MonkeyPatch) -> None:
+    older = {**DRIVER, "cuda": "12.4"}
+    checks = diagnose(monkeypatch, onnxruntime=GPU_RUNTIME, nvidia_driver=older)
+    assert "[gpu-cu12] and [tensorrt-cu12] fit it" in checks["NVIDIA GPU"].detail
+    assert checks["upscale on CUDA"].state == "problem"
+    assert "is for CUDA 13.0, which the driver (up to 12.4) does not run" in checks["upscale on CUDA"].detail
+    assert checks["upscale on CUDA"].fixes[0][1].endswith('--no-deps "onnxruntime-gpu<1.27"')
+    assert checks["TensorRT"].fixes[0][1] == 'pip install "srflow-sdk[tensorrt-cu12]"'
+    assert "[gpu-cu13]" in diagnose(monkeypatch, nvidia_driver=DRIVER)["NVIDIA GPU"].detail
+
+
 def test_missing_cuda_libraries_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     libraries = {"error": "libcublasLt.so.13: cannot open shared object file: No such file or directory"}
     check = diagnose(monkeypatch, onnxruntime=GPU_RUNTIME, nvidia_driver=DRIVER, cuda_libraries=libraries)
