@@ -10,7 +10,7 @@ from benchmarks.bench.page import write_whole
 from benchmarks.bench.settings import Settings
 from benchmarks.bench.worker import MissingError
 from benchmarks.gpu_report.builds import gpu_builds
-from benchmarks.gpu_report.card import NoGpuError, found_card
+from benchmarks.gpu_report.card import card_or_exit
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -26,10 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.size < 16 or options.size % 4:
         parser.error(f"--size {options.size}: name a multiple of 4 that is at least 16")
-    try:
-        card = found_card()
-    except NoGpuError as error:
-        sys.exit(f"gpu-report: this machine has no NVIDIA GPU to report on: {error}")
+    card = card_or_exit()
     from benchmarks.gpu_report.report import measure
 
     def say(line: str) -> None:

@@ -36,6 +36,14 @@ def found_card() -> Card:
     return parsed(_answer([f"--query-gpu={','.join(_FIELDS)}"]))
 
 
+def card_or_exit() -> Card:
+    """The first GPU; ends the process with one line where there is none."""
+    try:
+        return found_card()
+    except NoGpuError as error:
+        sys.exit(f"gpu-report: this machine has no NVIDIA GPU to report on: {error}")
+
+
 def parsed(answer: str) -> Card:
     """The first line of what nvidia-smi answers, such as `NVIDIA H100, 550.54.15, 81559, 9.0`. Raises: NoGpuError."""
     cells = [cell.strip() for cell in (answer.strip().splitlines() or [""])[0].split(",")]
@@ -79,10 +87,7 @@ def _answer(query: list[str]) -> str:
 
 def main() -> None:
     """Print the extras of srflow-sdk that fit the driver, for pip; exit with one line where there is no GPU."""
-    try:
-        cuda = found_card().cuda
-    except NoGpuError as error:
-        sys.exit(f"gpu-report: this machine has no NVIDIA GPU to report on: {error}")
+    cuda = card_or_exit().cuda
     print(f"gpu-cu{cuda},tensorrt-cu{cuda}")
 
 
