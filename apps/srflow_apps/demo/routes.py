@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srflow_apps.demo.sessions import TABS, Job, PageGoneError, Session, Sessions, delete_file, key_of, plain_name
-from srflow_apps.demo.tabs import FORMATS, MAX_SEED, Enlarging, FlowTabs, Said
+from srflow_apps.demo.tabs import FORMATS, MAX_SEED, Said, Tabs
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.model.manifest import INVERTER
@@ -60,8 +60,7 @@ class Routes:
         self._upscaler = upscaler
         self._sessions = sessions
         self._limits = limits
-        self._enlarging = Enlarging(upscaler, sessions, max_pixels=limits.pixels)
-        self._uses = FlowTabs(upscaler, max_pixels=limits.pixels)
+        self._tabs = Tabs(upscaler, sessions, max_pixels=limits.pixels)
         self._drawing = ThreadPoolExecutor(_DRAWN_AT_A_TIME, thread_name_prefix="srflow-demo-draw")
         self._turn = threading.Lock()  # of long work: one at a time, for all pages
         self._flow = INVERTER in upscaler.bundle.manifest.files
@@ -152,21 +151,21 @@ class Routes:
     async def show(self, request: Request) -> Any:
         session, said = self._session(request), await self._said(request)
         session.strip.set()
-        return await self._drawn(session, lambda: self._enlarging.show(session, said))
+        return await self._drawn(session, lambda: self._tabs.show(session, said))
 
     async def samples(self, request: Request) -> Any:
         session, said = self._session(request), await self._said(request)
         session.strip.set()
         cancel = session.strip = threading.Event()
-        return await self._drawn(session, lambda: self._enlarging.samples(session, said, cancel))
+        return await self._drawn(session, lambda: self._tabs.samples(session, said, cancel))
 
     async def canvas(self, request: Request) -> Any:
         session = self._session(request)
-        return await self._drawn(session, lambda: self._uses.show_pictures(session))
+        return await self._drawn(session, lambda: self._tabs.show_pictures(session))
 
     async def begin_work(self, request: Request) -> None:
         session, tab, said = self._session(request), self._tab(request), await self._said(request)
-        begin = {"enlarge": self._enlarging.render, "restore": self._uses.restore, "transfer": self._uses.transfer}[tab]
+        begin = {"enlarge": self._tabs.render, "restore": self._tabs.restore, "transfer": self._tabs.transfer}[tab]
 
         def begun() -> None:
             with session.lock:
@@ -223,9 +222,9 @@ class Routes:
         session.put(name, path)
         try:
             if name == "enlarge":
-                return self._enlarging.open(session, path)
+                return self._tabs.open(session, path)
             if name != "mask":
-                self._uses.check(path)
+                self._tabs.check(path)
         except BaseException:
             session.put(name, None)
             raise

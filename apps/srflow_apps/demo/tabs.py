@@ -15,7 +15,6 @@ from srflow_apps.demo import page_pictures
 from srflow_apps.demo.live import LivePhoto
 from srflow_apps.demo.sessions import Session, Sessions, Work, delete_file
 from srflow_sdk._checks import real, whole
-from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.upscaler import Upscaler
 
@@ -85,10 +84,11 @@ def _coordinate(value: object) -> int:
 
 _OVERVIEW_SIDE = 448
 _THUMBNAIL_SIDE = 128
+_PREVIEW_SIDE = 1024
 
 
-class Enlarging:
-    """The tab's functions, each for the session of the page that calls it."""
+class Tabs:
+    """The tabs' functions, each for the session of the page that calls it."""
 
     def __init__(self, upscaler: Upscaler, sessions: Sessions, *, max_pixels: int) -> None:
         self._upscaler = upscaler
@@ -114,7 +114,9 @@ class Enlarging:
             photo = self._shown(session, controls)
             after = photo.draw(tau=controls.tau, seed=controls.seed, sample=controls.sample)
             tau = controls.tau if controls.tau == "auto" else f"{controls.tau:g}"
-            place = _place(photo.crop, photo)
+            crop = photo.crop
+            across, down = min(crop.width, photo.width), min(crop.height, photo.height)
+            place = {"left": crop.left, "top": crop.top, "across": across, "down": down}
             shown = {
                 "after": page_pictures.data_url(after),
                 "name": f"τ {tau}, seed {controls.seed}, sample {controls.sample}",
@@ -175,22 +177,6 @@ class Enlarging:
         photo.show(left=left, top=top, side=side, cancel=cancel)
         self._sessions.release_excess(session)
         return photo
-
-
-def _place(crop: Window, photo: LivePhoto) -> dict[str, int]:
-    across, down = min(crop.width, photo.width), min(crop.height, photo.height)
-    return {"left": crop.left, "top": crop.top, "across": across, "down": down}
-
-
-_PREVIEW_SIDE = 1024
-
-
-class FlowTabs:
-    """The tabs' functions, each for the session of the page that calls it."""
-
-    def __init__(self, upscaler: Upscaler, *, max_pixels: int) -> None:
-        self._upscaler = upscaler
-        self._max_pixels = max_pixels
 
     def check(self, path: Path) -> None:
         """Refuse a picture that cannot be used. Raises: ImageError."""

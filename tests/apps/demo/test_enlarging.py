@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from srflow_apps.commands import cli
-from srflow_apps.demo.tabs import SAMPLES, Enlarging
+from srflow_apps.demo.tabs import SAMPLES, Tabs
 from srflow_sdk import read_provenance
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import write_image
@@ -26,8 +26,8 @@ def pixels(url: str) -> np.ndarray:
 
 
 @pytest.fixture
-def enlarging(upscaler, sessions) -> Enlarging:
-    return Enlarging(upscaler, sessions, max_pixels=10**8)
+def enlarging(upscaler, sessions) -> Tabs:
+    return Tabs(upscaler, sessions, max_pixels=10**8)
 
 
 @pytest.fixture

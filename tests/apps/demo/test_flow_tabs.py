@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_apps.demo.tabs import FlowTabs
+from srflow_apps.demo.tabs import Tabs
 from srflow_sdk import read_provenance
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import write_image
@@ -22,8 +22,8 @@ TRANSFER = {"blend": "gradient", "seed": 0, "format": "png"}
 
 
 @pytest.fixture
-def uses(flow) -> FlowTabs:
-    return FlowTabs(flow, max_pixels=10**6)
+def uses(flow, sessions) -> Tabs:
+    return Tabs(flow, sessions, max_pixels=10**6)
 
 
 @pytest.fixture
