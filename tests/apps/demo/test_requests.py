@@ -221,7 +221,7 @@ def test_an_upload_that_says_that_it_is_too_large_is_refused_before_it_is_sent(s
 
 @pytest.mark.parametrize("path", ["show", "samples", "work/enlarge"])
 def test_what_a_page_says_is_small_and_an_object(visitor, path) -> None:
-    for body in (b"", b"[]", b"1", b"{", b'{"tau": NaN}', b"\xff", b"[" * 9000, b'"' + b"x" * 9000 + b'"'):
+    for body in (b"", b"[]", b"1", b"{", b"\xff", b"[" * 9000, b'"' + b"x" * 9000 + b'"'):
         answer = visitor.of_page("POST", path, body)
         assert answer.status == 400, body
         assert answer.json()["error"].startswith("the request is not a JSON object")
