@@ -122,14 +122,7 @@ class Routes:
                 async for piece in _pieces(request, limit, path.name):
                     file.write(piece)
             session.strip.set()
-
-            def taken() -> Any:
-                with session.lock:
-                    if session.sent[name] != number:
-                        raise ArgumentError("another picture was chosen meanwhile")
-                    return self._taken(session, name, path)
-
-            return await self._drawn(session, taken)
+            return await self._drawn(session, lambda: self._taken(session, name, path, number))
         except BaseException:
             if session.picture(name) != path:
                 delete_file(path)
@@ -139,14 +132,7 @@ class Routes:
         session, name = self._session(request), self._picture(request)
         session.sent[name] = session.sent.get(name, 0) + 1
         session.strip.set()
-
-        def removed() -> None:
-            with session.lock:
-                session.put(name, None)
-                if name == "enlarge":
-                    session.photo = None
-
-        await self._drawn(session, removed)
+        await self._drawn(session, lambda: session.put(name, None))
 
     async def show(self, request: Request) -> Any:
         session, said = self._session(request), await self._said(request)
@@ -218,17 +204,21 @@ class Routes:
         if tab not in TABS.values() or (tab != "enlarge" and not self._flow):
             raise _RefusedError(404, f"there is no such {what}")
 
-    def _taken(self, session: Session, name: str, path: Path) -> Any:
-        session.put(name, path)
-        try:
-            if name == "enlarge":
-                return self._tabs.open(session, path)
-            if name != "mask":
-                self._tabs.check(path)
-        except BaseException:
-            session.put(name, None)
-            raise
-        return {}
+    def _taken(self, session: Session, name: str, path: Path, number: int) -> Any:
+        """Use a picture that came, the page's `number`th of this name, unless it sent another one meanwhile."""
+        with session.lock:
+            if session.sent[name] != number:
+                raise ArgumentError("another picture was chosen meanwhile")
+            session.put(name, path)
+            try:
+                if name == "enlarge":
+                    return self._tabs.open(session, path)
+                if name != "mask":
+                    self._tabs.check(path)
+            except BaseException:
+                session.put(name, None)
+                raise
+            return {}
 
     async def _said(self, request: Request) -> Said:
         """The JSON object in a request's body."""

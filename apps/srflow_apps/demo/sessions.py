@@ -147,10 +147,12 @@ class Session:
     def put(self, name: str, path: Path | None) -> None:
         """Replace a picture that the page sent; None only removes it.
 
-        What the tab made, or still makes, of the older one is deleted or stopped. Raises: PageGoneError.
+        What the tab shows, made, or still makes of the older one is dropped, deleted or stopped. Raises: PageGoneError.
         """
         with self.lock:
             self._withdraw(TABS[name])
+            if name == "enlarge":
+                self.photo = None
             if (old := self.pictures.pop(name, None)) is not None:
                 delete_file(old)
             if path is not None:

@@ -98,7 +98,6 @@ class Tabs:
     def open(self, session: Session, path: Path) -> dict[str, Any]:
         """Show a photo from now on: its size, and itself reduced. Raises: ImageError."""
         with session.lock:
-            session.photo = None
             photo = LivePhoto(self._upscaler, path, max_pixels=self._max_pixels)
             small = page_pictures.data_url(page_pictures.preview(path, most=_OVERVIEW_SIDE)[0])
             session.photo = photo
