@@ -124,7 +124,7 @@ class Routes:
             session.strip.set()
             return await self._drawn(session, lambda: self._taken(session, name, path, number))
         except BaseException:
-            if session.picture(name) != path:
+            if session.pictures.get(name) != path:
                 delete_file(path)
             raise
 

@@ -139,11 +139,6 @@ class Session:
         folder.mkdir()  # not its parents: the page may have been ended
         return folder / name
 
-    def picture(self, name: str) -> Path | None:
-        """A picture that the page sent."""
-        with self.lock:
-            return self.pictures.get(name)
-
     def put(self, name: str, path: Path | None) -> None:
         """Replace a picture that the page sent; None only removes it.
 

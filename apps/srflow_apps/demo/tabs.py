@@ -147,7 +147,7 @@ class Tabs:
 
     def render(self, session: Session, said: Said) -> tuple[Path, Work]:
         """The file of the whole photo, and the work that writes it, as srflow-upscale does."""
-        source = session.picture("enlarge")
+        source = session.pictures.get("enlarge")
         if source is None:
             raise ArgumentError("there is no photo yet; choose one first")
         controls = Controls.of(said)
@@ -183,7 +183,7 @@ class Tabs:
 
     def restore(self, session: Session, said: Said) -> tuple[Path, Work]:
         """The file of a restored picture, and the work that writes it and returns what the viewer shows."""
-        source = session.picture("restore")
+        source = session.pictures.get("restore")
         if source is None:
             raise ArgumentError("there is no picture yet; choose one first")
         over: Any = choice_of(said, "over", ("auto", "spatial", "local"))
@@ -201,7 +201,7 @@ class Tabs:
     def show_pictures(self, session: Session) -> dict[str, str]:
         """Both pictures of a transfer to draw the mask on, the other in the photo's size. Nothing if one is absent."""
         with session.lock:
-            photo, other = session.picture("photo"), session.picture("other")
+            photo, other = session.pictures.get("photo"), session.pictures.get("other")
             if photo is None or other is None:
                 return {}
             with self._fitting(session, photo, other) as content:
@@ -212,7 +212,7 @@ class Tabs:
 
     def transfer(self, session: Session, said: Said) -> tuple[Path, Work]:
         """The file of a transfer of what the mask selects, and the work that writes it and returns the viewer's."""
-        photo, other, mask = (session.picture(name) for name in ("photo", "other", "mask"))
+        photo, other, mask = (session.pictures.get(name) for name in ("photo", "other", "mask"))
         if photo is None or other is None:
             raise ArgumentError("a transfer needs a photo and another picture; choose both first")
         drawn = None if mask is None else page_pictures.mask_from(mask)

@@ -64,7 +64,7 @@ def test_another_picture_takes_the_place_of_the_older_one(session, uploaded) -> 
     first = sent(session, "photo", uploaded)
     second = sent(session, "photo", uploaded)
     assert not first.parent.exists()
-    assert session.picture("photo") == second
+    assert session.pictures["photo"] == second
     session.put("photo", None)
     assert list(session.folder.iterdir()) == []
 
