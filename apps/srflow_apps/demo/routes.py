@@ -8,7 +8,7 @@ import json
 import logging
 import string
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from html import escape
@@ -64,6 +64,7 @@ class Routes:
         self._drawing = ThreadPoolExecutor(_DRAWN_AT_A_TIME, thread_name_prefix="srflow-demo-draw")
         self._turn = threading.Lock()  # of long work: one at a time, for all pages
         self._flow = INVERTER in upscaler.bundle.manifest.files
+        self._pictures = {name: tab for name, tab in TABS.items() if self._flow or tab == "enlarge"}
         self._page = self._filled_page()
         self._assets = {path.name: path.read_bytes() for path in _FOLDER.iterdir() if path.suffix in _TYPES}
 
@@ -190,19 +191,10 @@ class Routes:
         return self._sessions.get(request.path_params["page"])
 
     def _picture(self, request: Request) -> str:
-        name: str = request.path_params["name"]
-        self._check_tab(TABS.get(name), "picture")
-        return name
+        return _known(request.path_params["name"], self._pictures, "picture")
 
     def _tab(self, request: Request) -> str:
-        tab: str = request.path_params["tab"]
-        self._check_tab(tab, "tab")
-        return tab
-
-    def _check_tab(self, tab: str | None, what: str) -> None:
-        """Refuse what belongs to no tab, or to one that this model does not have."""
-        if tab not in TABS.values() or (tab != "enlarge" and not self._flow):
-            raise _RefusedError(404, f"there is no such {what}")
+        return _known(request.path_params["tab"], self._pictures.values(), "tab")
 
     def _taken(self, session: Session, name: str, path: Path, number: int) -> Any:
         """Use a picture that came, the page's `number`th of this name, unless it sent another one meanwhile."""
@@ -278,6 +270,12 @@ class Routes:
         }
         template = string.Template((_FOLDER / "page.html").read_text(encoding="utf-8"))
         return template.substitute({name: escape(str(value)) for name, value in values.items()}).encode()
+
+
+def _known(name: str, names: Iterable[str], what: str) -> str:
+    if name not in names:
+        raise _RefusedError(404, f"there is no such {what}")
+    return name
 
 
 async def _pieces(request: Request, limit: int, what: str) -> Any:
