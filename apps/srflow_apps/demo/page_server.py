@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import logging
-import os
 import socket
 import tempfile
 import threading
@@ -37,25 +36,17 @@ _TINY = 8
 
 def listening(host: str, port: int) -> socket.socket:
     """A socket that listens there; port 0 takes a free one. Raises: ArgumentError, DeviceError if it is in use."""
-    found = None
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family, kind, protocol)
-        if os.name == "posix":
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-        found.listen()
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family, dualstack_ipv6=family == socket.AF_INET6)
     except OSError as error:
-        if found is not None:
-            found.close()
+        why = str(error.strerror).partition(" (while")[0]  # Python adds the address
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-            why = f"{host} is no address of this machine ({error.strerror}); try --host 127.0.0.1"
-            raise ArgumentError(why) from error
+            raise ArgumentError(f"{host} is no address of this machine ({why}); try --host 127.0.0.1") from error
         fix = "choose another with --port, or --port 0 for a free one"
         if isinstance(error, PermissionError):
             raise DeviceError(f"port {port} needs an administrator; {fix}") from error
-        raise DeviceError(f"port {port} of {host} cannot be used ({error.strerror}); {fix}") from error
-    return found
+        raise DeviceError(f"port {port} of {host} cannot be used ({why}); {fix}") from error
 
 
 def serve(
