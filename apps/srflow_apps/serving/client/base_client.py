@@ -116,7 +116,7 @@ class Client(ABC):
     timeout: seconds for a call that is work; others have :data:`FACTS_S` at most.
 
     Methods raise NotThereError, UnknownModelError, MalformedError, RemoteError, CancelledError, DeviceError once it was
-    closed, and what the server says as :func:`typed`.
+    closed, and what the server says as :meth:`_typed`.
     """
 
     failures: tuple[type[Exception], ...]
@@ -147,7 +147,7 @@ class Client(ABC):
 
     @abstractmethod
     def _meant(self, error: Any, *, work: bool) -> Exception:
-        """The error that one of :attr:`failures` means, of which TimeoutError is one."""
+        """The error that one of :attr:`failures` means; a TimeoutError is :meth:`_late`."""
 
     def _seconds(self, *, work: bool) -> float:
         return self._timeout if work else min(self._timeout, FACTS_S)
@@ -168,40 +168,32 @@ class Client(ABC):
             ) from error
 
     def _late(self, *, work: bool) -> Exception:
-        return late(self._address, self._timeout) if work else silent(self._seconds(work=work))
+        """The server took too long for its work, or nothing came from it."""
+        if not work:
+            return NotThereError(f"no answer within {self._seconds(work=work):g} s")
+        return RemoteError(
+            f"the server {self._address} did not answer within {self._timeout:g} s; it may be busy, or the tile large: "
+            "use a longer timeout, or smaller tiles"
+        )
 
-
-def typed(message: str, status: str, *, address: Address, timeout: float) -> Exception:
-    """Return the error that an error of the server's, or of the way there, means here."""
-    name, _, reason = message.partition(": ")
-    if is_cancelled():
-        return CancelledError(_CANCELLED)
-    if name in _SAID:
-        error: SRFlowError = _SAID[name](f"the server {address} says: {reason}")
-        return error
-    if status in _BUSY:
-        connecting = message.startswith(_NO_CONNECTION)
-        return NotThereError(message.rpartition(": ")[2].rstrip("]") if connecting else message)
-    if status in LATE:
-        return late(address, timeout)
-    if status in _UNKNOWN:
-        return UnknownModelError(message)
-    return RemoteError(f"the server {address} failed: {message}")
+    def _typed(self, message: str, status: str) -> Exception:
+        """The error that an error of the server's, or of the way there, means here."""
+        name, _, reason = message.partition(": ")
+        if is_cancelled():
+            return CancelledError(_CANCELLED)
+        if name in _SAID:
+            error: SRFlowError = _SAID[name](f"the server {self._address} says: {reason}")
+            return error
+        if status in _BUSY:
+            connecting = message.startswith(_NO_CONNECTION)
+            return NotThereError(message.rpartition(": ")[2].rstrip("]") if connecting else message)
+        if status in LATE:
+            return self._late(work=True)
+        if status in _UNKNOWN:
+            return UnknownModelError(message)
+        return RemoteError(f"the server {self._address} failed: {message}")
 
 
 def closed_meanwhile() -> DeviceError:
     """Another thread closed the client."""
     return DeviceError("this Upscaler was closed while it was used: make another one")
-
-
-def silent(seconds: float) -> NotThereError:
-    """Nothing came from the server."""
-    return NotThereError(f"no answer within {seconds:g} s")
-
-
-def late(address: Address, timeout: float) -> RemoteError:
-    """The server took too long for its work."""
-    return RemoteError(
-        f"the server {address} did not answer within {timeout:g} s; it may be busy, or the tile large: use a longer "
-        "timeout, or smaller tiles"
-    )

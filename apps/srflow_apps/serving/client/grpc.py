@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_apps.serving.client.answers import DTYPES, MalformedError, Output, tensor_of
-from srflow_apps.serving.client.base_client import LATE, Address, Client, closed_meanwhile, typed
+from srflow_apps.serving.client.base_client import LATE, Address, Client, closed_meanwhile
 from srflow_sdk.system.raising import require_extra
 
 EXTRA = "triton"
@@ -85,4 +85,4 @@ class GrpcClient(Client):
     def _meant(self, error: Any, *, work: bool) -> Exception:
         if not isinstance(error, self._rpc_error) or str(error.code()) in LATE:
             return self._late(work=work)
-        return typed(str(error.details()), str(error.code()), address=self._address, timeout=self._timeout)
+        return self._typed(str(error.details()), str(error.code()))

@@ -27,7 +27,7 @@ from srflow_apps.serving.client.answers import (
     ready_models,
     tensor_of,
 )
-from srflow_apps.serving.client.base_client import Address, Client, NotThereError, closed_meanwhile, silent, typed
+from srflow_apps.serving.client.base_client import Address, Client, NotThereError, closed_meanwhile
 from srflow_sdk.system.plain_text import short
 
 NOT_HTTP = "it does not answer in HTTP"
@@ -51,7 +51,7 @@ class _Connection(http.client.HTTPConnection):
         try:
             super().connect()
         except TimeoutError as error:
-            raise silent(float(self.timeout or 0)) from error
+            raise NotThereError(f"no answer within {self.timeout:g} s") from error
         self.sock.settimeout(None)  # from here on the deadline is `end`
         self.reached = self.sock
         if self.ended:
@@ -133,8 +133,7 @@ class HttpClient(Client):
                     raise MalformedError(f"its {name} is {short(response.headers[name])}, which was not asked for")
             body = self._read(response)
         if response.status != _OK:
-            reason = error_of(body) or f"HTTP status {response.status}"
-            raise typed(reason, str(response.status), address=self._address, timeout=self._timeout)
+            raise self._typed(error_of(body) or f"HTTP status {response.status}", str(response.status))
         return body, response.headers[_JSON_BYTES]
 
     def _read(self, response: http.client.HTTPResponse) -> bytearray:
@@ -149,8 +148,6 @@ class HttpClient(Client):
         return body
 
     def _meant(self, error: Any, *, work: bool) -> Exception:
-        if isinstance(error, TimeoutError):
-            return self._late(work=work)
         if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
             return NotThereError(NOT_HTTP)
         if isinstance(error, (OSError, UnicodeError)):

@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from srflow_apps.serving.client.base_client import NotThereError, UnknownModelError, parse_address, typed
+from srflow_apps.serving.client.base_client import NotThereError, UnknownModelError, parse_address
+from srflow_apps.serving.client.http import HttpClient
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError, OutOfMemoryError, RemoteError, UnavailableError
 from srflow_sdk.triton import RemoteUpscaler
 
@@ -55,7 +56,7 @@ def test_failure_becomes_the_error_that_says_what_to_do(
     message: str, status: str, kind: type[Exception], line: str
 ) -> None:
     address = parse_address("gpu")
-    error = typed(message, status, address=address, timeout=9)
+    error = HttpClient(address, timeout=9, max_message_bytes=1)._typed(message, status)
     assert type(error) is kind
     assert str(error).startswith(line.replace("GPU", str(address)))
 
