@@ -51,7 +51,6 @@ def run_command(
     model: str | None,
     files: FileChoices,
     machine: MachineChoices,
-    display: Display,
     samples: int = 1,
     server: str | None = None,
     sent: Path | None = None,
@@ -67,6 +66,7 @@ def run_command(
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
     with contextlib.ExitStack() as stack:
+        display = stack.enter_context(Display(quiet=machine.quiet))
         pipes = stack.enter_context(
             open_pipes(inputs, output, ending=files.ending, max_pixels=machine.max_pixels, sent=sent)
         )

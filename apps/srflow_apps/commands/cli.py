@@ -122,9 +122,8 @@ def upscale(
       srflow-upscale s3://bucket/photos -o s3://bucket/large --resume --ray auto
       srflow-upscale - -o - --format jpg < photo.jpg > large.jpg
     """
-    _check_inputs(context, inputs, files)
-    with exit_statuses(), command_line.display(quiet=machine.quiet) as display:
-        _check_present(inputs, files)
+    with exit_statuses():
+        _check_inputs(context, inputs, files)
         from srflow_apps.batch.operations import Upscaling
         from srflow_apps.batch.run_command import run_command
         from srflow_sdk.drawing.requests import DrawOptions
@@ -140,7 +139,6 @@ def upscale(
             model=model,
             files=files,
             machine=machine,
-            display=display,
             samples=samples,
             server=server,
         )
@@ -208,9 +206,8 @@ def restore(
       srflow-restore photos -o clean --recursive --resume
       srflow-restore --from-output clean.png -o again.png
     """
-    _check_inputs(context, inputs, files)
-    with exit_statuses(), command_line.display(quiet=machine.quiet) as display:
-        _check_present(inputs, files)
+    with exit_statuses():
+        _check_inputs(context, inputs, files)
         from srflow_apps.batch.operations import Restoring
         from srflow_apps.batch.run_command import run_command
         from srflow_sdk.flow.flow_options import RestoreOptions
@@ -220,9 +217,7 @@ def restore(
             _refuse_chosen(context, *restoring)
         options = RestoreOptions(**restoring)
         check_room(machine.threads, restoring=True)
-        run_command(
-            Restoring(options=options), inputs, output, model=model, files=files, machine=machine, display=display
-        )
+        run_command(Restoring(options=options), inputs, output, model=model, files=files, machine=machine)
 
 
 @click.command(cls=Command, context_settings=SETTINGS)
@@ -253,14 +248,11 @@ def doctor(*, as_json: bool) -> None:
 
 
 def _check_inputs(context: click.Context, inputs: tuple[str, ...], files: FileChoices) -> None:
+    """Fail at once without an input, or if none exists: but a cluster may see others, and a report tells of each."""
     if not inputs and files.from_output is None:
         raise click.MissingParameter(ctx=context, param_hint="'INPUT...'", param_type="argument")
     if "" in inputs:  # such as that of an unset variable
         raise click.UsageError('an INPUT is empty; name a file or a folder ("." is the current one)', context)
-
-
-def _check_present(inputs: tuple[str, ...], files: FileChoices) -> None:
-    """Fail at once if no input exists: but a cluster may see other files, and a report says what became of each."""
     if files.ray is None and files.report is None:
         command_line.fail_if_absent(inputs)
 

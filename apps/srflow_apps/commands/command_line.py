@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 
@@ -17,9 +17,6 @@ from srflow_sdk.system.base_command import PathOrUrl, fail, say
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.plain_text import printable
 from srflow_sdk.system.raising import is_lack_of_memory, is_lack_of_threads, lack_of_threads
-
-if TYPE_CHECKING:
-    from srflow_apps.batch.display import Display
 
 _ADDRESS_SPACE = 300_000_000  # to import numpy, Pillow and ONNX Runtime
 
@@ -181,10 +178,3 @@ def _is_absent(path: str | os.PathLike[str]) -> bool:
     except OSError:  # it may exist: reading it says what is wrong
         return False
     return False
-
-
-def display(*, quiet: bool = False) -> Display:
-    """The display of a command; imported here, since it needs numpy, and --help does not."""
-    from srflow_apps.batch.display import Display
-
-    return Display(quiet=quiet)

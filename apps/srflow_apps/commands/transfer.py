@@ -96,7 +96,7 @@ def transfer(
       srflow-transfer portraits others masks -o both --resume
       draw-mask | srflow-transfer portrait.png other.png - -o - --format jpg > both.jpg
     """
-    with exit_statuses(), contextlib.ExitStack() as stack, command_line.display(quiet=machine.quiet) as display:
+    with exit_statuses(), contextlib.ExitStack() as stack:
         others = {"source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
         command_line.fail_if_absent([target, *others.values()], needed="all")
         from srflow_apps.batch.operations import Transferring
@@ -118,7 +118,6 @@ def transfer(
             model=model,
             files=files,
             machine=machine,
-            display=display,
             sent=sent,
         )
 
