@@ -55,7 +55,7 @@ def do_one(
         if is_left_alone(job, models, settings=settings, cancel=cancel):
             return FolderFile(source=job.source, targets=job.targets, status="skipped")
         with reading(job.source) as source, writing(job.targets) as targets:
-            upscaler = models.drawing(job.source, source, cancel=cancel)
+            upscaler, why = models.drawing(job.source, source, cancel=cancel)
             run = {"progress": progress, "cancel": cancel}
             file = settings.operation.on_file(upscaler, job, source, targets, run, **settings.writing)
         named = zip(file.outputs, job.targets, strict=True)
@@ -67,7 +67,7 @@ def do_one(
             size=file.size,
             seconds=file.seconds,
             model=upscaler.bundle.manifest.name,
-            why=models.reason(job.source),
+            why=why,
         )
 
     with cancelled_by(cancel):  # a store's silence, too

@@ -48,10 +48,6 @@ class Choices:
         self._max_pixels = max_pixels
         self._made: dict[Path, ModelChoice] = {}
 
-    def made(self, source: Path) -> ModelChoice | None:
-        """The choice for a file that was looked at before."""
-        return self._made.get(source)
-
     def of(self, source: Path, local: Path | None = None, *, cancel: threading.Event | None = None) -> ModelChoice:
         """The choice for a file. local: where it can be read; None fetches it. Raises: as :func:`choose_model`."""
         if source not in self._made:
@@ -101,18 +97,18 @@ class Models:
         """
         return self.any if self._choices is None else self._open(self._choices.of(source, cancel=cancel).name)
 
-    def drawing(self, source: Path, local: Path, *, cancel: threading.Event | None = None) -> BaseUpscaler:
-        """The Upscaler for a file that is about to be drawn and is read at `local`. Raises: as :meth:`suiting`."""
+    def drawing(
+        self, source: Path, local: Path, *, cancel: threading.Event | None = None
+    ) -> tuple[BaseUpscaler, str | None]:
+        """The Upscaler for a file that is about to be drawn, and why it has this model; None if all have the same.
+
+        local: where the file is read. Raises: as :meth:`suiting`.
+        """
         if self._choices is None:
-            return self.any
+            return self.any, None
         choice = self._choices.of(source, local, cancel=cancel)
         self._say(explained(source, choice.name, choice.why))
-        return self._open(choice.name)
-
-    def reason(self, source: Path) -> str | None:
-        """Why a file has its model; None if all files have the same."""
-        choice = None if self._choices is None else self._choices.made(source)
-        return None if choice is None else choice.why
+        return self._open(choice.name), choice.why
 
     def _open(self, name: str) -> BaseUpscaler:
         with self._lock:

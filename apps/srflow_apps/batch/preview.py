@@ -74,7 +74,7 @@ def _looked_at(job: Job, plan: Plan, models: Models) -> Preview:
             open_image(source, max_pixels=settings.max_pixels) as reader,
         ):
             size = reader.width, reader.height
-            upscaler = models.drawing(job.source, source)
+            upscaler, _ = models.drawing(job.source, source)
             made = settings.operation.output_size(size, upscaler.bundle.manifest)
             for target in job.targets:
                 check_writable(target, channels=reader.channels, size=made)
