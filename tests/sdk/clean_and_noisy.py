@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from srflow_apps.batch.opened_models import Choices, Models, candidates
+from srflow_apps.batch.opened_models import Choices, Models, bundles_of
 from srflow_sdk import Upscaler
 
 
@@ -13,7 +13,7 @@ from srflow_sdk import Upscaler
 def models() -> Iterator[Models]:
     with contextlib.ExitStack() as stack:
         yield Models(
-            candidates(),
+            bundles_of("auto"),
             lambda bundle: stack.enter_context(Upscaler(bundle, device="cpu", threads=1)),
             choices=Choices(max_pixels=10_000),
         )

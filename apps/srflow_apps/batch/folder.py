@@ -15,7 +15,7 @@ from srflow_apps.batch.batch import Batch, Plan
 from srflow_apps.batch.choices import FileOptions, Format
 from srflow_apps.batch.jobs import FolderFile, FolderResult
 from srflow_apps.batch.on_ray import Cluster, OnRay
-from srflow_apps.batch.opened_models import BY_PICTURE, Models, candidates
+from srflow_apps.batch.opened_models import BY_PICTURE, Models, bundles_of
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.output_names import Shard
 from srflow_apps.batch.preview import weight
@@ -180,10 +180,8 @@ class _Follower:
 def _bundles(upscaler: BaseUpscaler | str | None) -> list[Bundle]:
     if isinstance(upscaler, BaseUpscaler):
         return [upscaler.bundle]
-    if upscaler is None:
-        return [Bundle.embedded()]
-    if upscaler == BY_PICTURE:
-        return candidates()
+    if upscaler is None or upscaler == BY_PICTURE:
+        return bundles_of(upscaler)
     raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto", or None for x4-small')
 
 

@@ -25,14 +25,14 @@ def refuse_auto(model: str | None, command: str) -> None:
         raise ArgumentError(f"--model auto is for srflow-upscale; {command} needs one model: name it")
 
 
-def candidates() -> list[Bundle]:
-    """The embedded models of which one suits a picture. Raises: BundleError if this installation lacks one."""
-    return [Bundle.embedded(name) for name in (CLEAN, PHOTO)]
+def bundles_of(model: str | Path | None) -> list[Bundle]:
+    """The bundle of this name or path, None being x4-small; for "auto" the embedded ones of which one suits a picture.
 
-
-def has_candidates() -> bool:
-    """True if this installation has all of them."""
-    return {CLEAN, PHOTO} <= set(Bundle.embedded_names())
+    Raises: BundleError if it cannot be used, or this installation lacks it.
+    """
+    if model == BY_PICTURE:
+        return [Bundle.embedded(name) for name in (CLEAN, PHOTO)]
+    return [Bundle.embedded() if model is None else Bundle.open(model)]
 
 
 def digest(models: Sequence[Manifest]) -> str:

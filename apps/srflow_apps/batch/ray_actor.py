@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from srflow_apps.batch.jobs import FolderFile, Settings
 from srflow_apps.batch.one_file import attempted, do_one, failure
-from srflow_apps.batch.opened_models import BY_PICTURE, Choices, Models, candidates, digest
+from srflow_apps.batch.opened_models import BY_PICTURE, Choices, Models, bundles_of, digest
 from srflow_apps.batch.operations import Job, Upscaling
 from srflow_apps.batch.storage import exists, make_folders
 from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords
@@ -167,10 +167,7 @@ class DoJobs:
         if self.folder is not None:
             with contextlib.suppress(OSError):  # without it, files say that they do not exist
                 os.chdir(self.folder)
-        if self.model == BY_PICTURE:
-            bundles = candidates()
-        else:
-            bundles = [Bundle.embedded() if self.model is None else Bundle.open(self.model)]
+        bundles = bundles_of(self.model)
         found = digest([bundle.manifest for bundle in bundles])
         if self.sha256 is not None and found != self.sha256:
             raise BundleError(

@@ -17,7 +17,7 @@ from srflow_apps.batch.display import Display
 from srflow_apps.batch.finding import say_unread
 from srflow_apps.batch.jobs import FolderResult
 from srflow_apps.batch.on_ray import Cluster, OnRay
-from srflow_apps.batch.opened_models import BY_PICTURE, Models, candidates, has_candidates, refuse_auto
+from srflow_apps.batch.opened_models import BY_PICTURE, Models, bundles_of, refuse_auto
 from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.pipes import Pipes, open_pipes
 from srflow_apps.batch.preview import fails, preview
@@ -30,6 +30,7 @@ from srflow_sdk.files import Provenance, read_provenance
 from srflow_sdk.files.provenance import TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.model_choice import CLEAN, PHOTO
 from srflow_sdk.system.device_names import ComputePrecision, Device
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, exit_status, raised_interrupts
 from srflow_sdk.system.local_files import file_sha256
@@ -138,9 +139,9 @@ def _here(model: str | None, operation: Operation, files: FileChoices) -> list[B
     """Bundles on this machine, of which several if each picture gets the one that suits it."""
     if files.from_output is not None and model in (None, BY_PICTURE):
         return [embedded_for(files.from_output)]
-    if model == BY_PICTURE or (model is None and operation.name == UPSCALE and has_candidates()):
-        return candidates()
-    return [Bundle.embedded() if model is None else Bundle.open(model)]
+    if model is None and operation.name == UPSCALE and {CLEAN, PHOTO} <= set(Bundle.embedded_names()):
+        model = BY_PICTURE
+    return bundles_of(model)
 
 
 def _there(model: str | None, server: str, display: Display) -> Bundle:
@@ -338,11 +339,9 @@ def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Proven
 def embedded_for(output: Path) -> Bundle:
     """The embedded model that an output says it was made with; the default one if none of them is."""
     recipe = None if isinstance(output, UrlPath) else read_provenance(output)
-    bundles = [Bundle.embedded(name) for name in Bundle.embedded_names()]
-    return next(
-        (bundle for bundle in bundles if recipe is not None and bundle.model_sha256 == recipe.model_sha256),
-        bundles[0] if bundles else Bundle.embedded(),
-    )
+    bundles = map(Bundle.embedded, Bundle.embedded_names())
+    drew_it = (bundle for bundle in bundles if recipe is not None and bundle.model_sha256 == recipe.model_sha256)
+    return next(drew_it, None) or Bundle.embedded()
 
 
 def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path:

@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from srflow_apps.batch import cloud
 from srflow_apps.batch.jobs import Settings
 from srflow_apps.batch.one_file import do_one
-from srflow_apps.batch.opened_models import candidates, digest
+from srflow_apps.batch.opened_models import bundles_of, digest
 from srflow_apps.batch.operations import Job, Upscaling
 from srflow_apps.batch.preview import Speed
 from srflow_apps.batch.ray_actor import DoJobs
@@ -168,7 +168,7 @@ def test_a_worker_of_a_cluster_chooses_too(two_models: Path, mixed: tuple[str, s
     jobs = [
         Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"big-{name}",)) for name in mixed
     ]
-    sha256 = digest([bundle.manifest for bundle in candidates()])
+    sha256 = digest([bundle.manifest for bundle in bundles_of("auto")])
     worker = DoJobs(settings=Settings(), model="auto", sha256=sha256, device="cpu", threads=1)
     _, _, files = worker.do([(job, True) for job in jobs])
     assert [(file.model, str(file.why)[:5]) for file in files] == [("x4-small", "clean"), ("x4-photo", "noise")]
