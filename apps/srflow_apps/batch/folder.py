@@ -197,7 +197,7 @@ def _executor(
                 "the cluster's machines need the model's files, and upscaler is a server's: leave out ray"
             )
         cluster = Cluster(address=ray) if isinstance(ray, str) else ray
-        return OnRay(cluster, bundles=batch.bundles, tile=batch.tile)
+        return OnRay(cluster=cluster, bundles=batch.bundles, tile=batch.tile)
     if isinstance(upscaler, BaseUpscaler):
         upscaler._painter.check_open()  # or every file would fail
 

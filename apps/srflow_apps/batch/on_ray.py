@@ -85,6 +85,7 @@ class Cluster:
         one_of("precision", self.precision, Precision)
 
 
+@dataclass(kw_only=True)
 class OnRay:
     """The executor that lets a cluster's workers draw the files. Results come in the order in which files end.
 
@@ -92,20 +93,14 @@ class OnRay:
     explain: with one about each picture's model, if there are several.
     """
 
-    def __init__(
-        self,
-        cluster: Cluster,
-        *,
-        bundles: Sequence[Bundle],
-        tile: TileSize = "auto",
-        say: Callable[[str], None] = lambda _: None,
-        explain: Callable[[str], None] = lambda _: None,
-    ) -> None:
-        self._device, self._precision = "ray", str(cluster.precision)
-        self._cluster = cluster
-        self._bundles = bundles
-        self._tile = tile
-        self._say, self._explain = say, explain
+    cluster: Cluster
+    bundles: Sequence[Bundle]
+    tile: TileSize = "auto"
+    say: Callable[[str], None] = lambda _: None
+    explain: Callable[[str], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self._device, self._precision = "ray", str(self.cluster.precision)
 
     def __call__(
         self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
@@ -117,14 +112,16 @@ class OnRay:
         remove_leftovers([target for job in jobs for target in job.targets])
         if not jobs:
             return self._result([], total=0)
+        first, *others = self.bundles
+        one = first.path.stem if first.is_embedded else first.path.resolve()
         local = any(not isinstance(path, UrlPath) for job in jobs for path in (job.source, *job.targets))
         model = {
             "settings": settings,
-            "model": self._model,
-            "sha256": digest([bundle.manifest for bundle in self._bundles]),
-            "device": self._cluster.device,
-            "precision": self._cluster.precision,
-            "tile": self._tile,
+            "model": BY_PICTURE if others else one,
+            "sha256": digest([bundle.manifest for bundle in self.bundles]),
+            "device": self.cluster.device,
+            "precision": self.cluster.precision,
+            "tile": self.tile,
             "folder": str(Path.cwd()) if local else None,
         }
         done: dict[int, FolderFile] = {}
@@ -133,11 +130,11 @@ class OnRay:
         def take(number: int, file: FolderFile) -> None:
             done[number] = file
             if file.model is not None and file.why is not None:
-                self._explain(explained(file.source, file.model, file.why))
+                self.explain(explained(file.source, file.model, file.why))
             if isinstance(settings.operation, Upscaling):  # the worker's own warning is in a log of its machine
                 draw = settings.operation.draw
                 decibels = [output.lr_psnr for output in file.outputs]
-                manifests = [bundle.manifest for bundle in self._bundles]
+                manifests = [bundle.manifest for bundle in self.bundles]
                 manifest = next((one for one in manifests if one.name == file.model), manifests[0])
                 tau = draw.tau_number(manifest)
                 warn_if_inconsistent(str(file.source), decibels, options=draw, tau=tau, manifest=manifest)
@@ -146,7 +143,7 @@ class OnRay:
             if file.disk_full:
                 raise _EndedError("disk_full")
 
-        with connected(self._cluster.address) as ray:
+        with connected(self.cluster.address) as ray:
             raylet_lives = raylet_of_this_machine(ray)
 
             def check_all() -> None:
@@ -163,20 +160,12 @@ class OnRay:
             except ray.exceptions.RayError as error:
                 if isinstance(cause := getattr(error, "cause", None), SRFlowError):  # what a worker raised
                     raise cause from error
-                raise cluster_error(self._cluster.address, error) from error
+                raise cluster_error(self.cluster.address, error) from error
         remove_leftovers([target for job in jobs for target in job.targets])  # of workers that died
         return self._result([done[number] for number in sorted(done)], total=len(jobs), **ended)
 
     def _result(self, files: Sequence[FolderFile], *, total: int, **ended: Any) -> FolderResult:
         return FolderResult(files=tuple(files), total=total, device=self._device, precision=self._precision, **ended)
-
-    @property
-    def _model(self) -> str | Path:
-        """The model that a worker opens, by its name or path."""
-        first, *others = self._bundles
-        if others:
-            return BY_PICTURE
-        return first.path.stem if first.is_embedded else first.path.resolve()
 
     def _draw(
         self,
@@ -191,9 +180,9 @@ class OnRay:
         If check() or take() raises, the workers stop at their next tile; what they finished by then is taken too.
         model: the keywords of :class:`DoJobs`.
         """
-        batch = self._cluster.batch
-        workers, cpus, gpus, line = _share(ray, self._cluster, most=-(-len(jobs) // batch))
-        self._say(line)
+        batch = self.cluster.batch
+        workers, cpus, gpus, line = _share(ray, self.cluster, most=-(-len(jobs) // batch))
+        self.say(line)
         actor_class = ray.remote(DoJobs).options(num_cpus=cpus, num_gpus=gpus or None, max_concurrency=2)
         waiting, deaths = deque(range(len(jobs))), Counter[int]()
         idle: list[Any] = []

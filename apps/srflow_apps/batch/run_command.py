@@ -96,7 +96,7 @@ def run_command(
         explain: Callable[[str], None] = display.tell if alone else lambda _: None
         if files.ray is not None and not files.dry_run:
             execute: Executor = OnRay(
-                Cluster(
+                cluster=Cluster(
                     address=files.ray,
                     workers=files.ray_workers,
                     gpus=files.ray_gpus,
