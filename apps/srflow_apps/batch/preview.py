@@ -31,16 +31,12 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """A look at an input. size, made: its and its outputs' width and height, if there would be any.
-
-    upscaler: what would draw it.
-    """
+    """An input that would be drawn. size, made: its and its outputs' width and height. upscaler: what would draw it."""
 
     job: Job
-    result: FolderFile | None = None
-    size: tuple[int, int] = (0, 0)
-    made: tuple[int, int] = (0, 0)
-    upscaler: BaseUpscaler | None = None
+    size: tuple[int, int]
+    made: tuple[int, int]
+    upscaler: BaseUpscaler
 
 
 def preview(plan: Plan, models: Models, *, check: Callable[[], None] = lambda: None) -> Iterator[str]:
@@ -51,7 +47,7 @@ def preview(plan: Plan, models: Models, *, check: Callable[[], None] = lambda: N
     written, except to the temporary folder.
     check: called between files; may raise.
     """
-    seen: list[Preview] = []
+    seen: list[Preview | FolderFile] = []
     for job in plan.jobs:
         check()
         seen.append(_looked_at(job, plan, models))
@@ -64,11 +60,13 @@ def fails(line: str) -> bool:
     return line.startswith("error: ")
 
 
-def _looked_at(job: Job, plan: Plan, models: Models) -> Preview:
-    def look() -> Preview:
+def _looked_at(job: Job, plan: Plan, models: Models) -> Preview | FolderFile:
+    """The input as it would be drawn, or its result if it would not be."""
+
+    def look() -> Preview | FolderFile:
         settings = plan.settings
         if is_left_alone(job, models, settings=settings, cancel=threading.Event()):
-            return Preview(job=job, result=FolderFile(source=job.source, targets=job.targets, status="skipped"))
+            return FolderFile(source=job.source, targets=job.targets, status="skipped")
         with (
             reading(job.source) as source,
             open_image(source, max_pixels=settings.max_pixels) as reader,
@@ -80,30 +78,27 @@ def _looked_at(job: Job, plan: Plan, models: Models) -> Preview:
                 check_writable(target, channels=reader.channels, size=made)
         return Preview(job=job, size=size, made=made, upscaler=upscaler)
 
-    found = attempted(job, look)
-    return found if isinstance(found, Preview) else Preview(job=job, result=found)
+    return attempted(job, look)
 
 
-def _line(seen: Preview) -> str:
-    if seen.result is not None:
-        if seen.result.status == "failed":
-            return f"error: {seen.result.error}"
-        return f"{seen.job.source}: would be skipped"
+def _line(seen: Preview | FolderFile) -> str:
+    if isinstance(seen, FolderFile):
+        return f"error: {seen.error}" if seen.status == "failed" else f"{seen.source}: would be skipped"
     targets = ", ".join(map(str, seen.job.targets))
     replaced = ", replacing what is there" if any(map(exists, seen.job.targets)) else ""
     return f"{seen.job.source} ({_by(seen.size)}) -> {targets} ({_by(seen.made)}){replaced}"
 
 
-def _summary(plan: Plan, seen: list[Preview]) -> str:
-    todo = [one for one in seen if one.result is None]
-    statuses = [one.result.status for one in seen if one.result is not None]
+def _summary(plan: Plan, seen: list[Preview | FolderFile]) -> str:
+    todo = [one for one in seen if isinstance(one, Preview)]
+    statuses = [one.status for one in seen if isinstance(one, FolderFile)]
     counted = {"to skip": statuses.count("skipped"), "would fail": statuses.count("failed") + len(plan.refused)}
     others = "".join(f", {count} {what}" for what, count in counted.items() if count)
     operation = plan.settings.operation
     pixels = sum(one.size[0] * one.size[1] for one in todo)
     text = f"dry run, nothing was written: {how_much(len(todo), pixels)} to {operation.name}{others}"
     seconds, room = 0.0, 0.0
-    for upscaler in dict.fromkeys(one.upscaler for one in todo if one.upscaler is not None):
+    for upscaler in dict.fromkeys(one.upscaler for one in todo):
         its = [one for one in todo if one.upscaler is upscaler]
         speed = _speed(plan, its, upscaler)
         if speed is None:
