@@ -14,6 +14,7 @@ from srflow_apps.batch.jobs import FolderFile, Settings
 from srflow_apps.batch.opened_models import Models
 from srflow_apps.batch.operations import Job
 from srflow_apps.batch.storage import exists, reading, writing
+from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.requests import Progress
 from srflow_sdk.errors import (
     ArgumentError,
@@ -24,8 +25,6 @@ from srflow_sdk.errors import (
     UnavailableError,
 )
 from srflow_sdk.files import Provenance, is_as_written, open_image, read_provenance
-from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.system.device_names import BUNDLE
 from srflow_sdk.system.interruptible import cancelled_by
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.plain_text import without_secrets
@@ -80,9 +79,7 @@ def is_left_alone(job: Job, models: Models, *, settings: Settings, cancel: threa
         return True
     if not settings.resume or not all(map(exists, job.targets)):
         return False  # so that it need not be looked at
-    upscaler = models.suiting(job.source, cancel=cancel)
-    manifest, precision = upscaler.bundle.manifest, upscaler.precision
-    return is_done(job, manifest, precision=precision, settings=settings, cancel=cancel)
+    return is_done(job, models.suiting(job.source, cancel=cancel), settings=settings, cancel=cancel)
 
 
 def attempted(job: Job, work: Callable[[], _T]) -> _T | FolderFile:
@@ -127,25 +124,18 @@ def _error_numbers(error: BaseException | None) -> set[int | None]:
     return found
 
 
-def is_done(
-    job: Job,
-    manifest: Manifest,
-    *,
-    precision: str = BUNDLE,
-    settings: Settings,
-    cancel: threading.Event,
-) -> bool:
+def is_done(job: Job, upscaler: BaseUpscaler, *, settings: Settings, cancel: threading.Event) -> bool:
     """True if every output of a job exists and was made from the input as it is now, with these settings.
 
     The device, the tiles' size and the SDK's version do not count. If an earlier report has an output's length and
     hash, it must be that very file; otherwise it must be as it was written, by the hash that it has of itself. Files
     are read whole only if their headers agree.
 
-    precision: what the encoder computes in now; pictures of another are others.
+    upscaler: what would draw it; pictures of another model or precision are others.
 
     Raises: ImageError, OSError if the input cannot be read; CancelledError.
     """
-    operation = settings.operation
+    operation, manifest = settings.operation, upscaler.bundle.manifest
     with reading(job.source) as source:
         found = [made for target in job.targets if (made := _provenance(target)) is not None]
         if len(found) < len(job.targets):
@@ -154,7 +144,7 @@ def is_done(
             size = reader.width, reader.height
             for number, made in enumerate(found, start=operation.sample):
                 wanted = operation.provenance(job, manifest, size=size, number=number, source_sha256=made.source_sha256)
-                if _what_matters(made) != _what_matters(dataclasses.replace(wanted, precision=precision)):
+                if _what_matters(made) != _what_matters(dataclasses.replace(wanted, precision=upscaler.precision)):
                     return False
             if {made.source_sha256 for made in found} != {reader.sha256()}:
                 return False
