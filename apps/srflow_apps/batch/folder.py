@@ -108,7 +108,7 @@ def upscale_folder(
     if on_file is not None and not callable(on_file):
         raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
     batch = Batch(
-        operation=Upscaling(draw=dataclasses.replace(draw, progress=None, cancel=None)),
+        operation=Upscaling(options=dataclasses.replace(draw, progress=None, cancel=None)),
         inputs=paths,
         output=str(_checked("output", output)),
         directory=True,

@@ -132,7 +132,7 @@ class OnRay:
             if file.model is not None and file.why is not None:
                 self.explain(explained(file.source, file.model, file.why))
             if isinstance(settings.operation, Upscaling):  # the worker's own warning is in a log of its machine
-                draw = settings.operation.draw
+                draw = settings.operation.options
                 decibels = [output.lr_psnr for output in file.outputs]
                 manifests = [bundle.manifest for bundle in self.bundles]
                 manifest = next((one for one in manifests if one.name == file.model), manifests[0])

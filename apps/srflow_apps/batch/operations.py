@@ -62,10 +62,12 @@ class Operation(Protocol):
 
     name: the verb, as provenance and the command's name have it, such as "upscale".
     name_fields: the fields that patterns of outputs' names may contain.
+    options: how it is done.
     sample: number of the first sample.
     seed: of all samples.
     """
 
+    options: DrawOptions | RestoreOptions | TransferOptions
     name: ClassVar[str]
     name_fields: ClassVar[Sequence[str]] = ("stem", "ending", "seed", "tau", "model")
 
@@ -74,7 +76,8 @@ class Operation(Protocol):
         return 0
 
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        return self.options.seed
 
     def tau_number(self, manifest: Manifest) -> float | None:
         """The temperature for file names; None if it is not one number."""
@@ -131,34 +134,30 @@ class Operation(Protocol):
 class Upscaling(Operation):
     """Enlarging, as in :meth:`Upscaler.upscale_file`.
 
-    draw: with no array for `tau`, and without `progress` and `cancel`, which belong to the run.
+    options: with no array for `tau`, and without `progress` and `cancel`, which belong to the run.
     """
 
-    draw: DrawOptions = field(default_factory=DrawOptions)
+    options: DrawOptions = field(default_factory=DrawOptions)
 
     name = UPSCALE
     name_fields = FIELDS
 
     @property
     def sample(self) -> int:
-        return self.draw.sample
-
-    @property
-    def seed(self) -> int:
-        return self.draw.seed
+        return self.options.sample
 
     def tau_number(self, manifest: Manifest) -> float:
-        return self.draw.tau_number(manifest)
+        return self.options.tau_number(manifest)
 
     def named_scale(self, manifest: Manifest) -> float | None:
-        return named_scale(self.draw.scale, manifest)
+        return named_scale(self.options.scale, manifest)
 
     def network_size(self, size: Size, manifest: Manifest) -> Size:
         return size
 
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         width, height = size
-        draw, scale = self.draw, self.draw.scale_for(manifest, height=height, width=width)
+        draw, scale = self.options, self.options.scale_for(manifest, height=height, width=width)
         reduced = reduced_to(
             scale, height=height, width=width, kernel=draw.reduction, linear_light=bool(draw.linear_light)
         )
@@ -166,7 +165,7 @@ class Upscaling(Operation):
 
     def recorded(self, recipe: Provenance) -> Upscaling:
         return Upscaling(
-            draw=DrawOptions(
+            options=DrawOptions(
                 tau=recipe.tau if recipe.auto_tau is None else AUTO,
                 seed=recipe.seed,
                 sample=recipe.sample,
@@ -180,17 +179,17 @@ class Upscaling(Operation):
     def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
         return provenance_of(
             manifest,
-            self.draw,
-            tau=self.draw.tau_number(manifest),
+            self.options,
+            tau=self.options.tau_number(manifest),
             sample=number,
             source=Path(),
             source_sha256=source_sha256,
             tile=None,
-            scale=self.draw.scale_for(manifest, height=size[1], width=size[0]),
+            scale=self.options.scale_for(manifest, height=size[1], width=size[0]),
         )
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
-        draw = self.draw
+        draw = self.options
         scale = draw.scale
         return {
             "tau": draw.tau_number(manifest),
@@ -206,10 +205,10 @@ class Upscaling(Operation):
     def on_file(
         self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
     ) -> FileResult:
-        return upscaler.upscale_file(source, targets, **writing, **{**self.draw.keywords, **run})
+        return upscaler.upscale_file(source, targets, **writing, **{**self.options.keywords, **run})
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
-        draw = self.draw
+        draw = self.options
         if isinstance(draw.scale, OutputSize):  # it is the whole input's, and reducing takes little of the time
             draw = dataclasses.replace(draw, scale=None)
         begun = time.monotonic()
@@ -226,10 +225,6 @@ class Restoring(Operation):
     options: RestoreOptions = field(default_factory=RestoreOptions)
 
     name = RESTORE
-
-    @property
-    def seed(self) -> int:
-        return self.options.seed
 
     def tau_number(self, manifest: Manifest) -> float | None:
         return self.options.number
@@ -286,10 +281,6 @@ class Transferring(Operation):
     lr: Path | None = None
 
     name = TRANSFER
-
-    @property
-    def seed(self) -> int:
-        return self.options.seed
 
     def tau_number(self, manifest: Manifest) -> float | None:
         return self.options.number(manifest)

@@ -75,7 +75,7 @@ class UpscaleFiles:
         **options: Unpack[DrawKeywords],
     ) -> None:
         self._settings = Settings(
-            operation=Upscaling(draw=DrawOptions(**options)),
+            operation=Upscaling(options=DrawOptions(**options)),
             max_pixels=max_pixels,
             quality=quality,
             lossless=lossless,

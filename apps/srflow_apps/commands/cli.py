@@ -133,7 +133,7 @@ def upscale(
         if server is not None:
             _refuse(context, "device", "threads", "precision", why="with --server: the server has its own")
         run_command(
-            Upscaling(draw=DrawOptions(**drawing)),
+            Upscaling(options=DrawOptions(**drawing)),
             inputs,
             output,
             model=model,

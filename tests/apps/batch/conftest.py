@@ -32,7 +32,7 @@ def job(source: Path, *targets: Path) -> Job:
 
 
 def settings_with(*, resume: bool = False, report: bool = False, **draw: Any) -> Settings:
-    return Settings(operation=Upscaling(draw=DrawOptions(**draw)), resume=resume, report=report)
+    return Settings(operation=Upscaling(options=DrawOptions(**draw)), resume=resume, report=report)
 
 
 def only(upscaler: Upscaler) -> Models:

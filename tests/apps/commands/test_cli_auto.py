@@ -240,7 +240,7 @@ def test_a_file_that_comes_from_elsewhere_is_fetched_once(
         Job(name=PurePosixPath(name), source=as_path(f"s3://a/{name}"), targets=(Path(f"big-{name}"),))
         for name in mixed
     ]
-    settings = Settings(operation=Upscaling(draw=DrawOptions()), resume=True)
+    settings = Settings(operation=Upscaling(options=DrawOptions()), resume=True)
     with models() as opened:
         done = [do_one(job, opened, settings=settings) for job in jobs]
     assert [(file.status, file.model) for file in done] == [("done", "x4-small"), ("done", "x4-photo")]

@@ -171,7 +171,7 @@ def test_choosing_can_be_cancelled(tmp_path: Path, two_models: Path) -> None:
         with pytest.raises(CancelledError):
             choose_model(picture, cancel=cancel)
     job = Job(name="a", source=tmp_path / "a.png", targets=(tmp_path / "big.png",))
-    settings = Settings(operation=Upscaling(draw=DrawOptions()))
+    settings = Settings(operation=Upscaling(options=DrawOptions()))
     with models() as opened, pytest.raises(CancelledError):
         do_one(job, opened, settings=settings, cancel=cancel)
 
