@@ -31,10 +31,15 @@ def connected(address: str) -> Iterator[Any]:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     try:
-        with _outliving_its_raylet():
-            import ray
+        # Ray's native code would end this process once the raylet of this machine has died, where the parent process is
+        # 1, as in a container: it takes the parent for its raylet. It reads the raylet's id once, when it is loaded,
+        # from this variable, so it is told of a process that lives as long as this one.
+        os.environ["RAY_RAYLET_PID"] = str(os.getpid())
+        import ray
     except ImportError as error:
         raise MissingExtraError(f'Ray is not installed; run: pip install "srflow-sdk[ray]" ({error})') from error
+    finally:
+        del os.environ["RAY_RAYLET_PID"]
     ours = not ray.is_initialized()
     with contextlib.ExitStack() as stack:
         if ours:
@@ -72,21 +77,6 @@ def raylet_of_this_machine(ray: Any) -> Callable[[], bool]:
             return False
 
     return lives
-
-
-@contextlib.contextmanager
-def _outliving_its_raylet() -> Iterator[None]:
-    """Ray that is imported here does not end this process once the raylet of this machine has died.
-
-    Its native code does so where the parent process is 1, as in a container: it takes the parent for its raylet. It
-    reads the raylet's id once, when it is loaded, from this variable, so it is told of a process that lives as long as
-    this one.
-    """
-    os.environ["RAY_RAYLET_PID"] = str(os.getpid())
-    try:
-        yield
-    finally:
-        del os.environ["RAY_RAYLET_PID"]
 
 
 @contextlib.contextmanager
