@@ -49,9 +49,10 @@ def batch_report(
     earlier: the report that this one replaces; it supplies the measurements of files that are skipped now, and its
     entries for files that were not reached stay under `earlier`.
     """
+    name = models[0].name if len(models) == 1 else BY_PICTURE
     report: dict[str, Any] = {
         "schema": REPORT_SCHEMA,
-        "model": _model(models),
+        "model": {"name": name, "sha256": digest(models), "scale": models[0].scale},
         "settings": {
             **_common([settings.operation.described(manifest) for manifest in models]),
             "max_pixels": settings.max_pixels,
@@ -78,13 +79,6 @@ def batch_report(
         if len(result.files) < result.total:
             report["earlier"] = rest
     return report
-
-
-def _model(models: Sequence[Manifest]) -> dict[str, Any]:
-    first = models[0]
-    if len(models) == 1:
-        return {"name": first.name, "sha256": first.digest, "scale": first.scale}
-    return {"name": BY_PICTURE, "sha256": digest(models), "scale": first.scale}
 
 
 def _common(descriptions: Sequence[dict[str, Any]]) -> dict[str, Any]:
