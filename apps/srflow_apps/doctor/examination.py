@@ -19,8 +19,6 @@ from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import PluginDevice
 
 if TYPE_CHECKING:
-    from packaging.requirements import Requirement
-
     from srflow_sdk.model.bundle import Bundle
 
 Answer = dict[str, Any]
@@ -64,17 +62,14 @@ def examine() -> Iterator[Check]:
 
 
 def _check_machine() -> Check:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return Check("machine", "ok", f"{cores} processor cores, {_memory()}")
-
-
-def _memory() -> str:
     from srflow_sdk.system.memory import available_memory
 
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
-        return f"{available_memory() / 2**30:.1f} GiB of free memory"
+        memory = f"{available_memory() / 2**30:.1f} GiB of free memory"
     except ImportError as error:  # psutil, absent or broken
-        return f"amount of free memory unknown: {error}"
+        memory = f"amount of free memory unknown: {error}"
+    return Check("machine", "ok", f"{cores} processor cores, {memory}")
 
 
 def _check_models() -> Check:
@@ -341,11 +336,15 @@ def check_extra(extra: str) -> Check:
 
 
 def _found(extra: str) -> dict[str, list[str]]:
-    """The extra's packages by how they are found, one of :data:`_STATES`."""
+    """The extra's packages, by the SDK's own metadata, and how they are found, one of :data:`_STATES`."""
+    from packaging.requirements import Requirement
+
     found: dict[str, list[str]] = {state: [] for state in _STATES}
-    for requirement in _requirements(extra):
+    # Each requirement of the extra has a marker that names it; the rest of the marker is about the machine.
+    asked = map(Requirement, metadata.requires(DISTRIBUTION) or [])
+    for requirement in (one for one in asked if re.search(rf'extra == "{extra}"', str(one.marker))):
         name, marker = requirement.name, requirement.marker
-        assert marker is not None  # for the type checker: see _requirements
+        assert marker is not None  # for the type checker
         if not marker.evaluate({"extra": extra}):
             found["elsewhere"].append(name)
             continue
@@ -359,11 +358,3 @@ def _found(extra: str) -> dict[str, list[str]]:
         else:
             found["other"].append(f"{name} {version} is installed, {requirement.specifier} is needed")
     return found
-
-
-def _requirements(extra: str) -> list[Requirement]:
-    """The extra's requirements on any machine, from the SDK's own metadata. Each has a marker that names the extra."""
-    from packaging.requirements import Requirement
-
-    asked = [Requirement(text) for text in metadata.requires(DISTRIBUTION) or []]
-    return [one for one in asked if re.search(rf'extra == "{extra}"', str(one.marker))]
