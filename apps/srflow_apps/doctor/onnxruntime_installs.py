@@ -61,9 +61,11 @@ def fix_command(claims: Iterable[Claim], *, keep: str) -> str:
 
 
 def _claim(distribution: Distribution) -> Claim | None:
-    files = [path for path in _recorded(distribution) if path.startswith(f"{IMPORT_NAME}/")]
+    record = distribution.read_text("RECORD") or ""  # as it is: parsing every row would take seconds
+    rows = record.splitlines() if f"{IMPORT_NAME}/" in record else []
+    paths = [row.split(",", 1)[0].strip('"') for row in rows]
     # Wheels hold Python files; compiled caches are recorded too, and come and go.
-    files = [path for path in files if "__pycache__" not in path]
+    files = [path for path in paths if path.startswith(f"{IMPORT_NAME}/") and "__pycache__" not in path]
     if not files:
         return None
     return Claim(
@@ -72,11 +74,3 @@ def _claim(distribution: Distribution) -> Claim | None:
         missing=sum(not Path(str(distribution.locate_file(path))).exists() for path in files),
         folder=Path(str(distribution.locate_file(IMPORT_NAME))),
     )
-
-
-def _recorded(distribution: Distribution) -> list[str]:
-    """Paths in RECORD, relative to site-packages. The text is read as it is: parsing every row would take seconds."""
-    record = distribution.read_text("RECORD") or ""
-    if f"{IMPORT_NAME}/" not in record:
-        return []
-    return [line.split(",", 1)[0].strip('"') for line in record.splitlines()]
