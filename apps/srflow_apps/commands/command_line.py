@@ -173,8 +173,6 @@ def _is_absent(path: str | os.PathLike[str]) -> bool:
         return False
     try:
         place.stat()
-    except FileNotFoundError:
-        return True
-    except OSError:  # it may exist: reading it says what is wrong
-        return False
+    except OSError as error:  # of another kind: it may exist, and reading it says what is wrong
+        return isinstance(error, FileNotFoundError)
     return False
