@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,6 @@ from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, MissingExtraError
 from srflow_sdk.files import MAX_PIXELS, PathLike
-from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.device_names import Device, Precision
 from srflow_sdk.system.plain_text import without_secrets
 from srflow_sdk.system.url_paths import UrlPath, as_path
@@ -175,10 +175,8 @@ class DoJobs:
                 f"{found[:12]}… instead of {self.sha256[:12]}…); give all machines the same one"
             )
         choices = Choices(max_pixels=self.settings.max_pixels) if self.model == BY_PICTURE else None
-        return Models(bundles, self._upscaler, choices=choices)
-
-    def _upscaler(self, bundle: Bundle) -> Upscaler:
-        return Upscaler(bundle, device=self.device, tile=self.tile, threads=self.threads, precision=self.precision)
+        opened = partial(Upscaler, device=self.device, tile=self.tile, threads=self.threads, precision=self.precision)
+        return Models(bundles, opened, choices=choices)
 
     def _result(self, job: Job, models: Models, *, seen: bool) -> FolderFile:
         needed = [*([job.source] if seen else []), *(target.parent for target in job.targets)]
