@@ -10,19 +10,13 @@ from pathlib import Path
 
 from srflow_apps.batch.storage import reading
 from srflow_sdk.base_upscaler import BaseUpscaler
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.errors import ImageError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import CLEAN, PHOTO, ModelChoice, choose_model
 
 BY_PICTURE = "auto"
 """The name under which a user asks for the model that suits each picture."""
-
-
-def refuse_auto(model: str | None, command: str) -> None:
-    """Raises: ArgumentError for "auto", where a command needs one model."""
-    if model == BY_PICTURE:
-        raise ArgumentError(f"--model auto is for srflow-upscale; {command} needs one model: name it")
 
 
 def bundles_of(model: str | Path | None) -> list[Bundle]:

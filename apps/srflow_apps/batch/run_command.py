@@ -17,7 +17,7 @@ from srflow_apps.batch.display import Display
 from srflow_apps.batch.finding import say_unread
 from srflow_apps.batch.jobs import FolderResult
 from srflow_apps.batch.on_ray import Cluster, OnRay
-from srflow_apps.batch.opened_models import BY_PICTURE, Models, bundles_of, refuse_auto
+from srflow_apps.batch.opened_models import BY_PICTURE, Models, bundles_of
 from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.pipes import Pipes, open_pipes
 from srflow_apps.batch.preview import fails, preview
@@ -74,8 +74,8 @@ def run_command(
         display.in_words = pipes.in_words
         display.shows_names &= pipes.target is None
         _check_together(pipes, files, samples=samples, server=server)
-        if operation.name != UPSCALE:
-            refuse_auto(model, f"srflow-{operation.name}")
+        if model == BY_PICTURE and operation.name != UPSCALE:
+            raise ArgumentError(f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it")
         batch = Batch(
             operation=operation,
             inputs=pipes.inputs,
