@@ -157,14 +157,13 @@ class Session:
         """Begin long work of a tab that writes a file; the tab's older one is stopped. Raises: PageGoneError."""
 
         def work(told: Callable[[int, int], None], cancel: threading.Event) -> Any:
-            done = False
             try:
                 shown = write(told, cancel)
-                done = True
+                stop_if_set(cancel)
                 return shown
-            finally:
-                if not done or cancel.is_set():
-                    delete_file(target)
+            except BaseException:
+                delete_file(target)
+                raise
 
         with self.lock:
             self._withdraw(tab)

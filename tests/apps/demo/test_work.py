@@ -91,6 +91,19 @@ def test_newer_work_of_a_tab_ends_the_older_and_what_it_wrote(session) -> None:
     assert session.result(targets[1].parent.name) == targets[1]
 
 
+def test_work_that_ends_as_it_is_cancelled_leaves_no_file(session) -> None:
+    target = session.new_file("large.png")
+
+    def write(told: Any, cancel: threading.Event) -> None:
+        target.write_bytes(b"whole")
+        cancel.set()
+
+    session.begin("enlarge", target, write, turn=threading.Lock())
+    session.jobs["enlarge"].join(10)
+    assert session.jobs["enlarge"].state == "cancelled"
+    assert not target.exists()
+
+
 def test_closing_the_page_ends_it_and_nothing_begins_any_more(sessions) -> None:
     key, session = sessions.open()
     held = Held()
