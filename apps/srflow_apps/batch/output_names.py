@@ -75,21 +75,18 @@ class Naming:
     def names(self, file: InputFile, *, stem: str | None = None) -> list[str]:
         """The names of one input's outputs. stem: what to put for {stem}; None is the input's own."""
         pattern = self.pattern or ("{stem}" if self.samples == 1 else "{stem}_s{sample}") + self.ending
+        model = self.model
+        if not isinstance(model, str):  # pictures are looked at only if it is asked for
+            model = model(file.path) if "{model" in pattern else ""
         fields = {
             "stem": (file.name.stem if stem is None else stem) or "image",
             "ending": file.name.suffix[1:],
             "scale": self.scale,
             "seed": self.seed,
             "tau": self.tau,
-            "model": re.sub(r"[^\w.+-]", "-", self._model_of(file.path, pattern)),
+            "model": re.sub(r"[^\w.+-]", "-", model),
         }
         return [pattern.format(**fields, sample=number) for number in self.numbers]
-
-    def _model_of(self, path: Path, pattern: str) -> str:
-        """The model's name; pictures are looked at only if it is asked for."""
-        if isinstance(self.model, str):
-            return self.model
-        return self.model(path) if any(field == "model" for _, field, _, _ in Formatter().parse(pattern)) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
