@@ -13,9 +13,8 @@ from srflow_sdk import Upscaler
 def models() -> Iterator[Models]:
     with contextlib.ExitStack() as stack:
         yield Models(
-            bundles_of("auto"),
+            Choices(bundles_of("auto"), max_pixels=10_000),
             lambda bundle: stack.enter_context(Upscaler(bundle, device="cpu", threads=1)),
-            choices=Choices(max_pixels=10_000),
         )
 
 

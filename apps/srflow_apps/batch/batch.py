@@ -77,9 +77,9 @@ class Batch:
     directory: bool = False
 
     @cached_property
-    def choices(self) -> Choices | None:
-        """Which model suits which input; None if there is one model."""
-        return Choices(max_pixels=self.max_pixels) if len(self.bundles) > 1 else None
+    def choices(self) -> Choices:
+        """Which model draws which input."""
+        return Choices(self.bundles, max_pixels=self.max_pixels)
 
     @cached_property
     def earlier(self) -> dict[str, Any] | None:
@@ -171,6 +171,6 @@ class Batch:
             samples=self.samples,
             seed=operation.seed,
             tau=operation.tau_number(manifest),
-            model=manifest.name if self.choices is None else self.choices.name,
+            model=self.choices.name,
             scale=operation.named_scale(manifest),
         )

@@ -204,7 +204,7 @@ def _executor(
     def opened(bundle: Bundle) -> BaseUpscaler:
         return upscaler if isinstance(upscaler, BaseUpscaler) else stack.enter_context(Upscaler(bundle))
 
-    return partial(run_jobs, models=Models(batch.bundles, opened, choices=batch.choices))
+    return partial(run_jobs, models=Models(batch.choices, opened))
 
 
 def _checked(name: str, value: object) -> Path:

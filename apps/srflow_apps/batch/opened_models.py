@@ -11,6 +11,7 @@ from pathlib import Path
 from srflow_apps.batch.storage import reading
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import MAX_PIXELS
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import CLEAN, PHOTO, ModelChoice, choose_model
@@ -36,21 +37,30 @@ def digest(models: Sequence[Manifest]) -> str:
 
 
 class Choices:
-    """The embedded models that suit files; looks at each file once. Thread-safe."""
+    """Which of these models draws a file: the only one, or the one that suits it. Looks at each file once. Thread-safe.
 
-    def __init__(self, *, max_pixels: int) -> None:
+    bundles: one, or those of :func:`bundles_of` for "auto".
+    """
+
+    def __init__(self, bundles: Sequence[Bundle], *, max_pixels: int = MAX_PIXELS) -> None:
+        self.bundles = {bundle.manifest.name: bundle for bundle in bundles}
         self._max_pixels = max_pixels
         self._made: dict[Path, ModelChoice] = {}
 
     def of(self, source: Path, local: Path | None = None, *, cancel: threading.Event | None = None) -> ModelChoice:
-        """The choice for a file. local: where it can be read; None fetches it. Raises: as :func:`choose_model`."""
+        """The choice for a file; its reason is empty if there was none.
+
+        local: where the file can be read; None fetches it. Raises: as :func:`choose_model`.
+        """
+        if len(self.bundles) == 1:
+            return ModelChoice(name=next(iter(self.bundles)), why="")
         if source not in self._made:
             with reading(source) if local is None else contextlib.nullcontext(local) as place:
                 self._made[source] = choose_model(place, max_pixels=self._max_pixels, cancel=cancel)
         return self._made[source]
 
     def name(self, source: Path) -> str:
-        """The model's name for a file; x4-small for one that cannot be read, which fails later."""
+        """The model's name for a file; of several, x4-small for one that cannot be read, which fails later."""
         with contextlib.suppress(ImageError, OSError):
             return self.of(source).name
         return CLEAN
@@ -61,35 +71,32 @@ class Models:
 
     any: an Upscaler that stands for all of them: of the same scale and device.
 
-    bundles: the models.
+    choices: the models, and which of them draws which file.
     opened: makes an Upscaler; the caller closes it.
-    choices: which model suits which file; None if there is one model.
-    say: called with a line about each file that is drawn: its model, and why.
-    first: the model to open at once, so that what is wrong with this machine is an error here; None is bundles[0].
+    say: called with a line about each file that is drawn: its model, and why it was chosen.
+    first: the model to open at once, so that what is wrong with this machine is an error here; None is the first.
     """
 
     def __init__(
         self,
-        bundles: Sequence[Bundle],
+        choices: Choices,
         opened: Callable[[Bundle], BaseUpscaler],
         *,
-        choices: Choices | None = None,
         say: Callable[[str], None] = lambda _: None,
         first: str | None = None,
     ) -> None:
         self._choices = choices
-        self._bundles = {bundle.manifest.name: bundle for bundle in bundles}
         self._opened, self._say = opened, say
         self._lock = threading.Lock()
         self._upscalers: dict[str, BaseUpscaler] = {}
-        self.any = self._open(first or bundles[0].manifest.name)
+        self.any = self._open(first or next(iter(choices.bundles)))
 
     def suiting(self, source: Path, *, cancel: threading.Event | None = None) -> BaseUpscaler:
         """The Upscaler for a file. cancel: ends the call.
 
         Raises: ImageError if the file cannot be read; CancelledError; what :class:`Upscaler` raises.
         """
-        return self.any if self._choices is None else self._open(self._choices.of(source, cancel=cancel).name)
+        return self._open(self._choices.of(source, cancel=cancel).name)
 
     def drawing(
         self, source: Path, local: Path, *, cancel: threading.Event | None = None
@@ -98,16 +105,15 @@ class Models:
 
         local: where the file is read. Raises: as :meth:`suiting`.
         """
-        if self._choices is None:
-            return self.any, None
         choice = self._choices.of(source, local, cancel=cancel)
-        self._say(explained(source, choice.name, choice.why))
-        return self._open(choice.name), choice.why
+        if choice.why:
+            self._say(explained(source, choice.name, choice.why))
+        return self._open(choice.name), choice.why or None
 
     def _open(self, name: str) -> BaseUpscaler:
         with self._lock:
             if name not in self._upscalers:
-                self._upscalers[name] = self._opened(self._bundles[name])
+                self._upscalers[name] = self._opened(self._choices.bundles[name])
             return self._upscalers[name]
 
 

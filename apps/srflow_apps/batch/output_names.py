@@ -42,7 +42,7 @@ class Naming:
     """How the files in an output directory are named: a pattern with :data:`FIELDS`, and the fields' values.
 
     pattern: None is "{stem}", for several samples "{stem}_s{sample}", with the ending. sample: number of the first
-    sample. model: of all inputs, or of each by its path. scale: None if it differs from one input to the next. tau:
+    sample. model: of an input, by its path. scale: None if it differs from one input to the next. tau:
     None if it is not one number.
 
     Raises: ArgumentError for a pattern with {scale} or {tau} in that case.
@@ -54,7 +54,7 @@ class Naming:
     samples: int = 1
     seed: int = 0
     tau: float | None = 0.0
-    model: str | Callable[[Path], str] = "model"
+    model: Callable[[Path], str] = lambda _: "model"
     scale: float | None = 4.0
 
     def __post_init__(self) -> None:
@@ -75,9 +75,7 @@ class Naming:
     def names(self, file: InputFile, *, stem: str | None = None) -> list[str]:
         """The names of one input's outputs. stem: what to put for {stem}; None is the input's own."""
         pattern = self.pattern or ("{stem}" if self.samples == 1 else "{stem}_s{sample}") + self.ending
-        model = self.model
-        if not isinstance(model, str):  # pictures are looked at only if it is asked for
-            model = model(file.path) if "{model" in pattern else ""
+        model = self.model(file.path) if "{model" in pattern else ""  # or pictures would be looked at for nothing
         fields = {
             "stem": (file.name.stem if stem is None else stem) or "image",
             "ending": file.name.suffix[1:],

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from srflow_apps.batch.jobs import FolderFile, Settings
 from srflow_apps.batch.one_file import attempted, do_one, failure
-from srflow_apps.batch.opened_models import BY_PICTURE, Choices, Models, bundles_of, digest
+from srflow_apps.batch.opened_models import Choices, Models, bundles_of, digest
 from srflow_apps.batch.operations import Job, Upscaling
 from srflow_apps.batch.storage import exists, make_folders
 from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords
@@ -83,7 +83,7 @@ class UpscaleFiles:
             overwrite=overwrite,
         )
         upscaler = Upscaler(model, device=device, tile=tile, threads=threads, precision=precision)
-        self._models = Models([upscaler.bundle], lambda _: upscaler)
+        self._models = Models(Choices([upscaler.bundle]), lambda _: upscaler)
         self._settings.operation.named_scale(upscaler.bundle.manifest)  # a scale above the model's is an error
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -174,9 +174,8 @@ class DoJobs:
                 f"the machine {socket.gethostname()} has another model at {bundles[0].path} (sha256 "
                 f"{found[:12]}… instead of {self.sha256[:12]}…); give all machines the same one"
             )
-        choices = Choices(max_pixels=self.settings.max_pixels) if self.model == BY_PICTURE else None
         opened = partial(Upscaler, device=self.device, tile=self.tile, threads=self.threads, precision=self.precision)
-        return Models(bundles, opened, choices=choices)
+        return Models(Choices(bundles, max_pixels=self.settings.max_pixels), opened)
 
     def _result(self, job: Job, models: Models, *, seen: bool) -> FolderFile:
         needed = [*([job.source] if seen else []), *(target.parent for target in job.targets)]

@@ -187,8 +187,8 @@ def _opened(
         )
 
     alone = len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath)
-    first = batch.choices.name(plan.jobs[0].source) if batch.choices is not None and alone else None
-    models = Models(batch.bundles, opened, choices=batch.choices, say=say, first=first)
+    first = batch.choices.name(plan.jobs[0].source) if alone else None
+    models = Models(batch.choices, opened, say=say, first=first)
     if files.from_output is not None and models.any.precision != machine.precision:
         raise ArgumentError(
             f"{files.from_output} was made with --precision {machine.precision}, and {models.any.device} draws with "

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from srflow_apps.batch.jobs import Settings
-from srflow_apps.batch.opened_models import Models
+from srflow_apps.batch.opened_models import Choices, Models
 from srflow_apps.batch.operations import Job, Upscaling
 from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.files import write_image
@@ -37,7 +37,7 @@ def settings_with(*, resume: bool = False, report: bool = False, **draw: Any) ->
 
 def only(upscaler: Upscaler) -> Models:
     """The models of a batch whose files are all drawn by this one."""
-    return Models([upscaler.bundle], lambda _: upscaler)
+    return Models(Choices([upscaler.bundle]), lambda _: upscaler)
 
 
 def tree(folder: Path, *names: str) -> Path:

@@ -69,7 +69,7 @@ def test_samples_are_numbered_from_the_first_on() -> None:
 )
 def test_patterns_name_the_outputs(pattern: str, expected: str) -> None:
     check_pattern(pattern, samples=1)
-    assert targets(["x/a.b.JPG"], "out", pattern=pattern, seed=7, sample=5, tau=0.5, model="my/model 4x") == [
+    assert targets(["x/a.b.JPG"], "out", pattern=pattern, seed=7, sample=5, tau=0.5, model=lambda _: "my/model 4x") == [
         f"out/{expected}"
     ]
 
