@@ -173,11 +173,10 @@ class Session:
     def result(self, key: str) -> Path | None:
         """A file that long work made, by its key, which only the page knows: :func:`key_of`."""
         with self.lock:
-            found = (
-                tab for tab, path in self.results.items() if secrets.compare_digest(key_of(path).encode(), key.encode())
-            )
-            tab = next(found, None)
-            return None if tab is None or self.jobs[tab].state != "done" else self.results[tab]
+            for tab, path in self.results.items():
+                if self.jobs[tab].state == "done" and secrets.compare_digest(key_of(path).encode(), key.encode()):
+                    return path
+            return None
 
     def check_open(self) -> None:
         """Raises: PageGoneError."""
