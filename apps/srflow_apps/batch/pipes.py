@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from srflow_apps.batch.finding import is_folder
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import spooled
 from srflow_sdk.system.interrupts import STOPPING, raised_interrupts
@@ -34,11 +33,6 @@ class Pipes:
     output: str
     target: Path | None = None
     names: dict[str, str] = field(default_factory=dict)
-
-    def check(self) -> None:
-        """Raises: ArgumentError if standard output would have to take several pictures, or those of a folder."""
-        if self.target is not None and (len(self.inputs) > 1 or any(map(is_folder, self.inputs))):
-            raise ArgumentError("-o - is standard output, one picture; name one INPUT, which is no folder")
 
     def in_words(self, line: str) -> str:
         """A line with the names of the pipes instead of their files' paths."""

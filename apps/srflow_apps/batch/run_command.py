@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast, get_args
 
 from srflow_apps.batch.batch import Batch, Plan
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.finding import say_unread
+from srflow_apps.batch.finding import is_folder, say_unread
 from srflow_apps.batch.jobs import FolderResult
 from srflow_apps.batch.on_ray import Cluster, OnRay
 from srflow_apps.batch.opened_models import BY_PICTURE, Models, bundles_of
@@ -126,7 +126,8 @@ def _check_together(pipes: Pipes, files: FileChoices, *, samples: int, server: s
     one_picture = samples == 1 and files.name is None and files.shard is None and not files.dry_run
     if pipes.target is not None and not one_picture:
         raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name, --shard, --dry-run")
-    pipes.check()
+    if pipes.target is not None and (len(pipes.inputs) > 1 or any(map(is_folder, pipes.inputs))):
+        raise ArgumentError("-o - is standard output, one picture; name one INPUT, which is no folder")
     if files.ray is None and (files.ray_workers, files.ray_gpus) != (None, None):
         raise ArgumentError("--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray")
     if files.ray is not None and pipes.names:
