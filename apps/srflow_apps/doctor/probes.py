@@ -130,7 +130,6 @@ def openvino() -> dict[str, Any]:
     capabilities = [name for name in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") if name in _ARITHMETIC]
     return {
         "version": str(import_openvino().__version__).partition("-")[0],
-        "devices": list(core.available_devices),
         "device": f"{device}, {core.get_property(device, 'FULL_DEVICE_NAME')}",
         "processor": [*capabilities, *(name for name, flag in _INSTRUCTIONS if flag in flags)],
     }
@@ -194,7 +193,7 @@ def libvips() -> dict[str, Any]:
     formats["AVIF"] = reads(lambda: bytes(black.heifsave_buffer(compression="av1")))
     formats["HEIC"] = reads(lambda: zlib.decompress(base64.b85decode(_HEIC)))
     version = ".".join(str(vips.version(part)) for part in range(3))
-    return {"version": version, "pyvips": vips.__version__, "formats": formats}
+    return {"version": version, "formats": formats}
 
 
 def native_library() -> dict[str, Any]:

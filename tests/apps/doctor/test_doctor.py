@@ -41,7 +41,7 @@ def diagnose(monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> dict
         "upscale_cuda": {"error": "no CUDA"},
         "cuda_libraries": {},
         "nvidia_driver": NO_DRIVER,
-        "libvips": {"version": "8.18.7", "pyvips": "3.2.0", "formats": {**FORMATS, "HEIC": False}},
+        "libvips": {"version": "8.18.7", "formats": {**FORMATS, "HEIC": False}},
         "plugin_provider_rtx": ABSENT,
         "plugin_provider_webgpu": ABSENT,
         "openvino": {"error": "OpenVINO is not installed: pip install it"},

@@ -102,7 +102,7 @@ def test_tensorrt_in_onnx_runtime_needs_the_build_the_library_and_a_gpu() -> Non
     assert (check.state, "10.15.1" in check.detail) == ("ok", True)
 
 
-OPENVINO = {"version": "2026.4.1", "device": "CPU, AMD EPYC", "devices": ["CPU"], "processor": ["BF16", "AMX-INT8"]}
+OPENVINO = {"version": "2026.4.1", "device": "CPU, AMD EPYC", "processor": ["BF16", "AMX-INT8"]}
 
 
 def openvino(**answers: dict[str, Any]) -> Check:
