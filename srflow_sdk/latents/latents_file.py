@@ -13,7 +13,6 @@ import math
 import os
 import re
 import struct
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,8 +127,7 @@ def _read(file: BinaryIO) -> tuple[dict[int, NDArray[np.float32]], Described]:
     for chunk in _chunks(levels[level] for _, _, level, _ in tensors):
         if file.readinto(chunk.view(np.uint8).data) != chunk.nbytes:  # type: ignore[attr-defined]
             raise _MalformedError("it ends too early")
-        if sys.byteorder == "big":
-            chunk.byteswap(inplace=True)
+        chunk[...] = chunk.view("<f4")
     return levels, described
 
 

@@ -36,7 +36,6 @@ z is rounded to float32, nearest even. Its magnitude is at most 6.338.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -222,9 +221,7 @@ def _window_words(
             state["state"]["counter"] = counter
             generator.state = state
             blocks[group, row] = generator.random_raw(width * _WORDS_PER_BLOCK)
-    if sys.byteorder == "big":
-        blocks = blocks.astype("<u8")
-    words = blocks.view("<u4").reshape(groups, height, width, _CHANNELS_PER_BLOCK)
+    words = blocks.astype("<u8", copy=False).view("<u4").reshape(groups, height, width, _CHANNELS_PER_BLOCK)
     by_channel = words.transpose(0, 3, 1, 2).reshape(groups * _CHANNELS_PER_BLOCK, height, width)
     return np.asarray(by_channel[:channels], dtype=np.uint32)
 
