@@ -96,8 +96,10 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
     has_profile = metadata.icc_profile is not None and _profile_fits(metadata.icc_profile, image.bands, path)
     if has_profile:
         image.set_type(pyvips.GValue.blob_type, _FIELDS["icc_profile"], metadata.icc_profile)
-        if image.bands <= 2 and not kind.holds_gray:
-            image = _gray_as_srgb(image)
+        if image.bands <= 2 and not kind.holds_gray:  # to RGB that looks the same without a profile
+            options = {"intent": "relative", "black_point_compensation": True, "depth": 8}
+            image = image.icc_transform("srgb", embedded=True, **options).copy()
+            image.remove(_FIELDS["icc_profile"])
             has_profile = False
     if metadata.xmp is not None and _fits(metadata.xmp, "xmp", path, limit=max_xmp_bytes(jpeg=jpeg)):
         image.set_type(pyvips.GValue.blob_type, _FIELDS["xmp"], metadata.xmp)
@@ -167,15 +169,6 @@ def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
         return _fits(profile, "icc_profile", path)
     _LOGGER.warning("%s: colour profile left out: %s", path, why)
     return False
-
-
-def _gray_as_srgb(image: Any) -> Any:
-    """Convert gray with a profile to RGB that looks the same without one."""
-    colours = image.icc_transform(
-        "srgb", embedded=True, intent="relative", black_point_compensation=True, depth=8
-    ).copy()
-    colours.remove(_FIELDS["icc_profile"])
-    return colours
 
 
 def _resolution(image: Any) -> tuple[float, float] | None:
