@@ -37,6 +37,7 @@ from srflow_sdk.model.round_trips import check_inverts, warn_of_round_trip
 from srflow_sdk.system.device_names import ComputePrecision
 from srflow_sdk.system.interruptible import cancelled_by
 from srflow_sdk.system.memory import available_memory, can_return_freed_memory, gpu_free_memory
+from srflow_sdk.system.raising import stop_if_set
 
 _log = logging.getLogger(__name__)
 
@@ -187,12 +188,12 @@ class Painter:
         kept: Conditioning | None,
     ) -> Generator[int, None, list[NDArray[np.float32]]]:
         """Yield how many samples are done, and return the pictures."""
-        request.stop_if_cancelled()
+        stop_if_set(request.options.cancel)
         with cancelled_by(request.options.cancel):
             conditioning = self.encode(lr) if kept is None else kept
         gathered = Gathered(request.reduce)
         for done, sample in enumerate(request.samples, start=1):
-            request.stop_if_cancelled()
+            stop_if_set(request.options.cancel)
             with cancelled_by(request.options.cancel):
                 core = self._core(self.backend, tile, conditioning, request, sample)
                 if not is_usable(core):

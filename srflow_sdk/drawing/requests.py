@@ -16,7 +16,6 @@ from srflow_sdk.drawing.temperature import AUTO, Tau, Temperature, checked_numbe
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.resizing import Kernel
-from srflow_sdk.system.raising import stop_if_set
 
 if TYPE_CHECKING:
     from srflow_sdk.drawing.low_resolution import LowResolution
@@ -168,10 +167,6 @@ class Request:
     def for_rows(self, lr: LowResolution, top: int, bottom: int) -> Request:
         """The request for tiles whose windows lie within these rows."""
         return replace(self, temperature=self.temperature.for_rows(lr, top, bottom)) if self.temperature.auto else self
-
-    def stop_if_cancelled(self) -> None:
-        """Raises: CancelledError if the caller's event is set."""
-        stop_if_set(self.options.cancel)
 
 
 def make_request(
