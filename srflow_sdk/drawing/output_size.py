@@ -105,11 +105,3 @@ def named_scale(scale: float | OutputSize | None, manifest: Manifest) -> float |
         return None
     number = chosen_scale(scale, manifest, height=1, width=1) or manifest.scale
     return int(number) if number == int(number) else number
-
-
-def reduced_to(scale: float | None, *, height: int, width: int, kernel: Kernel, linear_light: bool) -> Reduced | None:
-    """The output of a height×width image at a scale from :func:`chosen_scale`; sides are rounded, halves up."""
-    if scale is None:
-        return None
-    sides = [max(math.floor(side * scale + 0.5), 1) for side in (height, width)]
-    return Reduced(scale=scale, height=sides[0], width=sides[1], kernel=kernel, linear_light=linear_light)
