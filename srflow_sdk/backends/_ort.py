@@ -33,7 +33,7 @@ from srflow_sdk.backends._ort_providers import (
     one_line,
     onnxruntime,
 )
-from srflow_sdk.backends._plugin_providers import PLUGINS, PluginProvider
+from srflow_sdk.backends._plugin_providers import PLUGINS
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile
@@ -315,7 +315,7 @@ def _provider(bundle: Bundle, device: OrtDevice) -> Provider:
         return CudaProvider()
     if device == "tensorrt":
         return TensorRTProvider(bundle)
-    return PluginProvider(PLUGINS[device], model_sha256=bundle.model_sha256)
+    return PLUGINS[device](model_sha256=bundle.model_sha256)
 
 
 def _check_runs_there(session: Any, provider: Provider, name: str) -> None:
