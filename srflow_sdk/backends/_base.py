@@ -42,6 +42,9 @@ class Backend(ABC):
     trims_memory = False
     """True if it returns the memory of a run to the system, where that takes it back."""
 
+    _scarce = False
+    """True: return the memory that a run took to the system once it ends. Backends that keep none need not look."""
+
     def __init__(self) -> None:
         self._active = False
 
@@ -129,9 +132,6 @@ class Backend(ABC):
     ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
         """Do the work of :meth:`invert`."""
         raise NotImplementedError
-
-    def _keep_no_memory(self) -> None:  # noqa: B027  (a backend that keeps none has nothing to do)
-        """From now on, return the memory that a run took to the system once the next one ends."""
 
     def _require_active(self) -> None:
         if not self._active:

@@ -89,7 +89,6 @@ class OnnxRuntimeBackend(Backend):
         self._sampler: Any = None
         self._inverter: Any = None
         self._loading = threading.Lock()
-        self._scarce = False
 
     @property
     def device(self) -> str:
@@ -107,9 +106,6 @@ class OnnxRuntimeBackend(Backend):
     def fix(self) -> str:
         """The fix to suggest if the device does not work as it should."""
         return self._provider.fix
-
-    def _keep_no_memory(self) -> None:
-        self._scarce = True
 
     def activate_impl(self) -> None:
         self._provider.prepare()
