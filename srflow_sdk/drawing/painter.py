@@ -233,16 +233,8 @@ class Painter:
         if request.latents is not None:
             scaled, tau = request.latents.window(window, manifest.scale), 1.0
         else:
-            noise = window_noise(
-                manifest.latent_levels,
-                scale=manifest.scale,
-                seed=request.seed,
-                sample=sample,
-                top=window.top,
-                left=window.left,
-                height=window.height,
-                width=window.width,
-            )
+            levels, scale = manifest.latent_levels, manifest.scale
+            noise = window_noise(levels, scale=scale, seed=request.seed, sample=sample, **vars(window))
             scaled, tau = request.temperature.applied(noise, window, manifest.scale)
         bottom, right = self.margins(backend, tile.window.height, tile.window.width)
         if bottom or right:
