@@ -29,7 +29,6 @@ from srflow_sdk.backends._fastest import (
     measured,
     opened,
     read_measured,
-    seconds_of,
 )
 from srflow_sdk.backends._openvino_graphs import has_bf16
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
@@ -129,7 +128,7 @@ def choose(found: Sequence[Measured], manifest: Manifest, *, device: str) -> Way
     usable = [
         one
         for one in found
-        if one.seconds is not None
+        if one.seconds < math.inf
         and (device != "openvino" or one.way.device == "openvino")
         and (one.way == REFERENCE or is_within_gate(one.way, one.decibels, manifest))
     ]
@@ -139,8 +138,8 @@ def choose(found: Sequence[Measured], manifest: Manifest, *, device: str) -> Way
         [one for one in usable if one.way != REFERENCE and one.way.precision == "bundle"],
         [one for one in usable if one.way.precision != "bundle"],
     ):
-        quickest = min(ways, key=seconds_of, default=None)
-        if quickest is not None and (best is None or seconds_of(quickest) * WORTH < seconds_of(best)):
+        quickest = min(ways, key=lambda one: one.seconds, default=None)
+        if quickest is not None and (best is None or quickest.seconds * WORTH < best.seconds):
             best = quickest
     return None if best is None else best.way
 
@@ -174,7 +173,7 @@ def _bf16(bundle: Bundle, device: Device, *, threads: int | None) -> Backend:
             f"in bf16 this model's pictures differ too much from float32 on this processor ({reduced.decibels:.1f} dB, "
             f'where {LEAST_DB:.0f} are needed); use precision="bundle"'
         )
-    if reduced.seconds is not None and exact.seconds is not None and reduced.seconds > exact.seconds:
+    if exact.seconds < reduced.seconds < math.inf:
         _log.warning(
             "bf16 takes longer than float32 on this processor for this model (%.3f and %.3f s of CPU time for a small "
             'picture); precision="bundle" is faster and exact',
@@ -198,8 +197,7 @@ def _int8_way(bundle: Bundle, device: Device, *, threads: int | None) -> Way:
     if problem is not None:
         _log.info("int8 runs on ONNX Runtime: OpenVINO cannot be used for it here: %s", problem)
         return ours.way
-    faster = (theirs.seconds or math.inf) * WORTH < (ours.seconds or math.inf)
-    return theirs.way if faster else ours.way
+    return theirs.way if theirs.seconds * WORTH < ours.seconds else ours.way
 
 
 def _problem(theirs: Measured, ours: Measured) -> str | None:

@@ -173,7 +173,7 @@ def test_fastest_does_not_take_bf16_where_the_processor_has_none(
     monkeypatch.setattr(_fastest, "has_bf16", lambda: False)
     bf16 = Way(device="openvino", precision="bf16")
     _, found = _fastest.measured(Bundle.open(with_int8), [REFERENCE, bf16], threads=1)
-    assert found.seconds is None
+    assert found.seconds == math.inf
     assert found.error == "this processor has no bfloat16 arithmetic"
     assert found.passing is None, "it is not measured again"
 
