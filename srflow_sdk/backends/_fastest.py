@@ -254,15 +254,13 @@ def cache_key(bundle: Bundle, *, threads: int | None) -> dict[str, Any]:
 
 
 def read_measured(key: dict[str, Any]) -> dict[Way, Measured]:
-    """Read what earlier processes wrote; empty if there is nothing for exactly this key, or it is damaged."""
+    """Read what earlier processes wrote; empty if there is no file for exactly this key, or it is damaged."""
     path = _path(key)
     if path is None:
         return {}
     try:
         with path.open("rb") as file:
             content = json.loads(file.read(_MAX_BYTES))
-        if content["key"] != key:
-            return {}
         return {one.way: one for one in (read_record(Measured, entry) for entry in content["measured"])}
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return {}
