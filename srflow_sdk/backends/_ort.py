@@ -65,10 +65,11 @@ class OrtConditioning(Conditioning):
 class OnnxRuntimeBackend(Backend):
     """A bundle's encoder.onnx and sampler.onnx in two ONNX Runtime sessions.
 
-    device: "cpu"; "cuda", or "tensorrt" with CUDA behind it, on the first GPU; or a plug-in provider's name. threads:
-    CPU threads for the operators, at most one per core; None leaves the choice to ONNX Runtime (one per physical core).
+    device: "cpu"; "cuda", or "tensorrt" with CUDA behind it, on the first GPU; or a plug-in provider's name.
+    threads: CPU threads for the operators, at most one per core; None leaves the choice to ONNX Runtime (one per
+        physical core).
     graphs: the encoder's and the sampler's file in the bundle; None: those that the device can run, which are the
-    float32 ones if it has no bfloat16 convolution.
+        float32 ones if it has no bfloat16 convolution.
     """
 
     def __init__(

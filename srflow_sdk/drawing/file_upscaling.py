@@ -31,9 +31,10 @@ from srflow_sdk.system.raising import memory_errors_typed
 class FileOutput:
     """One picture that was written.
 
-    provenance: as stored in the file. lr_psnr: in dB; see :func:`~srflow_sdk.lr_psnr`. It is the one of the picture
-    that the model made, before it was reduced to a smaller `scale`. size_bytes, sha256: of the file. These three are
-    None without `report`.
+    provenance: as stored in the file.
+    lr_psnr: in dB; see :func:`~srflow_sdk.lr_psnr`. It is the one of the picture that the model made, before it was
+        reduced to a smaller `scale`.
+    size_bytes, sha256: of the file. These and `lr_psnr` are None without `report`.
     """
 
     path: Path
@@ -45,7 +46,11 @@ class FileOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class FileResult:
-    """The result of upscaling a file. size: width and height of the source in pixels. seconds: total time."""
+    """The result of upscaling a file.
+
+    size: width and height of the source in pixels.
+    seconds: total time.
+    """
 
     source: Path
     size: tuple[int, int]

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class OutputSize:
     """The size of an output in pixels, for the keyword `scale`. The photo's proportions are kept.
 
-    width, height: of the output; if both are given, it fits within them and reaches one of them. max_side: the longer
-    side has at most so many pixels; where the model's picture is smaller, it stays as it is.
+    width, height: of the output; if both are given, it fits within them and reaches one of them.
+    max_side: the longer side has at most so many pixels; where the model's picture is smaller, it stays as it is.
 
     Raises: ArgumentError unless it is a width, a height, both, or a max_side, in whole numbers from 1 on.
     """

@@ -31,8 +31,10 @@ RAISE_LIMIT = "if you trust the file, raise max_pixels (--max-pixels)"
 class WriteOptions:
     """How image files are read and written, for everything that makes files of files. Raises: ArgumentError.
 
-    max_pixels: largest source, width × height. quality: of JPEG, WebP and AVIF, 1 … 100; None is the format's default.
-    lossless: keep every visible pixel of WebP and AVIF. report: measure and hash what is written.
+    max_pixels: largest source, width × height.
+    quality: of JPEG, WebP and AVIF, 1 … 100; None is the format's default.
+    lossless: keep every visible pixel of WebP and AVIF.
+    report: measure and hash what is written.
     """
 
     max_pixels: int = MAX_PIXELS

@@ -106,8 +106,9 @@ class Latents:
     ) -> Self:
         """Latents that are all zero: those of the picture that a model gives at temperature 0.
 
-        latent_levels: the manifest's. height, width: of the HR picture in pixels. padded_height, padded_width: of the
-        picture with its padding, whole multiples of 2^level for each level.
+        latent_levels: the manifest's.
+        height, width: of the HR picture in pixels.
+        padded_height, padded_width: of the picture with its padding, whole multiples of 2^level for each level.
 
         Raises: ArgumentError for sizes that do not fit; ImageError or OutOfMemoryError if there is no room.
         """
@@ -166,7 +167,8 @@ class Latents:
     def window(self, window: Window, scale: int) -> dict[int, NDArray[np.float32]]:
         """The part of a window, by level, as views: C×h×w.
 
-        window: in LR pixels of the padded image. scale: HR size / LR size of the model.
+        window: in LR pixels of the padded image.
+        scale: HR size / LR size of the model.
         Raises: ArgumentError for other types, and if the window splits latent pixels or leaves the image.
         """
         if not isinstance(window, Window):

@@ -126,9 +126,11 @@ def window_noise(
 ) -> dict[int, NDArray[np.float32]]:
     """The standard normal latents of a window of an image, by level: float32, C×h×w, as graphs take them for τ = 1.
 
-    levels: the model's levels. scale: HR size / LR size. top, left, height, width: the window in LR pixels of the whole
-    image; all four must fall on whole latent pixels, as multiples of the model's size multiple do. A window may begin
-    before the image: there its latents come from the field's end, so that coordinate -1 stands for 2^32 - 1.
+    levels: the model's levels.
+    scale: HR size / LR size.
+    top, left, height, width: the window in LR pixels of the whole image; all four must fall on whole latent pixels, as
+        multiples of the model's size multiple do. A window may begin before the image: there its latents come from the
+        field's end, so that coordinate -1 stands for 2^32 - 1.
     seed, sample, and determinism: as for :func:`standard_normal`, which draws each level.
 
     Raises: ArgumentError for a window that splits latent pixels, and for what :func:`standard_normal` refuses.

@@ -38,7 +38,8 @@ class Metadata:
 
     icc_profile: the pixel values' profile, exactly as in the file, possibly damaged; None means sRGB.
     exif: libvips' exif-data, with orientation 1 and without a thumbnail; camera, exposure, GPS and notes are kept.
-    xmp: the packet exactly as in the file. iptc: only the records.
+    xmp: the packet exactly as in the file.
+    iptc: only the records.
     resolution: pixels per mm, x and y; None if the file has none.
     """
 
