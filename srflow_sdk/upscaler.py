@@ -18,18 +18,18 @@ class Upscaler(BaseUpscaler, FlowUses):
     """Super-resolution with one bundle on one device. Close it, or use it as a context manager.
 
     bundle: a bundle directory, the name of an embedded model ("x4-small", "x4-photo"), or an open
-    :class:`~srflow_sdk.model.bundle.Bundle`; None is x4-small. :func:`~srflow_sdk.choose_model` says which suits a
-    picture.
+        :class:`~srflow_sdk.model.bundle.Bundle`; None is x4-small. :func:`~srflow_sdk.choose_model` says which suits a
+        picture.
     device: "cpu"; "cuda"; "tensorrt" (the bundle's engines, or ONNX Runtime's TensorRT); "rtx" or "webgpu" (plug-in
-    providers of ONNX Runtime); "openvino"; or "auto": the first of engines, CUDA and other GPUs that really starts,
-    otherwise the CPU.
+        providers of ONNX Runtime); "openvino"; or "auto": the first of engines, CUDA and other GPUs that really starts,
+        otherwise the CPU.
     tile: side, in LR pixels, of the tiles computed at a time. "auto" fits them to the free memory, None takes the whole
-    image at once, and a number (at least 16) is rounded up to what the network needs. Tiles affect memory and speed,
-    and the picture only through the halo's truncation.
+        image at once, and a number (at least 16) is rounded up to what the network needs. Tiles affect memory and
+        speed, and the picture only through the halo's truncation.
     threads: CPU threads, at most one per core; None leaves the choice to the runtime.
     precision: "bundle" computes as the bundle was exported. "bf16" and "int8" let the encoder compute in less, which is
-    faster on some processors and makes the picture a little different. "fastest" is the fastest of these here whose
-    pictures stay near enough to the exact ones: measured once for each machine and model, which takes some seconds.
+        faster on some processors and makes the picture a little different. "fastest" is the fastest of these here whose
+        pictures stay near enough to the exact ones: measured once for each machine and model, which takes some seconds.
 
     Thread-safe: any number of threads may share one. A process that is forked after this one wrote a file can upscale
     arrays, but not write files (DeviceError): fork before that, or start the process with "spawn". The same bundle,

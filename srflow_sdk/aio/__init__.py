@@ -59,7 +59,7 @@ class AsyncUpscaler:
 
     bundle, device, tile, threads, precision: as for :class:`Upscaler`.
     at_once: how many calls run at a time; others wait for their turn. Each call takes the memory of a tile, and all
-    cores: with 2, a short call need not wait for a long one.
+        cores: with 2, a short call need not wait for a long one.
 
     Cancelling a task that awaits a call, as a timeout does, stops the work at the network's next operator: for the
     embedded model within half a second. The task ends when nothing of the call runs any more and nothing was written;

@@ -89,7 +89,7 @@ def _offered(bundle: Bundle) -> Iterator[OrtDevice | Literal["openvino"]]:
         plugin = PLUGINS[name]
         try:
             # Not on the CPU: there WebGPU only has a renderer for tests.
-            if plugin.installed and (name != "rtx" or find_gpu() is not None) and has_gpu(plugin):
+            if plugin.installed() and (name != "rtx" or find_gpu() is not None) and has_gpu(plugin):
                 yield name
         except DeviceError as error:
             _warn(name, error)

@@ -42,6 +42,9 @@ class Backend(ABC):
     trims_memory = False
     """True if it returns the memory of a run to the system, where that takes it back."""
 
+    _scarce = False
+    """True: return the memory that a run took to the system once it ends. Backends that keep none need not look."""
+
     def __init__(self) -> None:
         self._active = False
 
@@ -96,7 +99,8 @@ class Backend(ABC):
         """Decode noise into images: float32 N×3×sh×sw RGB, not clipped, possibly not finite.
 
         conditioning: from :meth:`encode` of this backend, of batch 1 or N.
-        noise: standard normal float32 N×C×H×W for every latent level of the manifest. tau: its standard deviation.
+        noise: standard normal float32 N×C×H×W for every latent level of the manifest.
+        tau: its standard deviation.
         Raises: DeviceError as in :meth:`encode`, BundleError if the graph returns another shape or type.
         """
         self._require_active()
@@ -114,8 +118,10 @@ class Backend(ABC):
     ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
         """Encode an HR image to its latents by level, float32 N×C×H×W, and its log density, float32 N×1×h×w, in nats.
 
-        conditioning: from :meth:`encode` of this backend. hr: float32 N×3×sh×sw RGB in [0, 1]. The density is that of
-        the image given its LR image; the map says what the HR pixels of each LR pixel contribute.
+        conditioning: from :meth:`encode` of this backend.
+        hr: float32 N×3×sh×sw RGB in [0, 1].
+        The density is that of the image given its LR image; the map says what the HR pixels of each LR pixel
+        contribute.
         Raises: DeviceError as in :meth:`encode`, or if :attr:`can_invert` is false; BundleError if the graph returns
         other shapes or types.
         """
@@ -129,9 +135,6 @@ class Backend(ABC):
     ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
         """Do the work of :meth:`invert`."""
         raise NotImplementedError
-
-    def _keep_no_memory(self) -> None:  # noqa: B027  (a backend that keeps none has nothing to do)
-        """From now on, return the memory that a run took to the system once the next one ends."""
 
     def _require_active(self) -> None:
         if not self._active:

@@ -43,13 +43,12 @@ from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.device_names import ComputePrecision
 from srflow_sdk.system.raising import PassingError, memory_errors_typed
 
-_LATER = "not measured yet: the next start does it"
 _ROUNDS = (2, 5)  # at least and at most
 _TIMING_S = 0.5  # after so long there are no further rounds
 _QUICK_S = 0.4  # of CPU time
 
 _FOLDER = "precision"
-_SCHEMA = 4
+_SCHEMA = 5
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 _MAX_BYTES = 1 << 16
 
@@ -92,7 +91,7 @@ def opened(bundle: Bundle, way: Way, *, threads: int | None) -> Backend:
 class Measured:
     """The results of one way on this machine.
 
-    seconds: CPU time of one picture, the best of several; None if it was not timed.
+    seconds: CPU time of one picture, the best of several; infinite if it was not timed.
     decibels: PSNR against float32, the worse of two photographs.
     error: one line if it cannot be used at all.
     passing: the error's class if another start may do better, for example because memory was wanting. Such results are
@@ -100,7 +99,7 @@ class Measured:
     """
 
     way: Way
-    seconds: float | None = None
+    seconds: float = math.inf
     decibels: float = -math.inf
     error: str | None = None
     passing: type[DeviceError] | None = None
@@ -142,13 +141,13 @@ def described(one: Measured) -> str:
     if one.error is not None:
         return f"{one.way}: {one.error}"
     decibels = "" if one.decibels == math.inf else f", {one.decibels:.1f} dB"
-    seconds = "not timed" if one.seconds is None else f"{one.seconds:.3f} s of CPU time"
+    seconds = "not timed" if one.seconds == math.inf else f"{one.seconds:.3f} s of CPU time"
     return f"{one.way} {seconds}{decibels}"
 
 
 def later(way: Way) -> Measured:
     """A way that no start has measured yet."""
-    return Measured(way=way, error=_LATER, passing=PassingError)
+    return Measured(way=way, error="not measured yet: the next start does it", passing=PassingError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +207,7 @@ def _tried(bundle: Bundle, way: Way, standard: _Standard, reference: Measured, *
         return Measured(way=way, error=str(error), passing=type(error))
     except SRFlowError as error:
         return Measured(way=way, error=str(error))
-    return Measured(way=way, seconds=own / beside * seconds_of(reference), decibels=decibels)
+    return Measured(way=way, seconds=own / beside * reference.seconds, decibels=decibels)
 
 
 def _best_times(backends: Sequence[Backend], image: _Array, manifest: Manifest) -> list[float]:
@@ -241,11 +240,6 @@ def mosaic(photos: Sequence[_Array]) -> _Array:
     return np.concatenate([row, row[..., ::-1]], axis=2)
 
 
-def seconds_of(one: Measured) -> float:
-    """The CPU time of a picture; infinite if it was not timed."""
-    return math.inf if one.seconds is None else one.seconds
-
-
 def cache_key(bundle: Bundle, *, threads: int | None) -> dict[str, Any]:
     """All that the measurement depends on, as JSON values."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -260,15 +254,13 @@ def cache_key(bundle: Bundle, *, threads: int | None) -> dict[str, Any]:
 
 
 def read_measured(key: dict[str, Any]) -> dict[Way, Measured]:
-    """Read what earlier processes wrote; empty if there is nothing for exactly this key, or it is damaged."""
+    """Read what earlier processes wrote; empty if there is no file for exactly this key, or it is damaged."""
     path = _path(key)
     if path is None:
         return {}
     try:
         with path.open("rb") as file:
             content = json.loads(file.read(_MAX_BYTES))
-        if content["key"] != key:
-            return {}
         return {one.way: one for one in (read_record(Measured, entry) for entry in content["measured"])}
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return {}

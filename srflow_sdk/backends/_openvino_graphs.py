@@ -88,12 +88,7 @@ def has_bf16() -> bool:
 
 def gpu_offered() -> bool:
     """True if OpenVINO is installed and runs on a GPU here. Without a GPU's device file it is not even imported."""
-    return installed() and _has_gpu_file() and best_device() != "CPU"
-
-
-def installed() -> bool:
-    """True if the package is there. Nothing is imported."""
-    return is_installed("openvino")
+    return is_installed("openvino") and _has_gpu_file() and best_device() != "CPU"
 
 
 def _has_gpu_file() -> bool:

@@ -33,7 +33,7 @@ from srflow_sdk.backends._ort_providers import (
     one_line,
     onnxruntime,
 )
-from srflow_sdk.backends._plugin_providers import PLUGINS, PluginProvider
+from srflow_sdk.backends._plugin_providers import PLUGINS
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile
@@ -65,10 +65,11 @@ class OrtConditioning(Conditioning):
 class OnnxRuntimeBackend(Backend):
     """A bundle's encoder.onnx and sampler.onnx in two ONNX Runtime sessions.
 
-    device: "cpu"; "cuda", or "tensorrt" with CUDA behind it, on the first GPU; or a plug-in provider's name. threads:
-    CPU threads for the operators, at most one per core; None leaves the choice to ONNX Runtime (one per physical core).
+    device: "cpu"; "cuda", or "tensorrt" with CUDA behind it, on the first GPU; or a plug-in provider's name.
+    threads: CPU threads for the operators, at most one per core; None leaves the choice to ONNX Runtime (one per
+        physical core).
     graphs: the encoder's and the sampler's file in the bundle; None: those that the device can run, which are the
-    float32 ones if it has no bfloat16 convolution.
+        float32 ones if it has no bfloat16 convolution.
     """
 
     def __init__(
@@ -89,7 +90,6 @@ class OnnxRuntimeBackend(Backend):
         self._sampler: Any = None
         self._inverter: Any = None
         self._loading = threading.Lock()
-        self._scarce = False
 
     @property
     def device(self) -> str:
@@ -107,9 +107,6 @@ class OnnxRuntimeBackend(Backend):
     def fix(self) -> str:
         """The fix to suggest if the device does not work as it should."""
         return self._provider.fix
-
-    def _keep_no_memory(self) -> None:
-        self._scarce = True
 
     def activate_impl(self) -> None:
         self._provider.prepare()
@@ -315,7 +312,7 @@ def _provider(bundle: Bundle, device: OrtDevice) -> Provider:
         return CudaProvider()
     if device == "tensorrt":
         return TensorRTProvider(bundle)
-    return PluginProvider(PLUGINS[device], model_sha256=bundle.model_sha256)
+    return PLUGINS[device](model_sha256=bundle.model_sha256)
 
 
 def _check_runs_there(session: Any, provider: Provider, name: str) -> None:

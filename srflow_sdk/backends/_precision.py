@@ -29,15 +29,14 @@ from srflow_sdk.backends._fastest import (
     measured,
     opened,
     read_measured,
-    seconds_of,
 )
 from srflow_sdk.backends._openvino_graphs import has_bf16
-from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import INT8_ENCODER, Manifest
 from srflow_sdk.model.psnr_bounds import FINE_DB, FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import Device
+from srflow_sdk.system.raising import is_installed
 
 WORTH = 1.1
 """How many times faster a less exact way must be to be chosen: less is within what a measurement varies by."""
@@ -91,7 +90,7 @@ def open_fastest(bundle: Bundle, device: Literal["auto", "cpu", "openvino"], *, 
 
     Raises: DeviceError, BundleError.
     """
-    if device == "openvino" and not openvino_is_installed():
+    if device == "openvino" and not is_installed("openvino"):
         return opened(bundle, _OPENVINO, threads=threads)  # which says so
     found = measured(bundle, candidates(bundle, device), threads=threads, longest_s=_LONGEST_S)
     chosen = choose(found, bundle.manifest, device=device)
@@ -113,7 +112,7 @@ def candidates(bundle: Bundle, device: str) -> list[Way]:
     """The ways that "fastest" measures on a device ("auto", "cpu" or "openvino"), the reference first."""
     ways = [REFERENCE]
     has_int8 = INT8_ENCODER in bundle.manifest.files and int8_is_proved(bundle.manifest)
-    if device != "cpu" and openvino_is_installed():
+    if device != "cpu" and is_installed("openvino"):
         # In the order of their promise: time may run out.
         ways += [_INT8["openvino"], _BF16, _OPENVINO] if has_int8 else [_BF16, _OPENVINO]
     if has_int8 and device != "openvino":
@@ -129,7 +128,7 @@ def choose(found: Sequence[Measured], manifest: Manifest, *, device: str) -> Way
     usable = [
         one
         for one in found
-        if one.seconds is not None
+        if one.seconds < math.inf
         and (device != "openvino" or one.way.device == "openvino")
         and (one.way == REFERENCE or is_within_gate(one.way, one.decibels, manifest))
     ]
@@ -139,8 +138,8 @@ def choose(found: Sequence[Measured], manifest: Manifest, *, device: str) -> Way
         [one for one in usable if one.way != REFERENCE and one.way.precision == "bundle"],
         [one for one in usable if one.way.precision != "bundle"],
     ):
-        quickest = min(ways, key=seconds_of, default=None)
-        if quickest is not None and (best is None or seconds_of(quickest) * WORTH < seconds_of(best)):
+        quickest = min(ways, key=lambda one: one.seconds, default=None)
+        if quickest is not None and (best is None or quickest.seconds * WORTH < best.seconds):
             best = quickest
     return None if best is None else best.way
 
@@ -160,9 +159,7 @@ def cached_choice(bundle: Bundle, *, threads: int | None = None) -> str | None:
 def _bf16(bundle: Bundle, device: Device, *, threads: int | None) -> Backend:
     if device == "cpu":
         raise ArgumentError('precision="bf16" is computed by OpenVINO: use device="openvino" or "auto"')
-    if not openvino_is_installed():
-        return opened(bundle, _BF16, threads=threads)  # which says so
-    if not has_bf16():
+    if not has_bf16():  # which says so if OpenVINO is not installed
         raise DeviceError(
             'this processor has no bfloat16 arithmetic, so bf16 would be slower than float32; use precision="bundle", '
             'or "fastest", which takes the fastest that this processor has'
@@ -176,7 +173,7 @@ def _bf16(bundle: Bundle, device: Device, *, threads: int | None) -> Backend:
             f"in bf16 this model's pictures differ too much from float32 on this processor ({reduced.decibels:.1f} dB, "
             f'where {LEAST_DB:.0f} are needed); use precision="bundle"'
         )
-    if reduced.seconds is not None and exact.seconds is not None and reduced.seconds > exact.seconds:
+    if exact.seconds < reduced.seconds < math.inf:
         _log.warning(
             "bf16 takes longer than float32 on this processor for this model (%.3f and %.3f s of CPU time for a small "
             'picture); precision="bundle" is faster and exact',
@@ -188,10 +185,8 @@ def _bf16(bundle: Bundle, device: Device, *, threads: int | None) -> Backend:
 
 def _int8_way(bundle: Bundle, device: Device, *, threads: int | None) -> Way:
     """The runtime for int8: the one that was asked for, or the faster of those that compute it rightly."""
-    if device == "cpu" or (device == "auto" and not openvino_is_installed()):
-        return _INT8["cpu"]
-    if device == "openvino" and not openvino_is_installed():
-        return _INT8["openvino"]  # opening it says so
+    if device == "cpu" or not is_installed("openvino"):
+        return _INT8["openvino" if device == "openvino" else "cpu"]  # opening the former says so
     _, theirs, ours = measured(bundle, [REFERENCE, _INT8["openvino"], _INT8["cpu"]], threads=threads)
     problem = _problem(theirs, ours)
     if device == "openvino":
@@ -202,8 +197,7 @@ def _int8_way(bundle: Bundle, device: Device, *, threads: int | None) -> Way:
     if problem is not None:
         _log.info("int8 runs on ONNX Runtime: OpenVINO cannot be used for it here: %s", problem)
         return ours.way
-    faster = (theirs.seconds or math.inf) * WORTH < (ours.seconds or math.inf)
-    return theirs.way if faster else ours.way
+    return theirs.way if theirs.seconds * WORTH < ours.seconds else ours.way
 
 
 def _problem(theirs: Measured, ours: Measured) -> str | None:

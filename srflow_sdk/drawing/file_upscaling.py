@@ -31,9 +31,10 @@ from srflow_sdk.system.raising import memory_errors_typed
 class FileOutput:
     """One picture that was written.
 
-    provenance: as stored in the file. lr_psnr: in dB; see :func:`~srflow_sdk.lr_psnr`. It is the one of the picture
-    that the model made, before it was reduced to a smaller `scale`. size_bytes, sha256: of the file. These three are
-    None without `report`.
+    provenance: as stored in the file.
+    lr_psnr: in dB; see :func:`~srflow_sdk.lr_psnr`. It is the one of the picture that the model made, before it was
+        reduced to a smaller `scale`.
+    size_bytes, sha256: of the file. These and `lr_psnr` are None without `report`.
     """
 
     path: Path
@@ -45,7 +46,11 @@ class FileOutput:
 
 @dataclass(frozen=True, kw_only=True)
 class FileResult:
-    """The result of upscaling a file. size: width and height of the source in pixels. seconds: total time."""
+    """The result of upscaling a file.
+
+    size: width and height of the source in pixels.
+    seconds: total time.
+    """
 
     source: Path
     size: tuple[int, int]
@@ -83,16 +88,8 @@ def upscale_file(
         digest = reader.sha256()
         writers, outputs = [], []
         for target, sample in zip(targets, request.samples, strict=True):
-            provenance = provenance_of(
-                manifest,
-                options,
-                tau=tau,
-                sample=sample,
-                source=source,
-                source_sha256=digest,
-                tile=core,
-                scale=None if reduced is None else scale,
-            )
+            fields = options.provenance_fields(manifest, sample=sample, reduced=reduced)
+            provenance = made_of(manifest, source=source, source_sha256=digest, tile=core, **fields)
             writer = writer_for(target, reader, painter, provenance, writing, size=size, scale=scale)
             writers.append(stack.enter_context(writer))
             outputs.append(Finishing(lr, manifest, request, write=writer.write_rows, measure=writing.report))
@@ -153,41 +150,8 @@ def finished(writer: ImageWriter, target: Path, options: WriteOptions, *, lr_psn
     return FileOutput(path=target, provenance=writer.provenance, lr_psnr=lr_psnr, size_bytes=size_bytes, sha256=sha256)
 
 
-def provenance_of(
-    manifest: Manifest,
-    options: DrawOptions,
-    *,
-    tau: float | None,
-    sample: int,
-    source: Path,
-    source_sha256: str,
-    tile: int | None,
-    scale: float | None,
-) -> Provenance:
-    """The record of how a sample was made, for its file's metadata.
-
-    tau: the number, None for a map.
-    sample: this output's own; the options only have the first of several.
-    scale: of a reduced output, from :meth:`DrawOptions.scale_for`.
-    """
-    return made_of(
-        manifest,
-        source=source,
-        source_sha256=source_sha256,
-        tile=tile,
-        tau=tau,
-        auto_tau=options.auto_tau(manifest),
-        seed=int(options.seed),
-        sample=sample,
-        consistent=bool(options.consistent),
-        scale=scale,
-        reduction=None if scale is None else options.reduction,
-        linear_light=scale is not None and bool(options.linear_light),
-    )
-
-
 def made_of(manifest: Manifest, *, source: Path, source_sha256: str, tile: int | None, **others: Any) -> Provenance:
-    """The record of how a model made a picture of a file. others: the fields that the operation decides."""
+    """The record of how a model made a picture of a file, for its metadata. others: what the operation decides."""
     return Provenance(
         model=manifest.name,
         model_sha256=manifest.digest,

@@ -26,10 +26,12 @@ def lr_psnr(
 ) -> float:
     """PSNR in dB between an image and the reduction (MATLAB's) of an answer to it.
 
-    answer, image: as :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16 times as large. Both are
-    compared in [0, 1] and in the image's own profile; fully transparent pixels of the image do not count. Infinite if
-    the two agree, NaN if nothing is visible. Below 40 dB an answer no longer reduces to its image: lower tau, or use
-    `consistent=True`. reduction: "bicubic" or "bilinear", as the model was trained for (`bundle.manifest.reduction`).
+    answer, image: as :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16 times as large.
+    reduction: "bicubic" or "bilinear", as the model was trained for (`bundle.manifest.reduction`).
+
+    Both are compared in [0, 1] and in the image's own profile; fully transparent pixels of the image do not count.
+    Infinite if the two agree, NaN if nothing is visible. Below 40 dB an answer no longer reduces to its image: lower
+    tau, or use `consistent=True`.
 
     Raises: ImageError if one is not an image, or their sizes or colours do not match; ArgumentError.
     """

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class OutputSize:
     """The size of an output in pixels, for the keyword `scale`. The photo's proportions are kept.
 
-    width, height: of the output; if both are given, it fits within them and reaches one of them. max_side: the longer
-    side has at most so many pixels; where the model's picture is smaller, it stays as it is.
+    width, height: of the output; if both are given, it fits within them and reaches one of them.
+    max_side: the longer side has at most so many pixels; where the model's picture is smaller, it stays as it is.
 
     Raises: ArgumentError unless it is a width, a height, both, or a max_side, in whole numbers from 1 on.
     """
@@ -105,11 +105,3 @@ def named_scale(scale: float | OutputSize | None, manifest: Manifest) -> float |
         return None
     number = chosen_scale(scale, manifest, height=1, width=1) or manifest.scale
     return int(number) if number == int(number) else number
-
-
-def reduced_to(scale: float | None, *, height: int, width: int, kernel: Kernel, linear_light: bool) -> Reduced | None:
-    """The output of a height×width image at a scale from :func:`chosen_scale`; sides are rounded, halves up."""
-    if scale is None:
-        return None
-    sides = [max(math.floor(side * scale + 0.5), 1) for side in (height, width)]
-    return Reduced(scale=scale, height=sides[0], width=sides[1], kernel=kernel, linear_light=linear_light)

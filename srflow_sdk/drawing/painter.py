@@ -37,6 +37,7 @@ from srflow_sdk.model.round_trips import check_inverts, warn_of_round_trip
 from srflow_sdk.system.device_names import ComputePrecision
 from srflow_sdk.system.interruptible import cancelled_by
 from srflow_sdk.system.memory import available_memory, can_return_freed_memory, gpu_free_memory
+from srflow_sdk.system.raising import stop_if_set
 
 _log = logging.getLogger(__name__)
 
@@ -187,12 +188,12 @@ class Painter:
         kept: Conditioning | None,
     ) -> Generator[int, None, list[NDArray[np.float32]]]:
         """Yield how many samples are done, and return the pictures."""
-        request.stop_if_cancelled()
+        stop_if_set(request.options.cancel)
         with cancelled_by(request.options.cancel):
             conditioning = self.encode(lr) if kept is None else kept
         gathered = Gathered(request.reduce)
         for done, sample in enumerate(request.samples, start=1):
-            request.stop_if_cancelled()
+            stop_if_set(request.options.cancel)
             with cancelled_by(request.options.cancel):
                 core = self._core(self.backend, tile, conditioning, request, sample)
                 if not is_usable(core):
@@ -232,16 +233,8 @@ class Painter:
         if request.latents is not None:
             scaled, tau = request.latents.window(window, manifest.scale), 1.0
         else:
-            noise = window_noise(
-                manifest.latent_levels,
-                scale=manifest.scale,
-                seed=request.seed,
-                sample=sample,
-                top=window.top,
-                left=window.left,
-                height=window.height,
-                width=window.width,
-            )
+            levels, scale = manifest.latent_levels, manifest.scale
+            noise = window_noise(levels, scale=scale, seed=request.seed, sample=sample, **vars(window))
             scaled, tau = request.temperature.applied(noise, window, manifest.scale)
         bottom, right = self.margins(backend, tile.window.height, tile.window.width)
         if bottom or right:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
@@ -11,12 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
 
 from srflow_sdk._checks import flag, one_of, whole
 from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
-from srflow_sdk.drawing.output_size import OutputSize, Reduced, check_scale, chosen_scale, reduced_to
+from srflow_sdk.drawing.output_size import OutputSize, Reduced, check_scale, chosen_scale
 from srflow_sdk.drawing.temperature import AUTO, Tau, Temperature, checked_number, is_auto, is_map
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.resizing import Kernel
-from srflow_sdk.system.raising import stop_if_set
 
 if TYPE_CHECKING:
     from srflow_sdk.drawing.low_resolution import LowResolution
@@ -90,12 +90,34 @@ class DrawOptions:
         """The version of the map if the temperature is "auto"."""
         return AUTO_TAU_SCHEME if is_auto(self.tau_for(manifest)) else None
 
-    def scale_for(self, manifest: Manifest, *, height: int, width: int) -> float | None:
-        """How many times larger the output of a height×width image is; None if that is the model's own scale.
+    def reduced(self, manifest: Manifest, *, height: int, width: int) -> Reduced | None:
+        """The output of a height×width image, its sides rounded, halves up; None if it has the model's own scale.
 
         Raises: ArgumentError, ImageError if the model does not enlarge so much.
         """
-        return chosen_scale(self.scale, manifest, height=height, width=width)
+        scale = chosen_scale(self.scale, manifest, height=height, width=width)
+        if scale is None:
+            return None
+        height, width = (max(math.floor(side * scale + 0.5), 1) for side in (height, width))
+        light = bool(self.linear_light)
+        return Reduced(scale=scale, height=height, width=width, kernel=self.reduction, linear_light=light)
+
+    def provenance_fields(self, manifest: Manifest, *, sample: int, reduced: Reduced | None) -> dict[str, Any]:
+        """The fields of a sample's provenance that the options decide.
+
+        sample: this output's own; the options only have the first of several.
+        reduced: from :meth:`reduced`.
+        """
+        return {
+            "tau": None if is_map(self.tau) else self.tau_number(manifest),
+            "auto_tau": self.auto_tau(manifest),
+            "seed": int(self.seed),
+            "sample": sample,
+            "consistent": bool(self.consistent),
+            "scale": None if reduced is None else reduced.scale,
+            "reduction": None if reduced is None else reduced.kernel,
+            "linear_light": reduced is not None and reduced.linear_light,
+        }
 
     @property
     def keywords(self) -> DrawKeywords:
@@ -169,10 +191,6 @@ class Request:
         """The request for tiles whose windows lie within these rows."""
         return replace(self, temperature=self.temperature.for_rows(lr, top, bottom)) if self.temperature.auto else self
 
-    def stop_if_cancelled(self) -> None:
-        """Raises: CancelledError if the caller's event is set."""
-        stop_if_set(self.options.cancel)
-
 
 def make_request(
     options: DrawOptions, manifest: Manifest, *, height: int, width: int, n: int = 1, reduce: Reduce | None = None
@@ -195,13 +213,7 @@ def make_request(
         ),
         samples=range(int(options.sample), int(options.sample) + int(n)),
         reduce=reduce,
-        reduced=reduced_to(
-            options.scale_for(manifest, height=height, width=width),
-            height=height,
-            width=width,
-            kernel=options.reduction,
-            linear_light=bool(options.linear_light),
-        ),
+        reduced=options.reduced(manifest, height=height, width=width),
     )
 
 

@@ -176,8 +176,10 @@ def _auto_core(affordable: int, at_most: int | None, *, pixels: int, halo: int) 
 def common_gpu_profile(*, multiple: int, halo: int, conditioning_bytes_per_pixel: int) -> LrProfile:
     """Sizes of the square windows that `tile="auto"` uses on a GPU with 8 GB: what engines are built for by default.
 
-    min: the smallest possible image. opt: the largest core that fits such a GPU, with its halo on both sides. max: the
-    same, as some runtimes reserve activations for the largest size, and larger windows would only save some halo.
+    min: the smallest possible image.
+    opt: the largest core that fits such a GPU, with its halo on both sides.
+    max: the same, as some runtimes reserve activations for the largest size, and larger windows would only save some
+        halo.
     """
     core = core_size(
         "auto",

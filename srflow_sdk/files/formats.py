@@ -31,8 +31,10 @@ RAISE_LIMIT = "if you trust the file, raise max_pixels (--max-pixels)"
 class WriteOptions:
     """How image files are read and written, for everything that makes files of files. Raises: ArgumentError.
 
-    max_pixels: largest source, width × height. quality: of JPEG, WebP and AVIF, 1 … 100; None is the format's default.
-    lossless: keep every visible pixel of WebP and AVIF. report: measure and hash what is written.
+    max_pixels: largest source, width × height.
+    quality: of JPEG, WebP and AVIF, 1 … 100; None is the format's default.
+    lossless: keep every visible pixel of WebP and AVIF.
+    report: measure and hash what is written.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -224,11 +226,10 @@ def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] |
     if channels in (2, 4) and not kind.holds_alpha:
         raise ImageError(f"{path} cannot be written: {kind.name} has no transparency; use .png or .webp")
     if size is not None and max(size) > kind.max_side:
+        fix = "; use .png or .tif" if kind.max_side < _MAX_WIDTH else "; write it smaller"
         raise ImageError(
             f"{path} cannot be written: it would have {size[0]}×{size[1]} pixels, but the sides of a {kind.name} file "
-            f"are at most {kind.max_side:,}; use .png or .tif"
-            if kind.max_side < _MAX_WIDTH
-            else f"{path} cannot be written: {size[0]}×{size[1]} pixels exceed the limit of {kind.max_side:,} a side"
+            f"are at most {kind.max_side:,}{fix}"
         )
     if kind.saver == "heifsave" and not libvips.pyvips().type_find("VipsOperation", "heifsave"):
         raise ImageError(f"{path} cannot be written: this build of libvips has no AVIF; use .png, .webp or .tif")

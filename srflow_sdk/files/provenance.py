@@ -36,20 +36,23 @@ _UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")  # not in
 class Provenance:
     """How an output was made. With the same source, model and SDK, these values make the same picture again.
 
-    model, model_sha256: name and digest of the bundle. tau: temperature; None means that a map was used, so this alone
-    cannot make the picture again. auto_tau: version of the map by which tau="auto" scaled `tau`, None if it did not.
+    model, model_sha256: name and digest of the bundle.
+    tau: temperature; None means that a map was used, so this alone cannot make the picture again.
+    auto_tau: version of the map by which tau="auto" scaled `tau`, None if it did not.
     seed, sample, latent_scheme: they select the random field.
-    tile: side of a tile's core in LR pixels, None for one tile. consistent: whether it was projected onto the LR image.
-    source: the source's file name without folders. source_sha256: sha256 of its bytes.
-    scale: sides of an output that was reduced, divided by the source's; None: it has the model's scale. reduction: the
-    kernel, "bicubic" or "lanczos", None likewise. linear_light: whether light was averaged instead of values.
-    operation: what was done, "upscale", "restore" or "transfer". settings: of an operation other than "upscale", what
-    it needs besides the fields above, in its own words.
+    tile: side of a tile's core in LR pixels, None for one tile.
+    consistent: whether it was projected onto the LR image.
+    source, source_sha256: the source's file name without folders, and the sha256 of its bytes.
+    scale: sides of an output that was reduced, divided by the source's; None: it has the model's scale.
+    reduction: the kernel, "bicubic" or "lanczos", None likewise.
+    linear_light: whether light was averaged instead of values.
+    operation: what was done, "upscale", "restore" or "transfer".
+    settings: of an operation other than "upscale", what it needs besides the fields above, in its own words.
     precision, device: what the encoder computed in, "bf16" or "int8", and where, such as "openvino"; "bundle" and None
-    if it computed as the bundle was exported.
+        if it computed as the bundle was exported.
     content_sha256: sha256 of the other bytes of the file from which this was read; None if that file does not say.
-    Records that differ in it alone are equal. A file that is written gets its own if this is None, and none otherwise:
-    then the record is about another file.
+        Records that differ in it alone are equal. A file that is written gets its own if this is None, and none
+        otherwise: then the record is about another file.
     """
 
     model: str

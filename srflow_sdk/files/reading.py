@@ -37,8 +37,8 @@ _ORDERED_ORIENTATIONS = (1, 2)  # orientations for which rows come from the top
 class ImageFile:
     """An image as read from a file.
 
-    pixels: uint8, uint16 or float32 (in [0, 1]), H×W×1 (gray), H×W×2 (gray, alpha), H×W×3 (RGB) or H×W×4 (RGB, alpha),
-    upright. metadata: what else the file holds; pass it to :func:`~srflow_sdk.files.write_image`.
+    pixels: uint8, uint16 or float32 (in [0, 1]), upright: H×W×1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha).
+    metadata: what else the file holds; pass it to :func:`~srflow_sdk.files.write_image`.
     """
 
     pixels: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]

@@ -82,8 +82,8 @@ class ImageWriter:
     profile. Nothing is invented, except that EXIF without a resolution gets its standard's 72 dots per inch. What
     cannot be written is logged.
     provenance: is added to the XMP packet, and the hash of the file's content with it.
-    quality: of JPEG, WebP and AVIF, 1 … 100; None is 95, for AVIF 85. lossless: keep every visible pixel of WebP and
-    AVIF, as PNG and TIFF do.
+    quality: of JPEG, WebP and AVIF, 1 … 100; None is 95, for AVIF 85.
+    lossless: keep every visible pixel of WebP and AVIF, as PNG and TIFF do.
 
     Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole picture.
 

@@ -6,11 +6,13 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal, TypedDict, cast
 
 from srflow_sdk._checks import flag, one_of
 from srflow_sdk.drawing.requests import DrawOptions, Progress
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.files.provenance import RESTORE, TRANSFER
 from srflow_sdk.flow.limiting import limited, tails, typical_size
 from srflow_sdk.latents.arguments import check_taus, level_taus
 from srflow_sdk.latents.draws import STATISTICS_SCHEME, Collection
@@ -103,6 +105,10 @@ class RestoreOptions:
             "tau": {str(level): float(t) for level, t in tau.items()} if isinstance(tau, Mapping) else self.number,
         }
         return json.dumps(values, sort_keys=True)
+
+    def provenance_fields(self) -> dict[str, Any]:
+        """The fields of a restored picture's provenance that the options decide."""
+        return _fields(RESTORE, tau=self.number, seed=self.seed, settings=self.recorded())
 
     @classmethod
     def from_record(cls, settings: str, *, seed: int) -> RestoreOptions:
@@ -211,3 +217,14 @@ class TransferOptions:
             "tau": {str(level): tau for level, tau in self.taus(manifest).items()},
         }
         return json.dumps(values, sort_keys=True)
+
+    def provenance_fields(self, manifest: Manifest, others: Mapping[str, tuple[Path, str] | None]) -> dict[str, Any]:
+        """The fields of a picture's provenance that the options decide. others: the other inputs and their sha256."""
+        named = {what: other and {"name": other[0].name, "sha256": other[1]} for what, other in others.items()}
+        settings = self.recorded(manifest, {"lr": None, **named})
+        return _fields(TRANSFER, tau=self.number(manifest), seed=self.seed, settings=settings)
+
+
+def _fields(operation: str, *, tau: float | None, seed: int, settings: str) -> dict[str, Any]:
+    drawn = {"tau": tau, "seed": int(seed), "sample": 0, "consistent": False}
+    return {**drawn, "operation": operation, "settings": settings}

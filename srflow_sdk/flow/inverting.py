@@ -85,7 +85,7 @@ def invert(
             nats += float(of_rows[rows] @ log_density.astype(np.float64) @ of_columns[columns])
             told.after_tile()
     return Latents(
-        {level: arrays.read_only(array) for level, array in levels.items()},
+        arrays.read_only(levels),
         height=hr.height,
         width=hr.width,
         model_sha256=manifest.digest,

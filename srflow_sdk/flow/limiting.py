@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.latents import arrays
-from srflow_sdk.latents.arrays import picture_positions
 from srflow_sdk.latents.draws import Collection
 from srflow_sdk.latents.normalising import not_finite
 from srflow_sdk.latents.picture_latents import Latents
@@ -40,7 +39,7 @@ def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) ->
             values = source[:, chunk].astype(np.float64)
             found = np.square(values).mean(axis=0) if over == "local" else squares[:, None, None]
             target[:, chunk] = values * _scale(found, taus[level])
-    levels.update({level: arrays.read_only(target) for level, target in targets.items()})
+    levels.update(arrays.read_only(targets))
     return Latents(levels, height=latents.height, width=latents.width, model_sha256=latents.model_sha256)
 
 
@@ -54,7 +53,7 @@ def tails(latents: Latents, level: int) -> tuple[float, float]:
     Raises: NonFiniteError.
     """
     source = latents.levels[level]
-    rows, columns = picture_positions(level, height=latents.height, width=latents.width)
+    rows, columns = arrays.picture_positions(level, height=latents.height, width=latents.width)
     size = math.sqrt(float(_mean_squares(latents, level).mean()))
     down, across = rows // _PLACE, columns // _PLACE
     fourth = np.zeros((len(source), down))
@@ -73,7 +72,7 @@ def typical_size(latents: Latents, level: int) -> float:
     far larger ones are. To 1/512; at most 16.
     """
     source = latents.levels[level]
-    rows, columns = picture_positions(level, height=latents.height, width=latents.width)
+    rows, columns = arrays.picture_positions(level, height=latents.height, width=latents.width)
     counts = np.zeros(_BINS, np.int64)
     for chunk in arrays.row_chunks(source, rows):
         size = np.minimum(np.abs(source[:, chunk, :columns]) * (_BINS / _LARGEST), _BINS - 1)
@@ -90,7 +89,7 @@ def _scale(squares: NDArray[np.float64], tau: float) -> NDArray[np.float64]:
 
 def _mean_squares(latents: Latents, level: int) -> NDArray[np.float64]:
     """The mean square over the picture's positions, by channel. The same for any cut into chunks."""
-    rows, columns = picture_positions(level, height=latents.height, width=latents.width)
+    rows, columns = arrays.picture_positions(level, height=latents.height, width=latents.width)
     source, by_row = latents.levels[level], list[NDArray[np.float64]]()  # the sums of each row of every channel
     for chunk in arrays.row_chunks(source, rows):
         with np.errstate(over="ignore", invalid="ignore"):

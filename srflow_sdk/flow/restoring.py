@@ -17,11 +17,9 @@ from srflow_sdk.drawing.requests import Progress
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.files import Provenance, WriteOptions, check_writable, open_image
-from srflow_sdk.files.provenance import RESTORE
+from srflow_sdk.files import WriteOptions, check_writable, open_image
 from srflow_sdk.flow.flow_options import RestoreOptions
 from srflow_sdk.flow.inverting import opaque_image, reduced_image, round_trip_halo
-from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
@@ -73,27 +71,10 @@ def restore_file(
         height, width = (padded_size(side, step) // manifest.scale for side in (reader.height, reader.width))
         tile = painter.core(height, width, halo=round_trip_halo(manifest))
         digest = reader.sha256()
-        provenance = restored_provenance(manifest, options, source=source, source_sha256=digest, tile=tile)
+        fields = options.provenance_fields()
+        provenance = made_of(manifest, source=source, source_sha256=digest, tile=tile, **fields)
         with writer_for(target, reader, painter, provenance, writing, size=size) as writer:
             writer.write_rows(restore_pixels(reader.read_rows(reader.height), kind_of(reader), painter, options))
             output = finished(writer, target, writing)
             reader.check_unchanged()
     return FileResult(source=source, size=size, outputs=(output,), seconds=time.monotonic() - started)
-
-
-def restored_provenance(
-    manifest: Manifest, options: RestoreOptions, *, source: Path, source_sha256: str, tile: int | None
-) -> Provenance:
-    """The record of how a restored picture was made, for its file's metadata."""
-    return made_of(
-        manifest,
-        source=source,
-        source_sha256=source_sha256,
-        tile=tile,
-        tau=options.number,
-        seed=int(options.seed),
-        sample=0,
-        consistent=False,
-        operation=RESTORE,
-        settings=options.recorded(),
-    )

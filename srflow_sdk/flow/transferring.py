@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,9 @@ from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import ImageReader, Provenance, WriteOptions, check_writable, open_image
+from srflow_sdk.files import ImageReader, WriteOptions, check_writable, open_image
 from srflow_sdk.files.formats import save_options
 from srflow_sdk.files.passed_images import EncodedImage, loaded
-from srflow_sdk.files.provenance import TRANSFER
 from srflow_sdk.flow.flow_options import TransferOptions
 from srflow_sdk.flow.inverting import reduced_image, round_trip_halo
 from srflow_sdk.flow.restoring import encoded_for_both
@@ -219,40 +217,14 @@ def transfer_file(
         inputs = Inputs.of(of["target"], of["source"], mask_in(of["mask"]), of.get("lr"), scale=manifest.scale)
         pixels, tile = transferred(inputs, painter, options)
         others = {what: (path, digests[what]) for what, path in paths.items() if what != "target"}
-        provenance = transferred_provenance(
-            manifest, options, others, target=target, target_sha256=digests["target"], tile=tile
-        )
+        fields = options.provenance_fields(manifest, others)
+        provenance = made_of(manifest, source=target, source_sha256=digests["target"], tile=tile, **fields)
         with writer_for(output, readers["target"], painter, provenance, writing, size=size) as writer:
             writer.write_rows(pixels)
             made = finished(writer, output, writing)
             for reader in readers.values():
                 reader.check_unchanged()
     return FileResult(source=target, size=size, outputs=(made,), seconds=time.monotonic() - started)
-
-
-def transferred_provenance(
-    manifest: Manifest,
-    options: TransferOptions,
-    others: Mapping[str, tuple[Path, str] | None],
-    *,
-    target: Path,
-    target_sha256: str,
-    tile: int | None,
-) -> Provenance:
-    """The record of how a picture was made, for its file's metadata. others: the other inputs and their sha256."""
-    named = {what: other and {"name": other[0].name, "sha256": other[1]} for what, other in others.items()}
-    return made_of(
-        manifest,
-        source=target,
-        source_sha256=target_sha256,
-        tile=tile,
-        tau=options.number(manifest),
-        seed=int(options.seed),
-        sample=0,
-        consistent=False,
-        operation=TRANSFER,
-        settings=options.recorded(manifest, {"lr": None, **named}),
-    )
 
 
 def _drawn(

@@ -39,11 +39,12 @@ def like(levels: Levels) -> dict[int, NDArray[np.float32]]:
     return allocate({level: array.shape for level, array in levels.items()})
 
 
-def read_only(array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A view of the same values that cannot be written."""
-    view: NDArray[np.float32] = array.view()
-    view.flags.writeable = False
-    return view
+def read_only(levels: Levels) -> dict[int, NDArray[np.float32]]:
+    """Views of the same values that cannot be written."""
+    views = {level: array.view() for level, array in levels.items()}
+    for view in views.values():
+        view.flags.writeable = False
+    return views
 
 
 def picture_positions(level: int, *, height: int, width: int) -> tuple[int, int]:

@@ -7,13 +7,11 @@ because latents are larger than their picture.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import os
 import re
 import struct
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +22,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.latents.arrays import Levels, Shape, allocate
-from srflow_sdk.system.atomic import write_pieces_atomically
+from srflow_sdk.system.atomic import write_atomically
 from srflow_sdk.system.device_names import BUNDLE, ComputePrecision
 from srflow_sdk.system.local_files import open_regular
 from srflow_sdk.system.plain_text import short
@@ -55,7 +53,7 @@ def write(path: Path, levels: Levels, described: Described) -> None:
         if path.is_dir():
             raise ImageError(f"{path} cannot be written: it is a folder; name a file in it")
         values = (chunk.astype("<f4", copy=False).data for chunk in _chunks(levels.values()))
-        write_pieces_atomically(path, itertools.chain([_header(levels, described)], values))
+        write_atomically(path, _header(levels, described), *values)
     except FileNotFoundError as error:
         if path.parent.is_dir():  # of a kind that holds no files of users
             why = f"the folder {path.parent} takes no new files; name another"
@@ -128,8 +126,7 @@ def _read(file: BinaryIO) -> tuple[dict[int, NDArray[np.float32]], Described]:
     for chunk in _chunks(levels[level] for _, _, level, _ in tensors):
         if file.readinto(chunk.view(np.uint8).data) != chunk.nbytes:  # type: ignore[attr-defined]
             raise _MalformedError("it ends too early")
-        if sys.byteorder == "big":
-            chunk.byteswap(inplace=True)
+        chunk[...] = chunk.view("<f4")  # in this machine's order of bytes
     return levels, described
 
 

@@ -18,7 +18,6 @@ from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents import latents_file as files
 from srflow_sdk.latents.arguments import MAX_SIDE, checked_levels, checked_mask, level_taus
-from srflow_sdk.latents.arrays import mask_positions, picture_positions
 from srflow_sdk.latents.bits_per_dimension import bits_per_dimension
 from srflow_sdk.latents.blending import interpolate, mix
 from srflow_sdk.latents.draws import Collection
@@ -92,7 +91,7 @@ class Latents:
             for level, array in checked.items():
                 np.copyto(copies[level], array)
             checked = copies
-        self._levels = {level: arrays.read_only(array) for level, array in checked.items()}
+        self._levels = arrays.read_only(checked)
 
     @classmethod
     def zeros(
@@ -107,8 +106,9 @@ class Latents:
     ) -> Self:
         """Latents that are all zero: those of the picture that a model gives at temperature 0.
 
-        latent_levels: the manifest's. height, width: of the HR picture in pixels. padded_height, padded_width: of the
-        picture with its padding, whole multiples of 2^level for each level.
+        latent_levels: the manifest's.
+        height, width: of the HR picture in pixels.
+        padded_height, padded_width: of the picture with its padding, whole multiples of 2^level for each level.
 
         Raises: ArgumentError for sizes that do not fit; ImageError or OutOfMemoryError if there is no room.
         """
@@ -121,12 +121,12 @@ class Latents:
         levels = arrays.allocate(
             {e.level: (e.channels, padded_height >> e.level, padded_width >> e.level) for e in entries}
         )
-        return cls(_frozen(levels), height=height, width=width, model_sha256=model_sha256)
+        return cls(arrays.read_only(levels), height=height, width=width, model_sha256=model_sha256)
 
     @property
     def levels(self) -> Mapping[int, NDArray[np.float32]]:
         """Read-only arrays by level, finest first: C×(padded HR height / 2^level)×(padded HR width / 2^level)."""
-        return MappingProxyType({level: arrays.read_only(array) for level, array in self._levels.items()})
+        return MappingProxyType(arrays.read_only(self._levels))
 
     @property
     def height(self) -> int:
@@ -167,7 +167,8 @@ class Latents:
     def window(self, window: Window, scale: int) -> dict[int, NDArray[np.float32]]:
         """The part of a window, by level, as views: C×h×w.
 
-        window: in LR pixels of the padded image. scale: HR size / LR size of the model.
+        window: in LR pixels of the padded image.
+        scale: HR size / LR size of the model.
         Raises: ArgumentError for other types, and if the window splits latent pixels or leaves the image.
         """
         if not isinstance(window, Window):
@@ -233,7 +234,7 @@ class Latents:
             mask = checked_mask("where", where, height=self.height, width=self.width)
 
         def apply(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
-            inside = self._everywhere(level) if where is None else mask_positions(mask, level)
+            inside = self._everywhere(level) if where is None else arrays.mask_positions(mask, level)
             how = Normalisation(over=over, level=level, tau=taus[level], seed=seed, enlarge=enlarge)
             normalise(source, target, inside, how)
 
@@ -249,7 +250,7 @@ class Latents:
         checked = checked_mask("mask", mask, height=self.height, width=self.width)
 
         def apply(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
-            mix(source, other._levels[level], target, mask_positions(checked, level))
+            mix(source, other._levels[level], target, arrays.mask_positions(checked, level))
 
         return self._changed(set(self._levels), apply)
 
@@ -266,7 +267,7 @@ class Latents:
             return self if share == 0 else self._with(other._levels, log_likelihood=other.log_likelihood)
 
         def apply(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
-            positions = picture_positions(level, height=self.height, width=self.width)
+            positions = arrays.picture_positions(level, height=self.height, width=self.width)
             interpolate(source, other._levels[level], target, t=share, positions=positions)
 
         return self._changed(set(self._levels), apply)
@@ -288,10 +289,13 @@ class Latents:
         Raises: ImageError for a file that is missing, damaged or holds something else; ArgumentError if the latents
         belong to another model.
         """
-        bundle = None if model is None else _bundle_of(model)
+        bundle = model if isinstance(model, Bundle) else getattr(model, "bundle", None)
+        if model is not None and not isinstance(bundle, Bundle):
+            what = f"model is {type(model).__name__}"
+            raise ArgumentError(f"{what}; it must be a Bundle (Bundle.open(path)) or an Upscaler")
         levels, described = files.read(file_path("path", path))
         try:
-            latents = cls(_frozen(levels), **vars(described))
+            latents = cls(arrays.read_only(levels), **vars(described))
         except ArgumentError as error:
             raise ImageError(f"{os.fspath(path)} is not a file of latents: {error}; Latents.save writes one") from error
         if bundle is not None:
@@ -326,7 +330,7 @@ class Latents:
             return math.nan
 
     def _everywhere(self, level: int) -> NDArray[np.bool_]:
-        return np.ones(picture_positions(level, height=self.height, width=self.width), np.bool_)
+        return np.ones(arrays.picture_positions(level, height=self.height, width=self.width), np.bool_)
 
     def _check_fits(self, other: Latents) -> None:
         if not isinstance(other, Latents):
@@ -352,18 +356,7 @@ class Latents:
         targets = arrays.like({level: self._levels[level] for level in levels})
         for level, target in targets.items():
             change(level, self._levels[level], target)
-        return self._with({**self._levels, **_frozen(targets)}, log_likelihood=None)
+        return self._with({**self._levels, **arrays.read_only(targets)}, log_likelihood=None)
 
     def _with(self, levels: Mapping[int, NDArray[np.float32]], *, log_likelihood: float | None) -> Self:
         return type(self)(levels, **{**vars(self._about), "log_likelihood": log_likelihood})
-
-
-def _bundle_of(model: Bundle | _HasBundle) -> Bundle:
-    bundle = model if isinstance(model, Bundle) else getattr(model, "bundle", None)
-    if not isinstance(bundle, Bundle):
-        raise ArgumentError(f"model is {type(model).__name__}; it must be a Bundle (Bundle.open(path)) or an Upscaler")
-    return bundle
-
-
-def _frozen(levels: Mapping[int, NDArray[np.float32]]) -> dict[int, NDArray[np.float32]]:
-    return {level: arrays.read_only(array) for level, array in levels.items()}

@@ -36,7 +36,6 @@ z is rounded to float32, nearest even. Its magnitude is at most 6.338.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -127,9 +126,11 @@ def window_noise(
 ) -> dict[int, NDArray[np.float32]]:
     """The standard normal latents of a window of an image, by level: float32, C×h×w, as graphs take them for τ = 1.
 
-    levels: the model's levels. scale: HR size / LR size. top, left, height, width: the window in LR pixels of the whole
-    image; all four must fall on whole latent pixels, as multiples of the model's size multiple do. A window may begin
-    before the image: there its latents come from the field's end, so that coordinate -1 stands for 2^32 - 1.
+    levels: the model's levels.
+    scale: HR size / LR size.
+    top, left, height, width: the window in LR pixels of the whole image; all four must fall on whole latent pixels, as
+        multiples of the model's size multiple do. A window may begin before the image: there its latents come from the
+        field's end, so that coordinate -1 stands for 2^32 - 1.
     seed, sample, and determinism: as for :func:`standard_normal`, which draws each level.
 
     Raises: ArgumentError for a window that splits latent pixels, and for what :func:`standard_normal` refuses.
@@ -222,9 +223,7 @@ def _window_words(
             state["state"]["counter"] = counter
             generator.state = state
             blocks[group, row] = generator.random_raw(width * _WORDS_PER_BLOCK)
-    if sys.byteorder == "big":
-        blocks = blocks.astype("<u8")
-    words = blocks.view("<u4").reshape(groups, height, width, _CHANNELS_PER_BLOCK)
+    words = blocks.astype("<u8", copy=False).view("<u4").reshape(groups, height, width, _CHANNELS_PER_BLOCK)
     by_channel = words.transpose(0, 3, 1, 2).reshape(groups * _CHANNELS_PER_BLOCK, height, width)
     return np.asarray(by_channel[:channels], dtype=np.uint32)
 

@@ -24,7 +24,8 @@ DEFAULT_MODEL = "x4-small"
 class Bundle:
     """An exported model on disk, verified. Make one with :meth:`open` or :meth:`embedded`.
 
-    path: the directory. manifest: what it says about its model.
+    path: the directory.
+    manifest: what it says about its model.
     """
 
     path: Path

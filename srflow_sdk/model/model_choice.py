@@ -64,7 +64,8 @@ _MOSAIC = 1.15
 class ModelChoice:
     """An embedded model for a picture.
 
-    name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`. why: what was seen, in words.
+    name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`.
+    why: what was seen, in words.
     """
 
     name: str
@@ -75,12 +76,15 @@ class ModelChoice:
 class Damage:
     """The measurements of a picture.
 
-    quality: of its JPEG file, 1 to 100, by the sum of its luma table; None for other formats. noise: standard
-    deviation in 8-bit levels, in the quietest tenth of the picture, or in its median block if only that is noisy; 0 if
-    what is found there is texture. blocks: how much larger luma's steps are between the columns and rows where JPEG's
-    blocks of 8×8 would meet than elsewhere; about 1 if there are none. dots: percentage of pixels that stand out alone
-    from those around them, of the bright or of the dark ones, whichever are fewer. mosaic: how much more detail there
-    is on one colour of a chessboard than on the other; about 1, and more if a sensor's mosaic was interpolated.
+    quality: of its JPEG file, 1 to 100, by the sum of its luma table; None for other formats.
+    noise: standard deviation in 8-bit levels, in the quietest tenth of the picture, or in its median block if only that
+        is noisy; 0 if what is found there is texture.
+    blocks: how much larger luma's steps are between the columns and rows where JPEG's blocks of 8×8 would meet than
+        elsewhere; about 1 if there are none.
+    dots: percentage of pixels that stand out alone from those around them, of the bright or of the dark ones, whichever
+        are fewer.
+    mosaic: how much more detail there is on one colour of a chessboard than on the other; about 1, and more if a
+        sensor's mosaic was interpolated.
     """
 
     quality: int | None
@@ -101,7 +105,8 @@ def choose_model(
         with Upscaler(choose_model("photo.jpg").name) as upscaler: …
 
     picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is read to its end), a PIL
-    image, array or tensor. A JPEG that is not decoded yet also shows its quality. max_pixels: larger files are refused.
+        image, array or tensor. A JPEG that is not decoded yet also shows its quality.
+    max_pixels: larger files are refused.
     cancel: once this event is set, from any thread, the call ends with CancelledError within a band of rows.
 
     Raises: ImageError if it cannot be read; ArgumentError, CancelledError.

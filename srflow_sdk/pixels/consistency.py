@@ -48,20 +48,24 @@ def projected(
         raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
     hr = np.clip(hr, 0, 1, dtype=np.float32)  # from far outside, z would not bring it back
     # In the LR picture z, x = clip(hr + Uz) is sought with Dx = lr: Nesterov's method on the projection's dual problem.
+    reduction, pseudo_inverse = _reduction(scale, kernel), _pseudo_inverse(scale, kernel)
     previous = z = np.zeros_like(lr)
     result = hr
     for iteration in range(_ITERATIONS):
-        residual = lr - _reduce(result, scale, kernel)
+        residual = lr - reduction.across(reduction.down(result))  # rows first: little is left to transpose
         if iteration == 1 and np.abs(residual).max() < _SETTLED:
             break  # nothing that mattered was clipped; rows elsewhere in the picture cannot change that here
         current = z + residual
         z = current + np.float32(iteration / (iteration + 3)) * (current - previous)
         np.clip(z, -_FARTHEST, _FARTHEST, out=z)
         previous = current
-        result = _enlarge(z, scale, kernel)
+        result = pseudo_inverse.down(pseudo_inverse.across(z))
         result += hr
         np.clip(result, 0, 1, out=result)
-    _forget(result, CONTEXT * scale, top=top, bottom=bottom)
+    if not top:  # rows that depend on rows beyond the cut
+        result[: CONTEXT * scale] = np.nan
+    if not bottom:
+        result[max(len(result) - CONTEXT * scale, 0) :] = np.nan
     return result
 
 
@@ -132,21 +136,3 @@ def _pseudo_inverse(scale: int, kernel: LrKernel) -> _Filter:
     # HR pixel p of step 0 takes from LR pixel n what an impulse at 0 gives to HR pixel p of step −n.
     taps = response[np.arange(_REACH, -_REACH - 1, -1) % circle].T
     return _Filter(taps, takes=1, start=-_REACH)
-
-
-def _reduce(hr: Floats, scale: int, kernel: LrKernel) -> Floats:
-    return _reduction(scale, kernel).across(
-        _reduction(scale, kernel).down(hr)
-    )  # rows first: little is left to transpose
-
-
-def _enlarge(lr: Floats, scale: int, kernel: LrKernel) -> Floats:
-    return _pseudo_inverse(scale, kernel).down(_pseudo_inverse(scale, kernel).across(lr))
-
-
-def _forget(rows: Floats, count: int, *, top: bool, bottom: bool) -> None:
-    """Set rows that depend on rows beyond a cut to NaN."""
-    if not top:
-        rows[:count] = np.nan
-    if not bottom:
-        rows[max(len(rows) - count, 0) :] = np.nan

@@ -51,9 +51,11 @@ KERNELS: dict[str, _Weights] = {"bilinear": bilinear, "bicubic": bicubic, "lancz
 class RowReducer:
     """Reduces a picture that comes in bands from the top down. Its rows do not depend on the bands, not even in a bit.
 
-    size: (height, width) of the picture. to: (height, width) of the result, at least 1 and at most `size`. kernel: one
-    that outputs are reduced with, or one that networks were trained on. Values are
-    neither clipped nor rounded. Memory: a few rows of the picture, however small `to` is.
+    size: (height, width) of the picture.
+    to: (height, width) of the result, at least 1 and at most `size`.
+    kernel: one that outputs are reduced with, or one that networks were trained on.
+
+    Values are neither clipped nor rounded. Memory: a few rows of the picture, however small `to` is.
     """
 
     def __init__(self, size: tuple[int, int], to: tuple[int, int], kernel: Kernel | LrKernel) -> None:

@@ -36,7 +36,8 @@ def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
     row = width + 2
     neighbours = np.array([-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1])
 
-    growing = np.flatnonzero(_grown(np.pad(visible, 1)).ravel() & inside & ~has_colour)
+    beside = np.logical_or.reduce([np.roll(has_colour, offset) for offset in neighbours])
+    growing = np.flatnonzero(beside & inside & ~has_colour)
     for _ in range(reach):
         if not len(growing):
             break
@@ -76,15 +77,4 @@ def enlarged_alpha(alpha: NDArray[Any], scale: int) -> NDArray[Any]:
     white = np.float32(np.iinfo(alpha.dtype).max)
     plane = enlarged(alpha[..., None].astype(np.float32) / white, scale)[..., 0]
     result: NDArray[Any] = np.rint(np.clip(plane, 0.0, 1.0) * white).astype(alpha.dtype)
-    return result
-
-
-def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask, wider by a pixel on all sides."""
-    rows = mask.copy()
-    rows[1:] |= mask[:-1]
-    rows[:-1] |= mask[1:]
-    result: NDArray[np.bool_] = rows.copy()
-    result[:, 1:] |= rows[:, :-1]
-    result[:, :-1] |= rows[:, 1:]
     return result

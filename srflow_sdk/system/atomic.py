@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from srflow_sdk.system import locks
@@ -23,12 +23,7 @@ _MAX_NAME_BYTES = 255
 _ENDING = re.compile(r"\.[0-9a-f]{8}\.part$")
 
 
-def write_atomically(target: Path, content: bytes) -> None:
-    """Write content to a file, new or not: see :func:`write_pieces_atomically`."""
-    write_pieces_atomically(target, [content])
-
-
-def write_pieces_atomically(target: Path, content: Iterable[bytes | memoryview]) -> None:
+def write_atomically(target: Path, *content: bytes | memoryview) -> None:
     """Write pieces of content to a file, new or not. Raises: OSError; an old file is then as before, without a part.
 
     Permissions are those of any new file of the process; they do not come from the file that is replaced.

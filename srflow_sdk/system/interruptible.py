@@ -7,31 +7,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future
+from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 _T = TypeVar("_T")
 _POLL_S = 0.1
-_thread = threading.local()
+_event: ContextVar[threading.Event | None] = ContextVar("event", default=None)
 
 
 @contextlib.contextmanager
 def cancelled_by(event: threading.Event | None) -> Iterator[None]:
     """In this context, native calls of this thread are stopped soon after the event is set. None changes nothing."""
-    if event is None:
-        yield
-        return
-    before = getattr(_thread, "event", None)
-    _thread.event = event
+    token = _event.set(event or _event.get())
     try:
         yield
     finally:
-        _thread.event = before
+        _event.reset(token)
 
 
 def is_cancelled() -> bool:
     """True if the event of :func:`cancelled_by` is set: an error of the call is no failure then."""
-    event: threading.Event | None = getattr(_thread, "event", None)
+    event = _event.get()
     return event is not None and event.is_set()
 
 
@@ -42,7 +39,7 @@ def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
     it is called if a handler raises, for example KeyboardInterrupt, which is raised on once the call has returned, and
     once the event of :func:`cancelled_by` is set.
     """
-    event: threading.Event | None = getattr(_thread, "event", None)
+    event = _event.get()
     if event is None and threading.current_thread() is not threading.main_thread():
         return call()  # handlers only run in the main thread
     result: Future[_T] = Future()
@@ -94,7 +91,7 @@ def abandonable(
     stop: called if the call is left or fails; it should make it end.
     Raises: TimeoutError; concurrent.futures.CancelledError; what the call raises; what a signal's handler raises.
     """
-    event: threading.Event | None = getattr(_thread, "event", None)
+    event = _event.get()
     ended: SimpleQueue[Future[_T]] = SimpleQueue()  # waited for in single native steps, as below
 
     def work() -> None:

@@ -91,14 +91,12 @@ def kept_handlers() -> Iterator[None]:
 
     Outside the main thread nothing is put back: Python cannot set handlers there.
     """
-    before = {number: signal.getsignal(number) for number in STOPPING}
-    try:
+    with contextlib.ExitStack() as stack:
+        for number in STOPPING if threading.current_thread() is threading.main_thread() else ():
+            handler = signal.getsignal(number)
+            if handler is not None:  # None: one of native code's, which Python cannot set
+                stack.callback(signal.signal, number, handler)
         yield
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():
-                if handler is not None:  # None: one of native code's, which Python cannot set
-                    signal.signal(number, handler)
 
 
 def _raise_interrupt(number: int, frame: Any) -> None:

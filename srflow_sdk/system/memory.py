@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 from srflow_sdk.errors import DeviceError
 
 _NO_LIMIT = sys.maxsize
+_TRIM: Any = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # musl has none
 
 # A control group's files with its limits and its usage, and the statistic of what the kernel can drop.
 _VERSION_1 = ["memory.limit_in_bytes"], "memory.usage_in_bytes", "total_inactive_file"
@@ -66,23 +66,13 @@ def return_freed_memory() -> None:
 
     glibc keeps freed blocks of up to 32 MB for later ones, and hardly reuses them where sizes vary.
     """
-    if (trim := _malloc_trim()) is not None:
-        trim(ctypes.c_size_t(0))
+    if _TRIM is not None:
+        _TRIM(ctypes.c_size_t(0))
 
 
 def can_return_freed_memory() -> bool:
     """True if :func:`return_freed_memory` does something here."""
-    return _malloc_trim() is not None
-
-
-@functools.cache
-def _malloc_trim() -> Any:
-    if sys.platform != "linux":
-        return None
-    try:
-        return ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError):  # musl has none
-        return None
+    return _TRIM is not None
 
 
 def gpu_free_memory(device: int = 0) -> int | None:

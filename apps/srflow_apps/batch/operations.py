@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.drawing.file_upscaling import FileResult, provenance_of
-from srflow_sdk.drawing.output_size import OutputSize, named_scale, reduced_to
+from srflow_sdk.drawing.file_upscaling import FileResult, made_of
+from srflow_sdk.drawing.output_size import OutputSize, named_scale
 from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.drawing.temperature import AUTO
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, Provenance, WriteOptions
 from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
 from srflow_sdk.flow.flow_options import RestoreOptions, TransferOptions
-from srflow_sdk.flow.restoring import restored_provenance
-from srflow_sdk.flow.transferring import transfer_file, transferred_provenance
+from srflow_sdk.flow.transferring import transfer_file
 from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.round_trips import check_inverts
@@ -157,10 +156,7 @@ class Upscaling(Operation):
 
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         width, height = size
-        draw, scale = self.options, self.options.scale_for(manifest, height=height, width=width)
-        reduced = reduced_to(
-            scale, height=height, width=width, kernel=draw.reduction, linear_light=bool(draw.linear_light)
-        )
+        reduced = self.options.reduced(manifest, height=height, width=width)
         return (width * manifest.scale, height * manifest.scale) if reduced is None else (reduced.width, reduced.height)
 
     def recorded(self, recipe: Provenance) -> Upscaling:
@@ -177,16 +173,9 @@ class Upscaling(Operation):
         )
 
     def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
-        return provenance_of(
-            manifest,
-            self.options,
-            tau=self.options.tau_number(manifest),
-            sample=number,
-            source=Path(),
-            source_sha256=source_sha256,
-            tile=None,
-            scale=self.options.scale_for(manifest, height=size[1], width=size[0]),
-        )
+        reduced = self.options.reduced(manifest, height=size[1], width=size[0])
+        fields = self.options.provenance_fields(manifest, sample=number, reduced=reduced)
+        return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
         draw = self.options
@@ -243,7 +232,8 @@ class Restoring(Operation):
         return Restoring(options=RestoreOptions.from_record(recipe.settings or "", seed=recipe.seed))
 
     def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
-        return restored_provenance(manifest, self.options, source=Path(), source_sha256=source_sha256, tile=None)
+        fields = self.options.provenance_fields()
+        return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": RESTORE, "seed": self.seed, **json.loads(self.options.recorded())}
@@ -291,9 +281,8 @@ class Transferring(Operation):
 
     def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
         others = {what: None if path is None else (path, file_sha256(path)) for what, path in self._others(job).items()}
-        return transferred_provenance(
-            manifest, self.options, others, target=Path(), target_sha256=source_sha256, tile=None
-        )
+        fields = self.options.provenance_fields(manifest, others)
+        return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": TRANSFER, "seed": self.seed, **json.loads(self.options.recorded(manifest, {}))}

@@ -73,7 +73,7 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="srflow-demo-", ignore_cleanup_errors=True) as folder:
         libvips.pyvips().cache_set_max(0)  # no pixels of a page that was closed stay in memory
         sessions = Sessions(Path(folder).resolve(), freed=lambda: _return_memory(upscaler))
-        upscaler._painter.backend._keep_no_memory()
+        upscaler._painter.backend._scarce = True
         routes = Routes(upscaler, sessions, limits)
         known = [name.lower() for name in names if name not in _ANY]
         config = uvicorn.Config(

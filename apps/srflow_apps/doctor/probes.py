@@ -114,8 +114,8 @@ def plugin_provider(device: str) -> dict[str, Any]:
     from srflow_sdk.backends._plugin_providers import PLUGINS, described, find_devices
 
     plugin = PLUGINS[device]  # type: ignore[index]
-    about = {"needs": plugin.needs, "fix": plugin.fix, "version": plugin.version}
-    if not plugin.installed:
+    about = {"needs": plugin.needs, "fix": f"pip install {plugin.distributions[0]}", "version": plugin.version()}
+    if not plugin.installed():
         return {**about, "installed": False}
     return {**about, "installed": True, "devices": [described(found) for found in find_devices(plugin)]}
 

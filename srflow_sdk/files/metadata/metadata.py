@@ -38,7 +38,8 @@ class Metadata:
 
     icc_profile: the pixel values' profile, exactly as in the file, possibly damaged; None means sRGB.
     exif: libvips' exif-data, with orientation 1 and without a thumbnail; camera, exposure, GPS and notes are kept.
-    xmp: the packet exactly as in the file. iptc: only the records.
+    xmp: the packet exactly as in the file.
+    iptc: only the records.
     resolution: pixels per mm, x and y; None if the file has none.
     """
 
@@ -96,8 +97,10 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
     has_profile = metadata.icc_profile is not None and _profile_fits(metadata.icc_profile, image.bands, path)
     if has_profile:
         image.set_type(pyvips.GValue.blob_type, _FIELDS["icc_profile"], metadata.icc_profile)
-        if image.bands <= 2 and not kind.holds_gray:
-            image = _gray_as_srgb(image)
+        if image.bands <= 2 and not kind.holds_gray:  # to RGB that looks the same without a profile
+            options = {"intent": "relative", "black_point_compensation": True, "depth": 8}
+            image = image.icc_transform("srgb", embedded=True, **options).copy()
+            image.remove(_FIELDS["icc_profile"])
             has_profile = False
     if metadata.xmp is not None and _fits(metadata.xmp, "xmp", path, limit=max_xmp_bytes(jpeg=jpeg)):
         image.set_type(pyvips.GValue.blob_type, _FIELDS["xmp"], metadata.xmp)
@@ -167,15 +170,6 @@ def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
         return _fits(profile, "icc_profile", path)
     _LOGGER.warning("%s: colour profile left out: %s", path, why)
     return False
-
-
-def _gray_as_srgb(image: Any) -> Any:
-    """Convert gray with a profile to RGB that looks the same without one."""
-    colours = image.icc_transform(
-        "srgb", embedded=True, intent="relative", black_point_compensation=True, depth=8
-    ).copy()
-    colours.remove(_FIELDS["icc_profile"])
-    return colours
 
 
 def _resolution(image: Any) -> tuple[float, float] | None:

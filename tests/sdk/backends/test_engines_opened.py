@@ -10,7 +10,7 @@ import pytest
 from srflow_sdk import backends
 from srflow_sdk.backends import _plugin_providers as plugin_providers
 from srflow_sdk.backends import open_backend
-from srflow_sdk.backends._plugin_providers import Plugin
+from srflow_sdk.backends._plugin_providers import PluginProvider
 from srflow_sdk.backends._tensorrt import TensorRTBackend
 from srflow_sdk.errors import BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
@@ -76,7 +76,7 @@ def test_asking_for_onnxruntimes_rtx_tells_that_the_bundle_has_engines_of_its_ow
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "rtx.srflow", runtime="tensorrt_rtx")
-    monkeypatch.setattr(Plugin, "installed", property(lambda _self: False))
+    monkeypatch.setattr(PluginProvider, "installed", lambda: False)
     monkeypatch.setattr(plugin_providers, "_registered", set())
     with pytest.raises(DeviceError, match='do not need ONNX Runtime: use device="tensorrt"'):
         open_backend(bundle, device="rtx")

@@ -12,7 +12,7 @@ import pytest
 
 from srflow_sdk.backends import _plugin_providers as plugin_providers
 from srflow_sdk.backends import open_backend
-from srflow_sdk.backends._plugin_providers import PLUGINS, Plugin
+from srflow_sdk.backends._plugin_providers import PLUGINS, PluginProvider
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.device_names import PluginDevice
@@ -42,7 +42,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_a_package_is_found_without_importing_it(package: Path) -> None:
     (package / "__init__.py").write_text("raise RuntimeError('imported')\n")
-    assert PLUGINS["webgpu"].installed
+    assert PLUGINS["webgpu"].installed()
 
 
 @pytest.mark.parametrize("device", get_args(PluginDevice))
@@ -50,8 +50,10 @@ def test_an_absent_package_is_refused_with_the_command_that_installs_it(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: PluginDevice
 ) -> None:
     monkeypatch.setattr(plugin_providers, "_registered", set())
-    monkeypatch.setattr(Plugin, "installed", property(lambda _self: False))
-    with pytest.raises(DeviceError, match=f"is not installed: {PLUGINS[device].fix}.*It needs"):
+    monkeypatch.setattr(PluginProvider, "installed", lambda: False)
+    with pytest.raises(
+        DeviceError, match=f"is not installed: pip install {PLUGINS[device].distributions[0]}.*It needs"
+    ):
         open_backend(bundle, device=device)
 
 
@@ -136,7 +138,7 @@ def test_each_provider_gets_the_settings_that_keep_the_picture(
         def add_provider_for_devices(self, devices: list[Any], settings: dict[str, str]) -> None:
             given.append((devices, settings))
 
-    provider = plugin_providers.PluginProvider(plugin, model_sha256="a" * 64)
+    provider = plugin(model_sha256="a" * 64)
     provider.prepare()
     assert provider.configure(Options(), "encoder.onnx") is None
     ((devices, settings),) = given

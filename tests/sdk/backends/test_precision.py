@@ -12,12 +12,12 @@ import pytest
 from srflow_sdk.backends import OnnxRuntimeBackend, _fastest, _precision, open_backend
 from srflow_sdk.backends import _openvino_graphs as graphs
 from srflow_sdk.backends._fastest import REFERENCE, Measured, Way, cache_key, write_measured
-from srflow_sdk.backends._openvino_graphs import installed as openvino_is_installed
 from srflow_sdk.backends._precision import WORTH, is_within_gate, promised_db
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.psnr_bounds import FLOAT32_DB
+from srflow_sdk.system.raising import is_installed
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import INT8_ROW, tiny_manifest, write_tiny_bundle
@@ -26,7 +26,7 @@ INT8 = Way(device="cpu", precision="int8")
 BF16 = Way(device="openvino", precision="bf16")
 FLOAT32 = Way(device="openvino", precision="bundle")
 INT8_OPENVINO = Way(device="openvino", precision="int8")
-needs_openvino = pytest.mark.skipif(not openvino_is_installed(), reason="openvino is not installed")
+needs_openvino = pytest.mark.skipif(not is_installed("openvino"), reason="openvino is not installed")
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)  # importing it fails
     monkeypatch.setattr(graphs, "_core", functools.cache(graphs._core.__wrapped__))  # which may have started before
-    monkeypatch.setattr(_precision, "openvino_is_installed", lambda: False)
+    monkeypatch.setattr(_precision, "is_installed", lambda _: False)
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_fastest_does_not_take_bf16_where_the_processor_has_none(
     monkeypatch.setattr(_fastest, "has_bf16", lambda: False)
     bf16 = Way(device="openvino", precision="bf16")
     _, found = _fastest.measured(Bundle.open(with_int8), [REFERENCE, bf16], threads=1)
-    assert found.seconds is None
+    assert found.seconds == math.inf
     assert found.error == "this processor has no bfloat16 arithmetic"
     assert found.passing is None, "it is not measured again"
 

@@ -20,7 +20,7 @@ from srflow_sdk.backends import _agreement as agreement
 from srflow_sdk.backends import _ort_providers as ort_providers
 from srflow_sdk.backends import _tensorrt as tensorrt
 from srflow_sdk.backends._ort_providers import TensorRTProvider, tensorrt_library_version
-from srflow_sdk.backends._plugin_providers import Plugin
+from srflow_sdk.backends._plugin_providers import PluginProvider
 from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile
@@ -215,7 +215,7 @@ def test_a_network_that_multiplies_rounding_is_held_to_what_its_export_recorded(
 
 def offer(monkeypatch: pytest.MonkeyPatch, *names: PluginDevice, gpu: bool = True) -> None:
     """Make plug-in providers look installed."""
-    monkeypatch.setattr(Plugin, "installed", property(lambda self: self.device in names))
+    monkeypatch.setattr(PluginProvider, "installed", classmethod(lambda cls: cls.device in names))
     monkeypatch.setattr(backends, "has_gpu", lambda _plugin: gpu)
     monkeypatch.setattr(backends, "find_gpu", lambda: object())
 
@@ -295,7 +295,7 @@ def test_auto_warns_of_a_plugin_that_cannot_be_loaded(
 ) -> None:
     offer(monkeypatch, "webgpu")
 
-    def broken(_plugin: Plugin) -> bool:
+    def broken(_plugin: type[PluginProvider]) -> bool:
         raise DeviceError("WebGPU cannot be loaded")
 
     monkeypatch.setattr(backends, "has_gpu", broken)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk.drawing.file_upscaling import provenance_of
+from srflow_sdk.drawing.file_upscaling import made_of
 from srflow_sdk.drawing.measuring import lr_psnr
 from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.drawing.rows import RowBuffer
@@ -185,8 +185,11 @@ def test_what_a_file_would_say_is_known_before_it_is_made(tiled: Upscaler, tmp_p
         options = DrawOptions(seed=3, scale=scale, linear_light=True)
         result = tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", **options.keywords)
         made = result.outputs[0].provenance
-        known = {"source": tmp_path / "lr.png", "source_sha256": made.source_sha256, "scale": scale}
-        assert made == provenance_of(tiled.bundle.manifest, options, tau=0.8, sample=0, tile=16, **known)
+        manifest, (height, width) = tiled.bundle.manifest, photo.shape[:2]
+        reduced = options.reduced(manifest, height=height, width=width)
+        known = options.provenance_fields(manifest, sample=0, reduced=reduced)
+        assert (known["tau"], known["scale"]) == (0.8, scale)
+        assert made == made_of(manifest, source=tmp_path / "lr.png", source_sha256=made.source_sha256, tile=16, **known)
 
 
 def test_rows_of_the_source_are_forgotten_as_they_are_done(

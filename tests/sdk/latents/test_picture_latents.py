@@ -52,9 +52,7 @@ def test_they_cannot_be_changed_from_outside() -> None:
 
 
 def test_read_only_arrays_are_not_copied() -> None:
-    given = {
-        level: arrays.read_only(array) for level, array in normal_arrays(padded_height=96, padded_width=72).items()
-    }
+    given = arrays.read_only(normal_arrays(padded_height=96, padded_width=72))
     latents = Latents(given, height=90, width=70, model_sha256=MODEL)
     assert all(np.shares_memory(latents.levels[level], array) for level, array in given.items())
 

@@ -25,6 +25,7 @@ from srflow_sdk.errors import ArgumentError, RemoteError
 from srflow_sdk.files.passed_images import EncodedImage
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
+from srflow_sdk.system.raising import stop_if_set
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class RemotePainter(Painter):
         rows, columns = tile.core.within(window).scaled(scale).slices
         gathered, done = Gathered(request.reduce), 0
         for first in range(0, len(request.samples), at_once):
-            request.stop_if_cancelled()
+            stop_if_set(request.options.cancel)
             samples = request.samples[first : first + at_once]
             drawn = self._server.draw(
                 lr,
