@@ -200,8 +200,10 @@ def normal_from_words(words: NDArray[np.uint32]) -> NDArray[np.float32]:
     flat = np.ascontiguousarray(words).reshape(-1)
     normal = np.empty(flat.size, np.float32)
     for start in range(0, flat.size, _CHUNK):
-        u = (flat[start : start + _CHUNK].astype(np.float64) + 0.5) * 2.0**-32
-        normal[start : start + _CHUNK] = _inverse_normal_cdf(u)
+        q = flat[start : start + _CHUNK].astype(np.float64) + 0.5
+        q *= 2.0**-32
+        q -= 0.5
+        normal[start : start + _CHUNK] = _inverse_normal_cdf(q)
     return normal.reshape(words.shape)
 
 
@@ -228,15 +230,14 @@ def _window_words(
     return np.asarray(by_channel[:channels], dtype=np.uint32)
 
 
-def _inverse_normal_cdf(u: NDArray[np.float64]) -> NDArray[np.float64]:
-    q = u - 0.5
+def _inverse_normal_cdf(q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """q: probability less 1/2. It has 33 bits, so subtractions from it are exact."""
     r = 0.180625 - q * q
     z = q * (_polynomial(_A, r) / _polynomial(_B, r))
     tail = np.flatnonzero(np.abs(q) > 0.425)
-    u = u[tail]
-    r = np.sqrt(-_natural_log(np.minimum(u, 1.0 - u))) - 1.6
-    magnitude = _polynomial(_C, r) / _polynomial(_D, r)
-    z[tail] = np.where(q[tail] < 0.0, -magnitude, magnitude)
+    q = q[tail]
+    r = np.sqrt(-_natural_log(0.5 - np.abs(q))) - 1.6
+    z[tail] = np.copysign(_polynomial(_C, r) / _polynomial(_D, r), q)
     return z
 
 
@@ -252,8 +253,9 @@ def _natural_log(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _polynomial(coefficients: tuple[float, ...], x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Horner's rule, highest power first."""
-    value = np.full_like(x, coefficients[0])
-    for coefficient in coefficients[1:]:
-        value *= x
+    value = coefficients[0] * x
+    for coefficient in coefficients[1:-1]:
         value += coefficient
+        value *= x
+    value += coefficients[-1]
     return value
