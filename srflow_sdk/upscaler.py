@@ -22,7 +22,7 @@ class Upscaler(BaseUpscaler, FlowUses):
         picture.
     device: "cpu"; "cuda"; "tensorrt" (the bundle's engines, or ONNX Runtime's TensorRT); "rtx" or "webgpu" (plug-in
         providers of ONNX Runtime); "openvino"; or "auto": the first of engines, CUDA and other GPUs that really starts,
-        otherwise the CPU.
+        otherwise the CPU. A GPU may have a number, such as "cuda:1"; without one it is the first.
     tile: side, in LR pixels, of the tiles computed at a time. "auto" fits them to the free memory, None takes the whole
         image at once, and a number (at least 16) is rounded up to what the network needs. Tiles affect memory and
         speed, and the picture only through the halo's truncation.

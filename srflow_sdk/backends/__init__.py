@@ -17,7 +17,7 @@ from srflow_sdk.backends._plugin_providers import PLUGINS, has_gpu
 from srflow_sdk.errors import BundleError, DeviceError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB
-from srflow_sdk.system.device_names import ComputePrecision, Device, PluginDevice, Precision
+from srflow_sdk.system.device_names import ComputePrecision, Device, PluginDevice, Precision, split_device
 from srflow_sdk.system.hardware import find_gpu
 from srflow_sdk.system.memory import check_room
 
@@ -42,7 +42,8 @@ def open_backend(
     device: "cpu"; "cuda"; "tensorrt", which runs the bundle's own engines, or its graphs through ONNX Runtime's
     TensorRT provider if it has none; a plug-in provider of ONNX Runtime: "rtx" (TensorRT-RTX) or "webgpu"; "openvino";
     or "auto", the first of these that really starts: the bundle's engines, CUDA, RTX, WebGPU and OpenVINO (the last
-    three only on a GPU), the CPU. Devices that are offered but do not start are skipped with a warning.
+    three only on a GPU), the CPU. Devices that are offered but do not start are skipped with a warning. "cuda",
+    "tensorrt", "rtx" and "webgpu" take the number of a GPU, such as "cuda:1"; without one it is the first.
     threads: CPU threads, at least 1; None leaves the choice to the backend.
 
     precision: "bundle" computes as the bundle was exported. "bf16" lets OpenVINO's encoder compute in bfloat16, "int8"
@@ -54,7 +55,7 @@ def open_backend(
     Raises: ArgumentError for unknown devices, threads or precisions, DeviceError if the device cannot be used,
     BundleError if the graphs cannot be loaded.
     """
-    one_of("device", device, Device)
+    name, gpu = split_device(device)
     if threads is not None:
         whole("threads", threads, least=1, also="None or ")
     one_of("precision", precision, Precision)
@@ -63,17 +64,17 @@ def open_backend(
     if precision in ("bf16", "int8"):
         from srflow_sdk.backends._precision import open_less_precise
 
-        return open_less_precise(bundle, device, threads=threads, precision=precision)
-    for candidate in _offered(bundle) if device == "auto" else ():
+        return open_less_precise(bundle, name, threads=threads, precision=precision)
+    for candidate in _offered(bundle) if name == "auto" else ():
         try:
             return _opened(bundle, candidate, threads=threads)
         except (DeviceError, BundleError) as error:  # engines may be damaged while the graphs are not
             _warn(candidate, error)
-    if chooses and device in ("auto", "cpu", "openvino"):
+    if chooses and name in ("auto", "cpu", "openvino"):
         from srflow_sdk.backends._precision import open_fastest
 
-        return open_fastest(bundle, device, threads=threads)
-    return _opened(bundle, "cpu" if device == "auto" else device, threads=threads)
+        return open_fastest(bundle, name, threads=threads)
+    return _opened(bundle, "cpu" if name == "auto" else name, gpu=gpu, threads=threads)
 
 
 def _offered(bundle: Bundle) -> Iterator[OrtDevice | Literal["openvino"]]:
@@ -104,8 +105,8 @@ def _warn(device: str, error: SRFlowError) -> None:
     _log.warning("continuing without %s: %s", device, error)
 
 
-def _opened(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threads: int | None) -> Backend:
-    backend = _made(bundle, device, threads=threads)
+def _opened(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, gpu: int = 0, threads: int | None) -> Backend:
+    backend = _made(bundle, device, gpu=gpu, threads=threads)
     try:
         backend.activate()
     except DeviceError as error:
@@ -122,7 +123,7 @@ def _opened(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threads:
         return backend
     try:
         with OnnxRuntimeBackend(bundle, device="cpu", threads=threads) as reference:
-            # OpenVINO computes float32 graphs in float32: a seed stays a picture. Others may use TF32.
+            # OpenVINO computes float32 graphs in float32: a seed stays a picture. Others may be told to use TF32.
             exact = device == "openvino" and bundle.manifest.precision == "fp32"
             least = FLOAT32_DB if exact else LEAST_DB
             check_agreement(backend, reference, bundle.manifest, fix=backend.fix, least_db=least)
@@ -133,12 +134,12 @@ def _opened(bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threads:
 
 
 def _made(
-    bundle: Bundle, device: OrtDevice | Literal["openvino"], *, threads: int | None
+    bundle: Bundle, device: OrtDevice | Literal["openvino"], *, gpu: int, threads: int | None
 ) -> OnnxRuntimeBackend | TensorRTBackend:
     if device == "openvino":
         return openvino_backend(bundle, threads=threads)
     if device == "tensorrt" and bundle.manifest.engines:
         from srflow_sdk.backends._tensorrt import TensorRTBackend
 
-        return TensorRTBackend(bundle)
-    return OnnxRuntimeBackend(bundle, device=device, threads=threads)
+        return TensorRTBackend(bundle, gpu=gpu)
+    return OnnxRuntimeBackend(bundle, device=device, gpu=gpu, threads=threads)

@@ -65,7 +65,8 @@ class OrtConditioning(Conditioning):
 class OnnxRuntimeBackend(Backend):
     """A bundle's encoder.onnx and sampler.onnx in two ONNX Runtime sessions.
 
-    device: "cpu"; "cuda", or "tensorrt" with CUDA behind it, on the first GPU; or a plug-in provider's name.
+    device: "cpu"; "cuda", or "tensorrt" with CUDA behind it; or a plug-in provider's name.
+    gpu: which GPU, by number.
     threads: CPU threads for the operators, at most one per core; None leaves the choice to ONNX Runtime (one per
         physical core).
     graphs: the encoder's and the sampler's file in the bundle; None: those that the device can run, which are the
@@ -77,12 +78,13 @@ class OnnxRuntimeBackend(Backend):
         bundle: Bundle,
         *,
         device: OrtDevice = "cpu",
+        gpu: int = 0,
         threads: int | None = None,
         graphs: tuple[str, str] | None = None,
     ) -> None:
         super().__init__()
         self._bundle = bundle
-        self._provider = _provider(bundle, device)
+        self._provider = _provider(bundle, device, gpu)
         self._threads = threads
         self._graphs = graphs or default_graphs(bundle, device)
         self._conditioning: dict[str, Declared] = {}
@@ -128,7 +130,7 @@ class OnnxRuntimeBackend(Backend):
         binding = session.io_binding()
         binding.bind_cpu_input("lr", np.ascontiguousarray(lr, np.float32))
         for name in self._conditioning:
-            binding.bind_output(name, self._provider.memory)
+            binding.bind_output(name, self._provider.memory, self._provider.gpu or 0)
         self._run(session, binding, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}")
         values = dict(zip(self._conditioning, binding.get_outputs(), strict=True))
         batch, _, height, width = lr.shape
@@ -189,8 +191,7 @@ class OnnxRuntimeBackend(Backend):
         options = onnxruntime().RunOptions()
         if self._scarce:
             # The arenas keep what they once took, and leave nothing for others.
-            arena = "gpu:0" if self._provider.memory == "cuda" else "cpu:0"
-            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", self._provider.arena)
         try:
             with self._provider.one_at_a_time:
                 interruptible(
@@ -305,14 +306,14 @@ def default_graphs(bundle: Bundle, device: OrtDevice) -> tuple[str, str]:
     return REQUIRED_FILES
 
 
-def _provider(bundle: Bundle, device: OrtDevice) -> Provider:
+def _provider(bundle: Bundle, device: OrtDevice, gpu: int) -> Provider:
     if device == "cpu":
         return CpuProvider()
     if device == "cuda":
-        return CudaProvider()
+        return CudaProvider(gpu)
     if device == "tensorrt":
-        return TensorRTProvider(bundle)
-    return PLUGINS[device](model_sha256=bundle.model_sha256)
+        return TensorRTProvider(bundle, gpu)
+    return PLUGINS[device](gpu, model_sha256=bundle.model_sha256)
 
 
 def _check_runs_there(session: Any, provider: Provider, name: str) -> None:

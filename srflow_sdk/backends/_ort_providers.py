@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import importlib
 import io
+import os
 import re
 import sys
 from abc import ABC, abstractmethod
@@ -34,6 +35,7 @@ class Provider(ABC):
 
     device: the SDK's name. provider: ONNX Runtime's name. title: name for people. fix: what to do if it does not start.
     memory: ONNX Runtime's name for the memory where the encoder's outputs stay. gpu: as :attr:`Backend.gpu`.
+    arena: the pool of memory that it can be asked to shrink.
     limits: as :attr:`Backend.window_limits`. one_at_a_time: held during runs, by providers that need it.
     """
 
@@ -43,6 +45,7 @@ class Provider(ABC):
     fix: str
     memory: Literal["cpu", "cuda"] = "cpu"
     gpu: int | None = None
+    arena: str = "cpu:0"
     limits: LrProfile | None = None
     one_at_a_time: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
 
@@ -81,7 +84,9 @@ class CudaProvider(Provider):
         'the NVIDIA driver with nvidia-smi, or use device="cpu"; run srflow-doctor for details'
     )
     memory = "cuda"
-    gpu = 0
+
+    def __init__(self, gpu: int = 0) -> None:
+        self.gpu, self.arena = gpu, f"gpu:{gpu}"
 
     def prepare(self) -> None:
         if not cuda_offered():
@@ -89,7 +94,7 @@ class CudaProvider(Provider):
         preload_cuda()
 
     def configure(self, options: Any, graph: str) -> list[Any]:
-        return [(CUDA, _CUDA_OPTIONS), CPU]
+        return [(CUDA, _CUDA_OPTIONS | {"device_id": str(self.gpu)}), CPU]
 
 
 class TensorRTProvider(Provider):
@@ -103,9 +108,9 @@ class TensorRTProvider(Provider):
     provider = TENSORRT
     title = "ONNX Runtime's TensorRT provider"
     memory = "cuda"
-    gpu = 0
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, gpu: int = 0) -> None:
+        self.gpu, self.arena = gpu, f"gpu:{gpu}"
         command = first_command(bundle, runtime="tensorrt", compute_capability=None)
         self.fix = f'use device="cuda", or build engines: {command}; run srflow-doctor for details'
         self._bundle = bundle
@@ -122,6 +127,7 @@ class TensorRTProvider(Provider):
         ort = onnxruntime()
         if TENSORRT not in ort.get_available_providers():
             raise DeviceError(f"the installed ONNX Runtime {ort.__version__} has no TensorRT support; {self.fix}")
+        turn_tf32_off()
         preload_cuda()
         version = tensorrt_library_version()
         self._cache = cache_folder(
@@ -130,7 +136,8 @@ class TensorRTProvider(Provider):
 
     def configure(self, options: Any, graph: str) -> list[Any]:
         # No trt_fp16_enable: precision is what the graph says, and TensorRT 11 has no such flag any more.
-        chosen = {"device_id": "0"}
+        on_gpu = {"device_id": str(self.gpu)}
+        chosen = dict(on_gpu)
         if self._cache is not None:
             for kind in ("engine", "timing"):
                 chosen |= {f"trt_{kind}_cache_enable": "1", f"trt_{kind}_cache_path": str(self._cache)}
@@ -139,7 +146,7 @@ class TensorRTProvider(Provider):
         shapes = input_shapes(declared, self._profile, scale=self._bundle.manifest.scale, graph=graph)
         for bound in BOUNDS:
             chosen[f"trt_profile_{bound}_shapes"] = shapes_text(shapes, bound)
-        return [(TENSORRT, chosen), (CUDA, _CUDA_OPTIONS), CPU]
+        return [(TENSORRT, chosen), (CUDA, _CUDA_OPTIONS | on_gpu), CPU]
 
 
 def onnxruntime() -> Any:
@@ -165,6 +172,15 @@ def preload_cuda() -> None:
         # It prints what it does not find, which matters only if the session then fails, and its error says so itself.
         with contextlib.redirect_stdout(io.StringIO()):
             ort.preload_dlls()
+
+
+def turn_tf32_off() -> None:
+    """Keep TensorRT's float32 convolutions in float32, for this process, unless its environment says otherwise.
+
+    Neither TensorRT provider has an option for it, and TensorRT's default is on (microsoft/onnxruntime issue 26029).
+    NVIDIA's libraries read the variable when they first start.
+    """
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 
 def tensorrt_library_version() -> str:

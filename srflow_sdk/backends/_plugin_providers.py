@@ -12,20 +12,20 @@ import threading
 from abc import abstractmethod
 from typing import Any
 
-from srflow_sdk.backends._ort_providers import Provider, one_line, onnxruntime
+from srflow_sdk.backends._ort_providers import Provider, one_line, onnxruntime, turn_tf32_off
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.device_names import PluginDevice
 from srflow_sdk.system.raising import is_installed
 
-_OLDEST_RUNTIME = (1, 24)  # what the oldest of these packages asks for
-
 
 class PluginProvider(Provider):
-    """A plug-in provider: the best device that it finds, and the CPU for operators that it has no kernel for.
+    """A plug-in provider: a device that it finds, and the CPU for operators that it has no kernel for.
 
     name: for people. module: what to import. distributions: pip's names, the one to install first.
     needs: the hardware and drivers that it requires.
+    oldest_runtime: ONNX Runtime's version, major and minor.
+    number: the device's in the order of :func:`find_devices`, whose first is the best.
     model_sha256: keeps the models' caches apart.
     """
 
@@ -34,8 +34,10 @@ class PluginProvider(Provider):
     module: str
     distributions: tuple[str, ...]
     needs: str
+    oldest_runtime: tuple[int, int]
 
-    def __init__(self, *, model_sha256: str) -> None:
+    def __init__(self, number: int = 0, *, model_sha256: str) -> None:
+        self._number = number
         self.title = f"ONNX Runtime's {self.name} provider"
         self.fix = f'it needs {self.needs}; use device="cpu", or update it: pip install -U {self.distributions[0]}'
         self._model_sha256 = model_sha256
@@ -58,9 +60,10 @@ class PluginProvider(Provider):
 
     def prepare(self) -> None:
         found = find_devices(type(self))
-        if not found:
-            raise DeviceError(f"{self.title} offers no device here; {self.fix}; run srflow-doctor for details")
-        self._chosen = found[0]
+        if self._number >= len(found):
+            offers = f"offers {len(found)} devices here, numbered from 0" if found else "offers no device here"
+            raise DeviceError(f"{self.title} {offers}; {self.fix}; run srflow-doctor for details")
+        self._chosen = found[self._number]
 
     def configure(self, options: Any, graph: str) -> None:
         options.add_provider_for_devices([self._chosen], self._settings())
@@ -83,8 +86,15 @@ class RtxProvider(PluginProvider):
         "onnxruntime-ep-nv-tensorrt-rtx-cu12",
     )
     needs = "an NVIDIA RTX GPU of the 30 series or newer and its driver"
+    # The first whose Python names NVIDIA as the vendor of "cuda" memory, which a plug-in's allocator needs:
+    # onnxruntime_inference_collection.py, get_vendor_id_for_device_type (microsoft/onnxruntime issue 26079).
+    oldest_runtime = (1, 25)
     memory = "cuda"
-    gpu = 0
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.gpu = self._number
+        turn_tf32_off()
 
     def _settings(self) -> dict[str, str]:
         cache = cache_folder("onnxruntime-rtx", f"{self._model_sha256[:16]}-{self.version() or 'unknown'}")
@@ -103,6 +113,7 @@ class WebGpuProvider(PluginProvider):
     module = "onnxruntime_ep_webgpu"
     distributions = ("onnxruntime-ep-webgpu",)
     needs = "a GPU with a driver for Vulkan (Linux, with libvulkan.so.1), Direct3D 12 or Metal"
+    oldest_runtime = (1, 24)  # what the oldest of these packages asks for
     one_at_a_time = threading.Lock()
 
     def _settings(self) -> dict[str, str]:
@@ -162,8 +173,8 @@ def _register(plugin: type[PluginProvider]) -> None:
                 "srflow-doctor for details"
             )
         ort = onnxruntime()
-        oldest = ".".join(map(str, _OLDEST_RUNTIME))
-        if tuple(int(part) for part in ort.__version__.split(".")[:2]) < _OLDEST_RUNTIME:
+        oldest = ".".join(map(str, plugin.oldest_runtime))
+        if tuple(int(part) for part in ort.__version__.split(".")[:2]) < plugin.oldest_runtime:
             raise DeviceError(
                 f"{plugin.name} needs ONNX Runtime {oldest} or newer, but {ort.__version__} is installed: "
                 f'pip install -U "onnxruntime>={oldest}"'

@@ -35,7 +35,7 @@ from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import INT8_ENCODER, Manifest
 from srflow_sdk.model.psnr_bounds import FINE_DB, FLOAT32_DB, LEAST_DB
-from srflow_sdk.system.device_names import Device
+from srflow_sdk.system.device_names import DeviceName
 from srflow_sdk.system.raising import is_installed
 
 WORTH = 1.1
@@ -59,7 +59,7 @@ _log = logging.getLogger(__name__)
 
 
 def open_less_precise(
-    bundle: Bundle, device: Device, *, threads: int | None, precision: Literal["bf16", "int8"]
+    bundle: Bundle, device: DeviceName, *, threads: int | None, precision: Literal["bf16", "int8"]
 ) -> Backend:
     """An active backend whose encoder computes in bfloat16 or int8, on the processor.
 
@@ -156,7 +156,7 @@ def cached_choice(bundle: Bundle, *, threads: int | None = None) -> str | None:
     return f"{chosen} ({'; '.join(map(described, found))})"
 
 
-def _bf16(bundle: Bundle, device: Device, *, threads: int | None) -> Backend:
+def _bf16(bundle: Bundle, device: DeviceName, *, threads: int | None) -> Backend:
     if device == "cpu":
         raise ArgumentError('precision="bf16" is computed by OpenVINO: use device="openvino" or "auto"')
     if not has_bf16():  # which says so if OpenVINO is not installed
@@ -183,7 +183,7 @@ def _bf16(bundle: Bundle, device: Device, *, threads: int | None) -> Backend:
     return opened(bundle, _BF16, threads=threads)
 
 
-def _int8_way(bundle: Bundle, device: Device, *, threads: int | None) -> Way:
+def _int8_way(bundle: Bundle, device: DeviceName, *, threads: int | None) -> Way:
     """The runtime for int8: the one that was asked for, or the faster of those that compute it rightly."""
     if device == "cpu" or not is_installed("openvino"):
         return _INT8["openvino" if device == "openvino" else "cpu"]  # opening the former says so

@@ -12,7 +12,7 @@ from srflow_sdk._checks import one_of, whole
 from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.device_names import ComputePrecision, Device
+from srflow_sdk.system.device_names import ComputePrecision, Device, split_device
 from srflow_sdk.system.plain_text import short
 
 MODEL_PARAMETER = "model"
@@ -76,7 +76,7 @@ class ServingOptions:
     """Largest answer, samples × height × width × 3. Shared memory holds up to in_flight; gRPC cannot send 2 GiB."""
 
     def __post_init__(self) -> None:
-        one_of("device", self.device, Device)
+        split_device(self.device)
         one_of("mode", self.mode, Mode)
         if self.precision not in get_args(ComputePrecision):
             names = ", ".join(get_args(ComputePrecision))

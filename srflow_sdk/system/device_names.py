@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Literal, TypeAlias, cast, get_args
+
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.system.plain_text import short
 
 PluginDevice = Literal["rtx", "webgpu"]
 """Devices that ONNX Runtime's plug-in providers run, in the order in which "auto" tries them."""
 
-Device = Literal["auto", "cpu", "cuda", "tensorrt", "rtx", "webgpu", "openvino"]
+DeviceName = Literal["auto", "cpu", "cuda", "tensorrt", "rtx", "webgpu", "openvino"]
+
+Device: TypeAlias = DeviceName | str
+"""A :data:`DeviceName`, or one of :data:`NUMBERED` with the number of a GPU, such as "cuda:1"."""
+
+NUMBERED = ("cuda", "tensorrt", "rtx", "webgpu")
+"""Devices of which a machine may have several; without a number it is the first, 0."""
 
 ComputePrecision = Literal["bundle", "bf16", "int8"]
 """The encoder's arithmetic: as the bundle was exported, bfloat16 or int8."""
@@ -17,3 +27,14 @@ Precision = Literal["bundle", "bf16", "int8", "fastest"]
 
 BUNDLE: Literal["bundle"] = "bundle"
 """The precision of what does not name its own."""
+
+
+def split_device(device: object) -> tuple[DeviceName, int]:
+    """The name and the GPU's number of a :data:`Device`: ("cuda", 1) for "cuda:1". Raises: ArgumentError."""
+    name, colon, number = device.partition(":") if isinstance(device, str) else ("", "", "")
+    if name in get_args(DeviceName) and (not colon or (name in NUMBERED and re.fullmatch("[0-9]{1,3}", number))):
+        return cast(DeviceName, name), int(number or 0)
+    raise ArgumentError(
+        f"device is {short(device)}; it must be one of {', '.join(get_args(DeviceName))}, where {', '.join(NUMBERED)} "
+        "may have the number of a GPU, such as cuda:1"
+    )

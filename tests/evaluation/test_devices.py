@@ -18,7 +18,7 @@ def test_a_gpu_that_is_not_there_is_one_line(arguments, photos, checkpoint, tmp_
     named = ["--model", str(checkpoint), "--hr", str(photos), "--device", "cuda"]
     result = CliRunner().invoke(evaluate, [*arguments, *named])
     assert (result.exit_code, result.output.count("\n")) == (1, 1)
-    assert "finds no GPU here: leave it out" in result.output
+    assert "finds no such GPU here: leave it out" in result.output
     assert not (tmp_path / "out").exists()
 
 

@@ -155,7 +155,7 @@ def refused(up: Upscaler, pil: Image.Image) -> None:
     up.upscale(pil, samples=8)  # type: ignore[call-overload]
     up.encode(pil).mean(8, reduce="std")  # type: ignore[call-arg]
     Latents.load("a.safetensors", model="x4-small")  # type: ignore[arg-type]
-    Upscaler(device="tpu")  # type: ignore[arg-type]
+    Upscaler(device=1)  # type: ignore[arg-type]
     Upscaler(tile="none")  # type: ignore[arg-type]
     upscale_folder("photos", "large", format="bmp")  # type: ignore[arg-type]
     upscale_folder("photos", "large", tau="0.8")  # type: ignore[arg-type]

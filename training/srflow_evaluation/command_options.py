@@ -97,7 +97,7 @@ _OPTIONS = {
         ),
     ),
     "Runs": (
-        _option("--device", "Where networks compute.  [default: cpu]", type=click.Choice(["cpu", "cuda"])),
+        _option("--device", "Where networks compute.  [default: cpu]", metavar="cpu|cuda[:N]"),
         _option(
             "--shard",
             "Only every n-th photograph, from the i-th on. The same command without it puts shards in OUT together.",

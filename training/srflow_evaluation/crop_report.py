@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from srflow_evaluation import naturalness
-from srflow_evaluation.devices import Device, from_cpu
+from srflow_evaluation.devices import from_cpu
 from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.subjects import Subject, open_subject
 from srflow_evaluation.tables import Table
@@ -67,7 +67,7 @@ class Networks:
     vgg16: figures.Features | None = None
 
     @classmethod
-    def open(cls, vgg16: Path | None, device: Device = "cpu") -> Networks:
+    def open(cls, vgg16: Path | None, device: str = "cpu") -> Networks:
         """Open LPIPS's from the cache folder, and `vgg16` as :meth:`VGG16Features.open` does. Raises: SRFlowError."""
         return cls(
             lpips=LPIPS.for_measuring(device),
@@ -105,7 +105,7 @@ def report(
     *,
     vgg16: Path | None = None,
     metrics: Sequence[str] = (),
-    device: Device = "cpu",
+    device: str = "cpu",
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Row]:
     """Measure bicubic, the encoder's own image (checkpoints only) and the model at every τ (not an RRDB), seed 0.

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from srflow_evaluation import crops_of
 from srflow_evaluation.crop_report import Networks
-from srflow_evaluation.devices import Device, check_device
+from srflow_evaluation.devices import check_device
 from srflow_evaluation.tables import markdown_table
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.drawing.auto_tau import REACH, texture
@@ -86,7 +86,7 @@ def measure(
     folder: Path,
     *,
     vgg16: Path | None = None,
-    device: Device = "cpu",
+    device: str = "cpu",
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Point]:
     """Measure bicubic interpolation and the model at every temperature, fixed and "auto", on every kind of content.

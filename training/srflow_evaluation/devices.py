@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from srflow_sdk.errors import DeviceError
+from srflow_sdk.system.device_names import split_device
 
-Device = Literal["cpu", "cuda"]
 
-
-def check_device(device: Device) -> None:
-    """Check that torch computes there, from now on in full float32. Raises: DeviceError."""
-    if device == "cpu":
+def check_device(device: str) -> None:
+    """Check that torch computes on "cpu", "cuda" or "cuda:1", from now on in full float32. Raises: DeviceError."""
+    name, gpu = split_device(device)
+    if name == "cpu":
         return
-    if not torch.cuda.is_available():
+    if name != "cuda" or gpu >= torch.cuda.device_count():
         raise DeviceError(
-            f"--device cuda: torch {torch.__version__} finds no GPU here: leave it out, or install torch's CUDA build "
-            "and NVIDIA's driver"
+            f"--device {device}: torch {torch.__version__} finds no such GPU here: leave it out, or install torch's "
+            "CUDA build and NVIDIA's driver"
         )
     torch.backends.cudnn.allow_tf32 = False
 

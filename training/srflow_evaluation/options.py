@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 from srflow_evaluation.convention import ConventionName
-from srflow_evaluation.devices import Device
 from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.published_results import PUBLISHED
 from srflow_evaluation.realesrgan import MODELS
@@ -48,7 +47,7 @@ class Options:
     vgg16: Path | None = None
     metrics: Sequence[str] = ()
     shard: Shard | None = None
-    device: Device = "cpu"
+    device: str = "cpu"
     degradations: Sequence[str] = ()
     degraded: Path | None = None
     seed: int | None = None

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from torch import Tensor
 
-from srflow_evaluation.devices import Device, check_device, from_cpu
+from srflow_evaluation.devices import check_device, from_cpu
 from srflow_evaluation.flows import BundleFlow, CheckpointFlow, ConditionedFlow, LevelTaus
 from srflow_evaluation.hashing import file_sha256
 from srflow_sdk import Bundle, Upscaler
@@ -82,7 +82,7 @@ class Subject:
         raise ArgumentError(f"tau {tau}: the network has {self.levels} levels: give one value, or {self.levels}")
 
 
-def open_subject(model: str | None, *, tile: int | None = None, device: Device = "cpu") -> Subject:
+def open_subject(model: str | None, *, tile: int | None = None, device: str = "cpu") -> Subject:
     """Open a bundle or a checkpoint; both use the runtime's latents, so they are comparable.
 
     model: its path, or the name of an embedded model; None: x4-small.

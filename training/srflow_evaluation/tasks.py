@@ -14,7 +14,6 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.raising import require_extra
 
 if TYPE_CHECKING:
-    from srflow_evaluation.devices import Device
     from srflow_evaluation.options import Options
 
 
@@ -55,7 +54,7 @@ def report_crops(
     taus: Sequence[str],
     vgg16: Path | None,
     metrics: str | None,
-    device: Device | None,
+    device: str | None,
 ) -> str:
     """Return the table of bicubic and a model on 256×256 crops. Raises: SRFlowError."""
     import srflow_evaluation as evaluation
@@ -74,7 +73,7 @@ def report_crops(
 
 
 def choose_default_tau(
-    *, models: Sequence[str], hr: Path, output: Path | None, vgg16: Path | None, device: Device | None
+    *, models: Sequence[str], hr: Path, output: Path | None, vgg16: Path | None, device: str | None
 ) -> str:
     """Choose a bundle's default temperature and write it into the manifest. Raises: SRFlowError."""
     from srflow_evaluation import default_tau
@@ -99,7 +98,7 @@ def _options(
     protocol: str,
     *,
     output: Path | None,
-    device: Device | None,
+    device: str | None,
     taus: Sequence[str] = (),
     sample_tau: str | None = None,
     others: Sequence[str] = (),

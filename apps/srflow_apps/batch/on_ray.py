@@ -23,7 +23,7 @@ from srflow_sdk.drawing.passes import warn_if_inconsistent
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, DeviceError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.device_names import Device, Precision
+from srflow_sdk.system.device_names import Device, Precision, split_device
 from srflow_sdk.system.url_paths import UrlPath
 
 _POLL_S = 0.2
@@ -81,7 +81,7 @@ class Cluster:
                 whole(name, getattr(self, name), least=1)
         if self.gpus is not None:
             real("gpus", self.gpus, least=0, most=_MOST_GPUS)
-        one_of("device", self.device, Device)
+        split_device(self.device)
         one_of("precision", self.precision, Precision)
 
 

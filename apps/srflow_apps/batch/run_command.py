@@ -31,7 +31,7 @@ from srflow_sdk.files.provenance import TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import CLEAN, PHOTO
-from srflow_sdk.system.device_names import ComputePrecision, Device
+from srflow_sdk.system.device_names import ComputePrecision, DeviceName
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, exit_status, raised_interrupts
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.url_paths import UrlPath
@@ -219,8 +219,8 @@ def _made_again(batch: Batch, machine: MachineChoices, output: Path) -> tuple[Ba
             f"with srflow-sdk {recipe.sdk_version}"
         )
     device = machine.device
-    if device == "auto" and recipe.device in get_args(Device):
-        device = cast("Device", recipe.device)  # other devices round otherwise
+    if device == "auto" and recipe.device is not None and recipe.device in get_args(DeviceName):
+        device = recipe.device  # other devices round otherwise
     return again, dataclasses.replace(machine, precision=cast("ComputePrecision", recipe.precision), device=device)
 
 

@@ -8,12 +8,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import click
 
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.system.base_command import PathOrUrl, fail, say
+from srflow_sdk.system.device_names import DeviceName, split_device
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.plain_text import printable
 from srflow_sdk.system.raising import is_lack_of_memory, is_lack_of_threads, lack_of_threads
@@ -39,6 +40,20 @@ def tile_size(text: str) -> Any:
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < MIN_TILE:
         raise click.BadParameter(f"{text!r} is not auto, none or a number of pixels, at least {MIN_TILE}")
     return int(text)
+
+
+class DeviceChoice(click.Choice[str]):
+    """A device, perhaps with the number of a GPU: `cpu`, `cuda`, `cuda:1`."""
+
+    def __init__(self) -> None:
+        super().__init__(get_args(DeviceName))
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            split_device(value)
+        except ArgumentError as error:
+            self.fail(str(error), param, ctx)
+        return value
 
 
 def count(text: str) -> int:

@@ -10,9 +10,9 @@ from typing import Any, get_args
 import click
 
 from srflow_apps.batch.choices import FORMATS, FileChoices, MachineChoices
-from srflow_apps.commands.command_line import ReportParameter, count, shard, tile_size
+from srflow_apps.commands.command_line import DeviceChoice, ReportParameter, count, shard, tile_size
 from srflow_sdk.system.base_command import NameOrPath, PathOrUrl
-from srflow_sdk.system.device_names import Device, Precision
+from srflow_sdk.system.device_names import Precision
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 """click's settings of every command."""
@@ -108,10 +108,10 @@ TILE = click.option(
 )
 DEVICE = click.option(
     "--device",
-    type=click.Choice(get_args(Device)),
+    type=DeviceChoice(),
     default="auto",
     show_default=True,
-    help="auto: a GPU that works, or the CPU.",
+    help="auto: a GPU, or the CPU. cuda:1: GPU 1.",
 )
 _MACHINE = (
     TILE,

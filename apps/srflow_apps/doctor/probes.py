@@ -87,7 +87,7 @@ def upscale(device: str) -> dict[str, Any]:
 
     y, x = np.mgrid[:32, :32].astype(np.float32)
     image = np.stack([0.5 + 0.4 * np.sin(x / 4 + shift) * np.cos(y / 3 - shift) for shift in range(3)], axis=-1)
-    with Upscaler(device=device) as upscaler:  # type: ignore[arg-type]
+    with Upscaler(device=device) as upscaler:
         start = time.perf_counter()
         picture = upscaler.upscale(image)
         seconds = time.perf_counter() - start

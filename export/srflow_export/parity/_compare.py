@@ -20,6 +20,7 @@ from srflow_sdk.latents.random_field import LatentLevel
 from srflow_sdk.model.bundle import Bundle, Manifest, bundle_path
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.psnr_bounds import LEAST_DB
+from srflow_sdk.system.device_names import DeviceName, split_device
 from srflow_training.checkpoints import load_checkpoint
 from srflow_training.model import Encoder, SRFlow
 
@@ -126,22 +127,23 @@ def _window_limits(runner: BaseRunner) -> LrProfile | None:
 
 def _parsed(text: str) -> tuple[Path, list[str]]:
     """The path, and the words that follow it, each after an @. A path may have one of its own."""
-    known = (*get_args(Device), *get_args(Precision), ROUNDED)
+    known = (*get_args(DeviceName), *get_args(Precision), ROUNDED)
     path, words = text, list[str]()
     while "@" in path and not bundle_path(path).exists():
         path, _, word = path.rpartition("@")
-        if word not in known:
+        if word.partition(":")[0] not in known:
             raise ArgumentError(f"{text}: {word!r} is not one of {', '.join(known)}")
         words.insert(0, word)
     return bundle_path(path), words
 
 
 def _device_and_precision(text: str, words: list[str]) -> tuple[Device, Precision]:
-    device = words.pop(0) if words[0] in get_args(Device) else "auto"
+    device = words.pop(0) if words[0].partition(":")[0] in get_args(DeviceName) else "auto"
+    split_device(device)
     precision = words.pop(0) if words and words[0] in get_args(Precision) else "bundle"
     if words:
         raise ArgumentError(f"{text}: name a device, a precision, or DEVICE@PRECISION, such as openvino@int8")
-    return cast(Device, device), cast(Precision, precision)
+    return device, cast(Precision, precision)
 
 
 def _common(one: Side, other: Side) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,15 @@ def test_an_old_runtime_is_refused_with_the_upgrade(
         open_backend(bundle, device="webgpu")
 
 
+def test_rtx_needs_a_runtime_whose_cuda_memory_is_nvidias(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 1.24, `bind_output(name, "cuda")` names no vendor, and the plug-in's memory is not found."""
+    monkeypatch.setattr(plugin_providers, "_registered", set())
+    monkeypatch.setattr(PLUGINS["rtx"], "installed", lambda: True)
+    monkeypatch.setattr(onnxruntime, "__version__", "1.24.4")
+    with pytest.raises(DeviceError, match=r"needs ONNX Runtime 1\.25"):
+        open_backend(bundle, device="rtx")
+
+
 class Found:
     """What ONNX Runtime says of a device of a plug-in provider."""
 
@@ -117,6 +127,19 @@ def test_no_device_is_refused_with_what_it_needs(bundle: Bundle, monkeypatch: py
     monkeypatch.setattr(onnxruntime, "get_ep_devices", list)
     with pytest.raises(DeviceError, match=r"WebGPU provider offers no device.*Vulkan.*srflow-doctor"):
         open_backend(bundle, device="webgpu")
+
+
+def test_a_number_chooses_among_the_devices(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    plugin, kind = PLUGINS["rtx"], onnxruntime.OrtHardwareDeviceType.GPU
+    machine = [Found(plugin.provider, kind, FULL_DEVICE_NAME=name) for name in ("first", "second")]
+    monkeypatch.setattr(plugin_providers, "find_devices", lambda _plugin: machine)
+    provider = plugin(1, model_sha256="a" * 64)
+    provider.prepare()
+    assert (provider.gpu, provider._chosen) == (1, machine[1])
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
+    with pytest.raises(DeviceError, match="offers 2 devices here, numbered from 0"):
+        open_backend(bundle, device="rtx:2")
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import click
@@ -26,7 +28,7 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile
 from srflow_sdk.model.engine_shapes import input_shapes, shapes_text
 from srflow_sdk.model.graph_structure import read_graph
-from srflow_sdk.system.device_names import Device, PluginDevice
+from srflow_sdk.system.device_names import DeviceName, PluginDevice, split_device
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 TENSORRT, CUDA, CPU = (f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "CPU"))
@@ -227,7 +229,7 @@ def test_a_plugin_that_computes_another_picture_is_an_error_if_asked_for_and_pas
     closed: list[str] = []
 
     class Backend(Wrong):
-        def __init__(self, bundle: Bundle, *, device: str = "cpu", threads: int | None = None) -> None:
+        def __init__(self, bundle: Bundle, *, device: str = "cpu", gpu: int = 0, threads: int | None = None) -> None:
             super().__init__(bundle, threads=threads)
             self.parts = 4.0 if device == "webgpu" else float("inf")
             self._named = device
@@ -255,7 +257,7 @@ def order(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, *, works: str) -> lis
     """The devices that "auto" tries, up to the one that works."""
     tried: list[str] = []
 
-    def opened(_bundle: Bundle, device: str, *, threads: int | None) -> Any:
+    def opened(_bundle: Bundle, device: str, *, gpu: int = 0, threads: int | None) -> Any:
         tried.append(device)
         if device != works:
             raise DeviceError("it does not start")
@@ -334,7 +336,7 @@ def test_auto_takes_the_bundles_own_engines_first_if_they_fit(bundle: Bundle, mo
 def test_engines_that_do_not_fit_are_the_error_and_not_replaced(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_bundle: Bundle) -> None:
+    def refuse(_bundle: Bundle, *, gpu: int) -> None:
         raise DeviceError("built for another GPU")
 
     monkeypatch.setattr(tensorrt, "TensorRTBackend", refuse)
@@ -344,11 +346,91 @@ def test_engines_that_do_not_fit_are_the_error_and_not_replaced(
 
 def test_unknown_devices_are_refused_with_the_list(bundle: Bundle) -> None:
     with pytest.raises(ArgumentError) as caught:
-        open_backend(bundle, device="gpu")  # type: ignore[arg-type]
-    assert all(name in str(caught.value) for name in get_args(Device))
+        open_backend(bundle, device="gpu")
+    assert all(name in str(caught.value) for name in get_args(DeviceName))
+
+
+@pytest.mark.parametrize(
+    "device", ["cpu:0", "auto:1", "openvino:1", "cuda:", "cuda:-1", "cuda:x", "cuda:1:2", "cuda:¹"]
+)
+def test_only_gpus_have_numbers(device: str) -> None:
+    with pytest.raises(ArgumentError, match="such as cuda:1"):
+        split_device(device)
 
 
 def test_the_command_takes_the_same_devices() -> None:
     (device,) = (option for option in upscale.params if option.name == "device")
     assert isinstance(device.type, click.Choice)
-    assert tuple(device.type.choices) == get_args(Device)
+    assert tuple(device.type.choices) == get_args(DeviceName)
+    assert all(device.type(name) == name for name in (*get_args(DeviceName), "cuda:1", "tensorrt:3"))
+    with pytest.raises(click.BadParameter, match="device is 'gpu'"):
+        device.type("gpu")
+
+
+@pytest.mark.usefixtures("tensorrt_build")
+@pytest.mark.parametrize("device", ["cuda:1", "tensorrt:1"])
+def test_the_gpu_of_that_number_computes_and_keeps_the_conditioning(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    asked: list[Any] = []
+
+    def session(_path: str, _options: Any, providers: list[Any], **_: Any) -> Any:
+        asked.append([options["device_id"] for _, options in providers[:-1]])
+        raise RuntimeError("there is no GPU")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    with pytest.raises(DeviceError, match="there is no GPU"):
+        open_backend(bundle, device=device)
+    assert asked == [["1"] * (2 if "tensorrt" in device else 1)]
+    backend = OnnxRuntimeBackend(bundle, device="cuda", gpu=1)
+    assert backend.gpu == 1
+    bound: list[Any] = []
+    binding = SimpleNamespace(bind_cpu_input=lambda *_: None, bind_output=lambda _, *place: bound.append(place))
+    backend._encoder = SimpleNamespace(io_binding=lambda: binding)
+    backend._conditioning = {"features": None}
+    monkeypatch.setattr(backend, "_run", lambda *_: backend.deactivate_impl())
+    with pytest.raises(AttributeError, match="get_outputs"):
+        backend.encode_impl(np.zeros((1, 3, 2, 2), np.float32))
+    assert bound == [("cuda", 1)]
+
+
+def test_engines_of_a_bundle_run_on_the_gpu_of_that_number(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_bundle: Bundle, *, gpu: int) -> Any:
+        raise DeviceError(f"on GPU {gpu}")
+
+    monkeypatch.setattr(tensorrt, "TensorRTBackend", refuse)
+    with pytest.raises(DeviceError, match="on GPU 1"):
+        open_backend(with_engines(bundle), device="tensorrt:1")
+
+
+@pytest.mark.usefixtures("tensorrt_build")
+def test_tensorrt_computes_float32_in_float32_unless_the_environment_says_otherwise(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    TensorRTProvider(bundle).prepare()
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "1"
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    TensorRTProvider(bundle).prepare()
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
+
+
+@pytest.mark.parametrize(
+    ("device", "gpu", "arena"),
+    [("cpu", 0, "cpu:0"), ("cuda", 1, "gpu:1"), ("tensorrt", 2, "gpu:2"), ("rtx", 0, "cpu:0")],
+)
+def test_after_an_out_of_memory_only_arenas_of_built_in_providers_are_asked_to_shrink(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: Any, gpu: int, arena: str
+) -> None:
+    """ONNX Runtime ends a run that names an arena it does not have (ValidateAndParseShrinkArenaString)."""
+    asked: list[str] = []
+
+    class RunOptions:
+        def add_run_config_entry(self, _name: str, value: str) -> None:
+            asked.append(value)
+
+    monkeypatch.setattr(onnxruntime, "RunOptions", RunOptions)
+    backend = OnnxRuntimeBackend(bundle, device=device, gpu=gpu)
+    backend._keep_no_memory()
+    backend._run(SimpleNamespace(run_with_iobinding=lambda *_: None), None, "encoding")
+    assert asked == [arena]
