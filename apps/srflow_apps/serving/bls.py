@@ -33,9 +33,9 @@ class _ServerTensors(Conditioning):
 class BlsBackend(Backend):
     """Calls srflow_encoder and srflow_sampler, whose own schedulers queue calls and join them into batches.
 
-    triton: the module triton_python_backend_utils. on_gpu: the models take the engines that the bundle has, and their
-    sizes; otherwise any size. parameters: of the config. They name the models' versions, because the newest may be
-    another bundle's.
+    triton: the module triton_python_backend_utils. on_gpu: sizes are those of the engines that the bundle has, or of
+    its default profile, for which the server's pool of GPU memory is sized; otherwise any. parameters: of
+    the config. They name the models' versions, because the newest may be another bundle's.
 
     Raises: ArgumentError if there is no version.
     """
@@ -47,7 +47,8 @@ class BlsBackend(Backend):
         self._names = read_graph(bundle.file(REQUIRED_FILES[0])).outputs
         self._pixel_bytes = bundle.manifest.conditioning_bytes_per_pixel
         engines = [record for record in bundle.manifest.engines if record.runtime == "tensorrt"]
-        self._limits = engines[0].profile if engines and on_gpu else None
+        limits = engines[0].profile if engines else bundle.manifest.default_profile
+        self._limits = limits if on_gpu else None
 
     @property
     def device(self) -> str:

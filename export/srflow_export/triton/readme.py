@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from math import prod
 from pathlib import Path
 
 from srflow_export.triton.graph_models import engines_of
 from srflow_sdk._version import __version__
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.serving_config import Mode
+from srflow_sdk.model.serving_config import Mode, ServingOptions
 
 SERVER = "nvcr.io/nvidia/tritonserver:24.10-py3"
 """The container of the release with which the configs were loaded."""
@@ -22,14 +23,16 @@ def readme_path(repository: Path) -> Path:
     return repository.parent / f"{repository.name}.README.md"
 
 
-def readme(bundle: Bundle, repository: Path, mode: Mode) -> str:
+def readme(bundle: Bundle, repository: Path, options: ServingOptions) -> str:
     """The README's text."""
-    manifest = bundle.manifest
+    manifest, mode = bundle.manifest, options.mode
     models = ["srflow_upscale"] if mode == "python" else ["srflow_encoder", "srflow_sampler", "srflow_upscale"]
     flags = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in models)]
     flags.append(f"--exit-timeout-secs={_EXIT_SECONDS}")
     if manifest.plugins and engines_of(bundle) is not None:
         flags.append(f"--backend-config=tensorrt,plugins={_PLUGINS}")
+    if mode == "bls":
+        flags.append(f"--cuda-memory-pool-byte-size=0:{_pool_bytes(bundle, options)}")
     what = (
         "The SDK runs the graphs inside `srflow_upscale`; the other models are for clients that want the graphs."
         if mode == "python"
@@ -92,11 +95,27 @@ Other inputs, limits, and what else may be changed in `config.pbtxt`: docs/trito
 def _about_gpus(mode: Mode) -> str:
     """Say what else a GPU needs: in mode "bls", the server's own backends are there for that."""
     if mode == "bls":
-        return ""
+        return (
+            " On a GPU, `srflow_upscale` is\nhanded conditioning out of the pool that `--cuda-memory-pool-byte-size` "
+            "sizes, here for `in_flight` of the largest tiles: with\nless, requests fail, so lower `in_flight` with "
+            "it. `0:` is the GPU; repeat the option for others."
+        )
     return (
         " On a GPU the SDK needs the same\npackages as elsewhere (docs/install.md of srflow-sdk); without them it "
         "computes on the CPU."
     )
+
+
+def _pool_bytes(bundle: Bundle, options: ServingOptions) -> int:
+    """Bytes of the server's pool through which the encoder's outputs reach `srflow_upscale` on a GPU, in whole MiB.
+
+    Its default is 64 MiB. What does not fit comes from pinned memory, which the python backend cannot read (server
+    issues 7148 and 8177 of triton-inference-server).
+    """
+    record = engines_of(bundle)
+    profile = record.profile if record is not None else bundle.manifest.default_profile
+    nbytes = options.in_flight * prod(profile.max) * bundle.manifest.conditioning_bytes_per_pixel
+    return -(-nbytes >> 20) << 20
 
 
 def _mount(repository: Path) -> str:

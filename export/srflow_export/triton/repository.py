@@ -82,7 +82,7 @@ def write_repository(
             add(_upscale_model(opened, options, called))
         for older in sorted(path for path in target.glob("srflow_*") if path.name not in written):
             say(f"{Path(repository) / older.name} is still an older bundle's: remove it if no client needs it")
-        write_atomically(readme_path(target), readme(opened, target, options.mode).encode())
+        write_atomically(readme_path(target), readme(opened, target, options).encode())
         say(f"how to start a server and ask it: {readme_path(Path(repository))}")
     except OSError as error:
         why = f"it is {_A_ROOT}" if error.errno == errno.EXDEV else error.strerror or str(error)

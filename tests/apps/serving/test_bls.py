@@ -49,6 +49,12 @@ def test_a_newer_version_is_an_error_and_no_picture(tiny_bundle: Path, newer: st
         drawn(tiny_bundle, {"srflow_encoder": 3, "srflow_sampler": 5} | {newer: 6})
 
 
+def test_on_a_gpu_tiles_are_those_for_which_the_servers_pool_is_sized(tiny_bundle: Path) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    assert BlsBackend(bundle, server({}), VERSIONS, on_gpu=True).window_limits == bundle.manifest.default_profile
+    assert BlsBackend(bundle, server({}), VERSIONS, on_gpu=False).window_limits is None
+
+
 def test_a_config_without_versions_is_refused(tiny_bundle: Path) -> None:
     with pytest.raises(ArgumentError, match="srflow_sampler_version is ''; it must be a version of srflow_sampler"):
         BlsBackend(Bundle.open(tiny_bundle), server({}), {"srflow_encoder_version": "1"}, on_gpu=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from srflow_export.triton.readme import readme
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile
+from srflow_sdk.model.serving_config import ServingOptions
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 
@@ -139,7 +141,12 @@ def test_a_graph_that_the_runtime_would_refuse_is_refused(tiny: Bundle) -> None:
 
 def test_the_readme_names_what_engines_and_plugins_need(tiny: Bundle) -> None:
     plugins = dataclasses.replace(tiny, manifest=dataclasses.replace(tiny.manifest, plugins=True))
-    text = readme(with_engines(plugins, record()), Path("/srv/models"), "bls")
+    bls = ServingOptions(mode="bls", in_flight=3)
+    text = readme(with_engines(plugins, record()), Path("/srv/models"), bls)
     assert "compute capability 8.9, with TensorRT 10.15.1 and no other version" in text
     assert "--backend-config=tensorrt,plugins=/opt/srflow/lib/libsrflow_trt_preload.so" in text
-    assert "plugins=" not in readme(tiny, Path("/srv/models"), "bls")
+    tiles = 3 * 64 * 64 * plugins.manifest.conditioning_bytes_per_pixel
+    pool = int(re.findall(r"--cuda-memory-pool-byte-size=0:(\d+)", text)[0])
+    assert tiles <= pool < tiles + (1 << 20)
+    assert "pool" not in readme(tiny, Path("/srv/models"), ServingOptions())
+    assert "plugins=" not in readme(tiny, Path("/srv/models"), bls)
