@@ -65,7 +65,7 @@ def build_engine(
     builder = trt.Builder(log)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, log)
-    if not parser.parse(graph.content):
+    if not parser.parse(graph.model.SerializeToString()):
         errors = "; ".join(_parser_error(parser.get_error(index)) for index in range(parser.num_errors))
         raise ExportError(
             f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: {errors or log.said()}; export the "

@@ -18,7 +18,7 @@ from srflow_sdk.system.atomic import write_atomically
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1  # of the key and the entry
+_FORMAT = 2  # of the key and the entry, and of what is built from a graph
 
 
 class EngineCache:

@@ -73,7 +73,7 @@ def convolution_types(graph: Graph) -> dict[str, int]:
     """Count a graph's convolutions of each type, including those in its functions, such as {"float16": 90}."""
     flat = shape_inference.infer_shapes(inliner.inline_local_functions(graph.model), strict_mode=True).graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*flat.value_info, *flat.output)}
-    results = [types[node.output[0]] for node in flat.node if node.op_type == "Conv"]
+    results = [types[node.output[0]] for node in flat.node if node.op_type in ("Conv", "ConvTranspose")]
     return dict(Counter(_ONNX_TYPES.get(type_, TensorProto.DataType.Name(type_).lower()) for type_ in results))
 
 

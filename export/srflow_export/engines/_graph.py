@@ -1,4 +1,4 @@
-"""An ONNX file to build an engine from, read once, so that what is hashed is what is built."""
+"""An ONNX file to build an engine from, read once, so that what is hashed is what it is built from."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from srflow_export.engines._rewriting import rewritten
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.engine_shapes import InputShapes, input_shapes
@@ -19,7 +20,7 @@ class Graph:
     """An ONNX graph to build an engine from.
 
     name: its file's name, for lines of progress and errors. precision: it was exported in "fp32", "fp16" or "bf16".
-    content: the file's bytes. model: the same, parsed.
+    content: the file's bytes. model: what is built, see :mod:`srflow_export.engines._rewriting`.
     """
 
     name: str
@@ -54,7 +55,7 @@ def read_graph(path: Path, *, precision: str) -> Graph:
     """Read an ONNX file. Raises: ExportError if it cannot be read, or is not an ONNX graph."""
     try:
         content = path.read_bytes()
-        model = onnx.load_from_string(content)
+        model = rewritten(onnx.load_from_string(content))
     except OSError as error:
         raise ExportError(f"{path} cannot be read ({error.strerror or error}); export the checkpoint first") from error
     except DecodeError as error:
