@@ -35,6 +35,12 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "precision"
 
 
+@pytest.fixture(autouse=True)
+def _one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Repetitions only make times more exact."""
+    monkeypatch.setattr(_fastest, "_ROUNDS", (1, 1))
+
+
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
     return Bundle.open(write_tiny_bundle(tmp_path / "tiny.srflow", int8="near"))

