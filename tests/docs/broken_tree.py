@@ -1,4 +1,4 @@
-"""Runs tests of another tree than this one, each in a process that begins with torch: to import it takes seconds."""
+"""Runs tests of another tree than this one, each in a process that begins with what takes seconds to import."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ import pytest
 
 OURS = ("tests", "benchmarks", "srflow_sdk", "srflow_apps", "srflow_training", "srflow_evaluation", "srflow_export")
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch", "torchvision", "scipy.stats", "PIL.Image", "pytest"])
+_context.set_forkserver_preload(
+    [
+        *("torch", "torchvision", "torch.utils.tensorboard", "lightning_fabric", "piq", "onnx", "onnxruntime"),
+        *("scipy.stats", "matplotlib.pyplot", "jinja2", "PIL.Image", "pydantic", "yaml", "safetensors.torch", "click"),
+        # pytest and its plugins: hypothesis alone takes a second
+        *("pytest", "hypothesis", "_hypothesis_pytestplugin", "anyio.pytest_plugin", "xdist.plugin", "filelock", "pdb"),
+    ]
+)
 
 
 def status_of(tree: Path, test_file: str, test: str, output: Path) -> int | None:
