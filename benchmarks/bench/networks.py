@@ -35,11 +35,11 @@ class Networks:
 
 
 def prepared(
-    root: Path, names: list[str], say: Callable[[str], None], *, tiny: bool = False, int8: bool = True
+    root: Path, names: list[str], say: Callable[[str], None], *, tiny: bool = False, exports: bool = True
 ) -> Networks:
     """Make what is missing of these networks under `root`.
 
-    tiny: networks of seconds, for `--quick` and tests. int8: also those that a quantised encoder needs.
+    tiny: networks of seconds, for `--quick` and tests. exports: False: the checkpoints alone.
 
     Raises: subprocess.CalledProcessError if a checkpoint or a float32 export fails.
     """
@@ -54,6 +54,8 @@ def prepared(
         if not checkpoint.is_file():
             say(f"{name}: a network with random weights")
             _run(_maker("checkpoint", name, checkpoint, tiny=tiny))
+        if not exports:
+            continue
         direct = networks.folder / f"{name}-direct.onnx"
         if not direct.is_file():
             say(f"{name}: its direct ONNX export")
@@ -62,8 +64,7 @@ def prepared(
         if not bundle.is_dir():
             say(f"{name}: its bundle")
             _run(_export("--ckpt", str(checkpoint), "-o", str(bundle), "--halo", "16"))
-        if int8:
-            _int8_bundle(networks.folder, name, say)
+        _int8_bundle(networks.folder, name, say)
     return networks
 
 

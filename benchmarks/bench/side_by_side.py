@@ -91,6 +91,8 @@ def measured(network: str, networks: Networks, settings: Settings) -> dict[str, 
         if settings.skips(f"{network}, {of_threads[0].name} and all with as many threads"):
             continue
         variants = _variants(network, networks, threads, of_threads[0].size)
+        # Tracing alone shows that it works; compilers would take longer than all else of a quick run.
+        variants[COMPILED]["backend"] = "eager" if settings.quick else "inductor"
         if threads != chosen[0].threads:
             del variants[COMPILED]  # it would compile again
         together = [point for point in of_threads if not point.alone]
@@ -99,7 +101,7 @@ def measured(network: str, networks: Networks, settings: Settings) -> dict[str, 
             for label, variant in variants.items():
                 if "missing" not in rows.get(label, {}):
                     settings.say(f"{network}: {label}, {threads} threads")
-                    _load(label, variant, networks, rows, workers, stack, quick=settings.quick)
+                    _load(label, variant, networks, rows, workers, stack)
             for point in (point for point in together if not settings.skips(f"{network}, {point.name}")):
                 settings.say(f"{network}: {point.name}")
                 _measure(point, workers, rows, settings.runs)
@@ -110,7 +112,7 @@ def measured(network: str, networks: Networks, settings: Settings) -> dict[str, 
                 settings.say(f"{network}: {point.name}, {label}")
                 with ExitStack() as stack:
                     alone: dict[str, Worker] = {}
-                    _load(label, variants[label], networks, rows, alone, stack, quick=settings.quick)
+                    _load(label, variants[label], networks, rows, alone, stack)
                     _measure(point, alone, rows, settings.runs)
     return {"points": [asdict(point) | {"name": point.name} for point in chosen], "rows": rows}
 
@@ -122,14 +124,12 @@ def _load(
     rows: dict[str, dict[str, Any]],
     workers: dict[str, Worker],
     stack: ExitStack,
-    *,
-    quick: bool,
 ) -> None:
     """Start a worker, and note what loading took, or why it is missing."""
     try:
         if variant["precision"] == "int8" and (why := networks.why_no_int8(variant["network"])):
             raise MissingError(why)
-        limit = 120 if label != COMPILED else 20 if quick else _COMPILE_LIMIT_S
+        limit = 120 if label != COMPILED else _COMPILE_LIMIT_S
         workers[label] = stack.enter_context(Worker(variant, load_limit_s=limit))
         rows.setdefault(label, {**workers[label].loaded, "points": {}})
     except MissingError as error:

@@ -89,7 +89,7 @@ class Compiled(Authors):
 
         from benchmarks.published_network import sample
 
-        self._compiled = torch.compile(sample, dynamic=False)
+        self._compiled = torch.compile(sample, dynamic=False, backend=variant["backend"])
         self.prepare({"size": variant["size"], "samples": 1})()
 
     def _sample(self, lr: Any, latents: Any) -> Any:

@@ -36,7 +36,7 @@ def gathered(
 
     keep: receives what has been found so far, whenever that is more.
     """
-    networks = prepared(work, ["x4"], say, tiny=quick, int8=False)
+    networks = prepared(work, ["x4"], say, tiny=quick, exports=False)
     folder = work / f"gpu-{networks.folder.name}"
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {"card": asdict(card), "machine": machine(), "builds": [], "pictures": [], "kernels": ""}

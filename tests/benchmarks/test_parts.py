@@ -101,7 +101,7 @@ def test_side_by_side_measures_each_way_or_says_why_not(bench: Bench) -> None:
     assert done.returncode == 0, done.stderr
     rows = done.figures["side-by-side"]["result"]["x4"]["rows"]
     assert set(rows) == {side_by_side.AUTHORS, side_by_side.COMPILED, side_by_side.DIRECT, *side_by_side.OURS}
-    for label in (side_by_side.AUTHORS, side_by_side.DIRECT, "ours, ONNX Runtime"):
+    for label in (side_by_side.AUTHORS, side_by_side.COMPILED, side_by_side.DIRECT, "ours, ONNX Runtime"):
         assert rows[label]["points"]["16×16, 1 sample"]["seconds"][0] > 0
     for label, row in rows.items():
         assert "missing" not in row or f"- {label}: not measured: {row['missing']}" in done.stdout

@@ -1,22 +1,21 @@
-"""Runs tests of another tree than this one, each in a process that begins with torch: to import it takes seconds."""
+"""Runs tests of another tree than this one, each in a process that begins with what takes seconds to import."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.forked import context
+
 OURS = ("tests", "benchmarks", "srflow_sdk", "srflow_apps", "srflow_training", "srflow_evaluation", "srflow_export")
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["torch", "torchvision", "scipy.stats", "PIL.Image", "pytest"])
 
 
 def status_of(tree: Path, test_file: str, test: str, output: Path) -> int | None:
     """pytest's exit status for the test of this name in a file of the tree. What it prints goes to `output`."""
-    process = _context.Process(target=_run, args=(tree, test_file, test, output))
+    process = context.Process(target=_run, args=(tree, test_file, test, output))
     process.start()
     process.join(600)
     if process.is_alive():

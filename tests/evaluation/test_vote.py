@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.flows import LevelTaus
+from srflow_evaluation.options import Options
 from srflow_evaluation.vote import DAMAGES, PAGE, vote
 from srflow_evaluation.votes import count_votes
 from srflow_sdk.errors import ArgumentError
@@ -18,11 +19,15 @@ from tests.networks import random_srflow, tiny_config
 METHODS = ["gan", "tiny, τ 0.8", "x4-small, τ auto"]
 
 
-@pytest.fixture
-def three(options, checkpoint, tmp_path_factory):
-    gan = tmp_path_factory.mktemp("gan") / "gan.safetensors"
-    save_checkpoint(gan, random_srflow(tiny_config(), seed=3).encoder)
+@pytest.fixture(scope="module")
+def gan(tmp_path_factory):
+    path = tmp_path_factory.mktemp("gan") / "gan.safetensors"
+    save_checkpoint(path, random_srflow(tiny_config(), seed=3).encoder)
+    return path
 
+
+@pytest.fixture
+def three(options, checkpoint, gan):
     def make(**changes):
         return options(models=[str(checkpoint), "x4-small"], references=[gan], centre=64, **changes)
 
@@ -78,24 +83,39 @@ def test_the_command_writes_the_page_and_says_where(photos, tmp_path):
     assert f"{tmp_path / 'out' / PAGE}: 0." in result.output
 
 
+@pytest.fixture(scope="module")
+def asked(photos, checkpoint, gan, tmp_path_factory):
+    """The folder with the page of three questions."""
+    out, models = tmp_path_factory.mktemp("vote") / "out", [str(checkpoint), "x4-small"]
+    common = {"references": [gan], "others": {}, "centre": 64, "degradations": ["jpeg:30"]}
+    vote(Options(models=models, hr=photos, out=out, **common))
+    return out
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with running_chromium() as browser:
+        yield browser
+
+
 class TestInABrowser:
     pytestmark = in_chromium
 
     @pytest.fixture
-    def page(self, three, tmp_path):
-        """The page of three questions, open; at the end, nothing was asked of a network and nothing went wrong."""
-        vote(three(degradations=["jpeg:30"]))
-        with running_chromium() as browser:
-            page = browser.new_page()
-            complaints, asked = [], []
-            page.on("console", lambda message: complaints.append(message.text))
-            page.on("pageerror", lambda error: complaints.append(str(error)))
-            page.on("request", lambda request: asked.append(request.url))
-            address = (tmp_path / "out" / PAGE).as_uri()
-            page.goto(address)
-            yield page
-            assert complaints == []
-            assert {url for url in asked if not url.startswith(("data:", "blob:"))} == {address}
+    def page(self, asked, chromium):
+        """The page, open; at the end, nothing was asked of a network and nothing went wrong."""
+        context = chromium.new_context()  # whose votes are its own
+        page = context.new_page()
+        complaints, requests = [], []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        address = (asked / PAGE).as_uri()
+        page.goto(address)
+        yield page
+        assert complaints == []
+        assert {url for url in requests if not url.startswith(("data:", "blob:"))} == {address}
+        context.close()
 
     def test_no_name_is_seen_before_the_end(self, page):
         for _ in range(3):
@@ -112,8 +132,8 @@ class TestInABrowser:
         page.locator("#reveal").click()
         assert all(name in page.locator("#counts").inner_text() for name in METHODS)
 
-    def test_what_is_clicked_is_counted_saved_and_added_up(self, page, tmp_path):
-        data = data_of(tmp_path / "out")
+    def test_what_is_clicked_is_counted_saved_and_added_up(self, page, asked, tmp_path):
+        data = data_of(asked)
         chosen = []
         for question in data["questions"][:2]:
             place = question["order"].index(1)

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import http.server
 import io
+import os
 import re
 import shutil
 import subprocess
@@ -16,10 +17,14 @@ from click.testing import CliRunner
 from PIL import Image
 
 from srflow_apps.commands import cli
+from srflow_export import ExportOptions, export_checkpoint
 from srflow_sdk import Upscaler, __version__, read_image, read_provenance
 from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
+from srflow_training import save_checkpoint
 from tests.chromium import CHROMIUM, SCREENS, in_chromium
+from tests.networks import random_srflow, tiny_config
 from tests.plain_bundle import write_plain_bundle
+from tests.sdk.tiny_bundle import write_tiny_bundle
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "examples" / "web"
@@ -39,12 +44,32 @@ def built_into(folder):
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def built_site(tmp_path_factory):
     """A folder of a web server, with the page in docs/play/: its paths must be relative."""
-    folder = tmp_path_factory.mktemp("site")
+    folder = tmp_path_factory.mktemp("built")
     built = built_into(folder / "docs" / "play")
     assert built.returncode == 0, built.stderr
     return folder
+
+
+def site_with(bundle, built_site, folder):
+    """The same folder with another model. The embedded one takes a browser on a CPU seconds for each picture."""
+    shutil.copytree(built_site, folder, copy_function=os.link)
+    for name in ("manifest.json", "encoder.onnx", "sampler.onnx"):
+        file = folder / "docs" / "play" / "model" / name
+        file.unlink()
+        shutil.copy(bundle / name, file)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny.srflow", default_tau=0.7)
+
+
+@pytest.fixture(scope="module")
+def site(bundle, built_site, tmp_path_factory):
+    return site_with(bundle, built_site, tmp_path_factory.mktemp("sites") / "tiny")
 
 
 @contextlib.contextmanager
@@ -66,6 +91,12 @@ def served(site):
 @pytest.fixture(scope="module")
 def address(site):
     with served(site) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def address_of_embedded(built_site):
+    with served(built_site) as address:
         yield address
 
 
@@ -134,9 +165,9 @@ class Opened:
         self.context.close()
 
 
-@pytest.fixture
-def opened(chromium, address):
-    """At the end, nothing was asked of another server, and nothing went wrong."""
+@contextlib.contextmanager
+def checked(chromium, address):
+    """The page, opened; at the end, nothing was asked of another server, and nothing went wrong."""
     page = Opened(chromium, address)
     page.says("Ready")
     yield page
@@ -146,8 +177,27 @@ def opened(chromium, address):
     page.close()
 
 
+@pytest.fixture
+def opened(chromium, address):
+    with checked(chromium, address) as page:
+        yield page
+
+
+@pytest.fixture
+def opened_embedded(chromium, address_of_embedded):
+    """With the embedded model."""
+    with checked(chromium, address_of_embedded) as page:
+        yield page
+
+
 @pytest.fixture(scope="module")
-def upscaler():
+def upscaler(bundle):
+    with Upscaler(bundle, device="cpu", tile=64) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def embedded():
     with Upscaler(device="cpu", tile=64) as opened:
         yield opened
 
@@ -202,27 +252,28 @@ def test_a_large_photo_is_drawn_in_tiles_and_a_part_of_it_live(opened, upscaler)
     opened.says("252×256 pixels in")  # an odd width: the last column is the network's own
     assert_same(opened.downloaded()[1], whole[:256, 4 * 34 :])
     opened.page.get_by_role("button", name="Draw the whole photo").click()
-    opened.says("Tile 1 of 4, about [0-9]+ s left")
-    opened.page.get_by_role("button", name="Cancel").click()
-    opened.says("Cancelled")
-    assert opened.page.locator("#download").is_disabled()
-    opened.page.get_by_role("button", name="Draw the whole photo").click()
     opened.says("388×344 pixels in")
     name, picture = opened.downloaded()
     assert name == "a b_x4_tauauto0.7_seed1.png"
     assert_same(picture, whole)
+    opened.choose(np.tile(large, (5, 4, 1)))  # long enough to be cancelled
+    opened.says("256×256 pixels in")
+    opened.page.get_by_role("button", name="Draw the whole photo").click()
+    opened.says("Tile [0-9]+ of 49, about [0-9]+ s left")
+    opened.page.get_by_role("button", name="Cancel").click()
+    opened.says("Cancelled")
+    assert opened.page.locator("#download").is_disabled()
 
 
-@pytest.mark.slow
-def test_a_bundle_of_another_kind_and_scale_becomes_upscalers_pictures(chromium, site, tmp_path):
-    copied = shutil.copytree(site, tmp_path / "site")
+def test_a_bundle_of_another_kind_and_scale_becomes_upscalers_pictures(chromium, built_site, tmp_path):
     bundle = write_plain_bundle(tmp_path / "plain.srflow")
-    for name in ("manifest.json", "encoder.onnx", "sampler.onnx"):
-        shutil.copy(bundle / name, copied / "docs" / "play" / "model" / name)
+    site = site_with(bundle, built_site, tmp_path / "site")
     picture = photo(72, 81)
-    with served(copied) as address, Upscaler(bundle, device="cpu", tile=64) as upscaler:
-        opened = Opened(chromium, address)
-        opened.says("Ready")
+    with (
+        served(site) as address,
+        Upscaler(bundle, device="cpu", tile=64) as upscaler,
+        checked(chromium, address) as opened,
+    ):
         opened.choose(picture)
         opened.says("162×144 pixels in ")
         opened.page.locator("#auto").uncheck()
@@ -230,20 +281,20 @@ def test_a_bundle_of_another_kind_and_scale_becomes_upscalers_pictures(chromium,
         name, drawn = opened.downloaded()
         assert name == "a b_x2_tau0.5_seed0.png"
         assert_same(drawn, upscaler.upscale(picture, tau=0.5))
-        assert opened.complaints == []
-        opened.close()
 
 
-def test_a_file_says_how_it_was_made_and_srflow_upscale_makes_it_again(opened, upscaler, tmp_path):
-    opened.choose(photo(37, 45))
-    opened.page.locator("#seed").fill("3")
-    opened.says("180×148 pixels in")
-    with opened.page.expect_download() as download:
-        opened.page.locator("#download").click()
+def test_a_file_of_the_embedded_model_says_how_it_was_made_and_srflow_upscale_makes_it_again(
+    opened_embedded, embedded, tmp_path
+):
+    opened_embedded.choose(photo(37, 45))
+    opened_embedded.page.locator("#seed").fill("3")
+    opened_embedded.says("180×148 pixels in")
+    with opened_embedded.page.expect_download() as download:
+        opened_embedded.page.locator("#download").click()
     download.value.save_as(tmp_path / "web.png")
     (tmp_path / "a b.png").write_bytes(png(photo(37, 45)))
     found = read_provenance(tmp_path / "web.png")
-    assert (found.model, found.model_sha256) == (upscaler.bundle.manifest.name, upscaler.bundle.model_sha256)
+    assert (found.model, found.model_sha256) == (embedded.bundle.manifest.name, embedded.bundle.model_sha256)
     assert (found.tau, found.auto_tau, found.seed, found.sdk_version) == (0.7, AUTO_TAU_SCHEME, 3, __version__)
     assert (found.source, found.tile, found.device) == ("a b.png", None, None)
     again = CliRunner().invoke(cli.upscale, ["--from-output", str(tmp_path / "web.png"), "-o", str(tmp_path / "b.png")])
@@ -348,16 +399,22 @@ def test_an_isolated_page_uses_threads_and_draws_the_same(chromium, site, upscal
             server.kill()
 
 
-def test_a_gpu_encodes_and_the_picture_stays_the_same(chromium_with_gpu, address, upscaler):
-    opened = Opened(chromium_with_gpu, f"{address}?device=webgpu")
-    if opened.page.evaluate("async () => !(await navigator.gpu?.requestAdapter())"):
-        pytest.skip("this Chromium has no software GPU")
-    tiny = photo(12, 12)
-    opened.choose(tiny)
-    opened.says("48×48 pixels in .* on the GPU", 3 * PATIENCE_MS)  # a GPU in software: 20 s alone
-    assert_same(opened.downloaded()[1], upscaler.upscale(tiny, tau="auto"))
-    assert opened.complaints == []
-    opened.close()
+def test_a_gpu_encodes_and_the_picture_stays_the_same(chromium_with_gpu, built_site, tmp_path):
+    """With a small network of the embedded one's kind, for which a GPU in software takes half a minute."""
+    save_checkpoint(tmp_path / "small.safetensors", random_srflow(tiny_config()))
+    bundle, options = tmp_path / "small.srflow", ExportOptions(inverter=False, halo=8)
+    export_checkpoint(tmp_path / "small.safetensors", bundle, options)
+    site = site_with(bundle, built_site, tmp_path / "site")
+    with served(site) as address, Upscaler(bundle, device="cpu", tile=64) as upscaler:
+        opened = Opened(chromium_with_gpu, f"{address}?device=webgpu")
+        if opened.page.evaluate("async () => !(await navigator.gpu?.requestAdapter())"):
+            pytest.skip("this Chromium has no software GPU")
+        tiny = photo(12, 12)
+        opened.choose(tiny)
+        opened.says("48×48 pixels in .* on the GPU", 3 * PATIENCE_MS)
+        assert_same(opened.downloaded()[1], upscaler.upscale(tiny, tau="auto"))
+        assert opened.complaints == []
+        opened.close()
 
 
 def test_a_page_without_its_model_says_so(chromium, address):
@@ -380,7 +437,7 @@ def test_the_sources_types_are_right():
     assert done.returncode == 0, done.stdout
 
 
-def test_building_deletes_earlier_builds_and_no_other_files(site, tmp_path):
+def test_building_deletes_earlier_builds_and_no_other_files(built_site, tmp_path):
     """Into a folder of a website by mistake, and then into the page's own."""
     (tmp_path / "index.html").write_text("the website")
     (tmp_path / "file").write_text("")
@@ -390,7 +447,7 @@ def test_building_deletes_earlier_builds_and_no_other_files(site, tmp_path):
         assert done.stderr.startswith(f"error: {folder} ")
         assert done.stderr.count("\n") == 1
     assert (tmp_path / "index.html").read_text() == "the website"
-    page = site / "docs" / "play"
+    page = built_site / "docs" / "play"
     (page / "page-of-an-older-version.js").write_text("")
     assert built_into(page).returncode == 0
     assert not (page / "page-of-an-older-version.js").exists()

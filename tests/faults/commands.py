@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
 import resource
 import signal
@@ -11,6 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.forked import context
+
 PROGRAMS = {
     "srflow-upscale": "from srflow_apps.commands.cli import upscale; upscale()",
     "srflow-restore": "from srflow_apps.commands.cli import restore; restore()",
@@ -18,6 +22,9 @@ PROGRAMS = {
     "srflow-export": "from srflow_export.cli import main; main()",
     "srflow-train": "from srflow_training.cli import train; train()",
 }
+WITH_TORCH = ("srflow-export", "srflow-train")
+"""These are forks of a process that has imported torch, which takes longer than all else that they do here."""
+
 PATIENCE_S = 240
 """No command here takes a tenth of this on an idle machine."""
 
@@ -44,17 +51,21 @@ def run_command(
 
     kill_after_s: send SIGKILL to it and its children then. limits: soft limits by their numbers in `resource`.
     """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "SRFLOW_CACHE_DIR": str(folder / "cache")}
+    words = [program, *map(str, arguments)]
+    if program in WITH_TORCH:
+        return _run_forked(words, folder, environment, limits or {}, kill_after_s, patience_s)
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAMS[program], *map(str, arguments)],
+        [sys.executable, "-c", PROGRAMS[program], *words[1:]],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "SRFLOW_CACHE_DIR": str(folder / "cache")},
+        env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
         start_new_session=True,
-        preexec_fn=_limiter(limits or {}),
+        preexec_fn=_limiter(limits) if limits else None,
     )
     try:
         output, errors = process.communicate(timeout=patience_s if kill_after_s is None else kill_after_s)
@@ -64,6 +75,47 @@ def run_command(
         if kill_after_s is None:
             return Ended(status=None, output=output, errors=errors)
     return Ended(status=process.returncode, output=output, errors=errors)
+
+
+def _run_forked(
+    words: list[str],
+    folder: Path,
+    environment: dict[str, str],
+    limits: Mapping[int, int],
+    kill_after_s: float | None,
+    patience_s: float,
+) -> Ended:
+    said = [folder / "said.out", folder / "said.err"]
+    process = context.Process(target=_command, args=(words, folder, environment, limits, said))
+    process.start()
+    process.join(patience_s if kill_after_s is None else kill_after_s)
+    hangs = process.exitcode is None
+    if hangs:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.join()
+    output, errors = (path.read_text(errors="replace") if path.exists() else "" for path in said)
+    status = None if hangs and kill_after_s is None else process.exitcode
+    return Ended(status=status, output=output, errors=errors)
+
+
+def _command(
+    words: list[str], folder: Path, environment: dict[str, str], limits: Mapping[int, int], said: list[Path]
+) -> None:
+    """What the fork does: as a process of the command would."""
+    os.setsid()
+    for stream, path in zip((1, 2), said, strict=True):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = words
+    _limiter(limits)()
+    try:
+        exec(PROGRAMS[words[0]], {"__name__": "__main__"})
+    finally:
+        atexit._run_exitfuncs()  # multiprocessing leaves them out
 
 
 def loss_of(ended: Ended, *, killed: bool = False) -> str | None:
@@ -90,10 +142,7 @@ def _last_line(text: str) -> str:
     return (text.strip().splitlines() or ["nothing was printed"])[-1][:300]
 
 
-def _limiter(limits: Mapping[int, int]) -> Callable[[], None] | None:
-    if not limits:
-        return None
-
+def _limiter(limits: Mapping[int, int]) -> Callable[[], None]:
     def limit() -> None:
         for number, value in limits.items():
             resource.setrlimit(number, (value, resource.getrlimit(number)[1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import threading
 import time
@@ -77,8 +78,13 @@ def bare(upscaler: Upscaler, asked: Sequence[Question], *, seconds: float) -> Lo
     return load
 
 
-def served(server: Server, asked: Sequence[Question], *, seconds: float, clients: int) -> Load:
-    """The same pictures from a server, by this many clients at a time; every second one speaks HTTP."""
+def served(
+    server: Server, asked: Sequence[Question], *, clients: int, seconds: float = math.inf, answers: float = math.inf
+) -> Load:
+    """The same pictures from a server, by this many clients at a time; every second one speaks HTTP.
+
+    Until so many seconds have passed, or so many answers have come.
+    """
     load, ended, lock = Load(), threading.Event(), threading.Lock()
 
     def client(number: int) -> None:
@@ -99,7 +105,7 @@ def served(server: Server, asked: Sequence[Question], *, seconds: float, clients
     start = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
         working = [pool.submit(client, number) for number in range(clients)]
-        while time.perf_counter() - start < seconds:
+        while time.perf_counter() - start < seconds and len(load.seconds) < answers:
             load.memory.append(server.memory())
             ended.wait(1)
         ended.set()
