@@ -18,7 +18,7 @@ from tests.native.plugin_build import ARCHITECTURE, built_plugins, skip_without_
 MOST = (1 << 63) - 1
 C_INTERFACE = {"srflow_version", "srflow_standard_normal", "srflow_standard_normal_cuda"}
 FLOW_OPS = {"srflow_flow_step_tail_cuda", "srflow_unsqueeze_split_cuda"}
-PLUGIN_ENTRY_POINTS = {"getCreators", "setLoggerFinder"}
+PLUGIN_ENTRY_POINTS = {"getCreators", "setLoggerFinder", "srflow_tensorrt_major"}
 INVALID_VALUE = 1  # cudaErrorInvalidValue
 
 
