@@ -143,7 +143,11 @@ def _mode(context: click.Context) -> str:
     multiple=True,
     help="Beside fp32 graphs, write a second encoder in int8, for --precision int8 of srflow-upscale.",
 )
-@click.option("--plugins", is_flag=True, help="Write flow operations as nodes that the native library can run.")
+@click.option(
+    "--plugins",
+    is_flag=True,
+    help="Write flow operations as nodes that native libraries run: kernels of ONNX Runtime, plugins of TensorRT.",
+)
 @click.option("--trt", type=click.Choice(["fp32", "fp16"]), help="Add TensorRT engines for this machine's GPU.")
 @click.option("--rtx", type=click.Choice(["fp32", "fp16"]), help="Add TensorRT-RTX engines for --sm; needs no GPU.")
 @click.option(

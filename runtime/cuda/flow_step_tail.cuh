@@ -56,10 +56,12 @@ SRFLOW_HD void mixing_inputs(const FlowStepTailArgs<T>& args, ScaleMap scale_map
   const std::int64_t kept = args.channels / 2, changed = args.channels - kept, left = args.pixels - pixel;
   read_pack(args.h + (sample * args.channels + channel) * args.pixels + pixel, whole, left, x);
   if (channel >= kept) {
-    const T* shifts = args.head + (sample * 2 * changed + channel - kept) * args.pixels + pixel;
     float shift[columns], s[columns];
-    read_pack(shifts, whole, left, shift);
-    read_pack(shifts + changed * args.pixels, whole, left, s);
+    const auto read = [&](std::int64_t from, float(&to)[columns]) {
+      read_head(args.head, args.head_pitch, 2 * changed, args.pixels, sample, from, pixel, whole, to);
+    };
+    read(channel - kept, shift);
+    read(channel - kept + changed, s);
     for (int i = 0; i < columns; ++i) x[i] = decoupled(scale_map, order, x[i], shift[i], s[i], args.clamp);
   }
   const std::int64_t condition = args.conditioning_batch == 1 ? 0 : sample;

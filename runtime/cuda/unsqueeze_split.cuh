@@ -10,7 +10,8 @@
 namespace srflow {
 
 // Launch with blocks over a plane's pairs (x), over output channels (y) and over samples (z; they may be fewer than the
-// batch). packs: head and noise are aligned to pairs.
+// batch). packs: head (if its channels are not last)
+// and noise are aligned to pairs.
 template <typename T>
 __global__ void unsqueeze_split_kernel(UnsqueezeSplitArgs<T> args, bool packs) {
   const std::int64_t pair = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -25,10 +26,12 @@ __global__ void unsqueeze_split_kernel(UnsqueezeSplitArgs<T> args, bool packs) {
       values[1] = args.h[unsqueeze_source(args, sample, channel, y, x + 1)];
     } else {
       const std::int64_t drawn = channel - args.kept;
-      const T* means = args.head + (sample * 2 * args.drawn + drawn) * pixels + pixel;
       float mean[2], logs[2], noise[2];
-      read_pack(means, packs, 2, mean);
-      read_pack(means + args.drawn * pixels, packs, 2, logs);
+      const auto read = [&](std::int64_t from, float(&to)[2]) {
+        read_head(args.head, args.head_pitch, 2 * args.drawn, pixels, sample, from, pixel, packs, to);
+      };
+      read(drawn, mean);
+      read(drawn + args.drawn, logs);
       read_pack(args.noise + (sample * args.drawn + drawn) * pixels + pixel, packs, 2, noise);
       const float tau = args.tau[args.tau_batch == 1 ? 0 : sample];
       for (int i = 0; i < 2; ++i) values[i] = drawn_value(mean[i], logs[i], tau, noise[i], args.bound);

@@ -10,3 +10,5 @@ extern "C" SRFLOW_API void setLoggerFinder(nvinfer1::ILoggerFinder* finder) { sr
 extern "C" SRFLOW_API nvinfer1::IPluginCreatorInterface* const* getCreators(std::int32_t& count) {
   return srflow::trt::creators(count);
 }
+
+int srflow_tensorrt_major(void) { return NV_TENSORRT_MAJOR; }

@@ -26,6 +26,11 @@ const T* as(const void* tensor) {
   return static_cast<const T*>(tensor);
 }
 
+// The kernels' head_pitch: kHWC8 is N × H × W × ceil(C/8)·8 (TensorFormat in NvInferRuntime.h, "vector-minor").
+std::int64_t head_pitch(const nvinfer1::PluginTensorDesc& head) {
+  return head.format == nvinfer1::TensorFormat::kHWC8 ? (head.dims.d[1] + 7) / 8 * 8 : 0;
+}
+
 }  // namespace
 
 FieldList FlowStepTail::field_names() {
@@ -71,7 +76,8 @@ int FlowStepTail::launch(const nvinfer1::PluginTensorDesc* shapes, const void* c
   return launch_flow_step_tail(
       FlowStepTailArgs<T>{as<float>(inputs[0]), as<T>(inputs[1]), as<T>(inputs[2]), as<T>(inputs[3]),
                           as<float>(inputs[4]), as<float>(inputs[5]), static_cast<float*>(output), h.d[0], h.d[1],
-                          h.d[2] * h.d[3], conditioning.d[0], conditioning.d[1], begin_, clamp_},
+                          h.d[2] * h.d[3], conditioning.d[0], conditioning.d[1], begin_, clamp_,
+                          head_pitch(shapes[1])},
       map_, affine_order_, stream);
 }
 
@@ -105,7 +111,7 @@ int UnsqueezeSplit::launch(const nvinfer1::PluginTensorDesc* shapes, const void*
   return launch_unsqueeze_split(
       UnsqueezeSplitArgs<T>{as<float>(inputs[0]), as<T>(inputs[1]), as<float>(inputs[2]), as<float>(inputs[3]),
                             static_cast<float*>(output), h.d[0], h.d[1] / 4, noise.d[1], noise.d[2], noise.d[3],
-                            shapes[3].dims.d[0], bound_},
+                            shapes[3].dims.d[0], bound_, head_pitch(shapes[1])},
       stream);
 }
 

@@ -15,6 +15,7 @@ namespace srflow::trt {
 
 constexpr const char* kNamespace = "srflow";
 constexpr const char* kVersion = "1";
+constexpr int kHead = 1;  // the input that a convolution writes, the first of the conditioning, in both ops
 
 template <typename Op>
 class Plugin final : public nvinfer1::IPluginV3,
@@ -63,7 +64,11 @@ class Plugin final : public nvinfer1::IPluginV3,
                                  std::int32_t outputs) noexcept override {
     if (inputs != Op::kInputs || outputs != 1 || position < 0 || position > inputs) return false;
     const Description& tensor = tensors[position].desc;
-    if (tensor.format != nvinfer1::TensorFormat::kLINEAR) return false;
+    // A head in half precision may stay as convolutions write it. kHWC8 takes float16 and bfloat16 alone (TensorFormat
+    // in NvInferRuntime.h). TensorRT times a plugin in each of its formats. Conditioning comes from outside, linear.
+    const bool channels_last = tensor.format == nvinfer1::TensorFormat::kHWC8;
+    if (channels_last && !(position == kHead && tensor.type == DataType::kHALF)) return false;
+    if (!channels_last && tensor.format != nvinfer1::TensorFormat::kLINEAR) return false;
     if (!Op::is_conditioning(position)) return tensor.type == DataType::kFLOAT;
     // Either type for the first conditioning input, and the same type for the others.
     return Op::is_conditioning(position - 1) ? tensor.type == tensors[position - 1].desc.type
@@ -118,7 +123,7 @@ class Plugin final : public nvinfer1::IPluginV3,
   std::int32_t enqueue(const Description* inputs, const Description*, const void* const* input_data,
                        void* const* output_data, void*, cudaStream_t stream) noexcept override {
     return guarded([&] {
-      const bool half = inputs[1].type == DataType::kHALF;  // input 1 is conditioning in both ops
+      const bool half = inputs[kHead].type == DataType::kHALF;
       const int error = half ? op_.template launch<Half>(inputs, input_data, output_data[0], stream)
                              : op_.template launch<float>(inputs, input_data, output_data[0], stream);
       if (error != 0) throw Refusal(std::string("CUDA refuses the kernel: ") + cuda_error_text(error));

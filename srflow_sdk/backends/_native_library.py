@@ -1,7 +1,7 @@
-"""The native library, `libsrflow_ort`: where it is, and whether it fits. It only accelerates and is never needed.
+"""The native libraries, for ONNX Runtime and TensorRT: where they are, and whether they fit. No graph needs one.
 
 A bundle that was exported with --plugins has the flow's operations as nodes of its own domain, each with a function in
-standard operators. ONNX Runtime runs the library's kernels for them, or, without the library, the functions.
+standard operators. A runtime runs a library's kernels for them, or, without the library, the functions.
 """
 
 from __future__ import annotations
@@ -10,43 +10,44 @@ import ctypes
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import DeviceError
+from srflow_sdk.model.engine_records import PluginLibrary
+from srflow_sdk.system.local_files import file_sha256
 
 VARIABLE = "SRFLOW_NATIVE_LIBRARY"
 """Environment variable that names the library; if empty, none is used, even if one lies beside the package."""
 
+PLUGINS = "SRFLOW_TENSORRT_PLUGINS"
+"""The same for TensorRT's plugins."""
+
 _log = logging.getLogger(__name__)
-_FIX = f"build it again (docs/native.md), or set {VARIABLE}= to run without it"
-_FILES = {"darwin": "libsrflow_ort.dylib"}
+_FIX = "build it again (docs/native.md), or set {}= to do without it"
+_FILES = {VARIABLE: "libsrflow_ort", PLUGINS: "libsrflow_trt"}
+_loading = threading.Lock()
+_loaded: dict[Any, str] = {}  # sha256 of the plugins' library, by TensorRT's module
 _BESIDE = Path(__file__).resolve().parent.parent / "native"
 
 
-def find_native_library() -> Path | None:
-    """The library's file: the one :data:`VARIABLE` names, or else the one in the package's folder `native/`, or None.
+def find_native_library(variable: str = VARIABLE) -> Path | None:
+    """A library's file: the one that the variable names, or else the one in the package's folder `native/`, or None.
 
     Raises: DeviceError if the variable is a relative path, or names a file that does not exist.
     """
-    named = os.environ.get(VARIABLE)
+    named = os.environ.get(variable)
     if named is None:
-        beside = _BESIDE / _FILES.get(sys.platform, "libsrflow_ort.so")
+        beside = _BESIDE / f"{_FILES[variable]}.{'dylib' if sys.platform == 'darwin' else 'so'}"
         return beside if beside.is_file() else None
     if not named:
         return None
     path = Path(named)
-    if not path.is_absolute():  # its code runs as soon as it is loaded, whatever folder the user is in
-        raise DeviceError(
-            f"{VARIABLE} is {named!r}, but only a whole path is taken, such as /opt/srflow/lib/libsrflow_ort.so: name "
-            "the library so, or unset the variable: the network runs without it"
-        )
-    if not path.is_file():
-        raise DeviceError(
-            f"{VARIABLE} names {named}, but there is no such file; build the library (docs/native.md), or unset the "
-            "variable: the network runs without it"
-        )
+    if not path.is_absolute() or not path.is_file():  # its code runs as soon as it is loaded, whatever folder this is
+        why = "there is no such file" if path.is_absolute() else "only a whole path is taken"
+        raise DeviceError(f"{variable} is {named!r}, but {why}; build the library (docs/native.md), or unset it")
     return path
 
 
@@ -56,21 +57,24 @@ def register(options: Any, path: Path) -> None:
     try:
         options.register_custom_ops_library(str(path))
     except Exception as error:  # ORT's exceptions have no common base but Exception
-        raise DeviceError(f"ONNX Runtime cannot use {path}: {' '.join(str(error).split())[:300]}; {_FIX}") from error
+        reason = " ".join(str(error).split())[:300]
+        raise DeviceError(f"ONNX Runtime cannot use {path}: {reason}; {_FIX.format(VARIABLE)}") from error
     _log.info("flow operations run in %s", path)
 
 
-def check_native_library(path: Path, *, version: str) -> None:
-    """Raises: DeviceError unless the file is a libsrflow_ort of this version of the SDK."""
+def check_native_library(path: Path, *, version: str, variable: str = VARIABLE) -> ctypes.CDLL:
+    """Load the file. Raises: DeviceError unless it is a library of ours, of this version of the SDK."""
     try:
-        built_for = ctypes.CDLL(str(path)).srflow_version
+        library = ctypes.CDLL(str(path))
+        built_for = library.srflow_version
     except (OSError, AttributeError) as error:
         reason = " ".join(str(error).split())
-        raise DeviceError(f"{path} is not a usable library: {reason}; {_FIX}") from error
+        raise DeviceError(f"{path} is not a usable library: {reason}; {_FIX.format(variable)}") from error
     built_for.restype = ctypes.c_char_p
     found = bytes(built_for()).decode(errors="replace")
     if found != version:
-        raise DeviceError(f"{path} is from srflow-sdk {found}, but this is {version}; {_FIX}")
+        raise DeviceError(f"{path} is from srflow-sdk {found}, but this is {version}; {_FIX.format(variable)}")
+    return library
 
 
 def runs_on_cuda(path: Path) -> bool:
@@ -79,3 +83,28 @@ def runs_on_cuda(path: Path) -> bool:
         return hasattr(ctypes.CDLL(str(path)), "srflow_standard_normal_cuda")
     except OSError:  # register says what is wrong with it
         return True
+
+
+def load_plugins(trt: Any, wanted: PluginLibrary, *, rebuild: str) -> None:
+    """Let TensorRT load plugins, once in a process, before it parses or deserialises. rebuild: the command for engines.
+
+    Raises: DeviceError if they are not here or do not fit.
+    """
+    path, major = find_native_library(PLUGINS), str(trt.__version__).partition(".")[0]
+    if path is None or file_sha256(path) != wanted.sha256 or major != str(wanted.tensorrt_major):
+        raise DeviceError(
+            f"they need the libsrflow_trt.so of srflow-sdk {wanted.version} for TensorRT {wanted.tensorrt_major} with "
+            f"the sha256 {wanted.sha256}, and here are {path or 'none'} and TensorRT {trt.__version__}: name that file "
+            f"in {PLUGINS}, or build them again: {rebuild}"
+        )
+    with _loading:
+        if trt not in _loaded:
+            # It returns nothing for a file that it cannot load, and where the plugins are registered already, as by
+            # LD_PRELOAD (IPluginRegistry::loadLibrary in NvInferRuntimeCommon.h; seen with TensorRT-RTX 1.7).
+            registry = trt.get_plugin_registry()
+            registry.load_library(str(path))
+            if registry.get_creator("FlowStepTail", "1", "srflow") is None:
+                raise DeviceError(f"TensorRT {trt.__version__} cannot load {path}; {_FIX.format(PLUGINS)}")
+            _loaded[trt] = wanted.sha256
+        if _loaded[trt] != wanted.sha256:
+            raise DeviceError(f"{path} is not the file that this process has loaded: start the program again")

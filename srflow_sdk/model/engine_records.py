@@ -50,6 +50,15 @@ class LrProfile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PluginLibrary:
+    """A `libsrflow_trt`: its file's sha256, its srflow-sdk, and the major version of the TensorRT that loads it."""
+
+    sha256: str
+    version: str
+    tensorrt_major: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineRecord:
     """The engines of a bundle's encoder and sampler, and of its inverter if it has one.
 
@@ -91,6 +100,9 @@ class EngineRecord:
     checked: EngineCheck = "network"
     """How the build verified that they compute in this precision: "engine" with their own inspector; "network" only by
     how the library read the graph, as on a machine without a GPU that can load them."""
+
+    plugins: PluginLibrary | None = None
+    """The library whose plugins they contain, and without which they do not load; None: they need none."""
 
     @property
     def files(self) -> tuple[str, ...]:

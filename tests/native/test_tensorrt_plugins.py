@@ -17,9 +17,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from srflow_export import onnx_models
 from srflow_export.flow_ops import append_functions
-from tests.native.conftest import NativeTree
+from srflow_sdk.backends._native_library import PLUGINS
+from tests.native.conftest import ROOT, NativeTree
 from tests.native.plugin_build import built_plugins
+from tests.networks import random_srflow, tiny_config
 
 pytestmark = pytest.mark.slow  # nvcc builds the plugins in half a minute
 
@@ -43,27 +46,38 @@ def library(native_tree: NativeTree) -> Path:
 
 
 @pytest.fixture(scope="module")
-def parse(tmp_path_factory: pytest.TempPathFactory) -> Parse:
-    """parse(model, library) runs rtx_parser.py in a separate process. Plugins need a file named libtensorrt_rtx.so."""
+def links(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a file named libtensorrt_rtx.so, without which plugins end the process."""
     spec = importlib.util.find_spec("tensorrt_rtx_libs")
     if spec is None or not spec.submodule_search_locations:
         pytest.skip("TensorRT-RTX is not installed: pip install 'srflow-sdk[rtx]'")
     (real,) = Path(spec.submodule_search_locations[0]).glob("libtensorrt_rtx.so.*")
     links = tmp_path_factory.mktemp("links")
     (links / "libtensorrt_rtx.so").symlink_to(real)
-    environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
-    environment["LD_LIBRARY_PATH"] = os.pathsep.join([str(links), os.environ.get("LD_LIBRARY_PATH", "")])
-    script = Path(__file__).with_name("rtx_parser.py")
+    return links
+
+
+@pytest.fixture(scope="module")
+def parse(links: Path) -> Parse:
+    """parse(model, library) runs rtx_parser.py in a separate process."""
 
     def run(model: onnx.ModelProto, *libraries: Path) -> Parsed:
-        file = links / "model.onnx"
-        onnx.save(model, file)
-        command = [sys.executable, str(script), str(file), *map(str, libraries)]
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
-        assert result.returncode == 0, result.stdout + result.stderr  # a crash is a failure for any file
-        return Parsed(json.loads(result.stdout.splitlines()[-1]), result.stderr)
+        onnx.save(model, links / "model.onnx")
+        return run_script(links, "rtx_parser.py", links / "model.onnx", *libraries)
 
     return run
+
+
+def run_script(links: Path, name: str, *arguments: object, **variables: str) -> Parsed:
+    """Run a script of this folder with TensorRT-RTX."""
+    environment = {key: value for key, value in os.environ.items() if key not in ("LD_PRELOAD", PLUGINS)}
+    environment["LD_LIBRARY_PATH"] = os.pathsep.join([str(links), os.environ.get("LD_LIBRARY_PATH", "")])
+    command = [sys.executable, str(Path(__file__).with_name(name)), *map(str, arguments)]
+    result = subprocess.run(
+        command, env=environment | variables, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stdout + result.stderr  # a crash is a failure for any file
+    return Parsed(json.loads(result.stdout.splitlines()[-1]), result.stderr)
 
 
 def small_model(conditioning: int = TensorProto.FLOAT, **attributes: Any) -> onnx.ModelProto:
@@ -135,3 +149,30 @@ def test_what_does_not_fit_is_refused_in_one_line(
     ours = [line for line in parsed.log.splitlines() if line.startswith("srflow: ")]
     assert ours
     assert set(ours) == {f"srflow: FlowStepTail step: {words}"}
+
+
+@pytest.fixture(scope="module")
+def sampler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sampler of `--precision fp16 --plugins`, with six steps and two splits."""
+    file: Path = tmp_path_factory.mktemp("plugins") / "sampler.onnx"
+    model = onnx_models.sampler_model(random_srflow(tiny_config(steps=2)), "fp16", flow_nodes=True)
+    file.write_bytes(onnx_models.finished(model, {}))
+    return file
+
+
+def test_srflow_exports_builder_takes_a_plugin_for_each_flow_operation(
+    links: Path, library: Path, sampler: Path
+) -> None:
+    """Before, it refused the network, whose convolutions are fewer by one for each plugin."""
+    named = {PLUGINS: str(library)}
+    assert run_script(links, "rtx_builder.py", sampler, "with", **named).found["bytes"] > 0
+    nodes = sum(node.domain == "srflow" for node in onnx.load(sampler).graph.node)
+    refused = run_script(links, "rtx_builder.py", sampler, "without", **named).found["refused"]
+    assert f"{nodes} flow operations are plugins, not 0" in refused
+
+
+def test_srflow_exports_builder_refuses_functions_in_place_of_plugins(links: Path, sampler: Path) -> None:
+    nodes = sum(node.domain == "srflow" for node in onnx.load(sampler).graph.node)
+    refused = run_script(links, "rtx_builder.py", sampler, "with").found["refused"]
+    assert f"0 flow operations are plugins, not {nodes}" in refused
+    assert run_script(links, "rtx_builder.py", sampler, "without").found["bytes"] > 0

@@ -49,12 +49,13 @@ def build_engine(
     options: BuilderOptions,
     *,
     sms: tuple[int, ...] = (),
+    plugins: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> bytes:
     """Build an engine, after checking that the library read the graph correctly; `options.use_cache` is not used here.
 
     sms: compute capabilities that TensorRT-RTX builds for, such as (89, 120); empty for TensorRT, which builds for this
-    machine's GPU.
+    machine's GPU. plugins: the graph's flow operations must become plugins, whose library is loaded.
     `say` is called from the caller's thread. KeyboardInterrupt stops the build at its next step.
 
     Raises: ArgumentError for a GPU that the library does not build for, or a timing cache that cannot be read;
@@ -71,7 +72,7 @@ def build_engine(
             f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: {errors or log.said()}; export the "
             "checkpoint again with this srflow-sdk, or use another version of the library"
         )
-    check_network(trt, network, graph)
+    check_network(trt, network, graph, plugins=plugins)
     config = builder.create_builder_config()
     _configure(trt, config, options, sms=sms)
     if config.add_optimization_profile(_profile(builder, shapes)) < 0:

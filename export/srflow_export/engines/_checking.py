@@ -39,10 +39,12 @@ def network_report(network: Any) -> EngineReport:
     """Describe what a library understood when it parsed a graph, before it builds; needs no GPU."""
     convolutions: Counter[str] = Counter()
     computing: Counter[str] = Counter()
+    plugins = 0
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         if layer.type.name in _MOVING:
             continue
+        plugins += layer.type.name == "PLUGIN_V3"
         type_ = type_name(layer.get_output(0).dtype)
         computing[type_] += 1
         if layer.type.name in ("CONVOLUTION", "DECONVOLUTION"):
@@ -55,23 +57,27 @@ def network_report(network: Any) -> EngineReport:
         layers=network.num_layers,
         convolutions=dict(convolutions),
         computing=dict(computing),
+        plugins=plugins,
     )
 
 
-def check_network(trt: Any, network: Any, graph: Graph) -> None:
-    """Raises: ExportError unless a parsed network has the graph's inputs, outputs and types of convolutions."""
+def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False) -> None:
+    """Raises: ExportError unless a network has the graph's ends, its types of convolutions, and all plugins or none."""
     report = network_report(network)
-    faults = [
+    wanted = graph.flow_nodes if plugins else 0
+    faults = [f"{report.plugins} flow operations are plugins, not {wanted}"] if report.plugins != wanted else []
+    faults += [
         f"{report.convolutions.get(type_, 0)} convolutions compute in {type_}, not {count}"
-        for type_, count in (dict.fromkeys(report.convolutions, 0) | convolution_types(graph)).items()
+        for type_, count in (dict.fromkeys(report.convolutions, 0) | convolution_types(graph, plugins=plugins)).items()
         if report.convolutions.get(type_, 0) != count
     ]
     _check(report, graph, name=f"{graph.name}, as {trt.__name__} reads it,", faults=faults)
 
 
-def convolution_types(graph: Graph) -> dict[str, int]:
-    """Count a graph's convolutions of each type, including those in its functions, such as {"float16": 90}."""
-    flat = shape_inference.infer_shapes(inliner.inline_local_functions(graph.model), strict_mode=True).graph
+def convolution_types(graph: Graph, *, plugins: bool = False) -> dict[str, int]:
+    """Count a graph's convolutions of each type, such as {"float16": 90}; with plugins, without those of functions."""
+    model = graph.model if plugins else inliner.inline_local_functions(graph.model)
+    flat = shape_inference.infer_shapes(model, strict_mode=True).graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*flat.value_info, *flat.output)}
     results = [types[node.output[0]] for node in flat.node if node.op_type in ("Conv", "ConvTranspose")]
     return dict(Counter(_ONNX_TYPES.get(type_, TensorProto.DataType.Name(type_).lower()) for type_ in results))

@@ -33,6 +33,11 @@ class Graph:
         """Hexadecimal hash of the file."""
         return hashlib.sha256(self.content).hexdigest()
 
+    @property
+    def flow_nodes(self) -> int:
+        """How many nodes it has that may run as plugins, see :mod:`srflow_export.flow_ops`."""
+        return sum(node.domain == "srflow" for node in self.model.graph.node)
+
     def types(self) -> tuple[dict[str, str], dict[str, str]]:
         """Types of its inputs and of its outputs, by name, such as {"lr": "float32"}."""
         inputs = {entry.name: _type_name(entry) for entry in self.inputs()}

@@ -37,7 +37,8 @@ class EngineReport:
     inputs, outputs: types of its input and output tensors by name, such as {"lr": "float32"}.
     layers: how many it has. convolutions: how many of its convolutions compute in each type, such as {"float16": 351};
     computing: the same for all layers that compute, by the types of their results. Both are empty if the engine was
-    built without detailed profiling verbosity, and so only names its layers.
+    built without detailed profiling verbosity, and so only names its layers. plugins: how many layers of a parsed
+    network are plugins.
     """
 
     inputs: Mapping[str, str]
@@ -45,6 +46,7 @@ class EngineReport:
     layers: int
     convolutions: Mapping[str, int]
     computing: Mapping[str, int]
+    plugins: int = 0
 
 
 def inspect_engine(trt: Any, engine: Any) -> EngineReport:

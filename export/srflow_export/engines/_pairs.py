@@ -12,10 +12,11 @@ from srflow_export.engines._cache import EngineCache
 from srflow_export.engines._checking import check_plan
 from srflow_export.engines._graph import Graph, read_graph
 from srflow_export.engines._library import Library, load_library
+from srflow_export.engines._plugins import plugins_for
 from srflow_export.engines._profiles import check_profile
 from srflow_export.engines._request import EngineRequest, check_request, command_of
 from srflow_sdk.errors import ArgumentError, ExportError
-from srflow_sdk.model.engine_records import EnginePrecision, EngineRecord
+from srflow_sdk.model.engine_records import EnginePrecision, EngineRecord, PluginLibrary
 from srflow_sdk.model.manifest import INVERTER, REQUIRED_FILES, Manifest
 from srflow_sdk.system.cache_folder import cache_folder
 
@@ -62,17 +63,20 @@ def build_engines(
     check_request(request)
     profile = request.profile or manifest.default_profile
     check_profile(profile, manifest)
+    elsewhere = elsewhere or command_of(request)
     if library is None:
-        library = load_library(request.runtime, elsewhere=elsewhere or command_of(request))
+        library = load_library(request.runtime, elsewhere=elsewhere)
     sms = tuple(sorted(set(request.sms)))
     check_sms(library.module, sms)
     read = [read_graph(folder / name, precision=request.precision) for name in graphs]
+    plugins = plugins_for(library, nodes=sum(graph.flow_nodes for graph in read), rebuild=elsewhere, say=say)
     checked: list[bool] = []
     names: dict[str, str] = {}
     for graph in read:
         part = graph.name.partition(".")[0]
+        own = plugins if graph.flow_nodes else None
         engine, is_checked = _engine(
-            graph, manifest, dataclasses.replace(request, sms=sms, profile=profile), library, say
+            graph, manifest, dataclasses.replace(request, sms=sms, profile=profile), library, own, say
         )
         checked.append(is_checked)
         names[part] = _write(folder, f"{_stem(library, sms, request.precision)}.{part}.engine", engine)
@@ -85,12 +89,18 @@ def build_engines(
         profile=profile,
         graphs={graph.name: graph.sha256 for graph in read},
         checked="engine" if all(checked) else "network",
+        plugins=plugins,
         **names,
     )
 
 
 def _engine(
-    graph: Graph, manifest: Manifest, request: EngineRequest, library: Library, say: Callable[[str], None]
+    graph: Graph,
+    manifest: Manifest,
+    request: EngineRequest,
+    library: Library,
+    plugins: PluginLibrary | None,
+    say: Callable[[str], None],
 ) -> tuple[bytes, bool]:
     """An engine from the cache, or built; and whether its own inspector confirmed it. One that fails is not cached."""
     assert request.profile is not None  # for the type checker: build_engines fills it in
@@ -102,7 +112,11 @@ def _engine(
         return engine
 
     def build() -> bytes:
-        return check(build_engine(library.module, graph, shapes, request.builder, sms=request.sms, say=say))
+        with_plugins = plugins is not None
+        engine = build_engine(
+            library.module, graph, shapes, request.builder, sms=request.sms, plugins=with_plugins, say=say
+        )
+        return check(engine)
 
     folder = cache_folder("built-engines") if request.builder.use_cache else None
     if folder is None:
@@ -117,6 +131,8 @@ def _engine(
         "level": request.builder.level,
         "workspace": request.builder.workspace,
     }
+    if plugins is not None:
+        made_of["plugins"] = dataclasses.asdict(plugins)
     engine = EngineCache(folder).get(made_of, build, name=graph.name, say=say)
     if not checks:
         check(engine)

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from srflow_export.triton.graph_models import engines_of
 from srflow_sdk._version import __version__
+from srflow_sdk.backends._native_library import PLUGINS
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.serving_config import Mode, ServingOptions
 
 SERVER = "nvcr.io/nvidia/tritonserver:24.10-py3"
 """The container of the release with which the configs were loaded."""
 
-_PLUGINS = "/opt/srflow/lib/libsrflow_trt_preload.so"
+_PLUGINS = "/opt/srflow/lib/libsrflow_trt_preload.so"  # the server's backend only opens it
+_SDK_PLUGINS = "/opt/srflow/lib/libsrflow_trt.so"
 _EXIT_SECONDS = 120
 
 
@@ -29,7 +31,7 @@ def readme(bundle: Bundle, repository: Path, options: ServingOptions) -> str:
     models = ["srflow_upscale"] if mode == "python" else ["srflow_encoder", "srflow_sampler", "srflow_upscale"]
     flags = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in models)]
     flags.append(f"--exit-timeout-secs={_EXIT_SECONDS}")
-    if manifest.plugins and engines_of(bundle) is not None:
+    if _need_plugins(bundle):
         flags.append(f"--backend-config=tensorrt,plugins={_PLUGINS}")
     if mode == "bls":
         flags.append(f"--cuda-memory-pool-byte-size=0:{_pool_bytes(bundle, options)}")
@@ -139,6 +141,13 @@ def _about_engines(bundle: Bundle, mode: Mode) -> str:
         f"TensorRT {record.version} and no other version: take the container that has it"
     )
     text += ", and let srflow-sdk[tensorrt] find it there." if mode == "python" else "."
-    if bundle.manifest.plugins:
-        text += f" They need the plugin library, here {_PLUGINS} (docs/native.md)."
+    if _need_plugins(bundle):
+        text += f" They need the plugin library (docs/native.md), here {_PLUGINS}"
+        own = f"; for the SDK, the very file that they were built with: set {PLUGINS}={_SDK_PLUGINS}"
+        text += f"{own if mode == 'python' else ''}."
     return text + "\n"
+
+
+def _need_plugins(bundle: Bundle) -> bool:
+    """True if an engine that the server may run has plugins."""
+    return any(record.plugins for record in bundle.manifest.engines if record.runtime == "tensorrt")

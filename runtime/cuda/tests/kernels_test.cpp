@@ -10,6 +10,7 @@
 #include <cmath>
 #include <random>
 #include <string>
+#include <type_traits>
 
 #include "srflow/srflow.h"
 
@@ -43,6 +44,18 @@ std::vector<T> random_numbers(std::int64_t count, float deviation, unsigned seed
   return numbers;
 }
 
+// N × C × pixels as TensorRT's kHWC8, N × pixels × ceil(C/8)·8. The padding is NaN, to reveal a read of it.
+std::vector<Half> channels_last(const std::vector<Half>& planes, std::int64_t batch, std::int64_t channels,
+                                std::int64_t pixels) {
+  const std::int64_t pitch = (channels + 7) / 8 * 8;
+  std::vector<Half> moved(static_cast<std::size_t>(batch * pixels * pitch), Half{0x7fff});
+  for (std::int64_t sample = 0; sample < batch; ++sample)
+    for (std::int64_t channel = 0; channel < channels; ++channel)
+      for (std::int64_t pixel = 0; pixel < pixels; ++pixel)
+        moved[(sample * pixels + pixel) * pitch + channel] = planes[(sample * channels + channel) * pixels + pixel];
+  return moved;
+}
+
 void expect_near(const std::vector<float>& got, const std::vector<float>& expected) {
   ASSERT_EQ(got.size(), expected.size());
   for (std::size_t i = 0; i < got.size(); ++i)
@@ -54,6 +67,7 @@ struct StepCase {
   ScaleMap scale_map = ScaleMap::kTanh;
   AffineOrder order = AffineOrder::kShiftFirst;
   bool in_place = false;
+  bool head_channels_last = false;
 };
 
 // Runs kernel and reference, with this step's channels in the middle of the conditioning tensor.
@@ -88,6 +102,14 @@ void expect_step_equals_reference(const StepCase& the) {
   if (the.scale_map == ScaleMap::kSigmoid) with_map(std::integral_constant<ScaleMap, ScaleMap::kSigmoid>());
   if (the.scale_map == ScaleMap::kTanh) with_map(std::integral_constant<ScaleMap, ScaleMap::kTanh>());
 
+  std::vector<Half> moved;
+  if constexpr (std::is_same_v<T, Half>) {
+    if (the.head_channels_last) {
+      moved = channels_last(head, the.batch, 2 * changed, the.pixels);
+      args.head = moved.data();
+      args.head_pitch = (2 * changed + 7) / 8 * 8;
+    }
+  }
   const auto tile = srflow::FlowStepTile<rows, columns>::of(the.channels);
   const auto tiles = (the.pixels + tile.pixels - 1) / tile.pixels;
   args.out = got.data();
@@ -142,6 +164,20 @@ TEST(FlowStepTailKernel, HalfConditioning) {
   expect_step_equals_reference<24, 1, Half>({1, 100, 40, 1});
 }
 
+TEST(FlowStepTailKernel, ReadsAHeadWhoseChannelsAreLast) {
+  const auto expect = [](auto rows, auto columns, StepCase the) {
+    the.head_channels_last = true;
+    expect_step_equals_reference<decltype(rows)::value, decltype(columns)::value, Half>(the);
+  };
+  const std::integral_constant<int, 12> few;
+  const std::integral_constant<int, 24> many;
+  const std::integral_constant<int, 1> one;
+  const std::integral_constant<int, 2> two;
+  for (std::int64_t channels : {1, 3, 12, 24, 48, 96}) expect(few, two, {2, channels, 70, 1});
+  expect(few, two, {3, 12, 1027, 3});  // an odd number of pixels, several tiles
+  expect(many, one, {2, 100, 40, 1});
+}
+
 TEST(FlowStepTailKernel, EveryMapAndOrder) {
   for (ScaleMap map : {ScaleMap::kExp, ScaleMap::kSigmoid, ScaleMap::kTanh})
     for (AffineOrder order : {AffineOrder::kScaleFirst, AffineOrder::kShiftFirst})
@@ -155,20 +191,28 @@ TEST(FlowStepTailKernel, MayWriteWhereItReads) {
 
 template <typename T>
 void expect_split_equals_reference(std::int64_t batch, std::int64_t kept, std::int64_t drawn, std::int64_t tau_batch,
-                                   float bound) {
+                                   float bound, bool head_channels_last = false) {
   const std::int64_t height = 10, width = 54, pixels = height * width;
   const auto h = random_numbers<float>(batch * kept * pixels, 1.0f, 1);
   const auto head = random_numbers<T>(batch * 2 * drawn * pixels, 1.0f, 2);
   const auto noise = random_numbers<float>(batch * drawn * pixels, 1.0f, 3);
   const std::vector<float> tau = {0.5f, 0.0f, 1.0f};
   std::vector<float> expected, got(static_cast<std::size_t>(batch * (kept + drawn) * pixels), std::nanf(""));
-  const srflow::UnsqueezeSplitArgs<T> args{h.data(), head.data(), noise.data(), tau.data(), got.data(), batch, kept,
+  srflow::UnsqueezeSplitArgs<T> args{h.data(), head.data(), noise.data(), tau.data(), got.data(), batch, kept,
                                            drawn,    height,      width,        tau_batch,  bound};
   for (std::int64_t sample = 0; sample < batch; ++sample)
     for (std::int64_t channel = 0; channel < kept + drawn; ++channel)
       for (std::int64_t y = 0; y < height; ++y)
         for (std::int64_t x = 0; x < width; ++x)
           expected.push_back(srflow::unsqueeze_split_value(args, sample, channel, y, x));
+  std::vector<Half> moved;
+  if constexpr (std::is_same_v<T, Half>) {
+    if (head_channels_last) {
+      moved = channels_last(head, batch, 2 * drawn, pixels);
+      args.head = moved.data();
+      args.head_pitch = (2 * drawn + 7) / 8 * 8;
+    }
+  }
   const unsigned threads = 64, blocks = static_cast<unsigned>((pixels / 2 + threads - 1) / threads);
   const GridSize grid{blocks, static_cast<unsigned>(kept + drawn), 2};  // 2: fewer than a batch of 3
   srflow::host_grid::run(grid, threads, 0, [&] { srflow::unsqueeze_split_kernel(args, true); });
@@ -179,6 +223,11 @@ TEST(UnsqueezeSplitKernel, EqualsTheReference) {
   expect_split_equals_reference<float>(3, 3, 3, 3, 2.0f);
   expect_split_equals_reference<float>(3, 2, 4, 1, 0.0f);
   expect_split_equals_reference<Half>(1, 6, 6, 1, 2.0f);
+}
+
+TEST(UnsqueezeSplitKernel, ReadsAHeadWhoseChannelsAreLast) {
+  expect_split_equals_reference<Half>(3, 2, 3, 3, 2.0f, true);
+  expect_split_equals_reference<Half>(1, 6, 6, 1, 0.0f, true);
 }
 
 TEST(LatentsKernel, EqualsTheCFunctionBitForBit) {

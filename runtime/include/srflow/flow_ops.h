@@ -47,6 +47,7 @@ struct FlowStepTailArgs {
   std::int64_t conditioning_channels; // of the level's whole conditioning tensor
   std::int64_t begin;                 // this step's first channel in it
   float clamp;                        // c of the tanh map; the others ignore it
+  std::int64_t head_pitch = 0;        // only CUDA: head is batch × pixels × head_pitch, its channels last, then padding
 };
 
 // The factor by which decoding multiplies: 1/scale.
@@ -108,6 +109,7 @@ struct UnsqueezeSplitArgs {
   std::int64_t height, width;  // of the output, both even
   std::int64_t tau_batch;      // 1 (for the whole batch) or batch
   float bound;                 // of logs; 0: unbounded
+  std::int64_t head_pitch = 0; // only CUDA: as FlowStepTailArgs::head_pitch
 };
 
 // Where an element of the unsqueezed tensor (sample, channel < kept, y, x) is in h: channel 4c + 2·(y%2) + x%2 at

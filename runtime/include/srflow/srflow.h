@@ -13,6 +13,9 @@ extern "C" {
 /* "0.1.0": the version of srflow-sdk that this library was built from. */
 SRFLOW_API const char* srflow_version(void);
 
+/* The major version of the TensorRT that this library's plugins are for, such as 10. Only in libsrflow_trt. */
+SRFLOW_API int srflow_tensorrt_major(void);
+
 /* A window of the standard normal latent field, scheme 1 (srflow_sdk/latents/random_field.py): out is channels × height × width
  * floats in C order. seed, sample: any. level: 1 … 63. channels: 1 … 65536, from channel 0 on. top, left: the window in
  * the level's own latent pixels; coordinates are 0 … 2^32 − 1. Returns 0, or 1 if an argument is out of range, or out

@@ -199,6 +199,26 @@ TEST(Formats, ConditioningIsFloatOrHalfTogetherAndTheRestIsFloat) {
   EXPECT_FALSE(supported(packed));
 }
 
+// What TensorRT asks for a convolution's output in half precision: whether the plugin takes it as it is.
+TEST(Formats, AHeadInHalfMayHaveItsChannelsLastAndNothingElseMay) {
+  const auto tail = TailFields().plugin(), split = split_plugin(2.0f);
+  const auto supported = [](IPluginV3& plugin, std::vector<PluginTensorDesc> inputs, std::size_t last) {
+    inputs.push_back(tensor({}));
+    inputs[last].format = TensorFormat::kHWC8;
+    const auto count = static_cast<std::int32_t>(inputs.size());
+    std::vector<DynamicPluginTensorDesc> all(inputs.size());
+    for (std::size_t i = 0; i < inputs.size(); ++i) all[i].desc = inputs[i];
+    for (std::int32_t position = 0; position < count; ++position)
+      if (!build(plugin).supportsFormatCombination(position, all.data(), count - 1, 1)) return false;
+    return true;
+  };
+  EXPECT_TRUE(supported(*tail, tail_inputs(DataType::kHALF), 1));
+  EXPECT_TRUE(supported(*split, split_inputs(DataType::kHALF), 1));
+  EXPECT_FALSE(supported(*tail, tail_inputs(), 1));  // float32 has no such format
+  for (std::size_t other : {0, 2, 3, 4, 5, 6}) EXPECT_FALSE(supported(*tail, tail_inputs(DataType::kHALF), other));
+  for (std::size_t other : {0, 2, 3, 4}) EXPECT_FALSE(supported(*split, split_inputs(DataType::kHALF), other));
+}
+
 TEST(Types, OutputIsFloatAndOthersAreRefused) {
   const auto plugin = TailFields().plugin();
   DataType output = DataType::kINT32;
@@ -288,6 +308,27 @@ TEST(Enqueue, HandsTensorsAndSizesToTheKernels) {
                                        of_split.tau_batch}),
             std::vector<std::int64_t>({2, 3, 4, 10, 14, 1}));
   EXPECT_EQ(of_split.bound, 2.0f);
+}
+
+TEST(Enqueue, TellsTheKernelsOfChannelsThatAreLastAndPaddedToEight) {
+  launches = {};
+  float data[8];
+  const void* inputs[] = {data, data + 1, data + 2, data + 3, data + 4, data + 5};
+  void* outputs[] = {data + 6};
+  const auto tail = TailFields().plugin(), split = split_plugin(2.0f);
+  auto of_tail = tail_inputs(DataType::kHALF), of_split = split_inputs(DataType::kHALF);
+  const auto enqueue = [&](IPluginV3& plugin, const std::vector<PluginTensorDesc>& shapes) {
+    EXPECT_EQ(runtime(plugin).enqueue(shapes.data(), nullptr, inputs, outputs, nullptr, nullptr), 0);
+  };
+  enqueue(*tail, of_tail);
+  enqueue(*split, of_split);
+  EXPECT_EQ(launches.half_tail_pitch, 0);
+  EXPECT_EQ(launches.half_split_pitch, 0);
+  of_tail[1].format = of_split[1].format = TensorFormat::kHWC8;
+  enqueue(*tail, of_tail);
+  enqueue(*split, of_split);
+  EXPECT_EQ(launches.half_tail_pitch, 16);  // of 12 channels
+  EXPECT_EQ(launches.half_split_pitch, 8);  // of 8
 }
 
 TEST(Enqueue, ReportsWhatCudaRefuses) {

@@ -6,6 +6,7 @@ import importlib
 from dataclasses import dataclass
 from types import ModuleType
 
+from srflow_sdk.backends._native_library import load_plugins
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_commands import first_command, rebuild_command
@@ -107,4 +108,6 @@ def _fitting_library(bundle: Bundle, record: EngineRecord, gpu: Gpu, rebuild: st
             f"built for compute capability {wanted}{model}, but this GPU, {gpu.name}, has {gpu.compute_capability}; "
             f"build them for it, on this machine: {rebuild}"
         )
+    if record.plugins is not None:
+        load_plugins(library, record.plugins, rebuild=rebuild)
     return library

@@ -33,6 +33,7 @@ CLASSES = (
     "ILogger.Severity",
     "INetworkDefinition",
     "IOptimizationProfile",
+    "IPluginRegistry",
     "IProgressMonitor",
     "ITensor",
     "ITimingCache",
@@ -46,6 +47,7 @@ CLASSES = (
     "Runtime",
     "TensorIOMode",
 )
+FUNCTIONS = ("get_plugin_registry",)
 
 _FUNCTIONS = (
     "createInferBuilder_INTERNAL",
@@ -61,15 +63,15 @@ _FUNCTIONS = (
 _LIBRARIES = ("nvinfer", "nvinfer_plugin", "nvonnxparser")
 _ASK = """
 import functools, json, sys, tensorrt_bindings as trt
-classes = json.loads(sys.argv[1])
+classes, functions = map(json.loads, sys.argv[1:])
 public = lambda thing: sorted(name for name in dir(thing) if not name.startswith("_"))
 found = {name: public(functools.reduce(getattr, name.split("."), trt)) for name in classes}
-print(json.dumps({"": [name for name in public(trt) if name in classes], **found}))
+print(json.dumps({"": [name for name in public(trt) if name in classes + functions], **found}))
 """
 
 
 def surface(version: str, folder: Path) -> dict[str, list[str]]:
-    """Public names of each of CLASSES, and under "" those of the module that are among CLASSES."""
+    """Public names of each of CLASSES, and under "" those of the module that are among CLASSES and FUNCTIONS."""
     package = f"tensorrt-cu13-bindings=={version}"
     subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder, package], check=True)
     with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
@@ -80,7 +82,7 @@ def surface(version: str, folder: Path) -> dict[str, list[str]]:
         name = f"lib{library}.so.{version.partition('.')[0]}"
         target = folder / "tensorrt_bindings" / name
         subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{name}", "-o", target, source], check=True)
-    asked = [sys.executable, "-c", _ASK, json.dumps(CLASSES)]
+    asked = [sys.executable, "-c", _ASK, json.dumps(CLASSES), json.dumps(FUNCTIONS)]
     done = subprocess.run(asked, cwd=folder, check=True, capture_output=True, text=True)
     names: dict[str, list[str]] = json.loads(done.stdout)
     return names

@@ -38,7 +38,7 @@ def no_builds(rtx, monkeypatch):
     """Engines that only say what they are: test_build.py has real ones."""
     monkeypatch.setattr(
         "srflow_export.engines._pairs.build_engine",
-        lambda trt, graph, shapes, options, *, sms, say: repr((graph.sha256, shapes, sms)).encode(),
+        lambda trt, graph, shapes, options, *, sms, **_: repr((graph.sha256, shapes, sms)).encode(),
     )
 
 

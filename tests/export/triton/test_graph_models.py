@@ -12,7 +12,7 @@ from srflow_export.triton.graph_models import GraphModel, graph_models
 from srflow_export.triton.readme import readme
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import EngineRecord, LrProfile
+from srflow_sdk.model.engine_records import EngineRecord, LrProfile, PluginLibrary
 from srflow_sdk.model.serving_config import ServingOptions
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -140,13 +140,24 @@ def test_a_graph_that_the_runtime_would_refuse_is_refused(tiny: Bundle) -> None:
 
 
 def test_the_readme_names_what_engines_and_plugins_need(tiny: Bundle) -> None:
-    plugins = dataclasses.replace(tiny, manifest=dataclasses.replace(tiny.manifest, plugins=True))
     bls = ServingOptions(mode="bls", in_flight=3)
-    text = readme(with_engines(plugins, record()), Path("/srv/models"), bls)
+    library = PluginLibrary(sha256="0" * 64, version="0.1.0", tensorrt_major=10)
+    text = readme(with_engines(tiny, record(plugins=library)), Path("/srv/models"), bls)
     assert "compute capability 8.9, with TensorRT 10.15.1 and no other version" in text
     assert "--backend-config=tensorrt,plugins=/opt/srflow/lib/libsrflow_trt_preload.so" in text
-    tiles = 3 * 64 * 64 * plugins.manifest.conditioning_bytes_per_pixel
+    assert "SRFLOW_TENSORRT_PLUGINS" not in text
+    text = readme(with_engines(tiny, record(plugins=library)), Path("/srv/models"), ServingOptions())
+    assert "set SRFLOW_TENSORRT_PLUGINS=/opt/srflow/lib/libsrflow_trt.so" in text
+    # A bundle with nodes for plugins, whose engines were built without a library, or which has none.
+    nodes = dataclasses.replace(tiny, manifest=dataclasses.replace(tiny.manifest, plugins=True))
+    for bundle in (nodes, with_engines(nodes, record())):
+        assert "plugin" not in readme(bundle, Path("/srv/models"), bls)
+
+
+def test_in_mode_bls_the_readme_sizes_the_pool_of_gpu_memory(tiny: Bundle) -> None:
+    bls = ServingOptions(mode="bls", in_flight=3)
+    text = readme(with_engines(tiny, record()), Path("/srv/models"), bls)
+    tiles = 3 * 64 * 64 * tiny.manifest.conditioning_bytes_per_pixel
     pool = int(re.findall(r"--cuda-memory-pool-byte-size=0:(\d+)", text)[0])
     assert tiles <= pool < tiles + (1 << 20)
     assert "pool" not in readme(tiny, Path("/srv/models"), ServingOptions())
-    assert "plugins=" not in readme(tiny, Path("/srv/models"), bls)

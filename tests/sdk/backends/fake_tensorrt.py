@@ -29,6 +29,9 @@ from .fake_gpu import FakeGpu
 VERSION = {"tensorrt": "11.1.0.106", "tensorrt_rtx": "1.7.1.116"}
 PROFILE = LrProfile(min=(20, 20), opt=(40, 40), max=(64, 64))
 _MAGIC = b"FAKE ENGINE\n"
+_WITH_PLUGINS = b"FAKE ENGINE WITH PLUGINS\n"
+PLUGIN_LIBRARY = b"fake plugins"
+"""How a file begins that the registry can load."""
 _ACTIVATIONS = 200  # bytes for each element of the first input
 _TYPES = {"tensor(float)": ("FLOAT", np.float32), "tensor(float16)": ("HALF", np.float16)}
 
@@ -250,11 +253,32 @@ class ICudaEngine:
         return self._known[key]
 
 
+class IPluginRegistry:
+    """`_loads`: what it was asked to load."""
+
+    def __init__(self) -> None:
+        self._loads: list[str] = []
+        self._registered = False
+
+    def load_library(self, plugin_path: str) -> object | None:
+        """NvInferRuntimeCommon.h: "will fail and return nullptr if any of the plugins are already registered"."""
+        self._loads.append(plugin_path)
+        if self._registered or not Path(plugin_path).read_bytes().startswith(PLUGIN_LIBRARY):
+            return None
+        self._registered = True
+        return object()
+
+    def get_creator(self, type: str, version: str, plugin_namespace: str = "") -> object | None:
+        known = type in ("FlowStepTail", "UnsqueezeSplit") and (version, plugin_namespace) == ("1", "srflow")
+        return object() if known and self._registered else None
+
+
 class Runtime:
     """`_failure`: what contexts log as they fail from now on. `_rendezvous`: threads meet at a context's first use."""
 
     _gpu: FakeGpu
     _own_graphs: bool
+    _registry: IPluginRegistry
     _failure = ""
     _rendezvous: threading.Barrier | None = None
     _contexts = 0
@@ -266,6 +290,11 @@ class Runtime:
         self._configs = []
 
     def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
+        if serialized_engine.startswith(_WITH_PLUGINS):
+            if not self._registry._registered:
+                self._logger.log(ILogger.ERROR, "IPluginRegistry::getCreator: cannot find FlowStepTail version 1")
+                return None
+            serialized_engine = serialized_engine.replace(_WITH_PLUGINS, _MAGIC, 1)
         if not serialized_engine.startswith(_MAGIC):
             self._logger.log(ILogger.ERROR, "Error Code 1: Serialization\n(magic tag does not match)")
             return None
@@ -277,8 +306,10 @@ def library_module(gpu: FakeGpu, runtime: EngineRuntime) -> types.ModuleType:
     module = types.ModuleType(runtime)
     module.__version__ = VERSION[runtime]  # type: ignore[attr-defined]
     rtx = runtime == "tensorrt_rtx"
-    fields = {"_gpu": gpu, "_own_graphs": rtx, "_made": []}
-    contents = {"ILogger": ILogger, "ExecutionContextAllocationStrategy": ExecutionContextAllocationStrategy}
+    registry = IPluginRegistry()
+    fields = {"_gpu": gpu, "_own_graphs": rtx, "_made": [], "_registry": registry}
+    contents = {"get_plugin_registry": lambda: registry}
+    contents |= {"ILogger": ILogger, "ExecutionContextAllocationStrategy": ExecutionContextAllocationStrategy}
     contents["Runtime"] = type("Runtime", (Runtime,), fields)
     if rtx:
         contents["CudaGraphStrategy"] = CudaGraphStrategy
@@ -360,3 +391,8 @@ def _halved(graph: bytes) -> bytes:
             model.graph.node.insert(0, helper.make_node("Cast", [name], [wide], to=TensorProto.FLOAT))
     onnx.checker.check_model(model)
     return model.SerializeToString()
+
+
+def with_plugins(*engines: bytes) -> list[bytes]:
+    """The engines, as if built with plugins: for `spoil`."""
+    return [engine.replace(_MAGIC, _WITH_PLUGINS, 1) for engine in engines]

@@ -431,6 +431,6 @@ def test_after_an_out_of_memory_only_arenas_of_built_in_providers_are_asked_to_s
 
     monkeypatch.setattr(onnxruntime, "RunOptions", RunOptions)
     backend = OnnxRuntimeBackend(bundle, device=device, gpu=gpu)
-    backend._keep_no_memory()
+    backend._scarce = True
     backend._run(SimpleNamespace(run_with_iobinding=lambda *_: None), None, "encoding")
     assert asked == [arena]

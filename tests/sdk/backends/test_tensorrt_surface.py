@@ -24,6 +24,7 @@ CLASSES = [
     "ICudaEngine",
     "IExecutionContext",
     "ILogger",
+    "IPluginRegistry",
     "IRuntimeConfig",
     "Runtime",
 ]
@@ -47,7 +48,7 @@ def test_the_library_has_every_name_that_the_fake_has(name: str) -> None:
 
 
 @pytest.mark.parametrize("version", list(RECORDED))
-@pytest.mark.parametrize("name", ["ICudaEngine", "IExecutionContext", "ILogger", "Runtime"])
+@pytest.mark.parametrize("name", ["ICudaEngine", "IExecutionContext", "ILogger", "IPluginRegistry", "Runtime"])
 def test_tensorrt_has_them_too(version: str, name: str) -> None:
     assert set(public(getattr(fake_tensorrt, name))) <= set(RECORDED[version][name])
 
