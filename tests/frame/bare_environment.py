@@ -14,7 +14,16 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ("pyproject.toml", "LICENSE", "NOTICE", "PYPI.md", "srflow_sdk", "apps", "training", "export")
+FOLDERS = (
+    *(".ci", "srflow_sdk", "apps", "training", "export", "runtime", "examples", "benchmarks", "docker", "docs"),
+    "tests",
+)
+BESIDE = (
+    *("LICENSE", "NOTICE", "README.md", "PYPI.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "SECURITY.md"),
+    *("RELEASE.md", "CMakeLists.txt", "CMakePresets.json", "Dockerfile", "Makefile", "MANIFEST.in", "pyproject.toml"),
+    *(".dockerignore", ".gitattributes", ".gitignore"),
+)
+BUILT = ("__pycache__", "*.egg-info", "*.pyc", "node_modules", "dist")  # by Python, and by npm in examples/web
 
 
 @dataclass(frozen=True)
@@ -39,17 +48,17 @@ class BareEnvironment:
         )
 
 
-def build_wheel(folder: Path) -> Path:
-    """Build the wheel from a clean copy of the tree, so that neither gets leftovers from the other."""
+def build_distributions(folder: Path) -> None:
+    """Build both as a release does, the sdist from a clean copy of the tree and the wheel from the sdist."""
     source = folder / "source"
     source.mkdir()
-    for name in SHIPPED:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy(ROOT / name, source / name)
-    _pip("wheel", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
-    return next(folder.glob("srflow_sdk-*.whl"))
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(*BUILT))
+    for name in BESIDE:
+        shutil.copy(ROOT / name, source / name)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def make_bare_environment(path: Path, wheel: Path) -> BareEnvironment:

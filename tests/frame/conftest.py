@@ -8,15 +8,22 @@ from filelock import FileLock
 
 from tests.conftest import shared_folder
 
-from .bare_environment import BareEnvironment, build_wheel, copy_of, make_bare_environment
+from .bare_environment import BareEnvironment, build_distributions, copy_of, make_bare_environment
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built once in a run."""
-    folder = shared_folder(tmp_path_factory, "wheel")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the sdist and the wheel, built once in a run."""
+    folder = shared_folder(tmp_path_factory, "distributions")
     with FileLock(folder / "lock"):
-        return next(folder.glob("*.whl"), None) or build_wheel(folder)
+        if not list(folder.glob("*.whl")):
+            build_distributions(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(built: Path) -> Path:
+    return next(built.glob("*.whl"))
 
 
 @pytest.fixture(scope="session")

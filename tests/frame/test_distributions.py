@@ -19,7 +19,7 @@ from trove_classifiers import classifiers
 
 from tests.docs.pages import links
 
-from .bare_environment import ROOT
+from .bare_environment import BESIDE, BUILT, FOLDERS, ROOT
 
 PACKAGES = {
     "srflow_sdk": "srflow_sdk",
@@ -28,27 +28,6 @@ PACKAGES = {
     "srflow_evaluation": "training/srflow_evaluation",
     "srflow_export": "export/srflow_export",
 }
-FOLDERS = (
-    *(
-        ".ci",
-        "srflow_sdk",
-        "apps",
-        "training",
-        "export",
-        "runtime",
-        "examples",
-        "benchmarks",
-        "docker",
-        "docs",
-        "tests",
-    ),
-)
-BESIDE = (
-    *("LICENSE", "NOTICE", "README.md", "PYPI.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "SECURITY.md"),
-    *("RELEASE.md", "CMakeLists.txt", "CMakePresets.json", "Dockerfile", "Makefile", "MANIFEST.in", "pyproject.toml"),
-    *(".dockerignore", ".gitattributes", ".gitignore"),
-)
-BUILT = ("__pycache__", "*.egg-info", "*.pyc", "node_modules", "dist")  # by Python, and by npm in examples/web
 _EGG_INFO = ("PKG-INFO", "SOURCES.txt", "dependency_links.txt", "entry_points.txt", "requires.txt", "top_level.txt")
 MADE = {"PKG-INFO", "setup.cfg", *(f"srflow_sdk.egg-info/{name}" for name in _EGG_INFO)}
 # The oldest numpy and a new one, each on an old and on a new Python.
@@ -60,22 +39,6 @@ def files(place: str) -> set[str]:
     paths = (ROOT / place).rglob("*") if (ROOT / place).is_dir() else [ROOT / place]
     kept = (path.relative_to(ROOT) for path in paths if path.is_file())
     return {path.as_posix() for path in kept if not any(fnmatch(part, name) for part in path.parts for name in BUILT)}
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with both, made as a release makes them: the sdist from the tree, the wheel from the sdist."""
-    folder = tmp_path_factory.mktemp("built")
-    source = folder / "source"
-    source.mkdir()
-    for name in FOLDERS:
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(*BUILT))
-    for name in BESIDE:
-        shutil.copy(ROOT / name, source / name)
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
 
 
 def test_the_wheel_holds_the_packages_and_nothing_else(built: Path) -> None:
