@@ -13,7 +13,7 @@ from srflow_training.trainer import Trainer
 TINY = {"nf": 8, "growth": 4, "blocks": 2}
 FLOW = {"kind": "srflow", "variant": "bounded", **TINY, "stacked_blocks": [0, 1], "steps": 1, "hidden": 8}
 PLAIN = {"kind": "plain", "scale": 4, "nf": 8, "blocks": 2, "image_base": "bicubic"}
-SCHEDULE = {"iterations": 6, "save_every": 3, "log_every": 2, "validate_every": 2}
+SCHEDULE = {"iterations": 6, "save_every": 3, "log_every": 2, "validate_every": 2, "validate_crops": 1}
 
 
 def settings(network=FLOW, schedule=SCHEDULE, data=None, objective=None, hardware=None):

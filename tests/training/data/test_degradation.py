@@ -26,7 +26,7 @@ EVERYTHING = {"preset": "strong", "clean": 0, "blur": 1, "resize": 1, "noise": 1
 
 
 def run_settings(degradation=None, **data):
-    schedule = {"iterations": 4, "save_every": 2, "log_every": 1, "validate_every": 2}
+    schedule = {"iterations": 4, "save_every": 2, "log_every": 1, "validate_every": 2, "validate_crops": 1}
     network = {"kind": "rrdb", "nf": 8, "growth": 4, "blocks": 1}
     sections = {"network": network, "schedule": schedule, "hardware": {"accelerator": "cpu", "precision": "fp32"}}
     fields = {"crop": 32, "batch": 4, "workers": 0, "cache": "off", "degradation": degradation, **data}

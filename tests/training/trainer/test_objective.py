@@ -261,9 +261,7 @@ def test_terms_are_printed_beside_the_loss(tmp_path, photos, capsys):
 def test_lr_consistency_keeps_the_colours_of_samples(tmp_path, photos):
     def error(weight):
         schedule = {"iterations": 35, "learning_rate": 5e-3, "ema": 0}
-        run = trainer(
-            tmp_path / str(weight), photos, data=DATA, schedule=schedule, objective={"lr_consistency": weight}
-        )
+        run = trainer(tmp_path / str(weight), photos, schedule=schedule, objective={"lr_consistency": weight})
         run.run()
         batch = run.crops[0]
         sample = run.model.sample(batch.lr, 0.8, torch.Generator().manual_seed(0))
