@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
+from botocore.loaders import JSONFileLoader
 from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
@@ -49,7 +51,10 @@ class Server:
 def moto() -> Iterator[ThreadedMotoServer]:
     started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     started.start()
-    yield started
+    read = functools.cache(JSONFileLoader().load_file)
+    with pytest.MonkeyPatch.context() as patch:  # every new connection reads megabytes of S3's description
+        patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
+        yield started
     started.stop()
 
 
