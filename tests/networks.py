@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 import torch
 
 from srflow_training.model import SRFlow, SRFlowConfig
@@ -61,3 +66,20 @@ def golden_checkpoint(path: Path) -> Path:
     spec = json.loads((GOLDEN / "srflow_x4_small.json").read_text())
     torch.save({name: torch.from_numpy(value) for name, value in golden_state_dict(spec).items()}, path)
     return path
+
+
+@contextlib.contextmanager
+def proved_on_small_patches() -> Iterator[None]:
+    """Exports are proved on patches of 12×16 LR pixels, which takes most of the time out of a tiny network's export."""
+    from srflow_export import exporter
+    from srflow_export.parity import _inverse
+
+    def photographs(size_multiple: int) -> list[Any]:
+        side = -(-48 // size_multiple) * size_multiple
+        return [replace(photo, lr=np.ascontiguousarray(photo.lr[..., :side, :side])) for photo in whole(size_multiple)]
+
+    whole = _inverse.photographs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(exporter.PATCHES, "quick", (12, 16))
+        patch.setattr(_inverse, "photographs", photographs)
+        yield
