@@ -42,9 +42,11 @@ test: style ## install the developers' tools, then run lint, type checks and tes
 	OMP_NUM_THREADS=1 $(python) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS); tests=$$?; \
 	wait $$types && exit $$tests
 
+# Half as many processes again as cores: these tests wait a third of their time, for servers, browsers and Ray. Each
+# process begins with its own part of the list, so that few of them start the same server, and who is done helps others.
 .PHONY: test-slow
 test-slow: $(dev) ## run the tests that take minutes, a short run of the faults among them
-	OMP_NUM_THREADS=1 $(python) -m pytest -m slow -n auto --dist load $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(python) -m pytest -m slow -n $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)) --dist worksteal $(PYTEST_ARGS)
 
 .PHONY: docs
 docs: $(dev) ## build the documentation as a site that opens without a network, in build/site/; broken links fail

@@ -1,6 +1,7 @@
 """What a picture costs beside its network: latents, the joins of tiles with rounding to 8 bits, the two files.
 
-    python benchmarks/host_share.py [--model BUNDLE ...] [--photo data/unseen/astronaut.png] [--crop 256] [--tile 160] [--runs 5]
+    python benchmarks/host_share.py [--model BUNDLE ...] [--photo data/unseen/astronaut.png] [--crop 256] [--tile 160]
+                                    [--runs 5]
 
 Prints seconds of the processor's time, of all threads, on the CPU: medians of runs in which the models take turns.
 Network and latents are timed on the picture's own windows; the joins are what `upscale` takes beside them, and the
@@ -76,9 +77,7 @@ def main() -> None:
                     seconds = shares(bundle, backend, upscaler, photo, tile=options.tile)
                 if run:  # the first of each is not counted
                     found[name].append(seconds)
-    print(
-        f"| {options.crop}×{options.crop}, tiles of {options.tile} | network | latents | joins, rounding | reading, PNG |"
-    )
+    print(f"| {options.crop}², tiles of {options.tile} | network | latents | joins, rounding | reading, PNG |")
     print("|---|---|---|---|---|")
     for name, runs in found.items():
         parts = {part: statistics.median(run[part] for run in runs) for part in runs[0]}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import stat
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from srflow_export import ExportOptions, export_checkpoint
 from srflow_sdk import Bundle
 from tests.networks import golden_checkpoint
 
+from .forking import write_program
 from .pages import ROOT
 
 CHECKPOINT, BUNDLE = "SRFlow_DF2K_4X.pth", "SRFlow_DF2K_4X.srflow"
@@ -35,8 +35,8 @@ def write_models(folder: Path) -> Path:
     return folder
 
 
-def fill(folder: Path, models: Path) -> dict[str, str]:
-    """Fill the folder of a page, and return the environment variables for its blocks."""
+def fill(folder: Path, models: Path, address: Path) -> dict[str, str]:
+    """Fill the folder of a page, and return the environment variables for its blocks. address: of `forking.serve`."""
     _pictures(folder)
     shutil.copy(models / CHECKPOINT, folder)
     for name in (BUNDLE, "model.srflow", "my.srflow", "OLD.srflow"):
@@ -46,7 +46,7 @@ def fill(folder: Path, models: Path) -> dict[str, str]:
         (folder / name).symlink_to(ROOT / name)
     home = folder / "home"
     (home / ".cache" / "srflow-sdk" / "built-engines").mkdir(parents=True)
-    path = [_shortened_commands(folder / "bin"), Path(sys.executable).parent, *os.environ["PATH"].split(os.pathsep)]
+    path = [_commands(folder / "bin", address), Path(sys.executable).parent, *os.environ["PATH"].split(os.pathsep)]
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(("SRFLOW_", "PYTEST_"))},
         "HOME": str(home),
@@ -75,19 +75,15 @@ def _pictures(folder: Path) -> None:
     photo.resize((256, 256)).save(folder / "held-out" / "cat.png")
 
 
-def _shortened_commands(folder: Path) -> Path:
-    """A `srflow-train` that adds the settings above to its command, in a folder for the front of PATH."""
+def _commands(folder: Path, address: Path) -> Path:
+    """The commands that need torch, in a folder for the front of PATH; srflow-train's adds the settings above."""
     folder.mkdir()
-    lines = (
-        f"#!{sys.executable}",
-        "import sys",
-        "from srflow_training.cli import train",
+    for name in ("srflow-export", "srflow-eval"):
+        write_program(folder / name, address)
+    shortened = (
         f"short, small, flow = map(list, {json.dumps([SHORT, SMALL, SMALL_FLOW])})",
-        "flows = [] if 'rrdb' in ' '.join(sys.argv).partition('--config ')[2].split()[0] else flow",
-        "settings = short + small + flows",
-        "train([*sys.argv[1:], *(word for value in settings for word in ('--set', value))])",
+        "flows = [] if 'rrdb' in ' '.join(words).partition('--config ')[2].split()[0] else flow",
+        "words += [word for value in short + small + flows for word in ('--set', value)]",
     )
-    program = folder / "srflow-train"
-    program.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    write_program(folder / "srflow-train", address, shortened)
     return folder

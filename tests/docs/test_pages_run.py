@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from filelock import FileLock
 
 from tests.conftest import shared_folder
 
-from .pages import PAGES, blocks
+from .pages import PAGES, ROOT, blocks
 from .prepared import BUNDLE, fill, write_models
 
 pytestmark = pytest.mark.slow
@@ -31,12 +34,25 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return folder if (folder / BUNDLE).exists() else write_models(folder)
 
 
+@pytest.fixture(scope="module")
+def address() -> Iterator[Path]:
+    """Of the process that runs the commands with torch."""
+    with tempfile.TemporaryDirectory() as folder:  # a short path, as sockets need
+        command = [sys.executable, "-m", "tests.docs.forking", f"{folder}/socket"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            yield Path(folder) / "socket"
+            server.kill()
+
+
 @pytest.mark.parametrize("page", RUN)
-def test_blocks_of_a_page_run(page: str, models: Path, tmp_path: Path) -> None:
+def test_blocks_of_a_page_run(page: str, models: Path, address: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.docs.running", page],
         cwd=tmp_path,
-        env=fill(tmp_path, models),
+        env=fill(tmp_path, models, address),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
