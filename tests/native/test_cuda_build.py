@@ -176,6 +176,7 @@ def test_without_tensorrts_headers_or_cuda_the_plugins_are_left_out_with_a_word(
     hidden = ("-DCMAKE_FIND_ROOT_PATH=/nonexistent", "-DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY")
     words = configured(native_tree, "no_headers", "-DSRFLOW_TENSORRT=ON", *hidden)
     assert "libsrflow_trt is left out: TensorRT's headers were not found" in words
+    assert "the folder with NvInferRuntime.h of TensorRT 10.15 or newer" in words
     assert "-DTensorRT_INCLUDE_DIR=" in words
     given = f"-DTensorRT_INCLUDE_DIR={tmp_path}"
     words = configured(native_tree, "no_headers", "-DSRFLOW_TENSORRT=ON", given)
@@ -185,6 +186,19 @@ def test_without_tensorrts_headers_or_cuda_the_plugins_are_left_out_with_a_word(
         (tmp_path / header).touch()
     words = configured(native_tree, "no_headers", "-DSRFLOW_TENSORRT=ON", given)
     assert "libsrflow_trt is left out: the plugins need the CUDA kernels" in words
+
+
+def test_headers_of_another_major_version_than_the_installed_one_are_refused(
+    native_tree: NativeTree, tmp_path: Path
+) -> None:
+    (tmp_path / "NvInferRuntime.h").touch()
+    (tmp_path / "NvInferVersion.h").write_text("#define TRT_MAJOR_ENTERPRISE 10\n#define TRT_MINOR_ENTERPRISE 15\n")
+    given = ("-DSRFLOW_TENSORRT=ON", f"-DTensorRT_INCLUDE_DIR={tmp_path}")
+    words = configured(native_tree, "another_major", *given, "-DSRFLOW_TENSORRT_VERSION=11.4.0.106")
+    assert f"TensorRT's headers in {tmp_path} are of 10.15, and a library works with one major version." in words
+    assert "the folder with NvInferRuntime.h of TensorRT 11.4: include/ of github.com/NVIDIA/TensorRT at" in words
+    words = configured(native_tree, "another_major", *given, "-DSRFLOW_TENSORRT_VERSION=10.16.1.11")
+    assert "are of 10.15" not in words
 
 
 @pytest.mark.parametrize(

@@ -62,10 +62,7 @@ def network_report(network: Any) -> EngineReport:
 
 
 def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False) -> None:
-    """Raises: ExportError unless a parsed network has the graph's inputs, outputs and types of convolutions.
-
-    plugins: whether the graph's flow operations must be plugins; otherwise they must be functions.
-    """
+    """Raises: ExportError unless a network has the graph's ends, its types of convolutions, and all plugins or none."""
     report = network_report(network)
     wanted = graph.flow_nodes if plugins else 0
     faults = [f"{report.plugins} flow operations are plugins, not {wanted}"] if report.plugins != wanted else []

@@ -22,15 +22,12 @@ def plugins_for(library: Library, *, nodes: int, rebuild: str, say: Callable[[st
     """
     if not nodes:
         return None
-    if library.runtime != "tensorrt":
-        say(f"flow operations: {nodes} functions in standard operators; {library.title} has no plugins")
-        return None
-    path = find_native_library(PLUGINS)
+    path, why = None, f"as {library.title} has no plugins"
+    if library.runtime == "tensorrt":
+        path = find_native_library(PLUGINS)
+        why = "as there is no plugin library: python -m srflow_export.native tensorrt builds one (docs/native.md)"
     if path is None:
-        say(
-            f"flow operations: {nodes} functions in standard operators, as there is no plugin library: "
-            f"python -m srflow_export.native tensorrt builds it, or name one in {PLUGINS} (docs/native.md)"
-        )
+        say(f"flow operations: {nodes} functions in standard operators, {why}")
         return None
     native = check_native_library(path, version=__version__, variable=PLUGINS)
     if not hasattr(native, "srflow_tensorrt_major"):

@@ -169,7 +169,7 @@ def test_tensorrt_rtx_gets_functions(rtx, plugged, manifest, beside, monkeypatch
     request = EngineRequest(runtime="tensorrt_rtx", precision="fp16", sms=(89,))
     assert build_engines(plugged, manifest, request, say=lines.append).plugins is None
     assert found == [False, False]
-    assert lines == ["flow operations: 5 functions in standard operators; TensorRT-RTX has no plugins"]
+    assert lines == ["flow operations: 5 functions in standard operators, as TensorRT-RTX has no plugins"]
 
 
 @pytest.mark.parametrize(

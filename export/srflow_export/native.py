@@ -1,0 +1,81 @@
+"""`python -m srflow_export.native cpu|cuda|tensorrt`: build native libraries, and place them in the installed SDK.
+
+It runs in a clone of srflow-sdk, or in its unpacked sdist, which have the sources in runtime/.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import click
+
+from srflow_sdk.backends._native_library import _BESIDE
+from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError, SRFlowError
+from srflow_sdk.system.atomic import write_atomically
+
+_NEEDED = {"cpu": "libsrflow_ort", "cuda": "libsrflow_ort", "tensorrt": "libsrflow_trt"}
+_TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
+# The installed SDK, although `python -m` finds the clone's first; they are the same in an editable install.
+_SDK = next(folder for folder in (Path(__file__).parents[1] / "srflow_sdk", _BESIDE.parent) if folder.is_dir())
+
+
+@click.command(context_settings={"ignore_unknown_options": True})  # no -h: it would be found in -DTensorRT_… too
+@click.argument("preset", type=click.Choice(list(_NEEDED)))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-DNAME=VALUE]...")
+def main(preset: str, options: tuple[str, ...]) -> None:
+    """Build the native libraries of a preset, and place them where the SDK looks for them.
+
+    cpu and cuda: kernels for ONNX Runtime. tensorrt: plugins too. Further options go to CMake (docs/native.md).
+    """
+    try:
+        build(Path.cwd(), preset, *options, into=_SDK / "native")
+    except (SRFlowError, OSError) as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)
+
+
+def build(source: Path, preset: str, *options: str, into: Path) -> None:
+    """Build below `source`/build/, and place all libraries in the folder `into`. CMake's output passes through.
+
+    Raises: ArgumentError for sources of another version, MissingExtraError without CMake, ExportError if CMake fails.
+    """
+    version, folder = source / "srflow_sdk" / "_version.py", source / "build" / f"native-{preset}"
+    if not version.is_file() or version.read_bytes() != (_SDK / "_version.py").read_bytes():
+        raise ArgumentError(f"{source} is no clone or sdist of the srflow-sdk that is installed in {_SDK}")
+    tensorrt = [each.version for name in _TENSORRT for each in metadata.distributions(name=name)]
+    wanted = [f"-DSRFLOW_TENSORRT_VERSION={version}" for version in tensorrt[:1]]  # CMake asks for its headers
+    generator = ("-G", "Ninja") if _tool("ninja") else ()
+    _cmake("-S", source, "--preset", preset, "-B", folder, *generator, "-DSRFLOW_TESTS=OFF", *wanted, *options)
+    _cmake("--build", folder, "--parallel", os.cpu_count() or 1)
+    with tempfile.TemporaryDirectory() as stage:
+        _cmake("--install", folder, "--prefix", stage)
+        built = sorted(Path(stage, "lib").glob("libsrflow_*"))
+        if _NEEDED[preset] not in {path.stem for path in built}:
+            raise ExportError(f"{_NEEDED[preset]} was left out; CMake's warning above says what it needs")
+        into.mkdir(exist_ok=True)
+        for path in built:
+            write_atomically(into / path.name, path.read_bytes())  # processes may have the older one loaded
+            click.echo(f"wrote {into / path.name}")
+
+
+def _tool(name: str) -> str | None:
+    """The environment's own first, even if it is not active."""
+    return shutil.which(name, path=os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", ""))))
+
+
+def _cmake(*arguments: object) -> None:
+    if (cmake := _tool("cmake")) is None:
+        raise MissingExtraError("CMake is not installed: pip install '.[native]'")
+    if (status := subprocess.run([cmake, *map(str, arguments)], check=False).returncode) != 0:
+        raise ExportError(f"cmake {arguments[0]} failed with status {status}; its output above says why")
+
+
+if __name__ == "__main__":
+    main()

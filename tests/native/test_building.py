@@ -1,0 +1,155 @@
+"""`python -m srflow_export.native`: what it asks of CMake, where the libraries go, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from srflow_export import native
+from srflow_sdk._version import __version__
+from srflow_sdk.backends import _native_library as native_library
+from srflow_sdk.backends._native_library import VARIABLE, check_native_library, find_native_library
+from tests.native.conftest import ROOT, NativeTree
+
+# Stands in for CMake: writes its arguments down, and installs what BUILT names.
+CMAKE = """#!{python}
+import os, pathlib, sys
+with open(os.environ["CALLS"], "a") as calls:
+    calls.write(" ".join(sys.argv[1:]) + "\\n")
+if os.environ["FAILS"] in sys.argv:
+    sys.exit(3)
+if sys.argv[1] == "--install":
+    folder = pathlib.Path(sys.argv[-1], "lib")
+    folder.mkdir()
+    for name in os.environ["BUILT"].split():
+        (folder / name).write_bytes(b"a library")
+"""
+
+
+@pytest.fixture
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A clone, and the package's folder beside it."""
+    monkeypatch.setattr(native, "_SDK", tmp_path)
+    monkeypatch.setattr(native_library, "_BESIDE", tmp_path / "native")
+    clone = tmp_path / "clone"
+    for folder in ("runtime", "srflow_sdk"):
+        (clone / folder).mkdir(parents=True)
+    for folder in (tmp_path, clone / "srflow_sdk"):
+        (folder / "_version.py").write_text((ROOT / "srflow_sdk" / "_version.py").read_text())
+    monkeypatch.chdir(clone)
+    return tmp_path
+
+
+@pytest.fixture
+def cmake(places: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file with its calls."""
+    scripts = places / "bin"
+    scripts.mkdir()
+    for name in ("cmake", "ninja"):
+        (scripts / name).write_text(CMAKE.format(python=sys.executable))
+        (scripts / name).chmod(0o755)
+    monkeypatch.setattr(native.sysconfig, "get_path", lambda _: str(scripts))
+    monkeypatch.setenv("CALLS", str(places / "calls"))
+    monkeypatch.setenv("FAILS", "")
+    monkeypatch.setenv("BUILT", "libsrflow_ort.so libsrflow_trt.so libsrflow_trt_preload.so")
+    return places / "calls"
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(native.main, arguments)
+    return result.exit_code, result.output
+
+
+def test_libraries_are_built_with_ninja_and_placed_where_the_sdk_looks(places: Path, cmake: Path) -> None:
+    (places / "native").mkdir()
+    (places / "native" / "libsrflow_trt.so").write_bytes(b"an older one")
+    status, output = run("tensorrt", "-DTensorRT_INCLUDE_DIR=/there")
+    assert status == 0, output
+    configured, built, installed = cmake.read_text().splitlines()
+    folder = places / "clone" / "build" / "native-tensorrt"
+    assert configured.startswith(f"-S {places}/clone --preset tensorrt -B {folder} -G Ninja -DSRFLOW_TESTS=OFF")
+    assert configured.endswith(" -DTensorRT_INCLUDE_DIR=/there")
+    assert built == f"--build {folder} --parallel {os.cpu_count()}"
+    assert installed.startswith(f"--install {folder} --prefix ")
+    assert (places / "native" / "libsrflow_trt.so").read_bytes() == b"a library"
+    assert f"wrote {places}/native/libsrflow_trt_preload.so" in output
+
+
+def test_cmake_is_told_which_tensorrt_is_installed(cmake: Path, monkeypatch: pytest.MonkeyPatch, places: Path) -> None:
+    package = places / "site" / "tensorrt_cu13-10.15.1.29.dist-info"
+    package.mkdir(parents=True)
+    (package / "METADATA").write_text("Name: tensorrt-cu13\nVersion: 10.15.1.29\n")
+    monkeypatch.syspath_prepend(package.parent)
+    assert run("tensorrt")[0] == 0
+    assert "-DSRFLOW_TENSORRT_VERSION=10.15.1.29" in cmake.read_text().splitlines()[0].split()
+
+
+def test_a_library_that_cmake_left_out_places_nothing(
+    places: Path, cmake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BUILT", "libsrflow_ort.so")
+    status, output = run("tensorrt")
+    assert status == 1
+    assert "error: libsrflow_trt was left out; CMake's warning above says what it needs" in output
+    assert not (places / "native").exists()
+
+
+@pytest.mark.parametrize("step", ["--preset", "--build", "--install"])
+def test_a_failure_of_cmake_is_told_and_places_nothing(
+    places: Path, cmake: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    monkeypatch.setenv("FAILS", step)
+    status, output = run("cpu")
+    assert status == 1
+    assert "failed with status 3" in output
+    assert not (places / "native").exists()
+
+
+def test_without_cmake_the_extra_is_named(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native.sysconfig, "get_path", lambda _: "/nowhere")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert run("cpu") == (1, "error: CMake is not installed: pip install '.[native]'\n")
+
+
+def test_only_the_sources_of_the_installed_version_are_built(places: Path, cmake: Path) -> None:
+    (places / "clone" / "srflow_sdk" / "_version.py").write_text('__version__ = "0.0.1"\n')
+    status, output = run("cpu")
+    assert status == 1
+    assert f"error: {places}/clone is no clone or sdist of the srflow-sdk that is installed in {places}" in output
+    os.chdir(places)
+    assert run("cpu")[0] == 1
+    assert not cmake.exists()
+
+
+def test_the_installed_package_is_meant_not_the_clone_that_python_finds_first(tmp_path: Path) -> None:
+    """`python -m` looks into the current folder first, which has a folder srflow_sdk."""
+    site, clone = tmp_path / "site", tmp_path / "clone"
+    for name, source in (("srflow_export", ROOT / "export"), ("srflow_sdk", ROOT)):
+        shutil.copytree(source / name, site / name, ignore=shutil.ignore_patterns("*.srflow", "photos", "calibration"))
+    shutil.copytree(site / "srflow_sdk", clone / "srflow_sdk")
+    code = "import srflow_sdk, srflow_export.native as native; print(srflow_sdk.__file__, native._SDK)"
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    found = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=clone, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert found == [str(clone / "srflow_sdk" / "__init__.py"), str(site / "srflow_sdk")]
+
+
+@pytest.mark.slow
+def test_the_real_library_for_the_cpu_is_found_and_fits(
+    native_tree: NativeTree, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not native_tree.found("cpu", "OnnxRuntime_INCLUDE_DIR"):
+        pytest.skip("ONNX Runtime's headers are not installed: apt-get install libonnxruntime-dev")
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(native, "_SDK", native_tree.path / "srflow_sdk")
+    native.build(native_tree.path, "cpu", into=places / "native")
+    found = find_native_library()
+    assert found == places / "native" / "libsrflow_ort.so"
+    check_native_library(found, version=__version__)
