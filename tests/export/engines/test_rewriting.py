@@ -46,6 +46,16 @@ def test_the_embedded_encoder_has_no_groups_left_and_gives_the_same_conditioning
         assert np.abs(one - other).max() <= 2e-5 * np.abs(one).max()
 
 
+def test_parts_of_bfloat16_weights_are_bfloat16() -> None:
+    kernel = helper.make_tensor("kernel", TensorProto.BFLOAT16, [4, 2, 1, 1], range(8))
+    ends = [helper.make_tensor_value_info(name, TensorProto.BFLOAT16, [1, 4, 2, 2]) for name in ("x", "y")]
+    node = helper.make_node("Conv", ["x", "kernel"], ["y"], group=2)
+    after = rewritten(helper.make_model(helper.make_graph([node], "groups", ends[:1], ends[1:], [kernel])))
+    types = [tensor.data_type for tensor in after.graph.initializer]
+    assert types == [TensorProto.INT64, TensorProto.BFLOAT16, TensorProto.BFLOAT16]
+    onnx.checker.check_model(after, full_check=True)
+
+
 @pytest.mark.parametrize("also_used", [False, True])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5)])
 def test_a_convolution_after_nearest_doubling_is_a_transposed_one(size: tuple[int, int], *, also_used: bool) -> None:
