@@ -48,17 +48,16 @@ Written by srflow-export {__version__} from `{manifest.name}` (×{manifest.scale
 ## Start a server
 
 The server's Python needs srflow-sdk, {__version__} or newer, and servers up to 24.10 need numpy 1: with numpy 2, their
-answers would be empty. `python -m build --wheel` in a clone of srflow-sdk makes the package in `dist/`. In a container,
-with this `Dockerfile` beside `dist/`:
+answers would be empty. From a clone of srflow-sdk, a container in a folder of its own:
 
 ```
+mkdir srflow-triton && python -m build --wheel --outdir srflow-triton path/to/srflow-sdk
+cat > srflow-triton/Dockerfile <<'END'
 FROM {SERVER}
-COPY dist/*.whl /tmp/
+COPY *.whl /tmp/
 RUN pip install /tmp/*.whl "numpy<2"
-```
-
-```
-docker build -t srflow-triton .
+END
+docker build -t srflow-triton srflow-triton
 docker run --rm --gpus all --shm-size=3g -p 8000:8000 -p 8001:8001 \\
   --mount {shlex.quote(_mount(repository))} srflow-triton \\
   tritonserver --model-repository=/models {_lines(flags)}

@@ -161,3 +161,12 @@ def test_in_mode_bls_the_readme_sizes_the_pool_of_gpu_memory(tiny: Bundle) -> No
     pool = int(re.findall(r"--cuda-memory-pool-byte-size=0:(\d+)", text)[0])
     assert tiles <= pool < tiles + (1 << 20)
     assert "pool" not in readme(tiny, Path("/srv/models"), ServingOptions())
+
+
+def test_the_readmes_container_is_built_outside_of_the_clone(tiny: Bundle) -> None:
+    """The clone's .dockerignore leaves out what `python -m build` makes there, and the clone has its own Dockerfile."""
+    text = readme(tiny, Path("/srv/models"), ServingOptions())
+    folder = re.findall(r"--wheel --outdir (\S+) ", text)[0]
+    assert f"cat > {folder}/Dockerfile" in text
+    assert f"docker build -t srflow-triton {folder}\n" in text
+    assert "COPY *.whl" in text
