@@ -48,7 +48,9 @@ def build(source: Path, preset: str, *options: str, into: Path) -> None:
     """
     version, folder = source / "srflow_sdk" / "_version.py", source / "build" / f"native-{preset}"
     if not version.is_file() or version.read_bytes() != (_SDK / "_version.py").read_bytes():
-        raise ArgumentError(f"{source} is no clone or sdist of the srflow-sdk that is installed in {_SDK}")
+        raise ArgumentError(
+            f"{source} is no clone or sdist of the srflow-sdk that is installed in {_SDK}; go to the folder of one"
+        )
     tensorrt = [each.version for name in _TENSORRT for each in metadata.distributions(name=name)]
     wanted = [f"-DSRFLOW_TENSORRT_VERSION={version}" for version in tensorrt[:1]]  # CMake asks for its headers
     generator = ("-G", "Ninja") if _tool("ninja") else ()
