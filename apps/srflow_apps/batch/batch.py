@@ -137,7 +137,7 @@ class Batch:
     ) -> FolderResult:
         """Make the directories of the outputs and the report, and do what was planned.
 
-        watcher, check, errors: as for :func:`~srflow_apps.batch.running.run_jobs`. Raises: also ImageError if a
+        watcher, check: as for :func:`~srflow_apps.batch.running.run_jobs`. Raises: also ImageError if a
         directory or the report cannot be written.
         """
         report = self.files.report

@@ -1,4 +1,4 @@
-"""What TensorRT's builders are given computes what the bundle's graph does, with other operators."""
+"""TensorRT's builders get other operators than the bundle's graph has, and the same results."""
 
 from __future__ import annotations
 
