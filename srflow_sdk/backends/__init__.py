@@ -43,7 +43,7 @@ def open_backend(
     TensorRT provider if it has none; a plug-in provider of ONNX Runtime: "rtx" (TensorRT-RTX) or "webgpu"; "openvino";
     or "auto", the first of these that really starts: the bundle's engines, CUDA, RTX, WebGPU and OpenVINO (the last
     three only on a GPU), the CPU. Devices that are offered but do not start are skipped with a warning. "cuda",
-    "tensorrt", "rtx" and "webgpu" take the number of a GPU, such as "cuda:1"; without one it is the first.
+    "tensorrt" and "rtx" take the number of a GPU, such as "cuda:1"; without one it is the first.
     threads: CPU threads, at least 1; None leaves the choice to the backend.
 
     precision: "bundle" computes as the bundle was exported. "bf16" lets OpenVINO's encoder compute in bfloat16, "int8"

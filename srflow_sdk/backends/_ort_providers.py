@@ -21,6 +21,7 @@ from srflow_sdk.model.engine_shapes import BOUNDS, input_shapes, shapes_text
 from srflow_sdk.model.graph_structure import read_graph
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.device_names import PluginDevice
+from srflow_sdk.system.hardware import find_gpu
 
 OrtDevice = Literal["cpu", "cuda", "tensorrt"] | PluginDevice
 CPU, CUDA, TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
@@ -91,6 +92,7 @@ class CudaProvider(Provider):
     def prepare(self) -> None:
         if not cuda_offered():
             raise DeviceError(f"the installed ONNX Runtime {onnxruntime().__version__} has no CUDA support; {self.fix}")
+        _check_number(self.gpu)
         preload_cuda()
 
     def configure(self, options: Any, graph: str) -> list[Any]:
@@ -127,11 +129,14 @@ class TensorRTProvider(Provider):
         ort = onnxruntime()
         if TENSORRT not in ort.get_available_providers():
             raise DeviceError(f"the installed ONNX Runtime {ort.__version__} has no TensorRT support; {self.fix}")
+        _check_number(self.gpu)
         turn_tf32_off()
         preload_cuda()
-        version = tensorrt_library_version()
+        version, gpu = tensorrt_library_version(), find_gpu(self.gpu or 0)
+        name = re.sub(r"\W+", "-", gpu.name if gpu else "unknown")
         self._cache = cache_folder(
-            "onnxruntime-tensorrt", f"{self._bundle.model_sha256[:16]}-onnxruntime{ort.__version__}-tensorrt{version}"
+            "onnxruntime-tensorrt",
+            f"{self._bundle.model_sha256[:16]}-onnxruntime{ort.__version__}-tensorrt{version}-{name}",
         )
 
     def configure(self, options: Any, graph: str) -> list[Any]:
@@ -172,6 +177,14 @@ def preload_cuda() -> None:
         # It prints what it does not find, which matters only if the session then fails, and its error says so itself.
         with contextlib.redirect_stdout(io.StringIO()):
             ort.preload_dlls()
+
+
+def _check_number(gpu: int | None) -> None:
+    """Raises: DeviceError for a GPU, other than the first, that the driver does not show."""
+    if gpu and find_gpu(gpu) is None:
+        raise DeviceError(
+            f"NVIDIA's driver shows no GPU {gpu} here (they are numbered from 0); check it with nvidia-smi"
+        )
 
 
 def turn_tf32_off() -> None:

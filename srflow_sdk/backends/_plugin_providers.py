@@ -61,7 +61,7 @@ class PluginProvider(Provider):
     def prepare(self) -> None:
         found = find_devices(type(self))
         if self._number >= len(found):
-            offers = f"offers {len(found)} devices here, numbered from 0" if found else "offers no device here"
+            offers = f"has no device {self._number} here, only {len(found)}" if found else "offers no device here"
             raise DeviceError(f"{self.title} {offers}; {self.fix}; run srflow-doctor for details")
         self._chosen = found[self._number]
 
@@ -92,9 +92,9 @@ class RtxProvider(PluginProvider):
     memory = "cuda"
 
     def prepare(self) -> None:
+        turn_tf32_off()  # first: the plug-in's library starts NVIDIA's
         super().prepare()
         self.gpu = self._number
-        turn_tf32_off()
 
     def _settings(self) -> dict[str, str]:
         cache = cache_folder("onnxruntime-rtx", f"{self._model_sha256[:16]}-{self.version() or 'unknown'}")

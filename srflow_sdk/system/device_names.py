@@ -16,7 +16,7 @@ DeviceName = Literal["auto", "cpu", "cuda", "tensorrt", "rtx", "webgpu", "openvi
 Device: TypeAlias = DeviceName | str
 """A :data:`DeviceName`, or one of :data:`NUMBERED` with the number of a GPU, such as "cuda:1"."""
 
-NUMBERED = ("cuda", "tensorrt", "rtx", "webgpu")
+NUMBERED = ("cuda", "tensorrt", "rtx")
 """Devices of which a machine may have several; without a number it is the first, 0."""
 
 ComputePrecision = Literal["bundle", "bf16", "int8"]
@@ -32,7 +32,7 @@ BUNDLE: Literal["bundle"] = "bundle"
 def split_device(device: object) -> tuple[DeviceName, int]:
     """The name and the GPU's number of a :data:`Device`: ("cuda", 1) for "cuda:1". Raises: ArgumentError."""
     name, colon, number = device.partition(":") if isinstance(device, str) else ("", "", "")
-    if name in get_args(DeviceName) and (not colon or (name in NUMBERED and re.fullmatch("[0-9]{1,3}", number))):
+    if name in get_args(DeviceName) and (not colon or (name in NUMBERED and re.fullmatch("0|[1-9][0-9]{0,2}", number))):
         return cast(DeviceName, name), int(number or 0)
     raise ArgumentError(
         f"device is {short(device)}; it must be one of {', '.join(get_args(DeviceName))}, where {', '.join(NUMBERED)} "

@@ -8,16 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from srflow_sdk.errors import DeviceError
+from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.system.device_names import split_device
 
 
 def check_device(device: str) -> None:
-    """Check that torch computes on "cpu", "cuda" or "cuda:1", from now on in full float32. Raises: DeviceError."""
+    """Check that torch computes on cpu, cuda or cuda:N, now in full float32. Raises: ArgumentError, DeviceError."""
     name, gpu = split_device(device)
     if name == "cpu":
         return
-    if name != "cuda" or gpu >= torch.cuda.device_count():
+    if name != "cuda":
+        raise ArgumentError(f"--device {device}: networks compute on cpu, cuda or cuda:N")
+    if gpu >= torch.cuda.device_count():
         raise DeviceError(
             f"--device {device}: torch {torch.__version__} finds no such GPU here: leave it out, or install torch's "
             "CUDA build and NVIDIA's driver"

@@ -82,6 +82,8 @@ class Cluster:
         if self.gpus is not None:
             real("gpus", self.gpus, least=0, most=_MOST_GPUS)
         split_device(self.device)
+        if ":" in self.device:
+            raise ArgumentError(f"device is {self.device!r}, but Ray chooses each worker's GPU: leave the number out")
         one_of("precision", self.precision, Precision)
 
 

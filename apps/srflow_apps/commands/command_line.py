@@ -42,7 +42,7 @@ def tile_size(text: str) -> Any:
     return int(text)
 
 
-class DeviceChoice(click.Choice[str]):
+class DeviceChoice(click.Choice):  # type: ignore[type-arg]  # click 8.1 has no such argument
     """A device, perhaps with the number of a GPU: `cpu`, `cuda`, `cuda:1`."""
 
     def __init__(self) -> None:

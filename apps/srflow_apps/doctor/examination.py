@@ -27,7 +27,7 @@ Answer = dict[str, Any]
 _LIBRARIES = (("TensorRT", "tensorrt", "tensorrt"), ("TensorRT-RTX", "tensorrt_rtx", "rtx"))  # name, module, extra
 _PLUGIN_NAMES = {"rtx": "TensorRT-RTX EP", "webgpu": "WebGPU EP"}
 _NO_RUNTIME = "ONNX Runtime does not work, see above"
-_COARSE = "below float32 precision; on NVIDIA GPUs, NVIDIA_TF32_OVERRIDE=0 in the environment restores it"
+_COARSE = "below float32 precision; an environment with NVIDIA_TF32_OVERRIDE=1 is a cause, and =0 restores it"
 
 
 def examine() -> Iterator[Check]:

@@ -136,6 +136,11 @@ def _for_instance(options: ServingOptions, args: Mapping[str, str]) -> ServingOp
     """The options of this instance: on the CPU if Triton placed it there, otherwise on its GPU."""
     if args["model_instance_kind"] != "GPU":
         return replace(options, device="cpu") if options.device == "auto" else options
+    if ":" in options.device:
+        raise DeviceError(
+            f"device is {options.device}, but Triton chooses each instance's GPU: leave the number out, and name GPUs "
+            "in the instance_group of config.pbtxt"
+        )
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     number = int(args["model_instance_device_id"])
     if visible and number >= len(visible):

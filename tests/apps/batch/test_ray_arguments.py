@@ -155,6 +155,7 @@ def test_a_worker_refuses_another_model_than_the_plan_was_made_for(tiny_bundle: 
         ("- -o out.png --ray auto", "--ray needs files that other machines see; leave it out for standard input"),
         ("photos -o out --ray=", "the address of the Ray cluster is empty"),
         ("photos -o out --ray head", "'head' is no address of a Ray cluster"),
+        ("photos -o out --ray auto --device cuda:1", "Ray chooses each worker's GPU: leave the number out"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

@@ -42,6 +42,8 @@ def test_an_instance_on_a_gpu_that_is_not_visible_is_an_error(monkeypatch: pytes
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     with pytest.raises(DeviceError, match="placed on GPU 1, but CUDA_VISIBLE_DEVICES is 3"):
         _for_instance(ServingOptions(), placed("GPU", 1))
+    with pytest.raises(DeviceError, match=r"device is cuda:1, but Triton chooses.*instance_group"):
+        _for_instance(ServingOptions(device="cuda:1"), placed("GPU", 0))
 
 
 def answered(

@@ -130,15 +130,20 @@ def test_no_device_is_refused_with_what_it_needs(bundle: Bundle, monkeypatch: py
 
 
 def test_a_number_chooses_among_the_devices(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")  # so that it is put back
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
     plugin, kind = PLUGINS["rtx"], onnxruntime.OrtHardwareDeviceType.GPU
     machine = [Found(plugin.provider, kind, FULL_DEVICE_NAME=name) for name in ("first", "second")]
-    monkeypatch.setattr(plugin_providers, "find_devices", lambda _plugin: machine)
+
+    def found(_plugin: object) -> list[Any]:
+        assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0", "set before the library is loaded"
+        return machine
+
+    monkeypatch.setattr(plugin_providers, "find_devices", found)
     provider = plugin(1, model_sha256="a" * 64)
     provider.prepare()
     assert (provider.gpu, provider._chosen) == (1, machine[1])
-    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
-    with pytest.raises(DeviceError, match="offers 2 devices here, numbered from 0"):
+    with pytest.raises(DeviceError, match="has no device 2 here, only 2"):
         open_backend(bundle, device="rtx:2")
 
 

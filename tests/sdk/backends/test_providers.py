@@ -351,7 +351,8 @@ def test_unknown_devices_are_refused_with_the_list(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    "device", ["cpu:0", "auto:1", "openvino:1", "cuda:", "cuda:-1", "cuda:x", "cuda:1:2", "cuda:¹"]
+    "device",
+    ["cpu:0", "auto:1", "openvino:1", "webgpu:1", "cuda:01", "cuda:", "cuda:-1", "cuda:x", "cuda:1:2", "cuda:¹"],
 )
 def test_only_gpus_have_numbers(device: str) -> None:
     with pytest.raises(ArgumentError, match="such as cuda:1"):
@@ -379,6 +380,9 @@ def test_the_gpu_of_that_number_computes_and_keeps_the_conditioning(
         raise RuntimeError("there is no GPU")
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    with pytest.raises(DeviceError, match=r"shows no GPU 1 here.*nvidia-smi"):
+        open_backend(bundle, device=device)
+    monkeypatch.setattr(ort_providers, "find_gpu", lambda _number: SimpleNamespace(name="NVIDIA RTX 4090"))
     with pytest.raises(DeviceError, match="there is no GPU"):
         open_backend(bundle, device=device)
     assert asked == [["1"] * (2 if "tensorrt" in device else 1)]
