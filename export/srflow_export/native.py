@@ -20,7 +20,7 @@ from srflow_sdk.backends._native_library import _BESIDE
 from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError, SRFlowError
 from srflow_sdk.system.atomic import write_atomically
 
-_NEEDED = {"cpu": "libsrflow_ort", "cuda": "libsrflow_ort", "tensorrt": "libsrflow_trt"}
+_NEEDED = {"cpu": "libsrflow_ort", "cuda": "libsrflow_cuda", "tensorrt": "libsrflow_trt"}
 _TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
 # The installed SDK, although `python -m` finds the clone's first; they are the same in an editable install.
 _SDK = next(folder for folder in (Path(__file__).parents[1] / "srflow_sdk", _BESIDE.parent) if folder.is_dir())
@@ -54,7 +54,9 @@ def build(source: Path, preset: str, *options: str, into: Path) -> None:
     tensorrt = [each.version for name in _TENSORRT for each in metadata.distributions(name=name)]
     wanted = [f"-DSRFLOW_TENSORRT_VERSION={version}" for version in tensorrt[:1]]  # CMake asks for its headers
     generator = ("-G", "Ninja") if _tool("ninja") else ()
-    _cmake("-S", source, "--preset", preset, "-B", folder, *generator, "-DSRFLOW_TESTS=OFF", *wanted, *options)
+    _cmake(
+        "--fresh", "-S", source, "--preset", preset, "-B", folder, *generator, "-DSRFLOW_TESTS=OFF", *wanted, *options
+    )
     _cmake("--build", folder, "--parallel", os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as stage:
         _cmake("--install", folder, "--prefix", stage)

@@ -10,8 +10,7 @@
 namespace srflow {
 
 // Launch with blocks over a plane's pairs (x), over output channels (y) and over samples (z; they may be fewer than the
-// batch). packs: head (if its channels are not last)
-// and noise are aligned to pairs.
+// batch). packs: head (if its channels are not last) and noise are aligned to pairs.
 template <typename T>
 __global__ void unsqueeze_split_kernel(UnsqueezeSplitArgs<T> args, bool packs) {
   const std::int64_t pair = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;

@@ -73,7 +73,7 @@ def test_libraries_are_built_with_ninja_and_placed_where_the_sdk_looks(places: P
     assert status == 0, output
     configured, built, installed = cmake.read_text().splitlines()
     folder = places / "clone" / "build" / "native-tensorrt"
-    assert configured.startswith(f"-S {places}/clone --preset tensorrt -B {folder} -G Ninja -DSRFLOW_TESTS=OFF")
+    assert configured.startswith(f"--fresh -S {places}/clone --preset tensorrt -B {folder} -G Ninja -DSRFLOW_TESTS=OFF")
     assert configured.endswith(" -DTensorRT_INCLUDE_DIR=/there")
     assert built == f"--build {folder} --parallel {os.cpu_count()}"
     assert installed.startswith(f"--install {folder} --prefix ")
@@ -97,6 +97,8 @@ def test_a_library_that_cmake_left_out_places_nothing(
     status, output = run("tensorrt")
     assert status == 1
     assert "error: libsrflow_trt was left out; CMake's warning above says what it needs" in output
+    status, output = run("cuda")
+    assert (status, "error: libsrflow_cuda was left out" in output) == (1, True), "kernels for the CPU alone"
     assert not (places / "native").exists()
 
 

@@ -51,7 +51,7 @@ class _Rewriter:
         self._graph.initializer.extend(tensor for name, tensor in self._weights.items() if name in used)
 
     def _instead_of(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-        if node.op_type != "Conv" or node.input[1] not in self._weights:
+        if node.op_type != "Conv" or not all(name in self._weights for name in node.input[1:]):
             yield node
             return
         settings, kernel = _settings(node), self._array(node.input[1])
