@@ -33,9 +33,10 @@ class _ServerTensors(Conditioning):
 class BlsBackend(Backend):
     """Calls srflow_encoder and srflow_sampler, whose own schedulers queue calls and join them into batches.
 
-    triton: the module triton_python_backend_utils. on_gpu: sizes are those of the engines that the bundle has, or of
-    its default profile, for which the server's pool of GPU memory is sized; otherwise any. parameters: of
-    the config. They name the models' versions, because the newest may be another bundle's.
+    triton: the module triton_python_backend_utils.
+    on_gpu: sizes are those of the engines that the bundle has, or of
+        its default profile, for which the server's pool of GPU memory is sized; otherwise any.
+    parameters: of the config. They name the models' versions, because the newest may be another bundle's.
 
     Raises: ArgumentError if there is no version.
     """

@@ -25,7 +25,7 @@ from srflow_sdk.model.serving_config import MODEL_PARAMETER, VERSION_PARAMETER, 
 Role = Literal["encoder", "sampler", "fused", "inverter"]
 
 _FUSED = "fused.onnx"
-_BATCH = 4  # tiles of ONNX Runtime's batches: at the profile's optimum one takes half of what a GPU with 8 GB has
+BATCH = 4  # tiles of ONNX Runtime's batches: at the profile's optimum one takes half of what a GPU with 8 GB has
 _CPU_CORE = 64  # LR pixels a side of the tiles that the runtime uses on CPUs
 # Only the CUDA accelerator's own parameters reach this option of ONNX Runtime; float32 would have ten bits otherwise.
 _WITHOUT_TF32 = (
@@ -145,7 +145,7 @@ def _config(
         f"name: {quoted(name)}",
         backend,
         *files,
-        f"max_batch_size: {_BATCH if onnx else 1}",
+        f"max_batch_size: {BATCH if onnx else 1}",
         tensors("input", (_tensor(*entry) for entry in graph.inputs.items())),
         tensors("output", (_tensor(*entry) for entry in graph.outputs.items())),
         "dynamic_batching: { }",

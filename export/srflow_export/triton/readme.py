@@ -6,7 +6,7 @@ import shlex
 from math import prod
 from pathlib import Path
 
-from srflow_export.triton.graph_models import engines_of
+from srflow_export.triton.graph_models import BATCH, engines_of
 from srflow_sdk._version import __version__
 from srflow_sdk.backends._native_library import PLUGINS
 from srflow_sdk.model.bundle import Bundle
@@ -33,8 +33,15 @@ def readme(bundle: Bundle, repository: Path, options: ServingOptions) -> str:
     flags.append(f"--exit-timeout-secs={_EXIT_SECONDS}")
     if _need_plugins(bundle):
         flags.append(f"--backend-config=tensorrt,plugins={_PLUGINS}")
+    pool = _pool_bytes(bundle, options)
     if mode == "bls":
-        flags.append(f"--cuda-memory-pool-byte-size=0:{_pool_bytes(bundle, options)}")
+        flags.append(f"--cuda-memory-pool-byte-size=0:{pool}")
+    mounts, variables = [_mount(repository)], []
+    if _need_plugins(bundle):
+        folder = _PLUGINS.rpartition("/")[0]
+        mounts.append(f"type=bind,source={folder},target={folder},readonly")
+        variables = [f"--env {PLUGINS}={_SDK_PLUGINS}"] if mode == "python" else []
+    container = [*(f"--mount {shlex.quote(mount)}" for mount in mounts), *variables]
     what = (
         "The SDK runs the graphs inside `srflow_upscale`; the other models are for clients that want the graphs."
         if mode == "python"
@@ -59,7 +66,7 @@ RUN pip install /tmp/*.whl "numpy<2"
 END
 docker build -t srflow-triton srflow-triton
 docker run --rm --gpus all --shm-size=3g -p 8000:8000 -p 8001:8001 \\
-  --mount {shlex.quote(_mount(repository))} srflow-triton \\
+  {_lines(container)} srflow-triton \\
   tritonserver --model-repository=/models {_lines(flags)}
 ```
 
@@ -69,7 +76,7 @@ With a server that is installed on the machine itself:
 tritonserver --model-repository={shlex.quote(str(repository))} {_lines(flags)}
 ```
 
-On a machine without a GPU, leave out `--gpus all` and add `--model-config-name=cpu`.{_about_gpus(mode)}
+On a machine without a GPU, leave out `--gpus all` and add `--model-config-name=cpu`.{_about_gpus(mode, pool)}
 
 A server that scans the repository (`--model-control-mode=poll`) takes every model in it, and every new version when it
 is complete.
@@ -93,13 +100,13 @@ Other inputs, limits, and what else may be changed in `config.pbtxt`: docs/trito
 """
 
 
-def _about_gpus(mode: Mode) -> str:
+def _about_gpus(mode: Mode, nbytes: int) -> str:
     """Say what else a GPU needs: in mode "bls", the server's own backends are there for that."""
     if mode == "bls":
         return (
             " On a GPU, `srflow_upscale` is\nhanded conditioning out of the pool that `--cuda-memory-pool-byte-size` "
-            "sizes, here for `in_flight` of the largest tiles: with\nless, requests fail, so lower `in_flight` with "
-            "it. `0:` is the GPU; repeat the option for others."
+            f"sizes, here to {nbytes / 2**30:.1f} GiB for\n`in_flight` of the largest tiles: with less, requests fail, "
+            "so lower `in_flight` with it. `0:` is the GPU; repeat the\noption for others."
         )
     return (
         " On a GPU the SDK needs the same\npackages as elsewhere (docs/install.md of srflow-sdk); without them it "
@@ -111,11 +118,15 @@ def _pool_bytes(bundle: Bundle, options: ServingOptions) -> int:
     """Bytes of the server's pool through which the encoder's outputs reach `srflow_upscale` on a GPU, in whole MiB.
 
     Its default is 64 MiB. What does not fit comes from pinned memory, which the python backend cannot read (server
-    issues 7148 and 8177 of triton-inference-server).
+    issues 7148 and 8177 of triton-inference-server). A batch that the server joins has its inputs there once more;
+    engines take one tile at a time.
     """
-    record = engines_of(bundle)
-    profile = record.profile if record is not None else bundle.manifest.default_profile
-    nbytes = options.in_flight * prod(profile.max) * bundle.manifest.conditioning_bytes_per_pixel
+    record, manifest = engines_of(bundle), bundle.manifest
+    profile, joined = (manifest.default_profile, BATCH) if record is None else (record.profile, 1)
+    noise = 3 * manifest.scale**2 * 4
+    pixels = prod(profile.max)
+    nbytes = pixels * (options.in_flight * manifest.conditioning_bytes_per_pixel)
+    nbytes += pixels * joined * (manifest.conditioning_bytes_per_pixel + noise)
     return -(-nbytes >> 20) << 20
 
 

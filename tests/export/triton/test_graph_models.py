@@ -148,6 +148,8 @@ def test_the_readme_names_what_engines_and_plugins_need(tiny: Bundle) -> None:
     assert "SRFLOW_TENSORRT_PLUGINS" not in text
     text = readme(with_engines(tiny, record(plugins=library)), Path("/srv/models"), ServingOptions())
     assert "set SRFLOW_TENSORRT_PLUGINS=/opt/srflow/lib/libsrflow_trt.so" in text
+    assert "  --mount type=bind,source=/opt/srflow/lib,target=/opt/srflow/lib,readonly " in text
+    assert "  --env SRFLOW_TENSORRT_PLUGINS=/opt/srflow/lib/libsrflow_trt.so srflow-triton" in text
     # A bundle with nodes for plugins, whose engines were built without a library, or which has none.
     nodes = dataclasses.replace(tiny, manifest=dataclasses.replace(tiny.manifest, plugins=True))
     for bundle in (nodes, with_engines(nodes, record())):
@@ -157,9 +159,15 @@ def test_the_readme_names_what_engines_and_plugins_need(tiny: Bundle) -> None:
 def test_in_mode_bls_the_readme_sizes_the_pool_of_gpu_memory(tiny: Bundle) -> None:
     bls = ServingOptions(mode="bls", in_flight=3)
     text = readme(with_engines(tiny, record()), Path("/srv/models"), bls)
-    tiles = 3 * 64 * 64 * tiny.manifest.conditioning_bytes_per_pixel
+    tiles = 64 * 64 * (4 * tiny.manifest.conditioning_bytes_per_pixel + 3 * tiny.manifest.scale**2 * 4)
     pool = int(re.findall(r"--cuda-memory-pool-byte-size=0:(\d+)", text)[0])
     assert tiles <= pool < tiles + (1 << 20)
+    assert f"to {pool / 2**30:.1f} GiB" in text
+    side = tiny.manifest.default_profile.max[0]
+    (without_engines,) = re.findall(
+        r"--cuda-memory-pool-byte-size=0:(\d+)", readme(tiny, Path("/srv/models"), bls)[:9999]
+    )[:1]
+    assert int(without_engines) >= side**2 * (3 + 4) * tiny.manifest.conditioning_bytes_per_pixel, "a batch of four"
     assert "pool" not in readme(tiny, Path("/srv/models"), ServingOptions())
 
 
