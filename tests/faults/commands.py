@@ -53,7 +53,7 @@ def run_command(
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "SRFLOW_CACHE_DIR": str(folder / "cache")}
     words = [program, *map(str, arguments)]
-    if program in WITH_TORCH:
+    if program in WITH_TORCH and resource.RLIMIT_AS not in (limits or {}):  # torch takes most of the address space
         return _run_forked(words, folder, environment, limits or {}, kill_after_s, patience_s)
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAMS[program], *words[1:]],

@@ -99,7 +99,7 @@ import logging, resource, sys
 import numpy as np
 from srflow_sdk import Upscaler
 logging.basicConfig(format="%(message)s")
-image = np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)
+image = np.random.default_rng(0).integers(0, 255, (600, 500, 3), np.uint8)
 with Upscaler(sys.argv[1], device="cpu", threads=1, tile=int(sys.argv[2])) as upscaler:
     upscaler.upscale(image[:32, :32])
     if sys.argv[3] != "0":
@@ -113,13 +113,13 @@ print(float(result.sum(dtype=np.float64)))
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space work on Linux")
 def test_memory_that_really_runs_out_makes_tiles_smaller(tiny_bundle: Path) -> None:
     def run(megabytes: int) -> tuple[float, str]:
-        command = [sys.executable, "-c", RUN_OUT, str(tiny_bundle), "256", str(megabytes)]
+        command = [sys.executable, "-c", RUN_OUT, str(tiny_bundle), "500", str(megabytes)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
         return float(done.stdout), done.stderr
 
     plenty, silence = run(0)
-    scarce, warning = run(40)
+    scarce, warning = run(200)
     assert silence == ""
     assert warning.startswith("memory ran out with tiles of")
     assert scarce == pytest.approx(plenty, rel=1e-6)
