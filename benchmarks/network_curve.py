@@ -72,20 +72,22 @@ def gated(block: PlainBlock, x: Tensor) -> Tensor:
     return gate
 
 
+NARROW = "network.nf=32"
+NINE = (NARROW, "network.blocks=9")
 CANDIDATES = {
-    "base": Candidate(),
-    "shallow": Candidate(("network.blocks=6",)),
-    "deep": Candidate(("network.blocks=14",)),
-    "wide": Candidate(("network.nf=48", "network.blocks=4")),
-    "gate": Candidate(gate=True),
+    "base": Candidate(NINE),
+    "shallow": Candidate((NARROW, "network.blocks=6")),
+    "deep": Candidate((NARROW, "network.blocks=14")),
+    "wide": Candidate(("network.nf=48", "network.blocks=4")),  # as it was chosen for the presets
+    "gate": Candidate(NINE, gate=True),
     "3×3 on u": Candidate(
-        flow=("network.condition=[16,32,64]", "network.condition_kernel=3", "network.hidden=[32,32,48]")
+        NINE, ("network.condition=[16,32,64]", "network.condition_kernel=3", "network.hidden=[32,32,48]")
     ),
-    "wide nets": Candidate(flow=("network.hidden=[48,48,64]",)),
-    "narrow injectors": Candidate(flow=("network.injector_hidden=[16,16,32]",)),
-    "K 4, 4, 4": Candidate(flow=("network.steps=[4,4,4]",)),
-    "K 1, 3, 8": Candidate(flow=("network.steps=[1,3,8]",)),
-    "K 3, 6, 9": Candidate(flow=("network.steps=[3,6,9]",)),
+    "wide nets": Candidate(NINE, ("network.hidden=[48,48,64]",)),
+    "narrow injectors": Candidate(NINE, ("network.injector_hidden=[16,16,32]",)),
+    "K 4, 4, 4": Candidate(NINE, ("network.steps=[4,4,4]",)),
+    "K 1, 3, 8": Candidate(NINE, ("network.steps=[1,3,8]",)),
+    "K 3, 6, 9": Candidate(NINE, ("network.steps=[3,6,9]",)),
 }
 
 
@@ -105,7 +107,7 @@ def relative_cost(preset: str, overrides: list[str], candidate: Candidate, **fol
         frozen_half = ["schedule.freeze_encoder=0.5"] if preset == FLOW else []
         for label, own, kind in (
             ("candidate", [*overrides, *frozen_half], candidate),
-            ("base", frozen_half, Candidate()),
+            ("base", [*NINE, *frozen_half], CANDIDATES["base"]),
         ):
             own = [each for each in own if each not in start]
             runs.append((trainer(preset, own, MEASURED_STEPS, out=Path(out) / label, **folders), kind))
