@@ -37,10 +37,9 @@ def shares(bundle: Bundle, backend: Backend, upscaler: Upscaler, photo: Path, *,
     network = latents = 0.0
     for each in planned:
         window = each.window
-        place = {"top": window.top, "left": window.left, "height": window.height, "width": window.width}
         lr = np.random.default_rng(0).random((1, 3, window.height, window.width), dtype=np.float32)
         times = [time.process_time()]
-        noise = window_noise(manifest.latent_levels, scale=manifest.scale, seed=0, sample=0, **place)
+        noise = window_noise(manifest.latent_levels, scale=manifest.scale, seed=0, sample=0, **vars(window))
         times.append(time.process_time())
         backend.sample(backend.encode(lr), {level: array[None] for level, array in noise.items()}, TAU)
         times.append(time.process_time())

@@ -133,7 +133,7 @@ class TensorRTProvider(Provider):
         turn_tf32_off()
         preload_cuda()
         version, gpu = tensorrt_library_version(), find_gpu(self.gpu or 0)
-        name = re.sub(r"\W+", "-", gpu.name if gpu else "unknown")
+        name = gpu.in_file_names if gpu else "unknown"
         self._cache = cache_folder(
             "onnxruntime-tensorrt",
             f"{self._bundle.model_sha256[:16]}-onnxruntime{ort.__version__}-tensorrt{version}-{name}",

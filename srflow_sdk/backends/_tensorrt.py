@@ -173,8 +173,7 @@ class _Session:
         self.selection = selection
         self._gpu = gpu
         record = selection.record
-        gpu_name = "".join(character if character.isalnum() else "-" for character in selection.gpu.name)
-        self._kernels = KernelCache(f"{bundle.model_sha256[:32]}-{gpu_name}")
+        self._kernels = KernelCache(f"{bundle.model_sha256[:32]}-{selection.gpu.in_file_names}")
         self._bundle = bundle
         with gpu.current():
             self._log = EngineLog(selection.library)

@@ -29,6 +29,7 @@ from srflow_sdk.model.engine_records import EngineRecord, LrProfile
 from srflow_sdk.model.engine_shapes import input_shapes, shapes_text
 from srflow_sdk.model.graph_structure import read_graph
 from srflow_sdk.system.device_names import DeviceName, PluginDevice, split_device
+from srflow_sdk.system.hardware import Gpu
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 TENSORRT, CUDA, CPU = (f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "CPU"))
@@ -382,7 +383,9 @@ def test_the_gpu_of_that_number_computes_and_keeps_the_conditioning(
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     with pytest.raises(DeviceError, match=r"shows no GPU 1 here.*nvidia-smi"):
         open_backend(bundle, device=device)
-    monkeypatch.setattr(ort_providers, "find_gpu", lambda _number: SimpleNamespace(name="NVIDIA RTX 4090"))
+    monkeypatch.setattr(
+        ort_providers, "find_gpu", lambda _number: Gpu(name="NVIDIA L4", compute_capability="8.9", cuda="13.0")
+    )
     with pytest.raises(DeviceError, match="there is no GPU"):
         open_backend(bundle, device=device)
     assert asked == [["1"] * (2 if "tensorrt" in device else 1)]
