@@ -101,7 +101,7 @@ def test_all_tables_and_figures_that_have_a_command_are_documented() -> None:
     ("command", "says"),
     [
         ("srflow-upscale photo.jpg -o large.png --tua 1", "No such option '--tua'"),
-        ("srflow-upscale photo.jpg", "Missing option"),
+        ("srflow-train --data photos", "Missing option"),
         ("srflow-enlarge photo.jpg", "there is no command srflow-enlarge"),
         ("srflow-eval report --hr photos --source DIR", "--source"),
         ("srflow-train --config x4-small --data photos --out run --set network.depth=3", "depth"),

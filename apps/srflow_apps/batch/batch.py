@@ -18,6 +18,7 @@ from srflow_apps.batch.opened_models import Choices
 from srflow_apps.batch.operations import Job, Operation
 from srflow_apps.batch.output_names import (
     Naming,
+    beside,
     check_format,
     check_pattern,
     check_samples,
@@ -57,6 +58,7 @@ class Batch:
 
     inputs: files and folders.
     output: a file or directory, as :func:`plan_outputs` tells them apart; with a slash at its end it is a directory.
+    None puts outputs beside the inputs, as :func:`beside` says, and replaces nothing.
     bundles: the model, or several of the same scale, of which each picture gets the one that suits it.
     samples: pictures for each input.
     max_pixels: larger inputs fail.
@@ -67,7 +69,7 @@ class Batch:
 
     operation: Operation
     inputs: Sequence[Path]
-    output: str
+    output: str | None
     bundles: Sequence[Bundle]
     files: FileOptions = field(default_factory=FileOptions)
     samples: int = 1
@@ -96,6 +98,7 @@ class Batch:
             max_pixels=self.max_pixels,
             resume=files.resume,
             overwrite=files.overwrite,
+            beside=self.output is None,
             quality=files.quality,
             lossless=files.lossless,
             recorded=recorded_in(self.earlier),
@@ -107,16 +110,21 @@ class Batch:
         Raises: ArgumentError, ImageError, one line, for what concerns all files.
         """
         files, settings = self.files, self.settings
-        if not self.output:
+        if self.output == "":
             raise ArgumentError('-o is empty; name a file or a directory ("." is the current one)')
         if files.format is not None and files.format not in FORMATS:
             raise ArgumentError(f"format is {files.format!r}; the formats are {', '.join(FORMATS)}")
         check_samples(self.samples, inputs=1)
-        naming, out = self._naming(), as_path(self.output)
+        naming = self._naming()
+        if self.output is None:
+            suffix = self.operation.suffix(self.bundles[0].manifest)
+            out, naming = beside(self.inputs, suffix, naming=naming)
+        else:
+            out = as_path(self.output)
         found = find_inputs(self.inputs, out=out, recursive=files.recursive)
         refused = tuple(failure(folder, why) for folder, why in found.refused)
         check_samples(self.samples, inputs=len(found.files))
-        directory = self.directory or self.output.endswith(("/", os.sep))
+        directory = self.directory or self.output is None or self.output.endswith(("/", os.sep))
         jobs = plan_outputs(found.files, out, inputs=self.inputs, keep=self.keep, naming=naming, directory=directory)
         # Divided last: two inputs with one output are an error on every machine, whichever has them.
         mine = tuple(job for job in jobs if files.shard is None or files.shard.holds(job.name))

@@ -26,12 +26,14 @@ class Settings(WriteOptions):
     resume: skip inputs whose outputs all exist and were made from the same file with these settings; quality and
     lossless do not count.
     overwrite: replace files that exist; otherwise inputs with such an output are skipped.
+    beside: nobody named the outputs, so that an input fails rather than that it replaces a file.
     recorded: what an earlier report says about outputs; `resume` holds them to it.
     """
 
     operation: Operation = field(default_factory=Upscaling)
     resume: bool = False
     overwrite: bool = True
+    beside: bool = False
     recorded: Recorded = field(default_factory=dict)
 
     @property

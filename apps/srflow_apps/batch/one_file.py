@@ -14,7 +14,6 @@ from srflow_apps.batch.jobs import FolderFile, Settings
 from srflow_apps.batch.opened_models import Models
 from srflow_apps.batch.operations import Job
 from srflow_apps.batch.storage import exists, reading, writing
-from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.requests import Progress
 from srflow_sdk.errors import (
     ArgumentError,
@@ -74,12 +73,19 @@ def do_one(
 
 
 def is_left_alone(job: Job, models: Models, *, settings: Settings, cancel: threading.Event) -> bool:
-    """True if the settings say to skip a job. Raises: what :func:`is_done` raises."""
-    if not settings.overwrite and any(map(exists, job.targets)):
+    """True if the settings say to skip a job.
+
+    Raises: what :func:`is_done` raises; ImageError if it would replace a file of a name that nobody chose.
+    """
+    there = [target for target in job.targets if exists(target)]
+    if there and not settings.overwrite:
         return True
-    if not settings.resume or not all(map(exists, job.targets)):
-        return False  # so that it need not be looked at
-    return is_done(job, models.suiting(job.source, cancel=cancel), settings=settings, cancel=cancel)
+    complete = len(there) == len(job.targets)
+    if complete and settings.resume and is_done(job, models, settings=settings, cancel=cancel):
+        return True
+    if there and settings.beside:
+        raise ImageError(f"{there[0]} exists; remove it, or name the output with -o, which may replace it")
+    return False
 
 
 def attempted(job: Job, work: Callable[[], _T]) -> _T | FolderFile:
@@ -124,17 +130,18 @@ def _error_numbers(error: BaseException | None) -> set[int | None]:
     return found
 
 
-def is_done(job: Job, upscaler: BaseUpscaler, *, settings: Settings, cancel: threading.Event) -> bool:
+def is_done(job: Job, models: Models, *, settings: Settings, cancel: threading.Event) -> bool:
     """True if every output of a job exists and was made from the input as it is now, with these settings.
 
     The device, the tiles' size and the SDK's version do not count. If an earlier report has an output's length and
     hash, it must be that very file; otherwise it must be as it was written, by the hash that it has of itself. Files
     are read whole only if their headers agree.
 
-    upscaler: what would draw it; pictures of another model or precision are others.
+    models: that which would draw it counts, and its precision.
 
     Raises: ImageError, OSError if the input cannot be read; CancelledError.
     """
+    upscaler = models.suiting(job.source, cancel=cancel)
     operation, manifest = settings.operation, upscaler.bundle.manifest
     with reading(job.source) as source:
         found = [made for target in job.targets if (made := _provenance(target)) is not None]

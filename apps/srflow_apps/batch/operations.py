@@ -85,6 +85,10 @@ class Operation(Protocol):
         """How many times larger outputs are; None if that differs from one input to the next."""
         return 1
 
+    def suffix(self, manifest: Manifest) -> str:
+        """The end of the names of outputs that nobody named."""
+        return {RESTORE: "restored", TRANSFER: "transferred"}[self.name]
+
     def network_size(self, size: Size, manifest: Manifest) -> Size:
         """Size of the LR image of an input."""
         return -(-size[0] // manifest.scale), -(-size[1] // manifest.scale)
@@ -150,6 +154,12 @@ class Upscaling(Operation):
 
     def named_scale(self, manifest: Manifest) -> float | None:
         return named_scale(self.options.scale, manifest)
+
+    def suffix(self, manifest: Manifest) -> str:
+        scale = self.options.scale
+        if not isinstance(scale, OutputSize):
+            return f"x{named_scale(scale, manifest):g}"
+        return f"max{scale.max_side}" if scale.max_side is not None else f"{scale.width or ''}x{scale.height or ''}"
 
     def network_size(self, size: Size, manifest: Manifest) -> Size:
         return size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import os
@@ -126,6 +127,26 @@ def check_pattern(pattern: str, *, samples: int, fields: Sequence[str] = FIELDS)
                 f"--name {pattern}: {{{field}:{form}}} is not a valid format; use {known}{{seed:06}}, {{tau:.2f}} or "
                 "bare names"
             ) from error
+
+
+def beside(inputs: Sequence[Path], suffix: str, *, naming: Naming) -> tuple[Path, Naming]:
+    """The directory and the names of outputs that nobody named: photo_x4.png beside photo.jpg, photos_x4 beside photos.
+
+    Raises: ArgumentError if the inputs are several folders, or files in several ones.
+    """
+    places = {identity(path.parent): path.parent for path in inputs}
+    folders = [path for path in inputs if is_folder(path)]
+    if len(places) > 1 or (folders and len(inputs) > 1):
+        raise ArgumentError(
+            "the inputs are several folders, or lie in several; name a directory for the outputs with -o"
+        )
+    if not folders:
+        pattern = naming.pattern or ("{stem}_" + suffix + ("_s{sample}" if naming.samples > 1 else "") + naming.ending)
+        return inputs[0].parent, dataclasses.replace(naming, pattern=pattern)
+    folder = folders[0] if folders[0].name not in ("", "..") else real_path(folders[0])
+    if not folder.name:
+        raise ArgumentError(f"{folder} has no name to which _{suffix} could be added; name a directory with -o")
+    return folder.with_name(f"{folder.name}_{suffix}"), naming
 
 
 def plan_outputs(

@@ -30,7 +30,7 @@ class Pipes:
     """
 
     inputs: tuple[Path, ...]
-    output: str
+    output: str | None
     target: Path | None = None
     names: dict[str, str] = field(default_factory=dict)
 
@@ -64,7 +64,7 @@ def standard_input(max_pixels: int) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def open_pipes(
-    inputs: Sequence[str], output: str, *, ending: str, max_pixels: int, sent: Path | None = None
+    inputs: Sequence[str], output: str | None, *, ending: str, max_pixels: int, sent: Path | None = None
 ) -> Iterator[Pipes]:
     """Read standard input to its end if it is an input, and remove the files of both pipes at the end.
 
@@ -78,6 +78,10 @@ def open_pipes(
         if STANDARD in inputs:
             if len(inputs) > 1:
                 raise ArgumentError("- is standard input, one picture; it must be the only input")
+            if output is None:
+                raise ArgumentError(
+                    "- is standard input, which lies in no folder; name the output: -o large.png, or -o -"
+                )
             sent = stack.enter_context(standard_input(max_pixels))
             paths = (sent,)
         names = {} if sent is None else {str(sent): _INPUT}

@@ -47,7 +47,7 @@ FAILED = 1
 def run_command(
     operation: Operation,
     inputs: Sequence[str],
-    output: str,
+    output: str | None,
     *,
     model: str | None,
     files: FileChoices,
@@ -59,6 +59,7 @@ def run_command(
     """Do the operation to every input. Exits with a status other than 0 if something failed.
 
     operation: with `files.from_output` it is replaced by the one that this picture was made with.
+    output: None puts the outputs beside the inputs.
     model: a bundle's path, an embedded model's name, or "auto"; None is "auto" for upscaling, as far as this
     installation has the models for it, and x4-small otherwise.
     server: the URL of one that draws; `model` is then its model's name.
@@ -124,6 +125,8 @@ def run_command(
 def _check_together(pipes: Pipes, files: FileChoices, *, samples: int, server: str | None) -> None:
     """Raises: ArgumentError for options that exclude each other."""
     one_picture = samples == 1 and files.name is None and files.shard is None and not files.dry_run
+    if files.from_output is not None and pipes.output is None:
+        raise ArgumentError("--from-output makes a picture again; name the file for it with -o")
     if pipes.target is not None and not one_picture:
         raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name, --shard, --dry-run")
     if pipes.target is not None and (len(pipes.inputs) > 1 or any(map(is_folder, pipes.inputs))):

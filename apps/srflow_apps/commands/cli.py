@@ -88,7 +88,7 @@ def upscale(
     context: click.Context,
     /,
     inputs: tuple[str, ...],
-    output: str,
+    output: str | None,
     model: str | None,
     samples: int,
     files: FileChoices,
@@ -101,8 +101,9 @@ def upscale(
     For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
     a directory, made if needed, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2;
     --name takes {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}. Outputs replace existing files, but never
-    inputs. For one picture, INPUT may be - for standard input, and OUT - for standard output. INPUT, OUT and the report
-    may be URLs, such as s3://bucket/photos: pip install "srflow-sdk[cloud]".
+    inputs. Without -o, photo.jpg becomes photo_x4.png beside it, photos becomes photos_x4, and nothing is replaced. For
+    one picture, INPUT may be - for standard input, and OUT - for standard output. INPUT, OUT and the report may be
+    URLs, such as s3://bucket/photos: pip install "srflow-sdk[cloud]".
 
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
     Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; a picture
@@ -112,13 +113,11 @@ def upscale(
 
     \b
     Examples:
-      srflow-upscale photo.jpg -o large.png
+      srflow-upscale photo.jpg                             photo_x4.png
       srflow-upscale photo.jpg -o large.png --tau 0        the smooth, most faithful answer
-      srflow-upscale photo.jpg -o large.png --samples 4    large_s0.png … large_s3.png
+      srflow-upscale photo.jpg --samples 4                 photo_x4_s0.png … photo_x4_s3.png
       srflow-upscale photo.jpg -o large.png --scale 2      or --size 3840x, or --max-size 4096
       srflow-upscale photos -o large --recursive --resume --report large.json
-      srflow-upscale photos -o large --name "{stem}_x4.jpg" --shard 1/2
-      srflow-upscale --from-output large.png -o again.png
       srflow-upscale s3://bucket/photos -o s3://bucket/large --resume --ray auto
       srflow-upscale - -o - --format jpg < photo.jpg > large.jpg
     """
@@ -177,7 +176,7 @@ def restore(
     context: click.Context,
     /,
     inputs: tuple[str, ...],
-    output: str,
+    output: str | None,
     model: str | None,
     files: FileChoices,
     machine: MachineChoices,
@@ -190,8 +189,9 @@ def restore(
 
     For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
     a directory, made if needed, where photo.jpg becomes photo.png; --name takes {stem}, {ending}, {seed}, {tau},
-    {model}. Outputs replace existing files, but never inputs. For one picture, INPUT may be - for standard input, and
-    OUT - for standard output.
+    {model}. Outputs replace existing files, but never inputs. Without -o, photo.jpg becomes photo_restored.png beside
+    it, a folder photos becomes photos_restored, and nothing is replaced. For one picture, INPUT may be - for standard
+    input, and OUT - for standard output.
 
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
     Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others.

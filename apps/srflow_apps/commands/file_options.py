@@ -31,10 +31,9 @@ INPUTS = click.argument("inputs", nargs=-1, metavar="[INPUT]...", type=click.Pat
 OUTPUT = click.option(
     "-o",
     "--output",
-    required=True,
     metavar="OUT",
     type=click.Path(),
-    help="File or directory to write; see above.",
+    help="File or directory to write; see above.  [default: beside the INPUT]",
 )
 MODEL = click.option(
     "--model", metavar="NAME|BUNDLE", type=NameOrPath(), help="An embedded model, or a bundle.  [default: x4-small]"

@@ -68,7 +68,7 @@ def transfer(
     target: Path,
     source: Path,
     mask: Path,
-    output: str,
+    output: str | None,
     lr: Path | None,
     model: str | None,
     files: FileChoices,
@@ -80,8 +80,8 @@ def transfer(
     All three have the same size, so move and scale the content in SOURCE to where it is to appear. MASK is white where
     SOURCE is to show (128 of 255 or more), in any shape; what is transparent in SOURCE is left out. OUT equals TARGET
     beyond 6 pixels outside of the mask, and keeps TARGET's colour profile, alpha and metadata. PNG, JPEG, WebP, TIFF,
-    GIF, BMP and AVIF are read. OUT replaces an existing file, but never an input. One input may be -, standard input,
-    and OUT may be -, standard output.
+    GIF, BMP and AVIF are read. OUT replaces an existing file, but never an input; without -o, portrait.png becomes
+    portrait_transferred.png beside it. One input may be -, standard input, and OUT may be -, standard output.
 
     TARGET may be a folder of pictures; OUT is a directory then. SOURCE, MASK and the file of --lr are each one picture
     for all of them, or a folder with a picture of the same name, but for the ending, for each.

@@ -224,4 +224,4 @@ def test_looking_at_outputs_can_be_cancelled(jobs: list[Job], upscaler: Upscaler
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(CancelledError):
-        is_done(jobs[0], upscaler, settings=settings_with(resume=True), cancel=cancel)
+        is_done(jobs[0], only(upscaler), settings=settings_with(resume=True), cancel=cancel)
