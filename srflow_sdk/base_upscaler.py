@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
 
-from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk._checks import file_path, whole
@@ -22,7 +21,7 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
+from srflow_sdk.pixels.in_memory import InMemoryImage, Layout, Tensor, TensorT
 from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed
 
@@ -81,21 +80,24 @@ class BaseUpscaler:
         return self._tile
 
     @overload
-    def upscale(self, image: ImageT, **options: Unpack[DrawKeywords]) -> ImageT: ...
+    def upscale(self, image: ImageT, *, layout: Layout = ..., **options: Unpack[DrawKeywords]) -> ImageT: ...
     @overload
-    def upscale(self, image: EncodedImage, **options: Unpack[DrawKeywords]) -> Image.Image: ...
+    def upscale(self, image: EncodedImage, *, layout: Layout = ..., **options: Unpack[DrawKeywords]) -> Image.Image: ...
     @overload
-    def upscale(self, image: Tensor, **options: Unpack[DrawKeywords]) -> NDArray[Any]: ...
+    def upscale(self, image: TensorT, *, layout: Layout = ..., **options: Unpack[DrawKeywords]) -> TensorT: ...
     @takes_draw_keywords
-    def upscale(self, image: InMemoryImage | Tensor | EncodedImage, **options: Unpack[DrawKeywords]) -> InMemoryImage:
+    def upscale(
+        self, image: InMemoryImage | Tensor | EncodedImage, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]
+    ) -> InMemoryImage | Tensor:
         """Upscale an image into one picture of its kind. :meth:`encode` gives several, their mean and deviation.
 
         image: a PIL image; an array or tensor, H×W, H×W×1, 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha), of uint8,
             uint16, or float32 or float64 in [0, 1]; or an 8-bit file: its path, its bytes, or a file object opened in
             binary mode. The answer has the same type, mode and dtype (palette, CMYK, YCbCr and HSV come back as RGB,
-            bilevel as L); a tensor gives an array of its dtype, a file an upright PIL image. Colours with a profile
+            bilevel as L); a tensor gives a tensor, a file an upright PIL image. Colours with a profile
             other than sRGB are converted for the network and come back in that profile; arrays are sRGB. Alpha is
             enlarged by bicubic interpolation; colours under fully transparent pixels do not show.
+        layout: "hwc"; or "chw" if the array or tensor has its channels first, and so will the answer.
         tau: temperature, 0 … 2: the standard deviation of the latents. 0 gives one smooth answer; larger values give
             sharper answers that differ more. An array H×W gives each input pixel its own. "auto" is the model's
             default number where the input has texture, and less on flat areas, text and line art. None is the model's
@@ -117,7 +119,7 @@ class BaseUpscaler:
 
         Raises: ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
         """
-        picture: InMemoryImage = self._encoding(image, memory_budget=0).sample(**options)
+        picture: InMemoryImage = self._encoding(image, layout=layout, memory_budget=0).sample(**options)
         return picture
 
     @takes_draw_keywords
@@ -159,50 +161,76 @@ class BaseUpscaler:
         )
 
     @overload
-    def encode(self, image: ImageT, *, memory_budget: int = ...) -> Encoding[ImageT]: ...
+    def encode(self, image: ImageT, *, layout: Layout = ..., memory_budget: int = ...) -> Encoding[ImageT]: ...
     @overload
-    def encode(self, image: EncodedImage, *, memory_budget: int = ...) -> Encoding[Image.Image]: ...
-    @overload
-    def encode(self, image: Tensor, *, memory_budget: int = ...) -> Encoding[Any]: ...
     def encode(
-        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int = ENCODING_BUDGET_BYTES
+        self, image: EncodedImage, *, layout: Layout = ..., memory_budget: int = ...
+    ) -> Encoding[Image.Image]: ...
+    @overload
+    def encode(self, image: Tensor, *, layout: Layout = ..., memory_budget: int = ...) -> Encoding[Any]: ...
+    def encode(
+        self,
+        image: InMemoryImage | Tensor | EncodedImage,
+        *,
+        layout: Layout = "hwc",
+        memory_budget: int = ENCODING_BUDGET_BYTES,
     ) -> Encoding[Any]:
         """Compute everything that depends on the image alone, so that drawing samples from it is quick.
 
-        image: as in :meth:`upscale`.
+        image, layout: as in :meth:`upscale`.
         memory_budget: bytes of conditioning to keep on the device; tiles beyond it are encoded again for every draw,
             which is slower and gives the same picture.
 
         Raises: ImageError, ArgumentError, DeviceError.
         """
         budget = whole("memory_budget", memory_budget, least=0, of=" of bytes")
-        return self._encoding(image, memory_budget=budget, copied=True)
+        return self._encoding(image, layout=layout, memory_budget=budget, copied=True)
 
     @overload
     def best_of(
-        self, image: ImageT, score: Callable[[ImageT], float], n: int, **options: Unpack[DrawKeywords]
+        self,
+        image: ImageT,
+        score: Callable[[ImageT], float],
+        n: int,
+        *,
+        layout: Layout = ...,
+        **options: Unpack[DrawKeywords],
     ) -> ImageT: ...
     @overload
     def best_of(
-        self, image: EncodedImage, score: Callable[[Image.Image], float], n: int, **options: Unpack[DrawKeywords]
+        self,
+        image: EncodedImage,
+        score: Callable[[Image.Image], float],
+        n: int,
+        *,
+        layout: Layout = ...,
+        **options: Unpack[DrawKeywords],
     ) -> Image.Image: ...
     @overload
     def best_of(
-        self, image: Tensor, score: Callable[[NDArray[Any]], float], n: int, **options: Unpack[DrawKeywords]
-    ) -> NDArray[Any]: ...
+        self,
+        image: TensorT,
+        score: Callable[[TensorT], float],
+        n: int,
+        *,
+        layout: Layout = ...,
+        **options: Unpack[DrawKeywords],
+    ) -> TensorT: ...
     @takes_draw_keywords
     def best_of(
         self,
         image: InMemoryImage | Tensor | EncodedImage,
         score: Callable[[Any], float],
         n: int,
+        *,
+        layout: Layout = "hwc",
         **options: Unpack[DrawKeywords],
-    ) -> InMemoryImage:
+    ) -> InMemoryImage | Tensor:
         """Draw `n` samples and return the one that `score` likes best.
 
             sharpest = upscaler.best_of(photo, lambda picture: np.asarray(picture, float).std(), 10)
 
-        image: as in :meth:`upscale`; the answer is of its kind.
+        image, layout: as in :meth:`upscale`; the answer is of the image's kind.
         score: called with each picture, of that kind, in the order of the samples; returns a number, higher is better.
             It must not change the picture. Of equal scores the first sample wins.
         n: 1 to 2^20; they are the samples `sample` … `sample + n - 1`. Two pictures are held at a time.
@@ -214,7 +242,8 @@ class BaseUpscaler:
         if not callable(score):
             raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
         check_count(n, first=draw.sample)
-        encoding = self._encoding(image, memory_budget=self._painter.conditioning_budget(ENCODING_BUDGET_BYTES))
+        budget = self._painter.conditioning_budget(ENCODING_BUDGET_BYTES)
+        encoding = self._encoding(image, layout=layout, memory_budget=budget)
         best, highest = None, -math.inf
         for number in range(int(n)):
             sample, progress = int(draw.sample) + number, pass_of(number, int(n), draw.progress)
@@ -225,10 +254,15 @@ class BaseUpscaler:
         return cast("InMemoryImage", best)
 
     def _encoding(
-        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, copied: bool = False
+        self,
+        image: InMemoryImage | Tensor | EncodedImage,
+        *,
+        layout: Layout = "hwc",
+        memory_budget: int,
+        copied: bool = False,
     ) -> Encoding[Any]:
         with memory_errors_typed("for the image; use upscale_file, or a smaller image"):
-            pixels, kind = loaded(image)
+            pixels, kind = loaded(image, layout=layout)
             if copied and kind.pil_mode is None:
                 # Tiles that are not kept are encoded later, when the caller's array may have changed.
                 pixels = pixels.copy()

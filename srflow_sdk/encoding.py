@@ -117,12 +117,12 @@ class Encoding(Generic[ImageT]):
     def std(self, n: int, **options: Unpack[DrawKeywords]) -> NDArray[np.float32]:
         """Compute the standard deviation (with n - 1) of `n` samples, at least 2: large where the model is unsure.
 
-        Returns float32 H×W×3, or H×W×1 for a gray image, in [0, 1], whatever the image's kind, without alpha: a
+        Returns float32 H×W×3, or H×W×1 for a gray image, in [0, 1], in the image's layout, without alpha: a
         deviation is often smaller than one 8-bit step. Memory holds two pictures, not `n`. A deviation is not a
         picture, so `consistent` is refused. With a smaller `scale` it is the deviation of samples of that size, which
         is smaller, too; memory then holds `n` bands of tiles.
         """
-        return self._drawn(options, n=n, reduce="std")[0]
+        return self._kind.arranged(self._drawn(options, n=n, reduce="std")[0])
 
     def invert(
         self,
@@ -134,9 +134,10 @@ class Encoding(Generic[ImageT]):
     ) -> Latents:
         """Find the latents that make an HR image of this image, and how likely it is: the inverse of :meth:`decode`.
 
-        hr: as :meth:`Upscaler.upscale` takes images, `scale` times as large as this one; up to scale - 1 pixels less at
-            the right and the bottom are padded, and count nothing. Its own colours are converted to sRGB as this
-            image's are, gray becomes RGB, and colours under fully transparent pixels come from their neighbours.
+        hr: as :meth:`Upscaler.upscale` takes images, in this one's layout, `scale` times as large as this one; up to
+            scale - 1 pixels less at the right and the bottom are padded, and count nothing. Its own colours are
+            converted to sRGB as this image's are, gray becomes RGB, and colours under fully transparent pixels come
+            from their neighbours.
         dequantise: replace 8-bit levels by values spread evenly within them, as likelihoods of discrete data demand;
             the same for every call. Without it the values go in as they are.
         progress, cancel: as for :meth:`Upscaler.upscale`.
@@ -149,7 +150,9 @@ class Encoding(Generic[ImageT]):
         """
         DrawOptions(progress=progress, cancel=cancel)  # checks them
         with memory_errors_typed("for the HR image and its latents; use a smaller image"):
-            return self._inverted(*loaded(hr), dequantise=dequantise, progress=progress, cancel=cancel)
+            return self._inverted(
+                *loaded(hr, layout=self._kind.layout), dequantise=dequantise, progress=progress, cancel=cancel
+            )
 
     def _inverted(
         self,

@@ -14,7 +14,7 @@ from srflow_sdk._checks import whole
 from srflow_sdk.aio.calls import Calls, Stop
 from srflow_sdk.backends import Device, Precision
 from srflow_sdk.drawing.tiles import TileSize
-from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
+from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.files import PathLike
 from srflow_sdk.files.passed_images import EncodedImage
@@ -118,11 +118,11 @@ class AsyncUpscaler:
     best_of, log_likelihood = _awaited(Upscaler.best_of), _awaited(Upscaler.log_likelihood)
     _encode = _awaited(Upscaler.encode)
 
-    async def encode(
-        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int = ENCODING_BUDGET_BYTES
-    ) -> AsyncEncoding[Any]:
+    async def encode(self, image: InMemoryImage | Tensor | EncodedImage, **keywords: Any) -> AsyncEncoding[Any]:
         """Compute everything that depends on the image alone: see :meth:`Upscaler.encode`."""
-        return AsyncEncoding(await self._encode(image, memory_budget=memory_budget), self._calls)
+        return AsyncEncoding(await self._encode(image, **keywords), self._calls)
+
+    encode.__signature__ = inspect.signature(Upscaler.encode)  # type: ignore[attr-defined]
 
 
 class AsyncEncoding(Generic[ImageT]):

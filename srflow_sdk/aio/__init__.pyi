@@ -22,7 +22,7 @@ from srflow_sdk.flow.flow_options import RestoreKeywords, TransferKeywords
 from srflow_sdk.flow.transferring import AnyImage
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.pixels.in_memory import Tensor
+from srflow_sdk.pixels.in_memory import Layout, Tensor, TensorT
 from srflow_sdk.upscaler import Upscaler
 
 class AsyncUpscaler:
@@ -52,11 +52,13 @@ class AsyncUpscaler:
     @property
     def precision(self) -> ComputePrecision: ...
     @overload
-    async def upscale(self, image: ImageT, **options: Unpack[DrawKeywords]) -> ImageT: ...
+    async def upscale(self, image: ImageT, *, layout: Layout = ..., **options: Unpack[DrawKeywords]) -> ImageT: ...
     @overload
-    async def upscale(self, image: EncodedImage, **options: Unpack[DrawKeywords]) -> Image.Image: ...
+    async def upscale(
+        self, image: EncodedImage, *, layout: Layout = ..., **options: Unpack[DrawKeywords]
+    ) -> Image.Image: ...
     @overload
-    async def upscale(self, image: Tensor, **options: Unpack[DrawKeywords]) -> NDArray[Any]: ...
+    async def upscale(self, image: TensorT, *, layout: Layout = ..., **options: Unpack[DrawKeywords]) -> TensorT: ...
     async def upscale_file(
         self,
         source: PathLike,
@@ -70,22 +72,42 @@ class AsyncUpscaler:
     ) -> FileResult: ...
     @overload
     async def best_of(
-        self, image: ImageT, score: Callable[[ImageT], float], n: int, **options: Unpack[DrawKeywords]
+        self,
+        image: ImageT,
+        score: Callable[[ImageT], float],
+        n: int,
+        *,
+        layout: Layout = ...,
+        **options: Unpack[DrawKeywords],
     ) -> ImageT: ...
     @overload
     async def best_of(
-        self, image: EncodedImage, score: Callable[[Image.Image], float], n: int, **options: Unpack[DrawKeywords]
+        self,
+        image: EncodedImage,
+        score: Callable[[Image.Image], float],
+        n: int,
+        *,
+        layout: Layout = ...,
+        **options: Unpack[DrawKeywords],
     ) -> Image.Image: ...
     @overload
     async def best_of(
-        self, image: Tensor, score: Callable[[NDArray[Any]], float], n: int, **options: Unpack[DrawKeywords]
-    ) -> NDArray[Any]: ...
+        self,
+        image: TensorT,
+        score: Callable[[TensorT], float],
+        n: int,
+        *,
+        layout: Layout = ...,
+        **options: Unpack[DrawKeywords],
+    ) -> TensorT: ...
     @overload
-    async def restore(self, image: ImageT, **options: Unpack[RestoreKeywords]) -> ImageT: ...
+    async def restore(self, image: ImageT, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]) -> ImageT: ...
     @overload
-    async def restore(self, image: EncodedImage, **options: Unpack[RestoreKeywords]) -> Image.Image: ...
+    async def restore(
+        self, image: EncodedImage, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]
+    ) -> Image.Image: ...
     @overload
-    async def restore(self, image: Tensor, **options: Unpack[RestoreKeywords]) -> NDArray[Any]: ...
+    async def restore(self, image: TensorT, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]) -> TensorT: ...
     async def restore_file(
         self,
         source: PathLike,
@@ -118,12 +140,12 @@ class AsyncUpscaler:
     @overload
     async def transfer(
         self,
-        target: Tensor,
+        target: TensorT,
         source: AnyImage,
         mask: AnyImage | NDArray[np.bool_],
         lr: AnyImage | None = ...,
         **options: Unpack[TransferKeywords],
-    ) -> NDArray[Any]: ...
+    ) -> TensorT: ...
     async def transfer_file(
         self,
         target: PathLike,
@@ -147,11 +169,15 @@ class AsyncUpscaler:
         cancel: threading.Event | None = ...,
     ) -> float: ...
     @overload
-    async def encode(self, image: ImageT, *, memory_budget: int = ...) -> AsyncEncoding[ImageT]: ...
+    async def encode(
+        self, image: ImageT, *, layout: Layout = ..., memory_budget: int = ...
+    ) -> AsyncEncoding[ImageT]: ...
     @overload
-    async def encode(self, image: EncodedImage, *, memory_budget: int = ...) -> AsyncEncoding[Image.Image]: ...
+    async def encode(
+        self, image: EncodedImage, *, layout: Layout = ..., memory_budget: int = ...
+    ) -> AsyncEncoding[Image.Image]: ...
     @overload
-    async def encode(self, image: Tensor, *, memory_budget: int = ...) -> AsyncEncoding[Any]: ...
+    async def encode(self, image: Tensor, *, layout: Layout = ..., memory_budget: int = ...) -> AsyncEncoding[Any]: ...
 
 class AsyncEncoding(Generic[ImageT]):
     def __init__(self, encoding: Encoding[ImageT], calls: Calls) -> None: ...

@@ -12,7 +12,7 @@ from srflow_sdk._checks import one_of
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files.passed_images import EncodedImage, loaded
-from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, to_unit
+from srflow_sdk.pixels.in_memory import InMemoryImage, Layout, Tensor, to_unit
 from srflow_sdk.pixels.resizing import LrKernel, RowReducer
 
 _BAND = 64  # LR rows that are compared at a time, so that no copy of a large answer is made
@@ -23,10 +23,12 @@ def lr_psnr(
     image: InMemoryImage | Tensor | EncodedImage,
     *,
     reduction: LrKernel = "bicubic",
+    layout: Layout = "hwc",
 ) -> float:
     """PSNR in dB between an image and the reduction (MATLAB's) of an answer to it.
 
     answer, image: as :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16 times as large.
+    layout: of both, as there.
     reduction: "bicubic" or "bilinear", as the model was trained for (`bundle.manifest.reduction`).
 
     Both are compared in [0, 1] and in the image's own profile; fully transparent pixels of the image do not count.
@@ -36,8 +38,8 @@ def lr_psnr(
     Raises: ImageError if one is not an image, or their sizes or colours do not match; ArgumentError.
     """
     one_of("reduction", reduction, LrKernel)
-    large, its_kind = loaded(answer)
-    pixels, kind = loaded(image)
+    large, its_kind = loaded(answer, layout=layout)
+    pixels, kind = loaded(image, layout=layout)
     height, width = pixels.shape[:2]
     scale = large.shape[0] // height
     if large.shape[:2] != (height * scale, width * scale):

@@ -21,7 +21,7 @@ from srflow_sdk._checks import file_path
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, SNIFFED_BYTES, PathLike, loader_of
 from srflow_sdk.files.reading import ImageFile, read_image
-from srflow_sdk.pixels.in_memory import ImageKind, InMemoryImage, Tensor, unpacked
+from srflow_sdk.pixels.in_memory import ImageKind, InMemoryImage, Layout, Tensor, unpacked
 
 _CHUNK_BYTES = 1 << 20
 _BYTES_PER_PIXEL = 16  # RGB with alpha as float32, uncompressed
@@ -32,10 +32,11 @@ EncodedImage = PathLike | bytes | BinaryIO
 
 
 def loaded(
-    image: InMemoryImage | Tensor | EncodedImage, *, max_pixels: int = MAX_PIXELS
+    image: InMemoryImage | Tensor | EncodedImage, *, layout: Layout = "hwc", max_pixels: int = MAX_PIXELS
 ) -> tuple[NDArray[Any], ImageKind]:
     """An image's pixels, H×W×channels, and its kind; a file is read as an 8-bit PIL image, upright.
 
+    layout: as for :func:`~srflow_sdk.pixels.in_memory.unpacked`.
     max_pixels: of files, width × height. Raises: ImageError if it is not an image, or a file that is too large or that
     PIL images cannot hold; ArgumentError for an empty path and for file objects in text mode.
     """
@@ -44,7 +45,7 @@ def loaded(
     if isinstance(image, (bytes, bytearray, memoryview)) or hasattr(image, "read"):
         with spooled(cast("bytes | BinaryIO", image), name="image", max_pixels=max_pixels) as path:
             return unpacked(_read_eight_bit(path, max_pixels))
-    return unpacked(image)
+    return unpacked(image, layout=layout)
 
 
 @contextlib.contextmanager

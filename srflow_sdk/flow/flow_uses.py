@@ -20,7 +20,7 @@ from srflow_sdk.flow.flow_options import RestoreKeywords, RestoreOptions, Transf
 from srflow_sdk.flow.inverting import opaque_image, reduced_image
 from srflow_sdk.flow.restoring import restore_file, restore_pixels
 from srflow_sdk.flow.transferring import AnyImage, Inputs, Picture, mask_of, transfer_file, transferred
-from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
+from srflow_sdk.pixels.in_memory import InMemoryImage, Layout, Tensor, TensorT
 from srflow_sdk.system.raising import memory_errors_typed
 
 if TYPE_CHECKING:
@@ -33,22 +33,28 @@ class FlowUses:
     _painter: Painter
 
     @overload
-    def restore(self, image: ImageT, **options: Unpack[RestoreKeywords]) -> ImageT: ...
+    def restore(self, image: ImageT, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]) -> ImageT: ...
     @overload
-    def restore(self, image: EncodedImage, **options: Unpack[RestoreKeywords]) -> Image.Image: ...
+    def restore(
+        self, image: EncodedImage, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]
+    ) -> Image.Image: ...
     @overload
-    def restore(self, image: Tensor, **options: Unpack[RestoreKeywords]) -> NDArray[Any]: ...
+    def restore(self, image: TensorT, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]) -> TensorT: ...
     @takes_keywords_of(RestoreOptions)
     def restore(
-        self, image: InMemoryImage | Tensor | EncodedImage, **options: Unpack[RestoreKeywords]
-    ) -> InMemoryImage:
+        self,
+        image: InMemoryImage | Tensor | EncodedImage,
+        *,
+        layout: Layout = "hwc",
+        **options: Unpack[RestoreKeywords],
+    ) -> InMemoryImage | Tensor:
         """Remove noise from a picture: one of its size and kind, whose latents are no larger than a true photograph's.
 
         The picture is reduced to its LR image, inverted given that (:meth:`Encoding.invert`), its latents are made
         smaller where they are too large, and decoded. A picture whose latents are not too large comes back as it was,
         to rounding: blur and the blocks of a JPEG do not go away. Alpha and fully transparent pixels stay as they are.
 
-        image: as in :meth:`upscale`.
+        image, layout: as in :meth:`upscale`.
         tau: the largest root mean square of latents, 0 … 2, for all levels or by level; levels that are not named stay
             as they are. Smaller is smoother. None is what was measured as best: at positions 1; otherwise 1.1 on the
             finest level and 1.7 - r/6, from 0.7 to 1.4, on the others, where r is the root mean square of the finest.
@@ -69,7 +75,7 @@ class FlowUses:
         """
         chosen = RestoreOptions(**options)
         with memory_errors_typed("for the image; use a smaller one"):
-            pixels, kind = loaded(image)
+            pixels, kind = loaded(image, layout=layout)
         return kind.wrapped(restore_pixels(pixels, kind, self._painter, chosen))
 
     @takes_keywords_of(RestoreOptions)
@@ -121,12 +127,12 @@ class FlowUses:
     @overload
     def transfer(
         self,
-        target: Tensor,
+        target: TensorT,
         source: AnyImage,
         mask: AnyImage | NDArray[np.bool_],
         lr: AnyImage | None = ...,
         **options: Unpack[TransferKeywords],
-    ) -> NDArray[Any]: ...
+    ) -> TensorT: ...
     @takes_keywords_of(TransferOptions)
     def transfer(
         self,
@@ -135,7 +141,7 @@ class FlowUses:
         mask: AnyImage | NDArray[np.bool_],
         lr: AnyImage | None = None,
         **options: Unpack[TransferKeywords],
-    ) -> InMemoryImage:
+    ) -> InMemoryImage | Tensor:
         """Put what a mask selects of one picture into another of the same size: content transfer.
 
             upscaler.transfer("portrait.png", "other.png", "mask.png").save("both.png")

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeGuard
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from srflow_sdk._checks import one_of
 from srflow_sdk.errors import ImageError
 
 
@@ -29,6 +32,9 @@ class Tensor(Protocol):
 
 
 InMemoryImage = Image.Image | NDArray[Any]
+TensorT = TypeVar("TensorT", bound=Tensor)
+Layout = Literal["hwc", "chw"]
+"""Where the channels of arrays and tensors are: last, or first."""
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's own conversion to mode L
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32), np.dtype(np.float64))
@@ -47,6 +53,8 @@ class ImageKind:
     icc_profile: the colours' profile; None means sRGB.
     pil_mode: mode of a PIL image; None for arrays. flat: whether it is a gray array without a channel axis.
     double: whether it is an array of float64, which is computed as float32.
+    layout: where the channels of an array are. tensor_of: makes an array a tensor of the image's library; None for
+    arrays, and where that library has no from_dlpack.
     info: metadata that a PIL image keeps (colour profile, EXIF).
     """
 
@@ -56,6 +64,8 @@ class ImageKind:
     pil_mode: str | None = None
     flat: bool = False
     double: bool = False
+    layout: Layout = "hwc"
+    tensor_of: Callable[[NDArray[Any]], Any] | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -71,28 +81,37 @@ class ImageKind:
         """Turn pixels of this kind, H×W×channels, into the image that a caller gets."""
         if self.pil_mode is None:
             pixels = pixels.astype(np.float64) if self.double else pixels
-            return pixels[..., 0] if self.flat else pixels
+            return self.arranged(pixels[..., 0] if self.flat else pixels)
         image = Image.fromarray(pixels[..., 0] if self.channels == 1 else pixels)
         image.info.update(self.info)
         return image
 
+    def arranged(self, array: NDArray[Any]) -> NDArray[Any]:
+        """An array, H×W or H×W×C, in the layout of the image and as a tensor if that is one."""
+        if self.layout == "chw" and array.ndim == 3:
+            array = np.ascontiguousarray(np.moveaxis(array, -1, 0))
+        return array if self.tensor_of is None else self.tensor_of(array)
 
-def unpacked(image: InMemoryImage | Tensor) -> tuple[NDArray[Any], ImageKind]:
+
+def unpacked(image: InMemoryImage | Tensor, *, layout: Layout = "hwc") -> tuple[NDArray[Any], ImageKind]:
     """The image's pixels, H×W×channels of the kind's dtype, and its kind. The image is not changed.
 
     image: a PIL image (palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L, a transparent
     palette as RGBA, 16-bit gray as I;16), or an array or tensor H×W, H×W×1 (gray), H×W×2 (gray, alpha), H×W×3 (RGB) or
     H×W×4 (RGB, alpha) of uint8, uint16 (full range), or float32 or float64 in [0, 1].
+    layout: "chw" for arrays and tensors with the channels first.
 
     Raises: ImageError for other types, modes, dtypes and shapes, NaN or infinite values, floats outside [0, 1], tensors
     on a GPU, and PIL images whose file is damaged.
     """
+    one_of("layout", layout, Layout)
     if isinstance(image, Image.Image):
         return _from_pil(image)
     if isinstance(image, np.ndarray):
-        return _from_array(image)
+        return _from_array(image, layout=layout)
     if is_tensor(image):
-        return _from_array(array_of(image), what="tensor")
+        pixels, kind = _from_array(array_of(image), layout=layout, what="tensor")
+        return pixels, replace(kind, tensor_of=_tensor_maker(image))
     raise ImageError(f"an image must be a PIL.Image, an array, a tensor or a path, not {type(image).__name__}")
 
 
@@ -119,6 +138,17 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
         f"the tensor is on a GPU or another device ({getattr(tensor, 'device', f'DLPack type {int(device)}')}); copy "
         "it to the machine's memory first: tensor.cpu()"
     )
+
+
+def _tensor_maker(tensor: Tensor) -> Callable[[NDArray[Any]], Any] | None:
+    """The function of a tensor's library that makes an array a tensor: the array API's from_dlpack, and torch's."""
+    for kind in type(tensor).__mro__:
+        library = sys.modules.get(kind.__module__.partition(".")[0])
+        if hasattr(tensor, "__array_namespace__"):
+            library = tensor.__array_namespace__()
+        if callable(maker := getattr(library, "from_dlpack", None)):
+            return maker  # type: ignore[no-any-return]
+    return None
 
 
 def luma(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -190,18 +220,21 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
     raise ImageError(f'images of mode "{mode}" are not supported; convert the image first: image.convert("RGB")')
 
 
-def _from_array(array: NDArray[Any], *, what: str = "array") -> tuple[NDArray[Any], ImageKind]:
+def _from_array(array: NDArray[Any], *, layout: Layout, what: str = "array") -> tuple[NDArray[Any], ImageKind]:
     if array.dtype.newbyteorder("=") not in _DTYPES:
         raise ImageError(
             f"the {what}'s dtype is {array.dtype}; it must be uint8, uint16, float32 or float64 (floats in [0, 1])"
         )
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
-        turned = "tensor.permute(1, 2, 0)" if what == "tensor" else "np.moveaxis(array, 0, -1)"
-        fix = f": {turned}" if array.ndim == 3 and array.shape[0] in (1, 2, 3, 4) else ""
+    first, last = ("channels first", -1) if layout == "chw" else ("channels last", 0)
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1 - last] not in (1, 2, 3, 4)):
+        other = "hwc" if layout == "chw" else "chw"
+        fix = f'; or say layout="{other}"' if array.ndim == 3 and array.shape[last] in (1, 2, 3, 4) else ""
         raise ImageError(
-            f"the {what}'s shape is {array.shape}; it must be H×W, H×W×1, H×W×2, H×W×3 or H×W×4, one image at a time, "
-            f"channels last{fix}"
+            f"the {what}'s shape is {array.shape}; it must be H×W, or H×W×C with 1 to 4 channels, one image at a time, "
+            f"{first}{fix}"
         )
+    if layout == "chw" and array.ndim == 3:
+        array = np.moveaxis(array, 0, -1)
     if array.size == 0:
         raise ImageError(f"the {what} has no pixels (shape {array.shape})")
     if array.dtype.kind == "f":
@@ -211,7 +244,8 @@ def _from_array(array: NDArray[Any], *, what: str = "array") -> tuple[NDArray[An
         array = array.astype(np.float32)
     native = np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
     hwc = native[..., None] if native.ndim == 2 else native
-    return hwc, ImageKind(channels=hwc.shape[2], dtype=hwc.dtype, flat=native.ndim == 2, double=double)
+    flat = native.ndim == 2
+    return hwc, ImageKind(channels=hwc.shape[2], dtype=hwc.dtype, flat=flat, double=double, layout=layout)
 
 
 def _check_floats(array: NDArray[Any], *, what: str) -> None:

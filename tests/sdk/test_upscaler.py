@@ -257,7 +257,7 @@ def test_unknown_keywords_are_refused_with_the_method_and_those_that_there_are(
     for call, says in (
         (
             lambda: upscaler.upscale(floats, n=3),
-            r"Upscaler\.upscale\(\) .* 'n'; the keywords are tau, .*cancel",
+            r"Upscaler\.upscale\(\) .* 'n'; the keywords are layout, tau, .*cancel",
         ),
         (
             lambda: upscaler.upscale_file("a.png", "b.png", n=3),

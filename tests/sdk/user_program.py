@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -61,7 +60,7 @@ def transferred(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], mask: NDA
 
 
 def tensors(up: Upscaler, tensor: torch.Tensor) -> None:
-    assert_type(up.upscale(tensor, tau=0.5), NDArray[Any])
+    assert_type(up.upscale(tensor, tau=0.5, layout="chw"), torch.Tensor)
     up.encode(tensor).samples(2)
     assert_type(lr_psnr(tensor, tensor), float)
 

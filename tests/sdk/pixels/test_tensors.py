@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk import lr_psnr
-from srflow_sdk.errors import ImageError
+from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.upscaler import Upscaler
 
 
@@ -70,7 +70,7 @@ def test_an_encoding_does_not_change_with_the_tensor(upscaler: Upscaler, photo: 
         (Unreadable(np.zeros((4, 4, 3), np.uint8)), r"the tensor of dtype bfloat16 cannot be read: Unsupported dtype;"),
         (Foreign(np.zeros((4, 4, 3), np.float16)), r"the tensor's dtype is float16; it must be uint8, uint16, float32"),
         (Foreign(np.zeros((4, 4, 3), np.int64)), r"the tensor's dtype is int64"),
-        (Foreign(np.zeros((3, 9, 9), np.uint8)), r"shape is \(3, 9, 9\).* channels last: tensor.permute\(1, 2, 0\)"),
+        (Foreign(np.zeros((3, 9, 9), np.uint8)), r'shape is \(3, 9, 9\).* channels last; or say layout="chw"$'),
         (Foreign(np.zeros((1, 3, 9, 9), np.uint8)), r"shape is \(1, 3, 9, 9\).* one image at a time, channels last$"),
         (Foreign(np.full((4, 4, 3), np.nan, np.float32)), "the tensor holds NaN"),
         (Foreign(np.full((4, 4, 3), 255, np.float32)), "the tensor's values run from 255 to 255; images of floats are"),
@@ -95,9 +95,13 @@ def test_torch_s_tensors_are_read(upscaler: Upscaler, photo: np.ndarray) -> None
     channels_first = torch.from_numpy(photo).permute(2, 0, 1).contiguous()
     np.testing.assert_array_equal(upscaler.upscale(channels_first.permute(1, 2, 0)), expected)
     floats = torch.from_numpy(photo).double() / 255
-    assert upscaler.upscale(floats).dtype == np.float64
+    drawn = upscaler.upscale(floats)
+    assert isinstance(drawn, torch.Tensor)
+    assert drawn.dtype == torch.float64
+    assert torch.equal(drawn, torch.from_numpy(upscaler.upscale(floats.numpy())))
+    assert torch.equal(upscaler.upscale(channels_first, layout="chw"), torch.from_numpy(expected).permute(2, 0, 1))
     for tensor, why in (
-        (channels_first, r"the tensor's shape is \(3, 45, 61\).*permute\(1, 2, 0\)"),
+        (channels_first, r'the tensor\'s shape is \(3, 45, 61\).*or say layout="chw"$'),
         (floats.float().requires_grad_(), "cannot be read: .*detach"),
         (floats.bfloat16(), "the tensor of dtype torch.bfloat16 cannot be read"),
         (floats.half(), "the tensor's dtype is float16"),
@@ -116,3 +120,21 @@ def test_no_library_of_tensors_is_imported(tiny_bundle: Path) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120, cwd=Path(__file__).parents[3])
+
+
+def test_channels_first_are_the_same_picture(upscaler: Upscaler, photo: np.ndarray) -> None:
+    first = np.moveaxis(photo, -1, 0)
+    drawn = upscaler.upscale(first, layout="chw", seed=2)
+    assert drawn.flags.c_contiguous
+    np.testing.assert_array_equal(drawn, np.moveaxis(upscaler.upscale(photo, seed=2), -1, 0))
+    assert upscaler.upscale(photo[..., 0], layout="chw").shape == (180, 244)
+    encoding, same = upscaler.encode(first, layout="chw"), upscaler.encode(photo)
+    np.testing.assert_array_equal(encoding.samples(2)[1], np.moveaxis(same.samples(2)[1], -1, 0))
+    np.testing.assert_array_equal(encoding.std(2), np.moveaxis(same.std(2), -1, 0))
+    best = upscaler.best_of(first, lambda picture: picture.shape[0], 1, layout="chw")
+    np.testing.assert_array_equal(best, np.moveaxis(same.sample(), -1, 0))
+    assert lr_psnr(drawn, first, layout="chw") == lr_psnr(np.moveaxis(drawn, 0, -1), photo)
+    with pytest.raises(ImageError, match=r'channels first; or say layout="hwc"$'):
+        upscaler.upscale(photo, layout="chw")
+    with pytest.raises(ArgumentError, match="layout is 'nchw'"):
+        upscaler.upscale(first, layout="nchw")  # type: ignore[call-overload]
