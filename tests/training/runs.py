@@ -23,7 +23,7 @@ def settings(network=FLOW, schedule=SCHEDULE, data=None, objective=None, hardwar
             "data": {"crop": 16, "batch": 2, "workers": 0, **(data or {})},
             "objective": objective or {},
             "schedule": {**SCHEDULE, **schedule},
-            "hardware": {"accelerator": "cpu", "precision": "fp32", **(hardware or {})},
+            "hardware": {"accelerator": "cpu", "precision": "fp32", "threads": 1, **(hardware or {})},
         }
     )
 

@@ -17,11 +17,6 @@ from srflow_training._allocator import keep_freed_memory
 from srflow_training.settings import Hardware
 
 
-def is_first_process() -> bool:
-    """True if this process reports for the run: rank 0, as set by Fabric, torchrun or Slurm."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"))
-
-
 class LossPrecision(MixedPrecision):
     """Precision inside the loss: float32, or bfloat16 once `bf16` is set, which may be after the processes started.
 

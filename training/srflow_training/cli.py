@@ -15,6 +15,7 @@ from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupt
 from srflow_sdk.system.raising import require_extra
 from srflow_training._extra import require_all
 from srflow_training._inputs import check_folder
+from srflow_training._rank import is_first_process
 
 __all__ = ["train"]
 
@@ -74,10 +75,11 @@ def train(
         check_folder(data, option="--data")
         if val is not None:
             check_folder(val, option="--val")
+        if is_first_process():  # before torch is loaded, which takes seconds
+            click.echo(f"{'resuming' if resume else 'starting'} {out}: loading PyTorch, reading {data}")
         torch = require_all()
         for module in ("lightning_fabric", "tensorboard"):
             require_extra(module, "train")
-        from srflow_training._processes import is_first_process
         from srflow_training.settings import load_settings
         from srflow_training.trainer import Trainer
 
@@ -97,7 +99,7 @@ def train(
                 )
                 for note in trainer.notes:
                     click.echo(note)
-            checkpoint = trainer.run(_report if is_first_process() else lambda _: None)
+            checkpoint = trainer.run(*((_report, click.echo) if is_first_process() else ()))
     except SRFlowError as error:
         fail(str(error))
     except OSError as error:

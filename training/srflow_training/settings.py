@@ -162,7 +162,8 @@ class Hardware(Section):
     same command, as for Lightning Fabric or torchrun. precision: fp32, bf16 (convolutions of the encoder and of the
     conditional nets in bfloat16, the flow's state in float32), or auto: the one whose steps are faster on this
     processor; a resumed run keeps its own. channels_last: memory layout of images. compile: use torch.compile for
-    the loss, which takes minutes at first. threads: CPU threads per process; 0: PyTorch's default.
+    the loss, which takes minutes at first. threads: CPU threads per process; 0: those with
+    which steps are fastest, timed at the start and again when they become slower.
     """
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"

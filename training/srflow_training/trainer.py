@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -24,8 +24,10 @@ from srflow_training._best import Best
 from srflow_training._health import Health
 from srflow_training._meter import Meter
 from srflow_training._objective import PerceptualLoss, lay_out, memory_format, noisy, objective_of
+from srflow_training._pace import Pace
 from srflow_training._precision_choice import with_precision
-from srflow_training._processes import is_first_process, launched
+from srflow_training._processes import launched
+from srflow_training._rank import is_first_process
 from srflow_training._saved_settings import first_difference, saved_settings, without_paths
 from srflow_training._states import States
 from srflow_training._validation import Validation
@@ -57,7 +59,8 @@ class Trainer:
     """A run in a folder: `config.yaml`, `states/` (to resume), `model.safetensors` (to export), `tensorboard/`.
 
     Weights, crops and noise of iteration i depend only on the seed and i, so a resumed run continues as if it had
-    never stopped: bit for bit on a CPU. On resume only the hardware and the fields in `_FREE_ON_RESUME` may differ.
+    never stopped: bit for bit on a CPU with `hardware.threads`. On resume only the hardware and the fields in
+    `_FREE_ON_RESUME` may differ.
 
     notes: lines for the user about what was chosen for this machine.
 
@@ -145,16 +148,25 @@ class Trainer:
             return self.model
         return self.average.module  # type: ignore[return-value]
 
-    def run(self, report: Callable[[dict[str, float]], None] = lambda _: None) -> Path:
-        """Train to the end; `report` gets figures every `log_every` iterations. Returns the checkpoint to export.
+    def run(
+        self,
+        report: Callable[[dict[str, float]], None] = lambda _: None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Path:
+        """Train to the end. Returns the checkpoint to export.
+
+        report: gets figures every `log_every` iterations.
+        say: gets an estimate after a few steps, and the number of CPU threads.
 
         Ctrl-C, SIGTERM and SIGHUP take effect after the current step, and its state is saved.
         Raises: DivergedError, KeyboardInterrupt.
         """
         with deferred_interrupts(*STOPPING) as interrupts, self._log() as log:
-            meter = Meter(self._mean_of_ranks)
+            meter, pace = Meter(self._mean_of_ranks), Pace.of(self.fabric, self.settings.hardware.threads, say)
             for batch in loader(self.crops, start=self.iteration, workers=self.settings.data.workers):
-                meter.add(self.step(batch))
+                with pace.timed(left=self.schedule.iterations - self.iteration - 1):
+                    terms = self.step(batch)
+                meter.add(terms)
                 figures = self._figures(meter)
                 if figures:
                     log(figures, batch)
@@ -272,13 +284,10 @@ class Trainer:
             self.average.n_averaged = self.average.n_averaged.cpu()  # read in every step
 
     def _on_device(self, images: Tensor) -> Tensor:
-        layout = memory_format(self.settings.hardware)
-        return images.to(self.fabric.device, memory_format=layout, non_blocking=True)
+        return images.to(self.fabric.device, memory_format=memory_format(self.settings.hardware), non_blocking=True)
 
     def _mean_of_ranks(self, statistic: Tensor) -> Tensor:
-        mean = self.fabric.all_reduce(statistic, reduce_op="mean")
-        assert isinstance(mean, Tensor)  # for the type checker: a tensor in, a tensor out
-        return mean
+        return cast("Tensor", self.fabric.all_reduce(statistic, reduce_op="mean"))
 
     def _save(self) -> None:
         """Write state and, if healthy, the checkpoint. Raises: DivergedError if weights are not finite."""
@@ -304,13 +313,11 @@ class Trainer:
                 _logger.warning("iteration %d: the run may be diverging, %s %s", self.iteration, self.checkpoint, what)
 
     def _write_checkpoint(self, path: Path) -> None:
-        settings = dump_settings(without_paths(self.settings))
-        data = self.settings.data
         notes = {
             "iterations": self.iteration,
-            "reduction": data.reduction,
-            "removes_damage": data.degradation is not None,
-            "settings": settings,
+            "reduction": self.settings.data.reduction,
+            "removes_damage": self.settings.data.degradation is not None,
+            "settings": dump_settings(without_paths(self.settings)),
         }
         save_checkpoint(path, self.trained, notes=notes)
 

@@ -1,0 +1,95 @@
+"""The pace of a run: how many CPU threads its steps are fastest with, and how long all of them will take."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from lightning_fabric import Fabric
+
+_HOPELESS = 2.0  # a step this many times the fastest is not repeated
+_SLOWER = 1.5  # if the recent steps' median is this many times the expected, all is timed again
+_RECENT = 8
+_AGAIN_STEPS, _AGAIN_S = 200, 300.0  # so it is after both: another program may have ended
+
+
+class Pace:
+    """Times the steps of a run. On a CPU it also changes the number of threads between them.
+
+    Several threads wait for each other. Where another program holds one of the cores, that makes a step up to ten times
+    as slow as with one thread alone. Nothing is computed for the timing: all steps train.
+
+    counts: the numbers of threads to choose from; empty: they stay as they are.
+    say: gets an estimate after the second step, and a line whenever the number changes.
+    clock: seconds, from any start.
+    """
+
+    def __init__(
+        self, counts: list[int], say: Callable[[str], None], *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._counts, self._say, self._clock = counts or [0], say, clock
+        self._chosen: int | None = None
+        self._steps = 0
+        self._begin()
+
+    @classmethod
+    def of(cls, fabric: Fabric, threads: int, say: Callable[[str], None]) -> Pace:
+        """The pace of one process. threads: as the user set them; 0 leaves the choice, unless processes wait."""
+        free = threads == 0 and fabric.device.type == "cpu" and fabric.world_size == 1
+        most = torch.get_num_threads()
+        return cls(sorted({1, -(-most // 2), most}) if free else [], say)
+
+    @contextmanager
+    def timed(self, left: int) -> Iterator[None]:
+        """Time a step. left: how many there are after it."""
+        count = self._trials[0] if self._trials else self._chosen or 0
+        if count:
+            torch.set_num_threads(count)
+        started = self._clock()
+        yield
+        self._steps += 1
+        if self._steps > 1:  # the first step chooses kernels
+            self._add(count, self._clock() - started, left)
+
+    def _begin(self) -> None:
+        self._trials = deque(self._counts)
+        self._times: dict[int, list[float]] = {}
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+
+    def _add(self, count: int, seconds: float, left: int) -> None:
+        if not self._trials:
+            self._watch(seconds)
+            return
+        if self._chosen is None and not self._times:
+            threads = " with 1 thread" if count == 1 else ""
+            self._say(f"the other {left:,} iterations take about {_hours(left * seconds)}{threads}")
+        self._times.setdefault(self._trials.popleft(), []).append(seconds)
+        if not self._trials and all(len(times) == 1 for times in self._times.values()):
+            best = min(times[0] for times in self._times.values())
+            self._trials.extend(count for count, times in self._times.items() if times[0] < _HOPELESS * best)
+        if not self._trials:
+            self._choose(left)
+
+    def _choose(self, left: int) -> None:
+        steps = {count: statistics.mean(times) for count, times in self._times.items()}
+        before, self._chosen = self._chosen, min(steps, key=lambda count: steps[count])
+        self._expected, self._since, self._chosen_at = steps[self._chosen], 0, self._clock()
+        if self._chosen != before and self._chosen:
+            timed = ", ".join(f"{seconds:.3g} s with {count}" for count, seconds in steps.items())
+            took = _hours(left * self._expected)
+            self._say(f"threads: {self._chosen} (a step takes {timed}); the other iterations take about {took}")
+
+    def _watch(self, seconds: float) -> None:
+        self._recent.append(seconds)
+        self._since += 1
+        slower = len(self._recent) == _RECENT and statistics.median(self._recent) > _SLOWER * self._expected
+        if slower or (self._since >= _AGAIN_STEPS and self._clock() - self._chosen_at >= _AGAIN_S):
+            self._begin()
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
