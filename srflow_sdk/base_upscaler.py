@@ -136,7 +136,7 @@ class BaseUpscaler:
     ) -> FileResult:
         """Upscale an image file into one file for each sample, in memory that does not grow with the picture.
 
-        source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC where libvips can decode it; 8 or 16 bits or float.
+        source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC with the extra `heic`; 8 or 16 bits or float.
             It is never overwritten.
         targets: one path, or one for each sample: target i holds sample `sample + i`. Their endings set the format; see
             :func:`write_image`. Colour profile, EXIF and other metadata are carried over, the resolution is scaled, and

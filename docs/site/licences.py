@@ -27,7 +27,10 @@ ELSEWHERE = {
     "tensorrt-rtx-cu13": "NVIDIA's, proprietary",
     "tritonclient": "BSD-3-Clause",
 }
-_LIBRARIES = "libvips and what it links: LGPL-2.1-or-later and others, linked dynamically"
+_LIBRARIES = {
+    "pi-heif": "libheif and libde265: LGPL-3.0-or-later, linked dynamically",
+    "pyvips": "libvips and what it links: LGPL-2.1-or-later and others, linked dynamically",
+}
 
 
 def requirements() -> dict[str, set[str]]:
@@ -64,7 +67,7 @@ def rows() -> Iterator[str]:
         found = licence(name)
         if found is None:
             raise click.ClickException(f"{name} is not installed here, and ELSEWHERE does not know its licence")
-        note = f"; {_LIBRARIES}" if name == "pyvips" else ""
+        note = f"; {_LIBRARIES[name]}" if name in _LIBRARIES else ""
         used = "the plain install" if "" in extras else ", ".join(f"`[{extra}]`" for extra in sorted(extras))
         yield f"| {name} | {used} | {found}{note} |"
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import bmp, formats, libvips, png, tiff
+from srflow_sdk.files import bmp, formats, heic, libvips, png, tiff
 from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, PathLike
 from srflow_sdk.files.metadata.metadata import MAX_BLOCK_BYTES, Metadata, metadata_of
 from srflow_sdk.files.provenance import Provenance, provenance_in
@@ -153,6 +153,7 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         if self._decoded_whole:
             image = _opened(file, loader, access="random")
         with _errors_in_one_line(file):
+            image = heic.decoded(image, file.path)
             upright, converted = _converted(image.autorot())
             self.metadata = metadata_of(image, file.path, converted=converted, swapped=orientation > 4)
         self.path = file.path
@@ -355,10 +356,7 @@ def _explained(cause: str) -> str:
     if "labq" in cause:
         return "its colours are Lab with 8 bits, which libvips cannot read; save it as RGB"
     if "HEVC" in cause:
-        return (
-            "HEIC needs a decoder that this build of libvips does not have; save the photo as JPEG, or install the "
-            "system's libvips and run pip uninstall pyvips-binary"
-        )
+        return 'HEIC needs a decoder: pip install "srflow-sdk[heic]", or save the photo as JPEG'
     if "codec" in cause.lower() or "decoder" in cause.lower() or "plugin" in cause.lower():
         return f"this build of libvips cannot decode it ({cause})"
     if cause:

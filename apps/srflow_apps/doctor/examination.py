@@ -131,7 +131,7 @@ def _check_image_files(answer: Answer) -> Check:
     missing = [name for name, reads in formats.items() if not reads]
     if missing:
         # HEIC needs a patented codec, which the wheel leaves out: not a fault of this installation.
-        detail += f", not {', '.join(missing)} (needs the system's libvips: pip uninstall pyvips-binary)"
+        detail += f", not {', '.join(missing)}" + ' (pip install "srflow-sdk[heic]")' * ("HEIC" in missing)
     return Check("image files", "ok" if formats["PNG"] and formats["JPEG"] else "problem", detail, basic=True)
 
 

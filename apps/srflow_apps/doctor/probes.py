@@ -191,9 +191,22 @@ def libvips() -> dict[str, Any]:
     # libheif may support the container but lack the codec: only reading a picture shows it.
     black = vips.Image.black(16, 16, bands=3).copy(interpretation="srgb")
     formats["AVIF"] = reads(lambda: bytes(black.heifsave_buffer(compression="av1")))
-    formats["HEIC"] = reads(lambda: zlib.decompress(base64.b85decode(_HEIC)))
+    formats["HEIC"] = _reads_heic()
     version = ".".join(str(vips.version(part)) for part in range(3))
     return {"version": version, "formats": formats}
+
+
+def _reads_heic() -> bool:
+    from srflow_sdk.errors import ImageError
+    from srflow_sdk.files import read_image
+    from srflow_sdk.files.passed_images import spooled
+
+    try:
+        with spooled(zlib.decompress(base64.b85decode(_HEIC)), name="picture.heic") as path:
+            read_image(path)
+    except ImageError:
+        return False
+    return True
 
 
 def native_library() -> dict[str, Any]:

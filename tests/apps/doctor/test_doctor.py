@@ -149,7 +149,7 @@ def test_programs_get_the_same_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_extra_has_its_line_or_a_check_elsewhere_or_is_for_a_clone() -> None:
     tensorrt = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
-    checked_elsewhere = ("gpu", "gpu-cu12", "gpu-cu13", "openvino", "rtx", *tensorrt, "webgpu")
+    checked_elsewhere = ("gpu", "gpu-cu12", "gpu-cu13", "heic", "openvino", "rtx", *tensorrt, "webgpu")
     placed = [*doctor.PURPOSES, *checked_elsewhere, "bench", "dev", "docs", "native"]
     assert sorted(placed) == sorted(metadata.metadata("srflow-sdk").get_all("Provides-Extra") or ())
 
