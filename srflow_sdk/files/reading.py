@@ -22,6 +22,7 @@ from srflow_sdk.files.metadata.metadata import MAX_BLOCK_BYTES, Metadata, metada
 from srflow_sdk.files.provenance import Provenance, provenance_in
 from srflow_sdk.files.sealing import png_digest, seal_holds
 from srflow_sdk.files.steady import SteadyFile
+from srflow_sdk.pixels.in_memory import check_dots
 from srflow_sdk.system.interruptible import interruptible
 
 _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the network's memory
@@ -149,12 +150,15 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
 
     def __init__(self, file: SteadyFile, image: Any, loader: str) -> None:
         orientation = libvips.get_field(image, "orientation") or 1
-        self._decoded_whole = orientation not in _ORDERED_ORIENTATIONS
+        bilevel = libvips.get_field(image, "bits-per-sample") == 1
+        self._decoded_whole = bilevel or orientation not in _ORDERED_ORIENTATIONS
         if self._decoded_whole:
             image = _opened(file, loader, access="random")
         with _errors_in_one_line(file):
             image = heic.decoded(image, file.path)
             upright, converted = _converted(image.autorot())
+            if bilevel:
+                check_dots(upright.numpy(), what=f"{file.path}: it")
             self.metadata = metadata_of(image, file.path, converted=converted, swapped=orientation > 4)
         self.path = file.path
         self._file = file

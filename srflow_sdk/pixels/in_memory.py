@@ -41,6 +41,7 @@ _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32), np.dty
 _AS_THEY_ARE = ("RGB", "RGBA", "L", "LA")
 _CONVERTED = {"RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
 _IN_MEMORY = (1, 3, 11)  # DLPack's device types of plain memory, and of memory pinned for CUDA and ROCm
+_MOST_EDGES, _FEWEST_DOTS = 0.2, 1024
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 _OTHER_COLOURS = ("CMYK", "YCbCr", "HSV")
 
@@ -113,6 +114,20 @@ def unpacked(image: InMemoryImage | Tensor, *, layout: Layout = "hwc") -> tuple[
         pixels, kind = _from_array(array_of(image), layout=layout, what="tensor")
         return pixels, replace(kind, tensor_of=_tensor_maker(image))
     raise ImageError(f"an image must be a PIL.Image, an array, a tensor or a path, not {type(image).__name__}")
+
+
+def check_dots(pixels: NDArray[Any], *, what: str) -> None:
+    """Raises: ImageError if black and white pixels are a photograph's dots, which would become stripes.
+
+    pixels: two values, H×W or more; few of them tell nothing. Of scanned text, fewer than one in ten differs from its
+    neighbour; of what was dithered, up to half.
+    """
+    edges = [np.count_nonzero(np.diff(pixels, axis=axis)) for axis in (0, 1)]
+    if pixels.size >= _FEWEST_DOTS and max(edges) > _MOST_EDGES * pixels.size:
+        raise ImageError(
+            f"{what} is a dithered picture of 1 bit, whose dots would become stripes; make shades of them first, at "
+            'half the size: Image.open("a.tif").convert("L").reduce(2).save("a.png") with Pillow'
+        )
 
 
 def is_tensor(image: object) -> TypeGuard[Tensor]:
@@ -200,6 +215,8 @@ def _from_pil(image: Image.Image) -> tuple[NDArray[Any], ImageKind]:
 
 def _in_known_mode(image: Image.Image) -> Image.Image:
     mode, transparent = image.mode, "transparency" in image.info
+    if mode == "1":
+        check_dots(np.asarray(image), what="the image")
     if mode in ("1", "L"):
         return image.convert("LA" if transparent else "L")
     if mode in ("P", "RGB"):

@@ -141,7 +141,7 @@ def test_palettes_with_transparency_become_rgba(tmp_path: Path, suffix: str) -> 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
 def test_gray_stays_gray_also_of_one_bit(tmp_path: Path, suffix: str) -> None:
-    image = Image.fromarray(picture()).convert("1")
+    image = Image.fromarray(picture()).convert("1", dither=Image.Dither.NONE)
     image.save(tmp_path / f"1{suffix}")
     back = read_image(tmp_path / f"1{suffix}").pixels
     np.testing.assert_array_equal(back[..., 0] > 0, np.asarray(image))
