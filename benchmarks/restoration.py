@@ -17,6 +17,7 @@ upscaled     its reduction, super-resolved at temperature 0: what that alone giv
 published    its latents normalised as the publication does (spatial, temperature 0.9)
 no larger    the same, but latents are never enlarged
 restored     Upscaler.restore, which is srflow-restore, by default
+classical    scikit-image's non-local means, told how strong the noise is; its 3×3 median for dots
 worse        of how many pictures the restored one is worse than the degraded one, by more than 0.01 dB
 
 --sheet draws the middle of the folder's chelsea.png, or of its first photograph: itself, damaged and restored, in a row
@@ -34,6 +35,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from skimage.filters import median
+from skimage.restoration import denoise_nl_means
 
 from srflow_evaluation.degradations import Degradation
 from srflow_sdk import Upscaler
@@ -42,7 +45,7 @@ from srflow_training.resampling import reduce_bicubic
 Picture = NDArray[np.uint8]
 Damage = Callable[[Picture, np.random.Generator], Picture]
 
-COLUMNS = ("degraded", "upscaled", "published", "no larger", "restored")
+COLUMNS = ("degraded", "upscaled", "published", "no larger", "restored", "classical")
 TAU = 0.9
 SAME = 0.01  # dB
 SIDE = 512
@@ -99,8 +102,22 @@ def reduced(picture: Picture, scale: int) -> Picture:
     return np.rint(np.clip(small, 0, 1) * 255).astype(np.uint8)
 
 
-def measured(picture: Picture, damaged: Picture, upscaler: Upscaler) -> list[float]:
-    """The PSNR of each column."""
+def classical(name: str, damaged: Picture) -> Picture | None:
+    """The picture as a classical filter restores it; None where there is none for the damage."""
+    kind, _, amount = name.partition(" ")
+    if kind == "salt":
+        return np.stack([median(channel) for channel in damaged.transpose(2, 0, 1)], axis=-1)
+    if kind != "noise":
+        return None
+    sigma = float(amount) / 255
+    clean = denoise_nl_means(
+        damaged / 255, patch_size=5, patch_distance=6, h=0.8 * sigma, sigma=sigma, fast_mode=True, channel_axis=-1
+    )
+    return np.rint(np.clip(clean, 0, 1) * 255).astype(np.uint8)
+
+
+def measured(name: str, picture: Picture, damaged: Picture, upscaler: Upscaler) -> list[float]:
+    """The PSNR of each column; NaN where there is no answer."""
     encoding = upscaler.encode(reduced(damaged, upscaler.scale))
     latents = encoding.invert(damaged)
     answers = (
@@ -109,8 +126,9 @@ def measured(picture: Picture, damaged: Picture, upscaler: Upscaler) -> list[flo
         encoding.decode(latents.normalised(TAU)),
         encoding.decode(latents.normalised(TAU, enlarge=False)),
         upscaler.restore(damaged),
+        classical(name, damaged),
     )
-    return [psnr(answer, picture) for answer in answers]
+    return [float("nan") if answer is None else psnr(answer, picture) for answer in answers]
 
 
 def table(folder: Path, upscaler: Upscaler, names: Sequence[str]) -> None:
@@ -126,9 +144,9 @@ def table(folder: Path, upscaler: Upscaler, names: Sequence[str]) -> None:
         damaging, rows = DAMAGES[name], []
         for number, picture in enumerate(pictures):
             damaged = damaging(picture, np.random.default_rng(number))
-            rows.append(measured(picture, damaged, upscaler))
-        worse = sum(row[-1] < row[0] - SAME for row in rows)
-        means = " | ".join(f"{value:.2f}" for value in np.mean(rows, axis=0))
+            rows.append(measured(name, picture, damaged, upscaler))
+        worse = sum(row[COLUMNS.index("restored")] < row[0] - SAME for row in rows)
+        means = " | ".join("" if np.isnan(value) else f"{value:.2f}" for value in np.mean(rows, axis=0))
         print(f"| {name} | {means} | {worse} |", flush=True)
 
 
