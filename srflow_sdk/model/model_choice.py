@@ -8,20 +8,22 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import file_path
-from srflow_sdk.files import MAX_PIXELS, open_image, spooled
-from srflow_sdk.files.passed_images import EncodedImage
-from srflow_sdk.model.bundle import DEFAULT_MODEL
+from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
+from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture
+from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, luma, to_unit, unpacked
 from srflow_sdk.system.local_files import open_regular
 from srflow_sdk.system.raising import stop_if_set
 
 CLEAN, PHOTO = DEFAULT_MODEL, "x4-photo"
+BY_PICTURE = "auto"
+"""The name under which a user asks for the model that suits each picture."""
 
 _BAND_ROWS = 128  # a multiple of _BLOCK and of JPEG's 8
 _BLOCK = 16  # side of the blocks whose noise is measured
@@ -94,6 +96,18 @@ class Damage:
     mosaic: float
 
 
+def bundles_of(model: PathLike | None = None) -> list[Bundle]:
+    """The bundle of this name or path; for "auto" the embedded ones, that for clean pictures first.
+
+    model: None is "auto", as far as this installation has the models for it.
+
+    Raises: BundleError if one cannot be used, or this installation lacks it.
+    """
+    if model is None and not {CLEAN, PHOTO} <= set(Bundle.embedded_names()):
+        return [Bundle.embedded()]
+    return [Bundle.embedded(name) for name in (CLEAN, PHOTO)] if model in (None, BY_PICTURE) else [Bundle.open(model)]
+
+
 def choose_model(
     picture: InMemoryImage | Tensor | EncodedImage,
     *,
@@ -102,10 +116,10 @@ def choose_model(
 ) -> ModelChoice:
     """Choose between "x4-small", for clean pictures, and "x4-photo", for noisy and compressed ones.
 
-        with Upscaler(choose_model("photo.jpg").name) as upscaler: …
+        with Upscaler(choose_model("photo.jpg").name) as upscaler: …  # what Upscaler() does for each picture
 
     picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is read to its end), a PIL
-        image, array or tensor. A JPEG that is not decoded yet also shows its quality.
+        image, array or tensor. A JPEG also shows its quality, as a PIL image too, until that is copied or changed.
     max_pixels: larger files are refused.
     cancel: once this event is set, from any thread, the call ends with CancelledError within a band of rows.
 
@@ -133,14 +147,13 @@ def measure_damage(
     cancel: threading.Event | None = None,
 ) -> Damage:
     """Measure a picture, file or in memory. max_pixels, cancel, errors: as of :func:`choose_model`."""
-    if isinstance(picture, (bytes, bytearray, memoryview)) or hasattr(picture, "read"):
-        with spooled(cast("bytes | BinaryIO", picture), name="image", max_pixels=max_pixels) as path:
-            return measure_damage(path, max_pixels=max_pixels, cancel=cancel)
-    if isinstance(picture, (str, os.PathLike)):
-        path = file_path("picture", picture)
-        return _damage(_bands_of_file(path, max_pixels), quality=_jpeg_quality(path), cancel=cancel)
-    pixels, _ = unpacked(picture)
-    return _damage((pixels[top : top + _BAND_ROWS] for top in range(0, len(pixels), _BAND_ROWS)), cancel=cancel)
+    with as_path_or_picture(picture, max_pixels=max_pixels) as found:
+        if isinstance(found, (str, os.PathLike)):
+            path = file_path("picture", found)
+            return _damage(_bands_of_file(path, max_pixels), quality=_jpeg_quality(path), cancel=cancel)
+        pixels, _ = unpacked(found)
+        bands = (pixels[top : top + _BAND_ROWS] for top in range(0, len(pixels), _BAND_ROWS))
+        return _damage(bands, quality=_quality_in(found), cancel=cancel)
 
 
 def _damage(
@@ -179,11 +192,17 @@ def _jpeg_quality(path: Path) -> int | None:
         open_regular(path) as file,
         JpegImageFile(file) as image,
     ):
-        tables = getattr(image, "quantization", {})
-        if 0 in tables:
-            percent = 100 * sum(tables[0]) / _STANDARD_LUMA_SUM
-            return int(np.clip(round((200 - percent) / 2 if percent <= 100 else 5000 / percent), 1, 100))
+        return _quality_in(image)
     return None
+
+
+def _quality_in(image: object) -> int | None:
+    """The quality of the JPEG file that a PIL image was opened from and still remembers."""
+    tables = getattr(image, "quantization", None)
+    if not isinstance(tables, dict) or 0 not in tables:
+        return None
+    percent = 100 * sum(tables[0]) / _STANDARD_LUMA_SUM
+    return int(np.clip(round((200 - percent) / 2 if percent <= 100 else 5000 / percent), 1, 100))
 
 
 def _luma(pixels: NDArray[Any]) -> NDArray[np.float32]:

@@ -198,7 +198,7 @@ def upscaler(bundle):
 
 @pytest.fixture(scope="module")
 def embedded():
-    with Upscaler(device="cpu", tile=64) as opened:
+    with Upscaler("x4-small", device="cpu", tile=64) as opened:
         yield opened
 
 

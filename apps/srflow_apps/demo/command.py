@@ -78,11 +78,12 @@ def demo(
         from srflow_apps.demo.guard import is_loopback
         from srflow_apps.demo.page_server import listening, serve
         from srflow_apps.demo.routes import Limits
+        from srflow_sdk.model.bundle import DEFAULT_MODEL
         from srflow_sdk.upscaler import Upscaler
 
         with (
             listening(host, port) as listener,
-            Upscaler(model, **machine) as upscaler,
+            Upscaler(model or DEFAULT_MODEL, **machine) as upscaler,
         ):
             interrupts()
             if not is_loopback(listener.getsockname()[0]):

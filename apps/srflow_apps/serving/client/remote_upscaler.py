@@ -202,9 +202,9 @@ class RemoteUpscaler(BaseUpscaler):
             max_message_bytes=message_bytes,
         )
         bundle = Bundle(path=Path(model), manifest=server.manifest)
-        super().__init__(bundle, RemotePainter(bundle, server, tile), tile)
+        super().__init__([bundle], lambda one: RemotePainter(one, server, tile), tile)
 
     def _encoding(
-        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, copied: bool = False
+        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, **others: Any
     ) -> Encoding[Any]:
-        return super()._encoding(image, memory_budget=0, copied=copied)
+        return super()._encoding(image, memory_budget=0, **others)
