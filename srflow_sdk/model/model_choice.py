@@ -212,7 +212,7 @@ def _of_file(path: Path) -> tuple[int | None, str | None, int]:
         if loader == "jpegload":
             file.seek(0)
             with JpegImageFile(file) as image:
-                return _quality_in(image), None, size
+                return _quality_in(image), None, 0
         if loader == "gifload" or (loader in ("webpload", "heifload") and not lossless):
             heif = "AVIF" if b"avif" in head[:64] else "HEIC"
             return None, {"gifload": "GIF", "webpload": "WebP"}.get(loader, heif), size
