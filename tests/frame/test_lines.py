@@ -11,7 +11,7 @@ BUDGETS = {  # lines of Python; who raises one says why in the same commit
     "apps/srflow_apps": 8_925,
     "training/srflow_training": 6_600,
     "training/srflow_evaluation": 7_320,
-    "export/srflow_export": 7_590,
+    "export/srflow_export": 7_600,
 }
 
 
