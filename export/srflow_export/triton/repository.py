@@ -29,6 +29,9 @@ _A_ROOT = "the root of a file system, so nothing can be moved into it at once; n
 _REPLACED = "replaced"
 _TILE_BYTES = 2 << 30
 _ACTIVATIONS = 5  # conditioning and activations together, in units of the conditioning: see tiles.py, rounded up
+# Each request in flight holds a tile's conditioning in the server's pool of GPU memory. For 256×256 and a full-size ×4
+# network in fp16 it is 1.1 GB (144 tensors): two and the server's own take 3.3 GB, eight would take 10 GB.
+_BLS_IN_FLIGHT = 2
 _LEAST_CORE = 64  # LR pixels a side that a client's tile may have besides its halo, whatever the model
 _OF_THE_MODEL = ("mode", "max_tile_pixels", "sdk_version")  # parameters that a new version has its own of
 
@@ -117,26 +120,31 @@ def _check_no_url(repository: Path) -> None:
         )
 
 
-def _options(repository: Path, bundle: Bundle, mode: Mode | None, say: Callable[[str], None]) -> ServingOptions:
-    """The defaults for the model, and what somebody set in the older version's config."""
-    # By default the largest tile whose conditioning and activations take about 2 GiB.
+def _defaults(bundle: Bundle, mode: Mode) -> ServingOptions:
+    """By default the largest tile whose conditioning and activations take about 2 GiB."""
     affordable = _TILE_BYTES // (_ACTIVATIONS * bundle.manifest.conditioning_bytes_per_pixel)
     least = (_LEAST_CORE + 2 * padded_size(bundle.manifest.halo, bundle.manifest.size_multiple)) ** 2
-    options = ServingOptions(mode=mode or "python", max_tile_pixels=max(affordable, least))
+    options = ServingOptions(mode=mode, max_tile_pixels=max(affordable, least))
+    return replace(options, in_flight=_BLS_IN_FLIGHT) if mode == "bls" else options
+
+
+def _options(repository: Path, bundle: Bundle, mode: Mode | None, say: Callable[[str], None]) -> ServingOptions:
+    """The defaults for the model, and what somebody set in the older version's config."""
     config = repository / NAME / _CONFIG
     if not config.is_file():
-        return options
+        return _defaults(bundle, mode or "python")
     found = parameters_in(config.read_text())
-    if mode is None:
-        found_mode = {"mode": found["mode"]} if "mode" in found else {}
-        try:
-            options = replace(options, mode=ServingOptions.of_parameters(found_mode).mode)
-        except ArgumentError as error:
+    was: Mode = "python"
+    try:
+        was = ServingOptions.of_parameters({"mode": found["mode"]} if "mode" in found else {}).mode
+    except ArgumentError as error:
+        if mode is None:
             raise ArgumentError(f"{config}: {error}; correct it, or name one with --triton-mode") from error
-    elif found.get("mode", mode) != mode:
+    options, were = _defaults(bundle, mode or was), _defaults(bundle, was).parameters()
+    if found.get("mode", options.mode) != options.mode:
         say(f"the mode of {NAME} was {found['mode']} and is now {mode}")
     older = {name: text for name, text in found.items() if name not in _OF_THE_MODEL}
-    kept = {name: text for name, text in older.items() if options.parameters().get(name, text) != text}
+    kept = {name: text for name, text in older.items() if were.get(name, text) != text}
     if kept:
         say(f"kept from {config}: {', '.join(f'{name} {text}' for name, text in kept.items())}")
     try:

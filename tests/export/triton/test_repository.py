@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -219,6 +220,27 @@ def test_a_version_deleted_by_hand_is_not_numbered_again_below_the_newest(bundle
 def test_the_root_of_a_file_system_is_refused_as_that(bundle: Path) -> None:
     with pytest.raises(ArgumentError, match=r"^/ is the root of a file system.*; name a folder inside it"):
         write_repository(bundle, "/")
+
+
+def test_in_mode_bls_fewer_requests_hold_conditioning_unless_somebody_set_how_many(
+    bundle: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "models" / "srflow_upscale" / "config.pbtxt"
+
+    def in_flight(**mode: Any) -> str:
+        lines: list[str] = []
+        write_repository(bundle, tmp_path / "models", say=lines.append, **mode)
+        said = [line for line in lines if line.startswith("kept from")]
+        assert said == ([f"kept from {config}: {kept}"] if kept else [])
+        return parameters_in(config.read_text())["in_flight"]
+
+    kept = ""
+    assert [in_flight(), in_flight(mode="bls"), in_flight(), in_flight(mode="python")] == ["8", "2", "2", "8"]
+    config.write_text(
+        config.read_text().replace('"in_flight" value: { string_value: "8"', '"in_flight" value: { string_value: "5"')
+    )
+    kept = "in_flight 5"
+    assert in_flight(mode="bls") == "5"
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/models", "gs://bucket", "https://host/models"])
