@@ -70,7 +70,7 @@ def run_command(
     with contextlib.ExitStack() as stack:
         display = stack.enter_context(Display(quiet=machine.quiet))
         pipes = stack.enter_context(
-            open_pipes(inputs, output, ending=files.ending, max_pixels=machine.max_pixels, sent=sent)
+            open_pipes(inputs, output, ending=files.ending, max_pixels=machine.max_pixels, frame=files.frame, sent=sent)
         )
         display.in_words = pipes.in_words
         display.shows_names &= pipes.target is None
