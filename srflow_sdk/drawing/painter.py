@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
+from srflow_sdk.backends import Backend, Conditioning, Drawing, OnnxRuntimeBackend
+from srflow_sdk.backends._base import with_margins
 from srflow_sdk.drawing.kept import KeptTiles
 from srflow_sdk.drawing.requests import Request
 from srflow_sdk.drawing.tiles import (
@@ -30,7 +31,6 @@ from srflow_sdk.drawing.tiles import (
 )
 from srflow_sdk.drawing.values import Gathered, is_usable, not_finite
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
-from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.model.round_trips import check_inverts, warn_of_round_trip
@@ -230,21 +230,27 @@ class Painter:
     ) -> NDArray[np.float32]:
         """The tile's core of one sample, float32 3×h×w."""
         manifest, window = self.manifest, tile.window
+        levels, scale = tuple(manifest.latent_levels), manifest.scale
+        margins = self.margins(backend, window.height, window.width)
+        core = tile.core.within(window).scaled(scale)
         if request.latents is not None:
-            scaled, tau = request.latents.window(window, manifest.scale), 1.0
-        else:
-            levels, scale = manifest.latent_levels, manifest.scale
-            noise = window_noise(levels, scale=scale, seed=request.seed, sample=sample, **vars(window))
-            scaled, tau = request.temperature.applied(noise, window, manifest.scale)
-        bottom, right = self.margins(backend, tile.window.height, tile.window.width)
-        if bottom or right:
-            for level, array in scaled.items():
-                margins = (side * manifest.scale >> level for side in (bottom, right))
-                scaled[level] = np.pad(array, ((0, 0), *((0, side) for side in margins)))
-        sr = backend.sample(conditioning, {level: array[None] for level, array in scaled.items()}, tau)
-        rows, columns = tile.core.within(tile.window).scaled(manifest.scale).slices
-        core: NDArray[np.float32] = sr[0, :, rows, columns]
-        return core
+            latents = with_margins(request.latents.window(window, scale), margins, scale)
+            rows, columns = core.slices
+            drawn: NDArray[np.float32] = backend.sample(conditioning, latents, 1.0)[0, :, rows, columns]
+            return drawn
+        maps, tau = request.temperature.on_levels((entry.level for entry in levels), window, scale)
+        drawing = Drawing(
+            levels=levels,
+            scale=scale,
+            seed=request.seed,
+            sample=sample,
+            window=window,
+            margins=margins,
+            tau=tau,
+            maps=maps,
+            core=core,
+        )
+        return backend.draw(conditioning, drawing)
 
     def _core_again(self, tile: Tile, lr: NDArray[np.float32], request: Request, sample: int) -> NDArray[np.float32]:
         """The core in float32 on the CPU, after the backend gave values that are not finite."""

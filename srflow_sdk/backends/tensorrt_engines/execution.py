@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends._engine_tensors import differences, tensor_types
-from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, Stream
+from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, Launch, Stream
 from srflow_sdk.backends.tensorrt_engines.device_memory import Block, DeviceMemory
 from srflow_sdk.backends.tensorrt_engines.kernels import KernelCache
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
@@ -225,18 +225,27 @@ class Binding:
             raise engine.log.failure("the engine does not say what memory it needs")
 
     def run(
-        self, *, uploads: Mapping[str, NDArray[Any]], bound: Mapping[str, int], downloads: Sequence[str] = ()
+        self,
+        *,
+        uploads: Mapping[str, NDArray[Any]],
+        bound: Mapping[str, int],
+        downloads: Sequence[str] = (),
+        before: Sequence[Launch] = (),
     ) -> dict[str, NDArray[np.float32]]:
         """Compute, and wait for it.
 
-        uploads: contiguous arrays for inputs. bound: addresses of all tensors that stay on the GPU. downloads: names of
-        float32 outputs to bring back. Raises: DeviceError, OutOfMemoryError.
+        uploads: contiguous arrays for inputs, or for buffers that :meth:`buffer` made. bound: addresses of all tensors
+        that stay on the GPU. downloads: names of float32 outputs to bring back. before: kernels that fill inputs.
+        Raises: DeviceError, OutOfMemoryError.
         """
         stream = self._lane.stream
-        addresses = {**bound, **{name: self._buffer(name) for name in (*uploads, *downloads)}}
-        self._bind(addresses)
+        addresses = {name: self.buffer(name) for name in (*uploads, *downloads)}
+        tensors = self.shapes.keys() | self.output_shapes.keys()
+        self._bind({**bound, **{name: address for name, address in addresses.items() if name in tensors}})
         for name, array in uploads.items():
             stream.upload(array, addresses[name])
+        for launch in before:
+            stream.start(launch)
         self._compute()
         arrays = {name: stream.download(addresses[name], self.output_shapes[name]) for name in downloads}
         stream.synchronize()
@@ -249,10 +258,13 @@ class Binding:
             self._lane.memory.free(block)
         self._buffers.clear()
 
-    def _buffer(self, name: str) -> int:
+    def buffer(self, name: str, nbytes: int | None = None) -> int:
+        """The address of a tensor's buffer, or of another one of so many bytes; it stays until :meth:`close`."""
         if name not in self._buffers:
-            shape = self.shapes[name] if name in self.shapes else self.output_shapes[name]
-            self._buffers[name] = self._lane.memory.take(self._engine.nbytes(name, shape))
+            if nbytes is None:
+                shape = self.shapes[name] if name in self.shapes else self.output_shapes[name]
+                nbytes = self._engine.nbytes(name, shape)
+            self._buffers[name] = self._lane.memory.take(nbytes)
         return self._buffers[name].address
 
     def _bind(self, addresses: dict[str, int]) -> None:

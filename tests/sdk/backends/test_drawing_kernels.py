@@ -1,0 +1,181 @@
+"""Latents that the GPU draws: the very PTX that is shipped, thread by thread, against numpy's field."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srflow_sdk.backends import Drawing, _base
+from srflow_sdk.backends._tensorrt import TensorRTBackend
+from srflow_sdk.backends.tensorrt_engines import drawing_kernels
+from srflow_sdk.drawing.tiles import Window
+from srflow_sdk.model.bundle import Bundle
+
+from ..tiny_bundle import SCALE
+from .engine_machine import EngineMachine
+
+ROOT = Path(__file__).parents[3]
+PTX = Path(drawing_kernels.__file__).with_name("drawing.ptx")
+WINDOW = Window(top=-2, left=6, height=24, width=30)
+CORE = Window(top=8, left=4, height=80, width=100)
+GPUS = (75, 80, 86, 89, 90, 120)
+
+
+def drawing_of(bundle: Bundle, **changes: Any) -> Drawing:
+    return replace(
+        Drawing(
+            levels=bundle.manifest.latent_levels,
+            scale=SCALE,
+            seed=(1 << 64) - 3,
+            sample=1 << 40,
+            window=WINDOW,
+            tau=0.7,
+            core=CORE,
+        ),
+        **changes,
+    )
+
+
+def maps_of(bundle: Bundle) -> dict[int, np.ndarray]:
+    rng = np.random.default_rng(1)
+    sizes = {entry.level: (96 >> entry.level, 120 >> entry.level) for entry in bundle.manifest.latent_levels}
+    return {level: rng.random(size, np.float32) * np.float32(2) for level, size in sizes.items()}
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(6).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("case", ["plain", "below zero", "map", "margins"])
+def test_the_gpu_draws_numpys_latents_bit_for_bit(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    drawing = {
+        "plain": drawing_of(engine_bundle, window=replace(WINDOW, top=2)),
+        "below zero": drawing_of(engine_bundle),
+        "map": drawing_of(engine_bundle, maps=maps_of(engine_bundle), tau=1.0),
+        "margins": drawing_of(
+            engine_bundle, window=replace(WINDOW, height=20, width=26), margins=(4, 4), core=replace(CORE, height=70)
+        ),
+    }[case]
+    rows, columns = drawing.core.slices
+    with TensorRTBackend(engine_bundle) as backend:
+        conditioning = backend.encode(lr)
+        expected = backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
+        monkeypatch.setattr(_base, "window_noise", None)  # the processor draws none
+        machine.gpu.started.clear()
+        for _ in range(4):  # plainly, as it is captured, and from the graph
+            np.testing.assert_array_equal(backend.draw(conditioning, drawing), expected)
+    assert machine.gpu.started == ["srflow_draw_latents"] * 12  # of three levels
+
+
+def test_a_picture_on_the_gpu_has_the_latents_of_one_on_the_processor(
+    machine: EngineMachine, engine_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = picture(70, 90)
+    tau = np.random.default_rng(2).random((70, 90))
+    with monkeypatch.context() as patched, machine.upscaler(engine_bundle, 32) as upscaler:
+        patched.setattr(TensorRTBackend, "draw_impl", lambda *_: None)
+        expected = [upscaler.upscale(image, seed=4), upscaler.upscale(image, seed=4, tau=tau)]
+        assert machine.gpu.started == ["srflow_draw_latents"]  # the check at the start
+    monkeypatch.setattr(_base, "window_noise", counted := CountedCalls(_base.window_noise))
+    with machine.upscaler(engine_bundle, 32) as upscaler:
+        assert counted.calls == 1  # of the check
+        np.testing.assert_array_equal(upscaler.upscale(image, seed=4), expected[0])
+        np.testing.assert_array_equal(upscaler.upscale(image, seed=4, tau=tau), expected[1])
+    assert counted.calls == 1
+    assert machine.gpu.modules == {}
+
+
+class CountedCalls:
+    def __init__(self, function: Any) -> None:
+        self.calls, self._function = 0, function
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        self.calls += 1
+        return self._function(*arguments, **keywords)
+
+
+@pytest.mark.parametrize("broken", ["old driver", "no driver module", "other latents"])
+def test_where_the_gpu_cannot_draw_the_processor_does_and_one_line_says_so(
+    machine: EngineMachine,
+    engine_bundle: Bundle,
+    lr: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    broken: str,
+) -> None:
+    drawing = drawing_of(engine_bundle)
+    rows, columns = drawing.core.slices
+    reason = {
+        "old driver": "cuModuleLoadData: CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+        "no driver module": "import of cuda.bindings.driver halted; None in sys.modules",
+        "other latents": "they give other latents than the processor",
+    }[broken]
+    if broken == "old driver":
+        machine.gpu.ptx_version = 7.8  # of CUDA 11.8
+    elif broken == "no driver module":
+        monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
+    else:
+        load = machine.gpu.cuModuleLoadData
+        other = PTX.read_bytes().replace(b"0d3FE62E42FEFA39EF", b"0d3FE62E42F0000000") + b"\0"  # log(2), a little less
+        monkeypatch.setattr(
+            sys.modules["cuda.bindings.driver"],
+            "cuModuleLoadData",
+            lambda _: load(np.frombuffer(other, np.uint8).ctypes.data),
+        )
+    with caplog.at_level(logging.WARNING), TensorRTBackend(engine_bundle) as backend:
+        conditioning = backend.encode(lr)
+        expected = backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
+        for _ in range(2):
+            np.testing.assert_array_equal(backend.draw(conditioning, drawing), expected)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"latents are drawn by the processor, because the GPU's kernels cannot be used: {reason}"
+    ]
+    assert machine.gpu.used == 0
+
+
+def test_the_ptx_is_made_of_the_sources() -> None:
+    spec = importlib.util.spec_from_file_location("make_ptx", ROOT / "runtime/cuda/make_ptx.py")
+    assert spec is not None
+    assert spec.loader is not None
+    make_ptx = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_ptx)
+    assert PTX == make_ptx.TARGET
+    made = f"// Made by runtime/cuda/make_ptx.py of sources with the SHA-256 {make_ptx.digest()}.\n"
+    assert PTX.read_text("utf-8").startswith(made), "run runtime/cuda/make_ptx.py again, as its first lines say"
+
+
+def test_the_ptx_rounds_every_operation_and_is_old_enough_for_every_driver() -> None:
+    """PTX ISA, 9.7.3: "An add instruction with an explicit rounding modifier is treated conservatively by the code
+    optimizer", and mul and add without one "may be optimized to use fused-multiply-add instructions"."""
+    ptx = PTX.read_text("utf-8")
+    operations = set(re.findall(r"^\s*(?:@!?%p\d+ )?([a-z][\w.]*\.f(?:32|64))\b", ptx, re.MULTILINE))
+    rounded = {"add.rn.f64", "mul.rn.f64", "div.rn.f64", "sqrt.rn.f64", "mul.rn.f32"}
+    arithmetic = {
+        name for name in operations if re.match(r"add|sub|mul|mad|fma|div|rcp|sqrt|rsqrt|ex2|lg2|sin|cos", name)
+    }
+    assert arithmetic == rounded
+    assert ".ftz" not in ptx
+    assert ".approx" not in ptx
+    assert re.search(r"^\.version 8\.0$", ptx, re.MULTILINE), "drivers from 525 on read 8.0 (PTX ISA, release notes)"
+    assert re.search(r"^\.target sm_75$", ptx, re.MULTILINE)
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_the_ptx_assembles_for_every_gpu(tmp_path: Path, gpu: int) -> None:
+    if shutil.which("ptxas") is None:
+        pytest.skip("ptxas is not on the PATH: install NVIDIA's CUDA toolkit, 12.8 or newer")
+    command = ["ptxas", f"-arch=sm_{gpu}", "-o", str(tmp_path / "drawing.cubin"), str(PTX)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
