@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ class Drawing:
     tau: the noise's standard deviation.
     maps: what the noise is multiplied by besides, float32 h×w for every level; empty for nothing.
     core: the wanted part of the picture, in HR pixels of the window.
+    rounded: 8-bit levels will do, from devices that make them: what becomes of values in [0, 1] in an 8-bit image.
     """
 
     levels: tuple[LatentLevel, ...]
@@ -54,6 +55,7 @@ class Drawing:
     tau: float
     maps: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
     core: Window
+    rounded: bool = False
 
     @property
     def encoded(self) -> Window:
@@ -160,10 +162,11 @@ class Backend(ABC):
         check_sr(sr, (batch, 3, height << level, width << level))
         return sr
 
-    def draw(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[np.float32]:
-        """Draw noise and decode it: the core of :meth:`sample`'s picture, float32 3×h×w.
+    def draw(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
+        """Draw noise and decode it: the core of :meth:`sample`'s picture, float32 3×h×w, or rounded, uint8 h×w×3.
 
-        Devices that can draw the noise by themselves do, with the same bits.
+        Devices that can draw the noise by themselves do, with the same bits, and those that can round do that where
+        `drawing` says so and all values are finite and within ±65504.
         Raises: as :meth:`sample`.
         """
         self._require_active()
@@ -174,7 +177,7 @@ class Backend(ABC):
         core: NDArray[np.float32] = self.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
         return core
 
-    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[np.float32] | None:
+    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any] | None:
         """Do the work of :meth:`draw`, or return None where :meth:`sample` has to."""
         return None
 

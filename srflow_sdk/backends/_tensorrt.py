@@ -145,7 +145,7 @@ class TensorRTBackend(Backend):
             drawn.append(session.sample(image, {**uploads, "tau": np.array([tau], np.float32)}, self.device))
         return drawn[0] if count == 1 else np.concatenate(drawn)
 
-    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[np.float32] | None:
+    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any] | None:
         session = still_open(self._session)
         images = _images(conditioning, session, 1, "noise for")
         return None if session.kernels is None else session.draw(images[0], drawing, session.kernels, self.device)
@@ -218,7 +218,7 @@ class _Session:
         def work(lane: GpuLane) -> NDArray[np.float32]:
             shapes = {**image.shapes, **{name: array.shape for name, array in uploads.items()}}
             with lane.binding(self._sampler, shapes) as binding:
-                return binding.run(uploads=uploads, bound=image.addresses, downloads=["sr"])["sr"]
+                return binding.run(uploads=uploads, bound=image.addresses, downloads=binding.output_shapes)["sr"]
 
         return self._run(f"sampling on {device}", work)
 
@@ -230,7 +230,7 @@ class _Session:
             for place in [drawing.encoded.scaled(drawing.scale, 1 << entry.level)]
         }
 
-        def work(lane: GpuLane) -> NDArray[np.float32]:
+        def work(lane: GpuLane) -> NDArray[Any]:
             with lane.binding(self._sampler, {**image.shapes, **noise, "tau": (1,)}) as binding:
                 return kernels.draw(binding, image.addresses, drawing)
 
@@ -243,7 +243,8 @@ class _Session:
 
         def work(lane: GpuLane) -> dict[str, NDArray[np.float32]]:
             with lane.binding(self._loaded_inverter(), {**image.shapes, "hr": hr.shape}) as binding:
-                return binding.run(uploads={"hr": hr}, bound=image.addresses, downloads=names)
+                shapes = {name: binding.output_shapes[name] for name in names}
+                return binding.run(uploads={"hr": hr}, bound=image.addresses, downloads=shapes)
 
         return self._run(what, work)
 

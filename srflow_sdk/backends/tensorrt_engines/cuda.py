@@ -140,9 +140,9 @@ class Stream:
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self._handle)
 
-    def download(self, address: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Copy from the GPU into a new float32 array; it is filled after :meth:`synchronize`."""
-        array = np.empty(shape, np.float32)
+    def download(self, address: int, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+        """Copy from the GPU into a new array; it is filled after :meth:`synchronize`."""
+        array = np.empty(shape, dtype)
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self._handle)
         return array

@@ -229,17 +229,19 @@ class Binding:
         *,
         uploads: Mapping[str, NDArray[Any]],
         bound: Mapping[str, int],
-        downloads: Sequence[str] = (),
+        downloads: Mapping[str, Shape] | None = None,
         before: Sequence[Launch] = (),
-    ) -> dict[str, NDArray[np.float32]]:
+        after: Sequence[Launch] = (),
+    ) -> dict[str, NDArray[Any]]:
         """Compute, and wait for it.
 
         uploads: contiguous arrays for inputs, or for buffers that :meth:`buffer` made. bound: addresses of all tensors
-        that stay on the GPU. downloads: names of float32 outputs to bring back. before: kernels that fill inputs.
+        that stay on the GPU. downloads: shapes of float32 outputs to bring back, or how many bytes of other buffers.
+        before, after: kernels that fill inputs, and that read outputs.
         Raises: DeviceError, OutOfMemoryError.
         """
         stream = self._lane.stream
-        addresses = {name: self.buffer(name) for name in (*uploads, *downloads)}
+        addresses = {name: self.buffer(name) for name in (*uploads, *(downloads or {}))}
         tensors = self.shapes.keys() | self.output_shapes.keys()
         self._bind({**bound, **{name: address for name, address in addresses.items() if name in tensors}})
         for name, array in uploads.items():
@@ -247,7 +249,12 @@ class Binding:
         for launch in before:
             stream.start(launch)
         self._compute()
-        arrays = {name: stream.download(addresses[name], self.output_shapes[name]) for name in downloads}
+        for launch in after:
+            stream.start(launch)
+        arrays = {
+            name: stream.download(addresses[name], shape, np.float32 if name in tensors else np.uint8)
+            for name, shape in (downloads or {}).items()
+        }
         stream.synchronize()
         return arrays
 

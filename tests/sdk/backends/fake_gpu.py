@@ -74,6 +74,7 @@ class FakeGpu:
         self.modules: dict[int, dict[str, Kernel]] = {}
         self.kernels: dict[int, Kernel] = {}
         self.started: list[str] = []
+        self.downloaded: list[int] = []
         self._handles = itertools.count(1000)
         self._lock = threading.RLock()
         self._current = threading.local()
@@ -176,6 +177,7 @@ class FakeGpu:
 
                 self.put(stream, upload)
             else:
+                self.downloaded.append(count)
 
                 def download() -> None:
                     ctypes.memmove(dst, self.view(src, count).ctypes.data, count)

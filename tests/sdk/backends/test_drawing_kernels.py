@@ -1,4 +1,4 @@
-"""Latents that the GPU draws: the very PTX that is shipped, thread by thread, against numpy's field."""
+"""Latents that the GPU draws, and pictures that it rounds: the very PTX that is shipped, against numpy."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk.backends import Drawing, _base
+from srflow_sdk.backends import Drawing, OnnxRuntimeBackend, _base
 from srflow_sdk.backends._tensorrt import TensorRTBackend
 from srflow_sdk.backends.tensorrt_engines import drawing_kernels
 from srflow_sdk.drawing.tiles import Window
+from srflow_sdk.drawing.values import is_usable
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.pixels.in_memory import from_unit
 
-from ..tiny_bundle import SCALE
-from .engine_machine import EngineMachine
+from ..tiny_bundle import SCALE, write_tiny_bundle
+from .engine_machine import EngineMachine, noise
+from .fake_gpu import FakeGpu
+from .fake_ptx import kernels_of
+from .fake_tensorrt import PROFILE, _engine, write_engine_bundle
 
 ROOT = Path(__file__).parents[3]
 PTX = Path(drawing_kernels.__file__).with_name("drawing.ptx")
@@ -87,7 +92,7 @@ def test_a_picture_on_the_gpu_has_the_latents_of_one_on_the_processor(
     with monkeypatch.context() as patched, machine.upscaler(engine_bundle, 32) as upscaler:
         patched.setattr(TensorRTBackend, "draw_impl", lambda *_: None)
         expected = [upscaler.upscale(image, seed=4), upscaler.upscale(image, seed=4, tau=tau)]
-        assert machine.gpu.started == ["srflow_draw_latents"]  # the check at the start
+        assert machine.gpu.started == ["srflow_draw_latents", "srflow_quantise"]  # the check at the start
     monkeypatch.setattr(_base, "window_noise", counted := CountedCalls(_base.window_noise))
     with machine.upscaler(engine_bundle, 32) as upscaler:
         assert counted.calls == 1  # of the check
@@ -95,6 +100,91 @@ def test_a_picture_on_the_gpu_has_the_latents_of_one_on_the_processor(
         np.testing.assert_array_equal(upscaler.upscale(image, seed=4, tau=tau), expected[1])
     assert counted.calls == 1
     assert machine.gpu.modules == {}
+
+
+ROUNDING = [0.0, -0.0, 1e-45, 0.5 / 255, 1.5 / 255, 2.5 / 255, 254.5 / 255, 1.0, 1.0000001, -0.1, 7.5, 65504, -65504]
+UNUSABLE = [np.nan, np.inf, -np.inf, 65504.004, -65504.004]
+
+
+@pytest.mark.parametrize("unusable", [None, *UNUSABLE])
+def test_the_gpu_rounds_as_numpy_does_and_says_if_a_value_is_not_usable(
+    engine_bundle: Bundle, unusable: float | None
+) -> None:
+    rng = np.random.default_rng(5)
+    values = np.concatenate([ROUNDING, np.arange(511) / np.float32(510), rng.uniform(-0.5, 1.5, 4000)])
+    picture = rng.permutation(np.resize(values.astype(np.float32), 3 * 40 * 50)).reshape(3, 40, 50)
+    core = Window(top=3, left=4, height=31, width=45)
+    rows, columns = core.slices
+    picture[:, :3] = np.nan  # outside the core, nothing counts
+    if unusable is not None:
+        picture[1, 33, 48] = unusable
+    expected = from_unit(np.nan_to_num(picture[:, rows, columns]).transpose(1, 2, 0), np.dtype(np.uint8))
+    gpu = FakeGpu()
+    _, state = gpu.cudaMallocAsync(256, 0)
+    _, source = gpu.cudaMallocAsync(picture.nbytes, 0)
+    _, target = gpu.cudaMallocAsync(expected.nbytes, 0)
+    gpu.view(source, picture.nbytes)[...] = np.frombuffer(picture.tobytes(), np.uint8)
+    packed = drawing_kernels._packed(drawing_of(engine_bundle, core=core))[:256]
+    gpu.view(state, 256)[...] = packed
+    kernel = kernels_of(PTX.read_text("utf-8"))["srflow_quantise"]
+    kernel.run((-(-40 * 50 // 128), 1), 128, (state, 40, 50, source, target), gpu.view)
+    usable = bool(drawing_kernels._STATE.unpack(gpu.view(state, drawing_kernels._STATE.size).tobytes())[-1])
+    assert usable == is_usable(picture[:, rows, columns]) == (unusable is None)
+    if usable:
+        np.testing.assert_array_equal(gpu.view(target, expected.nbytes).reshape(expected.shape), expected)
+
+
+def test_only_the_rounded_core_leaves_the_gpu(machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray) -> None:
+    drawing = drawing_of(engine_bundle)
+    with TensorRTBackend(engine_bundle) as backend:
+        conditioning = backend.encode(lr)
+        values = backend.draw(conditioning, drawing)
+        machine.gpu.downloaded.clear()
+        for _ in range(4):
+            levels = backend.draw(conditioning, replace(drawing, rounded=True))
+            np.testing.assert_array_equal(levels, from_unit(values.transpose(1, 2, 0), np.dtype(np.uint8)))
+    assert machine.gpu.downloaded == [512 + 3 * 80 * 100] * 4
+
+
+@pytest.mark.parametrize("colours", [(1,), (3,), (4,)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pictures_of_every_kind_are_rounded_alike_on_gpu_and_processor(
+    machine: EngineMachine,
+    engine_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    colours: tuple[int, ...],
+    dtype: Any,
+) -> None:
+    image = np.random.default_rng(7).integers(0, np.iinfo(dtype).max, (50, 60, *colours), dtype)
+    with monkeypatch.context() as patched, machine.upscaler(engine_bundle, 32) as upscaler:
+        patched.setattr(TensorRTBackend, "draw_impl", lambda *_: None)
+        expected = [upscaler.upscale(image, seed=4), upscaler.upscale(image, seed=4, consistent=True)]
+        mean = upscaler.encode(image).mean(3)
+    with machine.upscaler(engine_bundle, 32) as upscaler:
+        machine.gpu.started.clear()  # of the check
+        np.testing.assert_array_equal(upscaler.upscale(image, seed=4), expected[0])
+        assert ("srflow_quantise" in machine.gpu.started) == (dtype == np.uint8 and colours != (1,))
+        np.testing.assert_array_equal(upscaler.upscale(image, seed=4, consistent=True), expected[1])
+        np.testing.assert_array_equal(upscaler.encode(image).mean(3), mean)
+
+
+def test_a_tile_that_is_not_usable_is_computed_again_by_the_processor(
+    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    overflowing = write_tiny_bundle(tmp_path / "overflowing.srflow", half_overflow=True) / "sampler.onnx"
+    sampler = _engine(overflowing.read_bytes(), PROFILE)
+    bundle = write_engine_bundle(
+        tiny_bundle, tmp_path / "b.srflow", spoil=lambda first, _, *rest: (first, sampler, *rest)
+    )
+    image = np.full((24, 30, 3), 250, np.uint8)
+    with machine.upscaler(bundle) as engines, OnnxRuntimeBackend(bundle, threads=1) as processor:
+        got = engines.upscale(image, tau=0.0)
+        conditioning = processor.encode(np.full((1, 3, 24, 30), 250 / 255, np.float32))
+        values = processor.sample(conditioning, noise(1), 0.0)[0].transpose(1, 2, 0)
+    np.testing.assert_array_equal(got, from_unit(values, np.dtype(np.uint8)))
+    assert [record.getMessage() for record in caplog.records] == [
+        "a tile had NaN or infinite values; computing it again in float32 on the CPU"
+    ]
 
 
 class CountedCalls:
@@ -106,7 +196,7 @@ class CountedCalls:
         return self._function(*arguments, **keywords)
 
 
-@pytest.mark.parametrize("broken", ["old driver", "no driver module", "other latents"])
+@pytest.mark.parametrize("broken", ["old driver", "no driver module", "other latents", "other rounding"])
 def test_where_the_gpu_cannot_draw_the_processor_does_and_one_line_says_so(
     machine: EngineMachine,
     engine_bundle: Bundle,
@@ -120,7 +210,8 @@ def test_where_the_gpu_cannot_draw_the_processor_does_and_one_line_says_so(
     reason = {
         "old driver": "cuModuleLoadData: CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
         "no driver module": "import of cuda.bindings.driver halted; None in sys.modules",
-        "other latents": "they give other latents than the processor",
+        "other latents": "they give other numbers than the processor",
+        "other rounding": "they give other numbers than the processor",
     }[broken]
     if broken == "old driver":
         machine.gpu.ptx_version = 7.8  # of CUDA 11.8
@@ -128,7 +219,13 @@ def test_where_the_gpu_cannot_draw_the_processor_does_and_one_line_says_so(
         monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
     else:
         load = machine.gpu.cuModuleLoadData
-        other = PTX.read_bytes().replace(b"0d3FE62E42FEFA39EF", b"0d3FE62E42F0000000") + b"\0"  # log(2), a little less
+        # log(2), a little less; 255, a little less
+        old, new = {
+            "other latents": (b"0d3FE62E42FEFA39EF", b"0d3FE62E42F0000000"),
+            "other rounding": (b"0f437F0000", b"0f437C0000"),
+        }[broken]
+        assert old in PTX.read_bytes()
+        other = PTX.read_bytes().replace(old, new) + b"\0"
         monkeypatch.setattr(
             sys.modules["cuda.bindings.driver"],
             "cuModuleLoadData",
@@ -140,7 +237,7 @@ def test_where_the_gpu_cannot_draw_the_processor_does_and_one_line_says_so(
         for _ in range(2):
             np.testing.assert_array_equal(backend.draw(conditioning, drawing), expected)
     assert [record.getMessage() for record in caplog.records] == [
-        f"latents are drawn by the processor, because the GPU's kernels cannot be used: {reason}"
+        f"the processor draws latents and rounds pictures, because the GPU's kernels cannot be used: {reason}"
     ]
     assert machine.gpu.used == 0
 
