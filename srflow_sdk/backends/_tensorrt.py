@@ -129,7 +129,7 @@ class TensorRTBackend(Backend):
                 f"{height}; use other tiles, or build engines for this size: {session.selection.resize} --shapes "
                 "MIN,OPT,MAX"
             )
-        images = np.ascontiguousarray(lr, np.float32)
+        images = np.asarray(lr, np.float32)
         what = f"encoding {width}×{height} pixels on {self.device}"
         return TensorRTConditioning([session.encode(images[index : index + 1], what) for index in range(len(images))])
 
@@ -137,7 +137,7 @@ class TensorRTBackend(Backend):
         self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
     ) -> NDArray[np.float32]:
         session = still_open(self._session)
-        batch = {f"noise_level{level}": np.ascontiguousarray(array, np.float32) for level, array in noise.items()}
+        batch = {f"noise_level{level}": np.asarray(array, np.float32) for level, array in noise.items()}
         count = len(next(iter(batch.values())))
         drawn = []
         for index, image in enumerate(_images(conditioning, session, count, "noise for")):
@@ -159,7 +159,7 @@ class TensorRTBackend(Backend):
         self, conditioning: Conditioning, hr: NDArray[np.float32]
     ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
         session = still_open(self._session)
-        pictures = np.ascontiguousarray(hr, np.float32)
+        pictures = np.asarray(hr, np.float32)
         names = {f"latent_level{entry.level}": entry.level for entry in self._bundle.manifest.latent_levels}
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
         found = [
@@ -218,12 +218,13 @@ class _Session:
         def work(lane: GpuLane) -> NDArray[np.float32]:
             shapes = {**image.shapes, **{name: array.shape for name, array in uploads.items()}}
             with lane.binding(self._sampler, shapes) as binding:
-                return binding.run(uploads=uploads, bound=image.addresses, downloads=binding.output_shapes)["sr"]
+                found = binding.run(uploads=uploads, bound=image.addresses, downloads=binding.output_shapes)
+                return np.array(found["sr"])
 
         return self._run(f"sampling on {device}", work)
 
-    def draw(self, image: _EncodedImage, drawing: Drawing, kernels: DrawingKernels, device: str) -> NDArray[np.float32]:
-        """The core of one picture, float32 3×h×w, whose noise the GPU draws."""
+    def draw(self, image: _EncodedImage, drawing: Drawing, kernels: DrawingKernels, device: str) -> NDArray[Any]:
+        """The core of one picture, whose noise the GPU draws."""
         noise = {
             f"noise_level{entry.level}": (1, entry.channels, place.height, place.width)
             for entry in drawing.levels
@@ -244,7 +245,8 @@ class _Session:
         def work(lane: GpuLane) -> dict[str, NDArray[np.float32]]:
             with lane.binding(self._loaded_inverter(), {**image.shapes, "hr": hr.shape}) as binding:
                 shapes = {name: binding.output_shapes[name] for name in names}
-                return binding.run(uploads={"hr": hr}, bound=image.addresses, downloads=shapes)
+                found = binding.run(uploads={"hr": hr}, bound=image.addresses, downloads=shapes)
+                return {name: np.array(array) for name, array in found.items()}
 
         return self._run(what, work)
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends import Backend, Conditioning, Drawing, OnnxRuntimeBackend
-from srflow_sdk.backends._base import with_margins
+from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
+from srflow_sdk.backends._base import Drawing, with_margins
 from srflow_sdk.drawing.kept import KeptTiles
 from srflow_sdk.drawing.requests import Request
 from srflow_sdk.drawing.tiles import (
@@ -240,7 +240,7 @@ class Painter:
     ) -> NDArray[Any]:
         """The tile's core of one sample, float32 3×h×w; uint8 h×w×3 where the device rounds by itself."""
         manifest, window = self.manifest, tile.window
-        levels, scale = tuple(manifest.latent_levels), manifest.scale
+        levels, scale = manifest.latent_levels, manifest.scale
         margins = self.margins(backend, window.height, window.width)
         core = tile.core.within(window).scaled(scale)
         if request.latents is not None:
@@ -249,21 +249,19 @@ class Painter:
             drawn: NDArray[np.float32] = backend.sample(conditioning, latents, 1.0)[0, :, rows, columns]
             return drawn
         maps, tau = request.temperature.on_levels((entry.level for entry in levels), window, scale)
-        return backend.draw(
-            conditioning,
-            Drawing(
-                levels=levels,
-                scale=scale,
-                seed=request.seed,
-                sample=sample,
-                window=window,
-                margins=margins,
-                tau=tau,
-                maps=maps,
-                core=core,
-                rounded=rounded,
-            ),
+        drawing = Drawing(
+            levels=levels,
+            scale=scale,
+            seed=request.seed,
+            sample=sample,
+            window=window,
+            margins=margins,
+            tau=tau,
+            maps=maps,
+            core=core,
+            rounded=rounded,
         )
+        return backend.draw(conditioning, drawing)
 
     def _core_again(self, tile: Tile, lr: NDArray[np.float32], request: Request, sample: int) -> NDArray[np.float32]:
         """The core in float32 on the CPU, after the backend gave values that are not finite."""

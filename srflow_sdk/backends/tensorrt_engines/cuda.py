@@ -88,6 +88,17 @@ class CudaGpu:
         kernels = (self.call("cuModuleGetFunction", module, name.encode()) for name in names)
         return partial(self.call, "cuModuleUnload", module), tuple(int(kernel) for (kernel,) in kernels)
 
+    def pin(self, nbytes: int) -> NDArray[np.uint8]:
+        """Allocate memory of the host that the GPU copies from and to by itself. Free it with :meth:`unpin`."""
+        # Other memory "must first be staged to pinned memory" (CUDA Runtime API, "API synchronization behavior").
+        (address,) = self.call("cudaMallocHost", nbytes)
+        array: NDArray[np.uint8] = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(int(address)))
+        return array
+
+    def unpin(self, memory: NDArray[np.uint8]) -> None:
+        """Free pinned memory, of which no array is left."""
+        self.call("cudaFreeHost", memory.ctypes.data)
+
     def new_stream(self) -> Stream:
         """Create a stream that does not wait for work on the default stream."""
         (handle,) = self.call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking)
@@ -132,20 +143,15 @@ class Stream:
         """Free memory that no stream uses any more."""
         self._call("cudaFreeAsync", address, self._handle)
 
-    # Arrays are copied from and to ordinary memory: a pinned buffer in between would cost one more copy of the same few
-    # megabytes on the host, because callers own their arrays.
-
     def upload(self, array: NDArray[Any], address: int) -> None:
         """Copy a contiguous array to the GPU; it must not change until :meth:`synchronize`."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self._handle)
 
-    def download(self, address: int, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-        """Copy from the GPU into a new array; it is filled after :meth:`synchronize`."""
-        array = np.empty(shape, dtype)
+    def download(self, address: int, array: NDArray[Any]) -> None:
+        """Copy from the GPU into a contiguous array; it is filled after :meth:`synchronize`."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self._handle)
-        return array
 
     def start(self, launch: Launch) -> None:
         """Start a kernel. Raises: DeviceError."""

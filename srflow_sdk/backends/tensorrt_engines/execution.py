@@ -135,6 +135,7 @@ class GpuLane:
     """
 
     def __init__(self, gpu: CudaGpu, memory: DeviceMemory, no_graphs: threading.Event) -> None:
+        self.gpu = gpu
         self.stream: Stream = gpu.new_stream()
         self.memory = memory
         self.no_graphs = no_graphs
@@ -205,6 +206,7 @@ class Binding:
         self._lane = lane
         self._engine = engine
         self._buffers: dict[str, Block] = {}
+        self._pinned: dict[str, NDArray[np.uint8]] = {}
         self._bound: dict[str, int] = {}
         self._workspace: Block | None = None
         self._settled = False
@@ -233,9 +235,9 @@ class Binding:
         before: Sequence[Launch] = (),
         after: Sequence[Launch] = (),
     ) -> dict[str, NDArray[Any]]:
-        """Compute, and wait for it.
+        """Compute, and wait for it. The arrays are in memory that the next run uses again: copy what is kept.
 
-        uploads: contiguous arrays for inputs, or for buffers that :meth:`buffer` made. bound: addresses of all tensors
+        uploads: arrays for inputs, or for buffers that :meth:`buffer` made. bound: addresses of all tensors
         that stay on the GPU. downloads: shapes of float32 outputs to bring back, or how many bytes of other buffers.
         before, after: kernels that fill inputs, and that read outputs.
         Raises: DeviceError, OutOfMemoryError.
@@ -245,25 +247,38 @@ class Binding:
         tensors = self.shapes.keys() | self.output_shapes.keys()
         self._bind({**bound, **{name: address for name, address in addresses.items() if name in tensors}})
         for name, array in uploads.items():
-            stream.upload(array, addresses[name])
+            staged = self._staged(name, array.shape, array.dtype)
+            np.copyto(staged, array)
+            stream.upload(staged, addresses[name])
         for launch in before:
             stream.start(launch)
         self._compute()
         for launch in after:
             stream.start(launch)
         arrays = {
-            name: stream.download(addresses[name], shape, np.float32 if name in tensors else np.uint8)
+            name: self._staged(name, shape, np.dtype(np.float32 if name in tensors else np.uint8))
             for name, shape in (downloads or {}).items()
         }
+        for name, array in arrays.items():
+            stream.download(addresses[name], array)
         stream.synchronize()
         return arrays
+
+    def _staged(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """An array in pinned memory, the same for all runs, which is as large as the buffer of this name."""
+        if name not in self._pinned:
+            self._pinned[name] = self._lane.gpu.pin(self._buffers[name].nbytes)
+        return self._pinned[name][: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
     def close(self) -> None:
         """Release the graph and buffers. The context remains, as another binding may use it."""
         self._drop_graph()
         for block in self._buffers.values():
             self._lane.memory.free(block)
+        for memory in self._pinned.values():
+            self._lane.gpu.unpin(memory)
         self._buffers.clear()
+        self._pinned.clear()
 
     def buffer(self, name: str, nbytes: int | None = None) -> int:
         """The address of a tensor's buffer, or of another one of so many bytes; it stays until :meth:`close`."""

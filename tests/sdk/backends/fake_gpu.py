@@ -75,6 +75,9 @@ class FakeGpu:
         self.kernels: dict[int, Kernel] = {}
         self.started: list[str] = []
         self.downloaded: list[int] = []
+        self.pinned: dict[int, np.ndarray] = {}
+        self.pageable: list[int] = []
+        """Bytes of the copies from and to ordinary memory of the host."""
         self._handles = itertools.count(1000)
         self._lock = threading.RLock()
         self._current = threading.local()
@@ -167,13 +170,32 @@ class FakeGpu:
             self.blocks.pop(devPtr)[...] = 0x7F
         return (cudaError_t.cudaSuccess,)
 
-    def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: Any, stream: int) -> tuple[Any, ...]:
+    def cudaMallocHost(self, size: int) -> tuple[Any, ...]:
         with self._call():
-            if kind == cudaMemcpyKind.cudaMemcpyHostToDevice:
-                data = np.frombuffer(ctypes.string_at(src, count), np.uint8)
+            memory = np.full(size, 0x7F, np.uint8)
+            self.pinned[memory.ctypes.data] = memory
+        return cudaError_t.cudaSuccess, memory.ctypes.data
+
+    def cudaFreeHost(self, ptr: int) -> tuple[Any, ...]:
+        with self._call():
+            self.pinned.pop(ptr)[...] = 0x7F
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: Any, stream: int) -> tuple[Any, ...]:
+        """Ordinary memory is staged by the call, and pinned memory is read when the copy's turn has come (CUDA runtime
+        API, "API synchronization behavior", Memcpy, Asynchronous)."""
+        with self._call():
+            up = kind == cudaMemcpyKind.cudaMemcpyHostToDevice
+            host = src if up else dst
+            pinned = any(start <= host and host + count <= start + one.nbytes for start, one in self.pinned.items())
+            if not pinned:
+                self.pageable.append(count)
+            if up:
+                staged = None if pinned else ctypes.string_at(src, count)
 
                 def upload() -> None:
-                    self.view(dst, count)[...] = data
+                    data = ctypes.string_at(src, count) if staged is None else staged
+                    self.view(dst, count)[...] = np.frombuffer(data, np.uint8)
 
                 self.put(stream, upload)
             else:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk.backends import Drawing, OnnxRuntimeBackend, _base
+from srflow_sdk.backends import OnnxRuntimeBackend, _base
 from srflow_sdk.backends._tensorrt import TensorRTBackend
 from srflow_sdk.backends.tensorrt_engines import drawing_kernels
 from srflow_sdk.drawing.tiles import Window
@@ -23,7 +23,8 @@ from srflow_sdk.drawing.values import is_usable
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import from_unit
 
-from ..tiny_bundle import SCALE, write_tiny_bundle
+from ..tiny_bundle import write_tiny_bundle
+from .drawings import CORE, WINDOW, drawing_of, maps_of
 from .engine_machine import EngineMachine, noise
 from .fake_gpu import FakeGpu
 from .fake_ptx import kernels_of
@@ -31,30 +32,7 @@ from .fake_tensorrt import PROFILE, _engine, write_engine_bundle
 
 ROOT = Path(__file__).parents[3]
 PTX = Path(drawing_kernels.__file__).with_name("drawing.ptx")
-WINDOW = Window(top=-2, left=6, height=24, width=30)
-CORE = Window(top=8, left=4, height=80, width=100)
 GPUS = (75, 80, 86, 89, 90, 120)
-
-
-def drawing_of(bundle: Bundle, **changes: Any) -> Drawing:
-    return replace(
-        Drawing(
-            levels=bundle.manifest.latent_levels,
-            scale=SCALE,
-            seed=(1 << 64) - 3,
-            sample=1 << 40,
-            window=WINDOW,
-            tau=0.7,
-            core=CORE,
-        ),
-        **changes,
-    )
-
-
-def maps_of(bundle: Bundle) -> dict[int, np.ndarray]:
-    rng = np.random.default_rng(1)
-    sizes = {entry.level: (96 >> entry.level, 120 >> entry.level) for entry in bundle.manifest.latent_levels}
-    return {level: rng.random(size, np.float32) * np.float32(2) for level, size in sizes.items()}
 
 
 def picture(height: int, width: int) -> np.ndarray:
