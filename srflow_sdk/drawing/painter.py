@@ -40,7 +40,6 @@ from srflow_sdk.system.memory import available_memory, can_return_freed_memory, 
 from srflow_sdk.system.raising import stop_if_set
 
 _FLOAT32 = np.dtype(np.float32)
-
 _log = logging.getLogger(__name__)
 
 

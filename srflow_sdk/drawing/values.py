@@ -54,9 +54,6 @@ class Gathered:
 
     def add(self, picture: NDArray[Any]) -> None:
         """Take the next sample, RGB h×w×3."""
-        if picture.dtype == np.uint8:
-            self._all.append(picture)
-            return
         if self._channels == 1:
             picture = luma(picture)
         if self._reduce is None:
@@ -75,9 +72,8 @@ class Gathered:
     def pictures(self) -> list[NDArray[Any]]:
         if self._reduce is None:
             return self._all
-        if self._reduce == "mean":
-            return [self._rounded(self._mean)]
-        return [self._rounded(np.sqrt(self._squares / np.float32(self._count - 1)))]
+        mean = self._reduce == "mean"
+        return [self._rounded(self._mean if mean else np.sqrt(self._squares / np.float32(self._count - 1)))]
 
-    def _rounded(self, picture: NDArray[np.float32]) -> NDArray[Any]:
-        return picture if self._dtype == np.float32 else from_unit(picture, self._dtype)
+    def _rounded(self, picture: NDArray[Any]) -> NDArray[Any]:
+        return picture if self._dtype in (np.float32, picture.dtype) else from_unit(picture, self._dtype)

@@ -57,8 +57,8 @@ class DrawingKernels:
         uploads: dict[str, NDArray[Any]] = {"drawing": _packed(drawing)}
         tensors, before = {**bound, "tau": state + _TAU, "sr": binding.buffer("sr")}, []
         for entry in drawing.levels:
-            name, map_name, map_address = f"noise_level{entry.level}", f"map_level{entry.level}", 0
-            tensors[name] = binding.buffer(name)
+            name, map_name = f"noise_level{entry.level}", f"map_level{entry.level}"
+            map_address, tensors[name] = 0, binding.buffer(name)
             if drawing.maps:
                 uploads[map_name] = drawing.maps[entry.level]
                 map_address = binding.buffer(map_name, int(np.prod(binding.shapes[name][2:])) * 4)

@@ -1,7 +1,8 @@
 """Runs one engine: shapes, addresses, activations, and a CUDA graph once the same work repeats.
 
-A graph is bound to the state of the execution context that it was captured from. So each tile size has its own context.
-A lane keeps a few of them, and they share one workspace for activations, which only one of them uses at a time.
+A graph has the kernels around the engine too; what changes from run to run they read from memory. It is bound to the
+state of the execution context that it was captured from, so each tile size has its own. A lane keeps a few of them, and
+they share one workspace for activations, which only one of them uses at a time.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from srflow_sdk.backends.tensorrt_engines.kernels import KernelCache
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 
 Shape = tuple[int, ...]
+Stages = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # kernels before and after the engine
 _SIZES_KEPT = 4  # tiles of one image have at most this many: of corners, of two edges, of inner tiles
 _OUT_OF_MEMORY = re.compile(
     r"out ?of ?memory|not enough (free )?memory|insufficient memory|could not be allocated|failed to allocate",
@@ -208,6 +210,7 @@ class Binding:
         self._buffers: dict[str, Block] = {}
         self._pinned: dict[str, NDArray[np.uint8]] = {}
         self._bound: dict[str, int] = {}
+        self._stages: Stages = ((), ())
         self._workspace: Block | None = None
         self._settled = False
         self._graph: Any = None
@@ -245,16 +248,13 @@ class Binding:
         stream = self._lane.stream
         addresses = {name: self.buffer(name) for name in (*uploads, *(downloads or {}))}
         tensors = self.shapes.keys() | self.output_shapes.keys()
-        self._bind({**bound, **{name: address for name, address in addresses.items() if name in tensors}})
+        bound = {**bound, **{name: address for name, address in addresses.items() if name in tensors}}
+        self._bind(bound, (tuple(before), tuple(after)))
         for name, array in uploads.items():
             staged = self._staged(name, array.shape, array.dtype)
             np.copyto(staged, array)
             stream.upload(staged, addresses[name])
-        for launch in before:
-            stream.start(launch)
         self._compute()
-        for launch in after:
-            stream.start(launch)
         arrays = {
             name: self._staged(name, shape, np.dtype(np.float32 if name in tensors else np.uint8))
             for name, shape in (downloads or {}).items()
@@ -289,12 +289,12 @@ class Binding:
             self._buffers[name] = self._lane.memory.take(nbytes)
         return self._buffers[name].address
 
-    def _bind(self, addresses: dict[str, int]) -> None:
-        """Tell the context where its tensors and activations are. If that changed, an earlier graph is void."""
+    def _bind(self, addresses: dict[str, int], stages: Stages) -> None:
+        """Tell the context where its tensors and activations are. If that or a stage changed, a graph is void."""
         if self._needed:
             self._lane.provide_workspace(self._needed)
         workspace = self._lane.workspace
-        if addresses == self._bound and workspace is self._workspace:
+        if (addresses, stages) == (self._bound, self._stages) and workspace is self._workspace:
             return
         self._drop_graph()
         self._settled = False
@@ -304,7 +304,7 @@ class Binding:
         for name, address in addresses.items():
             if self._bound.get(name) != address and not self.context.set_tensor_address(name, address):
                 raise self._engine.log.failure(f"the engine refuses the address of {name}")
-        self._bound, self._workspace = addresses, workspace
+        self._bound, self._stages, self._workspace = addresses, stages, workspace
 
     def _compute(self) -> None:
         """Launch the graph, captured once a run was the same and so all lazy work is done; otherwise enqueue."""
@@ -325,6 +325,14 @@ class Binding:
         self._settled = True
 
     def _enqueue(self) -> None:
+        before, after = self._stages
+        for launch in before:
+            self._lane.stream.start(launch)
+        self._execute()
+        for launch in after:
+            self._lane.stream.start(launch)
+
+    def _execute(self) -> None:
         self._engine.log.clear()
         if not self.context.execute_async_v3(self._lane.stream.handle):
             raise self._engine.log.failure("the engine failed")

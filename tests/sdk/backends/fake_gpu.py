@@ -74,6 +74,8 @@ class FakeGpu:
         self.modules: dict[int, dict[str, Kernel]] = {}
         self.kernels: dict[int, Kernel] = {}
         self.started: list[str] = []
+        self.outside_graphs = 0
+        """Launches of kernels that were not captured."""
         self.downloaded: list[int] = []
         self.pinned: dict[int, np.ndarray] = {}
         self.pageable: list[int] = []
@@ -287,6 +289,8 @@ class FakeGpu:
             self.violated("a grid is too large or empty")
         pointers = (ctypes.c_uint64 * len(kernel.parameters)).from_address(kernelParams)
         arguments = [ctypes.c_uint64.from_address(pointer).value for pointer in pointers]
+
+        self.outside_graphs += not self.capturing(hStream)
 
         def work() -> None:
             self.started.append(kernel.parameters[0].partition("_param_")[0])

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk.backends import OnnxRuntimeBackend, _base
+from srflow_sdk.backends._base import Drawing
 from srflow_sdk.backends._tensorrt import TensorRTBackend
 from srflow_sdk.backends.tensorrt_engines import drawing_kernels
 from srflow_sdk.drawing.tiles import Window
@@ -78,6 +79,42 @@ def test_a_picture_on_the_gpu_has_the_latents_of_one_on_the_processor(
         np.testing.assert_array_equal(upscaler.upscale(image, seed=4, tau=tau), expected[1])
     assert counted.calls == 1
     assert machine.gpu.modules == {}
+
+
+def test_one_graph_draws_and_rounds_every_sample_and_window_of_a_size(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
+) -> None:
+    """The arguments of a captured kernel stay (CUDA C++ Programming Guide, "Updating Instantiated Graphs"): what
+    changes must lie in memory."""
+    drawings = [
+        drawing_of(
+            engine_bundle, rounded=True, seed=seed, sample=sample, tau=tau, window=replace(WINDOW, top=top), core=core
+        )
+        for seed, sample, tau, top, core in (
+            (1, 0, 0.3, 0, CORE),
+            (2, 0, 0.4, 4, replace(CORE, height=70)),
+            (2, 1, 0.5, 8, replace(CORE, left=9, width=90)),
+            (3, 5, 0.6, -8, replace(CORE, top=2)),
+        )
+    ]
+    gpu = machine.gpu
+    with TensorRTBackend(engine_bundle) as backend:
+        conditioning = backend.encode(lr)
+        expected = [drawn_by_the_processor(backend, conditioning, drawing) for drawing in drawings]
+        backend.draw(conditioning, drawings[0])
+        outside, launches, captures = gpu.outside_graphs, gpu.launches, gpu.captures
+        for drawing, picture in zip(drawings, expected, strict=True):
+            np.testing.assert_array_equal(backend.draw(conditioning, drawing), picture)
+        assert (gpu.outside_graphs, gpu.launches, gpu.captures) == (outside, launches + 4, captures + 1)
+        plain = replace(drawings[0], rounded=False)  # other kernels: the graph is void
+        drawn = backend.draw(conditioning, plain).transpose(1, 2, 0)
+        np.testing.assert_array_equal(from_unit(drawn, np.dtype(np.uint8)), expected[0])
+
+
+def drawn_by_the_processor(backend: TensorRTBackend, conditioning: Any, drawing: Drawing) -> np.ndarray:
+    rows, columns = drawing.core.slices
+    picture = backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
+    return from_unit(picture.transpose(1, 2, 0), np.dtype(np.uint8))
 
 
 ROUNDING = [0.0, -0.0, 1e-45, 0.5 / 255, 1.5 / 255, 2.5 / 255, 254.5 / 255, 1.0, 1.0000001, -0.1, 7.5, 65504, -65504]
