@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,22 @@ def test_one_graph_draws_and_rounds_every_sample_and_window_of_a_size(
         plain = replace(drawings[0], rounded=False)  # other kernels: the graph is void
         drawn = backend.draw(conditioning, plain).transpose(1, 2, 0)
         np.testing.assert_array_equal(from_unit(drawn, np.dtype(np.uint8)), expected[0])
+
+
+@pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt_rtx"])
+def test_threads_draw_with_engines_of_both_libraries(
+    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path, lr: np.ndarray, runtime: Any
+) -> None:
+    machine.install(runtime)
+    bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", runtime=runtime)
+    drawings = [drawing_of(bundle, seed=seed, rounded=True) for seed in range(12)]
+    with TensorRTBackend(bundle) as backend:
+        conditioning = backend.encode(lr)
+        expected = [drawn_by_the_processor(backend, conditioning, drawing) for drawing in drawings]
+        with ThreadPoolExecutor(6) as pool:
+            pictures = list(pool.map(lambda drawing: backend.draw(conditioning, drawing), drawings))
+    np.testing.assert_array_equal(pictures, expected)
+    assert (machine.gpu.used, machine.gpu.pinned, machine.gpu.graphs) == (0, {}, {})
 
 
 def drawn_by_the_processor(backend: TensorRTBackend, conditioning: Any, drawing: Drawing) -> np.ndarray:
