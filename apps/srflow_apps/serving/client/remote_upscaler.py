@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -66,9 +66,9 @@ class RemotePainter(Painter):
         tile: Tile,
         lr: NDArray[np.float32],
         request: Request,
-        colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        gathered: Gathered,
         kept: Conditioning | None,
-    ) -> Generator[int, None, list[NDArray[np.float32]]]:
+    ) -> Generator[int, None, list[NDArray[Any]]]:
         if request.latents is not None:
             raise _only_here(self.device)
         if max(request.seed, request.samples.stop - 1) >> 63:
@@ -76,7 +76,7 @@ class RemotePainter(Painter):
         window, scale = tile.window, self.manifest.scale
         at_once = self._limits.samples_at_once(window.height * window.width)
         rows, columns = tile.core.within(window).scaled(scale).slices
-        gathered, done = Gathered(request.reduce), 0
+        done = 0
         for first in range(0, len(request.samples), at_once):
             stop_if_set(request.options.cancel)
             samples = request.samples[first : first + at_once]
@@ -92,7 +92,7 @@ class RemotePainter(Painter):
                 core = picture[rows, columns]
                 if not is_usable(core):
                     raise not_finite(f"the server {self.device}", tile, request, sample)
-                gathered.add(colours(core))
+                gathered.add(core)
                 done += 1
                 yield done
         return gathered.pictures()
