@@ -8,10 +8,10 @@ from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
     "srflow_sdk": 16_512,
-    "apps/srflow_apps": 8_905,
+    "apps/srflow_apps": 8_938,
     "training/srflow_training": 6_600,
     "training/srflow_evaluation": 7_320,
-    "export/srflow_export": 7_590,
+    "export/srflow_export": 7_645,
 }
 
 
