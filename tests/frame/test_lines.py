@@ -7,7 +7,7 @@ import pytest
 from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
-    "srflow_sdk": 16_512,
+    "srflow_sdk": 16_514,
     "apps/srflow_apps": 8_938,
     "training/srflow_training": 6_600,
     "training/srflow_evaluation": 7_320,
