@@ -24,6 +24,8 @@ from benchmarks.gpu_report.network import SEED, TAU, picture
 from benchmarks.gpu_report.rows import FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.backends import Backend, open_backend
+from srflow_sdk.backends._base import Drawing
+from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.latents.random_field import window_noise
 
 
@@ -97,12 +99,26 @@ class SdkEngine:
             return None
 
     def stages(self, size: int) -> Stages:
-        """Latents and quantisation are numpy's, and the encoder and sampler include their copies."""
+        """Latents and quantisation are numpy's, and the encoder and sampler include their copies.
+
+        `drawn` is what a picture takes instead of the three: with TensorRT, the GPU does them in one graph.
+        """
         manifest, lr = self.bundle.manifest, picture(size, size)
         pixels = np.round(lr[0].transpose(1, 2, 0) * 255).astype(np.uint8)
         place = {"scale": manifest.scale, "seed": SEED, "sample": 0, "height": size, "width": size}
         latents = partial(window_noise, manifest.latent_levels, **place)
         noise = {level: array[None] for level, array in latents().items()}
+        whole = Window(top=0, left=0, height=size, width=size)
+        drawing = Drawing(
+            levels=manifest.latent_levels,
+            scale=manifest.scale,
+            seed=SEED,
+            sample=0,
+            window=whole,
+            tau=TAU,
+            core=whole.scaled(manifest.scale),
+            rounded=True,
+        )
         made: dict[str, list[Any]] = {"encoder": [], "sampler": [], "encoding": []}  # what stages gave at first
         upscaler, turn = self.upscaler(), count()
 
@@ -124,12 +140,14 @@ class SdkEngine:
             "encoder": kept("encoder", lambda: self.encode(lr)),
             "sampler": kept("sampler", lambda: self.sample(made["encoder"][0], noise, TAU)),
             "quantisation": lambda: _quantised(made["sampler"][0]),
+            "drawn": lambda: self.backend.draw(made["encoder"][0], drawing),
             PICTURE: lambda: upscaler.upscale(pixels, tau=TAU, seed=SEED),
             FURTHER: further,
         }
         without: dict[str, Call] = {}
         if self.device == "tensorrt":  # a graph is bound to the addresses of the conditioning
             without["sampler"] = lambda: self.sample(made["encoder"][next(turn) % 2], noise, TAU)
+            without["drawn"] = lambda: self.backend.draw(made["encoder"][next(turn) % 2], drawing)
         lacking = {"copies": "the encoder and the sampler include them"}
         return Stages(calls, _milliseconds, "host's clock", without_graphs=without, lacking=lacking)
 
