@@ -85,7 +85,9 @@ export function enlarge(panel) {
     } else {
       views.show({ after: answer.after, names });
     }
-    if (last) map.move(answer.place);
+    if (!last) return;
+    map.move(answer.place);
+    place = { left: answer.place.left, top: answer.place.top };
   }
 
   async function eight() {

@@ -56,7 +56,8 @@ def choice_of(said: Said, name: str, choices: tuple[str, ...]) -> str:
 class Controls:
     """Those of the tab "Enlarge".
 
-    side: of the crop's enlargement, in pixels. place: left and top of the crop in the photo; None: its middle.
+    side: of the crop's enlargement, in pixels. place: left and top of the crop in the photo; None: the most
+    detailed.
     """
 
     tau: float | Literal["auto"]
@@ -83,7 +84,7 @@ def _coordinate(value: object) -> int:
 
 
 _OVERVIEW_SIDE = 448
-_THUMBNAIL_SIDE = 128
+_THUMBNAIL_SIDE = 176
 _PREVIEW_SIDE = 1024
 
 
@@ -126,7 +127,7 @@ class Tabs:
             return shown
 
     def samples(self, session: Session, said: Said, cancel: threading.Event) -> dict[str, Any] | None:
-        """Draw eight samples of the crop: their middles, and their deviation in colours with its scale in words.
+        """Draw eight samples of the crop: the part where they differ most; their deviation in colours, and its scale.
 
         None if `cancel` is set meanwhile.
         """
@@ -139,8 +140,10 @@ class Tabs:
             return None
         spread = std.mean(axis=2)
         brightest = float(np.quantile(spread, 0.995))
+        top, left = page_pictures.busiest(spread, _THUMBNAIL_SIDE, _THUMBNAIL_SIDE)
+        parts = [picture[top : top + _THUMBNAIL_SIDE, left : left + _THUMBNAIL_SIDE] for picture in drawn]
         return {
-            "images": [page_pictures.data_url(page_pictures.middle(picture, _THUMBNAIL_SIDE)) for picture in drawn],
+            "images": [page_pictures.data_url(part) for part in parts],
             "spread": page_pictures.data_url(page_pictures.heat(spread, brightest=brightest)),
             "scale": f"Black: the samples agree. Light yellow: they deviate by {255 * brightest:.1f} of 255, or more.",
         }
@@ -172,7 +175,7 @@ class Tabs:
         if photo is None:
             raise ArgumentError("there is no photo yet; choose one first")
         side = max(1, controls.side // self._upscaler.scale)
-        left, top = controls.place or ((photo.width - side) // 2, (photo.height - side) // 2)
+        left, top = controls.place or photo.most_detailed(side)
         photo.show(left=left, top=top, side=side, cancel=cancel)
         self._sessions.release_excess(session)
         return photo
@@ -269,9 +272,9 @@ def _new_file(session: Session, name: str) -> Iterator[Path]:
 
 
 def _compared(before: Path, after: Path, *names: str) -> dict[str, Any]:
-    """Two files as the viewer shows them."""
-    old, reduced = page_pictures.preview(before, most=2 * _PREVIEW_SIDE)
-    new, _ = page_pictures.preview(after, most=2 * _PREVIEW_SIDE)
-    note = f"Shown reduced to {2 * _PREVIEW_SIDE} pixels; the file is whole." if reduced else ""
-    shown = {"before": page_pictures.data_url(old), "after": page_pictures.data_url(new), "note": note}
+    """Two files as the viewer shows them, and the width of the second."""
+    old, _ = page_pictures.preview(before, most=2 * _PREVIEW_SIDE)
+    new, width = page_pictures.preview(after, most=2 * _PREVIEW_SIDE)
+    note = f"Shown reduced to {2 * _PREVIEW_SIDE} pixels; the file is whole." if width > new.shape[1] else ""
+    shown = {"before": page_pictures.data_url(old), "after": page_pictures.data_url(new), "note": note, "width": width}
     return {**shown, "names": dict(zip(("before", "after"), names, strict=True))}

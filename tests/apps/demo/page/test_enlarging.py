@@ -231,3 +231,21 @@ def test_of_two_quick_clicks_on_samples_the_second_counts(page, photos) -> None:
     assert caption(page).endswith("sample 5")
     assert page.locator(f".sf-strip {PRESSED}").inner_text() == "sample 5"
     np.testing.assert_array_equal(shown(page), fifth)
+
+
+def test_the_first_crop_is_where_the_photo_has_most_detail(page, photos) -> None:
+    page.get_by_label("256 × 256").dispatch_event("click")  # 64 pixels of the photo; hidden until there is one
+    choose_and_rest(page, photos / "wide.jpg")
+    left, top = map(int, re.search(r"from (\d+), (\d+)\.", page.locator(".sf-where").inner_text()).groups())
+    assert 372 <= left <= 380
+    assert 172 <= top <= 180
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_samples_are_shown_large_enough_to_tell_them_apart(open_page, photos, screen) -> None:
+    page = open_page(screen)
+    choose_and_rest(page, photos / "large.png")
+    for image in page.locator(".sf-strip img").all():
+        width, pixels = image.evaluate("(image) => [image.clientWidth, image.naturalWidth]")
+        assert width >= 150
+        assert 0.8 <= width / pixels <= 1.2  # neither reduced nor soft
