@@ -36,7 +36,8 @@ export function enlarge(panel) {
   let opened = false;
   let photos = 0; // counts them: an answer about an older one is dropped
   let sample = 0;
-  let place = null; // of the crop; null: the photo's middle
+  let side = Number(panel.querySelector("[name=side]:checked").value); // of the crop, enlarged
+  let place = null; // of the crop; null: where the photo has most detail
   let shows; // the place of the photo that the viewer has
   let newest = 0; // counts changes
   let drawn = 0; // the change whose picture is shown
@@ -46,7 +47,6 @@ export function enlarge(panel) {
   let waiting = new AbortController();
 
   function state() {
-    const side = Number(panel.querySelector("[name=side]:checked").value);
     const number = seed.value === "" ? null : Number(seed.value);
     return { tau: Number(tau.value), auto: auto.checked, seed: number, side, sample, left: null, top: null, ...place };
   }
@@ -115,6 +115,12 @@ export function enlarge(panel) {
     seed.value = String(Math.floor(Math.random() * (Number(document.body.dataset.maxSeed) + 1)));
     change();
   });
-  for (const side of panel.querySelectorAll("[name=side]")) side.addEventListener("change", change);
+  for (const button of panel.querySelectorAll("[name=side]")) {
+    button.addEventListener("change", () => {
+      place &&= map.around(Number(button.value) / side);
+      side = Number(button.value);
+      change();
+    });
+  }
   return { clear: field.clear };
 }

@@ -43,9 +43,9 @@ def open_page(chromium, server):
     asked: list[str] = []
     contexts = []
 
-    def open_one(screen: str = "desktop", scheme: str = "light"):
-        touch = screen == "phone"
-        contexts.append(chromium.new_context(viewport=SCREENS[screen], color_scheme=scheme, has_touch=touch))
+    def open_one(screen: str = "desktop", scheme: str = "light", ratio: float = 1):
+        seen = {"viewport": SCREENS[screen], "color_scheme": scheme, "device_scale_factor": ratio}
+        contexts.append(chromium.new_context(**seen, has_touch=screen == "phone"))
         page = contexts[-1].new_page()
         page.set_default_timeout(60_000)  # on a busy machine
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))

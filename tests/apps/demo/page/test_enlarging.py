@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import re
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_the_picture_follows_the_slider_and_the_seed(page, photos) -> None:
     choose_and_rest(page, photos / "large.png")
     assert caption(page) == "photo, bicubic | τ 0.8, seed 0, sample 0"
     first = shown(page)
-    assert first.shape == (256, 256, 3)
+    assert first.shape == (512, 512, 3)
     slider = page.get_by_label("Temperature τ")
     changed(page, lambda: slider.fill("0"))
     smooth = shown(page)
@@ -125,12 +126,14 @@ def test_panes_zoom_and_move_together(page, photos) -> None:
     views = page.locator(".sf-view:visible")
 
     def transforms() -> set[str]:
-        return set(views.evaluate_all("(all) => all.map((view) => view.querySelector('img').style.transform)"))
+        return set(views.evaluate_all("(all) => all.map((view) => view.querySelector('img').style.cssText)"))
 
     for mode in ("Side by side", "Uncertainty"):
         page.get_by_role("button", name=mode).first.click()
         assert views.count() == 2
+        page.get_by_role("button", name="Fit").first.click()
         flat = transforms()
+        page.get_by_role("button", name="100 %").first.click()
         views.nth(1).press("+")
         views.nth(1).press("+")
         views.nth(0).press("ArrowRight")
@@ -161,15 +164,16 @@ def test_the_crop_moves_with_pointer_and_keys(open_page, photos, screen) -> None
     page = open_page(screen)
     choose_and_rest(page, photos / "large.png")
     board, where = page.locator(".sf-overview"), page.locator(".sf-where")
-    assert "64 × 64 of 400 × 300 pixels, from 168, 118" in where.inner_text()
+    assert "128 × 128 of 400 × 300 pixels, from " in where.inner_text()
     box = board.bounding_box()
     changed(page, lambda: page.mouse.click(box["x"] + 2, box["y"] + 2))
     assert "from 0, 0." in where.inner_text()
     changed(page, lambda: board.press("ArrowRight"))
-    assert "from 16, 0." in where.inner_text()
-    changed(page, lambda: page.get_by_label("512 × 512").check())
-    page.wait_for_function("() => document.querySelector('.sf-where').innerText.includes('128 × 128')")
-    assert shown(page).shape == (512, 512, 3)
+    assert "from 32, 0." in where.inner_text()
+    changed(page, lambda: page.get_by_label("256 × 256").check())
+    page.wait_for_function("() => document.querySelector('.sf-where').innerText.includes('64 × 64')")
+    assert "from 64, 32." in where.inner_text()  # the same middle
+    assert shown(page).shape == (256, 256, 3)
 
 
 def test_a_render_can_be_cancelled(page, photos, server) -> None:
@@ -231,6 +235,24 @@ def test_of_two_quick_clicks_on_samples_the_second_counts(page, photos) -> None:
     assert caption(page).endswith("sample 5")
     assert page.locator(f".sf-strip {PRESSED}").inner_text() == "sample 5"
     np.testing.assert_array_equal(shown(page), fifth)
+
+
+def test_a_crop_opens_at_100_percent_with_a_pixel_for_a_pixel_of_the_screen(open_page, photos, ratio) -> None:
+    page = open_page(ratio=ratio)
+    choose_and_rest(page, photos / "large.png")
+    page.get_by_label("Divider").first.press("Home")  # only the sample
+    assert page.locator(".sf-zoom:visible").inner_text() == "100 %"
+    drawn = shown(page)
+    view = page.locator(".sf-view").first
+    for _ in range(2):
+        seen = np.asarray(Image.open(io.BytesIO(view.screenshot())).convert("RGB"))
+        offsets = itertools.product(*(range(size - 512 + 1) for size in seen.shape[:2]))  # parts of pixels are added
+        parts = [seen[top : top + 512, left : left + 512][20:-20, 20:-20] for top, left in offsets]
+        assert 1 <= len(parts) <= 9
+        assert any(np.array_equal(part, drawn[20:-20, 20:-20]) for part in parts)
+        page.get_by_role("button", name="Zoom in").first.click()
+        assert page.locator(".sf-zoom:visible").inner_text() == "150 %"
+        page.get_by_role("button", name="100 %").first.click()
 
 
 def test_the_first_crop_is_where_the_photo_has_most_detail(page, photos) -> None:
