@@ -20,7 +20,8 @@ export function enlarge(panel) {
     place = to;
     change();
   });
-  const job = work(panel.querySelector(".sf-work"), state, () => {});
+  const whole = viewer(panel.querySelector(".sf-work ~ .sf-viewer"));
+  const job = work(panel.querySelector(".sf-work"), state, whole.show);
   const field = photo(panel.querySelector(".sf-photo"), (answer) => {
     opened = Boolean(answer);
     photos += 1;
@@ -29,6 +30,7 @@ export function enlarge(panel) {
     shows = undefined;
     job.clear();
     views.show(null);
+    whole.show(null);
     samples.show(null, 0);
     map.show(answer);
     change();

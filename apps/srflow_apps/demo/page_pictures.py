@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,9 +124,12 @@ def _as_rgb(image: Any) -> NDArray[np.uint8]:
 
 @contextlib.contextmanager
 def _reduced(path: Path, width: int, **options: Any) -> Iterator[tuple[Any, ImageReader]]:
-    """A picture file, reduced or enlarged by libvips, and its reader, which alone chooses what decodes it."""
+    """A picture file, reduced or enlarged by libvips, and its reader, which alone chooses what decodes it.
+
+    Its size has been checked, or it is the model's, and 16 times as large as what was.
+    """
     try:
-        with open_image(path) as reader:
+        with open_image(path, max_pixels=sys.maxsize) as reader:
             yield reader._image.thumbnail_image(width, **options), reader
     except libvips.pyvips().Error as error:
         raise ImageError(f"{path} cannot be used: {libvips.reason(error)}; try another file") from error

@@ -78,6 +78,12 @@ class Controls:
             place=None if place == (None, None) else (_coordinate(place[0]), _coordinate(place[1])),
         )
 
+    @property
+    def name(self) -> str:
+        """Of the picture that they draw, in words."""
+        tau = self.tau if self.tau == "auto" else f"{self.tau:g}"
+        return f"τ {tau}, seed {self.seed}, sample {self.sample}"
+
 
 def _coordinate(value: object) -> int:
     return whole("the crop's place", value, least=-_FARTHEST, most=_FARTHEST)
@@ -113,13 +119,12 @@ class Tabs:
         with session.lock:
             photo = self._shown(session, controls)
             after = photo.draw(tau=controls.tau, seed=controls.seed, sample=controls.sample)
-            tau = controls.tau if controls.tau == "auto" else f"{controls.tau:g}"
             crop = photo.crop
             across, down = min(crop.width, photo.width), min(crop.height, photo.height)
             place = {"left": crop.left, "top": crop.top, "across": across, "down": down}
             shown = {
                 "after": page_pictures.data_url(after),
-                "name": f"τ {tau}, seed {controls.seed}, sample {controls.sample}",
+                "name": controls.name,
                 "place": place,
             }
             if said.get("shows") != place:
@@ -149,14 +154,14 @@ class Tabs:
         }
 
     def render(self, session: Session, said: Said) -> tuple[Path, Work]:
-        """The file of the whole photo, and the work that writes it, as srflow-upscale does."""
+        """The file of the whole photo, and the work that writes it as srflow-upscale does and returns the viewer's."""
         source = session.pictures.get("enlarge")
         if source is None:
             raise ArgumentError("there is no photo yet; choose one first")
         controls = Controls.of(said)
         target = session.new_file(f"{source.stem}_x{self._upscaler.scale}.{format_of(said)}")
 
-        def write(told: Any, cancel: threading.Event) -> None:
+        def write(told: Any, cancel: threading.Event) -> dict[str, Any]:
             self._upscaler.upscale_file(
                 source,
                 target,
@@ -167,6 +172,7 @@ class Tabs:
                 progress=told,
                 cancel=cancel,
             )
+            return _compared(source, target, "the whole photo", controls.name)
 
         return target, write
 

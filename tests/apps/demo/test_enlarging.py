@@ -113,6 +113,16 @@ def test_the_rendered_file_is_what_the_command_writes(enlarging, session, opened
     assert (made.tau, made.seed, made.sample, made.source) == (0.8, 3, 2, "photo.png")
 
 
+def test_the_whole_result_is_shown_with_its_own_width(enlarging, session, opened, monkeypatch, uploaded) -> None:
+    monkeypatch.setattr("srflow_apps.demo.tabs._PREVIEW_SIDE", 50)
+    result = finished(session, "enlarge", enlarging.render(session, {**CONTROLS, "format": "png"})).result
+    np.testing.assert_array_equal(pixels(result["before"]), np.asarray(Image.open(uploaded)))
+    assert pixels(result["after"]).shape[1] == 100
+    assert result["width"] == 4 * 61
+    assert result["names"]["after"] == "τ 0.8, seed 3, sample 0"
+    assert "Shown reduced to 100 pixels" in result["note"]
+
+
 def test_what_is_shown_is_part_of_the_rendered_file(enlarging, session, shown) -> None:
     finished(session, "enlarge", enlarging.render(session, {**CONTROLS, "format": "png"}))
     left, top = 4 * shown["place"]["left"], 4 * shown["place"]["top"]

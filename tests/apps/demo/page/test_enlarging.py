@@ -271,3 +271,22 @@ def test_samples_are_shown_large_enough_to_tell_them_apart(open_page, photos, sc
         width, pixels = image.evaluate("(image) => [image.clientWidth, image.naturalWidth]")
         assert width >= 150
         assert 0.8 <= width / pixels <= 1.2  # neither reduced nor soft
+
+
+def test_the_whole_result_is_shown_beside_the_photo(page, photos, tmp_path) -> None:
+    choose_and_rest(page, photos / "large.png")
+    page.get_by_role("button", name="Render the whole photo").click()
+    file = download(page, "enlarge", tmp_path)
+    whole = page.locator("#enlarge .sf-viewer").nth(1)
+    assert whole.locator("figcaption").first.inner_text() == "the whole photo | τ 0.8, seed 0, sample 0"
+    url = whole.locator("img").nth(1).get_attribute("src").removeprefix("data:image/png;base64,")
+    np.testing.assert_array_equal(
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(url)))), np.asarray(Image.open(file))
+    )
+    box = whole.locator(".sf-view").first.bounding_box()
+    assert box["width"] / box["height"] == pytest.approx(400 / 300, rel=0.01)
+    assert box["height"] <= 0.8 * SCREENS["desktop"]["height"] + 1
+    percent = int(whole.locator(".sf-zoom").inner_text().removesuffix(" %"))
+    assert percent == pytest.approx(100 * box["width"] / 1600, abs=1)
+    page.get_by_role("button", name="Remove: Photo").first.click()
+    whole.locator(".sf-view").first.wait_for(state="hidden")
