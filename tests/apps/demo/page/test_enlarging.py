@@ -15,7 +15,7 @@ from srflow_sdk import Upscaler, read_provenance
 from tests.chromium import SCREENS, in_chromium
 
 from ..visitor import wait_until
-from .browser import PANEL, caption, changed, choose_and_rest, download, error, shown, tab
+from .browser import PANEL, caption, changed, choose, choose_and_rest, download, error, shown, tab
 
 pytestmark = in_chromium
 PRESSED = "button[aria-pressed=true]"
@@ -183,7 +183,7 @@ def test_a_render_can_be_cancelled(page, photos, server) -> None:
     page.locator(PANEL).get_by_role("button", name="Cancel").click()
     page.get_by_text("Cancelled; nothing was written.").wait_for()
     assert not page.locator("#enlarge .sf-file").is_visible()
-    page.wait_for_selector("#enlarge .sf-stop[disabled]")
+    page.wait_for_selector("#enlarge .sf-stop", state="hidden")
     wait_until(lambda: not [path for path in server.files() if path.name.startswith("huge_x4")])
 
 
@@ -273,6 +273,28 @@ def test_samples_are_shown_large_enough_to_tell_them_apart(open_page, photos, sc
         assert 0.8 <= width / pixels <= 1.2  # neither reduced nor soft
 
 
+def test_the_example_is_drawn_without_a_photo_of_ones_own(page) -> None:
+    page.get_by_role("button", name="Try the example").click()
+    page.wait_for_selector(".sf-strip button >> nth=7")
+    assert "cat.jpg" in page.locator(".sf-chosen:visible").inner_text()
+    assert "of 225 × 150 pixels" in page.locator(".sf-where").inner_text()
+
+
+@pytest.mark.parametrize("name", ["Enlarge", "Restore", "Transfer"])
+def test_before_there_is_a_picture_there_is_nothing_to_set_to_render_or_to_cancel(page, photos, name) -> None:
+    panel = tab(page, name)
+    controls = panel.locator("button, select, input, canvas, a, [tabindex='0']").filter(visible=True)
+    assert {one.get_attribute("type") or one.inner_text() for one in controls.all()} <= {"file", "button"}
+    buttons = [button.inner_text() for button in panel.locator("button").filter(visible=True).all()]
+    assert buttons == (["Try the example"] if name == "Enlarge" else [])
+    for number in range(2 if name == "Transfer" else 1):
+        choose(page, photos / "cat.png", number=number)
+    assert panel.locator(".sf-start").is_visible()
+    assert not panel.locator(".sf-stop").is_visible()
+    panel.get_by_role("button", name="Remove: ").first.click()
+    panel.locator(".sf-start").wait_for(state="hidden")
+
+
 def test_the_whole_result_is_shown_beside_the_photo(page, photos, tmp_path) -> None:
     choose_and_rest(page, photos / "large.png")
     page.get_by_role("button", name="Render the whole photo").click()
@@ -290,3 +312,50 @@ def test_the_whole_result_is_shown_beside_the_photo(page, photos, tmp_path) -> N
     assert percent == pytest.approx(100 * box["width"] / 1600, abs=1)
     page.get_by_role("button", name="Remove: Photo").first.click()
     whole.locator(".sf-view").first.wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_one_button_at_a_time_stands_out_and_words_can_be_read(open_page, photos, screen, scheme) -> None:
+    page = open_page(screen, scheme)
+
+    def standing_out() -> list[str]:
+        return page.evaluate(
+            """() => {
+            const colour = document.createElement("i");
+            colour.style.color = "var(--accent)";
+            document.body.append(colour);
+            const accent = getComputedStyle(colour).color;
+            colour.remove();
+            return [...document.querySelectorAll("button, label, a")]
+              .filter((one) => one.offsetParent && getComputedStyle(one).backgroundColor === accent)
+              .map((one) => one.innerText.trim());
+            }"""
+        )
+
+    def contrasts() -> list[float]:
+        return page.evaluate(
+            """() => {
+            const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
+            const light = (colour) => parts(colour).slice(0, 3).map((c) => c / 255)
+              .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+              .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+            const ground = (one) => {
+              const colour = getComputedStyle(one).backgroundColor;
+              return parts(colour)[3] === 0 && one.parentElement ? ground(one.parentElement) : colour;
+            };
+            return [...document.querySelectorAll("p, label, button, span, h1, a, legend, figcaption")]
+              .filter((one) => one.offsetParent && one.innerText.trim())
+              .map((one) => [light(getComputedStyle(one).color), light(ground(one))].sort((a, b) => b - a))
+              .map(([brighter, darker]) => (brighter + 0.05) / (darker + 0.05));
+            }"""
+        )
+
+    assert standing_out() == ["Choose a photo"]
+    assert min(contrasts()) >= 4.5
+    choose_and_rest(page, photos / "cat.png")
+    assert standing_out() == ["Render the whole photo"]
+    page.get_by_role("button", name="Render the whole photo").click()
+    page.wait_for_selector("#enlarge .sf-file:visible", timeout=120_000)
+    assert standing_out() == ["Download"]
+    assert min(contrasts()) >= 4.5
