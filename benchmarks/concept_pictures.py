@@ -43,7 +43,7 @@ def main(photos: Path, out: Path) -> None:
         truth = opened.convert("RGB").crop((LEFT, TOP, LEFT + SIDE, TOP + SIDE))
     lr = truth.resize((SIDE // SCALE, SIDE // SCALE), Image.Resampling.BICUBIC)
     out.mkdir(parents=True, exist_ok=True)
-    with Upscaler() as upscaler:
+    with Upscaler("x4-small") as upscaler:
         encoding = upscaler.encode(lr)
         by_tau = {f"tau {tau:g}": encoding.sample(tau=tau) for tau in TAUS}
         by_seed = {f"tau 0.9, seed {seed}": encoding.sample(tau=0.9, seed=seed) for seed in SEEDS}

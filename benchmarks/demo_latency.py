@@ -34,7 +34,7 @@ WATCH = """() => {
 
 def server_seconds(photo: Path, side: int, runs: int) -> float:
     """Median time of one sample of a crop with its halo, and of its PNG."""
-    with Upscaler(tile=None) as upscaler:
+    with Upscaler("x4-small", tile=None) as upscaler:
         window = side // upscaler.scale + 2 * upscaler.bundle.manifest.halo
         encoding = upscaler.encode(Image.open(photo).convert("RGB").crop((0, 0, window, window)))
         times = []

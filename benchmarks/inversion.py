@@ -39,7 +39,7 @@ def main() -> None:
     """Print a line for each step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megapixels", type=float, default=12)
-    parser.add_argument("--model")
+    parser.add_argument("--model", default="x4-small")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--photo", type=Path, default=CAT)
     options = parser.parse_args()

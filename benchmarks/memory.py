@@ -55,7 +55,7 @@ def resident(field: str) -> int:
 
 
 def measure(
-    source: Path, target: Path, model: Path | None, *, threads: int, samples: int, scale: float | None, restore: bool
+    source: Path, target: Path, model: str, *, threads: int, samples: int, scale: float | None, restore: bool
 ) -> dict[str, Any]:
     """Upscale or restore one file, or draw samples of it, and return what it took."""
     from srflow_sdk import Upscaler
@@ -81,7 +81,7 @@ def main() -> None:
     """Print a line for every size and the ratio of the last to the first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--megapixels", type=float, nargs="+", default=[1, 12])
-    parser.add_argument("--model")
+    parser.add_argument("--model", default="x4-small")
     parser.add_argument("--format", default="png", help="format of the output: png, jpg, tif, …")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--photo", type=Path, default=CAT)
@@ -107,7 +107,7 @@ def main() -> None:
             source, target = Path(folder) / "photo.jpg", Path(folder) / f"large.{options.format}"
             write_photo(options.photo, source, megapixels)
             command = [sys.executable, __file__, "--threads", str(options.threads), "--samples", str(options.samples)]
-            command += [] if options.model is None else ["--model", str(options.model)]
+            command += ["--model", options.model]
             command += [] if options.scale is None else ["--scale", str(options.scale)]
             command += ["--restore"] if options.restore else []
             command += ["--measure", str(source), str(target)]

@@ -4,8 +4,9 @@
 
 Every photograph is reduced four times, damaged, and written as users have it: JPEG as .jpg, all else as .png, and some
 JPEGs as .png, as screenshots are. choose_model() sees that file; both models draw its middle, at tau 0. The choice is
-right if the model is the better one by RGB PSNR, or less than 0.1 dB behind the other. With --taken nothing is drawn,
-and the table says how often x4-photo is taken, for every folder that is named.
+right if the model is the better one by RGB PSNR, or less than 0.1 dB behind the other. With --lossy they are AVIFs,
+WebPs and GIFs instead. With --taken nothing is drawn, and the table says how often x4-photo is taken, for every folder
+that is named.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ DAMAGES = (
     *("blur:0.5+noise:5+jpeg:50", "dots:1", "bayer:4", "speckle:10", "posterise:16"),
 )
 FILES = ("jpeg:30", "jpeg:50", "jpeg:70", "jpeg:85", "jpeg:90", "jpeg:95", "jpeg:98")
+LOSSY = (
+    *("avif:30", "avif:50", "avif:65", "avif:80", "avif:95", "webp:30", "webp:50", "webp:80", "webp:95"),
+    *("gif:256", "gif:64", "gif:256, dithered", "gif:64, dithered"),
+)
 SCREENSHOTS = ("jpeg:30", "jpeg:50", "jpeg:70", "jpeg:85", "jpeg:95")
 
 
@@ -58,6 +63,20 @@ class Case:
     def right(self) -> bool:
         """Whether it is the better one, or as good."""
         return self.auto > max(self.clean, self.photo) - AS_GOOD_DB
+
+
+def lossy_variants(lr: Pixels, name: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """Files of the kinds of LOSSY, as :func:`variants`."""
+    image = Image.fromarray(lr)
+    for text in LOSSY:
+        ending, number = text.partition(",")[0].split(":")
+        path = folder / f"{text}.{ending}"
+        if ending == "gif":
+            few = image.quantize(int(number))
+            (image.quantize(palette=few) if "dithered" in text else few).save(path)
+        else:
+            image.save(path, quality=int(number))
+        yield text, path
 
 
 def variants(lr: Pixels, name: str, folder: Path) -> Iterator[tuple[str, Path]]:
@@ -109,14 +128,14 @@ def taken(folders: list[Path]) -> Iterator[str]:
         yield f"| {kind} | {' | '.join(f'{sum(some)} of {len(some)}' for some in chosen)} |"
 
 
-def cases(photo: Path, clean: Upscaler, damaged: Upscaler, side: int) -> Iterator[Case]:
-    """Every variant of one photograph."""
+def cases(photo: Path, clean: Upscaler, damaged: Upscaler, side: int, *, lossy: bool) -> Iterator[Case]:
+    """Every variant of one photograph. lossy: those of LOSSY."""
     hr, lr = reduced(photo)
     rows, columns = middle(*lr.shape[:2], side)
     truth = hr[SCALE * rows.start : SCALE * rows.stop, SCALE * columns.start : SCALE * columns.stop]
     drawn: dict[bytes, tuple[float, float]] = {}  # a JPEG and its screenshot have the same pixels
     with tempfile.TemporaryDirectory() as folder:
-        for kind, path in variants(lr, photo.stem, Path(folder)):
+        for kind, path in (lossy_variants if lossy else variants)(lr, photo.stem, Path(folder)):
             piece = np.asarray(Image.open(path).convert("RGB"))[rows, columns]
             damage = measure_damage(path)
             if piece.tobytes() not in drawn:
@@ -128,7 +147,7 @@ def cases(photo: Path, clean: Upscaler, damaged: Upscaler, side: int) -> Iterato
                 chosen=choose_model(path).name,
                 clean=of_clean,
                 photo=of_damaged,
-                seen=f"quality {damage.quality}, noise {damage.noise:.2f}, blocks {damage.blocks:.2f}",
+                seen=f"{damage.quality}, {damage.bits:.2f} bits, noise {damage.noise:.2f}, blocks {damage.blocks:.2f}",
             )
 
 
@@ -139,6 +158,7 @@ def main() -> None:
     parser.add_argument("--taken", action="store_true", help=f"only count how often {PHOTO} is taken, by folder")
     parser.add_argument("--photo-model", default=PHOTO, help="bundle in place of x4-photo")
     parser.add_argument("--side", type=int, default=SIDE, help=f"LR pixels of the middle that is drawn  [{SIDE}]")
+    parser.add_argument("--lossy", action="store_true", help="files of AVIF, WebP and GIF instead")
     parser.add_argument("--wrong", action="store_true", help="also print every wrong choice, with what was measured")
     options = parser.parse_args()
     if options.taken:
@@ -152,7 +172,7 @@ def main() -> None:
         Upscaler(options.photo_model, device="cpu", threads=1) as damaged,
     ):
         for photo in (photo for folder in options.photos for photo in image_files(folder, option="photos")):
-            found += cases(photo, clean, damaged, options.side)
+            found += cases(photo, clean, damaged, options.side, lossy=options.lossy)
     print(f"| the LR image | {CLEAN}, dB | {PHOTO}, dB | auto, dB | auto takes {PHOTO} | right |")
     print("|---|---|---|---|---|---|")
     for kind in dict.fromkeys(case.kind for case in found):

@@ -39,7 +39,7 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", type=Path)
-    parser.add_argument("--model")
+    parser.add_argument("--model", default="x4-small")
     chosen = parser.parse_args()
     photos = [middle(path) for path in sorted(chosen.photos.glob("*.png"))]
     exact: list[NDArray[np.float64]] = []

@@ -193,7 +193,7 @@ def price(upscaler: Upscaler) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("data/unseen"), help="[default: data/unseen]")
-    parser.add_argument("--model", help="a bundle with an inverter  [default: the embedded model]")
+    parser.add_argument("--model", default="x4-small", help="a bundle with an inverter  [default: x4-small]")
     parser.add_argument("--threads", type=int, help="CPU threads  [default: one per core]")
     parser.add_argument("--damage", action="append", choices=list(DAMAGES), help="only this row; may be repeated")
     parser.add_argument("--sheet", type=Path, help="draw a contact sheet instead")

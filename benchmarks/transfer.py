@@ -165,7 +165,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="what benchmarks/unseen_photos.py wrote")
     parser.add_argument("-o", "--output", type=Path, help="folder for the sheets")
-    parser.add_argument("--model", help="a bundle with an inverter  [default: the embedded model]")
+    parser.add_argument("--model", default="x4-small", help="a bundle with an inverter  [default: x4-small]")
     parser.add_argument("--reach", action="store_true", help="print only how far outside of the mask pixels change")
     arguments = parser.parse_args()
     main(arguments.folder, arguments.output, arguments.model, only_reach=arguments.reach)

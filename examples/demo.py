@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from srflow_sdk import Upscaler
+from srflow_sdk import Upscaler, choose_model
 
 ROOT = Path(__file__).resolve().parents[1]
 PHOTO = ROOT / "examples" / "photos" / "cat.png"
@@ -21,7 +21,7 @@ def main() -> None:
         start = time.perf_counter()
         large = upscaler.upscale(photo)
         seconds = time.perf_counter() - start
-        model, device = upscaler.bundle.manifest.name, upscaler.device
+        model, device = choose_model(photo).name, upscaler.device
 
     bicubic = photo.resize(large.size, Image.Resampling.BICUBIC)
     comparison = Image.new("RGB", (2 * large.width + GAP, large.height), "white")

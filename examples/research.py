@@ -176,7 +176,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("photos", type=Path, nargs="*", default=[EXAMPLE], help="[default: examples/photos/cat.png]")
     parser.add_argument("-o", "--output", type=Path, default=Path("likelihoods"), help="folder  [default: likelihoods]")
-    parser.add_argument("--model", help="bundle with an inverter, or an embedded model's name  [default: x4-small]")
+    parser.add_argument(
+        "--model", default="x4-small", help="bundle with an inverter, or an embedded model's name  [default: x4-small]"
+    )
     arguments = parser.parse_args()
     make_folder(arguments.output)
     rows, latents = [], []

@@ -61,7 +61,7 @@ FOR_CLIENTS = {
 class Settings:
     """at_once: photos that are enlarged at a time. queue: photos that may wait beside them. max_bytes: of an upload.
 
-    token: what clients must send; empty: nothing. model: a bundle; None: the embedded model.
+    token: what clients must send; empty: nothing. model: a bundle; None: the embedded one that suits each photo.
     """
 
     at_once: int = 1
@@ -243,7 +243,7 @@ def for_clients(error: SRFlowError, names: dict[Path, str]) -> str:
 
 
 def service(settings: Settings) -> FastAPI:
-    """The application, for uvicorn or any other ASGI server. The model is loaded when it starts."""
+    """The application, for uvicorn or any other ASGI server. The model is loaded when it starts; of two, the first."""
     metrics = Metrics()
     turns = Turns(settings, metrics)
     loaded: dict[str, AsyncUpscaler] = {}
@@ -355,7 +355,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--host", default="127.0.0.1", help=f"other addresses need {TOKEN}  [default: 127.0.0.1]")
     parser.add_argument("--port", type=int, default=8080, help="0 takes a free one  [default: 8080]")
-    parser.add_argument("--model", help="bundle, or an embedded model's name  [default: x4-small]")
+    parser.add_argument("--model", default="auto", help="bundle, or an embedded model's name  [default: auto]")
     parser.add_argument("--at-once", type=int, default=1, help="photos enlarged at a time  [default: 1]")
     parser.add_argument("--queue", type=int, default=8, help="photos that may wait  [default: 8]")
     parser.add_argument("--max-mb", type=float, default=50, help="size of an upload  [default: 50]")
@@ -368,7 +368,7 @@ def main() -> None:
     if not 0 <= arguments.port <= 65535:
         parser.error(f"--port is {arguments.port}; it must be from 0 to 65535")
     try:
-        model = None if arguments.model is None else Bundle.open(arguments.model)
+        model = None if arguments.model == "auto" else Bundle.open(arguments.model)
     except SRFlowError as error:
         sys.exit(f"error: {error}")
     settings = Settings(

@@ -2,7 +2,7 @@
 
     from srflow_sdk import Upscaler
 
-    with Upscaler() as upscaler:  # the embedded ×4 model
+    with Upscaler() as upscaler:  # the embedded ×4 model that suits each picture
         upscaler.upscale("photo.jpg").save("large.png")
 
 Names are imported when they are first used, so that importing the package costs nothing.

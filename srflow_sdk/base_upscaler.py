@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
 
@@ -19,8 +20,9 @@ from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
-from srflow_sdk.files.passed_images import EncodedImage, loaded
+from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture, loaded
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.model_choice import choose_model
 from srflow_sdk.pixels.in_memory import InMemoryImage, Layout, Tensor, TensorT
 from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed
@@ -32,12 +34,18 @@ if TYPE_CHECKING:
 class BaseUpscaler:
     """Reads pictures, draws them with a painter, and writes them.
 
-    bundle: the model, as far as it is known here. painter: draws the tiles. tile: their size as it was asked for.
+    bundles: the model, as far as it is known here; several if each picture gets the one that suits it, that for clean
+    ones first. opened: makes a painter, which draws the tiles; the first model's is made at once. tile: the tiles' size
+    as it was asked for.
     """
 
-    def __init__(self, bundle: Bundle, painter: Painter, tile: TileSize) -> None:
-        self._bundle = bundle
-        self._painter = painter
+    def __init__(self, bundles: Sequence[Bundle], opened: Callable[[Bundle], Painter], tile: TileSize) -> None:
+        self._bundles = {bundle.manifest.name: bundle for bundle in bundles}
+        self._opened = opened
+        self._opening = threading.Lock()
+        self._painter = opened(bundles[0])
+        """The only model's, or that for clean pictures, which also does what a flow does besides upscaling."""
+        self._painters = {bundles[0].manifest.name: self._painter}
         self._tile = tile
 
     def __enter__(self) -> Self:
@@ -52,17 +60,23 @@ class BaseUpscaler:
 
     def close(self) -> None:
         """Release the model and the device memory. Later calls raise DeviceError; closing twice is harmless."""
-        self._painter.close()
+        with self._opening:
+            for painter in self._painters.values():
+                painter.close()
 
     @property
     def bundle(self) -> Bundle:
-        """The bundle in use."""
-        return self._bundle
+        """The bundle in use. Raises: ArgumentError if each picture has the one that suits it."""
+        bundle, *others = self._bundles.values()
+        if others:
+            names = " or ".join(map(repr, self._bundles))
+            raise ArgumentError(f"each picture has the model that suits it, so there is no one bundle; name {names}")
+        return bundle
 
     @property
     def scale(self) -> int:
         """How many times larger the sides of the model's picture are: the largest `scale` of an output."""
-        return self._bundle.manifest.scale
+        return self._painter.manifest.scale
 
     @property
     def device(self) -> str:
@@ -71,7 +85,7 @@ class BaseUpscaler:
 
     @property
     def precision(self) -> ComputePrecision:
-        """The encoder's arithmetic: "bundle", "bf16" or "int8", also after "fastest"."""
+        """The encoder's arithmetic: "bundle", "bf16" or "int8", also after "fastest"; of "auto", for clean pictures."""
         return self._painter.precision
 
     @property
@@ -119,7 +133,9 @@ class BaseUpscaler:
 
         Raises: ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
         """
-        picture: InMemoryImage = self._encoding(image, layout=layout, memory_budget=0).sample(**options)
+        cancel = DrawOptions(**options).cancel
+        encoding = self._encoding(image, layout=layout, memory_budget=0, cancel=cancel)
+        picture: InMemoryImage = encoding.sample(**options)
         return picture
 
     @takes_draw_keywords
@@ -152,13 +168,10 @@ class BaseUpscaler:
         Raises: the errors of :meth:`upscale`, and ImageError for files that cannot be read or written.
         """
         paths = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, (str, bytes)) else [targets]
-        return upscale_file(
-            self._painter,
-            file_path("source", source),
-            [file_path("a target", path) for path in paths],
-            DrawOptions(**options),
-            WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless),
-        )
+        path, draw = file_path("source", source), DrawOptions(**options)
+        writing = WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless)
+        outputs = [file_path("a target", target) for target in paths]
+        return upscale_file(lambda: self._suiting(path, max_pixels, draw.cancel), path, outputs, draw, writing)
 
     @overload
     def encode(self, image: ImageT, *, layout: Layout = ..., memory_budget: int = ...) -> Encoding[ImageT]: ...
@@ -243,7 +256,7 @@ class BaseUpscaler:
             raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
         check_count(n, first=draw.sample)
         budget = self._painter.conditioning_budget(ENCODING_BUDGET_BYTES)
-        encoding = self._encoding(image, layout=layout, memory_budget=budget)
+        encoding = self._encoding(image, layout=layout, memory_budget=budget, painter=self._painter)
         best, highest = None, -math.inf
         for number in range(int(n)):
             sample, progress = int(draw.sample) + number, pass_of(number, int(n), draw.progress)
@@ -260,13 +273,47 @@ class BaseUpscaler:
         layout: Layout = "hwc",
         memory_budget: int,
         copied: bool = False,
+        painter: Painter | None = None,
+        cancel: threading.Event | None = None,
     ) -> Encoding[Any]:
-        with memory_errors_typed("for the image; use upscale_file, or a smaller image"):
-            pixels, kind = loaded(image, layout=layout)
+        """painter: None is that of the model that suits the image. cancel: ends looking for it."""
+        with (
+            memory_errors_typed("for the image; use upscale_file, or a smaller image"),
+            as_path_or_picture(image) as found,
+        ):
+            pixels, kind = loaded(found, layout=layout)
+            painter = painter or self._suiting(pixels if layout == "chw" else found, cancel=cancel)
             if copied and kind.pil_mode is None:
                 # Tiles that are not kept are encoded later, when the caller's array may have changed.
                 pixels = pixels.copy()
-            return Encoding(pixels, kind, self._painter, memory_budget=memory_budget)
+            return Encoding(pixels, kind, painter, memory_budget=memory_budget, inverting=self._painter)
+
+    def _suiting(
+        self,
+        picture: InMemoryImage | Tensor | PathLike,
+        max_pixels: int = MAX_PIXELS,
+        cancel: threading.Event | None = None,
+    ) -> Painter:
+        """The painter of the model that suits a picture. Raises: also what :func:`choose_model` raises."""
+        if len(self._bundles) == 1:
+            return self._painter
+        return self._painter_of(choose_model(picture, max_pixels=max_pixels, cancel=cancel).name)
+
+    def _painter_of(self, name: str) -> Painter:
+        with self._opening:
+            self._painter.check_open()
+            if name not in self._painters:
+                self._painters[name] = self._opened(self._bundles[name])
+            return self._painters[name]
+
+    def _only(self, name: str) -> Self:
+        """An upscaler with one of the models, which closes with this one: they share what is open."""
+        if len(self._bundles) == 1:
+            return self
+        one = type(self).__new__(type(self))
+        bundles, painter = {name: self._bundles[name]}, self._painter_of(name)
+        vars(one).update(vars(self), _bundles=bundles, _painter=painter, _painters={name: painter})
+        return one
 
 
 def _score(value: object, sample: int) -> float:

@@ -55,11 +55,16 @@ class Encoding(Generic[ImageT]):
         *,
         memory_budget: int,
         halo: int | None = None,
+        inverting: Painter | None = None,
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> None:
         self._kind = kind
         self._painter = painter
+        self._inverting: Encoding[ImageT] = self
+        """The encoding that inverts: by another model, where each picture is drawn by the one that suits it."""
+        if inverting is not None and inverting is not painter:
+            self._inverting = Encoding(pixels, kind, inverting, memory_budget=0)
         manifest = painter.manifest
         self._lr = LowResolution.of(pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo)
         self._halo = manifest.halo if halo is None else halo
@@ -144,15 +149,15 @@ class Encoding(Generic[ImageT]):
 
         The picture is encoded in the same tiles as it is drawn, so any size works; the latents are as large as the
         picture in float32. For colours that the network maps to themselves, `decode(invert(hr))` is hr to rounding.
+        Where each picture has the model that suits it, the one for clean pictures inverts, and decodes what it made.
 
         Raises: BundleError if the bundle has no inverter, ImageError, DeviceError, OutOfMemoryError, NonFiniteError,
         CancelledError.
         """
         DrawOptions(progress=progress, cancel=cancel)  # checks them
         with memory_errors_typed("for the HR image and its latents; use a smaller image"):
-            return self._inverted(
-                *loaded(hr, layout=self._kind.layout), dequantise=dequantise, progress=progress, cancel=cancel
-            )
+            pixels, kind = loaded(hr, layout=self._kind.layout)
+            return self._inverting._inverted(pixels, kind, dequantise=dequantise, progress=progress, cancel=cancel)
 
     def _inverted(
         self,
@@ -188,7 +193,9 @@ class Encoding(Generic[ImageT]):
 
         Raises: ArgumentError for latents of another model or size, and as :meth:`sample`.
         """
-        pixels = self._decoded(latents, consistent=consistent, progress=progress, cancel=cancel)
+        own = getattr(latents, "model_sha256", None) == self._painter.manifest.digest
+        encoding = self if own else self._inverting
+        pixels = encoding._decoded(latents, consistent=consistent, progress=progress, cancel=cancel)
         return cast("ImageT", self._kind.wrapped(pixels))
 
     def _decoded(

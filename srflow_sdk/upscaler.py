@@ -12,14 +12,18 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import PathLike
 from srflow_sdk.flow.flow_uses import FlowUses
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.model_choice import bundles_of
 
 
 class Upscaler(BaseUpscaler, FlowUses):
-    """Super-resolution with one bundle on one device. Close it, or use it as a context manager.
+    """Super-resolution on one device. Close it, or use it as a context manager.
 
-    bundle: a bundle directory, the name of an embedded model ("x4-small", "x4-photo"), or an open
-        :class:`~srflow_sdk.model.bundle.Bundle`; None is x4-small. :func:`~srflow_sdk.choose_model` says which suits a
-        picture.
+    bundle: "auto", which None is too, draws each picture with the embedded model that suits it, by
+        :func:`~srflow_sdk.choose_model`: "x4-small" for clean pictures, "x4-photo" for noisy and compressed ones,
+        loaded once a picture needs it. Files are judged by their kind, too, and so are PIL images that still know it.
+        :attr:`bundle` then raises ArgumentError, and restore, transfer, best_of, log_likelihood and Encoding.invert
+        take the one for clean pictures. One of these names, a bundle directory or an open
+        :class:`~srflow_sdk.model.bundle.Bundle` is the only model.
     device: "cpu"; "cuda"; "tensorrt" (the bundle's engines, or ONNX Runtime's TensorRT); "rtx" or "webgpu" (plug-in
         providers of ONNX Runtime); "openvino"; or "auto": the first of engines, CUDA and other GPUs that really starts,
         otherwise the CPU. A GPU may have a number, such as "cuda:1"; without one it is the first.
@@ -51,12 +55,10 @@ class Upscaler(BaseUpscaler, FlowUses):
         check_tile(tile)
         if not (bundle is None or isinstance(bundle, (str, os.PathLike, Bundle))) or bundle == "":
             raise ArgumentError(
-                f"bundle is {bundle!r}; it must be the path of a bundle, an embedded model's name, a Bundle or None"
+                f'bundle is {bundle!r}; it must be "auto", the path of a bundle, an embedded model\'s name or a Bundle'
             )
-        if bundle == "auto":
-            raise ArgumentError('bundle is "auto"; choose_model(picture).name is the model that suits a picture')
-        if bundle is None:
-            bundle = Bundle.embedded()
-        bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        backend = open_backend(bundle, device=device, threads=threads, precision=precision)
-        super().__init__(bundle, Painter(bundle, backend, tile), tile)
+
+        def opened(one: Bundle) -> Painter:
+            return Painter(one, open_backend(one, device=device, threads=threads, precision=precision), tile)
+
+        super().__init__([bundle] if isinstance(bundle, Bundle) else bundles_of(bundle), opened, tile)

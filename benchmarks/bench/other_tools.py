@@ -48,7 +48,7 @@ def load(variant: Mapping[str, Any]) -> Job:
     from srflow_sdk import Bundle, Upscaler
 
     named = {name: variant[name] for name in ("device", "threads", "precision")}
-    upscaler = Upscaler(**named)
+    upscaler = Upscaler("x4-small", **named)
     files = (Bundle.embedded().path / f"{part}.onnx" for part in ("encoder", "sampler"))
     tau = variant["tau"]
 

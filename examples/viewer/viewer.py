@@ -254,7 +254,7 @@ def main() -> None:
     """Read the command line and show the window until it is closed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("photo", type=Path, nargs="?", help="photo to open")
-    parser.add_argument("--model", help="bundle, or an embedded model's name  [default: x4-small]")
+    parser.add_argument("--model", default="x4-small", help="bundle, or an embedded model's name  [default: x4-small]")
     arguments = parser.parse_args()
     try:
         with Upscaler(arguments.model) as upscaler:

@@ -14,7 +14,7 @@ const MARKER = ".srflow-web"; // only a folder that holds this file is ever dele
 const here = dirname(fileURLToPath(import.meta.url));
 const root = resolve(here, "../..");
 const out = resolve(process.argv[2] ?? join(here, "dist"));
-const bundle = join(root, "srflow_sdk/models/x4-small.srflow");
+const models = ["x4-small", "x4-photo"]; // the first is loaded with the page, the second once a photo needs it
 const [, version] = /__version__ = "(.+)"/.exec(await readFile(join(root, "srflow_sdk/_version.py"), "utf8"));
 const runtime = dirname(createRequire(import.meta.url).resolve("onnxruntime-web/wasm"));
 
@@ -28,7 +28,7 @@ if (found.length > 0 && !found.includes(MARKER)) {
   process.exit(1);
 }
 await rm(out, { recursive: true, force: true });
-await mkdir(join(out, "model"), { recursive: true });
+for (const model of models) await mkdir(join(out, "model", model), { recursive: true });
 await writeFile(join(out, MARKER), "node build.mjs made this folder, and replaces all that is in it.\n");
 await build({
   // latents.js alone, too: for programs that need scheme 1 and nothing else
@@ -47,7 +47,8 @@ await build({
 });
 const copies = [
   ...["index.html", "style.css", "icon.svg"].map((name) => [join(here, "src", name), name]),
-  ...["manifest.json", "encoder.onnx", "sampler.onnx"].map((name) => [join(bundle, name), join("model", name)]),
+  ...models.flatMap((model) => ["manifest.json", "encoder.onnx", "sampler.onnx"].map((name) =>
+    [join(root, `srflow_sdk/models/${model}.srflow`, name), join("model", model, name)])),
   // With the processor's variant, a visitor without a GPU downloads half as much.
   ...["ort-wasm-simd-threaded", "ort-wasm-simd-threaded.asyncify"].flatMap((name) =>
     [".mjs", ".wasm"].map((ending) => [join(runtime, name + ending), name + ending])),

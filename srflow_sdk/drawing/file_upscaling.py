@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,9 +59,9 @@ class FileResult:
 
 
 def upscale_file(
-    painter: Painter, source: Path, targets: Sequence[Path], options: DrawOptions, writing: WriteOptions
+    suiting: Callable[[], Painter], source: Path, targets: Sequence[Path], options: DrawOptions, writing: WriteOptions
 ) -> FileResult:
-    """Do the work of :meth:`Upscaler.upscale_file`."""
+    """Do the work of :meth:`Upscaler.upscale_file`. suiting: gives the painter that suits the source."""
     started = time.monotonic()
     if not targets:
         raise ArgumentError("there is no target; name a file for each sample")
@@ -70,11 +70,12 @@ def upscale_file(
         raise ArgumentError(f"{source} would be overwritten by its own enlargement; name another target")
     if len(set(names)) < len(names):
         raise ArgumentError("two samples would be written to the same file; name a target for each")
-    manifest = painter.manifest
     with (
         memory_errors_typed(f"while upscaling {source}; use smaller tiles, or fewer samples at a time"),
         ExitStack() as stack,
     ):
+        painter = suiting()
+        manifest = painter.manifest
         reader = stack.enter_context(open_image(source, max_pixels=writing.max_pixels))
         request = make_request(options, manifest, height=reader.height, width=reader.width, n=len(targets))
         reduced, tau = request.reduced, request.temperature.number

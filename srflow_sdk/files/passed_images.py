@@ -40,12 +40,24 @@ def loaded(
     max_pixels: of files, width × height. Raises: ImageError if it is not an image, or a file that is too large or that
     PIL images cannot hold; ArgumentError for an empty path and for file objects in text mode.
     """
-    if isinstance(image, (str, os.PathLike)):
-        return unpacked(_read_eight_bit(image, max_pixels))
-    if isinstance(image, (bytes, bytearray, memoryview)) or hasattr(image, "read"):
+    with as_path_or_picture(image, max_pixels=max_pixels) as found:
+        if isinstance(found, (str, os.PathLike)):
+            found = _read_eight_bit(found, max_pixels)
+        return unpacked(found, layout=layout)
+
+
+@contextlib.contextmanager
+def as_path_or_picture(
+    image: InMemoryImage | Tensor | EncodedImage, *, max_pixels: int = MAX_PIXELS
+) -> Iterator[InMemoryImage | Tensor | PathLike]:
+    """The image, so that it can be read more than once: bytes and file objects as the path of :func:`spooled`."""
+    if isinstance(image, (bytes, bytearray, memoryview)) or (
+        hasattr(image, "read") and not isinstance(image, os.PathLike)
+    ):
         with spooled(cast("bytes | BinaryIO", image), name="image", max_pixels=max_pixels) as path:
-            return unpacked(_read_eight_bit(path, max_pixels))
-    return unpacked(image, layout=layout)
+            yield path
+    else:
+        yield image
 
 
 @contextlib.contextmanager

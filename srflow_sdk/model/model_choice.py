@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import file_path
-from srflow_sdk.files import MAX_PIXELS, open_image, spooled
-from srflow_sdk.files.passed_images import EncodedImage
-from srflow_sdk.model.bundle import DEFAULT_MODEL
+from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
+from srflow_sdk.files.formats import SNIFFED_BYTES, loader_of
+from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture
+from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, luma, to_unit, unpacked
 from srflow_sdk.system.local_files import open_regular
 from srflow_sdk.system.raising import stop_if_set
 
 CLEAN, PHOTO = DEFAULT_MODEL, "x4-photo"
+BY_PICTURE = "auto"
+"""The name under which a user asks for the model that suits each picture."""
 
 _BAND_ROWS = 128  # a multiple of _BLOCK and of JPEG's 8
 _BLOCK = 16  # side of the blocks whose noise is measured
@@ -49,9 +53,12 @@ _WHITE = 0.5
 _COMPRESSED = 94
 """JPEG quality under which a picture is taken for compressed."""
 
-_BLOCKY, _BLOCKY_JPEG = 1.13, 1.5
-"""Steps between blocks of 8×8 over those elsewhere, from which on a picture was once compressed. A JPEG of high quality
-has small ones of its own."""
+_FEW_BITS = 2.0
+"""Bits a pixel under which a lossy file lacks detail, and above which a GIF is no drawing but a photograph."""
+
+_BLOCKY, _BLOCKY_LOSSY = 1.13, 1.5
+"""Steps between blocks of 8×8 over those elsewhere, from which on a picture was once compressed. A JPEG or WebP of high
+quality has small ones of its own."""
 
 _DOTTED = 0.03
 """Percentage of bright and of dark dots, from which on a picture is taken for dotted."""
@@ -77,6 +84,8 @@ class Damage:
     """The measurements of a picture.
 
     quality: of its JPEG file, 1 to 100, by the sum of its luma table; None for other formats.
+    lossy: "WebP", "AVIF" or "HEIC" unless it is lossless, or "GIF"; None for other formats.
+    bits: of that file, for each pixel.
     noise: standard deviation in 8-bit levels, in the quietest tenth of the picture, or in its median block if only that
         is noisy; 0 if what is found there is texture.
     blocks: how much larger luma's steps are between the columns and rows where JPEG's blocks of 8×8 would meet than
@@ -88,10 +97,24 @@ class Damage:
     """
 
     quality: int | None
+    lossy: str | None = None
+    bits: float = 0
     noise: float
     blocks: float
     dots: float
     mosaic: float
+
+
+def bundles_of(model: PathLike | None = None) -> list[Bundle]:
+    """The bundle of this name or path; for "auto" the embedded ones, that for clean pictures first.
+
+    model: None is "auto", as far as this installation has the models for it.
+
+    Raises: BundleError if one cannot be used, or this installation lacks it.
+    """
+    if model is None and not {CLEAN, PHOTO} <= set(Bundle.embedded_names()):
+        return [Bundle.embedded()]
+    return [Bundle.embedded(name) for name in (CLEAN, PHOTO)] if model in (None, BY_PICTURE) else [Bundle.open(model)]
 
 
 def choose_model(
@@ -102,10 +125,11 @@ def choose_model(
 ) -> ModelChoice:
     """Choose between "x4-small", for clean pictures, and "x4-photo", for noisy and compressed ones.
 
-        with Upscaler(choose_model("photo.jpg").name) as upscaler: …
+        with Upscaler(choose_model("photo.jpg").name) as upscaler: …  # what Upscaler() does for each picture
 
     picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is read to its end), a PIL
-        image, array or tensor. A JPEG that is not decoded yet also shows its quality.
+        image, array or tensor. A JPEG also shows its quality, and other lossy files their bits a pixel; as a PIL image
+        too that is no copy, a JPEG always, the others if they were opened by their path.
     max_pixels: larger files are refused.
     cancel: once this event is set, from any thread, the call ends with CancelledError within a band of rows.
 
@@ -115,7 +139,9 @@ def choose_model(
     reasons = []
     if damage.quality is not None and damage.quality < _COMPRESSED:
         reasons.append(f"JPEG of quality {damage.quality}")
-    elif damage.blocks > (_BLOCKY if damage.quality is None else _BLOCKY_JPEG):
+    elif damage.lossy is not None and (damage.bits > _FEW_BITS) == (damage.lossy == "GIF"):
+        reasons.append(f"{damage.lossy} of {damage.bits:.1f} bits a pixel")
+    elif damage.blocks > (_BLOCKY if damage.quality is None and damage.lossy is None else _BLOCKY_LOSSY):
         reasons.append("blocks of 8×8, as of a JPEG")
     if damage.noise > _NOISY:
         reasons.append(f"noise of {damage.noise:.1f}/255")
@@ -133,23 +159,26 @@ def measure_damage(
     cancel: threading.Event | None = None,
 ) -> Damage:
     """Measure a picture, file or in memory. max_pixels, cancel, errors: as of :func:`choose_model`."""
-    if isinstance(picture, (bytes, bytearray, memoryview)) or hasattr(picture, "read"):
-        with spooled(cast("bytes | BinaryIO", picture), name="image", max_pixels=max_pixels) as path:
-            return measure_damage(path, max_pixels=max_pixels, cancel=cancel)
-    if isinstance(picture, (str, os.PathLike)):
-        path = file_path("picture", picture)
-        return _damage(_bands_of_file(path, max_pixels), quality=_jpeg_quality(path), cancel=cancel)
-    pixels, _ = unpacked(picture)
-    return _damage((pixels[top : top + _BAND_ROWS] for top in range(0, len(pixels), _BAND_ROWS)), cancel=cancel)
+    with as_path_or_picture(picture, max_pixels=max_pixels) as found:
+        if isinstance(found, (str, os.PathLike)):
+            path = file_path("picture", found)
+            return _damage(_bands_of_file(path, max_pixels), *_of_file(path), cancel=cancel)
+        pixels, _ = unpacked(found)
+        bands = (pixels[top : top + _BAND_ROWS] for top in range(0, len(pixels), _BAND_ROWS))
+        _, lossy, size = _of_file(Path(os.fsdecode(getattr(found, "filename", "") or "")))
+        return _damage(bands, _quality_in(found), lossy, size, cancel=cancel)
 
 
 def _damage(
-    bands: Iterable[NDArray[Any]], *, quality: int | None = None, cancel: threading.Event | None = None
+    bands: Iterable[NDArray[Any]], quality: int | None, lossy: str | None, size: int, *, cancel: threading.Event | None
 ) -> Damage:
+    """quality, lossy, size: from :func:`_of_file`."""
+    area = 0
     noises, steps, dots, bends = [], [], [np.zeros(3)], [np.zeros((2, 2))]
     for band in bands:
         stop_if_set(cancel)
         levels = _luma(band)
+        area += levels.size
         noises.append(_noise_of_blocks(levels))
         steps.append(_steps(levels))
         dots.append(_dots(levels))
@@ -157,6 +186,8 @@ def _damage(
     bright, dark, pixels = np.sum(dots, axis=0)
     return Damage(
         quality=quality,
+        lossy=lossy,
+        bits=8 * size / area,
         noise=_noise(noises),
         blocks=_blockiness(steps),
         dots=float(100 * min(bright, dark) / max(pixels, 1)),
@@ -170,20 +201,31 @@ def _bands_of_file(path: Path, max_pixels: int) -> Iterator[NDArray[Any]]:
             yield reader.read_rows(min(_BAND_ROWS, reader.height - top))
 
 
-def _jpeg_quality(path: Path) -> int | None:
-    """The quality that libjpeg's scale gives the luma table; None for other formats. Errors are for the decoder."""
+def _of_file(path: Path) -> tuple[int | None, str | None, int]:
+    """:attr:`Damage.quality`, :attr:`Damage.lossy` and the bytes of a file. Errors are for the decoder."""
     from PIL.JpegImagePlugin import JpegImageFile  # Image.open warns of large pictures, whatever the limit is
 
-    with (
-        contextlib.suppress(OSError, ValueError, SyntaxError),
-        open_regular(path) as file,
-        JpegImageFile(file) as image,
-    ):
-        tables = getattr(image, "quantization", {})
-        if 0 in tables:
-            percent = 100 * sum(tables[0]) / _STANDARD_LUMA_SUM
-            return int(np.clip(round((200 - percent) / 2 if percent <= 100 else 5000 / percent), 1, 100))
-    return None
+    with contextlib.suppress(OSError, ValueError, SyntaxError), open_regular(path) as file:
+        head, size = file.read(SNIFFED_BYTES), os.fstat(file.fileno()).st_size
+        loader = loader_of(head, name=path.name)
+        lossless = b"VP8L" in head or re.search(rb"colrnclx.{4}\0\0", head, re.DOTALL)  # no chroma: of RGB as it is
+        if loader == "jpegload":
+            file.seek(0)
+            with JpegImageFile(file) as image:
+                return _quality_in(image), None, 0
+        if loader == "gifload" or (loader in ("webpload", "heifload") and not lossless):
+            heif = "AVIF" if b"avif" in head[:64] else "HEIC"
+            return None, {"gifload": "GIF", "webpload": "WebP"}.get(loader, heif), size
+    return None, None, 0
+
+
+def _quality_in(image: object) -> int | None:
+    """The quality that libjpeg's scale gives the luma table that a PIL image has from its JPEG file; None without."""
+    tables = getattr(image, "quantization", None)
+    if not isinstance(tables, dict) or 0 not in tables:
+        return None
+    percent = 100 * sum(tables[0]) / _STANDARD_LUMA_SUM
+    return int(np.clip(round((200 - percent) / 2 if percent <= 100 else 5000 / percent), 1, 100))
 
 
 def _luma(pixels: NDArray[Any]) -> NDArray[np.float32]:

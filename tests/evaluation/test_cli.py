@@ -125,7 +125,7 @@ def test_a_bundles_samples_are_drawn_as_the_sdk_draws_them(photos):
 
     lr = round_to_8_bit(reduce_bicubic(evaluation.crops_of(photos)[0][..., :64, :64], 4))
     found = evaluation.open_subject(None).condition(lr)(LevelTaus((0.8,)), 1)
-    with Upscaler(device="cpu", tile=None) as upscaler:
+    with Upscaler("x4-small", device="cpu", tile=None) as upscaler:
         expected = upscaler.upscale(lr[0].permute(1, 2, 0).contiguous().numpy(), tau=0.8, seed=1)
     np.testing.assert_array_equal(found[0].permute(1, 2, 0).numpy(), expected)
 

@@ -98,7 +98,7 @@ def test_a_bundles_dequantised_likelihood_is_the_runtimes(picture):
     spread = torch.from_numpy(_bits.dequantised(picture.hr[0].numpy()))[None]
     found = open_subject(None).flow(picture.lr).invert(spread)
     pixels = [(x[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8) for x in (picture.hr, picture.lr)]
-    with Upscaler(device="cpu") as upscaler:
+    with Upscaler("x4-small", device="cpu") as upscaler:
         latents = upscaler.encode(pixels[1]).invert(pixels[0], dequantise=True)
     assert found.log_likelihood == pytest.approx(latents.log_likelihood, rel=1e-5)
 

@@ -49,7 +49,7 @@ def whole(photos, checkpoint, tmp_path_factory):
 def test_figures_are_those_of_the_sdk(options, photos, noisy, tmp_path):
     table = restore(options(models=[]))
     rows, summary = rows_of(tmp_path / "out"), summary_of(tmp_path / "out")
-    with Upscaler(device="cpu") as upscaler:
+    with Upscaler("x4-small", device="cpu") as upscaler:
         for name in "abc":
             hr, degraded = (read_photo(folder / f"{name}.png") for folder in (photos, noisy))
             hr = to_image(hr[: degraded.shape[0], : degraded.shape[1]])
@@ -114,7 +114,7 @@ def test_the_published_normalisation_is_another_and_depends_on_the_temperature(o
 def test_the_published_normalisation_is_spatial_then_local(options, noisy, tmp_path):
     restore(options(models=[], degraded=noisy, normalise="published", most=1))
     degraded = read_photo(noisy / "a.png")
-    with Upscaler(device="cpu") as upscaler:
+    with Upscaler("x4-small", device="cpu") as upscaler:
         lr = round_to_8_bit(reduce_bicubic(to_image(degraded), 4))
         encoding = upscaler.encode(lr[0].permute(1, 2, 0).contiguous().numpy())
         latents = encoding.invert(degraded.astype(np.float32) / 255)

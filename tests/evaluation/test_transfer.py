@@ -82,7 +82,7 @@ def test_the_seam_of_the_next_pictures_content_is_smaller_than_of_a_paste(option
 def test_figures_are_those_of_the_sdk(options, photos, sources, masks, tmp_path, normalise):
     transfer(options(models=[], source=sources, mask=masks, normalise=normalise))
     rows = rows_of(tmp_path / "out")
-    with Upscaler(device="cpu") as upscaler:
+    with Upscaler("x4-small", device="cpu") as upscaler:
         for name in "abc":
             target, source, mask = (read_photo(folder / f"{name}.png") for folder in (photos, sources, masks))
             target, source, mask = (

@@ -63,7 +63,7 @@ def assert_same(path, expected):
 
 
 def test_a_bundle_gives_the_sdks_pictures(run, photo, tmp_path):
-    with Upscaler(device="cpu", threads=1) as upscaler:
+    with Upscaler("x4-small", device="cpu", threads=1) as upscaler:
         for seed, tau in ((0, 0.7), (2**64 - 1, 0.9)):
             done = run(BUNDLE, "photo.png", "large.png", "--tau", str(tau), "--seed", str(seed), "--threads", "1")
             assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -134,7 +134,7 @@ def test_gray_and_16_bit_photos_give_the_sdks_pictures(run, photo, tmp_path, bit
     pixels = photo if colour == RGB else np.asarray(Image.fromarray(photo).convert("L"))
     saved(tmp_path / "other.png", pixels, bits, colour)
     assert run(BUNDLE, "other.png", "large.png", "--tau", "0.8").returncode == 0
-    with Upscaler(device="cpu", threads=1) as upscaler:
+    with Upscaler("x4-small", device="cpu", threads=1) as upscaler:
         expected = upscaler.upscale(pixels, tau=0.8)
     assert_same(tmp_path / "large.png", expected if colour == RGB else np.dstack([expected] * 3))
 
@@ -142,7 +142,7 @@ def test_gray_and_16_bit_photos_give_the_sdks_pictures(run, photo, tmp_path, bit
 def test_a_palette_gives_the_sdks_picture(run, photo, tmp_path):
     Image.fromarray(photo).quantize(64).save(tmp_path / "palette.png")
     assert run(BUNDLE, "palette.png", "large.png", "--tau", "0.8").returncode == 0
-    with Upscaler(device="cpu", threads=1) as upscaler, Image.open(tmp_path / "palette.png") as palette:
+    with Upscaler("x4-small", device="cpu", threads=1) as upscaler, Image.open(tmp_path / "palette.png") as palette:
         assert palette.mode == "P"
         assert_same(tmp_path / "large.png", upscaler.upscale(np.asarray(palette.convert("RGB")), tau=0.8))
 

@@ -22,6 +22,8 @@ from typing import Any, ClassVar
 import pytest
 from PIL import Image
 
+from srflow_sdk import read_provenance
+
 for needed in ("fastapi", "uvicorn", "prometheus_client"):
     pytest.importorskip(needed)
 
@@ -77,7 +79,7 @@ class Service:
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
-    command = [*SERVICE, "--port", "0", "--at-once", "1", "--queue", "1", "--max-mb", "1", "--model", "x4-small"]
+    command = [*SERVICE, "--port", "0", "--at-once", "1", "--queue", "1", "--max-mb", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(folder), "SRFLOW_TOKEN": TOKEN}
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
@@ -119,6 +121,14 @@ def test_a_photo_is_enlarged_and_the_same_request_gives_the_same_picture(service
     assert service.metric('srflow_answers_total{outcome="200"}') == 5
     assert service.metric("srflow_seconds_count") == 5
     assert service.left() == []
+
+
+def test_each_photo_gets_the_model_that_suits_it(service: Service, tmp_path: Path) -> None:
+    for body, model in ((photo(), "x4-photo"), (blank(40, 30), "x4-small")):
+        (tmp_path / "large.png").write_bytes(service.ask("POST", "/upscale", body)[2])
+        provenance = read_provenance(tmp_path / "large.png")
+        assert provenance is not None
+        assert provenance.model == model
 
 
 @pytest.mark.parametrize(

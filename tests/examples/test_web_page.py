@@ -24,6 +24,7 @@ from srflow_training import save_checkpoint
 from tests.chromium import CHROMIUM, SCREENS, in_chromium
 from tests.networks import random_srflow, tiny_config
 from tests.plain_bundle import write_plain_bundle
+from tests.sdk.clean_and_noisy import smooth
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 ROOT = Path(__file__).parents[2]
@@ -55,10 +56,10 @@ def built_site(tmp_path_factory):
 def site_with(bundle, built_site, folder):
     """The same folder with another model. The embedded one takes a browser on a CPU seconds for each picture."""
     shutil.copytree(built_site, folder, copy_function=os.link)
-    for name in ("manifest.json", "encoder.onnx", "sampler.onnx"):
-        file = folder / "docs" / "play" / "model" / name
-        file.unlink()
-        shutil.copy(bundle / name, file)
+    for place in (folder / "docs" / "play" / "model").iterdir():
+        for name in ("manifest.json", "encoder.onnx", "sampler.onnx"):
+            (place / name).unlink()
+            shutil.copy(bundle / name, place / name)
     return folder
 
 
@@ -198,7 +199,7 @@ def upscaler(bundle):
 
 @pytest.fixture(scope="module")
 def embedded():
-    with Upscaler(device="cpu", tile=64) as opened:
+    with Upscaler("x4-small", device="cpu", tile=64) as opened:
         yield opened
 
 
@@ -425,9 +426,78 @@ def test_a_page_without_its_model_says_so(chromium, address):
     opened.page = page
     page.goto(address)
     opened.refuses(
-        r"^The model could not be loaded: model/sampler.onnx could not be loaded \(status 404\). Reload the page.$"
+        r"^The model could not be loaded: model/x4-small/sampler.onnx could not be loaded \(status 404\). Reload "
+        "the page.$"
     )
     context.close()
+
+
+@pytest.fixture(scope="module")
+def two_tiny(built_site, tmp_path_factory):
+    """The page with two small models, and their bundles by name."""
+    folder = tmp_path_factory.mktemp("two")
+    bundles = {
+        "x4-small": write_tiny_bundle(folder / "x4-small.srflow", name="x4-small", default_tau=0.7),
+        "x4-photo": write_tiny_bundle(folder / "x4-photo.srflow", name="x4-photo", gain=0.9, default_tau=0.5),
+    }
+    shutil.copytree(built_site, folder / "site", copy_function=os.link)
+    for name, bundle in bundles.items():
+        for file in ("manifest.json", "encoder.onnx", "sampler.onnx"):
+            (folder / "site" / "docs" / "play" / "model" / name / file).unlink()
+            shutil.copy(bundle / file, folder / "site" / "docs" / "play" / "model" / name / file)
+    return folder / "site", bundles
+
+
+def jpeg(pixels, quality):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+def test_the_photo_gets_the_model_that_suits_it_which_is_fetched_when_it_is_needed(chromium, two_tiny, tmp_path):
+    site, bundles = two_tiny
+    with served(site) as address, checked(chromium, address) as opened:
+        claim = opened.page.locator("#claim")
+        assert claim.inner_text() == "", "before there is a photo"
+        opened.choose(smooth(40))
+        opened.says("160×160 pixels in")
+        assert opened.page.locator("#model").inner_text() == "x4-small (clean)"
+        assert "srflow-upscale does" in claim.inner_text()
+        assert not any("x4-photo" in url for url in opened.asked)
+        (tmp_path / "photo.jpg").write_bytes(jpeg(smooth(40), 60))
+        opened.page.set_input_files("#file", tmp_path / "photo.jpg")
+        opened.page.wait_for_function("() => document.querySelector('#model').textContent.startsWith('x4-photo')")
+        opened.says("160×160 pixels in")
+        assert opened.page.locator("#model").inner_text() == "x4-photo (JPEG of quality 60)"
+        assert "srflow-upscale does" in claim.inner_text()
+        name, picture = opened.downloaded()
+        assert name == "photo_x4_tauauto0.5_seed0.png", "at the model's own temperature"
+        with Upscaler(bundles["x4-photo"], device="cpu", tile=64) as upscaler:
+            assert_same(picture, np.asarray(upscaler.upscale(tmp_path / "photo.jpg", tau="auto")))
+        opened.choose(smooth(40))
+        opened.page.wait_for_function("() => document.querySelector('#model').textContent.startsWith('x4-small')")
+        opened.says("160×160 pixels in")
+        assert opened.downloaded()[0] == "a b_x4_tauauto0.7_seed0.png"
+        assert sum("x4-photo/encoder.onnx" in url for url in opened.asked) == 1
+
+
+def test_without_the_model_that_suits_it_the_page_claims_nothing(chromium, two_tiny):
+    with served(two_tiny[0]) as address:
+        context = chromium.new_context()
+        opened = Opened.__new__(Opened)
+        opened.page = context.new_page()
+        opened.page.route("**/x4-photo/encoder.onnx", lambda route: route.fulfill(status=404))
+        opened.page.goto(address)
+        opened.says("Ready")
+        file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": jpeg(smooth(40), 60)}
+        opened.page.set_input_files("#file", file)
+        opened.says("160×160 pixels in")
+        assert opened.page.locator("#model").inner_text() == "x4-small"
+        assert opened.page.locator("#claim").inner_text() == (
+            "It could not load x4-photo, which suits this photo (JPEG of quality 60): srflow-upscale draws another "
+            "picture."
+        )
+        context.close()
 
 
 def test_the_sources_types_are_right():

@@ -132,7 +132,7 @@ def test_the_embedded_model_gives_its_own_picture_and_its_latents_back():
     lr = torch.from_numpy(photo_patches(network.config.size_multiple)[0].lr[..., :24, :32].copy())
     latents = {level: 0.8 * noise for level, noise in runtime_noise(network, lr, seed=5).items()}
     sr = network.decode(lr, latents)
-    with Upscaler(device="cpu", threads=1) as upscaler:
+    with Upscaler("x4-small", device="cpu", threads=1) as upscaler:
         picture = upscaler.upscale(np.ascontiguousarray(lr[0].permute(1, 2, 0).numpy()), tau=0.8, seed=5)
     # a graph's kernels are sums of taps, each rounded to half, and no single kernel has exactly all of these sums
     np.testing.assert_allclose(sr[0].permute(1, 2, 0).numpy().clip(0, 1), picture, atol=1e-4)

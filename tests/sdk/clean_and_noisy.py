@@ -5,17 +5,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from srflow_apps.batch.opened_models import Choices, Models, bundles_of
+from srflow_apps.batch.opened_models import Choices, Models
 from srflow_sdk import Upscaler
+from srflow_sdk.model.model_choice import bundles_of
 
 
 @contextlib.contextmanager
 def models() -> Iterator[Models]:
-    with contextlib.ExitStack() as stack:
-        yield Models(
-            Choices(bundles_of("auto"), max_pixels=10_000),
-            lambda bundle: stack.enter_context(Upscaler(bundle, device="cpu", threads=1)),
-        )
+    with Upscaler("auto", device="cpu", threads=1) as upscaler:
+        yield Models(Choices(bundles_of("auto"), max_pixels=10_000), upscaler)
 
 
 def smooth(side: int = 96) -> np.ndarray:

@@ -26,22 +26,29 @@ def _graph(name: str, variant: str, scale: int) -> bytes:
 
 
 def write_flow_bundle(
-    target: Path, *, variant: str = "bounded", scale: int = 4, inverter: bool = True, **manifest: Any
+    target: Path,
+    *,
+    variant: str = "bounded",
+    scale: int = 4,
+    inverter: bool = True,
+    name: str = "flow",
+    default_tau: float = 0.8,
+    **manifest: Any,
 ) -> Path:
     config = tiny_config(variant, scale=scale)
     names = ("encoder.onnx", "sampler.onnx", *(("inverter.onnx",) if inverter else ()))
     with staged_bundle(target) as stage:
-        for name in names:
-            graph = kept(f"{name} of a flow bundle, {variant} x{scale}", partial(_graph, name, variant, scale))
-            (stage.path / name).write_bytes(graph)
+        for file in names:
+            graph = kept(f"{file} of a flow bundle, {variant} x{scale}", partial(_graph, file, variant, scale))
+            (stage.path / file).write_bytes(graph)
         stage.commit(
             Manifest(
-                name="flow",
+                name=name,
                 variant=variant,
                 scale=scale,
                 size_multiple=config.size_multiple,
                 latent_levels=graphs.latent_levels(config),
-                default_tau=0.8,
+                default_tau=default_tau,
                 halo=HALO,
                 inverter_halo=HALO,
                 conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(config),

@@ -108,7 +108,7 @@ def test_many_clients_at_a_time_get_their_own_pictures(server: Server, upscaler:
 def test_sigterm_while_busy_lets_requests_finish_and_leaves_no_shared_memory(
     environment: ServerEnvironment, tmp_path: Path
 ) -> None:
-    with Upscaler(device="cpu") as embedded:
+    with Upscaler("x4-small", device="cpu") as embedded:
         write_repository(embedded.bundle.path, tmp_path / "models")
         images = [picture(number, 32, 32) for number in range(6)]
         with (

@@ -15,7 +15,7 @@ from srflow_apps.batch.batch import Batch, Plan
 from srflow_apps.batch.choices import FileOptions, Format
 from srflow_apps.batch.jobs import FolderFile, FolderResult
 from srflow_apps.batch.on_ray import Cluster, OnRay
-from srflow_apps.batch.opened_models import BY_PICTURE, Models, bundles_of
+from srflow_apps.batch.opened_models import Models
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.output_names import Shard
 from srflow_apps.batch.preview import weight
@@ -27,6 +27,7 @@ from srflow_sdk.drawing.temperature import is_map
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
 from srflow_sdk.system.url_paths import as_path
 from srflow_sdk.upscaler import Upscaler
 
@@ -70,8 +71,8 @@ def upscale_folder(
     inputs: files and folders; of folders, the images whose formats are read, without hidden ones.
     output: a directory, made if needed; it keeps the structure below each folder. All of them and report may be URLs,
     such as "s3://bucket/photos"; the extra `cloud` has what that needs.
-    upscaler: the model and device, or a :class:`~srflow_sdk.triton.RemoteUpscaler`; None opens x4-small for this call,
-    and "auto" for each picture the embedded model that suits it, by :func:`~srflow_sdk.choose_model`.
+    upscaler: the model and device, or a :class:`~srflow_sdk.triton.RemoteUpscaler`; None, or "auto", opens `Upscaler()`
+    for this call: each picture gets the embedded model that suits it.
     samples: pictures for each input, `sample` … `sample + samples - 1`, at most 1000.
     recursive: take subfolders too.
     name: a pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}; None is
@@ -179,10 +180,10 @@ class _Follower:
 
 def _bundles(upscaler: BaseUpscaler | str | None) -> list[Bundle]:
     if isinstance(upscaler, BaseUpscaler):
-        return [upscaler.bundle]
+        return list(upscaler._bundles.values())
     if upscaler is None or upscaler == BY_PICTURE:
         return bundles_of(upscaler)
-    raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto", or None for x4-small')
+    raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto" or None')
 
 
 def _executor(
@@ -198,13 +199,10 @@ def _executor(
             )
         cluster = Cluster(address=ray) if isinstance(ray, str) else ray
         return OnRay(cluster=cluster, bundles=batch.bundles, tile=batch.tile)
-    if isinstance(upscaler, BaseUpscaler):
-        upscaler._painter.check_open()  # or every file would fail
-
-    def opened(bundle: Bundle) -> BaseUpscaler:
-        return upscaler if isinstance(upscaler, BaseUpscaler) else stack.enter_context(Upscaler(bundle))
-
-    return partial(run_jobs, models=Models(batch.choices, opened))
+    if not isinstance(upscaler, BaseUpscaler):
+        upscaler = stack.enter_context(Upscaler())
+    upscaler._painter.check_open()  # or every file would fail
+    return partial(run_jobs, models=Models(batch.choices, upscaler))
 
 
 def _checked(name: str, value: object) -> Path:

@@ -12,7 +12,7 @@ from typing import Any
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
 from srflow_apps.batch.one_file import failure
-from srflow_apps.batch.opened_models import BY_PICTURE, digest, explained
+from srflow_apps.batch.opened_models import digest, explained
 from srflow_apps.batch.operations import Job, Upscaling
 from srflow_apps.batch.ray_actor import DoJobs, is_seen
 from srflow_apps.batch.ray_connection import WITHOUT_PORT, cluster_error, connected, raylet_of_this_machine
@@ -23,6 +23,7 @@ from srflow_sdk.drawing.passes import warn_if_inconsistent
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, DeviceError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.model_choice import BY_PICTURE
 from srflow_sdk.system.device_names import Device, Precision, split_device
 from srflow_sdk.system.url_paths import UrlPath
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from srflow_apps.batch.storage import reading
@@ -14,20 +14,7 @@ from srflow_sdk.errors import ImageError
 from srflow_sdk.files import MAX_PIXELS
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.model.model_choice import CLEAN, PHOTO, ModelChoice, choose_model
-
-BY_PICTURE = "auto"
-"""The name under which a user asks for the model that suits each picture."""
-
-
-def bundles_of(model: str | Path | None) -> list[Bundle]:
-    """The bundle of this name or path, None being x4-small; for "auto" the embedded ones of which one suits a picture.
-
-    Raises: BundleError if it cannot be used, or this installation lacks it.
-    """
-    if model == BY_PICTURE:
-        return [Bundle.embedded(name) for name in (CLEAN, PHOTO)]
-    return [Bundle.embedded() if model is None else Bundle.open(model)]
+from srflow_sdk.model.model_choice import CLEAN, ModelChoice, choose_model
 
 
 def digest(models: Sequence[Manifest]) -> str:
@@ -39,10 +26,10 @@ def digest(models: Sequence[Manifest]) -> str:
 class Choices:
     """Which of these models draws a file: the only one, or the one that suits it. Looks at each file once. Thread-safe.
 
-    bundles: one, or those of :func:`bundles_of` for "auto".
+    bundles: one, or those of :func:`~srflow_sdk.model.model_choice.bundles_of` for "auto".
     """
 
-    def __init__(self, bundles: Sequence[Bundle], *, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(self, bundles: Iterable[Bundle], *, max_pixels: int = MAX_PIXELS) -> None:
         self.bundles = {bundle.manifest.name: bundle for bundle in bundles}
         self._max_pixels = max_pixels
         self._made: dict[Path, ModelChoice] = {}
@@ -69,34 +56,23 @@ class Choices:
 class Models:
     """The opened models of a batch: one for all files, or for each file the one that suits it. Thread-safe.
 
-    any: an Upscaler that stands for all of them: of the same scale and device.
-
-    choices: the models, and which of them draws which file.
-    opened: makes an Upscaler; the caller closes it.
-    say: called with a line about each file that is drawn: its model, and why it was chosen.
-    first: the model to open at once, so that what is wrong with this machine is an error here; None is the first.
+    choices: which of them draws which file. upscaler: has them. say: called with a line about each file that is drawn:
+    its model, and why it was chosen.
     """
 
     def __init__(
-        self,
-        choices: Choices,
-        opened: Callable[[Bundle], BaseUpscaler],
-        *,
-        say: Callable[[str], None] = lambda _: None,
-        first: str | None = None,
+        self, choices: Choices, upscaler: BaseUpscaler, *, say: Callable[[str], None] = lambda _: None
     ) -> None:
         self._choices = choices
-        self._opened, self._say = opened, say
-        self._lock = threading.Lock()
-        self._upscalers: dict[str, BaseUpscaler] = {}
-        self.any = self._open(first or next(iter(choices.bundles)))
+        self.upscaler = upscaler
+        self._say = say
 
     def suiting(self, source: Path, *, cancel: threading.Event | None = None) -> BaseUpscaler:
         """The Upscaler for a file. cancel: ends the call.
 
         Raises: ImageError if the file cannot be read; CancelledError; what :class:`Upscaler` raises.
         """
-        return self._open(self._choices.of(source, cancel=cancel).name)
+        return self.upscaler._only(self._choices.of(source, cancel=cancel).name)
 
     def drawing(
         self, source: Path, local: Path, *, cancel: threading.Event | None = None
@@ -108,13 +84,7 @@ class Models:
         choice = self._choices.of(source, local, cancel=cancel)
         if choice.why:
             self._say(explained(source, choice.name, choice.why))
-        return self._open(choice.name), choice.why or None
-
-    def _open(self, name: str) -> BaseUpscaler:
-        with self._lock:
-            if name not in self._upscalers:
-                self._upscalers[name] = self._opened(self._choices.bundles[name])
-            return self._upscalers[name]
+        return self.upscaler._only(choice.name), choice.why or None
 
 
 def explained(source: Path, name: str, why: str) -> str:

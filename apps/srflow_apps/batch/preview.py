@@ -98,8 +98,8 @@ def _summary(plan: Plan, seen: list[Preview | FolderFile]) -> str:
     pixels = sum(one.size[0] * one.size[1] for one in todo)
     text = f"dry run, nothing was written: {how_much(len(todo), pixels)} to {operation.name}{others}"
     seconds, room = 0.0, 0.0
-    for upscaler in dict.fromkeys(one.upscaler for one in todo):
-        its = [one for one in todo if one.upscaler is upscaler]
+    for upscaler in {one.upscaler.bundle.manifest.name: one.upscaler for one in todo}.values():
+        its = [one for one in todo if one.upscaler.bundle is upscaler.bundle]
         speed = _speed(plan, its, upscaler)
         if speed is None:
             return text

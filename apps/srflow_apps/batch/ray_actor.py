@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +16,14 @@ from numpy.typing import NDArray
 
 from srflow_apps.batch.jobs import FolderFile, Settings
 from srflow_apps.batch.one_file import attempted, do_one, failure
-from srflow_apps.batch.opened_models import Choices, Models, bundles_of, digest
+from srflow_apps.batch.opened_models import Choices, Models, digest
 from srflow_apps.batch.operations import Job, Upscaling
 from srflow_apps.batch.storage import exists, make_folders
 from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, MissingExtraError
 from srflow_sdk.files import MAX_PIXELS, PathLike
+from srflow_sdk.model.model_choice import bundles_of
 from srflow_sdk.system.device_names import Device, Precision
 from srflow_sdk.system.plain_text import without_secrets
 from srflow_sdk.system.url_paths import UrlPath, as_path
@@ -49,8 +49,8 @@ class UpscaleFiles:
     without one), `width` and `height` (int64, of the input in pixels, 0 unless it is done) and `seconds` (float64, NaN
     unless it is done). A file that fails, or that cannot be named so, is a row, not an exception.
 
-    model: the path of a bundle that every machine has, or an embedded model's name; None is x4-small. device, tile,
-    threads, precision: as of :class:`~srflow_sdk.Upscaler`.
+    model: the path of a bundle that every machine has, or an embedded model's name; None is "auto". model, device,
+    tile, threads, precision: as of :class:`~srflow_sdk.Upscaler`.
     max_pixels, quality, lossless: as in :meth:`Upscaler.upscale_file`.
     resume, overwrite: as in :func:`~srflow_sdk.upscale_folder`. The other keywords are those of
     :meth:`Upscaler.upscale`.
@@ -83,8 +83,9 @@ class UpscaleFiles:
             overwrite=overwrite,
         )
         upscaler = Upscaler(model, device=device, tile=tile, threads=threads, precision=precision)
-        self._models = Models(Choices([upscaler.bundle]), lambda _: upscaler)
-        self._settings.operation.named_scale(upscaler.bundle.manifest)  # a scale above the model's is an error
+        self._models = Models(Choices(upscaler._bundles.values(), max_pixels=max_pixels), upscaler)
+        for bundle in upscaler._bundles.values():
+            self._settings.operation.named_scale(bundle.manifest)  # a scale above the model's is an error
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Upscale the files that the rows of a batch name. Raises: ArgumentError if a column is missing."""
@@ -124,8 +125,7 @@ class UpscaleFiles:
 class DoJobs:
     """An actor of a cluster that does jobs, one call after the other; :meth:`stop` may come meanwhile.
 
-    model: the bundle's path, which every machine has, or an embedded model's name; None is the default one, and "auto"
-    for each picture the embedded one that suits it. sha256: what the model must be; of several, as of :func:`digest`.
+    model: as of :class:`UpscaleFiles`. sha256: what the model must be; of several, as of :func:`digest`.
     folder: what paths that are not absolute begin at.
     """
 
@@ -157,7 +157,7 @@ class DoJobs:
         with contextlib.suppress(CancelledError):
             for job, seen in jobs:
                 results.append(self._result(job, self._models, seen=seen))
-        return self._models.any.device, str(self._models.any.precision), results
+        return self._models.upscaler.device, str(self._models.upscaler.precision), results
 
     def stop(self) -> None:
         """End the work at the next tile."""
@@ -174,8 +174,10 @@ class DoJobs:
                 f"the machine {socket.gethostname()} has another model at {bundles[0].path} (sha256 "
                 f"{found[:12]}… instead of {self.sha256[:12]}…); give all machines the same one"
             )
-        opened = partial(Upscaler, device=self.device, tile=self.tile, threads=self.threads, precision=self.precision)
-        return Models(Choices(bundles, max_pixels=self.settings.max_pixels), opened)
+        upscaler = Upscaler(
+            self.model, device=self.device, tile=self.tile, threads=self.threads, precision=self.precision
+        )
+        return Models(Choices(bundles, max_pixels=self.settings.max_pixels), upscaler)
 
     def _result(self, job: Job, models: Models, *, seen: bool) -> FolderFile:
         needed = [*([job.source] if seen else []), *(target.parent for target in job.targets)]

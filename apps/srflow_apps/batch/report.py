@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Recorded, Settings
-from srflow_apps.batch.opened_models import BY_PICTURE, digest
+from srflow_apps.batch.opened_models import digest
 from srflow_apps.batch.storage import reading, remove_leftovers, writing
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ImageError
 from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.model.model_choice import BY_PICTURE
 from srflow_sdk.system.atomic import check_replaceable, write_atomically
 from srflow_sdk.system.device_names import BUNDLE
 from srflow_sdk.system.local_files import open_regular

@@ -17,7 +17,7 @@ from srflow_apps.batch.display import Display
 from srflow_apps.batch.finding import is_folder, say_unread
 from srflow_apps.batch.jobs import FolderResult
 from srflow_apps.batch.on_ray import Cluster, OnRay
-from srflow_apps.batch.opened_models import BY_PICTURE, Models, bundles_of
+from srflow_apps.batch.opened_models import Models
 from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.pipes import Pipes, open_pipes
 from srflow_apps.batch.preview import fails, preview
@@ -30,7 +30,7 @@ from srflow_sdk.files import Provenance, read_provenance
 from srflow_sdk.files.provenance import TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.model_choice import CLEAN, PHOTO
+from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
 from srflow_sdk.system.device_names import ComputePrecision, DeviceName
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, exit_status, raised_interrupts
 from srflow_sdk.system.local_files import file_sha256
@@ -143,9 +143,7 @@ def _here(model: str | None, operation: Operation, files: FileChoices) -> list[B
     """Bundles on this machine, of which several if each picture gets the one that suits it."""
     if files.from_output is not None and model in (None, BY_PICTURE):
         return [embedded_for(files.from_output)]
-    if model is None and operation.name == UPSCALE and {CLEAN, PHOTO} <= set(Bundle.embedded_names()):
-        model = BY_PICTURE
-    return bundles_of(model)
+    return [Bundle.embedded()] if model is None and operation.name != UPSCALE else bundles_of(model)
 
 
 def _there(model: str | None, server: str, display: Display) -> Bundle:
@@ -174,31 +172,28 @@ def _opened(
 
     Raises: ArgumentError if it cannot make a picture again because it draws in another precision.
     """
+    chosen = list(batch.choices.bundles.values())
+    if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):  # only its model need be opened
+        chosen = [batch.choices.bundles[batch.choices.name(plan.jobs[0].source)]]
+    if server is not None:
+        from srflow_apps.serving.client.remote_upscaler import RemoteUpscaler
 
-    def opened(bundle: Bundle) -> BaseUpscaler:
-        if server is not None:
-            from srflow_apps.serving.client.remote_upscaler import RemoteUpscaler
-
-            return stack.enter_context(RemoteUpscaler(server, model=str(bundle.path), tile=batch.tile))
-        return stack.enter_context(
-            Upscaler(
-                bundle,
-                device=machine.device,
-                tile=batch.tile,
-                threads=machine.threads,
-                precision=machine.precision,
-            )
+        upscaler: BaseUpscaler = RemoteUpscaler(server, model=str(chosen[0].path), tile=batch.tile)
+    else:
+        upscaler = Upscaler(
+            BY_PICTURE if len(chosen) > 1 else chosen[0],
+            device=machine.device,
+            tile=batch.tile,
+            threads=machine.threads,
+            precision=machine.precision,
         )
-
-    alone = len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath)
-    first = batch.choices.name(plan.jobs[0].source) if alone else None
-    models = Models(batch.choices, opened, say=say, first=first)
-    if files.from_output is not None and models.any.precision != machine.precision:
+    stack.enter_context(upscaler)
+    if files.from_output is not None and upscaler.precision != machine.precision:
         raise ArgumentError(
-            f"{files.from_output} was made with --precision {machine.precision}, and {models.any.device} draws with "
-            f"{models.any.precision}; leave out --server"
+            f"{files.from_output} was made with --precision {machine.precision}, and {upscaler.device} draws with "
+            f"{upscaler.precision}; leave out --server"
         )
-    return models
+    return Models(batch.choices, upscaler, say=say)
 
 
 def _made_again(batch: Batch, machine: MachineChoices, output: Path) -> tuple[Batch, MachineChoices]:

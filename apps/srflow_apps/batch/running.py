@@ -76,7 +76,7 @@ def run_jobs(
         except BaseException:
             run.cancel.set()
             raise
-    device, precision = models.any.device, str(models.any.precision)
+    device, precision = models.upscaler.device, str(models.upscaler.precision)
     return FolderResult(files=tuple(run.results), total=len(jobs), device=device, precision=precision, **ended)
 
 

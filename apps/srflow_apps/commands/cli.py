@@ -28,13 +28,12 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
     if not value or context.resilient_parsing:
         return
     with exit_statuses():
-        from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
+        from srflow_sdk.model.bundle import Bundle
 
         for name in Bundle.embedded_names():
             manifest = Bundle.embedded(name).manifest
             tau = f"{'auto ' if manifest.auto_tau else ''}{manifest.default_tau:g}"
-            default = " (what Upscaler() opens)" if name == DEFAULT_MODEL else ""
-            click.echo(f"{name}  ×{manifest.scale}  tau {tau}  for {_FOR.get(name, 'what its card says')}{default}")
+            click.echo(f"{name}  ×{manifest.scale}  tau {tau}  for {_FOR.get(name, 'what its card says')}")
     context.exit()
 
 

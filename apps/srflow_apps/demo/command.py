@@ -9,12 +9,17 @@ import click
 from srflow_apps.commands import file_options
 from srflow_apps.commands.command_line import count, exit_statuses
 from srflow_sdk._version import __version__
-from srflow_sdk.system.base_command import Command, say
+from srflow_sdk.system.base_command import Command, NameOrPath, say
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
 
 
 @click.command(cls=Command, context_settings=file_options.SETTINGS)
-@file_options.MODEL
+@click.option(
+    "--model",
+    metavar="auto|NAME|BUNDLE",
+    type=NameOrPath(),
+    help="Model; auto: the page has a choice, and takes what suits each photo.  [default: auto]",
+)
 @click.option(
     "--host",
     default="127.0.0.1",

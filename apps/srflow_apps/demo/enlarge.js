@@ -10,7 +10,7 @@ import { work } from "./work.js";
 const SETTLED_MS = 300; // eight samples are drawn once nothing changed for this long
 
 export function enlarge(panel) {
-  const [tau, auto, seed] = ["#tau", "#auto", "#seed"].map((one) => panel.querySelector(one));
+  const [tau, auto, seed, model] = ["#tau", "#auto", "#seed", "#model"].map((one) => panel.querySelector(one));
   const views = viewer(panel.querySelector(".sf-viewer"));
   const samples = strip(panel.querySelector(".sf-strip"), (number) => {
     sample = number;
@@ -48,7 +48,8 @@ export function enlarge(panel) {
   function state() {
     const side = Number(panel.querySelector("[name=side]:checked").value);
     const number = seed.value === "" ? null : Number(seed.value);
-    return { tau: Number(tau.value), auto: auto.checked, seed: number, side, sample, left: null, top: null, ...place };
+    const how = { tau: Number(tau.value), auto: auto.checked, seed: number, model: model.value };
+    return { ...how, side, sample, left: null, top: null, ...place };
   }
 
   function change() {
@@ -86,6 +87,8 @@ export function enlarge(panel) {
       views.show({ after: answer.after, names });
     }
     if (last) map.move(answer.place);
+    panel.querySelector(".sf-model .sf-hint").textContent = answer.model + (answer.why && `: ${answer.why}`);
+    if (auto.checked) output.value = tau.value = answer.tau;
   }
 
   async function eight() {
@@ -101,6 +104,13 @@ export function enlarge(panel) {
     views.show({ spread: answer.spread, scale: answer.scale });
   }
 
+  const names = document.body.dataset.models.split(" ");
+  panel.querySelector(".sf-model").hidden = names.length < 2;
+  model.append(...names.map((name) => new Option(name)));
+  model.addEventListener("change", () => {
+    shows = undefined; // the other model's picture stands beside the photo from the beginning
+    change();
+  });
   const output = panel.querySelector("output");
   tau.addEventListener("input", () => {
     output.value = tau.value;

@@ -37,14 +37,16 @@ class LivePhoto:
     picture, as `Upscaler.upscale_file` writes it, up to the halo's truncation. Colours are sRGB; what is transparent
     shows a chequerboard. One thread at a time.
 
-    path: as for :func:`~srflow_sdk.read_image`, which says what is raised. The file must stay as it is.
+    upscaler: draws all with the one model that it has, or its first. path: as for :func:`~srflow_sdk.read_image`, which
+    says what is raised. The file must stay as it is.
     """
 
     def __init__(self, upscaler: Upscaler, path: Path, *, max_pixels: int) -> None:
         self._path = path
         self._max_pixels = max_pixels
         self._painter = upscaler._painter
-        self._manifest = upscaler.bundle.manifest
+        self._manifest = self._painter.manifest
+        self.model = self._manifest.name
         self._read: LowResolution | None = None
         self._pixel_bytes = 0
         self.height, self.width = self._lr.height, self._lr.width

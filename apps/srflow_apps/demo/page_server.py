@@ -73,7 +73,6 @@ def serve(
     with tempfile.TemporaryDirectory(prefix="srflow-demo-", ignore_cleanup_errors=True) as folder:
         libvips.pyvips().cache_set_max(0)  # no pixels of a page that was closed stay in memory
         sessions = Sessions(Path(folder).resolve(), freed=lambda: _return_memory(upscaler))
-        upscaler._painter.backend._scarce = True
         routes = Routes(upscaler, sessions, limits)
         known = [name.lower() for name in names if name not in _ANY]
         config = uvicorn.Config(
@@ -133,6 +132,7 @@ def _return_memory(upscaler: Upscaler) -> None:
 
     It held the conditioning of photos: 1 GB after 16 pages.
     """
-    with contextlib.suppress(SRFlowError):  # of a lack of memory elsewhere
-        upscaler.encode(np.zeros((_TINY, _TINY, 3), np.uint8))
+    for name in list(upscaler._painters):
+        with contextlib.suppress(SRFlowError):  # of a lack of memory elsewhere
+            upscaler._only(name).encode(np.zeros((_TINY, _TINY, 3), np.uint8))
     return_freed_memory()

@@ -63,7 +63,7 @@ class Routes:
         self._tabs = Tabs(upscaler, sessions, max_pixels=limits.pixels)
         self._drawing = ThreadPoolExecutor(_DRAWN_AT_A_TIME, thread_name_prefix="srflow-demo-draw")
         self._turn = threading.Lock()  # of long work: one at a time, for all pages
-        self._flow = INVERTER in upscaler.bundle.manifest.files
+        self._flow = INVERTER in upscaler._painter.manifest.files
         self._pictures = {name: tab for name, tab in TABS.items() if self._flow or tab == "enlarge"}
         self._page = self._filled_page()
         self._assets = {path.name: path.read_bytes() for path in _FOLDER.iterdir() if path.suffix in _TYPES}
@@ -255,9 +255,10 @@ class Routes:
         return answer
 
     def _filled_page(self) -> bytes:
-        manifest = self._upscaler.bundle.manifest
+        manifest, names = self._upscaler._painter.manifest, list(self._upscaler._bundles)
         values = {
-            "model": manifest.name,
+            "models": " ".join(names),
+            "model": names[0] if len(names) == 1 else f"{' or '.join(names)}, as suits each photo",
             "scale": self._upscaler.scale,
             "device": self._upscaler.device,
             "tau": manifest.default_tau,

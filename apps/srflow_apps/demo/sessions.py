@@ -15,6 +15,7 @@ from typing import Any, Literal
 from srflow_apps.demo.live import LivePhoto
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.files import RAISE_LIMIT
+from srflow_sdk.model.model_choice import ModelChoice
 from srflow_sdk.system.memory import return_freed_memory
 from srflow_sdk.system.plain_text import is_plain
 from srflow_sdk.system.raising import stop_if_set
@@ -116,8 +117,8 @@ class Session:
 
     folder: its files. used: when it last asked for something. seen: when it last said that it lives. lives: whether it
     ever did. pictures: what it sent, by the names of :data:`TABS`. sent: how often it sent each. photo: what the tab
-    "Enlarge" shows. strip: stops the eight samples. jobs: its long work, and results: the files that this made, by
-    their tab. closed: whether the page was ended.
+    "Enlarge" shows. suits: the model that suits it, and why. strip: stops the eight samples. jobs: its long work, and
+    results: the files that this made, by their tab. closed: whether the page was ended.
     """
 
     folder: Path
@@ -128,6 +129,7 @@ class Session:
     pictures: dict[str, Path] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
     photo: LivePhoto | None = None
+    suits: ModelChoice | None = None
     strip: threading.Event = field(default_factory=threading.Event)
     jobs: dict[str, Job] = field(default_factory=dict)
     results: dict[str, Path] = field(default_factory=dict)

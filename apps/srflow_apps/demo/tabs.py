@@ -16,6 +16,7 @@ from srflow_apps.demo.live import LivePhoto
 from srflow_apps.demo.sessions import Session, Sessions, Work, delete_file
 from srflow_sdk._checks import real, whole
 from srflow_sdk.errors import ArgumentError, CancelledError
+from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, choose_model
 from srflow_sdk.upscaler import Upscaler
 
 MAX_SEED = 2**32 - 1  # which a number field of a page holds exactly
@@ -57,6 +58,7 @@ class Controls:
     """Those of the tab "Enlarge".
 
     side: of the crop's enlargement, in pixels. place: left and top of the crop in the photo; None: its middle.
+    model: its name, or "auto".
     """
 
     tau: float | Literal["auto"]
@@ -64,6 +66,7 @@ class Controls:
     side: int
     sample: int
     place: tuple[int, int] | None
+    model: str
 
     @classmethod
     def of(cls, said: Said) -> Controls:
@@ -75,6 +78,7 @@ class Controls:
             side=whole("the crop's side", said.get("side"), least=1, most=MAX_SIDE),
             sample=whole("the sample", said.get("sample"), least=0, most=SAMPLES - 1),
             place=None if place == (None, None) else (_coordinate(place[0]), _coordinate(place[1])),
+            model=str(said.get("model", BY_PICTURE)),
         )
 
 
@@ -98,9 +102,12 @@ class Tabs:
     def open(self, session: Session, path: Path) -> dict[str, Any]:
         """Show a photo from now on: its size, and itself reduced. Raises: ImageError."""
         with session.lock:
-            photo = LivePhoto(self._upscaler, path, max_pixels=self._max_pixels)
+            suits = ModelChoice(name=next(iter(self._upscaler._bundles)), why="")
+            if len(self._upscaler._bundles) > 1:
+                suits = choose_model(path, max_pixels=self._max_pixels)
+            photo = LivePhoto(self._with(suits.name), path, max_pixels=self._max_pixels)
             small = page_pictures.data_url(page_pictures.preview(path, most=_OVERVIEW_SIDE)[0])
-            session.photo = photo
+            session.photo, session.suits = photo, suits
             return {"image": small, "width": photo.width, "height": photo.height}
 
     def show(self, session: Session, said: Said) -> dict[str, Any]:
@@ -120,6 +127,7 @@ class Tabs:
                 "after": page_pictures.data_url(after),
                 "name": f"τ {tau}, seed {controls.seed}, sample {controls.sample}",
                 "place": place,
+                **self._model_of(session, photo.model),
             }
             if said.get("shows") != place:
                 shown["before"] = page_pictures.data_url(photo.bicubic())
@@ -151,10 +159,11 @@ class Tabs:
         if source is None:
             raise ArgumentError("there is no photo yet; choose one first")
         controls = Controls.of(said)
-        target = session.new_file(f"{source.stem}_x{self._upscaler.scale}.{format_of(said)}")
+        upscaler = self._with(self._named(session, controls))
+        target = session.new_file(f"{source.stem}_x{upscaler.scale}.{format_of(said)}")
 
         def write(told: Any, cancel: threading.Event) -> None:
-            self._upscaler.upscale_file(
+            upscaler.upscale_file(
                 source,
                 target,
                 tau=controls.tau,
@@ -171,11 +180,36 @@ class Tabs:
         photo = session.photo
         if photo is None:
             raise ArgumentError("there is no photo yet; choose one first")
+        if photo.model != (name := self._named(session, controls)):
+            photo = session.photo = LivePhoto(
+                self._with(name), session.pictures["enlarge"], max_pixels=self._max_pixels
+            )
         side = max(1, controls.side // self._upscaler.scale)
         left, top = controls.place or ((photo.width - side) // 2, (photo.height - side) // 2)
         photo.show(left=left, top=top, side=side, cancel=cancel)
         self._sessions.release_excess(session)
         return photo
+
+    def _named(self, session: Session, controls: Controls) -> str:
+        """The model that the page asks for. Raises: ArgumentError if it has no such model."""
+        assert session.suits is not None  # for the type checker: a page with a photo has it
+        name = session.suits.name if controls.model == BY_PICTURE else controls.model
+        if name not in self._upscaler._bundles:
+            raise ArgumentError(
+                f"model is one of {BY_PICTURE}, {', '.join(self._upscaler._bundles)}; load the page again"
+            )
+        return name
+
+    def _with(self, name: str) -> Upscaler:
+        """The Upscaler with one model, which keeps little memory between its calls."""
+        upscaler = self._upscaler._only(name)
+        upscaler._painter.backend._scarce = True
+        return upscaler
+
+    def _model_of(self, session: Session, name: str) -> dict[str, Any]:
+        """Tell of the model that draws: its name, its temperature, and why it suits the photo, if it does."""
+        why = session.suits.why if session.suits is not None and session.suits.name == name else ""
+        return {"model": name, "why": why, "tau": self._upscaler._bundles[name].manifest.default_tau}
 
     def check(self, path: Path) -> None:
         """Refuse a picture that cannot be used. Raises: ImageError."""

@@ -11,15 +11,23 @@ declare global {
 /** devices: in the order of preference. threads: of the processor. */
 export type Load = { kind: "load"; devices: Device[]; threads: number };
 
-export type Photo = { kind: "photo"; number: number; rgba: Uint8ClampedArray; height: number; width: number };
+/** file: what the photo was decoded from. */
+export type Photo = {
+  kind: "photo";
+  number: number;
+  rgba: Uint8ClampedArray;
+  height: number;
+  width: number;
+  file: Uint8Array;
+};
 
 /** part: the tile to draw, in LR pixels; null: the whole photo. auto: τ only where the photo has texture. */
 export type Draw = { kind: "draw"; number: number; part: Window | null; tau: number; auto: boolean; seed: bigint };
 
 export type FromPage = Load | Photo | Draw | { kind: "stop"; number: number };
 
-export type Ready = {
-  kind: "ready";
+/** The model that draws. */
+export type Loaded = {
   name: string;
   sha256: string;
   scheme: number;
@@ -30,11 +38,21 @@ export type Ready = {
   threads: number;
 };
 
+export type Ready = Loaded & { kind: "ready" };
+
+/** The photo's model is fetched. why: it suits the photo. */
+export type Fetching = { kind: "fetching"; number: number; name: string; why: string };
+
+/** The photo can be drawn. suited: the model that suits it; another one draws if that could not be loaded. */
+export type Taken = Loaded & { kind: "taken"; number: number; suited: string; why: string; suits: boolean };
+
 /** rgba: height×width×4, at this place of the large picture. */
 export type TileDrawn = Window & { kind: "tile"; number: number; done: number; total: number; rgba: Uint8ClampedArray };
 
 export type FromWorker =
   | Ready
+  | Fetching
+  | Taken
   | TileDrawn
   | { kind: "done"; number: number; milliseconds: number }
   | { kind: "failed"; number: number; why: string };

@@ -29,20 +29,20 @@ export class Model {
   }
 
   /**
-   * Load the bundle that lies beside the page.
+   * Load a bundle that lies beside the page.
    * @param {URL} base the folder of the page, with `model/` and the runtime's files in it
-   * @param {Device} device
+   * @param {string} name of the bundle's folder in `model/` @param {Device} device
    * @param {number} threads of the processor; browsers allow more than one only in an isolated page
    */
-  static async load(base, device, threads) {
+  static async load(base, name, device, threads) {
     const ort = device === "webgpu" ? await import("onnxruntime-web/webgpu") : await import("onnxruntime-web/wasm");
     ort.env.wasm.wasmPaths = base.href;
     ort.env.wasm.numThreads = self.crossOriginIsolated ? threads : 1;
     ort.env.logLevel = "error";
     const [manifest, encoder, sampler] = await Promise.all([
-      download(base, "manifest.json").then((data) => JSON.parse(new TextDecoder().decode(data))),
-      download(base, "encoder.onnx"),
-      download(base, "sampler.onnx"),
+      download(base, `model/${name}/manifest.json`).then((data) => JSON.parse(new TextDecoder().decode(data))),
+      download(base, `model/${name}/encoder.onnx`),
+      download(base, `model/${name}/sampler.onnx`),
     ]);
     /** @param {Uint8Array} graph @param {Device} on */
     const session = (graph, on) => ort.InferenceSession.create(graph, { executionProviders: [on] });
@@ -103,9 +103,9 @@ export class Model {
   }
 }
 
-/** @param {URL} base @param {string} name */
-async function download(base, name) {
-  const answer = await fetch(new URL(`model/${name}`, base));
-  if (!answer.ok) throw new Error(`model/${name} could not be loaded (status ${answer.status})`);
+/** @param {URL} base @param {string} path */
+async function download(base, path) {
+  const answer = await fetch(new URL(path, base));
+  if (!answer.ok) throw new Error(`${path} could not be loaded (status ${answer.status})`);
   return new Uint8Array(await answer.arrayBuffer());
 }

@@ -5,7 +5,7 @@ import { decoded, PhotoError, pictureIn } from "./photo.js";
 import { recorded, sha256 } from "./provenance.js";
 import { CORE } from "./tiles.js";
 
-/** @import { FromPage, FromWorker, Ready, TileDrawn } from "./messages.d.ts" */
+/** @import { Fetching, FromPage, FromWorker, Loaded, Taken, TileDrawn } from "./messages.d.ts" */
 /** @import { Window } from "./tiles.js" */
 
 const SHOWN_SIDE = 64; // of a large photo's part that follows the slider, in LR pixels
@@ -32,12 +32,13 @@ const progress = element("progress", HTMLProgressElement);
 const tauValue = element("tau-value", HTMLOutputElement);
 const overview = new Overview(element("overview", HTMLCanvasElement), () => draw());
 
-/** @type {Ready | null} */
+/** @type {Loaded | null} */
 let model = null;
 /** @type {{name: string, source: string, sha256: Promise<string>, canvas: HTMLCanvasElement} | null} */
 let photo = null;
-/** @type {ImageData | null} a photo that came before the model */
+/** @type {{image: ImageData, file: Uint8Array} | null} a photo that came before the model */
 let waiting = null;
+let taken = false; // whether the worker has the photo, and the model for it
 let number = 0;
 /** What is being drawn, or was: which part (null: all), and what the file will be called. */
 let drawing = { part: /** @type {Window | null} */ (null), name: "", start: 0, record: async () => ({}) };
@@ -76,24 +77,36 @@ function hear(message) {
   } else if (message.kind === "failed" && !model) {
     complain(reason(message.why));
   } else if (message.number === number) {
+    if (message.kind === "fetching") fetching(message);
+    if (message.kind === "taken") begin(message);
     if (message.kind === "tile") show(message);
     if (message.kind === "done") finish(message.milliseconds);
     if (message.kind === "failed") complain(reason(message.why));
   }
 }
 
-/** @param {Ready} message */
+/** @param {Loaded} message */
 function ready(message) {
   const first = model === null;
-  model = message;
-  element("model", HTMLElement).textContent = model.name;
+  use(message);
   if (!first) return;
-  tau.value = String(model.tau);
-  showTau();
-  document.documentElement.dataset.device = model.device;
-  document.documentElement.dataset.threads = String(model.threads);
+  document.documentElement.dataset.device = message.device;
+  document.documentElement.dataset.threads = String(message.threads);
   status.textContent = "Ready.";
   if (waiting) take(waiting);
+}
+
+/** Show which model draws. τ follows its default until it is moved. @param {Loaded} loaded */
+function use(loaded) {
+  if (model === null || Number(tau.value) === model.tau) tau.value = String(loaded.tau);
+  showTau();
+  model = loaded;
+  element("model", HTMLElement).textContent = loaded.name;
+}
+
+/** @param {Fetching} message */
+function fetching({ name, why }) {
+  status.textContent = `Loading the model ${name}, which suits this photo: ${why} …`;
 }
 
 /** @param {string} why */
@@ -122,28 +135,44 @@ async function open(blob, name) {
     canvas.height = image.height;
     context(canvas).putImageData(image, 0, 0);
     photo = { name: name.replace(/\.[^.]*$/, "") || "photo", source: name, sha256: sha256(blob), canvas };
-    if (model) take(image);
-    else waiting = image;
+    const bytes = new Uint8Array(await blob.arrayBuffer());
+    if (model) take({ image, file: bytes });
+    else waiting = { image, file: bytes };
   } catch (error) {
     complain(error instanceof PhotoError ? error.message : reason(String(error)));
   }
 }
 
-/** Hand the photo to the worker, and draw what follows the slider. @param {ImageData} image */
-function take({ data, width, height }) {
-  if (!model || !photo) return;
+/** Hand the photo to the worker. @param {{image: ImageData, file: Uint8Array}} photo */
+function take({ image: { data, width, height }, file }) {
   waiting = null;
-  ask({ kind: "photo", number: ++number, rgba: data, width, height }, [data.buffer]);
+  taken = false;
+  busy(true);
+  cancel.hidden = true; // it is short, or loads what the next photo may need
+  status.textContent = "Looking at the photo …";
+  ask({ kind: "photo", number: ++number, rgba: data, width, height, file }, [data.buffer, file.buffer]);
+}
+
+/** Draw what follows the slider, now that the photo has its model. @param {Taken} message */
+function begin(message) {
+  if (!photo) return;
+  use(message);
+  taken = true;
+  const { width, height } = photo.canvas;
+  element("model", HTMLElement).textContent = message.suits ? `${message.name} (${message.why})` : message.name;
+  element("claim", HTMLElement).textContent = message.suits
+    ? "The same seed gives the same picture as srflow-upscale does."
+    : `It could not load ${message.suited}, which suits this photo (${message.why}): srflow-upscale draws another picture.`;
   const large = Math.ceil(width / 2) * Math.ceil(height / 2) * 4 > SMALL_PIXELS;
   work.hidden = false;
   parts.hidden = whole.hidden = !large;
-  if (large) overview.show(photo.canvas, SHOWN_SIDE, model.multiple);
+  if (large) overview.show(photo.canvas, SHOWN_SIDE, message.multiple);
   draw();
 }
 
 /** Draw with the settings as they are. @param {{all?: boolean}} [options] all: the whole of a large photo */
 function draw({ all = false } = {}) {
-  if (!model || !photo) return;
+  if (!model || !photo || !taken) return;
   const chosen = checkedSeed();
   if (chosen === null) return;
   errorLine.hidden = true;
@@ -161,7 +190,7 @@ function draw({ all = false } = {}) {
 
 /**
  * What the file will say of how it was made. A part says which one it is; srflow-upscale makes the whole from it.
- * @param {{model: Ready, photo: NonNullable<typeof photo>, part: Window | null, tau: number, auto: boolean,
+ * @param {{model: Loaded, photo: NonNullable<typeof photo>, part: Window | null, tau: number, auto: boolean,
  *   seed: bigint}} made
  */
 function recordOf({ model, photo, part, tau, auto, seed }) {
@@ -193,7 +222,7 @@ function checkedSeed() {
 
 /** Give both canvases the part's size, the last picture being kept while its size stays. @param {Window} part */
 function prepare({ top, left, ...size }) {
-  const { scale } = /** @type {Ready} */ (model), { canvas } = /** @type {NonNullable<typeof photo>} */ (photo);
+  const { scale } = /** @type {Loaded} */ (model), { canvas } = /** @type {NonNullable<typeof photo>} */ (photo);
   const width = Math.min(size.width, canvas.width - left), height = Math.min(size.height, canvas.height - top);
   for (const target of [before, after]) {
     if (target.width === width * scale && target.height === height * scale) continue;
@@ -208,7 +237,7 @@ function prepare({ top, left, ...size }) {
 
 /** @param {TileDrawn} tile */
 function show({ rgba, width, height, top, left, done, total }) {
-  const { scale } = /** @type {Ready} */ (model);
+  const { scale } = /** @type {Loaded} */ (model);
   const origin = drawing.part ?? { top: 0, left: 0 };
   const image = new ImageData(/** @type {Uint8ClampedArray<ArrayBuffer>} */ (rgba), width, height);
   context(after).putImageData(image, left - origin.left * scale, top - origin.top * scale);
@@ -223,7 +252,7 @@ function show({ rgba, width, height, top, left, done, total }) {
 
 /** @param {number} milliseconds */
 function finish(milliseconds) {
-  const { device, threads } = /** @type {Ready} */ (model);
+  const { device, threads } = /** @type {Loaded} */ (model);
   const where = device === "webgpu" ? "on the GPU" : `on ${threads === 1 ? "one thread" : `${threads} threads`}`;
   status.textContent = `${after.width}×${after.height} pixels in ${(milliseconds / 1000).toFixed(2)} s ${where}.`;
   busy(false);

@@ -93,7 +93,7 @@ function clamp(value, low, high) {
 }
 
 /** The nearest whole number, of two equally near ones the even one, as numpy rounds. @param {number} value */
-function halfToEven(value) {
+export function halfToEven(value) {
   const rounded = Math.round(value);
   return rounded - value === 0.5 && rounded % 2 ? rounded - 1 : rounded;
 }

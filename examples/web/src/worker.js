@@ -4,20 +4,27 @@
  * A drawing ends early when the page asks for another one, or for none: this is looked at after every tile.
  */
 
+import { choice, CLEAN, damageOf } from "./choice.js";
 import { windowNoise } from "./latents.js";
 import { Model } from "./model.js";
 import { cut, isFinite, isGray, planes, visible } from "./pixels.js";
 import { onLevel, texture } from "./texture.js";
 import { CORE, planTiles, tileAround } from "./tiles.js";
 
-/** @import { Draw, FromPage, FromWorker, Load, Photo } from "./messages.d.ts" */
+/** @import { Draw, FromPage, FromWorker, Load, Loaded, Photo } from "./messages.d.ts" */
+/** @import { Device } from "./model.js" */
 /** @import { Tile } from "./tiles.js" */
 
 const ONE_TILE_PIXELS = 88 * 88; // a photo with fewer is one tile
 const base = new URL(".", self.location.href);
 
-/** @type {Model} */
+/** @type {Map<string, Model>} by the names of their folders */
+const models = new Map();
+/** @type {Model} the one that draws */
 let model;
+let name = CLEAN;
+/** @type {{devices: Device[], threads: number}} */
+let wish;
 /** @type {{height: number, width: number, gray: boolean, lr: Float32Array, rows: number, columns: number} | null} */
 let photo = null;
 /** @type {Map<string, import("./model.js").Conditioning>} the tile that is shown */
@@ -34,7 +41,7 @@ function say(message, transfer = []) {
 }
 
 self.onmessage = (/** @type {MessageEvent<FromPage>} */ { data }) => {
-  if (data.kind === "load") queue = queue.then(() => load(data));
+  if (data.kind === "load") queue = queue.then(() => begin(data)).catch((error) => fail(0, error));
   if (data.kind === "photo") {
     latest = data.number;
     queue = queue.then(() => take(data)).catch((error) => fail(data.number, error));
@@ -46,26 +53,43 @@ self.onmessage = (/** @type {MessageEvent<FromPage>} */ { data }) => {
   }
 };
 
-/** @param {Load} wish devices in the order of preference */
-async function load({ devices, threads }) {
-  for (const [index, device] of devices.entries()) {
+/** @param {Load} message devices in the order of preference */
+async function begin(message) {
+  wish = message;
+  await use(CLEAN);
+  say({ kind: "ready", ...loaded() });
+}
+
+/** Draw with this model from now on. Throws an Error if it cannot be loaded; the other one then stays. @param {string} wanted */
+async function use(wanted) {
+  for (const [index, device] of wish.devices.entries()) {
     try {
-      model = await Model.load(base, device, threads);
-      const { name, digest: sha256, latent_scheme: scheme, scale, size_multiple: multiple, default_tau: tau } =
-        model.manifest;
-      say({ kind: "ready", name, sha256, scheme, scale, multiple, tau, device, threads: model.threads });
-      return;
+      if (!models.has(wanted)) models.set(wanted, await Model.load(base, wanted, device, wish.threads));
+      break;
     } catch (error) {
-      if (index === devices.length - 1) fail(0, error);
+      if (index === wish.devices.length - 1) throw error;
     }
   }
+  model = /** @type {Model} */ (models.get(wanted));
+  name = wanted;
+}
+
+/** @returns {Loaded} */
+function loaded() {
+  const { name, digest: sha256, latent_scheme: scheme, scale, size_multiple: multiple, default_tau: tau } = model.manifest;
+  return { name, sha256, scheme, scale, multiple, tau, device: model.device, threads: model.threads };
 }
 
 /** @param {Photo} message */
-function take({ rgba, height, width }) {
+async function take({ number, rgba, height, width, file }) {
+  if (number !== latest) return;
+  const { name: suited, why } = choice(damageOf(rgba, height, width, file));
+  if (!models.has(suited)) say({ kind: "fetching", number, name: suited, why });
+  await use(suited).catch(() => {}); // without it, the page says that the picture is another one
   photo = { height, width, gray: isGray(rgba), ...planes(rgba, height, width, model.manifest.size_multiple) };
   encoded.clear();
   drawn.clear();
+  say({ kind: "taken", number, ...loaded(), suited, why, suits: name === suited });
 }
 
 /** @param {Draw} request */
@@ -97,7 +121,10 @@ async function picture(tile, request, keep) {
   if (isFinite(sr)) return sr;
   if (model.device !== "wasm") {
     encoded.clear();
-    await load({ kind: "load", devices: ["wasm"], threads: 1 });
+    models.clear();
+    wish = { devices: ["wasm"], threads: 1 };
+    await use(name);
+    say({ kind: "ready", ...loaded() });
     const again = await sampled(tile, request, keep);
     if (isFinite(again)) return again;
   }

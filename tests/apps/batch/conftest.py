@@ -37,7 +37,7 @@ def settings_with(*, resume: bool = False, report: bool = False, **draw: Any) ->
 
 def only(upscaler: Upscaler) -> Models:
     """The models of a batch whose files are all drawn by this one."""
-    return Models(Choices([upscaler.bundle]), lambda _: upscaler)
+    return Models(Choices([upscaler.bundle]), upscaler)
 
 
 def tree(folder: Path, *names: str) -> Path:

@@ -35,6 +35,9 @@ class Failing:
         self.bundle, self.device, self.precision = upscaler.bundle, upscaler.device, upscaler.precision
         self._error: BaseException | None = error
 
+    def _only(self, name: str) -> Failing:
+        return self
+
     def upscale_file(self, *arguments: Any, **keywords: Any) -> Any:
         error, self._error = self._error, None
         if error is not None:

@@ -127,7 +127,7 @@ def test_streamed_rows_above_a_tile_are_kept_for_its_map(
 
 @pytest.fixture(scope="module")
 def embedded() -> Upscaler:
-    return Upscaler(device="cpu", tile=None)
+    return Upscaler("x4-small", device="cpu", tile=None)
 
 
 def psnr(picture: np.ndarray, reference: np.ndarray) -> float:

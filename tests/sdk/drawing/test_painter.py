@@ -175,7 +175,7 @@ def test_halos_are_a_quarter_of_the_embedded_models_work_at_most(
     monkeypatch: pytest.MonkeyPatch, height: int, width: int
 ) -> None:
     monkeypatch.setattr("srflow_sdk.drawing.painter.available_memory", lambda: 16 << 30)
-    with Upscaler(device="cpu", threads=1) as opened:
+    with Upscaler("x4-small", device="cpu", threads=1) as opened:
         tiles = opened._painter.plan(height, width, opened._painter.core(height, width))
     assert sum(tile.window.height * tile.window.width for tile in tiles) <= 1.25 * height * width
 

@@ -83,7 +83,7 @@ def written(text: str, *, size: int, on: Image.Image, ink: str) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def embedded() -> Iterator[Upscaler]:
-    with Upscaler(device="cpu", tile=None) as opened:
+    with Upscaler("x4-small", device="cpu", tile=None) as opened:
         yield opened
 
 
@@ -156,7 +156,7 @@ def test_a_tile_is_encoded_once_for_both_passes(noisy: np.ndarray, monkeypatch: 
         return encode(painter, *arguments)
 
     monkeypatch.setattr(Painter, "encode", counted)
-    with Upscaler(device="cpu", threads=1, tile=16) as embedded:
+    with Upscaler("x4-small", device="cpu", threads=1, tile=16) as embedded:
         manifest = embedded.bundle.manifest
         assert manifest.inverter_halo > manifest.halo, "or any model would do"
         embedded.restore(noisy)

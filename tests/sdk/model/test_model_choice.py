@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import srflow_sdk
 from srflow_apps.batch.jobs import Settings
@@ -161,6 +162,47 @@ def test_bytes_and_file_objects_are_seen_as_the_file_is(tmp_path: Path) -> None:
         choose_model(content[: len(content) // 2])
     with pytest.raises(ArgumentError, match="picture is ''"):
         choose_model("")
+
+
+@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
+def test_lossy_files_count_by_their_kind(tmp_path: Path, name: str) -> None:
+    photo = getattr(pytest.importorskip("skimage.data"), name)()
+    assert choose_model(photo).why == "clean"
+    for quality in (10, 30, 50, 80):
+        Image.fromarray(photo).save(tmp_path / "a.avif", quality=quality)
+        with Image.open(tmp_path / "a.avif") as image:
+            for picture in (tmp_path / "a.avif", (tmp_path / "a.avif").read_bytes(), image):
+                choice = choose_model(picture)
+                assert (choice.name, choice.why[:8]) == ("x4-photo", "AVIF of "), quality
+    for quality in (30, 50, 80):
+        Image.fromarray(photo).save(tmp_path / "a.webp", quality=quality)
+        assert choose_model(tmp_path / "a.webp").why.startswith("WebP of ")
+    Image.fromarray(photo).save(tmp_path / "a.gif")
+    assert choose_model(tmp_path / "a.gif").why.startswith("GIF of ")
+    for ending in ("avif", "webp"):
+        Image.fromarray(photo).save(tmp_path / f"fine.{ending}", quality=95)
+        write_image(tmp_path / f"lossless.{ending}", photo, lossless=True)
+        assert choose_model(tmp_path / f"fine.{ending}").why == "clean"
+        assert choose_model(tmp_path / f"lossless.{ending}").why == "clean"
+
+
+def test_drawings_of_these_kinds_stay_clean(tmp_path: Path) -> None:
+    page = Image.new("RGB", (400, 300), "white")
+    for line in range(12):
+        ImageDraw.Draw(page).text((8, 8 + 24 * line), "sphinx of black quartz, judge my vow", "black")
+    page.save(tmp_path / "page.gif")
+    for ending in ("avif", "webp"):
+        write_image(tmp_path / f"page.{ending}", np.asarray(page), lossless=True)
+    for ending in ("avif", "gif", "webp"):
+        assert choose_model(tmp_path / f"page.{ending}").why == "clean", ending
+
+
+def test_a_pil_image_is_judged_as_its_file_until_it_is_copied(tmp_path: Path) -> None:
+    Image.fromarray(smooth()).save(tmp_path / "a.jpg", quality=60)
+    for opened in (tmp_path / "a.jpg", os.fsencode(tmp_path / "a.jpg"), io.BytesIO((tmp_path / "a.jpg").read_bytes())):
+        with Image.open(opened) as image:  # type: ignore[arg-type]
+            assert choose_model(image).why == "JPEG of quality 60"
+            assert measure_damage(image.copy()).quality is None
 
 
 def test_choosing_can_be_cancelled(tmp_path: Path, two_models: Path) -> None:

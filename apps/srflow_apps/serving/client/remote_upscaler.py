@@ -24,7 +24,7 @@ from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError, RemoteError
 from srflow_sdk.files.passed_images import EncodedImage
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.pixels.in_memory import InMemoryImage, Layout, Tensor
+from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
 from srflow_sdk.system.raising import stop_if_set
 
 _log = logging.getLogger(__name__)
@@ -202,14 +202,9 @@ class RemoteUpscaler(BaseUpscaler):
             max_message_bytes=message_bytes,
         )
         bundle = Bundle(path=Path(model), manifest=server.manifest)
-        super().__init__(bundle, RemotePainter(bundle, server, tile), tile)
+        super().__init__([bundle], lambda one: RemotePainter(one, server, tile), tile)
 
     def _encoding(
-        self,
-        image: InMemoryImage | Tensor | EncodedImage,
-        *,
-        layout: Layout = "hwc",
-        memory_budget: int,
-        copied: bool = False,
+        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, **others: Any
     ) -> Encoding[Any]:
-        return super()._encoding(image, layout=layout, memory_budget=0, copied=copied)
+        return super()._encoding(image, memory_budget=0, **others)

@@ -165,7 +165,7 @@ def test_restoring_and_transferring_give_the_cpus_pictures() -> None:
     mask[16:32, 16:32] = True
     found = []
     for device in ("openvino", "cpu"):
-        with Upscaler(device=device, threads=1) as up:  # type: ignore[arg-type]
+        with Upscaler("x4-small", device=device, threads=1) as up:  # type: ignore[arg-type]
             found.append((up.restore(photo).astype(int), up.transfer(photo, other, mask).astype(int)))
     for one, two in zip(*found, strict=True):
         assert np.abs(one - two).max() <= 1, "OpenVINO's own inverter is off by 40 and more"

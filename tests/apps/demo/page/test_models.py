@@ -1,0 +1,51 @@
+"""The choice of a model on a page whose server has both."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.chromium import in_chromium
+from tests.sdk.clean_and_noisy import smooth
+
+from ..served import served
+from .browser import changed, choose_and_rest, shown
+
+pytestmark = in_chromium
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    pytest.importorskip("uvicorn", reason='pip install "srflow-sdk[demo]"')
+    with served(tmp_path_factory.mktemp("demo"), "--threads", "1") as running:
+        yield running
+
+
+def test_the_page_says_which_model_suits_the_photo_and_takes_another(both, chromium, tmp_path) -> None:
+    Image.fromarray(smooth(32)).save(tmp_path / "small.jpg", quality=60)
+    page = chromium.new_page()
+    page.set_default_timeout(60_000)
+    page.goto(both.url)
+    choose_and_rest(page, tmp_path / "small.jpg")
+    said = page.locator(".sf-model [role=status]")
+    assert said.inner_text() == "x4-photo: JPEG of quality 60"
+    assert page.get_by_label("Model").locator("option").all_inner_texts() == [
+        *("what suits the photo", "x4-small", "x4-photo")
+    ]
+    assert page.locator("output[for=tau]").inner_text() == page.locator("#tau").input_value() == "0.6"
+    first = shown(page)
+    changed(page, lambda: page.get_by_label("Model").select_option("x4-small"))
+    assert said.inner_text() == "x4-small"
+    assert page.locator("#tau").input_value() == "0.7"
+    assert not np.array_equal(shown(page), first)
+    page.wait_for_selector(".sf-strip button >> nth=7")
+    changed(page, lambda: page.get_by_label("Model").select_option("auto"))
+    np.testing.assert_array_equal(shown(page), first)
+    page.close()
+    assert both.connected_to() == []
+
+
+def test_a_page_with_one_model_has_no_choice(page, photos) -> None:
+    choose_and_rest(page, photos / "cat.png")
+    assert not page.get_by_label("Model").is_visible()

@@ -1,0 +1,96 @@
+"""examples/web/src/choice.js, in node: it measures pictures as the SDK does, and chooses the same model."""
+
+import io
+import json
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srflow_sdk.files import read_image, write_image
+from srflow_sdk.model.model_choice import _NOISY, CLEAN, PHOTO, choose_model, measure_damage
+from tests.sdk.clean_and_noisy import noisy, smooth
+
+from .test_web_modules import NODE, SOURCES
+
+pytestmark = pytest.mark.skipif(NODE is None, reason="no node on this machine: apt install nodejs")
+
+PROGRAM = """
+import { choice, damageOf } from %s;
+import { readFile } from "node:fs/promises";
+const found = [];
+for (const [path, pixels, height, width] of JSON.parse(process.argv[1])) {
+  const damage = damageOf(await readFile(pixels), height, width, await readFile(path));
+  found.push({ damage, ...choice(damage) });
+}
+console.log(JSON.stringify(found));
+"""
+PHOTOS = ("astronaut", "coffee", "chelsea", "rocket")
+SEED = 5
+
+
+def photographs():
+    data = pytest.importorskip("skimage.data")
+    for name in PHOTOS:
+        whole = getattr(data, name)()
+        yield name, whole[:260, 40:331]
+        yield f"{name}-reduced", np.asarray(Image.fromarray(whole).resize((150, 110)))
+
+
+def files(folder):
+    """Pictures of every kind that the rules tell apart, as files."""
+    random = np.random.default_rng(SEED)
+    for name, pixels in (*photographs(), ("smooth", smooth(131)), ("noise", noisy(8)), ("small", smooth(7))):
+        damaged = {"clean": pixels}
+        for sigma in (1.5, 3, 12):
+            spread = random.normal(0, sigma, pixels.shape)
+            damaged[f"noise{sigma}"] = np.clip(np.rint(pixels + spread), 0, 255).astype(np.uint8)
+        place = random.random(pixels.shape[:2])
+        damaged["dots"] = pixels.copy()
+        damaged["dots"][place < 0.002], damaged["dots"][place > 0.998] = 0, 255
+        mosaic, between = pixels.astype(float), np.indices(pixels.shape[:2]).sum(axis=0) % 2 == 0
+        around = sum(np.roll(mosaic, shift, axis) for shift in (1, -1) for axis in (0, 1)) / 4
+        damaged["mosaic"] = np.rint(np.where(between[..., None], around, mosaic)).astype(np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "JPEG", quality=40)
+        damaged["blocks"] = np.asarray(Image.open(stream))
+        for what, picture in damaged.items():
+            write_image(folder / f"{name}-{what}.png", picture)
+        image = Image.fromarray(pixels)
+        for ending, qualities in {"jpg": (5, 60, 93, 94, 98), "webp": (30, 80, 97), "avif": (30, 80, 97)}.items():
+            for quality in qualities:
+                image.save(folder / f"{name}-{quality}.{ending}", quality=quality)
+        image.save(folder / f"{name}-progressive.jpg", quality=97, progressive=True, qtables="web_low")
+        image.save(folder / f"{name}.gif")
+        image.convert("L").save(folder / f"{name}-gray.jpg", quality=95)
+        for ending in ("webp", "avif"):
+            write_image(folder / f"{name}-lossless.{ending}", pixels, lossless=True)
+
+
+def test_the_page_measures_and_chooses_as_the_sdk(tmp_path):
+    files(tmp_path)
+    given, paths = [], sorted(tmp_path.iterdir())
+    for path in paths:
+        pixels = read_image(path).pixels
+        rgb = pixels if pixels.shape[2] > 2 else np.repeat(pixels[..., :1], 3, axis=2)
+        rgba = np.dstack([rgb[..., :3], np.full(rgb.shape[:2], 255, np.uint8)])
+        raw = tmp_path / f"{path.name}.rgba"
+        raw.write_bytes(rgba.tobytes())
+        given.append([str(path), str(raw), *rgba.shape[:2]])
+    program = PROGRAM % json.dumps((SOURCES / "choice.js").as_uri())
+    command = [NODE, "--input-type=module", "-e", program, json.dumps(given)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    chosen = []
+    for path, found in zip(paths, json.loads(done.stdout), strict=True):
+        damage, expected = measure_damage(path), choose_model(path)
+        assert (found["name"], found["why"]) == (expected.name, expected.why), path.name
+        for name in ("quality", "lossy"):
+            assert found["damage"][name] == getattr(damage, name), path.name
+        for name in ("bits", "noise", "blocks", "dots", "mosaic"):
+            least = _NOISY if name == "noise" else 0  # of less, rounding decides whether it is texture
+            mine, its = (max(value, least) for value in (found["damage"][name], getattr(damage, name)))
+            assert mine == pytest.approx(its, rel=1e-3, abs=1e-4), f"{name} of {path.name}"
+        chosen.append(expected.name)
+    assert min(chosen.count(CLEAN), chosen.count(PHOTO)) > len(chosen) / 5, "both, often"
