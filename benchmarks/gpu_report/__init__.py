@@ -1,14 +1,20 @@
-"""What `make gpu-report` runs: all of this project on a machine with an NVIDIA GPU, in one file to send back.
+"""What `make gpu-report` runs: a verdict on a machine with an NVIDIA GPU, in ten minutes and one file to send back.
 
-    python -m benchmarks.gpu_report gpu-report.md           about half an hour, at full size
-    python -m benchmarks.gpu_report gpu-report.md --quick   tiny networks, minutes: does everything run here?
+    python -m benchmarks.gpu_report gpu-report.md           at full size
+    python -m benchmarks.gpu_report gpu-report.md --quick   a tiny network: does everything run here?
+
+Everything is a check: a function that returns rows of a table, each with a value, a limit and a verdict. Checks run in
+the order of their importance, each engine's in a process of its own, and what they found is in the file as soon as they
+end. An engine that is not installed is a row, not an error: with torch and nvcc alone, torch's graphs and our kernels
+are judged.
 
 | change | where |
 |---|---|
 | what is known about the card | `card.py` |
-| a precision, a kind of engine, plugins | `builds.py`: its options of srflow-export, and the device that runs it |
-| what is compared and timed | `pictures.py` |
-| the file's text | `report.py` |
-
-The kernels alone are built, checked against torch and timed by `benchmarks/gpu.py`, whose output the file ends with.
+| which checks run, in which order and for how long | `order.py` |
+| a check | `checks.py`; those of the kernels alone in `kernel_checks.py`, those of training in `training.py` |
+| an engine, and the stages of a picture that are timed | `engines.py`, `torch_engine.py`, `sdk_engine.py` |
+| the network, the pictures and what is expected of them | `network.py` |
+| the kernels as torch sees them | `kernels.py` |
+| rows, the file and the exit status | `rows.py` |
 """

@@ -3,50 +3,76 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from datetime import date
 from pathlib import Path
 
-from benchmarks.bench.page import write_whole
+from benchmarks.bench.machine import machine, one_line
+from benchmarks.bench.networks import sources_digest
 from benchmarks.bench.settings import Settings
-from benchmarks.bench.worker import MissingError
-from benchmarks.gpu_report.builds import gpu_builds
-from benchmarks.gpu_report.card import card_or_exit
+from benchmarks.gpu_report.card import Card, card_or_exit
+from benchmarks.gpu_report.order import Runner
+from benchmarks.gpu_report.rows import FURTHER_MS, NO_VERDICT, PICTURE_MS, Report, aims, exit_status, summary
+
+AIMED_SIZE = 256
+"""LR pixels a side for which the aims hold."""
+
+_STATUSES = f"""
+Exit statuses: 0: fine, all that ran is right and both aims are reached ({PICTURE_MS:g} ms for {AIMED_SIZE}×{AIMED_SIZE}
+LR pixels, {FURTHER_MS:g} ms for a further sample; of another size, or with --quick, they are not judged). 1: wrong,
+whatever the times. 2: no verdict, because there is no GPU, no engine was timed within the budget, or somebody stopped
+it. 3: slow, all is right and an aim is missed.
+"""
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure, write the file, and exit with status 1 if a picture is wrong or there is no GPU."""
+def main(arguments: list[str] | None = None) -> int:
+    """Check and time everything, write the file, and return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu_report",
         description="Check and time everything on this machine's NVIDIA GPU, and write one file about it.",
+        epilog=_STATUSES,
     )
     parser.add_argument("target", type=Path, help="the Markdown file to write")
-    parser.add_argument("--quick", action="store_true", help="tiny networks: does everything run here?")
-    parser.add_argument("--size", type=int, default=256, help="LR pixels a side of what is timed [default: 256]")
-    parser.add_argument("--work", type=Path, default=Settings.work, help="networks and engines [default: build/bench]")
+    parser.add_argument("--budget", type=float, default=600, help="seconds that it may take [default: 600]")
+    parser.add_argument("--quick", action="store_true", help="a tiny network: does everything run here?")
+    parser.add_argument(
+        "--size", type=int, default=AIMED_SIZE, help=f"LR pixels a side of what is timed [default: {AIMED_SIZE}]"
+    )
+    parser.add_argument("--work", type=Path, default=Settings.work, help="network and engines [default: build/bench]")
     options = parser.parse_args(arguments)
     if options.size < 16 or options.size % 4:
         parser.error(f"--size {options.size}: name a multiple of 4 that is at least 16")
+    if not options.budget > 0:
+        parser.error(f"--budget {options.budget:g}: name a number of seconds")
     card = card_or_exit()
-    from benchmarks.gpu_report.report import measure
+    report = Report(options.target, f"{_about(card)}\n\n{one_line(machine())} {date.today()}.")
 
     def say(line: str) -> None:
         print(f"  {line}", file=sys.stderr, flush=True)
 
-    builds, target = gpu_builds(card.compute_capability, size=options.size), options.target.resolve()
-    sizes = {"quick": options.quick, "size": options.size}
+    name = f"gpu-{'tiny' if options.quick else 'full'}-{options.size}-{card.compute_capability}-{sources_digest()}"
+    variant = {"work": str(options.work.resolve() / name), "quick": options.quick, "size": options.size}
     try:
-        _, wrong = measure(
-            card, builds, options.work.resolve(), say, **sizes, keep=lambda text: write_whole(target, text)
-        )
-    except MissingError as error:
-        sys.exit(f"gpu-report: nothing could be measured: {error}")
+        Runner(report, {**variant, "threads": os.cpu_count() or 1}, options.budget, say).run()
+    except KeyboardInterrupt:
+        print("\nstopped; the file has what was found so far", file=sys.stderr)
+        return NO_VERDICT
+    if options.size == AIMED_SIZE and not options.quick:
+        for row in aims(report.rows):
+            report.add(row)
+    report.append(f"\n{summary(report.rows)}\n")
+    print(summary(report.rows))
     print(f"wrote {options.target}: please send it to us, with the card's name it goes into docs/performance.md")
-    if wrong:
-        sys.exit("gpu-report: wrong pictures:\n" + "\n".join(wrong))
+    return exit_status(report.rows)
+
+
+def _about(card: Card) -> str:
+    return (
+        f"{card.name}, {card.memory / 1024:.0f} GiB, driver {card.driver}, compute capability "
+        f"{card.compute_capability / 10:.1f}."
+    )
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("\nstopped; the file has what was measured so far")
+    sys.exit(main())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 _FIELDS = ("name", "driver_version", "memory.total", "compute_cap")
@@ -37,11 +36,12 @@ def found_card() -> Card:
 
 
 def card_or_exit() -> Card:
-    """The first GPU; ends the process with one line where there is none."""
+    """The first GPU; ends the process with one line and status 2 where there is none."""
     try:
         return found_card()
     except NoGpuError as error:
-        sys.exit(f"gpu-report: this machine has no NVIDIA GPU to report on: {error}")
+        print(f"gpu-report: this machine has no NVIDIA GPU to report on: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def parsed(answer: str) -> Card:
@@ -54,21 +54,13 @@ def parsed(answer: str) -> Card:
         raise NoGpuError(f"nvidia-smi answered {answer.strip()!r}") from None
 
 
-def memory_used(process: int) -> int | None:
-    """Bytes of GPU memory that a process holds; None if nvidia-smi does not say, as inside many containers."""
+def memory_in_use() -> int:
+    """Bytes of the first GPU's memory that all programs hold. Raises: NoGpuError."""
+    answer = _answer(["--query-gpu=memory.used"])
     try:
-        return memory_of(process, _answer(["--query-compute-apps=pid,used_memory"]))
-    except NoGpuError:
-        return None
-
-
-def memory_of(process: int, answer: str) -> int | None:
-    """A process among nvidia-smi's lines `PID, MIB`."""
-    for line in answer.splitlines():
-        cells: Sequence[str] = [cell.strip() for cell in line.split(",")]
-        if len(cells) == 2 and cells[0] == str(process) and cells[1].isdigit():
-            return int(cells[1]) << 20
-    return None
+        return int(answer.splitlines()[0]) << 20
+    except (ValueError, IndexError):
+        raise NoGpuError(f"nvidia-smi answered {answer.strip()!r}") from None
 
 
 def _answer(query: list[str]) -> str:

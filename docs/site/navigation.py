@@ -28,6 +28,7 @@ HOW_TO = [
     "triton.md",
     "tensorrt.md",
     "native.md",
+    "gpu-report.md",
     "backends.md",
 ]
 KNOW = ["model-card.md", "model-card-photo.md", "performance.md", "bundle.md", "platforms.md", "licences.md"]

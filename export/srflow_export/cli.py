@@ -108,6 +108,8 @@ def _mode(context: click.Context) -> str:
         raise click.UsageError("--checkpoint-of writes a checkpoint: name it with -o FILE.safetensors")
     if mode == "--bundle" and not {"--triton", "--also"} & {*given}:
         raise click.UsageError("--bundle uses a bundle that exists: say what for with --triton REPO or --also int8")
+    if mode == "--bundle" and "--also" in given and len(context.params["bundle"]) > 1:
+        raise click.UsageError("--also takes one bundle: name one")
     if mode == "--bundle" and "--also" not in given and (lost := [name for name in given if name in ("-o", "--gate")]):
         raise click.UsageError(f"{lost[0]} only applies to a bundle that is written: leave it out, or add --also int8")
     if mode == "--engines-for" and "--trt" not in given and "--rtx" not in given:
@@ -203,7 +205,9 @@ def _mode(context: click.Context) -> str:
     "--bundle",
     type=_BundlePath(),
     metavar="NAME|BUNDLE",
-    help="Instead of --ckpt: use an existing bundle for --triton or --also; -o writes another one.",
+    multiple=True,
+    help="Instead of --ckpt: use an existing bundle for --triton or --also; -o writes another one. For --triton it may "
+    "be repeated: a model for each.",
 )
 @click.option(
     "--engines-for",
@@ -243,6 +247,7 @@ def main(context: click.Context, /, checkpoint: Path | None, ckpt: Path | None, 
       srflow-export SRFlow_DF2K_4X.pth --trt fp16          for the GPU in this machine
       srflow-export SRFlow_DF2K_4X.pth --rtx fp16 --sm 89 120        for GeForce 40 and 50
       srflow-export --bundle SRFlow_DF2K_4X.srflow --triton models/         for Triton Inference Server
+      srflow-export --bundle x4-small --bundle x4-photo --triton models/    each picture gets what suits it
       srflow-export --bundle SRFlow_DF2K_4X.srflow --also int8       faster on CPUs, see --precision of srflow-upscale
       srflow-export --compare SRFlow_DF2K_4X.pth SRFlow_DF2K_4X.srflow@cuda
       srflow-export --compare x4-small x4-small@openvino@int8

@@ -7,7 +7,7 @@ known to be installed.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +63,12 @@ def export(
     failed = say_what_is_missing(manifest, fused=options.fused, also=options.also)
     failed |= add_engines_saying(target, requests)
     if triton is not None:
-        _write_repository(target, triton, triton_mode)
+        _write_repository([target], triton, triton_mode)
     return failed
 
 
 def use_bundle(
-    bundle: Path,
+    bundles: Sequence[Path],
     *,
     output: Path | None,
     also: tuple[Also, ...],
@@ -77,17 +77,19 @@ def use_bundle(
     triton_mode: Mode | None,
     **_: Any,
 ) -> bool:
-    """Write a bundle with a second encoder, or add it to a repository of models, or both."""
-    _read_manifest(bundle)
+    """Write a bundle with a second encoder, or add it, or several, to a repository of models, or both."""
+    for bundle in bundles:
+        _read_manifest(bundle)
     _get_ready(*(_MODULES if also else _REPOSITORY_MODULES))
     if also:
         from srflow_export.int8_encoders import add_int8_encoder
 
-        bundle, source = _bundle_name(output or bundle), bundle
-        add_int8_encoder(source, bundle, gate=gate, say=click.echo)
-        click.echo(f"wrote {bundle}")
+        (source,) = bundles
+        bundles = [_bundle_name(output or source)]
+        add_int8_encoder(source, bundles[0], gate=gate, say=click.echo)
+        click.echo(f"wrote {bundles[0]}")
     if triton is not None:
-        _write_repository(bundle, triton, triton_mode)
+        _write_repository(bundles, triton, triton_mode)
     return False
 
 
@@ -156,7 +158,7 @@ def _bundle_name(target: Path) -> Path:
     return target
 
 
-def _write_repository(bundle: Path, repository: Path, mode: Mode | None) -> None:
+def _write_repository(bundles: Sequence[Path], repository: Path, mode: Mode | None) -> None:
     from srflow_export.triton import write_repository
 
-    write_repository(bundle, repository, mode=mode, say=click.echo)
+    write_repository(bundles, repository, mode=mode, say=click.echo)

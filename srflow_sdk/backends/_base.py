@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends._declared import check_sr
+from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import DeviceError
+from srflow_sdk.latents.random_field import LatentLevel, window_noise
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.system.device_names import ComputePrecision
 
@@ -27,6 +30,55 @@ class Conditioning(ABC):
     @abstractmethod
     def nbytes(self) -> int:
         """Bytes held on the device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A sample to draw of a window of an image, with noise that is not drawn yet.
+
+    levels, scale: the model's.
+    seed, sample: of the random field.
+    window: in LR pixels of the image.
+    margins: rows below the window and columns to its right that were encoded with it, in LR pixels, with no noise.
+    tau: the noise's standard deviation.
+    maps: what the noise is multiplied by besides, float32 h×w for every level; empty for nothing.
+    core: the wanted part of the picture, in HR pixels of the window.
+    rounded: 8-bit levels will do, from devices that make them: what becomes of values in [0, 1] in an 8-bit image.
+    """
+
+    levels: tuple[LatentLevel, ...]
+    scale: int
+    seed: int
+    sample: int
+    window: Window
+    margins: tuple[int, int] = (0, 0)
+    tau: float
+    maps: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+    core: Window
+    rounded: bool = False
+
+    @property
+    def encoded(self) -> Window:
+        """The window with its margins."""
+        (bottom, right), window = self.margins, self.window
+        return Window(top=window.top, left=window.left, height=window.height + bottom, width=window.width + right)
+
+    def noise(self) -> dict[int, NDArray[np.float32]]:
+        """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it."""
+        noise = window_noise(self.levels, scale=self.scale, seed=self.seed, sample=self.sample, **vars(self.window))
+        if self.maps:
+            noise = {level: array * self.maps[level] for level, array in noise.items()}
+        return with_margins(noise, self.margins, self.scale)
+
+
+def with_margins(
+    latents: Mapping[int, NDArray[np.float32]], margins: tuple[int, int], scale: int
+) -> dict[int, NDArray[np.float32]]:
+    """Latents by level, C×h×w, as a batch of one, with zeros for rows below and columns to the right, in LR pixels."""
+    if not any(margins):
+        return {level: array[None] for level, array in latents.items()}
+    added = {level: [(0, side * scale >> level) for side in margins] for level in latents}
+    return {level: np.pad(array, ((0, 0), *added[level]))[None] for level, array in latents.items()}
 
 
 class Backend(ABC):
@@ -105,8 +157,29 @@ class Backend(ABC):
         """
         self._require_active()
         sr = self.sample_impl(conditioning, noise, tau)
-        check_sr(sr, noise)
+        level, drawn = next(iter(noise.items()))
+        batch, _, height, width = drawn.shape
+        check_sr(sr, (batch, 3, height << level, width << level))
         return sr
+
+    def draw(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
+        """Draw noise and decode it: the core of :meth:`sample`'s picture, float32 3×h×w, or rounded, uint8 h×w×3.
+
+        Devices that can draw the noise by themselves do, with the same bits, and those that can round do that where
+        `drawing` says so and all values are finite and within ±65504.
+        Raises: as :meth:`sample`.
+        """
+        self._require_active()
+        drawn = self.draw_impl(conditioning, drawing)
+        if drawn is not None:
+            return drawn
+        rows, columns = drawing.core.slices
+        core: NDArray[np.float32] = self.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
+        return core
+
+    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any] | None:
+        """Do the work of :meth:`draw`, or return None where :meth:`sample` has to."""
+        return None
 
     @property
     def can_invert(self) -> bool:

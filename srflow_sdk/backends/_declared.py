@@ -129,11 +129,9 @@ def check_conditioning(
             )
 
 
-def check_sr(sr: NDArray[Any], noise: Mapping[int, NDArray[np.float32]]) -> None:
-    """Check what a sampler returned for this noise, by level. Raises: BundleError."""
-    level, drawn = next(iter(noise.items()))
-    batch, _, height, width = drawn.shape
-    _check_returned("sampler", "sr", sr, (batch, 3, height << level, width << level))
+def check_sr(sr: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Check what a sampler returned for latents of pictures of this shape. Raises: BundleError."""
+    _check_returned("sampler", "sr", sr, shape)
 
 
 def check_inverted(

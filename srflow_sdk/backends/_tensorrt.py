@@ -17,10 +17,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends._base import Backend, Conditioning, own, still_open
+from srflow_sdk.backends._base import Backend, Conditioning, Drawing, own, still_open
 from srflow_sdk.backends._declared import check_inverted
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
 from srflow_sdk.backends.tensorrt_engines.device_memory import DeviceMemory, aligned
+from srflow_sdk.backends.tensorrt_engines.drawing_kernels import DrawingKernels, load_kernels
 from srflow_sdk.backends.tensorrt_engines.execution import Engine, EngineLog, GpuLane, Shape
 from srflow_sdk.backends.tensorrt_engines.kernels import KernelCache
 from srflow_sdk.backends.tensorrt_engines.selection import Selection, select_engines, tensorrt_offered
@@ -128,7 +129,7 @@ class TensorRTBackend(Backend):
                 f"{height}; use other tiles, or build engines for this size: {session.selection.resize} --shapes "
                 "MIN,OPT,MAX"
             )
-        images = np.ascontiguousarray(lr, np.float32)
+        images = np.asarray(lr, np.float32)
         what = f"encoding {width}×{height} pixels on {self.device}"
         return TensorRTConditioning([session.encode(images[index : index + 1], what) for index in range(len(images))])
 
@@ -136,13 +137,18 @@ class TensorRTBackend(Backend):
         self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
     ) -> NDArray[np.float32]:
         session = still_open(self._session)
-        batch = {f"noise_level{level}": np.ascontiguousarray(array, np.float32) for level, array in noise.items()}
+        batch = {f"noise_level{level}": np.asarray(array, np.float32) for level, array in noise.items()}
         count = len(next(iter(batch.values())))
         drawn = []
         for index, image in enumerate(_images(conditioning, session, count, "noise for")):
             uploads = {name: array[index : index + 1] for name, array in batch.items()}
             drawn.append(session.sample(image, {**uploads, "tau": np.array([tau], np.float32)}, self.device))
         return drawn[0] if count == 1 else np.concatenate(drawn)
+
+    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any] | None:
+        session = still_open(self._session)
+        images = _images(conditioning, session, 1, "noise for")
+        return None if session.kernels is None else session.draw(images[0], drawing, session.kernels, self.device)
 
     @property
     def can_invert(self) -> bool:
@@ -153,7 +159,7 @@ class TensorRTBackend(Backend):
         self, conditioning: Conditioning, hr: NDArray[np.float32]
     ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
         session = still_open(self._session)
-        pictures = np.ascontiguousarray(hr, np.float32)
+        pictures = np.asarray(hr, np.float32)
         names = {f"latent_level{entry.level}": entry.level for entry in self._bundle.manifest.latent_levels}
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
         found = [
@@ -173,7 +179,7 @@ class _Session:
         self.selection = selection
         self._gpu = gpu
         record = selection.record
-        self._kernels = KernelCache(f"{bundle.model_sha256[:32]}-{selection.gpu.in_file_names}")
+        self._kernel_cache = KernelCache(f"{bundle.model_sha256[:32]}-{selection.gpu.in_file_names}")
         self._bundle = bundle
         with gpu.current():
             self._log = EngineLog(selection.library)
@@ -181,6 +187,7 @@ class _Session:
             self._encoder, self._sampler = self._load(record.encoder), self._load(record.sampler)
             _check_pair(bundle, record, self._encoder, self._sampler)
             self.memory = DeviceMemory(gpu, kept=_LANES)
+            self.kernels = load_kernels(gpu, self.memory)
         self._inverter: Engine | None = None
         self._no_graphs = threading.Event()
         self._lock = threading.Lock()
@@ -211,7 +218,22 @@ class _Session:
         def work(lane: GpuLane) -> NDArray[np.float32]:
             shapes = {**image.shapes, **{name: array.shape for name, array in uploads.items()}}
             with lane.binding(self._sampler, shapes) as binding:
-                return binding.run(uploads=uploads, bound=image.addresses, downloads=["sr"])["sr"]
+                found = binding.run(uploads=uploads, bound=image.addresses, downloads=binding.output_shapes)
+                return np.array(found["sr"])
+
+        return self._run(f"sampling on {device}", work)
+
+    def draw(self, image: _EncodedImage, drawing: Drawing, kernels: DrawingKernels, device: str) -> NDArray[Any]:
+        """The core of one picture, whose noise the GPU draws."""
+        noise = {
+            f"noise_level{entry.level}": (1, entry.channels, place.height, place.width)
+            for entry in drawing.levels
+            for place in [drawing.encoded.scaled(drawing.scale, 1 << entry.level)]
+        }
+
+        def work(lane: GpuLane) -> NDArray[Any]:
+            with lane.binding(self._sampler, {**image.shapes, **noise, "tau": (1,)}) as binding:
+                return kernels.draw(binding, image.addresses, drawing)
 
         return self._run(f"sampling on {device}", work)
 
@@ -222,7 +244,9 @@ class _Session:
 
         def work(lane: GpuLane) -> dict[str, NDArray[np.float32]]:
             with lane.binding(self._loaded_inverter(), {**image.shapes, "hr": hr.shape}) as binding:
-                return binding.run(uploads={"hr": hr}, bound=image.addresses, downloads=names)
+                shapes = {name: binding.output_shapes[name] for name in names}
+                found = binding.run(uploads={"hr": hr}, bound=image.addresses, downloads=shapes)
+                return {name: np.array(array) for name, array in found.items()}
 
         return self._run(what, work)
 
@@ -242,7 +266,7 @@ class _Session:
             failure = self._log.failure(f"{path} cannot be loaded")
             raise type(failure)(f"{failure}; build it again: {self.selection.rebuild}")
         own_graphs = self.selection.record.runtime == "tensorrt_rtx"
-        return Engine(library, engine, log=self._log, kernels=self._kernels, own_graphs=own_graphs)
+        return Engine(library, engine, log=self._log, kernels=self._kernel_cache, own_graphs=own_graphs)
 
     def close(self) -> None:
         """Release everything, at once or after the calls that are still running."""
@@ -305,7 +329,9 @@ class _Session:
     def _dispose(self) -> None:
         try:
             with self._gpu.current():
-                self._kernels.save()
+                self._kernel_cache.save()
+                if self.kernels is not None:
+                    self.kernels.unload()
                 for lane in self._idle:
                     lane.close()
                 self.memory.close()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from srflow_sdk.drawing.rows import ArrayRows, RowSource
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
-from srflow_sdk.pixels.in_memory import ImageKind, luma, to_unit
+from srflow_sdk.pixels.in_memory import ImageKind, to_unit
 from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
 
 
@@ -93,10 +93,6 @@ class LowResolution:
         lost = enlarged(lost, scale)[(top - above) * scale : (bottom - above) * scale]
         result: NDArray[np.float32] = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost
         return result
-
-    def gray(self, rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The network's colours, h×w×3, reduced to the image's channels: h×w×1 or 3."""
-        return luma(rgb) if self.kind.colours == 1 else rgb
 
     def forget(self, before: int) -> None:
         """Drop the rows above this one: they, and what is computed from them, will not be requested again."""

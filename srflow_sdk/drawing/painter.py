@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
+from srflow_sdk.backends._base import Drawing, with_margins
 from srflow_sdk.drawing.kept import KeptTiles
 from srflow_sdk.drawing.requests import Request
 from srflow_sdk.drawing.tiles import (
@@ -30,7 +31,6 @@ from srflow_sdk.drawing.tiles import (
 )
 from srflow_sdk.drawing.values import Gathered, is_usable, not_finite
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
-from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.model.round_trips import check_inverts, warn_of_round_trip
@@ -39,6 +39,7 @@ from srflow_sdk.system.interruptible import cancelled_by
 from srflow_sdk.system.memory import available_memory, can_return_freed_memory, gpu_free_memory
 from srflow_sdk.system.raising import stop_if_set
 
+_FLOAT32 = np.dtype(np.float32)
 _log = logging.getLogger(__name__)
 
 
@@ -147,15 +148,16 @@ class Painter:
         tile: Tile,
         lr: NDArray[np.float32],
         request: Request,
-        colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
         *,
+        channels: int = 3,
+        dtype: np.dtype[Any] = _FLOAT32,
         kept: KeptTiles | None = None,
         after_sample: Callable[[int], None] = lambda _: None,
-    ) -> list[NDArray[np.float32]]:
-        """Draw the tile's core for every picture of a request: float32 sh×sw×C.
+    ) -> list[NDArray[Any]]:
+        """Draw the tile's core for every picture of a request: sh×sw×channels of the dtype.
 
         lr: the tile's window, float32 3×h×w.
-        colours: converts h×w×3 RGB to the channels needed.
+        channels: 1 (gray) or 3 (RGB). dtype: all but float32 are clipped to [0, 1] and rounded to its full range.
         kept: conditioning of tiles, which is dropped first if memory runs out.
         after_sample: called with the number of samples done.
 
@@ -163,13 +165,13 @@ class Painter:
         """
         self.check_open()
         while (found := kept.get(tile) if kept else None) is not None or self.fits(tile):
-            steps = self._drawn(tile, lr, request, colours, found)
+            steps = self._drawn(tile, lr, request, Gathered(request.reduce, channels, dtype), found)
             del found  # or it could not be dropped
             while True:
                 try:
                     done = next(steps)
                 except StopIteration as end:
-                    pictures: list[NDArray[np.float32]] = end.value
+                    pictures: list[NDArray[Any]] = end.value
                     return pictures
                 except (OutOfMemoryError, MemoryError) as error:
                     if not (kept and kept.drop()):
@@ -177,28 +179,28 @@ class Painter:
                     break
                 after_sample(done)  # not in the try block: its errors are the caller's
         # Here, not in the handler: the error's traceback keeps the tile's memory alive.
-        return self._drawn_in_parts(tile, lr, request, colours, kept)
+        return self._drawn_in_parts(tile, lr, request, channels=channels, dtype=dtype, kept=kept)
 
     def _drawn(
         self,
         tile: Tile,
         lr: NDArray[np.float32],
         request: Request,
-        colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        gathered: Gathered,
         kept: Conditioning | None,
-    ) -> Generator[int, None, list[NDArray[np.float32]]]:
+    ) -> Generator[int, None, list[NDArray[Any]]]:
         """Yield how many samples are done, and return the pictures."""
         stop_if_set(request.options.cancel)
         with cancelled_by(request.options.cancel):
             conditioning = self.encode(lr) if kept is None else kept
-        gathered = Gathered(request.reduce)
         for done, sample in enumerate(request.samples, start=1):
             stop_if_set(request.options.cancel)
             with cancelled_by(request.options.cancel):
-                core = self._core(self.backend, tile, conditioning, request, sample)
-                if not is_usable(core):
-                    core = self._core_again(tile, lr, request, sample)
-            gathered.add(colours(core.transpose(1, 2, 0)))
+                core = self._core(self.backend, tile, conditioning, request, sample, rounded=gathered.takes_levels)
+                if core.dtype == np.float32:
+                    core = core if is_usable(core) else self._core_again(tile, lr, request, sample)
+                    core = core.transpose(1, 2, 0)
+            gathered.add(core)
             yield done
         return gathered.pictures()
 
@@ -207,44 +209,58 @@ class Painter:
         tile: Tile,
         lr: NDArray[np.float32],
         request: Request,
-        colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        *,
+        channels: int,
+        dtype: np.dtype[Any],
         kept: KeptTiles | None,
-    ) -> list[NDArray[np.float32]]:
+    ) -> list[NDArray[Any]]:
         manifest = self.manifest
         window, scale = tile.window, manifest.scale
         parts = self.parts(tile, halo=manifest.halo)
-        whole: list[NDArray[np.float32]] = []
+        shape = (tile.core.height * scale, tile.core.width * scale, channels)
+        whole: list[NDArray[Any]] = [np.empty(shape, dtype) for _ in range(request.pictures)]
         for part in parts:
             rows, columns = part.window.within(window).slices
-            pictures = self.draw(part, lr[:, rows, columns], request, colours, kept=kept)
-            if not whole:
-                shape = (tile.core.height * scale, tile.core.width * scale, pictures[0].shape[2])
-                whole = [np.empty(shape, np.float32) for _ in pictures]
+            pictures = self.draw(part, lr[:, rows, columns], request, channels=channels, dtype=dtype, kept=kept)
             rows, columns = part.core.within(tile.core).scaled(scale).slices
             for target, picture in zip(whole, pictures, strict=True):
                 target[rows, columns] = picture
         return whole
 
     def _core(
-        self, backend: Backend, tile: Tile, conditioning: Conditioning, request: Request, sample: int
-    ) -> NDArray[np.float32]:
-        """The tile's core of one sample, float32 3×h×w."""
+        self,
+        backend: Backend,
+        tile: Tile,
+        conditioning: Conditioning,
+        request: Request,
+        sample: int,
+        *,
+        rounded: bool = False,
+    ) -> NDArray[Any]:
+        """The tile's core of one sample, float32 3×h×w; uint8 h×w×3 where the device rounds by itself."""
         manifest, window = self.manifest, tile.window
+        levels, scale = manifest.latent_levels, manifest.scale
+        margins = self.margins(backend, window.height, window.width)
+        core = tile.core.within(window).scaled(scale)
         if request.latents is not None:
-            scaled, tau = request.latents.window(window, manifest.scale), 1.0
-        else:
-            levels, scale = manifest.latent_levels, manifest.scale
-            noise = window_noise(levels, scale=scale, seed=request.seed, sample=sample, **vars(window))
-            scaled, tau = request.temperature.applied(noise, window, manifest.scale)
-        bottom, right = self.margins(backend, tile.window.height, tile.window.width)
-        if bottom or right:
-            for level, array in scaled.items():
-                margins = (side * manifest.scale >> level for side in (bottom, right))
-                scaled[level] = np.pad(array, ((0, 0), *((0, side) for side in margins)))
-        sr = backend.sample(conditioning, {level: array[None] for level, array in scaled.items()}, tau)
-        rows, columns = tile.core.within(tile.window).scaled(manifest.scale).slices
-        core: NDArray[np.float32] = sr[0, :, rows, columns]
-        return core
+            latents = with_margins(request.latents.window(window, scale), margins, scale)
+            rows, columns = core.slices
+            drawn: NDArray[np.float32] = backend.sample(conditioning, latents, 1.0)[0, :, rows, columns]
+            return drawn
+        maps, tau = request.temperature.on_levels((entry.level for entry in levels), window, scale)
+        drawing = Drawing(
+            levels=levels,
+            scale=scale,
+            seed=request.seed,
+            sample=sample,
+            window=window,
+            margins=margins,
+            tau=tau,
+            maps=maps,
+            core=core,
+            rounded=rounded,
+        )
+        return backend.draw(conditioning, drawing)
 
     def _core_again(self, tile: Tile, lr: NDArray[np.float32], request: Request, sample: int) -> NDArray[np.float32]:
         """The core in float32 on the CPU, after the backend gave values that are not finite."""

@@ -15,7 +15,6 @@ from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.requests import DrawOptions, Progress, Request
 from srflow_sdk.drawing.tiles import Tile, tile_rows
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.pixels.in_memory import from_unit
 
 LOW_LR_PSNR_DB = 40.0
 """Below this an output no longer reduces to its input, and a warning says so."""
@@ -40,7 +39,7 @@ def draw(
 
     Raises: whatever painting, reading, writing and the request's `progress` raise.
     """
-    scale = painter.manifest.scale
+    scale, dtype = painter.manifest.scale, outputs[0].band_dtype  # all are of one request
     told = TileCount(request.options.progress, tiles=len(tiles), samples=len(request.samples))
     rows = tile_rows(tiles)
     with ThreadPoolExecutor(len(outputs), thread_name_prefix="srflow-finish") as pool:
@@ -51,14 +50,15 @@ def draw(
             wanted = request.for_rows(lr, seen_top, seen_top + seen_height)
             height = min(row[0].core.top + row[0].core.height, lr.height) - row[0].core.top
             shape = (height * scale, lr.width * scale, lr.kind.colours)
-            bands = [np.empty(shape, output.band_dtype) for output in outputs]
+            bands = [np.empty(shape, dtype) for _ in outputs]
             for tile in row:
                 left, right = tile.window.left, tile.window.left + tile.window.width
                 pictures = painter.draw(
                     tile,
                     seen[:, :, left:right],
                     wanted,
-                    lr.gray,
+                    channels=lr.kind.colours,
+                    dtype=dtype,
                     kept=kept,
                     after_sample=told.after_sample,
                 )
@@ -66,8 +66,7 @@ def draw(
                 columns = slice(tile.core.left * scale, (tile.core.left + tile.core.width) * scale)
                 for band, picture in zip(bands, pictures, strict=True):
                     target = band[:, columns]  # smaller than the core where the image was padded
-                    core = picture[: target.shape[0], : target.shape[1]]
-                    target[...] = core if band.dtype == np.float32 else from_unit(core, band.dtype)
+                    target[...] = picture[: target.shape[0], : target.shape[1]]
             _wait(pending)
             if overlapped:
                 pending = [pool.submit(output.push, band) for output, band in zip(outputs, bands, strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard
 
 import numpy as np
@@ -73,14 +73,14 @@ class Temperature:
         part._top, part._left = top, left
         return part
 
-    def applied(
-        self, noise: Mapping[int, NDArray[np.float32]], window: Window, scale: int
+    def on_levels(
+        self, levels: Iterable[int], window: Window, scale: int
     ) -> tuple[dict[int, NDArray[np.float32]], float]:
-        """A window's noise, multiplied by the map if there is one, and the factor that is left for the graph."""
+        """The window's part of the map on each level's grid, h×w, if there is one, and the factor that is left."""
         part = self.within(window)
         if not isinstance(part, np.ndarray):
-            return dict(noise), part
-        return {level: array * _on_level(part, level, scale) for level, array in noise.items()}, 1.0
+            return {}, part
+        return {level: _on_level(part, level, scale) for level in levels}, 1.0
 
     def within(self, window: Window) -> float | NDArray[np.float32]:
         """The number, or the window's part of the map, h×w."""

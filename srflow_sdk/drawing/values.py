@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.drawing.requests import Reduce, Request
 from srflow_sdk.drawing.tiles import Tile
 from srflow_sdk.errors import NonFiniteError
+from srflow_sdk.pixels.in_memory import from_unit, luma
 
 _LARGEST = 65504  # of float16; a picture's values are in [0, 1], or little beyond
 
@@ -31,17 +34,30 @@ def not_finite(who: str, tile: Tile, request: Request, sample: int, *, also: str
 
 
 class Gathered:
-    """The samples of a tile, or their mean or standard deviation, for which only two pictures are held."""
+    """The samples of a tile, or their mean or standard deviation, for which only two pictures are held.
 
-    def __init__(self, reduce: Reduce | None) -> None:
+    channels: of the pictures, 1 (gray) or 3. dtype: theirs; all but float32 are rounded to its full range.
+    """
+
+    def __init__(self, reduce: Reduce | None, channels: int, dtype: np.dtype[Any]) -> None:
         self._reduce = reduce
-        self._all: list[NDArray[np.float32]] = []
+        self._channels = channels
+        self._dtype = dtype
+        self._all: list[NDArray[Any]] = []
         self._count = 0
         self._mean = self._squares = np.zeros(0, np.float32)
 
-    def add(self, picture: NDArray[np.float32]) -> None:
+    @property
+    def takes_levels(self) -> bool:
+        """True if :meth:`add` also takes pictures that are rounded to uint8."""
+        return self._reduce is None and self._channels == 3 and self._dtype == np.uint8
+
+    def add(self, picture: NDArray[Any]) -> None:
+        """Take the next sample, RGB h×w×3."""
+        if self._channels == 1:
+            picture = luma(picture)
         if self._reduce is None:
-            self._all.append(picture)
+            self._all.append(self._rounded(picture))
             return
         # Welford's update: the sum of squared deviations without a difference of large numbers.
         picture = np.clip(picture, 0, 1)
@@ -53,9 +69,11 @@ class Gathered:
         self._mean = self._mean + change / np.float32(self._count)
         self._squares += change * (picture - self._mean)
 
-    def pictures(self) -> list[NDArray[np.float32]]:
+    def pictures(self) -> list[NDArray[Any]]:
         if self._reduce is None:
             return self._all
-        if self._reduce == "mean":
-            return [self._mean]
-        return [np.sqrt(self._squares / np.float32(self._count - 1))]
+        mean = self._reduce == "mean"
+        return [self._rounded(self._mean if mean else np.sqrt(self._squares / np.float32(self._count - 1)))]
+
+    def _rounded(self, picture: NDArray[Any]) -> NDArray[Any]:
+        return picture if self._dtype in (np.float32, picture.dtype) else from_unit(picture, self._dtype)

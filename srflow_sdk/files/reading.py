@@ -308,7 +308,10 @@ def _check_supported(source: Path, image: Any, max_pixels: int) -> None:
     pages = libvips.get_field(image, "n-pages") or 1
     is_variants = loader.startswith("heifload")  # a HEIC's further images are variants of the first
     if pages > 1 and not is_variants and not (loader.startswith("tiffload") and tiff.is_one_picture(source)):
-        raise ImageError(f"{source}: the file holds {pages} frames or pages; save the one you want as its own file")
+        raise ImageError(
+            f"{source}: the file holds {pages} frames or pages; save the one you want as its own file, or let "
+            "srflow-upscale --frame N take it"
+        )
     if image.interpretation in ("lab", "labs", "labq", "cmyk"):
         return
     if image.format not in _DTYPES:

@@ -50,26 +50,15 @@ class FlowUses:
     ) -> InMemoryImage | Tensor:
         """Remove noise from a picture: one of its size and kind, whose latents are no larger than a true photograph's.
 
-        The picture is reduced to its LR image, inverted given that (:meth:`Encoding.invert`), its latents are made
-        smaller where they are too large, and decoded. A picture whose latents are not too large comes back as it was,
-        to rounding: blur and the blocks of a JPEG do not go away. Alpha and fully transparent pixels stay as they are.
+        A picture whose latents are not too large comes back as it was, to rounding: blur and the blocks of a JPEG stay.
 
         image, layout: as in :meth:`upscale`.
-        tau: the largest root mean square of latents, 0 … 2, for all levels or by level; levels that are not named stay
-            as they are. Smaller is smoother. None is what was measured as best: at positions 1; otherwise 1.1 on the
-            finest level and 1.7 - r/6, from 0.7 to 1.4, on the others, where r is the root mean square of the finest.
-        over: the latents that count together: "spatial", a channel at all positions, against noise; "local", all
-            channels at one position, against dots and scratches; "global", a level. "auto" is "local" if a few latents
-            of level 1 are far larger than their neighbours (kurtosis within 8×8 positions above 4.5, and root mean
-            square times that above 7.3); "spatial" if their typical size is too large (median magnitude above 1.2 times
-            a normal number's) or tau is given; otherwise nothing changes: edges of text and drawings are no noise.
-        enlarge: normalise as the publication does instead (:meth:`Latents.normalised`): latents that are too small are
-            enlarged, too. It harms most pictures.
+        tau: the largest root mean square of latents, 0 … 2, for all levels or by level. None is what was measured best.
+        over: the latents that count together: "spatial", a channel, against noise; "local", a position, against dots
+            and scratches; "global", a level; "auto" is what the picture shows.
+        enlarge: normalise as the publication does (:meth:`Latents.normalised`), which harms most pictures.
         seed: of what `enlarge` draws at random; without it nothing is random.
         progress, cancel: as in :meth:`upscale`; the tiles of all passes count.
-
-        Memory holds two pictures, three with alpha, and the latents, which are as large as the picture in float32 and
-        lie in temporary files beyond 256 MB.
 
         Raises: BundleError if the bundle has no inverter, and the errors of :meth:`upscale`.
         """
@@ -144,31 +133,19 @@ class FlowUses:
     ) -> InMemoryImage | Tensor:
         """Put what a mask selects of one picture into another of the same size: content transfer.
 
-            upscaler.transfer("portrait.png", "other.png", "mask.png").save("both.png")
+        The content is pasted, inverted, its latents are normalised inside the mask, and decoded (section 4.5 of the
+        publication). Beyond 6 pixels outside of the mask the answer is the target, and so is alpha.
 
-        The content is pasted, inverted (:meth:`Encoding.invert`), its latents are normalised position by position
-        inside the mask, as the publication does it, and decoded. Only the mask's surroundings are computed. Beyond 6
-        pixels outside of the mask the answer is the target, value for value (float64 as float32), as is alpha.
-
-        target, source: pictures of one size, each as :meth:`upscale` takes images; content keeps its place. The source
-            is converted to the target's kind and colour profile. The answer is of the target's kind.
-        mask: an array or tensor of bool, H×W, or an image: at least half as bright as white (128 of 255) is inside; one
-            of 0 and 1 of 255 is refused. Any shape, with several parts, also at the border. Transparent parts of the
-            source are outside. With an empty mask the answer is the target, and a warning is logged.
-        lr: the target's true LR image, if the target was upscaled from one; None reduces the target.
-        blend: "gradient" first shifts the content's brightness and colour smoothly so that no step is left at the
-            mask's edge (Poisson image editing), and changes the LR image by what that changes. It suits any two
-            photographs. "none" is the publication's way: the content is pasted as it is and the LR image stays the
-            target's, so brightness and shapes that contradict it vanish. It suits pictures that agree at LR size:
-            aligned faces, or two samples or the true photo of one LR image.
-        tau: temperature of the normalised latents, 0 … 2, or by level; levels that are not named stay as they are. None
-            is 0.8 on the finest level alone for "gradient", which keeps the content sharp, and 0.9 on all levels for
-            "none", as published.
+        target, source: pictures of one size, as :meth:`upscale` takes images; the answer is of the target's kind.
+        mask: an array or tensor of bool, H×W, or an image, at least half as bright as white inside.
+        lr: the target's true LR image, if it was upscaled from one; None reduces the target.
+        blend: "gradient" first fits the content's brightness and colour (Poisson image editing), for any two pictures;
+            "none" is the publication's way, for pictures that agree at LR size.
+        tau: of the normalised latents, 0 … 2, or by level; None is 0.8 on the finest level for "gradient", else 0.9.
         seed: of the statistics that normalising draws.
         progress, cancel: as in :meth:`upscale`; tiles count when encoded, inverted and decoded.
 
-        Raises: BundleError if the bundle has no inverter, ImageError also for sizes that differ, and the errors of
-        :meth:`upscale`.
+        Raises: BundleError if the bundle has no inverter, and the errors of :meth:`upscale`.
         """
         chosen = TransferOptions(**options)
         with memory_errors_typed("for the pictures; use smaller ones"):
@@ -194,13 +171,9 @@ class FlowUses:
     ) -> FileResult:
         """Put what a mask selects of one image file into another, and write the result to a third.
 
-        target, source, mask, lr: image files as :meth:`upscale_file` reads them, of any depth, used as :meth:`transfer`
-            does; none is ever overwritten.
-        output: its ending sets the format. Profile, EXIF and other metadata are the target's, and a record of how the
-            picture was made, with the name and sha256 of every input, is added (:func:`read_provenance`).
-        max_pixels: largest input accepted, width × height.
-        quality, lossless: as in :meth:`upscale_file`.
-        The other keywords are those of :meth:`transfer`.
+        target, source, mask, lr: image files as :meth:`upscale_file` reads them, used as :meth:`transfer` does.
+        output: its ending sets the format. Metadata are the target's, and a record of how it was made is added.
+        max_pixels, quality, lossless: as in :meth:`upscale_file`. The other keywords are those of :meth:`transfer`.
 
         Raises: the errors of :meth:`transfer`, and ImageError for files that cannot be read or written.
         """

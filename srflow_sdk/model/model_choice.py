@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import file_path
+from srflow_sdk.errors import CancelledError
 from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
 from srflow_sdk.files.formats import SNIFFED_BYTES, loader_of
 from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture
 from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, luma, to_unit, unpacked
+from srflow_sdk.system.interruptible import is_cancelled
 from srflow_sdk.system.local_files import open_regular
-from srflow_sdk.system.raising import stop_if_set
 
 CLEAN, PHOTO = DEFAULT_MODEL, "x4-photo"
 BY_PICTURE = "auto"
@@ -176,7 +177,8 @@ def _damage(
     area = 0
     noises, steps, dots, bends = [], [], [np.zeros(3)], [np.zeros((2, 2))]
     for band in bands:
-        stop_if_set(cancel)
+        if is_cancelled() or (cancel is not None and cancel.is_set()):
+            raise CancelledError("cancelled by the caller")
         levels = _luma(band)
         area += levels.size
         noises.append(_noise_of_blocks(levels))

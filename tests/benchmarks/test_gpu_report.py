@@ -1,34 +1,43 @@
-"""The report of a machine with a GPU, as far as a CPU allows: the CPU stands for the card, with all else as it is."""
+"""The report of a machine with a GPU: its rows, their order and the exit status; its checks are in the next file."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
-from dataclasses import asdict
+import time
+from collections.abc import Mapping
 from importlib.metadata import metadata
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
-from benchmarks.bench.machine import machine, processor
-from benchmarks.bench.worker import ROOT
+from benchmarks.bench.worker import ROOT, MissingError
+from benchmarks.gpu_report import __main__ as command
 from benchmarks.gpu_report import card as card_module
-from benchmarks.gpu_report.builds import Build, gpu_builds
-from benchmarks.gpu_report.card import Card, NoGpuError, memory_of, parsed
-from benchmarks.gpu_report.pictures import compared
-from benchmarks.gpu_report.report import measure, text_of, wrong
-from srflow_sdk import Bundle
+from benchmarks.gpu_report.card import Card, NoGpuError, parsed
+from benchmarks.gpu_report.checks import CHECKS
+from benchmarks.gpu_report.order import CPU, SDK, TORCH, Runner, order
+from benchmarks.gpu_report.rows import FINE, NO_VERDICT, SLOW, WRONG, Report, Row, Verdict, aims, exit_status, summary
+
+RIGHT = Row("picture", TORCH, "70.0 dB", "≥ 38 dB", "fine")
+
+
+def timed(engine: str, milliseconds: float, *, further: float = 1.0) -> list[Row]:
+    how = "CUDA graph, CUDA events"
+    return [
+        Row(f"one picture, {how}", engine, f"{milliseconds} ms", figure=milliseconds),
+        Row(f"a further sample, {how}", engine, f"{further} ms", figure=further),
+    ]
 
 
 def test_a_machine_without_a_gpu_gets_one_line_and_no_file(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.gpu_report", str(tmp_path / "report.md")]
+    arguments = [sys.executable, "-m", "benchmarks.gpu_report", str(tmp_path / "report.md")]
     environment = {"PATH": str(tmp_path)}  # no nvidia-smi here, whatever this machine has
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
+    done = subprocess.run(arguments, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == NO_VERDICT
     assert done.stderr.splitlines() == [
         "gpu-report: this machine has no NVIDIA GPU to report on: "
         "nvidia-smi, which comes with NVIDIA's driver, is not on the PATH"
@@ -43,91 +52,150 @@ def test_what_nvidia_smi_answers_is_read() -> None:
     for answer in ("", "No devices were found\n", "NVIDIA X, 550, [N/A], 9.0"):
         with pytest.raises(NoGpuError, match="nvidia-smi answered"):
             parsed(answer)
-    apps = "12, 300\n123, 512\n7, [N/A]\n"
-    assert [memory_of(process, apps) for process in (12, 123, 7, 8)] == [300 << 20, 512 << 20, None, None]
-
-
-def test_rtx_engines_are_built_only_for_cards_that_run_them() -> None:
-    ada, hopper = (gpu_builds(capability, size=256) for capability in (89, 90))
-    assert [build.label for build in ada if build not in hopper] == ["fp16 RTX engines"]
-    assert ada[-1].options[:4] == ("--rtx", "fp16", "--sm", "89")
-    assert {device for build in ada for device in build.devices} == {"cuda", "tensorrt", "rtx"}
-    assert len({build.bundle for build in ada}) == len(ada)
 
 
 @pytest.mark.parametrize(
     ("driver", "extras"), [("550.54.15", "gpu-cu12,tensorrt-cu12"), ("580.65", "gpu-cu13,tensorrt-cu13")]
 )
 def test_the_driver_decides_which_wheels_are_installed(driver, extras, tmp_path, monkeypatch, capsys) -> None:
-    smi = tmp_path / "nvidia-smi"
-    smi.write_text(f"#!/bin/sh\necho 'NVIDIA H100, {driver}, 81559, 9.0'\n")
-    smi.chmod(0o755)
+    smi(tmp_path, f"NVIDIA H100, {driver}, 81559, 9.0")
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     card_module.main()
     assert capsys.readouterr().out.strip() == extras
     assert set(extras.split(",")) <= set(metadata("srflow-sdk").get_all("Provides-Extra") or ())
 
 
-def test_graphs_without_engines_are_timed_at_a_size_that_tensorrt_takes_for_them() -> None:
-    folder = Bundle.embedded().path.parent
-    largest = Bundle.embedded().manifest.default_profile.max[0]
-    graphs, engines = (Build("x4-small", options, ()) for options in ((), ("--trt", "fp16")))
-    assert graphs.timed_size(folder, "tensorrt", 4096) == largest < 4096
-    assert graphs.timed_size(folder, "tensorrt", 16) == 16
-    assert graphs.timed_size(folder, "cuda", 4096) == engines.timed_size(Path("none"), "tensorrt", 4096) == 4096
+def smi(folder: Path, answer: str) -> None:
+    """An nvidia-smi that answers everything with this."""
+    file = folder / "nvidia-smi"
+    file.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    file.chmod(0o755)
 
 
-def test_a_wrong_picture_stays_wrong_when_its_times_are_missing() -> None:
-    row = {"build": "fp16", "device": "cuda", "size": 256, "runs_on": "cuda", "psnr": 12.5, "largest": 0.4}
-    row |= {"not_finite": 0, "right": False, "missing": "it did not end within 600 s", "said": ["a warning"] * 2}
-    about = {"card": asdict(Card("H100", "550.1", 81559, 90)), "machine": machine(), "builds": [], "kernels": ""}
-    found = {**about, "pictures": [row, {"build": "fp32", "device": "cuda", "missing": "no library", "said": []}]}
-    assert wrong(found) == ["fp16 on cuda: 12.5 dB to the CPU's picture, 0 not finite"]
-    text = text_of(found)
-    assert "| fp16 | cuda | cuda | 12.5 dB | 4.0e-01 | 0 | **no** |" in text
-    assert text.count("fp16: a warning") == 1
-    assert "- fp16 on cuda: not measured: it did not end within 600 s" in text
+@pytest.mark.parametrize(
+    ("rows", "status"),
+    [
+        ([RIGHT, *timed(TORCH, 14.9)], FINE),
+        ([RIGHT, *timed(TORCH, 15.1)], SLOW),
+        ([RIGHT, *timed(TORCH, 15.1), *timed("tensorrt fp16", 12.0)], FINE),  # the best engine is judged
+        ([RIGHT, *timed(TORCH, 14.9, further=3.2)], SLOW),
+        ([RIGHT, *timed(TORCH, 15.1), Row("picture", "cuda fp16", "12.0 dB", "≥ 38 dB", "wrong")], WRONG),
+        ([RIGHT], NO_VERDICT),
+        ([], NO_VERDICT),
+    ],
+)
+def test_the_exit_status_says_wrong_before_slow_and_slow_before_fine(rows: list[Row], status: int) -> None:
+    assert exit_status([*rows, *aims(rows)]) == status
 
 
-def test_a_picture_is_right_within_the_bound_of_its_precision() -> None:
-    expected = np.full((8, 8, 3), 0.5, np.float32)
-    near, far = expected + 0.002, expected + 0.05  # 54 and 26 dB
-    assert compared(near, expected, exact=False)["right"]
-    assert not compared(near, expected, exact=True)["right"]
-    assert not compared(far, expected, exact=False)["right"]
-    broken = expected.copy()
-    broken[0, 0] = np.nan
-    found = compared(broken, expected, exact=False)
-    assert (found["not_finite"], found["right"]) == (3, False)
-    assert compared(expected, expected, exact=True)["psnr"] == 100
-
-
-@pytest.mark.slow
-def test_the_report_has_every_build_and_device_and_says_what_is_missing(tmp_path: Path) -> None:
-    card = Card(processor(), "none", 0, 0)
-    builds = [
-        Build("fp32", (), ("cpu", "cuda")),
-        Build("fp16", ("--precision", "fp16"), ("cpu",)),
-        Build("fp16 engines", ("--trt", "fp16"), ("tensorrt",)),
-    ]
-    lines: list[str] = []
-    kept: list[str] = []
-    text, faults = measure(card, builds, tmp_path, lines.append, quick=True, size=16, keep=kept.append)
-    assert faults == []
-    assert kept[-1] == text
-    assert len(kept) == 7  # after each build, each picture and the kernels
-    assert "| fp32 | cpu |" in kept[1]
-    assert "| fp16 |" not in kept[1]
-    assert re.search(r"^\| fp32 \| cpu \| cpu \| 100.0 dB \| 0.0e\+00 \| 0 \| yes \|$", text, re.MULTILINE)
-    assert re.search(r"^\| fp16 \| cpu \| cpu \| [4-9]\d\.\d dB \|.*\| yes \|$", text, re.MULTILINE)
-    assert re.search(
-        r"^\| fp16 \| cpu \| 16×16 \| [\d.]+ s \| [\d.]+ ms \| [\d.]+ ms \| [\d.]+ ms \|", text, re.MULTILINE
+def test_the_aims_are_judged_by_the_fastest_engine() -> None:
+    picture, further = aims([*timed(TORCH, 20.0, further=2.0), *timed("tensorrt fp16", 12.3, further=4.0)])
+    assert str(picture) == (
+        "| aim: one picture | tensorrt fp16 | reached: 12.3 ms, CUDA graph, CUDA events | ≤ 15 ms | fine |"
     )
-    assert re.search(r"^\| fp16 engines \| --trt fp16 \| .*(GPU|ensor).* \|$", text, re.MULTILINE)
-    assert re.search(r"^- fp32 on cuda: not measured: \S", text, re.MULTILINE)
-    assert "torch sees no CUDA GPU" in text or "All kernels agree" in text
-    figures = json.loads(text.split("```json\n")[1].removesuffix("```\n"))
-    assert [row["label"] for row in figures["builds"]] == ["fp32", "fp16", "fp16 engines"]
-    assert figures["builds"][0]["peak_bytes"] > 50e6
-    assert str(ROOT) not in text
-    assert "building fp16 engines" in lines
+    assert (further.engine, further.verdict) == (TORCH, "fine")
+    assert str(aims([])[0]) == "| aim: one picture |  |  | ≤ 15 ms | not run: no engine was timed |"
+    line = summary([RIGHT, picture, further])
+    assert line.startswith("Verdict: fine. one picture reached: 12.3 ms, CUDA graph, CUDA events; a further sample")
+
+
+def test_every_check_is_known_and_what_the_verdict_needs_comes_first() -> None:
+    jobs = list(order())
+    assert {check for _, check in jobs} == CHECKS.keys()
+    assert len(set(jobs)) == len(jobs)
+    assert jobs[0] == (CPU, "reference")
+    last = max(jobs.index((engine, "times")) for engine in (TORCH, *SDK))
+    assert last < min(index for index, (_, check) in enumerate(jobs) if check in ("conditioning", "training fp32"))
+    assert {engine for engine, _ in jobs[: last + 1]} == {CPU, TORCH, *SDK}
+
+
+class Children:
+    """Processes that answer each check with a row, or as `answers` says."""
+
+    def __init__(self, answers: Mapping[tuple[str, str], Any]) -> None:
+        self.answers, self.started, self.asked = answers, [], []  # type: ignore[var-annotated]
+
+    def __call__(self, variant: Mapping[str, Any]) -> Children:
+        self.engine = variant["engine"]
+        self.started.append(self.engine)
+        return self
+
+    def run(self, *, limit_s: float, check: str) -> dict[str, Any]:
+        self.asked.append((self.engine, check))
+        answer = self.answers.get((self.engine, check), {"rows": [vars(Row(check, self.engine, "", "", "fine"))]})
+        if callable(answer):
+            answer = answer()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    def __exit__(self, *_: Any) -> None: ...
+
+
+def reported(tmp_path: Path, children: Children, *, budget: float = 60) -> list[Row]:
+    report = Report(tmp_path / "report.md", "A card.")
+    Runner(report, {}, budget, lambda _: None, start=children).run()
+    return report.rows
+
+
+def test_an_engine_that_is_not_there_is_one_row_that_names_its_checks(tmp_path: Path) -> None:
+    why = "tensorrt is not installed"
+    children = Children({("tensorrt fp16", "loading"): {"rows": [], "absent": why}})
+    rows = [row for row in reported(tmp_path, children) if row.engine == "tensorrt fp16"]
+    assert len(rows) == 1
+    assert str(rows[0]).startswith("| loading, picture, times, conditioning, sizes, tau 0, batch, ")
+    assert str(rows[0]).endswith("| tensorrt fp16 |  |  | not run: tensorrt is not installed |")
+    assert children.started.count("tensorrt fp16") == 1
+
+
+def test_a_process_that_dies_is_a_wrong_row_and_the_next_check_gets_another(tmp_path: Path) -> None:
+    children = Children({(TORCH, "flow ops"): MissingError("its process ended with status -11")})
+    rows = reported(tmp_path, children)
+    assert Row("flow ops", TORCH, "its process ended with status -11", verdict="wrong") in rows
+    assert Row("loading", TORCH, "", verdict="fine") in rows
+    assert children.started[:3] == [CPU, TORCH, TORCH]
+
+
+def test_without_its_reference_nothing_is_compared(tmp_path: Path) -> None:
+    children = Children({(CPU, "reference"): MissingError("its process was killed, most likely for want of memory")})
+    rows = reported(tmp_path, children)
+    assert children.asked == [(CPU, "reference")]
+    verdicts: list[Verdict] = [row.verdict for row in rows]
+    assert verdicts == ["wrong", *["not run"] * (len(rows) - 1)]
+    assert exit_status(rows) == WRONG
+
+
+def test_what_does_not_fit_the_budget_is_said(tmp_path: Path) -> None:
+    def too_long() -> MissingError:
+        time.sleep(0.3)
+        return MissingError("it did not end within 0 s")
+
+    rows = reported(tmp_path, Children({(TORCH, "picture"): too_long}), budget=0.25)
+    assert Row("picture", TORCH, "it did not end within 0 s", verdict="not run") in rows
+    assert {row.value for row in rows[rows.index(RIGHT_LATENTS) + 4 :]} == {"the budget of 0 s was used up"}
+    assert sum(len(row.check.split(", ")) for row in rows) == len(list(order()))
+
+
+RIGHT_LATENTS = Row("latents", TORCH, "", verdict="fine")
+
+
+def test_what_was_finished_is_in_the_file_of_a_run_that_was_stopped(tmp_path, monkeypatch, capsys) -> None:
+    children = Children({(TORCH, "latents"): KeyboardInterrupt()})
+    monkeypatch.setattr(command, "card_or_exit", lambda: Card("NVIDIA H100", "580.1", 81559, 90))
+    monkeypatch.setattr(command, "Runner", lambda *arguments: Runner(*arguments, start=children))
+    target = tmp_path / "report.md"
+    assert command.main([str(target), "--work", str(tmp_path)]) == NO_VERDICT
+    lines = target.read_text().splitlines()
+    assert lines[:3] == ["# GPU report", "", "NVIDIA H100, 80 GiB, driver 580.1, compute capability 9.0."]
+    assert lines[-1] == "| kernels | torch fp16 |  |  | fine |"
+    assert "stopped" in capsys.readouterr().err
+    children.answers = {}
+    assert command.main([str(target), "--work", str(tmp_path), "--quick"]) == FINE  # no aims
+    assert target.read_text().splitlines()[-1].startswith("Verdict: fine. Checks: ")
+    assert command.main([str(target), "--work", str(tmp_path)]) == NO_VERDICT
+    assert "| aim: one picture |  |  | ≤ 15 ms | not run: no engine was timed |" in target.read_text()
+
+
+def test_a_row_stays_one_line() -> None:
+    assert str(Row("a|b", "torch", "two\nlines")) == "| a/b | torch | two lines |  |  |"
+    assert json.loads(json.dumps(vars(RIGHT))) == vars(RIGHT)  # as it comes from the process

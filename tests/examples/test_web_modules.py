@@ -128,9 +128,8 @@ def test_tau_auto_is_the_sdks_map():
     assert 0 <= expected.min() < 0.1
     assert 0.9 < expected.max() <= 1
     np.testing.assert_allclose(found[0], expected.ravel(), atol=1e-6)
-    ones = {level: np.ones((1, 32 * 4 >> level, 28 * 4 >> level), np.float32) for level in (1, 2, 3)}
     tau = Temperature(whole, default=0, height=rows, width=columns, multiple=2)
-    on_levels, left = tau.applied(ones, window, 4)
+    on_levels, left = tau.on_levels((1, 2, 3), window, 4)
     assert left == 1
     for level, values in zip((1, 2, 3), found[1:], strict=True):
         np.testing.assert_allclose(values, on_levels[level].ravel(), atol=1e-6)

@@ -50,7 +50,8 @@ def test_wheel_holds_the_packages_and_exactly_these_data_files(wheel: Path) -> N
     }
     readme = {"srflow_export/photos/README.md"}
     stubs = {"srflow_sdk/aio/__init__.pyi"}
-    assert data == markers | stubs | models | presets | photos | readme | crops | patches | page | demo
+    kernels = {"srflow_sdk/backends/tensorrt_engines/drawing.ptx"}
+    assert data == markers | stubs | kernels | models | presets | photos | readme | crops | patches | page | demo
 
 
 def test_wheel_is_small_enough_to_install_without_a_thought(wheel: Path) -> None:

@@ -7,11 +7,11 @@ import pytest
 from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
-    "srflow_sdk": 16_670,
-    "apps/srflow_apps": 8_980,
+    "srflow_sdk": 16_955,
+    "apps/srflow_apps": 9_080,
     "training/srflow_training": 6_715,
     "training/srflow_evaluation": 7_320,
-    "export/srflow_export": 7_590,
+    "export/srflow_export": 7_660,
 }
 
 

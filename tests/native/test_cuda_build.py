@@ -232,27 +232,10 @@ def test_every_gpu_of_these_years_has_machine_code_or_ptx(native_tree: NativeTre
         assert max(number for number in ptx if number <= gpu) == closest
 
 
-def test_gpu_benchmark_says_that_there_is_no_gpu(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    torch = pytest.importorskip("torch")
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(sys, "argv", ["gpu.py"])
-    import gpu
-
-    with pytest.raises(SystemExit, match=r"^gpu\.py: torch sees no CUDA GPU"):
-        gpu.main()
-    assert capsys.readouterr() == ("", "")
-
-
 @pytest.mark.slow
-def test_gpu_benchmark_calls_the_built_library_and_no_kernel_with_mixed_types(
-    build: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gpu_report_calls_the_built_library_and_no_kernel_with_mixed_types(build: Path) -> None:
     torch = pytest.importorskip("torch")
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    import gpu_kernels
+    from benchmarks.gpu_report import kernels as gpu_kernels
 
     assert all((gpu_kernels.RUNTIME / source).is_file() for source in gpu_kernels.SOURCES)
     kernels = gpu_kernels.Kernels(build / "runtime/cuda/libsrflow_cuda.so", torch.device("cpu"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pydoc
 import subprocess
 import sys
 
@@ -41,3 +42,9 @@ def test_the_version_is_the_distributions() -> None:
     from importlib.metadata import version
 
     assert srflow_sdk.__version__ == version("srflow-sdk")
+
+
+def test_dir_shows_public_names_alone_and_help_fits_three_screens() -> None:
+    assert set(dir(srflow_sdk)) == {*srflow_sdk.__all__, "__version__"}
+    text = pydoc.render_doc(srflow_sdk.Upscaler, renderer=pydoc.plaintext)
+    assert len(text.splitlines()) <= 3 * 66

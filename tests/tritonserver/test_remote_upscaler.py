@@ -24,6 +24,7 @@ from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.triton import RemoteUpscaler
 from srflow_sdk.upscaler import Upscaler
 from tests.plain_bundle import write_plain_bundle
+from tests.sdk.clean_and_noisy import noisy, smooth
 from tests.sdk.tiny_bundle import write_tiny_bundle
 from tests.tritonserver.conftest import ALONE, CPU
 from tests.tritonserver.environment import ServerEnvironment
@@ -197,3 +198,20 @@ upscale()
             made = read_provenance(path)
             assert made is not None
             assert made.model_sha256 == upscaler.bundle.model_sha256
+
+
+@pytest.mark.parametrize("mode", ["python", "bls"])
+def test_of_several_bundles_each_picture_gets_the_one_that_suits_it(
+    environment: ServerEnvironment, tmp_path: Path, mode: Any
+) -> None:
+    gains = {"x4-small": 1.0, "x4-photo": 0.9}
+    bundles = {name: write_tiny_bundle(tmp_path / name, name=name, gain=gain) for name, gain in gains.items()}
+    write_repository(list(bundles.values()), tmp_path / "models", mode=mode)
+    with running_server(environment, tmp_path / "models", tmp_path, CPU, stand_in=True) as server:
+        for protocol in ("grpc", "http"):
+            with RemoteUpscaler(url(server, protocol)) as remote:
+                for name, pixels in {"x4-small": smooth(), "x4-photo": noisy(10)}.items():
+                    with Upscaler(bundles[name], device="cpu") as local:
+                        assert np.array_equal(remote.upscale(pixels), local.upscale(pixels)), (protocol, name)
+            with RemoteUpscaler(url(server, protocol), model="srflow_upscale-x4-photo") as remote:
+                assert remote.bundle.manifest.name == "x4-photo"

@@ -43,6 +43,7 @@ class FileChoices(FileOptions):
 
     dry_run: bool = False
     from_output: Path | None = None
+    frame: int | None = None
     ray: str | None = None
     ray_workers: int | None = None
     ray_gpus: float | None = None

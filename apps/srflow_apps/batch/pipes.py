@@ -10,10 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from srflow_sdk.errors import ArgumentError
+from PIL import Image
+
+from srflow_apps.batch.finding import is_folder
+from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import spooled
 from srflow_sdk.system.interrupts import STOPPING, raised_interrupts
-from srflow_sdk.system.url_paths import as_path
+from srflow_sdk.system.url_paths import UrlPath, as_path
 
 STANDARD = "-"
 """The name of standard input among the inputs, and of standard output as the output."""
@@ -63,13 +66,42 @@ def standard_input(max_pixels: int) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
+def _frame(path: Path, number: int, *, max_pixels: int) -> Iterator[Path]:
+    """A file with one frame of an animation or one page, as PNG, while the block runs. number: from 1.
+
+    Raises: ImageError if there is no such frame, or more than max_pixels pixels, or the file cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
+        try:
+            with Image.open(path) as image:
+                frames = getattr(image, "n_frames", 1)
+                if not 1 <= number <= frames:
+                    raise ImageError(f"{path} has no frame {number}, but {frames}: --frame 1 is the first")
+                if image.width * image.height > max_pixels:
+                    raise ImageError(f"{path}: {image.width}×{image.height} pixels exceed the limit of {max_pixels:,}")
+                image.seek(number - 1)
+                local = Path(folder) / f"{path.stem}_frame{number}.png"
+                image.save(local, icc_profile=image.info.get("icc_profile"), save_all=False)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ImageError(f"{path}: its frame {number} cannot be read: {error}") from error
+        yield local
+
+
+@contextlib.contextmanager
 def open_pipes(
-    inputs: Sequence[str], output: str | None, *, ending: str, max_pixels: int, sent: Path | None = None
+    inputs: Sequence[str],
+    output: str | None,
+    *,
+    ending: str,
+    max_pixels: int,
+    frame: int | None = None,
+    sent: Path | None = None,
 ) -> Iterator[Pipes]:
     """Read standard input to its end if it is an input, and remove the files of both pipes at the end.
 
     ending: of the picture on standard output, such as ".png".
     max_pixels: as for :func:`spooled`.
+    frame: takes the place of the one input that it is of.
     sent: a file in the place of standard input that is none of the inputs.
     Raises: ArgumentError if standard input is not the only input or a pipe is a terminal or closed; ImageError.
     """
@@ -85,6 +117,12 @@ def open_pipes(
             sent = stack.enter_context(standard_input(max_pixels))
             paths = (sent,)
         names = {} if sent is None else {str(sent): _INPUT}
+        if frame is not None:
+            if len(paths) != 1 or isinstance(paths[0], UrlPath) or is_folder(paths[0]) or output is None:
+                raise ArgumentError("--frame is of one file on this machine; name one INPUT, and the output with -o")
+            framed = stack.enter_context(_frame(paths[0], frame, max_pixels=max_pixels))
+            names[str(framed)] = f"{names.get(str(paths[0]), paths[0])} frame {frame}"
+            paths = (framed,)
         if output == STANDARD:
             if sys.stdout is None or sys.stdout.isatty():
                 raise ArgumentError("-o - is standard output; redirect it to a file or program: > large.png")

@@ -70,18 +70,19 @@ def run_command(
     with contextlib.ExitStack() as stack:
         display = stack.enter_context(Display(quiet=machine.quiet))
         pipes = stack.enter_context(
-            open_pipes(inputs, output, ending=files.ending, max_pixels=machine.max_pixels, sent=sent)
+            open_pipes(inputs, output, ending=files.ending, max_pixels=machine.max_pixels, frame=files.frame, sent=sent)
         )
         display.in_words = pipes.in_words
         display.shows_names &= pipes.target is None
         _check_together(pipes, files, samples=samples, server=server)
         if model == BY_PICTURE and operation.name != UPSCALE:
             raise ArgumentError(f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it")
+        bundles = _here(model, operation, files) if server is None else _there(model, server, display)
         batch = Batch(
             operation=operation,
             inputs=pipes.inputs,
             output=pipes.output,
-            bundles=_here(model, operation, files) if server is None else [_there(model, server, display)],
+            bundles=bundles if files.from_output is None else [bundle_for(files.from_output, bundles)],
             files=files,
             samples=samples,
             max_pixels=machine.max_pixels,
@@ -141,21 +142,20 @@ def _check_together(pipes: Pipes, files: FileChoices, *, samples: int, server: s
 
 def _here(model: str | None, operation: Operation, files: FileChoices) -> list[Bundle]:
     """Bundles on this machine, of which several if each picture gets the one that suits it."""
-    if files.from_output is not None and model in (None, BY_PICTURE):
-        return [embedded_for(files.from_output)]
-    return [Bundle.embedded()] if model is None and operation.name != UPSCALE else bundles_of(model)
+    one = model is None and operation.name != UPSCALE and files.from_output is None
+    return [Bundle.embedded()] if one else bundles_of(model)
 
 
-def _there(model: str | None, server: str, display: Display) -> Bundle:
-    """The bundle of a server's model, as far as the server tells it. model: its name there; None is the usual one."""
-    if model == BY_PICTURE:
-        model = None
-        display.tell("--model auto: the server draws all pictures with its own model")
+def _there(model: str | None, server: str, display: Display) -> list[Bundle]:
+    """The bundles of a server's models, as far as it tells them. model: its name there; None is "auto"."""
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or gRPC's own lines about connections stand among ours
-    from srflow_apps.serving.client.remote_upscaler import MODEL, RemoteUpscaler
+    from srflow_apps.serving.client.remote_upscaler import RemoteUpscaler
 
-    with RemoteUpscaler(server, model=MODEL if model is None else model) as first:
-        return first.bundle
+    with RemoteUpscaler(server, model=model or BY_PICTURE) as first:
+        bundles = list(first._bundles.values())
+    if model == BY_PICTURE and len(bundles) == 1:
+        display.tell("--model auto: the server draws all pictures with its own model")
+    return bundles
 
 
 def _opened(
@@ -178,7 +178,8 @@ def _opened(
     if server is not None:
         from srflow_apps.serving.client.remote_upscaler import RemoteUpscaler
 
-        upscaler: BaseUpscaler = RemoteUpscaler(server, model=str(chosen[0].path), tile=batch.tile)
+        name = BY_PICTURE if len(chosen) > 1 else str(chosen[0].path)
+        upscaler: BaseUpscaler = RemoteUpscaler(server, model=name, tile=batch.tile)
     else:
         upscaler = Upscaler(
             BY_PICTURE if len(chosen) > 1 else chosen[0],
@@ -335,12 +336,11 @@ def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Proven
     return recipe
 
 
-def embedded_for(output: Path) -> Bundle:
-    """The embedded model that an output says it was made with; the default one if none of them is."""
+def bundle_for(output: Path, bundles: Sequence[Bundle]) -> Bundle:
+    """The bundle that an output says it was made with; the first if none of them is."""
     recipe = None if isinstance(output, UrlPath) else read_provenance(output)
-    bundles = map(Bundle.embedded, Bundle.embedded_names())
     drew_it = (bundle for bundle in bundles if recipe is not None and bundle.model_sha256 == recipe.model_sha256)
-    return next(drew_it, None) or Bundle.embedded()
+    return next(drew_it, bundles[0])
 
 
 def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path:

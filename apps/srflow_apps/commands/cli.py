@@ -43,7 +43,7 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
     groups={
         "Options that most people need": "output model tau samples scale max_size recursive format resume dry_run",
         "Pictures": "models seed sample consistent size reduction linear_light from_output",
-        "Files": file_options.FILES,
+        "Files": f"frame {file_options.FILES}",
         "Machines": f"{file_options.MACHINES} server {file_options.RAY}",
     },
 )
@@ -113,12 +113,11 @@ def upscale(
     \b
     Examples:
       srflow-upscale photo.jpg                             photo_x4.png
-      srflow-upscale photo.jpg -o large.png --tau 0        the smooth, most faithful answer
+      srflow-upscale photo.jpg --tau 0                     the smooth, most faithful answer
       srflow-upscale photo.jpg --samples 4                 photo_x4_s0.png … photo_x4_s3.png
-      srflow-upscale photo.jpg -o large.png --scale 2      or --size 3840x, or --max-size 4096
+      srflow-upscale photo.jpg --scale 2                   or --size 3840x, or --max-size 4096
       srflow-upscale photos -o large --recursive --resume --report large.json
       srflow-upscale s3://bucket/photos -o s3://bucket/large --resume --ray auto
-      srflow-upscale - -o - --format jpg < photo.jpg > large.jpg
     """
     with exit_statuses():
         _check_inputs(context, inputs, files)
@@ -148,7 +147,7 @@ def upscale(
     groups={
         "Options that most people need": "output model tau over recursive format resume dry_run",
         "Pictures": "enlarge seed from_output",
-        "Files": file_options.FILES,
+        "Files": f"frame {file_options.FILES}",
         "Machines": f"{file_options.MACHINES} {file_options.RAY}",
     },
 )

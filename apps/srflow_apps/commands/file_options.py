@@ -73,6 +73,7 @@ _FILES = (
     ),
 )
 _ALSO_ELSEWHERE = (
+    click.option("--frame", type=click.IntRange(min=1), metavar="N", help="Of an animation, or page of a TIFF."),
     click.option("--from-output", metavar="SR", type=PathOrUrl(), help="Make this picture again."),
     click.option(
         "--ray",

@@ -160,7 +160,7 @@ class LivePhoto:
         request = make_request(options, self._manifest, height=self.height, width=self.width, n=n)
         window, lr, scale, (height, width) = self._tile.window, self._lr, self._manifest.scale, self._visible()
         wanted = request.for_rows(lr, window.top, window.top + window.height)
-        drawn = self._painter.draw(self._tile, self._seen(), wanted, lr.gray, kept=self._kept)
+        drawn = self._painter.draw(self._tile, self._seen(), wanted, channels=lr.kind.colours, kept=self._kept)
         return [picture[: height * scale, : width * scale] for picture in drawn]
 
     def _shown(self, colours: NDArray[Any], alpha: NDArray[np.uint8] | None = None) -> RGB:

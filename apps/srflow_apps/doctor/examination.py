@@ -57,6 +57,7 @@ def examine() -> Iterator[Check]:
     yield check_openvino()
     yield _check_fastest()
     yield _check_native_library()
+    yield _check_plugin_library()
     for extra in PURPOSES:
         yield check_extra(extra)
 
@@ -296,6 +297,17 @@ def _check_native_library() -> Check:
     if answer["path"] is None:
         return Check(name, "missing", "none; bundles with plugins run without it (docs/native.md)")
     return Check(name, "ok", f"{answer['path']}, kernels for {'CPU and CUDA' if answer['cuda'] else 'CPU'}")
+
+
+def _check_plugin_library() -> Check:
+    """Look for TensorRT's plugins where an export and the runtime do."""
+    name, answer = "TensorRT plugins", ask("plugin_library")
+    build = (("in a clone", "pip install '.[native]' && python -m srflow_export.native tensorrt"),)
+    if "error" in answer:
+        return Check(name, "problem", answer["error"], build)
+    if answer["path"] is None:
+        return Check(name, "missing", "no library; engines are built without them (docs/native.md)", build)
+    return Check(name, "ok", f"{answer['path']}, for TensorRT {answer['major']}")
 
 
 DISTRIBUTION = "srflow-sdk"

@@ -220,6 +220,18 @@ def native_library() -> dict[str, Any]:
     return {"path": str(path), "cuda": runs_on_cuda(path)}
 
 
+def plugin_library() -> dict[str, Any]:
+    """The library of plugins that `srflow-export --trt … --plugins` would take, and its TensorRT's major version."""
+    from srflow_sdk._version import __version__
+    from srflow_sdk.backends._native_library import PLUGINS, check_native_library, find_native_library
+
+    path = find_native_library(PLUGINS)
+    if path is None:
+        return {"path": None}
+    library = check_native_library(path, version=__version__, variable=PLUGINS)
+    return {"path": str(path), "major": library.srflow_tensorrt_major()}
+
+
 def module(name: str) -> dict[str, Any]:
     """Import a module."""
     return {"version": getattr(importlib.import_module(name), "__version__", "")}

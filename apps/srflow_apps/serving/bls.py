@@ -36,7 +36,7 @@ class BlsBackend(Backend):
     triton: the module triton_python_backend_utils.
     on_gpu: sizes are those of the engines that the bundle has, or of
         its default profile, for which the server's pool of GPU memory is sized; otherwise any.
-    parameters: of the config. They name the models' versions, because the newest may be another bundle's.
+    parameters: of the config. They name the models and their versions, because the newest may be another bundle's.
 
     Raises: ArgumentError if there is no version.
     """
@@ -44,7 +44,8 @@ class BlsBackend(Backend):
     def __init__(self, bundle: Bundle, triton: Any, parameters: Mapping[str, str], *, on_gpu: bool) -> None:
         super().__init__()
         self._triton = triton
-        self._versions = {model: _version(parameters, model) for model in (ENCODER, SAMPLER)}
+        self._models = {role: _called_model(parameters, role) for role in (ENCODER, SAMPLER)}
+        self._versions = {model: _version(parameters, model) for model in self._models.values()}
         self._names = read_graph(bundle.file(REQUIRED_FILES[0])).outputs
         self._pixel_bytes = bundle.manifest.conditioning_bytes_per_pixel
         engines = [record for record in bundle.manifest.engines if record.runtime == "tensorrt"]
@@ -67,12 +68,12 @@ class BlsBackend(Backend):
 
     def encode_impl(self, lr: NDArray[np.float32]) -> Conditioning:
         request = self._triton.InferenceRequest(
-            model_name=ENCODER,
-            model_version=self._versions[ENCODER],
+            model_name=self._models[ENCODER],
+            model_version=self._versions[self._models[ENCODER]],
             requested_output_names=list(self._names),
             inputs=[self._triton.Tensor("lr", np.ascontiguousarray(lr, np.float32))],
         )
-        tensors = self._called(request, ENCODER).output_tensors()
+        tensors = self._called(request, self._models[ENCODER]).output_tensors()
         return _ServerTensors(tensors, lr.shape[2] * lr.shape[3] * self._pixel_bytes)
 
     def sample_impl(
@@ -86,13 +87,13 @@ class BlsBackend(Backend):
             for level, array in noise.items()
         ]
         request = triton.InferenceRequest(
-            model_name=SAMPLER,
-            model_version=self._versions[SAMPLER],
+            model_name=self._models[SAMPLER],
+            model_version=self._versions[self._models[SAMPLER]],
             requested_output_names=["sr"],
             inputs=[*conditioning.tensors, *levels, triton.Tensor("tau", np.array([[tau]], np.float32))],
             preferred_memory=triton.PreferredMemory(triton.TRITONSERVER_MEMORY_CPU, 0),
         )
-        (sr,) = self._called(request, SAMPLER).output_tensors()
+        (sr,) = self._called(request, self._models[SAMPLER]).output_tensors()
         return np.array(sr.as_numpy(), np.float32)
 
     def _called(self, request: Any, model: str) -> Any:
@@ -108,6 +109,12 @@ class BlsBackend(Backend):
         if is_out_of_memory(reason):
             raise OutOfMemoryError(f"{named} failed: out of memory ({reason}); send a smaller picture")
         raise DeviceError(f"{named} failed: {reason}")
+
+
+def _called_model(parameters: Mapping[str, str], role: str) -> str:
+    """The model of a role: its own name, or of several bundles, before a hyphen and the bundle's name."""
+    named = (name.removesuffix(version_parameter("")) for name in parameters if name.startswith(f"{role}-"))
+    return next(named, role)
 
 
 def _version(parameters: Mapping[str, str], model: str) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
+from srflow_sdk.backends._base import Drawing
 from srflow_sdk.backends._ort import OrtConditioning
 from srflow_sdk.backends._ort_providers import onnxruntime
 from srflow_sdk.drawing.tiles import padded_size
@@ -81,6 +82,12 @@ class PooledBackend(Backend):
         item = (conditioning, noise, tau)
         sr: NDArray[np.float32] = self._queue.done(key, item, _sampled, most=self._most(pixels))
         return sr
+
+    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> Any:
+        if self.gpu is None:  # the processor draws the noise before the call waits for its turn
+            return None
+        item = (conditioning, drawing)
+        return self._queue.done(object(), item, lambda backend, calls: [backend.draw_impl(*calls[0])], most=1)
 
     def _most(self, pixels: int) -> int:
         """Most calls of a batch."""

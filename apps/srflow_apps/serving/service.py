@@ -87,7 +87,6 @@ class PictureService:
                 Tile(core=window, window=window),
                 request.lr,
                 Request(options=options, temperature=temperature.placed(request.top, request.left), samples=samples),
-                lambda rgb: rgb,
                 after_sample=lambda _done: after_tile(),
             )
             return np.stack(pictures)

@@ -53,15 +53,15 @@ class _Graph:
     outputs: Mapping[str, tuple[str, Sequence[int | None]]]
 
 
-def graph_models(bundle: Bundle) -> Iterator[GraphModel]:
-    """The models of all graphs that the bundle has. Raises: BundleError."""
+def graph_models(bundle: Bundle, suffix: str = "") -> Iterator[GraphModel]:
+    """The models of all graphs that the bundle has. suffix: of their names. Raises: BundleError."""
     encoder, sampler = _pair(bundle)
     files: dict[Role, str] = {"encoder": encoder, "sampler": sampler}
     files |= {"fused": _FUSED} if _FUSED in bundle.manifest.files else {}
     if INVERTER in bundle.manifest.files and encoder == "encoder.onnx":  # it takes that encoder's types
         files["inverter"] = INVERTER
     for role, file in files.items():
-        yield _model(bundle, role, file)
+        yield _model(bundle, role, file, f"srflow_{role}{suffix}")
 
 
 def engines_of(bundle: Bundle) -> EngineRecord | None:
@@ -76,8 +76,8 @@ def _pair(bundle: Bundle) -> tuple[str, str]:
     return "encoder.onnx", "sampler.onnx"
 
 
-def _model(bundle: Bundle, role: Role, file: str) -> GraphModel:
-    name, manifest = f"srflow_{role}", bundle.manifest
+def _model(bundle: Bundle, role: Role, file: str, name: str) -> GraphModel:
+    manifest = bundle.manifest
     graph = _read(bundle, file)
     files = {"model.onnx": bundle.file(file)}
     side = padded_size(_CPU_CORE, manifest.size_multiple) + 2 * padded_size(manifest.halo, manifest.size_multiple)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
@@ -25,19 +26,21 @@ def readme_path(repository: Path) -> Path:
     return repository.parent / f"{repository.name}.README.md"
 
 
-def readme(bundle: Bundle, repository: Path, options: ServingOptions) -> str:
-    """The README's text."""
-    manifest, mode = bundle.manifest, options.mode
-    models = ["srflow_upscale"] if mode == "python" else ["srflow_encoder", "srflow_sampler", "srflow_upscale"]
+def readme(served: Sequence[tuple[Bundle, ServingOptions, Sequence[str]]], repository: Path) -> str:
+    """The README's text. served: each bundle with its options and the models to load, the one for clients last."""
+    bundles, models = [bundle for bundle, *_ in served], [name for *_, names in served for name in names]
+    mode: Mode = "bls" if any(options.mode == "bls" for _, options, _ in served) else "python"
+    of = ", ".join(f"`{each.manifest.name}` (×{each.manifest.scale}, {each.manifest.precision})" for each in bundles)
     flags = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in models)]
     flags.append(f"--exit-timeout-secs={_EXIT_SECONDS}")
-    if _need_plugins(bundle):
+    plugins = any(map(_need_plugins, bundles))
+    if plugins:
         flags.append(f"--backend-config=tensorrt,plugins={_PLUGINS}")
-    pool = _pool_bytes(bundle, options)
+    pool = sum(_pool_bytes(bundle, options) for bundle, options, _ in served)
     if mode == "bls":
         flags.append(f"--cuda-memory-pool-byte-size=0:{pool}")
     mounts, variables = [_mount(repository)], []
-    if _need_plugins(bundle):
+    if plugins:
         folder = _PLUGINS.rpartition("/")[0]
         mounts.append(f"type=bind,source={folder},target={folder},readonly")
         variables = [f"--env {PLUGINS}={_SDK_PLUGINS}"] if mode == "python" else []
@@ -49,9 +52,9 @@ def readme(bundle: Bundle, repository: Path, options: ServingOptions) -> str:
     )
     return f"""# {repository.name}: models for NVIDIA Triton Inference Server
 
-Written by srflow-export {__version__} from `{manifest.name}` (×{manifest.scale}, {manifest.precision}).
+Written by srflow-export {__version__} from {of}.
 {what}
-{_about_engines(bundle, mode)}
+{_about_several(bundles)}{"".join(_about_engines(bundle, mode) for bundle in bundles)}
 ## Start a server
 
 The server's Python needs srflow-sdk, {__version__} or newer, and servers up to 24.10 need numpy 1: with numpy 2, their
@@ -92,12 +95,22 @@ image = triton.InferInput("image_bytes", [1], "BYTES")
 image.set_data_from_numpy(np.array([content], object))
 seed = triton.InferInput("seed", [1], "INT64")
 seed.set_data_from_numpy(np.array([7]))
-answer = triton.InferenceServerClient("localhost:8001").infer("srflow_upscale", [image, seed])
+answer = triton.InferenceServerClient("localhost:8001").infer("{models[-1]}", [image, seed])
 Image.fromarray(answer.as_numpy("upscaled")[0]).save("large.png")
 ```
 
 Other inputs, limits, and what else may be changed in `config.pbtxt`: docs/triton.md of srflow-sdk.
 """
+
+
+def _about_several(bundles: Sequence[Bundle]) -> str:
+    """Say how a client takes one of several models."""
+    if len(bundles) == 1:
+        return ""
+    return (
+        "Each model's name ends in its bundle's, as in `srflow_upscale-x4-photo`. `srflow-upscale --server` and "
+        "`RemoteUpscaler`\ndraw each picture with x4-small or x4-photo, as suits it, unless one is named.\n"
+    )
 
 
 def _about_gpus(mode: Mode, nbytes: int) -> str:

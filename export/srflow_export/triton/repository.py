@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +29,9 @@ _A_ROOT = "the root of a file system, so nothing can be moved into it at once; n
 _REPLACED = "replaced"
 _TILE_BYTES = 2 << 30
 _ACTIVATIONS = 5  # conditioning and activations together, in units of the conditioning: see tiles.py, rounded up
+# Each request in flight holds a tile's conditioning in the server's pool of GPU memory. For 256×256 and a full-size ×4
+# network in fp16 it is 1.1 GB (144 tensors): two and the server's own take 3.3 GB, eight would take 10 GB.
+_BLS_IN_FLIGHT = 2
 _LEAST_CORE = 64  # LR pixels a side that a client's tile may have besides its halo, whatever the model
 _OF_THE_MODEL = ("mode", "max_tile_pixels", "sdk_version")  # parameters that a new version has its own of
 
@@ -43,7 +46,7 @@ class Model:
 
 
 def write_repository(
-    bundle: str | os.PathLike[str],
+    bundle: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     repository: str | os.PathLike[str],
     *,
     mode: Mode | None = None,
@@ -51,6 +54,8 @@ def write_repository(
 ) -> None:
     """Add a bundle's models to a Triton model repository, each as a new version; older versions stay.
 
+    bundle: one, or several. The models' names of several end in a hyphen and the bundle's name, as in
+    srflow_upscale-x4-photo; a client that names none draws each picture with x4-small or x4-photo, as suits it.
     A README beside the repository says how to start a server with it.
     mode: who runs the graphs for srflow_upscale: the SDK itself ("python"), or the server's other models ("bls"). None
     is what the repository has, "python" for a new one.
@@ -61,10 +66,16 @@ def write_repository(
     Models that were there before an error stay whole.
     """
     _check_no_url(Path(repository))
-    opened, target = Bundle.open(bundle), Path(os.path.realpath(repository))
-    check_repository(target, bundle=Path(os.path.realpath(bundle)))
+    sources = [bundle] if isinstance(bundle, (str, os.PathLike)) else list(bundle)
+    opened, target = [Bundle.open(source) for source in sources], Path(os.path.realpath(repository))
+    for source in sources:
+        check_repository(target, bundle=Path(os.path.realpath(source)))
     try:
-        options, graphs = _options(target, opened, mode, say), _graphs(opened)  # before anything is written
+        # before anything is written
+        sets = []
+        for each, suffix in zip(opened, _suffixes(opened), strict=True):
+            options = _options(target, each, f"{NAME}{suffix}", mode, say)
+            sets.append(_Prepared(bundle=each, suffix=suffix, options=options, graphs=_graphs(each, suffix)))
         target.mkdir(parents=True, exist_ok=True)
         with bundle_lock(target, say=say):
             written = {}
@@ -76,13 +87,15 @@ def write_repository(
                 for name, old in edited.items():
                     say(f"{place / name} had been edited: it is {place / old} now; repeat in the new one what you need")
 
-            for graph in graphs:
-                add(graph)
-            called = {name: written[name] for name in (ENCODER, SAMPLER) if options.mode == "bls"}
-            add(_upscale_model(opened, options, called))
+            for one in sets:
+                for graph in one.graphs:
+                    add(graph)
+                called = {name: written[name] for name in one.called}
+                add(_upscale_model(one, called))
         for older in sorted(path for path in target.glob("srflow_*") if path.name not in written):
             say(f"{Path(repository) / older.name} is still an older bundle's: remove it if no client needs it")
-        write_atomically(readme_path(target), readme(opened, target, options).encode())
+        served = [(one.bundle, one.options, [*one.called, f"{NAME}{one.suffix}"]) for one in sets]
+        write_atomically(readme_path(target), readme(served, target).encode())
         say(f"how to start a server and ask it: {readme_path(Path(repository))}")
     except OSError as error:
         why = f"it is {_A_ROOT}" if error.errno == errno.EXDEV else error.strerror or str(error)
@@ -117,51 +130,85 @@ def _check_no_url(repository: Path) -> None:
         )
 
 
-def _options(repository: Path, bundle: Bundle, mode: Mode | None, say: Callable[[str], None]) -> ServingOptions:
-    """The defaults for the model, and what somebody set in the older version's config."""
-    # By default the largest tile whose conditioning and activations take about 2 GiB.
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """A bundle's models. suffix: of their names. graphs: all but srflow_upscale, which calls some: called."""
+
+    bundle: Bundle
+    suffix: str
+    options: ServingOptions
+    graphs: Sequence[Model]
+
+    @property
+    def called(self) -> list[str]:
+        return [f"{role}{self.suffix}" for role in (ENCODER, SAMPLER) if self.options.mode == "bls"]
+
+
+def _suffixes(bundles: Sequence[Bundle]) -> list[str]:
+    """The ends of the models' names: none for one bundle. Raises: ArgumentError if bundles' names cannot tell them."""
+    names = [bundle.manifest.name for bundle in bundles]
+    for name in names if len(names) > 1 else []:
+        if names.count(name) > 1 or not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+            raise ArgumentError(
+                f"several bundles need names of their own, of letters, digits and ._-, and one is {name!r}: give it "
+                "another with --name when it is exported"
+            )
+    return [f"-{name}" for name in names] if len(names) > 1 else [""]
+
+
+def _defaults(bundle: Bundle, mode: Mode) -> ServingOptions:
+    """By default the largest tile whose conditioning and activations take about 2 GiB."""
     affordable = _TILE_BYTES // (_ACTIVATIONS * bundle.manifest.conditioning_bytes_per_pixel)
     least = (_LEAST_CORE + 2 * padded_size(bundle.manifest.halo, bundle.manifest.size_multiple)) ** 2
-    options = ServingOptions(mode=mode or "python", max_tile_pixels=max(affordable, least))
-    config = repository / NAME / _CONFIG
+    options = ServingOptions(mode=mode, max_tile_pixels=max(affordable, least))
+    return replace(options, in_flight=_BLS_IN_FLIGHT) if mode == "bls" else options
+
+
+def _options(
+    repository: Path, bundle: Bundle, name: str, mode: Mode | None, say: Callable[[str], None]
+) -> ServingOptions:
+    """The defaults for the model, and what somebody set in the older version's config."""
+    config = repository / name / _CONFIG
     if not config.is_file():
-        return options
+        return _defaults(bundle, mode or "python")
     found = parameters_in(config.read_text())
-    if mode is None:
-        found_mode = {"mode": found["mode"]} if "mode" in found else {}
-        try:
-            options = replace(options, mode=ServingOptions.of_parameters(found_mode).mode)
-        except ArgumentError as error:
+    was: Mode = "python"
+    try:
+        was = ServingOptions.of_parameters({"mode": found["mode"]} if "mode" in found else {}).mode
+    except ArgumentError as error:
+        if mode is None:
             raise ArgumentError(f"{config}: {error}; correct it, or name one with --triton-mode") from error
-    elif found.get("mode", mode) != mode:
-        say(f"the mode of {NAME} was {found['mode']} and is now {mode}")
-    older = {name: text for name, text in found.items() if name not in _OF_THE_MODEL}
-    kept = {name: text for name, text in older.items() if options.parameters().get(name, text) != text}
+    options, were = _defaults(bundle, mode or was), _defaults(bundle, was).parameters()
+    if found.get("mode", options.mode) != options.mode:
+        say(f"the mode of {name} was {found['mode']} and is now {mode}")
+    older = {key: text for key, text in found.items() if key not in _OF_THE_MODEL}
+    kept = {key: text for key, text in older.items() if were.get(key, text) != text}
     if kept:
-        say(f"kept from {config}: {', '.join(f'{name} {text}' for name, text in kept.items())}")
+        say(f"kept from {config}: {', '.join(f'{key} {text}' for key, text in kept.items())}")
     try:
         return ServingOptions.of_parameters(options.parameters() | kept)
     except ArgumentError as error:
         raise ArgumentError(f"{config}: {error}; correct it, then export again") from error
 
 
-def _graphs(bundle: Bundle) -> list[Model]:
+def _graphs(bundle: Bundle, suffix: str) -> list[Model]:
     return [
         Model(name=graph.name, configs={_CONFIG: graph.gpu, _CPU_CONFIG: graph.cpu}, files=graph.files)
-        for graph in graph_models(bundle)
+        for graph in graph_models(bundle, suffix)
     ]
 
 
-def _upscale_model(bundle: Bundle, options: ServingOptions, called: Mapping[str, int]) -> Model:
+def _upscale_model(prepared: _Prepared, called: Mapping[str, int]) -> Model:
     """srflow_upscale. called: versions of the models that it calls, which are there before it."""
+    bundle, options, name = prepared.bundle, prepared.options, f"{NAME}{prepared.suffix}"
     # A file where Python would make a folder, which changes the version's time: a polling server would load it again.
     files: dict[str, bytes | Path] = {"model.py": MODEL_PY.encode(), "__pycache__": b""}
-    files |= {f"{BUNDLE}/{name}": bundle.path / name for name in ("manifest.json", *bundle.manifest.files)}
+    files |= {f"{BUNDLE}/{file}": bundle.path / file for file in ("manifest.json", *bundle.manifest.files)}
     return Model(
-        name=NAME,
+        name=name,
         configs={
-            _CONFIG: upscale_config(bundle, options, kind="KIND_AUTO", called=called),
-            _CPU_CONFIG: upscale_config(bundle, options, kind="KIND_CPU", called=called),
+            _CONFIG: upscale_config(bundle, name, options, kind="KIND_AUTO", called=called),
+            _CPU_CONFIG: upscale_config(bundle, name, options, kind="KIND_CPU", called=called),
         },
         files=files,
     )

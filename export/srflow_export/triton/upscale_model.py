@@ -47,14 +47,14 @@ __all__ = ["TritonPythonModel"]
 '''
 
 
-def upscale_config(bundle: Bundle, options: ServingOptions, *, kind: str, called: Mapping[str, int]) -> str:
+def upscale_config(bundle: Bundle, name: str, options: ServingOptions, *, kind: str, called: Mapping[str, int]) -> str:
     """The config for instances of this kind, KIND_AUTO (one for each GPU, or one on the CPU) or KIND_CPU.
 
-    called: versions of the models that it calls, by name.
+    name: the model's. called: versions of the models that it calls, by name.
     No batches of Triton's: its batches need equal shapes of whole pictures, and the SDK batches tiles.
     """
     return document(
-        f"name: {quoted(NAME)}",
+        f"name: {quoted(name)}",
         'backend: "python"',
         "max_batch_size: 0",
         tensors("input", _INPUTS),

@@ -1,13 +1,17 @@
-"""One GPU through CUDA's runtime: calls, streams, copies and graphs, with typed errors.
+"""One GPU through CUDA's runtime: calls, streams, copies, kernels and graphs, with typed errors.
 
-The package cuda-bindings gives access to the runtime; it is imported when a GPU is opened.
+The package cuda-bindings gives access to the runtime, and to the driver, which loads and launches kernels. It is
+imported when a GPU is opened.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +19,25 @@ from numpy.typing import NDArray
 
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 
-_MODULE = "cuda.bindings.runtime"
-_OUT_OF_MEMORY = "cudaErrorMemoryAllocation"
+_RUNTIME, _DRIVER = "cuda.bindings.runtime", "cuda.bindings.driver"
+_OUT_OF_MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY")
+
+THREADS = 128
+"""In a block of every launch."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A kernel with all that it is launched with.
+
+    stage: what it does, for people and measurements. kernel: from :meth:`CudaGpu.load`. grid: blocks in x and y.
+    arguments: 64-bit numbers and addresses.
+    """
+
+    stage: str
+    kernel: int
+    grid: tuple[int, int]
+    arguments: tuple[int, ...]
 
 
 class CudaGpu:
@@ -33,7 +54,7 @@ class CudaGpu:
     def open(cls, number: int = 0) -> CudaGpu:
         """Open a GPU. Raises: DeviceError, with the fix, without cuda-bindings, a driver or such a GPU."""
         try:
-            runtime = importlib.import_module(_MODULE)
+            runtime = importlib.import_module(_RUNTIME)
         except ImportError as error:
             raise DeviceError(f"engines need cuda-bindings ({error}): pip install cuda-bindings") from error
         gpu = cls(runtime, number)
@@ -57,24 +78,47 @@ class CudaGpu:
             if before != self.number:
                 self.call("cudaSetDevice", before)
 
+    def load(self, ptx: bytes, *names: str) -> tuple[Callable[[], object], tuple[int, ...]]:
+        """Load kernels into this thread's GPU; returns a function that unloads them, and their handles.
+
+        The driver compiles PTX for the GPU and keeps the result in a cache of its own. Raises: DeviceError.
+        """
+        code = ctypes.create_string_buffer(ptx)  # NUL-terminated (CUDA driver API, cuModuleLoadData)
+        (module,) = self.call("cuModuleLoadData", ctypes.addressof(code))
+        kernels = (self.call("cuModuleGetFunction", module, name.encode()) for name in names)
+        return partial(self.call, "cuModuleUnload", module), tuple(int(kernel) for (kernel,) in kernels)
+
+    def pin(self, nbytes: int) -> NDArray[np.uint8]:
+        """Allocate memory of the host that the GPU copies from and to by itself. Free it with :meth:`unpin`."""
+        # Other memory "must first be staged to pinned memory" (CUDA Runtime API, "API synchronization behavior").
+        (address,) = self.call("cudaMallocHost", nbytes)
+        array: NDArray[np.uint8] = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(int(address)))
+        return array
+
+    def unpin(self, memory: NDArray[np.uint8]) -> None:
+        """Free pinned memory, of which no array is left."""
+        self.call("cudaFreeHost", memory.ctypes.data)
+
     def new_stream(self) -> Stream:
         """Create a stream that does not wait for work on the default stream."""
         (handle,) = self.call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking)
         return Stream(self, self._runtime, handle)
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
-        """Call a function of CUDA's runtime; returns what it gives besides its status.
+        """Call a function of CUDA's runtime or driver; returns what it gives besides its status.
 
         Raises: OutOfMemoryError if the status says so, DeviceError for any other failure.
         """
-        status, *values = getattr(self._runtime, function)(*arguments)
+        of_driver = not function.startswith("cuda")
+        module = importlib.import_module(_DRIVER) if of_driver else self._runtime
+        status, *values = getattr(module, function)(*arguments)
         if int(status) == 0:
             return tuple(values)
         # CUDA remembers the failure until the next query: cleared, so that it is not taken for one of TensorRT's.
         self._runtime.cudaGetLastError()
-        _, text = self._runtime.cudaGetErrorString(status)
+        _, text = getattr(module, "cuGetErrorString" if of_driver else "cudaGetErrorString")(status)
         reason = f"{function}: {text.decode(errors='replace')}"
-        raise OutOfMemoryError(reason) if status.name == _OUT_OF_MEMORY else DeviceError(reason)
+        raise OutOfMemoryError(reason) if status.name in _OUT_OF_MEMORY else DeviceError(reason)
 
 
 class Stream:
@@ -99,20 +143,24 @@ class Stream:
         """Free memory that no stream uses any more."""
         self._call("cudaFreeAsync", address, self._handle)
 
-    # Arrays are copied from and to ordinary memory: a pinned buffer in between would cost one more copy of the same few
-    # megabytes on the host, because callers own their arrays.
-
     def upload(self, array: NDArray[Any], address: int) -> None:
         """Copy a contiguous array to the GPU; it must not change until :meth:`synchronize`."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
         self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self._handle)
 
-    def download(self, address: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Copy from the GPU into a new float32 array; it is filled after :meth:`synchronize`."""
-        array = np.empty(shape, np.float32)
+    def download(self, address: int, array: NDArray[Any]) -> None:
+        """Copy from the GPU into a contiguous array; it is filled after :meth:`synchronize`."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self._handle)
-        return array
+
+    def start(self, launch: Launch) -> None:
+        """Start a kernel. Raises: DeviceError."""
+        count = len(launch.arguments)
+        values = (ctypes.c_uint64 * count)(*launch.arguments)
+        pointers = (ctypes.c_void_p * count)(*(ctypes.addressof(values) + 8 * index for index in range(count)))
+        # The driver copies the arguments in the call (CUDA driver API, cuLaunchKernel: kernelParams).
+        where = (*launch.grid, 1, THREADS, 1, 1, 0, self.handle)
+        self._call("cuLaunchKernel", launch.kernel, *where, ctypes.addressof(pointers), 0)
 
     def synchronize(self) -> None:
         """Wait until all work is done. Raises: DeviceError for what failed in it."""

@@ -1,7 +1,8 @@
 """Runs one engine: shapes, addresses, activations, and a CUDA graph once the same work repeats.
 
-A graph is bound to the state of the execution context that it was captured from. So each tile size has its own context.
-A lane keeps a few of them, and they share one workspace for activations, which only one of them uses at a time.
+A graph has the kernels around the engine too; what changes from run to run they read from memory. It is bound to the
+state of the execution context that it was captured from, so each tile size has its own. A lane keeps a few of them, and
+they share one workspace for activations, which only one of them uses at a time.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends._engine_tensors import differences, tensor_types
-from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, Stream
+from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, Launch, Stream
 from srflow_sdk.backends.tensorrt_engines.device_memory import Block, DeviceMemory
 from srflow_sdk.backends.tensorrt_engines.kernels import KernelCache
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 
 Shape = tuple[int, ...]
+Stages = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # kernels before and after the engine
 _SIZES_KEPT = 4  # tiles of one image have at most this many: of corners, of two edges, of inner tiles
 _OUT_OF_MEMORY = re.compile(
     r"out ?of ?memory|not enough (free )?memory|insufficient memory|could not be allocated|failed to allocate",
@@ -135,6 +137,7 @@ class GpuLane:
     """
 
     def __init__(self, gpu: CudaGpu, memory: DeviceMemory, no_graphs: threading.Event) -> None:
+        self.gpu = gpu
         self.stream: Stream = gpu.new_stream()
         self.memory = memory
         self.no_graphs = no_graphs
@@ -205,7 +208,9 @@ class Binding:
         self._lane = lane
         self._engine = engine
         self._buffers: dict[str, Block] = {}
+        self._pinned: dict[str, NDArray[np.uint8]] = {}
         self._bound: dict[str, int] = {}
+        self._stages: Stages = ((), ())
         self._workspace: Block | None = None
         self._settled = False
         self._graph: Any = None
@@ -225,42 +230,71 @@ class Binding:
             raise engine.log.failure("the engine does not say what memory it needs")
 
     def run(
-        self, *, uploads: Mapping[str, NDArray[Any]], bound: Mapping[str, int], downloads: Sequence[str] = ()
-    ) -> dict[str, NDArray[np.float32]]:
-        """Compute, and wait for it.
+        self,
+        *,
+        uploads: Mapping[str, NDArray[Any]],
+        bound: Mapping[str, int],
+        downloads: Mapping[str, Shape] | None = None,
+        before: Sequence[Launch] = (),
+        after: Sequence[Launch] = (),
+    ) -> dict[str, NDArray[Any]]:
+        """Compute, and wait for it. The arrays are in memory that the next run uses again: copy what is kept.
 
-        uploads: contiguous arrays for inputs. bound: addresses of all tensors that stay on the GPU. downloads: names of
-        float32 outputs to bring back. Raises: DeviceError, OutOfMemoryError.
+        uploads: arrays for inputs, or for buffers that :meth:`buffer` made. bound: addresses of all tensors
+        that stay on the GPU. downloads: shapes of float32 outputs to bring back, or how many bytes of other buffers.
+        before, after: kernels that fill inputs, and that read outputs.
+        Raises: DeviceError, OutOfMemoryError.
         """
         stream = self._lane.stream
-        addresses = {**bound, **{name: self._buffer(name) for name in (*uploads, *downloads)}}
-        self._bind(addresses)
+        addresses = {name: self.buffer(name) for name in (*uploads, *(downloads or {}))}
+        tensors = self.shapes.keys() | self.output_shapes.keys()
+        bound = {**bound, **{name: address for name, address in addresses.items() if name in tensors}}
+        self._bind(bound, (tuple(before), tuple(after)))
         for name, array in uploads.items():
-            stream.upload(array, addresses[name])
+            staged = self._staged(name, array.shape, array.dtype)
+            np.copyto(staged, array)
+            stream.upload(staged, addresses[name])
         self._compute()
-        arrays = {name: stream.download(addresses[name], self.output_shapes[name]) for name in downloads}
+        arrays = {
+            name: self._staged(name, shape, np.dtype(np.float32 if name in tensors else np.uint8))
+            for name, shape in (downloads or {}).items()
+        }
+        for name, array in arrays.items():
+            stream.download(addresses[name], array)
         stream.synchronize()
         return arrays
+
+    def _staged(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """An array in pinned memory, the same for all runs, which is as large as the buffer of this name."""
+        if name not in self._pinned:
+            self._pinned[name] = self._lane.gpu.pin(self._buffers[name].nbytes)
+        return self._pinned[name][: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
     def close(self) -> None:
         """Release the graph and buffers. The context remains, as another binding may use it."""
         self._drop_graph()
         for block in self._buffers.values():
             self._lane.memory.free(block)
+        for memory in self._pinned.values():
+            self._lane.gpu.unpin(memory)
         self._buffers.clear()
+        self._pinned.clear()
 
-    def _buffer(self, name: str) -> int:
+    def buffer(self, name: str, nbytes: int | None = None) -> int:
+        """The address of a tensor's buffer, or of another one of so many bytes; it stays until :meth:`close`."""
         if name not in self._buffers:
-            shape = self.shapes[name] if name in self.shapes else self.output_shapes[name]
-            self._buffers[name] = self._lane.memory.take(self._engine.nbytes(name, shape))
+            if nbytes is None:
+                shape = self.shapes[name] if name in self.shapes else self.output_shapes[name]
+                nbytes = self._engine.nbytes(name, shape)
+            self._buffers[name] = self._lane.memory.take(nbytes)
         return self._buffers[name].address
 
-    def _bind(self, addresses: dict[str, int]) -> None:
-        """Tell the context where its tensors and activations are. If that changed, an earlier graph is void."""
+    def _bind(self, addresses: dict[str, int], stages: Stages) -> None:
+        """Tell the context where its tensors and activations are. If that or a stage changed, a graph is void."""
         if self._needed:
             self._lane.provide_workspace(self._needed)
         workspace = self._lane.workspace
-        if addresses == self._bound and workspace is self._workspace:
+        if (addresses, stages) == (self._bound, self._stages) and workspace is self._workspace:
             return
         self._drop_graph()
         self._settled = False
@@ -270,7 +304,7 @@ class Binding:
         for name, address in addresses.items():
             if self._bound.get(name) != address and not self.context.set_tensor_address(name, address):
                 raise self._engine.log.failure(f"the engine refuses the address of {name}")
-        self._bound, self._workspace = addresses, workspace
+        self._bound, self._stages, self._workspace = addresses, stages, workspace
 
     def _compute(self) -> None:
         """Launch the graph, captured once a run was the same and so all lazy work is done; otherwise enqueue."""
@@ -291,6 +325,14 @@ class Binding:
         self._settled = True
 
     def _enqueue(self) -> None:
+        before, after = self._stages
+        for launch in before:
+            self._lane.stream.start(launch)
+        self._execute()
+        for launch in after:
+            self._lane.stream.start(launch)
+
+    def _execute(self) -> None:
         self._engine.log.clear()
         if not self.context.execute_async_v3(self._lane.stream.handle):
             raise self._engine.log.failure("the engine failed")

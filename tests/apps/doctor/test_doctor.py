@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from srflow_apps.commands import cli
 from srflow_apps.doctor import examination as doctor
 from srflow_apps.doctor import probes
 from srflow_apps.doctor.examination import examine
+from srflow_apps.doctor.probes import ask
 from srflow_apps.doctor.report_lines import Check, basics_work, report
+from srflow_sdk._version import __version__
 from srflow_sdk.backends import open_backend
 from srflow_sdk.model.bundle import Bundle
 
@@ -46,6 +50,7 @@ def diagnose(monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> dict
         "plugin_provider_webgpu": ABSENT,
         "openvino": {"error": "OpenVINO is not installed: pip install it"},
         "native_library": {"path": None},
+        "plugin_library": {"path": None},
         "module_tensorrt": {"error": "No module named 'tensorrt'"},
         "module_tensorrt_rtx": {"error": "No module named 'tensorrt_rtx'"},
         **answers,
@@ -103,6 +108,35 @@ def test_the_native_library_in_use_is_named_with_its_kernels(monkeypatch: pytest
     check = diagnose(monkeypatch, native_library=found)["native library"]
     assert (check.state, check.detail) == ("ok", "/opt/srflow/lib/libsrflow_ort.so, kernels for CPU and CUDA")
     assert diagnose(monkeypatch, native_library={"error": "invalid ELF"})["native library"].state == "problem"
+
+
+def test_the_library_of_plugins_is_named_or_the_commands_that_build_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    build = ("in a clone", "pip install '.[native]' && python -m srflow_export.native tensorrt")
+    check = diagnose(monkeypatch)["TensorRT plugins"]
+    assert (check.state, check.fixes) == ("missing", (build,))
+    found = {"path": "/opt/srflow/lib/libsrflow_trt.so", "major": 10}
+    check = diagnose(monkeypatch, plugin_library=found)["TensorRT plugins"]
+    assert (check.state, check.detail) == ("ok", "/opt/srflow/lib/libsrflow_trt.so, for TensorRT 10")
+    broken = "libsrflow_trt.so is from srflow-sdk 0.0.9, but this is 0.1.0"
+    check = diagnose(monkeypatch, plugin_library={"error": broken})["TensorRT plugins"]
+    assert (check.state, check.fixes) == ("problem", (build,))
+
+
+def test_the_probe_reads_the_plugins_major_version_and_refuses_another_release(tmp_path, monkeypatch) -> None:
+    compiler = shutil.which("cc") or pytest.skip("no C compiler")
+    monkeypatch.delenv("SRFLOW_TENSORRT_PLUGINS", raising=False)
+    assert ask("plugin_library")["path"] is None
+    library = tmp_path / "libsrflow_trt.so"
+    monkeypatch.setenv("SRFLOW_TENSORRT_PLUGINS", str(library))
+    for version in ("0.0.9", __version__):
+        functions = {"const char *srflow_version": f'"{version}"', "int srflow_tensorrt_major": "10"}
+        source = "\n".join(f"{name}(void) {{ return {value}; }}" for name, value in functions.items())
+        command = [compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", library]
+        subprocess.run(command, input=source, text=True, check=True)
+        answer = ask("plugin_library")
+        if version != __version__:
+            assert "is from srflow-sdk 0.0.9" in answer["error"]
+    assert answer == {"path": str(library), "major": 10}
 
 
 def test_an_absent_runtime_is_told_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from srflow_apps.serving.pool import PooledBackend, batches_hold
 from srflow_sdk.backends import Conditioning, OnnxRuntimeBackend
+from srflow_sdk.backends._base import Drawing
+from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
@@ -175,3 +177,21 @@ def test_batches_do_not_hold_for_a_backend_that_rounds_them_otherwise(tiny_bundl
     bundle = Bundle.open(tiny_bundle)
     with Otherwise(bundle, threads=1) as backend:
         assert not batches_hold(backend, bundle.manifest)
+
+
+def test_a_gpu_of_a_pool_draws_and_rounds_by_itself(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Bundle.open(tiny_bundle)
+    place = Window(top=0, left=0, height=16, width=16)
+    drawing = Drawing(
+        levels=bundle.manifest.latent_levels, scale=4, seed=1, sample=0, window=place, tau=0.5, core=place, rounded=True
+    )
+    levels = np.full((16, 16, 3), 7, np.uint8)
+    with OnnxRuntimeBackend(bundle, threads=1) as backend:
+        pool = PooledBackend([backend], bundle.manifest, batches=False)
+        pool.activate()
+        conditioning = pool.encode(tile(0))
+        expected = backend.draw(conditioning, drawing)
+        monkeypatch.setattr(backend, "draw_impl", lambda *_: levels)
+        np.testing.assert_array_equal(pool.draw(conditioning, drawing), expected)
+        monkeypatch.setattr(OnnxRuntimeBackend, "gpu", 0)
+        assert pool.draw(conditioning, drawing) is levels

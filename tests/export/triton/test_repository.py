@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -221,6 +222,27 @@ def test_the_root_of_a_file_system_is_refused_as_that(bundle: Path) -> None:
         write_repository(bundle, "/")
 
 
+def test_in_mode_bls_fewer_requests_hold_conditioning_unless_somebody_set_how_many(
+    bundle: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "models" / "srflow_upscale" / "config.pbtxt"
+
+    def in_flight(**mode: Any) -> str:
+        lines: list[str] = []
+        write_repository(bundle, tmp_path / "models", say=lines.append, **mode)
+        said = [line for line in lines if line.startswith("kept from")]
+        assert said == ([f"kept from {config}: {kept}"] if kept else [])
+        return parameters_in(config.read_text())["in_flight"]
+
+    kept = ""
+    assert [in_flight(), in_flight(mode="bls"), in_flight(), in_flight(mode="python")] == ["8", "2", "2", "8"]
+    config.write_text(
+        config.read_text().replace('"in_flight" value: { string_value: "8"', '"in_flight" value: { string_value: "5"')
+    )
+    kept = "in_flight 5"
+    assert in_flight(mode="bls") == "5"
+
+
 @pytest.mark.parametrize("url", ["s3://bucket/models", "gs://bucket", "https://host/models"])
 def test_a_url_is_refused_and_nothing_is_written(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
@@ -330,3 +352,42 @@ def test_the_description_says_what_a_client_needs(bundle: Path) -> None:
         manifest.reduction,
         opened.model_sha256,
     )
+
+
+def test_several_bundles_have_a_model_each(tmp_path: Path) -> None:
+    for name in ("x4-small", "x4-photo"):
+        write_tiny_bundle(tmp_path / f"{name}.srflow", name=name)
+    bundles = [part for name in ("x4-small", "x4-photo") for part in ("--bundle", tmp_path / f"{name}.srflow")]
+    repository = tmp_path / "models"
+    for version in (1, 2):
+        done = run(*bundles, "--triton", repository, "--triton-mode", "bls")
+        assert done.exit_code == 0, done.output
+        expected = [
+            f"srflow_{role}-{name}" for role in ("encoder", "sampler", "upscale") for name in ("x4-photo", "x4-small")
+        ]
+        assert sorted(path.name for path in repository.iterdir()) == sorted(expected)
+        for name in ("x4-small", "x4-photo"):
+            model = repository / f"srflow_upscale-{name}"
+            served = Bundle.open(model / str(version) / "model.srflow")
+            assert served.manifest.name == name
+            for config in ("config.pbtxt", "configs/cpu.pbtxt"):
+                text = (model / config).read_text()
+                assert f'name: "srflow_upscale-{name}"' in text
+                assert served.model_sha256 in text
+                assert f'key: "srflow_encoder-{name}_version" value: {{ string_value: "{version}" }}' in text
+            graph = (repository / f"srflow_sampler-{name}" / "config.pbtxt").read_text()
+            assert f'name: "srflow_sampler-{name}"' in graph
+    text = (tmp_path / "models.README.md").read_text()
+    assert "from `x4-small` (×4, fp32), `x4-photo` (×4, fp32)" in text
+    assert all(f"--load-model={name} " in text for name in expected)
+    assert "as suits it" in text
+
+
+def test_several_bundles_need_names_that_tell_them(bundle: Path, tmp_path: Path) -> None:
+    twin, odd = write_tiny_bundle(tmp_path / "twin.srflow"), write_tiny_bundle(tmp_path / "odd.srflow", name="a b")
+    for other in (twin, odd):
+        with pytest.raises(ArgumentError, match="several bundles need names of their own"):
+            write_repository([bundle, other], tmp_path / "models")
+        assert not (tmp_path / "models").exists()
+    done = run("--bundle", bundle, "--bundle", odd, "--also", "int8")
+    assert (done.exit_code, "--also takes one bundle" in done.output) == (2, True)

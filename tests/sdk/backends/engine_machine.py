@@ -18,7 +18,7 @@ from srflow_sdk.system.hardware import Gpu
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import LEVELS, SCALE
-from .fake_gpu import FakeGpu, runtime_module
+from .fake_gpu import FakeGpu, driver_module, runtime_module
 from .fake_tensorrt import library_module
 
 RTX_4090 = Gpu(name="NVIDIA GeForce RTX 4090", compute_capability="8.9", cuda="13.0")
@@ -35,6 +35,7 @@ class EngineMachine:
         monkeypatch.setattr(selection, "find_gpu", lambda number=0: self.found)
         monkeypatch.setattr("srflow_sdk.drawing.painter.gpu_free_memory", lambda number=0: self.gpu.nbytes)
         monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime_module(self.gpu))
+        monkeypatch.setitem(sys.modules, "cuda.bindings.driver", driver_module(self.gpu))
         for name in ("tensorrt", "tensorrt_rtx"):
             monkeypatch.setitem(sys.modules, name, None)
 

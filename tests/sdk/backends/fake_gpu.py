@@ -1,6 +1,7 @@
-"""CUDA's runtime in main memory: work waits on streams until somebody waits for it, and what CUDA forbids fails here.
+"""CUDA in main memory: work waits on streams until somebody waits for it, and what CUDA forbids fails here.
 
-`FakeGpu` is what lies behind; `runtime_module` gives it the face of `cuda.bindings.runtime`.
+`FakeGpu` is what lies behind; `runtime_module` and `driver_module` give it the faces of `cuda.bindings.runtime` and
+`cuda.bindings.driver`. Kernels are PTX, which `fake_ptx` runs.
 """
 # ruff: noqa: N801, N802, N803, N815
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import enum
 import itertools
+import re
 import threading
 import types
 from collections.abc import Callable, Iterator
@@ -18,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from .fake_ptx import Kernel, kernels_of
+
 
 class cudaError_t(enum.IntEnum):
     cudaSuccess = 0
@@ -26,6 +30,12 @@ class cudaError_t(enum.IntEnum):
     cudaErrorNoDevice = 100
     cudaErrorStreamCaptureUnsupported = 900
     cudaErrorStreamCaptureInvalidated = 901
+
+
+class CUresult(enum.IntEnum):
+    CUDA_SUCCESS = 0
+    CUDA_ERROR_INVALID_PTX = 218
+    CUDA_ERROR_UNSUPPORTED_PTX_VERSION = 222
 
 
 class cudaMemcpyKind(enum.IntEnum):
@@ -60,6 +70,16 @@ class FakeGpu:
         self.violations: list[str] = []
         self.allocations = self.launches = self.captures = 0
         self.can_capture = True
+        self.ptx_version = 8.0
+        self.modules: dict[int, dict[str, Kernel]] = {}
+        self.kernels: dict[int, Kernel] = {}
+        self.started: list[str] = []
+        self.outside_graphs = 0
+        """Launches of kernels that were not captured."""
+        self.downloaded: list[int] = []
+        self.pinned: dict[int, np.ndarray] = {}
+        self.pageable: list[int] = []
+        """Bytes of the copies from and to ordinary memory of the host."""
         self._handles = itertools.count(1000)
         self._lock = threading.RLock()
         self._current = threading.local()
@@ -152,16 +172,36 @@ class FakeGpu:
             self.blocks.pop(devPtr)[...] = 0x7F
         return (cudaError_t.cudaSuccess,)
 
-    def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: Any, stream: int) -> tuple[Any, ...]:
+    def cudaMallocHost(self, size: int) -> tuple[Any, ...]:
         with self._call():
-            if kind == cudaMemcpyKind.cudaMemcpyHostToDevice:
-                data = np.frombuffer(ctypes.string_at(src, count), np.uint8)
+            memory = np.full(size, 0x7F, np.uint8)
+            self.pinned[memory.ctypes.data] = memory
+        return cudaError_t.cudaSuccess, memory.ctypes.data
+
+    def cudaFreeHost(self, ptr: int) -> tuple[Any, ...]:
+        with self._call():
+            self.pinned.pop(ptr)[...] = 0x7F
+        return (cudaError_t.cudaSuccess,)
+
+    def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: Any, stream: int) -> tuple[Any, ...]:
+        """Ordinary memory is staged by the call, and pinned memory is read when the copy's turn has come (CUDA runtime
+        API, "API synchronization behavior", Memcpy, Asynchronous)."""
+        with self._call():
+            up = kind == cudaMemcpyKind.cudaMemcpyHostToDevice
+            host = src if up else dst
+            pinned = any(start <= host and host + count <= start + one.nbytes for start, one in self.pinned.items())
+            if not pinned:
+                self.pageable.append(count)
+            if up:
+                staged = None if pinned else ctypes.string_at(src, count)
 
                 def upload() -> None:
-                    self.view(dst, count)[...] = data
+                    data = ctypes.string_at(src, count) if staged is None else staged
+                    self.view(dst, count)[...] = np.frombuffer(data, np.uint8)
 
                 self.put(stream, upload)
             else:
+                self.downloaded.append(count)
 
                 def download() -> None:
                     ctypes.memmove(dst, self.view(src, count).ctypes.data, count)
@@ -202,8 +242,66 @@ class FakeGpu:
         del self.graphs[graphExec]
         return (cudaError_t.cudaSuccess,)
 
+    # The driver's functions.
+
+    def cuGetErrorString(self, error: Any) -> tuple[Any, ...]:
+        return CUresult.CUDA_SUCCESS, error.name.encode()
+
+    def cuModuleLoadData(self, image: int) -> tuple[Any, ...]:
+        """image: "a NULL-terminated text string" of PTX (CUDA driver API, section 6.11)."""
+        with self._call():
+            ptx = ctypes.string_at(image).decode()
+            found = re.search(r"^\.version (\d+\.\d+)$", ptx, re.MULTILINE)
+            if found is None:
+                return CUresult.CUDA_ERROR_INVALID_PTX, None
+            if float(found[1]) > self.ptx_version:
+                return CUresult.CUDA_ERROR_UNSUPPORTED_PTX_VERSION, None
+            handle = next(self._handles)
+            self.modules[handle] = kernels_of(ptx)
+        return CUresult.CUDA_SUCCESS, handle
+
+    def cuModuleGetFunction(self, hmod: int, name: bytes) -> tuple[Any, ...]:
+        handle = next(self._handles)
+        self.kernels[handle] = self.modules[hmod][name.decode()]
+        return CUresult.CUDA_SUCCESS, handle
+
+    def cuModuleUnload(self, hmod: int) -> tuple[Any, ...]:
+        del self.modules[hmod]
+        return (CUresult.CUDA_SUCCESS,)
+
+    def cuLaunchKernel(
+        self,
+        f: int,
+        gridDimX: int,
+        gridDimY: int,
+        gridDimZ: int,
+        blockDimX: int,
+        blockDimY: int,
+        blockDimZ: int,
+        sharedMemBytes: int,
+        hStream: int,
+        kernelParams: int,
+        extra: int,
+    ) -> tuple[Any, ...]:
+        """The parameters are copied by the call: their memory is the caller's again."""
+        kernel = self.kernels[f]
+        if not (0 < gridDimX < 1 << 31 and 0 < gridDimY < 1 << 16) or blockDimX > 1024:
+            self.violated("a grid is too large or empty")
+        pointers = (ctypes.c_uint64 * len(kernel.parameters)).from_address(kernelParams)
+        arguments = [ctypes.c_uint64.from_address(pointer).value for pointer in pointers]
+
+        self.outside_graphs += not self.capturing(hStream)
+
+        def work() -> None:
+            self.started.append(kernel.parameters[0].partition("_param_")[0])
+            kernel.run((gridDimX, gridDimY), blockDimX, arguments, self.view)
+
+        self.put(hStream, work)
+        return (CUresult.CUDA_SUCCESS,)
+
 
 FUNCTIONS = tuple(name for name in vars(FakeGpu) if name.startswith("cuda"))
+DRIVER_FUNCTIONS = tuple(name for name in vars(FakeGpu) if name.startswith("cu") and name not in FUNCTIONS)
 
 
 def runtime_module(gpu: FakeGpu) -> types.ModuleType:
@@ -214,4 +312,13 @@ def runtime_module(gpu: FakeGpu) -> types.ModuleType:
     for kind in (cudaError_t, cudaMemcpyKind, cudaStreamCaptureMode):
         setattr(module, kind.__name__, kind)
     module.cudaStreamNonBlocking = 1  # type: ignore[attr-defined]
+    return module
+
+
+def driver_module(gpu: FakeGpu) -> types.ModuleType:
+    """The GPU as `cuda.bindings.driver` shows it."""
+    module = types.ModuleType("cuda.bindings.driver")
+    for name in DRIVER_FUNCTIONS:
+        setattr(module, name, getattr(gpu, name))
+    module.CUresult = CUresult  # type: ignore[attr-defined]
     return module

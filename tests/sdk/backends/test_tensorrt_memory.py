@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from srflow_sdk.backends.tensorrt_engines.execution import EngineLog
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 
+from .drawings import drawing_of, maps_of
 from .engine_machine import EngineMachine, noise
 from .fake_tensorrt import IExecutionContext
 
@@ -145,3 +147,25 @@ def test_memory_that_other_sizes_hold_is_given_up_before_memory_is_said_to_be_ou
             backend.encode(np.zeros((1, 3, 64, 64), np.float32))
         assert machine.gpu.used == 0  # nothing is held back from those who try with less
         backend.encode(small)
+
+
+def test_copies_go_through_pinned_memory_that_every_run_uses_again(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
+) -> None:
+    drawing = drawing_of(engine_bundle, maps=maps_of(engine_bundle), rounded=True)
+    with TensorRTBackend(engine_bundle) as backend:
+        machine.gpu.pageable.clear()  # of the kernels' check
+        results = []
+        for round_ in range(3):
+            conditioning = backend.encode(lr)
+            results.append(backend.sample(conditioning, noise(1), round_ / 4))
+            results.append(backend.draw(conditioning, replace(drawing, seed=round_)))
+            results.append(backend.draw(conditioning, replace(drawing, seed=round_, rounded=False)))
+            if round_ == 0:
+                first = [result.copy() for result in results]
+                pinned = set(machine.gpu.pinned)
+        assert machine.gpu.pageable == []
+        assert set(machine.gpu.pinned) == pinned
+        for result, before in zip(results, first, strict=False):  # they are the caller's
+            np.testing.assert_array_equal(result, before)
+    assert machine.gpu.pinned == {}

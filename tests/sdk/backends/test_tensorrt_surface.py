@@ -80,19 +80,22 @@ def test_loggers_can_be_made_as_ours_is() -> None:
     assert str(log.failure("it failed")) == "it failed: Cuda Runtime (out of memory)"
 
 
-@pytest.mark.parametrize("name", fake_gpu.FUNCTIONS)
+@pytest.mark.parametrize("name", fake_gpu.FUNCTIONS + fake_gpu.DRIVER_FUNCTIONS)
 def test_cuda_has_every_function_that_the_fake_has(name: str) -> None:
-    cuda = pytest.importorskip("cuda.bindings.runtime")
-    heading = getattr(cuda, name).__doc__.splitlines()[0]
+    cuda = pytest.importorskip("cuda.bindings." + ("driver" if name in fake_gpu.DRIVER_FUNCTIONS else "runtime"))
+    heading = getattr(cuda, name).__doc__.splitlines()[0].replace("*", "")
     arguments = [part.partition(":")[0].split()[-1] for part in heading[heading.index("(") + 1 : -1].split(",") if part]
     wanted = list(inspect.signature(getattr(FakeGpu, name)).parameters)[1:]
     assert wanted == arguments
 
 
-@pytest.mark.parametrize("kind", [fake_gpu.cudaError_t, fake_gpu.cudaMemcpyKind, fake_gpu.cudaStreamCaptureMode])
+@pytest.mark.parametrize(
+    "kind", [fake_gpu.cudaError_t, fake_gpu.CUresult, fake_gpu.cudaMemcpyKind, fake_gpu.cudaStreamCaptureMode]
+)
 def test_constants_are_cudas(kind: type[enum.IntEnum]) -> None:
     cuda = pytest.importorskip("cuda.bindings.runtime")
-    real = getattr(cuda, kind.__name__)
+    driver = pytest.importorskip("cuda.bindings.driver")
+    real = getattr(driver if kind is fake_gpu.CUresult else cuda, kind.__name__)
     for member in kind:
         assert int(getattr(real, member.name)) == member.value
         assert getattr(real, member.name).name == member.name

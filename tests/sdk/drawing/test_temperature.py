@@ -38,13 +38,12 @@ def test_a_map_gives_the_same_picture_for_any_tile(tiny_bundle: Path, photo: np.
 @pytest.mark.parametrize(("level", "side"), [(1, 8), (2, 4), (3, 2)])
 def test_the_map_lies_on_every_levels_grid(level: int, side: int) -> None:
     tau = np.array([[0.0, 1.0, 0.5, 0.5]] * 4)
-    noise = {level: np.ones((3, side, side), np.float32)}
-    scaled, factor = Temperature(tau, default=0.8, height=4, width=4, multiple=2).applied(
-        noise, Window(top=0, left=0, height=4, width=4), 4
+    maps, factor = Temperature(tau, default=0.8, height=4, width=4, multiple=2).on_levels(
+        [level], Window(top=0, left=0, height=4, width=4), 4
     )
     assert factor == 1.0
     expected = {1: [0, 0, 1, 1, 0.5, 0.5, 0.5, 0.5], 2: [0, 1, 0.5, 0.5], 3: [0.5, 0.5]}[level]
-    np.testing.assert_array_equal(scaled[level], np.broadcast_to(expected, (3, side, side)).astype(np.float32))
+    np.testing.assert_array_equal(maps[level], np.broadcast_to(expected, (side, side)).astype(np.float32))
 
 
 @pytest.mark.parametrize(

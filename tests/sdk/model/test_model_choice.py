@@ -19,6 +19,7 @@ from srflow_sdk import ArgumentError, Bundle, BundleError, CancelledError, Image
 from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.files import write_image
 from srflow_sdk.model.model_choice import measure_damage
+from srflow_sdk.system.interruptible import cancelled_by
 from tests.irregular import KINDS, make_irregular
 
 from ..clean_and_noisy import models, noisy, smooth
@@ -212,6 +213,8 @@ def test_choosing_can_be_cancelled(tmp_path: Path, two_models: Path) -> None:
     for picture in (tmp_path / "a.png", smooth()):
         with pytest.raises(CancelledError):
             choose_model(picture, cancel=cancel)
+    with cancelled_by(cancel), pytest.raises(CancelledError):
+        choose_model(smooth())
     job = Job(name="a", source=tmp_path / "a.png", targets=(tmp_path / "big.png",))
     settings = Settings(operation=Upscaling(options=DrawOptions()))
     with models() as opened, pytest.raises(CancelledError):

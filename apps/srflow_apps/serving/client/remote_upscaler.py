@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from srflow_apps.serving.client.base_client import Protocol, parse_address
 from srflow_apps.serving.client.message_sizes import LEAST_MESSAGE_BYTES
-from srflow_apps.serving.client.server import Server
+from srflow_apps.serving.client.server import NoModelError, Server
 from srflow_sdk._checks import real, whole
 from srflow_sdk.backends import Backend, Conditioning
 from srflow_sdk.base_upscaler import BaseUpscaler
@@ -24,6 +25,7 @@ from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError, RemoteError
 from srflow_sdk.files.passed_images import EncodedImage
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.model_choice import BY_PICTURE, CLEAN, PHOTO
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
 from srflow_sdk.system.raising import stop_if_set
 
@@ -66,9 +68,9 @@ class RemotePainter(Painter):
         tile: Tile,
         lr: NDArray[np.float32],
         request: Request,
-        colours: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        gathered: Gathered,
         kept: Conditioning | None,
-    ) -> Generator[int, None, list[NDArray[np.float32]]]:
+    ) -> Generator[int, None, list[NDArray[Any]]]:
         if request.latents is not None:
             raise _only_here(self.device)
         if max(request.seed, request.samples.stop - 1) >> 63:
@@ -76,7 +78,7 @@ class RemotePainter(Painter):
         window, scale = tile.window, self.manifest.scale
         at_once = self._limits.samples_at_once(window.height * window.width)
         rows, columns = tile.core.within(window).scaled(scale).slices
-        gathered, done = Gathered(request.reduce), 0
+        done = 0
         for first in range(0, len(request.samples), at_once):
             stop_if_set(request.options.cancel)
             samples = request.samples[first : first + at_once]
@@ -92,7 +94,7 @@ class RemotePainter(Painter):
                 core = picture[rows, columns]
                 if not is_usable(core):
                     raise not_finite(f"the server {self.device}", tile, request, sample)
-                gathered.add(colours(core))
+                gathered.add(core)
                 done += 1
                 yield done
         return gathered.pictures()
@@ -134,7 +136,7 @@ def _only_here(server: str) -> RemoteError:
 
 
 MODEL = "srflow_upscale"
-"""The name that srflow-export gives the model for clients."""
+"""The name that srflow-export gives the model for clients; of several bundles, before a hyphen and a bundle's name."""
 
 MAX_MESSAGE_BYTES = 8_000_000
 
@@ -155,7 +157,9 @@ class RemoteUpscaler(BaseUpscaler):
 
     url: "host:port", "grpc://host:port" or "http://host:port"; without a port, Triton's own: 8001 and 8000. protocol:
     "grpc" or "http", for a URL that names none; None is gRPC. Connections are not encrypted.
-    model: its name on the server.
+    model: its name on the server, such as "srflow_upscale". "auto" draws each picture with the one that suits it, as
+    :class:`Upscaler` does, if the server has both embedded models ("srflow_upscale-x4-small" and "…-x4-photo"), and
+    everything with "srflow_upscale" otherwise.
     tile: as for :class:`Upscaler`, but "auto" takes the largest that fits a message, up to 512 pixels, and one that
     does not fit becomes smaller, with one warning.
     max_message_bytes: no request or answer is larger; what is beyond it is not read. Several samples are asked for at a
@@ -183,7 +187,7 @@ class RemoteUpscaler(BaseUpscaler):
         url: str,
         *,
         protocol: Protocol | None = None,
-        model: str = MODEL,
+        model: str = BY_PICTURE,
         tile: TileSize = "auto",
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         timeout: float = 120.0,
@@ -194,15 +198,35 @@ class RemoteUpscaler(BaseUpscaler):
         if not isinstance(model, str) or not model:
             raise ArgumentError(f"model is {model!r}; it must be the name of a model on the server")
         message_bytes = whole("max_message_bytes", max_message_bytes, least=LEAST_MESSAGE_BYTES, most=_GRPC_BYTES - 1)
-        server = Server(
-            address,
-            model,
-            timeout=real("timeout", timeout, least=0.001, most=LONGEST_S),
-            retry_for=real("retry_for", retry_for, least=0, most=LONGEST_S),
-            max_message_bytes=message_bytes,
-        )
-        bundle = Bundle(path=Path(model), manifest=server.manifest)
-        super().__init__([bundle], lambda one: RemotePainter(one, server, tile), tile)
+        patience = {
+            "timeout": real("timeout", timeout, least=0.001, most=LONGEST_S),
+            "retry_for": real("retry_for", retry_for, least=0, most=LONGEST_S),
+        }
+
+        def asked(*models: str) -> list[Server]:
+            with contextlib.ExitStack() as stack:
+                servers = []
+                for name in models:
+                    servers.append(Server(address, name, **patience, max_message_bytes=message_bytes))
+                    stack.callback(servers[-1].close)
+                stack.pop_all()
+                return servers
+
+        try:
+            both = [f"{MODEL}-{name}" for name in (CLEAN, PHOTO)]
+            self._servers = asked(*(both if model == BY_PICTURE else [model]))
+        except NoModelError:
+            if model != BY_PICTURE:
+                raise
+            self._servers = asked(MODEL)
+        by_path = {Path(server.model): server for server in self._servers}
+        bundles = [Bundle(path=path, manifest=server.manifest) for path, server in by_path.items()]
+        super().__init__(bundles, lambda one: RemotePainter(one, by_path[one.path], tile), tile)
+
+    def close(self) -> None:
+        super().close()
+        for server in self._servers:  # also of a model that no picture needed
+            server.close()
 
     def _encoding(
         self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, **others: Any

@@ -29,6 +29,12 @@ _OTHER_PROTOCOL = {"grpc": ("Socket closed", "Failed parsing HTTP/2"), "http": (
 """The clients' words for a port that speaks the other protocol."""
 
 _T = TypeVar("_T")
+
+
+class NoModelError(RemoteError):
+    """The server has no such model."""
+
+
 _log = logging.getLogger(__name__)
 
 
@@ -39,8 +45,7 @@ class Server:
     timeout: seconds that a call may take. retry_for: seconds for which a call is tried again while the server is
     unavailable; the first one, which opens it, is not.
 
-    Raises: ArgumentError, MissingExtraError, UnavailableError if it cannot be reached, RemoteError if it has no such
-    model.
+    Raises: ArgumentError, MissingExtraError, UnavailableError if it cannot be reached, NoModelError.
     """
 
     def __init__(
@@ -69,7 +74,7 @@ class Server:
         except UnknownModelError as error:
             others = self._others()
             self.close()
-            raise RemoteError(f"{address} has no model {model!r}{others}") from error
+            raise NoModelError(f"{address} has no model {model!r}{others}") from error
         except BaseException:
             self.close()
             raise

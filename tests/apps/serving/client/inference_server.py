@@ -7,7 +7,7 @@ against Triton itself.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,17 @@ class InferenceServer(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     before: called with each request's inputs, by name; what it raises is answered. spoil: changes an answer before it
     is sent, or returns the bytes to send instead. parameters: of the model's config, instead of those that
-    srflow-export writes.
+    srflow-export writes. others: models of other names, which it then has alone.
     """
 
-    def __init__(self, bundle: Path, *, options: ServingOptions = OPTIONS, port: int = 0) -> None:
+    def __init__(
+        self,
+        bundle: Path,
+        *,
+        options: ServingOptions = OPTIONS,
+        port: int = 0,
+        others: Mapping[str, Path] | None = None,
+    ) -> None:
         self.before: Callable[[dict[str, Any]], None] = lambda inputs: None
         self.spoil: Callable[[Any], bytes | None] = lambda answer: None
         self.requests: list[dict[str, Any]] = []
@@ -54,6 +61,9 @@ class InferenceServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self._options = options
         self.loaded = True  # a server that stops unloads its models first
         self.load(bundle)
+        opened = {name: Bundle.open(path) for name, path in (others or {}).items()}
+        self._others = {name: (service_of(one, options), described(one)) for name, one in opened.items()}
+        self.models: list[str] = []  # that were asked to draw
         self._server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)], interceptors=[_Raw()])
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
@@ -74,17 +84,20 @@ class InferenceServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self._server.stop(grace=None).wait()
 
     def ModelConfig(self, request: Any, context: Any) -> Any:  # noqa: N802
-        if request.name != NAME or not self.loaded:
+        names = self._others or [NAME]
+        if request.name not in names or not self.loaded:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{request.name}' is not found")
         answer = service_pb2.ModelConfigResponse()
-        answer.config.name = NAME
-        for name, text in self.parameters.items():
+        answer.config.name = request.name
+        own = {MODEL_PARAMETER: self._others[request.name][1]} if self._others else {}
+        for name, text in (self.parameters | own).items():
             answer.config.parameters[name].string_value = text
         return answer
 
     def RepositoryIndex(self, request: Any, context: Any) -> Any:  # noqa: N802
         answer = service_pb2.RepositoryIndexResponse()
-        answer.models.add(name=NAME, version="1", state="READY")
+        for name in self._others or [NAME]:
+            answer.models.add(name=name, version="1", state="READY")
         return answer
 
     def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
@@ -94,11 +107,13 @@ class InferenceServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         }
         context.add_callback(self.ended.set)
         self.requests.append(inputs)
+        self.models.append(request.model_name)
+        service = self._others[request.model_name][0] if self._others else self._service
         if not self.loaded:
             context.abort(grpc.StatusCode.NOT_FOUND, f"Request for unknown model: '{NAME}' has no available versions")
         try:
             self.before(inputs)
-            outputs = self._service.answer(inputs)
+            outputs = service.answer(inputs)
         except SRFlowError as error:
             code = grpc.StatusCode.INVALID_ARGUMENT if isinstance(error, ArgumentError) else grpc.StatusCode.INTERNAL
             context.abort(code, f"{type(error).__name__}: {error}")

@@ -1,12 +1,11 @@
-"""For gpu.py: build libsrflow_cuda, call it from torch, and compare it with torch."""
+"""Our CUDA kernels: build libsrflow_cuda, call it from torch, and compare it with torch."""
 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import itertools
-import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,13 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from srflow_export import flow_ops
 from srflow_sdk.latents.random_field import standard_normal
 from srflow_training.model.config import AffineOrder, ScaleMap
 
-RUNTIME = Path(__file__).parents[1] / "runtime"
+RUNTIME = Path(__file__).parents[2] / "runtime"
 SOURCES = (
     "cuda/flow_step_tail.cu",
     "cuda/unsqueeze_split.cu",
@@ -32,16 +32,21 @@ TOLERANCE = 1e-4  # of a kernel against torch in float64, relative to the larges
 
 
 def build(folder: Path, architecture: str) -> Path:
-    """Build libsrflow_cuda for one architecture, for example sm_89; exit the program with one line if that fails."""
-    if shutil.which("nvcc") is None:
-        sys.exit("gpu.py: nvcc is not on the PATH; install NVIDIA's CUDA toolkit and put its bin folder there")
-    library = folder / "libsrflow_cuda.so"
+    """Build libsrflow_cuda with nvcc for one architecture, such as sm_89, unless it is there. Raises: RuntimeError."""
+    digest = hashlib.sha256()
+    for source in sorted(path for path in RUNTIME.rglob("*") if path.is_file()):
+        digest.update(source.read_bytes())
+    library = folder / f"libsrflow_cuda-{architecture}-{digest.hexdigest()[:12]}.so"
+    if library.is_file():
+        return library
+    part = library.with_suffix(".part")
     options = ["-std=c++17", "-O3", f"-arch={architecture}", "-shared", "-cudart", "static"]
     options += ["-Xcompiler", "-fPIC,-ffp-contract=off", '-DSRFLOW_VERSION="benchmark"', f"-I{RUNTIME / 'include'}"]
-    command = ["nvcc", *options, *(str(RUNTIME / source) for source in SOURCES), "-o", str(library)]
+    command = ["nvcc", *options, *(str(RUNTIME / source) for source in SOURCES), "-o", str(part)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
-        sys.exit(f"gpu.py: nvcc failed for {architecture}:\n{result.stdout}{result.stderr}")
+        raise RuntimeError(f"nvcc failed for {architecture}: {result.stdout}{result.stderr}")
+    part.replace(library)
     return library
 
 
@@ -51,6 +56,7 @@ class Kernels:
     def __init__(self, library: Path, device: torch.device) -> None:
         self.device = device
         self.calls = 0
+        self.bytes = library.stat().st_size
         self._library = ctypes.CDLL(str(library))
 
     def flow_step_tail(
@@ -151,37 +157,36 @@ class StepInputs:
         return 2 * self.h.nbytes + self.head.nbytes + of_step + sum(tensor.nbytes for tensor in self.mixing)
 
 
-def wrong_kernels(kernels: Kernels) -> list[str]:
-    """Compare every op with torch in float64, and the latents bit for bit; return a line for each case that differs."""
-    return [*_wrong_steps(kernels), *_wrong_splits(kernels), *_wrong_latents(kernels)]
-
-
-def _wrong_steps(kernels: Kernels) -> list[str]:
+def wrong_steps(kernels: Kernels) -> list[str]:
+    """Compare FlowStepTail with torch in float64; a line for each case that differs."""
     wrong = []
     channel_counts, sides = (1, 12, 24, 48, 96, 192, 384), (13, 40)  # odd and even numbers of pixels
     maps, orders = get_args(ScaleMap), get_args(AffineOrder)
     for channels, side, half, scale_map, order in itertools.product(channel_counts, sides, (False, True), maps, orders):
         inputs = StepInputs.random(channels, side, steps=3, half=half, batch=2, device=kernels.device)
         keywords: dict[str, Any] = {"step": 1, "scale_map": scale_map, "order": order, "clamp": 0.7}
-        expected = flow_ops.flow_step_tail(*(tensor.double() for tensor in inputs.tensors), **keywords)
+        expected = flow_ops.decoded_tail(*(tensor.double() for tensor in inputs.tensors), **keywords)
         name = f"FlowStepTail, {channels} channels, {side}×{side}, {precision(half)}, {scale_map}, {order}"
         wrong += _difference(name, kernels.flow_step_tail(*inputs.tensors, **keywords), expected)
     return wrong
 
 
-def _wrong_splits(kernels: Kernels) -> list[str]:
+def wrong_splits(kernels: Kernels) -> list[str]:
+    """The same for UnsqueezeSplit."""
     wrong = []
     for half, bound, batch in itertools.product((False, True), (None, 2.0), (1, 3)):
         h, noise = (torch.randn(batch, c, side, side, device=kernels.device) for c, side in ((24, 20), (6, 40)))
         head = torch.randn(batch, 12, 40, 40, device=kernels.device).to(torch.float16 if half else torch.float32)
         tau = torch.rand(batch, device=kernels.device)
-        expected = flow_ops.unsqueeze_split(h.double(), head.double(), noise.double(), tau.double(), bound=bound)
+        kept = F.pixel_shuffle(h.double(), 2)
+        expected = flow_ops.decoded_split(kept, head.double(), noise.double(), tau.double(), bound=bound)
         got = kernels.unsqueeze_split(h, head, noise, tau, bound=bound)
         wrong += _difference(f"UnsqueezeSplit, batch {batch}, {precision(half)}, bound {bound}", got, expected)
     return wrong
 
 
-def _wrong_latents(kernels: Kernels) -> list[str]:
+def wrong_latents(kernels: Kernels) -> list[str]:
+    """Compare the latents with numpy's, bit for bit."""
     window = {"channels": 19, "top": 5, "left": (1 << 32) - 700, "height": 300, "width": 700}
     got = kernels.standard_normal((1 << 64) - 1, 3, 2, **window).cpu().numpy()
     expected = standard_normal((1 << 64) - 1, 3, 2, **window)

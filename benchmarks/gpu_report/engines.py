@@ -1,0 +1,129 @@
+"""What an engine must offer to be checked and timed, and how each is opened."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from benchmarks.gpu_report.network import Work
+
+Call = Callable[[], object]
+
+
+class AbsentError(Exception):
+    """An engine, or what a check needs, is not on this machine; the message says what, for "not run: …"."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An engine's name, `KIND PRECISION`, the folder of networks, and the size of what is timed, LR pixels a side."""
+
+    engine: str
+    folder: Path
+    quick: bool = False
+    size: int = 256
+
+    @property
+    def work(self) -> Work:
+        """The network and its pictures."""
+        return Work(self.folder, self.size)
+
+    @property
+    def kind(self) -> str:
+        """`torch`, or a device of the SDK."""
+        return self.engine.partition(" ")[0]
+
+    @property
+    def precision(self) -> str:
+        """`fp32`, `fp16` or `bf16`."""
+        return self.engine.partition(" ")[2]
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The stages of a picture, to be timed. This is the one place that knows how an engine cuts its work.
+
+    calls: by name, in the order in which they need each other: latents, encoder, sampler, quantisation, copies, as far
+    as they can be called alone; then a picture from pixels to pixels, and a further sample of it.
+    milliseconds: times calls: the median over so many rounds of a call's mean time.
+    clock: which one that is.
+    captured: the call as a CUDA graph; None: the engine captures by itself, from a call's second run on.
+    without_graphs: calls in which it cannot.
+    lacking: stages that cannot run, and why.
+    """
+
+    calls: Mapping[str, Call]
+    milliseconds: Callable[[Sequence[Call], int], float]
+    clock: str
+    captured: Callable[[Call], Call] | None = None
+    without_graphs: Mapping[str, Call] = field(default_factory=dict)
+    lacking: Mapping[str, str] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """Draws pictures as :class:`srflow_sdk.backends.Backend` does."""
+
+    def encode(self, lr: np.ndarray) -> Any:
+        """B×3×h×w → conditioning."""
+        ...
+
+    def sample(self, conditioning: Any, noise: Mapping[int, np.ndarray], tau: float) -> np.ndarray:
+        """Noise by level, N×C×H×W → float32 N×3×sh×sw."""
+        ...
+
+    def tensors(self, conditioning: Any) -> dict[str, np.ndarray]:
+        """Copies of the conditioning, float32 by name."""
+        ...
+
+    def stages(self, size: int) -> Stages:
+        """What is timed, for size×size LR pixels."""
+        ...
+
+    def memory(self) -> tuple[int, str] | None:
+        """Bytes of GPU memory that it has taken at most, and whose figure that is; None: nobody says."""
+        ...
+
+
+_NEEDED = {
+    "tensorrt": ("tensorrt", "tensorrt is not installed"),
+    "rtx": ("onnxruntime_ep_nv_tensorrt_rtx", "ONNX Runtime's plug-in for TensorRT-RTX is not installed"),
+    "cuda": ("onnxruntime", "onnxruntime-gpu is not installed"),
+}
+
+
+def check_present(kind: str) -> None:
+    """Raises: AbsentError if the package behind a device is not installed."""
+    module, why = _NEEDED[kind]
+    if importlib.util.find_spec(module) is None:
+        raise AbsentError(why)
+    if kind == "cuda":
+        import onnxruntime
+
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            raise AbsentError(why)
+
+
+class Opened(contextlib.ExitStack):
+    """What a process has open: the engine, once a check asked for it."""
+
+    engine: Engine | None = None
+
+    def engine_of(self, setting: Setting) -> Engine:
+        """The engine of the setting. Raises: AbsentError."""
+        if self.engine is None:
+            if setting.kind == "torch":
+                from benchmarks.gpu_report.torch_engine import TorchEngine
+
+                self.engine = self.enter_context(TorchEngine.opened(setting))
+            else:
+                check_present(setting.kind)
+                from benchmarks.gpu_report.sdk_engine import SdkEngine
+
+                self.engine = self.enter_context(SdkEngine.opened(setting))
+        return self.engine

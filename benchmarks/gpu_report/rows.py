@@ -1,0 +1,108 @@
+"""Rows, the file that grows by one for each, and what they amount to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+Verdict = Literal["", "fine", "wrong", "slow", "not run"]
+
+FINE, WRONG, NO_VERDICT, SLOW = 0, 1, 2, 3
+"""Exit statuses."""
+
+PICTURE_MS, FURTHER_MS = 15.0, 3.0  # of 256×256 LR in fp16 on an H100
+PICTURE, FURTHER = "one picture", "a further sample"
+"""The rows that the times are judged by."""
+
+_COLUMNS = ("check", "engine", "value", "limit", "verdict")
+
+
+@dataclass(frozen=True)
+class Row:
+    """What a check found.
+
+    verdict: "" for what is only measured. value: for people; if it was not run, why. figure: milliseconds, of rows that
+    are compared between engines.
+    """
+
+    check: str
+    engine: str
+    value: str
+    limit: str = ""
+    verdict: Verdict = ""
+    figure: float | None = None
+
+    def __str__(self) -> str:
+        skipped = self.verdict == "not run"
+        value, verdict = ("", f"not run: {self.value}") if skipped else (self.value, self.verdict)
+        if self.verdict in ("wrong", "slow"):
+            verdict = f"**{verdict}**"
+        return _line((self.check, self.engine, value, self.limit, verdict))
+
+
+class Report:
+    """The file: Markdown with a table, to which each row is added at once, so that whoever stops it loses nothing.
+
+    It is replaced when the report begins. `rows` has all rows so far.
+    """
+
+    def __init__(self, target: Path, head: str) -> None:
+        self.rows: list[Row] = []
+        self._target = target
+        target.parent.mkdir(parents=True, exist_ok=True)
+        table = f"{_line(_COLUMNS)}\n{'|---' * len(_COLUMNS)}|\n"
+        target.write_text(f"# GPU report\n\n{head}\n\n{table}", encoding="utf-8")
+
+    def add(self, row: Row) -> None:
+        """Append a row."""
+        self.rows.append(row)
+        self.append(f"{row}\n")
+
+    def append(self, text: str) -> None:
+        """Append text."""
+        with self._target.open("a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def aims(rows: Sequence[Row]) -> list[Row]:
+    """The two aims, judged by the fastest engine that was timed."""
+    return [_aim(rows, PICTURE, PICTURE_MS), _aim(rows, FURTHER, FURTHER_MS)]
+
+
+def _aim(rows: Sequence[Row], what: str, most: float) -> Row:
+    name, limit = f"aim: {what}", f"≤ {most:g} ms"
+    timed = [(row.figure, row) for row in rows if row.check.startswith(what) and row.figure is not None]
+    if not timed:
+        return Row(name, "", "no engine was timed", limit, "not run")
+    figure, best = min(timed, key=lambda each: each[0])
+    how = best.check.removeprefix(what).removeprefix(", ")
+    reached = figure <= most
+    value = f"{'reached' if reached else 'not reached'}: {figure:.1f} ms{f', {how}' if how else ''}"
+    return Row(name, best.engine, value, limit, "fine" if reached else "slow", figure)
+
+
+def exit_status(rows: Sequence[Row]) -> int:
+    """WRONG before SLOW before NO_VERDICT: an aim that was not judged, or no check that ended well."""
+    verdicts = {row.verdict for row in rows}
+    if "wrong" in verdicts:
+        return WRONG
+    if "slow" in verdicts:
+        return SLOW
+    unjudged = any(row.check.startswith("aim: ") and row.verdict == "not run" for row in rows)
+    return NO_VERDICT if unjudged or "fine" not in verdicts else FINE
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """The last line of the file, and of what is printed."""
+    words = {FINE: "fine", WRONG: "wrong", NO_VERDICT: "no verdict", SLOW: "slow"}
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("fine", "wrong", "slow", "not run")}
+    found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    reached = "; ".join(f"{row.check.removeprefix('aim: ')} {row.value}" for row in rows if row.check.startswith("aim"))
+    return f"Verdict: {words[exit_status(rows)]}. {f'{reached}. ' if reached else ''}Checks: {found}."
+
+
+def _line(cells: Sequence[str]) -> str:
+    clean = (" ".join(cell.replace("|", "/").split()) for cell in cells)
+    return f"| {' | '.join(clean)} |"

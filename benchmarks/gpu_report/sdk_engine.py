@@ -1,0 +1,244 @@
+"""The SDK on a GPU: TensorRT engines, or ONNX Runtime, from one export that all of them share."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import logging
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bench.worker import ROOT
+from benchmarks.gpu_report.card import NoGpuError, memory_in_use
+from benchmarks.gpu_report.engines import AbsentError, Call, Setting, Stages
+from benchmarks.gpu_report.network import SEED, TAU, picture
+from benchmarks.gpu_report.rows import FURTHER, PICTURE
+from srflow_sdk import Bundle, Upscaler
+from srflow_sdk.backends import Backend, open_backend
+from srflow_sdk.latents.random_field import window_noise
+
+
+def exported(setting: Setting) -> tuple[Bundle, float]:
+    """The bundle that all engines share, in fp16 and with the flow's operations as nodes; for TensorRT, with engines.
+
+    Beside it, the seconds that making it took; 0 if it was there. Raises: RuntimeError if that fails.
+    """
+    work, target = setting.work, setting.folder / "gpu.srflow"
+    started, made = time.perf_counter(), False
+    if not target.is_dir():
+        made = True
+        options = ("--halo", "16", "--no-inverter", "--plugins", "--precision", "fp16")
+        _export("--ckpt", str(work.checkpoint), "-o", str(target), *options)
+    if setting.kind == "tensorrt" and not Bundle.open(target).manifest.engines:
+        made = True
+        _export("--engines-for", str(target), "--trt", "fp16", "--shapes", f"{work.smallest},{work.size},{work.size}")
+    return Bundle.open(target), time.perf_counter() - started if made else 0.0
+
+
+def _export(*options: str) -> None:
+    """Run srflow-export. Raises: RuntimeError."""
+    command = [sys.executable, "-c", "from srflow_export.cli import main; main()", *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"srflow-export failed: {(done.stderr.strip().splitlines() or ['it says nothing'])[-1]}")
+
+
+class SdkEngine:
+    """A backend of the SDK, and the bundle that it runs."""
+
+    def __init__(self, bundle: Bundle, device: Any, backend: Backend, *, seconds: tuple[float, float] = (0, 0)) -> None:
+        self.bundle, self.device, self.backend = bundle, device, backend
+        self.export_seconds, self.load_seconds = seconds
+        self.encode, self.sample = backend.encode, backend.sample
+
+    @classmethod
+    @contextlib.contextmanager
+    def opened(cls, setting: Setting) -> Iterator[SdkEngine]:
+        """The engine of a setting. Raises: AbsentError, SRFlowError."""
+        bundle, export_seconds = exported(setting)
+        device: Any = setting.kind
+        started = time.perf_counter()
+        backend = open_backend(bundle, device=device)
+        seconds = export_seconds, time.perf_counter() - started
+        try:
+            yield cls(bundle, device, backend, seconds=seconds)
+        finally:
+            backend.deactivate()
+
+    def upscaler(self, device: Any = None) -> Upscaler:
+        """Pictures in one piece, on this device or another."""
+        return Upscaler(self.bundle, device=device or self.device, tile=None)
+
+    def tensors(self, conditioning: Any) -> dict[str, np.ndarray]:
+        """See `engines.Engine`."""
+        if hasattr(conditioning, "values"):
+            return {name: value.numpy().astype(np.float32) for name, value in conditioning.values.items()}
+        [image] = conditioning.images
+        dtype = {"fp16": np.float16, "fp32": np.float32}[self.bundle.manifest.engines[0].precision]
+        return {
+            name: downloaded(address, image.shapes[name], dtype).astype(np.float32)
+            for name, address in image.addresses.items()
+        }
+
+    def memory(self) -> tuple[int, str] | None:
+        """See `engines.Engine`. The SDK keeps what it has taken."""
+        try:
+            return memory_in_use(), "nvidia-smi's, of all programs"
+        except NoGpuError:
+            return None
+
+    def stages(self, size: int) -> Stages:
+        """Latents and quantisation are numpy's, and the encoder and sampler include their copies."""
+        manifest, lr = self.bundle.manifest, picture(size, size)
+        pixels = np.round(lr[0].transpose(1, 2, 0) * 255).astype(np.uint8)
+        place = {"scale": manifest.scale, "seed": SEED, "sample": 0, "height": size, "width": size}
+        latents = partial(window_noise, manifest.latent_levels, **place)
+        noise = {level: array[None] for level, array in latents().items()}
+        made: dict[str, list[Any]] = {"encoder": [], "sampler": [], "encoding": []}  # what stages gave at first
+        upscaler, turn = self.upscaler(), count()
+
+        def kept(name: str, call: Callable[[], Any]) -> Call:
+            def calling() -> None:
+                result = call()
+                if len(made[name]) < 2:
+                    made[name].append(result)
+
+            return calling
+
+        def further() -> None:
+            if not made["encoding"]:
+                made["encoding"].append(upscaler.encode(pixels))
+            made["encoding"][0].sample(tau=TAU, seed=SEED + next(turn))
+
+        calls: dict[str, Call] = {
+            "latents": latents,
+            "encoder": kept("encoder", lambda: self.encode(lr)),
+            "sampler": kept("sampler", lambda: self.sample(made["encoder"][0], noise, TAU)),
+            "quantisation": lambda: _quantised(made["sampler"][0]),
+            PICTURE: lambda: upscaler.upscale(pixels, tau=TAU, seed=SEED),
+            FURTHER: further,
+        }
+        without: dict[str, Call] = {}
+        if self.device == "tensorrt":  # a graph is bound to the addresses of the conditioning
+            without["sampler"] = lambda: self.sample(made["encoder"][next(turn) % 2], noise, TAU)
+        lacking = {"copies": "the encoder and the sampler include them"}
+        return Stages(calls, _milliseconds, "host's clock", without_graphs=without, lacking=lacking)
+
+
+def _milliseconds(calls: Sequence[Call], rounds: int) -> float:
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        for call in calls:
+            call()
+        times.append(1e3 * (time.perf_counter() - started))
+    return statistics.median(times) / len(calls)
+
+
+def _quantised(sr: np.ndarray) -> np.ndarray:
+    """What the SDK does with a picture: N×3×H×W → uint8 N×H×W×3, and the check for values that are not finite."""
+    if not np.isfinite(sr).all():
+        raise ValueError("the picture has values that are not finite")
+    return np.rint(np.clip(sr, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+
+
+def _cuda() -> Any:
+    """The module of CUDA's runtime. Raises: AbsentError."""
+    try:
+        return importlib.import_module("cuda.bindings.runtime")
+    except ImportError:
+        raise AbsentError("cuda-bindings is not installed") from None
+
+
+def _done(answer: Sequence[Any]) -> Any:
+    """What a function of CUDA's runtime returns beside its status. Raises: RuntimeError."""
+    if int(answer[0]):
+        raise RuntimeError(f"CUDA's runtime fails: {answer[0]}")
+    return answer[1] if len(answer) > 1 else None
+
+
+def downloaded(address: int, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+    """A copy of what lies in GPU memory. Raises: AbsentError, RuntimeError."""
+    cuda, array = _cuda(), np.empty(shape, dtype)
+    stream = _done(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
+    kind = cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
+    _done(cuda.cudaMemcpyAsync(array.ctypes.data, address, array.nbytes, kind, stream))
+    _done(cuda.cudaStreamSynchronize(stream))
+    _done(cuda.cudaStreamDestroy(stream))
+    return array
+
+
+@contextlib.contextmanager
+def nearly_full(left: int) -> Iterator[None]:
+    """In this context, so many bytes of GPU memory are free at most. Raises: AbsentError."""
+    cuda = _cuda()
+    answer = cuda.cudaMemGetInfo()
+    _done(answer)
+    try:
+        taken = _done(cuda.cudaMalloc(max(int(answer[1]) - left, 1 << 20)))
+    except RuntimeError as error:
+        raise AbsentError(f"the memory cannot be filled: {error}") from None
+    try:
+        yield
+    finally:
+        _done(cuda.cudaFree(taken))
+
+
+class Warnings(logging.Handler):
+    """What the SDK warned of while it was used as a context: `said`."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        self.said.append(record.getMessage())
+
+    def __enter__(self) -> Warnings:
+        logging.getLogger("srflow_sdk").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("srflow_sdk").removeHandler(self)
+
+
+def plugin_layers(engine: SdkEngine) -> tuple[int, int]:
+    """Layers of the sampler's engine that are plugins, and nodes of our own in the graph that it was built from."""
+    import onnx
+    import tensorrt
+
+    bundle = engine.bundle
+    record = bundle.manifest.engines[0]
+    if record.plugins is None:
+        raise AbsentError("the engines were built without the plugin library: python -m srflow_export.native tensorrt")
+    wanted = sum(node.domain == "srflow" for node in onnx.load(bundle.path / "sampler.onnx").graph.node)
+    runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))  # the backend has loaded the plugins
+    plan = runtime.deserialize_cuda_engine(bundle.file(record.sampler).read_bytes())
+    if plan is None:
+        raise RuntimeError("TensorRT cannot load the sampler's engine")
+    text = plan.create_engine_inspector().get_engine_information(tensorrt.LayerInformationFormat.JSON)
+    return plugins_in(text), wanted
+
+
+def plugins_in(information: str) -> int:
+    """Plugin layers in an inspector's JSON: by their type, or, in an engine that only names layers, by their name."""
+    import json
+
+    layers = json.loads(information).get("Layers", [])
+    words = ("FlowStepTail", "UnsqueezeSplit")
+    return sum(
+        "plugin" in str(layer.get("LayerType", "")).lower()
+        if isinstance(layer, dict)
+        else any(word in str(layer) for word in words)
+        for layer in layers
+    )

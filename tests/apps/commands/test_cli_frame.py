@@ -1,0 +1,52 @@
+"""srflow-upscale --frame: one frame of an animation, or one page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from PIL import Image
+
+from srflow_sdk.files import read_image
+
+Run = Callable[..., Result]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".tif"])
+def test_one_frame_of_an_animation_is_a_picture(run: Run, folder: Path, suffix: str) -> None:
+    name = f"moving{suffix}"
+    frames = [Image.new("RGB", (20, 16), colour) for colour in ("black", "white")]
+    frames[1].putpixel((3, 3), (0, 0, 0))  # or a GIF would have one frame
+    frames[0].save(name, save_all=True, append_images=frames[1:])
+    assert "--frame N take it" in run(name, "-o", "out.png").stderr
+    done = run(name, "--frame", "2", "-o", "out.png")
+    assert done.exit_code == 0, done.stderr
+    assert read_image(Path("out.png")).pixels[-8:].mean() > 150  # black gives 80
+    assert "1 skipped" in run(name, "--frame", "2", "-o", "out.png", "--resume").stderr
+    assert run(name, "--frame", "2", "--from-output", "out.png", "-o", "again.png").exit_code == 0
+    assert Path("again.png").read_bytes() == Path("out.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["a.png", "--frame", "2", "-o", "x.png"], 1, "a.png has no frame 2, but 1: --frame 1 is the first"),
+        (["bad.png", "--frame", "1", "-o", "x.png"], 1, "bad.png: its frame 1 cannot be read"),
+        (["none.png", "--frame", "1", "-o", "x.png"], 1, "there is no such file"),
+        (["a.png", "--frame", "1", "-o", "x.png", "--max-pixels", "99"], 1, "exceed the limit of 99"),
+        (
+            ["a.png", "--frame", "1"],
+            2,
+            "--frame is of one file on this machine; name one INPUT, and the output with -o",
+        ),
+        (["a.png", "b.png", "--frame", "1", "-o", "x"], 2, "--frame is of one file"),
+        ([".", "--frame", "1", "-o", "x"], 2, "--frame is of one file"),
+        (["s3://b/a.gif", "--frame", "1", "-o", "x.png"], 2, "--frame is of one file on this machine"),
+    ],
+)
+def test_a_frame_that_there_is_not_is_one_line(run: Run, arguments: list[str], status: int, says: str) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, says in result.stderr.splitlines()[-1]) == (status, True), result.stderr
+    assert not Path("x.png").exists()

@@ -1,0 +1,87 @@
+"""A server with both embedded models: the client looks at each picture and asks the one that suits it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from srflow_apps.batch.folder import upscale_folder
+from srflow_apps.commands import cli
+from srflow_sdk import ArgumentError, RemoteError, Upscaler, read_provenance
+from srflow_sdk.files import read_image, write_image
+from srflow_sdk.triton import RemoteUpscaler
+from tests.sdk.clean_and_noisy import noisy, smooth
+
+from .inference_server import InferenceServer
+
+MODELS = {"x4-small": "srflow_upscale-x4-small", "x4-photo": "srflow_upscale-x4-photo"}
+PICTURES = {"x4-small": smooth(), "x4-photo": noisy(10)}
+
+
+@pytest.fixture
+def both(two_models: Path, tiny_bundle: Path) -> Iterator[InferenceServer]:
+    others = {served: two_models / f"{name}.srflow" for name, served in MODELS.items()}
+    server = InferenceServer(tiny_bundle, others=others)
+    yield server
+    server.stop()
+
+
+def test_each_picture_is_drawn_by_the_model_that_suits_it(both: InferenceServer, tmp_path: Path) -> None:
+    Image.fromarray(smooth()).save(tmp_path / "photo.jpg", quality=60)
+    with RemoteUpscaler(both.url) as remote, Upscaler(device="cpu", threads=1) as here:
+        for picture in (*PICTURES.values(), Image.open(tmp_path / "photo.jpg"), tmp_path / "photo.jpg"):
+            assert np.array_equal(np.asarray(remote.upscale(picture)), np.asarray(here.upscale(picture)))  # type: ignore[call-overload]
+        assert set(both.models) == set(MODELS.values())
+        with pytest.raises(ArgumentError, match="name 'x4-small' or 'x4-photo'"):
+            remote.bundle  # noqa: B018
+        assert (remote.scale, remote.device) == (4, both.url)
+        done = remote.upscale_file(tmp_path / "photo.jpg", tmp_path / "large.png")
+        assert done.outputs[0].provenance.model == "x4-photo"
+
+
+def test_a_name_is_the_only_model(both: InferenceServer) -> None:
+    with RemoteUpscaler(both.url, model=MODELS["x4-photo"]) as remote:
+        assert remote.bundle.manifest.name == "x4-photo"
+        remote.upscale(smooth())
+    assert set(both.models) == {MODELS["x4-photo"]}
+    with pytest.raises(
+        RemoteError, match="no model 'srflow_upscale'; its models are srflow_upscale-x4-photo, srflow_upscale-x4"
+    ):
+        RemoteUpscaler(both.url, model="srflow_upscale")
+
+
+@pytest.mark.parametrize("model", [[], ["--model", "auto"]])
+def test_the_command_and_folders_choose_too(
+    both: InferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, picture in PICTURES.items():
+        write_image(f"{name}.png", picture)
+    names = [f"{name}.png" for name in PICTURES]
+    result = CliRunner().invoke(cli.upscale, [*names, "-o", "out", "--server", both.url, *model])
+    assert result.exit_code == 0, result.output
+    assert "x4-photo drew 1, x4-small drew 1" in result.stderr
+    with RemoteUpscaler(both.url) as remote:
+        assert upscale_folder(names, "again", upscaler=remote).count("done") == 2
+    for name in PICTURES:
+        for folder in ("out", "again"):
+            provenance = read_provenance(f"{folder}/{name}.png")
+            assert provenance is not None
+            assert provenance.model == name
+        assert np.array_equal(read_image(f"out/{name}.png").pixels, read_image(f"again/{name}.png").pixels)
+    again = CliRunner().invoke(cli.upscale, ["--from-output", f"out/{name}.png", "-o", "b.png", "--server", both.url])
+    assert again.exit_code == 0, again.output
+
+
+def test_what_no_picture_needed_is_closed_too(both: InferenceServer) -> None:
+    with RemoteUpscaler(both.url) as remote:
+        servers = remote._servers
+        closed: list[str] = []
+        for server in servers:
+            server.close = lambda name=server.model: closed.append(name)  # type: ignore[method-assign,misc]
+    assert set(closed) == set(MODELS.values())

@@ -1,0 +1,318 @@
+"""The checks of the report of a GPU, as far as a CPU allows: torch's CPU and the fakes of CUDA and TensorRT."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from benchmarks.bench.worker import ROOT
+from benchmarks.gpu_report import checks, engines, network, sdk_engine
+from benchmarks.gpu_report.child import Checks
+from benchmarks.gpu_report.engines import AbsentError, Setting
+from benchmarks.gpu_report.network import Case, Work, picture
+from benchmarks.gpu_report.order import SDK, TORCH, order
+from benchmarks.gpu_report.rows import NO_VERDICT, Row
+from srflow_sdk.backends import OnnxRuntimeBackend
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.bundle import Bundle
+from tests.benchmarks.test_gpu_report import smi
+from tests.sdk.backends.engine_machine import EngineMachine
+from tests.sdk.backends.fake_tensorrt import write_engine_bundle
+from tests.sdk.tiny_bundle import write_tiny_bundle
+
+SIZE = 48
+SQUARE = Setting(TORCH, Path("none"))
+
+
+def test_a_picture_is_right_within_the_bound_of_its_precision() -> None:
+    expected = np.full((2, 3, 8, 8), 0.5, np.float32)
+    near, far = expected + 0.002, expected + 0.05  # 54 and 26 dB
+    exact = Setting("torch fp32", Path("none"))
+    assert checks._judged("picture", SQUARE, near, expected).verdict == "fine"
+    assert checks._judged("picture", exact, near, expected).verdict == "wrong"
+    one = expected.copy()
+    one[1] = far[1]
+    assert checks._judged("batch", SQUARE, one, expected).value == "26.0 dB, at most 5.0e-02 apart"
+    one[0, 0, 0] = np.nan
+    row = checks._judged("picture", SQUARE, one, expected)
+    assert (row.value, row.verdict) == ("8 values are not finite", "wrong")
+    assert checks._judged("picture", SQUARE, one[:, :, :4], expected).verdict == "wrong"
+    assert checks._judged("picture", exact, expected, expected).value.startswith("100.0 dB")
+
+
+def test_the_worst_tensor_of_a_level_is_named_and_nan_is_the_worst(tmp_path: Path) -> None:
+    right = {f"level1_step{step}_injector_scale": np.ones((1, 4, 2, 2), np.float32) for step in range(3)}
+    np.savez(tmp_path / "conditioning.npz", **right)
+    Case(picture(8, 8), {1: np.zeros((1, 1, 1, 1))}, 0.0, picture(8, 8)).save(tmp_path / "square.npz")
+    names = list(right)
+
+    def row(*off: float) -> Row:
+        found = {name: right[name] + by for name, by in zip(names, off, strict=False)}
+        engine: Any = types.SimpleNamespace(encode=lambda lr: found, tensors=lambda encoded: encoded)
+        [row] = checks.conditioning(Setting(TORCH, tmp_path, size=16), engine)
+        return row
+
+    assert row(0.001, 0.002, 0) == Row(
+        "conditioning, level1 injector scale", TORCH, f"2.0e-03 of {names[1]}, the worst of 3", "≤ 1e-02", "fine"
+    )
+    assert row(0.02, 0, 0).verdict == "wrong"
+    assert row(0.02, float("nan"), 0).value.startswith(f"nan of {names[1]}")
+    assert row(0, 0).value.startswith(f"nan of {names[2]}"), "a tensor that is missing"
+
+
+def test_plugin_layers_are_counted_with_and_without_the_details_of_a_plan() -> None:
+    detailed = [{"Name": "[FlowStepTail]", "LayerType": "PluginV3"}, {"Name": "FlowStepTail_conv", "LayerType": "conv"}]
+    assert sdk_engine.plugins_in(json.dumps({"Layers": detailed})) == 1
+    assert sdk_engine.plugins_in(json.dumps({"Layers": ["node_of_FlowStepTail_3", "UnsqueezeSplit", "conv"]})) == 2
+    assert sdk_engine.plugins_in("{}") == 0
+
+
+@pytest.mark.parametrize(("layers", "verdict"), [(3, "fine"), (2, "wrong"), (0, "wrong")])
+def test_a_plan_needs_a_plugin_for_each_of_the_flows_nodes(layers, verdict, monkeypatch, tmp_path) -> None:
+    nodes = [helper.make_node("FlowStepTail", ["x"], ["x"], domain="srflow") for _ in range(3)]
+    nodes.append(helper.make_node("Relu", ["x"], ["x"]))
+    onnx.save(helper.make_model(helper.make_graph(nodes, "sampler", [], [])), tmp_path / "sampler.onnx")
+    (tmp_path / "sampler.plan").write_bytes(b"plan")
+    information = json.dumps({"Layers": [{"Name": "a", "LayerType": "PluginV3"}] * layers + ["b"]})
+    inspector = types.SimpleNamespace(get_engine_information=lambda form: information)
+    plan = types.SimpleNamespace(create_engine_inspector=lambda: inspector)
+    runtime = types.SimpleNamespace(deserialize_cuda_engine=lambda content: plan if content == b"plan" else None)
+    library: Any = types.ModuleType("tensorrt")
+    library.Logger = type("Logger", (), {"ERROR": 1, "__init__": lambda self, severity: None})
+    library.Runtime, library.LayerInformationFormat = lambda logger: runtime, types.SimpleNamespace(JSON="json")
+    monkeypatch.setitem(sys.modules, "tensorrt", library)
+    record = types.SimpleNamespace(plugins="a library", sampler="sampler.plan")
+    engine = object.__new__(sdk_engine.SdkEngine)
+    engine.bundle = types.SimpleNamespace(  # type: ignore[assignment]
+        path=tmp_path, file=lambda name: tmp_path / name, manifest=types.SimpleNamespace(engines=[record])
+    )
+    [row] = checks.plugins(Setting("tensorrt fp16", tmp_path), engine)
+    assert (row.value, row.limit, row.verdict) == (str(layers), "= 3", verdict)
+
+
+def test_what_a_check_raises_is_a_row_and_what_is_missing_is_not_wrong(monkeypatch, tmp_path) -> None:
+    def raising(error: Exception) -> dict[str, Any]:
+        def check(*_: Any) -> Iterator[Row]:
+            yield Row("first", TORCH, "1")
+            raise error
+
+        monkeypatch.setitem(checks.CHECKS, "picture", check)
+        variant = {"engine": TORCH, "work": str(tmp_path), "quick": True, "size": SIZE}
+        answer = Checks(variant).answer("picture")
+        assert answer["rows"][0]["check"] == "first"
+        return answer
+
+    row = raising(ValueError("of\nno use"))["rows"][1]
+    assert (row["value"], row["verdict"]) == ("ValueError: of no use", "wrong")
+    full = type("OutOfMemoryError", (RuntimeError,), {})
+    assert raising(full("32 GB"))["rows"][1]["verdict"] == "not run"
+    assert raising(AbsentError("no nvcc"))["absent"] == "no nvcc"
+    assert raising(ModuleNotFoundError("No module named 'PIL'"))["absent"] == "No module named 'PIL'"
+
+
+def answered(setting: Setting, names: list[str]) -> dict[str, list[Row]]:
+    """Rows of these checks, by name, in one process as in a report."""
+    process = Checks(
+        {"engine": setting.engine, "work": str(setting.folder), "quick": setting.quick, "size": setting.size}
+    )
+    found = {}
+    for name in names:
+        answer = process.answer(name)
+        assert "absent" not in answer, answer
+        found[name] = [Row(**row) for row in answer["rows"]]
+    return found
+
+
+def planned(engine: str) -> list[str]:
+    return [check for each, check in order() if each == engine]
+
+
+def faults(found: Mapping[str, list[Row]]) -> list[str]:
+    return [str(row) for rows in found.values() for row in rows if row.verdict == "wrong"]
+
+
+@pytest.fixture(scope="module")
+def cpu_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny network, and what is expected of it."""
+    folder = tmp_path_factory.mktemp("gpu") / "work"
+    found = answered(Setting("cpu fp32", folder, quick=True, size=16), planned("cpu fp32"))
+    assert "multiply-adds for an LR pixel" in found["reference"][0].value
+    return folder
+
+
+@pytest.fixture
+def cpu_as_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's CPU in the place of a GPU, without nvcc."""
+    import torch
+
+    from benchmarks.gpu_report import kernel_checks, torch_engine, training
+
+    def no_kernels(_: Setting) -> None:
+        raise AbsentError("nvcc is not on the PATH")
+
+    for module in (torch_engine, kernel_checks, training):
+        monkeypatch.setattr(module, "gpu", lambda: torch.device("cpu"))
+    for module in (torch_engine, kernel_checks):
+        monkeypatch.setattr(module, "kernels", no_kernels)
+    monkeypatch.setattr(network, "MANY", 2)
+    monkeypatch.setattr(checks, "MANY", 2)
+
+
+@pytest.mark.slow
+def test_all_checks_of_torch_run_and_are_right(cpu_work: Path, cpu_as_gpu: None) -> None:
+    setting = Setting(TORCH, cpu_work, quick=True, size=16)
+    found = answered(setting, planned(TORCH))
+    assert faults(found) == []
+    assert len(found["conditioning"]) == 9
+    assert [row.value for row in found["repeats"]] == ["0 of 3 differ"]
+    names = {row.check.partition(",")[0] for row in found["times"]}
+    assert names == {
+        *("latents", "copies", "encoder", "sampler", "quantisation"),
+        *("one picture", "a further sample", "GPU memory"),
+    }
+    assert all("of the peak" in row.value for row in found["times"] if row.check.startswith(("encoder", "sampler")))
+    assert not any(row.figure for row in found["times"]), "pictures without their latents are not judged"
+    assert str(found["flow ops"][0]) == "| FlowStepTail | torch fp16 |  |  | not run: nvcc is not on the PATH |"
+    assert [row.verdict for name in ("training fp32", "training bf16") for row in found[name]] == ["fine"] * 3
+
+
+@pytest.mark.slow
+def test_an_engine_that_draws_something_else_is_wrong(cpu_work: Path, cpu_as_gpu: None, monkeypatch) -> None:
+    import torch
+
+    from benchmarks.gpu_report.torch_engine import TorchEngine
+
+    def inverted(self: TorchEngine, lr: np.ndarray) -> Any:
+        with torch.inference_mode():
+            return self.encoder(1 - torch.from_numpy(lr))
+
+    monkeypatch.setattr(TorchEngine, "encode", inverted)
+    setting = Setting("torch fp32", cpu_work, quick=True, size=16)
+    found = answered(setting, ["loading", "picture", "conditioning", "sizes", "tau 0", "repeats", "largest"])
+    assert {row.verdict for row in found["picture"] + found["sizes"] + found["largest"]} == {"wrong"}
+    assert {row.verdict for row in found["conditioning"]} == {"wrong"}
+    assert [row.verdict for row in found["tau 0"]] == ["wrong", "fine"]
+    assert [row.verdict for row in found["repeats"]] == ["fine"]
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[EngineMachine]:
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
+    machine = EngineMachine(monkeypatch)
+    machine.install()
+    yield machine
+    assert machine.gpu.violations == []
+
+
+def write_work(folder: Path, bundle: Bundle) -> None:
+    """What the reference process would write, of a bundle instead of a network."""
+    work = Work(folder, SIZE)
+    sizes = {**work.sizes(), "largest": (SIZE, SIZE, 0.8), "batch": (work.smallest, work.smallest, 0.8)}
+    manifest = bundle.manifest
+    with OnnxRuntimeBackend(bundle, device="cpu", threads=1) as backend:
+        for name, (height, width, tau) in sizes.items():
+            place = {"scale": manifest.scale, "seed": 7, "height": height, "width": width}
+            fields = [
+                window_noise(manifest.latent_levels, sample=sample, **place) for sample in range(1 + (name == "batch"))
+            ]
+            noise = {level: np.stack([field[level] for field in fields]) for level in fields[0]}
+            lr = picture(height, width)
+            encoded = backend.encode(lr)
+            Case(lr, noise, tau, backend.sample(encoded, noise, tau)).save(folder / f"{name}.npz")
+            if name == "square":
+                np.savez(folder / "conditioning.npz", **{key: each.numpy() for key, each in encoded.values.items()})
+    (folder / "counts.json").write_text('{"encoder": 1e6, "sampler": 1e5}')
+    work.keep_peaks({"fp16": 1e15, "bytes": 1e12})
+
+
+@pytest.mark.slow
+def test_all_checks_of_engines_run_on_the_fake_gpu_and_are_right(machine: EngineMachine, tmp_path, monkeypatch) -> None:
+    bundle = write_engine_bundle(write_tiny_bundle(tmp_path / "tiny.srflow"), tmp_path / "gpu.srflow")
+    write_work(tmp_path, bundle)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    smi(tmp_path, "4096")
+
+    @contextlib.contextmanager
+    def nearly_full(left: int) -> Iterator[None]:
+        whole, machine.gpu.nbytes = machine.gpu.nbytes, machine.gpu.used + 40 * left  # activations are most of it
+        yield
+        machine.gpu.nbytes = whole
+
+    monkeypatch.setattr(sdk_engine, "nearly_full", nearly_full)
+    setting = Setting("tensorrt fp16", tmp_path, quick=True, size=SIZE)
+    found = answered(setting, planned("tensorrt fp16"))
+    assert faults(found) == []
+    assert found["loading"][0].value.startswith("exported before, opening")
+    assert [row.verdict for row in found["sizes"]] == ["fine"] * 4
+    conditioned = found["conditioning"]
+    assert conditioned
+    assert {row.verdict for row in conditioned} == {"fine"}
+    assert [row.value for row in found["threads"]] == ["0 of 16 differ"]
+    assert str(found["plugins"][0]).endswith(
+        "not run: the engines were built without the plugin library: python -m srflow_export.native tensorrt |"
+    )
+    split, drawn = found["memory runs out"]
+    assert split.value == "memory ran out with tiles of 48 pixels; continuing with 24"
+    assert drawn.verdict == "fine"
+    times = {row.check: row for row in found["times"]}
+    assert times["one picture, warm, host's clock"].figure
+    assert "sampler, without CUDA graphs, host's clock" in times
+    assert times["GPU memory"].value == "4.29 GB (nvidia-smi's, of all programs figure)"
+
+
+@pytest.mark.slow
+def test_with_torch_and_numpy_alone_the_report_says_what_is_missing(tmp_path: Path) -> None:
+    """As on a machine without a package registry; this torch sees no GPU."""
+    site, packages = tmp_path / "site", Path(sysconfig.get_path("purelib"))
+    site.mkdir()
+    needed = ("torch", "torchgen", "functorch", "numpy", "numpy.libs", "sympy", "mpmath", "networkx", "filelock")
+    for name in (*needed, "typing_extensions.py", "jinja2", "markupsafe", "fsspec"):
+        if (packages / name).exists():
+            (site / name).symlink_to(packages / name)
+    smi(tmp_path, "NVIDIA H100, 580.1, 81559, 9.0")
+    # Without site-packages, in the children too.
+    (tmp_path / "python").write_text(f'#!/bin/sh\nexec {os.path.realpath(sys.executable)} -S "$@"\n')
+    (tmp_path / "python").chmod(0o755)
+    program = (
+        f"import sys; sys.executable = {str(tmp_path / 'python')!r}\n"
+        "from benchmarks.gpu_report.__main__ import main\n"
+        f"sys.exit(main([{str(tmp_path / 'report.md')!r}, '--quick', '--size', '32', '--work', {str(tmp_path)!r}]))"
+    )
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "PYTHONPATH": str(site)}
+    done = subprocess.run(
+        [tmp_path / "python", "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    text = (tmp_path / "report.md").read_text()
+    assert done.returncode == NO_VERDICT, text + done.stderr
+    assert "**" not in text
+    assert "| reference | cpu fp32 | 0.1 M multiply-adds for an LR pixel" in text
+    assert "not run: tensorrt is not installed |" in text
+    assert "not run: onnxruntime-gpu is not installed |" in text
+    assert "not run: torch sees no CUDA GPU" in text
+    assert "Verdict: no verdict." in text
+    assert {engine for engine in SDK if f"| {engine} |" in text} == set(SDK)
+
+
+@pytest.mark.slow
+def test_one_export_serves_the_engines_and_onnx_runtime_draws_its_pictures(cpu_work: Path, monkeypatch) -> None:
+    """The CPU in the place of CUDA."""
+    monkeypatch.setattr(engines, "check_present", lambda kind: None)
+    setting = Setting("cpu fp16", cpu_work, quick=True, size=16)
+    found = answered(setting, ["loading", "picture", "times", "conditioning", "tau 0", "repeats", "largest"])
+    assert faults(found) == []
+    assert found["loading"][0].value.startswith("export ")
+    assert len(found["conditioning"]) == 9
+    assert sdk_engine.exported(setting)[1] == 0, "it is there"

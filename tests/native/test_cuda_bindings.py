@@ -1,0 +1,39 @@
+"""How the real cuda-bindings hands kernels to a driver, which here only prints what it gets."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import cuda.bindings.runtime as runtime
+from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, Launch, Stream
+
+gpu = CudaGpu(runtime, 0)
+unload, kernels = gpu.load(b"some PTX", "one", "other")
+stream = Stream(gpu, runtime, runtime.cudaStream_t(0x5555))
+stream.start(Launch("a stage", kernels[1], (7, 2), ((1 << 64) - 1, 3, 0xABCDEF)))
+unload()
+"""
+
+
+def test_kernels_reach_the_driver_as_they_were_launched(tmp_path: Path) -> None:
+    pytest.importorskip("cuda.bindings.driver")
+    if shutil.which("cc") is None:
+        pytest.skip("cc is not on the PATH: install a C compiler")
+    source = Path(__file__).with_name("driver_stub.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-w", "-o", tmp_path / "libcuda.so.1", source], check=True)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "load some PTX",
+        "find one in 0x77",
+        "find other in 0x77",
+        "launch 0x1005, grid 7 2 1, block 128 1 1, shared 0, stream 0x5555, arguments ffffffffffffffff 3 abcdef, extra 0",  # noqa: E501
+        "unload 0x77",
+    ]

@@ -1,0 +1,310 @@
+"""Latents that the GPU draws, and pictures that it rounds: the very PTX that is shipped, against numpy."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srflow_sdk.backends import OnnxRuntimeBackend, _base
+from srflow_sdk.backends._base import Drawing
+from srflow_sdk.backends._tensorrt import TensorRTBackend
+from srflow_sdk.backends.tensorrt_engines import drawing_kernels
+from srflow_sdk.drawing.tiles import Window
+from srflow_sdk.drawing.values import is_usable
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.pixels.in_memory import from_unit
+
+from ..tiny_bundle import write_tiny_bundle
+from .drawings import CORE, WINDOW, drawing_of, maps_of
+from .engine_machine import EngineMachine, noise
+from .fake_gpu import FakeGpu
+from .fake_ptx import kernels_of
+from .fake_tensorrt import PROFILE, _engine, write_engine_bundle
+
+ROOT = Path(__file__).parents[3]
+PTX = Path(drawing_kernels.__file__).with_name("drawing.ptx")
+GPUS = (75, 80, 86, 89, 90, 120)
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(6).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("case", ["plain", "below zero", "map", "margins"])
+def test_the_gpu_draws_numpys_latents_bit_for_bit(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    drawing = {
+        "plain": drawing_of(engine_bundle, window=replace(WINDOW, top=2)),
+        "below zero": drawing_of(engine_bundle),
+        "map": drawing_of(engine_bundle, maps=maps_of(engine_bundle), tau=1.0),
+        "margins": drawing_of(
+            engine_bundle, window=replace(WINDOW, height=20, width=26), margins=(4, 4), core=replace(CORE, height=70)
+        ),
+    }[case]
+    rows, columns = drawing.core.slices
+    with TensorRTBackend(engine_bundle) as backend:
+        conditioning = backend.encode(lr)
+        expected = backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
+        monkeypatch.setattr(_base, "window_noise", None)  # the processor draws none
+        machine.gpu.started.clear()
+        for _ in range(4):  # plainly, as it is captured, and from the graph
+            np.testing.assert_array_equal(backend.draw(conditioning, drawing), expected)
+    assert machine.gpu.started == ["srflow_draw_latents"] * 12  # of three levels
+
+
+def test_a_picture_on_the_gpu_has_the_latents_of_one_on_the_processor(
+    machine: EngineMachine, engine_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = picture(70, 90)
+    tau = np.random.default_rng(2).random((70, 90))
+    with monkeypatch.context() as patched, machine.upscaler(engine_bundle, 32) as upscaler:
+        patched.setattr(TensorRTBackend, "draw_impl", lambda *_: None)
+        expected = [upscaler.upscale(image, seed=4), upscaler.upscale(image, seed=4, tau=tau)]
+        assert machine.gpu.started == ["srflow_draw_latents", "srflow_quantise"]  # the check at the start
+    monkeypatch.setattr(_base, "window_noise", counted := CountedCalls(_base.window_noise))
+    with machine.upscaler(engine_bundle, 32) as upscaler:
+        assert counted.calls == 1  # of the check
+        np.testing.assert_array_equal(upscaler.upscale(image, seed=4), expected[0])
+        np.testing.assert_array_equal(upscaler.upscale(image, seed=4, tau=tau), expected[1])
+    assert counted.calls == 1
+    assert machine.gpu.modules == {}
+
+
+def test_one_graph_draws_and_rounds_every_sample_and_window_of_a_size(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
+) -> None:
+    """The arguments of a captured kernel stay (CUDA C++ Programming Guide, "Updating Instantiated Graphs"): what
+    changes must lie in memory."""
+    drawings = [
+        drawing_of(
+            engine_bundle, rounded=True, seed=seed, sample=sample, tau=tau, window=replace(WINDOW, top=top), core=core
+        )
+        for seed, sample, tau, top, core in (
+            (1, 0, 0.3, 0, CORE),
+            (2, 0, 0.4, 4, replace(CORE, height=70)),
+            (2, 1, 0.5, 8, replace(CORE, left=9, width=90)),
+            (3, 5, 0.6, -8, replace(CORE, top=2)),
+        )
+    ]
+    gpu = machine.gpu
+    with TensorRTBackend(engine_bundle) as backend:
+        conditioning = backend.encode(lr)
+        expected = [drawn_by_the_processor(backend, conditioning, drawing) for drawing in drawings]
+        backend.draw(conditioning, drawings[0])
+        outside, launches, captures = gpu.outside_graphs, gpu.launches, gpu.captures
+        for drawing, picture in zip(drawings, expected, strict=True):
+            np.testing.assert_array_equal(backend.draw(conditioning, drawing), picture)
+        assert (gpu.outside_graphs, gpu.launches, gpu.captures) == (outside, launches + 4, captures + 1)
+        plain = replace(drawings[0], rounded=False)  # other kernels: the graph is void
+        drawn = backend.draw(conditioning, plain).transpose(1, 2, 0)
+        np.testing.assert_array_equal(from_unit(drawn, np.dtype(np.uint8)), expected[0])
+
+
+@pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt_rtx"])
+def test_threads_draw_with_engines_of_both_libraries(
+    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path, lr: np.ndarray, runtime: Any
+) -> None:
+    machine.install(runtime)
+    bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", runtime=runtime)
+    drawings = [drawing_of(bundle, seed=seed, rounded=True) for seed in range(12)]
+    with TensorRTBackend(bundle) as backend:
+        conditioning = backend.encode(lr)
+        expected = [drawn_by_the_processor(backend, conditioning, drawing) for drawing in drawings]
+        with ThreadPoolExecutor(6) as pool:
+            pictures = list(pool.map(lambda drawing: backend.draw(conditioning, drawing), drawings))
+    np.testing.assert_array_equal(pictures, expected)
+    assert (machine.gpu.used, machine.gpu.pinned, machine.gpu.graphs) == (0, {}, {})
+
+
+def drawn_by_the_processor(backend: TensorRTBackend, conditioning: Any, drawing: Drawing) -> np.ndarray:
+    rows, columns = drawing.core.slices
+    picture = backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
+    return from_unit(picture.transpose(1, 2, 0), np.dtype(np.uint8))
+
+
+ROUNDING = [0.0, -0.0, 1e-45, 0.5 / 255, 1.5 / 255, 2.5 / 255, 254.5 / 255, 1.0, 1.0000001, -0.1, 7.5, 65504, -65504]
+UNUSABLE = [np.nan, np.inf, -np.inf, 65504.004, -65504.004]
+
+
+@pytest.mark.parametrize("unusable", [None, *UNUSABLE])
+def test_the_gpu_rounds_as_numpy_does_and_says_if_a_value_is_not_usable(
+    engine_bundle: Bundle, unusable: float | None
+) -> None:
+    rng = np.random.default_rng(5)
+    values = np.concatenate([ROUNDING, np.arange(511) / np.float32(510), rng.uniform(-0.5, 1.5, 4000)])
+    picture = rng.permutation(np.resize(values.astype(np.float32), 3 * 40 * 50)).reshape(3, 40, 50)
+    core = Window(top=3, left=4, height=31, width=45)
+    rows, columns = core.slices
+    picture[:, :3] = np.nan  # outside the core, nothing counts
+    if unusable is not None:
+        picture[1, 33, 48] = unusable
+    expected = from_unit(np.nan_to_num(picture[:, rows, columns]).transpose(1, 2, 0), np.dtype(np.uint8))
+    gpu = FakeGpu()
+    _, state = gpu.cudaMallocAsync(256, 0)
+    _, source = gpu.cudaMallocAsync(picture.nbytes, 0)
+    _, target = gpu.cudaMallocAsync(expected.nbytes, 0)
+    gpu.view(source, picture.nbytes)[...] = np.frombuffer(picture.tobytes(), np.uint8)
+    packed = drawing_kernels._packed(drawing_of(engine_bundle, core=core))[:256]
+    gpu.view(state, 256)[...] = packed
+    kernel = kernels_of(PTX.read_text("utf-8"))["srflow_quantise"]
+    kernel.run((-(-40 * 50 // 128), 1), 128, (state, 40, 50, source, target), gpu.view)
+    usable = bool(drawing_kernels._STATE.unpack(gpu.view(state, drawing_kernels._STATE.size).tobytes())[-1])
+    assert usable == is_usable(picture[:, rows, columns]) == (unusable is None)
+    if usable:
+        np.testing.assert_array_equal(gpu.view(target, expected.nbytes).reshape(expected.shape), expected)
+
+
+def test_only_the_rounded_core_leaves_the_gpu(machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray) -> None:
+    drawing = drawing_of(engine_bundle)
+    with TensorRTBackend(engine_bundle) as backend:
+        conditioning = backend.encode(lr)
+        values = backend.draw(conditioning, drawing)
+        machine.gpu.downloaded.clear()
+        for _ in range(4):
+            levels = backend.draw(conditioning, replace(drawing, rounded=True))
+            np.testing.assert_array_equal(levels, from_unit(values.transpose(1, 2, 0), np.dtype(np.uint8)))
+    assert machine.gpu.downloaded == [512 + 3 * 80 * 100] * 4
+
+
+@pytest.mark.parametrize("colours", [(1,), (3,), (4,)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pictures_of_every_kind_are_rounded_alike_on_gpu_and_processor(
+    machine: EngineMachine,
+    engine_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    colours: tuple[int, ...],
+    dtype: Any,
+) -> None:
+    image = np.random.default_rng(7).integers(0, np.iinfo(dtype).max, (50, 60, *colours), dtype)
+    with monkeypatch.context() as patched, machine.upscaler(engine_bundle, 32) as upscaler:
+        patched.setattr(TensorRTBackend, "draw_impl", lambda *_: None)
+        expected = [upscaler.upscale(image, seed=4), upscaler.upscale(image, seed=4, consistent=True)]
+        mean = upscaler.encode(image).mean(3)
+    with machine.upscaler(engine_bundle, 32) as upscaler:
+        machine.gpu.started.clear()  # of the check
+        np.testing.assert_array_equal(upscaler.upscale(image, seed=4), expected[0])
+        assert ("srflow_quantise" in machine.gpu.started) == (dtype == np.uint8 and colours != (1,))
+        np.testing.assert_array_equal(upscaler.upscale(image, seed=4, consistent=True), expected[1])
+        np.testing.assert_array_equal(upscaler.encode(image).mean(3), mean)
+
+
+def test_a_tile_that_is_not_usable_is_computed_again_by_the_processor(
+    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    overflowing = write_tiny_bundle(tmp_path / "overflowing.srflow", half_overflow=True) / "sampler.onnx"
+    sampler = _engine(overflowing.read_bytes(), PROFILE)
+    bundle = write_engine_bundle(
+        tiny_bundle, tmp_path / "b.srflow", spoil=lambda first, _, *rest: (first, sampler, *rest)
+    )
+    image = np.full((24, 30, 3), 250, np.uint8)
+    with machine.upscaler(bundle) as engines, OnnxRuntimeBackend(bundle, threads=1) as processor:
+        got = engines.upscale(image, tau=0.0)
+        conditioning = processor.encode(np.full((1, 3, 24, 30), 250 / 255, np.float32))
+        values = processor.sample(conditioning, noise(1), 0.0)[0].transpose(1, 2, 0)
+    np.testing.assert_array_equal(got, from_unit(values, np.dtype(np.uint8)))
+    assert [record.getMessage() for record in caplog.records] == [
+        "a tile had NaN or infinite values; computing it again in float32 on the CPU"
+    ]
+
+
+class CountedCalls:
+    def __init__(self, function: Any) -> None:
+        self.calls, self._function = 0, function
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        self.calls += 1
+        return self._function(*arguments, **keywords)
+
+
+@pytest.mark.parametrize("broken", ["old driver", "no driver module", "other latents", "other rounding"])
+def test_where_the_gpu_cannot_draw_the_processor_does_and_one_line_says_so(
+    machine: EngineMachine,
+    engine_bundle: Bundle,
+    lr: np.ndarray,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    broken: str,
+) -> None:
+    drawing = drawing_of(engine_bundle)
+    rows, columns = drawing.core.slices
+    reason = {
+        "old driver": "cuModuleLoadData: CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+        "no driver module": "import of cuda.bindings.driver halted; None in sys.modules",
+        "other latents": "they give other numbers than the processor",
+        "other rounding": "they give other numbers than the processor",
+    }[broken]
+    if broken == "old driver":
+        machine.gpu.ptx_version = 7.8  # of CUDA 11.8
+    elif broken == "no driver module":
+        monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
+    else:
+        load = machine.gpu.cuModuleLoadData
+        # log(2), a little less; 255, a little less
+        old, new = {
+            "other latents": (b"0d3FE62E42FEFA39EF", b"0d3FE62E42F0000000"),
+            "other rounding": (b"0f437F0000", b"0f437C0000"),
+        }[broken]
+        assert old in PTX.read_bytes()
+        other = PTX.read_bytes().replace(old, new) + b"\0"
+        monkeypatch.setattr(
+            sys.modules["cuda.bindings.driver"],
+            "cuModuleLoadData",
+            lambda _: load(np.frombuffer(other, np.uint8).ctypes.data),
+        )
+    with caplog.at_level(logging.WARNING), TensorRTBackend(engine_bundle) as backend:
+        conditioning = backend.encode(lr)
+        expected = backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
+        for _ in range(2):
+            np.testing.assert_array_equal(backend.draw(conditioning, drawing), expected)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the processor draws latents and rounds pictures, because the GPU's kernels cannot be used: {reason}"
+    ]
+    assert machine.gpu.used == 0
+
+
+def test_the_ptx_is_made_of_the_sources() -> None:
+    spec = importlib.util.spec_from_file_location("make_ptx", ROOT / "runtime/cuda/make_ptx.py")
+    assert spec is not None
+    assert spec.loader is not None
+    make_ptx = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(make_ptx)
+    assert PTX == make_ptx.TARGET
+    made = f"// Made by runtime/cuda/make_ptx.py of sources with the SHA-256 {make_ptx.digest()}.\n"
+    assert PTX.read_text("utf-8").startswith(made), "run runtime/cuda/make_ptx.py again, as its first lines say"
+
+
+def test_the_ptx_rounds_every_operation_and_is_old_enough_for_every_driver() -> None:
+    """PTX ISA, 9.7.3: "An add instruction with an explicit rounding modifier is treated conservatively by the code
+    optimizer", and mul and add without one "may be optimized to use fused-multiply-add instructions"."""
+    ptx = PTX.read_text("utf-8")
+    operations = set(re.findall(r"^\s*(?:@!?%p\d+ )?([a-z][\w.]*\.f(?:32|64))\b", ptx, re.MULTILINE))
+    rounded = {"add.rn.f64", "mul.rn.f64", "div.rn.f64", "sqrt.rn.f64", "mul.rn.f32"}
+    arithmetic = {
+        name for name in operations if re.match(r"add|sub|mul|mad|fma|div|rcp|sqrt|rsqrt|ex2|lg2|sin|cos", name)
+    }
+    assert arithmetic == rounded
+    assert ".ftz" not in ptx
+    assert ".approx" not in ptx
+    assert re.search(r"^\.version 8\.0$", ptx, re.MULTILINE), "drivers from 525 on read 8.0 (PTX ISA, release notes)"
+    assert re.search(r"^\.target sm_75$", ptx, re.MULTILINE)
+
+
+@pytest.mark.parametrize("gpu", GPUS)
+def test_the_ptx_assembles_for_every_gpu(tmp_path: Path, gpu: int) -> None:
+    if shutil.which("ptxas") is None:
+        pytest.skip("ptxas is not on the PATH: install NVIDIA's CUDA toolkit, 12.8 or newer")
+    command = ["ptxas", f"-arch=sm_{gpu}", "-o", str(tmp_path / "drawing.cubin"), str(PTX)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
