@@ -23,8 +23,7 @@ from benchmarks.gpu_report.engines import AbsentError, Call, Setting, Stages
 from benchmarks.gpu_report.network import SEED, TAU, picture
 from benchmarks.gpu_report.rows import FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.backends import Backend, open_backend
-from srflow_sdk.backends._base import Drawing
+from srflow_sdk.backends import Backend, Drawing, open_backend
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.latents.random_field import window_noise
 
