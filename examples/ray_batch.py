@@ -1,6 +1,6 @@
 """UpscaleFiles in a pipeline of Ray Data: upscale the photographs that a table names, and write what became of them.
 
-    pip install "srflow-sdk[ray]"
+    pip install ".[ray]"
     python examples/ray_batch.py photos.csv made/         photos.csv has the columns source and target
 
 Paths must exist on every machine of the cluster, or be URLs (s3://bucket/photo.jpg). For a whole folder, with resuming

@@ -267,7 +267,7 @@ class BaseUpscaler:
             as_path_or_picture(image) as found,
         ):
             pixels, kind = loaded(found, layout=layout)
-            painter = painter or self._suiting(pixels if layout == "chw" else found, cancel=cancel)
+            painter = painter or self._suiting(found if kind.pil_mode else pixels, cancel=cancel)
             if copied and kind.pil_mode is None:
                 # Tiles that are not kept are encoded later, when the caller's array may have changed.
                 pixels = pixels.copy()
@@ -285,6 +285,9 @@ class BaseUpscaler:
         return self._painter_of(choose_model(picture, max_pixels=max_pixels, cancel=cancel).name)
 
     def _painter_of(self, name: str) -> Painter:
+        self._painter.check_open()
+        if name in self._painters:  # no thread waits for the other model
+            return self._painters[name]
         with self._opening:
             self._painter.check_open()
             if name not in self._painters:

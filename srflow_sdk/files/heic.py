@@ -22,8 +22,11 @@ def decoded(image: Any, path: Path) -> Any:
     module = next(filter(is_installed, _DECODERS), None)
     if module is None or libvips.get_field(image, "heif-compression") != "hevc":
         return image
-    picture = importlib.import_module(module).open_heif(path, convert_hdr_to_8bit=False)
-    pixels = np.asarray(picture)
+    try:
+        picture = importlib.import_module(module).open_heif(path, convert_hdr_to_8bit=False)
+        pixels = np.asarray(picture)
+    except (EOFError, RuntimeError, SyntaxError) as error:  # what damaged files raise besides
+        raise ValueError(str(error) or "it ends too early") from error
     if pixels.dtype == np.uint16:  # 10 or 12 bits in the upper ones: white is white only if the lower are filled
         pixels = pixels | pixels >> picture.info["bit_depth"]
     height, width, bands = np.atleast_3d(pixels).shape

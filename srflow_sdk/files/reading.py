@@ -29,6 +29,7 @@ _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the netw
 _KEPT_INTERPRETATIONS = ("srgb", "rgb", "rgb16", "b-w", "grey16", "scrgb")
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
 _MAX_SIDE = 10_000_000  # libvips' own limit, in the versions where it is lowest
+_PAGED = ("gifload", "webpload", "tiffload")
 _HELD_WHOLE = ("webpload", "gifload")  # loaders for which libvips would read all into memory, in blocks of 4 kB
 _MAX_HELD_BYTES = 1 << 30
 _ORDERED_ORIENTATIONS = (1, 2)  # orientations for which rows come from the top
@@ -51,7 +52,7 @@ class ImageFile:
         return self.metadata.icc_profile
 
 
-def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
+def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS, page: int | None = None) -> ImageReader:
     """Open a PNG, JPEG, WebP, TIFF, still GIF, BMP or (where libvips has them) AVIF or HEIC file, whatever its ending.
 
     Nothing is decoded yet. 16-bit files give uint16; floating-point TIFFs (16 or 32 bits) give float32 and must be
@@ -65,6 +66,8 @@ def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
     If a TIFF's further pages are smaller versions of the first, the first is read. TIFF's EXIF is read without maker's
     notes. Metadata that cannot be kept is logged.
 
+    page: of a GIF, WebP or TIFF, the one frame or page to read, from 1.
+
     Raises: ImageError, one line, if the file is missing, empty, truncated, damaged, of another format, holds several
     frames or pages, or more than max_pixels pixels. MissingExtraError if libvips cannot be loaded.
     """
@@ -73,9 +76,9 @@ def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageReader:
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_steady(source))
         loader = _loader(file, max_pixels)
-        image = _opened(file, loader)
-        _check_supported(source, image, max_pixels)
-        reader = ImageReader(file, image, loader)
+        image = _opened(file, loader, page=page)
+        _check_supported(source, image, max_pixels, page=page)
+        reader = ImageReader(file, image, loader, page=page)
         stack.pop_all()  # the reader closes it
         return reader
 
@@ -148,12 +151,12 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
     Any thread may read, one at a time.
     """
 
-    def __init__(self, file: SteadyFile, image: Any, loader: str) -> None:
+    def __init__(self, file: SteadyFile, image: Any, loader: str, *, page: int | None = None) -> None:
         orientation = libvips.get_field(image, "orientation") or 1
         bilevel = libvips.get_field(image, "bits-per-sample") == 1
         self._decoded_whole = bilevel or orientation not in _ORDERED_ORIENTATIONS
         if self._decoded_whole:
-            image = _opened(file, loader, access="random")
+            image = _opened(file, loader, access="random", page=page)
         with _errors_in_one_line(file):
             image = heic.decoded(image, file.path)
             upright, converted = _converted(image.autorot())
@@ -275,13 +278,18 @@ def _loader(file: SteadyFile, max_pixels: int | None) -> str:
     return loader
 
 
-def _opened(file: SteadyFile, loader: str, *, access: str = "sequential", fail_on: str = "error") -> Any:
+def _opened(
+    file: SteadyFile, loader: str, *, access: str = "sequential", fail_on: str = "error", page: int | None = None
+) -> Any:
     with _errors_in_one_line(file):
         if loader == "bmp":
             return bmp.load(file.path)
         load = getattr(libvips.pyvips().Image, f"{loader}_source")
         source = file.source_in_memory() if loader in _HELD_WHOLE else file.source()
         opening = functools.partial(load, source, access=access, fail_on=fail_on)
+        if page is not None and loader in _PAGED:
+            pages = libvips.get_field(interruptible(opening, stop=file.stop), "n-pages") or 1
+            opening = functools.partial(opening, page=min(max(page, 1), pages) - 1)
         return _with_missed_metadata(interruptible(opening, stop=file.stop), file.path, loader)
 
 
@@ -301,12 +309,14 @@ def _with_missed_metadata(image: Any, source: Path, loader: str) -> Any:
     return image
 
 
-def _check_supported(source: Path, image: Any, max_pixels: int) -> None:
+def _check_supported(source: Path, image: Any, max_pixels: int, *, page: int | None = None) -> None:
     """Raises: ImageError if the header shows that the file is unsupported."""
     _check_size(source, image.width, image.height, max_pixels)
     loader = image.get("vips-loader")
     pages = libvips.get_field(image, "n-pages") or 1
-    is_variants = loader.startswith("heifload")  # a HEIC's further images are variants of the first
+    if page is not None and not 1 <= page <= pages:
+        raise ImageError(f"{source} has no frame {page}, but {pages}: the first is 1")
+    is_variants = page is not None or loader.startswith("heifload")  # a HEIC's further images are variants of the first
     if pages > 1 and not is_variants and not (loader.startswith("tiffload") and tiff.is_one_picture(source)):
         raise ImageError(
             f"{source}: the file holds {pages} frames or pages; save the one you want as its own file, or let "

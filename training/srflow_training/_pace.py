@@ -14,11 +14,14 @@ from lightning_fabric import Fabric
 _HOPELESS = 2.0  # a step this many times the fastest is not repeated
 _SLOWER = 1.5  # if the recent steps' median is this many times the expected, all is timed again
 _RECENT = 8
-_AGAIN_STEPS, _AGAIN_S = 200, 300.0  # so it is after both: another program may have ended
+_AGAIN_STEPS, _AGAIN_S = 200, 300.0  # so it is after both, then after twice as long: a program may have ended
+_CLEARLY = 0.9  # another number must take less than this share of the time
 
 
 class Pace:
     """Times the steps of a run. On a CPU it also changes the number of threads between them.
+
+    As a context it leaves the number of threads as it was.
 
     Several threads wait for each other. Where another program holds one of the cores, that makes a step up to ten times
     as slow as with one thread alone. Nothing is computed for the timing: all steps train.
@@ -33,8 +36,15 @@ class Pace:
     ) -> None:
         self._counts, self._say, self._clock = counts or [0], say, clock
         self._chosen: int | None = None
-        self._steps = 0
+        self._steps, self._again_s = 0, _AGAIN_S
+        self._before = torch.get_num_threads()
         self._begin()
+
+    def __enter__(self) -> Pace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self._before)
 
     @classmethod
     def of(cls, fabric: Fabric, threads: int, say: Callable[[str], None]) -> Pace:
@@ -64,7 +74,7 @@ class Pace:
         if not self._trials:
             self._watch(seconds)
             return
-        if self._chosen is None and not self._times:
+        if self._chosen is None and not self._times and left:
             threads = " with 1 thread" if count == 1 else ""
             self._say(f"the other {left:,} iterations take about {_hours(left * seconds)}{threads}")
         self._times.setdefault(self._trials.popleft(), []).append(seconds)
@@ -76,9 +86,13 @@ class Pace:
 
     def _choose(self, left: int) -> None:
         steps = {count: statistics.mean(times) for count, times in self._times.items()}
-        before, self._chosen = self._chosen, min(steps, key=lambda count: steps[count])
+        before, best = self._chosen, min(steps, key=lambda count: steps[count])
+        if before is not None and before in steps and steps[best] > _CLEARLY * steps[before]:
+            best = before
+        self._chosen = best
+        self._again_s = 2 * self._again_s if self._chosen == before else _AGAIN_S
         self._expected, self._since, self._chosen_at = steps[self._chosen], 0, self._clock()
-        if self._chosen != before and self._chosen:
+        if self._chosen != before and self._chosen and left:
             timed = ", ".join(f"{seconds:.3g} s with {count}" for count, seconds in steps.items())
             took = _hours(left * self._expected)
             self._say(f"threads: {self._chosen} (a step takes {timed}); the other iterations take about {took}")
@@ -87,7 +101,7 @@ class Pace:
         self._recent.append(seconds)
         self._since += 1
         slower = len(self._recent) == _RECENT and statistics.median(self._recent) > _SLOWER * self._expected
-        if slower or (self._since >= _AGAIN_STEPS and self._clock() - self._chosen_at >= _AGAIN_S):
+        if slower or (self._since >= _AGAIN_STEPS and self._clock() - self._chosen_at >= self._again_s):
             self._begin()
 
 

@@ -155,14 +155,14 @@ class Trainer:
     ) -> Path:
         """Train to the end. Returns the checkpoint to export.
 
-        report: gets figures every `log_every` iterations.
-        say: gets an estimate after a few steps, and the number of CPU threads.
+        report: gets figures every `log_every` iterations. say: gets an estimate, and the number of CPU threads.
 
         Ctrl-C, SIGTERM and SIGHUP take effect after the current step, and its state is saved.
         Raises: DivergedError, KeyboardInterrupt.
         """
-        with deferred_interrupts(*STOPPING) as interrupts, self._log() as log:
-            meter, pace = Meter(self._mean_of_ranks), Pace.of(self.fabric, self.settings.hardware.threads, say)
+        pace = Pace.of(self.fabric, self.settings.hardware.threads, say)
+        with deferred_interrupts(*STOPPING) as interrupts, self._log() as log, pace:
+            meter = Meter(self._mean_of_ranks)
             for batch in loader(self.crops, start=self.iteration, workers=self.settings.data.workers):
                 with pace.timed(left=self.schedule.iterations - self.iteration - 1):
                     terms = self.step(batch)

@@ -23,6 +23,7 @@ from srflow_apps.batch.output_names import (
     check_pattern,
     check_samples,
     check_targets,
+    identity,
     plan_outputs,
 )
 from srflow_apps.batch.report import batch_report, check_report, read_report, recorded_in, write_report
@@ -122,6 +123,9 @@ class Batch:
         else:
             out = as_path(self.output)
         found = find_inputs(self.inputs, out=out, recursive=files.recursive)
+        if self.output is None:  # of *.png, what an earlier run made of the others is left out
+            made = {identity(out / name) for file in found.files for name in naming.names(file)}
+            found.files[:] = [file for file in found.files if identity(file.path) not in made]
         refused = tuple(failure(folder, why) for folder, why in found.refused)
         check_samples(self.samples, inputs=len(found.files))
         directory = self.directory or self.output is None or self.output.endswith(("/", os.sep))

@@ -86,7 +86,7 @@ def is_left_alone(job: Job, models: Models, *, settings: Settings, cancel: threa
     if complete and settings.resume and is_done(job, models, settings=settings, cancel=cancel):
         return True
     if there and settings.beside:
-        raise ImageError(f"{there[0]} exists; remove it, or name the output with -o, which may replace it")
+        raise ImageError(f"{there[0]} exists; remove it, or name it with -o, which may replace it")
     return False
 
 

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
 
 from srflow_apps.batch.finding import is_folder
-from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import spooled
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.files import open_image, spooled, write_image
 from srflow_sdk.system.interrupts import STOPPING, raised_interrupts
 from srflow_sdk.system.url_paths import UrlPath, as_path
 
@@ -29,13 +29,15 @@ class Pipes:
     """The inputs and the output of a command, with files in the place of standard input and output.
 
     inputs, output: as given on the command line, except for :data:`STANDARD`. target: the file that becomes standard
-    output; None if that is not asked for. names: what to call the files in the place of pipes, by their paths.
+    output; None if that is not asked for. names: what to call the files in the place of pipes, by their paths. keep:
+    files of which the inputs are parts.
     """
 
     inputs: tuple[Path, ...]
     output: str | None
     target: Path | None = None
     names: dict[str, str] = field(default_factory=dict)
+    keep: tuple[Path, ...] = ()
 
     def in_words(self, line: str) -> str:
         """A line with the names of the pipes instead of their files' paths."""
@@ -72,18 +74,10 @@ def _frame(path: Path, number: int, *, max_pixels: int) -> Iterator[Path]:
     Raises: ImageError if there is no such frame, or more than max_pixels pixels, or the file cannot be read.
     """
     with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
-        try:
-            with Image.open(path) as image:
-                frames = getattr(image, "n_frames", 1)
-                if not 1 <= number <= frames:
-                    raise ImageError(f"{path} has no frame {number}, but {frames}: --frame 1 is the first")
-                if image.width * image.height > max_pixels:
-                    raise ImageError(f"{path}: {image.width}×{image.height} pixels exceed the limit of {max_pixels:,}")
-                image.seek(number - 1)
-                local = Path(folder) / f"{path.stem}_frame{number}.png"
-                image.save(local, icc_profile=image.info.get("icc_profile"), save_all=False)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ImageError(f"{path}: its frame {number} cannot be read: {error}") from error
+        with open_image(path, max_pixels=max_pixels, page=number) as reader:
+            ending = ".tif" if reader.dtype == np.float32 else ".png"
+            local = Path(folder) / f"{path.stem}_frame{number}{ending}"
+            write_image(local, reader.read_rows(reader.height), metadata=reader.metadata)
         yield local
 
 
@@ -117,12 +111,13 @@ def open_pipes(
             sent = stack.enter_context(standard_input(max_pixels))
             paths = (sent,)
         names = {} if sent is None else {str(sent): _INPUT}
+        keep: tuple[Path, ...] = ()
         if frame is not None:
             if len(paths) != 1 or isinstance(paths[0], UrlPath) or is_folder(paths[0]) or output is None:
                 raise ArgumentError("--frame is of one file on this machine; name one INPUT, and the output with -o")
             framed = stack.enter_context(_frame(paths[0], frame, max_pixels=max_pixels))
             names[str(framed)] = f"{names.get(str(paths[0]), paths[0])} frame {frame}"
-            paths = (framed,)
+            keep, paths = paths, (framed,)
         if output == STANDARD:
             if sys.stdout is None or sys.stdout.isatty():
                 raise ArgumentError("-o - is standard output; redirect it to a file or program: > large.png")
@@ -130,4 +125,4 @@ def open_pipes(
             target = Path(folder) / f"{_OUTPUT}{ending}"
             output = str(target)
             names[output] = _OUTPUT
-        yield Pipes(inputs=paths, output=output, target=target, names=names)
+        yield Pipes(inputs=paths, output=output, target=target, names=names, keep=keep)

@@ -87,6 +87,7 @@ def run_command(
             samples=samples,
             max_pixels=machine.max_pixels,
             tile=machine.tile,
+            keep=pipes.keep,
         )
         if files.from_output is not None:
             batch, machine = _made_again(batch, machine, files.from_output)
@@ -210,7 +211,7 @@ def _made_again(batch: Batch, machine: MachineChoices, output: Path) -> tuple[Ba
         operation=batch.operation.recorded(recipe),
         inputs=(find_source(output, recipe, batch.inputs),),
         tile=recipe.tile,
-        keep=[output],
+        keep=[*batch.keep, output],
     )
     if recipe.precision not in get_args(ComputePrecision):
         raise ImageError(

@@ -62,7 +62,7 @@ def test_no_file_is_replaced_and_those_with_the_same_settings_are_kept(run: Run,
     for again in ([], ["--tau", "0", "--resume"], ["--dry-run"]):
         result = run("photos/a.png", *again)
         assert result.exit_code == 1
-        assert "photos/a_x4.png exists; remove it, or name the output with -o" in result.stderr
+        assert "photos/a_x4.png exists; remove it, or name it with -o" in result.stderr
     for kept in ("--resume", "--no-overwrite"):
         assert "1 skipped" in run("photos/a.png", kept).stderr
     assert made.read_bytes() == first
@@ -92,3 +92,9 @@ def test_where_there_is_no_place_beside_the_fix_is_one_line(
 
 def test_two_dashes_before_a_letter_suggest_one() -> None:
     assert "Did you mean '-o'?" in CliRunner().invoke(upscale, ["a.png", "--o", "b.png"]).stderr
+
+
+def test_of_several_files_what_an_earlier_run_made_of_the_others_is_left_out(run: Run, photos: Path) -> None:
+    assert run("photos/a.png").exit_code == 0
+    result = run("photos/a.png", "photos/a_x4.png", "photos/b.png", "--resume")
+    assert (result.exit_code, result.stdout) == (0, "photos/b_x4.png\n")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from click.testing import Result
 from PIL import Image
 
@@ -32,8 +34,8 @@ def test_one_frame_of_an_animation_is_a_picture(run: Run, folder: Path, suffix: 
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (["a.png", "--frame", "2", "-o", "x.png"], 1, "a.png has no frame 2, but 1: --frame 1 is the first"),
-        (["bad.png", "--frame", "1", "-o", "x.png"], 1, "bad.png: its frame 1 cannot be read"),
+        (["a.png", "--frame", "2", "-o", "x.png"], 1, "a.png has no frame 2, but 1: the first is 1"),
+        (["bad.png", "--frame", "1", "-o", "x.png"], 1, "bad.png: this is not an image file"),
         (["none.png", "--frame", "1", "-o", "x.png"], 1, "there is no such file"),
         (["a.png", "--frame", "1", "-o", "x.png", "--max-pixels", "99"], 1, "exceed the limit of 99"),
         (
@@ -50,3 +52,23 @@ def test_a_frame_that_there_is_not_is_one_line(run: Run, arguments: list[str], s
     result = run(*arguments)
     assert (result.exit_code, says in result.stderr.splitlines()[-1]) == (status, True), result.stderr
     assert not Path("x.png").exists()
+
+
+def test_a_frame_never_replaces_its_file_and_keeps_depth_and_orientation(run: Run, folder: Path) -> None:
+    pages = [np.full((12, 16, 3), value, np.uint16) for value in (0, 60000)]
+    with tifffile.TiffWriter("deep.tif") as file:
+        for page in pages:
+            file.write(page, photometric="rgb")
+    before = Path("deep.tif").read_bytes()
+    Path("link.tif").symlink_to("deep.tif")
+    for name in ("deep.tif", "link.tif"):
+        result = run(name, "--frame", "2", "-o", "deep.tif")
+        assert (result.exit_code, "would overwrite the input" in result.stderr) == (2, True)
+    assert Path("deep.tif").read_bytes() == before
+    assert run("deep.tif", "--frame", "2", "-o", "out.png").exit_code == 0
+    assert read_image(Path("out.png")).pixels.dtype == np.uint16
+    turned = Image.Exif()
+    turned[0x112] = 6
+    Image.new("RGB", (20, 16)).save("turned.jpg", exif=turned)
+    assert run("turned.jpg", "--frame", "1", "-o", "out.png").exit_code == 0
+    assert read_image(Path("out.png")).pixels.shape == (80, 64, 3)

@@ -61,3 +61,15 @@ def test_a_damaged_one_is_one_line(heic: Path) -> None:
         with pytest.raises(ImageError, match=r"photo\.heic: the file ") as caught:
             read_image(heic)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [EOFError(), RuntimeError("Memory allocation error: Invalid image size")])
+def test_whatever_the_decoder_raises_is_one_line(heic: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    heic.write_bytes(zlib.decompress(base64.b85decode(DEEP)))
+
+    def failing(*_: object, **keywords: object) -> None:
+        raise error
+
+    monkeypatch.setattr("pi_heif.open_heif", failing)
+    with pytest.raises(ImageError, match=r"photo\.heic: the file cannot be read: \w"):
+        read_image(heic)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from srflow_sdk import lr_psnr
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -138,3 +139,11 @@ def test_channels_first_are_the_same_picture(upscaler: Upscaler, photo: np.ndarr
         upscaler.upscale(photo, layout="chw")
     with pytest.raises(ArgumentError, match="layout is 'nchw'"):
         upscaler.upscale(first, layout="nchw")  # type: ignore[call-overload]
+
+
+def test_a_file_s_model_does_not_depend_on_the_layout_of_arrays(two_models: Path, tmp_path: Path) -> None:
+    Image.effect_noise((48, 40), 20).convert("RGB").save(tmp_path / "a.jpg", quality=60)
+    with Upscaler(device="cpu", threads=1) as both:
+        expected = both.upscale(tmp_path / "a.jpg")
+        for image in (tmp_path / "a.jpg", Image.open(tmp_path / "a.jpg")):
+            assert both.upscale(image, layout="chw").tobytes() == expected.tobytes()

@@ -66,3 +66,13 @@ def test_a_number_that_the_user_set_stays():
     machine = Machine(t1=1.0)
     assert set(machine.run(machine.pace(), 400)) == {1}
     assert machine.lines == ["the other 3,600 iterations take about 1.0 hours"]
+
+
+def test_a_difference_that_is_noise_changes_nothing_and_is_looked_at_less_and_less():
+    machine = Machine(t1=1.0, t2=0.9)
+    with machine.pace(1, 2) as pace:
+        machine.run(pace, 400)
+        machine.seconds[1] = 0.85
+        assert machine.run(pace, 3000).count(1) < 10
+    assert torch.get_num_threads() == 1
+    assert len(machine.lines) == 2
