@@ -68,10 +68,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _about(card: Card) -> str:
-    return (
-        f"{card.name}, {card.memory / 1024:.0f} GiB, driver {card.driver}, compute capability "
-        f"{card.compute_capability / 10:.1f}."
-    )
+    memory = f"{card.memory / 1024:.0f} GiB" if card.memory else "the host's memory"
+    return f"{card.name}, {memory}, driver {card.driver}, compute capability {card.compute_capability / 10:.1f}."
 
 
 if __name__ == "__main__":

@@ -49,9 +49,31 @@ def test_what_nvidia_smi_answers_is_read() -> None:
     assert parsed("NVIDIA H100 80GB HBM3, 550.54.15, 81559, 9.0\nother, 1, 2, 8.9\n") == Card(
         "NVIDIA H100 80GB HBM3", "550.54.15", 81559, 90
     )
-    for answer in ("", "No devices were found\n", "NVIDIA X, 550, [N/A], 9.0"):
+    assert parsed("NVIDIA GB10, 580.95, [N/A], 12.1") == Card("NVIDIA GB10", "580.95", 0, 121)  # it has the host's
+    for answer in ("", "No devices were found\n", "NVIDIA X, 550, 81559"):
         with pytest.raises(NoGpuError, match="nvidia-smi answered"):
             parsed(answer)
+
+
+@pytest.mark.parametrize("told", ["cuda-bindings", "torch", "nothing"])
+def test_the_card_is_cudas_first_and_not_nvidia_smis(told: str, tmp_path, monkeypatch) -> None:
+    smi(tmp_path, "a card, 580.1, 81559, 9.0, $*")
+    packages = {"torch.py": "class cuda:\n    def get_device_properties(_): return type('P', (), {'uuid': 'abc'})"}
+    packages["cuda/bindings/runtime.py"] = "def cudaDeviceGetPCIBusId(size, gpu): return 0, b'0000:3B:00.0\\0\\0'"
+    if told != "cuda-bindings":
+        packages["cuda/bindings/runtime.py"] = "raise ImportError"
+    if told == "nothing":
+        packages["torch.py"] = "raise ImportError"
+    for name, source in {**packages, "cuda/__init__.py": "", "cuda/bindings/__init__.py": ""}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(source)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    card_module.cudas_first.cache_clear()
+    asked = card_module.answer("name")
+    card_module.cudas_first.cache_clear()
+    named = {"cuda-bindings": "--id=0000:3B:00.0", "torch": "--id=GPU-abc", "nothing": ""}[told]
+    assert asked.strip().endswith(f"nounits {named}".strip())
 
 
 @pytest.mark.parametrize(
@@ -68,7 +90,7 @@ def test_the_driver_decides_which_wheels_are_installed(driver, extras, tmp_path,
 def smi(folder: Path, answer: str) -> None:
     """An nvidia-smi that answers everything with this."""
     file = folder / "nvidia-smi"
-    file.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    file.write_text(f'#!/bin/sh\necho "{answer}"\n')
     file.chmod(0o755)
 
 
