@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu_report import network
-from benchmarks.gpu_report.engines import AbsentError, Call, Engine, Opened, Setting
+from benchmarks.gpu_report.engines import Call, Engine, Opened, Setting, Warnings
 from benchmarks.gpu_report.network import MANY, TAU, Case
 from benchmarks.gpu_report.rows import FURTHER, PICTURE, Row, Verdict
 
@@ -30,21 +31,13 @@ def _on_engine(check: Callable[[Setting, Engine], Iterator[Row]]) -> _Check:
     return lambda setting, parts: check(setting, parts.engine_of(setting))
 
 
-def _of_kernels(name: str) -> _Check:
-    def check(setting: Setting, parts: Opened) -> Iterable[Row]:
-        from benchmarks.gpu_report import kernel_checks
+def _of(module: str, name: str, *more: str) -> _Check:
+    """A check of a module that is imported when it runs."""
 
-        rows: Iterable[Row] = getattr(kernel_checks, name)(setting, parts)
-        return rows
-
-    return check
-
-
-def _of_training(precision: Any) -> _Check:
     def check(setting: Setting, _: Opened) -> Iterable[Row]:
-        from benchmarks.gpu_report.training import trained
-
-        return trained(setting, precision)
+        function = getattr(importlib.import_module(f"benchmarks.gpu_report.{module}"), name)
+        rows: Iterable[Row] = function(setting, *more)
+        return rows
 
     return check
 
@@ -154,42 +147,28 @@ def threads(setting: Setting, engine: Engine) -> Iterator[Row]:
         yield _equal(f"{MANY} threads", setting, list(pool.map(draw, range(2 * MANY))), alone)
 
 
-def plugins(setting: Setting, engine: Engine) -> Iterator[Row]:
+def plugins(setting: Setting, engine: Any) -> Iterator[Row]:
     """The plan has a plugin layer for each of the flow's operations."""
     if setting.kind != "tensorrt":
         return
-    from benchmarks.gpu_report.sdk_engine import SdkEngine, plugin_layers
+    from benchmarks.gpu_report.sdk_engine import plugin_layers
 
-    assert isinstance(engine, SdkEngine)  # for the type checker: its kind says so
-    try:
-        found, wanted = plugin_layers(engine)
-    except AbsentError as error:
-        yield Row("plugin layers", setting.engine, str(error), verdict="not run")
-        return
+    found, wanted = plugin_layers(engine)
     yield Row("plugin layers", setting.engine, str(found), f"= {wanted}", "fine" if found == wanted > 0 else "wrong")
 
 
-def memory_runs_out(setting: Setting, engine: Engine) -> Iterator[Row]:
+def memory_runs_out(setting: Setting, engine: Any) -> Iterator[Row]:
     """Where the memory is not enough for a tile, it is split, and the picture stays the same."""
-    name = "memory runs out"
-    if setting.kind == "torch":
-        yield Row(name, setting.engine, "tiles are the SDK's", verdict="not run")
-        return
     from benchmarks.gpu_report import sdk_engine
 
-    size = setting.size
+    name, size = "memory runs out", setting.size
     pixels = network.picture(size, size)[0].transpose(1, 2, 0)
-    manifest = engine.bundle.manifest  # type: ignore[attr-defined]
-    with engine.upscaler() as upscaler:  # type: ignore[attr-defined]
+    with engine.upscaler() as upscaler:
         whole = upscaler.upscale(pixels, tau=TAU)
-    try:
-        with engine.upscaler() as upscaler:  # type: ignore[attr-defined]
-            left = manifest.conditioning_bytes_per_pixel * size**2 * 3 // 5  # too little for what lies between graphs
-            with sdk_engine.nearly_full(left), sdk_engine.Warnings() as warnings:
-                split = upscaler.upscale(pixels, tau=TAU)
-    except AbsentError as error:
-        yield Row(name, setting.engine, str(error), verdict="not run")
-        return
+    with engine.upscaler() as upscaler:
+        between = engine.bundle.manifest.conditioning_bytes_per_pixel * size**2  # what lies between the graphs
+        with sdk_engine.nearly_full(between * 3 // 5), Warnings() as warnings:
+            split = upscaler.upscale(pixels, tau=TAU)
     said = [line for line in warnings.said if line.startswith("memory ran out")]
     verdict: Verdict = "fine" if said else "wrong"
     yield Row(name, setting.engine, said[0] if said else "no tile was split", "a tile is split", verdict)
@@ -290,13 +269,13 @@ def _size(case: Case) -> str:
 CHECKS: dict[str, _Check] = {
     "reference": reference,
     "largest reference": largest_reference,
-    "peaks": _of_kernels("peaks"),
-    "kernels": _of_kernels("built"),
-    "latents": _of_kernels("latents"),
-    "flow ops": _of_kernels("flow_ops_right"),
-    "kernel times": _of_kernels("times"),
-    "training fp32": _of_training("fp32"),
-    "training bf16": _of_training("bf16"),
+    "peaks": _of("kernel_checks", "peaks"),
+    "kernels": _of("kernel_checks", "built"),
+    "latents": _of("kernel_checks", "latents"),
+    "flow ops": _of("kernel_checks", "flow_ops_right"),
+    "kernel times": _of("kernel_checks", "times"),
+    "training fp32": _of("training", "trained", "fp32"),
+    "training bf16": _of("training", "trained", "bf16"),
     "loading": _on_engine(loading),
     "picture": _on_engine(picture),
     "times": _on_engine(times),

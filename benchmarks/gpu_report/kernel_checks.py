@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu_report.engines import AbsentError, Call, Setting
+from benchmarks.gpu_report.engines import Call, LackingError, Setting
 from benchmarks.gpu_report.kernels import Kernels, StepInputs, precision, wrong_latents, wrong_splits, wrong_steps
 from benchmarks.gpu_report.network import new_network
 from benchmarks.gpu_report.rows import Row
@@ -23,7 +23,7 @@ ROUNDS = 10
 _SIDE, _COPIED = 8192, 1 << 30
 
 
-def peaks(setting: Setting, _: object) -> Iterator[Row]:
+def peaks(setting: Setting) -> Iterator[Row]:
     """Measure, once, the rate of a large matrix product in fp16, and the bytes that a copy reads and writes."""
     device = gpu()
     side, copied = (256, 1 << 20) if setting.quick else (_SIDE, _COPIED)
@@ -43,23 +43,23 @@ def peaks(setting: Setting, _: object) -> Iterator[Row]:
     setting.work.keep_peaks(found)
 
 
-def built(setting: Setting, _: object) -> Iterator[Row]:
+def built(setting: Setting) -> Iterator[Row]:
     """Build the kernels for this GPU."""
     name = "kernels"
     try:
         library = kernels(setting)
-    except AbsentError as error:
+    except LackingError as error:
         yield Row(name, setting.engine, str(error), verdict="not run")
         return
     yield Row(name, setting.engine, f"nvcc builds them, and they load: {library.bytes / 1e6:.1f} MB", verdict="fine")
 
 
-def latents(setting: Setting, _: object) -> Iterator[Row]:
+def latents(setting: Setting) -> Iterator[Row]:
     """The kernel's latents are numpy's, bit for bit."""
     yield from _judged("latents", "bits that are not numpy's", setting, wrong_latents)
 
 
-def flow_ops_right(setting: Setting, _: object) -> Iterator[Row]:
+def flow_ops_right(setting: Setting) -> Iterator[Row]:
     """The kernels of the flow's operations agree with torch in float64."""
     yield from _judged("FlowStepTail", "cases that differ from float64", setting, wrong_steps)
     yield from _judged("UnsqueezeSplit", "cases that differ from float64", setting, wrong_splits)
@@ -68,7 +68,7 @@ def flow_ops_right(setting: Setting, _: object) -> Iterator[Row]:
 def _judged(name: str, of: str, setting: Setting, wrong: Callable[[Kernels], list[str]]) -> Iterator[Row]:
     try:
         library = kernels(setting)
-    except AbsentError as error:
+    except LackingError as error:
         yield Row(name, setting.engine, str(error), verdict="not run")
         return
     lines = wrong(library)
@@ -77,11 +77,11 @@ def _judged(name: str, of: str, setting: Setting, wrong: Callable[[Kernels], lis
 
 
 @torch.inference_mode()
-def times(setting: Setting, _: object) -> Iterator[Row]:
+def times(setting: Setting) -> Iterator[Row]:
     """Our kernels beside the unfused torch operators, on the shapes of the network."""
     try:
         library = kernels(setting)
-    except AbsentError as error:
+    except LackingError as error:
         yield Row("kernel times", setting.engine, str(error), verdict="not run")
         return
     model, peak = new_network(quick=setting.quick), setting.work.peaks().get("bytes")

@@ -104,7 +104,7 @@ class Work:
 
     @property
     def checkpoint(self) -> Path:
-        """For srflow-export; it is not there where safetensors is missing."""
+        """For srflow-export, once it is needed."""
         return self.folder / "network.safetensors"
 
 
@@ -201,10 +201,6 @@ def make_references(work: Work, *, quick: bool) -> None:
     from srflow_export import graphs
 
     model = network(work, quick=quick)
-    with contextlib.suppress(ImportError):
-        from srflow_training import save_checkpoint
-
-        save_checkpoint(work.checkpoint, model)
     for name, (height, width, tau) in work.sizes().items():
         _make(work, name, model, (height, width), tau=tau, samples=1)
     _make(work, "batch", model, (work.smallest, work.smallest), tau=TAU, samples=MANY)

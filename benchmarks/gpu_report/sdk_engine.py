@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
-import logging
 import statistics
 import subprocess
 import sys
@@ -19,25 +16,31 @@ import numpy as np
 
 from benchmarks.bench.worker import ROOT
 from benchmarks.gpu_report.card import NoGpuError, memory_in_use
-from benchmarks.gpu_report.engines import AbsentError, Call, Setting, Stages
-from benchmarks.gpu_report.network import SEED, TAU, picture
+from benchmarks.gpu_report.engines import AbsentError, Call, LackingError, Setting, Stages
+from benchmarks.gpu_report.network import SEED, TAU, network, picture
 from benchmarks.gpu_report.rows import FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.backends import Backend, open_backend
 from srflow_sdk.backends._base import Drawing
+from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
 from srflow_sdk.drawing.tiles import Window
+from srflow_sdk.errors import DeviceError
 from srflow_sdk.latents.random_field import window_noise
 
 
 def exported(setting: Setting) -> tuple[Bundle, float]:
     """The bundle that all engines share, in fp16 and with the flow's operations as nodes; for TensorRT, with engines.
 
-    Beside it, the seconds that making it took; 0 if it was there. Raises: RuntimeError if that fails.
+    Beside it, the seconds that making it took; 0 if it was there. Raises: AbsentError, RuntimeError if that fails.
     """
     work, target = setting.work, setting.folder / "gpu.srflow"
     started, made = time.perf_counter(), False
     if not target.is_dir():
         made = True
+        if not work.checkpoint.is_file():
+            from srflow_training import save_checkpoint
+
+            save_checkpoint(work.checkpoint, network(work, quick=setting.quick))
         options = ("--halo", "16", "--no-inverter", "--plugins", "--precision", "fp16")
         _export("--ckpt", str(work.checkpoint), "-o", str(target), *options)
     if setting.kind == "tensorrt" and not Bundle.open(target).manifest.engines:
@@ -47,11 +50,13 @@ def exported(setting: Setting) -> tuple[Bundle, float]:
 
 
 def _export(*options: str) -> None:
-    """Run srflow-export. Raises: RuntimeError."""
+    """Run srflow-export. Raises: AbsentError if it lacks a package, RuntimeError."""
     command = [sys.executable, "-c", "from srflow_export.cli import main; main()", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"srflow-export failed: {(done.stderr.strip().splitlines() or ['it says nothing'])[-1]}")
+        why = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        kind = AbsentError if "is not installed" in why or why.startswith("ModuleNotFoundError") else RuntimeError
+        raise kind(f"srflow-export failed: {why}")
 
 
 class SdkEngine:
@@ -169,76 +174,42 @@ def _quantised(sr: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(sr, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
-def _cuda() -> Any:
-    """The module of CUDA's runtime. Raises: AbsentError."""
-    try:
-        return importlib.import_module("cuda.bindings.runtime")
-    except ImportError:
-        raise AbsentError("cuda-bindings is not installed") from None
-
-
-def _done(answer: Sequence[Any]) -> Any:
-    """What a function of CUDA's runtime returns beside its status. Raises: RuntimeError."""
-    if int(answer[0]):
-        raise RuntimeError(f"CUDA's runtime fails: {answer[0]}")
-    return answer[1] if len(answer) > 1 else None
-
-
 def downloaded(address: int, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-    """A copy of what lies in GPU memory. Raises: AbsentError, RuntimeError."""
-    cuda, array = _cuda(), np.empty(shape, dtype)
-    stream = _done(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
-    kind = cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
-    _done(cuda.cudaMemcpyAsync(array.ctypes.data, address, array.nbytes, kind, stream))
-    _done(cuda.cudaStreamSynchronize(stream))
-    _done(cuda.cudaStreamDestroy(stream))
+    """A copy of what lies in GPU memory. Raises: DeviceError."""
+    array, stream = np.empty(shape, dtype), CudaGpu.open().new_stream()
+    stream.download(address, array)
+    stream.synchronize()
+    stream.close()
     return array
 
 
 @contextlib.contextmanager
 def nearly_full(left: int) -> Iterator[None]:
-    """In this context, so many bytes of GPU memory are free at most. Raises: AbsentError."""
-    cuda = _cuda()
-    answer = cuda.cudaMemGetInfo()
-    _done(answer)
+    """In this context, so many bytes of GPU memory are free at most. Raises: LackingError, DeviceError."""
+    gpu = CudaGpu.open()
+    free, _ = gpu.call("cudaMemGetInfo")
     try:
-        taken = _done(cuda.cudaMalloc(max(int(answer[1]) - left, 1 << 20)))
-    except RuntimeError as error:
-        raise AbsentError(f"the memory cannot be filled: {error}") from None
+        (taken,) = gpu.call("cudaMalloc", max(free - left, 1 << 20))
+    except DeviceError as error:
+        raise LackingError(f"the memory cannot be filled: {error}") from None
     try:
         yield
     finally:
-        _done(cuda.cudaFree(taken))
-
-
-class Warnings(logging.Handler):
-    """What the SDK warned of while it was used as a context: `said`."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a message."""
-        self.said.append(record.getMessage())
-
-    def __enter__(self) -> Warnings:
-        logging.getLogger("srflow_sdk").addHandler(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger("srflow_sdk").removeHandler(self)
+        gpu.call("cudaFree", taken)
 
 
 def plugin_layers(engine: SdkEngine) -> tuple[int, int]:
-    """Layers of the sampler's engine that are plugins, and nodes of our own in the graph that it was built from."""
+    """Layers of the sampler's engine that are plugins, and nodes of our own in the graph that it was built from.
+
+    Raises: LackingError if it was built without the library of plugins.
+    """
     import onnx
     import tensorrt
 
     bundle = engine.bundle
     record = bundle.manifest.engines[0]
     if record.plugins is None:
-        raise AbsentError("the engines were built without the plugin library: python -m srflow_export.native tensorrt")
+        raise LackingError("the engines were built without the plugin library: python -m srflow_export.native tensorrt")
     wanted = sum(node.domain == "srflow" for node in onnx.load(bundle.path / "sampler.onnx").graph.node)
     runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))  # the backend has loaded the plugins
     plan = runtime.deserialize_cuda_engine(bundle.file(record.sampler).read_bytes())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.machinery
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -21,11 +23,12 @@ from onnx import helper
 from benchmarks.bench.worker import ROOT
 from benchmarks.gpu_report import checks, engines, network, sdk_engine
 from benchmarks.gpu_report.child import Checks
-from benchmarks.gpu_report.engines import AbsentError, Setting
+from benchmarks.gpu_report.engines import AbsentError, LackingError, Setting
 from benchmarks.gpu_report.network import Case, Work, picture
 from benchmarks.gpu_report.order import SDK, TORCH, order
 from benchmarks.gpu_report.rows import NO_VERDICT, Row
 from srflow_sdk.backends import OnnxRuntimeBackend
+from srflow_sdk.errors import DeviceError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
 from tests.benchmarks.test_gpu_report import smi
@@ -104,36 +107,109 @@ def test_a_plan_needs_a_plugin_for_each_of_the_flows_nodes(layers, verdict, monk
 
 
 def test_what_a_check_raises_is_a_row_and_what_is_missing_is_not_wrong(monkeypatch, tmp_path) -> None:
-    def raising(error: Exception) -> dict[str, Any]:
-        def check(*_: Any) -> Iterator[Row]:
+    def raising(error: Exception, check: str = "picture") -> list[dict[str, Any]]:
+        def failing(*_: Any) -> Iterator[Row]:
             yield Row("first", TORCH, "1")
             raise error
 
-        monkeypatch.setitem(checks.CHECKS, "picture", check)
-        variant = {"engine": TORCH, "work": str(tmp_path), "quick": True, "size": SIZE}
-        answer = Checks(variant).answer("picture")
-        assert answer["rows"][0]["check"] == "first"
-        return answer
+        monkeypatch.setitem(checks.CHECKS, check, failing)
+        first, *others = Checks(variant(Setting(TORCH, tmp_path))).answers(check)
+        assert first["row"]["check"] == "first"
+        return others
 
-    row = raising(ValueError("of\nno use"))["rows"][1]
-    assert (row["value"], row["verdict"]) == ("ValueError: of no use", "wrong")
+    [answer] = raising(ValueError("of\nno use"))
+    assert (answer["row"]["value"], answer["row"]["verdict"]) == ("ValueError: of no use", "wrong")
     full = type("OutOfMemoryError", (RuntimeError,), {})
-    assert raising(full("32 GB"))["rows"][1]["verdict"] == "not run"
-    assert raising(AbsentError("no nvcc"))["absent"] == "no nvcc"
-    assert raising(ModuleNotFoundError("No module named 'PIL'"))["absent"] == "No module named 'PIL'"
+    [answer] = raising(full("32 GB"))
+    assert answer["row"]["verdict"] == "not run"
+    assert raising(AbsentError("no nvcc")) == [{"absent": "no nvcc"}]
+    assert raising(ModuleNotFoundError("No module named 'PIL'")) == [{"absent": "No module named 'PIL'"}]
+    missing = DeviceError("engines need cuda-bindings")
+    missing.__cause__ = ModuleNotFoundError("No module named 'cuda'")
+    assert raising(missing) == [{"absent": "engines need cuda-bindings"}]
+    answer, lacking = raising(RuntimeError("can't allocate memory"), "largest reference")
+    assert answer["row"]["verdict"] == "not run"
+    assert lacking == {"absent": "largest reference failed"}
+
+
+def test_rows_come_as_they_are_known_and_each_warning_is_one(monkeypatch, tmp_path) -> None:
+    log = logging.getLogger("srflow_sdk.backends")
+
+    def check(*_: Any) -> Iterator[Row]:
+        log.warning("continuing without CUDA graphs")
+        yield Row("first", TORCH, "1")
+        with engines.Warnings() as own:
+            log.warning("of that check alone")
+        assert own.said == ["of that check alone"]
+        log.warning("continuing without CUDA graphs")
+        log.warning("the processor draws latents in %s", ROOT / "x")
+        reached.append("the end")
+
+    reached: list[str] = []
+    monkeypatch.setitem(checks.CHECKS, "picture", check)
+    process = Checks(variant(Setting(TORCH, tmp_path)))
+    answers = process.answers("picture")
+    assert next(answers)["row"] == vars(Row("warning", TORCH, "continuing without CUDA graphs"))
+    assert next(answers)["row"]["check"] == "first"
+    assert reached == []
+    rest = [answer["row"]["value"] for answer in answers if answer]
+    assert rest == ["the processor draws latents in x"]
+    assert [answer["row"]["check"] for answer in process.answers("picture") if answer] == ["first"], "each once"
+
+
+def test_each_check_has_a_memory_peak_of_its_own(monkeypatch, tmp_path) -> None:
+    import torch
+
+    calls: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: calls.append("reset"))
+    monkeypatch.setitem(checks.CHECKS, "picture", lambda *_: calls.append("check") or [])
+    process = Checks(variant(Setting(TORCH, tmp_path)))
+    for _ in range(2):
+        list(process.answers("picture"))
+    assert calls == ["reset", "check"] * 2
+
+
+def test_tensorrt_needs_cuda_bindings(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", types.ModuleType("tensorrt"))
+    sys.modules["tensorrt"].__spec__ = importlib.machinery.ModuleSpec("tensorrt", None)
+    engines.check_present("tensorrt")
+    monkeypatch.setitem(sys.modules, "cuda", types.ModuleType("cuda"))  # another package of that name
+    monkeypatch.delitem(sys.modules, "cuda.bindings", raising=False)
+    with pytest.raises(AbsentError, match=r"^cuda-bindings is not installed$"):
+        engines.check_present("tensorrt")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Error: onnx is not installed, but it is needed here", AbsentError),
+        ("ModuleNotFoundError: No module named 'click'", AbsentError),
+        ("Error: the graphs differ", RuntimeError),
+    ],
+)
+def test_an_export_that_lacks_a_package_is_not_wrong(said: str, kind: type[Exception], monkeypatch, tmp_path) -> None:
+    done = types.SimpleNamespace(returncode=1, stderr=f"a line\n{said}\n")
+    monkeypatch.setattr(sdk_engine.subprocess, "run", lambda *_, **__: done)
+    setting = Setting("cuda fp16", tmp_path)
+    setting.work.checkpoint.write_bytes(b"")
+    with pytest.raises(kind, match=said):
+        sdk_engine.exported(setting)
 
 
 def answered(setting: Setting, names: list[str]) -> dict[str, list[Row]]:
     """Rows of these checks, by name, in one process as in a report."""
-    process = Checks(
-        {"engine": setting.engine, "work": str(setting.folder), "quick": setting.quick, "size": setting.size}
-    )
+    process = Checks(variant(setting))
     found = {}
     for name in names:
-        answer = process.answer(name)
-        assert "absent" not in answer, answer
-        found[name] = [Row(**row) for row in answer["rows"]]
+        answers = [answer for answer in process.answers(name) if answer]
+        assert not any("absent" in answer for answer in answers), answers
+        found[name] = [Row(**answer["row"]) for answer in answers]
     return found
+
+
+def variant(setting: Setting) -> dict[str, Any]:
+    return {"engine": setting.engine, "work": str(setting.folder), "quick": setting.quick, "size": setting.size}
 
 
 def planned(engine: str) -> list[str]:
@@ -161,7 +237,7 @@ def cpu_as_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.gpu_report import kernel_checks, torch_engine, training
 
     def no_kernels(_: Setting) -> None:
-        raise AbsentError("nvcc is not on the PATH")
+        raise LackingError("nvcc is not on the PATH")
 
     for module in (torch_engine, kernel_checks, training):
         monkeypatch.setattr(module, "gpu", lambda: torch.device("cpu"))
@@ -185,7 +261,7 @@ def test_all_checks_of_torch_run_and_are_right(cpu_work: Path, cpu_as_gpu: None)
     }
     assert all("of the peak" in row.value for row in found["times"] if row.check.startswith(("encoder", "sampler")))
     assert not any(row.figure for row in found["times"]), "pictures without their latents are not judged"
-    assert str(found["flow ops"][0]) == "| FlowStepTail | torch fp16 |  |  | not run: nvcc is not on the PATH |"
+    assert str(found["flow ops"][0]) == "| flow ops | torch fp16 |  |  | not run: nvcc is not on the PATH |"
     assert [row.verdict for name in ("training fp32", "training bf16") for row in found[name]] == ["fine"] * 3
 
 
