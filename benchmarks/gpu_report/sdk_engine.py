@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import statistics
 import subprocess
 import sys
@@ -22,10 +23,12 @@ from benchmarks.gpu_report.rows import FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.backends import Backend, open_backend
 from srflow_sdk.backends._base import Drawing
+from srflow_sdk.backends._native_library import PLUGINS, find_native_library
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.system.local_files import file_sha256
 
 
 def exported(setting: Setting) -> tuple[Bundle, float]:
@@ -35,6 +38,8 @@ def exported(setting: Setting) -> tuple[Bundle, float]:
     """
     work, target = setting.work, setting.folder / "gpu.srflow"
     started, made = time.perf_counter(), False
+    if setting.kind == "tensorrt" and target.is_dir() and _stale(Bundle.open(target)):
+        shutil.rmtree(target)
     if not target.is_dir():
         made = True
         if not work.checkpoint.is_file():
@@ -47,6 +52,15 @@ def exported(setting: Setting) -> tuple[Bundle, float]:
         made = True
         _export("--engines-for", str(target), "--trt", "fp16", "--shapes", f"{work.smallest},{work.size},{work.size}")
     return Bundle.open(target), time.perf_counter() - started if made else 0.0
+
+
+def _stale(bundle: Bundle) -> bool:
+    """Whether its engines are of another TensorRT or another library of plugins than those that are here."""
+    import tensorrt  # type: ignore[import-not-found,unused-ignore]
+
+    library = find_native_library(PLUGINS)
+    here = tensorrt.__version__, library and file_sha256(library)
+    return any((record.version, record.plugins and record.plugins.sha256) != here for record in bundle.manifest.engines)
 
 
 def _export(*options: str) -> None:

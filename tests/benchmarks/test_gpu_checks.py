@@ -31,6 +31,8 @@ from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import PluginLibrary
+from srflow_sdk.system.local_files import file_sha256
 from tests.benchmarks.test_gpu_report import smi
 from tests.sdk.backends.engine_machine import EngineMachine
 from tests.sdk.backends.fake_tensorrt import write_engine_bundle
@@ -195,6 +197,35 @@ def test_an_export_that_lacks_a_package_is_not_wrong(said: str, kind: type[Excep
     setting.work.checkpoint.write_bytes(b"")
     with pytest.raises(kind, match=said):
         sdk_engine.exported(setting)
+
+
+@pytest.mark.parametrize("stale", ["", "version", "library", "no library"])
+def test_engines_of_another_tensorrt_or_library_are_built_again(
+    stale: str, machine: EngineMachine, tmp_path, monkeypatch
+) -> None:
+    library = tmp_path / "libsrflow_trt.so"
+    library.write_bytes(b"plugins")
+    record = PluginLibrary(sha256=file_sha256(library), version="1", tensorrt_major=10)
+    monkeypatch.setenv("SRFLOW_TENSORRT_PLUGINS", "" if stale == "no library" else str(library))
+    if stale == "library":
+        library.write_bytes(b"others")
+    if stale == "version":
+        machine.library.__version__ = "10.0"
+    tiny, target = write_tiny_bundle(tmp_path / "tiny.srflow"), tmp_path / "gpu.srflow"
+    write_engine_bundle(tiny, target, plugins=record)
+    made: list[str] = []
+
+    def export(*options: str) -> None:
+        made.append(options[0])
+        if options[0] == "--ckpt":
+            assert not target.exists()
+            write_engine_bundle(tiny, target)
+
+    monkeypatch.setattr(sdk_engine, "_export", export)
+    setting = Setting("tensorrt fp16", tmp_path)
+    setting.work.checkpoint.write_bytes(b"")
+    sdk_engine.exported(setting)
+    assert made == (["--ckpt"] if stale else [])
 
 
 def answered(setting: Setting, names: list[str]) -> dict[str, list[Row]]:
