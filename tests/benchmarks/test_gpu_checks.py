@@ -296,6 +296,28 @@ def test_all_checks_of_torch_run_and_are_right(cpu_work: Path, cpu_as_gpu: None)
     assert [row.verdict for name in ("training fp32", "training bf16") for row in found[name]] == ["fine"] * 3
 
 
+def test_each_kernel_is_timed_beside_torchs_operators_on_the_networks_shapes(tmp_path, monkeypatch) -> None:
+    import torch
+
+    from benchmarks.gpu_report import kernel_checks
+    from srflow_export import flow_ops
+
+    def split(h: torch.Tensor, *rest: torch.Tensor, bound: float | None) -> torch.Tensor:
+        return flow_ops.decoded_split(torch.pixel_shuffle(h, 2), *rest, bound=bound)
+
+    own = types.SimpleNamespace(device=torch.device("cpu"), flow_step_tail=flow_ops.decoded_tail, unsqueeze_split=split)
+    monkeypatch.setattr(kernel_checks, "kernels", lambda setting: own)
+    monkeypatch.setattr(kernel_checks, "BEYOND_CACHES", 1 << 16)
+    setting = Setting(TORCH, tmp_path, quick=True, size=16)
+    setting.work.keep_peaks({"bytes": 1e12})
+    found = answered(setting, ["kernel times"])
+    assert faults(found) == []
+    names = [row.check for row in found["kernel times"] if row.check.endswith("fp16")]
+    assert names[0] == "FlowStepTail, 12 channels, 32×32, fp16"
+    assert [name.partition(",")[0] for name in names] == ["FlowStepTail", "UnsqueezeSplit", *["FlowStepTail"] * 2]
+    assert all("× torch's speed" in row.value and "of a copy's" in row.value for row in found["kernel times"])
+
+
 @pytest.mark.slow
 def test_an_engine_that_draws_something_else_is_wrong(cpu_work: Path, cpu_as_gpu: None, monkeypatch) -> None:
     import torch
