@@ -147,6 +147,27 @@ def threads(setting: Setting, engine: Engine) -> Iterator[Row]:
         yield _equal(f"{MANY} threads", setting, list(pool.map(draw, range(2 * MANY))), alone)
 
 
+def drawn(setting: Setting, engine: Any) -> Iterator[Row]:
+    """The SDK's way to a picture, which draws noise and rounds, gives what `sample` gives: again, and in threads."""
+    from benchmarks.gpu_report.sdk_engine import quantised
+
+    case = setting.work.case("square")
+    encoded, size = engine.encode(case.lr), case.lr.shape[3]
+    plain, rounding = engine.drawing(size, rounded=False), engine.drawing(size)
+    sampled = engine.sample(encoded, plain.noise(), TAU)
+    yield _equal("drawn", setting, [engine.backend.draw(encoded, plain) for _ in range(4)], sampled[0])
+    [expected] = quantised(sampled)
+
+    def draw(_: int) -> np.ndarray:
+        picture = engine.backend.draw(encoded, rounding)
+        levels: np.ndarray = picture if picture.dtype == np.uint8 else quantised(picture[None])[0]
+        return levels
+
+    yield _equal("drawn and rounded", setting, [draw(turn) for turn in range(4)], expected)
+    with ThreadPoolExecutor(MANY) as pool:
+        yield _equal(f"drawn and rounded, {MANY} threads", setting, list(pool.map(draw, range(2 * MANY))), expected)
+
+
 def plugins(setting: Setting, engine: Any) -> Iterator[Row]:
     """The plan has a plugin layer for each of the flow's operations."""
     if setting.kind != "tensorrt":
@@ -244,7 +265,7 @@ def _judged(name: str, setting: Setting, drawn: np.ndarray, expected: np.ndarray
 def _equal(name: str, setting: Setting, pictures: list[np.ndarray], first: np.ndarray) -> Row:
     """A row about pictures that must have the bits of the first."""
     differ = sum(not np.array_equal(each, first) for each in pictures)
-    apart = max(float(np.abs(each - first).max()) for each in pictures)
+    apart = max(float(np.abs(each.astype(np.float64) - first).max()) for each in pictures)
     value = f"{differ} of {len(pictures)} differ{f', by {apart:.1e}' if differ else ''}"
     return Row(name, setting.engine, value, "0", "wrong" if differ else "fine")
 
@@ -269,6 +290,7 @@ def _size(case: Case) -> str:
 CHECKS: dict[str, _Check] = {
     "reference": reference,
     "largest reference": largest_reference,
+    "drawing kernels": _of("drawing_checks", "drawing_kernels"),
     "peaks": _of("kernel_checks", "peaks"),
     "kernels": _of("kernel_checks", "built"),
     "latents": _of("kernel_checks", "latents"),
@@ -285,6 +307,7 @@ CHECKS: dict[str, _Check] = {
     "batch": _on_engine(batch),
     "repeats": _on_engine(repeats),
     "threads": _on_engine(threads),
+    "drawn": _on_engine(drawn),
     "plugins": _on_engine(plugins),
     "memory runs out": _on_engine(memory_runs_out),
     "largest": _on_engine(largest),

@@ -96,6 +96,7 @@ class Engine(Protocol):
 
 
 _NEEDED = {  # by device: modules, and the names of their packages
+    "cuda-bindings": {"cuda.bindings": "cuda-bindings"},
     "tensorrt": {"tensorrt": "tensorrt", "cuda.bindings": "cuda-bindings"},
     "rtx": {"onnxruntime_ep_nv_tensorrt_rtx": "ONNX Runtime's plug-in for TensorRT-RTX"},
     "cuda": {"onnxruntime": "onnxruntime-gpu"},

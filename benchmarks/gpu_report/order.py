@@ -11,16 +11,18 @@ from benchmarks.bench.worker import MissingError, Worker
 from benchmarks.gpu_report.rows import Report, Row, Verdict
 
 CPU, TORCH, SDK = "cpu fp32", "torch fp16", ("tensorrt fp16", "cuda fp16", "rtx fp16")
+DRAWING = "cuda-bindings"
 FP16 = (TORCH, *SDK)
 
 _DETAILS = ("conditioning", "sizes", "tau 0", "batch", "repeats", "threads")
-_SDK_DETAILS = ("plugins", "memory runs out")
+_SDK_DETAILS = ("drawn", "plugins", "memory runs out")
 _LOAD_S = 120
 
 
 def order() -> Iterator[tuple[str, str]]:
     """(engine, check): first what the verdict needs, engine by engine, then the rest."""
     yield CPU, "reference"
+    yield DRAWING, "drawing kernels"
     yield from ((TORCH, check) for check in ("peaks", "kernels", "latents", "flow ops"))
     yield from ((engine, check) for engine in FP16 for check in ("loading", "picture", "times"))
     yield from ((engine, check) for engine in FP16 for check in (*_DETAILS, *(_SDK_DETAILS if engine in SDK else ())))

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from benchmarks.bench.worker import ROOT
 from benchmarks.gpu_report.card import NoGpuError, memory_in_use
+from benchmarks.gpu_report.drawing_checks import whole_drawing
 from benchmarks.gpu_report.engines import AbsentError, Call, LackingError, Setting, Stages
 from benchmarks.gpu_report.network import SEED, TAU, network, picture
 from benchmarks.gpu_report.rows import FURTHER, PICTURE
@@ -25,9 +25,7 @@ from srflow_sdk.backends import Backend, open_backend
 from srflow_sdk.backends._base import Drawing
 from srflow_sdk.backends._native_library import PLUGINS, find_native_library
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
-from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import DeviceError
-from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.system.local_files import file_sha256
 
 
@@ -117,27 +115,18 @@ class SdkEngine:
         except NoGpuError:
             return None
 
+    def drawing(self, size: int, *, rounded: bool = True) -> Drawing:
+        """For :meth:`srflow_sdk.backends.Backend.draw`: the whole of size×size LR pixels."""
+        return whole_drawing(self.bundle.manifest.latent_levels, self.bundle.manifest.scale, size, rounded=rounded)
+
     def stages(self, size: int) -> Stages:
         """Latents and quantisation are numpy's, and the encoder and sampler include their copies.
 
         `drawn` is what a picture takes instead of the three: with TensorRT, the GPU does them in one graph.
         """
-        manifest, lr = self.bundle.manifest, picture(size, size)
+        lr, drawing = picture(size, size), self.drawing(size)
         pixels = np.round(lr[0].transpose(1, 2, 0) * 255).astype(np.uint8)
-        place = {"scale": manifest.scale, "seed": SEED, "sample": 0, "height": size, "width": size}
-        latents = partial(window_noise, manifest.latent_levels, **place)
-        noise = {level: array[None] for level, array in latents().items()}
-        whole = Window(top=0, left=0, height=size, width=size)
-        drawing = Drawing(
-            levels=manifest.latent_levels,
-            scale=manifest.scale,
-            seed=SEED,
-            sample=0,
-            window=whole,
-            tau=TAU,
-            core=whole.scaled(manifest.scale),
-            rounded=True,
-        )
+        noise = drawing.noise()
         made: dict[str, list[Any]] = {"encoder": [], "sampler": [], "encoding": []}  # what stages gave at first
         upscaler, turn = self.upscaler(), count()
 
@@ -155,10 +144,10 @@ class SdkEngine:
             made["encoding"][0].sample(tau=TAU, seed=SEED + next(turn))
 
         calls: dict[str, Call] = {
-            "latents": latents,
+            "latents, by the processor": drawing.noise,
             "encoder": kept("encoder", lambda: self.encode(lr)),
             "sampler": kept("sampler", lambda: self.sample(made["encoder"][0], noise, TAU)),
-            "quantisation": lambda: _quantised(made["sampler"][0]),
+            "quantisation, by the processor": lambda: quantised(made["sampler"][0]),
             "drawn": lambda: self.backend.draw(made["encoder"][0], drawing),
             PICTURE: lambda: upscaler.upscale(pixels, tau=TAU, seed=SEED),
             FURTHER: further,
@@ -181,7 +170,7 @@ def _milliseconds(calls: Sequence[Call], rounds: int) -> float:
     return statistics.median(times) / len(calls)
 
 
-def _quantised(sr: np.ndarray) -> np.ndarray:
+def quantised(sr: np.ndarray) -> np.ndarray:
     """What the SDK does with a picture: N×3×H×W → uint8 N×H×W×3, and the check for values that are not finite."""
     if not np.isfinite(sr).all():
         raise ValueError("the picture has values that are not finite")

@@ -25,7 +25,7 @@ from benchmarks.gpu_report import checks, engines, network, sdk_engine
 from benchmarks.gpu_report.child import Checks
 from benchmarks.gpu_report.engines import AbsentError, LackingError, Setting
 from benchmarks.gpu_report.network import Case, Work, picture
-from benchmarks.gpu_report.order import SDK, TORCH, order
+from benchmarks.gpu_report.order import DRAWING, SDK, TORCH, order
 from benchmarks.gpu_report.rows import NO_VERDICT, Row
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.errors import DeviceError
@@ -35,6 +35,7 @@ from srflow_sdk.model.engine_records import PluginLibrary
 from srflow_sdk.system.local_files import file_sha256
 from tests.benchmarks.test_gpu_report import smi
 from tests.sdk.backends.engine_machine import EngineMachine
+from tests.sdk.backends.fake_ptx import Kernel
 from tests.sdk.backends.fake_tensorrt import write_engine_bundle
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -172,14 +173,15 @@ def test_each_check_has_a_memory_peak_of_its_own(monkeypatch, tmp_path) -> None:
     assert calls == ["reset", "check"] * 2
 
 
-def test_tensorrt_needs_cuda_bindings(monkeypatch) -> None:
+@pytest.mark.parametrize("kind", ["tensorrt", "cuda-bindings"])
+def test_an_engine_needs_cuda_bindings(kind: str, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt", types.ModuleType("tensorrt"))
     sys.modules["tensorrt"].__spec__ = importlib.machinery.ModuleSpec("tensorrt", None)
-    engines.check_present("tensorrt")
+    engines.check_present(kind)
     monkeypatch.setitem(sys.modules, "cuda", types.ModuleType("cuda"))  # another package of that name
     monkeypatch.delitem(sys.modules, "cuda.bindings", raising=False)
     with pytest.raises(AbsentError, match=r"^cuda-bindings is not installed$"):
-        engines.check_present("tensorrt")
+        engines.check_present(kind)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +228,69 @@ def test_engines_of_another_tensorrt_or_library_are_built_again(
     setting.work.checkpoint.write_bytes(b"")
     sdk_engine.exported(setting)
     assert made == (["--ckpt"] if stale else [])
+
+
+def drawn_without_an_engine(folder: Path) -> list[Row]:
+    setting = Setting(DRAWING, folder, size=32)
+    square = picture(16, 16)
+    noise = {level: np.zeros((1, channels, 64 >> level, 64 >> level)) for level, channels in ((1, 6), (2, 11))}
+    Case(square, noise, 0.8, np.zeros((1, 3, 64, 64))).save(folder / "square.npz")
+    return answered(setting, ["drawing kernels"])["drawing kernels"]
+
+
+def test_the_kernels_that_draw_and_round_are_checked_without_tensorrt(
+    machine: EngineMachine, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    rows = drawn_without_an_engine(tmp_path)
+    count = 6 * 64**2 + 11 * 32**2
+    assert [str(row) for row in rows] == [
+        f"| latents that the SDK's kernels draw | cuda-bindings | 0 of {count} are not numpy's | 0 | fine |",
+        f"| levels that they round | cuda-bindings | 0 of {3 * 128**2} are not numpy's | 0 | fine |",
+    ]
+    assert machine.gpu.started[-3:] == ["srflow_draw_latents"] * 2 + ["srflow_quantise"]
+    assert (machine.gpu.used, machine.gpu.modules, machine.gpu.streams) == (0, {}, {})
+
+
+def test_one_wrong_bit_of_a_large_picture_is_seen(machine: EngineMachine, tmp_path, monkeypatch) -> None:
+    """The check at the start of the SDK looks at a few numbers."""
+    run = Kernel.run
+
+    def spoiled(self: Kernel, grid: Any, threads: int, arguments: Any, view: Any) -> None:
+        run(self, grid, threads, arguments, view)
+        if grid[0] > 2:
+            view(arguments[-1], 1)[0] ^= 1
+
+    monkeypatch.setattr(Kernel, "run", spoiled)
+    assert [(row.value.partition(" of")[0], row.verdict) for row in drawn_without_an_engine(tmp_path)] == [
+        ("2", "wrong"),
+        ("1", "wrong"),
+    ]
+
+
+def test_a_picture_that_is_drawn_otherwise_than_sampled_is_wrong(tmp_path) -> None:
+    rng = np.random.default_rng(1)
+    Case(picture(8, 8), {1: np.zeros((1, 6, 16, 16))}, 0.8, np.zeros((1, 3, 32, 32))).save(tmp_path / "square.npz")
+    sr = rng.random((1, 3, 32, 32), np.float32)
+    levels = sdk_engine.quantised(sr)[0]
+    plain, rounding = (types.SimpleNamespace(rounded=rounded, noise=dict) for rounded in (False, True))
+
+    def verdicts(values: np.ndarray, rounded: np.ndarray) -> list[str]:
+        backend = types.SimpleNamespace(draw=lambda _, drawing: rounded if drawing.rounded else values)
+        engine = types.SimpleNamespace(
+            backend=backend,
+            encode=lambda lr: None,
+            sample=lambda *_: sr,
+            drawing=lambda size, rounded=True: rounding if rounded else plain,
+        )
+        return [row.verdict for row in checks.drawn(Setting("tensorrt fp16", tmp_path), engine)]
+
+    off = levels.copy()
+    off[3, 4, 1] ^= 1
+    assert verdicts(sr[0], levels) == ["fine"] * 3
+    assert verdicts(sr[0], sr[0]) == ["fine"] * 3, "of a backend that does not round"
+    assert verdicts(sr[0], off) == ["fine", "wrong", "wrong"]
+    assert verdicts(np.nextafter(sr[0], 2), levels) == ["wrong", "fine", "fine"]
 
 
 def answered(setting: Setting, names: list[str]) -> dict[str, list[Row]]:
@@ -390,6 +455,7 @@ def test_all_checks_of_engines_run_on_the_fake_gpu_and_are_right(machine: Engine
     assert conditioned
     assert {row.verdict for row in conditioned} == {"fine"}
     assert [row.value for row in found["threads"]] == ["0 of 16 differ"]
+    assert [row.value for row in found["drawn"]] == ["0 of 4 differ", "0 of 4 differ", "0 of 16 differ"]
     assert str(found["plugins"][0]).endswith(
         "not run: the engines were built without the plugin library: python -m srflow_export.native tensorrt |"
     )
@@ -397,6 +463,7 @@ def test_all_checks_of_engines_run_on_the_fake_gpu_and_are_right(machine: Engine
     assert split.value == "memory ran out with tiles of 48 pixels; continuing with 24"
     assert drawn.verdict == "fine"
     times = {row.check: row for row in found["times"]}
+    assert {"latents, by the processor, cold", "quantisation, by the processor, cold", "drawn, cold"} <= times.keys()
     assert times["one picture, warm, host's clock"].figure
     assert "sampler, without CUDA graphs, host's clock" in times
     assert times["GPU memory"].value == "4.29 GB (nvidia-smi's, of all programs figure)"
@@ -430,6 +497,7 @@ def test_with_torch_and_numpy_alone_the_report_says_what_is_missing(tmp_path: Pa
     assert "| reference | cpu fp32 | 0.1 M multiply-adds for an LR pixel" in text
     assert "not run: tensorrt is not installed |" in text
     assert "not run: onnxruntime-gpu is not installed |" in text
+    assert "| drawing kernels | cuda-bindings |  |  | not run: cuda-bindings is not installed |" in text
     assert "not run: torch sees no CUDA GPU" in text
     assert "Verdict: no verdict." in text
     assert {engine for engine in SDK if f"| {engine} |" in text} == set(SDK)

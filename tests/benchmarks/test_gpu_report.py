@@ -20,7 +20,7 @@ from benchmarks.gpu_report import __main__ as command
 from benchmarks.gpu_report import card as card_module
 from benchmarks.gpu_report.card import Card, NoGpuError, parsed
 from benchmarks.gpu_report.checks import CHECKS
-from benchmarks.gpu_report.order import CPU, SDK, TORCH, Runner, order
+from benchmarks.gpu_report.order import CPU, DRAWING, SDK, TORCH, Runner, order
 from benchmarks.gpu_report.rows import FINE, NO_VERDICT, SLOW, WRONG, Report, Row, aims, exit_status, summary
 
 RIGHT = Row("picture", TORCH, "70.0 dB", "≥ 38 dB", "fine")
@@ -130,7 +130,7 @@ def test_every_check_is_known_and_what_the_verdict_needs_comes_first() -> None:
     assert jobs[0] == (CPU, "reference")
     last = max(jobs.index((engine, "times")) for engine in (TORCH, *SDK))
     assert last < min(index for index, (_, check) in enumerate(jobs) if check in ("conditioning", "training fp32"))
-    assert {engine for engine, _ in jobs[: last + 1]} == {CPU, TORCH, *SDK}
+    assert {engine for engine, _ in jobs[: last + 1]} == {CPU, DRAWING, TORCH, *SDK}
 
 
 class Children:
@@ -178,7 +178,7 @@ def test_a_process_that_dies_is_a_wrong_row_and_the_next_check_gets_another(tmp_
     rows = reported(tmp_path, children)
     assert Row("flow ops", TORCH, "its process ended with status -11", verdict="wrong") in rows
     assert Row("loading", TORCH, "", verdict="fine") in rows
-    assert children.started[:3] == [CPU, TORCH, TORCH]
+    assert children.started[:4] == [CPU, DRAWING, TORCH, TORCH]
 
 
 def test_the_rows_of_a_check_that_crashes_later_are_kept_and_judged(tmp_path: Path) -> None:
