@@ -1,11 +1,11 @@
-"""Draw a model's results on photographs that it never saw: LR, bicubic, τ = 0, samples at τ = 0.8 and 1, the truth.
+"""Draw a model's results on photographs that it never saw: LR, bicubic, τ = 0, two samples at τ = 0.8, the truth.
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/contact_sheet.py data/unseen -o docs/images/contact_sheet.jpg [--model BUNDLE|CKPT]
 
-Each row is a 128×128 crop: from the photographs above a face, lettering, fur, a building …, from others the most
-detailed crop. It is reduced (MATLAB-bicubic, 8 bits) and enlarged again, and its tiles are drawn pixel by pixel. An
-RRDB has one picture instead of samples. Values that are not finite are magenta.
+Each row is a 128×128 crop at its own size, so that a page shows its pixels: from the photographs above a face,
+lettering, fur, a building …, from others the most detailed crop. It is reduced (MATLAB-bicubic, 8 bits) and enlarged
+again. An RRDB has one picture instead of samples. Values that are not finite are magenta.
 """
 
 from __future__ import annotations
@@ -23,16 +23,15 @@ from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.figures import as_shown
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 
-CROP, ZOOM, CAPTION = 128, 2, 18
-SIDE = CROP * ZOOM
-SAMPLES = ((0.0, 0), (0.8, 0), (0.8, 1), (1.0, 0))  # tau, seed
+CROP, CAPTION, GAP = 128, 18, 4
+SAMPLES = ((0.0, 0), (0.8, 0), (0.8, 1))  # tau, seed
 PLACES = {  # photograph: (what, top, left)
     "astronaut": (("face", 56, 160), ("lettering", 316, 108)),
     "chelsea": (("fur", 40, 130),),
     "china": (("architecture", 190, 90),),
     "coffee": (("wood", 270, 470),),
     "flower": (("petals", 150, 240),),
-    "motorcycle_left": (("lettering, metal", 150, 370),),
+    "motorcycle_left": (("metal", 150, 370),),
     "rocket": (("lattice", 230, 0),),
 }
 
@@ -68,10 +67,10 @@ def pictures(subject: Subject, truth: np.ndarray) -> dict[str, torch.Tensor]:
 
 
 def drawn(image: torch.Tensor) -> Image.Image:
-    """1×3×H×W in [0, 1], pixel by pixel in SIDE×SIDE."""
+    """1×3×H×W in [0, 1], pixel by pixel in CROP×CROP."""
     pixels = (as_shown(image)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
     pixels[~torch.isfinite(image)[0].all(dim=0).numpy()] = (255, 0, 255)
-    return Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST)
+    return Image.fromarray(pixels).resize((CROP, CROP), Image.Resampling.NEAREST)
 
 
 @torch.no_grad()
@@ -84,16 +83,16 @@ def main() -> None:
     arguments = parser.parse_args()
     subject = open_subject(arguments.model)
     rows = [(what, pictures(subject, truth)) for path in image_files(arguments.photos) for what, truth in crops(path)]
-    height = CAPTION + SIDE
-    sheet = Image.new("RGB", (SIDE * len(rows[0][1]), height * len(rows)), "white")
+    width, height = CROP + GAP, CAPTION + CROP
+    sheet = Image.new("RGB", (width * len(rows[0][1]) - GAP, height * len(rows)), "white")
     draw = ImageDraw.Draw(sheet)
     for line, (what, images) in enumerate(rows):
         for column, (caption, image) in enumerate(images.items()):
-            label = f"{caption} of {what}" if column == 0 else caption
-            draw.text((column * SIDE + 4, line * height + 3), label, fill="black")
-            sheet.paste(drawn(image), (column * SIDE, line * height + CAPTION))
+            label = what if caption == "LR" else caption
+            draw.text((column * width + 2, line * height + 3), label, fill="black")
+            sheet.paste(drawn(image), (column * width, line * height + CAPTION))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(arguments.output, quality=88)
+    sheet.save(arguments.output, quality=92)
     print(arguments.output)
 
 

@@ -51,9 +51,6 @@ def demo(browser: Browser, photo: Path, folder: Path) -> None:
             tab = _tab(browser, width, height, colours)
             tab.goto(address)
             tab.locator(".sf-photo input[type=file]").first.set_input_files(photo)
-            if width > PHONE:
-                tab.get_by_label("512 × 512").check()
-                tab.wait_for_timeout(1000)
             tab.locator(".sf-strip button").nth(7).wait_for()
             tab.wait_for_timeout(3000)
             return tab

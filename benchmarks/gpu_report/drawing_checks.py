@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.gpu_report.engines import Setting, check_present
 from benchmarks.gpu_report.network import SEED, TAU
 from benchmarks.gpu_report.rows import Row
-from srflow_sdk.backends._base import Drawing
+from srflow_sdk.backends import Drawing
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, Launch
 from srflow_sdk.backends.tensorrt_engines.device_memory import Block, DeviceMemory
 from srflow_sdk.backends.tensorrt_engines.drawing_kernels import DrawingKernels

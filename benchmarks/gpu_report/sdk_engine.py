@@ -21,8 +21,7 @@ from benchmarks.gpu_report.engines import AbsentError, Call, LackingError, Setti
 from benchmarks.gpu_report.network import SEED, TAU, network, picture
 from benchmarks.gpu_report.rows import FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.backends import Backend, open_backend
-from srflow_sdk.backends._base import Drawing
+from srflow_sdk.backends import Backend, Drawing, open_backend
 from srflow_sdk.backends._native_library import PLUGINS, find_native_library
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
 from srflow_sdk.errors import DeviceError
@@ -179,10 +178,12 @@ def quantised(sr: np.ndarray) -> np.ndarray:
 
 def downloaded(address: int, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
     """A copy of what lies in GPU memory. Raises: DeviceError."""
-    array, stream = np.empty(shape, dtype), CudaGpu.open().new_stream()
-    stream.download(address, array)
-    stream.synchronize()
-    stream.close()
+    array, gpu = np.empty(shape, dtype), CudaGpu.open()
+    with gpu.current():
+        stream = gpu.new_stream()
+        stream.download(address, array)
+        stream.synchronize()
+        stream.close()
     return array
 
 

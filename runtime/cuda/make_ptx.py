@@ -27,9 +27,11 @@ STANDARD = {  # what the sources include and NVRTC lacks; half precision is decl
 }
 
 
-def digest() -> str:
-    """The SHA-256 of the sources, which the PTX records."""
-    return hashlib.sha256(b"".join(source.read_bytes() for source in SOURCES)).hexdigest()
+def first_line(ptx: str) -> str:
+    """What the file begins with: the SHA-256 of the sources, of this script with its options, and of what follows."""
+    made_of = b"".join(source.read_bytes() for source in (*SOURCES, Path(__file__)))
+    digests = (hashlib.sha256(data).hexdigest() for data in (made_of, ptx.encode()))
+    return f"// Made by runtime/cuda/make_ptx.py: SHA-256 of its sources, and of the following: {', '.join(digests)}.\n"
 
 
 def compiled(library: str) -> str:
@@ -41,7 +43,8 @@ def compiled(library: str) -> str:
     )
     program, size = ctypes.c_void_p(), ctypes.c_size_t()
     source = SOURCES[0].read_bytes()
-    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"drawing.cuh", len(STANDARD), texts, names)
+    if nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"drawing.cuh", len(STANDARD), texts, names):
+        sys.exit(f"{library} cannot be used")
     failed = nvrtc.nvrtcCompileProgram(program, len(OPTIONS), options)
     kind = "ProgramLog" if failed else "PTX"
     getattr(nvrtc, f"nvrtcGet{kind}Size")(program, ctypes.byref(size))
@@ -57,5 +60,5 @@ if __name__ == "__main__":
     lines = [
         line for line in compiled(sys.argv[1]).splitlines() if line and not line.strip().startswith(("//", ".global"))
     ]
-    lines.insert(0, f"// Made by runtime/cuda/make_ptx.py of sources with the SHA-256 {digest()}.")
-    TARGET.write_text("\n".join(lines) + "\n", "utf-8")
+    ptx = "\n".join(lines) + "\n"
+    TARGET.write_text(first_line(ptx) + ptx, "utf-8")

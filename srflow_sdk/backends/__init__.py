@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from srflow_sdk._checks import one_of, whole
 from srflow_sdk.backends._agreement import check_agreement, takes_test_image
-from srflow_sdk.backends._base import Backend, Conditioning
+from srflow_sdk.backends._base import Backend, Conditioning, Drawing
 from srflow_sdk.backends._openvino import openvino_backend
 from srflow_sdk.backends._openvino_graphs import gpu_offered
 from srflow_sdk.backends._ort import OnnxRuntimeBackend
@@ -24,7 +24,16 @@ from srflow_sdk.system.memory import check_room
 if TYPE_CHECKING:
     from srflow_sdk.backends._tensorrt import TensorRTBackend
 
-__all__ = ["Backend", "ComputePrecision", "Conditioning", "Device", "OnnxRuntimeBackend", "Precision", "open_backend"]
+__all__ = [
+    "Backend",
+    "ComputePrecision",
+    "Conditioning",
+    "Device",
+    "Drawing",
+    "OnnxRuntimeBackend",
+    "Precision",
+    "open_backend",
+]
 
 _TRUSTED = ("cpu", "cuda")  # the others' pictures are compared with the CPU's before they are used
 _log = logging.getLogger(__name__)

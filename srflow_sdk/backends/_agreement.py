@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk.backends._base import Backend
-from srflow_sdk.drawing.tiles import MIN_TILE, padded_size
+from srflow_sdk.backends._base import Backend, Drawing
+from srflow_sdk.drawing.tiles import MIN_TILE, Window, padded_size
 from srflow_sdk.errors import DeviceError
-from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.psnr_bounds import LEAST_DB
 
@@ -41,9 +40,17 @@ def photographs(multiple: int) -> list[_Array]:
 def picture(backend: Backend, lr: _Array, manifest: Manifest) -> _Array:
     """Draw one picture on an active backend at the default temperature. lr: 1×3×h×w. Returns float32 1×3×sh×sw."""
     height, width = lr.shape[2:]
-    drawn = window_noise(manifest.latent_levels, scale=manifest.scale, seed=0, sample=0, height=height, width=width)
-    noise = {level: array[None] for level, array in drawn.items()}
-    return backend.sample(backend.encode(lr), noise, manifest.default_tau)
+    whole = Window(top=0, left=0, height=height, width=width)
+    drawing = Drawing(
+        levels=manifest.latent_levels,
+        scale=manifest.scale,
+        seed=0,
+        sample=0,
+        window=whole,
+        tau=manifest.default_tau,
+        core=whole.scaled(manifest.scale),
+    )
+    return backend.draw(backend.encode(lr), drawing)[None]
 
 
 def psnr(found: _Array, expected: _Array) -> float:

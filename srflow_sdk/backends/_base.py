@@ -170,16 +170,20 @@ class Backend(ABC):
         Raises: as :meth:`sample`.
         """
         self._require_active()
-        drawn = self.draw_impl(conditioning, drawing)
-        if drawn is not None:
-            return drawn
+        if self.can_draw:
+            return self.draw_impl(conditioning, drawing)
         rows, columns = drawing.core.slices
         core: NDArray[np.float32] = self.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
         return core
 
-    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any] | None:
-        """Do the work of :meth:`draw`, or return None where :meth:`sample` has to."""
-        return None
+    @property
+    def can_draw(self) -> bool:
+        """True if the device draws the noise by itself."""
+        return False
+
+    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
+        """Do the work of :meth:`draw` on the device."""
+        raise NotImplementedError
 
     @property
     def can_invert(self) -> bool:

@@ -145,10 +145,16 @@ class TensorRTBackend(Backend):
             drawn.append(session.sample(image, {**uploads, "tau": np.array([tau], np.float32)}, self.device))
         return drawn[0] if count == 1 else np.concatenate(drawn)
 
-    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any] | None:
+    @property
+    def can_draw(self) -> bool:
+        session = self._session
+        return session is not None and session.kernels is not None
+
+    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
         session = still_open(self._session)
+        assert session.kernels is not None  # for the type checker: can_draw
         images = _images(conditioning, session, 1, "noise for")
-        return None if session.kernels is None else session.draw(images[0], drawing, session.kernels, self.device)
+        return session.draw(images[0], drawing, session.kernels, self.device)
 
     @property
     def can_invert(self) -> bool:
@@ -330,11 +336,11 @@ class _Session:
         try:
             with self._gpu.current():
                 self._kernel_cache.save()
-                if self.kernels is not None:
-                    self.kernels.unload()
                 for lane in self._idle:
                     lane.close()
                 self.memory.close()
+                if self.kernels is not None:  # last: captured graphs launch them
+                    self.kernels.unload()
         except DeviceError as error:  # after a failure on the GPU, nothing works there until the program ends
             _log.warning("GPU memory could not be released: %s", error)
         self._idle.clear()

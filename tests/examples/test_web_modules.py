@@ -133,3 +133,9 @@ def test_tau_auto_is_the_sdks_map():
     assert left == 1
     for level, values in zip((1, 2, 3), found[1:], strict=True):
         np.testing.assert_allclose(values, on_levels[level].ravel(), atol=1e-6)
+
+
+def test_durations_are_told_in_seconds_or_minutes():
+    program = "console.log(JSON.stringify(values.map(its.about)));"
+    told = in_node("duration.js", program, 3, 39_200, 99_000, 99_001, 3_400_000)
+    assert told == ["about 1 s", "about 40 s", "about 99 s", "about 2 min", "about 57 min"]

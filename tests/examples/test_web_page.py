@@ -30,7 +30,7 @@ from tests.sdk.tiny_bundle import write_tiny_bundle
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "examples" / "web"
 NODE = shutil.which("node")
-PATIENCE_S = 300  # a busy machine takes several times as long as an idle one
+PATIENCE_S = 30  # a busy machine takes several times as long as an idle one
 PATIENCE_MS = 1000 * PATIENCE_S
 
 pytestmark = [
@@ -127,16 +127,23 @@ def chromium_with_gpu(playwright):
 
 
 class Opened:
-    """The page in a browser, and what a user does with it."""
+    """The page in a browser, and what a user does with it. in_page, in_worker: JavaScript that runs before theirs."""
 
-    def __init__(self, chromium, address, **options):
+    def __init__(self, chromium, address, *, in_page="", in_worker="", **options):
         self.context = chromium.new_context(**options)
+        self.context.add_init_script(in_page)
+        if in_worker:
+            self.context.route("**/worker.js", lambda route: self.prefix(route, in_worker))
         self.page = self.context.new_page()
         self.complaints, self.asked = [], []
         self.page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.context.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(address)
+
+    @staticmethod
+    def prefix(route, script):
+        route.fulfill(body=script + route.fetch().text(), content_type="text/javascript")
 
     def says(self, pattern, patience_ms=PATIENCE_MS):
         from playwright.sync_api import expect
@@ -385,14 +392,47 @@ def test_a_tall_picture_fits_the_window(chromium, address):
     opened.close()
 
 
-def test_an_isolated_page_uses_threads_and_draws_the_same(chromium, site, upscaler):
+def test_a_drawing_says_first_how_long_it_takes_and_leaves_the_page_responsive(opened_embedded):
+    page = opened_embedded.page
+    page.evaluate("""() => {
+        const [status, estimate] = ["status", "estimate"].map((id) => document.getElementById(id));
+        window.said = [];
+        new MutationObserver(() => said.push([status.textContent, estimate.textContent])).observe(
+            document.body, { subtree: true, childList: true, characterData: true });
+        window.stall = 0;
+        let last = performance.now();
+        setInterval(() => {
+            stall = Math.max(stall, performance.now() - last);
+            last = performance.now();
+        }, 20);
+    }""")
+    opened_embedded.choose(photo(100, 128))
+    opened_embedded.says("256×256 pixels in")
+    texts = dict.fromkeys(map(tuple, page.evaluate("said")))
+    status, beside_the_button = next(text for text in texts if text[0].startswith("Drawing, "))
+    assert re.fullmatch("Drawing, about [0-9]+ s …", status)
+    before = int(re.fullmatch("about ([0-9]+) s on one thread", beside_the_button)[1])
+    told = int(re.fullmatch("about ([0-9]+) s on one thread", page.locator("#estimate").inner_text())[1])
+    page.evaluate("said.length = 0; stall = 0")
+    page.get_by_role("button", name="Draw the whole photo").click()
+    opened_embedded.says("512×400 pixels in")
+    took = float(re.search(r"in ([0-9.]+) s", page.locator("#status").inner_text())[1])
+    assert took / 4 <= before <= 4 * took + 1
+    assert took / 4 <= told <= 4 * took + 1, "corrected by the part"
+    texts = [status for status, _ in page.evaluate("said")]
+    assert f"Drawing, about {told} s …" in texts[: texts.index(next(text for text in texts if "Tile 1 of 4" in text))]
+    assert page.evaluate("stall") < 1000 * took / 8, "half a tile"
+
+
+def test_an_isolated_page_uses_all_cores_and_draws_the_same(chromium, site, upscaler):
     command = [NODE, "serve.mjs", "--port", "0", "--folder", site / "docs" / "play"]
     with subprocess.Popen(command, cwd=WEB, stdout=subprocess.PIPE, text=True) as server:
         try:
-            opened = Opened(chromium, f"{server.stdout.readline().strip()}?threads=2")
+            opened = Opened(chromium, server.stdout.readline().strip())
             small = photo(16, 20)
             opened.choose(small)
-            opened.says("80×64 pixels in .* on 2 threads")
+            cores = opened.page.evaluate("navigator.hardwareConcurrency")
+            opened.says(f"80×64 pixels in .* on {f'{min(cores, 8)} threads' if cores > 1 else 'one thread'}")
             assert_same(opened.downloaded()[1], upscaler.upscale(small, tau="auto"))
             assert opened.complaints == []
             opened.close()
@@ -416,6 +456,50 @@ def test_a_gpu_encodes_and_the_picture_stays_the_same(chromium_with_gpu, built_s
         assert_same(opened.downloaded()[1], upscaler.upscale(tiny, tau="auto"))
         assert opened.complaints == []
         opened.close()
+
+
+GIVES = "Object.defineProperty(navigator, 'gpu', { value: { requestAdapter: async () => (%s) } });"
+
+
+@pytest.mark.parametrize(
+    ("adapter", "tried"),
+    [("{}", True), ("{ info: { isFallbackAdapter: true } }", False), ("null", False), ("missing()", False)],
+)
+def test_a_gpu_is_tried_where_the_browser_offers_a_real_one_and_otherwise_the_processor_draws(
+    chromium, address, upscaler, adapter, tried
+):
+    """The worker finds no GPU at all: this Chromium has none."""
+    opened = Opened(chromium, address, in_page=GIVES % adapter, in_worker=GIVES % "null")
+    small = photo(16, 20)
+    opened.choose(small)
+    opened.says("80×64 pixels in .* on one thread")
+    assert_same(opened.downloaded()[1], upscaler.upscale(small, tau="auto"))
+    assert any("ort.webgpu" in url for url in opened.asked) == tried
+    opened.close()
+
+
+COMPUTES_NOTHING = "GPUQueue.prototype.submit = () => {};"
+FAILS_LATER = """self.addEventListener("message", ({ data }) => {
+    if (data.kind === "draw") GPUQueue.prototype.submit = () => { throw new Error("the device is lost"); };
+});"""
+
+
+@pytest.mark.parametrize(
+    ("broken", "first"), [(COMPUTES_NOTHING, "wasm"), (FAILS_LATER, "webgpu")], ids=["otherwise", "fails"]
+)
+def test_a_gpu_that_computes_otherwise_or_fails_is_left_for_the_processor(
+    chromium_with_gpu, address, upscaler, broken, first
+):
+    opened = Opened(chromium_with_gpu, address, in_page=GIVES % "{}", in_worker=broken)
+    if opened.page.evaluate("() => !window.GPUQueue"):
+        pytest.skip("this Chromium has no software GPU")
+    opened.says("Ready")
+    assert opened.page.evaluate("document.documentElement.dataset.device") == first
+    tiny = photo(12, 12)
+    opened.choose(tiny)
+    opened.says("48×48 pixels in .* on one thread")
+    assert_same(opened.downloaded()[1], upscaler.upscale(tiny, tau="auto"))
+    opened.close()
 
 
 def test_a_page_without_its_model_says_so(chromium, address):

@@ -45,7 +45,7 @@ def test_wheel_holds_the_packages_and_exactly_these_data_files(wheel: Path) -> N
     page = {f"srflow_evaluation/{name}.html" for name in ("page", "vote")}
     crops = {f"srflow_export/calibration/{file}" for file in ("README.md", "crops.png")}
     scripts = ("enlarge", "flow_uses", "mask", "overview", "page", "photo", "server", "strip", "viewer", "work")
-    demo = {"srflow_apps/demo/page.css", "srflow_apps/demo/page.html"} | {
+    demo = {f"srflow_apps/demo/{name}" for name in ("page.css", "page.html", "cat.jpg", "README.md")} | {
         f"srflow_apps/demo/{name}.js" for name in scripts
     }
     readme = {"srflow_export/photos/README.md"}

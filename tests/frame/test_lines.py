@@ -7,8 +7,8 @@ import pytest
 from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
-    "srflow_sdk": 16_955,
-    "apps/srflow_apps": 9_080,
+    "srflow_sdk": 16_995,
+    "apps/srflow_apps": 9_125,
     "training/srflow_training": 6_715,
     "training/srflow_evaluation": 7_320,
     "export/srflow_export": 7_660,

@@ -77,6 +77,8 @@ def is_left_alone(job: Job, models: Models, *, settings: Settings, cancel: threa
 
     Raises: what :func:`is_done` raises; ImageError if it would replace a file of a name that nobody chose.
     """
+    if settings.overwrite and not (settings.resume or settings.beside):
+        return False  # so that no store is asked
     there = [target for target in job.targets if exists(target)]
     if there and not settings.overwrite:
         return True

@@ -20,7 +20,8 @@ export function enlarge(panel) {
     place = to;
     change();
   });
-  const job = work(panel.querySelector(".sf-work"), state, () => {});
+  const whole = viewer(panel.querySelector(".sf-work ~ .sf-viewer"));
+  const job = work(panel.querySelector(".sf-work"), state, whole.show);
   const field = photo(panel.querySelector(".sf-photo"), (answer) => {
     opened = Boolean(answer);
     photos += 1;
@@ -29,6 +30,7 @@ export function enlarge(panel) {
     shows = undefined;
     job.clear();
     views.show(null);
+    whole.show(null);
     samples.show(null, 0);
     map.show(answer);
     change();
@@ -36,7 +38,8 @@ export function enlarge(panel) {
   let opened = false;
   let photos = 0; // counts them: an answer about an older one is dropped
   let sample = 0;
-  let place = null; // of the crop; null: the photo's middle
+  let side = Number(panel.querySelector("[name=side]:checked").value); // of the crop, enlarged
+  let place = null; // of the crop; null: where the photo has most detail
   let shows; // the place of the photo that the viewer has
   let newest = 0; // counts changes
   let drawn = 0; // the change whose picture is shown
@@ -46,7 +49,6 @@ export function enlarge(panel) {
   let waiting = new AbortController();
 
   function state() {
-    const side = Number(panel.querySelector("[name=side]:checked").value);
     const number = seed.value === "" ? null : Number(seed.value);
     const how = { tau: Number(tau.value), auto: auto.checked, seed: number, model: model.value };
     return { ...how, side, sample, left: null, top: null, ...place };
@@ -86,9 +88,11 @@ export function enlarge(panel) {
     } else {
       views.show({ after: answer.after, names });
     }
-    if (last) map.move(answer.place);
     panel.querySelector(".sf-model .sf-hint").textContent = answer.model + (answer.why && `: ${answer.why}`);
     if (auto.checked) output.value = tau.value = answer.tau;
+    if (!last) return;
+    map.move(answer.place);
+    place = { left: answer.place.left, top: answer.place.top };
   }
 
   async function eight() {
@@ -123,6 +127,12 @@ export function enlarge(panel) {
     seed.value = String(Math.floor(Math.random() * (Number(document.body.dataset.maxSeed) + 1)));
     change();
   });
-  for (const side of panel.querySelectorAll("[name=side]")) side.addEventListener("change", change);
+  for (const button of panel.querySelectorAll("[name=side]")) {
+    button.addEventListener("change", () => {
+      place &&= map.around(Number(button.value) / side);
+      side = Number(button.value);
+      change();
+    });
+  }
   return { clear: field.clear };
 }

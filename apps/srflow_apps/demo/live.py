@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_apps.demo.page_pictures import over_squares
+from srflow_apps.demo.page_pictures import most_detailed, over_squares
 from srflow_sdk.drawing.kept import KeptTiles
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.requests import DrawOptions, make_request
@@ -94,6 +94,11 @@ class LivePhoto:
         crop = Window(top=rows[0], left=columns[0], height=rows[1], width=columns[1])
         if crop != self.crop or not len(self._kept):
             self._encode(crop, cancel)
+
+    def most_detailed(self, side: int) -> tuple[int, int]:
+        """Left and top of the crop of `side` pixels with the most detail."""
+        top, left = most_detailed(self._lr.source.rows(0, self.height), side)
+        return left, top
 
     def draw(self, *, tau: float | Literal["auto"], seed: int, sample: int) -> RGB:
         """One sample of the crop. tau: a number from 0 to 2, or "auto". Raises: as :meth:`Upscaler.upscale`."""

@@ -1,6 +1,6 @@
 // The whole photo, small, with a frame around the crop that is shown. `show` takes the photo's `image` (a URL), `width`
-// and `height` in pixels, or null; `move` takes the crop: `left`, `top`, `across`, `down`. moved({left, top}) is called
-// when the visitor moves the frame.
+// and `height` in pixels, or null; `move` takes the crop: `left`, `top`, `across`, `down`; `around` gives the place of a
+// crop `times` as large with the same middle. moved({left, top}) is called when the visitor moves the frame.
 export function overview(element, moved) {
   const board = element.querySelector(".sf-overview");
   const frame = element.querySelector(".sf-frame");
@@ -60,6 +60,10 @@ export function overview(element, moved) {
       place = photo && { left: 0, top: 0, across: photo.width, down: photo.height, ...photo };
       if (photo) element.querySelector("img").src = photo.image;
       show();
+    },
+    around(times) {
+      const start = (from, length) => Math.round(from + (length * (1 - times)) / 2);
+      return place && { left: start(place.left, place.across), top: start(place.top, place.down) };
     },
     move(crop) {
       Object.assign(place, crop);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ _HEAT = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10)
 """Dark to bright, evenly spaced."""
 
 _SQUARE, _GRAY = 8, 204
+_SEARCHED_PIXELS = 2_000_000
 
 
 def data_url(rgb: NDArray[np.uint8]) -> str:
@@ -49,20 +51,43 @@ def over_squares(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> NDA
     return shown
 
 
-def middle(rgb: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """The middle of a picture, at most side×side."""
-    height, width = rgb.shape[:2]
-    top, left = max(height - side, 0) // 2, max(width - side, 0) // 2
-    return rgb[top : top + side, left : left + side]
+def busiest(values: NDArray[Any], height: int, width: int) -> tuple[int, int]:
+    """Top and left of the rectangle of this size with the largest sum of `values`, H×W, or of all if it is larger."""
+    height, width = (max(1, min(size, whole)) for size, whole in zip((height, width), values.shape, strict=True))
+    above = np.pad(values.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))  # sums of what is above and left
+    rows = above[height:] - above[:-height]
+    place = np.argmax(rows[:, width:] - rows[:, :-width])
+    top, left = divmod(int(place), values.shape[1] - width + 1)
+    return top, left
 
 
-def preview(path: Path, *, most: int) -> tuple[NDArray[np.uint8], bool]:
-    """A picture file in 8-bit sRGB, H×W×3, reduced to `most` pixels of its longer side; and whether it was reduced.
+def most_detailed(pixels: NDArray[Any], side: int) -> tuple[int, int]:
+    """Top and left of the square of a picture, H×W×C, whose neighbouring pixels differ most. Alpha, if any, is last.
+
+    Only every n-th row of a large picture is looked at.
+    """
+    height, width, channels = pixels.shape
+    every = -(-height * width // _SEARCHED_PIXELS)
+
+    def seen(part: NDArray[Any]) -> NDArray[np.float32]:
+        green = part[..., channels // 3].astype(np.float32)
+        return green * (part[..., -1] > 0) if channels in (2, 4) else green
+
+    rows, below = seen(pixels[: height - 1 : every]), seen(pixels[1::every])
+    steps = np.abs(below - rows)[:, :-1] + np.abs(np.diff(rows, axis=1))
+    if not steps.size:
+        return 0, 0
+    top, left = busiest(steps, side // every, side)
+    return top * every, left
+
+
+def preview(path: Path, *, most: int) -> tuple[NDArray[np.uint8], int]:
+    """A picture file in 8-bit sRGB, H×W×3, reduced to `most` pixels of its longer side; and the file's own width.
 
     Raises: ImageError.
     """
     with _reduced(path, most, size="down", export_profile="srgb") as (small, reader):
-        return _as_rgb(small), max(reader.width, reader.height) > most
+        return _as_rgb(small), reader.width
 
 
 def fitted(path: Path, target: Path, *, width: int, height: int) -> None:
@@ -99,9 +124,12 @@ def _as_rgb(image: Any) -> NDArray[np.uint8]:
 
 @contextlib.contextmanager
 def _reduced(path: Path, width: int, **options: Any) -> Iterator[tuple[Any, ImageReader]]:
-    """A picture file, reduced or enlarged by libvips, and its reader, which alone chooses what decodes it."""
+    """A picture file, reduced or enlarged by libvips, and its reader, which alone chooses what decodes it.
+
+    Its size has been checked, or it is the model's, and 16 times as large as what was.
+    """
     try:
-        with open_image(path) as reader:
+        with open_image(path, max_pixels=sys.maxsize) as reader:
             yield reader._image.thumbnail_image(width, **options), reader
     except libvips.pyvips().Error as error:
         raise ImageError(f"{path} cannot be used: {libvips.reason(error)}; try another file") from error

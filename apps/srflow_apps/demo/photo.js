@@ -8,6 +8,7 @@ export function photo(element, changed) {
   const label = element.dataset.label;
   const input = element.querySelector("input");
   const remove = element.querySelector(".sf-remove");
+  const example = element.querySelector(".sf-example");
   const chosen = element.querySelector(".sf-chosen");
   const pasted = "pasted" in element.dataset;
   const most = Number(document.body.dataset.uploadBytes);
@@ -15,17 +16,19 @@ export function photo(element, changed) {
   element.querySelector(".sf-label").textContent = label;
   remove.setAttribute("aria-label", `Remove: ${label}`);
   input.setAttribute("aria-label", label);
+  element.querySelector(".sf-hint").textContent = pasted ? "or drop it here, or paste it" : "or drop it here";
+  if (!element.dataset.example) example.remove();
 
-  function show(file, words) {
-    element.dataset.state = file ? "chosen" : "empty";
-    chosen.textContent = file ? `${file.name} ${words}` : pasted ? "drop, paste or click" : "drop or click";
-    remove.hidden = !file;
+  // state: "empty", "sent" or "chosen"; the page's style follows it.
+  function show(state, words) {
+    element.dataset.state = state;
+    chosen.textContent = words;
   }
 
   function clear() {
     sending.abort();
     input.value = "";
-    show(null);
+    show("empty", element.dataset.choose);
     changed(null);
   }
 
@@ -34,12 +37,12 @@ export function photo(element, changed) {
     clear();
     if (file.size > most) return say(`${file.name} is larger than the limit of ${most / 1e6} MB; choose a smaller one`);
     const mine = (sending = new AbortController());
-    show(file, "is sent …");
+    show("sent", `${file.name} is sent …`);
     return shown(async () => {
       try {
         const answer = await ask("PUT", `pictures/${name}?name=${encodeURIComponent(file.name)}`, file, mine.signal);
         if (mine !== sending) return;
-        show(file, `(${Math.max(1, Math.round(file.size / 1000)).toLocaleString("en")} kB)`);
+        show("chosen", `${file.name} (${Math.max(1, Math.round(file.size / 1000)).toLocaleString("en")} kB)`);
         changed(answer);
       } catch (error) {
         if (mine === sending) clear();
@@ -49,6 +52,13 @@ export function photo(element, changed) {
   }
 
   input.addEventListener("change", () => input.files[0] && take(input.files[0]));
+  example.addEventListener("click", () =>
+    shown(async () => {
+      const answer = await fetch(`static/${element.dataset.example}`).catch(() => null);
+      if (!answer?.ok) throw new Error("The example did not come. Does srflow-demo still run?");
+      await take(new File([await answer.blob()], element.dataset.example));
+    }),
+  );
   remove.addEventListener("click", () => {
     clear();
     shown(() => ask("DELETE", `pictures/${name}`));
@@ -64,6 +74,6 @@ export function photo(element, changed) {
       if (file && element.offsetParent) take(file);
     });
   }
-  show(null);
+  show("empty", element.dataset.choose);
   return { clear };
 }

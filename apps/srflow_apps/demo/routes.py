@@ -32,7 +32,7 @@ _PAUSE_S = 30.0  # between two pieces of a body
 _LINGER_S, _LINGER_BYTES = 2.0, 4_000_000
 _DRAWN_AT_A_TIME = 2
 _FOLDER = Path(__file__).parent
-_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
+_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".jpg": "image/jpeg"}
 
 _log = logging.getLogger(__name__)
 

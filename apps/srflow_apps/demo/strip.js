@@ -1,4 +1,4 @@
-// Buttons with the middle of each sample. `show` takes their images (URLs; null removes them) and which is chosen.
+// Buttons with the part of each sample where all differ most. `show` takes their images (URLs; null removes them) and which is chosen.
 // select(number) is called when the visitor chooses one.
 export function strip(element, select) {
   function choose(number) {

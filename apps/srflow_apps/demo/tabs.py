@@ -57,8 +57,8 @@ def choice_of(said: Said, name: str, choices: tuple[str, ...]) -> str:
 class Controls:
     """Those of the tab "Enlarge".
 
-    side: of the crop's enlargement, in pixels. place: left and top of the crop in the photo; None: its middle.
-    model: its name, or "auto".
+    side: of the crop's enlargement, in pixels. place: left and top of the crop in the photo; None: the most
+    detailed. model: its name, or "auto".
     """
 
     tau: float | Literal["auto"]
@@ -81,13 +81,19 @@ class Controls:
             model=str(said.get("model", BY_PICTURE)),
         )
 
+    @property
+    def name(self) -> str:
+        """Of the picture that they draw, in words."""
+        tau = self.tau if self.tau == "auto" else f"{self.tau:g}"
+        return f"τ {tau}, seed {self.seed}, sample {self.sample}"
+
 
 def _coordinate(value: object) -> int:
     return whole("the crop's place", value, least=-_FARTHEST, most=_FARTHEST)
 
 
 _OVERVIEW_SIDE = 448
-_THUMBNAIL_SIDE = 128
+_THUMBNAIL_SIDE = 176
 _PREVIEW_SIDE = 1024
 
 
@@ -119,13 +125,12 @@ class Tabs:
         with session.lock:
             photo = self._shown(session, controls)
             after = photo.draw(tau=controls.tau, seed=controls.seed, sample=controls.sample)
-            tau = controls.tau if controls.tau == "auto" else f"{controls.tau:g}"
             crop = photo.crop
             across, down = min(crop.width, photo.width), min(crop.height, photo.height)
             place = {"left": crop.left, "top": crop.top, "across": across, "down": down}
             shown = {
                 "after": page_pictures.data_url(after),
-                "name": f"τ {tau}, seed {controls.seed}, sample {controls.sample}",
+                "name": controls.name,
                 "place": place,
                 **self._model_of(session, photo.model),
             }
@@ -134,7 +139,7 @@ class Tabs:
             return shown
 
     def samples(self, session: Session, said: Said, cancel: threading.Event) -> dict[str, Any] | None:
-        """Draw eight samples of the crop: their middles, and their deviation in colours with its scale in words.
+        """Draw eight samples of the crop: the part where they differ most; their deviation in colours, and its scale.
 
         None if `cancel` is set meanwhile.
         """
@@ -147,14 +152,16 @@ class Tabs:
             return None
         spread = std.mean(axis=2)
         brightest = float(np.quantile(spread, 0.995))
+        top, left = page_pictures.busiest(spread, _THUMBNAIL_SIDE, _THUMBNAIL_SIDE)
+        parts = [picture[top : top + _THUMBNAIL_SIDE, left : left + _THUMBNAIL_SIDE] for picture in drawn]
         return {
-            "images": [page_pictures.data_url(page_pictures.middle(picture, _THUMBNAIL_SIDE)) for picture in drawn],
+            "images": [page_pictures.data_url(part) for part in parts],
             "spread": page_pictures.data_url(page_pictures.heat(spread, brightest=brightest)),
             "scale": f"Black: the samples agree. Light yellow: they deviate by {255 * brightest:.1f} of 255, or more.",
         }
 
     def render(self, session: Session, said: Said) -> tuple[Path, Work]:
-        """The file of the whole photo, and the work that writes it, as srflow-upscale does."""
+        """The file of the whole photo, and the work that writes it as srflow-upscale does and returns the viewer's."""
         source = session.pictures.get("enlarge")
         if source is None:
             raise ArgumentError("there is no photo yet; choose one first")
@@ -162,7 +169,7 @@ class Tabs:
         upscaler = self._with(self._named(session, controls))
         target = session.new_file(f"{source.stem}_x{upscaler.scale}.{format_of(said)}")
 
-        def write(told: Any, cancel: threading.Event) -> None:
+        def write(told: Any, cancel: threading.Event) -> dict[str, Any]:
             upscaler.upscale_file(
                 source,
                 target,
@@ -173,6 +180,7 @@ class Tabs:
                 progress=told,
                 cancel=cancel,
             )
+            return _compared(source, target, "the whole photo", controls.name)
 
         return target, write
 
@@ -185,7 +193,7 @@ class Tabs:
                 self._with(name), session.pictures["enlarge"], max_pixels=self._max_pixels
             )
         side = max(1, controls.side // self._upscaler.scale)
-        left, top = controls.place or ((photo.width - side) // 2, (photo.height - side) // 2)
+        left, top = controls.place or photo.most_detailed(side)
         photo.show(left=left, top=top, side=side, cancel=cancel)
         self._sessions.release_excess(session)
         return photo
@@ -303,9 +311,9 @@ def _new_file(session: Session, name: str) -> Iterator[Path]:
 
 
 def _compared(before: Path, after: Path, *names: str) -> dict[str, Any]:
-    """Two files as the viewer shows them."""
-    old, reduced = page_pictures.preview(before, most=2 * _PREVIEW_SIDE)
-    new, _ = page_pictures.preview(after, most=2 * _PREVIEW_SIDE)
-    note = f"Shown reduced to {2 * _PREVIEW_SIDE} pixels; the file is whole." if reduced else ""
-    shown = {"before": page_pictures.data_url(old), "after": page_pictures.data_url(new), "note": note}
+    """Two files as the viewer shows them, and the width of the second."""
+    old, _ = page_pictures.preview(before, most=2 * _PREVIEW_SIDE)
+    new, width = page_pictures.preview(after, most=2 * _PREVIEW_SIDE)
+    note = f"Shown reduced to {2 * _PREVIEW_SIDE} pixels; the file is whole." if width > new.shape[1] else ""
+    shown = {"before": page_pictures.data_url(old), "after": page_pictures.data_url(new), "note": note, "width": width}
     return {**shown, "names": dict(zip(("before", "after"), names, strict=True))}

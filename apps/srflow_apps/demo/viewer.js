@@ -1,6 +1,7 @@
 // Two or three panes that show the same place of a picture: before and after under one divider, side by side, or beside
 // the deviation. `show` takes any of `before`, `after`, `spread` (image URLs, null clears one), `names`, `note`, and `scale`
-// (words about the deviation's colours); null clears everything.
+// (words about the deviation's colours), and `width` of the whole picture where `after` is reduced; null clears everything.
+// Crops open at 100 %, a pixel of the picture for a pixel of the screen; elements with data-whole as large as fits.
 const SHOWN = { compare: ["before", "after"], side: ["before", "after"], spread: ["after", "spread"] };
 
 export function viewer(element) {
@@ -15,29 +16,51 @@ export function viewer(element) {
   const words = { note: "", scale: "" };
   const names = { before: "bicubic", after: "sample", spread: "deviation" };
   let mode = "compare";
-  let zoom = 1;
+  let scale = "whole" in element.dataset ? "whole" : 1; // pixels of the screen for one of the picture; or "whole", "fit"
   let middle = { x: 0.5, y: 0.5 }; // of the view, as a fraction of the picture
-  let drawn = { width: 1, height: 1 };
+  let drawn = { width: 1, height: 1 }; // the picture, in pixels
+  let whole; // its width, if what is shown is reduced
+  let part = { x: 1, y: 1 }; // of the picture's sides, that the view shows
 
   function layers(pane) {
     return [...pane.querySelectorAll(".sf-layer")];
   }
 
+  function room() {
+    return { width: panes[0].clientWidth, height: 0.8 * innerHeight };
+  }
+
+  function zoom() {
+    if (typeof scale === "number") return scale;
+    const fits = Math.min(room().width / drawn.width, room().height / drawn.height) * devicePixelRatio;
+    return scale === "whole" ? Math.min(fits, 1) : fits;
+  }
+
   function place() {
-    const half = 0.5 / zoom;
-    middle.x = Math.min(Math.max(middle.x, half), 1 - half);
-    middle.y = Math.min(Math.max(middle.y, half), 1 - half);
+    if (!room().width) return; // its tab is not shown
+    const now = zoom();
+    const full = { width: (drawn.width * now) / devicePixelRatio, height: (drawn.height * now) / devicePixelRatio };
+    const box = { width: Math.min(full.width, room().width), height: Math.min(full.height, room().height) };
+    part = { x: box.width / full.width, y: box.height / full.height };
+    middle.x = Math.min(Math.max(middle.x, part.x / 2), 1 - part.x / 2);
+    middle.y = Math.min(Math.max(middle.y, part.y / 2), 1 - part.y / 2);
+    const snapped = (length) => `${Math.round(length * devicePixelRatio) / devicePixelRatio}px`; // pixels of the screen
     for (const pane of panes) {
       const view = pane.querySelector(".sf-view");
-      view.style.touchAction = zoom > 1 ? "none" : "pan-y";
-      view.style.aspectRatio = `${drawn.width} / ${drawn.height}`;
-      const magnified = (view.clientWidth * zoom * devicePixelRatio) / drawn.width;
+      view.style.touchAction = pans() ? "none" : "pan-y";
+      Object.assign(view.style, { width: `${box.width}px`, height: `${box.height}px` });
       for (const image of pane.querySelectorAll("img")) {
-        image.style.transform = `scale(${zoom}) translate(${(0.5 - middle.x) * 100}%, ${(0.5 - middle.y) * 100}%)`;
-        image.style.imageRendering = magnified >= 3 ? "pixelated" : "auto";
+        const left = snapped((part.x / 2 - middle.x) * full.width);
+        const top = snapped((part.y / 2 - middle.y) * full.height);
+        Object.assign(image.style, { width: `${full.width}px`, height: `${full.height}px`, left, top });
+        image.style.imageRendering = now >= 3 ? "pixelated" : "auto";
       }
     }
-    element.querySelector(".sf-zoom").textContent = `${Math.round(zoom * 100)} %`;
+    element.querySelector(".sf-zoom").textContent = `${Math.round(now * 100)} %`;
+  }
+
+  function pans() {
+    return part.x < 1 || part.y < 1;
   }
 
   function divide() {
@@ -83,14 +106,15 @@ export function viewer(element) {
     place();
   }
 
-  function zoomTo(value, at) {
-    const old = zoom;
-    zoom = Math.min(Math.max(value, 1), 16);
-    if (at) {
-      // What is under the pointer stays there.
-      middle.x += (at.x - 0.5) * (1 / old - 1 / zoom);
-      middle.y += (at.y - 0.5) * (1 / old - 1 / zoom);
-    }
+  function zoomTo(value, at = { x: 0.5, y: 0.5 }) {
+    const old = part;
+    scale = "fit";
+    const least = Math.min(zoom(), 1);
+    scale = typeof value === "number" ? Math.min(Math.max(value, least), 16) : value;
+    place();
+    // What is under the pointer stays there.
+    middle.x += (at.x - 0.5) * (old.x - part.x);
+    middle.y += (at.y - 0.5) * (old.y - part.y);
     place();
   }
 
@@ -106,7 +130,7 @@ export function viewer(element) {
     view.addEventListener("pointerdown", (event) => {
       const at = within(view, event);
       const near = Math.abs(at.x * 100 - Number(slider.value)) * view.clientWidth < 100 * 16;
-      dividing = mode === "compare" && (zoom === 1 || near) && fingers.size === 0;
+      dividing = mode === "compare" && (!pans() || near) && fingers.size === 0;
       fingers.set(event.pointerId, at);
       view.setPointerCapture(event.pointerId);
       if (dividing) slideTo(at.x);
@@ -120,12 +144,12 @@ export function viewer(element) {
       if (others.length === 1) {
         const reach = (point) => Math.hypot(point.x - others[0].x, point.y - others[0].y);
         const between = { x: (at.x + others[0].x) / 2, y: (at.y + others[0].y) / 2 };
-        zoomTo((zoom * reach(at)) / Math.max(reach(before), 0.01), between);
+        zoomTo((zoom() * reach(at)) / Math.max(reach(before), 0.01), between);
       } else if (dividing) {
         slideTo(at.x);
       } else {
-        middle.x -= (at.x - before.x) / zoom;
-        middle.y -= (at.y - before.y) / zoom;
+        middle.x -= (at.x - before.x) * part.x;
+        middle.y -= (at.y - before.y) * part.y;
         place();
       }
     });
@@ -133,14 +157,14 @@ export function viewer(element) {
     view.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && document.activeElement !== view) return; // the page scrolls
       event.preventDefault();
-      zoomTo(zoom * Math.exp(-event.deltaY / 300), within(view, event));
+      zoomTo(zoom() * Math.exp(-event.deltaY / 300), within(view, event));
     }, { passive: false });
-    view.addEventListener("dblclick", (event) => zoomTo(zoom * 2, within(view, event)));
+    view.addEventListener("dblclick", (event) => zoomTo(zoom() * 2, within(view, event)));
     view.addEventListener("keydown", (event) => {
-      const step = 0.1 / zoom;
-      const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
-      if (event.key === "+" || event.key === "=") zoomTo(zoom * 1.5);
-      else if (event.key === "-") zoomTo(zoom / 1.5);
+      const [x, y] = [part.x / 10, part.y / 10];
+      const moves = { ArrowLeft: [-x, 0], ArrowRight: [x, 0], ArrowUp: [0, -y], ArrowDown: [0, y] };
+      if (event.key === "+" || event.key === "=") zoomTo(zoom() * 1.5);
+      else if (event.key === "-") zoomTo(zoom() / 1.5);
       else if (event.key === "0") zoomTo(1);
       else if (moves[event.key]) {
         middle.x += moves[event.key][0];
@@ -151,8 +175,9 @@ export function viewer(element) {
     });
     for (const image of pane.querySelectorAll("img")) {
       image.addEventListener("load", () => {
-        if (image.naturalWidth === drawn.width && image.naturalHeight === drawn.height) return;
-        drawn = { width: image.naturalWidth, height: image.naturalHeight };
+        if (image.src !== images.after) return; // what is beside it may be smaller
+        const width = whole ?? image.naturalWidth;
+        drawn = { width, height: (image.naturalHeight * width) / image.naturalWidth };
         place();
       });
     }
@@ -170,14 +195,16 @@ export function viewer(element) {
       show();
     });
   }
-  element.querySelector(".sf-in").addEventListener("click", () => zoomTo(zoom * 1.5));
-  element.querySelector(".sf-out").addEventListener("click", () => zoomTo(zoom / 1.5));
-  element.querySelector(".sf-fit").addEventListener("click", () => zoomTo(1));
+  element.querySelector(".sf-in").addEventListener("click", () => zoomTo(zoom() * 1.5));
+  element.querySelector(".sf-out").addEventListener("click", () => zoomTo(zoom() / 1.5));
+  element.querySelector(".sf-true").addEventListener("click", () => zoomTo(1));
+  element.querySelector(".sf-fit").addEventListener("click", () => zoomTo("fit"));
   new ResizeObserver(place).observe(element);
 
   function take(value) {
     value ??= { before: null, after: null, spread: null, note: "" };
     for (const name of Object.keys(images)) if (name in value) images[name] = value[name];
+    if (value.after) whole = value.width;
     Object.assign(names, value.names || {});
     for (const name of Object.keys(words)) if (name in value) words[name] = value[name];
     show();

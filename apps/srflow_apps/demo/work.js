@@ -23,7 +23,7 @@ export function work(element, said, done) {
 
   function clear() {
     run += 1;
-    stop.disabled = true;
+    stop.hidden = true;
     file.hidden = true;
     show("");
   }
@@ -60,7 +60,7 @@ export function work(element, said, done) {
       try {
         await ask("POST", `work/${tab}`, { ...(await said()), format: format.value });
         if (mine !== run) return;
-        stop.disabled = false;
+        stop.hidden = false;
         await follow(mine);
       } catch (error) {
         if (mine === run) clear();

@@ -83,9 +83,11 @@ class PooledBackend(Backend):
         sr: NDArray[np.float32] = self._queue.done(key, item, _sampled, most=self._most(pixels))
         return sr
 
+    @property
+    def can_draw(self) -> bool:  # otherwise the processor draws the noise before the call waits for its turn
+        return self._backends[0].can_draw
+
     def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> Any:
-        if self.gpu is None:  # the processor draws the noise before the call waits for its turn
-            return None
         item = (conditioning, drawing)
         return self._queue.done(object(), item, lambda backend, calls: [backend.draw_impl(*calls[0])], most=1)
 

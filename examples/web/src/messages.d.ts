@@ -43,16 +43,25 @@ export type Ready = Loaded & { kind: "ready" };
 /** The photo's model is fetched. why: it suits the photo. */
 export type Fetching = { kind: "fetching"; number: number; name: string; why: string };
 
-/** The photo can be drawn. suited: the model that suits it; another one draws if that could not be loaded. */
-export type Taken = Loaded & { kind: "taken"; number: number; suited: string; why: string; suits: boolean };
+/**
+ * The photo can be drawn. suited: the model that suits it; another one draws if that could not be loaded. whole: how many
+ * milliseconds drawing all of it may take, here and in Done.
+ */
+export type Taken = Loaded & { kind: "taken"; number: number; suited: string; why: string; suits: boolean; whole: number };
 
 /** rgba: height×width×4, at this place of the large picture. */
 export type TileDrawn = Window & { kind: "tile"; number: number; done: number; total: number; rgba: Uint8ClampedArray };
+
+/** milliseconds: what it may take. Not said of a part that is only sampled again. */
+export type Begun = { kind: "begun"; number: number; milliseconds: number };
+
+export type Done = { kind: "done"; number: number; milliseconds: number; whole: number };
 
 export type FromWorker =
   | Ready
   | Fetching
   | Taken
+  | Begun
   | TileDrawn
-  | { kind: "done"; number: number; milliseconds: number }
+  | Done
   | { kind: "failed"; number: number; why: string };

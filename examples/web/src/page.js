@@ -1,11 +1,12 @@
 /** The page: takes a photo, asks the worker for pictures of it, and shows them. */
 
+import { about } from "./duration.js";
 import { Overview } from "./overview.js";
 import { decoded, PhotoError, pictureIn } from "./photo.js";
 import { recorded, sha256 } from "./provenance.js";
 import { CORE } from "./tiles.js";
 
-/** @import { Fetching, FromPage, FromWorker, Loaded, Taken, TileDrawn } from "./messages.d.ts" */
+/** @import { Done, Fetching, FromPage, FromWorker, Loaded, Taken, TileDrawn } from "./messages.d.ts" */
 /** @import { Window } from "./tiles.js" */
 
 const SHOWN_SIDE = 64; // of a large photo's part that follows the slider, in LR pixels
@@ -29,6 +30,7 @@ const [file, split, tau, auto, seed] = ["file", "split", "tau", "auto", "seed"].
 const [example, another, whole, download, cancel] = ["example", "another", "whole", "download", "cancel"].map((id) =>
   element(id, HTMLButtonElement));
 const progress = element("progress", HTMLProgressElement);
+const estimate = element("estimate", HTMLElement);
 const tauValue = element("tau-value", HTMLOutputElement);
 const overview = new Overview(element("overview", HTMLCanvasElement), () => draw());
 
@@ -59,10 +61,10 @@ async function devices() {
   return /** @type {("wasm" | "webgpu")[]} */ (real ? ["webgpu", "wasm"] : ["wasm"]);
 }
 
-/** How many threads the processor gets: `?threads=2`, or one for every core but the browser's own. */
+/** How many threads the processor gets: `?threads=2`, or one for every core. */
 function threads() {
   const wish = Number(new URLSearchParams(location.search).get("threads"));
-  return Number.isInteger(wish) && wish > 0 ? wish : Math.min(Math.max(navigator.hardwareConcurrency - 1, 1), MOST_THREADS);
+  return Number.isInteger(wish) && wish > 0 ? wish : Math.min(navigator.hardwareConcurrency, MOST_THREADS);
 }
 
 /** @param {FromPage} message @param {Transferable[]} [transfer] */
@@ -79,8 +81,9 @@ function hear(message) {
   } else if (message.number === number) {
     if (message.kind === "fetching") fetching(message);
     if (message.kind === "taken") begin(message);
+    if (message.kind === "begun") status.textContent = `Drawing, ${about(message.milliseconds)} …`;
     if (message.kind === "tile") show(message);
-    if (message.kind === "done") finish(message.milliseconds);
+    if (message.kind === "done") finish(message);
     if (message.kind === "failed") complain(reason(message.why));
   }
 }
@@ -165,7 +168,8 @@ function begin(message) {
     : `It could not load ${message.suited}, which suits this photo (${message.why}): srflow-upscale draws another picture.`;
   const large = Math.ceil(width / 2) * Math.ceil(height / 2) * 4 > SMALL_PIXELS;
   work.hidden = false;
-  parts.hidden = whole.hidden = !large;
+  parts.hidden = whole.hidden = estimate.hidden = !large;
+  estimate.textContent = `${about(message.whole)} ${where()}`;
   if (large) overview.show(photo.canvas, SHOWN_SIDE, message.multiple);
   draw();
 }
@@ -245,16 +249,21 @@ function show({ rgba, width, height, top, left, done, total }) {
   progress.value = done;
   progress.hidden = total === 1;
   if (total > 1) {
-    const left = Math.ceil(((performance.now() - drawing.start) / done) * (total - done) / 1000);
-    status.textContent = `Tile ${done} of ${total}, about ${left} s left.`;
+    const left = ((performance.now() - drawing.start) / done) * (total - done);
+    status.textContent = `Tile ${done} of ${total}, ${about(left)} left.`;
   }
 }
 
-/** @param {number} milliseconds */
-function finish(milliseconds) {
+/** What draws. */
+function where() {
   const { device, threads } = /** @type {Loaded} */ (model);
-  const where = device === "webgpu" ? "on the GPU" : `on ${threads === 1 ? "one thread" : `${threads} threads`}`;
-  status.textContent = `${after.width}×${after.height} pixels in ${(milliseconds / 1000).toFixed(2)} s ${where}.`;
+  return device === "webgpu" ? "on the GPU" : `on ${threads === 1 ? "one thread" : `${threads} threads`}`;
+}
+
+/** @param {Done} message */
+function finish({ milliseconds, whole }) {
+  status.textContent = `${after.width}×${after.height} pixels in ${(milliseconds / 1000).toFixed(2)} s ${where()}.`;
+  estimate.textContent = `${about(whole)} ${where()}`;
   busy(false);
   download.disabled = false;
 }

@@ -9,17 +9,20 @@ import { windowNoise } from "./latents.js";
 import { Model } from "./model.js";
 import { cut, isFinite, isGray, planes, visible } from "./pixels.js";
 import { onLevel, texture } from "./texture.js";
-import { CORE, planTiles, tileAround } from "./tiles.js";
+import { CORE, paddedSize, planTiles, tileAround } from "./tiles.js";
 
 /** @import { Draw, FromPage, FromWorker, Load, Loaded, Photo } from "./messages.d.ts" */
 /** @import { Device } from "./model.js" */
 /** @import { Tile } from "./tiles.js" */
 
 const ONE_TILE_PIXELS = 88 * 88; // a photo with fewer is one tile
+const TIMED_SIDE = 32;
 const base = new URL(".", self.location.href);
 
 /** @type {Map<string, Model>} by the names of their folders */
 const models = new Map();
+/** @type {Map<string, number>} milliseconds that a pixel of a tile takes, by the same names */
+const rates = new Map();
 /** @type {Model} the one that draws */
 let model;
 let name = CLEAN;
@@ -57,6 +60,7 @@ self.onmessage = (/** @type {MessageEvent<FromPage>} */ { data }) => {
 async function begin(message) {
   wish = message;
   await use(CLEAN);
+  await time();
   say({ kind: "ready", ...loaded() });
 }
 
@@ -74,6 +78,43 @@ async function use(wanted) {
   name = wanted;
 }
 
+/** Draw a black tile that nobody sees, unless the model's speed is known. Leaves no photo. */
+async function time() {
+  if (rates.has(name)) return;
+  const { size_multiple: multiple, default_tau: tau } = model.manifest;
+  const side = paddedSize(TIMED_SIDE, multiple), window = { top: 0, left: 0, height: side, width: side };
+  photo = { height: side, width: side, gray: false, lr: new Float32Array(3 * side * side), rows: side, columns: side };
+  const tile = { core: window, window };
+  for (let run = 0; run < 2; run += 1) { // a model's first run is slower than all others
+    const start = performance.now();
+    // What fails here will fail again, and be told, when the picture is drawn.
+    await picture(tile, { kind: "draw", number: 0, part: null, tau, auto: true, seed: 0n }, false).catch(() => {});
+    learn(tile, start);
+  }
+  photo = null;
+}
+
+/** @param {Tile} tile that was encoded and drawn @param {number} start */
+function learn({ window }, start) {
+  rates.set(name, (performance.now() - start) / (window.height * window.width));
+}
+
+/** Milliseconds, as far as is known. @param {Tile[]} tiles to be encoded and drawn */
+function estimate(tiles) {
+  const pixels = tiles.reduce((sum, { window }) => sum + window.height * window.width, 0);
+  return pixels * (rates.get(name) ?? 0);
+}
+
+/** @param {import("./tiles.js").Window | null} part null: the whole photo */
+function plan(part) {
+  const { halo, size_multiple: multiple } = model.manifest;
+  const { rows, columns } = /** @type {NonNullable<typeof photo>} */ (photo);
+  const core = rows * columns <= ONE_TILE_PIXELS ? null : CORE;
+  return part
+    ? [tileAround(part, { height: rows, width: columns, halo, multiple })]
+    : planTiles(rows, columns, { core, halo, multiple });
+}
+
 /** @returns {Loaded} */
 function loaded() {
   const { name, digest: sha256, latent_scheme: scheme, scale, size_multiple: multiple, default_tau: tau } = model.manifest;
@@ -86,43 +127,45 @@ async function take({ number, rgba, height, width, file }) {
   const { name: suited, why } = choice(damageOf(rgba, height, width, file));
   if (!models.has(suited)) say({ kind: "fetching", number, name: suited, why });
   await use(suited).catch(() => {}); // without it, the page says that the picture is another one
+  await time();
   photo = { height, width, gray: isGray(rgba), ...planes(rgba, height, width, model.manifest.size_multiple) };
   encoded.clear();
   drawn.clear();
-  say({ kind: "taken", number, ...loaded(), suited, why, suits: name === suited });
+  say({ kind: "taken", number, ...loaded(), suited, why, suits: name === suited, whole: estimate(plan(null)) });
 }
 
 /** @param {Draw} request */
 async function draw(request) {
   if (request.number !== latest || !photo) return;
-  const { halo, size_multiple: multiple, scale } = model.manifest;
-  const { rows, columns } = photo;
-  const core = rows * columns <= ONE_TILE_PIXELS ? null : CORE;
-  const tiles = request.part
-    ? [tileAround(request.part, { height: rows, width: columns, halo, multiple })]
-    : planTiles(rows, columns, { core, halo, multiple });
-  const start = performance.now();
+  const tiles = plan(request.part), start = performance.now();
+  const fresh = tiles.filter(({ window }) => !encoded.has(JSON.stringify(window)));
+  if (fresh.length > 0) say({ kind: "begun", number: request.number, milliseconds: estimate(fresh) });
   for (const [done, tile] of tiles.entries()) {
+    const began = performance.now();
     const sr = await picture(tile, request, tiles.length === 1);
+    if (fresh.includes(tile)) learn(tile, began);
     await new Promise((resume) => setTimeout(resume)); // lets messages in, which may end this
     if (request.number !== latest) return;
-    const seen = visible(sr, tile, scale, photo);
+    const seen = visible(sr, tile, model.manifest.scale, photo);
     say({ kind: "tile", number: request.number, done: done + 1, total: tiles.length, ...seen }, [seen.rgba.buffer]);
   }
-  say({ kind: "done", number: request.number, milliseconds: performance.now() - start });
+  say({ kind: "done", number: request.number, milliseconds: performance.now() - start, whole: estimate(plan(null)) });
 }
 
 /**
- * A tile's picture. Without a GPU's, if that gave values that are not finite.
+ * A tile's picture. Without a GPU's, if that failed or gave values that are not finite.
  * @param {Tile} tile @param {Draw} request @param {boolean} keep whether it will be drawn again
  */
 async function picture(tile, request, keep) {
-  const sr = await sampled(tile, request, keep);
-  if (isFinite(sr)) return sr;
+  const sr = await sampled(tile, request, keep).catch((error) => {
+    if (model.device === "wasm") throw error;
+  });
+  if (sr && isFinite(sr)) return sr;
   if (model.device !== "wasm") {
     encoded.clear();
     models.clear();
-    wish = { devices: ["wasm"], threads: 1 };
+    rates.clear();
+    wish = { ...wish, devices: ["wasm"] };
     await use(name);
     say({ kind: "ready", ...loaded() });
     const again = await sampled(tile, request, keep);

@@ -69,14 +69,15 @@ class CudaGpu:
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
-        """Make it this thread's GPU during the block; the app's own choice is restored afterwards."""
-        (before,) = self.call("cudaGetDevice")
+        """Make it this thread's GPU during the block; the context that the app had, or none, is restored afterwards."""
+        # Not by cudaSetDevice: since CUDA 12 it initialises a context, be it of a GPU that nobody uses (CUDA Runtime
+        # API, "Device Management").
+        (before,) = self.call("cuCtxGetCurrent")
         self.call("cudaSetDevice", self.number)
         try:
             yield
         finally:
-            if before != self.number:
-                self.call("cudaSetDevice", before)
+            self.call("cuCtxSetCurrent", before)
 
     def load(self, ptx: bytes, *names: str) -> tuple[Callable[[], object], tuple[int, ...]]:
         """Load kernels into this thread's GPU; returns a function that unloads them, and their handles.
@@ -85,8 +86,13 @@ class CudaGpu:
         """
         code = ctypes.create_string_buffer(ptx)  # NUL-terminated (CUDA driver API, cuModuleLoadData)
         (module,) = self.call("cuModuleLoadData", ctypes.addressof(code))
-        kernels = (self.call("cuModuleGetFunction", module, name.encode()) for name in names)
-        return partial(self.call, "cuModuleUnload", module), tuple(int(kernel) for (kernel,) in kernels)
+        unload = partial(self.call, "cuModuleUnload", module)
+        try:
+            kernels = [self.call("cuModuleGetFunction", module, name.encode()) for name in names]
+        except DeviceError:
+            unload()
+            raise
+        return unload, tuple(int(kernel) for (kernel,) in kernels)
 
     def pin(self, nbytes: int) -> NDArray[np.uint8]:
         """Allocate memory of the host that the GPU copies from and to by itself. Free it with :meth:`unpin`."""

@@ -43,7 +43,11 @@ class DrawingKernels:
     def __init__(self, gpu: CudaGpu, memory: DeviceMemory) -> None:
         ptx = Path(__file__).with_name("drawing.ptx").read_bytes()
         self.unload, (self._latents, self._quantise) = gpu.load(ptx, "srflow_draw_latents", "srflow_quantise")
-        self._check(gpu, memory)
+        try:
+            self._check(gpu, memory)
+        except BaseException:
+            self.unload()
+            raise
 
     def draw(self, binding: Binding, bound: Mapping[str, int], drawing: Drawing) -> NDArray[Any]:
         """Draw the core of a picture with the sampler's binding. bound: the conditioning's addresses.
@@ -91,25 +95,27 @@ class DrawingKernels:
             scale=2,
             seed=(1 << 64) - 1,
             sample=1 << 32,
-            window=Window(top=-2, left=-1, height=5, width=4),
+            window=Window(top=-2, left=-1, height=11, width=13),  # more positions than a block has threads
             margins=(1, 2),
             tau=1.0,
-            maps={1: np.linspace(0.1, 2, 20, dtype=np.float32).reshape(5, 4)},
+            maps={1: np.linspace(0.1, 2, 143, dtype=np.float32).reshape(11, 13)},
             core=Window(top=1, left=2, height=4, width=3),
         )
         expected, rows, columns = trial.noise()[1], *trial.core.slices
         levels = from_unit(expected[0, :3, rows, columns].transpose(1, 2, 0), np.dtype(np.uint8))
-        block, stream = memory.take(4 * ALIGNMENT + expected.nbytes), gpu.new_stream()
-        state, map_address, rounded, target = (block.address + count * ALIGNMENT for count in (0, 2, 3, 4))
-        stream.upload(_packed(trial), state)
-        stream.upload(trial.maps[1], map_address)
-        stream.start(self._launch(trial, trial.levels[0], state, map_address, target))
-        stream.start(self._rounding(trial.encoded, state, target, rounded))
+        block, stream, packed = memory.take(6 * ALIGNMENT + expected.nbytes), gpu.new_stream(), _packed(trial)
+        state, map_address, rounded, target = (block.address + count * ALIGNMENT for count in (0, 2, 5, 6))
         found = np.empty(ALIGNMENT + expected.nbytes, np.uint8)
-        stream.download(rounded, found)
-        stream.synchronize()
-        stream.close()
-        memory.free(block)
+        try:
+            stream.upload(packed, state)
+            stream.upload(trial.maps[1], map_address)
+            stream.start(self._launch(trial, trial.levels[0], state, map_address, target))
+            stream.start(self._rounding(trial.encoded, state, target, rounded))
+            stream.download(rounded, found)
+            stream.synchronize()
+        finally:
+            stream.close()
+            memory.free(block)
         if found[: levels.size].tobytes() + found[ALIGNMENT:].tobytes() != levels.tobytes() + expected.tobytes():
             raise DeviceError("they give other numbers than the processor")
 
@@ -118,7 +124,7 @@ def load_kernels(gpu: CudaGpu, memory: DeviceMemory) -> DrawingKernels | None:
     """The kernels, or None after a warning, where the GPU cannot draw."""
     try:
         return DrawingKernels(gpu, memory)
-    except (DeviceError, ImportError) as error:
+    except (DeviceError, ImportError, OSError) as error:
         _log.warning(
             "the processor draws latents and rounds pictures, because the GPU's kernels cannot be used: %s", error
         )

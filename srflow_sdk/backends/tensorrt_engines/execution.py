@@ -314,6 +314,8 @@ class Binding:
             try:
                 with self._lane.memory.untouched():
                     self._graph = stream.capture(self._enqueue)
+            except OutOfMemoryError:
+                raise  # more memory is made free, and then this is tried again
             except DeviceError as error:
                 if not self._lane.no_graphs.is_set():
                     _log.warning("continuing without CUDA graphs, which could not be captured: %s", error)

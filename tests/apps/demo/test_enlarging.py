@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from srflow_apps.commands import cli
+from srflow_apps.demo.page_pictures import most_detailed
 from srflow_apps.demo.tabs import SAMPLES, Tabs
 from srflow_sdk import read_provenance
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -42,12 +43,13 @@ def shown(enlarging, session, opened):
     return enlarging.show(session, CONTROLS)
 
 
-def test_opening_shows_the_photo_and_its_middle(opened, shown) -> None:
+def test_opening_shows_the_photo_and_where_it_has_most_detail(opened, shown, photo) -> None:
     assert (opened["width"], opened["height"]) == (61, 45)
     assert pixels(opened["image"]).shape == (45, 61, 3)
     assert pixels(shown["before"]).shape == pixels(shown["after"]).shape == (96, 96, 3)
     assert shown["name"] == "τ 0.8, seed 3, sample 0"
-    assert shown["place"] == {"left": 18, "top": 10, "across": 24, "down": 24}
+    top, left = (start // 2 * 2 for start in most_detailed(photo, 24))  # the model's multiple is 2
+    assert shown["place"] == {"left": left, "top": top, "across": 24, "down": 24}
 
 
 def test_the_picture_follows_tau_seed_and_sample(enlarging, session, shown) -> None:
@@ -80,6 +82,17 @@ def test_eight_samples_and_their_deviation(enlarging, session, shown) -> None:
     np.testing.assert_array_equal(pixels(drawn["images"][0]), pixels(shown["after"]))
 
 
+def test_samples_show_where_they_differ_most(enlarging, session, opened, monkeypatch) -> None:
+    monkeypatch.setattr("srflow_apps.demo.tabs._THUMBNAIL_SIDE", 32)
+    whole = {**CONTROLS, "left": 0, "top": 0}
+    enlarging.show(session, whole)
+    pictures, std = session.photo.samples(SAMPLES, tau=0.8, seed=3)
+    sums = np.lib.stride_tricks.sliding_window_view(std.mean(axis=2), (32, 32)).sum((2, 3))
+    top, left = np.unravel_index(sums.argmax(), sums.shape)
+    images = enlarging.samples(session, whole, threading.Event())["images"]
+    np.testing.assert_array_equal(pixels(images[3]), pictures[3][top : top + 32, left : left + 32])
+
+
 def test_a_change_stops_the_eight_samples(enlarging, session, shown) -> None:
     changed = threading.Event()
     changed.set()
@@ -98,6 +111,16 @@ def test_the_rendered_file_is_what_the_command_writes(enlarging, session, opened
     assert file.name == "photo_x4.png"
     made = read_provenance(file)
     assert (made.tau, made.seed, made.sample, made.source) == (0.8, 3, 2, "photo.png")
+
+
+def test_the_whole_result_is_shown_with_its_own_width(enlarging, session, opened, monkeypatch, uploaded) -> None:
+    monkeypatch.setattr("srflow_apps.demo.tabs._PREVIEW_SIDE", 50)
+    result = finished(session, "enlarge", enlarging.render(session, {**CONTROLS, "format": "png"})).result
+    np.testing.assert_array_equal(pixels(result["before"]), np.asarray(Image.open(uploaded)))
+    assert pixels(result["after"]).shape[1] == 100
+    assert result["width"] == 4 * 61
+    assert result["names"]["after"] == "τ 0.8, seed 3, sample 0"
+    assert "Shown reduced to 100 pixels" in result["note"]
 
 
 def test_what_is_shown_is_part_of_the_rendered_file(enlarging, session, shown) -> None:

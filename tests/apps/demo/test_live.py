@@ -140,6 +140,13 @@ def test_an_overview_of_a_large_photo_shows_it(tmp_path: Path) -> None:
     assert np.abs(seen[7, 90].astype(int) - (200, 100, 50)).max() <= 1
 
 
+def test_a_result_of_any_size_is_shown(tmp_path: Path) -> None:
+    Image.new("L", (12_500, 8_100), 77).save(tmp_path / "large.png")  # more pixels than files may have by themselves
+    shown, width = preview(tmp_path / "large.png", most=100)
+    assert shown.shape == (65, 100, 3)
+    assert width == 12_500
+
+
 def test_a_photo_with_too_many_pixels_is_refused(upscaler, uploaded) -> None:
     with pytest.raises(ImageError, match="pixels"):
         LivePhoto(upscaler, uploaded, max_pixels=1000)

@@ -193,5 +193,5 @@ def test_a_gpu_of_a_pool_draws_and_rounds_by_itself(tiny_bundle: Path, monkeypat
         expected = backend.draw(conditioning, drawing)
         monkeypatch.setattr(backend, "draw_impl", lambda *_: levels)
         np.testing.assert_array_equal(pool.draw(conditioning, drawing), expected)
-        monkeypatch.setattr(OnnxRuntimeBackend, "gpu", 0)
+        monkeypatch.setattr(OnnxRuntimeBackend, "can_draw", True)
         assert pool.draw(conditioning, drawing) is levels

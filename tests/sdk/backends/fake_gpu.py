@@ -53,6 +53,7 @@ Work = Callable[[], None]
 @dataclass
 class _Stream:
     pending: list[Work] = field(default_factory=list)
+    device: int = 0
     captured: list[Work] | None = None
     spoiled: bool = False
     capturing_thread: int = 0
@@ -83,6 +84,8 @@ class FakeGpu:
         self._handles = itertools.count(1000)
         self._lock = threading.RLock()
         self._current = threading.local()
+        self.contexts: set[int] = set()
+        """GPUs whose primary context was initialised."""
 
     @property
     def used(self) -> int:
@@ -104,6 +107,8 @@ class FakeGpu:
         """Work on a stream: kept until it is waited for, or for the graph that is captured."""
         with self._lock:
             target = self.streams[stream]
+            if self.device_here() != target.device:
+                self.violated(f"a stream of GPU {target.device} is used where {self.device_here()} is current")
             (target.pending if target.captured is None else target.captured).append(work)
 
     def capturing(self, stream: int) -> bool:
@@ -123,12 +128,15 @@ class FakeGpu:
     def cudaGetDeviceCount(self) -> tuple[Any, ...]:
         return (cudaError_t.cudaSuccess, self.devices) if self.devices else (cudaError_t.cudaErrorNoDevice, 0)
 
-    def cudaGetDevice(self) -> tuple[Any, ...]:
-        return cudaError_t.cudaSuccess, getattr(self._current, "device", 0)
-
     def cudaSetDevice(self, device: int) -> tuple[Any, ...]:
+        """It initialises the context, too (CUDA Runtime API, "Device Management": since 12.0)."""
+        self.contexts.add(device)
         self._current.device = device
         return (cudaError_t.cudaSuccess,)
+
+    def device_here(self) -> int | None:
+        """The GPU of this thread's context; None: it has none."""
+        return getattr(self._current, "device", None)
 
     def cudaGetLastError(self) -> tuple[Any, ...]:
         return (cudaError_t.cudaSuccess,)
@@ -139,7 +147,10 @@ class FakeGpu:
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
         handle = next(self._handles)
-        self.streams[handle] = _Stream()
+        device = self.device_here()
+        if device is None:
+            self.violated("a stream is made without a context")
+        self.streams[handle] = _Stream(device=device)
         return cudaError_t.cudaSuccess, handle
 
     def cudaStreamDestroy(self, stream: int) -> tuple[Any, ...]:
@@ -243,6 +254,13 @@ class FakeGpu:
         return (cudaError_t.cudaSuccess,)
 
     # The driver's functions.
+
+    def cuCtxGetCurrent(self) -> tuple[Any, ...]:
+        return CUresult.CUDA_SUCCESS, self.device_here()
+
+    def cuCtxSetCurrent(self, ctx: Any) -> tuple[Any, ...]:
+        self._current.device = ctx
+        return (CUresult.CUDA_SUCCESS,)
 
     def cuGetErrorString(self, error: Any) -> tuple[Any, ...]:
         return CUresult.CUDA_SUCCESS, error.name.encode()

@@ -22,8 +22,8 @@ from .fake_tensorrt import write_engine_bundle
 
 @pytest.fixture
 def wrong_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    sample = TensorRTBackend.sample_impl
-    monkeypatch.setattr(TensorRTBackend, "sample_impl", lambda self, *rest: 1 - sample(self, *rest))
+    draw = TensorRTBackend.draw_impl
+    monkeypatch.setattr(TensorRTBackend, "draw_impl", lambda self, *rest: 1 - draw(self, *rest))
 
 
 @pytest.fixture

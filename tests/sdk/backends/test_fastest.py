@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk.backends import Backend, _agreement, _fastest, open_backend
+from srflow_sdk.backends import Backend, _base, _fastest, open_backend
 from srflow_sdk.backends._agreement import photographs
 from srflow_sdk.backends._fastest import REFERENCE, Measured, Way, cache_key, measured, mosaic, read_measured
 from srflow_sdk.backends._precision import cached_choice, choose
@@ -172,7 +172,7 @@ def test_a_damaged_entry_is_measured_again(
 def test_an_interrupted_measurement_leaves_nothing(
     bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    draw, calls = _agreement.window_noise, []
+    draw, calls = _base.window_noise, []
 
     def interrupted(*arguments: object, **keywords: object) -> object:
         calls.append(1)
@@ -180,7 +180,7 @@ def test_an_interrupted_measurement_leaves_nothing(
             raise error
         return draw(*arguments, **keywords)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_agreement, "window_noise", interrupted)
+    monkeypatch.setattr(_base, "window_noise", interrupted)
     with pytest.raises(type(error)):
         ways(bundle)
     assert list(cache.iterdir()) == []

@@ -18,8 +18,9 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile
 
 from ..flow_bundle import write_flow_bundle
+from .drawings import drawing_of
 from .engine_machine import EngineMachine, noise
-from .fake_tensorrt import write_engine_bundle
+from .fake_tensorrt import IExecutionContext, write_engine_bundle
 
 
 @pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt_rtx"])
@@ -198,7 +199,42 @@ def test_the_apps_own_choice_of_a_gpu_is_put_back(
     machine.gpu.cudaSetDevice(1)
     with TensorRTBackend(engine_bundle) as backend:
         backend.encode(lr)
-        assert machine.gpu.cudaGetDevice()[1] == 1
+        assert machine.gpu.device_here() == 1
+    assert machine.gpu.violations == []
+
+
+def test_the_second_gpu_makes_no_context_on_the_first(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
+) -> None:
+    machine.gpu.devices = 2
+    with TensorRTBackend(engine_bundle, gpu=1) as backend:
+        conditioning = backend.encode(lr)
+        thread = threading.Thread(target=backend.sample, args=(conditioning, noise(1), 0.7))
+        thread.start()
+        thread.join()
+        backend.draw(conditioning, drawing_of(engine_bundle))
+        assert machine.gpu.device_here() is None
+    assert machine.gpu.contexts == {1}
+    assert machine.gpu.violations == []
+
+
+def test_a_capture_that_fails_inside_leaves_the_stream_usable(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TensorRTBackend(engine_bundle) as backend:
+        conditioning = backend.encode(lr)
+        expected = backend.sample(conditioning, noise(1), 0.7)
+        with monkeypatch.context() as patched:
+            patched.setattr(IExecutionContext, "execute_async_v3", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                backend.sample(conditioning, noise(1), 0.7)
+        assert not any(machine.gpu.capturing(stream) for stream in machine.gpu.streams)
+        for _ in range(3):
+            np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
+
+
+def interrupted(*_: object) -> bool:
+    raise KeyboardInterrupt
 
 
 def test_sizes_outside_of_the_profile_are_refused_with_the_fix(machine: EngineMachine, engine_bundle: Bundle) -> None:

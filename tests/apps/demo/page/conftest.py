@@ -43,9 +43,9 @@ def open_page(chromium, server):
     asked: list[str] = []
     contexts = []
 
-    def open_one(screen: str = "desktop", scheme: str = "light"):
-        touch = screen == "phone"
-        contexts.append(chromium.new_context(viewport=SCREENS[screen], color_scheme=scheme, has_touch=touch))
+    def open_one(screen: str = "desktop", scheme: str = "light", ratio: float = 1):
+        seen = {"viewport": SCREENS[screen], "color_scheme": scheme, "device_scale_factor": ratio}
+        contexts.append(chromium.new_context(**seen, has_touch=screen == "phone"))
         page = contexts[-1].new_page()
         page.set_default_timeout(60_000)  # on a busy machine
         page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
@@ -77,6 +77,8 @@ def page(open_page):
 def photos(tmp_path_factory) -> Path:
     """cat.png, 96×80, with a hint of noise; other.png, of another size; large.png, 400×300; huge.png, 1200×900.
 
+    wide.jpg, 480×270, is gray but for a patch of 60×60 at 380, 180.
+
     own.png, 96×80, is of one test at a time.
     """
     folder = tmp_path_factory.mktemp("photos")
@@ -89,5 +91,8 @@ def photos(tmp_path_factory) -> Path:
     write_image(folder / "cat.png", large[:80, :96])
     write_image(folder / "own.png", large[100:180, :96])
     write_image(folder / "other.png", large[::-1, ::-1][:160, :200])
+    wide = np.full((270, 480, 3), 120, np.uint8)
+    wide[180:240, 380:440] = large[:60, :60]
+    write_image(folder / "wide.jpg", wide)
     write_image(folder / "huge.png", np.tile(large[:, :, :1], (3, 3, 3)) // 64 * 64)
     return folder

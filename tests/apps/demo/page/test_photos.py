@@ -72,7 +72,7 @@ def test_a_pasted_or_dropped_photo_replaces_the_one_that_is_there(page, photos, 
         }""",
         [base64.b64encode((photos / "cat.png").read_bytes()).decode(), by],
     )
-    page.wait_for_function("() => document.querySelector('.sf-where').innerText.includes('of 96 × 80')")
+    page.wait_for_function("() => document.querySelector('.sf-where').innerText === 'The whole photo is shown.'")
 
 
 def test_two_pages_show_two_photos_and_closing_one_deletes_its_files(open_page, photos, server) -> None:
