@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ class Job(Protocol):
     runs_on: str
 
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
-        """Make the inputs, which is not timed, and return the work."""
+        """Make the inputs, which is not timed, and return the work. If that gives an iterator, each dict is said."""
         ...
 
 
@@ -63,6 +63,9 @@ def serve(load: Callable[[Mapping[str, Any]], Job], missing: Callable[[Exception
             reset_peak()
             started = time.perf_counter()
             result = work()
+            if isinstance(result, Iterator):
+                for part in result:
+                    say(**part)
             seconds = time.perf_counter() - started
             say(seconds=seconds, peak_bytes=resident("VmHWM"), **(result if isinstance(result, dict) else {}))
     except Exception as error:

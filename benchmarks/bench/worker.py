@@ -13,7 +13,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ class Worker:
         for target in (self._read_answers, self._read_errors):
             threading.Thread(target=target, daemon=True).start()
         try:
-            self.loaded = self._answer(self._limit)
+            self.loaded = self._answer(self._limit, time.monotonic())
         except BaseException:
             self._end()
             raise
@@ -85,17 +86,26 @@ class Worker:
 
     def run(self, *, limit_s: float = 600, **job: Any) -> dict[str, Any]:
         """Do a job and return its figures: seconds, peak_bytes. Raises: MissingError if it fails or takes too long."""
+        *_, figures = self.answers(limit_s=limit_s, **job)
+        return figures
+
+    def answers(self, *, limit_s: float = 600, **job: Any) -> Iterator[dict[str, Any]]:
+        """Do a job and give what the child says of it as it comes, the figures of :meth:`run` last. Raises as that."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             raise MissingError(self._last_words()) from None
-        return self._answer(limit_s)
+        answer: dict[str, Any] = {}
+        since = time.monotonic()
+        while "seconds" not in answer:
+            answer = self._answer(limit_s, since)
+            yield answer
 
-    def _answer(self, limit_s: float) -> dict[str, Any]:
+    def _answer(self, limit_s: float, since: float) -> dict[str, Any]:
         try:
-            line = self._lines.get(timeout=limit_s)
+            line = self._lines.get(timeout=max(0.0, since + limit_s - time.monotonic()))
         except queue.Empty:
             self._end()  # or its late answer would be taken for that of the next job
             raise MissingError(f"it did not end within {limit_s:.0f} s") from None

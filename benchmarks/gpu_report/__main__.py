@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from datetime import date
 from pathlib import Path
@@ -21,8 +22,8 @@ AIMED_SIZE = 256
 _STATUSES = f"""
 Exit statuses: 0: fine, all that ran is right and both aims are reached ({PICTURE_MS:g} ms for {AIMED_SIZE}×{AIMED_SIZE}
 LR pixels, {FURTHER_MS:g} ms for a further sample; of another size, or with --quick, they are not judged). 1: wrong,
-whatever the times. 2: no verdict, because there is no GPU, no engine was timed within the budget, or somebody stopped
-it. 3: slow, all is right and an aim is missed.
+whatever the times. 2: no verdict, because there is no GPU, no engine was timed within the budget, the budget ended a
+check, somebody stopped it, or the file cannot be written. 3: slow, all is right and an aim is missed.
 """
 
 
@@ -46,7 +47,11 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.budget > 0:
         parser.error(f"--budget {options.budget:g}: name a number of seconds")
     card = card_or_exit()
-    report = Report(options.target, f"{_about(card)}\n\n{one_line(machine())} {date.today()}.")
+    try:
+        report = Report(options.target, f"{_about(card)}\n\n{one_line(machine())} {date.today()}.")
+    except OSError as error:
+        print(f"gpu-report: the file cannot be written: {error}", file=sys.stderr)
+        return NO_VERDICT
 
     def say(line: str) -> None:
         print(f"  {line}", file=sys.stderr, flush=True)
@@ -68,11 +73,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _about(card: Card) -> str:
-    return (
-        f"{card.name}, {card.memory / 1024:.0f} GiB, driver {card.driver}, compute capability "
-        f"{card.compute_capability / 10:.1f}."
-    )
+    memory = f"{card.memory / 1024:.0f} GiB" if card.memory else "the host's memory"
+    return f"{card.name}, {memory}, driver {card.driver}, compute capability {card.compute_capability / 10:.1f}."
 
 
 if __name__ == "__main__":
+    for name in ("SIGTERM", "SIGHUP"):  # as Ctrl-C, so that the processes of engines end too
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:  # as of nohup
+            signal.signal(number, signal.default_int_handler)
     sys.exit(main())

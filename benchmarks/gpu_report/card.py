@@ -1,14 +1,24 @@
-"""The GPU of this machine, as its driver's nvidia-smi describes it; no library of ours or CUDA is needed for that."""
+"""The GPU that CUDA gives to programs here, as the driver's nvidia-smi describes it."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 
 _FIELDS = ("name", "driver_version", "memory.total", "compute_cap")
 _LIMIT_S = 30
 _CUDA_13_DRIVER = 580
+_NAMED = """
+try:
+    from cuda.bindings import runtime
+    print(runtime.cudaDeviceGetPCIBusId(20, 0)[1].decode().strip("\\0"))
+except ImportError:
+    import torch
+    print(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
+"""
 
 
 class NoGpuError(Exception):
@@ -17,7 +27,7 @@ class NoGpuError(Exception):
 
 @dataclass(frozen=True)
 class Card:
-    """name and driver for people; memory in MiB; compute_capability such as 90 for 9.0."""
+    """name and driver for people; memory in MiB, 0 if it is the host's; compute_capability such as 90 for 9.0."""
 
     name: str
     driver: str
@@ -30,15 +40,10 @@ class Card:
         return 13 if int(self.driver.partition(".")[0]) >= _CUDA_13_DRIVER else 12
 
 
-def found_card() -> Card:
-    """The first GPU. Raises: NoGpuError."""
-    return parsed(_answer([f"--query-gpu={','.join(_FIELDS)}"]))
-
-
 def card_or_exit() -> Card:
-    """The first GPU; ends the process with one line and status 2 where there is none."""
+    """CUDA's first GPU; ends the process with one line and status 2 where there is none."""
     try:
-        return found_card()
+        return parsed(answer(",".join(_FIELDS)))
     except NoGpuError as error:
         print(f"gpu-report: this machine has no NVIDIA GPU to report on: {error}", file=sys.stderr)
         sys.exit(2)
@@ -49,32 +54,46 @@ def parsed(answer: str) -> Card:
     cells = [cell.strip() for cell in (answer.strip().splitlines() or [""])[0].split(",")]
     try:
         name, driver, memory, capability = cells
-        return Card(name, driver, int(memory), int(capability.replace(".", "")))
+        return Card(name, driver, int(memory) if memory.isdigit() else 0, int(capability.replace(".", "")))
     except ValueError:
         raise NoGpuError(f"nvidia-smi answered {answer.strip()!r}") from None
 
 
 def memory_in_use() -> int:
-    """Bytes of the first GPU's memory that all programs hold. Raises: NoGpuError."""
-    answer = _answer(["--query-gpu=memory.used"])
+    """Bytes of its memory that all programs hold. Raises: NoGpuError."""
+    found = answer("memory.used")
     try:
-        return int(answer.splitlines()[0]) << 20
+        return int(found.splitlines()[0]) << 20
     except (ValueError, IndexError):
-        raise NoGpuError(f"nvidia-smi answered {answer.strip()!r}") from None
+        raise NoGpuError(f"nvidia-smi answered {found.strip()!r}") from None
 
 
-def _answer(query: list[str]) -> str:
+def answer(fields: str) -> str:
+    if shutil.which("nvidia-smi") is None:
+        raise NoGpuError("nvidia-smi, which comes with NVIDIA's driver, is not on the PATH")
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits", *cudas_first()]
     try:
-        command = ["nvidia-smi", *query, "--format=csv,noheader,nounits"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
-    except FileNotFoundError:
-        raise NoGpuError("nvidia-smi, which comes with NVIDIA's driver, is not on the PATH") from None
     except subprocess.TimeoutExpired:
         raise NoGpuError(f"nvidia-smi did not answer within {_LIMIT_S} s") from None
     if done.returncode != 0:
         words = (done.stdout + done.stderr).strip().splitlines() or [f"exit status {done.returncode}"]
         raise NoGpuError(f"nvidia-smi failed: {words[0]}")
     return done.stdout
+
+
+@lru_cache(maxsize=1)
+def cudas_first() -> list[str]:
+    """nvidia-smi's option for CUDA's GPU 0, which need not be its own first; none if nothing here can tell.
+
+    Another process asks, so that this one takes no GPU memory.
+    """
+    try:
+        done = subprocess.run([sys.executable, "-c", _NAMED], capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return []
+    name = done.stdout.strip()
+    return [f"--id={name}"] if done.returncode == 0 and name else []
 
 
 def main() -> None:

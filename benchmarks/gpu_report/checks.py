@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu_report import network
-from benchmarks.gpu_report.engines import AbsentError, Call, Engine, Opened, Setting
+from benchmarks.gpu_report.engines import Call, Engine, Opened, Setting, Warnings
 from benchmarks.gpu_report.network import MANY, TAU, Case
 from benchmarks.gpu_report.rows import FURTHER, PICTURE, Row, Verdict
 
@@ -30,21 +31,13 @@ def _on_engine(check: Callable[[Setting, Engine], Iterator[Row]]) -> _Check:
     return lambda setting, parts: check(setting, parts.engine_of(setting))
 
 
-def _of_kernels(name: str) -> _Check:
-    def check(setting: Setting, parts: Opened) -> Iterable[Row]:
-        from benchmarks.gpu_report import kernel_checks
+def _of(module: str, name: str, *more: str) -> _Check:
+    """A check of a module that is imported when it runs."""
 
-        rows: Iterable[Row] = getattr(kernel_checks, name)(setting, parts)
-        return rows
-
-    return check
-
-
-def _of_training(precision: Any) -> _Check:
     def check(setting: Setting, _: Opened) -> Iterable[Row]:
-        from benchmarks.gpu_report.training import trained
-
-        return trained(setting, precision)
+        function = getattr(importlib.import_module(f"benchmarks.gpu_report.{module}"), name)
+        rows: Iterable[Row] = function(setting, *more)
+        return rows
 
     return check
 
@@ -154,42 +147,49 @@ def threads(setting: Setting, engine: Engine) -> Iterator[Row]:
         yield _equal(f"{MANY} threads", setting, list(pool.map(draw, range(2 * MANY))), alone)
 
 
-def plugins(setting: Setting, engine: Engine) -> Iterator[Row]:
+def drawn(setting: Setting, engine: Any) -> Iterator[Row]:
+    """The SDK's way to a picture, which draws noise and rounds, gives what `sample` gives: again, and in threads."""
+    from benchmarks.gpu_report.sdk_engine import quantised
+
+    case = setting.work.case("square")
+    encoded, size = engine.encode(case.lr), case.lr.shape[3]
+    plain, rounding = engine.drawing(size, rounded=False), engine.drawing(size)
+    sampled = engine.sample(encoded, plain.noise(), TAU)
+    yield _equal("drawn", setting, [engine.backend.draw(encoded, plain) for _ in range(4)], sampled[0])
+    [expected] = quantised(sampled)
+
+    def draw(_: int) -> np.ndarray:
+        picture = engine.backend.draw(encoded, rounding)
+        levels: np.ndarray = picture if picture.dtype == np.uint8 else quantised(picture[None])[0]
+        return levels
+
+    yield _equal("drawn and rounded", setting, [draw(turn) for turn in range(4)], expected)
+    with ThreadPoolExecutor(MANY) as pool:
+        yield _equal(f"drawn and rounded, {MANY} threads", setting, list(pool.map(draw, range(2 * MANY))), expected)
+
+
+def plugins(setting: Setting, engine: Any) -> Iterator[Row]:
     """The plan has a plugin layer for each of the flow's operations."""
     if setting.kind != "tensorrt":
         return
-    from benchmarks.gpu_report.sdk_engine import SdkEngine, plugin_layers
+    from benchmarks.gpu_report.sdk_engine import plugin_layers
 
-    assert isinstance(engine, SdkEngine)  # for the type checker: its kind says so
-    try:
-        found, wanted = plugin_layers(engine)
-    except AbsentError as error:
-        yield Row("plugin layers", setting.engine, str(error), verdict="not run")
-        return
+    found, wanted = plugin_layers(engine)
     yield Row("plugin layers", setting.engine, str(found), f"= {wanted}", "fine" if found == wanted > 0 else "wrong")
 
 
-def memory_runs_out(setting: Setting, engine: Engine) -> Iterator[Row]:
+def memory_runs_out(setting: Setting, engine: Any) -> Iterator[Row]:
     """Where the memory is not enough for a tile, it is split, and the picture stays the same."""
-    name = "memory runs out"
-    if setting.kind == "torch":
-        yield Row(name, setting.engine, "tiles are the SDK's", verdict="not run")
-        return
     from benchmarks.gpu_report import sdk_engine
 
-    size = setting.size
+    name, size = "memory runs out", setting.size
     pixels = network.picture(size, size)[0].transpose(1, 2, 0)
-    manifest = engine.bundle.manifest  # type: ignore[attr-defined]
-    with engine.upscaler() as upscaler:  # type: ignore[attr-defined]
+    with engine.upscaler() as upscaler:
         whole = upscaler.upscale(pixels, tau=TAU)
-    try:
-        with engine.upscaler() as upscaler:  # type: ignore[attr-defined]
-            left = manifest.conditioning_bytes_per_pixel * size**2 * 3 // 5  # too little for what lies between graphs
-            with sdk_engine.nearly_full(left), sdk_engine.Warnings() as warnings:
-                split = upscaler.upscale(pixels, tau=TAU)
-    except AbsentError as error:
-        yield Row(name, setting.engine, str(error), verdict="not run")
-        return
+    with engine.upscaler() as upscaler:
+        between = engine.bundle.manifest.conditioning_bytes_per_pixel * size**2  # what lies between the graphs
+        with sdk_engine.nearly_full(between * 3 // 5), Warnings() as warnings:
+            split = upscaler.upscale(pixels, tau=TAU)
     said = [line for line in warnings.said if line.startswith("memory ran out")]
     verdict: Verdict = "fine" if said else "wrong"
     yield Row(name, setting.engine, said[0] if said else "no tile was split", "a tile is split", verdict)
@@ -265,7 +265,7 @@ def _judged(name: str, setting: Setting, drawn: np.ndarray, expected: np.ndarray
 def _equal(name: str, setting: Setting, pictures: list[np.ndarray], first: np.ndarray) -> Row:
     """A row about pictures that must have the bits of the first."""
     differ = sum(not np.array_equal(each, first) for each in pictures)
-    apart = max(float(np.abs(each - first).max()) for each in pictures)
+    apart = max(float(np.abs(each.astype(np.float64) - first).max()) for each in pictures)
     value = f"{differ} of {len(pictures)} differ{f', by {apart:.1e}' if differ else ''}"
     return Row(name, setting.engine, value, "0", "wrong" if differ else "fine")
 
@@ -290,13 +290,14 @@ def _size(case: Case) -> str:
 CHECKS: dict[str, _Check] = {
     "reference": reference,
     "largest reference": largest_reference,
-    "peaks": _of_kernels("peaks"),
-    "kernels": _of_kernels("built"),
-    "latents": _of_kernels("latents"),
-    "flow ops": _of_kernels("flow_ops_right"),
-    "kernel times": _of_kernels("times"),
-    "training fp32": _of_training("fp32"),
-    "training bf16": _of_training("bf16"),
+    "drawing kernels": _of("drawing_checks", "drawing_kernels"),
+    "peaks": _of("kernel_checks", "peaks"),
+    "kernels": _of("kernel_checks", "built"),
+    "latents": _of("kernel_checks", "latents"),
+    "flow ops": _of("kernel_checks", "flow_ops_right"),
+    "kernel times": _of("kernel_checks", "times"),
+    "training fp32": _of("training", "trained", "fp32"),
+    "training bf16": _of("training", "trained", "bf16"),
     "loading": _on_engine(loading),
     "picture": _on_engine(picture),
     "times": _on_engine(times),
@@ -306,6 +307,7 @@ CHECKS: dict[str, _Check] = {
     "batch": _on_engine(batch),
     "repeats": _on_engine(repeats),
     "threads": _on_engine(threads),
+    "drawn": _on_engine(drawn),
     "plugins": _on_engine(plugins),
     "memory runs out": _on_engine(memory_runs_out),
     "largest": _on_engine(largest),

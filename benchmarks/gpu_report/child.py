@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,13 @@ from typing import Any
 from benchmarks.bench.child import serve
 from benchmarks.bench.worker import without_paths
 from benchmarks.gpu_report.checks import CHECKS
-from benchmarks.gpu_report.engines import AbsentError, Opened, Setting
+from benchmarks.gpu_report.engines import AbsentError, LackingError, Opened, Setting, Warnings
 from benchmarks.gpu_report.network import allow_bare_machines
+from benchmarks.gpu_report.order import SDK
 from benchmarks.gpu_report.rows import Row, Verdict
 
-_FIRST = ("reference", "loading")
-"""Without them, the others can only fail for the same reason."""
+_FIRST = ("reference", "largest reference", "loading")
+"""Without them, those that need them can only fail for the same reason."""
 
 
 class Checks:
@@ -25,29 +27,60 @@ class Checks:
 
     def __init__(self, variant: Mapping[str, Any]) -> None:
         self.runs_on: str = variant["engine"]
-        if self.runs_on.startswith(("cpu", "torch")):
+        if self.runs_on not in SDK:
             allow_bare_machines()
         self._setting = Setting(self.runs_on, Path(variant["work"]), quick=variant["quick"], size=variant["size"])
         self._open = Opened()
+        self._warned: set[str] = set()
 
-    def prepare(self, job: Mapping[str, Any]) -> Callable[[], dict[str, Any]]:
+    def prepare(self, job: Mapping[str, Any]) -> Callable[[], Iterator[dict[str, Any]]]:
         """The work of a job."""
-        return lambda: self.answer(job["check"])
+        return lambda: self.answers(job["check"])
 
-    def answer(self, check: str) -> dict[str, Any]:
-        """Rows; and absent: why, if no check of this engine can run. What a check raises is a row."""
-        rows: list[dict[str, Any]] = []
+    def answers(self, check: str) -> Iterator[dict[str, Any]]:
+        """{"row": fields} as each row is known, and {"absent": why} if no check that needs this one can run.
+
+        What a check raises is a row, and so is each of the SDK's warnings, once.
+        """
+        _forget_memory_peaks()
+        with Warnings() as warnings:
+            for answer in self._answers(check):
+                for line in dict.fromkeys(warnings.said):
+                    if line not in self._warned:
+                        self._warned.add(line)
+                        yield self._row("warning", line)
+                yield answer
+
+    def _answers(self, check: str) -> Iterator[dict[str, Any]]:
         try:
-            rows.extend(asdict(row) for row in CHECKS[check](self._setting, self._open))
-        except (AbsentError, ModuleNotFoundError) as error:
-            return {"rows": rows, "absent": str(error)}
+            for row in CHECKS[check](self._setting, self._open):
+                yield {"row": asdict(row)}
+        except AbsentError as error:
+            yield {"absent": str(error)}
+        except LackingError as error:
+            yield self._row(check, str(error), "not run")
         except Exception as error:
-            words = " ".join(without_paths(f"{type(error).__name__}: {error}").split())[:400]
-            verdict: Verdict = "not run" if "OutOfMemory" in type(error).__name__ else "wrong"
-            rows.append(asdict(Row(check, self.runs_on, words, verdict=verdict)))
+            if any(isinstance(each, ModuleNotFoundError) for each in (error, error.__cause__)):
+                yield {"absent": str(error)}
+                return
+            # What the processor cannot do says nothing about the GPU.
+            full = check.endswith("reference") or "OutOfMemory" in type(error).__name__
+            yield self._row(check, f"{type(error).__name__}: {error}", "not run" if full else "wrong")
             if check in _FIRST:
-                return {"rows": rows, "absent": f"{check} failed"}
-        return {"rows": rows}
+                yield {"absent": f"{check} failed"}
+        else:
+            yield {}  # for warnings after the last row
+
+    def _row(self, name: str, words: str, verdict: Verdict = "") -> dict[str, Any]:
+        value = " ".join(without_paths(words).split())[:400]
+        return {"row": asdict(Row(name, self.runs_on, value, verdict=verdict))}
+
+
+def _forget_memory_peaks() -> None:
+    """So that each check's figure is its own."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,11 @@ Call = Callable[[], object]
 
 
 class AbsentError(Exception):
-    """An engine, or what a check needs, is not on this machine; the message says what, for "not run: …"."""
+    """An engine is not on this machine; the message says what is missing, for "not run: …"."""
+
+
+class LackingError(Exception):
+    """The same for what one check needs."""
 
 
 @dataclass(frozen=True)
@@ -90,23 +95,48 @@ class Engine(Protocol):
         ...
 
 
-_NEEDED = {
-    "tensorrt": ("tensorrt", "tensorrt is not installed"),
-    "rtx": ("onnxruntime_ep_nv_tensorrt_rtx", "ONNX Runtime's plug-in for TensorRT-RTX is not installed"),
-    "cuda": ("onnxruntime", "onnxruntime-gpu is not installed"),
+_NEEDED = {  # by device: modules, and the names of their packages
+    "cuda-bindings": {"cuda.bindings": "cuda-bindings"},
+    "tensorrt": {"tensorrt": "tensorrt", "cuda.bindings": "cuda-bindings"},
+    "rtx": {"onnxruntime_ep_nv_tensorrt_rtx": "ONNX Runtime's plug-in for TensorRT-RTX"},
+    "cuda": {"onnxruntime": "onnxruntime-gpu"},
 }
 
 
 def check_present(kind: str) -> None:
-    """Raises: AbsentError if the package behind a device is not installed."""
-    module, why = _NEEDED[kind]
-    if importlib.util.find_spec(module) is None:
-        raise AbsentError(why)
+    """Raises: AbsentError if a package behind a device is not installed."""
+    for module, name in _NEEDED[kind].items():
+        try:
+            found = importlib.util.find_spec(module)
+        except ModuleNotFoundError:  # of the package around it
+            found = None
+        if found is None:
+            raise AbsentError(f"{name} is not installed")
     if kind == "cuda":
         import onnxruntime
 
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            raise AbsentError(why)
+            raise AbsentError("onnxruntime-gpu is not installed")
+
+
+class Warnings(logging.Handler):
+    """What the SDK warned of while it was used as a context: `said`. One inside another has its own to itself."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.said: list[str] = []
+        self._logger = logging.getLogger("srflow_sdk")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        self.said.append(record.getMessage())
+
+    def __enter__(self) -> Warnings:
+        self._others, self._logger.handlers = self._logger.handlers, [self]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._logger.handlers = self._others
 
 
 class Opened(contextlib.ExitStack):

@@ -7,7 +7,6 @@ import hashlib
 import itertools
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -120,41 +119,22 @@ class Kernels:
         return ctypes.c_void_p(torch.cuda.current_stream(self.device).cuda_stream if cuda else 0)
 
 
-@dataclass(frozen=True)
-class StepInputs:
-    """Random inputs of FlowStepTail: the conditioning, of batch 1, is a level's for `steps` steps."""
+def step_inputs(
+    channels: int, side: int, *, steps: int, half: bool, batch: int, device: torch.device
+) -> tuple[Tensor, ...]:
+    """Random inputs of FlowStepTail in its order, of side×side pixels.
 
-    h: Tensor
-    head: Tensor
-    conditioning: tuple[Tensor, Tensor]
-    mixing: tuple[Tensor, Tensor]
-    steps: int
+    half: the conditioning, of batch 1 and for `steps` steps, is float16.
+    """
+    kind = torch.float16 if half else torch.float32
 
-    @classmethod
-    def random(
-        cls, channels: int, side: int, *, steps: int, half: bool, batch: int, device: torch.device
-    ) -> StepInputs:
-        """Tensors of side×side pixels; half: the conditioning is float16."""
-        kind = torch.float16 if half else torch.float32
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, device=device)
 
-        def normal(*shape: int) -> Tensor:
-            return torch.randn(shape, device=device)
-
-        head = normal(batch, 2 * (channels - channels // 2), side, side).to(kind)
-        scale, shift = (normal(1, steps * channels, side, side).to(kind) for _ in range(2))
-        mixing = (normal(channels, channels, 1, 1) / channels**0.5, normal(channels))
-        return cls(normal(batch, channels, side, side), head, (scale, shift), mixing, steps)
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """The inputs in the op's order."""
-        return (self.h, self.head, *self.conditioning, *self.mixing)
-
-    @property
-    def bytes_moved(self) -> int:
-        """Bytes that one step must read and write, counting each number once."""
-        of_step = sum(tensor.nbytes for tensor in self.conditioning) // self.steps
-        return 2 * self.h.nbytes + self.head.nbytes + of_step + sum(tensor.nbytes for tensor in self.mixing)
+    head = normal(batch, 2 * (channels - channels // 2), side, side).to(kind)
+    scale, shift = (normal(1, steps * channels, side, side).to(kind) for _ in range(2))
+    mixing = normal(channels, channels, 1, 1) / channels**0.5
+    return normal(batch, channels, side, side), head, scale, shift, mixing, normal(channels)
 
 
 def wrong_steps(kernels: Kernels) -> list[str]:
@@ -163,11 +143,11 @@ def wrong_steps(kernels: Kernels) -> list[str]:
     channel_counts, sides = (1, 12, 24, 48, 96, 192, 384), (13, 40)  # odd and even numbers of pixels
     maps, orders = get_args(ScaleMap), get_args(AffineOrder)
     for channels, side, half, scale_map, order in itertools.product(channel_counts, sides, (False, True), maps, orders):
-        inputs = StepInputs.random(channels, side, steps=3, half=half, batch=2, device=kernels.device)
+        inputs = step_inputs(channels, side, steps=3, half=half, batch=2, device=kernels.device)
         keywords: dict[str, Any] = {"step": 1, "scale_map": scale_map, "order": order, "clamp": 0.7}
-        expected = flow_ops.decoded_tail(*(tensor.double() for tensor in inputs.tensors), **keywords)
+        expected = flow_ops.decoded_tail(*(tensor.double() for tensor in inputs), **keywords)
         name = f"FlowStepTail, {channels} channels, {side}×{side}, {precision(half)}, {scale_map}, {order}"
-        wrong += _difference(name, kernels.flow_step_tail(*inputs.tensors, **keywords), expected)
+        wrong += _difference(name, kernels.flow_step_tail(*inputs, **keywords), expected)
     return wrong
 
 

@@ -104,15 +104,15 @@ class Work:
 
     @property
     def checkpoint(self) -> Path:
-        """For srflow-export; it is not there where safetensors is missing."""
+        """For srflow-export, once it is needed."""
         return self.folder / "network.safetensors"
 
 
 def allow_bare_machines() -> None:
-    """Import the network where pydantic and onnx are missing: it checks settings and writes files with them.
+    """Import the network and the drawing kernels where packages are missing that only other uses of theirs need.
 
-    Neither is done here: the settings are our own, and exports say themselves what they lack. Stand-ins are there for
-    that import alone. Where srflow-sdk is not installed, its packages are those of the clone.
+    Exports say themselves what they lack. Stand-ins are there for these imports alone. Where srflow-sdk is not
+    installed, its packages are those of the clone.
     """
 
     class TypeAdapter:
@@ -122,12 +122,14 @@ def allow_bare_machines() -> None:
             return value
 
     sys.path.extend(str(ROOT / folder) for folder in ("apps", "training", "export"))
-    stand_ins = {"pydantic": MagicMock(TypeAdapter=TypeAdapter), "onnx": MagicMock()}
+    stand_ins = {name: MagicMock() for name in ("onnx", "PIL", "platformdirs")}
+    stand_ins["pydantic"] = MagicMock(TypeAdapter=TypeAdapter)
     missing = {name: stand_in for name, stand_in in stand_ins.items() if importlib.util.find_spec(name) is None}
     if missing:
         sys.modules.update(missing)
         with contextlib.suppress(ModuleNotFoundError):  # torch: every check says so
             import srflow_export.graphs  # noqa: F401
+            import srflow_sdk.backends.tensorrt_engines.drawing_kernels  # noqa: F401
         for name in missing:
             del sys.modules[name]
 
@@ -201,10 +203,6 @@ def make_references(work: Work, *, quick: bool) -> None:
     from srflow_export import graphs
 
     model = network(work, quick=quick)
-    with contextlib.suppress(ImportError):
-        from srflow_training import save_checkpoint
-
-        save_checkpoint(work.checkpoint, model)
     for name, (height, width, tau) in work.sizes().items():
         _make(work, name, model, (height, width), tau=tau, samples=1)
     _make(work, "batch", model, (work.smallest, work.smallest), tau=TAU, samples=MANY)

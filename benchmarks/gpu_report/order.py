@@ -11,17 +11,21 @@ from benchmarks.bench.worker import MissingError, Worker
 from benchmarks.gpu_report.rows import Report, Row, Verdict
 
 CPU, TORCH, SDK = "cpu fp32", "torch fp16", ("tensorrt fp16", "cuda fp16", "rtx fp16")
+DRAWING = "cuda-bindings"
 FP16 = (TORCH, *SDK)
 
-_DETAILS = ("conditioning", "sizes", "tau 0", "batch", "repeats", "threads", "plugins", "memory runs out")
+_DETAILS = ("conditioning", "sizes", "tau 0", "batch", "repeats", "threads")
+_SDK_DETAILS = ("drawn", "plugins", "memory runs out")
+_LOAD_S = 120
 
 
 def order() -> Iterator[tuple[str, str]]:
     """(engine, check): first what the verdict needs, engine by engine, then the rest."""
     yield CPU, "reference"
+    yield DRAWING, "drawing kernels"
     yield from ((TORCH, check) for check in ("peaks", "kernels", "latents", "flow ops"))
     yield from ((engine, check) for engine in FP16 for check in ("loading", "picture", "times"))
-    yield from ((engine, check) for engine in FP16 for check in _DETAILS)
+    yield from ((engine, check) for engine in FP16 for check in (*_DETAILS, *(_SDK_DETAILS if engine in SDK else ())))
     yield from ((TORCH, check) for check in ("training fp32", "training bf16"))
     yield from ((engine, check) for engine in ("torch fp32", "torch bf16") for check in ("picture", "times"))
     yield CPU, "largest reference"
@@ -32,8 +36,8 @@ def order() -> Iterator[tuple[str, str]]:
 class Child(Protocol):
     """A process that runs checks of one engine: `benchmarks.bench.worker.Worker`."""
 
-    def run(self, *, limit_s: float, **job: Any) -> dict[str, Any]:
-        """Run job["check"]: {"rows": fields of rows}, and {"absent": why} if the engine cannot be used."""
+    def answers(self, *, limit_s: float, **job: Any) -> Iterator[dict[str, Any]]:
+        """Run job["check"]: see `child.Checks.answers`."""
         ...
 
     def __exit__(self, *_: Any) -> None: ...
@@ -43,15 +47,15 @@ class Child(Protocol):
 class Runner:
     """Runs checks, and keeps the process of the engine that ran last.
 
-    variant: what every process is told beside its engine. start: makes a process, for tests.
+    variant: what every process is told beside its engine. start: makes a process, in so many seconds; for tests.
     """
 
     report: Report
     variant: Mapping[str, Any]
     budget_s: float
     say: Callable[[str], None]
-    start: Callable[[Mapping[str, Any]], Child] = lambda variant: Worker(
-        variant, module="benchmarks.gpu_report.child"
+    start: Callable[[Mapping[str, Any], float], Child] = lambda variant, limit_s: Worker(
+        variant, module="benchmarks.gpu_report.child", load_limit_s=limit_s
     ).__enter__()
     _held: tuple[str, Child] | None = None
 
@@ -61,18 +65,17 @@ class Runner:
         waiting = list(order())
         try:
             while waiting:
-                engine, check = waiting[0]
+                engine, check = job = waiting[0]
                 if time.monotonic() >= until:
                     self._skip(waiting, f"the budget of {self.budget_s:.0f} s was used up")
                     return
                 self.say(f"{engine}: {check}")
-                rows, lacking = self._asked(engine, check, until)
-                for row in rows:
-                    self.report.add(row)
-                if rows or not lacking:
+                rows = len(self.report.rows)
+                lacking = self._asked(engine, check, until)
+                if len(self.report.rows) > rows or not lacking:
                     waiting.pop(0)
                 if lacking:
-                    skipped = [each for each in waiting if engine == CPU or _kind(each[0]) == _kind(engine)]
+                    skipped = [each for each in waiting if each == job or _needs(each, job)]
                     waiting = [each for each in waiting if each not in skipped]
                     if not any(check == "largest" for _, check in waiting):  # then nobody needs what takes the CPU long
                         waiting = [each for each in waiting if each != (CPU, "largest reference")]
@@ -80,18 +83,27 @@ class Runner:
         finally:
             self._release()
 
-    def _asked(self, engine: str, check: str, until: float) -> tuple[list[Row], str]:
-        """Run one check: its rows, and why the engine cannot be used any more, or an empty text."""
+    def _asked(self, engine: str, check: str, until: float) -> str:
+        """Run one check and report its rows. Returns why those that need it cannot run, or an empty text."""
+        lacking = ""
         try:
             if self._held is None or self._held[0] != engine:
                 self._release()
-                self._held = engine, self.start({**self.variant, "engine": engine})
-            answer = self._held[1].run(limit_s=max(1.0, until - time.monotonic()), check=check)
+                self._held = (
+                    engine,
+                    self.start({**self.variant, "engine": engine}, min(_LOAD_S, until - time.monotonic())),
+                )
+            for answer in self._held[1].answers(limit_s=max(1.0, until - time.monotonic()), check=check):
+                if "row" in answer:
+                    self.report.add(Row(**answer["row"]))
+                lacking = answer.get("absent", lacking)
         except MissingError as error:
             self._release()
-            verdict: Verdict = "not run" if time.monotonic() >= until else "wrong"
-            return [Row(check, engine, str(error), verdict=verdict)], str(error) if engine == CPU else ""
-        return [Row(**row) for row in answer.get("rows", ())], answer.get("absent", "")
+            verdict: Verdict = "no verdict" if time.monotonic() >= until else "wrong"
+            if engine == CPU:  # which is not what is judged
+                verdict, lacking = "not run", str(error)
+            self.report.add(Row(check, engine, str(error), verdict=verdict))
+        return lacking
 
     def _skip(self, waiting: list[tuple[str, str]], why: str) -> None:
         """Add a row for each engine, with the names of its checks."""
@@ -103,6 +115,14 @@ class Runner:
         held, self._held = self._held, None
         if held is not None:
             held[1].__exit__(None, None, None)
+
+
+def _needs(job: tuple[str, str], lacking: tuple[str, str]) -> bool:
+    """Whether a job cannot run without another one."""
+    engine, check = lacking
+    if engine == CPU:
+        return check == "reference" or job[1] == "largest"
+    return _kind(job[0]) == _kind(engine)
 
 
 def _kind(engine: str) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-Verdict = Literal["", "fine", "wrong", "slow", "not run"]
+Verdict = Literal["", "fine", "wrong", "slow", "not run", "no verdict"]
 
 FINE, WRONG, NO_VERDICT, SLOW = 0, 1, 2, 3
 """Exit statuses."""
@@ -23,8 +24,8 @@ _COLUMNS = ("check", "engine", "value", "limit", "verdict")
 class Row:
     """What a check found.
 
-    verdict: "" for what is only measured. value: for people; if it was not run, why. figure: milliseconds, of rows that
-    are compared between engines.
+    verdict: "" for what is only measured, "no verdict" if the budget ended it. value: for people; if it was not run,
+    why. figure: milliseconds, of rows that are compared between engines.
     """
 
     check: str
@@ -37,7 +38,7 @@ class Row:
     def __str__(self) -> str:
         skipped = self.verdict == "not run"
         value, verdict = ("", f"not run: {self.value}") if skipped else (self.value, self.verdict)
-        if self.verdict in ("wrong", "slow"):
+        if self.verdict in ("wrong", "slow", "no verdict"):
             verdict = f"**{verdict}**"
         return _line((self.check, self.engine, value, self.limit, verdict))
 
@@ -84,21 +85,21 @@ def _aim(rows: Sequence[Row], what: str, most: float) -> Row:
 
 
 def exit_status(rows: Sequence[Row]) -> int:
-    """WRONG before SLOW before NO_VERDICT: an aim that was not judged, or no check that ended well."""
+    """WRONG before SLOW before NO_VERDICT: an aim was not judged, a check did not end, or none ended well."""
     verdicts = {row.verdict for row in rows}
     if "wrong" in verdicts:
         return WRONG
     if "slow" in verdicts:
         return SLOW
     unjudged = any(row.check.startswith("aim: ") and row.verdict == "not run" for row in rows)
-    return NO_VERDICT if unjudged or "fine" not in verdicts else FINE
+    return NO_VERDICT if unjudged or "no verdict" in verdicts or "fine" not in verdicts else FINE
 
 
 def summary(rows: Sequence[Row]) -> str:
     """The last line of the file, and of what is printed."""
     words = {FINE: "fine", WRONG: "wrong", NO_VERDICT: "no verdict", SLOW: "slow"}
-    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("fine", "wrong", "slow", "not run")}
-    found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    counts = Counter(row.verdict for row in rows)
+    found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if verdict)
     reached = "; ".join(f"{row.check.removeprefix('aim: ')} {row.value}" for row in rows if row.check.startswith("aim"))
     return f"Verdict: {words[exit_status(rows)]}. {f'{reached}. ' if reached else ''}Checks: {found}."
 

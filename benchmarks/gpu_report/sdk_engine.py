@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
-import logging
+import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -19,24 +16,33 @@ import numpy as np
 
 from benchmarks.bench.worker import ROOT
 from benchmarks.gpu_report.card import NoGpuError, memory_in_use
-from benchmarks.gpu_report.engines import AbsentError, Call, Setting, Stages
-from benchmarks.gpu_report.network import SEED, TAU, picture
+from benchmarks.gpu_report.drawing_checks import whole_drawing
+from benchmarks.gpu_report.engines import AbsentError, Call, LackingError, Setting, Stages
+from benchmarks.gpu_report.network import SEED, TAU, network, picture
 from benchmarks.gpu_report.rows import FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.backends import Backend, Drawing, open_backend
-from srflow_sdk.drawing.tiles import Window
-from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.backends._native_library import PLUGINS, find_native_library
+from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
+from srflow_sdk.errors import DeviceError
+from srflow_sdk.system.local_files import file_sha256
 
 
 def exported(setting: Setting) -> tuple[Bundle, float]:
     """The bundle that all engines share, in fp16 and with the flow's operations as nodes; for TensorRT, with engines.
 
-    Beside it, the seconds that making it took; 0 if it was there. Raises: RuntimeError if that fails.
+    Beside it, the seconds that making it took; 0 if it was there. Raises: AbsentError, RuntimeError if that fails.
     """
     work, target = setting.work, setting.folder / "gpu.srflow"
     started, made = time.perf_counter(), False
+    if setting.kind == "tensorrt" and target.is_dir() and _stale(Bundle.open(target)):
+        shutil.rmtree(target)
     if not target.is_dir():
         made = True
+        if not work.checkpoint.is_file():
+            from srflow_training import save_checkpoint
+
+            save_checkpoint(work.checkpoint, network(work, quick=setting.quick))
         options = ("--halo", "16", "--no-inverter", "--plugins", "--precision", "fp16")
         _export("--ckpt", str(work.checkpoint), "-o", str(target), *options)
     if setting.kind == "tensorrt" and not Bundle.open(target).manifest.engines:
@@ -45,12 +51,23 @@ def exported(setting: Setting) -> tuple[Bundle, float]:
     return Bundle.open(target), time.perf_counter() - started if made else 0.0
 
 
+def _stale(bundle: Bundle) -> bool:
+    """Whether its engines are of another TensorRT or another library of plugins than those that are here."""
+    import tensorrt  # type: ignore[import-not-found,unused-ignore]
+
+    library = find_native_library(PLUGINS)
+    here = tensorrt.__version__, library and file_sha256(library)
+    return any((record.version, record.plugins and record.plugins.sha256) != here for record in bundle.manifest.engines)
+
+
 def _export(*options: str) -> None:
-    """Run srflow-export. Raises: RuntimeError."""
+    """Run srflow-export. Raises: AbsentError if it lacks a package, RuntimeError."""
     command = [sys.executable, "-c", "from srflow_export.cli import main; main()", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise RuntimeError(f"srflow-export failed: {(done.stderr.strip().splitlines() or ['it says nothing'])[-1]}")
+        why = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
+        kind = AbsentError if "is not installed" in why or why.startswith("ModuleNotFoundError") else RuntimeError
+        raise kind(f"srflow-export failed: {why}")
 
 
 class SdkEngine:
@@ -97,27 +114,18 @@ class SdkEngine:
         except NoGpuError:
             return None
 
+    def drawing(self, size: int, *, rounded: bool = True) -> Drawing:
+        """For :meth:`srflow_sdk.backends.Backend.draw`: the whole of size×size LR pixels."""
+        return whole_drawing(self.bundle.manifest.latent_levels, self.bundle.manifest.scale, size, rounded=rounded)
+
     def stages(self, size: int) -> Stages:
         """Latents and quantisation are numpy's, and the encoder and sampler include their copies.
 
         `drawn` is what a picture takes instead of the three: with TensorRT, the GPU does them in one graph.
         """
-        manifest, lr = self.bundle.manifest, picture(size, size)
+        lr, drawing = picture(size, size), self.drawing(size)
         pixels = np.round(lr[0].transpose(1, 2, 0) * 255).astype(np.uint8)
-        place = {"scale": manifest.scale, "seed": SEED, "sample": 0, "height": size, "width": size}
-        latents = partial(window_noise, manifest.latent_levels, **place)
-        noise = {level: array[None] for level, array in latents().items()}
-        whole = Window(top=0, left=0, height=size, width=size)
-        drawing = Drawing(
-            levels=manifest.latent_levels,
-            scale=manifest.scale,
-            seed=SEED,
-            sample=0,
-            window=whole,
-            tau=TAU,
-            core=whole.scaled(manifest.scale),
-            rounded=True,
-        )
+        noise = drawing.noise()
         made: dict[str, list[Any]] = {"encoder": [], "sampler": [], "encoding": []}  # what stages gave at first
         upscaler, turn = self.upscaler(), count()
 
@@ -135,10 +143,10 @@ class SdkEngine:
             made["encoding"][0].sample(tau=TAU, seed=SEED + next(turn))
 
         calls: dict[str, Call] = {
-            "latents": latents,
+            "latents, by the processor": drawing.noise,
             "encoder": kept("encoder", lambda: self.encode(lr)),
             "sampler": kept("sampler", lambda: self.sample(made["encoder"][0], noise, TAU)),
-            "quantisation": lambda: _quantised(made["sampler"][0]),
+            "quantisation, by the processor": lambda: quantised(made["sampler"][0]),
             "drawn": lambda: self.backend.draw(made["encoder"][0], drawing),
             PICTURE: lambda: upscaler.upscale(pixels, tau=TAU, seed=SEED),
             FURTHER: further,
@@ -161,83 +169,51 @@ def _milliseconds(calls: Sequence[Call], rounds: int) -> float:
     return statistics.median(times) / len(calls)
 
 
-def _quantised(sr: np.ndarray) -> np.ndarray:
+def quantised(sr: np.ndarray) -> np.ndarray:
     """What the SDK does with a picture: N×3×H×W → uint8 N×H×W×3, and the check for values that are not finite."""
     if not np.isfinite(sr).all():
         raise ValueError("the picture has values that are not finite")
     return np.rint(np.clip(sr, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
 
 
-def _cuda() -> Any:
-    """The module of CUDA's runtime. Raises: AbsentError."""
-    try:
-        return importlib.import_module("cuda.bindings.runtime")
-    except ImportError:
-        raise AbsentError("cuda-bindings is not installed") from None
-
-
-def _done(answer: Sequence[Any]) -> Any:
-    """What a function of CUDA's runtime returns beside its status. Raises: RuntimeError."""
-    if int(answer[0]):
-        raise RuntimeError(f"CUDA's runtime fails: {answer[0]}")
-    return answer[1] if len(answer) > 1 else None
-
-
 def downloaded(address: int, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-    """A copy of what lies in GPU memory. Raises: AbsentError, RuntimeError."""
-    cuda, array = _cuda(), np.empty(shape, dtype)
-    stream = _done(cuda.cudaStreamCreateWithFlags(cuda.cudaStreamNonBlocking))
-    kind = cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
-    _done(cuda.cudaMemcpyAsync(array.ctypes.data, address, array.nbytes, kind, stream))
-    _done(cuda.cudaStreamSynchronize(stream))
-    _done(cuda.cudaStreamDestroy(stream))
+    """A copy of what lies in GPU memory. Raises: DeviceError."""
+    array, gpu = np.empty(shape, dtype), CudaGpu.open()
+    with gpu.current():
+        stream = gpu.new_stream()
+        stream.download(address, array)
+        stream.synchronize()
+        stream.close()
     return array
 
 
 @contextlib.contextmanager
 def nearly_full(left: int) -> Iterator[None]:
-    """In this context, so many bytes of GPU memory are free at most. Raises: AbsentError."""
-    cuda = _cuda()
-    answer = cuda.cudaMemGetInfo()
-    _done(answer)
+    """In this context, so many bytes of GPU memory are free at most. Raises: LackingError, DeviceError."""
+    gpu = CudaGpu.open()
+    free, _ = gpu.call("cudaMemGetInfo")
     try:
-        taken = _done(cuda.cudaMalloc(max(int(answer[1]) - left, 1 << 20)))
-    except RuntimeError as error:
-        raise AbsentError(f"the memory cannot be filled: {error}") from None
+        (taken,) = gpu.call("cudaMalloc", max(free - left, 1 << 20))
+    except DeviceError as error:
+        raise LackingError(f"the memory cannot be filled: {error}") from None
     try:
         yield
     finally:
-        _done(cuda.cudaFree(taken))
-
-
-class Warnings(logging.Handler):
-    """What the SDK warned of while it was used as a context: `said`."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.said: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep a message."""
-        self.said.append(record.getMessage())
-
-    def __enter__(self) -> Warnings:
-        logging.getLogger("srflow_sdk").addHandler(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger("srflow_sdk").removeHandler(self)
+        gpu.call("cudaFree", taken)
 
 
 def plugin_layers(engine: SdkEngine) -> tuple[int, int]:
-    """Layers of the sampler's engine that are plugins, and nodes of our own in the graph that it was built from."""
+    """Layers of the sampler's engine that are plugins, and nodes of our own in the graph that it was built from.
+
+    Raises: LackingError if it was built without the library of plugins.
+    """
     import onnx
     import tensorrt
 
     bundle = engine.bundle
     record = bundle.manifest.engines[0]
     if record.plugins is None:
-        raise AbsentError("the engines were built without the plugin library: python -m srflow_export.native tensorrt")
+        raise LackingError("the engines were built without the plugin library: python -m srflow_export.native tensorrt")
     wanted = sum(node.domain == "srflow" for node in onnx.load(bundle.path / "sampler.onnx").graph.node)
     runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))  # the backend has loaded the plugins
     plan = runtime.deserialize_cuda_engine(bundle.file(record.sampler).read_bytes())

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.gpu_report.engines import AbsentError, Call, Setting, Stages
+from benchmarks.gpu_report.engines import AbsentError, Call, LackingError, Setting, Stages
 from benchmarks.gpu_report.kernels import Kernels, build
 from benchmarks.gpu_report.network import SEED, TAU, latent_levels, network, picture
 from benchmarks.gpu_report.rows import FURTHER, PICTURE
@@ -36,7 +36,7 @@ def gpu() -> torch.device:
 
 
 def kernels(setting: Setting) -> Kernels:
-    """Our kernels, built for this GPU. Raises: AbsentError without nvcc, RuntimeError if it fails."""
+    """Our kernels, built for this GPU. Raises: LackingError without nvcc, RuntimeError if it fails."""
     found = _built(setting.folder)
     if isinstance(found, Exception):
         raise found
@@ -48,7 +48,7 @@ def _built(folder: Path) -> Kernels | Exception:
     """Once in a process, also if it fails."""
     device = gpu()
     if shutil.which("nvcc") is None:
-        return AbsentError("nvcc is not on the PATH: install NVIDIA's CUDA toolkit and put its bin folder there")
+        return LackingError("nvcc is not on the PATH: install NVIDIA's CUDA toolkit and put its bin folder there")
     card = torch.cuda.get_device_properties(device)
     try:
         return Kernels(build(folder, f"sm_{card.major}{card.minor}"), device)
@@ -94,7 +94,7 @@ class TorchEngine:
         """The engine of a setting. Raises: AbsentError."""
         device, own = gpu(), None
         if setting.precision != "bf16":  # which the kernels do not take
-            with contextlib.suppress(AbsentError, RuntimeError, OSError):  # other rows say so
+            with contextlib.suppress(LackingError, RuntimeError, OSError):  # other rows say so
                 own = kernels(setting)
         dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[setting.precision]
         with contextlib.ExitStack() as stack:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.machinery
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -21,15 +23,19 @@ from onnx import helper
 from benchmarks.bench.worker import ROOT
 from benchmarks.gpu_report import checks, engines, network, sdk_engine
 from benchmarks.gpu_report.child import Checks
-from benchmarks.gpu_report.engines import AbsentError, Setting
+from benchmarks.gpu_report.engines import AbsentError, LackingError, Setting
 from benchmarks.gpu_report.network import Case, Work, picture
-from benchmarks.gpu_report.order import SDK, TORCH, order
+from benchmarks.gpu_report.order import DRAWING, SDK, TORCH, order
 from benchmarks.gpu_report.rows import NO_VERDICT, Row
 from srflow_sdk.backends import OnnxRuntimeBackend
+from srflow_sdk.errors import DeviceError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import PluginLibrary
+from srflow_sdk.system.local_files import file_sha256
 from tests.benchmarks.test_gpu_report import smi
 from tests.sdk.backends.engine_machine import EngineMachine
+from tests.sdk.backends.fake_ptx import Kernel
 from tests.sdk.backends.fake_tensorrt import write_engine_bundle
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -104,36 +110,202 @@ def test_a_plan_needs_a_plugin_for_each_of_the_flows_nodes(layers, verdict, monk
 
 
 def test_what_a_check_raises_is_a_row_and_what_is_missing_is_not_wrong(monkeypatch, tmp_path) -> None:
-    def raising(error: Exception) -> dict[str, Any]:
-        def check(*_: Any) -> Iterator[Row]:
+    def raising(error: Exception, check: str = "picture") -> list[dict[str, Any]]:
+        def failing(*_: Any) -> Iterator[Row]:
             yield Row("first", TORCH, "1")
             raise error
 
-        monkeypatch.setitem(checks.CHECKS, "picture", check)
-        variant = {"engine": TORCH, "work": str(tmp_path), "quick": True, "size": SIZE}
-        answer = Checks(variant).answer("picture")
-        assert answer["rows"][0]["check"] == "first"
-        return answer
+        monkeypatch.setitem(checks.CHECKS, check, failing)
+        first, *others = Checks(variant(Setting(TORCH, tmp_path))).answers(check)
+        assert first["row"]["check"] == "first"
+        return others
 
-    row = raising(ValueError("of\nno use"))["rows"][1]
-    assert (row["value"], row["verdict"]) == ("ValueError: of no use", "wrong")
+    [answer] = raising(ValueError("of\nno use"))
+    assert (answer["row"]["value"], answer["row"]["verdict"]) == ("ValueError: of no use", "wrong")
     full = type("OutOfMemoryError", (RuntimeError,), {})
-    assert raising(full("32 GB"))["rows"][1]["verdict"] == "not run"
-    assert raising(AbsentError("no nvcc"))["absent"] == "no nvcc"
-    assert raising(ModuleNotFoundError("No module named 'PIL'"))["absent"] == "No module named 'PIL'"
+    [answer] = raising(full("32 GB"))
+    assert answer["row"]["verdict"] == "not run"
+    assert raising(AbsentError("no nvcc")) == [{"absent": "no nvcc"}]
+    assert raising(ModuleNotFoundError("No module named 'PIL'")) == [{"absent": "No module named 'PIL'"}]
+    missing = DeviceError("engines need cuda-bindings")
+    missing.__cause__ = ModuleNotFoundError("No module named 'cuda'")
+    assert raising(missing) == [{"absent": "engines need cuda-bindings"}]
+    answer, lacking = raising(RuntimeError("can't allocate memory"), "largest reference")
+    assert answer["row"]["verdict"] == "not run"
+    assert lacking == {"absent": "largest reference failed"}
+
+
+def test_rows_come_as_they_are_known_and_each_warning_is_one(monkeypatch, tmp_path) -> None:
+    log = logging.getLogger("srflow_sdk.backends")
+
+    def check(*_: Any) -> Iterator[Row]:
+        log.warning("continuing without CUDA graphs")
+        yield Row("first", TORCH, "1")
+        with engines.Warnings() as own:
+            log.warning("of that check alone")
+        assert own.said == ["of that check alone"]
+        log.warning("continuing without CUDA graphs")
+        log.warning("the processor draws latents in %s", ROOT / "x")
+        reached.append("the end")
+
+    reached: list[str] = []
+    monkeypatch.setitem(checks.CHECKS, "picture", check)
+    process = Checks(variant(Setting(TORCH, tmp_path)))
+    answers = process.answers("picture")
+    assert next(answers)["row"] == vars(Row("warning", TORCH, "continuing without CUDA graphs"))
+    assert next(answers)["row"]["check"] == "first"
+    assert reached == []
+    rest = [answer["row"]["value"] for answer in answers if answer]
+    assert rest == ["the processor draws latents in x"]
+    assert [answer["row"]["check"] for answer in process.answers("picture") if answer] == ["first"], "each once"
+
+
+def test_each_check_has_a_memory_peak_of_its_own(monkeypatch, tmp_path) -> None:
+    import torch
+
+    calls: list[str] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: calls.append("reset"))
+    monkeypatch.setitem(checks.CHECKS, "picture", lambda *_: calls.append("check") or [])
+    process = Checks(variant(Setting(TORCH, tmp_path)))
+    for _ in range(2):
+        list(process.answers("picture"))
+    assert calls == ["reset", "check"] * 2
+
+
+@pytest.mark.parametrize("kind", ["tensorrt", "cuda-bindings"])
+def test_an_engine_needs_cuda_bindings(kind: str, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", types.ModuleType("tensorrt"))
+    sys.modules["tensorrt"].__spec__ = importlib.machinery.ModuleSpec("tensorrt", None)
+    engines.check_present(kind)
+    monkeypatch.setitem(sys.modules, "cuda", types.ModuleType("cuda"))  # another package of that name
+    monkeypatch.delitem(sys.modules, "cuda.bindings", raising=False)
+    with pytest.raises(AbsentError, match=r"^cuda-bindings is not installed$"):
+        engines.check_present(kind)
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Error: onnx is not installed, but it is needed here", AbsentError),
+        ("ModuleNotFoundError: No module named 'click'", AbsentError),
+        ("Error: the graphs differ", RuntimeError),
+    ],
+)
+def test_an_export_that_lacks_a_package_is_not_wrong(said: str, kind: type[Exception], monkeypatch, tmp_path) -> None:
+    done = types.SimpleNamespace(returncode=1, stderr=f"a line\n{said}\n")
+    monkeypatch.setattr(sdk_engine.subprocess, "run", lambda *_, **__: done)
+    setting = Setting("cuda fp16", tmp_path)
+    setting.work.checkpoint.write_bytes(b"")
+    with pytest.raises(kind, match=said):
+        sdk_engine.exported(setting)
+
+
+@pytest.mark.parametrize("stale", ["", "version", "library", "no library"])
+def test_engines_of_another_tensorrt_or_library_are_built_again(
+    stale: str, machine: EngineMachine, tmp_path, monkeypatch
+) -> None:
+    library = tmp_path / "libsrflow_trt.so"
+    library.write_bytes(b"plugins")
+    record = PluginLibrary(sha256=file_sha256(library), version="1", tensorrt_major=10)
+    monkeypatch.setenv("SRFLOW_TENSORRT_PLUGINS", "" if stale == "no library" else str(library))
+    if stale == "library":
+        library.write_bytes(b"others")
+    if stale == "version":
+        machine.library.__version__ = "10.0"
+    tiny, target = write_tiny_bundle(tmp_path / "tiny.srflow"), tmp_path / "gpu.srflow"
+    write_engine_bundle(tiny, target, plugins=record)
+    made: list[str] = []
+
+    def export(*options: str) -> None:
+        made.append(options[0])
+        if options[0] == "--ckpt":
+            assert not target.exists()
+            write_engine_bundle(tiny, target)
+
+    monkeypatch.setattr(sdk_engine, "_export", export)
+    setting = Setting("tensorrt fp16", tmp_path)
+    setting.work.checkpoint.write_bytes(b"")
+    sdk_engine.exported(setting)
+    assert made == (["--ckpt"] if stale else [])
+
+
+def drawn_without_an_engine(folder: Path) -> list[Row]:
+    setting = Setting(DRAWING, folder, size=32)
+    square = picture(16, 16)
+    noise = {level: np.zeros((1, channels, 64 >> level, 64 >> level)) for level, channels in ((1, 6), (2, 11))}
+    Case(square, noise, 0.8, np.zeros((1, 3, 64, 64))).save(folder / "square.npz")
+    return answered(setting, ["drawing kernels"])["drawing kernels"]
+
+
+def test_the_kernels_that_draw_and_round_are_checked_without_tensorrt(
+    machine: EngineMachine, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    rows = drawn_without_an_engine(tmp_path)
+    count = 6 * 64**2 + 11 * 32**2
+    assert [str(row) for row in rows] == [
+        f"| latents that the SDK's kernels draw | cuda-bindings | 0 of {count} are not numpy's | 0 | fine |",
+        f"| levels that they round | cuda-bindings | 0 of {3 * 128**2} are not numpy's | 0 | fine |",
+    ]
+    assert machine.gpu.started[-3:] == ["srflow_draw_latents"] * 2 + ["srflow_quantise"]
+    assert (machine.gpu.used, machine.gpu.modules, machine.gpu.streams) == (0, {}, {})
+
+
+def test_one_wrong_bit_of_a_large_picture_is_seen(machine: EngineMachine, tmp_path, monkeypatch) -> None:
+    """The check at the start of the SDK looks at a few numbers."""
+    run = Kernel.run
+
+    def spoiled(self: Kernel, grid: Any, threads: int, arguments: Any, view: Any) -> None:
+        run(self, grid, threads, arguments, view)
+        if grid[0] > 2:
+            view(arguments[-1], 1)[0] ^= 1
+
+    monkeypatch.setattr(Kernel, "run", spoiled)
+    assert [(row.value.partition(" of")[0], row.verdict) for row in drawn_without_an_engine(tmp_path)] == [
+        ("2", "wrong"),
+        ("1", "wrong"),
+    ]
+
+
+def test_a_picture_that_is_drawn_otherwise_than_sampled_is_wrong(tmp_path) -> None:
+    rng = np.random.default_rng(1)
+    Case(picture(8, 8), {1: np.zeros((1, 6, 16, 16))}, 0.8, np.zeros((1, 3, 32, 32))).save(tmp_path / "square.npz")
+    sr = rng.random((1, 3, 32, 32), np.float32)
+    levels = sdk_engine.quantised(sr)[0]
+    plain, rounding = (types.SimpleNamespace(rounded=rounded, noise=dict) for rounded in (False, True))
+
+    def verdicts(values: np.ndarray, rounded: np.ndarray) -> list[str]:
+        backend = types.SimpleNamespace(draw=lambda _, drawing: rounded if drawing.rounded else values)
+        engine = types.SimpleNamespace(
+            backend=backend,
+            encode=lambda lr: None,
+            sample=lambda *_: sr,
+            drawing=lambda size, rounded=True: rounding if rounded else plain,
+        )
+        return [row.verdict for row in checks.drawn(Setting("tensorrt fp16", tmp_path), engine)]
+
+    off = levels.copy()
+    off[3, 4, 1] ^= 1
+    assert verdicts(sr[0], levels) == ["fine"] * 3
+    assert verdicts(sr[0], sr[0]) == ["fine"] * 3, "of a backend that does not round"
+    assert verdicts(sr[0], off) == ["fine", "wrong", "wrong"]
+    assert verdicts(np.nextafter(sr[0], 2), levels) == ["wrong", "fine", "fine"]
 
 
 def answered(setting: Setting, names: list[str]) -> dict[str, list[Row]]:
     """Rows of these checks, by name, in one process as in a report."""
-    process = Checks(
-        {"engine": setting.engine, "work": str(setting.folder), "quick": setting.quick, "size": setting.size}
-    )
+    process = Checks(variant(setting))
     found = {}
     for name in names:
-        answer = process.answer(name)
-        assert "absent" not in answer, answer
-        found[name] = [Row(**row) for row in answer["rows"]]
+        answers = [answer for answer in process.answers(name) if answer]
+        assert not any("absent" in answer for answer in answers), answers
+        found[name] = [Row(**answer["row"]) for answer in answers]
     return found
+
+
+def variant(setting: Setting) -> dict[str, Any]:
+    return {"engine": setting.engine, "work": str(setting.folder), "quick": setting.quick, "size": setting.size}
 
 
 def planned(engine: str) -> list[str]:
@@ -161,7 +333,7 @@ def cpu_as_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.gpu_report import kernel_checks, torch_engine, training
 
     def no_kernels(_: Setting) -> None:
-        raise AbsentError("nvcc is not on the PATH")
+        raise LackingError("nvcc is not on the PATH")
 
     for module in (torch_engine, kernel_checks, training):
         monkeypatch.setattr(module, "gpu", lambda: torch.device("cpu"))
@@ -185,8 +357,30 @@ def test_all_checks_of_torch_run_and_are_right(cpu_work: Path, cpu_as_gpu: None)
     }
     assert all("of the peak" in row.value for row in found["times"] if row.check.startswith(("encoder", "sampler")))
     assert not any(row.figure for row in found["times"]), "pictures without their latents are not judged"
-    assert str(found["flow ops"][0]) == "| FlowStepTail | torch fp16 |  |  | not run: nvcc is not on the PATH |"
+    assert str(found["flow ops"][0]) == "| flow ops | torch fp16 |  |  | not run: nvcc is not on the PATH |"
     assert [row.verdict for name in ("training fp32", "training bf16") for row in found[name]] == ["fine"] * 3
+
+
+def test_each_kernel_is_timed_beside_torchs_operators_on_the_networks_shapes(tmp_path, monkeypatch) -> None:
+    import torch
+
+    from benchmarks.gpu_report import kernel_checks
+    from srflow_export import flow_ops
+
+    def split(h: torch.Tensor, *rest: torch.Tensor, bound: float | None) -> torch.Tensor:
+        return flow_ops.decoded_split(torch.pixel_shuffle(h, 2), *rest, bound=bound)
+
+    own = types.SimpleNamespace(device=torch.device("cpu"), flow_step_tail=flow_ops.decoded_tail, unsqueeze_split=split)
+    monkeypatch.setattr(kernel_checks, "kernels", lambda setting: own)
+    monkeypatch.setattr(kernel_checks, "BEYOND_CACHES", 1 << 16)
+    setting = Setting(TORCH, tmp_path, quick=True, size=16)
+    setting.work.keep_peaks({"bytes": 1e12})
+    found = answered(setting, ["kernel times"])
+    assert faults(found) == []
+    names = [row.check for row in found["kernel times"] if row.check.endswith("fp16")]
+    assert names[0] == "FlowStepTail, 12 channels, 32×32, fp16"
+    assert [name.partition(",")[0] for name in names] == ["FlowStepTail", "UnsqueezeSplit", *["FlowStepTail"] * 2]
+    assert all("× torch's speed" in row.value and "of a copy's" in row.value for row in found["kernel times"])
 
 
 @pytest.mark.slow
@@ -261,6 +455,7 @@ def test_all_checks_of_engines_run_on_the_fake_gpu_and_are_right(machine: Engine
     assert conditioned
     assert {row.verdict for row in conditioned} == {"fine"}
     assert [row.value for row in found["threads"]] == ["0 of 16 differ"]
+    assert [row.value for row in found["drawn"]] == ["0 of 4 differ", "0 of 4 differ", "0 of 16 differ"]
     assert str(found["plugins"][0]).endswith(
         "not run: the engines were built without the plugin library: python -m srflow_export.native tensorrt |"
     )
@@ -268,6 +463,7 @@ def test_all_checks_of_engines_run_on_the_fake_gpu_and_are_right(machine: Engine
     assert split.value == "memory ran out with tiles of 48 pixels; continuing with 24"
     assert drawn.verdict == "fine"
     times = {row.check: row for row in found["times"]}
+    assert {"latents, by the processor, cold", "quantisation, by the processor, cold", "drawn, cold"} <= times.keys()
     assert times["one picture, warm, host's clock"].figure
     assert "sampler, without CUDA graphs, host's clock" in times
     assert times["GPU memory"].value == "4.29 GB (nvidia-smi's, of all programs figure)"
@@ -301,6 +497,7 @@ def test_with_torch_and_numpy_alone_the_report_says_what_is_missing(tmp_path: Pa
     assert "| reference | cpu fp32 | 0.1 M multiply-adds for an LR pixel" in text
     assert "not run: tensorrt is not installed |" in text
     assert "not run: onnxruntime-gpu is not installed |" in text
+    assert "| drawing kernels | cuda-bindings |  |  | not run: cuda-bindings is not installed |" in text
     assert "not run: torch sees no CUDA GPU" in text
     assert "Verdict: no verdict." in text
     assert {engine for engine in SDK if f"| {engine} |" in text} == set(SDK)

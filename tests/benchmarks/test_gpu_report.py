@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from benchmarks.gpu_report import __main__ as command
 from benchmarks.gpu_report import card as card_module
 from benchmarks.gpu_report.card import Card, NoGpuError, parsed
 from benchmarks.gpu_report.checks import CHECKS
-from benchmarks.gpu_report.order import CPU, SDK, TORCH, Runner, order
-from benchmarks.gpu_report.rows import FINE, NO_VERDICT, SLOW, WRONG, Report, Row, Verdict, aims, exit_status, summary
+from benchmarks.gpu_report.order import CPU, DRAWING, SDK, TORCH, Runner, order
+from benchmarks.gpu_report.rows import FINE, NO_VERDICT, SLOW, WRONG, Report, Row, aims, exit_status, summary
 
 RIGHT = Row("picture", TORCH, "70.0 dB", "≥ 38 dB", "fine")
 
@@ -49,9 +50,31 @@ def test_what_nvidia_smi_answers_is_read() -> None:
     assert parsed("NVIDIA H100 80GB HBM3, 550.54.15, 81559, 9.0\nother, 1, 2, 8.9\n") == Card(
         "NVIDIA H100 80GB HBM3", "550.54.15", 81559, 90
     )
-    for answer in ("", "No devices were found\n", "NVIDIA X, 550, [N/A], 9.0"):
+    assert parsed("NVIDIA GB10, 580.95, [N/A], 12.1") == Card("NVIDIA GB10", "580.95", 0, 121)  # it has the host's
+    for answer in ("", "No devices were found\n", "NVIDIA X, 550, 81559"):
         with pytest.raises(NoGpuError, match="nvidia-smi answered"):
             parsed(answer)
+
+
+@pytest.mark.parametrize("told", ["cuda-bindings", "torch", "nothing"])
+def test_the_card_is_cudas_first_and_not_nvidia_smis(told: str, tmp_path, monkeypatch) -> None:
+    smi(tmp_path, "a card, 580.1, 81559, 9.0, $*")
+    packages = {"torch.py": "class cuda:\n    def get_device_properties(_): return type('P', (), {'uuid': 'abc'})"}
+    packages["cuda/bindings/runtime.py"] = "def cudaDeviceGetPCIBusId(size, gpu): return 0, b'0000:3B:00.0\\0\\0'"
+    if told != "cuda-bindings":
+        packages["cuda/bindings/runtime.py"] = "raise ImportError"
+    if told == "nothing":
+        packages["torch.py"] = "raise ImportError"
+    for name, source in {**packages, "cuda/__init__.py": "", "cuda/bindings/__init__.py": ""}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(source)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    card_module.cudas_first.cache_clear()
+    asked = card_module.answer("name")
+    card_module.cudas_first.cache_clear()
+    named = {"cuda-bindings": "--id=0000:3B:00.0", "torch": "--id=GPU-abc", "nothing": ""}[told]
+    assert asked.strip().endswith(f"nounits {named}".strip())
 
 
 @pytest.mark.parametrize(
@@ -68,7 +91,7 @@ def test_the_driver_decides_which_wheels_are_installed(driver, extras, tmp_path,
 def smi(folder: Path, answer: str) -> None:
     """An nvidia-smi that answers everything with this."""
     file = folder / "nvidia-smi"
-    file.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    file.write_text(f'#!/bin/sh\necho "{answer}"\n')
     file.chmod(0o755)
 
 
@@ -81,6 +104,7 @@ def smi(folder: Path, answer: str) -> None:
         ([RIGHT, *timed(TORCH, 14.9, further=3.2)], SLOW),
         ([RIGHT, *timed(TORCH, 15.1), Row("picture", "cuda fp16", "12.0 dB", "≥ 38 dB", "wrong")], WRONG),
         ([RIGHT], NO_VERDICT),
+        ([RIGHT, *timed(TORCH, 14.9), Row("sizes", TORCH, "it did not end", verdict="no verdict")], NO_VERDICT),
         ([], NO_VERDICT),
     ],
 )
@@ -106,28 +130,29 @@ def test_every_check_is_known_and_what_the_verdict_needs_comes_first() -> None:
     assert jobs[0] == (CPU, "reference")
     last = max(jobs.index((engine, "times")) for engine in (TORCH, *SDK))
     assert last < min(index for index, (_, check) in enumerate(jobs) if check in ("conditioning", "training fp32"))
-    assert {engine for engine, _ in jobs[: last + 1]} == {CPU, TORCH, *SDK}
+    assert {engine for engine, _ in jobs[: last + 1]} == {CPU, DRAWING, TORCH, *SDK}
 
 
 class Children:
-    """Processes that answer each check with a row, or as `answers` says."""
+    """Processes that answer each check with a row, or as `found` says: with all that it lists, in turn."""
 
     def __init__(self, answers: Mapping[tuple[str, str], Any]) -> None:
-        self.answers, self.started, self.asked = answers, [], []  # type: ignore[var-annotated]
+        self.found, self.started, self.asked = answers, [], []  # type: ignore[var-annotated]
+        self.limits: list[float] = []
 
-    def __call__(self, variant: Mapping[str, Any]) -> Children:
+    def __call__(self, variant: Mapping[str, Any], limit_s: float) -> Children:
         self.engine = variant["engine"]
+        self.limits.append(limit_s)
         self.started.append(self.engine)
         return self
 
-    def run(self, *, limit_s: float, check: str) -> dict[str, Any]:
+    def answers(self, *, limit_s: float, check: str) -> Iterator[dict[str, Any]]:
         self.asked.append((self.engine, check))
-        answer = self.answers.get((self.engine, check), {"rows": [vars(Row(check, self.engine, "", "", "fine"))]})
-        if callable(answer):
-            answer = answer()
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer  # type: ignore[no-any-return]
+        for answer in self.found.get((self.engine, check), [{"row": vars(Row(check, self.engine, "", "", "fine"))}]):
+            found = answer() if callable(answer) else answer
+            if isinstance(found, BaseException):
+                raise found
+            yield found
 
     def __exit__(self, *_: Any) -> None: ...
 
@@ -140,7 +165,7 @@ def reported(tmp_path: Path, children: Children, *, budget: float = 60) -> list[
 
 def test_an_engine_that_is_not_there_is_one_row_that_names_its_checks(tmp_path: Path) -> None:
     why = "tensorrt is not installed"
-    children = Children({("tensorrt fp16", "loading"): {"rows": [], "absent": why}})
+    children = Children({("tensorrt fp16", "loading"): [{"absent": why}]})
     rows = [row for row in reported(tmp_path, children) if row.engine == "tensorrt fp16"]
     assert len(rows) == 1
     assert str(rows[0]).startswith("| loading, picture, times, conditioning, sizes, tau 0, batch, ")
@@ -149,20 +174,43 @@ def test_an_engine_that_is_not_there_is_one_row_that_names_its_checks(tmp_path: 
 
 
 def test_a_process_that_dies_is_a_wrong_row_and_the_next_check_gets_another(tmp_path: Path) -> None:
-    children = Children({(TORCH, "flow ops"): MissingError("its process ended with status -11")})
+    children = Children({(TORCH, "flow ops"): [MissingError("its process ended with status -11")]})
     rows = reported(tmp_path, children)
     assert Row("flow ops", TORCH, "its process ended with status -11", verdict="wrong") in rows
     assert Row("loading", TORCH, "", verdict="fine") in rows
-    assert children.started[:3] == [CPU, TORCH, TORCH]
+    assert children.started[:4] == [CPU, DRAWING, TORCH, TORCH]
+
+
+def test_the_rows_of_a_check_that_crashes_later_are_kept_and_judged(tmp_path: Path) -> None:
+    picture, _ = timed("tensorrt fp16", 12.0)
+    crash = MissingError("its process ended with status -11")
+    children = Children({("tensorrt fp16", "times"): [{"row": vars(picture)}, crash]})
+    rows = reported(tmp_path, children)
+    found = rows.index(picture)
+    assert rows[found + 1] == Row("times", "tensorrt fp16", str(crash), verdict="wrong")
+    assert aims(rows)[0].figure == 12.0
+    assert str(picture) in (tmp_path / "report.md").read_text().splitlines()
 
 
 def test_without_its_reference_nothing_is_compared(tmp_path: Path) -> None:
-    children = Children({(CPU, "reference"): MissingError("its process was killed, most likely for want of memory")})
+    killed = MissingError("its process was killed, most likely for want of memory")
+    children = Children({(CPU, "reference"): [killed]})
     rows = reported(tmp_path, children)
     assert children.asked == [(CPU, "reference")]
-    verdicts: list[Verdict] = [row.verdict for row in rows]
-    assert verdicts == ["wrong", *["not run"] * (len(rows) - 1)]
-    assert exit_status(rows) == WRONG
+    assert {row.verdict for row in rows} == {"not run"}
+    assert exit_status(rows) == NO_VERDICT
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_a_host_that_is_short_of_memory_lacks_the_largest_picture_alone(tmp_path: Path, killed: bool) -> None:
+    why = "its process was killed, most likely for want of memory"
+    row = {"row": vars(Row("largest reference", CPU, why, verdict="not run"))}
+    answer = [MissingError(why)] if killed else [row, {"absent": why}]
+    rows = reported(tmp_path, Children({(CPU, "largest reference"): answer}))
+    assert Row("largest reference", CPU, why, verdict="not run") in rows
+    assert [row.verdict for row in rows if row.check == "largest"] == ["not run"] * 4
+    assert Row("kernel times", TORCH, "", verdict="fine") in rows
+    assert exit_status(rows) == FINE
 
 
 def test_what_does_not_fit_the_budget_is_said(tmp_path: Path) -> None:
@@ -170,17 +218,21 @@ def test_what_does_not_fit_the_budget_is_said(tmp_path: Path) -> None:
         time.sleep(0.3)
         return MissingError("it did not end within 0 s")
 
-    rows = reported(tmp_path, Children({(TORCH, "picture"): too_long}), budget=0.25)
-    assert Row("picture", TORCH, "it did not end within 0 s", verdict="not run") in rows
+    children = Children({(TORCH, "picture"): [too_long]})
+    rows = reported(tmp_path, children, budget=0.25)
+    hung = Row("picture", TORCH, "it did not end within 0 s", verdict="no verdict")
+    assert hung in rows
     assert {row.value for row in rows[rows.index(RIGHT_LATENTS) + 4 :]} == {"the budget of 0 s was used up"}
     assert sum(len(row.check.split(", ")) for row in rows) == len(list(order()))
+    assert str(hung).endswith("| it did not end within 0 s |  | **no verdict** |")
+    assert max(children.limits) <= 0.25, "to load, a process has no longer than the rest of the budget"
 
 
 RIGHT_LATENTS = Row("latents", TORCH, "", verdict="fine")
 
 
 def test_what_was_finished_is_in_the_file_of_a_run_that_was_stopped(tmp_path, monkeypatch, capsys) -> None:
-    children = Children({(TORCH, "latents"): KeyboardInterrupt()})
+    children = Children({(TORCH, "latents"): [KeyboardInterrupt()]})
     monkeypatch.setattr(command, "card_or_exit", lambda: Card("NVIDIA H100", "580.1", 81559, 90))
     monkeypatch.setattr(command, "Runner", lambda *arguments: Runner(*arguments, start=children))
     target = tmp_path / "report.md"
@@ -189,11 +241,52 @@ def test_what_was_finished_is_in_the_file_of_a_run_that_was_stopped(tmp_path, mo
     assert lines[:3] == ["# GPU report", "", "NVIDIA H100, 80 GiB, driver 580.1, compute capability 9.0."]
     assert lines[-1] == "| kernels | torch fp16 |  |  | fine |"
     assert "stopped" in capsys.readouterr().err
-    children.answers = {}
+    children.found = {}
     assert command.main([str(target), "--work", str(tmp_path), "--quick"]) == FINE  # no aims
     assert target.read_text().splitlines()[-1].startswith("Verdict: fine. Checks: ")
     assert command.main([str(target), "--work", str(tmp_path)]) == NO_VERDICT
     assert "| aim: one picture |  |  | ≤ 15 ms | not run: no engine was timed |" in target.read_text()
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(command, "card_or_exit", lambda: Card("NVIDIA H100", "580.1", 81559, 90))
+    assert command.main([str(tmp_path), "--work", str(tmp_path)]) == NO_VERDICT
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("gpu-report: the file cannot be written: [Errno 21] Is a directory")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_told_to_end_ends_its_processes_and_has_no_verdict(number: int, tmp_path: Path) -> None:
+    smi(tmp_path, "NVIDIA H100, 580.1, 81559, 9.0")
+    # torch is what the child waits for: it says who it is
+    (tmp_path / "torch.py").write_text(
+        f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(f'{{os.getpid()}}\\n')\ntime.sleep(60)\n"
+    )
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(tmp_path)}
+    arguments = [sys.executable, "-m", "benchmarks.gpu_report", str(tmp_path / "report.md"), "--work", str(tmp_path)]
+    report = subprocess.Popen(arguments, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    try:
+        pid = waited_for(tmp_path / "pid")
+        report.send_signal(number)
+        _, said = report.communicate(timeout=30)
+        assert (report.returncode, said.splitlines()[-1]) == (
+            NO_VERDICT,
+            "stopped; the file has what was found so far",
+        )
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    finally:
+        report.kill()
+
+
+def waited_for(file: Path) -> int:
+    """The number in a file, once it is there."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if file.is_file() and file.read_text().endswith("\n"):
+            return int(file.read_text())
+        time.sleep(0.05)
+    raise AssertionError(f"{file} is not there")
 
 
 def test_a_row_stays_one_line() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +91,25 @@ def test_a_worker_that_takes_too_long_is_ended_with_its_children() -> None:
 def test_a_defect_is_told_by_its_last_line() -> None:
     with pytest.raises(MissingError, match="KeyError: 'nonsense'"), Worker({**EMBEDDED, "way": "nonsense"}):
         pass
+
+
+def test_what_a_job_has_said_before_its_process_dies_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dying.py").write_text(
+        "import os\n"
+        "from benchmarks.bench.child import serve\n"
+        "class Dying:\n"
+        "    disk_bytes, runs_on = 0, 'here'\n"
+        "    def __init__(self, variant): ...\n"
+        "    def prepare(self, job):\n"
+        "        return self.work\n"
+        "    def work(self):\n"
+        "        yield {'row': 1}\n"
+        "        os._exit(7)\n"
+        "serve(Dying, lambda _: None)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Worker({}, module="dying") as worker:
+        answers = worker.answers(check="x")
+        assert next(answers) == {"row": 1}
+        with pytest.raises(MissingError, match="ended with status 7"):
+            next(answers)

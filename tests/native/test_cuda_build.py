@@ -240,11 +240,11 @@ def test_gpu_report_calls_the_built_library_and_no_kernel_with_mixed_types(build
     assert all((gpu_kernels.RUNTIME / source).is_file() for source in gpu_kernels.SOURCES)
     kernels = gpu_kernels.Kernels(build / "runtime/cuda/libsrflow_cuda.so", torch.device("cpu"))
     shapes = {"steps": 2, "half": True, "batch": 1, "device": torch.device("cpu")}
-    inputs = gpu_kernels.StepInputs.random(12, 4, **shapes)
+    h, head, *rest = gpu_kernels.step_inputs(12, 4, **shapes)
     named = {"scale_map": "exp", "order": "shift_first", "clamp": 0.0}
-    nothing = (inputs.h[:0], inputs.head[:0], *inputs.tensors[2:])
+    nothing = (h[:0], head[:0], *rest)
     assert kernels.flow_step_tail(*nothing, step=1, **named).shape == (0, 12, 4, 4)
     with pytest.raises(RuntimeError, match=r"CUDA error 1$"):
         kernels.flow_step_tail(*nothing, step=2, **named)
     with pytest.raises(ValueError, match="conditioning that is all float32 or all float16"):
-        kernels.flow_step_tail(inputs.h, inputs.head.float(), *inputs.tensors[2:], step=1, **named)
+        kernels.flow_step_tail(h, head.float(), *rest, step=1, **named)
