@@ -25,6 +25,7 @@ HOW_TO = [
     "experiments.md",
     "publication.md",
     "scaling.md",
+    "plain.md",
     "triton.md",
     "tensorrt.md",
     "native.md",

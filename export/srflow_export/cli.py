@@ -18,8 +18,9 @@ from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath, PathO
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
+_PLAIN = ("--plain", "--seed", "--size", "--io", "--opset")
 _MODES: dict[str, tuple[str, ...]] = {  # tasks other than exporting, and the options that each takes
-    "--bundle": ("--triton", "--triton-mode", "--also", "-o", "--gate"),
+    "--bundle": ("--triton", "--triton-mode", "--also", "-o", "--gate", *_PLAIN, "--tau"),
     "--checkpoint-of": ("-o",),
     "--engines-for": _ENGINES,
     "--compare": (),
@@ -34,6 +35,7 @@ _TASKS: dict[str, Callable[..., bool]] = {
 _GROUPS = {
     "Options that most people need": "output precision also default_tau trt rtx sm name engines_for compare",
     "Other tasks": "bundle checkpoint_of triton triton_mode",
+    "A plain ONNX file": "plain seed size io opset",
     "Graphs": "no_inverter fused weights plugins halo gate",
     "Checkpoint and manifest": "ckpt config stacked_blocks auto_tau licence training_data",
     "Engines": "shapes builder_level workspace timing_cache no_cache",
@@ -90,6 +92,8 @@ def _mode(context: click.Context) -> str:
         if "--ckpt" in given:
             raise click.UsageError("name the checkpoint once: with --ckpt, or without an option")
         given[given.index("checkpoint")] = "--ckpt"
+    if "--plain" not in given and (lost := [name for name in given if name in _PLAIN]):
+        raise click.UsageError(f"{lost[0]} only applies to a plain file: add --plain")
     modes = [option for option in given if option in _MODES]
     if not modes:
         if "--ckpt" not in given:
@@ -106,12 +110,17 @@ def _mode(context: click.Context) -> str:
         raise click.UsageError(f"{mode} can only be {rule}: leave {others[0]} out")
     if mode == "--checkpoint-of" and "-o" not in given:
         raise click.UsageError("--checkpoint-of writes a checkpoint: name it with -o FILE.safetensors")
-    if mode == "--bundle" and not {"--triton", "--also"} & {*given}:
-        raise click.UsageError("--bundle uses a bundle that exists: say what for with --triton REPO or --also int8")
-    if mode == "--bundle" and "--also" in given and len(context.params["bundle"]) > 1:
-        raise click.UsageError("--also takes one bundle: name one")
-    if mode == "--bundle" and "--also" not in given and (lost := [name for name in given if name in ("-o", "--gate")]):
-        raise click.UsageError(f"{lost[0]} only applies to a bundle that is written: leave it out, or add --also int8")
+    if mode == "--bundle":
+        files = [name for name in ("--also", "--plain") if name in given]
+        if "--triton" not in given and not files:
+            raise click.UsageError("--bundle uses one: say what for with --triton REPO or --also int8, or with --plain")
+        if len(files) > 1 or (files and len(context.params["bundle"]) > 1):
+            raise click.UsageError(f"{files[0]} takes one bundle and writes one -o: name one, and use the other later")
+        unused = {"-o": not files, "--gate": "--also" not in given, "--tau": "--plain" not in given}
+        if lost := [name for name in given if unused.get(name)]:
+            raise click.UsageError(
+                f"{lost[0]} only applies to a bundle that is written by --also, or to a --plain file"
+            )
     if mode == "--engines-for" and "--trt" not in given and "--rtx" not in given:
         raise click.UsageError("--engines-for builds engines: say which with --trt or --rtx")
     return mode
@@ -173,7 +182,8 @@ def _mode(context: click.Context) -> str:
     "--tau",
     "default_tau",
     type=click.FloatRange(0, 1),
-    help="The bundle's default tau.  [default: 0.8, or less if the network's pictures are not finite there]",
+    help="The bundle's default tau, or the plain file's of --bundle.  [default: 0.8, or less if the network's pictures "
+    "are not finite there]",
 )
 @click.option(
     "--auto-tau", is_flag=True, help="Scale the default tau by each picture's texture, as --tau auto of srflow-upscale."
@@ -189,6 +199,11 @@ def _mode(context: click.Context) -> str:
 @click.option("--name", default="", help="Model's name in the manifest.  [default: the bundle's]")
 @click.option("--licence", default="unknown", help="Licence of the weights, for the manifest.")
 @click.option("--training-data", default="unknown", help="Note on the training data, for the manifest.")
+@click.option("--plain", is_flag=True, help="Also write plain.onnx, picture to picture, for programs without latents.")
+@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, help="Seed of its latents.")
+@click.option("--size", type=click.IntRange(16, 2048), help="LR pixels of both its sides.  [default: any]")
+@click.option("--io", type=click.Choice(["float32", "float16"]), default="float32", help="Type of its pictures.")
+@click.option("--opset", type=click.IntRange(17, 18), default=18, help="Of its operators, for older programs 17.")
 @click.option(
     "--triton",
     type=PathOrUrl(),
@@ -206,8 +221,8 @@ def _mode(context: click.Context) -> str:
     type=_BundlePath(),
     metavar="NAME|BUNDLE",
     multiple=True,
-    help="Instead of --ckpt: use an existing bundle for --triton or --also; -o writes another one. For --triton it may "
-    "be repeated: a model for each.",
+    help="Instead of --ckpt: use an existing bundle for --triton, --also or --plain; -o names what is written. For "
+    "--triton it may be repeated: a model for each.",
 )
 @click.option(
     "--engines-for",
@@ -249,6 +264,7 @@ def main(context: click.Context, /, checkpoint: Path | None, ckpt: Path | None, 
       srflow-export --bundle SRFlow_DF2K_4X.srflow --triton models/         for Triton Inference Server
       srflow-export --bundle x4-small --bundle x4-photo --triton models/    each picture gets what suits it
       srflow-export --bundle SRFlow_DF2K_4X.srflow --also int8       faster on CPUs, see --precision of srflow-upscale
+      srflow-export --bundle x4-small --plain --tau 0.7 -o plain.onnx       for editors and frame servers
       srflow-export --compare SRFlow_DF2K_4X.pth SRFlow_DF2K_4X.srflow@cuda
       srflow-export --compare x4-small x4-small@openvino@int8
       srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o start.safetensors
@@ -256,9 +272,12 @@ def main(context: click.Context, /, checkpoint: Path | None, ckpt: Path | None, 
     mode = _mode(context)
     subjects = {option: options.pop(_parameter(option)) for option in _MODES} | {"--ckpt": ckpt or checkpoint}
     engines = {_parameter(option): options.pop(_parameter(option)) for option in _ENGINES}
+    plain = {_parameter(option): options.pop(_parameter(option)) for option in _PLAIN}
     try:
         with raised_interrupts(*STOPPING):
-            failed = _TASKS[mode](subjects[mode], engines=engines, **options)
+            failed = _TASKS[mode](
+                subjects[mode], engines=engines, plain=plain if plain.pop("plain") else None, **options
+            )
     except (SRFlowError, OSError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)

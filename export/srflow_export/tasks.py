@@ -30,6 +30,7 @@ _ADDRESS_SPACE = 2_000_000_000  # for torch's and ONNX Runtime's libraries, thre
 _REPOSITORY_MODULES = ("filelock",)
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
 _MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
+_PLAIN = "plain.onnx"
 _FILE_SUFFIXES = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".plan")  # a bundle is a directory
 
 
@@ -42,9 +43,10 @@ def export(
     engines: Mapping[str, Any],
     triton: Path | None,
     triton_mode: Mode | None,
+    plain: Mapping[str, Any] | None,
     **more: Any,
 ) -> bool:
-    """Write a checkpoint's bundle. engines: the options on engines. more: as ExportOptions has them."""
+    """Write a checkpoint's bundle. engines, plain: the options on them. more: as ExportOptions has them."""
     target = _target(ckpt, output)  # before seconds of loading torch
     _get_ready(*_MODULES)
     requests = engine_requests(**engines)
@@ -62,6 +64,8 @@ def export(
     click.echo(f"wrote {target}")
     failed = say_what_is_missing(manifest, fused=options.fused, also=options.also)
     failed |= add_engines_saying(target, requests)
+    if plain is not None:
+        _write_plain(target, target.with_name(_PLAIN), plain)
     if triton is not None:
         _write_repository([target], triton, triton_mode)
     return failed
@@ -75,12 +79,14 @@ def use_bundle(
     gate: Gate,
     triton: Path | None,
     triton_mode: Mode | None,
+    plain: Mapping[str, Any] | None,
+    default_tau: float | None,
     **_: Any,
 ) -> bool:
-    """Write a bundle with a second encoder, or add it, or several, to a repository of models, or both."""
+    """Write a bundle with a second encoder or a plain file, or add it, or several, to a repository of models."""
     for bundle in bundles:
         _read_manifest(bundle)
-    _get_ready(*(_MODULES if also else _REPOSITORY_MODULES))
+    _get_ready(*(_MODULES if also or plain is not None else _REPOSITORY_MODULES))
     if also:
         from srflow_export.int8_encoders import add_int8_encoder
 
@@ -88,6 +94,8 @@ def use_bundle(
         bundles = [_bundle_name(output or source)]
         add_int8_encoder(source, bundles[0], gate=gate, say=click.echo)
         click.echo(f"wrote {bundles[0]}")
+    if plain is not None:
+        _write_plain(bundles[0], output or Path(_PLAIN), {"tau": default_tau, **plain})
     if triton is not None:
         _write_repository(bundles, triton, triton_mode)
     return False
@@ -156,6 +164,12 @@ def _bundle_name(target: Path) -> Path:
             f"{target.with_suffix('.srflow').name}"
         )
     return target
+
+
+def _write_plain(bundle: Path, target: Path, options: Mapping[str, Any]) -> None:
+    from srflow_export.plain import PlainOptions, write_plain
+
+    write_plain(bundle, target, PlainOptions(**options), say=click.echo)
 
 
 def _write_repository(bundles: Sequence[Path], repository: Path, mode: Mode | None) -> None:

@@ -1,0 +1,234 @@
+"""One ONNX file from picture to picture, for programs that know nothing of latents: `srflow-export --plain`.
+
+The bundle's float32 graphs in one, with τ and a window of the latent field at (0, 0) as constants, which a picture
+larger than the window sees repeated. Standard operators alone, no model-local functions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, inliner, numpy_helper
+
+from srflow_export import onnx_models
+from srflow_export.parity._measure import psnr
+from srflow_export.parity._photos import photographs
+from srflow_sdk import Upscaler
+from srflow_sdk.drawing.tiles import padded_size
+from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.graph_structure import read_graph
+from srflow_sdk.system.atomic import replacing, write_atomically
+
+WINDOW = 256  # LR pixels a side of the latents in a file with dynamic sides
+_PATCH = (45, 47)  # LR pixels on which a file with dynamic sides is compared: odd, so that they are padded
+_LEAST_DB = 60.0  # input and output in half cost most: 78 dB with x4-small; latents in half alone, 112
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainOptions:
+    """The choices that a plain file fixes.
+
+    tau: 0 … 1; None: the bundle's default number, also where its default is "auto". seed: of the latents.
+    size: both sides in LR pixels, 16 … 2048; None: any. io: the type of input and output; inside it is float32.
+    opset: 17 for programs that do not know 18.
+    """
+
+    tau: float | None = None
+    seed: int = 0
+    size: int | None = None
+    io: Literal["float32", "float16"] = "float32"
+    opset: Literal[18, 17] = 18
+
+    def tau_of(self, bundle: Bundle) -> float:
+        """The temperature in a bundle's file."""
+        return bundle.manifest.default_tau if self.tau is None else self.tau
+
+
+def write_plain(source: Path, target: Path, options: PlainOptions, *, say: Callable[[str], None]) -> None:
+    """Write a bundle's plain file, and a page about it with the suffix .md, once it draws the runtime's picture.
+
+    Raises: ArgumentError for another suffix than .onnx or a bundle without float32 graphs, BundleError, ExportError if
+    its picture of a photograph is not the runtime's, OSError. In each case nothing is left and older files stay.
+    """
+    if target.suffix != ".onnx":
+        raise ArgumentError(f"{target}: a plain file is one of ONNX: name it {target.stem or 'plain'}.onnx")
+    bundle = Bundle.open(source)
+    facts = _facts(bundle, options)
+    content = onnx_models.finished(plain_model(bundle, options), {f"srflow.{name}": text for name, text in facts})
+    decibels = _compared(content, bundle, options)
+    if decibels < _LEAST_DB:
+        raise ExportError(
+            f"{target} is not written: its picture is {decibels:.1f} dB from the runtime's; try another tau"
+        )
+    with replacing(target.with_suffix(".md")) as page:
+        os.write(page, _page(target.name, facts).encode())
+        os.fsync(page)
+        write_atomically(target, content)
+    at = f"tau {dict(facts)['tau']}, {len(content) / 1e6:.1f} MB"
+    say(f"wrote {target} and its page: {at}, {decibels:.1f} dB from the runtime's picture")
+
+
+def plain_model(bundle: Bundle, options: PlainOptions) -> onnx.ModelProto:
+    """`input` (1×3×h×w in [0, 1]) → `output` (1×3×sh×sw, clipped to [0, 1]). Raises: ArgumentError, BundleError."""
+    names = bundle.manifest.float32_graphs
+    if names is None:
+        raise ArgumentError(f"{bundle.path} has no float32 graphs: export its checkpoint again")
+    for name in names:
+        read_graph(bundle.file(name))  # refuses what the runtime would
+    joined = onnx_models.joined(*(onnx.load(bundle.file(name)) for name in names))
+    proto = inliner.inline_local_functions(joined)
+    opset = min(options.opset, *(entry.version for entry in proto.opset_import if not entry.domain))
+    _rewrite(proto.graph, opset)
+    del proto.opset_import[:]
+    proto.opset_import.append(helper.make_opsetid("", opset))
+    proto.ir_version = 8  # that of opsets 17 and 18; older programs refuse newer ones
+    _Surroundings(proto.graph, bundle, options).add()
+    return proto
+
+
+def _rewrite(graph: onnx.GraphProto, opset: int) -> None:
+    """Every n-th row or column becomes a MaxPool, as ncnn slices without steps; opset 17's Split counts its outputs."""
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Split" and opset < 18:
+            kept = [attribute for attribute in node.attribute if attribute.name != "num_outputs"]
+            node.ClearField("attribute")
+            node.attribute.extend(kept)
+        if node.op_type == "Slice" and len(node.input) == 5 and all(name in values for name in node.input[1:]):
+            start, end, axis, step = (values[name].tolist() for name in node.input[1:])
+            if start == [0] and end[0] >= 2**31 - 1 and axis in ([2], [3]) and step[0] > 1:
+                strides = [step[0] if axis == [side] else 1 for side in (2, 3)]
+                pool = helper.make_node("MaxPool", node.input[:1], node.output, kernel_shape=[1, 1], strides=strides)
+                node.CopyFrom(pool)
+
+
+class _Surroundings:
+    """The nodes around the network: constants, padding, repetition of the latents, cropping."""
+
+    def __init__(self, graph: onnx.GraphProto, bundle: Bundle, options: PlainOptions) -> None:
+        self._graph, self._manifest, self._options = graph, bundle.manifest, options
+        self._tau, self._inner = options.tau_of(bundle), list(graph.node)
+        del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
+
+    def add(self) -> None:
+        """Put the nodes before and after the network's own, and drop constants that none uses."""
+        graph, size, scale = self._graph, self._options.size, self._manifest.scale
+        io = TensorProto.FLOAT16 if self._options.io == "float16" else TensorProto.FLOAT
+        large = [scale * size] * 2 if size else ["large_height", "large_width"]
+        graph.input.append(helper.make_tensor_value_info("input", io, (1, 3, size or "height", size or "width")))
+        graph.output.append(helper.make_tensor_value_info("output", io, (1, 3, *large)))
+        self._constant("tau", np.ones(1, np.float32))  # the latents have it
+        picture = self._node("Cast", "input", to=TensorProto.FLOAT)
+        ends = self._any_size(picture) if size is None else self._fixed(picture, size)
+        graph.node.extend(self._inner)
+        result = self._node("Slice", "sr", self._integers(0, 0), ends, self._integers(2, 3))
+        bounds = [self._constant(f"plain.bound{bound}", np.array(bound, np.float32)) for bound in (0, 1)]
+        self._node("Cast", self._node("Clip", result, *bounds), to=io, output="output")
+        used = {name for node in graph.node for name in node.input}
+        kept = [tensor for tensor in graph.initializer if tensor.name in used]
+        graph.ClearField("initializer")
+        graph.initializer.extend(kept)
+
+    def _fixed(self, picture: str, size: int) -> str:
+        """Pad a picture of known size, and give the network its latents. Returns where to crop."""
+        padded = padded_size(size, self._manifest.size_multiple)
+        for level, values in self._latents(padded).items():
+            self._kept(f"noise_level{level}", values)
+        margins = self._integers(*[0] * 6, *[padded - size] * 2)
+        self._node("Pad", picture, margins, mode="edge", output="lr")
+        return self._integers(*[self._manifest.scale * size] * 2)
+
+    def _any_size(self, picture: str) -> str:
+        """The same for any size; latents repeat beyond their window. (m − 1)·size is −size modulo m, not negative."""
+        multiple, scale = self._manifest.size_multiple, self._integers(self._manifest.scale)
+        size = self._node("Shape", picture, start=2)
+        margin = self._node("Mod", self._node("Mul", size, self._integers(multiple - 1)), self._integers(multiple))
+        margins = self._node("Concat", self._integers(*[0] * 6), margin, axis=0)
+        self._node("Pad", picture, margins, mode="edge", output="lr")
+        large = self._node("Mul", self._node("Add", size, margin), scale)
+        zero, one = (self._constant(f"plain.number{number}", np.array(number)) for number in (0, 1))
+        window = padded_size(WINDOW if self._tau else 1, multiple)  # without τ, all latents are 0
+        for level, values in self._latents(window).items():
+            repeated = self._kept(f"plain.window{level}", values)
+            extents = self._node("Div", large, self._integers(1 << level))
+            for axis, index, name in ((2, zero, None), (3, one, f"noise_level{level}")):
+                places = self._node("Range", zero, self._node("Gather", extents, index, axis=0), one)
+                places = self._node("Mod", places, self._integers(values.shape[axis - 1]))
+                repeated = self._node("Gather", repeated, places, axis=axis, output=name)
+        return self._node("Mul", size, scale)
+
+    def _latents(self, side: int) -> dict[int, NDArray[np.float32]]:
+        """τ times the field's window at (0, 0), by level."""
+        place = {"scale": self._manifest.scale, "height": side, "width": side}
+        noise = window_noise(self._manifest.latent_levels, seed=self._options.seed, sample=0, **place)
+        return {level: np.float32(self._tau) * values for level, values in noise.items()}
+
+    def _kept(self, name: str, values: NDArray[np.float32]) -> str:
+        half = self._constant(f"{name}.half", values[None].astype(np.float16))  # half the file
+        return self._node("Cast", half, to=TensorProto.FLOAT, output=name)
+
+    def _integers(self, *values: int) -> str:
+        return self._constant(f"plain.{'_'.join(map(str, values))}", np.array(values, np.int64))
+
+    def _constant(self, name: str, values: NDArray[Any]) -> str:
+        if all(tensor.name != name for tensor in self._graph.initializer):
+            self._graph.initializer.append(numpy_helper.from_array(values, name))
+        return name
+
+    def _node(self, kind: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        output = output or f"plain.node{len(self._graph.node)}"
+        self._graph.node.append(helper.make_node(kind, inputs, [output], f"{output}/{kind}", **attributes))
+        return output
+
+
+def _compared(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
+    """PSNR of the file's picture of a photograph against the runtime's, in dB."""
+    height, width = _PATCH if options.size is None else (options.size, options.size)
+    photo = photographs(1)[1].lr[0].transpose(1, 2, 0)
+    image = np.pad(photo, ((0, height), (0, width), (0, 0)), mode="wrap")[:height, :width].astype(options.io)
+    with Upscaler(bundle.path, device="cpu") as upscaler:
+        expected = upscaler.upscale(image.astype(np.float32), tau=options.tau_of(bundle), seed=options.seed)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["output"], {"input": image.transpose(2, 0, 1)[None]})
+    return psnr(found[0].transpose(1, 2, 0).astype(np.float32), expected, least_spread=1)
+
+
+def _facts(bundle: Bundle, options: PlainOptions) -> list[tuple[str, str]]:
+    """The lines of the file's metadata and of its page, in order."""
+    manifest, size, tau = bundle.manifest, options.size, options.tau_of(bundle)
+    repeated = f"up to {WINDOW} pixels a side, the runtime's picture; beyond, the texture's random field repeats"
+    return [
+        ("model", manifest.name),
+        *((name, str(manifest.provenance.get(name, "unknown"))) for name in ("licence", "training_data")),
+        (
+            "input",
+            f"'input', {options.io}, 1x3x{'height x width' if size is None else f'{size}x{size}'}, sRGB, R first",
+        ),
+        ("output", f"'output', the same, {manifest.scale} times as high and wide"),
+        ("range", "0 to 1, both"),
+        ("scale", str(manifest.scale)),
+        ("halo", f"{manifest.halo} input pixels, the least overlap of tiles on each side"),
+        ("tau", f"{tau:g}" + ", everywhere, where the model's default follows the picture" * manifest.auto_tau),
+        ("seed", str(options.seed)),
+        ("latents", repeated if size is None and tau else "the runtime's picture at any size that it takes"),
+        ("bundle_sha256", bundle.model_sha256),
+    ]
+
+
+def _page(name: str, facts: list[tuple[str, str]]) -> str:
+    """The Markdown page beside the file."""
+    rows = "".join(f"| {key.replace('_', ' ')} | {text.replace('|', '&#124;')} |\n" for key, text in facts)
+    first = f"# {name}\n\nA picture goes in, a larger one comes out; standard ONNX operators. Written by srflow-export."
+    return (
+        f"{first} The weights are under the model's licence; training data have their own.\n\n| | |\n|---|---|\n{rows}"
+    )

@@ -1,0 +1,249 @@
+"""`srflow-export --plain`: one ONNX file from picture to picture, equal to the runtime."""
+
+import dataclasses
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from click.testing import CliRunner
+
+from srflow_export import ExportOptions, export_checkpoint, plain
+from srflow_export.cli import main
+from srflow_sdk import Bundle, Upscaler
+from srflow_training import save_checkpoint
+from tests.networks import proved_on_small_patches, random_srflow, tiny_config
+from tests.sdk.tiny_bundle import SCALE, hidden_files, write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    provenance = {"licence": "CC0-1.0", "training_data": "two photographs | of a cat"}
+    return write_tiny_bundle(tmp_path_factory.mktemp("plain") / "tiny.srflow", provenance=provenance)
+
+
+@pytest.fixture(scope="module")
+def native(tmp_path_factory):
+    """A real network, whose flow operations are model-local functions."""
+    folder = tmp_path_factory.mktemp("native")
+    save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()))
+    options = ExportOptions(plugins=True, inverter=False, halo=8)
+    with proved_on_small_patches():
+        export_checkpoint(folder / "tiny.safetensors", folder / "tiny.srflow", options)
+    return folder / "tiny.srflow"
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def written(bundle, folder, *arguments):
+    result = run("--bundle", bundle, "--plain", "-o", folder / "plain.onnx", *arguments)
+    assert result.exit_code == 0, result.output
+    return onnx.load(folder / "plain.onnx")
+
+
+def drawn(model, lr):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    (picture,) = session.run(["output"], {"input": lr.transpose(2, 0, 1)[None]})
+    return picture[0].transpose(1, 2, 0)
+
+
+def picture(height, width):
+    return np.random.default_rng(height).random((height, width, 3), dtype=np.float32)
+
+
+def decibels(one, other):
+    return -10 * np.log10(np.mean((one.astype(np.float64) - other) ** 2) + 1e-20)
+
+
+def of_runtime(bundle, lr, **how):
+    with Upscaler(bundle, device="cpu", threads=1) as upscaler:
+        return upscaler.upscale(lr, **how)
+
+
+@pytest.mark.parametrize("opset", [18, 17])
+@pytest.mark.parametrize("tau", [0, 0.8])
+def test_pictures_of_any_size_are_the_runtimes(native, tmp_path, tau, opset):
+    model = written(native, tmp_path, "--tau", tau, "--seed", 7, "--opset", opset)
+    for height, width in ((1, 1), (33, 20), (18, 47)):
+        lr = picture(height, width)
+        assert decibels(drawn(model, lr), of_runtime(native, lr, tau=tau, seed=7)) > 60
+    assert decibels(drawn(model, lr), of_runtime(native, lr, tau=tau, seed=8)) < 40 or tau == 0
+
+
+def test_standard_operators_alone(native, tmp_path):
+    for opset in (17, 18):
+        model = written(native, tmp_path, "--opset", opset)
+        assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
+        assert {node.domain for node in model.graph.node} == {""}
+        assert not model.functions
+        splits = [node for node in model.graph.node if node.op_type == "Split"]
+        assert splits
+        assert all(bool(node.attribute[-1].name == "num_outputs") == (opset == 18) for node in splits)
+    assert [value.name for value in model.graph.input] == ["input"]
+    assert [value.name for value in model.graph.output] == ["output"]
+
+
+def test_beyond_the_window_its_latents_repeat(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(plain, "WINDOW", 16)
+    monkeypatch.setattr(plain, "_PATCH", (15, 13))
+    model = written(tiny, tmp_path, "--tau", 0.8)
+    flat = np.full((48, 40, 3), 0.5, np.float32)
+    large, period = drawn(model, flat), SCALE * 16
+    inside = large[period // 2 : period // 2 + 8, period // 2 : period // 2 + 8]  # away from the border
+    again = large[period // 2 + period : period // 2 + period + 8, period // 2 : period // 2 + 8]
+    assert np.abs(inside - again).max() < 1e-5
+    assert np.ptp(inside) > 0.01
+    assert decibels(large, of_runtime(tiny, flat, tau=0.8)) < 60
+
+
+def test_without_tau_the_file_has_no_window_to_leave(tiny, tmp_path):
+    model = written(tiny, tmp_path, "--tau", 0)
+    assert len(model.SerializeToString()) < 50_000
+    lr = picture(300, 6)
+    assert decibels(drawn(model, lr), of_runtime(tiny, lr, tau=0)) > 80
+
+
+def test_a_fixed_size_has_no_shapes_to_compute(tiny, tmp_path):
+    model = written(tiny, tmp_path, "--size", 17)
+    shapes = [
+        [side.dim_value for side in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    ]
+    assert shapes == [[1, 3, 17, 17], [1, 3, 17 * SCALE, 17 * SCALE]]
+    assert not {"Shape", "Range", "Gather", "Mod"} & {node.op_type for node in model.graph.node}
+    lr = picture(17, 17)
+    assert decibels(drawn(model, lr), of_runtime(tiny, lr, tau=0.8)) > 60
+
+
+def test_pictures_in_half(tiny, tmp_path):
+    half = picture(9, 12).astype(np.float16)
+    found = drawn(written(tiny, tmp_path, "--io", "float16"), half)
+    assert found.dtype == np.float16
+    assert decibels(found, of_runtime(tiny, half.astype(np.float32), tau=0.8)) > 60
+
+
+def test_slices_with_steps_become_pools_of_the_same_values(tmp_path):
+    graph = onnx.parser.parse_graph(
+        "g (float[1, 1, 5, 7] x) => (float[1, 1, 5, 3] y) "
+        "<int64[1] start = {0}, int64[1] end = {9223372036854775807}, int64[1] axis = {3}, int64[1] step = {3}> "
+        "{ y = Slice(x, start, end, axis, step) }"
+    )
+    plain._rewrite(graph, 18)
+    assert graph.node[0].op_type == "MaxPool"
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    x = np.random.default_rng(0).normal(size=(1, 1, 5, 7)).astype(np.float32)
+    (y,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+    assert np.array_equal(y, x[..., ::3])
+
+
+def test_metadata_and_the_page_say_what_the_file_is(tiny, tmp_path):
+    model = written(tiny, tmp_path, "--tau", 0.6, "--seed", 3)
+    facts = {entry.key.removeprefix("srflow."): entry.value for entry in model.metadata_props}
+    assert facts["model"] == "tiny"
+    assert facts["licence"] == "CC0-1.0"
+    assert facts["training_data"] == "two photographs | of a cat"
+    assert (facts["tau"], facts["seed"], facts["scale"]) == ("0.6", "3", str(SCALE))
+    assert facts["range"] == "0 to 1, both"
+    assert facts["halo"].startswith("6 input pixels")
+    assert "up to 256 pixels a side" in facts["latents"]
+    page = (tmp_path / "plain.md").read_text()
+    assert page.startswith("# plain.onnx\n")
+    for key, value in facts.items():
+        assert f"| {key.replace('_', ' ')} | {value.replace('|', '&#124;')} |" in page
+
+
+def test_of_tau_auto_the_number_is_baked_and_that_is_said(tmp_path):
+    bundle = write_tiny_bundle(tmp_path / "auto.srflow", default_tau=0.7, auto_tau=True)
+    result = run("--bundle", bundle, "--plain", "-o", tmp_path / "plain.onnx")
+    assert "tau 0.7, everywhere, where the model's default follows the picture" in result.output
+
+
+def test_a_checkpoints_plain_file_stands_beside_its_bundle(tmp_path):
+    save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
+    with proved_on_small_patches():
+        result = run(
+            tmp_path / "tiny.safetensors",
+            "--no-inverter",
+            "--halo",
+            8,
+            "--plain",
+            "--tau",
+            0.5,
+            "-o",
+            tmp_path / "m.srflow",
+        )
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "m.srflow",
+        "plain.md",
+        "plain.onnx",
+        "tiny.safetensors",
+    ]
+    assert "| tau | 0.5 |" in (tmp_path / "plain.md").read_text()
+    assert Bundle.open(tmp_path / "m.srflow").manifest.default_tau == 0.5
+
+
+def test_another_picture_than_the_runtimes_leaves_nothing(tiny, tmp_path, monkeypatch):
+    whole = plain.window_noise
+    monkeypatch.setattr(plain, "window_noise", lambda *a, **k: whole(*a, **{**k, "seed": 1}))
+    result = run("--bundle", tiny, "--plain", "-o", tmp_path / "plain.onnx")
+    assert result.exit_code == 1
+    assert "is not written: its picture is" in result.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_be_written_leaves_no_page(tiny, tmp_path):
+    (tmp_path / "plain.onnx").mkdir()
+    result = run("--bundle", tiny, "--plain", "-o", tmp_path / "plain.onnx")
+    assert result.exit_code == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["plain.onnx"]
+    assert not hidden_files(tmp_path)
+
+
+def test_bad_bundles_and_names_are_one_line(tiny, tmp_path):
+    other = write_tiny_bundle(tmp_path / "half.srflow", precision="fp16")
+    for bundle, name, says in (
+        (other, "plain.onnx", "has no float32 graphs"),
+        (tiny, "plain.pb", "name it plain.onnx"),
+        (tmp_path / "missing", "plain.onnx", "there is no such bundle"),
+        (tiny, "plain.onnx", "nan"),
+    ):
+        result = run("--bundle", bundle, "--plain", "-o", tmp_path / name, *(("--tau", "nan") if says == "nan" else ()))
+        assert result.exit_code == 1
+        assert result.output.startswith("error: ")
+        assert says in result.output
+        assert result.output.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["half.srflow"]
+
+
+def test_a_bundle_with_another_latent_scheme_is_refused_in_one_line(tmp_path):
+    bundle = write_tiny_bundle(tmp_path / "m.srflow")
+    manifest = Bundle.open(bundle).manifest
+    (bundle / "manifest.json").write_text(dataclasses.replace(manifest, latent_scheme=2).to_json())
+    result = run("--bundle", bundle, "--plain", "-o", tmp_path / "plain.onnx")
+    assert result.exit_code == 1
+    assert "the bundle needs latent scheme 2" in result.output
+    assert result.output.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--bundle", "m.srflow", "--plain", "--size", "8"], "8 is not in the range 16<=x<=2048"),
+        (["--bundle", "m.srflow", "--plain", "--tau", "1.5"], "1.5 is not in the range"),
+        (["--bundle", "m.srflow", "--plain", "--also", "int8"], "--also takes one bundle and writes one -o"),
+        (["--bundle", "a", "--bundle", "b", "--plain"], "--plain takes one bundle"),
+        (["--bundle", "m.srflow", "--plain", "--gate", "full"], "--gate only applies"),
+        (["--bundle", "m.srflow", "--triton", "r", "--tau", "0.5"], "--tau only applies"),
+        (["--bundle", "m.srflow", "--triton", "r", "--seed", "1"], "--seed only applies to a plain file: add --plain"),
+        (["m.pth", "--opset", "17"], "--opset only applies to a plain file: add --plain"),
+        (["--engines-for", "m.srflow", "--rtx", "fp16", "--plain"], "leave --plain out"),
+    ],
+)
+def test_options_that_do_not_go_together(arguments, says):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert says in result.output
+    assert result.output.count("Error:") <= 1
