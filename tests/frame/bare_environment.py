@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +105,32 @@ def link_distribution(distribution: metadata.Distribution, site_packages: Path) 
         link = site_packages / top
         if not link.exists():
             link.symlink_to(str(distribution.locate_file(top)))
+
+
+def interpreter(version: str) -> Path | None:
+    """A Python of this machine: on the PATH, or of pyenv."""
+    places = [
+        Path(folder) / f"python{version}" for folder in os.environ["PATH"].split(os.pathsep) if "shims" not in folder
+    ]
+    places += sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
+    return next((place for place in places if place.is_file()), None)
+
+
+def make_environment_of(version: str, path: Path, *requirements: str | Path) -> Path:
+    """Install requirements for a Python, as pipx does it, in an environment of its own; returns the commands' folder.
+
+    Skips the test if this machine does not have that Python, or reaches no package index.
+    """
+    if (python := interpreter(version)) is None:
+        pytest.skip(f"this machine has no Python {version}")
+    subprocess.run([python, "-m", "venv", "--without-pip", path], check=True, capture_output=True)
+    pip = [sys.executable, "-m", "pip", "--python", path / "bin/python", "--disable-pip-version-check"]
+    # To compile all takes longest.
+    done = subprocess.run([*pip, "install", "--quiet", "--no-compile", *requirements], capture_output=True, text=True)
+    if done.returncode and ("No matching distribution found for click" in done.stderr or "onnection" in done.stderr):
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    return path / "bin"
 
 
 def _pip(*arguments: str) -> None:

@@ -19,7 +19,7 @@ from trove_classifiers import classifiers
 
 from tests.docs.pages import links
 
-from .bare_environment import BESIDE, BUILT, FOLDERS, ROOT
+from .bare_environment import BESIDE, BUILT, FOLDERS, ROOT, make_environment_of
 
 PACKAGES = {
     "srflow_sdk": "srflow_sdk",
@@ -122,37 +122,19 @@ def test_the_tests_run_from_the_sdist(built: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout[-6000:] + done.stderr
 
 
-def interpreter(version: str) -> Path | None:
-    """A Python of this machine: on the PATH, or of pyenv."""
-    places = [
-        Path(folder) / f"python{version}" for folder in os.environ["PATH"].split(os.pathsep) if "shims" not in folder
-    ]
-    places += sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
-    return next((place for place in places if place.is_file()), None)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("version", PYTHONS)
 def test_a_bare_install_upscales_on_every_python(built: Path, tmp_path: Path, version: str) -> None:
-    if (python := interpreter(version)) is None:
-        pytest.skip(f"this machine has no Python {version}")
-    subprocess.run([python, "-m", "venv", "--without-pip", tmp_path / "env"], check=True, capture_output=True)
     (wheel,) = built.glob("*.whl")
-    # As pipx does it: an environment of its own, the commands started by their path. To compile all takes longest.
-    pip = [sys.executable, "-m", "pip", "--python", tmp_path / "env/bin/python", "--disable-pip-version-check"]
-    install = [*pip, "install", "--quiet", "--no-compile"]
-    done = subprocess.run([*install, wheel, PYTHONS[version]], capture_output=True, text=True)
-    if done.returncode and ("No matching distribution found for click" in done.stderr or "onnection" in done.stderr):
-        pytest.skip("no package index can be reached")
-    assert done.returncode == 0, done.stderr
+    commands = make_environment_of(version, tmp_path / "env", wheel, PYTHONS[version])
     with Image.open(ROOT / "examples" / "photos" / "cat.png") as photo:
         photo.resize((40, 30)).save(tmp_path / "photo.png")
-    command = [tmp_path / "env/bin/srflow-upscale", "photo.png", "-o", "large.png", "--threads", "1"]
+    command = [commands / "srflow-upscale", "photo.png", "-o", "large.png", "--threads", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "large.png") as large:
         assert large.size == (160, 120)
     found = subprocess.run(
-        [tmp_path / "env/bin/python", "-c", "import numpy; print(numpy.__version__)"], capture_output=True, text=True
+        [commands / "python", "-c", "import numpy; print(numpy.__version__)"], capture_output=True, text=True
     )
     assert found.stdout.startswith(PYTHONS[version].strip("numpy=>*"))
