@@ -68,6 +68,7 @@ def files(folder):
             write_image(folder / f"{name}-lossless.{ending}", pixels, lossless=True)
 
 
+@pytest.mark.slow
 def test_the_page_measures_and_chooses_as_the_sdk(tmp_path):
     files(tmp_path)
     given, paths = [], sorted(tmp_path.iterdir())

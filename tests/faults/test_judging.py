@@ -21,6 +21,7 @@ from tests.faults.workers import read_in_worker
 TRACEBACK = "Traceback (most recent call last):\n  File x\nValueError: boom\n"
 
 
+@pytest.mark.slow
 def test_a_worker_reports_each_kind_of_loss_and_the_next_file_is_still_read(tmp_path: Path) -> None:
     texts = ["right", "refuse", "wrong", "right", "bug", "right", "crash", "right", "hang", "right"]
     files = [(text, tmp_path / f"{number}") for number, text in enumerate(texts)]

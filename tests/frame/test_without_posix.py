@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from .bare_environment import ROOT
@@ -82,6 +83,7 @@ def test_every_module_imports_and_a_folder_is_upscaled_resumed_and_reported(tmp_
         assert large.size == (160, 120)
 
 
+@pytest.mark.slow
 def test_the_doctor_and_the_flows_own_uses_work(tmp_path: Path) -> None:
     with Image.open(ROOT / "examples" / "photos" / "cat.png") as photo:
         photo.resize((40, 40)).save(tmp_path / "cat.png")

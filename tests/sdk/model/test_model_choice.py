@@ -165,6 +165,7 @@ def test_bytes_and_file_objects_are_seen_as_the_file_is(tmp_path: Path) -> None:
         choose_model("")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
 def test_lossy_files_count_by_their_kind(tmp_path: Path, name: str) -> None:
     photo = getattr(pytest.importorskip("skimage.data"), name)()

@@ -28,6 +28,7 @@ def killed_once_saved(command, states, iteration):
     assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_run_killed_and_resumed_gives_the_weights_of_one_never_killed(tmp_path, photos):
     changes = {
         "schedule": {"iterations": 24, "save_every": 2, "freeze_encoder": 0.5, "keep": 2},

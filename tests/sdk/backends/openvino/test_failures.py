@@ -97,6 +97,7 @@ with getattr(_openvino, sys.argv[1])(Bundle.embedded(), threads=1) as backend:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space work on Linux")
 @KINDS
 def test_memory_that_runs_out_is_a_typed_error_and_the_next_run_is_right(kind: type) -> None:
