@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
-from srflow_sdk.backends._base import Drawing, with_margins
+from srflow_sdk.backends import Backend, Conditioning, Drawing, OnnxRuntimeBackend
+from srflow_sdk.backends._base import with_margins
 from srflow_sdk.drawing.kept import KeptTiles
 from srflow_sdk.drawing.requests import Request
 from srflow_sdk.drawing.tiles import (

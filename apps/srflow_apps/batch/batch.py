@@ -124,8 +124,8 @@ class Batch:
             out = as_path(self.output)
         found = find_inputs(self.inputs, out=out, recursive=files.recursive)
         if self.output is None:  # of *.png, what an earlier run made of the others is left out
-            made = {identity(out / name) for file in found.files for name in naming.names(file)}
-            found.files[:] = [file for file in found.files if identity(file.path) not in made]
+            makers = {identity(out / name): file for file in found.files for name in naming.names(file)}
+            found.files[:] = [file for file in found.files if makers.get(identity(file.path), file) is file]
         refused = tuple(failure(folder, why) for folder, why in found.refused)
         check_samples(self.samples, inputs=len(found.files))
         directory = self.directory or self.output is None or self.output.endswith(("/", os.sep))
