@@ -402,15 +402,6 @@ def test_an_engine_that_draws_something_else_is_wrong(cpu_work: Path, cpu_as_gpu
     assert [row.verdict for row in found["repeats"]] == ["fine"]
 
 
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[EngineMachine]:
-    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
-    machine = EngineMachine(monkeypatch)
-    machine.install()
-    yield machine
-    assert machine.gpu.violations == []
-
-
 def write_work(folder: Path, bundle: Bundle) -> None:
     """What the reference process would write, of a bundle instead of a network."""
     work = Work(folder, SIZE)
