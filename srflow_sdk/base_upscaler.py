@@ -125,8 +125,7 @@ class BaseUpscaler:
 
         Raises: ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
         """
-        cancel = DrawOptions(**options).cancel
-        encoding = self._encoding(image, layout=layout, memory_budget=0, cancel=cancel)
+        encoding = self._encoding(image, layout=layout, memory_budget=0, cancel=DrawOptions(**options).cancel)
         picture: InMemoryImage = encoding.sample(**options)
         return picture
 

@@ -36,7 +36,6 @@ def decoded(image: Any, path: Path) -> Any:
     for name in ("vips-loader", "icc-profile-data", "exif-data", "xmp-data"):
         if kind := image.get_typeof(name):
             loaded.set_type(kind, name, image.get(name))
-    loaded.set_type(
-        libvips.pyvips().GValue.gint_type, "orientation", 1
-    )  # the decoder has turned it, whatever EXIF says
+    # The decoder has turned it, whatever EXIF says.
+    loaded.set_type(libvips.pyvips().GValue.gint_type, "orientation", 1)
     return loaded

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends import Backend, Conditioning, OnnxRuntimeBackend
-from srflow_sdk.backends._base import Drawing
+from srflow_sdk.backends import Backend, Conditioning, Drawing, OnnxRuntimeBackend
 from srflow_sdk.backends._ort import OrtConditioning
 from srflow_sdk.backends._ort_providers import onnxruntime
 from srflow_sdk.drawing.tiles import padded_size

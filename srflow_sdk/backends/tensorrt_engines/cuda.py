@@ -11,7 +11,7 @@ import ctypes
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -67,11 +67,14 @@ class CudaGpu:
             raise DeviceError(f"there is no GPU {number}: CUDA shows {count}, numbered from 0; {fix}")
         return gpu
 
+    @cached_property
+    def _driver(self) -> Any:
+        return importlib.import_module(_DRIVER)
+
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
         """Make it this thread's GPU during the block; the context that the app had, or none, is restored afterwards."""
-        # Not by cudaSetDevice: since CUDA 12 it initialises a context, be it of a GPU that nobody uses (CUDA Runtime
-        # API, "Device Management").
+        # cudaSetDevice initialises a context since CUDA 12, also of an unused GPU (Runtime API, Device Management).
         (before,) = self.call("cuCtxGetCurrent")
         self.call("cudaSetDevice", self.number)
         try:
@@ -116,7 +119,7 @@ class CudaGpu:
         Raises: OutOfMemoryError if the status says so, DeviceError for any other failure.
         """
         of_driver = not function.startswith("cuda")
-        module = importlib.import_module(_DRIVER) if of_driver else self._runtime
+        module = self._driver if of_driver else self._runtime
         status, *values = getattr(module, function)(*arguments)
         if int(status) == 0:
             return tuple(values)
