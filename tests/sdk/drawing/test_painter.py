@@ -110,6 +110,7 @@ print(float(result.sum(dtype=np.float64)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space work on Linux")
 def test_memory_that_really_runs_out_makes_tiles_smaller(tiny_bundle: Path) -> None:
     def run(megabytes: int) -> tuple[float, str]:

@@ -287,6 +287,7 @@ def test_larger_scales_have_figures_and_a_grid(tmp_path, scale):
     assert validation.grid(flow).shape == (3, 128, 7 * 128)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("side", "levels", "shown"), [(64, 5, 64), (120, 5, 96), (160, 7, 128), (300, 8, 128)])
 def test_a_grid_has_cells_of_the_sizes_that_the_network_takes(tmp_path, side, levels, shown):
     save_photo(tmp_path / "face.png", side, side)
