@@ -61,6 +61,7 @@ def test_too_few_points_are_no_line(x: list[float], y: list[float]) -> None:
 EMBEDDED = {"way": "ours", "network": "embedded", "folder": "", "threads": 1, "device": "cpu", "precision": "bundle"}
 
 
+@pytest.mark.slow
 def test_a_worker_s_peak_is_that_of_its_run_not_of_this_process() -> None:
     large = bytearray(b"x" * (600 << 20))  # resident here; a child that starts now must not count it
     with Worker(EMBEDDED) as worker:

@@ -37,6 +37,7 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_costly_network_gets_fewer_steps(curve, photos, tmp_path, monkeypatch):
     folders = {"photos": photos, "cache": tmp_path / "cache"}
     cost = curve.relative_cost(curve.ENCODER, TINY, curve.Candidate(), **folders)

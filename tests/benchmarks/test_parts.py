@@ -41,6 +41,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return run
 
 
+@pytest.mark.slow
 def test_startup_is_measured_and_printed(bench: Bench) -> None:
     done = bench("--quick", "--only", "startup")
     assert done.returncode == 0, done.stderr

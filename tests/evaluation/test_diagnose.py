@@ -80,6 +80,7 @@ def test_the_laplacian_is_that_of_the_mean_absolute_error(measured, photos):
         assert found == pytest.approx(8 - float(density.mean()) / math.log(2), abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_plots")
 def test_a_bundle_is_measured_alike(options, tmp_path):
     table = str(diagnose(options(models=[], samples=4, most=2)))

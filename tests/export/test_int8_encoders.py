@@ -142,6 +142,7 @@ def rough(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_network_that_int8_is_too_coarse_for_is_refused_at_the_first_photograph(rough, tmp_path):
     result = run(rough, "-o", tmp_path / "m.srflow", "--halo", 16, "--no-inverter", "--precision", "int8")
     assert result.exit_code == 1
@@ -162,6 +163,7 @@ def test_a_network_that_int8_is_too_coarse_for_gets_its_bundle_without(rough, tm
     assert INT8_ENCODER not in Bundle.open(tmp_path / "m.srflow").manifest.files
 
 
+@pytest.mark.slow
 def test_a_refused_encoder_leaves_an_older_bundle_as_it_was(rough, tmp_path):
     bundle = export(rough, tmp_path / "m.srflow")
     before = (bundle.path / "manifest.json").read_bytes()

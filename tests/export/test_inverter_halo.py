@@ -68,6 +68,7 @@ def test_the_measured_halo_is_enough_and_the_next_smaller_one_is_not(bundle: Bun
     assert worst(bundle, hr, core=16, halo=smaller.halo - 2)[0] > 1e-3
 
 
+@pytest.mark.slow
 def test_graphs_of_half_precision_have_the_halo_of_the_network_not_of_their_rounding(
     bundle: Bundle, tmp_path: Path
 ) -> None:

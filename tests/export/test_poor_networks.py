@@ -56,6 +56,7 @@ def smallest_scales(folder: Path) -> tuple[Result, Bundle, SRFlow]:
     return result, Bundle.open(target), model
 
 
+@pytest.mark.slow
 def test_an_inverter_as_exact_as_the_network_is_kept_though_the_networks_round_trip_is_poor(
     smallest_scales: tuple[Result, Bundle, SRFlow],
 ) -> None:

@@ -113,6 +113,7 @@ def test_results_are_near_those_in_float32_and_named_as_theirs(model, encoder):
         assert 0 < np.abs(value - reference).max() < 0.1 * np.ptp(reference)
 
 
+@pytest.mark.slow
 def test_channels_of_unlike_size_are_as_exact_as_others(model, encoder):
     unlike = copy.deepcopy(model)
     with torch.no_grad():  # a thousand times smaller, and taken as if they were larger: the network stays what it is

@@ -54,6 +54,7 @@ def test_an_image_smaller_than_the_engines_take_differs_at_its_lower_and_right_b
     assert np.abs(got[above:] - expected[above:]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_pictures_of_many_threads_are_those_of_one(
     machine: EngineMachine, engine_bundle: Bundle, upscaler: Upscaler
 ) -> None:

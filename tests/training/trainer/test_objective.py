@@ -258,6 +258,7 @@ def test_terms_are_printed_beside_the_loss(tmp_path, photos, capsys):
     assert re.search(r"loss \S+ \(perceptual [\d.]+, lr_consistency [\d.]+\)  gradient", second)
 
 
+@pytest.mark.slow
 def test_lr_consistency_keeps_the_colours_of_samples(tmp_path, photos):
     def error(weight):
         schedule = {"iterations": 35, "learning_rate": 5e-3, "ema": 0}

@@ -131,6 +131,7 @@ def test_a_flow_goes_on_with_a_deeper_encoder(tmp_path, photos):
         trainer(tmp_path / "third", photos, network=network, schedule=start)
 
 
+@pytest.mark.slow
 def test_the_l1_term_pulls_the_decoding_at_tau_0_to_the_image(tmp_path, photos):
     def error(run):
         batch = run.crops[0]
