@@ -150,8 +150,23 @@ def test_metadata_and_the_page_say_what_the_file_is(tiny, tmp_path):
     assert "up to 256 pixels a side" in facts["latents"]
     page = (tmp_path / "plain.md").read_text()
     assert page.startswith("# plain.onnx\n")
+    assert facts["training_code"] == "unknown"
+    assert "arXiv:2006.14200" in facts["paper"]
+    assert {"scope", "architecture", "limitations"} <= set(facts)
     for key, value in facts.items():
         assert f"| {key.replace('_', ' ')} | {value.replace('|', '&#124;')} |" in page
+
+
+def test_the_command_in_the_metadata_writes_the_file_again(tmp_path):
+    choices = ("--tau", 0.1, "--seed", 3, "--size", 18, "--io", "float16", "--opset", 17)
+    (made_by,) = (
+        entry.value for entry in written("x4-small", tmp_path, *choices).metadata_props if entry.key == "srflow.made_by"
+    )
+    by, _, command = made_by.partition(": srflow-export ")
+    assert by.startswith("srflow-sdk ")
+    assert run(*command.split(), "-o", tmp_path / "again.onnx").exit_code == 0
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "plain.onnx").read_bytes()
+    assert "| training code | srflow-train of srflow-sdk, Apache-2.0 |" in (tmp_path / "plain.md").read_text()
 
 
 def test_of_tau_auto_the_number_is_baked_and_that_is_said(tmp_path):
