@@ -28,7 +28,7 @@ from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.graph_structure import read_graph
-from srflow_sdk.system.atomic import replacing, write_atomically
+from srflow_sdk.system.atomic import remove_stale_parts, replacing, write_atomically
 
 WINDOW = 256  # LR pixels a side of the latents in a file with dynamic sides
 _PATCH = (45, 47)  # LR pixels on which a file with dynamic sides is compared: odd, so that they are padded
@@ -58,11 +58,17 @@ class PlainOptions:
 def write_plain(source: Path, target: Path, options: PlainOptions, *, say: Callable[[str], None]) -> None:
     """Write a bundle's plain file, and a page about it with the suffix .md, once it draws the runtime's picture.
 
-    Raises: ArgumentError for another suffix than .onnx or a bundle without float32 graphs, BundleError, ExportError if
-    its picture of a photograph is not the runtime's, OSError. In each case nothing is left and older files stay.
+    Missing folders are made. Raises: ArgumentError for another suffix than .onnx, a bundle without float32 graphs, or
+    where the page would replace one of something else; BundleError; ExportError if its picture of a photograph is not
+    the runtime's, or the file cannot be written. In each case nothing is left and older files stay.
     """
     if target.suffix != ".onnx":
         raise ArgumentError(f"{target}: a plain file is one of ONNX: name it {target.stem or 'plain'}.onnx")
+    page, heading = target.with_suffix(".md"), f"# {target.name}\n"
+    if page.exists() and not page.read_bytes().startswith(heading.encode()):
+        raise ArgumentError(
+            f"{page} is no page of {target.name}, and would be replaced by it: choose another name with -o"
+        )
     bundle = Bundle.open(source)
     model = plain_model(bundle, options)
     facts = _facts(bundle, options, model.opset_import[0].version)
@@ -72,10 +78,15 @@ def write_plain(source: Path, target: Path, options: PlainOptions, *, say: Calla
         raise ExportError(
             f"{target} is not written: its picture is {decibels:.1f} dB from the runtime's; try another tau"
         )
-    with replacing(target.with_suffix(".md")) as page:
-        os.write(page, _page(target.name, facts).encode())
-        os.fsync(page)
-        write_atomically(target, content)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale_parts(target, page)
+        with replacing(page) as descriptor:
+            os.write(descriptor, f"{heading}\n{_page(facts)}".encode())
+            os.fsync(descriptor)
+            write_atomically(target, content)
+    except OSError as error:
+        raise ExportError(f"{target}: the file cannot be written: {error.strerror or error}") from error
     at = f"tau {dict(facts)['tau']}, {len(content) / 1e6:.1f} MB"
     say(f"wrote {target} and its page: {at}, {decibels:.1f} dB from the runtime's picture")
 
@@ -238,9 +249,9 @@ def _facts(bundle: Bundle, options: PlainOptions, opset: int) -> list[tuple[str,
     ]
 
 
-def _page(name: str, facts: list[tuple[str, str]]) -> str:
-    """The Markdown page beside the file."""
+def _page(facts: list[tuple[str, str]]) -> str:
+    """The Markdown page beside the file, below its heading."""
     rows = "".join(f"| {key.replace('_', ' ')} | {text.replace('|', '&#124;')} |\n" for key, text in facts)
     first = "A picture goes in, a larger one comes out; standard ONNX operators. It runs where it is opened, and sends "
     first += "nothing. The weights are under the model's licence; training data have their own."
-    return f"# {name}\n\n{first}\n\n| | |\n|---|---|\n{rows}"
+    return f"{first}\n\n| | |\n|---|---|\n{rows}"

@@ -209,10 +209,28 @@ def test_another_picture_than_the_runtimes_leaves_nothing(tiny, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+def test_folders_are_made_and_what_a_killed_export_left_is_removed(tiny, tmp_path):
+    folder = tmp_path / "new" / "folder"
+    written(tiny, folder)
+    (folder / ".plain.onnx.0123abcd.part").write_bytes(b"half")
+    written(tiny, folder, "--seed", 1)
+    assert sorted(path.name for path in folder.iterdir()) == ["plain.md", "plain.onnx"]
+
+
+def test_a_page_of_something_else_is_not_replaced(tiny, tmp_path):
+    (tmp_path / "README.md").write_text("# A project\n")
+    result = run("--bundle", tiny, "--plain", "-o", tmp_path / "README.onnx")
+    assert result.exit_code == 1
+    assert "README.md is no page of README.onnx" in result.output
+    assert result.output.count("\n") == 1
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["# A project\n"]
+
+
 def test_a_file_that_cannot_be_written_leaves_no_page(tiny, tmp_path):
     (tmp_path / "plain.onnx").mkdir()
     result = run("--bundle", tiny, "--plain", "-o", tmp_path / "plain.onnx")
     assert result.exit_code == 1
+    assert "plain.onnx: the file cannot be written: Is a directory" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["plain.onnx"]
     assert not hidden_files(tmp_path)
 
