@@ -190,7 +190,14 @@ def main() -> None:
         for size in (None, side):
             for opset in (18, 17):
                 path = Path(folder) / f"{'any' if size is None else 'fixed'}{opset}.onnx"
-                command = ["srflow-export", "--bundle", str(bundle.path), "--plain", "-o", str(path)]
+                command = [
+                    str(Path(sys.executable).with_name("srflow-export")),
+                    "--bundle",
+                    str(bundle.path),
+                    "--plain",
+                    "-o",
+                    str(path),
+                ]
                 command += ["--tau", str(options.tau), "--opset", str(opset)]
                 command += [] if size is None else ["--size", str(size)]
                 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

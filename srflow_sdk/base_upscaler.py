@@ -15,7 +15,7 @@ from srflow_sdk.backends import ComputePrecision
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
-from srflow_sdk.drawing.requests import DrawKeywords, DrawOptions, check_count, takes_draw_keywords
+from srflow_sdk.drawing.requests import DrawOptions, check_count, takes_draw_keywords
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError
@@ -29,6 +29,8 @@ from srflow_sdk.system.raising import memory_errors_typed
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+    from srflow_sdk.drawing.requests import DrawKeywords, EncodeKeywords, Progress, WatchKeywords
 
 
 class BaseUpscaler:
@@ -161,30 +163,32 @@ class BaseUpscaler:
         return upscale_file(lambda: self._suiting(path, max_pixels, draw.cancel), path, outputs, draw, writing)
 
     @overload
-    def encode(self, image: ImageT, *, layout: Layout = ..., memory_budget: int = ...) -> Encoding[ImageT]: ...
+    def encode(self, image: ImageT, **options: Unpack[EncodeKeywords]) -> Encoding[ImageT]: ...
     @overload
-    def encode(
-        self, image: EncodedImage, *, layout: Layout = ..., memory_budget: int = ...
-    ) -> Encoding[Image.Image]: ...
+    def encode(self, image: EncodedImage, **options: Unpack[EncodeKeywords]) -> Encoding[Image.Image]: ...
     @overload
-    def encode(self, image: Tensor, *, layout: Layout = ..., memory_budget: int = ...) -> Encoding[Any]: ...
+    def encode(self, image: Tensor, **options: Unpack[EncodeKeywords]) -> Encoding[Any]: ...
     def encode(
         self,
         image: InMemoryImage | Tensor | EncodedImage,
         *,
         layout: Layout = "hwc",
         memory_budget: int = ENCODING_BUDGET_BYTES,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
     ) -> Encoding[Any]:
         """Compute everything that depends on the image alone, so that drawing samples from it is quick.
 
         image, layout: as in :meth:`upscale`.
         memory_budget: bytes of conditioning to keep on the device; tiles beyond it are encoded again for every draw,
             which is slower and gives the same picture.
+        progress, cancel: as in :meth:`upscale`, for each tile that is kept.
 
-        Raises: ImageError, ArgumentError, DeviceError.
+        Raises: ImageError, ArgumentError, DeviceError, CancelledError.
         """
         budget = whole("memory_budget", memory_budget, least=0, of=" of bytes")
-        return self._encoding(image, layout=layout, memory_budget=budget, copied=True)
+        DrawOptions(progress=progress, cancel=cancel)  # checks them
+        return self._encoding(image, layout=layout, memory_budget=budget, copied=True, progress=progress, cancel=cancel)
 
     @overload
     def best_of(
@@ -258,19 +262,19 @@ class BaseUpscaler:
         memory_budget: int,
         copied: bool = False,
         painter: Painter | None = None,
-        cancel: threading.Event | None = None,
+        **watched: Unpack[WatchKeywords],
     ) -> Encoding[Any]:
-        """painter: None is that of the model that suits the image. cancel: ends looking for it."""
+        """painter: None is that of the model that suits the image. watched: also ends looking for it."""
         with (
             memory_errors_typed("for the image; use upscale_file, or a smaller image"),
             as_path_or_picture(image) as found,
         ):
             pixels, kind = loaded(found, layout=layout)
-            painter = painter or self._suiting(found if kind.pil_mode else pixels, cancel=cancel)
+            painter = painter or self._suiting(found if kind.pil_mode else pixels, cancel=watched.get("cancel"))
             if copied and kind.pil_mode is None:
                 # Tiles that are not kept are encoded later, when the caller's array may have changed.
                 pixels = pixels.copy()
-            return Encoding(pixels, kind, painter, memory_budget=memory_budget, inverting=self._painter)
+            return Encoding(pixels, kind, painter, memory_budget=memory_budget, inverting=self._painter, **watched)
 
     def _suiting(
         self,

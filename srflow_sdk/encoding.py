@@ -29,7 +29,7 @@ from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from srflow_sdk.drawing.requests import DrawKeywords
+    from srflow_sdk.drawing.requests import DrawKeywords, WatchKeywords
 
 _log = logging.getLogger(__name__)
 ImageT = TypeVar("ImageT", Image.Image, NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32], NDArray[np.float64])
@@ -72,11 +72,11 @@ class Encoding(Generic[ImageT]):
         self._tiles = painter.plan(*size, painter.core(*size, halo=self._halo), halo=self._halo)
         self._kept = KeptTiles()
         for tile in self._tiles:
+            stop_if_set(cancel)
             window = tile.window
             if self._kept.nbytes + window.height * window.width * manifest.conditioning_bytes_per_pixel > memory_budget:
                 break
             seen = self._lr.network_rows(window.top, window.top + window.height)
-            stop_if_set(cancel)
             try:
                 with cancelled_by(cancel):
                     conditioning = painter.encode(seen[:, :, window.left : window.left + window.width])
@@ -160,22 +160,14 @@ class Encoding(Generic[ImageT]):
             return self._inverting._inverted(pixels, kind, dequantise=dequantise, progress=progress, cancel=cancel)
 
     def _inverted(
-        self,
-        pixels: NDArray[Any],
-        kind: ImageKind,
-        *,
-        dequantise: bool = False,
-        progress: Progress | None,
-        cancel: threading.Event | None,
+        self, pixels: NDArray[Any], kind: ImageKind, *, dequantise: bool = False, **watched: Unpack[WatchKeywords]
     ) -> Latents:
         """The latents of :meth:`invert` for an HR image as pixels and kind."""
         painter, lr = self._painter, self._lr
         painter.warn_of_round_trip()
         large = high_resolution(pixels, kind, lr, scale=painter.manifest.scale)
         tiles = inverting_tiles(painter, lr, self._tiles, halo=self._halo)
-        return invert(
-            lr, large, painter, tiles, dequantise=dequantise, kept=self._kept, progress=progress, cancel=cancel
-        )
+        return invert(lr, large, painter, tiles, dequantise=dequantise, kept=self._kept, **watched)
 
     def decode(
         self,
@@ -195,12 +187,10 @@ class Encoding(Generic[ImageT]):
         """
         own = getattr(latents, "model_sha256", None) == self._painter.manifest.digest
         encoding = self if own else self._inverting
-        pixels = encoding._decoded(latents, consistent=consistent, progress=progress, cancel=cancel)
-        return cast("ImageT", self._kind.wrapped(pixels))
+        options = DrawOptions(tau=1.0, consistent=consistent, progress=progress, cancel=cancel)
+        return cast("ImageT", self._kind.wrapped(encoding._decoded(latents, options)))
 
-    def _decoded(
-        self, latents: Latents, *, consistent: bool = False, progress: Progress | None, cancel: threading.Event | None
-    ) -> NDArray[Any]:
+    def _decoded(self, latents: Latents, options: DrawOptions) -> NDArray[Any]:
         """The pixels of :meth:`decode`, H×W×C, in the image's dtype."""
         lr, manifest = self._lr, self._painter.manifest
         check_latents(latents, manifest, lr)
@@ -213,14 +203,12 @@ class Encoding(Generic[ImageT]):
                 self._painter.precision,
                 latents.precision,
             )
-        options = DrawOptions(tau=1.0, consistent=consistent, progress=progress, cancel=cancel)
         request = make_request(options, manifest, height=lr.height, width=lr.width)
         pixels = self._painted(dataclasses.replace(request, latents=latents))[0]
         return pixels[: latents.height, : latents.width]
 
     def _pictures(self, options: DrawKeywords, *, n: int = 1, reduce: Reduce | None = None) -> list[ImageT]:
-        drawn = self._drawn(options, n=n, reduce=reduce)
-        return [cast("ImageT", self._kind.wrapped(pixels)) for pixels in drawn]
+        return [cast("ImageT", self._kind.wrapped(drawn)) for drawn in self._drawn(options, n=n, reduce=reduce)]
 
     def _drawn(self, keywords: DrawKeywords, *, n: int, reduce: Reduce | None) -> list[NDArray[Any]]:
         """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a standard deviation."""

@@ -22,12 +22,13 @@ from srflow_export import onnx_models
 from srflow_export.parity._measure import psnr
 from srflow_export.parity._photos import photographs
 from srflow_sdk import Upscaler
+from srflow_sdk._version import __version__
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.graph_structure import read_graph
-from srflow_sdk.system.atomic import replacing, write_atomically
+from srflow_sdk.system.atomic import remove_stale_parts, replacing, write_atomically
 
 WINDOW = 256  # LR pixels a side of the latents in a file with dynamic sides
 _PATCH = (45, 47)  # LR pixels on which a file with dynamic sides is compared: odd, so that they are padded
@@ -57,23 +58,35 @@ class PlainOptions:
 def write_plain(source: Path, target: Path, options: PlainOptions, *, say: Callable[[str], None]) -> None:
     """Write a bundle's plain file, and a page about it with the suffix .md, once it draws the runtime's picture.
 
-    Raises: ArgumentError for another suffix than .onnx or a bundle without float32 graphs, BundleError, ExportError if
-    its picture of a photograph is not the runtime's, OSError. In each case nothing is left and older files stay.
+    Missing folders are made. Raises: ArgumentError for another suffix than .onnx, a bundle without float32 graphs, or
+    where the page would replace one of something else; BundleError; ExportError if its picture of a photograph is not
+    the runtime's, or the file cannot be written. In each case nothing is left and older files stay.
     """
     if target.suffix != ".onnx":
         raise ArgumentError(f"{target}: a plain file is one of ONNX: name it {target.stem or 'plain'}.onnx")
+    page, heading = target.with_suffix(".md"), f"# {target.name}\n"
+    if page.exists() and not page.read_bytes().startswith(heading.encode()):
+        raise ArgumentError(
+            f"{page} is no page of {target.name}, and would be replaced by it: choose another name with -o"
+        )
     bundle = Bundle.open(source)
-    facts = _facts(bundle, options)
-    content = onnx_models.finished(plain_model(bundle, options), {f"srflow.{name}": text for name, text in facts})
+    model = plain_model(bundle, options)
+    facts = _facts(bundle, options, model.opset_import[0].version)
+    content = onnx_models.finished(model, {f"srflow.{name}": text for name, text in facts})
     decibels = _compared(content, bundle, options)
     if decibels < _LEAST_DB:
         raise ExportError(
             f"{target} is not written: its picture is {decibels:.1f} dB from the runtime's; try another tau"
         )
-    with replacing(target.with_suffix(".md")) as page:
-        os.write(page, _page(target.name, facts).encode())
-        os.fsync(page)
-        write_atomically(target, content)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remove_stale_parts(target, page)
+        with replacing(page) as descriptor:
+            os.write(descriptor, f"{heading}\n{_page(facts)}".encode())
+            os.fsync(descriptor)
+            write_atomically(target, content)
+    except OSError as error:
+        raise ExportError(f"{target}: the file cannot be written: {error.strerror or error}") from error
     at = f"tau {dict(facts)['tau']}, {len(content) / 1e6:.1f} MB"
     say(f"wrote {target} and its page: {at}, {decibels:.1f} dB from the runtime's picture")
 
@@ -203,13 +216,22 @@ def _compared(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
     return psnr(found[0].transpose(1, 2, 0).astype(np.float32), expected, least_spread=1)
 
 
-def _facts(bundle: Bundle, options: PlainOptions) -> list[tuple[str, str]]:
-    """The lines of the file's metadata and of its page, in order."""
+def _facts(bundle: Bundle, options: PlainOptions, opset: int) -> list[tuple[str, str]]:
+    """The lines of the file's metadata and of its page, in order: what open photo editors ask of a model is named."""
     manifest, size, tau = bundle.manifest, options.size, options.tau_of(bundle)
+    choices = f"--tau {tau} --seed {options.seed} --io {options.io} --opset {opset}" + (
+        f" --size {size}" if size else ""
+    )
+    ours = "srflow-train of srflow-sdk, Apache-2.0" if "training" in manifest.provenance else "unknown"
     repeated = f"up to {WINDOW} pixels a side, the runtime's picture; beyond, the texture's random field repeats"
     return [
         ("model", manifest.name),
+        ("scope", f"pictures, {manifest.scale} times as high and wide"),
         *((name, str(manifest.provenance.get(name, "unknown"))) for name in ("licence", "training_data")),
+        ("training_code", ours),
+        ("architecture", "SRFlow: an encoder of the picture, and a conditional normalizing flow"),
+        ("paper", "SRFlow: Learning the Super-Resolution Space with Normalizing Flow, ECCV 2020, arXiv:2006.14200"),
+        ("limitations", "detail that it adds is plausible, not known: no evidence of what was there"),
         (
             "input",
             f"'input', {options.io}, 1x3x{'height x width' if size is None else f'{size}x{size}'}, sRGB, R first",
@@ -221,14 +243,15 @@ def _facts(bundle: Bundle, options: PlainOptions) -> list[tuple[str, str]]:
         ("tau", f"{tau:g}" + ", everywhere, where the model's default follows the picture" * manifest.auto_tau),
         ("seed", str(options.seed)),
         ("latents", repeated if size is None and tau else "the runtime's picture at any size that it takes"),
+        ("opset", str(opset)),
+        ("made_by", f"srflow-sdk {__version__}: srflow-export --bundle {manifest.name} --plain {choices}"),
         ("bundle_sha256", bundle.model_sha256),
     ]
 
 
-def _page(name: str, facts: list[tuple[str, str]]) -> str:
-    """The Markdown page beside the file."""
+def _page(facts: list[tuple[str, str]]) -> str:
+    """The Markdown page beside the file, below its heading."""
     rows = "".join(f"| {key.replace('_', ' ')} | {text.replace('|', '&#124;')} |\n" for key, text in facts)
-    first = f"# {name}\n\nA picture goes in, a larger one comes out; standard ONNX operators. Written by srflow-export."
-    return (
-        f"{first} The weights are under the model's licence; training data have their own.\n\n| | |\n|---|---|\n{rows}"
-    )
+    first = "A picture goes in, a larger one comes out; standard ONNX operators. It runs where it is opened, and sends "
+    first += "nothing. The weights are under the model's licence; training data have their own."
+    return f"{first}\n\n| | |\n|---|---|\n{rows}"

@@ -16,6 +16,7 @@ from srflow_sdk.drawing.output_size import OutputSize, Reduced, check_scale, cho
 from srflow_sdk.drawing.temperature import AUTO, Tau, Temperature, checked_number, is_auto, is_map
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.pixels.in_memory import Layout
 from srflow_sdk.pixels.resizing import Kernel
 
 if TYPE_CHECKING:
@@ -29,7 +30,21 @@ _MAX_SAMPLES = 1 << 20
 _MethodT = TypeVar("_MethodT", bound=Callable[..., Any])
 
 
-class DrawKeywords(TypedDict, total=False):
+class WatchKeywords(TypedDict, total=False):
+    """How a call is followed and ended."""
+
+    progress: Progress | None
+    cancel: threading.Event | None
+
+
+class EncodeKeywords(WatchKeywords, total=False):
+    """The keywords of :meth:`Upscaler.encode`."""
+
+    layout: Layout
+    memory_budget: int
+
+
+class DrawKeywords(WatchKeywords, total=False):
     """The fields of :class:`DrawOptions` as keywords: the only way to write them once that type checkers understand."""
 
     tau: Tau | None
@@ -39,8 +54,6 @@ class DrawKeywords(TypedDict, total=False):
     scale: float | OutputSize | None
     reduction: Kernel
     linear_light: bool
-    progress: Progress | None
-    cancel: threading.Event | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypedDict, cast
+from typing import Any, Literal, cast
 
 from srflow_sdk._checks import flag, one_of
-from srflow_sdk.drawing.requests import DrawOptions, Progress
+from srflow_sdk.drawing.requests import DrawOptions, Progress, WatchKeywords
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files.provenance import RESTORE, TRANSFER
 from srflow_sdk.flow.limiting import limited, tails, typical_size
@@ -41,15 +41,13 @@ _NOISY_SIZE = 1.2
 _DOTS_KURTOSIS, _DOTS_TAILS = 4.5, 7.3
 
 
-class RestoreKeywords(TypedDict, total=False):
+class RestoreKeywords(WatchKeywords, total=False):
     """The fields of :class:`RestoreOptions` as keywords."""
 
     tau: float | Mapping[int, float] | None
     over: Over
     enlarge: bool
     seed: int
-    progress: Progress | None
-    cancel: threading.Event | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,14 +163,12 @@ PLAIN_TAU = 0.9
 """The default temperature with blend="none", on all levels, as published."""
 
 
-class TransferKeywords(TypedDict, total=False):
+class TransferKeywords(WatchKeywords, total=False):
     """The fields of :class:`TransferOptions` as keywords."""
 
     blend: Blend
     tau: float | Mapping[int, float] | None
     seed: int
-    progress: Progress | None
-    cancel: threading.Event | None
 
 
 @dataclass(frozen=True, kw_only=True)

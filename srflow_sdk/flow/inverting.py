@@ -55,8 +55,8 @@ def invert(
     *,
     dequantise: bool,
     kept: KeptTiles,
-    progress: Progress | None,
-    cancel: threading.Event | None,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
 ) -> Latents:
     """The latents of an HR image from :func:`high_resolution`. Raises: as drawing does.
 

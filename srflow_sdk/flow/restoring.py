@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, made_of, writer_for
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
-from srflow_sdk.drawing.requests import Progress
+from srflow_sdk.drawing.requests import DrawOptions, Progress
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import ArgumentError
@@ -37,7 +37,7 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
         latents = encoding._inverted(colours, their_kind, progress=inverted, cancel=options.cancel)
         del colours
         latents = options.restored(latents)
-        restored = encoding._decoded(latents, progress=drawn, cancel=options.cancel)
+        restored = encoding._decoded(latents, DrawOptions(tau=1.0, progress=drawn, cancel=options.cancel))
         if kind.has_alpha:
             hidden = pixels[..., -1] == 0
             restored = np.concatenate([restored, pixels[..., -1:]], axis=2)

@@ -19,7 +19,6 @@ class PassingError(DeviceError):
 
 _UNMAPPED = ("failed to map segment", "cannot allocate memory", "Cannot allocate memory")
 
-
 _THREADS = 16
 """About how many threads upscaling a file has at a time, besides those of libvips and of the network's operators."""
 

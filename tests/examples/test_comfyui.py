@@ -311,10 +311,13 @@ class PressedCancel(Exception):  # noqa: N818
 
 
 class Comfy:
-    """ComfyUI's package as nodes see it. press_at: the update of the bar at which somebody presses Cancel."""
+    """ComfyUI's package as nodes see it. press_at: the update of the bar at which somebody presses Cancel.
 
-    def __init__(self, monkeypatch, press_at=0):
-        self.seen, self.press_at, self.pressed = [], press_at, threading.Event()
+    bar_looks: the bar itself raises, as ComfyUI's does at each update, if nobody else saw the button before.
+    """
+
+    def __init__(self, monkeypatch, press_at=0, *, bar_looks=False):
+        self.seen, self.press_at, self.pressed, self.bar_looks = [], press_at, threading.Event(), bar_looks
         comfy, utils, management = (ModuleType(f"comfy{name}") for name in ("", ".utils", ".model_management"))
         comfy.utils, comfy.model_management = utils, management
         utils.ProgressBar, management.throw_exception_if_processing_interrupted = self.bar, self.throw
@@ -329,6 +332,8 @@ class Comfy:
         self.seen.append(value / total)
         if len(self.seen) == self.press_at:
             self.pressed.set()
+            if self.bar_looks:
+                self.throw()
             for thread in threading.enumerate():
                 if thread.name == "srflow-interrupt":
                     thread.join(60)  # it ends once it has seen the button
@@ -348,9 +353,10 @@ def test_progress_rises_over_the_whole_batch(comfy_ui, image, tiny, monkeypatch)
     assert not [thread for thread in threading.enumerate() if thread.name == "srflow-interrupt"]
 
 
+@pytest.mark.parametrize("bar_looks", [False, True], ids=["watched", "at the bar"])
 @pytest.mark.parametrize(("samples", "press_at"), [(20, 1), (20, 22), (1, 4)], ids=["first", "second", "at the end"])
-def test_cancel_ends_the_run_with_comfyuis_own_error(comfy_ui, image, tiny, monkeypatch, samples, press_at):
-    comfy = Comfy(monkeypatch, press_at)
+def test_cancel_ends_the_run_with_comfyuis_own_error(comfy_ui, image, tiny, monkeypatch, samples, press_at, bar_looks):
+    comfy = Comfy(monkeypatch, press_at, bar_looks=bar_looks)
     with pytest.raises(PressedCancel):
         run(comfy_ui, image, drawn_by("Upscale", tiny, samples=samples))
     assert len(comfy.seen) == press_at
@@ -358,10 +364,10 @@ def test_cancel_ends_the_run_with_comfyuis_own_error(comfy_ui, image, tiny, monk
     assert not [thread for thread in threading.enumerate() if thread.name == "srflow-interrupt"]
 
 
-def test_cancel_ends_encoding_between_two_pictures(comfy_ui, image, tiny, monkeypatch):
-    comfy = Comfy(monkeypatch, 1)
-    graph = drawn_by("Encode", tiny)
-    LoadImage.images["photo.png"] = image
-    with pytest.raises(PressedCancel):
-        comfy_ui.result(graph, "3")
-    assert comfy.seen == [0.5]
+def test_cancel_ends_encoding_between_two_tiles(comfy_ui, image, tiny, monkeypatch):
+    comfy = Comfy(monkeypatch, 2)
+    with Upscaler(tiny, device="cpu", tile=16) as up:
+        assert up.encode(image[0]).tiles == 4
+        with pytest.raises(PressedCancel):
+            comfy_ui.nodes["SRFlowEncode"]().run(model=up, image=image)
+    assert comfy.seen == [1 / 8, 2 / 8]

@@ -150,8 +150,23 @@ def test_metadata_and_the_page_say_what_the_file_is(tiny, tmp_path):
     assert "up to 256 pixels a side" in facts["latents"]
     page = (tmp_path / "plain.md").read_text()
     assert page.startswith("# plain.onnx\n")
+    assert facts["training_code"] == "unknown"
+    assert "arXiv:2006.14200" in facts["paper"]
+    assert {"scope", "architecture", "limitations"} <= set(facts)
     for key, value in facts.items():
         assert f"| {key.replace('_', ' ')} | {value.replace('|', '&#124;')} |" in page
+
+
+def test_the_command_in_the_metadata_writes_the_file_again(tmp_path):
+    choices = ("--tau", 0.1, "--seed", 3, "--size", 18, "--io", "float16", "--opset", 17)
+    (made_by,) = (
+        entry.value for entry in written("x4-small", tmp_path, *choices).metadata_props if entry.key == "srflow.made_by"
+    )
+    by, _, command = made_by.partition(": srflow-export ")
+    assert by.startswith("srflow-sdk ")
+    assert run(*command.split(), "-o", tmp_path / "again.onnx").exit_code == 0
+    assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "plain.onnx").read_bytes()
+    assert "| training code | srflow-train of srflow-sdk, Apache-2.0 |" in (tmp_path / "plain.md").read_text()
 
 
 def test_of_tau_auto_the_number_is_baked_and_that_is_said(tmp_path):
@@ -194,10 +209,28 @@ def test_another_picture_than_the_runtimes_leaves_nothing(tiny, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+def test_folders_are_made_and_what_a_killed_export_left_is_removed(tiny, tmp_path):
+    folder = tmp_path / "new" / "folder"
+    written(tiny, folder)
+    (folder / ".plain.onnx.0123abcd.part").write_bytes(b"half")
+    written(tiny, folder, "--seed", 1)
+    assert sorted(path.name for path in folder.iterdir()) == ["plain.md", "plain.onnx"]
+
+
+def test_a_page_of_something_else_is_not_replaced(tiny, tmp_path):
+    (tmp_path / "README.md").write_text("# A project\n")
+    result = run("--bundle", tiny, "--plain", "-o", tmp_path / "README.onnx")
+    assert result.exit_code == 1
+    assert "README.md is no page of README.onnx" in result.output
+    assert result.output.count("\n") == 1
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["# A project\n"]
+
+
 def test_a_file_that_cannot_be_written_leaves_no_page(tiny, tmp_path):
     (tmp_path / "plain.onnx").mkdir()
     result = run("--bundle", tiny, "--plain", "-o", tmp_path / "plain.onnx")
     assert result.exit_code == 1
+    assert "plain.onnx: the file cannot be written: Is a directory" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["plain.onnx"]
     assert not hidden_files(tmp_path)
 

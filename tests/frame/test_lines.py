@@ -11,7 +11,7 @@ BUDGETS = {  # lines of Python; who raises one says why in the same commit
     "apps/srflow_apps": 9_125,
     "training/srflow_training": 6_725,
     "training/srflow_evaluation": 7_320,
-    "export/srflow_export": 7_920,
+    "export/srflow_export": 7_943,
 }
 
 

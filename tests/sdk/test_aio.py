@@ -229,6 +229,9 @@ def test_the_callers_event_cancels_too(tiny_bundle: Path, photo: np.ndarray) -> 
             await up.upscale(photo, cancel=event, progress=lambda done, total: event.set())
         with pytest.raises(CancelledError):
             await up.upscale(photo, cancel=event)
+        event.clear()
+        with pytest.raises(CancelledError):
+            await up.encode(photo, cancel=event, progress=lambda done, total: event.set())
 
     run(body, tiny_bundle, tile=16)
 
@@ -331,4 +334,4 @@ def test_the_stub_has_the_methods_and_parameters_that_there_are() -> None:
                     assert method.name == "__aexit__" or here == there
                 else:
                     assert here == there[: len(here)]
-                    assert set(there[len(here) :]) >= {"seed", "progress", "cancel"}
+                    assert set(there[len(here) :]) >= {"progress", "cancel"}

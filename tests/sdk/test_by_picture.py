@@ -137,6 +137,8 @@ def test_looking_at_the_picture_is_cancelled(two_models: Path, tmp_path: Path, o
         with pytest.raises(CancelledError):
             up.upscale(noisy(10), cancel=cancel)
         with pytest.raises(CancelledError):
+            up.encode(noisy(10), cancel=cancel)
+        with pytest.raises(CancelledError):
             up.upscale_file(tmp_path / "noisy.png", tmp_path / "large.png", cancel=cancel)
         assert opened == ["x4-small"]
 

@@ -47,7 +47,7 @@ def served(pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
     with RemoteUpscaler("gpu:8001", protocol="grpc", timeout=60) as up:
         assert_type(up, RemoteUpscaler)
         assert_type(up.upscale(pil, tau="auto"), Image.Image)
-        assert_type(up.encode(u8).samples(4), list[NDArray[np.uint8]])
+        assert_type(up.encode(u8, layout="chw", cancel=threading.Event()).samples(4), list[NDArray[np.uint8]])
         assert_type(up.upscale_file(path, "large.png"), FileResult)
         assert_type(upscale_folder(path, "large", upscaler=up), FolderResult)
 

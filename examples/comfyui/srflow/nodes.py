@@ -84,7 +84,7 @@ class Upscale(Node):
 
         def drawn(picture: torch.Tensor, watched: dict[str, Any]) -> list[torch.Tensor]:
             # Nothing is kept: each tile is encoded as it is drawn, where it can be cancelled.
-            return model.encode(picture, memory_budget=0).samples(samples, **options, **watched)
+            return model.encode(picture, memory_budget=0, **watched).samples(samples, **options, **watched)
 
         return (batch(for_each(pictures(image), drawn)),)
 
@@ -101,7 +101,7 @@ class Encode(Node):
         return {"required": {"model": (MODEL,), "image": (IMAGE,)}}
 
     def run(self, model: Upscaler, image: torch.Tensor) -> tuple[list[Encoding[Any]]]:
-        return (for_each(pictures(image), lambda picture, _: model.encode(picture)),)
+        return (for_each(pictures(image), lambda picture, watched: model.encode(picture, **watched)),)
 
 
 class Sample(Node):

@@ -146,7 +146,33 @@ def test_a_call_is_cancelled_before_its_next_tile(tiny_bundle: Path, photo: np.n
         assert seen == [1, 2, 3]
         with pytest.raises(CancelledError):
             opened.encode(photo).sample(cancel=cancel)
+        with pytest.raises(CancelledError):
+            opened.encode(photo, memory_budget=0, cancel=cancel)
         opened.upscale(photo, cancel=threading.Event())
+
+
+def test_encoding_tells_the_tiles_that_it_keeps_and_is_cancelled_before_the_next(
+    tiny_bundle: Path, photo: np.ndarray
+) -> None:
+    cancel, seen = threading.Event(), []
+
+    def stop_at_three(done: int, total: int) -> None:
+        seen.append((done, total))
+        if done == 3:
+            cancel.set()
+
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
+        with pytest.raises(CancelledError):
+            opened.encode(photo, progress=stop_at_three, cancel=cancel)
+        assert seen == [(1, 12), (2, 12), (3, 12)]
+        seen.clear()
+        half = opened.encode(photo).nbytes // 2
+        kept = opened.encode(photo, memory_budget=half, progress=lambda done, total: seen.append((done, total)))
+        assert seen == [(done, 12) for done in range(1, kept.kept_tiles + 1)]
+        assert 1 <= kept.kept_tiles < 12
+        for wrong in ({"progress": "x"}, {"cancel": True}):
+            with pytest.raises(ArgumentError, match=next(iter(wrong))):
+                opened.encode(photo, **wrong)  # type: ignore[call-overload]
 
 
 @pytest.mark.slow

@@ -181,6 +181,8 @@ def test_cancel_ends_the_request_on_the_server_too(
     assert server.ended.wait(10)
     assert not released.is_set()
     held.set()
+    with pytest.raises(CancelledError, match="cancelled by the caller"):
+        remote.encode(photo, cancel=cancel)
 
 
 def test_cancel_ends_the_waiting_for_a_server(photo: NDArray[np.uint8], server: InferenceServer) -> None:
