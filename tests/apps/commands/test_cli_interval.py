@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,9 @@ from click.testing import CliRunner, Result
 
 from srflow_apps.commands import cli
 from srflow_sdk.files import read_image
+from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.upscaler import Upscaler
-from tests.sdk.calibrated import calibrated
+from tests.sdk.calibrated import INTERVALS, calibrated
 
 Run = Callable[..., Result]
 
@@ -53,7 +55,7 @@ def test_names_follow_the_output_and_the_pattern(run_calibrated: Run) -> None:
     ), result.output
 
 
-def test_resume_makes_again_what_is_not_whole_or_of_another_coverage(run_calibrated: Run) -> None:
+def test_resume_makes_again_what_is_not_whole_or_of_another_coverage(run_calibrated: Run, bundle: Path) -> None:
     command = ("a.png", "b.png", "-o", "out", "--resume", "--report", "report.json")
     for interval, done in (("0.9", 2), ("0.9", 0), ("0.8", 2)):
         result = run_calibrated(*command, "--interval", interval)
@@ -63,6 +65,11 @@ def test_resume_makes_again_what_is_not_whole_or_of_another_coverage(run_calibra
         assert report["settings"]["interval"] == float(interval)
         assert [output["sample"] for output in report["files"][0]["outputs"]] == [0, 0, 0]
         assert [output["bytes"] is None for output in report["files"][0]["outputs"]] == [False] * 3
+    manifest = Bundle.open(bundle).manifest
+    other = dataclasses.replace(INTERVALS, factors=(INTERVALS.factors[0],) * 2)
+    (bundle / "manifest.json").write_text(dataclasses.replace(manifest, intervals=other).to_json(), encoding="utf-8")
+    run_calibrated(*command, "--interval", "0.8")
+    assert json.loads(Path("report.json").read_text("utf-8"))["summary"]["done"] == 2, "after another calibration"
     Path("out/a_high.png").unlink()
     run_calibrated(*command, "--interval", "0.8")
     assert json.loads(Path("report.json").read_text("utf-8"))["summary"]["done"] == 1
