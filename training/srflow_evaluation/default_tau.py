@@ -149,7 +149,7 @@ def write(bundle: Bundle, choice: Choice) -> Bundle:
 
     The model's sha256 changes. Raises: BundleError, OSError.
     """
-    fields = {"default_tau": choice.tau, "auto_tau": choice.auto, "intervals": None}
+    fields: dict[str, Any] = {"default_tau": choice.tau, "auto_tau": choice.auto, "intervals": None}
     provenance = {**bundle.manifest.provenance, "default_tau": choice.reason}
     manifest = dataclasses.replace(bundle.manifest, **fields, provenance=provenance)
     write_atomically(bundle.path / "manifest.json", manifest.to_json().encode())
