@@ -6,6 +6,7 @@ import dataclasses
 import math
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
 
 from PIL import Image
@@ -141,6 +142,7 @@ class BaseUpscaler:
         max_pixels: int = MAX_PIXELS,
         quality: int | None = None,
         lossless: bool = False,
+        interval: float | None = None,
         **options: Unpack[DrawKeywords],
     ) -> FileResult:
         """Upscale an image file into one file for each sample, in memory that does not grow with the picture.
@@ -152,15 +154,17 @@ class BaseUpscaler:
         report: measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is logged.
         max_pixels: largest source accepted, width × height.
         quality, lossless: of JPEG, WebP and AVIF, as for :func:`write_image`.
+        interval: a coverage, as of :meth:`Encoding.interval`; three targets then: picture, low, high, of 8 samples.
         The other keywords are those of :meth:`upscale`.
 
-        Raises: the errors of :meth:`upscale`, and ImageError for files that cannot be read or written.
+        Raises: the errors of :meth:`upscale`, ImageError for files that cannot be read or written, BundleError.
         """
         paths = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, (str, bytes)) else [targets]
         path, draw = file_path("source", source), DrawOptions(**options)
         writing = WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless)
         outputs = [file_path("a target", target) for target in paths]
-        return upscale_file(lambda: self._suiting(path, max_pixels, draw.cancel), path, outputs, draw, writing)
+        suiting = partial(self._suiting, path, max_pixels, draw.cancel)
+        return upscale_file(suiting, path, outputs, draw, writing, interval=interval)
 
     @overload
     def encode(self, image: ImageT, **options: Unpack[EncodeKeywords]) -> Encoding[ImageT]: ...

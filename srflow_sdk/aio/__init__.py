@@ -134,5 +134,5 @@ class AsyncEncoding(Generic[ImageT]):
 
     nbytes, tiles, kept_tiles = map(_read, (Encoding.nbytes, Encoding.tiles, Encoding.kept_tiles))
     sample, samples = _awaited(Encoding.sample), _awaited(Encoding.samples)
-    mean, std = _awaited(Encoding.mean), _awaited(Encoding.std)
+    mean, std, interval = map(_awaited, (Encoding.mean, Encoding.std, Encoding.interval))
     invert, decode = _awaited(Encoding.invert), _awaited(Encoding.decode)

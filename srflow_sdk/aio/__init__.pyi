@@ -68,6 +68,7 @@ class AsyncUpscaler:
         max_pixels: int = ...,
         quality: int | None = ...,
         lossless: bool = ...,
+        interval: float | None = ...,
         **options: Unpack[DrawKeywords],
     ) -> FileResult: ...
     @overload
@@ -187,6 +188,9 @@ class AsyncEncoding(Generic[ImageT]):
     async def samples(self, n: int, **options: Unpack[DrawKeywords]) -> list[ImageT]: ...
     async def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT: ...
     async def std(self, n: int, **options: Unpack[DrawKeywords]) -> NDArray[np.float32]: ...
+    async def interval(
+        self, n: int, coverage: float = ..., **options: Unpack[DrawKeywords]
+    ) -> tuple[ImageT, ImageT]: ...
     async def invert(
         self,
         hr: AnyImage,

@@ -20,11 +20,15 @@ from srflow_sdk.drawing.rows import StreamedRows
 from srflow_sdk.drawing.tiles import Tile, padded_size, tile_rows
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import ImageReader, ImageWriter, Provenance, WriteOptions, check_writable, open_image
+from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.system.device_names import BUNDLE
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
+
+INTERVAL_SAMPLES = 8
+"""Samples of an interval in files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +63,20 @@ class FileResult:
 
 
 def upscale_file(
-    suiting: Callable[[], Painter], source: Path, targets: Sequence[Path], options: DrawOptions, writing: WriteOptions
+    suiting: Callable[[], Painter],
+    source: Path,
+    targets: Sequence[Path],
+    options: DrawOptions,
+    writing: WriteOptions,
+    *,
+    interval: float | None = None,
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.upscale_file`. suiting: gives the painter that suits the source."""
     started = time.monotonic()
     if not targets:
         raise ArgumentError("there is no target; name a file for each sample")
+    if interval is not None and len(targets) != 3:
+        raise ArgumentError(f"an interval needs three targets, not {len(targets)}: the picture's, the low and the high")
     names = [real_path(target) for target in targets]
     if real_path(source) in names:
         raise ArgumentError(f"{source} would be overwritten by its own enlargement; name another target")
@@ -77,7 +89,9 @@ def upscale_file(
         painter = suiting()
         manifest = painter.manifest
         reader = stack.enter_context(open_image(source, max_pixels=writing.max_pixels))
-        request = make_request(options, manifest, height=reader.height, width=reader.width, n=len(targets))
+        drawn: dict[str, Any] = {"n": INTERVAL_SAMPLES, "reduce": "interval", "coverage": interval}
+        drawn = {"n": len(targets)} if interval is None else drawn
+        request = make_request(options, manifest, height=reader.height, width=reader.width, **drawn)
         reduced, tau = request.reduced, request.temperature.number
         scale: float = manifest.scale
         size = reader.width * manifest.scale, reader.height * manifest.scale
@@ -88,12 +102,15 @@ def upscale_file(
         lr, tiles, core = _opened(stack, painter, reader)
         digest = reader.sha256()
         writers, outputs = [], []
-        for target, sample in zip(targets, request.samples, strict=True):
+        for place, target in enumerate(targets):
+            sample = request.samples[0 if interval is not None else place]
             fields = options.provenance_fields(manifest, sample=sample, reduced=reduced)
+            fields |= interval_fields(manifest, interval, place)
             provenance = made_of(manifest, source=source, source_sha256=digest, tile=core, **fields)
             writer = writer_for(target, reader, painter, provenance, writing, size=size, scale=scale)
             writers.append(stack.enter_context(writer))
-            outputs.append(Finishing(lr, manifest, request, write=writer.write_rows, measure=writing.report))
+            measure = writing.report and (interval is None or not place)
+            outputs.append(Finishing(lr, manifest, request, write=writer.write_rows, measure=measure))
         draw(lr, painter, tiles, request, outputs, overlapped=True)
         measured = [output.lr_psnr for output in outputs]
         written = [  # all of them before the first appears under its name
@@ -108,6 +125,15 @@ def upscale_file(
         outputs=tuple(written),
         seconds=time.monotonic() - started,
     )
+
+
+def interval_fields(manifest: Manifest, coverage: float | None, place: int) -> dict[str, Any]:
+    """The fields of provenance that make a bound of an interval one. place: of the picture (0), the low, the high."""
+    if coverage is None or not place or manifest.intervals is None:
+        return {}
+    factors = " ".join(f"{factor:.4g}" for factor in manifest.intervals.factors_of(INTERVAL_SAMPLES, coverage))
+    what = ("", "low", "high")[place]
+    return {"operation": INTERVAL, "settings": f"{what}, {coverage:g} of {INTERVAL_SAMPLES} samples, factors {factors}"}
 
 
 def kind_of(reader: ImageReader) -> ImageKind:

@@ -165,7 +165,7 @@ class Painter:
         """
         self.check_open()
         while (found := kept.get(tile) if kept else None) is not None or self.fits(tile):
-            steps = self._drawn(tile, lr, request, Gathered(request.reduce, channels, dtype), found)
+            steps = self._drawn(tile, lr, request, Gathered(request.reduce, channels, dtype, request.band), found)
             del found  # or it could not be dropped
             while True:
                 try:

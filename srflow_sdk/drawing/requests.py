@@ -14,7 +14,8 @@ from srflow_sdk._checks import flag, one_of, whole
 from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
 from srflow_sdk.drawing.output_size import OutputSize, Reduced, check_scale, chosen_scale
 from srflow_sdk.drawing.temperature import AUTO, Tau, Temperature, checked_number, is_auto, is_map
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.errors import ArgumentError, BundleError
+from srflow_sdk.model.intervals import Band
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import Layout
 from srflow_sdk.pixels.resizing import Kernel
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from srflow_sdk.latents.picture_latents import Latents
 
 Progress = Callable[[int, int], None]
-Reduce = Literal["mean", "std"]
+Reduce = Literal["mean", "std", "interval"]
 
 _MAX_SAMPLES = 1 << 20
 _MethodT = TypeVar("_MethodT", bound=Callable[..., Any])
@@ -180,7 +181,8 @@ class Request:
 
     temperature: checked for this image.
     samples: the numbers of the samples.
-    reduce: draw the "mean" or "std" of the samples instead of the samples.
+    reduce: draw the "mean" or "std" of the samples instead of the samples, or the first with the bounds of the
+        "interval", whose `band` is half its width.
     reduced: the outputs' size if it is smaller than the model's picture.
     latents: are decoded, and none are drawn.
     """
@@ -189,6 +191,7 @@ class Request:
     temperature: Temperature
     samples: range
     reduce: Reduce | None = None
+    band: Band | None = None
     reduced: Reduced | None = None
     latents: Latents | None = None
 
@@ -198,6 +201,8 @@ class Request:
 
     @property
     def pictures(self) -> int:
+        if self.reduce == "interval":
+            return 3
         return 1 if self.reduce else len(self.samples)
 
     def for_rows(self, lr: LowResolution, top: int, bottom: int) -> Request:
@@ -206,11 +211,19 @@ class Request:
 
 
 def make_request(
-    options: DrawOptions, manifest: Manifest, *, height: int, width: int, n: int = 1, reduce: Reduce | None = None
+    options: DrawOptions,
+    manifest: Manifest,
+    *,
+    height: int,
+    width: int,
+    n: int = 1,
+    reduce: Reduce | None = None,
+    coverage: float | None = None,
 ) -> Request:
     """Request samples `options.sample` to `options.sample + n - 1` of a height×width image.
 
-    Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it.
+    coverage: of an "interval".
+    Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it; BundleError.
     """
     check_count(n, first=options.sample, least=2 if reduce else 1)
     if reduce == "std" and options.consistent:
@@ -226,8 +239,23 @@ def make_request(
         ),
         samples=range(int(options.sample), int(options.sample) + int(n)),
         reduce=reduce,
+        band=None if coverage is None else interval_band(options, manifest, n=n, coverage=coverage),
         reduced=options.reduced(manifest, height=height, width=width),
     )
+
+
+def interval_band(options: DrawOptions, manifest: Manifest, *, n: int, coverage: float) -> Band:
+    """Half the width of an interval. Raises: ArgumentError for what is not calibrated, BundleError if nothing is."""
+    if options.consistent:
+        raise ArgumentError("the bounds of an interval cannot be consistent with the input; omit consistent")
+    if options.scale is not None:
+        raise ArgumentError("intervals are calibrated for pictures of the model's own size; omit scale")
+    if manifest.intervals is None:
+        raise BundleError(
+            f"the intervals of {manifest.name} are not calibrated: measure them on photographs like yours with "
+            "srflow-eval calibrate --model BUNDLE --hr PHOTOS"
+        )
+    return manifest.intervals.band(n, coverage)
 
 
 def check_count(n: object, *, first: int, least: int = 1) -> None:

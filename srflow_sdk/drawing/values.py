@@ -1,4 +1,4 @@
-"""The values that a network gives for a tile: those that can be a picture, and the mean and deviation of samples."""
+"""The values that a network gives for a tile: those that can be a picture, and the mean and spread of samples."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from srflow_sdk.drawing.requests import Reduce, Request
 from srflow_sdk.drawing.tiles import Tile
 from srflow_sdk.errors import NonFiniteError
+from srflow_sdk.model.intervals import Band
 from srflow_sdk.pixels.in_memory import from_unit, luma
 
 _LARGEST = 65504  # of float16; a picture's values are in [0, 1], or little beyond
@@ -36,10 +37,14 @@ def not_finite(who: str, tile: Tile, request: Request, sample: int, *, also: str
 class Gathered:
     """The samples of a tile, or their mean or standard deviation, for which only two pictures are held.
 
-    channels: of the pictures, 1 (gray) or 3. dtype: theirs; all but float32 are rounded to its full range.
+    For an "interval", it is the first sample, and the lower and upper bounds.
+
+    channels: of the pictures, 1 (gray) or 3. dtype: theirs; all but float32 are rounded to its full range. band: of an
+    interval.
     """
 
-    def __init__(self, reduce: Reduce | None, channels: int, dtype: np.dtype[Any]) -> None:
+    def __init__(self, reduce: Reduce | None, channels: int, dtype: np.dtype[Any], band: Band | None = None) -> None:
+        self._band = band
         self._reduce = reduce
         self._channels = channels
         self._dtype = dtype
@@ -60,6 +65,8 @@ class Gathered:
             self._all.append(self._rounded(picture))
             return
         # Welford's update: the sum of squared deviations without a difference of large numbers.
+        if self._reduce == "interval" and not self._count:
+            self._all.append(self._rounded(picture))
         picture = np.clip(picture, 0, 1)
         self._count += 1
         if self._count == 1:
@@ -72,8 +79,13 @@ class Gathered:
     def pictures(self) -> list[NDArray[Any]]:
         if self._reduce is None:
             return self._all
-        mean = self._reduce == "mean"
-        return [self._rounded(self._mean if mean else np.sqrt(self._squares / np.float32(self._count - 1)))]
+        if self._reduce == "mean":
+            return [self._rounded(self._mean)]
+        deviation = np.sqrt(self._squares / np.float32(self._count - 1))
+        if self._band is None:
+            return [self._rounded(deviation)]
+        half = self._band(deviation)
+        return [*self._all, *(self._rounded(np.clip(self._mean + side, 0, 1)) for side in (-half, half))]
 
     def _rounded(self, picture: NDArray[Any]) -> NDArray[Any]:
         return picture if self._dtype in (np.float32, picture.dtype) else from_unit(picture, self._dtype)

@@ -15,6 +15,7 @@ from srflow_sdk.drawing.tiles import common_gpu_profile
 from srflow_sdk.errors import BundleError
 from srflow_sdk.latents.random_field import LATENT_SCHEME, LatentLevel
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile, read_engine_record
+from srflow_sdk.model.intervals import Intervals
 from srflow_sdk.model.json_records import read_record
 from srflow_sdk.system.plain_text import first_odd_text
 
@@ -102,6 +103,9 @@ class Manifest:
     removes_damage: bool = False
     """True if those LR images were damaged, as by noise and JPEG, so that pictures rightly do not reduce to inputs."""
 
+    intervals: Intervals | None = None
+    """How :meth:`Encoding.interval` makes intervals; None: nobody has calibrated them. Not in the file then."""
+
     model: dict[str, Any] = field(default_factory=dict)
     """The network's whole configuration, JSON values only; of it the runtime reads `noise_conditional`, to warn."""
 
@@ -126,7 +130,8 @@ class Manifest:
     {"sha256": 64 hexadecimal digits, "bytes": 0 or more}. Filled in when the bundle is written."""
 
     digest: str = ""
-    """:func:`manifest_digest` of the other fields: one sha256 for the whole bundle. Filled in by :meth:`to_json`."""
+    """One sha256 for the whole model: :func:`manifest_digest` of the other fields without `intervals`, which change no
+    picture. In the file it is of all other fields. Filled in by :meth:`to_json` and :meth:`from_json`."""
 
     @property
     def float32_graphs(self) -> tuple[str, str] | None:
@@ -151,6 +156,8 @@ class Manifest:
         """The text of manifest.json, with the other fields' digest. Raises: BundleError for values JSON cannot hold."""
         try:
             content = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
+            if self.intervals is None:  # then older SDKs find what they know, and the same digest
+                del content["intervals"]
             content["digest"] = manifest_digest(content)
             return json.dumps(content, indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError, RecursionError) as error:
@@ -166,7 +173,8 @@ class Manifest:
         if missing := [name for name in _ALWAYS_WRITTEN if name not in raw]:
             raise _bad(f"the field {missing[0]} is missing")
         _check_digest(raw)
-        manifest = _read(raw)
+        model = {name: value for name, value in raw.items() if name != "intervals"}
+        manifest = _read({**raw, "digest": manifest_digest(model)})
         _check_files(manifest)
         return manifest
 

@@ -122,6 +122,8 @@ def described(bundle: Bundle) -> str:
     """Write the part of the manifest that a client needs to cut pictures into tiles, as JSON on one line."""
     fields_of_manifest = dataclasses.asdict(bundle.manifest)
     content = {**{name: fields_of_manifest[name] for name in _TOLD}, "model_sha256": bundle.model_sha256}
+    if bundle.manifest.intervals is not None:
+        content["intervals"] = fields_of_manifest["intervals"]
     return json.dumps(content, separators=(",", ":"))
 
 

@@ -203,7 +203,7 @@ def test_help_fits_80_columns_and_lists_every_protocol_in_one_line():
     assert [line for line in lines if len(line) > 80] == []
     listed = result.output.split("Protocols:\n")[1].split("\n\n")[0].splitlines()
     assert [line.split()[0] for line in listed] == list(evaluate.commands)
-    assert {"report", "default-tau", "count-votes", *PROTOCOLS} == set(evaluate.commands)
+    assert {"report", "default-tau", "calibrate", "coverage", "count-votes", *PROTOCOLS} == set(evaluate.commands)
 
 
 def test_a_protocols_help_has_its_own_options_under_headings_the_needed_ones_first():

@@ -18,6 +18,7 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"model.graph_sizes", "system.plain_text"},
     {"_version", "_lazy_names", "errors", "latents.bits_per_dimension"},
     {"model.psnr_bounds", "model.json_records", "_checks"},
+    {"model.intervals"},
     {"system", "model.graph_structure", "model.engine_records", "pixels.in_memory", "latents.random_field"},
     {"drawing.tiles", "files", "model.engine_shapes"},
     {"model.manifest"},

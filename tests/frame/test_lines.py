@@ -7,10 +7,10 @@ import pytest
 from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
-    "srflow_sdk": 17_010,
-    "apps/srflow_apps": 9_125,
+    "srflow_sdk": 17_180,
+    "apps/srflow_apps": 9_175,
     "training/srflow_training": 6_725,
-    "training/srflow_evaluation": 7_320,
+    "training/srflow_evaluation": 7_520,
     "export/srflow_export": 7_943,
 }
 

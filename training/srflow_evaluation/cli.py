@@ -201,6 +201,16 @@ _add(
     "texture (auto), and writes both into its manifest. Each folder in HR is a kind of content; up to eight crops of "
     "each are measured. The bundle's sha256 changes. OUT is a JSON file with the figures, and not required.",
 )
+for _name, _about in (("calibrate", "calibrate a bundle's intervals"), ("coverage", "what a bundle's intervals hold")):
+    _add(
+        _name,
+        partial(_run, _name, partial(tasks.measure_intervals, write=_name == "calibrate")),
+        {"hr", "model", "output", "degradation", "device"},
+        about=_about,
+        help="calibrate needs at least 40 photographs that did not train the model, coverage others. Centres are "
+        "measured; a folder in HR is a kind of content. Each photograph gets one of the degradations, by turns: for a "
+        "model of damaged pictures. The bundle's sha256 stays. OUT is the table as JSON, and not required.",
+    )
 for _name, _protocol in PROTOCOLS.items():
     _add(
         _name,

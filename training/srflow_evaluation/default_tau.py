@@ -145,9 +145,13 @@ def choose(points: Sequence[Point]) -> Choice:
 
 
 def write(bundle: Bundle, choice: Choice) -> Bundle:
-    """Write the choice into the bundle's manifest, which changes the model's sha256. Raises: BundleError, OSError."""
+    """Write the choice into the bundle's manifest, without intervals, which are of the former one.
+
+    The model's sha256 changes. Raises: BundleError, OSError.
+    """
+    fields: dict[str, Any] = {"default_tau": choice.tau, "auto_tau": choice.auto, "intervals": None}
     provenance = {**bundle.manifest.provenance, "default_tau": choice.reason}
-    manifest = dataclasses.replace(bundle.manifest, default_tau=choice.tau, auto_tau=choice.auto, provenance=provenance)
+    manifest = dataclasses.replace(bundle.manifest, **fields, provenance=provenance)
     write_atomically(bundle.path / "manifest.json", manifest.to_json().encode())
     return Bundle.open(bundle.path)
 

@@ -7,11 +7,12 @@ through its latents, how many bits does it take, and what happens to pictures th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from srflow_evaluation import calibration, diagnosis_plots, latent_statistics
+from srflow_evaluation import calibration, diagnosis_plots, intervals, latent_statistics
 from srflow_evaluation.bench import Bench, open_bench
 from srflow_evaluation.diagnosis import PHOTOGRAPH, diagnosis_of
 from srflow_evaluation.diagnosis_tables import table_of
@@ -76,6 +77,10 @@ def diagnose(options: Options) -> Table:
     count_said = "1 photograph" if len(bench.pictures) == 1 else f"{len(bench.pictures)} photographs"
     title = f"{bench.subject.name}, ×{bench.subject.scale}, {count_said}"
     table = table_of(found, title)
+    if (upscaler := bench.subject.upscaler) is not None and options.shard is None:
+        measured = intervals.measure(upscaler, bench.pictures, options.progress)
+        more = intervals.table_of(measured, upscaler.bundle.manifest.intervals)
+        table = replace(table, more=[*table.more, more])
     results.write_summary(
         {
             "protocol": "diagnose",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -92,6 +93,41 @@ def choose_default_tau(
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, (json.dumps(default_tau.to_json(choice), indent=2) + "\n").encode())
     return f"{default_tau.markdown(choice)}\n\n{default_tau.columns(choice)}\n{model}: {choice}"
+
+
+def measure_intervals(
+    *,
+    models: Sequence[str],
+    hr: Path,
+    output: Path | None,
+    degradations: Sequence[str],
+    device: str | None,
+    write: bool,
+) -> str:
+    """Measure what a bundle's intervals hold; with `write`, calibrate them first. Raises: SRFlowError."""
+    from srflow_evaluation import intervals
+    from srflow_evaluation.damaged import parse_damages
+    from srflow_evaluation.pictures import picture_files
+    from srflow_evaluation.subjects import open_subject
+    from srflow_sdk.model.manifest import manifest_digest
+    from srflow_sdk.system.atomic import write_atomically
+
+    upscaler = open_subject(model := _only_model("calibrate", models), device=device or "cpu").upscaler
+    if upscaler is None or (model is None and write):
+        raise ArgumentError("intervals are a bundle's: name it with --model BUNDLE")
+    manifest, path = upscaler.bundle.manifest, upscaler.bundle.path / "manifest.json"
+    files = picture_files(hr, lr=None, others={}, cut=intervals.cut_of(manifest))
+    found = intervals.measure(upscaler, files, _progress, parse_damages(degradations) if degradations else ())
+    chosen = intervals.choose(found) if write else manifest.intervals
+    if write and chosen is not None:  # added to what is there, so that nothing else changes
+        content = {**json.loads(path.read_bytes()), "intervals": asdict(chosen)}
+        content["digest"] = manifest_digest(content)
+        write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    table = intervals.table_of(found, chosen)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(output, (json.dumps([table.headings, *table.rows]) + "\n").encode())
+    return str(table)
 
 
 def _options(

@@ -181,6 +181,7 @@ class Batch:
             ending=self.files.ending,
             sample=operation.sample,
             samples=self.samples,
+            bounds=getattr(operation, "interval", None) is not None,
             seed=operation.seed,
             tau=operation.tau_number(manifest),
             model=self.choices.name,

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.drawing.file_upscaling import FileResult, made_of
+from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, interval_fields, made_of
 from srflow_sdk.drawing.output_size import OutputSize, named_scale
-from srflow_sdk.drawing.requests import DrawOptions
+from srflow_sdk.drawing.requests import DrawOptions, interval_band
 from srflow_sdk.drawing.temperature import AUTO
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, Provenance, WriteOptions
@@ -78,6 +78,14 @@ class Operation(Protocol):
     def seed(self) -> int:
         return self.options.seed
 
+    def numbers(self, outputs: int) -> Sequence[int]:
+        """The samples' numbers of an input's outputs."""
+        return range(self.sample, self.sample + outputs)
+
+    def drawn(self, outputs: int) -> int:
+        """How many samples are drawn for an input with so many outputs."""
+        return outputs
+
     def tau_number(self, manifest: Manifest) -> float | None:
         """The temperature for file names; None if it is not one number."""
 
@@ -138,9 +146,11 @@ class Upscaling(Operation):
     """Enlarging, as in :meth:`Upscaler.upscale_file`.
 
     options: with no array for `tau`, and without `progress` and `cancel`, which belong to the run.
+    interval: a coverage; outputs are then a picture and the bounds of its interval.
     """
 
     options: DrawOptions = field(default_factory=DrawOptions)
+    interval: float | None = None
 
     name = UPSCALE
     name_fields = FIELDS
@@ -148,6 +158,16 @@ class Upscaling(Operation):
     @property
     def sample(self) -> int:
         return self.options.sample
+
+    def numbers(self, outputs: int) -> Sequence[int]:
+        return super().numbers(outputs) if self.interval is None else [self.sample] * outputs
+
+    def drawn(self, outputs: int) -> int:
+        return outputs if self.interval is None else INTERVAL_SAMPLES
+
+    def check(self, bundle: Bundle) -> None:
+        if self.interval is not None:
+            interval_band(self.options, bundle.manifest, n=INTERVAL_SAMPLES, coverage=self.interval)
 
     def tau_number(self, manifest: Manifest) -> float:
         return self.options.tau_number(manifest)
@@ -184,7 +204,9 @@ class Upscaling(Operation):
 
     def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
         reduced = self.options.reduced(manifest, height=size[1], width=size[0])
-        fields = self.options.provenance_fields(manifest, sample=number, reduced=reduced)
+        sample = number if self.interval is None else self.sample
+        fields = self.options.provenance_fields(manifest, sample=sample, reduced=reduced)
+        fields |= interval_fields(manifest, self.interval, number - self.sample)
         return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
@@ -199,12 +221,14 @@ class Upscaling(Operation):
             "scale": dataclasses.asdict(scale) if isinstance(scale, OutputSize) else named_scale(scale, manifest),
             "reduction": draw.reduction,
             "linear_light": draw.linear_light,
+            "interval": self.interval,
         }
 
     def on_file(
         self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
     ) -> FileResult:
-        return upscaler.upscale_file(source, targets, **writing, **{**self.options.keywords, **run})
+        draw = {**self.options.keywords, **run}
+        return upscaler.upscale_file(source, targets, interval=self.interval, **writing, **draw)
 
     def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
         draw = self.options

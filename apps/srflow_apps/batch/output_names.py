@@ -43,8 +43,8 @@ class Naming:
     """How the files in an output directory are named: a pattern with :data:`FIELDS`, and the fields' values.
 
     pattern: None is "{stem}", for several samples "{stem}_s{sample}", with the ending. sample: number of the first
-    sample. model: of an input, by its path. scale: None if it differs from one input to the next. tau:
-    None if it is not one number.
+    sample. bounds: whether each input has three outputs, its picture and the bounds of an interval. model: of an
+    input, by its path. scale: None if it differs from one input to the next. tau: None if it is not one number.
 
     Raises: ArgumentError for a pattern with {scale} or {tau} in that case.
     """
@@ -53,6 +53,7 @@ class Naming:
     ending: str = ".png"
     sample: int = 0
     samples: int = 1
+    bounds: bool = False
     seed: int = 0
     tau: float | None = 0.0
     model: Callable[[Path], str] = lambda _: "model"
@@ -85,7 +86,14 @@ class Naming:
             "tau": self.tau,
             "model": re.sub(r"[^\w.+-]", "-", model),
         }
-        return [pattern.format(**fields, sample=number) for number in self.numbers]
+        return self.with_bounds([pattern.format(**fields, sample=number) for number in self.numbers])
+
+    def with_bounds(self, names: list[str]) -> list[str]:
+        """Add those of an interval's bounds to a picture's name: photo_low.png and photo_high.png to photo.png."""
+        if not self.bounds:
+            return names
+        place = PurePosixPath(names[0])
+        return [names[0], *(f"{place.stem}_{bound}{place.suffix}" for bound in ("low", "high"))]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,7 +315,7 @@ def _job(source: InputFile, out: Path, *, naming: Naming, directory: bool, stem:
         folder = out / source.name.parent
         targets = [folder / name for name in naming.names(source, stem=stem)]
     elif naming.samples == 1:
-        targets = [out]
+        targets = [out.with_name(name) for name in naming.with_bounds([out.name])]
     else:
         targets = [out.with_name(f"{out.stem}_s{number}{out.suffix}") for number in naming.numbers]
     return Job(source=source.path, targets=tuple(targets), name=source.name)

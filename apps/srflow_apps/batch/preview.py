@@ -104,10 +104,11 @@ def _summary(plan: Plan, seen: list[Preview | FolderFile]) -> str:
         if speed is None:
             return text
         for one in its:
-            samples = len(one.job.targets)
+            outputs = len(one.job.targets)
+            samples = operation.drawn(outputs)
             width, height = operation.network_size(one.size, upscaler.bundle.manifest)
             seconds += seconds_for(upscaler, speed, width=width, height=height, samples=samples)
-            room += samples * one.made[0] * one.made[1] * speed.bytes_per_pixel
+            room += outputs * one.made[0] * one.made[1] * speed.bytes_per_pixel
     if not todo:
         return text
     if isinstance(target := todo[0].job.targets[0], UrlPath):

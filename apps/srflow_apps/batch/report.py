@@ -10,6 +10,7 @@ from typing import Any
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Recorded, Settings
 from srflow_apps.batch.opened_models import digest
+from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.storage import reading, remove_leftovers, writing
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.tiles import TileSize
@@ -25,7 +26,7 @@ REPORT_SCHEMA = 1
 """Version of the report's fields."""
 
 _HOW = (
-    *("model", "operation", "tau", "auto_tau", "seed", "consistent", "scale", "reduction", "linear_light"),
+    *("model", "operation", "tau", "auto_tau", "seed", "consistent", "scale", "reduction", "linear_light", "interval"),
     *("over", "enlarge", "scheme", "statistics", "precision"),
 )
 _EXACT = 200.0  # JSON has no infinity
@@ -73,7 +74,7 @@ def batch_report(
             "failed": result.count("failed"),
             "interrupted": result.interrupted,
         },
-        "files": [_file(file, first=settings.operation.sample) for file in result.files],
+        "files": [_file(file, settings.operation) for file in result.files],
     }
     if earlier is not None:
         rest = _carry_over(earlier, report)
@@ -139,7 +140,7 @@ def write_report(path: Path, report: dict[str, Any], *, in_words: Callable[[str]
         raise ImageError(f"the report {path} cannot be written: {error.strerror or error}") from error
 
 
-def _file(file: FolderFile, *, first: int) -> dict[str, Any]:
+def _file(file: FolderFile, operation: Operation) -> dict[str, Any]:
     if file.status == "done":
         outputs = [
             {
@@ -153,7 +154,8 @@ def _file(file: FolderFile, *, first: int) -> dict[str, Any]:
         ]
     elif file.status == "skipped":
         unknown = {"lr_psnr": None, "bytes": None, "sha256": None}
-        outputs = [{"path": str(target), "sample": n, **unknown} for n, target in enumerate(file.targets, start=first)]
+        numbered = zip(operation.numbers(len(file.targets)), file.targets, strict=True)
+        outputs = [{"path": str(target), "sample": number, **unknown} for number, target in numbered]
     else:
         outputs = []
     return {

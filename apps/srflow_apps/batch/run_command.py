@@ -27,7 +27,7 @@ from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Provenance, read_provenance
-from srflow_sdk.files.provenance import TRANSFER, UPSCALE
+from srflow_sdk.files.provenance import INTERVAL, TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
@@ -301,6 +301,8 @@ def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Proven
             f"{output} does not say how it was made: it is not an output of srflow-{operation.name}, or another "
             "program dropped that when it saved the file"
         )
+    if recipe.operation == INTERVAL:
+        raise ImageError(f"{output} is a bound of an interval; make it again with srflow-upscale --interval")
     if recipe.operation == TRANSFER:
         raise ImageError(
             f"{output} was made by srflow-transfer from several pictures; run that again with the ones it was made from"

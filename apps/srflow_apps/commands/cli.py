@@ -42,7 +42,7 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
     context_settings=SETTINGS,
     groups={
         "Options that most people need": "output model tau samples scale max_size recursive format resume dry_run",
-        "Pictures": "models seed sample consistent size reduction linear_light from_output",
+        "Pictures": "models seed sample consistent interval size reduction linear_light from_output",
         "Files": f"frame {file_options.FILES}",
         "Machines": f"{file_options.MACHINES} server {file_options.RAY}",
     },
@@ -73,6 +73,12 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures per input.")
 @click.option("--sample", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first picture.")
 @click.option("--consistent", is_flag=True, help="Make outputs reduce to their inputs again, as far as possible.")
+@click.option(
+    "--interval",
+    type=float,
+    metavar="COVERAGE",
+    help="Also write _low and _high: what this share of pixels lies in.",
+)
 @command_line.size_options
 @file_options.file_options
 @file_options.machine_options
@@ -93,6 +99,7 @@ def upscale(
     files: FileChoices,
     machine: MachineChoices,
     server: str | None,
+    interval: float | None,
     **drawing: Any,
 ) -> None:
     """Enlarge photos: PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, and folders of them.
@@ -105,8 +112,8 @@ def upscale(
     URLs, such as s3://bucket/photos: pip install "srflow-sdk[cloud]".
 
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
-    Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; a picture
-    that was not finished begins again. --dry-run says how long everything takes on this machine.
+    Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; one that
+    was not finished begins again. --dry-run says how long it takes.
 
     Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
 
@@ -126,11 +133,13 @@ def upscale(
         from srflow_sdk.drawing.requests import DrawOptions
 
         if files.from_output is not None:
-            _refuse_chosen(context, *drawing, "samples", "size", "max_size")
+            _refuse_chosen(context, *drawing, "samples", "interval", "size", "max_size")
+        if interval is not None and (samples > 1 or output == "-"):
+            raise ArgumentError("--interval writes three files of each input; leave out --samples and -o -")
         if server is not None:
             _refuse(context, "device", "threads", "precision", why="with --server: the server has its own")
         run_command(
-            Upscaling(options=DrawOptions(**drawing)),
+            Upscaling(options=DrawOptions(**drawing), interval=interval),
             inputs,
             output,
             model=model,

@@ -79,7 +79,7 @@ export function enlarge(panel) {
   }
 
   function apply(answer, last) {
-    const names = { before: "photo, bicubic", after: answer.name, spread: "deviation of 8 samples" };
+    const names = { before: "photo, bicubic", after: answer.name, spread: "uncertainty by 8 samples" };
     if (answer.before) {
       shows = answer.place;
       views.show({ before: answer.before, after: answer.after, spread: null, names });

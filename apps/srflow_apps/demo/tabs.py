@@ -15,6 +15,7 @@ from srflow_apps.demo import page_pictures
 from srflow_apps.demo.live import LivePhoto
 from srflow_apps.demo.sessions import Session, Sessions, Work, delete_file
 from srflow_sdk._checks import real, whole
+from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, choose_model
 from srflow_sdk.upscaler import Upscaler
@@ -139,9 +140,10 @@ class Tabs:
             return shown
 
     def samples(self, session: Session, said: Said, cancel: threading.Event) -> dict[str, Any] | None:
-        """Draw eight samples of the crop: the part where they differ most; their deviation in colours, and its scale.
+        """Draw eight samples of the crop: the part where they differ most; their spread in colours, and its scale.
 
-        None if `cancel` is set meanwhile.
+        That is the width of calibrated intervals at the model's default temperature, the deviation at others. None if
+        `cancel` is set meanwhile.
         """
         controls = Controls.of(said)
         try:
@@ -151,13 +153,20 @@ class Tabs:
         except CancelledError:
             return None
         spread = std.mean(axis=2)
-        brightest = float(np.quantile(spread, 0.995))
         top, left = page_pictures.busiest(spread, _THUMBNAIL_SIDE, _THUMBNAIL_SIDE)
+        manifest, words = (
+            self._upscaler._bundles[photo.model].manifest,
+            "the samples agree. Light yellow: they deviate by",
+        )
+        if manifest.intervals is not None and controls.tau == DrawOptions().tau_for(manifest):
+            spread = 2 * manifest.intervals.band(SAMPLES, 0.9)(std).mean(axis=2)
+            words = "the model is sure. Light yellow: 90 % of such photographs' values lie within intervals as wide as"
+        brightest = float(np.quantile(spread, 0.995))
         parts = [picture[top : top + _THUMBNAIL_SIDE, left : left + _THUMBNAIL_SIDE] for picture in drawn]
         return {
             "images": [page_pictures.data_url(part) for part in parts],
             "spread": page_pictures.data_url(page_pictures.heat(spread, brightest=brightest)),
-            "scale": f"Black: the samples agree. Light yellow: they deviate by {255 * brightest:.1f} of 255, or more.",
+            "scale": f"Black: {words} {255 * brightest:.1f} of 255, or more.",
         }
 
     def render(self, session: Session, said: Said) -> tuple[Path, Work]:

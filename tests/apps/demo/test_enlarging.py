@@ -17,6 +17,8 @@ from srflow_apps.demo.tabs import SAMPLES, Tabs
 from srflow_sdk import read_provenance
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import write_image
+from srflow_sdk.upscaler import Upscaler
+from tests.sdk.calibrated import calibrated
 
 from .conftest import finished, sent
 from .visitor import CONTROLS
@@ -72,6 +74,19 @@ def test_the_photo_is_sent_again_only_with_another_crop(enlarging, session, show
 def test_moving_the_crop_stays_within_the_photo(enlarging, session, opened) -> None:
     place = enlarging.show(session, {**CONTROLS, "left": 999, "top": -5})["place"]
     assert (place["left"], place["top"]) == (38, 0)
+
+
+def test_the_width_of_intervals_is_shown_at_the_default_temperature(
+    tiny_bundle, tmp_path, sessions, session, uploaded
+) -> None:
+    with Upscaler(calibrated(tiny_bundle, tmp_path / "calibrated.srflow"), device="cpu", threads=1) as upscaler:
+        tabs = Tabs(upscaler, sessions, max_pixels=10**8)
+        tabs.open(session, sent(session, "enlarge", uploaded))
+        said = {tau: tabs.samples(session, {**CONTROLS, "tau": tau}, threading.Event()) for tau in (0.8, 0.5)}
+        default = upscaler.bundle.manifest.default_tau
+    words = "90 % of such photographs' values lie within intervals as wide as"
+    assert [words in said[tau]["scale"] for tau in said] == [default == tau for tau in said] == [True, False]
+    assert said[0.8]["spread"] != said[0.5]["spread"]
 
 
 def test_eight_samples_and_their_deviation(enlarging, session, shown) -> None:

@@ -155,7 +155,7 @@ def test_panes_zoom_and_move_together(page, photos) -> None:
 def test_the_deviation_is_shown_with_its_scale(page, photos) -> None:
     choose_and_rest(page, photos / "cat.png")
     page.get_by_role("button", name="Uncertainty").click()
-    assert page.locator("figcaption:visible").nth(1).inner_text() == "deviation of 8 samples"
+    assert page.locator("figcaption:visible").nth(1).inner_text() == "uncertainty by 8 samples"
     assert "Light yellow: they deviate by" in page.locator(".sf-note:visible").inner_text()
 
 

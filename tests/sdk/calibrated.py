@@ -1,0 +1,41 @@
+"""A calibration as `srflow-eval calibrate` writes it, with round numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.intervals import Intervals
+
+INTERVALS = Intervals(
+    floor=1.0,
+    classes=(1.0, 2.0, 4.0),
+    samples=(4, 8),
+    coverage=(0.5, 0.8, 0.9),
+    factors=(
+        ((2.0, 4.0, 6.0), (1.0, 2.0, 3.0), (1.0, 2.0, 3.0), (0.5, 1.5, 2.5)),
+        ((1.0, 3.0, 5.0), (0.8, 1.8, 2.8), (0.8, 1.8, 2.8), (0.4, 1.4, 2.4)),
+    ),
+    photographs=40,
+)
+
+
+def calibrated(bundle: Path, target: Path) -> Path:
+    """A copy of a bundle with it."""
+    shutil.copytree(bundle, target)
+    manifest = dataclasses.replace(Bundle.open(bundle).manifest, intervals=INTERVALS)
+    (target / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    return target
+
+
+def with_intervals(text: str, **fields: object) -> str:
+    """A manifest's text in which fields of its calibration are others; its digest is right."""
+    from srflow_sdk.model.manifest import manifest_digest
+
+    content = json.loads(text)
+    content["intervals"] |= fields
+    content["digest"] = manifest_digest(content)
+    return json.dumps(content)

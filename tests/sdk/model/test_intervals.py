@@ -1,0 +1,85 @@
+"""The calibration in a manifest: what it says of a pixel, and that it changes neither the model nor older bundles."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from srflow_sdk.errors import ArgumentError, BundleError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import Manifest, manifest_digest
+from srflow_sdk.model.serving_config import described
+from tests.sdk.calibrated import INTERVALS, calibrated, with_intervals
+
+
+def test_a_calibration_comes_back_and_the_model_stays_the_same(tiny_bundle: Path, tmp_path: Path) -> None:
+    before = Bundle.open(tiny_bundle)
+    after = Bundle.open(calibrated(tiny_bundle, tmp_path / "calibrated.srflow"))
+    assert before.manifest.intervals is None
+    assert after.manifest.intervals == INTERVALS
+    assert after.model_sha256 == before.model_sha256
+    without = dataclasses.replace(after.manifest, intervals=None)
+    assert without.to_json() == (tiny_bundle / "manifest.json").read_text(encoding="utf-8")
+
+
+def test_older_sdks_read_a_calibrated_bundle(tiny_bundle: Path, tmp_path: Path) -> None:
+    """They compare the digest with all fields, and ignore those that they do not know."""
+    content = json.loads((calibrated(tiny_bundle, tmp_path / "b.srflow") / "manifest.json").read_text("utf-8"))
+    assert content["schema"] == 1
+    assert content["digest"] == manifest_digest(content)
+
+
+def test_a_calibration_that_was_changed_is_found(tiny_bundle: Path, tmp_path: Path) -> None:
+    path = calibrated(tiny_bundle, tmp_path / "b.srflow") / "manifest.json"
+    content = json.loads(path.read_text("utf-8"))
+    content["intervals"]["floor"] = 2.0
+    with pytest.raises(BundleError, match="its digest does not match"):
+        Manifest.from_json(json.dumps(content))
+
+
+def test_a_server_tells_of_the_calibration(tiny_bundle: Path, tmp_path: Path) -> None:
+    assert "intervals" not in described(Bundle.open(tiny_bundle))
+    told = Manifest.from_description(described(Bundle.open(calibrated(tiny_bundle, tmp_path / "b.srflow"))))
+    assert told.intervals == INTERVALS
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"classes": [4.0, 2.0, 1.0]},
+        {"classes": [1.0]},
+        {"samples": [8, 4]},
+        {"samples": [1, 8]},
+        {"coverage": [0.5, 0.8, 1.0]},
+        {"coverage": []},
+        {"floor": 0.0},
+        {"factors": [[[3.0, 2.0, 1.0]] * 4] * 2},
+        {"factors": [[[-1.0, 2.0, 3.0]] * 4] * 2},
+    ],
+)
+def test_a_table_that_is_none_is_refused(tiny_bundle: Path, tmp_path: Path, fields: dict[str, object]) -> None:
+    text = (calibrated(tiny_bundle, tmp_path / "b.srflow") / "manifest.json").read_text("utf-8")
+    with pytest.raises(BundleError, match="intervals is not a table"):
+        Manifest.from_json(with_intervals(text, **fields))
+
+
+def test_each_class_has_its_factor() -> None:
+    deviation = np.array([0.0, 0.5, 3.0, 9.0], np.float32) / 255
+    wanted = [5.0 * 1, 5.0 * 1.5, 2.8 * 4, 2.4 * 10]
+    np.testing.assert_allclose(INTERVALS.band(8, 0.9)(deviation) * 255, wanted, rtol=1e-6)
+
+
+def test_factors_are_those_of_the_next_smaller_number_of_samples_and_between_two_coverages() -> None:
+    assert INTERVALS.factors_of(7, 0.9) == INTERVALS.factors_of(4, 0.9) == [6.0, 3.0, 3.0, 2.5]
+    assert INTERVALS.factors_of(100, 0.9) == INTERVALS.factors_of(8, 0.9)
+    np.testing.assert_allclose(INTERVALS.factors_of(8, 0.85), [4.0, 2.3, 2.3, 1.9])
+
+
+@pytest.mark.parametrize(("n", "coverage"), [(3, 0.9), (8, 0.4), (8, 0.95), (8, float("nan")), (8, 90)])
+def test_what_was_not_calibrated_is_refused(n: int, coverage: float) -> None:
+    with pytest.raises(ArgumentError, match=r"^(n|coverage) is .*; it must be"):
+        INTERVALS.band(n, coverage)

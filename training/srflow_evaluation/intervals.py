@@ -1,0 +1,147 @@
+"""The protocols `calibrate` and `coverage`: how wide intervals must be to hold the share of pixels that they promise.
+
+Conformal risk control (arXiv 2208.02814), by photograph. A value's score is its distance from the mean in deviations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from srflow_evaluation.damaged import damaged_lr
+from srflow_evaluation.degradations import Damage
+from srflow_evaluation.pictures import Cut, PictureFiles, read_picture
+from srflow_evaluation.tables import Table
+from srflow_sdk import Upscaler
+from srflow_sdk.errors import ArgumentError, BundleError
+from srflow_sdk.model.intervals import Intervals
+from srflow_sdk.model.manifest import Manifest
+
+Array = npt.NDArray[np.float64]
+
+SAMPLES = (4, 8, 16)
+COVERAGE = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98)
+CLASSES = (1.0, 2.0, 4.0)
+FLOOR = 1.0  # /255: a deviation of 0 is no certainty
+LEAST = 40  # photographs that a calibration needs
+
+_SHOWN, _BAD = 0.9, 0.8  # the coverage that tables are about; photographs below the other are counted
+_CROP = 256
+_GRID = np.array([0.0, *(float(f"{value:.3g}") for value in np.geomspace(0.1, 256, 800))])  # factors to choose from
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Shares of a photograph's values, by class; missed: also by factor; plain: held if a normal distribution holds."""
+
+    name: str
+    n: int
+    shares: Array
+    missed: Array
+    plain: Array
+
+    def held(self, intervals: Intervals) -> Array:
+        """Count what intervals of 0.9 hold, by class. Raises: BundleError if their classes are others than here."""
+        if (intervals.classes, intervals.floor) != (CLASSES, FLOOR):
+            raise BundleError("the intervals are those of another SDK: run srflow-eval calibrate again")
+        at = np.searchsorted(_GRID * (1 - 1e-6), intervals.factors_of(self.n, _SHOWN), side="right") - 1
+        return np.asarray(self.shares - self.missed[np.arange(len(at)), at])
+
+
+def scores_of(name: str, samples: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> Scores:
+    """Compare samples, n×H×W×3 in [0, 1], with the photograph."""
+    pictures = np.clip(samples, 0, 1)
+    error = np.abs(truth - pictures.mean(axis=0, dtype=np.float64)) * 255
+    deviation = pictures.std(axis=0, ddof=1, dtype=np.float64) * 255
+    classes, count = np.digitize(deviation, CLASSES), len(CLASSES) + 1
+    scores = [np.sort((error / (deviation + FLOOR))[classes == number]) for number in range(count)]
+    inside = error <= NormalDist().inv_cdf((1 + _SHOWN) / 2) * deviation
+    return Scores(
+        name=name,
+        n=len(samples),
+        shares=np.array([len(each) for each in scores]) / error.size,
+        missed=np.array([len(each) - np.searchsorted(each, _GRID, side="right") for each in scores]) / error.size,
+        plain=np.bincount(classes[inside], minlength=count) / error.size,
+    )
+
+
+def cut_of(manifest: Manifest) -> Cut:
+    """How photographs are cut: to their centres."""
+    return Cut(scale=manifest.scale, multiple=manifest.scale * manifest.size_multiple, centre=_CROP)
+
+
+def measure(
+    upscaler: Upscaler, files: Sequence[PictureFiles], progress: Callable[[str], None], damages: Sequence[Damage] = ()
+) -> list[list[Scores]]:
+    """Draw each photograph's centre at the default temperature: photographs by number of :data:`SAMPLES`.
+
+    damages: each photograph's input gets one of them, by turns. Raises: ImageError.
+    """
+    manifest, damages = upscaler.bundle.manifest, damages or [Damage(())]
+    found: list[list[Scores]] = [[] for _ in SAMPLES]
+    for number, file in enumerate(files):
+        picture, damage = read_picture(file, cut_of(manifest), manifest.reduction), damages[number % len(damages)]
+        progress(f"intervals: {picture.name}, {number + 1} of {len(files)}, {damage}")
+        images = damaged_lr(picture, damage), picture.hr
+        lr, truth = (image[0].permute(1, 2, 0).contiguous().numpy() for image in images)
+        samples: npt.NDArray[np.float32] = np.stack(upscaler.encode(lr).samples(max(SAMPLES)))
+        for scores, n in zip(found, SAMPLES, strict=True):
+            scores.append(scores_of(picture.name, samples[:n], truth))
+    return found
+
+
+def least_factor(missed: Array, shares: Array, coverage: float) -> int:
+    """The place of the smallest factor of a class with which photographs hold their share of its values.
+
+    missed: photographs × factors, ascending; shares: by photograph; both of all its values. With one more photograph,
+    of an average share and missed everywhere, the mean must still hold: exact for a single class (theorem 1 there).
+    """
+    allowed = (1 - coverage) * (shares.sum() + shares.mean())
+    return int(np.argmax(missed.sum(axis=0) + shares.mean() <= allowed))
+
+
+def choose(found: Sequence[Sequence[Scores]]) -> Intervals:
+    """Choose the factors, for each coverage that so many photographs can show. Raises: ArgumentError for too few."""
+    count = len(found[0])
+    if count < LEAST:
+        raise ArgumentError(f"--hr has {count} photographs; a calibration needs at least {LEAST}")
+    coverage = tuple(each for each in COVERAGE if (1 - each) * (count + 1) > 1)
+    tables = []
+    for photographs in found:
+        missed, shares = (np.array([getattr(each, name) for each in photographs]) for name in ("missed", "shares"))
+        if not shares.any(axis=0).all():  # nothing is known of a class: all classes have the same factor
+            missed[:], shares[:] = missed.sum(axis=1, keepdims=True), 1
+        places = [[least_factor(missed[:, k], shares[:, k], each) for each in coverage] for k in range(len(shares[0]))]
+        tables.append(tuple(tuple(_GRID[row].tolist()) for row in np.maximum.accumulate(places, axis=1)))
+    return Intervals(
+        floor=FLOOR, classes=CLASSES, samples=SAMPLES, coverage=coverage, factors=tuple(tables), photographs=count
+    )
+
+
+def table_of(found: Sequence[Sequence[Scores]], intervals: Intervals | None) -> Table:
+    """Tell what intervals of 0.9 hold before and after the calibration, by kind of content and class of texture."""
+    rows = []
+    for photographs in found:
+        kinds = np.array([each.name.rpartition("/")[0] or "photographs" for each in photographs])
+        shares, *held = (np.array([getattr(each, name) for each in photographs]) for name in ("shares", "plain"))
+        held += [] if intervals is None else [np.array([each.held(intervals) for each in photographs])]
+        parts = [(kind, kinds == kind, slice(None)) for kind in sorted(set(kinds))]
+        for place, edges in enumerate(zip((0.0, *CLASSES), (*CLASSES, 255.0), strict=True)):
+            parts.append(("deviation {:g} to {:g}".format(*edges), kinds == kinds, slice(place, place + 1)))
+        for what, chosen, classes in parts:
+            chosen &= (size := shares[:, classes].sum(axis=1)) > 0
+            values = [side[chosen, classes].sum(axis=1) / size[chosen] for side in held if chosen.any()]
+            cells = [cell for side in values for cell in (f"{side.mean():.3f}", str((side < _BAD).sum()))]
+            rows.append([f"{what}, {photographs[0].n} samples", str(chosen.sum()), *cells])
+    headings = ["values", "photographs", "before", f"below {_BAD:g}", "after", f"below {_BAD:g}"]
+    note = (
+        f"What intervals of {_SHOWN:g} hold at the default temperature: the mean over photographs, and how many hold "
+    )
+    note += (
+        f"less than {_BAD:g}. Before: as normally distributed samples would; after: as calibrated. Deviations: /255."
+    )
+    return Table(headings, [[*row, *[""] * (6 - len(row))] for row in rows], [note], title="Intervals")
