@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
 
 from PIL import Image
@@ -15,15 +17,25 @@ from srflow_sdk.backends import ComputePrecision
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
-from srflow_sdk.drawing.requests import DrawKeywords, DrawOptions, check_count, takes_draw_keywords
+from srflow_sdk.drawing.requests import DrawKeywords, DrawOptions, Progress, check_count, takes_draw_keywords
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture, loaded
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import choose_model
-from srflow_sdk.pixels.in_memory import InMemoryImage, Layout, Tensor, TensorT
+from srflow_sdk.pixels.in_memory import (
+    InMemoryImage,
+    Layout,
+    StackT,
+    Tensor,
+    TensorT,
+    array_of,
+    is_stack,
+    is_tensor,
+    restacked,
+)
 from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed
 
@@ -128,6 +140,45 @@ class BaseUpscaler:
         encoding = self._encoding(image, layout=layout, memory_budget=0, cancel=DrawOptions(**options).cancel)
         picture: InMemoryImage = encoding.sample(**options)
         return picture
+
+    @overload
+    def upscale_many(
+        self, images: Sequence[ImageT], *, layout: Layout = ..., **options: Unpack[DrawKeywords]
+    ) -> list[ImageT]: ...
+    @overload
+    def upscale_many(self, images: StackT, *, layout: Layout = ..., **options: Unpack[DrawKeywords]) -> StackT: ...
+    @overload
+    def upscale_many(
+        self, images: Sequence[Any], *, layout: Layout = ..., **options: Unpack[DrawKeywords]
+    ) -> list[Any]: ...
+    @takes_draw_keywords
+    def upscale_many(self, images: Any, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]) -> Any:
+        """Upscale many images in turn: each answer is what :meth:`upscale` gives with equal tiles, bit for bit.
+
+        images: a list or tuple of what :meth:`upscale` takes, of any kinds and sizes; the answer is a list, in their
+            order. Or an array or tensor N×H×W×C, N×C×H×W with layout "chw"; the answer is one, too. All are checked,
+            and held, before the first is drawn.
+        progress: counts the tiles of all images.
+        The other keywords are those of :meth:`upscale`, for every image.
+
+        Raises: the errors of :meth:`upscale`, which say which image it is, from 0; then there is no answer.
+        """
+        draw = DrawOptions(**options)
+        stacked = is_stack(images)
+        if not stacked and (not isinstance(images, Sequence) or isinstance(images, (str, bytes, bytearray))):
+            raise ArgumentError(f"images is {short(images)}; it must be a list of images, or an array N×H×W×C")
+        encodings: list[Encoding[Any]] = []
+        for number, image in enumerate(array_of(images) if is_tensor(images) else images):
+            with _of_image(number):
+                encodings.append(self._encoding(image, layout=layout, memory_budget=0, cancel=draw.cancel))
+        total, done = sum(encoding.tiles for encoding in encodings), 0
+        pictures = []
+        for number, encoding in enumerate(encodings):
+            progress = draw.progress and functools.partial(_counted, draw.progress, done, total)
+            with _of_image(number):
+                pictures.append(encoding.sample(**dataclasses.replace(draw, progress=progress).keywords))
+            done += encoding.tiles
+        return restacked(pictures, images) if stacked else pictures
 
     @takes_draw_keywords
     def upscale_file(
@@ -301,6 +352,20 @@ class BaseUpscaler:
         bundles, painter = {name: self._bundles[name]}, self._painter_of(name)
         vars(one).update(vars(self), _bundles=bundles, _painter=painter, _painters={name: painter})
         return one
+
+
+@contextlib.contextmanager
+def _of_image(number: int) -> Iterator[None]:
+    """Let errors that concern one image say which of several it is."""
+    try:
+        yield
+    except (ArgumentError, ImageError, NonFiniteError) as error:
+        raise type(error)(f"image {number}: {error}") from error
+
+
+def _counted(tell: Progress, before: int, total: int, done: int, _: int) -> None:
+    """Tell the progress of one of several images."""
+    tell(before + done, total)
 
 
 def _score(value: object, sample: int) -> float:

@@ -33,6 +33,7 @@ class Tensor(Protocol):
 
 InMemoryImage = Image.Image | NDArray[Any]
 TensorT = TypeVar("TensorT", bound=Tensor)
+StackT = TypeVar("StackT", bound="NDArray[Any] | Tensor")
 Layout = Literal["hwc", "chw"]
 """Where the channels of arrays and tensors are: last, or first."""
 
@@ -112,7 +113,7 @@ def unpacked(image: InMemoryImage | Tensor, *, layout: Layout = "hwc") -> tuple[
         return _from_array(image, layout=layout)
     if is_tensor(image):
         pixels, kind = _from_array(array_of(image), layout=layout, what="tensor")
-        return pixels, replace(kind, tensor_of=_tensor_maker(image))
+        return pixels, replace(kind, tensor_of=tensor_maker(image))
     raise ImageError(f"an image must be a PIL.Image, an array, a tensor or a path, not {type(image).__name__}")
 
 
@@ -157,7 +158,7 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
     )
 
 
-def _tensor_maker(tensor: Tensor) -> Callable[[NDArray[Any]], Any] | None:
+def tensor_maker(tensor: Tensor) -> Callable[[NDArray[Any]], Any] | None:
     """The function of a tensor's library that makes an array a tensor: the array API's from_dlpack, and torch's."""
     for kind in type(tensor).__mro__:
         library = sys.modules.get(kind.__module__.partition(".")[0])
@@ -166,6 +167,25 @@ def _tensor_maker(tensor: Tensor) -> Callable[[NDArray[Any]], Any] | None:
         if callable(maker := getattr(library, "from_dlpack", None)):
             return maker  # type: ignore[no-any-return]
     return None
+
+
+def is_stack(images: object) -> bool:
+    """True if it is an array or tensor of several images. Raises: ImageError if it has another number of axes."""
+    if not (isinstance(images, np.ndarray) or is_tensor(images)):
+        return False
+    shape = tuple(getattr(images, "shape", ()))
+    if len(shape) != 4 or not shape[0]:
+        raise ImageError(
+            f"the images' shape is {shape}; it must be N×H×W×C with N at least 1; or pass a list of arrays"
+        )
+    return True
+
+
+def restacked(pictures: list[Any], images: Any) -> Any:
+    """Arrays of one shape as one with an axis more: a tensor if the images were one, where its library can make it."""
+    stack = np.stack(pictures)
+    maker = tensor_maker(images) if is_tensor(images) else None
+    return stack if maker is None else maker(stack)
 
 
 def luma(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
