@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk._checks import file_path, whole
@@ -32,10 +34,11 @@ from srflow_sdk.pixels.in_memory import (
     Tensor,
     TensorT,
     array_of,
-    is_stack,
     is_tensor,
-    restacked,
+    tensor_maker,
+    unpacked,
 )
+from srflow_sdk.pixels.value_range import RangeKeyword, in_range
 from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed
 
@@ -128,6 +131,8 @@ class BaseUpscaler:
             measures it.
         scale: how many times larger the answer's sides are, up to the model's :attr:`scale`, which None is; or an
             :class:`OutputSize` in pixels.
+        value_range: (low, high), the values that are black and white, or percentiles ("1%", "99%"), for arrays H×W or
+            H×W×C of any real dtype, in whose units the answer is; docs/arrays.md has more.
         reduction, linear_light: how a picture is made smaller for `scale`: antialiased "bicubic" or "lanczos", as
             MATLAB's imresize; of values, or of light.
         progress: called as progress(done, total) after each tile, in the calling thread; what it raises ends the call.
@@ -137,7 +142,13 @@ class BaseUpscaler:
 
         Raises: ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
         """
-        encoding = self._encoding(image, layout=layout, memory_budget=0, cancel=DrawOptions(**options).cancel)
+        draw = DrawOptions(**options)
+        if draw.value_range is not None:
+            if not (isinstance(image, np.ndarray) or is_tensor(image)):
+                raise ImageError("value_range is for arrays and tensors, and for TIFF files with upscale_file")
+            values, kind = unpacked(image, layout=layout, raw=True)
+            return kind.wrapped(self._in_range(values, draw))
+        encoding = self._encoding(image, layout=layout, memory_budget=0, cancel=draw.cancel)
         picture: InMemoryImage = encoding.sample(**options)
         return picture
 
@@ -158,15 +169,16 @@ class BaseUpscaler:
         images: a list or tuple of what :meth:`upscale` takes, of any kinds and sizes; the answer is a list, in their
             order. Or an array or tensor N×H×W×C, N×C×H×W with layout "chw"; the answer is one, too. All are checked,
             and held, before the first is drawn.
-        progress: counts the tiles of all images.
-        The other keywords are those of :meth:`upscale`, for every image.
+        The keywords are those of :meth:`upscale` but value_range, for every image; progress counts the tiles of all.
 
         Raises: the errors of :meth:`upscale`, which say which image it is, from 0; then there is no answer.
         """
         draw = DrawOptions(**options)
-        stacked = is_stack(images)
+        stacked = isinstance(images, np.ndarray) or is_tensor(images)
         if not stacked and (not isinstance(images, Sequence) or isinstance(images, (str, bytes, bytearray))):
             raise ArgumentError(f"images is {short(images)}; it must be a list of images, or an array N×H×W×C")
+        if stacked and (len(images.shape) != 4 or not images.shape[0]):
+            raise ImageError(f"the images' shape is {images.shape}; it must be N×H×W×C; or pass a list of arrays")
         encodings: list[Encoding[Any]] = []
         for number, image in enumerate(array_of(images) if is_tensor(images) else images):
             with _of_image(number):
@@ -178,7 +190,10 @@ class BaseUpscaler:
             with _of_image(number):
                 pictures.append(encoding.sample(**dataclasses.replace(draw, progress=progress).keywords))
             done += encoding.tiles
-        return restacked(pictures, images) if stacked else pictures
+        if not stacked:
+            return pictures
+        maker = tensor_maker(images) if is_tensor(images) else None
+        return np.stack(pictures) if maker is None else maker(np.stack(pictures))
 
     @takes_draw_keywords
     def upscale_file(
@@ -209,7 +224,10 @@ class BaseUpscaler:
         path, draw = file_path("source", source), DrawOptions(**options)
         writing = WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless)
         outputs = [file_path("a target", target) for target in paths]
-        return upscale_file(lambda: self._suiting(path, max_pixels, draw.cancel), path, outputs, draw, writing)
+        suiting = functools.partial(self._suiting, path, max_pixels, draw.cancel)
+        if draw.value_range is not None:
+            suiting = functools.partial(self._painter_of, next(iter(self._bundles)))
+        return upscale_file(suiting, path, outputs, draw, writing, in_range=self._in_range)
 
     @overload
     def encode(self, image: ImageT, *, layout: Layout = ..., memory_budget: int = ...) -> Encoding[ImageT]: ...
@@ -322,6 +340,17 @@ class BaseUpscaler:
                 # Tiles that are not kept are encoded later, when the caller's array may have changed.
                 pixels = pixels.copy()
             return Encoding(pixels, kind, painter, memory_budget=memory_budget, inverting=self._painter)
+
+    def _in_range(self, values: NDArray[Any], draw: DrawOptions, nodata: float | None = None) -> NDArray[Any]:
+        """Enlarge values, H×W×C, in the range that the options name, by the model for clean pictures."""
+
+        def drawn(unit: NDArray[np.float32], number: int, count: int) -> NDArray[np.float32]:
+            encoding = Encoding[NDArray[np.float32]](*unpacked(unit), self._painter, memory_budget=0)
+            progress = pass_of(number, count, draw.progress)
+            return encoding.sample(**dataclasses.replace(draw, value_range=None, progress=progress).keywords)
+
+        with memory_errors_typed("for the values, which are held whole; cut them into parts"):
+            return in_range(values, cast(RangeKeyword, draw.value_range), drawn, nodata=nodata)
 
     def _suiting(
         self,

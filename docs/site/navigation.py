@@ -13,6 +13,7 @@ START = ["index.md", "concepts.md", "install.md", "demo.md", "web.md", "faq.md",
 HOW_TO = [
     "upscaling.md",
     "files.md",
+    "arrays.md",
     "precision.md",
     "restoring.md",
     "transferring.md",

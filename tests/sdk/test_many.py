@@ -78,7 +78,7 @@ def test_what_is_no_list_is_refused(upscaler: Upscaler, images: Any) -> None:
 
 @pytest.mark.parametrize("shape", [(9, 9, 3), (9, 9), (0, 9, 9, 3)])
 def test_an_array_of_one_image_or_of_none_is_refused(upscaler: Upscaler, shape: tuple[int, ...]) -> None:
-    with pytest.raises(ImageError, match="must be N×H×W×C with N at least 1"):
+    with pytest.raises(ImageError, match="must be N×H×W×C; or pass a list"):
         upscaler.upscale_many(np.zeros(shape, np.uint8))
 
 

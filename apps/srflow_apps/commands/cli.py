@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,7 +43,7 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
     context_settings=SETTINGS,
     groups={
         "Options that most people need": "output model tau samples scale max_size recursive format resume dry_run",
-        "Pictures": "models seed sample consistent size reduction linear_light from_output",
+        "Pictures": "models seed sample consistent value_range size reduction linear_light from_output",
         "Files": f"frame {file_options.FILES}",
         "Machines": f"{file_options.MACHINES} server {file_options.RAY}",
     },
@@ -73,6 +74,13 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures per input.")
 @click.option("--sample", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first picture.")
 @click.option("--consistent", is_flag=True, help="Make outputs reduce to their inputs again, as far as possible.")
+@click.option(
+    "--range",
+    "value_range",
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Values of a TIFF that are black and white, or 1% 99%.",
+)
 @command_line.size_options
 @file_options.file_options
 @file_options.machine_options
@@ -124,9 +132,15 @@ def upscale(
         from srflow_apps.batch.operations import Upscaling
         from srflow_apps.batch.run_command import run_command
         from srflow_sdk.drawing.requests import DrawOptions
+        from srflow_sdk.model.model_choice import BY_PICTURE, CLEAN
 
         if files.from_output is not None:
             _refuse_chosen(context, *drawing, "samples", "size", "max_size")
+        if drawing["value_range"] is not None:
+            _refuse(context, "dry_run", "frame", why="with --range")
+            if output is None or "." not in output.rpartition("/")[2]:  # nobody named another format
+                files = dataclasses.replace(files, format=files.format or "tif")
+            model = CLEAN if model in (None, BY_PICTURE) and server is None else model
         if server is not None:
             _refuse(context, "device", "threads", "precision", why="with --server: the server has its own")
         run_command(
