@@ -127,14 +127,10 @@ class BaseUpscaler:
         tau: temperature, 0 … 2: 0 gives one smooth answer, more gives sharper ones that differ more. An array H×W gives
             each pixel its own; "auto" is less on flat areas, text and line art. None is the model's default.
         seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
-        consistent: let the answer's bicubic reduction equal the input within rounding; :func:`~srflow_sdk.lr_psnr`
-            measures it.
-        scale: how many times larger the answer's sides are, up to the model's :attr:`scale`, which None is; or an
-            :class:`OutputSize` in pixels.
-        value_range: (low, high), the values that are black and white, or percentiles ("1%", "99%"), for arrays H×W or
-            H×W×C of any real dtype, in whose units the answer is; docs/arrays.md has more.
-        reduction, linear_light: how a picture is made smaller for `scale`: antialiased "bicubic" or "lanczos", as
-            MATLAB's imresize; of values, or of light.
+        consistent: let the answer's bicubic reduction equal the input to rounding: :func:`~srflow_sdk.lr_psnr` tells.
+        scale: how many times larger the sides are, up to :attr:`scale`, which None is; or an :class:`OutputSize`.
+        value_range: (low, high), an array's values that are black and white, or percentiles ("1%", "99%").
+        reduction, linear_light: for a smaller `scale`: antialiased "bicubic" or "lanczos"; of values, or of light.
         progress: called as progress(done, total) after each tile, in the calling thread; what it raises ends the call.
         cancel: once this event is set, from any thread, the call ends with CancelledError before its next tile.
 
@@ -164,14 +160,9 @@ class BaseUpscaler:
     ) -> list[Any]: ...
     @takes_draw_keywords
     def upscale_many(self, images: Any, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]) -> Any:
-        """Upscale many images in turn: each answer is what :meth:`upscale` gives with equal tiles, bit for bit.
+        """Upscale a list of images of any kinds, or an array or tensor N×H×W×C; the answer is one, too.
 
-        images: a list or tuple of what :meth:`upscale` takes, of any kinds and sizes; the answer is a list, in their
-            order. Or an array or tensor N×H×W×C, N×C×H×W with layout "chw"; the answer is one, too. All are checked,
-            and held, before the first is drawn.
-        The keywords are those of :meth:`upscale` but value_range, for every image; progress counts the tiles of all.
-
-        Raises: the errors of :meth:`upscale`, which say which image it is, from 0; then there is no answer.
+        Each is :meth:`upscale`'s answer with equal tiles, bit for bit. All are held; errors say which it is, from 0.
         """
         draw = DrawOptions(**options)
         stacked = isinstance(images, np.ndarray) or is_tensor(images)
@@ -247,8 +238,7 @@ class BaseUpscaler:
         """Compute everything that depends on the image alone, so that drawing samples from it is quick.
 
         image, layout: as in :meth:`upscale`.
-        memory_budget: bytes of conditioning to keep on the device; tiles beyond it are encoded again for every draw,
-            which is slower and gives the same picture.
+        memory_budget: bytes of conditioning to keep on the device; tiles beyond it are encoded again for every draw.
 
         Raises: ImageError, ArgumentError, DeviceError.
         """
