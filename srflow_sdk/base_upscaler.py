@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import math
 import threading
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk._checks import file_path, whole
@@ -16,15 +19,26 @@ from srflow_sdk.backends import ComputePrecision
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
-from srflow_sdk.drawing.requests import DrawOptions, check_count, takes_draw_keywords
+from srflow_sdk.drawing.requests import DrawKeywords, DrawOptions, Progress, check_count, takes_draw_keywords
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture, loaded
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import choose_model
-from srflow_sdk.pixels.in_memory import InMemoryImage, Layout, Tensor, TensorT
+from srflow_sdk.pixels.in_memory import (
+    InMemoryImage,
+    Layout,
+    StackT,
+    Tensor,
+    TensorT,
+    array_of,
+    is_tensor,
+    tensor_maker,
+    unpacked,
+)
+from srflow_sdk.pixels.value_range import RangeKeyword, in_range
 from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed
 
@@ -115,12 +129,10 @@ class BaseUpscaler:
         tau: temperature, 0 … 2: 0 gives one smooth answer, more gives sharper ones that differ more. An array H×W gives
             each pixel its own; "auto" is less on flat areas, text and line art. None is the model's default.
         seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
-        consistent: let the answer's bicubic reduction equal the input within rounding; :func:`~srflow_sdk.lr_psnr`
-            measures it.
-        scale: how many times larger the answer's sides are, up to the model's :attr:`scale`, which None is; or an
-            :class:`OutputSize` in pixels.
-        reduction, linear_light: how a picture is made smaller for `scale`: antialiased "bicubic" or "lanczos", as
-            MATLAB's imresize; of values, or of light.
+        consistent: let the answer's bicubic reduction equal the input to rounding: :func:`~srflow_sdk.lr_psnr` tells.
+        scale: how many times larger the sides are, up to :attr:`scale`, which None is; or an :class:`OutputSize`.
+        value_range: (low, high), an array's values that are black and white, or percentiles ("1%", "99%").
+        reduction, linear_light: for a smaller `scale`: antialiased "bicubic" or "lanczos"; of values, or of light.
         progress: called as progress(done, total) after each tile, in the calling thread; what it raises ends the call.
         cancel: once this event is set, from any thread, the call ends with CancelledError before its next tile.
 
@@ -128,9 +140,53 @@ class BaseUpscaler:
 
         Raises: ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
         """
-        encoding = self._encoding(image, layout=layout, memory_budget=0, cancel=DrawOptions(**options).cancel)
+        draw = DrawOptions(**options)
+        if draw.value_range is not None:
+            if not (isinstance(image, np.ndarray) or is_tensor(image)):
+                raise ImageError("value_range is for arrays and tensors, and for TIFF files with upscale_file")
+            values, kind = unpacked(image, layout=layout, raw=True)
+            return kind.wrapped(self._in_range(values, draw))
+        encoding = self._encoding(image, layout=layout, memory_budget=0, cancel=draw.cancel)
         picture: InMemoryImage = encoding.sample(**options)
         return picture
+
+    @overload
+    def upscale_many(
+        self, images: Sequence[ImageT], *, layout: Layout = ..., **options: Unpack[DrawKeywords]
+    ) -> list[ImageT]: ...
+    @overload
+    def upscale_many(self, images: StackT, *, layout: Layout = ..., **options: Unpack[DrawKeywords]) -> StackT: ...
+    @overload
+    def upscale_many(
+        self, images: Sequence[Any], *, layout: Layout = ..., **options: Unpack[DrawKeywords]
+    ) -> list[Any]: ...
+    @takes_draw_keywords
+    def upscale_many(self, images: Any, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]) -> Any:
+        """Upscale a list of images of any kinds, or an array or tensor N×H×W×C; the answer is one, too.
+
+        Each is :meth:`upscale`'s answer with equal tiles, bit for bit. All are held; errors say which it is, from 0.
+        """
+        draw = DrawOptions(**options)
+        stacked = isinstance(images, np.ndarray) or is_tensor(images)
+        if not stacked and (not isinstance(images, Sequence) or isinstance(images, (str, bytes, bytearray))):
+            raise ArgumentError(f"images is {short(images)}; it must be a list of images, or an array N×H×W×C")
+        if stacked and (len(images.shape) != 4 or not images.shape[0]):
+            raise ImageError(f"the images' shape is {images.shape}; it must be N×H×W×C; or pass a list of arrays")
+        encodings: list[Encoding[Any]] = []
+        for number, image in enumerate(array_of(images) if is_tensor(images) else images):
+            with _of_image(number):
+                encodings.append(self._encoding(image, layout=layout, memory_budget=0, cancel=draw.cancel))
+        total, done = sum(encoding.tiles for encoding in encodings), 0
+        pictures = []
+        for number, encoding in enumerate(encodings):
+            progress = draw.progress and functools.partial(_counted, draw.progress, done, total)
+            with _of_image(number):
+                pictures.append(encoding.sample(**dataclasses.replace(draw, progress=progress).keywords))
+            done += encoding.tiles
+        if not stacked:
+            return pictures
+        maker = tensor_maker(images) if is_tensor(images) else None
+        return np.stack(pictures) if maker is None else maker(np.stack(pictures))
 
     @takes_draw_keywords
     def upscale_file(
@@ -163,8 +219,10 @@ class BaseUpscaler:
         path, draw = file_path("source", source), DrawOptions(**options)
         writing = WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless)
         outputs = [file_path("a target", target) for target in paths]
-        suiting = partial(self._suiting, path, max_pixels, draw.cancel)
-        return upscale_file(suiting, path, outputs, draw, writing, interval=interval)
+        suiting = functools.partial(self._suiting, path, max_pixels, draw.cancel)
+        if draw.value_range is not None:
+            suiting = functools.partial(self._painter_of, next(iter(self._bundles)))
+        return upscale_file(suiting, path, outputs, draw, writing, interval=interval, in_range=self._in_range)
 
     @overload
     def encode(self, image: ImageT, **options: Unpack[EncodeKeywords]) -> Encoding[ImageT]: ...
@@ -184,8 +242,7 @@ class BaseUpscaler:
         """Compute everything that depends on the image alone, so that drawing samples from it is quick.
 
         image, layout: as in :meth:`upscale`.
-        memory_budget: bytes of conditioning to keep on the device; tiles beyond it are encoded again for every draw,
-            which is slower and gives the same picture.
+        memory_budget: bytes of conditioning to keep on the device; tiles beyond it are encoded again for every draw.
         progress, cancel: as in :meth:`upscale`, for each tile that is kept.
 
         Raises: ImageError, ArgumentError, DeviceError, CancelledError.
@@ -280,6 +337,17 @@ class BaseUpscaler:
                 pixels = pixels.copy()
             return Encoding(pixels, kind, painter, memory_budget=memory_budget, inverting=self._painter, **watched)
 
+    def _in_range(self, values: NDArray[Any], draw: DrawOptions, nodata: float | None = None) -> NDArray[Any]:
+        """Enlarge values, H×W×C, in the range that the options name, by the model for clean pictures."""
+
+        def drawn(unit: NDArray[np.float32], number: int, count: int) -> NDArray[np.float32]:
+            encoding = Encoding[NDArray[np.float32]](*unpacked(unit), self._painter, memory_budget=0)
+            progress = pass_of(number, count, draw.progress)
+            return encoding.sample(**dataclasses.replace(draw, value_range=None, progress=progress).keywords)
+
+        with memory_errors_typed("for the values, which are held whole; cut them into parts"):
+            return in_range(values, cast(RangeKeyword, draw.value_range), drawn, nodata=nodata)
+
     def _suiting(
         self,
         picture: InMemoryImage | Tensor | PathLike,
@@ -309,6 +377,20 @@ class BaseUpscaler:
         bundles, painter = {name: self._bundles[name]}, self._painter_of(name)
         vars(one).update(vars(self), _bundles=bundles, _painter=painter, _painters={name: painter})
         return one
+
+
+@contextlib.contextmanager
+def _of_image(number: int) -> Iterator[None]:
+    """Let errors that concern one image say which of several it is."""
+    try:
+        yield
+    except (ArgumentError, ImageError, NonFiniteError) as error:
+        raise type(error)(f"image {number}: {error}") from error
+
+
+def _counted(tell: Progress, before: int, total: int, done: int, _: int) -> None:
+    """Tell the progress of one of several images."""
+    tell(before + done, total)
 
 
 def _score(value: object, sample: int) -> float:

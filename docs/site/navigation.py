@@ -14,6 +14,7 @@ HOW_TO = [
     "upscaling.md",
     "intervals.md",
     "files.md",
+    "arrays.md",
     "precision.md",
     "restoring.md",
     "transferring.md",

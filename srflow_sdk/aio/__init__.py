@@ -113,6 +113,7 @@ class AsyncUpscaler:
         _read, (Upscaler.bundle, Upscaler.scale, Upscaler.device, Upscaler.precision)
     )
     upscale, upscale_file = _awaited(Upscaler.upscale), _awaited(Upscaler.upscale_file)
+    upscale_many = _awaited(Upscaler.upscale_many)
     restore, restore_file = _awaited(Upscaler.restore), _awaited(Upscaler.restore_file)
     transfer, transfer_file = _awaited(Upscaler.transfer), _awaited(Upscaler.transfer_file)
     best_of, log_likelihood = _awaited(Upscaler.best_of), _awaited(Upscaler.log_likelihood)

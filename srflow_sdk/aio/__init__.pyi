@@ -22,7 +22,7 @@ from srflow_sdk.flow.flow_options import RestoreKeywords, TransferKeywords
 from srflow_sdk.flow.transferring import AnyImage
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.pixels.in_memory import Layout, Tensor, TensorT
+from srflow_sdk.pixels.in_memory import Layout, StackT, Tensor, TensorT
 from srflow_sdk.upscaler import Upscaler
 
 class AsyncUpscaler:
@@ -59,6 +59,18 @@ class AsyncUpscaler:
     ) -> Image.Image: ...
     @overload
     async def upscale(self, image: TensorT, *, layout: Layout = ..., **options: Unpack[DrawKeywords]) -> TensorT: ...
+    @overload
+    async def upscale_many(
+        self, images: Sequence[ImageT], *, layout: Layout = ..., **options: Unpack[DrawKeywords]
+    ) -> list[ImageT]: ...
+    @overload
+    async def upscale_many(
+        self, images: StackT, *, layout: Layout = ..., **options: Unpack[DrawKeywords]
+    ) -> StackT: ...
+    @overload
+    async def upscale_many(
+        self, images: Sequence[object], *, layout: Layout = ..., **options: Unpack[DrawKeywords]
+    ) -> list[Any]: ...
     async def upscale_file(
         self,
         source: PathLike,

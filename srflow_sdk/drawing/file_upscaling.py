@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import draw, warn_if_inconsistent
+from srflow_sdk.drawing.passes import draw, pass_of, warn_if_inconsistent
 from srflow_sdk.drawing.requests import DrawOptions, make_request
 from srflow_sdk.drawing.rows import StreamedRows
 from srflow_sdk.drawing.tiles import Tile, padded_size, tile_rows
@@ -70,13 +72,16 @@ def upscale_file(
     writing: WriteOptions,
     *,
     interval: float | None = None,
+    in_range: Callable[[NDArray[Any], DrawOptions, float | None], NDArray[Any]],
 ) -> FileResult:
-    """Do the work of :meth:`Upscaler.upscale_file`. suiting: gives the painter that suits the source."""
+    """Do the work of :meth:`Upscaler.upscale_file`. suiting: makes the painter. in_range: takes values, nodata."""
     started = time.monotonic()
     if not targets:
         raise ArgumentError("there is no target; name a file for each sample")
     if interval is not None and len(targets) != 3:
         raise ArgumentError(f"an interval needs three targets, not {len(targets)}: the picture's, the low and the high")
+    if interval is not None and options.value_range is not None:
+        raise ArgumentError("intervals are calibrated for photographs, not for values in a range; omit value_range")
     names = [real_path(target) for target in targets]
     if real_path(source) in names:
         raise ArgumentError(f"{source} would be overwritten by its own enlargement; name another target")
@@ -86,33 +91,42 @@ def upscale_file(
         memory_errors_typed(f"while upscaling {source}; use smaller tiles, or fewer samples at a time"),
         ExitStack() as stack,
     ):
-        painter = suiting()
+        painter, raw = suiting(), options.value_range is not None
         manifest = painter.manifest
-        reader = stack.enter_context(open_image(source, max_pixels=writing.max_pixels))
+        reader = stack.enter_context(open_image(source, max_pixels=writing.max_pixels, raw=raw))
+        plain, height, width = dataclasses.replace(options, value_range=None), reader.height, reader.width
         drawn: dict[str, Any] = {"n": INTERVAL_SAMPLES, "reduce": "interval", "coverage": interval}
         drawn = {"n": len(targets)} if interval is None else drawn
-        request = make_request(options, manifest, height=reader.height, width=reader.width, **drawn)
+        request = make_request(plain, manifest, height=height, width=width, **drawn)
         reduced, tau = request.reduced, request.temperature.number
         scale: float = manifest.scale
-        size = reader.width * manifest.scale, reader.height * manifest.scale
+        size = width * manifest.scale, height * manifest.scale
         if reduced is not None:
             size, scale = (reduced.width, reduced.height), reduced.scale
         for target in targets:
-            check_writable(target, channels=reader.channels, size=size)
+            check_writable(target, channels=3 if raw else reader.channels, size=size)
         lr, tiles, core = _opened(stack, painter, reader)
         digest = reader.sha256()
-        writers, outputs = [], []
+        writers, outputs = list[ImageWriter](), list[Finishing]()
         for place, target in enumerate(targets):
             sample = request.samples[0 if interval is not None else place]
             fields = options.provenance_fields(manifest, sample=sample, reduced=reduced)
             fields |= interval_fields(manifest, interval, place)
             provenance = made_of(manifest, source=source, source_sha256=digest, tile=core, **fields)
-            writer = writer_for(target, reader, painter, provenance, writing, size=size, scale=scale)
+            writer = writer_for(target, reader, painter, provenance, writing, size=size, scale=scale, raw=raw)
             writers.append(stack.enter_context(writer))
-            measure = writing.report and (interval is None or not place)
-            outputs.append(Finishing(lr, manifest, request, write=writer.write_rows, measure=measure))
-        draw(lr, painter, tiles, request, outputs, overlapped=True)
-        measured = [output.lr_psnr for output in outputs]
+            if not raw:
+                measure = writing.report and (interval is None or not place)
+                outputs.append(Finishing(lr, manifest, request, write=writer.write_rows, measure=measure))
+        if raw:
+            values, geo = lr.source.rows(0, lr.height), reader.metadata.geo
+            for number, writer in enumerate(writers):
+                progress = pass_of(number, len(writers), options.progress)
+                one = dataclasses.replace(options, sample=request.samples[number], progress=progress)
+                writer.write_rows(in_range(values, one, None if geo is None else geo.nodata))
+        else:
+            draw(lr, painter, tiles, request, outputs, overlapped=True)
+        measured = [output.lr_psnr for output in outputs] or [None] * len(targets)
         written = [  # all of them before the first appears under its name
             finished(writer, target, writing, lr_psnr=value)
             for writer, target, value in zip(writers, targets, measured, strict=True)
@@ -149,6 +163,7 @@ def writer_for(
     *,
     size: tuple[int, int],
     scale: float = 1,
+    raw: bool = False,
 ) -> ImageWriter:
     """A writer of a picture that was made of a file: of its kind, with its metadata and a record of how.
 
@@ -162,10 +177,11 @@ def writer_for(
         height=size[1],
         channels=reader.channels,
         dtype=reader.dtype,
-        metadata=reader.metadata.enlarged(scale),
+        metadata=reader.metadata.enlarged(scale, sides=(size[0] / reader.width, size[1] / reader.height)),
         provenance=provenance,
         quality=options.quality,
         lossless=options.lossless,
+        raw=raw,
     )
 
 

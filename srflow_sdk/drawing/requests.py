@@ -19,6 +19,7 @@ from srflow_sdk.model.intervals import Band
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import Layout
 from srflow_sdk.pixels.resizing import Kernel
+from srflow_sdk.pixels.value_range import RangeKeyword, parsed_range
 
 if TYPE_CHECKING:
     from srflow_sdk.drawing.low_resolution import LowResolution
@@ -55,6 +56,7 @@ class DrawKeywords(WatchKeywords, total=False):
     scale: float | OutputSize | None
     reduction: Kernel
     linear_light: bool
+    value_range: RangeKeyword | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +74,7 @@ class DrawOptions:
     scale: float | OutputSize | None = None
     reduction: Kernel = "bicubic"
     linear_light: bool = False
+    value_range: RangeKeyword | None = None
     progress: Progress | None = None
     cancel: threading.Event | None = None
 
@@ -84,6 +87,8 @@ class DrawOptions:
         check_scale(self.scale)
         one_of("reduction", self.reduction, Kernel)
         flag("linear_light", self.linear_light)
+        if self.value_range is not None:
+            parsed_range(self.value_range)
         if self.progress is not None and not callable(self.progress):
             raise ArgumentError(f"progress is {self.progress!r}; it must be a function of two numbers, or None")
         if self.cancel is not None and not isinstance(self.cancel, threading.Event):
@@ -131,6 +136,7 @@ class DrawOptions:
             "scale": None if reduced is None else reduced.scale,
             "reduction": None if reduced is None else reduced.kernel,
             "linear_light": reduced is not None and reduced.linear_light,
+            "value_range": None if self.value_range is None else " ".join(map(str, self.value_range)),
         }
 
     @property
@@ -226,6 +232,8 @@ def make_request(
     Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it; BundleError.
     """
     check_count(n, first=options.sample, least=2 if reduce else 1)
+    if options.value_range is not None:
+        raise ArgumentError("value_range is for upscale and upscale_file; give encode values in [0, 1]")
     if reduce == "std" and options.consistent:
         raise ArgumentError("a standard deviation is not a picture, so it cannot be consistent; omit consistent")
     return Request(

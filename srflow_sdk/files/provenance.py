@@ -46,6 +46,7 @@ class Provenance:
     scale: sides of an output that was reduced, divided by the source's; None: it has the model's scale.
     reduction: the kernel, "bicubic" or "lanczos", None likewise.
     linear_light: whether light was averaged instead of values.
+    value_range: the values that were black and white, or percentiles, as text; None: those of the dtype.
     operation: what was done, "upscale", "restore", "transfer" or "interval", which is a bound of one.
     settings: of an operation other than "upscale", what it needs besides the fields above, in its own words.
     precision, device: what the encoder computed in, "bf16" or "int8", and where, such as "openvino"; "bundle" and None
@@ -70,6 +71,7 @@ class Provenance:
     scale: float | None = None
     reduction: str | None = None
     linear_light: bool = False
+    value_range: str | None = None
     operation: str = UPSCALE
     settings: str | None = None
     precision: str = BUNDLE
@@ -80,7 +82,8 @@ class Provenance:
 _MODEL = ("model", "model_sha256", "tau", "seed", "sample", "latent_scheme", "sdk_version", "tile", "consistent")
 _ALWAYS = (*_MODEL, "source", "source_sha256")
 # Fields that are written where they differ from their default, each with those that belong to it.
-_ADDED = {"auto_tau": (), "scale": ("reduction", "linear_light"), "operation": ("settings",), "precision": ("device",)}
+_ADDED: dict[str, tuple[str, ...]] = {"auto_tau": (), "scale": ("reduction", "linear_light"), "value_range": ()}
+_ADDED |= {"operation": ("settings",), "precision": ("device",)}
 _KINDS: dict[str, Any] = dict.fromkeys(("seed", "sample", "latent_scheme", "tile", "auto_tau"), int)  # others are texts
 _KINDS |= {"tau": float, "scale": float, "consistent": bool, "linear_light": bool}
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import bmp, formats, heic, libvips, png, tiff
 from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, PathLike
+from srflow_sdk.files.metadata.geo import read_geo_tags
 from srflow_sdk.files.metadata.metadata import MAX_BLOCK_BYTES, Metadata, metadata_of
 from srflow_sdk.files.provenance import Provenance, provenance_in
 from srflow_sdk.files.sealing import png_digest, seal_holds
@@ -25,9 +26,14 @@ from srflow_sdk.files.steady import SteadyFile
 from srflow_sdk.pixels.in_memory import check_dots
 from srflow_sdk.system.interruptible import interruptible
 
+_NAME_RANGE = 'name the range of its values (--range 1% 99%, value_range=("1%", "99%"))'
 _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the network's memory
 _KEPT_INTERPRETATIONS = ("srgb", "rgb", "rgb16", "b-w", "grey16", "scrgb")
 _DTYPES = {"uchar": np.uint8, "ushort": np.uint16, "float": np.float32}
+RAW_DTYPES = {name: np.dtype(dtype).name for name, dtype in _DTYPES.items()}
+RAW_DTYPES |= {"char": "int8", "short": "int16", "int": "int32", "uint": "uint32"}
+"""libvips' formats of pixels that can be read as they are, and numpy's names of their dtypes."""
+
 _MAX_SIDE = 10_000_000  # libvips' own limit, in the versions where it is lowest
 _PAGED = ("gifload", "webpload", "tiffload")
 _HELD_WHOLE = ("webpload", "gifload")  # loaders for which libvips would read all into memory, in blocks of 4 kB
@@ -52,7 +58,9 @@ class ImageFile:
         return self.metadata.icc_profile
 
 
-def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS, page: int | None = None) -> ImageReader:
+def open_image(
+    path: PathLike, *, max_pixels: int = MAX_PIXELS, page: int | None = None, raw: bool = False
+) -> ImageReader:
     """Open a PNG, JPEG, WebP, TIFF, still GIF, BMP or (where libvips has them) AVIF or HEIC file, whatever its ending.
 
     Nothing is decoded yet. 16-bit files give uint16; floating-point TIFFs (16 or 32 bits) give float32 and must be
@@ -67,6 +75,7 @@ def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS, page: int | None
     notes. Metadata that cannot be kept is logged.
 
     page: of a GIF, WebP or TIFF, the one frame or page to read, from 1.
+    raw: values of 8, 16 or 32 bits as they are, in any range and in any number of channels.
 
     Raises: ImageError, one line, if the file is missing, empty, truncated, damaged, of another format, holds several
     frames or pages, or more than max_pixels pixels. MissingExtraError if libvips cannot be loaded.
@@ -77,8 +86,8 @@ def open_image(path: PathLike, *, max_pixels: int = MAX_PIXELS, page: int | None
         file = stack.enter_context(_steady(source))
         loader = _loader(file, max_pixels)
         image = _opened(file, loader, page=page)
-        _check_supported(source, image, max_pixels, page=page)
-        reader = ImageReader(file, image, loader, page=page)
+        _check_supported(source, image, max_pixels, page=page, raw=raw)
+        reader = ImageReader(file, image, loader, page=page, raw=raw)
         stack.pop_all()  # the reader closes it
         return reader
 
@@ -151,7 +160,9 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
     Any thread may read, one at a time.
     """
 
-    def __init__(self, file: SteadyFile, image: Any, loader: str, *, page: int | None = None) -> None:
+    def __init__(
+        self, file: SteadyFile, image: Any, loader: str, *, page: int | None = None, raw: bool = False
+    ) -> None:
         orientation = libvips.get_field(image, "orientation") or 1
         bilevel = libvips.get_field(image, "bits-per-sample") == 1
         self._decoded_whole = bilevel or orientation not in _ORDERED_ORIENTATIONS
@@ -159,16 +170,20 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
             image = _opened(file, loader, access="random", page=page)
         with _errors_in_one_line(file):
             image = heic.decoded(image, file.path)
-            upright, converted = _converted(image.autorot())
-            if bilevel:
+            upright = image.autorot()
+            upright, converted = (upright, False) if raw else _converted(upright)
+            if bilevel and not raw:
                 check_dots(upright.numpy(), what=f"{file.path}: it")
             self.metadata = metadata_of(image, file.path, converted=converted, swapped=orientation > 4)
+        if loader == "tiffload" and orientation == 1:
+            self.metadata = dataclasses.replace(self.metadata, geo=read_geo_tags(file.path, raw=raw))
+        self._raw = raw
         self.path = file.path
         self._file = file
         self.width: int = upright.width
         self.height: int = upright.height
         self.channels: int = upright.bands
-        self.dtype: np.dtype[Any] = np.dtype(_DTYPES[upright.format])
+        self.dtype: np.dtype[Any] = np.dtype(RAW_DTYPES[upright.format])
         self._image = upright
         self._region: Any = None
         self._row = 0
@@ -216,7 +231,7 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
             self._file.check()  # now: what is decoded whole would be drawn to its end, and then refused
             band[...] = np.frombuffer(data, self.dtype).reshape(band.shape)
             self._row += len(band)
-            if self.dtype == np.float32:
+            if self.dtype == np.float32 and not self._raw:
                 _check_range(self.path, band)
         return rows
 
@@ -309,7 +324,7 @@ def _with_missed_metadata(image: Any, source: Path, loader: str) -> Any:
     return image
 
 
-def _check_supported(source: Path, image: Any, max_pixels: int, *, page: int | None = None) -> None:
+def _check_supported(source: Path, image: Any, max_pixels: int, *, page: int | None = None, raw: bool = False) -> None:
     """Raises: ImageError if the header shows that the file is unsupported."""
     _check_size(source, image.width, image.height, max_pixels)
     loader = image.get("vips-loader")
@@ -324,15 +339,15 @@ def _check_supported(source: Path, image: Any, max_pixels: int, *, page: int | N
         )
     if image.interpretation in ("lab", "labs", "labq", "cmyk"):
         return
-    if image.format not in _DTYPES:
-        raise ImageError(
-            f"{source}: its pixels are of type {image.format}; save it with 8 or 16 bits per channel or as float32"
-        )
-    mixed_up = loader.startswith("tiffload") and (image.bands == 2 or image.format == "float")
+    if image.format not in (RAW_DTYPES if raw else _DTYPES):
+        fix = f"save it with 8 or 16 bits per channel or as float32, or {_NAME_RANGE}"
+        raise ImageError(f"{source}: its pixels are of type {image.format}; {fix}")
+    mixed_up = loader.startswith("tiffload") and (image.bands == 2 or image.format == "float" or raw)
     if mixed_up and tiff.is_planar(source):
         raise ImageError(f"{source}: its channels are stored one after another (planar); save it interleaved")
-    if image.bands > 4:
-        raise ImageError(f"{source}: it has {image.bands} channels; save it as gray or RGB, with or without alpha")
+    if image.bands > 4 and not raw:
+        fix = f"save it as gray or RGB, with or without alpha, or {_NAME_RANGE}"
+        raise ImageError(f"{source}: it has {image.bands} channels; {fix}")
 
 
 def _check_size(source: Path, width: int, height: int, max_pixels: int | None) -> None:
@@ -363,7 +378,7 @@ def _check_range(path: Path, rows: NDArray[np.float32]) -> None:
     if low < 0 or high > 1:
         raise ImageError(
             f"{path}: its values reach from {low:.4g} to {high:.4g}; floating-point files must be in [0, 1]: scale it, "
-            "or save it with 16 bits per channel"
+            f"save it with 16 bits per channel, or {_NAME_RANGE}"
         )
 
 

@@ -9,8 +9,9 @@ import os
 from pathlib import Path
 
 from srflow_sdk.files.metadata import ifd
-from srflow_sdk.files.metadata.exif import exif_tags_of, read_exif_tags
-from srflow_sdk.files.metadata.ifd import IfdEntry, TiffLayout
+from srflow_sdk.files.metadata.exif import ExifTags, exif_tags_of, read_exif_tags
+from srflow_sdk.files.metadata.geo import GeoTags
+from srflow_sdk.files.metadata.ifd import IfdEntry, TagValue, TiffLayout
 
 MAX_CLASSIC_BYTES = (1 << 32) - 1
 """The reach of 32-bit offsets: larger files must be BigTIFF."""
@@ -62,17 +63,19 @@ def read_exif(path: Path) -> bytes | None:
     return tags.to_block() if tags else None
 
 
-def append_exif(descriptor: int, block: bytes, *, size: tuple[int, int], is_srgb: bool) -> bool:
-    """Add EXIF to a complete file by appending a copy of its first IFD with more entries.
+def append_tags(
+    descriptor: int, block: bytes | None, geo: GeoTags | None, *, size: tuple[int, int], is_srgb: bool
+) -> bool:
+    """Add EXIF and GeoTIFF's tags to a complete file by appending a copy of its first IFD with more entries.
 
     IFDs point to strips and values by offsets in the file, so nothing has to move. size: width and height of the
     picture. Returns False if the block cannot be parsed or the file would exceed 4 GB. Raises: OSError.
     """
     try:
-        tags = exif_tags_of(block)
+        tags = ExifTags(TiffLayout("<")) if block is None else exif_tags_of(block)
     except ifd.IFD_ERRORS:
         return False
-    if not tags:
+    if not tags and geo is None:
         return False
     with os.fdopen(os.dup(descriptor), "r+b") as file:
         layout, first_ifd = ifd.read_header(file)
@@ -82,7 +85,9 @@ def append_exif(descriptor: int, block: bytes, *, size: tuple[int, int], is_srgb
         at = end + end % 2
         sub_ifds, pointers = new.pack_sub_ifds(at)
         new_first = at + len(sub_ifds)
-        raw = {entry.tag: entry.raw for entry in old}
+        raw: dict[int, TagValue | bytes] = {entry.tag: entry.raw for entry in old}
+        if geo is not None:
+            raw |= {tag: ifd.with_byte_order(value, geo.layout, layout) for tag, value in geo.tags.items()}
         new_ifd = ifd.pack_ifd(raw | new.tiff_ifd | pointers, layout, at=new_first, next_ifd=next_ifd)
         if not layout.is_bigtiff and new_first + len(new_ifd) > MAX_CLASSIC_BYTES:
             return False

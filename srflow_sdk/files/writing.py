@@ -23,6 +23,7 @@ from srflow_sdk.files.formats import PathLike, as_stored, check_writable, format
 from srflow_sdk.files.metadata import xmp
 from srflow_sdk.files.metadata.metadata import Metadata, attach, fitting_exif, max_xmp_bytes, needs_exif
 from srflow_sdk.files.provenance import Provenance, with_provenance
+from srflow_sdk.files.reading import RAW_DTYPES
 from srflow_sdk.files.sealing import seal
 from srflow_sdk.system import atomic
 from srflow_sdk.system.local_files import content_sha256
@@ -31,7 +32,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
-_VIPS_FORMATS = {"uint8": "uchar", "uint16": "ushort", "float32": "float"}
+_RAW_FORMATS = {name: form for form, name in RAW_DTYPES.items()}
 _CHUNK_BYTES = 4 << 20
 _PROBE_BYTES = 1 << 20
 _BIGTIFF_BYTES = 2 << 30  # compressed data can be larger than the pixels
@@ -84,6 +85,7 @@ class ImageWriter:
     provenance: is added to the XMP packet, and the hash of the file's content with it.
     quality: of JPEG, WebP and AVIF, 1 … 100; None is 95, for AVIF 85.
     lossless: keep every visible pixel of WebP and AVIF, as PNG and TIFF do.
+    raw: into a TIFF, write values of 8, 16 or 32 bits as they are, in any number of channels.
 
     Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole picture.
 
@@ -104,17 +106,21 @@ class ImageWriter:
         provenance: Provenance | None = None,
         quality: int | None = None,
         lossless: bool = False,
+        raw: bool = False,
     ) -> None:
         libvips.start_threads()
         self._target = Path(target)
         self._options = save_options(self._target, quality=quality, lossless=lossless)
         self._format = format_of(self._target)
         self._dtype = np.dtype(dtype)
-        if self._dtype not in _DTYPES:
+        self._raw, self._stored = raw, self._dtype if raw else self._format.stored_dtype(self._dtype)
+        if raw and self._format.saver != "tiffsave":
+            raise ArgumentError(f"{target}: values in their own units are written as TIFF; end its name in .tif")
+        if self._dtype.name not in _RAW_FORMATS if raw else self._dtype not in _DTYPES:
             raise ImageError(
                 f"{target} cannot be written: pixels are {self._dtype}; files hold uint8, uint16 or float32"
             )
-        if channels not in (1, 2, 3, 4) or width < 1 or height < 1:
+        if not (raw or channels in (1, 2, 3, 4)) or width < 1 or height < 1:
             raise ImageError(f"{target} cannot be written: {height}×{width}×{channels} is not the shape of an image")
         check_writable(self._target, channels=channels, size=(width, height))
         self._shape = (height, width, channels)
@@ -140,7 +146,7 @@ class ImageWriter:
             except (OSError, ValueError) as error:
                 raise self._failed(getattr(error, "strerror", None) or str(error)) from error
             height, width, channels = self._shape
-            row_bytes = width * channels * self._format.stored_dtype(self._dtype).itemsize
+            row_bytes = width * channels * self._stored.itemsize
             self._encoder = _Encoder(self._descriptor, self._encode, row_bytes=row_bytes, height=height)
             stack.callback(self._encoder.abort)
             self._open = stack.pop_all()
@@ -173,7 +179,8 @@ class ImageWriter:
         step = max(1, _CHUNK_BYTES // (self._shape[1] * self._shape[2] * self._dtype.itemsize))
         for start in range(0, len(rows), step):
             try:
-                stored = as_stored(rows[start : start + step], self._format.stored_dtype(self._dtype))
+                part = rows[start : start + step]
+                stored = part if self._raw else as_stored(part, self._stored)
             except ValueError as error:
                 raise self._failed(str(error)) from None
             if not self._encoder.write(stored):
@@ -198,7 +205,9 @@ class ImageWriter:
             if self._metadata.resolution is None:
                 self._forget_resolution()
             if self._format.saver == "tiffsave":
-                self._append_exif()
+                self._append_tags()
+            elif self._metadata.geo is not None:
+                _LOGGER.warning("%s: GeoTIFF's tags left out: only TIFF holds them", self._target)
             self._seal()
             os.fsync(self._descriptor)
         except OSError as error:
@@ -219,18 +228,20 @@ class ImageWriter:
     def _encode(self, rows: int) -> None:
         """Encode what comes through a pipe. rows: the pipe's end to read."""
         pyvips = libvips.pyvips()
-        channels, dtype = self._shape[2], self._format.stored_dtype(self._dtype)
+        channels, dtype = self._shape[2], self._stored
         gray, deep = channels <= 2, dtype == np.uint16
         interpretation = ("grey16" if gray else "rgb16") if deep else ("b-w" if gray else "srgb")
         if dtype == np.float32:
             interpretation = "b-w" if gray else "scrgb"
+        if self._raw and (channels != 3 or dtype not in _DTYPES):
+            interpretation = "multiband"
         options = dict(self._options)
         if self._format.saver == "tiffsave":
             options["bigtiff"] = int(np.prod(self._shape)) * dtype.itemsize > _BIGTIFF_BYTES
         source = pyvips.Source.new_from_descriptor(rows)
         image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="error")
         image = image.bandfold(factor=channels * dtype.itemsize)
-        image = image.copy(format=_VIPS_FORMATS[dtype.name], bands=channels, interpretation=interpretation)
+        image = image.copy(format=_RAW_FORMATS[dtype.name], bands=channels, interpretation=interpretation)
         if not needs_exif(self._metadata, self._format):
             options["keep"] = "xmp:iptc:icc:other"
         image = attach(image, self._metadata, self._target, kind=self._format)
@@ -244,13 +255,14 @@ class ImageWriter:
         elif self._format.saver == "tiffsave":
             tiff.forget_resolution(self._descriptor)
 
-    def _append_exif(self) -> None:
-        """Add EXIF to a TIFF, because libvips writes none. Raises: OSError."""
-        block = self._metadata.exif
-        if block is not None:
+    def _append_tags(self) -> None:
+        """Add EXIF and GeoTIFF's tags to a TIFF, because libvips writes none. Raises: OSError."""
+        block, geo = self._metadata.exif, self._metadata.geo
+        if block is not None or geo is not None:
             size, is_srgb = self._shape[1::-1], self._metadata.icc_profile is None
-            if not tiff.append_exif(self._descriptor, block, size=size, is_srgb=is_srgb):
-                _LOGGER.warning("%s: EXIF block left out: it is damaged, or the file would exceed 4 GB", self._target)
+            if not tiff.append_tags(self._descriptor, block, geo, size=size, is_srgb=is_srgb):
+                what = "EXIF block" if geo is None else "EXIF block and GeoTIFF's tags"
+                _LOGGER.warning("%s: %s left out: it is damaged, or the file would exceed 4 GB", self._target, what)
 
     def _seal(self) -> None:
         """Record the hash of the content, unless the provenance is another file's. Raises: OSError."""

@@ -201,8 +201,7 @@ class FlowUses:
 
         hr: as :meth:`upscale` takes images.
         lr: its LR image; None is its reduction, as the model's training made them.
-        dequantise, progress, cancel: as for :meth:`Encoding.invert`, which gives the latents as well, and the bits for
-        each of the image's values.
+        dequantise, progress, cancel: as for :meth:`Encoding.invert`, which also gives the latents, and bits per value.
 
         Raises: the errors of :meth:`Encoding.invert`.
         """

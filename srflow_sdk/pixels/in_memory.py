@@ -33,6 +33,7 @@ class Tensor(Protocol):
 
 InMemoryImage = Image.Image | NDArray[Any]
 TensorT = TypeVar("TensorT", bound=Tensor)
+StackT = TypeVar("StackT", bound="NDArray[Any] | Tensor")
 Layout = Literal["hwc", "chw"]
 """Where the channels of arrays and tensors are: last, or first."""
 
@@ -94,13 +95,16 @@ class ImageKind:
         return array if self.tensor_of is None else self.tensor_of(array)
 
 
-def unpacked(image: InMemoryImage | Tensor, *, layout: Layout = "hwc") -> tuple[NDArray[Any], ImageKind]:
+def unpacked(
+    image: InMemoryImage | Tensor, *, layout: Layout = "hwc", raw: bool = False
+) -> tuple[NDArray[Any], ImageKind]:
     """The image's pixels, H×W×channels of the kind's dtype, and its kind. The image is not changed.
 
     image: a PIL image (palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L, a transparent
     palette as RGBA, 16-bit gray as I;16), or an array or tensor H×W, H×W×1 (gray), H×W×2 (gray, alpha), H×W×3 (RGB) or
     H×W×4 (RGB, alpha) of uint8, uint16 (full range), or float32 or float64 in [0, 1].
     layout: "chw" for arrays and tensors with the channels first.
+    raw: take arrays and tensors of any dtype and channels as they are.
 
     Raises: ImageError for other types, modes, dtypes and shapes, NaN or infinite values, floats outside [0, 1], tensors
     on a GPU, and PIL images whose file is damaged.
@@ -109,10 +113,10 @@ def unpacked(image: InMemoryImage | Tensor, *, layout: Layout = "hwc") -> tuple[
     if isinstance(image, Image.Image):
         return _from_pil(image)
     if isinstance(image, np.ndarray):
-        return _from_array(image, layout=layout)
+        return _from_array(image, layout=layout, raw=raw)
     if is_tensor(image):
-        pixels, kind = _from_array(array_of(image), layout=layout, what="tensor")
-        return pixels, replace(kind, tensor_of=_tensor_maker(image))
+        pixels, kind = _from_array(array_of(image), layout=layout, what="tensor", raw=raw)
+        return pixels, replace(kind, tensor_of=tensor_maker(image))
     raise ImageError(f"an image must be a PIL.Image, an array, a tensor or a path, not {type(image).__name__}")
 
 
@@ -157,7 +161,7 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
     )
 
 
-def _tensor_maker(tensor: Tensor) -> Callable[[NDArray[Any]], Any] | None:
+def tensor_maker(tensor: Tensor) -> Callable[[NDArray[Any]], Any] | None:
     """The function of a tensor's library that makes an array a tensor: the array API's from_dlpack, and torch's."""
     for kind in type(tensor).__mro__:
         library = sys.modules.get(kind.__module__.partition(".")[0])
@@ -239,13 +243,15 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
     raise ImageError(f'images of mode "{mode}" are not supported; convert the image first: image.convert("RGB")')
 
 
-def _from_array(array: NDArray[Any], *, layout: Layout, what: str = "array") -> tuple[NDArray[Any], ImageKind]:
-    if array.dtype.newbyteorder("=") not in _DTYPES:
+def _from_array(
+    array: NDArray[Any], *, layout: Layout, what: str = "array", raw: bool = False
+) -> tuple[NDArray[Any], ImageKind]:
+    if not raw and array.dtype.newbyteorder("=") not in _DTYPES:
         raise ImageError(
             f"the {what}'s dtype is {array.dtype}; it must be uint8, uint16, float32 or float64 (floats in [0, 1])"
         )
     first, last = ("channels first", -1) if layout == "chw" else ("channels last", 0)
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1 - last] not in (1, 2, 3, 4)):
+    if array.ndim not in (2, 3) or (array.ndim == 3 and not raw and array.shape[-1 - last] not in (1, 2, 3, 4)):
         other = "hwc" if layout == "chw" else "chw"
         fix = f'; or say layout="{other}"' if array.ndim == 3 and array.shape[last] in (1, 2, 3, 4) else ""
         raise ImageError(
@@ -256,9 +262,9 @@ def _from_array(array: NDArray[Any], *, layout: Layout, what: str = "array") -> 
         array = np.moveaxis(array, 0, -1)
     if array.size == 0:
         raise ImageError(f"the {what} has no pixels (shape {array.shape})")
-    if array.dtype.kind == "f":
+    if array.dtype.kind == "f" and not raw:
         _check_floats(array, what=what)  # before rounding: 1.00000001 is outside, too
-    double = array.dtype.newbyteorder("=") == np.float64
+    double = not raw and array.dtype.newbyteorder("=") == np.float64
     if double:
         array = array.astype(np.float32)
     native = np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)

@@ -58,12 +58,15 @@ def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
 
 def enlarged(plane: Floats, scale: int) -> Floats:
     """Bicubic enlargement, H×W×C → sH×sW×C, float32; not clipped. Rows depend on ENLARGE_CONTEXT rows on each side."""
-    height, width, channels = plane.shape
-    size = (width * scale, height * scale)
-    result = np.empty((height * scale, width * scale, channels), np.float32)
-    for c in range(channels):
+    return resized(plane, plane.shape[1] * scale, plane.shape[0] * scale)
+
+
+def resized(plane: Floats, width: int, height: int) -> Floats:
+    """Bicubic enlargement to any size, height×width×C; not clipped."""
+    result = np.empty((height, width, plane.shape[2]), np.float32)
+    for c in range(plane.shape[2]):
         channel = Image.fromarray(np.ascontiguousarray(plane[..., c]))
-        result[..., c] = np.asarray(channel.resize(size, Image.Resampling.BICUBIC))
+        result[..., c] = np.asarray(channel.resize((width, height), Image.Resampling.BICUBIC))
     return result
 
 

@@ -113,6 +113,8 @@ def restored(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], path: Path) 
     assert_type(up.restore(path), Image.Image)
     assert_type(up.restore_file(path, "clean.png", quality=90, over="spatial"), FileResult)
     assert_type(up.best_of(u8, lambda picture: float(picture.std()), 4, tau=0.9), NDArray[np.uint8])
+    assert_type(up.upscale_many([u8, u8]), list[NDArray[np.uint8]])
+    assert_type(up.upscale_many(u8), NDArray[np.uint8])
     assert_type(up.best_of(path, lambda picture: picture.width, 4), Image.Image)
     up.restore(pil, over="everywhere")  # type: ignore[call-overload]
 

@@ -27,6 +27,7 @@ from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.round_trips import check_inverts
 from srflow_sdk.pixels.resizing import Kernel
+from srflow_sdk.pixels.value_range import RangeKeyword
 from srflow_sdk.system.local_files import file_sha256
 
 if TYPE_CHECKING:
@@ -199,6 +200,7 @@ class Upscaling(Operation):
                 scale=recipe.scale,
                 reduction=cast("Kernel", recipe.reduction or "bicubic"),
                 linear_light=recipe.linear_light,
+                value_range=cast("RangeKeyword", tuple(recipe.value_range.split())) if recipe.value_range else None,
             )
         )
 
@@ -222,6 +224,7 @@ class Upscaling(Operation):
             "reduction": draw.reduction,
             "linear_light": draw.linear_light,
             "interval": self.interval,
+            "value_range": draw.value_range,
         }
 
     def on_file(

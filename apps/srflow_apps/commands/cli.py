@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,7 +43,7 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
     context_settings=SETTINGS,
     groups={
         "Options that most people need": "output model tau samples scale max_size recursive format resume dry_run",
-        "Pictures": "models seed sample consistent interval size reduction linear_light from_output",
+        "Pictures": "models seed sample consistent interval value_range size reduction linear_light from_output",
         "Files": f"frame {file_options.FILES}",
         "Machines": f"{file_options.MACHINES} server {file_options.RAY}",
     },
@@ -78,6 +79,13 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
     type=float,
     metavar="COVERAGE",
     help="Also write _low and _high: what this share of pixels lies in.",
+)
+@click.option(
+    "--range",
+    "value_range",
+    nargs=2,
+    metavar="LOW HIGH",
+    help="Values of a TIFF that are black and white, or 1% 99%.",
 )
 @command_line.size_options
 @file_options.file_options
@@ -131,11 +139,17 @@ def upscale(
         from srflow_apps.batch.operations import Upscaling
         from srflow_apps.batch.run_command import run_command
         from srflow_sdk.drawing.requests import DrawOptions
+        from srflow_sdk.model.model_choice import BY_PICTURE, CLEAN
 
         if files.from_output is not None:
             _refuse_chosen(context, *drawing, "samples", "interval", "size", "max_size")
         if interval is not None and (samples > 1 or output == "-"):
             raise ArgumentError("--interval writes three files of each input; leave out --samples and -o -")
+        if drawing["value_range"] is not None:
+            _refuse(context, "dry_run", "frame", "interval", why="with --range")
+            if output is None or "." not in output.rpartition("/")[2]:  # nobody named another format
+                files = dataclasses.replace(files, format=files.format or "tif")
+            model = CLEAN if model in (None, BY_PICTURE) and server is None else model
         if server is not None:
             _refuse(context, "device", "threads", "precision", why="with --server: the server has its own")
         run_command(

@@ -33,7 +33,7 @@ OUTPUT = click.option(
     "--output",
     metavar="OUT",
     type=click.Path(),
-    help="File or directory to write; see above.  [default: beside the INPUT]",
+    help="File or directory to write.  [default: beside the INPUT]",
 )
 MODEL = click.option(
     "--model", metavar="NAME|BUNDLE", type=NameOrPath(), help="An embedded model, or a bundle.  [default: x4-small]"

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal
 IFD_ERRORS = (OSError, ValueError, OverflowError, struct.error)
 """The errors of reading an IFD from a file that is damaged or cannot be read."""
 
-SHORT, LONG, RATIONAL, IFD = 3, 4, 5, 13
+SHORT, LONG, RATIONAL, DOUBLE, IFD = 3, 4, 5, 12, 13
 LONG8, SLONG8, IFD8 = 16, 17, 18  # only in BigTIFF
 # One value of each field type, from 1 (BYTE) to 13 (IFD), in struct's letters.
 _VALUE_FORMATS = dict(enumerate(["B", "B", "H", "I", "II", "B", "B", "H", "I", "II", "I", "Q", "I"], start=1))

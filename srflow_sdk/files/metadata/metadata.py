@@ -13,6 +13,7 @@ from typing import Any
 from srflow_sdk.files import libvips
 from srflow_sdk.files.formats import Format
 from srflow_sdk.files.metadata import exif, icc
+from srflow_sdk.files.metadata.geo import GeoTags
 from srflow_sdk.files.metadata.ifd import IFD_ERRORS
 
 _LOGGER = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Metadata:
     xmp: the packet exactly as in the file.
     iptc: only the records.
     resolution: pixels per mm, x and y; None if the file has none.
+    geo: a GeoTIFF's tags.
     """
 
     icc_profile: bytes | None = None
@@ -48,13 +50,16 @@ class Metadata:
     xmp: bytes | None = None
     iptc: bytes | None = None
     resolution: tuple[float, float] | None = None
+    geo: GeoTags | None = None
 
-    def enlarged(self, scale: float) -> Metadata:
-        """The metadata of an image with `scale` times as many pixels a side, so that it prints at the same size."""
-        if self.resolution is None:
-            return self
-        x, y = self.resolution
-        return dataclasses.replace(self, resolution=(x * scale, y * scale))
+    def enlarged(self, scale: float, *, sides: tuple[float, float] | None = None) -> Metadata:
+        """The metadata of an image with `scale` times as many pixels a side, so that it prints at the same size.
+
+        sides: how many times as many columns and rows there are exactly, so that it covers the same ground.
+        """
+        geo = None if self.geo is None else self.geo.enlarged(*sides or (scale, scale))
+        resolution = None if self.resolution is None else (self.resolution[0] * scale, self.resolution[1] * scale)
+        return dataclasses.replace(self, resolution=resolution, geo=geo)
 
 
 def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Metadata:
@@ -63,7 +68,7 @@ def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Me
     path: the file, for the log. converted: whether the values were converted to sRGB, so that the file's profile no
     longer applies. swapped: whether applying the orientation exchanges x and y.
     """
-    blocks = {name: _block(image, path, name) for name in _FIELDS}
+    blocks: dict[str, Any] = {name: _block(image, path, name) for name in _FIELDS}
     profile = blocks["icc_profile"] = None if converted else blocks["icc_profile"]
     if profile is not None and icc.declared_bytes(profile) > icc.HEADER_BYTES:
         # Cut to its declared length: some software pads profiles, and libvips and others then refuse them.

@@ -1,0 +1,94 @@
+"""Many pictures at once: upscale_many gives what upscale gives for each."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from srflow_sdk import ArgumentError, CancelledError, ImageError, Upscaler, write_image
+
+
+def test_a_list_of_any_kinds_gives_what_each_gives_alone(upscaler: Upscaler, photo: np.ndarray, tmp_path: Path) -> None:
+    write_image(tmp_path / "photo.png", photo)
+    images: list[Any] = [photo, photo[:9, :9, 0], Image.fromarray(photo[:20]), tmp_path / "photo.png", photo / 255]
+    many = upscaler.upscale_many(images, tau=0.7, seed=4)
+    alone = [upscaler.upscale(image, tau=0.7, seed=4) for image in images]
+    assert [type(one) for one in many] == [type(one) for one in alone]
+    assert all(np.array_equal(one, other) for one, other in zip(many, alone, strict=True))
+    assert upscaler.upscale_many([]) == []
+
+
+@pytest.mark.parametrize("layout", ["hwc", "chw"])
+def test_a_stack_gives_a_stack_of_its_kind(upscaler: Upscaler, photo: np.ndarray, layout: Any) -> None:
+    stack = np.stack([photo[:16, :20], photo[16:32, :20], photo[:16, 20:40]])
+    expected = np.stack([upscaler.upscale(one) for one in stack])
+    if layout == "chw":
+        stack, expected = np.moveaxis(stack, -1, 1), np.moveaxis(expected, -1, 1)
+    many = upscaler.upscale_many(stack, layout=layout)
+    assert many.shape == expected.shape
+    assert many.dtype == np.uint8
+    assert np.array_equal(many, expected)
+
+
+def test_a_stack_of_another_library_gives_a_tensor(upscaler: Upscaler, photo: np.ndarray) -> None:
+    torch = pytest.importorskip("torch")
+    stack = torch.from_numpy(np.stack([photo[:9, :9], photo[9:18, :9]]))
+    many = upscaler.upscale_many(stack)
+    assert isinstance(many, torch.Tensor)
+    assert torch.equal(many[1], upscaler.upscale(stack[1]))
+
+
+def test_each_picture_has_the_model_that_suits_it(two_models: Path, photo: np.ndarray) -> None:
+    noise = np.random.default_rng(0).normal(0, 12, (128, 128, 3))
+    noisy = np.clip(128 + noise, 0, 255).astype(np.uint8)
+    with Upscaler(device="cpu", threads=1) as auto:
+        many = auto.upscale_many([photo, noisy])
+        assert np.array_equal(many[0], auto.upscale(photo))
+        assert np.array_equal(many[1], auto.upscale(noisy))
+
+
+def test_progress_counts_the_tiles_of_all(tiny_bundle: Path, photo: np.ndarray) -> None:
+    told: list[tuple[int, int]] = []
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=32) as upscaler:
+        tiles = upscaler.encode(photo).tiles
+        upscaler.upscale_many([photo, photo[:9, :9]], progress=lambda *step: told.append(step))
+    assert tiles > 1
+    assert told == [(done, tiles + 1) for done in range(1, tiles + 2)]
+
+
+def test_an_error_says_which_image_it_is_before_any_is_drawn(upscaler: Upscaler, photo: np.ndarray) -> None:
+    told: list[int] = []
+    with pytest.raises(ImageError, match=r"^image 1: the array's shape is \(3,\)"):
+        upscaler.upscale_many([photo, photo[0, 0]], progress=lambda *step: told.append(1))
+    assert not told
+    with pytest.raises(ArgumentError, match=r"^image 1: the tau map"):
+        upscaler.upscale_many([photo, photo[:9, :9]], tau=np.full((45, 61), 0.5))
+
+
+@pytest.mark.parametrize("images", ["photo.png", b"bytes", 3, {"a": 1}])
+def test_what_is_no_list_is_refused(upscaler: Upscaler, images: Any) -> None:
+    with pytest.raises(ArgumentError, match="must be a list of images, or an array N×H×W×C"):
+        upscaler.upscale_many(images)
+
+
+@pytest.mark.parametrize("shape", [(9, 9, 3), (9, 9), (0, 9, 9, 3)])
+def test_an_array_of_one_image_or_of_none_is_refused(upscaler: Upscaler, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ImageError, match="must be N×H×W×C; or pass a list"):
+        upscaler.upscale_many(np.zeros(shape, np.uint8))
+
+
+def test_cancelling_ends_it(upscaler: Upscaler, photo: np.ndarray) -> None:
+    cancel, drawn = threading.Event(), []
+
+    def progress(done: int, total: int) -> None:
+        drawn.append(done)
+        cancel.set()
+
+    with pytest.raises(CancelledError):
+        upscaler.upscale_many([photo] * 3, progress=progress, cancel=cancel)
+    assert drawn == [1]

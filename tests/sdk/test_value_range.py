@@ -1,0 +1,136 @@
+"""Values in their own units: arrays and TIFF files come back in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from srflow_sdk import ArgumentError, ImageError, Upscaler, read_provenance
+
+HEIGHTS = (np.indices((20, 24)).sum(axis=0) * 25.0 - 300).astype(np.float32)[..., None]  # -300 … 750
+
+
+@pytest.mark.parametrize(
+    "dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "f2", "f4", "f8", ">i2"]
+)
+def test_the_answer_has_the_dtype_and_the_units(upscaler: Upscaler, dtype: str) -> None:
+    values = (HEIGHTS[..., 0] / 10 + 40).clip(0, 110).astype(dtype)
+    large = upscaler.upscale(values, value_range=(0, 110), tau=0, consistent=True)
+    assert (large.shape, large.dtype) == ((80, 96), values.dtype.newbyteorder("="))
+    assert abs(float(large.mean(dtype=np.float64)) - float(values.mean(dtype=np.float64))) < 2
+
+
+def test_the_range_of_the_dtype_gives_the_ordinary_picture(upscaler: Upscaler, photo: np.ndarray) -> None:
+    deep = photo.astype(np.uint16) * 257
+    ordinary = upscaler.upscale(deep, tau=0.7, seed=3)
+    assert np.abs(upscaler.upscale(deep, value_range=(0, 65535), tau=0.7, seed=3) - ordinary.astype(int)).max() <= 1
+
+
+def test_peaks_beyond_the_range_stay(upscaler: Upscaler) -> None:
+    values = HEIGHTS[..., 0].copy()
+    values[10, 12] = 10_000
+    large = upscaler.upscale(values, value_range=("1%", "99%"), tau=0, consistent=True)
+    assert large.max() > 7_000
+    assert abs(large.mean() - values.mean()) < 10
+
+
+def test_pixels_without_data_stay_without_and_others_do_not_see_them(upscaler: Upscaler) -> None:
+    values, filled = HEIGHTS[..., 0].copy(), HEIGHTS[..., 0]
+    values[:4, :6] = np.nan
+    large = upscaler.upscale(values, value_range=(-300, 750), tau=0)
+    assert np.array_equal(np.isnan(large), np.isnan(values).repeat(4, axis=0).repeat(4, axis=1))
+    assert np.nanmax(np.abs(large - upscaler.upscale(filled, value_range=(-300, 750), tau=0))) < 300
+
+
+def test_each_band_is_drawn_alone_with_one_field(upscaler: Upscaler) -> None:
+    bands = np.concatenate([HEIGHTS, HEIGHTS[::-1], HEIGHTS, HEIGHTS * 2, HEIGHTS], axis=2)
+    told: list[tuple[int, int]] = []
+    options: Any = {"value_range": (-600, 1500), "tau": 0.8, "seed": 5}
+    large = upscaler.upscale(bands, progress=lambda *step: told.append(step), **options)
+    assert large.shape == (80, 96, 5)
+    assert np.array_equal(large[..., 1:2], upscaler.upscale(bands[..., 1:2], **options))
+    assert np.array_equal(large[..., 0], large[..., 4])
+    assert told[-1] == (5, 5)
+    chw = upscaler.upscale(np.moveaxis(bands, -1, 0), layout="chw", **options)
+    assert np.array_equal(np.moveaxis(chw, 0, -1), large)
+    half = upscaler.upscale(bands, scale=1.5, **options)
+    assert half.shape == (30, 36, 5)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [(1, 0), (1, 1), ("1%", 99), ("1%", "101%"), ("-1%", "9%"), ("a", "b"), (0, np.inf), (0,), 3, "12", (np.nan, 1)],
+)
+def test_a_wrong_range_is_one_line(upscaler: Upscaler, given: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"^value_range is ") as caught:
+        upscaler.upscale(HEIGHTS, value_range=given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (np.full((9, 9), 7.0), "both percentiles of band 1 are 7"),
+        (np.full((9, 9), np.nan), "band 1 has infinite values, or none at all"),
+        (np.array([[1.0, np.inf]]), "band 1 has infinite values"),
+        (np.ones((9, 9), complex), "must be real numbers"),
+        (np.ones((9, 9), bool), "must be real numbers"),
+        (np.ones((9, 9, 0)), "no pixels"),
+        (np.ones((2, 9, 9, 3)), "one image at a time"),
+        ("photo.tif", "value_range is for arrays and tensors"),
+    ],
+)
+def test_what_cannot_be_drawn_is_one_line(upscaler: Upscaler, values: Any, why: str) -> None:
+    with pytest.raises(ImageError, match=why) as caught:
+        upscaler.upscale(values, value_range=("1%", "99%"))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_methods_refuse_it(upscaler: Upscaler, photo: np.ndarray) -> None:
+    for draw in (upscaler.encode(photo).sample, lambda **options: upscaler.upscale_many([photo], **options)):
+        with pytest.raises(ArgumentError, match="value_range is for upscale and upscale_file"):
+            draw(value_range=(0, 1))
+
+
+@pytest.mark.parametrize(("dtype", "bands"), [("int16", 1), ("float32", 1), ("uint16", 5), ("int32", 3), ("uint8", 2)])
+def test_a_file_keeps_its_dtype_bands_and_their_meaning(
+    upscaler: Upscaler, tmp_path: Path, dtype: str, bands: int
+) -> None:
+    values = np.repeat(HEIGHTS / 10 + 40, bands, axis=2).astype(dtype)
+    planar = "contig" if bands > 1 else None
+    tifffile.imwrite(tmp_path / "in.tif", values, photometric="minisblack", planarconfig=planar)
+    targets = [tmp_path / "0.tif", tmp_path / "1.tif"]
+    upscaler.upscale_file(tmp_path / "in.tif", targets, value_range=(0, 120), seed=2)
+    for sample, target in enumerate(targets):
+        with tifffile.TiffFile(target) as file:
+            page = file.pages.first
+            assert (page.photometric, tuple(page.extrasamples)) == (1, (0,) * (bands - 1))
+            written = page.asarray().reshape(80, 96, bands)
+        expected = upscaler.upscale(values, value_range=(0, 120), seed=2, sample=sample)
+        assert written.dtype == expected.dtype
+        assert np.array_equal(written, expected)
+        made = read_provenance(target)
+        assert made is not None
+        assert (made.value_range, made.sample) == ("0 120", sample)
+
+
+@pytest.mark.parametrize(("values", "fix"), [(HEIGHTS, "--range 1% 99%"), (HEIGHTS.astype(np.int16), "--range 1% 99%")])
+def test_without_a_range_such_a_file_is_refused_with_the_option(
+    upscaler: Upscaler, tmp_path: Path, values: np.ndarray, fix: str
+) -> None:
+    tifffile.imwrite(tmp_path / "in.tif", values)
+    with pytest.raises(ImageError, match=fix):
+        upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.tif")
+
+
+def test_only_tiff_holds_values_in_their_units(upscaler: Upscaler, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "in.tif", HEIGHTS)
+    with pytest.raises(ArgumentError, match=r"end its name in \.tif"):
+        upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.png", value_range=(0, 1))
+    tifffile.imwrite(tmp_path / "planar.tif", np.zeros((5, 9, 9), np.uint16), planarconfig="separate")
+    with pytest.raises(ImageError, match="planar"):
+        upscaler.upscale_file(tmp_path / "planar.tif", tmp_path / "out.tif", value_range=(0, 1))
