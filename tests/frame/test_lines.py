@@ -7,8 +7,8 @@ import pytest
 from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
-    "srflow_sdk": 17_500,
-    "apps/srflow_apps": 9_185,
+    "srflow_sdk": 17_495,
+    "apps/srflow_apps": 9_195,
     "training/srflow_training": 6_725,
     "training/srflow_evaluation": 7_520,
     "export/srflow_export": 7_943,
