@@ -16,16 +16,8 @@ from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.kept import KeptTiles
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import draw
-from srflow_sdk.drawing.requests import (
-    DrawOptions,
-    Progress,
-    Reduce,
-    Request,
-    WindowLatents,
-    make_request,
-    takes_draw_keywords,
-)
+from srflow_sdk.drawing.passes import draw, pass_of
+from srflow_sdk.drawing.requests import DrawOptions, Progress, Reduce, Request, make_request, takes_draw_keywords
 from srflow_sdk.errors import OutOfMemoryError
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.flow.inverting import check_latents, high_resolution, invert, inverting_tiles
@@ -221,14 +213,19 @@ class Encoding(Generic[ImageT]):
                 self._painter.precision,
                 latents.precision,
             )
-        pixels = self._of_latents(latents, DrawOptions(consistent=consistent, progress=progress, cancel=cancel))
+        options = DrawOptions(tau=1.0, consistent=consistent, progress=progress, cancel=cancel)
+        request = make_request(options, manifest, height=lr.height, width=lr.width)
+        pixels = self._painted(dataclasses.replace(request, latents=latents))[0]
         return pixels[: latents.height, : latents.width]
 
-    def _of_latents(self, latents: WindowLatents, options: DrawOptions) -> NDArray[Any]:
-        """The pixels of a picture with these latents, which have their temperature in them."""
-        options = dataclasses.replace(options, tau=1.0)
+    def _mirrored(self, options: DrawOptions) -> list[NDArray[Any]]:
+        """The pixels of a sample, and of the one whose latents are the negatives of its latents."""
         request = make_request(options, self._painter.manifest, height=self._lr.height, width=self._lr.width)
-        return self._painted(dataclasses.replace(request, latents=latents))[0]
+        pixels = []
+        for number, tau in enumerate((request.temperature, request.temperature.mirrored())):
+            told = dataclasses.replace(options, progress=pass_of(number, 2, options.progress))
+            pixels += self._painted(dataclasses.replace(request, temperature=tau, options=told))
+        return pixels
 
     def _pictures(self, options: DrawKeywords, *, n: int = 1, reduce: Reduce | None = None) -> list[ImageT]:
         drawn = self._drawn(options, n=n, reduce=reduce)

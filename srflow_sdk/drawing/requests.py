@@ -8,7 +8,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar, cast
 
 from srflow_sdk._checks import flag, one_of, whole
 from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
@@ -19,11 +19,8 @@ from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.resizing import Kernel
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from srflow_sdk.drawing.low_resolution import LowResolution
-    from srflow_sdk.drawing.tiles import Window
+    from srflow_sdk.latents.picture_latents import Latents
 
 Progress = Callable[[int, int], None]
 Reduce = Literal["mean", "std"]
@@ -164,14 +161,6 @@ def takes_keywords_of(options: type[Any]) -> Callable[[_MethodT], _MethodT]:
 takes_draw_keywords = takes_keywords_of(DrawOptions)
 
 
-class WindowLatents(Protocol):
-    """The latents of a picture, such as :class:`Latents`, from which tiles take their windows."""
-
-    def window(self, window: Window, scale: int) -> dict[int, NDArray[np.float32]]:
-        """The part of a window in LR pixels of the padded image, by level: C×h×w, to be decoded as they are."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """A drawing of one image, as :func:`make_request` checks it.
@@ -188,7 +177,7 @@ class Request:
     samples: range
     reduce: Reduce | None = None
     reduced: Reduced | None = None
-    latents: WindowLatents | None = None
+    latents: Latents | None = None
 
     @property
     def seed(self) -> int:

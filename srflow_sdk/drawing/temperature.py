@@ -67,10 +67,11 @@ class Temperature:
         part._top = top
         return part
 
-    def mapped(self, tau: NDArray[np.float32]) -> Temperature:
-        """The temperature with this map of the padded image."""
+    def mirrored(self) -> Temperature:
+        """The negative of it: samples drawn with it have the latents of the others, negated."""
         part = copy.copy(self)
-        part.auto, part._map, part._top, part._left = False, tau, 0, 0
+        part.number = None if self.number is None else -self.number
+        part._map = None if self._map is None else -self._map
         return part
 
     def placed(self, top: int, left: int) -> Temperature:
@@ -86,7 +87,7 @@ class Temperature:
         part = self.within(window)
         if not isinstance(part, np.ndarray):
             return {}, part
-        return {level: on_level(part, level, scale) for level in levels}, 1.0
+        return {level: _on_level(part, level, scale) for level in levels}, 1.0
 
     def within(self, window: Window) -> float | NDArray[np.float32]:
         """The number, or the window's part of the map, h×w."""
@@ -139,7 +140,7 @@ def _checked_map(tau: NDArray[Any], *, height: int, width: int) -> NDArray[np.fl
     return tau.astype(np.float32)
 
 
-def on_level(part: NDArray[np.float32], level: int, scale: int) -> NDArray[np.float32]:
+def _on_level(part: NDArray[np.float32], level: int, scale: int) -> NDArray[np.float32]:
     """The map on a level's grid, which has scale / 2^level points for every LR pixel."""
     common = math.gcd(scale, 1 << level)
     finer, coarser = scale // common, (1 << level) // common

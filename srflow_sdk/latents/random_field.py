@@ -55,12 +55,6 @@ _COORDINATE_LIMIT = 1 << 32
 _SEED_LIMIT = 1 << 64
 _CHUNK = 1 << 15  # numbers transformed at a time, so that the intermediate arrays stay in the processor's cache
 
-_Words = NDArray[np.uint64] | np.uint64
-_ROUNDS = 10
-_MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
-_WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
-_HALF, _LOW_HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
-
 _LN2 = 0.6931471805599453
 _SQRT_HALF = 0.7071067811865476
 _LOG_SERIES = tuple(1.0 / (2 * k + 1) for k in range(11, -1, -1))
@@ -198,38 +192,6 @@ def standard_normal(
     return normal_from_words(words)
 
 
-def standard_normal_at(
-    seed: int, sample: int, level: int, *, channels: int, rows: NDArray[np.integer], columns: NDArray[np.integer]
-) -> NDArray[np.float32]:
-    """The standard normal latent field of one level at scattered places: float32, channels×(the shape of `rows`).
-
-    rows, columns: of each place, of one shape; coordinates are 0 … 2^32 - 1.
-    The rest, and the bits, are those of :func:`standard_normal`; drawing a window so takes about twice as long.
-
-    Raises: ArgumentError for values outside these ranges.
-    """
-    whole("seed", seed, least=0, most=_SEED_LIMIT - 1)
-    whole("sample", sample, least=0, most=_SEED_LIMIT - 1)
-    whole("level", level, least=1, most=63)
-    whole("channels", channels, least=1, most=1 << 16)
-    for name, places in (("rows", rows), ("columns", columns)):
-        if places.dtype.kind not in "iu" or places.shape != rows.shape:
-            raise ArgumentError(f"{name} must be whole numbers of one shape, not {places.dtype} of {places.shape}")
-        if places.size and (places.min() < 0 or places.max() >= _COORDINATE_LIMIT):
-            raise ArgumentError(f"{name} run from {places.min()} to {places.max()}; they must be 0 to 2^32 - 1")
-    y, x = (places.astype(np.uint64).reshape(-1) for places in (rows, columns))
-    groups = -(-channels // _CHANNELS_PER_BLOCK)
-    words = np.empty((groups, _WORDS_PER_BLOCK, 2, y.size), np.uint32)  # low halves first
-    for start in range(0, y.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
-        for group in range(groups):
-            counter = (x[part] + np.uint64(1), y[part], np.uint64(group), np.uint64(level))
-            for number, block in enumerate(_philox4x64_10(counter, (seed, sample))):
-                words[group, number, 0, part] = block & _LOW_HALF
-                words[group, number, 1, part] = block >> _HALF
-    return normal_from_words(words.reshape(-1, *rows.shape)[:channels])
-
-
 def normal_from_words(words: NDArray[np.uint32]) -> NDArray[np.float32]:
     """Standard normal numbers, float32, from uniform 32-bit words, by scheme 1's transform; same shape.
 
@@ -266,27 +228,6 @@ def _window_words(
     words = blocks.astype("<u8", copy=False).view("<u4").reshape(groups, height, width, _CHANNELS_PER_BLOCK)
     by_channel = words.transpose(0, 3, 1, 2).reshape(groups * _CHANNELS_PER_BLOCK, height, width)
     return np.asarray(by_channel[:channels], dtype=np.uint32)
-
-
-def _philox4x64_10(counter: tuple[_Words, _Words, _Words, _Words], key: tuple[int, int]) -> tuple[_Words, ...]:
-    """Philox of many counters: each of the four words is an array of uint64, or one number for all."""
-    c0, c1, c2, c3 = counter
-    for number in range(_ROUNDS):
-        k0, k1 = (np.uint64((word + number * weyl) % _SEED_LIMIT) for word, weyl in zip(key, _WEYL, strict=True))
-        high0, low0 = _product(c0, _MULTIPLIERS[0])
-        high1, low1 = _product(c2, _MULTIPLIERS[1])
-        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
-    return c0, c1, c2, c3
-
-
-def _product(words: _Words, factor: int) -> tuple[_Words, _Words]:
-    """The high and the low 64 bits of products; the high ones by halves, as numpy has no 128 bits."""
-    low, high = words & _LOW_HALF, words >> _HALF
-    factor_low, factor_high = np.uint64(factor & 0xFFFFFFFF), np.uint64(factor >> 32)
-    middle = high * factor_low + (low * factor_low >> _HALF)
-    crossed = low * factor_high + (middle & _LOW_HALF)
-    with np.errstate(over="ignore"):  # numpy warns of scalars
-        return high * factor_high + (middle >> _HALF) + (crossed >> _HALF), words * np.uint64(factor)
 
 
 def _inverse_normal_cdf(q: NDArray[np.float64]) -> NDArray[np.float64]:

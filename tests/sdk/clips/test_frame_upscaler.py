@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +20,11 @@ Frames = Callable[[int], np.ndarray]
 
 
 def scene(seed: int, height: int = 400, width: int = 500) -> np.ndarray:
-    """A picture with texture of several sizes, uint8 H×W×3."""
+    """A picture with texture of several sizes, far from black and white, uint8 H×W×3."""
     random = np.random.default_rng(seed)
     coarse, fine = random.random((height // 10, width // 10, 3)), random.random((height // 4, width // 4, 3))
     large = sum(part.repeat(size, 0).repeat(size, 1) for part, size in ((coarse, 10), (fine, 4)))
-    return np.rint(large[:height, :width] * 127).astype(np.uint8)
+    return np.rint(70 + large[:height, :width] * 60).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +46,29 @@ def test_a_keyframe_is_what_upscale_draws(upscaler: Upscaler, pan: Frames) -> No
     for options in ({"tau": 0.6, "seed": 3, "sample": 2}, {"tau": "auto"}, {"scale": 2, "consistent": True}):
         (frame,) = drawn(upscaler, pan, range(1), **options)
         assert np.array_equal(frame, upscaler.upscale(pan(0), **options)), options
+    assert np.array_equal(drawn(upscaler, pan, range(2), tau=0.0)[1], upscaler.upscale(pan(1), tau=0.0))
     first, second = drawn(upscaler, pan, range(2), keyframes=1)
     assert np.array_equal(second, upscaler.upscale(pan(1)))
     assert not np.array_equal(first, second)
 
 
 def test_what_is_drawn_moves_with_the_picture(upscaler: Upscaler, pan: Frames) -> None:
-    """In two frames every level moves by whole positions; what appears at the borders is new."""
-    frames = drawn(upscaler, pan, range(5), tau=1.0)
-    before, now = frames[2][16 + 48 : -48, 8 + 48 : -48], frames[4][48 : -48 - 16, 48 : -48 - 8]
-    same = np.mean(np.abs(before.astype(int) - now) <= 1)
-    assert same > 0.9
-    for latents in ("screen", "fresh"):
-        frames = drawn(upscaler, pan, range(5), tau=1.0, latents=latents)
-        before, now = frames[2][16 + 48 : -48, 8 + 48 : -48], frames[4][48 : -48 - 16, 48 : -48 - 8]
-        assert np.mean(np.abs(before.astype(int) - now) <= 1) < 0.5, latents
+    smooth = [upscaler.upscale(pan(number), tau=0.0).astype(float) for number in range(6)]
+    changes = {}
+    for latents in ("motion", "screen", "fresh"):
+        frames = drawn(upscaler, pan, range(6), tau=0.1, latents=latents)
+        detail = [frame - mean for frame, mean in zip(frames, smooth, strict=True)]
+        pairs = [(before[8:, 4:], now[:-8, :-4]) for before, now in pairwise(detail)]
+        changes[latents] = np.mean([np.abs(before - now)[24:-24, 24:-24].mean() for before, now in pairs])
+    assert changes["motion"] < 0.5 * min(changes["fresh"], changes["screen"])
+
+
+def test_detail_neither_fades_nor_grows_where_nothing_moves(upscaler: Upscaler, pan: Frames) -> None:
+    smooth = upscaler.upscale(pan(0), tau=0.0).astype(float)
+    frames = drawn(upscaler, lambda t: pan(0), range(24), tau=0.1)
+    spread = [np.std(frame - smooth) for frame in frames]
+    assert np.mean(spread[14:]) == pytest.approx(spread[0], rel=0.05)
+    assert np.abs(np.mean(frames[14:], axis=0) - smooth).mean() < spread[0]
 
 
 def test_a_run_may_start_anywhere(upscaler: Upscaler, pan: Frames) -> None:
@@ -73,7 +84,7 @@ def test_a_run_may_start_anywhere(upscaler: Upscaler, pan: Frames) -> None:
             assert np.array_equal(frame, expected)
 
 
-def test_tiles_do_not_show(tiny_bundle: object, pan: Frames) -> None:
+def test_tiles_do_not_show(tiny_bundle: Path, pan: Frames) -> None:
     with (
         Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as tiled,
         Upscaler(tiny_bundle, device="cpu", threads=1, tile=None) as one,
@@ -119,14 +130,12 @@ def test_frames_that_do_not_follow_are_refused(upscaler: Upscaler, pan: Frames) 
             clip.draw(frame, 11)  # type: ignore[arg-type]
     clip.draw(pan(1), 11)
     clip.draw(pan(0), 20)  # a keyframe needs no other
-    for wrong in ({"latents": "still"}, {"keyframes": 0}, {"keyframes": 8193}, {"tau": 3}):
+    for wrong in ({"latents": "still"}, {"keyframes": 0}, {"tau": 3}):
         with pytest.raises(ArgumentError):
             FrameUpscaler(upscaler, **wrong)  # type: ignore[arg-type]
 
 
 def test_after_an_error_the_frame_is_drawn_again(upscaler: Upscaler, pan: Frames) -> None:
-    import threading
-
     cancel = threading.Event()
     clip = FrameUpscaler(upscaler, cancel=cancel)
     clip.draw(pan(0), 0)

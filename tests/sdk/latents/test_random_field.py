@@ -6,14 +6,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.latents.random_field import (
-    LATENT_SCHEME,
-    LatentLevel,
-    normal_from_words,
-    standard_normal,
-    standard_normal_at,
-    window_noise,
-)
+from srflow_sdk.latents.random_field import LATENT_SCHEME, LatentLevel, normal_from_words, standard_normal, window_noise
 
 MASK = (1 << 64) - 1
 GOLDEN_TRANSFORM = [
@@ -184,22 +177,3 @@ def test_a_window_between_latent_pixels_is_refused(name: str) -> None:
     place = {"top": 2, "left": 2, "height": 2, "width": 2, name: 3}
     with pytest.raises(ArgumentError, match=rf"^{name} is 3 LR pixels.*level 3.*size multiple"):
         window_noise(LEVELS, scale=4, seed=0, sample=0, **place)
-
-
-@pytest.mark.parametrize(("seed", "sample", "level", "channels"), [(MASK, 5, 3, 43), (0, MASK, 1, 6)])
-def test_scattered_places_have_the_bits_of_a_window(seed: int, sample: int, level: int, channels: int) -> None:
-    place = {"channels": channels, "top": (1 << 31) - 7, "left": (1 << 32) - 50, "height": 40, "width": 50}
-    expected = standard_normal(seed, sample, level, **place)
-    order = np.random.default_rng(0).permutation(40 * 50)
-    rows, columns = (order // 50 + place["top"]).reshape(20, 100), (order % 50 + place["left"]).reshape(20, 100)
-    found = standard_normal_at(seed, sample, level, channels=channels, rows=rows, columns=columns)
-    assert found.tobytes() == expected.reshape(channels, -1)[:, order].tobytes()
-
-
-def test_wrong_places_are_refused() -> None:
-    good, level = np.arange(4), {"channels": 6}
-    for rows in (good - 1, good + (1 << 32), good[:2], good / 2):
-        with pytest.raises(ArgumentError, match=r"rows|columns"):
-            standard_normal_at(0, 0, 1, rows=rows, columns=good, **level)
-    with pytest.raises(ArgumentError, match="seed"):
-        standard_normal_at(-1, 0, 1, rows=good, columns=good, **level)
