@@ -1,13 +1,15 @@
-"""Frames of a clip, upscaled so that the detail that is drawn moves with the picture.
+"""Frames of a clip, upscaled so that what is drawn moves with the picture.
 
 Latents cannot be moved: one of the coarsest level stands for 8×8 pixels, and shifted by less than a whole latent pixel
-they draw other detail. So the detail itself is carried. A sample P of latents z has a mirror image P' of latents -z.
-D = (P - P') / 2 is its detail, whose mean over z is 0, and P - D is what no latents decide. Frame t shows
+they draw other detail. So what was drawn is carried. A sample P of latents z has a mirror image P' of latents -z.
+D = (P - P') / 2 is its detail, whose mean over z is 0, and B = P - D its base, which no latents decide. Frame t shows
 
-    P_t - D_t + C_t,   C_t = a·warp(C_{t-1}) + sqrt(1 - a²)·D_t   where a pixel was seen in the frame before,
-                       C_t = D_t                                  elsewhere, and everywhere at a keyframe,
+    B'_t + D'_t,   B'_t = g·warp(B'_{t-1}) + (1 - g)·B_t
+                   D'_t = a·warp(D'_{t-1}) + sqrt(1 - a²)·D_t   where a pixel was seen in the frame before,
+                   B'_t = B_t and D'_t = D_t                    elsewhere, and everywhere at a keyframe,
 
-with new latents z for each frame: C keeps the size of D, and what interpolation blurs is renewed.
+with new latents z for each frame. D' keeps the size of D, and what interpolation blurs is renewed. B' averages what the
+LR frames say about the same place, each with pixels that lie otherwise.
 """
 
 from __future__ import annotations
@@ -38,16 +40,18 @@ LatentsOfClip = Literal["motion", "screen", "fresh"]
 """How the detail of a clip's frames is drawn: see :class:`FrameUpscaler`."""
 
 _KEPT = 0.95  # a: each second of 25 frames renews most of the detail, too slowly to be seen
+_BASE_KEPT = 0.5  # g: more flickers less, and blurs
 _BAND = 128  # rows carried at a time, so that copies stay small
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Frame:
-    """A frame, as far as the next one depends on it. detail: float32 sH×sW×3."""
+    """A frame, as far as the next one depends on it. picture, with its detail in it: float32 sH×sW×3."""
 
     number: int
     shape: tuple[int, ...]
     gray: NDArray[np.uint8]
+    picture: NDArray[np.float32]
     detail: NDArray[np.float32]
 
 
@@ -55,15 +59,15 @@ class FrameUpscaler:
     """Upscales the frames of a clip in their order, so that detail that is sampled stays on what it belongs to.
 
     upscaler: with one model; it stays open.
-    latents: "motion" carries detail along the motion from frame to frame; "screen" draws every frame with the same
-        latents, which look like dirt on a window once the picture moves; "fresh" draws each with others, those of
+    latents: "motion" carries what was drawn along the motion from frame to frame; "screen" draws every frame with the
+        same latents, which look like dirt on a window once the picture moves; "fresh" draws each with others, those of
         sample = its number, and detail boils.
     keyframes: with "motion", frames whose numbers are multiples of this begin anew, as a frame after a cut does. So a
         run may start at any of them, and draws the same frames, bit for bit, on the same machine: :meth:`start`.
-    The other keywords are those of :meth:`Upscaler.upscale`. A keyframe is what that draws, and so are all frames at
-    tau = 0. With tau="auto" each place's temperature changes as slowly as its detail.
+    The other keywords are those of :meth:`Upscaler.upscale`. A keyframe is what that draws. With tau="auto" each
+    place's temperature changes as slowly as its detail.
 
-    Memory is that of five pictures in float32. Not thread-safe.
+    Memory is that of six pictures in float32. Not thread-safe.
 
     Raises: ArgumentError; MissingExtraError without OpenCV, for "motion" alone.
     """
@@ -94,7 +98,7 @@ class FrameUpscaler:
         """Take a frame into account as :meth:`draw` does, without giving it: with "motion" it costs nearly as much."""
         self._check(frame, number)
         if self._latents == "motion":
-            self._last = self._next(frame, number)[0]
+            self._last = self._next(frame, number)
 
     def draw(self, frame: NDArray[Any], number: int) -> NDArray[Any]:
         """Draw a frame: sH×sW×3, of the frame's dtype.
@@ -111,12 +115,12 @@ class FrameUpscaler:
             sample = number if self._latents == "fresh" else self._options.sample
             drawn: NDArray[Any] = self._upscaler.upscale(frame, **replace(self._options, sample=sample).keywords)
             return drawn
-        state, picture = self._next(frame, number)
+        state = self._next(frame, number)
         pixels, kind = unpacked(frame)
         lr = LowResolution.of(pixels, kind, multiple=self._manifest.size_multiple, reach=self._manifest.halo)
         request = make_request(self._options, self._manifest, height=lr.height, width=lr.width)
         rows: list[NDArray[Any]] = []
-        Finishing(lr, self._manifest, request, write=rows.append).push(picture)
+        Finishing(lr, self._manifest, request, write=rows.append).push(state.picture)
         self._last = state
         return np.concatenate(rows)
 
@@ -142,8 +146,7 @@ class FrameUpscaler:
                 "take another FrameUpscaler for it"
             )
 
-    def _next(self, frame: NDArray[Any], number: int) -> tuple[_Frame, NDArray[np.float32]]:
-        """The state after a frame, and its picture, float32 sH×sW×3."""
+    def _next(self, frame: NDArray[Any], number: int) -> _Frame:
         options, last, seen = self._options, self._last, gray(frame)
         motion = None
         if last is not None and number % self._keyframes:
@@ -161,8 +164,9 @@ class FrameUpscaler:
             if last is None or motion is None:
                 break
             rows = slice(top, min(top + _BAND, len(picture)))
-            came, was_there = motion.carried(last.detail, rows.start, rows.stop)
-            mixed = np.where(was_there, _KEPT * came + math.sqrt(1 - _KEPT**2) * detail[rows], detail[rows])
-            picture[rows] += mixed - detail[rows]
-            detail[rows] = mixed
-        return _Frame(number=number, shape=frame.shape, gray=seen, detail=detail), picture
+            (came, came_detail), was_there = motion.carried(last.picture, last.detail, top=rows.start, bottom=rows.stop)
+            base, new = picture[rows] - detail[rows], detail[rows]
+            base += np.where(was_there, _BASE_KEPT * (came - came_detail - base), 0)
+            detail[rows] = np.where(was_there, _KEPT * came_detail + math.sqrt(1 - _KEPT**2) * new, new)
+            np.add(base, detail[rows], out=picture[rows])
+        return _Frame(number=number, shape=frame.shape, gray=seen, picture=picture, detail=detail)

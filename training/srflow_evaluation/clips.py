@@ -108,7 +108,7 @@ class _Clip:
         changes: dict[str, float] = {}
         if self.before and (motion := self._motion(now["HR"])) is not None:
             for way, frame in now.items():
-                came, seen = motion.carried(self.before[way], 0, len(frame))
+                (came,), seen = motion.carried(self.before[way], top=0, bottom=len(frame))
                 changes[way] = float(np.abs(frame - np.clip(came, 0, 255))[seen[..., 0]].mean())
         self.before, self.number = now, self.number + 1
         rows: list[Row] = []

@@ -24,6 +24,12 @@ def test_motion_is_found_and_what_appears_is_not_seen() -> None:
     assert motion_between(BEFORE, np.ascontiguousarray(SCENE.T[10:90, 10:110]), height=80, width=100).is_cut
 
 
+def test_a_fade_is_one_shot_and_a_flash_is_a_cut() -> None:
+    dark = NOW // 2
+    assert motion_between(dark, dark + np.uint8(10), height=80, width=100).seen.mean() > 0.95
+    assert motion_between(dark, dark + np.uint8(60), height=80, width=100).is_cut
+
+
 def test_the_number_of_threads_changes_nothing_and_stays() -> None:
     import cv2
 
@@ -41,8 +47,9 @@ def test_the_number_of_threads_changes_nothing_and_stays() -> None:
 @pytest.mark.parametrize("band", [80, 32])
 def test_pictures_are_carried_by_whole_pixels_exactly(band: int) -> None:
     picture = np.random.default_rng(2).random((80, 120, 3)).astype(np.float32)
-    parts = [moved(-0.5, 1).carried(picture, top, min(top + band, 80)) for top in range(0, 80, band)]
-    came, seen = (np.concatenate(part) for part in zip(*parts, strict=True))
+    parts = [moved(-0.5, 1).carried(picture, top=top, bottom=min(top + band, 80)) for top in range(0, 80, band)]
+    came = np.concatenate([pictures[0] for pictures, _ in parts])
+    seen = np.concatenate([there for _, there in parts])
     assert np.abs(came[:76, 2:] - picture[4:, :-2]).max() < 1e-5
     assert seen[:76, 2:].all()
     assert not seen[77:].any()
@@ -52,6 +59,6 @@ def test_pictures_are_carried_by_whole_pixels_exactly(band: int) -> None:
 def test_fractions_of_a_pixel_are_interpolated() -> None:
     y, x = np.mgrid[:80, :120]
     wave = np.sin(x / 3 + y / 5)[..., None].repeat(3, 2).astype(np.float32)
-    came, _ = moved(0.1, 0).carried(wave, 0, 80)
+    (came,), _ = moved(0.1, 0).carried(wave, top=0, bottom=80)
     expected = np.sin((x + 0.4) / 3 + y / 5)
     assert np.abs(came[10:-10, 10:-10, 0] - expected[10:-10, 10:-10]).max() < 0.01
