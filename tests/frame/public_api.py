@@ -27,6 +27,7 @@ PUBLIC = (
     *(
         "srflow_sdk.aio",
         "srflow_sdk.backends",
+        "srflow_sdk.clips",
         "srflow_apps.commands.cli",
         "srflow_sdk.drawing.tiles",
         "srflow_sdk.encoding",

@@ -7,10 +7,10 @@ import pytest
 from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
-    "srflow_sdk": 17_495,
+    "srflow_sdk": 17_795,
     "apps/srflow_apps": 9_195,
     "training/srflow_training": 6_725,
-    "training/srflow_evaluation": 7_520,
+    "training/srflow_evaluation": 7_675,
     "export/srflow_export": 7_943,
 }
 

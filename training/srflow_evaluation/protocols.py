@@ -155,6 +155,15 @@ PROTOCOLS = {
         takes=frozenset({"tau", "samples", "published"}),
         reading="Look for a worst LR-PSNR above 45 dB, which the challenge demanded, and a diversity well above 0.",
     ),
+    "clips": Protocol(
+        function="clips:clips",
+        about="the frames of a clip, and how they flicker",
+        takes=frozenset({"tau"}),
+        lacks=frozenset({"lr", "reference", "other", "convention", "pictures", "sheets", "vgg16", "shard"}),
+        in_report=False,
+        reading="DIR is one clip: its frames in the order of their names, and perhaps motion.npz, their true motion. "
+        "Look for a flicker of motion near that of τ 0, with the LPIPS of the others.",
+    ),
     "diagnose": Protocol(
         function="diagnose:diagnose",
         about="latents, calibration, round trip and likelihood",

@@ -1,0 +1,172 @@
+"""Frames of a clip, upscaled so that what is drawn moves with the picture.
+
+Latents cannot be moved: one of the coarsest level stands for 8×8 pixels, and shifted by less than a whole latent pixel
+they draw other detail. So what was drawn is carried. A sample P of latents z has a mirror image P' of latents -z.
+D = (P - P') / 2 is its detail, whose mean over z is 0, and B = P - D its base, which no latents decide. Frame t shows
+
+    B'_t + D'_t,   B'_t = g·warp(B'_{t-1}) + (1 - g)·B_t
+                   D'_t = a·warp(D'_{t-1}) + sqrt(1 - a²)·D_t   where a pixel was seen in the frame before,
+                   B'_t = B_t and D'_t = D_t                    elsewhere, and everywhere at a keyframe,
+
+with new latents z for each frame. D' keeps the size of D, and what interpolation blurs is renewed. B' averages what the
+LR frames say about the same place, each with pixels that lie otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk._checks import one_of, whole
+from srflow_sdk.base_upscaler import BaseUpscaler
+from srflow_sdk.clips.optical_flow import gray, motion_between, opencv
+from srflow_sdk.drawing.finishing import Finishing
+from srflow_sdk.drawing.low_resolution import LowResolution
+from srflow_sdk.drawing.requests import DrawOptions, make_request, takes_draw_keywords
+from srflow_sdk.encoding import ENCODING_BUDGET_BYTES
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.pixels.in_memory import to_unit, unpacked
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from srflow_sdk.drawing.requests import DrawKeywords
+
+LatentsOfClip = Literal["motion", "screen", "fresh"]
+"""How the detail of a clip's frames is drawn: see :class:`FrameUpscaler`."""
+
+_KEPT = 0.95  # a: each second of 25 frames renews most of the detail, too slowly to be seen
+_BASE_KEPT = 0.5  # g: more flickers less, and blurs
+_BAND = 128  # rows carried at a time, so that copies stay small
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Frame:
+    """A frame, as far as the next one depends on it. picture, with its detail in it: float32 sH×sW×3."""
+
+    number: int
+    shape: tuple[int, ...]
+    gray: NDArray[np.uint8]
+    picture: NDArray[np.float32]
+    detail: NDArray[np.float32]
+
+
+class FrameUpscaler:
+    """Upscales the frames of a clip in their order, so that detail that is sampled stays on what it belongs to.
+
+    upscaler: with one model; it stays open.
+    latents: "motion" carries what was drawn along the motion from frame to frame; "screen" draws every frame with the
+        same latents, which look like dirt on a window once the picture moves; "fresh" draws each with others, those of
+        sample = its number, and detail boils.
+    keyframes: with "motion", frames whose numbers are multiples of this begin anew, as a frame after a cut does. So a
+        run may start at any of them, and draws the same frames, bit for bit, on the same machine: :meth:`start`.
+    The other keywords are those of :meth:`Upscaler.upscale`. A keyframe is what that draws. With tau="auto" each
+    place's temperature changes as slowly as its detail.
+
+    Memory is that of six pictures in float32. Not thread-safe.
+
+    Raises: ArgumentError; MissingExtraError without OpenCV, for "motion" alone.
+    """
+
+    @takes_draw_keywords
+    def __init__(
+        self,
+        upscaler: BaseUpscaler,
+        *,
+        latents: LatentsOfClip = "motion",
+        keyframes: int = 240,
+        **drawing: Unpack[DrawKeywords],
+    ) -> None:
+        one_of("latents", latents, LatentsOfClip)
+        self._keyframes = whole("keyframes", keyframes, least=1)
+        self._upscaler, self._latents, self._options = upscaler, latents, DrawOptions(**drawing)
+        self._manifest = upscaler.bundle.manifest
+        self._last: _Frame | None = None
+        if latents == "motion":
+            opencv()
+
+    def start(self, number: int) -> int:
+        """The first frame that must be followed, and all after it, so that frame `number` can be drawn."""
+        number = whole("number", number, least=0)
+        return number - number % self._keyframes if self._latents == "motion" else number
+
+    def follow(self, frame: NDArray[Any], number: int) -> None:
+        """Take a frame into account as :meth:`draw` does, without giving it: with "motion" it costs nearly as much."""
+        self._check(frame, number)
+        if self._latents == "motion":
+            self._last = self._next(frame, number)
+
+    def draw(self, frame: NDArray[Any], number: int) -> NDArray[Any]:
+        """Draw a frame: sH×sW×3, of the frame's dtype.
+
+        frame: H×W×3, sRGB, uint8 or uint16.
+        number: of the frame in its clip, from 0 on. With "motion" each is the last one's plus 1, or a multiple of
+            `keyframes`.
+
+        Raises: ArgumentError for other frames and after a gap, and the errors of :meth:`Upscaler.upscale`. After an
+        error the frame may be drawn again.
+        """
+        self._check(frame, number)
+        if self._latents != "motion":
+            sample = number if self._latents == "fresh" else self._options.sample
+            drawn: NDArray[Any] = self._upscaler.upscale(frame, **replace(self._options, sample=sample).keywords)
+            return drawn
+        state = self._next(frame, number)
+        pixels, kind = unpacked(frame)
+        lr = LowResolution.of(pixels, kind, multiple=self._manifest.size_multiple, reach=self._manifest.halo)
+        request = make_request(self._options, self._manifest, height=lr.height, width=lr.width)
+        rows: list[NDArray[Any]] = []
+        Finishing(lr, self._manifest, request, write=rows.append).push(state.picture)
+        self._last = state
+        return np.concatenate(rows)
+
+    def _check(self, frame: NDArray[Any], number: int) -> None:
+        whole("number", number, least=0, most=(1 << 64) - 1)
+        if not isinstance(frame, np.ndarray) or frame.dtype not in (np.uint8, np.uint16):
+            what = str(frame.dtype) if isinstance(frame, np.ndarray) else type(frame).__name__
+            raise ArgumentError(f"a frame is {what}; it must be an array H×W×3 of uint8 or uint16")
+        if frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+            raise ArgumentError(f"a frame has the shape {frame.shape}; it must be H×W×3, sRGB")
+        last = self._last
+        if self._latents != "motion":
+            return
+        if number % self._keyframes and (last is None or number != last.number + 1):
+            done = "none was" if last is None else f"the last was {last.number}"
+            raise ArgumentError(
+                f"frame {number} needs those before it, and {done}: follow them from {self.start(number)} on, in order"
+            )
+        if last is not None and frame.shape != last.shape:
+            (height, width, _), (last_height, last_width, _) = frame.shape, last.shape
+            raise ArgumentError(
+                f"frame {number} has {width}×{height} pixels, and the last one {last_width}×{last_height}: "
+                "take another FrameUpscaler for it"
+            )
+
+    def _next(self, frame: NDArray[Any], number: int) -> _Frame:
+        options, last, seen = self._options, self._last, gray(frame)
+        motion = None
+        if last is not None and number % self._keyframes:
+            motion = motion_between(last.gray, seen, height=frame.shape[0], width=frame.shape[1])
+            motion = None if motion.is_cut else motion
+        # A keyframe is drawn with the latents that were asked for, others with those of samples that nobody asks for.
+        sample = options.sample + (number << 32 if motion else 0)
+        plain = replace(options, sample=sample % (1 << 64), consistent=False, scale=None)
+        budget = self._upscaler._painter.conditioning_budget(ENCODING_BUDGET_BYTES)
+        encoding = self._upscaler._encoding(to_unit(frame), memory_budget=budget, cancel=options.cancel)
+        picture, detail = encoding._mirrored(plain)
+        np.subtract(picture, detail, out=detail)
+        detail /= 2
+        for top in range(0, len(picture), _BAND):
+            if last is None or motion is None:
+                break
+            rows = slice(top, min(top + _BAND, len(picture)))
+            (came, came_detail), was_there = motion.carried(last.picture, last.detail, top=rows.start, bottom=rows.stop)
+            base, new = picture[rows] - detail[rows], detail[rows]
+            base += np.where(was_there, _BASE_KEPT * (came - came_detail - base), 0)
+            detail[rows] = np.where(was_there, _KEPT * came_detail + math.sqrt(1 - _KEPT**2) * new, new)
+            np.add(base, detail[rows], out=picture[rows])
+        return _Frame(number=number, shape=frame.shape, gray=seen, picture=picture, detail=detail)
