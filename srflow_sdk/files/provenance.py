@@ -21,9 +21,9 @@ _LOGGER = logging.getLogger(__name__)
 
 NAMESPACE = "https://srflow-sdk.dev/ns/1.0/"
 
-UPSCALE, RESTORE, TRANSFER = "upscale", "restore", "transfer"
-"""Operations. A picture that does not name its own was upscaled. The `source` of a transfer is its target, and its
-`settings` name the other inputs."""
+UPSCALE, RESTORE, TRANSFER, CLIP = "upscale", "restore", "transfer", "clip"
+"""Operations; the last is of a clip's frame. A picture that does not name its own was upscaled. The `source` of a
+transfer is its target, and its `settings` name the other inputs."""
 
 _XMLNS = "http://www.w3.org/2000/xmlns/"
 _EMPTY = f'<x:xmpmeta xmlns:x="{xmp.X}"><rdf:RDF xmlns:rdf="{xmp.RDF}"/></x:xmpmeta>'
@@ -46,7 +46,7 @@ class Provenance:
     scale: sides of an output that was reduced, divided by the source's; None: it has the model's scale.
     reduction: the kernel, "bicubic" or "lanczos", None likewise.
     linear_light: whether light was averaged instead of values.
-    operation: what was done, "upscale", "restore" or "transfer".
+    operation: what was done, "upscale", "restore", "transfer" or "clip".
     settings: of an operation other than "upscale", what it needs besides the fields above, in its own words.
     precision, device: what the encoder computed in, "bf16" or "int8", and where, such as "openvino"; "bundle" and None
         if it computed as the bundle was exported.

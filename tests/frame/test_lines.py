@@ -8,7 +8,7 @@ from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
     "srflow_sdk": 17_340,
-    "apps/srflow_apps": 9_125,
+    "apps/srflow_apps": 9_975,
     "training/srflow_training": 6_725,
     "training/srflow_evaluation": 7_475,
     "export/srflow_export": 7_920,
