@@ -12,6 +12,7 @@ from collections.abc import Collection
 START = ["index.md", "concepts.md", "install.md", "demo.md", "web.md", "faq.md", "troubleshooting.md"]
 HOW_TO = [
     "upscaling.md",
+    "clips.md",
     "files.md",
     "precision.md",
     "restoring.md",
