@@ -28,6 +28,7 @@ ELSEWHERE = {
     "tritonclient": "BSD-3-Clause",
 }
 _LIBRARIES = {
+    "av": "its wheels contain FFmpeg, x264 and x265, see below",
     "pi-heif": "libheif and libde265: LGPL-3.0-or-later, linked dynamically",
     "pyvips": "libvips and what it links: LGPL-2.1-or-later and others, linked dynamically",
 }

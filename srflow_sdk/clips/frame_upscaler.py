@@ -15,7 +15,8 @@ LR frames say about the same place, each with pixels that lie otherwise.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -123,6 +124,19 @@ class FrameUpscaler:
         Finishing(lr, self._manifest, request, write=rows.append).push(state.picture)
         self._last = state
         return np.concatenate(rows)
+
+    def state(self) -> dict[str, Any]:
+        """Arrays and numbers by which another one, with the same options, goes on after this one's last frame.
+
+        They are as large as eight frames that were drawn; empty without a last frame, or without "motion".
+        """
+        return {} if self._last is None else dict(vars(self._last))
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Go on after the frame at which :meth:`state` was taken; it may have been in a file of numpy meanwhile."""
+        arrays = {each.name: np.asarray(state[each.name]) for each in fields(_Frame)}
+        number, shape = int(arrays.pop("number")), tuple(map(int, arrays.pop("shape")))
+        self._last = _Frame(number=number, shape=shape, **arrays)
 
     def _check(self, frame: NDArray[Any], number: int) -> None:
         whole("number", number, least=0, most=(1 << 64) - 1)

@@ -8,10 +8,12 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from srflow_export import ExportOptions, export_checkpoint
 from srflow_sdk import Bundle
+from tests.apps.clips.clips import write_clip
 from tests.networks import golden_checkpoint
 
 from .forking import write_program
@@ -71,6 +73,11 @@ def _pictures(folder: Path) -> None:
     for name in ("photos/a.jpg", "photos/b.png", "photos/sub/c.jpg", "data/train/a.png", "data/train/b.png"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         photo.resize((68, 64)).filter(ImageFilter.GaussianBlur(len(name) % 3)).save(folder / name)
+    (folder / "frames").mkdir()
+    frames = [photo.resize((36, 28)).crop((number, 0, number + 32, 24)) for number in range(3)]
+    for number, frame in enumerate(frames):
+        frame.save(folder / "frames" / f"{number}.png")
+    write_clip(folder / "clip.mp4", [np.asarray(frame) for frame in frames], sound=True)
     (folder / "held-out").mkdir()
     photo.resize((256, 256)).save(folder / "held-out" / "cat.png")
 

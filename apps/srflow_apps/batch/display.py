@@ -59,7 +59,7 @@ class Display:
         self._lock = threading.RLock()
         self._handler = _Handler(self)
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         logging.getLogger().addHandler(self._handler)
         if not self._quiet:
             _MEASURING.setLevel(logging.INFO)
@@ -76,14 +76,22 @@ class Display:
 
     @contextlib.contextmanager
     def progress(
-        self, jobs: Sequence[Job], *, max_pixels: int, check: Callable[[], None] = lambda: None
+        self,
+        jobs: Sequence[Job],
+        *,
+        max_pixels: int,
+        check: Callable[[], None] = lambda: None,
+        work: Sequence[int] | None = None,
     ) -> Iterator[None]:
-        """Show how far these jobs are, while the block runs. check: called between files; may raise."""
+        """Show how far these jobs are, while the block runs.
+
+        check: called between files; may raise. work: how much each job is; None is its input's pixels.
+        """
         self._jobs = jobs
         if not jobs or self._quiet or (self._lines is None and not _is_terminal(sys.stderr)):
             yield
             return
-        self._pixels = self._measured(max_pixels, check)
+        self._pixels = self._measured(max_pixels, check) if work is None else list(work)
         self._reached = [0] * len(jobs)
         if self._lines is not None:
             self._lines.begin(length=sum(self._pixels), label=self._label(1))

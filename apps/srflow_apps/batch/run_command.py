@@ -27,7 +27,7 @@ from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Provenance, read_provenance
-from srflow_sdk.files.provenance import INTERVAL, TRANSFER, UPSCALE
+from srflow_sdk.files.provenance import CLIP, INTERVAL, TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
@@ -40,6 +40,7 @@ from srflow_sdk.upscaler import Upscaler
 if TYPE_CHECKING:
     from srflow_apps.batch.choices import FileChoices, MachineChoices
     from srflow_apps.batch.output_names import Shard
+    from srflow_sdk.drawing.tiles import TileSize
 
 FAILED = 1
 
@@ -98,20 +99,7 @@ def run_command(
         alone = len(plan.jobs) == 1 or files.dry_run  # of many, a line for each would hide what went wrong
         explain: Callable[[str], None] = display.tell if alone else lambda _: None
         if files.ray is not None and not files.dry_run:
-            execute: Executor = OnRay(
-                cluster=Cluster(
-                    address=files.ray,
-                    workers=files.ray_workers,
-                    gpus=files.ray_gpus,
-                    cpus=machine.threads,
-                    device=machine.device,
-                    precision=machine.precision,
-                ),
-                bundles=batch.bundles,
-                tile=batch.tile,
-                say=display.tell,
-                explain=explain,
-            )
+            execute: Executor = ray_executor(files, machine, batch.bundles, batch.tile, display, explain)
         else:
             models = _opened(batch, plan, machine, files, server, stack, say=explain)
             if files.dry_run:
@@ -122,6 +110,26 @@ def run_command(
         if result.remaining or display.names_lost:
             sys.exit(FAILED)
         pipes.send()
+
+
+def ray_executor(
+    files: FileChoices,
+    machine: MachineChoices,
+    bundles: Sequence[Bundle],
+    tile: TileSize,
+    display: Display,
+    explain: Callable[[str], None] = lambda _: None,
+) -> OnRay:
+    """The cluster of --ray, which draws with these models."""
+    cluster = Cluster(
+        address="auto" if files.ray is None else files.ray,
+        workers=files.ray_workers,
+        gpus=files.ray_gpus,
+        cpus=machine.threads,
+        device=machine.device,
+        precision=machine.precision,
+    )
+    return OnRay(cluster=cluster, bundles=bundles, tile=tile, say=display.tell, explain=explain)
 
 
 def _check_together(pipes: Pipes, files: FileChoices, *, samples: int, server: str | None) -> None:
@@ -307,6 +315,8 @@ def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Proven
         raise ImageError(
             f"{output} was made by srflow-transfer from several pictures; run that again with the ones it was made from"
         )
+    if recipe.operation == CLIP:
+        raise ImageError(f"{output} is a frame of a clip, which is only made again as a whole, with --latents")
     if recipe.operation != operation.name:
         raise ImageError(
             f"{output} was not made by srflow-{operation.name} but by srflow-{recipe.operation}; make it again with "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,6 +45,7 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
     groups={
         "Options that most people need": "output model tau samples scale max_size recursive format resume dry_run",
         "Pictures": "models seed sample consistent interval value_range size reduction linear_light from_output",
+        "Clips": "latents codec",
         "Files": f"frame {file_options.FILES}",
         "Machines": f"{file_options.MACHINES} server {file_options.RAY}",
     },
@@ -88,6 +90,13 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
     help="Values of a TIFF that are black and white, or 1% 99%.",
 )
 @command_line.size_options
+@click.option(
+    "--latents",
+    metavar="motion|screen|fresh",
+    type=click.Choice(("motion", "screen", "fresh")),
+    help="How detail goes on; a folder is one clip.  [default: motion]",
+)
+@click.option("--codec", metavar="NAME", help="FFmpeg's encoder.  [default: libx264; .webm: libvpx-vp9]")
 @file_options.file_options
 @file_options.machine_options
 @click.option(
@@ -108,9 +117,11 @@ def upscale(
     machine: MachineChoices,
     server: str | None,
     interval: float | None,
+    latents: Any,
+    codec: str | None,
     **drawing: Any,
 ) -> None:
-    """Enlarge photos: PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, and folders of them.
+    """Enlarge photos, PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, folders of them, and clips.
 
     For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
     a directory, made if needed, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2;
@@ -118,6 +129,8 @@ def upscale(
     inputs. Without -o, photo.jpg becomes photo_x4.png beside it, photos becomes photos_x4, and nothing is replaced. For
     one picture, INPUT may be - for standard input, and OUT - for standard output. INPUT, OUT and the report may be
     URLs, such as s3://bucket/photos: pip install "srflow-sdk[cloud]".
+
+    A clip, also a folder of frames or YUV4MPEG2 in a pipe, needs pip install "srflow-sdk[video]".
 
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
     Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; one that
@@ -133,6 +146,7 @@ def upscale(
       srflow-upscale photo.jpg --scale 2                   or --size 3840x, or --max-size 4096
       srflow-upscale photos -o large --recursive --resume --report large.json
       srflow-upscale s3://bucket/photos -o s3://bucket/large --resume --ray auto
+      srflow-upscale clip.mp4                              clip_x4.mp4, with its sound
     """
     with exit_statuses():
         _check_inputs(context, inputs, files)
@@ -141,6 +155,11 @@ def upscale(
         from srflow_sdk.drawing.requests import DrawOptions
         from srflow_sdk.model.model_choice import BY_PICTURE, CLEAN
 
+        if _are_clips(context, inputs, output):
+            from srflow_apps.clips.command import run_clips
+
+            run_clips(inputs, output, DrawOptions(**drawing), latents, model, codec, files, machine)
+            return
         if files.from_output is not None:
             _refuse_chosen(context, *drawing, "samples", "interval", "size", "max_size")
         if interval is not None and (samples > 1 or output == "-"):
@@ -268,6 +287,34 @@ def doctor(*, as_json: bool) -> None:
             fail("upscaling does not work here; the lines marked 'problem' say why")
 
 
+def _are_clips(context: click.Context, inputs: tuple[str, ...], output: str | None) -> bool:
+    """True if the inputs are clips, by their names, by the first bytes of a pipe, or because an option says so.
+
+    Raises: ArgumentError for pictures among them, and for options that are not for clips.
+    """
+    from srflow_apps.clips.reading import is_clip, is_piped_clip
+
+    chosen = [f"--{name}" for name in ("latents", "codec") if context.params[name] is not None]
+    clips = [path for path in inputs if is_clip(Path(path)) or (path == "-" and is_piped_clip())]
+    if not clips and not chosen:
+        return False
+    folders = [path for path in inputs if "--latents" in chosen and Path(path).is_dir()]
+    for path in inputs:
+        if path not in [*clips, *folders]:
+            why = f"{chosen[0]} is for clips" if chosen else "another INPUT is"
+            raise ArgumentError(f"{path} is not a clip, and {why}; upscale it by a command of its own")
+    refused = ["samples", "interval", "value_range", "from_output", "server", "name", "frame", "report", "recursive"]
+    refused += ["shard", "ray"] if folders else ["format", "lossless"]
+    pipe = "-" in (*inputs, output)
+    _refuse(
+        context,
+        *refused,
+        *(["resume", "shard", "ray", "dry_run"] if pipe else []),
+        why="with a clip" + " in a pipe" * pipe,
+    )
+    return True
+
+
 def _check_inputs(context: click.Context, inputs: tuple[str, ...], files: FileChoices) -> None:
     """Fail at once without an input, or if none exists: but a cluster may see others, and a report tells of each."""
     if not inputs and files.from_output is None:
@@ -286,9 +333,10 @@ def _refuse_chosen(context: click.Context, *names: str) -> None:
 
 def _refuse(context: click.Context, *names: str, why: str) -> None:
     """Raises: ArgumentError if one of these options was chosen."""
+    options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     for name in names:
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:
-            raise ArgumentError(f"--{name.replace('_', '-')} cannot be chosen {why}")
+            raise ArgumentError(f"{options[name]} cannot be chosen {why}")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ MODEL = click.option(
     "--model", metavar="NAME|BUNDLE", type=NameOrPath(), help="An embedded model, or a bundle.  [default: x4-small]"
 )
 QUALITY = click.option(
-    "--quality", type=click.IntRange(1, 100), help="Of JPEG, WebP and AVIF.  [default: 95; AVIF: 85]"
+    "--quality", type=click.IntRange(1, 100), help="Of lossy files.  [default: 95; AVIF: 85; clips: 67]"
 )
 LOSSLESS = click.option(
     "--lossless", is_flag=True, help="Keep every visible pixel of WebP and AVIF, as PNG and TIFF do."

@@ -292,7 +292,7 @@ def test_names_in_a_directory_follow_the_pattern(run: Run) -> None:
 
 def test_help_fits_two_screens() -> None:
     result = CliRunner().invoke(cli.upscale, ["-h"], terminal_width=100)
-    assert len(result.stdout.splitlines()) <= 80
+    assert len(result.stdout.splitlines()) <= 88
     assert "[OPTIONS] [INPUT]..." in result.stdout
     assert "HEIC" not in result.stdout, "the libvips that pip installs cannot decode it"
     assert all(option.opts[-1] in result.stdout for option in cli.upscale.params if option.name != "inputs")

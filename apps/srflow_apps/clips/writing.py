@@ -1,0 +1,233 @@
+"""Writes clips with PyAV: encodes segments, and joins them with the sound and the times of their source."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from srflow_apps.clips.reading import AHEAD, Y4M, Clip, Look, av_errors, pyav, video_of
+from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.system.atomic import replacing
+
+WRITTEN = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
+"""The containers that are written, by their endings."""
+
+QUALITY = 67
+"""Of --quality: constant rate factor 17 of H.264, which is hardly told from the original."""
+
+_CODECS = {".webm": ("libvpx-vp9", "libsvtav1"), "": ("libx264", "libopenh264", "mpeg4")}
+_WORST = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63, "libsvtav1": 63, "libaom-av1": 63, "mpeg4": 31}
+_OPTIONS = {  # frames that wait in memory
+    "libx264": {"rc-lookahead": "12"},
+    "libx265": {"x265-params": "log-level=error:rc-lookahead=12"},
+    "libvpx-vp9": {"row-mt": "1", "cpu-used": "2", "lag-in-frames": "12"},
+}
+_THREADS = 4  # the same everywhere, since they change the bits of some encoders
+_COMMENT = "comment"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How an output is encoded. codec: an encoder's name. quality: 1 to 100; None if the codec has none."""
+
+    codec: str
+    quality: int | None
+    pixel_format: str
+    look: Look
+
+    def check(self, target: Path) -> None:
+        """Raises: ImageError if the encoder refuses such frames; ArgumentError if their sides are odd."""
+        width, height, pixels = self.look.width, self.look.height, pyav().VideoFormat(self.pixel_format)
+        if width % (8 // pixels.chroma_width(8)) or height % (8 // pixels.chroma_height(8)):
+            raise ArgumentError(
+                f"{target} would have {width}×{height} pixels, and sides must be even for {self.codec} in "
+                f"{self.pixel_format}; choose another --scale or --size, such as --size {width - width % 2}x"
+            )
+        with av_errors(target, f"cannot be encoded by {self.codec}"):
+            context = pyav().CodecContext.create(self.codec, "w")
+            context.time_base = 1 / self.look.rate
+            self._set(context)
+            context.open()
+
+    @contextlib.contextmanager
+    def file(self, target: Path, container: str = "matroska", **metadata: str) -> Iterator[Callable[[Any], None]]:
+        """A function that encodes a frame, H×W×3; the file appears complete, at the end. Raises: ImageError."""
+        with av_errors(target, "cannot be written"), replacing(target) as descriptor:
+            with os.fdopen(os.dup(descriptor), "wb") as file, self.stream(file, container, target, **metadata) as put:
+                yield put
+            os.fsync(descriptor)
+
+    @contextlib.contextmanager
+    def stream(
+        self, file: Any, container: str, name: Path | str, **metadata: str
+    ) -> Iterator[Callable[[NDArray[Any] | None], None]]:
+        """The same into an open file. container: FFmpeg's name of it. name: for errors. Another thread encodes."""
+        number, waiting = 0, deque[Future[None]]()
+        strict = {"strict": "unofficial"} if container == Y4M else {}  # deep ones
+        with (
+            av_errors(name, "cannot be written"),
+            pyav().open(file, "w", format=container, options=strict) as output,
+            ThreadPoolExecutor(1, thread_name_prefix="srflow-encode") as pool,
+        ):
+            output.metadata.update(metadata)
+            video = output.add_stream(self.codec, rate=self.look.rate)
+            self._set(video.codec_context)
+
+            def encode(rgb: NDArray[Any] | None) -> None:
+                nonlocal number
+                frame = None if rgb is None else self.look.to_yuv(rgb, self.pixel_format)
+                if frame is not None:
+                    frame.pts, frame.time_base = number, 1 / self.look.rate
+                output.mux(video.encode(frame))
+                number += 1
+
+            def put(rgb: NDArray[Any] | None) -> None:
+                waiting.append(pool.submit(encode, rgb))
+                while len(waiting) > (AHEAD if rgb is not None else 0):
+                    waiting.popleft().result()
+
+            yield put
+            put(None)
+
+    def _set(self, context: Any) -> None:
+        look, options = self.look, dict(_OPTIONS.get(self.codec, {}))
+        context.width, context.height, context.pix_fmt = look.width, look.height, self.pixel_format
+        context.sample_aspect_ratio, context.thread_count = look.aspect, _THREADS
+        look.tag(context)
+        if self.quality is not None:
+            factor = round(_WORST[self.codec] * (100 - self.quality) / 100)
+            if self.codec == "mpeg4":
+                context.qmin = context.qmax = max(factor, 1)
+            else:
+                options["crf"], context.bit_rate = str(factor), 0
+        context.options = options
+
+
+def chosen_encoding(target: Path, look: Look, *, codec: str | None, quality: int | None) -> Encoding:
+    """The encoding of a file: by the codec asked for, or the first of those that suit its container.
+
+    look: of the output. Raises: ArgumentError.
+    """
+    av, ending = pyav(), target.suffix.lower()
+    if ending not in WRITTEN:
+        raise ArgumentError(f"{target}: clips are written as {', '.join(WRITTEN)}; end the name so, or pipe -o -")
+    names = [codec] if codec is not None else _CODECS.get(ending, _CODECS[""])
+    name = next((name for name in names if _formats(name)), None)
+    if name is None:
+        raise ArgumentError(f"this PyAV has no encoder {names[0]} for YUV; leave out --codec for the usual one")
+    with av.open(BytesIO(), "w", format=WRITTEN[ending]) as container:
+        if not {av.Codec(name, "w").canonical_name, name} & set(container.supported_codecs):
+            raise ArgumentError(f"{target}: {ending[1:]} files cannot hold {name}; choose another --codec, or .mkv")
+    if quality is not None and name not in _WORST:
+        raise ArgumentError(f"--quality is not for the codec {name}, but for {', '.join(_WORST)}")
+    depths = ("10le", "12le", "16le", "") if look.deep else ("",)
+    wanted = (f"yuv{chroma}p{depth}" for depth in depths for chroma in (look.chroma, "420", "422", "444"))
+    pixel_format = next(each for each in wanted if each in _formats(name))
+    chosen = (QUALITY if quality is None else quality) if name in _WORST else None
+    return Encoding(codec=name, quality=chosen, pixel_format=pixel_format, look=look)
+
+
+def record_in(target: Path) -> str:
+    """The record of :func:`join` in a clip; empty if there is none."""
+    with contextlib.suppress(ImageError), av_errors(target), pyav().open(os.fspath(target)) as container:
+        said = {name.lower(): text for name, text in container.metadata.items()}
+        return str(said.get(_COMMENT, "")).rpartition("\n")[2]
+    return ""
+
+
+def join(segments: Sequence[Path], clip: Clip, target: Path, *, record: str) -> list[str]:
+    """Write the clip, which appears complete, without encoding anything again.
+
+    record: how it was made. Returns what could not be kept, one a line. Raises: ImageError.
+    """
+    av, lost, kept = pyav(), [], {}
+    with av_errors(target, "cannot be written"), replacing(target) as descriptor:
+        with (
+            os.fdopen(os.dup(descriptor), "wb") as file,
+            av.open(os.fspath(clip.path), metadata_errors="replace") as source,
+            av.open(os.fspath(segments[0])) as first,
+            av.open(file, "w", format=WRITTEN[target.suffix.lower()]) as output,
+        ):
+            main, pictures = video_of(source, clip.path), output.add_stream_from_template(first.streams[0], opaque=True)
+            pictures.time_base = clip.time_base
+            if clip.look.aspect != 1 and not pictures.codec_context.sample_aspect_ratio:
+                lost.append("the shape of its pixels is left out; the codecs libx264, libx265 and mpeg4 keep it")
+            if pictures.codec_context.name == "hevc" and target.suffix.lower() != ".mkv":
+                pictures.codec_context.codec_tag = "hvc1"  # or Apple's players refuse it
+            for stream in (stream for stream in source.streams if stream is not main):
+                try:
+                    if stream.type not in ("audio", "subtitle"):
+                        raise ValueError
+                    kept[stream.index] = copy = output.add_stream_from_template(stream, opaque=True)
+                    copy.metadata.update(stream.metadata)
+                    copy.disposition = stream.disposition
+                except ValueError:
+                    why = f"{target.suffix[1:]} files cannot hold it here; .mkv holds most sound and text"
+                    lost.append(f"{stream.type} stream {stream.index} is left out: {why}")
+            output.metadata.update(said := {name.lower(): text for name, text in source.metadata.items()})
+            output.metadata[_COMMENT] = "\n".join(filter(None, (said.get(_COMMENT), record)))
+            output.set_chapters(source.chapters())
+            # Merged by time, or all pictures would wait in memory for the sound.
+            for packet in heapq.merge(_pictures(segments, clip, pictures), _copied(source, kept), key=_time):
+                output.mux(packet)
+        os.fsync(descriptor)
+    return lost
+
+
+def _pictures(segments: Sequence[Path], clip: Clip, stream: Any) -> Iterator[Any]:
+    """The packets of all segments with the source's times.
+
+    Decoding times are those of the frames themselves, moved back by as many frames as the encoder reorders: so they
+    increase, and none is later than its frame is shown.
+    """
+    shown, usual = clip.times, max(round(1 / clip.look.rate / clip.time_base), 1)
+    places: list[int] = []  # of every packet: the number of its frame
+    for path in segments:
+        times = [packet.pts for packet in _packets(path)]
+        ranks = {time: rank for rank, time in enumerate(sorted(times), start=len(places))}
+        places += [ranks[time] for time in times]
+    delay = max(number - place for number, place in enumerate(places))
+    decoded = [shown[0] - usual * back for back in range(delay, 0, -1)] + shown
+    ends = [*shown[1:], shown[-1] + usual]
+    packets = (packet for path in segments for packet in _packets(path))
+    for packet, place, time in zip(packets, places, decoded, strict=False):
+        packet.stream, packet.time_base = stream, clip.time_base
+        packet.pts, packet.dts, packet.duration = shown[place], time, ends[place] - shown[place]
+        yield packet
+
+
+def _packets(segment: Path) -> Iterator[Any]:
+    with pyav().open(os.fspath(segment)) as container:
+        yield from (packet for packet in container.demux(video=0) if packet.size)
+
+
+def _copied(source: Any, kept: dict[int, Any]) -> Iterator[Any]:
+    """The packets of the streams that are kept, without decoding them."""
+    for packet in source.demux([stream for stream in source.streams if stream.index in kept]) if kept else ():
+        if packet.dts is not None or packet.pts is not None:
+            packet.stream = kept[packet.stream_index]
+            yield packet
+
+
+def _time(packet: Any) -> Fraction:
+    time: Fraction = (packet.dts if packet.dts is not None else packet.pts) * packet.time_base
+    return time
+
+
+def _formats(codec: str) -> list[str]:
+    """The formats of YUV that an encoder takes; none if there is no such encoder."""
+    try:
+        return [each.name for each in pyav().Codec(codec, "w").video_formats or [] if each.name.startswith("yuv4")]
+    except ValueError:
+        return []

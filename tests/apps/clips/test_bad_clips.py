@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from click.testing import Result
+
+from .clips import moving, seen, write_clip, write_sound
+
+Run = Callable[..., Result]
+
+
+def refused(run: Run, *arguments: str, status: int = 1) -> str:
+    """The last line of a run that fails, which leaves nothing under the name of its output."""
+    result = run(*arguments)
+    assert result.exit_code == status, result.output
+    lines = [line for line in result.stderr.splitlines() if "rror: " in line]
+    assert len(lines) == 1, result.stderr
+    assert not list(Path().glob("large*")), result.stderr
+    return lines[0]
+
+
+def test_a_file_without_moving_pictures(run: Run, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "clip.mp4"), "w") as output:
+        write_sound(output, output.add_stream("aac", rate=48000), seconds=0.2)
+    assert refused(run, "clip.mp4", "-o", "large.mp4") == (
+        "error: clip.mp4: there are no moving pictures in this file, only audio"
+    )
+
+
+def test_a_damaged_header_and_an_empty_file(run: Run, tmp_path: Path) -> None:
+    whole = write_clip(tmp_path / "whole.mp4", moving(3)).read_bytes()
+    (tmp_path / "clip.mp4").write_bytes(whole[: len(whole) // 2])
+    assert "clip.mp4 cannot be read" in refused(run, "clip.mp4", "-o", "large.mp4")
+    (tmp_path / "clip.mp4").write_bytes(b"")
+    assert "clip.mp4 cannot be read" in refused(run, "clip.mp4", "-o", "large.mp4")
+
+
+def test_of_a_clip_that_breaks_off_the_frames_that_it_has_are_made(run: Run, tmp_path: Path) -> None:
+    whole = write_clip(tmp_path / "whole.mkv", moving(40), options={"g": "5", "crf": "5"}).read_bytes()
+    (tmp_path / "clip.mkv").write_bytes(whole[: len(whole) * 6 // 10])
+    result = run("clip.mkv", "-o", "large.mkv")
+    assert result.exit_code == 1
+    assert "error: clip.mkv is damaged" in result.stderr
+    assert 15 < len(seen(tmp_path / "large.mkv").frames) < 40
+
+
+def test_a_size_that_changes(run: Run, tmp_path: Path) -> None:
+    parts = [write_clip(tmp_path / f"{n}.ts", moving(3, width=32 * n)).read_bytes() for n in (1, 2)]
+    (tmp_path / "clip.ts").write_bytes(b"".join(parts))
+    line = refused(run, "clip.ts", "-o", "large.mp4")
+    assert "its frames change from 32×24 to 64×24 at frame 3" in line
+
+
+def test_odd_sides(run: Run, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(2, width=34))
+    line = refused(run, "clip.mp4", "-o", "large.mp4", "--scale", "1.5", status=2)
+    assert "51×36" in line
+    assert "--size 50x" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-o", "large.gif"), "clips are written as .mp4, .m4v, .mov, .mkv, .webm"),
+        (("-o", "large.txt"), "clips are written as"),
+        (("-o", "large.mp4", "--codec", "nonsense"), "no encoder nonsense"),
+        (("-o", "large.webm", "--codec", "libx264"), "webm files cannot hold libx264"),
+        (("-o", "large.mkv", "--codec", "ffv1", "--quality", "5"), "--quality is not for the codec ffv1"),
+        (("-o", "large.mp4", "--samples", "2"), "--samples cannot be chosen with a clip"),
+        (("-o", "large.mp4", "--server", "host:1"), "--server cannot be chosen with a clip"),
+        (("-o", "large.mp4", "--from-output", "a.png"), "--from-output cannot be chosen with a clip"),
+        (("-o", "-", "--resume"), "--resume cannot be chosen with a clip in a pipe"),
+        (("-o", "clip.mp4"), "would overwrite an input"),
+        (("a.png", "-o", "large"), "a.png is not a clip"),
+    ],
+)
+def test_wrong_usage(run: Run, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(2))
+    assert words in refused(run, "clip.mp4", *arguments, status=2)
+
+
+def test_options_of_clips_are_not_for_pictures(run: Run) -> None:
+    assert "a.png is not a clip, and --latents is for clips" in refused(run, "a.png", "--latents", "fresh", status=2)
+
+
+def test_a_name_that_nobody_chose_replaces_nothing(run: Run, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(2))
+    (tmp_path / "clip_x4.mp4").write_text("mine")
+    assert "clip_x4.mp4 exists; remove it" in refused(run, "clip.mp4")
+    assert (tmp_path / "clip_x4.mp4").read_text() == "mine"
+
+
+def test_without_pyav_or_with_an_old_one(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(av, "__version__", "17.0.0")
+        assert "(this is PyAV 17.0.0)" in refused(run, "clip.mp4", "-o", "large.mp4")
+    monkeypatch.setitem(__import__("sys").modules, "av", None)
+    assert 'run: pip install -U "srflow-sdk[video]"' in refused(run, "clip.mp4", "-o", "large.mp4")
+
+
+def test_a_disk_that_is_full(run: Run, tmp_path: Path) -> None:
+    write_clip(
+        tmp_path / "clip.mp4", [np.random.default_rng(n).integers(0, 255, (24, 32, 3), np.uint8) for n in range(30)]
+    )
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # no disk is needed to be full
+    try:
+        result = run("clip.mp4", "-o", "large.mp4", "--quality", "100")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert result.exit_code == 1
+    assert "large.mp4.parts/000000.mkv cannot be written: File too large" in result.stderr
+    assert "the same command with --resume goes on" in result.stderr
+    assert not (tmp_path / "large.mp4").exists()
+
+
+def test_interlaced_clips_are_told_of(run: Run, tmp_path: Path) -> None:
+    options = {"crf": "8", "x264-params": "tff=1:interlaced=1"}
+    write_clip(tmp_path / "clip.mp4", moving(3, height=32), options=options)
+    result = run("clip.mp4")
+    assert result.exit_code == 0, result.output
+    assert "warning: clip.mp4 is interlaced" in result.stderr

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from click.testing import Result
+
+from srflow_sdk.clips import FrameUpscaler
+from srflow_sdk.upscaler import Upscaler
+
+from .clips import moving, seen, write_clip
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model only repeats pixels, so that what comes out can be told."""
+    monkeypatch.setattr(FrameUpscaler, "draw", lambda _self, frame, _number: frame.repeat(4, 0).repeat(4, 1))
+
+
+def made(run: Run, *arguments: str) -> Result:
+    result = run(*arguments)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_a_clip_keeps_its_times_sound_subtitles_and_metadata(run: Run, tmp_path: Path) -> None:
+    times = [0, 40, 95, 130, 131, 190, 260, 300, 390, 400]
+    source = write_clip(
+        tmp_path / "clip.mkv",
+        moving(10),
+        times=times,
+        sound=True,
+        text=True,
+        chapter="one",
+        metadata={"title": "A", "comment": "mine"},
+    )
+    result = made(run, "clip.mkv")
+    assert result.stdout == "clip_x4.mkv\n"
+    before, after = seen(source), seen(tmp_path / "clip_x4.mkv")
+    assert after.times == before.times
+    assert len(set(after.frames)) == 10
+    assert after.size == (128, 96)
+    assert (after.sound, after.text) == (before.sound, before.text)
+    assert len(before.sound) > 100
+    assert b"hello" in before.text
+    first, record = after.comment.split("\n")
+    assert first == "mine"
+    assert json.loads(record)["latents"] == "motion"
+    assert not list(tmp_path.glob("*.parts"))
+    with av.open(str(tmp_path / "clip_x4.mkv")) as container:
+        assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["one"]
+
+
+def test_frames_are_those_of_the_sdk(run: Run, tmp_path: Path, upscaler: Upscaler) -> None:
+    """Lossless there and back, but for 8 bits of YUV."""
+    write_clip(tmp_path / "clip.mkv", moving(3), codec="ffv1", pixel_format="yuv444p", options={})
+    made(run, "clip.mkv", "-o", "large.mkv", "--codec", "ffv1", "--seed", "5", "--latents", "screen")
+    drawer = FrameUpscaler(upscaler, latents="screen", seed=5)
+    with av.open(str(tmp_path / "clip.mkv")) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(str(tmp_path / "large.mkv")) as container:
+        found = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
+    for number, picture in enumerate(pictures):
+        assert np.abs(found[number] - drawer.draw(picture, number)).mean() < 3
+
+
+@pytest.mark.usefixtures("plain")
+def test_another_decoder_shows_it_upright(run: Run, tmp_path: Path) -> None:
+    """OpenCV has an FFmpeg of its own, and turns frames by the matrix of the container."""
+    source = write_clip(tmp_path / "clip.mp4", moving(4), turn=90, sound=True, sample_aspect_ratio=Fraction(4, 3))
+    made(run, "clip.mp4", "--tau", "0")
+    shown = [cv2.VideoCapture(str(path)).read()[1] for path in (source, tmp_path / "clip_x4.mp4")]
+    assert shown[0].shape == (32, 24, 3)
+    assert shown[1].shape == (128, 96, 3)
+    small = cv2.resize(shown[1], (24, 32), interpolation=cv2.INTER_AREA).astype(int)
+    assert np.abs(small - shown[0]).mean() < 6
+    assert np.abs(small[::-1] - shown[0]).mean() > 20
+    assert seen(tmp_path / "clip_x4.mp4").aspect == Fraction(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("given", "tags"),
+    [
+        ({"color_primaries": 9, "color_trc": 16, "colorspace": 9, "color_range": 1}, (9, 16, 9, 1)),
+        ({"color_primaries": 5, "color_trc": 6, "colorspace": 5, "color_range": 2}, (5, 6, 5, 2)),
+        ({}, (2, 2, 6, 1)),  # untagged and small: BT.601, and said so, since the output may be large
+    ],
+)
+@pytest.mark.usefixtures("plain")
+def test_colours_keep_their_tags_and_their_values(run: Run, tmp_path: Path, given: dict, tags: tuple) -> None:
+    flat = [np.full((24, 32, 3), (200, 60, 30), np.uint8)] * 2
+    write_clip(tmp_path / "clip.mp4", flat, **given)
+    made(run, "clip.mp4", "--tau", "0", "--codec", "libx264", "--quality", "95")
+    after, before = seen(tmp_path / "clip_x4.mp4"), seen(tmp_path / "clip.mp4")
+    assert after.tags == tags
+    for plane in range(3):
+        assert abs(int(after.first[50, 60, plane]) - int(before.first[12, 15, plane])) <= 4
+
+
+@pytest.mark.usefixtures("plain")
+def test_ten_bits_stay_ten(run: Run, tmp_path: Path) -> None:
+    ramp = np.repeat(np.repeat(np.linspace(20000, 22000, 32).astype(np.uint16)[None, :, None], 24, 0), 3, 2)
+    write_clip(tmp_path / "clip.mkv", [ramp] * 2, pixel_format="yuv420p10le")
+    made(run, "clip.mkv", "--tau", "0")
+    after = seen(tmp_path / "clip_x4.mkv")
+    assert after.format == "yuv420p10le"
+    with av.open(str(tmp_path / "clip_x4.mkv")) as container:
+        luma = next(container.decode(video=0)).to_ndarray()[:96]
+    assert len(np.unique(luma[48])) > 12  # 8 bits have 7 in this range
+
+
+def test_webm_gets_vp9_and_says_what_it_cannot_hold(run: Run, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(3), sound=True)
+    result = made(run, "clip.mp4", "-o", "large.webm")
+    assert "libvpx-vp9" in result.stderr
+    assert "warning: clip.mp4: audio stream 1 is left out: webm files cannot hold it" in result.stderr
+    assert len(seen(tmp_path / "large.webm").frames) == 3
+
+
+def test_the_model_is_chosen_once_a_clip(two_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+
+    from srflow_apps.commands import cli
+
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "clip.mp4", moving(30))
+    result = CliRunner().invoke(cli.upscale, ["clip.mp4", "--device", "cpu", "--threads", "1", "--latents", "fresh"])
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("x4-small (") == 1
+
+
+def test_several_clips_go_into_a_folder_and_a_bad_one_does_not_stop_the_others(run: Run, tmp_path: Path) -> None:
+    write_clip(tmp_path / "one.mkv", moving(2))
+    (tmp_path / "two.mp4").write_bytes(b"not a clip at all, by any means")
+    write_clip(tmp_path / "three.mp4", moving(2))
+    result = run("one.mkv", "two.mp4", "three.mp4", "-o", "large")
+    assert result.exit_code == 1
+    assert result.stdout == "large/one.mkv\nlarge/three.mp4\n"
+    assert "error: two.mp4 cannot be read: Invalid data" in result.stderr
+
+
+def test_a_dry_run_says_how_long_it_takes_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(3))
+    before = sorted(tmp_path.iterdir())
+    made(run, "clip.mp4", "--dry-run", "-o", "new/large.mp4")
+    result = made(run, "clip.mp4", "--dry-run")
+    assert (
+        "dry run, nothing was written: clip.mp4: 3 frames -> clip_x4.mp4 (128×96, libx264, quality 67)" in result.stdout
+    )
+    assert "s a frame" in result.stdout
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_lower_quality_makes_a_smaller_file(run: Run, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(4))
+    made(run, "clip.mp4", "-o", "small.mp4", "--quality", "10")
+    made(run, "clip.mp4", "-o", "large.mp4", "--quality", "95")
+    assert (tmp_path / "small.mp4").stat().st_size * 2 < (tmp_path / "large.mp4").stat().st_size

@@ -1,0 +1,229 @@
+"""Clips that are killed, resumed and shared; pipes and folders of frames."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from click.testing import Result
+
+from srflow_sdk.clips import FrameUpscaler
+from srflow_sdk.errors import ImageError
+from srflow_sdk.files import read_image, read_provenance, write_image
+from srflow_sdk.upscaler import Upscaler
+
+from .clips import moving, seen, write_clip
+
+Run = Callable[..., Result]
+
+PROGRAM = """
+from srflow_apps.batch import display
+from srflow_apps.clips import segments
+from srflow_apps.commands.cli import upscale
+display.FIRST_AFTER_S, segments.SEGMENT, segments.KEYFRAMES = 3600, 2, 6
+upscale()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srflow_apps.clips.segments.SEGMENT", 2)
+    monkeypatch.setattr("srflow_apps.clips.segments.KEYFRAMES", 6)
+
+
+@pytest.fixture
+def whole(run: Run, tmp_path: Path) -> list[str]:
+    """The frames of an uninterrupted run on clip.mp4, twelve segments of four blocks."""
+    write_clip(tmp_path / "clip.mp4", moving(23), sound=True)
+    result = run("clip.mp4", "-o", "whole.mp4")
+    assert result.exit_code == 0, result.output
+    return seen(tmp_path / "whole.mp4").frames
+
+
+def command(tiny_bundle: Path, *arguments: str) -> list[str]:
+    model = ["--model", str(tiny_bundle), "--device", "cpu", "--threads", "1"]
+    return [sys.executable, "-c", PROGRAM, *arguments, *model]
+
+
+def test_a_clip_that_was_killed_is_resumed_with_equal_frames(
+    run: Run, whole: list[str], tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = tmp_path / "large.mp4.parts"
+    with subprocess.Popen(command(tiny_bundle, "clip.mp4", "-o", "large.mp4"), cwd=tmp_path) as process:
+        while not list(parts.glob("0*.mkv")) and process.poll() is None:
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    kept = {path: path.stat().st_mtime_ns for path in parts.glob("0*.mkv")}
+    assert 1 <= len(kept) < 12
+    assert not (tmp_path / "large.mp4").exists()
+    monkeypatch.setattr(FrameUpscaler, "follow", None)  # costs nearly as much as drawing: the state is kept instead
+    result = run("clip.mp4", "-o", "large.mp4", "--resume")
+    assert result.exit_code == 0, result.output
+    assert f"23 frames ({23 - 2 * len(kept)} of them now)" in result.stderr
+    assert seen(tmp_path / "large.mp4").frames == whole
+    assert not parts.exists()
+    again = run("clip.mp4", "-o", "large.mp4", "--resume")
+    assert "large.mp4 is finished: skipped" in again.stderr
+
+
+def test_a_part_that_was_lost_with_its_state_is_drawn_again(
+    run: Run, whole: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("srflow_apps.clips.clip_run.join", lambda *_, **__: fail())
+        assert run("clip.mp4", "-o", "large.mp4").exit_code == 1
+    parts = tmp_path / "large.mp4.parts"
+    assert 1 <= len(list(parts.glob("*.state"))) <= 2
+    for path in (*parts.glob("*.state"), parts / "000004.mkv", parts / "000005.mkv", parts / "000009.mkv"):
+        path.unlink()
+    result = run("clip.mp4", "-o", "large.mp4", "--resume")
+    assert "23 frames (6 of them now)" in result.stderr
+    assert seen(tmp_path / "large.mp4").frames == whole
+
+
+def fail() -> None:
+    raise ImageError("no")
+
+
+@pytest.mark.parametrize("latents", ["motion", "fresh"])
+def test_shards_make_the_same_clip_whichever_comes_last(run: Run, tmp_path: Path, latents: str) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(15))
+    assert run("clip.mp4", "-o", "whole.mp4", "--latents", latents).exit_code == 0
+    for index in (2, 3, 1):
+        result = run("clip.mp4", "-o", "large.mp4", "--latents", latents, "--shard", f"{index}/3")
+        assert result.exit_code == 0, result.output
+    assert result.stdout == "large.mp4\n"
+    assert seen(tmp_path / "large.mp4").frames == seen(tmp_path / "whole.mp4").frames
+    assert not (tmp_path / "large.mp4.parts").exists()
+
+
+def test_parts_of_other_settings_are_not_mixed_in(run: Run, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(8))
+    run("clip.mp4", "-o", "large.mp4", "--shard", "1/2", "--seed", "1")
+    assert list((tmp_path / "large.mp4.parts").glob("0*.mkv"))
+    refused = run("clip.mp4", "-o", "large.mp4", "--shard", "2/2")
+    assert refused.exit_code == 1
+    assert "large.mp4.parts has parts of another clip, model or settings; remove it" in refused.stderr
+    result = run("clip.mp4", "-o", "large.mp4", "--resume")
+    assert "beginning anew" in result.stderr
+    assert json.loads(seen(tmp_path / "large.mp4").comment)["seed"] == 0
+    assert run("clip.mp4", "-o", "other.mp4").exit_code == 0
+    assert seen(tmp_path / "large.mp4").frames == seen(tmp_path / "other.mp4").frames
+
+
+def test_a_folder_of_parts_is_nobodys_folder(run: Run, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(2))
+    (tmp_path / "large.mp4.parts").mkdir()
+    (tmp_path / "large.mp4.parts" / "letter.txt").write_text("mine")
+    result = run("clip.mp4", "-o", "large.mp4")
+    assert result.exit_code == 1
+    assert "has other files; move them away" in result.stderr
+    assert (tmp_path / "large.mp4.parts" / "letter.txt").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path, tiny_bundle: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(60))
+    arguments = command(tiny_bundle, "clip.mp4", "-o", "large.mp4")
+    with subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        while not list(tmp_path.glob("large.mp4.parts/0*.mkv")) and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert process.returncode == 130
+    assert "--resume goes on" in said
+    assert not list(tmp_path.glob("large.mp4.parts/.*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p", "yuv420p10le"])
+def test_a_pipe_gives_the_frames_of_a_clip(tmp_path: Path, tiny_bundle: Path, pixel_format: str) -> None:
+    pictures = moving(3)
+    options = {"strict": "unofficial"}
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="yuv4mpegpipe", options=options) as output:
+        video = output.add_stream("rawvideo", rate=25)
+        video.width, video.height, video.pix_fmt = 32, 24, pixel_format
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format=pixel_format)
+            frame.pts = number
+            output.mux(video.encode(frame))
+    arguments = command(tiny_bundle, "-", "-o", "-", "--tau", "0")
+    done = subprocess.run(arguments, cwd=tmp_path, input=buffer.getvalue(), capture_output=True, check=True)
+    assert done.stdout.startswith(b"YUV4MPEG2 W128 H96 F25:1")
+    (tmp_path / "large.y4m").write_bytes(done.stdout)
+    assert seen(tmp_path / "large.y4m").format == pixel_format
+    assert len(set(seen(tmp_path / "large.y4m").frames)) == 3
+
+
+def test_a_clip_goes_through_a_pipe_into_another(tmp_path: Path, tiny_bundle: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(3))
+    first = subprocess.run(command(tiny_bundle, "clip.mp4", "-o", "-"), cwd=tmp_path, capture_output=True, check=True)
+    second = command(tiny_bundle, "-", "-o", "large.mp4", "--scale", "1")
+    done = subprocess.run(second, cwd=tmp_path, input=first.stdout, capture_output=True, check=True)
+    assert done.stdout == b"large.mp4\n"
+    large = seen(tmp_path / "large.mp4")
+    assert (len(large.frames), large.size) == (3, (128, 96))
+    assert json.loads(large.comment)["model"] == "tiny"
+
+
+def write_frames(folder: Path, count: int) -> None:
+    folder.mkdir()
+    for number, picture in enumerate(moving(count)):
+        write_image(folder / f"f{number}.png", picture)
+
+
+def test_a_folder_of_frames_is_a_clip_with_latents(run: Run, tmp_path: Path, upscaler: Upscaler) -> None:
+    write_frames(tmp_path / "frames", 12)
+    result = run("frames", "-o", "large", "--latents", "motion")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == "large\n"
+    assert sorted(path.name for path in (tmp_path / "large").iterdir()) == sorted(f"f{n}.png" for n in range(12))
+    made = read_provenance(tmp_path / "large" / "f7.png")
+    assert made is not None
+    assert json.loads(made.settings or "")["latents"] == "motion"
+    drawer = FrameUpscaler(upscaler, keyframes=6)
+    for number, picture in enumerate(moving(11)):
+        drawn = drawer.draw(picture, number)
+    assert np.array_equal(drawn, read_image(tmp_path / "large" / "f10.png").pixels)  # not the third, as names sort
+    recipe = run("--from-output", "large/f7.png", "-o", "again.png")
+    assert "is a frame of a clip" in recipe.stderr
+
+
+def test_frames_that_are_there_stay_and_the_others_are_the_same(run: Run, tmp_path: Path) -> None:
+    write_frames(tmp_path / "frames", 8)
+    assert run("frames", "-o", "large", "--latents", "motion").exit_code == 0
+    files = {path.name: path.read_bytes() for path in (tmp_path / "large").iterdir()}
+    for name in ("f2.png", "f6.png"):
+        (tmp_path / "large" / name).unlink()
+    stays = (tmp_path / "large" / "f4.png").stat().st_ino
+    result = run("frames", "-o", "large", "--latents", "motion", "--resume")
+    assert "8 frames (2 of them now)" in result.stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "large").iterdir()} == files
+    assert (tmp_path / "large" / "f4.png").stat().st_ino == stays
+    write_image(tmp_path / "frames" / "f0.png", moving(9)[8])
+    assert "8 frames ->" in run("frames", "-o", "large", "--latents", "motion", "--resume").stderr
+
+
+def test_frames_of_several_sizes_are_refused(run: Run, tmp_path: Path) -> None:
+    write_frames(tmp_path / "frames", 3)
+    write_image(tmp_path / "frames" / "f1.png", moving(1, width=40)[0])
+    result = run("frames", "-o", "large", "--latents", "motion")
+    assert result.exit_code == 1
+    assert "frames of a clip have one size" in result.stderr
+
+
+def test_a_folder_is_pictures_without_latents(run: Run, tmp_path: Path) -> None:
+    write_frames(tmp_path / "frames", 2)
+    assert run("frames", "-o", "large").stdout.split() == [f"large{os.sep}f0.png", f"large{os.sep}f1.png"]
