@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import re
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu_report import network
-from benchmarks.gpu_report.engines import Call, Engine, Opened, Setting, Warnings
+from benchmarks.gpu_report.engines import Call, Engine, Setting, Warnings, check_present
 from benchmarks.gpu_report.network import MANY, TAU, Case
 from benchmarks.gpu_report.rows import FURTHER, PICTURE, Row, Verdict
 
@@ -24,6 +25,28 @@ MOST_OFF = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 8e-2}
 
 _ROUNDS, _QUICK_ROUNDS = 20, 2
 _WARM_UP_S = 0.2  # until the GPU's clocks are up
+
+
+class Opened(contextlib.ExitStack):
+    """What a process has open: the engine, once a check asked for it."""
+
+    engine: Engine | None = None
+
+    def engine_of(self, setting: Setting) -> Engine:
+        """The engine of the setting. Raises: AbsentError."""
+        if self.engine is None:
+            if setting.kind == "torch":
+                from benchmarks.gpu_report.torch_engine import TorchEngine
+
+                self.engine = self.enter_context(TorchEngine.opened(setting))
+            else:
+                check_present(setting.kind)
+                from benchmarks.gpu_report.sdk_engine import SdkEngine
+
+                self.engine = self.enter_context(SdkEngine.opened(setting))
+        return self.engine
+
+
 _Check = Callable[[Setting, Opened], Iterable[Row]]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmarks.bench.child import serve
 from benchmarks.bench.worker import without_paths
-from benchmarks.gpu_report.checks import CHECKS
-from benchmarks.gpu_report.engines import AbsentError, LackingError, Opened, Setting, Warnings
+from benchmarks.gpu_report.checks import CHECKS, Opened
+from benchmarks.gpu_report.engines import AbsentError, LackingError, Setting, Warnings
 from benchmarks.gpu_report.network import allow_bare_machines
 from benchmarks.gpu_report.order import SDK
 from benchmarks.gpu_report.rows import Row, Verdict

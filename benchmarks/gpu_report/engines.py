@@ -1,8 +1,7 @@
-"""What an engine must offer to be checked and timed, and how each is opened."""
+"""What an engine must offer to be checked and timed."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -137,23 +136,3 @@ class Warnings(logging.Handler):
 
     def __exit__(self, *_: object) -> None:
         self._logger.handlers = self._others
-
-
-class Opened(contextlib.ExitStack):
-    """What a process has open: the engine, once a check asked for it."""
-
-    engine: Engine | None = None
-
-    def engine_of(self, setting: Setting) -> Engine:
-        """The engine of the setting. Raises: AbsentError."""
-        if self.engine is None:
-            if setting.kind == "torch":
-                from benchmarks.gpu_report.torch_engine import TorchEngine
-
-                self.engine = self.enter_context(TorchEngine.opened(setting))
-            else:
-                check_present(setting.kind)
-                from benchmarks.gpu_report.sdk_engine import SdkEngine
-
-                self.engine = self.enter_context(SdkEngine.opened(setting))
-        return self.engine
