@@ -42,8 +42,7 @@ def in_range(
     """Enlarge values, H×W×C of any real dtype, band by band, or three bands together as RGB; the answer has the dtype.
 
     draw: enlarges float32 in [0, 1], H×W×1 or H×W×3; called with the number of the picture and of all.
-    nodata: values that are this, and NaN, are guessed from their neighbours for the network, and written back; in whole
-        numbers, no other value becomes it.
+    nodata: values that are it, or NaN, are guessed for the network and written back; no other whole number becomes it.
 
     What lies beyond the range is enlarged by bicubic interpolation and added, so that peaks stay. Raises: ImageError.
     """
