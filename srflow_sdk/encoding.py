@@ -140,9 +140,9 @@ class Encoding(Generic[ImageT]):
         not `n`. `consistent` and a smaller `scale` are refused.
 
         **Promised**: of 8-bit photographs like those of the calibration (`srflow-eval calibrate`), at the default
-        temperature, the mean over photographs of the share of values held is `coverage` or more; docs/intervals.md
-        says on what conditions. **Not promised**: any single pixel, region or picture; other content, cameras or
-        damage; another `tau`.
+        temperature, the share of values held is `coverage` or more on average over photographs and calibrations;
+        docs/intervals.md says on what conditions. **Not promised**: any single pixel, region or picture; other
+        content, cameras or damage; another `tau`.
 
         Raises: BundleError if the model's intervals are not calibrated; also as :meth:`sample`.
         """
