@@ -127,9 +127,7 @@ def upscale_file(
             if interval is not None:
                 writes[1:] = in_order(*writes[1:])
             outputs = [
-                Finishing(
-                    lr, manifest, request, write=write, measure=writing.report and (interval is None or not place)
-                )
+                Finishing(lr, manifest, request, write=write, measure=writing.report and not (interval and place))
                 for place, write in enumerate(writes)
             ]
             draw(lr, painter, tiles, request, outputs, overlapped=True)
