@@ -45,7 +45,7 @@ from srflow_sdk.system.raising import memory_errors_typed
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from srflow_sdk.drawing.requests import DrawKeywords, EncodeKeywords, Progress, WatchKeywords
+    from srflow_sdk.drawing.requests import EncodeKeywords, WatchKeywords
 
 
 class BaseUpscaler:
@@ -165,6 +165,7 @@ class BaseUpscaler:
         """Upscale a list of images of any kinds, or an array or tensor N×H×W×C; the answer is one, too.
 
         Each is :meth:`upscale`'s answer with equal tiles, bit for bit. All are held; errors say which it is, from 0.
+        `value_range` is refused.
         """
         draw = DrawOptions(**options)
         stacked = isinstance(images, np.ndarray) or is_tensor(images)
@@ -172,14 +173,13 @@ class BaseUpscaler:
             raise ArgumentError(f"images is {short(images)}; it must be a list of images, or an array N×H×W×C")
         if stacked and (len(images.shape) != 4 or not images.shape[0]):
             raise ImageError(f"the images' shape is {images.shape}; it must be N×H×W×C; or pass a list of arrays")
-        encodings: list[Encoding[Any]] = []
+        encodings, pictures = list[Encoding[Any]](), list[Any]()
         for number, image in enumerate(array_of(images) if is_tensor(images) else images):
             with _of_image(number):
                 encodings.append(self._encoding(image, layout=layout, memory_budget=0, cancel=draw.cancel))
-        total, done = sum(encoding.tiles for encoding in encodings), 0
-        pictures = []
+        tell, total, done = draw.progress, sum(encoding.tiles for encoding in encodings), 0
         for number, encoding in enumerate(encodings):
-            progress = draw.progress and functools.partial(_counted, draw.progress, done, total)
+            progress = None if tell is None else lambda now, _, before=done: tell(before + now, total)
             with _of_image(number):
                 pictures.append(encoding.sample(**dataclasses.replace(draw, progress=progress).keywords))
             done += encoding.tiles
@@ -386,11 +386,6 @@ def _of_image(number: int) -> Iterator[None]:
         yield
     except (ArgumentError, ImageError, NonFiniteError) as error:
         raise type(error)(f"image {number}: {error}") from error
-
-
-def _counted(tell: Progress, before: int, total: int, done: int, _: int) -> None:
-    """Tell the progress of one of several images."""
-    tell(before + done, total)
 
 
 def _score(value: object, sample: int) -> float:

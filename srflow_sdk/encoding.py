@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -18,6 +17,7 @@ from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import draw, pass_of
 from srflow_sdk.drawing.requests import DrawOptions, Progress, Reduce, Request, make_request, takes_draw_keywords
+from srflow_sdk.drawing.rows import Write, in_order, together
 from srflow_sdk.errors import OutOfMemoryError
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.flow.inverting import check_latents, high_resolution, invert, inverting_tiles
@@ -140,15 +140,14 @@ class Encoding(Generic[ImageT]):
         not `n`. `consistent` and a smaller `scale` are refused.
 
         **Promised**: of 8-bit photographs like those of the calibration (`srflow-eval calibrate`), at the default
-        temperature, the mean over photographs of the share of values held is `coverage` or more; docs/intervals.md
-        says on what conditions. **Not promised**: any single pixel, region or picture; other content, cameras or
-        damage; another `tau`.
+        temperature, the share of values held is `coverage` or more on average over photographs and calibrations;
+        docs/intervals.md says on what conditions. **Not promised**: any single pixel, region or picture; other
+        content, cameras or damage; another `tau`.
 
         Raises: BundleError if the model's intervals are not calibrated; also as :meth:`sample`.
         """
         _, low, high = self._drawn(options, n=n, reduce="interval", coverage=coverage)
-        bounds = np.minimum(low, high), np.maximum(low, high)  # a small profile may exchange them
-        return cast("tuple[ImageT, ImageT]", tuple(self._kind.wrapped(pixels) for pixels in bounds))
+        return cast("ImageT", self._kind.wrapped(low)), cast("ImageT", self._kind.wrapped(high))
 
     def invert(
         self,
@@ -261,27 +260,16 @@ class Encoding(Generic[ImageT]):
         with memory_errors_typed(f"{what}; {fix}"):
             dtype = np.dtype(np.float32) if plain else self._kind.dtype
             canvases = self._kept.spared(lambda: [_Canvas(shape, dtype) for _ in range(request.pictures)])
-            writes: list[Callable[[NDArray[Any]], None]] = [canvas.write for canvas in canvases]
+            writes: list[Write] = [canvas.write for canvas in canvases]
             if plain and reduced is not None:
                 # The deviation of smaller pictures is not that of large ones, made smaller: every sample is reduced.
                 request = dataclasses.replace(request, reduce=None)
-                writes = _deviations(canvases[0], n)
+                writes = together(n, lambda drawn: canvases[0].write(np.std(drawn, axis=0, ddof=1, dtype=np.float64)))
+            if request.reduce == "interval":
+                writes[1:] = in_order(*writes[1:])
             outputs = [Finishing(lr, manifest, request, write=write, plain=plain) for write in writes]
             draw(lr, self._painter, self._tiles, request, outputs, kept=self._kept)
         return [canvas.pixels for canvas in canvases]
-
-
-def _deviations(target: _Canvas, count: int) -> list[Callable[[NDArray[Any]], None]]:
-    """Functions that take the rows of `count` pictures, in turn and from the top down, and write their deviation."""
-    samples: list[NDArray[Any]] = []
-
-    def take(rows: NDArray[Any]) -> None:
-        samples.append(rows)
-        if len(samples) == count:
-            target.write(np.std(samples, axis=0, ddof=1, dtype=np.float64).astype(np.float32))
-            samples.clear()
-
-    return [take] * count
 
 
 class _Canvas:

@@ -18,7 +18,7 @@ from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import draw, pass_of, warn_if_inconsistent
 from srflow_sdk.drawing.requests import DrawOptions, make_request
-from srflow_sdk.drawing.rows import StreamedRows
+from srflow_sdk.drawing.rows import StreamedRows, Write, in_order
 from srflow_sdk.drawing.tiles import Tile, padded_size, tile_rows
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import ImageReader, ImageWriter, Provenance, WriteOptions, check_writable, open_image
@@ -107,7 +107,7 @@ def upscale_file(
             check_writable(target, channels=3 if raw else reader.channels, size=size)
         lr, tiles, core = _opened(stack, painter, reader)
         digest = reader.sha256()
-        writers, outputs = list[ImageWriter](), list[Finishing]()
+        writers = list[ImageWriter]()
         for place, target in enumerate(targets):
             sample = request.samples[0 if interval is not None else place]
             fields = options.provenance_fields(manifest, sample=sample, reduced=reduced)
@@ -115,9 +115,7 @@ def upscale_file(
             provenance = made_of(manifest, source=source, source_sha256=digest, tile=core, **fields)
             writer = writer_for(target, reader, painter, provenance, writing, size=size, scale=scale, raw=raw)
             writers.append(stack.enter_context(writer))
-            if not raw:
-                measure = writing.report and (interval is None or not place)
-                outputs.append(Finishing(lr, manifest, request, write=writer.write_rows, measure=measure))
+        measured: list[float | None] = [None] * len(targets)
         if raw:
             values, geo = lr.source.rows(0, lr.height), reader.metadata.geo
             for number, writer in enumerate(writers):
@@ -125,8 +123,15 @@ def upscale_file(
                 one = dataclasses.replace(options, sample=request.samples[number], progress=progress)
                 writer.write_rows(in_range(values, one, None if geo is None else geo.nodata))
         else:
+            writes: list[Write] = [writer.write_rows for writer in writers]
+            if interval is not None:
+                writes[1:] = in_order(*writes[1:])
+            outputs = [
+                Finishing(lr, manifest, request, write=write, measure=writing.report and not (interval and place))
+                for place, write in enumerate(writes)
+            ]
             draw(lr, painter, tiles, request, outputs, overlapped=True)
-        measured = [output.lr_psnr for output in outputs] or [None] * len(targets)
+            measured = [output.lr_psnr for output in outputs]
         written = [  # all of them before the first appears under its name
             finished(writer, target, writing, lr_psnr=value)
             for writer, target, value in zip(writers, targets, measured, strict=True)

@@ -93,5 +93,32 @@ class StreamedRows(AbstractContextManager["StreamedRows"]):
         return self._pool.submit(self._read, count)
 
 
+Write = Callable[[NDArray[Any]], None]
+
+
+def together(count: int, write: Callable[[list[NDArray[Any]]], None]) -> list[Write]:
+    """Functions that take the rows of `count` pictures by turns, in any order, and pass on the rows of all of them."""
+    held, lock = list[NDArray[Any]](), threading.Lock()
+
+    def take(rows: NDArray[Any]) -> None:
+        with lock:
+            held.append(rows)
+            if len(held) == count:
+                write(held)
+                held.clear()
+
+    return [take] * count
+
+
+def in_order(low: Write, high: Write) -> list[Write]:
+    """Such functions for the bounds of an interval. The smaller value is the low one: small profiles exchange some."""
+
+    def write(both: list[NDArray[Any]]) -> None:
+        low(np.minimum(*both))
+        high(np.maximum(*both))
+
+    return together(2, write)
+
+
 RowSource = ArrayRows | StreamedRows
 """An image's rows by number: H×W×C arrays of one dtype."""

@@ -39,8 +39,7 @@ class Gathered:
 
     For an "interval", it is the first sample, and the lower and upper bounds.
 
-    channels: of the pictures, 1 (gray) or 3. dtype: theirs; all but float32 are rounded to its full range. band: of an
-    interval.
+    channels: 1 (gray) or 3. dtype: of the pictures; all but float32 are rounded to its full range. band: an interval's.
     """
 
     def __init__(self, reduce: Reduce | None, channels: int, dtype: np.dtype[Any], band: Band | None = None) -> None:

@@ -345,6 +345,8 @@ def _check_supported(source: Path, image: Any, max_pixels: int, *, page: int | N
     mixed_up = loader.startswith("tiffload") and (image.bands == 2 or image.format == "float" or raw)
     if mixed_up and tiff.is_planar(source):
         raise ImageError(f"{source}: its channels are stored one after another (planar); save it interleaved")
+    if raw and loader.startswith("tiffload") and tiff.is_negative(source):
+        raise ImageError(f"{source}: zero is white in it, so its values would be turned round; save it with zero black")
     if image.bands > 4 and not raw:
         fix = f"save it as gray or RGB, with or without alpha, or {_NAME_RANGE}"
         raise ImageError(f"{source}: it has {image.bands} channels; {fix}")

@@ -16,7 +16,7 @@ from srflow_sdk.files.metadata.ifd import IfdEntry, TagValue, TiffLayout
 MAX_CLASSIC_BYTES = (1 << 32) - 1
 """The reach of 32-bit offsets: larger files must be BigTIFF."""
 
-_SUBFILE_TYPE, _WIDTH, _HEIGHT, _PLANAR_CONFIGURATION = 254, 256, 257, 284
+_SUBFILE_TYPE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _PLANAR_CONFIGURATION = 254, 256, 257, 262, 284
 _SQUARE = {282: "II", 283: "II", 296: "H"}  # x and y resolution and unit, all of ones: 1/1 without a unit
 _REDUCED, _SEPARATE = 1, 2
 _MAX_PAGES = 100
@@ -34,6 +34,11 @@ def is_planar(path: Path) -> bool:
     libvips 8.18 mixes up the rows of such files that are gray with alpha or half floats.
     """
     return _first_page(path).get(_PLANAR_CONFIGURATION) == _SEPARATE
+
+
+def is_negative(path: Path) -> bool:
+    """True if a file says that zero is white: libvips turns its values round."""
+    return _first_page(path).get(_PHOTOMETRIC) == 0
 
 
 def is_one_picture(path: Path) -> bool:

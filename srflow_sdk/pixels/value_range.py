@@ -42,7 +42,7 @@ def in_range(
     """Enlarge values, H×W×C of any real dtype, band by band, or three bands together as RGB; the answer has the dtype.
 
     draw: enlarges float32 in [0, 1], H×W×1 or H×W×3; called with the number of the picture and of all.
-    nodata: pixels of this value, and those of NaN, are guessed from their neighbours for the network, and written back.
+    nodata: values that are it, or NaN, are guessed for the network and written back; no other whole number becomes it.
 
     What lies beyond the range is enlarged by bicubic interpolation and added, so that peaks stay. Raises: ImageError.
     """
@@ -50,12 +50,10 @@ def in_range(
         raise ImageError(f"the values are {values.dtype}, of shape {values.shape}; they must be real numbers")
     (least, most, percent), bands = parsed_range(value_range), values.shape[2]
     parts = [slice(0, 3)] if bands == 3 else [slice(band, band + 1) for band in range(bands)]
-    done = []
+    done, empty = [], math.nan if nodata is None else nodata
     for number, part in enumerate(parts):
         numbers = values[..., part].astype(np.float64)
-        missing = np.asarray(np.isnan(numbers).any(axis=2))
-        if nodata is not None:
-            missing |= np.isclose(numbers, nodata, rtol=1e-6, atol=0).all(axis=2)
+        missing = np.isnan(numbers) | np.isclose(numbers, empty, rtol=1e-6, atol=0)
         known = numbers[~missing]
         if not known.size or not np.isfinite(known).all():
             raise ImageError(f"band {part.start + 1} has infinite values, or none at all; replace or remove them")
@@ -65,15 +63,16 @@ def in_range(
         unit = (numbers - low) / (high - low)
         unit[missing] = 0.5
         inside = np.clip(unit, 0, 1)
-        drawn = draw(filled(np.float32(inside), ~missing, 32), number, len(parts)).astype(np.float64)
+        seen = [filled(np.float32(inside[..., [band]]), ~missing[..., band], 32) for band in range(inside.shape[2])]
+        drawn = draw(np.concatenate(seen, axis=2), number, len(parts)).astype(np.float64)
         if (unit != inside).any():
             drawn += resized(np.float32(unit - inside), drawn.shape[1], drawn.shape[0])
         drawn = low + (high - low) * drawn
+        if values.dtype.kind != "f":
+            drawn = np.clip(np.rint(drawn), np.iinfo(values.dtype).min, np.iinfo(values.dtype).max)
+            drawn[drawn == empty] += 1 if empty < (low + high) / 2 else -1  # or data would be lost
         if missing.any():
-            rows, columns = (np.arange(to) * of // to for to, of in zip(drawn.shape, missing.shape, strict=False))
-            drawn[missing[np.ix_(rows, columns)]] = np.nan if nodata is None else nodata
-        done.append(drawn)
-    whole = np.concatenate(done, axis=2)
-    if values.dtype.kind != "f":
-        whole = np.clip(np.rint(whole), np.iinfo(values.dtype).min, np.iinfo(values.dtype).max)
-    return whole.astype(values.dtype)
+            rows, columns = (np.arange(to) * of // to for to, of in zip(drawn.shape[:2], missing.shape, strict=False))
+            drawn[missing[np.ix_(rows, columns)]] = empty
+        done.append(drawn.astype(values.dtype))
+    return np.concatenate(done, axis=2)

@@ -132,5 +132,7 @@ def test_only_tiff_holds_values_in_their_units(upscaler: Upscaler, tmp_path: Pat
     with pytest.raises(ArgumentError, match=r"end its name in \.tif"):
         upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.png", value_range=(0, 1))
     tifffile.imwrite(tmp_path / "planar.tif", np.zeros((5, 9, 9), np.uint16), planarconfig="separate")
-    with pytest.raises(ImageError, match="planar"):
-        upscaler.upscale_file(tmp_path / "planar.tif", tmp_path / "out.tif", value_range=(0, 1))
+    tifffile.imwrite(tmp_path / "negative.tif", np.zeros((9, 9), np.uint16), photometric="miniswhite")
+    for name, why in {"planar": "planar", "negative": "zero is white in it"}.items():
+        with pytest.raises(ImageError, match=why):
+            upscaler.upscale_file(tmp_path / f"{name}.tif", tmp_path / "out.tif", value_range=(0, 1))

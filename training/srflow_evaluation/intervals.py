@@ -109,7 +109,7 @@ def choose(found: Sequence[Sequence[Scores]]) -> Intervals:
     count = len(found[0])
     if count < LEAST:
         raise ArgumentError(f"--hr has {count} photographs; a calibration needs at least {LEAST}")
-    coverage = tuple(each for each in COVERAGE if (1 - each) * (count + 1) > 1)
+    coverage = tuple(each for each in COVERAGE if (1 - each) * (count + 1) > 1 + 1e-9)
     tables = []
     for photographs in found:
         missed, shares = (np.array([getattr(each, name) for each in photographs]) for name in ("missed", "shares"))

@@ -178,7 +178,7 @@ class Batch:
             check_pattern(pattern, samples=self.samples, fields=operation.name_fields)
         return Naming(
             pattern=pattern,
-            ending=self.files.ending,
+            ending=operation.ending(self.files),
             sample=operation.sample,
             samples=self.samples,
             bounds=getattr(operation, "interval", None) is not None,

@@ -55,6 +55,7 @@ def upscale_folder(
     report: PathLike | None = None,
     ray: str | Cluster | None = None,
     max_pixels: int = MAX_PIXELS,
+    interval: float | None = None,
     on_file: Callable[[FolderFile], None] | None = None,
     **options: Unpack[DrawKeywords],
 ) -> FolderResult:
@@ -77,7 +78,7 @@ def upscale_folder(
     recursive: take subfolders too.
     name: a pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}; None is
     "{stem}.png", for several samples "{stem}_s{sample}.png".
-    format: of the outputs; None is PNG, or what the name says.
+    format: of the outputs; None is PNG, with `value_range` TIFF, or what the name says.
     quality, lossless: as in :meth:`Upscaler.upscale_file`.
     resume: skip inputs whose outputs exist, intact and made from them with these settings.
     overwrite: replace files that exist; False skips inputs with such an output.
@@ -87,6 +88,7 @@ def upscale_folder(
     ray: the cluster that draws the files: "auto", "host:port" or a :class:`srflow_sdk.ray.Cluster`. Of upscaler, only
     the model and the tile count then.
     max_pixels: larger inputs fail.
+    interval: as in :meth:`Upscaler.upscale_file`: for photo.png, photo_low.png and photo_high.png are written, too.
     on_file: called in the calling thread as each input ends, in order, or with `ray` as they end; an error that it
     raises ends the run.
 
@@ -101,6 +103,8 @@ def upscale_folder(
     if draw.tau is not None and is_map(draw.tau):
         raise ArgumentError("tau is a map, which fits one image only; give a number, or use upscale_file")
     given = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
+    if interval is not None and samples != 1:
+        raise ArgumentError("an interval is of one picture, and has three files; leave out samples")
     paths = [_checked("an input", path) for path in given]
     if not paths:
         raise ArgumentError("there are no inputs; name files and folders")
@@ -109,11 +113,11 @@ def upscale_folder(
     if on_file is not None and not callable(on_file):
         raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
     batch = Batch(
-        operation=Upscaling(options=dataclasses.replace(draw, progress=None, cancel=None)),
+        operation=Upscaling(options=dataclasses.replace(draw, progress=None, cancel=None), interval=interval),
         inputs=paths,
         output=str(_checked("output", output)),
         directory=True,
-        bundles=_bundles(upscaler),
+        bundles=_bundles(upscaler)[: 1 if draw.value_range is not None else None],
         tile=upscaler.tile if isinstance(upscaler, BaseUpscaler) else "auto",
         samples=samples,
         max_pixels=max_pixels,
@@ -129,6 +133,8 @@ def upscale_folder(
             report=None if report is None else _checked("report", report),
         ),
     )
+    for bundle in batch.bundles:
+        batch.operation.check(bundle)
 
     def check() -> None:
         if draw.cancel is not None and draw.cancel.is_set():

@@ -149,7 +149,7 @@ def is_done(job: Job, models: Models, *, settings: Settings, cancel: threading.E
         found = [made for target in job.targets if (made := _provenance(target)) is not None]
         if len(found) < len(job.targets):
             return False
-        with open_image(source, max_pixels=sys.maxsize, raw=True) as reader:
+        with open_image(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
             size = reader.width, reader.height
             for number, made in enumerate(found, start=operation.sample):
                 wanted = operation.provenance(job, manifest, size=size, number=number, source_sha256=made.source_sha256)

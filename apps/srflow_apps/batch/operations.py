@@ -31,6 +31,7 @@ from srflow_sdk.pixels.value_range import RangeKeyword
 from srflow_sdk.system.local_files import file_sha256
 
 if TYPE_CHECKING:
+    from srflow_apps.batch.choices import FileOptions
     from srflow_sdk.base_upscaler import BaseUpscaler
     from srflow_sdk.upscaler import Upscaler
 
@@ -86,6 +87,15 @@ class Operation(Protocol):
     def drawn(self, outputs: int) -> int:
         """How many samples are drawn for an input with so many outputs."""
         return outputs
+
+    @property
+    def raw(self) -> bool:
+        """True if files are of values in their own units: TIFF, and no pictures by which a model could be chosen."""
+        return getattr(self.options, "value_range", None) is not None
+
+    def ending(self, files: FileOptions) -> str:
+        """The ending of an output whose name does not set a format."""
+        return ".tif" if self.raw and files.format is None else files.ending
 
     def tau_number(self, manifest: Manifest) -> float | None:
         """The temperature for file names; None if it is not one number."""

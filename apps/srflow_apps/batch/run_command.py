@@ -69,9 +69,9 @@ def run_command(
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
     with contextlib.ExitStack() as stack:
-        display = stack.enter_context(Display(quiet=machine.quiet))
+        display, ending = stack.enter_context(Display(quiet=machine.quiet)), operation.ending(files)
         pipes = stack.enter_context(
-            open_pipes(inputs, output, ending=files.ending, max_pixels=machine.max_pixels, frame=files.frame, sent=sent)
+            open_pipes(inputs, output, ending=ending, max_pixels=machine.max_pixels, frame=files.frame, sent=sent)
         )
         display.in_words = pipes.in_words
         display.shows_names &= pipes.target is None
@@ -79,6 +79,7 @@ def run_command(
         if model == BY_PICTURE and operation.name != UPSCALE:
             raise ArgumentError(f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it")
         bundles = _here(model, operation, files) if server is None else _there(model, server, display)
+        bundles = bundles[:1] if operation.raw else bundles
         batch = Batch(
             operation=operation,
             inputs=pipes.inputs,

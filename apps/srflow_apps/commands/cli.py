@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +152,6 @@ def upscale(
         from srflow_apps.batch.operations import Upscaling
         from srflow_apps.batch.run_command import run_command
         from srflow_sdk.drawing.requests import DrawOptions
-        from srflow_sdk.model.model_choice import BY_PICTURE, CLEAN
 
         if _are_clips(context, inputs, output):
             from srflow_apps.clips.command import run_clips
@@ -166,9 +164,6 @@ def upscale(
             raise ArgumentError("--interval writes three files of each input; leave out --samples and -o -")
         if drawing["value_range"] is not None:
             _refuse(context, "dry_run", "frame", "interval", why="with --range")
-            if output is None or "." not in output.rpartition("/")[2]:  # nobody named another format
-                files = dataclasses.replace(files, format=files.format or "tif")
-            model = CLEAN if model in (None, BY_PICTURE) and server is None else model
         if server is not None:
             _refuse(context, "device", "threads", "precision", why="with --server: the server has its own")
         run_command(

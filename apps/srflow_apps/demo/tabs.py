@@ -154,12 +154,10 @@ class Tabs:
             return None
         spread = std.mean(axis=2)
         top, left = page_pictures.busiest(spread, _THUMBNAIL_SIDE, _THUMBNAIL_SIDE)
-        manifest, words = (
-            self._upscaler._bundles[photo.model].manifest,
-            "the samples agree. Light yellow: they deviate by",
-        )
+        manifest = self._upscaler._bundles[photo.model].manifest
+        words = "the samples agree. Light yellow: they deviate by"
         if manifest.intervals is not None and controls.tau == DrawOptions().tau_for(manifest):
-            spread = 2 * manifest.intervals.band(SAMPLES, 0.9)(std).mean(axis=2)
+            spread = np.minimum(2 * manifest.intervals.band(SAMPLES, 0.9)(std), 1).mean(axis=2)
             words = "the model is sure. Light yellow: 90 % of such photographs' values lie within intervals as wide as"
         brightest = float(np.quantile(spread, 0.995))
         parts = [picture[top : top + _THUMBNAIL_SIDE, left : left + _THUMBNAIL_SIDE] for picture in drawn]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 from srflow_apps.batch.batch import Batch
 from srflow_apps.batch.choices import FileOptions
@@ -20,9 +21,10 @@ from srflow_apps.batch.jobs import Settings
 from srflow_apps.batch.one_file import do_one
 from srflow_apps.batch.operations import Job, Upscaling
 from srflow_sdk import FolderFile, FolderResult, OutputSize, read_provenance, upscale_folder
-from srflow_sdk.errors import ArgumentError, DeviceError, ImageError
+from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler
+from tests.sdk.calibrated import calibrated
 from tests.sdk.tiny_bundle import hidden_files
 
 from .conftest import only
@@ -252,3 +254,29 @@ def test_the_keywords_of_an_upscaler_are_shown() -> None:
     assert {"tau", "seed", "sample", "consistent", "progress", "cancel"} <= set(
         inspect.signature(upscale_folder).parameters
     )
+
+
+def test_files_of_values_need_no_choice_of_a_model(two_models: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    values = (np.indices((9, 9)).sum(axis=0) * 50 - 400).astype(np.int16)
+    tifffile.imwrite(tmp_path / "in" / "heights.tif", values, photometric="minisblack")
+    (only,) = upscale_folder(tmp_path / "in", tmp_path / "out", value_range=(-400, 400)).files
+    assert only.status == "done", only.error
+    assert tifffile.imread(tmp_path / "out" / "heights.tif").dtype == np.int16
+
+
+def test_intervals_have_three_files(tiny_bundle: Path, photos: Path, tmp_path: Path) -> None:
+    options: Any = {"interval": 0.9, "resume": True}
+    with Upscaler(calibrated(tiny_bundle, tmp_path / "m.srflow"), device="cpu", threads=1) as upscaler:
+        first, second = (upscale_folder(photos / "sub", tmp_path / "out", upscaler=upscaler, **options) for _ in "ab")
+        low, _ = upscaler.encode(read_image(photos / "sub" / "c.png").pixels).interval(8)
+        with pytest.raises(ArgumentError, match="leave out samples"):
+            upscale_folder(photos, tmp_path / "out", upscaler=upscaler, samples=2, **options)
+    assert [path.name for path in first.files[0].targets] == ["c.png", "c_low.png", "c_high.png"]
+    assert np.array_equal(read_image(tmp_path / "out" / "c_low.png").pixels, low)
+    assert [file.status for file in second.files] == ["skipped"]
+
+
+def test_a_model_without_calibration_is_told_at_once(upscaler: Upscaler, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="srflow-eval calibrate"):
+        upscale_folder(photos, tmp_path / "out", upscaler=upscaler, interval=0.9)

@@ -21,6 +21,11 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
+def photo(photo: np.ndarray) -> np.ndarray:
+    return photo[:13, :17]
+
+
+@pytest.fixture
 def bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return calibrated(tiny_bundle, tmp_path_factory.mktemp("calibrated") / "tiny.srflow")
 

@@ -84,6 +84,7 @@ def test_the_width_of_intervals_is_shown_at_the_default_temperature(
         tabs.open(session, sent(session, "enlarge", uploaded))
         said = {tau: tabs.samples(session, {**CONTROLS, "tau": tau}, threading.Event()) for tau in (0.8, 0.5)}
         default = upscaler.bundle.manifest.default_tau
+    assert "255.0 of 255" in said[0.8]["scale"]  # at most
     words = "90 % of such photographs' values lie within intervals as wide as"
     assert [words in said[tau]["scale"] for tau in said] == [default == tau for tau in said] == [True, False]
     assert said[0.8]["spread"] != said[0.5]["spread"]

@@ -17,6 +17,13 @@ from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.pixels.in_memory import from_unit
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.calibrated import INTERVALS, calibrated
+from tests.sdk.pixels.icc_writer import gamma_curve, matrix_profile
+
+
+@pytest.fixture
+def photo(photo: np.ndarray) -> np.ndarray:
+    """Of four tiles."""
+    return photo[:21, :27]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +39,7 @@ def opened(path: Path) -> Iterator[Upscaler]:
 
 def test_the_bounds_are_those_of_all_samples_at_once(opened: Upscaler, photo: np.ndarray) -> None:
     """What streams, tile by tile, is what one would compute from all samples in float64."""
-    floats = photo.astype(np.float32) / 255
+    floats = np.clip(photo.astype(np.float32) / 127 - 0.5, 0, 1)  # black and white too, where bounds end
     encoding = opened.encode(floats)
     low, high = encoding.interval(8, coverage=0.8, seed=3)
     samples = np.stack(encoding.samples(8, seed=3)).astype(np.float64)
@@ -78,9 +85,9 @@ def test_a_larger_coverage_gives_wider_intervals(opened: Upscaler, photo: np.nda
 def test_an_interval_of_many_samples_holds_no_more_than_that_of_few(path: Path, photo: np.ndarray) -> None:
     peaks = []
     with Upscaler(path, device="cpu", threads=1, tile=16) as upscaler:
-        encoding = upscaler.encode(np.tile(photo, (3, 3, 1)))
+        encoding = upscaler.encode(photo)
         encoding.interval(4)
-        for n in (4, 24):
+        for n in (4, 12):
             tracemalloc.start()
             encoding.interval(n)
             peaks.append(tracemalloc.get_traced_memory()[1])
@@ -117,6 +124,19 @@ def test_files_have_the_bounds_that_memory_has(opened: Upscaler, photo: np.ndarr
     ]
     assert made[1] is not None
     assert made[1].settings == "low, 0.9 of 8 samples, factors 5 2.8 2.8 2.4"
+
+
+def test_in_a_small_profile_low_is_not_above_high(opened: Upscaler, photo: np.ndarray, tmp_path: Path) -> None:
+    """Its conversion mixes channels with signs: a larger green makes the red smaller."""
+    small = matrix_profile([(0.36, 0.33), (0.32, 0.36), (0.29, 0.29)], gamma_curve(1.8))
+    Image.fromarray(photo).save(tmp_path / "photo.png", icc_profile=small)
+    targets = [tmp_path / f"{name}.png" for name in ("large", "low", "high")]
+    opened.upscale_file(tmp_path / "photo.png", targets, interval=0.9)
+    with Image.open(tmp_path / "photo.png") as image:
+        bounds = opened.encode(image).interval(8)
+    assert (np.asarray(bounds[0]) <= np.asarray(bounds[1])).all()
+    for target, bound in zip(targets[1:], bounds, strict=True):
+        np.testing.assert_array_equal(read_image(target).pixels, np.asarray(bound))
 
 
 def test_an_interval_in_files_has_three(opened: Upscaler, photo: np.ndarray, tmp_path: Path) -> None:

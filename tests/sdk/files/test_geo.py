@@ -23,7 +23,8 @@ TURNED = [(34264, "d", 16, (8.0, 6.0, 0, 5e5, 6.0, -8.0, 0, 4.6e6, 0, 0, 0, 0, 0
 def write_geotiff(path: Path, values: np.ndarray, raster_type: tuple[int, ...], placed: list[Any] = PLACED) -> None:
     keys = (1, 1, 0, 3, 1024, 0, 1, 1, *raster_type, 3072, 0, 1, 32633)
     tags = [*placed, (34735, "H", len(keys), keys, True), (42113, "s", 0, "-99", True)]
-    tifffile.imwrite(path, values, photometric="minisblack", extratags=tags)
+    planar = "contig" if values.ndim == 3 else None
+    tifffile.imwrite(path, values, photometric="minisblack", planarconfig=planar, extratags=tags)
 
 
 def corners(path: Path) -> list[tuple[float, ...]]:
@@ -65,6 +66,27 @@ def test_nodata_is_kept_as_it_is(upscaler: Upscaler, tmp_path: Path) -> None:
     upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.tif", value_range=("1%", "99%"))
     written = tifffile.imread(tmp_path / "out.tif")
     assert np.array_equal(written == -99, (values == -99).repeat(4, axis=0).repeat(4, axis=1))
+
+
+def test_values_do_not_become_nodata(upscaler: Upscaler, tmp_path: Path) -> None:
+    """As where nothing is 0, and dark pixels are drawn darker than they were."""
+    values = np.random.default_rng(0).choice([-98, 300], (13, 17)).astype(np.int16)
+    values[:3, :5] = -99
+    write_geotiff(tmp_path / "in.tif", values, AREA)
+    upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.tif", value_range=(-99, 300))
+    written = tifffile.imread(tmp_path / "out.tif")
+    assert np.array_equal(written == -99, (values == -99).repeat(4, axis=0).repeat(4, axis=1))
+    assert (written[20:] == -98).any()
+
+
+def test_each_of_three_bands_keeps_its_own_nodata(upscaler: Upscaler, tmp_path: Path) -> None:
+    values = np.repeat(np.indices((13, 17)).sum(axis=0)[..., None], 3, axis=2).astype(np.float32)
+    values[:3, :5, 0] = values[9:, :5, 1] = -99
+    write_geotiff(tmp_path / "in.tif", values, AREA)
+    upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.tif", value_range=(0, 30), tau=0)
+    written = tifffile.imread(tmp_path / "out.tif")
+    assert np.array_equal(written == -99, (values == -99).repeat(4, axis=0).repeat(4, axis=1))
+    assert written[written != -99].min() > -10
 
 
 def test_other_formats_say_that_they_cannot_hold_it(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from click.testing import CliRunner
 from PIL import Image
 
@@ -85,3 +86,14 @@ def test_what_no_picture_needed_is_closed_too(both: InferenceServer) -> None:
         for server in servers:
             server.close = lambda name=server.model: closed.append(name)  # type: ignore[method-assign,misc]
     assert set(closed) == set(MODELS.values())
+
+
+def test_values_in_a_range_are_drawn_by_the_model_for_clean_pictures(
+    both: InferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tifffile.imwrite("in.tif", (np.indices((9, 9)).sum(axis=0) * 50 - 400).astype(np.int16), photometric="minisblack")
+    for where in ("there.tif", "--server", both.url), ("here.tif", "--device", "cpu"):
+        result = CliRunner().invoke(cli.upscale, ["in.tif", "--range", "-400", "400", "-o", *where])
+        assert result.exit_code == 0, result.stderr
+    assert np.array_equal(tifffile.imread("there.tif"), tifffile.imread("here.tif"))

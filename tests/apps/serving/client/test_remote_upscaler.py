@@ -16,6 +16,7 @@ from srflow_sdk.errors import (
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.triton import RemoteUpscaler
 from srflow_sdk.upscaler import Upscaler
+from tests.sdk.calibrated import calibrated
 
 from .conftest import largest_difference
 from .inference_server import InferenceServer
@@ -165,3 +166,14 @@ def test_threads_share_one(photo: NDArray[np.uint8], server: InferenceServer, ti
 def test_the_longest_timeout_is_one_that_grpc_takes(server: InferenceServer, photo: NDArray[np.uint8]) -> None:
     with RemoteUpscaler(server.url, timeout=LONGEST_S, retry_for=LONGEST_S) as remote:
         assert remote.upscale(photo).shape == (180, 244, 3)
+
+
+def test_the_servers_calibration_gives_intervals(tiny_bundle: Path, tmp_path: Path, photo: NDArray[np.uint8]) -> None:
+    bundle = calibrated(tiny_bundle, tmp_path / "calibrated.srflow")
+    server = InferenceServer(bundle)
+    try:
+        with RemoteUpscaler(server.url) as remote, Upscaler(bundle, device="cpu", threads=1) as here:
+            there, local = (upscaler.encode(photo[:13, :17]).interval(4) for upscaler in (remote, here))
+    finally:
+        server.stop()
+    np.testing.assert_array_equal(there, local)
