@@ -49,7 +49,6 @@ class FlowUses:
         **options: Unpack[RestoreKeywords],
     ) -> InMemoryImage | Tensor:
         """Remove noise from a picture: one of its size and kind, whose latents are no larger than a true photograph's.
-
         A picture whose latents are not too large comes back as it was, to rounding: blur and the blocks of a JPEG stay.
 
         image, layout: as in :meth:`upscale`.
@@ -81,8 +80,7 @@ class FlowUses:
     ) -> FileResult:
         """Restore an image file into another of its size, with its profile, metadata, resolution and alpha.
 
-        source, target, max_pixels, quality, lossless: as in :meth:`upscale_file`.
-        report: hash the output.
+        source, target, max_pixels, quality, lossless: as in :meth:`upscale_file`; `report` hashes the output.
         The other keywords are those of :meth:`restore`. A record of how it was made is added (:func:`read_provenance`).
 
         Raises: the errors of :meth:`restore`, and ImageError for files that cannot be read or written.
@@ -132,7 +130,6 @@ class FlowUses:
         **options: Unpack[TransferKeywords],
     ) -> InMemoryImage | Tensor:
         """Put what a mask selects of one picture into another of the same size: content transfer.
-
         The content is pasted, inverted, its latents are normalised inside the mask, and decoded (section 4.5 of the
         publication). Beyond 6 pixels outside of the mask the answer is the target, and so is alpha.
 
