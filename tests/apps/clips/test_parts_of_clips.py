@@ -173,6 +173,9 @@ def test_a_clip_goes_through_a_pipe_into_another(tmp_path: Path, tiny_bundle: Pa
     second = command(tiny_bundle, "-", "-o", "large.mp4", "--scale", "1")
     done = subprocess.run(second, cwd=tmp_path, input=first.stdout, capture_output=True, check=True)
     assert done.stdout == b"large.mp4\n"
+    second.append("--no-overwrite")
+    kept = subprocess.run(second, cwd=tmp_path, input=first.stdout, capture_output=True, check=True)
+    assert b"large.mp4 exists: skipped" in kept.stderr
     large = seen(tmp_path / "large.mp4")
     assert (len(large.frames), large.size) == (3, (128, 96))
     assert json.loads(large.comment)["model"] == "tiny"
@@ -222,6 +225,22 @@ def test_frames_of_several_sizes_are_refused(run: Run, tmp_path: Path) -> None:
     result = run("frames", "-o", "large", "--latents", "motion")
     assert result.exit_code == 1
     assert "frames of a clip have one size" in result.stderr
+
+
+def test_frames_that_exist_may_be_kept_whatever_they_are(run: Run, tmp_path: Path) -> None:
+    write_frames(tmp_path / "frames", 2)
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large" / "f0.png").write_text("mine")
+    assert "(1 of them now)" in run("frames", "-o", "large", "--latents", "motion", "--no-overwrite").stderr
+    assert (tmp_path / "large" / "f0.png").read_text() == "mine"
+
+
+def test_frames_do_not_become_a_file(run: Run, tmp_path: Path) -> None:
+    write_frames(tmp_path / "frames", 2)
+    for wrong in (("-o", "large.mp4"), ("-o", "large", "--codec", "libx264")):
+        result = run("frames", "--latents", "motion", *wrong)
+        assert result.exit_code == 2
+        assert "frames of a folder become files in a folder" in result.stderr
 
 
 def test_a_folder_is_pictures_without_latents(run: Run, tmp_path: Path) -> None:
