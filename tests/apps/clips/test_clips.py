@@ -137,12 +137,11 @@ def test_a_broadcast_begins_at_zero(run: Run, tmp_path: Path) -> None:
     assert after.sound
 
 
-@pytest.mark.parametrize(("codec", "format"), [("prores_ks", "yuv422p10le"), ("hevc", "yuv420p")])
-def test_a_codec_may_be_called_otherwise_or_be_of_other_bits(run: Run, tmp_path: Path, codec: str, format: str) -> None:
+def test_a_codec_may_be_called_otherwise_or_be_of_other_bits(run: Run, tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4", moving(2))
-    result = made(run, "clip.mp4", "-o", "large.mov", "--codec", codec)
-    assert ("libx265, quality 67" in result.stderr) == (codec == "hevc")
-    assert seen(tmp_path / "large.mov").format == format
+    assert "libx265, quality 67" in made(run, "clip.mp4", "--codec", "hevc", "--dry-run").stdout
+    made(run, "clip.mp4", "-o", "large.mov", "--codec", "prores_ks")
+    assert seen(tmp_path / "large.mov").format == "yuv422p10le"
 
 
 def test_the_model_is_chosen_once_a_clip(two_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
