@@ -49,9 +49,7 @@ class Motion:
         scale = columns // width
         y, x = np.mgrid[top:bottom, :columns].astype(np.float32)
         small = (x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5
-        flow, seen = (
-            cv2.remap(each, *small, *_bilinear(cv2)) for each in (self.flow * scale, self.seen.astype(np.float32))
-        )
+        flow, seen = (cv2.remap(each, *small, *_bilinear(cv2)) for each in (scale * self.flow, np.float32(self.seen)))
         x, y = x + flow[..., 0], y + flow[..., 1]
         with _one_thread(cv2):
             came = [cv2.remap(each, x, y, cv2.INTER_LANCZOS4, None, cv2.BORDER_REPLICATE) for each in pictures]
