@@ -8,13 +8,13 @@ D = (P - P') / 2 is its detail, whose mean over z is 0, and B = P - D its base, 
                    D'_t = a·warp(D'_{t-1}) + sqrt(1 - a²)·D_t   where a pixel was seen in the frame before,
                    B'_t = B_t and D'_t = D_t                    elsewhere, and everywhere at a keyframe,
 
-with new latents z for each frame. D' keeps the size of D, and what interpolation blurs is renewed. B' averages what the
-LR frames say about the same place, each with pixels that lie otherwise.
+with new latents z for each frame. From the one kind of place to the other, a and g fall to 0 within an LR pixel. D'
+keeps the size of D, and what interpolation blurs is renewed. B' averages what the LR frames say about the same place,
+each with pixels that lie otherwise.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -178,9 +178,9 @@ class FrameUpscaler:
             if last is None or motion is None:
                 break
             rows = slice(top, min(top + _BAND, len(picture)))
-            (came, came_detail), was_there = motion.carried(last.picture, last.detail, top=rows.start, bottom=rows.stop)
-            base, new = picture[rows] - detail[rows], detail[rows]
-            base += np.where(was_there, _BASE_KEPT * (came - came_detail - base), 0)
-            detail[rows] = np.where(was_there, _KEPT * came_detail + math.sqrt(1 - _KEPT**2) * new, new)
+            (came, came_detail), seen_at = motion.carried(last.picture, last.detail, top=rows.start, bottom=rows.stop)
+            base, kept = picture[rows] - detail[rows], _KEPT * seen_at
+            base += _BASE_KEPT * seen_at * (came - came_detail - base)
+            detail[rows] = kept * came_detail + np.sqrt(1 - kept**2) * detail[rows]
             np.add(base, detail[rows], out=picture[rows])
         return _Frame(number=number, shape=frame.shape, gray=seen, picture=picture, detail=detail)

@@ -16,7 +16,7 @@ from srflow_sdk.system.raising import require_extra
 _CUT = 0.6  # share of pixels that were not seen, from which on a frame begins a new shot
 _LEAST_SIDE = 16  # DIS takes no smaller frames
 _LARGEST_CHANGE = 32  # 8-bit steps of a pixel from frame to frame: a fade, not a flash
-_ALLOWED, _SQUARE_ALLOWED = 0.01, 0.5  # of Sundaram et al., "Dense point trajectories …", ECCV 2010, equation 5
+_LARGEST_GAP = 0.25  # pixels by which the ways there and back may miss: one of an output four times as large
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,10 @@ class Motion:
 
     def carried(
         self, *pictures: NDArray[np.float32], top: int, bottom: int
-    ) -> tuple[list[NDArray[np.float32]], NDArray[np.bool_]]:
-        """Rows of pictures sH×sW×C of the frame before, where they are in this one; h×sW×1: True where they were seen.
+    ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
+        """Rows of pictures sH×sW×C of the frame before, where they are in this one; h×sW×1: 1 where they were seen.
+
+        It falls from 1 to 0 within a pixel of the small frame, or blocks of these would show.
 
         Places between pixels are interpolated with Lanczos's kernel of 8×8.
         """
@@ -46,13 +48,13 @@ class Motion:
         (height, width), columns = self.seen.shape, pictures[0].shape[1]
         scale = columns // width
         y, x = np.mgrid[top:bottom, :columns].astype(np.float32)
-        flow = cv2.remap(self.flow, (x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5, *_bilinear(cv2)) * scale
+        small = (x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5
+        flow, seen = (cv2.remap(each, *small, *_bilinear(cv2)) for each in (scale * self.flow, np.float32(self.seen)))
         x, y = x + flow[..., 0], y + flow[..., 1]
         with _one_thread(cv2):
             came = [cv2.remap(each, x, y, cv2.INTER_LANCZOS4, None, cv2.BORDER_REPLICATE) for each in pictures]
         inside = (abs(x - (columns - 1) / 2) <= columns / 2) & (abs(y - (height * scale - 1) / 2) <= height * scale / 2)
-        seen = self.seen[np.arange(top, bottom) // scale].repeat(scale, axis=1)
-        return came, (inside & seen)[..., None]
+        return came, (inside * seen)[..., None]
 
 
 def opencv() -> Any:
@@ -77,8 +79,7 @@ def motion_between(before: NDArray[np.uint8], now: NDArray[np.uint8], *, height:
         y, x = np.indices(now.shape, dtype=np.float32)
         x, y = x + back[..., 0], y + back[..., 1]
         there, was = (cv2.remap(each, x, y, *_bilinear(cv2)) for each in (forth, before.astype(np.float32)))
-    lengths = (back**2).sum(-1) + (there**2).sum(-1)
-    seen = ((back + there) ** 2).sum(-1) <= _ALLOWED * lengths + _SQUARE_ALLOWED
+    seen = np.hypot(*np.moveaxis(back + there, -1, 0)) <= _LARGEST_GAP
     seen &= np.abs(now - was) <= _LARGEST_CHANGE
     return Motion(flow=np.ascontiguousarray(back[:height, :width]), seen=seen[:height, :width])
 

@@ -109,7 +109,7 @@ class _Clip:
         if self.before and (motion := self._motion(now["HR"])) is not None:
             for way, frame in now.items():
                 (came,), seen = motion.carried(self.before[way], top=0, bottom=len(frame))
-                changes[way] = float(np.abs(frame - np.clip(came, 0, 255))[seen[..., 0]].mean())
+                changes[way] = float(np.abs(frame - np.clip(came, 0, 255))[seen[..., 0] == 1].mean())
         self.before, self.number = now, self.number + 1
         rows: list[Row] = []
         for way, image in images.items():

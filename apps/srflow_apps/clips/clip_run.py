@@ -140,7 +140,7 @@ class ClipRun:
         if clip.interlaced:
             say(f"warning: {source} is interlaced: its combs stay; ffmpeg -vf bwdif removes them")
         if clip.damage:
-            say(f"error: {source} is damaged: {clip.damage}; the {count} frames that can be decoded are made")
+            say(f"error: {source} is damaged: {clip.damage}; what can be decoded, {count} frames, is made")
         if (files.resume or files.shard) and is_of(record_in(target), record):
             self.display.tell(f"{target} is finished: skipped")
             return not clip.damage

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import itertools
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -20,9 +21,10 @@ from srflow_apps.batch.operations import Job
 from srflow_apps.batch.pipes import STANDARD
 from srflow_apps.batch.storage import make_folders
 from srflow_apps.clips.clip_run import ClipDisplay, ClipRun, is_of
-from srflow_apps.clips.reading import Y4M, Decoded, ahead, guessed_matrix, look_through
+from srflow_apps.clips.reading import Y4M, Decoded, ahead, guessed_matrix, is_clip, look_through
 from srflow_apps.clips.segments import ClipUpscaling
 from srflow_apps.clips.writing import WRITTEN, Encoding, chosen_encoding
+from srflow_sdk.clips.optical_flow import opencv
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Metadata, Provenance, check_writable, open_image, read_provenance, write_image
 from srflow_sdk.model.model_choice import bundles_of
@@ -52,6 +54,8 @@ def run_clips(
     model: as of run_command, for a whole clip. Raises: SRFlowError for what concerns all clips; KeyboardInterrupt.
     """
     operation = ClipUpscaling(options=draw, latents=latents or "motion")
+    if operation.latents == "motion":
+        opencv()
     with ClipDisplay(quiet=machine.quiet) as display:
         display.shows_names = False
         run = ClipRun(operation, bundles_of(model), codec, files, machine, display)
@@ -77,6 +81,11 @@ def run_pipe(run: ClipRun, source: str, output: str) -> None:
     """
     if output == STANDARD and (sys.stdout is None or sys.stdout.isatty()):
         raise ArgumentError("-o - is standard output; redirect it to a program: | ffmpeg -i - large.mp4")
+    if output == STANDARD and (run.codec, run.files.quality) != (None, None):
+        raise ArgumentError("--codec and --quality are not for -o -, which is not compressed; name a file with -o")
+    if output != STANDARD and not run.files.overwrite and os.path.lexists(output):
+        run.display.tell(f"{source}: {output} exists: skipped")
+        return
     if source == STANDARD:
         decoded = Decoded(sys.stdin.buffer, name=_INPUT)
         frames = decoded.pictures()
@@ -104,7 +113,8 @@ def run_pipe(run: ClipRun, source: str, output: str) -> None:
             encoding.check(Path(output))
             container = WRITTEN[Path(output).suffix.lower()]
             sink = encoding.file(Path(output), container, comment=run.operation.record(bundle.manifest))
-        run.display.tell(f"{name} -> {output} ({width}×{height}); {run.estimate(upscaler, sample, 1)}")
+        each = run.estimate(upscaler, sample, 1).partition(", ")[2]
+        run.display.tell(f"{name} -> {output} ({width}×{height}); {each}")
         drawer = run.operation.drawer(upscaler)
         with sink as put:
             for number, frame in enumerate(ahead(frames)):
@@ -120,6 +130,8 @@ def run_frames(run: ClipRun, folder: Path, output: str | None) -> None:
     """
     files, paths = run.files, _numbered(folder)
     target = run.targets([folder], output)[0]
+    if is_clip(target) or run.codec is not None:
+        raise ArgumentError(f"frames of a folder become files in a folder, and {run.codec or target} is for clip files")
     if output is None and target.exists() and not files.resume:
         raise ImageError(f"{target} exists; remove it, or name it with -o, which may replace what is in it")
     outputs = [target / f"{path.stem}{files.ending}" for path in paths]
@@ -133,7 +145,9 @@ def run_frames(run: ClipRun, folder: Path, output: str | None) -> None:
     operation = dataclasses.replace(run.operation, frames=len(paths), source_sha256=digest, settings=settings)
     job = Job(source=folder, targets=(), name=PurePosixPath(folder.name))
     made = operation.provenance(job, bundle.manifest, size=size, number=operation.sample, source_sha256=digest)
-    todo = {number for number, path in enumerate(outputs) if not (files.resume and _is_made(path, made))}
+    there = {number for number, path in enumerate(outputs) if not files.overwrite and os.path.lexists(path)}
+    made_so = {number for number, path in enumerate(outputs) if files.resume and _is_made(path, made)}
+    todo = set(range(len(paths))) - there - made_so
     with run.opened(bundle) as upscaler:
         now = f" ({len(todo)} of them now)" if len(todo) < len(paths) else ""
         line = f"{folder}: {len(paths)} frames{now} -> {target}; {run.estimate(upscaler, sample, len(todo))}"

@@ -67,11 +67,11 @@ def pyav() -> Any:
 @contextlib.contextmanager
 def av_errors(path: Path | str, doing: str = "cannot be read") -> Iterator[None]:
     """Turn FFmpeg's errors in the block into ImageErrors of one line."""
+    av = pyav()  # now, as a generator may be closed when Python ends
     try:
         yield
-    except (pyav().error.FFmpegError, OSError) as error:
-        first = error.__context__ if isinstance(error.__context__, OSError) else error  # closing fails after it
-        why = "the disk is full" if first.errno == errno.ENOSPC else first.strerror or str(first)
+    except (av.error.FFmpegError, OSError) as error:
+        why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
         raise ImageError(f"{path} {doing}: {why}") from error
 
 
@@ -243,6 +243,8 @@ class Decoded:
                     packet = next(packets, None)
                     if packet is not None and packet.pts is not None:
                         self.end = max(self.end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
+                    if packet is not None and packet.is_corrupt and stream.frames:  # not in broadcasts, which begin so
+                        self.damage = self.damage or "it breaks off"
                     if packet is not None and (packet.stream is not stream or not packet.size):
                         continue
                     frames = stream.decode(packet)

@@ -50,9 +50,11 @@ class Encoding:
         """Raises: ImageError if the encoder refuses such frames; ArgumentError if their sides are odd."""
         width, height, pixels = self.look.width, self.look.height, pyav().VideoFormat(self.pixel_format)
         if width % (8 // pixels.chroma_width(8)) or height % (8 // pixels.chroma_height(8)):
+            smaller = range(width - width % 2, 0, -2)
+            fits = next((side for side in smaller if (side * height / width / 2 + 0.1) % 1 < 0.2), 2)  # even, too
             raise ArgumentError(
                 f"{target} would have {width}×{height} pixels, and sides must be even for {self.codec} in "
-                f"{self.pixel_format}; choose another --scale or --size, such as --size {width - width % 2}x"
+                f"{self.pixel_format}; choose another --scale or --size, such as --size {fits}x"
             )
         with av_errors(target, f"cannot be encoded by {self.codec}"):
             context = pyav().CodecContext.create(self.codec, "w")
@@ -73,13 +75,15 @@ class Encoding:
         self, file: Any, container: str, name: Path | str, **metadata: str
     ) -> Iterator[Callable[[NDArray[Any] | None], None]]:
         """The same into an open file. container: FFmpeg's name of it. name: for errors. Another thread encodes."""
-        number, waiting = 0, deque[Future[None]]()
+        number, waiting, sink = 0, deque[Future[None]](), _Sink(file)
         strict = {"strict": "unofficial"} if container == Y4M else {}  # deep ones
         with (
             av_errors(name, "cannot be written"),
-            pyav().open(file, "w", format=container, options=strict) as output,
+            contextlib.ExitStack() as at_end,
+            pyav().open(sink, "w", format=container, options=strict) as output,
             ThreadPoolExecutor(1, thread_name_prefix="srflow-encode") as pool,
         ):
+            at_end.callback(sink.check)
             output.metadata.update(metadata)
             video = output.add_stream(self.codec, rate=self.look.rate)
             self._set(video.codec_context)
@@ -90,6 +94,7 @@ class Encoding:
                 if frame is not None:
                     frame.pts, frame.time_base = number, 1 / self.look.rate
                 output.mux(video.encode(frame))
+                sink.check()
                 number += 1
 
             def put(rgb: NDArray[Any] | None) -> None:
@@ -114,6 +119,30 @@ class Encoding:
         context.options = options
 
 
+class _Sink:
+    """A file for PyAV, which would print errors of writing, and raise others: the first is kept, for :meth:`check`."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._error: OSError | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, data: bytes) -> int:
+        try:
+            if self._error is None:
+                self._file.write(data)
+        except OSError as error:
+            self._error = error
+        return len(data)
+
+    def check(self) -> None:
+        """Raises: OSError if something was not written."""
+        if self._error is not None:
+            raise self._error
+
+
 def chosen_encoding(target: Path, look: Look, *, codec: str | None, quality: int | None) -> Encoding:
     """The encoding of a file: by the codec asked for, or the first of those that suit its container.
 
@@ -123,17 +152,18 @@ def chosen_encoding(target: Path, look: Look, *, codec: str | None, quality: int
     if ending not in WRITTEN:
         raise ArgumentError(f"{target}: clips are written as {', '.join(WRITTEN)}; end the name so, or pipe -o -")
     names = [codec] if codec is not None else _CODECS.get(ending, _CODECS[""])
-    name = next((name for name in names if _formats(name)), None)
-    if name is None:
+    found = next((name for name in names if _formats(name)), None)
+    if found is None:
         raise ArgumentError(f"this PyAV has no encoder {names[0]} for YUV; leave out --codec for the usual one")
+    name = av.Codec(found, "w").name  # h264 is libx264
     with av.open(BytesIO(), "w", format=WRITTEN[ending]) as container:
         if not {av.Codec(name, "w").canonical_name, name} & set(container.supported_codecs):
-            raise ArgumentError(f"{target}: {ending[1:]} files cannot hold {name}; choose another --codec, or .mkv")
+            raise ArgumentError(f"{target}: {ending[1:]} files cannot hold {name}; choose another --codec or ending")
     if quality is not None and name not in _WORST:
         raise ArgumentError(f"--quality is not for the codec {name}, but for {', '.join(_WORST)}")
     depths = ("10le", "12le", "16le", "") if look.deep else ("",)
     wanted = (f"yuv{chroma}p{depth}" for depth in depths for chroma in (look.chroma, "420", "422", "444"))
-    pixel_format = next(each for each in wanted if each in _formats(name))
+    pixel_format = next((each for each in wanted if each in _formats(name)), _formats(name)[0])
     chosen = (QUALITY if quality is None else quality) if name in _WORST else None
     return Encoding(codec=name, quality=chosen, pixel_format=pixel_format, look=look)
 
@@ -155,12 +185,16 @@ def join(segments: Sequence[Path], clip: Clip, target: Path, *, record: str) -> 
     with av_errors(target, "cannot be written"), replacing(target) as descriptor:
         with (
             os.fdopen(os.dup(descriptor), "wb") as file,
+            contextlib.ExitStack() as at_end,
             av.open(os.fspath(clip.path), metadata_errors="replace") as source,
             av.open(os.fspath(segments[0])) as first,
-            av.open(file, "w", format=WRITTEN[target.suffix.lower()]) as output,
+            av.open(sink := _Sink(file), "w", format=WRITTEN[target.suffix.lower()]) as output,
         ):
+            at_end.callback(sink.check)
             main, pictures = video_of(source, clip.path), output.add_stream_from_template(first.streams[0], opaque=True)
-            pictures.time_base = clip.time_base
+            pictures.time_base, pictures.disposition = clip.time_base, main.disposition
+            said = {key: text for key, text in main.metadata.items() if key in ("language", "title")}
+            pictures.metadata.update(said)
             if clip.look.aspect != 1 and not pictures.codec_context.sample_aspect_ratio:
                 lost.append("the shape of its pixels is left out; the codecs libx264, libx265 and mpeg4 keep it")
             if pictures.codec_context.name == "hevc" and target.suffix.lower() != ".mkv":
@@ -178,20 +212,25 @@ def join(segments: Sequence[Path], clip: Clip, target: Path, *, record: str) -> 
             output.metadata.update(said := {name.lower(): text for name, text in source.metadata.items()})
             output.metadata[_COMMENT] = "\n".join(filter(None, (said.get(_COMMENT), record)))
             output.set_chapters(source.chapters())
+            # A broadcast's times begin anywhere; a player of another container would wait for them.
+            begin = Fraction(source.start_time or 0, av.time_base) * ("mpegts" in source.format.name)
             # Merged by time, or all pictures would wait in memory for the sound.
-            for packet in heapq.merge(_pictures(segments, clip, pictures), _copied(source, kept), key=_time):
+            packets = _pictures(segments, clip, pictures, begin), _copied(source, kept, begin)
+            for packet in heapq.merge(*packets, key=_time):
                 output.mux(packet)
+                sink.check()
         os.fsync(descriptor)
     return lost
 
 
-def _pictures(segments: Sequence[Path], clip: Clip, stream: Any) -> Iterator[Any]:
-    """The packets of all segments with the source's times.
+def _pictures(segments: Sequence[Path], clip: Clip, stream: Any, begin: Fraction) -> Iterator[Any]:
+    """The packets of all segments with the source's times since begin, in seconds.
 
     Decoding times are those of the frames themselves, moved back by as many frames as the encoder reorders: so they
     increase, and none is later than its frame is shown.
     """
-    shown, usual = clip.times, max(round(1 / clip.look.rate / clip.time_base), 1)
+    shown = [time - round(begin / clip.time_base) for time in clip.times]
+    usual = max(round(1 / clip.look.rate / clip.time_base), 1)
     places: list[int] = []  # of every packet: the number of its frame
     for path in segments:
         times = [packet.pts for packet in _packets(path)]
@@ -212,11 +251,12 @@ def _packets(segment: Path) -> Iterator[Any]:
         yield from (packet for packet in container.demux(video=0) if packet.size)
 
 
-def _copied(source: Any, kept: dict[int, Any]) -> Iterator[Any]:
+def _copied(source: Any, kept: dict[int, Any], begin: Fraction) -> Iterator[Any]:
     """The packets of the streams that are kept, without decoding them."""
     for packet in source.demux([stream for stream in source.streams if stream.index in kept]) if kept else ():
         if packet.dts is not None or packet.pts is not None:
-            packet.stream = kept[packet.stream_index]
+            packet.stream, late = kept[packet.stream_index], round(begin / packet.time_base)
+            packet.pts, packet.dts = (None if time is None else time - late for time in (packet.pts, packet.dts))
             yield packet
 
 

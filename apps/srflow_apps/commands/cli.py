@@ -291,12 +291,14 @@ def _are_clips(context: click.Context, inputs: tuple[str, ...], output: str | No
 
     chosen = [f"--{name}" for name in ("latents", "codec") if context.params[name] is not None]
     clips = [path for path in inputs if is_clip(Path(path)) or (path == "-" and is_piped_clip())]
-    if not clips and not chosen:
+    if not clips and not chosen and not ("-" in inputs and is_clip(Path(output or ""))):
         return False
     folders = [path for path in inputs if "--latents" in chosen and Path(path).is_dir()]
     for path in inputs:
         if path not in [*clips, *folders]:
             why = f"{chosen[0]} is for clips" if chosen else "another INPUT is"
+            if path == "-":
+                raise ArgumentError("- is no YUV4MPEG2; make it so: ffmpeg -i clip.mp4 -f yuv4mpegpipe - | …")
             raise ArgumentError(f"{path} is not a clip, and {why}; upscale it by a command of its own")
     refused = ["samples", "interval", "value_range", "from_output", "server", "name", "frame", "report", "recursive"]
     refused += ["shard", "ray"] if folders else ["format", "lossless"]

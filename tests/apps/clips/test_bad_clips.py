@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import errno
+import io
 import resource
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from click.testing import Result
+
+from srflow_apps.clips.reading import Look
+from srflow_apps.clips.writing import Encoding
+from srflow_sdk.errors import ImageError
 
 from .clips import moving, seen, write_clip, write_sound
 
@@ -49,6 +56,22 @@ def test_of_a_clip_that_breaks_off_the_frames_that_it_has_are_made(run: Run, tmp
     assert 15 < len(seen(tmp_path / "large.mkv").frames) < 40
 
 
+def test_an_mp4_that_lacks_its_last_bytes_is_damaged(run: Run, tmp_path: Path) -> None:
+    write_clip(tmp_path / "whole.mp4", moving(6))
+    faststart = {"movflags": "faststart"}
+    with av.open("whole.mp4") as source, av.open("clip.mp4", "w", options=faststart) as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            packet.stream = stream
+            output.mux([packet] * (packet.size > 0))
+    whole = (tmp_path / "clip.mp4").read_bytes()
+    assert run("clip.mp4", "--dry-run").exit_code == 0
+    (tmp_path / "clip.mp4").write_bytes(whole[:-20])
+    result = run("clip.mp4", "--dry-run")
+    assert result.exit_code == 1
+    assert "error: clip.mp4 is damaged: it breaks off" in result.stderr
+
+
 def test_a_size_that_changes(run: Run, tmp_path: Path) -> None:
     parts = [write_clip(tmp_path / f"{n}.ts", moving(3, width=32 * n)).read_bytes() for n in (1, 2)]
     (tmp_path / "clip.ts").write_bytes(b"".join(parts))
@@ -60,7 +83,8 @@ def test_odd_sides(run: Run, tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4", moving(2, width=34))
     line = refused(run, "clip.mp4", "-o", "large.mp4", "--scale", "1.5", status=2)
     assert "51×36" in line
-    assert "--size 50x" in line
+    assert "--size 48x" in line  # 50 would have 35 rows
+    assert run("clip.mp4", "-o", "large.mp4", "--size", "48x").exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -74,6 +98,7 @@ def test_odd_sides(run: Run, tmp_path: Path) -> None:
         (("-o", "large.mp4", "--samples", "2"), "--samples cannot be chosen with a clip"),
         (("-o", "large.mp4", "--server", "host:1"), "--server cannot be chosen with a clip"),
         (("-o", "large.mp4", "--from-output", "a.png"), "--from-output cannot be chosen with a clip"),
+        (("-o", "-", "--codec", "ffv1"), "--codec and --quality are not for -o -"),
         (("-o", "-", "--resume"), "--resume cannot be chosen with a clip in a pipe"),
         (("-o", "clip.mp4"), "would overwrite an input"),
         (("a.png", "-o", "large"), "a.png is not a clip"),
@@ -102,6 +127,26 @@ def test_without_pyav_or_with_an_old_one(run: Run, tmp_path: Path, monkeypatch: 
         assert "(this is PyAV 17.0.0)" in refused(run, "clip.mp4", "-o", "large.mp4")
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     assert 'run: pip install -U "srflow-sdk[video]"' in refused(run, "clip.mp4", "-o", "large.mp4")
+
+
+def test_without_opencv_nothing_is_begun(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(2))
+    monkeypatch.setitem(__import__("sys").modules, "cv2", None)
+    assert 'pip install "srflow-sdk[video]"' in refused(run, "clip.mp4", "-o", "large.mp4")
+
+
+def test_what_fails_while_a_file_is_closed_is_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: object) -> int:
+            raise OSError(errno.ENOSPC, "no space")
+
+    here = {"width": 32, "height": 24, "turns": 0, "aspect": Fraction(1), "deep": False, "chroma": "420"}
+    look = Look(**here, rate=Fraction(25), primaries=2, transfer=2, matrix=6, range=1)
+    encoding = Encoding(codec="ffv1", quality=None, pixel_format="yuv420p", look=look)
+    with pytest.raises(ImageError, match="large cannot be written: the disk is full"):  # noqa: SIM117
+        with encoding.stream(Full(), "matroska", "large") as put:
+            put(moving(1)[0])
+    assert capfd.readouterr().err == ""
 
 
 def test_a_disk_that_is_full(run: Run, tmp_path: Path) -> None:

@@ -125,6 +125,25 @@ def test_webm_gets_vp9_and_says_what_it_cannot_hold(run: Run, tmp_path: Path) ->
     assert len(seen(tmp_path / "large.webm").frames) == 3
 
 
+def test_a_broadcast_begins_at_zero(run: Run, tmp_path: Path) -> None:
+    """Its times begin anywhere, and a player would wait for them."""
+    source = write_clip(tmp_path / "clip.ts", moving(3), sound=True, output_ts_offset="3600")
+    made(run, "clip.ts", "-o", "large.mkv")
+    before, after = seen(source), seen(tmp_path / "large.mkv")
+    late = [float(old - new) for old, new in zip(before.times, after.times, strict=True)]
+    assert min(late) > 3599
+    assert max(late) - min(late) < 0.002
+    assert after.times[0] < 0.1
+    assert after.sound
+
+
+def test_a_codec_may_be_called_otherwise_or_be_of_other_bits(run: Run, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(2))
+    assert "libx265, quality 67" in made(run, "clip.mp4", "--codec", "hevc", "--dry-run").stdout
+    made(run, "clip.mp4", "-o", "large.mov", "--codec", "prores_ks")
+    assert seen(tmp_path / "large.mov").format == "yuv422p10le"
+
+
 def test_the_model_is_chosen_once_a_clip(two_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from click.testing import CliRunner
 

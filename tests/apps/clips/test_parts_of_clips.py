@@ -43,8 +43,8 @@ def _short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def whole(run: Run, tmp_path: Path) -> list[str]:
-    """The frames of an uninterrupted run on clip.mp4, twelve segments of four blocks."""
-    write_clip(tmp_path / "clip.mp4", moving(23), sound=True)
+    """The frames of an uninterrupted run on clip.mp4, eight segments of three blocks."""
+    write_clip(tmp_path / "clip.mp4", moving(15, width=16, height=16), sound=True)
     result = run("clip.mp4", "-o", "whole.mp4")
     assert result.exit_code == 0, result.output
     return seen(tmp_path / "whole.mp4").frames
@@ -65,12 +65,12 @@ def test_a_clip_that_was_killed_is_resumed_with_equal_frames(
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     kept = {path: path.stat().st_mtime_ns for path in parts.glob("0*.mkv")}
-    assert 1 <= len(kept) < 12
+    assert 1 <= len(kept) < 8
     assert not (tmp_path / "large.mp4").exists()
     monkeypatch.setattr(FrameUpscaler, "follow", None)  # costs nearly as much as drawing: the state is kept instead
     result = run("clip.mp4", "-o", "large.mp4", "--resume")
     assert result.exit_code == 0, result.output
-    assert f"23 frames ({23 - 2 * len(kept)} of them now)" in result.stderr
+    assert f"15 frames ({15 - 2 * len(kept)} of them now)" in result.stderr
     assert seen(tmp_path / "large.mp4").frames == whole
     assert not parts.exists()
     again = run("clip.mp4", "-o", "large.mp4", "--resume")
@@ -85,10 +85,10 @@ def test_a_part_that_was_lost_with_its_state_is_drawn_again(
         assert run("clip.mp4", "-o", "large.mp4").exit_code == 1
     parts = tmp_path / "large.mp4.parts"
     assert 1 <= len(list(parts.glob("*.state"))) <= 2
-    for path in (*parts.glob("*.state"), parts / "000004.mkv", parts / "000005.mkv", parts / "000009.mkv"):
+    for path in (*parts.glob("*.state"), parts / "000004.mkv", parts / "000005.mkv", parts / "000007.mkv"):
         path.unlink()
     result = run("clip.mp4", "-o", "large.mp4", "--resume")
-    assert "23 frames (6 of them now)" in result.stderr
+    assert "15 frames (5 of them now)" in result.stderr
     assert seen(tmp_path / "large.mp4").frames == whole
 
 
@@ -96,9 +96,9 @@ def fail() -> None:
     raise ImageError("no")
 
 
-@pytest.mark.parametrize("latents", ["motion", "fresh"])
+@pytest.mark.parametrize("latents", ["motion", pytest.param("fresh", marks=pytest.mark.slow)])
 def test_shards_make_the_same_clip_whichever_comes_last(run: Run, tmp_path: Path, latents: str) -> None:
-    write_clip(tmp_path / "clip.mp4", moving(15))
+    write_clip(tmp_path / "clip.mp4", moving(13, width=16, height=16))
     assert run("clip.mp4", "-o", "whole.mp4", "--latents", latents).exit_code == 0
     for index in (2, 3, 1):
         result = run("clip.mp4", "-o", "large.mp4", "--latents", latents, "--shard", f"{index}/3")
@@ -109,7 +109,7 @@ def test_shards_make_the_same_clip_whichever_comes_last(run: Run, tmp_path: Path
 
 
 def test_parts_of_other_settings_are_not_mixed_in(run: Run, tmp_path: Path) -> None:
-    write_clip(tmp_path / "clip.mp4", moving(8))
+    write_clip(tmp_path / "clip.mp4", moving(8, width=16, height=16))
     run("clip.mp4", "-o", "large.mp4", "--shard", "1/2", "--seed", "1")
     assert list((tmp_path / "large.mp4.parts").glob("0*.mkv"))
     refused = run("clip.mp4", "-o", "large.mp4", "--shard", "2/2")
@@ -167,12 +167,16 @@ def test_a_pipe_gives_the_frames_of_a_clip(tmp_path: Path, tiny_bundle: Path, pi
     assert len(set(seen(tmp_path / "large.y4m").frames)) == 3
 
 
+@pytest.mark.slow
 def test_a_clip_goes_through_a_pipe_into_another(tmp_path: Path, tiny_bundle: Path) -> None:
     write_clip(tmp_path / "clip.mp4", moving(3))
     first = subprocess.run(command(tiny_bundle, "clip.mp4", "-o", "-"), cwd=tmp_path, capture_output=True, check=True)
     second = command(tiny_bundle, "-", "-o", "large.mp4", "--scale", "1")
     done = subprocess.run(second, cwd=tmp_path, input=first.stdout, capture_output=True, check=True)
     assert done.stdout == b"large.mp4\n"
+    second.append("--no-overwrite")
+    kept = subprocess.run(second, cwd=tmp_path, input=first.stdout, capture_output=True, check=True)
+    assert b"large.mp4 exists: skipped" in kept.stderr
     large = seen(tmp_path / "large.mp4")
     assert (len(large.frames), large.size) == (3, (128, 96))
     assert json.loads(large.comment)["model"] == "tiny"
@@ -202,18 +206,18 @@ def test_a_folder_of_frames_is_a_clip_with_latents(run: Run, tmp_path: Path, ups
 
 
 def test_frames_that_are_there_stay_and_the_others_are_the_same(run: Run, tmp_path: Path) -> None:
-    write_frames(tmp_path / "frames", 8)
+    write_frames(tmp_path / "frames", 7)
     assert run("frames", "-o", "large", "--latents", "motion").exit_code == 0
     files = {path.name: path.read_bytes() for path in (tmp_path / "large").iterdir()}
-    for name in ("f2.png", "f6.png"):
+    for name in ("f2.png", "f5.png"):
         (tmp_path / "large" / name).unlink()
     stays = (tmp_path / "large" / "f4.png").stat().st_ino
     result = run("frames", "-o", "large", "--latents", "motion", "--resume")
-    assert "8 frames (2 of them now)" in result.stderr
+    assert "7 frames (2 of them now)" in result.stderr
     assert {path.name: path.read_bytes() for path in (tmp_path / "large").iterdir()} == files
     assert (tmp_path / "large" / "f4.png").stat().st_ino == stays
     write_image(tmp_path / "frames" / "f0.png", moving(9)[8])
-    assert "8 frames ->" in run("frames", "-o", "large", "--latents", "motion", "--resume").stderr
+    assert "7 frames ->" in run("frames", "-o", "large", "--latents", "motion", "--resume").stderr
 
 
 def test_frames_of_several_sizes_are_refused(run: Run, tmp_path: Path) -> None:
@@ -222,6 +226,22 @@ def test_frames_of_several_sizes_are_refused(run: Run, tmp_path: Path) -> None:
     result = run("frames", "-o", "large", "--latents", "motion")
     assert result.exit_code == 1
     assert "frames of a clip have one size" in result.stderr
+
+
+def test_frames_that_exist_may_be_kept_whatever_they_are(run: Run, tmp_path: Path) -> None:
+    write_frames(tmp_path / "frames", 2)
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large" / "f0.png").write_text("mine")
+    assert "(1 of them now)" in run("frames", "-o", "large", "--latents", "motion", "--no-overwrite").stderr
+    assert (tmp_path / "large" / "f0.png").read_text() == "mine"
+
+
+def test_frames_do_not_become_a_file(run: Run, tmp_path: Path) -> None:
+    write_frames(tmp_path / "frames", 2)
+    for wrong in (("-o", "large.mp4"), ("-o", "large", "--codec", "libx264")):
+        result = run("frames", "--latents", "motion", *wrong)
+        assert result.exit_code == 2
+        assert "frames of a folder become files in a folder" in result.stderr
 
 
 def test_a_folder_is_pictures_without_latents(run: Run, tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def test_what_is_drawn_moves_with_the_picture(upscaler: Upscaler, pan: Frames) -
 
 
 def test_detail_neither_fades_nor_grows_where_nothing_moves(upscaler: Upscaler, pan: Frames) -> None:
-    smooth = upscaler.upscale(pan(0), tau=0.0).astype(float)
-    frames = drawn(upscaler, lambda t: pan(0), range(24), tau=0.1)
+    smooth = upscaler.upscale(pan(0)[:24], tau=0.0).astype(float)
+    frames = drawn(upscaler, lambda t: pan(0)[:24], range(24), tau=0.1)
     spread = [np.std(frame - smooth) for frame in frames]
     assert np.mean(spread[14:]) == pytest.approx(spread[0], rel=0.05)
     assert np.abs(np.mean(frames[14:], axis=0) - smooth).mean() < spread[0]
@@ -72,10 +72,10 @@ def test_detail_neither_fades_nor_grows_where_nothing_moves(upscaler: Upscaler, 
 
 def test_frames_that_see_the_same_are_averaged(upscaler: Upscaler, pan: Frames) -> None:
     random = np.random.default_rng(4)
-    noisy = [np.clip(pan(0) + random.normal(0, 4, pan(0).shape), 0, 255).astype(np.uint8) for _ in range(8)]
+    noisy = [np.clip(pan(0) + random.normal(0, 4, pan(0).shape), 0, 255).astype(np.uint8) for _ in range(5)]
     changes = []
     for latents in ("motion", "screen"):
-        frames = drawn(upscaler, lambda t: noisy[t], range(8), tau=0.0, latents=latents)
+        frames = drawn(upscaler, lambda t: noisy[t], range(5), tau=0.0, latents=latents)
         changes.append(np.mean([np.abs(now - before) for before, now in pairwise(np.asarray(frames, float))]))
     assert changes[0] < 0.6 * changes[1]
 
@@ -99,7 +99,7 @@ def test_tiles_do_not_show(tiny_bundle: Path, pan: Frames) -> None:
         Upscaler(tiny_bundle, device="cpu", threads=1, tile=None) as one,
     ):  # type: ignore[arg-type]
         for options in ({"tau": "auto"}, {"scale": 3, "consistent": True}):
-            pairs = zip(drawn(tiled, pan, range(3), **options), drawn(one, pan, range(3), **options), strict=True)
+            pairs = zip(drawn(tiled, pan, range(2), **options), drawn(one, pan, range(2), **options), strict=True)
             assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in pairs)
 
 
