@@ -164,6 +164,7 @@ class ClipRun:
                 execute = ray_executor(files, self.machine, [bundle], self.machine.tile, self.display)
             else:
                 upscaler = stack.enter_context(self.opened(bundle))
+                stack.callback(segments.forget, upscaler)
                 execute = partial(run_jobs, models=Models(Choices([bundle]), upscaler))
                 line += f"; {self.estimate(upscaler, clip.sample, sum(frames))}" * bool(frames)
             if files.dry_run:

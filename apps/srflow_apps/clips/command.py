@@ -116,8 +116,8 @@ def run_pipe(run: ClipRun, source: str, output: str) -> None:
         each = run.estimate(upscaler, sample, 1).partition(", ")[2]
         run.display.tell(f"{name} -> {output} ({width}×{height}); {each}")
         drawer = run.operation.drawer(upscaler)
-        with sink as put:
-            for number, frame in enumerate(ahead(frames)):
+        with sink as put, contextlib.closing(ahead(frames)) as coming:
+            for number, frame in enumerate(coming):
                 put(drawer.draw(frame, number))
     if output != STANDARD:
         run.display.printed(Path(output))
@@ -158,8 +158,9 @@ def run_frames(run: ClipRun, folder: Path, output: str | None) -> None:
         make_folders([target])
         drawer = operation.drawer(upscaler)
         first = drawer.start(min(todo, default=0))
-        with run.display.progress([job], max_pixels=0, work=[len(paths)]):
-            for number, (frame, metadata) in enumerate(ahead(_frame(path, run) for path in paths)):
+        read = ahead(_frame(path, run) for path in paths)
+        with run.display.progress([job], max_pixels=0, work=[len(paths)]), contextlib.closing(read):
+            for number, (frame, metadata) in enumerate(read):
                 if frame.shape != sample.shape:
                     odd = f"{paths[number]} is {frame.shape[1]}×{frame.shape[0]}"
                     raise ImageError(f"{odd}, and others are {size[0]}×{size[1]}; frames of a clip have one size")

@@ -8,7 +8,7 @@ import itertools
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -261,8 +261,8 @@ class Decoded:
                     return
 
 
-def ahead(items: Iterator[_T]) -> Iterator[_T]:
-    """The items, none of them None, made by a thread of its own, a few ahead."""
+def ahead(items: Iterator[_T]) -> Generator[_T, None, None]:
+    """The items, none of them None, made by a thread of its own, a few ahead. Close it: the thread ends then."""
     with ThreadPoolExecutor(1, thread_name_prefix="srflow-decode") as pool:
         made = deque(pool.submit(next, items, None) for _ in range(AHEAD))
         while (item := made.popleft().result()) is not None:

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,7 +113,7 @@ class _Place:
     """How far a clip is decoded and drawn, so that the next segment need not begin with the first frame."""
 
     operation: ClipUpscaling
-    frames: Iterator[NDArray[Any]]
+    frames: Generator[NDArray[Any], None, None]
     next: int = 0
     size: Size = (0, 0)
     drawer: FrameUpscaler | None = None
@@ -151,3 +151,9 @@ def _state(segment: Path, after: int) -> Path:
 
 
 _KEPT: dict[BaseUpscaler, _Place] = {}
+
+
+def forget(upscaler: BaseUpscaler) -> None:
+    """Close the clip of which a run drew a part, and that nobody goes on with."""
+    if (place := _KEPT.pop(upscaler, None)) is not None:
+        place.frames.close()
