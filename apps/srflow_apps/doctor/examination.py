@@ -318,6 +318,7 @@ PURPOSES = {
     "triton": ("Triton client", "--server"),
     "cloud": ("URLs", "s3:// in the place of paths"),
     "ray": ("Ray", "--ray"),
+    "video": ("clips", "srflow-upscale clip.mp4"),
 }
 """Name of the line and what it is for, by the extra."""
 
