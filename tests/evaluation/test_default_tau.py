@@ -103,6 +103,7 @@ def weights(tmp_path, monkeypatch):
     lpips_files.write_weights(tmp_path / "cache", "alex")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("weights")
 def test_the_command_writes_the_choice_into_the_bundle(tmp_path, pictures):
     bundle = write_tiny_bundle(tmp_path / "m.srflow")

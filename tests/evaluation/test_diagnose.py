@@ -101,6 +101,7 @@ def test_a_bundle_is_measured_alike(options, tmp_path):
                 assert np.asarray(picture.convert("L")).std() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_plots")
 def test_a_run_that_was_stopped_continues_with_the_same_bytes(options, measured, tmp_path):
     class StopError(Exception):

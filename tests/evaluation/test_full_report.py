@@ -106,6 +106,7 @@ def test_what_was_measured_before_is_used_and_pages_are_equal_to_the_byte(small,
     assert all(line.endswith("2 of 2 pictures are already measured") for line in said)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_plots")
 def test_a_report_that_was_stopped_continues_to_the_same_bytes(small, best_of_ten):
     def stop(line):

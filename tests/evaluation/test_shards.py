@@ -13,6 +13,7 @@ from srflow_sdk.errors import ArgumentError
 from tests.evaluation.test_results import Measuring, run
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_plots")
 def test_shards_put_together_are_the_bytes_of_one_run(options, tmp_path):
     best_of_n(options(out=tmp_path / "whole", samples=2))

@@ -153,6 +153,7 @@ def test_several_models_are_curves_of_one_plot(options, checkpoint, tmp_path, mo
     assert {(31, 119, 180), (255, 127, 14)} <= colours  # the first two of a plot
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sides", "cells"), [((256, 200), (256, 200)), ((96, 160), (192, 320)), ((264, 264), (256, 256))]
 )

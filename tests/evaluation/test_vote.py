@@ -39,6 +39,7 @@ def data_of(folder):
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[1])
 
 
+@pytest.mark.slow
 def test_each_photograph_and_damage_is_a_question_and_the_seed_gives_the_order(three, tmp_path):
     vote(three(seed=1, most=2))
     data = data_of(tmp_path / "out")

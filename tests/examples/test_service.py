@@ -332,6 +332,7 @@ def test_options_that_make_no_sense_are_usage_errors(
     assert f"error: {line}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_and_what_it_was_doing(service: Service) -> None:
     line = service.started(photo(1200, 900))
     service.until(lambda: service.metric("srflow_running") == 1)

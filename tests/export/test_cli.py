@@ -93,6 +93,7 @@ def test_auto_tau_makes_the_pictures_texture_the_bundles_default(tmp_path):
     assert (manifest.default_tau, manifest.auto_tau) == (0.7, True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
 def test_a_terminated_export_leaves_nothing_behind(tmp_path):
     save_checkpoint(tmp_path / "m.safetensors", random_srflow(tiny_config()))

@@ -25,7 +25,8 @@ def test_the_recorded_rows_keep_their_promise(bundle):
     assert min(row["psnr_db"] for row in rows) >= EMBEDDED_DB[bundle.manifest.name]
 
 
-@pytest.mark.parametrize("bundle", ["x4-small", pytest.param("x4-photo", marks=pytest.mark.slow)], indirect=True)
+@pytest.mark.slow
+@pytest.mark.parametrize("bundle", ["x4-small", "x4-photo"], indirect=True)
 def test_the_recorded_rows_are_what_the_files_give(bundle):
     recorded = {(row["photo"], row["tau"]): row["psnr_db"] for row in int8_rows(bundle)}
     found = prove_int8_encoder(bundle, bundle, size=(24, 32))

@@ -68,6 +68,7 @@ def run(path, **feeds):
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, feeds)
 
 
+@pytest.mark.slow
 def test_the_fused_graph_of_a_published_checkpoint_gives_the_published_image(golden_bundle):
     golden = np.load(GOLDEN / "srflow_x4_small.npz")
     tau = np.float32(golden["tau"]).reshape(1)
@@ -78,6 +79,7 @@ def test_the_fused_graph_of_a_published_checkpoint_gives_the_published_image(gol
         assert np.abs(sr - expected).max() < 1e-3 * np.ptp(expected)
 
 
+@pytest.mark.slow
 def test_a_published_layout_x8_checkpoint_exports_and_agrees(folder):
     model = random_srflow(tiny_config("published", scale=8, blocks=4, stacked_blocks=(0, 1, 2, 3), steps=1))
     torch.save(to_published(model.state_dict(), model.config), folder / "x8.pth")

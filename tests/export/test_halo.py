@@ -65,6 +65,7 @@ def test_the_measured_halo_is_enough_and_the_next_smaller_one_is_not(bundle, mea
     assert worst(bundle, lr, core=16, reach=smaller.halo, tau=0.8)[0] > 2 * halo._MAX_ABS
 
 
+@pytest.mark.slow
 def test_a_halo_that_the_parts_of_the_photographs_are_too_small_for_is_found_on_all_of_them(
     bundle, measured, monkeypatch
 ):

@@ -48,6 +48,7 @@ def int8_rows(bundle):
     return [row for row in bundle.manifest.parity if row["graph"] == INT8_GRAPHS]
 
 
+@pytest.mark.slow
 def test_a_checkpoints_bundle_has_the_same_graphs_and_another_encoder(plain, both):
     files = dict(both.manifest.files)
     assert files.pop(INT8_ENCODER)["bytes"] < files["encoder.onnx"]["bytes"]
@@ -154,6 +155,7 @@ def test_a_network_that_int8_is_too_coarse_for_is_refused_at_the_first_photograp
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_network_that_int8_is_too_coarse_for_gets_its_bundle_without(rough, tmp_path):
     result = run(rough, "-o", tmp_path / "m.srflow", "--halo", 16, "--no-inverter", "--also", "int8")
     assert result.exit_code == 1

@@ -70,6 +70,7 @@ def test_the_runtimes_inverter_gives_the_published_implementations_latents_and_n
     np.testing.assert_allclose(log_density.sum(), golden["log_likelihood"], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_int8_has_an_inverter(tmp_path: Path) -> None:
     """So has half precision: test_inverter_halo.py measures with it."""
     save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))

@@ -72,6 +72,7 @@ def test_an_inverter_as_exact_as_the_network_is_kept_though_the_networks_round_t
     assert f"to {manifest.round_trip_db:.1f} dB in fp32" in line
 
 
+@pytest.mark.slow
 def test_graphs_of_scales_near_their_smallest_are_the_network(smallest_scales: tuple[Result, Bundle, SRFlow]) -> None:
     """ONNX Runtime's Sigmoid made them 82 dB of it."""
     _, bundle, _ = smallest_scales
@@ -160,6 +161,7 @@ def test_checkpoints_of_the_published_layouts_keep_their_inverter_in_every_preci
     assert "inverter.onnx" in Bundle.open(target).manifest.files, result.output
 
 
+@pytest.mark.slow
 def test_an_inverter_that_differs_is_left_out_and_the_export_goes_on(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

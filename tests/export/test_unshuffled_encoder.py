@@ -14,6 +14,8 @@ from tests.export.odd_pictures import drawn_twice
 from tests.export.test_halo import worst
 from tests.networks import random_srflow, tiny_config
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model():

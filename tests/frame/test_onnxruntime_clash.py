@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from .bare_environment import BareEnvironment
 from .test_bare_install import PHOTO
 
@@ -44,6 +46,7 @@ def doctor_block(stdout: str, name: str) -> str:
     return next(block for block in blocks.split("\0") if name in block.splitlines()[0])
 
 
+@pytest.mark.slow
 def test_doctor_recognises_the_clash_says_what_is_active_and_prints_the_fix(make_bare: MakeBare) -> None:
     bare = make_bare()
     add_gpu_record(bare.site_packages)

@@ -35,6 +35,7 @@ def printed(program: str, folder: Path, **environ: str) -> str:
     return done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP prints this, which Linux's torch brings")
 def test_threads_sleep_while_they_wait(tmp_path: Path) -> None:
     assert "GOMP_SPINCOUNT = '0'" in printed(EXPORT, tmp_path, OMP_DISPLAY_ENV="verbose")

@@ -77,6 +77,7 @@ def test_a_clip_that_was_killed_is_resumed_with_equal_frames(
     assert "large.mp4 is finished: skipped" in again.stderr
 
 
+@pytest.mark.slow
 def test_a_part_that_was_lost_with_its_state_is_drawn_again(
     run: Run, whole: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,7 @@ def shapes(graph, text="16,88,168"):
     return graph.input_shapes(parse_shapes(text), scale=4)
 
 
+@pytest.mark.slow
 def test_engines_for_two_gpus_are_written_and_recorded_one_of_the_inverter_too(rtx, folder, manifest):
     graphs = graphs_of(dataclasses.replace(manifest, files={"inverter.onnx": {}}), "fp16")
     assert graphs == ("encoder.onnx", "sampler.onnx", "inverter.onnx")

@@ -50,6 +50,7 @@ def test_the_command_writes_whole_models_and_a_readme_beside_them(bundle: Path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "models.README.md", "tiny.srflow"]
 
 
+@pytest.mark.slow
 def test_an_export_is_followed_by_its_models(tmp_path: Path) -> None:
     checkpoint = golden_checkpoint(tmp_path / "m.pth")
     done = run(checkpoint, "--halo", 8, "--no-inverter", "--triton", tmp_path / "models")

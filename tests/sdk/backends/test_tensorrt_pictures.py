@@ -78,6 +78,7 @@ def test_an_encoding_draws_from_what_stays_on_the_gpu(
             )
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_makes_tiles_smaller(
     machine: EngineMachine, engine_bundle: Bundle, upscaler: Upscaler, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -91,6 +92,7 @@ def test_memory_that_runs_out_makes_tiles_smaller(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nbytes", [1 << 30, 1_900_000])
 def test_windows_are_never_smaller_than_the_engines_take(
     machine: EngineMachine, tiny_bundle: Path, tmp_path: Path, upscaler: Upscaler, nbytes: int

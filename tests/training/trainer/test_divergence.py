@@ -67,6 +67,7 @@ def poisoned(run, *, start):
     run.fabric.clip_gradients = lambda *a, **k: torch.nn.utils.clip_grad_norm_(run.model.parameters(), 5.0)
 
 
+@pytest.mark.slow
 def test_the_last_healthy_state_outlives_later_ones_and_resume_goes_on_from_it(tmp_path, photos):
     schedule = {"iterations": 60, "save_every": 4, "keep": 2}
     run = trainer(tmp_path, photos, schedule=schedule)
@@ -81,6 +82,7 @@ def test_the_last_healthy_state_outlives_later_ones_and_resume_goes_on_from_it(t
     assert resumed.skipped == 0
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_collapsed_does_not_replace_its_last_good_checkpoint(tmp_path, photos):
     schedule = {"iterations": 16, "save_every": 1, "keep": 2}
     run = trainer(tmp_path, photos, schedule=schedule)

@@ -92,6 +92,7 @@ def test_it_starts_from_a_network_without_it_and_the_other_way_round(tmp_path, p
     assert torch.equal(back.model(hr, lr), tuned.model(hr, lr))
 
 
+@pytest.mark.slow
 def test_a_bundle_is_that_of_the_network_without_it(tmp_path):
     model = random_srflow(tiny_config(noise_conditional=True))
     save_checkpoint(tmp_path / "noise.safetensors", model)

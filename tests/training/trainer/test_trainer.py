@@ -213,6 +213,7 @@ def test_clipping_can_be_switched_off(tmp_path, photos):
     assert float(norm) > 100
 
 
+@pytest.mark.slow
 def test_an_unshuffled_encoder_is_pretrained_handed_on_and_fits_no_other_trunk(tmp_path, photos):
     network = {**FLOW, "unshuffle": 4}
     rrdb = {"kind": "rrdb", "scale": 4, **TINY, "unshuffle": 4}
