@@ -130,8 +130,7 @@ class Manifest:
     {"sha256": 64 hexadecimal digits, "bytes": 0 or more}. Filled in when the bundle is written."""
 
     digest: str = ""
-    """One sha256 for the whole model: :func:`manifest_digest` of the other fields without `intervals`, which change no
-    picture. In the file it is of all other fields. Filled in by :meth:`to_json` and :meth:`from_json`."""
+    """:func:`manifest_digest` of the other fields: one sha256 for the whole model. Filled in by :meth:`to_json`."""
 
     @property
     def float32_graphs(self) -> tuple[str, str] | None:
@@ -156,7 +155,7 @@ class Manifest:
         """The text of manifest.json, with the other fields' digest. Raises: BundleError for values JSON cannot hold."""
         try:
             content = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
-            if self.intervals is None:  # then older SDKs find what they know, and the same digest
+            if self.intervals is None:
                 del content["intervals"]
             content["digest"] = manifest_digest(content)
             return json.dumps(content, indent=2, allow_nan=False) + "\n"
@@ -173,8 +172,7 @@ class Manifest:
         if missing := [name for name in _ALWAYS_WRITTEN if name not in raw]:
             raise _bad(f"the field {missing[0]} is missing")
         _check_digest(raw)
-        model = {name: value for name, value in raw.items() if name != "intervals"}
-        manifest = _read({**raw, "digest": manifest_digest(model)})
+        manifest = _read(raw)
         _check_files(manifest)
         return manifest
 
@@ -194,8 +192,11 @@ class Manifest:
 
 
 def manifest_digest(content: Mapping[str, Any]) -> str:
-    """sha256 of the canonical JSON (sorted keys, no spaces, ASCII) of a manifest's fields without `digest`."""
-    rest = {name: value for name, value in content.items() if name != "digest"}
+    """sha256 of the canonical JSON (sorted keys, no spaces, ASCII) of a manifest's fields but `digest` and `intervals`.
+
+    Intervals change no picture, so a model stays the same when they are calibrated.
+    """
+    rest = {name: value for name, value in content.items() if name not in ("digest", "intervals")}
     canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 

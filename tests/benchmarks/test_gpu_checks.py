@@ -497,7 +497,7 @@ def test_with_torch_and_numpy_alone_the_report_says_what_is_missing(tmp_path: Pa
 @pytest.mark.slow
 def test_one_export_serves_the_engines_and_onnx_runtime_draws_its_pictures(cpu_work: Path, monkeypatch) -> None:
     """The CPU in the place of CUDA."""
-    monkeypatch.setattr(engines, "check_present", lambda kind: None)
+    monkeypatch.setattr(checks, "check_present", lambda kind: None)
     setting = Setting("cpu fp16", cpu_work, quick=True, size=16)
     found = answered(setting, ["loading", "picture", "times", "conditioning", "tau 0", "repeats", "largest"])
     assert faults(found) == []
