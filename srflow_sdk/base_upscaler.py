@@ -164,8 +164,7 @@ class BaseUpscaler:
     def upscale_many(self, images: Any, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]) -> Any:
         """Upscale a list of images of any kinds, or an array or tensor N×H×W×C; the answer is one, too.
 
-        Each is :meth:`upscale`'s answer with equal tiles, bit for bit. All are held; errors say which it is, from 0.
-        `value_range` is refused.
+        Each is :meth:`upscale`'s with equal tiles, bit for bit. Errors say which, from 0. `value_range` is refused.
         """
         draw = DrawOptions(**options)
         stacked = isinstance(images, np.ndarray) or is_tensor(images)
@@ -293,10 +292,9 @@ class BaseUpscaler:
     ) -> InMemoryImage | Tensor:
         """Draw `n` samples, 1 to 2^20, and return the one that `score` likes best.
 
-        image, layout: as in :meth:`upscale`; the answer is of the image's kind.
+        image, layout, other keywords: as in :meth:`upscale`; progress counts the tiles of all samples.
         score: called with each picture, in the order of the samples; returns a number, higher is better. It must not
             change the picture. Of equal scores the first sample wins. Two pictures are held at a time.
-        The other keywords are those of :meth:`upscale`; progress counts the tiles of all samples.
 
         Raises: the errors of :meth:`upscale`; ArgumentError if a score is NaN or no number; whatever `score` raises.
         """

@@ -49,6 +49,7 @@ class FlowUses:
         **options: Unpack[RestoreKeywords],
     ) -> InMemoryImage | Tensor:
         """Remove noise from a picture: one of its size and kind, whose latents are no larger than a true photograph's.
+
         A picture whose latents are not too large comes back as it was, to rounding: blur and the blocks of a JPEG stay.
 
         image, layout: as in :meth:`upscale`.
@@ -130,6 +131,7 @@ class FlowUses:
         **options: Unpack[TransferKeywords],
     ) -> InMemoryImage | Tensor:
         """Put what a mask selects of one picture into another of the same size: content transfer.
+
         The content is pasted, inverted, its latents are normalised inside the mask, and decoded (section 4.5 of the
         publication). Beyond 6 pixels outside of the mask the answer is the target, and so is alpha.
 

@@ -109,7 +109,6 @@ def measure_intervals(
     from srflow_evaluation.damaged import parse_damages
     from srflow_evaluation.pictures import picture_files
     from srflow_evaluation.subjects import open_subject
-    from srflow_sdk.model.manifest import manifest_digest
     from srflow_sdk.system.atomic import write_atomically
 
     upscaler = open_subject(model := _only_model("calibrate", models), device=device or "cpu").upscaler
@@ -121,7 +120,6 @@ def measure_intervals(
     chosen = intervals.choose(found) if write else manifest.intervals
     if write and chosen is not None:  # added to what is there, so that nothing else changes
         content = {**json.loads(path.read_bytes()), "intervals": asdict(chosen)}
-        content["digest"] = manifest_digest(content)
         write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
     table = intervals.table_of(found, chosen)
     if output is not None:
