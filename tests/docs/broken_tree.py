@@ -35,4 +35,4 @@ def _run(tree: Path, test_file: str, test: str, output: Path) -> None:
     os.chdir(tree)
     sys.path[:0] = [str(tree / name) for name in ("", "apps", "training", "export")]
     own = f"--basetemp={output.with_suffix('.temp')}"
-    sys.exit(pytest.main(["-x", "-p", "no:cacheprovider", own, test_file, "-k", test]))
+    sys.exit(pytest.main(["-x", "-m", "slow or not slow", "-p", "no:cacheprovider", own, test_file, "-k", test]))
