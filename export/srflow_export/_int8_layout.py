@@ -88,7 +88,7 @@ def _measured(model: SRFlow, crops: Sequence[Array]) -> _Sizes:
             for conv in block.convs[:-1]:
                 hooks.append(conv.register_forward_hook(lambda module, _, x: note(module, F.leaky_relu(x, 0.2))))
     try:
-        levels = [[_largest(level.u()) for level in model.features(torch.from_numpy(lr))] for lr in crops]
+        levels = [[_largest(level.u()) for level in model.features(torch.from_numpy(lr)).levels] for lr in crops]
     finally:
         for hook in hooks:
             hook.remove()

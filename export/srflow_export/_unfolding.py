@@ -159,6 +159,8 @@ def _unfolded(bundle: Bundle) -> SRFlow:
         parameter.copy_(encoder.take(f"model.{name}", parameter.shape))
     for index, (level, shape) in enumerate(zip(model.flow_levels(), model.config.level_shapes, strict=True)):
         _unfold_level(level, shape, model.config, encoder, sampler, f"levels.{index}")
+    if model.config.residual:
+        _unfold_own_image(model, encoder)
     for graph in (encoder, sampler):
         graph.refuse_rest()
     for actnorm in model.actnorms():
@@ -226,6 +228,18 @@ def _unfold_level(
     if isinstance(level.split, Split):
         level.split.conv.weight.copy_(sampler.take(f"{prefix}.prior.weight", level.split.conv.weight.shape))
         level.split.conv.bias.copy_(sampler.take(f"{prefix}.prior.bias", level.split.conv.bias.shape))
+
+
+def _unfold_own_image(model: SRFlow, encoder: GraphWeights) -> None:
+    """The inverse of :class:`srflow_export.graphs._OwnImage`."""
+    scale, factor = model.config.scale, model.config.scale // 2
+    first, image = model.flow_levels()[0].all_steps()[model.config.transition_steps], model.encoder.image_layer
+    encoder.take("own_image.on_lr.weight", (12 * factor**2, 3, 1, 1))
+    for name, parameter in image.named_parameters():
+        folded = encoder.take(f"own_image.on_features.{name}", parameter.shape)
+        cells = torch.linalg.solve(first.mix.weight.double(), folded.view(12, -1))
+        cells = cells.view(3, 2, 2, factor, factor, -1).permute(0, 3, 1, 4, 2, 5)
+        parameter.copy_(cells.reshape(3 * scale**2, *parameter.shape[1:]))
 
 
 def _convs_on_u(

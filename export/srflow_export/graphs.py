@@ -198,6 +198,36 @@ class _LevelEncoder(nn.Module):
         return F.relu(self.conv2(F.relu(x)))
 
 
+class _OwnImage(nn.Module):
+    """The image of a `residual` network's encoder, as an addend of the first step's injector shift at level 1.
+
+    The flow there decodes h to M·h + b, the squeezed picture, so that M⁻¹ times the squeezed image has to be added to h.
+    All of it is linear, and folded into the head's convolution and into one of the nearest enlargement.
+    """
+
+    def __init__(self, model: SRFlow, dtype: torch.dtype) -> None:
+        super().__init__()
+        encoder, config = model.encoder, model.config
+        assert isinstance(encoder, PlainEncoder) and isinstance(encoder.conv_image, nn.Conv2d)  # collapsed
+        self.factor = config.scale // 2
+        (_, mixing), *_ = conditional_steps(model.flow_levels()[0], config)
+        weight, bias = (self.at_level(part.detach().double(), mixing.encoding) for part in encoder.conv_image.parameters())
+        self.on_features = Conv(weight, bias.flatten(), dtype=dtype)
+        of_lr = torch.eye(3, dtype=torch.float64).repeat_interleave(config.scale**2, dim=0)
+        if config.image_base == "none":
+            of_lr.zero_()
+        self.on_lr = Conv(self.at_level(of_lr[:, :, None, None], mixing.encoding), None, dtype=dtype)
+
+    def at_level(self, part: Tensor, matrix: Tensor) -> Tensor:
+        """A weight whose rows are an HR pixel's channels in a pixel shuffle, [3·scale², …]: to rows of level 1."""
+        cells = part.reshape(3, self.factor, 2, self.factor, 2, -1).permute(0, 2, 4, 1, 3, 5).reshape(12, -1)
+        return (matrix @ cells).view(12 * self.factor**2, *part.shape[1:])
+
+    def forward(self, features: Tensor, lr: Tensor) -> Tensor:
+        """The trunk's output, N×nf×h×w, and lr → N×12×H/2×W/2."""
+        return F.pixel_shuffle(self.on_features(features) + self.on_lr(lr), self.factor)
+
+
 class EncoderGraph(nn.Module):
     """lr (float32 B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of :func:`conditioning_names`.
 
@@ -218,12 +248,17 @@ class EncoderGraph(nn.Module):
         if dtype is torch.float32:  # half graphs are for GPUs, which have no such layout
             keep_blocked_layout(model)
         self.model, self.dtype = model, dtype
+        self.own_image = _OwnImage(model, dtype) if model.config.residual else None
 
     def forward(self, lr: Tensor) -> tuple[Tensor, ...]:
         """Encode `lr`; shapes and order as above."""
         outputs: list[Tensor] = []
-        for level, features in zip(self.levels, self.model.features(lr.to(self.dtype)), strict=True):
-            outputs += level(features)
+        features = self.model.features(lr.to(self.dtype))
+        for level, u in zip(self.levels, features.levels, strict=True):
+            outputs += level(u)
+        if self.own_image is not None and features.trunk is not None:
+            first_shift = 2 * self.model.config.steps_at(1)
+            outputs[first_shift] = outputs[first_shift] + self.own_image(features.trunk, lr)
         return tuple(outputs)
 
 

@@ -4,7 +4,8 @@ Explicit QuantizeLinear and DequantizeLinear nodes (QDQ) on both inputs of a con
 output channel; activations uint8 with a zero point, as they are mostly positive behind (leaky) ReLUs. Nothing else is
 rounded: not the sums of the trunk, through which every block's features pass (rounding those cost 9 dB), and not the
 results of convolutions. What a dense block concatenates is rounded before that, once and with one range, so that
-runtimes concatenate bytes. The first convolution, on the picture itself, stays float32: it costs next to nothing. The
+runtimes concatenate bytes. The first convolution, on the picture itself, and those of a
+`residual` network's own image stay float32: they cost next to nothing. The
 sampler, which inverts the flow, is never quantised.
 
 Why not a library: ONNX Runtime's tool rounds a tensor for all who take it, sums too, and gives each concatenation a
@@ -54,7 +55,9 @@ def quantised_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.
     graph = encoder.graph
     produced = {name: node for node in graph.node for name in node.output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    _, *convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    _, *convolutions = [
+        node for node in graph.node if node.op_type == "Conv" and not node.input[1].startswith("own_image.")
+    ]
     rounded: dict[str, Range] = {}  # tensor: its range
     places: list[_Place] = []
     # A dense block's longest concatenation has all its parts, and comes last.

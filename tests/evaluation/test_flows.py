@@ -90,7 +90,7 @@ def test_of_what_is_computed_when_needed_one_part_is_held_at_a_time(picture, mon
 def test_conditioning_is_as_large_as_it_is_said_to_be(picture, checkpoint):
     network = load_checkpoint(checkpoint)
     with torch.no_grad():
-        parts = [part for level in network.condition(picture.lr) for step in level for part in step]
+        parts = [part for level in network.condition(picture.lr).levels for step in level for part in step]
     assert network.conditioning_bytes(picture.lr) == sum(part.nbytes for part in parts)
 
 

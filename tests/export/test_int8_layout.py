@@ -40,7 +40,7 @@ def test_channels_of_u_are_balanced_for_the_rounding_that_they_share():
     model = random_srflow(tiny_config())
     graph = IntegerEncoderGraph(model, CROPS)
     for index, level in enumerate(graph.levels):
-        u = [model.features(torch.from_numpy(lr))[index].u() for lr in CROPS]
+        u = [model.features(torch.from_numpy(lr)).levels[index].u() for lr in CROPS]
         before, after = (_spread(each) for each in (u, [value * level.shares for value in u]))
         assert after < 0.5 * before
 

@@ -45,5 +45,5 @@ def test_the_blocked_encoder_has_the_networks_features_and_parameters():
     keep_blocked_layout(changed)
     assert list(changed.state_dict()) == list(model.state_dict())
     lr = torch.rand(2, 3, 4, 6, dtype=torch.float64)
-    for actual, expected in zip(changed.features(lr), model.features(lr), strict=True):
+    for actual, expected in zip(changed.features(lr).levels, model.features(lr).levels, strict=True):
         torch.testing.assert_close(actual.u(), expected.u(), atol=1e-12, rtol=1e-12)

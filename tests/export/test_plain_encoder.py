@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from srflow_export.cli import main
 from srflow_export.exporter import ExportOptions, export_checkpoint
+from srflow_export.graphs import EncoderGraph, SamplerGraph
 from srflow_export.halo import _MAX_ABS
 from srflow_export.parity._photos import photographs
 from srflow_sdk import Bundle
@@ -16,12 +17,15 @@ from tests.export.odd_pictures import drawn_twice
 from tests.export.test_halo import worst
 from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
-NETWORKS = {"x4": PLAIN, "x2": PLAIN_X2}
+NETWORKS = {
+    "x4": {**PLAIN, "image_base": "nearest", "residual": True},
+    "x2": {**PLAIN_X2, "image_base": "bicubic"},
+}
 
 
 @pytest.fixture(scope="module", params=["x4", pytest.param("x2", marks=pytest.mark.slow)])
 def model(request):
-    return random_srflow(tiny_config(image_base="bicubic", **NETWORKS[request.param]))
+    return random_srflow(tiny_config(**NETWORKS[request.param]))
 
 
 @pytest.fixture(scope="module")
@@ -78,5 +82,21 @@ def test_its_checkpoint_can_be_had_back_collapsed_and_says_so(bundle, model, tmp
     lr = torch.rand(1, 3, 8, 12)
     latents = {level: 0.8 * torch.randn(1, *shape) for level, shape in model.latent_shapes(8, 12).items()}
     torch.testing.assert_close(again.decode(lr, latents), model.decode(lr, latents), rtol=1e-4, atol=1e-4)
-    base = torch.nn.functional.interpolate(lr, scale_factor=model.config.scale, mode="bicubic", antialias=True)
-    assert torch.equal(again.encoder(lr), base)  # the image head is in no bundle
+    if model.config.residual:
+        torch.testing.assert_close(again.encoder(lr), model.encoder(lr), rtol=1e-4, atol=1e-4)
+    else:  # the image head is in no bundle
+        base = torch.nn.functional.interpolate(lr, scale_factor=model.config.scale, mode="bicubic", antialias=True)
+        assert torch.equal(again.encoder(lr), base)
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8, 16])
+@torch.no_grad()
+def test_a_residual_networks_graphs_draw_on_its_encoders_own_image(scale):
+    levels = scale.bit_length()
+    settings = {**PLAIN, "condition": (8,) * levels, "steps": 1, "hidden": 8, "injector_hidden": 4, "scale": scale}
+    model = random_srflow(tiny_config(image_base="nearest", residual=True, **settings)).double()
+    lr = torch.rand(1, 3, 4, 6, dtype=torch.float64)
+    noise = {level: torch.randn(1, *shape).double() for level, shape in model.latent_shapes(4, 6).items()}
+    encoder, sampler = EncoderGraph(model, torch.float64), SamplerGraph(model, torch.float64)
+    drawn = sampler(*encoder(lr), *(noise[level] for level in sorted(noise)), torch.tensor([0.8]).double())[-1]
+    torch.testing.assert_close(drawn, model.decode(lr, {level: 0.8 * z for level, z in noise.items()}))

@@ -19,6 +19,7 @@ CONFIGS = {
     "rrdb, without its level feature": tiny_config(condition=(8, 12, 16), level_feature=False),
     "unshuffled rrdb": tiny_config(condition=(8, 12, 16), unshuffle=2),
     "paper": tiny_config("paper", condition=(8, 12, 16), **BY_LEVEL),
+    "residual": plain_config(residual=True, image_base="nearest"),
     "×2": plain_config(scale=2, condition=(8, 12)),
     "×8": plain_config(scale=8, condition=(8, 8, 12, 16)),
 }
@@ -30,7 +31,7 @@ def test_u_is_a_shuffled_1x1_convolution_of_the_trunk(config):
     model, lr = random_srflow(config).double(), normal(2, 3, 8, 4)
     found = model.encoder.features(lr, block_indices=config.stacked_blocks)
     trunk = torch.cat([*([found.last] if config.level_feature else []), *found.blocks], dim=1)
-    for shape, features, projection in zip(config.level_shapes, model.features(lr), model.projections, strict=True):
+    for shape, features, projection in zip(config.level_shapes, model.features(lr).levels, model.projections, strict=True):
         x, cell = trunk, 2 ** abs(shape.trunk_exponent)
         if shape.trunk_exponent < 0:
             x = F.pixel_unshuffle(x, cell)
@@ -99,7 +100,7 @@ def test_conditioning_of_unequal_nets_can_be_computed_when_needed_and_is_counted
     model, lr = random_srflow(CONFIGS["plain"]), torch.rand(1, 3, 8, 4)
     whole, later = model.condition(lr), model.condition_when_needed(lr)
     held = 0
-    for one, other in zip(whole, later, strict=True):
+    for one, other in zip(whole.levels, later.levels, strict=True):
         for part, again in zip(one, other, strict=True):
             torch.testing.assert_close(part, again, rtol=1e-5, atol=1e-6)  # processors round it differently
             held += sum(4 * tensor.numel() for tensor in part)
@@ -107,7 +108,7 @@ def test_conditioning_of_unequal_nets_can_be_computed_when_needed_and_is_counted
 
 
 def test_files_of_networks_without_these_options_name_none_of_them():
-    known = {"encoder", "condition", "condition_kernel", "injector_hidden", "unshuffle", "noise_conditional"}
+    known = {"encoder", "condition", "condition_kernel", "injector_hidden", "unshuffle", "residual", "noise_conditional"}
     assert not known & set(SRFlowConfig.of_variant("published").to_dict())
     assert not known & set(tiny_config().to_dict())
     written = CONFIGS["plain"].to_dict()
@@ -129,3 +130,21 @@ def test_files_of_networks_without_these_options_name_none_of_them():
 def test_sizes_that_do_not_fit_the_levels_are_refused(overrides, message):
     with pytest.raises(ArgumentError, match=message):
         tiny_config(**overrides)
+
+
+@torch.no_grad()
+def test_a_residual_flow_models_hr_less_the_encoders_own_image():
+    model, lr, hr = random_srflow(CONFIGS["residual"]).double(), normal(2, 3, 8, 4), normal(2, 3, 32, 16)
+    latents, log_likelihood = model.encode(hr, lr)
+    torch.testing.assert_close(model.decode(lr, latents), hr, rtol=0, atol=1e-9)
+    other = SRFlow(plain_config(image_base="nearest")).double()
+    other.load_state_dict(model.state_dict())
+    expected = other.encode(hr - model.encoder(lr), lr)
+    torch.testing.assert_close((latents, log_likelihood), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("fields", [{"encoder": "rrdb"}, {"image_base": "bicubic"}])
+def test_a_residual_flow_needs_an_image_that_graphs_have(fields):
+    settings = {"encoder": "plain", "nf": 8, "blocks": 2, "image_base": "nearest", "residual": True, **fields}
+    with pytest.raises(ArgumentError, match="residual needs encoder: plain, and image_base: nearest or none"):
+        SRFlowConfig.of_variant("bounded", **settings)

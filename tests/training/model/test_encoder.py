@@ -64,7 +64,7 @@ def test_every_level_is_conditioned_at_its_own_resolution(unshuffle):
     model = random_srflow(tiny_config(scale=8, unshuffle=unshuffle)).double()
     lr = normal(1, 3, 8, 4)
     blocks, last = trunk(model.encoder, lr)
-    for shape, features in zip(model.config.level_shapes, model.features(lr), strict=True):
+    for shape, features in zip(model.config.level_shapes, model.features(lr).levels, strict=True):
         u = features.u()
         height = int(8 * 2.0**shape.lr_exponent)
         assert u.shape == (1, model.config.feature_channels, height, height // 2)

@@ -16,7 +16,7 @@ Variant = Literal["paper", "published", "bounded"]
 ScaleMap = Literal["exp", "sigmoid", "tanh"]
 AffineOrder = Literal["scale_first", "shift_first"]
 Resize = Literal["nearest", "bilinear"]
-ImageBase = Literal["none", "bicubic"]
+ImageBase = Literal["none", "bicubic", "nearest"]
 TrunkSkip = Literal["last_block", "first_conv"]
 EncoderKind = Literal["rrdb", "plain"]
 
@@ -42,6 +42,7 @@ UNUSED: dict[str, Any] = {
     "condition_kernel": 3,
     "injector_hidden": None,
     "noise_conditional": False,
+    "residual": False,
 }
 """Options of later versions, which files leave out at these values, so that earlier versions read them."""
 
@@ -91,6 +92,8 @@ class SRFlowConfig:
     split_clamp: bound b of the split's logs, b·tanh(logs/b); None: no bound.
     split_levels: levels after which half the channels leave as a latent (the last level always ends in one).
     image_base: image that the output of the encoder's own image head is added to.
+    residual: the flow models HR less the encoder's own image, so that the image at τ = 0 begins as the encoder's. With a
+    plain encoder, and an image_base other than bicubic, which exported graphs do not have.
     noise_conditional: f also sees how noisy the training images are, so that decoding can leave the noise out (NCSR,
     arXiv:2106.04428). Decoding costs nothing more, and exported graphs are the same.
     """
@@ -120,6 +123,7 @@ class SRFlowConfig:
     split_clamp: float | None = 2.0
     split_levels: Integers = (1, 2)
     image_base: ImageBase = "none"
+    residual: bool = False
     noise_conditional: bool = False
 
     def __post_init__(self) -> None:
@@ -164,6 +168,8 @@ class SRFlowConfig:
                 raise ArgumentError(f"{name} is {list(value)}; each must be at least 1 and at most 1024")
         if self.encoder == "plain" and not self.condition:
             raise ArgumentError(f"a plain encoder needs a condition, e.g. condition: {[self.nf] * self.levels}")
+        if self.residual and (self.encoder != "plain" or self.image_base == "bicubic"):
+            raise ArgumentError("residual needs encoder: plain, and image_base: nearest or none")
         if self.condition_kernel == 1 and not self.condition:
             raise ArgumentError("condition_kernel is 1, which needs a condition: the channels of u by level")
 

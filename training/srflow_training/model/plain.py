@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_training.model.config import ImageBase
-from srflow_training.model.encoder import Encoder, EncoderFeatures, bicubic, bicubic_by_matrices, lrelu
+from srflow_training.model.encoder import Encoder, EncoderFeatures, enlarged, lrelu
 
 _WIDER = 2  # channels inside a composition, in channels outside
 _RESIDUAL_START, _HEAD_START = 0.2, 0.1
@@ -102,7 +102,7 @@ class PlainEncoder(Encoder):
     """Residual blocks at the LR size, with a skip around all of them; the image head is one convolution.
 
     Few channels and no dense connections: in the same hours it sees far more pixels than an RRDB of the same quality.
-    scale: 2, 4, 8 or 16. image_base: "bicubic" adds the image head's output to the bicubic enlargement.
+    scale: 2, 4, 8 or 16. image_base: "bicubic" or "nearest" adds the image head's output to that enlargement.
 
     A fresh one has composed kernels (`ComposedConv`), for training. :meth:`collapse` makes them ordinary ones, which
     exported networks have; :meth:`composed` tells which.
@@ -126,14 +126,18 @@ class PlainEncoder(Encoder):
 
     def forward(self, lr: Tensor) -> Tensor:
         """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1]."""
-        image: Tensor = F.pixel_shuffle(self.conv_image(self.features(lr).last), self.scale)
-        return image + bicubic(lr, self.scale) if self.image_base == "bicubic" else image
+        return self.image_of(self.features(lr).last, lr)
+
+    def image_of(self, features: Tensor, lr: Tensor) -> Tensor:
+        """The same, given the trunk's output, N×nf×h×w."""
+        image: Tensor = F.pixel_shuffle(self.conv_image(features), self.scale)
+        return image if self.image_base == "none" else image + enlarged(lr, self.scale, self.image_base)
 
     def error(self, lr: Tensor, hr: Tensor) -> Tensor:
         """The difference to hr, N×3s²×h×w, before the pixel shuffle: no gradient passes through the HR size."""
         wanted = hr.contiguous()
-        if self.image_base == "bicubic":
-            wanted = wanted - bicubic_by_matrices(lr, self.scale)
+        if self.image_base != "none":
+            wanted = wanted - enlarged(lr, self.scale, self.image_base)
         n, _, height, width = lr.shape
         cells = wanted.view(n, 3, height, self.scale, width, self.scale).permute(0, 2, 4, 1, 3, 5)
         wanted = cells.reshape(n, height, width, -1).permute(0, 3, 1, 2)  # channels last, unlike F.pixel_unshuffle's

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, overload
 
 import torch
@@ -113,6 +114,28 @@ def _parts(nets: Sequence[ConditionalNet], features: LevelFeatures) -> Sequence[
     return torch.split(convolved, [len(weight) for weight in weights], dim=1)
 
 
+@dataclass(frozen=True)
+class Features:
+    """What the LR encoder gives the flow.
+
+    levels: u of levels 1 … L. trunk: what a `residual` network's own image is made of, N×nf×h×w; else None.
+    """
+
+    levels: list[LevelFeatures]
+    trunk: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Condition:
+    """All that depends on the LR image alone.
+
+    levels: the parts on u of levels 1 … L. image: what the flow models HR less, N×3×H×W; None: nothing.
+    """
+
+    levels: list[Parts]
+    image: Tensor | None = None
+
+
 def build_encoder(kind: EncoderKind, fields: Mapping[str, Any]) -> Encoder:
     """Build an LR encoder with the fields that :meth:`Encoder.settings` returns, and fresh weights."""
     encoders: dict[EncoderKind, type[Encoder]] = {"rrdb": RRDB, "plain": PlainEncoder}
@@ -136,20 +159,26 @@ class SRFlow(nn.Module):
         )
         self.levels = nn.ModuleList(Level(shape, config) for shape in config.level_shapes)
 
-    def condition(self, lr: Tensor) -> list[Parts]:
-        """Compute all that depends on the LR image alone, for levels 1 … L; lr: N×3×h×w in [0, 1].
+    def condition(self, lr: Tensor) -> Condition:
+        """Compute all that depends on the LR image alone; lr: N×3×h×w in [0, 1].
 
         Any number of images are encoded and decoded with it. Raises: ArgumentError if lr has the wrong shape.
         """
-        return self.parts_on_u(self.features(lr))
+        return self._condition(lr, Level.parts_on_u)
 
-    def condition_when_needed(self, lr: Tensor) -> list[Parts]:
+    def condition_when_needed(self, lr: Tensor) -> Condition:
         """Like :meth:`condition`, and as exact, for pictures whose conditioning does not fit into memory.
 
         It holds the LR encoder's features, a twentieth of that or so; the flow's part is computed in every pass again.
         """
-        levels = zip(self.flow_levels(), self.features(lr), strict=True)
-        return [level.parts_when_needed(features) for level, features in levels]
+        return self._condition(lr, Level.parts_when_needed)
+
+    def _condition(self, lr: Tensor, parts_of: Callable[[Level, LevelFeatures], Parts]) -> Condition:
+        features, encoder = self.features(lr), self.encoder
+        levels = [parts_of(level, u) for level, u in zip(self.flow_levels(), features.levels, strict=True)]
+        if features.trunk is None or not isinstance(encoder, PlainEncoder):
+            return Condition(levels)
+        return Condition(levels, encoder.image_of(features.trunk, lr))
 
     def conditioning_bytes(self, lr: Tensor) -> int:
         """The bytes that :meth:`condition` would hold for this LR image, in float32."""
@@ -159,12 +188,8 @@ class SRFlow(nn.Module):
             values += 4.0**shape.lr_exponent * config.steps_at(shape.level) * hidden
         return round(lr.shape[0] * lr.shape[2] * lr.shape[3] * values * 4)
 
-    def parts_on_u(self, features: Sequence[LevelFeatures]) -> list[Parts]:
-        """The second half of :meth:`condition`, which belongs to the flow and not to the LR encoder."""
-        return [level.parts_on_u(u) for level, u in zip(self.flow_levels(), features, strict=True)]
-
-    def features(self, lr: Tensor) -> list[LevelFeatures]:
-        """The first half of :meth:`condition`: u of levels 1 … L, each with its channels×H/2^level×W/2^level."""
+    def features(self, lr: Tensor) -> Features:
+        """The first half of :meth:`condition`: u of each level has its channels×H/2^level×W/2^level."""
         multiple = self.config.size_multiple
         if lr.ndim != 4 or lr.shape[1] != 3 or lr.shape[2] % multiple or lr.shape[3] % multiple:
             raise ArgumentError(
@@ -174,14 +199,15 @@ class SRFlow(nn.Module):
             found = self.encoder.features(lr, block_indices=self.config.stacked_blocks)
             wanted = [found.last] * self.config.level_feature + [*found.blocks]
             trunk = torch.cat(wanted, dim=1) if len(wanted) > 1 else wanted[0]
-            return [projection(trunk) for projection in self.projections]
+            levels = [projection(trunk) for projection in self.projections]
+            return Features(levels, found.last if self.config.residual else None)
         exponents = [shape.trunk_exponent for shape in self.config.level_shapes]
         features = self.encoder.features(
             lr,
             block_indices=self.config.stacked_blocks,
             max_exponent=max(0, *exponents) if self.config.level_feature else 0,
         )
-        return [self._level_features(features, exponent) for exponent in exponents]
+        return Features([self._level_features(features, exponent) for exponent in exponents])
 
     def _level_features(self, features: EncoderFeatures, exponent: int) -> LevelFeatures:
         own = []
@@ -208,12 +234,12 @@ class SRFlow(nn.Module):
         return self.encode_conditioned(hr, self.condition(lr), noise)
 
     def encode_conditioned(
-        self, hr: Tensor, condition: Sequence[Parts], noise: Tensor | None = None
+        self, hr: Tensor, condition: Condition, noise: Tensor | None = None
     ) -> tuple[dict[int, Tensor], Tensor]:
         """Like :meth:`encode`, given the result of :meth:`condition` (a frozen encoder need not run twice)."""
         latents: dict[int, Tensor] = {}
-        h, log_likelihood = hr, hr.new_zeros(len(hr))
-        for number, (level, parts) in enumerate(zip(self.flow_levels(), condition, strict=True), start=1):
+        h, log_likelihood = hr if condition.image is None else hr - condition.image, hr.new_zeros(len(hr))
+        for number, (level, parts) in enumerate(zip(self.flow_levels(), condition.levels, strict=True), start=1):
             h, latent, log_det = level.encode(h, parts, noise)
             log_likelihood = log_likelihood + log_det
             if latent is not None:
@@ -239,19 +265,19 @@ class SRFlow(nn.Module):
             raise ArgumentError(f"latents have shapes {given}; this lr needs {expected}, with one batch size")
         return self.decode_conditioned(self.condition(lr), latents)
 
-    def decode_conditioned(self, condition: Sequence[Parts], latents: Mapping[int, Tensor]) -> Tensor:
+    def decode_conditioned(self, condition: Condition, latents: Mapping[int, Tensor]) -> Tensor:
         """Like :meth:`decode`, given the result of :meth:`condition`."""
         return self.decoded_levels(condition, latents)[1]
 
-    def decoded_levels(self, condition: Sequence[Parts], latents: Mapping[int, Tensor]) -> dict[int, Tensor]:
+    def decoded_levels(self, condition: Condition, latents: Mapping[int, Tensor]) -> dict[int, Tensor]:
         """Like :meth:`decode_conditioned`, but return the output of every level, L first; level 1's is the image."""
         decoded: dict[int, Tensor] = {}
         h = latents[self.config.levels]
-        levels = list(zip(self.flow_levels(), condition, strict=True))
+        levels = list(zip(self.flow_levels(), condition.levels, strict=True))
         for number, (level, parts) in reversed(list(enumerate(levels, start=1))):
             h = level.decode(h, latents.get(number) if level.split is not None else None, parts)
             decoded[number] = h
-        return decoded
+        return decoded if condition.image is None else {**decoded, 1: h + condition.image}
 
     def latent_shapes(self, height: int, width: int) -> dict[int, tuple[int, int, int]]:
         """{level: (C, H, W)} for an LR image of height×width pixels."""
