@@ -15,7 +15,7 @@ from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.kept import KeptTiles
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import draw, pass_of
+from srflow_sdk.drawing.passes import draw
 from srflow_sdk.drawing.requests import DrawOptions, Progress, Reduce, Request, make_request, takes_draw_keywords
 from srflow_sdk.drawing.rows import Write, in_order, together
 from srflow_sdk.errors import OutOfMemoryError
@@ -229,12 +229,9 @@ class Encoding(Generic[ImageT]):
 
     def _mirrored(self, options: DrawOptions) -> list[NDArray[Any]]:
         """The pixels of a sample, and of the one whose latents are the negatives of its latents."""
-        request = make_request(options, self._painter.manifest, height=self._lr.height, width=self._lr.width)
-        pixels = []
-        for number, tau in enumerate((request.temperature, request.temperature.mirrored())):
-            told = dataclasses.replace(options, progress=pass_of(number, 2, options.progress))
-            pixels += self._painted(dataclasses.replace(request, temperature=tau, options=told))
-        return pixels
+        lr, manifest = self._lr, self._painter.manifest
+        request = make_request(options, manifest, height=lr.height, width=lr.width)
+        return self._painted(dataclasses.replace(request, mirrored=True))
 
     def _pictures(self, options: DrawKeywords, *, n: int = 1, reduce: Reduce | None = None) -> list[ImageT]:
         return [cast("ImageT", self._kind.wrapped(drawn)) for drawn in self._drawn(options, n=n, reduce=reduce)]

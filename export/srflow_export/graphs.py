@@ -201,17 +201,22 @@ class _LevelEncoder(nn.Module):
 class _OwnImage(nn.Module):
     """The image of a `residual` network's encoder, as an addend of the first step's injector shift at level 1.
 
-    The flow there decodes h to M·h + b, the squeezed picture, so that M⁻¹ times the squeezed image has to be added to h.
-    All of it is linear, and folded into the head's convolution and into one of the nearest enlargement.
+    The flow there decodes h to M·h + b, the squeezed picture, so M⁻¹ times the squeezed image has to be added to h. All
+    of it is linear, and folded into the head's convolution and into one of the nearest enlargement.
     """
+
+    factor: int
+    on_features: Conv
+    on_lr: Conv
 
     def __init__(self, model: SRFlow, dtype: torch.dtype) -> None:
         super().__init__()
         encoder, config = model.encoder, model.config
-        assert isinstance(encoder, PlainEncoder) and isinstance(encoder.conv_image, nn.Conv2d)  # collapsed
+        assert isinstance(encoder, PlainEncoder)  # for the type checker, as the next
+        assert isinstance(encoder.conv_image, nn.Conv2d)
         self.factor = config.scale // 2
         (_, mixing), *_ = conditional_steps(model.flow_levels()[0], config)
-        weight, bias = (self.at_level(part.detach().double(), mixing.encoding) for part in encoder.conv_image.parameters())
+        weight, bias = (self.at_level(part.detach(), mixing.encoding) for part in encoder.conv_image.parameters())
         self.on_features = Conv(weight, bias.flatten(), dtype=dtype)
         of_lr = torch.eye(3, dtype=torch.float64).repeat_interleave(config.scale**2, dim=0)
         if config.image_base == "none":
@@ -220,7 +225,7 @@ class _OwnImage(nn.Module):
 
     def at_level(self, part: Tensor, matrix: Tensor) -> Tensor:
         """A weight whose rows are an HR pixel's channels in a pixel shuffle, [3·scale², …]: to rows of level 1."""
-        cells = part.reshape(3, self.factor, 2, self.factor, 2, -1).permute(0, 2, 4, 1, 3, 5).reshape(12, -1)
+        cells = part.double().reshape(3, self.factor, 2, self.factor, 2, -1).permute(0, 2, 4, 1, 3, 5).reshape(12, -1)
         return (matrix @ cells).view(12 * self.factor**2, *part.shape[1:])
 
     def forward(self, features: Tensor, lr: Tensor) -> Tensor:

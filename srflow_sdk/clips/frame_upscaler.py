@@ -28,7 +28,6 @@ from srflow_sdk.clips.optical_flow import gray, motion_between, opencv
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.requests import DrawOptions, make_request, takes_draw_keywords
-from srflow_sdk.encoding import ENCODING_BUDGET_BYTES
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.pixels.in_memory import to_unit, unpacked
 
@@ -169,8 +168,7 @@ class FrameUpscaler:
         # A keyframe is drawn with the latents that were asked for, others with those of samples that nobody asks for.
         sample = options.sample + (number << 32 if motion else 0)
         plain = replace(options, sample=sample % (1 << 64), consistent=False, scale=None)
-        budget = self._upscaler._painter.conditioning_budget(ENCODING_BUDGET_BYTES)
-        encoding = self._upscaler._encoding(to_unit(frame), memory_budget=budget, cancel=options.cancel)
+        encoding = self._upscaler._encoding(to_unit(frame), memory_budget=0, cancel=options.cancel)
         picture, detail = encoding._mirrored(plain)
         np.subtract(picture, detail, out=detail)
         detail /= 2

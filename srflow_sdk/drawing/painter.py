@@ -193,12 +193,12 @@ class Painter:
         stop_if_set(request.options.cancel)
         with cancelled_by(request.options.cancel):
             conditioning = self.encode(lr) if kept is None else kept
-        for done, sample in enumerate(request.samples, start=1):
+        for done, (sample, drawn) in enumerate(request.draws, start=1):
             stop_if_set(request.options.cancel)
             with cancelled_by(request.options.cancel):
-                core = self._core(self.backend, tile, conditioning, request, sample, rounded=gathered.takes_levels)
+                core = self._core(self.backend, tile, conditioning, drawn, sample, rounded=gathered.takes_levels)
                 if core.dtype == np.float32:
-                    core = core if is_usable(core) else self._core_again(tile, lr, request, sample)
+                    core = core if is_usable(core) else self._core_again(tile, lr, drawn, sample)
                     core = core.transpose(1, 2, 0)
             gathered.add(core)
             yield done

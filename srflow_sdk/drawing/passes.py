@@ -40,7 +40,7 @@ def draw(
     Raises: whatever painting, reading, writing and the request's `progress` raise.
     """
     scale, dtype = painter.manifest.scale, outputs[0].band_dtype  # all are of one request
-    told = TileCount(request.options.progress, tiles=len(tiles), samples=len(request.samples))
+    told = TileCount(request.options.progress, tiles=len(tiles), samples=len(request.draws))
     rows = tile_rows(tiles)
     with ThreadPoolExecutor(len(outputs), thread_name_prefix="srflow-finish") as pool:
         pending: list[Future[None]] = []  # of the last band: at most one waits

@@ -191,6 +191,7 @@ class Request:
         "interval", whose `band` is half its width.
     reduced: the outputs' size if it is smaller than the model's picture.
     latents: are decoded, and none are drawn.
+    mirrored: after each sample, draw the one whose latents are the negatives of its latents.
     """
 
     options: DrawOptions
@@ -200,6 +201,7 @@ class Request:
     band: Band | None = None
     reduced: Reduced | None = None
     latents: Latents | None = None
+    mirrored: bool = False
 
     @property
     def seed(self) -> int:
@@ -209,7 +211,13 @@ class Request:
     def pictures(self) -> int:
         if self.reduce == "interval":
             return 3
-        return 1 if self.reduce else len(self.samples)
+        return 1 if self.reduce else len(self.draws)
+
+    @property
+    def draws(self) -> list[tuple[int, Request]]:
+        """Every draw of a tile, in order: the sample's number, and a request with its temperature."""
+        both = (self, replace(self, temperature=self.temperature.mirrored())) if self.mirrored else (self,)
+        return [(sample, request) for sample in self.samples for request in both]
 
     def for_rows(self, lr: LowResolution, top: int, bottom: int) -> Request:
         """The request for tiles whose windows lie within these rows."""

@@ -7,11 +7,11 @@ import pytest
 from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
-    "srflow_sdk": 17_823,
+    "srflow_sdk": 17_825,
     "apps/srflow_apps": 10_435,
-    "training/srflow_training": 6_725,
+    "training/srflow_training": 6_760,
     "training/srflow_evaluation": 7_675,
-    "export/srflow_export": 7_943,
+    "export/srflow_export": 8_002,
 }
 
 

@@ -31,7 +31,9 @@ def test_u_is_a_shuffled_1x1_convolution_of_the_trunk(config):
     model, lr = random_srflow(config).double(), normal(2, 3, 8, 4)
     found = model.encoder.features(lr, block_indices=config.stacked_blocks)
     trunk = torch.cat([*([found.last] if config.level_feature else []), *found.blocks], dim=1)
-    for shape, features, projection in zip(config.level_shapes, model.features(lr).levels, model.projections, strict=True):
+    for shape, features, projection in zip(
+        config.level_shapes, model.features(lr).levels, model.projections, strict=True
+    ):
         x, cell = trunk, 2 ** abs(shape.trunk_exponent)
         if shape.trunk_exponent < 0:
             x = F.pixel_unshuffle(x, cell)
@@ -108,7 +110,15 @@ def test_conditioning_of_unequal_nets_can_be_computed_when_needed_and_is_counted
 
 
 def test_files_of_networks_without_these_options_name_none_of_them():
-    known = {"encoder", "condition", "condition_kernel", "injector_hidden", "unshuffle", "residual", "noise_conditional"}
+    known = {
+        "encoder",
+        "condition",
+        "condition_kernel",
+        "injector_hidden",
+        "unshuffle",
+        "residual",
+        "noise_conditional",
+    }
     assert not known & set(SRFlowConfig.of_variant("published").to_dict())
     assert not known & set(tiny_config().to_dict())
     written = CONFIGS["plain"].to_dict()

@@ -92,8 +92,8 @@ class SRFlowConfig:
     split_clamp: bound b of the split's logs, b·tanh(logs/b); None: no bound.
     split_levels: levels after which half the channels leave as a latent (the last level always ends in one).
     image_base: image that the output of the encoder's own image head is added to.
-    residual: the flow models HR less the encoder's own image, so that the image at τ = 0 begins as the encoder's. With a
-    plain encoder, and an image_base other than bicubic, which exported graphs do not have.
+    residual: the flow models HR less the encoder's own image, so that the image at τ = 0 begins as the encoder's. It
+    needs a plain encoder, and an image_base other than bicubic, which exported graphs do not have.
     noise_conditional: f also sees how noisy the training images are, so that decoding can leave the noise out (NCSR,
     arXiv:2106.04428). Decoding costs nothing more, and exported graphs are the same.
     """

@@ -20,7 +20,7 @@ def lrelu(x: Tensor) -> Tensor:
 
 
 def enlarged(lr: Tensor, scale: int, base: ImageBase) -> Tensor:
-    """What an image head's output is added to, N×3×sh×sw: the nearest or the bicubic enlargement.
+    """Enlarge what an image head's output is added to, N×3×sh×sw.
 
     The bicubic one has a matrix product for each axis: a fifth of its time on a CPU.
     """

@@ -116,7 +116,7 @@ def _parts(nets: Sequence[ConditionalNet], features: LevelFeatures) -> Sequence[
 
 @dataclass(frozen=True)
 class Features:
-    """What the LR encoder gives the flow.
+    """The LR encoder's part of the condition.
 
     levels: u of levels 1 … L. trunk: what a `residual` network's own image is made of, N×nf×h×w; else None.
     """
