@@ -19,6 +19,9 @@ _EMBEDDED = Path(__file__).resolve().parents[1] / "models"
 DEFAULT_MODEL = "x4-small"
 """The embedded model that is used where none is named."""
 
+_RELEASED = {"6f975d35dbba": ("x4-small", "0.1"), "9743e0f63c2c": ("x4-photo", "0.1")}
+"""Names and releases of embedded models, by the first digits of their :attr:`Bundle.model_sha256`. Rows stay."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
@@ -98,6 +101,14 @@ class Bundle:
             found = ", ".join(sorted(self.manifest.files)) or "none on this machine"
             raise ArgumentError(f"{self.path} has no file {name!r}; it has {found}")
         return self.path / name
+
+
+def where_released(sha256: str) -> str:
+    """The end of an error about a model that is not there: the release that has it, if it is an embedded model's."""
+    name, release = _RELEASED.get(sha256[:12], ("", ""))
+    if not name or any(Bundle._described(one).model_sha256 == sha256 for one in Bundle.embedded_names()):
+        return ""
+    return f"; srflow-sdk {release} has it as {name}: pip install 'srflow-sdk=={release}.*'"
 
 
 def bundle_path(path: str | os.PathLike[str]) -> Path:
