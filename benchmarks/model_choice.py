@@ -24,12 +24,13 @@ from PIL import Image
 from srflow_evaluation.arrays import to_pixels
 from srflow_evaluation.degradations import Damage, generator_of
 from srflow_sdk import Upscaler, choose_model
-from srflow_sdk.model.model_choice import CLEAN, PHOTO, measure_damage
+from srflow_sdk.model.model_choice import measure_damage
 from srflow_training.data import halved, image_files, read_photo, to_image
 from srflow_training.resampling import reduce_bicubic
 
 Pixels = NDArray[np.uint8]
 
+CLEAN, PHOTO = "x4-small", "x4-photo"
 SCALE, SIDE, WIDEST = 4, 96, 2400
 AS_GOOD_DB = 0.1
 DAMAGES = (

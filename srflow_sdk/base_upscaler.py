@@ -17,6 +17,7 @@ from PIL import Image
 from srflow_sdk._checks import file_path, whole
 from srflow_sdk.backends import ComputePrecision
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
+from srflow_sdk.drawing.output_size import OutputSize
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
 from srflow_sdk.drawing.requests import DrawKeywords, DrawOptions, Progress, check_count, takes_draw_keywords
@@ -26,7 +27,7 @@ from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture, loaded
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.model_choice import choose_model
+from srflow_sdk.model.model_choice import choose_model, needed
 from srflow_sdk.pixels.in_memory import (
     InMemoryImage,
     Layout,
@@ -51,9 +52,9 @@ if TYPE_CHECKING:
 class BaseUpscaler:
     """Reads pictures, draws them with a painter, and writes them.
 
-    bundles: the model, as far as it is known here; several if each picture gets the one that suits it, that for clean
-    ones first. opened: makes a painter, which draws the tiles; the first model's is made at once. tile: the tiles' size
-    as it was asked for.
+    bundles: the model, as far as it is known here; several if each picture gets the one that suits it, the default
+    first. opened: makes a painter, which draws the tiles; the first model's is made at once. tile: the tiles' size as
+    it was asked for.
     """
 
     def __init__(self, bundles: Sequence[Bundle], opened: Callable[[Bundle], Painter], tile: TileSize) -> None:
@@ -61,7 +62,7 @@ class BaseUpscaler:
         self._opened = opened
         self._opening = threading.Lock()
         self._painter = opened(bundles[0])
-        """The only model's, or that for clean pictures, which also does what a flow does besides upscaling."""
+        """The only model's, or the default's, which also does what a flow does besides upscaling."""
         self._painters = {bundles[0].manifest.name: self._painter}
         self._tile = tile
 
@@ -92,7 +93,7 @@ class BaseUpscaler:
 
     @property
     def scale(self) -> int:
-        """How many times larger the sides of the model's picture are: the largest `scale` of an output."""
+        """How many times larger the sides are where no `scale` is named; of one model, also the most."""
         return self._painter.manifest.scale
 
     @property
@@ -102,7 +103,7 @@ class BaseUpscaler:
 
     @property
     def precision(self) -> ComputePrecision:
-        """The encoder's arithmetic: "bundle", "bf16" or "int8", also after "fastest"; of "auto", for clean pictures."""
+        """The encoder's arithmetic: "bundle", "bf16" or "int8", also after "fastest"; of "auto", x4-small's."""
         return self._painter.precision
 
     @property
@@ -130,7 +131,7 @@ class BaseUpscaler:
             each pixel its own; "auto" is less on flat areas, text and line art. None is the model's default.
         seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
         consistent: let the answer's bicubic reduction equal the input to rounding: :func:`~srflow_sdk.lr_psnr` tells.
-        scale: how many times larger the sides are, up to :attr:`scale`, which None is; or an :class:`OutputSize`.
+        scale: how many times larger the sides are, or an :class:`OutputSize`; None is :attr:`scale`. "auto" goes by it.
         value_range: (low, high), an array's values that are black and white, or percentiles ("1%", "99%").
         reduction, linear_light: for a smaller `scale`: antialiased "bicubic" or "lanczos"; of values, or of light.
         progress: called as progress(done, total) after each tile, in the calling thread; what it raises ends the call.
@@ -146,7 +147,7 @@ class BaseUpscaler:
                 raise ImageError("value_range is for arrays and tensors, and for TIFF files with upscale_file")
             values, kind = unpacked(image, layout=layout, raw=True)
             return kind.wrapped(self._in_range(values, draw))
-        encoding = self._encoding(image, layout=layout, memory_budget=0, cancel=draw.cancel)
+        encoding = self._encoding(image, layout=layout, memory_budget=0, cancel=draw.cancel, scale=draw.scale)
         picture: InMemoryImage = encoding.sample(**options)
         return picture
 
@@ -173,9 +174,10 @@ class BaseUpscaler:
         if stacked and (len(images.shape) != 4 or not images.shape[0]):
             raise ImageError(f"the images' shape is {images.shape}; it must be N×H×W×C; or pass a list of arrays")
         encodings, pictures = list[Encoding[Any]](), list[Any]()
+        how: Any = {"layout": layout, "memory_budget": 0, "cancel": draw.cancel, "scale": draw.scale}
         for number, image in enumerate(array_of(images) if is_tensor(images) else images):
             with _of_image(number):
-                encodings.append(self._encoding(image, layout=layout, memory_budget=0, cancel=draw.cancel))
+                encodings.append(self._encoding(image, **how))
         tell, total, done = draw.progress, sum(encoding.tiles for encoding in encodings), 0
         for number, encoding in enumerate(encodings):
             progress = None if tell is None else lambda now, _, before=done: tell(before + now, total)
@@ -218,9 +220,8 @@ class BaseUpscaler:
         path, draw = file_path("source", source), DrawOptions(**options)
         writing = WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless)
         outputs = [file_path("a target", target) for target in paths]
-        suiting = functools.partial(self._suiting, path, max_pixels, draw.cancel)
-        if draw.value_range is not None:
-            suiting = functools.partial(self._painter_of, next(iter(self._bundles)))
+        seen = None if draw.value_range is not None else path
+        suiting = functools.partial(self._suiting, seen, draw.scale, max_pixels=max_pixels, cancel=draw.cancel)
         return upscale_file(suiting, path, outputs, draw, writing, interval=interval, in_range=self._in_range)
 
     @overload
@@ -240,7 +241,7 @@ class BaseUpscaler:
     ) -> Encoding[Any]:
         """Compute everything that depends on the image alone, so that drawing samples from it is quick.
 
-        image, layout: as in :meth:`upscale`.
+        image, layout: as in :meth:`upscale`. Of "auto", a model for :attr:`scale` draws; name one for more.
         memory_budget: bytes of conditioning to keep on the device; tiles beyond it are encoded again for every draw.
         progress, cancel: as in :meth:`upscale`, for each tile that is kept.
 
@@ -292,7 +293,7 @@ class BaseUpscaler:
     ) -> InMemoryImage | Tensor:
         """Draw `n` samples, 1 to 2^20, and return the one that `score` likes best.
 
-        image, layout, other keywords: as in :meth:`upscale`; progress counts the tiles of all samples.
+        image, layout, other keywords: as in :meth:`upscale` of a clean image; progress counts the tiles of all samples.
         score: called with each picture, in the order of the samples; returns a number, higher is better. It must not
             change the picture. Of equal scores the first sample wins. Two pictures are held at a time.
 
@@ -302,8 +303,9 @@ class BaseUpscaler:
         if not callable(score):
             raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
         check_count(n, first=draw.sample)
-        budget = self._painter.conditioning_budget(ENCODING_BUDGET_BYTES)
-        encoding = self._encoding(image, layout=layout, memory_budget=budget, painter=self._painter)
+        painter = self._suiting(None, draw.scale)
+        budget = painter.conditioning_budget(ENCODING_BUDGET_BYTES)
+        encoding = self._encoding(image, layout=layout, memory_budget=budget, painter=painter)
         best, highest = None, -math.inf
         for number in range(int(n)):
             sample, progress = int(draw.sample) + number, pass_of(number, int(n), draw.progress)
@@ -321,15 +323,17 @@ class BaseUpscaler:
         memory_budget: int,
         copied: bool = False,
         painter: Painter | None = None,
+        scale: float | OutputSize | None = None,
         **watched: Unpack[WatchKeywords],
     ) -> Encoding[Any]:
-        """painter: None is that of the model that suits the image. watched: also ends looking for it."""
+        """painter: None is that of the model that suits the image and scale. watched: also ends looking for it."""
         with (
             memory_errors_typed("for the image; use upscale_file, or a smaller image"),
             as_path_or_picture(image) as found,
         ):
             pixels, kind = loaded(found, layout=layout)
-            painter = painter or self._suiting(found if kind.pil_mode else pixels, cancel=watched.get("cancel"))
+            seen = found if kind.pil_mode else pixels
+            painter = painter or self._suiting(seen, scale, cancel=watched.get("cancel"))
             if copied and kind.pil_mode is None:
                 # Tiles that are not kept are encoded later, when the caller's array may have changed.
                 pixels = pixels.copy()
@@ -339,23 +343,18 @@ class BaseUpscaler:
         """Enlarge values, H×W×C, in the range that the options name, by the model for clean pictures."""
 
         def drawn(unit: NDArray[np.float32], number: int, count: int) -> NDArray[np.float32]:
-            encoding = Encoding[NDArray[np.float32]](*unpacked(unit), self._painter, memory_budget=0)
+            encoding = Encoding[NDArray[np.float32]](*unpacked(unit), self._suiting(None, draw.scale), memory_budget=0)
             progress = pass_of(number, count, draw.progress)
             return encoding.sample(**dataclasses.replace(draw, value_range=None, progress=progress).keywords)
 
         with memory_errors_typed("for the values, which are held whole; cut them into parts"):
             return in_range(values, cast(RangeKeyword, draw.value_range), drawn, nodata=nodata)
 
-    def _suiting(
-        self,
-        picture: InMemoryImage | Tensor | PathLike,
-        max_pixels: int = MAX_PIXELS,
-        cancel: threading.Event | None = None,
-    ) -> Painter:
-        """The painter of the model that suits a picture. Raises: also what :func:`choose_model` raises."""
-        if len(self._bundles) == 1:
-            return self._painter
-        return self._painter_of(choose_model(picture, max_pixels=max_pixels, cancel=cancel).name)
+    def _suiting(self, picture: Any | None, scale: float | OutputSize | None, **limits: Any) -> Painter:
+        """The painter of the model for a picture, None: a clean one. limits, Raises: as of :func:`choose_model`."""
+        if picture is None:
+            return self._painter_of(needed(self._bundles.values(), scale)[0].manifest.name)
+        return self._painter_of(choose_model(picture, scale=scale, among=self._bundles.values(), **limits).name)
 
     def _painter_of(self, name: str) -> Painter:
         self._painter.check_open()

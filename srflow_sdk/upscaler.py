@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterable
 
 from srflow_sdk.backends import Device, Precision, open_backend
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import TileSize, check_tile
-from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import PathLike
 from srflow_sdk.flow.flow_uses import FlowUses
 from srflow_sdk.model.bundle import Bundle
@@ -18,9 +17,9 @@ from srflow_sdk.model.model_choice import bundles_of
 class Upscaler(BaseUpscaler, FlowUses):
     """Super-resolution on one device. Close it, or use it as a context manager. Thread-safe.
 
-    bundle: "auto", which None is too: for each picture the embedded model that suits it, by
-        :func:`~srflow_sdk.choose_model`; restore, transfer, best_of, log_likelihood and Encoding.invert take the one
-        for clean pictures. Or the only model: an embedded one's name, a bundle's directory, or an open Bundle.
+    bundle: "auto", which None is too: the embedded model that suits each picture and `scale`, by
+        :func:`~srflow_sdk.choose_model`; restore, transfer, log_likelihood and Encoding.invert take x4-small. Or the
+        only model: its name, directory or Bundle. Or several Bundles to choose from, the first in x4-small's place.
     device: "cpu", "cuda", "tensorrt" (engines, or ONNX Runtime's TensorRT), "rtx", "webgpu", "openvino"; "cuda:1" is
         the second GPU. "auto" is the first of engines, CUDA and other GPUs that really starts, otherwise the CPU.
     tile: side of the tiles in LR pixels, at least 16. "auto" fits them to the free memory, None takes the whole image.
@@ -37,7 +36,7 @@ class Upscaler(BaseUpscaler, FlowUses):
 
     def __init__(
         self,
-        bundle: PathLike | Bundle | None = None,
+        bundle: PathLike | Bundle | Iterable[Bundle] | None = None,
         *,
         device: Device = "auto",
         tile: TileSize = "auto",
@@ -45,12 +44,10 @@ class Upscaler(BaseUpscaler, FlowUses):
         precision: Precision = "bundle",
     ) -> None:
         check_tile(tile)
-        if not (bundle is None or isinstance(bundle, (str, os.PathLike, Bundle))) or bundle == "":
-            raise ArgumentError(
-                f'bundle is {bundle!r}; it must be "auto", the path of a bundle, an embedded model\'s name or a Bundle'
-            )
 
         def opened(one: Bundle) -> Painter:
+            if one is not bundle:
+                one._verify()
             return Painter(one, open_backend(one, device=device, threads=threads, precision=precision), tile)
 
-        super().__init__([bundle] if isinstance(bundle, Bundle) else bundles_of(bundle), opened, tile)
+        super().__init__(bundles_of(bundle), opened, tile)

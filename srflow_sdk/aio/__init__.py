@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic
 
 from srflow_sdk._checks import whole
@@ -72,7 +72,7 @@ class AsyncUpscaler:
 
     def __init__(
         self,
-        bundle: PathLike | Bundle | None = None,
+        bundle: PathLike | Bundle | Iterable[Bundle] | None = None,
         *,
         device: Device = "auto",
         tile: TileSize = "auto",

@@ -1,7 +1,7 @@
 """Types of :class:`AsyncUpscaler` and :class:`AsyncEncoding`: those of Upscaler and Encoding, to be awaited."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Generic, overload
 
@@ -28,7 +28,7 @@ from srflow_sdk.upscaler import Upscaler
 class AsyncUpscaler:
     def __init__(
         self,
-        bundle: PathLike | Bundle | None = ...,
+        bundle: PathLike | Bundle | Iterable[Bundle] | None = ...,
         *,
         device: Device = ...,
         tile: TileSize = ...,

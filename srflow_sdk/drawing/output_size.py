@@ -83,8 +83,8 @@ def chosen_scale(scale: float | OutputSize | None, manifest: Manifest, *, height
     if not isinstance(scale, OutputSize):
         if scale > most:
             raise ArgumentError(
-                f"scale is {scale:g}, but the model {manifest.name} enlarges {most} times; ask for at most {most}, or "
-                "upscale its output again"
+                f"scale is {scale:g}, but the model {manifest.name} enlarges {most} times; ask for at most {most}, "
+                "name a model that enlarges more, or upscale its output again"
             )
         return None if scale == most else float(scale)
     factor = scale.scale_for(height=height, width=width)

@@ -21,6 +21,7 @@ from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError, OutOfMe
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.bits_per_dimension import dequantised
 from srflow_sdk.latents.picture_latents import Latents
+from srflow_sdk.model.bundle import where_released
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
@@ -160,6 +161,7 @@ def check_latents(latents: Latents, manifest: Manifest, lr: LowResolution) -> No
         raise ArgumentError(
             f"the latents are of another model (sha256 {latents.model_sha256[:12]}…), not of {manifest.name} (sha256 "
             f"{manifest.digest[:12]}…): decode them with the bundle that made them"
+            f"{where_released(latents.model_sha256)}"
         )
     size = tuple(-(-side // manifest.scale) for side in (latents.height, latents.width))
     shapes = level_shapes(manifest, lr)

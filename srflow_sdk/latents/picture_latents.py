@@ -23,7 +23,7 @@ from srflow_sdk.latents.blending import interpolate, mix
 from srflow_sdk.latents.draws import Collection
 from srflow_sdk.latents.normalising import Normalisation, mean_and_deviation, normalise
 from srflow_sdk.latents.random_field import LatentLevel
-from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle, where_released
 from srflow_sdk.system.device_names import ComputePrecision
 
 if TYPE_CHECKING:
@@ -303,6 +303,7 @@ class Latents:
                 raise ArgumentError(
                     f"{os.fspath(path)} holds latents of the model {latents.model_sha256[:12]}…, and {bundle.path} is "
                     f"{bundle.model_sha256[:12]}…; open the model that they were made with, or invert the picture again"
+                    f"{where_released(latents.model_sha256)}"
                 )
             channels = {entry.level: entry.channels for entry in bundle.manifest.latent_levels}
             if channels != {level: len(array) for level, array in levels.items()}:

@@ -19,6 +19,9 @@ _EMBEDDED = Path(__file__).resolve().parents[1] / "models"
 DEFAULT_MODEL = "x4-small"
 """The embedded model that is used where none is named."""
 
+_RELEASED = {"6f975d35dbba": ("x4-small", "0.1"), "9743e0f63c2c": ("x4-photo", "0.1")}
+"""Names and releases of embedded models, by the first digits of their :attr:`Bundle.model_sha256`. Rows stay."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
@@ -39,15 +42,31 @@ class Bundle:
         the same name, write "./x4-small" or a :class:`~pathlib.Path`.
         Raises: BundleError if anything is missing, damaged, changed since the export, or of a newer schema.
         """
+        bundle = cls._described(path)
+        bundle._verify()
+        return bundle
+
+    @classmethod
+    def _described(cls, path: str | os.PathLike[str]) -> Bundle:
+        """As :meth:`open`, but of its files only the manifest is read: milliseconds, however large the others are."""
         directory = bundle_path(path)
-        content = _read_manifest(directory)
-        try:
-            manifest = Manifest.from_json(content)
-        except BundleError as error:
-            raise BundleError(f"{directory}: {error}") from error
-        for name, record in manifest.files.items():
-            _verify_file(directory, name, size=record["bytes"], sha256=record["sha256"])
-        return cls(path=directory, manifest=manifest)
+        return cls(path=directory, manifest=_read_manifest(directory))
+
+    def _verify(self) -> None:
+        """Raises: BundleError unless every file is there as it was exported."""
+        for name, record in self.manifest.files.items():
+            what, fix = f"{self.path}: {name}", "fetch or export the bundle again"
+            try:
+                with open_regular(self.path / name) as file:
+                    actual = os.fstat(file.fileno()).st_size
+                    if actual != record["bytes"]:
+                        raise BundleError(f"{what} has {actual} bytes, not the manifest's {record['bytes']}; {fix}")
+                    if content_sha256(file) != record["sha256"]:
+                        raise BundleError(f"{what} differs from what was exported (its sha256 does not match); {fix}")
+            except FileNotFoundError as error:
+                raise BundleError(f"{what} is missing; {fix}") from error
+            except OSError as error:
+                raise BundleError(f"{what} cannot be read: {error.strerror or error}; {fix}") from error
 
     @classmethod
     def embedded(cls, name: str = DEFAULT_MODEL) -> Bundle:
@@ -64,7 +83,7 @@ class Bundle:
     @staticmethod
     def embedded_names() -> tuple[str, ...]:
         """The names of the models that are installed with the SDK, the default first."""
-        return tuple(sorted(_embedded(), key=lambda name: (name != DEFAULT_MODEL, name)))
+        return tuple(sorted(_embedded(), key=lambda name: (name != DEFAULT_MODEL, len(name), name)))
 
     @property
     def is_embedded(self) -> bool:
@@ -84,6 +103,14 @@ class Bundle:
         return self.path / name
 
 
+def where_released(sha256: str) -> str:
+    """The end of an error about a model that is not there: the release that has it, if it is an embedded model's."""
+    name, release = _RELEASED.get(sha256[:12], ("", ""))
+    if not name or any(Bundle._described(one).model_sha256 == sha256 for one in Bundle.embedded_names()):
+        return ""
+    return f"; srflow-sdk {release} has it as {name}: pip install 'srflow-sdk=={release}.*'"
+
+
 def bundle_path(path: str | os.PathLike[str]) -> Path:
     """The directory that :meth:`Bundle.open` opens: of an embedded model if a string is its name. It may not exist."""
     named = _embedded().get(path) if isinstance(path, str) else None
@@ -95,7 +122,7 @@ def _embedded() -> dict[str, Path]:
     return {path.stem: path for path in sorted(_EMBEDDED.glob("*.srflow"))}
 
 
-def _read_manifest(directory: Path) -> bytes:
+def _read_manifest(directory: Path) -> Manifest:
     path = directory / "manifest.json"
     try:
         if not directory.exists():
@@ -112,27 +139,13 @@ def _read_manifest(directory: Path) -> bytes:
             content = file.read(_MAX_MANIFEST_BYTES + 1)
         if len(content) > _MAX_MANIFEST_BYTES:
             raise BundleError(f"{path} is not a manifest: it is too large; fetch or export the bundle again")
-        return content
     except FileNotFoundError as error:
         raise BundleError(
             f"{directory} is not a bundle: it has no manifest.json; srflow-export makes one from a checkpoint"
         ) from error
     except (OSError, ValueError) as error:
         raise BundleError(f"{directory} cannot be opened as a bundle: {error}") from error
-
-
-def _verify_file(directory: Path, name: str, *, size: int, sha256: str) -> None:
-    fix = "fetch or export the bundle again"
     try:
-        with open_regular(directory / name) as file:
-            actual = os.fstat(file.fileno()).st_size
-            if actual != size:
-                raise BundleError(f"{directory}: {name} has {actual} bytes, not the manifest's {size}; {fix}")
-            if content_sha256(file) != sha256:
-                raise BundleError(
-                    f"{directory}: {name} differs from what was exported (its sha256 does not match); {fix}"
-                )
-    except FileNotFoundError as error:
-        raise BundleError(f"{directory}: {name} is missing; {fix}") from error
-    except OSError as error:
-        raise BundleError(f"{directory}: {name} cannot be read: {error.strerror or error}; {fix}") from error
+        return Manifest.from_json(content)
+    except BundleError as error:
+        raise BundleError(f"{directory}: {error}") from error

@@ -1,4 +1,4 @@
-"""Which embedded model suits a picture: the one for clean photographs, or the one for noisy and compressed ones."""
+"""Which model suits a picture: by the scale that is wanted, and by whether the picture is noisy or compressed."""
 
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import file_path
-from srflow_sdk.errors import CancelledError
+from srflow_sdk.drawing.output_size import OutputSize, check_scale
+from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
 from srflow_sdk.files.formats import SNIFFED_BYTES, loader_of
 from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture
-from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
+from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, luma, to_unit, unpacked
 from srflow_sdk.system.interruptible import is_cancelled
 from srflow_sdk.system.local_files import open_regular
 
-CLEAN, PHOTO = DEFAULT_MODEL, "x4-photo"
-BY_PICTURE = "auto"
-"""The name under which a user asks for the model that suits each picture."""
-
+BY_PICTURE = "auto"  # the name under which a user asks for the model that suits each picture
 _BAND_ROWS = 128  # a multiple of _BLOCK and of JPEG's 8
 _BLOCK = 16  # side of the blocks whose noise is measured
 _EXTREMES = (3, 252)  # luma beyond these is clipped, so its noise is
@@ -43,29 +41,15 @@ _DOT_OVER_RANGE = 2  # how much farther from them than they lie apart: letters a
 _LARGEST_BEND = 16  # 8-bit levels of a Laplacian that count, so that edges do not decide
 _UNSEEN_BEND = 0.3  # as _UNSEEN_STEP
 _STANDARD_LUMA_SUM = 3688  # of JPEG's table K.1 (ITU-T T.81, Annex K), which is that of quality 50
-
-_NOISY, _NOISY_IN_THE_MIDDLE = 1.6, 3.5
-"""Noise from which on a picture is taken for noisy, in its quietest tenth or in its median block: standard deviation
-in 8-bit levels."""
-
-_WHITE = 0.5
-"""Answers of pixels one apart over those of pixels two apart, from which on they are noise: 1 if it is white."""
-
-_COMPRESSED = 94
-"""JPEG quality under which a picture is taken for compressed."""
-
-_FEW_BITS = 2.0
-"""Bits a pixel under which a lossy file lacks detail, and above which a GIF is no drawing but a photograph."""
-
-_BLOCKY, _BLOCKY_LOSSY = 1.13, 1.5
-"""Steps between blocks of 8×8 over those elsewhere, from which on a picture was once compressed. A JPEG or WebP of high
-quality has small ones of its own."""
-
-_DOTTED = 0.03
-"""Percentage of bright and of dark dots, from which on a picture is taken for dotted."""
-
-_MOSAIC = 1.15
-"""Detail on one colour of a chessboard over that on the other, from which on a sensor's mosaic was interpolated."""
+# From these on, or below them, a picture is taken for damaged:
+_NOISY, _NOISY_IN_THE_MIDDLE = 1.6, 3.5  # standard deviation in 8-bit levels, of its quietest tenth or median block
+_WHITE = 0.5  # answers of pixels one apart over those of pixels two apart, which are 1 for white noise
+_COMPRESSED = 94  # JPEG quality
+_FEW_BITS = 2.0  # a pixel: a lossy file with fewer lacks detail, and a GIF with more is no drawing but a photograph
+_BLOCKY = 1.13  # steps between blocks of 8×8 over those elsewhere
+_BLOCKY_LOSSY = 1.5  # a JPEG or WebP of high quality has small ones of its own
+_DOTTED = 0.03  # percentage of bright and of dark dots
+_MOSAIC = 1.15  # detail on one colour of a chessboard over that on the other
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +57,7 @@ class ModelChoice:
     """An embedded model for a picture.
 
     name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`.
-    why: what was seen, in words.
+    why: what was seen, in words; "" if only one model enlarges so much, whatever the picture shows.
     """
 
     name: str
@@ -95,6 +79,7 @@ class Damage:
         are fewer.
     mosaic: how much more detail there is on one colour of a chessboard than on the other; about 1, and more if a
         sensor's mosaic was interpolated.
+    size: height and width in pixels.
     """
 
     quality: int | None
@@ -104,38 +89,76 @@ class Damage:
     blocks: float
     dots: float
     mosaic: float
+    size: tuple[int, int]
 
 
-def bundles_of(model: PathLike | None = None) -> list[Bundle]:
-    """The bundle of this name or path; for "auto" the embedded ones, that for clean pictures first.
+def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> list[Bundle]:
+    """The bundle of this name or path, or those given; for None and "auto" all embedded ones, the default first.
 
-    model: None is "auto", as far as this installation has the models for it.
-
-    Raises: BundleError if one cannot be used, or this installation lacks it.
+    Only manifests are read: :class:`~srflow_sdk.Upscaler` verifies the files of what it opens.
+    Raises: BundleError if one cannot be used, ArgumentError.
     """
-    if model is None and not {CLEAN, PHOTO} <= set(Bundle.embedded_names()):
-        return [Bundle.embedded()]
-    return [Bundle.embedded(name) for name in (CLEAN, PHOTO)] if model in (None, BY_PICTURE) else [Bundle.open(model)]
+    if model is None or (isinstance(model, str) and model == BY_PICTURE):
+        return [Bundle._described(name) for name in Bundle.embedded_names()] or [Bundle.embedded()]
+    if isinstance(model, (str, os.PathLike)) and model != "":
+        return [Bundle._described(model)]
+    given: Iterable[Any] = model if isinstance(model, Iterable) else [model]
+    if (bundles := list(given)) and all(isinstance(one, Bundle) for one in bundles):
+        return bundles
+    what = '"auto", the path of a bundle, an embedded model\'s name, or one Bundle or several'
+    raise ArgumentError(f"bundle is {model!r}; it must be {what}")
+
+
+def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[Bundle]:
+    """Those of the models that pictures may need, that for clean ones first; all if the scale depends on the picture.
+
+    bundles: the first has the scale that None is. Raises: ArgumentError if none of several enlarges so much.
+    """
+    bundles = list(bundles)
+    if isinstance(scale, OutputSize) or len(bundles) == 1:
+        return bundles
+    scales = sorted({one.manifest.scale for one in bundles})
+    if scale is not None and scale > scales[-1]:
+        there = f"the models here enlarge {', '.join(map(str, scales))} times: ask for at most {scales[-1]}"
+        raise ArgumentError(f"scale is {scale:g}, but {there}, upscale an output again, or name a bundle of your own")
+    clean, damaged = _suiting(bundles, scale or bundles[0].manifest.scale)
+    return [clean] if damaged is clean else [clean, damaged]
+
+
+def _suiting(bundles: Sequence[Bundle], scale: float) -> list[Bundle]:
+    """The models for clean and for damaged pictures: the smallest that enlarge so much, the largest if none does."""
+    in_order = sorted(bundles, key=lambda one: one.manifest.scale)
+    enough = [one for one in in_order if one.manifest.scale >= min(scale, in_order[-1].manifest.scale)]
+    kinds = ([one for one in enough if one.manifest.removes_damage == damaged] for damaged in (False, True))
+    return [(kind or enough)[0] for kind in kinds]
 
 
 def choose_model(
     picture: InMemoryImage | Tensor | EncodedImage,
     *,
+    scale: float | OutputSize | None = None,
+    among: Iterable[Bundle] | None = None,
     max_pixels: int = MAX_PIXELS,
     cancel: threading.Event | None = None,
 ) -> ModelChoice:
-    """Choose between "x4-small", for clean pictures, and "x4-photo", for noisy and compressed ones.
+    """Choose the smallest model that enlarges so much: for a noisy or compressed picture, of those that remove damage.
 
         with Upscaler(choose_model("photo.jpg").name) as upscaler: …  # what Upscaler() does for each picture
 
     picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is read to its end), a PIL
         image, array or tensor. A JPEG also shows its quality, and other lossy files their bits a pixel; as a PIL image
         too that is no copy, a JPEG always, the others if they were opened by their path.
+    scale: as for :meth:`Upscaler.upscale`; a max_side asks for no more than None does, which is the first model's.
+    among: the models; None is the embedded ones, x4-small first. If none of its kind enlarges so much, any does.
     max_pixels: larger files are refused.
     cancel: once this event is set, from any thread, the call ends with CancelledError within a band of rows.
 
     Raises: ImageError if it cannot be read; ArgumentError, CancelledError.
     """
+    check_scale(scale)
+    bundles = needed(bundles_of(among), scale)
+    if len(bundles) == 1:
+        return ModelChoice(name=bundles[0].manifest.name, why="")
     damage = measure_damage(picture, max_pixels=max_pixels, cancel=cancel)
     reasons = []
     if damage.quality is not None and damage.quality < _COMPRESSED:
@@ -150,7 +173,10 @@ def choose_model(
         reasons.append("black and white dots")
     if damage.mosaic > _MOSAIC:
         reasons.append("a sensor's mosaic")
-    return ModelChoice(name=PHOTO if reasons else CLEAN, why=", ".join(reasons) or "clean")
+    if isinstance(scale, OutputSize):
+        wanted = scale.scale_for(height=damage.size[0], width=damage.size[1])
+        bundles = _suiting(bundles, min(wanted, bundles[0].manifest.scale) if scale.max_side else wanted)
+    return ModelChoice(name=bundles[bool(reasons)].manifest.name, why=", ".join(reasons) or "clean")
 
 
 def measure_damage(
@@ -174,13 +200,13 @@ def _damage(
     bands: Iterable[NDArray[Any]], quality: int | None, lossy: str | None, size: int, *, cancel: threading.Event | None
 ) -> Damage:
     """quality, lossy, size: from :func:`_of_file`."""
-    area = 0
+    height = width = 0
     noises, steps, dots, bends = [], [], [np.zeros(3)], [np.zeros((2, 2))]
     for band in bands:
         if is_cancelled() or (cancel is not None and cancel.is_set()):
             raise CancelledError("cancelled by the caller")
         levels = _luma(band)
-        area += levels.size
+        height, width = height + len(levels), levels.shape[1]
         noises.append(_noise_of_blocks(levels))
         steps.append(_steps(levels))
         dots.append(_dots(levels))
@@ -189,11 +215,12 @@ def _damage(
     return Damage(
         quality=quality,
         lossy=lossy,
-        bits=8 * size / area,
+        bits=8 * size / (height * width),
         noise=_noise(noises),
         blocks=_blockiness(steps),
         dots=float(100 * min(bright, dark) / max(pixels, 1)),
         mosaic=_mosaic(np.sum(bends, axis=0) / max(pixels / 4, 1)),
+        size=(height, width),
     )
 
 

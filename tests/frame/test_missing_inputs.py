@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from srflow_sdk.model.bundle import Bundle
+
 from .bare_environment import ROOT
 
 HEAVY = {"numpy", "onnxruntime", "torch", "pyvips"}
-EMBEDDED = "x4-small, x4-photo"
+EMBEDDED = ", ".join(Bundle.embedded_names())
 MANIFESTS = {"numpy"}  # these commands read the embedded model's manifest, or know its fields
 PHOTO = str(ROOT / "examples" / "photos" / "cat.png")
 _RUN = """

@@ -45,9 +45,17 @@ def two_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "installed"
     folder.mkdir()
     write_tiny_bundle(folder / "x4-small.srflow", name="x4-small")
-    write_tiny_bundle(folder / "x4-photo.srflow", name="x4-photo", gain=0.9, default_tau=0.5)
+    write_tiny_bundle(folder / "x4-photo.srflow", name="x4-photo", gain=0.9, default_tau=0.5, removes_damage=True)
     monkeypatch.setattr("srflow_sdk.model.bundle._EMBEDDED", folder)
     return folder
+
+
+@pytest.fixture
+def five_models(two_models: Path) -> Path:
+    """Those two, and clean ones for other scales."""
+    for scale in (2, 8, 16):
+        write_tiny_bundle(two_models / f"x{scale}-small.srflow", name=f"x{scale}-small", scale=scale)
+    return two_models
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from srflow_sdk import ArgumentError, AsyncUpscaler, BundleError, CancelledError, DeviceError, Upscaler, upscale_folder
-from srflow_sdk import base_upscaler as module
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.files import read_image, read_provenance, write_image
+from srflow_sdk.model import model_choice as module
 from srflow_sdk.model.bundle import Bundle
 
 from .clean_and_noisy import noisy, smooth
@@ -112,7 +112,7 @@ def test_a_name_or_a_path_pins_one_model(two_models: Path, monkeypatch: pytest.M
         with Upscaler(model, **CPU) as up:
             assert up.bundle.manifest.name == "x4-photo"
             with monkeypatch.context() as patch:
-                patch.setattr(module, "choose_model", None)
+                patch.setattr(module, "measure_damage", None)
                 up.upscale(smooth())
 
 
@@ -155,16 +155,36 @@ def test_threads_open_the_second_model_once(two_models: Path, opened: list[str])
 
 def test_one_model_left_is_the_only_one(two_models: Path) -> None:
     (two_models / "x4-photo.srflow").rename(two_models / "gone")
+    for model in (None, "auto"):
+        with Upscaler(model, **CPU) as up:
+            assert up.bundle.manifest.name == "x4-small"
+    (two_models / "x4-small.srflow").rename(two_models / "gone-too")
+    with pytest.raises(BundleError, match="no model 'x4-small'"):
+        Upscaler(**CPU)
+
+
+def test_files_are_verified_once_their_model_is_needed(two_models: Path) -> None:
+    sampler = two_models / "x4-photo.srflow" / "sampler.onnx"
+    sampler.write_bytes(sampler.read_bytes()[::-1])
     with Upscaler(**CPU) as up:
-        assert up.bundle.manifest.name == "x4-small"
-    with pytest.raises(BundleError, match="no model 'x4-photo'"):
-        Upscaler("auto", **CPU)
+        up.upscale(smooth())
+        with pytest.raises(BundleError, match=r"x4-photo\.srflow: sampler\.onnx differs"):
+            up.upscale(noisy(10))
+
+
+def test_own_bundles_are_chosen_from_too(two_models: Path) -> None:
+    own = [Bundle.open(two_models / f"{name}.srflow") for name in PICTURES]
+    with Upscaler(own, **CPU) as given, Upscaler(**CPU) as up:
+        assert np.array_equal(given.upscale(noisy(10)), up.upscale(noisy(10)))
+    for wrong in ([], [two_models], 7, ""):
+        with pytest.raises(ArgumentError, match='must be "auto", the path of a bundle'):
+            Upscaler(wrong, **CPU)  # type: ignore[arg-type]
 
 
 @pytest.fixture
 def two_flows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, tau in (("x4-small", 0.8), ("x4-photo", 0.5)):
-        write_flow_bundle(tmp_path / f"{name}.srflow", name=name, default_tau=tau)
+        write_flow_bundle(tmp_path / f"{name}.srflow", name=name, default_tau=tau, removes_damage=name == "x4-photo")
     monkeypatch.setattr("srflow_sdk.model.bundle._EMBEDDED", tmp_path)
 
 

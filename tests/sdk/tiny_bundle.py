@@ -42,18 +42,19 @@ def write_tiny_bundle(
     gain multiplies the picture (1e38 makes it overflow). half_overflow: the picture goes through half precision, where
     what is brighter than 0.9 is infinite. twins: add float32 graphs. int8: add encoder.int8.onnx, which rounds what the
     encoder computes, computes something else, or gives infinite values; the manifest says that it is near. manifest:
-    fields to override; precision is the graphs' too.
+    fields to override; precision and scale are the graphs' too.
     """
-    precision = manifest.get("precision", "fp32")
-    sampler = _sampler(gain, half_overflow=half_overflow, precision=precision)
+    precision, scale = manifest.get("precision", "fp32"), manifest.get("scale", SCALE)
+    sampler = _sampler(gain, half_overflow=half_overflow, precision=precision, scale=scale)
     with staged_bundle(target) as stage:
-        (stage.path / "encoder.onnx").write_bytes(_encoder(precision).SerializeToString())
+        (stage.path / "encoder.onnx").write_bytes(_encoder(precision, scale=scale).SerializeToString())
         (stage.path / "sampler.onnx").write_bytes(sampler.SerializeToString())
         if twins:
-            (stage.path / "encoder.fp32.onnx").write_bytes(_encoder().SerializeToString())
-            (stage.path / "sampler.fp32.onnx").write_bytes(_sampler(gain).SerializeToString())
+            (stage.path / "encoder.fp32.onnx").write_bytes(_encoder(scale=scale).SerializeToString())
+            (stage.path / "sampler.fp32.onnx").write_bytes(_sampler(gain, scale=scale).SerializeToString())
         if int8 is not None:
-            (stage.path / "encoder.int8.onnx").write_bytes(_encoder("int8", gain=_INT8_GAINS[int8]).SerializeToString())
+            quantised = _encoder("int8", gain=_INT8_GAINS[int8], scale=scale)
+            (stage.path / "encoder.int8.onnx").write_bytes(quantised.SerializeToString())
             manifest.setdefault("parity", [INT8_ROW])
         stage.commit(tiny_manifest(**manifest))
     return target
@@ -65,12 +66,20 @@ def tiny_manifest(**overrides: Any) -> Manifest:
         "variant": "bounded",
         "scale": SCALE,
         "size_multiple": 2,
-        "latent_levels": tuple(LatentLevel(level=level, channels=channels) for level, channels in LEVELS.items()),
+        "latent_levels": tuple(
+            LatentLevel(level=level, channels=channels)
+            for level, channels in _levels(overrides.get("scale", SCALE)).items()
+        ),
         "default_tau": 0.8,
         "halo": REACH,
         "conditioning_bytes_per_pixel": (2 if overrides.get("precision") in _HALF else 4) * (_FEATURES + 3),
     }
     return Manifest(**{**fields, **overrides})
+
+
+def _levels(scale: int) -> dict[int, int]:
+    """The levels that divide pictures of this scale, whose sides are multiples of 2 × scale."""
+    return {level: channels for level, channels in LEVELS.items() if 2 * scale % (1 << level) == 0}
 
 
 def write_stub_bundle(target: Path, content: bytes = b"one", **manifest: Any) -> Bundle:
@@ -101,11 +110,12 @@ def _value(name: str, *shape: str | int, kind: int = TensorProto.FLOAT) -> onnx.
     return helper.make_tensor_value_info(name, kind, shape)
 
 
-def _conditioning(precision: str) -> list[onnx.ValueInfoProto]:
-    kind = _HALF.get(precision, TensorProto.FLOAT)
+def _conditioning(precision: str, scale: int) -> list[onnx.ValueInfoProto]:
+    """Tensors of the LR image's size, which their names tell."""
+    kind, level = _HALF.get(precision, TensorProto.FLOAT), f"level{scale.bit_length() - 1}"
     return [
-        _value("level2_features", "b", _FEATURES, "h", "w", kind=kind),
-        _value("level2_base", "b", 3, "h", "w", kind=kind),
+        _value(f"{level}_features", "b", _FEATURES, "h", "w", kind=kind),
+        _value(f"{level}_base", "b", 3, "h", "w", kind=kind),
     ]
 
 
@@ -115,7 +125,7 @@ def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
     return model
 
 
-def _encoder(precision: str = "fp32", *, gain: float = 1.0) -> onnx.ModelProto:
+def _encoder(precision: str = "fp32", *, gain: float = 1.0, scale: int = SCALE) -> onnx.ModelProto:
     nodes = [_conv("lr", "w1", "hidden", pad=1), helper.make_node("Relu", ["hidden"], ["active"])]
     weights = [_weights("w1", _FEATURES, 3, 3, 3), _weights("w2", _FEATURES, _FEATURES, 3, 3)]
     if precision == "int8":
@@ -129,18 +139,21 @@ def _encoder(precision: str = "fp32", *, gain: float = 1.0) -> onnx.ModelProto:
         nodes[-1].output[0] = "plain"
         nodes.append(helper.make_node("Mul", ["plain", "gain"], ["features"]))
     kind = _HALF.get(precision, TensorProto.FLOAT)
-    for source, target in (("features", "level2_features"), ("lr", "level2_base")):
-        nodes.append(helper.make_node("Cast", [source], [target], to=kind))
-    graph = helper.make_graph(nodes, "encoder", [_value("lr", "b", 3, "h", "w")], _conditioning(precision), weights)
+    outputs = _conditioning(precision, scale)
+    for source, target in zip(("features", "lr"), outputs, strict=True):
+        nodes.append(helper.make_node("Cast", [source], [target.name], to=kind))
+    graph = helper.make_graph(nodes, "encoder", [_value("lr", "b", 3, "h", "w")], outputs, weights)
     return _model(graph)
 
 
-def _sampler(gain: float, *, half_overflow: bool = False, precision: str = "fp32") -> onnx.ModelProto:
+def _sampler(
+    gain: float, *, half_overflow: bool = False, precision: str = "fp32", scale: int = SCALE
+) -> onnx.ModelProto:
     """sr = gain · (lr enlarged + conv(features enlarged, tau · noise of every level enlarged))."""
-    inputs = [*_conditioning(precision), _value("tau", "m")]
+    inputs = [*_conditioning(precision, scale), _value("tau", "m")]
     nodes = [
-        helper.make_node("Cast", ["level2_features"], ["features"], to=TensorProto.FLOAT),
-        helper.make_node("Cast", ["level2_base"], ["base"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", [inputs[0].name], ["features"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", [inputs[1].name], ["base"], to=TensorProto.FLOAT),
     ]
     nodes.append(helper.make_node("Reshape", ["tau", "column"], ["tau4"]))
     weights = [
@@ -162,12 +175,12 @@ def _sampler(gain: float, *, half_overflow: bool = False, precision: str = "fp32
             )
         )
 
-    enlarge("base", "base_hr", SCALE)
-    enlarge("features", "features_hr", SCALE)
+    enlarge("base", "base_hr", scale)
+    enlarge("features", "features_hr", scale)
     nodes.append(_conv("features_hr", "w_features", "detail", pad=1))
     weights.append(_weights("w_features", 3, _FEATURES, 3, 3))
     total = "detail"
-    for level, channels in LEVELS.items():
+    for level, channels in _levels(scale).items():
         inputs.append(_value(f"noise_level{level}", "n", channels, f"h{level}", f"w{level}"))
         nodes.append(helper.make_node("Mul", [f"noise_level{level}", "tau4"], [f"latent{level}"]))
         enlarge(f"latent{level}", f"latent{level}_hr", 2**level)

@@ -60,7 +60,7 @@ class Batch:
     inputs: files and folders.
     output: a file or directory, as :func:`plan_outputs` tells them apart; with a slash at its end it is a directory.
     None puts outputs beside the inputs, as :func:`beside` says, and replaces nothing.
-    bundles: the model, or several of the same scale, of which each picture gets the one that suits it.
+    bundles: the model, or those of :meth:`Operation.needed`, of which each picture gets the one that suits it.
     samples: pictures for each input.
     max_pixels: larger inputs fail.
     tile: as requested, for the report.
@@ -82,7 +82,7 @@ class Batch:
     @cached_property
     def choices(self) -> Choices:
         """Which model draws which input."""
-        return Choices(self.bundles, max_pixels=self.max_pixels)
+        return Choices(self.bundles, self.operation.scale, max_pixels=self.max_pixels)
 
     @cached_property
     def earlier(self) -> dict[str, Any] | None:

@@ -72,7 +72,7 @@ def upscale_folder(
     inputs: files and folders; of folders, the images whose formats are read, without hidden ones.
     output: a directory, made if needed; it keeps the structure below each folder. All of them and report may be URLs,
     such as "s3://bucket/photos"; the extra `cloud` has what that needs.
-    upscaler: the model and device, or a :class:`~srflow_sdk.triton.RemoteUpscaler`; None, or "auto", opens `Upscaler()`
+    upscaler: the model and device, or a :class:`~srflow_sdk.triton.RemoteUpscaler`; None, or "auto", is `Upscaler()`
     for this call: each picture gets the embedded model that suits it.
     samples: pictures for each input, `sample` … `sample + samples - 1`, at most 1000.
     recursive: take subfolders too.
@@ -112,12 +112,13 @@ def upscale_folder(
         flag(what, value)
     if on_file is not None and not callable(on_file):
         raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
+    operation = Upscaling(options=dataclasses.replace(draw, progress=None, cancel=None), interval=interval)
     batch = Batch(
-        operation=Upscaling(options=dataclasses.replace(draw, progress=None, cancel=None), interval=interval),
+        operation=operation,
         inputs=paths,
         output=str(_checked("output", output)),
         directory=True,
-        bundles=_bundles(upscaler)[: 1 if draw.value_range is not None else None],
+        bundles=operation.needed(_bundles(upscaler)),
         tile=upscaler.tile if isinstance(upscaler, BaseUpscaler) else "auto",
         samples=samples,
         max_pixels=max_pixels,
@@ -133,8 +134,6 @@ def upscale_folder(
             report=None if report is None else _checked("report", report),
         ),
     )
-    for bundle in batch.bundles:
-        batch.operation.check(bundle)
 
     def check() -> None:
         if draw.cancel is not None and draw.cancel.is_set():
@@ -206,7 +205,7 @@ def _executor(
         cluster = Cluster(address=ray) if isinstance(ray, str) else ray
         return OnRay(cluster=cluster, bundles=batch.bundles, tile=batch.tile)
     if not isinstance(upscaler, BaseUpscaler):
-        upscaler = stack.enter_context(Upscaler())
+        upscaler = stack.enter_context(Upscaler(batch.bundles))
     upscaler._painter.check_open()  # or every file would fail
     return partial(run_jobs, models=Models(batch.choices, upscaler))
 

@@ -1,4 +1,4 @@
-"""Which model draws a file: one for all of them, or for each picture the embedded one that suits it."""
+"""Which model draws a file: one for all of them, or for each picture the one that suits it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import contextlib
 import hashlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from srflow_apps.batch.storage import reading
 from srflow_sdk.base_upscaler import BaseUpscaler
+from srflow_sdk.drawing.output_size import OutputSize
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import MAX_PIXELS
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.model.model_choice import CLEAN, ModelChoice, choose_model
+from srflow_sdk.model.model_choice import ModelChoice, choose_model
 
 
 def digest(models: Sequence[Manifest]) -> str:
@@ -26,31 +28,35 @@ def digest(models: Sequence[Manifest]) -> str:
 class Choices:
     """Which of these models draws a file: the only one, or the one that suits it. Looks at each file once. Thread-safe.
 
-    bundles: one, or those of :func:`~srflow_sdk.model.model_choice.bundles_of` for "auto".
+    bundles: one, or those of :meth:`Operation.needed`. scale: of the outputs, as that operation has it.
     """
 
-    def __init__(self, bundles: Iterable[Bundle], *, max_pixels: int = MAX_PIXELS) -> None:
+    def __init__(
+        self, bundles: Iterable[Bundle], scale: float | OutputSize | None = None, *, max_pixels: int = MAX_PIXELS
+    ) -> None:
         self.bundles = {bundle.manifest.name: bundle for bundle in bundles}
+        self._scale = scale
         self._max_pixels = max_pixels
         self._made: dict[Path, ModelChoice] = {}
 
     def of(self, source: Path, local: Path | None = None, *, cancel: threading.Event | None = None) -> ModelChoice:
         """The choice for a file; its reason is empty if there was none.
 
-        local: where the file can be read; None fetches it. Raises: as :func:`choose_model`.
+        local: where the file can be read; None fetches it. Raises: as :func:`~srflow_sdk.choose_model`.
         """
         if len(self.bundles) == 1:
             return ModelChoice(name=next(iter(self.bundles)), why="")
         if source not in self._made:
+            choose = partial(choose_model, scale=self._scale, among=self.bundles.values(), cancel=cancel)
             with reading(source) if local is None else contextlib.nullcontext(local) as place:
-                self._made[source] = choose_model(place, max_pixels=self._max_pixels, cancel=cancel)
+                self._made[source] = choose(place, max_pixels=self._max_pixels)
         return self._made[source]
 
     def name(self, source: Path) -> str:
-        """The model's name for a file; of several, x4-small for one that cannot be read, which fails later."""
+        """The model's name for a file; of several, the first for one that cannot be read, which fails later."""
         with contextlib.suppress(ImageError, OSError):
             return self.of(source).name
-        return CLEAN
+        return next(iter(self.bundles))
 
 
 class Models:

@@ -25,6 +25,7 @@ from srflow_sdk.flow.flow_options import RestoreOptions, TransferOptions
 from srflow_sdk.flow.transferring import transfer_file
 from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.model.model_choice import needed
 from srflow_sdk.model.round_trips import check_inverts
 from srflow_sdk.pixels.resizing import Kernel
 from srflow_sdk.pixels.value_range import RangeKeyword
@@ -87,6 +88,18 @@ class Operation(Protocol):
     def drawn(self, outputs: int) -> int:
         """How many samples are drawn for an input with so many outputs."""
         return outputs
+
+    @property
+    def scale(self) -> float | OutputSize | None:
+        """How large the outputs were asked to be."""
+        return getattr(self.options, "scale", None)
+
+    def needed(self, bundles: Sequence[Bundle]) -> list[Bundle]:
+        """Those of the models that inputs may need, that for clean ones first. Raises: also as :meth:`check`."""
+        found = needed(bundles, self.scale)[: 1 if self.raw else None]
+        for bundle in found:
+            self.check(bundle)
+        return found
 
     @property
     def raw(self) -> bool:

@@ -74,18 +74,19 @@ class UpscaleFiles:
         overwrite: bool = True,
         **options: Unpack[DrawKeywords],
     ) -> None:
+        operation = Upscaling(options=DrawOptions(**options))
         self._settings = Settings(
-            operation=Upscaling(options=DrawOptions(**options)),
+            operation=operation,
             max_pixels=max_pixels,
             quality=quality,
             lossless=lossless,
             resume=resume,
             overwrite=overwrite,
         )
-        upscaler = Upscaler(model, device=device, tile=tile, threads=threads, precision=precision)
-        self._models = Models(Choices(upscaler._bundles.values(), max_pixels=max_pixels), upscaler)
-        for bundle in upscaler._bundles.values():
-            self._settings.operation.named_scale(bundle.manifest)  # a scale above the model's is an error
+        bundles = operation.needed(bundles_of(model))
+        operation.named_scale(bundles[0].manifest)  # a scale above the model's is an error
+        upscaler = Upscaler(bundles, device=device, tile=tile, threads=threads, precision=precision)
+        self._models = Models(Choices(bundles, operation.scale, max_pixels=max_pixels), upscaler)
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Upscale the files that the rows of a batch name. Raises: ArgumentError if a column is missing."""
@@ -167,17 +168,17 @@ class DoJobs:
         if self.folder is not None:
             with contextlib.suppress(OSError):  # without it, files say that they do not exist
                 os.chdir(self.folder)
-        bundles = bundles_of(self.model)
+        operation = self.settings.operation
+        bundles = operation.needed(bundles_of(self.model))
         found = digest([bundle.manifest for bundle in bundles])
         if self.sha256 is not None and found != self.sha256:
             raise BundleError(
                 f"the machine {socket.gethostname()} has another model at {bundles[0].path} (sha256 "
                 f"{found[:12]}… instead of {self.sha256[:12]}…); give all machines the same one"
             )
-        upscaler = Upscaler(
-            self.model, device=self.device, tile=self.tile, threads=self.threads, precision=self.precision
-        )
-        return Models(Choices(bundles, max_pixels=self.settings.max_pixels), upscaler)
+        machine: Any = {name: getattr(self, name) for name in ("device", "tile", "threads", "precision")}
+        choices = Choices(bundles, operation.scale, max_pixels=self.settings.max_pixels)
+        return Models(choices, Upscaler(bundles, **machine))
 
     def _result(self, job: Job, models: Models, *, seen: bool) -> FolderFile:
         needed = [*([job.source] if seen else []), *(target.parent for target in job.targets)]

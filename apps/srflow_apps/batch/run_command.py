@@ -29,7 +29,7 @@ from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Provenance, read_provenance
 from srflow_sdk.files.provenance import CLIP, INTERVAL, TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
-from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle, where_released
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
 from srflow_sdk.system.device_names import ComputePrecision, DeviceName
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, exit_status, raised_interrupts
@@ -61,8 +61,7 @@ def run_command(
 
     operation: with `files.from_output` it is replaced by the one that this picture was made with.
     output: None puts the outputs beside the inputs.
-    model: a bundle's path, an embedded model's name, or "auto"; None is "auto" for upscaling, as far as this
-    installation has the models for it, and x4-small otherwise.
+    model: a bundle's path, an embedded model's name, or "auto"; None is "auto" for upscaling, and x4-small otherwise.
     server: the URL of one that draws; `model` is then its model's name.
     sent: a file in the place of standard input that is none of the inputs.
 
@@ -79,12 +78,13 @@ def run_command(
         if model == BY_PICTURE and operation.name != UPSCALE:
             raise ArgumentError(f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it")
         bundles = _here(model, operation, files) if server is None else _there(model, server, display)
-        bundles = bundles[:1] if operation.raw else bundles
+        if files.from_output is not None:
+            bundles = [bundle_for(files.from_output, bundles)]
         batch = Batch(
             operation=operation,
             inputs=pipes.inputs,
             output=pipes.output,
-            bundles=bundles if files.from_output is None else [bundle_for(files.from_output, bundles)],
+            bundles=operation.needed(bundles),
             files=files,
             samples=samples,
             max_pixels=machine.max_pixels,
@@ -93,8 +93,6 @@ def run_command(
         )
         if files.from_output is not None:
             batch, machine = _made_again(batch, machine, files.from_output)
-        for bundle in batch.bundles:
-            batch.operation.check(bundle)
         plan = batch.plan()
         _say_what_is_wrong(plan, display, files.shard)
         alone = len(plan.jobs) == 1 or files.dry_run  # of many, a line for each would hide what went wrong
@@ -192,11 +190,7 @@ def _opened(
         upscaler: BaseUpscaler = RemoteUpscaler(server, model=name, tile=batch.tile)
     else:
         upscaler = Upscaler(
-            BY_PICTURE if len(chosen) > 1 else chosen[0],
-            device=machine.device,
-            tile=batch.tile,
-            threads=machine.threads,
-            precision=machine.precision,
+            chosen, device=machine.device, tile=batch.tile, threads=machine.threads, precision=machine.precision
         )
     stack.enter_context(upscaler)
     if files.from_output is not None and upscaler.precision != machine.precision:
@@ -330,7 +324,7 @@ def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Proven
         raise ImageError(
             f"{output} was made with the model {recipe.model} (sha256 {recipe.model_sha256[:12]}…), not with "
             f"{manifest.name} (sha256 {manifest.digest[:12]}…); name its bundle, or its name on the server, with "
-            "--model"
+            f"--model{where_released(recipe.model_sha256)}"
         )
     if recipe.auto_tau not in (None, AUTO_TAU_SCHEME):
         raise ImageError(

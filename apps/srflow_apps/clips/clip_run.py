@@ -110,16 +110,15 @@ class ClipRun:
 
     def bundle_for(self, name: str, sample: NDArray[Any]) -> Bundle:
         """The model of a whole clip: the only one, or the one that suits this frame of it."""
-        if len(self.bundles) == 1:
-            return self.bundles[0]
-        choice = choose_model(sample)
-        self.display.tell(explained(Path(name), choice.name, choice.why))
+        choice = choose_model(sample, scale=self.operation.scale, among=self.bundles)
+        if choice.why:
+            self.display.tell(explained(Path(name), choice.name, choice.why))
         return next(bundle for bundle in self.bundles if bundle.manifest.name == choice.name)
 
     def opened(self, bundle: Bundle) -> Upscaler:
         """The model, opened on this machine."""
         options = {name: getattr(self.machine, name) for name in ("device", "tile", "threads", "precision")}
-        return Upscaler(bundle, **options)
+        return Upscaler([bundle], **options)
 
     def estimate(self, upscaler: Upscaler, sample: NDArray[Any], frames: int) -> str:
         """How long so many frames take here, by a piece of one."""

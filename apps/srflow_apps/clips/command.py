@@ -58,7 +58,7 @@ def run_clips(
         opencv()
     with ClipDisplay(quiet=machine.quiet) as display:
         display.shows_names = False
-        run = ClipRun(operation, bundles_of(model), codec, files, machine, display)
+        run = ClipRun(operation, operation.needed(bundles_of(model)), codec, files, machine, display)
         paths = [as_path(path) for path in inputs]
         if any(isinstance(path, UrlPath) for path in [*paths, as_path(output or "")]):
             raise ArgumentError("a clip is a file on this machine, and so is its output: copy it here first")

@@ -18,23 +18,17 @@ if TYPE_CHECKING:
     from srflow_apps.batch.choices import FileChoices, MachineChoices
 
 
-_FOR = {
-    "x4-small": "clean photographs",
-    "x4-photo": "photographs as they come: noisy, compressed, a little blurred",
-}
-
-
 def _list_models(context: click.Context, _: click.Parameter, value: bool) -> None:
     """Print the embedded models, one in a line, and exit."""
     if not value or context.resilient_parsing:
         return
     with exit_statuses():
-        from srflow_sdk.model.bundle import Bundle
+        from srflow_sdk.model.model_choice import bundles_of
 
-        for name in Bundle.embedded_names():
-            manifest = Bundle.embedded(name).manifest
+        for manifest in (bundle.manifest for bundle in bundles_of()):
             tau = f"{'auto ' if manifest.auto_tau else ''}{manifest.default_tau:g}"
-            click.echo(f"{name}  ×{manifest.scale}  tau {tau}  for {_FOR.get(name, 'what its card says')}")
+            kind = "photographs as they come: noisy, compressed, a little blurred" * manifest.removes_damage
+            click.echo(f"{manifest.name}  ×{manifest.scale}  tau {tau}  for {kind or 'clean photographs'}")
     context.exit()
 
 

@@ -107,7 +107,7 @@ _SIZE_OPTIONS = (
         "--scale",
         type=click.FloatRange(min=0, min_open=True),
         metavar="F",
-        help="Enlarge F times, such as 2 or 1.5.  [default: the most]",
+        help="Enlarge F times, such as 2 or 1.5.  [default: the model's; auto: 4]",
     ),
     click.option(
         "--size",

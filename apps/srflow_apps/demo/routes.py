@@ -20,6 +20,7 @@ from srflow_apps.demo.tabs import FORMATS, MAX_SEED, Said, Tabs
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.model.manifest import INVERTER
+from srflow_sdk.model.model_choice import needed
 from srflow_sdk.system.raising import require_extra
 from srflow_sdk.upscaler import Upscaler
 
@@ -255,9 +256,10 @@ class Routes:
         return answer
 
     def _filled_page(self) -> bytes:
-        manifest, names = self._upscaler._painter.manifest, list(self._upscaler._bundles)
+        manifest, bundles = self._upscaler._painter.manifest, self._upscaler._bundles
+        names = [bundle.manifest.name for bundle in needed(bundles.values(), None)]
         values = {
-            "models": " ".join(names),
+            "models": " ".join(bundles),
             "model": names[0] if len(names) == 1 else f"{' or '.join(names)}, as suits each photo",
             "scale": self._upscaler.scale,
             "device": self._upscaler.device,

@@ -17,7 +17,7 @@ from srflow_apps.demo.sessions import Session, Sessions, Work, delete_file
 from srflow_sdk._checks import real, whole
 from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.errors import ArgumentError, CancelledError
-from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, choose_model
+from srflow_sdk.model.model_choice import BY_PICTURE, choose_model
 from srflow_sdk.upscaler import Upscaler
 
 MAX_SEED = 2**32 - 1  # which a number field of a page holds exactly
@@ -109,9 +109,7 @@ class Tabs:
     def open(self, session: Session, path: Path) -> dict[str, Any]:
         """Show a photo from now on: its size, and itself reduced. Raises: ImageError."""
         with session.lock:
-            suits = ModelChoice(name=next(iter(self._upscaler._bundles)), why="")
-            if len(self._upscaler._bundles) > 1:
-                suits = choose_model(path, max_pixels=self._max_pixels)
+            suits = choose_model(path, among=self._upscaler._bundles.values(), max_pixels=self._max_pixels)
             photo = LivePhoto(self._with(suits.name), path, max_pixels=self._max_pixels)
             small = page_pictures.data_url(page_pictures.preview(path, most=_OVERVIEW_SIDE)[0])
             session.photo, session.suits = photo, suits
@@ -199,7 +197,7 @@ class Tabs:
             photo = session.photo = LivePhoto(
                 self._with(name), session.pictures["enlarge"], max_pixels=self._max_pixels
             )
-        side = max(1, controls.side // self._upscaler.scale)
+        side = max(1, controls.side // self._upscaler._bundles[name].manifest.scale)
         left, top = controls.place or photo.most_detailed(side)
         photo.show(left=left, top=top, side=side, cancel=cancel)
         self._sessions.release_excess(session)

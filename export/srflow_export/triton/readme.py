@@ -109,7 +109,7 @@ def _about_several(bundles: Sequence[Bundle]) -> str:
         return ""
     return (
         "Each model's name ends in its bundle's, as in `srflow_upscale-x4-photo`. `srflow-upscale --server` and "
-        "`RemoteUpscaler`\ndraw each picture with x4-small or x4-photo, as suits it, unless one is named.\n"
+        "`RemoteUpscaler`\ndraw each picture with an embedded model, as suits it, unless one is named.\n"
     )
 
 

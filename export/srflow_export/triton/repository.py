@@ -55,7 +55,7 @@ def write_repository(
     """Add a bundle's models to a Triton model repository, each as a new version; older versions stay.
 
     bundle: one, or several. The models' names of several end in a hyphen and the bundle's name, as in
-    srflow_upscale-x4-photo; a client that names none draws each picture with x4-small or x4-photo, as suits it.
+    srflow_upscale-x4-photo; a client that names none draws each picture with the embedded one that suits it.
     A README beside the repository says how to start a server with it.
     mode: who runs the graphs for srflow_upscale: the SDK itself ("python"), or the server's other models ("bls"). None
     is what the repository has, "python" for a new one.

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from srflow_apps.clips.writing import record_in
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.upscaler import Upscaler
 
@@ -155,6 +156,23 @@ def test_the_model_is_chosen_once_a_clip(two_models: Path, tmp_path: Path, monke
     result = CliRunner().invoke(cli.upscale, ["clip.mp4", "--device", "cpu", "--threads", "1", "--latents", "fresh"])
     assert result.exit_code == 0, result.output
     assert result.stderr.count("x4-small (") == 1
+
+
+@pytest.mark.parametrize(("scale", "model", "said"), [("2", "x2-small", "x2-small ("), ("6", "x8-small", "(192×144")])
+def test_the_scale_chooses_a_clip_s_model(
+    five_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: str, model: str, said: str
+) -> None:
+    from click.testing import CliRunner
+
+    from srflow_apps.commands import cli
+
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "clip.mp4", moving(2))
+    arguments = ["clip.mp4", "--latents", "fresh", "--scale", scale, "--device", "cpu", "--threads", "1"]
+    result = CliRunner().invoke(cli.upscale, arguments)
+    assert result.exit_code == 0, result.output
+    assert said in result.stderr
+    assert json.loads(record_in(tmp_path / f"clip_x{scale}.mp4"))["model"] == model
 
 
 def test_several_clips_go_into_a_folder_and_a_bad_one_does_not_stop_the_others(run: Run, tmp_path: Path) -> None:

@@ -56,6 +56,16 @@ def test_the_photo_gets_what_suits_it_or_what_is_chosen(tabs, session, compresse
         np.testing.assert_array_equal(read_image(session.results["enlarge"]).pixels, drawn(name, compressed))
 
 
+def test_models_of_other_scales_are_there_to_choose(five_models, sessions, session, compressed) -> None:
+    with Upscaler(device="cpu", threads=1) as upscaler:
+        tabs = Tabs(upscaler, sessions, max_pixels=10**8)
+        tabs.open(session, sent(session, "enlarge", compressed))
+        assert tabs.show(session, WHOLE)["model"] == "x4-photo"
+        for name, side in (("x2-small", 192), ("x8-small", 384), ("x16-small", 384)):
+            answer = tabs.show(session, {**WHOLE, "model": name})
+            assert (answer["model"], pixels(answer["after"]).shape) == (name, (side, side, 3))
+
+
 def test_a_model_that_there_is_not_is_refused(tabs, session, compressed) -> None:
     tabs.open(session, sent(session, "enlarge", compressed))
     with pytest.raises(ArgumentError, match="model is one of auto, x4-small, x4-photo"):

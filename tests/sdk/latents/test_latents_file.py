@@ -124,6 +124,10 @@ def test_a_model_accepts_its_own_latents_only(tiny_bundle: Path, tmp_path: Path)
     Latents.zeros(entries, **sizes, model_sha256=MODEL).save(tmp_path / "other")
     with pytest.raises(ArgumentError, match=r"other holds latents of the model 0123\w+…, and .*tiny\.srflow is \w+…; "):
         Latents.load(tmp_path / "other", model=bundle)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("srflow_sdk.model.bundle._RELEASED", {MODEL[:12]: ("x4-small", "0.1")})
+        with pytest.raises(ArgumentError, match=r"invert the picture again; srflow-sdk 0\.1 has it as x4-small: pip"):
+            Latents.load(tmp_path / "other", model=bundle)
     Latents.zeros(entries[:-1], **sizes, model_sha256=bundle.model_sha256).save(tmp_path / "less")
     with pytest.raises(ImageError, match="less is not a file of latents: its levels are not those of its model"):
         Latents.load(tmp_path / "less", model=bundle)

@@ -25,7 +25,7 @@ from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError, RemoteError
 from srflow_sdk.files.passed_images import EncodedImage
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.model_choice import BY_PICTURE, CLEAN, PHOTO
+from srflow_sdk.model.model_choice import BY_PICTURE
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
 from srflow_sdk.system.raising import stop_if_set
 
@@ -158,8 +158,8 @@ class RemoteUpscaler(BaseUpscaler):
     url: "host:port", "grpc://host:port" or "http://host:port"; without a port, Triton's own: 8001 and 8000. protocol:
     "grpc" or "http", for a URL that names none; None is gRPC. Connections are not encrypted.
     model: its name on the server, such as "srflow_upscale". "auto" draws each picture with the one that suits it, as
-    :class:`Upscaler` does, if the server has both embedded models ("srflow_upscale-x4-small" and "…-x4-photo"), and
-    everything with "srflow_upscale" otherwise.
+    :class:`Upscaler` does, of the embedded models that the server has ("srflow_upscale-x4-small" …); everything with
+    "srflow_upscale" if it has none.
     tile: as for :class:`Upscaler`, but "auto" takes the largest that fits a message, up to 512 pixels, and one that
     does not fit becomes smaller, with one warning.
     max_message_bytes: no request or answer is larger; what is beyond it is not read. Several samples are asked for at a
@@ -203,22 +203,19 @@ class RemoteUpscaler(BaseUpscaler):
             "retry_for": real("retry_for", retry_for, least=0, most=LONGEST_S),
         }
 
-        def asked(*models: str) -> list[Server]:
-            with contextlib.ExitStack() as stack:
-                servers = []
-                for name in models:
-                    servers.append(Server(address, name, **patience, max_message_bytes=message_bytes))
-                    stack.callback(servers[-1].close)
-                stack.pop_all()
-                return servers
+        def ask(name: str) -> None:
+            server = Server(address, name, **patience, max_message_bytes=message_bytes)
+            stack.callback(server.close)
+            self._servers.append(server)
 
-        try:
-            both = [f"{MODEL}-{name}" for name in (CLEAN, PHOTO)]
-            self._servers = asked(*(both if model == BY_PICTURE else [model]))
-        except NoModelError:
-            if model != BY_PICTURE:
-                raise
-            self._servers = asked(MODEL)
+        self._servers = list[Server]()
+        with contextlib.ExitStack() as stack:
+            for name in Bundle.embedded_names() if model == BY_PICTURE else ():
+                with contextlib.suppress(NoModelError):
+                    ask(f"{MODEL}-{name}")
+            if not self._servers:
+                ask(MODEL if model == BY_PICTURE else model)
+            stack.pop_all()
         by_path = {Path(server.model): server for server in self._servers}
         bundles = [Bundle(path=path, manifest=server.manifest) for path, server in by_path.items()]
         super().__init__(bundles, lambda one: RemotePainter(one, by_path[one.path], tile), tile)

@@ -1,0 +1,129 @@
+"""The command, folders and workers with "auto" and a scale: the models that it needs, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from srflow_apps.batch.jobs import Settings
+from srflow_apps.batch.operations import Job, Upscaling
+from srflow_apps.batch.ray_actor import DoJobs, UpscaleFiles
+from srflow_apps.commands import cli
+from srflow_sdk import ArgumentError, Upscaler, upscale_folder
+from srflow_sdk.drawing.requests import DrawOptions
+from srflow_sdk.files import read_image, read_provenance, write_image
+from srflow_sdk.model import bundle
+from tests.sdk.clean_and_noisy import noisy, smooth
+from tests.sdk.test_by_picture import opened
+
+__all__ = ["opened"]
+
+Run = Callable[..., Result]
+PICTURES = {"clean.png": smooth(), "noisy.png": noisy(10)}
+
+
+@pytest.fixture
+def run_installed(five_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """srflow-upscale on one thread of the CPU, in a folder with a clean and a noisy picture."""
+    monkeypatch.chdir(tmp_path)
+    for name, picture in PICTURES.items():
+        write_image(name, picture)
+    return lambda *arguments: CliRunner().invoke(cli.upscale, [*arguments, "--device", "cpu", "--threads", "1"])
+
+
+def drew(*paths: str) -> list[str]:
+    return [provenance.model for provenance in map(read_provenance, paths) if provenance is not None]
+
+
+@pytest.mark.parametrize(
+    ("size", "models", "suffix", "side"),
+    [
+        (["--scale", "2"], ["x2-small", "x4-photo"], "x2", 192),
+        (["--scale", "3"], ["x4-small", "x4-photo"], "x3", 288),
+        (["--scale", "8"], ["x8-small"], "x8", 768),
+        (["--size", "150x"], ["x2-small", "x4-photo"], "150x", 150),
+        (["--size", "500x"], ["x8-small"], "500x", 500),
+        (["--max-size", "150"], ["x2-small", "x4-photo"], "max150", 150),
+        (["--max-size", "4000"], ["x4-small", "x4-photo"], "max4000", 384),
+    ],
+)
+def test_the_scale_names_the_models_and_files(
+    run_installed: Run, opened: list[str], size: list[str], models: list[str], suffix: str, side: int
+) -> None:
+    result = run_installed(*PICTURES, *size)
+    outputs = [f"{name[:5]}_{suffix}.png" for name in PICTURES]
+    assert (result.exit_code, result.stdout.split()) == (0, outputs), result.output
+    assert drew(*outputs) == [models[0], models[-1]]
+    assert all(read_image(path).pixels.shape == (side, side, 3) for path in outputs)
+    if size[0] == "--scale":
+        assert opened == models, "no others"
+    assert run_installed(*PICTURES, "-o", ".", "--name", f"{{stem}}_{suffix}.png", *size, "--resume").stdout == ""
+    again = run_installed("--from-output", outputs[1], "-o", "again.png")
+    assert again.exit_code == 0, again.output
+    assert np.array_equal(read_image("again.png").pixels, read_image(outputs[1]).pixels)
+
+
+def test_a_dry_run_says_the_size_that_it_will_be(run_installed: Run, opened: list[str]) -> None:
+    result = run_installed("clean.png", "--scale", "8", "--dry-run")
+    assert "clean.png (96×96) -> clean_x8.png (768×768)" in result.stdout
+    assert opened == ["x8-small"]
+
+
+def test_a_scale_that_no_model_has_is_said_once(run_installed: Run) -> None:
+    for inputs in (["clean.png"], PICTURES):
+        result = run_installed(*inputs, "--scale", "20")
+        assert result.exit_code != 0
+        assert "the models here enlarge 2, 4, 8, 16 times: ask for at most 16" in result.stderr
+        assert result.stderr.count("scale is 20") == 1
+    named = run_installed("clean.png", "--scale", "5", "--model", "x4-small")
+    assert "the model x4-small enlarges 4 times; ask for at most 4, name a model that enlarges more" in named.stderr
+    assert run_installed("clean.png", "--model", "x16-small", "-o", "16.png").exit_code == 0
+    assert read_image("16.png").pixels.shape == (1536, 1536, 3)
+
+
+def test_the_list_says_what_each_is_for(run_installed: Run) -> None:
+    lines = run_installed("--models").stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [
+        *(["x4-small", "×4"], ["x2-small", "×2"], ["x4-photo", "×4"], ["x8-small", "×8"], ["x16-small", "×16"])
+    ]
+    assert ["noisy" in line for line in lines] == [False, False, True, False, False]
+
+
+def test_folders_and_workers_choose_the_same(run_installed: Run, opened: list[str], tmp_path: Path) -> None:
+    with Upscaler(device="cpu", threads=1) as mine:
+        for number, upscaler in enumerate(("auto", mine)):
+            del opened[:]
+            result = upscale_folder(list(PICTURES), f"out{number}", upscaler=upscaler, scale=2)  # type: ignore[arg-type]
+            assert [file.model for file in result.files] == ["x2-small", "x4-photo"]
+            assert opened == (["x2-small", "x4-photo"] if upscaler == "auto" else opened)
+    settings = Settings(operation=Upscaling(options=DrawOptions(scale=8)))
+    jobs = [
+        Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"8{name}",)) for name in PICTURES
+    ]
+    _, _, files = DoJobs(settings=settings, model="auto", device="cpu", threads=1).do([(job, True) for job in jobs])
+    assert [file.model for file in files] == ["x8-small"] * 2
+    actor: Any = UpscaleFiles(device="cpu", threads=1, scale=2)
+    rows = actor({"source": np.array(["noisy.png"]), "target": np.array(["2.png"])})
+    assert (rows["status"].tolist(), drew("2.png")) == (["done"], ["x4-photo"])
+    for model in (None, "x4-small"):
+        with pytest.raises(ArgumentError, match="scale is 17"):
+            UpscaleFiles(model, device="cpu", threads=1, scale=17)
+
+
+def test_a_picture_of_a_replaced_model_says_which_release_has_it(
+    run_installed: Run, two_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_installed("noisy.png", "-o", "old.png").exit_code == 0
+    digest = bundle.Bundle.embedded("x4-photo").model_sha256
+    monkeypatch.setitem(bundle._RELEASED, digest[:12], ("x4-photo", "0.1"))
+    here = run_installed("--from-output", "old.png", "-o", "new.png", "--model", "x4-small")
+    assert here.stderr.endswith("name its bundle, or its name on the server, with --model\n"), "it is installed"
+    (two_models / "x4-photo.srflow").rename(two_models / "away")
+    gone = run_installed("--from-output", "old.png", "-o", "new.png")
+    assert gone.exit_code == 1
+    assert "with --model; srflow-sdk 0.1 has it as x4-photo: pip install 'srflow-sdk==0.1.*'\n" in gone.stderr
