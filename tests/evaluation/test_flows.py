@@ -56,7 +56,9 @@ def test_a_picture_whose_conditioning_does_not_fit_into_memory_is_the_same_to_th
     for free in (1 << 40, 0):
         monkeypatch.setattr(flows, "available_memory", lambda free=free: free)
         flow = subject.flow(picture.lr)
-        assert all(isinstance(step, PartsWhenNeeded) == (free == 0) for parts in flow._condition for step in parts)
+        assert all(
+            isinstance(step, PartsWhenNeeded) == (free == 0) for parts in flow._condition.levels for step in parts
+        )
         latents = flow.invert(picture.hr)
         found.append((flow.sample(tau, 1), latents.levels, latents.log_likelihood, flow.decode(latents)))
     kept, computed = found

@@ -31,7 +31,7 @@ def test_bfloat16_leaves_the_flows_state_in_float32(tmp_path, photos):
 @pytest.mark.parametrize("preset", preset_names())
 def test_every_preset_trains_in_bfloat16(tmp_path, photos, preset):
     network = load_settings(preset, []).network
-    small = ["network.nf=8", "network.blocks=2", "data.crop=32", "data.batch=1", "data.workers=0"]
+    small = ["network.nf=8", "network.blocks=2", "data.crop=32", "data.batch=2", "data.workers=0"]
     if "plain" not in (network["kind"], network.get("encoder")):
         small += ["network.growth=4"]
     if network["kind"] == "srflow":
