@@ -160,6 +160,7 @@ def test_names_are_short_where_they_are_unique(options, models, tmp_path):
         compare(options(models=[paths[0]] * 2))
 
 
+@pytest.mark.slow
 def test_a_stopped_comparison_continues_to_the_same_bytes(options, models, tmp_path):
     paths = [str(models / f"{name}.safetensors") for name in ("one", "third")]
     compare(options(models=paths, samples=2))

@@ -58,6 +58,7 @@ def lines_of(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_figures_are_those_that_the_printed_report_has(measure, wide, checkpoint, tmp_path):
     found = measure(wide)
     assert found.rows == evaluation.report(str(checkpoint), wide, TAUS)

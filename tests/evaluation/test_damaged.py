@@ -72,6 +72,7 @@ def test_tables_are_means_over_families_and_by_damage(options, tmp_path):
     assert {"psnr", "lr_psnr", "gmsd", "haarpsi"} <= summary["metrics"].keys()
 
 
+@pytest.mark.slow
 def test_several_models_and_a_folder_of_outputs_stand_side_by_side(options, checkpoint, pictures, tmp_path):
     outputs = tmp_path / "outputs"
     for damage in TWO:

@@ -141,6 +141,7 @@ def test_the_page_has_one_notation_and_explains_its_words(best_of_ten):
         assert word in introduction
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_plots")
 def test_only_chooses_protocols(options):
     small = options(centre=64, most=1)

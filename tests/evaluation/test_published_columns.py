@@ -26,6 +26,7 @@ def of_three(monkeypatch):
         monkeypatch.setitem(PUBLISHED, name, replace(PUBLISHED[name], pictures=3))
 
 
+@pytest.mark.slow
 def test_published_figures_stand_beside_the_measured_ones(options, of_three, checkpoint, tmp_path):
     path = tmp_path / "third.safetensors"
     save_checkpoint(path, random_srflow(tiny_config(), seed=1), notes={"reduction": "bilinear"})

@@ -77,6 +77,7 @@ def test_psnr_falls_and_diversity_rises_with_the_temperature(options, tmp_path):
     assert any("only if --reference names its file" in note for note in summary["notes"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_plots")
 def test_two_runs_are_equal_to_the_byte(options, swept, tmp_path):
     tau_sweep(options(taus=TAUS, samples=2))
@@ -134,6 +135,7 @@ def test_perception_distortion_uses_what_tau_sweep_measured(options, swept, tmp_
     assert "| τ 0.8 |" in str(table)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_plots")
 def test_several_models_are_curves_of_one_plot(options, checkpoint, tmp_path, monkeypatch):
     other = tmp_path / "other.safetensors"

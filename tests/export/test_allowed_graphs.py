@@ -101,6 +101,7 @@ def test_every_graph_takes_far_less_than_is_allowed_and_gives_a_picture_of_its_s
         assert drawn.numbers < 2 * sum(map(math.prod, inputs.values()))
 
 
+@pytest.mark.slow
 def test_a_full_size_graph_has_far_fewer_nodes_than_allowed(tmp_path):
     """The sampler's nodes grow with the steps, and a full-size network has 16 of them."""
     small, larger = (

@@ -32,6 +32,7 @@ def _windows_of_eight(lr):
     return [rows[y, x : x + 8] for y in range(rows.shape[0]) for x in range(rows.shape[1] - 7)]
 
 
+@pytest.mark.slow
 def test_every_convolutions_input_has_a_range_that_holds_zero():
     crops = quick_crops(2)[:2]
     encoder = onnx_models.integer_encoder_model(random_srflow(tiny_config()), crops)

@@ -74,6 +74,7 @@ def test_without_a_model_the_next_larger_serves(
     assert [choose_model(picture, scale=scale).name for picture in (smooth(), noisy(10))] == [clean, damaged]
 
 
+@pytest.mark.slow
 def test_every_method_draws_with_it(five_models: Path, tmp_path: Path) -> None:
     small = smooth(32)
     write_image(tmp_path / "small.png", small)

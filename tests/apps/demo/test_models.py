@@ -38,6 +38,7 @@ def drawn(model: str, path: Path) -> np.ndarray:
         return np.asarray(upscaler.upscale(path, tau="auto", seed=CONTROLS["seed"]))
 
 
+@pytest.mark.slow
 def test_the_photo_gets_what_suits_it_or_what_is_chosen(tabs, session, compressed) -> None:
     tabs.open(session, sent(session, "enlarge", compressed))
     for chosen, name, why in (

@@ -61,6 +61,7 @@ def test_each_crop_has_its_own_noise(tmp_path, photos):
     torch.testing.assert_close(measured, 0.5 + 3.5 * batch.noise_share, rtol=0.1, atol=0.02)
 
 
+@pytest.mark.slow
 def test_a_run_trains_it_and_resumes_exactly(tmp_path, photos):
     changes = {"network": NETWORK, "objective": NOISY}
     whole = trainer(tmp_path / "whole", photos, **changes)
