@@ -205,7 +205,10 @@ def test_of_several_bundles_each_picture_gets_the_one_that_suits_it(
     environment: ServerEnvironment, tmp_path: Path, mode: Any
 ) -> None:
     gains = {"x4-small": 1.0, "x4-photo": 0.9}
-    bundles = {name: write_tiny_bundle(tmp_path / name, name=name, gain=gain) for name, gain in gains.items()}
+    bundles = {
+        name: write_tiny_bundle(tmp_path / name, name=name, gain=gain, removes_damage=name == "x4-photo")
+        for name, gain in gains.items()
+    }
     write_repository(list(bundles.values()), tmp_path / "models", mode=mode)
     with running_server(environment, tmp_path / "models", tmp_path, CPU, stand_in=True) as server:
         for protocol in ("grpc", "http"):
