@@ -28,7 +28,13 @@ def start_from_files(model: SRFlow | Encoder, *, start: str, encoder: str) -> No
             raise CheckpointError(f"{start}: holds another kind of network than this run trains")
         copy_weights(source, model, start, encoder=isinstance(model, Encoder) or not encoder)
     if encoder:
-        copy_weights(load_encoder(encoder), _encoder_of(model), encoder)
+        source = load_encoder(encoder)
+        if isinstance(model, SRFlow) and model.config.residual and source.image_base != model.config.image_base:
+            raise CheckpointError(
+                f"{encoder}: its image has the base {source.image_base!r}, and a residual flow needs that of this run, "
+                f"{model.config.image_base!r}: train the encoder on from it (schedule.start) with that image_base"
+            )
+        copy_weights(source, _encoder_of(model), encoder)
 
 
 def copy_weights(source: SRFlow | Encoder, target: SRFlow | Encoder, path: str, *, encoder: bool = True) -> None:
@@ -70,7 +76,8 @@ def _shape_of(model: SRFlow | Encoder) -> dict[str, Any]:
     shape = {**UNUSED, **(model.settings() if isinstance(model, Encoder) else model.config.to_dict())}
     if isinstance(model, Encoder):
         shape["encoder"] = model.kind
-    return {name: value for name, value in shape.items() if name not in ("image_base", "clamp", "split_clamp")}
+    free = ("clamp", "split_clamp", *([] if shape["residual"] else ["image_base"]))
+    return {name: value for name, value in shape.items() if name not in free}
 
 
 def _as_yaml(value: Any) -> str:

@@ -269,3 +269,13 @@ def test_the_command_trains_resumes_and_fails_in_one_line(tmp_path, photos):
     assert "x4-small" in wrong.output
     assert not (tmp_path / "other").exists()
     assert CliRunner().invoke(train, ["--data", str(photos), "--out", str(tmp_path / "other")]).exit_code == 1
+
+
+def test_a_residual_flow_refuses_an_encoder_whose_image_has_another_base(tmp_path, photos):
+    network = {**FLOW, **PLAIN, "kind": "srflow", "encoder": "plain", "stacked_blocks": [], "condition": [8, 8, 8]}
+    del network["growth"]
+    encoder = trainer(tmp_path / "encoder", photos, network=PLAIN).run()
+    begun = {"network": {**network, "image_base": "nearest", "residual": True}, "schedule": {"encoder": str(encoder)}}
+    with pytest.raises(CheckpointError, match=r"has the base 'bicubic', and a residual flow needs .* 'nearest': train"):
+        trainer(tmp_path / "flow", photos, **begun)
+    trainer(tmp_path / "flow", photos, **{**begun, "network": {**network, "image_base": "nearest"}})

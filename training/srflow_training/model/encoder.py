@@ -94,13 +94,14 @@ class Encoder(nn.Module, ABC):
 
     kind: its name in `SRFlowConfig.encoder` and in files. scale: HR size / LR size. nf: channels of its features.
     unshuffle: the trunk sees cells of this many LR pixels a side as one pixel.
-    conv_first, blocks, conv_trunk: the trunk, in this order.
+    image_base: what the image head's output is added to. conv_first, blocks, conv_trunk: the trunk, in this order.
     """
 
     kind: ClassVar[EncoderKind]
     scale: int
     nf: int
     unshuffle: int = 1
+    image_base: ImageBase
     conv_first: nn.Module
     blocks: nn.ModuleList
     conv_trunk: nn.Module
