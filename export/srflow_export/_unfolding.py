@@ -44,8 +44,8 @@ def trainable_network(bundle_path: str | os.PathLike[str]) -> SRFlow:
 
     Its images are the bundle's up to rounding (weights stored in half are used as they are), its log-likelihoods
     those of the exported network. Only bundles of `residual` networks contain the encoder's own image head: others get
-    a new one from a fixed seed, with a last convolution of zeros, so that its image is the config's `image_base`. The kernels of
-    a plain encoder are collapsed ones (`PlainEncoder.collapse`). Deterministic.
+    a new one from a fixed seed, with a last convolution of zeros, so that its image is the config's `image_base`. The
+    kernels of a plain encoder are collapsed ones (`PlainEncoder.collapse`). Deterministic.
 
     Raises: BundleError if the bundle is damaged, does not say what network it holds, or has graphs that srflow-export
     does not write for it.
