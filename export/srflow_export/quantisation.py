@@ -4,9 +4,8 @@ Explicit QuantizeLinear and DequantizeLinear nodes (QDQ) on both inputs of a con
 output channel; activations uint8 with a zero point, as they are mostly positive behind (leaky) ReLUs. Nothing else is
 rounded: not the sums of the trunk, through which every block's features pass (rounding those cost 9 dB), and not the
 results of convolutions. What a dense block concatenates is rounded before that, once and with one range, so that
-runtimes concatenate bytes. The first convolution, on the picture itself, and those of a
-`residual` network's own image stay float32: they cost next to nothing. The
-sampler, which inverts the flow, is never quantised.
+runtimes concatenate bytes. The first convolution, on the picture itself, and those of a `residual` network's own image
+stay float32: they cost next to nothing. The sampler, which inverts the flow, is never quantised.
 
 Why not a library: ONNX Runtime's tool rounds a tensor for all who take it, sums too, and gives each concatenation a
 range of its own. NNCF's recipe came out 10 dB worse on the embedded model.
