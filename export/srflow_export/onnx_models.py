@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
 import torch
-from onnx import compose, numpy_helper
+from onnx import compose, external_data_helper, numpy_helper
 from torch import Tensor
 
 from srflow_export import flow_ops
@@ -34,6 +35,7 @@ _BFLOAT16_OPSET = 22  # the first whose convolutions take bfloat16
 _ENCODER, _SAMPLER = "encoder.", "sampler."  # prefixes of a fused graph's inner names
 _DECODED = re.compile(rf"({re.escape(_SAMPLER)})?level\d+_decoded")
 _HALF_FROM = 1024  # tensors with fewer values are not worth storing in half precision
+_SHARED_FROM = 1024  # bytes; fewer are not worth sharing
 
 
 def encoder_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelProto:
@@ -170,6 +172,21 @@ def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     onnx.helper.set_model_props(proto, dict(metadata))
     proto.producer_name = "srflow-export"
     onnx.checker.check_model(proto, full_check=True)
+    return bytes(proto.SerializeToString())
+
+
+def sharing_weights(graph: bytes, file: str, content: bytes) -> bytes:
+    """A finished graph whose large weights stay, as external data, in a file beside it that holds them too.
+
+    file, content: that file. Its sha256 is in the graph's metadata: a graph with other weights has other bytes.
+    """
+    proto = onnx.load_from_string(graph)
+    for weight in proto.graph.initializer:
+        size = len(weight.raw_data)
+        if size >= _SHARED_FROM and (offset := content.find(weight.raw_data)) >= 0:
+            external_data_helper.set_external_data(weight, file, offset=offset, length=size)
+            weight.ClearField("raw_data")
+    proto.metadata_props.add(key="srflow.weights_sha256", value=hashlib.sha256(content).hexdigest())
     return bytes(proto.SerializeToString())
 
 

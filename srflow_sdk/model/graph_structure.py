@@ -1,13 +1,14 @@
 """Reads the structure of an ONNX graph, which is untrusted code, before a runtime sees it.
 
 A small, strict reader of protobuf, since the runtime does not depend on the onnx package: it refuses every field that
-srflow-export does not write, and so subgraphs (Loop, Scan, If), sequences, sparse tensors and external data. Weights
-are skipped, but for their shapes. Field numbers are those of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3).
+srflow-export does not write, and so subgraphs (Loop, Scan, If), sequences and sparse tensors. Weights are skipped, but
+for their shapes; those of external data lie in the bundle's sampler. Field numbers are those of onnx.proto3 (https://github.com/onnx/onnx/blob/main/onnx/onnx.proto3).
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ import numpy as np
 
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.graph_sizes import ALLOWED_OPS, MAX_CONTENT, Declared, Graph, Node, Values, unknown
+from srflow_sdk.model.manifest import SAMPLER
 
 ALLOWED_FUNCTIONS = frozenset({"FlowStepTail", "UnsqueezeSplit"})
 """The flow's own nodes, of domain `srflow`, which are functions in a graph."""
@@ -45,14 +47,15 @@ def _keys(**wire_types: tuple[int, ...]) -> frozenset[int]:
 
 
 # Absent are ModelProto.training_info, GraphProto.sparse_initializer and quantization_annotation, all subgraphs and
-# sparse tensors of AttributeProto, TensorProto.string_data, external_data and data_location, and the other TypeProtos.
+# sparse tensors of AttributeProto, TensorProto.string_data, and the other TypeProtos.
 _FIELDS = {
     "a model": _keys(varint=(1, 5), bytes=(2, 3, 4, 6, 7, 8, 14, 25)),
     "a graph": _keys(bytes=(1, 2, 5, 10, 11, 12, 13, 16)),
     "a function": _keys(bytes=(1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14)),
     "a node": _keys(bytes=(1, 2, 3, 4, 5, 6, 7, 9)),
     "an attribute": _keys(varint=(3, 8, 20), fixed32=(2, 7), bytes=(1, 4, 5, 7, 8, 9, 13, 21)),
-    "a tensor": _keys(varint=(1, 2, 5, 7), fixed32=(4,), fixed64=(10,), bytes=(4, 5, 7, 8, 9, 10, 12, 16)),
+    "a tensor": _keys(varint=(1, 2, 5, 7, 14), fixed32=(4,), fixed64=(10,), bytes=(4, 5, 7, 8, 9, 10, 12, 13, 16)),
+    "a place": _keys(bytes=(1, 2)),
     "a value": _keys(bytes=(1, 2, 3, 4)),
     "a type": _keys(bytes=(1, 6)),
     "a type of tensors": _keys(varint=(1,), bytes=(2,)),
@@ -65,8 +68,6 @@ _REFUSED = {
     ("an attribute", 6): "a subgraph",
     ("an attribute", 11): "subgraphs",
     ("a tensor", 6): "text",
-    ("a tensor", 13): "external data",
-    ("a tensor", 14): "external data",
     ("a type", 4): "a sequence",
 }
 """Names of fields that are refused, for people."""
@@ -78,7 +79,7 @@ def read_graph(path: Path) -> Graph:
     Raises: BundleError, naming the file, if it is no ONNX graph or holds anything that srflow-export does not write.
     """
     try:
-        return _Reader(path.read_bytes()).model()
+        return _Reader(path.read_bytes(), path.with_name(SAMPLER)).model()
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
     except IndexError as error:  # the file ends in the middle of a number
@@ -117,10 +118,14 @@ class _Function:
 
 
 class _Reader:
-    """Reads one file. A message, and what is not a number in it, is known by its place there."""
+    """Reads one file. A message, and what is not a number in it, is known by its place there.
 
-    def __init__(self, data: bytes) -> None:
+    shared: the file that may hold some of its weights.
+    """
+
+    def __init__(self, data: bytes, shared: Path) -> None:
         self._data = data
+        self._shared = shared
         self._left = _MAX_FIELDS
         self._known_attributes: dict[bytes, tuple[str, Any]] = {}  # most convolutions have the same ones
 
@@ -193,6 +198,8 @@ class _Reader:
         """A tensor's name, and its content if it is small and of a kind that sizes may depend on; else its shape."""
         found = self._message("a tensor", part)
         dims, nbytes = found[1], part.stop - part.start
+        if found[13] or found[14]:
+            nbytes = self._shared_bytes(found[13])
         size = math.prod(dims)
         if len(dims) > _MAX_DIMENSIONS or size > nbytes:  # a value takes at least a byte
             raise _OddGraphError(
@@ -206,6 +213,18 @@ class _Reader:
         if kind == np.int64 and not found[9]:
             numbers = np.array(self._integers(found[7]), kind)
         return name, numbers.reshape(dims) if numbers.size == size else unknown(dims)
+
+    def _shared_bytes(self, parts: list[slice]) -> int:
+        """How many bytes of the shared file an external tensor is, which must lie in that file and in no other."""
+        entries = [self._message("a place", part) for part in parts]
+        place = {_text(self._last(entry[1])): _text(self._last(entry[2])) for entry in entries}
+        numbers = [place.pop(key, "") for key in ("offset", "length")]
+        if place != {"location": SAMPLER} or not all(re.fullmatch(r"\d{1,18}", number) for number in numbers):
+            raise _OddGraphError(f"it has external data elsewhere than in {SAMPLER}")
+        offset, length = map(int, numbers)
+        if offset + length > self._shared.stat().st_size:
+            raise _OddGraphError(f"it has external data beyond the end of {SAMPLER}")
+        return length
 
     def _value(self, part: slice) -> tuple[str, Declared]:
         """The name of a graph's input or output, and what it is declared as."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -42,6 +43,24 @@ def test_in_float64_it_is_the_networks_encoding_to_rounding(variant: str, overri
     for (level, expected), latent in zip(sorted(latents.items()), found, strict=True):
         torch.testing.assert_close(latent, expected, atol=1e-11, rtol=1e-11, msg=f"level {level}")
     torch.testing.assert_close(log_density.sum(dim=(1, 2, 3)), nats, atol=1e-8, rtol=1e-12)
+
+
+def test_the_samplers_weights_are_stored_once_and_change_the_inverters_bytes() -> None:
+    graphs = []
+    for seed in range(2):
+        model = random_srflow(tiny_config(hidden=64), seed=seed)
+        sampler, inverter = (
+            onnx_models.finished(proto, {})
+            for proto in (onnx_models.sampler_model(model), onnx_models.inverter_model(model))
+        )
+        graphs.append(onnx_models.sharing_weights(inverter, "sampler.onnx", sampler))
+        assert len(graphs[-1]) < len(inverter) / 2
+        weights = (onnx.load_from_string(each).graph.initializer for each in (graphs[-1], inverter))
+        for shared, weight in zip(*weights, strict=True):
+            place = {entry.key: entry.value for entry in shared.external_data}
+            offset, length = int(place.get("offset", 0)), int(place.get("length", 0))
+            assert weight.raw_data == (sampler[offset : offset + length] if place else shared.raw_data)
+    assert graphs[0] != graphs[1]
 
 
 def test_the_graph_takes_any_size_and_a_conditioning_of_one_image_for_many(tmp_path: Path) -> None:

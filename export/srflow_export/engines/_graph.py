@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import external_data_helper
 
 from srflow_export.engines._rewriting import rewritten
 from srflow_sdk.errors import ExportError
@@ -60,12 +61,13 @@ def read_graph(path: Path, *, precision: str) -> Graph:
     """Read an ONNX file. Raises: ExportError if it cannot be read, or is not an ONNX graph."""
     try:
         content = path.read_bytes()
-        model = rewritten(onnx.load_from_string(content))
+        model = onnx.load_from_string(content)
+        external_data_helper.load_external_data_for_model(model, str(path.parent))
     except OSError as error:
         raise ExportError(f"{path} cannot be read ({error.strerror or error}); export the checkpoint first") from error
     except DecodeError as error:
         raise ExportError(f"{path} is not an ONNX graph; export the checkpoint again with srflow-export") from error
-    return Graph(name=path.name, precision=precision, content=content, model=model)
+    return Graph(name=path.name, precision=precision, content=content, model=rewritten(model))
 
 
 def _type_name(entry: onnx.ValueInfoProto) -> str:

@@ -19,7 +19,7 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile
 from srflow_sdk.model.engine_shapes import input_shapes
 from srflow_sdk.model.graph_structure import read_graph
-from srflow_sdk.model.manifest import FP32_GRAPHS, INVERTER
+from srflow_sdk.model.manifest import FP32_GRAPHS, INVERTER, REQUIRED_FILES, SAMPLER
 from srflow_sdk.model.serving_config import MODEL_PARAMETER, VERSION_PARAMETER, described
 
 Role = Literal["encoder", "sampler", "fused", "inverter"]
@@ -73,13 +73,15 @@ def _pair(bundle: Bundle) -> tuple[str, str]:
     """Encoder and sampler for ONNX Runtime, which has no convolution in bfloat16 on CPUs and few GPUs."""
     if bundle.manifest.precision == "bf16" and all(name in bundle.manifest.files for name in FP32_GRAPHS):
         return FP32_GRAPHS
-    return "encoder.onnx", "sampler.onnx"
+    return REQUIRED_FILES
 
 
 def _model(bundle: Bundle, role: Role, file: str, name: str) -> GraphModel:
     manifest = bundle.manifest
     graph = _read(bundle, file)
     files = {"model.onnx": bundle.file(file)}
+    if role == "inverter":
+        files |= {SAMPLER: bundle.file(SAMPLER)}  # its weights may lie there
     side = padded_size(_CPU_CORE, manifest.size_multiple) + 2 * padded_size(manifest.halo, manifest.size_multiple)
     on_cpu = LrProfile(min=(side, side), opt=(side, side), max=(side, side))
     cpu = _config(bundle, name, graph, onnx=True, kind="KIND_CPU", profile=on_cpu)

@@ -130,11 +130,15 @@ def test_too_many_nodes_are_refused_after_expansion(tmp_path: Path, sampler: onn
     refused(tmp_path, sampler, f"more than {MAX_NODES} nodes")
 
 
-def external_data(model: onnx.ModelProto) -> None:
-    weight = model.graph.initializer[-1]
-    weight.ClearField("raw_data")
-    weight.data_location = TensorProto.EXTERNAL
-    weight.external_data.add(key="location", value="../secret")
+def external_data(**place: str) -> Callable[[onnx.ModelProto], None]:
+    def change(model: onnx.ModelProto) -> None:
+        weight = model.graph.initializer[-1]
+        weight.ClearField("raw_data")
+        weight.data_location = TensorProto.EXTERNAL
+        for key, value in {"location": "sampler.onnx", "offset": "0", "length": "999", **place}.items():
+            weight.external_data.add(key=key, value=value)
+
+    return change
 
 
 def external_data_in_a_constant(model: onnx.ModelProto) -> None:
@@ -180,8 +184,12 @@ def training(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (external_data, "external data in a tensor"),
-        (external_data_in_a_constant, "external data in a tensor"),
+        (external_data(location="../secret"), r"external data elsewhere than in sampler\.onnx"),
+        (external_data(basepath="/"), "external data elsewhere"),
+        (external_data(offset="-4"), "external data elsewhere"),
+        (external_data(offset="9" * 18), "external data beyond the end"),
+        (external_data(length="1"), "is too large for its 1 bytes"),
+        (external_data_in_a_constant, "external data elsewhere"),
         (sparse, "sparse weights in a graph"),
         (sequence, "a sequence in a type"),
         (huge, "a tensor of 1048576×1048576 values is too large"),
