@@ -33,7 +33,7 @@ from srflow_export.parity import (
 from srflow_export.quantisation import int8_encoder
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle, Manifest
-from srflow_sdk.model.manifest import FP32_GRAPHS, INT8_ENCODER, INVERTER, SAMPLER, Precision, Weights
+from srflow_sdk.model.manifest import FP32_GRAPHS, INT8_ENCODER, INVERTER, Precision, Weights
 from srflow_sdk.model.round_trips import arithmetic_of
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.plain_text import first_odd_text
@@ -258,19 +258,17 @@ def _onnx_files(
         say(QUANTISING)
         traced["encoder.onnx"] = int8_encoder(model)
     if options.fused:
-        fused = optional.made(FUSED, lambda: onnx_models.joined(traced["encoder.onnx"], traced[SAMPLER]))
+        fused = optional.made(FUSED, lambda: onnx_models.joined(traced["encoder.onnx"], traced["sampler.onnx"]))
         traced |= {} if fused is None else {FUSED: fused}
-    sampler = b""
-    for name in ("encoder.onnx", SAMPLER, INVERTER, FUSED, *FP32_GRAPHS):
+    written: dict[str, bytes] = {}
+    for name in ("encoder.onnx", "sampler.onnx", INVERTER, FUSED, *FP32_GRAPHS):
         if name in traced:
             if options.weights == "fp16" and not (name == "encoder.onnx" and options.precision == "int8"):
                 onnx_models.store_weights_in_half(traced[name])
-            content = onnx_models.finished(traced[name], metadata_of(manifest))
-            if name == SAMPLER:
-                sampler = content
+            written[name] = onnx_models.finished(traced[name], metadata_of(manifest))
             if name == INVERTER:
-                content = onnx_models.sharing_weights(content, SAMPLER, sampler)
-            yield name, content
+                written[name] = onnx_models.sharing_weights(written[name], "sampler.onnx", written["sampler.onnx"])
+            yield name, written[name]
     if "int8" in options.also:
         say(QUANTISING)
         integers = optional.made(INT8_ENCODER, lambda: int8_encoder(model))
@@ -282,7 +280,7 @@ def _traced(
     model: SRFlow, options: ExportOptions, optional: OptionalParts, say: Callable[[str], None]
 ) -> dict[str, ModelProto]:
     """Trace the parts that the options ask for, by the names of their files."""
-    files = [("encoder.onnx", SAMPLER, options.precision, options.plugins)]
+    files = [("encoder.onnx", "sampler.onnx", options.precision, options.plugins)]
     if options.precision != "fp32":
         files.append((*FP32_GRAPHS, "fp32", False))
     progress = Progress("tracing", 2 * len(files) + options.inverter, say)

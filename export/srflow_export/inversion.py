@@ -16,18 +16,13 @@ from torch.nn import functional as F
 
 from srflow_export._folding import FoldedConv, FoldedMixing, fold_split
 from srflow_export.flow_ops import exact_sigmoid
-from srflow_export.graphs import Conv, CouplingNet, conditional_steps, latent_levels, state_dtype
+from srflow_export.graphs import Conv, CouplingNet, conditional_steps, state_dtype
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import LevelShape, ScaleMap
 from srflow_training.model.layers import Split, Step, bounded
 from srflow_training.model.srflow import Level
 
 HR, LOG_DENSITY = "hr", "log_density"
-
-
-def latent_names(config: SRFlowConfig) -> list[str]:
-    """Names of the latents among the inverter's outputs, in order of levels; :data:`LOG_DENSITY` follows."""
-    return [f"latent_level{entry.level}" for entry in latent_levels(config)]
 
 
 def _log_scale(s: Tensor, *, scale_map: ScaleMap, clamp: float) -> Tensor:
@@ -98,7 +93,7 @@ class _LevelInverter(nn.Module):
 class InverterGraph(nn.Module):
     """hr (float32 N×3×sh×sw) and conditioning → latents of levels 1 … L, then the log density N×1×h×w in nats.
 
-    Latents in the order of :func:`latent_names`. The log density of the image given its LR image is the map's sum; at
+    Latents in the order of their levels. The log density of the image given its LR image is the map's sum; at
     a position it is what the LR pixel's cell contributes. What belongs to a latent that covers several LR pixels is
     divided among them. Conditioning is of batch 1 or N, in the encoder's order.
     """

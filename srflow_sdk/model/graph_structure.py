@@ -19,7 +19,6 @@ import numpy as np
 
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.graph_sizes import ALLOWED_OPS, MAX_CONTENT, Declared, Graph, Node, Values, unknown
-from srflow_sdk.model.manifest import SAMPLER
 
 ALLOWED_FUNCTIONS = frozenset({"FlowStepTail", "UnsqueezeSplit"})
 """The flow's own nodes, of domain `srflow`, which are functions in a graph."""
@@ -30,6 +29,7 @@ MAX_NODES = 50_000
 _MAX_FIELDS = 1_000_000  # bounds the time that reading takes
 _MAX_DIMENSIONS = 8
 _MAX_NUMBER = (1 << 64) - 1  # further bits do not count
+_SHARED = "sampler.onnx"  # where weights of the inverter may lie
 _DOMAIN = b"srflow"
 _DOMAINS = (b"", b"ai.onnx", _DOMAIN)
 _CONTENT_KINDS: dict[int, Any] = {1: np.float32, 6: np.int32, 7: np.int64}
@@ -79,7 +79,7 @@ def read_graph(path: Path) -> Graph:
     Raises: BundleError, naming the file, if it is no ONNX graph or holds anything that srflow-export does not write.
     """
     try:
-        return _Reader(path.read_bytes(), path.with_name(SAMPLER)).model()
+        return _Reader(path.read_bytes(), path.with_name(_SHARED)).model()
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
     except IndexError as error:  # the file ends in the middle of a number
@@ -118,10 +118,7 @@ class _Function:
 
 
 class _Reader:
-    """Reads one file. A message, and what is not a number in it, is known by its place there.
-
-    shared: the file that may hold some of its weights.
-    """
+    """Reads one file. A message, and what is not a number in it, is known by its place there."""
 
     def __init__(self, data: bytes, shared: Path) -> None:
         self._data = data
@@ -215,16 +212,13 @@ class _Reader:
         return name, numbers.reshape(dims) if numbers.size == size else unknown(dims)
 
     def _shared_bytes(self, parts: list[slice]) -> int:
-        """How many bytes of the shared file an external tensor is, which must lie in that file and in no other."""
+        """How many bytes of the shared file an external tensor is, which must lie within it."""
         entries = [self._message("a place", part) for part in parts]
-        place = {_text(self._last(entry[1])): _text(self._last(entry[2])) for entry in entries}
-        numbers = [place.pop(key, "") for key in ("offset", "length")]
-        if place != {"location": SAMPLER} or not all(re.fullmatch(r"\d{1,18}", number) for number in numbers):
-            raise _OddGraphError(f"it has external data elsewhere than in {SAMPLER}")
-        offset, length = map(int, numbers)
-        if offset + length > self._shared.stat().st_size:
-            raise _OddGraphError(f"it has external data beyond the end of {SAMPLER}")
-        return length
+        place = " ".join(_text(self._last(entry[1]) + b"=" + self._last(entry[2])) for entry in entries)
+        found = re.fullmatch(rf"location={_SHARED} offset=(\d{{1,18}}) length=(\d{{1,18}})", place)
+        if not found or sum(map(int, found.groups())) > self._shared.stat().st_size:
+            raise _OddGraphError(f"it has external data elsewhere than in {_SHARED}")
+        return int(found[2])
 
     def _value(self, part: slice) -> tuple[str, Declared]:
         """The name of a graph's input or output, and what it is declared as."""

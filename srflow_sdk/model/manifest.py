@@ -25,10 +25,7 @@ SCHEMA_VERSION = 1
 MAX_TAU = 2.0
 """Largest temperature accepted; a temperature is the standard deviation of the latents."""
 
-SAMPLER = "sampler.onnx"
-"""The graph that draws; large weights of :data:`INVERTER` may lie in it, as ONNX's external data."""
-
-REQUIRED_FILES = ("encoder.onnx", SAMPLER)
+REQUIRED_FILES = ("encoder.onnx", "sampler.onnx")
 
 INVERTER = "inverter.onnx"
 """The graph that :meth:`Encoding.invert` runs; bundles may lack it."""

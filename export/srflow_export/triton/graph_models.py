@@ -19,11 +19,12 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile
 from srflow_sdk.model.engine_shapes import input_shapes
 from srflow_sdk.model.graph_structure import read_graph
-from srflow_sdk.model.manifest import FP32_GRAPHS, INVERTER, REQUIRED_FILES, SAMPLER
+from srflow_sdk.model.manifest import FP32_GRAPHS, INVERTER
 from srflow_sdk.model.serving_config import MODEL_PARAMETER, VERSION_PARAMETER, described
 
 Role = Literal["encoder", "sampler", "fused", "inverter"]
 
+_SHARED = "sampler.onnx"  # it may hold the inverter's weights
 _FUSED = "fused.onnx"
 BATCH = 4  # tiles of ONNX Runtime's batches: at the profile's optimum one takes half of what a GPU with 8 GB has
 _CPU_CORE = 64  # LR pixels a side of the tiles that the runtime uses on CPUs
@@ -73,7 +74,7 @@ def _pair(bundle: Bundle) -> tuple[str, str]:
     """Encoder and sampler for ONNX Runtime, which has no convolution in bfloat16 on CPUs and few GPUs."""
     if bundle.manifest.precision == "bf16" and all(name in bundle.manifest.files for name in FP32_GRAPHS):
         return FP32_GRAPHS
-    return REQUIRED_FILES
+    return "encoder.onnx", "sampler.onnx"
 
 
 def _model(bundle: Bundle, role: Role, file: str, name: str) -> GraphModel:
@@ -81,7 +82,7 @@ def _model(bundle: Bundle, role: Role, file: str, name: str) -> GraphModel:
     graph = _read(bundle, file)
     files = {"model.onnx": bundle.file(file)}
     if role == "inverter":
-        files |= {SAMPLER: bundle.file(SAMPLER)}  # its weights may lie there
+        files |= {_SHARED: bundle.file(_SHARED)}
     side = padded_size(_CPU_CORE, manifest.size_multiple) + 2 * padded_size(manifest.halo, manifest.size_multiple)
     on_cpu = LrProfile(min=(side, side), opt=(side, side), max=(side, side))
     cpu = _config(bundle, name, graph, onnx=True, kind="KIND_CPU", profile=on_cpu)
