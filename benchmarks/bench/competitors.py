@@ -7,7 +7,7 @@ reduced to a quarter as MATLAB's bicubic does it, enlarged ×4 by each tool on t
 - @upscalerjs/esrgan-medium and -thick (MIT) run on TensorFlow.js (Apache-2.0), here with WebAssembly.
 
 The Real-ESRGAN models were trained for photographs that are blurred, noisy and compressed, and realesr-animevideov3 for
-drawings: on clean photographs they are not at their best, and PSNR does not say how pleasing a picture is.
+drawings: on clean photographs they are not at their best, and neither figure says how pleasing a picture is.
 """
 
 from __future__ import annotations
@@ -185,15 +185,16 @@ def _output(command: list[str], *, limit_s: float) -> str:
 
 
 def _quality(outputs: Iterable[Path], originals: list[np.ndarray]) -> dict[str, float]:
-    """Means over the photographs: PSNR without a border of 4 pixels, in dB; GMSD (smaller is better); HaarPSI."""
-    from srflow_training.figures import gmsd, haarpsi, psnr
+    """Means over the photographs: PSNR without a border of 4 pixels, in dB; LPIPS, NaN without its weights."""
+    from srflow_evaluation.crop_report import Networks
+    from srflow_training.figures import lpips, psnr
 
-    found = []
+    network, found = Networks.open(None).lpips, []
     for path, original in zip(outputs, originals, strict=True):
         with Image.open(path) as file:
             pair = _tensor(np.asarray(file.convert("RGB"))), _tensor(original)
-        found.append((psnr(*pair, border=SCALE), gmsd(*pair), haarpsi(*pair)))
-    return dict(zip(("psnr", "gmsd", "haarpsi"), np.mean(found, axis=0).tolist(), strict=True))
+        found.append((psnr(*pair, border=SCALE), float("nan") if network is None else lpips(network, *pair)))
+    return dict(zip(("psnr", "lpips"), np.mean(found, axis=0).tolist(), strict=True))
 
 
 def _bicubic(small: list[Path], originals: list[np.ndarray]) -> dict[str, Any]:
@@ -231,7 +232,7 @@ def tables(result: dict[str, Any]) -> str:
         if "missing" in row:
             missing.append(f"- {label}: not measured: {row['missing']}")
             continue
-        quality = [f"{row['psnr']:.2f}", f"{row['gmsd']:.4f}", f"{row['haarpsi']:.3f}"]
+        quality = [f"{row['psnr']:.2f}", f"{row['lpips']:.3f}"]
         if "seconds" not in row:
             rows.append([label, "", *quality, "", "", ""])
             continue
@@ -240,7 +241,7 @@ def tables(result: dict[str, Any]) -> str:
         rows.append(
             [label, speed, *quality, memory, f"{row['disk_bytes'] / 1e6:.1f} MB", f"{row['load_seconds']:.2f} s"]
         )
-    head = ["×4 on the CPU", "megapixels of output a minute", "PSNR, dB ↑", "GMSD ↓", "HaarPSI ↑"]
+    head = ["×4 on the CPU", "megapixels of output a minute", "PSNR, dB ↑", "LPIPS ↓"]
     head += ["peak memory", "on disk", "loading"]
     of = "1 photograph" if result["photographs"] == 1 else f"{result['photographs']} photographs"
     about = f"{of}, {result['megapixels']:.2f} megapixels of output."
