@@ -33,6 +33,8 @@ _OURS = {
     "x4-small, τ = auto, ONNX Runtime": {"device": "cpu", "precision": "bundle", "tau": "auto"},
     "x4-small, τ = auto, OpenVINO bf16": {"device": "openvino", "precision": "bf16", "tau": "auto"},
     "x4-small, τ = auto, OpenVINO int8": {"device": "openvino", "precision": "int8", "tau": "auto"},
+    "x4-photo, τ = 0, ONNX Runtime": {"device": "cpu", "precision": "bundle", "tau": 0.0},
+    "x4-photo, τ = auto, ONNX Runtime": {"device": "cpu", "precision": "bundle", "tau": "auto"},
 }
 _REALESRGAN = ("realesrgan-x4plus", "realesrgan-x4plus-anime", "realesr-animevideov3-x4")
 _UPSCALERJS = ("esrgan-medium", "esrgan-thick")
@@ -100,9 +102,9 @@ def _tools(settings: Settings) -> dict[str, Any]:
     tools: dict[str, Any] = {}
     threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
     for label, how in _OURS.items():
-        variant = {"tool": "ours", "threads": settings.threads, **how}
+        variant = {"tool": "ours", "model": label.partition(",")[0], "threads": settings.threads, **how}
         tools[f"{label}, {threads}"] = _InWorker(variant, settings)
-    one = {"tool": "ours", "threads": 1, "device": "cpu", "precision": "bundle", "tau": "auto"}
+    one = {"tool": "ours", "model": "x4-small", "threads": 1, "device": "cpu", "precision": "bundle", "tau": "auto"}
     tools["x4-small, τ = auto, ONNX Runtime, 1 thread"] = _InWorker(one, settings)
     for model in _REALESRGAN:
         variant = {"tool": "realesrgan", "model": model, "threads": settings.threads}

