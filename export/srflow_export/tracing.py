@@ -355,12 +355,15 @@ def _pixel_shuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> s
 
 
 def _pixel_unshuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    """ONNX puts a cell's pixels before the channels, torch after them."""
+    """ONNX puts a cell's pixels before the channels, torch after them: so each channel is a picture of its own here.
+
+    A Gather of SpaceToDepth's channels would be the same; OpenVINO 2024.6 and 2026.4.1 compute it wrongly.
+    """
     source, factor = arguments["self"], arguments["downscale_factor"]
-    channels = _shape(source)[1]
-    cells = graph.add("SpaceToDepth", [graph.names[source.name]], f"{node.name}.cells", blocksize=factor)
-    order = torch.arange(channels * factor**2).view(factor**2, channels).T.flatten()
-    return graph.add("Gather", [cells, graph.constant(order)], node.name, axis=1)
+    alone, together = ([-1, channels, 0, 0] for channels in (1, _shape(source)[1] * factor**2))
+    apart = graph.add("Reshape", [graph.names[source.name], graph.constant(torch.tensor(alone))], f"{node.name}.apart")
+    cells = graph.add("SpaceToDepth", [apart], f"{node.name}.cells", blocksize=factor)
+    return graph.add("Reshape", [cells, graph.constant(torch.tensor(together))], node.name)
 
 
 _OPERATORS: dict[Any, _Translation] = {

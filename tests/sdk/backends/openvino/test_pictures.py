@@ -33,9 +33,10 @@ def cache(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return compiled
 
 
-def test_pictures_of_any_size_are_the_cpus() -> None:
+@pytest.mark.parametrize("name", Bundle.embedded_names())
+def test_pictures_of_any_size_are_the_cpus(name: str) -> None:
     """Left alone, OpenVINO computes in bfloat16 where the processor can: 54 dB."""
-    embedded = Bundle.embedded()
+    embedded = Bundle.embedded(name)
     with opened(embedded, "openvino") as found, OnnxRuntimeBackend(embedded, threads=1) as cpu:
         assert found.device == "openvino"
         for size in ((16, 16), (40, 24), (16, 16)):
