@@ -32,7 +32,7 @@ _PROCESSOR = {  # lines of /proc/cpuinfo that say which kernels are used, on x86
 def kept_graph(graph_sha256: str) -> Path | None:
     """The folder of a graph for this processor and this ONNX Runtime, there yet or not; None where none can be kept.
 
-    graph_sha256: of its file in the bundle.
+    graph_sha256: of its file in the bundle, and of those that hold its weights.
 
     Nothing says so to the user, as a start without it is only slower by tenths of a second.
     """

@@ -236,8 +236,9 @@ class OnnxRuntimeBackend(Backend):
 
     def _kept_session(self, name: str) -> Any:
         """A session of the graph as it was optimised before, or one that keeps it for the next time; None: neither."""
-        sha256 = self._bundle.manifest.files[name].get("sha256")  # a bundle that is being written has none yet
-        kept = None if sha256 is None else kept_graph(sha256)
+        files = self._bundle.manifest.files  # without hashes while the bundle is being written
+        hashes = [str(files[file].get("sha256", "")) for file in (name, REQUIRED_FILES[1])]  # it may hold the weights
+        kept = kept_graph("".join(hashes)) if all(hashes) else None
         if kept is None:
             return None
         options = self._options()

@@ -80,7 +80,7 @@ def open_less_precise(
     if INT8_ENCODER not in manifest.files:
         raise BundleError(
             f"{bundle.path} has no {INT8_ENCODER}, which int8 needs; to add it: srflow-export --bundle {bundle.path} "
-            "--also int8"
+            "--also int8 -o with-int8.srflow"
         )
     return opened(bundle, _int8_way(bundle, device, threads=threads), threads=threads)
 

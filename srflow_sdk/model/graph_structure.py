@@ -29,7 +29,7 @@ MAX_NODES = 50_000
 _MAX_FIELDS = 1_000_000  # bounds the time that reading takes
 _MAX_DIMENSIONS = 8
 _MAX_NUMBER = (1 << 64) - 1  # further bits do not count
-_SHARED = "sampler.onnx"  # where weights of the inverter may lie
+_SHARING, _SHARED = "inverter.onnx", "sampler.onnx"  # weights of the first may lie in the second
 _DOMAIN = b"srflow"
 _DOMAINS = (b"", b"ai.onnx", _DOMAIN)
 _CONTENT_KINDS: dict[int, Any] = {1: np.float32, 6: np.int32, 7: np.int64}
@@ -79,7 +79,8 @@ def read_graph(path: Path) -> Graph:
     Raises: BundleError, naming the file, if it is no ONNX graph or holds anything that srflow-export does not write.
     """
     try:
-        return _Reader(path.read_bytes(), path.with_name(_SHARED)).model()
+        shared = path.with_name(_SHARED).stat().st_size if path.name == _SHARING else 0
+        return _Reader(path.read_bytes(), shared).model()
     except OSError as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
     except IndexError as error:  # the file ends in the middle of a number
@@ -120,9 +121,9 @@ class _Function:
 class _Reader:
     """Reads one file. A message, and what is not a number in it, is known by its place there."""
 
-    def __init__(self, data: bytes, shared: Path) -> None:
+    def __init__(self, data: bytes, shared: int) -> None:
         self._data = data
-        self._shared = shared
+        self._shared = shared  # size of the file in which weights may lie
         self._left = _MAX_FIELDS
         self._known_attributes: dict[bytes, tuple[str, Any]] = {}  # most convolutions have the same ones
 
@@ -196,7 +197,7 @@ class _Reader:
         found = self._message("a tensor", part)
         dims, nbytes = found[1], part.stop - part.start
         if found[13] or found[14]:
-            nbytes = self._shared_bytes(found[13])
+            nbytes = self._shared_bytes(found)
         size = math.prod(dims)
         if len(dims) > _MAX_DIMENSIONS or size > nbytes:  # a value takes at least a byte
             raise _OddGraphError(
@@ -211,14 +212,16 @@ class _Reader:
             numbers = np.array(self._integers(found[7]), kind)
         return name, numbers.reshape(dims) if numbers.size == size else unknown(dims)
 
-    def _shared_bytes(self, parts: list[slice]) -> int:
-        """How many bytes of the shared file an external tensor is, which must lie within it."""
-        entries = [self._message("a place", part) for part in parts]
-        place = " ".join(_text(self._last(entry[1]) + b"=" + self._last(entry[2])) for entry in entries)
-        found = re.fullmatch(rf"location={_SHARED} offset=(\d{{1,18}}) length=(\d{{1,18}})", place)
-        if not found or sum(map(int, found.groups())) > self._shared.stat().st_size:
-            raise _OddGraphError(f"it has external data elsewhere than in {_SHARED}")
-        return int(found[2])
+    def _shared_bytes(self, tensor: _Message) -> int:
+        """How many bytes of the shared file an external tensor is, which must lie within it and have no other data."""
+        entries = [self._message("a place", part) for part in tensor[13]]
+        place = {self._last(entry[1]): self._last(entry[2]) for entry in entries}
+        numbers = [place.get(key, b"") for key in (b"offset", b"length")]
+        whole = tensor[14] == [1] and len(entries) == 3 and not any(tensor[field] for field in (4, 5, 7, 9, 10))
+        whole = whole and all(re.fullmatch(rb"\d{1,18}", number) for number in numbers)
+        if not whole or place.get(b"location") != _SHARED.encode() or sum(map(int, numbers)) > self._shared:
+            raise _OddGraphError("it has external data, elsewhere than an inverter's in " + _SHARED)
+        return int(numbers[1])
 
     def _value(self, part: slice) -> tuple[str, Declared]:
         """The name of a graph's input or output, and what it is declared as."""

@@ -7,11 +7,11 @@ import pytest
 from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
-    "srflow_sdk": 17_877,
+    "srflow_sdk": 17_881,
     "apps/srflow_apps": 10_437,
     "training/srflow_training": 6_766,
     "training/srflow_evaluation": 7_675,
-    "export/srflow_export": 8_020,
+    "export/srflow_export": 8_025,
 }
 
 

@@ -63,8 +63,10 @@ def read_graph(path: Path, *, precision: str) -> Graph:
         content = path.read_bytes()
         model = onnx.load_from_string(content)
         external_data_helper.load_external_data_for_model(model, str(path.parent))
-    except OSError as error:
-        raise ExportError(f"{path} cannot be read ({error.strerror or error}); export the checkpoint first") from error
+    except (OSError, onnx.checker.ValidationError) as error:  # the second for weights behind a link
+        raise ExportError(
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); export the checkpoint first"
+        ) from error
     except DecodeError as error:
         raise ExportError(f"{path} is not an ONNX graph; export the checkpoint again with srflow-export") from error
     return Graph(name=path.name, precision=precision, content=content, model=rewritten(model))

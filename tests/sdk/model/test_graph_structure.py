@@ -130,12 +130,13 @@ def test_too_many_nodes_are_refused_after_expansion(tmp_path: Path, sampler: onn
     refused(tmp_path, sampler, f"more than {MAX_NODES} nodes")
 
 
-def external_data(**place: str) -> Callable[[onnx.ModelProto], None]:
+def external_data(*, keep_raw: bool = False, **place: str) -> Callable[[onnx.ModelProto], None]:
     def change(model: onnx.ModelProto) -> None:
         weight = model.graph.initializer[-1]
-        weight.ClearField("raw_data")
+        if not keep_raw:
+            weight.ClearField("raw_data")
         weight.data_location = TensorProto.EXTERNAL
-        for key, value in {"location": "sampler.onnx", "offset": "0", "length": "999", **place}.items():
+        for key, value in {"location": "sampler.onnx", "offset": "0", "length": "5184", **place}.items():
             weight.external_data.add(key=key, value=value)
 
     return change
@@ -184,12 +185,8 @@ def training(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        (external_data(location="../secret"), r"external data elsewhere than in sampler\.onnx"),
-        (external_data(basepath="/"), "external data elsewhere"),
-        (external_data(offset="-4"), "external data elsewhere"),
-        (external_data(offset="9" * 18), "external data elsewhere"),
-        (external_data(length="1"), "is too large for its 1 bytes"),
-        (external_data_in_a_constant, "external data elsewhere"),
+        (external_data(), "external data, elsewhere than an inverter's"),
+        (external_data_in_a_constant, "external data, elsewhere"),
         (sparse, "sparse weights in a graph"),
         (sequence, "a sequence in a type"),
         (huge, "a tensor of 1048576×1048576 values is too large"),
@@ -205,6 +202,36 @@ def test_what_the_exporter_never_writes_is_refused(
 ) -> None:
     change(sampler)
     refused(tmp_path, sampler, match)
+
+
+@pytest.mark.parametrize(
+    ("place", "match"),
+    [
+        ({"location": "../secret"}, r"external data, elsewhere than an inverter's in sampler\.onnx"),
+        ({"location": "sampler.onnx offset=0 length=5184", "offset": "", "length": ""}, "external data"),
+        ({"basepath": "/"}, "external data"),
+        ({"offset": "-4"}, "external data"),
+        ({"offset": "9" * 18}, "external data"),
+        ({"raw": "both"}, "external data"),
+        ({"length": "1"}, "is too large for its 1 bytes"),
+    ],
+)
+def test_an_inverters_weights_lie_in_the_sampler_alone(
+    tmp_path: Path, sampler: onnx.ModelProto, place: dict[str, str], match: str
+) -> None:
+    (tmp_path / "sampler.onnx").write_bytes(sampler.SerializeToString())
+    external_data()(sampler)
+    path = tmp_path / "inverter.onnx"
+    path.write_bytes(sampler.SerializeToString())
+    read_graph(path)
+    weight = sampler.graph.initializer[-1]
+    weight.ClearField("external_data")
+    if "raw" in place:
+        weight.raw_data = b"1234"
+    external_data(**{key: value for key, value in place.items() if key != "raw"}, keep_raw="raw" in place)(sampler)
+    path.write_bytes(sampler.SerializeToString())
+    with pytest.raises(BundleError, match=match):
+        read_graph(path)
 
 
 def test_two_graphs_that_a_parser_would_merge_are_refused(tmp_path: Path, sampler: onnx.ModelProto) -> None:
