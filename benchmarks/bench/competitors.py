@@ -234,7 +234,7 @@ def tables(result: dict[str, Any]) -> str:
         if "missing" in row:
             missing.append(f"- {label}: not measured: {row['missing']}")
             continue
-        quality = [f"{row['psnr']:.2f}", f"{row['lpips']:.3f}"]
+        quality = [f"{row['psnr']:.2f}", "" if np.isnan(row["lpips"]) else f"{row['lpips']:.3f}"]
         if "seconds" not in row:
             rows.append([label, "", *quality, "", "", ""])
             continue
