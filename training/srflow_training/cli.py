@@ -45,9 +45,9 @@ def train(
     """Train an SRFlow network, or the LR encoder that it starts from, on a folder of photographs.
 
     \b
-    Presets for flows:     x4-small x4-photo: the embedded models (an evening on a CPU)
-                           x8-small x16-small: x4-small's network at other scales
-                           x2-plain x4-plain x8-plain x16-plain x4-plain-photo: with a small plain encoder
+    Presets for flows:     x2-plain x8-plain x4-plain-photo: the embedded models except x4-small
+                           x4-plain x16-plain: their like (an evening on a CPU)
+                           x4-small: the embedded one; x4-photo x8-small x16-small: its like
                            x4-general x8-general x8-faces x16-faces: large, with bounded scales (days on a GPU)
                            x4-transfer x8-faces-transfer: the same, for content transfer
                            x8-faces-bilinear: for bilinear reductions

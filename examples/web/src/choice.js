@@ -1,5 +1,5 @@
 /**
- * Which of the two models suits a picture: the rules of srflow_sdk/model/model_choice.py, which explains them. A picture is
+ * Which of the two ×4 models suits a picture: the rules of srflow_sdk/model/model_choice.py, which explains them. A picture is
  * measured in bands of rows, as there.
  */
 
