@@ -43,6 +43,7 @@ def test_pictures_of_any_size_are_the_cpus(name: str) -> None:
             assert decibels(picture(found, embedded, *size), picture(cpu, embedded, *size)) > 90
 
 
+@pytest.mark.slow  # exporting the golden network takes seconds
 @pytest.mark.parametrize("kind", [OpenVinoBackend, EncoderBackend])
 def test_pictures_are_the_published_implementations(
     golden_bundle: Path, kind: type[OpenVinoBackend | EncoderBackend]
