@@ -196,7 +196,7 @@ class _Reader:
         """A tensor's name, and its content if it is small and of a kind that sizes may depend on; else its shape."""
         found = self._message("a tensor", part)
         dims, nbytes = found[1], part.stop - part.start
-        if found[13] or found[14]:
+        if found[13] or any(found[14]):
             nbytes = self._shared_bytes(found)
         size = math.prod(dims)
         if len(dims) > _MAX_DIMENSIONS or size > nbytes:  # a value takes at least a byte

@@ -12,7 +12,7 @@ from srflow_sdk.model.graph_sizes import ALLOWED_OPS, cost_of
 from srflow_sdk.model.graph_structure import ALLOWED_FUNCTIONS, MAX_NODES, read_graph
 from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
-FORMER = {"Identity", "Sigmoid", "Squeeze", "Transpose"}
+FORMER = {"Gather", "Identity", "Sigmoid", "Squeeze", "Transpose"}
 VARIANTS = [{"variant": variant} for variant in ("published", "paper", "bounded")]
 OTHERS = [
     {"variant": "published", "scale": 8, "unshuffle": 2},

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srflow_sdk import Bundle
 from tests.chromium import in_chromium
 from tests.sdk.clean_and_noisy import smooth
 
@@ -31,7 +32,7 @@ def test_the_page_says_which_model_suits_the_photo_and_takes_another(both, chrom
     said = page.locator(".sf-model [role=status]")
     assert said.inner_text() == "x4-photo: JPEG of quality 60"
     assert page.get_by_label("Model").locator("option").all_inner_texts() == [
-        *("what suits the photo", "x4-small", "x4-photo")
+        *("what suits the photo", *Bundle.embedded_names())
     ]
     assert page.locator("output[for=tau]").inner_text() == page.locator("#tau").input_value() == "0.6"
     first = shown(page)
