@@ -11,15 +11,16 @@ that was trained further by LPIPS so loses less of its likelihood and of its var
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from srflow_sdk.errors import CheckpointError, SRFlowError
+from grow import refuse_target, write
+
+from srflow_sdk.errors import CheckpointError
 from srflow_training import load_checkpoint, save_checkpoint
 from srflow_training.checkpoints import load_with_notes
 
 
-def average(one: Path, other: Path, target: Path, share: float) -> None:
+def average(one: Path, other: Path, target: Path, share: float) -> str:
     """Write (1 − share) · one + share · other, tensor by tensor, with the second's notes. Raises: CheckpointError."""
     model, (trained, notes) = load_checkpoint(one), load_with_notes(other)
     mine, second = model.state_dict(), trained.state_dict()
@@ -32,6 +33,7 @@ def average(one: Path, other: Path, target: Path, share: float) -> None:
         }
     )
     save_checkpoint(target, model, notes={**notes, "averaged": {"with": one.name, "share": share}})
+    return f"{1 - share:g} of {one.name}, {share:g} of {other.name}"
 
 
 def main() -> None:
@@ -43,14 +45,8 @@ def main() -> None:
     options = parser.parse_args()
     if not 0 <= options.share <= 1:
         parser.error(f"{options.share} is no share: name one from 0 to 1")
-    if options.target.suffix != ".safetensors":
-        parser.error(f"{options.target} would be a checkpoint: name a file that ends in .safetensors")
-    try:
-        average(options.one, options.other, options.target, options.share)
-    except SRFlowError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {options.target} cannot be written: {error.strerror or error}")
+    refuse_target(parser, options.target, options.one, options.other)
+    write(options.target, lambda: average(options.one, options.other, options.target, options.share))
 
 
 if __name__ == "__main__":

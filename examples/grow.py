@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -126,6 +127,24 @@ def grow(part: str, source: Path, target: Path, count: int) -> str:
     return f"{'/'.join(map(str, steps)) if isinstance(steps, tuple) else steps} steps per level"
 
 
+def refuse_target(parser: argparse.ArgumentParser, target: Path, *sources: Path) -> None:
+    """End the program if the target's name is no checkpoint's, or it is one of the networks that it is made from."""
+    if target.suffix != ".safetensors":
+        parser.error(f"{target} would be a checkpoint: name a file that ends in .safetensors")
+    if any(source.exists() and target.exists() and source.samefile(target) for source in sources):
+        parser.error(f"{target} is the network itself, which would be lost: name another file to write")
+
+
+def write(target: Path, make: Callable[[], str]) -> None:
+    """Write the target and print what `make` returns about it, or end the program with a line on what is wrong."""
+    try:
+        print(f"{target}: {make()}")
+    except SRFlowError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        sys.exit(f"error: {target} cannot be written: {error.strerror or error}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", choices=("steps", "blocks", "scale"), help="what to add, or scale: what to change")
@@ -135,16 +154,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.part != "scale" and (options.count < 1 or (options.part == "steps" and options.count % 2)):
         parser.error(f"{options.count} {options.part} cannot be added: name 1 or more, and of steps an even number")
-    if options.target.suffix != ".safetensors":
-        parser.error(f"{options.target} would be a checkpoint: name a file that ends in .safetensors")
-    if options.source.exists() and options.target.exists() and options.source.samefile(options.target):
-        parser.error(f"{options.target} is the network itself, which would be lost: name another file to write")
-    try:
-        print(f"{options.target}: {grow(options.part, options.source, options.target, options.count)}")
-    except SRFlowError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {options.target} cannot be written: {error.strerror or error}")
+    refuse_target(parser, options.target, options.source)
+    write(options.target, lambda: grow(options.part, options.source, options.target, options.count))
 
 
 if __name__ == "__main__":
