@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +12,11 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
+from srflow_export._bundle_writer import staged_bundle
 from srflow_sdk.backends import OnnxRuntimeBackend, _kept_folders, _kept_graphs
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
@@ -169,3 +172,30 @@ def test_processors_with_other_instructions_have_places_of_their_own(tmp_path: P
     assert found == {"X | avx2", "X | avx2 avx512f"}
     told.write_text("")
     assert _kept_graphs.processor.__wrapped__(told) is None
+
+
+def test_an_inverter_whose_weights_lie_in_another_sampler_is_another_graph(folder: Path, tmp_path: Path) -> None:
+    mine = Bundle.embedded("x2-small")
+    changed = mine.file("sampler.onnx").read_bytes()
+    shared = onnx.load(mine.file("inverter.onnx"), load_external_data=False).graph.initializer
+    place = next(
+        {entry.key: entry.value for entry in weight.external_data} for weight in shared if weight.external_data
+    )
+    start, length = int(place["offset"]), int(place["length"])
+    with staged_bundle(tmp_path / "other.srflow") as stage:
+        for name in ("encoder.onnx", "inverter.onnx"):
+            (stage.path / name).write_bytes(mine.file(name).read_bytes())
+        (stage.path / "sampler.onnx").write_bytes(changed[:start] + bytes(length) + changed[start + length :])
+        stage.commit(mine.manifest)
+
+    def latents(bundle: Bundle) -> np.ndarray:
+        random = np.random.default_rng(0)
+        with OnnxRuntimeBackend(bundle, threads=1) as backend:
+            conditioning = backend.encode(random.random((1, 3, 16, 16), np.float32))
+            return backend.invert(conditioning, random.random((1, 3, 32, 32), np.float32))[0][1]
+
+    others = latents(Bundle.open(tmp_path / "other.srflow"))
+    kept = latents(mine)
+    shutil.rmtree(folder)
+    np.testing.assert_array_equal(kept, latents(mine))
+    assert not np.array_equal(kept, others)
