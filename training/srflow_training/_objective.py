@@ -50,7 +50,7 @@ class PerceptualLoss(nn.Module):
         super().__init__()
         self.kind = settings.perceptual_loss
         self.vgg16 = VGG16Features.open(Path(settings.perceptual_vgg16)) if self.kind == "vgg16" else None
-        self.lpips = LPIPS.open("vgg") if self.kind == "lpips_vgg" else None
+        self.lpips = LPIPS.open("vgg") if self.kind in ("lpips_vgg", "ms_lpips_vgg") else None
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # piq looks at values
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
@@ -60,7 +60,8 @@ class PerceptualLoss(nn.Module):
         if self.vgg16 is not None:
             return figures.vgg16_loss(self.vgg16, image, reference)
         if self.lpips is not None:
-            return figures.lpips_loss(self.lpips, image, reference)
+            of_lpips = figures.lpips_loss if self.kind == "lpips_vgg" else figures.multi_scale_lpips_loss
+            return of_lpips(self.lpips, image, reference)
         loss = {"gmsd": figures.gmsd_loss, "haarpsi": figures.haarpsi_loss, "ms_ssim": figures.ms_ssim_loss}[self.kind]
         with torch.autocast(image.device.type, enabled=False):  # differences of squares need full precision
             return loss(image, reference)
@@ -90,22 +91,23 @@ class FlowObjective(nn.Module):
         density = torch.stack([standard_normal_log_density(latent) for latent in latents.values()]).sum(dim=0)
         nll, prior = (figures.bits_per_dimension_loss(values, hr) for values in (nats, density))
         terms = {"loss": nll, "nll": nll, "prior": prior, "log_det": nll - prior}
-        decoded = None
+        decoded: list[Tensor] = []
+        scale = self.model.config.scale
         if decodings.mean:
             zeros = {level: torch.zeros_like(latent) for level, latent in latents.items()}
-            decoded = self.model.decode_conditioned(condition, zeros)
-            self._add(terms, "l1", figures.mean_absolute_error_loss(decoded, hr))
-            if self.settings.grid > 0:
-                self._add(terms, "grid", figures.grid_loss(decoded, period=self.model.config.scale))
+            decoded.append(self.model.decode_conditioned(condition, zeros))
+            self._add(terms, "l1", figures.mean_absolute_error_loss(decoded[-1], hr))
         if decodings.sample:
             drawn = latents_of(noise, self.model.latent_shapes(lr.shape[2], lr.shape[3]))
             tau = self.settings.perceptual_tau
-            decoded = self.model.decode_conditioned(condition, {level: tau * z for level, z in drawn.items()})
+            decoded.append(self.model.decode_conditioned(condition, {level: tau * z for level, z in drawn.items()}))
             if self.perceptual is not None:
-                self._add(terms, "perceptual", self.perceptual(decoded, hr))
-        if decoded is not None and self.settings.lr_consistency > 0:
-            scale = self.model.config.scale
-            error = figures.lr_consistency_loss(decoded, hr, scale=scale, reduction=self.reduction)
+                self._add(terms, "perceptual", self.perceptual(decoded[-1], hr))
+        if decoded and self.settings.grid > 0:
+            grids = [figures.grid_loss(image, period=scale) for image in decoded]
+            self._add(terms, "grid", torch.stack(grids).sum())
+        if decoded and self.settings.lr_consistency > 0:
+            error = figures.lr_consistency_loss(decoded[-1], hr, scale=scale, reduction=self.reduction)
             self._add(terms, "lr_consistency", error)
         return terms
 

@@ -35,15 +35,16 @@ class Objective(Section):
 
     l1: mean absolute error of the decoding at τ = 0, for images in [0, 1]; it keeps fidelity. l1_every: add it only in
     iterations 0, n, 2n, …
-    grid: mean amplitude of the waves that repeat every `scale` pixels in the decoding that l1 makes: what is left of
-    the squeezes' regular grid.
+    grid: mean amplitude of the waves that repeat every `scale` pixels in what is decoded for other terms: what is left
+    of the squeezes' regular grid, and the weave that a perceptual loss makes.
     perceptual: a perceptual distance, 0 for equality, between HR and a sample at perceptual_tau, in 0 … 2, whose
     latents are the iteration's noise. perceptual_loss: its kind. gmsd: GMSD; haarpsi and ms_ssim: 1 − HaarPSI and
-    1 − MS-SSIM; lpips_vgg: LPIPS with VGG16, whose weights `python -m srflow_training.lpips_weights` gets; vgg16: the
-    VGG16 feature distance (:mod:`srflow_training.figures`). LPIPS with AlexNet is not among them, because models are
-    judged by it. All but lpips_vgg and vgg16 clip the sample to [0, 1], so values outside get no gradient from them.
-    ms_ssim has as many of its five scales as fit the crop (three at 80 px, five from 161 px). perceptual_vgg16: file of
-    the convolutions of vgg16, as for `srflow-eval --vgg16`.
+    1 − MS-SSIM; lpips_vgg: LPIPS with VGG16, whose weights `python -m srflow_training.lpips_weights` gets;
+    ms_lpips_vgg: the mean of that at three sizes, for large scales; vgg16: the VGG16 feature distance
+    (:mod:`srflow_training.figures`). LPIPS with AlexNet is not among them, because models are judged by it. Only gmsd,
+    haarpsi and ms_ssim clip the sample to [0, 1], so values outside get no gradient from them. ms_ssim has as many of
+    its five scales as fit the crop (three at 80 px, five from 161 px). perceptual_vgg16: file of the convolutions of
+    vgg16, as for `srflow-eval --vgg16`.
     perceptual_every: add it only in iterations n − 1, 2n − 1, …, so that with l1_every=2 and perceptual_every=2 no
     iteration decodes twice.
     lr_consistency: mean absolute error between the reductions (`data.reduction`) of HR and of the sample, or of the
@@ -57,7 +58,7 @@ class Objective(Section):
     l1_every: Count = 1
     grid: _Weight = 0.0
     perceptual: _Weight = 0.0
-    perceptual_loss: Literal["vgg16", "lpips_vgg", "gmsd", "haarpsi", "ms_ssim"] = "gmsd"
+    perceptual_loss: Literal["vgg16", "lpips_vgg", "ms_lpips_vgg", "gmsd", "haarpsi", "ms_ssim"] = "gmsd"
     perceptual_vgg16: str = ""
     perceptual_tau: Annotated[float, Field(ge=0, le=MAX_TAU)] = 0.8
     perceptual_every: Count = 1
@@ -102,8 +103,8 @@ class Objective(Section):
         named = [name for name in ("perceptual", "lr_consistency", "grid") if getattr(self, name) > 0]
         if named and kind != "srflow":
             return f"objective.{named[0]} is for samples, and an LR encoder has none: set it to 0"
-        if self.grid and not self.l1:
-            return "objective.grid is for the decoding that objective.l1 makes: set objective.l1 above 0, or grid to 0"
+        if self.grid and not self.l1 and not self.perceptual:
+            return "objective.grid is for images that objective.l1 or perceptual decodes: set one above 0, or grid to 0"
         if self.l1 and kind != "srflow":
             return "objective.l1 is for flows, and an LR encoder's whole loss is L1: set it to 0"
         if self.perceptual_vgg16 and not (self.perceptual and self.perceptual_loss == "vgg16"):
@@ -117,8 +118,9 @@ class Objective(Section):
             return self._too_rare("l1_every", iterations, "only the first iteration would have this term")
         if self.perceptual and self.perceptual_loss == "vgg16" and not self.perceptual_vgg16:
             return "objective.perceptual_loss=vgg16 needs the convolutions: set objective.perceptual_vgg16=FILE"
-        if self.perceptual and crop < LEAST_PERCEPTUAL:
-            return f"objective.perceptual needs crops of at least {LEAST_PERCEPTUAL} pixels, not {crop}: set data.crop"
+        least = LEAST_PERCEPTUAL * (4 if self.perceptual_loss == "ms_lpips_vgg" else 1)
+        if self.perceptual and crop < least:
+            return f"objective.perceptual needs crops of at least {least} pixels, not {crop}: set data.crop"
         return ""
 
     def _too_rare(self, name: str, iterations: int, why: str) -> str:
@@ -129,4 +131,4 @@ class Objective(Section):
 
 
 LEAST_PERCEPTUAL = 16
-"""Side in pixels of the smallest image that every perceptual distance takes."""
+"""Side in pixels of the smallest image that perceptual distances take, at each of their sizes."""

@@ -18,7 +18,7 @@ from tests.training.metrics.test_vgg16 import SMALL, small_network, write_pth
 from tests.training.runs import SCHEDULE, TINY, assert_same_weights, scalars, settings, trainer
 
 DATA = {"crop": 32, "batch": 2}
-KINDS = ["gmsd", "haarpsi", "ms_ssim", "vgg16", "lpips_vgg"]
+KINDS = ["gmsd", "haarpsi", "ms_ssim", "vgg16", "lpips_vgg", "ms_lpips_vgg"]
 ALL = {"l1": 2.0, "l1_every": 2, "grid": 5.0, "perceptual": 3.0, "perceptual_every": 2, "lr_consistency": 4.0}
 
 
@@ -86,17 +86,27 @@ def test_a_perceptual_loss_is_the_figure_without_rounding_averaged_over_the_batc
         "ms_ssim": lambda *pair: 1 - figures.ms_ssim(*pair),
         "vgg16": lambda *pair: figures.vgg16_distance(distance.vgg16, *pair),
         "lpips_vgg": lambda *pair: figures.lpips(distance.lpips, *pair),
+        "ms_lpips_vgg": lambda *pair: three_sizes(distance.lpips, *pair),
     }[kind]
     expected = sum(figure(image[i : i + 1], other[i : i + 1]) for i in range(2)) / 2
     assert float(distance(image, other)) == pytest.approx(expected, abs=2e-3)
 
 
+def three_sizes(lpips, image, reference):
+    """LPIPS of the middle of a 64×64 image and of all of it at a half and at a quarter."""
+    found = [figures.lpips(lpips, image[..., 16:48, 16:48], reference[..., 16:48, 16:48])]
+    for side in (32, 16):
+        small = [torch.nn.functional.interpolate(x, size=(side, side), mode="area") for x in (image, reference)]
+        found.append(float(figures.lpips_loss(lpips, *small)))
+    return sum(found) / 3
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("start", ["noise", "black", "saturated", "inverted", "equal"])
 def test_gradients_are_finite_whatever_the_image(kind, start, vgg16):
-    reference = photograph(32)
+    reference = photograph()
     if start == "saturated":
-        reference[..., :16] = 1.0
+        reference[..., :32] = 1.0
     image = {
         "noise": torch.randn(reference.shape, generator=torch.Generator().manual_seed(1)),
         "black": torch.zeros_like(reference),
@@ -111,7 +121,7 @@ def test_gradients_are_finite_whatever_the_image(kind, start, vgg16):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_descending_a_perceptual_loss_approaches_the_photograph(kind, vgg16):
-    reference, distance = photograph(32), perceptual_loss(kind, vgg16)
+    reference, distance = photograph(), perceptual_loss(kind, vgg16)
     noise = 0.1 * torch.randn(reference.shape, generator=torch.Generator().manual_seed(1))
     image = (reference + noise).requires_grad_()
     optimiser = torch.optim.Adam([image], lr=0.01)
@@ -202,7 +212,8 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_on_the_decodings(tmp_path, ph
     torch.testing.assert_close(terms["perceptual"], figures.gmsd_loss(sample, batch.hr), **close)
     error = figures.lr_consistency_loss(sample, batch.hr, scale=4, reduction="bicubic")
     torch.testing.assert_close(terms["lr_consistency"], error, **close)
-    torch.testing.assert_close(terms["grid"], figures.grid_loss(mean, period=4), **close)
+    grids = figures.grid_loss(mean, period=4) + figures.grid_loss(sample, period=4)
+    torch.testing.assert_close(terms["grid"], grids, **close)
     total = terms["nll"] + 2 * terms["l1"] + 5 * terms["grid"] + 3 * terms["perceptual"] + 4 * terms["lr_consistency"]
     torch.testing.assert_close(terms["loss"], total, **close)
 
@@ -242,11 +253,11 @@ def test_terms_are_logged_in_the_iterations_that_have_them(tmp_path, photos):
     trainer(tmp_path, photos, data=DATA, objective=ALL, schedule={"log_every": 1}).run(lines.append)
     curves = scalars(tmp_path)
     assert set(curves["training/l1"]) == {1, 3, 5}
-    assert set(curves["training/grid"]) == {1, 3, 5}
+    assert set(curves["training/grid"]) == {1, 2, 3, 4, 5, 6}
     assert set(curves["training/perceptual"]) == {2, 4, 6}
     assert set(curves["training/lr_consistency"]) == {1, 2, 3, 4, 5, 6}
     assert lines[1]["loss"] == pytest.approx(
-        lines[1]["nll"] + 3 * lines[1]["perceptual"] + 4 * lines[1]["lr_consistency"], abs=1e-4
+        lines[1]["nll"] + 5 * lines[1]["grid"] + 3 * lines[1]["perceptual"] + 4 * lines[1]["lr_consistency"], abs=1e-4
     )
 
 
@@ -255,7 +266,7 @@ def test_terms_are_printed_beside_the_loss(tmp_path, photos, capsys):
     trainer(tmp_path, photos, data=DATA, objective=ALL, schedule=schedule).run(_report)
     first, second = capsys.readouterr().out.splitlines()
     assert re.search(r"loss \S+ \(l1 [\d.]+, grid [\d.]+, lr_consistency [\d.]+\)  gradient", first)
-    assert re.search(r"loss \S+ \(perceptual [\d.]+, lr_consistency [\d.]+\)  gradient", second)
+    assert re.search(r"loss \S+ \(grid [\d.]+, perceptual [\d.]+, lr_consistency [\d.]+\)  gradient", second)
 
 
 @pytest.mark.slow
@@ -278,7 +289,8 @@ def test_lr_consistency_keeps_the_colours_of_samples(tmp_path, photos):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_perceptual_loss_trains_in_every_precision(tmp_path, photos, kind, precision, vgg16):
     hardware = {"precision": precision}
-    run = trainer(tmp_path / "run", photos, data=DATA, objective=of_kind(kind, vgg16), hardware=hardware)
+    data = {**DATA, "crop": 64}
+    run = trainer(tmp_path / "run", photos, data=data, objective=of_kind(kind, vgg16), hardware=hardware)
     with torch.no_grad():
         batch = run.crops[0]
         exact = run.objective.module.perceptual(batch.hr * 0.9, batch.hr)
