@@ -107,16 +107,16 @@ gpu-report: | $(python) ## on a machine with an NVIDIA GPU: check and time every
 
 # Far too short for a useful model: it shows that every step works, on photographs that come with scikit-image.
 smoke := train-smoke
-tiny := --set network.nf=16 --set network.growth=8 --set network.blocks=2 --set data.crop=48 --set schedule.log_every=20
+tiny := --set network.nf=16 --set network.blocks=2 --set data.crop=48 --set schedule.log_every=20
 .PHONY: train-smoke
 train-smoke: $(dev) ## go from photographs to a bundle that upscales, in train-smoke/ (about a minute)
 	rm -rf $(smoke)
 	$(python) benchmarks/unseen_photos.py $(smoke)/photos
-	$(VENV)/bin/srflow-train --config rrdb-x4-small --data $(smoke)/photos --out $(smoke)/rrdb $(tiny) \
+	$(VENV)/bin/srflow-train --config plain-x4-small --data $(smoke)/photos --out $(smoke)/plain $(tiny) \
 		--set schedule.iterations=60
 	$(VENV)/bin/srflow-train --config x4-small --data $(smoke)/photos --val $(smoke)/photos --out $(smoke)/flow $(tiny) \
-		--set network.stacked_blocks=[0,1] --set network.steps=2 --set network.hidden=16 \
-		--set schedule.iterations=60 --set schedule.encoder=$(smoke)/rrdb/model.safetensors
+		--set network.steps=2 --set network.hidden=16 --set schedule.iterations=60 \
+		--set schedule.encoder=$(smoke)/plain/model.safetensors
 	$(VENV)/bin/srflow-export --ckpt $(smoke)/flow/model.safetensors -o $(smoke)/model.srflow
 	$(VENV)/bin/srflow-upscale examples/photos/cat.png -o $(smoke)/cat.png --model $(smoke)/model.srflow
 

@@ -38,7 +38,7 @@ from srflow_training.model.plain import PlainBlock
 from srflow_training.settings import load_settings
 from srflow_training.trainer import Trainer
 
-ENCODER, FLOW = "plain-x4-small", "x4-plain"
+ENCODER, FLOW = "plain-x4-small", "x4-small"
 # of the base's, in bf16, on one core of a Xeon with AMX: what a second of the budget buys on any machine
 STEPS_A_SECOND = {ENCODER: 11.5, FLOW: 3.2}
 ENCODER_SHARE = 0.35  # of the budget

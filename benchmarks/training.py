@@ -45,8 +45,8 @@ from srflow_training.trainer import Trainer
 
 
 def convolve_enlarged(features: LevelFeatures, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolve u itself, with all that nearest interpolation repeats."""
-    return F.conv2d(features.u(), weight, bias, padding=1)
+    """Convolve u itself, with all that nearest interpolation repeats (nothing in networks with `condition`)."""
+    return F.conv2d(features.u(), weight, bias, padding=weight.shape[-1] // 2)
 
 
 PERCEPTUAL = ["objective.perceptual=1", "objective.perceptual_every=2"]

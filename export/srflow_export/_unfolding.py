@@ -30,12 +30,11 @@ from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.system.atomic import write_atomically
 from srflow_training.checkpoints import save_checkpoint
 from srflow_training.model import RRDB, PlainEncoder, SRFlow, SRFlowConfig
-from srflow_training.model.config import LevelShape
+from srflow_training.model.config import UNUSED, LevelShape
 from srflow_training.model.layers import ConditionalNet, Split, Step
 from srflow_training.model.srflow import Level
 from srflow_training.settings import load_settings
 
-_PRESETS = {2: "x4-small", 4: "x4-small", 8: "x8-general", 16: "x16-faces"}  # by scale
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
@@ -97,7 +96,7 @@ def _has_preset(name: str, network: SRFlowConfig) -> bool:
 
 
 def _settings(network: SRFlowConfig) -> str:
-    settings = {"base": _PRESETS[network.scale], "network": {"kind": "srflow", **network.to_dict()}}
+    settings = {"base": f"x{network.scale}-small", "network": {"kind": "srflow", **UNUSED, **network.to_dict()}}
     text: str = yaml.safe_dump(settings, sort_keys=False)
     return text
 

@@ -26,7 +26,7 @@ SIZE = (60, 44)
 # Settings that make a training last seconds.
 SHORT = ("schedule.iterations=2", "schedule.validate_crops=1", "data.crop=48", "data.batch=2", "data.workers=0")
 SHORT += ("schedule.validate_size=64", "hardware.precision=fp32")
-SMALL = ("network.nf=8", "network.growth=4", "network.blocks=2")
+SMALL = ("network.nf=8", "network.blocks=2")
 SMALL_FLOW = ("network.stacked_blocks=[0,1]", "network.steps=2", "network.hidden=8")
 
 
@@ -89,7 +89,7 @@ def _commands(folder: Path, address: Path) -> Path:
         write_program(folder / name, address)
     shortened = (
         f"short, small, flow = map(list, {json.dumps([SHORT, SMALL, SMALL_FLOW])})",
-        "flows = [] if 'rrdb' in ' '.join(words).partition('--config ')[2].split()[0] else flow",
+        "flows = [] if ' '.join(words).partition('--config ')[2].startswith(('rrdb-', 'plain-')) else flow",
         "words += [word for value in short + small + flows for word in ('--set', value)]",
     )
     write_program(folder / "srflow-train", address, shortened)

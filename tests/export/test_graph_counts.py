@@ -38,7 +38,7 @@ def sampler_multiply_adds(config: SRFlowConfig) -> int:
 
 @pytest.mark.parametrize(
     ("preset", "encoder", "both"),
-    [pytest.param("x4-plain", 500_000, 16 * 53_000, marks=pytest.mark.slow), ("x2-plain", 4 * 53_000, 4 * 53_000)],
+    [pytest.param("x4-small", 500_000, 16 * 53_000, marks=pytest.mark.slow), ("x2-small", 4 * 53_000, 4 * 53_000)],
 )
 def test_networks_with_a_plain_encoder_stay_within_their_budget(preset, encoder, both):
     """For each LR pixel; a sample costs 200,000 at most."""

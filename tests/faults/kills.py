@@ -27,10 +27,10 @@ _EVERY = 4  # so many attempts, the last of which is not killed
 TRAINING_OPTIONS = [
     f"--set={setting}"
     for setting in (
-        *("network.nf=8", "network.growth=4", "network.blocks=2", "network.stacked_blocks=[0,1]", "network.steps=1"),
-        *("network.hidden=8", "data.crop=16", "data.batch=2", "data.workers=0", "data.widest=200", "data.narrowest=16"),
-        *("data.choose_of=1", "schedule.iterations=60", "schedule.save_every=4", "schedule.log_every=20"),
-        *("hardware.precision=fp32", "hardware.accelerator=cpu"),
+        *("network.nf=8", "network.blocks=2", "network.steps=1", "network.hidden=8", "data.crop=16", "data.batch=2"),
+        *("network.condition=[8,8,8]", "network.injector_hidden=8", "data.workers=0", "data.widest=200"),
+        *("data.narrowest=16", "data.choose_of=1", "schedule.iterations=60", "schedule.save_every=4"),
+        *("schedule.log_every=20", "hardware.precision=fp32", "hardware.accelerator=cpu"),
     )
 ]
 """Options of srflow-train for a run of seconds."""

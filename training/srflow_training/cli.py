@@ -45,22 +45,19 @@ def train(
     """Train an SRFlow network, or the LR encoder that it starts from, on a folder of photographs.
 
     \b
-    Presets for flows:     x2-plain x8-plain x4-plain-photo: the embedded models except x4-small
-                           x4-plain x16-plain: their like (an evening on a CPU)
-                           x4-small: the embedded one; x4-photo x8-small x16-small: its like
+    Presets for flows:     x2-small x4-small x8-small x16-small x4-photo: small, as embedded (an evening on a CPU)
                            x4-general x8-general x8-faces x16-faces: large, with bounded scales (days on a GPU)
                            x4-transfer x8-faces-transfer: the same, for content transfer
                            x8-faces-bilinear: for bilinear reductions
                            published-x4 published-x8 published-x8-faces: as released; paper-x4: as the text says
-    Presets for encoders:  rrdb-x4 rrdb-x8 rrdb-x16 rrdb-x4-photo
-                           rrdb-x4-small rrdb-x8-small rrdb-x16-small
-                           plain-x2-small plain-x4-small plain-x8-small plain-x16-small plain-x4-photo: L1 loss
+    Presets for encoders:  plain-x2-small plain-x4-small plain-x8-small plain-x16-small plain-x4-photo
+                           rrdb-x4 rrdb-x8 rrdb-x16: for the large ones
 
     \b
     From start to finish:
-      srflow-train --config rrdb-x4-small --data PHOTOS --out runs/rrdb
+      srflow-train --config plain-x4-small --data PHOTOS --out runs/plain
       srflow-train --config x4-small --data PHOTOS --out runs/flow \\
-                   --set schedule.encoder=runs/rrdb/model.safetensors
+                   --set schedule.encoder=runs/plain/model.safetensors
       srflow-export --ckpt runs/flow/model.safetensors
 
     \b

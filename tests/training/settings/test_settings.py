@@ -22,18 +22,14 @@ FLOWS = [
     "x8-general",
     "x8-faces",
     "x16-faces",
-    "x4-small",
-    "x4-photo",
-    "x8-small",
-    "x16-small",
     "x4-transfer",
     "x8-faces-transfer",
     "x8-faces-bilinear",
-    *("x2-plain", "x4-plain", "x8-plain", "x16-plain", "x4-plain-photo"),
+    *("x2-small", "x4-small", "x8-small", "x16-small", "x4-photo"),
 ]
 PUBLISHED = ["published-x4", "published-x8", "published-x8-faces", "paper-x4"]
 ENCODERS = [
-    *("rrdb-x4", "rrdb-x8", "rrdb-x16", "rrdb-x4-small", "rrdb-x8-small", "rrdb-x16-small", "rrdb-x4-photo"),
+    *("rrdb-x4", "rrdb-x8", "rrdb-x16"),
     *("plain-x2-small", "plain-x4-small", "plain-x8-small", "plain-x16-small", "plain-x4-photo"),
 ]
 
@@ -101,12 +97,8 @@ def test_states_of_earlier_versions_say_flips(flips, flip):
     ("encoder", "flow"),
     [
         ("rrdb-x16", "x16-faces"),
-        ("rrdb-x4-small", "x4-small"),
-        ("rrdb-x4-photo", "x4-photo"),
-        ("rrdb-x8-small", "x8-small"),
-        ("rrdb-x16-small", "x16-small"),
-        *((f"plain-x{scale}-small", f"x{scale}-plain") for scale in (2, 4, 8, 16)),
-        ("plain-x4-photo", "x4-plain-photo"),
+        *((f"plain-x{scale}-small", f"x{scale}-small") for scale in (2, 4, 8, 16)),
+        ("plain-x4-photo", "x4-photo"),
     ],
 )
 def test_an_encoder_fits_the_network_that_starts_from_it(encoder, flow):
@@ -157,14 +149,12 @@ def test_a_base_that_comes_back_by_another_path_is_refused(tmp_path):
 @pytest.mark.parametrize("name", FLOWS)
 @pytest.mark.parametrize("variant", ["bounded", "paper", "published"])
 def test_every_preset_has_every_variant(name, variant):
-    settings = load_settings(
-        name, [f"network.variant={variant}", "network.stacked_blocks=[2,4]"][: 1 + (name == "x4-small")]
-    )
+    settings = load_settings(name, [f"network.variant={variant}"])
     assert settings.config().variant == variant
     assert settings.config().scale == int(name[1 : name.index("-")])
 
 
-@pytest.mark.parametrize("name", ["rrdb-x4-small", "x4-small"])
+@pytest.mark.parametrize("name", ["plain-x4-small", "x4-small"])
 def test_a_preset_builds(name):
     load_settings(name).build()
 
@@ -254,9 +244,7 @@ def test_what_is_handed_on_with_a_model_says_nothing_of_the_machine():
         ("network.split_clamp=tight", "split_clamp is 'tight'"),
         ("network.clamp=.inf", "clamp and split_clamp must be positive and finite"),
         ("network.scale=5", "×2, ×4, ×8 or ×16"),
-        ("network.unshuffle=3", "network: unshuffle is 3; it must be 1, 2 or 4"),
         ("network.step=3", "unknown field 'step'.*[a-z]$"),
-        ("network.blocks=2", r"the encoder has blocks 0 … 1: --set network\.stacked_blocks= chooses them"),
         ("schedule.learning_rate=-1", "schedule.learning_rate is -1"),
         ("schedule.learning_rate=.nan", "schedule.learning_rate is nan"),
         ("schedule.iterations=2.5", "schedule.iterations is 2.5"),
@@ -275,17 +263,24 @@ def test_wrong_settings_name_the_field(override, message):
 
 
 @pytest.mark.parametrize(
-    ("preset", "unshuffle", "multiple"),
+    ("override", "message"),
     [
-        ("rrdb-x4-small", 1, 4),
-        ("rrdb-x4-small", 2, 8),
-        ("rrdb-x4-small", 4, 16),
-        ("x4-small", 1, 8),
-        ("x4-small", 4, 16),
+        ("network.blocks=2", r"the encoder has blocks 0 … 1: --set network\.stacked_blocks= chooses them"),
+        ("network.unshuffle=3", "network: unshuffle is 3; it must be 1, 2 or 4"),
     ],
 )
+def test_wrong_settings_of_an_rrdb_name_the_field(override, message):
+    with pytest.raises(ArgumentError, match=message):
+        load_settings("x4-general", ["network.stacked_blocks=[10]", override])
+
+
+@pytest.mark.parametrize(
+    ("preset", "unshuffle", "multiple"),
+    [("rrdb-x4", 1, 4), ("rrdb-x4", 2, 8), ("rrdb-x4", 4, 16), ("x4-general", 1, 8), ("x4-general", 4, 16)],
+)
 def test_crops_are_whole_cells_of_an_unshuffled_encoder(preset, unshuffle, multiple):
-    overrides = [f"network.unshuffle={unshuffle}", "data.crop=96"]
+    small = ["network.nf=8", "network.blocks=2", *["network.stacked_blocks=[1]"][: preset == "x4-general"]]
+    overrides = [*small, f"network.unshuffle={unshuffle}", "data.crop=96"]
     settings = load_settings(preset, overrides)
     assert settings.crop_multiple == multiple
     model = settings.build()
@@ -326,9 +321,9 @@ def test_a_field_is_cleared_by_an_override_without_a_value():
 
 
 def test_a_null_in_a_file_returns_a_field_to_its_default_and_not_the_bases(tmp_path):
-    own = "base: x4-small\nnetwork: {stacked_blocks: , hidden: null}\ndata: {choose_of: }\nschedule: {ema: }\n"
+    own = "base: x4-small\nnetwork: {condition_kernel: , hidden: null}\ndata: {choose_of: }\nschedule: {ema: }\n"
     (tmp_path / "own.yaml").write_text(own)
-    cleared = ["network.stacked_blocks=", "network.hidden=", "data.choose_of=", "schedule.ema="]
+    cleared = ["network.condition_kernel=", "network.hidden=", "data.choose_of=", "schedule.ema="]
     assert load_settings(str(tmp_path / "own.yaml")) == load_settings("x4-small", cleared)
     assert load_settings("x4-small", cleared) != load_settings("x4-small")
     (tmp_path / "own.yaml").write_text("base: x4-small\nnetwork: {split_clamp: null}\n")

@@ -15,8 +15,8 @@ from srflow_training.trainer import DivergedError
 from tests.training.runs import trainer
 
 OVERRIDES = [
-    *("network.nf=8", "network.growth=4", "network.blocks=2", "network.stacked_blocks=[0,1]", "network.steps=1"),
-    *("network.hidden=8", "data.crop=16", "data.batch=2", "data.workers=0", "data.narrowest=0", "objective.l1=0"),
+    *("network.nf=8", "network.blocks=2", "network.steps=1", "network.hidden=8", "data.crop=16", "data.batch=2"),
+    *("data.workers=0", "data.narrowest=0", "objective.l1=0"),
     *("hardware.accelerator=cpu", "schedule.iterations=120", "schedule.log_every=5", "schedule.save_every=5"),
 ]
 
