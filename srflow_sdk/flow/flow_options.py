@@ -21,7 +21,7 @@ from srflow_sdk.model.manifest import Manifest
 
 Over = Literal["auto", "spatial", "local", "global"]
 
-RESTORE_SCHEME = 2
+RESTORE_SCHEME = 3
 """Version of what the options mean, defaults included; pictures record it."""
 
 DOTS_TAU = 1.0
@@ -29,16 +29,16 @@ DOTS_TAU = 1.0
 
 # The default temperatures over "spatial" and "global": measured on photographs with noise of 5 to 40 of 255. The finest
 # level says how much noise there is, and the others are limited more, the more there is.
-_FINEST_TAU = 1.1
-_COARSE_TAUS = (0.7, 1.4)
-_COARSE_TAU, _BY_SIZE = 1.7, 1 / 6
+_FINEST_TAU = 0.9
+_COARSE_TAUS = (0.7, 1.2)
+_COARSE_TAU, _BY_SIZE = 1.7, 0.41
 
 # Which pictures are noisy, and which have dots. Measured on clean photographs, with captions too, pages and line art
-# (typical sizes up to 0.76, size times kurtosis up to 6.6), photographs with noise of 2 of 255 (typical sizes up to
-# 1.04) and 5 (from 1.48 on; kurtosis up to 3.1), and with 2 % of salt and pepper (kurtosis from 5.6 on, times size from
-# 8.0 on).
-_NOISY_SIZE = 1.2
-_DOTS_KURTOSIS, _DOTS_TAILS = 4.5, 7.3
+# (typical sizes up to 0.68, size times kurtosis up to 4.1), photographs with noise of 2 of 255 (typical sizes up to
+# 0.99) and 5 (from 1.31 on; kurtosis up to 3.1), and with 2 % of salt and pepper (kurtosis from 6.9 on, times size from
+# 6.4 on).
+_NOISY_SIZE = 1.15
+_DOTS_KURTOSIS, _DOTS_TAILS = 5.0, 5.2
 
 
 class RestoreKeywords(WatchKeywords, total=False):
