@@ -34,9 +34,8 @@ def test_wheel_holds_the_packages_and_exactly_these_data_files(wheel: Path) -> N
     }
     presets = {f"srflow_training/presets/{path.name}" for path in ROOT.glob("training/srflow_training/presets/*.yaml")}
     files = ("manifest.json", "encoder.onnx", "sampler.onnx", "inverter.onnx")
-    ours = ("x2-small", "x4-small", "x4-photo", "x8-small")
+    ours = ("x2-small", "x4-small", "x4-photo", "x8-small", "x16-small")
     models = {f"srflow_sdk/models/{name}.srflow/{file}" for name in ours for file in files}
-    models.add("srflow_sdk/models/x4-small.srflow/encoder.int8.onnx")
     photos = {f"srflow_export/photos/{file}.png" for file in ("edges", "face", "fur", "sky")}
     patches = {f"srflow_sdk/backends/patches/{file}" for file in ("face.png", "sky.png", "README.md")}
     markers = {
