@@ -1,11 +1,10 @@
 """A bundle's encoder by runtime and precision, and its sampler: milliseconds for one window, by turns in one process.
 
-    python benchmarks/int8_time.py                                        the embedded model
-    python benchmarks/int8_time.py --model full.srflow --side 64 --runs 9
+    python benchmarks/int8_time.py full.srflow --side 64 --runs 9
 
-The bundle needs encoder.int8.onnx (`srflow-export --also int8`). OpenVINO's rows need the package `openvino`. Medians,
-and the spread from the smallest to the largest; "of fp32" is the share of what ONNX Runtime takes in float32, for the
-encoder alone and with ONNX Runtime's sampler. Samplers always compute in float32.
+The bundle needs encoder.int8.onnx (`srflow-export --also int8`); embedded ones have none. OpenVINO's rows need the
+package `openvino`. Medians, and the spread from the smallest to the largest; "of fp32" is the share of what ONNX
+Runtime takes in float32, for the encoder alone and with ONNX Runtime's sampler. Samplers always compute in float32.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="[default: the embedded one]")
+    parser.add_argument("model", help="a bundle")
     parser.add_argument("--side", type=int, default=64, help="LR pixels of the window [default: 64]")
     parser.add_argument("--runs", type=int, default=15, help="[default: 15]")
     parser.add_argument("--threads", type=int, default=2, help="[default: 2]")
     options = parser.parse_args()
-    bundle = Bundle.embedded() if options.model is None else Bundle.open(options.model)
+    bundle = Bundle.open(options.model)
     side, threads = options.side, options.threads
     encoder, sampler = REQUIRED_FILES
     lr = np.random.default_rng(0).random((1, 3, side, side), dtype=np.float32)

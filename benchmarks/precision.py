@@ -54,7 +54,8 @@ def main() -> None:
                     tau, device = upscaler.bundle.manifest.default_tau, upscaler.device
                     drawn.append([upscaler.upscale(photo, tau=tau).astype(np.float64) for photo in photos])
         except SRFlowError as error:
-            print(f"| {precision} | none: {error} | | |")
+            why = str(error).split(";")[0].split(f"{chosen.model}.srflow ")[-1]  # without folders and advice
+            print(f"| {precision} | none: {why} | | |")
             continue
         whole, *tiled = drawn
         exact = exact or whole

@@ -32,7 +32,6 @@ _OURS = {
     "x4-small, τ = 0, ONNX Runtime": {"device": "cpu", "precision": "bundle", "tau": 0.0},
     "x4-small, τ = auto, ONNX Runtime": {"device": "cpu", "precision": "bundle", "tau": "auto"},
     "x4-small, τ = auto, OpenVINO bf16": {"device": "openvino", "precision": "bf16", "tau": "auto"},
-    "x4-small, τ = auto, OpenVINO int8": {"device": "openvino", "precision": "int8", "tau": "auto"},
     "x4-photo, τ = 0, ONNX Runtime": {"device": "cpu", "precision": "bundle", "tau": 0.0},
     "x4-photo, τ = auto, ONNX Runtime": {"device": "cpu", "precision": "bundle", "tau": "auto"},
 }

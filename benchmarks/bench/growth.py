@@ -20,7 +20,6 @@ WAYS = {
     "ONNX Runtime": ("cpu", "bundle"),
     "OpenVINO": ("openvino", "bundle"),
     "OpenVINO bf16": ("openvino", "bf16"),
-    "OpenVINO int8": ("openvino", "int8"),
 }
 PHOTO = 12.0  # megapixels
 _ABOUT = {"sizes": "pictures", "samples": "samples of one picture", "invert": "inverting", "restore": "restoring"}

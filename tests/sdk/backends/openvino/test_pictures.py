@@ -14,7 +14,6 @@ from srflow_sdk import Upscaler
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend, openvino_backend
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
 from tests.networks import GOLDEN
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -123,14 +122,11 @@ def test_inverting_gives_the_cpus_latents() -> None:
     assert not OpenVinoBackend(embedded).can_invert
 
 
-@pytest.mark.parametrize(
-    "coarse", [{"hint": "bf16"}, {"graphs": (INT8_ENCODER, REQUIRED_FILES[1])}], ids=["bf16", "int8"]
-)
-def test_a_picture_comes_back_from_its_latents_in_every_precision(coarse: Any) -> None:
+def test_a_picture_comes_back_from_its_latents_in_bfloat16() -> None:
     """Inverting and sampling see the same conditioning, however coarse it is."""
     embedded = Bundle.embedded()
     hr = np.random.default_rng(2).random((1, 3, 64, 64), np.float32)
-    with EncoderBackend(embedded, threads=1, **coarse) as backend:
+    with EncoderBackend(embedded, threads=1, hint="bf16") as backend:
         conditioning = backend.encode(image(16, 16))
         latents, _ = backend.invert(conditioning, hr)
         assert decibels(backend.sample(conditioning, latents, 1.0), hr) > 45
