@@ -115,7 +115,7 @@ def main() -> None:
     by_grpc = tritonclient.grpc.InferenceServerClient(arguments.grpc)
     by_http = tritonclient.http.InferenceServerClient(arguments.http, network_timeout=600)
     photo = data.astronaut()
-    with RemoteUpscaler(arguments.grpc) as remote, Upscaler(device="cpu") as local:
+    with RemoteUpscaler(arguments.grpc) as remote, Upscaler("x4-small", device="cpu") as local:
         scale = remote.scale
         for size in arguments.size:
             image = np.ascontiguousarray(photo[:size, :size])

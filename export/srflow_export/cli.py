@@ -266,7 +266,7 @@ def main(context: click.Context, /, checkpoint: Path | None, ckpt: Path | None, 
       srflow-export --bundle SRFlow_DF2K_4X.srflow --also int8       faster on CPUs, see --precision of srflow-upscale
       srflow-export --bundle x4-small --plain --tau 0.7 -o plain.onnx       for editors and frame servers
       srflow-export --compare SRFlow_DF2K_4X.pth SRFlow_DF2K_4X.srflow@cuda
-      srflow-export --compare x4-small x4-small@openvino@int8
+      srflow-export --compare SRFlow_DF2K_4X.srflow SRFlow_DF2K_4X.srflow@openvino@int8
       srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o start.safetensors
     """
     mode = _mode(context)

@@ -24,7 +24,7 @@ _MARGIN_DB = 10.0  # by which two roundings of one network may differ, as in srf
 def photographs(multiple: int) -> list[_Array]:
     """Two photographs as LR images: float32 1×3×h×w in [0, 1], 32×32 or the next multiple of the size multiple.
 
-    A synthetic image would promise too much: an embedded model in an earlier int8 kept 41.8 dB on waves, 39.8 to 42.2
+    A synthetic image would promise too much: an earlier embedded model in int8 kept 41.8 dB on waves, 39.8 to 42.2
     on seven photographs that it never saw, and 39.8 and 40.8 on these two.
     """
     found = []

@@ -13,5 +13,5 @@ LEAST_DB = 38.0
 further off in int8 is one for a finer precision: it gets no int8 encoder. In bf16 its own pictures are the bound."""
 
 FINE_DB = 43.0
-"""A difference that is hard to see even beside the float32 picture: the int8 encoder of an embedded model reaches it.
+"""A difference that is hard to see even beside the float32 picture: int8 encoders of trained networks reach it.
 Only bundles whose export recorded it are held to it, so it judges no network."""
