@@ -7,8 +7,7 @@ Each photograph (a JPEG with that many megapixels, made of mirrored copies of --
 Upscaler.upscale_file in a separate process, after the model was loaded and has upscaled 32×32 pixels. It prints the
 largest resident memory from then on, less what was resident then. That should stay under 2 GB, and grow only by bands
 as wide as the photograph: compare photographs with equal tile sizes, such as 0.9954 and 12 megapixels. Linux only. The
-embedded model takes minutes per megapixel on two cores, and outputs go to the temporary folder; --megapixels 1 2 is a
-quick look.
+embedded model takes a quarter of a minute per megapixel on two cores, and outputs go to the temporary folder.
 
 --samples 8 draws that many pictures in memory instead, with Upscaler.encode(…).samples(8), and does not count the
 pictures. What remains is the conditioning that an Encoding keeps, at most 1 GiB, and a tile. --scale 2 writes a smaller

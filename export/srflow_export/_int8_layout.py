@@ -38,8 +38,8 @@ _ON_ACTIVATIONS = 0.75
 two networks came out 0.5 and 2 dB worse than with 0.75; with 1, no more than 1 dB better."""
 
 _GROWN = 0.5
-"""How large what grows in a dense block becomes, of the largest value that it grows on. With a quarter, x4-small's
-pictures of other photographs came out 0.8 dB worse."""
+"""How large what grows in a dense block becomes, of the largest value that it grows on. With a quarter, pictures
+of an earlier x4-small came out 0.8 dB worse on other photographs."""
 
 
 class IntegerEncoderGraph(EncoderGraph):

@@ -8,10 +8,10 @@ runtimes concatenate bytes. The first convolution, on the picture itself, and th
 stay float32: they cost next to nothing. The sampler, which inverts the flow, is never quantised.
 
 Why not a library: ONNX Runtime's tool rounds a tensor for all who take it, sums too, and gives each concatenation a
-range of its own. NNCF's recipe came out 10 dB worse on the embedded model.
+range of its own. NNCF's recipe came out 10 dB worse on an earlier embedded model.
 
 Activations in int8 with zero point 0, which TensorRT wants, are as exact in ONNX Runtime (0.3 dB less); OpenVINO
-2026.4, however, computes convolutions on concatenations of them wrongly (13 dB on the embedded model).
+2026.4, however, computes convolutions on concatenations of them wrongly (13 dB on an earlier embedded model).
 """
 
 from __future__ import annotations

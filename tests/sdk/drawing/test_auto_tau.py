@@ -144,7 +144,7 @@ def test_large_black_text_on_white_is_better_than_at_a_fixed_temperature(embedde
         ImageDraw.Draw(drawn).text((8, top), "sphinx of", "black", ImageFont.load_default(64))
     original = np.asarray(drawn)
     encoding = embedded.encode(reduced(original))
-    assert psnr(encoding.sample(tau="auto"), original) > psnr(encoding.sample(tau=0.8), original) + 0.1
+    assert psnr(encoding.sample(tau="auto"), original) > psnr(encoding.sample(tau=0.9), original) + 0.1
 
 
 def test_flat_white_has_no_grain(embedded: Upscaler) -> None:

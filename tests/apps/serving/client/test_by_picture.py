@@ -1,4 +1,4 @@
-"""A server with both embedded models: the client looks at each picture and asks the one that suits it."""
+"""A server with x4-small and x4-photo: the client looks at each picture and asks the one that suits it."""
 
 from __future__ import annotations
 
