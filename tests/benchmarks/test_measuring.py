@@ -67,7 +67,7 @@ def test_a_worker_s_peak_is_that_of_its_run_not_of_this_process() -> None:
     with Worker(EMBEDDED) as worker:
         few, many = (worker.run(size=side)["peak_bytes"] for side in (16, 128))
         assert worker.loaded["runs_on"] == "cpu"
-        assert worker.loaded["disk_bytes"] > 5e6
+        assert worker.loaded["disk_bytes"] > 1e6
     assert len(large) > many > few > 20e6
     assert many - few > 50e6
 

@@ -56,12 +56,7 @@ def test_growth_has_lines_for_every_way_that_is_there(bench: Bench) -> None:
     done = bench("--quick", "--only", "growth")
     assert done.returncode == 0, done.stderr
     found = done.figures["growth"]["result"]
-    assert set(found["sizes"]) | set(found["missing"]) == {
-        "ONNX Runtime",
-        "OpenVINO",
-        "OpenVINO bf16",
-        "OpenVINO int8",
-    }
+    assert set(found["sizes"]) | set(found["missing"]) == {"ONNX Runtime", "OpenVINO", "OpenVINO bf16"}
     assert [point["x"] for point in found["sizes"]["ONNX Runtime"]][:3] == [256, 1024, 4096]
     assert found["check"]["x"] == 128 * 128
     assert found["check"]["way"] in found["sizes"]

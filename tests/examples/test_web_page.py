@@ -303,7 +303,12 @@ def test_a_file_of_the_embedded_model_says_how_it_was_made_and_srflow_upscale_ma
     (tmp_path / "a b.png").write_bytes(png(photo(37, 45)))
     found = read_provenance(tmp_path / "web.png")
     assert (found.model, found.model_sha256) == (embedded.bundle.manifest.name, embedded.bundle.model_sha256)
-    assert (found.tau, found.auto_tau, found.seed, found.sdk_version) == (0.7, AUTO_TAU_SCHEME, 3, __version__)
+    assert (found.tau, found.auto_tau, found.seed, found.sdk_version) == (
+        embedded.bundle.manifest.default_tau,
+        AUTO_TAU_SCHEME,
+        3,
+        __version__,
+    )
     assert (found.source, found.tile, found.device) == ("a b.png", None, None)
     again = CliRunner().invoke(cli.upscale, ["--from-output", str(tmp_path / "web.png"), "-o", str(tmp_path / "b.png")])
     assert again.exit_code == 0, again.output

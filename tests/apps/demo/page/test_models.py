@@ -38,7 +38,7 @@ def test_the_page_says_which_model_suits_the_photo_and_takes_another(both, chrom
     first = shown(page)
     changed(page, lambda: page.get_by_label("Model").select_option("x4-small"))
     assert said.inner_text() == "x4-small"
-    assert page.locator("#tau").input_value() == "0.7"
+    assert page.locator("#tau").input_value() == "0.9"
     assert not np.array_equal(shown(page), first)
     page.wait_for_selector(".sf-strip button >> nth=7")
     changed(page, lambda: page.get_by_label("Model").select_option("auto"))
