@@ -9,9 +9,9 @@ from .bare_environment import ROOT
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
     "srflow_sdk": 17_881,
     "apps/srflow_apps": 10_437,
-    "training/srflow_training": 6_782,
-    "training/srflow_evaluation": 7_675,
-    "export/srflow_export": 8_025,
+    "training/srflow_training": 6_779,
+    "training/srflow_evaluation": 7_671,
+    "export/srflow_export": 8_024,
 }
 
 
