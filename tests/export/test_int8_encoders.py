@@ -11,7 +11,8 @@ from srflow_export.cli import main
 from srflow_export.parity._gate import INT8_GRAPHS
 from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.model.manifest import INT8_ENCODER
+from srflow_sdk.backends._openvino import EncoderBackend
+from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
 from srflow_training import save_checkpoint
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
@@ -173,3 +174,21 @@ def test_a_refused_encoder_leaves_an_older_bundle_as_it_was(rough, tmp_path):
     assert (bundle.path / "manifest.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["m.srflow"]
     assert INT8_ENCODER not in {path.name for path in bundle.path.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_trained_networks_encoder_is_near_float32_and_its_pictures_come_back_from_their_latents(tmp_path):
+    """x4-small's: far more than the 43 dB that users are promised, to notice a loss."""
+    pytest.importorskip("openvino")
+    result = run("--bundle", "x4-small", "--also", "int8", "-o", tmp_path / "both.srflow")
+    assert result.exit_code == 0, result.output
+    rows = int8_rows(both := Bundle.open(tmp_path / "both.srflow"))
+    assert len(rows) == 16
+    assert min(row["psnr_db"] for row in rows) >= 52
+    random = np.random.default_rng(2)
+    hr, lr = random.random((1, 3, 64, 64), np.float32), random.random((1, 3, 16, 16), np.float32)
+    with EncoderBackend(both, threads=1, graphs=(INT8_ENCODER, REQUIRED_FILES[1])) as backend:
+        conditioning = backend.encode(lr)
+        latents, _ = backend.invert(conditioning, hr)
+        back = backend.sample(conditioning, latents, 1.0)
+    assert 10 * np.log10(1 / np.mean((back - hr) ** 2)) > 45

@@ -9,6 +9,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from onnx import numpy_helper
+from torch.nn import functional as F
 
 from srflow_export._bundle_writer import staged_bundle
 from srflow_export._folding import fold_net, side_by_side
@@ -122,6 +123,9 @@ def test_images_latents_and_likelihoods_are_the_exported_networks(tmp_path, vari
     (latents_of_original, likelihood_of_original), (latents, likelihood) = model.encode(hr, lr), network.encode(hr, lr)
     torch.testing.assert_close(likelihood, likelihood_of_original, rtol=1e-5, atol=0.05)
     torch.testing.assert_close(latents, latents_of_original, rtol=1e-4, atol=1e-4)
+    if overrides == {"image_base": "bicubic"}:  # the graphs do not have the head of the encoder's own image
+        bicubic = F.interpolate(lr, scale_factor=4, mode="bicubic", antialias=True)
+        torch.testing.assert_close(network.encoder(lr), bicubic, rtol=0, atol=0)
 
 
 @torch.no_grad()
