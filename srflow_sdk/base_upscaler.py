@@ -128,7 +128,7 @@ class BaseUpscaler:
             The answer has its type, mode and dtype, and its colour profile; a file gives an upright PIL image.
         layout: "chw" if an array or tensor has its channels first; the answer then has, too.
         tau: temperature, 0 … 2: 0 gives one smooth answer, more gives sharper ones that differ more. An array H×W gives
-            each pixel its own; "auto" is less on flat areas, text and line art. None is the model's default.
+            each pixel its own; "auto" is less on flat areas. None is the model's default.
         seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
         consistent: let the answer's bicubic reduction equal the input to rounding: :func:`~srflow_sdk.lr_psnr` tells.
         scale: how many times larger the sides are, or an :class:`OutputSize`; None is :attr:`scale`. "auto" goes by it.

@@ -63,7 +63,7 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
     "--tau",
     type=temperature,
     metavar="auto|T",
-    help="Temperature: 0 is smooth, larger is sharper; auto: less on text and flat areas.  [default: the model's]",
+    help="Temperature: 0 is smooth, larger is sharper; auto: less on flat areas.  [default: the model's]",
 )
 @file_options.seed("Same seed, same picture.")
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures per input.")

@@ -30,7 +30,7 @@ TAU = ("FLOAT", {"default": 0.7, "min": 0.0, "max": 2.0, "step": 0.05, "tooltip"
 TEMPERATURE = {
     "temperature": (
         [DEFAULT, NUMBER, AUTO],
-        {"tooltip": "default: the model's; tau: the number below; auto: less on text, line art and flat areas"},
+        {"tooltip": "default: the model's; tau: the number below; auto: less on flat areas"},
     ),
     "tau": TAU,
 }

@@ -12,7 +12,7 @@ import { CORE } from "./tiles.js";
 const SHOWN_SIDE = 64; // of a large photo's part that follows the slider, in LR pixels
 const SMALL_PIXELS = 88 * 88; // a photo with at most as many follows the slider as a whole
 const MOST_THREADS = 8; // more of them wait for each other
-const AUTO_TAU_SCHEME = 1; // the version of the map in texture.js
+const AUTO_TAU_SCHEME = 2; // the version of the map in texture.js
 const MOST_SEED = 2n ** 64n - 1n;
 
 /** @template {HTMLElement} T @param {string} id @param {new () => T} kind @returns {T} */

@@ -1,8 +1,8 @@
 /**
- * The map of τ = auto, scheme 1: how much texture surrounds each pixel. srflow_sdk/drawing/auto_tau.py explains it.
+ * The map of τ = auto, scheme 2: how much texture surrounds each pixel. srflow_sdk/drawing/auto_tau.py explains it.
  */
 
-const REACH = 8;
+const REACH = 3;
 const SIDE = 2 * REACH + 1;
 const LUMA = [0.299, 0.587, 0.114];
 
@@ -23,14 +23,8 @@ export function texture(lr, height, width, window) {
       levels[y * columns + x] = clamp(halfToEven(255 * luma), 0, 255);
     }
   }
-  const [first, second, third, fourth] = [1, 2, 3, 4].map((power) => windowMeans(levels, rows, columns, power));
-  return Float32Array.from(first, (mean, i) => {
-    const variance = second[i] - mean ** 2;
-    const skew = third[i] - 3 * mean * second[i] + 2 * mean ** 3;
-    const spread = fourth[i] - 4 * mean * third[i] + 6 * mean ** 2 * second[i] - 3 * mean ** 4;
-    const bimodality = (skew ** 2 + variance ** 3) / Math.max(spread * variance, 1e-9);
-    return step(Math.sqrt(Math.max(variance, 0)), 2, 8) * (1 - step(bimodality, 0.55, 0.8));
-  });
+  const [mean, square] = [1, 2].map((power) => windowMeans(levels, rows, columns, power));
+  return Float32Array.from(mean, (m, i) => Math.min(Math.sqrt(Math.max(square[i] - m ** 2, 0)) / 2, 1));
 }
 
 /**
@@ -57,7 +51,7 @@ export function onLevel(map, { height, width }, level, scale) {
 }
 
 /**
- * Means of a power over all 17×17 windows. The sums are whole numbers below 2^53, so they are exact.
+ * Means of a power over all 7×7 windows. The sums are whole numbers below 2^53, so they are exact.
  * @param {Float64Array} values @param {number} rows @param {number} columns @param {number} power
  */
 function windowMeans(values, rows, columns, power) {
@@ -79,12 +73,6 @@ function windowMeans(values, rows, columns, power) {
     }
   }
   return means;
-}
-
-/** 0 below `low`, 1 above `high`, smooth between. @param {number} value @param {number} low @param {number} high */
-function step(value, low, high) {
-  const x = clamp((value - low) / (high - low), 0, 1);
-  return x * x * (3 - 2 * x);
 }
 
 /** @param {number} value @param {number} low @param {number} high */

@@ -36,30 +36,20 @@ def page(size: int, *, side: int = 96, ink: str = "black", paper: str = "white")
     return np.asarray(drawn.resize((side, side), Image.Resampling.BOX))
 
 
-def test_texture_gets_all_of_the_temperature_and_flat_areas_none() -> None:
-    assert texture(with_surroundings(noise(25))).mean() > 0.95
+def test_texture_and_text_get_all_of_the_temperature_and_flat_areas_none() -> None:
+    assert texture(with_surroundings(noise(25))).min() == 1
+    assert texture(with_surroundings(page(24)))[8:24].min() == 1
     assert texture(with_surroundings(np.full((40, 50, 3), 255, np.uint8))).max() == 0
-    assert texture(with_surroundings(noise(1))).max() < 0.01
+    assert 0.4 < texture(with_surroundings(noise(1))).mean() < 0.6
 
 
-@pytest.mark.parametrize("colours", [{}, {"ink": "#dcdcdc", "paper": "#1e1e24"}, {"ink": "navy", "paper": "#ffe0a0"}])
-@pytest.mark.parametrize("size", [24, 48, 80])
-def test_text_and_edges_get_hardly_any(size: int, colours: dict[str, str]) -> None:
-    assert texture(with_surroundings(page(size, **colours))).mean() < 0.1
-
-
-def test_it_is_the_bimodality_of_the_window_around_each_pixel() -> None:
-    levels = noise(30, height=20, width=22)
-    levels[:, 11:] //= 2
+def test_it_is_half_the_deviation_of_the_window_around_each_pixel() -> None:
+    levels = noise(1.5, height=20, width=22)
     found = texture(with_surroundings(levels))
     padded = np.pad(levels[..., 0].astype(np.float64), REACH, mode="edge")
     for row, column in ((0, 0), (7, 12), (19, 21)):
         window = padded[row : row + 2 * REACH + 1, column : column + 2 * REACH + 1]
-        centred = window - window.mean()
-        deviation = centred.std()
-        skewness, kurtosis = (centred**3).mean() / deviation**3, (centred**4).mean() / deviation**4
-        x = np.clip(((skewness**2 + 1) / kurtosis - 0.55) / 0.25, 0, 1)
-        assert found[row, column] == pytest.approx(1 - x * x * (3 - 2 * x), abs=1e-6)
+        assert found[row, column] == pytest.approx(min(window.std() / 2, 1), abs=1e-6)
 
 
 def test_a_pixel_depends_on_its_window_alone_to_the_bit() -> None:
@@ -106,7 +96,7 @@ def test_a_file_gets_what_an_array_gets_and_says_so(tiny_bundle: Path, mixed: np
         np.testing.assert_array_equal(np.asarray(written), expected)
     found = read_provenance(tmp_path / "out.png")
     assert found is not None
-    assert (found.tau, found.auto_tau) == (0.8, 1)
+    assert (found.tau, found.auto_tau) == (0.8, 2)
 
 
 def test_streamed_rows_above_a_tile_are_kept_for_its_map(
@@ -128,23 +118,6 @@ def test_streamed_rows_above_a_tile_are_kept_for_its_map(
 @pytest.fixture(scope="module")
 def embedded() -> Upscaler:
     return Upscaler("x4-small", device="cpu", tile=None)
-
-
-def psnr(picture: np.ndarray, reference: np.ndarray) -> float:
-    return float(-10 * np.log10(np.mean((picture.astype(float) - reference) ** 2) / 255**2))
-
-
-def reduced(picture: np.ndarray) -> np.ndarray:
-    return np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BICUBIC))
-
-
-def test_large_black_text_on_white_is_better_than_at_a_fixed_temperature(embedded: Upscaler) -> None:
-    drawn = Image.new("RGB", (256, 256), "white")
-    for top in (10, 90, 170):
-        ImageDraw.Draw(drawn).text((8, top), "sphinx of", "black", ImageFont.load_default(64))
-    original = np.asarray(drawn)
-    encoding = embedded.encode(reduced(original))
-    assert psnr(encoding.sample(tau="auto"), original) > psnr(encoding.sample(tau=0.9), original) + 0.1
 
 
 def test_flat_white_has_no_grain(embedded: Upscaler) -> None:
