@@ -46,19 +46,22 @@ def test_the_temperature_with_the_least_lpips_is_chosen():
 
 def test_a_kind_on_which_the_lr_image_is_lost_forbids_a_temperature():
     def lr_psnr(kind, tau, auto):
-        return 44.9 if kind == "text" and tau > 0.65 and not auto else 46.0
+        return 43.9 if kind == "text" and tau > 0.65 and not auto else 46.0
 
     choice = choose(points(falling_until(0.8, auto_is=0.04), lr_psnr=lr_psnr))
     assert (choice.tau, choice.auto) == (0.6, False)
     choice = choose(points(falling_until(0.8, auto_is=0.01), lr_psnr=lr_psnr))
     assert (choice.tau, choice.auto) == (0.8, True)
     # of a model that is nowhere so consistent, nobody can ask for it, but for what it keeps at 0, or nearly
-    choice = choose(points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 31.0 - 0.6 * tau))
+    choice = choose(points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 31.0 - 2.4 * tau))
     assert choice.tau == 0.8
-    choice = choose(points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 31.0 - 0.9 * tau))
+    choice = choose(points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 31.0 - 3.6 * tau))
     assert choice.tau == 0.5
-    choice = choose(points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 45.1 - 0.9 * tau))
+    choice = choose(points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 45.1 - 3.6 * tau))
     assert choice.tau == 0.5
+    choice = choose(points(falling_until(0.8, auto_is=0.01), lr_psnr=lr_psnr), removes_damage=True)
+    assert (choice.tau, choice.auto) == (0.8, False)
+    assert "LR-PSNR" not in choice.reason
 
 
 def test_a_kind_on_which_it_is_worse_than_bicubic_forbids_a_temperature():

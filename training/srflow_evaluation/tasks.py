@@ -85,9 +85,8 @@ def choose_default_tau(
     if model is None:
         raise ArgumentError("default-tau changes a bundle: name it with --model BUNDLE")
     bundle = Bundle.open(model)
-    choice = default_tau.choose(
-        default_tau.measure(bundle, hr, vgg16=vgg16, device=device or "cpu", progress=_progress)
-    )
+    points = default_tau.measure(bundle, hr, vgg16=vgg16, device=device or "cpu", progress=_progress)
+    choice = default_tau.choose(points, removes_damage=bundle.manifest.removes_damage)
     default_tau.write(bundle, choice)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
