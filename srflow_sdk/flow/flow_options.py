@@ -21,7 +21,7 @@ from srflow_sdk.model.manifest import Manifest
 
 Over = Literal["auto", "spatial", "local", "global"]
 
-RESTORE_SCHEME = 3
+RESTORE_SCHEME = 4
 """Version of what the options mean, defaults included; pictures record it."""
 
 DOTS_TAU = 1.0
@@ -29,9 +29,9 @@ DOTS_TAU = 1.0
 
 # The default temperatures over "spatial" and "global": measured on photographs with noise of 5 to 40 of 255. The finest
 # level says how much noise there is, and the others are limited more, the more there is.
-_FINEST_TAU = 0.9
-_COARSE_TAUS = (0.7, 1.2)
-_COARSE_TAU, _BY_SIZE = 1.7, 0.41
+_FINEST_TAU = 0.8
+_COARSE_TAUS = (0.7, 1.15)
+_COARSE_TAU, _BY_SIZE = 1.8, 0.41
 
 # Which pictures are noisy, and which have dots. Measured on clean photographs, with captions too, pages and line art
 # (typical sizes up to 0.68, size times kurtosis up to 4.1), photographs with noise of 2 of 255 (typical sizes up to

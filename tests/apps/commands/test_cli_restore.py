@@ -123,7 +123,7 @@ def test_an_output_of_a_newer_method_is_refused_in_one_line(run: Run) -> None:
     made = read_provenance("clean.png")
     assert made is not None
     assert made.settings is not None
-    newer = dataclasses.replace(made, settings=made.settings.replace('"scheme": 3', '"scheme": 99'))
+    newer = dataclasses.replace(made, settings=made.settings.replace('"scheme": 4', '"scheme": 99'))
     write_image("newer.png", read_image("clean.png").pixels, provenance=newer)
     result = run("--from-output", "newer.png", "a.png", "-o", "again.png")
     assert result.exit_code == 2
