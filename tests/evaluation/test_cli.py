@@ -188,10 +188,10 @@ def test_vgg16_convolutions_add_a_column(photos, tmp_path, monkeypatch, without_
 
 def test_tau_auto_is_measured_for_bundles_and_refused_for_checkpoints(photos, checkpoint, tmp_path):
     bundle = write_tiny_bundle(tmp_path / "tiny.srflow")
-    taus = [LevelTaus.parse(text) for text in ("auto", "0.8", "0")]
+    taus = [LevelTaus.parse(text) for text in ("auto", "0.8", "0.4")]
     auto, fixed, smooth = evaluation.report(str(bundle), photos, taus)[-3:]
     assert auto.method == "tau auto"
-    assert smooth.sample_difference == 0 < auto.sample_difference < fixed.sample_difference
+    assert smooth.sample_difference < auto.sample_difference == fixed.sample_difference, "all of it is texture"
     with pytest.raises(ArgumentError, match="tau auto is a bundle's"):
         evaluation.report(str(checkpoint), photos, taus)
 
