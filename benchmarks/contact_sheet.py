@@ -1,4 +1,4 @@
-"""Draw a model's results on photographs that it never saw: LR, bicubic, τ = 0, two samples at τ = 0.8, the truth.
+"""Draw a model's results on photographs that it never saw: LR, bicubic, τ = 0, two default samples, the truth.
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/contact_sheet.py data/unseen -o docs/images/contact_sheet.jpg [--model BUNDLE|CKPT]
@@ -24,7 +24,7 @@ from srflow_training.figures import as_shown
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 
 CROP, CAPTION, GAP = 128, 18, 4
-SAMPLES = ((0.0, 0), (0.8, 0), (0.8, 1))  # tau, seed
+SEEDS = (0, 1)
 PLACES = {  # photograph: (what, top, left)
     "astronaut": (("face", 56, 160), ("lettering", 316, 108)),
     "chelsea": (("fur", 40, 130),),
@@ -60,9 +60,8 @@ def pictures(subject: Subject, truth: np.ndarray) -> dict[str, torch.Tensor]:
         images["encoder"] = subject.encoder(lr)
     if subject.condition is not None:
         sample = subject.condition(lr)
-        for tau, seed in SAMPLES:
-            caption = f"tau {tau:g}, seed {seed}" if tau else "tau 0"
-            images[caption] = sample(LevelTaus((tau,)), seed)
+        images["tau 0"] = sample(LevelTaus((0.0,)), 0)
+        images |= {f"tau {subject.default_tau}, seed {seed}": sample(subject.default_tau, seed) for seed in SEEDS}
     return {**images, "HR": hr}
 
 
