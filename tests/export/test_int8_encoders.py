@@ -184,7 +184,7 @@ def test_a_trained_networks_encoder_is_near_float32_and_its_pictures_come_back_f
     assert result.exit_code == 0, result.output
     rows = int8_rows(both := Bundle.open(tmp_path / "both.srflow"))
     assert len(rows) == 16
-    assert min(row["psnr_db"] for row in rows) >= 52
+    assert min(row["psnr_db"] for row in rows) >= 50
     random = np.random.default_rng(2)
     hr, lr = random.random((1, 3, 64, 64), np.float32), random.random((1, 3, 16, 16), np.float32)
     with EncoderBackend(both, threads=1, graphs=(INT8_ENCODER, REQUIRED_FILES[1])) as backend:

@@ -34,7 +34,7 @@ def test_the_page_says_which_model_suits_the_photo_and_takes_another(both, chrom
     assert page.get_by_label("Model").locator("option").all_inner_texts() == [
         *("what suits the photo", *Bundle.embedded_names())
     ]
-    assert page.locator("output[for=tau]").inner_text() == page.locator("#tau").input_value() == "0.6"
+    assert page.locator("output[for=tau]").inner_text() == page.locator("#tau").input_value() == "0.8"
     first = shown(page)
     changed(page, lambda: page.get_by_label("Model").select_option("x4-small"))
     assert said.inner_text() == "x4-small"
