@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 AUTO: Literal["auto"] = "auto"
 
 Tau = float | NDArray[Any] | Literal["auto"]
-"""A temperature: a number 0 … 2; an array H×W of them, one for every pixel of the input; or "auto", the model's default
-where the input has texture and less elsewhere (:mod:`~srflow_sdk.drawing.auto_tau`)."""
+"""A temperature: a number 0 … 2; an array H×W of them, one for every pixel of the input; or "auto", the model's
+default, less on flat areas (:mod:`~srflow_sdk.drawing.auto_tau`)."""
 
 
 class Temperature:

@@ -68,7 +68,7 @@ def test_a_record_is_read_as_the_sdk_writes_it():
         model="x4 <&\"'> 100 %",
         model_sha256="ab" * 32,
         tau=0.85,
-        auto_tau=1,
+        auto_tau=2,
         seed=2**64 - 1,
         sample=0,
         latent_scheme=1,

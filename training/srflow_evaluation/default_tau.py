@@ -31,7 +31,7 @@ TAUS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Temperatures that are tried."""
 
 LEAST_LR_PSNR = 45.0
-"""A default keeps this consistency with the LR image, in dB, on every kind of content."""
+"""Consistency with the LR image, in dB, that a default keeps on every kind of content, or nearly what 0 has there."""
 
 _METHODS = [(0.0, False), *((tau, auto) for tau in TAUS[1:] for auto in (False, True))]
 _CROPS_OF_A_KIND = 8

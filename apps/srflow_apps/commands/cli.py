@@ -230,7 +230,7 @@ def restore(
     \b
     Examples:
       srflow-restore noisy.jpg -o clean.png
-      srflow-restore noisy.jpg -o clean.png --tau 0.9      smoother
+      srflow-restore noisy.jpg -o clean.png --tau 0.7      smoother
       srflow-restore scan.png -o clean.png --over local    dots, dust and scratches
       srflow-restore photos -o clean --recursive --resume
       srflow-restore --from-output clean.png -o again.png

@@ -21,7 +21,7 @@ export type Photo = {
   file: Uint8Array;
 };
 
-/** part: the tile to draw, in LR pixels; null: the whole photo. auto: τ only where the photo has texture. */
+/** part: the tile to draw, in LR pixels; null: the whole photo. auto: less τ on flat areas. */
 export type Draw = { kind: "draw"; number: number; part: Window | null; tau: number; auto: boolean; seed: bigint };
 
 export type FromPage = Load | Photo | Draw | { kind: "stop"; number: number };

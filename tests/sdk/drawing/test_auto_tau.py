@@ -38,13 +38,13 @@ def page(size: int, *, side: int = 96, ink: str = "black", paper: str = "white")
 
 def test_texture_and_text_get_all_of_the_temperature_and_flat_areas_none() -> None:
     assert texture(with_surroundings(noise(25))).min() == 1
-    assert texture(with_surroundings(page(24)))[8:24].min() == 1
+    assert texture(with_surroundings(page(24, ink="#dcdcdc", paper="#1e1e24")))[8:24].min() == 1
     assert texture(with_surroundings(np.full((40, 50, 3), 255, np.uint8))).max() == 0
     assert 0.4 < texture(with_surroundings(noise(1))).mean() < 0.6
 
 
 def test_it_is_half_the_deviation_of_the_window_around_each_pixel() -> None:
-    levels = noise(1.5, height=20, width=22)
+    levels = noise(2, height=20, width=22)
     found = texture(with_surroundings(levels))
     padded = np.pad(levels[..., 0].astype(np.float64), REACH, mode="edge")
     for row, column in ((0, 0), (7, 12), (19, 21)):
@@ -136,7 +136,7 @@ def test_texture_stays_as_sharp_as_at_the_fixed_temperature(embedded: Upscaler) 
     def variety(tau: Any) -> float:
         return float(np.abs(encoding.sample(tau=tau).astype(float) - encoding.sample(tau=tau, seed=1)).mean())
 
-    assert variety("auto") > 0.5 * variety(number)
+    assert variety("auto") > 0.95 * variety(number)
 
 
 def test_a_manifests_auto_tau_makes_it_the_default(tiny_bundle: Path, mixed: np.ndarray) -> None:
