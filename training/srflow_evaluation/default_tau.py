@@ -134,18 +134,16 @@ def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
     def lpips(method: tuple[float, bool]) -> float:
         return float(np.mean([kind[method].error["LPIPS"] for kind in by_kind.values()]))
 
+    consistent = not removes_damage
     allowed = [
-        method
-        for method in _METHODS
-        if all(_is_faithful(kind, *method) for kind in by_kind.values())
-        and (removes_damage or all(_is_consistent(kind, *method) for kind in by_kind.values()))
+        method for method in _METHODS if all(_is_allowed(kind, *method, consistent) for kind in by_kind.values())
     ]
     tau, auto = min(allowed, key=lpips)
     reason = (
         f"the least LPIPS, {lpips((tau, auto)):.4f} on average, where 0 has {lpips((0.0, False)):.4f}; of temperatures "
         "that are no worse than bicubic by LPIPS on any kind"
     )
-    if not removes_damage:
+    if consistent:
         reason += f", and keep {LEAST_LR_PSNR:g} dB of LR-PSNR, or nearly what 0 has"
     return Choice(tau=tau, auto=auto, reason=reason, points=tuple(points))
 
@@ -206,13 +204,11 @@ def _some_crops(folder: Path) -> list[npt.NDArray[np.float32]]:
     return [crops[number][0].numpy() for number in chosen]
 
 
-def _is_faithful(kind: Mapping[tuple[float | None, bool], Point], tau: float, auto: bool) -> bool:
-    point, zero, bicubic = (kind[method].error["LPIPS"] for method in ((tau, auto), (0.0, False), (None, False)))
-    return point <= max(bicubic + _LPIPS_SLACK, zero)
-
-
-def _is_consistent(kind: Mapping[tuple[float | None, bool], Point], tau: float, auto: bool) -> bool:
-    return kind[tau, auto].lr_psnr >= min(LEAST_LR_PSNR, kind[0.0, False].lr_psnr - _LR_PSNR_SLACK)
+def _is_allowed(kind: Mapping[tuple[float | None, bool], Point], tau: float, auto: bool, consistent: bool) -> bool:
+    point, zero, bicubic = kind[tau, auto], kind[0.0, False], kind[None, False]
+    if consistent and point.lr_psnr < min(LEAST_LR_PSNR, zero.lr_psnr - _LR_PSNR_SLACK):
+        return False
+    return point.error["LPIPS"] <= max(bicubic.error["LPIPS"] + _LPIPS_SLACK, zero.error["LPIPS"])
 
 
 def _figures(image: Tensor, hr: Tensor, lr: Tensor, reduction: Reduction, networks: Networks) -> dict[str, float]:
