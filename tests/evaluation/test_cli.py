@@ -208,7 +208,7 @@ def test_help_fits_80_columns_and_lists_every_protocol_in_one_line():
     assert [line for line in lines if len(line) > 80] == []
     listed = result.output.split("Protocols:\n")[1].split("\n\n")[0].splitlines()
     assert [line.split()[0] for line in listed] == list(evaluate.commands)
-    assert {"report", "default-tau", "calibrate", "coverage", "count-votes", *PROTOCOLS} == set(evaluate.commands)
+    assert {"report", "default-tau", "calibrate", "coverage", *PROTOCOLS} == set(evaluate.commands)
 
 
 def test_a_protocols_help_has_its_own_options_under_headings_the_needed_ones_first():
@@ -216,7 +216,7 @@ def test_a_protocols_help_has_its_own_options_under_headings_the_needed_ones_fir
     found = [line.split()[0] for line in result.output.splitlines() if line.startswith("  -")]
     assert found[:5] == ["--hr", "--model", "-o,", "--tau", "--source"]
     assert "--normalise" in found
-    assert not {"--votes", "--convention"} & {*found}
+    assert not {"--degradation", "--convention"} & {*found}
     assert "\nOptions that most people need:\n" in result.output
 
 

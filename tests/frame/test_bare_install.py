@@ -43,7 +43,6 @@ def test_wheel_holds_the_packages_and_exactly_these_data_files(wheel: Path) -> N
         for package in ("srflow_sdk", "srflow_apps", "srflow_training", "srflow_evaluation", "srflow_export")
     }
     data = {name for name in names if not name.endswith(".py")}
-    page = {f"srflow_evaluation/{name}.html" for name in ("page", "vote")}
     crops = {f"srflow_export/calibration/{file}" for file in ("README.md", "crops.png")}
     scripts = ("enlarge", "flow_uses", "mask", "overview", "page", "photo", "server", "strip", "viewer", "work")
     demo = {f"srflow_apps/demo/{name}" for name in ("page.css", "page.html", "cat.jpg", "README.md")} | {
@@ -52,6 +51,7 @@ def test_wheel_holds_the_packages_and_exactly_these_data_files(wheel: Path) -> N
     readme = {"srflow_export/photos/README.md"}
     stubs = {"srflow_sdk/aio/__init__.pyi"}
     kernels = {"srflow_sdk/backends/tensorrt_engines/drawing.ptx"}
+    page = {"srflow_evaluation/page.html"}
     assert data == markers | stubs | kernels | models | presets | photos | readme | crops | patches | page | demo
 
 

@@ -171,14 +171,6 @@ def _report(**options: Any) -> str:
     return tasks.report_crops(**{name: options[name] for name in _PRINTED})
 
 
-def _count_votes(votes: tuple[Path, ...]) -> None:
-    from srflow_evaluation.votes import count_votes
-
-    with _errors_in_a_line(None, continues=False):
-        counted = str(count_votes(votes))
-    click.echo(counted)
-
-
 _add(
     "report",
     partial(_run, "report", _report),
@@ -220,10 +212,3 @@ for _name, _protocol in PROTOCOLS.items():
         help=_protocol.reading,
         several_models=_protocol.several_models,
     )
-_add(
-    "count-votes",
-    _count_votes,
-    {"votes"},
-    about="add up what readers of a vote's page saved",
-    help="Prints each method's share, with a 95 % interval.",
-)

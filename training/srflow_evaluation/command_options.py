@@ -46,7 +46,6 @@ _OPTIONS = {
         ),
         _option("--source", "Folder that content is taken from.  [default: the next photograph]", **_FOLDER),
         _option("--mask", "Folder of masks, white inside.  [default: an ellipse]", **_FOLDER),
-        _option("--votes", "File of votes to count. Repeatable.", **_FILES),
         _option("--pictures most", "Only N photographs, spread over the folder.", **_COUNT),
     ),
     "Photographs": (
@@ -102,12 +101,6 @@ _OPTIONS = {
             "--shard",
             "Only every n-th photograph, from the i-th on. The same command without it puts shards in OUT together.",
             metavar="i/n",
-        ),
-        _option(
-            "--seed",
-            "Of the order in which a vote shows pictures.  [default: 0]",
-            type=click.IntRange(min=0),
-            metavar="N",
         ),
         _option(
             "--only",

@@ -28,7 +28,7 @@ from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_evaluation.results import Results, Row, mean_of
 from srflow_evaluation.sheets import SHEETS, sheets_of, shown_place, write_cells
-from srflow_evaluation.subjects import Sampler, Subject
+from srflow_evaluation.subjects import Sampler
 from srflow_evaluation.tables import Table
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.system.atomic import write_atomically
@@ -79,13 +79,8 @@ def damaged_lr(picture: Picture, damage: Damage) -> Tensor:
     return to_image(damage.of(to_pixels(picture.lr), generator_of(f"{picture.name} {damage}")))
 
 
-def zero_and_default(subject: Subject) -> tuple[LevelTaus, ...]:
-    """The temperatures of a model if none is named."""
-    return ZERO, subject.default_tau
-
-
-def open_field(options: Options, taus_of: Callable[[Subject], tuple[LevelTaus, ...]] = zero_and_default) -> Field:
-    """Open models, other methods and photographs. taus_of: a model's, if none is named. Raises: SRFlowError."""
+def open_field(options: Options) -> Field:
+    """Open models, each at τ 0 and its default if none is named, other methods, photographs. Raises: SRFlowError."""
     damages = parse_damages(options.degradations)
     options = replace(options, centre=options.centre or CROP)
     benches = open_benches(replace(options, others={}))
@@ -103,7 +98,7 @@ def open_field(options: Options, taus_of: Callable[[Subject], tuple[LevelTaus, .
     names = model_names([bench.subject for bench in benches], taken={entry.method: None for entry in entries})
     for name, bench in zip(names, benches, strict=True):
         sampled = _Sampled(bench)
-        for tau in dict.fromkeys(options.taus or taus_of(bench.subject)):
+        for tau in dict.fromkeys(options.taus or (ZERO, bench.subject.default_tau)):
             entries.append(Entry(name, str(tau), partial(sampled, tau)))
     if twice := {entry.name for entry in entries if [other.name for other in entries].count(entry.name) > 1}:
         raise ArgumentError(f"two methods are called {sorted(twice)[0]}: rename one (--other NAME=DIR)")

@@ -50,7 +50,6 @@ class Options:
     device: str = "cpu"
     degradations: Sequence[str] = ()
     degraded: Path | None = None
-    seed: int | None = None
     source: Path | None = None
     mask: Path | None = None
     normalise: Normalisation | None = None

@@ -7,7 +7,6 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
@@ -82,11 +81,6 @@ def comparisons(crops: Sequence[ShownCrop]) -> list[Comparison]:
 
 def render(title: str, facts: Mapping[str, str], words: Sequence[str], sections: Sequence[Section]) -> bytes:
     """The page in UTF-8. Every text is escaped. facts: by name, what was measured. words: what the reader must know."""
-    return render_template("page.html", title=title, facts=facts, words=words, sections=sections)
-
-
-def render_template(name: str, **values: Any) -> bytes:
-    """A template of this package, in UTF-8. Every text is escaped."""
     environment = Environment(
         loader=PackageLoader("srflow_evaluation", "."),
         autoescape=True,
@@ -94,10 +88,11 @@ def render_template(name: str, **values: Any) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(name).render(**values).encode()
+    values = {"title": title, "facts": facts, "words": words, "sections": sections}
+    return environment.get_template("page.html").render(**values).encode()
 
 
-def data_uri(png: bytes) -> str:
+def _data_uri(png: bytes) -> str:
     """A PNG as a data: URI; lossless WebP takes its place where that is smaller."""
     kind, content, smaller = "png", png, io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
@@ -128,4 +123,4 @@ def _embed(path: Path, name: str, caption: str = "") -> Embedded:
     content = path.read_bytes()
     with Image.open(io.BytesIO(content)) as image:
         width, height = image.size
-    return Embedded(name=name, stem=path.stem, source=data_uri(content), width=width, height=height, caption=caption)
+    return Embedded(name=name, stem=path.stem, source=_data_uri(content), width=width, height=height, caption=caption)

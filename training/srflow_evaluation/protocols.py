@@ -112,14 +112,6 @@ PROTOCOLS = {
         lacks=frozenset({"lr", "convention"}),
         in_report=False,
     ),
-    "vote": Protocol(
-        function="vote:vote",
-        about="a page on which people choose the better pictures",
-        several_models=True,
-        takes=frozenset({"tau", "degradation", "seed"}),
-        lacks=frozenset({"lr", "convention", "vgg16", "metrics", "sheets", "shard"}),
-        in_report=False,
-    ),
     "transfer": Protocol(
         function="transfer:transfer",
         about="part of one picture put into another (figure 18)",
