@@ -163,7 +163,7 @@ BREAKS = {
     "networks' pictures are truncated to 8 bits": (".floor()", ".round()"),
     "pictures are cut to multiples of 8": ("PUBLISHED_CUT = 8 ", "PUBLISHED_CUT = 16 "),
     "odd LR sides are reflected, and the picture cut back": ('mode="reflect"', 'mode="replicate"'),
-    "PSNR and SSIM of whole pictures": ('return self.scale if self.name == "default" else 0', "return self.scale"),
+    "PSNR and SSIM of whole pictures": ('return 0 if self.name == "published" else self.scale', "return self.scale"),
     "SSIM: uniform 7×7 windows, n − 1": ("unbiased = 49 / 48", "unbiased = 1.0"),
     "LR-PSNR of the reduction, in 8 bits": (
         "REDUCTIONS[reduction](as_shown(image), image",

@@ -12,7 +12,7 @@ from torch import Tensor
 from srflow_evaluation import naturalness
 from srflow_evaluation.convention import Convention, Metric, mixed_scales, perceptual_metric
 from srflow_evaluation.devices import check_device, from_cpu
-from srflow_evaluation.flows import LevelTaus, PublishedFlow
+from srflow_evaluation.flows import LevelTaus, PaddedFlow
 from srflow_evaluation.hashing import file_sha256
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files
@@ -226,10 +226,11 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
     _check_models(options, subjects)
     references, notes, digests, multiple = open_references(options, subject.scale)
     multiple = subject.scale * math.lcm(multiple, *(other.multiple for other in subjects))
-    if options.convention == "published":
-        subjects = [_as_published(other) for other in subjects]
+    if options.convention != "default":
+        truncating = options.convention == "published"
+        subjects = [_padding(other, truncating=truncating) for other in subjects]
         if options.centre is None:
-            multiple = math.lcm(PUBLISHED_CUT, subject.scale)
+            multiple = math.lcm(PUBLISHED_CUT if truncating else 1, subject.scale)
     cut = Cut(scale=subject.scale, multiple=multiple, centre=options.centre)
     pictures = picture_files(
         options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most, inputs=options.inputs
@@ -282,14 +283,14 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
     return benches
 
 
-def _as_published(subject: Subject) -> Subject:
-    """The flow as the publication's measuring code runs it, which takes LR images of any size."""
+def _padding(subject: Subject, *, truncating: bool) -> Subject:
+    """The flow with LR images of any size."""
     flow = subject.flow
     assert flow is not None  # for the type checker: an RRDB was refused before
     return replace(
         subject,
         multiple=1,
-        flow=lambda lr: PublishedFlow(flow, lr, multiple=subject.multiple, scale=subject.scale),
+        flow=lambda lr: PaddedFlow(flow, lr, multiple=subject.multiple, scale=subject.scale, truncating=truncating),
     )
 
 

@@ -17,7 +17,7 @@ from srflow_training import figures
 from srflow_training._lpips import LPIPS
 from srflow_training.lpips_weights import HOW, weights_file
 
-ConventionName = Literal["default", "published"]
+ConventionName = Literal["default", "published", "standard"]
 
 _NEEDED = {
     "lpips": f"its weights are not on this machine: {HOW}",
@@ -61,7 +61,7 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """The default one, or that of the publication's measuring code."""
+    """The default one, that of the publication's measuring code, or the field's, of pictures that are not cut."""
 
     name: ConventionName
     scale: int
@@ -70,15 +70,15 @@ class Convention:
     @property
     def border(self) -> int:
         """Pixels left out on every side for PSNR and SSIM."""
-        return self.scale if self.name == "default" else 0
+        return 0 if self.name == "published" else self.scale
 
     @property
     def lr_border(self) -> int:
         """LR pixels left out on every side for LR-PSNR."""
-        return 1 if self.name == "default" else 0
+        return 0 if self.name == "published" else 1
 
     def __str__(self) -> str:
-        default = self.name == "default"
+        default = self.name != "published"
         area = f"without a border of {self.border} pixels" if default else "of whole pictures, no border left out"
         window = "a Gaussian 11×11 window (σ 1.5)" if default else "a uniform 7×7 window"
         lr_area = f"without a border of {self.lr_border} LR pixel" if default else "no border left out"
@@ -107,7 +107,7 @@ class Convention:
 
         niqe: whether all pictures are large enough for it. Raises: ArgumentError if one of `only` is not at hand.
         """
-        border, ssim = self.border, figures.ssim if self.name == "default" else figures.uniform_ssim
+        border, ssim = self.border, figures.uniform_ssim if self.name == "published" else figures.ssim
 
         def simple(function: Callable[[Tensor, Tensor], float]) -> Callable[[Tensor, Picture], float]:
             return lambda image, picture: function(image, picture.hr)

@@ -153,14 +153,18 @@ def _free_bytes(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
 
 
-class PublishedFlow:
-    """A flow as the publication's measuring code runs it: see :func:`padded` and :func:`truncated`.
+class PaddedFlow:
+    """A flow of pictures of any size: see :func:`padded`.
 
-    flow: LR image → the flow. multiple: its LR sides must be multiples of this.
+    flow: LR image → the flow. multiple: its LR sides must be multiples of this. truncating: its pictures are
+    :func:`truncated`, as in the publication's measuring code.
     """
 
-    def __init__(self, flow: Callable[[Tensor], ConditionedFlow], lr: Tensor, *, multiple: int, scale: int) -> None:
+    def __init__(
+        self, flow: Callable[[Tensor], ConditionedFlow], lr: Tensor, *, multiple: int, scale: int, truncating: bool
+    ) -> None:
         self._flow = flow(padded(lr, multiple))
+        self._truncating = truncating
         self._multiple = multiple * scale
         self._height, self._width = (scale * size for size in lr.shape[2:])
 
@@ -177,7 +181,8 @@ class PublishedFlow:
         return self._finished(self._flow.decode(latents))
 
     def _finished(self, image: Tensor) -> Tensor:
-        return truncated(image[..., : self._height, : self._width])
+        image = image[..., : self._height, : self._width]
+        return truncated(image) if self._truncating else image
 
 
 def padded(image: Tensor, multiple: int) -> Tensor:

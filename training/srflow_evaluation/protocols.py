@@ -134,6 +134,16 @@ PROTOCOLS = {
         takes=frozenset({"tau", "samples", "published", "bilinear"}),
         in_report=False,
     ),
+    "standard": Protocol(
+        function="standard:standard",
+        about="the field's test sets, by the field's convention",
+        several_models=True,
+        takes=frozenset({"tau", "samples"}),
+        lacks=frozenset({"lr", "convention", "crop", "sheets", "vgg16", "shard"}),
+        in_report=False,
+        reading="DIR holds the sets as benchmarks/standard_sets.py lays them out: SET/HR and SET/LR; or is one of "
+        "them. A folder of --other has a folder for each set, whose pictures are named as the set's.",
+    ),
     "encoder-init": Protocol(
         function="comparing:encoder_init",
         about="two models, one from a trained encoder (table 1)",

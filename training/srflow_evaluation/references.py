@@ -62,14 +62,15 @@ def open_references(
 
 
 def _network(network: Encoder, convention: ConventionName) -> Callable[[Picture], Tensor]:
-    """An encoder; with the published convention its LR image is padded and its picture truncated, as a flow's are."""
+    """An encoder; its LR image is padded if pictures are not cut, and its picture truncated as a flow's is."""
 
-    def published(picture: Picture) -> Tensor:
+    def of_padded(picture: Picture) -> Tensor:
         height, width = picture.hr.shape[2:]
-        return truncated(image_of(padded(picture.lr, network.unshuffle))[..., :height, :width])
+        image = image_of(padded(picture.lr, network.unshuffle))[..., :height, :width]
+        return truncated(image) if convention == "published" else image
 
     image_of = from_cpu(network)
-    return published if convention == "published" else lambda picture: image_of(picture.lr)
+    return (lambda picture: image_of(picture.lr)) if convention == "default" else of_padded
 
 
 def _realesrgan(name: str, scale: int) -> Callable[[Picture], Tensor]:
