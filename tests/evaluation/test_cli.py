@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 import srflow_evaluation as evaluation
-from srflow_evaluation import LevelTaus, naturalness
+from srflow_evaluation import LevelTaus
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.protocols import PROTOCOLS
 from srflow_sdk.errors import ArgumentError, CheckpointError
@@ -130,14 +130,7 @@ def test_a_bundles_samples_are_drawn_as_the_sdk_draws_them(photos):
     np.testing.assert_array_equal(found[0].permute(1, 2, 0).numpy(), expected)
 
 
-@pytest.fixture
-def without_naturalness(monkeypatch):
-    """No parameters of NIQE and BRISQUE, which some machines have."""
-    monkeypatch.setattr(naturalness, "has_niqe", lambda: False)
-    monkeypatch.setattr(naturalness, "has_brisque", lambda: False)
-
-
-def test_the_command_without_a_folder_only_prints_a_table(checkpoint, photos, tmp_path, without_naturalness):
+def test_the_command_without_a_folder_only_prints_a_table(checkpoint, photos, tmp_path):
     arguments = ["report", "--model", str(checkpoint), "--hr", str(photos), "--tau", "0", "--tau", "0.9:0.8:0.7"]
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 0, result.output
@@ -158,7 +151,7 @@ def test_the_command_without_a_folder_only_prints_a_table(checkpoint, photos, tm
     assert "no images found" in empty.output
 
 
-def test_vgg16_convolutions_add_a_column(photos, tmp_path, monkeypatch, without_naturalness):
+def test_vgg16_convolutions_add_a_column(photos, tmp_path, monkeypatch):
     monkeypatch.setattr(vgg16, "WIDTHS", SMALL)
     save_checkpoint(tmp_path / "rrdb.safetensors", random_srflow(tiny_config()).encoder)
     write_pth(tmp_path / "vgg16.pth", small_network())

@@ -125,7 +125,6 @@ def test_unknown_names_are_refused_in_one_line(text, message, photos, checkpoint
     [
         (random_samples, ("lpips",), r"lpips: it cannot be measured here: its weights are not on this machine: python"),
         (random_samples, ("vgg16_feature_distance",), "it needs --vgg16 FILE"),
-        (random_samples, ("niqe",), "at least 192 pixels"),
         (perception_distortion, ("psnr",), "name both"),
         (perception_distortion, ("ssim", "gmsd"), "name both"),
         (ntire21, ("psnr",), "add lr_psnr"),

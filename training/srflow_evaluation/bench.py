@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor
 
-from srflow_evaluation import naturalness
 from srflow_evaluation.convention import Convention, Metric, mixed_scales, perceptual_metric
 from srflow_evaluation.devices import check_device, from_cpu
 from srflow_evaluation.flows import LevelTaus, PaddedFlow
@@ -236,22 +235,19 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
         options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most, inputs=options.inputs
     )
     windows = [cut.window(*size_of(files.hr)) for files in pictures]
-    sizes = [(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in windows]
     notes += mixed_scales(windows)
     lpips = LPIPS.for_measuring(options.device)
     missing = [MISSING] if lpips is None else []
     if not figures.has_flip():
         missing.append("FLIP is not measured, because flip-evaluator is not installed: pip install flip-evaluator.")
-    missing += naturalness.missing(sizes)
     if options.metrics:
         missing = []  # nothing else was asked for
-    niqe = all(naturalness.niqe_fits(*size) for size in sizes)
     vgg16 = None if options.vgg16 is None else from_cpu(VGG16Features.open(options.vgg16).to(options.device))
     published, remarks = _published(options, subject, len(pictures))
     benches = []
     for number, other in enumerate(subjects):
         convention = Convention(name=options.convention, scale=other.scale, reduction=other.reduction)
-        metrics = convention.metrics(vgg16=vgg16, lpips=lpips, niqe=niqe, only=options.metrics)
+        metrics = convention.metrics(vgg16=vgg16, lpips=lpips, only=options.metrics)
         settings = {
             "version": __version__,
             "model": other.sha256,

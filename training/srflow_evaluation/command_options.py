@@ -79,7 +79,7 @@ _OPTIONS = {
         _option(
             "--metrics",
             "Only these columns: psnr, lpips, y_psnr, ssim, ms_ssim, haarpsi, gmsd, flip, vgg16_feature_distance, "
-            "niqe, brisque, lr_psnr.  [default: all that can be measured here]",
+            "lr_psnr.  [default: all that can be measured here]",
             metavar="NAME,NAME",
         ),
         _option(

@@ -9,7 +9,6 @@ from typing import Literal
 
 from torch import Tensor
 
-from srflow_evaluation import naturalness
 from srflow_evaluation.pictures import Picture
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.manifest import Reduction
@@ -23,14 +22,20 @@ _NEEDED = {
     "lpips": f"its weights are not on this machine: {HOW}",
     "vgg16_feature_distance": "it needs --vgg16 FILE",
     "flip": "pip install flip-evaluator",
-    "niqe": "it needs pictures of at least 192 pixels a side, and pip install --no-deps mmeval==0.2.1",
-    "brisque": "pip install --no-deps brisque==0.2.0",
 }
 """Why a metric may not be at hand, by its name."""
 
 METRICS = (
-    *("psnr", "lpips", "y_psnr", "ssim", "ms_ssim", "haarpsi", "gmsd", "flip", "vgg16_feature_distance"),
-    *("niqe", "brisque", "lr_psnr"),
+    "psnr",
+    "lpips",
+    "y_psnr",
+    "ssim",
+    "ms_ssim",
+    "haarpsi",
+    "gmsd",
+    "flip",
+    "vgg16_feature_distance",
+    "lr_psnr",
 )
 """Names of all metrics, in the order of tables."""
 
@@ -91,7 +96,6 @@ class Convention:
             f"LR-PSNR of the {self.reduction} reduction, rounded to 8 bits, {lr_area}; "
             f"{lpips}{flip}MS-SSIM over the three channels, with 3 scales for pictures up to 80 pixels on the smaller "
             "side, 4 up to 160 and 5 above; GMSD of the luma Y of YIQ, HaarPSI of YIQ; "
-            f"{_of_naturalness()}"
             "these and the other metrics of whole pictures; every figure is the mean over pictures"
         )
 
@@ -100,12 +104,11 @@ class Convention:
         *,
         vgg16: figures.Features | None = None,
         lpips: LPIPS | None = None,
-        niqe: bool = False,
         only: Sequence[str] = (),
     ) -> tuple[Metric, ...]:
         """All metrics whose networks and parameters are at hand, or `only` these, in the same order.
 
-        niqe: whether all pictures are large enough for it. Raises: ArgumentError if one of `only` is not at hand.
+        Raises: ArgumentError if one of `only` is not at hand.
         """
         border, ssim = self.border, figures.uniform_ssim if self.name == "published" else figures.ssim
 
@@ -134,10 +137,6 @@ class Convention:
                     perceptual=2,
                 )
             )
-        if niqe and naturalness.has_niqe():
-            columns.append(_natural("niqe", "NIQE", naturalness.niqe))
-        if naturalness.has_brisque():
-            columns.append(_natural("brisque", "BRISQUE", naturalness.brisque))
         columns.append(
             _higher(
                 "lr_psnr",
@@ -201,17 +200,3 @@ class _VGG16Distance:
         if self._last is not None and image is self._last[0]:
             return self._last[1]
         return self._features(image)
-
-
-def _natural(name: str, heading: str, figure: Callable[[Tensor], float]) -> Metric:
-    def measure(image: Tensor, picture: Picture) -> float:
-        return figure(figures.as_shown(image))
-
-    return Metric(name=name, heading=f"{heading} ↓", form=".2f", better="lower", measure=measure)
-
-
-def _of_naturalness() -> str:
-    """Describe NIQE and BRISQUE, if either is measured."""
-    there = {"NIQE": naturalness.has_niqe(), "BRISQUE": naturalness.has_brisque()}
-    names = " and ".join(name for name, found in there.items() if found)
-    return f"{names} of the picture alone, its luma rounded; " if names else ""

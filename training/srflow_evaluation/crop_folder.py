@@ -12,7 +12,6 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from srflow_evaluation import naturalness
 from srflow_evaluation.crop_report import SIDE, Networks, Row, crops_of_photo, headings, mean_row, measure_crop, to_json
 from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.pictures import Cut, PictureFiles
@@ -97,9 +96,8 @@ def measure_crops(
         raise ImageError(too_small(cut))
     shown = {measured[number * len(measured) // MOST_SHOWN].name for number in range(MOST_SHOWN)}
     shown = {files.name for files in measured} if len(measured) <= MOST_SHOWN else shown
-    natural = list(naturalness.of_size(side, side))
     levels = [str(tau) for tau in taus]
-    results = Results(out, {**settings, "measured": "crops", "side": side, "taus": levels, "naturalness": natural})
+    results = Results(out, {**settings, "measured": "crops", "side": side, "taus": levels})
 
     def rows_of(files: PictureFiles) -> list[Line]:
         photo = to_image(read_photo(files.hr))

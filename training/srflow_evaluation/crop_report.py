@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from srflow_evaluation import naturalness
 from srflow_evaluation.devices import from_cpu
 from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.subjects import Subject, open_subject
@@ -38,9 +37,9 @@ class Row:
     """Means over all crops for one method, as :mod:`srflow_training.figures` defines them.
 
     None: not asked for, or what it needs is not here. psnr, ssim: RGB, y_psnr: luma; all without a border of `scale`
-    pixels. lpips, gmsd, vgg16_feature_distance: lower is better. haarpsi: higher is better. niqe, brisque: lower is
-    better. lr_psnr: of the reduced output against the LR input, dB. sample_difference, colour_shift: /255. nonfinite:
-    total over all crops; a bundle's runtime raises instead.
+    pixels. lpips, gmsd, vgg16_feature_distance: lower is better. haarpsi: higher is better. lr_psnr: of the reduced
+    output against the LR input, dB. sample_difference, colour_shift: /255. nonfinite: total over all crops; a bundle's
+    runtime raises instead.
     """
 
     method: str
@@ -51,8 +50,6 @@ class Row:
     gmsd: float | None = None
     haarpsi: float | None = None
     vgg16_feature_distance: float | None = None
-    niqe: float | None = None
-    brisque: float | None = None
     lr_psnr: float | None = None
     sample_difference: float
     colour_shift: float
@@ -78,7 +75,7 @@ class Networks:
         """Sentences on what is not measured of crops, unless only some metrics were asked for."""
         if metrics:
             return []
-        return [*([MISSING] if self.lpips is None else []), *naturalness.missing([(side, side)])]
+        return [] if self.lpips is not None else [MISSING]
 
 
 def crops_of(folder: Path) -> list[Tensor]:
@@ -182,8 +179,6 @@ def _figures(
         found["lpips"] = lambda: figures.lpips(lpips, image, hr)
     if vgg16 is not None:
         found["vgg16_feature_distance"] = lambda: figures.vgg16_distance(vgg16, image, hr)
-    for name, figure in naturalness.of_size(*hr.shape[2:]).items():
-        found[name] = lambda figure=figure: figure(figures.as_shown(image))  # type: ignore[misc]
     return {name: figure() for name, figure in found.items() if not metrics or name in (*_ALWAYS, *metrics)}
 
 
@@ -201,8 +196,6 @@ _COLUMNS = (
     ("gmsd", "GMSD ↓", ".4f"),
     ("haarpsi", "HaarPSI ↑", ".3f"),
     ("vgg16_feature_distance", "VGG16 feature distance ↓", ".4f"),
-    ("niqe", "NIQE ↓", ".2f"),
-    ("brisque", "BRISQUE ↓", ".1f"),
     ("lr_psnr", "LR-PSNR, dB ↑", ".1f"),
     ("sample_difference", "difference of two samples, /255", ".1f"),
     ("colour_shift", "colour shift, /255", ".2f"),

@@ -43,7 +43,6 @@ CROP = 256
 ZERO = LevelTaus((0.0,))
 
 _LEFT_OUT = ("y_psnr", "ssim", "ms_ssim")  # columns that would say what others say, and take half of the time
-_NATURAL = ("niqe", "brisque")
 
 
 @dataclass(frozen=True)
@@ -128,16 +127,7 @@ def damaged(options: Options) -> Table:
 
     def rows_of(files: PictureFiles) -> list[Row]:
         picture = read_picture(files, bench.cut, bench.subject.reduction)
-        natural = [metric for metric in bench.metrics if metric.name in _NATURAL]
-        rows: list[Row] = [
-            {
-                "picture": picture.name,
-                "input": "",
-                "method": "photograph",
-                "tau": "",
-                **{metric.name: metric.measure(picture.hr, picture) for metric in natural},
-            }
-        ]
+        rows: list[Row] = []
         drawn = []
         for damage in field.damages:
             seen = field.seen(picture, damage)
@@ -256,22 +246,15 @@ def _summary(field: Field, rows: Sequence[Row]) -> dict[str, Any]:
         if len(chosen) > 1
         for line in means(chosen)
     ]
-    photographs = mean_of([row for row in rows if row["method"] == "photograph"], list(_NATURAL))
     summary = field.bench.summary("damaged", rows, by_damage)
     for key in ("model", "model_sha256", "references"):
         del summary[key]
-    natural = {metric.name: metric for metric in field.bench.metrics if metric.name in photographs}
     notes = [
         *summary["notes"],
         "LR images are damaged; LR-PSNR compares with the clean one, the others with the photograph. Seed 0.",
-        *(
-            [f"The photographs themselves: {', '.join(natural[name].of(photographs[name]) for name in natural)}."]
-            if natural
-            else []
-        ),
     ]
     models = [{"name": name, "sha256": sha256} for name, sha256 in field.settings["models"]]
-    return {**summary, "notes": notes, "models": models, "families": families, "photographs": photographs}
+    return {**summary, "notes": notes, "models": models, "families": families}
 
 
 def _tables(field: Field, summary: Mapping[str, Any]) -> Table:

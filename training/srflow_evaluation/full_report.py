@@ -37,8 +37,8 @@ _WORDS = (
     "enlarging. LR is the small picture, HR the photograph that it was made from.",
     "PSNR, SSIM, MS-SSIM and HaarPSI are higher the closer a picture is to the photograph; LPIPS, GMSD, FLIP and the "
     "VGG16 feature distance are lower. LPIPS comes closest to what people see as alike. Y-PSNR is PSNR of brightness "
-    "alone. LR-PSNR says how well a picture reduces to its input again. NIQE and BRISQUE judge a picture without the "
-    "photograph: lower is more natural. The figures whose numbers are given are those of the publication's "
+    "alone. LR-PSNR says how well a picture reduces to its input again."
+    "The figures whose numbers are given are those of the publication's "
     "supplement (Lugmayr et al., ECCV 2020).",
 )
 
