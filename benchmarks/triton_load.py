@@ -1,6 +1,6 @@
 """Load on a real Triton Inference Server on loopback, beside a bare loop of the SDK in the same run.
 
-python benchmarks/triton_load.py [--model BUNDLE] [--mode python|bls] [--seconds 120] [--clients 16]
+python benchmarks/triton_load.py [--model BUNDLE] [--seconds 120] [--clients 16]
 
 Every answer is compared with the local one. Needs `make tritonserver` and tritonclient; on CPUs only.
 """
@@ -31,7 +31,6 @@ def main() -> None:
     """Run both and print them; exits with status 1 if an answer was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model")
-    parser.add_argument("--mode", choices=["python", "bls"], default="python")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--clients", type=int, default=16)
     arguments = parser.parse_args()
@@ -41,14 +40,11 @@ def main() -> None:
         sys.exit(f"error: {error}")
     bundle = Bundle.embedded() if arguments.model is None else Bundle.open(arguments.model)
     flags = ["--model-config-name=cpu", "--model-control-mode=explicit", "--load-model=srflow_upscale"]
-    if arguments.mode == "bls":
-        flags += ["--load-model=srflow_encoder", "--load-model=srflow_sampler"]
     with tempfile.TemporaryDirectory() as folder, Upscaler(bundle, device="cpu") as upscaler:
         asked = questions(upscaler)
         print(line("bare Upscaler, one after another", bare(upscaler, asked, seconds=arguments.seconds / 4)))
-        write_repository(bundle.path, Path(folder) / "models", mode=arguments.mode)
-        stand_in = arguments.mode == "bls"
-        with running_server(environment, Path(folder) / "models", Path(folder), *flags, stand_in=stand_in) as server:
+        write_repository(bundle.path, Path(folder) / "models")
+        with running_server(environment, Path(folder) / "models", Path(folder), *flags) as server:
             load = served(server, asked, seconds=arguments.seconds, clients=arguments.clients)
     print(line(f"Triton, mode {arguments.mode}, {arguments.clients} clients", load))
     grown = f"{min(load.memory) / 2**20:.0f} to {max(load.memory) / 2**20:.0f} MiB, {load.growth():+.1%} after warm-up"

@@ -20,7 +20,7 @@ from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupt
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
 _PLAIN = ("--plain", "--seed", "--size", "--io", "--opset")
 _MODES: dict[str, tuple[str, ...]] = {  # tasks other than exporting, and the options that each takes
-    "--bundle": ("--triton", "--triton-mode", "--also", "-o", "--gate", *_PLAIN, "--tau"),
+    "--bundle": ("--triton", "--also", "-o", "--gate", *_PLAIN, "--tau"),
     "--checkpoint-of": ("-o",),
     "--engines-for": _ENGINES,
     "--compare": (),
@@ -34,7 +34,7 @@ _TASKS: dict[str, Callable[..., bool]] = {
 }
 _GROUPS = {
     "Options that most people need": "output precision also default_tau trt rtx sm name engines_for compare",
-    "Other tasks": "bundle checkpoint_of triton triton_mode",
+    "Other tasks": "bundle checkpoint_of triton",
     "A plain ONNX file": "plain seed size io opset",
     "Graphs": "no_inverter fused weights plugins halo gate",
     "Checkpoint and manifest": "ckpt config stacked_blocks auto_tau licence training_data",
@@ -98,8 +98,6 @@ def _mode(context: click.Context) -> str:
     if not modes:
         if "--ckpt" not in given:
             raise click.UsageError(f"name a checkpoint, or use one of {', '.join(_MODES)}")
-        if "--triton-mode" in given and "--triton" not in given:
-            raise click.UsageError("--triton-mode only applies to repositories: add --triton REPO")
         if "--rtx" not in given and "--trt" not in given and (lost := [name for name in given if name in _ENGINES]):
             raise click.UsageError(f"{lost[0]} only applies to engines: add --trt or --rtx")
         return "--ckpt"
@@ -209,12 +207,6 @@ def _mode(context: click.Context) -> str:
     type=PathOrUrl(),
     metavar="REPO",
     help="Also add the bundle to a model repository of Triton Inference Server, as a new version.",
-)
-@click.option(
-    "--triton-mode",
-    type=click.Choice(["python", "bls"]),
-    help="What srflow_upscale runs there: the SDK, or the repository's other models, on GPU servers.  "
-    "[default: the repository's, else python]",
 )
 @click.option(
     "--bundle",

@@ -24,7 +24,6 @@ from srflow_sdk.system.raising import require_extra
 
 if TYPE_CHECKING:
     from srflow_export.exporter import Also, Gate
-    from srflow_sdk.model.serving_config import Mode
 
 _ADDRESS_SPACE = 2_000_000_000  # for torch's and ONNX Runtime's libraries, threads and a small network
 _REPOSITORY_MODULES = ("filelock",)
@@ -42,7 +41,6 @@ def export(
     no_inverter: bool,
     engines: Mapping[str, Any],
     triton: Path | None,
-    triton_mode: Mode | None,
     plain: Mapping[str, Any] | None,
     **more: Any,
 ) -> bool:
@@ -67,7 +65,7 @@ def export(
     if plain is not None:
         _write_plain(target, target.with_name(_PLAIN), plain)
     if triton is not None:
-        _write_repository([target], triton, triton_mode)
+        _write_repository([target], triton)
     return failed
 
 
@@ -78,7 +76,6 @@ def use_bundle(
     also: tuple[Also, ...],
     gate: Gate,
     triton: Path | None,
-    triton_mode: Mode | None,
     plain: Mapping[str, Any] | None,
     default_tau: float | None,
     **_: Any,
@@ -97,7 +94,7 @@ def use_bundle(
     if plain is not None:
         _write_plain(bundles[0], output or Path(_PLAIN), {"tau": default_tau, **plain})
     if triton is not None:
-        _write_repository(bundles, triton, triton_mode)
+        _write_repository(bundles, triton)
     return False
 
 
@@ -172,7 +169,7 @@ def _write_plain(bundle: Path, target: Path, options: Mapping[str, Any]) -> None
     write_plain(bundle, target, PlainOptions(**options), say=click.echo)
 
 
-def _write_repository(bundles: Sequence[Path], repository: Path, mode: Mode | None) -> None:
+def _write_repository(bundles: Sequence[Path], repository: Path) -> None:
     from srflow_export.triton import write_repository
 
-    write_repository(bundles, repository, mode=mode, say=click.echo)
+    write_repository(bundles, repository, say=click.echo)

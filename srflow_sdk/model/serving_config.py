@@ -6,9 +6,9 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from srflow_sdk._checks import one_of, whole
+from srflow_sdk._checks import whole
 from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.bundle import Bundle
@@ -23,17 +23,11 @@ VERSION_PARAMETER = "sdk_version"
 BUNDLE = "model.srflow"
 """The bundle's name inside a version's folder."""
 
-ENCODER, SAMPLER = "srflow_encoder", "srflow_sampler"
-"""The models of the graphs, which :data:`Mode` "bls" calls."""
-
 _TOLD = (
     *("name", "variant", "scale", "size_multiple", "halo", "latent_scheme", "latent_levels", "default_tau", "auto_tau"),
     *("reduction", "removes_damage", "precision", "conditioning_bytes_per_pixel"),
 )
 _DIGITS = 18
-
-Mode = Literal["python", "bls"]
-"""Who runs the graphs: the SDK in the model's own process, or other models of the server."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +37,11 @@ class ServingOptions:
     Raises: ArgumentError for values that cannot be.
     """
 
-    mode: Mode = "python"
-
     device: Device = "auto"
-    """In mode "python": as for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is the CPU."""
+    """As for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is the CPU."""
 
     precision: ComputePrecision = "bundle"
-    """In mode "python": as for :class:`~srflow_sdk.Upscaler`, but by name: replicas must give the same pictures."""
+    """As for :class:`~srflow_sdk.Upscaler`, but by name: replicas must give the same pictures."""
 
     tile: TileSize = "auto"
     """As for :class:`~srflow_sdk.Upscaler`: "auto", "none" or a number of LR pixels."""
@@ -77,15 +69,12 @@ class ServingOptions:
 
     def __post_init__(self) -> None:
         split_device(self.device)
-        one_of("mode", self.mode, Mode)
         if self.precision not in get_args(ComputePrecision):
             names = ", ".join(get_args(ComputePrecision))
             raise ArgumentError(
                 f"precision is {self.precision!r}; a server's must be one of {names}, because its pictures must not "
                 "depend on the machine"
             )
-        if self.mode == "bls" and self.precision != "bundle":
-            raise ArgumentError('precision must be "bundle" in mode "bls": the server\'s own models run the graphs')
         check_tile(self.tile)
         for field in fields(self):
             value = getattr(self, field.name)
@@ -96,11 +85,16 @@ class ServingOptions:
     @classmethod
     def of_parameters(cls, parameters: Mapping[str, str]) -> ServingOptions:
         """Read the config's parameters; those of other names are others'. Raises: ArgumentError."""
+        if (mode := parameters.get("mode", "python")) != "python":  # older versions had another one
+            raise ArgumentError(
+                f"the mode {short(mode)} is gone, and the SDK runs the graphs itself: export the bundle into this "
+                "repository again, with srflow-export --bundle BUNDLE --triton REPO"
+            )
         values: dict[str, Any] = {}
         for field in fields(cls):
             if (text := parameters.get(field.name)) is None:
                 continue
-            if field.name in ("device", "mode", "precision"):
+            if field.name in ("device", "precision"):
                 values[field.name] = text
             elif field.name == "tile" and text in ("auto", "none"):
                 values["tile"] = None if text == "none" else "auto"
@@ -125,8 +119,3 @@ def described(bundle: Bundle) -> str:
     if bundle.manifest.intervals is not None:
         content["intervals"] = fields_of_manifest["intervals"]
     return json.dumps(content, separators=(",", ":"))
-
-
-def version_parameter(model: str) -> str:
-    """The parameter of srflow_upscale's config that holds the version of a model that it calls."""
-    return f"{model}_version"

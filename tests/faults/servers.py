@@ -1,4 +1,4 @@
-"""Hostile servers, by both protocols: malformed, slow, endless and compressed answers to a RemoteUpscaler.
+"""Hostile servers: malformed, slow, endless and compressed answers to a RemoteUpscaler.
 
 An attempt is survived if a picture of the right size comes, or an error of one line with the server's name, in time.
 """
@@ -15,14 +15,12 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from srflow_sdk import SRFlowError
 from srflow_sdk.triton import RemoteUpscaler
-from tests.apps.serving.client.http_server import JSON_BYTES, Answer, HttpServer
-from tests.apps.serving.client.inference_server import InferenceServer
+from tests.apps.serving.inference_server import JSON_BYTES, Answer, InferenceServer
 from tests.faults.attempts import Attempt
 from tests.faults.mutation import mutated, odd_value, with_odd_value
 from tests.faults.workers import MAX_BYTES, is_one_line
@@ -53,14 +51,14 @@ def attack(folder: Path, count: int, seed: int) -> Iterator[Attempt]:
         yield Attempt(what="all attempts", loss=f"status {done.returncode} after {len(lines)} attempts: {last}")
 
 
-def _by_http(chance: random.Random) -> tuple[str, Callable[[Answer], Iterable[bytes]]]:
+def _spoiled(chance: random.Random) -> tuple[str, Callable[[Answer], Iterable[bytes]]]:
     """A way to spoil one kind of answer."""
     kind, way = chance.choice(("config", "infer")), chance.choice(sorted(_WAYS))
 
     def spoil(answer: Answer) -> Iterable[bytes]:
         return _WAYS[way](answer, chance) if answer.kind == kind else [answer.raw()]
 
-    return f"HTTP, {kind}, {way}", spoil
+    return f"{kind}, {way}", spoil
 
 
 def _changed_json(answer: Answer, chance: random.Random) -> Iterable[bytes]:
@@ -113,10 +111,6 @@ _WAYS: dict[str, Callable[[Answer, random.Random], Iterable[bytes]]] = {
 }
 
 
-def _by_grpc(chance: random.Random) -> tuple[str, Callable[[Any], bytes]]:
-    return "gRPC, mutated bytes", lambda answer: mutated(answer.SerializeToString(), chance)
-
-
 def _attempt(url: str) -> str | None:
     """The loss of one picture from this server."""
     begun = time.monotonic()
@@ -141,17 +135,12 @@ def _attempt(url: str) -> str | None:
 
 def _main(folder: Path, count: int, seed: int) -> None:
     chance = random.Random(seed)
-    by_http, by_grpc = HttpServer(folder / "tiny.srflow"), InferenceServer(folder / "tiny.srflow")
+    server = InferenceServer(folder / "tiny.srflow")
     for number in range(count):
-        if number % 4:
-            what, by_http.spoil = _by_http(chance)
-            loss = _attempt(by_http.url)
-        else:
-            what, by_grpc.spoil = _by_grpc(chance)
-            loss = _attempt(by_grpc.url)
+        what, server.spoil = _spoiled(chance)
+        loss = _attempt(server.url)
         print(json.dumps([f"attempt {number}: {what}", loss]), flush=True)  # noqa: T201
-    by_http.stop()
-    by_grpc.stop()
+    server.stop()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from tests.faults.commands import Ended, hidden_files, loss_of
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 _PATIENCE_S = 60
-_SCHEMES = ("http", "HTTP", "https", "sftp", "ssh", "ftp", "s3", "s3a", "abfs", "memory", "foo", "grpc", "smb")
+_SCHEMES = ("http", "HTTP", "https", "sftp", "ssh", "ftp", "s3", "s3a", "abfs", "memory", "foo", "smb")
 _NAMES = ("token", "sig", "X-Amz-Signature", "X-Amz-Credential", "password", "q", "AWSAccessKeyId")
 _OPTIONS = ("input", "input", "input", "-o", "--report", "--model", "--server", "--from-output", "--tau")
 _NOWHERE = {
@@ -91,7 +91,7 @@ def _url(chance: random.Random, port: int) -> tuple[str, list[str]]:
 
     here = chance.random() < 0.5
     scheme = chance.choice(("http", "HTTP")) if here else chance.choice(_SCHEMES)
-    web = scheme.lower() in ("http", "https", "grpc")
+    web = scheme.lower() in ("http", "https")
     host = f"127.0.0.1:{port}" if here else chance.choice(("127.0.0.1:9", "127.0.0.1", "[::1]:9", "bucket", "a.b"))
     user = ""
     if chance.random() < 0.6:

@@ -104,7 +104,6 @@ def test_upscale_enlarges_a_real_photo_with_the_embedded_model(bare: BareEnviron
 @pytest.mark.parametrize(
     ("command", "extra"),
     [
-        (["srflow-upscale", str(PHOTO), "-o", "large.png", "--server", "localhost"], "triton"),
         (["srflow-demo", "--port", "0"], "demo"),
         (["srflow-export", "--ckpt", str(PHOTO)], "export"),
         (["srflow-train", "--config", "x4-small", "--data", ".", "--out", "run"], "train"),

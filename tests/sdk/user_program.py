@@ -44,7 +44,7 @@ def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDAr
 
 
 def served(pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
-    with RemoteUpscaler("gpu:8001", protocol="grpc", timeout=60) as up:
+    with RemoteUpscaler("gpu:8000", timeout=60) as up:
         assert_type(up, RemoteUpscaler)
         assert_type(up.upscale(pil, tau="auto"), Image.Image)
         assert_type(up.encode(u8, layout="chw", cancel=threading.Event()).samples(4), list[NDArray[np.uint8]])

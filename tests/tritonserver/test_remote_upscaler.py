@@ -1,4 +1,4 @@
-"""The client against a real server; tests/apps/serving/client has the rest, with a server in the tests' own process."""
+"""The client against a real server; tests/apps/serving has the rest, with a server in the tests' own process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import pytest
 
 pytest.importorskip("tritonclient.grpc", reason='pip install "tritonclient[grpc,http]"')
 
-from srflow_apps.serving.client.base_client import parse_address
-from srflow_apps.serving.client.server import Server as ServedModel
+from srflow_apps.serving.http_client import parse_address
+from srflow_apps.serving.served_model import Server as ServedModel
 from srflow_export.triton import write_repository
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, CancelledError, RemoteError, UnavailableError
@@ -37,17 +37,12 @@ def picture(number: int = 0, height: int = 45, width: int = 61) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def url(server: Server, protocol: str) -> str:
-    return f"{protocol}://{getattr(server, protocol)}"
-
-
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
 @pytest.mark.parametrize("tile", ["auto", 16])
-def test_pictures_are_the_local_ones_to_the_bit(server: Server, tiny_bundle: Path, protocol: str, tile: Any) -> None:
+def test_pictures_are_the_local_ones_to_the_bit(server: Server, tiny_bundle: Path, tile: Any) -> None:
     image = picture()
     kinds = [image, image[..., 0], image.astype(np.uint16) * 257, np.dstack([image, image[..., :1]])]
     with (
-        RemoteUpscaler(url(server, protocol), tile=tile) as remote,
+        RemoteUpscaler(server.http, tile=tile) as remote,
         Upscaler(tiny_bundle, device="cpu", tile=tile) as local,
     ):
         for kind in kinds:
@@ -58,32 +53,24 @@ def test_pictures_are_the_local_ones_to_the_bit(server: Server, tiny_bundle: Pat
         assert np.array_equal(there.std(3), here.std(3))
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_pictures_larger_than_a_message_differ_by_rounding_at_most(
-    server: Server, upscaler: Upscaler, protocol: str
-) -> None:
+def test_pictures_larger_than_a_message_differ_by_rounding_at_most(server: Server, upscaler: Upscaler) -> None:
     image = picture(height=120, width=150)
-    with RemoteUpscaler(url(server, protocol), max_message_bytes=400_000) as remote:
+    with RemoteUpscaler(server.http, max_message_bytes=400_000) as remote:
         encoding = remote.encode(image)
         assert encoding.tiles > 8
         difference = encoding.sample(tau=0.9).astype(int) - upscaler.upscale(image, tau=0.9)
         assert np.abs(difference).max() <= 1
 
 
-def test_threads_of_both_protocols_share_a_server(server: Server, upscaler: Upscaler) -> None:
-    with (
-        RemoteUpscaler(url(server, "grpc")) as first,
-        RemoteUpscaler(url(server, "http")) as second,
-        ThreadPoolExecutor(8) as pool,
-    ):
-        drawn = pool.map(lambda seed: (first, second)[seed % 2].upscale(picture(seed), seed=seed), range(32))
+def test_threads_share_a_server(server: Server, upscaler: Upscaler) -> None:
+    with RemoteUpscaler(server.http) as remote, ThreadPoolExecutor(8) as pool:
+        drawn = pool.map(lambda seed: remote.upscale(picture(seed), seed=seed), range(32))
         for seed, large in enumerate(drawn):
             assert np.array_equal(large, upscaler.upscale(picture(seed), seed=seed))
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_errors_are_typed_and_have_the_servers_reason(server: Server, protocol: str) -> None:
-    address = parse_address(url(server, protocol))
+def test_errors_are_typed_and_have_the_servers_reason(server: Server) -> None:
+    address = parse_address(server.http)
     with pytest.raises(RemoteError, match="has no model 'nope'; its models are srflow_upscale"):
         RemoteUpscaler(str(address), model="nope")
     opened = ServedModel(address, "srflow_upscale", timeout=60, retry_for=0, max_message_bytes=8_000_000)
@@ -102,7 +89,7 @@ def test_errors_are_typed_and_have_the_servers_reason(server: Server, protocol: 
 
 def test_cancelled_request_ends_and_the_next_one_is_answered(server: Server, upscaler: Upscaler) -> None:
     cancel, image = threading.Event(), picture(height=300, width=300)
-    with RemoteUpscaler(url(server, "grpc"), max_message_bytes=400_000) as remote:
+    with RemoteUpscaler(server.http, max_message_bytes=400_000) as remote:
         with pytest.raises(CancelledError):
             remote.upscale(image, cancel=cancel, progress=lambda done, total: cancel.set() if done == 3 else None)
         assert np.array_equal(remote.upscale(picture()[:20, :20]), upscaler.upscale(picture()[:20, :20]))
@@ -115,7 +102,7 @@ def test_new_version_with_another_model_in_the_middle_of_a_picture_is_refused(
     write_repository(tiny_bundle, models)
     flags = ("--model-control-mode=poll", "--repository-poll-secs=1", CPU)
     with running_server(environment, models, tmp_path, *flags, stand_in=True) as server:
-        with RemoteUpscaler(url(server, "grpc"), tile=16) as remote:
+        with RemoteUpscaler(server.http, tile=16) as remote:
 
             def replace(done: int, total: int) -> None:
                 if done == 2:
@@ -124,23 +111,21 @@ def test_new_version_with_another_model_in_the_middle_of_a_picture_is_refused(
 
             with pytest.raises(UnavailableError, match=r"now serves another model .* other \(sha256 .* of tiny"):
                 remote.upscale(picture(), progress=replace)
-        with RemoteUpscaler(url(server, "http")) as again:
+        with RemoteUpscaler(server.http) as again:
             assert again.bundle.manifest.name == "other"
 
 
-@pytest.mark.parametrize("mode", ["python", "bls"])
 def test_bundle_of_another_kind_and_scale_gives_the_local_pictures(
-    environment: ServerEnvironment, tmp_path: Path, mode: Any
+    environment: ServerEnvironment, tmp_path: Path
 ) -> None:
     bundle = write_plain_bundle(tmp_path / "plain.srflow")
-    write_repository(bundle, tmp_path / "models", mode=mode)
+    write_repository(bundle, tmp_path / "models")
     with (
         running_server(environment, tmp_path / "models", tmp_path, CPU, stand_in=True) as server,
-        RemoteUpscaler(url(server, "grpc")) as remote,
+        RemoteUpscaler(server.http) as remote,
         Upscaler(bundle, device="cpu") as local,
     ):
-        difference = remote.upscale(picture(), tau=0.7).astype(int) - local.upscale(picture(), tau=0.7)
-    assert np.abs(difference).max() <= (mode == "bls")
+        assert np.array_equal(remote.upscale(picture(), tau=0.7), local.upscale(picture(), tau=0.7))
 
 
 @pytest.mark.parametrize("end", [Server.kill, Server.end], ids=["SIGKILL", "SIGTERM"])
@@ -164,7 +149,7 @@ upscale()
 """
 
     def command(server: Server, *more: str) -> subprocess.Popen[str]:
-        arguments = [photos, "-o", out, "--server", server.grpc, "--tile", "16", *more]
+        arguments = [photos, "-o", out, "--server", server.http, "--tile", "16", *more]
         return subprocess.Popen(
             [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
@@ -200,21 +185,19 @@ upscale()
             assert made.model_sha256 == upscaler.bundle.model_sha256
 
 
-@pytest.mark.parametrize("mode", ["python", "bls"])
 def test_of_several_bundles_each_picture_gets_the_one_that_suits_it(
-    environment: ServerEnvironment, tmp_path: Path, mode: Any
+    environment: ServerEnvironment, tmp_path: Path
 ) -> None:
     gains = {"x4-small": 1.0, "x4-photo": 0.9}
     bundles = {
         name: write_tiny_bundle(tmp_path / name, name=name, gain=gain, removes_damage=name == "x4-photo")
         for name, gain in gains.items()
     }
-    write_repository(list(bundles.values()), tmp_path / "models", mode=mode)
+    write_repository(list(bundles.values()), tmp_path / "models")
     with running_server(environment, tmp_path / "models", tmp_path, CPU, stand_in=True) as server:
-        for protocol in ("grpc", "http"):
-            with RemoteUpscaler(url(server, protocol)) as remote:
-                for name, pixels in {"x4-small": smooth(), "x4-photo": noisy(10)}.items():
-                    with Upscaler(bundles[name], device="cpu") as local:
-                        assert np.array_equal(remote.upscale(pixels), local.upscale(pixels)), (protocol, name)
-            with RemoteUpscaler(url(server, protocol), model="srflow_upscale-x4-photo") as remote:
-                assert remote.bundle.manifest.name == "x4-photo"
+        with RemoteUpscaler(server.http) as remote:
+            for name, pixels in {"x4-small": smooth(), "x4-photo": noisy(10)}.items():
+                with Upscaler(bundles[name], device="cpu") as local:
+                    assert np.array_equal(remote.upscale(pixels), local.upscale(pixels)), name
+        with RemoteUpscaler(server.http, model="srflow_upscale-x4-photo") as remote:
+            assert remote.bundle.manifest.name == "x4-photo"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -156,8 +155,7 @@ def _here(model: str | None, operation: Operation, files: FileChoices) -> list[B
 
 def _there(model: str | None, server: str, display: Display) -> list[Bundle]:
     """The bundles of a server's models, as far as it tells them. model: its name there; None is "auto"."""
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # or gRPC's own lines about connections stand among ours
-    from srflow_apps.serving.client.remote_upscaler import RemoteUpscaler
+    from srflow_apps.serving.remote_upscaler import RemoteUpscaler
 
     with RemoteUpscaler(server, model=model or BY_PICTURE) as first:
         bundles = list(first._bundles.values())
@@ -184,7 +182,7 @@ def _opened(
     if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):  # only its model need be opened
         chosen = [batch.choices.bundles[batch.choices.name(plan.jobs[0].source)]]
     if server is not None:
-        from srflow_apps.serving.client.remote_upscaler import RemoteUpscaler
+        from srflow_apps.serving.remote_upscaler import RemoteUpscaler
 
         name = BY_PICTURE if len(chosen) > 1 else str(chosen[0].path)
         upscaler: BaseUpscaler = RemoteUpscaler(server, model=name, tile=batch.tile)

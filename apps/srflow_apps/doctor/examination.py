@@ -315,7 +315,6 @@ PURPOSES = {
     "export": ("srflow-export", "checkpoints become bundles"),
     "train": ("srflow-train", "training and srflow-eval"),
     "demo": ("srflow-demo", "a local page"),
-    "triton": ("Triton client", "--server"),
     "cloud": ("URLs", "s3:// in the place of paths"),
     "ray": ("Ray", "--ray"),
     "video": ("clips", "srflow-upscale clip.mp4"),

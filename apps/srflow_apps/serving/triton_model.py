@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from srflow_apps.serving.bls import BlsBackend
 from srflow_apps.serving.service import PictureService
 from srflow_sdk.errors import ArgumentError, CancelledError, DeviceError, ImageError, OutOfMemoryError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
@@ -51,11 +50,7 @@ class TritonPythonModel:
         try:
             options = _for_instance(ServingOptions.of_parameters(parameters), args)
             folder = Path(args["model_repository"]) / args["model_version"]
-            bundle, backend = Bundle.open(folder / BUNDLE), None
-            if options.mode != "python":
-                backend = BlsBackend(bundle, triton, parameters, on_gpu=args["model_instance_kind"] == "GPU")
-                backend.activate()
-            self._service = PictureService(bundle, options, backend=backend)
+            self._service = PictureService(Bundle.open(folder / BUNDLE), options)
         except SRFlowError as error:
             raise triton.TritonModelException(f"{type(error).__name__}: {error}") from error
         self._workers = ThreadPoolExecutor(options.in_flight, thread_name_prefix="srflow-request")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from math import prod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from srflow_export.triton.graph_models import BATCH, engines_of
+from srflow_export.triton.graph_models import engines_of
 from srflow_sdk._version import __version__
 from srflow_sdk.backends._native_library import PLUGINS
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.serving_config import Mode, ServingOptions
 
 SERVER = "nvcr.io/nvidia/tritonserver:24.10-py3"
 """The container of the release with which the configs were loaded."""
@@ -26,35 +24,26 @@ def readme_path(repository: Path) -> Path:
     return repository.parent / f"{repository.name}.README.md"
 
 
-def readme(served: Sequence[tuple[Bundle, ServingOptions, Sequence[str]]], repository: Path) -> str:
-    """The README's text. served: each bundle with its options and the models to load, the one for clients last."""
-    bundles, models = [bundle for bundle, *_ in served], [name for *_, names in served for name in names]
-    mode: Mode = "bls" if any(options.mode == "bls" for _, options, _ in served) else "python"
+def readme(served: Mapping[str, Bundle], repository: Path) -> str:
+    """The README's text. served: the bundles by the names of the models for clients."""
+    bundles, models = list(served.values()), list(served)
     of = ", ".join(f"`{each.manifest.name}` (×{each.manifest.scale}, {each.manifest.precision})" for each in bundles)
     flags = ["--model-control-mode=explicit", *(f"--load-model={name}" for name in models)]
     flags.append(f"--exit-timeout-secs={_EXIT_SECONDS}")
     plugins = any(map(_need_plugins, bundles))
     if plugins:
         flags.append(f"--backend-config=tensorrt,plugins={_PLUGINS}")
-    pool = sum(_pool_bytes(bundle, options) for bundle, options, _ in served)
-    if mode == "bls":
-        flags.append(f"--cuda-memory-pool-byte-size=0:{pool}")
     mounts, variables = [_mount(repository)], []
     if plugins:
         folder = _PLUGINS.rpartition("/")[0]
         mounts.append(f"type=bind,source={folder},target={folder},readonly")
-        variables = [f"--env {PLUGINS}={_SDK_PLUGINS}"] if mode == "python" else []
+        variables = [f"--env {PLUGINS}={_SDK_PLUGINS}"]
     container = [*(f"--mount {shlex.quote(mount)}" for mount in mounts), *variables]
-    what = (
-        "The SDK runs the graphs inside `srflow_upscale`; the other models are for clients that want the graphs."
-        if mode == "python"
-        else "`srflow_upscale` calls `srflow_encoder` and `srflow_sampler`, whose calls Triton joins into batches."
-    )
     return f"""# {repository.name}: models for NVIDIA Triton Inference Server
 
 Written by srflow-export {__version__} from {of}.
-{what}
-{_about_several(bundles)}{"".join(_about_engines(bundle, mode) for bundle in bundles)}
+The SDK runs the graphs inside `srflow_upscale`; the other models are for clients that want the graphs.
+{_about_several(bundles)}{"".join(_about_engines(bundle) for bundle in bundles)}
 ## Start a server
 
 The server's Python needs srflow-sdk, {__version__} or newer, and servers up to 24.10 need numpy 1: with numpy 2, their
@@ -79,7 +68,8 @@ With a server that is installed on the machine itself:
 tritonserver --model-repository={shlex.quote(str(repository))} {_lines(flags)}
 ```
 
-On a machine without a GPU, leave out `--gpus all` and add `--model-config-name=cpu`.{_about_gpus(mode, pool)}
+On a machine without a GPU, leave out `--gpus all` and add `--model-config-name=cpu`. On a GPU the SDK needs the same
+packages as elsewhere (docs/install.md of srflow-sdk); without them it computes on the CPU.
 
 A server that scans the repository (`--model-control-mode=poll`) takes every model in it, and every new version when it
 is complete.
@@ -113,36 +103,6 @@ def _about_several(bundles: Sequence[Bundle]) -> str:
     )
 
 
-def _about_gpus(mode: Mode, nbytes: int) -> str:
-    """Say what else a GPU needs: in mode "bls", the server's own backends are there for that."""
-    if mode == "bls":
-        return (
-            " On a GPU, `srflow_upscale` is\nhanded conditioning out of the pool that `--cuda-memory-pool-byte-size` "
-            f"sizes, here to {nbytes / 2**30:.1f} GiB for\n`in_flight` of the largest tiles: with less, requests fail, "
-            "so lower `in_flight` with it. `0:` is the GPU; repeat the\noption for others."
-        )
-    return (
-        " On a GPU the SDK needs the same\npackages as elsewhere (docs/install.md of srflow-sdk); without them it "
-        "computes on the CPU."
-    )
-
-
-def _pool_bytes(bundle: Bundle, options: ServingOptions) -> int:
-    """Bytes of the server's pool through which the encoder's outputs reach `srflow_upscale` on a GPU, in whole MiB.
-
-    Its default is 64 MiB. What does not fit comes from pinned memory, which the python backend cannot read (server
-    issues 7148 and 8177 of triton-inference-server). A batch that the server joins has its inputs there once more;
-    engines take one tile at a time.
-    """
-    record, manifest = engines_of(bundle), bundle.manifest
-    profile, joined = (manifest.default_profile, BATCH) if record is None else (record.profile, 1)
-    noise = 3 * manifest.scale**2 * 4
-    pixels = prod(profile.max)
-    nbytes = pixels * (options.in_flight * manifest.conditioning_bytes_per_pixel)
-    nbytes += pixels * joined * (manifest.conditioning_bytes_per_pixel + noise)
-    return -(-nbytes >> 20) << 20
-
-
 def _mount(repository: Path) -> str:
     """Join the fields of docker's --mount: a line of CSV."""
     source = f"source={repository}"
@@ -155,19 +115,20 @@ def _lines(flags: list[str]) -> str:
     return " \\\n    ".join(flags)
 
 
-def _about_engines(bundle: Bundle, mode: Mode) -> str:
+def _about_engines(bundle: Bundle) -> str:
     record = engines_of(bundle)
     if record is None:
         return ""
     text = (
         f"\nThe engines in it run on GPUs of compute capability {', '.join(record.compute_capabilities)}, with "
-        f"TensorRT {record.version} and no other version: take the container that has it"
+        f"TensorRT {record.version} and no other version: take the container that has it, and let "
+        "srflow-sdk[tensorrt] find it there."
     )
-    text += ", and let srflow-sdk[tensorrt] find it there." if mode == "python" else "."
     if _need_plugins(bundle):
-        text += f" They need the plugin library (docs/native.md), here {_PLUGINS}"
-        own = f"; for the SDK, the very file that they were built with: set {PLUGINS}={_SDK_PLUGINS}"
-        text += f"{own if mode == 'python' else ''}."
+        text += (
+            f" They need the plugin library (docs/native.md), here {_PLUGINS}; for the SDK, the very file that they "
+            f"were built with: set {PLUGINS}={_SDK_PLUGINS}."
+        )
     return text + "\n"
 
 

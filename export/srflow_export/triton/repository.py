@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from srflow_export._bundle_writer import exchange, staging_directory
@@ -20,7 +20,7 @@ from srflow_export.triton.upscale_model import MODEL_PY, NAME, upscale_config
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.serving_config import BUNDLE, ENCODER, SAMPLER, Mode, ServingOptions
+from srflow_sdk.model.serving_config import BUNDLE, ServingOptions
 from srflow_sdk.system.atomic import sync_directory, write_atomically
 
 _CONFIG = "config.pbtxt"
@@ -29,9 +29,6 @@ _A_ROOT = "the root of a file system, so nothing can be moved into it at once; n
 _REPLACED = "replaced"
 _TILE_BYTES = 2 << 30
 _ACTIVATIONS = 5  # conditioning and activations together, in units of the conditioning: see tiles.py, rounded up
-# Each request in flight holds a tile's conditioning in the server's pool of GPU memory. For 256×256 and a full-size ×4
-# network in fp16 it is 1.1 GB (144 tensors): two and the server's own take 3.3 GB, eight would take 10 GB.
-_BLS_IN_FLIGHT = 2
 _LEAST_CORE = 64  # LR pixels a side that a client's tile may have besides its halo, whatever the model
 _OF_THE_MODEL = ("mode", "max_tile_pixels", "sdk_version")  # parameters that a new version has its own of
 
@@ -49,7 +46,6 @@ def write_repository(
     bundle: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     repository: str | os.PathLike[str],
     *,
-    mode: Mode | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Add a bundle's models to a Triton model repository, each as a new version; older versions stay.
@@ -57,8 +53,6 @@ def write_repository(
     bundle: one, or several. The models' names of several end in a hyphen and the bundle's name, as in
     srflow_upscale-x4-photo; a client that names none draws each picture with the embedded one that suits it.
     A README beside the repository says how to start a server with it.
-    mode: who runs the graphs for srflow_upscale: the SDK itself ("python"), or the server's other models ("bls"). None
-    is what the repository has, "python" for a new one.
     Limits and other parameters that somebody changed in srflow_upscale's config.pbtxt are kept. A config that was
     edited stays beside the new one, with its version and .old after its name.
     `say` receives a line for each model.
@@ -74,7 +68,7 @@ def write_repository(
         # before anything is written
         sets = []
         for each, suffix in zip(opened, _suffixes(opened), strict=True):
-            options = _options(target, each, f"{NAME}{suffix}", mode, say)
+            options = _options(target, each, f"{NAME}{suffix}", say)
             sets.append(_Prepared(bundle=each, suffix=suffix, options=options, graphs=_graphs(each, suffix)))
         target.mkdir(parents=True, exist_ok=True)
         with bundle_lock(target, say=say):
@@ -90,11 +84,10 @@ def write_repository(
             for one in sets:
                 for graph in one.graphs:
                     add(graph)
-                called = {name: written[name] for name in one.called}
-                add(_upscale_model(one, called))
+                add(_upscale_model(one))
         for older in sorted(path for path in target.glob("srflow_*") if path.name not in written):
             say(f"{Path(repository) / older.name} is still an older bundle's: remove it if no client needs it")
-        served = [(one.bundle, one.options, [*one.called, f"{NAME}{one.suffix}"]) for one in sets]
+        served = {f"{NAME}{one.suffix}": one.bundle for one in sets}
         write_atomically(readme_path(target), readme(served, target).encode())
         say(f"how to start a server and ask it: {readme_path(Path(repository))}")
     except OSError as error:
@@ -132,16 +125,12 @@ def _check_no_url(repository: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Prepared:
-    """A bundle's models. suffix: of their names. graphs: all but srflow_upscale, which calls some: called."""
+    """A bundle's models. suffix: of their names. graphs: all but srflow_upscale."""
 
     bundle: Bundle
     suffix: str
     options: ServingOptions
     graphs: Sequence[Model]
-
-    @property
-    def called(self) -> list[str]:
-        return [f"{role}{self.suffix}" for role in (ENCODER, SAMPLER) if self.options.mode == "bls"]
 
 
 def _suffixes(bundles: Sequence[Bundle]) -> list[str]:
@@ -156,37 +145,27 @@ def _suffixes(bundles: Sequence[Bundle]) -> list[str]:
     return [f"-{name}" for name in names] if len(names) > 1 else [""]
 
 
-def _defaults(bundle: Bundle, mode: Mode) -> ServingOptions:
+def _defaults(bundle: Bundle) -> ServingOptions:
     """By default the largest tile whose conditioning and activations take about 2 GiB."""
     affordable = _TILE_BYTES // (_ACTIVATIONS * bundle.manifest.conditioning_bytes_per_pixel)
     least = (_LEAST_CORE + 2 * padded_size(bundle.manifest.halo, bundle.manifest.size_multiple)) ** 2
-    options = ServingOptions(mode=mode, max_tile_pixels=max(affordable, least))
-    return replace(options, in_flight=_BLS_IN_FLIGHT) if mode == "bls" else options
+    return ServingOptions(max_tile_pixels=max(affordable, least))
 
 
-def _options(
-    repository: Path, bundle: Bundle, name: str, mode: Mode | None, say: Callable[[str], None]
-) -> ServingOptions:
+def _options(repository: Path, bundle: Bundle, name: str, say: Callable[[str], None]) -> ServingOptions:
     """The defaults for the model, and what somebody set in the older version's config."""
-    config = repository / name / _CONFIG
+    config, options = repository / name / _CONFIG, _defaults(bundle)
     if not config.is_file():
-        return _defaults(bundle, mode or "python")
+        return options
     found = parameters_in(config.read_text())
-    was: Mode = "python"
-    try:
-        was = ServingOptions.of_parameters({"mode": found["mode"]} if "mode" in found else {}).mode
-    except ArgumentError as error:
-        if mode is None:
-            raise ArgumentError(f"{config}: {error}; correct it, or name one with --triton-mode") from error
-    options, were = _defaults(bundle, mode or was), _defaults(bundle, was).parameters()
-    if found.get("mode", options.mode) != options.mode:
-        say(f"the mode of {name} was {found['mode']} and is now {mode}")
-    older = {key: text for key, text in found.items() if key not in _OF_THE_MODEL}
-    kept = {key: text for key, text in older.items() if were.get(key, text) != text}
+    if found.get("mode", "python") != "python":
+        say(f"{name} had the mode {found['mode']}, which is gone: the SDK runs the graphs now")
+    defaults = options.parameters()
+    kept = {key: text for key, text in found.items() if key not in _OF_THE_MODEL and defaults.get(key, text) != text}
     if kept:
         say(f"kept from {config}: {', '.join(f'{key} {text}' for key, text in kept.items())}")
     try:
-        return ServingOptions.of_parameters(options.parameters() | kept)
+        return ServingOptions.of_parameters(defaults | kept)
     except ArgumentError as error:
         raise ArgumentError(f"{config}: {error}; correct it, then export again") from error
 
@@ -198,8 +177,7 @@ def _graphs(bundle: Bundle, suffix: str) -> list[Model]:
     ]
 
 
-def _upscale_model(prepared: _Prepared, called: Mapping[str, int]) -> Model:
-    """srflow_upscale. called: versions of the models that it calls, which are there before it."""
+def _upscale_model(prepared: _Prepared) -> Model:
     bundle, options, name = prepared.bundle, prepared.options, f"{NAME}{prepared.suffix}"
     # A file where Python would make a folder, which changes the version's time: a polling server would load it again.
     files: dict[str, bytes | Path] = {"model.py": MODEL_PY.encode(), "__pycache__": b""}
@@ -207,8 +185,8 @@ def _upscale_model(prepared: _Prepared, called: Mapping[str, int]) -> Model:
     return Model(
         name=name,
         configs={
-            _CONFIG: upscale_config(bundle, name, options, kind="KIND_AUTO", called=called),
-            _CPU_CONFIG: upscale_config(bundle, name, options, kind="KIND_CPU", called=called),
+            _CONFIG: upscale_config(bundle, name, options, kind="KIND_AUTO"),
+            _CPU_CONFIG: upscale_config(bundle, name, options, kind="KIND_CPU"),
         },
         files=files,
     )

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from srflow_export.triton.config_text import Tensor, document, parameters, quoted, tensors
 from srflow_sdk._version import __version__
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.serving_config import (
-    MODEL_PARAMETER,
-    VERSION_PARAMETER,
-    ServingOptions,
-    described,
-    version_parameter,
-)
+from srflow_sdk.model.serving_config import MODEL_PARAMETER, VERSION_PARAMETER, ServingOptions, described
 
 NAME = "srflow_upscale"
 
@@ -47,10 +39,10 @@ __all__ = ["TritonPythonModel"]
 '''
 
 
-def upscale_config(bundle: Bundle, name: str, options: ServingOptions, *, kind: str, called: Mapping[str, int]) -> str:
+def upscale_config(bundle: Bundle, name: str, options: ServingOptions, *, kind: str) -> str:
     """The config for instances of this kind, KIND_AUTO (one for each GPU, or one on the CPU) or KIND_CPU.
 
-    name: the model's. called: versions of the models that it calls, by name.
+    name: the model's.
     No batches of Triton's: its batches need equal shapes of whole pictures, and the SDK batches tiles.
     """
     return document(
@@ -61,9 +53,5 @@ def upscale_config(bundle: Bundle, name: str, options: ServingOptions, *, kind: 
         tensors("output", _OUTPUTS),
         f"instance_group [ {{ kind: {kind} count: 1 }} ]",
         "version_policy: { latest: { num_versions: 1 } }",
-        parameters(
-            {VERSION_PARAMETER: __version__, MODEL_PARAMETER: described(bundle)}
-            | options.parameters()
-            | {version_parameter(name): str(version) for name, version in called.items()},
-        ),
+        parameters({VERSION_PARAMETER: __version__, MODEL_PARAMETER: described(bundle)} | options.parameters()),
     )

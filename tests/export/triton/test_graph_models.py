@@ -13,7 +13,6 @@ from srflow_export.triton.readme import readme
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile, PluginLibrary
-from srflow_sdk.model.serving_config import ServingOptions
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 
@@ -42,8 +41,8 @@ def with_engines(bundle: Bundle, *records: EngineRecord) -> Bundle:
     return dataclasses.replace(bundle, manifest=manifest)
 
 
-def text_of(bundle: Bundle, repository: Path, options: ServingOptions) -> str:
-    return readme([(bundle, options, ["srflow_upscale"])], repository)
+def text_of(bundle: Bundle, repository: Path) -> str:
+    return readme({"srflow_upscale": bundle}, repository)
 
 
 @pytest.fixture
@@ -144,40 +143,22 @@ def test_a_graph_that_the_runtime_would_refuse_is_refused(tiny: Bundle) -> None:
 
 
 def test_the_readme_names_what_engines_and_plugins_need(tiny: Bundle) -> None:
-    bls = ServingOptions(mode="bls", in_flight=3)
     library = PluginLibrary(sha256="0" * 64, version="0.1.0", tensorrt_major=10)
-    text = text_of(with_engines(tiny, record(plugins=library)), Path("/srv/models"), bls)
+    text = text_of(with_engines(tiny, record(plugins=library)), Path("/srv/models"))
     assert "compute capability 8.9, with TensorRT 10.15.1 and no other version" in text
     assert "--backend-config=tensorrt,plugins=/opt/srflow/lib/libsrflow_trt_preload.so" in text
-    assert "SRFLOW_TENSORRT_PLUGINS" not in text
-    text = text_of(with_engines(tiny, record(plugins=library)), Path("/srv/models"), ServingOptions())
     assert "set SRFLOW_TENSORRT_PLUGINS=/opt/srflow/lib/libsrflow_trt.so" in text
     assert "  --mount type=bind,source=/opt/srflow/lib,target=/opt/srflow/lib,readonly " in text
     assert "  --env SRFLOW_TENSORRT_PLUGINS=/opt/srflow/lib/libsrflow_trt.so srflow-triton" in text
     # A bundle with nodes for plugins, whose engines were built without a library, or which has none.
     nodes = dataclasses.replace(tiny, manifest=dataclasses.replace(tiny.manifest, plugins=True))
     for bundle in (nodes, with_engines(nodes, record())):
-        assert "plugin" not in text_of(bundle, Path("/srv/models"), bls)
-
-
-def test_in_mode_bls_the_readme_sizes_the_pool_of_gpu_memory(tiny: Bundle) -> None:
-    bls = ServingOptions(mode="bls", in_flight=3)
-    text = text_of(with_engines(tiny, record()), Path("/srv/models"), bls)
-    tiles = 64 * 64 * (4 * tiny.manifest.conditioning_bytes_per_pixel + 3 * tiny.manifest.scale**2 * 4)
-    pool = int(re.findall(r"--cuda-memory-pool-byte-size=0:(\d+)", text)[0])
-    assert tiles <= pool < tiles + (1 << 20)
-    assert f"to {pool / 2**30:.1f} GiB" in text
-    side = tiny.manifest.default_profile.max[0]
-    (without_engines,) = re.findall(
-        r"--cuda-memory-pool-byte-size=0:(\d+)", text_of(tiny, Path("/srv/models"), bls)[:9999]
-    )[:1]
-    assert int(without_engines) >= side**2 * (3 + 4) * tiny.manifest.conditioning_bytes_per_pixel, "a batch of four"
-    assert "pool" not in text_of(tiny, Path("/srv/models"), ServingOptions())
+        assert "plugin" not in text_of(bundle, Path("/srv/models"))
 
 
 def test_the_readmes_container_is_built_outside_of_the_clone(tiny: Bundle) -> None:
     """The clone's .dockerignore leaves out what `python -m build` makes there, and the clone has its own Dockerfile."""
-    text = text_of(tiny, Path("/srv/models"), ServingOptions())
+    text = text_of(tiny, Path("/srv/models"))
     folder = re.findall(r"--wheel --outdir (\S+) ", text)[0]
     assert f"cat > {folder}/Dockerfile" in text
     assert f"docker build -t srflow-triton {folder}\n" in text

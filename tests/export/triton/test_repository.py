@@ -4,11 +4,9 @@ import csv
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -26,6 +24,9 @@ from tests.sdk.tiny_bundle import write_stub_bundle, write_tiny_bundle
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return write_tiny_bundle(tmp_path / "tiny.srflow")
+
+
+MODE = '{ key: "mode" value: { string_value: "bls" } }'
 
 
 def run(*arguments: object) -> Result:
@@ -74,7 +75,6 @@ def test_a_bad_repository_is_refused_before_the_export(tmp_path: Path) -> None:
     [
         (("--bundle", "m.srflow"), "say what for with --triton REPO"),
         (("--bundle", "m.srflow", "--triton", "models", "--fused"), "leave --fused out"),
-        (("--ckpt", "m.pth", "--triton-mode", "bls"), "add --triton REPO"),
     ],
 )
 def test_options_that_do_not_go_together_are_a_usage_error(arguments: tuple[str, ...], says: str) -> None:
@@ -83,19 +83,11 @@ def test_options_that_do_not_go_together_are_a_usage_error(arguments: tuple[str,
     assert says in done.output
 
 
-@pytest.mark.parametrize(
-    ("mode", "flags"),
-    [
-        ("python", "--load-model=srflow_upscale"),
-        ("bls", "--load-model=srflow_encoder --load-model=srflow_sampler --load-model=srflow_upscale"),
-    ],
-)
-def test_the_readme_loads_what_the_mode_needs(bundle: Path, tmp_path: Path, mode: str, flags: str) -> None:
-    assert run("--bundle", bundle, "--triton", tmp_path / "models", "--triton-mode", mode).exit_code == 0
+def test_the_readme_has_the_servers_command(bundle: Path, tmp_path: Path) -> None:
+    assert run("--bundle", bundle, "--triton", tmp_path / "models").exit_code == 0
     text = " ".join((tmp_path / "models.README.md").read_text().replace("\\\n", " ").split())
-    assert f"tritonserver --model-repository={tmp_path}/models --model-control-mode=explicit {flags} --exit" in text
-    config = (tmp_path / "models" / "srflow_upscale" / "config.pbtxt").read_text()
-    assert f'key: "mode" value: {{ string_value: "{mode}" }}' in config
+    flags = "--model-control-mode=explicit --load-model=srflow_upscale --exit-timeout-secs"
+    assert f"tritonserver --model-repository={tmp_path}/models {flags}" in text
 
 
 def test_a_second_export_adds_a_version_and_keeps_the_old_one(bundle: Path, tmp_path: Path) -> None:
@@ -118,28 +110,24 @@ def test_a_second_export_keeps_the_limits_that_somebody_set(bundle: Path, tmp_pa
     )
     config.write_text(edited)
     lines: list[str] = []
-    write_repository(bundle, tmp_path / "models", mode="bls", say=lines.append)
+    write_repository(bundle, tmp_path / "models", say=lines.append)
     assert f"kept from {config}: max_samples 3" in lines
     written = config.read_text()
     assert 'key: "max_samples" value: { string_value: "3" }' in written
-    assert 'key: "mode" value: { string_value: "bls" }' in written
     config.write_text(written.replace('string_value: "3"', 'string_value: "0"'))
     with pytest.raises(ArgumentError, match=r"config\.pbtxt: max_samples is 0; .* correct it"):
         write_repository(bundle, tmp_path / "models")
 
 
-def test_a_second_export_keeps_the_mode_unless_another_is_named_and_says_so(bundle: Path, tmp_path: Path) -> None:
-    def mode_after(*arguments: str) -> tuple[str, list[str]]:
-        done = run("--bundle", bundle, "--triton", tmp_path / "models", *arguments)
-        assert done.exit_code == 0, done.output
-        config = (tmp_path / "models" / "srflow_upscale" / "config.pbtxt").read_text()
-        said = [line for line in done.output.splitlines() if "mode" in line.replace("models", "")]
-        return parameters_in(config)["mode"], said
-
-    assert mode_after() == ("python", [])
-    assert mode_after("--triton-mode", "bls") == ("bls", ["the mode of srflow_upscale was python and is now bls"])
-    assert mode_after() == ("bls", [])
-    assert "--load-model=srflow_encoder" in (tmp_path / "models.README.md").read_text()
+def test_a_repository_of_the_former_mode_is_written_anew_and_says_so(bundle: Path, tmp_path: Path) -> None:
+    write_repository(bundle, tmp_path / "models")
+    config = tmp_path / "models" / "srflow_upscale" / "config.pbtxt"
+    config.write_text(config.read_text().replace("parameters [\n", f"parameters [\n  {MODE},\n"))
+    assert parameters_in(config.read_text())["mode"] == "bls"
+    lines: list[str] = []
+    write_repository(bundle, tmp_path / "models", say=lines.append)
+    assert "srflow_upscale had the mode bls, which is gone: the SDK runs the graphs now" in lines
+    assert "mode" not in parameters_in(config.read_text())
 
 
 def test_a_config_that_was_edited_stays_beside_the_new_one(bundle: Path, tmp_path: Path) -> None:
@@ -170,15 +158,6 @@ def test_importing_model_py_changes_nothing_in_its_folder(bundle: Path, tmp_path
     code = f"import sys; sys.path.insert(0, {str(folder)!r}); sys.dont_write_bytecode = False; import model"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert folder.stat().st_mtime_ns == before
-
-
-def test_a_model_that_calls_others_names_their_versions(bundle: Path, tmp_path: Path) -> None:
-    write_repository(bundle, tmp_path / "models", mode="bls")
-    shutil.rmtree(tmp_path / "models" / "srflow_sampler")
-    write_repository(bundle, tmp_path / "models", mode="bls")
-    for config in ("config.pbtxt", "configs/cpu.pbtxt"):
-        parameters = parameters_in((tmp_path / "models" / "srflow_upscale" / config).read_text())
-        assert (parameters["srflow_encoder_version"], parameters["srflow_sampler_version"]) == ("2", "1")
 
 
 def test_a_model_that_the_new_bundle_does_not_have_is_named(bundle: Path, tmp_path: Path) -> None:
@@ -221,27 +200,6 @@ def test_a_version_deleted_by_hand_is_not_numbered_again_below_the_newest(bundle
 def test_the_root_of_a_file_system_is_refused_as_that(bundle: Path) -> None:
     with pytest.raises(ArgumentError, match=r"^/ is the root of a file system.*; name a folder inside it"):
         write_repository(bundle, "/")
-
-
-def test_in_mode_bls_fewer_requests_hold_conditioning_unless_somebody_set_how_many(
-    bundle: Path, tmp_path: Path
-) -> None:
-    config = tmp_path / "models" / "srflow_upscale" / "config.pbtxt"
-
-    def in_flight(**mode: Any) -> str:
-        lines: list[str] = []
-        write_repository(bundle, tmp_path / "models", say=lines.append, **mode)
-        said = [line for line in lines if line.startswith("kept from")]
-        assert said == ([f"kept from {config}: {kept}"] if kept else [])
-        return parameters_in(config.read_text())["in_flight"]
-
-    kept = ""
-    assert [in_flight(), in_flight(mode="bls"), in_flight(), in_flight(mode="python")] == ["8", "2", "2", "8"]
-    config.write_text(
-        config.read_text().replace('"in_flight" value: { string_value: "8"', '"in_flight" value: { string_value: "5"')
-    )
-    kept = "in_flight 5"
-    assert in_flight(mode="bls") == "5"
 
 
 @pytest.mark.parametrize("url", ["s3://bucket/models", "gs://bucket", "https://host/models"])
@@ -361,7 +319,7 @@ def test_several_bundles_have_a_model_each(tmp_path: Path) -> None:
     bundles = [part for name in ("x4-small", "x4-photo") for part in ("--bundle", tmp_path / f"{name}.srflow")]
     repository = tmp_path / "models"
     for version in (1, 2):
-        done = run(*bundles, "--triton", repository, "--triton-mode", "bls")
+        done = run(*bundles, "--triton", repository)
         assert done.exit_code == 0, done.output
         expected = [
             f"srflow_{role}-{name}" for role in ("encoder", "sampler", "upscale") for name in ("x4-photo", "x4-small")
@@ -375,12 +333,11 @@ def test_several_bundles_have_a_model_each(tmp_path: Path) -> None:
                 text = (model / config).read_text()
                 assert f'name: "srflow_upscale-{name}"' in text
                 assert served.model_sha256 in text
-                assert f'key: "srflow_encoder-{name}_version" value: {{ string_value: "{version}" }}' in text
             graph = (repository / f"srflow_sampler-{name}" / "config.pbtxt").read_text()
             assert f'name: "srflow_sampler-{name}"' in graph
     text = (tmp_path / "models.README.md").read_text()
     assert "from `x4-small` (×4, fp32), `x4-photo` (×4, fp32)" in text
-    assert all(f"--load-model={name} " in text for name in expected)
+    assert all((f"--load-model={name} " in text) == ("upscale" in name) for name in expected)
     assert "as suits it" in text
 
 

@@ -11,9 +11,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.serving.client.base_client import Protocol, parse_address
-from srflow_apps.serving.client.message_sizes import LEAST_MESSAGE_BYTES
-from srflow_apps.serving.client.server import NoModelError, Server
+from srflow_apps.serving.http_client import parse_address
+from srflow_apps.serving.served_model import LEAST_MESSAGE_BYTES, NoModelError, Server
 from srflow_sdk._checks import real, whole
 from srflow_sdk.backends import Backend, Conditioning
 from srflow_sdk.base_upscaler import BaseUpscaler
@@ -140,33 +139,32 @@ MODEL = "srflow_upscale"
 
 MAX_MESSAGE_BYTES = 8_000_000
 
-_GRPC_BYTES = 1 << 31  # no message of gRPC has as many
 LONGEST_S = 10_000_000.0
-"""Longest time to wait, 116 days: with much longer ones a call by gRPC fails at once."""
+"""Longest time to wait, 116 days."""
 
 
 class RemoteUpscaler(BaseUpscaler):
     """Super-resolution on a Triton server, which `srflow-export --triton` makes a repository for.
 
-        with RemoteUpscaler("gpu-machine:8001") as upscaler:
+        with RemoteUpscaler("gpu-machine:8000") as upscaler:
             upscaler.upscale("photo.jpg").save("large.png")
 
     Pictures and files are read, cut into tiles, finished and written here, as :class:`Upscaler` does it; the server
     draws the tiles. With equal tiles the pictures are those of an Upscaler on the server's device, bit for bit;
     otherwise they differ by the halo's truncation.
 
-    url: "host:port", "grpc://host:port" or "http://host:port"; without a port, Triton's own: 8001 and 8000. protocol:
-    "grpc" or "http", for a URL that names none; None is gRPC. Connections are not encrypted.
-    model: its name on the server, such as "srflow_upscale". "auto" draws each picture with the one that suits it, as
-    :class:`Upscaler` does, of the embedded models that the server has ("srflow_upscale-x4-small" …); everything with
-    "srflow_upscale" if it has none.
-    tile: as for :class:`Upscaler`, but "auto" takes the largest that fits a message, up to 512 pixels, and one that
-    does not fit becomes smaller, with one warning.
-    max_message_bytes: no request or answer is larger; what is beyond it is not read. Several samples are asked for at a
-    time as far as they fit.
-    timeout: seconds that the server may take for one tile, to the last byte of its answer.
-    retry_for: how many seconds a server that is unavailable is tried again, after pauses that grow; only opening it
-    fails at once. Other failures are not tried again.
+    Args:
+        url: "host:port" or "http://host:port"; without a port, Triton's own, 8000. Connections are not encrypted.
+        model: its name on the server, such as "srflow_upscale". "auto" draws each picture with the one that suits it,
+            as :class:`Upscaler` does, of the embedded models that the server has ("srflow_upscale-x4-small" …);
+            everything with "srflow_upscale" if it has none.
+        tile: as for :class:`Upscaler`, but "auto" takes the largest that fits a message, up to 512 pixels, and one
+            that does not fit becomes smaller, with one warning.
+        max_message_bytes: no request or answer is larger; what is beyond it is not read. Several samples are asked for
+            at a time as far as they fit.
+        timeout: seconds that the server may take for one tile, to the last byte of its answer.
+        retry_for: how many seconds a server that is unavailable is tried again, after pauses that grow; only opening
+            it fails at once. Other failures are not tried again.
 
     :attr:`bundle` has the manifest as far as the server tells it, and no files; :attr:`precision` is the server's own.
     `encode` keeps nothing encoded: each later call has its tiles encoded again. It has no `restore`, `transfer` and
@@ -176,28 +174,30 @@ class RemoteUpscaler(BaseUpscaler):
 
     Thread-safe. Not to be used in a process that is forked after it was made.
 
-    Raises: ArgumentError; MissingExtraError for gRPC without the extra `triton`; UnavailableError if the server cannot
-    be reached; RemoteError if it has no such model. Every method raises these, and the errors of :class:`Upscaler`,
-    which also stand for what the server says of arguments and of its memory. UnavailableError also says that the server
-    has another model by now, so no picture is made with two.
+    Raises:
+        ArgumentError: an argument is wrong, or the server says so of a request.
+        UnavailableError: the server cannot be reached, or has another model by now, so that no picture is made with
+            two.
+        RemoteError: it has no such model, or its answer cannot be used.
+
+    Every method raises these and the errors of :class:`Upscaler`, also for what the server says of its memory.
     """
 
     def __init__(
         self,
         url: str,
         *,
-        protocol: Protocol | None = None,
         model: str = BY_PICTURE,
         tile: TileSize = "auto",
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         timeout: float = 120.0,
         retry_for: float = 30.0,
     ) -> None:
-        address = parse_address(url, protocol)
+        address = parse_address(url)
         check_tile(tile)
         if not isinstance(model, str) or not model:
             raise ArgumentError(f"model is {model!r}; it must be the name of a model on the server")
-        message_bytes = whole("max_message_bytes", max_message_bytes, least=LEAST_MESSAGE_BYTES, most=_GRPC_BYTES - 1)
+        message_bytes = whole("max_message_bytes", max_message_bytes, least=LEAST_MESSAGE_BYTES, most=(1 << 31) - 1)
         patience = {
             "timeout": real("timeout", timeout, least=0.001, most=LONGEST_S),
             "retry_for": real("retry_for", retry_for, least=0, most=LONGEST_S),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,55 +17,48 @@ from srflow_sdk.errors import CancelledError, DeviceError, RemoteError, SRFlowEr
 from srflow_sdk.triton import RemoteUpscaler
 from srflow_sdk.upscaler import Upscaler
 
-from .http_server import Answer, HttpServer
+from .inference_server import Answer, InferenceServer
 
 LIMIT = 1_000_000
 GIGABYTES = 3 << 30
 
 
-@pytest.fixture
-def served(tiny_bundle: Path) -> Iterator[HttpServer]:
-    started = HttpServer(tiny_bundle)
-    yield started
-    started.stop()
-
-
 def test_pictures_are_the_local_ones_to_the_bit(
-    photo: NDArray[np.uint8], served: HttpServer, tiny_bundle: Path
+    photo: NDArray[np.uint8], server: InferenceServer, tiny_bundle: Path
 ) -> None:
-    with RemoteUpscaler(served.url, tile=16) as remote, Upscaler(tiny_bundle, device="cpu", tile=16) as local:
+    with RemoteUpscaler(server.url, tile=16) as remote, Upscaler(tiny_bundle, device="cpu", tile=16) as local:
         for options in ({"tau": 0.8, "seed": 3, "sample": 7}, {"tau": "auto"}, {"consistent": True}):
             assert np.array_equal(remote.upscale(photo, **options), local.upscale(photo, **options))
         assert np.array_equal(remote.encode(photo).samples(3), local.encode(photo).samples(3))
-    assert len(served.requests) > 12
+    assert len(server.requests) > 12
 
 
-def test_threads_share_the_client(photo: NDArray[np.uint8], served: HttpServer, upscaler: Upscaler) -> None:
-    with RemoteUpscaler(served.url) as remote, ThreadPoolExecutor(4) as pool:
+def test_threads_share_the_client(photo: NDArray[np.uint8], server: InferenceServer, upscaler: Upscaler) -> None:
+    with RemoteUpscaler(server.url) as remote, ThreadPoolExecutor(4) as pool:
         drawn = pool.map(lambda seed: remote.upscale(photo, seed=seed), range(8))
         for seed, large in enumerate(drawn):
             assert np.array_equal(large, upscaler.upscale(photo, seed=seed))
 
 
 def test_nothing_but_plain_bytes_is_asked_for_and_compression_is_refused(
-    photo: NDArray[np.uint8], served: HttpServer
+    photo: NDArray[np.uint8], server: InferenceServer
 ) -> None:
-    with RemoteUpscaler(served.url) as remote:
-        assert {headers["Accept-Encoding"] for headers in served.headers} == {"identity"}
+    with RemoteUpscaler(server.url) as remote:
+        assert {headers["Accept-Encoding"] for headers in server.headers} == {"identity"}
 
         def packed(answer: Answer) -> Iterable[bytes]:
             answer.headers["Content-Encoding"] = "gzip"
             yield answer.raw(gzip.compress(bytes(50_000_000), 1))
 
-        served.spoil = packed
-        with pytest.raises(RemoteError, match=f"^{served.url} gave an answer .*: its Content-Encoding is 'gzip'"):
+        server.spoil = packed
+        with pytest.raises(RemoteError, match=f"^{server.url} gave an answer .*: its Content-Encoding is 'gzip'"):
             remote.upscale(photo)
 
 
 @pytest.mark.parametrize("kind", ["config", "infer"])
 @pytest.mark.parametrize("where", ["headers", "body"])
 def test_an_answer_that_trickles_ends_at_the_deadline(
-    photo: NDArray[np.uint8], served: HttpServer, kind: str, where: str
+    photo: NDArray[np.uint8], server: InferenceServer, kind: str, where: str
 ) -> None:
     def trickling(answer: Answer) -> Iterable[bytes]:
         whole = answer.raw()
@@ -73,10 +66,10 @@ def test_an_answer_that_trickles_ends_at_the_deadline(
         yield whole[:begin] if answer.kind == kind else whole
         for byte in whole[begin:] if answer.kind == kind else b"":
             yield bytes([byte])
-            served.stopped.wait(0.02)
+            server.stopped.wait(0.02)
 
-    with RemoteUpscaler(served.url, timeout=0.6, retry_for=0) as remote:
-        served.spoil = trickling
+    with RemoteUpscaler(server.url, timeout=0.6, retry_for=0) as remote:
+        server.spoil = trickling
         begun = time.monotonic()
         with pytest.raises(RemoteError, match=r"answer within 0\.6 s"):
             remote.upscale(photo)
@@ -109,33 +102,35 @@ def chunked(size: bytes) -> Callable[[Answer], Iterable[bytes]]:
     ids=["declared", "endless", "chunks", "negative chunks", "a huge chunk"],
 )
 def test_an_answer_beyond_the_limit_is_left_there(
-    spoil: Callable[[Answer], Iterable[bytes]], photo: NDArray[np.uint8], served: HttpServer
+    spoil: Callable[[Answer], Iterable[bytes]], photo: NDArray[np.uint8], server: InferenceServer
 ) -> None:
-    with RemoteUpscaler(served.url, max_message_bytes=LIMIT, retry_for=0, timeout=20) as remote:
-        served.sent, served.spoil = 0, spoil
-        with pytest.raises(RemoteError, match=f"^{served.url} gave an answer that cannot be used: it"):
+    with RemoteUpscaler(server.url, max_message_bytes=LIMIT, retry_for=0, timeout=20) as remote:
+        server.sent, server.spoil = 0, spoil
+        with pytest.raises(RemoteError, match=f"^{server.url} gave an answer that cannot be used: it"):
             remote.upscale(photo)
-        assert served.sent < LIMIT + (32 << 20)  # what the sockets of both sides may hold
+        assert server.sent < LIMIT + (32 << 20)  # what the sockets of both sides may hold
 
 
-def test_a_connection_that_ends_in_the_middle_is_unavailability(photo: NDArray[np.uint8], served: HttpServer) -> None:
-    with RemoteUpscaler(served.url, retry_for=0) as remote:
-        served.spoil = lambda answer: [answer.raw()[:-5]]
+def test_a_connection_that_ends_in_the_middle_is_unavailability(
+    photo: NDArray[np.uint8], server: InferenceServer
+) -> None:
+    with RemoteUpscaler(server.url, retry_for=0) as remote:
+        server.spoil = lambda answer: [answer.raw()[:-5]]
         with pytest.raises(UnavailableError, match="the connection ended in the middle of an answer"):
             remote.upscale(photo)
 
 
 @pytest.mark.parametrize("how", ["cancel", "close"])
-def test_cancel_and_close_end_a_request_at_once(how: str, photo: NDArray[np.uint8], served: HttpServer) -> None:
+def test_cancel_and_close_end_a_request_at_once(how: str, photo: NDArray[np.uint8], server: InferenceServer) -> None:
     cancel, reached = threading.Event(), threading.Event()
 
     def held(answer: Answer) -> Iterable[bytes]:
         reached.set()
-        served.stopped.wait(30)
+        server.stopped.wait(30)
         yield b""
 
-    remote = RemoteUpscaler(served.url)
-    served.spoil = held
+    remote = RemoteUpscaler(server.url)
+    server.spoil = held
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(remote.upscale, photo, cancel=cancel)
         assert reached.wait(10)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import socketserver
-import subprocess
-import sys
 import threading
 from typing import Any
 
@@ -16,7 +13,6 @@ from numpy.typing import NDArray
 
 from srflow_sdk.errors import (
     ArgumentError,
-    MissingExtraError,
     RemoteError,
     UnavailableError,
 )
@@ -52,39 +48,30 @@ def test_numbers_that_a_request_cannot_hold_are_refused(photo: NDArray[np.uint8]
     assert remote.upscale(photo, seed=(1 << 63) - 1, sample=(1 << 63) - 1).shape == (180, 244, 3)
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_nothing_at_the_address_fails_at_once_with_what_to_check(protocol: Any, server: InferenceServer) -> None:
+def test_nothing_at_the_address_fails_at_once_with_what_to_check(server: InferenceServer) -> None:
     server.stop()
     with pytest.raises(UnavailableError, match="cannot be reached: Connection refused; start the server, or check"):
-        RemoteUpscaler(f"127.0.0.1:{server.port}", protocol=protocol)
+        RemoteUpscaler(f"127.0.0.1:{server.port}")
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_machine_that_does_not_answer_cannot_be_reached(protocol: Any) -> None:
+def test_machine_that_does_not_answer_cannot_be_reached() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         with pytest.raises(UnavailableError, match=r"cannot be reached: no answer within 0\.4 s; start the server"):
-            RemoteUpscaler("{}:{}".format(*silent.getsockname()), protocol=protocol, timeout=0.4)
+            RemoteUpscaler("{}:{}".format(*silent.getsockname()), timeout=0.4)
 
 
-def test_http_to_a_port_of_grpc_says_what_to_write(server: InferenceServer) -> None:
-    with pytest.raises(UnavailableError, match=rf"does not speak HTTP \(.*write grpc://127\.0\.0\.1:{server.port}"):
-        RemoteUpscaler(f"http://127.0.0.1:{server.port}")
-
-
-@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"])
-def test_grpc_to_a_port_of_http_says_what_to_write(answer: bytes) -> None:
-    class Http(socketserver.BaseRequestHandler):
+def test_a_port_that_speaks_another_protocol_says_which_one_to_name() -> None:
+    class Grpc(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             self.request.recv(4096)
-            self.request.sendall(answer)
+            self.request.sendall(b"\0\0\x12\x04\0\0\0\0\0")  # settings of HTTP/2
 
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Http) as other:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Grpc) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
-        place = "{}:{}".format(*other.server_address)
-        with pytest.raises(UnavailableError, match=rf"does not speak gRPC \(.*write http://{re.escape(place)}"):
-            RemoteUpscaler(place)
+        with pytest.raises(UnavailableError, match="it does not answer in HTTP; 8000 is Triton's port for HTTP"):
+            RemoteUpscaler("{}:{}".format(*other.server_address))
         other.shutdown()
 
 
@@ -131,21 +118,8 @@ def test_server_that_describes_its_model_badly_is_refused(
         ({"retry_for": -1}, "retry_for is -1"),
         ({"model": ""}, "must be the name of a model"),
         ({"tile": 3}, "tile is 3"),
-        ({"protocol": "udp"}, "protocol is 'udp'"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, Any], reason: str, server: InferenceServer) -> None:
     with pytest.raises(ArgumentError, match=reason):
-        RemoteUpscaler(server.url.removeprefix("grpc://"), **options)
-
-
-def test_without_the_extra_an_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tritonclient.grpc", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "srflow-sdk\[triton\]"'):
-        RemoteUpscaler("gpu:8001")
-
-
-def test_client_library_is_imported_only_when_a_server_is_opened() -> None:
-    code = "import sys, srflow_sdk.triton; print([name for name in sys.modules if name.startswith(('grpc', 'triton'))])"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert ran.stdout.strip() == "[]"
+        RemoteUpscaler(server.url, **options)

@@ -1,22 +1,20 @@
-"""One model on one server: what it is, and its answers for tiles."""
+"""One model on one server: what it is, how large its messages may be, and its answers for tiles."""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.serving.client.answers import MalformedError
-from srflow_apps.serving.client.base_client import Address, Client, NotThereError, UnknownModelError
-from srflow_apps.serving.client.grpc import GrpcClient
-from srflow_apps.serving.client.http import NOT_HTTP, HttpClient
-from srflow_apps.serving.client.message_sizes import Limits
-from srflow_sdk.drawing.tiles import Window
+from srflow_apps.serving.http_client import Address, HttpClient, MalformedError, NotThereError, UnknownModelError
+from srflow_sdk.drawing.tiles import MIN_TILE, TileSize, Window, padded_size
 from srflow_sdk.errors import ArgumentError, BundleError, RemoteError, UnavailableError
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.serving_config import MODEL_PARAMETER, ServingOptions
@@ -24,10 +22,16 @@ from srflow_sdk.system.interruptible import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
-_HINT = "start the server, or check the name and port; Triton's ports are 8001 for gRPC and 8000 for http://"
-_OTHER_PROTOCOL = {"grpc": ("Socket closed", "Failed parsing HTTP/2"), "http": (NOT_HTTP,)}
-"""The clients' words for a port that speaks the other protocol."""
+ENVELOPE_BYTES = 4096
+"""Room in a message for all but its largest tensors: names, shapes, small tensors, headers."""
 
+LEAST_MESSAGE_BYTES = 1 << 16
+
+_REQUEST_BYTES = 16  # for an LR pixel: three colours and a temperature, float32
+_COLOURS_BYTES = 12  # for an HR pixel
+_LARGEST_CORE, _STEP = 512, 16  # of tiles that are chosen here, in LR pixels
+
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -35,7 +39,80 @@ class NoModelError(RemoteError):
     """The server has no such model."""
 
 
-_log = logging.getLogger(__name__)
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The tiles and samples that messages can hold.
+
+    message_bytes: of requests and answers. tile_pixels, answer_bytes, samples: the server's limits of a request's tile
+    in LR pixels, of an answer, and of the samples in it. scale, multiple, halo: the model's.
+
+    Raises: ArgumentError unless the smallest tile with its halo fits.
+    """
+
+    message_bytes: int
+    tile_pixels: int
+    answer_bytes: int
+    samples: int
+    scale: int
+    multiple: int
+    halo: int
+
+    def __post_init__(self) -> None:
+        side = padded_size(MIN_TILE, self.multiple) + 2 * padded_size(self.halo, self.multiple)
+        needed = max(side**2 * max(_REQUEST_BYTES, self._sample_bytes) + ENVELOPE_BYTES, LEAST_MESSAGE_BYTES)
+        if self.message_bytes < needed:
+            raise ArgumentError(
+                f"max_message_bytes is {self.message_bytes:,}; the smallest tile of this model, with its halo {side}×"
+                f"{side} pixels, needs {needed:,}"
+            )
+        if self.pixels < side**2:
+            raise ArgumentError(
+                f"the server takes tiles of at most {self.tile_pixels:,} pixels and answers of {self.answer_bytes:,} "
+                f"bytes; the smallest tile of this model, with its halo, has {side**2:,}: raise max_tile_pixels and "
+                "max_answer_bytes in the model's config"
+            )
+
+    @property
+    def _sample_bytes(self) -> int:
+        """Of an answer, for an LR pixel."""
+        return _COLOURS_BYTES * self.scale**2
+
+    @property
+    def _answer_room(self) -> int:
+        return min(self.message_bytes - ENVELOPE_BYTES, self.answer_bytes)
+
+    @property
+    def pixels(self) -> int:
+        """Most LR pixels of a tile's window, so that its request and one sample fit."""
+        request = (self.message_bytes - ENVELOPE_BYTES) // _REQUEST_BYTES
+        return min(request, self._answer_room // self._sample_bytes, self.tile_pixels)
+
+    def samples_at_once(self, pixels: int) -> int:
+        """Return how many samples of a window of so many LR pixels fit one answer, at least one."""
+        return max(min(self._answer_room // (self._sample_bytes * pixels), self.samples), 1)
+
+    def core(self, tile: TileSize, *, height: int, width: int, halo: int) -> int | None:
+        """Return the side of tiles' cores for a height×width image, a multiple of `multiple`; None: it is one tile.
+
+        tile: what is asked for. No window has more than :attr:`pixels`: a core that would need more becomes smaller.
+        With "auto" it is as large as possible, up to 512 pixels.
+        """
+        multiple, most, reach = self.multiple, self.pixels, padded_size(halo, self.multiple)
+
+        def fits(core: int) -> bool:
+            return min(core + 2 * reach, height) * min(core + 2 * reach, width) <= most
+
+        if (tile is None or tile == "auto") and height * width <= most:
+            return None
+        if tile is None or tile == "auto":
+            core = padded_size(_LARGEST_CORE, multiple) if tile == "auto" else max(height, width)
+            step = math.lcm(_STEP, multiple)
+        else:
+            core, step = padded_size(tile, multiple), multiple
+        if fits(core):
+            return core
+        least = padded_size(MIN_TILE, multiple)
+        return next((smaller for smaller in range(core // step * step, least, -step) if fits(smaller)), least)
 
 
 class Server:
@@ -45,7 +122,7 @@ class Server:
     timeout: seconds that a call may take. retry_for: seconds for which a call is tried again while the server is
     unavailable; the first one, which opens it, is not.
 
-    Raises: ArgumentError, MissingExtraError, UnavailableError if it cannot be reached, NoModelError.
+    Raises: ArgumentError, UnavailableError if it cannot be reached, NoModelError.
     """
 
     def __init__(
@@ -54,8 +131,7 @@ class Server:
         self.address = address
         self.model = model
         self._retry_for = retry_for
-        make = GrpcClient if address.protocol == "grpc" else HttpClient
-        self._client: Client = make(address, timeout=timeout, max_message_bytes=max_message_bytes)
+        self._client = HttpClient(address, timeout=timeout, max_message_bytes=max_message_bytes)
         try:
             self.manifest, options = self._described(self._usable(self._parameters))
             self.precision = options.precision
@@ -70,7 +146,8 @@ class Server:
             )
         except NotThereError as error:
             self.close()
-            raise UnavailableError(_unreachable(address, str(error))) from error
+            hint = "start the server, or check the name and port; Triton's port for HTTP is 8000"
+            raise UnavailableError(f"{address} cannot be reached: {error}; {hint}") from error
         except UnknownModelError as error:
             others = self._others()
             self.close()
@@ -178,12 +255,3 @@ class Server:
             raise RemoteError(f"{what}: {error}") from error
         except ArgumentError as error:
             raise RemoteError(f"the config of {what} cannot be used: {error}") from error
-
-
-def _unreachable(address: Address, why: str) -> str:
-    if any(sign in why for sign in _OTHER_PROTOCOL[address.protocol]):
-        spoken, other, scheme = ("gRPC", "HTTP", "http") if address.protocol == "grpc" else ("HTTP", "gRPC", "grpc")
-        return (
-            f"{address} does not speak {spoken} ({why}); if that is the {other} port, write {scheme}://{address.place}"
-        )
-    return f"{address} cannot be reached: {why}; {_HINT}"

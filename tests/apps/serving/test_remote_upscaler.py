@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_apps.serving.client.remote_upscaler import LONGEST_S
+from srflow_apps.serving.remote_upscaler import LONGEST_S
 from srflow_sdk.errors import (
     ArgumentError,
 )
@@ -163,7 +163,7 @@ def test_threads_share_one(photo: NDArray[np.uint8], server: InferenceServer, ti
             assert np.array_equal(picture, local.upscale(photo, seed=seed))
 
 
-def test_the_longest_timeout_is_one_that_grpc_takes(server: InferenceServer, photo: NDArray[np.uint8]) -> None:
+def test_the_longest_timeout_is_one_that_sockets_take(server: InferenceServer, photo: NDArray[np.uint8]) -> None:
     with RemoteUpscaler(server.url, timeout=LONGEST_S, retry_for=LONGEST_S) as remote:
         assert remote.upscale(photo).shape == (180, 244, 3)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import pickle
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -165,26 +164,6 @@ def test_files_record_the_servers_precision_and_a_change_of_it_is_refused(
     server.stop()
 
 
-def test_cancel_ends_the_request_on_the_server_too(
-    photo: NDArray[np.uint8], remote: RemoteUpscaler, server: InferenceServer
-) -> None:
-    cancel, held, released = threading.Event(), threading.Event(), threading.Event()
-
-    def hold(inputs: dict[str, Any]) -> None:
-        cancel.set()
-        held.wait(30)
-        released.set()
-
-    server.before = hold
-    with pytest.raises(CancelledError, match="cancelled by the caller"):
-        remote.upscale(photo, cancel=cancel)
-    assert server.ended.wait(10)
-    assert not released.is_set()
-    held.set()
-    with pytest.raises(CancelledError, match="cancelled by the caller"):
-        remote.encode(photo, cancel=cancel)
-
-
 def test_cancel_ends_the_waiting_for_a_server(photo: NDArray[np.uint8], server: InferenceServer) -> None:
     cancel = threading.Event()
     with RemoteUpscaler(server.url, retry_for=600) as remote:
@@ -202,23 +181,6 @@ def test_closed_one_says_so_and_cannot_be_pickled(photo: NDArray[np.uint8], serv
     remote.close()
     with pytest.raises(DeviceError, match="was closed"):
         remote.upscale(photo)
-
-
-def test_closing_it_in_another_thread_ends_a_request(photo: NDArray[np.uint8], server: InferenceServer) -> None:
-    held, reached, remote = threading.Event(), threading.Event(), RemoteUpscaler(server.url)
-
-    def hold(inputs: dict[str, Any]) -> None:
-        reached.set()
-        held.wait(30)
-
-    server.before = hold
-    with ThreadPoolExecutor(1) as pool:
-        pending = pool.submit(remote.upscale, photo)
-        assert reached.wait(30)
-        remote.close()
-        with pytest.raises(DeviceError, match="closed while it was used"):
-            pending.result(30)
-        held.set()
 
 
 def _fail(error: Exception) -> None:

@@ -1,1 +1,0 @@
-"""The client of a server: an Upscaler whose tiles are drawn there."""
