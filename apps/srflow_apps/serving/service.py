@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.serving.pool import PooledBackend, batches_hold
 from srflow_apps.serving.request_tensors import ImageRequest, TileRequest, read_request
-from srflow_sdk.backends import Backend, open_backend
+from srflow_sdk.backends import Backend, Conditioning, Drawing, open_backend
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.requests import DrawOptions, Request
 from srflow_sdk.drawing.temperature import Temperature
@@ -18,6 +19,7 @@ from srflow_sdk.drawing.tiles import Tile, Window
 from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.serving_config import ServingOptions
 from srflow_sdk.system.raising import memory_errors_typed
 
@@ -92,21 +94,79 @@ class PictureService:
             return np.stack(pictures)
 
 
+class PooledBackend(Backend):
+    """Runs each call on the next session that is free.
+
+    backends: active ones of one bundle on one device; one may stand here several times, as backends are thread-safe.
+    Conditioning must be usable by all of them. Calls of equal shapes are not joined into batches: that was slower.
+    """
+
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        super().__init__()
+        self._backends = list(backends)
+        self.precision = self._backends[0].precision
+        self._idle = SimpleQueue[Backend]()
+        for backend in backends:
+            self._idle.put(backend)
+        self.activate()
+
+    @property
+    def device(self) -> str:
+        return self._backends[0].device
+
+    @property
+    def gpu(self) -> int | None:
+        return self._backends[0].gpu
+
+    @property
+    def window_limits(self) -> LrProfile | None:
+        return self._backends[0].window_limits
+
+    @property
+    def can_draw(self) -> bool:  # otherwise the processor draws the noise before the call waits for its turn
+        return self._backends[0].can_draw
+
+    def activate_impl(self) -> None:
+        """Nothing is left to load: the backends are active."""
+
+    def deactivate_impl(self) -> None:
+        for backend in self._backends:
+            backend.deactivate()
+
+    def encode_impl(self, lr: NDArray[np.float32]) -> Conditioning:
+        with self._next() as backend:
+            return backend.encode(lr)
+
+    def sample_impl(
+        self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
+    ) -> NDArray[np.float32]:
+        with self._next() as backend:
+            return backend.sample(conditioning, noise, tau)
+
+    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
+        with self._next() as backend:
+            return backend.draw_impl(conditioning, drawing)
+
+    @contextlib.contextmanager
+    def _next(self) -> Iterator[Backend]:
+        backend = self._idle.get()
+        try:
+            yield backend
+        finally:
+            self._idle.put(backend)
+
+
 def open_pool(bundle: Bundle, options: ServingOptions) -> PooledBackend:
     """The sessions that the options ask for, active. Raises: BundleError, DeviceError."""
-    sessions, threads = options.sessions or _SESSIONS, options.threads or None
-    first = open_backend(bundle, device=options.device, threads=threads, precision=options.precision)
-    backends = [first]
+    threads, precision = options.threads or None, options.precision
+    backends = [open_backend(bundle, device=options.device, threads=threads, precision=precision)]
     try:
-        while len(backends) < sessions:
+        while len(backends) < (options.sessions or _SESSIONS):
             # Elsewhere than on the CPU, conditioning belongs to its session, which takes several calls at a time.
-            own = first.device == "cpu"
-            backends.append(
-                open_backend(bundle, device="cpu", threads=threads, precision=options.precision) if own else first
-            )
-        pool = PooledBackend(backends, bundle.manifest, batches=batches_hold(first, bundle.manifest))
-        pool.activate()
-        return pool
+            own = backends[0].device == "cpu"
+            more = open_backend(bundle, device="cpu", threads=threads, precision=precision) if own else backends[0]
+            backends.append(more)
+        return PooledBackend(backends)
     except BaseException:
         for backend in backends:
             backend.deactivate()
