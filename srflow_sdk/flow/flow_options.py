@@ -14,9 +14,8 @@ from srflow_sdk.drawing.requests import DrawOptions, Progress, WatchKeywords
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files.provenance import RESTORE, TRANSFER
 from srflow_sdk.flow.limiting import limited, tails, typical_size
-from srflow_sdk.latents.arguments import check_taus, level_taus
-from srflow_sdk.latents.draws import STATISTICS_SCHEME, Collection
-from srflow_sdk.latents.picture_latents import Latents
+from srflow_sdk.latents.normalising import STATISTICS_SCHEME, Collection
+from srflow_sdk.latents.picture_latents import Latents, level_taus
 from srflow_sdk.model.manifest import Manifest
 
 Over = Literal["auto", "spatial", "local", "global"]
@@ -64,7 +63,7 @@ class RestoreOptions:
     def __post_init__(self) -> None:
         DrawOptions(seed=self.seed, progress=self.progress, cancel=self.cancel)  # checks them
         if self.tau is not None:
-            check_taus(self.tau)
+            level_taus(self.tau)
         one_of("over", self.over, Over)
         flag("enlarge", self.enlarge)
 
@@ -184,7 +183,7 @@ class TransferOptions:
     def __post_init__(self) -> None:
         DrawOptions(seed=self.seed, progress=self.progress, cancel=self.cancel)  # checks them
         if self.tau is not None:
-            check_taus(self.tau)
+            level_taus(self.tau)
         one_of("blend", self.blend, Blend)
 
     def taus(self, manifest: Manifest) -> dict[int, float]:

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.latents import arrays
-from srflow_sdk.latents.draws import Collection
-from srflow_sdk.latents.normalising import not_finite
+from srflow_sdk.latents.normalising import Collection, check_finite
 from srflow_sdk.latents.picture_latents import Latents
 
 _PLACE = 8  # positions a side
@@ -95,6 +94,5 @@ def _mean_squares(latents: Latents, level: int) -> NDArray[np.float64]:
         with np.errstate(over="ignore", invalid="ignore"):
             by_row.extend((source[:, chunk, :columns].astype(np.float64) ** 2).sum(axis=2).T)
     sums = np.array([math.fsum(channel) for channel in zip(*by_row, strict=True)])
-    if not np.isfinite(sums).all():
-        raise not_finite(level)
+    check_finite(sums, level)
     return sums / (rows * columns)

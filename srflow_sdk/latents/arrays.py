@@ -1,37 +1,51 @@
-"""Arrays of latents by level, C×h×w in float32, in memory or temporary files, and their positions in the picture."""
+"""Arrays of latents by level, C×h×w in float32: in memory or temporary files, their positions, and files to keep.
+
+A kept file has the safetensors layout: eight bytes (the header's length, little-endian), JSON, and the tensors' values.
+The safetensors package reads and writes the same files, but holds them in memory twice, and latents are large.
+"""
 
 from __future__ import annotations
 
-import errno
+import json
 import math
 import os
+import re
+import struct
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ImageError
+from srflow_sdk.system.atomic import write_atomically
+from srflow_sdk.system.local_files import open_regular
+from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed
 
 Levels = Mapping[int, NDArray[np.float32]]
-Shape = tuple[int, ...]
 
 MAPPED_BEYOND_BYTES = 256 << 20
 """Arrays that are larger than this together lie in memory-mapped temporary files."""
 
 _CHUNK = 1 << 19  # values computed at a time: 4 MB in float64
-_ZEROS_BYTES = 1 << 20
+_ZEROS = bytes(1 << 20)
+_MAX_HEADER_BYTES = 1 << 16
+_TENSOR = re.compile(r"level([1-9][0-9]?)")
 
 
-def allocate(shapes: Mapping[int, Shape]) -> dict[int, NDArray[np.float32]]:
+def allocate(shapes: Mapping[int, tuple[int, ...]]) -> dict[int, NDArray[np.float32]]:
     """Writable arrays of zeros. Beyond 256 MB in all they are memory-mapped files, which vanish with the arrays.
 
     Raises: ImageError if the folder of temporary files has no room, OutOfMemoryError.
     """
-    mapped = 4 * sum(map(math.prod, shapes.values())) > MAPPED_BEYOND_BYTES
-    make = _mapped_zeros if mapped else _zeros
-    return {level: make(shape) for level, shape in sorted(shapes.items())}
+    if 4 * sum(map(math.prod, shapes.values())) > MAPPED_BEYOND_BYTES:
+        return {level: _mapped_zeros(shape) for level, shape in sorted(shapes.items())}
+    with memory_errors_typed("for the latents; close other programs or take a smaller picture"):
+        return {level: np.zeros(shape, np.float32) for level, shape in sorted(shapes.items())}
 
 
 def like(levels: Levels) -> dict[int, NDArray[np.float32]]:
@@ -67,21 +81,81 @@ def row_chunks(array: NDArray[np.float32], rows: int) -> Iterator[slice]:
         yield slice(start, min(start + step, rows))
 
 
-def _zeros(shape: Shape) -> NDArray[np.float32]:
-    with memory_errors_typed("for the latents; close other programs or take a smaller picture"):
-        zeros: NDArray[np.float32] = np.zeros(shape, np.float32)
-    return zeros
+def write_file(path: Path, levels: Levels, about: Mapping[str, str]) -> None:
+    """Write arrays and texts at once or not at all. Raises: ImageError; an older file is then unchanged."""
+    header: dict[str, Any] = {"__metadata__": {"format": "srflow-latents", "format_version": "1", **about}}
+    end = 0
+    for level, array in levels.items():
+        start, end = end, end + array.nbytes
+        header[f"level{level}"] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [start, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the values are aligned
+    values = (array.reshape(-1).astype("<f4", copy=False).data for array in levels.values())
+    try:
+        if path.is_dir():
+            raise ImageError(f"{path} cannot be written: it is a folder; name a file in it")
+        write_atomically(path, struct.pack("<Q", len(text)), text, *values)
+    except FileNotFoundError as error:
+        there = path.parent.is_dir()  # of a kind that holds no files of users
+        fix = "takes no new files; name another" if there else "is missing; make it first"
+        raise ImageError(f"{path} cannot be written: the folder {path.parent} {fix}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise ImageError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _mapped_zeros(shape: Shape) -> NDArray[np.float32]:
+def read_file(path: Path) -> tuple[dict[int, NDArray[np.float32]], dict[str, str]]:
+    """Read arrays and texts that :func:`write_file` or safetensors wrote. Raises: ImageError for any other file."""
+    try:
+        with open_regular(path) as file:
+            try:
+                return _read(file)
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error) as error:
+                why = error if type(error) is ValueError else "its header is not that of safetensors"
+                raise ImageError(f"{path} is not a file of latents: {why}; Latents.save writes one") from error
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _read(file: BinaryIO) -> tuple[dict[int, NDArray[np.float32]], dict[str, str]]:
+    """Raises: ValueError, which says why, or what Python raises, for a file that lies."""
+    (length,) = struct.unpack("<Q", file.read(8))
+    if length > _MAX_HEADER_BYTES:
+        raise ValueError("it does not begin with a safetensors header")
+    header = dict(json.loads(file.read(length)))
+    about = header.pop("__metadata__", {})
+    if (about.get("format"), about.get("format_version")) != ("srflow-latents", "1"):
+        said = f"{short(about.get('format'))} {short(about.get('format_version'))}"
+        raise ValueError(f"it holds {said}, not latents of version 1")
+    shapes, end = {}, 0
+    for name, tensor in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+        named, shape, (start, stop) = _TENSOR.fullmatch(name), tensor["shape"], tensor["data_offsets"]
+        if not named or tensor["dtype"] != "F32" or not all(type(side) is int and side > 0 for side in shape):
+            raise ValueError(f"{short(name)} is no level of float32")
+        if start != end or stop - start != 4 * math.prod(shape):
+            raise ValueError(f"{name} has another size than its shape, or leaves a gap")
+        shapes[int(named[1])], end = tuple(shape), stop
+    size = os.fstat(file.fileno()).st_size - file.tell()
+    if end != size:
+        raise ValueError(f"its tensors need {end} bytes and it has {size}; perhaps it is cut off")
+    levels = allocate(shapes)
+    for level in shapes:  # in the order of their values
+        file.readinto(levels[level].reshape(-1).data)  # type: ignore[attr-defined]
+        if sys.byteorder == "big":
+            levels[level].byteswap(inplace=True)
+    return levels, about
+
+
+def _mapped_zeros(shape: tuple[int, ...]) -> NDArray[np.float32]:
     size = 4 * math.prod(shape)
     try:
         # The file has no name, or loses it at once: it is gone when the last array that maps it is, even after a crash.
         with tempfile.TemporaryFile(prefix="srflow-latents-") as file:
             # Without its room on the disk, writing to the mapping would kill the process.
-            if not _reserved(file.fileno(), size):
-                for start in range(0, size, _ZEROS_BYTES):
-                    file.write(bytes(min(_ZEROS_BYTES, size - start)))
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                for start in range(0, size, len(_ZEROS)):
+                    file.write(_ZEROS[: size - start])
                 file.flush()
             return np.asarray(np.memmap(file, np.float32, "r+", shape=shape))
     except OSError as error:
@@ -89,16 +163,3 @@ def _mapped_zeros(shape: Shape) -> NDArray[np.float32]:
         raise ImageError(
             f"the latents need {size / 1e9:.1f} GB in {where}: {why}; TMPDIR names another folder"
         ) from error
-
-
-def _reserved(descriptor: int, size: int) -> bool:
-    """Reserve zeros in an empty file without writing them; False if this system cannot. Raises: OSError."""
-    if not hasattr(os, "posix_fallocate"):
-        return False
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system cannot
-            return False
-        raise
-    return True

@@ -7,24 +7,21 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import file_path, one_of, real, whole
 from srflow_sdk.drawing.tiles import Window
-from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
+from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.latents import arrays
-from srflow_sdk.latents import latents_file as files
-from srflow_sdk.latents.arguments import MAX_SIDE, checked_levels, checked_mask, level_taus
 from srflow_sdk.latents.bits_per_dimension import bits_per_dimension
-from srflow_sdk.latents.blending import interpolate, mix
-from srflow_sdk.latents.draws import Collection
-from srflow_sdk.latents.normalising import Normalisation, mean_and_deviation, normalise
-from srflow_sdk.latents.random_field import LatentLevel
+from srflow_sdk.latents.normalising import Collection, mean_and_deviation, normalise
 from srflow_sdk.model.bundle import Bundle, where_released
-from srflow_sdk.system.device_names import ComputePrecision
+from srflow_sdk.model.manifest import MAX_TAU
+from srflow_sdk.system.device_names import BUNDLE, ComputePrecision
+from srflow_sdk.system.plain_text import short
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,6 +29,10 @@ if TYPE_CHECKING:
 __all__ = ["Latents"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_MAX_LEVEL, _MAX_SIDE = 16, (1 << 32) - 1
+_STRAIGHT = 1e-6  # sine of an angle below which the arc is a line in float32
+
+_Level = NDArray[np.float32]
 
 
 class _HasBundle(Protocol):
@@ -49,6 +50,22 @@ class Latents:
     They never change: every method returns new ones, and arrays cannot be written. So threads may share them. Together
     they are as large as the picture in float32; beyond 256 MB they lie in memory-mapped temporary files (in TMPDIR),
     which vanish with the object. `==` tells whether two names mean one object; numpy.array_equal compares the arrays.
+
+    Args:
+        levels: Arrays by level, 1 … 16: float32, C×(padded HR height / 2^level)×(padded HR width / 2^level). Writable
+            ones are copied; read-only ones are taken as they are.
+        height: Rows of the HR picture, without padding.
+        width: Columns of the HR picture, without padding.
+        model_sha256: :attr:`Bundle.model_sha256` of the model that they belong to.
+        log_likelihood: Log-density of the picture's values in [0, 1], in nats, if it is known.
+        precision: The encoder's arithmetic when they were made.
+
+    Raises:
+        ArgumentError: For other types, shapes and sizes.
+
+    Example:
+        >>> encoding = upscaler.encode(lr)
+        >>> smoother = encoding.decode(encoding.invert(hr).scaled(0.7))
     """
 
     def __init__(
@@ -61,31 +78,15 @@ class Latents:
         log_likelihood: float | None = None,
         precision: ComputePrecision = "bundle",
     ) -> None:
-        """Latents from arrays. Writable arrays are copied; read-only ones are taken as they are, without a copy.
-
-        levels: by level, 1 … 16: float32, C×(padded HR height / 2^level)×(padded HR width / 2^level).
-        height, width: of the HR picture in pixels, without padding.
-        model_sha256: :attr:`Bundle.model_sha256` of the model that they belong to.
-        log_likelihood: log-density of the picture's values in [0, 1], in nats, if it is known.
-        precision: the encoder's arithmetic when they were made.
-
-        Raises: ArgumentError for other types, shapes and sizes.
-        """
-        height = whole("height", height, least=1, most=MAX_SIDE)
-        width = whole("width", width, least=1, most=MAX_SIDE)
+        self._height = whole("height", height, least=1, most=_MAX_SIDE)
+        self._width = whole("width", width, least=1, most=_MAX_SIDE)
         if not isinstance(model_sha256, str) or not _SHA256.fullmatch(model_sha256):
             raise ArgumentError(f"model_sha256 is {model_sha256!r:.80}; it must be 64 hexadecimal digits")
         one_of("precision", precision, ComputePrecision)
-        if log_likelihood is not None:
-            log_likelihood = real("log_likelihood", log_likelihood)
-        self._about = files.Described(
-            height=height,
-            width=width,
-            model_sha256=model_sha256,
-            log_likelihood=log_likelihood,
-            precision=precision,
-        )
-        checked = checked_levels(levels, height=height, width=width)
+        self._model_sha256, self._precision = model_sha256, precision
+        self._log_likelihood = None if log_likelihood is None else real("log_likelihood", log_likelihood)
+        self._check(levels)
+        checked = {int(level): levels[level] for level in sorted(levels)}
         if any(array.flags.writeable or not array.flags.c_contiguous for array in checked.values()):
             copies = arrays.like(checked)
             for level, array in checked.items():
@@ -93,35 +94,23 @@ class Latents:
             checked = copies
         self._levels = arrays.read_only(checked)
 
-    @classmethod
-    def zeros(
-        cls,
-        latent_levels: Iterable[LatentLevel],
-        *,
-        height: int,
-        width: int,
-        padded_height: int,
-        padded_width: int,
-        model_sha256: str,
-    ) -> Self:
-        """Latents that are all zero: those of the picture that a model gives at temperature 0.
-
-        latent_levels: the manifest's.
-        height, width: of the HR picture in pixels.
-        padded_height, padded_width: of the picture with its padding, whole multiples of 2^level for each level.
-
-        Raises: ArgumentError for sizes that do not fit; ImageError or OutOfMemoryError if there is no room.
-        """
-        entries = list(latent_levels)
-        sides = {"padded_height": padded_height, "padded_width": padded_width}
-        for name, side in sides.items():
-            whole(name, side, least=1, most=MAX_SIDE)
-            if odd := [entry.level for entry in entries if side % (1 << entry.level)]:
-                raise ArgumentError(f"{name} is {side}; for level {max(odd)} it must be a multiple of {1 << max(odd)}")
-        levels = arrays.allocate(
-            {e.level: (e.channels, padded_height >> e.level, padded_width >> e.level) for e in entries}
-        )
-        return cls(arrays.read_only(levels), height=height, width=width, model_sha256=model_sha256)
+    def _check(self, levels: Mapping[int, _Level]) -> None:
+        """Raises: ArgumentError unless all are of one padded picture."""
+        if not isinstance(levels, Mapping) or not levels:
+            raise ArgumentError("levels is empty or no mapping; it must hold a float32 array for each level")
+        padded: dict[int, tuple[int, int]] = {}
+        for level, array in levels.items():
+            whole("a level", level, least=1, most=_MAX_LEVEL)
+            if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != 3 or not array.size:
+                shown = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+                raise ArgumentError(f"level {level} is {shown}; it must be a float32 array C×h×w")
+            padded[level] = array.shape[1] << level, array.shape[2] << level
+        rows, columns = min(padded.values())
+        if len(set(padded.values())) > 1 or self._height > rows or self._width > columns:
+            sizes = ", ".join(f"level {level} {size[0]}×{size[1]}" for level, size in sorted(padded.items()))
+            raise ArgumentError(
+                f"the levels are of pictures of {sizes} pixels, not of one of {self._height}×{self._width}"
+            )
 
     @property
     def levels(self) -> Mapping[int, NDArray[np.float32]]:
@@ -131,49 +120,50 @@ class Latents:
     @property
     def height(self) -> int:
         """Rows of the HR picture, without padding."""
-        return self._about.height
+        return self._height
 
     @property
     def width(self) -> int:
         """Columns of the HR picture, without padding."""
-        return self._about.width
+        return self._width
 
     @property
     def model_sha256(self) -> str:
         """:attr:`Bundle.model_sha256` of the model that they belong to; for another they mean nothing."""
-        return self._about.model_sha256
+        return self._model_sha256
 
     @property
     def precision(self) -> ComputePrecision:
         """The encoder's arithmetic when they were made: with another, they are decoded less exactly."""
-        return self._about.precision
+        return self._precision
 
     @property
     def log_likelihood(self) -> float | None:
         """Log-density of the picture's values in [0, 1] given its LR image, in nats; None once latents were changed."""
-        return self._about.log_likelihood
+        return self._log_likelihood
 
     @property
     def bits_per_dimension(self) -> float | None:
         """The log-likelihood as bits per value for 8-bit levels: -nats / (3·H·W·ln 2) + 8; lower is likelier."""
-        if self.log_likelihood is None:
-            return None
-        return bits_per_dimension(self.log_likelihood, height=self.height, width=self.width)
-
-    def with_log_likelihood(self, nats: float) -> Self:
-        """The same latents, whose picture has this log-likelihood. Raises: ArgumentError unless it is finite."""
-        return self._with(self._levels, log_likelihood=nats)
+        nats = self._log_likelihood
+        return None if nats is None else bits_per_dimension(nats, height=self._height, width=self._width)
 
     def window(self, window: Window, scale: int) -> dict[int, NDArray[np.float32]]:
-        """The part of a window, by level, as views: C×h×w.
+        """The part of a window, by level, as views.
 
-        window: in LR pixels of the padded image.
-        scale: HR size / LR size of the model.
-        Raises: ArgumentError for other types, and if the window splits latent pixels or leaves the image.
+        Args:
+            window: In LR pixels of the padded image.
+            scale: HR size / LR size of the model.
+
+        Returns:
+            Arrays C×h×w by level.
+
+        Raises:
+            ArgumentError: For other types, and if the window splits latent pixels or leaves the image.
         """
         if not isinstance(window, Window):
             raise ArgumentError(f"window is {type(window).__name__}; it must be a Window in LR pixels")
-        scale = whole("scale", scale, least=1, most=MAX_SIDE)
+        scale = whole("scale", scale, least=1, most=_MAX_SIDE)
         parts = {}
         for level, array in self._levels.items():
             place = window.scaled(scale, 1 << level)
@@ -187,12 +177,15 @@ class Latents:
     def scaled(self, tau: float | Mapping[int, float]) -> Self:
         """Latents times a temperature.
 
-        tau: 0 … 2, or numbers by level; levels that are not named stay as they are.
-        Raises: ArgumentError.
+        Args:
+            tau: 0 … 2, or numbers by level; levels that are not named stay as they are.
+
+        Raises:
+            ArgumentError: For other temperatures and levels.
         """
         taus = level_taus(tau, self._levels)
 
-        def scale(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
+        def scale(level: int, source: _Level, target: _Level) -> None:
             np.multiply(source, np.float32(taus[level]), out=target)
 
         return self._changed({level for level in taus if taus[level] != 1}, scale)
@@ -211,93 +204,130 @@ class Latents:
         A collection of N latents with mean m and standard deviation s (over N - 1) becomes (S/s)·(z - m) + M, where
         M ~ N(0, tau²/N) and S² ~ Gamma((N - 1)/2, scale 2·tau²/(N - 1)): the publication's sections 4.3 and 4.5, with
         tau² for its variance. M and S follow from seed, level and collection, to the bit (statistics 1, in
-        `srflow_sdk/latents/draws.py`). Only latents of the picture count, not those of its padding.
+        `srflow_sdk/latents/normalising.py`). Only latents of the picture count, not those of its padding. Collections
+        with fewer than two latents stay as they are. Latents that are all equal become M.
 
-        tau: 0 … 2, or numbers by level; levels that are not named stay as they are.
-        over: the collections: "spatial", one channel at all positions; "local", all channels at one position;
-            "global", a whole level.
-        where: boolean H×W of the HR picture. At a level, a position is inside if any of its 2^level × 2^level pixels
-            is; only those inside count, and only they change.
-        seed: of the drawn M and S, 0 … 2^64 - 1.
-        enlarge: False enlarges neither deviations nor means: it takes min(1, S/s), and of m and M the one nearer to 0.
-            Pictures that lost detail (JPEG, blur) have latents that are too small, and enlarged ones would show it.
+        Args:
+            tau: 0 … 2, or numbers by level; levels that are not named stay as they are.
+            over: The collections: "spatial", one channel at all positions; "local", all channels at one position;
+                "global", a whole level.
+            where: Boolean H×W of the HR picture. At a level, a position is inside if any of its 2^level × 2^level
+                pixels is; only those inside count, and only they change.
+            seed: Of the drawn M and S, 0 … 2^64 - 1.
+            enlarge: False enlarges neither deviations nor means: it takes min(1, S/s), and of m and M the one nearer
+                to 0. Pictures that lost detail (JPEG, blur) have latents that are too small, and enlarged ones would
+                show it.
 
-        Collections with fewer than two latents stay as they are. Latents that are all equal become M.
-
-        Raises: ArgumentError; NonFiniteError if latents are NaN or infinite.
+        Raises:
+            ArgumentError: For other values.
+            NonFiniteError: Latents are NaN or infinite.
         """
         taus = level_taus(tau, self._levels)
         one_of("over", over, Collection)
         seed = whole("seed", seed, least=0, most=(1 << 64) - 1)
-        mask = np.ones((1, 1), np.bool_)
-        if where is not None:
-            mask = checked_mask("where", where, height=self.height, width=self.width)
+        mask = None if where is None else self._mask("where", where)
 
-        def apply(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
-            inside = self._everywhere(level) if where is None else arrays.mask_positions(mask, level)
-            how = Normalisation(over=over, level=level, tau=taus[level], seed=seed, enlarge=enlarge)
-            normalise(source, target, inside, how)
+        def apply(level: int, source: _Level, target: _Level) -> None:
+            inside = self._everywhere(level) if mask is None else arrays.mask_positions(mask, level)
+            normalise(source, target, inside, over=over, level=level, tau=taus[level], seed=seed, enlarge=enlarge)
 
         return self._changed(set(taus), apply)
 
     def mixed(self, other: Latents, mask: NDArray[np.bool_]) -> Self:
         """These latents, with those of another picture inside a mask.
 
-        mask: boolean H×W of the HR picture; at a level, a position is inside if any of its pixels is.
-        Raises: ArgumentError, also if the other latents are of another model or size.
+        Args:
+            other: Latents of the same model and size.
+            mask: Boolean H×W of the HR picture; at a level, a position is inside if any of its pixels is.
+
+        Raises:
+            ArgumentError: For another mask, model or size.
         """
         self._check_fits(other)
-        checked = checked_mask("mask", mask, height=self.height, width=self.width)
+        mask = self._mask("mask", mask)
 
-        def apply(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
-            mix(source, other._levels[level], target, arrays.mask_positions(checked, level))
+        def mix(level: int, source: _Level, target: _Level) -> None:
+            positions = arrays.mask_positions(mask, level)
+            rows, columns = positions.shape
+            np.copyto(target, source)
+            np.copyto(target[:, :rows, :columns], other._levels[level][:, :rows, :columns], where=positions)
 
-        return self._changed(set(self._levels), apply)
+        return self._changed(set(self._levels), mix)
 
     def interpolated(self, other: Latents, t: float) -> Self:
-        """Latents between these, at t = 0, and others, at t = 1, which give the ends bit for bit.
+        """Latents between these and others.
 
-        Each level goes along the sphere (slerp), so that latents between two normal ones are as large as both. Where
-        there is no arc, because a side is zero or both are parallel, it goes along the line.
-        Raises: ArgumentError unless t is 0 … 1, and if the other latents are of another model or size.
+        Each level goes along the sphere (slerp: Shoemake, "Animating rotation", SIGGRAPH 1985), so that latents between
+        two normal ones are as large as both. Where there is no arc, because a side is zero or both are parallel, it
+        goes along the line.
+
+        Args:
+            other: Latents of the same model and size.
+            t: 0 … 1. 0 gives these and 1 the others, bit for bit.
+
+        Raises:
+            ArgumentError: For another number, model or size.
         """
         self._check_fits(other)
         share = real("t", t, least=0, most=1)
         if share in (0, 1):
             return self if share == 0 else self._with(other._levels, log_likelihood=other.log_likelihood)
 
-        def apply(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
-            positions = arrays.picture_positions(level, height=self.height, width=self.width)
-            interpolate(source, other._levels[level], target, t=share, positions=positions)
+        def interpolate(level: int, source: _Level, target: _Level) -> None:
+            end, angle = other._levels[level], self._angle(other, level)
+            one, rest, sine = 1 - share, share, math.sin(angle)
+            if sine > _STRAIGHT:
+                one, rest = math.sin((1 - share) * angle) / sine, math.sin(share * angle) / sine
+            for rows in arrays.row_chunks(source, source.shape[1]):
+                values = one * source[:, rows].astype(np.float64)
+                values += rest * end[:, rows].astype(np.float64)
+                target[:, rows] = values
 
-        return self._changed(set(self._levels), apply)
+        return self._changed(set(self._levels), interpolate)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file: tensors `level1` …, float32, and size, model, precision and log-likelihood as
-        metadata.
+        """Write a safetensors file: tensors `level1` …, float32, and size, model, precision and nats as metadata.
 
-        The name may be any; `.safetensors` is usual. An older file is unchanged after an error.
-        Raises: ImageError; ArgumentError for what is no path.
+        Args:
+            path: Any name; `.safetensors` is usual. An older file is unchanged after an error.
+
+        Raises:
+            ImageError: It cannot be written.
+            ArgumentError: It is no path.
         """
-        files.write(file_path("path", path), self._levels, self._about)
+        about = {"model_sha256": self.model_sha256, "height": str(self.height), "width": str(self.width)}
+        if self.log_likelihood is not None:
+            about["log_likelihood"] = repr(self.log_likelihood)
+        if self.precision != BUNDLE:
+            about["precision"] = self.precision
+        arrays.write_file(file_path("path", path), self._levels, about)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, model: Bundle | _HasBundle | None = None) -> Self:
         """Read latents that :meth:`save` wrote.
 
-        model: a Bundle or Upscaler that they are meant for.
-        Raises: ImageError for a file that is missing, damaged or holds something else; ArgumentError if the latents
-        belong to another model.
+        Args:
+            path: The file.
+            model: A Bundle or Upscaler that they are meant for.
+
+        Raises:
+            ImageError: The file is missing, damaged or holds something else.
+            ArgumentError: The latents belong to another model.
         """
         bundle = model if isinstance(model, Bundle) else getattr(model, "bundle", None)
         if model is not None and not isinstance(bundle, Bundle):
             what = f"model is {type(model).__name__}"
             raise ArgumentError(f"{what}; it must be a Bundle (Bundle.open(path)) or an Upscaler")
-        levels, described = files.read(file_path("path", path))
+        levels, about = arrays.read_file(file_path("path", path))
         try:
-            latents = cls(arrays.read_only(levels), **vars(described))
-        except ArgumentError as error:
-            raise ImageError(f"{os.fspath(path)} is not a file of latents: {error}; Latents.save writes one") from error
+            numbers: dict[str, Any] = {"height": int(about["height"]), "width": int(about["width"])}
+            if "log_likelihood" in about:
+                numbers["log_likelihood"] = float(about["log_likelihood"])
+            sha256, precision = about["model_sha256"], about.get("precision", BUNDLE)
+            latents = cls(arrays.read_only(levels), model_sha256=sha256, precision=precision, **numbers)  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError) as error:  # ArgumentError is one, too
+            why = error if isinstance(error, ArgumentError) else "it does not say of what picture"
+            raise ImageError(f"{os.fspath(path)} is not a file of latents: {why}; Latents.save writes one") from error
         if bundle is not None:
             if bundle.model_sha256 != latents.model_sha256:
                 raise ArgumentError(
@@ -312,45 +342,52 @@ class Latents:
 
     def __repr__(self) -> str:
         parts = [f"{self.height}×{self.width}"]
-        parts += [
-            f"level {level}: {'×'.join(map(str, array.shape))} deviation {self._deviation(level):.3f}"
-            for level, array in self._levels.items()
-        ]
+        for level, array in self._levels.items():
+            _, (deviation,) = mean_and_deviation(array, self._everywhere(level), whole_level=True)
+            parts.append(f"level {level}: {'×'.join(map(str, array.shape))} deviation {deviation:.3f}")
         if (bits := self.bits_per_dimension) is not None:
             parts.append(f"{bits:.3f} bits per dimension")
         return f"Latents({', '.join(parts)})"
 
-    def _deviation(self, level: int) -> float:
-        """Standard deviation of a level without padding; NaN if it has none."""
-        inside = self._everywhere(level)
-        if inside.size * len(self._levels[level]) < 2:
-            return math.nan
-        try:
-            return float(mean_and_deviation(self._levels[level], inside, level=level, whole_level=True)[1][0])
-        except NonFiniteError:
-            return math.nan
-
     def _everywhere(self, level: int) -> NDArray[np.bool_]:
         return np.ones(arrays.picture_positions(level, height=self.height, width=self.width), np.bool_)
+
+    def _mask(self, name: str, mask: object) -> NDArray[np.bool_]:
+        """A boolean H×W array. Raises: ArgumentError."""
+        array = np.asarray(mask)
+        if array.dtype != np.bool_ or array.shape != (self.height, self.width):
+            size = "×".join(map(str, array.shape)) or "a single value"
+            raise ArgumentError(
+                f"{name} is {size} of {array.dtype}; it must be boolean, as {name} > 127 is, and of the HR picture's "
+                f"{self.height}×{self.width}"
+            )
+        return array
 
     def _check_fits(self, other: Latents) -> None:
         if not isinstance(other, Latents):
             raise ArgumentError(f"other is {type(other).__name__}; it must be Latents, as Encoding.invert gives them")
-        if other.model_sha256 != self.model_sha256:
+        own, others = (
+            (f"{one.height}×{one.width} pixels by the model {one.model_sha256[:12]}…", one.model_sha256, *shapes)
+            for one in (self, other)
+            if (shapes := sorted((level, array.shape) for level, array in one._levels.items()))
+        )
+        if own != others:
             raise ArgumentError(
-                f"these latents are of the model {self.model_sha256[:12]}…, the others of "
-                f"{other.model_sha256[:12]}…; invert both pictures with one model"
-            )
-        shapes, others = ({level: array.shape for level, array in one._levels.items()} for one in (self, other))
-        if (self.height, self.width) != (other.height, other.width) or shapes != others:
-            raise ArgumentError(
-                f"these latents are of a picture of {self.height}×{self.width} pixels, the others of "
-                f"{other.height}×{other.width}; both pictures must have one size"
+                f"these latents are of {own[0]}, the others of {others[0]}; invert pictures of one size with one model"
             )
 
-    def _changed(
-        self, levels: set[int], change: Callable[[int, NDArray[np.float32], NDArray[np.float32]], None]
-    ) -> Self:
+    def _angle(self, other: Latents, level: int) -> float:
+        """The angle between both as vectors, 0 … π; 0 if one of them has no length, or none that is finite."""
+        height, width = arrays.picture_positions(level, height=self.height, width=self.width)
+        products: list[tuple[float, float, float]] = []
+        for rows in arrays.row_chunks(self._levels[level], height):
+            a, b = (one._levels[level][:, rows, :width].astype(np.float64) for one in (self, other))
+            products.append((float((a * a).sum()), float((b * b).sum()), float((a * b).sum())))
+        aa, bb, ab = np.sum(products, axis=0)
+        length = math.sqrt(aa * bb)
+        return math.acos(max(-1.0, min(1.0, ab / length))) if length > 0 and math.isfinite(length) else 0.0
+
+    def _changed(self, levels: set[int], change: Callable[[int, _Level, _Level], None]) -> Self:
         """New latents whose named levels are written by change(level, source, target); the others are shared."""
         if not levels:
             return self
@@ -359,5 +396,20 @@ class Latents:
             change(level, self._levels[level], target)
         return self._with({**self._levels, **arrays.read_only(targets)}, log_likelihood=None)
 
-    def _with(self, levels: Mapping[int, NDArray[np.float32]], *, log_likelihood: float | None) -> Self:
-        return type(self)(levels, **{**vars(self._about), "log_likelihood": log_likelihood})
+    def _with(self, levels: Mapping[int, _Level], *, log_likelihood: float | None) -> Self:
+        size = {"height": self.height, "width": self.width}
+        about = {"model_sha256": self.model_sha256, "precision": self.precision}
+        return type(self)(levels, log_likelihood=log_likelihood, **size, **about)  # type: ignore[arg-type]
+
+
+def level_taus(tau: object, levels: Iterable[int] | None = None) -> dict[int, float]:
+    """The temperature of each level that has one. Raises: ArgumentError.
+
+    tau: a number, or numbers by level. levels: those that there are; None: the model is not known yet.
+    """
+    if not isinstance(tau, Mapping):
+        return dict.fromkeys(levels or (), real("tau", tau, least=0, most=MAX_TAU))
+    known = list(tau if levels is None else levels)
+    if unknown := [level for level in tau if level not in known]:
+        raise ArgumentError(f"tau names level {short(unknown[0])}; these latents have {', '.join(map(str, known))}")
+    return {int(level): real(f"tau of level {level}", value, least=0, most=MAX_TAU) for level, value in tau.items()}

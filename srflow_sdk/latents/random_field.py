@@ -36,6 +36,7 @@ z is rounded to float32, nearest even. Its magnitude is at most 6.338.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -124,16 +125,25 @@ def window_noise(
     top: int = 0,
     left: int = 0,
 ) -> dict[int, NDArray[np.float32]]:
-    """The standard normal latents of a window of an image, by level: float32, C×h×w, as graphs take them for τ = 1.
+    """The standard normal latents of a window of an image, by level, as graphs take them for τ = 1.
 
-    levels: the model's levels.
-    scale: HR size / LR size.
-    top, left, height, width: the window in LR pixels of the whole image; all four must fall on whole latent pixels, as
-        multiples of the model's size multiple do. A window may begin before the image: there its latents come from the
-        field's end, so that coordinate -1 stands for 2^32 - 1.
-    seed, sample, and determinism: as for :func:`standard_normal`, which draws each level.
+    Args:
+        levels: The model's levels.
+        scale: HR size / LR size.
+        seed: 0 … 2^64 - 1.
+        sample: 0 … 2^64 - 1; each pair of seed and sample is a field of its own.
+        height: Of the window, in LR pixels. It, the width, top and left must fall on whole latent pixels, as multiples
+            of the model's size multiple do.
+        width: Of the window, in LR pixels.
+        top: First row, in LR pixels of the whole image. A window may begin before the image: there its latents come
+            from the field's end, so that coordinate -1 stands for 2^32 - 1.
+        left: First column.
 
-    Raises: ArgumentError for a window that splits latent pixels, and for what :func:`standard_normal` refuses.
+    Returns:
+        Float32 arrays C×h×w by level.
+
+    Raises:
+        ArgumentError: The window splits latent pixels, or :func:`standard_normal` refuses something.
     """
     place = {"top": top, "left": left, "height": height, "width": width}
     noise = {}
@@ -144,52 +154,60 @@ def window_noise(
                 f"{entry.level}; it must be a multiple of the model's size multiple"
             )
         latent = {name: value * scale >> entry.level for name, value in place.items()}
-        noise[entry.level] = np.block(
-            [
-                [
-                    standard_normal(
-                        seed, sample, entry.level, channels=entry.channels, top=y, left=x, height=rows, width=columns
-                    )
-                    for x, columns in _around_zero(latent["left"], latent["width"])
-                ]
-                for y, rows in _around_zero(latent["top"], latent["height"])
-            ]
-        )
+        noise[entry.level] = standard_normal(seed, sample, entry.level, channels=entry.channels, **latent)
     return noise
-
-
-def _around_zero(start: int, length: int) -> list[tuple[int, int]]:
-    """(start, length) of what a stretch covers of the field: its end for what is below 0, then its beginning."""
-    below = min(max(-start, 0), length)
-    parts = [(start + _COORDINATE_LIMIT, below), (max(start, 0), length - below)]
-    return [part for part in parts if part[1]] or parts[1:]
 
 
 def standard_normal(
     seed: int, sample: int, level: int, *, channels: int, top: int, left: int, height: int, width: int
 ) -> NDArray[np.float32]:
-    """A window of the standard normal latent field of one level: float32, channels×height×width.
-
-    seed, sample: 0 … 2^64 - 1; each pair is an independent field.
-    level: flow level, 1 … 63; its latents have HR/2^level pixels a side.
-    channels: latent channels, from channel 0 on.
-    top, left, height, width: the window in the level's own latent pixels; coordinates are 0 … 2^32 - 1.
+    """A window of the standard normal latent field of one level.
 
     Deterministic to the bit on every machine (scheme 1, in the module's docstring); a window equals the same window
     cut out of any larger one.
 
-    Raises: ArgumentError for values outside these ranges.
+    Args:
+        seed: 0 … 2^64 - 1.
+        sample: 0 … 2^64 - 1; each pair of seed and sample is an independent field.
+        level: Flow level, 1 … 63; its latents have HR/2^level pixels a side.
+        channels: Latent channels, from channel 0 on.
+        top: First row in the level's own latent pixels, -2^32 … 2^32 - 1; -1 stands for 2^32 - 1.
+        left: First column, likewise.
+        height: Rows; none may lie beyond row 2^32 - 1.
+        width: Columns, likewise.
+
+    Returns:
+        Float32, channels×height×width.
+
+    Raises:
+        ArgumentError: A value is outside these ranges.
     """
     whole("seed", seed, least=0, most=_SEED_LIMIT - 1)
     whole("sample", sample, least=0, most=_SEED_LIMIT - 1)
     whole("level", level, least=1, most=63)
     whole("channels", channels, least=1, most=1 << 16)
-    whole("top", top, least=0, most=_COORDINATE_LIMIT - 1)
-    whole("left", left, least=0, most=_COORDINATE_LIMIT - 1)
+    top = whole("top", top, least=-_COORDINATE_LIMIT, most=_COORDINATE_LIMIT - 1)
+    left = whole("left", left, least=-_COORDINATE_LIMIT, most=_COORDINATE_LIMIT - 1)
     whole("height", height, least=1, most=_COORDINATE_LIMIT - top)
     whole("width", width, least=1, most=_COORDINATE_LIMIT - left)
-    words = _window_words(seed, sample, level, channels=channels, top=top, left=left, height=height, width=width)
-    return normal_from_words(words)
+    groups = -(-channels // _CHANNELS_PER_BLOCK)
+    before = min(max(-left, 0), width)  # columns that come from the field's end
+    runs = [(left % _COORDINATE_LIMIT, 0, before), (max(left, 0), before, width)][before == 0 :]
+    counter = np.array([left % _COORDINATE_LIMIT, 0, 0, level], np.uint64)
+    generator = np.random.Philox(counter=counter, key=np.array([seed, sample], np.uint64))
+    # Setting the state is cheaper than a new generator per row. buffer_pos 4 means: no block is left over.
+    state: Any = generator.state
+    state["buffer_pos"] = _WORDS_PER_BLOCK
+    blocks = np.empty((groups, height, width * _WORDS_PER_BLOCK), np.uint64)
+    for group, row, (start, first, end) in itertools.product(range(groups), range(height), runs):
+        counter[:3] = start, (top + row) % _COORDINATE_LIMIT, group
+        state["state"]["counter"] = counter
+        generator.state = state
+        drawn = generator.random_raw((end - first) * _WORDS_PER_BLOCK)
+        blocks[group, row, first * _WORDS_PER_BLOCK : end * _WORDS_PER_BLOCK] = drawn
+    words = blocks.astype("<u8", copy=False).view("<u4").reshape(groups, height, width, _CHANNELS_PER_BLOCK)
+    by_channel = words.transpose(0, 3, 1, 2).reshape(groups * _CHANNELS_PER_BLOCK, height, width)
+    return normal_from_words(np.asarray(by_channel[:channels], dtype=np.uint32))
 
 
 def normal_from_words(words: NDArray[np.uint32]) -> NDArray[np.float32]:
@@ -202,43 +220,15 @@ def normal_from_words(words: NDArray[np.uint32]) -> NDArray[np.float32]:
     for start in range(0, flat.size, _CHUNK):
         q = flat[start : start + _CHUNK].astype(np.float64) + 0.5
         q *= 2.0**-32
-        q -= 0.5
-        normal[start : start + _CHUNK] = _inverse_normal_cdf(q)
+        q -= 0.5  # probability less 1/2; it has 33 bits, so subtractions from it are exact
+        r = 0.180625 - q * q
+        z = q * (_polynomial(_A, r) / _polynomial(_B, r))
+        tail = np.flatnonzero(np.abs(q) > 0.425)
+        q = q[tail]
+        r = np.sqrt(-_natural_log(0.5 - np.abs(q))) - 1.6
+        z[tail] = np.copysign(_polynomial(_C, r) / _polynomial(_D, r), q)
+        normal[start : start + _CHUNK] = z
     return normal.reshape(words.shape)
-
-
-def _window_words(
-    seed: int, sample: int, level: int, *, channels: int, top: int, left: int, height: int, width: int
-) -> NDArray[np.uint32]:
-    """The window's random words, channels×height×width: one run of Philox per row and group of eight channels."""
-    groups = -(-channels // _CHANNELS_PER_BLOCK)
-    key = np.array([seed, sample], np.uint64)
-    counter = np.array([left, top, 0, level], np.uint64)
-    generator = np.random.Philox(counter=counter, key=key)
-    # Setting the state is cheaper than a new generator per row. buffer_pos 4 means: no block is left over.
-    state: Any = generator.state
-    state["buffer_pos"] = _WORDS_PER_BLOCK
-    blocks = np.empty((groups, height, width * _WORDS_PER_BLOCK), np.uint64)
-    for group in range(groups):
-        for row in range(height):
-            counter[1], counter[2] = top + row, group
-            state["state"]["counter"] = counter
-            generator.state = state
-            blocks[group, row] = generator.random_raw(width * _WORDS_PER_BLOCK)
-    words = blocks.astype("<u8", copy=False).view("<u4").reshape(groups, height, width, _CHANNELS_PER_BLOCK)
-    by_channel = words.transpose(0, 3, 1, 2).reshape(groups * _CHANNELS_PER_BLOCK, height, width)
-    return np.asarray(by_channel[:channels], dtype=np.uint32)
-
-
-def _inverse_normal_cdf(q: NDArray[np.float64]) -> NDArray[np.float64]:
-    """q: probability less 1/2. It has 33 bits, so subtractions from it are exact."""
-    r = 0.180625 - q * q
-    z = q * (_polynomial(_A, r) / _polynomial(_B, r))
-    tail = np.flatnonzero(np.abs(q) > 0.425)
-    q = q[tail]
-    r = np.sqrt(-_natural_log(0.5 - np.abs(q))) - 1.6
-    z[tail] = np.copysign(_polynomial(_C, r) / _polynomial(_D, r), q)
-    return z
 
 
 def _natural_log(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,8 +27,8 @@ def test_inverting_and_decoding_are_refused_with_what_to_use(
     photo: NDArray[np.uint8], remote: RemoteUpscaler, server: InferenceServer
 ) -> None:
     small, large, manifest = photo[:16, :16], np.zeros((64, 64, 3), np.uint8), remote.bundle.manifest
-    size = {"height": 64, "width": 64, "padded_height": 64, "padded_width": 64}
-    latents = Latents.zeros(manifest.latent_levels, **size, model_sha256=manifest.digest)
+    zeros = {e.level: np.zeros((e.channels, 64 >> e.level, 64 >> e.level), np.float32) for e in manifest.latent_levels}
+    latents = Latents(zeros, height=64, width=64, model_sha256=manifest.digest)
     for use in (lambda: remote.encode(small).invert(large), lambda: remote.encode(small).decode(latents)):
         with pytest.raises(RemoteError, match=r"only upscales; .* use Upscaler with the bundle on this machine"):
             use()

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from srflow_sdk.latents.draws import STATISTICS_SCHEME, true_statistics
+from srflow_sdk.latents.normalising import STATISTICS_SCHEME, true_statistics
 from srflow_sdk.latents.random_field import normal_from_words
 from tests.sdk.latents.test_random_field import MASK, philox4x64_10
 

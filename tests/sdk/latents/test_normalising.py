@@ -6,7 +6,7 @@ import pytest
 from srflow_sdk import ArgumentError, Latents, NonFiniteError
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.arrays import mask_positions
-from srflow_sdk.latents.draws import true_statistics
+from srflow_sdk.latents.normalising import true_statistics
 
 from .pictures import LEVELS, MODEL, changed_by, normal_latents
 
@@ -232,8 +232,8 @@ def test_odd_arguments_are_refused_in_one_line() -> None:
         ({"tau": 1, "over": "channel"}, r"^over is 'channel'; it must be one of spatial, local, global$"),
         ({"tau": 1, "seed": -1}, "^seed is -1"),
         ({"tau": 1, "seed": 0.5}, "^seed is 0.5"),
-        ({"tau": 1, "where": np.ones((70, 90), bool)}, r"^where is 70×90; it must .* 90×70$"),
-        ({"tau": 1, "where": np.ones((90, 70), np.uint8)}, r"^where has values of type uint8; .* where > 127$"),
+        ({"tau": 1, "where": np.ones((70, 90), bool)}, r"^where is 70×90 of bool; it must .* 90×70$"),
+        ({"tau": 1, "where": np.ones((90, 70), np.uint8)}, r"^where is 90×70 of uint8; .* as where > 127 is"),
     ]
     for arguments, message in cases:
         with pytest.raises(ArgumentError, match=message):

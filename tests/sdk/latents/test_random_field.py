@@ -127,7 +127,7 @@ def test_tails_are_finite_and_the_transform_is_odd() -> None:
         {"sample": -1},
         {"level": 0},
         {"channels": 0},
-        {"top": -1},
+        {"top": -(1 << 32) - 1},
         {"left": 1 << 32},
         {"height": 0},
         {"left": (1 << 32) - 2, "width": 3},
