@@ -128,8 +128,8 @@ BREAKS = {
         'latents.normalised(taus, over="local").normalised(taus, over="spatial")',
     ),
     "normalisation: the mean and deviation of true samples": (
-        "how.tau * drawn / np.where(equal, 1.0, deviation)",
-        "how.tau / np.where(equal, 1.0, deviation)",
+        "tau * drawn_deviation / np.where(equal, 1.0, deviation)",
+        "tau / np.where(equal, 1.0, deviation)",
     ),
     "figures 2, 7, 9: whole pictures up to 256 pixels": ("WHOLE = 256", "WHOLE = 160"),
     "figures 2, 7, 9: as many pictures as asked for": ("pictures[:count]", "pictures[:1]"),
