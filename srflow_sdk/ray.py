@@ -14,11 +14,11 @@ from srflow_sdk._lazy_names import lazy_names
 TYPE_CHECKING = False  # see srflow_sdk/__init__.py
 
 if TYPE_CHECKING:
-    from srflow_apps.batch.on_ray import Cluster
-    from srflow_apps.batch.ray_actor import UpscaleFiles
+    from srflow_apps.batch.ray import Cluster
+    from srflow_apps.batch.ray import UpscaleFiles
 
 __all__ = ["Cluster", "UpscaleFiles"]
 
 __getattr__, __dir__ = lazy_names(
-    __name__, {"Cluster": "srflow_apps.batch.on_ray", "UpscaleFiles": "srflow_apps.batch.ray_actor"}
+    __name__, {"Cluster": "srflow_apps.batch.ray", "UpscaleFiles": "srflow_apps.batch.ray"}
 )

@@ -22,7 +22,7 @@ _LOCAL = ("file", "local")  # fsspec's names of this machine's files
 class UrlPath(PosixPath):
     """A place in a store, which folders and names are taken from as from any path. `str` gives the URL without secrets.
 
-    Only :mod:`srflow_apps.batch.cloud` can open it: to the operating system it is a file that does not exist. What
+    Only :mod:`srflow_apps.batch.storage` can open it: to the operating system it is a file that does not exist. What
     opening needs besides, a password or a query, is in its second part, the host's, so that folders and names have it
     too, and it can be pickled.
     """

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from srflow_apps.batch.opened_models import Choices, Models
+from srflow_apps.batch.one_file import Choices, Models
 from srflow_sdk import Upscaler
 from srflow_sdk.model.model_choice import bundles_of
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from srflow_apps.batch.output_names import Shard
+    from srflow_apps.batch.plan import Shard
     from srflow_sdk.drawing.tiles import TileSize
     from srflow_sdk.system.device_names import Device, Precision
 

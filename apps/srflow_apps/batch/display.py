@@ -33,7 +33,7 @@ _BESIDES_NAME = 62  # columns of a line that are not the file's name: "[100/200]
 
 
 class Display:
-    """Shows a batch's progress (see :class:`srflow_apps.batch.running.Watcher`). Use it as a context manager.
+    """Shows a batch's progress (see :class:`srflow_apps.batch.run.Watcher`). Use it as a context manager.
 
     While it is open, logged warnings are shown as lines. While :meth:`progress` is active and standard error is a
     terminal, one line there shows the current input and tile and how long everything will take, estimated by the
@@ -115,7 +115,7 @@ class Display:
 
     def _measured(self, max_pixels: int, check: Callable[[], None]) -> list[int]:
         """How many pixels each input has. A message is shown, because opening thousands takes seconds."""
-        from srflow_apps.batch.preview import weight
+        from srflow_apps.batch.command import weight
 
         doing = f"reading the headers of {len(self._jobs)} files"
         if self._lines is not None:

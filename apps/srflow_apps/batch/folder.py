@@ -11,15 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from srflow_apps.batch.batch import Batch, Plan
 from srflow_apps.batch.choices import FileOptions, Format
+from srflow_apps.batch.command import weight
 from srflow_apps.batch.jobs import FolderFile, FolderResult
-from srflow_apps.batch.on_ray import Cluster, OnRay
-from srflow_apps.batch.opened_models import Models
+from srflow_apps.batch.one_file import Models
 from srflow_apps.batch.operations import Upscaling
-from srflow_apps.batch.output_names import Shard
-from srflow_apps.batch.preview import weight
-from srflow_apps.batch.running import Executor, run_jobs
+from srflow_apps.batch.plan import Batch, Plan, Shard
+from srflow_apps.batch.ray import Cluster, OnRay
+from srflow_apps.batch.run import Executor, run_jobs
 from srflow_sdk._checks import file_path, flag
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.requests import DrawOptions, Progress, takes_draw_keywords

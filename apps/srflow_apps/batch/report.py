@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Recorded, Settings
-from srflow_apps.batch.opened_models import digest
+from srflow_apps.batch.one_file import digest
 from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.storage import reading, remove_leftovers, writing
 from srflow_sdk._version import __version__

@@ -17,13 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from srflow_apps.batch.command import FAILED, about, measure_speed, ray_executor, seconds_for
 from srflow_apps.batch.display import Display
 from srflow_apps.batch.jobs import Settings
-from srflow_apps.batch.opened_models import Choices, Models, explained
+from srflow_apps.batch.one_file import Choices, Models, explained
 from srflow_apps.batch.operations import Job
-from srflow_apps.batch.preview import about, measure_speed, seconds_for
-from srflow_apps.batch.run_command import FAILED, ray_executor
-from srflow_apps.batch.running import Executor, run_jobs
+from srflow_apps.batch.run import Executor, run_jobs
 from srflow_apps.batch.storage import make_folders, remove_leftovers
 from srflow_apps.clips import segments
 from srflow_apps.clips.reading import Clip, is_clip, look_through

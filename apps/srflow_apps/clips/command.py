@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.batch.finding import find_inputs
+from srflow_apps.batch.command import STANDARD
+from srflow_apps.batch.find import find_inputs
 from srflow_apps.batch.operations import Job
-from srflow_apps.batch.pipes import STANDARD
 from srflow_apps.batch.storage import make_folders
 from srflow_apps.clips.clip_run import ClipDisplay, ClipRun, is_of
 from srflow_apps.clips.reading import Y4M, Decoded, ahead, guessed_matrix, is_clip, look_through

@@ -143,8 +143,8 @@ def upscale(
     """
     with exit_statuses():
         _check_inputs(context, inputs, files)
+        from srflow_apps.batch.command import run_command
         from srflow_apps.batch.operations import Upscaling
-        from srflow_apps.batch.run_command import run_command
         from srflow_sdk.drawing.requests import DrawOptions
 
         if _are_clips(context, inputs, output):
@@ -237,8 +237,8 @@ def restore(
     """
     with exit_statuses():
         _check_inputs(context, inputs, files)
+        from srflow_apps.batch.command import run_command
         from srflow_apps.batch.operations import Restoring
-        from srflow_apps.batch.run_command import run_command
         from srflow_sdk.flow.flow_options import RestoreOptions
         from srflow_sdk.system.memory import check_room
 

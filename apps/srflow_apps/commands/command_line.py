@@ -94,7 +94,7 @@ def _longer_side(text: str) -> Any:
 
 def shard(text: str) -> Any:
     """`I/N`: part I of N, counted from 1."""
-    from srflow_apps.batch.output_names import Shard
+    from srflow_apps.batch.plan import Shard
 
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):

@@ -99,9 +99,8 @@ def transfer(
     with exit_statuses(), contextlib.ExitStack() as stack:
         others = {"source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
         command_line.fail_if_absent([target, *others.values()], needed="all")
+        from srflow_apps.batch.command import STANDARD, run_command, standard_input
         from srflow_apps.batch.operations import Transferring
-        from srflow_apps.batch.pipes import STANDARD, standard_input
-        from srflow_apps.batch.run_command import run_command
         from srflow_sdk.errors import ArgumentError
         from srflow_sdk.flow.flow_options import TransferOptions
 

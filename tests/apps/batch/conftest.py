@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from srflow_apps.batch.jobs import Settings
-from srflow_apps.batch.opened_models import Choices, Models
+from srflow_apps.batch.one_file import Choices, Models
 from srflow_apps.batch.operations import Job, Upscaling
 from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.files import write_image

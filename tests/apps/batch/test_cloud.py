@@ -20,7 +20,7 @@ from botocore.loaders import JSONFileLoader
 from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
-from srflow_apps.batch import cloud
+from srflow_apps.batch import storage
 from srflow_apps.batch.jobs import FolderFile
 from srflow_apps.commands import cli
 from srflow_sdk import read_provenance, upscale_folder
@@ -257,7 +257,7 @@ def test_an_upload_that_breaks_leaves_what_was_there(server: Server, tmp_path: P
     proxy = Proxy(server.address, cut_sent=100_000)
     server.use(*proxy.address)
     with pytest.raises(ImageError, match=r"^s3://bucket/a.bin: the file cannot be written: "):
-        cloud.put(tmp_path / "new.bin", UrlPath("s3:/bucket/a.bin"))
+        storage.put(tmp_path / "new.bin", UrlPath("s3:/bucket/a.bin"))
     assert names(server) == ["a.bin"]
     assert server.store.cat_file("bucket/a.bin") == b"old"
     proxy.close()
@@ -268,7 +268,7 @@ def test_a_download_that_breaks_goes_on_where_it_was(server: Server, tmp_path: P
     server.store.pipe_file("bucket/a.bin", content)
     proxy = Proxy(server.address, cut_received=100_000)
     server.use(*proxy.address)
-    cloud.fetch(UrlPath("s3:/bucket/a.bin"), tmp_path / "a.bin")
+    storage.fetch(UrlPath("s3:/bucket/a.bin"), tmp_path / "a.bin")
     assert (tmp_path / "a.bin").read_bytes() == content
     assert proxy.cuts == 2
     proxy.close()
@@ -278,15 +278,15 @@ def test_a_file_that_is_not_whole_is_an_error(server: Server, tmp_path: Path, mo
     server.store.pipe_file("bucket/a.bin", b"x" * 1000)
     monkeypatch.setattr(type(server.store), "size", lambda *_: 1001)
     with pytest.raises(ImageError, match="it changed, or the connection ended too early"):
-        cloud.fetch(UrlPath("s3:/bucket/a.bin"), tmp_path / "a.bin")
+        storage.fetch(UrlPath("s3:/bucket/a.bin"), tmp_path / "a.bin")
 
 
 def test_where_uploads_grow_visibly_they_are_moved_into_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = fsspec.filesystem("memory")
     store.store.clear()
     (tmp_path / "a.bin").write_bytes(b"content")
-    cloud.check_folder(UrlPath("memory:/out/deep"))
-    cloud.put(tmp_path / "a.bin", UrlPath("memory:/out/deep/a.bin"))
+    storage.check_folder(UrlPath("memory:/out/deep"))
+    storage.put(tmp_path / "a.bin", UrlPath("memory:/out/deep/a.bin"))
     assert store.find("/out") == ["/out/deep/a.bin"]
 
     def fails(*_: Any, **__: Any) -> None:
@@ -294,7 +294,7 @@ def test_where_uploads_grow_visibly_they_are_moved_into_place(tmp_path: Path, mo
 
     monkeypatch.setattr(type(store), "mv", fails)
     with pytest.raises(ImageError, match=r"memory://out/deep/b\.bin: the file cannot be written: no room"):
-        cloud.put(tmp_path / "a.bin", UrlPath("memory:/out/deep/b.bin"))
+        storage.put(tmp_path / "a.bin", UrlPath("memory:/out/deep/b.bin"))
     assert store.find("/out") == ["/out/deep/a.bin"]
     store.store.clear()
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from srflow_apps.batch.command import Speed, about, how_much, measure_speed, seconds_for
 from srflow_apps.batch.jobs import Settings
-from srflow_apps.batch.preview import Speed, about, how_much, measure_speed, seconds_for
 from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
 

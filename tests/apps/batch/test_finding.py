@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from srflow_apps.batch.finding import find_inputs, say_unread
-from srflow_apps.batch.output_names import Naming, plan_outputs
+from srflow_apps.batch.find import find_inputs, say_unread
+from srflow_apps.batch.plan import Naming, plan_outputs
 from srflow_sdk.files import READABLE, UNREAD
 
 from .conftest import tree

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from srflow_apps.batch.batch import Batch
 from srflow_apps.batch.choices import FileOptions
 from srflow_apps.batch.jobs import Settings
 from srflow_apps.batch.one_file import do_one
 from srflow_apps.batch.operations import Job, Upscaling
+from srflow_apps.batch.plan import Batch
 from srflow_sdk import FolderFile, FolderResult, OutputSize, read_provenance, upscale_folder
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError
 from srflow_sdk.files import read_image, write_image

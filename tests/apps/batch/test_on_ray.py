@@ -19,7 +19,7 @@ import psutil
 import pytest
 from moto.server import ThreadedMotoServer
 
-from srflow_apps.batch.on_ray import Cluster
+from srflow_apps.batch.ray import Cluster
 from srflow_sdk import Upscaler, upscale_folder
 from srflow_sdk.system.interrupts import kept_handlers
 from tests.sdk.tiny_bundle import hidden_files

@@ -14,10 +14,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from srflow_apps.batch.jobs import Settings
-from srflow_apps.batch.on_ray import Cluster
 from srflow_apps.batch.operations import Job
-from srflow_apps.batch.ray_actor import DoJobs
-from srflow_apps.batch.ray_connection import connected
+from srflow_apps.batch.ray import Cluster, DoJobs, connected
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, BundleError, DeviceError, upscale_folder
 from srflow_sdk.ray import UpscaleFiles

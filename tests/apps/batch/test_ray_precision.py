@@ -8,7 +8,7 @@ import numpy as np
 
 from srflow_apps.batch.jobs import Settings
 from srflow_apps.batch.operations import Job
-from srflow_apps.batch.ray_actor import DoJobs
+from srflow_apps.batch.ray import DoJobs
 from srflow_sdk import read_provenance
 from srflow_sdk.ray import UpscaleFiles
 from tests.sdk.tiny_bundle import write_tiny_bundle

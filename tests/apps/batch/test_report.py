@@ -11,7 +11,7 @@ import pytest
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
 from srflow_apps.batch.operations import Job
 from srflow_apps.batch.report import batch_report, read_report, write_report
-from srflow_apps.batch.running import Watcher, run_jobs
+from srflow_apps.batch.run import Watcher, run_jobs
 from srflow_sdk.errors import ImageError
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.upscaler import Upscaler

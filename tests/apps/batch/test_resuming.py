@@ -15,7 +15,7 @@ from srflow_apps.batch.jobs import FolderResult, Recorded
 from srflow_apps.batch.one_file import is_done
 from srflow_apps.batch.operations import Job
 from srflow_apps.batch.report import batch_report, recorded_in
-from srflow_apps.batch.running import run_jobs
+from srflow_apps.batch.run import run_jobs
 from srflow_sdk.errors import CancelledError
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image, writing
 from srflow_sdk.upscaler import Upscaler

@@ -10,7 +10,7 @@ import pytest
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
 from srflow_apps.batch.operations import Job
-from srflow_apps.batch.running import run_jobs
+from srflow_apps.batch.run import run_jobs
 from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError, OutOfMemoryError, SRFlowError
 from srflow_sdk.files import ImageWriter, read_image, write_image
 from srflow_sdk.upscaler import Upscaler

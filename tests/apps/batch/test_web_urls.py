@@ -152,7 +152,7 @@ def test_a_signal_ends_the_waiting_for_a_server_that_is_silent(
 def test_a_server_that_falls_silent_is_given_up(
     tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("srflow_apps.batch.cloud._SILENT_S", 0.3)
+    monkeypatch.setattr("srflow_apps.batch.storage._SILENT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = "http://{}:{}/a.png".format(*silent.getsockname())
         done = run(tiny_bundle, url, "-o", str(tmp_path / "out.png"), "--quiet")

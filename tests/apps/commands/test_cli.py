@@ -186,23 +186,11 @@ def test_the_package_runs_as_a_command(module: str) -> None:
     assert done.stdout.startswith(f"Usage: python -m {module} [OPTIONS] [INPUT]...")
 
 
-def test_samples_that_need_too_many_open_files_are_refused_before_the_work(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    resource = pytest.importorskip("resource")
-    free, files = resource.RLIM_INFINITY, resource.RLIMIT_NOFILE
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (1024, 1024) if which == files else (free, free))
-    result = run("a.png", "-o", "out", "--samples", "500")
-    assert result.exit_code == 2
-    assert "ask for fewer" in result.stderr
-    assert not Path("out").exists()
-
-
 def test_system_errors_are_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", "somewhere")
 
-    monkeypatch.setattr("srflow_apps.batch.batch.check_targets", refuse)
+    monkeypatch.setattr("srflow_apps.batch.plan.check_targets", refuse)
     result = run("a.png", "-o", "big.png")
     assert (result.exit_code, result.stderr) == (1, "error: somewhere: Permission denied\n")
 

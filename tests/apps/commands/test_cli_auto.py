@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from srflow_apps.batch import cloud
+from srflow_apps.batch import storage
+from srflow_apps.batch.command import Speed
 from srflow_apps.batch.jobs import Settings
-from srflow_apps.batch.one_file import do_one
-from srflow_apps.batch.opened_models import digest
+from srflow_apps.batch.one_file import digest, do_one
 from srflow_apps.batch.operations import Job, Upscaling
-from srflow_apps.batch.preview import Speed
-from srflow_apps.batch.ray_actor import DoJobs
+from srflow_apps.batch.ray import DoJobs
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, upscale_folder
 from srflow_sdk.drawing.requests import DrawOptions
@@ -129,7 +128,7 @@ def test_one_picture_opens_one_model(
         opened.extend(bundle.manifest.name for bundle in bundles)
         return Upscaler(bundles, **options)
 
-    monkeypatch.setattr("srflow_apps.batch.run_command.Upscaler", open_one)
+    monkeypatch.setattr("srflow_apps.batch.command.Upscaler", open_one)
     assert run_installed("noisy.png", "-o", "big.png").exit_code == 0
     assert opened == ["x4-photo"]
 
@@ -146,7 +145,7 @@ def test_names_have_the_model_that_drew(run_installed: Run, two_models: Path, mi
 def test_a_dry_run_measures_each_model(
     run_installed: Run, two_models: Path, mixed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from srflow_apps.batch import preview
+    from srflow_apps.batch import command
 
     measured: list[tuple[str, str]] = []
 
@@ -154,7 +153,7 @@ def test_a_dry_run_measures_each_model(
         measured.append((upscaler.bundle.manifest.name, source.name))
         return Speed(encode=0.001, sample=0.01 if len(measured) > 1 else 0.001, bytes_per_pixel=1)
 
-    monkeypatch.setattr(preview, "measure_speed", measure)
+    monkeypatch.setattr(command, "measure_speed", measure)
     result = run_installed(*mixed, "-o", "out", "--dry-run")
     assert result.exit_code == 0
     assert "noisy.png: x4-photo" in result.stderr
@@ -232,7 +231,7 @@ def test_a_file_that_comes_from_elsewhere_is_fetched_once(
         fetched.append(url.name)
         shutil.copy(url.name, local)
 
-    monkeypatch.setattr(cloud, "fetch", fetch)
+    monkeypatch.setattr(storage, "fetch", fetch)
     jobs = [
         Job(name=PurePosixPath(name), source=as_path(f"s3://a/{name}"), targets=(Path(f"big-{name}"),))
         for name in mixed

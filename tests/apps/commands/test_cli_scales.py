@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from srflow_apps.batch.jobs import Settings
 from srflow_apps.batch.operations import Job, Upscaling
-from srflow_apps.batch.ray_actor import DoJobs, UpscaleFiles
+from srflow_apps.batch.ray import DoJobs, UpscaleFiles
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, Upscaler, upscale_folder
 from srflow_sdk.drawing.requests import DrawOptions

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from srflow_apps.batch.output_names import identity
+from srflow_apps.batch.plan import identity
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.system.plain_text import without_secrets
 from srflow_sdk.system.url_paths import UrlPath, as_path

@@ -8,30 +8,31 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from string import Formatter
+from typing import Any
 
-from srflow_apps.batch import cloud
-from srflow_apps.batch.finding import InputFile, is_folder, real_path
-from srflow_apps.batch.operations import FIELDS, Job
+from srflow_apps.batch.choices import FORMATS, FileOptions
+from srflow_apps.batch.find import InputFile, find_inputs, real_path
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
+from srflow_apps.batch.one_file import Choices, failure
+from srflow_apps.batch.operations import FIELDS, Job, Operation
+from srflow_apps.batch.report import batch_report, check_report, read_report, recorded_in, write_report
+from srflow_apps.batch.run import Executor, Watcher
+from srflow_apps.batch.storage import check_written, is_folder, make_folders
 from srflow_sdk._checks import is_whole
+from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import READABLE, UNREAD, WRITABLE, check_writable
-from srflow_sdk.files.formats import format_of
-from srflow_sdk.system.url_paths import UrlPath
-
-try:
-    import resource
-except ImportError:  # Windows, which has no such limit
-    resource = None  # type: ignore[assignment]
+from srflow_sdk.files import MAX_PIXELS, READABLE, UNREAD, WRITABLE, check_writable
+from srflow_sdk.files.formats import format_of, save_options
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.url_paths import UrlPath, as_path
 
 MAX_SAMPLES = 1000
 """How many samples of a file may be drawn at a time: each has an encoder, with a thread and files, of its own."""
-
-_FILES_PER_SAMPLE = 4  # the file under way, libvips' own handle of it, and a pipe's two ends
-_OTHER_FILES = 64
 
 _FORMAT = re.compile(r"(0?[0-9]{1,2})?(\.[0-9])?[df]?", re.ASCII)  # {sample:03}, {tau:.2f}; nothing that grows large
 
@@ -117,22 +118,22 @@ def check_pattern(pattern: str, *, samples: int, fields: Sequence[str] = FIELDS)
         parts = list(Formatter().parse(pattern))
     except ValueError as error:
         raise ArgumentError(f"--name {pattern}: {error}; write a field as {{stem}}, a brace as {{{{") from error
-    for _, field, form, conversion in parts:
-        if field is not None and (field not in fields or conversion or not _FORMAT.fullmatch(form or "")):
+    for _, named, form, conversion in parts:
+        if named is not None and (named not in fields or conversion or not _FORMAT.fullmatch(form or "")):
             known = ", ".join(f"{{{name}}}" for name in fields)
-            raise ArgumentError(f"--name {pattern}: {{{field}}} cannot be filled in; the fields are {known}")
+            raise ArgumentError(f"--name {pattern}: {{{named}}} cannot be filled in; the fields are {known}")
     if "/" in pattern or "\\" in pattern:
         raise ArgumentError(f"--name {pattern} names a folder; give only a file name, and the folder with -o")
-    if samples > 1 and not any(field == "sample" for _, field, _, _ in parts):
+    if samples > 1 and not any(named == "sample" for _, named, _, _ in parts):
         raise ArgumentError(f"--name {pattern} gives all {samples} samples the same name; add {{sample}}")
     check_writable(pattern)
-    for field, form in ((field, form) for _, field, form, _ in parts if field is not None):
+    for named, form in ((named, form) for _, named, form, _ in parts if named is not None):
         try:
-            Naming(pattern=f"{{{field}:{form}}}").names(_EXAMPLE)
+            Naming(pattern=f"{{{named}:{form}}}").names(_EXAMPLE)
         except ValueError as error:
             known = "{sample:03}, " if "sample" in fields else ""
             raise ArgumentError(
-                f"--name {pattern}: {{{field}:{form}}} is not a valid format; use {known}{{seed:06}}, {{tau:.2f}} or "
+                f"--name {pattern}: {{{named}:{form}}} is not a valid format; use {known}{{seed:06}}, {{tau:.2f}} or "
                 "bare names"
             ) from error
 
@@ -214,7 +215,7 @@ def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
             raise ArgumentError(f"the report {report} would replace an input or output; name another file")
         targets.append(report)
     for url in (target for target in targets if isinstance(target, UrlPath)):
-        cloud.check_written(url)
+        check_written(url)
     targets = [target for target in targets if not isinstance(target, UrlPath)]
     for folder in dict.fromkeys(target.parent for target in targets):
         place = next(place for place in (folder, *folder.parents, Path()) if os.path.lexists(place))
@@ -237,22 +238,11 @@ def check_format(jobs: Iterable[Job], ending: str) -> None:
             raise ArgumentError(f"{target} and --format {ending[1:]} are two formats; leave --format out")
 
 
-def check_samples(samples: int, *, inputs: int) -> None:
-    """Raises: ArgumentError if so many samples of a file need more than this process may have."""
+def check_samples(samples: int) -> None:
+    """Raises: ArgumentError unless so many samples of a file may be asked for at a time."""
     if not is_whole(samples) or not 1 <= samples <= MAX_SAMPLES:
         raise ArgumentError(
             f"samples is {samples!r}; ask for 1 to {MAX_SAMPLES}, then go on with --sample {MAX_SAMPLES}"
-        )
-    if resource is None or not inputs:
-        return
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    at_once = min(inputs, 2)  # one is finished while the next is drawn
-    needed = samples * at_once * _FILES_PER_SAMPLE + _OTHER_FILES
-    if limit != resource.RLIM_INFINITY and needed > limit:
-        most = max((limit - _OTHER_FILES) // (at_once * _FILES_PER_SAMPLE), 1)
-        raise ArgumentError(
-            f"{samples} samples at a time need about {needed} open files, but this process may have only {limit} "
-            f"(ulimit -n); ask for fewer, such as --samples {most}, then for the next ones with --sample {most}"
         )
 
 
@@ -366,3 +356,154 @@ def _refuse_outputs_among_inputs(jobs: Iterable[Job], out: Path, folders: Iterab
                 f"outputs would lie among the inputs in {folder} and become inputs the next time; "
                 f"give them a folder of their own, such as -o {folder / 'large'}/"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The decisions about every input.
+
+    jobs: this machine's share of all_jobs.
+    refused: failed results of inputs that cannot become jobs.
+    unread: how many images are left out, by the names of their formats.
+    """
+
+    jobs: tuple[Job, ...]
+    all_jobs: int
+    settings: Settings
+    refused: tuple[FolderFile, ...] = ()
+    unread: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """An operation on files, by a model: what commands and :func:`srflow_sdk.upscale_folder` build.
+
+    inputs: files and folders.
+    output: a file or directory, as :func:`plan_outputs` tells them apart; with a slash at its end it is a directory.
+    None puts outputs beside the inputs, as :func:`beside` says, and replaces nothing.
+    bundles: the model, or those of :meth:`Operation.needed`, of which each picture gets the one that suits it.
+    samples: pictures for each input.
+    max_pixels: larger inputs fail.
+    tile: as requested, for the report.
+    keep: files that must not be overwritten, besides the inputs.
+    directory: the output is a directory, whatever its name.
+    """
+
+    operation: Operation
+    inputs: Sequence[Path]
+    output: str | None
+    bundles: Sequence[Bundle]
+    files: FileOptions = field(default_factory=FileOptions)
+    samples: int = 1
+    max_pixels: int = MAX_PIXELS
+    tile: TileSize = "auto"
+    keep: Sequence[Path] = ()
+    directory: bool = False
+
+    @cached_property
+    def choices(self) -> Choices:
+        """Which model draws which input."""
+        return Choices(self.bundles, self.operation.scale, max_pixels=self.max_pixels)
+
+    @cached_property
+    def earlier(self) -> dict[str, Any] | None:
+        """The report of the batch that this one continues."""
+        return read_report(self.files.report) if self.files.report is not None and self.files.resume else None
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings of every job. Raises: ArgumentError."""
+        files = self.files
+        return Settings(
+            operation=self.operation,
+            report=files.report is not None,
+            max_pixels=self.max_pixels,
+            resume=files.resume,
+            overwrite=files.overwrite,
+            beside=self.output is None,
+            quality=files.quality,
+            lossless=files.lossless,
+            recorded=recorded_in(self.earlier),
+        )
+
+    def plan(self) -> Plan:
+        """Find the inputs, name their outputs, and refuse what cannot be done. Nothing is written.
+
+        Raises: ArgumentError, ImageError, one line, for what concerns all files.
+        """
+        files, settings = self.files, self.settings
+        if self.output == "":
+            raise ArgumentError('-o is empty; name a file or a directory ("." is the current one)')
+        if files.format is not None and files.format not in FORMATS:
+            raise ArgumentError(f"format is {files.format!r}; the formats are {', '.join(FORMATS)}")
+        check_samples(self.samples)
+        naming = self._naming()
+        if self.output is None:
+            suffix = self.operation.suffix(self.bundles[0].manifest)
+            out, naming = beside(self.inputs, suffix, naming=naming)
+        else:
+            out = as_path(self.output)
+        found = find_inputs(self.inputs, out=out, recursive=files.recursive)
+        if self.output is None:  # of *.png, what an earlier run made of the others is left out
+            makers = {identity(out / name): file for file in found.files for name in naming.names(file)}
+            found.files[:] = [file for file in found.files if makers.get(identity(file.path), file) is file]
+        refused = tuple(failure(folder, why) for folder, why in found.refused)
+        directory = self.directory or self.output is None or self.output.endswith(("/", os.sep))
+        jobs = plan_outputs(found.files, out, inputs=self.inputs, keep=self.keep, naming=naming, directory=directory)
+        # Divided last: two inputs with one output are an error on every machine, whichever has them.
+        mine = tuple(job for job in jobs if files.shard is None or files.shard.holds(job.name))
+        if files.format is not None:
+            check_format(mine, naming.ending)
+        check_targets(mine, report=files.report)
+        for target in {target.suffix: target for job in mine for target in job.targets}.values():
+            save_options(target, quality=files.quality, lossless=files.lossless)
+        return Plan(jobs=mine, all_jobs=len(jobs), settings=settings, refused=refused, unread=found.unread)
+
+    def run(
+        self,
+        plan: Plan,
+        execute: Executor,
+        *,
+        watcher: Watcher | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> FolderResult:
+        """Make the directories of the outputs and the report, and do what was planned.
+
+        watcher, check: as for :func:`~srflow_apps.batch.run.run_jobs`. Raises: also ImageError if a
+        directory or the report cannot be written.
+        """
+        report = self.files.report
+        if report is not None:
+            check_report(report)
+        make_folders(target.parent for job in plan.jobs for target in job.targets)
+        make_folders([] if report is None else [report.parent])
+        result = execute(plan.jobs, settings=plan.settings, watcher=watcher, check=check)
+        files, total = (*plan.refused, *result.files), len(plan.jobs) + len(plan.refused)
+        return dataclasses.replace(result, files=files, total=total, unread=dict(plan.unread))
+
+    def write_report(self, result: FolderResult, *, in_words: Callable[[str], str] = str) -> None:
+        """Write the report if there is to be one. in_words: changes texts in it, such as names of files.
+
+        Raises: ImageError if it cannot be written.
+        """
+        if self.files.report is not None:
+            models = [bundle.manifest for bundle in self.bundles]
+            report = batch_report(result, models=models, settings=self.settings, tile=self.tile, earlier=self.earlier)
+            write_report(self.files.report, report, in_words=in_words)
+
+    def _naming(self) -> Naming:
+        """Raises: ArgumentError for a pattern that cannot name the outputs."""
+        operation, manifest, pattern = self.operation, self.bundles[0].manifest, self.files.name
+        if pattern is not None:
+            check_pattern(pattern, samples=self.samples, fields=operation.name_fields)
+        return Naming(
+            pattern=pattern,
+            ending=operation.ending(self.files),
+            sample=operation.sample,
+            samples=self.samples,
+            bounds=getattr(operation, "interval", None) is not None,
+            seed=operation.seed,
+            tau=operation.tau_number(manifest),
+            model=self.choices.name,
+            scale=operation.named_scale(manifest),
+        )

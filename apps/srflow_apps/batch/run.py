@@ -11,8 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
-from srflow_apps.batch.one_file import do_one
-from srflow_apps.batch.opened_models import Models
+from srflow_apps.batch.one_file import Models, do_one
 from srflow_apps.batch.operations import Job
 from srflow_apps.batch.storage import remove_leftovers
 from srflow_sdk.errors import SRFlowError

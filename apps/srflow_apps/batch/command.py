@@ -1,31 +1,37 @@
-"""Runs the batch of a command on pictures: of srflow-upscale and srflow-restore."""
+"""Runs the batch of a command on pictures: pipes, dry run, pictures made again, exit status."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 import sys
+import tempfile
+import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, cast, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
-from srflow_apps.batch.batch import Batch, Plan
+import numpy as np
+from numpy.typing import NDArray
+
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.finding import is_folder, say_unread
-from srflow_apps.batch.jobs import FolderResult
-from srflow_apps.batch.on_ray import Cluster, OnRay
-from srflow_apps.batch.opened_models import Models
-from srflow_apps.batch.operations import Operation
-from srflow_apps.batch.pipes import Pipes, open_pipes
-from srflow_apps.batch.preview import fails, preview
-from srflow_apps.batch.running import Executor, run_jobs
-from srflow_apps.batch.storage import reading
+from srflow_apps.batch.find import say_unread
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
+from srflow_apps.batch.one_file import Models, attempted, is_left_alone
+from srflow_apps.batch.operations import Job, Operation
+from srflow_apps.batch.plan import Batch, Plan
+from srflow_apps.batch.ray import Cluster, OnRay
+from srflow_apps.batch.run import Executor, run_jobs
+from srflow_apps.batch.storage import exists, is_folder, reading
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
+from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import Provenance, read_provenance
+from srflow_sdk.files import Provenance, check_writable, count_pixels, open_image, read_provenance, spooled, write_image
 from srflow_sdk.files.provenance import CLIP, INTERVAL, TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle, where_released
@@ -33,13 +39,324 @@ from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
 from srflow_sdk.system.device_names import ComputePrecision, DeviceName
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, exit_status, raised_interrupts
 from srflow_sdk.system.local_files import file_sha256
-from srflow_sdk.system.url_paths import UrlPath
+from srflow_sdk.system.url_paths import UrlPath, as_path
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from srflow_apps.batch.choices import FileChoices, MachineChoices
-    from srflow_apps.batch.output_names import Shard
+    from srflow_apps.batch.plan import Shard
     from srflow_sdk.drawing.tiles import TileSize
+
+
+STANDARD = "-"
+"""The name of standard input among the inputs, and of standard output as the output."""
+
+_INPUT, _OUTPUT = "stdin", "stdout"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pipes:
+    """The inputs and the output of a command, with files in the place of standard input and output.
+
+    inputs, output: as given on the command line, except for :data:`STANDARD`. target: the file that becomes standard
+    output; None if that is not asked for. names: what to call the files in the place of pipes, by their paths. keep:
+    files of which the inputs are parts.
+    """
+
+    inputs: tuple[Path, ...]
+    output: str | None
+    target: Path | None = None
+    names: dict[str, str] = field(default_factory=dict)
+    keep: tuple[Path, ...] = ()
+
+    def in_words(self, line: str) -> str:
+        """A line with the names of the pipes instead of their files' paths."""
+        for path, name in self.names.items():
+            line = line.replace(path, name)
+        return line
+
+    def send(self) -> None:
+        """Copy the picture to standard output, if that was asked for. Raises: OSError."""
+        if self.target is not None:
+            with raised_interrupts(*STOPPING), self.target.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+
+
+@contextlib.contextmanager
+def standard_input(max_pixels: int) -> Iterator[Path]:
+    """Read standard input to its end: a file in its place, until the block ends.
+
+    Raises: ArgumentError if it is a terminal or closed; what :func:`spooled` raises.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ArgumentError("- is standard input; pipe a picture into it: < photo.jpg")
+    with contextlib.ExitStack() as stack:
+        with raised_interrupts(*STOPPING):
+            path = stack.enter_context(spooled(sys.stdin.buffer, name=_INPUT, max_pixels=max_pixels))
+        yield path
+
+
+@contextlib.contextmanager
+def _frame(path: Path, number: int, *, max_pixels: int) -> Iterator[Path]:
+    """A file with one frame of an animation or one page, as PNG, while the block runs. number: from 1.
+
+    Raises: ImageError if there is no such frame, or more than max_pixels pixels, or the file cannot be read.
+    """
+    with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
+        with open_image(path, max_pixels=max_pixels, page=number) as reader:
+            ending = ".tif" if reader.dtype == np.float32 else ".png"
+            local = Path(folder) / f"{path.stem}_frame{number}{ending}"
+            write_image(local, reader.read_rows(reader.height), metadata=reader.metadata)
+        yield local
+
+
+@contextlib.contextmanager
+def open_pipes(
+    inputs: Sequence[str],
+    output: str | None,
+    *,
+    ending: str,
+    max_pixels: int,
+    frame: int | None = None,
+    sent: Path | None = None,
+) -> Iterator[Pipes]:
+    """Read standard input to its end if it is an input, and remove the files of both pipes at the end.
+
+    ending: of the picture on standard output, such as ".png".
+    max_pixels: as for :func:`spooled`.
+    frame: takes the place of the one input that it is of.
+    sent: a file in the place of standard input that is none of the inputs.
+    Raises: ArgumentError if standard input is not the only input or a pipe is a terminal or closed; ImageError.
+    """
+    with contextlib.ExitStack() as stack:
+        paths, target = tuple(map(as_path, inputs)), None
+        if STANDARD in inputs:
+            if len(inputs) > 1:
+                raise ArgumentError("- is standard input, one picture; it must be the only input")
+            if output is None:
+                raise ArgumentError(
+                    "- is standard input, which lies in no folder; name the output: -o large.png, or -o -"
+                )
+            sent = stack.enter_context(standard_input(max_pixels))
+            paths = (sent,)
+        names = {} if sent is None else {str(sent): _INPUT}
+        keep: tuple[Path, ...] = ()
+        if frame is not None:
+            if len(paths) != 1 or isinstance(paths[0], UrlPath) or is_folder(paths[0]) or output is None:
+                raise ArgumentError("--frame is of one file on this machine; name one INPUT, and the output with -o")
+            framed = stack.enter_context(_frame(paths[0], frame, max_pixels=max_pixels))
+            names[str(framed)] = f"{names.get(str(paths[0]), paths[0])} frame {frame}"
+            keep, paths = paths, (framed,)
+        if output == STANDARD:
+            if sys.stdout is None or sys.stdout.isatty():
+                raise ArgumentError("-o - is standard output; redirect it to a file or program: > large.png")
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-"))
+            target = Path(folder) / f"{_OUTPUT}{ending}"
+            output = str(target)
+            names[output] = _OUTPUT
+        yield Pipes(inputs=paths, output=output, target=target, names=names, keep=keep)
+
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """An input that would be drawn. size, made: its and its outputs' width and height. upscaler: what would draw it."""
+
+    job: Job
+    size: tuple[int, int]
+    made: tuple[int, int]
+    upscaler: BaseUpscaler
+
+
+def preview(plan: Plan, models: Models, *, check: Callable[[], None] = lambda: None) -> Iterator[str]:
+    """Lines that say what a run of the plan would do; the last one says how long it would take and what it needs.
+
+    Headers are read, whole inputs to choose between models, and with `resume` outputs as a run would read them. If
+    there is anything to do, a piece of each model's first input is drawn to see how fast this machine is. Nothing is
+    written, except to the temporary folder.
+    check: called between files; may raise.
+    """
+    seen: list[Preview | FolderFile] = []
+    for job in plan.jobs:
+        check()
+        seen.append(_looked_at(job, plan, models))
+        yield _line(seen[-1])
+    yield _summary(plan, seen)
+
+
+def fails(line: str) -> bool:
+    """True if a line of :func:`preview` is about an input that would fail."""
+    return line.startswith("error: ")
+
+
+def _looked_at(job: Job, plan: Plan, models: Models) -> Preview | FolderFile:
+    """The input as it would be drawn, or its result if it would not be."""
+
+    def look() -> Preview | FolderFile:
+        settings = plan.settings
+        if is_left_alone(job, models, settings=settings, cancel=threading.Event()):
+            return FolderFile(source=job.source, targets=job.targets, status="skipped")
+        with (
+            reading(job.source) as source,
+            open_image(source, max_pixels=settings.max_pixels) as reader,
+        ):
+            size = reader.width, reader.height
+            upscaler, _ = models.drawing(job.source, source)
+            made = settings.operation.output_size(size, upscaler.bundle.manifest)
+            for target in job.targets:
+                check_writable(target, channels=reader.channels, size=made)
+        return Preview(job=job, size=size, made=made, upscaler=upscaler)
+
+    return attempted(job, look)
+
+
+def _line(seen: Preview | FolderFile) -> str:
+    if isinstance(seen, FolderFile):
+        return f"error: {seen.error}" if seen.status == "failed" else f"{seen.source}: would be skipped"
+    targets = ", ".join(map(str, seen.job.targets))
+    replaced = ", replacing what is there" if any(map(exists, seen.job.targets)) else ""
+    return f"{seen.job.source} ({_by(seen.size)}) -> {targets} ({_by(seen.made)}){replaced}"
+
+
+def _summary(plan: Plan, seen: list[Preview | FolderFile]) -> str:
+    todo = [one for one in seen if isinstance(one, Preview)]
+    statuses = [one.status for one in seen if isinstance(one, FolderFile)]
+    counted = {"to skip": statuses.count("skipped"), "would fail": statuses.count("failed") + len(plan.refused)}
+    others = "".join(f", {count} {what}" for what, count in counted.items() if count)
+    operation = plan.settings.operation
+    pixels = sum(one.size[0] * one.size[1] for one in todo)
+    text = f"dry run, nothing was written: {how_much(len(todo), pixels)} to {operation.name}{others}"
+    seconds, room = 0.0, 0.0
+    for upscaler in {one.upscaler.bundle.manifest.name: one.upscaler for one in todo}.values():
+        its = [one for one in todo if one.upscaler.bundle is upscaler.bundle]
+        speed = _speed(plan, its, upscaler)
+        if speed is None:
+            return text
+        for one in its:
+            outputs = len(one.job.targets)
+            samples = operation.drawn(outputs)
+            width, height = operation.network_size(one.size, upscaler.bundle.manifest)
+            seconds += seconds_for(upscaler, speed, width=width, height=height, samples=samples)
+            room += outputs * one.made[0] * one.made[1] * speed.bytes_per_pixel
+    if not todo:
+        return text
+    if isinstance(target := todo[0].job.targets[0], UrlPath):
+        return f"{text}; {about(seconds)}, about {_bytes(room)} at {target.parent}"
+    nearest = next((place for place in target.parents if place.is_dir()), Path())
+    free = shutil.disk_usage(nearest).free
+    enough = "" if room < free else ", which is not enough"
+    return f"{text}; {about(seconds)}, about {_bytes(room)} of disk ({_bytes(free)} free{enough})"
+
+
+def _speed(plan: Plan, todo: list[Preview], upscaler: BaseUpscaler) -> Speed | None:
+    """The speed, measured on the first input that is intact where it is read; None if there is none soon."""
+    for job in (one.job for one in todo[:_ATTEMPTS]):
+        with contextlib.suppress(ImageError), reading(job.source) as source:
+            return measure_speed(upscaler, source, job.targets[0], settings=plan.settings)
+    return None
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}×{size[1]}"
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 0.1):.1f} MB"
+
+
+UNKNOWN_PIXELS = 1_000_000
+"""The pixels that an input with a URL counts for: its header is not fetched only to be counted."""
+
+_SIDES = (32, 64)  # of the pictures that are drawn to measure: 0.1 s in all with x4-small on a CPU
+_ENOUGH_S = 0.3  # a larger picture is not drawn if the smaller one took this long
+_UNIT = 1 << 10  # a side that every scale divides well enough
+_SEARCHED_PIXELS = 20_000_000  # of a larger input, the top is taken instead of the middle
+_MEGA = 1e6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """The cost of drawing here, in seconds for a pixel of a tile's window, and how well outputs compress.
+
+    encode: once for each input. sample: for each output. bytes_per_pixel: of an output file.
+    """
+
+    encode: float
+    sample: float
+    bytes_per_pixel: float
+
+
+def measure_speed(upscaler: BaseUpscaler, source: Path, target: Path, *, settings: Settings) -> Speed:
+    """Draw a piece of an input and write it to the temporary folder, in the format of `target`.
+
+    Raises: ImageError if the input cannot be read; the errors of :meth:`Upscaler.encode` and of :func:`write_image`.
+    """
+    operation, manifest = settings.operation, upscaler.bundle.manifest
+    multiple, enlarged = manifest.size_multiple, operation.network_size((_UNIT, _UNIT), manifest)[0]
+    took, speed = 0.0, Speed(encode=0, sample=0, bytes_per_pixel=0)
+    for side in _SIDES:
+        if took > _ENOUGH_S:
+            break
+        piece = _piece(source, side * _UNIT // enlarged, max_pixels=settings.max_pixels)
+        width, height = operation.network_size((piece.shape[1], piece.shape[0]), manifest)
+        pixels = padded_size(height, multiple) * padded_size(width, multiple)
+        answer, encoding, sampling = operation.timed(upscaler, piece)
+        took = encoding + sampling
+        with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
+            written = Path(folder) / target.name
+            write_image(written, answer, quality=settings.quality, lossless=settings.lossless)
+            size = written.stat().st_size
+        speed = Speed(
+            encode=encoding / pixels,
+            sample=sampling / pixels,
+            bytes_per_pixel=size / (answer.shape[0] * answer.shape[1]),
+        )
+    return speed
+
+
+def seconds_for(upscaler: BaseUpscaler, speed: Speed, *, width: int, height: int, samples: int) -> float:
+    """How long an LR image of this size will take: what its tiles' windows hold, with their halos."""
+    painter = upscaler._painter
+    multiple = upscaler.bundle.manifest.size_multiple
+    size = padded_size(height, multiple), padded_size(width, multiple)
+    windows = (tile.window for tile in painter.plan(*size, painter.core(*size)))
+    return sum(window.height * window.width for window in windows) * (speed.encode + samples * speed.sample)
+
+
+def weight(source: Path, *, max_pixels: int) -> int:
+    """The pixels of an input, for progress; 0 if it cannot be used, :data:`UNKNOWN_PIXELS` for a URL."""
+    return UNKNOWN_PIXELS if isinstance(source, UrlPath) else count_pixels(source, max_pixels=max_pixels)
+
+
+def about(seconds: float) -> str:
+    """A time in words: "about 12 minutes"."""
+    if seconds < 90:
+        return f"about {max(round(seconds), 1)} second{'s' * (round(seconds) > 1)}"
+    if seconds < 5400:
+        return f"about {round(seconds / 60)} minutes"
+    return f"about {seconds / 3600:.1f} hours" if seconds < 36_000 else f"about {round(seconds / 3600)} hours"
+
+
+def how_much(files: int, pixels: int) -> str:
+    """The inputs in words: "44 files, 310 megapixels"."""
+    mega = pixels / _MEGA
+    size = f"{mega:.2g}" if mega < 10 else f"{mega:.0f}"
+    return f"{files} file{'s' * (files != 1)}, {size} megapixels"
+
+
+def _piece(source: Path, side: int, *, max_pixels: int) -> NDArray[Any]:
+    """A square from the middle of an input, as far as that has one."""
+    with open_image(source, max_pixels=max_pixels) as reader:
+        height, width = min(side, reader.height), min(side, reader.width)
+        if reader.height * reader.width <= _SEARCHED_PIXELS:
+            for start in range(0, (reader.height - height) // 2, side):
+                reader.read_rows(min(side, (reader.height - height) // 2 - start))
+        left = (reader.width - width) // 2
+        return np.ascontiguousarray(reader.read_rows(height)[:, left : left + width])
+
 
 FAILED = 1
 

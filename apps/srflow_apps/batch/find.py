@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from srflow_apps.batch import cloud
+from srflow_apps.batch.storage import file_names, is_folder
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import READABLE, UNREAD
 from srflow_sdk.system import local_files
@@ -62,16 +62,6 @@ def say_unread(unread: Mapping[str, int]) -> str | None:
     return f"left out, because such images are not read: {named}; convert them to PNG or TIFF"
 
 
-def is_folder(path: Path) -> bool:
-    """True if it is a folder, as far as can be seen. Raises: ImageError if a URL's store does not answer."""
-    if isinstance(path, UrlPath):
-        return cloud.is_folder(path)
-    try:
-        return path.is_dir()
-    except OSError:  # a parent folder cannot be entered
-        return False
-
-
 def real_path(path: Path) -> Path:
     """The path with all links followed, as far as they lead."""
     if isinstance(path, UrlPath):
@@ -109,7 +99,7 @@ def _names_in_store(
 ) -> list[PurePosixPath]:
     """Names of files that are neither hidden nor outputs. refused: gets the folder if it cannot be listed."""
     try:
-        names = cloud.file_names(folder, recursive=recursive)
+        names = file_names(folder, recursive=recursive)
     except ImageError as error:
         refused.append((folder, str(error).removeprefix(f"{folder}: ")))
         return []
