@@ -14,8 +14,7 @@ from srflow_sdk._lazy_names import lazy_names
 TYPE_CHECKING = False  # see srflow_sdk/__init__.py
 
 if TYPE_CHECKING:
-    from srflow_apps.batch.ray import Cluster
-    from srflow_apps.batch.ray import UpscaleFiles
+    from srflow_apps.batch.ray import Cluster, UpscaleFiles
 
 __all__ = ["Cluster", "UpscaleFiles"]
 
