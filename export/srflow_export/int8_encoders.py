@@ -7,6 +7,8 @@ import os
 import shutil
 from collections.abc import Callable
 
+import onnx
+
 from srflow_export import onnx_models
 from srflow_export._bundle_writer import staged_bundle
 from srflow_export._named_locks import bundle_lock
@@ -18,7 +20,6 @@ from srflow_export.parity._gate import INT8_GRAPHS
 from srflow_export.quantisation import int8_encoder
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.bundle import Bundle, Manifest
-from srflow_sdk.model.graph_structure import read_graph
 from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
 from srflow_training.model import SRFlow
 
@@ -68,8 +69,8 @@ def _check(bundle: Bundle) -> SRFlow:
             "checkpoint with --precision fp32 --also int8"
         )
     model = trainable_network(bundle.path)
-    outputs = read_graph(bundle.file(REQUIRED_FILES[0])).outputs
-    if set(outputs) != set(conditioning_names(model.config)):
+    outputs = onnx.load(bundle.file(REQUIRED_FILES[0])).graph.output
+    if {output.name for output in outputs} != set(conditioning_names(model.config)):
         raise ArgumentError(
             f"{bundle.path} has the layout of an older exporter, to which no encoder can be added: srflow-export "
             f"--checkpoint-of {bundle.path} -o FILE.safetensors, then srflow-export --ckpt FILE.safetensors --also int8"

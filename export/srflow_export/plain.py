@@ -27,7 +27,6 @@ from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.graph_structure import read_graph
 from srflow_sdk.system.atomic import remove_stale_parts, replacing, write_atomically
 
 WINDOW = 256  # LR pixels a side of the latents in a file with dynamic sides
@@ -96,8 +95,6 @@ def plain_model(bundle: Bundle, options: PlainOptions) -> onnx.ModelProto:
     names = bundle.manifest.float32_graphs
     if names is None:
         raise ArgumentError(f"{bundle.path} has no float32 graphs: export its checkpoint again")
-    for name in names:
-        read_graph(bundle.file(name))  # refuses what the runtime would
     joined = onnx_models.joined(*(onnx.load(bundle.file(name)) for name in names))
     proto = inliner.inline_local_functions(joined)
     opset = min(options.opset, *(entry.version for entry in proto.opset_import if not entry.domain))

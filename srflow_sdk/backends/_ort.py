@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends._base import Backend, Conditioning, own, still_open
-from srflow_sdk.backends._declared import check_conditioning, check_graphs, check_inverted, check_inverter
+from srflow_sdk.backends._declared import check_conditioning, check_inverted, check_sampler
 from srflow_sdk.backends._kept_folders import discard
 from srflow_sdk.backends._kept_graphs import kept_graph, load_options, saved_by
 from srflow_sdk.backends._native_library import find_native_library, register, runs_on_cuda
@@ -37,7 +37,6 @@ from srflow_sdk.backends._plugin_providers import PLUGINS
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile
-from srflow_sdk.model.graph_sizes import Declared
 from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
 from srflow_sdk.system.interruptible import interruptible, is_cancelled
 from srflow_sdk.system.raising import PassingError, lack_of_threads
@@ -87,7 +86,6 @@ class OnnxRuntimeBackend(Backend):
         self._provider = _provider(bundle, device, gpu)
         self._threads = threads
         self._graphs = graphs or default_graphs(bundle, device)
-        self._conditioning: dict[str, Declared] = {}
         self._encoder: Any = None
         self._sampler: Any = None
         self._inverter: Any = None
@@ -112,8 +110,9 @@ class OnnxRuntimeBackend(Backend):
 
     def activate_impl(self) -> None:
         self._provider.prepare()
-        self._conditioning = check_graphs(self._bundle, self._graphs)
         self._encoder, self._sampler = self._opened_encoder(), self._opened_sampler()
+        if type(self._encoder) is type(self._sampler) is onnxruntime().InferenceSession:
+            check_sampler(self._bundle, self._encoder, self._sampler)
 
     def _opened_encoder(self) -> Any:
         """Load the encoder, into whatever runs it."""
@@ -129,10 +128,11 @@ class OnnxRuntimeBackend(Backend):
         session = still_open(self._encoder)
         binding = session.io_binding()
         binding.bind_cpu_input("lr", np.ascontiguousarray(lr, np.float32))
-        for name in self._conditioning:
+        names = [output.name for output in session.get_outputs()]
+        for name in names:
             binding.bind_output(name, self._provider.memory, self._provider.gpu or 0)
         self._run(session, binding, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}")
-        values = dict(zip(self._conditioning, binding.get_outputs(), strict=True))
+        values = dict(zip(names, binding.get_outputs(), strict=True))
         batch, _, height, width = lr.shape
         shapes = {name: value.shape() for name, value in values.items()}
         check_conditioning(self._bundle.manifest, shapes, batch=batch, height=height, width=width)
@@ -181,7 +181,6 @@ class OnnxRuntimeBackend(Backend):
         still_open(self._encoder)
         with self._loading:
             if self._inverter is None:
-                check_inverter(self._bundle, INVERTER, self._conditioning)
                 self._inverter = self._session(INVERTER)
             return self._inverter
 

@@ -18,7 +18,6 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_commands import first_command
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.engine_shapes import BOUNDS, input_shapes, shapes_text
-from srflow_sdk.model.graph_structure import read_graph
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.device_names import PluginDevice
 from srflow_sdk.system.hardware import find_gpu
@@ -146,9 +145,8 @@ class TensorRTProvider(Provider):
         if self._cache is not None:
             for kind in ("engine", "timing"):
                 chosen |= {f"trt_{kind}_cache_enable": "1", f"trt_{kind}_cache_path": str(self._cache)}
-        inputs = read_graph(self._bundle.file(graph)).inputs
-        declared = [(name, tensor.shape) for name, tensor in inputs.items()]
-        shapes = input_shapes(declared, self._profile, scale=self._bundle.manifest.scale, graph=graph)
+        inputs = [(value.name, value.shape) for value in unoptimised(self._bundle.file(graph)).get_inputs()]
+        shapes = input_shapes(inputs, self._profile, scale=self._bundle.manifest.scale, graph=graph)
         for bound in BOUNDS:
             chosen[f"trt_profile_{bound}_shapes"] = shapes_text(shapes, bound)
         return [(TENSORRT, chosen), (CUDA, _CUDA_OPTIONS | on_gpu), CPU]
@@ -163,6 +161,16 @@ def onnxruntime() -> Any:
     if not hasattr(onnxruntime, "InferenceSession"):
         raise DeviceError("ONNX Runtime is broken: the module exists, its files do not; srflow-doctor shows the fix")
     return onnxruntime
+
+
+def unoptimised(path: Path) -> Any:
+    """A session on the CPU that says what a graph takes and gives; ONNX Runtime's errors are passed on."""
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return ort.InferenceSession(str(path), options, providers=[CPU])
 
 
 def cuda_offered() -> bool:

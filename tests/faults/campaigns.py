@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tests.faults import (
-    bundles,
     checkpoints,
     configs,
     demo,
@@ -26,7 +25,6 @@ CAMPAIGNS = {
         Campaign(name="restoring", title="kills of restoring", attack=kills.kill_restoring, count=30, short=4),
         Campaign(name="training", title="kills of a training run", attack=kills.kill_training, count=30, short=4),
         Campaign(name="disk", title="full disks and limits", attack=full_disk.attack, count=48, short=8),
-        Campaign(name="bundles", title="mutated bundles", attack=bundles.attack, count=1000, short=150),
         Campaign(name="checkpoints", title="mutated checkpoints", attack=checkpoints.attack, count=1000, short=200),
         Campaign(name="pictures", title="mutated pictures", attack=pictures.attack, count=4000, short=1200),
         Campaign(name="latents", title="mutated latents", attack=latents.attack, count=2000, short=300),

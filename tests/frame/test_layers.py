@@ -15,11 +15,11 @@ from .bare_environment import ROOT
 
 PACKAGE = "srflow_sdk"
 LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package with all of it that is not named itself
-    {"model.graph_sizes", "system.plain_text"},
+    {"system.plain_text"},
     {"_version", "_lazy_names", "errors", "latents.bits_per_dimension"},
     {"model.psnr_bounds", "model.json_records", "_checks"},
     {"model.intervals"},
-    {"system", "model.graph_structure", "model.engine_records", "pixels.in_memory", "latents.random_field"},
+    {"system", "model.engine_records", "pixels.in_memory", "latents.random_field"},
     {"drawing.tiles", "files", "model.engine_shapes"},
     {"model.manifest"},
     {"pixels", "model.bundle"},

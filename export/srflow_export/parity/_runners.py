@@ -28,7 +28,6 @@ from srflow_sdk.backends import Device, Precision, open_backend
 from srflow_sdk.latents.random_field import LatentLevel
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile
-from srflow_sdk.model.graph_structure import read_graph
 from srflow_sdk.model.manifest import INVERTER, REQUIRED_FILES
 from srflow_training.model import SRFlow
 
@@ -124,7 +123,7 @@ def graphs_runner(bundle: Bundle, *, rounded: bool = False, names: tuple[str, st
     """
 
     def load() -> onnx.ModelProto:
-        encoder, sampler = (_loaded(bundle, name) for name in names)
+        encoder, sampler = (onnx.load(bundle.file(name)) for name in names)
         return onnx_models.joined(encoder, sampler)
 
     return _onnx_runner(load, "graphs", rounded=rounded)
@@ -133,7 +132,7 @@ def graphs_runner(bundle: Bundle, *, rounded: bool = False, names: tuple[str, st
 def inverse_runner(bundle: Bundle, *, rounded: bool = False) -> BaseRunner:
     """A bundle's encoder and inverter as one graph: `lr`, `hr` → `latent_level{ℓ}`…, `log_density`."""
     return _onnx_runner(
-        lambda: onnx_models.joined(_loaded(bundle, "encoder.onnx"), _loaded(bundle, INVERTER)),
+        lambda: onnx_models.joined(onnx.load(bundle.file("encoder.onnx")), onnx.load(bundle.file(INVERTER))),
         "inverse",
         rounded=rounded,
     )
@@ -141,13 +140,7 @@ def inverse_runner(bundle: Bundle, *, rounded: bool = False) -> BaseRunner:
 
 def fused_runner(bundle: Bundle, *, rounded: bool = False) -> BaseRunner:
     """The same for a bundle's fused.onnx."""
-    return _onnx_runner(lambda: _loaded(bundle, "fused.onnx"), "fused", rounded=rounded)
-
-
-def _loaded(bundle: Bundle, name: str) -> onnx.ModelProto:
-    """A graph that the runtime would run too. Raises: BundleError for others."""
-    read_graph(bundle.file(name))
-    return onnx.load(bundle.file(name))
+    return _onnx_runner(lambda: onnx.load(bundle.file("fused.onnx")), "fused", rounded=rounded)
 
 
 def _onnx_runner(load: Callable[[], onnx.ModelProto], name: str, *, rounded: bool) -> BaseRunner:

@@ -21,13 +21,12 @@ from srflow_sdk.backends import OnnxRuntimeBackend, open_backend
 from srflow_sdk.backends import _agreement as agreement
 from srflow_sdk.backends import _ort_providers as ort_providers
 from srflow_sdk.backends import _tensorrt as tensorrt
-from srflow_sdk.backends._ort_providers import TensorRTProvider, tensorrt_library_version
+from srflow_sdk.backends._ort_providers import TensorRTProvider, tensorrt_library_version, unoptimised
 from srflow_sdk.backends._plugin_providers import PluginProvider
 from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile
 from srflow_sdk.model.engine_shapes import input_shapes, shapes_text
-from srflow_sdk.model.graph_structure import read_graph
 from srflow_sdk.system.device_names import DeviceName, PluginDevice, split_device
 from srflow_sdk.system.hardware import Gpu
 from tests.sdk.tiny_bundle import write_tiny_bundle
@@ -87,7 +86,7 @@ def test_input_shapes_are_those_that_the_embedded_model_really_has() -> None:
     with OnnxRuntimeBackend(embedded, threads=1) as backend:
         conditioning = backend.encode(np.zeros((1, 3, 24, 16), np.float32))
     found = {name: list(value.shape()) for name, value in conditioning.values.items()}
-    inputs = [(name, tensor.shape) for name, tensor in read_graph(embedded.file("sampler.onnx")).inputs.items()]
+    inputs = [(value.name, value.shape) for value in unoptimised(embedded.file("sampler.onnx")).get_inputs()]
     profile = LrProfile(min=(24, 16), opt=(24, 16), max=(24, 16))
     found_shapes = input_shapes(inputs, profile, scale=scale, graph="sampler.onnx")
     shapes = dict(part.split(":") for part in shapes_text(found_shapes, "opt").split(","))
@@ -376,7 +375,11 @@ def test_the_gpu_of_that_number_computes_and_keeps_the_conditioning(
 ) -> None:
     asked: list[Any] = []
 
-    def session(_path: str, _options: Any, providers: list[Any], **_: Any) -> Any:
+    made = onnxruntime.InferenceSession
+
+    def session(path: str, options: Any, providers: list[Any], **keywords: Any) -> Any:
+        if providers == [CPU]:
+            return made(path, options, providers=providers, **keywords)
         asked.append([options["device_id"] for _, options in providers[:-1]])
         raise RuntimeError("there is no GPU")
 
@@ -393,8 +396,8 @@ def test_the_gpu_of_that_number_computes_and_keeps_the_conditioning(
     assert backend.gpu == 1
     bound: list[Any] = []
     binding = SimpleNamespace(bind_cpu_input=lambda *_: None, bind_output=lambda _, *place: bound.append(place))
-    backend._encoder = SimpleNamespace(io_binding=lambda: binding)
-    backend._conditioning = {"features": None}
+    outputs = [SimpleNamespace(name="features")]
+    backend._encoder = SimpleNamespace(io_binding=lambda: binding, get_outputs=lambda: outputs)
     monkeypatch.setattr(backend, "_run", lambda *_: backend.deactivate_impl())
     with pytest.raises(AttributeError, match="get_outputs"):
         backend.encode_impl(np.zeros((1, 3, 2, 2), np.float32))
