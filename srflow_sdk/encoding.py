@@ -23,7 +23,7 @@ from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.flow.inverting import check_latents, high_resolution, invert, inverting_tiles
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.pixels.in_memory import ImageKind, InMemoryImage, Tensor
-from srflow_sdk.system.interruptible import cancelled_by
+from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
 
 if TYPE_CHECKING:

@@ -15,10 +15,8 @@ from pathlib import Path
 
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.manifest import REQUIRED_FILES, Manifest, is_plain_file_name
-from srflow_sdk.system.atomic import sync_directory, write_atomically
-from srflow_sdk.system.local_files import file_sha256
-from srflow_sdk.system.locks import lock as wait_for_lock
-from srflow_sdk.system.locks import try_lock
+from srflow_sdk.system.local_files import file_sha256, sync_directory, write_atomically
+from srflow_sdk.system.local_files import lock as lock_descriptor
 
 _STAGING = "staging"
 _REPLACED = "replaced"
@@ -112,7 +110,7 @@ def staging_directory(target: Path, *, rescue: Callable[[Path], None] = lambda _
     Raises: OSError.
     """
     for left in _siblings(target, _STAGING):
-        if (lock := _lock(left)) is not None:
+        if (lock := _lock(left, wait=False)) is not None:
             rescue(left)
             shutil.rmtree(left, ignore_errors=True)
             os.close(lock)
@@ -193,7 +191,7 @@ def _make_locked(path: Path) -> int | None:
     for _ in range(16):
         path.mkdir()
         # Waiting, because another process may have taken the new directory for stale, and is about to remove it.
-        lock = _lock(path, take=wait_for_lock)
+        lock = _lock(path)
         if path.is_dir():
             return lock
         if lock is not None:
@@ -201,13 +199,13 @@ def _make_locked(path: Path) -> int | None:
     raise OSError(errno.EAGAIN, "the staging directory keeps being removed by another export")
 
 
-def _lock(path: Path, take: Callable[[int], bool] = try_lock) -> int | None:
+def _lock(path: Path, *, wait: bool = True) -> int | None:
     """Lock a directory until the returned descriptor is closed or the process ends; None if that cannot be done now."""
     try:
         descriptor = os.open(path, os.O_RDONLY)  # Windows cannot open directories
     except OSError:
         return None
-    if take(descriptor):
+    if lock_descriptor(descriptor, wait=wait):
         return descriptor
     os.close(descriptor)
     return None

@@ -1,8 +1,8 @@
 """Named locks between processes: if several want the same thing, one works and the others report that they wait.
 
-They serve things without a descriptor of their own to lock (:mod:`srflow_sdk.system.locks`): a bundle that does not
-exist yet, an engine that is being built. The operating system frees the locks of a process that dies. Lock files are in
-the user's cache folder and stay there: removing one that another process has just opened would let both in.
+They serve things without a descriptor of their own to lock (``local_files.lock``): a bundle that does not exist yet, an
+engine that is being built. The operating system frees the locks of a process that dies. Lock files are in the user's
+cache folder and stay there: removing one that another process has just opened would let both in.
 """
 
 from __future__ import annotations

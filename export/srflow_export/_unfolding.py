@@ -27,7 +27,7 @@ from srflow_export._on_features import enlargement, kernel_of_sums, kernel_shape
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
-from srflow_sdk.system.atomic import write_atomically
+from srflow_sdk.system.local_files import write_atomically
 from srflow_training.checkpoints import save_checkpoint
 from srflow_training.model import RRDB, PlainEncoder, SRFlow, SRFlowConfig
 from srflow_training.model.config import UNUSED, LevelShape

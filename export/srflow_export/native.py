@@ -18,7 +18,7 @@ import click
 
 from srflow_sdk.backends._native_library import _BESIDE
 from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError, SRFlowError
-from srflow_sdk.system.atomic import write_atomically
+from srflow_sdk.system.local_files import write_atomically
 
 _NEEDED = {"cpu": "libsrflow_ort", "cuda": "libsrflow_cuda", "tensorrt": "libsrflow_trt"}
 _TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")

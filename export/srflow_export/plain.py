@@ -27,7 +27,7 @@ from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.atomic import remove_stale_parts, replacing, write_atomically
+from srflow_sdk.system.local_files import remove_stale_parts, replacing, write_atomically
 
 WINDOW = 256  # LR pixels a side of the latents in a file with dynamic sides
 _PATCH = (45, 47)  # LR pixels on which a file with dynamic sides is compared: odd, so that they are padded

@@ -19,13 +19,11 @@ from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_sdk.model.bundle import _read_manifest
 from srflow_sdk.model.manifest import Precision
 from srflow_sdk.system.base_command import wait_asleep
-from srflow_sdk.system.memory import check_address_space
 from srflow_sdk.system.raising import require_extra
 
 if TYPE_CHECKING:
     from srflow_export.exporter import Also, Gate
 
-_ADDRESS_SPACE = 2_000_000_000  # for torch's and ONNX Runtime's libraries, threads and a small network
 _REPOSITORY_MODULES = ("filelock",)
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
 _MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
@@ -131,8 +129,7 @@ def write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
 
 
 def _get_ready(*modules: str) -> None:
-    """Check the machine, and that the modules of the extra are installed. Raises: SRFlowError."""
-    check_address_space(_ADDRESS_SPACE, "srflow-export")
+    """Check that the modules of the extra are installed. Raises: MissingExtraError."""
     wait_asleep()
     for module in modules:
         require_extra(module, "export")

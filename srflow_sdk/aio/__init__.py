@@ -20,7 +20,7 @@ from srflow_sdk.files import PathLike
 from srflow_sdk.files.passed_images import EncodedImage
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
-from srflow_sdk.system.interruptible import cancelled_by
+from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.upscaler import Upscaler
 
 

@@ -19,7 +19,6 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import ComputePrecision, Device, PluginDevice, Precision, split_device
 from srflow_sdk.system.hardware import find_gpu
-from srflow_sdk.system.memory import check_room
 
 if TYPE_CHECKING:
     from srflow_sdk.backends._tensorrt import TensorRTBackend
@@ -68,7 +67,6 @@ def open_backend(
     if threads is not None:
         whole("threads", threads, least=1, also="None or ")
     one_of("precision", precision, Precision)
-    check_room(threads)
     chooses = precision == "fastest" and bundle.manifest.precision == "fp32"
     if precision in ("bf16", "int8"):
         from srflow_sdk.backends._precision import open_less_precise

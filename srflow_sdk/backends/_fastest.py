@@ -37,10 +37,9 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.json_records import read_record
 from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES, Manifest
 from srflow_sdk.model.psnr_bounds import LEAST_DB
-from srflow_sdk.system import locks
-from srflow_sdk.system.atomic import write_atomically
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.device_names import ComputePrecision
+from srflow_sdk.system.local_files import LOCKS_EXIST, lock, write_atomically
 from srflow_sdk.system.raising import PassingError, memory_errors_typed
 
 _ROUNDS = (2, 5)  # at least and at most
@@ -280,12 +279,12 @@ def write_measured(key: dict[str, Any], measured: Iterable[Measured]) -> None:
 def one_at_a_time() -> Iterator[None]:
     """Waits while another process of this user measures: the two would only slow each other down."""
     folder = cache_folder(_FOLDER)
-    if folder is None or not locks.LOCKS_EXIST:
+    if folder is None or not LOCKS_EXIST:
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
-        locks.lock(descriptor)
+        lock(descriptor)
         yield
     finally:
         os.close(descriptor)

@@ -19,9 +19,9 @@ from srflow_sdk.backends._ort import is_out_of_memory
 from srflow_sdk.backends._ort_providers import one_line
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
 from srflow_sdk.system.cache_folder import cache_folder
-from srflow_sdk.system.interruptible import interruptible, is_cancelled
-from srflow_sdk.system.memory import return_freed_memory
-from srflow_sdk.system.raising import PassingError, is_installed, is_lack_of_memory, lack_of_threads
+from srflow_sdk.system.hardware import return_freed_memory
+from srflow_sdk.system.interrupts import interruptible, is_cancelled
+from srflow_sdk.system.raising import PassingError, is_installed, lack_of_threads
 
 FIX = 'use device="cpu", or update it: pip install -U openvino'
 
@@ -176,8 +176,7 @@ class Graph:
                 raise
             if _lacks_memory(error):
                 raise OutOfMemoryError(
-                    f"{self._path}: memory or address space ran out while the graph was loaded ({_reason(error)}); "
-                    "close other programs, or raise the limit (ulimit -v unlimited)"
+                    f"{self._path}: memory ran out while the graph was loaded ({_reason(error)}); close other programs"
                 ) from error
             if "Resource temporarily unavailable" in str(error):
                 raise PassingError(lack_of_threads(RuntimeError(_reason(error)))) from error
@@ -223,7 +222,7 @@ def _lacks_memory(error: Exception) -> bool:
     text = str(error)
     _, listed, frontends = text.partition("Available frontends:")  # one that finds no address space is not listed
     return (
-        is_lack_of_memory(error)
+        isinstance(error, MemoryError)
         or is_out_of_memory(text)
         or any(words in text for words in ("Failed to allocate", "can't alloc"))
         or (bool(listed) and "onnx" not in frontends)

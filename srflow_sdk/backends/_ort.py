@@ -38,7 +38,7 @@ from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMem
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
-from srflow_sdk.system.interruptible import interruptible, is_cancelled
+from srflow_sdk.system.interrupts import interruptible, is_cancelled
 from srflow_sdk.system.raising import PassingError, lack_of_threads
 
 _log = logging.getLogger(__name__)
@@ -219,8 +219,7 @@ class OnnxRuntimeBackend(Backend):
         except Exception as error:  # ORT's exceptions have no common base but Exception
             if isinstance(error, MemoryError) or is_out_of_memory(str(error)):
                 raise OutOfMemoryError(
-                    f"{path}: memory or address space ran out while the graph was loaded ({one_line(error)}); close "
-                    "other programs, or raise the limit (ulimit -v unlimited)"
+                    f"{path}: memory ran out while the graph was loaded ({one_line(error)}); close other programs"
                 ) from error
             if "pthread_create" in str(error):
                 raise PassingError(lack_of_threads(error)) from error

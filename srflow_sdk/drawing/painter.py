@@ -35,8 +35,8 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.model.round_trips import check_inverts, warn_of_round_trip
 from srflow_sdk.system.device_names import ComputePrecision
-from srflow_sdk.system.interruptible import cancelled_by
-from srflow_sdk.system.memory import available_memory, can_return_freed_memory, gpu_free_memory
+from srflow_sdk.system.hardware import available_memory, can_return_freed_memory, gpu_free_memory
+from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
 
 _FLOAT32 = np.dtype(np.float32)

@@ -27,4 +27,4 @@ from srflow_sdk.files.reading import read_image as read_image
 from srflow_sdk.files.reading import read_provenance as read_provenance
 from srflow_sdk.files.writing import ImageWriter as ImageWriter
 from srflow_sdk.files.writing import write_image as write_image
-from srflow_sdk.system.atomic import remove_stale_parts as remove_stale_parts
+from srflow_sdk.system.local_files import remove_stale_parts as remove_stale_parts

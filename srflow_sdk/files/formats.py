@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from srflow_sdk._checks import flag, whole
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import bmp, libvips
-from srflow_sdk.system.atomic import check_replaceable
+from srflow_sdk.system.local_files import check_replaceable
 
 PathLike = str | os.PathLike[str]
 

@@ -7,10 +7,8 @@ import sys
 from typing import Any
 
 from srflow_sdk.errors import DeviceError, MissingExtraError
-from srflow_sdk.system.memory import check_address_space
 
 _process_with_threads = 0  # the process in which libvips has started its threads
-_ADDRESS_SPACE = 400_000_000  # for its code, and its threads' stacks
 _UNHELPFUL = ("unable to ", "bad seek", "vipspng: libpng read error")
 
 
@@ -20,14 +18,13 @@ def pyvips() -> Any:
     libvips' warnings only repeat our errors, so they are silenced, unless the app imported pyvips first and so decides
     about them.
 
-    Raises: MissingExtraError if libvips cannot be loaded; DeviceError if the process may not have the address space.
+    Raises: MissingExtraError if libvips cannot be loaded.
     """
     is_first = "pyvips" not in sys.modules
     os.environ.setdefault("VIPS_WARNING", "1")  # any value: libvips drops its warnings
     try:
         import pyvips
     except (ImportError, OSError, MemoryError) as error:
-        check_address_space(_ADDRESS_SPACE, "libvips, which reads and writes image files,")
         raise MissingExtraError(
             f"libvips, which reads and writes image files, cannot be loaded ({error}): pip install pyvips pyvips-binary"
         ) from error

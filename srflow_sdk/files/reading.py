@@ -24,7 +24,7 @@ from srflow_sdk.files.provenance import Provenance, provenance_in
 from srflow_sdk.files.sealing import png_digest, seal_holds
 from srflow_sdk.files.steady import SteadyFile
 from srflow_sdk.pixels.in_memory import check_dots
-from srflow_sdk.system.interruptible import interruptible
+from srflow_sdk.system.interrupts import interruptible
 
 _NAME_RANGE = 'name the range of its values (--range 1% 99%, value_range=("1%", "99%"))'
 _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the network's memory

@@ -25,8 +25,7 @@ from srflow_sdk.files.metadata.metadata import Metadata, attach, fitting_exif, m
 from srflow_sdk.files.provenance import Provenance, with_provenance
 from srflow_sdk.files.reading import RAW_DTYPES
 from srflow_sdk.files.sealing import seal
-from srflow_sdk.system import atomic
-from srflow_sdk.system.local_files import content_sha256
+from srflow_sdk.system.local_files import content_sha256, replacing
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -142,7 +141,7 @@ class ImageWriter:
     def __enter__(self) -> ImageWriter:
         with contextlib.ExitStack() as stack:
             try:
-                self._descriptor = stack.enter_context(atomic.replacing(self._target))
+                self._descriptor = stack.enter_context(replacing(self._target))
             except (OSError, ValueError) as error:
                 raise self._failed(getattr(error, "strerror", None) or str(error)) from error
             height, width, channels = self._shape

@@ -27,7 +27,7 @@ from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
 from srflow_sdk.pixels.resizing import RowReducer
 from srflow_sdk.pixels.transparency import filled
-from srflow_sdk.system.interruptible import cancelled_by
+from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
 
 _BAND = 256  # rows that are converted at a time

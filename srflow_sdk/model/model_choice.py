@@ -22,7 +22,7 @@ from srflow_sdk.files.formats import SNIFFED_BYTES, loader_of
 from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, luma, to_unit, unpacked
-from srflow_sdk.system.interruptible import is_cancelled
+from srflow_sdk.system.interrupts import is_cancelled
 from srflow_sdk.system.local_files import open_regular
 
 BY_PICTURE = "auto"  # the name under which a user asks for the model that suits each picture

@@ -1,15 +1,55 @@
-"""The processor, by the kernel, and the NVIDIA GPU that this process uses, by its driver; no context is created."""
+"""The machine: free memory of it or its container, the processor, and NVIDIA's GPUs by their driver."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import re
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from srflow_sdk.system.memory import cuda_driver
+_NO_LIMIT = sys.maxsize
+_TRIM: Any = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # musl has none
 
+# A control group's files with its limits and its usage, and the statistic of what the kernel can drop.
+_VERSION_1 = (["memory.limit_in_bytes"], "memory.usage_in_bytes", "total_inactive_file")
+_VERSION_2 = (["memory.max", "memory.high"], "memory.current", "inactive_file")
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """Bytes of main memory that this process may still take without swapping or being killed, at least 0.
+
+    The minimum of what the machine has left and of what each control group around the process leaves (containers,
+    systemd, batch systems; versions 1 and 2). Page cache that the kernel can drop counts as free. This is a snapshot:
+    other processes may take the memory. root: where /proc/self/cgroup and /sys/fs/cgroup lie.
+    """
+    import psutil  # here, because the doctor's probe of the driver needs this module but not psutil
+
+    return max(min(psutil.virtual_memory().available, *_left_by_control_groups(root)), 0)
+
+
+def return_freed_memory() -> None:
+    """Return what this process has freed to the system; milliseconds. On systems without glibc nothing happens.
+
+    glibc keeps freed blocks of up to 32 MB for later ones, and hardly reuses them where sizes vary.
+    """
+    if _TRIM is not None:
+        _TRIM(ctypes.c_size_t(0))
+
+
+def can_return_freed_memory() -> bool:
+    """True if :func:`return_freed_memory` does something here."""
+    return _TRIM is not None
+
+
+def first_core(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
+    """The fields of the first core by name, in the kernel's order; empty where the system does not list them."""
+    fields = (line.partition(":") for line in _text(cpuinfo).partition("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in fields}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,22 +67,21 @@ class Gpu:
 
 
 def find_gpu(device: int = 0) -> Gpu | None:
-    """Find a GPU by its number among those that CUDA shows this process; None without a driver or such a GPU."""
-    handle, major, minor, version = ctypes.c_int(), ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    """Find a GPU by its number among those that CUDA shows this process; None without a driver or such a GPU.
+
+    No context is created.
+    """
+    handle, major, minor, version = (ctypes.c_int() for _ in range(4))
     name = ctypes.create_string_buffer(256)
     try:
         cuda = cuda_driver()
-        failed = (
-            cuda.cuInit(ctypes.c_uint(0))
-            or cuda.cuDeviceGet(ctypes.byref(handle), ctypes.c_int(device))
-            or cuda.cuDeviceGetName(name, ctypes.c_int(len(name)), handle)
-            or cuda.cuDeviceGetAttribute(ctypes.byref(major), ctypes.c_int(_MAJOR), handle)
-            or cuda.cuDeviceGetAttribute(ctypes.byref(minor), ctypes.c_int(_MINOR), handle)
-            or cuda.cuDriverGetVersion(ctypes.byref(version))
-        )
-    except (OSError, AttributeError):  # no driver, or one without these functions
-        return None
-    if failed:
+        _call(cuda.cuInit, ctypes.c_uint(0))
+        _call(cuda.cuDeviceGet, ctypes.byref(handle), ctypes.c_int(device))
+        _call(cuda.cuDeviceGetName, name, ctypes.c_int(len(name)), handle)
+        _call(cuda.cuDeviceGetAttribute, ctypes.byref(major), ctypes.c_int(_MAJOR), handle)
+        _call(cuda.cuDeviceGetAttribute, ctypes.byref(minor), ctypes.c_int(_MINOR), handle)
+        _call(cuda.cuDriverGetVersion, ctypes.byref(version))
+    except (OSError, AttributeError):  # no driver, one without these functions, or no GPU
         return None
     return Gpu(
         name=name.value.decode(errors="replace"),
@@ -51,13 +90,84 @@ def find_gpu(device: int = 0) -> Gpu | None:
     )
 
 
-def first_core(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
-    """The fields of the first core by name, in the kernel's order; empty where the system does not list them."""
-    fields: dict[str, str] = {}
-    with contextlib.suppress(OSError), cpuinfo.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            if not line.strip():
-                break
-            name, _, value = line.partition(":")
-            fields[name.strip()] = value.strip()
-    return fields
+def gpu_free_memory(device: int = 0) -> int | None:
+    """Bytes of free memory on a GPU according to its driver (cuMemGetInfo); None without a driver or GPU.
+
+    device: its number among those that CUDA shows this process. Memory that a library of this process keeps in its own
+    pool does not count as free. If the process does not use the GPU yet, CUDA's primary context is created for this and
+    released again.
+    """
+    handle, free, total = ctypes.c_int(), ctypes.c_size_t(), ctypes.c_size_t()
+    try:
+        cuda = cuda_driver()
+        _call(cuda.cuInit, ctypes.c_uint(0))
+        _call(cuda.cuDeviceGet, ctypes.byref(handle), ctypes.c_int(device))
+        with _current_context(cuda, handle):
+            _call(cuda.cuMemGetInfo_v2, ctypes.byref(free), ctypes.byref(total))
+    except (OSError, AttributeError):  # no driver, one without these functions, no GPU, or a broken one
+        return None
+    return free.value
+
+
+def cuda_driver() -> ctypes.CDLL:
+    """NVIDIA's driver library. Raises: OSError if it is not installed."""
+    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+
+
+def _call(function: Any, *arguments: Any) -> None:
+    """Raises: OSError if a function of the driver reports a failure."""
+    if status := function(*arguments):
+        raise OSError(f"the CUDA driver returned {status}")
+
+
+@contextlib.contextmanager
+def _current_context(cuda: ctypes.CDLL, device: ctypes.c_int) -> Iterator[None]:
+    """Push the device's primary context, which the CUDA runtime and so ONNX Runtime use, onto this thread's stack."""
+    # Looked up first: without a way to release it, the context must not be retained.
+    release, pop = cuda.cuDevicePrimaryCtxRelease_v2, cuda.cuCtxPopCurrent_v2
+    context = ctypes.c_void_p()
+    _call(cuda.cuDevicePrimaryCtxRetain, ctypes.byref(context), device)
+    try:
+        _call(cuda.cuCtxPushCurrent_v2, context)
+        try:
+            yield
+        finally:
+            _call(pop, ctypes.byref(ctypes.c_void_p()))
+    finally:
+        _call(release, device)
+
+
+def _left_by_control_groups(root: Path) -> list[int]:
+    """Bytes that each group on the path from this process's own to the root leaves."""
+    left = [_NO_LIMIT]
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        # Outside its own namespace, a group's path begins with "..": what is left of it cannot be seen from here.
+        names = [name for name in path.split("/") if name not in ("", ".", "..")]
+        if not controllers:
+            mounts, files = ["sys/fs/cgroup", "sys/fs/cgroup/unified"], _VERSION_2
+        elif "memory" in controllers.split(","):
+            mounts, files = ["sys/fs/cgroup/memory"], _VERSION_1
+        else:
+            continue
+        # In a container without a namespace, the path is the host's and the container's own group is at the mount.
+        groups = [root.joinpath(mount, *names[:depth]) for mount in mounts for depth in range(len(names) + 1)]
+        for group, (limits, used, droppable) in ((group, files) for group in groups):
+            found = [limit for name in limits if (limit := _number(group / name)) is not None]
+            dropped = _number(group / "memory.stat", rf"^{droppable} (\d+)$") or 0
+            left += [limit - max((_number(group / used) or 0) - dropped, 0) for limit in found]
+    return left
+
+
+def _number(path: Path, pattern: str = r"^(\d+)$") -> int | None:
+    """The number that a line of a file has; None if there is none, such as "max"."""
+    found = re.search(pattern, _text(path), re.MULTILINE)
+    return int(found[1]) if found else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

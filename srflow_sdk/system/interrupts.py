@@ -1,17 +1,23 @@
-"""Handles Ctrl-C, and other signals that ask to stop, at safe moments, or so that nothing is left behind."""
+"""Ends work early: signals that ask to stop, a caller's `cancel`, and native calls that must hear of both."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future
+from contextvars import ContextVar
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that ask a command to stop: Ctrl-C, `kill`, and a closed terminal."""
 
-_raised: list[int] = []  # by raised_interrupts, and not seen by its block's end yet
+_T = TypeVar("_T")
+_POLL_S = 0.1
+_event: ContextVar[threading.Event | None] = ContextVar("event", default=None)
 
 
 class Interrupts:
@@ -24,26 +30,23 @@ class Interrupts:
         if self.number is not None:
             raise KeyboardInterrupt(self.number)
 
+    def hold(self, number: int, frame: Any) -> None:
+        """Remember a signal; raise KeyboardInterrupt for a second one."""
+        self()
+        self.number = number
+
 
 @contextlib.contextmanager
 def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
     """Hold back signals (Ctrl-C if none is named) while the block runs, and yield a function that raises them.
 
     An interrupt that arrives while libvips calls back into Python would be printed and lost, and the work would go on.
-    A second signal raises KeyboardInterrupt in the main thread at once, whatever it waits for. Signals that are ignored
-    or already handled are left alone, and outside the main thread all signals are, because Python cannot set handlers
-    there. Those that :func:`raised_interrupts` handles are taken over.
+    A second signal raises KeyboardInterrupt in the main thread at once. Signals that are ignored or already handled are
+    left alone, and outside the main thread all signals are, because Python cannot set handlers there. Those that
+    :func:`raised_interrupts` handles are taken over.
     """
     interrupts = Interrupts()
-
-    def remember(number: int, frame: Any) -> None:
-        if interrupts.number is not None:
-            raise KeyboardInterrupt(number)
-        interrupts.number = number
-
-    with _handled(signals or (signal.SIGINT,), remember) as in_main_thread:
-        if _raised and in_main_thread:  # an import took it for its own failure, and somebody did without that module
-            interrupts.number = _raised.pop()
+    with _handled(signals or (signal.SIGINT,), interrupts.hold):
         yield interrupts
     interrupts()
 
@@ -52,32 +55,37 @@ def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
 def raised_interrupts(*signals: int) -> Iterator[None]:
     """Let signals raise KeyboardInterrupt(number) while the block runs, so that it cleans up instead of being killed.
 
-    Native modules report one that arrives while they are imported as a failure of their own: it is raised at the end
-    of the block then. Signals that are ignored or already handled are left alone, and outside the main thread all
-    signals are.
+    Others' handlers and threads: as :func:`deferred_interrupts`.
     """
-    with _handled(signals, _raise_interrupt) as in_main_thread:
-        try:
-            yield
-        except KeyboardInterrupt:
-            _raised.clear()
-            raise
-        finally:
-            if _raised and in_main_thread:
-                raise KeyboardInterrupt(_raised.pop())
+    with _handled(signals, _raise_interrupt):
+        yield
 
 
 @contextlib.contextmanager
-def _handled(signals: Sequence[int], handler: Callable[[int, Any], None]) -> Iterator[bool]:
-    """Handle signals so in the main thread, which the block is told; others' handlers and ignored signals stay."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
+def kept_handlers(*signals: int) -> Iterator[None]:
+    """Put handlers of signals (:data:`STOPPING` if none is named) back after a block that sets others.
+
+    Outside the main thread nothing is put back: Python cannot set handlers there.
+    """
     with contextlib.ExitStack() as stack:
-        for number in signals if in_main_thread else ():
-            before = signal.getsignal(number)
-            if before in (signal.SIG_DFL, signal.default_int_handler, _raise_interrupt) and before != handler:
-                stack.callback(signal.signal, number, before)
+        for number in signals or STOPPING if threading.current_thread() is threading.main_thread() else ():
+            handler = signal.getsignal(number)
+            if handler is not None:  # None: one of native code's, which Python cannot set
+                stack.callback(signal.signal, number, handler)
+        yield
+
+
+@contextlib.contextmanager
+def _handled(signals: tuple[int, ...], handler: Callable[[int, Any], None]) -> Iterator[None]:
+    with kept_handlers(*signals):
+        for number in signals if threading.current_thread() is threading.main_thread() else ():
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, _raise_interrupt):
                 signal.signal(number, handler)
-        yield in_main_thread
+        yield
+
+
+def _raise_interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt(number)
 
 
 def exit_status(number: int | None = None) -> int:
@@ -86,19 +94,91 @@ def exit_status(number: int | None = None) -> int:
 
 
 @contextlib.contextmanager
-def kept_handlers() -> Iterator[None]:
-    """Put the handlers of :data:`STOPPING` back after a block in which a library sets its own, in native code too.
-
-    Outside the main thread nothing is put back: Python cannot set handlers there.
-    """
-    with contextlib.ExitStack() as stack:
-        for number in STOPPING if threading.current_thread() is threading.main_thread() else ():
-            handler = signal.getsignal(number)
-            if handler is not None:  # None: one of native code's, which Python cannot set
-                stack.callback(signal.signal, number, handler)
+def cancelled_by(event: threading.Event | None) -> Iterator[None]:
+    """In this context, native calls of this thread are stopped soon after the event is set. None changes nothing."""
+    token = _event.set(event or _event.get())
+    try:
         yield
+    finally:
+        _event.reset(token)
 
 
-def _raise_interrupt(number: int, frame: Any) -> None:
-    _raised[:] = [number]
-    raise KeyboardInterrupt(number)
+def is_cancelled() -> bool:
+    """True if the event of :func:`cancelled_by` is set: an error of the call is no failure then."""
+    event = _event.get()
+    return event is not None and event.is_set()
+
+
+def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
+    """Return call(). In the main thread it runs in another one, so that a signal's handler can run at once.
+
+    Python runs handlers only between its own instructions, not inside a native call. stop: makes the call return soon;
+    it is called if a handler raises, for example KeyboardInterrupt, which is raised on once the call has returned, and
+    once the event of :func:`cancelled_by` is set.
+    """
+    event = _event.get()
+    if event is None and threading.current_thread() is not threading.main_thread():
+        return call()  # handlers only run in the main thread
+    try:
+        thread, ended = _begun(call)
+    except RuntimeError:  # the system has no thread left
+        return call()
+    wait = None if event is None else _POLL_S
+    try:
+        while True:
+            with contextlib.suppress(Empty):
+                result = ended.get(timeout=wait)
+                break
+            if event is not None and event.is_set():
+                stop()
+                wait = None
+    except BaseException:
+        stop()
+        ended.get()
+        raise
+    thread.join()  # its end, too: the next call's thread then takes over its heap
+    return result.result()
+
+
+def abandonable(
+    call: Callable[[], _T], *, seconds: float | None = None, grace: float = 0.0, stop: Callable[[], None] = lambda: None
+) -> _T:
+    """Return call(), which runs in a thread of its own and is left to itself if nobody wants to wait any longer.
+
+    For calls that wait for others, such as a server that may never answer, and hold nothing that must be released.
+    seconds: how long the call may take. grace: seconds that it still has once the event of :func:`cancelled_by` is set.
+    stop: called if the call is left or fails; it should make it end.
+    Raises: TimeoutError; concurrent.futures.CancelledError; what the call raises; what a signal's handler raises.
+    """
+    event, (_, ended) = _event.get(), _begun(call)
+    end = float("inf") if seconds is None else time.monotonic() + seconds
+    cancelled = False
+    try:
+        while True:
+            now = time.monotonic()
+            if event is not None and event.is_set() and not cancelled:
+                cancelled, end = True, min(end, now + grace)
+            if now >= end:
+                raise CancelledError if cancelled else TimeoutError
+            with contextlib.suppress(Empty):
+                return ended.get(timeout=min(_POLL_S, end - now)).result()
+    except BaseException:
+        stop()
+        raise
+
+
+def _begun(call: Callable[[], _T]) -> tuple[threading.Thread, SimpleQueue[Future[_T]]]:
+    """A thread that makes a call, and the queue that gets its result: a signal cannot leave that one's lock held."""
+    ended: SimpleQueue[Future[_T]] = SimpleQueue()
+
+    def work() -> None:
+        result: Future[_T] = Future()
+        try:
+            result.set_result(call())
+        except BaseException as error:
+            result.set_exception(error)
+        ended.put(result)
+
+    thread = threading.Thread(target=work, name="srflow-run", daemon=True)
+    thread.start()
+    return thread, ended

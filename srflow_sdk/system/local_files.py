@@ -1,14 +1,34 @@
-"""Files on this machine: what links lead to, opening those that others supply, and hashes."""
+"""Files on this machine: where names lead, what others supply, hashes, locks, and writing whole files.
+
+A file is written under a hidden name beside its target, a part, flushed to the disk, then renamed. At any moment, even
+after a crash, a reader finds the old content or the new. The part is locked while it is written, so that leftovers of a
+killed process can be told from files in progress.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+import re
+import secrets
 import stat
+from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+LOCKS_EXIST = fcntl is not None
+"""True if this system has locks on descriptors. Windows has none, but does not delete files that are open."""
+
+_LONGEST_STEM = 255 - len(".12345678.part")  # bytes
+_ENDING = re.compile(r"\.[0-9a-f]{8}\.part$")
 
 
 def real_path(path: Path) -> Path:
@@ -44,3 +64,129 @@ def content_sha256(file: BinaryIO) -> str:
     while block := file.read(1 << 20):
         digest.update(block)
     return digest.hexdigest()
+
+
+def lock(descriptor: int, *, wait: bool = True) -> bool:
+    """Lock an open file or folder until the process ends or closes it; returns whether that worked.
+
+    It is False where there are no locks, and, without `wait`, if another process holds it. No file is left behind, and
+    unlike process ids, locks mean the same in every container.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (AttributeError, OSError):  # held by another, or no locks in this system or file system
+        return False
+    return True
+
+
+def write_atomically(target: Path, *content: bytes | memoryview) -> None:
+    """Write pieces of content to a file, new or not. Raises: OSError; an old file is then as before, without a part.
+
+    Permissions are those of any new file of the process; they do not come from the file that is replaced.
+    """
+    with replacing(target) as descriptor:
+        with os.fdopen(os.dup(descriptor), "wb") as file:
+            for piece in content:
+                file.write(piece)
+        os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[int]:
+    """Yield the descriptor of a part, which becomes the target at the end of the block: flush it before.
+
+    Of a symbolic link, the file behind it is replaced. Raises: OSError. If that or the block raises, an old file is as
+    before, without a part.
+    """
+    check_replaceable(target)
+    target = _behind_links(target)
+    part, descriptor = _new_part(target)
+    try:
+        try:
+            yield descriptor
+            if LOCKS_EXIST:  # while it is locked, or another process might think it stale
+                part.replace(target)
+        finally:
+            os.close(descriptor)
+        if not LOCKS_EXIST:  # Windows cannot rename an open file
+            part.replace(target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+    with contextlib.suppress(OSError):  # not all systems can; the file is in place
+        sync_directory(target.parent)
+
+
+def check_replaceable(target: Path) -> None:
+    """Raises: OSError if a pipe or a device, which a rename would remove, has this name, or a link leads to itself."""
+    try:
+        mode = target.stat().st_mode
+    except (OSError, ValueError) as error:  # there is none, or creating it says why it cannot be
+        if getattr(error, "errno", None) == errno.ELOOP:
+            raise
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise OSError(errno.EINVAL, "it is a pipe or a device; name a file")
+
+
+def remove_stale_parts(*targets: str | os.PathLike[str]) -> None:
+    """Delete what killed processes left of earlier attempts to write these; files being written are left alone."""
+    stems: dict[Path, set[str]] = {}
+    for target in map(_behind_links, map(Path, targets)):
+        stems.setdefault(target.parent, set()).add(_stem(target))
+    for folder, wanted in stems.items():
+        remove_stale_parts_in(folder, wanted)
+
+
+def remove_stale_parts_in(folder: Path, stems: set[str] | None = None) -> None:
+    """Do the same for the targets with these stems, or for every target in a folder that is the SDK's alone."""
+    with contextlib.suppress(OSError):
+        for part in list(folder.iterdir()):
+            ending = _ENDING.search(part.name)
+            if ending and (stems is None or part.name[: ending.start()] in stems):
+                with contextlib.suppress(OSError):
+                    _remove_if_unlocked(part)
+
+
+def sync_directory(folder: Path) -> None:
+    """Flush a folder to the disk, so that new names in it survive a power cut. Raises: OSError if that fails."""
+    if os.name == "nt":  # directories cannot be opened there
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _behind_links(target: Path) -> Path:
+    return real_path(target) if target.is_symlink() else target
+
+
+def _new_part(target: Path) -> tuple[Path, int]:
+    """Create `.{target.name}.{8 hex}.part`, locked; a long name is cut. Raises: OSError."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    while True:
+        part = target.parent / f"{_stem(target)}.{secrets.token_hex(4)}.part"
+        descriptor = os.open(part, flags, 0o666)
+        if not lock(descriptor) or part.exists():  # another process may have held it as stale, and deleted it
+            return part, descriptor
+        os.close(descriptor)
+
+
+def _stem(target: Path) -> str:
+    """The beginning of the names of a target's parts."""
+    return os.fsencode(f".{target.name}")[:_LONGEST_STEM].decode("utf-8", "ignore")
+
+
+def _remove_if_unlocked(part: Path) -> None:
+    if not LOCKS_EXIST:
+        part.unlink()
+        return
+    descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        if lock(descriptor, wait=False):
+            part.unlink()
+    finally:
+        os.close(descriptor)

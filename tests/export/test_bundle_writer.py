@@ -71,11 +71,11 @@ def test_an_exception_leaves_the_older_bundle_and_nothing_else(target: Path) -> 
 
 
 def test_a_signal_as_soon_as_the_stage_exists_leaves_nothing(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def signalled(descriptor: int) -> bool:
+    def signalled(descriptor: int, *, wait: bool) -> bool:
         assert hidden_files(target.parent) != []
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(bundle_writer, "wait_for_lock", signalled)
+    monkeypatch.setattr(bundle_writer, "lock_descriptor", signalled)
     with pytest.raises(KeyboardInterrupt), staged_bundle(target):
         pass
     assert hidden_files(target.parent) == []

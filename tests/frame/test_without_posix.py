@@ -67,7 +67,7 @@ def run(code: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedPro
 
 
 def test_the_modules_really_are_hidden_from_ours(tmp_path: Path) -> None:
-    done = run("from srflow_sdk.system.locks import LOCKS_EXIST\nprint(LOCKS_EXIST)", cwd=tmp_path)
+    done = run("from srflow_sdk.system.local_files import LOCKS_EXIST\nprint(LOCKS_EXIST)", cwd=tmp_path)
     assert done.stdout == "False\n", done.stderr
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from srflow_sdk import AsyncUpscaler, CancelledError, Upscaler, aio, read_image, write_image
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError
-from srflow_sdk.system.interruptible import is_cancelled
+from srflow_sdk.system.interrupts import is_cancelled
 
 from .flow_bundle import write_flow_bundle
 from .tiny_bundle import write_tiny_bundle

@@ -20,7 +20,7 @@ from srflow_evaluation.results import Row as Line
 from srflow_evaluation.sheets import shown_pixels
 from srflow_evaluation.subjects import Subject
 from srflow_sdk.errors import ImageError
-from srflow_sdk.system.atomic import write_atomically
+from srflow_sdk.system.local_files import write_atomically
 from srflow_training.data import read_photo, to_image
 from srflow_training.data._images import size_of
 

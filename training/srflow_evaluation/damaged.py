@@ -31,7 +31,7 @@ from srflow_evaluation.sheets import SHEETS, sheets_of, shown_place, write_cells
 from srflow_evaluation.subjects import Sampler
 from srflow_evaluation.tables import Table
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.system.atomic import write_atomically
+from srflow_sdk.system.local_files import write_atomically
 from srflow_training.data import read_photo, to_image
 
 FAMILIES = {CLEAN: (CLEAN,), "known": KNOWN, "unseen": UNSEEN}

@@ -21,7 +21,7 @@ from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.drawing.auto_tau import REACH, texture
 from srflow_sdk.errors import ImageError, MissingExtraError
 from srflow_sdk.model.manifest import Reduction
-from srflow_sdk.system.atomic import write_atomically
+from srflow_sdk.system.local_files import write_atomically
 from srflow_training import figures
 from srflow_training.data import image_files
 from srflow_training.lpips_weights import HOW

@@ -16,7 +16,7 @@ from srflow_evaluation.arrays import to_array, to_tensor
 from srflow_sdk import Latents, Upscaler
 from srflow_sdk.errors import ArgumentError, NonFiniteError
 from srflow_sdk.model.manifest import MAX_TAU
-from srflow_sdk.system.memory import available_memory
+from srflow_sdk.system.hardware import available_memory
 from srflow_training._noise import runtime_noise
 from srflow_training.model import SRFlow
 

@@ -19,7 +19,7 @@ from srflow_evaluation.subjects import Subject, open_subject
 from srflow_evaluation.tables import Table
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, BundleError, SRFlowError
-from srflow_sdk.system.atomic import write_atomically
+from srflow_sdk.system.local_files import write_atomically
 
 PAGE = "report.html"
 

@@ -10,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from srflow_sdk.system.atomic import write_atomically
+from srflow_sdk.system.local_files import write_atomically
 
 Means = Mapping[str, float]
 _STYLES = ("--", ":", "-.")

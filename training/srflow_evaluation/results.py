@@ -20,7 +20,7 @@ from typing import Any
 
 from srflow_evaluation.pictures import PictureFiles
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.atomic import remove_stale_parts, write_atomically
+from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
 
 Row = dict[str, str | float]
 """A line of results.csv: `picture`, what was measured of it (text), and its figures."""

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from srflow_evaluation.pictures import PictureFiles
 from srflow_evaluation.results import Results
-from srflow_sdk.system.atomic import remove_stale_parts, write_atomically
+from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
 from srflow_training.figures import as_shown
 
 Place = tuple[slice, slice]

@@ -79,7 +79,7 @@ def choose_default_tau(
     """Choose a bundle's default temperature and write it into the manifest. Raises: SRFlowError."""
     from srflow_evaluation import default_tau
     from srflow_sdk import Bundle
-    from srflow_sdk.system.atomic import write_atomically
+    from srflow_sdk.system.local_files import write_atomically
 
     model = _only_model("default-tau", models)
     if model is None:
@@ -108,7 +108,7 @@ def measure_intervals(
     from srflow_evaluation.damaged import parse_damages
     from srflow_evaluation.pictures import picture_files
     from srflow_evaluation.subjects import open_subject
-    from srflow_sdk.system.atomic import write_atomically
+    from srflow_sdk.system.local_files import write_atomically
 
     upscaler = open_subject(model := _only_model("calibrate", models), device=device or "cpu").upscaler
     if upscaler is None or (model is None and write):

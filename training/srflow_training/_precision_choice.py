@@ -16,8 +16,8 @@ from lightning_fabric import Fabric
 from torch.utils.flop_counter import FlopCounterMode
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.atomic import write_atomically
 from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.local_files import write_atomically
 from srflow_training._objective import memory_format, objective_of
 from srflow_training.processors import processor_name
 from srflow_training.settings import RunSettings, load_settings

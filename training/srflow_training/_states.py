@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from srflow_sdk.errors import CheckpointError
-from srflow_sdk.system.atomic import remove_stale_parts_in, write_atomically
+from srflow_sdk.system.local_files import remove_stale_parts_in, write_atomically
 
 _SUSPECT = "-suspect"
 

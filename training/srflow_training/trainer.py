@@ -17,8 +17,8 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
-from srflow_sdk.system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk.system.interrupts import STOPPING, Interrupts, deferred_interrupts
+from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
 from srflow_training._average import ramped_average
 from srflow_training._best import Best
 from srflow_training._health import Health

@@ -17,9 +17,8 @@ from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ImageError
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import BY_PICTURE
-from srflow_sdk.system.atomic import check_replaceable, write_atomically
 from srflow_sdk.system.device_names import BUNDLE
-from srflow_sdk.system.local_files import open_regular
+from srflow_sdk.system.local_files import check_replaceable, open_regular, write_atomically
 from srflow_sdk.system.url_paths import UrlPath
 
 REPORT_SCHEMA = 1

@@ -31,9 +31,8 @@ from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import write_image
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import choose_model
-from srflow_sdk.system.atomic import write_atomically
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, exit_status
-from srflow_sdk.system.local_files import file_sha256, real_path
+from srflow_sdk.system.local_files import file_sha256, real_path, write_atomically
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:

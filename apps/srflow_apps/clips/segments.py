@@ -26,7 +26,7 @@ from srflow_sdk.errors import ImageError
 from srflow_sdk.files import Provenance
 from srflow_sdk.files.provenance import CLIP
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.system.atomic import replacing
+from srflow_sdk.system.local_files import replacing
 from srflow_sdk.system.raising import stop_if_set
 
 if TYPE_CHECKING:

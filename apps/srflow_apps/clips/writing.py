@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from srflow_apps.clips.reading import AHEAD, Y4M, Clip, Look, av_errors, pyav, video_of
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.system.atomic import replacing
+from srflow_sdk.system.local_files import replacing
 
 WRITTEN = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """The containers that are written, by their endings."""

@@ -240,12 +240,10 @@ def restore(
         from srflow_apps.batch.command import run_command
         from srflow_apps.batch.operations import Restoring
         from srflow_sdk.flow.flow_options import RestoreOptions
-        from srflow_sdk.system.memory import check_room
 
         if files.from_output is not None:
             _refuse_chosen(context, *restoring)
         options = RestoreOptions(**restoring)
-        check_room(machine.threads, restoring=True)
         run_command(Restoring(options=options), inputs, output, model=model, files=files, machine=machine)
 
 

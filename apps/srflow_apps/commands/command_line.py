@@ -17,9 +17,7 @@ from srflow_sdk.system.base_command import PathOrUrl, fail, say
 from srflow_sdk.system.device_names import DeviceName, split_device
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.plain_text import printable
-from srflow_sdk.system.raising import is_lack_of_memory, is_lack_of_threads, lack_of_threads
-
-_ADDRESS_SPACE = 300_000_000  # to import numpy, Pillow and ONNX Runtime
+from srflow_sdk.system.raising import memory_errors_typed
 
 
 class ReportParameter(PathOrUrl):
@@ -146,23 +144,12 @@ def size_options(command: Callable[..., None]) -> Callable[..., None]:
 def exit_statuses() -> Iterator[None]:
     """Turn the SDK's errors, Ctrl-C and signals that ask to stop into one line and an exit status."""
     try:
-        with raised_interrupts(*STOPPING):  # for what is in temporary folders
-            from srflow_sdk.system.memory import check_address_space  # which --help does not need
-
-            check_address_space(_ADDRESS_SPACE, "this command")
+        with raised_interrupts(*STOPPING), memory_errors_typed("before the work began: close other programs"):
             yield
     except ArgumentError as error:
         raise click.UsageError(printable(str(error))) from error
     except SRFlowError as error:
         fail(str(error))
-    except (ImportError, MemoryError, RuntimeError) as error:
-        if is_lack_of_threads(error):
-            fail(lack_of_threads(error))
-        if not is_lack_of_memory(error):
-            raise
-        lines = str(error).strip().splitlines()  # numpy's fill a page
-        reason = f" ({lines[-1].strip()[:200]})" if lines else ""
-        fail(f"there is not enough memory or address space to begin{reason}: raise the limit (ulimit -v unlimited)")
     except KeyboardInterrupt as error:
         say("interrupted")
         sys.exit(exit_status(*error.args))

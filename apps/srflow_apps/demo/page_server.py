@@ -21,8 +21,8 @@ from srflow_apps.demo.routes import Limits, Routes
 from srflow_apps.demo.sessions import Sessions
 from srflow_sdk.errors import ArgumentError, DeviceError, SRFlowError
 from srflow_sdk.files import libvips
+from srflow_sdk.system.hardware import return_freed_memory
 from srflow_sdk.system.interrupts import Interrupts
-from srflow_sdk.system.memory import return_freed_memory
 from srflow_sdk.system.raising import require_extra
 from srflow_sdk.upscaler import Upscaler
 

@@ -16,7 +16,7 @@ from srflow_apps.demo.live import LivePhoto
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.files import RAISE_LIMIT
 from srflow_sdk.model.model_choice import ModelChoice
-from srflow_sdk.system.memory import return_freed_memory
+from srflow_sdk.system.hardware import return_freed_memory
 from srflow_sdk.system.plain_text import is_plain
 from srflow_sdk.system.raising import stop_if_set
 

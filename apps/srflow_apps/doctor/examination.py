@@ -63,7 +63,7 @@ def examine() -> Iterator[Check]:
 
 
 def _check_machine() -> Check:
-    from srflow_sdk.system.memory import available_memory
+    from srflow_sdk.system.hardware import available_memory
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:

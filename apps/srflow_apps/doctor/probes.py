@@ -155,7 +155,7 @@ def _load_provider(name: str) -> None:
 
 def nvidia_driver() -> dict[str, Any]:
     """The GPUs that the NVIDIA driver sees, and the CUDA version that it supports."""
-    from srflow_sdk.system.memory import cuda_driver
+    from srflow_sdk.system.hardware import cuda_driver
 
     cuda = cuda_driver()
     status = cuda.cuInit(0)

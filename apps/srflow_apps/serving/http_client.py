@@ -31,7 +31,7 @@ from srflow_sdk.errors import (
     RemoteError,
     SRFlowError,
 )
-from srflow_sdk.system.interruptible import abandonable, is_cancelled
+from srflow_sdk.system.interrupts import abandonable, is_cancelled
 from srflow_sdk.system.plain_text import is_plain, short
 
 PORT = 8000

@@ -18,7 +18,7 @@ from srflow_sdk.drawing.tiles import MIN_TILE, TileSize, Window, padded_size
 from srflow_sdk.errors import ArgumentError, BundleError, RemoteError, UnavailableError
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.serving_config import MODEL_PARAMETER, ServingOptions
-from srflow_sdk.system.interruptible import cancelled_by
+from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0

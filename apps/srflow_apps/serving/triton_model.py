@@ -23,7 +23,6 @@ from srflow_apps.serving.service import PictureService
 from srflow_sdk.errors import ArgumentError, CancelledError, DeviceError, ImageError, OutOfMemoryError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.serving_config import BUNDLE, ServingOptions
-from srflow_sdk.system.raising import is_lack_of_memory
 
 _NOBODY = "(no model)"
 
@@ -121,7 +120,7 @@ class TritonPythonModel:
             return code(f"{type(error).__name__}: {error}", code.INVALID_ARG)
         if isinstance(error, SRFlowError):
             return code(f"{type(error).__name__}: {error}", code.INTERNAL)
-        if is_lack_of_memory(error):
+        if isinstance(error, MemoryError):
             return code(f"OutOfMemoryError: memory ran out for the answer ({error})", code.INTERNAL)
         _log.error("a request failed: %s: %s", type(error).__name__, error, exc_info=error)
         return code(f"the server failed: {type(error).__name__}: {error}", code.INTERNAL)

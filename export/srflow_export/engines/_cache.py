@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from srflow_export._named_locks import acquired
-from srflow_sdk.system.atomic import write_atomically
+from srflow_sdk.system.local_files import write_atomically
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.atomic import write_atomically
+from srflow_sdk.system.local_files import write_atomically
 
 logger = logging.getLogger(__name__)
 

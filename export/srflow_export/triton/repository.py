@@ -21,7 +21,7 @@ from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.serving_config import BUNDLE, ServingOptions
-from srflow_sdk.system.atomic import sync_directory, write_atomically
+from srflow_sdk.system.local_files import sync_directory, write_atomically
 
 _CONFIG = "config.pbtxt"
 _CPU_CONFIG = "configs/cpu.pbtxt"

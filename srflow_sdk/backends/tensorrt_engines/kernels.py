@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from srflow_sdk.system.atomic import remove_stale_parts, write_atomically
 from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
 
 _log = logging.getLogger(__name__)
 

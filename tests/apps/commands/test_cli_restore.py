@@ -184,18 +184,6 @@ def test_a_pipe_is_never_replaced_by_a_picture(run: Run) -> None:
     assert Path("pipe.png").is_fifo()
 
 
-def test_too_little_address_space_to_restore_is_said_before_any_work(
-    run: Run, flow_bundle: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It would be enough to upscale."""
-    monkeypatch.setattr("srflow_sdk.system.memory._left_by_address_space", lambda: 1_200_000_000)
-    result = run("a.png", "-o", "clean.png")
-    assert result.exit_code == 1
-    assert "error: this command with 1 thread needs 1.30 GB of address space" in result.stderr
-    model = ["--model", str(flow_bundle), "--device", "cpu", "--threads", "1"]
-    assert CliRunner().invoke(cli.upscale, ["a.png", "-o", "large.png", *model]).exit_code == 0
-
-
 def test_names_take_a_temperature_only_if_it_is_chosen(run: Run) -> None:
     assert run("a.png", "-o", "out/", "--name", "{stem}_{tau}.png", "--tau", "0.5").stdout == "out/a_0.5.png\n"
     result = run("a.png", "-o", "out/", "--name", "{stem}_{tau}.png")

@@ -13,7 +13,7 @@ import safetensors.numpy
 from safetensors import safe_open
 
 from srflow_sdk import ArgumentError, Bundle, ImageError, Latents, Upscaler
-from srflow_sdk.system import atomic
+from srflow_sdk.system import local_files
 from tests.sdk.tiny_bundle import LEVELS
 
 from .pictures import MODEL, normal_latents
@@ -94,7 +94,7 @@ def test_a_failed_save_leaves_the_older_file_and_nothing_else(saved: Path, monke
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(atomic, "publish", full)
+    monkeypatch.setattr(local_files.Path, "replace", full)
     with pytest.raises(ImageError, match=r"a\.safetensors cannot be written: No space left on device$"):
         normal_latents(seed=1).save(saved)
     assert saved.read_bytes() == before

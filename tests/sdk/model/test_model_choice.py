@@ -19,7 +19,7 @@ from srflow_sdk import ArgumentError, Bundle, BundleError, CancelledError, Image
 from srflow_sdk.drawing.requests import DrawOptions
 from srflow_sdk.files import write_image
 from srflow_sdk.model.model_choice import measure_damage
-from srflow_sdk.system.interruptible import cancelled_by
+from srflow_sdk.system.interrupts import cancelled_by
 from tests.irregular import KINDS, make_irregular
 
 from ..clean_and_noisy import models, noisy, smooth

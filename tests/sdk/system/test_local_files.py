@@ -1,13 +1,161 @@
+"""A reader finds the old content or the new; what killed processes left goes, and what is in work stays."""
+
 from __future__ import annotations
 
+import errno
+import os
+import signal
+import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from srflow_sdk import ImageError, Upscaler, write_image
+from srflow_sdk.system.local_files import remove_stale_parts, remove_stale_parts_in, replacing, write_atomically
 
 from ..flow_bundle import write_flow_bundle
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    (tmp_path / "a.json").write_bytes(b"old")
+    return tmp_path / "a.json"
+
+
+def test_the_content_is_replaced_and_nothing_else_stays(target: Path) -> None:
+    write_atomically(target, b"new")
+    assert target.read_bytes() == b"new"
+    assert names(target.parent) == ["a.json"]
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_older_file_and_says_why(
+    target: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert names(target.parent) == ["a.json"]
+
+
+def test_a_folder_that_cannot_be_flushed_does_not_fail_a_write(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems refuse it; the file is there."""
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_atomically(target, b"new")
+    assert target.read_bytes() == b"new"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_stays_and_the_file_behind_it_is_replaced(target: Path, tmp_path: Path, exists: bool) -> None:
+    (tmp_path / "links").mkdir()
+    link, further = tmp_path / "links" / "b.json", tmp_path / "links" / "c.json"
+    link.symlink_to("c.json")
+    further.symlink_to(target)
+    if not exists:
+        target.unlink()
+    write_atomically(link, b"new")
+    assert (link.is_symlink(), further.is_symlink(), target.is_symlink()) == (True, True, False)
+    assert target.read_bytes() == b"new"
+    assert names(tmp_path) + names(link.parent) == ["a.json", "links", "b.json", "c.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_what_a_killed_process_left_behind_a_link_goes(target: Path, tmp_path: Path) -> None:
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "b.json"
+    link.symlink_to(target)
+    (tmp_path / ".a.json.0123abcd.part").touch()
+    remove_stale_parts(link)
+    assert names(tmp_path) == ["a.json", "links"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="FIFOs")
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_pipe_is_never_replaced(tmp_path: Path, linked: bool) -> None:
+    fifo, link = tmp_path / "fifo", tmp_path / "link"
+    os.mkfifo(fifo)
+    link.symlink_to(fifo)
+    with pytest.raises(OSError, match="it is a pipe or a device; name a file"):
+        write_atomically(link if linked else fifo, b"new")
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+    assert link.is_symlink()
+    assert names(tmp_path) == ["fifo", "link"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(("moment", "content"), [("before", b"old"), ("after", b"new")])
+def test_a_process_killed_at_the_rename_leaves_the_old_content_or_the_new(
+    target: Path, moment: str, content: bytes
+) -> None:
+    code = f"""
+import os, sys
+from pathlib import Path
+from srflow_sdk.system.local_files import write_atomically
+real = Path.replace
+def replace(self, target):
+    if {moment == "after"}:
+        real(self, target)
+    os.kill(os.getpid(), 9)
+Path.replace = replace
+write_atomically(Path(sys.argv[1]), b"new")
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(target)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert target.read_bytes() == content
+    remove_stale_parts(target)
+    assert names(target.parent) == ["a.json"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+def test_rights_are_those_of_any_new_file(target: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomically(target, b"new")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no locks to tell them apart")
+def test_the_part_is_locked_until_it_has_its_name(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.replace
+
+    def replace(self: Path, new: Path) -> Path:
+        remove_stale_parts(target)  # another process starts to write the same file
+        return real(self, new)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    write_atomically(target, b"new")
+    assert target.read_bytes() == b"new"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no locks to tell them apart")
+def test_a_folder_is_cleared_of_stale_parts_alone(tmp_path: Path) -> None:
+    for name in (".a.0123abcd.part", ".b.0123abcd.part", ".c.part", "d.json"):
+        (tmp_path / name).touch()
+    with replacing(tmp_path / "e"):
+        (living,) = tmp_path.glob(".e.*.part")
+        remove_stale_parts_in(tmp_path)
+        assert names(tmp_path) == sorted([".c.part", "d.json", living.name])
 
 
 @pytest.fixture(scope="module")

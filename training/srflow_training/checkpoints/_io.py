@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_sdk.model.manifest import Reduction
-from srflow_sdk.system.atomic import write_atomically
+from srflow_sdk.system.local_files import write_atomically
 from srflow_training.checkpoints._detect import detect_rrdb, detect_srflow
 from srflow_training.checkpoints._published_config import read_published_config
 from srflow_training.checkpoints._trunk_skip import fit_trunk_skip

@@ -6,8 +6,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from srflow_sdk.system.atomic import remove_stale_parts_in
 from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.local_files import remove_stale_parts_in
 from srflow_training.data._decoding import cache_name
 from srflow_training.data._folders import Photos
 

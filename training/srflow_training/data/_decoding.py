@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.system.atomic import write_atomically
+from srflow_sdk.system.local_files import write_atomically
 from srflow_training.data._images import halved, read_photo
 
 

@@ -18,7 +18,7 @@ from srflow_sdk.backends import _openvino_graphs as graphs
 from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.interruptible import cancelled_by
+from srflow_sdk.system.interrupts import cancelled_by
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 from .pictures import image, noise, opened, picture, wrong
