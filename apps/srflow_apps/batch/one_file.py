@@ -31,7 +31,7 @@ from srflow_sdk.files import MAX_PIXELS, Provenance, is_as_written, open_image, 
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import ModelChoice, choose_model
-from srflow_sdk.system.interruptible import cancelled_by
+from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.plain_text import without_secrets
 from srflow_sdk.system.raising import stop_if_set

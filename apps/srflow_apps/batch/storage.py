@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, MissingExtraError, SRFlowError
-from srflow_sdk.system.atomic import remove_stale_parts
-from srflow_sdk.system.interruptible import abandonable
+from srflow_sdk.system.interrupts import abandonable
+from srflow_sdk.system.local_files import remove_stale_parts
 from srflow_sdk.system.url_paths import UrlPath
 
 _T = TypeVar("_T")
