@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from srflow_apps.batch.jobs import FolderFile, FolderResult
     from srflow_sdk.aio import AsyncEncoding, AsyncUpscaler
     from srflow_sdk.drawing.file_upscaling import FileOutput, FileResult
-    from srflow_sdk.drawing.measuring import lr_psnr
-    from srflow_sdk.drawing.output_size import OutputSize
+    from srflow_sdk.drawing.finishing import lr_psnr
+    from srflow_sdk.drawing.options import OutputSize
     from srflow_sdk.encoding import Encoding
     from srflow_sdk.errors import (
         ArgumentError,
@@ -96,10 +96,10 @@ _NAMES = {  # by module; all others are errors
     "files": ("ImageFile", "Metadata", "Provenance", "read_image", "read_provenance", "write_image"),
     "latents.picture_latents": ("Latents",),
     "model.model_choice": ("ModelChoice", "choose_model"),
-    "drawing.output_size": ("OutputSize",),
+    "drawing.options": ("OutputSize",),
     "upscaler": ("Upscaler",),
     "_version": ("__version__",),
-    "drawing.measuring": ("lr_psnr",),
+    "drawing.finishing": ("lr_psnr",),
     "srflow_apps.batch.folder": ("upscale_folder",),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}

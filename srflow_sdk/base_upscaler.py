@@ -17,10 +17,9 @@ from PIL import Image
 from srflow_sdk._checks import file_path, whole
 from srflow_sdk.backends import ComputePrecision
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
-from srflow_sdk.drawing.output_size import OutputSize
+from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, OutputSize, Progress, check_count
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
-from srflow_sdk.drawing.requests import DrawKeywords, DrawOptions, Progress, check_count, takes_draw_keywords
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
@@ -46,7 +45,7 @@ from srflow_sdk.system.raising import memory_errors_typed
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from srflow_sdk.drawing.requests import EncodeKeywords, WatchKeywords
+    from srflow_sdk.drawing.options import EncodeKeywords, WatchKeywords
 
 
 class BaseUpscaler:
@@ -99,12 +98,12 @@ class BaseUpscaler:
     @property
     def device(self) -> str:
         """The device in use, such as "cpu" or "cuda"."""
-        return self._painter.device
+        return self._painter.backend.device
 
     @property
     def precision(self) -> ComputePrecision:
         """The encoder's arithmetic: "bundle", "bf16" or "int8", also after "fastest"; of "auto", x4-small's."""
-        return self._painter.precision
+        return self._painter.backend.precision
 
     @property
     def tile(self) -> TileSize:
@@ -117,7 +116,6 @@ class BaseUpscaler:
     def upscale(self, image: EncodedImage, *, layout: Layout = ..., **options: Unpack[DrawKeywords]) -> Image.Image: ...
     @overload
     def upscale(self, image: TensorT, *, layout: Layout = ..., **options: Unpack[DrawKeywords]) -> TensorT: ...
-    @takes_draw_keywords
     def upscale(
         self, image: InMemoryImage | Tensor | EncodedImage, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]
     ) -> InMemoryImage | Tensor:
@@ -161,7 +159,6 @@ class BaseUpscaler:
     def upscale_many(
         self, images: Sequence[Any], *, layout: Layout = ..., **options: Unpack[DrawKeywords]
     ) -> list[Any]: ...
-    @takes_draw_keywords
     def upscale_many(self, images: Any, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]) -> Any:
         """Upscale a list of images of any kinds, or an array or tensor N×H×W×C; the answer is one, too.
 
@@ -189,7 +186,6 @@ class BaseUpscaler:
         maker = tensor_maker(images) if is_tensor(images) else None
         return np.stack(pictures) if maker is None else maker(np.stack(pictures))
 
-    @takes_draw_keywords
     def upscale_file(
         self,
         source: PathLike,
@@ -281,7 +277,6 @@ class BaseUpscaler:
         layout: Layout = ...,
         **options: Unpack[DrawKeywords],
     ) -> TensorT: ...
-    @takes_draw_keywords
     def best_of(
         self,
         image: InMemoryImage | Tensor | EncodedImage,

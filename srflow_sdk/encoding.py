@@ -12,12 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk.drawing.finishing import Finishing
-from srflow_sdk.drawing.kept import KeptTiles
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import draw
-from srflow_sdk.drawing.requests import DrawOptions, Progress, Reduce, Request, make_request, takes_draw_keywords
-from srflow_sdk.drawing.rows import Write, in_order, together
+from srflow_sdk.drawing.options import DrawOptions, Progress, make_request
+from srflow_sdk.drawing.painter import KeptTiles, Painter
+from srflow_sdk.drawing.passes import Write, draw, in_order, together
 from srflow_sdk.errors import OutOfMemoryError
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.flow.inverting import check_latents, high_resolution, invert, inverting_tiles
@@ -29,7 +27,7 @@ from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from srflow_sdk.drawing.requests import DrawKeywords, WatchKeywords
+    from srflow_sdk.drawing.options import DrawKeywords, WatchKeywords
 
 _log = logging.getLogger(__name__)
 ImageT = TypeVar("ImageT", Image.Image, NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32], NDArray[np.float64])
@@ -41,10 +39,12 @@ ENCODING_BUDGET_BYTES = 1 << 30
 class Encoding(Generic[ImageT]):
     """An encoded image: more samples, temperatures and seeds at a fraction of the cost. See :meth:`Upscaler.encode`.
 
-    Every method takes the keywords of :meth:`Upscaler.upscale`, which documents them, and raises ArgumentError,
-    DeviceError, OutOfMemoryError, NonFiniteError or CancelledError. The samples of one call are drawn together, tile by
-    tile, so tiles that are not kept are encoded once per call. Usable while its Upscaler is open; thread-safe. Device
-    memory is released with the object.
+    The samples of one call are drawn together, tile by tile, so tiles that are not kept are encoded once per call.
+    Usable while its Upscaler is open; thread-safe. Device memory is released with the object.
+
+    Every method that draws takes the keywords of :class:`~srflow_sdk.drawing.options.DrawOptions`, as
+    :meth:`Upscaler.upscale` does, and raises ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError or
+    CancelledError.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class Encoding(Generic[ImageT]):
     ) -> None:
         self._kind = kind
         self._painter = painter
-        self._inverting: Encoding[ImageT] = self
-        """The encoding that inverts: by another model, where each picture is drawn by the one that suits it."""
+        self._inverting: Encoding[ImageT] | None = None
+        """The encoding that inverts if it is another model's, where each picture has the one that suits it."""
         if inverting is not None and inverting is not painter:
             self._inverting = Encoding(pixels, kind, inverting, memory_budget=0)
         manifest = painter.manifest
@@ -103,51 +103,52 @@ class Encoding(Generic[ImageT]):
         """Number of tiles that do not have to be encoded again. When memory runs out later, they are dropped."""
         return len(self._kept)
 
-    @takes_draw_keywords
     def sample(self, **options: Unpack[DrawKeywords]) -> ImageT:
         """Draw one picture of the image's kind, bit for bit what :meth:`Upscaler.upscale` gives with these keywords."""
-        return self._pictures(options)[0]
+        return self._pictures(DrawOptions(**options))[0]
 
-    @takes_draw_keywords
     def samples(self, n: int, **options: Unpack[DrawKeywords]) -> list[ImageT]:
         """Draw `n` pictures, 1 to 2^20: item i is what `sample=sample + i` gives alone, bit for bit."""
-        return self._pictures(options, n=n)
+        return self._pictures(DrawOptions(**options), n=n)
 
-    @takes_draw_keywords
     def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT:
         """Average `n` samples, at least 2, into one picture of the image's kind. Memory holds two pictures, not `n`."""
-        return self._pictures(options, n=n, reduce="mean")[0]
+        return self._pictures(DrawOptions(**options), n=n, reduce="mean")[0]
 
-    @takes_draw_keywords
     def std(self, n: int, **options: Unpack[DrawKeywords]) -> NDArray[np.float32]:
         """Compute the standard deviation (with n - 1) of `n` samples, at least 2: large where the model is unsure.
 
-        Returns float32 H×W×3, or H×W×1 for a gray image, in [0, 1], in the image's layout, without alpha: a
-        deviation is often smaller than one 8-bit step. Memory holds two pictures, not `n`. A deviation is not a
-        picture, so `consistent` is refused. With a smaller `scale` it is the deviation of samples of that size, which
-        is smaller, too; memory then holds `n` bands of tiles.
-        """
-        return self._kind.arranged(self._drawn(options, n=n, reduce="std")[0])
+        A deviation is not a picture, so `consistent` is refused. With a smaller `scale` it is the deviation of samples
+        of that size. Memory holds two pictures, not `n`; with a smaller `scale`, `n` bands of tiles.
 
-    @takes_draw_keywords
+        Returns:
+            Float32 H×W×3, or H×W×1 for a gray image, in [0, 1], in the image's layout, without alpha: a deviation is
+            often smaller than one 8-bit step.
+        """
+        return self._kind.arranged(self._drawn(DrawOptions(**options), n=n, reduce="std")[0])
+
     def interval(self, n: int, coverage: float = 0.9, **options: Unpack[DrawKeywords]) -> tuple[ImageT, ImageT]:
         """Compute a lower and an upper picture that hold the true values of a share of the pixels, the `coverage`.
 
-        n: samples, 4 or more as a rule; the promise is for the numbers that were calibrated, 4, 8 and 16 as a rule.
-        coverage: 0.5 to 0.98 as a rule; likewise.
-
-        Both are of the image's kind: the mean ± a calibrated factor times the deviation. Memory holds a few pictures,
-        not `n`. `consistent` and a smaller `scale` are refused.
+        Both are the mean ± a calibrated factor times the deviation. `consistent` and a smaller `scale` are refused.
 
         **Promised**: of 8-bit photographs like those of the calibration (`srflow-eval calibrate`), at the default
         temperature, the share of values held is `coverage` or more on average over photographs and calibrations;
         docs/intervals.md says on what conditions. **Not promised**: any single pixel, region or picture; other
         content, cameras or damage; another `tau`.
 
-        Raises: BundleError if the model's intervals are not calibrated; also as :meth:`sample`.
+        Args:
+            n: samples, one of the numbers that were calibrated, 4, 8 and 16 as a rule.
+            coverage: 0.5 to 0.98 as a rule; likewise.
+
+        Returns:
+            Two pictures of the image's kind. Memory holds a few pictures, not `n`.
+
+        Raises:
+            BundleError: if the model's intervals are not calibrated.
         """
-        _, low, high = self._drawn(options, n=n, reduce="interval", coverage=coverage)
-        return cast("ImageT", self._kind.wrapped(low)), cast("ImageT", self._kind.wrapped(high))
+        low, high = self._pictures(DrawOptions(**options), n=n, reduce="interval", coverage=coverage)[1:]
+        return low, high
 
     def invert(
         self,
@@ -159,25 +160,28 @@ class Encoding(Generic[ImageT]):
     ) -> Latents:
         """Find the latents that make an HR image of this image, and how likely it is: the inverse of :meth:`decode`.
 
-        hr: as :meth:`Upscaler.upscale` takes images, in this one's layout, `scale` times as large as this one; up to
-            scale - 1 pixels less at the right and the bottom are padded, and count nothing. Its own colours are
-            converted to sRGB as this image's are, gray becomes RGB, and colours under fully transparent pixels come
-            from their neighbours.
-        dequantise: replace 8-bit levels by values spread evenly within them, as likelihoods of discrete data demand;
-            the same for every call. Without it the values go in as they are.
-        progress, cancel: as for :meth:`Upscaler.upscale`.
-
         The picture is encoded in the same tiles as it is drawn, so any size works; the latents are as large as the
         picture in float32. For colours that the network maps to themselves, `decode(invert(hr))` is hr to rounding.
         Where each picture has the model that suits it, the one for clean pictures inverts, and decodes what it made.
 
-        Raises: BundleError if the bundle has no inverter, ImageError, DeviceError, OutOfMemoryError, NonFiniteError,
-        CancelledError.
+        Args:
+            hr: as :meth:`Upscaler.upscale` takes images, in this one's layout, `scale` times as large as this one; up
+                to scale - 1 pixels less at the right and the bottom are padded, and count nothing. Its own colours are
+                converted to sRGB as this image's are, gray becomes RGB, and colours under fully transparent pixels
+                come from their neighbours.
+            dequantise: replace 8-bit levels by values spread evenly within them, as likelihoods of discrete data
+                demand; the same for every call. Without it the values go in as they are.
+            progress, cancel: as for :meth:`Upscaler.upscale`.
+
+        Raises:
+            BundleError: if the bundle has no inverter.
+            ImageError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError: as drawing does.
         """
         DrawOptions(progress=progress, cancel=cancel)  # checks them
         with memory_errors_typed("for the HR image and its latents; use a smaller image"):
             pixels, kind = loaded(hr, layout=self._kind.layout)
-            return self._inverting._inverted(pixels, kind, dequantise=dequantise, progress=progress, cancel=cancel)
+            inverting = self._inverting or self
+            return inverting._inverted(pixels, kind, dequantise=dequantise, progress=progress, cancel=cancel)
 
     def _inverted(
         self, pixels: NDArray[Any], kind: ImageKind, *, dequantise: bool = False, **watched: Unpack[WatchKeywords]
@@ -199,73 +203,66 @@ class Encoding(Generic[ImageT]):
     ) -> ImageT:
         """Decode latents into a picture of the image's kind, in the size that they were made from.
 
-        latents: of this model and of a picture of this image's size: from :meth:`invert`, or made of such by their
-            methods.
-        consistent, progress, cancel: as for :meth:`Upscaler.upscale`.
+        Args:
+            latents: of this model and of a picture of this image's size: from :meth:`invert`, or made of such by their
+                methods.
+            consistent, progress, cancel: as for :meth:`Upscaler.upscale`.
 
-        Raises: ArgumentError for latents of another model or size, and as :meth:`sample`.
+        Raises:
+            ArgumentError: for latents of another model or size.
         """
         own = getattr(latents, "model_sha256", None) == self._painter.manifest.digest
-        encoding = self if own else self._inverting
+        encoding = self if own else self._inverting or self
         options = DrawOptions(tau=1.0, consistent=consistent, progress=progress, cancel=cancel)
         return cast("ImageT", self._kind.wrapped(encoding._decoded(latents, options)))
 
     def _decoded(self, latents: Latents, options: DrawOptions) -> NDArray[Any]:
         """The pixels of :meth:`decode`, H×W×C, in the image's dtype."""
-        lr, manifest = self._lr, self._painter.manifest
-        check_latents(latents, manifest, lr)
+        check_latents(latents, self._painter.manifest, self._lr)
         self._painter.warn_of_round_trip()
-        if latents.precision != self._painter.precision:
+        precision = self._painter.backend.precision
+        if latents.precision != precision:
             _log.warning(
                 "these latents were made with precision %s and are decoded with %s: the picture differs a little from "
                 "the one that they are of; open the Upscaler with precision=%r for the same",
                 latents.precision,
-                self._painter.precision,
+                precision,
                 latents.precision,
             )
-        request = make_request(options, manifest, height=lr.height, width=lr.width)
-        pixels = self._painted(dataclasses.replace(request, latents=latents))[0]
-        return pixels[: latents.height, : latents.width]
+        return self._drawn(options, latents=latents)[0][: latents.height, : latents.width]
 
-    def _mirrored(self, options: DrawOptions) -> list[NDArray[Any]]:
-        """The pixels of a sample, and of the one whose latents are the negatives of its latents."""
-        lr, manifest = self._lr, self._painter.manifest
-        request = make_request(options, manifest, height=lr.height, width=lr.width)
-        return self._painted(dataclasses.replace(request, mirrored=True))
-
-    def _pictures(self, options: DrawKeywords, *, n: int = 1, reduce: Reduce | None = None) -> list[ImageT]:
-        return [cast("ImageT", self._kind.wrapped(drawn)) for drawn in self._drawn(options, n=n, reduce=reduce)]
+    def _pictures(self, options: DrawOptions, **how: Any) -> list[ImageT]:
+        return [cast("ImageT", self._kind.wrapped(drawn)) for drawn in self._drawn(options, **how)]
 
     def _drawn(
-        self, keywords: DrawKeywords, *, n: int, reduce: Reduce | None, coverage: float | None = None
+        self, options: DrawOptions, *, latents: Latents | None = None, mirrored: bool = False, **how: Any
     ) -> list[NDArray[Any]]:
-        """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a standard deviation."""
-        lr, options = self._lr, DrawOptions(**keywords)
-        size = {"height": lr.height, "width": lr.width}
-        request = make_request(options, self._painter.manifest, **size, n=n, reduce=reduce, coverage=coverage)
-        return self._painted(request)
+        """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a standard deviation.
 
-    def _painted(self, request: Request) -> list[NDArray[Any]]:
-        lr, manifest, reduced = self._lr, self._painter.manifest, request.reduced
-        scale = manifest.scale
-        plain, n = request.reduce == "std", len(request.samples)
-        channels = self._kind.colours if plain else self._kind.channels
-        height, width = (lr.height * scale, lr.width * scale) if reduced is None else (reduced.height, reduced.width)
-        shape = (height, width, channels)
+        how: as of :func:`make_request`. latents, mirrored: as of :class:`Request`.
+        """
+        lr, manifest = self._lr, self._painter.manifest
+        request = make_request(options, manifest, height=lr.height, width=lr.width, **how)
+        request = dataclasses.replace(request, latents=latents, mirrored=mirrored)
+        plain, (height, width) = request.reduce == "std", (request.height, request.width)
+        shape = (height, width, self._kind.colours if plain else self._kind.channels)
         what = f"for {request.pictures} pictures of {width}×{height}"
         fix = "ask for fewer samples at a time, or write them to files with upscale_file"
         with memory_errors_typed(f"{what}; {fix}"):
             dtype = np.dtype(np.float32) if plain else self._kind.dtype
             canvases = self._kept.spared(lambda: [_Canvas(shape, dtype) for _ in range(request.pictures)])
             writes: list[Write] = [canvas.write for canvas in canvases]
-            if plain and reduced is not None:
+            if plain and request.scale is not None:
                 # The deviation of smaller pictures is not that of large ones, made smaller: every sample is reduced.
                 request = dataclasses.replace(request, reduce=None)
-                writes = together(n, lambda drawn: canvases[0].write(np.std(drawn, axis=0, ddof=1, dtype=np.float64)))
+                writes = together(
+                    len(request.samples),
+                    lambda drawn: canvases[0].write(np.std(drawn, axis=0, ddof=1, dtype=np.float64)),
+                )
             if request.reduce == "interval":
                 writes[1:] = in_order(*writes[1:])
             outputs = [Finishing(lr, manifest, request, write=write, plain=plain) for write in writes]
-            draw(lr, self._painter, self._tiles, request, outputs, kept=self._kept)
+            draw(lr, self._painter, self._tiles, request, outputs, self._kept)
         return [canvas.pixels for canvas in canvases]
 
 

@@ -27,14 +27,14 @@ from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.clips.optical_flow import gray, motion_between, opencv
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.requests import DrawOptions, make_request, takes_draw_keywords
+from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.pixels.in_memory import to_unit, unpacked
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from srflow_sdk.drawing.requests import DrawKeywords
+    from srflow_sdk.drawing.options import DrawKeywords
 
 LatentsOfClip = Literal["motion", "screen", "fresh"]
 """How the detail of a clip's frames is drawn: see :class:`FrameUpscaler`."""
@@ -72,7 +72,6 @@ class FrameUpscaler:
     Raises: ArgumentError; MissingExtraError without OpenCV, for "motion" alone.
     """
 
-    @takes_draw_keywords
     def __init__(
         self,
         upscaler: BaseUpscaler,
@@ -169,7 +168,7 @@ class FrameUpscaler:
         sample = options.sample + (number << 32 if motion else 0)
         plain = replace(options, sample=sample % (1 << 64), consistent=False, scale=None)
         encoding = self._upscaler._encoding(to_unit(frame), memory_budget=0, cancel=options.cancel)
-        picture, detail = encoding._mirrored(plain)
+        picture, detail = encoding._drawn(plain, mirrored=True)
         np.subtract(picture, detail, out=detail)
         detail /= 2
         for top in range(0, len(picture), _BAND):

@@ -13,13 +13,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from srflow_sdk._version import __version__
-from srflow_sdk.drawing.finishing import Finishing
-from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import draw, pass_of, warn_if_inconsistent
-from srflow_sdk.drawing.requests import DrawOptions, make_request
-from srflow_sdk.drawing.rows import StreamedRows, Write, in_order
-from srflow_sdk.drawing.tiles import Tile, padded_size, tile_rows
+from srflow_sdk.drawing.finishing import Finishing, warn_if_inconsistent
+from srflow_sdk.drawing.low_resolution import LowResolution, StreamedRows
+from srflow_sdk.drawing.options import DrawOptions, make_request
+from srflow_sdk.drawing.painter import KeptTiles, Painter
+from srflow_sdk.drawing.passes import Write, draw, in_order, pass_of
+from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import ImageReader, ImageWriter, Provenance, WriteOptions, check_writable, open_image
 from srflow_sdk.files.provenance import INTERVAL
@@ -37,10 +36,12 @@ INTERVAL_SAMPLES = 8
 class FileOutput:
     """One picture that was written.
 
-    provenance: as stored in the file.
-    lr_psnr: in dB; see :func:`~srflow_sdk.lr_psnr`. It is the one of the picture that the model made, before it was
-        reduced to a smaller `scale`.
-    size_bytes, sha256: of the file. These and `lr_psnr` are None without `report`.
+    Args:
+        path: of the file.
+        provenance: as stored in the file.
+        lr_psnr: in dB; see :func:`~srflow_sdk.lr_psnr`. It is the one of the picture that the model made, before it
+            was reduced to a smaller `scale`.
+        size_bytes, sha256: of the file. These and `lr_psnr` are None without `report`.
     """
 
     path: Path
@@ -54,8 +55,11 @@ class FileOutput:
 class FileResult:
     """The result of upscaling a file.
 
-    size: width and height of the source in pixels.
-    seconds: total time.
+    Args:
+        source: the file that was read.
+        size: width and height of the source in pixels.
+        outputs: the pictures, in the order of the targets.
+        seconds: total time.
     """
 
     source: Path
@@ -75,49 +79,44 @@ def upscale_file(
     in_range: Callable[[NDArray[Any], DrawOptions, float | None], NDArray[Any]],
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.upscale_file`. suiting: makes the painter. in_range: takes values, nodata."""
-    started = time.monotonic()
-    if not targets:
-        raise ArgumentError("there is no target; name a file for each sample")
-    if interval is not None and len(targets) != 3:
-        raise ArgumentError(f"an interval needs three targets, not {len(targets)}: the picture's, the low and the high")
-    if interval is not None and options.value_range is not None:
-        raise ArgumentError("intervals are calibrated for photographs, not for values in a range; omit value_range")
-    names = [real_path(target) for target in targets]
-    if real_path(source) in names:
-        raise ArgumentError(f"{source} would be overwritten by its own enlargement; name another target")
-    if len(set(names)) < len(names):
-        raise ArgumentError("two samples would be written to the same file; name a target for each")
+    started, raw = time.monotonic(), options.value_range is not None
+    _check_targets(source, targets, interval=interval, raw=raw)
     with (
         memory_errors_typed(f"while upscaling {source}; use smaller tiles, or fewer samples at a time"),
         ExitStack() as stack,
     ):
-        painter, raw = suiting(), options.value_range is not None
+        painter = suiting()
         manifest = painter.manifest
         reader = stack.enter_context(open_image(source, max_pixels=writing.max_pixels, raw=raw))
-        plain, height, width = dataclasses.replace(options, value_range=None), reader.height, reader.width
-        drawn: dict[str, Any] = {"n": INTERVAL_SAMPLES, "reduce": "interval", "coverage": interval}
-        drawn = {"n": len(targets)} if interval is None else drawn
-        request = make_request(plain, manifest, height=height, width=width, **drawn)
-        reduced, tau = request.reduced, request.temperature.number
-        scale: float = manifest.scale
-        size = width * manifest.scale, height * manifest.scale
-        if reduced is not None:
-            size, scale = (reduced.width, reduced.height), reduced.scale
+        height, width = reader.height, reader.width
+        count: dict[str, Any] = {"n": INTERVAL_SAMPLES, "reduce": "interval", "coverage": interval}
+        count = {"n": len(targets)} if interval is None else count
+        plain = dataclasses.replace(options, value_range=None)
+        request = make_request(plain, manifest, height=height, width=width, **count)
+        size = request.width, request.height
         for target in targets:
             check_writable(target, channels=3 if raw else reader.channels, size=size)
-        lr, tiles, core = _opened(stack, painter, reader)
-        digest = reader.sha256()
+        # Plan the tiles, and decode rows ahead of them.
+        multiple = manifest.size_multiple
+        padded = padded_size(height, multiple), padded_size(width, multiple)
+        core = painter.core(*padded)
+        tiles = painter.plan(*padded, core)
+        rows = stack.enter_context(StreamedRows(reader.read_rows, height=height, ahead=tiles[0].core.height))
+        lr = LowResolution(
+            source=rows, kind=kind_of(reader), height=height, width=width, multiple=multiple, reach=manifest.halo
+        )
+        digest, scale = reader.sha256(), manifest.scale if request.scale is None else request.scale
         writers = list[ImageWriter]()
         for place, target in enumerate(targets):
             sample = request.samples[0 if interval is not None else place]
-            fields = options.provenance_fields(manifest, sample=sample, reduced=reduced)
+            fields = options.provenance_fields(manifest, sample=sample, scale=request.scale)
             fields |= interval_fields(manifest, interval, place)
             provenance = made_of(manifest, source=source, source_sha256=digest, tile=core, **fields)
             writer = writer_for(target, reader, painter, provenance, writing, size=size, scale=scale, raw=raw)
             writers.append(stack.enter_context(writer))
         measured: list[float | None] = [None] * len(targets)
         if raw:
-            values, geo = lr.source.rows(0, lr.height), reader.metadata.geo
+            values, geo = rows.rows(0, height), reader.metadata.geo
             for number, writer in enumerate(writers):
                 progress = pass_of(number, len(writers), options.progress)
                 one = dataclasses.replace(options, sample=request.samples[number], progress=progress)
@@ -130,20 +129,30 @@ def upscale_file(
                 Finishing(lr, manifest, request, write=write, measure=writing.report and not (interval and place))
                 for place, write in enumerate(writes)
             ]
-            draw(lr, painter, tiles, request, outputs, overlapped=True)
-            measured = [output.lr_psnr for output in outputs]
+            draw(lr, painter, tiles, request, outputs, KeptTiles())
+            measured = [None if output.meter is None else output.meter.db for output in outputs]
         written = [  # all of them before the first appears under its name
             finished(writer, target, writing, lr_psnr=value)
             for writer, target, value in zip(writers, targets, measured, strict=True)
         ]
         reader.check_unchanged()
-    warn_if_inconsistent(str(source), measured, options=options, tau=tau, manifest=manifest)
-    return FileResult(
-        source=source,
-        size=(reader.width, reader.height),
-        outputs=tuple(written),
-        seconds=time.monotonic() - started,
-    )
+    warn_if_inconsistent(str(source), measured, options=options, manifest=manifest)
+    return FileResult(source=source, size=(width, height), outputs=tuple(written), seconds=time.monotonic() - started)
+
+
+def _check_targets(source: Path, targets: Sequence[Path], *, interval: float | None, raw: bool) -> None:
+    """Raises: ArgumentError for too few or too many, and for files that would overwrite another."""
+    if not targets:
+        raise ArgumentError("there is no target; name a file for each sample")
+    if interval is not None and len(targets) != 3:
+        raise ArgumentError(f"an interval needs three targets, not {len(targets)}: the picture's, the low and the high")
+    if interval is not None and raw:
+        raise ArgumentError("intervals are calibrated for photographs, not for values in a range; omit value_range")
+    names = [real_path(target) for target in targets]
+    if real_path(source) in names:
+        raise ArgumentError(f"{source} would be overwritten by its own enlargement; name another target")
+    if len(set(names)) < len(names):
+        raise ArgumentError("two samples would be written to the same file; name a target for each")
 
 
 def interval_fields(manifest: Manifest, coverage: float | None, place: int) -> dict[str, Any]:
@@ -174,8 +183,8 @@ def writer_for(
 
     size: width and height in pixels. scale: how many times as large as the source's that is.
     """
-    if painter.precision != BUNDLE:
-        provenance = dataclasses.replace(provenance, precision=painter.precision, device=painter.device)
+    if painter.backend.precision != BUNDLE:
+        provenance = dataclasses.replace(provenance, precision=painter.backend.precision, device=painter.backend.device)
     return ImageWriter(
         target,
         width=size[0],
@@ -210,23 +219,3 @@ def made_of(manifest: Manifest, *, source: Path, source_sha256: str, tile: int |
         source_sha256=source_sha256,
         **others,
     )
-
-
-def _opened(stack: ExitStack, painter: Painter, reader: ImageReader) -> tuple[LowResolution, list[Tile], int | None]:
-    """The reader's image as the network sees it, its tiles, and the side of their cores."""
-    manifest = painter.manifest
-    multiple = manifest.size_multiple
-    height, width = padded_size(reader.height, multiple), padded_size(reader.width, multiple)
-    core = painter.core(height, width)
-    tiles = painter.plan(height, width, core)
-    ahead = tile_rows(tiles)[0][0].core.height
-    rows = stack.enter_context(StreamedRows(reader.read_rows, height=reader.height, ahead=ahead))
-    lr = LowResolution(
-        source=rows,
-        kind=kind_of(reader),
-        height=reader.height,
-        width=reader.width,
-        multiple=multiple,
-        reach=manifest.halo,
-    )
-    return lr, tiles, core

@@ -1,26 +1,32 @@
-"""Turns the network's colours into finished rows of one output: consistency, profile, size, rounding, alpha."""
+"""Turns the network's colours into finished rows of one output, and measures how closely they reduce to the input."""
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.measuring import LrPsnrMeter
-from srflow_sdk.drawing.output_size import Reduced
-from srflow_sdk.drawing.requests import Request
-from srflow_sdk.drawing.rows import RowBuffer
+from srflow_sdk._checks import one_of
+from srflow_sdk.drawing.low_resolution import LowResolution, RowBuffer
+from srflow_sdk.drawing.options import DrawOptions, Request
+from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.consistency import CONTEXT, projected
-from srflow_sdk.pixels.in_memory import from_unit, to_unit
+from srflow_sdk.pixels.in_memory import InMemoryImage, Layout, Tensor, from_unit, to_unit
 from srflow_sdk.pixels.matrix_profiles import SRGB_CURVE, Curve
 from srflow_sdk.pixels.resizing import LrKernel, RowReducer
 
+LOW_LR_PSNR_DB = 40.0
+"""Below this an output no longer reduces to its input, and a warning says so."""
+
 _ROWS = 64  # at a time, so that copies of a band stay small
 _INVISIBLE = np.float32(0.5 / 255)  # colours of pixels below it do not show
+_log = logging.getLogger(__name__)
 
 
 class Finishing:
@@ -43,24 +49,15 @@ class Finishing:
         measure: bool = False,
         plain: bool = False,
     ) -> None:
-        self._lr = lr
-        self._scale = scale = manifest.scale
-        self._kernel: LrKernel = manifest.reduction
-        self._write = write
-        self._plain = plain
+        self._lr, self._write, self._plain = lr, write, plain
+        self._scale, self._kernel = manifest.scale, manifest.reduction
         self._drawn = RowBuffer() if request.options.consistent else None
-        self._meter = LrPsnrMeter(lr, scale, self._kernel) if measure else None
-        to = request.reduced
-        self._shrinking = None if to is None else _Shrinking(lr, scale=scale, to=to, own_profile=not plain)
-        # LR rows that are projected and written.
-        self._projected = self._done = 0
-
-    @property
-    def band_dtype(self) -> np.dtype[Any]:
+        self.meter = LrPsnrMeter(lr, manifest.scale, manifest.reduction) if measure else None
+        self._shrinking = None if request.scale is None else _Shrinking(lr, manifest.scale, request, srgb=plain)
+        floats = plain or request.options.consistent or request.scale is not None or lr.conversion is not None
+        self.band_dtype = np.dtype(np.float32) if floats else lr.kind.dtype
         """The dtype that :meth:`push` takes: the image's if nothing else is done to the values, otherwise float32."""
-        lr = self._lr
-        floats = self._plain or self._drawn is not None or lr.conversion is not None or self._shrinking is not None
-        return np.dtype(np.float32) if floats else lr.kind.dtype
+        self._projected = self._done = 0  # LR rows that are projected and written
 
     @property
     def needed_from(self) -> int:
@@ -68,96 +65,83 @@ class Finishing:
         needed = self._done
         if self._drawn is not None:  # the rows above it wait for their context
             needed = min(needed, self._projected - CONTEXT)
-        if self._meter is not None:
-            needed = min(needed, self._meter.needed_from)
+        if self.meter is not None:
+            needed = min(needed, self.meter.needed_from)
         return max(needed, 0)
-
-    @property
-    def lr_psnr(self) -> float | None:
-        """LR-PSNR in dB of all rows so far, None if it is not measured."""
-        return None if self._meter is None else self._meter.db
 
     def push(self, band: NDArray[Any]) -> None:
         """Take the next rows, sh×sW×1 or 3 of :attr:`band_dtype`."""
-        scale, height = self._scale, self._lr.height
-        if self._drawn is None:
-            self._finish(self._in_own_profile(band, self._done))
+        scale, lr, drawn = self._scale, self._lr, self._drawn
+        if lr.conversion is not None and not self._plain:
+            top = self._done if drawn is None else drawn.bottom // scale
+            band = lr.in_own_profile(band, top, top + len(band) // scale, scale)
+        if drawn is None:
+            self._finish(band)
             return
         # Projected in the image's own values, so that the conversion to its profile cannot undo it.
-        self._drawn.append(self._in_own_profile(band, self._drawn.bottom // scale))
-        available = self._drawn.bottom // scale
-        ready = available if available == height else available - CONTEXT
+        drawn.append(band)
+        available = drawn.bottom // scale
+        ready = available if available == lr.height else available - CONTEXT
         if ready <= self._projected:
             return
         top = max(self._projected - CONTEXT, 0)
         rows = projected(
-            self._drawn.rows(top * scale, available * scale),
-            self._lr.own_colours(top, available),
+            drawn.rows(top * scale, available * scale),
+            lr.colours(top, available, own=True),
             scale,
             kernel=self._kernel,
             top=top == 0,
-            bottom=available == height,
+            bottom=available == lr.height,
         )
         first, self._projected = self._projected, ready
         self._finish(rows[(first - top) * scale : (ready - top) * scale])
-        self._drawn.forget((ready - CONTEXT) * scale)
+        drawn.forget((ready - CONTEXT) * scale)
 
     def _finish(self, band: NDArray[Any]) -> None:
-        top, bottom = self._done, self._done + band.shape[0] // self._scale
+        """Measure rows, shrink them, round them, add their alpha, and write them."""
         kind, alpha = self._lr.kind, None
+        top, self._done = self._done, self._done + len(band) // self._scale
         if kind.has_alpha and not self._plain:
-            alpha = self._lr.enlarged_alpha(top, bottom, self._scale)
-        if self._meter is not None:
-            self._meter.push(_rounded(band, kind.dtype))
+            alpha = self._lr.enlarged_alpha(top, self._done, self._scale)[..., None]
+        if self.meter is not None:
+            self.meter.push(from_unit(band, kind.dtype) if band.dtype == np.float32 else band)
         if self._shrinking is not None:
-            band = self._shrinking.push(band, None if alpha is None else to_unit(alpha))
-            alpha = None  # it is in the band
-        if not self._plain:
-            band = _rounded(band, kind.dtype)
+            band, alpha = self._shrinking.push(band, None if alpha is None else to_unit(alpha)), None
+        if band.dtype == np.float32 and not self._plain:
+            band = from_unit(band, kind.dtype)
         if alpha is not None:
-            band = np.concatenate([band, alpha[..., None]], axis=2)
+            band = np.concatenate([band, alpha], axis=2)
         if len(band):
             self._write(band)
-        self._done = bottom
-
-    def _in_own_profile(self, band: NDArray[Any], top: int) -> NDArray[Any]:
-        if self._plain or self._lr.conversion is None:
-            return band
-        return self._lr.in_own_profile(band, top, top + band.shape[0] // self._scale, self._scale)
-
-
-def _rounded(band: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    return from_unit(band, dtype) if band.dtype == np.float32 else band
 
 
 class _Shrinking:
     """Takes rows of the model's size from the top down and reduces them to rows of a smaller output.
 
     Colours are clipped to [0, 1] first, as in the model's picture, but not rounded. With alpha, a pixel's weight is
-    multiplied by it, so that colours of transparent pixels do not bleed. own_profile: colours
-    are in the image's profile; otherwise they are sRGB.
+    multiplied by it, so that colours of transparent pixels do not bleed. srgb: colours are sRGB; otherwise they are in
+    the image's profile.
     """
 
-    def __init__(self, lr: LowResolution, *, scale: int, to: Reduced, own_profile: bool) -> None:
+    def __init__(self, lr: LowResolution, scale: int, request: Request, *, srgb: bool) -> None:
         size = lr.height * scale, lr.width * scale
-        self._reducer = RowReducer(size, (to.height, to.width), to.kernel)
+        self._reducer = RowReducer(size, (request.height, request.width), request.options.reduction)
         curves: Sequence[Curve] = (SRGB_CURVE,) * lr.kind.colours
-        if own_profile and lr.conversion is not None:
+        if not srgb and lr.conversion is not None:
             curves = lr.conversion.curves
-        self._curves = curves if to.linear_light else ()
+        self._curves = curves if request.options.linear_light else ()
 
     def push(self, colours: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        """Take the next rows, h×W×1 or 3 and h×W in [0, 1], and return the finished ones, h'×W'×C with alpha if any."""
+        """Take the next rows, h×W×1 or 3 and h×W×1 in [0, 1]; return the finished ones, h'×W'×C with alpha if any."""
         parts = [slice(top, top + _ROWS) for top in range(0, len(colours), _ROWS)]
         return np.concatenate([self._pushed(colours[part], None if alpha is None else alpha[part]) for part in parts])
 
-    def _pushed(self, colours: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    def _pushed(self, colours: NDArray[np.float32], weight: NDArray[np.float32] | None) -> NDArray[np.float32]:
         light = np.clip(colours, 0, 1)
         for channel, curve in enumerate(self._curves):
             light[..., channel] = curve.linear(light[..., channel])
-        if alpha is None:
+        if weight is None:
             return self._values(self._reducer.push(light))
-        weight = alpha[..., None]
         # Reduced alike: weighted colours, the weight itself, and colours for where nothing is visible.
         rows = self._reducer.push(np.concatenate([light * weight, weight, light], axis=2))
         count = light.shape[2]
@@ -171,3 +155,102 @@ class _Shrinking:
         for channel, curve in enumerate(self._curves):
             values[..., channel] = curve.values(values[..., channel])
         return values
+
+
+def lr_psnr(
+    answer: InMemoryImage | Tensor | EncodedImage,
+    image: InMemoryImage | Tensor | EncodedImage,
+    *,
+    reduction: LrKernel = "bicubic",
+    layout: Layout = "hwc",
+) -> float:
+    """PSNR in dB between an image and the reduction (MATLAB's) of an answer to it.
+
+    Both are compared in [0, 1] and in the image's own profile; fully transparent pixels of the image do not count.
+    Below 40 dB an answer no longer reduces to its image: lower tau, or use `consistent=True`.
+
+    Args:
+        answer, image: as :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16 times as large.
+        reduction: "bicubic" or "bilinear", as the model was trained for (`bundle.manifest.reduction`).
+        layout: of both, as there.
+
+    Returns:
+        The decibels: infinite if the two agree, NaN if nothing is visible.
+
+    Raises:
+        ImageError: if one is not an image, or their sizes or colours do not match.
+        ArgumentError: for another scale, reduction or layout.
+    """
+    one_of("reduction", reduction, LrKernel)
+    large, its_kind = loaded(answer, layout=layout)
+    pixels, kind = loaded(image, layout=layout)
+    height, width = pixels.shape[:2]
+    scale = large.shape[0] // height
+    if large.shape[:2] != (height * scale, width * scale):
+        raise ImageError(
+            f"an answer of {large.shape[1]}×{large.shape[0]} pixels does not match an image of {width}×{height}: "
+            "its sides are not the same multiple of the image's"
+        )
+    if not 2 <= scale <= 16:
+        raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
+    if its_kind.colours != kind.colours:
+        raise ImageError(
+            f"an answer with {its_kind.colours} colour channels does not match an image with {kind.colours}; convert "
+            "one of them first"
+        )
+    meter = LrPsnrMeter(LowResolution.of(pixels, kind, multiple=1, reach=0), scale, reduction)
+    for top in range(0, height, _ROWS):
+        meter.push(large[top * scale : (top + _ROWS) * scale, :, : kind.colours])
+    return meter.db
+
+
+class LrPsnrMeter:
+    """Takes the finished rows of an answer from the top down and compares their reduction with the LR image."""
+
+    def __init__(self, lr: LowResolution, scale: int, kernel: LrKernel) -> None:
+        self._lr = lr
+        self._reducer = RowReducer((lr.height * scale, lr.width * scale), (lr.height, lr.width), kernel)
+        self._squared_error = self._weights = 0.0
+        self.needed_from = 0
+        """The first LR row that is still needed."""
+
+    @property
+    def db(self) -> float:
+        """−10·log10 of the mean squared error of all rows so far; infinite without error, NaN without pixels."""
+        if self._weights == 0:
+            return math.nan
+        return -10 * math.log10(self._squared_error / self._weights) if self._squared_error else math.inf
+
+    def push(self, band: NDArray[Any]) -> None:
+        """Take the next rows, sh×sW×1 or 3 of any of the dtypes, without alpha."""
+        reduced = self._reducer.push(to_unit(band))
+        if not len(reduced):
+            return
+        top, self.needed_from = self.needed_from, self.needed_from + len(reduced)
+        own = self._lr.colours(top, self.needed_from, own=True)
+        squares = np.square(reduced.astype(np.float64) - own).mean(axis=2)
+        visible = self._lr.visible(top, self.needed_from)
+        self._squared_error += float((squares if visible is None else squares * visible).sum())
+        self._weights += squares.size if visible is None else float(visible.sum(dtype=np.float64))
+
+
+def warn_if_inconsistent(
+    what: str, lr_psnr: Sequence[float | None], *, options: DrawOptions, manifest: Manifest
+) -> None:
+    """Log one warning for the outputs of a model whose LR-PSNR is below 40 dB; not if it should remove damage."""
+    low = [f"{value:.1f}" for value in lr_psnr if value is not None and value < LOW_LR_PSNR_DB]
+    if not low or (manifest.removes_damage and not options.consistent):
+        return
+    if options.consistent:
+        advice = "a consistent output came no nearer, as pixels cannot be darker than black or brighter than white"
+    elif options.recorded_tau(manifest)[0] == 0:
+        advice = "ask for a consistent output"
+    else:
+        advice = "lower tau, or ask for a consistent output"
+    _log.warning(
+        "%s: reduced again, the output does not match the input (%s dB, below %.0f); %s",
+        what,
+        ", ".join(low),
+        LOW_LR_PSNR_DB,
+        advice,
+    )

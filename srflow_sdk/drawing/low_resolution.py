@@ -1,32 +1,115 @@
-"""An LR image, some rows at a time: what the network sees of it, and what bypasses the network."""
+"""An LR image, some rows at a time: what the network sees of it, and what bypasses the network.
+
+Rows of images that are larger than memory are read once, from the top down, and dropped when no longer needed.
+"""
 
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.drawing.rows import ArrayRows, RowSource
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
 from srflow_sdk.pixels.in_memory import ImageKind, to_unit
 from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
 
 
-@dataclass(frozen=True, kw_only=True)
-class LowResolution:
-    """The LR image of one run. Rows are requested from the top down; see :class:`~srflow_sdk.drawing.rows.RowSource`.
+class ArrayRows:
+    """The rows of an array that is in memory anyway."""
 
-    source: its pixels, H×W×kind.channels. multiple: the network's sides are multiples of it; the last row and column
-    are repeated to fill up. reach: distance from a visible pixel, in LR pixels, within which the network must not see
-    what lies under transparency.
+    def __init__(self, pixels: NDArray[Any]) -> None:
+        self._pixels = pixels
+
+    def rows(self, top: int, bottom: int) -> NDArray[Any]:
+        return self._pixels[top:bottom]
+
+    def forget(self, before: int) -> None:
+        """Declare that rows above this number will not be requested again, which does nothing here."""
+
+
+class RowBuffer:
+    """Consecutive rows, appended below and dropped above, by their number in the whole image."""
+
+    def __init__(self) -> None:
+        self._held: NDArray[Any] | None = None
+        self._top = 0
+        self.bottom = 0
+        """One more than the number of the last row."""
+
+    def append(self, rows: NDArray[Any]) -> None:
+        self._held = rows if self._held is None or not len(self._held) else np.concatenate([self._held, rows])
+        self.bottom += len(rows)
+
+    def rows(self, top: int, bottom: int) -> NDArray[Any]:
+        """Rows top … bottom - 1, all of which must be held."""
+        if self._held is None or top < self._top or bottom > self.bottom:
+            raise IndexError(f"rows {top} to {bottom} are not among {self._top} to {self.bottom}")
+        return self._held[top - self._top : bottom - self._top]
+
+    def forget(self, before: int) -> None:
+        if self._held is not None and before > self._top:
+            # A copy: a view would keep the dropped rows alive.
+            self._held = self._held[before - self._top :].copy()
+            self._top = before
+
+
+class StreamedRows(RowBuffer):
+    """Rows that a function decodes in order, a band ahead in a thread of its own. Use it in a with-block.
+
+    read: returns the next n rows; called from one thread at a time. height: total number of rows. ahead: rows to decode
+    in advance. Thread-safe.
     """
 
-    source: RowSource
+    def __init__(self, read: Callable[[int], NDArray[Any]], *, height: int, ahead: int) -> None:
+        super().__init__()
+        self._read, self._height, self._ahead = read, height, ahead
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="srflow-decode")
+        self._asked = 0
+        self._next: Future[NDArray[Any]] | None = self._ask(ahead)
+        self._lock = threading.Lock()
+
+    def rows(self, top: int, bottom: int) -> NDArray[Any]:
+        """Rows top … bottom - 1, decoded as needed. Raises: whatever `read` raises."""
+        with self._lock:
+            while self.bottom < bottom:
+                coming = self._next or self._ask(bottom - self.bottom)
+                self.append(coming.result())  # a failed read stays, and fails again for every caller
+                self._next = self._ask(self._ahead) if self._asked < self._height else None
+            return super().rows(top, bottom)
+
+    def forget(self, before: int) -> None:
+        with self._lock:
+            super().forget(min(before, self.bottom))
+
+    def __enter__(self) -> StreamedRows:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _ask(self, count: int) -> Future[NDArray[Any]]:
+        count = min(count, self._height - self._asked)
+        self._asked += count
+        return self._pool.submit(self._read, count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowResolution:
+    """The LR image of one run. Rows are requested from the top down.
+
+    source: its pixels by row, H×W×kind.channels. multiple: the network's sides are multiples of it; the last row and
+    column are repeated to fill up. reach: distance from a visible pixel, in LR pixels, within which the network must
+    not see what lies under transparency.
+    """
+
+    source: ArrayRows | StreamedRows
     kind: ImageKind
     height: int
     width: int
@@ -59,13 +142,19 @@ class LowResolution:
         padded = np.pad(np.repeat(colours, 3 // colours.shape[2], axis=2), margins, mode="edge")
         return np.ascontiguousarray(padded.transpose(2, 0, 1))
 
-    def colours(self, top: int, bottom: int) -> NDArray[np.float32]:
-        """Rows as the network sees them, not padded: float32 h×W×1 or 3 in [0, 1], sRGB, nothing under transparency."""
-        return self._opaque(top, bottom, to_unit if self.conversion is None else self.conversion.to_srgb)
+    def colours(self, top: int, bottom: int, *, own: bool = False) -> NDArray[np.float32]:
+        """Rows as the network sees them, not padded: float32 h×w×1 or 3 in [0, 1], sRGB, nothing under transparency.
 
-    def own_colours(self, top: int, bottom: int) -> NDArray[np.float32]:
-        """Rows as :meth:`colours` gives them, in the image's own profile."""
-        return self._opaque(top, bottom, to_unit)
+        Under full transparency colours come from visible neighbours. own: in the image's own profile.
+        """
+        margin = self.reach if self.kind.has_alpha else 0
+        above = max(top - margin, 0)
+        pixels = self.source.rows(above, min(bottom + margin, self.height))
+        colours = pixels[..., : self.kind.colours]
+        colours = to_unit(colours) if own or self.conversion is None else self.conversion.to_srgb(colours)
+        if margin:
+            colours = filled(colours, pixels[..., -1], margin)
+        return colours[top - above : bottom - above]
 
     def visible(self, top: int, bottom: int) -> NDArray[np.float32] | None:
         """1 where the image is not fully transparent, otherwise 0: h×W; None if it has no alpha."""
@@ -75,9 +164,9 @@ class LowResolution:
 
     def enlarged_alpha(self, top: int, bottom: int, scale: int) -> NDArray[np.generic]:
         """Alpha of rows, `scale` times as large, of the kind's dtype: sh×sW."""
-        above, below = self._around(top, bottom, ENLARGE_CONTEXT)
-        alpha = enlarged_alpha(self.source.rows(above, below)[..., -1], scale)
-        return alpha[(top - above) * scale : (bottom - above) * scale]
+        above = max(top - ENLARGE_CONTEXT, 0)
+        alpha = self.source.rows(above, min(bottom + ENLARGE_CONTEXT, self.height))[..., -1]
+        return enlarged_alpha(alpha, scale)[(top - above) * scale : (bottom - above) * scale]
 
     def in_own_profile(self, srgb: NDArray[np.float32], top: int, bottom: int, scale: int) -> NDArray[np.float32]:
         """The network's colours of rows, sh×sW×3, in the image's own profile.
@@ -87,8 +176,8 @@ class LowResolution:
         """
         if self.conversion is None:
             return srgb
-        above, below = self._around(top, bottom, ENLARGE_CONTEXT)
-        own = self.own_colours(above, below)
+        above = max(top - ENLARGE_CONTEXT, 0)
+        own = self.colours(above, min(bottom + ENLARGE_CONTEXT, self.height), own=True)
         lost = own - self.conversion.from_srgb(self.conversion.to_srgb(own))
         lost = enlarged(lost, scale)[(top - above) * scale : (bottom - above) * scale]
         result: NDArray[np.float32] = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost
@@ -98,17 +187,3 @@ class LowResolution:
         """Drop the rows above this one: they, and what is computed from them, will not be requested again."""
         margin = ENLARGE_CONTEXT + (self.reach if self.kind.has_alpha else 0)
         self.source.forget(max(before - margin, 0))
-
-    def _opaque(
-        self, top: int, bottom: int, values: Callable[[NDArray[Any]], NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
-        """Values of the rows' colours, taken from visible neighbours where they are fully transparent."""
-        above, below = self._around(top, bottom, self.reach if self.kind.has_alpha else 0)
-        pixels = self.source.rows(above, below)
-        colours = values(pixels[..., : self.kind.colours])
-        if self.kind.has_alpha:
-            colours = filled(colours, pixels[..., -1], self.reach)
-        return colours[top - above : bottom - above]
-
-    def _around(self, top: int, bottom: int, margin: int) -> tuple[int, int]:
-        return max(top - margin, 0), min(bottom + margin, self.height)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
-from collections.abc import Callable, Generator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends import Backend, Conditioning, Drawing, OnnxRuntimeBackend
 from srflow_sdk.backends._base import with_margins
-from srflow_sdk.drawing.kept import KeptTiles
-from srflow_sdk.drawing.requests import Request
+from srflow_sdk.drawing.options import Request
+from srflow_sdk.drawing.temperature import Temperature
 from srflow_sdk.drawing.tiles import (
     AUTO_BUDGET_BYTES,
     AUTO_ROOMY_BYTES,
@@ -29,25 +30,73 @@ from srflow_sdk.drawing.tiles import (
     plan_tiles,
     split_tile,
 )
-from srflow_sdk.drawing.values import Gathered, is_usable, not_finite
-from srflow_sdk.errors import DeviceError, OutOfMemoryError
+from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.model.round_trips import check_inverts, warn_of_round_trip
-from srflow_sdk.system.device_names import ComputePrecision
+from srflow_sdk.pixels.in_memory import from_unit, luma
 from srflow_sdk.system.hardware import available_memory, can_return_freed_memory, gpu_free_memory
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
 
 _FLOAT32 = np.dtype(np.float32)
+_LARGEST = 65504  # of float16; a picture's values are in [0, 1], or little beyond
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
+
+
+class KeptTiles:
+    """What one picture's tiles take: conditioning that is kept between draws, and their size once memory ran out.
+
+    Threads may use and drop it at a time: a tile that is not kept is encoded again.
+    """
+
+    def __init__(self) -> None:
+        self._tiles: dict[Tile, Conditioning] = {}
+        self._relieved = False
+        self.largest_core: int | None = None
+        """The side of the largest tiles that memory may be enough for; None before it ran out."""
+        self.nbytes = 0
+        """Bytes on the device."""
+
+    def __len__(self) -> int:
+        return len(self._tiles)
+
+    def get(self, tile: Tile) -> Conditioning | None:
+        return self._tiles.get(tile)
+
+    def keep(self, tile: Tile, conditioning: Conditioning) -> None:
+        self._tiles[tile] = conditioning
+        self.nbytes += conditioning.nbytes
+
+    def drop_half(self) -> None:
+        """Drop the later half, so that drawing has room, too."""
+        for tile in list(self._tiles)[(len(self._tiles) + 1) // 2 :]:
+            self.nbytes -= self._tiles.pop(tile).nbytes
+
+    def relieve(self) -> bool:
+        """Drop everything, because memory ran out. False if there was nothing, and it is not the first time."""
+        dropped, again, self._relieved = len(self._tiles), self._relieved, True
+        self._tiles, self.nbytes = {}, 0
+        if dropped:
+            _log.warning("memory ran out: %d tiles that were kept encoded are encoded again when needed", dropped)
+        return dropped > 0 or not again
+
+    def spared(self, make: Callable[[], _T]) -> _T:
+        """Call `make`; if memory runs out in it, drop everything, collect garbage, and call it once more."""
+        try:
+            return make()
+        except MemoryError:
+            if not self.relieve():
+                raise
+        gc.collect()
+        return make()
 
 
 class Painter:
     """Computes tiles with one bundle on one backend, for all images and threads of an Upscaler.
 
-    tile: as for :class:`~srflow_sdk.upscaler.Upscaler`. When memory runs out, the tile is computed in parts, and so are
-    all later ones of that size.
+    tile: as for :class:`~srflow_sdk.upscaler.Upscaler`.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, tile: TileSize) -> None:
@@ -56,7 +105,6 @@ class Painter:
         self.backend = backend
         """The backend that computes the tiles."""
         self._tile = tile
-        self._largest_core: int | None = None
         self._on_cpu: dict[str, Backend] = {}  # by what is said when one is made
         self._closed = False
         self._told_of_round_trip = False
@@ -76,14 +124,6 @@ class Painter:
         if self._closed:
             raise DeviceError("this Upscaler was closed: make another one, or use it inside its `with` block")
 
-    @property
-    def device(self) -> str:
-        return self.backend.device
-
-    @property
-    def precision(self) -> ComputePrecision:
-        return self.backend.precision
-
     def core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
         """Choose the side of the tiles' cores for a height×width image (whole size multiples); None: one tile.
 
@@ -92,30 +132,44 @@ class Painter:
         Raises: DeviceError if the requested tiles are larger than the backend takes, or it was closed.
         """
         self.check_open()
-        manifest = self.manifest
+        manifest, backend, auto = self.manifest, self.backend, dict[str, Any]()
+        # CPUs compute half precision in float32: activations are larger than the graphs' types say.
+        widening = 2 if backend.gpu is None and manifest.precision in ("fp16", "bf16") else 1
+        if self._tile == "auto" and backend.gpu is not None:
+            free = gpu_free_memory(backend.gpu)
+            auto = {"activations": GPU_ACTIVATIONS, **({} if free is None else {"budget": free // 2})}
+        elif self._tile == "auto":
+            free = available_memory()
+            trims = backend.trims_memory and can_return_freed_memory()
+            activations = TRIMMED_ACTIVATIONS if trims else OTHER_ACTIVATIONS
+            auto = {
+                "activations": CPU_ACTIVATIONS if backend.device.startswith("cpu") else activations,
+                # An eighth, because an app may draw several pictures at a time.
+                "budget": max(min(AUTO_BUDGET_BYTES, free // 2), min(AUTO_ROOMY_BYTES, free // 8)),
+                "most": free // 2,
+            }
         return core_size(
             self._tile,
             height=height,
             width=width,
             multiple=manifest.size_multiple,
             halo=manifest.halo if halo is None else halo,
-            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel * self._widening(),
-            activations=_activations(self.backend),
-            limits=self.backend.window_limits,
-            **(self._budget() if self._tile == "auto" else {}),
+            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel * widening,
+            limits=backend.window_limits,
+            **auto,
         )
 
     def plan(self, height: int, width: int, core: int | None, *, halo: int | None = None) -> list[Tile]:
         """Cut a height×width image into tiles. halo: in LR pixels; None is the manifest's."""
         manifest = self.manifest
-        return plan_tiles(
-            height,
-            width,
-            core=core,
-            halo=manifest.halo if halo is None else halo,
-            multiple=manifest.size_multiple,
-            least=_least(self.backend),
-        )
+        halo = manifest.halo if halo is None else halo
+        least = _least(self.backend)
+        return plan_tiles(height, width, core=core, halo=halo, multiple=manifest.size_multiple, least=least)
+
+    def parts(self, tile: Tile, kept: KeptTiles, *, halo: int) -> list[Tile]:
+        """Cut a tile into ones that memory may be enough for."""
+        core, multiple = kept.largest_core or MIN_TILE, self.manifest.size_multiple
+        return split_tile(tile, core=core, halo=halo, multiple=multiple, least=_least(self.backend))
 
     def encode(self, lr: NDArray[np.float32], backend: Backend | None = None) -> Conditioning:
         """Encode a window, float32 3×h×w. If the backend takes none so small, the last row and column are repeated.
@@ -135,14 +189,6 @@ class Painter:
         bottom, right = (max(side - have, 0) for side, have in zip(least, (height, width), strict=True))
         return bottom, right
 
-    def fits(self, tile: Tile) -> bool:
-        """Tell if the tile is no larger than what memory was enough for, once it ran out."""
-        return self._largest_core is None or max(tile.core.height, tile.core.width) <= self._largest_core
-
-    def parts(self, tile: Tile, *, halo: int) -> list[Tile]:
-        core, multiple = self._largest_core or MIN_TILE, self.manifest.size_multiple
-        return split_tile(tile, core=core, halo=halo, multiple=multiple, least=_least(self.backend))
-
     def draw(
         self,
         tile: Tile,
@@ -158,74 +204,86 @@ class Painter:
 
         lr: the tile's window, float32 3×h×w.
         channels: 1 (gray) or 3 (RGB). dtype: all but float32 are clipped to [0, 1] and rounded to its full range.
-        kept: conditioning of tiles, which is dropped first if memory runs out.
+        kept: of the picture.
         after_sample: called with the number of samples done.
 
         Raises: NonFiniteError, OutOfMemoryError if even the smallest tiles need too much, DeviceError, CancelledError.
         """
         self.check_open()
-        while (found := kept.get(tile) if kept else None) is not None or self.fits(tile):
-            steps = self._drawn(tile, lr, request, Gathered(request.reduce, channels, dtype, request.band), found)
-            del found  # or it could not be dropped
-            while True:
-                try:
-                    done = next(steps)
-                except StopIteration as end:
-                    pictures: list[NDArray[Any]] = end.value
-                    return pictures
-                except (OutOfMemoryError, MemoryError) as error:
-                    if not (kept and kept.drop()):
-                        self.shrink(tile, error)
-                    break
-                after_sample(done)  # not in the try block: its errors are the caller's
-        # Here, not in the handler: the error's traceback keeps the tile's memory alive.
-        return self._drawn_in_parts(tile, lr, request, channels=channels, dtype=dtype, kept=kept)
+        room = KeptTiles() if kept is None else kept
 
-    def _drawn(
-        self,
-        tile: Tile,
-        lr: NDArray[np.float32],
-        request: Request,
-        gathered: Gathered,
-        kept: Conditioning | None,
-    ) -> Generator[int, None, list[NDArray[Any]]]:
-        """Yield how many samples are done, and return the pictures."""
-        stop_if_set(request.options.cancel)
-        with cancelled_by(request.options.cancel):
-            conditioning = self.encode(lr) if kept is None else kept
-        for done, (sample, drawn) in enumerate(request.draws, start=1):
-            stop_if_set(request.options.cancel)
-            with cancelled_by(request.options.cancel):
-                core = self._core(self.backend, tile, conditioning, drawn, sample, rounded=gathered.takes_levels)
-                if core.dtype == np.float32:
-                    core = core if is_usable(core) else self._core_again(tile, lr, drawn, sample)
-                    core = core.transpose(1, 2, 0)
-            gathered.add(core)
-            yield done
-        return gathered.pictures()
+        def whole() -> list[NDArray[Any]]:
+            gathered = Gathered(request, channels, dtype)
+            for picture in self.samples(tile, lr, request, room, rounded=gathered.takes_levels):
+                gathered.add(picture)
+                after_sample(gathered.count)
+            return gathered.pictures()
 
-    def _drawn_in_parts(
-        self,
-        tile: Tile,
-        lr: NDArray[np.float32],
-        request: Request,
-        *,
-        channels: int,
-        dtype: np.dtype[Any],
-        kept: KeptTiles | None,
-    ) -> list[NDArray[Any]]:
-        manifest = self.manifest
-        window, scale = tile.window, manifest.scale
-        parts = self.parts(tile, halo=manifest.halo)
-        shape = (tile.core.height * scale, tile.core.width * scale, channels)
-        whole: list[NDArray[Any]] = [np.empty(shape, dtype) for _ in range(request.pictures)]
-        for part in parts:
-            rows, columns = part.window.within(window).slices
-            pictures = self.draw(part, lr[:, rows, columns], request, channels=channels, dtype=dtype, kept=kept)
-            rows, columns = part.core.within(tile.core).scaled(scale).slices
-            for target, picture in zip(whole, pictures, strict=True):
-                target[rows, columns] = picture
-        return whole
+        def in_parts() -> list[NDArray[Any]]:
+            scale = self.manifest.scale
+            shape = (tile.core.height * scale, tile.core.width * scale, channels)
+            joined: list[NDArray[Any]] = [np.empty(shape, dtype) for _ in range(request.pictures)]
+            how: Any = {"channels": channels, "dtype": dtype, "kept": room, "after_sample": after_sample}
+            for part in self.parts(tile, room, halo=self.manifest.halo):
+                rows, columns = part.window.within(tile.window).slices
+                pictures = self.draw(part, lr[:, rows, columns], request, **how)
+                rows, columns = part.core.within(tile.core).scaled(scale).slices
+                for target, picture in zip(joined, pictures, strict=True):
+                    target[rows, columns] = picture
+            return joined
+
+        return self.within_memory(tile, room, whole, in_parts)
+
+    def within_memory(self, tile: Tile, kept: KeptTiles, whole: Callable[[], _T], in_parts: Callable[[], _T]) -> _T:
+        """Compute a tile as a whole, or in parts once memory ran out for the picture's tiles of its size.
+
+        The first time that it runs out, what is kept is dropped, garbage is collected, and the tile is tried again.
+        Raises: OutOfMemoryError if tiles are the smallest.
+        """
+        while kept.get(tile) is not None or kept.largest_core is None or tile.side <= kept.largest_core:
+            try:
+                return whole()
+            except (OutOfMemoryError, MemoryError) as error:
+                if not kept.relieve():
+                    self.shrink(tile, kept, error)
+            gc.collect()  # not in the handler: the error's traceback keeps the tile's memory alive
+        return in_parts()
+
+    def shrink(self, tile: Tile, kept: KeptTiles, error: Exception) -> None:
+        """Halve the picture's tiles after this one did not fit. Raises: OutOfMemoryError if they are the smallest."""
+        half = padded_size(max(tile.side // 2, MIN_TILE), self.manifest.size_multiple)
+        if half >= tile.side:
+            raise OutOfMemoryError(
+                f"memory ran out on {self.backend.device} with tiles of {tile.side} pixels, the smallest possible; "
+                "close other programs, or use a machine with more memory"
+            ) from error
+        if kept.largest_core is None:
+            _log.warning("memory ran out with tiles of %d pixels; continuing with %d", tile.side, half)
+        kept.largest_core = min(half, kept.largest_core or half)
+
+    def samples(
+        self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles, *, rounded: bool
+    ) -> Iterator[NDArray[Any]]:
+        """Encode a tile, and draw its core for each sample: RGB, h×w×3, in float32.
+
+        rounded: uint8 will do, from devices that round by themselves.
+        """
+        cancel, temperatures = request.options.cancel, [request.temperature]
+        if request.mirrored:
+            temperatures.append(request.temperature.mirrored())
+        stop_if_set(cancel)
+        with cancelled_by(cancel):
+            found = kept.get(tile)
+            conditioning = self.encode(lr) if found is None else found
+            del found
+        for sample in request.samples:
+            for temperature in temperatures:
+                stop_if_set(cancel)
+                with cancelled_by(cancel):
+                    core = self._core(self.backend, tile, conditioning, request, temperature, sample, rounded=rounded)
+                    if core.dtype == np.float32 and not is_usable(core):
+                        core = self._core_again(tile, lr, request, temperature, sample)
+                yield core.transpose(1, 2, 0) if core.dtype == np.float32 else core
 
     def _core(
         self,
@@ -233,6 +291,7 @@ class Painter:
         tile: Tile,
         conditioning: Conditioning,
         request: Request,
+        temperature: Temperature,
         sample: int,
         *,
         rounded: bool = False,
@@ -247,11 +306,11 @@ class Painter:
             rows, columns = core.slices
             drawn: NDArray[np.float32] = backend.sample(conditioning, latents, 1.0)[0, :, rows, columns]
             return drawn
-        maps, tau = request.temperature.on_levels((entry.level for entry in levels), window, scale)
+        maps, tau = temperature.on_levels((entry.level for entry in levels), window, scale)
         drawing = Drawing(
             levels=levels,
             scale=scale,
-            seed=request.seed,
+            seed=int(request.options.seed),
             sample=sample,
             window=window,
             margins=margins,
@@ -262,21 +321,21 @@ class Painter:
         )
         return backend.draw(conditioning, drawing)
 
-    def _core_again(self, tile: Tile, lr: NDArray[np.float32], request: Request, sample: int) -> NDArray[np.float32]:
+    def _core_again(
+        self, tile: Tile, lr: NDArray[np.float32], request: Request, temperature: Temperature, sample: int
+    ) -> NDArray[np.float32]:
         """The core in float32 on the CPU, after the backend gave values that are not finite."""
-        fp32 = self._float32_backend()
-        if fp32 is not None:
-            core = self._core(fp32, tile, self.encode(lr, fp32), request, sample)
-            if is_usable(core):
-                return core
-        raise not_finite("the network", tile, request, sample, also=", in float32 too" if fp32 is not None else "")
-
-    def _float32_backend(self) -> Backend | None:
-        """A backend that computes more precisely than the one in use, or None."""
-        names = self.manifest.float32_graphs or REQUIRED_FILES
-        if names == REQUIRED_FILES and self.backend.device == "cpu" and self.precision == "bundle":
-            return None
-        return self._cpu_backend(names, "a tile had NaN or infinite values; computing it again in float32 on the CPU")
+        graphs, also = self.manifest.float32_graphs or REQUIRED_FILES, ""
+        if graphs != REQUIRED_FILES or self.backend.device != "cpu" or self.backend.precision != "bundle":
+            fp32 = self._cpu_backend(
+                graphs, "a tile had NaN or infinite values; computing it again in float32 on the CPU"
+            )
+            if fp32 is not None:
+                core = self._core(fp32, tile, self.encode(lr, fp32), request, temperature, sample)
+                if is_usable(core):
+                    return core
+                also = ", in float32 too"
+        raise not_finite("the network", tile, request, sample, also=also)
 
     def _cpu_backend(self, graphs: tuple[str, str], warning: str) -> Backend | None:
         """Make a backend on the CPU, and say so, or return the one that was made; None if the painter is closed."""
@@ -293,7 +352,7 @@ class Painter:
         if self.backend.can_invert:
             return self.backend
         check_inverts(self._bundle)
-        warning = f"inverting on the CPU: {self.device} has no inverter for this bundle"
+        warning = f"inverting on the CPU: {self.backend.device} has no inverter for this bundle"
         backend = self._cpu_backend(REQUIRED_FILES, warning)
         self.check_open()
         assert backend is not None  # for the type checker: only a closed painter has none
@@ -306,21 +365,6 @@ class Painter:
         if not told:
             warn_of_round_trip(self.manifest)
 
-    def shrink(self, tile: Tile, error: Exception) -> None:
-        """Halve the tiles after this one did not fit. Raises: OutOfMemoryError if they are the smallest."""
-        side = max(tile.core.height, tile.core.width)
-        half = padded_size(max(side // 2, MIN_TILE), self.manifest.size_multiple)
-        if half >= side:
-            raise OutOfMemoryError(
-                f"memory ran out on {self.device} with tiles of {side} pixels, the smallest possible; close other "
-                "programs, or use a machine with more memory"
-            ) from error
-        with self._lock:
-            first = self._largest_core is None
-            self._largest_core = min(half, self._largest_core or half)
-        if first:
-            _log.warning("memory ran out with tiles of %d pixels; continuing with %d", side, half)
-
     def conditioning_budget(self, most: int) -> int:
         """Choose how many bytes of conditioning to keep: a quarter of what is free, at most `most`.
 
@@ -330,31 +374,75 @@ class Painter:
         free = available_memory() if gpu is None else gpu_free_memory(gpu)
         return most if free is None else min(most, free // 4)
 
-    def _widening(self) -> int:
-        """How much larger activations are than the graphs' types say: CPUs compute half precision in float32."""
-        return 2 if self.backend.gpu is None and self.manifest.precision in ("fp16", "bf16") else 1
-
-    def _budget(self) -> dict[str, Any]:
-        """How much memory a tile may take normally and at most: `budget` and `most` of :func:`core_size`."""
-        gpu = self.backend.gpu
-        if gpu is not None:
-            free = gpu_free_memory(gpu)
-            return {} if free is None else {"budget": free // 2}
-        free = available_memory()
-        # An eighth, because an app may draw several pictures at a time.
-        budget = max(min(AUTO_BUDGET_BYTES, free // 2), min(AUTO_ROOMY_BYTES, free // 8))
-        return {"budget": budget, "most": free // 2}
-
-
-def _activations(backend: Backend) -> float:
-    """Memory of a tile on a backend, in units of its conditioning."""
-    if backend.gpu is not None:
-        return GPU_ACTIVATIONS
-    if backend.device.startswith("cpu"):
-        return CPU_ACTIVATIONS
-    return TRIMMED_ACTIVATIONS if backend.trims_memory and can_return_freed_memory() else OTHER_ACTIVATIONS
-
 
 def _least(backend: Backend) -> tuple[int, int]:
     """Smallest height and width of windows."""
     return backend.window_limits.min if backend.window_limits is not None else (1, 1)
+
+
+def is_usable(values: NDArray[np.float32]) -> bool:
+    """Tell if a network's values can be a picture: finite, and no larger than half precision could hold."""
+    return bool(values.min() >= -_LARGEST and values.max() <= _LARGEST)  # not so if one is NaN
+
+
+def not_finite(who: str, tile: Tile, request: Request, sample: int, *, also: str = "") -> NonFiniteError:
+    """Make the error for values that are not usable, with their place in the picture. who: gave them."""
+    place, made = tile.core, f"at tau {request.temperature}, seed {request.options.seed}, sample {sample}"
+    of, fix = "input", "use a lower tau, another seed, or another model"
+    if request.latents is not None:
+        made, of, fix = "from latents", "LR image", "normalise them to a lower tau, or use another model"
+    return NonFiniteError(
+        f"{who} gave NaN or infinite values, or some beyond ±{_LARGEST:,}, {made}, in rows {place.top} to "
+        f"{place.top + place.height - 1} and columns {place.left} to {place.left + place.width - 1} of the "
+        f"{of}{also}; {fix}"
+    )
+
+
+class Gathered:
+    """The samples of a tile, or their mean or standard deviation, for which only two pictures are held.
+
+    For an "interval", it is the first sample, and the lower and upper bounds.
+
+    channels: 1 (gray) or 3. dtype: of the pictures; all but float32 are rounded to its full range.
+    """
+
+    def __init__(self, request: Request, channels: int, dtype: np.dtype[Any]) -> None:
+        self._reduce, self._band = request.reduce, request.band
+        self._channels, self._dtype = channels, dtype
+        self.takes_levels = request.reduce is None and channels == 3 and dtype == np.uint8
+        """True if :meth:`add` also takes pictures that are rounded to uint8."""
+        self._all: list[NDArray[Any]] = []
+        self.count = 0
+        self._mean = self._squares = np.zeros(0, np.float32)
+
+    def add(self, picture: NDArray[Any]) -> None:
+        """Take the next sample, RGB h×w×3."""
+        self.count += 1
+        if self._channels == 1:
+            picture = luma(picture)
+        if self._reduce is None or (self._reduce == "interval" and self.count == 1):
+            self._all.append(self._rounded(picture))
+        if self._reduce is None:
+            return
+        # Welford's update: the sum of squared deviations without a difference of large numbers.
+        picture = np.clip(picture, 0, 1)
+        if self.count == 1:
+            self._mean, self._squares = picture, np.zeros_like(picture)
+            return
+        change = picture - self._mean
+        self._mean = self._mean + change / np.float32(self.count)
+        self._squares += change * (picture - self._mean)
+
+    def pictures(self) -> list[NDArray[Any]]:
+        if self._reduce is None:
+            return self._all
+        if self._reduce == "mean":
+            return [self._rounded(self._mean)]
+        deviation = np.sqrt(self._squares / np.float32(self.count - 1))
+        if self._band is None:
+            return [self._rounded(deviation)]
+        half = self._band(deviation)
+        return [*self._all, *(self._rounded(np.clip(self._mean + side, 0, 1)) for side in (-half, half))]
+
+    def _rounded(self, picture: NDArray[Any]) -> NDArray[Any]:
+        return picture if self._dtype in (np.float32, picture.dtype) else from_unit(picture, self._dtype)

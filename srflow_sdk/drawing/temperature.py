@@ -1,4 +1,9 @@
-"""The temperature τ of a picture: one number, a map of them, or one made from the picture."""
+"""The temperature τ of a picture: one number, a map of them, or one made from the picture.
+
+The map of ``tau="auto"``: detail that is sampled helps where the picture has texture, and is grain on flat areas. So
+each pixel gets a part of the temperature: the standard deviation of the luma, in 8-bit levels, of the 7×7 LR pixels
+around it, divided by 2, and at most 1.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import is_real, real
-from srflow_sdk.drawing.auto_tau import REACH, texture
 from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.manifest import MAX_TAU
@@ -20,10 +24,17 @@ if TYPE_CHECKING:
     from srflow_sdk.drawing.low_resolution import LowResolution
 
 AUTO: Literal["auto"] = "auto"
+AUTO_TAU_SCHEME = 2
+"""Version of the map, which pictures record: another formula gets another number."""
+
+REACH = 3
+"""How far from a pixel its window reaches, in LR pixels."""
+
+_LUMA = (0.299, 0.587, 0.114)
+_TEXTURE = 2.0  # the standard deviation from which a window has all of the temperature
 
 Tau = float | NDArray[Any] | Literal["auto"]
-"""A temperature: a number 0 … 2; an array H×W of them, one for every pixel of the input; or "auto", the model's
-default, less on flat areas (:mod:`~srflow_sdk.drawing.auto_tau`)."""
+"""A temperature: a number 0 … 2; an array H×W of them, one for every pixel of the input; or "auto"."""
 
 
 class Temperature:
@@ -40,31 +51,25 @@ class Temperature:
     def __init__(self, tau: Tau, *, default: float, height: int, width: int, multiple: int) -> None:
         self.number: float | None = None
         """None for an array; of "auto", the default."""
-        self.auto = is_auto(tau)
+        self.reach = REACH if is_auto(tau) else 0
+        """How many LR rows beyond a window's decide its temperature."""
         self._map: NDArray[np.float32] | None = None
         self._top = self._left = 0
         if is_map(tau):
-            checked = _checked_map(tau, height=height, width=width)
             margins = ((0, padded_size(height, multiple) - height), (0, padded_size(width, multiple) - width))
-            self._map = np.pad(checked, margins, mode="edge")
+            self._map = np.pad(_checked_map(tau, height=height, width=width), margins, mode="edge")
         else:
-            self.number = default if self.auto else checked_number(tau)
-
-    @property
-    def reach(self) -> int:
-        """How many LR rows beyond a window's decide its temperature."""
-        return REACH if self.auto else 0
+            self.number = default if is_auto(tau) else checked_number(tau)
 
     def for_rows(self, lr: LowResolution, top: int, bottom: int) -> Temperature:
         """The temperature for windows within these rows of the padded image: "auto" becomes a map of them."""
-        if not self.auto or self.number is None:
+        if not self.reach or self.number is None:
             return self
         above = max(top - REACH, 0)
-        seen = lr.network_rows(above, bottom + REACH)
         margins = ((0, 0), (REACH - (top - above), 0), (REACH, REACH))
-        part = copy.copy(self)
-        part._map = np.float32(self.number) * texture(np.pad(seen, margins, mode="edge"))
-        part._top = top
+        part = self.placed(top, 0)
+        seen = np.pad(lr.network_rows(above, bottom + REACH), margins, mode="edge")
+        part._map = np.float32(self.number) * texture(seen)
         return part
 
     def mirrored(self) -> Temperature:
@@ -87,23 +92,48 @@ class Temperature:
         part = self.within(window)
         if not isinstance(part, np.ndarray):
             return {}, part
-        return {level: _on_level(part, level, scale) for level in levels}, 1.0
+        maps = {}
+        for level in levels:  # its grid has scale / 2^level points for every LR pixel
+            common = math.gcd(scale, 1 << level)
+            finer, coarser = scale // common, (1 << level) // common
+            points = part.repeat(finer, axis=0).repeat(finer, axis=1)
+            if coarser > 1:
+                height, width = (side // coarser for side in points.shape)
+                points = points.reshape(height, coarser, width, coarser).mean(axis=(1, 3))
+            maps[level] = points
+        return maps, 1.0
 
     def within(self, window: Window) -> float | NDArray[np.float32]:
         """The number, or the window's part of the map, h×w."""
         if self._map is None:
             assert self.number is not None
             return self.number
-        rows, columns = window.slices
-        part = self._map[rows.start - self._top : rows.stop - self._top, columns.start - self._left :]
-        return part[:, : columns.stop - columns.start]
+        top, left = window.top - self._top, window.left - self._left
+        return self._map[top : top + window.height, left : left + window.width]
 
     def __str__(self) -> str:
-        if self.auto:
+        if self.reach:
             return f"auto (at most {self.number:g})"
         if self._map is None:
             return f"{self.number:g}"
         return f"{self._map.min():g} … {self._map.max():g}"
+
+
+def texture(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much texture surrounds each pixel: h×w in [0, 1], for an image 3×(h + 6)×(w + 6) of sRGB in [0, 1].
+
+    The window's sums are whole numbers, so a pixel's value depends on its window alone, to the bit.
+    """
+    red, green, blue = (factor * channel.astype(np.float64) for factor, channel in zip(_LUMA, rgb, strict=True))
+    level = np.clip(np.rint(255 * (red + green + blue)), 0, 255).astype(np.int64)
+    side, moments = 2 * REACH + 1, []
+    for power in (1, 2):
+        sums = np.pad(level**power, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+        rows = sums[side:] - sums[:-side]
+        moments.append((rows[:, side:] - rows[:, :-side]) / side**2)
+    deviation = np.sqrt(np.maximum(moments[1] - moments[0] ** 2, 0))
+    part: NDArray[np.float32] = np.minimum(deviation / _TEXTURE, 1).astype(np.float32)
+    return part
 
 
 def is_auto(tau: object) -> TypeGuard[Literal["auto"]]:
@@ -138,16 +168,3 @@ def _checked_map(tau: NDArray[Any], *, height: int, width: int) -> NDArray[np.fl
             f"the tau map's values run from {low:g} to {high:g}; they must be finite numbers from 0 to {MAX_TAU:g}"
         )
     return tau.astype(np.float32)
-
-
-def _on_level(part: NDArray[np.float32], level: int, scale: int) -> NDArray[np.float32]:
-    """The map on a level's grid, which has scale / 2^level points for every LR pixel."""
-    common = math.gcd(scale, 1 << level)
-    finer, coarser = scale // common, (1 << level) // common
-    repeated = part.repeat(finer, axis=0).repeat(finer, axis=1)
-    if coarser == 1:
-        return repeated
-    height, width = repeated.shape
-    blocks = repeated.reshape(height // coarser, coarser, width // coarser, coarser)
-    averaged: NDArray[np.float32] = blocks.mean(axis=(1, 3))
-    return averaged

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from srflow_sdk._checks import whole
 from srflow_sdk.errors import ArgumentError, DeviceError
@@ -77,6 +77,11 @@ class Tile:
     core: Window
     window: Window
 
+    @property
+    def side(self) -> int:
+        """The core's longer side."""
+        return max(self.core.height, self.core.width)
+
 
 def padded_size(size: int, multiple: int) -> int:
     """The smallest multiple that is at least `size`."""
@@ -109,14 +114,12 @@ def core_size(
     if tile is None:
         core = None
     elif tile == "auto":
-        bytes_per_pixel = activations * conditioning_bytes_per_pixel
-        core = _auto_core(
-            int(budget / bytes_per_pixel),
-            None if most is None else int(most / bytes_per_pixel),
-            pixels=height * width,
-            halo=halo,
-        )
-        core = core and padded_size(core, multiple)
+        pixels = [int(size / (activations * conditioning_bytes_per_pixel)) for size in (budget, most or 0)]
+        core = None
+        if height * width > pixels[0]:
+            normal, largest = ((math.isqrt(count) - 2 * halo) // _AUTO_STEP * _AUTO_STEP for count in pixels)
+            core = max(normal, min(_AUTO_GOOD, largest), MIN_TILE)
+            core = padded_size(min(core, _AUTO_MAX), multiple)
     else:
         check_tile(tile)
         core = padded_size(int(tile), multiple)
@@ -157,20 +160,6 @@ def _limited_core(
 def _shapes(limits: LrProfile, largest: int) -> str:
     """The profile with a larger maximum, as `srflow-export --shapes` takes it."""
     return ",".join([*("x".join(map(str, size)) for size in (limits.min, limits.opt)), str(largest)])
-
-
-def _auto_core(affordable: int, at_most: int | None, *, pixels: int, halo: int) -> int | None:
-    """The core's side for windows of `affordable` pixels, or up to `at_most` for a good one; None: one tile will do."""
-    if pixels <= affordable:
-        return None
-
-    def side(window: int) -> int:
-        return (math.isqrt(window) - 2 * halo) // _AUTO_STEP * _AUTO_STEP
-
-    core = side(affordable)
-    if core < _AUTO_GOOD and at_most is not None:
-        core = max(core, min(_AUTO_GOOD, side(at_most)))
-    return min(max(core, MIN_TILE), _AUTO_MAX)
 
 
 def common_gpu_profile(*, multiple: int, halo: int, conditioning_bytes_per_pixel: int) -> LrProfile:
@@ -237,17 +226,17 @@ def _tiles(
     covered: Window, *, inside: Window, core: int | None, halo: int, multiple: int, least: tuple[int, int]
 ) -> list[Tile]:
     """Tiles that cover a rectangle and see nothing outside another rectangle around it."""
-    rows, columns, reach = *inside.slices, padded_size(halo, multiple)
-    vertical = _spans(
-        covered.top, covered.height, inside=rows, core=core, reach=reach, multiple=multiple, least=least[0]
-    )
-    horizontal = _spans(
-        covered.left, covered.width, inside=columns, core=core, reach=reach, multiple=multiple, least=least[1]
-    )
+    how: dict[str, Any] = {"core": core, "reach": padded_size(halo, multiple), "multiple": multiple}
+    rows, columns = inside.slices
+    vertical = _spans(covered.top, covered.height, inside=rows, least=least[0], **how)
+    horizontal = _spans(covered.left, covered.width, inside=columns, least=least[1], **how)
     return [
-        Tile(core=_window(rows, columns), window=_window(seen_rows, seen_columns))
-        for rows, seen_rows in vertical
-        for columns, seen_columns in horizontal
+        Tile(
+            core=Window(top=top, left=left, height=bottom - top, width=right - left),
+            window=Window(top=above, left=before, height=below - above, width=after - before),
+        )
+        for (top, bottom), (above, below) in vertical
+        for (left, right), (before, after) in horizontal
     ]
 
 
@@ -276,7 +265,3 @@ def _spans(
             top = max(bottom - padded_size(least, multiple), low)
         spans.append(((start, end), (top, bottom)))
     return spans
-
-
-def _window(rows: tuple[int, int], columns: tuple[int, int]) -> Window:
-    return Window(top=rows[0], left=columns[0], height=rows[1] - rows[0], width=columns[1] - columns[0])

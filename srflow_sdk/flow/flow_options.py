@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from srflow_sdk._checks import flag, one_of
-from srflow_sdk.drawing.requests import DrawOptions, Progress, WatchKeywords
+from srflow_sdk.drawing.options import DrawOptions, Progress, WatchKeywords
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files.provenance import RESTORE, TRANSFER
 from srflow_sdk.flow.limiting import limited, tails, typical_size

@@ -11,8 +11,8 @@ from PIL import Image
 
 from srflow_sdk._checks import file_path
 from srflow_sdk.drawing.file_upscaling import FileResult
+from srflow_sdk.drawing.options import Progress
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.requests import Progress, takes_keywords_of
 from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import EncodedImage, loaded
@@ -40,7 +40,6 @@ class FlowUses:
     ) -> Image.Image: ...
     @overload
     def restore(self, image: TensorT, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]) -> TensorT: ...
-    @takes_keywords_of(RestoreOptions)
     def restore(
         self,
         image: InMemoryImage | Tensor | EncodedImage,
@@ -67,7 +66,6 @@ class FlowUses:
             pixels, kind = loaded(image, layout=layout)
         return kind.wrapped(restore_pixels(pixels, kind, self._painter, chosen))
 
-    @takes_keywords_of(RestoreOptions)
     def restore_file(
         self,
         source: PathLike,
@@ -121,7 +119,6 @@ class FlowUses:
         lr: AnyImage | None = ...,
         **options: Unpack[TransferKeywords],
     ) -> TensorT: ...
-    @takes_keywords_of(TransferOptions)
     def transfer(
         self,
         target: AnyImage,
@@ -154,7 +151,6 @@ class FlowUses:
             inputs = Inputs.of(into, Picture.of(source), mask_of(mask), true_lr, scale=scale)
             return into.kind.wrapped(transferred(inputs, self._painter, chosen)[0])
 
-    @takes_keywords_of(TransferOptions)
     def transfer_file(
         self,
         target: PathLike,

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends import Conditioning
-from srflow_sdk.drawing.kept import KeptTiles
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import TileCount
-from srflow_sdk.drawing.requests import Progress
+from srflow_sdk.drawing.options import Progress
+from srflow_sdk.drawing.painter import KeptTiles, Painter
+from srflow_sdk.drawing.passes import counted
 from srflow_sdk.drawing.tiles import Tile, Window, padded_size, tile_rows
-from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError, OutOfMemoryError
+from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.bits_per_dimension import dequantised
 from srflow_sdk.latents.picture_latents import Latents
@@ -66,7 +65,7 @@ def invert(
     manifest = painter.manifest
     scale, levels = manifest.scale, kept.spared(lambda: arrays.allocate(level_shapes(manifest, lr)))
     inverter = _TileInverter(painter, kept, cancel)
-    told = TileCount(progress, tiles=len(tiles), samples=1)
+    tell, done = counted(progress, len(tiles)), 0
     # Which part of each padded LR row and column is the image's own: 1, 0 in padding, or a part of a pixel.
     of_rows = np.clip(hr.height / scale - np.arange(lr.padded_height), 0, 1)
     of_columns = np.clip(hr.width / scale - np.arange(lr.padded_width), 0, 1)
@@ -84,14 +83,15 @@ def invert(
                 target[_on_level(tile.core, level, scale)] = latents[level]
             rows, columns = tile.core.slices
             nats += float(of_rows[rows] @ log_density.astype(np.float64) @ of_columns[columns])
-            told.after_tile()
+            tell(done, 1)
+            done += 1
     return Latents(
         arrays.read_only(levels),
         height=hr.height,
         width=hr.width,
         model_sha256=manifest.digest,
         log_likelihood=nats,
-        precision=painter.precision,
+        precision=painter.backend.precision,
     )
 
 
@@ -193,14 +193,12 @@ class _TileInverter:
         painter = self._painter
         painter.check_open()
         stop_if_set(self._cancel)
-        while self._kept.get(tile) is not None or painter.fits(tile):
-            try:
-                with cancelled_by(self._cancel):
-                    return self._whole(tile, self._conditioning(tile, lr), hr)
-            except (OutOfMemoryError, MemoryError) as error:
-                if not self._kept.drop():
-                    painter.shrink(tile, error)
-        return self._in_parts(tile, lr, hr)
+
+        def whole() -> _Inverted:
+            with cancelled_by(self._cancel):
+                return self._whole(tile, self._conditioning(tile, lr), hr)
+
+        return painter.within_memory(tile, self._kept, whole, lambda: self._in_parts(tile, lr, hr))
 
     def _conditioning(self, tile: Tile, lr: NDArray[np.float32]) -> Conditioning:
         kept = self._kept.get(tile) if self._backend is self._painter.backend else None
@@ -231,7 +229,7 @@ class _TileInverter:
             height, width = (side * scale >> entry.level for side in (core.height, core.width))
             whole[entry.level] = np.empty((entry.channels, height, width), np.float32)
         density = np.empty((core.height, core.width), np.float32)
-        for part in self._painter.parts(tile, halo=round_trip_halo(manifest)):
+        for part in self._painter.parts(tile, self._kept, halo=round_trip_halo(manifest)):
             seen = part.window.within(tile.window)
             rows, columns = seen.slices
             large_rows, large_columns = seen.scaled(scale).slices

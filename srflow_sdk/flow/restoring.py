@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, made_of, writer_for
+from srflow_sdk.drawing.options import DrawOptions, Progress
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
-from srflow_sdk.drawing.requests import DrawOptions, Progress
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import ArgumentError

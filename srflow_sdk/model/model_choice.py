@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import file_path
-from srflow_sdk.drawing.output_size import OutputSize, check_scale
+from srflow_sdk.drawing.options import OutputSize, check_scale
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
 from srflow_sdk.files.formats import SNIFFED_BYTES, loader_of

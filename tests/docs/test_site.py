@@ -93,6 +93,10 @@ def test_docstrings_become_markdown() -> None:
     text = "Do it.\n\nimage, mask: what of :class:`~a.b.Upscaler`\nmore: or less. note: none\nRaises: :class:`Error`."
     wanted = "Do it.\n\n\n**image, mask**: what of `Upscaler`\n\n**more**: or less. note: none\n\n**Raises**: `Error`."
     assert as_markdown(text) == wanted
+    text = "Do it.\n\nArgs:\n    image: what\n        more\n\nRaises:\n    Error: then.\n\nExample:\n    up(1)\n"
+    raised = "**Raises**\n\n\n**Error**: then.\n\n**Example**\n\n    up(1)\n"
+    wanted = f"Do it.\n\n**Args**\n\n\n**image**: what\n    more\n\n{raised}"
+    assert as_markdown(text) == wanted
 
 
 @pytest.mark.slow

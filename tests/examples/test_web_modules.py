@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk.drawing.auto_tau import REACH, texture
-from srflow_sdk.drawing.temperature import Temperature
+from srflow_sdk.drawing.temperature import REACH, Temperature, texture
 from srflow_sdk.drawing.tiles import Window, plan_tiles
 from srflow_sdk.files.provenance import Provenance, provenance_in
 from srflow_sdk.latents.random_field import LatentLevel, standard_normal, window_noise

@@ -19,7 +19,7 @@ from PIL import Image
 from srflow_apps.commands import cli
 from srflow_export import ExportOptions, export_checkpoint
 from srflow_sdk import Upscaler, __version__, read_image, read_provenance
-from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
+from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
 from srflow_training import save_checkpoint
 from tests.chromium import CHROMIUM, SCREENS, in_chromium
 from tests.networks import random_srflow, tiny_config

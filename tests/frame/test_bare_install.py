@@ -49,10 +49,9 @@ def test_wheel_holds_the_packages_and_exactly_these_data_files(wheel: Path) -> N
         f"srflow_apps/demo/{name}.js" for name in scripts
     }
     readme = {"srflow_export/photos/README.md"}
-    stubs = {"srflow_sdk/aio/__init__.pyi"}
     kernels = {"srflow_sdk/backends/tensorrt_engines/drawing.ptx"}
     page = {"srflow_evaluation/page.html"}
-    assert data == markers | stubs | kernels | models | presets | photos | readme | crops | patches | page | demo
+    assert data == markers | kernels | models | presets | photos | readme | crops | patches | page | demo
 
 
 def test_wheel_is_small_enough_to_install_without_a_thought(wheel: Path) -> None:

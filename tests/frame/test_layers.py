@@ -30,7 +30,7 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"encoding"},
     {"flow", "model.model_choice"},
     {"base_upscaler"},
-    {"upscaler", "clips", "aio.calls"},
+    {"upscaler", "clips"},
     {"aio"},
     {"ray", "triton", "_serving", "__main__"},
     {"__init__"},

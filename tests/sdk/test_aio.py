@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import ast
 import asyncio
-import inspect
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk import AsyncUpscaler, CancelledError, Upscaler, aio, read_image, write_image
+from srflow_sdk import AsyncUpscaler, CancelledError, Upscaler, read_image, write_image
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError
 from srflow_sdk.system.interrupts import is_cancelled
 
@@ -312,26 +310,3 @@ def test_its_precision_is_that_of_upscaler(tmp_path: Path, photo: np.ndarray) ->
 
     with Upscaler(bundle, device="cpu", threads=1, precision="int8") as upscaler:
         np.testing.assert_array_equal(run(body, bundle, precision="int8"), upscaler.upscale(photo))
-
-
-def parameters(function: ast.AsyncFunctionDef) -> list[str]:
-    given = function.args
-    return [argument.arg for argument in (*given.args, *given.kwonlyargs)]
-
-
-def test_the_stub_has_the_methods_and_parameters_that_there_are() -> None:
-    """And what it says as ``**options`` are the keywords that are left."""
-    stub = ast.parse(Path(aio.__file__).with_suffix(".pyi").read_text("utf-8"))
-    for shown in (node for node in stub.body if isinstance(node, ast.ClassDef)):
-        real = vars(getattr(aio, shown.name))
-        methods = [node for node in shown.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
-        assert {method.name for method in methods} >= {name for name in real if not name.startswith("_")}
-        for method in methods:
-            if isinstance(method, ast.AsyncFunctionDef):
-                there = list(inspect.signature(real[method.name]).parameters)
-                here = parameters(method)
-                if method.args.kwarg is None:
-                    assert method.name == "__aexit__" or here == there
-                else:
-                    assert here == there[: len(here)]
-                    assert set(there[len(here) :]) >= {"progress", "cancel"}

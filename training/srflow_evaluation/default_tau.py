@@ -18,7 +18,7 @@ from srflow_evaluation.crop_report import Networks
 from srflow_evaluation.devices import check_device
 from srflow_evaluation.tables import markdown_table
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.drawing.auto_tau import REACH, texture
+from srflow_sdk.drawing.temperature import REACH, texture
 from srflow_sdk.errors import ImageError, MissingExtraError
 from srflow_sdk.model.manifest import Reduction
 from srflow_sdk.system.local_files import write_atomically

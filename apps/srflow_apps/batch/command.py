@@ -28,7 +28,7 @@ from srflow_apps.batch.ray import Cluster, OnRay
 from srflow_apps.batch.run import Executor, run_jobs
 from srflow_apps.batch.storage import exists, is_folder, reading
 from srflow_sdk.base_upscaler import BaseUpscaler
-from srflow_sdk.drawing.auto_tau import AUTO_TAU_SCHEME
+from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Provenance, check_writable, count_pixels, open_image, read_provenance, spooled, write_image

@@ -21,7 +21,7 @@ from srflow_apps.batch.ray import Cluster, OnRay
 from srflow_apps.batch.run import Executor, run_jobs
 from srflow_sdk._checks import file_path, flag
 from srflow_sdk.base_upscaler import BaseUpscaler
-from srflow_sdk.drawing.requests import DrawOptions, Progress, takes_draw_keywords
+from srflow_sdk.drawing.options import DrawOptions, Progress
 from srflow_sdk.drawing.temperature import is_map
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike
@@ -33,10 +33,9 @@ from srflow_sdk.upscaler import Upscaler
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from srflow_sdk.drawing.requests import DrawKeywords
+    from srflow_sdk.drawing.options import DrawKeywords
 
 
-@takes_draw_keywords
 def upscale_folder(
     inputs: PathLike | Sequence[PathLike],
     output: PathLike,

@@ -17,8 +17,8 @@ from srflow_apps.batch.jobs import FolderFile, Settings
 from srflow_apps.batch.operations import Job
 from srflow_apps.batch.storage import exists, reading, writing
 from srflow_sdk.base_upscaler import BaseUpscaler
-from srflow_sdk.drawing.output_size import OutputSize
-from srflow_sdk.drawing.requests import Progress
+from srflow_sdk.drawing.options import OutputSize
+from srflow_sdk.drawing.options import Progress
 from srflow_sdk.errors import (
     ArgumentError,
     CancelledError,

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, interval_fields, made_of
-from srflow_sdk.drawing.output_size import OutputSize, named_scale
-from srflow_sdk.drawing.requests import DrawOptions, interval_band
+from srflow_sdk.drawing.options import DrawOptions, OutputSize, interval_band
 from srflow_sdk.drawing.temperature import AUTO
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, Provenance, WriteOptions
@@ -194,15 +193,15 @@ class Upscaling(Operation):
             interval_band(self.options, bundle.manifest, n=INTERVAL_SAMPLES, coverage=self.interval)
 
     def tau_number(self, manifest: Manifest) -> float:
-        return self.options.tau_number(manifest)
+        return cast(float, self.options.recorded_tau(manifest)[0])
 
     def named_scale(self, manifest: Manifest) -> float | None:
-        return named_scale(self.options.scale, manifest)
+        return self.options.named_scale(manifest)
 
     def suffix(self, manifest: Manifest) -> str:
         scale = self.options.scale
         if not isinstance(scale, OutputSize):
-            return f"x{named_scale(scale, manifest):g}"
+            return f"x{self.options.named_scale(manifest):g}"
         return f"max{scale.max_side}" if scale.max_side is not None else f"{scale.width or ''}x{scale.height or ''}"
 
     def network_size(self, size: Size, manifest: Manifest) -> Size:
@@ -210,8 +209,8 @@ class Upscaling(Operation):
 
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         width, height = size
-        reduced = self.options.reduced(manifest, height=height, width=width)
-        return (width * manifest.scale, height * manifest.scale) if reduced is None else (reduced.width, reduced.height)
+        _, height, width = self.options.output_of(manifest, height=height, width=width)
+        return width, height
 
     def recorded(self, recipe: Provenance) -> Upscaling:
         return Upscaling(
@@ -228,22 +227,22 @@ class Upscaling(Operation):
         )
 
     def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
-        reduced = self.options.reduced(manifest, height=size[1], width=size[0])
+        scale, _, _ = self.options.output_of(manifest, height=size[1], width=size[0])
         sample = number if self.interval is None else self.sample
-        fields = self.options.provenance_fields(manifest, sample=sample, reduced=reduced)
+        fields = self.options.provenance_fields(manifest, sample=sample, scale=scale)
         fields |= interval_fields(manifest, self.interval, number - self.sample)
         return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
         draw = self.options
-        scale = draw.scale
+        scale, (tau, auto_tau) = draw.scale, draw.recorded_tau(manifest)
         return {
-            "tau": draw.tau_number(manifest),
-            "auto_tau": draw.auto_tau(manifest),
+            "tau": tau,
+            "auto_tau": auto_tau,
             "seed": draw.seed,
             "sample": draw.sample,
             "consistent": draw.consistent,
-            "scale": dataclasses.asdict(scale) if isinstance(scale, OutputSize) else named_scale(scale, manifest),
+            "scale": dataclasses.asdict(scale) if isinstance(scale, OutputSize) else draw.named_scale(manifest),
             "reduction": draw.reduction,
             "linear_light": draw.linear_light,
             "interval": self.interval,

@@ -24,8 +24,8 @@ from srflow_apps.batch.operations import Job, Upscaling
 from srflow_apps.batch.run import Watcher
 from srflow_apps.batch.storage import exists, make_folders, remove_leftovers
 from srflow_sdk._checks import one_of, real, whole
-from srflow_sdk.drawing.passes import warn_if_inconsistent
-from srflow_sdk.drawing.requests import DrawOptions, takes_draw_keywords
+from srflow_sdk.drawing.finishing import warn_if_inconsistent
+from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, MissingExtraError, SRFlowError
 from srflow_sdk.files import MAX_PIXELS, PathLike
@@ -40,7 +40,7 @@ from srflow_sdk.upscaler import Upscaler
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from srflow_sdk.drawing.requests import DrawKeywords
+    from srflow_sdk.drawing.options import DrawKeywords
 
 
 WITHOUT_PORT = ("auto", "local")
@@ -193,7 +193,6 @@ class UpscaleFiles:
     Raises: ArgumentError, BundleError, DeviceError, MissingExtraError: these concern all files.
     """
 
-    @takes_draw_keywords
     def __init__(
         self,
         model: PathLike | None = None,
@@ -444,8 +443,7 @@ class OnRay:
                 decibels = [output.lr_psnr for output in file.outputs]
                 manifests = [bundle.manifest for bundle in self.bundles]
                 manifest = next((one for one in manifests if one.name == file.model), manifests[0])
-                tau = draw.tau_number(manifest)
-                warn_if_inconsistent(str(file.source), decibels, options=draw, tau=tau, manifest=manifest)
+                warn_if_inconsistent(str(file.source), decibels, options=draw, manifest=manifest)
             if watcher is not None:
                 watcher.finished(number + 1, file)
             if file.disk_full:

@@ -34,7 +34,7 @@ from srflow_sdk.system.url_paths import UrlPath, as_path
 if TYPE_CHECKING:
     from srflow_apps.batch.choices import FileChoices, MachineChoices
     from srflow_sdk.clips.frame_upscaler import LatentsOfClip
-    from srflow_sdk.drawing.requests import DrawOptions
+    from srflow_sdk.drawing.options import DrawOptions
 
 _INPUT = "stdin"
 

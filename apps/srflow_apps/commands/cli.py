@@ -145,7 +145,7 @@ def upscale(
         _check_inputs(context, inputs, files)
         from srflow_apps.batch.command import run_command
         from srflow_apps.batch.operations import Upscaling
-        from srflow_sdk.drawing.requests import DrawOptions
+        from srflow_sdk.drawing.options import DrawOptions
 
         if _are_clips(context, inputs, output):
             from srflow_apps.clips.command import run_clips

@@ -72,7 +72,7 @@ def temperature(text: str) -> Any:
 
 def _size(text: str) -> Any:
     """`3840x`, `x2160` or `3840x2160`: a width, a height, or both to fit within."""
-    from srflow_sdk.drawing.output_size import OutputSize
+    from srflow_sdk.drawing.options import OutputSize
 
     match = re.fullmatch(r"(\d{0,6})x(\d{0,6})", text.lower().replace("×", "x"), re.ASCII)
     width, height = (int(side) if side else None for side in match.groups()) if match else (None, None)
@@ -83,7 +83,7 @@ def _size(text: str) -> Any:
 
 def _longer_side(text: str) -> Any:
     """Pixels of the longer side."""
-    from srflow_sdk.drawing.output_size import OutputSize
+    from srflow_sdk.drawing.options import OutputSize
 
     if not re.fullmatch(r"\d{1,6}", text, re.ASCII) or int(text) < 1:
         raise click.BadParameter(f"{text!r} is not a number of pixels, such as 4096")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,10 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_apps.demo.page_pictures import most_detailed, over_squares
-from srflow_sdk.drawing.kept import KeptTiles
-from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.requests import DrawOptions, make_request
-from srflow_sdk.drawing.rows import ArrayRows
+from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution
+from srflow_sdk.drawing.options import DrawOptions, make_request
+from srflow_sdk.drawing.painter import KeptTiles
 from srflow_sdk.drawing.tiles import Tile, Window, padded_size
 from srflow_sdk.files import read_image
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
@@ -164,7 +164,8 @@ class LivePhoto:
         """The crop of n samples, float32 H×W×1 or 3."""
         request = make_request(options, self._manifest, height=self.height, width=self.width, n=n)
         window, lr, scale, (height, width) = self._tile.window, self._lr, self._manifest.scale, self._visible()
-        wanted = request.for_rows(lr, window.top, window.top + window.height)
+        temperature = request.temperature.for_rows(lr, window.top, window.top + window.height)
+        wanted = dataclasses.replace(request, temperature=temperature)
         drawn = self._painter.draw(self._tile, self._seen(), wanted, channels=lr.kind.colours, kept=self._kept)
         return [picture[: height * scale, : width * scale] for picture in drawn]
 

@@ -15,7 +15,7 @@ from srflow_apps.demo import page_pictures
 from srflow_apps.demo.live import LivePhoto
 from srflow_apps.demo.sessions import Session, Sessions, Work, delete_file
 from srflow_sdk._checks import real, whole
-from srflow_sdk.drawing.requests import DrawOptions
+from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.model.model_choice import BY_PICTURE, choose_model
 from srflow_sdk.upscaler import Upscaler

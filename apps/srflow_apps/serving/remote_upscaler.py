@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Generator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,10 +16,9 @@ from srflow_apps.serving.served_model import LEAST_MESSAGE_BYTES, NoModelError, 
 from srflow_sdk._checks import real, whole
 from srflow_sdk.backends import Backend, Conditioning
 from srflow_sdk.base_upscaler import BaseUpscaler
-from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.requests import Request
+from srflow_sdk.drawing.options import Request
+from srflow_sdk.drawing.painter import KeptTiles, Painter, is_usable, not_finite
 from srflow_sdk.drawing.tiles import Tile, TileSize, check_tile
-from srflow_sdk.drawing.values import Gathered, is_usable, not_finite
 from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError, RemoteError
 from srflow_sdk.files.passed_images import EncodedImage
@@ -60,43 +59,35 @@ class RemotePainter(Painter):
         return core
 
     def inverting_backend(self) -> NoReturn:
-        raise _only_here(self.device)
+        raise _only_here(self.backend.device)
 
-    def _drawn(
-        self,
-        tile: Tile,
-        lr: NDArray[np.float32],
-        request: Request,
-        gathered: Gathered,
-        kept: Conditioning | None,
-    ) -> Generator[int, None, list[NDArray[Any]]]:
+    def samples(
+        self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles, *, rounded: bool
+    ) -> Iterator[NDArray[Any]]:
+        options = request.options
         if request.latents is not None:
-            raise _only_here(self.device)
-        if max(request.seed, request.samples.stop - 1) >> 63:
+            raise _only_here(self.backend.device)
+        if max(int(options.seed), request.samples.stop - 1) >> 63:
             raise ArgumentError("seed and sample must be below 2^63 where a server draws")
         window, scale = tile.window, self.manifest.scale
         at_once = self._limits.samples_at_once(window.height * window.width)
         rows, columns = tile.core.within(window).scaled(scale).slices
-        done = 0
         for first in range(0, len(request.samples), at_once):
-            stop_if_set(request.options.cancel)
+            stop_if_set(options.cancel)
             samples = request.samples[first : first + at_once]
             drawn = self._server.draw(
                 lr,
                 window,
                 request.temperature.within(window),
-                seed=request.seed,
+                seed=int(options.seed),
                 samples=samples,
-                cancel=request.options.cancel,
+                cancel=options.cancel,
             )
             for sample, picture in zip(samples, drawn, strict=True):
                 core = picture[rows, columns]
                 if not is_usable(core):
-                    raise not_finite(f"the server {self.device}", tile, request, sample)
-                gathered.add(core)
-                done += 1
-                yield done
-        return gathered.pictures()
+                    raise not_finite(f"the server {self.backend.device}", tile, request, sample)
+                yield core
 
 
 class _ServerBackend(Backend):

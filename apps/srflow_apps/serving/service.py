@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from srflow_apps.serving.request_tensors import ImageRequest, TileRequest, read_request
 from srflow_sdk.backends import Backend, Conditioning, Drawing, open_backend
-from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.requests import DrawOptions, Request
+from srflow_sdk.drawing.options import DrawOptions, Request
+from srflow_sdk.drawing.painter import KeptTiles, Painter
 from srflow_sdk.drawing.temperature import Temperature
 from srflow_sdk.drawing.tiles import Tile, Window
 from srflow_sdk.encoding import Encoding
@@ -176,11 +176,11 @@ def open_pool(bundle: Bundle, options: ServingOptions) -> PooledBackend:
 class _ConstantPainter(Painter):
     """A painter whose tiles never shrink: one request that needs too much must not change the others' pictures."""
 
-    def shrink(self, tile: Tile, error: Exception) -> None:
+    def shrink(self, tile: Tile, kept: KeptTiles, error: Exception) -> None:
         side = max(tile.window.height, tile.window.width)
         raise OutOfMemoryError(
-            f"memory ran out on {self.device} with tiles of {side} pixels; send a smaller picture or tile, or try "
-            "again when fewer requests are worked on"
+            f"memory ran out on {self.backend.device} with tiles of {side} pixels; send a smaller picture or tile, or "
+            "try again when fewer requests are worked on"
         ) from error
 
 

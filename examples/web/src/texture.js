@@ -1,5 +1,5 @@
 /**
- * The map of τ = auto, scheme 2: how much texture surrounds each pixel. srflow_sdk/drawing/auto_tau.py explains it.
+ * The map of τ = auto, scheme 2: how much texture surrounds each pixel. srflow_sdk/drawing/temperature.py explains it.
  */
 
 const REACH = 3;

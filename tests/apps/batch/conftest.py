@@ -10,7 +10,7 @@ from PIL import Image
 from srflow_apps.batch.jobs import Settings
 from srflow_apps.batch.one_file import Choices, Models
 from srflow_apps.batch.operations import Job, Upscaling
-from srflow_sdk.drawing.requests import DrawOptions
+from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
 

@@ -22,7 +22,7 @@ from srflow_apps.batch.operations import Job, Upscaling
 from srflow_apps.batch.ray import DoJobs
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, upscale_folder
-from srflow_sdk.drawing.requests import DrawOptions
+from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.model.model_choice import bundles_of
 from srflow_sdk.system.url_paths import UrlPath, as_path

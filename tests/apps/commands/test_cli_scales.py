@@ -15,7 +15,7 @@ from srflow_apps.batch.operations import Job, Upscaling
 from srflow_apps.batch.ray import DoJobs, UpscaleFiles
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, Upscaler, upscale_folder
-from srflow_sdk.drawing.requests import DrawOptions
+from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.model import bundle
 from tests.sdk.clean_and_noisy import noisy, smooth

@@ -20,8 +20,8 @@ from srflow_sdk.backends import OnnxRuntimeBackend, _base
 from srflow_sdk.backends._base import Drawing
 from srflow_sdk.backends._tensorrt import TensorRTBackend
 from srflow_sdk.backends.tensorrt_engines import drawing_kernels
+from srflow_sdk.drawing.painter import is_usable
 from srflow_sdk.drawing.tiles import Window
-from srflow_sdk.drawing.values import is_usable
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import from_unit
 

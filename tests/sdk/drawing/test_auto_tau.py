@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from srflow_sdk import Bundle, read_provenance, write_image
-from srflow_sdk.drawing import file_upscaling, passes
-from srflow_sdk.drawing.auto_tau import REACH, texture
+from srflow_sdk.drawing import passes
+from srflow_sdk.drawing.temperature import REACH, texture
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import write_tiny_bundle
@@ -103,7 +104,14 @@ def test_streamed_rows_above_a_tile_are_kept_for_its_map(
     tiny_bundle: Path, mixed: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a halo smaller than the map's reach, and bands that are finished, and so forgotten, at once."""
-    monkeypatch.setattr(file_upscaling, "draw", lambda *arguments, overlapped: passes.draw(*arguments))
+
+    class AtOnce(ThreadPoolExecutor):
+        def submit(self, *call: Any) -> Future[Any]:
+            done = super().submit(*call)
+            wait([done])
+            return done
+
+    monkeypatch.setattr(passes, "ThreadPoolExecutor", AtOnce)
     narrow = write_tiny_bundle(tmp_path / "narrow.srflow")
     opened = Bundle.open(narrow)
     manifest = dataclasses.replace(opened.manifest, halo=2)

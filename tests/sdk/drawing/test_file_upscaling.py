@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from srflow_sdk.drawing.file_upscaling import made_of
-from srflow_sdk.drawing.measuring import lr_psnr
-from srflow_sdk.drawing.requests import DrawOptions
-from srflow_sdk.drawing.rows import RowBuffer
+from srflow_sdk.drawing.finishing import lr_psnr
+from srflow_sdk.drawing.low_resolution import RowBuffer
+from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, NonFiniteError
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk.upscaler import Upscaler
@@ -186,8 +186,8 @@ def test_what_a_file_would_say_is_known_before_it_is_made(tiled: Upscaler, tmp_p
         result = tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", **options.keywords)
         made = result.outputs[0].provenance
         manifest, (height, width) = tiled.bundle.manifest, photo.shape[:2]
-        reduced = options.reduced(manifest, height=height, width=width)
-        known = options.provenance_fields(manifest, sample=0, reduced=reduced)
+        factor, _, _ = options.output_of(manifest, height=height, width=width)
+        known = options.provenance_fields(manifest, sample=0, scale=factor)
         assert (known["tau"], known["scale"]) == (0.8, scale)
         assert made == made_of(manifest, source=tmp_path / "lr.png", source_sha256=made.source_sha256, tile=16, **known)
 

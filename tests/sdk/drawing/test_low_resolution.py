@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.rows import ArrayRows
+from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution
 from srflow_sdk.pixels.colour import conversion_for
 from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.upscaler import Upscaler

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import logging
 import subprocess
 import sys
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,6 @@ import pytest
 from numpy.typing import NDArray
 
 from srflow_sdk.backends import Conditioning, OnnxRuntimeBackend
-from srflow_sdk.drawing.tiles import Tile, Window
 from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
 from srflow_sdk.upscaler import Upscaler
 
@@ -205,15 +206,66 @@ def test_half_graphs_get_tiles_for_the_float32_that_a_cpu_computes_in(tmp_path: 
     assert cores["fp32"] == cores["fp16"] == cores["int8"]
 
 
-def test_tiles_never_grow_again_after_memory_ran_out(
+def test_a_tile_that_did_not_fit_is_tried_again_for_the_next_picture(
     monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, floats: np.ndarray
 ) -> None:
     with small_device(monkeypatch, tiny_bundle, 26, encode_limit=850) as opened:
-        opened.upscale(floats)  # 26 fails, 16 fits: a tile of 26 is divided into ones of 16, not given up
-        assert opened._painter._largest_core == 16
-        large = Window(top=0, left=0, height=60, width=60)
-        opened._painter.shrink(Tile(core=large, window=large), MemoryError())
-        assert opened._painter._largest_core == 16
+        encoding = opened.encode(floats, memory_budget=0)
+        encoding.sample()  # 26 fails, 16 fits: a tile of 26 is divided into ones of 16, not given up
+        assert encoding._kept.largest_core == 16
+        sides: list[int] = []
+        encode = SmallDevice.encode_impl
+
+        def noted(backend: Any, lr: Any) -> Any:
+            sides.append(lr.shape[2])
+            return encode(backend, lr)
+
+        monkeypatch.setattr(type(opened._painter.backend), "encode_limit", 1 << 30)
+        monkeypatch.setattr(type(opened._painter.backend), "encode_impl", noted)
+        encoding.sample()
+        small = max(sides)
+        sides.clear()
+        opened.upscale(floats)
+    assert max(sides) > small
+
+
+def test_garbage_is_collected_before_tiles_become_smaller(
+    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, floats: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.itself = self
+
+    encode = OnnxRuntimeBackend.encode_impl
+
+    def scarce(backend: Any, lr: Any) -> Any:
+        if garbage() is not None:
+            raise OutOfMemoryError("what is not collected holds all memory")
+        return encode(backend, lr)
+
+    gc.disable()
+    try:
+        garbage = weakref.ref(Cycle())
+        assert garbage() is not None
+        with Upscaler(tiny_bundle, device="cpu", threads=1, tile=26) as opened:
+            monkeypatch.setattr(OnnxRuntimeBackend, "encode_impl", scarce)
+            opened.upscale(floats)
+    finally:
+        gc.enable()
+    assert garbage() is None
+    assert not caplog.records
+
+
+def test_an_encoding_is_released_with_its_last_reference(upscaler: Upscaler, floats: np.ndarray) -> None:
+    encoding = upscaler.encode(floats)
+    encoding.sample()
+    kept = weakref.ref(encoding._kept)
+    gc.disable()
+    try:
+        del encoding
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 def test_an_answer_that_does_not_fit_in_memory_is_a_typed_error(
@@ -225,12 +277,3 @@ def test_an_answer_that_does_not_fit_in_memory_is_a_typed_error(
     monkeypatch.setattr("srflow_sdk.encoding._Canvas", full)
     with pytest.raises(OutOfMemoryError, match=r"for 3 pictures of 244×180"):
         upscaler.encode(floats).samples(3)
-
-
-def test_errors_of_the_callers_progress_are_not_taken_for_a_full_memory(upscaler: Upscaler, floats: np.ndarray) -> None:
-    def full(done: int, total: int) -> None:
-        raise MemoryError("the caller's")
-
-    with pytest.raises(OutOfMemoryError):
-        upscaler.upscale(floats, progress=full)
-    assert upscaler._painter._largest_core is None

@@ -11,9 +11,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from srflow_sdk.drawing.measuring import lr_psnr
-from srflow_sdk.drawing.passes import warn_if_inconsistent
-from srflow_sdk.drawing.requests import DrawOptions
+from srflow_sdk.drawing.finishing import lr_psnr, warn_if_inconsistent
+from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler
@@ -199,7 +198,7 @@ def test_concurrent_load_gives_equal_results_and_no_growth(tiny_bundle: Path, ph
 
 @pytest.mark.parametrize(("value", "warnings"), [(39.9, 1), (40.1, 0), (None, 0), (float("nan"), 0)])
 def test_the_warning_begins_under_40_db(caplog: pytest.LogCaptureFixture, value: Any, warnings: int) -> None:
-    warn_if_inconsistent("photo.png", [value], options=DrawOptions(), tau=0.8, manifest=tiny_manifest())
+    warn_if_inconsistent("photo.png", [value], options=DrawOptions(), manifest=tiny_manifest())
     assert len(caplog.records) == warnings
 
 
@@ -208,7 +207,7 @@ def test_a_model_that_removes_damage_need_not_match_its_input(
     caplog: pytest.LogCaptureFixture, consistent: bool, warnings: int
 ) -> None:
     options, manifest = DrawOptions(consistent=consistent), tiny_manifest(removes_damage=True)
-    warn_if_inconsistent("photo.jpg", [32.6], options=options, tau=0.5, manifest=manifest)
+    warn_if_inconsistent("photo.jpg", [32.6], options=options, manifest=manifest)
     assert len(caplog.records) == warnings
 
 
@@ -228,8 +227,8 @@ NO_NEARER = "a consistent output came no nearer, as pixels cannot be darker than
 def test_the_warning_does_not_advise_what_was_asked_for(
     caplog: pytest.LogCaptureFixture, consistent: bool, tau: float | None, advice: str
 ) -> None:
-    options = DrawOptions(consistent=consistent)
-    warn_if_inconsistent("photo.png", [32.6], options=options, tau=tau, manifest=tiny_manifest())
+    options = DrawOptions(consistent=consistent, tau=np.ones((2, 2)) if tau is None else tau)
+    warn_if_inconsistent("photo.png", [32.6], options=options, manifest=tiny_manifest())
     assert caplog.messages[0].endswith(f"(32.6 dB, below 40){advice}")
 
 

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from srflow_sdk.drawing.rows import RowBuffer, StreamedRows
+from srflow_sdk.drawing.low_resolution import RowBuffer, StreamedRows
 
 PIXELS = np.arange(40 * 3 * 2).reshape(40, 3, 2).astype(np.uint8)
 

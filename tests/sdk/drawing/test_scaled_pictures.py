@@ -10,9 +10,8 @@ import pytest
 
 from srflow_sdk import OutputSize, lr_psnr
 from srflow_sdk.drawing.finishing import Finishing
-from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.requests import DrawOptions, make_request
-from srflow_sdk.drawing.rows import ArrayRows
+from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution
+from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.pixels.resizing import Kernel

@@ -193,10 +193,8 @@ def test_levels_that_the_model_does_not_have_are_refused(flow: Upscaler, noisy: 
         flow.restore(noisy, tau={7: 0.5})
 
 
-def test_unknown_keywords_are_named_with_those_that_there_are(flow: Upscaler, noisy: np.ndarray) -> None:
-    with pytest.raises(
-        TypeError, match=r"^Upscaler\.restore\(\) got .* 'temperature'.*tau, over, enlarge, seed, progress, cancel"
-    ):
+def test_unknown_keywords_are_refused(flow: Upscaler, noisy: np.ndarray) -> None:
+    with pytest.raises(TypeError, match="'temperature'"):
         flow.restore(noisy, temperature=1)  # type: ignore[call-overload]
 
 

@@ -16,7 +16,7 @@ from srflow_apps.batch.jobs import Settings
 from srflow_apps.batch.one_file import do_one
 from srflow_apps.batch.operations import Job, Upscaling
 from srflow_sdk import ArgumentError, Bundle, BundleError, CancelledError, ImageError, Upscaler, choose_model
-from srflow_sdk.drawing.requests import DrawOptions
+from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import write_image
 from srflow_sdk.model.model_choice import measure_damage
 from srflow_sdk.system.interrupts import cancelled_by

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 import pytest
 
 from srflow_sdk import OutputSize
-from srflow_sdk.drawing.output_size import Reduced, named_scale
-from srflow_sdk.drawing.requests import DrawOptions, make_request
+from srflow_sdk.drawing.options import DrawKeywords, DrawOptions
 from srflow_sdk.errors import ArgumentError, ImageError
 
 from ..tiny_bundle import tiny_manifest
@@ -15,8 +15,16 @@ from ..tiny_bundle import tiny_manifest
 MANIFEST = tiny_manifest()
 
 
-def reduced(scale: Any, *, width: int, height: int) -> Reduced | None:
-    return make_request(DrawOptions(scale=scale), MANIFEST, height=height, width=width).reduced
+def output(scale: Any, *, width: int, height: int) -> tuple[float | None, int, int]:
+    """Scale, width and height of the output of an image."""
+    factor, height, width = DrawOptions(scale=scale).output_of(MANIFEST, height=height, width=width)
+    return factor, width, height
+
+
+def test_the_keywords_for_type_checkers_are_the_options() -> None:
+    hints = {field.name: field.type for field in dataclasses.fields(DrawOptions)}
+    typed = {name: hint.__forward_arg__ for name, hint in DrawKeywords.__annotations__.items()}
+    assert typed == hints
 
 
 @pytest.mark.parametrize(
@@ -37,26 +45,23 @@ def reduced(scale: Any, *, width: int, height: int) -> Reduced | None:
     ],
 )
 def test_sizes_keep_the_proportions_and_are_rounded(scale: Any, size: tuple[int, int]) -> None:
-    got = reduced(scale, width=61, height=45)
-    assert got is not None
-    assert (got.width, got.height) == size
+    factor, *got = output(scale, width=61, height=45)
+    assert factor is not None
+    assert tuple(got) == size
 
 
 @pytest.mark.parametrize("side", [1, 3, 49, 997, 3000, 65535])
 def test_a_width_or_height_is_met_exactly(side: int) -> None:
     for wanted in {1, side, side * 4 - 1, (side * 7 + 1) // 3}:
-        wide = reduced(OutputSize(width=wanted), width=side, height=31)
-        high = reduced(OutputSize(height=wanted), width=31, height=side)
-        assert wide is not None
-        assert high is not None
-        assert (wide.width, high.height) == (wanted, wanted)
+        assert output(OutputSize(width=wanted), width=side, height=31)[1] == wanted
+        assert output(OutputSize(height=wanted), width=31, height=side)[2] == wanted
 
 
 @pytest.mark.parametrize(
     "scale", [None, 4, 4.0, OutputSize(width=244), OutputSize(height=180), OutputSize(max_side=9000)]
 )
 def test_the_model_s_own_size_is_not_reduced(scale: Any) -> None:
-    assert reduced(scale, width=61, height=45) is None
+    assert output(scale, width=61, height=45) == (None, 244, 180)
 
 
 @pytest.mark.parametrize("scale", [0, -1, float("nan"), float("inf"), True, "2", (2, 2), np.array([2.0])])
@@ -76,11 +81,11 @@ def test_what_is_no_size_is_refused(sides: dict[str, Any]) -> None:
 
 def test_more_than_the_model_s_scale_is_refused_with_the_reason() -> None:
     with pytest.raises(ArgumentError, match=r"scale is 4.5, but the model tiny enlarges 4 times"):
-        reduced(4.5, width=61, height=45)
+        output(4.5, width=61, height=45)
     with pytest.raises(ImageError, match=r"a width of 3840 pixels would be 62.95 times the image's 61×45.* to 244×180"):
-        reduced(OutputSize(width=3840), width=61, height=45)
+        output(OutputSize(width=3840), width=61, height=45)
     with pytest.raises(ImageError, match=r"1000×181 pixels would be"):
-        reduced(OutputSize(width=1000, height=181), width=61, height=45)
+        output(OutputSize(width=1000, height=181), width=61, height=45)
 
 
 @pytest.mark.parametrize("keyword", [{"reduction": "nearest"}, {"reduction": 3}, {"linear_light": 1}])
@@ -90,5 +95,5 @@ def test_other_ways_to_reduce_are_refused(keyword: dict[str, Any]) -> None:
 
 
 def test_a_scale_s_name_is_a_number_if_all_images_have_the_same() -> None:
-    assert [repr(named_scale(scale, MANIFEST)) for scale in (None, 2.0, 1.5)] == ["4", "2", "1.5"]
-    assert named_scale(OutputSize(width=8), MANIFEST) is None
+    assert [repr(DrawOptions(scale=scale).named_scale(MANIFEST)) for scale in (None, 2.0, 1.5)] == ["4", "2", "1.5"]
+    assert DrawOptions(scale=OutputSize(width=8)).named_scale(MANIFEST) is None
