@@ -45,7 +45,7 @@ from srflow_sdk.system.raising import memory_errors_typed
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from srflow_sdk.drawing.options import EncodeKeywords, WatchKeywords
+    from srflow_sdk.drawing.options import EncodeKeywords, PictureKeywords, WatchKeywords
 
 
 class BaseUpscaler:
@@ -111,33 +111,28 @@ class BaseUpscaler:
         return self._tile
 
     @overload
-    def upscale(self, image: ImageT, *, layout: Layout = ..., **options: Unpack[DrawKeywords]) -> ImageT: ...
+    def upscale(self, image: ImageT, **options: Unpack[PictureKeywords]) -> ImageT: ...
     @overload
-    def upscale(self, image: EncodedImage, *, layout: Layout = ..., **options: Unpack[DrawKeywords]) -> Image.Image: ...
+    def upscale(self, image: EncodedImage, **options: Unpack[PictureKeywords]) -> Image.Image: ...
     @overload
-    def upscale(self, image: TensorT, *, layout: Layout = ..., **options: Unpack[DrawKeywords]) -> TensorT: ...
+    def upscale(self, image: TensorT, **options: Unpack[PictureKeywords]) -> TensorT: ...
     def upscale(
         self, image: InMemoryImage | Tensor | EncodedImage, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]
     ) -> InMemoryImage | Tensor:
         """Upscale an image into one picture of its kind. :meth:`encode` gives several, their mean and deviation.
 
-        image: a PIL image; an array or tensor of uint8, uint16, or float32 or float64 in [0, 1], H×W or H×W×C with 1
-            (gray), 2 (and alpha), 3 (RGB) or 4 channels; or an 8-bit file: its path, bytes, or a binary file object.
-            The answer has its type, mode and dtype, and its colour profile; a file gives an upright PIL image.
-        layout: "chw" if an array or tensor has its channels first; the answer then has, too.
-        tau: temperature, 0 … 2: 0 gives one smooth answer, more gives sharper ones that differ more. An array H×W gives
-            each pixel its own; "auto" is less on flat areas. None is the model's default.
-        seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
-        consistent: let the answer's bicubic reduction equal the input to rounding: :func:`~srflow_sdk.lr_psnr` tells.
-        scale: how many times larger the sides are, or an :class:`OutputSize`; None is :attr:`scale`. "auto" goes by it.
-        value_range: (low, high), an array's values that are black and white, or percentiles ("1%", "99%").
-        reduction, linear_light: for a smaller `scale`: antialiased "bicubic" or "lanczos"; of values, or of light.
-        progress: called as progress(done, total) after each tile, in the calling thread; what it raises ends the call.
-        cancel: once this event is set, from any thread, the call ends with CancelledError before its next tile.
+        Args:
+            image: a PIL image; an array or tensor of uint8, uint16, or float32 or float64 in [0, 1], H×W or H×W×C with
+                1 (gray), 2 (and alpha), 3 (RGB) or 4 channels; or an 8-bit file: its path, bytes, or a file object.
+            layout: "chw" if an array or tensor has its channels first; the answer then has, too.
+            options: tau, seed, sample, consistent, scale, reduction, linear_light, value_range, progress and cancel:
+                `help(srflow_sdk.drawing.options.DrawOptions)`.
 
-        Memory is bounded by the output and one tile. If it still runs out, tiles become smaller, with one warning.
+        Returns:
+            The picture, of the image's type, mode, dtype and profile; of a file, an upright PIL image.
 
-        Raises: ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
+        Raises:
+            ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
         """
         draw = DrawOptions(**options)
         if draw.value_range is not None:
@@ -145,20 +140,15 @@ class BaseUpscaler:
                 raise ImageError("value_range is for arrays and tensors, and for TIFF files with upscale_file")
             values, kind = unpacked(image, layout=layout, raw=True)
             return kind.wrapped(self._in_range(values, draw))
-        encoding = self._encoding(image, layout=layout, memory_budget=0, cancel=draw.cancel, scale=draw.scale)
-        picture: InMemoryImage = encoding.sample(**options)
+        picture: InMemoryImage = self._encoding(image, layout=layout, draw=draw)._pictures(draw)[0]
         return picture
 
     @overload
-    def upscale_many(
-        self, images: Sequence[ImageT], *, layout: Layout = ..., **options: Unpack[DrawKeywords]
-    ) -> list[ImageT]: ...
+    def upscale_many(self, images: Sequence[ImageT], **options: Unpack[PictureKeywords]) -> list[ImageT]: ...
     @overload
-    def upscale_many(self, images: StackT, *, layout: Layout = ..., **options: Unpack[DrawKeywords]) -> StackT: ...
+    def upscale_many(self, images: StackT, **options: Unpack[PictureKeywords]) -> StackT: ...
     @overload
-    def upscale_many(
-        self, images: Sequence[Any], *, layout: Layout = ..., **options: Unpack[DrawKeywords]
-    ) -> list[Any]: ...
+    def upscale_many(self, images: Sequence[Any], **options: Unpack[PictureKeywords]) -> list[Any]: ...
     def upscale_many(self, images: Any, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]) -> Any:
         """Upscale a list of images of any kinds, or an array or tensor N×H×W×C; the answer is one, too.
 
@@ -171,15 +161,14 @@ class BaseUpscaler:
         if stacked and (len(images.shape) != 4 or not images.shape[0]):
             raise ImageError(f"the images' shape is {images.shape}; it must be N×H×W×C; or pass a list of arrays")
         encodings, pictures = list[Encoding[Any]](), list[Any]()
-        how: Any = {"layout": layout, "memory_budget": 0, "cancel": draw.cancel, "scale": draw.scale}
         for number, image in enumerate(array_of(images) if is_tensor(images) else images):
             with _of_image(number):
-                encodings.append(self._encoding(image, **how))
+                encodings.append(self._encoding(image, layout=layout, draw=draw))
         tell, total, done = draw.progress, sum(encoding.tiles for encoding in encodings), 0
         for number, encoding in enumerate(encodings):
             progress = None if tell is None else lambda now, _, before=done: tell(before + now, total)
             with _of_image(number):
-                pictures.append(encoding.sample(**dataclasses.replace(draw, progress=progress).keywords))
+                pictures += encoding._pictures(dataclasses.replace(draw, progress=progress))
             done += encoding.tiles
         if not stacked:
             return pictures
@@ -200,17 +189,17 @@ class BaseUpscaler:
     ) -> FileResult:
         """Upscale an image file into one file for each sample, in memory that does not grow with the picture.
 
-        source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC with the extra `heic`; 8 or 16 bits or float.
-        targets: one path, or one for each sample, from `sample` on; the ending sets the format (:func:`write_image`).
-            Profile, EXIF and other metadata are carried over, and a record of how it was made is added
-            (:func:`read_provenance`). The files appear complete, all at the end; on an error none does.
-        report: measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is logged.
-        max_pixels: largest source accepted, width × height.
-        quality, lossless: of JPEG, WebP and AVIF, as for :func:`write_image`.
-        interval: a coverage, as of :meth:`Encoding.interval`; three targets then: picture, low, high, of 8 samples.
-        The other keywords are those of :meth:`upscale`.
+        Profile, EXIF and other metadata are carried over, and a record of how it was made is added
+        (:func:`read_provenance`). The files appear complete, all at the end; on an error none does.
 
-        Raises: the errors of :meth:`upscale`, ImageError for files that cannot be read or written, BundleError.
+        Args:
+            source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC with the extra `heic`; 8 or 16 bits or float.
+            targets: one path, or one for each sample, from `sample` on; endings set the format (:func:`write_image`).
+            report: measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is logged.
+            max_pixels: largest source accepted, width × height.
+            quality, lossless: of JPEG, WebP and AVIF, as for :func:`write_image`.
+            interval: a coverage, as of :meth:`Encoding.interval`; three targets then: picture, low, high, of 8 samples.
+            options: as of :meth:`upscale`, which also says what is raised.
         """
         paths = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, (str, bytes)) else [targets]
         path, draw = file_path("source", source), DrawOptions(**options)
@@ -237,45 +226,28 @@ class BaseUpscaler:
     ) -> Encoding[Any]:
         """Compute everything that depends on the image alone, so that drawing samples from it is quick.
 
-        image, layout: as in :meth:`upscale`. Of "auto", a model for :attr:`scale` draws; name one for more.
-        memory_budget: bytes of conditioning to keep on the device; tiles beyond it are encoded again for every draw.
-        progress, cancel: as in :meth:`upscale`, for each tile that is kept.
-
-        Raises: ImageError, ArgumentError, DeviceError, CancelledError.
+        Args:
+            image, layout: as in :meth:`upscale`. Of "auto", a model for :attr:`scale` draws; name one for more.
+            memory_budget: bytes of conditioning to keep on the device; tiles beyond it are encoded for every draw.
+            progress, cancel: as in :meth:`upscale`, for each tile that is kept.
         """
         budget = whole("memory_budget", memory_budget, least=0, of=" of bytes")
-        DrawOptions(progress=progress, cancel=cancel)  # checks them
-        return self._encoding(image, layout=layout, memory_budget=budget, copied=True, progress=progress, cancel=cancel)
+        draw = DrawOptions(progress=progress, cancel=cancel)
+        return self._encoding(
+            image, layout=layout, draw=draw, memory_budget=budget, copied=True, progress=progress, cancel=cancel
+        )
 
     @overload
     def best_of(
-        self,
-        image: ImageT,
-        score: Callable[[ImageT], float],
-        n: int,
-        *,
-        layout: Layout = ...,
-        **options: Unpack[DrawKeywords],
+        self, image: ImageT, score: Callable[[ImageT], float], n: int, **options: Unpack[PictureKeywords]
     ) -> ImageT: ...
     @overload
     def best_of(
-        self,
-        image: EncodedImage,
-        score: Callable[[Image.Image], float],
-        n: int,
-        *,
-        layout: Layout = ...,
-        **options: Unpack[DrawKeywords],
+        self, image: EncodedImage, score: Callable[[Image.Image], float], n: int, **options: Unpack[PictureKeywords]
     ) -> Image.Image: ...
     @overload
     def best_of(
-        self,
-        image: TensorT,
-        score: Callable[[TensorT], float],
-        n: int,
-        *,
-        layout: Layout = ...,
-        **options: Unpack[DrawKeywords],
+        self, image: TensorT, score: Callable[[TensorT], float], n: int, **options: Unpack[PictureKeywords]
     ) -> TensorT: ...
     def best_of(
         self,
@@ -286,13 +258,12 @@ class BaseUpscaler:
         layout: Layout = "hwc",
         **options: Unpack[DrawKeywords],
     ) -> InMemoryImage | Tensor:
-        """Draw `n` samples, 1 to 2^20, and return the one that `score` likes best.
+        """Draw `n` samples, 1 to 2^20, and return the one that `score` likes best; two pictures are held at a time.
 
-        image, layout, other keywords: as in :meth:`upscale` of a clean image; progress counts the tiles of all samples.
-        score: called with each picture, in the order of the samples; returns a number, higher is better. It must not
-            change the picture. Of equal scores the first sample wins. Two pictures are held at a time.
-
-        Raises: the errors of :meth:`upscale`; ArgumentError if a score is NaN or no number; whatever `score` raises.
+        Args:
+            image, layout, options: as in :meth:`upscale` of a clean image; progress counts the tiles of all samples.
+            score: called with each picture, in the order of the samples; returns a number, higher is better. It must
+                not change the picture. Of equal scores the first sample wins.
         """
         draw = DrawOptions(**options)
         if not callable(score):
@@ -304,7 +275,7 @@ class BaseUpscaler:
         best, highest = None, -math.inf
         for number in range(int(n)):
             sample, progress = int(draw.sample) + number, pass_of(number, int(n), draw.progress)
-            picture = encoding.sample(**dataclasses.replace(draw, sample=sample, progress=progress).keywords)
+            picture = encoding._pictures(dataclasses.replace(draw, sample=sample, progress=progress))[0]
             value = _score(score(picture), sample)
             if best is None or value > highest:
                 best, highest = picture, value
@@ -315,20 +286,20 @@ class BaseUpscaler:
         image: InMemoryImage | Tensor | EncodedImage,
         *,
         layout: Layout = "hwc",
-        memory_budget: int,
+        draw: DrawOptions = DrawOptions(),  # noqa: B008, frozen
+        memory_budget: int = 0,
         copied: bool = False,
         painter: Painter | None = None,
-        scale: float | OutputSize | None = None,
         **watched: Unpack[WatchKeywords],
     ) -> Encoding[Any]:
-        """painter: None is that of the model that suits the image and scale. watched: also ends looking for it."""
+        """painter: None is that of the model that suits the image and the scale of `draw`, whose `cancel` counts."""
         with (
             memory_errors_typed("for the image; use upscale_file, or a smaller image"),
             as_path_or_picture(image) as found,
         ):
             pixels, kind = loaded(found, layout=layout)
             seen = found if kind.pil_mode else pixels
-            painter = painter or self._suiting(seen, scale, cancel=watched.get("cancel"))
+            painter = painter or self._suiting(seen, draw.scale, cancel=draw.cancel)
             if copied and kind.pil_mode is None:
                 # Tiles that are not kept are encoded later, when the caller's array may have changed.
                 pixels = pixels.copy()
@@ -340,7 +311,7 @@ class BaseUpscaler:
         def drawn(unit: NDArray[np.float32], number: int, count: int) -> NDArray[np.float32]:
             encoding = Encoding[NDArray[np.float32]](*unpacked(unit), self._suiting(None, draw.scale), memory_budget=0)
             progress = pass_of(number, count, draw.progress)
-            return encoding.sample(**dataclasses.replace(draw, value_range=None, progress=progress).keywords)
+            return encoding._pictures(dataclasses.replace(draw, value_range=None, progress=progress))[0]
 
         with memory_errors_typed("for the values, which are held whole; cut them into parts"):
             return in_range(values, cast(RangeKeyword, draw.value_range), drawn, nodata=nodata)

@@ -167,7 +167,7 @@ class FrameUpscaler:
         # A keyframe is drawn with the latents that were asked for, others with those of samples that nobody asks for.
         sample = options.sample + (number << 32 if motion else 0)
         plain = replace(options, sample=sample % (1 << 64), consistent=False, scale=None)
-        encoding = self._upscaler._encoding(to_unit(frame), memory_budget=0, cancel=options.cancel)
+        encoding = self._upscaler._encoding(to_unit(frame), draw=plain)
         picture, detail = encoding._drawn(plain, mirrored=True)
         np.subtract(picture, detail, out=detail)
         detail /= 2

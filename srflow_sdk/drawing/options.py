@@ -90,6 +90,12 @@ class DrawKeywords(WatchKeywords, total=False):
     value_range: RangeKeyword | None
 
 
+class PictureKeywords(DrawKeywords, total=False):
+    """The keywords of :meth:`Upscaler.upscale`."""
+
+    layout: Layout
+
+
 @dataclass(frozen=True, kw_only=True)
 class DrawOptions:
     """The keywords of every method that draws: :meth:`Upscaler.upscale`, :meth:`Encoding.sample` and the others.
@@ -143,7 +149,7 @@ class DrawOptions:
         return AUTO if manifest.auto_tau else manifest.default_tau
 
     def recorded_tau(self, manifest: Manifest) -> tuple[float | None, int | None]:
-        """What pictures record: a number, None for a map; of "auto", the one that it scales and the map's version."""
+        """The temperature as pictures record it, None for a map; of "auto", what it scales, and the map's version."""
         tau = self.tau_for(manifest)
         if is_map(tau):
             return None, None

@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 class KeptTiles:
-    """What one picture's tiles take: conditioning that is kept between draws, and their size once memory ran out.
+    """One picture's share of memory: conditioning that is kept between draws, and their size once memory ran out.
 
     Threads may use and drop it at a time: a tile that is not kept is encoded again.
     """

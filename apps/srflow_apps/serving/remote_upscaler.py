@@ -216,7 +216,5 @@ class RemoteUpscaler(BaseUpscaler):
         for server in self._servers:  # also of a model that no picture needed
             server.close()
 
-    def _encoding(
-        self, image: InMemoryImage | Tensor | EncodedImage, *, memory_budget: int, **others: Any
-    ) -> Encoding[Any]:
-        return super()._encoding(image, memory_budget=0, **others)
+    def _encoding(self, image: InMemoryImage | Tensor | EncodedImage, **how: Any) -> Encoding[Any]:
+        return super()._encoding(image, **{**how, "memory_budget": 0})
