@@ -17,8 +17,7 @@ from srflow_apps.batch.jobs import FolderFile, Settings
 from srflow_apps.batch.operations import Job
 from srflow_apps.batch.storage import exists, reading, writing
 from srflow_sdk.base_upscaler import BaseUpscaler
-from srflow_sdk.drawing.options import OutputSize
-from srflow_sdk.drawing.options import Progress
+from srflow_sdk.drawing.options import OutputSize, Progress
 from srflow_sdk.errors import (
     ArgumentError,
     CancelledError,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import pickle
 import threading
@@ -248,12 +247,6 @@ def test_no_inputs_are_refused(out: Path) -> None:
 def test_an_output_that_is_a_file_is_refused(photos: Path, upscaler: Upscaler) -> None:
     with pytest.raises(ImageError, match="is not a directory"):
         upscale_folder(photos, photos / "a.png", upscaler=upscaler)
-
-
-def test_the_keywords_of_an_upscaler_are_shown() -> None:
-    assert {"tau", "seed", "sample", "consistent", "progress", "cancel"} <= set(
-        inspect.signature(upscale_folder).parameters
-    )
 
 
 def test_files_of_values_need_no_choice_of_a_model(two_models: Path, tmp_path: Path) -> None:
