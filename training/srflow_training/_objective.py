@@ -117,18 +117,30 @@ class FlowObjective(nn.Module):
 
 
 class EncoderObjective(nn.Module):
-    """Mean absolute error of the encoder's own image, the loss that pretrains an LR encoder."""
+    """Mean absolute error of the encoder's own image, the loss that pretrains an LR encoder, also by a teacher's."""
 
     def __init__(self, model: Encoder, settings: Objective) -> None:
         super().__init__()
         self.model, self.settings = model, settings
 
     def forward(
-        self, hr: Tensor, lr: Tensor, noise: Tensor, noise_share: Tensor, *, decodings: Decodings
+        self,
+        hr: Tensor,
+        lr: Tensor,
+        noise: Tensor,
+        noise_share: Tensor,
+        teacher: Tensor | None = None,
+        *,
+        decodings: Decodings,
     ) -> dict[str, Tensor]:
-        """Compute `loss`, for images in [0, 1]; arguments as for :meth:`FlowObjective.forward`."""
+        """Compute `loss`, for images in [0, 1]; teacher: its pictures, like hr. Others as for a flow's objective."""
         target = noisy(hr, noise, self.settings.noise_above_least(noise_share), self.settings) if noise.numel() else hr
-        return {"loss": figures.mean_magnitude(self.model.error(lr, target))}
+        errors = self.model.errors(lr, [target] if teacher is None else [target, teacher])
+        losses = [figures.mean_magnitude(error) for error in errors]
+        if teacher is None:
+            return {"loss": losses[0]}
+        share = self.settings.teacher
+        return {"loss": (1 - share) * losses[0] + share * losses[1], "photograph": losses[0], "teacher": losses[1]}
 
 
 def memory_format(hardware: Hardware) -> torch.memory_format:

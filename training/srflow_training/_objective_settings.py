@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from srflow_sdk.model.manifest import MAX_TAU
-from srflow_training._section import Count, Section
+from srflow_training._section import Count, Section, Share
 
 _Weight = Annotated[float, Field(ge=0)]
 
@@ -30,6 +30,8 @@ class Objective(Section):
     noise_max: if not 0, each crop's standard deviation is drawn between noise and this, and a network with
     `noise_conditional` sees how far it is above noise. Decoding then has the least noise, so noise should be small,
     e.g. 0.5 (8-bit rounding alone is 0.29).
+    teacher: share of an LR encoder's loss that is the difference to the pictures of `data.teacher`, 0 … 1; the rest is
+    the difference to the photographs.
     The other terms are a flow's, in weights (0: off). Each costs a decoding and its gradient in the iterations that
     have it.
 
@@ -54,6 +56,7 @@ class Objective(Section):
 
     noise: Annotated[float, Field(ge=0)] = 4 / math.sqrt(3)
     noise_max: Annotated[float, Field(ge=0)] = 0.0
+    teacher: Share = 0.0
     l1: _Weight = 0.0
     l1_every: Count = 1
     grid: _Weight = 0.0

@@ -45,7 +45,13 @@ def without_paths(settings: RunSettings) -> RunSettings:
         update={
             "schedule": schedule.model_copy(update=names),
             "objective": objective.model_copy(update={"perceptual_vgg16": Path(objective.perceptual_vgg16).name}),
-            "data": data.model_copy(update={"lr": Path(data.lr).name, "cache": "auto", "workers": 0}),
+            "data": data.model_copy(
+                update={
+                    **{name: Path(getattr(data, name)).name for name in ("lr", "teacher")},
+                    "cache": "auto",
+                    "workers": 0,
+                }
+            ),
             "hardware": Hardware(precision=settings.hardware.precision),
         }
     )

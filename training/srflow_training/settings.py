@@ -54,6 +54,8 @@ class DataSettings(Section):
     reduction: how LR images are made, "bicubic" (MATLAB's) or "bilinear" (for comparisons with work on faces).
     degradation: damages LR images as photographs are: "photo", "strong" or fields (`Degradation`); "off": never.
     lr: folder of LR images to use instead of making them, named like the HR ones (or with the scale appended: "x4").
+    teacher: folder of pictures that another network made of the photographs' reductions (`benchmarks/teacher.py`), for
+    an LR encoder's `objective.teacher`; named like the photographs, halved ones with "-halved1", "-halved2", … .
     late_crop, late_share: side of the crops in the last share of the iterations, with fewer per batch for the same
     cost; 0: never. Useful because the inverse is used on larger images than it was trained on.
     workers: processes that decode photographs, per device. cache: folder that keeps decoded photographs, so that
@@ -72,6 +74,7 @@ class DataSettings(Section):
     reduction: Reduction = "bicubic"
     degradation: OptionalDegradation = None
     lr: str = ""
+    teacher: str = ""
     late_crop: PixelsOrZero = 0
     late_share: Share = 0.1
     workers: Processes = 2
@@ -256,6 +259,13 @@ class RunSettings(Section):
                     f"data.batch gives {self.data.at(progress)[1]} crops, not a multiple of the {ranks} devices: "
                     "choose another data.batch (or data.late_crop)"
                 )
+        if self.data.teacher and self.kind == "srflow":
+            raise ArgumentError("data.teacher is for LR encoders, and this network is a flow: leave it out")
+        if bool(self.data.teacher) != (self.objective.teacher > 0):
+            raise ArgumentError(
+                "data.teacher is the folder of its pictures, objective.teacher their share of the loss: set both, "
+                "e.g. objective.teacher=0.5, or neither"
+            )
         smallest = min(self.data.crop, self.data.late_crop or self.data.crop)
         if problem := self.objective.problem(
             kind=self.kind,

@@ -196,7 +196,7 @@ class Trainer:
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Do one update, or skip it if not finite. Returns the terms of the loss and the gradient's norm."""
-        hr, lr, noise = (self._on_device(x) for x in (batch.hr, batch.lr, batch.noise))
+        hr, lr, noise, teacher = (self._on_device(x) for x in (batch.hr, batch.lr, batch.noise, batch.teacher))
         noise_share = batch.noise_share.to(self.fabric.device, non_blocking=True)
         if self.iteration == 0 and isinstance(self.model, SRFlow) and not self.schedule.start:
             objective = self.settings.objective
@@ -208,7 +208,7 @@ class Trainer:
             frozen = self.iteration < self.schedule.freeze_encoder * self.schedule.iterations
             self.model.encoder.requires_grad_(not frozen)
         self.optimiser.zero_grad(set_to_none=True)
-        terms = self._gradients(hr, lr, noise, noise_share)
+        terms = self._gradients(hr, lr, noise, noise_share, *([teacher] if teacher.numel() else []))
         norm = self.fabric.clip_gradients(
             self.objective, self.optimiser, max_norm=self.schedule.clip_norm or math.inf, error_if_nonfinite=False
         )

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from srflow_sdk.errors import ImageError
-from srflow_training.data import Crops, Photos, loader
+from srflow_training.data import Crops, Photos, halved, loader
 from srflow_training.resampling import reduce_bicubic, reduce_bilinear, round_to_8_bit
 from srflow_training.settings import load_settings
 from tests.training.crops import SCALE, as_image, crops_of, equal, places, save, texture, three_photographs
@@ -96,7 +96,7 @@ def test_faces_of_160_pixels_train_a_network_for_content_transfer(tmp_path):
 
 
 def test_values_are_8_bit_levels_and_noise_is_standard_normal(folder):
-    hr, lr, noise, _, _ = crops_of(folder, batch=32)[0]
+    hr, lr, noise, *_ = crops_of(folder, batch=32)[0]
     assert hr.shape == noise.shape == (32, 3, 16, 16)
     assert lr.shape == (32, 3, 4, 4)
     assert hr.dtype == lr.dtype == noise.dtype == torch.float32
@@ -145,6 +145,38 @@ def test_lr_files_that_are_missing_or_of_another_size_are_reported_and_their_pho
     (tmp_path / "hr" / "good.png").unlink()
     with pytest.raises(ImageError, match=r"no photograph can be used.*alone"):
         crops_of(tmp_path / "hr", lr=str(tmp_path / "lr"))
+
+
+# A teacher
+
+
+def test_a_teachers_crop_lies_where_the_photographs_lies_and_is_turned_alike(tmp_path):
+    """The teacher's picture is the photograph's negative, so a crop of any other place or turn differs."""
+    for name, size in (("a", (50, 47)), ("b", (128, 96))):  # b is also used halved
+        pixels = texture(*size, seed=len(name))
+        save(tmp_path / "hr" / f"{name}.png", pixels)
+        save(tmp_path / "teacher" / f"{name}.png", 255 - pixels[: size[0] // 4 * 4, : size[1] // 4 * 4])
+    save(tmp_path / "teacher" / "b-halved1.png", 255 - halved(pixels))
+    crops = crops_of(tmp_path / "hr", teacher=str(tmp_path / "teacher"), narrowest=48, batch=64)
+    assert len(crops.photos.sizes) == 3
+    for iteration in range(3):
+        batch = crops[iteration]
+        assert torch.allclose(batch.teacher, 1 - batch.hr)
+
+
+def test_photographs_without_a_teachers_picture_of_their_size_are_reported_and_skipped(tmp_path):
+    for name in ("good", "alone", "wrong"):
+        save(tmp_path / "hr" / f"{name}.png", texture(33, 32))
+    save(tmp_path / "teacher" / "good.png", texture(32, 32))
+    save(tmp_path / "teacher" / "wrong.png", texture(33, 32))
+    reports = []
+    assert len(crops_of(tmp_path / "hr", teacher=str(tmp_path / "teacher"), reports=reports).photos) == 1
+    assert "no teacher's picture alone" in reports[0]
+    assert "is not 32×32 px" in reports[1]
+
+
+def test_without_a_teacher_there_are_no_pictures_of_one(folder):
+    assert crops_of(folder)[0].teacher.shape == (4, 0, 16, 16)
 
 
 # Determinism

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training.model import SRFlow, SRFlowConfig
+from srflow_training.model.layers import ZerosConv
 from tests.networks import random_srflow, tiny_config
 from tests.training.model.test_plain_encoder import plain_config
 from tests.training.model.test_transforms import normal
@@ -115,6 +116,7 @@ def test_files_of_networks_without_these_options_name_none_of_them():
         "condition",
         "condition_kernel",
         "injector_hidden",
+        "last_kernel",
         "unshuffle",
         "residual",
         "noise_conditional",
@@ -124,6 +126,13 @@ def test_files_of_networks_without_these_options_name_none_of_them():
     written = CONFIGS["plain"].to_dict()
     assert (written["encoder"], written["condition"], written["hidden"]) == ("plain", [8, 12, 16], [8, 12, 16])
     assert SRFlowConfig.from_dict(written) == CONFIGS["plain"]
+
+
+def test_a_last_kernel_of_1_makes_the_nets_last_convolutions_1x1_and_leaves_priors_as_they_are():
+    model = random_srflow(tiny_config(last_kernel=1))
+    sizes = {name: module.weight.shape[2:] for name, module in model.named_modules() if isinstance(module, ZerosConv)}
+    assert {size for name, size in sizes.items() if name.endswith("conv3")} == {(1, 1)}
+    assert {size for name, size in sizes.items() if name.endswith("split.conv")} == {(3, 3)}
 
 
 @pytest.mark.parametrize(

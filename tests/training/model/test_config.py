@@ -63,6 +63,7 @@ def test_variants_mix():
         ({"split_levels": (3,)}, "L − 1"),
         ({"kernel": 3}, "unknown field 'kernel'"),
         ({"net_middle_kernel": 5}, "1 or 3"),
+        ({"last_kernel": 2}, "last_kernel is 2; it must be 1 or 3"),
         ({"unshuffle": 3}, "unshuffle is 3; it must be 1, 2 or 4"),
         ({"unshuffle": "2"}, "unshuffle is '2'; a valid integer"),
         ({"scale_map": "softplus"}, "exp, sigmoid, tanh"),

@@ -234,6 +234,7 @@ def test_what_is_handed_on_with_a_model_says_nothing_of_the_machine():
         ("data.scale=8", "unknown field data.scale"),
         ("data.reduction=nearest", "data.reduction is 'nearest'"),
         ("data.lr=folder", "data.lr: .*widest"),
+        ("data.teacher=folder", "data.teacher is for LR encoders"),
         ("network.kind=gan", "network.kind is 'gan'"),
         ("network.variant=newest", "variant is 'newest'"),
         ("network.nf=abc", "nf is 'abc'"),
@@ -260,6 +261,12 @@ def test_what_is_handed_on_with_a_model_says_nothing_of_the_machine():
 def test_wrong_settings_name_the_field(override, message):
     with pytest.raises(ArgumentError, match=message):
         load_settings("x4-small", [override])
+
+
+@pytest.mark.parametrize("half", ["data.teacher=pictures", "objective.teacher=0.5"])
+def test_a_teacher_needs_pictures_and_a_share_of_the_loss(half):
+    with pytest.raises(ArgumentError, match="set both"):
+        load_settings("plain-x4-small", [half])
 
 
 @pytest.mark.parametrize(

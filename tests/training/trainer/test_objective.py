@@ -3,19 +3,21 @@
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training import _lpips, _vgg16, figures, load_checkpoint, lpips_weights
-from srflow_training._objective import PerceptualLoss, latents_of
+from srflow_training._objective import PerceptualLoss, latents_of, objective_of
 from srflow_training._objective_settings import Decodings, Objective
 from srflow_training.cli import _report
 from srflow_training.model.transforms import Squeeze
 from tests.networks import random_srflow, tiny_config
 from tests.training import lpips_files
+from tests.training.crops import save
 from tests.training.metrics.test_vgg16 import SMALL, small_network, write_pth
-from tests.training.runs import SCHEDULE, TINY, assert_same_weights, scalars, settings, trainer
+from tests.training.runs import PLAIN, SCHEDULE, TINY, assert_same_weights, scalars, settings, trainer
 
 DATA = {"crop": 32, "batch": 2}
 KINDS = ["gmsd", "haarpsi", "ms_ssim", "vgg16", "lpips_vgg", "ms_lpips_vgg"]
@@ -48,6 +50,31 @@ def photograph(side=64, seed=0):
     coarse = torch.rand(2, 3, side // 4, side // 4, generator=torch.Generator().manual_seed(seed))
     smooth = torch.nn.functional.interpolate(coarse, scale_factor=4.0, mode="bilinear")
     return 0.25 + smooth / 2
+
+
+# A teacher
+
+
+@pytest.mark.parametrize("network", [PLAIN, {"kind": "rrdb", **TINY}])
+def test_an_encoders_loss_is_the_mean_of_its_differences_to_photograph_and_teacher_by_share(network):
+    of_run = settings(network=network, data={"teacher": "pictures"}, objective={"teacher": 0.25})
+    model, hr, teacher, lr = of_run.build().double(), *torch.rand(2, 2, 3, 32, 32).double(), torch.rand(2, 3, 8, 8)
+    given = hr, lr.double(), torch.empty(2, 0, 32, 32), torch.zeros(2), teacher
+    terms = objective_of(model, of_run)(*given, decodings=Decodings())
+    to_photograph, to_teacher = ((model(lr.double()) - wanted).abs().mean() for wanted in (hr, teacher))
+    expected = {"loss": 0.75 * to_photograph + 0.25 * to_teacher, "photograph": to_photograph, "teacher": to_teacher}
+    torch.testing.assert_close(terms, expected)
+
+
+def test_a_run_with_a_teacher_learns_its_pictures(tmp_path):
+    """Taught by black pictures alone, of photographs that are white."""
+    for folder, level in (("photos", 255), ("teacher", 0)):
+        save(tmp_path / folder / "a.png", np.full((32, 32, 3), level, np.uint8))
+    data, objective = {"teacher": str(tmp_path / "teacher")}, {"teacher": 1.0}
+    run = trainer(tmp_path / "run", tmp_path / "photos", network=PLAIN, data=data, objective=objective)
+    run.run()
+    losses = scalars(tmp_path / "run")["training/teacher"]
+    assert losses[6] < losses[2]
 
 
 # Latents

@@ -3,7 +3,7 @@
 from srflow_training.data._cache import DecodedCache, choose_cache
 from srflow_training.data._crops import Batch, Crops
 from srflow_training.data._degradation import MARGIN, degrade
-from srflow_training.data._folders import Photo, Photos
+from srflow_training.data._folders import Photo, Photos, teacher_name
 from srflow_training.data._images import coded, halved, image_files, read_photo, to_image
 from srflow_training.data._loading import loader
 from srflow_training.data._pairs import pairs_picture
@@ -23,5 +23,6 @@ __all__ = [
     "loader",
     "pairs_picture",
     "read_photo",
+    "teacher_name",
     "to_image",
 ]

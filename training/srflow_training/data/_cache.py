@@ -46,13 +46,15 @@ def choose_cache(photos: Photos, setting: str) -> DecodedCache:
 
 
 def _decoded_sizes(photos: Photos) -> dict[str, int]:
-    """{name in the cache: bytes} of every photograph at each of its sizes, and of its LR file."""
+    """{name in the cache: bytes} of every photograph at each of its sizes, of its LR file and its teacher's."""
     sizes = {}
     for photo in photos.sizes:
         pixels = photo.height * photo.width
         sizes[cache_name(photo.path, photo.halvings)] = 3 * pixels
         if photo.lr is not None:
             sizes[cache_name(photo.lr, 0)] = 3 * pixels // photos.step**2
+        if photo.teacher is not None:
+            sizes[cache_name(photo.teacher, 0)] = 3 * pixels
     return sizes
 
 

@@ -29,8 +29,9 @@ _MARGIN = 2  # LR pixels around a crop, as far as the kernels reach
 class Batch(NamedTuple):
     """One process's share of an iteration's crops, all float32.
 
-    hr: N×3×crop×crop, RGB in [0, 1], multiples of 1/255. lr: N×3×crop/s×crop/s, likewise. noise: standard normal,
-    shaped like hr, or without channels if it was not asked for. noise_share: [N], uniform in [0, 1), for a strength of
+    hr: N×3×crop×crop, RGB in [0, 1], multiples of 1/255. lr: N×3×crop/s×crop/s, likewise. teacher: the same places of
+    the pictures of `data.teacher`, like hr; without channels if there are none. noise: standard normal, shaped like
+    hr, or without channels if it was not asked for. noise_share: [N], uniform in [0, 1), for a strength of
     the noise that differs from crop to crop. problems: one line for each problem that this process has found so far: a
     photograph that cannot be decoded and is skipped, or a cache that cannot be written.
     """
@@ -39,6 +40,7 @@ class Batch(NamedTuple):
     lr: Tensor
     noise: Tensor
     noise_share: Tensor
+    teacher: Tensor
     problems: tuple[str, ...]
 
 
@@ -50,23 +52,26 @@ class Levels:
     lr: Tensor
     noise: Tensor
     noise_share: Tensor
+    teacher: Tensor
     problems: tuple[str, ...]
 
     def batch(self) -> Batch:
         """The batch itself."""
-        return Batch(of_8_bit(self.hr), of_8_bit(self.lr), self.noise, self.noise_share, self.problems)
+        hr, lr, teacher = (of_8_bit(images) for images in (self.hr, self.lr, self.teacher))
+        return Batch(hr, lr, self.noise, self.noise_share, teacher, self.problems)
 
     def pin_memory(self) -> Batch:
         """The batch in memory from which a GPU copies while it works; DataLoader calls this."""
-        hr, lr, noise, noise_share = (part.pin_memory() for part in self.batch()[:4])
-        return Batch(hr, lr, noise, noise_share, self.problems)
+        hr, lr, noise, noise_share, teacher = (part.pin_memory() for part in self.batch()[:5])
+        return Batch(hr, lr, noise, noise_share, teacher, self.problems)
 
 
 @dataclass(frozen=True)
 class _Crop:
-    """One crop. hr, lr: H×W×3 uint8, not turned yet. lr: None if it is the reduction of `window`."""
+    """One crop. hr, lr, teacher: H×W×3 uint8, not turned yet. lr: None if it is the reduction of `window`."""
 
     hr: Pixels
+    teacher: Pixels
     lr: Pixels | None
     window: Pixels
     flipped: tuple[int, ...]
@@ -138,15 +143,17 @@ class Crops(Dataset[Batch]):
             lr=torch.from_numpy(_stacked([crop.turned(lr) for crop, lr in images])),
             noise=torch.stack([crop.noise for crop in crops]),
             noise_share=torch.tensor([crop.noise_share for crop in crops], dtype=torch.float32),
+            teacher=torch.from_numpy(_stacked([crop.turned(crop.teacher) for crop in crops])),
             problems=tuple(problems),
         )
 
     def _crop(self, rng: np.random.Generator, size: int) -> _Crop:
-        pixels, lr_pixels = self._draw(rng)
+        pixels, lr_pixels, taught = self._draw(rng)
         top, left = self._place(rng, pixels, size)
         shift = self.settings.hr_shift
         down, right = rng.integers(-shift, shift + 1, size=2)
         hr = _square(pixels, top + down, left + right, size)
+        teacher = hr[..., :0] if taught is None else _square(taught, top, left, size)
         if lr_pixels is None:
             lr, window = self._seen(pixels, top, left, size, rng.spawn(1)[0])  # leaves rng's own numbers as they are
         else:
@@ -156,10 +163,10 @@ class Crops(Dataset[Batch]):
         noise = torch.empty(0, size, size)
         if self.noise:
             noise = torch.from_numpy(rng.standard_normal((3, size, size), dtype=np.float32))
-        return _Crop(hr, lr, window, flipped, transposed, noise, rng.random())
+        return _Crop(hr, teacher, lr, window, flipped, transposed, noise, rng.random())
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Pixels, Pixels | None]:
-        """Draw a photograph that can be decoded: its pixels, and its LR file's pixels if it has one."""
+    def _draw(self, rng: np.random.Generator) -> tuple[Pixels, Pixels | None, Pixels | None]:
+        """Draw a photograph that can be decoded: its pixels, and those of its LR file and its teacher's, if any."""
         while len(self._broken) < len(self.photos):
             photo = self.photos.draw(rng)
             if photo.path in self._broken:
@@ -171,12 +178,13 @@ class Crops(Dataset[Batch]):
         first = next(iter(self._broken.values()))
         raise ImageError(f"{self.photos.folder}: no photograph can be decoded; the first problem: {first}")
 
-    def _decoded(self, photo: Photo) -> tuple[Pixels, Pixels | None]:
-        height, width, read = photo.height, photo.width, self._decoder.pixels
-        pixels = read(photo.path, height=height, width=width, halvings=photo.halvings)
-        if photo.lr is None:
-            return pixels, None
-        return pixels, read(photo.lr, height=height // self.scale, width=width // self.scale)
+    def _decoded(self, photo: Photo) -> tuple[Pixels, Pixels | None, Pixels | None]:
+        read, (rows, columns) = self._decoder.pixels, (photo.height // self.scale, photo.width // self.scale)
+        pixels = read(photo.path, height=photo.height, width=photo.width, halvings=photo.halvings)
+        lr = None if photo.lr is None else read(photo.lr, height=rows, width=columns)
+        if photo.teacher is None:
+            return pixels, lr, None
+        return pixels, lr, read(photo.teacher, height=self.scale * rows, width=self.scale * columns)
 
     def _place(self, rng: np.random.Generator, pixels: Pixels, crop: int) -> tuple[int, int]:
         """Top and left of the most detailed of `choose_of` random squares."""

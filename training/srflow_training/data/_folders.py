@@ -20,7 +20,8 @@ _MOST_REPORTS = 10
 class Photo:
     """A photograph at one of its sizes: whole (0 halvings), halved once, twice …
 
-    path: its file. height, width: in pixels, upright and after the halvings. lr: its LR file, if it has one.
+    path: its file. height, width: in pixels, upright and after the halvings. lr, teacher: its files in the folders of
+    `DataSettings.lr` and `DataSettings.teacher`, if it has them.
     """
 
     path: Path
@@ -28,14 +29,21 @@ class Photo:
     width: int
     halvings: int = 0
     lr: Path | None = None
+    teacher: Path | None = None
+
+
+def teacher_name(photo: Photo, folder: Path) -> Path:
+    """What the teacher's picture of a photograph under folder is called, without a suffix: halved ones have a mark."""
+    name = photo.path.relative_to(folder).with_suffix("")
+    return name.with_name(f"{name.name}-halved{photo.halvings}") if photo.halvings else name
 
 
 class Photos:
     """The photographs in a folder that can be trained on; `len` is their number of files.
 
     sizes: every file at each of its sizes (see `DataSettings.widest` and `narrowest`). step: crops are placed
-    at multiples of this many pixels (the scale if LR files are given, otherwise 1). edge: distance in pixels that
-    crops keep from every border, for `DataSettings.hr_shift`.
+    at multiples of this many pixels (the scale if files of LR images or a teacher are given, otherwise 1). edge:
+    distance in pixels that crops keep from every border, for `DataSettings.hr_shift`.
 
     Only the header of each file is read, once. Files that cannot be read, are too small for a crop or have no
     matching LR file are skipped: `report` is called with one line for each of the first ten and one line for the
@@ -47,15 +55,16 @@ class Photos:
     def __init__(self, folder: Path, settings: DataSettings, scale: int, report: Callable[[str], None]) -> None:
         self.folder = folder
         self.report = report
-        self.step = scale if settings.lr else 1
+        self.step = scale if settings.lr or settings.teacher else 1
         self.edge = -(-settings.hr_shift // self.step) * self.step
         self.sizes: list[Photo] = []
-        lr_files = _LRFiles(folder, Path(settings.lr), scale) if settings.lr else None
+        companions = [_LRFiles(folder, Path(settings.lr), scale)] if settings.lr else []
+        companions += [_TeacherFiles(folder, Path(settings.teacher), scale)] if settings.teacher else []
         needed = max(settings.crop, settings.late_crop) + 2 * self.edge
         skipped, too_small = [], False
         for path in image_files(folder, option="--data"):
             try:
-                self.sizes += _sizes_of(path, settings, needed, lr_files)
+                self.sizes += _sizes_of(path, settings, needed, companions)
             except ImageError as error:
                 skipped.append(str(error))
                 too_small |= isinstance(error, _TooSmallError)
@@ -96,7 +105,7 @@ class _TooSmallError(ImageError):
     """A photograph is too small for a crop at all of its sizes."""
 
 
-def _sizes_of(path: Path, settings: DataSettings, needed: int, lr_files: _LRFiles | None) -> list[Photo]:
+def _sizes_of(path: Path, settings: DataSettings, needed: int, companions: Sequence[_LRFiles]) -> list[Photo]:
     """The sizes at which a file is used. Raises: ImageError if it cannot be used."""
     height, width = size_of(path)
     sizes = [
@@ -106,9 +115,9 @@ def _sizes_of(path: Path, settings: DataSettings, needed: int, lr_files: _LRFile
     ]
     if not sizes:
         raise _TooSmallError(f"{path}: {width}×{height} px is too small for crops of {needed} px")
-    if lr_files is None:
-        return sizes
-    return [replace(photo, lr=lr_files.of(photo)) for photo in sizes]
+    for files in companions:
+        sizes = [replace(photo, **{files.field: files.of(photo)}) for photo in sizes]
+    return sizes
 
 
 def _halvings(width: int, settings: DataSettings) -> Iterator[int]:
@@ -125,9 +134,12 @@ def _halvings(width: int, settings: DataSettings) -> Iterator[int]:
 class _LRFiles:
     """Finds LR files: named like the HR file, or with the scale appended (e.g. "x4"), with any suffix."""
 
+    field = "lr"
+
     def __init__(self, hr_folder: Path, folder: Path, scale: int) -> None:
         self.hr_folder, self.folder, self.scale = hr_folder, folder, scale
-        self.files = {path.relative_to(folder).with_suffix(""): path for path in image_files(folder, option="data.lr")}
+        files = image_files(folder, option=f"data.{self.field}")
+        self.files = {path.relative_to(folder).with_suffix(""): path for path in files}
 
     def of(self, photo: Photo) -> Path:
         """Find the LR file of a photograph. Raises: ImageError if there is none or it has the wrong size."""
@@ -144,3 +156,22 @@ class _LRFiles:
                 f"1/{self.scale} of the photograph is {expected[1]}×{expected[0]} px"
             )
         return lr
+
+
+class _TeacherFiles(_LRFiles):
+    """Finds a teacher's pictures: named by :func:`teacher_name`, as large as what the scale divides of a photograph."""
+
+    field = "teacher"
+
+    def of(self, photo: Photo) -> Path:
+        """Find the picture of a photograph. Raises: ImageError if there is none or it has the wrong size."""
+        name = teacher_name(photo, self.hr_folder)
+        if name not in self.files:
+            raise ImageError(f"{photo.path}: no teacher's picture {name} under {self.folder}: make it, or leave it out")
+        height, width = (side // self.scale * self.scale for side in (photo.height, photo.width))
+        if size_of(self.files[name]) != (height, width):
+            raise ImageError(
+                f"{photo.path}: its teacher's picture {self.files[name]} is not {width}×{height} px: "
+                f"make it of the photograph's reduction to 1/{self.scale}"
+            )
+        return self.files[name]

@@ -41,6 +41,7 @@ UNUSED: dict[str, Any] = {
     "condition": [],
     "condition_kernel": 3,
     "injector_hidden": None,
+    "last_kernel": 3,
     "noise_conditional": False,
     "residual": False,
 }
@@ -85,7 +86,7 @@ class SRFlowConfig:
     pixel shuffle or its inverse brings them to the level's. Empty: u is the features themselves (published).
     condition_kernel: kernel of f's first convolution where it sees u, 3 (published) or 1, which needs a `condition`.
     net_actnorm: f's first two convolutions have no bias and are followed by an actnorm.
-    net_middle_kernel: kernel of f's second convolution, 1 or 3.
+    net_middle_kernel: kernel of f's second convolution, 1 or 3. last_kernel: of its last one, 3 (published) or 1.
     scale_map: how f's output s becomes the affine scale: exp(s), sigmoid(s + 2) + 1e-4, exp(c·tanh(s/c)).
     affine_order: encoding is scale·h + shift (scale_first) or (h + shift)·scale (shift_first).
     clamp: c of the tanh scale map; a step's scale stays in [exp(−c), exp(c)]. One for all levels, or L of them.
@@ -117,6 +118,7 @@ class SRFlowConfig:
     condition_kernel: int = 3
     net_actnorm: bool = True
     net_middle_kernel: int = 1
+    last_kernel: int = 3
     scale_map: ScaleMap = "tanh"
     affine_order: AffineOrder = "shift_first"
     clamp: float | Numbers = 0.7
@@ -146,7 +148,7 @@ class SRFlowConfig:
             raise ArgumentError(f"split_levels is {list(self.split_levels)}; splits can only follow levels 1 … L − 1")
         if not self.level_feature and not self.stacked_blocks:
             raise ArgumentError("the flow has no condition: set level_feature or name stacked_blocks")
-        for name in ("net_middle_kernel", "condition_kernel"):
+        for name in ("net_middle_kernel", "last_kernel", "condition_kernel"):
             if getattr(self, name) not in (1, 3):
                 raise ArgumentError(f"{name} is {getattr(self, name)}; it must be 1 or 3")
         self._check_condition()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -123,10 +124,10 @@ class Encoder(nn.Module, ABC):
     def forward(self, lr: Tensor) -> Tensor:
         """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1]."""
 
-    def error(self, lr: Tensor, hr: Tensor) -> Tensor:
-        """The difference of the encoder's own image to hr, N×3×sh×sw, for a loss: its values may be in any order."""
-        difference: Tensor = self(lr) - hr
-        return difference
+    def errors(self, lr: Tensor, references: Sequence[Tensor]) -> list[Tensor]:
+        """The differences of the own image to each reference, N×3×sh×sw, for a loss: values may be in any order."""
+        image = self(lr)
+        return [image - reference for reference in references]
 
     @abstractmethod
     def initialize(self) -> None:

@@ -70,18 +70,19 @@ class InvertibleConv(nn.Module):
 
 
 class ZerosConv(nn.Module):
-    """3×3 convolution whose output is multiplied by exp(3·logs) per channel; weight, bias and logs start at zero."""
+    """Convolution whose output is multiplied by exp(3·logs) per channel; weight, bias and logs start at zero."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: int = 3) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(out_channels, in_channels, 3, 3))
+        self.weight = nn.Parameter(torch.zeros(out_channels, in_channels, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(out_channels))
         self.logs = nn.Parameter(torch.zeros(out_channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """N×in×H×W → N×out×H×W, in the parameters' type."""
         gain = torch.exp(3 * self.logs)
-        y = F.conv2d(x, self.weight * gain[..., None], self.bias * gain.flatten(), padding=1)
+        weight = self.weight * gain[..., None]
+        y = F.conv2d(x, weight, self.bias * gain.flatten(), padding=weight.shape[-1] // 2)
         return y.to(self.logs.dtype)  # mixed precision rounds the convolution, not what the flow's state meets
 
 
@@ -110,7 +111,7 @@ class ConditionalNet(nn.Module):
         self.conv2 = nn.Conv2d(hidden, hidden, kernel, padding=kernel // 2, bias=bias)
         self.actnorm1 = Actnorm(hidden) if config.net_actnorm else None
         self.actnorm2 = Actnorm(hidden) if config.net_actnorm else None
-        self.conv3 = ZerosConv(hidden, 2 * out_channels)
+        self.conv3 = ZerosConv(hidden, 2 * out_channels, kernel=config.last_kernel)
         self.on_noise = nn.Parameter(torch.zeros(hidden)) if config.noise_conditional else None
         self.scale_map, self.order, self.clamp = config.scale_map, config.affine_order, config.clamp_at(level)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -133,16 +134,17 @@ class PlainEncoder(Encoder):
         image: Tensor = F.pixel_shuffle(self.conv_image(features), self.scale)
         return image if self.image_base == "none" else image + enlarged(lr, self.scale, self.image_base)
 
-    def error(self, lr: Tensor, hr: Tensor) -> Tensor:
-        """The difference to hr, N×3s²×h×w, before the pixel shuffle: no gradient passes through the HR size."""
-        wanted = hr.contiguous()
-        if self.image_base != "none":
-            wanted = wanted - enlarged(lr, self.scale, self.image_base)
+    def errors(self, lr: Tensor, references: Sequence[Tensor]) -> list[Tensor]:
+        """The differences, N×3s²×h×w each, before the pixel shuffle: no gradient passes through the HR size."""
+        base = None if self.image_base == "none" else enlarged(lr, self.scale, self.image_base)
         n, _, height, width = lr.shape
-        cells = wanted.view(n, 3, height, self.scale, width, self.scale).permute(0, 2, 4, 1, 3, 5)
-        wanted = cells.reshape(n, height, width, -1).permute(0, 3, 1, 2)  # channels last, unlike F.pixel_unshuffle's
-        image: Tensor = self.conv_image(self.features(lr).last)
-        return image - wanted
+        image, differences = self.conv_image(self.features(lr).last), []
+        for reference in references:
+            wanted = reference.contiguous() if base is None else reference.contiguous() - base
+            cells = wanted.view(n, 3, height, self.scale, width, self.scale).permute(0, 2, 4, 1, 3, 5)
+            # channels last, unlike F.pixel_unshuffle's
+            differences.append(image - cells.reshape(n, height, width, -1).permute(0, 3, 1, 2))
+        return differences
 
     @property
     def image_layer(self) -> nn.Module:
