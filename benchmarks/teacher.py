@@ -18,8 +18,7 @@ import onnxruntime as ort
 import torch
 from PIL import Image
 
-from srflow_training.data import Photos, teacher_name, to_image
-from srflow_training.data._decoding import Decoder
+from srflow_training.data import Photos, halved, read_photo, teacher_name, to_image
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 from srflow_training.settings import load_settings
 
@@ -58,7 +57,9 @@ def main() -> None:
         file = asked.out / teacher_name(photo, asked.photos).with_suffix(".png")
         if file.exists():
             continue
-        pixels = Decoder().pixels(photo.path, height=photo.height, width=photo.width, halvings=photo.halvings)
+        pixels = read_photo(photo.path)
+        for _ in range(photo.halvings):
+            pixels = halved(pixels)
         height, width = (side // scale * scale for side in pixels.shape[:2])
         lr = round_to_8_bit(reduce(to_image(pixels[:height, :width]), scale))
         picture = drawn(session, lr.numpy(), asked.orientations)[0].transpose(1, 2, 0)

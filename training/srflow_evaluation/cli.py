@@ -19,8 +19,7 @@ from srflow_sdk.errors import SRFlowError
 from srflow_sdk.system.base_command import Command, fail, wait_asleep
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.plain_text import without_secrets
-from srflow_training._extra import require_all
-from srflow_training._inputs import check_folder, check_model
+from srflow_training._inputs import check_folder, check_model, require_all
 
 _PRINTED = ("hr", "models", "taus", "vgg16", "metrics", "device")  # what report takes without a folder
 

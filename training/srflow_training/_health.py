@@ -1,4 +1,4 @@
-"""Judge whether a run is still healthy, so that a diverged one can return to its last healthy state."""
+"""Judge a run: whether it is still healthy, and whether a validation is the best so far."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from srflow_sdk.errors import ArgumentError
+
 _RECENT = 3  # steps that are judged together
 _PSNR_DROP = 6.0  # dB below the best validation
+_FLOW = {  # 1: higher is better
+    "nll": -1,
+    "psnr_tau0": 1,
+    "y_psnr_tau0": 1,
+    "ssim_tau0": 1,
+    "gmsd_tau0.8": -1,
+    "haarpsi_tau0.8": 1,
+    "lr_psnr_tau0.8": 1,
+}
+_ENCODER = {"psnr": 1, "y_psnr": 1, "ssim": 1}
 
 
 class Health:
@@ -74,3 +86,27 @@ class Health:
 
 def _or_infinity(value: float) -> float:
     return value if math.isfinite(value) else math.inf
+
+
+class Best:
+    """The best value so far of a validation metric, by its name without `validation/`.
+
+    Raises: ArgumentError if networks of this kind have no such metric, or nothing is validated.
+    """
+
+    def __init__(self, metric: str, *, kind: str, validates: bool) -> None:
+        signs = _FLOW if kind == "srflow" else _ENCODER
+        if metric and metric not in signs:
+            raise ArgumentError(f"schedule.best is {metric!r}; for this network it can be {', '.join(signs)}")
+        if metric and not validates:
+            raise ArgumentError(f"schedule.best={metric} needs photographs to validate on: add --val")
+        self.metric, self.value = metric, -math.inf
+        self._sign = signs.get(metric, 1)
+
+    def improves(self, figures: Mapping[str, float]) -> bool:
+        """True if these figures are better than all before."""
+        value = self._sign * figures.get(f"validation/{self.metric}", math.nan)
+        if not value > self.value:  # NaN is never better
+            return False
+        self.value = value
+        return True

@@ -1,11 +1,14 @@
-"""Check that a command's inputs exist, before torch is loaded, which takes seconds."""
+"""What commands check before torch is loaded, which takes seconds: inputs, the extra, the place among processes."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 from srflow_sdk.errors import CheckpointError, ImageError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.raising import require_extra
 
 
 def check_folder(folder: Path, *, option: str = "") -> None:
@@ -23,3 +26,15 @@ def check_model(model: str) -> None:
             f"--model {model}: no such file: name a checkpoint, a bundle's folder, or an embedded model: "
             f"{', '.join(names)}"
         )
+
+
+def is_first_process() -> bool:
+    """True if this process reports for the run: rank 0, as set by Fabric, torchrun or Slurm."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"))
+
+
+def require_all() -> Any:
+    """Check that the [train] extra is installed; return torch. Raises: MissingExtraError."""
+    for module in ("safetensors", "yaml", "piq", "pydantic"):
+        require_extra(module, "train")
+    return require_extra("torch", "train")

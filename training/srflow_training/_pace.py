@@ -1,4 +1,4 @@
-"""The pace of a run: how many CPU threads its steps are fastest with, and how long all of them will take."""
+"""The pace of a run: how many CPU threads its steps are fastest with, how long all take, and the figures it reports."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 _HOPELESS = 2.0  # a step this many times the fastest is not repeated
 _SLOWER = 1.5  # if the recent steps' median is this many times the expected, all is timed again
@@ -107,3 +108,28 @@ class Pace:
 
 def _hours(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"
+
+
+class Meter:
+    """Means of the loss terms over all processes, and the speed, since the last restart."""
+
+    def __init__(self, mean_of_ranks: Callable[[Tensor], Tensor]) -> None:
+        self.mean_of_ranks = mean_of_ranks
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all steps so far."""
+        self.started, self.steps = time.monotonic(), 0
+        self.terms: dict[str, list[Tensor]] = {}
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Note the terms of a step, of which some steps have fewer."""
+        self.steps += 1
+        for name, term in terms.items():
+            self.terms.setdefault(name, []).append(term)
+
+    def read(self, *, left: int) -> dict[str, float]:
+        """Mean of each term over the steps that have it, iterations per second, and seconds for `left` iterations."""
+        means = {name: float(self.mean_of_ranks(torch.stack(values).mean())) for name, values in self.terms.items()}
+        rate = self.steps / (time.monotonic() - self.started)
+        return {**means, "iterations_per_second": rate, "seconds_left": left / rate}

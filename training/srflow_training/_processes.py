@@ -1,8 +1,10 @@
-"""Start the processes of a run, one per device, through Lightning Fabric."""
+"""Start the processes of a run, one per device, through Lightning Fabric, with memory that they keep."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import warnings
 from contextlib import AbstractContextManager
 from typing import Any
@@ -13,8 +15,10 @@ from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 
 from srflow_sdk.errors import DeviceError
-from srflow_training._allocator import keep_freed_memory
 from srflow_training.settings import Hardware
+
+# of <malloc.h>; both at the most that glibc takes
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 2**31 - 1), (-3, 32 << 20)
 
 
 class LossPrecision(MixedPrecision):
@@ -71,3 +75,14 @@ def launched(hardware: Hardware) -> tuple[Fabric, LossPrecision]:
         raise DeviceError(f"hardware: {' '.join(str(error).split())}: choose another accelerator or devices") from error
     torch.backends.cudnn.allow_tf32 = False  # the flow's inverse needs full float32 precision
     return fabric, precision
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory of freed tensors, up to 32 MB each, also in processes that are forked later.
+
+    Otherwise it returns most of it to the system, and every step waits for the same pages to be mapped and cleared.
+    Does nothing with another C library.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(*_TRIM_THRESHOLD)
+        libc.mallopt(*_MMAP_THRESHOLD)

@@ -1,11 +1,13 @@
-"""The weights of one network, copied into another of the same shape."""
+"""The weights of one network, copied into another of the same shape, and their moving average."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import yaml
+from torch import Tensor
 
 from srflow_sdk.errors import CheckpointError
 from srflow_training.checkpoints import load_checkpoint, load_encoder
@@ -82,3 +84,13 @@ def _shape_of(model: SRFlow | Encoder) -> dict[str, Any]:
 
 def _as_yaml(value: Any) -> str:
     return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("...\n").strip().replace(" ", "")
+
+
+def ramped_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+    """Exponential moving average whose decay rises to `decay`, so that the initial weights are soon forgotten."""
+
+    @torch.no_grad()
+    def update(average: Any, current: Any, count: Tensor | int) -> None:
+        torch._foreach_lerp_(average, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+    return update

@@ -13,9 +13,7 @@ from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath, fail
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.raising import require_extra
-from srflow_training._extra import require_all
-from srflow_training._inputs import check_folder
-from srflow_training._rank import is_first_process
+from srflow_training._inputs import check_folder, is_first_process, require_all
 
 __all__ = ["train"]
 

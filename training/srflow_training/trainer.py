@@ -19,19 +19,15 @@ from torch.utils.tensorboard import SummaryWriter
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
 from srflow_sdk.system.interrupts import STOPPING, Interrupts, deferred_interrupts
 from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
-from srflow_training._average import ramped_average
-from srflow_training._best import Best
-from srflow_training._health import Health
-from srflow_training._meter import Meter
+from srflow_training._health import Best, Health
+from srflow_training._inputs import is_first_process
 from srflow_training._objective import PerceptualLoss, lay_out, memory_format, noisy, objective_of
-from srflow_training._pace import Pace
+from srflow_training._pace import Meter, Pace
 from srflow_training._precision_choice import with_precision
 from srflow_training._processes import launched
-from srflow_training._rank import is_first_process
-from srflow_training._saved_settings import first_difference, saved_settings, without_paths
-from srflow_training._states import States
+from srflow_training._states import States, first_difference, saved_settings, without_paths
 from srflow_training._validation import Validation
-from srflow_training._weights import start_from_files
+from srflow_training._weights import ramped_average, start_from_files
 from srflow_training.checkpoints import save_checkpoint
 from srflow_training.data import Batch, Crops, Photos, choose_cache, loader, pairs_picture
 from srflow_training.model import Encoder, SRFlow

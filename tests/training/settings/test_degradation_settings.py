@@ -5,7 +5,7 @@ import yaml
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training._degradation_settings import PRESETS, Degradation
-from srflow_training._saved_settings import first_difference, saved_settings, without_paths
+from srflow_training._states import first_difference, saved_settings, without_paths
 from srflow_training.settings import dump_settings, load_settings
 from tests.training.runs import settings
 

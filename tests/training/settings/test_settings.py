@@ -7,7 +7,7 @@ import yaml
 from click.testing import CliRunner
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training._saved_settings import saved_settings, without_paths
+from srflow_training._states import saved_settings, without_paths
 from srflow_training.cli import train
 from srflow_training.model import SRFlowConfig
 from srflow_training.settings import (

@@ -3,7 +3,7 @@
 import pytest
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training._best import Best
+from srflow_training._health import Best
 from srflow_training.checkpoints import load_with_notes
 from tests.training.runs import trainer
 

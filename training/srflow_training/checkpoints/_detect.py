@@ -1,22 +1,32 @@
-"""Detect which network a state dict holds from its keys and shapes."""
+"""Detect which network a file holds: from its keys and shapes, a published configuration, or how it enlarges."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_training._yaml import read_yaml
 from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name
-from srflow_training.model import SRFlowConfig
+from srflow_training.model import RRDB, SRFlowConfig
 from srflow_training.model.config import TrunkSkip, Variant
 
 _EXPECTED = (
     "expected an SRFlow checkpoint (keys RRDB.* and flowUpsamplerNet.*), an RRDB or ESRGAN one "
     "(conv_first.*, or model.0.*), or our own .safetensors"
 )
+
+
+_SIDE = 24
+_SMALL = 0.05  # of values in [0, 1]; the other skip misses by more, because every block adds a fifth of its input
 
 
 @dataclass(frozen=True)
@@ -166,3 +176,69 @@ def _level_structure(conditional: list[int], plain: list[int], splits: set[int])
 
 def _first_keys(state: Mapping[str, Tensor]) -> str:
     return ", ".join(list(state)[:3]) or "(none)"
+
+
+def read_published_config(path: Path, *, stacked_blocks: tuple[int, ...] | None = None) -> SRFlowConfig:
+    """Read the network of a published YAML file (`scale`, `network_G: nf, nb, flow: K, L, stackRRDB: blocks`, …).
+
+    Raises: CheckpointError if the file cannot be read or describes another network.
+    """
+    try:
+        content = read_yaml(path)
+    except ArgumentError as error:
+        raise CheckpointError(str(error)) from error
+    network = _section(content, "network_G", path)
+    flow = _section(network, "flow", path)
+    stacked = flow.get("stackRRDB")
+    blocks = stacked_blocks or (stacked.get("blocks") if isinstance(stacked, dict) else None)
+    values = {
+        "scale": network.get("scale", network.get("upscale", content.get("scale"))),
+        "nf": network.get("nf"),
+        "blocks": network.get("nb"),
+        "steps": flow.get("K"),
+        "levels": flow.get("L"),
+        "transition_steps": flow.get("additionalFlowNoAffine", 2),
+        "stacked_blocks": blocks,
+    }
+    try:
+        return SRFlowConfig.of_variant(
+            "published", **{name: value for name, value in values.items() if value is not None}
+        )
+    except (ArgumentError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: does not describe an SRFlow network: {error}") from error
+
+
+def _section(content: Any, name: str, path: Path) -> dict[str, Any]:
+    section = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(section, dict):
+        raise CheckpointError(f"{path}: has no section {name!r}; a published SRFlow configuration was expected")
+    return section
+
+
+@torch.no_grad()
+def fit_trunk_skip(model: RRDB) -> None:
+    """Give the network the skip with which it enlarges: its picture of a smooth image reduces to that image.
+
+    `last_block`, as SRFlow's encoders have it, unless `first_conv`, as ESRGAN's networks have it, clearly fits better.
+    """
+    last, first = _error(model, "last_block"), _error(model, "first_conv")
+    model.trunk_skip = "first_conv" if first <= _SMALL and not last < 2 * first else "last_block"
+
+
+def _error(model: RRDB, skip: TrunkSkip) -> float:
+    """Root mean square error of the reduced picture, for values in [0, 1]."""
+    lr = _smooth_image()
+    model.trunk_skip = skip
+    inner = (F.avg_pool2d(model(lr), model.scale) - lr)[..., 4:-4, 4:-4]  # networks do not enlarge well at borders
+    return float(inner.square().mean().sqrt())
+
+
+def _smooth_image() -> Tensor:
+    """Waves of different directions in the channels, 1×3×24×24, from 0.25 to 0.75."""
+    place = torch.arange(_SIDE) / _SIDE * 2 * math.pi
+    rows, columns = place[:, None], place[None, :]
+    return (
+        torch.stack([torch.sin(rows + columns), torch.cos(rows - columns), torch.sin(rows).expand(_SIDE, _SIDE)])[None]
+        .mul(0.25)
+        .add(0.5)
+    )

@@ -19,9 +19,7 @@ from torch import Tensor, nn
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_sdk.model.manifest import Reduction
 from srflow_sdk.system.local_files import write_atomically
-from srflow_training.checkpoints._detect import detect_rrdb, detect_srflow
-from srflow_training.checkpoints._published_config import read_published_config
-from srflow_training.checkpoints._trunk_skip import fit_trunk_skip
+from srflow_training.checkpoints._detect import detect_rrdb, detect_srflow, fit_trunk_skip, read_published_config
 from srflow_training.checkpoints.keys import from_published, published_rrdb_name, published_srflow_name
 from srflow_training.model import RRDB, Encoder, PlainEncoder, SRFlow, SRFlowConfig, build_encoder
 from srflow_training.model.config import ENCODERS

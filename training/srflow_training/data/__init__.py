@@ -1,12 +1,10 @@
 """Training data: random crops of the photographs in a folder, and their LR images."""
 
-from srflow_training.data._cache import DecodedCache, choose_cache
-from srflow_training.data._crops import Batch, Crops
+from srflow_training.data._crops import Batch, Crops, loader, pairs_picture
+from srflow_training.data._decoding import DecodedCache, choose_cache
 from srflow_training.data._degradation import MARGIN, degrade
 from srflow_training.data._folders import Photo, Photos, teacher_name
 from srflow_training.data._images import coded, halved, image_files, read_photo, to_image
-from srflow_training.data._loading import loader
-from srflow_training.data._pairs import pairs_picture
 
 __all__ = [
     "MARGIN",

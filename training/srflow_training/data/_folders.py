@@ -116,7 +116,7 @@ def _sizes_of(path: Path, settings: DataSettings, needed: int, companions: Seque
     if not sizes:
         raise _TooSmallError(f"{path}: {width}×{height} px is too small for crops of {needed} px")
     for files in companions:
-        sizes = [replace(photo, **{files.field: files.of(photo)}) for photo in sizes]
+        sizes = [files.beside(photo) for photo in sizes]
     return sizes
 
 
@@ -134,15 +134,15 @@ def _halvings(width: int, settings: DataSettings) -> Iterator[int]:
 class _LRFiles:
     """Finds LR files: named like the HR file, or with the scale appended (e.g. "x4"), with any suffix."""
 
-    field = "lr"
+    option = "data.lr"
 
     def __init__(self, hr_folder: Path, folder: Path, scale: int) -> None:
         self.hr_folder, self.folder, self.scale = hr_folder, folder, scale
-        files = image_files(folder, option=f"data.{self.field}")
+        files = image_files(folder, option=self.option)
         self.files = {path.relative_to(folder).with_suffix(""): path for path in files}
 
-    def of(self, photo: Photo) -> Path:
-        """Find the LR file of a photograph. Raises: ImageError if there is none or it has the wrong size."""
+    def beside(self, photo: Photo) -> Photo:
+        """The photograph with its file. Raises: ImageError if there is none or it has the wrong size."""
         name = photo.path.relative_to(self.hr_folder).with_suffix("")
         marked = name.with_name(f"{name.name}x{self.scale}")
         lr = self.files.get(marked) or self.files.get(name)
@@ -155,16 +155,16 @@ class _LRFiles:
                 f"{photo.path}: its LR image {lr} is {width}×{height} px; "
                 f"1/{self.scale} of the photograph is {expected[1]}×{expected[0]} px"
             )
-        return lr
+        return replace(photo, lr=lr)
 
 
 class _TeacherFiles(_LRFiles):
     """Finds a teacher's pictures: named by :func:`teacher_name`, as large as what the scale divides of a photograph."""
 
-    field = "teacher"
+    option = "data.teacher"
 
-    def of(self, photo: Photo) -> Path:
-        """Find the picture of a photograph. Raises: ImageError if there is none or it has the wrong size."""
+    def beside(self, photo: Photo) -> Photo:
+        """The photograph with its picture. Raises: ImageError if there is none or it has the wrong size."""
         name = teacher_name(photo, self.hr_folder)
         if name not in self.files:
             raise ImageError(f"{photo.path}: no teacher's picture {name} under {self.folder}: make it, or leave it out")
@@ -174,4 +174,4 @@ class _TeacherFiles(_LRFiles):
                 f"{photo.path}: its teacher's picture {self.files[name]} is not {width}×{height} px: "
                 f"make it of the photograph's reduction to 1/{self.scale}"
             )
-        return self.files[name]
+        return replace(photo, teacher=self.files[name])
