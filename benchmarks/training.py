@@ -37,9 +37,9 @@ from published_network import PublishedStep
 from torch import Tensor
 from torch.nn import functional as F
 
-from srflow_training._precision_choice import processor_name
 from srflow_training.model import SRFlow
 from srflow_training.model.features import LevelFeatures
+from srflow_training.processors import processor_name
 from srflow_training.settings import load_settings, preset_names
 from srflow_training.trainer import Trainer
 

@@ -1,4 +1,4 @@
-"""What commands check before torch is loaded, which takes seconds: inputs, the extra, the place among processes."""
+"""Check a command's inputs, the extra and the place among processes before torch is loaded, which takes seconds."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import platform
 import statistics
 import time
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.local_files import write_atomically
 from srflow_training._objective import memory_format, objective_of
+from srflow_training.processors import processor_name
 from srflow_training.settings import RunSettings, load_settings
 
 _logger = logging.getLogger(__name__)
@@ -196,19 +196,3 @@ def _keep(file: Path | None, times: StepTimes) -> None:
         write_atomically(file, json.dumps(asdict(times)).encode())
     except OSError as error:
         _logger.warning("%s: the precision that was timed is not kept: %s", file, error.strerror or error)
-
-
-def processor_name(device: torch.device) -> str:
-    """Name of the GPU, or of the CPU with its instruction set."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_cpu_name()} ({torch.backends.cpu.get_cpu_capability()})"
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()

@@ -13,9 +13,10 @@ from PIL import Image
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_training import _precision_choice
 from srflow_training._objective_settings import Decodings
-from srflow_training._precision_choice import StepTimes, choose_precision, processor_name, time_steps
+from srflow_training._precision_choice import StepTimes, choose_precision, time_steps
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.cli import train
+from srflow_training.processors import processor_name
 from srflow_training.settings import dump_settings, load_settings
 from srflow_training.trainer import Trainer
 from tests.training.runs import ranks_command

@@ -33,7 +33,7 @@ class Photo:
 
 
 def teacher_name(photo: Photo, folder: Path) -> Path:
-    """What the teacher's picture of a photograph under folder is called, without a suffix: halved ones have a mark."""
+    """The name of the teacher's picture of a photograph under folder, without a suffix: halved ones have a mark."""
     name = photo.path.relative_to(folder).with_suffix("")
     return name.with_name(f"{name.name}-halved{photo.halvings}") if photo.halvings else name
 
