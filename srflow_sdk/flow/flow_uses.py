@@ -16,10 +16,18 @@ from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import EncodedImage, loaded
-from srflow_sdk.flow.flow_options import RestoreKeywords, RestoreOptions, TransferKeywords, TransferOptions
 from srflow_sdk.flow.inverting import opaque_image, reduced_image
-from srflow_sdk.flow.restoring import restore_file, restore_pixels
-from srflow_sdk.flow.transferring import AnyImage, Inputs, Picture, mask_of, transfer_file, transferred
+from srflow_sdk.flow.restoring import RestoreKeywords, RestoreOptions, restore_file, restore_pixels
+from srflow_sdk.flow.transferring import (
+    AnyImage,
+    Inputs,
+    Picture,
+    TransferKeywords,
+    TransferOptions,
+    mask_of,
+    transfer_file,
+    transferred,
+)
 from srflow_sdk.pixels.in_memory import InMemoryImage, Layout, Tensor, TensorT
 from srflow_sdk.system.raising import memory_errors_typed
 

@@ -24,7 +24,7 @@ from srflow_evaluation.sheets import sheets_of, shown_place, write_sheet
 from srflow_evaluation.tables import Table
 from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError
-from srflow_sdk.flow.flow_options import RestoreOptions
+from srflow_sdk.flow.restoring import RestoreOptions
 from srflow_training.data import to_image
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 

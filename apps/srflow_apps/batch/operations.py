@@ -20,8 +20,8 @@ from srflow_sdk.drawing.temperature import AUTO
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, Provenance, WriteOptions
 from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
-from srflow_sdk.flow.flow_options import RestoreOptions, TransferOptions
-from srflow_sdk.flow.transferring import transfer_file
+from srflow_sdk.flow.restoring import RestoreOptions
+from srflow_sdk.flow.transferring import TransferOptions, transfer_file
 from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import needed

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk.errors import ArgumentError, NonFiniteError
-from srflow_sdk.flow.flow_options import RESTORE_SCHEME, RestoreOptions
-from srflow_sdk.flow.limiting import limited, tails
+from srflow_sdk.flow.restoring import RESTORE_SCHEME, RestoreOptions, limited, tails
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection
 from srflow_sdk.latents.picture_latents import Latents

@@ -16,9 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from srflow_sdk import Upscaler
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError
-from srflow_sdk.flow.flow_options import RestoreOptions
 from srflow_sdk.flow.inverting import reduced_image
-from srflow_sdk.flow.limiting import limited
+from srflow_sdk.flow.restoring import RestoreOptions, limited
 
 from ..flow_bundle import write_flow_bundle
 from ..pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
