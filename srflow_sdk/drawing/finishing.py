@@ -16,10 +16,9 @@ from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.pixels.consistency import CONTEXT, projected
+from srflow_sdk.pixels.colour import SRGB_CURVE, Curve
 from srflow_sdk.pixels.in_memory import InMemoryImage, Layout, Tensor, from_unit, to_unit
-from srflow_sdk.pixels.matrix_profiles import SRGB_CURVE, Curve
-from srflow_sdk.pixels.resizing import LrKernel, RowReducer
+from srflow_sdk.pixels.resizing import CONTEXT, LrKernel, RowReducer, projected
 
 LOW_LR_PSNR_DB = 40.0
 """Below this an output no longer reduces to its input, and a warning says so."""

@@ -179,7 +179,9 @@ class LowResolution:
         above = max(top - ENLARGE_CONTEXT, 0)
         own = self.colours(above, min(bottom + ENLARGE_CONTEXT, self.height), own=True)
         lost = own - self.conversion.from_srgb(self.conversion.to_srgb(own))
-        lost = enlarged(lost, scale)[(top - above) * scale : (bottom - above) * scale]
+        lost = enlarged(lost, len(lost) * scale, lost.shape[1] * scale)[
+            (top - above) * scale : (bottom - above) * scale
+        ]
         result: NDArray[np.float32] = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost
         return result
 

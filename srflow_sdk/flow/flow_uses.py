@@ -59,15 +59,22 @@ class FlowUses:
 
         A picture whose latents are not too large comes back as it was, to rounding: blur and the blocks of a JPEG stay.
 
-        image, layout: as in :meth:`upscale`.
-        tau: the largest root mean square of latents, 0 … 2, for all levels or by level. None is what was measured best.
-        over: the latents that count together: "spatial", a channel, against noise; "local", a position, against dots
-            and scratches; "global", a level; "auto" is what the picture shows.
-        enlarge: normalise as the publication does (:meth:`Latents.normalised`), which harms most pictures.
-        seed: of what `enlarge` draws at random; without it nothing is random.
-        progress, cancel: as in :meth:`upscale`; the tiles of all passes count.
+        Args:
+            image: As in :meth:`upscale`.
+            layout: As in :meth:`upscale`.
+            **options: `progress` and `cancel` of :meth:`upscale` (the tiles of all passes count), and:
+                tau: The largest root mean square of latents, 0 … 2, for all levels or by level. None is what was
+                    measured best.
+                over: The latents that count together: "spatial", a channel, against noise; "local", a position, against
+                    dots and scratches; "global", a level; "auto" is what the picture shows.
+                enlarge: Normalise as the publication does (:meth:`Latents.normalised`), which harms most pictures.
+                seed: Of what `enlarge` draws at random; without it nothing is random.
 
-        Raises: BundleError if the bundle has no inverter, and the errors of :meth:`upscale`.
+        Returns:
+            A picture of the image's size, kind and dtype.
+
+        Raises:
+            BundleError: The bundle has no inverter; also the errors of :meth:`upscale`.
         """
         chosen = RestoreOptions(**options)
         with memory_errors_typed("for the image; use a smaller one"):
@@ -87,10 +94,19 @@ class FlowUses:
     ) -> FileResult:
         """Restore an image file into another of its size, with its profile, metadata, resolution and alpha.
 
-        source, target, max_pixels, quality, lossless: as in :meth:`upscale_file`; `report` hashes the output.
-        The other keywords are those of :meth:`restore`. A record of how it was made is added (:func:`read_provenance`).
+        A record of how it was made is added (:func:`read_provenance`).
 
-        Raises: the errors of :meth:`restore`, and ImageError for files that cannot be read or written.
+        Args:
+            source: As in :meth:`upscale_file`.
+            target: One path; its ending sets the format.
+            report: Hash the output.
+            max_pixels: As in :meth:`upscale_file`.
+            quality: As in :meth:`upscale_file`.
+            lossless: As in :meth:`upscale_file`.
+            **options: The keywords of :meth:`restore`.
+
+        Raises:
+            ImageError: A file cannot be read or written; also the errors of :meth:`restore`.
         """
         return restore_file(
             file_path("source", source),
@@ -140,16 +156,23 @@ class FlowUses:
         The content is pasted, inverted, its latents are normalised inside the mask, and decoded (section 4.5 of the
         publication). Beyond 6 pixels outside of the mask the answer is the target, and so is alpha.
 
-        target, source: pictures of one size, as :meth:`upscale` takes images; the answer is of the target's kind.
-        mask: an array or tensor of bool, H×W, or an image, at least half as bright as white inside.
-        lr: the target's true LR image, if it was upscaled from one; None reduces the target.
-        blend: "gradient" first fits the content's brightness and colour (Poisson image editing), for any two pictures;
-            "none" is the publication's way, for pictures that agree at LR size.
-        tau: of the normalised latents, 0 … 2, or by level; None is 0.8 on the finest level for "gradient", else 0.9.
-        seed: of the statistics that normalising draws.
-        progress, cancel: as in :meth:`upscale`; tiles count when encoded, inverted and decoded.
+        Args:
+            target: As :meth:`upscale` takes images.
+            source: A picture of the target's size.
+            mask: An array or tensor of bool, H×W, or an image, at least half as bright as white inside.
+            lr: The target's true LR image, if it was upscaled from one; None reduces the target.
+            **options: `progress` and `cancel` of :meth:`upscale` (tiles count when encoded, inverted and decoded), and:
+                blend: "gradient" first fits the content's brightness and colour (Poisson image editing), for any two
+                    pictures; "none" is the publication's way, for pictures that agree at LR size.
+                tau: Of the normalised latents, 0 … 2, or by level; None is 0.8 on the finest level for "gradient",
+                    else 0.9.
+                seed: Of the statistics that normalising draws.
 
-        Raises: BundleError if the bundle has no inverter, and the errors of :meth:`upscale`.
+        Returns:
+            A picture of the target's size, kind and dtype.
+
+        Raises:
+            BundleError: The bundle has no inverter; also the errors of :meth:`upscale`.
         """
         chosen = TransferOptions(**options)
         with memory_errors_typed("for the pictures; use smaller ones"):
@@ -174,11 +197,21 @@ class FlowUses:
     ) -> FileResult:
         """Put what a mask selects of one image file into another, and write the result to a third.
 
-        target, source, mask, lr: image files as :meth:`upscale_file` reads them, used as :meth:`transfer` does.
-        output: its ending sets the format. Metadata are the target's, and a record of how it was made is added.
-        max_pixels, quality, lossless: as in :meth:`upscale_file`. The other keywords are those of :meth:`transfer`.
+        Metadata are the target's, and a record of how it was made is added (:func:`read_provenance`).
 
-        Raises: the errors of :meth:`transfer`, and ImageError for files that cannot be read or written.
+        Args:
+            target: A file as :meth:`upscale_file` reads it.
+            source: A file, used as :meth:`transfer` does.
+            mask: A file, likewise.
+            output: Its ending sets the format.
+            lr: A file, or None, likewise.
+            max_pixels: As in :meth:`upscale_file`.
+            quality: As in :meth:`upscale_file`.
+            lossless: As in :meth:`upscale_file`.
+            **options: The keywords of :meth:`transfer`.
+
+        Raises:
+            ImageError: A file cannot be read or written; also the errors of :meth:`transfer`.
         """
         return transfer_file(
             self._painter,
@@ -200,13 +233,20 @@ class FlowUses:
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> float:
-        """Tell how likely an HR image is, given its LR image: log p(hr | lr) in nats, for values in [0, 1].
+        """Tell how likely an HR image is, given its LR image; :meth:`Encoding.invert` also gives the latents.
 
-        hr: as :meth:`upscale` takes images.
-        lr: its LR image; None is its reduction, as the model's training made them.
-        dequantise, progress, cancel: as for :meth:`Encoding.invert`, which also gives the latents, and bits per value.
+        Args:
+            hr: As :meth:`upscale` takes images.
+            lr: Its LR image; None is its reduction, as the model's training made them.
+            dequantise: As for :meth:`Encoding.invert`.
+            progress: As for :meth:`upscale`.
+            cancel: As for :meth:`upscale`.
 
-        Raises: the errors of :meth:`Encoding.invert`.
+        Returns:
+            log p(hr | lr) in nats, for values in [0, 1].
+
+        Raises:
+            BundleError: The bundle has no inverter; also the errors of :meth:`upscale`.
         """
         with memory_errors_typed("for the HR image; use a smaller one"):
             pixels, kind = loaded(hr)

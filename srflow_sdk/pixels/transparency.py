@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.in_memory import from_unit, to_unit
 
 ENLARGE_CONTEXT = 3
 """Rows of the small picture above and below a cut that enlarging depends on."""
@@ -56,13 +57,8 @@ def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
     return result
 
 
-def enlarged(plane: Floats, scale: int) -> Floats:
-    """Bicubic enlargement, H×W×C → sH×sW×C, float32; not clipped. Rows depend on ENLARGE_CONTEXT rows on each side."""
-    return resized(plane, plane.shape[1] * scale, plane.shape[0] * scale)
-
-
-def resized(plane: Floats, width: int, height: int) -> Floats:
-    """Bicubic enlargement to any size, height×width×C; not clipped."""
+def enlarged(plane: Floats, height: int, width: int) -> Floats:
+    """Bicubic enlargement, H×W×C → height×width×C; not clipped. Rows depend on ENLARGE_CONTEXT rows on each side."""
     result = np.empty((height, width, plane.shape[2]), np.float32)
     for c in range(plane.shape[2]):
         channel = Image.fromarray(np.ascontiguousarray(plane[..., c]))
@@ -75,9 +71,4 @@ def enlarged_alpha(alpha: NDArray[Any], scale: int) -> NDArray[Any]:
     height, width = alpha.shape
     if alpha.min() == alpha.max():
         return np.full((height * scale, width * scale), alpha[0, 0], alpha.dtype)
-    if alpha.dtype == np.float32:
-        return np.clip(enlarged(alpha[..., None], scale)[..., 0], 0.0, 1.0)
-    white = np.float32(np.iinfo(alpha.dtype).max)
-    plane = enlarged(alpha[..., None].astype(np.float32) / white, scale)[..., 0]
-    result: NDArray[Any] = np.rint(np.clip(plane, 0.0, 1.0) * white).astype(alpha.dtype)
-    return result
+    return from_unit(enlarged(to_unit(alpha[..., None]), height * scale, width * scale)[..., 0], alpha.dtype)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.pixels.transparency import filled, resized
+from srflow_sdk.pixels.transparency import enlarged, filled
 from srflow_sdk.system.plain_text import short
 
 RangeKeyword = tuple[float | str, float | str]
@@ -66,7 +66,7 @@ def in_range(
         seen = [filled(np.float32(inside[..., [band]]), ~missing[..., band], 32) for band in range(inside.shape[2])]
         drawn = draw(np.concatenate(seen, axis=2), number, len(parts)).astype(np.float64)
         if (unit != inside).any():
-            drawn += resized(np.float32(unit - inside), drawn.shape[1], drawn.shape[0])
+            drawn += enlarged(np.float32(unit - inside), *drawn.shape[:2])
         drawn = low + (high - low) * drawn
         if values.dtype.kind != "f":
             drawn = np.clip(np.rint(drawn), np.iinfo(values.dtype).min, np.iinfo(values.dtype).max)

@@ -17,7 +17,6 @@ from PIL import Image, ImageCms
 
 from srflow_sdk.pixels import colour
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
-from srflow_sdk.pixels.matrix_profiles import read_matrix_profile
 from tests.sdk.pixels.icc_writer import (
     ADOBE_RGB,
     D50,
@@ -182,14 +181,14 @@ def test_every_kind_of_curve_is_inverted() -> None:
     ids=["falling", "not monotone", "negative power", "mirrored", "unknown kind", "no power"],
 )
 def test_curves_without_an_inverse_are_left_to_libvips(curve: bytes) -> None:
-    assert read_matrix_profile(matrix_profile(SRGB, curve)) is None
+    assert colour._formulas(matrix_profile(SRGB, curve)) is None
 
 
 def test_lookup_tables_count_more_than_the_matrix_beside_them() -> None:
     misleading = matrix_tags(DISPLAY_P3, gamma_curve(1.0))
     tables = {b"A2B0": bytes(8), b"B2A0": bytes(8)}
-    assert read_matrix_profile(profile(b"RGB ", b"XYZ ", misleading)) is not None
-    assert read_matrix_profile(profile(b"RGB ", b"XYZ ", misleading | tables)) is None
+    assert colour._formulas(profile(b"RGB ", b"XYZ ", misleading)) is not None
+    assert colour._formulas(profile(b"RGB ", b"XYZ ", misleading | tables)) is None
 
 
 def srgb_profiles() -> dict[str, bytes]:

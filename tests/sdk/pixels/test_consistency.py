@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.pixels.consistency import CONTEXT, projected
+from srflow_sdk.pixels.resizing import CONTEXT, projected
 from srflow_training.resampling import REDUCTIONS, reduce_bicubic
 
 from .reference import reduced
