@@ -96,12 +96,11 @@ class ColourConversion:
     converts in 16 bits.
     """
 
-    curves: tuple[Curve, ...]
-    """The curves between the profile's values and linear light; sRGB's if the profile holds lookup tables."""
-
     def __init__(self, icc_profile: bytes) -> None:
-        self._icc_profile = icc_profile
-        self.curves, self._to_linear_srgb = _formulas(icc_profile) or ((SRGB_CURVE,) * 3, None)
+        self._icc_profile, formulas = icc_profile, _formulas(icc_profile)
+        self.curves: tuple[Curve, ...] = (SRGB_CURVE,) * 3 if formulas is None else formulas[0]
+        """The curves between the profile's values and linear light; sRGB's if the profile holds lookup tables."""
+        self._to_linear_srgb = None if formulas is None else formulas[1]
 
     def to_srgb(self, pixels: NDArray[Any]) -> Floats:
         """Convert h×w×3 of the profile, uint8, uint16 or float32 in [0, 1], to sRGB, float32 h×w×3 in [0, 1]."""
@@ -173,7 +172,7 @@ def _conversion(icc_profile: bytes) -> ColourConversion | None:
     return None if difference <= _SAME else conversion
 
 
-def _formulas(icc_profile: bytes) -> tuple[tuple[Curve, ...], NDArray[np.float64]] | None:
+def _formulas(icc_profile: bytes) -> tuple[tuple[Curve, ...], NDArray[np.floating[Any]]] | None:
     """The curves of an RGB profile and the matrix to linear sRGB; None if it is damaged or of another kind."""
     whole = memoryview(icc_profile)  # so that a thousand tags that each claim the whole file take no memory
     try:
@@ -229,7 +228,7 @@ def _parametric(tag: memoryview) -> Curve | None:
     return curve if g > 0 and curve.a > 0 and curve.c >= 0 else None
 
 
-def _times(colours: Floats, matrix: NDArray[np.float64]) -> Floats:
+def _times(colours: Floats, matrix: NDArray[np.floating[Any]]) -> Floats:
     """Each colour multiplied by the matrix, clipped to [0, 1]."""
     return _clipped((colours.reshape(-1, 3) @ matrix.T.astype(np.float32)).reshape(colours.shape))
 
