@@ -31,7 +31,7 @@ from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import Provenance, check_writable, count_pixels, open_image, read_provenance, spooled, write_image
+from srflow_sdk.files import Provenance, check_writable, open_image, read_provenance, spooled, write_image
 from srflow_sdk.files.provenance import CLIP, INTERVAL, TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle, where_released
@@ -267,9 +267,6 @@ def _bytes(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 0.1):.1f} MB"
 
 
-UNKNOWN_PIXELS = 1_000_000
-"""The pixels that an input with a URL counts for: its header is not fetched only to be counted."""
-
 _SIDES = (32, 64)  # of the pictures that are drawn to measure: 0.1 s in all with x4-small on a CPU
 _ENOUGH_S = 0.3  # a larger picture is not drawn if the smaller one took this long
 _UNIT = 1 << 10  # a side that every scale divides well enough
@@ -324,11 +321,6 @@ def seconds_for(upscaler: BaseUpscaler, speed: Speed, *, width: int, height: int
     size = padded_size(height, multiple), padded_size(width, multiple)
     windows = (tile.window for tile in painter.plan(*size, painter.core(*size)))
     return sum(window.height * window.width for window in windows) * (speed.encode + samples * speed.sample)
-
-
-def weight(source: Path, *, max_pixels: int) -> int:
-    """The pixels of an input, for progress; 0 if it cannot be used, :data:`UNKNOWN_PIXELS` for a URL."""
-    return UNKNOWN_PIXELS if isinstance(source, UrlPath) else count_pixels(source, max_pixels=max_pixels)
 
 
 def about(seconds: float) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from srflow_apps.batch.jobs import FolderFile
     from srflow_apps.batch.operations import Job
+    from srflow_apps.batch.run import Pixels
 
 _CLEAR = "\r\x1b[K"
 _BAR_WIDTH = 16
@@ -51,10 +52,9 @@ class Display:
         self._quiet = quiet
         self.in_words: Callable[[str], str] = str
         self._jobs: Sequence[Job] = ()
-        self._pixels: list[int] = []
+        self._pixels: Pixels | None = None
         self._bar: Any = None
         self._lines: ProgressLines | None = None  # instead of a bar, without a terminal
-        self._reached: list[int] = []
         self._current = 1
         self._lock = threading.RLock()
         self._handler = _Handler(self)
@@ -91,14 +91,13 @@ class Display:
         if not jobs or self._quiet or (self._lines is None and not _is_terminal(sys.stderr)):
             yield
             return
-        self._pixels = self._measured(max_pixels, check) if work is None else list(work)
-        self._reached = [0] * len(jobs)
+        self._pixels = self._measured(jobs, max_pixels=max_pixels, check=check, work=work)
         if self._lines is not None:
-            self._lines.begin(length=sum(self._pixels), label=self._label(1))
+            self._lines.begin(length=self._pixels.total, label=self._label(1))
             self._bar = self._lines
         else:
             self._bar = click.progressbar(
-                length=sum(self._pixels),
+                length=self._pixels.total,
                 label=self._label(1),
                 file=sys.stderr,
                 width=_BAR_WIDTH,
@@ -113,21 +112,17 @@ class Display:
                     self._bar.render_finish()
                 self._bar = None
 
-    def _measured(self, max_pixels: int, check: Callable[[], None]) -> list[int]:
-        """How many pixels each input has. A message is shown, because opening thousands takes seconds."""
-        from srflow_apps.batch.command import weight
+    def _measured(self, jobs: Sequence[Job], **how: Any) -> Pixels:
+        """The jobs' pixels. A message is shown, because opening thousands of files takes seconds."""
+        from srflow_apps.batch.run import Pixels
 
-        doing = f"reading the headers of {len(self._jobs)} files"
+        doing = f"reading the headers of {len(jobs)} files"
         if self._lines is not None:
             self._lines.label = doing
-        elif len(self._jobs) > 1:
+        elif len(jobs) > 1:
             write_error(f"{doing} …", end="")
         try:
-            pixels = []
-            for job in self._jobs:
-                check()
-                pixels.append(weight(job.source, max_pixels=max_pixels))
-            return pixels
+            return Pixels(jobs, **how)
         finally:
             if self._lines is None:
                 write_error(_CLEAR, end="")
@@ -138,7 +133,7 @@ class Display:
             if self._bar is not None:
                 self._current = number
                 self._bar.label = f"{self._label(number)} tile {done}/{total}"
-                self._move(number, self._pixels[number - 1] * done // total)
+                self._move(number, done / total)
                 self._render()  # a tile of a small image may not move the bar
 
     def finished(self, number: int, file: FolderFile) -> None:
@@ -146,9 +141,8 @@ class Display:
         with self._lock:
             if self._bar is not None:
                 if file.status != "done":  # its remaining pixels take no time, and would spoil the estimate
-                    self._bar.length -= self._pixels[number - 1] - self._reached[number - 1]
-                    self._pixels[number - 1] = self._reached[number - 1]
-                self._move(number, self._pixels[number - 1])
+                    self._bar.length -= 0 if self._pixels is None else self._pixels.leave_out(number)
+                self._move(number, 1)
                 if number == self._current and number < len(self._jobs):
                     self._current += 1
                     self._bar.label = self._label(self._current)
@@ -190,11 +184,10 @@ class Display:
             if error.errno != errno.EPIPE:
                 self.say(f"error: the files were written, but their names cannot be printed: {error.strerror or error}")
 
-    def _move(self, number: int, reached: int) -> None:
-        step = reached - self._reached[number - 1]
-        self._reached[number - 1] = reached
+    def _move(self, number: int, part: float) -> None:
+        assert self._pixels is not None  # for the type checker: there is a bar
         with contextlib.suppress(OSError):
-            self._bar.update(step)
+            self._bar.update(self._pixels.reach(number, part))
 
     def _render(self) -> None:
         with contextlib.suppress(OSError):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, interval_fields, made_of
 from srflow_sdk.drawing.options import DrawOptions, OutputSize, interval_band
-from srflow_sdk.drawing.temperature import AUTO
+from srflow_sdk.drawing.temperature import AUTO, is_map
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, Provenance, WriteOptions
 from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
@@ -181,6 +181,10 @@ class Upscaling(Operation):
     @property
     def sample(self) -> int:
         return self.options.sample
+
+    def __post_init__(self) -> None:
+        if self.options.tau is not None and is_map(self.options.tau):
+            raise ArgumentError("tau is a map, which fits one image only; give a number, or use upscale_file")
 
     def numbers(self, outputs: int) -> Sequence[int]:
         return super().numbers(outputs) if self.interval is None else [self.sample] * outputs

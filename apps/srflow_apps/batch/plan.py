@@ -23,7 +23,7 @@ from srflow_apps.batch.operations import FIELDS, Job, Operation
 from srflow_apps.batch.report import batch_report, check_report, read_report, recorded_in, write_report
 from srflow_apps.batch.run import Executor, Watcher
 from srflow_apps.batch.storage import check_written, is_folder, make_folders
-from srflow_sdk._checks import is_whole
+from srflow_sdk._checks import flag, is_whole
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import MAX_PIXELS, READABLE, UNREAD, WRITABLE, check_writable
@@ -103,6 +103,17 @@ class Shard:
 
     index: int
     count: int
+
+    @classmethod
+    def of(cls, pair: tuple[int, int]) -> Shard:
+        """Part i of n. Raises: ArgumentError."""
+        try:
+            index, count = (int(number) for number in pair)
+        except (TypeError, ValueError):
+            index, count = 0, 0
+        if not 1 <= index <= count:
+            raise ArgumentError(f"shard is {pair!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)")
+        return cls(index=index, count=count)
 
     def holds(self, name: PurePosixPath) -> bool:
         """True if the input of this name belongs to the part. Every name belongs to exactly one."""
@@ -432,6 +443,12 @@ class Batch:
         Raises: ArgumentError, ImageError, one line, for what concerns all files.
         """
         files, settings = self.files, self.settings
+        if not self.inputs:
+            raise ArgumentError("there are no inputs; name files and folders")
+        for name in ("recursive", "lossless", "resume", "overwrite"):
+            flag(name, getattr(files, name))
+        if self.samples != 1 and getattr(self.operation, "interval", None) is not None:
+            raise ArgumentError("an interval is of one picture, and has three files; leave out samples")
         if self.output == "":
             raise ArgumentError('-o is empty; name a file or a directory ("." is the current one)')
         if files.format is not None and files.format not in FORMATS:

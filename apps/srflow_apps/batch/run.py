@@ -15,8 +15,12 @@ from srflow_apps.batch.one_file import Models, do_one
 from srflow_apps.batch.operations import Job
 from srflow_apps.batch.storage import remove_leftovers
 from srflow_sdk.errors import SRFlowError
+from srflow_sdk.files import count_pixels
+from srflow_sdk.system.url_paths import UrlPath
 
 _POLL_S = 0.2
+UNKNOWN_PIXELS = 1_000_000
+"""The pixels that an input with a URL counts for."""
 
 
 class Watcher(Protocol):
@@ -27,6 +31,49 @@ class Watcher(Protocol):
 
     def finished(self, number: int, file: FolderFile) -> None:
         """Called when the job has ended and its files are in place. Jobs end in order."""
+
+
+class Pixels:
+    """How far a batch is, in the pixels of its inputs. Only grows.
+
+    max_pixels: larger inputs fail, and count nothing. check: called between files, whose headers are read; may raise.
+    work: how much each job is, instead.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        *,
+        max_pixels: int,
+        check: Callable[[], None] = lambda: None,
+        work: Sequence[int] | None = None,
+    ) -> None:
+        self._of_each: list[int] = [] if work is None else list(work)
+        for job in jobs if work is None else ():
+            check()
+            of_url = isinstance(job.source, UrlPath)  # not fetched only to be counted
+            self._of_each.append(UNKNOWN_PIXELS if of_url else count_pixels(job.source, max_pixels=max_pixels))
+        self._reached = [0] * len(self._of_each)
+
+    @property
+    def done(self) -> int:
+        return sum(self._reached)
+
+    @property
+    def total(self) -> int:
+        return sum(self._of_each)
+
+    def reach(self, number: int, part: float) -> int:
+        """Count a part, 0 … 1, of a job, numbered from 1, as done. Returns how many pixels that adds."""
+        step = round(self._of_each[number - 1] * part) - self._reached[number - 1]
+        self._reached[number - 1] += max(step, 0)
+        return max(step, 0)
+
+    def leave_out(self, number: int) -> int:
+        """Forget what a job has not reached: it takes no time. Returns how many pixels that are."""
+        rest = self._of_each[number - 1] - self._reached[number - 1]
+        self._of_each[number - 1] -= rest
+        return rest
 
 
 class Executor(Protocol):

@@ -52,10 +52,10 @@ class ClipDisplay(Display):
 
     def progressed(self, number: int, done: int, total: int) -> None:
         with self._lock:
-            if self._bar is not None:
-                self._move(number, done)
+            if self._bar is not None and self._pixels is not None:
+                self._move(number, done / total)
                 name = self._jobs[number - 1].source.name
-                self._bar.label = f"{name} frame {sum(self._reached)}/{sum(self._pixels)}"
+                self._bar.label = f"{name} frame {self._pixels.done}/{self._pixels.total}"
                 self._render()
 
 
