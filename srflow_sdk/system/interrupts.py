@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that ask a command to stop: Ctrl-C, `kill`, and a closed terminal."""
 
+NATIVE = "srflow-run"
+"""The name of the threads in which calls run that a signal must not wait for."""
+
 _T = TypeVar("_T")
 _POLL_S = 0.1
 _event: ContextVar[threading.Event | None] = ContextVar("event", default=None)
@@ -179,6 +182,6 @@ def _begun(call: Callable[[], _T]) -> tuple[threading.Thread, SimpleQueue[Future
             result.set_exception(error)
         ended.put(result)
 
-    thread = threading.Thread(target=work, name="srflow-run", daemon=True)
+    thread = threading.Thread(target=work, name=NATIVE, daemon=True)
     thread.start()
     return thread, ended

@@ -21,7 +21,7 @@ from srflow_apps.batch.find import find_inputs
 from srflow_apps.batch.operations import Job
 from srflow_apps.batch.storage import make_folders
 from srflow_apps.clips.clip_run import ClipDisplay, ClipRun, is_of
-from srflow_apps.clips.reading import Y4M, Decoded, ahead, guessed_matrix, is_clip, look_through
+from srflow_apps.clips.reading import Y4M, Decoded, PipedClip, ahead, guessed_matrix, is_clip, look_through
 from srflow_apps.clips.segments import ClipUpscaling
 from srflow_apps.clips.writing import WRITTEN, Encoding, chosen_encoding
 from srflow_sdk.clips.optical_flow import opencv
@@ -87,14 +87,15 @@ def run_pipe(run: ClipRun, source: str, output: str) -> None:
         run.display.tell(f"{source}: {output} exists: skipped")
         return
     if source == STANDARD:
-        decoded = Decoded(sys.stdin.buffer, name=_INPUT)
+        decoded = Decoded(PipedClip(sys.stdin.buffer), name=_INPUT)
         frames = decoded.pictures()
         if (sample := next(frames, None)) is None or decoded.look is None:
             raise ImageError(f"{_INPUT} ends before its first frame")
         look, frames, name = decoded.look, itertools.chain([sample], frames), _INPUT
     else:
         clip = look_through(Path(source), max_pixels=run.machine.max_pixels)
-        look, frames, sample, name = clip.look, Decoded(clip.path).pictures(), clip.sample, source
+        decoded = Decoded(clip.path)
+        look, frames, sample, name = clip.look, decoded.pictures(), clip.sample, source
         if clip.damage:
             raise ImageError(f"{source} is damaged: {clip.damage}; give -o a file to make what can be decoded")
         if len({after - before for before, after in itertools.pairwise(clip.times)}) > 2:  # rounded ones are two
@@ -116,7 +117,7 @@ def run_pipe(run: ClipRun, source: str, output: str) -> None:
         each = run.estimate(upscaler, sample, 1).partition(", ")[2]
         run.display.tell(f"{name} -> {output} ({width}×{height}); {each}")
         drawer = run.operation.drawer(upscaler)
-        with sink as put, contextlib.closing(ahead(frames)) as coming:
+        with sink as put, contextlib.closing(ahead(frames, decoded.stop)) as coming:
             for number, frame in enumerate(coming):
                 put(drawer.draw(frame, number))
     if output != STANDARD:

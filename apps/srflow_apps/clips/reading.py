@@ -6,14 +6,15 @@ import contextlib
 import errno
 import itertools
 import os
+import select
 import sys
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ AHEAD = 2
 
 _T = TypeVar("_T")
 _MAGIC = b"YUV4MPEG2"
+_CHUNK_BYTES, _POLL_S = 1 << 16, 0.1
 _UNTAGGED, _LIMITED, _FULL = 2, 1, 2
 _BT709, _SMPTE170M = 1, 6
 _SCALERS = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # libswscale's matrices by H.273's
@@ -49,6 +51,39 @@ def is_piped_clip() -> bool:
         return False
     head: bytes = getattr(sys.stdin.buffer, "peek", lambda _: b"")(len(_MAGIC))
     return head.startswith(_MAGIC)
+
+
+class PipedClip:
+    """Standard input, which native code reads in any thread: a signal or :meth:`stop` ends it within a tenth of a second.
+
+    Python's buffer is not used: a thread that waits in it holds its lock, without which Python cannot end.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._stopped = file, False
+        self._head: bytes = file.read1(_CHUNK_BYTES)  # type: ignore[attr-defined]  # what is_piped_clip looked at
+        self.error: BaseException | None = None
+        """What ended a read, such as KeyboardInterrupt: FFmpeg, which asked for it, only sees an end."""
+
+    def read(self, count: int) -> bytes:
+        if self._head:
+            given, self._head = self._head[:count], self._head[count:]
+            return given
+        try:
+            while not self._stopped and self.error is None:
+                if select.select([self._file], [], [], _POLL_S)[0]:
+                    return os.read(self._file.fileno(), count)
+        except BaseException as error:
+            self.error = error
+        return b""
+
+    def check(self) -> None:
+        """Raises: what ended a read."""
+        if self.error is not None:
+            raise self.error
+
+    def stop(self) -> None:
+        self._stopped = True
 
 
 def pyav() -> Any:
@@ -208,7 +243,7 @@ def look_through(path: Path, *, max_pixels: int) -> Clip:
 class Decoded:
     """The frames of a clip, all that can be decoded. What else it shows is known when it is read.
 
-    file: a path, or a stream of YUV4MPEG2, which is called `name` in errors. look: by the first frame; None before it.
+    file: a path, or YUV4MPEG2 from standard input, called `name` in errors. look: by the first frame; None before it.
     duration: seconds, as the file says; 0 if it does not. end: of its last packet, in seconds. damage: the first that
     was found.
 
@@ -224,6 +259,11 @@ class Decoded:
     def __iter__(self) -> Iterator[Any]:
         return self._frames
 
+    def stop(self) -> None:
+        """End a read that waits for standard input."""
+        if isinstance(self._file, PipedClip):
+            self._file.stop()
+
     def pictures(self) -> Iterator[NDArray[Any]]:
         """The frames as RGB."""
         for frame in self:
@@ -231,9 +271,15 @@ class Decoded:
             yield self.look.to_rgb(frame)
 
     def _decoded(self) -> Iterator[Any]:
-        av, piped = pyav(), self._name is not self._file
+        av, piped = pyav(), isinstance(self._file, PipedClip)
         file, kind = (self._file, Y4M) if piped else (os.fspath(self._file), None)
-        with av_errors(self._name), av.open(file, format=kind, metadata_errors="replace") as container:
+        check = self._file.check if piped else lambda: None
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(av_errors(self._name))
+            try:
+                container = stack.enter_context(av.open(file, format=kind, metadata_errors="replace"))
+            finally:
+                check()
             stream = video_of(container, self._name)
             stream.thread_type = "AUTO"
             self.time_base, self.duration = stream.time_base, (container.duration or 0) / 1e6
@@ -252,6 +298,7 @@ class Decoded:
                     return
                 except av.error.FFmpegError as error:
                     self.damage, frames = self.damage or str(error.strerror), []
+                check()
                 for frame in frames:
                     self.look = self.look or Look.of(frame, stream)
                     if frame.is_corrupt:
@@ -261,9 +308,13 @@ class Decoded:
                     return
 
 
-def ahead(items: Iterator[_T]) -> Generator[_T, None, None]:
-    """The items, none of them None, made by a thread of its own, a few ahead. Close it: the thread ends then."""
-    with ThreadPoolExecutor(1, thread_name_prefix="srflow-decode") as pool:
+def ahead(items: Iterator[_T], stop: Callable[[], None] = lambda: None) -> Generator[_T, None, None]:
+    """The items, none of them None, made by a thread of its own, a few ahead. Close it: the thread ends then.
+
+    stop: makes what the items wait for end.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="srflow-decode") as pool, contextlib.ExitStack() as at_end:
+        at_end.callback(stop)
         made = deque(pool.submit(next, items, None) for _ in range(AHEAD))
         while (item := made.popleft().result()) is not None:
             made.append(pool.submit(next, items, None))

@@ -7,17 +7,20 @@ import functools
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import click
 
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.system.base_command import PathOrUrl, fail, say
 from srflow_sdk.system.device_names import DeviceName, split_device
-from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
+from srflow_sdk.system.interrupts import NATIVE, STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.plain_text import printable
 from srflow_sdk.system.raising import memory_errors_typed
+
+_GRACE_S = 5.0
 
 
 class ReportParameter(PathOrUrl):
@@ -152,7 +155,21 @@ def exit_statuses() -> Iterator[None]:
         fail(str(error))
     except KeyboardInterrupt as error:
         say("interrupted")
-        sys.exit(exit_status(*error.args))
+        _exit(exit_status(*error.args))
+
+
+def _exit(status: int) -> NoReturn:
+    """Exit once native calls that a second signal left have ended: Python would end beneath them, and abort.
+
+    A third signal waits no longer.
+    """
+    calls = [thread for thread in threading.enumerate() if thread.name == NATIVE]
+    with contextlib.suppress(KeyboardInterrupt):
+        for call in calls:
+            call.join(_GRACE_S)
+    if any(call.is_alive() for call in calls):
+        os._exit(status)
+    sys.exit(status)
 
 
 def fail_if_absent(inputs: Sequence[str | os.PathLike[str]], *, needed: Literal["any", "all"] = "any") -> None:

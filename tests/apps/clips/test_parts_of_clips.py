@@ -147,6 +147,37 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path, tiny_bundle: Path) -> None:
     assert not list(tmp_path.glob("large.mp4.parts/.*"))
 
 
+@pytest.mark.parametrize(("frames", "signals"), [(1, ["SIGINT"]), (1, ["SIGTERM"]), (2, ["SIGINT", "SIGINT"])])
+def test_signals_end_a_pipe_that_waits_or_is_drawn(
+    tmp_path: Path, tiny_bundle: Path, frames: int, signals: list[str]
+) -> None:
+    said, numbers = tmp_path / "said.txt", [getattr(signal, each) for each in signals]
+    arguments = command(tiny_bundle, "-", "-o", "large.mp4", "--tile", "none")
+    with (
+        said.open("wb") as errors,
+        subprocess.Popen(arguments, cwd=tmp_path, stdin=subprocess.PIPE, stderr=errors) as process,
+    ):
+        assert process.stdin is not None
+        process.stdin.write(b"YUV4MPEG2 W1024 H768 F25:1 C420jpeg\n")
+        process.stdin.write(frames * (b"FRAME\n" + bytes(range(256)) * 768 * 6))
+        process.stdin.flush()
+        try:
+            for _ in range(6000):
+                if b"s a frame" in said.read_bytes() or process.poll() is not None:
+                    break
+                time.sleep(0.01)
+            time.sleep(0.3)
+            for number in numbers:
+                process.send_signal(number)
+                time.sleep(0.02)
+            process.wait(10)
+        finally:
+            process.kill()
+    assert process.returncode in (128 + numbers[0], -numbers[-1])
+    assert said.read_bytes().endswith(b"interrupted\n")
+    assert not list(tmp_path.glob("*large*"))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p", "yuv420p10le"])
 def test_a_pipe_gives_the_frames_of_a_clip(tmp_path: Path, tiny_bundle: Path, pixel_format: str) -> None:
