@@ -13,6 +13,8 @@ from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.pixels.transparency import enlarged, filled
 from srflow_sdk.system.plain_text import short
 
+_FARTHEST = 1e30  # times the range's width; the pixels beyond it are resized in float32
+
 RangeKeyword = tuple[float | str, float | str]
 
 
@@ -21,7 +23,7 @@ def parsed_range(given: object) -> tuple[float, float, bool]:
     try:
         low, high = (f"{one}".strip() for one in (() if isinstance(given, str) else given))  # type: ignore[attr-defined]
         least, most = float(low.removesuffix("%")), float(high.removesuffix("%"))
-        if low.endswith("%") != high.endswith("%") or not -math.inf < least < most < math.inf:
+        if low.endswith("%") != high.endswith("%") or not -math.inf < least < most < math.inf or most - least == math.inf:
             raise ValueError
     except (TypeError, ValueError):
         fix = 'it must be two numbers, the smaller one first, or percentiles ("1%", "99%")'
@@ -62,14 +64,23 @@ def in_range(
             raise ImageError(f"both percentiles of band {part.start + 1} are {low:g}; name two values instead")
         unit = (numbers - low) / (high - low)
         unit[missing] = 0.5
+        if np.abs(unit).max() > _FARTHEST:
+            least, most = known.min(), known.max()
+            raise ImageError(
+                f"band {part.start + 1} has values from {least:g} to {most:g}, too far beyond value_range, which is from "
+                f"{low:g} to {high:g}; widen that, or clip the values"
+            )
         inside = np.clip(unit, 0, 1)
         seen = [filled(np.float32(inside[..., [band]]), ~missing[..., band], 32) for band in range(inside.shape[2])]
         drawn = draw(np.concatenate(seen, axis=2), number, len(parts)).astype(np.float64)
         if (unit != inside).any():
             drawn += enlarged(np.float32(unit - inside), *drawn.shape[:2])
         drawn = low + (high - low) * drawn
+        limits = np.finfo(values.dtype) if values.dtype.kind == "f" else np.iinfo(values.dtype)
+        top = float(limits.max)
+        drawn = np.clip(drawn, float(limits.min), top if top <= limits.max else np.nextafter(top, 0))
         if values.dtype.kind != "f":
-            drawn = np.clip(np.rint(drawn), np.iinfo(values.dtype).min, np.iinfo(values.dtype).max)
+            drawn = np.rint(drawn)
             drawn[drawn == empty] += 1 if empty < (low + high) / 2 else -1  # or data would be lost
         if missing.any():
             rows, columns = (np.arange(to) * of // to for to, of in zip(drawn.shape[:2], missing.shape, strict=False))
