@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -44,6 +45,11 @@ _CONVERTED = {"RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBa": "RGBA", "La":
 _IN_MEMORY = (1, 3, 11)  # DLPack's device types of plain memory, and of memory pinned for CUDA and ROCm
 _MOST_ALONE, _FEWEST_DOTS = 0.015, 1024
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+PILLOW_ERRORS = (
+    ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, SyntaxError, TypeError, ValueError, struct.error
+)  # fmt: skip
+"""What Pillow and its plugins raise for damaged files, and for closed ones."""
+
 _OTHER_COLOURS = ("CMYK", "YCbCr", "HSV")
 
 
@@ -195,15 +201,15 @@ def from_unit(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]
 
 
 def _from_pil(image: Image.Image) -> tuple[NDArray[Any], ImageKind]:
-    if getattr(image, "is_animated", False) and image.format != "MPO":  # phones' photographs: a preview comes second
-        frames = getattr(image, "n_frames", 2)
-        raise ImageError(f"the image holds {frames} frames or pages; pass a copy of the one you want: image.copy()")
-    if image.width < 1 or image.height < 1:
-        raise ImageError(f"the image has no pixels ({image.width}×{image.height})")
     try:
+        if getattr(image, "is_animated", False) and image.format != "MPO":  # phones' photographs: a preview comes second
+            frames = getattr(image, "n_frames", 2)
+            raise ImageError(f"the image holds {frames} frames or pages; pass a copy of the one you want: image.copy()")
+        if image.width < 1 or image.height < 1:
+            raise ImageError(f"the image has no pixels ({image.width}×{image.height})")
         image.load()
         converted = _in_known_mode(image)
-    except (OSError, SyntaxError, ValueError, AssertionError) as error:  # the last two: it is closed
+    except PILLOW_ERRORS as error:
         raise ImageError(f"the image's pixels cannot be read: {error}; its file is damaged or incomplete") from error
     kept = ("exif",) if image.mode in _OTHER_COLOURS else ("exif", "icc_profile")
     info = {name: image.info[name] for name in kept if name in image.info}

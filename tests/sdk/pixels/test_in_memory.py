@@ -183,6 +183,22 @@ def test_one_nan_is_found() -> None:
         unpacked(array)
 
 
+@pytest.mark.parametrize("kind", ["AVIF", "TIFF"])
+def test_what_damaged_files_raise_in_pillow_is_a_typed_error(kind: str) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(random_array(24, 32, 3)).save(stream, kind)
+    data = bytearray(stream.getvalue())
+    if kind == "AVIF":
+        begin = data.index(b"mdat") + 4
+        data[begin : begin + 30] = bytes(30)  # RuntimeError
+    else:
+        after = 10 + 12 * data[8]
+        data[after : after + 4] = len(data).to_bytes(4, "little")  # TypeError: a second page, which has no size
+        data += bytes(6)
+    with pytest.raises(ImageError, match="damaged"):
+        unpacked(Image.open(io.BytesIO(bytes(data))))
+
+
 def test_a_truncated_pil_file_is_a_typed_error() -> None:
     file = io.BytesIO()
     Image.fromarray(random_array(64, 64, 3)).save(file, "JPEG")
