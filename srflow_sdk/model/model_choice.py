@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from srflow_sdk._checks import file_path
 from srflow_sdk.drawing.options import OutputSize, check_scale
 from srflow_sdk.errors import ArgumentError, CancelledError
-from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
+from srflow_sdk.files import MAX_PIXELS, ImageReader, PathLike, open_image
 from srflow_sdk.files.formats import SNIFFED_BYTES, loader_of
 from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture
 from srflow_sdk.model.bundle import Bundle
@@ -27,6 +27,8 @@ from srflow_sdk.system.local_files import open_regular
 
 BY_PICTURE = "auto"  # the name under which a user asks for the model that suits each picture
 _BAND_ROWS = 128  # a multiple of _BLOCK and of JPEG's 8
+_READ_ROWS = 16
+_MOST_COLUMNS = 16_384  # of a wider picture its middle is measured, so that memory has a bound
 _BLOCK = 16  # side of the blocks whose noise is measured
 _EXTREMES = (3, 252)  # luma beyond these is clipped, so its noise is
 _MOST_CLIPPED = 0.1  # share of a block
@@ -189,24 +191,30 @@ def measure_damage(
     with as_path_or_picture(picture, max_pixels=max_pixels) as found:
         if isinstance(found, (str, os.PathLike)):
             path = file_path("picture", found)
-            return _damage(_bands_of_file(path, max_pixels), *_of_file(path), cancel=cancel)
+            with open_image(path, max_pixels=max_pixels) as reader:
+                return _damage(_bands_of(reader), (reader.height, reader.width), *_of_file(path), cancel=cancel)
         pixels, _ = unpacked(found)
-        bands = (pixels[top : top + _BAND_ROWS] for top in range(0, len(pixels), _BAND_ROWS))
+        seen = pixels[:, _middle(pixels.shape[1])]
+        bands = (seen[top : top + _BAND_ROWS] for top in range(0, len(seen), _BAND_ROWS))
         _, lossy, size = _of_file(Path(os.fsdecode(getattr(found, "filename", "") or "")))
-        return _damage(bands, _quality_in(found), lossy, size, cancel=cancel)
+        return _damage(bands, (len(pixels), pixels.shape[1]), _quality_in(found), lossy, size, cancel=cancel)
 
 
 def _damage(
-    bands: Iterable[NDArray[Any]], quality: int | None, lossy: str | None, size: int, *, cancel: threading.Event | None
+    bands: Iterable[NDArray[Any]],
+    sides: tuple[int, int],
+    quality: int | None,
+    lossy: str | None,
+    size: int,
+    *,
+    cancel: threading.Event | None,
 ) -> Damage:
-    """quality, lossy, size: from :func:`_of_file`."""
-    height = width = 0
+    """sides: height and width. quality, lossy, size: from :func:`_of_file`."""
     noises, steps, dots, bends = [], [], [np.zeros(3)], [np.zeros((2, 2))]
     for band in bands:
         if is_cancelled() or (cancel is not None and cancel.is_set()):
             raise CancelledError("cancelled by the caller")
         levels = _luma(band)
-        height, width = height + len(levels), levels.shape[1]
         noises.append(_noise_of_blocks(levels))
         steps.append(_steps(levels))
         dots.append(_dots(levels))
@@ -215,19 +223,27 @@ def _damage(
     return Damage(
         quality=quality,
         lossy=lossy,
-        bits=8 * size / (height * width),
+        bits=8 * size / (sides[0] * sides[1]),
         noise=_noise(noises),
         blocks=_blockiness(steps),
         dots=float(100 * min(bright, dark) / max(pixels, 1)),
         mosaic=_mosaic(np.sum(bends, axis=0) / max(pixels / 4, 1)),
-        size=(height, width),
+        size=sides,
     )
 
 
-def _bands_of_file(path: Path, max_pixels: int) -> Iterator[NDArray[Any]]:
-    with open_image(path, max_pixels=max_pixels) as reader:
-        for top in range(0, reader.height, _BAND_ROWS):
-            yield reader.read_rows(min(_BAND_ROWS, reader.height - top))
+def _bands_of(reader: ImageReader) -> Iterator[NDArray[Any]]:
+    columns = _middle(reader.width)
+    for top in range(0, reader.height, _BAND_ROWS):
+        end = min(top + _BAND_ROWS, reader.height)
+        parts = [reader.read_rows(min(_READ_ROWS, end - row))[:, columns] for row in range(top, end, _READ_ROWS)]
+        yield np.concatenate(parts)
+
+
+def _middle(width: int) -> slice:
+    """The columns that are measured, from one at which JPEG's blocks may begin."""
+    start = max(width - _MOST_COLUMNS, 0) // 2 // _CELL * _CELL
+    return slice(start, start + _MOST_COLUMNS)
 
 
 def _of_file(path: Path) -> tuple[int | None, str | None, int]:

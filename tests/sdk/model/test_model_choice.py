@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,21 @@ def test_noise_is_measured(sigma: float) -> None:
     choice = choose_model(noisy(sigma))
     assert choice.name == "x4-photo"
     assert choice.why.startswith("noise of ")
+
+
+def test_very_wide_pictures_are_measured_in_little_memory(tmp_path: Path) -> None:
+    wide = np.tile(noisy(8)[:96, :96, :1], (1, 1000, 1))
+    write_image(tmp_path / "wide.png", wide)
+    for picture in (wide, tmp_path / "wide.png"):
+        tracemalloc.start()
+        try:
+            found = measure_damage(picture)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 100e6  # one value a pixel as float32 is 37 MB
+        assert found.size == (96, 96_000)
+        assert found.noise == pytest.approx(measure_damage(wide[:, :16_384]).noise, rel=0.1)
 
 
 def test_clean_pictures_of_every_kind_get_the_model_for_clean_ones() -> None:
