@@ -1,4 +1,4 @@
-"""PNG chunks that libvips does not see, or always writes: metadata after the pixels, an animation, a resolution."""
+"""PNG chunks that libvips does not see, or always writes: metadata after the pixels, a resolution."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ _MAX_CHUNKS = 1 << 20
 _XMP = b"XML:com.adobe.xmp\0"
 
 
-def missed_fields(path: Path, *, max_bytes: int) -> dict[str, bytes | int]:
+def missed_fields(path: Path, *, max_bytes: int) -> dict[str, bytes]:
     """The fields that libvips misses in a file, by its names for them. max_bytes: larger chunks are skipped."""
-    found: dict[str, bytes | int] = {}
+    found: dict[str, bytes] = {}
     behind_pixels = False
     with contextlib.suppress(OSError, ValueError, OverflowError, struct.error), path.open("rb") as file:
         for kind, size in _chunks(file):
-            wanted = kind == b"acTL" if not behind_pixels else kind in (b"eXIf", b"iTXt")
-            if wanted and size <= max_bytes:
+            if behind_pixels and kind in (b"eXIf", b"iTXt") and size <= max_bytes:
                 data, (checksum,) = file.read(size), struct.unpack(">I", file.read(4))
                 if checksum == zlib.crc32(data, zlib.crc32(kind)):
                     _take(found, kind, data, max_bytes)
@@ -57,10 +56,8 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
         at += size + 12
 
 
-def _take(found: dict[str, bytes | int], kind: bytes, data: bytes, max_bytes: int) -> None:
-    if kind == b"acTL":
-        found["n-pages"] = struct.unpack_from(">I", data)[0]
-    elif kind == b"eXIf" and data:
+def _take(found: dict[str, bytes], kind: bytes, data: bytes, max_bytes: int) -> None:
+    if kind == b"eXIf" and data:
         found.setdefault("exif-data", data)
     elif data.startswith(_XMP) and (text := _text(data[len(_XMP) :], max_bytes)):
         found.setdefault("xmp-data", text)

@@ -309,18 +309,16 @@ def _opened(
 
 
 def _with_missed_metadata(image: Any, source: Path, loader: str) -> Any:
-    """The image with what libvips misses: a TIFF's EXIF, or a PNG's metadata after the pixels and number of frames."""
-    fields: dict[str, Any] = {}
+    """The image with what libvips misses: a TIFF's EXIF, or a PNG's metadata after the pixels."""
+    fields: dict[str, bytes | None] = {}
     if loader == "tiffload":
-        fields = {"exif-data": tiff.read_exif(source)}
+        fields["exif-data"] = tiff.read_exif(source)
     elif loader == "pngload":
-        fields = png.missed_fields(source, max_bytes=MAX_BLOCK_BYTES)
-    kinds = libvips.pyvips().GValue
+        fields |= png.missed_fields(source, max_bytes=MAX_BLOCK_BYTES)
     for name, value in fields.items():
         if value is not None and not image.get_typeof(name):
             image = image.copy()
-            # From EXIF, libvips takes the orientation.
-            image.set_type(kinds.gint_type if isinstance(value, int) else kinds.blob_type, name, value)
+            image.set_type(libvips.pyvips().GValue.blob_type, name, value)  # from EXIF, libvips takes the orientation
     return image
 
 

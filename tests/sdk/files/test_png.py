@@ -96,9 +96,10 @@ def test_what_stands_before_the_pixels_counts_first(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, picture())
 
 
-def test_an_animation_of_one_frame_is_a_still_picture(tmp_path: Path) -> None:
+@pytest.mark.parametrize("frames", [struct.pack(">II", 3, 0), b"\xff" * 8, b""])
+def test_of_an_animation_the_default_picture_is_read(tmp_path: Path, frames: bytes) -> None:
     stream = io.BytesIO()
     Image.fromarray(picture()).save(stream, "PNG")
     data = stream.getvalue()
-    (tmp_path / "a.png").write_bytes(data[:33] + chunk(b"acTL", struct.pack(">II", 1, 0)) + data[33:])
+    (tmp_path / "a.png").write_bytes(data[:33] + chunk(b"acTL", frames) + data[33:])
     np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, picture())
