@@ -21,7 +21,6 @@ from srflow_sdk.files.provenance import Provenance as Provenance
 from srflow_sdk.files.reading import ImageFile as ImageFile
 from srflow_sdk.files.reading import ImageReader as ImageReader
 from srflow_sdk.files.reading import count_pixels as count_pixels
-from srflow_sdk.files.reading import is_as_written as is_as_written
 from srflow_sdk.files.reading import open_image as open_image
 from srflow_sdk.files.reading import read_image as read_image
 from srflow_sdk.files.reading import read_provenance as read_provenance

@@ -10,7 +10,7 @@ import logging
 import math
 import re
 import urllib.parse
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from xml.dom import minidom
 
@@ -27,8 +27,6 @@ The `source` of a transfer is its target, and its `settings` name the other inpu
 
 _XMLNS = "http://www.w3.org/2000/xmlns/"
 _EMPTY = f'<x:xmpmeta xmlns:x="{xmp.X}"><rdf:RDF xmlns:rdf="{xmp.RDF}"/></x:xmpmeta>'
-_CONTENT = b'srflow:content_sha256="%s"'
-_NOT_SEALED = b"0" * 64
 _UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")  # not in XML, or changed by its parsers
 
 
@@ -51,9 +49,6 @@ class Provenance:
     settings: of an operation other than "upscale", what it needs besides the fields above, in its own words.
     precision, device: what the encoder computed in, "bf16" or "int8", and where, such as "openvino"; "bundle" and None
         if it computed as the bundle was exported.
-    content_sha256: sha256 of the other bytes of the file from which this was read; None if that file does not say.
-        Records that differ in it alone are equal. A file that is written gets its own if this is None, and none
-        otherwise: then the record is about another file.
     """
 
     model: str
@@ -76,7 +71,6 @@ class Provenance:
     settings: str | None = None
     precision: str = BUNDLE
     device: str | None = None
-    content_sha256: str | None = field(default=None, compare=False)
 
 
 _MODEL = ("model", "model_sha256", "tau", "seed", "sample", "latent_scheme", "sdk_version", "tile", "consistent")
@@ -86,12 +80,6 @@ _ADDED: dict[str, tuple[str, ...]] = {"auto_tau": (), "scale": ("reduction", "li
 _ADDED |= {"operation": ("settings",), "precision": ("device",)}
 _KINDS: dict[str, Any] = dict.fromkeys(("seed", "sample", "latent_scheme", "tile", "auto_tau"), int)  # others are texts
 _KINDS |= {"tau": float, "scale": float, "consistent": bool, "linear_light": bool}
-
-
-def sealed(packet: bytes, digest: str) -> bytes:
-    """A packet from :func:`with_provenance` with the sha256 of its file's other bytes."""
-    before, _, after = packet.rpartition(_CONTENT % _NOT_SEALED)
-    return before + _CONTENT % digest.encode() + after
 
 
 def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = xmp.MAX_BYTES) -> bytes:
@@ -146,7 +134,6 @@ def _description(document: minidom.Document, provenance: Provenance) -> minidom.
 
 def _properties(provenance: Provenance) -> dict[str, str]:
     properties = {name: _text(name, getattr(provenance, name)) for name in _ALWAYS}
-    properties["content_sha256"] = _NOT_SEALED.decode()
     for first, others in _ADDED.items():
         if getattr(provenance, first) != getattr(Provenance, first):
             properties |= {name: _text(name, getattr(provenance, name)) for name in (first, *others)}
@@ -161,9 +148,7 @@ def _from_attributes(description: minidom.Element) -> Provenance:
             names += [first, *others]
     if missing := [name for name in names if not description.hasAttributeNS(NAMESPACE, name)]:
         raise ValueError(missing)
-    values = {name: _value(name, description.getAttributeNS(NAMESPACE, name)) for name in names}
-    content = _unquoted(description.getAttributeNS(NAMESPACE, "content_sha256"))
-    return Provenance(**values, content_sha256=None if content == _NOT_SEALED.decode() else content or None)
+    return Provenance(**{name: _value(name, description.getAttributeNS(NAMESPACE, name)) for name in names})
 
 
 def _text(name: str, value: Any) -> str:

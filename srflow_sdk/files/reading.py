@@ -21,7 +21,6 @@ from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, PathLike
 from srflow_sdk.files.metadata.geo import read_geo_tags
 from srflow_sdk.files.metadata.metadata import MAX_BLOCK_BYTES, Metadata, metadata_of
 from srflow_sdk.files.provenance import Provenance, provenance_in
-from srflow_sdk.files.sealing import png_digest, seal_holds
 from srflow_sdk.files.steady import SteadyFile
 from srflow_sdk.pixels.in_memory import check_dots
 from srflow_sdk.system.interrupts import interruptible
@@ -122,33 +121,11 @@ def read_provenance(path: PathLike) -> Provenance | None:
     Raises: ImageError if the file cannot be read, as :func:`open_image`, but without a limit on pixels.
     """
     with _steady(Path(path)) as file:
-        return _recorded(file)[0]
-
-
-def is_as_written(path: PathLike) -> bool | None:
-    """True if a file's content is that of which its provenance has the hash; None if it has none.
-
-    Raises: as :func:`read_provenance`.
-    """
-    with _steady(Path(path)) as file:
-        provenance, packet = _recorded(file)
-        if provenance is None or provenance.content_sha256 is None:
+        loader = _loader(file, max_pixels=None)
+        if loader == "bmp":  # it has no metadata, and opening it would decode it
             return None
-        with _errors_in_one_line(file):
-            return seal_holds(file.path, packet, provenance.content_sha256)
-
-
-def _recorded(file: SteadyFile) -> tuple[Provenance | None, bytes]:
-    """How a file was made, and the XMP packet that says so."""
-    loader = _loader(file, max_pixels=None)
-    if loader == "bmp":  # it has no metadata, and opening it would decode it
-        return None, b""
-    packet = libvips.get_field(_opened(file, loader), "xmp-data")
-    provenance = provenance_in(packet) if isinstance(packet, bytes) else None
-    if provenance is not None and loader == "pngload":
-        with _errors_in_one_line(file):
-            provenance = dataclasses.replace(provenance, content_sha256=png_digest(file.path))
-    return provenance, packet
+        packet = libvips.get_field(_opened(file, loader), "xmp-data")
+        return provenance_in(packet) if isinstance(packet, bytes) else None
 
 
 class ImageReader(contextlib.AbstractContextManager["ImageReader"]):

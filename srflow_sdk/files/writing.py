@@ -24,7 +24,6 @@ from srflow_sdk.files.metadata import xmp
 from srflow_sdk.files.metadata.metadata import Metadata, attach, fitting_exif, max_xmp_bytes, needs_exif
 from srflow_sdk.files.provenance import Provenance, with_provenance
 from srflow_sdk.files.reading import RAW_DTYPES
-from srflow_sdk.files.sealing import seal
 from srflow_sdk.system.local_files import content_sha256, replacing
 
 _LOGGER = logging.getLogger(__name__)
@@ -81,7 +80,7 @@ class ImageWriter:
     holds IPTC; WebP and AVIF hold a resolution only in EXIF. Gray becomes RGB in WebP and AVIF, and sRGB if it had a
     profile. Nothing is invented, except that EXIF without a resolution gets its standard's 72 dots per inch. What
     cannot be written is logged.
-    provenance: is added to the XMP packet, and the hash of the file's content with it.
+    provenance: is added to the XMP packet.
     quality: of JPEG, WebP and AVIF, 1 … 100; None is 95, for AVIF 85.
     lossless: keep every visible pixel of WebP and AVIF, as PNG and TIFF do.
     raw: into a TIFF, write values of 8, 16 or 32 bits as they are, in any number of channels.
@@ -129,7 +128,6 @@ class ImageWriter:
             limit = max_xmp_bytes(jpeg=self._format.saver == "jpegsave")
             packet = with_provenance(packet, provenance, max_bytes=limit)
         self.provenance = provenance
-        """As the file holds it: once it is finished, with the hash of its content."""
         block = fitting_exif(self._metadata.exif, self._target)
         self._metadata = dataclasses.replace(self._metadata, xmp=packet, exif=block)
         self._rows = 0
@@ -207,7 +205,6 @@ class ImageWriter:
                 self._append_tags()
             elif self._metadata.geo is not None:
                 _LOGGER.warning("%s: GeoTIFF's tags left out: only TIFF holds them", self._target)
-            self._seal()
             os.fsync(self._descriptor)
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
@@ -262,12 +259,6 @@ class ImageWriter:
             if not tiff.append_tags(self._descriptor, block, geo, size=size, is_srgb=is_srgb):
                 what = "EXIF block" if geo is None else "EXIF block and GeoTIFF's tags"
                 _LOGGER.warning("%s: %s left out: it is damaged, or the file would exceed 4 GB", self._target, what)
-
-    def _seal(self) -> None:
-        """Record the hash of the content, unless the provenance is another file's. Raises: OSError."""
-        packet, made = self._metadata.xmp, self.provenance
-        if packet is not None and made is not None and made.content_sha256 is None:
-            self.provenance = dataclasses.replace(made, content_sha256=seal(self._descriptor, packet))
 
     def _failed(self, why: str) -> ImageError:
         return ImageError(f"{self._target} cannot be written: {why}")

@@ -46,9 +46,10 @@ _IN_MEMORY = (1, 3, 11)  # DLPack's device types of plain memory, and of memory 
 _MOST_ALONE, _FEWEST_DOTS = 0.015, 1024
 _SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 PILLOW_ERRORS = (
-    ArithmeticError, AssertionError, LookupError, OSError, RuntimeError, SyntaxError, TypeError, ValueError, struct.error
-)  # fmt: skip
-"""What Pillow and its plugins raise for damaged files, and for closed ones."""
+    *(ArithmeticError, AssertionError, LookupError, OSError),
+    *(RuntimeError, SyntaxError, TypeError, ValueError, struct.error),
+)
+"""Errors that Pillow and its plugins raise for damaged files, and for closed ones."""
 
 _OTHER_COLOURS = ("CMYK", "YCbCr", "HSV")
 
@@ -202,7 +203,8 @@ def from_unit(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]
 
 def _from_pil(image: Image.Image) -> tuple[NDArray[Any], ImageKind]:
     try:
-        if getattr(image, "is_animated", False) and image.format != "MPO":  # phones' photographs: a preview comes second
+        # Phones' photographs are MPO: a preview comes second.
+        if getattr(image, "is_animated", False) and image.format != "MPO":
             frames = getattr(image, "n_frames", 2)
             raise ImageError(f"the image holds {frames} frames or pages; pass a copy of the one you want: image.copy()")
         if image.width < 1 or image.height < 1:

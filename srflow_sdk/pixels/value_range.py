@@ -23,7 +23,7 @@ def parsed_range(given: object) -> tuple[float, float, bool]:
     try:
         low, high = (f"{one}".strip() for one in (() if isinstance(given, str) else given))  # type: ignore[attr-defined]
         least, most = float(low.removesuffix("%")), float(high.removesuffix("%"))
-        if low.endswith("%") != high.endswith("%") or not -math.inf < least < most < math.inf or most - least == math.inf:
+        if low.endswith("%") != high.endswith("%") or not 0 < most - least < math.inf:
             raise ValueError
     except (TypeError, ValueError):
         fix = 'it must be two numbers, the smaller one first, or percentiles ("1%", "99%")'
@@ -65,11 +65,8 @@ def in_range(
         unit = (numbers - low) / (high - low)
         unit[missing] = 0.5
         if np.abs(unit).max() > _FARTHEST:
-            least, most = known.min(), known.max()
-            raise ImageError(
-                f"band {part.start + 1} has values from {least:g} to {most:g}, too far beyond value_range, which is from "
-                f"{low:g} to {high:g}; widen that, or clip the values"
-            )
+            reach = f"band {part.start + 1} has values from {known.min():g} to {known.max():g}"
+            raise ImageError(f"{reach}, too far beyond value_range, {low:g} to {high:g}; widen that, or clip them")
         inside = np.clip(unit, 0, 1)
         seen = [filled(np.float32(inside[..., [band]]), ~missing[..., band], 32) for band in range(inside.shape[2])]
         drawn = draw(np.concatenate(seen, axis=2), number, len(parts)).astype(np.float64)

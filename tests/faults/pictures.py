@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import ImageFile, is_as_written, read_image, read_provenance, write_image
+from srflow_sdk.files import ImageFile, read_image, read_provenance, write_image
 from tests.faults.attempts import Attempt
 from tests.faults.mutation import mutated
 from tests.faults.workers import is_one_line, read_in_worker
@@ -36,9 +36,9 @@ def attack(folder: Path, count: int, seed: int) -> Iterator[Attempt]:
 
 
 def read(path: Path) -> str | None:
-    """Read the pixels, the provenance and whether it is as written; every tenth is written again."""
+    """Read the pixels and the provenance; every tenth is written again."""
     refusals = []
-    for reader in (read_provenance, is_as_written, lambda path: read_image(path, max_pixels=1_000_000)):
+    for reader in (read_provenance, lambda path: read_image(path, max_pixels=1_000_000)):
         try:
             file = reader(path)
         except ImageError as error:

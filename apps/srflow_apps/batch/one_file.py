@@ -26,7 +26,7 @@ from srflow_sdk.errors import (
     SRFlowError,
     UnavailableError,
 )
-from srflow_sdk.files import MAX_PIXELS, Provenance, is_as_written, open_image, read_provenance
+from srflow_sdk.files import MAX_PIXELS, Provenance, open_image, read_provenance
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import ModelChoice, choose_model
@@ -117,6 +117,7 @@ def explained(source: Path, name: str, why: str) -> str:
 
 _T = TypeVar("_T")
 
+_ROWS = 128  # that are decoded at a time
 _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
@@ -222,8 +223,7 @@ def is_done(job: Job, models: Models, *, settings: Settings, cancel: threading.E
     """True if every output of a job exists and was made from the input as it is now, with these settings.
 
     The device, the tiles' size and the SDK's version do not count. If an earlier report has an output's length and
-    hash, it must be that very file; otherwise it must be as it was written, by the hash that it has of itself. Files
-    are read whole only if their headers agree.
+    hash, it must be that very file; otherwise it must be whole. Files are read whole only if their headers agree.
 
     models: that which would draw it counts, and its precision.
 
@@ -246,17 +246,19 @@ def is_done(job: Job, models: Models, *, settings: Settings, cancel: threading.E
     for target in job.targets:
         stop_if_set(cancel)
         with reading(target) as output:
-            if not _is_intact(output, str(target), settings=settings):
+            if not _is_intact(output, settings.recorded.get(str(target)), raw=operation.raw):
                 return False
     return True
 
 
-def _is_intact(output: Path, name: str, *, settings: Settings) -> bool:
-    recorded = settings.recorded.get(name)
+def _is_intact(output: Path, recorded: tuple[int, str] | None, *, raw: bool) -> bool:
     try:
         if recorded is not None:
             return (output.stat().st_size, file_sha256(output)) == recorded
-        return bool(is_as_written(output))
+        with open_image(output, max_pixels=sys.maxsize, raw=raw) as reader:
+            for row in range(0, reader.height, _ROWS):
+                reader.read_rows(min(_ROWS, reader.height - row))
+        return True
     except (ImageError, OSError):
         return False  # damaged: it is made again
 

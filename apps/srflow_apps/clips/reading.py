@@ -54,7 +54,7 @@ def is_piped_clip() -> bool:
 
 
 class PipedClip:
-    """Standard input, which native code reads in any thread: a signal or :meth:`stop` ends it within a tenth of a second.
+    """Standard input, which native code reads in any thread: a signal or :meth:`stop` ends a read within 0.1 s.
 
     Python's buffer is not used: a thread that waits in it holds its lock, without which Python cannot end.
     """
@@ -63,7 +63,7 @@ class PipedClip:
         self._file, self._stopped = file, False
         self._head: bytes = file.read1(_CHUNK_BYTES)  # type: ignore[attr-defined]  # what is_piped_clip looked at
         self.error: BaseException | None = None
-        """What ended a read, such as KeyboardInterrupt: FFmpeg, which asked for it, only sees an end."""
+        """The error that ended a read, such as KeyboardInterrupt: FFmpeg, which asked for it, only sees an end."""
 
     def read(self, count: int) -> bytes:
         if self._head:
@@ -78,7 +78,7 @@ class PipedClip:
         return b""
 
     def check(self) -> None:
-        """Raises: what ended a read."""
+        """Raises: :attr:`error`."""
         if self.error is not None:
             raise self.error
 

@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from srflow_sdk.files import Metadata, is_as_written, read_image, read_provenance, tiff, write_image, writing
+from srflow_sdk.files import Metadata, read_image, read_provenance, tiff, write_image, writing
 from tests.sdk.files.pictures import picture, profile
 from tests.sdk.files.test_provenance import EXAMPLE
 
@@ -68,7 +68,6 @@ def test_others_find_what_was_written_and_all_that_was_there(
     np.testing.assert_array_equal(back.pixels, pixels)
     assert back.metadata.resolution == pytest.approx((10, 20))
     assert read_provenance(path) == EXAMPLE
-    assert is_as_written(path)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
