@@ -32,11 +32,10 @@ from srflow_export.parity import (
 )
 from srflow_export.quantisation import int8_encoder
 from srflow_sdk.errors import ArgumentError, ExportError
-from srflow_sdk.model.bundle import Bundle, Manifest
+from srflow_sdk.model.bundle import Bundle, Manifest, arithmetic_of
 from srflow_sdk.model.manifest import FP32_GRAPHS, INT8_ENCODER, INVERTER, Precision, Weights
-from srflow_sdk.model.round_trips import arithmetic_of
 from srflow_sdk.system.local_files import file_sha256
-from srflow_sdk.system.plain_text import first_odd_text
+from srflow_sdk.system.plain_text import is_plain
 from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.model import Encoder, SRFlow
 
@@ -112,11 +111,9 @@ def export_checkpoint(
     model, notes = _read_network(checkpoint, options)
     say(_described(model))
     manifest = _manifest(model, checkpoint, target, options, notes=notes)
-    if (place := first_odd_text(dataclasses.asdict(manifest))) is not None:  # before minutes of work
-        raise ArgumentError(
-            f"{place} would hold a line break, a control character or one that is not Unicode; change that text, or "
-            "rename the file"
-        )
+    for text in (manifest.name, options.licence or ""):
+        if not is_plain(text):  # said before minutes of work
+            raise ArgumentError(f"{text!a} holds a line break or a control character; change it, or rename the file")
     optional = OptionalParts(say)
     with staged_bundle(target) as stage:
         for name, content in _onnx_files(model, manifest, options, optional, say):

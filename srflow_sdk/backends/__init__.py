@@ -16,7 +16,7 @@ from srflow_sdk.backends._ort_providers import OrtDevice, cuda_offered
 from srflow_sdk.backends._plugin_providers import PLUGINS, has_gpu
 from srflow_sdk.errors import BundleError, DeviceError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB
+from srflow_sdk.model.manifest import FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import ComputePrecision, Device, PluginDevice, Precision, split_device
 from srflow_sdk.system.hardware import find_gpu
 

@@ -13,8 +13,7 @@ from PIL import Image
 from srflow_sdk.backends._base import Backend, Drawing
 from srflow_sdk.drawing.tiles import MIN_TILE, Window, padded_size
 from srflow_sdk.errors import DeviceError
-from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.model.psnr_bounds import LEAST_DB
+from srflow_sdk.model.manifest import LEAST_DB, Manifest
 
 _Array = NDArray[np.float32]
 _FOLDER = Path(__file__).parent / "patches"

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_shapes import shape_of
+from srflow_sdk.model.engine_records import shape_of
 from srflow_sdk.model.manifest import Manifest
 
 _FIX = "fetch or export the bundle again"

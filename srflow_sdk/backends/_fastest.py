@@ -35,8 +35,7 @@ from srflow_sdk.backends._ort import OnnxRuntimeBackend
 from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.json_records import read_record
-from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES, Manifest
-from srflow_sdk.model.psnr_bounds import LEAST_DB
+from srflow_sdk.model.manifest import INT8_ENCODER, LEAST_DB, REQUIRED_FILES, Manifest
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.device_names import ComputePrecision
 from srflow_sdk.system.local_files import LOCKS_EXIST, lock, write_atomically

@@ -15,9 +15,7 @@ from typing import Any, Literal
 
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_commands import first_command
-from srflow_sdk.model.engine_records import LrProfile
-from srflow_sdk.model.engine_shapes import BOUNDS, input_shapes, shapes_text
+from srflow_sdk.model.engine_records import BOUNDS, LrProfile, first_command, input_shapes, shapes_text
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.device_names import PluginDevice
 from srflow_sdk.system.hardware import find_gpu
@@ -112,7 +110,9 @@ class TensorRTProvider(Provider):
 
     def __init__(self, bundle: Bundle, gpu: int = 0) -> None:
         self.gpu, self.arena = gpu, f"gpu:{gpu}"
-        command = first_command(bundle, runtime="tensorrt", compute_capability=None)
+        command = first_command(
+            bundle.path, runtime="tensorrt", precision=bundle.manifest.precision, compute_capability=None
+        )
         self.fix = f'use device="cuda", or build engines: {command}; run srflow-doctor for details'
         self._bundle = bundle
         self._cache: Path | None = None

@@ -33,8 +33,7 @@ from srflow_sdk.backends._fastest import (
 from srflow_sdk.backends._openvino_graphs import has_bf16
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import INT8_ENCODER, Manifest
-from srflow_sdk.model.psnr_bounds import FINE_DB, FLOAT32_DB, LEAST_DB
+from srflow_sdk.model.manifest import FINE_DB, FLOAT32_DB, INT8_ENCODER, LEAST_DB, Manifest
 from srflow_sdk.system.device_names import DeviceName
 from srflow_sdk.system.raising import is_installed
 

@@ -27,8 +27,7 @@ from srflow_sdk.backends.tensorrt_engines.kernels import KernelCache
 from srflow_sdk.backends.tensorrt_engines.selection import Selection, select_engines, tensorrt_offered
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_commands import first_command
-from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime, LrProfile
+from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime, LrProfile, first_command
 
 __all__ = ["TensorRTBackend", "TensorRTConditioning", "select_engines", "tensorrt_offered"]
 
@@ -95,7 +94,12 @@ class TensorRTBackend(Backend):
     @property
     def fix(self) -> str:
         """The fix to suggest if the engines compute another picture than the CPU."""
-        command = first_command(self._bundle, runtime="tensorrt", compute_capability=None)
+        command = first_command(
+            self._bundle.path,
+            runtime="tensorrt",
+            precision=self._bundle.manifest.precision,
+            compute_capability=None,
+        )
         return f'use device="cpu", or build engines again: {command}'
 
     @property

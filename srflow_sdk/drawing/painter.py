@@ -31,9 +31,8 @@ from srflow_sdk.drawing.tiles import (
     split_tile,
 )
 from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
-from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle, check_inverts, warn_of_round_trip
 from srflow_sdk.model.manifest import REQUIRED_FILES
-from srflow_sdk.model.round_trips import check_inverts, warn_of_round_trip
 from srflow_sdk.pixels.in_memory import from_unit, luma
 from srflow_sdk.system.hardware import available_memory, can_return_freed_memory, gpu_free_memory
 from srflow_sdk.system.interrupts import cancelled_by

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.latents.random_field import LatentLevel
-from srflow_sdk.model.manifest import SCHEMA_VERSION, Manifest
+from srflow_sdk.model.manifest import INVERTER, SCHEMA_VERSION, Manifest
 from srflow_sdk.system.local_files import content_sha256, open_regular
 
 __all__ = ["SCHEMA_VERSION", "Bundle", "LatentLevel", "Manifest"]
 
-_MAX_MANIFEST_BYTES = 8 << 20
+_log = logging.getLogger(__name__)
+
+_NOT_FINITE_DB = -200.0  # in a manifest's round_trip_db
 _EMBEDDED = Path(__file__).resolve().parents[1] / "models"
 
 DEFAULT_MODEL = "x4-small"
@@ -25,10 +28,17 @@ _RELEASED = {"6f975d35dbba": ("x4-small", "0.1"), "9743e0f63c2c": ("x4-photo", "
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """An exported model on disk, verified. Make one with :meth:`open` or :meth:`embedded`.
+    """An exported model on disk, verified: a directory with its graphs and a manifest.
 
-    path: the directory.
-    manifest: what it says about its model.
+    Make one with :meth:`open` or :meth:`embedded`. It is immutable, and any number of threads may share it.
+
+    Attributes:
+        path: the directory.
+        manifest: what it says about its model, such as ``manifest.scale``.
+
+    Example:
+        >>> Bundle.embedded("x4-small").manifest.scale
+        4
     """
 
     path: Path
@@ -38,9 +48,12 @@ class Bundle:
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
         """Open a bundle directory and verify it: manifest, schema, sizes and sha256 of every file.
 
-        path: a string that is the name of an embedded model, such as "x4-small", means that model; for a directory of
-        the same name, write "./x4-small" or a :class:`~pathlib.Path`.
-        Raises: BundleError if anything is missing, damaged, changed since the export, or of a newer schema.
+        Args:
+            path: the directory. A string that is the name of an embedded model, such as "x4-small", means that model;
+                for a directory of the same name, write "./x4-small" or a :class:`~pathlib.Path`.
+
+        Raises:
+            BundleError: something is missing, damaged, changed since the export, or of a newer schema.
         """
         bundle = cls._described(path)
         bundle._verify()
@@ -70,7 +83,14 @@ class Bundle:
 
     @classmethod
     def embedded(cls, name: str = DEFAULT_MODEL) -> Bundle:
-        """A model that is installed with the SDK, by its name. Raises: BundleError if this installation lacks it."""
+        """Open a model that is installed with the SDK.
+
+        Args:
+            name: one of :meth:`embedded_names`.
+
+        Raises:
+            BundleError: this installation has no such model, or it is damaged.
+        """
         found = _embedded()
         if name not in found:
             others = ", ".join(cls.embedded_names()) or "none"
@@ -96,7 +116,14 @@ class Bundle:
         return self.manifest.digest
 
     def file(self, name: str) -> Path:
-        """The path of a file that the manifest lists, such as "encoder.onnx". Raises: ArgumentError for others."""
+        """The path of a file of the bundle.
+
+        Args:
+            name: as the manifest lists it, such as "encoder.onnx".
+
+        Raises:
+            ArgumentError: the manifest lists no such file.
+        """
         if name not in self.manifest.files:
             found = ", ".join(sorted(self.manifest.files)) or "none on this machine"
             raise ArgumentError(f"{self.path} has no file {name!r}; it has {found}")
@@ -111,6 +138,38 @@ def where_released(sha256: str) -> str:
     return f"; srflow-sdk {release} has it as {name}: pip install 'srflow-sdk=={release}.*'"
 
 
+def check_inverts(bundle: Bundle) -> None:
+    """Raises: BundleError if the bundle has no inverter."""
+    if INVERTER in bundle.manifest.files:
+        return
+    left_out = bundle.manifest.provenance.get("left_out")
+    fix = "export its checkpoint again with a newer srflow-export, without --no-inverter"
+    if isinstance(left_out, dict) and INVERTER in left_out:
+        fix = f"its export left it out ({left_out[INVERTER]}); use another model"
+    raise BundleError(f"{bundle.path} has no {INVERTER}, which this needs: {fix}")
+
+
+def arithmetic_of(manifest: Manifest) -> str:
+    """The arithmetic of a bundle's graphs: "fp32", "fp16", or "fp32 with weights in half"."""
+    return f"{manifest.precision} with weights in half" if manifest.weights == "fp16" else manifest.precision
+
+
+def warn_of_round_trip(manifest: Manifest) -> None:
+    """Warn if the network itself comes back badly from latents, so that what is decoded is not what was inverted."""
+    db = manifest.round_trip_db
+    if db is not None:
+        how = "not at all (values are not finite)" if db == _NOT_FINITE_DB else f"to {db:.1f} dB only"
+        arithmetic = arithmetic_of(manifest)
+        finer = "" if arithmetic == "fp32" else "; export its checkpoint in fp32 for a better one"
+        _log.warning(
+            "the network of %s comes back from the latents of a picture %s in %s: its own rounding, not the export's%s",
+            manifest.name,
+            how,
+            arithmetic,
+            finer,
+        )
+
+
 def bundle_path(path: str | os.PathLike[str]) -> Path:
     """The directory that :meth:`Bundle.open` opens: of an embedded model if a string is its name. It may not exist."""
     named = _embedded().get(path) if isinstance(path, str) else None
@@ -123,29 +182,21 @@ def _embedded() -> dict[str, Path]:
 
 
 def _read_manifest(directory: Path) -> Manifest:
-    path = directory / "manifest.json"
-    try:
-        if not directory.exists():
-            raise BundleError(
-                f"{directory}: there is no such bundle; srflow-export makes one from a checkpoint, and these are "
-                f"installed: {', '.join(Bundle.embedded_names()) or 'none'}"
-            )
-        if not directory.is_dir():
-            raise BundleError(
-                f"{directory} is a file; a bundle is a directory with a manifest.json. To make one from a checkpoint: "
-                f"srflow-export --ckpt {directory.name}"
-            )
-        with open_regular(path) as file:
-            content = file.read(_MAX_MANIFEST_BYTES + 1)
-        if len(content) > _MAX_MANIFEST_BYTES:
-            raise BundleError(f"{path} is not a manifest: it is too large; fetch or export the bundle again")
-    except FileNotFoundError as error:
+    make = "srflow-export makes one from a checkpoint"
+    if not directory.exists():
+        names = ", ".join(Bundle.embedded_names()) or "none"
+        raise BundleError(f"{directory}: there is no such bundle; {make}, and these are installed: {names}")
+    if not directory.is_dir():
         raise BundleError(
-            f"{directory} is not a bundle: it has no manifest.json; srflow-export makes one from a checkpoint"
-        ) from error
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{directory} cannot be opened as a bundle: {error}") from error
+            f"{directory} is a file; a bundle is a directory with a manifest.json. To make one from a checkpoint: "
+            f"srflow-export --ckpt {directory.name}"
+        )
     try:
-        return Manifest.from_json(content)
+        with open_regular(directory / "manifest.json") as file:
+            return Manifest.from_json(file.read())
+    except FileNotFoundError as error:
+        raise BundleError(f"{directory} is not a bundle: it has no manifest.json; {make}") from error
+    except OSError as error:
+        raise BundleError(f"{directory} cannot be opened as a bundle: {error}") from error
     except BundleError as error:
         raise BundleError(f"{directory}: {error}") from error

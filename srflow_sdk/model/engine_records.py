@@ -1,16 +1,19 @@
-"""A manifest's records of a bundle's engines: files that TensorRT or TensorRT-RTX built from its graphs.
+"""A bundle's engines, files that TensorRT or TensorRT-RTX built from its graphs: records, shapes, building commands.
 
 Engine files stay as the builder wrote them, so that trtexec and Triton can load them. What they were built for is
-recorded here, and a runtime that does not match is refused before it reads them.
+recorded in the manifest, and a runtime that does not match is refused before it reads them.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
+from srflow_sdk.errors import BundleError
 from srflow_sdk.model.json_records import read_record
 
 EngineRuntime = Literal["tensorrt", "tensorrt_rtx"]
@@ -21,7 +24,14 @@ EnginePrecision = Literal["fp32", "fp16"]
 
 EngineCheck = Literal["engine", "network"]
 
+_Bound = Literal["min", "opt", "max"]
+BOUNDS: tuple[_Bound, ...] = get_args(_Bound)
+
+RTX_SMS = (75, 80, 86, 89, 120, 121)
+"""GPUs that TensorRT-RTX 1.7 builds for, as its ComputeCapability names them; others need TensorRT."""
+
 _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]", re.ASCII)
+_LEVEL = re.compile(r"(?:noise_)?level([0-9]{1,2})(?:_[a-z0-9_]+)?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +121,17 @@ class EngineRecord:
 
 
 def read_engine_record(raw: Any) -> EngineRecord:
-    """Read a record from manifest.json. Raises: ValueError for anything that no build writes."""
+    """Read a record from manifest.json.
+
+    Args:
+        raw: the JSON value.
+
+    Returns:
+        The record, with fields that hold what they promise.
+
+    Raises:
+        ValueError: the value is one that no build writes; one line names the field.
+    """
     record = read_record(EngineRecord, raw)
     if odd := [capability for capability in record.compute_capabilities if not _CAPABILITY.fullmatch(capability)]:
         raise ValueError(f"{odd[0]!r} is not a compute capability")
@@ -123,3 +143,108 @@ def read_engine_record(raw: Any) -> EngineRecord:
         if not 1 <= min(size) <= max(size) <= 1 << 16:
             raise ValueError(f"{size} is not a size")
     return record
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputShapes:
+    """Shapes of one input: the smallest that an engine takes, the one it is optimised for, and the largest."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+
+def input_shapes(
+    inputs: Iterable[tuple[str, Sequence[int | str | None]]], profile: LrProfile, *, scale: int, graph: str
+) -> dict[str, InputShapes]:
+    """The shapes of every input of a bundle's graphs, by input name, for these LR sizes and a batch of one.
+
+    inputs: name and dimensions; dimensions that are not numbers are dynamic. graph: its file, for errors.
+    Raises: BundleError, as :func:`shape_of`.
+    """
+    return {
+        name: InputShapes(
+            min=shape_of(name, dimensions, profile.min, scale=scale, graph=graph),
+            opt=shape_of(name, dimensions, profile.opt, scale=scale, graph=graph),
+            max=shape_of(name, dimensions, profile.max, scale=scale, graph=graph),
+        )
+        for name, dimensions in inputs
+    }
+
+
+def shapes_text(shapes: Mapping[str, InputShapes], bound: _Bound) -> str:
+    """One bound of all inputs as trtexec and ONNX Runtime's TensorRT provider take it: "lr:1x3x16x16,tau:1"."""
+    return ",".join(f"{name}:{'x'.join(map(str, getattr(entry, bound)))}" for name, entry in shapes.items())
+
+
+def shape_of(
+    name: str, dimensions: Sequence[int | str | None], size: tuple[int, int], *, scale: int, graph: str
+) -> tuple[int, ...]:
+    """The shape of one tensor for LR images of this size.
+
+    Height and width follow from its name: `lr` has LR size, `hr` HR size, and `level{ℓ}_…` and `noise_level{ℓ}` have
+    HR/2^ℓ. The batch is 1 because the runtime draws one sample at a time.
+    Raises: BundleError for any other tensor, and for one without a fixed number of channels.
+    """
+    channels = dimensions[1] if len(dimensions) == 4 else None
+    level = _LEVEL.fullmatch(name)
+    if name == "tau" and len(dimensions) == 1:
+        return (1,)
+    if not isinstance(channels, int) or not (level or name in ("lr", "hr")):
+        raise BundleError(
+            f"{graph}: the tensor {name} is not one that srflow-export gives its graphs, so its sizes are unknown; "
+            "export the checkpoint again with srflow-export"
+        )
+    factor, divisor = 1 if name == "lr" else scale, 1 << int(level[1]) if level else 1
+    return (1, channels, *(factor * side // divisor for side in size))
+
+
+def engines_command(
+    bundle: str | os.PathLike[str],
+    *,
+    runtime: EngineRuntime,
+    precision: EnginePrecision,
+    sms: Sequence[int] = (),
+    profile: LrProfile | None = None,
+) -> str:
+    """The command that builds engines into a bundle, as a line for a POSIX shell.
+
+    The arguments are those of the exporter's `EngineRequest`. sms: only TensorRT-RTX builds for other GPUs than this
+    machine's.
+    """
+    option = "--trt" if runtime == "tensorrt" else "--rtx"
+    words = ["srflow-export", "--engines-for", os.fspath(bundle), option, precision]
+    if sms and runtime == "tensorrt_rtx":
+        words += ["--sm", *map(str, sorted(set(sms)))]
+    if profile is not None:
+        words += ["--shapes", str(profile)]
+    return shlex.join(words)
+
+
+def first_command(
+    bundle: str | os.PathLike[str], *, runtime: EngineRuntime, precision: str, compute_capability: str | None
+) -> str:
+    """The command that builds a bundle's first engines, for this GPU or, without one, for GeForce 40 and 50.
+
+    precision: the bundle's. TensorRT builds for GPUs that TensorRT-RTX does not support, such as data-centre ones.
+    """
+    sms = (89, 120) if compute_capability is None else (_sm(compute_capability),)
+    runtime = runtime if set(sms) <= set(RTX_SMS) else "tensorrt"
+    return engines_command(bundle, runtime=runtime, precision="fp16" if precision == "fp16" else "fp32", sms=sms)
+
+
+def rebuild_command(
+    bundle: str | os.PathLike[str], record: EngineRecord, *, compute_capability: str, profile: LrProfile | None
+) -> str:
+    """The command that builds engines again: for the record's GPUs if this one is among them, otherwise for this one.
+
+    compute_capability: this GPU's, such as "8.9". profile: the sizes to name, if any.
+    """
+    built = tuple(map(_sm, record.compute_capabilities))
+    sms = built if (mine := _sm(compute_capability)) in built else (mine,)
+    runtime = record.runtime if set(sms) <= {*RTX_SMS, *built} else "tensorrt"
+    return engines_command(bundle, runtime=runtime, precision=record.precision, sms=sms, profile=profile)
+
+
+def _sm(compute_capability: str) -> int:
+    return int(compute_capability.replace(".", ""))

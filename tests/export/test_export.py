@@ -284,7 +284,7 @@ def test_a_killed_export_leaves_the_older_bundle_whole(folder, least, least_bund
 @pytest.mark.parametrize("text", ["two\nlines", "\x1b[31mred"])
 def test_a_text_that_no_manifest_may_hold_is_refused_before_the_export(least, monkeypatch, text):
     monkeypatch.setattr(exporter, "staged_bundle", lambda _target: pytest.fail("the export began"))
-    with pytest.raises(ArgumentError, match=r"provenance\.licence would hold a line break") as caught:
+    with pytest.raises(ArgumentError, match="holds a line break or a control character") as caught:
         export_checkpoint(least, least.with_suffix(".srflow"), ExportOptions(halo=16, licence=text))
     assert str(caught.value).isprintable()
 

@@ -22,7 +22,7 @@ from srflow_export.parity._inverse import InverseRow, _check, _Found, _row, _squ
 from srflow_export.parity._measure import MARGIN_DB, ParityRow, check
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import BundleError, ExportError
-from srflow_sdk.model.round_trips import warn_of_round_trip
+from srflow_sdk.model.bundle import warn_of_round_trip
 from srflow_training import SRFlow, load_checkpoint
 from srflow_training.model import SRFlowConfig
 from tests.published_checkpoints import LAYOUTS, SMALL, published_state, write_published

@@ -15,8 +15,8 @@ from srflow_evaluation.flows import BundleFlow, CheckpointFlow, ConditionedFlow,
 from srflow_evaluation.hashing import file_sha256
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.model.bundle import check_inverts
 from srflow_sdk.model.manifest import Reduction
-from srflow_sdk.model.round_trips import check_inverts
 from srflow_training._inputs import check_model
 from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.model import Encoder

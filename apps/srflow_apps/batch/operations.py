@@ -22,10 +22,9 @@ from srflow_sdk.files import READABLE, Provenance, WriteOptions
 from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
 from srflow_sdk.flow.restoring import RestoreOptions
 from srflow_sdk.flow.transferring import TransferOptions, transfer_file
-from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
+from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle, check_inverts
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import needed
-from srflow_sdk.model.round_trips import check_inverts
 from srflow_sdk.pixels.resizing import Kernel
 from srflow_sdk.pixels.value_range import RangeKeyword
 from srflow_sdk.system.local_files import file_sha256

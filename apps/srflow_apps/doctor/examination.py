@@ -15,7 +15,7 @@ from srflow_apps.doctor.probes import ask
 from srflow_apps.doctor.report_lines import Check, fix
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import SRFlowError
-from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB
+from srflow_sdk.model.manifest import FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import PluginDevice
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from srflow_export.engines._checking import check_network
 from srflow_export.engines._graph import Graph
 from srflow_export.engines._timing_cache import keep_measurements, read_measurements
 from srflow_sdk.errors import ArgumentError, ExportError
-from srflow_sdk.model.engine_shapes import InputShapes
+from srflow_sdk.model.engine_records import InputShapes
 
 logger = logging.getLogger(__name__)
 

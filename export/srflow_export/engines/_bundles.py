@@ -16,8 +16,7 @@ from srflow_export.engines._pairs import build_engines, graphs_of
 from srflow_export.engines._profiles import check_profile
 from srflow_export.engines._request import EngineRequest, check_request, command_of
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import EngineRecord
-from srflow_sdk.model.engine_shapes import BOUNDS, shapes_text
+from srflow_sdk.model.engine_records import BOUNDS, EngineRecord, shapes_text
 from srflow_sdk.model.manifest import Manifest
 
 

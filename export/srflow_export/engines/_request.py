@@ -10,8 +10,7 @@ from srflow_export.engines._builder import BuilderOptions, check_sms
 from srflow_export.engines._library import load_library
 from srflow_export.engines._timing_cache import read_measurements
 from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
-from srflow_sdk.model.engine_commands import engines_command
-from srflow_sdk.model.engine_records import EnginePrecision, EngineRuntime, LrProfile
+from srflow_sdk.model.engine_records import EnginePrecision, EngineRuntime, LrProfile, engines_command
 
 
 @dataclass(frozen=True, kw_only=True)

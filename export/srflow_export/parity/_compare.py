@@ -19,7 +19,7 @@ from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.latents.random_field import LatentLevel
 from srflow_sdk.model.bundle import Bundle, Manifest, bundle_path
 from srflow_sdk.model.engine_records import LrProfile
-from srflow_sdk.model.psnr_bounds import LEAST_DB
+from srflow_sdk.model.manifest import LEAST_DB
 from srflow_sdk.system.device_names import DeviceName, split_device
 from srflow_training.checkpoints import load_checkpoint
 from srflow_training.model import Encoder, SRFlow

@@ -16,8 +16,7 @@ from srflow_export.parity._photos import PATCH, LrPhoto, photo_patches
 from srflow_export.parity._runners import Arithmetic, TorchRunner, fused_runner, graphs_runner
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.bundle import Bundle, Manifest
-from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES, Precision, Weights
-from srflow_sdk.model.psnr_bounds import FLOAT32_DB, LEAST_DB
+from srflow_sdk.model.manifest import FLOAT32_DB, INT8_ENCODER, LEAST_DB, REQUIRED_FILES, Precision, Weights
 from srflow_training.model import SRFlow
 
 MIN_PSNR_DB: dict[Precision, float] = {"fp32": FLOAT32_DB, "fp16": 50.0, "bf16": LEAST_DB, "int8": LEAST_DB}

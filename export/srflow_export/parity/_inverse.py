@@ -23,8 +23,7 @@ from srflow_export.parity._runners import Arithmetic, computing_in, graphs_runne
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.bundle import Bundle, Manifest
-from srflow_sdk.model.manifest import Weights
-from srflow_sdk.model.psnr_bounds import LEAST_DB
+from srflow_sdk.model.manifest import LEAST_DB, Weights
 from srflow_training.model import SRFlow
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 

@@ -16,8 +16,7 @@ from srflow_sdk.backends._ort_providers import unoptimised
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import EngineRecord, LrProfile
-from srflow_sdk.model.engine_shapes import input_shapes
+from srflow_sdk.model.engine_records import EngineRecord, LrProfile, input_shapes
 from srflow_sdk.model.manifest import FP32_GRAPHS, INVERTER
 from srflow_sdk.model.serving_config import MODEL_PARAMETER, VERSION_PARAMETER, described
 

@@ -9,8 +9,7 @@ from types import ModuleType
 from srflow_sdk.backends._native_library import load_plugins
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_commands import first_command, rebuild_command
-from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime
+from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime, first_command, rebuild_command
 from srflow_sdk.system.hardware import Gpu, find_gpu
 from srflow_sdk.system.raising import is_installed
 
@@ -52,7 +51,12 @@ def select_engines(bundle: Bundle, *, runtime: EngineRuntime | None = None, gpu:
     records = [record for record in bundle.manifest.engines if runtime in (None, record.runtime)]
     if not records:
         wanted: EngineRuntime = runtime or "tensorrt"
-        build = first_command(bundle, runtime=wanted, compute_capability=found.compute_capability if found else None)
+        build = first_command(
+            bundle.path,
+            runtime=wanted,
+            precision=bundle.manifest.precision,
+            compute_capability=found.compute_capability if found else None,
+        )
         raise DeviceError(
             f'{bundle.path} has no {_LIBRARIES[wanted][0]} engines; use device="cuda" or device="cpu", which run '
             f"its ONNX graphs, or build engines: {build}"
@@ -72,9 +76,10 @@ def select_engines(bundle: Bundle, *, runtime: EngineRuntime | None = None, gpu:
 
 
 def _selected(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> Selection:
+    profile = None if record.profile == bundle.manifest.default_profile else record.profile
     rebuild, resize = (
-        rebuild_command(bundle, record, compute_capability=gpu.compute_capability, shapes=shapes)
-        for shapes in (True, False)
+        rebuild_command(bundle.path, record, compute_capability=gpu.compute_capability, profile=sizes)
+        for sizes in (profile, None)
     )
     library = _fitting_library(bundle, record, gpu, rebuild)
     return Selection(record=record, library=library, gpu=gpu, rebuild=rebuild, resize=resize)

@@ -7,8 +7,7 @@ from srflow_export.engines._graph import Graph, read_graph
 from srflow_export.engines._profiles import check_profile, parse_shapes
 from srflow_sdk.drawing import tiles
 from srflow_sdk.errors import ArgumentError, BundleError
-from srflow_sdk.model.engine_records import LrProfile
-from srflow_sdk.model.engine_shapes import InputShapes
+from srflow_sdk.model.engine_records import InputShapes, LrProfile
 from tests.sdk.tiny_bundle import tiny_manifest
 
 

@@ -15,8 +15,7 @@ from srflow_sdk.backends._fastest import REFERENCE, Measured, Way, cache_key, wr
 from srflow_sdk.backends._precision import WORTH, is_within_gate, promised_db
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.model.psnr_bounds import FLOAT32_DB
+from srflow_sdk.model.manifest import FLOAT32_DB, Manifest
 from srflow_sdk.system.raising import is_installed
 from srflow_sdk.upscaler import Upscaler
 

@@ -25,8 +25,7 @@ from srflow_sdk.backends._ort_providers import TensorRTProvider, tensorrt_librar
 from srflow_sdk.backends._plugin_providers import PluginProvider
 from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import EngineRecord, LrProfile
-from srflow_sdk.model.engine_shapes import input_shapes, shapes_text
+from srflow_sdk.model.engine_records import EngineRecord, LrProfile, input_shapes, shapes_text
 from srflow_sdk.system.device_names import DeviceName, PluginDevice, split_device
 from srflow_sdk.system.hardware import Gpu
 from tests.sdk.tiny_bundle import write_tiny_bundle

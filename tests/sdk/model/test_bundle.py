@@ -12,7 +12,6 @@ import onnx
 import pytest
 
 from srflow_export._bundle_writer import staged_bundle
-from srflow_sdk import Upscaler
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import manifest_digest
@@ -129,19 +128,6 @@ def test_a_file_of_another_size_is_not_hashed(target: Path, monkeypatch: pytest.
     assert hashed == []
 
 
-def test_what_the_manifest_does_not_list_is_not_read(target: Path, tiny_bundle: Path) -> None:
-    """External data of a graph would be such a file."""
-    model = onnx.load(tiny_bundle / "sampler.onnx")
-    with staged_bundle(target) as stage:
-        (stage.path / "encoder.onnx").write_bytes((tiny_bundle / "encoder.onnx").read_bytes())
-        onnx.save(model, stage.path / "sampler.onnx", save_as_external_data=True, location="weights", size_threshold=0)
-        (stage.path / "weights").rename(target.parent / "weights")
-        stage.commit(tiny_manifest())
-    (target.parent / "weights").rename(target / "weights")
-    with pytest.raises(BundleError, match="external data"):
-        Upscaler(target, device="cpu")
-
-
 def test_an_edited_manifest_is_refused(target: Path) -> None:
     write_stub_bundle(target)
     edit(target, lambda raw: raw.update(default_tau=1.5), sign=False)
@@ -186,7 +172,7 @@ def test_unknown_fields_are_ignored_and_still_signed(target: Path) -> None:
 def test_file_names_that_lead_elsewhere_are_refused(target: Path, name: str) -> None:
     write_stub_bundle(target)
     edit(target, lambda raw: raw["files"].update({name: {"sha256": "0" * 64, "bytes": 1}}))
-    with pytest.raises(BundleError, match=r"plain file name|files holds a control character"):
+    with pytest.raises(BundleError, match="plain file name"):
         Bundle.open(target)
 
 
@@ -235,23 +221,10 @@ ODD_TEXTS = ["\x1b[31mred", "two\nlines", "a\rb", "\x00", "\x9b31m", "half \ud83
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
-@pytest.mark.parametrize(
-    ("place", "change"),
-    [
-        ("name", lambda raw, text: raw.update(name=text)),
-        ("provenance.licence", lambda raw, text: raw["provenance"].update(licence=text)),
-        (r"parity\[0\]\.photo", lambda raw, text: raw.update(parity=[{"photo": text}])),
-        ("model", lambda raw, text: raw["model"].update({text: 1})),
-        ("remark", lambda raw, text: raw.update(remark=[{"deep": text}])),
-        ("a field", lambda raw, text: raw.update({text: 1})),
-    ],
-)
-def test_texts_that_a_terminal_or_a_file_name_would_obey_are_refused(
-    target: Path, text: str, place: str, change
-) -> None:
+def test_a_name_that_a_terminal_or_a_file_name_would_obey_is_refused(target: Path, text: str) -> None:
     write_stub_bundle(target)
-    edit(target, lambda raw: change(raw, text))
-    with pytest.raises(BundleError, match=rf"{place}.* holds a control character") as caught:
+    edit(target, lambda raw: raw.update(name=text))
+    with pytest.raises(BundleError, match="no plain text") as caught:
         Bundle.open(target)
     assert text not in str(caught.value)
 
@@ -261,15 +234,6 @@ def test_a_name_that_could_be_a_path_is_refused(target: Path, name: str) -> None
     write_stub_bundle(target)
     edit(target, lambda raw: raw.update(name=name))
     with pytest.raises(BundleError, match="could be the path of a file"):
-        Bundle.open(target)
-
-
-def test_notes_on_the_training_may_have_several_lines_and_no_escapes(target: Path) -> None:
-    settings = "network:\n\tnf: 8\n"
-    write_stub_bundle(target, provenance={"training": {"bundle": {"settings": settings}}})
-    assert Bundle.open(target).manifest.provenance["training"]["bundle"]["settings"] == settings
-    edit(target, lambda raw: raw["provenance"]["training"].update(note="\x1b[31mred"))
-    with pytest.raises(BundleError, match=r"provenance\.training\.note holds a control character"):
         Bundle.open(target)
 
 
