@@ -71,22 +71,24 @@ class Encoding(Generic[ImageT]):
         size = self._lr.padded_height, self._lr.padded_width
         self._tiles = painter.plan(*size, painter.core(*size, halo=self._halo), halo=self._halo)
         self._kept = KeptTiles()
+        nbytes, kept = 0, self._kept.tiles
         for tile in self._tiles:
             stop_if_set(cancel)
-            window = tile.window
-            if self._kept.nbytes + window.height * window.width * manifest.conditioning_bytes_per_pixel > memory_budget:
+            (rows, columns), window = tile.window.slices, tile.window
+            if nbytes + window.height * window.width * manifest.conditioning_bytes_per_pixel > memory_budget:
                 break
-            seen = self._lr.network_rows(window.top, window.top + window.height)
+            seen = self._lr.network_rows(rows.start, rows.stop)
             try:
                 with cancelled_by(cancel):
-                    conditioning = painter.encode(seen[:, :, window.left : window.left + window.width])
+                    kept[tile] = painter.encode(seen[:, :, columns])
             except (OutOfMemoryError, MemoryError):
                 # Drawing needs room too: half of what fits is kept, the rest is encoded again for every draw.
-                self._kept.drop_half()
+                for last in list(kept)[(len(kept) + 1) // 2 :]:
+                    del kept[last]
                 break
-            self._kept.keep(tile, conditioning)
+            nbytes += kept[tile].nbytes
             if progress is not None:
-                progress(len(self._kept), len(self._tiles))
+                progress(len(kept), len(self._tiles))
 
     @property
     def nbytes(self) -> int:
@@ -101,7 +103,7 @@ class Encoding(Generic[ImageT]):
     @property
     def kept_tiles(self) -> int:
         """Number of tiles that do not have to be encoded again. When memory runs out later, they are dropped."""
-        return len(self._kept)
+        return len(self._kept.tiles)
 
     def sample(self, **options: Unpack[DrawKeywords]) -> ImageT:
         """Draw one picture of the image's kind, bit for bit what :meth:`Upscaler.upscale` gives with these keywords."""

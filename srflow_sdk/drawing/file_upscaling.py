@@ -101,7 +101,8 @@ def upscale_file(
         padded = padded_size(height, multiple), padded_size(width, multiple)
         core = painter.core(*padded)
         tiles = painter.plan(*padded, core)
-        rows = stack.enter_context(StreamedRows(reader.read_rows, height=height, ahead=tiles[0].core.height))
+        rows = StreamedRows(reader.read_rows, height=height, ahead=tiles[0].core.height)
+        stack.callback(rows.close)
         lr = LowResolution(
             source=rows, kind=kind_of(reader), height=height, width=width, multiple=multiple, reach=manifest.halo
         )
@@ -110,7 +111,8 @@ def upscale_file(
         for place, target in enumerate(targets):
             sample = request.samples[0 if interval is not None else place]
             fields = options.provenance_fields(manifest, sample=sample, scale=request.scale)
-            fields |= interval_fields(manifest, interval, place)
+            if interval is not None:
+                fields |= interval_fields(manifest, interval, place)
             provenance = made_of(manifest, source=source, source_sha256=digest, tile=core, **fields)
             writer = writer_for(target, reader, painter, provenance, writing, size=size, scale=scale, raw=raw)
             writers.append(stack.enter_context(writer))
@@ -136,7 +138,8 @@ def upscale_file(
             for writer, target, value in zip(writers, targets, measured, strict=True)
         ]
         reader.check_unchanged()
-    warn_if_inconsistent(str(source), measured, options=options, manifest=manifest)
+    if writing.report:
+        warn_if_inconsistent(str(source), measured, options=options, manifest=manifest)
     return FileResult(source=source, size=(width, height), outputs=tuple(written), seconds=time.monotonic() - started)
 
 
@@ -179,10 +182,7 @@ def writer_for(
     scale: float = 1,
     raw: bool = False,
 ) -> ImageWriter:
-    """A writer of a picture that was made of a file: of its kind, with its metadata and a record of how.
-
-    size: width and height in pixels. scale: how many times as large as the source's that is.
-    """
+    """A writer of a picture, `scale` times as large, of a file's kind, with its metadata and a record of how."""
     if painter.backend.precision != BUNDLE:
         provenance = dataclasses.replace(provenance, precision=painter.backend.precision, device=painter.backend.device)
     return ImageWriter(

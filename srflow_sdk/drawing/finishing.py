@@ -29,13 +29,9 @@ _log = logging.getLogger(__name__)
 
 
 class Finishing:
-    """Takes the rows of one output from the top down and passes them, finished, to `write`.
+    """Takes the rows of one output from the top down and passes them, consistent, reduced and rounded, to `write`.
 
-    request: if it wants a consistent output, rows are changed so that their reduction is the LR image; at the end,
-        they are reduced to its size.
-    write: called with h×W×channels of the image's dtype.
-    measure: compare the reduction of the finished rows, of the model's size, with the LR image.
-    plain: write values unchanged but for their size, as float32 without alpha.
+    measure: compare the finished rows, of the model's size, with the LR image. plain: as float32 without alpha.
     """
 
     def __init__(
@@ -56,52 +52,44 @@ class Finishing:
         floats = plain or request.options.consistent or request.scale is not None or lr.conversion is not None
         self.band_dtype = np.dtype(np.float32) if floats else lr.kind.dtype
         """The dtype that :meth:`push` takes: the image's if nothing else is done to the values, otherwise float32."""
-        self._projected = self._done = 0  # LR rows that are projected and written
+        self._done = 0  # LR rows that are written
 
     @property
     def needed_from(self) -> int:
         """The first LR row that this output still needs."""
         needed = self._done
         if self._drawn is not None:  # the rows above it wait for their context
-            needed = min(needed, self._projected - CONTEXT)
+            needed -= CONTEXT
         if self.meter is not None:
             needed = min(needed, self.meter.needed_from)
         return max(needed, 0)
 
     def push(self, band: NDArray[Any]) -> None:
         """Take the next rows, sh×sW×1 or 3 of :attr:`band_dtype`."""
-        scale, lr, drawn = self._scale, self._lr, self._drawn
+        scale, lr, drawn, kind, alpha = self._scale, self._lr, self._drawn, self._lr.kind, None
         if lr.conversion is not None and not self._plain:
             top = self._done if drawn is None else drawn.bottom // scale
             band = lr.in_own_profile(band, top, top + len(band) // scale, scale)
-        if drawn is None:
-            self._finish(band)
-            return
-        # Projected in the image's own values, so that the conversion to its profile cannot undo it.
-        drawn.append(band)
-        available = drawn.bottom // scale
-        ready = available if available == lr.height else available - CONTEXT
-        if ready <= self._projected:
-            return
-        top = max(self._projected - CONTEXT, 0)
-        rows = projected(
-            drawn.rows(top * scale, available * scale),
-            lr.colours(top, available, own=True),
-            scale,
-            kernel=self._kernel,
-            top=top == 0,
-            bottom=available == lr.height,
-        )
-        first, self._projected = self._projected, ready
-        self._finish(rows[(first - top) * scale : (ready - top) * scale])
-        drawn.forget((ready - CONTEXT) * scale)
-
-    def _finish(self, band: NDArray[Any]) -> None:
-        """Measure rows, shrink them, round them, add their alpha, and write them."""
-        kind, alpha = self._lr.kind, None
-        top, self._done = self._done, self._done + len(band) // self._scale
+        if drawn is not None:  # projected in the image's own values, so that no conversion can undo it
+            drawn.append(band)
+            available = drawn.bottom // scale
+            ready = available if available == lr.height else available - CONTEXT
+            if ready <= self._done:
+                return
+            top = max(self._done - CONTEXT, 0)
+            rows = projected(
+                drawn.rows(top * scale, available * scale),
+                lr.colours(top, available, own=True),
+                scale,
+                kernel=self._kernel,
+                top=top == 0,
+                bottom=available == lr.height,
+            )
+            band = rows[(self._done - top) * scale : (ready - top) * scale]
+            drawn.forget((ready - CONTEXT) * scale)
+        top, self._done = self._done, self._done + len(band) // scale
         if kind.has_alpha and not self._plain:
-            alpha = self._lr.enlarged_alpha(top, self._done, self._scale)[..., None]
+            alpha = lr.enlarged_alpha(top, self._done, scale)[..., None]
         if self.meter is not None:
             self.meter.push(from_unit(band, kind.dtype) if band.dtype == np.float32 else band)
         if self._shrinking is not None:
@@ -115,11 +103,9 @@ class Finishing:
 
 
 class _Shrinking:
-    """Takes rows of the model's size from the top down and reduces them to rows of a smaller output.
+    """Reduces rows of the model's size to rows of a smaller output. srgb: colours are not in the image's profile.
 
-    Colours are clipped to [0, 1] first, as in the model's picture, but not rounded. With alpha, a pixel's weight is
-    multiplied by it, so that colours of transparent pixels do not bleed. srgb: colours are sRGB; otherwise they are in
-    the image's profile.
+    With alpha, a pixel's weight is multiplied by it, so that colours of transparent pixels do not bleed.
     """
 
     def __init__(self, lr: LowResolution, scale: int, request: Request, *, srgb: bool) -> None:

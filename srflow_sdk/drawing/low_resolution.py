@@ -35,10 +35,11 @@ class ArrayRows:
 
 
 class RowBuffer:
-    """Consecutive rows, appended below and dropped above, by their number in the whole image."""
+    """Consecutive rows, appended below and dropped above, by their number in the whole image. Thread-safe."""
 
     def __init__(self) -> None:
         self._held: NDArray[Any] | None = None
+        self._lock = threading.RLock()
         self._top = 0
         self.bottom = 0
         """One more than the number of the last row."""
@@ -54,18 +55,15 @@ class RowBuffer:
         return self._held[top - self._top : bottom - self._top]
 
     def forget(self, before: int) -> None:
-        if self._held is not None and before > self._top:
-            # A copy: a view would keep the dropped rows alive.
-            self._held = self._held[before - self._top :].copy()
-            self._top = before
+        with self._lock:
+            before = min(before, self.bottom)
+            if self._held is not None and before > self._top:
+                # A copy: a view would keep the dropped rows alive.
+                self._held, self._top = self._held[before - self._top :].copy(), before
 
 
 class StreamedRows(RowBuffer):
-    """Rows that a function decodes in order, a band ahead in a thread of its own. Use it in a with-block.
-
-    read: returns the next n rows; called from one thread at a time. height: total number of rows. ahead: rows to decode
-    in advance. Thread-safe.
-    """
+    """Rows that `read` decodes in order, the next n at a time, `ahead` of their use in a thread; :meth:`close` it."""
 
     def __init__(self, read: Callable[[int], NDArray[Any]], *, height: int, ahead: int) -> None:
         super().__init__()
@@ -73,7 +71,6 @@ class StreamedRows(RowBuffer):
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="srflow-decode")
         self._asked = 0
         self._next: Future[NDArray[Any]] | None = self._ask(ahead)
-        self._lock = threading.Lock()
 
     def rows(self, top: int, bottom: int) -> NDArray[Any]:
         """Rows top … bottom - 1, decoded as needed. Raises: whatever `read` raises."""
@@ -84,14 +81,7 @@ class StreamedRows(RowBuffer):
                 self._next = self._ask(self._ahead) if self._asked < self._height else None
             return super().rows(top, bottom)
 
-    def forget(self, before: int) -> None:
-        with self._lock:
-            super().forget(min(before, self.bottom))
-
-    def __enter__(self) -> StreamedRows:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _ask(self, count: int) -> Future[NDArray[Any]]:
@@ -102,19 +92,17 @@ class StreamedRows(RowBuffer):
 
 @dataclass(frozen=True, kw_only=True)
 class LowResolution:
-    """The LR image of one run. Rows are requested from the top down.
-
-    source: its pixels by row, H×W×kind.channels. multiple: the network's sides are multiples of it; the last row and
-    column are repeated to fill up. reach: distance from a visible pixel, in LR pixels, within which the network must
-    not see what lies under transparency.
-    """
+    """The LR image of one run. Rows are requested from the top down."""
 
     source: ArrayRows | StreamedRows
+    """Its pixels by row, H×W×kind.channels."""
     kind: ImageKind
     height: int
     width: int
     multiple: int
+    """The network's sides are multiples of it; the last row and column are repeated to fill up."""
     reach: int
+    """Distance from a visible pixel within which the network must not see what lies under transparency."""
 
     @classmethod
     def of(cls, pixels: NDArray[Any], kind: ImageKind, *, multiple: int, reach: int) -> LowResolution:
@@ -138,15 +126,16 @@ class LowResolution:
     def network_rows(self, top: int, bottom: int) -> NDArray[np.float32]:
         """Rows of the padded image for the network: float32 3×(bottom - top)×padded_width, sRGB in [0, 1]."""
         colours = self.colours(top, min(bottom, self.height))
-        margins = ((0, bottom - top - colours.shape[0]), (0, self.padded_width - self.width), (0, 0))
+        margins = (
+            (0, bottom - top - colours.shape[0]),
+            (0, padded_size(self.width, self.multiple) - self.width),
+            (0, 0),
+        )
         padded = np.pad(np.repeat(colours, 3 // colours.shape[2], axis=2), margins, mode="edge")
         return np.ascontiguousarray(padded.transpose(2, 0, 1))
 
     def colours(self, top: int, bottom: int, *, own: bool = False) -> NDArray[np.float32]:
-        """Rows as the network sees them, not padded: float32 h×w×1 or 3 in [0, 1], sRGB, nothing under transparency.
-
-        Under full transparency colours come from visible neighbours. own: in the image's own profile.
-        """
+        """Rows as the network sees them, not padded: float32 h×w×1 or 3 in [0, 1], sRGB or the `own` profile."""
         margin = self.reach if self.kind.has_alpha else 0
         above = max(top - margin, 0)
         pixels = self.source.rows(above, min(bottom + margin, self.height))
@@ -169,13 +158,10 @@ class LowResolution:
         return enlarged_alpha(alpha, scale)[(top - above) * scale : (bottom - above) * scale]
 
     def in_own_profile(self, srgb: NDArray[np.float32], top: int, bottom: int, scale: int) -> NDArray[np.float32]:
-        """The network's colours of rows, sh×sW×3, in the image's own profile.
-
-        Colours outside sRGB bypass the network: the difference that the conversion to sRGB and back makes to the LR
-        image is enlarged and added.
-        """
+        """The network's colours of rows, sh×sW×3, in the image's own profile."""
         if self.conversion is None:
             return srgb
+        # Colours outside sRGB bypass the network: what the conversion and back changes is enlarged and added.
         above = max(top - ENLARGE_CONTEXT, 0)
         own = self.colours(above, min(bottom + ENLARGE_CONTEXT, self.height), own=True)
         lost = own - self.conversion.from_srgb(self.conversion.to_srgb(own))
@@ -186,6 +172,6 @@ class LowResolution:
         return result
 
     def forget(self, before: int) -> None:
-        """Drop the rows above this one: they, and what is computed from them, will not be requested again."""
+        """Drop the rows above this one, of which nothing will be requested again."""
         margin = ENLARGE_CONTEXT + (self.reach if self.kind.has_alpha else 0)
         self.source.forget(max(before - margin, 0))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
@@ -44,39 +45,22 @@ _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
+@dataclass
 class KeptTiles:
-    """One picture's share of memory: conditioning that is kept between draws, and their size once memory ran out.
+    """What one picture holds on the device: its tiles' conditioning; and how large tiles are once memory ran out."""
 
-    Threads may use and drop it at a time: a tile that is not kept is encoded again.
-    """
+    tiles: dict[Tile, Conditioning] = field(default_factory=dict)
+    largest_core: int | None = None
+    _relieved: bool = False
 
-    def __init__(self) -> None:
-        self._tiles: dict[Tile, Conditioning] = {}
-        self._relieved = False
-        self.largest_core: int | None = None
-        """The side of the largest tiles that memory may be enough for; None before it ran out."""
-        self.nbytes = 0
-        """Bytes on the device."""
-
-    def __len__(self) -> int:
-        return len(self._tiles)
-
-    def get(self, tile: Tile) -> Conditioning | None:
-        return self._tiles.get(tile)
-
-    def keep(self, tile: Tile, conditioning: Conditioning) -> None:
-        self._tiles[tile] = conditioning
-        self.nbytes += conditioning.nbytes
-
-    def drop_half(self) -> None:
-        """Drop the later half, so that drawing has room, too."""
-        for tile in list(self._tiles)[(len(self._tiles) + 1) // 2 :]:
-            self.nbytes -= self._tiles.pop(tile).nbytes
+    @property
+    def nbytes(self) -> int:
+        return sum(conditioning.nbytes for conditioning in list(self.tiles.values()))
 
     def relieve(self) -> bool:
         """Drop everything, because memory ran out. False if there was nothing, and it is not the first time."""
-        dropped, again, self._relieved = len(self._tiles), self._relieved, True
-        self._tiles, self.nbytes = {}, 0
+        dropped, again, self._relieved = len(self.tiles), self._relieved, True
+        self.tiles = {}
         if dropped:
             _log.warning("memory ran out: %d tiles that were kept encoded are encoded again when needed", dropped)
         return dropped > 0 or not again
@@ -210,22 +194,19 @@ class Painter:
         """
         self.check_open()
         room = KeptTiles() if kept is None else kept
+        how: Any = {"channels": channels, "dtype": dtype, "after_sample": after_sample}
 
         def whole() -> list[NDArray[Any]]:
-            gathered = Gathered(request, channels, dtype)
-            for picture in self.samples(tile, lr, request, room, rounded=gathered.takes_levels):
-                gathered.add(picture)
-                after_sample(gathered.count)
-            return gathered.pictures()
+            levels = request.reduce is None and channels == 3 and dtype == np.uint8
+            return gathered(self.samples(tile, lr, request, room, rounded=levels), request, **how)
 
         def in_parts() -> list[NDArray[Any]]:
             scale = self.manifest.scale
             shape = (tile.core.height * scale, tile.core.width * scale, channels)
             joined: list[NDArray[Any]] = [np.empty(shape, dtype) for _ in range(request.pictures)]
-            how: Any = {"channels": channels, "dtype": dtype, "kept": room, "after_sample": after_sample}
             for part in self.parts(tile, room, halo=self.manifest.halo):
                 rows, columns = part.window.within(tile.window).slices
-                pictures = self.draw(part, lr[:, rows, columns], request, **how)
+                pictures = self.draw(part, lr[:, rows, columns], request, kept=room, **how)
                 rows, columns = part.core.within(tile.core).scaled(scale).slices
                 for target, picture in zip(joined, pictures, strict=True):
                     target[rows, columns] = picture
@@ -239,7 +220,7 @@ class Painter:
         The first time that it runs out, what is kept is dropped, garbage is collected, and the tile is tried again.
         Raises: OutOfMemoryError if tiles are the smallest.
         """
-        while kept.get(tile) is not None or kept.largest_core is None or tile.side <= kept.largest_core:
+        while tile in kept.tiles or kept.largest_core is None or tile.side <= kept.largest_core:
             try:
                 return whole()
             except (OutOfMemoryError, MemoryError) as error:
@@ -272,7 +253,7 @@ class Painter:
             temperatures.append(request.temperature.mirrored())
         stop_if_set(cancel)
         with cancelled_by(cancel):
-            found = kept.get(tile)
+            found = kept.tiles.get(tile)
             conditioning = self.encode(lr) if found is None else found
             del found
         for sample in request.samples:
@@ -397,51 +378,39 @@ def not_finite(who: str, tile: Tile, request: Request, sample: int, *, also: str
     )
 
 
-class Gathered:
-    """The samples of a tile, or their mean or standard deviation, for which only two pictures are held.
+def gathered(
+    pictures: Iterable[NDArray[Any]],
+    request: Request,
+    *,
+    channels: int,
+    dtype: np.dtype[Any],
+    after_sample: Callable[[int], None],
+) -> list[NDArray[Any]]:
+    """A tile's pictures, for all samples, or for their mean, deviation or interval, which hold two pictures in all."""
 
-    For an "interval", it is the first sample, and the lower and upper bounds.
+    def rounded(picture: NDArray[Any]) -> NDArray[Any]:
+        return picture if dtype in (np.float32, picture.dtype) else from_unit(picture, dtype)
 
-    channels: 1 (gray) or 3. dtype: of the pictures; all but float32 are rounded to its full range.
-    """
-
-    def __init__(self, request: Request, channels: int, dtype: np.dtype[Any]) -> None:
-        self._reduce, self._band = request.reduce, request.band
-        self._channels, self._dtype = channels, dtype
-        self.takes_levels = request.reduce is None and channels == 3 and dtype == np.uint8
-        """True if :meth:`add` also takes pictures that are rounded to uint8."""
-        self._all: list[NDArray[Any]] = []
-        self.count = 0
-        self._mean = self._squares = np.zeros(0, np.float32)
-
-    def add(self, picture: NDArray[Any]) -> None:
-        """Take the next sample, RGB h×w×3."""
-        self.count += 1
-        if self._channels == 1:
-            picture = luma(picture)
-        if self._reduce is None or (self._reduce == "interval" and self.count == 1):
-            self._all.append(self._rounded(picture))
-        if self._reduce is None:
-            return
-        # Welford's update: the sum of squared deviations without a difference of large numbers.
-        picture = np.clip(picture, 0, 1)
-        if self.count == 1:
-            self._mean, self._squares = picture, np.zeros_like(picture)
-            return
-        change = picture - self._mean
-        self._mean = self._mean + change / np.float32(self.count)
-        self._squares += change * (picture - self._mean)
-
-    def pictures(self) -> list[NDArray[Any]]:
-        if self._reduce is None:
-            return self._all
-        if self._reduce == "mean":
-            return [self._rounded(self._mean)]
-        deviation = np.sqrt(self._squares / np.float32(self.count - 1))
-        if self._band is None:
-            return [self._rounded(deviation)]
-        half = self._band(deviation)
-        return [*self._all, *(self._rounded(np.clip(self._mean + side, 0, 1)) for side in (-half, half))]
-
-    def _rounded(self, picture: NDArray[Any]) -> NDArray[Any]:
-        return picture if self._dtype in (np.float32, picture.dtype) else from_unit(picture, self._dtype)
+    reduce, held, count = request.reduce, list[NDArray[Any]](), 0
+    mean = squares = np.zeros(0, np.float32)
+    for count, picture in enumerate(pictures, start=1):
+        values = luma(picture) if channels == 1 else picture
+        if reduce is None or (reduce == "interval" and count == 1):
+            held.append(rounded(values))
+        if reduce is not None:  # Welford's update: squared deviations without a difference of large numbers
+            values = np.clip(values, 0, 1)
+            if count == 1:
+                mean, squares = values, np.zeros_like(values)
+            change = values - mean
+            mean = mean + change / np.float32(count)
+            squares += change * (values - mean)
+        after_sample(count)
+    if reduce is None:
+        return held
+    if reduce == "mean":
+        return [rounded(mean)]
+    deviation = np.sqrt(squares / np.float32(count - 1))
+    if request.band is None:
+        return [rounded(deviation)]
+    half = request.band(deviation)
+    return [*held, *(rounded(np.clip(mean + side, 0, 1)) for side in (-half, half))]

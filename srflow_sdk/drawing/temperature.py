@@ -38,14 +38,10 @@ Tau = float | NDArray[Any] | Literal["auto"]
 
 
 class Temperature:
-    """A checked temperature for one image.
+    """A checked temperature for one image. default: the number that "auto" scales. Raises: ArgumentError.
 
-    tau: a number; an array of real numbers of the image's height×width; 0 … 2 each; or "auto". default: the number that
-    "auto" scales.
     The latents of a level are multiplied by the map on that level's grid: repeated where the grid is finer than the
     LR image's, averaged where it is coarser. A constant map gives what the number gives, bit for bit.
-
-    Raises: ArgumentError for other types, shapes and values.
     """
 
     def __init__(self, tau: Tau, *, default: float, height: int, width: int, multiple: int) -> None:
@@ -67,9 +63,9 @@ class Temperature:
             return self
         above = max(top - REACH, 0)
         margins = ((0, 0), (REACH - (top - above), 0), (REACH, REACH))
-        part = self.placed(top, 0)
+        part = copy.copy(self)
         seen = np.pad(lr.network_rows(above, bottom + REACH), margins, mode="edge")
-        part._map = np.float32(self.number) * texture(seen)
+        part._map, part._top = np.float32(self.number) * texture(seen), top
         return part
 
     def mirrored(self) -> Temperature:

@@ -206,7 +206,7 @@ def plan_tiles(
     if height < 1 or width < 1 or height % multiple or width % multiple:
         raise ArgumentError(f"a {width}×{height} image cannot be tiled: its sides are not multiples of {multiple}")
     whole = Window(top=0, left=0, height=height, width=width)
-    return _tiles(whole, inside=whole, core=core, halo=halo, multiple=multiple, least=least)
+    return split_tile(Tile(core=whole, window=whole), core=core, halo=halo, multiple=multiple, least=least)
 
 
 def tile_rows(tiles: Sequence[Tile]) -> list[list[Tile]]:
@@ -214,22 +214,17 @@ def tile_rows(tiles: Sequence[Tile]) -> list[list[Tile]]:
     return [list(row) for _, row in groupby(tiles, key=lambda tile: tile.core.top)]
 
 
-def split_tile(tile: Tile, *, core: int, halo: int, multiple: int, least: tuple[int, int] = (1, 1)) -> list[Tile]:
+def split_tile(
+    tile: Tile, *, core: int | None, halo: int, multiple: int, least: tuple[int, int] = (1, 1)
+) -> list[Tile]:
     """Split a tile into smaller ones, with cores up to `core`, that together cover its core and see no more than it.
 
     least: as for :func:`plan_tiles`.
     """
-    return _tiles(tile.core, inside=tile.window, core=core, halo=halo, multiple=multiple, least=least)
-
-
-def _tiles(
-    covered: Window, *, inside: Window, core: int | None, halo: int, multiple: int, least: tuple[int, int]
-) -> list[Tile]:
-    """Tiles that cover a rectangle and see nothing outside another rectangle around it."""
     how: dict[str, Any] = {"core": core, "reach": padded_size(halo, multiple), "multiple": multiple}
-    rows, columns = inside.slices
-    vertical = _spans(covered.top, covered.height, inside=rows, least=least[0], **how)
-    horizontal = _spans(covered.left, covered.width, inside=columns, least=least[1], **how)
+    (rows, columns), whole = tile.window.slices, tile.core
+    vertical = _spans(whole.top, whole.height, inside=rows, least=least[0], **how)
+    horizontal = _spans(whole.left, whole.width, inside=columns, least=least[1], **how)
     return [
         Tile(
             core=Window(top=top, left=left, height=bottom - top, width=right - left),

@@ -201,7 +201,7 @@ class _TileInverter:
         return painter.within_memory(tile, self._kept, whole, lambda: self._in_parts(tile, lr, hr))
 
     def _conditioning(self, tile: Tile, lr: NDArray[np.float32]) -> Conditioning:
-        kept = self._kept.get(tile) if self._backend is self._painter.backend else None
+        kept = self._kept.tiles.get(tile) if self._backend is self._painter.backend else None
         return self._painter.encode(lr, self._backend) if kept is None else kept
 
     def _whole(self, tile: Tile, conditioning: Conditioning, hr: NDArray[np.float32]) -> _Inverted:

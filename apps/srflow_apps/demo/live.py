@@ -92,7 +92,7 @@ class LivePhoto:
         rows = _span(top, side, self.height, multiple)
         columns = _span(left, side, self.width, multiple)
         crop = Window(top=rows[0], left=columns[0], height=rows[1], width=columns[1])
-        if crop != self.crop or not len(self._kept):
+        if crop != self.crop or not len(self._kept.tiles):
             self._encode(crop, cancel)
 
     def most_detailed(self, side: int) -> tuple[int, int]:
@@ -133,7 +133,7 @@ class LivePhoto:
         self._tile = Tile(core=crop, window=Window(top=top, left=left, height=bottom - top, width=right - left))
         stop_if_set(cancel)
         kept = KeptTiles()
-        kept.keep(self._tile, painter.encode(self._seen()))
+        kept.tiles[self._tile] = painter.encode(self._seen())
         self._kept, self.crop, self._alpha = kept, crop, self._enlarged_alpha(crop)
 
     def forget(self) -> None:

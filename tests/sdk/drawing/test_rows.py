@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ class Decoder:
 
 @pytest.mark.parametrize("ahead", [1, 7, 40, 1000])
 def test_streamed_rows_are_the_images(ahead: int) -> None:
-    with StreamedRows(Decoder().read, height=40, ahead=ahead) as rows:
+    with closing(StreamedRows(Decoder().read, height=40, ahead=ahead)) as rows:
         for top, bottom, forget in [(0, 9, 0), (3, 12, 5), (5, 30, 20), (20, 40, 39), (39, 40, 40)]:
             np.testing.assert_array_equal(rows.rows(top, bottom), PIXELS[top:bottom])
             rows.forget(forget)
@@ -35,7 +36,7 @@ def test_streamed_rows_are_the_images(ahead: int) -> None:
 
 def test_rows_are_decoded_ahead_in_another_thread() -> None:
     decoder = Decoder()
-    with StreamedRows(decoder.read, height=40, ahead=8) as rows:
+    with closing(StreamedRows(decoder.read, height=40, ahead=8)) as rows:
         rows.rows(0, 4)
         assert decoder.ahead.wait(30)
     assert threading.current_thread().name not in decoder.threads
@@ -45,13 +46,13 @@ def test_an_error_of_the_decoder_reaches_the_reader() -> None:
     def fail(count: int) -> np.ndarray:
         raise ValueError("damaged")
 
-    with StreamedRows(fail, height=40, ahead=8) as rows, pytest.raises(ValueError, match="damaged"):
+    with closing(StreamedRows(fail, height=40, ahead=8)) as rows, pytest.raises(ValueError, match="damaged"):
         rows.rows(0, 4)
 
 
 def test_many_threads_read_the_same_rows() -> None:
     wrong = []
-    with StreamedRows(Decoder().read, height=40, ahead=3) as rows:
+    with closing(StreamedRows(Decoder().read, height=40, ahead=3)) as rows:
 
         def read() -> None:
             wrong.extend(
@@ -87,7 +88,7 @@ def test_what_failed_fails_again_for_everyone_who_asks() -> None:
         requests.append(count)
         raise ValueError("damaged")
 
-    with StreamedRows(fail, height=40, ahead=40) as rows:
+    with closing(StreamedRows(fail, height=40, ahead=40)) as rows:
         for _ in range(3):
             with pytest.raises(ValueError, match="damaged"):
                 rows.rows(0, 4)
