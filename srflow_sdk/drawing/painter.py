@@ -47,7 +47,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class KeptTiles:
-    """What one picture holds on the device: its tiles' conditioning; and how large tiles are once memory ran out."""
+    """A picture on the device: its tiles' conditioning; and how large tiles are once memory ran out."""
 
     tiles: dict[Tile, Conditioning] = field(default_factory=dict)
     largest_core: int | None = None
