@@ -53,8 +53,8 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content, in 64 hexadecimal digits. Raises: OSError."""
-    with path.open("rb") as file:
+    """The sha256 of a file's content, in 64 hexadecimal digits. Raises: OSError, at once for a pipe or a device."""
+    with open_regular(path) as file:
         return content_sha256(file)
 
 

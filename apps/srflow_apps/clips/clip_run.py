@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -26,7 +26,7 @@ from srflow_apps.batch.run import Executor, run_jobs
 from srflow_apps.batch.storage import make_folders, remove_leftovers
 from srflow_apps.clips import segments
 from srflow_apps.clips.reading import Clip, is_clip, look_through
-from srflow_apps.clips.writing import WRITTEN, chosen_encoding, join, record_in
+from srflow_apps.clips.writing import WRITTEN, chosen_encoding, join, kept_streams, record_in
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import write_image
 from srflow_sdk.model.bundle import Bundle
@@ -35,11 +35,16 @@ from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, exit_sta
 from srflow_sdk.system.local_files import file_sha256, real_path, write_atomically
 from srflow_sdk.upscaler import Upscaler
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from srflow_apps.batch.choices import FileChoices, MachineChoices
 
 _SETTINGS = "settings.json"
-_OURS = re.compile(r"\.?(\d{6}\.(mkv|state)|settings\.json)(\..*)?")
+_OURS = re.compile(r"\.?(\d{6}\.(mkv|state|sha256)|settings\.json)(\..*)?")
 
 
 class ClipDisplay(Display):
@@ -138,17 +143,24 @@ class ClipRun:
             say(f"warning: {source} is interlaced: its combs stay; ffmpeg -vf bwdif removes them")
         if clip.damage:
             say(f"error: {source} is damaged: {clip.damage}; what can be decoded, {count} frames, is made")
-        if (files.resume or files.shard) and is_of(record_in(target), record):
+        of_this = (files.resume or files.shard is not None) and is_of(record_in(target), record)
+        if of_this and _is_finished(target, record, count):
             self.display.tell(f"{target} is finished: skipped")
             return not clip.damage
-        if beside and os.path.lexists(target):
+        if of_this:
+            self.display.tell(f"{target} is damaged: it is made again")
+        elif beside and os.path.lexists(target):
             raise ImageError(f"{target} exists; remove it, or name it with -o, which may replace it")
+        assert operation.encoding is not None
+        kept, lost = kept_streams(clip, target, operation.encoding)
+        for what in lost:
+            say(f"warning: {source}: {what}")
         every = [parts / f"{number:06}.mkv" for number in range(-(-count // segments.SEGMENT))]
         block = segments.KEYFRAMES // segments.SEGMENT
         blocks = [every[first : first + block] for first in range(0, len(every), block)]
         mine = blocks if files.shard is None else blocks[files.shard.index - 1 :: files.shard.count]
-        kept = files.resume and _read(parts / _SETTINGS) == record
-        left = [tuple(path for path in paths if not (kept and path.exists())) for paths in mine]
+        same = files.resume and _read(parts / _SETTINGS) == record
+        left = [tuple(path for path in paths if not (same and segments.is_whole(path))) for paths in mine]
         todo = [Job(source=source, targets=paths, name=PurePosixPath(paths[0].stem)) for paths in left if paths]
         frames = [sum(len(operation.frame_numbers(path)) for path in job.targets) for job in todo]
         now = "" if sum(frames) == count else f" ({sum(frames)} of them now)"
@@ -168,7 +180,7 @@ class ClipRun:
                 self.display.answer(f"dry run, nothing was written: {line}")
                 return not clip.damage
             self.display.tell(line)
-            self._begin(parts, record)
+            stack.enter_context(self._begun(parts, record))
             settings = Settings(operation=operation, max_pixels=self.machine.max_pixels)
             with deferred_interrupts(*STOPPING) as interrupts:
                 with self.display.progress(todo, max_pixels=0, check=interrupts, work=frames):
@@ -176,23 +188,23 @@ class ClipRun:
                 if done.interrupted:
                     say("interrupted: the parts that are done stay; the same command with --resume goes on")
                     sys.exit(exit_status(interrupts.number))
-        there = [path for path in every if path.exists()]
-        remove_leftovers([target])
-        if len(there) < len(every) and not is_of(record_in(target), record):
-            how_on = "the same command with --resume goes on" if done.remaining else "the last run of all makes it"
-            say(f"{target}: {len(there)} of {len(every)} parts are in {parts}; {how_on}")
-            return not done.remaining
-        try:
-            lost = join(there, clip, target, record=record) if there else []
-        except ImageError:  # another run may have joined and removed them meanwhile
-            if not is_of(record_in(target), record):
-                raise
-            lost = []
-        for what in lost:
-            say(f"warning: {source}: {what}")
-        with contextlib.suppress(OSError):
-            _remove(parts.iterdir())
-            parts.rmdir()
+            there = [path for path in every if segments.is_whole(path)]
+            remove_leftovers([target])
+            if len(there) < len(every) and not _is_finished(target, record, count):
+                how_on = "the same command with --resume goes on" if done.remaining else "the last run of all makes it"
+                say(f"{target}: {len(there)} of {len(every)} parts are in {parts}; {how_on}")
+                return not done.remaining
+            try:
+                lost = join(there, clip, target, record=record, kept=kept) if len(there) == len(every) else []
+            except ImageError:  # another run may have joined and removed them meanwhile
+                if not _is_finished(target, record, count):
+                    raise
+                lost = []
+            for what in lost:
+                say(f"warning: {source}: {what}")
+            with contextlib.suppress(OSError):
+                _remove(parts.iterdir())
+                parts.rmdir()
         self.display.printed(target)
         return not clip.damage
 
@@ -201,15 +213,34 @@ class ClipRun:
         width, height = self.operation.output_size((clip.look.width, clip.look.height), bundle.manifest)
         look = dataclasses.replace(clip.look, width=width, height=height, turns=0)
         encoding = chosen_encoding(target, look, codec=self.codec, quality=self.files.quality)
-        encoding.check(target)
         settings = {name: getattr(encoding, name) for name in ("codec", "quality", "pixel_format")}
         settings["precision"] = self.machine.precision
         of = dataclasses.replace(self.operation, frames=len(clip.times), source_sha256=file_sha256(clip.path))
         return dataclasses.replace(of, encoding=encoding, settings=settings)
 
-    def _begin(self, parts: Path, record: str) -> None:
-        """Make the folder of the parts; what it has of another clip, model or settings goes. Raises: ImageError."""
+    @contextlib.contextmanager
+    def _begun(self, parts: Path, record: str) -> Iterator[None]:
+        """Make the folder of the parts, and hold it; what it has of another clip, model or settings goes.
+
+        Raises: ImageError, also if another run has it, but for shards, which share it.
+        """
         make_folders([parts])
+        with contextlib.ExitStack() as stack:
+            if fcntl is not None:
+                stack.callback(os.close, descriptor := os.open(parts, os.O_RDONLY))
+                try:
+                    fcntl.flock(
+                        descriptor, (fcntl.LOCK_EX if self.files.shard is None else fcntl.LOCK_SH) | fcntl.LOCK_NB
+                    )
+                except BlockingIOError as error:
+                    in_use = f"{parts} is in use: another run makes this clip"
+                    raise ImageError(f"{in_use}; wait for it, or share the clip by --shard") from error
+                except OSError:  # this file system has no locks
+                    pass
+            self._cleared(parts, record)
+            yield
+
+    def _cleared(self, parts: Path, record: str) -> None:
         try:
             found, same = list(parts.iterdir()), _read(parts / _SETTINGS) == record
             if not all(_OURS.fullmatch(path.name) for path in found):
@@ -224,6 +255,16 @@ class ClipRun:
                 write_atomically(parts / _SETTINGS, record.encode())
         except OSError as error:
             raise ImageError(f"{parts} cannot be written: {error.strerror or error}") from error
+
+
+def _is_finished(target: Path, record: str, count: int) -> bool:
+    """True if a clip is of this record, and can be decoded from its first frame to its last."""
+    with contextlib.suppress(ImageError):
+        if not is_of(record_in(target), record):
+            return False
+        made = look_through(target, max_pixels=sys.maxsize)
+        return len(made.times) == count and not made.damage
+    return False
 
 
 def _remove(paths: Iterable[Path]) -> None:

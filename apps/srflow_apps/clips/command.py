@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -21,13 +22,14 @@ from srflow_apps.batch.find import find_inputs
 from srflow_apps.batch.operations import Job
 from srflow_apps.batch.storage import make_folders
 from srflow_apps.clips.clip_run import ClipDisplay, ClipRun, is_of
-from srflow_apps.clips.reading import Y4M, Decoded, PipedClip, ahead, guessed_matrix, is_clip, look_through
+from srflow_apps.clips.reading import Y4M, Decoded, Piped, ahead, guessed_matrix, is_clip, look_through
 from srflow_apps.clips.segments import ClipUpscaling
 from srflow_apps.clips.writing import WRITTEN, Encoding, chosen_encoding
 from srflow_sdk.clips.optical_flow import opencv
-from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import Metadata, Provenance, check_writable, open_image, read_provenance, write_image
+from srflow_sdk.errors import ArgumentError, CancelledError, ImageError
+from srflow_sdk.files import Metadata, Provenance, check_writable, open_image, read_image, read_provenance, write_image
 from srflow_sdk.model.model_choice import bundles_of
+from srflow_sdk.system.interrupts import STOPPING, Interrupts, deferred_interrupts
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.url_paths import UrlPath, as_path
 
@@ -86,16 +88,42 @@ def run_pipe(run: ClipRun, source: str, output: str) -> None:
     if output != STANDARD and not run.files.overwrite and os.path.lexists(output):
         run.display.tell(f"{source}: {output} exists: skipped")
         return
+    with deferred_interrupts(*STOPPING) as interrupts, contextlib.ExitStack() as at_end:
+        stopped = _Stopped(interrupts)
+        try:
+            _run_pipe(run, source, output, stopped, at_end)
+            interrupts()
+        except (ImageError, CancelledError):
+            interrupts()  # which is why
+            raise
+        finally:
+            stopped.set()  # or threads would wait for the pipe
+    if output != STANDARD:
+        run.display.printed(Path(output))
+
+
+class _Stopped(threading.Event):
+    """Set by a signal, too."""
+
+    def __init__(self, interrupts: Interrupts) -> None:
+        super().__init__()
+        self.check = interrupts
+
+    def is_set(self) -> bool:
+        return super().is_set() or self.check.number is not None
+
+
+def _run_pipe(run: ClipRun, source: str, output: str, stopped: _Stopped, at_end: contextlib.ExitStack) -> None:
     if source == STANDARD:
-        decoded = Decoded(PipedClip(sys.stdin.buffer), name=_INPUT)
-        frames = decoded.pictures()
-        if (sample := next(frames, None)) is None or decoded.look is None:
+        decoded = Decoded(Piped(sys.stdin.buffer, stopped.is_set), name=_INPUT, max_pixels=run.machine.max_pixels)
+        coming = at_end.enter_context(contextlib.closing(ahead(decoded.pictures())))
+        if (sample := next(coming, None)) is None or decoded.look is None:
             raise ImageError(f"{_INPUT} ends before its first frame")
-        look, frames, name = decoded.look, itertools.chain([sample], frames), _INPUT
+        look, frames, name = decoded.look, itertools.chain([sample], coming), _INPUT
     else:
         clip = look_through(Path(source), max_pixels=run.machine.max_pixels)
-        decoded = Decoded(clip.path)
-        look, frames, sample, name = clip.look, decoded.pictures(), clip.sample, source
+        coming = at_end.enter_context(contextlib.closing(ahead(Decoded(clip.path).pictures())))
+        look, frames, sample, name = clip.look, itertools.chain(coming), clip.sample, source
         if clip.damage:
             raise ImageError(f"{source} is damaged: {clip.damage}; give -o a file to make what can be decoded")
         if len({after - before for before, after in itertools.pairwise(clip.times)}) > 2:  # rounded ones are two
@@ -108,20 +136,19 @@ def run_pipe(run: ClipRun, source: str, output: str) -> None:
             look = dataclasses.replace(look, matrix=guessed_matrix(width, height))
             pixel_format = f"yuv{look.chroma}p{'10le' * look.deep}"
             encoding = Encoding(codec="rawvideo", quality=None, pixel_format=pixel_format, look=look)
-            sink = encoding.stream(sys.stdout.buffer, Y4M, "stdout")
+            sink = encoding.stream(Piped(sys.stdout.buffer, stopped.is_set), Y4M, "stdout")
         else:
             encoding = chosen_encoding(Path(output), look, codec=run.codec, quality=run.files.quality)
-            encoding.check(Path(output))
+            encoding.tried(Path(output))
             container = WRITTEN[Path(output).suffix.lower()]
             sink = encoding.file(Path(output), container, comment=run.operation.record(bundle.manifest))
         each = run.estimate(upscaler, sample, 1).partition(", ")[2]
         run.display.tell(f"{name} -> {output} ({width}×{height}); {each}")
-        drawer = run.operation.drawer(upscaler)
-        with sink as put, contextlib.closing(ahead(frames, decoded.stop)) as coming:
-            for number, frame in enumerate(coming):
+        drawer = run.operation.drawer(upscaler, stopped)
+        with sink as put:
+            for number, frame in enumerate(frames):
                 put(drawer.draw(frame, number))
-    if output != STANDARD:
-        run.display.printed(Path(output))
+            stopped.check()  # before the file appears
 
 
 def run_frames(run: ClipRun, folder: Path, output: str | None) -> None:
@@ -145,9 +172,13 @@ def run_frames(run: ClipRun, folder: Path, output: str | None) -> None:
     settings = {"precision": run.machine.precision, "format": files.ending}
     operation = dataclasses.replace(run.operation, frames=len(paths), source_sha256=digest, settings=settings)
     job = Job(source=folder, targets=(), name=PurePosixPath(folder.name))
-    made = operation.provenance(job, bundle.manifest, size=size, number=operation.sample, source_sha256=digest)
+
+    def made(number: int) -> Provenance:
+        one = dataclasses.replace(operation, settings={**settings, "frame": number})
+        return one.provenance(job, bundle.manifest, size=size, number=operation.sample, source_sha256=digest)
+
     there = {number for number, path in enumerate(outputs) if not files.overwrite and os.path.lexists(path)}
-    made_so = {number for number, path in enumerate(outputs) if files.resume and _is_made(path, made)}
+    made_so = {number for number, path in enumerate(outputs) if files.resume and _is_made(path, made(number))}
     todo = set(range(len(paths))) - there - made_so
     with run.opened(bundle) as upscaler:
         now = f" ({len(todo)} of them now)" if len(todo) < len(paths) else ""
@@ -169,7 +200,7 @@ def run_frames(run: ClipRun, folder: Path, output: str | None) -> None:
                     picture = drawer.draw(frame, number)
                     metadata = metadata.enlarged(picture.shape[0] / frame.shape[0])
                     how: dict[str, Any] = {"quality": files.quality, "lossless": files.lossless}
-                    write_image(outputs[number], picture, metadata=metadata, provenance=made, **how)
+                    write_image(outputs[number], picture, metadata=metadata, provenance=made(number), **how)
                 elif number >= first:
                     drawer.follow(frame, number)
                 run.display.progressed(1, number + 1, len(paths))
@@ -195,7 +226,8 @@ def _frame(path: Path, run: ClipRun) -> tuple[NDArray[Any], Metadata]:
 
 
 def _is_made(path: Path, made: Provenance) -> bool:
+    """True if a frame of this record can be decoded."""
     with contextlib.suppress(ImageError, OSError):
         found = read_provenance(path)
-        return found is not None and is_of(found.settings or "", made.settings or "")
+        return found is not None and is_of(found.settings or "", made.settings or "") and bool(read_image(path))
     return False

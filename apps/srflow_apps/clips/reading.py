@@ -11,8 +11,9 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ImageError, MissingExtraError
+from srflow_sdk.system.local_files import open_regular
 
 CLIPS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".y4m")
 """The endings of the clips that are read."""
@@ -30,9 +32,13 @@ Y4M = "yuv4mpegpipe"
 AHEAD = 2
 """Frames that a decoder is ahead of what draws, and an encoder behind it."""
 
+JUMP_S = 10
+"""From this on, a broadcast's times do not go on or back, but another one begins."""
+
 _T = TypeVar("_T")
 _MAGIC = b"YUV4MPEG2"
-_CHUNK_BYTES, _POLL_S = 1 << 16, 0.1
+_READ = {"format_whitelist": f"mov,matroska,avi,mpegts,{Y4M}", "protocol_whitelist": "file,pipe"}  # no playlists
+_POLL_S, _HEADER = 0.1, 512
 _UNTAGGED, _LIMITED, _FULL = 2, 1, 2
 _BT709, _SMPTE170M = 1, 6
 _SCALERS = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # libswscale's matrices by H.273's
@@ -53,39 +59,6 @@ def is_piped_clip() -> bool:
     return head.startswith(_MAGIC)
 
 
-class PipedClip:
-    """Standard input, which native code reads in any thread: a signal or :meth:`stop` ends a read within 0.1 s.
-
-    Python's buffer is not used: a thread that waits in it holds its lock, without which Python cannot end.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._stopped = file, False
-        self._head: bytes = file.read1(_CHUNK_BYTES)  # type: ignore[attr-defined]  # what is_piped_clip looked at
-        self.error: BaseException | None = None
-        """The error that ended a read, such as KeyboardInterrupt: FFmpeg, which asked for it, only sees an end."""
-
-    def read(self, count: int) -> bytes:
-        if self._head:
-            given, self._head = self._head[:count], self._head[count:]
-            return given
-        try:
-            while not self._stopped and self.error is None:
-                if select.select([self._file], [], [], _POLL_S)[0]:
-                    return os.read(self._file.fileno(), count)
-        except BaseException as error:
-            self.error = error
-        return b""
-
-    def check(self) -> None:
-        """Raises: :attr:`error`."""
-        if self.error is not None:
-            raise self.error
-
-    def stop(self) -> None:
-        self._stopped = True
-
-
 def pyav() -> Any:
     """The module `av`. Raises: MissingExtraError."""
     os.environ.setdefault("SVT_LOG", "1")  # or that encoder fills standard error
@@ -99,6 +72,63 @@ def pyav() -> Any:
     return av
 
 
+class Piped:
+    """Standard input or output for PyAV, which it reads or writes until `stopped` says to stop: then it is at its end.
+
+    Whoever waits in the stream itself cannot be stopped, and holds its lock when Python ends.
+    """
+
+    def __init__(self, stream: BinaryIO, stopped: Callable[[], bool]) -> None:
+        self._descriptor, self._stopped, self.head = stream.fileno(), stopped, b""
+        if stream.readable():
+            self.head = stream.read1(len(stream.peek()))  # type: ignore[attr-defined]  # what is_piped_clip left there
+
+    def size(self) -> tuple[int, int]:
+        """Width and height as the header has them; 0 where that does not say."""
+        while b"\n" not in self.head and len(self.head) < _HEADER and (more := self._arrived(_HEADER)):
+            self.head += more
+        fields = {each[:1]: each[1:] for each in self.head.partition(b"\n")[0].split()}
+        width, height = (int(fields.get(name, b"")) if fields.get(name, b"").isdigit() else 0 for name in (b"W", b"H"))
+        return width, height
+
+    def read(self, size: int) -> bytes:
+        begin, self.head = self.head[:size], self.head[size:]
+        return begin or self._arrived(size)
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data)
+        while rest:
+            if not self._is_ready([], [self._descriptor]):
+                raise OSError(errno.EINTR, "it was stopped")
+            rest = rest[os.write(self._descriptor, rest[: select.PIPE_BUF]) :]  # as much as never waits
+        return len(data)
+
+    def _arrived(self, size: int) -> bytes:
+        return os.read(self._descriptor, size) if self._is_ready([self._descriptor], []) else b""
+
+    def _is_ready(self, reading: list[int], writing: list[int]) -> bool:
+        while not self._stopped():
+            if any(select.select(reading, writing, [], _POLL_S)):
+                return True
+        return False
+
+
+@contextlib.contextmanager
+def opened(file: Any, name: Path | str = "") -> Iterator[Any]:
+    """The container in a file, or in one that is open, called `name`. Raises: ImageError, at once for pipes or folders.
+
+    FFmpeg gets no path, which may be a URL to it.
+    """
+    with contextlib.ExitStack() as stack:
+        with av_errors(name or file):
+            if isinstance(file, Path):
+                file = stack.enter_context(open_regular(file))
+            elif isinstance(file, BytesIO):
+                file.seek(0)
+            container = stack.enter_context(pyav().open(file, metadata_errors="replace", options=_READ))
+        yield container
+
+
 @contextlib.contextmanager
 def av_errors(path: Path | str, doing: str = "cannot be read") -> Iterator[None]:
     """Turn FFmpeg's errors in the block into ImageErrors of one line."""
@@ -106,8 +136,8 @@ def av_errors(path: Path | str, doing: str = "cannot be read") -> Iterator[None]
     try:
         yield
     except (av.error.FFmpegError, OSError) as error:
-        why = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise ImageError(f"{path} {doing}: {why}") from error
+        whys = {errno.ENOSPC: "the disk is full", errno.EBUSY: "its header or its first frame is damaged"}
+        raise ImageError(f"{path} {doing}: {whys.get(error.errno or 0, error.strerror or str(error))}") from error
 
 
 def guessed_matrix(width: int, height: int) -> int:
@@ -199,7 +229,8 @@ class Clip:
     """A file that was looked through.
 
     times: of every frame that can be decoded, in units of time_base. sample: one of them, RGB.
-    damage: what is wrong with the file; empty if nothing is. interlaced: some frames are.
+    damage: what is wrong with the file; empty if nothing is. interlaced: some frames are. is_broadcast: its times begin
+    anywhere, and may jump.
     """
 
     path: Path
@@ -209,6 +240,7 @@ class Clip:
     sample: NDArray[Any]
     damage: str
     interlaced: bool
+    is_broadcast: bool = False
 
 
 def look_through(path: Path, *, max_pixels: int) -> Clip:
@@ -217,11 +249,9 @@ def look_through(path: Path, *, max_pixels: int) -> Clip:
     Raises: ImageError if it has no video, cannot be decoded, or its frames change their size; MissingExtraError.
     """
     times: list[Any] = []
-    decoded, sample, size, interlaced = Decoded(path), None, (0, 0), False
+    decoded, sample, size, interlaced = Decoded(path, max_pixels=max_pixels), None, (0, 0), False
     for frame in decoded:
         size = size if times else (frame.width, frame.height)
-        if size[0] * size[1] > max_pixels:
-            raise ImageError(f"{path}: frames of {size[0]}×{size[1]} are too large; raise the limit with --max-pixels")
         if (frame.width, frame.height) != size:
             changed = f"{size[0]}×{size[1]} to {frame.width}×{frame.height} at frame {len(times)}"
             raise ImageError(f"{path}: its frames change from {changed}; cut it there, or bring it to one size")
@@ -232,37 +262,46 @@ def look_through(path: Path, *, max_pixels: int) -> Clip:
     look, base, damage = decoded.look, decoded.time_base, decoded.damage
     if look is None:
         raise ImageError(f"{path} cannot be read: none of its frames can be decoded: {damage or 'it is empty'}")
+    if base and None not in times:
+        times = _without_jumps(times, round(JUMP_S / base), look.rate * base) if decoded.is_broadcast else times
     if not base or None in times or any(after <= before for before, after in itertools.pairwise(times)):
-        base, times = 1 / look.rate, list(range(len(times)))
+        first = round((times[0] or 0) * (base or 0) * look.rate)
+        base, times = 1 / look.rate, list(range(first, first + len(times)))
     if not damage and decoded.duration > decoded.end + _SHORTER_S:
         damage = f"it ends after {decoded.end:.1f} of {decoded.duration:.1f} seconds"
     rgb = look.to_rgb(sample)
-    return Clip(path=path, look=look, times=times, time_base=base, sample=rgb, damage=damage, interlaced=interlaced)
+    clip = Clip(path=path, look=look, times=times, time_base=base, sample=rgb, damage=damage, interlaced=interlaced)
+    return replace(clip, is_broadcast=decoded.is_broadcast)
+
+
+def _without_jumps(times: list[int], jump: int, rate: Fraction) -> list[int]:
+    """Times that go on by a frame where they go back or on by a jump, as where one broadcast follows another."""
+    late, found = 0, times[:1]
+    for time in times[1:]:
+        if not -jump < time + late - found[-1] < jump:
+            late = found[-1] + round(1 / rate) - time
+        found.append(time + late)
+    return found
 
 
 class Decoded:
     """The frames of a clip, all that can be decoded. What else it shows is known when it is read.
 
-    file: a path, or YUV4MPEG2 from standard input, called `name` in errors. look: by the first frame; None before it.
-    duration: seconds, as the file says; 0 if it does not. end: of its last packet, in seconds. damage: the first that
-    was found.
+    file: a path, or what :func:`opened` takes, which is called `name` in errors. look: by the first frame; None before
+    it. duration: seconds, as the file says; 0 if it does not. end: of its last packet, in seconds. damage: the first
+    that was found.
 
-    Iterating raises: ImageError.
+    Iterating raises: ImageError, also for frames of more than max_pixels.
     """
 
-    def __init__(self, file: Any, *, name: str | None = None) -> None:
-        self._file, self._name = file, name or file
+    def __init__(self, file: Any, *, name: str | None = None, max_pixels: int = sys.maxsize) -> None:
+        self._file, self._name, self._max_pixels = file, name or file, max_pixels
         self.look: Look | None = None
-        self.time_base, self.duration, self.end, self.damage = _RATE, 0.0, 0.0, ""
+        self.time_base, self.duration, self.end, self.damage, self.is_broadcast = _RATE, 0.0, 0.0, "", False
         self._frames = self._decoded()
 
     def __iter__(self) -> Iterator[Any]:
         return self._frames
-
-    def stop(self) -> None:
-        """End a read that waits for standard input."""
-        if isinstance(self._file, PipedClip):
-            self._file.stop()
 
     def pictures(self) -> Iterator[NDArray[Any]]:
         """The frames as RGB."""
@@ -270,18 +309,21 @@ class Decoded:
             assert self.look is not None
             yield self.look.to_rgb(frame)
 
+    def _check_size(self, width: int, height: int) -> None:
+        if not width or not height:
+            raise ImageError(f"{self._name} cannot be read: its header says that frames have {width}×{height} pixels")
+        if width * height > self._max_pixels:
+            larger = f"frames of {width}×{height} are too large"
+            raise ImageError(f"{self._name}: {larger}; raise the limit with --max-pixels")
+
     def _decoded(self) -> Iterator[Any]:
-        av, piped = pyav(), isinstance(self._file, PipedClip)
-        file, kind = (self._file, Y4M) if piped else (os.fspath(self._file), None)
-        check = self._file.check if piped else lambda: None
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(av_errors(self._name))
-            try:
-                container = stack.enter_context(av.open(file, format=kind, metadata_errors="replace"))
-            finally:
-                check()
+        av = pyav()
+        if isinstance(self._file, Piped):
+            self._check_size(*self._file.size())  # before FFmpeg reads a frame of that size
+        with opened(self._file, self._name) as container, av_errors(self._name):
             stream = video_of(container, self._name)
-            stream.thread_type = "AUTO"
+            self._check_size(stream.width, stream.height)
+            stream.thread_type, self.is_broadcast = "AUTO", "mpegts" in container.format.name
             self.time_base, self.duration = stream.time_base, (container.duration or 0) / 1e6
             packets, packet = container.demux(), None
             while True:
@@ -298,8 +340,8 @@ class Decoded:
                     return
                 except av.error.FFmpegError as error:
                     self.damage, frames = self.damage or str(error.strerror), []
-                check()
                 for frame in frames:
+                    self._check_size(frame.width, frame.height)
                     self.look = self.look or Look.of(frame, stream)
                     if frame.is_corrupt:
                         self.damage = self.damage or f"frame {frame.pts} is damaged"
@@ -308,13 +350,9 @@ class Decoded:
                     return
 
 
-def ahead(items: Iterator[_T], stop: Callable[[], None] = lambda: None) -> Generator[_T, None, None]:
-    """The items, none of them None, made by a thread of its own, a few ahead. Close it: the thread ends then.
-
-    stop: makes what the items wait for end.
-    """
-    with ThreadPoolExecutor(1, thread_name_prefix="srflow-decode") as pool, contextlib.ExitStack() as at_end:
-        at_end.callback(stop)
+def ahead(items: Iterator[_T]) -> Generator[_T, None, None]:
+    """The items, none of them None, made by a thread of its own, a few ahead. Close it: the thread ends then."""
+    with ThreadPoolExecutor(1, thread_name_prefix="srflow-decode") as pool:
         made = deque(pool.submit(next, items, None) for _ in range(AHEAD))
         while (item := made.popleft().result()) is not None:
             made.append(pool.submit(next, items, None))

@@ -8,6 +8,8 @@ import json
 import os
 import threading
 import time
+import zipfile
+import zlib
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +28,7 @@ from srflow_sdk.errors import ImageError
 from srflow_sdk.files import Provenance
 from srflow_sdk.files.provenance import CLIP
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.system.local_files import replacing
+from srflow_sdk.system.local_files import file_sha256, replacing
 from srflow_sdk.system.raising import stop_if_set
 
 if TYPE_CHECKING:
@@ -94,7 +96,7 @@ class ClipUpscaling(Upscaling):
         if place is None or place.operation != self or place.next > self.frame_numbers(targets[0]).start:
             place = _Place(operation=self, frames=ahead(Decoded(source).pictures()))
         for target in targets:
-            with self.encoding.file(target) as put:
+            with self.encoding.file(target, hash_in=_sum(target)) as put:
                 for picture in place.pictures(target, upscaler, cancel):
                     put(picture)
                     done += 1
@@ -125,9 +127,11 @@ class _Place:
         if self.drawer is None or self.next < first:
             self.drawer = self.operation.drawer(upscaler, cancel)
             start = self.drawer.start(first)
-            with contextlib.suppress(OSError, ValueError, KeyError), np.load(_state(segment, -1)) as state:
-                self.drawer.go_on(state)
-                start = first
+            damage = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error)
+            with contextlib.suppress(*damage), np.load(_state(segment, -1)) as state:
+                if int(state["number"]) == first - 1:
+                    self.drawer.go_on(state)
+                    start = first
         while self.next < numbers.stop:
             stop_if_set(cancel)
             if (frame := next(self.frames, None)) is None:
@@ -143,6 +147,19 @@ class _Place:
                 yield picture
             elif number >= start:
                 self.drawer.follow(frame, number)
+
+
+def is_whole(segment: Path) -> bool:
+    """True if a segment is there, as it was written."""
+    try:
+        return _sum(segment).read_text("utf-8") == file_sha256(segment)
+    except (OSError, ValueError):
+        return False
+
+
+def _sum(segment: Path) -> Path:
+    """The file of a segment's hash."""
+    return segment.with_suffix(".sha256")
 
 
 def _state(segment: Path, after: int) -> Path:

@@ -29,7 +29,8 @@ def write_clip(
     times: Sequence[int] | None = None,
     codec: str = "libx264",
     pixel_format: str = "yuv420p",
-    sound: bool = False,
+    sound: bool | str = False,
+    layout: str = "mono",
     text: bool = False,
     turn: int = 0,
     chapter: str | None = None,
@@ -53,7 +54,9 @@ def write_clip(
             setattr(video.codec_context, name, value)
         if turn:
             video.set_display_rotation(turn)
-        audio = output.add_stream("aac", rate=48000) if sound else None
+        audio = output.add_stream(sound if isinstance(sound, str) else "aac", rate=48000) if sound else None
+        if audio is not None:
+            audio.layout = layout
         subtitles = output.add_mux_stream("subrip") if text else None
         for number, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, "rgb24" if picture.dtype == np.uint8 else "rgb48le")
@@ -74,8 +77,8 @@ def write_clip(
 def write_sound(output: Any, stream: Any, *, seconds: float) -> None:
     samples = np.arange(1024)
     for start in range(0, int(seconds * 48000), 1024):
-        wave = (0.3 * np.sin((samples + start) / 20)).astype(np.float32)[None]
-        frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout="mono")
+        wave = (0.3 * np.sin((samples + start) / 20)).astype(np.float32)[None].repeat(stream.layout.nb_channels, 0)
+        frame = av.AudioFrame.from_ndarray(wave, format="fltp", layout=stream.layout.name)
         frame.sample_rate, frame.pts = 48000, start
         output.mux(stream.encode(frame))
     output.mux(stream.encode(None))

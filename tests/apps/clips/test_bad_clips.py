@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import resource
 from collections.abc import Callable
 from fractions import Fraction
@@ -37,6 +38,29 @@ def test_a_file_without_moving_pictures(run: Run, tmp_path: Path) -> None:
     assert refused(run, "clip.mp4", "-o", "large.mp4") == (
         "error: clip.mp4: there are no moving pictures in this file, only audio"
     )
+
+
+@pytest.mark.parametrize("name", ["concat:secret.mp4", "http:127.0.0.1:9?x.mp4", "12:30.mp4", "\udcff.mp4"])
+def test_a_name_is_that_of_a_file_whatever_ffmpeg_would_take_it_for(run: Run, tmp_path: Path, name: str) -> None:
+    write_clip(tmp_path / "secret.mp4", moving(2))
+    write_clip(tmp_path / "clip.mp4", moving(3)).rename(name)
+    result = run(name, "-o", "large.mp4")
+    assert result.exit_code == 0, result.output
+    assert len(seen(tmp_path / "large.mp4").frames) == 3
+
+
+def test_a_file_that_leads_to_others_is_not_read(run: Run, tmp_path: Path) -> None:
+    write_clip(tmp_path / "secret.mp4", moving(2))
+    (tmp_path / "clip.mp4").write_text("ffconcat version 1.0\nfile secret.mp4\n")
+    assert "clip.mp4 cannot be read" in refused(run, "clip.mp4", "-o", "large.mp4")
+
+
+def test_a_pipe_is_no_file(run: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "clip.mp4")
+    assert "clip.mp4 cannot be read: it is not a regular file" in refused(run, "clip.mp4", "-o", "large.mp4")
+    (tmp_path / "frames").mkdir()
+    os.mkfifo(tmp_path / "frames" / "f1.png")
+    assert "it is not a regular file" in refused(run, "frames", "--latents", "motion", "-o", "large")
 
 
 def test_a_damaged_header_and_an_empty_file(run: Run, tmp_path: Path) -> None:

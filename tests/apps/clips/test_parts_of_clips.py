@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import array
+import fcntl
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +23,7 @@ from click.testing import Result
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import read_image, read_provenance, write_image
+from srflow_sdk.system.local_files import lock
 from srflow_sdk.upscaler import Upscaler
 
 from .clips import moving, seen, write_clip
@@ -95,6 +99,92 @@ def test_a_part_that_was_lost_with_its_state_is_drawn_again(
 
 def fail() -> None:
     raise ImageError("no")
+
+
+@pytest.fixture
+def parts(run: Run, whole: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """All parts of clip.mp4, which are not joined yet."""
+    with monkeypatch.context() as patch:
+        patch.setattr("srflow_apps.clips.clip_run.join", lambda *_, **__: fail())
+        assert run("clip.mp4", "-o", "large.mp4").exit_code == 1
+    return tmp_path / "large.mp4.parts"
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+
+
+def blank(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + bytes(len(data) - len(data) // 2))
+
+
+@pytest.mark.parametrize("damage", [cut, flip, blank, Path.unlink])
+def test_a_damaged_part_is_drawn_again(
+    run: Run, parts: Path, whole: list[str], tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    damage(parts / "000001.mkv")
+    result = run("clip.mp4", "-o", "large.mp4", "--resume")
+    assert "15 frames (2 of them now)" in result.stderr
+    assert seen(tmp_path / "large.mp4").frames == whole
+
+
+def test_a_part_in_the_place_of_another_is_drawn_again(run: Run, parts: Path, whole: list[str], tmp_path: Path) -> None:
+    (parts / "000001.mkv").write_bytes((parts / "000002.mkv").read_bytes())
+    assert "15 frames (2 of them now)" in run("clip.mp4", "-o", "large.mp4", "--resume").stderr
+    assert seen(tmp_path / "large.mp4").frames == whole
+
+
+@pytest.mark.parametrize("damage", [cut, flip, blank, lambda path: path.write_bytes(b"")])
+def test_a_damaged_state_begins_at_its_keyframe(
+    run: Run, parts: Path, whole: list[str], tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    states = list(parts.glob("*.state"))
+    assert states
+    for path in states:
+        damage(path)
+        (parts / f"{int(path.stem) + 1:06}.mkv").unlink()
+    assert run("clip.mp4", "-o", "large.mp4", "--resume").exit_code == 0
+    assert seen(tmp_path / "large.mp4").frames == whole
+
+
+@pytest.mark.parametrize("damage", [cut, blank])
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_a_finished_clip_that_is_damaged_is_made_again(
+    run: Run, whole: list[str], tmp_path: Path, damage: Callable[[Path], None], ending: str
+) -> None:
+    assert run("clip.mp4", "-o", f"large.{ending}").exit_code == 0
+    with av.open(f"large.{ending}") as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+    path = tmp_path / f"large.{ending}"
+    data = path.read_bytes()
+    body, rest = data[places[0] : places[-1]], data[places[-1] :]
+    path.write_bytes(data[: places[0]] + (body[:-9] + rest if damage is cut else bytes(len(body)) + rest))
+    result = run("clip.mp4", "-o", f"large.{ending}", "--resume")
+    assert result.exit_code == 0, result.output
+    assert seen(path).frames == whole
+    assert "is finished: skipped" in run("clip.mp4", "-o", f"large.{ending}", "--resume").stderr
+
+
+def test_a_second_run_leaves_the_parts_of_the_first_alone(run: Run, parts: Path, tmp_path: Path) -> None:
+    before = sorted(parts.iterdir())
+    descriptor = os.open(parts, os.O_RDONLY)
+    try:
+        assert lock(descriptor)  # as the first run has it
+        for more in ((), ("--resume",), ("--shard", "1/2")):
+            result = run("clip.mp4", "-o", "large.mp4", *more)
+            assert result.exit_code == 1
+            assert "large.mp4.parts is in use: another run makes this clip" in result.stderr
+    finally:
+        os.close(descriptor)
+    assert sorted(parts.iterdir()) == before
+    assert run("clip.mp4", "-o", "large.mp4").exit_code == 0
 
 
 @pytest.mark.parametrize("latents", ["motion", pytest.param("fresh", marks=pytest.mark.slow)])
@@ -214,6 +304,71 @@ def test_a_clip_goes_through_a_pipe_into_another(tmp_path: Path, tiny_bundle: Pa
     assert json.loads(large.comment)["model"] == "tiny"
 
 
+Y4M = b"YUV4MPEG2 W32 H24 F25:1 Ip A1:1 C420jpeg\n"
+
+
+@pytest.mark.parametrize("given", [Y4M[:20], Y4M, Y4M + (b"FRAME\n" + bytes(32 * 24 * 3 // 2)) * 3])
+def test_a_pipe_that_waits_for_input_can_be_stopped(tmp_path: Path, tiny_bundle: Path, given: bytes) -> None:
+    with subprocess.Popen(
+        command(tiny_bundle, "-", "-o", "-"), cwd=tmp_path, stdin=-1, stdout=-1, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        for part in (given[:12], given[12:]):  # the first is looked at, the second read as a clip
+            process.stdin.write(part)
+            process.stdin.flush()
+            wait_for_reader(process)
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+        assert process.returncode == 130
+        assert process.stderr.read().splitlines()[-1] == b"interrupted"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_pipe_whose_reader_waits_can_be_stopped(tmp_path: Path, tiny_bundle: Path, number: int) -> None:
+    head = Y4M.replace(b"W32 H24", b"W64 H48")  # of larger frames than a pipe holds
+    (tmp_path / "clip.y4m").write_bytes(head + (b"FRAME\n" + bytes(64 * 48 * 3 // 2)) * 9)
+    with (
+        (tmp_path / "clip.y4m").open("rb") as clip,
+        subprocess.Popen(
+            command(tiny_bundle, "-", "-o", "-"), cwd=tmp_path, stdin=clip, stdout=-1, stderr=-1
+        ) as process,
+    ):
+        assert process.stdout is not None
+        while unread(process.stdout.fileno()) < 40_000 and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(number)
+        try:
+            process.wait(20)
+        finally:
+            process.kill()
+        assert process.returncode == 128 + number
+
+
+def wait_for_reader(process: subprocess.Popen[bytes]) -> None:
+    """Wait until a command has read what it was given."""
+    assert process.stdin is not None
+    while unread(process.stdin.fileno()) and process.poll() is None:
+        time.sleep(0.01)
+
+
+def unread(descriptor: int) -> int:
+    count = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, count)
+    return count[0]
+
+
+def test_a_piped_clip_keeps_to_the_limits_of_clips(tmp_path: Path, tiny_bundle: Path) -> None:
+    for sides, words in (("W400 H300", "frames of 400×300 are too large"), ("W0 H24", "frames have 0×24 pixels")):
+        arguments = command(tiny_bundle, "-", "-o", "-", "--max-pixels", "100000")
+        done = subprocess.run(arguments, input=f"YUV4MPEG2 {sides} F25:1\n".encode(), capture_output=True, cwd=tmp_path)
+        assert done.returncode == 1
+        assert words in done.stderr.decode()
+
+
 def write_frames(folder: Path, count: int) -> None:
     folder.mkdir()
     for number, picture in enumerate(moving(count)):
@@ -250,6 +405,19 @@ def test_frames_that_are_there_stay_and_the_others_are_the_same(run: Run, tmp_pa
     assert (tmp_path / "large" / "f4.png").stat().st_ino == stays
     write_image(tmp_path / "frames" / "f0.png", moving(9)[8])
     assert "7 frames ->" in run("frames", "-o", "large", "--latents", "motion", "--resume").stderr
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_frame_that_is_damaged_or_another_s_is_drawn_again(run: Run, tmp_path: Path, ending: str) -> None:
+    write_frames(tmp_path / "frames", 5)
+    command = ("frames", "-o", "large", "--latents", "fresh", "--format", ending)
+    assert run(*command).exit_code == 0
+    files = {path.name: path.read_bytes() for path in (tmp_path / "large").iterdir()}
+    cut(tmp_path / "large" / f"f0.{ending}")
+    (tmp_path / "large" / f"f2.{ending}").write_bytes(files[f"f3.{ending}"])
+    (tmp_path / "large" / f"f3.{ending}").write_bytes(files[f"f2.{ending}"])
+    assert "5 frames (3 of them now)" in run(*command, "--resume").stderr
+    assert {path.name: path.read_bytes() for path in (tmp_path / "large").iterdir()} == files
 
 
 def test_frames_of_several_sizes_are_refused(run: Run, tmp_path: Path) -> None:
