@@ -262,8 +262,7 @@ class BaseUpscaler:
 
         Args:
             image, layout, options: as in :meth:`upscale` of a clean image; progress counts the tiles of all samples.
-            score: called with each picture, in the order of the samples; returns a number, higher is better. It must
-                not change the picture. Of equal scores the first sample wins.
+            score: called with each picture, in their order, which it must not change; returns a number, more is better.
         """
         draw = DrawOptions(**options)
         if not callable(score):

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 class FlowUses:
     """The part of :class:`~srflow_sdk.upscaler.Upscaler` that needs the flow in its other direction."""
 
-    _painter: Painter
+    if TYPE_CHECKING:
+        _painter: Painter
 
     @overload
     def restore(self, image: ImageT, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]) -> ImageT: ...
@@ -57,24 +58,12 @@ class FlowUses:
     ) -> InMemoryImage | Tensor:
         """Remove noise from a picture: one of its size and kind, whose latents are no larger than a true photograph's.
 
-        A picture whose latents are not too large comes back as it was, to rounding: blur and the blocks of a JPEG stay.
+        Others come back as they were, to rounding: blur and the blocks of a JPEG stay. A bundle without an inverter is
+        a BundleError; the other errors are those of :meth:`upscale`.
 
         Args:
-            image: As in :meth:`upscale`.
-            layout: As in :meth:`upscale`.
-            **options: `progress` and `cancel` of :meth:`upscale` (the tiles of all passes count), and:
-                tau: The largest root mean square of latents, 0 … 2, for all levels or by level. None is what was
-                    measured best.
-                over: The latents that count together: "spatial", a channel, against noise; "local", a position, against
-                    dots and scratches; "global", a level; "auto" is what the picture shows.
-                enlarge: Normalise as the publication does (:meth:`Latents.normalised`), which harms most pictures.
-                seed: Of what `enlarge` draws at random; without it nothing is random.
-
-        Returns:
-            A picture of the image's size, kind and dtype.
-
-        Raises:
-            BundleError: The bundle has no inverter; also the errors of :meth:`upscale`.
+            image, layout: as in :meth:`upscale`.
+            options: tau, over, enlarge, seed, progress, cancel: `help(srflow_sdk.flow.restoring.RestoreOptions)`.
         """
         chosen = RestoreOptions(**options)
         with memory_errors_typed("for the image; use a smaller one"):
@@ -92,21 +81,9 @@ class FlowUses:
         lossless: bool = False,
         **options: Unpack[RestoreKeywords],
     ) -> FileResult:
-        """Restore an image file into another of its size, with its profile, metadata, resolution and alpha.
+        """Restore an image file into another of its size, with its profile, metadata, alpha, and a record of how.
 
-        A record of how it was made is added (:func:`read_provenance`).
-
-        Args:
-            source: As in :meth:`upscale_file`.
-            target: One path; its ending sets the format.
-            report: Hash the output.
-            max_pixels: As in :meth:`upscale_file`.
-            quality: As in :meth:`upscale_file`.
-            lossless: As in :meth:`upscale_file`.
-            **options: The keywords of :meth:`restore`.
-
-        Raises:
-            ImageError: A file cannot be read or written; also the errors of :meth:`restore`.
+        `options` are those of :meth:`restore`, all else is as in :meth:`upscale_file`; `report` hashes the output.
         """
         return restore_file(
             file_path("source", source),
@@ -151,28 +128,16 @@ class FlowUses:
         lr: AnyImage | None = None,
         **options: Unpack[TransferKeywords],
     ) -> InMemoryImage | Tensor:
-        """Put what a mask selects of one picture into another of the same size: content transfer.
+        """Put what a mask selects of one picture into another of the same size: section 4.5 of the publication.
 
-        The content is pasted, inverted, its latents are normalised inside the mask, and decoded (section 4.5 of the
-        publication). Beyond 6 pixels outside of the mask the answer is the target, and so is alpha.
+        Beyond 6 pixels outside of the mask the answer is the target, of its kind, and so is alpha. Errors are those of
+        :meth:`restore`.
 
         Args:
-            target: As :meth:`upscale` takes images.
-            source: A picture of the target's size.
-            mask: An array or tensor of bool, H×W, or an image, at least half as bright as white inside.
-            lr: The target's true LR image, if it was upscaled from one; None reduces the target.
-            **options: `progress` and `cancel` of :meth:`upscale` (tiles count when encoded, inverted and decoded), and:
-                blend: "gradient" first fits the content's brightness and colour (Poisson image editing), for any two
-                    pictures; "none" is the publication's way, for pictures that agree at LR size.
-                tau: Of the normalised latents, 0 … 2, or by level; None is 0.8 on the finest level for "gradient",
-                    else 0.9.
-                seed: Of the statistics that normalising draws.
-
-        Returns:
-            A picture of the target's size, kind and dtype.
-
-        Raises:
-            BundleError: The bundle has no inverter; also the errors of :meth:`upscale`.
+            target, source: pictures of one size, as :meth:`upscale` takes images.
+            mask: an array or tensor of bool, H×W, or an image, at least half as bright as white inside.
+            lr: the target's true LR image, if it was upscaled from one; None reduces the target.
+            options: blend, tau, seed, progress, cancel: `help(srflow_sdk.flow.transferring.TransferOptions)`.
         """
         chosen = TransferOptions(**options)
         with memory_errors_typed("for the pictures; use smaller ones"):
@@ -195,23 +160,9 @@ class FlowUses:
         lossless: bool = False,
         **options: Unpack[TransferKeywords],
     ) -> FileResult:
-        """Put what a mask selects of one image file into another, and write the result to a third.
+        """Put what a mask selects of one image file into another, with the target's metadata and a record of how.
 
-        Metadata are the target's, and a record of how it was made is added (:func:`read_provenance`).
-
-        Args:
-            target: A file as :meth:`upscale_file` reads it.
-            source: A file, used as :meth:`transfer` does.
-            mask: A file, likewise.
-            output: Its ending sets the format.
-            lr: A file, or None, likewise.
-            max_pixels: As in :meth:`upscale_file`.
-            quality: As in :meth:`upscale_file`.
-            lossless: As in :meth:`upscale_file`.
-            **options: The keywords of :meth:`transfer`.
-
-        Raises:
-            ImageError: A file cannot be read or written; also the errors of :meth:`transfer`.
+        `options` are those of :meth:`transfer`, as are the inputs, in files; all else is as in :meth:`upscale_file`.
         """
         return transfer_file(
             self._painter,
@@ -233,20 +184,11 @@ class FlowUses:
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> float:
-        """Tell how likely an HR image is, given its LR image; :meth:`Encoding.invert` also gives the latents.
+        """Tell how likely an HR image is, given its LR image: log p(hr | lr) in nats, for values in [0, 1].
 
         Args:
-            hr: As :meth:`upscale` takes images.
-            lr: Its LR image; None is its reduction, as the model's training made them.
-            dequantise: As for :meth:`Encoding.invert`.
-            progress: As for :meth:`upscale`.
-            cancel: As for :meth:`upscale`.
-
-        Returns:
-            log p(hr | lr) in nats, for values in [0, 1].
-
-        Raises:
-            BundleError: The bundle has no inverter; also the errors of :meth:`upscale`.
+            hr, lr: as :meth:`upscale` takes images; no `lr` is hr's reduction, as the model's training made them.
+            dequantise, progress, cancel: as for :meth:`Encoding.invert`, whose errors it raises.
         """
         with memory_errors_typed("for the HR image; use a smaller one"):
             pixels, kind = loaded(hr)

@@ -75,7 +75,19 @@ class RestoreKeywords(WatchKeywords, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class RestoreOptions:
-    """The options of :meth:`Upscaler.restore`, which says what each field means. Raises: ArgumentError."""
+    """The keywords of :meth:`Upscaler.restore`.
+
+    Args:
+        tau: the largest root mean square of latents, 0 … 2, for all levels or by level. None is what was measured best.
+        over: the latents that count together: "spatial", a channel, against noise; "local", a position, against dots
+            and scratches; "global", a level; "auto" is what the picture shows.
+        enlarge: normalise as the publication does (:meth:`Latents.normalised`), which harms most pictures.
+        seed: of what `enlarge` draws at random; without it nothing is random.
+        progress, cancel: as in :meth:`Upscaler.upscale`; the tiles of all passes count.
+
+    Raises:
+        ArgumentError: for values that are wrong for any picture.
+    """
 
     tau: float | Mapping[int, float] | None = None
     over: Over = "auto"

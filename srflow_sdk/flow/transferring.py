@@ -73,7 +73,18 @@ class TransferKeywords(WatchKeywords, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class TransferOptions:
-    """The options of :meth:`Upscaler.transfer`, which says what each field means. Raises: ArgumentError."""
+    """The keywords of :meth:`Upscaler.transfer`.
+
+    Args:
+        blend: "gradient" first fits the content's brightness and colour (Poisson image editing), for any two pictures;
+            "none" is the publication's way, for pictures that agree at LR size.
+        tau: of the normalised latents, 0 … 2, or by level; None is 0.8 on the finest level for "gradient", else 0.9.
+        seed: of the statistics that normalising draws.
+        progress, cancel: as in :meth:`Upscaler.upscale`; tiles count when encoded, inverted and decoded.
+
+    Raises:
+        ArgumentError: for values that are wrong for any picture.
+    """
 
     blend: Blend = "gradient"
     tau: float | Mapping[int, float] | None = None

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import io
 import pickle
+import pydoc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,10 @@ def test_unknown_keywords_are_refused(upscaler: Upscaler, floats: np.ndarray) ->
     ):
         with pytest.raises(TypeError, match="'n'"):
             call()
+
+
+def test_help_stays_short() -> None:
+    assert len(pydoc.render_doc(Upscaler).splitlines()) <= 180
 
 
 def test_numpy_numbers_are_taken(upscaler: Upscaler, floats: np.ndarray) -> None:
