@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends import Conditioning
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import Progress
 from srflow_sdk.drawing.painter import KeptTiles, Painter
-from srflow_sdk.drawing.passes import counted
 from srflow_sdk.drawing.tiles import Tile, Window, padded_size, tile_rows
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.latents import arrays
@@ -58,18 +56,55 @@ def invert(
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
 ) -> Latents:
-    """The latents of an HR image from :func:`high_resolution`. Raises: as drawing does.
+    """The latents of an HR image from :func:`high_resolution`, on the CPU if the device has no inverter.
 
     dequantise: spread its 8-bit levels evenly, [level, level + 1)/256. kept: conditioning of tiles.
+    Raises: BundleError if the bundle has no inverter, and as drawing does.
     """
-    manifest = painter.manifest
+    manifest, backend = painter.manifest, painter.inverting_backend()
     scale, levels = manifest.scale, kept.spared(lambda: arrays.allocate(level_shapes(manifest, lr)))
-    inverter = _TileInverter(painter, kept, cancel)
-    tell, done = counted(progress, len(tiles)), 0
     # Which part of each padded LR row and column is the image's own: 1, 0 in padding, or a part of a pixel.
     of_rows = np.clip(hr.height / scale - np.arange(lr.padded_height), 0, 1)
     of_columns = np.clip(hr.width / scale - np.arange(lr.padded_width), 0, 1)
-    nats = 0.0
+
+    def inverted(tile: Tile, seen: Floats, large: Floats) -> float:
+        """Write the latents of a tile's core, and return its nats. seen, large: its window, 3×h×w and 3×sh×sw."""
+        painter.check_open()
+        stop_if_set(cancel)
+
+        def whole() -> float:
+            bottom, right = painter.margins(backend, tile.window.height, tile.window.width)
+            wide = large
+            if bottom or right:
+                wide = np.pad(large, ((0, 0), (0, scale * bottom), (0, scale * right)), mode="edge")
+            with cancelled_by(cancel):
+                conditioning = kept.tiles.get(tile) if backend is painter.backend else None
+                conditioning = painter.encode(seen, backend) if conditioning is None else conditioning
+                latents, density = backend.invert(conditioning, wide[None])
+            core, place = tile.core.within(tile.window), tile.core
+            found = {level: array[0][_on_level(core, level, scale)] for level, array in latents.items()}
+            nats = density[0, 0][core.slices]
+            if not all(np.isfinite(array).all() for array in (*found.values(), nats)):
+                raise NonFiniteError(
+                    f"the network gave NaN or infinite latents for rows {place.top} to {place.top + place.height - 1} "
+                    f"and columns {place.left} to {place.left + place.width - 1} of the LR image; use another model"
+                )
+            for level, array in found.items():
+                levels[level][_on_level(place, level, scale)] = array
+            rows, columns = place.slices
+            return float(of_rows[rows] @ nats.astype(np.float64) @ of_columns[columns])
+
+        def in_parts() -> float:
+            nats = 0.0
+            for part in painter.parts(tile, kept, halo=round_trip_halo(manifest)):
+                window = part.window.within(tile.window)
+                small, big = (slice(None), *window.slices), (slice(None), *window.scaled(scale).slices)
+                nats += inverted(part, seen[small], large[big])
+            return nats
+
+        return painter.within_memory(tile, kept, whole, in_parts)
+
+    nats, done = 0.0, 0
     for row in tile_rows(tiles):
         top, bottom = row[0].window.top, row[0].window.top + row[0].window.height
         seen, large = lr.network_rows(top, bottom), hr.network_rows(scale * top, scale * bottom)
@@ -77,14 +112,10 @@ def invert(
             large = dequantised(large, top=scale * top)
         for tile in row:
             left, right = tile.window.left, tile.window.left + tile.window.width
-            part = large[:, :, left * scale : right * scale]
-            latents, log_density = inverter.invert(tile, seen[:, :, left:right], part)
-            for level, target in levels.items():
-                target[_on_level(tile.core, level, scale)] = latents[level]
-            rows, columns = tile.core.slices
-            nats += float(of_rows[rows] @ log_density.astype(np.float64) @ of_columns[columns])
-            tell(done, 1)
+            nats += inverted(tile, seen[:, :, left:right], large[:, :, left * scale : right * scale])
             done += 1
+            if progress is not None:
+                progress(done, len(tiles))
     return Latents(
         arrays.read_only(levels),
         height=hr.height,
@@ -170,75 +201,6 @@ def check_latents(latents: Latents, manifest: Manifest, lr: LowResolution) -> No
             f"the latents are of a picture of {latents.width}×{latents.height}, which does not belong to an image of "
             f"{lr.width}×{lr.height}: decode them with the encoding that made them"
         )
-
-
-_Inverted = tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]
-"""The inversion of a tile's core: latents by level, float32 C×h×w, and nats by LR pixel, float32 h×w."""
-
-
-class _TileInverter:
-    """Inverts tiles on a painter's backend, or on the CPU if that has no inverter; memory is as scarce for both.
-
-    Raises: BundleError if the bundle has no inverter.
-    """
-
-    def __init__(self, painter: Painter, kept: KeptTiles, cancel: threading.Event | None) -> None:
-        self._painter = painter
-        self._kept = kept
-        self._cancel = cancel
-        self._backend = painter.inverting_backend()
-
-    def invert(self, tile: Tile, lr: NDArray[np.float32], hr: NDArray[np.float32]) -> _Inverted:
-        """lr, hr: the tile's window, float32 3×h×w and 3×sh×sw."""
-        painter = self._painter
-        painter.check_open()
-        stop_if_set(self._cancel)
-
-        def whole() -> _Inverted:
-            with cancelled_by(self._cancel):
-                return self._whole(tile, self._conditioning(tile, lr), hr)
-
-        return painter.within_memory(tile, self._kept, whole, lambda: self._in_parts(tile, lr, hr))
-
-    def _conditioning(self, tile: Tile, lr: NDArray[np.float32]) -> Conditioning:
-        kept = self._kept.tiles.get(tile) if self._backend is self._painter.backend else None
-        return self._painter.encode(lr, self._backend) if kept is None else kept
-
-    def _whole(self, tile: Tile, conditioning: Conditioning, hr: NDArray[np.float32]) -> _Inverted:
-        scale, window = self._painter.manifest.scale, tile.window
-        bottom, right = self._painter.margins(self._backend, window.height, window.width)
-        if bottom or right:
-            hr = np.pad(hr, ((0, 0), (0, scale * bottom), (0, scale * right)), mode="edge")
-        latents, log_density = self._backend.invert(conditioning, hr[None])
-        core = tile.core.within(window)
-        latents = {level: array[0][_on_level(core, level, scale)] for level, array in latents.items()}
-        log_density = log_density[0, 0][core.slices]
-        if not all(np.isfinite(array).all() for array in (*latents.values(), log_density)):
-            place = tile.core
-            raise NonFiniteError(
-                f"the network gave NaN or infinite latents for rows {place.top} to {place.top + place.height - 1} and "
-                f"columns {place.left} to {place.left + place.width - 1} of the LR image; use another model"
-            )
-        return latents, log_density
-
-    def _in_parts(self, tile: Tile, lr: NDArray[np.float32], hr: NDArray[np.float32]) -> _Inverted:
-        manifest = self._painter.manifest
-        scale, core = manifest.scale, tile.core
-        whole = {}
-        for entry in manifest.latent_levels:
-            height, width = (side * scale >> entry.level for side in (core.height, core.width))
-            whole[entry.level] = np.empty((entry.channels, height, width), np.float32)
-        density = np.empty((core.height, core.width), np.float32)
-        for part in self._painter.parts(tile, self._kept, halo=round_trip_halo(manifest)):
-            seen = part.window.within(tile.window)
-            rows, columns = seen.slices
-            large_rows, large_columns = seen.scaled(scale).slices
-            latents, log_density = self.invert(part, lr[:, rows, columns], hr[:, large_rows, large_columns])
-            place = part.core.within(core)
-            for level, array in latents.items():
-                whole[level][_on_level(place, level, scale)] = array
-            density[place.slices] = log_density
-        return whole, density
 
 
 def _on_level(window: Window, level: int, scale: int) -> tuple[slice, slice, slice]:
