@@ -20,7 +20,6 @@ from srflow_sdk.flow.inverting import opaque_image, reduced_image
 from srflow_sdk.flow.restoring import RestoreKeywords, RestoreOptions, restore_file, restore_pixels
 from srflow_sdk.flow.transferring import (
     AnyImage,
-    Inputs,
     Picture,
     TransferKeywords,
     TransferOptions,
@@ -141,11 +140,9 @@ class FlowUses:
         """
         chosen = TransferOptions(**options)
         with memory_errors_typed("for the pictures; use smaller ones"):
-            into = Picture.of(target)
-            true_lr = None if lr is None else Picture.of(lr)
-            scale = self._painter.manifest.scale
-            inputs = Inputs.of(into, Picture.of(source), mask_of(mask), true_lr, scale=scale)
-            return into.kind.wrapped(transferred(inputs, self._painter, chosen)[0])
+            into, content = Picture(*loaded(target)), Picture(*loaded(source))
+            small = None if lr is None else Picture(*loaded(lr))
+            return into.kind.wrapped(transferred(into, content, mask_of(mask), small, self._painter, chosen)[0])
 
     def transfer_file(
         self,

@@ -26,7 +26,7 @@ from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import ImageReader, WriteOptions, check_writable, open_image
+from srflow_sdk.files import WriteOptions, check_writable, open_image
 from srflow_sdk.files.formats import save_options
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.files.provenance import TRANSFER
@@ -133,87 +133,37 @@ class TransferOptions:
         return {**drawn, "operation": TRANSFER, "settings": settings}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Picture:
     """An image's pixels, H×W×channels, and its kind."""
 
     pixels: NDArray[Any]
     kind: ImageKind
 
-    @classmethod
-    def of(cls, image: AnyImage) -> Picture:
-        pixels, kind = loaded(image)
-        return cls(pixels=pixels, kind=kind)
-
-    @classmethod
-    def read(cls, reader: ImageReader) -> Picture:
-        return cls(pixels=reader.read_rows(reader.height), kind=kind_of(reader))
-
-    @property
-    def height(self) -> int:
-        return int(self.pixels.shape[0])
-
-    @property
-    def width(self) -> int:
-        return int(self.pixels.shape[1])
+    def cut(self, rows: slice, columns: slice) -> Picture:
+        return Picture(self.pixels[rows, columns], self.kind)
 
     @property
     def alpha(self) -> Floats | None:
-        """Float32 H×W in [0, 1], None if there is none."""
-        return to_unit(self.pixels[..., -1]) if self.kind.has_alpha else None
+        """Float32 H×W×1 in [0, 1], None if there is none."""
+        return to_unit(self.pixels[..., -1:]) if self.kind.has_alpha else None
 
-    def colours(self, rows: slice = slice(None), columns: slice = slice(None)) -> Floats:
-        """A part of the colours in the image's own profile: float32 h×w×1 or 3 in [0, 1]."""
-        return to_unit(self.pixels[rows, columns, : self.kind.colours])
+    @property
+    def colours(self) -> Floats:
+        """The colours in the image's own profile: float32 H×W×1 or 3 in [0, 1]."""
+        return to_unit(self.pixels[..., : self.kind.colours])
 
-    def colours_for(self, kind: ImageKind, rows: slice, columns: slice) -> Floats:
-        """A part of the colours as another kind of image has them: its profile, gray or RGB."""
-        part = self.pixels[rows, columns, : self.kind.colours]
+    def colours_for(self, kind: ImageKind) -> Floats:
+        """The colours as another kind of image has them: its profile, gray or RGB."""
         own = conversion_for(self.kind.icc_profile, channels=self.kind.colours)
         other = conversion_for(kind.icc_profile, channels=kind.colours)
         if self.kind.colours == kind.colours and self.kind.icc_profile == kind.icc_profile:
-            return to_unit(part)
-        srgb = to_unit(part) if own is None else own.to_srgb(part)
+            return self.colours
+        srgb = self.colours if own is None else own.to_srgb(self.pixels[..., : self.kind.colours])
         if kind.colours == 1:
             return luma(srgb) if self.kind.colours == 3 else srgb
         rgb = np.repeat(srgb, 3 // srgb.shape[2], axis=2)
         return rgb if other is None else other.from_srgb(rgb)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """Pictures that belong together. mask: bool H×W; where it is true, content is taken from the source.
-
-    lr: the target's true LR image, None if it is to be reduced from the target.
-    """
-
-    target: Picture
-    source: Picture
-    mask: NDArray[np.bool_]
-    lr: Picture | None
-
-    @classmethod
-    def of(cls, target: Picture, source: Picture, mask: NDArray[np.bool_], lr: Picture | None, *, scale: int) -> Inputs:
-        """Check the sizes, and leave out of the mask what is transparent in the source. Raises: ImageError."""
-        size = f"{target.width}×{target.height}"
-        if (source.height, source.width) != (target.height, target.width):
-            raise ImageError(
-                f"the source has {source.width}×{source.height} pixels and the target {size}; they must have one size: "
-                "resize or pad the source so that its content lies where it is to appear"
-            )
-        if mask.shape != (target.height, target.width):
-            raise ImageError(
-                f"the mask has {mask.shape[1]}×{mask.shape[0]} pixels and the target {size}; draw it on the target"
-            )
-        needed = -(-target.height // scale), -(-target.width // scale)
-        if lr is not None and (lr.height, lr.width) != needed:
-            raise ImageError(
-                f"the LR image has {lr.width}×{lr.height} pixels, but a target of {size} has one of "
-                f"{needed[1]}×{needed[0]} with this ×{scale} model; leave it out to reduce the target instead"
-            )
-        if (alpha := source.alpha) is not None:
-            mask = mask & (alpha >= _HALF)
-        return cls(target=target, source=source, mask=mask, lr=lr)
 
 
 def mask_of(mask: AnyImage | NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -228,7 +178,7 @@ def mask_of(mask: AnyImage | NDArray[np.bool_]) -> NDArray[np.bool_]:
         if flat.ndim != 2 or not flat.size:
             raise ImageError(f"the mask's shape is {mask.shape}; a mask of bool is H×W")
         return flat
-    return mask_in(Picture.of(mask))
+    return mask_in(Picture(*loaded(mask)))
 
 
 def mask_in(picture: Picture) -> NDArray[np.bool_]:
@@ -242,37 +192,56 @@ def mask_in(picture: Picture) -> NDArray[np.bool_]:
             "mask by 255, or make an array boolean: mask.astype(bool)"
         )
     inside: NDArray[np.bool_] = gray >= white
-    if (alpha := picture.alpha) is not None:
-        inside &= alpha >= _HALF
-    return inside
+    return inside if picture.alpha is None else inside & (picture.alpha[..., 0] >= _HALF)
 
 
-def transferred(inputs: Inputs, painter: Painter, options: TransferOptions) -> tuple[NDArray[Any], int | None]:
+def transferred(
+    target: Picture,
+    source: Picture,
+    mask: NDArray[np.bool_],
+    lr: Picture | None,
+    painter: Painter,
+    options: TransferOptions,
+) -> tuple[NDArray[Any], int | None]:
     """Do the work of :meth:`Upscaler.transfer`. Raises: its errors.
 
     Returns the picture, of the target's kind, and the side of the tiles' cores in LR pixels (None: one tile).
     """
     painter.check_open()
-    manifest, target = painter.manifest, inputs.target
+    manifest, (height, width) = painter.manifest, target.pixels.shape[:2]
     options.taus(manifest)
     painter.inverting_backend()  # before any work: the bundle may have no inverter
+    small = -(-height // manifest.scale), -(-width // manifest.scale)
+    for what, array, size in (
+        ("source", source.pixels, (height, width)),
+        ("mask", mask, (height, width)),
+        ("LR image", None if lr is None else lr.pixels, small),
+    ):
+        if array is not None and array.shape[:2] != size:
+            raise ImageError(
+                f"the {what} has {array.shape[1]}×{array.shape[0]} pixels; for a target of {width}×{height} it must "
+                f"have {size[1]}×{size[0]}: resize, pad or crop it, so that everything lies where it is to appear"
+            )
+    if source.alpha is not None:
+        mask = mask & (source.alpha[..., 0] >= _HALF)
     result = target.pixels.copy()
-    if not inputs.mask.any():
+    if not mask.any():
         _log.warning(
             "the mask is empty, so the result is the target: nothing in it is at least half as bright as white"
         )
         return result, None
     # What the content depends on, cut where LR pixels and tiles begin.
     margin, unit = manifest.scale * round_trip_halo(manifest) + REACH, manifest.scale * manifest.size_multiple
-    rows, columns = bounds(inputs.mask, margin=margin, unit=unit)
-    mask = inputs.mask[rows, columns]
-    own, tile = _drawn(inputs, rows, columns, painter, options)
-    part = result[rows, columns]
+    rows, columns = bounds(mask, margin=margin, unit=unit)
+    if lr is not None:
+        lr = lr.cut(*(slice(side.start // manifest.scale, -(-side.stop // manifest.scale)) for side in (rows, columns)))
+    mask, into = mask[rows, columns], target.cut(rows, columns)
+    own, tile = _drawn(into, source.cut(rows, columns), mask, lr, painter, options)
     share = shares(mask)
     changed = share > 0
-    before = target.colours(rows, columns)[changed]
+    before = into.colours[changed]
     after = before + share[changed][:, None] * (own[changed] - before)
-    part[..., : target.kind.colours][changed] = from_unit(after, target.kind.dtype)
+    result[rows, columns, : target.kind.colours][changed] = from_unit(after, target.kind.dtype)
     return result, tile
 
 
@@ -298,12 +267,11 @@ def transfer_file(
     with memory_errors_typed(f"while transferring into {target}; use smaller pictures"):
         with ExitStack() as stack:
             readers = {what: stack.enter_context(open_image(path, max_pixels=most)) for what, path in paths.items()}
-            of = {what: Picture.read(reader) for what, reader in readers.items()}
+            of = {what: Picture(reader.read_rows(reader.height), kind_of(reader)) for what, reader in readers.items()}
             digests = {what: reader.sha256() for what, reader in readers.items()}
-        size = of["target"].width, of["target"].height
+        size = readers["target"].width, readers["target"].height
         check_writable(output, channels=of["target"].kind.channels, size=size)
-        inputs = Inputs.of(of["target"], of["source"], mask_in(of["mask"]), of.get("lr"), scale=manifest.scale)
-        pixels, tile = transferred(inputs, painter, options)
+        pixels, tile = transferred(of["target"], of["source"], mask_in(of["mask"]), of.get("lr"), painter, options)
         others = {what: (path, digests[what]) for what, path in paths.items() if what != "target"}
         fields = options.provenance_fields(manifest, others)
         provenance = made_of(manifest, source=target, source_sha256=digests["target"], tile=tile, **fields)
@@ -316,69 +284,54 @@ def transfer_file(
 
 
 def _drawn(
-    inputs: Inputs, rows: slice, columns: slice, painter: Painter, options: TransferOptions
+    target: Picture,
+    source: Picture,
+    mask: NDArray[np.bool_],
+    lr: Picture | None,
+    painter: Painter,
+    options: TransferOptions,
 ) -> tuple[Floats, int | None]:
-    """The colours of a part of the picture as the model makes them, in the target's profile, and the tiles' cores."""
-    manifest, target, mask = painter.manifest, inputs.target, inputs.mask[rows, columns]
-    conversion = conversion_for(target.kind.icc_profile, channels=target.kind.colours)
-    before, content = target.colours(rows, columns), inputs.source.colours_for(target.kind, rows, columns)
+    """The colours of a part of the picture as the model makes them, in the target's profile, and the tiles' cores.
+
+    It is inverted and decoded with an LR image in sRGB with the target's alpha. blend="none": the target's, which
+    decides brightness and shapes. blend="gradient": that, changed by what the content changes in the reduction, so the
+    target's own LR image stays where there is no content.
+    """
+    manifest, kind = painter.manifest, target.kind
+    conversion = conversion_for(kind.icc_profile, channels=kind.colours)
+    before, content = target.colours, source.colours_for(kind)
     if options.blend == "gradient":
         # Invisible colours of the target are none that the content could fit.
-        hidden = target.pixels[rows, columns, -1] == 0 if target.kind.has_alpha else np.zeros_like(mask)
+        hidden = target.pixels[..., -1] == 0 if kind.has_alpha else np.zeros_like(mask)
         content = np.clip(blended(before, content, mask | hidden, options.cancel), np.float32(0), np.float32(1))
     pasted = np.where(mask[..., None], content, before)
 
     def seen(colours: Floats) -> Floats:
         srgb = colours if conversion is None else conversion.to_srgb(colours)
-        if not target.kind.has_alpha:
-            return srgb
-        return np.concatenate([srgb, to_unit(target.pixels[rows, columns, -1:])], axis=2)
+        return srgb if target.alpha is None else np.concatenate([srgb, target.alpha], axis=2)
 
-    kind = ImageKind(channels=target.kind.channels, dtype=np.dtype(np.float32))
-    lr = _lr_of(inputs, rows, columns, seen(before), seen(pasted), manifest, options)
+    reduced: Floats = reduced_image(seen(before), manifest)
+    small = reduced
+    if lr is not None:
+        small = lr.colours_for(ImageKind(channels=kind.colours, dtype=np.dtype(np.float32)))
+        if target.alpha is not None:
+            small = np.concatenate([small, reduced_image(target.alpha, manifest)], axis=2)
+    if options.blend == "gradient":
+        small = np.clip(small + (reduced_image(seen(pasted), manifest) - reduced), np.float32(0), np.float32(1))
     encoded, inverted, drawn = (pass_of(number, 3, options.progress) for number in range(3))
-    encoding = encoded_for_both(lr, kind, painter, progress=encoded, cancel=options.cancel)
+    unit_kind = ImageKind(channels=kind.channels, dtype=np.dtype(np.float32))
+    encoding = encoded_for_both(small, unit_kind, painter, progress=encoded, cancel=options.cancel)
     latents = encoding.invert(seen(pasted), progress=inverted, cancel=options.cancel)
     latents = latents.normalised(options.taus(manifest), over="local", where=mask, seed=int(options.seed))
     decoded = encoding.decode(latents, progress=drawn, cancel=options.cancel)
-    srgb = np.asarray(decoded, np.float32)[..., : target.kind.colours]
-    height, width = (padded_size(side, manifest.size_multiple) for side in lr.shape[:2])
+    srgb = np.asarray(decoded, np.float32)[..., : kind.colours]
+    height, width = (padded_size(side, manifest.size_multiple) for side in small.shape[:2])
     tile = painter.core(height, width, halo=round_trip_halo(manifest))
     if conversion is None:
         return srgb, tile
     # Colours outside sRGB bypass the network.
     lost = pasted - conversion.from_srgb(conversion.to_srgb(pasted))
     return conversion.from_srgb(np.clip(srgb, np.float32(0), np.float32(1))) + lost, tile
-
-
-def _lr_of(
-    inputs: Inputs,
-    rows: slice,
-    columns: slice,
-    before: Floats,
-    pasted: Floats,
-    manifest: Manifest,
-    options: TransferOptions,
-) -> Floats:
-    """The LR image to invert and decode with: sRGB float32, with the target's alpha.
-
-    blend="none": the target's, which decides brightness and shapes. blend="gradient": that, changed by what the content
-    changes in the reduction, so the target's own LR image stays where there is no content.
-    """
-    if inputs.lr is None:
-        small: Floats = reduced_image(before, manifest)
-    else:
-        scale = manifest.scale
-        places = (slice(side.start // scale, -(-side.stop // scale)) for side in (rows, columns))
-        kind = ImageKind(channels=inputs.target.kind.colours, dtype=np.dtype(np.float32))
-        small = inputs.lr.colours_for(kind, *places)
-        if inputs.target.kind.has_alpha:
-            small = np.concatenate([small, reduced_image(before[..., -1:], manifest)], axis=2)
-    if options.blend == "none":
-        return small
-    change = reduced_image(pasted, manifest) - reduced_image(before, manifest)
-    changed: Floats = np.clip(small + change, np.float32(0), np.float32(1))
-    return changed
 
 
 def shares(mask: NDArray[np.bool_]) -> Floats:

@@ -222,10 +222,10 @@ def test_bytes_give_a_pil_image(flow: Upscaler, pictures: Pictures) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        ({"source": np.zeros((108, 90, 3), np.uint8)}, ImageError, "source has 90×108 pixels and the target 96×108"),
-        ({"mask": np.ones((108, 90), bool)}, ImageError, "mask has 90×108 pixels and the target 96×108"),
+        ({"source": np.zeros((108, 90, 3), np.uint8)}, ImageError, "source has 90×108 pixels; for a target of 96×108"),
+        ({"mask": np.ones((108, 90), bool)}, ImageError, "mask has 90×108 pixels; for a target of 96×108"),
         ({"mask": np.ones(108, bool)}, ImageError, "mask of bool is H×W"),
-        ({"lr": np.zeros((108, 96, 3), np.uint8)}, ImageError, "has one of 24×27 with this ×4 model"),
+        ({"lr": np.zeros((108, 96, 3), np.uint8)}, ImageError, "has 96×108 pixels; .* must have 24×27"),
         ({"blend": "poisson"}, ArgumentError, "it must be one of gradient, none"),
         ({"tau": {9: 0.5}}, ArgumentError, "tau names level 9"),
         ({"tau": 2.5}, ArgumentError, "tau is 2.5"),
