@@ -58,18 +58,25 @@ class _Frame:
 class FrameUpscaler:
     """Upscales the frames of a clip in their order, so that detail that is sampled stays on what it belongs to.
 
-    upscaler: with one model; it stays open.
-    latents: "motion" carries what was drawn along the motion from frame to frame; "screen" draws every frame with the
-        same latents, which look like dirt on a window once the picture moves; "fresh" draws each with others, those of
-        sample = its number, and detail boils.
-    keyframes: with "motion", frames whose numbers are multiples of this begin anew, as a frame after a cut does. So a
-        run may start at any of them, and draws the same frames, bit for bit, on the same machine: :meth:`start`.
-    The other keywords are those of :meth:`Upscaler.upscale`. A keyframe is what that draws. With tau="auto" each
-    place's temperature changes as slowly as its detail.
+    A keyframe is what :meth:`Upscaler.upscale` draws. With tau="auto" each place's temperature changes as slowly as its
+    detail. Memory is that of six pictures in float32. Not thread-safe.
 
-    Memory is that of six pictures in float32. Not thread-safe.
+    Args:
+        upscaler: With one model; it stays open.
+        latents: "motion" carries what was drawn along the motion from frame to frame; "screen" draws every frame with
+            the same latents, which look like dirt on a window once the picture moves; "fresh" draws each with others,
+            those of sample = its number, and detail boils.
+        keyframes: With "motion", frames whose numbers are multiples of this begin anew, as a frame after a cut does. So
+            a run may start at any of them, and draws the same frames, bit for bit, on the same machine: :meth:`start`.
+        **drawing: The keywords of :meth:`Upscaler.upscale`.
 
-    Raises: ArgumentError; MissingExtraError without OpenCV, for "motion" alone.
+    Raises:
+        ArgumentError: For other values.
+        MissingExtraError: OpenCV is missing, for "motion" alone.
+
+    Example:
+        >>> clip = FrameUpscaler(Upscaler("x4-small"), seed=1)
+        >>> large = [clip.draw(frame, number) for number, frame in enumerate(frames)]
     """
 
     def __init__(
@@ -89,7 +96,7 @@ class FrameUpscaler:
             opencv()
 
     def start(self, number: int) -> int:
-        """The first frame that must be followed, and all after it, so that frame `number` can be drawn."""
+        """The first frame that must be followed, and all after it, so that frame `number`, 0 or more, can be drawn."""
         number = whole("number", number, least=0)
         return number - number % self._keyframes if self._latents == "motion" else number
 
@@ -100,14 +107,18 @@ class FrameUpscaler:
             self._last = self._next(frame, number)
 
     def draw(self, frame: NDArray[Any], number: int) -> NDArray[Any]:
-        """Draw a frame: sH×sW×3, of the frame's dtype.
+        """Draw a frame. After an error it may be drawn again.
 
-        frame: H×W×3, sRGB, uint8 or uint16.
-        number: of the frame in its clip, from 0 on. With "motion" each is the last one's plus 1, or a multiple of
-            `keyframes`.
+        Args:
+            frame: H×W×3, sRGB, uint8 or uint16.
+            number: Of the frame in its clip, from 0 on. With "motion" each is the last one's plus 1, or a multiple of
+                `keyframes`.
 
-        Raises: ArgumentError for other frames and after a gap, and the errors of :meth:`Upscaler.upscale`. After an
-        error the frame may be drawn again.
+        Returns:
+            sH×sW×3, of the frame's dtype.
+
+        Raises:
+            ArgumentError: For other frames and after a gap; also the errors of :meth:`Upscaler.upscale`.
         """
         self._check(frame, number)
         if self._latents != "motion":
