@@ -11,8 +11,7 @@ from benchmarks.gpu_report.engines import Setting, check_present
 from benchmarks.gpu_report.network import SEED, TAU
 from benchmarks.gpu_report.rows import Row
 from srflow_sdk.backends import Drawing
-from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, Launch
-from srflow_sdk.backends.tensorrt_engines.device_memory import Block, DeviceMemory
+from srflow_sdk.backends.tensorrt_engines.cuda import Block, CudaGpu, DeviceMemory, Launch
 from srflow_sdk.backends.tensorrt_engines.drawing_kernels import DrawingKernels
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.latents.random_field import LatentLevel

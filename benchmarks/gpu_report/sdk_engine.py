@@ -22,7 +22,7 @@ from benchmarks.gpu_report.network import SEED, TAU, network, picture
 from benchmarks.gpu_report.rows import FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.backends import Backend, Drawing, open_backend
-from srflow_sdk.backends._native_library import PLUGINS, find_native_library
+from srflow_sdk.backends.native_library import PLUGINS, find_native_library
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.system.local_files import file_sha256

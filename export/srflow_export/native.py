@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from srflow_sdk.backends._native_library import _BESIDE
+from srflow_sdk.backends.native_library import _BESIDE
 from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError, SRFlowError
 from srflow_sdk.system.local_files import write_atomically
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends import Backend, Conditioning, Drawing, OnnxRuntimeBackend
-from srflow_sdk.backends._base import with_margins
+from srflow_sdk.backends.base import with_margins
 from srflow_sdk.drawing.options import Request
 from srflow_sdk.drawing.temperature import Temperature
 from srflow_sdk.drawing.tiles import (

@@ -11,7 +11,7 @@ from srflow_export.cli import main
 from srflow_export.parity._gate import INT8_GRAPHS
 from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.backends._openvino import EncoderBackend
+from srflow_sdk.backends.openvino import EncoderBackend
 from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
 from srflow_training import save_checkpoint
 from tests.networks import random_srflow, tiny_config

@@ -81,7 +81,7 @@ def test_every_module_of_the_runtime_and_of_the_applications_imports(bare: BareE
         "for name in names: importlib.import_module(name)\n"
         "print(*names)"
     )
-    assert {"srflow_apps.commands.cli", "srflow_sdk.upscaler", "srflow_sdk.backends._ort"} <= set(
+    assert {"srflow_apps.commands.cli", "srflow_sdk.upscaler", "srflow_sdk.backends.ort"} <= set(
         python(bare, code).split()
     )
 

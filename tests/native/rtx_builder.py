@@ -17,7 +17,7 @@ import tensorrt_rtx as trt
 from srflow_export.engines._builder import BuilderOptions, build_engine
 from srflow_export.engines._graph import read_graph
 from srflow_export.engines._profiles import parse_shapes
-from srflow_sdk.backends._native_library import PLUGINS, find_native_library, load_plugins
+from srflow_sdk.backends.native_library import PLUGINS, find_native_library, load_plugins
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.engine_records import PluginLibrary
 from srflow_sdk.system.local_files import file_sha256

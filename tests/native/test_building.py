@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from srflow_export import native
 from srflow_sdk._version import __version__
-from srflow_sdk.backends import _native_library as native_library
-from srflow_sdk.backends._native_library import VARIABLE, check_native_library, find_native_library
+from srflow_sdk.backends import native_library
+from srflow_sdk.backends.native_library import VARIABLE, check_native_library, find_native_library
 from tests.native.conftest import ROOT, NativeTree
 
 # Stands in for CMake: writes its arguments down, and installs what BUILT names.

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from srflow_export import onnx_models
 from srflow_export.flow_ops import append_functions
-from srflow_sdk.backends._native_library import PLUGINS
+from srflow_sdk.backends.native_library import PLUGINS
 from tests.native.conftest import ROOT, NativeTree
 from tests.native.plugin_build import built_plugins
 from tests.networks import random_srflow, tiny_config

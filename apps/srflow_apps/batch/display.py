@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _CLEAR = "\r\x1b[K"
 _BAR_WIDTH = 16
-_MEASURING = logging.getLogger("srflow_sdk.backends._fastest")  # takes seconds, so people are told
+_MEASURING = logging.getLogger("srflow_sdk.backends.ways")  # takes seconds, so people are told
 _BESIDES_NAME = 62  # columns of a line that are not the file's name: "[100/200] … tile 10/24  [bar]  100%  00:10:00"
 
 

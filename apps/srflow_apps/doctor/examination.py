@@ -17,6 +17,7 @@ from srflow_sdk._version import __version__
 from srflow_sdk.errors import SRFlowError
 from srflow_sdk.model.manifest import FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import PluginDevice
+from srflow_sdk.system.hardware import cuda_of_wheels
 
 if TYPE_CHECKING:
     from srflow_sdk.model.bundle import Bundle
@@ -25,7 +26,6 @@ Answer = dict[str, Any]
 """The answer of a probe; {"error": one line} if it failed."""
 
 _LIBRARIES = (("TensorRT", "tensorrt", "tensorrt"), ("TensorRT-RTX", "tensorrt_rtx", "rtx"))  # name, module, extra
-_PLUGIN_NAMES = {"rtx": "TensorRT-RTX EP", "webgpu": "WebGPU EP"}
 _NO_RUNTIME = "ONNX Runtime does not work, see above"
 _COARSE = "below float32 precision; an environment with NVIDIA_TF32_OVERRIDE=1 is a cause, and =0 restores it"
 
@@ -145,7 +145,7 @@ def _check_cpu() -> Check:
 
 def _check_driver(driver: Answer) -> Check:
     if "error" not in driver:
-        extras = f"[gpu-cu{_cuda_of(driver)}] and [tensorrt-cu{_cuda_of(driver)}] fit it"
+        extras = f"[gpu-cu{cuda_of_wheels(driver['cuda'])}] and [tensorrt-cu{cuda_of_wheels(driver['cuda'])}] fit it"
         detail = f"{', '.join(driver['gpus'])}; the driver supports CUDA up to {driver['cuda']}: {extras}"
         return Check("NVIDIA GPU", "ok", detail)
     if "cannot open shared object" in driver["error"] or "Could not find module" in driver["error"]:
@@ -161,7 +161,7 @@ def _check_cuda(runtime: Answer, driver: Answer) -> Check:
         no_gpu = ", and there is no GPU to use" if "error" in driver else ""
         detail = f"the active ONNX Runtime ({runtime['package']}) is built without CUDA{no_gpu}"
         return Check(name, "missing", detail, _gpu_build(driver))
-    if "error" not in driver and int(str(runtime["cuda"]).partition(".")[0] or 0) > _cuda_of(driver):
+    if "error" not in driver and int(str(runtime["cuda"]).partition(".")[0] or 0) > cuda_of_wheels(driver["cuda"]):
         detail = (
             f"this ONNX Runtime is for CUDA {runtime['cuda']}, which the driver (up to {driver['cuda']}) does not run"
         )
@@ -180,19 +180,16 @@ def _gpu_build(driver: Answer) -> tuple[tuple[str, str], ...]:
     """How to get ONNX Runtime's build for NVIDIA GPUs, if there is one."""
     if "error" in driver:
         return ()
-    keep = installs.GPU if _cuda_of(driver) == 13 else f'"{installs.GPU}<1.27"'  # later wheels are for CUDA 13
+    keep = (
+        installs.GPU if cuda_of_wheels(driver["cuda"]) == 13 else f'"{installs.GPU}<1.27"'
+    )  # later wheels are for CUDA 13
     return fix(installs.fix_command(installs.find_claims(), keep=keep))
-
-
-def _cuda_of(driver: Answer) -> int:
-    """The CUDA, 12 or 13, whose wheels the driver runs: those for 13 need a driver from 580 on."""
-    return 13 if int(driver["cuda"].partition(".")[0]) >= 13 else 12
 
 
 def _check_tensorrt(name: str, module: str, extra: str, answer: Answer, driver: Answer) -> Check:
     if "error" in answer:
         absent = f"No module named '{module}'" in answer["error"]
-        extra += f"-cu{_cuda_of(driver)}" if extra == "tensorrt" and "error" not in driver else ""
+        extra += f"-cu{cuda_of_wheels(driver['cuda'])}" if extra == "tensorrt" and "error" not in driver else ""
         detail = "not installed" if absent else answer["error"]
         return Check(name, "missing" if absent else "problem", detail, fix(f'pip install "{DISTRIBUTION}[{extra}]"'))
     if "error" in driver:
@@ -221,7 +218,7 @@ def check_tensorrt_provider(runtime: Answer, driver: Answer) -> Check:
 
 def check_plugin(device: PluginDevice, runtime: Answer, driver: Answer) -> Check:
     """Check a plug-in provider of ONNX Runtime: its package, what it finds here, and the picture that it computes."""
-    name = _PLUGIN_NAMES[device]
+    name = f"{device} EP"
     if "error" in runtime:
         return Check(name, "missing", _NO_RUNTIME)
     plugin = ask("plugin_provider", device)
@@ -280,7 +277,7 @@ def _upscaled(answer: Answer) -> str:
 def _check_fastest() -> Check:
     """Tell what `--precision fastest` chose for each embedded model before; nothing is measured."""
     try:
-        from srflow_sdk.backends._precision import cached_choice
+        from srflow_sdk.backends.ways import cached_choice
 
         chosen = {embedded: cached_choice(bundle) for embedded, bundle in _embedded().items()}
     except (ImportError, SRFlowError) as error:  # another line says so

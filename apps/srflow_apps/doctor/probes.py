@@ -101,7 +101,7 @@ def upscale(device: str) -> dict[str, Any]:
 
 def tensorrt_provider() -> dict[str, Any]:
     """Load ONNX Runtime's TensorRT provider and what it was linked against; the error names what is missing."""
-    from srflow_sdk.backends._ort_providers import preload_cuda, tensorrt_library_version
+    from srflow_sdk.backends.providers import preload_cuda, tensorrt_library_version
 
     preload_cuda()
     version = tensorrt_library_version()
@@ -111,18 +111,20 @@ def tensorrt_provider() -> dict[str, Any]:
 
 def plugin_provider(device: str) -> dict[str, Any]:
     """List the devices that a plug-in provider of ONNX Runtime finds, or how to install it."""
-    from srflow_sdk.backends._plugin_providers import PLUGINS, described, find_devices
+    from srflow_sdk.backends.providers import PROVIDERS, find_devices
 
-    plugin = PLUGINS[device]  # type: ignore[index]
-    about = {"needs": plugin.needs, "fix": f"pip install {plugin.distributions[0]}", "version": plugin.version()}
-    if not plugin.installed():
+    plugin = PROVIDERS[device]
+    about = {"needs": plugin.needs, "fix": f"pip install {plugin.package}", "version": plugin.version()}
+    if not plugin.offered():
         return {**about, "installed": False}
-    return {**about, "installed": True, "devices": [described(found) for found in find_devices(plugin)]}
+    found = ((one, one.ep_metadata.get("FULL_DEVICE_NAME") or one.device.vendor) for one in find_devices(plugin))
+    devices = [", ".join(filter(None, (one.device.type.name, name))) for one, name in found]
+    return {**about, "installed": True, "devices": devices}
 
 
 def openvino() -> dict[str, Any]:
     """OpenVINO's version, the device that it would take, and what the processor can compute in."""
-    from srflow_sdk.backends._openvino_graphs import best_device, import_openvino, openvino_core
+    from srflow_sdk.backends.openvino import best_device, import_openvino, openvino_core
     from srflow_sdk.system.hardware import first_core
 
     flags = first_core().get("flags", "").split()  # as far as the system lists them
@@ -211,7 +213,7 @@ def _reads_heic() -> bool:
 
 def native_library() -> dict[str, Any]:
     """The native library that bundles exported with --plugins would use; ONNX Runtime really loads it."""
-    from srflow_sdk.backends._native_library import find_native_library, register, runs_on_cuda
+    from srflow_sdk.backends.native_library import find_native_library, register, runs_on_cuda
 
     path = find_native_library()
     if path is None:
@@ -223,7 +225,7 @@ def native_library() -> dict[str, Any]:
 def plugin_library() -> dict[str, Any]:
     """The library of plugins that `srflow-export --trt … --plugins` would take, and its TensorRT's major version."""
     from srflow_sdk._version import __version__
-    from srflow_sdk.backends._native_library import PLUGINS, check_native_library, find_native_library
+    from srflow_sdk.backends.native_library import PLUGINS, check_native_library, find_native_library
 
     path = find_native_library(PLUGINS)
     if path is None:

@@ -14,7 +14,7 @@ from onnx import TensorProto, inliner, shape_inference
 from srflow_export.engines._build_progress import build_logger
 from srflow_export.engines._graph import Graph
 from srflow_export.engines._inspection import EngineReport, inspect_engine
-from srflow_sdk.backends._engine_tensors import differences, type_name
+from srflow_sdk.backends.tensorrt_engines.execution import type_name
 from srflow_sdk.errors import ExportError
 
 # Network layers that move or convert values and compute nothing.
@@ -102,8 +102,14 @@ def check_plan(trt: Any, plan: bytes, graph: Graph) -> bool:
 
 
 def _check(report: EngineReport, graph: Graph, *, name: str, faults: Sequence[str] = ()) -> None:
-    inputs, outputs = graph.types()
-    ends = [*differences("input", report.inputs, inputs), *differences("output", report.outputs, outputs)]
+    ends = [
+        f"{kind} {tensor} is {actual.get(tensor, 'missing')}, not {expected.get(tensor, 'there')}"
+        for kind, actual, expected in zip(
+            ("input", "output"), (report.inputs, report.outputs), graph.types(), strict=True
+        )
+        for tensor in {**expected, **actual}
+        if actual.get(tensor) != expected.get(tensor)
+    ]
     faults = [*ends, *faults, *_precision_faults(report, graph.precision)]
     if faults:
         raise ExportError(

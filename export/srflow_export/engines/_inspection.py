@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from srflow_sdk.backends._engine_tensors import tensor_types
+from srflow_sdk.backends.tensorrt_engines.execution import tensor_types
 
 # The inspector describes a tensor in words, such as "Half" or "Row major linear FP16 format"; the first match counts.
 _TYPE_WORDS = (

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from srflow_export.engines._library import Library
 from srflow_sdk._version import __version__
-from srflow_sdk.backends._native_library import PLUGINS, check_native_library, find_native_library, load_plugins
+from srflow_sdk.backends.native_library import PLUGINS, check_native_library, find_native_library, load_plugins
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.engine_records import PluginLibrary
 from srflow_sdk.system.local_files import file_sha256

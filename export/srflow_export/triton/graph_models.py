@@ -12,7 +12,7 @@ from typing import Literal
 
 from srflow_export.triton.config_text import Tensor, document, listed, parameters, quoted, tensors, warmup
 from srflow_sdk._version import __version__
-from srflow_sdk.backends._ort_providers import unoptimised
+from srflow_sdk.backends.providers import unoptimised
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle

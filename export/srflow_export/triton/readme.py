@@ -8,7 +8,7 @@ from pathlib import Path
 
 from srflow_export.triton.graph_models import engines_of
 from srflow_sdk._version import __version__
-from srflow_sdk.backends._native_library import PLUGINS
+from srflow_sdk.backends.native_library import PLUGINS
 from srflow_sdk.model.bundle import Bundle
 
 SERVER = "nvcr.io/nvidia/tritonserver:24.10-py3"

@@ -1,4 +1,4 @@
-"""One GPU through CUDA's runtime: calls, streams, copies, kernels and graphs, with typed errors.
+"""One GPU through CUDA's runtime: calls, streams, copies, kernels, graphs and memory, with typed errors.
 
 The package cuda-bindings gives access to the runtime, and to the driver, which loads and launches kernels. It is
 imported when a GPU is opened.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,9 +23,13 @@ from srflow_sdk.errors import DeviceError, OutOfMemoryError
 
 _RUNTIME, _DRIVER = "cuda.bindings.runtime", "cuda.bindings.driver"
 _OUT_OF_MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY")
+_FIX = 'check the NVIDIA driver with nvidia-smi, or use device="cpu"; run srflow-doctor for details'
 
 THREADS = 128
 """In a block of every launch."""
+
+ALIGNMENT = 256
+"""In bytes: every tensor and workspace of TensorRT may start at a multiple of it."""
 
 
 @dataclass(frozen=True)
@@ -51,20 +57,23 @@ class CudaGpu:
         self.number = number
 
     @classmethod
-    def open(cls, number: int = 0) -> CudaGpu:
-        """Open a GPU. Raises: DeviceError, with the fix, without cuda-bindings, a driver or such a GPU."""
+    def open(cls, number: int = 0, *, wheels: int = 12) -> CudaGpu:
+        """Open a GPU. wheels: the CUDA whose packages its driver runs.
+
+        Raises: DeviceError, with the fix, without cuda-bindings, a driver or such a GPU.
+        """
         try:
-            runtime = importlib.import_module(_RUNTIME)
+            gpu = cls(importlib.import_module(_RUNTIME), number)
         except ImportError as error:
-            raise DeviceError(f"engines need cuda-bindings ({error}): pip install cuda-bindings") from error
-        gpu = cls(runtime, number)
-        fix = 'check the NVIDIA driver with nvidia-smi, or use device="cpu"; run srflow-doctor for details'
+            raise DeviceError(
+                f'engines need cuda-bindings ({error}): pip install "cuda-bindings=={wheels}.*"'
+            ) from error
         try:
             (count,) = gpu.call("cudaGetDeviceCount")
         except DeviceError as error:
-            raise DeviceError(f"CUDA finds no GPU here ({error}); {fix}") from error
+            raise DeviceError(f"CUDA finds no GPU here ({error}); {_FIX}") from error
         if number >= count:
-            raise DeviceError(f"there is no GPU {number}: CUDA shows {count}, numbered from 0; {fix}")
+            raise DeviceError(f"there is no GPU {number}: CUDA shows {count}, numbered from 0; {_FIX}")
         return gpu
 
     @cached_property
@@ -134,33 +143,23 @@ class Stream:
     """A queue of work on a GPU. Made by :meth:`CudaGpu.new_stream`; used by one thread at a time."""
 
     def __init__(self, gpu: CudaGpu, runtime: Any, handle: Any) -> None:
-        self._call = gpu.call
-        self._runtime = runtime
-        self._handle = handle
+        self._gpu, self._runtime, self._handle = gpu, runtime, handle
+        self.handle = int(handle)
+        """As TensorRT takes it."""
 
-    @property
-    def handle(self) -> int:
-        """The stream's handle, as TensorRT takes it."""
-        return int(self._handle)
-
-    def allocate(self, nbytes: int) -> int:
-        """Allocate memory; any stream can use the address after :meth:`synchronize`. Raises: OutOfMemoryError."""
-        (address,) = self._call("cudaMallocAsync", nbytes, self._handle)
-        return int(address)
-
-    def free(self, address: int) -> None:
-        """Free memory that no stream uses any more."""
-        self._call("cudaFreeAsync", address, self._handle)
+    def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
+        """Call a function of CUDA's runtime whose last argument is the stream, as :meth:`CudaGpu.call` does."""
+        return self._gpu.call(function, *arguments, self._handle)
 
     def upload(self, array: NDArray[Any], address: int) -> None:
         """Copy a contiguous array to the GPU; it must not change until :meth:`synchronize`."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self._call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind, self._handle)
+        self.call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind)
 
     def download(self, address: int, array: NDArray[Any]) -> None:
         """Copy from the GPU into a contiguous array; it is filled after :meth:`synchronize`."""
         kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self._call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind, self._handle)
+        self.call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind)
 
     def start(self, launch: Launch) -> None:
         """Start a kernel. Raises: DeviceError."""
@@ -169,43 +168,136 @@ class Stream:
         pointers = (ctypes.c_void_p * count)(*(ctypes.addressof(values) + 8 * index for index in range(count)))
         # The driver copies the arguments in the call (CUDA driver API, cuLaunchKernel: kernelParams).
         where = (*launch.grid, 1, THREADS, 1, 1, 0, self.handle)
-        self._call("cuLaunchKernel", launch.kernel, *where, ctypes.addressof(pointers), 0)
+        self._gpu.call("cuLaunchKernel", launch.kernel, *where, ctypes.addressof(pointers), 0)
 
     def synchronize(self) -> None:
         """Wait until all work is done. Raises: DeviceError for what failed in it."""
-        self._call("cudaStreamSynchronize", self._handle)
+        self.call("cudaStreamSynchronize")
 
     def capture(self, enqueue: Callable[[], None]) -> Any:
-        """Capture what `enqueue` puts on the stream, without running it, and return the graph for :meth:`launch`.
+        """Capture what `enqueue` puts on the stream, without running it; returns a graph, for "cudaGraphLaunch".
 
         Raises: its errors, DeviceError.
         """
         # Thread-local: what other threads do meanwhile, such as allocating, neither fails nor spoils the capture.
-        self._call(
-            "cudaStreamBeginCapture", self._handle, self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        )
+        mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        self._gpu.call("cudaStreamBeginCapture", self._handle, mode)
         try:
             enqueue()
         except BaseException:
             # Until the capture has ended, the stream can do nothing else.
             with contextlib.suppress(DeviceError):
-                self._call("cudaGraphDestroy", *self._call("cudaStreamEndCapture", self._handle))
+                self._gpu.call("cudaGraphDestroy", *self.call("cudaStreamEndCapture"))
             raise
-        (template,) = self._call("cudaStreamEndCapture", self._handle)
+        (template,) = self.call("cudaStreamEndCapture")
         try:
-            (handle,) = self._call("cudaGraphInstantiate", template, 0)
+            (graph,) = self._gpu.call("cudaGraphInstantiate", template, 0)
         finally:
-            self._call("cudaGraphDestroy", template)
-        return handle
-
-    def launch(self, graph: Any) -> None:
-        """Run the captured work."""
-        self._call("cudaGraphLaunch", graph, self._handle)
-
-    def drop(self, graph: Any) -> None:
-        """Destroy a captured graph."""
-        self._call("cudaGraphExecDestroy", graph)
+            self._gpu.call("cudaGraphDestroy", template)
+        return graph
 
     def close(self) -> None:
         """Destroy the stream."""
-        self._call("cudaStreamDestroy", self._handle)
+        self.call("cudaStreamDestroy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Memory on the GPU."""
+
+    address: int
+    nbytes: int
+
+
+class DeviceMemory:
+    """Blocks of a GPU's memory, reused so that tiles of one size find their tensors at the same addresses.
+
+    Thread-safe. Up to `kept` unused ones are kept for requests of the same size. Give a block back only when no stream
+    uses it any more.
+    """
+
+    def __init__(self, gpu: CudaGpu, *, kept: int) -> None:
+        self._gpu, self._kept, self._stream = gpu, kept, gpu.new_stream()
+        self._lock = threading.Lock()
+        self._returned: deque[Block] = deque()
+        self._spare: deque[Block] = deque()
+        self._blocks: dict[int, Block] = {}
+        self._closed = False
+
+    def take(self, nbytes: int) -> Block:
+        """Get a block of this size, with undefined content. Raises: OutOfMemoryError, DeviceError."""
+        with self._lock:
+            self._sort(self._kept)
+            for block in self._spare:
+                if block.nbytes == nbytes:
+                    self._spare.remove(block)
+                    return block
+            (address,) = self._stream.call("cudaMallocAsync", nbytes)
+            block = Block(address=int(address), nbytes=nbytes)
+            self._blocks[block.address] = block
+            self._stream.synchronize()  # so that other streams may use it
+            return block
+
+    def give_back(self, block: Block) -> None:
+        """Return a block. Works in any thread at any time, because Python calls it when it collects garbage."""
+        if self._closed:
+            return
+        self._returned.append(block)
+        # Garbage may be collected inside `take`, or while a graph is captured, when nothing may be freed: then the
+        # holder of the lock sorts the block.
+        if self._lock.acquire(blocking=False):
+            try:
+                with contextlib.suppress(DeviceError), self._gpu.current():
+                    self._sort(self._kept)
+            finally:
+                self._lock.release()
+
+    def free(self, block: Block) -> None:
+        """Free a block at once, because no other of its size will be needed."""
+        with self._lock:
+            if not self._closed:
+                self._free(block)
+                self._stream.synchronize()
+
+    def trim(self) -> None:
+        """Free all unused blocks."""
+        with self._lock:
+            self._sort(0)
+
+    @contextlib.contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Prevent allocating and freeing during the block: a capture on this thread would fail."""
+        with self._lock:
+            try:
+                yield
+            finally:
+                self._sort(self._kept)
+
+    def close(self) -> None:
+        """Free every block, used or not."""
+        with self._lock:
+            self._closed = True
+            self._returned.clear()
+            self._spare.clear()
+            for block in list(self._blocks.values()):
+                self._free(block)
+            self._stream.synchronize()
+            self._stream.close()
+
+    def _sort(self, keep: int) -> None:
+        """Take in the blocks that came back, and free the oldest beyond the number to keep."""
+        while self._returned and not self._closed:
+            self._spare.append(self._returned.popleft())
+        if len(self._spare) > keep:
+            while len(self._spare) > keep:
+                self._free(self._spare.popleft())
+            self._stream.synchronize()  # now other programs can have it
+
+    def _free(self, block: Block) -> None:
+        del self._blocks[block.address]
+        self._stream.call("cudaFreeAsync", block.address)
+
+
+def aligned(nbytes: int) -> int:
+    """The next multiple of :data:`ALIGNMENT`."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT

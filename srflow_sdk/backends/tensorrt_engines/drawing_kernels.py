@@ -16,10 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends._base import Drawing
-from srflow_sdk.backends._declared import check_sr
-from srflow_sdk.backends.tensorrt_engines.cuda import THREADS, CudaGpu, Launch
-from srflow_sdk.backends.tensorrt_engines.device_memory import ALIGNMENT, DeviceMemory
+from srflow_sdk.backends.base import Drawing, check_picture
+from srflow_sdk.backends.tensorrt_engines.cuda import ALIGNMENT, THREADS, CudaGpu, DeviceMemory, Launch
 from srflow_sdk.backends.tensorrt_engines.execution import Binding
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import DeviceError
@@ -56,7 +54,7 @@ class DrawingKernels:
         """
         whole, core = drawing.encoded.scaled(drawing.scale), drawing.core
         shape = binding.output_shapes["sr"]
-        check_sr(np.broadcast_to(np.float32(0), shape), (1, 3, whole.height, whole.width))
+        check_picture(shape, (1, 3, whole.height, whole.width))
         state = binding.buffer("drawing", _LEVELS + 3 * whole.height * whole.width)
         uploads: dict[str, NDArray[Any]] = {"drawing": _packed(drawing)}
         tensors, before = {**bound, "tau": state + _TAU, "sr": binding.buffer("sr")}, []

@@ -12,21 +12,21 @@ import logging
 import math
 import re
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends._engine_tensors import differences, tensor_types
-from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, Launch, Stream
-from srflow_sdk.backends.tensorrt_engines.device_memory import Block, DeviceMemory
-from srflow_sdk.backends.tensorrt_engines.kernels import KernelCache
-from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
+from srflow_sdk.backends.tensorrt_engines.cuda import Block, CudaGpu, DeviceMemory, Launch
+from srflow_sdk.errors import DeviceError, OutOfMemoryError
+from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.local_files import write_atomically
 
 Shape = tuple[int, ...]
 Stages = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # kernels before and after the engine
+_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8"}
 _SIZES_KEPT = 4  # tiles of one image have at most this many: of corners, of two edges, of inner tiles
 _OUT_OF_MEMORY = re.compile(
     r"out ?of ?memory|not enough (free )?memory|insufficient memory|could not be allocated|failed to allocate",
@@ -39,9 +39,8 @@ class EngineLog:
     """The library's logger: errors are kept by thread until asked for; everything goes to Python's log as debug."""
 
     def __init__(self, trt: Any) -> None:
-        self._threads = threading.local()
-        severe = (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR)
-        errors = self._errors
+        self._errors: dict[int, deque[str]] = defaultdict(lambda: deque(maxlen=8))
+        severe, errors = (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR), self._errors
 
         class Logger(trt.ILogger):  # type: ignore[misc]
             def __init__(self) -> None:
@@ -49,32 +48,69 @@ class EngineLog:
 
             def log(self, severity: Any, msg: str) -> None:
                 if severity in severe:
-                    errors().append(" ".join(msg.split()))
+                    errors[threading.get_ident()].append(" ".join(msg.split()))
                 _log.debug("%s", msg)
 
         self.logger = Logger()
 
-    @property
-    def has_errors(self) -> bool:
-        """True if the library logged errors in this thread since :meth:`clear`."""
-        return bool(self._errors())
-
     def clear(self) -> None:
         """Forget this thread's earlier errors."""
-        self._errors().clear()
+        self._errors.pop(threading.get_ident(), None)
 
     def failure(self, what: str) -> DeviceError:
         """The error to raise after a call of the library failed: OutOfMemoryError if that is the reason it logged."""
-        reason = "; ".join(dict.fromkeys(self._errors()))[:600] or "the library gave no reason"
-        self.clear()
+        said = self._errors.pop(threading.get_ident(), ())
+        reason = "; ".join(dict.fromkeys(said))[:600] or "the library gave no reason"
         kind = OutOfMemoryError if _OUT_OF_MEMORY.search(reason) else DeviceError
         return kind(f"{what}: {reason}")
 
-    def _errors(self) -> deque[str]:
-        if not hasattr(self._threads, "errors"):
-            self._threads.errors = deque(maxlen=8)
-        errors: deque[str] = self._threads.errors
-        return errors
+
+class KernelCache:
+    """Kernels that TensorRT-RTX compiles as an engine runs, shared by the engines, and their file in the user's cache.
+
+    name: the file's, which identifies the bundle and the GPU. The library ignores files of another GPU or version.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._cache: Any = None
+        self._read = b""
+        self._lock = threading.Lock()
+
+    def attach(self, config: Any) -> None:
+        """Let contexts made with an IRuntimeConfig use it."""
+        with self._lock:
+            if self._cache is None:
+                self._cache = config.create_runtime_cache()
+                folder = cache_folder("tensorrt-rtx")
+                with contextlib.suppress(OSError):
+                    self._read = (folder / self._name).read_bytes() if folder else b""
+                if self._read:
+                    self._cache.deserialize(self._read)
+        config.set_runtime_cache(self._cache)
+
+    def save(self) -> None:
+        """Write what is new since :meth:`attach`, completely or not at all; without it the next start takes longer."""
+        kernels: Any = None if self._cache is None else self._cache.serialize()
+        folder = cache_folder("tensorrt-rtx") if kernels is not None and bytes(kernels) != self._read else None
+        with contextlib.suppress(OSError):
+            if folder is not None:
+                write_atomically(folder / self._name, kernels)
+
+
+def type_name(dtype: Any) -> str:
+    """numpy's name of a `trt.DataType`: "float32", "float16", "bfloat16", "int32" …; others in lower case."""
+    return _TYPES.get(dtype.name, str(dtype.name).lower())
+
+
+def tensor_types(engine: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Types of an engine's inputs and of its outputs, by tensor name."""
+    inputs: dict[str, str] = {}
+    outputs: dict[str, str] = {}
+    for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
+        types = inputs if engine.get_tensor_mode(name).name == "INPUT" else outputs
+        types[name] = type_name(engine.get_tensor_dtype(name))
+    return inputs, outputs
 
 
 class Engine:
@@ -82,30 +118,15 @@ class Engine:
 
     trt: the library. kernels: where TensorRT-RTX keeps the kernels that it compiles. own_graphs: whether the library
     captures graphs by itself, as TensorRT-RTX does once the kernels for a size are compiled; then one context serves
-    all sizes, so that it keeps them together. inputs, outputs: types of its tensors by name.
+    all sizes, so that it keeps them together. outputs: their names.
     """
 
     def __init__(self, trt: Any, engine: Any, *, log: EngineLog, kernels: KernelCache, own_graphs: bool) -> None:
-        self._trt = trt
-        self._engine = engine
-        self._kernels = kernels
-        self.log = log
-        self.own_graphs = own_graphs
+        self._trt, self._engine, self._kernels = trt, engine, kernels
+        self.log, self.own_graphs = log, own_graphs
         self.contexts_kept = 1 if own_graphs else _SIZES_KEPT
-        self.inputs, self.outputs = tensor_types(engine)
+        self.outputs = list(tensor_types(engine)[1])
         self._lock = threading.Lock()
-
-    def check(self, *, inputs: Mapping[str, str], outputs: Mapping[str, str], where: str) -> None:
-        """Raises: BundleError, naming each tensor that is missing, unknown or of another type. where: its file."""
-        if faults := [*differences("input", self.inputs, inputs), *differences("output", self.outputs, outputs)]:
-            raise BundleError(
-                f"{where} is not an engine of this bundle's graphs: {'; '.join(faults)}; export the bundle again with "
-                "srflow-export"
-            )
-
-    def profile(self, name: str) -> list[Shape]:
-        """Smallest, optimal and largest shape of an input."""
-        return [tuple(shape) for shape in self._engine.get_tensor_profile_shape(name, 0)]
 
     def nbytes(self, name: str, shape: Shape) -> int:
         """Bytes of a tensor."""
@@ -113,21 +134,19 @@ class Engine:
 
     def new_context(self) -> Any:
         """An execution context without memory for activations. Raises: DeviceError, OutOfMemoryError."""
-        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        how = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         with self._lock:
             self.log.clear()
-            how = self._runtime_config(strategy) if self.own_graphs else strategy
+            if self.own_graphs:
+                config = self._engine.create_runtime_config()
+                config.set_execution_context_allocation_strategy(how)
+                config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+                self._kernels.attach(config)
+                how = config
             context = self._engine.create_execution_context(how)
         if context is None:
             raise self.log.failure("an execution context could not be created")
         return context
-
-    def _runtime_config(self, strategy: Any) -> Any:
-        config = self._engine.create_runtime_config()
-        config.set_execution_context_allocation_strategy(strategy)
-        config.cuda_graph_strategy = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
-        self._kernels.attach(config)
-        return config
 
 
 class GpuLane:
@@ -137,10 +156,8 @@ class GpuLane:
     """
 
     def __init__(self, gpu: CudaGpu, memory: DeviceMemory, no_graphs: threading.Event) -> None:
-        self.gpu = gpu
-        self.stream: Stream = gpu.new_stream()
-        self.memory = memory
-        self.no_graphs = no_graphs
+        self.gpu, self.memory, self.no_graphs = gpu, memory, no_graphs
+        self.stream = gpu.new_stream()
         self.workspace: Block | None = None
         self._kept: dict[Engine, list[Binding]] = {}
 
@@ -150,7 +167,16 @@ class GpuLane:
 
         Raises: DeviceError for shapes outside the engine's profile, OutOfMemoryError.
         """
-        binding = self._taken(engine, dict(shapes))
+        kept = self._kept.setdefault(engine, [])
+        binding = next((one for one in reversed(kept) if one.shapes == shapes), None)
+        if binding is not None:
+            kept.remove(binding)
+        else:
+            context = None
+            if len(kept) >= engine.contexts_kept:
+                (oldest := kept.pop(0)).close()
+                context = oldest.context
+            binding = Binding(self, engine, dict(shapes), context or engine.new_context())
         try:
             yield binding
         except BaseException:
@@ -161,63 +187,38 @@ class GpuLane:
             raise
         self._kept[engine].append(binding)
 
-    def provide_workspace(self, nbytes: int) -> None:
-        """Make the workspace at least this large. It is not in use, because every call waits for its work."""
-        if self.workspace is None or self.workspace.nbytes < nbytes:
-            self._free_workspace()
+    def provide_workspace(self, nbytes: int) -> Block | None:
+        """The workspace, at least this large. It is not in use, because every call waits for its work."""
+        if nbytes and (self.workspace is None or self.workspace.nbytes < nbytes):
+            self.clear(contexts=False)
             self.workspace = self.memory.take(nbytes)
+        return self.workspace
 
-    def _free_workspace(self) -> None:
+    def clear(self, *, contexts: bool = True) -> None:
+        """Release the workspace, and contexts and graphs; the next call makes new ones."""
+        while contexts and self._kept:
+            for binding in self._kept.popitem()[1]:
+                binding.close()
         if self.workspace is not None:
             self.memory.free(self.workspace)
             self.workspace = None
-
-    def clear(self) -> None:
-        """Release contexts, graphs and memory; the next call makes new ones."""
-        for bindings in self._kept.values():
-            for binding in bindings:
-                binding.close()
-        self._kept.clear()
-        self._free_workspace()
-
-    def close(self) -> None:
-        """Release everything."""
-        self.clear()
-        self.stream.close()
-
-    def _taken(self, engine: Engine, shapes: dict[str, Shape]) -> Binding:
-        kept = self._kept.setdefault(engine, [])
-        for binding in reversed(kept):
-            if binding.shapes == shapes:
-                kept.remove(binding)
-                return binding
-        context = None
-        if len(kept) >= engine.contexts_kept:
-            oldest = kept.pop(0)
-            context = oldest.context
-            oldest.close()
-        return Binding(self, engine, shapes, engine.new_context() if context is None else context)
 
 
 class Binding:
     """An execution context with shapes for its inputs, and buffers for tensors that come from and go to the host."""
 
     def __init__(self, lane: GpuLane, engine: Engine, shapes: dict[str, Shape], context: Any) -> None:
-        self.shapes = shapes
-        self.context = context
-        self._lane = lane
-        self._engine = engine
+        self.shapes, self.context = shapes, context
+        self._lane, self._engine = lane, engine
         self._buffers: dict[str, Block] = {}
         self._pinned: dict[str, NDArray[np.uint8]] = {}
-        self._bound: dict[str, int] = {}
-        self._stages: Stages = ((), ())
-        self._workspace: Block | None = None
+        self._bound: tuple[dict[str, int], Stages, Block | None] = ({}, ((), ()), None)
         self._settled = False
         self._graph: Any = None
         engine.log.clear()
         for name, shape in shapes.items():
             if not context.set_input_shape(name, shape):
-                raise engine.log.failure(f"the engine refuses {name} of {_words(shape)}")
+                raise engine.log.failure(f"the engine refuses {name} of {'×'.join(map(str, shape))}")
         try:
             missing = context.infer_shapes()
         except RuntimeError as error:
@@ -226,8 +227,6 @@ class Binding:
             raise engine.log.failure(f"shapes are missing for {', '.join(missing)}")
         self.output_shapes: dict[str, Shape] = {name: tuple(context.get_tensor_shape(name)) for name in engine.outputs}
         self._needed = int(context.update_device_memory_size_for_shapes())
-        if not self._needed and engine.log.has_errors:
-            raise engine.log.failure("the engine does not say what memory it needs")
 
     def run(
         self,
@@ -291,59 +290,51 @@ class Binding:
 
     def _bind(self, addresses: dict[str, int], stages: Stages) -> None:
         """Tell the context where its tensors and activations are. If that or a stage changed, a graph is void."""
-        if self._needed:
-            self._lane.provide_workspace(self._needed)
-        workspace = self._lane.workspace
-        if (addresses, stages) == (self._bound, self._stages) and workspace is self._workspace:
+        workspace = self._lane.provide_workspace(self._needed)
+        before, _, last = self._bound
+        if (addresses, stages, workspace) == self._bound:
             return
         self._drop_graph()
         self._settled = False
         self._engine.log.clear()
-        if workspace is not self._workspace and workspace is not None:
+        if workspace != last and workspace is not None:
             self.context.set_device_memory(workspace.address, workspace.nbytes)
         for name, address in addresses.items():
-            if self._bound.get(name) != address and not self.context.set_tensor_address(name, address):
+            if before.get(name) != address and not self.context.set_tensor_address(name, address):
                 raise self._engine.log.failure(f"the engine refuses the address of {name}")
-        self._bound, self._stages, self._workspace = addresses, stages, workspace
+        self._bound = addresses, stages, workspace
 
     def _compute(self) -> None:
         """Launch the graph, captured once a run was the same and so all lazy work is done; otherwise enqueue."""
-        stream = self._lane.stream
-        may_capture = not (self._engine.own_graphs or self._lane.no_graphs.is_set())
-        if self._graph is None and self._settled and may_capture:
+        lane = self._lane
+        may_capture = self._settled and not (self._engine.own_graphs or lane.no_graphs.is_set())
+        if self._graph is None and may_capture:
             try:
-                with self._lane.memory.untouched():
-                    self._graph = stream.capture(self._enqueue)
+                with lane.memory.untouched():
+                    self._graph = lane.stream.capture(self._enqueue)
             except OutOfMemoryError:
                 raise  # more memory is made free, and then this is tried again
             except DeviceError as error:
-                if not self._lane.no_graphs.is_set():
+                if not lane.no_graphs.is_set():
                     _log.warning("continuing without CUDA graphs, which could not be captured: %s", error)
-                self._lane.no_graphs.set()
+                lane.no_graphs.set()
         if self._graph is not None:
-            stream.launch(self._graph)
+            lane.stream.call("cudaGraphLaunch", self._graph)
         else:
             self._enqueue()
         self._settled = True
 
     def _enqueue(self) -> None:
-        before, after = self._stages
+        _, (before, after), _ = self._bound
         for launch in before:
             self._lane.stream.start(launch)
-        self._execute()
-        for launch in after:
-            self._lane.stream.start(launch)
-
-    def _execute(self) -> None:
         self._engine.log.clear()
         if not self.context.execute_async_v3(self._lane.stream.handle):
             raise self._engine.log.failure("the engine failed")
+        for launch in after:
+            self._lane.stream.start(launch)
 
     def _drop_graph(self) -> None:
         if self._graph is not None:
             graph, self._graph = self._graph, None
-            self._lane.stream.drop(graph)
-
-
-def _words(shape: Shape) -> str:
-    return "×".join(map(str, shape))
+            self._lane.gpu.call("cudaGraphExecDestroy", graph)

@@ -44,7 +44,7 @@ def tensorrt(runtime: dict[str, Any], driver: dict[str, Any], library: dict[str,
 
 def test_a_plugin_that_computes_the_cpus_picture_is_ok() -> None:
     check = plugin(plugin_provider=FOUND, upscale=UPSCALED)
-    assert (check.name, check.state) == ("WebGPU EP", "ok")
+    assert (check.name, check.state) == ("webgpu EP", "ok")
     assert check.detail == "1.8.1 on GPU, Arc: works: 32×32 to 128×128 in 0.25 s, 131 dB against the CPU"
 
 
@@ -60,7 +60,7 @@ def test_a_plugin_that_is_absent_has_a_command_and_says_what_it_needs() -> None:
 def test_a_plugin_without_a_device_is_missing_and_one_that_fails_is_a_problem() -> None:
     check = plugin(plugin_provider={**FOUND, "devices": []})
     assert (check.state, "it needs hardware" in check.detail) == ("missing", True)
-    assert plugin(plugin_provider={"error": "it died"}) == Check(name="WebGPU EP", state="problem", detail="it died")
+    assert plugin(plugin_provider={"error": "it died"}) == Check(name="webgpu EP", state="problem", detail="it died")
     check = plugin(plugin_provider=FOUND, upscale={"error": "it does not start"})
     assert (check.state, check.detail) == ("problem", "1.8.1 on GPU, Arc: it does not start")
 

@@ -15,8 +15,8 @@ from srflow_export.engines._library import Library
 from srflow_export.engines._pairs import build_engines
 from srflow_export.engines._request import EngineRequest
 from srflow_sdk._version import __version__
-from srflow_sdk.backends import _native_library as native_library
-from srflow_sdk.backends._native_library import PLUGINS
+from srflow_sdk.backends import native_library
+from srflow_sdk.backends.native_library import PLUGINS
 from srflow_sdk.errors import DeviceError, ExportError
 from srflow_sdk.model.engine_records import PluginLibrary, read_engine_record
 from srflow_sdk.system.hardware import Gpu

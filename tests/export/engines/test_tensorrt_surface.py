@@ -13,8 +13,7 @@ import pytest
 
 import srflow_export.engines as package
 from srflow_export.engines._builder import _network_flags
-from srflow_sdk.backends import _engine_tensors as engine_tensors
-from srflow_sdk.backends import _native_library as native_library
+from srflow_sdk.backends import native_library
 
 SURFACES = json.loads(Path(__file__).with_name("tensorrt_surface.json").read_text())
 OF_RTX_ALONE = {
@@ -65,7 +64,7 @@ def used_names(path):
 def used():
     folder = Path(package.__file__).parent
     files = [folder / f"_{name}.py" for name in ("builder", "checking", "inspection", "build_progress")]
-    return set().union(*map(used_names, [*files, Path(engine_tensors.__file__), Path(native_library.__file__)]))
+    return set().union(*map(used_names, [*files, Path(native_library.__file__)]))
 
 
 def test_the_reading_of_the_code_finds_what_it_must(used):

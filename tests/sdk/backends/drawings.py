@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from srflow_sdk.backends._base import Drawing
+from srflow_sdk.backends.base import Drawing
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.model.bundle import Bundle
 

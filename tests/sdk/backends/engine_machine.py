@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk.backends._tensorrt import TensorRTBackend
-from srflow_sdk.backends.tensorrt_engines import selection
+from srflow_sdk.backends import tensorrt
+from srflow_sdk.backends.tensorrt import TensorRTBackend
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRuntime
 from srflow_sdk.system.hardware import Gpu
@@ -32,7 +32,7 @@ class EngineMachine:
         self.gpu = FakeGpu()
         self.found: Gpu | None = RTX_4090
         self.library: Any = None
-        monkeypatch.setattr(selection, "find_gpu", lambda number=0: self.found)
+        monkeypatch.setattr(tensorrt, "find_gpu", lambda number=0: self.found)
         monkeypatch.setattr("srflow_sdk.drawing.painter.gpu_free_memory", lambda number=0: self.gpu.nbytes)
         monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime_module(self.gpu))
         monkeypatch.setitem(sys.modules, "cuda.bindings.driver", driver_module(self.gpu))

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk.backends import OnnxRuntimeBackend, _base
-from srflow_sdk.backends._base import Drawing
-from srflow_sdk.backends._tensorrt import TensorRTBackend
+from srflow_sdk.backends import OnnxRuntimeBackend, base
+from srflow_sdk.backends.base import Drawing
+from srflow_sdk.backends.tensorrt import TensorRTBackend
 from srflow_sdk.backends.tensorrt_engines import drawing_kernels
 from srflow_sdk.drawing.painter import is_usable
 from srflow_sdk.drawing.tiles import Window
@@ -57,7 +57,7 @@ def test_the_gpu_draws_numpys_latents_bit_for_bit(
     with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)
         expected = backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
-        monkeypatch.setattr(_base, "window_noise", None)  # the processor draws none
+        monkeypatch.setattr(base, "window_noise", None)  # the processor draws none
         machine.gpu.started.clear()
         for _ in range(4):  # plainly, as it is captured, and from the graph
             np.testing.assert_array_equal(backend.draw(conditioning, drawing), expected)
@@ -73,7 +73,7 @@ def test_a_picture_on_the_gpu_has_the_latents_of_one_on_the_processor(
         patched.setattr(TensorRTBackend, "can_draw", False)
         expected = [upscaler.upscale(image, seed=4), upscaler.upscale(image, seed=4, tau=tau)]
         assert machine.gpu.started == ["srflow_draw_latents", "srflow_quantise"]  # the check at the start
-    monkeypatch.setattr(_base, "window_noise", counted := CountedCalls(_base.window_noise))
+    monkeypatch.setattr(base, "window_noise", counted := CountedCalls(base.window_noise))
     with machine.upscaler(engine_bundle, 32) as upscaler:
         assert counted.calls == 1  # of the check
         np.testing.assert_array_equal(upscaler.upscale(image, seed=4), expected[0])

@@ -7,11 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk import backends
-from srflow_sdk.backends import _plugin_providers as plugin_providers
 from srflow_sdk.backends import open_backend
-from srflow_sdk.backends._plugin_providers import PluginProvider
-from srflow_sdk.backends._tensorrt import TensorRTBackend
+from srflow_sdk.backends.providers import Provider
+from srflow_sdk.backends.tensorrt import TensorRTBackend
 from srflow_sdk.errors import BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile
@@ -64,19 +62,9 @@ def test_auto_passes_over_engines_that_cannot_be_used(
         raise error
 
     monkeypatch.setattr(TensorRTBackend, "activate_impl", fail)
-    monkeypatch.setattr(backends, "cuda_offered", lambda: False)
+    monkeypatch.setattr(Provider, "offered", lambda self: self.device == "cpu")
     backend = open_backend(engine_bundle, device="auto")
     assert backend.device == "cpu"
     assert np.isfinite(backend.sample(backend.encode(lr), noise(1), 0.5)).all()
     backend.deactivate()
     assert caplog.messages[0] == f"continuing without tensorrt: {error}"
-
-
-def test_asking_for_onnxruntimes_rtx_tells_that_the_bundle_has_engines_of_its_own(
-    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bundle = write_engine_bundle(tiny_bundle, tmp_path / "rtx.srflow", runtime="tensorrt_rtx")
-    monkeypatch.setattr(PluginProvider, "installed", lambda: False)
-    monkeypatch.setattr(plugin_providers, "_registered", set())
-    with pytest.raises(DeviceError, match='do not need ONNX Runtime: use device="tensorrt"'):
-        open_backend(bundle, device="rtx")

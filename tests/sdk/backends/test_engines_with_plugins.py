@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk.backends import _native_library as native_library
-from srflow_sdk.backends._native_library import PLUGINS
-from srflow_sdk.backends._tensorrt import TensorRTBackend
+from srflow_sdk.backends import native_library
+from srflow_sdk.backends.native_library import PLUGINS
+from srflow_sdk.backends.tensorrt import TensorRTBackend
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import PluginLibrary

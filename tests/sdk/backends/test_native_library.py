@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.backends import _native_library as native_library
-from srflow_sdk.backends._native_library import VARIABLE, check_native_library, find_native_library
+from srflow_sdk.backends import OnnxRuntimeBackend, native_library
+from srflow_sdk.backends.native_library import VARIABLE, check_native_library, find_native_library
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
 from tests.sdk.tiny_bundle import write_tiny_bundle

@@ -9,17 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk.backends import OnnxRuntimeBackend, _fastest, _precision, open_backend
-from srflow_sdk.backends import _openvino_graphs as graphs
-from srflow_sdk.backends._fastest import REFERENCE, Measured, Way, cache_key, write_measured
-from srflow_sdk.backends._precision import WORTH, is_within_gate, promised_db
+from srflow_sdk.backends import OnnxRuntimeBackend, open_backend, ways
+from srflow_sdk.backends import openvino as graphs
+from srflow_sdk.backends.ways import REFERENCE, WORTH, Measured, Way
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import FLOAT32_DB, Manifest
+from srflow_sdk.model.manifest import FLOAT32_DB
 from srflow_sdk.system.raising import is_installed
 from srflow_sdk.upscaler import Upscaler
 
-from ..tiny_bundle import INT8_ROW, tiny_manifest, write_tiny_bundle
+from ..tiny_bundle import write_tiny_bundle
 
 INT8 = Way(device="cpu", precision="int8")
 BF16 = Way(device="openvino", precision="bf16")
@@ -37,7 +36,7 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)  # importing it fails
     monkeypatch.setattr(graphs, "_core", functools.cache(graphs._core.__wrapped__))  # which may have started before
-    monkeypatch.setattr(_precision, "is_installed", lambda _: False)
+    monkeypatch.setattr(ways, "is_installed", lambda _: False)
 
 
 @pytest.fixture
@@ -50,6 +49,13 @@ def floats(photo: np.ndarray) -> np.ndarray:
     return (photo / 255).astype(np.float32)
 
 
+def remember(bundle: Bundle, *found: Measured) -> None:
+    """Let it be what an earlier start measured."""
+    file = ways._file(bundle, 1)
+    assert file is not None
+    ways.write_measured(file, {one.way: one for one in found})
+
+
 def decibels(one: np.ndarray, other: np.ndarray) -> float:
     error = float(np.mean((one.astype(np.float64) - other) ** 2))
     return -10 * math.log10(error) if error else math.inf
@@ -59,9 +65,8 @@ def test_bundle_is_what_was_exported_whatever_else_the_bundle_holds_and_was_meas
     with_int8: Path, tiny_bundle: Path, floats: np.ndarray
 ) -> None:
     bundle = Bundle.open(with_int8)
-    ways = _precision.candidates(bundle, "auto")
-    quick = [Measured(way=way, seconds=0.001 if way == INT8 else 1.0, decibels=60.0) for way in ways]
-    write_measured(cache_key(bundle, threads=1), quick)
+    known = ways.candidates(bundle, "auto")
+    remember(bundle, *(Measured(way=way, seconds=0.001 if way == INT8 else 1.0, decibels=60.0) for way in known))
     with Upscaler(with_int8, threads=1, precision="fastest") as fastest:
         assert fastest.precision == "int8"
         rounded = fastest.upscale(floats)
@@ -124,8 +129,7 @@ def test_bf16_that_takes_longer_says_so(with_int8: Path, caplog: pytest.LogCaptu
     bf16 = Way(device="openvino", precision="bf16")
     for seconds, said in ((0.2, True), (0.05, False)):
         caplog.clear()
-        slow = [Measured(way=REFERENCE, seconds=0.1), Measured(way=bf16, seconds=seconds, decibels=50.0)]
-        write_measured(cache_key(bundle, threads=1), slow)
+        remember(bundle, Measured(way=REFERENCE, seconds=0.1), Measured(way=bf16, seconds=seconds, decibels=50.0))
         open_backend(bundle, threads=1, precision="bf16").deactivate()
         assert ("bf16 takes longer than float32" in caplog.text) is said
 
@@ -169,12 +173,12 @@ def test_fastest_does_not_take_bf16_where_the_processor_has_none(
     with_int8: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenVINO would compute it in float32, and the picture's record would say bf16."""
-    monkeypatch.setattr(_fastest, "has_bf16", lambda: False)
+    monkeypatch.setattr(ways, "has_bf16", lambda: False)
     bf16 = Way(device="openvino", precision="bf16")
-    _, found = _fastest.measured(Bundle.open(with_int8), [REFERENCE, bf16], threads=1)
+    _, found = ways.measured(Bundle.open(with_int8), [REFERENCE, bf16], threads=1)
     assert found.seconds == math.inf
     assert found.error == "this processor has no bfloat16 arithmetic"
-    assert found.passing is None, "it is not measured again"
+    assert not found.passing, "it is not measured again"
 
 
 @pytest.mark.usefixtures("without_openvino")
@@ -205,8 +209,8 @@ def on_openvino(seconds: float, decibels: float) -> Measured:
 )
 def test_int8_runs_where_it_is_faster_and_right(with_int8: Path, theirs: Measured, our_db: float, runs_on: str) -> None:
     bundle = Bundle.open(with_int8)
-    found = [Measured(way=REFERENCE, seconds=0.2), theirs, Measured(way=INT8, seconds=0.1, decibels=our_db)]
-    write_measured(cache_key(bundle, threads=1), found)
+    ours = Measured(way=INT8, seconds=0.1, decibels=our_db)
+    remember(bundle, Measured(way=REFERENCE, seconds=0.2), theirs, ours)
     backend = open_backend(bundle, threads=1, precision="int8")
     assert (backend.device, backend.precision) == (runs_on, "int8")
     backend.deactivate()
@@ -226,39 +230,3 @@ def test_a_tile_that_is_not_finite_in_int8_is_computed_again_in_float32(
     with Upscaler(tiny_bundle, device="cpu", threads=1) as exact:
         np.testing.assert_allclose(picture, exact.upscale(floats), atol=1e-6)
         np.testing.assert_allclose(samples[1], exact.upscale(floats, sample=1), atol=1e-6)
-
-
-def recorded(*decibels: object) -> Manifest:
-    return tiny_manifest(parity=[{**INT8_ROW, "psnr_db": value} for value in decibels])
-
-
-@pytest.mark.parametrize(
-    ("rows", "promised"), [((), 38), ((50.0, 43.0), 43), ((50.0, 42.9), 38), ((50.0, None), 38), ((30.0,), 38)]
-)
-def test_a_bundle_promises_what_all_its_int8_rows_reach(rows: tuple[object, ...], promised: float) -> None:
-    assert promised_db(recorded(*rows)) == promised
-
-
-def test_rows_of_other_graphs_promise_nothing() -> None:
-    assert promised_db(tiny_manifest(parity=[{**INT8_ROW, "graph": "encoder+sampler", "psnr_db": 90.0}])) == 38
-
-
-@pytest.mark.parametrize(
-    ("way", "rows", "decibels", "within"),
-    [
-        (BF16, (), 38.0, True),
-        (BF16, (), 37.9, False),
-        (BF16, (45.0,), 42.9, False),
-        (BF16, (45.0,), 43.0, True),
-        (INT8_OPENVINO, (), 60.0, False),
-        (INT8_OPENVINO, (37.9,), 60.0, False),
-        (INT8_OPENVINO, (39.0,), 38.0, True),
-        (INT8_OPENVINO, (39.0,), 37.9, False),
-        (INT8_OPENVINO, (45.0,), 42.0, True),
-        (INT8_OPENVINO, (45.0,), 41.9, False),
-        (FLOAT32, (), 90.0, True),
-        (FLOAT32, (), 89.9, False),
-    ],
-)
-def test_what_is_near_enough(way: Way, rows: tuple[object, ...], decibels: float, within: bool) -> None:
-    assert is_within_gate(way, decibels, recorded(*rows)) is within

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk.backends._tensorrt import TensorRTBackend
+from srflow_sdk.backends.tensorrt import TensorRTBackend
 from srflow_sdk.backends.tensorrt_engines.execution import EngineLog
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from srflow_sdk.backends._tensorrt import TensorRTBackend, select_engines, tensorrt_offered
+from srflow_sdk.backends.tensorrt import TensorRTBackend, select_engines, tensorrt_offered
 from srflow_sdk.drawing.tiles import common_gpu_profile
 from srflow_sdk.errors import BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
@@ -66,7 +66,7 @@ def test_a_machine_without_a_gpu_is_told_so(machine: EngineMachine, engine_bundl
 @pytest.mark.parametrize(
     ("runtime", "fix"),
     [
-        ("tensorrt", 'TensorRT 11.1.0.106, which is not installed: pip install "tensorrt==11.1.0.106"'),
+        ("tensorrt", 'TensorRT 11.1.0.106, which is not installed: pip install "tensorrt-cu13==11.1.0.106"'),
         ("tensorrt_rtx", 'TensorRT-RTX 1.7.1.116, which is not installed: pip install "tensorrt-rtx-cu13==1.7.1.116"'),
     ],
 )
@@ -102,7 +102,7 @@ def test_another_version_is_refused_with_both_fixes(machine: EngineMachine, engi
     text = refused(machine, engine_bundle)
     assert "built by TensorRT 11.1.0.106, but 11.2.0.1 is installed" in text
     assert text.endswith(
-        'pip install "tensorrt==11.1.0.106", or build them for this one: '
+        'pip install "tensorrt-cu13==11.1.0.106", or build them for this one: '
         f"srflow-export --engines-for {engine_bundle.path} --trt fp32 --shapes 20x20,40x40,64x64"
     )
 
@@ -209,4 +209,4 @@ def test_cuda_bindings_that_are_missing_are_named(
     machine: EngineMachine, monkeypatch: pytest.MonkeyPatch, engine_bundle: Bundle
 ) -> None:
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
-    assert refused(machine, engine_bundle).endswith("pip install cuda-bindings")
+    assert refused(machine, engine_bundle).endswith('pip install "cuda-bindings==13.*"')

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from srflow_sdk.backends import Backend
-from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend
+from srflow_sdk.backends.openvino import EncoderBackend, OpenVinoBackend
 from srflow_sdk.model.bundle import Bundle
 
 

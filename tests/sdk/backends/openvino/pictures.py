@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk.backends import Backend, open_backend
-from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend
+from srflow_sdk.backends.openvino import EncoderBackend, OpenVinoBackend
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.device_names import Device

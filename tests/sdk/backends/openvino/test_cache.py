@@ -10,9 +10,9 @@ import numpy as np
 import openvino
 import pytest
 
-from srflow_sdk.backends import _kept_folders
-from srflow_sdk.backends import _openvino_graphs as graphs
-from srflow_sdk.backends._openvino import OpenVinoBackend
+from srflow_sdk.backends import kept
+from srflow_sdk.backends import openvino as graphs
+from srflow_sdk.backends.openvino import OpenVinoBackend
 from srflow_sdk.model.bundle import Bundle
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -48,9 +48,8 @@ def test_another_precision_or_file_is_compiled_anew(bundle: Bundle, tmp_path: Pa
     [
         lambda content: b"",
         lambda content: content[: len(content) // 2],
-        lambda content: content[: len(content) // 10] + bytes(16) + content[len(content) // 10 + 16 :],
     ],
-    ids=["empty", "half", "other weights"],
+    ids=["empty", "half"],
 )
 def test_a_damaged_cache_costs_only_time(bundle: Bundle, cache: Path, damaged: Callable[[bytes], bytes]) -> None:
     with OpenVinoBackend(bundle, threads=1) as backend:
@@ -89,13 +88,13 @@ def test_the_cache_keeps_what_was_used_last(
     with OpenVinoBackend(bundle, threads=1):
         pass
     for path in cache.iterdir():
-        os.utime(path / "record.json", (1, 1))
+        os.utime(path, (1, 1))
     with OpenVinoBackend(bundle, threads=1, hint="bf16"):  # one new graph, and the old sampler
         pass
-    most = sum(map(_kept_folders.bytes_of, cache.iterdir()))
-    monkeypatch.setattr(_kept_folders, "MOST_BYTES", most)
+    most = sum(map(kept.bytes_of, cache.iterdir()))
+    monkeypatch.setattr(kept, "MOST_BYTES", most)
     with OpenVinoBackend(Bundle.open(write_tiny_bundle(tmp_path / "other.srflow", gain=2.0)), threads=1):
         pass
-    assert sum(map(_kept_folders.bytes_of, cache.iterdir())) <= most
+    assert sum(map(kept.bytes_of, cache.iterdir())) <= most
     with OpenVinoBackend(bundle, threads=1) as backend:
         assert from_cache(backend)[0] is False, "it was used longest ago"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import openvino
 import pytest
 
-from srflow_sdk import backends
-from srflow_sdk.backends import _openvino_graphs as graphs
-from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend, openvino_backend
+from srflow_sdk.backends import openvino as graphs
+from srflow_sdk.backends.openvino import EncoderBackend, OpenVinoBackend, openvino_backend
+from srflow_sdk.backends.providers import Provider
 from srflow_sdk.model.bundle import Bundle
 
 from .pictures import opened, picture
@@ -41,7 +42,7 @@ class Machine:
 def on(monkeypatch: pytest.MonkeyPatch, *devices: str) -> Machine:
     machine = Machine(*devices)
     monkeypatch.setattr(graphs, "openvino_core", lambda: machine)
-    monkeypatch.setattr(graphs, "_has_gpu_file", lambda: len(devices) > 1)
+    monkeypatch.setattr(graphs, "_RENDERERS", (Path("/dev"), "null" if len(devices) > 1 else "none"))
     return machine
 
 
@@ -66,7 +67,7 @@ def test_bfloat16_is_the_processors(bundle: Bundle, monkeypatch: pytest.MonkeyPa
 def test_auto_takes_openvinos_gpu_and_leaves_the_processor_to_onnx_runtime(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backends, "cuda_offered", lambda: False)
+    monkeypatch.setattr(Provider, "offered", lambda self: self.device == "cpu")
     for devices, expected in ((("CPU", "GPU"), "openvino"), (("CPU",), "cpu"), (("CPU", "NPU"), "cpu")):
         on(monkeypatch, *devices)
         with opened(bundle, "auto") as backend:
@@ -76,7 +77,7 @@ def test_auto_takes_openvinos_gpu_and_leaves_the_processor_to_onnx_runtime(
 def test_without_a_gpus_device_file_openvino_is_not_even_imported(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphs, "_has_gpu_file", lambda: False)
+    monkeypatch.setattr(graphs, "_RENDERERS", (Path("/dev"), "none"))
     monkeypatch.setattr(graphs, "import_openvino", lambda: pytest.fail("imported"))
     graphs._core.cache_clear()
     assert not graphs.gpu_offered()

@@ -12,7 +12,7 @@ import pytest
 
 from srflow_sdk import Upscaler
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
-from srflow_sdk.backends._openvino import EncoderBackend, OpenVinoBackend, openvino_backend
+from srflow_sdk.backends.openvino import EncoderBackend, OpenVinoBackend, openvino_backend
 from srflow_sdk.model.bundle import Bundle
 from tests.networks import GOLDEN
 from tests.sdk.tiny_bundle import write_tiny_bundle

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -8,16 +7,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 from srflow_export._bundle_writer import staged_bundle
-from srflow_sdk.backends import OnnxRuntimeBackend, _kept_folders, _kept_graphs
+from srflow_sdk.backends import OnnxRuntimeBackend, kept
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
 
@@ -72,53 +69,39 @@ def entries(folder: Path) -> list[Path]:
 
 def test_the_second_process_maps_the_kept_weights_and_draws_the_same_bits(folder: Path) -> None:
     first = drawn()
-    kept = entries(folder)
-    assert len(kept) == 2  # encoder and sampler, and no leftovers
+    found = entries(folder)
+    assert len(found) == 2  # encoder and sampler, and no leftovers
     second = drawn()
     np.testing.assert_array_equal(second.sr, first.sr)
-    assert second.mapped == {str(entry / "weights.bin") for entry in kept}
-    assert entries(folder) == kept
-
-
-def flip_a_weight(entry: Path) -> None:
-    content = bytearray((entry / "weights.bin").read_bytes())
-    content[len(content) // 2] ^= 0x40
-    (entry / "weights.bin").write_bytes(content)
+    assert second.mapped == {str(entry / "weights.bin") for entry in found}
+    assert entries(folder) == found
 
 
 def halve_the_weights(entry: Path) -> None:
     os.truncate(entry / "weights.bin", 1000)
 
 
-def halve_the_record(entry: Path) -> None:
-    os.truncate(entry / "record.json", 20)
-
-
 def take_the_weights(entry: Path) -> None:
     (entry / "weights.bin").unlink()
 
 
-@pytest.mark.parametrize("damage", [flip_a_weight, halve_the_weights, halve_the_record, take_the_weights])
-def test_a_damaged_kept_graph_is_replaced(folder: Path, damage: Callable[[Path], None]) -> None:
+def break_the_graph(entry: Path) -> None:
+    (entry / "graph.onnx").write_bytes(b"no graph")
+
+
+@pytest.mark.parametrize("damage", [halve_the_weights, take_the_weights, break_the_graph])
+def test_a_kept_graph_that_does_not_load_is_deleted_and_the_bundles_is_used(
+    folder: Path, damage: Callable[[Path], None]
+) -> None:
     first = drawn()
     for entry in entries(folder):
         damage(entry)
-    repaired, kept = drawn(), drawn()
-    np.testing.assert_array_equal(repaired.sr, first.sr)
-    assert not repaired.mapped
-    np.testing.assert_array_equal(kept.sr, first.sr)
-    assert len(kept.mapped) == 2
-
-
-def test_a_kept_graph_that_does_not_load_is_deleted_and_the_bundles_is_used(folder: Path) -> None:
-    first = drawn()
-    for entry in entries(folder):
-        (entry / "graph.onnx").write_bytes(b"no graph")
-        record = json.loads((entry / "record.json").read_text())
-        record["graph.onnx"] = sha256(b"no graph").hexdigest()
-        (entry / "record.json").write_text(json.dumps(record))
-    np.testing.assert_array_equal(drawn().sr, first.sr)
+    without = drawn()
+    np.testing.assert_array_equal(without.sr, first.sr)
+    assert not without.mapped
     assert entries(folder) == []
+    drawn()
+    assert len(drawn().mapped) == 2
 
 
 @pytest.mark.usefixtures("few_bytes_a_file")
@@ -141,13 +124,12 @@ def test_those_used_longest_ago_make_room(folder: Path, monkeypatch: pytest.Monk
     drawn()
     old = entries(folder)
     for age, entry in enumerate(old, start=1):
-        os.utime(entry / "record.json", (time.time() - age, time.time() - age))
-    monkeypatch.setattr(_kept_folders, "MOST_BYTES", sum(map(_kept_folders.bytes_of, old)))
-    new = _kept_graphs.kept_graph("another graph")
+        os.utime(entry, (time.time() - age, time.time() - age))
+    monkeypatch.setattr(kept, "MOST_BYTES", sum(map(kept.bytes_of, old)))
+    new = kept.kept_folder("graphs", "another graph")
     assert new is not None
-    options = onnxruntime.SessionOptions()
-    with _kept_graphs.saved_by(new, options):
-        Path(options.optimized_model_filepath).write_bytes(b"small")
+    with kept.keeping(new) as part:
+        (part / "graph.onnx").write_bytes(b"small")
     assert entries(folder) == sorted([old[0], new])
 
 
@@ -158,7 +140,7 @@ def test_what_a_killed_process_left_is_deleted_an_hour_later(folder: Path) -> No
         os.utime(folder / name, (time.time() - age, time.time() - age))
     for entry in entries(folder):
         if not entry.name.startswith("."):
-            halve_the_record(entry)
+            shutil.rmtree(entry)
     drawn()
     assert [entry.name for entry in entries(folder) if entry.name.startswith(".")] == [".new.part"]
 
@@ -168,10 +150,10 @@ def test_processors_with_other_instructions_have_places_of_their_own(tmp_path: P
     found = set()
     for flags in ("avx2", "avx2 avx512f"):
         told.write_text(f"processor : 0\nmodel name : X\nflags : {flags}\ncpu MHz : 1\n\nprocessor : 1\nflags : none\n")
-        found.add(_kept_graphs.processor.__wrapped__(told))
+        found.add(kept.processor.__wrapped__(told))
     assert found == {"X | avx2", "X | avx2 avx512f"}
     told.write_text("")
-    assert _kept_graphs.processor.__wrapped__(told) is None
+    assert kept.processor.__wrapped__(told) is None
 
 
 def test_an_inverter_whose_weights_lie_in_another_sampler_is_another_graph(folder: Path, tmp_path: Path) -> None:
@@ -195,7 +177,7 @@ def test_an_inverter_whose_weights_lie_in_another_sampler_is_another_graph(folde
             return backend.invert(conditioning, random.random((1, 3, 32, 32), np.float32))[0][1]
 
     others = latents(Bundle.open(tmp_path / "other.srflow"))
-    kept = latents(mine)
+    found = latents(mine)
     shutil.rmtree(folder)
-    np.testing.assert_array_equal(kept, latents(mine))
-    assert not np.array_equal(kept, others)
+    np.testing.assert_array_equal(found, latents(mine))
+    assert not np.array_equal(found, others)

@@ -8,13 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from srflow_sdk.backends import Backend, _base, _fastest, open_backend
-from srflow_sdk.backends._agreement import photographs
-from srflow_sdk.backends._fastest import REFERENCE, Measured, Way, cache_key, measured, mosaic, read_measured
-from srflow_sdk.backends._precision import cached_choice, choose
+from srflow_sdk.backends import Backend, base, open_backend, ways
+from srflow_sdk.backends.ways import REFERENCE, Measured, Way, cached_choice, choose, measured
 from srflow_sdk.errors import CancelledError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.raising import PassingError, is_installed
@@ -38,7 +35,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(autouse=True)
 def _one_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """Repetitions only make times more exact."""
-    monkeypatch.setattr(_fastest, "_ROUNDS", (1, 1))
+    monkeypatch.setattr(ways, "_ROUNDS", (1, 1))
 
 
 @pytest.fixture
@@ -55,21 +52,21 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
         if message.startswith("measuring"):
             begun.append(message)
 
-    monkeypatch.setattr(_fastest._log, "info", note)
+    monkeypatch.setattr(ways._log, "info", note)
     return lambda: len(begun)
 
 
-def ways(bundle: Bundle, *, threads: int | None = 1) -> list[Measured]:
+def both(bundle: Bundle, *, threads: int | None = 1) -> list[Measured]:
     return measured(bundle, [REFERENCE, INT8], threads=threads)
 
 
 def test_what_was_measured_is_not_measured_again(bundle: Bundle, measurements: Callable[[], int]) -> None:
-    first = ways(bundle)
+    first = both(bundle)
     assert [one.way for one in first] == [REFERENCE, INT8]
     assert all(0 < one.seconds < math.inf and one.error is None for one in first)
     assert first[0].decibels == math.inf
     assert 38 < first[1].decibels < 90
-    assert ways(bundle) == first
+    assert both(bundle) == first
     assert measurements() == 1
 
 
@@ -87,17 +84,17 @@ def test_after_the_limit_the_next_start_goes_on_with_what_is_left(
 
 
 def test_beside_the_reference_one_way_is_open_at_a_time(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, opened_ways = _fastest.opened, []
+    real, opened_ways = ways._made, []
     is_open: list[Backend] = []
 
-    def counting(bundle: Bundle, way: Way, *, threads: int | None) -> Backend:
+    def counting(bundle: Bundle, way: Way, threads: int | None) -> Backend:
         is_open[:] = [backend for backend in is_open if backend._active]
         assert len(is_open) <= 1, f"{way} is opened beside {is_open}"
-        is_open.append(real(bundle, way, threads=threads))
+        is_open.append(real(bundle, way, threads))
         opened_ways.append(way)
         return is_open[-1]
 
-    monkeypatch.setattr(_fastest, "opened", counting)
+    monkeypatch.setattr(ways, "_made", counting)
     asked = [REFERENCE, INT8, *([OPENVINO] if is_installed("openvino") else [])]
     measured(bundle, asked, threads=1)
     assert opened_ways == asked
@@ -105,11 +102,11 @@ def test_beside_the_reference_one_way_is_open_at_a_time(bundle: Bundle, monkeypa
 
 
 @pytest.mark.parametrize("error", [OutOfMemoryError("memory ran out"), PassingError("no threads"), MemoryError()])
-@pytest.mark.parametrize("when", ["opened", "timed"])
+@pytest.mark.parametrize("name", ["_made", "_seconds"])
 def test_a_failure_that_may_pass_is_measured_at_the_next_start(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, error: Exception, when: str
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, error: Exception, name: str
 ) -> None:
-    real = getattr(_fastest, f"_{when}" if when == "timed" else when)
+    real = getattr(ways, name)
 
     def failing(first: Any, second: Any, *rest: Any, **keywords: Any) -> Any:
         if "int8" in (getattr(first, "precision", None), getattr(second, "precision", None)):
@@ -117,23 +114,23 @@ def test_a_failure_that_may_pass_is_measured_at_the_next_start(
         return real(first, second, *rest, **keywords)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_fastest, "_timed" if when == "timed" else when, failing)
+        patch.setattr(ways, name, failing)
         backend = open_backend(bundle, device="cpu", threads=1, precision="fastest")
         assert (backend.device, backend.precision) == ("cpu", "bundle")
         backend.deactivate()
-        assert isinstance(error, MemoryError) or str(error) in (ways(bundle)[1].error or "")
+        assert isinstance(error, MemoryError) or str(error) in (both(bundle)[1].error or "")
         assert "not measured yet" in (cached_choice(bundle, threads=1) or "")
-    assert ways(bundle)[1].error is None
+    assert both(bundle)[1].error is None
 
 
 def test_a_way_that_is_measured_later_is_timed_by_its_ratio_to_the_reference(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seconds = {"bundle": 2.0, "int8": 1.0}
-    monkeypatch.setattr(_fastest, "_timed", lambda backend, *_: seconds[backend.precision])
+    monkeypatch.setattr(ways, "_seconds", lambda backend, *_: seconds[backend.precision])
     measured(bundle, [REFERENCE], threads=1)
     seconds |= {"bundle": 6.0, "int8": 1.5}  # another moment, when the machine is busy
-    assert [one.seconds for one in ways(bundle)] == [2.0, 0.5]
+    assert [one.seconds for one in both(bundle)] == [2.0, 0.5]
 
 
 @pytest.mark.parametrize("change", ["processor", "version", "threads", "model"])
@@ -144,27 +141,27 @@ def test_a_change_of_what_it_depends_on_measures_again(
     tmp_path: Path,
     change: str,
 ) -> None:
-    ways(bundle)
+    both(bundle)
     if change == "processor":
-        monkeypatch.setattr(_fastest, "processor", lambda: "another")
+        monkeypatch.setattr(ways, "processor", lambda: "another")
     elif change == "version":
-        monkeypatch.setattr(_fastest, "_version", lambda _: "0.0.1")
+        monkeypatch.setattr(ways, "_version", lambda _: "0.0.1")
     elif change == "model":
         bundle = Bundle.open(write_tiny_bundle(tmp_path / "other.srflow", int8="near", default_tau=0.5))
-    ways(bundle, threads=2 if change == "threads" else 1)
+    both(bundle, threads=2 if change == "threads" else 1)
     assert measurements() == 2
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"key": 1, "measured": []}', b"[" * 5000])
+@pytest.mark.parametrize("content", [b"", b"{", b'{"way": 1}', b"[" * 5000])
 def test_a_damaged_entry_is_measured_again(
     bundle: Bundle, measurements: Callable[[], int], cache: Path, content: bytes
 ) -> None:
-    ways(bundle)
+    both(bundle)
     (entry,) = cache.iterdir()
     entry.write_bytes(content)
-    ways(bundle)
+    both(bundle)
     assert measurements() == 2
-    ways(bundle)
+    both(bundle)
     assert measurements() == 2
 
 
@@ -172,7 +169,7 @@ def test_a_damaged_entry_is_measured_again(
 def test_an_interrupted_measurement_leaves_nothing(
     bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    draw, calls = _base.window_noise, []
+    draw, calls = base.window_noise, []
 
     def interrupted(*arguments: object, **keywords: object) -> object:
         calls.append(1)
@@ -180,9 +177,9 @@ def test_an_interrupted_measurement_leaves_nothing(
             raise error
         return draw(*arguments, **keywords)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(_base, "window_noise", interrupted)
+    monkeypatch.setattr(base, "window_noise", interrupted)
     with pytest.raises(type(error)):
-        ways(bundle)
+        both(bundle)
     assert list(cache.iterdir()) == []
 
 
@@ -190,7 +187,7 @@ def test_of_two_at_a_time_one_measures_and_the_other_takes_its_result(
     bundle: Bundle, measurements: Callable[[], int]
 ) -> None:
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: ways(bundle), range(2))
+        first, second = pool.map(lambda _: both(bundle), range(2))
     assert first == second
     assert measurements() == 1
 
@@ -199,25 +196,24 @@ def test_without_a_cache_folder_it_is_measured_each_time(
     bundle: Bundle, measurements: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SRFLOW_CACHE_DIR", "/dev/null/none")
-    ways(bundle)
-    ways(bundle)
+    both(bundle)
+    both(bundle)
     assert measurements() == 2
 
 
 def test_a_way_that_does_not_start_is_recorded_and_not_chosen(tmp_path: Path) -> None:
     bundle = Bundle.open(write_tiny_bundle(tmp_path / "plain.srflow"))  # there is no int8 encoder
-    found = ways(bundle)
+    found = both(bundle)
     assert found[1].error is not None
     assert "encoder.int8.onnx" in found[1].error
     assert choose(found, MANIFEST, device="auto") == REFERENCE
-    assert ways(bundle) == found
-    assert read_measured(cache_key(bundle, threads=1))[INT8].error == found[1].error  # for the doctor
+    assert both(bundle) == found
 
 
 @pytest.mark.parametrize("int8", ["other", "infinite"])
 def test_int8_with_other_pictures_than_recorded_is_not_chosen(tmp_path: Path, int8: str) -> None:
     bundle = Bundle.open(write_tiny_bundle(tmp_path / "wrong.srflow", int8=int8))  # type: ignore[arg-type]
-    found = ways(bundle)
+    found = both(bundle)
     assert found[1].decibels < 38
     assert found[1].seconds == math.inf
     with_time = [found[0], Measured(way=INT8, seconds=1e-9, decibels=found[1].decibels)]
@@ -253,12 +249,3 @@ def test_the_backend_says_what_fastest_became(bundle: Bundle) -> None:
     named = "float32" if backend.precision == "bundle" else backend.precision
     assert chosen.startswith(f"{named} on {backend.device} (")
     backend.deactivate()
-
-
-def test_the_photographs_fit_any_network() -> None:
-    for multiple in (1, 2, 7, 64):
-        for photo in photographs(multiple):
-            assert photo.dtype == np.float32
-            assert photo.shape[2] % multiple == photo.shape[3] % multiple == 0
-            assert 0 <= photo.min() < photo.max() <= 1
-    assert mosaic(photographs(2)).shape == (1, 3, 64, 64)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from srflow_sdk._version import __version__
+from srflow_sdk.backends.base import one_line, runtime_errors
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.engine_records import PluginLibrary
 from srflow_sdk.system.local_files import file_sha256
@@ -38,8 +39,7 @@ def find_native_library(variable: str = VARIABLE) -> Path | None:
 
     Raises: DeviceError if the variable is a relative path, or names a file that does not exist.
     """
-    named = os.environ.get(variable)
-    if named is None:
+    if (named := os.environ.get(variable)) is None:
         beside = _BESIDE / f"{_FILES[variable]}.{'dylib' if sys.platform == 'darwin' else 'so'}"
         return beside if beside.is_file() else None
     if not named:
@@ -54,11 +54,8 @@ def find_native_library(variable: str = VARIABLE) -> Path | None:
 def register(options: Any, path: Path) -> None:
     """Register the library's kernels in ONNX Runtime's SessionOptions. Raises: DeviceError if that fails."""
     check_native_library(path, version=__version__)
-    try:
+    with runtime_errors(f"ONNX Runtime cannot use {path}", _FIX.format(VARIABLE)):
         options.register_custom_ops_library(str(path))
-    except Exception as error:  # ORT's exceptions have no common base but Exception
-        reason = " ".join(str(error).split())[:300]
-        raise DeviceError(f"ONNX Runtime cannot use {path}: {reason}; {_FIX.format(VARIABLE)}") from error
     _log.info("flow operations run in %s", path)
 
 
@@ -68,8 +65,7 @@ def check_native_library(path: Path, *, version: str, variable: str = VARIABLE) 
         library = ctypes.CDLL(str(path))
         built_for = library.srflow_version
     except (OSError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise DeviceError(f"{path} is not a usable library: {reason}; {_FIX.format(variable)}") from error
+        raise DeviceError(f"{path} is not a usable library: {one_line(error)}; {_FIX.format(variable)}") from error
     built_for.restype = ctypes.c_char_p
     found = bytes(built_for()).decode(errors="replace")
     if found != version:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends._declared import check_sr
 from srflow_sdk.drawing.tiles import Window
-from srflow_sdk.errors import DeviceError
+from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError, SRFlowError
 from srflow_sdk.latents.random_field import LatentLevel, window_noise
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.system.device_names import ComputePrecision
+from srflow_sdk.system.interrupts import is_cancelled
+from srflow_sdk.system.raising import PassingError, lack_of_threads
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_OUT_OF_MEMORY = re.compile(
+    r"failed to allocate|can't alloc|bad_alloc|bad allocation|out of memory|AllocateRaw|ALLOC_FAILED", re.IGNORECASE
+)
+_NO_THREADS = re.compile("pthread_create|Resource temporarily unavailable")
+_PLACE = re.compile(r"Exception from \S+:\d+:")  # in a library's source
 _T = TypeVar("_T")
+_Array = NDArray[np.float32]
 
 
 class Conditioning(ABC):
@@ -36,14 +45,15 @@ class Conditioning(ABC):
 class Drawing:
     """A sample to draw of a window of an image, with noise that is not drawn yet.
 
-    levels, scale: the model's.
-    seed, sample: of the random field.
-    window: in LR pixels of the image.
-    margins: rows below the window and columns to its right that were encoded with it, in LR pixels, with no noise.
-    tau: the noise's standard deviation.
-    maps: what the noise is multiplied by besides, float32 h×w for every level; empty for nothing.
-    core: the wanted part of the picture, in HR pixels of the window.
-    rounded: 8-bit levels will do, from devices that make them: what becomes of values in [0, 1] in an 8-bit image.
+    Args:
+        levels, scale: The model's.
+        seed, sample: Of the random field.
+        window: In LR pixels of the image.
+        margins: Rows below the window and columns to its right that were encoded with it, in LR pixels, without noise.
+        tau: The noise's standard deviation.
+        maps: What the noise is multiplied by besides, float32 h×w for every level; empty for nothing.
+        core: The wanted part of the picture, in HR pixels of the window.
+        rounded: 8-bit levels will do, from devices that make them: what becomes of values in [0, 1] in an 8-bit image.
     """
 
     levels: tuple[LatentLevel, ...]
@@ -53,7 +63,7 @@ class Drawing:
     window: Window
     margins: tuple[int, int] = (0, 0)
     tau: float
-    maps: Mapping[int, NDArray[np.float32]] = field(default_factory=dict)
+    maps: Mapping[int, _Array] = field(default_factory=dict)
     core: Window
     rounded: bool = False
 
@@ -63,7 +73,7 @@ class Drawing:
         (bottom, right), window = self.margins, self.window
         return Window(top=window.top, left=window.left, height=window.height + bottom, width=window.width + right)
 
-    def noise(self) -> dict[int, NDArray[np.float32]]:
+    def noise(self) -> dict[int, _Array]:
         """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it."""
         noise = window_noise(self.levels, scale=self.scale, seed=self.seed, sample=self.sample, **vars(self.window))
         if self.maps:
@@ -71,9 +81,7 @@ class Drawing:
         return with_margins(noise, self.margins, self.scale)
 
 
-def with_margins(
-    latents: Mapping[int, NDArray[np.float32]], margins: tuple[int, int], scale: int
-) -> dict[int, NDArray[np.float32]]:
+def with_margins(latents: Mapping[int, _Array], margins: tuple[int, int], scale: int) -> dict[int, _Array]:
     """Latents by level, C×h×w, as a batch of one, with zeros for rows below and columns to the right, in LR pixels."""
     if not any(margins):
         return {level: array[None] for level, array in latents.items()}
@@ -106,6 +114,11 @@ class Backend(ABC):
         return type(self).__name__
 
     @property
+    def fix(self) -> str:
+        """The fix to suggest if the device does not work as it should."""
+        return 'use device="cpu"'
+
+    @property
     def gpu(self) -> int | None:
         """The GPU whose memory it uses, by its number among those that CUDA shows; None: it uses main memory."""
         return None
@@ -116,7 +129,12 @@ class Backend(ABC):
         return None
 
     def activate(self) -> None:
-        """Load the graphs. Raises: DeviceError if already active or the device cannot be used, BundleError."""
+        """Load the graphs.
+
+        Raises:
+            DeviceError: It is active already, or the device cannot be used.
+            BundleError: A graph cannot be loaded.
+        """
         if self._active:
             raise DeviceError(f"the {self.device} backend is already active; deactivate it first")
         self.activate_impl()
@@ -135,45 +153,58 @@ class Backend(ABC):
     def __exit__(self, *_: object) -> None:
         self.deactivate()
 
-    def encode(self, lr: NDArray[np.float32]) -> Conditioning:
+    def encode(self, lr: _Array) -> Conditioning:
         """Compute everything that depends on the LR image alone.
 
-        lr: float32 B×3×h×w RGB in [0, 1]; h and w are multiples of the manifest's `size_multiple`.
-        Raises: DeviceError if the backend is not active or the device fails, OutOfMemoryError if its memory ran out,
-        BundleError if the graph returns other shapes than the manifest promises.
+        Args:
+            lr: float32 B×3×h×w RGB in [0, 1]; h and w are multiples of the manifest's `size_multiple`.
+
+        Raises:
+            DeviceError: The backend is not active, or the device fails.
+            OutOfMemoryError: Its memory ran out.
         """
         self._require_active()
         return self.encode_impl(lr)
 
-    def sample(
-        self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
-    ) -> NDArray[np.float32]:
-        """Decode noise into images: float32 N×3×sh×sw RGB, not clipped, possibly not finite.
+    def sample(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
+        """Decode noise into images.
 
-        conditioning: from :meth:`encode` of this backend, of batch 1 or N.
-        noise: standard normal float32 N×C×H×W for every latent level of the manifest.
-        tau: its standard deviation.
-        Raises: DeviceError as in :meth:`encode`, BundleError if the graph returns another shape or type.
+        Args:
+            conditioning: From :meth:`encode` of this backend, of batch 1 or N.
+            noise: Standard normal float32 N×C×H×W for every latent level of the manifest.
+            tau: Its standard deviation.
+
+        Returns:
+            float32 N×3×sh×sw RGB, not clipped, possibly not finite.
+
+        Raises:
+            DeviceError, OutOfMemoryError: As in :meth:`encode`.
+            BundleError: The graph returns another shape.
         """
         self._require_active()
         sr = self.sample_impl(conditioning, noise, tau)
         level, drawn = next(iter(noise.items()))
         batch, _, height, width = drawn.shape
-        check_sr(sr, (batch, 3, height << level, width << level))
+        check_picture(sr.shape, (batch, 3, height << level, width << level))
         return sr
 
     def draw(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
-        """Draw noise and decode it: the core of :meth:`sample`'s picture, float32 3×h×w, or rounded, uint8 h×w×3.
+        """Draw noise and decode it: the core of :meth:`sample`'s picture.
 
         Devices that can draw the noise by themselves do, with the same bits, and those that can round do that where
         `drawing` says so and all values are finite and within ±65504.
-        Raises: as :meth:`sample`.
+
+        Returns:
+            float32 3×h×w, or rounded, uint8 h×w×3.
+
+        Raises:
+            SRFlowError: As :meth:`sample`.
         """
         self._require_active()
         if self.can_draw:
             return self.draw_impl(conditioning, drawing)
         rows, columns = drawing.core.slices
-        core: NDArray[np.float32] = self.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
+        core: _Array = self.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
         return core
 
     @property
@@ -190,26 +221,26 @@ class Backend(ABC):
         """True if :meth:`invert` is there: the bundle has an inverter, and this device runs it."""
         return False
 
-    def invert(
-        self, conditioning: Conditioning, hr: NDArray[np.float32]
-    ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
-        """Encode an HR image to its latents by level, float32 N×C×H×W, and its log density, float32 N×1×h×w, in nats.
+    def invert(self, conditioning: Conditioning, hr: _Array) -> tuple[dict[int, _Array], _Array]:
+        """Encode an HR image to its latents, and say how likely it is given its LR image.
 
-        conditioning: from :meth:`encode` of this backend.
-        hr: float32 N×3×sh×sw RGB in [0, 1].
-        The density is that of the image given its LR image; the map says what the HR pixels of each LR pixel
-        contribute.
-        Raises: DeviceError as in :meth:`encode`, or if :attr:`can_invert` is false; BundleError if the graph returns
-        other shapes or types.
+        Args:
+            conditioning: From :meth:`encode` of this backend.
+            hr: float32 N×3×sh×sw RGB in [0, 1].
+
+        Returns:
+            The latents by level, float32 N×C×H×W, and a map of the log density in nats, float32 N×1×h×w: what the HR
+            pixels of each LR pixel contribute.
+
+        Raises:
+            DeviceError: As in :meth:`encode`, or :attr:`can_invert` is false.
         """
         self._require_active()
         if not self.can_invert:
             raise DeviceError(f"the {self.device} backend has no inverter")
         return self.invert_impl(conditioning, hr)
 
-    def invert_impl(
-        self, conditioning: Conditioning, hr: NDArray[np.float32]
-    ) -> tuple[dict[int, NDArray[np.float32]], NDArray[np.float32]]:
+    def invert_impl(self, conditioning: Conditioning, hr: _Array) -> tuple[dict[int, _Array], _Array]:
         """Do the work of :meth:`invert`."""
         raise NotImplementedError
 
@@ -226,14 +257,57 @@ class Backend(ABC):
         """Release what :meth:`activate_impl` loaded."""
 
     @abstractmethod
-    def encode_impl(self, lr: NDArray[np.float32]) -> Conditioning:
+    def encode_impl(self, lr: _Array) -> Conditioning:
         """Do the work of :meth:`encode`."""
 
     @abstractmethod
-    def sample_impl(
-        self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
-    ) -> NDArray[np.float32]:
+    def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
         """Do the work of :meth:`sample`."""
+
+
+def check_picture(found: tuple[int, ...], need: tuple[int, ...]) -> None:
+    """Hold the shape of a sampler's pictures to that of the latents. Raises: BundleError."""
+    if found != need:
+        shown, wanted = ("×".join(map(str, shape)) for shape in (found, need))
+        raise BundleError(
+            f"the sampler returned pictures of {shown}, where the manifest's scale needs {wanted}; fetch or export the "
+            "bundle again"
+        )
+
+
+@contextlib.contextmanager
+def runtime_errors(what: str, fix: str = "", kind: type[SRFlowError] = DeviceError) -> Iterator[None]:
+    """Turn a native runtime's errors in the block, which have no common base but Exception, into the SDK's.
+
+    what: failed, for the message. Raises: CancelledError, OutOfMemoryError, PassingError without threads, or `kind`.
+    """
+    if is_cancelled():  # short runs would end before anybody looked
+        raise CancelledError("cancelled by the caller")
+    try:
+        yield
+    except Exception as error:
+        if is_cancelled():
+            raise CancelledError("cancelled by the caller") from error
+        if isinstance(error, SRFlowError):
+            raise
+        said = one_line(error)
+        if isinstance(error, MemoryError) or is_out_of_memory(said):
+            fix = "use smaller tiles, or close other programs"
+            raise OutOfMemoryError(f"{what}: out of memory ({said}); {fix}") from error
+        if _NO_THREADS.search(said):
+            raise PassingError(lack_of_threads(error)) from error
+        raise kind("; ".join(filter(None, (f"{what}: {said}", fix)))) from error
+
+
+def is_out_of_memory(message: str) -> bool:
+    """True if this is what a runtime says when memory runs out."""
+    return _OUT_OF_MEMORY.search(message) is not None
+
+
+def one_line(error: object) -> str:
+    """An exception's text in one line, for the end of an error message."""
+    said = _PLACE.sub(" ", str(error)).rpartition("Caught exception:")[2]
+    return " ".join((said if said.strip() else str(error)).split())[:300]
 
 
 def still_open(part: _T | None) -> _T:

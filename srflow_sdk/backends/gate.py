@@ -1,0 +1,118 @@
+"""The gate: how far a picture may be from the CPU's float32 picture of the same latents, for a device or precision.
+
+Decibels are image-space PSNR at the bundle's default temperature, on two small photographs.
+
+- A device that may err must reach 38 dB, the bound of every export; OpenVINO with float32 graphs 90 dB, so that a seed
+  stays a picture.
+- A bundle promises 43 dB if every row that its export recorded for the int8 encoder reaches 43, otherwise 38 dB.
+- bf16 must reach what the bundle promises. int8 needs recorded rows that all reach 38 dB, and must come within 1 dB of
+  what the bundle promises: the export proved the graph on more and larger photographs, here the runtime is checked.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from srflow_sdk.backends.base import Backend, Drawing
+from srflow_sdk.drawing.tiles import MIN_TILE, Window, padded_size
+from srflow_sdk.errors import DeviceError
+from srflow_sdk.model.manifest import FINE_DB, FLOAT32_DB, LEAST_DB, Manifest
+from srflow_sdk.system.device_names import ComputePrecision
+
+INT8_ROWS = "encoder.int8+sampler"
+"""The graph that a manifest's rows about its int8 encoder name."""
+
+_Array = NDArray[np.float32]
+_MARGIN_DB = 10.0  # by which two roundings of one network may differ, as in srflow_export.parity
+_SMALLER_PHOTOGRAPHS_DB = 1.0
+
+
+def photographs(multiple: int) -> list[_Array]:
+    """Two photographs as LR images: float32 1×3×h×w in [0, 1], 32×32 or the next multiple of the size multiple.
+
+    A synthetic image would promise too much: an earlier embedded model in int8 kept 41.8 dB on waves, 39.8 to 42.2
+    on seven photographs that it never saw, and 39.8 and 40.8 on these two.
+    """
+    found = []
+    for path in sorted((Path(__file__).parent / "patches").glob("*.png")):
+        pixels = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
+        missing = [(0, padded_size(side, multiple) - side) for side in pixels.shape[:2]]
+        padded = np.pad(pixels, (*missing, (0, 0)), mode="edge")
+        found.append(np.ascontiguousarray(padded.transpose(2, 0, 1)[None]))
+    return found
+
+
+def picture(backend: Backend, lr: _Array, manifest: Manifest) -> _Array:
+    """Draw one picture on an active backend at the default temperature. lr: 1×3×h×w. Returns float32 1×3×sh×sw."""
+    whole = Window(top=0, left=0, height=lr.shape[2], width=lr.shape[3])
+    drawing = Drawing(
+        levels=manifest.latent_levels,
+        scale=manifest.scale,
+        seed=0,
+        sample=0,
+        window=whole,
+        tau=manifest.default_tau,
+        core=whole.scaled(manifest.scale),
+    )
+    return backend.draw(backend.encode(lr), drawing)[None]
+
+
+def psnr(found: _Array, expected: _Array) -> float:
+    """PSNR in dB of two pictures within [0, 1]; infinite if they are equal, -inf if either is not finite."""
+    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        return -math.inf
+    difference = np.clip(found, 0, 1).astype(np.float64) - np.clip(expected, 0, 1)
+    error = float(np.mean(difference**2))
+    return -10 * math.log10(error) if error else math.inf
+
+
+def check_agreement(backend: Backend, reference: Backend, manifest: Manifest, *, least_db: float = LEAST_DB) -> None:
+    """Hold an active backend's picture of a part of a photograph to an active reference's.
+
+    It is not judged if the backend takes no image so small, or the network itself gives values that are not finite.
+
+    least_db: what a healthy network's keep. One that multiplies rounding is further from itself, as far as its export
+    found: the manifest's `own_db` at temperatures up to the default, less a margin, is then the bound.
+    Raises: DeviceError, ending in the backend's fix.
+    """
+    side = padded_size(MIN_TILE, manifest.size_multiple)
+    lr = np.ascontiguousarray(photographs(manifest.size_multiple)[0][..., :side, :side])
+    if backend.window_limits is not None and not backend.window_limits.holds(side, side):
+        return
+    expected = picture(reference, lr, manifest)
+    for row in manifest.parity:
+        tau, db = row.get("tau"), row.get("own_db")
+        if isinstance(tau, (int, float)) and isinstance(db, (int, float)) and tau <= manifest.default_tau and db > 0:
+            least_db = min(least_db, db - _MARGIN_DB)
+    if np.isfinite(expected).all() and (found := psnr(picture(backend, lr, manifest), expected)) < least_db:
+        raise DeviceError(
+            f"{backend.device} computes a different picture from {reference.device} ({found:.0f} dB, where rounding "
+            f"leaves at least {least_db:.0f}), so it is not used; {backend.fix}"
+        )
+
+
+def recorded_db(manifest: Manifest) -> float:
+    """The least PSNR in dB that the export recorded for the int8 encoder; -inf if it recorded none."""
+    rows = [row.get("psnr_db") for row in manifest.parity if row.get("graph") == INT8_ROWS]
+    found = (float(value) if isinstance(value, (int, float)) else -math.inf for value in rows)
+    return min(found, default=-math.inf)
+
+
+def promised_db(manifest: Manifest) -> float:
+    """The PSNR in dB that the pictures of this bundle in reduced precision are held to."""
+    return FINE_DB if recorded_db(manifest) >= FINE_DB else LEAST_DB
+
+
+def is_within_gate(precision: ComputePrecision, decibels: float, manifest: Manifest) -> bool:
+    """True if "fastest" may choose what gives pictures with this PSNR against float32 on this machine."""
+    if precision == "bundle":
+        return decibels >= FLOAT32_DB
+    if precision == "bf16":
+        return decibels >= promised_db(manifest)
+    is_proved = recorded_db(manifest) >= LEAST_DB
+    return is_proved and decibels >= max(promised_db(manifest) - _SMALLER_PHOTOGRAPHS_DB, LEAST_DB)

@@ -1,0 +1,97 @@
+"""Keeps in the user's cache what a runtime made of a graph: a folder for each, which is there whole or not at all.
+
+ONNX Runtime optimises a graph whenever it loads it, and lays its weights out for the processor's kernels; OpenVINO
+compiles it. The next process takes what was kept, several times as fast, and computes the same bits. ONNX Runtime maps
+the weights into memory, so that all processes of this user share them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.hardware import first_core
+
+MOST_BYTES = 2 << 30
+"""Kept in all beside each other: folders that were not used for the longest time are deleted first."""
+
+_STALE_SECONDS = 3600  # what a killed process left
+_PROCESSOR = {  # lines of /proc/cpuinfo that say which kernels are used, on x86 and on ARM
+    *("vendor_id", "cpu family", "model", "model name", "flags"),
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),
+}
+
+
+@cache
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+    """The kernel's lines about the first core; None if there are none, as on other systems than Linux."""
+    if sys.platform != "linux":
+        return None
+    return " | ".join(value for name, value in first_core(cpuinfo).items() if name in _PROCESSOR) or None
+
+
+def kept_folder(kind: str, *made_from: object) -> Path | None:
+    """The folder for what a runtime makes of these, there yet or not; None without a cache, which costs tenths of a
+    second at most, so nobody is told.
+    """
+    parent = cache_folder(kind, missed=False)
+    return None if parent is None else parent / sha256(repr(made_from).encode()).hexdigest()[:32]
+
+
+def is_kept(folder: Path) -> bool:
+    """True if the folder is there; it then counts as used now."""
+    try:
+        os.utime(folder)
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def keeping(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder, which takes the name of `folder` at the end of the block if something is in it.
+
+    Raises: OSError if none can be made, and whatever the block raises; nothing is left behind then.
+    """
+    part = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder.parent))
+    try:
+        yield part
+        with contextlib.suppress(OSError):  # another process was faster
+            for path in (files := list(part.iterdir())):
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())  # a name must not outlive its content when the power fails
+            if files:
+                part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    _delete_oldest(folder.parent)
+
+
+def _delete_oldest(parent: Path) -> None:
+    """Delete what killed processes left, and the folders that were used longest ago if all take too much."""
+    left = MOST_BYTES
+    with contextlib.suppress(OSError):
+        for used, entry in sorted(((entry.stat().st_mtime, entry) for entry in parent.iterdir()), reverse=True):
+            if entry.name.startswith("."):
+                too_old = used < time.time() - _STALE_SECONDS
+            else:
+                left -= bytes_of(entry)
+                too_old = left < 0
+            if too_old:
+                shutil.rmtree(entry, ignore_errors=True)
+
+
+def bytes_of(folder: Path) -> int:
+    """The size of a folder's files; 0 if it is not there."""
+    with contextlib.suppress(OSError):
+        return sum(path.stat().st_size for path in folder.iterdir())
+    return 0

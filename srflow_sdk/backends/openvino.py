@@ -1,0 +1,298 @@
+"""OpenVINO's own runtime, which runs a bundle's graphs on processors of any maker and on Intel's GPUs.
+
+The encoder may compute in bfloat16; the sampler, which the flow's divisions make sensitive, always computes in float32.
+On a processor, OpenVINO runs the encoder alone if the graphs are in float32: ONNX Runtime draws samples at least as
+fast (`python benchmarks/int8_time.py`), and it inverts. OpenVINO's inverter is not used: 2024.6 and 2026.4.1 both
+compute the embedded model's graph wrongly (latents off by 10 to 50). The cause is unknown.
+
+One compiled sampler serves every shape of tile. A compiled sampler per shape runs faster, but holds memory of about the
+size of its inputs, and compiling it takes longer than drawing a few samples of one small picture saves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.backends.base import Conditioning, one_line, own, runtime_errors, still_open
+from srflow_sdk.backends.kept import is_kept, keeping, kept_folder
+from srflow_sdk.backends.ort import OnnxRuntimeBackend, OrtConditioning, default_graphs
+from srflow_sdk.backends.providers import onnxruntime
+from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import REQUIRED_FILES
+from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.hardware import return_freed_memory
+from srflow_sdk.system.interrupts import interruptible, is_cancelled
+from srflow_sdk.system.raising import PassingError, is_installed
+
+FIX = 'use device="cpu", or update it: pip install -U openvino'
+Hint = Literal["f32", "bf16"]
+_Array = NDArray[np.float32]
+
+_POLL_S = 0.1
+_RENDERERS = Path("/dev/dri"), "renderD*"  # a GPU's device file
+_cache_works = True  # false once a graph could not be written: the next use of that entry would wait for ever
+
+
+def openvino_backend(
+    bundle: Bundle, *, threads: int | None = None, graphs: tuple[str, str] | None = None, hint: Hint = "f32"
+) -> EncoderBackend:
+    """A backend on OpenVINO, not yet active, with the sampler where it runs best. Arguments: as its classes take them.
+
+    Raises: DeviceError if OpenVINO is not installed or does not start.
+    """
+    graphs = graphs or default_graphs(bundle, "cpu")
+    # On a processor, ONNX Runtime converts every tensor of a half-precision graph.
+    in_half = bundle.manifest.precision in ("fp16", "bf16") and graphs == REQUIRED_FILES
+    made = OpenVinoBackend if in_half or _device(hint) != "CPU" else EncoderBackend
+    return made(bundle, threads=threads, graphs=graphs, hint=hint)
+
+
+class OpenVinoConditioning(Conditioning):
+    """The encoder's outputs, as OpenVINO's tensors: never copied, and of any type."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = dict(values)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(int(value.byte_size) for value in self.values.values())
+
+
+class EncoderBackend(OnnxRuntimeBackend):
+    """A bundle's encoder by OpenVINO on the processor, its sampler and inverter by ONNX Runtime.
+
+    threads, graphs: as of :class:`OnnxRuntimeBackend`. hint: arithmetic of the encoder; "bf16" runs on the processor,
+    is much faster where that has bfloat16 convolutions, and changes the picture.
+    """
+
+    trims_memory = True
+
+    def __init__(self, bundle: Bundle, *, hint: Hint = "f32", **options: Any) -> None:
+        super().__init__(bundle, **options)
+        self._hint: Hint = hint
+
+    @property
+    def device(self) -> str:
+        return "openvino"
+
+    @property
+    def fix(self) -> str:
+        cache = cache_folder("openvino", missed=False)
+        return f"{FIX}" + (f"; or delete {cache}, where a compiled graph may be damaged" if cache else "")
+
+    def activate_impl(self) -> None:
+        self._encoder = self._graph(self._graphs[0], self._hint, "CPU")
+        self._sampler = self._session(self._graphs[1])
+
+    def encode_impl(self, lr: _Array) -> Conditioning:
+        return self._conditioning(self._run_graph(self._encoder, {"lr": lr}, f"encoding {lr.shape[-1]}×{lr.shape[-2]}"))
+
+    def _run_graph(self, graph: Graph | None, inputs: Mapping[str, Any], what: str) -> dict[str, Any]:
+        try:
+            return still_open(graph).run(inputs, f"{what} on openvino failed", scarce=self._scarce)
+        except OutOfMemoryError:
+            self._scarce = True  # when one runtime has found no memory, the other keeps none either
+            raise
+
+    def _conditioning(self, values: dict[str, Any]) -> Conditioning:
+        make = onnxruntime().OrtValue.ortvalue_from_numpy
+        return OrtConditioning({name: make(value.data) for name, value in values.items()})
+
+    def _graph(self, name: str, hint: Hint, device: str) -> Graph:
+        settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+        if device == "CPU":
+            settings["ENABLE_CPU_PINNING"] = False  # another process's threads may sit on the same core
+            if self._threads:
+                settings["INFERENCE_NUM_THREADS"] = min(self._threads, os.cpu_count() or 1)
+        sha256 = self._bundle.manifest.files[name].get("sha256")  # a bundle that is being written has none yet
+        return Graph(self._bundle.file(name), sha256=sha256, device=device, settings=settings)
+
+
+class OpenVinoBackend(EncoderBackend):
+    """Both by OpenVINO, on the first GPU that it runs on, otherwise on the processor. It does not invert."""
+
+    trims_memory = False
+    can_invert = False
+
+    def activate_impl(self) -> None:
+        device = _device(self._hint)
+        self._encoder = self._graph(self._graphs[0], self._hint, device)
+        self._sampler = self._graph(self._graphs[1], "f32", device)
+
+    def _conditioning(self, values: dict[str, Any]) -> Conditioning:
+        return OpenVinoConditioning(values)
+
+    def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
+        inputs: dict[str, Any] = {f"noise_level{level}": array for level, array in noise.items()}
+        inputs["tau"] = np.array([tau])
+        inputs |= own(conditioning, OpenVinoConditioning).values
+        sr: _Array = self._run_graph(self._sampler, inputs, "sampling")["sr"].data
+        return sr
+
+
+class Graph:
+    """A graph on one of OpenVINO's devices. Any number of threads may run it; one run takes place at a time.
+
+    path, sha256: the file; without a hash it is not kept in the cache. device: OpenVINO's name. settings: its
+    properties. Raises: BundleError if the file cannot be loaded, OutOfMemoryError, DeviceError.
+    """
+
+    def __init__(self, path: Path, *, sha256: str | None, device: str, settings: dict[str, Any]) -> None:
+        self._path, self._sha256 = path, sha256
+        self._device, self._settings = device, settings
+        self._turns = threading.Lock()
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._compiled: Any = self._load()
+        # The outputs that are inputs: their memory is not the run's own, and the next run writes to it.
+        results = [result.input_value(0).get_node() for result in self._compiled.get_runtime_model().get_results()]
+        inputs = {port.get_node().get_friendly_name() for port in self._compiled.inputs}
+        ports = zip(self._compiled.outputs, results, strict=True)
+        self._passed_on = [_name(port) for port, source in ports if source.get_friendly_name() in inputs]
+
+    def run(self, inputs: Mapping[str, Any], what: str, *, scarce: bool) -> dict[str, Any]:
+        """The outputs by name, as OpenVINO's tensors, from inputs that are such tensors, or arrays, which are copied.
+
+        what: the failure in words. scarce: nothing is kept for the next run, which would leave nothing for others.
+        Raises: CancelledError, OutOfMemoryError, DeviceError.
+        """
+        arrays = {name: value for name, value in inputs.items() if isinstance(value, np.ndarray)}
+        inputs = {**inputs, **{name: np.ascontiguousarray(value, np.float32) for name, value in arrays.items()}}
+        with runtime_errors(what, FIX), self._turn():
+            compiled = self._load() if self._compiled is None else self._compiled
+            # Until the run has ended. One that fails or is cancelled leaves the new shapes in a part of the nodes: what
+            # comes next would fail, differ, or end the process (seen in 2026.4.1).
+            self._compiled = None
+            shapes = {name: tuple(value.shape) for name, value in inputs.items()}
+            if shapes != self._shapes:  # what OpenVINO frees for others does not fit them, and would stay in the heap
+                return_freed_memory()
+                self._shapes = shapes
+            request = compiled.create_infer_request()
+            try:
+                # Not infer(): it returns empty results when memory runs out, and it cannot be cancelled.
+                request.start_async(inputs)
+                interruptible(request.wait, stop=request.cancel)
+            except Exception as error:
+                traceback.clear_frames(error.__traceback__)  # they hold the request, and it holds the memory
+                del request, compiled
+                raise
+            if scarce:
+                compiled.release_memory()
+            outputs = {_name(port): request.get_tensor(port) for port in compiled.outputs}
+            for name in self._passed_on:
+                outputs[name] = import_openvino().Tensor(outputs[name].data.copy())
+            self._compiled = compiled
+            return outputs
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One run at a time, as OpenVINO would have it anyway, but none on a graph that has just failed."""
+        openvino_core()
+        while not self._turns.acquire(timeout=_POLL_S):
+            if is_cancelled():
+                raise CancelledError("cancelled by the caller")
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    def _load(self) -> Any:
+        """The compiled graph; a second or less. Ctrl-C is heeded when it is done: OpenVINO cannot be stopped here."""
+        with runtime_errors(f"{self._path} is not a graph that OpenVINO can load", FIX, BundleError):
+            return interruptible(self._compile, stop=lambda: None)
+
+    def _compile(self) -> Any:
+        global _cache_works
+        core, path, kept = openvino_core(), str(self._path), None
+        if self._sha256 is not None and _cache_works:
+            about, chip = self._path.stat(), core.get_property(self._device, "FULL_DEVICE_NAME")
+            file = self._sha256, path, about.st_size, about.st_mtime_ns
+            made_by = import_openvino().__version__, chip, self._device, sorted(self._settings.items())
+            kept = kept_folder("openvino", file, made_by)
+        if kept is not None:
+            try:
+                with contextlib.nullcontext(kept) if is_kept(kept) else keeping(kept) as folder:
+                    return core.compile_model(path, self._device, {**self._settings, "CACHE_DIR": str(folder)})
+            except (RuntimeError, OSError):  # perhaps it cannot be written, as on a full disk: no reason to fail
+                compiled = core.compile_model(path, self._device, self._settings)
+                _cache_works = False
+                return compiled
+        return core.compile_model(path, self._device, self._settings)
+
+
+def import_openvino() -> Any:
+    """The package. Raises: DeviceError, with the fix, if it is not installed or does not load."""
+    try:
+        import openvino
+    except ImportError as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name == "openvino"
+        why = "is not installed" if absent else f"does not load ({one_line(error)})"
+        fix = 'pip install "srflow-sdk[openvino]"' if absent else "pip install -U --force-reinstall openvino"
+        raise PassingError(f"OpenVINO {why}: {fix}") from error
+    return openvino
+
+
+def openvino_core() -> Any:
+    """The process's Core, whose threads all graphs share.
+
+    Raises: DeviceError as :func:`import_openvino`, if it does not start, or in a process that was forked after it had
+    started in the other one: its threads do not exist here, and OpenVINO would wait for them.
+    """
+    core, process = _core()
+    if process != os.getpid():
+        raise PassingError(
+            "this process was forked from one that has already used OpenVINO, whose threads do not exist here: start "
+            'it with multiprocessing.get_context("spawn"), or fork before the first use'
+        )
+    return core
+
+
+@functools.cache
+def _core() -> tuple[Any, int]:
+    openvino = import_openvino()
+    try:
+        return openvino.Core(), os.getpid()
+    except Exception as error:  # OpenVINO's exceptions are RuntimeErrors of many kinds
+        raise PassingError(f"OpenVINO {openvino.__version__} does not start: {one_line(error)}; {FIX}") from error
+
+
+def best_device() -> str:
+    """The first GPU that OpenVINO runs on, such as "GPU.0", or "CPU". Neural processors compute in half precision."""
+    return next((name for name in openvino_core().available_devices if name.partition(".")[0] == "GPU"), "CPU")
+
+
+def _device(hint: Hint) -> str:
+    """OpenVINO's name. bfloat16 is the processors'; on GPUs OpenVINO computes in half precision unless told not to."""
+    return "CPU" if hint == "bf16" else best_device()
+
+
+def has_bf16() -> bool:
+    """True if the processor has bfloat16 arithmetic; otherwise OpenVINO computes in float32. Raises: DeviceError."""
+    try:
+        return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    except RuntimeError as error:
+        raise DeviceError(f"OpenVINO cannot be used: {one_line(error)}; {FIX}") from error
+
+
+def gpu_offered() -> bool:
+    """True if OpenVINO is installed and runs on a GPU here. Without a GPU's device file it is not even imported."""
+    folder, names = _RENDERERS
+    has_file = sys.platform != "linux" or any(folder.glob(names))
+    return is_installed("openvino") and has_file and best_device() != "CPU"
+
+
+def _name(value: Any) -> str:
+    """The name of an input or output in the file: a tensor may have further ones, of operators that were left out."""
+    name: str = value.get_node().get_friendly_name().partition("/sink_port_")[0]
+    return name if name in value.names else str(value.any_name)

@@ -1,0 +1,252 @@
+"""ONNX Runtime, on the CPU or through any of its providers.
+
+Both graphs are always run through IOBinding: conditioning stays where it was computed, as OrtValues, and the CPU runs
+the same code as the GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.backends.base import Backend, Conditioning, one_line, own, runtime_errors, still_open
+from srflow_sdk.backends.kept import is_kept, keeping, kept_folder, processor
+from srflow_sdk.backends.native_library import find_native_library, register, runs_on_cuda
+from srflow_sdk.backends.providers import PROVIDERS, OrtDevice, onnxruntime
+from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
+from srflow_sdk.system.interrupts import interruptible, is_cancelled
+
+_log = logging.getLogger(__name__)
+_FATAL_ONLY = 4
+_BFLOAT16_DEVICES = ("tensorrt", "rtx")
+_KEPT = "graph.onnx", "weights.bin"
+_Array = NDArray[np.float32]
+
+
+class OrtConditioning(Conditioning):
+    """The encoder's outputs by name, as OrtValues on the device."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = dict(values)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(value.tensor_size_in_bytes() for value in self.values.values())
+
+
+class OnnxRuntimeBackend(Backend):
+    """A bundle's encoder.onnx and sampler.onnx in two ONNX Runtime sessions.
+
+    Args:
+        bundle: The bundle.
+        device: "cpu"; "cuda", or "tensorrt" with CUDA behind it; or a plug-in provider's name.
+        gpu: Which GPU, by number.
+        threads: CPU threads for the operators, at most one per core; None leaves the choice to ONNX Runtime (one per
+            physical core).
+        graphs: The encoder's and the sampler's file in the bundle; None: those that the device can run, which are the
+            float32 ones if it has no bfloat16 convolution.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: OrtDevice = "cpu",
+        gpu: int = 0,
+        threads: int | None = None,
+        graphs: tuple[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self._bundle, self._threads = bundle, threads
+        self._provider, self._number = PROVIDERS[device], gpu
+        self._graphs = graphs or default_graphs(bundle, device)
+        self._encoder: Any = None
+        self._sampler: Any = None
+        self._inverter: Any = None
+        self._loading = threading.Lock()
+
+    @property
+    def device(self) -> str:
+        return self._provider.device
+
+    @property
+    def gpu(self) -> int | None:
+        return self._number if self._provider.memory == "cuda" else None
+
+    @property
+    def window_limits(self) -> LrProfile | None:
+        return self._bundle.manifest.default_profile if self._provider.limited else None
+
+    @property
+    def fix(self) -> str:
+        return self._provider.fix_for(self._bundle)
+
+    def activate_impl(self) -> None:
+        self._provider.prepare(self._bundle, self._number)
+        self._encoder, self._sampler = map(self._session, self._graphs)
+
+    def deactivate_impl(self) -> None:
+        self._encoder = self._sampler = self._inverter = None
+
+    def encode_impl(self, lr: _Array) -> Conditioning:
+        binding = (session := still_open(self._encoder)).io_binding()
+        binding.bind_cpu_input("lr", np.ascontiguousarray(lr, np.float32))
+        names = [output.name for output in session.get_outputs()]
+        for name in names:
+            binding.bind_output(name, self._provider.memory, self.gpu or 0)
+        self._run(session, binding, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}")
+        return OrtConditioning(dict(zip(names, binding.get_outputs(), strict=True)))
+
+    def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
+        binding = (session := still_open(self._sampler)).io_binding()
+        for name, value in own(conditioning, OrtConditioning).values.items():
+            binding.bind_ortvalue_input(name, value)
+        for level, array in noise.items():
+            binding.bind_cpu_input(f"noise_level{level}", np.ascontiguousarray(array, np.float32))
+        binding.bind_cpu_input("tau", np.array([tau], np.float32))
+        binding.bind_output("sr", "cpu")
+        self._run(session, binding, f"sampling on {self.device}")
+        sr: _Array = binding.get_outputs()[0].numpy()
+        return sr
+
+    @property
+    def can_invert(self) -> bool:
+        encoders = (REQUIRED_FILES[0], INT8_ENCODER)
+        fits = self._graphs[0] in encoders and self._graphs[1] == REQUIRED_FILES[1]
+        return fits and INVERTER in self._bundle.manifest.files
+
+    def invert_impl(self, conditioning: Conditioning, hr: _Array) -> tuple[dict[int, _Array], _Array]:
+        still_open(self._encoder)
+        with self._loading:  # when it is first needed: most programs never do
+            if self._inverter is None:
+                self._inverter = self._session(INVERTER)
+            session = self._inverter
+        binding = session.io_binding()
+        for name, value in own(conditioning, OrtConditioning).values.items():
+            binding.bind_ortvalue_input(name, value)
+        binding.bind_cpu_input("hr", np.ascontiguousarray(hr, np.float32))
+        levels = [entry.level for entry in self._bundle.manifest.latent_levels]
+        for name in (*(f"latent_level{level}" for level in levels), "log_density"):
+            binding.bind_output(name, "cpu")
+        self._run(session, binding, f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}")
+        *latents, log_density = (value.numpy() for value in binding.get_outputs())
+        return dict(zip(levels, latents, strict=True)), log_density
+
+    def _run(self, session: Any, binding: Any, what: str) -> None:
+        options = onnxruntime().RunOptions()
+        if self._scarce:
+            # The arenas keep what they once took, and leave nothing for others.
+            arena = "cpu:0" if self.gpu is None or self._provider.module else f"gpu:{self.gpu}"
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", arena)
+        try:
+            with runtime_errors(f"{what} failed"), self._provider.one_at_a_time:
+                interruptible(
+                    lambda: session.run_with_iobinding(binding, options),
+                    stop=lambda: setattr(options, "terminate", True),  # before its next operator
+                )
+        except OutOfMemoryError:
+            self._scarce = True
+            raise
+
+    def _session(self, name: str) -> Any:
+        provider, path, options = self._provider, self._bundle.file(name), self._options()
+        kernels = self._bundle.manifest.plugins and self._register_native_library(options)
+        on_cpu = provider.device == "cpu"
+        fix = "export the bundle again, or pip install -U onnxruntime" if on_cpu else self.fix
+        what = f"{path} is not a graph that {provider.title} can run"
+        with runtime_errors(what, fix, BundleError if on_cpu else DeviceError):
+            session = self._kept_session(name) if on_cpu and not kernels else None
+            session = session or _made(path, options, provider.configure(options, self._bundle, self._number, path))
+        self._check_runs_there(session, name)
+        return session
+
+    def _kept_session(self, name: str) -> Any:
+        """A session of the graph as it was optimised before, or one that keeps it for the next time; None: neither."""
+        ort, files = onnxruntime(), self._bundle.manifest.files  # without hashes while the bundle is being written
+        hashes = [files[file].get("sha256") for file in (name, REQUIRED_FILES[1])]  # it may hold the weights
+        build = ort.get_build_info() if hasattr(ort, "get_build_info") else ""
+        usable = all(hashes) and processor()
+        kept = kept_folder("graphs", *hashes, ort.__version__, build, processor()) if usable else None
+        if kept is None:
+            return None
+        options, found = self._options(), is_kept(kept)
+        try:
+            if found:
+                options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is optimised
+                return _made(kept / _KEPT[0], options, [self._provider.name])
+            with keeping(kept) as part:
+                options.optimized_model_filepath = str(part / _KEPT[0])
+                prefix = "session.optimized_model_external_initializers"
+                options.add_session_config_entry(f"{prefix}_file_name", _KEPT[1])
+                options.add_session_config_entry(f"{prefix}_min_size_in_bytes", "1024")
+                return _made(self._bundle.file(name), options, [self._provider.name])
+        except Exception as error:  # ORT's exceptions have no common base but Exception
+            if is_cancelled():
+                raise
+            # No room on the disk, for example. If the graph itself is the cause, loading it says so.
+            _log.info("%s: not kept, or not loaded, in optimised form: %s", self._bundle.file(name), one_line(error))
+            if found:
+                shutil.rmtree(kept, ignore_errors=True)
+            return None
+
+    def _options(self) -> Any:
+        options = onnxruntime().SessionOptions()
+        options.log_severity_level = _FATAL_ONLY  # every failure reaches the caller as an exception
+        # More threads than cores only wait for each other, and each costs memory.
+        options.intra_op_num_threads = min(self._threads, os.cpu_count() or 1) if self._threads else 0
+        # Under another load, threads that spin between operators made a call 1.3 to 1.4 times slower.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        # Memory plans are kept per input shape, and tiles come in several: 0.7 GB over nine tiles of a full-size model.
+        options.enable_mem_pattern = False
+        return options
+
+    def _register_native_library(self, options: Any) -> bool:
+        """Register kernels for the bundle's own nodes; without them ONNX Runtime runs the nodes' functions."""
+        device = self._provider.device
+        library = find_native_library() if device in ("cpu", "cuda") else None
+        if library is not None and device == "cuda" and not runs_on_cuda(library):
+            _log.warning("%s has no kernels for CUDA: continuing without it", library)
+        elif library is not None:
+            register(options, library)
+            return True
+        return False
+
+    def _check_runs_there(self, session: Any, name: str) -> None:
+        """Check what ONNX Runtime does not report: that the provider started, and that it runs some of the nodes."""
+        provider, taken = self._provider, set(session.get_providers())
+        if provider.name not in taken:
+            raise DeviceError(f"ONNX Runtime has {provider.title} support but could not start it here; {self.fix}")
+        with contextlib.suppress(AttributeError, RuntimeError):  # where this ONNX Runtime records it
+            taken = {part.ep_name for part in session.get_provider_graph_assignment_info()}
+        if provider.name not in taken:
+            others = ", ".join(sorted(taken))
+            raise DeviceError(f"{provider.title} runs no part of {name}: {others} does; {self.fix}")
+
+
+def default_graphs(bundle: Bundle, device: OrtDevice) -> tuple[str, str]:
+    """An encoder and a sampler of the bundle that the device can run."""
+    fits = bundle.manifest.precision != "bf16" or device in _BFLOAT16_DEVICES
+    return REQUIRED_FILES if fits else bundle.manifest.float32_graphs or REQUIRED_FILES
+
+
+def _made(path: Path, options: Any, providers: list[Any] | None) -> Any:
+    def stop() -> None:
+        with contextlib.suppress(AttributeError):  # ONNX Runtime < 1.21 cannot
+            options.set_load_cancellation_flag(True)
+
+    return interruptible(
+        lambda: onnxruntime().InferenceSession(str(path), options, providers=providers, enable_fallback=0), stop=stop
+    )

@@ -1,0 +1,417 @@
+"""TensorRT and TensorRT-RTX: a bundle's engines, run on a GPU without torch; which of them, and why not the others.
+
+Threads share the engines. Every call takes a lane of its own, with a stream and execution contexts, and waits for its
+work before it gives the lane back. So memory can be reused as soon as a call has ended, and conditioning that one
+thread made can be used by any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.backends.base import Backend, Conditioning, Drawing, own, still_open
+from srflow_sdk.backends.native_library import load_plugins
+from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, DeviceMemory, aligned
+from srflow_sdk.backends.tensorrt_engines.drawing_kernels import load_kernels
+from srflow_sdk.backends.tensorrt_engines.execution import Engine, EngineLog, GpuLane, KernelCache, Shape
+from srflow_sdk.errors import DeviceError, OutOfMemoryError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime, LrProfile, first_command, rebuild_command
+from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu
+from srflow_sdk.system.raising import is_installed
+
+_LANES = 4  # more calls than this wait for each other: one fills a GPU, and each lane holds a tile's activations
+_LIBRARIES = {"tensorrt": ("TensorRT", "tensorrt"), "tensorrt_rtx": ("TensorRT-RTX", "tensorrt-rtx")}
+"""By module: the library's name for people, and what pip's names for it begin with."""
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_Array = NDArray[np.float32]
+
+
+class _EncodedImage:
+    """The encoder's outputs for one image, in one block of device memory, which is given back with the object."""
+
+    def __init__(self, memory: DeviceMemory, engine: Engine, shapes: Mapping[str, Shape]) -> None:
+        sizes = {name: engine.nbytes(name, shape) for name, shape in shapes.items()}
+        block = memory.take(sum(map(aligned, sizes.values())))
+        self.release = weakref.finalize(self, memory.give_back, block)
+        self.release.atexit = False
+        self.memory = memory
+        self.shapes = dict(shapes)
+        self.nbytes = sum(sizes.values())
+        self.addresses: dict[str, int] = {}
+        address = block.address
+        for name, nbytes in sizes.items():
+            self.addresses[name] = address
+            address += aligned(nbytes)
+
+
+class TensorRTConditioning(Conditioning):
+    """The encoder's outputs on the GPU, image by image. Freed with the object, or when the backend closes."""
+
+    def __init__(self, images: list[_EncodedImage]) -> None:
+        self.images = images
+
+    @property
+    def nbytes(self) -> int:
+        return sum(image.nbytes for image in self.images)
+
+
+class TensorRTBackend(Backend):
+    """Runs the first of a bundle's engines that this machine can run.
+
+    runtime: take only engines of this library; None takes any. gpu: the GPU's number among those that CUDA shows this
+    process. :attr:`window_limits` says which sizes of LR images it takes; batches are computed image by image.
+    """
+
+    def __init__(self, bundle: Bundle, *, runtime: EngineRuntime | None = None, gpu: int = 0) -> None:
+        super().__init__()
+        self._bundle, self._runtime, self._gpu = bundle, runtime, gpu
+        self._session: _Session | None = None
+        self._release: Callable[[], Any] = lambda: None
+
+    @property
+    def device(self) -> str:
+        """The library: "tensorrt", or "tensorrt_rtx" if that built the engines in use."""
+        session = self._session
+        return session.record.runtime if session else self._runtime or "tensorrt"
+
+    @property
+    def gpu(self) -> int:
+        return self._gpu
+
+    @property
+    def fix(self) -> str:
+        return f'use device="cpu", or build engines again: {_build(self._bundle, "tensorrt", None)}'
+
+    @property
+    def window_limits(self) -> LrProfile | None:
+        session = self._session
+        return session.record.profile if session else None
+
+    def activate_impl(self) -> None:
+        selection = select_engines(self._bundle, runtime=self._runtime, gpu=self._gpu)
+        record, here = selection.record, selection.gpu.name
+        cuda = CudaGpu.open(self._gpu, wheels=cuda_of_wheels(selection.gpu.cuda))
+        if record.gpu and record.gpu != here:
+            _log.warning("the engines were tuned on %s; on this %s others may be faster", record.gpu, here)
+        self._session = _Session(self._bundle, selection, cuda)
+        # Called by Python too: a backend that nobody closed must not keep the GPU's memory.
+        release = weakref.finalize(self, self._session.close)
+        release.atexit = False
+        self._release = release
+
+    def deactivate_impl(self) -> None:
+        self._session = None
+        self._release()
+
+    def encode_impl(self, lr: _Array) -> TensorRTConditioning:
+        session = still_open(self._session)
+        height, width = lr.shape[-2:]
+        if not (profile := session.record.profile).holds(height, width):
+            least, most = ("{1}×{0}".format(*size) for size in (profile.min, profile.max))
+            raise DeviceError(
+                f"the engines take LR images from {least} to {most}, not {width}×{height}; use other tiles, or build "
+                f"engines for this size: {session.rebuild(shapes=False)} --shapes MIN,OPT,MAX"
+            )
+
+        def encode(one: _Array) -> _EncodedImage:
+            def work(lane: GpuLane) -> _EncodedImage:
+                with lane.binding(session.encoder, {"lr": one.shape}) as binding:
+                    image = _EncodedImage(session.memory, session.encoder, binding.output_shapes)
+                    try:
+                        binding.run(uploads={"lr": one}, bound=image.addresses)
+                    except BaseException:
+                        image.release()  # the error's traceback would keep it
+                        raise
+                    return image
+
+            return session.run(f"encoding {width}×{height} pixels on {self.device}", work)
+
+        return TensorRTConditioning([encode(one["lr"]) for one in _each({"lr": lr})])
+
+    def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
+        session, what = still_open(self._session), f"sampling on {self.device}"
+        uploads = list(_each({f"noise_level{level}": array for level, array in noise.items()}))
+        images = session.images(conditioning, len(uploads), "noise for")
+        drawn: list[_Array] = [
+            session.computed(session.sampler, image, {**one, "tau": np.array([tau], np.float32)}, what)["sr"]
+            for image, one in zip(images, uploads, strict=True)
+        ]
+        return drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
+
+    @property
+    def can_draw(self) -> bool:
+        session = self._session
+        return session is not None and session.kernels is not None
+
+    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
+        session = still_open(self._session)
+        kernels = still_open(session.kernels)
+        (image,) = session.images(conditioning, 1, "noise for")
+        levels = [(one, drawing.encoded.scaled(drawing.scale, 1 << one.level)) for one in drawing.levels]
+        noise = {f"noise_level{one.level}": (1, one.channels, place.height, place.width) for one, place in levels}
+
+        def work(lane: GpuLane) -> NDArray[Any]:
+            with lane.binding(session.sampler, {**image.shapes, **noise, "tau": (1,)}) as binding:
+                return kernels.draw(binding, image.addresses, drawing)
+
+        return session.run(f"sampling on {self.device}", work)
+
+    @property
+    def can_invert(self) -> bool:
+        session = self._session
+        return session is not None and session.record.inverter != ""
+
+    def invert_impl(self, conditioning: Conditioning, hr: _Array) -> tuple[dict[int, _Array], _Array]:
+        session = still_open(self._session)
+        names = {f"latent_level{entry.level}": entry.level for entry in self._bundle.manifest.latent_levels}
+        what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
+        images, inverter = session.images(conditioning, len(hr), "pictures:"), session.inverter()
+        pairs = zip(images, _each({"hr": hr}), strict=True)
+        found = [session.computed(inverter, image, one, what) for image, one in pairs]
+        joined = {name: np.concatenate([each[name] for each in found]) for name in (*names, "log_density")}
+        return {level: joined[name] for name, level in names.items()}, joined["log_density"]
+
+
+class _Session:
+    """Loaded engines with their memory and lanes, from one activation to the last call after it is closed."""
+
+    def __init__(self, bundle: Bundle, selection: Selection, gpu: CudaGpu) -> None:
+        self.record, self.rebuild = selection.record, selection.rebuild
+        self._bundle, self._library, self._gpu = bundle, selection.library, gpu
+        self._kernel_cache = KernelCache(f"{bundle.model_sha256[:32]}-{selection.gpu.in_file_names}")
+        with gpu.current():
+            self._log = EngineLog(self._library)
+            self._runtime = self._library.Runtime(self._log.logger)
+            self.encoder, self.sampler = self._loaded(self.record.encoder), self._loaded(self.record.sampler)
+            self.memory = DeviceMemory(gpu, kept=_LANES)
+            self.kernels = load_kernels(gpu, self.memory)
+        self._inverter: Engine | None = None
+        self._no_graphs = threading.Event()
+        self._lock, self._loading = threading.Lock(), threading.Lock()
+        self._turns = threading.BoundedSemaphore(_LANES)
+        self._idle: list[GpuLane] = []
+        self._busy = 0
+        self._closed = False
+
+    def inverter(self) -> Engine:
+        """The inverter's engine, which is loaded when it is first needed: most programs never do."""
+        with self._loading, self._gpu.current():
+            if self._inverter is None:
+                self._inverter = self._loaded(self.record.inverter)
+            return self._inverter
+
+    def _loaded(self, name: str) -> Engine:
+        path = self._bundle.file(name)
+        engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+        if engine is None:
+            failure = self._log.failure(f"{path} cannot be loaded")
+            raise type(failure)(f"{failure}; build it again: {self.rebuild()}")
+        own_graphs = self.record.runtime == "tensorrt_rtx"
+        return Engine(self._library, engine, log=self._log, kernels=self._kernel_cache, own_graphs=own_graphs)
+
+    def images(self, conditioning: Conditioning, count: int, what: str) -> list[_EncodedImage]:
+        """One image's conditioning for each of `count`. Raises: DeviceError if it is of another session or batch."""
+        images = own(conditioning, TensorRTConditioning).images
+        if any(image.memory is not self.memory for image in images):
+            raise DeviceError("conditioning is from another backend or from before this one was closed; encode again")
+        if len(images) not in (1, count):
+            raise DeviceError(f"conditioning of {len(images)} images does not fit {what} {count}")
+        return images if len(images) == count else images * count
+
+    def computed(self, engine: Engine, image: _EncodedImage, uploads: Mapping[str, _Array], what: str) -> Any:
+        """The outputs of an engine by name, for one image's conditioning and arrays."""
+
+        def work(lane: GpuLane) -> dict[str, _Array]:
+            shapes = {**image.shapes, **{name: array.shape for name, array in uploads.items()}}
+            with lane.binding(engine, shapes) as binding:
+                found = binding.run(uploads=uploads, bound=image.addresses, downloads=binding.output_shapes)
+                return {name: np.array(array) for name, array in found.items()}
+
+        return self.run(what, work)
+
+    def run(self, what: str, work: Callable[[GpuLane], _T]) -> _T:
+        """Do work in a lane. what: it in words, for errors. Raises: DeviceError, OutOfMemoryError."""
+        try:
+            with self._lane() as lane:
+                with contextlib.suppress(OutOfMemoryError):
+                    return work(lane)
+                # Other lanes' and earlier sizes' memory may be what is missing. It is freed outside the handler: the
+                # error's traceback keeps memory alive.
+                self._clear(lane)
+                try:
+                    return work(lane)
+                except OutOfMemoryError:
+                    self._clear(lane)
+                    raise
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError(f"{what} failed: out of memory ({error}); use smaller tiles") from error
+        except DeviceError as error:
+            raise DeviceError(f"{what} failed: {error}") from error
+
+    @contextlib.contextmanager
+    def _lane(self) -> Iterator[GpuLane]:
+        with self._turns, self._gpu.current():
+            with self._lock:
+                still_open(None if self._closed else self)
+                self._busy += 1
+                # The one that was used last: a single thread always gets the same one, with its graphs.
+                lane = self._idle.pop() if self._idle else None
+            try:
+                lane = lane or GpuLane(self._gpu, self.memory, self._no_graphs)
+                yield lane
+            finally:
+                with self._lock:
+                    self._idle += [lane] if lane is not None else []
+                    self._busy -= 1
+                    done = self._closed and not self._busy
+                if done:
+                    self._dispose()
+
+    def close(self) -> None:
+        """Release everything, at once or after the calls that are still running."""
+        with self._lock:
+            done = not self._closed and not self._busy
+            self._closed = True
+        if done:
+            self._dispose()
+
+    def _clear(self, lane: GpuLane) -> None:
+        """Free what the lane and the idle ones hold, and unused blocks."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for one in (lane, *idle):
+            one.clear()
+        with self._lock:
+            self._idle = idle + self._idle
+        self.memory.trim()
+
+    def _dispose(self) -> None:
+        try:
+            with self._gpu.current():
+                self._kernel_cache.save()
+                for lane in self._idle:
+                    lane.clear()
+                    lane.stream.close()
+                self.memory.close()
+                if self.kernels is not None:  # last: captured graphs launch them
+                    self.kernels.unload()
+        except DeviceError as error:  # after a failure on the GPU, nothing works there until the program ends
+            _log.warning("GPU memory could not be released: %s", error)
+        self._idle.clear()
+
+
+def _each(arrays: Mapping[str, _Array]) -> Iterator[dict[str, _Array]]:
+    """A batch's arrays in float32, one by one, as batches of one."""
+    floats = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
+    for index in range(len(next(iter(floats.values())))):
+        yield {name: array[index : index + 1] for name, array in floats.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Engines that fit: their record, the library that built them, and the GPU that they will run on.
+
+    rebuild: makes the command that builds such engines again; with shapes=False, other `--shapes` can be added to it.
+    """
+
+    record: EngineRecord
+    library: ModuleType
+    gpu: Gpu
+    rebuild: Callable[..., str]
+
+
+def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:
+    """True if it is worth trying: some of the bundle's engines are for this GPU, and a library for them is installed.
+
+    Nothing large is loaded. Only :func:`select_engines` tells whether versions and graphs fit too.
+    """
+    records = [record for record in bundle.manifest.engines if is_installed(record.runtime)]
+    found = find_gpu(gpu) if records else None
+    return found is not None and any(found.compute_capability in record.compute_capabilities for record in records)
+
+
+def select_engines(bundle: Bundle, *, runtime: EngineRuntime | None = None, gpu: int = 0) -> Selection:
+    """The first engines of the manifest that this machine can run.
+
+    runtime: take only this library's; None takes any. gpu: the GPU's number among those that CUDA shows this process.
+    Raises: DeviceError, which says for each pair of engines why it cannot run, with the fix.
+    """
+    found = find_gpu(gpu)
+    records = [record for record in bundle.manifest.engines if runtime in (None, record.runtime)]
+    if not records:
+        wanted: EngineRuntime = runtime or "tensorrt"
+        build = _build(bundle, wanted, found)
+        raise DeviceError(
+            f'{bundle.path} has no {_LIBRARIES[wanted][0]} engines; use device="cuda" or device="cpu", which run '
+            f"its ONNX graphs, or build engines: {build}"
+        )
+    if found is None:
+        raise DeviceError(
+            f"engines need an NVIDIA GPU, but the driver shows no GPU {gpu} or is not installed; check it with "
+            'nvidia-smi, or use device="cpu"; run srflow-doctor for details'
+        )
+    reasons = []
+    for record in records:
+        try:
+            return _selected(bundle, record, found)
+        except DeviceError as error:
+            reasons.append(f"{record.encoder}: {error}")
+    raise DeviceError(f"{bundle.path} has no engines that can run here; {'; '.join(reasons)}")
+
+
+def _build(bundle: Bundle, runtime: EngineRuntime, gpu: Gpu | None) -> str:
+    """The command that builds a bundle's first engines."""
+    capability = gpu.compute_capability if gpu else None
+    return first_command(
+        bundle.path, runtime=runtime, precision=bundle.manifest.precision, compute_capability=capability
+    )
+
+
+def _selected(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> Selection:
+    """The engines with what runs them. Raises: DeviceError if they do not fit this machine or bundle."""
+
+    def rebuild(*, shapes: bool = True) -> str:
+        profile = record.profile if shapes and record.profile != bundle.manifest.default_profile else None
+        return rebuild_command(bundle.path, record, compute_capability=gpu.compute_capability, profile=profile)
+
+    title, distribution = _LIBRARIES[record.runtime]
+    for name, digest in record.graphs.items():
+        if bundle.manifest.files.get(name, {}).get("sha256") != digest:
+            raise DeviceError(f"built from a different {name} than the bundle's; build them again: {rebuild()}")
+    exactly = f'pip install "{distribution}-cu{cuda_of_wheels(gpu.cuda)}=={record.version}"'
+    try:
+        library = importlib.import_module(record.runtime)
+    except (ImportError, OSError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == record.runtime:
+            raise DeviceError(f"they need {title} {record.version}, which is not installed: {exactly}") from error
+        raise DeviceError(f"{title} cannot be imported ({error}); install it again: {exactly}") from error
+    installed = getattr(library, "__version__", "a build without a version")
+    if installed != record.version:
+        raise DeviceError(
+            f"built by {title} {record.version}, but {installed} is installed, and no other version runs them: "
+            f"{exactly}, or build them for this one: {rebuild()}"
+        )
+    if gpu.compute_capability not in record.compute_capabilities:
+        wanted = " or ".join(record.compute_capabilities)
+        model = f" ({record.gpu})" if record.gpu else ""
+        raise DeviceError(
+            f"built for compute capability {wanted}{model}, but this GPU, {gpu.name}, has {gpu.compute_capability}; "
+            f"build them for it, on this machine: {rebuild()}"
+        )
+    if record.plugins is not None:
+        load_plugins(library, record.plugins, rebuild=rebuild())
+    return Selection(record=record, library=library, gpu=gpu, rebuild=rebuild)

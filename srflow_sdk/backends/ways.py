@@ -1,0 +1,347 @@
+"""The ways to compute one picture on a processor, and the choice among them by what each takes and gives.
+
+Each way draws two small photographs, which are compared with float32 on ONNX Runtime; one that is near enough
+(:mod:`srflow_sdk.backends.gate`) is timed in turns with that, so that a load hits both, and closed. The results are
+kept in the user's cache folder, a JSON file for each machine and model, until anything that they depend on changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import math
+import os
+import platform
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from srflow_sdk._version import __version__
+from srflow_sdk.backends.base import Backend
+from srflow_sdk.backends.gate import is_within_gate, photographs, picture, psnr, recorded_db
+from srflow_sdk.backends.kept import processor
+from srflow_sdk.backends.openvino import Hint, has_bf16, openvino_backend
+from srflow_sdk.backends.ort import OnnxRuntimeBackend
+from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, OutOfMemoryError, SRFlowError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.json_records import read_record
+from srflow_sdk.model.manifest import FINE_DB, INT8_ENCODER, LEAST_DB, REQUIRED_FILES, Manifest
+from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.device_names import ComputePrecision, DeviceName
+from srflow_sdk.system.local_files import write_atomically
+from srflow_sdk.system.raising import PassingError, is_installed, memory_errors_typed
+
+WORTH = 1.1
+"""How many times faster a less exact way must be to be chosen: less is within what a measurement varies by."""
+
+_LONGEST_S = 8.0  # then "fastest" leaves further candidates to the next start: a full-size one takes up to 4 s
+_ROUNDS = (2, 5)  # of timing, at least and at most
+_TIMING_S = 0.5  # after so long there are no further rounds
+_QUICK_S = 0.4  # of CPU time: the photographs are too small
+_SAME_DB = 3.0
+"""How far two runtimes may be apart that compute the same int8 graph, each against float32: they round otherwise. What
+is finer than FINE_DB may be further apart: there, the last bit of a sum shows in decibels and not in pictures."""
+
+_SCHEMA = 6
+_PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
+_log = logging.getLogger(__name__)
+_measuring = threading.Lock()  # two at a time would count each other's CPU time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A runtime, by its device's name, and what its encoder computes in. The sampler always computes in float32."""
+
+    device: Literal["cpu", "openvino"]
+    precision: ComputePrecision
+
+    def __str__(self) -> str:
+        return f"{'float32' if self.precision == 'bundle' else self.precision} on {self.device}"
+
+
+REFERENCE = Way(device="cpu", precision="bundle")
+"""The way that the others are compared with."""
+
+_OPENVINO, _BF16, _INT8_OPENVINO = (Way(device="openvino", precision=one) for one in ("bundle", "bf16", "int8"))
+_INT8_CPU = Way(device="cpu", precision="int8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """The results of one way on this machine.
+
+    seconds: CPU time of one picture, the best of several; infinite if it was not timed. decibels: PSNR against float32,
+    the worse of two photographs. error: one line if it cannot be used at all. passing: another start may do better, for
+    example because memory was wanting. Such results are not kept; others stay until the processor, a package or the
+    bundle changes.
+    """
+
+    way: Way
+    seconds: float = math.inf
+    decibels: float = -math.inf
+    error: str | None = None
+    passing: bool = False
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"{self.way}: {self.error}"
+        decibels = "" if self.decibels == math.inf else f", {self.decibels:.1f} dB"
+        seconds = "not timed" if self.seconds == math.inf else f"{self.seconds:.3f} s of CPU time"
+        return f"{self.way} {seconds}{decibels}"
+
+
+def open_less_precise(
+    bundle: Bundle, device: DeviceName, *, threads: int | None, precision: Literal["bf16", "int8"]
+) -> Backend:
+    """An active backend whose encoder computes in bfloat16 or int8, on the processor.
+
+    Where runtimes can be chosen, or one has to be checked, they are measured, once for each machine and model.
+    Raises: ArgumentError, BundleError, DeviceError: one line, with what to do instead.
+    """
+    has = bundle.manifest.precision
+    if device not in ("auto", "cpu", "openvino"):
+        raise ArgumentError(f'precision="{precision}" is for processors: use device="cpu", "openvino" or "auto"')
+    if has != "fp32":
+        raise ArgumentError(
+            f'precision="{precision}" is for float32 bundles; this one computes in {has} already, so leave it out'
+        )
+    return _opened(bundle, (_bf16 if precision == "bf16" else _int8)(bundle, device, threads), threads)
+
+
+def _bf16(bundle: Bundle, device: DeviceName, threads: int | None) -> Way:
+    if device == "cpu":
+        raise ArgumentError('precision="bf16" is computed by OpenVINO: use device="openvino" or "auto"')
+    if not has_bf16():  # which says so if OpenVINO is not installed
+        raise DeviceError(
+            'this processor has no bfloat16 arithmetic, so bf16 would be slower than float32; use precision="bundle", '
+            'or "fastest", which takes the fastest that this processor has'
+        )
+    exact, reduced = measured(bundle, [REFERENCE, _BF16], threads=threads)
+    if reduced.decibels < LEAST_DB:
+        why = f"{reduced}, where {LEAST_DB:.0f} dB are needed"
+        raise DeviceError(f'this model does not work in bf16 on this processor: {why}; use precision="bundle"')
+    if exact.seconds < reduced.seconds < math.inf:
+        text = 'bf16 takes longer than float32 here: %s, and %s; precision="bundle" is faster and exact'
+        _log.warning(text, reduced, exact)
+    return _BF16
+
+
+def _int8(bundle: Bundle, device: DeviceName, threads: int | None) -> Way:
+    """The runtime for int8: the one that was asked for, or the faster of those that compute it rightly."""
+    if INT8_ENCODER not in bundle.manifest.files:
+        raise BundleError(
+            f"{bundle.path} has no {INT8_ENCODER}, which int8 needs; to add it: srflow-export --bundle {bundle.path} "
+            "--also int8 -o with-int8.srflow"
+        )
+    if device == "cpu" or not is_installed("openvino"):
+        return _INT8_OPENVINO if device == "openvino" else _INT8_CPU  # opening the former says so
+    _, theirs, ours = measured(bundle, [REFERENCE, _INT8_OPENVINO, _INT8_CPU], threads=threads)
+    if theirs.decibels >= min(ours.decibels - _SAME_DB, FINE_DB):
+        return theirs.way if device == "openvino" or theirs.seconds * WORTH < ours.seconds else ours.way
+    problem = f"{theirs}, where the same graph gives {ours}"
+    if device == "openvino":
+        raise DeviceError(f'OpenVINO cannot be used for int8 here: {problem}; use device="cpu" or "auto"')
+    _log.info("int8 runs on ONNX Runtime: OpenVINO cannot be used for it here: %s", problem)
+    return _INT8_CPU
+
+
+def open_fastest(bundle: Bundle, device: Literal["auto", "cpu", "openvino"], *, threads: int | None) -> Backend:
+    """An active backend for the fastest way within the gate on this processor, measured once and then remembered.
+
+    Raises: DeviceError, BundleError.
+    """
+    if device == "openvino" and not is_installed("openvino"):
+        return _opened(bundle, _OPENVINO, threads)  # which says so
+    found = measured(bundle, candidates(bundle, device), threads=threads, longest_s=_LONGEST_S)
+    chosen = choose(found, bundle.manifest, device=device)
+    if chosen is None:
+        why = "; ".join(map(str, found[1:]))
+        raise DeviceError(f'OpenVINO gives no picture near enough to float32 here ({why}); use device="cpu"')
+    try:
+        return _opened(bundle, chosen, threads)
+    except (DeviceError, BundleError) as error:
+        if chosen == REFERENCE or device == "openvino":
+            raise
+        _log.warning("continuing in float32 on the CPU: %s", error)
+        return _opened(bundle, REFERENCE, threads)
+
+
+def candidates(bundle: Bundle, device: str) -> list[Way]:
+    """The ways that "fastest" measures on a device ("auto", "cpu" or "openvino"), the reference first, and then in the
+    order of their promise: time may run out.
+    """
+    manifest, openvino = bundle.manifest, device != "cpu" and is_installed("openvino")
+    has_int8 = INT8_ENCODER in manifest.files and recorded_db(manifest) >= LEAST_DB
+    int8 = [*[_INT8_OPENVINO] * openvino, *[_INT8_CPU] * (device != "openvino")]
+    return [REFERENCE, *int8 * has_int8, *[_BF16, _OPENVINO] * openvino]
+
+
+def choose(found: Sequence[Measured], manifest: Manifest, *, device: str) -> Way | None:
+    """The fastest way within the gate; None if a device was asked for that has none.
+
+    A less exact way must be worth it: at least 1.1 times as fast as a more exact one.
+    """
+    best: Measured | None = None
+    for one in sorted(found, key=lambda one: ((one.way != REFERENCE) + (one.way.precision != "bundle"), one.seconds)):
+        usable = one.seconds < math.inf and (device != "openvino" or one.way.device == "openvino")
+        near = one.way == REFERENCE or is_within_gate(one.way.precision, one.decibels, manifest)
+        if usable and near and (best is None or one.seconds * WORTH < best.seconds):
+            best = one
+    return None if best is None else best.way
+
+
+def cached_choice(bundle: Bundle, *, threads: int | None = None) -> str | None:
+    """Say what `precision="fastest"` takes here if it was measured before, for the doctor. Measures nothing."""
+    known = read_measured(_file(bundle, threads))
+    if bundle.manifest.precision != "fp32" or REFERENCE not in known:
+        return None
+    found = [known.get(way, _later(way)) for way in candidates(bundle, "auto")]
+    chosen = choose(found, bundle.manifest, device="auto") or REFERENCE
+    return f"{chosen} ({'; '.join(map(str, found))})"
+
+
+def measured(
+    bundle: Bundle, ways: Sequence[Way], *, threads: int | None, longest_s: float = math.inf
+) -> list[Measured]:
+    """Measure ways on this machine, or take what earlier starts measured if nothing has changed since.
+
+    ways: the reference first. threads: of each backend. longest_s: after so long no further way is begun, once there is
+    one more result to keep; the next start goes on.
+    Raises: DeviceError, BundleError if even the reference does not run; CancelledError.
+    """
+    file = _file(bundle, threads)
+    with _measuring:
+        known = read_measured(file)
+        if not all(way in known for way in ways):
+            begun = time.monotonic()
+            _log.info("measuring what is fastest on this processor, once for this model …")
+            known |= {one.way: one for one in _measure(bundle, ways, known, threads, until=begun + longest_s)}
+            found = "; ".join(str(known[way]) for way in ways)
+            _log.info("measured in %.1f s: %s", time.monotonic() - begun, found)
+            if file is not None:
+                with contextlib.suppress(OSError):  # it only costs time
+                    write_measured(file, known)
+    return [known[way] for way in ways]
+
+
+def _measure(
+    bundle: Bundle, ways: Sequence[Way], known: Mapping[Way, Measured], threads: int | None, *, until: float
+) -> Iterator[Measured]:
+    """Those of the ways that are not known. Besides the reference, one is open at a time."""
+    manifest, begun = bundle.manifest, False
+    with _made(bundle, REFERENCE, threads) as reference:
+        photos = photographs(manifest.size_multiple)
+        expected = [picture(reference, photo, manifest) for photo in photos]
+        timed = photos[0]
+        if _seconds(reference, timed, manifest) < _QUICK_S:  # two photographs twice: closer to the tiles of real ones
+            row = np.concatenate(photos, axis=3)
+            timed = np.concatenate([row, row[..., ::-1]], axis=2)
+        exact = known.get(REFERENCE)
+        if exact is None:
+            (seconds,) = _best_times([reference], timed, manifest)
+            yield (exact := Measured(way=REFERENCE, seconds=seconds, decibels=math.inf))
+        for way in (way for way in ways if way != REFERENCE and way not in known):
+            if begun and time.monotonic() > until:
+                yield _later(way)
+                continue
+            try:
+                with memory_errors_typed(f"while {way} was measured"), _made(bundle, way, threads) as backend:
+                    pairs = zip(photos, expected, strict=True)
+                    decibels = min(psnr(picture(backend, photo, manifest), theirs) for photo, theirs in pairs)
+                    seconds = math.inf
+                    if decibels >= LEAST_DB:  # stated beside the reference's first time: by their ratio now
+                        own, beside = _best_times([backend, reference], timed, manifest)
+                        seconds = own / beside * exact.seconds
+                found = Measured(way=way, seconds=seconds, decibels=decibels)
+            except CancelledError:
+                raise
+            except SRFlowError as error:
+                passing = isinstance(error, (OutOfMemoryError, PassingError))
+                found = Measured(way=way, error=str(error), passing=passing)
+            begun |= not found.passing
+            yield found
+
+
+def _made(bundle: Bundle, way: Way, threads: int | None) -> Backend:
+    """A backend, not yet active; its picture is not checked. Raises: DeviceError."""
+    graphs = (INT8_ENCODER if way.precision == "int8" else REQUIRED_FILES[0], REQUIRED_FILES[1])
+    backend: Backend
+    if way.device == "cpu":
+        backend = OnnxRuntimeBackend(bundle, threads=threads, graphs=graphs)
+    elif way.precision == "bf16" and not has_bf16():
+        raise DeviceError("this processor has no bfloat16 arithmetic")
+    else:
+        hint: Hint = "bf16" if way.precision == "bf16" else "f32"
+        backend = openvino_backend(bundle, threads=threads, graphs=graphs, hint=hint)
+    backend.precision = way.precision
+    return backend
+
+
+def _opened(bundle: Bundle, way: Way, threads: int | None) -> Backend:
+    backend = _made(bundle, way, threads)
+    backend.activate()
+    return backend
+
+
+def _later(way: Way) -> Measured:
+    return Measured(way=way, error="not measured yet: the next start does it", passing=True)
+
+
+def _best_times(backends: Sequence[Backend], image: Any, manifest: Manifest) -> list[float]:
+    """The shortest time of each, which other programs disturbed least. They take turns, so that a load hits all.
+
+    The first has not run at this size before; its first run, which prepares for that, does not count.
+    """
+    _seconds(backends[0], image, manifest)
+    best, begun = [math.inf] * len(backends), time.monotonic()
+    for number in range(_ROUNDS[1]):
+        if number >= _ROUNDS[0] and time.monotonic() - begun > _TIMING_S:
+            break
+        best = [min(least, _seconds(one, image, manifest)) for least, one in zip(best, backends, strict=True)]
+    return best
+
+
+def _seconds(backend: Backend, image: Any, manifest: Manifest) -> float:
+    """CPU seconds of all threads. Beside other programs, wall-clock times vary threefold, and these by a tenth."""
+    begun = time.process_time()
+    picture(backend, image, manifest)
+    return time.process_time() - begun
+
+
+def _file(bundle: Bundle, threads: int | None) -> Path | None:
+    """The file in the cache for all that the measurement depends on; None if there is no cache."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    chip = processor() or platform.processor() or platform.machine()
+    about = [_SCHEMA, __version__, *map(_version, _PACKAGES), bundle.model_sha256, chip, cores, threads]
+    folder = cache_folder("precision")
+    return None if folder is None else folder / f"{sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def read_measured(file: Path | None) -> dict[Way, Measured]:
+    """Read what earlier starts wrote; empty if there is no such file, or it is damaged."""
+    try:
+        entries = json.loads(file.read_text("utf-8")) if file else []
+        return {one.way: one for one in (read_record(Measured, entry) for entry in entries)}
+    except (OSError, ValueError, TypeError, OverflowError, RecursionError):
+        return {}
+
+
+def write_measured(file: Path, known: Mapping[Way, Measured]) -> None:
+    """Keep what lasts for the next start: the whole file or none. Raises: OSError."""
+    entries = [asdict(one) for one in known.values() if not one.passing]
+    write_atomically(file, (json.dumps(entries, indent=1) + "\n").encode())

@@ -1,0 +1,164 @@
+"""The gate: a device whose picture differs is refused, and what a bundle promises in less precision."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srflow_sdk import backends
+from srflow_sdk.backends import OnnxRuntimeBackend, open_backend
+from srflow_sdk.backends.gate import check_agreement, is_within_gate, photographs, picture, promised_db, psnr
+from srflow_sdk.backends.providers import Provider
+from srflow_sdk.errors import DeviceError
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import Manifest
+
+from ..tiny_bundle import INT8_ROW, tiny_manifest, write_tiny_bundle
+
+
+@pytest.fixture
+def bundle(tiny_bundle: Path) -> Bundle:
+    return Bundle.open(tiny_bundle)
+
+
+class Wrong(OnnxRuntimeBackend):
+    """The CPU's picture and an error of one part in `parts`."""
+
+    parts = 10.0
+    named = "wrong"
+
+    @property
+    def device(self) -> str:
+        return self.named
+
+    def sample_impl(self, conditioning: Any, noise: Mapping[int, Any], tau: float) -> Any:
+        sr = super().sample_impl(conditioning, noise, tau)
+        return sr * np.float32(1 + 1 / self.parts)
+
+
+def test_the_distance_of_two_backends_is_a_psnr(bundle: Bundle) -> None:
+    lr = photographs(2)[0]
+    with Wrong(bundle, threads=1) as wrong, OnnxRuntimeBackend(bundle, threads=1) as cpu:
+        right = picture(cpu, lr, bundle.manifest)
+        coarse = psnr(picture(wrong, lr, bundle.manifest), right)
+        wrong.parts = 1000
+        assert psnr(picture(wrong, lr, bundle.manifest), right) - coarse == pytest.approx(40, abs=3)
+    assert psnr(right, right) == float("inf")
+    assert psnr(right * np.float32("nan"), right) == float("-inf")
+
+
+def test_values_that_are_not_finite_disagree_unless_the_network_makes_them(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Wrong, "parts", float("nan"))
+    huge = Bundle.open(write_tiny_bundle(tmp_path / "huge.srflow", gain=float("inf")))
+    with Wrong(huge, threads=1) as wrong, OnnxRuntimeBackend(huge, threads=1) as cpu:
+        check_agreement(wrong, cpu, huge.manifest)
+    with (
+        Wrong(bundle, threads=1) as wrong,
+        OnnxRuntimeBackend(bundle, threads=1) as cpu,
+        pytest.raises(DeviceError, match="-inf dB"),
+    ):
+        check_agreement(wrong, cpu, bundle.manifest)
+
+
+@pytest.mark.parametrize(
+    ("parity", "message"),
+    [
+        ([], "where rounding leaves at least 38"),
+        ([{"tau": 0.0, "own_db": 25.0}], None),
+        ([{"tau": 0.0, "own_db": 25.0}, {"tau": 0.8, "own_db": 44.0}], None),
+        ([{"tau": 0.0, "own_db": 44.0}], "at least 34"),
+        ([{"tau": 1.0, "own_db": 25.0}], "at least 38"),  # above the default
+        ([{"tau": 0.0, "own_db": None}, {"tau": 0.0, "own_db": -200.0}, {"own_db": 25.0}], "at least 38"),
+    ],
+)
+def test_a_network_that_multiplies_rounding_is_held_to_what_its_export_recorded(
+    bundle: Bundle, parity: list[dict[str, Any]], message: str | None
+) -> None:
+    """The tiny bundle's picture and an error of one part in ten are 20 to 30 dB apart."""
+    manifest = dataclasses.replace(bundle.manifest, parity=parity, default_tau=0.8)
+    with Wrong(bundle, threads=1) as wrong, OnnxRuntimeBackend(bundle, threads=1) as cpu:
+        if message is None:
+            check_agreement(wrong, cpu, manifest)
+        else:
+            with pytest.raises(DeviceError, match=message):
+                check_agreement(wrong, cpu, manifest)
+
+
+def test_a_plugin_that_computes_another_picture_is_an_error_if_asked_for_and_passed_over_if_not(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Provider, "offered", lambda self: self.device in ("webgpu", "cpu"))
+    monkeypatch.setattr(backends, "on_gpu", lambda _plugin: True)
+    closed: list[str] = []
+
+    class Backend(Wrong):
+        def __init__(self, bundle: Bundle, *, device: str = "cpu", gpu: int = 0, threads: int | None = None) -> None:
+            super().__init__(bundle, threads=threads)
+            self.parts = 4.0 if device == "webgpu" else float("inf")
+            self.named = device
+
+        def deactivate_impl(self) -> None:
+            closed.append(self.named)
+            super().deactivate_impl()
+
+    monkeypatch.setattr(backends, "OnnxRuntimeBackend", Backend)
+    with pytest.raises(DeviceError, match=r"webgpu computes a different picture from cpu \(\d+ dB"):
+        open_backend(bundle, device="webgpu", threads=1)
+    assert closed == ["cpu", "webgpu"]
+    backend = open_backend(bundle, threads=1)
+    assert backend.device == "cpu"
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "continuing without webgpu" in caplog.text
+    backend.deactivate()
+
+
+def test_the_photographs_fit_any_network() -> None:
+    for multiple in (1, 2, 7, 64):
+        for photo in photographs(multiple):
+            assert photo.dtype == np.float32
+            assert photo.shape[2] % multiple == photo.shape[3] % multiple == 0
+            assert 0 <= photo.min() < photo.max() <= 1
+
+
+def recorded(*decibels: object) -> Manifest:
+    return tiny_manifest(parity=[{**INT8_ROW, "psnr_db": value} for value in decibels])
+
+
+@pytest.mark.parametrize(
+    ("rows", "promised"), [((), 38), ((50.0, 43.0), 43), ((50.0, 42.9), 38), ((50.0, None), 38), ((30.0,), 38)]
+)
+def test_a_bundle_promises_what_all_its_int8_rows_reach(rows: tuple[object, ...], promised: float) -> None:
+    assert promised_db(recorded(*rows)) == promised
+
+
+def test_rows_of_other_graphs_promise_nothing() -> None:
+    assert promised_db(tiny_manifest(parity=[{**INT8_ROW, "graph": "encoder+sampler", "psnr_db": 90.0}])) == 38
+
+
+@pytest.mark.parametrize(
+    ("precision", "rows", "decibels", "within"),
+    [
+        ("bf16", (), 38.0, True),
+        ("bf16", (), 37.9, False),
+        ("bf16", (45.0,), 42.9, False),
+        ("bf16", (45.0,), 43.0, True),
+        ("int8", (), 60.0, False),
+        ("int8", (37.9,), 60.0, False),
+        ("int8", (39.0,), 38.0, True),
+        ("int8", (39.0,), 37.9, False),
+        ("int8", (45.0,), 42.0, True),
+        ("int8", (45.0,), 41.9, False),
+        ("bundle", (), 90.0, True),
+        ("bundle", (), 89.9, False),
+    ],
+)
+def test_what_is_near_enough(precision: Any, rows: tuple[object, ...], decibels: float, within: bool) -> None:
+    assert is_within_gate(precision, decibels, recorded(*rows)) is within
