@@ -10,11 +10,11 @@ from typing import Any, get_args
 import click
 from click.core import ParameterSource
 
+from srflow_apps.commands.base_command import Command, LocalPath, NameOrPath, PathOrUrl
 from srflow_export import tasks
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import SRFlowError
 from srflow_sdk.model.manifest import Precision
-from srflow_sdk.system.base_command import Command, LocalPath, NameOrPath, PathOrUrl
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from srflow_apps.commands.base_command import wait_asleep
 from srflow_export._engine_options import add_engines_saying, engine_requests, graphs_precision
 from srflow_export._optional_parts import say_what_is_missing
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_sdk.model.bundle import _read_manifest
 from srflow_sdk.model.manifest import Precision
-from srflow_sdk.system.base_command import wait_asleep
 from srflow_sdk.system.raising import require_extra
 
 if TYPE_CHECKING:

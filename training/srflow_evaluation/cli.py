@@ -11,12 +11,12 @@ from typing import IO, Any
 
 import click
 
+from srflow_apps.commands.base_command import Command, fail, wait_asleep
 from srflow_evaluation import tasks
 from srflow_evaluation.command_options import options_of
 from srflow_evaluation.protocols import COMMON, PROTOCOLS
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import SRFlowError
-from srflow_sdk.system.base_command import Command, fail, wait_asleep
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.plain_text import without_secrets
 from srflow_training._inputs import check_folder, check_model, require_all

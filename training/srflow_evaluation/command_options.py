@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
+from srflow_apps.commands.base_command import LocalPath, NameOrPath
 from srflow_evaluation.protocols import PROTOCOLS
 from srflow_evaluation.published_results import PUBLISHED
-from srflow_sdk.system.base_command import LocalPath, NameOrPath
 
 _FOLDER = {"type": LocalPath(), "metavar": "DIR"}
 _FILES = {"type": LocalPath(), "metavar": "FILE", "multiple": True}

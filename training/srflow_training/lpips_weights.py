@@ -32,8 +32,8 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_apps.commands.base_command import LocalPath
 from srflow_sdk.errors import CheckpointError, SRFlowError
-from srflow_sdk.system.base_command import LocalPath
 from srflow_sdk.system.cache_folder import VARIABLE, cache_folder, cached_file
 from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
 from srflow_sdk.system.raising import require_extra

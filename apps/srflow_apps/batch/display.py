@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from srflow_apps.batch.storage import with_urls
-from srflow_sdk.system.base_command import abandon, write_error
+from srflow_apps.commands.base_command import abandon, write_error
 from srflow_sdk.system.plain_text import printable
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import Any, Literal, NoReturn, get_args
 
 import click
 
+from srflow_apps.commands.base_command import PathOrUrl, fail, say
 from srflow_sdk.errors import ArgumentError, SRFlowError
-from srflow_sdk.system.base_command import PathOrUrl, fail, say
 from srflow_sdk.system.device_names import DeviceName, split_device
 from srflow_sdk.system.interrupts import NATIVE, STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.plain_text import printable

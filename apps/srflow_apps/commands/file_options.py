@@ -10,8 +10,8 @@ from typing import Any, get_args
 import click
 
 from srflow_apps.batch.choices import FORMATS, FileChoices, MachineChoices
+from srflow_apps.commands.base_command import NameOrPath, PathOrUrl
 from srflow_apps.commands.command_line import DeviceChoice, ReportParameter, count, shard, tile_size
-from srflow_sdk.system.base_command import NameOrPath, PathOrUrl
 from srflow_sdk.system.device_names import Precision
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

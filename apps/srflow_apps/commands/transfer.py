@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from srflow_apps.commands import command_line, file_options
+from srflow_apps.commands.base_command import Command, LocalPath
 from srflow_apps.commands.command_line import exit_statuses
 from srflow_apps.commands.file_options import SETTINGS
 from srflow_sdk._version import __version__
-from srflow_sdk.system.base_command import Command, LocalPath
 
 if TYPE_CHECKING:
     from srflow_apps.batch.choices import FileChoices, MachineChoices

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from srflow_apps.commands import file_options
+from srflow_apps.commands.base_command import Command, NameOrPath, say
 from srflow_apps.commands.command_line import count, exit_statuses
 from srflow_sdk._version import __version__
-from srflow_sdk.system.base_command import Command, NameOrPath, say
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
 
 

@@ -16,7 +16,6 @@ from srflow_sdk.system.plain_text import printable, without_secrets
 from srflow_sdk.system.url_paths import UrlPath, as_path
 
 _FAILED = 1
-_STANDARD_ERROR = 2
 _PRINTING_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
@@ -53,7 +52,6 @@ class Command(click.Command):
             raise
 
     def main(self, *arguments: Any, **keywords: Any) -> Any:
-        _occupy_standard_descriptors()
         try:
             return super().main(*arguments, **keywords)
         except OSError as error:
@@ -128,11 +126,3 @@ def wait_asleep() -> None:
     loaded, so call it before the first import of torch. A policy that the user has set stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
-def _occupy_standard_descriptors() -> None:
-    """Occupy closed ones: a picture's file would get their number, and with it whatever a library prints."""
-    with contextlib.suppress(OSError):
-        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STANDARD_ERROR:
-            pass
-        os.close(descriptor)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import click
 from click.testing import CliRunner
 
-from srflow_sdk.system.base_command import Command
+from srflow_apps.commands.base_command import Command
 
 
 def test_help_has_options_under_their_headings_and_the_others_last() -> None:
