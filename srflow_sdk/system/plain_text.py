@@ -18,9 +18,9 @@ WITH_QUERY = ("http", "https", "grpc", "grpcs")
 QUERY = re.compile(r"\?[\w.-]*=")
 """How one begins."""
 
-# In the texts of others: also as pathlib writes a URL, with one slash. Linear in the text's length.
+# In the texts of others: also with no slash, with one, as pathlib writes a URL, or with three. Linear in the length.
 _IN_TEXT = re.compile(
-    r"([a-z][a-z0-9+.-]{1,20}://|\b(?:https?|s?ftp|s3a?|gc?s):/)([^\s/]*@)?([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?",
+    r"([a-z][a-z0-9+.-]{1,20}:/{2,}|\b(?:https?|s?ftp|s3a?|gc?s):/?)([^\s/]*@)?([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?",
     re.IGNORECASE,
 )
 _PUNCTUATION = ":;,.)]"  # after a URL, as little of which is its own

@@ -57,11 +57,11 @@ class UrlPath(PosixPath):
         return self._written(secret=True)
 
     def without_secrets(self, text: str) -> str:
-        """A library's text, without this URL's secrets and without those of others."""
+        """A library's text without this URL's secrets, short ones as words alone, and without those of others."""
         user, _, query = self._host
-        password = user.partition(":")[2].removesuffix("@")
-        for secret in filter(None, (user, password, unquote(password), query)):
-            text = text.replace(secret, "")
+        for secret in filter(None, (user, word := user.partition(":")[2].removesuffix("@"), unquote(word), query)):
+            whole = rf"(?<!\w){re.escape(secret)}(?!\w)"  # or a letter would be cut from every word
+            text = re.sub(whole, "", text) if len(secret) < 4 else text.replace(secret, "")
         return without_secrets(text)
 
     @property

@@ -194,9 +194,9 @@ def attempted(job: Job, work: Callable[[], _T]) -> _T | FolderFile:
 
 def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> FolderFile:
     """The result of an input that failed. reason: becomes one line, which names the input."""
-    line = without_secrets(" ".join(reason.split()))
-    if str(source) not in line:
-        line = f"{source}: {line}"
+    line, name = without_secrets(" ".join(reason.split())), without_secrets(str(source))
+    if name not in line:
+        line = f"{name}: {line}"
     return FolderFile(source=source, targets=targets, status="failed", error=line)
 
 

@@ -19,6 +19,7 @@ from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import BY_PICTURE
 from srflow_sdk.system.device_names import BUNDLE
 from srflow_sdk.system.local_files import check_replaceable, open_regular, write_atomically
+from srflow_sdk.system.plain_text import without_secrets
 from srflow_sdk.system.url_paths import UrlPath
 
 REPORT_SCHEMA = 1
@@ -130,7 +131,7 @@ def check_report(path: Path) -> None:
 
 def write_report(path: Path, report: dict[str, Any], *, in_words: Callable[[str], str] = str) -> None:
     """Write a report, completely or not at all. in_words: changes its texts. Raises: ImageError if that fails."""
-    report = _with_texts(report, in_words)
+    report = _with_texts(report, lambda text: without_secrets(in_words(text)))  # of URLs that are misspelt, too
     remove_leftovers([path])
     try:
         with writing([path]) as (local,):

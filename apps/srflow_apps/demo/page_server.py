@@ -89,7 +89,7 @@ def serve(
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # they are handled here
         # Once it ends, uvicorn reports each page that was still open, with a traceback.
-        logging.getLogger("uvicorn.error").addFilter(lambda _: not server.should_exit)
+        logging.getLogger("uvicorn.error").addFilter(lambda _: interrupts.number is None and not server.should_exit)
 
         def started() -> None:
             say(address + tokens.printed)

@@ -32,6 +32,7 @@ _MASK_BYTES = 4_000_000  # of 1024×1024 pixels without any compression
 _PAUSE_S = 30.0  # between two pieces of a body
 _LINGER_S, _LINGER_BYTES = 2.0, 4_000_000
 _DRAWN_AT_A_TIME = 2
+_ANOTHER = "another picture was chosen meanwhile"
 _FOLDER = Path(__file__).parent
 _TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".jpg": "image/jpeg"}
 
@@ -114,15 +115,21 @@ class Routes:
         self._sessions.close(request.path_params["page"])
 
     async def put_picture(self, request: Request) -> Any:
-        """Take a picture, whose body is the file and whose query is its name."""
+        """Take a picture, whose body is the file and whose query is its name. An unfinished one of its place ends."""
         session, name = self._session(request), self._picture(request)
         number = session.sent[name] = session.sent.get(name, 0) + 1
         limit = _MASK_BYTES if name == "mask" else self._limits.upload_bytes
         path = session.new_file(plain_name(request.query_params.get("name", "")))
+        if (older := session.receiving.get(name)) is not None:
+            older.cancel()
+        receiving = session.receiving[name] = asyncio.ensure_future(_received(request, limit, path))
         try:
-            with path.open("xb") as file:
-                async for piece in _pieces(request, limit, path.name):
-                    file.write(piece)
+            try:
+                await receiving
+            except asyncio.CancelledError:
+                if session.sent[name] == number:  # the server ends
+                    raise
+                raise ArgumentError(_ANOTHER) from None
             session.strip.set()
             return await self._drawn(session, lambda: self._taken(session, name, path, number))
         except BaseException:
@@ -201,7 +208,7 @@ class Routes:
         """Use a picture that came, the page's `number`th of this name, unless it sent another one meanwhile."""
         with session.lock:
             if session.sent[name] != number:
-                raise ArgumentError("another picture was chosen meanwhile")
+                raise ArgumentError(_ANOTHER)
             session.put(name, path)
             try:
                 if name == "enlarge":
@@ -279,6 +286,12 @@ def _known(name: str, names: Iterable[str], what: str) -> str:
     if name not in names:
         raise _RefusedError(404, f"there is no such {what}")
     return name
+
+
+async def _received(request: Request, limit: int, path: Path) -> None:
+    with path.open("xb") as file:
+        async for piece in _pieces(request, limit, path.name):
+            file.write(piece)
 
 
 async def _pieces(request: Request, limit: int, what: str) -> Any:

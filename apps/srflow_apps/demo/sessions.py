@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 import shutil
@@ -115,10 +116,11 @@ class PageGoneError(ArgumentError):
 class Session:
     """One open page. Hold `lock` while using `photo` or changing `pictures` and `results`.
 
-    folder: its files. used: when it last asked for something. seen: when it last said that it lives. lives: whether it
-    ever did. pictures: what it sent, by the names of :data:`TABS`. sent: how often it sent each. photo: what the tab
-    "Enlarge" shows. suits: the model that suits it, and why. strip: stops the eight samples. jobs: its long work, and
-    results: the files that this made, by their tab. closed: whether the page was ended.
+    folder: its files. used: when it last asked for something. seen: when it last said that it lives. lives: whether
+    it ever did. pictures: what it sent, by the names of :data:`TABS`. sent: how often it sent each. receiving: what
+    comes of each. photo: what the tab "Enlarge" shows. suits: the model that suits it, and why. strip: stops the
+    eight samples. jobs: its long work, and results: the files that this made, by their tab. closed: whether the
+    page was ended.
     """
 
     folder: Path
@@ -128,6 +130,7 @@ class Session:
     lock: threading.RLock = field(default_factory=threading.RLock)
     pictures: dict[str, Path] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
+    receiving: dict[str, asyncio.Future[None]] = field(default_factory=dict)
     photo: LivePhoto | None = None
     suits: ModelChoice | None = None
     strip: threading.Event = field(default_factory=threading.Event)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -51,6 +51,15 @@ def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Up
     assert done["outputs"][0]["bytes"] == jobs[2].targets[0].stat().st_size
     assert done["outputs"][0]["sha256"] == file_sha256(jobs[2].targets[0])
     assert not hidden_files(tmp_path)
+
+
+def test_the_password_of_a_misspelt_url_stands_in_no_report(upscaler: Upscaler, tmp_path: Path) -> None:
+    place = Path("https:/somebody:s3cr3t@host/a.png")  # as pathlib has it
+    jobs = [Job(source=place, targets=(tmp_path / "a.png",), name=PurePosixPath("a.png"))]
+    report = batch_report(run(jobs, upscaler), models=[upscaler.bundle.manifest], settings=settings_with(), tile="auto")
+    write_report(tmp_path / "report.json", report)
+    assert "s3cr3t" not in (tmp_path / "report.json").read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["files"][0]["source"] == "https:/host/a.png"
 
 
 @pytest.mark.parametrize(

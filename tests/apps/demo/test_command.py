@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import signal
 import subprocess
@@ -86,16 +85,23 @@ def test_a_request_in_flight_does_not_hold_it(tiny_bundle, tmp_path, uploaded) -
         visitor = Visitor(running.url).open()
         visitor.send("enlarge", "photo.png", uploaded.read_bytes())
         visitor.of_page("POST", "work/enlarge", {**CONTROLS, "format": "png"})
-        slow = http.client.HTTPConnection(visitor.host, visitor.port, timeout=60)
-        slow.putrequest("PUT", f"/pages/{visitor.page}/pictures/enlarge?name=slow.png")
-        slow.putheader("Cookie", visitor.cookie)
-        slow.putheader("Content-Length", "1000")
-        slow.endheaders(b"half")
+        slow = visitor.begin("enlarge", b"half", length=1000)
         running.process.send_signal(signal.SIGTERM)
         assert running.process.communicate(timeout=20) == ("", "interrupted\n")
         slow.close()
     assert running.process.returncode == 128 + signal.SIGTERM
     assert not list((tmp_path / "demo" / "tmp").iterdir())
+
+
+def test_two_signals_at_once_end_an_upload_quietly(tiny_bundle, tmp_path) -> None:
+    with served(tmp_path / "demo", "--model", tiny_bundle) as running:
+        visitor = Visitor(running.url).open()
+        slow = visitor.begin("enlarge", b"half", length=1000)
+        wait_until(running.files)
+        for number in (signal.SIGINT, signal.SIGTERM):  # two of one kind might become one
+            running.process.send_signal(number)
+        assert running.process.communicate(timeout=20) == ("", "interrupted\n")
+        slow.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -241,6 +241,19 @@ def test_an_upload_that_is_cut_off_leaves_nothing(server, visitor) -> None:
     wait_until(lambda: server.files() == [])
 
 
+def test_an_unfinished_upload_ends_when_another_takes_its_place(server, visitor) -> None:
+    before, slow = set(server.files()), []
+    for _ in range(4):
+        slow.append(visitor.begin("enlarge", b"x" * 50_000, length=60_000))
+        wait_until(lambda: sum(path.stat().st_size for path in set(server.files()) - before) == 50_000)
+    for connection in slow[:3]:
+        assert b"another picture was chosen meanwhile" in connection.getresponse().read()
+    assert len(set(server.files()) - before) == 1
+    for connection in slow:
+        connection.close()
+    wait_until(lambda: set(server.files()) <= before)
+
+
 @pytest.mark.parametrize("name", ["../../../photo.png", "/etc/photo.png", "..", "%2e%2e/a", "a\0b", "C:\\x.png"])
 def test_a_name_of_a_file_is_never_a_path(server, visitor, photo_bytes, name) -> None:
     assert visitor.send("enlarge", name, photo_bytes).status == 200

@@ -68,6 +68,15 @@ class Visitor:
         """Send a picture."""
         return self.of_page("PUT", f"pictures/{picture}?name={quote(name)}", contents)
 
+    def begin(self, picture: str, contents: bytes, *, length: int) -> http.client.HTTPConnection:
+        """Send the beginning of a picture."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        connection.putrequest("PUT", f"/pages/{self.page}/pictures/{picture}?name=slow.png")
+        connection.putheader("Cookie", self.cookie)
+        connection.putheader("Content-Length", str(length))
+        connection.endheaders(contents)
+        return connection
+
     def finish(self, tab: str, **said: Any) -> dict[str, Any]:
         """Begin long work and wait for its end: what the server tells of it."""
         begun = self.of_page("POST", f"work/{tab}", {"format": "png", **said})

@@ -94,6 +94,8 @@ def test_a_url_that_cannot_be_used_is_one_line_without_its_secret(text: str, lin
         ("http://u:s3cr3t@h/a?sig=s3cr3t: no such file", "http://h/a: no such file"),
         ("see (https://h/a?sig=s3cr3t), or sftp://u:s3cr3t@h/b.", "see (https://h/a), or sftp://u@h/b."),
         ("https:/u:s3cr3t@h/a", "https:/h/a"),
+        ("https:u:s3cr3t@h/a", "https:h/a"),
+        ("https:///u:s3cr3t@h/a", "https:///h/a"),
         ("simplecache::https://h/a?sig=s3cr3t", "simplecache::https://h/a"),
         ("HTTPS://H/a?X-Amz-Signature=s3cr3t\nmore", "HTTPS://H/a more"),
         ("s3://b/a.png?sig=s3cr3t", "s3://b/a.png"),
@@ -104,6 +106,14 @@ def test_a_url_that_cannot_be_used_is_one_line_without_its_secret(text: str, lin
 )
 def test_errors_say_nothing_secret_whoever_wrote_their_text(said: str, shown: str) -> None:
     assert str(SRFlowError(said)) == shown
+
+
+def test_a_short_password_is_cut_from_no_word() -> None:
+    short, long = as_path("sftp://u:a@h/x"), as_path("sftp://u:s3cr3t@h/x")
+    assert isinstance(short, UrlPath)
+    assert isinstance(long, UrlPath)
+    assert short.without_secrets("bad password 'a' at sftp://u:a@h/x") == "bad password '' at sftp://h/x"
+    assert long.without_secrets("bad xs3cr3tx") == "bad xx"
 
 
 @pytest.mark.parametrize("part", ["a.", "http://", "http://a?", ":", "http://a@", "aa:/", "?", "http://a?:"])
