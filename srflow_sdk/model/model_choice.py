@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from srflow_sdk._checks import file_path
 from srflow_sdk.drawing.options import OutputSize, check_scale
 from srflow_sdk.errors import ArgumentError, CancelledError
-from srflow_sdk.files import MAX_PIXELS, ImageReader, PathLike, open_image
+from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
 from srflow_sdk.files.formats import SNIFFED_BYTES, loader_of
 from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture
 from srflow_sdk.model.bundle import Bundle
@@ -26,8 +27,7 @@ from srflow_sdk.system.interrupts import is_cancelled
 from srflow_sdk.system.local_files import open_regular
 
 BY_PICTURE = "auto"  # the name under which a user asks for the model that suits each picture
-_BAND_ROWS = 128  # a multiple of _BLOCK and of JPEG's 8
-_READ_ROWS = 16
+_READ_ROWS, _STRIPS = 16, 8  # rows of a strip, and strips of a band: a multiple of _BLOCK and of JPEG's 8
 _MOST_COLUMNS = 16_384  # of a wider picture its middle is measured, so that memory has a bound
 _BLOCK = 16  # side of the blocks whose noise is measured
 _EXTREMES = (3, 252)  # luma beyond these is clipped, so its noise is
@@ -58,8 +58,9 @@ _MOSAIC = 1.15  # detail on one colour of a chessboard over that on the other
 class ModelChoice:
     """An embedded model for a picture.
 
-    name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`.
-    why: what was seen, in words; "" if only one model enlarges so much, whatever the picture shows.
+    Attributes:
+        name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`.
+        why: what was seen, in words; "" if only one model enlarges so much, whatever the picture shows.
     """
 
     name: str
@@ -70,18 +71,19 @@ class ModelChoice:
 class Damage:
     """The measurements of a picture.
 
-    quality: of its JPEG file, 1 to 100, by the sum of its luma table; None for other formats.
-    lossy: "WebP", "AVIF" or "HEIC" unless it is lossless, or "GIF"; None for other formats.
-    bits: of that file, for each pixel.
-    noise: standard deviation in 8-bit levels, in the quietest tenth of the picture, or in its median block if only that
-        is noisy; 0 if what is found there is texture.
-    blocks: how much larger luma's steps are between the columns and rows where JPEG's blocks of 8×8 would meet than
-        elsewhere; about 1 if there are none.
-    dots: percentage of pixels that stand out alone from those around them, of the bright or of the dark ones, whichever
-        are fewer.
-    mosaic: how much more detail there is on one colour of a chessboard than on the other; about 1, and more if a
-        sensor's mosaic was interpolated.
-    size: height and width in pixels.
+    Attributes:
+        quality: of its JPEG file, 1 to 100, by the sum of its luma table; None for other formats.
+        lossy: "WebP", "AVIF" or "HEIC" unless it is lossless, or "GIF"; None for other formats.
+        bits: of that file, for each pixel.
+        noise: standard deviation in 8-bit levels, in the quietest tenth of the picture, or in its median block if only
+            that is noisy; 0 if what is found there is texture.
+        blocks: how much larger luma's steps are between the columns and rows where JPEG's blocks of 8×8 would meet than
+            elsewhere; about 1 if there are none.
+        dots: percentage of pixels that stand out alone from those around them, of the bright or of the dark ones,
+            whichever are fewer.
+        mosaic: how much more detail there is on one colour of a chessboard than on the other; about 1, and more if a
+            sensor's mosaic was interpolated.
+        size: height and width in pixels.
     """
 
     quality: int | None
@@ -145,17 +147,25 @@ def choose_model(
 ) -> ModelChoice:
     """Choose the smallest model that enlarges so much: for a noisy or compressed picture, of those that remove damage.
 
-        with Upscaler(choose_model("photo.jpg").name) as upscaler: …  # what Upscaler() does for each picture
+    Args:
+        picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is read to its end), a
+            PIL image, array or tensor. A JPEG also shows its quality, and other lossy files their bits a pixel; as a
+            PIL image too that is no copy, a JPEG always, the others if they were opened by their path.
+        scale: as for :meth:`Upscaler.upscale`; a max_side asks for no more than None does, which is the first model's.
+        among: the models; None is the embedded ones, x4-small first. If none of its kind enlarges so much, any does.
+        max_pixels: larger files are refused.
+        cancel: once this event is set, from any thread, the call ends within a band of rows.
 
-    picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is read to its end), a PIL
-        image, array or tensor. A JPEG also shows its quality, and other lossy files their bits a pixel; as a PIL image
-        too that is no copy, a JPEG always, the others if they were opened by their path.
-    scale: as for :meth:`Upscaler.upscale`; a max_side asks for no more than None does, which is the first model's.
-    among: the models; None is the embedded ones, x4-small first. If none of its kind enlarges so much, any does.
-    max_pixels: larger files are refused.
-    cancel: once this event is set, from any thread, the call ends with CancelledError within a band of rows.
+    Returns:
+        The model's name, and why.
 
-    Raises: ImageError if it cannot be read; ArgumentError, CancelledError.
+    Raises:
+        ImageError: the picture cannot be read.
+        ArgumentError: an argument is out of range, or no model enlarges so much.
+        CancelledError: `cancel` was set.
+
+    Example:
+        >>> with Upscaler(choose_model("photo.jpg").name) as upscaler: ...  # what Upscaler() does for each picture
     """
     check_scale(scale)
     bundles = needed(bundles_of(among), scale)
@@ -188,62 +198,41 @@ def measure_damage(
     cancel: threading.Event | None = None,
 ) -> Damage:
     """Measure a picture, file or in memory. max_pixels, cancel, errors: as of :func:`choose_model`."""
-    with as_path_or_picture(picture, max_pixels=max_pixels) as found:
+    with contextlib.ExitStack() as stack:
+        found = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))
         if isinstance(found, (str, os.PathLike)):
             path = file_path("picture", found)
-            with open_image(path, max_pixels=max_pixels) as reader:
-                return _damage(_bands_of(reader), (reader.height, reader.width), *_of_file(path), cancel=cancel)
-        pixels, _ = unpacked(found)
-        seen = pixels[:, _middle(pixels.shape[1])]
-        bands = (seen[top : top + _BAND_ROWS] for top in range(0, len(seen), _BAND_ROWS))
-        _, lossy, size = _of_file(Path(os.fsdecode(getattr(found, "filename", "") or "")))
-        return _damage(bands, (len(pixels), pixels.shape[1]), _quality_in(found), lossy, size, cancel=cancel)
-
-
-def _damage(
-    bands: Iterable[NDArray[Any]],
-    sides: tuple[int, int],
-    quality: int | None,
-    lossy: str | None,
-    size: int,
-    *,
-    cancel: threading.Event | None,
-) -> Damage:
-    """sides: height and width. quality, lossy, size: from :func:`_of_file`."""
-    noises, steps, dots, bends = [], [], [np.zeros(3)], [np.zeros((2, 2))]
-    for band in bands:
-        if is_cancelled() or (cancel is not None and cancel.is_set()):
-            raise CancelledError("cancelled by the caller")
-        levels = _luma(band)
-        noises.append(_noise_of_blocks(levels))
-        steps.append(_steps(levels))
-        dots.append(_dots(levels))
-        bends.append(_bends(levels))
-    bright, dark, pixels = np.sum(dots, axis=0)
+            reader = stack.enter_context(open_image(path, max_pixels=max_pixels))
+            height, width = reader.height, reader.width
+            strips = (reader.read_rows(min(_READ_ROWS, height - row)) for row in range(0, height, _READ_ROWS))
+            quality, lossy, nbytes = _of_file(path)
+        else:
+            pixels, _ = unpacked(found)
+            height, width = pixels.shape[:2]
+            strips = (pixels[row : row + _READ_ROWS] for row in range(0, height, _READ_ROWS))
+            _, lossy, nbytes = _of_file(Path(os.fsdecode(getattr(found, "filename", "") or "")))
+            quality = _quality_in(found)
+        left = max(width - _MOST_COLUMNS, 0) // 2 // _CELL * _CELL  # a column at which JPEG's blocks may begin
+        noises, steps, dots, bends = [], [], np.zeros(3), np.zeros((2, 2))
+        while band := [strip[:, left : left + _MOST_COLUMNS] for strip in itertools.islice(strips, _STRIPS)]:
+            if is_cancelled() or (cancel is not None and cancel.is_set()):
+                raise CancelledError("cancelled by the caller")
+            levels = _luma(np.concatenate(band))
+            noises.append(_noise_of_blocks(levels))
+            steps.append(_steps(levels))
+            dots += _dots(levels)
+            bends += _bends(levels)
+    bright, dark, measured = dots
     return Damage(
         quality=quality,
         lossy=lossy,
-        bits=8 * size / (sides[0] * sides[1]),
+        bits=8 * nbytes / (height * width),
         noise=_noise(noises),
         blocks=_blockiness(steps),
-        dots=float(100 * min(bright, dark) / max(pixels, 1)),
-        mosaic=_mosaic(np.sum(bends, axis=0) / max(pixels / 4, 1)),
-        size=sides,
+        dots=float(100 * min(bright, dark) / max(measured, 1)),
+        mosaic=_mosaic(bends / max(measured / 4, 1)),
+        size=(height, width),
     )
-
-
-def _bands_of(reader: ImageReader) -> Iterator[NDArray[Any]]:
-    columns = _middle(reader.width)
-    for top in range(0, reader.height, _BAND_ROWS):
-        end = min(top + _BAND_ROWS, reader.height)
-        parts = [reader.read_rows(min(_READ_ROWS, end - row))[:, columns] for row in range(top, end, _READ_ROWS)]
-        yield np.concatenate(parts)
-
-
-def _middle(width: int) -> slice:
-    """The columns that are measured, from one at which JPEG's blocks may begin."""
-    start = max(width - _MOST_COLUMNS, 0) // 2 // _CELL * _CELL
-    return slice(start, start + _MOST_COLUMNS)
 
 
 def _of_file(path: Path) -> tuple[int | None, str | None, int]:
