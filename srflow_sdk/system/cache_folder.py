@@ -28,10 +28,16 @@ def cache_folder(*parts: str, missed: bool = True) -> Path | None:
     global _complained
     try:
         folder = _root()
-        _make_private(folder)
-        for part in parts:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for part in ("", *parts):
             folder = folder / part
-            _make_private(folder)
+            folder.mkdir(mode=0o700, exist_ok=True)
+            if sys.platform != "win32" and hasattr(os, "geteuid"):
+                found = folder.stat()
+                if found.st_uid != os.geteuid():
+                    raise PermissionError(f"{folder} belongs to another user")
+                if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                    raise PermissionError(f"{folder} is writable for others (chmod 700 fixes it)")
     except OSError as error:
         if missed and not _complained:
             _complained = True
@@ -60,17 +66,3 @@ def _root() -> Path:
     if not folder.is_absolute():  # a user without a home, as in some containers: it would lie in the current folder
         raise FileNotFoundError(f"this user has no home folder for {folder}")
     return folder
-
-
-def _make_private(folder: Path) -> None:
-    """Raises: OSError if the folder cannot be created, or others could put files there."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if sys.platform != "win32" and hasattr(os, "geteuid"):
-        found = folder.stat()
-        if found.st_uid != os.geteuid():
-            raise PermissionError(f"{folder} belongs to another user")
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise PermissionError(f"{folder} is writable for others (chmod 700 fixes it)")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"{folder} is not writable")

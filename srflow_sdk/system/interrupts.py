@@ -26,8 +26,7 @@ _event: ContextVar[threading.Event | None] = ContextVar("event", default=None)
 class Interrupts:
     """The signal received so far. number: the signal's, or None. A call raises KeyboardInterrupt(number) if set."""
 
-    def __init__(self) -> None:
-        self.number: int | None = None
+    number: int | None = None
 
     def __call__(self) -> None:
         if self.number is not None:
@@ -64,25 +63,23 @@ def raised_interrupts(*signals: int) -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def kept_handlers(*signals: int) -> Iterator[None]:
-    """Put handlers of signals (:data:`STOPPING` if none is named) back after a block that sets others.
+def kept_handlers() -> contextlib.AbstractContextManager[None]:
+    """Put the handlers of :data:`STOPPING` back after a block in which a library sets its own, in native code too.
 
     Outside the main thread nothing is put back: Python cannot set handlers there.
     """
-    with contextlib.ExitStack() as stack:
-        for number in signals or STOPPING if threading.current_thread() is threading.main_thread() else ():
-            handler = signal.getsignal(number)
-            if handler is not None:  # None: one of native code's, which Python cannot set
-                stack.callback(signal.signal, number, handler)
-        yield
+    return _handled(STOPPING, None)
 
 
 @contextlib.contextmanager
-def _handled(signals: tuple[int, ...], handler: Callable[[int, Any], None]) -> Iterator[None]:
-    with kept_handlers(*signals):
+def _handled(signals: tuple[int, ...], handler: Callable[[int, Any], None] | None) -> Iterator[None]:
+    """Handle signals in the main thread, unless they are ignored or others handle them; put all handlers back."""
+    with contextlib.ExitStack() as stack:
         for number in signals if threading.current_thread() is threading.main_thread() else ():
-            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, _raise_interrupt):
+            before = signal.getsignal(number)
+            if before is not None:  # None: one of native code's, which Python cannot set
+                stack.callback(signal.signal, number, before)
+            if handler is not None and before in (signal.SIG_DFL, signal.default_int_handler, _raise_interrupt):
                 signal.signal(number, handler)
         yield
 

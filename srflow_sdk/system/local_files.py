@@ -99,7 +99,7 @@ def replacing(target: Path) -> Iterator[int]:
     before, without a part.
     """
     check_replaceable(target)
-    target = _behind_links(target)
+    target = real_path(target) if target.is_symlink() else target
     part, descriptor = _new_part(target)
     try:
         try:
@@ -133,7 +133,8 @@ def check_replaceable(target: Path) -> None:
 def remove_stale_parts(*targets: str | os.PathLike[str]) -> None:
     """Delete what killed processes left of earlier attempts to write these; files being written are left alone."""
     stems: dict[Path, set[str]] = {}
-    for target in map(_behind_links, map(Path, targets)):
+    for path in map(Path, targets):
+        target = real_path(path) if path.is_symlink() else path
         stems.setdefault(target.parent, set()).add(_stem(target))
     for folder, wanted in stems.items():
         remove_stale_parts_in(folder, wanted)
@@ -158,10 +159,6 @@ def sync_directory(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _behind_links(target: Path) -> Path:
-    return real_path(target) if target.is_symlink() else target
 
 
 def _new_part(target: Path) -> tuple[Path, int]:
