@@ -3,6 +3,7 @@
     git clone https://github.com/jbhuang0604/SelfExSR        # Set5, Set14, BSD100 and Urban100, with LR images
     python benchmarks/standard_sets.py data/standard --selfexsr SelfExSR --kodak kodak
     srflow-eval standard --hr data/standard -o out/standard
+    srflow-eval calibrate --model my.srflow --hr data/standard/calibration    # Kodak's, whole and halved
 
 The pictures are their owners', and none is part of this project: Set5 (Bevilacqua and others, 2012), Set14 (Zeyde and
 others, 2010), BSD100 (Berkeley's segmentation data set, Martin and others, 2001), Urban100 (Huang and others, 2015,
@@ -15,6 +16,8 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
+
+from PIL import Image
 
 
 def main() -> None:
@@ -34,7 +37,13 @@ def main() -> None:
             files = {path.name.replace(mark, ".png"): path for path in folder.glob(f"*{mark}")}
             copy(files, options.out / folder.parent.name / part)
     if options.kodak is not None:
-        copy({path.name: path for path in options.kodak.glob("*.png")}, options.out / "Kodak" / "HR")
+        whole = {path.name: path for path in options.kodak.glob("*.png")}
+        for folder in (options.out / "Kodak" / "HR", options.out / "calibration" / "whole"):
+            copy(whole, folder)
+        (halved := options.out / "calibration" / "halved").mkdir(exist_ok=True)
+        for name, path in whole.items():
+            with Image.open(path) as photo:
+                photo.convert("RGB").reduce(2).save(halved / name)
 
 
 def copy(files: dict[str, Path], target: Path) -> None:

@@ -141,7 +141,7 @@ class Encoding(Generic[ImageT]):
 
         Args:
             n: samples, one of the numbers that were calibrated, 4, 8 and 16 as a rule.
-            coverage: 0.5 to 0.98 as a rule; likewise.
+            coverage: 0.5 to 0.95 as a rule; likewise.
 
         Returns:
             Two pictures of the image's kind. Memory holds a few pictures, not `n`.
