@@ -17,8 +17,7 @@ from srflow_sdk.drawing.tiles import Tile, Window, padded_size, tile_rows
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.bits_per_dimension import dequantised
-from srflow_sdk.latents.picture_latents import Latents
-from srflow_sdk.model.bundle import where_released
+from srflow_sdk.latents.picture_latents import Latents, check_made_by
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
@@ -188,12 +187,7 @@ def check_latents(latents: Latents, manifest: Manifest, lr: LowResolution) -> No
     """Raises: ArgumentError unless they are of this model and of a picture of this LR image's size."""
     if not isinstance(latents, Latents):
         raise ArgumentError(f"latents is {type(latents).__name__}; it must be Latents, as Encoding.invert gives them")
-    if latents.model_sha256 != manifest.digest:
-        raise ArgumentError(
-            f"the latents are of another model (sha256 {latents.model_sha256[:12]}…), not of {manifest.name} (sha256 "
-            f"{manifest.digest[:12]}…): decode them with the bundle that made them"
-            f"{where_released(latents.model_sha256)}"
-        )
+    check_made_by(latents, manifest)
     size = tuple(-(-side // manifest.scale) for side in (latents.height, latents.width))
     shapes = level_shapes(manifest, lr)
     if size != (lr.height, lr.width) or {level: array.shape for level, array in latents.levels.items()} != shapes:

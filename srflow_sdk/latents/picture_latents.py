@@ -19,7 +19,7 @@ from srflow_sdk.latents import arrays
 from srflow_sdk.latents.bits_per_dimension import bits_per_dimension
 from srflow_sdk.latents.normalising import Collection, mean_and_deviation, normalise
 from srflow_sdk.model.bundle import Bundle, where_released
-from srflow_sdk.model.manifest import MAX_TAU
+from srflow_sdk.model.manifest import MAX_TAU, Manifest
 from srflow_sdk.system.device_names import BUNDLE, ComputePrecision
 from srflow_sdk.system.plain_text import short
 
@@ -167,11 +167,9 @@ class Latents:
         parts = {}
         for level, array in self._levels.items():
             place = window.scaled(scale, 1 << level)
-            _, height, width = array.shape
-            inside = min(place.top, place.left) >= 0 and place.top + place.height <= height
-            if not inside or place.left + place.width > width:
-                raise ArgumentError(f"{window} leaves the image, {height << level}×{width << level} HR pixels")
             parts[level] = array[:, place.slices[0], place.slices[1]]
+            if min(place.top, place.left) < 0 or parts[level].shape[1:] != (place.height, place.width):
+                raise ArgumentError(f"{window} leaves the image, {array.shape[1:]} latent pixels at level {level}")
         return parts
 
     def scaled(self, tau: float | Mapping[int, float]) -> Self:
@@ -329,12 +327,7 @@ class Latents:
             why = error if isinstance(error, ArgumentError) else "it does not say of what picture"
             raise ImageError(f"{os.fspath(path)} is not a file of latents: {why}; Latents.save writes one") from error
         if bundle is not None:
-            if bundle.model_sha256 != latents.model_sha256:
-                raise ArgumentError(
-                    f"{os.fspath(path)} holds latents of the model {latents.model_sha256[:12]}…, and {bundle.path} is "
-                    f"{bundle.model_sha256[:12]}…; open the model that they were made with, or invert the picture again"
-                    f"{where_released(latents.model_sha256)}"
-                )
+            check_made_by(latents, bundle.manifest, f"the latents in {os.fspath(path)}")
             channels = {entry.level: entry.channels for entry in bundle.manifest.latent_levels}
             if channels != {level: len(array) for level, array in levels.items()}:
                 raise ImageError(f"{os.fspath(path)} is not a file of latents: its levels are not those of its model")
@@ -400,6 +393,15 @@ class Latents:
         size = {"height": self.height, "width": self.width}
         about = {"model_sha256": self.model_sha256, "precision": self.precision}
         return type(self)(levels, log_likelihood=log_likelihood, **size, **about)  # type: ignore[arg-type]
+
+
+def check_made_by(latents: Latents, manifest: Manifest, what: str = "the latents") -> None:
+    """Raises: ArgumentError unless this model made them."""
+    if latents.model_sha256 != manifest.digest:
+        raise ArgumentError(
+            f"{what} are of the model {latents.model_sha256[:12]}…, not of {manifest.name} ({manifest.digest[:12]}…): "
+            f"take the bundle that made them, or invert the picture again{where_released(latents.model_sha256)}"
+        )
 
 
 def level_taus(tau: object, levels: Iterable[int] | None = None) -> dict[int, float]:

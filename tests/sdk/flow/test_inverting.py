@@ -149,7 +149,7 @@ def test_latents_of_another_model_or_size_are_refused(flow: Upscaler, hr: np.nda
     encoding = flow.encode(lr_of(hr, flow))
     with Upscaler(write_flow_bundle(tmp_path / "other.srflow", variant="published"), threads=1) as other:
         latents = other.encode(lr_of(hr, other)).invert(hr)
-    with pytest.raises(ArgumentError, match="of another model"):
+    with pytest.raises(ArgumentError, match="are of the model"):
         encoding.decode(latents)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("srflow_sdk.model.bundle._RELEASED", {latents.model_sha256[:12]: ("x4-photo", "0.1")})

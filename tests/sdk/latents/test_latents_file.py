@@ -121,7 +121,7 @@ def test_a_model_accepts_its_own_latents_only(tiny_bundle: Path, tmp_path: Path)
     with Upscaler(tiny_bundle) as upscaler:
         Latents.load(tmp_path / "mine", model=upscaler)
     Latents(zeros, height=60, width=60, model_sha256=MODEL).save(tmp_path / "other")
-    with pytest.raises(ArgumentError, match=r"other holds latents of the model 0123\w+…, and .*tiny\.srflow is \w+…; "):
+    with pytest.raises(ArgumentError, match=r"in .*other are of the model 0123\w+…, not of tiny \(\w+…\): "):
         Latents.load(tmp_path / "other", model=bundle)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("srflow_sdk.model.bundle._RELEASED", {MODEL[:12]: ("x4-small", "0.1")})

@@ -6,7 +6,6 @@ import math
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -242,26 +241,6 @@ def test_a_folder_that_is_missing_is_named(mapped: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(tempfile, "tempdir", str(mapped / "missing"))
     with pytest.raises(ImageError, match=r"^the latents need 0\.0 GB in .*missing: No such file.*; TMPDIR names"):
         normal_latents(height=80, width=160)
-
-
-@pytest.mark.parametrize("number", [10**400, 10**5000, -(10**400)], ids=["401 digits", "5001 digits", "negative"])
-def test_numbers_beyond_floats_are_refused_in_a_short_line(number: int) -> None:
-    latents = normal_latents(height=90, width=70)
-    for call in (
-        lambda: latents.scaled(number),
-        lambda: latents.scaled({1: number}),
-        lambda: latents.scaled({number: 1}),
-        lambda: Latents(latents.levels, height=number, width=70, model_sha256=MODEL),
-    ):
-        with pytest.raises(ArgumentError) as caught:
-            call()
-        assert len(str(caught.value)) < 150
-
-
-@pytest.mark.parametrize("over", [[], {}, None, 3, "rows"])
-def test_collections_that_there_are_not_are_refused(over: Any) -> None:
-    with pytest.raises(ArgumentError, match=r"over is .*; it must be one of spatial"):
-        normal_latents(height=90, width=70).normalised(0.9, over=over)
 
 
 def test_a_window_of_another_type_is_refused() -> None:
