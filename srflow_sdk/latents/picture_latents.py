@@ -54,8 +54,7 @@ class Latents:
     Args:
         levels: Arrays by level, 1 … 16: float32, C×(padded HR height / 2^level)×(padded HR width / 2^level). Writable
             ones are copied; read-only ones are taken as they are.
-        height: Rows of the HR picture, without padding.
-        width: Columns of the HR picture, without padding.
+        height, width: Of the HR picture in pixels, without padding.
         model_sha256: :attr:`Bundle.model_sha256` of the model that they belong to.
         log_likelihood: Log-density of the picture's values in [0, 1], in nats, if it is known.
         precision: The encoder's arithmetic when they were made.

@@ -130,14 +130,10 @@ def window_noise(
     Args:
         levels: The model's levels.
         scale: HR size / LR size.
-        seed: 0 … 2^64 - 1.
-        sample: 0 … 2^64 - 1; each pair of seed and sample is a field of its own.
-        height: Of the window, in LR pixels. It, the width, top and left must fall on whole latent pixels, as multiples
-            of the model's size multiple do.
-        width: Of the window, in LR pixels.
-        top: First row, in LR pixels of the whole image. A window may begin before the image: there its latents come
+        seed, sample: 0 … 2^64 - 1; each pair is a field of its own.
+        height, width, top, left: The window in LR pixels of the whole image. All four must fall on whole latent pixels,
+            as multiples of the model's size multiple do. A window may begin before the image: there its latents come
             from the field's end, so that coordinate -1 stands for 2^32 - 1.
-        left: First column.
 
     Returns:
         Float32 arrays C×h×w by level.
@@ -167,14 +163,11 @@ def standard_normal(
     cut out of any larger one.
 
     Args:
-        seed: 0 … 2^64 - 1.
-        sample: 0 … 2^64 - 1; each pair of seed and sample is an independent field.
+        seed, sample: 0 … 2^64 - 1; each pair is an independent field.
         level: Flow level, 1 … 63; its latents have HR/2^level pixels a side.
         channels: Latent channels, from channel 0 on.
-        top: First row in the level's own latent pixels, -2^32 … 2^32 - 1; -1 stands for 2^32 - 1.
-        left: First column, likewise.
-        height: Rows; none may lie beyond row 2^32 - 1.
-        width: Columns, likewise.
+        top, left, height, width: The window in the level's own latent pixels; coordinates are -2^32 … 2^32 - 1, and -1
+            stands for 2^32 - 1.
 
     Returns:
         Float32, channels×height×width.
