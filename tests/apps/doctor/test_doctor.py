@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from click.testing import CliRunner
@@ -21,6 +21,7 @@ from srflow_apps.doctor.report_lines import Check, basics_work, report
 from srflow_sdk._version import __version__
 from srflow_sdk.backends import open_backend
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.device_names import PluginDevice
 
 CPU_RUNTIME = {"version": "1.32.0", "package": "onnxruntime", "cuda": "", "providers": ["CPUExecutionProvider"]}
 GPU_RUNTIME = {
@@ -46,8 +47,7 @@ def diagnose(monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> dict
         "cuda_libraries": {},
         "nvidia_driver": NO_DRIVER,
         "libvips": {"version": "8.18.7", "formats": {**FORMATS, "HEIC": False}},
-        "plugin_provider_rtx": ABSENT,
-        "plugin_provider_webgpu": ABSENT,
+        **{f"plugin_provider_{device}": ABSENT for device in get_args(PluginDevice)},
         "openvino": {"error": "OpenVINO is not installed: pip install it"},
         "native_library": {"path": None},
         "plugin_library": {"path": None},
@@ -62,7 +62,7 @@ def diagnose(monkeypatch: pytest.MonkeyPatch, **answers: dict[str, Any]) -> dict
 def test_a_cpu_machine_misses_the_gpu_parts_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = diagnose(monkeypatch)
     assert checks["upscale on CPU"].state == "ok"
-    providers = ("TensorRT EP", "rtx EP", "webgpu EP", "OpenVINO")
+    providers = ("TensorRT EP", *(f"{device} EP" for device in get_args(PluginDevice)), "OpenVINO")
     for name in ("NVIDIA GPU", "upscale on CUDA", "TensorRT", "TensorRT-RTX", *providers):
         assert checks[name].state == "missing"
 
