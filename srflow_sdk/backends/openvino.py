@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,19 +28,18 @@ from srflow_sdk.backends.base import Conditioning, one_line, own, runtime_errors
 from srflow_sdk.backends.kept import is_kept, keeping, kept_folder
 from srflow_sdk.backends.ort import OnnxRuntimeBackend, OrtConditioning, default_graphs
 from srflow_sdk.backends.providers import onnxruntime
-from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
+from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.hardware import return_freed_memory
-from srflow_sdk.system.interrupts import interruptible, is_cancelled
+from srflow_sdk.system.interrupts import interruptible
 from srflow_sdk.system.raising import PassingError, is_installed
 
 FIX = 'use device="cpu", or update it: pip install -U openvino'
 Hint = Literal["f32", "bf16"]
 _Array = NDArray[np.float32]
 
-_POLL_S = 0.1
 _RENDERERS = Path("/dev/dri"), "renderD*"  # a GPU's device file
 _cache_works = True  # false once a graph could not be written: the next use of that entry would wait for ever
 
@@ -152,7 +151,7 @@ class Graph:
     def __init__(self, path: Path, *, sha256: str | None, device: str, settings: dict[str, Any]) -> None:
         self._path, self._sha256 = path, sha256
         self._device, self._settings = device, settings
-        self._turns = threading.Lock()
+        self._turn = threading.Lock()
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._compiled: Any = self._load()
         # The outputs that are inputs: their memory is not the run's own, and the next run writes to it.
@@ -169,7 +168,8 @@ class Graph:
         """
         arrays = {name: value for name, value in inputs.items() if isinstance(value, np.ndarray)}
         inputs = {**inputs, **{name: np.ascontiguousarray(value, np.float32) for name, value in arrays.items()}}
-        with runtime_errors(what, FIX), self._turn():
+        openvino_core()
+        with self._turn, runtime_errors(what, FIX):  # one at a time, as OpenVINO would have it anyway
             compiled = self._load() if self._compiled is None else self._compiled
             # Until the run has ended. One that fails or is cancelled leaves the new shapes in a part of the nodes: what
             # comes next would fail, differ, or end the process (seen in 2026.4.1).
@@ -194,18 +194,6 @@ class Graph:
                 outputs[name] = import_openvino().Tensor(outputs[name].data.copy())
             self._compiled = compiled
             return outputs
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """One run at a time, as OpenVINO would have it anyway, but none on a graph that has just failed."""
-        openvino_core()
-        while not self._turns.acquire(timeout=_POLL_S):
-            if is_cancelled():
-                raise CancelledError("cancelled by the caller")
-        try:
-            yield
-        finally:
-            self._turns.release()
 
     def _load(self) -> Any:
         """The compiled graph; a second or less. Ctrl-C is heeded when it is done: OpenVINO cannot be stopped here."""

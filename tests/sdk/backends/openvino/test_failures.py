@@ -59,17 +59,6 @@ def test_a_cancelled_run_ends_soon_and_the_next_gives_the_right_picture(kind: An
         np.testing.assert_array_equal(picture(backend, embedded), expected)
 
 
-@KINDS
-def test_a_call_that_waits_for_its_turn_can_be_cancelled(bundle: Bundle, kind: Any) -> None:
-    event = threading.Event()
-    with kind(bundle, threads=1) as backend:
-        assert backend._encoder is not None
-        with backend._encoder._turns:
-            threading.Timer(0.05, event.set).start()
-            with cancelled_by(event), pytest.raises(CancelledError):
-                backend.encode(image(16, 16))
-
-
 RUN_OUT = """
 import resource, sys
 import numpy as np
