@@ -17,7 +17,7 @@ from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, Launch, Stream
 gpu = CudaGpu(runtime, 0)
 unload, kernels = gpu.load(b"some PTX", "one", "other")
 stream = Stream(gpu, runtime, runtime.cudaStream_t(0x5555))
-stream.start(Launch("a stage", kernels[1], (7, 2), ((1 << 64) - 1, 3, 0xABCDEF)))
+stream.start(Launch(kernels[1], (7, 2), ((1 << 64) - 1, 3, 0xABCDEF)))
 unload()
 """
 

@@ -34,13 +34,8 @@ ALIGNMENT = 256
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel with all that it is launched with.
+    """A kernel, from :meth:`CudaGpu.load`, with its grid of blocks in x and y, and 64-bit numbers and addresses."""
 
-    stage: what it does, for people and measurements. kernel: from :meth:`CudaGpu.load`. grid: blocks in x and y.
-    arguments: 64-bit numbers and addresses.
-    """
-
-    stage: str
     kernel: int
     grid: tuple[int, int]
     arguments: tuple[int, ...]

@@ -78,13 +78,13 @@ class DrawingKernels:
 
     def _rounding(self, picture: Window, state: int, source: int, target: int) -> Launch:
         grid = -(-picture.height * picture.width // THREADS), 1  # enough for any core
-        return Launch("rounding", self._quantise, grid, (state, picture.height, picture.width, source, target))
+        return Launch(self._quantise, grid, (state, picture.height, picture.width, source, target))
 
     def _launch(self, drawing: Drawing, entry: LatentLevel, state: int, map_address: int, target: int) -> Launch:
         place = drawing.encoded.scaled(drawing.scale, 1 << entry.level)
         grid = -(-place.height * place.width // THREADS), -(-entry.channels // _CHANNELS)
         of_level = (drawing.scale, entry.level, entry.channels, place.height, place.width)
-        return Launch("latents", self._latents, grid, (state, *of_level, map_address, target))
+        return Launch(self._latents, grid, (state, *of_level, map_address, target))
 
     def _check(self, gpu: CudaGpu, memory: DeviceMemory) -> None:
         """Compare a few latents, on both sides of 0 and in margins, times a map; and round three channels of them."""
