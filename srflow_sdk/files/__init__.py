@@ -15,7 +15,7 @@ from srflow_sdk.files.formats import WRITABLE as WRITABLE
 from srflow_sdk.files.formats import PathLike as PathLike
 from srflow_sdk.files.formats import WriteOptions as WriteOptions
 from srflow_sdk.files.formats import check_writable as check_writable
-from srflow_sdk.files.metadata.metadata import Metadata as Metadata
+from srflow_sdk.files.metadata import Metadata as Metadata
 from srflow_sdk.files.passed_images import spooled as spooled
 from srflow_sdk.files.provenance import Provenance as Provenance
 from srflow_sdk.files.reading import ImageFile as ImageFile

@@ -1,4 +1,4 @@
-"""Image formats: how files are recognised by content, and what the writable formats can hold."""
+"""Image formats, one a row: how files are recognised and read, and what those that are written can hold."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from srflow_sdk._checks import flag, whole
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import bmp, libvips
+from srflow_sdk.files import libvips
+from srflow_sdk.files.decoders import bmp_size
 from srflow_sdk.system.local_files import check_replaceable
 
 PathLike = str | os.PathLike[str]
@@ -26,40 +27,113 @@ MAX_PIXELS = 100_000_000
 RAISE_LIMIT = "if you trust the file, raise max_pixels (--max-pixels)"
 """How errors end about files that have more."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class WriteOptions:
-    """How image files are read and written, for everything that makes files of files. Raises: ArgumentError.
-
-    max_pixels: largest source, width × height.
-    quality: of JPEG, WebP and AVIF, 1 … 100; None is the format's default.
-    lossless: keep every visible pixel of WebP and AVIF.
-    report: measure and hash what is written.
-    """
-
-    max_pixels: int = MAX_PIXELS
-    quality: int | None = None
-    lossless: bool = False
-    report: bool = False
-
-    def __post_init__(self) -> None:
-        whole("max_pixels", self.max_pixels, least=1)
-        check_quality(self.quality, lossless=self.lossless)
-        flag("report", self.report)
-
-
-READABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif", ".heic", ".heif")
-WRITABLE = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".avif")
-"""Endings that :class:`~srflow_sdk.files.ImageWriter` can write; .avif only where libvips is built with it."""
-
 SNIFFED_BYTES = 1 << 16
-"""How many bytes of a file :func:`loader_of`, :func:`foreign_format` and :func:`claimed_sizes` need."""
+"""How many bytes of a file :func:`loader_of` and :func:`claimed_sizes` need."""
 
 ANIMATIONS = (b"ftypavis", b"ftyphevc", b"ftypmsf1")
 """Bytes 4 to 11 of an AVIF or HEIC file that calls itself an animation: libheif silently reads its first picture."""
 
 _MAX_WIDTH = 625_000  # libvips counts to 10^7, and rows reach the encoder as bytes: at most 16 a pixel
+_HEIF = rb".{4}ftyp(?:.{4}){0,60}?(?:avif|avis|heic|heix|hevc|heim|heis|mif1)"
 _RAW_ENDINGS = (".dng", ".nef", ".cr2", ".arw", ".srw", ".pef", ".3fr", ".iiq")  # TIFF inside: libvips sees a preview
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """A format.
+
+    endings: of its files' names. begins: how its files begin, as a regular expression.
+    loader: libvips' operation that reads it, or "bmp". Only these are ever called: libvips has others, for formats that
+        can run programs or fetch files.
+    saver: libvips' operation that writes it; "" if none does. options: keywords of the saver.
+    bits: most bits per integer channel. max_side: largest side in pixels. max_xmp: bytes of the largest XMP packet.
+    holds_float: whether float32 stays float32. holds_gray: whether gray stays gray; otherwise it becomes RGB.
+    losses: whether it always loses detail, never, or as asked for.
+    """
+
+    name: str
+    endings: tuple[str, ...]
+    begins: bytes
+    loader: str
+    saver: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    bits: int = 8
+    max_side: int = _MAX_WIDTH
+    max_xmp: int = 1 << 20
+    holds_float: bool = False
+    holds_alpha: bool = True
+    holds_gray: bool = True
+    losses: Literal["always", "never", "optional"] = "never"
+
+    def stored_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """The dtype in which a file stores pixels of this dtype."""
+        if dtype == np.float32 and self.holds_float:
+            return dtype
+        return np.dtype(np.uint8 if dtype == np.uint8 or self.bits == 8 else np.uint16)
+
+
+FORMATS = (
+    Format(
+        name="PNG",
+        endings=(".png",),
+        begins=rb"\x89PNG\r\n\x1a\n",
+        loader="pngload",
+        saver="pngsave",
+        options={"compression": 3, "filter": "sub"},  # 6 % larger than the smallest, in half the time
+        bits=16,
+    ),
+    Format(
+        name="JPEG",
+        endings=(".jpg", ".jpeg"),
+        begins=rb"\xff\xd8\xff",
+        loader="jpegload",
+        saver="jpegsave",
+        options={"Q": 95},  # optimised coding is 3 % smaller but holds the whole picture: 1.2 GB for 96 megapixels
+        max_side=65_500,
+        max_xmp=65_000,  # it has one segment for it
+        holds_alpha=False,
+        losses="always",
+    ),
+    Format(
+        name="WebP",
+        endings=(".webp",),
+        begins=rb"RIFF.{4}WEBP",
+        loader="webpload",
+        saver="webpsave",
+        options={"Q": 95},
+        max_side=16_383,
+        holds_gray=False,
+        losses="optional",
+    ),
+    Format(
+        name="TIFF",
+        endings=(".tif", ".tiff"),
+        begins=rb"II[*+]\0|MM\0[*+]",
+        loader="tiffload",
+        saver="tiffsave",
+        options={"compression": "deflate", "level": 3, "predictor": "horizontal"},
+        bits=16,
+        holds_float=True,
+    ),
+    Format(name="GIF", endings=(".gif",), begins=rb"GIF8[79]a", loader="gifload"),
+    Format(name="BMP", endings=(".bmp",), begins=rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", loader="bmp"),
+    Format(
+        name="AVIF",
+        endings=(".avif",),
+        begins=_HEIF,
+        loader="heifload",
+        saver="heifsave",
+        options={"Q": 85, "compression": "av1", "effort": 0},  # more makes 2 % smaller files in 4 times the time
+        max_side=65_536,
+        holds_gray=False,
+        losses="optional",
+    ),
+    Format(name="HEIC", endings=(".heic", ".heif"), begins=_HEIF, loader="heifload"),
+)
+READABLE = tuple(ending for each in FORMATS for ending in each.endings)
+WRITABLE = tuple(ending for each in FORMATS if each.saver for ending in each.endings)
+"""Endings that :class:`~srflow_sdk.files.ImageWriter` can write; .avif only where libvips is built with it."""
+
 _UNREAD_ENDINGS = {
     "TGA": ".tga",
     "JPEG 2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
@@ -81,105 +155,65 @@ _UNREAD_ENDINGS = {
 UNREAD = {ending: name for name, endings in _UNREAD_ENDINGS.items() for ending in endings.split()}
 """Endings of image files that are not read, and the names of their formats."""
 
-_FOREIGN = {
-    "a PDF": (b"%PDF",),
-    "a PostScript": (b"%!PS",),
-    "a Photoshop": (b"8BPS",),
-    "a JPEG XL": (b"\xff\x0a", b"\0\0\0\x0cJXL "),
-    "a JPEG 2000": (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
-    "an OpenEXR": (b"\x76\x2f\x31\x01",),
-    "a Radiance HDR": (b"#?RADIANCE", b"#?RGBE"),
-    "an icon": (b"\0\0\1\0",),
-    "a QOI": (b"qoif",),
-    "a DDS": (b"DDS ",),
-    "a FITS": (b"SIMPLE  =",),
-    "a GIMP": (b"gimp xcf",),
-    "an MNG": (b"\x8aMNG",),
-    "a camera raw": (b"FUJIFILMCCD-RAW", b"IIU\0", b"IIRO"),
-    "a ZIP": (b"PK\3\4",),
-}
-
 
 @dataclass(frozen=True, kw_only=True)
-class Format:
-    """A format that can be written.
+class WriteOptions:
+    """How image files are read and written, for everything that makes files of files. Raises: ArgumentError.
 
-    saver: libvips' operation that writes it. bits: most bits per integer channel. max_side: largest side in pixels.
-    holds_float: whether float32 stays float32. holds_gray: whether gray stays gray; otherwise it becomes RGB.
-    options: keywords of the saver. losses: whether it always loses detail, never, or as asked for.
+    max_pixels: largest source, width × height.
+    quality: of JPEG, WebP and AVIF, 1 … 100; None is the format's default.
+    lossless: keep every visible pixel of WebP and AVIF.
+    report: measure and hash what is written.
     """
 
-    name: str
-    saver: str
-    bits: int
-    max_side: int
-    holds_float: bool = False
-    holds_alpha: bool = True
-    holds_gray: bool = True
-    options: Mapping[str, Any] = field(default_factory=dict)
-    losses: Literal["always", "never", "optional"] = "never"
+    max_pixels: int = MAX_PIXELS
+    quality: int | None = None
+    lossless: bool = False
+    report: bool = False
 
-    def stored_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """The dtype in which a file stores pixels of this dtype."""
-        if dtype == np.float32 and self.holds_float:
-            return dtype
-        return np.dtype(np.uint8 if dtype == np.uint8 or self.bits == 8 else np.uint16)
+    def __post_init__(self) -> None:
+        whole("max_pixels", self.max_pixels, least=1)
+        _check_quality(self.quality, lossless=self.lossless)
+        flag("report", self.report)
 
 
-_JPEG = Format(
-    name="JPEG",
-    saver="jpegsave",
-    bits=8,
-    max_side=65_500,
-    holds_alpha=False,
-    losses="always",
-    options={"Q": 95},  # optimised coding is 3 % smaller but holds the whole picture: 1.2 GB for 96 megapixels
-)
-_TIFF = Format(
-    name="TIFF",
-    saver="tiffsave",
-    bits=16,
-    max_side=_MAX_WIDTH,
-    holds_float=True,
-    options={"compression": "deflate", "level": 3, "predictor": "horizontal"},
-)
-_FORMATS = {
-    # 6 % larger than the smallest that libvips can make, in half the time.
-    ".png": Format(
-        name="PNG", saver="pngsave", bits=16, max_side=_MAX_WIDTH, options={"compression": 3, "filter": "sub"}
-    ),
-    ".jpg": _JPEG,
-    ".jpeg": _JPEG,
-    ".webp": Format(
-        name="WebP",
-        saver="webpsave",
-        bits=8,
-        max_side=16_383,
-        holds_gray=False,
-        losses="optional",
-        options={"Q": 95},
-    ),
-    ".tif": _TIFF,
-    ".tiff": _TIFF,
-    ".avif": Format(
-        # More effort makes 2 % smaller files in 4 times the time.
-        name="AVIF",
-        saver="heifsave",
-        bits=8,
-        max_side=65_536,
-        holds_gray=False,
-        losses="optional",
-        options={"Q": 85, "compression": "av1", "effort": 0},
-    ),
-}
+def _check_quality(quality: object, *, lossless: object) -> None:
+    if quality is not None:
+        whole("quality", quality, least=1, most=100, also="None or ")
+    flag("lossless", lossless)
+    if quality is not None and lossless:
+        raise ArgumentError("a lossless picture has no quality; leave out one of them")
+
+
+def loader_of(head: bytes, *, name: str) -> str | None:
+    """The loader for a file that begins with these bytes; None for formats that are not :data:`READABLE`.
+
+    name: the file's name; camera raws look like TIFF inside.
+    """
+    if name.lower().endswith(_RAW_ENDINGS):
+        return None
+    return next((each.loader for each in FORMATS if re.match(each.begins, head, re.DOTALL)), None)
+
+
+def claimed_sizes(head: bytes, *, loader: str) -> list[tuple[int, int]]:
+    """Widths and heights that the first bytes of a PNG, BMP or HEIF claim; none for other formats.
+
+    Absurd sizes must not reach libvips: libpng would call the file damaged, and libheif complain on standard error.
+    """
+    if loader == "pngload":
+        return [(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))]
+    if loader == "heifload":  # the images' spatial extents: box type, version and flags, width, height
+        return [struct.unpack(">II", match[1]) for match in re.finditer(rb"ispe.{4}(.{8})", head, re.DOTALL)]
+    return [bmp_size(head)] if loader == "bmp" else []
 
 
 def format_of(path: PathLike) -> Format:
     """The format of a name's ending. Raises: ArgumentError for endings that cannot be written."""
     suffix = Path(path).suffix.lower()
-    if suffix not in _FORMATS:
+    found = next((each for each in FORMATS if each.saver and suffix in each.endings), None)
+    if found is None:
         raise ArgumentError(f"{path}: the ending of the name sets the format; it must be one of {', '.join(WRITABLE)}")
-    return _FORMATS[suffix]
+    return found
 
 
 def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict[str, Any]:
@@ -189,7 +223,7 @@ def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict
     Raises: ArgumentError for unknown endings, other numbers, both at a time, and what the format does not offer.
     """
     kind = format_of(path)
-    check_quality(quality, lossless=lossless)
+    _check_quality(quality, lossless=lossless)
     if quality is not None and kind.losses == "never":
         raise ArgumentError(f"{path}: {kind.name} is lossless and has no quality; use .jpg, .webp or .avif")
     if lossless and kind.losses == "always":
@@ -200,15 +234,6 @@ def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict
     if lossless and kind.losses == "optional":
         options["lossless"] = True
     return options
-
-
-def check_quality(quality: object, *, lossless: object) -> None:
-    """Raises: ArgumentError for what no format takes."""
-    if quality is not None:
-        whole("quality", quality, least=1, most=100, also="None or ")
-    flag("lossless", lossless)
-    if quality is not None and lossless:
-        raise ArgumentError("a lossless picture has no quality; leave out one of them")
 
 
 def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None) -> str:
@@ -234,67 +259,6 @@ def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] |
     if kind.saver == "heifsave" and not libvips.pyvips().type_find("VipsOperation", "heifsave"):
         raise ImageError(f"{path} cannot be written: this build of libvips has no AVIF; use .png, .webp or .tif")
     return Path(path).suffix.lower()
-
-
-def loader_of(head: bytes, *, name: str) -> str | None:
-    """The loader for a file that begins with these bytes; None for formats that are not :data:`READABLE`.
-
-    It is libvips' name, or "bmp" for what :mod:`srflow_sdk.files.bmp` reads.
-
-    Only these loaders are ever called: libvips has others, for formats that can run programs or fetch files.
-    name: the file's name; camera raws look like TIFF inside.
-    """
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "pngload"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "jpegload"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "webpload"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "gifload"
-    if bmp.claimed_size(head) is not None:
-        return "bmp"
-    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")) and not name.lower().endswith(_RAW_ENDINGS):
-        return "tiffload"
-    if head[4:8] == b"ftyp" and _is_heif(head):
-        return "heifload"
-    return None
-
-
-def foreign_format(head: bytes, *, name: str) -> str | None:
-    """Name the format of a file that :func:`loader_of` does not know, such as "a PDF"; None if this does not either."""
-    for words, beginnings in _FOREIGN.items():
-        if head.startswith(beginnings):
-            return words
-    if name.lower().endswith(_RAW_ENDINGS) or head[4:12] == b"ftypcrx ":
-        return "a camera raw"
-    if head[4:8] == b"ftyp":
-        return "a video"
-    if head[:1] == b"P" and head[1:2] in b"1234567" and head[2:3].isspace():
-        return "a PNM"
-    if b"<svg" in head[:1024]:
-        return "an SVG"
-    return None
-
-
-def claimed_sizes(head: bytes, *, loader: str) -> list[tuple[int, int]]:
-    """Widths and heights that the first bytes of a PNG, BMP or HEIF claim; none for other formats.
-
-    Absurd sizes must not reach libvips: libpng would call the file damaged, and libheif complain on standard error.
-    """
-    if loader == "pngload":
-        return [(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))]
-    if loader == "bmp":
-        size = bmp.claimed_size(head)
-        return [] if size is None else [size]
-    if loader == "heifload":  # the images' spatial extents: box type, version and flags, width, height
-        return [struct.unpack(">II", match[1]) for match in re.finditer(rb"ispe.{4}(.{8})", head, re.DOTALL)]
-    return []
-
-
-def _is_heif(head: bytes) -> bool:
-    brands = [head[8:12], *(head[at : at + 4] for at in range(16, min(int.from_bytes(head[:4], "big"), 256), 4))]
-    return any(brand in (b"avif", b"avis", b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1") for brand in brands)
 
 
 def as_stored(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""How an output was made, kept in its XMP packet so that the exact picture can be made again.
+"""XMP packets: what is stale in a new picture's is removed, and how an output was made is added and read.
 
 The properties are in one rdf:Description, in the namespace :data:`NAMESPACE`. The input's own packet is kept, with its
 prefixes; only an earlier provenance in it is replaced.
@@ -13,8 +13,8 @@ import urllib.parse
 from dataclasses import dataclass
 from typing import Any
 from xml.dom import minidom
+from xml.parsers.expat import ExpatError
 
-from srflow_sdk.files.metadata import xmp
 from srflow_sdk.system.device_names import BUNDLE
 
 _LOGGER = logging.getLogger(__name__)
@@ -25,8 +25,27 @@ UPSCALE, RESTORE, TRANSFER, INTERVAL, CLIP = "upscale", "restore", "transfer", "
 """Operations; "interval" made a bound of one, and "clip" a frame. A picture that does not name its own was upscaled.
 The `source` of a transfer is its target, and its `settings` name the other inputs."""
 
+_MAX_BYTES = 1 << 20
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_X = "adobe:ns:meta/"
+
+_TIFF, _EXIF, _XMP = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/", "http://ns.adobe.com/xap/1.0/"
+_HEADER = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
+_TRAILER = '<?xpacket end="w"?>'
+_ORIENTATION = (_TIFF, "Orientation")
+_STALE = (
+    (_TIFF, "ImageWidth"),
+    (_TIFF, "ImageLength"),
+    (_TIFF, "XResolution"),
+    (_TIFF, "YResolution"),
+    (_EXIF, "PixelXDimension"),
+    (_EXIF, "PixelYDimension"),
+    (_XMP, "Thumbnails"),
+    (_XMP, "ThumbnailImage"),
+)
+
 _XMLNS = "http://www.w3.org/2000/xmlns/"
-_EMPTY = f'<x:xmpmeta xmlns:x="{xmp.X}"><rdf:RDF xmlns:rdf="{xmp.RDF}"/></x:xmpmeta>'
+_EMPTY = f'<x:xmpmeta xmlns:x="{_X}"><rdf:RDF xmlns:rdf="{_RDF}"/></x:xmpmeta>'
 _UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")  # not in XML, or changed by its parsers
 
 
@@ -34,21 +53,22 @@ _UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")  # not in
 class Provenance:
     """How an output was made. With the same source, model and SDK, these values make the same picture again.
 
-    model, model_sha256: name and digest of the bundle.
-    tau: temperature; None means that a map was used, so this alone cannot make the picture again.
-    auto_tau: version of the map by which tau="auto" scaled `tau`, None if it did not.
-    seed, sample, latent_scheme: they select the random field.
-    tile: side of a tile's core in LR pixels, None for one tile.
-    consistent: whether it was projected onto the LR image.
-    source, source_sha256: the source's file name without folders, and the sha256 of its bytes.
-    scale: sides of an output that was reduced, divided by the source's; None: it has the model's scale.
-    reduction: the kernel, "bicubic" or "lanczos", None likewise.
-    linear_light: whether light was averaged instead of values.
-    value_range: the values that were black and white, or percentiles, as text; None: those of the dtype.
-    operation: what was done, "upscale", "restore", "transfer", "interval", which is a bound of one, or "clip".
-    settings: of an operation other than "upscale", what it needs besides the fields above, in its own words.
-    precision, device: what the encoder computed in, "bf16" or "int8", and where, such as "openvino"; "bundle" and None
-        if it computed as the bundle was exported.
+    Attributes:
+        model, model_sha256: name and digest of the bundle.
+        tau: temperature; None means that a map was used, so this alone cannot make the picture again.
+        auto_tau: version of the map by which tau="auto" scaled `tau`, None if it did not.
+        seed, sample, latent_scheme: they select the random field.
+        tile: side of a tile's core in LR pixels, None for one tile.
+        consistent: whether it was projected onto the LR image.
+        source, source_sha256: the source's file name without folders, and the sha256 of its bytes.
+        scale: sides of an output that was reduced, divided by the source's; None: it has the model's scale.
+        reduction: the kernel, "bicubic" or "lanczos", None likewise.
+        linear_light: whether light was averaged instead of values.
+        value_range: the values that were black and white, or percentiles, as text; None: those of the dtype.
+        operation: what was done, "upscale", "restore", "transfer", "interval", which is a bound of one, or "clip".
+        settings: of an operation other than "upscale", what it needs besides the fields above, in its own words.
+        precision, device: what the encoder computed in, "bf16" or "int8", and where, such as "openvino"; "bundle" and
+            None if it computed as the bundle was exported.
     """
 
     model: str
@@ -82,7 +102,7 @@ _KINDS: dict[str, Any] = dict.fromkeys(("seed", "sample", "latent_scheme", "tile
 _KINDS |= {"tau": float, "scale": float, "consistent": bool, "linear_light": bool}
 
 
-def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = xmp.MAX_BYTES) -> bytes:
+def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = _MAX_BYTES) -> bytes:
     """An XMP packet with the provenance in it.
 
     packet: the input's packet, left out if it is not well-formed XMP or the result would exceed max_bytes.
@@ -98,10 +118,10 @@ def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: 
 
 def provenance_in(packet: bytes | None) -> Provenance | None:
     """The provenance in an XMP packet; None if there is none, or a property is missing or malformed."""
-    document = xmp.parse_packet(packet) if packet is not None else None
+    document = _parsed(packet) if packet is not None else None
     try:
-        root = xmp.rdf_element(document) if document is not None else None
-        for description in root.getElementsByTagNameNS(xmp.RDF, "Description") if root is not None else ():
+        root = _rdf(document) if document is not None else None
+        for description in root.getElementsByTagNameNS(_RDF, "Description") if root is not None else ():
             if description.hasAttributeNS(NAMESPACE, "model_sha256"):
                 return _from_attributes(description)
     except (ValueError, RecursionError):
@@ -110,38 +130,31 @@ def provenance_in(packet: bytes | None) -> Provenance | None:
 
 
 def _merged(packet: bytes, provenance: Provenance) -> bytes | None:
-    document = xmp.parse_packet(packet)
+    document = _parsed(packet)
     try:
-        root = xmp.rdf_element(document) if document is not None else None
+        root = _rdf(document) if document is not None else None
         if document is None or root is None:
             return None
-        _remove_own(root)
-        root.appendChild(_description(document, provenance))
-        return xmp.write_packet(document)
+        for description in list(root.getElementsByTagNameNS(_RDF, "Description")):
+            if description.hasAttributeNS(NAMESPACE, "model_sha256") and description.parentNode is not None:
+                description.parentNode.removeChild(description)
+        own = root.appendChild(document.createElementNS(_RDF, "rdf:Description"))
+        for prefix, uri in (("rdf", _RDF), ("srflow", NAMESPACE)):
+            own.setAttributeNS(_XMLNS, f"xmlns:{prefix}", uri)
+        own.setAttributeNS(_RDF, "rdf:about", "")
+        names = [*_ALWAYS]
+        for first, others in _ADDED.items():
+            if getattr(provenance, first) != getattr(Provenance, first):
+                names += [first, *others]
+        for name in names:
+            own.setAttributeNS(NAMESPACE, f"srflow:{name}", _text(name, getattr(provenance, name)))
+        return _written(document)
     except RecursionError:
         return None
 
 
-def _description(document: minidom.Document, provenance: Provenance) -> minidom.Element:
-    element = document.createElementNS(xmp.RDF, "rdf:Description")
-    for prefix, uri in (("rdf", xmp.RDF), ("srflow", NAMESPACE)):
-        element.setAttributeNS(_XMLNS, f"xmlns:{prefix}", uri)
-    element.setAttributeNS(xmp.RDF, "rdf:about", "")
-    for name, text in _properties(provenance).items():
-        element.setAttributeNS(NAMESPACE, f"srflow:{name}", text)
-    return element
-
-
-def _properties(provenance: Provenance) -> dict[str, str]:
-    properties = {name: _text(name, getattr(provenance, name)) for name in _ALWAYS}
-    for first, others in _ADDED.items():
-        if getattr(provenance, first) != getattr(Provenance, first):
-            properties |= {name: _text(name, getattr(provenance, name)) for name in (first, *others)}
-    return properties
-
-
 def _from_attributes(description: minidom.Element) -> Provenance:
-    """Read what :func:`_properties` wrote. Raises: ValueError if a property is missing or malformed."""
+    """Read what :func:`_merged` wrote. Raises: ValueError if a property is missing or malformed."""
     names = [*_ALWAYS]
     for first, others in _ADDED.items():
         if description.hasAttributeNS(NAMESPACE, first):
@@ -155,7 +168,8 @@ def _text(name: str, value: Any) -> str:
     """A field as text that reads back as the same value; numbers may be numpy's."""
     kind = _KINDS.get(name, str)
     if kind is str:
-        return _quoted(value or "")
+        text = str(value or "")
+        return _UNSAFE.sub(lambda match: urllib.parse.quote(match[0], safe="", errors="surrogateescape"), text)
     return "None" if value is None else repr(kind(value))
 
 
@@ -174,15 +188,65 @@ def _value(name: str, text: str) -> Any:
     return value
 
 
-def _quoted(text: str) -> str:
-    return _UNSAFE.sub(lambda match: urllib.parse.quote(match[0], safe="", errors="surrogateescape"), text)
-
-
 def _unquoted(text: str) -> str:
     return urllib.parse.unquote(text, errors="surrogateescape")
 
 
-def _remove_own(root: minidom.Element) -> None:
-    for description in list(root.getElementsByTagNameNS(xmp.RDF, "Description")):
-        if description.hasAttributeNS(NAMESPACE, "model_sha256") and description.parentNode is not None:
-            description.parentNode.removeChild(description)
+def _parsed(packet: bytes) -> minidom.Document | None:
+    """The packet's XML; None if it is malformed, too large, or has a document type, which could define entities."""
+    if len(packet) > _MAX_BYTES:
+        return None
+    try:
+        text = packet.decode("utf-8-sig").strip("\0 \t\r\n")
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:
+            return None
+        return minidom.parseString(text.encode())
+    except (UnicodeError, ExpatError, ValueError, LookupError, RecursionError):
+        return None
+
+
+def _rdf(document: minidom.Document) -> minidom.Element | None:
+    """The element that holds all descriptions. Raises: RecursionError if elements are nested by the thousand."""
+    found = document.getElementsByTagNameNS(_RDF, "RDF")
+    return found[0] if found else None
+
+
+def _written(document: minidom.Document) -> bytes:
+    """The document as an XMP packet. Raises: RecursionError if elements are nested by the thousand."""
+    xml = "".join(node.toxml() for node in document.childNodes if node.nodeType == node.ELEMENT_NODE)
+    return f"{_HEADER}{xml}{_TRAILER}".encode()
+
+
+def for_new_pixels(packet: bytes) -> bytes:
+    """The packet with orientation 1 and without the thumbnails, sizes and resolution of an older picture.
+
+    Returns the given bytes if there is nothing to change or they cannot be parsed as XMP.
+    """
+    document = _parsed(packet)
+    try:
+        return packet if document is None or not _update(document) else _written(document)
+    except RecursionError:
+        return packet
+
+
+def _update(document: minidom.Document) -> bool:
+    """Update a document; returns whether there was anything to change."""
+    found = False
+    for element in list(document.getElementsByTagName("*")):
+        for namespace, name in _STALE:
+            if element.hasAttributeNS(namespace, name):
+                element.removeAttributeNS(namespace, name)
+                found = True
+        if element.hasAttributeNS(*_ORIENTATION) and element.getAttributeNS(*_ORIENTATION) != "1":
+            element.getAttributeNodeNS(*_ORIENTATION).value = "1"  # type: ignore[union-attr]
+            found = True
+        kind = (element.namespaceURI, element.localName)
+        if kind in _STALE and element.parentNode is not None:
+            element.parentNode.removeChild(element)
+            found = True
+        elif kind == _ORIENTATION:
+            while element.firstChild is not None:
+                element.removeChild(element.firstChild)
+            element.appendChild(document.createTextNode("1"))
+            found = True
+    return found

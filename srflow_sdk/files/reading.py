@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import math
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,14 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import bmp, formats, heic, libvips, png, tiff
+from srflow_sdk.files import decoders, formats, libvips, tiff
 from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, PathLike
-from srflow_sdk.files.metadata.geo import read_geo_tags
-from srflow_sdk.files.metadata.metadata import MAX_BLOCK_BYTES, Metadata, metadata_of
+from srflow_sdk.files.metadata import Metadata, exif_behind_pixels, metadata_of
 from srflow_sdk.files.provenance import Provenance, provenance_in
-from srflow_sdk.files.steady import SteadyFile
 from srflow_sdk.pixels.in_memory import check_dots
-from srflow_sdk.system.interrupts import interruptible
+from srflow_sdk.system.local_files import file_sha256, open_regular
 
 _NAME_RANGE = 'name the range of its values (--range 1% 99%, value_range=("1%", "99%"))'
 _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the network's memory
@@ -37,6 +35,8 @@ _MAX_SIDE = 10_000_000  # libvips' own limit, in the versions where it is lowest
 _PAGED = ("gifload", "webpload", "tiffload")
 _HELD_WHOLE = ("webpload", "gifload")  # loaders for which libvips would read all into memory, in blocks of 4 kB
 _MAX_HELD_BYTES = 1 << 30
+_CHANGED = "the file changed while it was read; try again when nothing writes to it any more"
+_Stamp = tuple[int, int, int, int]  # device, inode, size and time of a file
 _ORDERED_ORIENTATIONS = (1, 2)  # orientations for which rows come from the top
 
 
@@ -44,8 +44,10 @@ _ORDERED_ORIENTATIONS = (1, 2)  # orientations for which rows come from the top
 class ImageFile:
     """An image as read from a file.
 
-    pixels: uint8, uint16 or float32 (in [0, 1]), upright: H×W×1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha).
-    metadata: what else the file holds; pass it to :func:`~srflow_sdk.files.write_image`.
+    Attributes:
+        pixels: uint8, uint16 or float32 in [0, 1], upright: H×W×1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha),
+            in the file's own colours.
+        metadata: what else the file holds; pass it to :func:`~srflow_sdk.files.write_image`.
     """
 
     pixels: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
@@ -73,42 +75,59 @@ def open_image(
     If a TIFF's further pages are smaller versions of the first, the first is read. TIFF's EXIF is read without maker's
     notes. Metadata that cannot be kept is logged.
 
-    page: of a GIF, WebP or TIFF, the one frame or page to read, from 1.
-    raw: values of 8, 16 or 32 bits as they are, in any range and in any number of channels.
+    Args:
+        path: of the file.
+        max_pixels: largest width × height.
+        page: of a GIF, WebP or TIFF, the one frame or page to read, from 1.
+        raw: read values of 8, 16 or 32 bits as they are, in any range and in any number of channels.
 
-    Raises: ImageError, one line, if the file is missing, empty, truncated, damaged, of another format, holds several
-    frames or pages, or more than max_pixels pixels. MissingExtraError if libvips cannot be loaded.
+    Raises:
+        ImageError: in one line, if the file is missing, empty, truncated, damaged, of another format, holds several
+            frames or pages, or more than max_pixels pixels.
+        MissingExtraError: if libvips cannot be loaded.
     """
     source = Path(path)
     libvips.pyvips().vips_lib.vips_error_clear()  # its list of causes: successful calls leave some, too
-    with contextlib.ExitStack() as stack:
-        file = stack.enter_context(_steady(source))
-        loader = _loader(file, max_pixels)
-        image = _opened(file, loader, page=page)
-        _check_supported(source, image, max_pixels, page=page, raw=raw)
-        reader = ImageReader(file, image, loader, page=page, raw=raw)
-        stack.pop_all()  # the reader closes it
-        return reader
+    stamp, loader = _recognised(source, max_pixels)
+    image = _opened(source, loader, page=page)
+    _check_supported(source, image, max_pixels, page=page, raw=raw)
+    return ImageReader(source, stamp, image, loader, page=page, raw=raw)
 
 
 def count_pixels(path: PathLike, *, max_pixels: int) -> int:
     """Number of pixels of a file, from its header; 0 for one that :func:`open_image` refuses. Nothing is logged."""
     source = Path(path)
     try:
-        with _steady(source) as file:
-            loader = _loader(file, max_pixels)
-            if loader == "bmp":  # opening it would decode it
-                width, height = bmp.claimed_size(file.head(bmp.HEAD_BYTES)) or (0, 0)
-                return width * height
-            image = _opened(file, loader)
-            _check_supported(source, image, max_pixels)
-            return int(image.width) * int(image.height)
+        _, loader = _recognised(source, max_pixels)
+        if loader == "bmp":  # opening it would decode it
+            with source.open("rb") as file:
+                width, height = decoders.bmp_size(file.read(formats.SNIFFED_BYTES))
+            return width * height
+        image = _opened(source, loader)
+        _check_supported(source, image, max_pixels)
+        return int(image.width) * int(image.height)
     except (ImageError, OSError):
         return 0
 
 
 def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
-    """Read a whole file, with the conversions and errors of :func:`open_image`."""
+    """Read a whole file, with the conversions of :func:`open_image`.
+
+    Args:
+        path: of a PNG, JPEG, WebP, TIFF, still GIF, BMP, AVIF or HEIC file; its content decides, not its ending.
+        max_pixels: largest width × height; a small file can claim any size.
+
+    Returns:
+        The pixels and their metadata.
+
+    Raises:
+        ImageError: if the file cannot be read, is no such picture, or is too large; one line with the path.
+        MissingExtraError: if libvips cannot be loaded.
+
+    Example:
+        >>> file = read_image("photo.jpg")
+        >>> write_image("copy.png", file.pixels, metadata=file.metadata)
+    """
     with open_image(path, max_pixels=max_pixels) as reader:
         pixels = reader.read_rows(reader.height)
         reader.check_unchanged()
@@ -116,16 +135,23 @@ def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
 
 
 def read_provenance(path: PathLike) -> Provenance | None:
-    """Read from a file's header how it was made; None if it does not say, or not completely.
+    """Read from a file's header how it was made.
 
-    Raises: ImageError if the file cannot be read, as :func:`open_image`, but without a limit on pixels.
+    Args:
+        path: of an image file of any size.
+
+    Returns:
+        The record, or None if the file has none, or one that is not complete.
+
+    Raises:
+        ImageError: if the file cannot be read.
     """
-    with _steady(Path(path)) as file:
-        loader = _loader(file, max_pixels=None)
-        if loader == "bmp":  # it has no metadata, and opening it would decode it
-            return None
-        packet = libvips.get_field(_opened(file, loader), "xmp-data")
-        return provenance_in(packet) if isinstance(packet, bytes) else None
+    source = Path(path)
+    _, loader = _recognised(source, None)
+    if loader == "bmp":  # it has no metadata, and opening it would decode it
+        return None
+    packet = libvips.get_field(_opened(source, loader), "xmp-data")
+    return provenance_in(packet) if isinstance(packet, bytes) else None
 
 
 class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
@@ -138,30 +164,29 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
     """
 
     def __init__(
-        self, file: SteadyFile, image: Any, loader: str, *, page: int | None = None, raw: bool = False
+        self, path: Path, stamp: _Stamp, image: Any, loader: str, *, page: int | None = None, raw: bool = False
     ) -> None:
         orientation = libvips.get_field(image, "orientation") or 1
         bilevel = libvips.get_field(image, "bits-per-sample") == 1
         self._decoded_whole = bilevel or orientation not in _ORDERED_ORIENTATIONS
         if self._decoded_whole:
-            image = _opened(file, loader, access="random", page=page)
-        with _errors_in_one_line(file):
-            image = heic.decoded(image, file.path)
+            image = _opened(path, loader, access="random", page=page)
+        with _errors_in_one_line(path, stamp):
+            image = decoders.decoded_heic(image, path) if loader == "heifload" else image
             upright = image.autorot()
             upright, converted = (upright, False) if raw else _converted(upright)
             if bilevel and not raw:
-                check_dots(upright.numpy(), what=f"{file.path}: it")
-            self.metadata = metadata_of(image, file.path, converted=converted, swapped=orientation > 4)
+                check_dots(upright.numpy(), what=f"{path}: it")
+            self.metadata = metadata_of(image, path, converted=converted, swapped=orientation > 4)
         if loader == "tiffload" and orientation == 1:
-            self.metadata = dataclasses.replace(self.metadata, geo=read_geo_tags(file.path, raw=raw))
-        self._raw = raw
-        self.path = file.path
-        self._file = file
+            self.metadata = dataclasses.replace(self.metadata, geo=tiff.read_geo_tags(path, raw=raw))
+        self.path = path
         self.width: int = upright.width
         self.height: int = upright.height
         self.channels: int = upright.bands
         self.dtype: np.dtype[Any] = np.dtype(RAW_DTYPES[upright.format])
-        self._image = upright
+        self._stamp, self._raw = stamp, raw
+        self._image: Any = upright
         self._region: Any = None
         self._row = 0
 
@@ -171,20 +196,22 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
     def close(self) -> None:
         """Release the file. Closing twice is harmless."""
         self._image = self._region = None
-        self._file.close()
 
     def sha256(self) -> str:
         """The sha256 of the file's bytes, in 64 hexadecimal digits. Raises: ImageError if they have changed."""
-        with _errors_in_one_line(self._file):
-            return self._file.sha256()
+        with _errors_in_one_line(self.path, self._stamp):
+            digest = file_sha256(self.path)
+        self.check_unchanged()
+        return digest
 
     def check_unchanged(self) -> None:
-        """Raises: ImageError if the file has changed since it was opened, or another one has its name now.
+        """Raises: ImageError if the file's size or time has changed since it was opened, or another has its name now.
 
         Call it before you rely on rows that were read: their metadata, or the hash, might be another version's. It may
         be called after the reader was closed.
         """
-        self._file.check()
+        if _stamp(self.path) != self._stamp:
+            raise ImageError(f"{self.path}: {_CHANGED}")
 
     def read_rows(self, count: int) -> NDArray[Any]:
         """Read the next `count` rows, from top to bottom: count×width×channels of the dtype.
@@ -198,14 +225,13 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         rows = np.empty((count, self.width, self.channels), self.dtype)
         for start in range(0, count, _BAND_ROWS):
             band = rows[start : start + _BAND_ROWS]
-            with _errors_in_one_line(self._file):
+            with _errors_in_one_line(self.path, self._stamp):
                 if self._region is None:
                     if self._decoded_whole:
                         libvips.start_threads()
                     self._region = libvips.pyvips().Region.new(self._image)
-                fetch = functools.partial(self._region.fetch, 0, self._row, self.width, len(band))
-                data = interruptible(fetch, stop=self._file.stop)
-            self._file.check()  # now: what is decoded whole would be drawn to its end, and then refused
+                data = self._region.fetch(0, self._row, self.width, len(band))
+            self.check_unchanged()  # now: what is decoded whole would be drawn to its end, and then refused
             band[...] = np.frombuffer(data, self.dtype).reshape(band.shape)
             self._row += len(band)
             if self.dtype == np.float32 and not self._raw:
@@ -214,26 +240,37 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
 
 
 @contextlib.contextmanager
-def _errors_in_one_line(file: SteadyFile) -> Iterator[None]:
+def _errors_in_one_line(path: Path, stamp: _Stamp | None = None) -> Iterator[None]:
     """Turn errors of libvips and the system into an ImageError that begins with the path."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: {_CHANGED if stamp else 'there is no such file'}") from error
     except (OSError, ValueError) as error:
-        raise ImageError(f"{file.path}: {_unreadable(error)}") from error
+        why = getattr(error, "strerror", None)
+        raise ImageError(f"{path}: {f'the file cannot be read: {why}' if why else _explained(str(error))}") from error
     except libvips.pyvips().Error as error:
-        file.check()  # what libvips says about a file that has changed is misleading
-        if file.error is not None:
-            raise ImageError(f"{file.path}: {_unreadable(file.error)}") from error
-        raise ImageError(f"{file.path}: {_explained(libvips.reason(error))}") from error
+        changed = stamp is not None and _stamp(path) != stamp  # what libvips says about such a file is misleading
+        raise ImageError(f"{path}: {_CHANGED if changed else _explained(libvips.reason(error))}") from error
 
 
-def _unreadable(error: OSError | ValueError) -> str:
-    return f"the file cannot be read: {getattr(error, 'strerror', None) or error}"
-
-
-def _steady(source: Path) -> SteadyFile:
-    """Open a file. Raises: ImageError if it is not a regular file, or is empty."""
+def _stamp(path: Path) -> _Stamp | None:
+    """A mark that tells two states of a file apart without reading it; None if there is none."""
     try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _recognised(source: Path, max_pixels: int | None) -> tuple[_Stamp, str]:
+    """A file's stamp, and by its content the libvips loader for it.
+
+    Raises: ImageError if it is not a regular file, is empty, or has an unsupported format or too many pixels.
+    """
+    if "\0" in str(source):
+        raise ImageError(f"{source}: the file cannot be read: its name has a NUL")
+    with _errors_in_one_line(source):
         status = source.stat()
         if stat.S_ISDIR(status.st_mode):
             raise ImageError(f"{source}: this is a directory; name the files in it")
@@ -241,62 +278,51 @@ def _steady(source: Path) -> SteadyFile:
             raise ImageError(f"{source}: this is not a regular file")
         if status.st_size == 0:
             raise ImageError(f"{source}: the file is empty")
-        return SteadyFile(source)
-    except FileNotFoundError:
-        raise ImageError(f"{source}: there is no such file") from None
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{source}: {_unreadable(error)}") from error
-
-
-def _loader(file: SteadyFile, max_pixels: int | None) -> str:
-    """The libvips loader for a file, by its content. Raises: ImageError if it has an unsupported format."""
-    source = file.path
-    with _errors_in_one_line(file):
-        head = file.head(formats.SNIFFED_BYTES)
+        with open_regular(source) as file:
+            head = file.read(formats.SNIFFED_BYTES)
     loader = formats.loader_of(head, name=source.name)
     if loader is None:
-        foreign = formats.foreign_format(head, name=source.name)
-        if foreign is None:
-            raise ImageError(f"{source}: this is not an image file in a supported format")
-        raise ImageError(f"{source}: this is {foreign} file, which is not supported; convert it to PNG or TIFF")
+        name = formats.UNREAD.get(source.suffix.lower())
+        if name is None:
+            raise ImageError(f"{source}: this is not an image file in a supported format; convert it to PNG or TIFF")
+        raise ImageError(f"{source}: {name} files are not supported; convert it to PNG or TIFF")
     if max_pixels is not None and loader == "heifload" and head[4:12] in formats.ANIMATIONS:
         raise ImageError(f"{source}: the file holds an animation; save the frame you want as its own file")
-    for width, height in formats.claimed_sizes(head, loader=loader):
+    sizes = formats.claimed_sizes(head, loader=loader)
+    if loader == "tiffload":
+        first = tiff.first_page(source)
+        sizes = [(first.get(tiff.WIDTH, 0), first.get(tiff.HEIGHT, 0))]
+    for width, height in sizes:
         _check_size(source, width, height, max_pixels)
-    if loader == "tiffload":
-        _check_size(source, *tiff.claimed_size(source), max_pixels)
-    if loader in _HELD_WHOLE and file.size > _MAX_HELD_BYTES:
-        raise ImageError(f"{source}: {file.size:,} bytes, far more than such pictures have; convert it to PNG or TIFF")
-    return loader
+    if loader in _HELD_WHOLE and status.st_size > _MAX_HELD_BYTES:
+        size = f"{status.st_size:,} bytes"
+        raise ImageError(f"{source}: {size}, far more than such pictures have; convert it to PNG or TIFF")
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns), loader
 
 
-def _opened(
-    file: SteadyFile, loader: str, *, access: str = "sequential", fail_on: str = "error", page: int | None = None
-) -> Any:
-    with _errors_in_one_line(file):
+def _opened(source: Path, loader: str, *, access: str = "sequential", page: int | None = None) -> Any:
+    """The libvips image of a file, with EXIF that libvips misses: a TIFF's, and a PNG's behind its pixels."""
+    pyvips = libvips.pyvips()
+    with _errors_in_one_line(source):
         if loader == "bmp":
-            return bmp.load(file.path)
-        load = getattr(libvips.pyvips().Image, f"{loader}_source")
-        source = file.source_in_memory() if loader in _HELD_WHOLE else file.source()
-        opening = functools.partial(load, source, access=access, fail_on=fail_on)
+            return decoders.decoded_bmp(source)
+        options: dict[str, Any] = {"access": access, "fail_on": "error"}
+        content: tuple[Any, ...]
+        if loader in _HELD_WHOLE:  # libvips would map them: a file that becomes shorter then ends the process
+            load, content = pyvips.Image.new_from_buffer, (source.read_bytes(), "")
+        else:
+            load = getattr(pyvips.Image, f"{loader}_source")
+            content = (pyvips.Source.new_from_file(os.fsencode(source)),)
+        image = load(*content, **options)
         if page is not None and loader in _PAGED:
-            pages = libvips.get_field(interruptible(opening, stop=file.stop), "n-pages") or 1
-            opening = functools.partial(opening, page=min(max(page, 1), pages) - 1)
-        return _with_missed_metadata(interruptible(opening, stop=file.stop), file.path, loader)
-
-
-def _with_missed_metadata(image: Any, source: Path, loader: str) -> Any:
-    """The image with what libvips misses: a TIFF's EXIF, or a PNG's metadata after the pixels."""
-    fields: dict[str, bytes | None] = {}
-    if loader == "tiffload":
-        fields["exif-data"] = tiff.read_exif(source)
-    elif loader == "pngload":
-        fields |= png.missed_fields(source, max_bytes=MAX_BLOCK_BYTES)
-    for name, value in fields.items():
-        if value is not None and not image.get_typeof(name):
+            options["page"] = min(max(page, 1), libvips.get_field(image, "n-pages") or 1) - 1
+            image = load(*content, **options)
+        missed = {"tiffload": tiff.read_exif, "pngload": exif_behind_pixels}.get(loader)
+        block = None if missed is None or image.get_typeof("exif-data") else missed(source)
+        if block is not None:
             image = image.copy()
-            image.set_type(libvips.pyvips().GValue.blob_type, name, value)  # from EXIF, libvips takes the orientation
-    return image
+            image.set_type(pyvips.GValue.blob_type, "exif-data", block)  # libvips takes the orientation from it
+        return image
 
 
 def _check_supported(source: Path, image: Any, max_pixels: int, *, page: int | None = None, raw: bool = False) -> None:
@@ -317,10 +343,11 @@ def _check_supported(source: Path, image: Any, max_pixels: int, *, page: int | N
     if image.format not in (RAW_DTYPES if raw else _DTYPES):
         fix = f"save it with 8 or 16 bits per channel or as float32, or {_NAME_RANGE}"
         raise ImageError(f"{source}: its pixels are of type {image.format}; {fix}")
-    mixed_up = loader.startswith("tiffload") and (image.bands == 2 or image.format == "float" or raw)
-    if mixed_up and tiff.is_planar(source):
+    first = tiff.first_page(source) if loader.startswith("tiffload") else {}
+    # libvips 8.18 mixes up the rows of such files that are gray with alpha or half floats.
+    if first.get(tiff.PLANAR) == 2 and (image.bands == 2 or image.format == "float" or raw):
         raise ImageError(f"{source}: its channels are stored one after another (planar); save it interleaved")
-    if raw and loader.startswith("tiffload") and tiff.is_negative(source):
+    if raw and first.get(tiff.PHOTOMETRIC) == 0:  # libvips turns such values round
         raise ImageError(f"{source}: zero is white in it, so its values would be turned round; save it with zero black")
     if image.bands > 4 and not raw:
         fix = f"save it as gray or RGB, with or without alpha, or {_NAME_RANGE}"

@@ -18,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import libvips, png, tiff
+from srflow_sdk.files import libvips, tiff
 from srflow_sdk.files.formats import PathLike, as_stored, check_writable, format_of, save_options
-from srflow_sdk.files.metadata import xmp
-from srflow_sdk.files.metadata.metadata import Metadata, attach, fitting_exif, max_xmp_bytes, needs_exif
-from srflow_sdk.files.provenance import Provenance, with_provenance
+from srflow_sdk.files.metadata import Metadata, attach, fitting_exif, forget_png_resolution
+from srflow_sdk.files.provenance import Provenance, for_new_pixels, with_provenance
 from srflow_sdk.files.reading import RAW_DTYPES
 from srflow_sdk.system.local_files import content_sha256, replacing
 
@@ -45,9 +44,23 @@ def write_image(
     quality: int | None = None,
     lossless: bool = False,
 ) -> None:
-    """Write an image file in the format of the name's ending; formats and errors are those of :class:`ImageWriter`.
+    """Write an image file in the format of the name's ending; it appears complete, or not at all.
 
-    pixels: uint8, uint16 or float32 in [0, 1], H×W or H×W×1, 2, 3, 4 as in :class:`~srflow_sdk.files.ImageFile`.
+    Args:
+        path: .png, .jpg, .jpeg, .webp, .tif, .tiff, or .avif where libvips has it. An older file is replaced.
+        pixels: uint8, uint16 or float32 in [0, 1], H×W or H×W×1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha).
+            PNG and TIFF keep uint16; TIFF keeps float32, which becomes uint16 in PNG; the others hold 8 bits.
+        metadata: for pixels of this size (see :meth:`Metadata.enlarged`). What the format cannot hold is logged.
+        provenance: how they were made; it is added to the XMP packet.
+        quality: of JPEG, WebP and AVIF, 1 … 100; None is 95, for AVIF 85.
+        lossless: keep every visible pixel of WebP and AVIF, as PNG and TIFF do.
+
+    Raises:
+        ArgumentError: for unknown endings and dtypes, and what the format does not offer.
+        ImageError: if the pixels do not fit the format, or the file cannot be written; an older one is as before.
+
+    Example:
+        >>> write_image("gray.tif", np.zeros((480, 640), np.uint16))
     """
     target = Path(path)
     hwc = pixels[..., None] if pixels.ndim == 2 else pixels
@@ -123,13 +136,13 @@ class ImageWriter:
         check_writable(self._target, channels=channels, size=(width, height))
         self._shape = (height, width, channels)
         self._metadata = metadata or Metadata()
-        packet = xmp.for_new_pixels(self._metadata.xmp) if self._metadata.xmp is not None else None
+        packet, block = self._metadata.xmp, self._metadata.exif
+        packet = None if packet is None else for_new_pixels(packet)
         if provenance is not None:
-            limit = max_xmp_bytes(jpeg=self._format.saver == "jpegsave")
-            packet = with_provenance(packet, provenance, max_bytes=limit)
-        self.provenance = provenance
-        block = fitting_exif(self._metadata.exif, self._target)
+            packet = with_provenance(packet, provenance, max_bytes=self._format.max_xmp)
+        block = None if block is None else fitting_exif(block, self._target)
         self._metadata = dataclasses.replace(self._metadata, xmp=packet, exif=block)
+        self.provenance = provenance
         self._rows = 0
         self._open = contextlib.ExitStack()
         self._descriptor = -1
@@ -199,12 +212,7 @@ class ImageWriter:
         if not self._encoder.end():
             raise self._failed(self._encoder.failure())
         try:
-            if self._metadata.resolution is None:
-                self._forget_resolution()
-            if self._format.saver == "tiffsave":
-                self._append_tags()
-            elif self._metadata.geo is not None:
-                _LOGGER.warning("%s: GeoTIFF's tags left out: only TIFF holds them", self._target)
+            self._complete()
             os.fsync(self._descriptor)
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
@@ -238,23 +246,19 @@ class ImageWriter:
         image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="error")
         image = image.bandfold(factor=channels * dtype.itemsize)
         image = image.copy(format=_RAW_FORMATS[dtype.name], bands=channels, interpretation=interpretation)
-        if not needs_exif(self._metadata, self._format):
-            options["keep"] = "xmp:iptc:icc:other"
-        image = attach(image, self._metadata, self._target, kind=self._format)
+        image, options["keep"] = attach(image, self._metadata, self._target, kind=self._format)
         target = pyvips.Target.new_to_descriptor(self._descriptor)
         getattr(image, f"{self._format.saver}_target")(target, **options)
 
-    def _forget_resolution(self) -> None:
-        """Remove the resolution that libvips writes in any case. Raises: OSError."""
-        if self._format.saver == "pngsave":
-            png.forget_resolution(self._descriptor)
-        elif self._format.saver == "tiffsave":
-            tiff.forget_resolution(self._descriptor)
-
-    def _append_tags(self) -> None:
-        """Add EXIF and GeoTIFF's tags to a TIFF, because libvips writes none. Raises: OSError."""
-        block, geo = self._metadata.exif, self._metadata.geo
-        if block is not None or geo is not None:
+    def _complete(self) -> None:
+        """Change what libvips wrote: no resolution if there is none, and EXIF and a place in TIFF. Raises: OSError."""
+        block, geo, saver = self._metadata.exif, self._metadata.geo, self._format.saver
+        if self._metadata.resolution is None and saver in ("pngsave", "tiffsave"):
+            (forget_png_resolution if saver == "pngsave" else tiff.forget_resolution)(self._descriptor)
+        if saver != "tiffsave":
+            if geo is not None:
+                _LOGGER.warning("%s: GeoTIFF's tags left out: only TIFF holds them", self._target)
+        elif block is not None or geo is not None:
             size, is_srgb = self._shape[1::-1], self._metadata.icc_profile is None
             if not tiff.append_tags(self._descriptor, block, geo, size=size, is_srgb=is_srgb):
                 what = "EXIF block" if geo is None else "EXIF block and GeoTIFF's tags"

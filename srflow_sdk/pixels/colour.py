@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.files.libvips import pyvips, start_threads
-from srflow_sdk.files.metadata import icc
+from srflow_sdk.files.metadata import PROFILE_FIELD, PROFILE_HEADER_BYTES, profile_space
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.in_memory import to_unit
 
@@ -129,7 +129,7 @@ class ColourConversion:
 
     def _tagged(self, image: Any) -> Any:
         image = image.copy()  # metadata of an image that others may hold must not change
-        image.set_type(pyvips().GValue.blob_type, icc.VIPS_FIELD, self._icc_profile)
+        image.set_type(pyvips().GValue.blob_type, PROFILE_FIELD, self._icc_profile)
         return image
 
 
@@ -150,7 +150,7 @@ def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConvers
 
 @lru_cache(maxsize=8)
 def _conversion(icc_profile: bytes) -> ColourConversion | None:
-    space, reason = icc.colour_space(icc_profile), None
+    space, reason = profile_space(icc_profile), None
     if len(icc_profile) > _LARGEST:
         reason = f"is larger than {_LARGEST >> 20} MB"
     elif space != b"RGB ":
@@ -176,8 +176,8 @@ def _formulas(icc_profile: bytes) -> tuple[tuple[Curve, ...], NDArray[np.floatin
     """The curves of an RGB profile and the matrix to linear sRGB; None if it is damaged or of another kind."""
     whole = memoryview(icc_profile)  # so that a thousand tags that each claim the whole file take no memory
     try:
-        (count,) = struct.unpack_from(">I", icc_profile, icc.HEADER_BYTES)  # section 7.3
-        entries = (icc.HEADER_BYTES + 4 + 12 * n for n in range(min(count, _MOST_TAGS)))
+        (count,) = struct.unpack_from(">I", icc_profile, PROFILE_HEADER_BYTES)  # section 7.3
+        entries = (PROFILE_HEADER_BYTES + 4 + 12 * n for n in range(min(count, _MOST_TAGS)))
         found = (struct.unpack_from(">4sII", icc_profile, entry) for entry in entries)
         tags = {name: whole[offset : offset + size] for name, offset, size in found}
         if (

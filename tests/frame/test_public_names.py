@@ -63,7 +63,7 @@ def test_examples_and_benchmarks_use_public_names_only(path: Path) -> None:
     ("source", "found"),
     [
         ("import srflow_sdk.files", ["1: srflow_sdk.files"]),
-        ("from srflow_sdk.files.png import x", ["1: srflow_sdk.files.png.x"]),
+        ("from srflow_sdk.files.tiff import x", ["1: srflow_sdk.files.tiff.x"]),
         ("def f():\n    from srflow_export.halo import _row", ["2: srflow_export.halo._row"]),
         ("from srflow_sdk.drawing import tiles\ntiles._spans(1)", ["2: _spans"]),
         ("import srflow_sdk.drawing.tiles\nsrflow_sdk.drawing.tiles._spans(1)", ["2: _spans"]),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from srflow_sdk.files import Metadata, Provenance, read_image, write_image
-from srflow_sdk.files.metadata.xmp import for_new_pixels
+from srflow_sdk.files.provenance import for_new_pixels
 from tests.sdk.files.pictures import WRITTEN, picture
 from tests.sdk.files.test_provenance import EXAMPLE, FOREIGN
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +14,6 @@ from PIL import Image
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import open_image, read_image, write_image
-from srflow_sdk.files.steady import SteadyFile
 from tests.sdk.files.pictures import WRITTEN, noise
 
 CHANGED = "the file changed while it was read; try again when nothing writes to it any more"
@@ -119,44 +116,6 @@ def test_a_file_may_be_read_again_after_it_was_opened(tmp_path: Path) -> None:
         os.utime(path, ns=(1, path.stat().st_mtime_ns))
         assert read_image(path).pixels.shape == (40, 40, 3)
         reader.check_unchanged()
-
-
-def test_a_read_that_the_system_refuses_gives_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.tif"
-    write_image(path, noise(400, 400))
-
-    def failing(*_: object) -> int:
-        raise OSError(5, "Input/output error")
-
-    with open_image(path) as reader:
-        reader.read_rows(1)
-        monkeypatch.setattr(SteadyFile, "_read_into", failing)
-        with pytest.raises(ImageError, match=r"a\.tif: the file cannot be read: Input/output error"):
-            reader.read_rows(399)
-
-
-@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="signals of Unix")
-def test_ctrl_c_ends_the_decoding_in_the_main_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handler that ran inside a handler of libvips would be printed and forgotten."""
-    path = tmp_path / "a.tif"
-    write_image(path, noise(600, 600))
-    read, main = SteadyFile._read_into, threading.main_thread()
-    pressed = threading.Event()
-
-    def pressing(file: SteadyFile, buffer: memoryview, at: int) -> int:
-        if reading and not pressed.is_set():
-            pressed.set()
-            assert main.ident is not None
-            signal.pthread_kill(main.ident, signal.SIGINT)
-        return read(file, buffer, at)
-
-    reading = False
-    monkeypatch.setattr(SteadyFile, "_read_into", pressing)
-    with open_image(path) as reader:
-        reading = True
-        with pytest.raises(KeyboardInterrupt):
-            list(map(reader.read_rows, [1] * 600))
-    assert pressed.is_set()
 
 
 def test_a_webp_that_claims_nothing_but_is_huge_is_refused_at_once(tmp_path: Path) -> None:

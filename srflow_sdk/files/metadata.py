@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
+import os
 import struct
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from srflow_sdk.files import libvips
+from srflow_sdk.files import exif, libvips
 from srflow_sdk.files.formats import Format
-from srflow_sdk.files.metadata import exif, icc
-from srflow_sdk.files.metadata.geo import GeoTags
-from srflow_sdk.files.metadata.ifd import IFD_ERRORS
+from srflow_sdk.files.tiff import GeoTags
 
 _LOGGER = logging.getLogger(__name__)
 
-MAX_BLOCK_BYTES = 1 << 20
-"""Largest EXIF block or XMP packet that is read."""
+PROFILE_FIELD = "icc-profile-data"
+"""libvips' name for an image's ICC profile."""
 
-_MAX_BYTES = {"icc_profile": 4 << 20, "exif": MAX_BLOCK_BYTES, "xmp": MAX_BLOCK_BYTES, "iptc": 60_000}
+PROFILE_HEADER_BYTES = 128
+"""Length of a profile's header (ICC.1:2022, section 7.2); the tag table follows."""
+
+_MAX_BYTES = {"icc_profile": 4 << 20, "exif": 1 << 20, "xmp": 1 << 20, "iptc": 60_000}  # that are read
 _NAMES = {"icc_profile": "colour profile", "exif": "EXIF block", "xmp": "XMP packet", "iptc": "IPTC block"}
-_FIELDS = {"icc_profile": icc.VIPS_FIELD, "exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
+_FIELDS = {"icc_profile": PROFILE_FIELD, "exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
 _UNNAMED_RESOLUTION = 72 / 25.4  # in EXIF that needs one: what software assumes where none is known
 _MAX_RESOLUTION = 1e5  # pixels per mm
 _THUMBNAIL_PREFIX = "exif-ifd1-"
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _RESOURCE = b"8BIM"
 _IPTC = 0x0404  # its number among Photoshop's image resources
+_PNG_SIGNATURE, _MAX_CHUNKS = 8, 1 << 20
 _COLOUR_SPACE, _SRGB = "exif-ifd2-ColorSpace", "1 (sRGB, Short, 1 components, 2 bytes)"
 
 
@@ -37,12 +43,13 @@ _COLOUR_SPACE, _SRGB = "exif-ifd2-ColorSpace", "1 (sRGB, Short, 1 components, 2 
 class Metadata:
     """Metadata that travels from file to file with the pixels; all of it is optional.
 
-    icc_profile: the pixel values' profile, exactly as in the file, possibly damaged; None means sRGB.
-    exif: libvips' exif-data, with orientation 1 and without a thumbnail; camera, exposure, GPS and notes are kept.
-    xmp: the packet exactly as in the file.
-    iptc: only the records.
-    resolution: pixels per mm, x and y; None if the file has none.
-    geo: a GeoTIFF's tags.
+    Attributes:
+        icc_profile: the pixel values' profile, exactly as in the file, possibly damaged; None means sRGB.
+        exif: the block, with orientation 1 and without a thumbnail; camera, exposure, GPS and notes are kept.
+        xmp: the packet, exactly as in the file.
+        iptc: only the records.
+        resolution: pixels per mm, x and y; None if the file has none.
+        geo: a GeoTIFF's tags.
     """
 
     icc_profile: bytes | None = None
@@ -55,7 +62,9 @@ class Metadata:
     def enlarged(self, scale: float, *, sides: tuple[float, float] | None = None) -> Metadata:
         """The metadata of an image with `scale` times as many pixels a side, so that it prints at the same size.
 
-        sides: how many times as many columns and rows there are exactly, so that it covers the same ground.
+        Args:
+            scale: output pixels for each input pixel, a side.
+            sides: how many times as many columns and rows there are exactly, so that it covers the same ground.
         """
         geo = None if self.geo is None else self.geo.enlarged(*sides or (scale, scale))
         resolution = None if self.resolution is None else (self.resolution[0] * scale, self.resolution[1] * scale)
@@ -70,9 +79,9 @@ def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Me
     """
     blocks: dict[str, Any] = {name: _block(image, path, name) for name in _FIELDS}
     profile = blocks["icc_profile"] = None if converted else blocks["icc_profile"]
-    if profile is not None and icc.declared_bytes(profile) > icc.HEADER_BYTES:
+    if profile is not None and _declared_bytes(profile) > PROFILE_HEADER_BYTES:
         # Cut to its declared length: some software pads profiles, and libvips and others then refuse them.
-        blocks["icc_profile"] = profile[: icc.declared_bytes(profile)]
+        blocks["icc_profile"] = profile[: _declared_bytes(profile)]
     if blocks["exif"] is not None:
         blocks["exif"] = exif.upright(blocks["exif"])
         if blocks["exif"] is None:
@@ -88,15 +97,14 @@ def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Me
     return Metadata(**blocks, resolution=resolution)
 
 
-def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
-    """A libvips image with the metadata set for a saver, which updates EXIF's dimensions itself.
+def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple[Any, str]:
+    """A libvips image with the metadata set for a saver, which updates EXIF's dimensions itself, and what it keeps.
 
     What the format or libvips cannot hold is left out, and logged: only JPEG has IPTC that other software reads, and it
     has little room for XMP. Gray with a profile becomes sRGB if the format has no gray. libvips always writes a
     resolution: if there is none, forget it afterwards. path: the file, for the log.
     """
     pyvips = libvips.pyvips()
-    jpeg = kind.saver == "jpegsave"
     x, y = resolution = metadata.resolution or (_UNNAMED_RESOLUTION, _UNNAMED_RESOLUTION)
     image = image.copy(xres=x, yres=y)
     has_profile = metadata.icc_profile is not None and _profile_fits(metadata.icc_profile, image.bands, path)
@@ -107,11 +115,11 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
             image = image.icc_transform("srgb", embedded=True, **options).copy()
             image.remove(_FIELDS["icc_profile"])
             has_profile = False
-    if metadata.xmp is not None and _fits(metadata.xmp, "xmp", path, limit=max_xmp_bytes(jpeg=jpeg)):
+    if metadata.xmp is not None and _fits(metadata.xmp, "xmp", path, limit=kind.max_xmp):
         image.set_type(pyvips.GValue.blob_type, _FIELDS["xmp"], metadata.xmp)
-    if metadata.iptc is not None and jpeg and _fits(metadata.iptc, "iptc", path):
+    if metadata.iptc is not None and kind.saver == "jpegsave" and _fits(metadata.iptc, "iptc", path):
         image.set_type(pyvips.GValue.blob_type, _FIELDS["iptc"], _photoshop_block(metadata.iptc))
-    block = metadata.exif if kind.saver != "tiffsave" else None  # see tiff.append_exif
+    block = metadata.exif if kind.saver != "tiffsave" else None  # see tiff.complete
     loaded = _loaded(exif.with_resolution(block, resolution)) if block is not None else None
     if loaded is not None:
         # Also set the entries one by one: savers drop entries of the block that are not on the image.
@@ -121,23 +129,14 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> Any:
     if not has_profile and (loaded is None or image.get_typeof(_COLOUR_SPACE)):  # libvips would write "uncalibrated"
         image.set_type(pyvips.GValue.gstr_type, _COLOUR_SPACE, _SRGB)
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)
-    return image
+    # libvips would write an EXIF block in any case. WebP, JPEG and AVIF need one for the resolution.
+    needs_exif = metadata.exif or (metadata.resolution and kind.saver not in ("pngsave", "tiffsave"))
+    return image, "all" if needs_exif else "xmp:iptc:icc:other"
 
 
-def needs_exif(metadata: Metadata, kind: Format) -> bool:
-    """True if a file of this format needs an EXIF block; libvips would write one in any case."""
-    holds_resolution = kind.saver in ("pngsave", "tiffsave")
-    return metadata.exif is not None or (metadata.resolution is not None and not holds_resolution)
-
-
-def max_xmp_bytes(*, jpeg: bool) -> int:
-    """The largest XMP packet that is written; JPEG has one segment for it."""
-    return 65_000 if jpeg else _MAX_BYTES["xmp"]
-
-
-def fitting_exif(block: bytes | None, path: Path) -> bytes | None:
+def fitting_exif(block: bytes, path: Path) -> bytes | None:
     """The block, or as much of it as can be written; what is left out is logged. path: the file, for the log."""
-    if block is None or len(block) <= exif.MAX_BYTES:
+    if len(block) <= exif.MAX_BYTES:
         return block
     _LOGGER.warning(
         "%s: EXIF of %d bytes exceeds the limit of %d: maker's notes and long values are left out",
@@ -147,7 +146,7 @@ def fitting_exif(block: bytes | None, path: Path) -> bytes | None:
     )
     try:
         tags = exif.exif_tags_of(block)
-    except IFD_ERRORS:
+    except exif.IFD_ERRORS:
         return None
     return tags.to_block() if tags else None
 
@@ -166,8 +165,8 @@ def _fits(block: bytes, name: str, path: Path, *, limit: int | None = None) -> b
 
 def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
     """True if a profile is complete and for the pixels' gray or RGB; libvips may refuse to write others."""
-    space, wanted = icc.colour_space(profile), b"GRAY" if channels <= 2 else b"RGB "
-    if space is None or icc.declared_bytes(profile) != len(profile):
+    space, wanted = profile_space(profile), b"GRAY" if channels <= 2 else b"RGB "
+    if space is None or _declared_bytes(profile) != len(profile):
         why = "it is damaged"
     elif space != wanted:
         why = f"it is for {space!r} values, but the pixels are {wanted!r}"
@@ -224,3 +223,54 @@ def _photoshop_block(records: bytes) -> bytes:
     """The records as JPEG files store them: one of Photoshop's image resources."""
     resource = struct.pack(">4sHHI", _RESOURCE, _IPTC, 0, len(records))
     return _PHOTOSHOP + resource + records + bytes(len(records) % 2)
+
+
+def profile_space(profile: bytes) -> bytes | None:
+    """A profile's colour space, e.g. b"RGB " or b"GRAY"; None if this is not a profile or has no room for a tag."""
+    if len(profile) <= PROFILE_HEADER_BYTES + 4 or profile[36:40] != b"acsp":
+        return None
+    return profile[16:20]
+
+
+def _declared_bytes(profile: bytes) -> int:
+    """The length in bytes that the profile declares."""
+    return int.from_bytes(profile[:4], "big")
+
+
+def exif_behind_pixels(path: Path) -> bytes | None:
+    """The EXIF block behind the pixels of a PNG, where ImageMagick writes it and libvips does not look."""
+    behind = False
+    with contextlib.suppress(OSError, struct.error), path.open("rb") as file:
+        for kind, size in _png_chunks(file):
+            behind |= kind == b"IDAT"
+            if behind and kind == b"eXIf" and 0 < size <= _MAX_BYTES["exif"]:
+                block, (checksum,) = file.read(size), struct.unpack(">I", file.read(4))
+                return block if checksum == zlib.crc32(block, zlib.crc32(kind)) else None
+    return None
+
+
+def forget_png_resolution(descriptor: int) -> None:
+    """Make a complete PNG say that its pixels are square, instead of how many go into a metre.
+
+    Nothing has to move so; without the chunk, everything behind it would. Raises: OSError.
+    """
+    with os.fdopen(os.dup(descriptor), "r+b") as file:
+        for kind, _ in _png_chunks(file):
+            if kind == b"pHYs":
+                square = kind + struct.pack(">IIB", 1, 1, 0)
+                file.seek(-len(kind), os.SEEK_CUR)
+                file.write(square + struct.pack(">I", zlib.crc32(square)))
+            if kind in (b"pHYs", b"IDAT"):
+                return
+
+
+def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """The kind and length of each chunk; the file then stands where its data begin. Raises: OSError, struct.error."""
+    at = _PNG_SIGNATURE
+    for _ in range(_MAX_CHUNKS):
+        file.seek(at)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        yield kind, size
+        if kind == b"IEND":
+            return
+        at += size + 12
