@@ -95,6 +95,11 @@ def test_infinite_latents_are_an_error_that_names_the_level() -> None:
         limited(latents, TAUS, over="spatial")
 
 
+def test_limited_latents_keep_the_precision_that_they_were_made_with() -> None:
+    latents = Latents(dict(normal_latents().levels), height=90, width=70, model_sha256="0" * 64, precision="int8")
+    assert limited(latents, TAUS, over="spatial").precision == "int8"
+
+
 def test_zeros_stay_zeros() -> None:
     latents = changed_by(normal_latents(), lambda _, array: array * 0)
     assert not limited(latents, TAUS, over="spatial").levels[1].any()
