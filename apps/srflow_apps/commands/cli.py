@@ -259,15 +259,14 @@ def doctor(*, as_json: bool) -> None:
         import json
         import shutil
 
-        from srflow_apps.doctor.examination import examine
-        from srflow_apps.doctor.report_lines import as_data, basics_work, report
+        from srflow_apps.doctor.examination import as_data, basics_work, examine
 
         width = shutil.get_terminal_size((118, 24)).columns
         checks = []
         for check in examine():
             checks.append(check)
             if not as_json:
-                click.echo(report(check, width=width))
+                click.echo(check.lines(width=width))
         if as_json:
             click.echo(json.dumps(as_data(checks), indent=2))
         if not basics_work(checks):

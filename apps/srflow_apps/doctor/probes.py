@@ -6,10 +6,9 @@ A broken or mixed native library can end Python without an exception: srflow-doc
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import ctypes
-import importlib
+import importlib.util
 import io
 import json
 import math
@@ -17,28 +16,12 @@ import os
 import subprocess
 import sys
 import time
-import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 DEADLINE_S = 120
 
 _ARITHMETIC = ("FP32", "FP16", "BF16", "INT8")
-_INSTRUCTIONS = (  # names for people, and Linux's flags
-    ("AVX512-BF16", "avx512_bf16"),
-    ("AVX512-VNNI", "avx512_vnni"),
-    ("AVX-VNNI", "avx_vnni"),
-    ("AMX-BF16", "amx_bf16"),
-    ("AMX-INT8", "amx_int8"),
-)
-
-_HEIC = (  # 8×8 pixels, HEVC
-    "c-muNV30{GsVvAy%}izhg51nBLl8SRGck>Ufw3kxwIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfN=qY1_Cu8R?f`KO9S&jqM|@fDif5K"
-    "QI>27V)7MamgK^f{K+gRDge@VG7FOPfpjTQnKL6ZNN56Bk=zG{KYxGxU|`^9P5|nVaA4$N{Qn=MfElEM8HD6^F*zgxB{iKG8PQ}GC^WK8d$n%X"
-    "vj>U`4m2<@@HBvgTatjP*<2V879Z>c+98~rpHq~VoKpc5<z-+4Dq#@GEG|feddvZeHIj1@K@Q`9x*bga|Ns94kY<9>KrB#@S&<3S$jre3QX`RB"
-    "kP8cAV6d?^GBLBZ0NHxEDT$ykR?=Wx&mtu3^WewJLmBo@TYqf|vskbGcD43n&-vvWB_^%>zW@Lf?qAO"
-)
 
 
 def ask(question: str, *arguments: str) -> dict[str, Any]:
@@ -125,15 +108,12 @@ def plugin_provider(device: str) -> dict[str, Any]:
 def openvino() -> dict[str, Any]:
     """OpenVINO's version, the device that it would take, and what the processor can compute in."""
     from srflow_sdk.backends.openvino import best_device, import_openvino, openvino_core
-    from srflow_sdk.system.hardware import first_core
 
-    flags = first_core().get("flags", "").split()  # as far as the system lists them
     core, device = openvino_core(), best_device()
-    capabilities = [name for name in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES") if name in _ARITHMETIC]
     return {
         "version": str(import_openvino().__version__).partition("-")[0],
         "device": f"{device}, {core.get_property(device, 'FULL_DEVICE_NAME')}",
-        "processor": [*capabilities, *(name for name, flag in _INSTRUCTIONS if flag in flags)],
+        "arithmetic": [one for one in core.get_property(device, "OPTIMIZATION_CAPABILITIES") if one in _ARITHMETIC],
     }
 
 
@@ -181,34 +161,17 @@ def libvips() -> dict[str, Any]:
     """libvips' version and which image formats it reads."""
     vips = importlib.import_module("pyvips")
 
-    def reads(make: Callable[[], bytes]) -> bool:
-        try:
-            vips.Image.new_from_buffer(make(), "").avg()
-        except vips.Error:
-            return False
-        return True
-
     loaders = {"PNG": "png", "JPEG": "jpeg", "WebP": "webp", "TIFF": "tiff", "GIF": "gif"}
     formats = {name: bool(vips.type_find("VipsForeignLoad", f"{kind}load")) for name, kind in loaders.items()}
-    # libheif may support the container but lack the codec: only reading a picture shows it.
-    black = vips.Image.black(16, 16, bands=3).copy(interpretation="srgb")
-    formats["AVIF"] = reads(lambda: bytes(black.heifsave_buffer(compression="av1")))
-    formats["HEIC"] = _reads_heic()
+    try:  # libheif may support the container but lack the codec: only reading a picture shows it
+        black = vips.Image.black(16, 16, bands=3).copy(interpretation="srgb")
+        vips.Image.new_from_buffer(black.heifsave_buffer(compression="av1"), "").avg()
+        formats["AVIF"] = True
+    except vips.Error:
+        formats["AVIF"] = False
+    formats["HEIC"] = importlib.util.find_spec("pi_heif") is not None
     version = ".".join(str(vips.version(part)) for part in range(3))
     return {"version": version, "formats": formats}
-
-
-def _reads_heic() -> bool:
-    from srflow_sdk.errors import ImageError
-    from srflow_sdk.files import read_image
-    from srflow_sdk.files.passed_images import spooled
-
-    try:
-        with spooled(zlib.decompress(base64.b85decode(_HEIC)), name="picture.heic") as path:
-            read_image(path)
-    except ImageError:
-        return False
-    return True
 
 
 def native_library() -> dict[str, Any]:
@@ -219,7 +182,7 @@ def native_library() -> dict[str, Any]:
     if path is None:
         return {"path": None}
     register(importlib.import_module("onnxruntime").SessionOptions(), path)
-    return {"path": str(path), "cuda": runs_on_cuda(path)}
+    return {"path": str(path), "what": f"kernels for {'CPU and CUDA' if runs_on_cuda(path) else 'CPU'}"}
 
 
 def plugin_library() -> dict[str, Any]:
@@ -231,7 +194,7 @@ def plugin_library() -> dict[str, Any]:
     if path is None:
         return {"path": None}
     library = check_native_library(path, version=__version__, variable=PLUGINS)
-    return {"path": str(path), "major": library.srflow_tensorrt_major()}
+    return {"path": str(path), "what": f"for TensorRT {library.srflow_tensorrt_major()}"}
 
 
 def module(name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -15,9 +16,8 @@ from click.testing import CliRunner
 from srflow_apps.commands import cli
 from srflow_apps.doctor import examination as doctor
 from srflow_apps.doctor import probes
-from srflow_apps.doctor.examination import examine
+from srflow_apps.doctor.examination import Check, basics_work, examine
 from srflow_apps.doctor.probes import ask
-from srflow_apps.doctor.report_lines import Check, basics_work, report
 from srflow_sdk._version import __version__
 from srflow_sdk.backends import open_backend
 from srflow_sdk.model.bundle import Bundle
@@ -104,7 +104,7 @@ def test_a_tensorrt_that_can_run_is_named_with_its_gpu(monkeypatch: pytest.Monke
 
 def test_the_native_library_in_use_is_named_with_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert diagnose(monkeypatch)["native library"].state == "missing"
-    found = {"path": "/opt/srflow/lib/libsrflow_ort.so", "cuda": True}
+    found = {"path": "/opt/srflow/lib/libsrflow_ort.so", "what": "kernels for CPU and CUDA"}
     check = diagnose(monkeypatch, native_library=found)["native library"]
     assert (check.state, check.detail) == ("ok", "/opt/srflow/lib/libsrflow_ort.so, kernels for CPU and CUDA")
     assert diagnose(monkeypatch, native_library={"error": "invalid ELF"})["native library"].state == "problem"
@@ -114,7 +114,7 @@ def test_the_library_of_plugins_is_named_or_the_commands_that_build_it(monkeypat
     build = ("in a clone", "pip install '.[native]' && python -m srflow_export.native tensorrt")
     check = diagnose(monkeypatch)["TensorRT plugins"]
     assert (check.state, check.fixes) == ("missing", (build,))
-    found = {"path": "/opt/srflow/lib/libsrflow_trt.so", "major": 10}
+    found = {"path": "/opt/srflow/lib/libsrflow_trt.so", "what": "for TensorRT 10"}
     check = diagnose(monkeypatch, plugin_library=found)["TensorRT plugins"]
     assert (check.state, check.detail) == ("ok", "/opt/srflow/lib/libsrflow_trt.so, for TensorRT 10")
     broken = "libsrflow_trt.so is from srflow-sdk 0.0.9, but this is 0.1.0"
@@ -136,11 +136,11 @@ def test_the_probe_reads_the_plugins_major_version_and_refuses_another_release(t
         answer = ask("plugin_library")
         if version != __version__:
             assert "is from srflow-sdk 0.0.9" in answer["error"]
-    assert answer == {"path": str(library), "major": 10}
+    assert answer == {"path": str(library), "what": "for TensorRT 10"}
 
 
 def test_an_absent_runtime_is_told_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srflow_apps.doctor.onnxruntime_installs.find_claims", list)
+    monkeypatch.setattr(doctor, "runtimes", list)
     check = diagnose(monkeypatch, onnxruntime={"error": "No module named 'onnxruntime'"})["ONNX Runtime"]
     assert check.state == "problem"
     assert check.fixes[0] == ("for the CPU", "pip install onnxruntime")
@@ -160,7 +160,7 @@ def test_formats_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_report_is_aligned_and_never_breaks_a_command() -> None:
     command = "pip install " + "x" * 150
-    lines = report(Check(name="part", state="missing", detail="word " * 40, fixes=(("why", command),))).splitlines()
+    lines = Check(name="part", state="missing", detail="word " * 40, fixes=(("why", command),)).lines().splitlines()
     assert lines[0].startswith("missing  part             word")
     assert all(line.startswith(" " * 26 + "word") for line in lines[1:-1])
     assert lines[-1] == " " * 26 + f"fix (why): {command}"
@@ -168,8 +168,8 @@ def test_a_report_is_aligned_and_never_breaks_a_command() -> None:
 
 def test_a_report_is_as_wide_as_the_terminal_but_not_narrower_than_a_sentence_needs() -> None:
     check = Check(name="part", state="ok", detail="word " * 40)
-    assert max(map(len, report(check, width=80).splitlines())) in range(75, 81)
-    assert max(map(len, report(check, width=20).splitlines())) in range(55, 61)
+    assert max(map(len, check.lines(width=80).splitlines())) in range(75, 81)
+    assert max(map(len, check.lines(width=20).splitlines())) in range(55, 61)
 
 
 def test_programs_get_the_same_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +188,15 @@ def test_every_extra_has_its_line_or_a_check_elsewhere_or_is_for_a_clone() -> No
     assert sorted(placed) == sorted(metadata.metadata("srflow-sdk").get_all("Provides-Extra") or ())
 
 
+def install(monkeypatch: pytest.MonkeyPatch, versions: dict[str, str]) -> None:
+    """Let these distributions be all that there are."""
+
+    def found(*, name: str) -> list[SimpleNamespace]:
+        return [SimpleNamespace(version=versions[name])] if name in versions else []
+
+    monkeypatch.setattr("importlib.metadata.distributions", found)
+
+
 def test_extras_are_read_from_the_distributions_own_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
     requires = [
         "numpy>=1.26",
@@ -196,7 +205,7 @@ def test_extras_are_read_from_the_distributions_own_metadata(monkeypatch: pytest
         "piq; extra == 'train'",
     ]
     monkeypatch.setattr("importlib.metadata.requires", lambda _name: requires)
-    monkeypatch.setattr("importlib.metadata.version", {"torch": "2.13", "onnx": "1.23", "srflow-sdk": "1"}.__getitem__)
+    install(monkeypatch, {"torch": "2.13", "onnx": "1.23"})
     assert doctor.check_extra("export") == Check(name="srflow-export", state="ok", detail="torch 2.13, onnx 1.23")
 
 
@@ -216,12 +225,7 @@ def test_versions_and_markers_of_an_extras_packages_are_evaluated(
     requires = ["starlette<2,>=0.40; extra == 'demo'", 'flip>=2; python_version < "3" and extra == "demo"', "numpy>=1"]
     monkeypatch.setattr("importlib.metadata.requires", lambda _name: requires)
 
-    def version(name: str) -> str:
-        if name not in installed:
-            raise metadata.PackageNotFoundError(name)
-        return installed[name]
-
-    monkeypatch.setattr("importlib.metadata.version", version)
+    install(monkeypatch, installed)
     fixes = (("", 'pip install "srflow-sdk[demo]"'),) if fix else ()
     assert doctor.check_extra("demo") == Check(name="srflow-demo", state=state, detail=detail, fixes=fixes)
 

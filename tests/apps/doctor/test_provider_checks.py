@@ -8,8 +8,7 @@ from unittest import mock
 import pytest
 
 from srflow_apps.doctor import examination
-from srflow_apps.doctor.examination import check_openvino, check_plugin, check_tensorrt_provider, judged
-from srflow_apps.doctor.report_lines import Check
+from srflow_apps.doctor.examination import Check, check_openvino, check_plugin, check_tensorrt_provider, judged
 from srflow_sdk.system.device_names import PluginDevice
 
 CPU_RUNTIME = {"package": "onnxruntime", "providers": ["CPUExecutionProvider"]}
@@ -102,7 +101,7 @@ def test_tensorrt_in_onnx_runtime_needs_the_build_the_library_and_a_gpu() -> Non
     assert (check.state, "10.15.1" in check.detail) == ("ok", True)
 
 
-OPENVINO = {"version": "2026.4.1", "device": "CPU, AMD EPYC", "processor": ["BF16", "AMX-INT8"]}
+OPENVINO = {"version": "2026.4.1", "device": "CPU, AMD EPYC", "arithmetic": ["BF16", "FP32"]}
 
 
 def openvino(**answers: dict[str, Any]) -> Check:
@@ -114,8 +113,8 @@ def test_openvino_says_its_device_what_the_processor_has_and_how_good_the_pictur
     check = openvino(openvino=OPENVINO, upscale=UPSCALED)
     assert (check.name, check.state) == ("OpenVINO", "ok")
     assert check.detail == (
-        "2026.4.1 on CPU, AMD EPYC; the processor has BF16, AMX-INT8: works: 32×32 to 128×128 in 0.25 s, 131 dB "
-        "against the CPU"
+        "2026.4.1 on CPU, AMD EPYC, which computes in BF16, FP32: works: 32×32 to 128×128 in 0.25 s, 131 dB against "
+        "the CPU"
     )
 
 

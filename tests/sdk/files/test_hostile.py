@@ -15,11 +15,17 @@ import pytest
 import tifffile
 from PIL import Image
 
-from srflow_apps.doctor.probes import _HEIC
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import open_image, read_image, read_provenance, write_image
 from srflow_sdk.pixels.in_memory import unpacked
 from tests.sdk.files.pictures import WRITTEN, noise, picture
+
+_HEIC = (  # 8×8 pixels, HEVC
+    "c-muNV30{GsVvAy%}izhg51nBLl8SRGck>Ufw3kxwIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfN=qY1_Cu8R?f`KO9S&jqM|@fDif5K"
+    "QI>27V)7MamgK^f{K+gRDge@VG7FOPfpjTQnKL6ZNN56Bk=zG{KYxGxU|`^9P5|nVaA4$N{Qn=MfElEM8HD6^F*zgxB{iKG8PQ}GC^WK8d$n%X"
+    "vj>U`4m2<@@HBvgTatjP*<2V879Z>c+98~rpHq~VoKpc5<z-+4Dq#@GEG|feddvZeHIj1@K@Q`9x*bga|Ns94kY<9>KrB#@S&<3S$jre3QX`RB"
+    "kP8cAV6d?^GBLBZ0NHxEDT$ykR?=Wx&mtu3^WewJLmBo@TYqf|vskbGcD43n&-vvWB_^%>zW@Lf?qAO"
+)
 
 
 def refusal(path: Path) -> str:
