@@ -284,7 +284,7 @@ def _recognised(source: Path, max_pixels: int | None) -> tuple[_Stamp, str]:
     if loader is None:
         name = formats.UNREAD.get(source.suffix.lower())
         if name is None:
-            raise ImageError(f"{source}: this is not an image file in a supported format; convert it to PNG or TIFF")
+            raise ImageError(f"{source}: this is not an image file in a supported format")
         raise ImageError(f"{source}: {name} files are not supported; convert it to PNG or TIFF")
     if max_pixels is not None and loader == "heifload" and head[4:12] in formats.ANIMATIONS:
         raise ImageError(f"{source}: the file holds an animation; save the frame you want as its own file")
