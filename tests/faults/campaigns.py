@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.faults import (
     checkpoints,
+    clips,
     configs,
     demo,
     full_disk,
@@ -27,6 +28,7 @@ CAMPAIGNS = {
         Campaign(name="disk", title="full disks and limits", attack=full_disk.attack, count=48, short=8),
         Campaign(name="checkpoints", title="mutated checkpoints", attack=checkpoints.attack, count=1000, short=200),
         Campaign(name="pictures", title="mutated pictures", attack=pictures.attack, count=4000, short=1200),
+        Campaign(name="clips", title="clips of every kind and name", attack=clips.attack, count=300, short=12),
         Campaign(name="latents", title="mutated latents", attack=latents.attack, count=2000, short=300),
         Campaign(name="configs", title="mutated settings", attack=configs.attack, count=600, short=150),
         Campaign(name="native", title="arguments for the C interface", attack=native.attack, count=200, short=20),

@@ -86,7 +86,7 @@ def test_a_part_that_was_lost_with_its_state_is_drawn_again(
     run: Run, whole: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("srflow_apps.clips.clip_run.join", lambda *_, **__: fail())
+        patch.setattr("srflow_apps.clips.command.join", lambda *_, **__: fail())
         assert run("clip.mp4", "-o", "large.mp4").exit_code == 1
     parts = tmp_path / "large.mp4.parts"
     assert 1 <= len(list(parts.glob("*.state"))) <= 2
@@ -105,7 +105,7 @@ def fail() -> None:
 def parts(run: Run, whole: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """All parts of clip.mp4, which are not joined yet."""
     with monkeypatch.context() as patch:
-        patch.setattr("srflow_apps.clips.clip_run.join", lambda *_, **__: fail())
+        patch.setattr("srflow_apps.clips.command.join", lambda *_, **__: fail())
         assert run("clip.mp4", "-o", "large.mp4").exit_code == 1
     return tmp_path / "large.mp4.parts"
 
