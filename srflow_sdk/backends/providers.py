@@ -26,7 +26,7 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import BOUNDS, first_command, input_shapes, shapes_text
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.device_names import PluginDevice
-from srflow_sdk.system.hardware import find_gpu
+from srflow_sdk.system.hardware import cuda_of_wheels, find_gpu
 from srflow_sdk.system.raising import is_installed
 
 OrtDevice = Literal["cpu", "cuda", "tensorrt"] | PluginDevice
@@ -305,9 +305,10 @@ def tensorrt_library_version() -> str:
     try:
         number = int(ctypes.CDLL(name).getInferLibVersion())
     except (OSError, AttributeError) as error:
+        package = f"tensorrt-cu{cuda_of_wheels(gpu.cuda) if (gpu := find_gpu()) else 12}"
         raise DeviceError(
             f"the installed ONNX Runtime needs TensorRT {major}, which cannot be loaded ({one_line(error)}): "
-            f'pip install "tensorrt=={major}.*", or use device="cuda"; run srflow-doctor for details'
+            f'pip install "{package}=={major}.*", or use device="cuda"; run srflow-doctor for details'
         ) from error
     # 101501 is 10.15.1; before TensorRT 10 it was 8601 for 8.6.1.
     step = 10_000 if number >= 100_000 else 1_000

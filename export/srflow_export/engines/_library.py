@@ -9,7 +9,7 @@ from typing import Any
 
 from srflow_sdk.errors import ExportError, MissingExtraError
 from srflow_sdk.model.engine_records import EngineRuntime
-from srflow_sdk.system.hardware import Gpu, find_gpu
+from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu
 
 OLDEST = {"tensorrt": (10, 15), "tensorrt_rtx": (1, 7)}
 """The oldest versions that have all the calls that this exporter makes, with the same meaning."""
@@ -45,9 +45,10 @@ def load_library(runtime: EngineRuntime, *, elsewhere: str) -> Library:
     needs one. Each says what is missing, how to get it, and how to build from the written graphs elsewhere.
     """
     title = _TITLES[runtime]
-    install = f'pip install "srflow-sdk[{_EXTRAS[runtime]}]"'
     rest = f"The ONNX graphs work on any machine; to build engines on another: {elsewhere}"
     gpu = find_gpu() if runtime == "tensorrt" else None
+    extra = f"tensorrt-cu{cuda_of_wheels(gpu.cuda)}" if gpu else _EXTRAS[runtime]
+    install = f'pip install "srflow-sdk[{extra}]"'
     none = "; this machine has none" if gpu is None else ""
     needs = (
         f" It also needs an NVIDIA GPU of the kind that will run the engines{none}." if runtime == "tensorrt" else ""
