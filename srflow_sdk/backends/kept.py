@@ -40,20 +40,16 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
 
 
 def kept_folder(kind: str, *made_from: object) -> Path | None:
-    """The folder for what a runtime makes of these, there yet or not; None without a cache, which costs tenths of a
-    second at most, so nobody is told.
+    """The folder for what a runtime makes of these; if it is there, it counts as used now.
+
+    None without a cache, which costs tenths of a second at most, so nobody is told.
     """
-    parent = cache_folder(kind, missed=False)
-    return None if parent is None else parent / sha256(repr(made_from).encode()).hexdigest()[:32]
-
-
-def is_kept(folder: Path) -> bool:
-    """True if the folder is there; it then counts as used now."""
-    try:
+    if (parent := cache_folder(kind, missed=False)) is None:
+        return None
+    folder = parent / sha256(repr(made_from).encode()).hexdigest()[:32]
+    with contextlib.suppress(OSError):
         os.utime(folder)
-    except OSError:
-        return False
-    return True
+    return folder
 
 
 @contextlib.contextmanager
@@ -67,7 +63,7 @@ def keeping(folder: Path) -> Iterator[Path]:
         yield part
         with contextlib.suppress(OSError):  # another process was faster
             for path in (files := list(part.iterdir())):
-                with path.open("rb") as file:
+                with path.open("r+b") as file:
                     os.fsync(file.fileno())  # a name must not outlive its content when the power fails
             if files:
                 part.rename(folder)

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import Conditioning, one_line, own, runtime_errors, still_open
-from srflow_sdk.backends.kept import is_kept, keeping, kept_folder
+from srflow_sdk.backends.kept import keeping, kept_folder
 from srflow_sdk.backends.ort import OnnxRuntimeBackend, OrtConditioning, default_graphs
 from srflow_sdk.backends.providers import onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
@@ -210,7 +210,7 @@ class Graph:
             kept = kept_folder("openvino", file, made_by)
         if kept is not None:
             try:
-                with contextlib.nullcontext(kept) if is_kept(kept) else keeping(kept) as folder:
+                with contextlib.nullcontext(kept) if kept.is_dir() else keeping(kept) as folder:
                     return core.compile_model(path, self._device, {**self._settings, "CACHE_DIR": str(folder)})
             except (RuntimeError, OSError):  # perhaps it cannot be written, as on a full disk: no reason to fail
                 compiled = core.compile_model(path, self._device, self._settings)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import Backend, Conditioning, one_line, own, runtime_errors, still_open
-from srflow_sdk.backends.kept import is_kept, keeping, kept_folder, processor
+from srflow_sdk.backends.kept import keeping, kept_folder, processor
 from srflow_sdk.backends.native_library import find_native_library, register, runs_on_cuda
 from srflow_sdk.backends.providers import PROVIDERS, OrtDevice, onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
@@ -181,7 +181,7 @@ class OnnxRuntimeBackend(Backend):
         kept = kept_folder("graphs", *hashes, ort.__version__, build, processor()) if usable else None
         if kept is None:
             return None
-        options, found = self._options(), is_kept(kept)
+        options, found = self._options(), kept.is_dir()
         try:
             if found:
                 options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is optimised
