@@ -21,6 +21,7 @@ else:
     import tomli as tomllib
 
 _MAIN = ("Upscaler", "Encoding", "Latents", "Bundle", "AsyncUpscaler", "AsyncEncoding", "upscale_folder", "lr_psnr")
+_KEYWORDS = ("drawing.options.DrawOptions", "flow.restoring.RestoreOptions", "flow.transferring.TransferOptions")
 
 
 def project() -> dict[str, Any]:
@@ -59,10 +60,8 @@ def sdk_page() -> str:
     text = "# srflow_sdk\n\nThe runtime, without torch. Names with an underscore are private.\n"
     for name in [*main, *others, *failures]:
         text += f"\n::: srflow_sdk.{name}\n"
-    return (
-        text
-        + "\n::: srflow_sdk.triton.RemoteUpscaler\n\n::: srflow_sdk.ray.Cluster\n\n::: srflow_sdk.ray.UpscaleFiles\n"
-    )
+    last = ("triton.RemoteUpscaler", "ray.Cluster", "ray.UpscaleFiles", *_KEYWORDS)
+    return text + "".join(f"\n::: srflow_sdk.{name}\n" for name in last)
 
 
 def training_page() -> str:
