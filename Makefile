@@ -110,7 +110,7 @@ tiny := --set network.nf=16 --set network.blocks=2 --set data.crop=48 --set sche
 train-smoke: $(dev) ## go from photographs to a bundle that upscales, in train-smoke/ (about a minute)
 	rm -rf $(smoke)
 	$(python) benchmarks/unseen_photos.py $(smoke)/photos
-	$(VENV)/bin/srflow-train --config plain-x4-small --data $(smoke)/photos --out $(smoke)/plain $(tiny) \
+	$(VENV)/bin/srflow-train --config x4-small --stage encoder --data $(smoke)/photos --out $(smoke)/plain $(tiny) \
 		--set schedule.iterations=60
 	$(VENV)/bin/srflow-train --config x4-small --data $(smoke)/photos --val $(smoke)/photos --out $(smoke)/flow $(tiny) \
 		--set network.steps=2 --set network.hidden=16 --set schedule.iterations=60 \

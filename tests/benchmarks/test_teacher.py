@@ -46,7 +46,7 @@ def test_photographs_are_drawn_upright_at_every_size_and_what_is_there_is_kept(
     save(tmp_path / "photos" / "sub" / "a.png", pixels)
     save(tmp_path / "out" / "kept.png", texture(128, 128))
     save(tmp_path / "photos" / "kept.jpg", texture(128, 128, seed=1))
-    (tmp_path / "run.yaml").write_text("base: plain-x4-small\ndata: {crop: 64, narrowest: 100}\n")
+    (tmp_path / "run.yaml").write_text("base: x4-small\ndata: {crop: 64, narrowest: 100}\n")
     places = [str(nearest(tmp_path / "nearest.onnx")), str(tmp_path / "photos"), str(tmp_path / "out")]
     options = ["--config", str(tmp_path / "run.yaml"), "--orientations", orientations]
     monkeypatch.setattr(sys, "argv", ["teacher.py", *places, *options])

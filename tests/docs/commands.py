@@ -123,7 +123,7 @@ def _click_problem(program: str, arguments: list[str], *, named: bool) -> str | 
                 assert protocol is not None
                 protocol.make_context(name, rest, parent=context)
         if program == "srflow-train" and str(context.params["config"]).count(".") == 0 and context.params["config"]:
-            load_settings(context.params["config"], context.params["overrides"])
+            load_settings(context.params["config"], context.params["overrides"], stage=context.params["stage"])
     except click.exceptions.Exit:
         return None  # --help, --version
     except (click.BadParameter, click.BadOptionUsage) as error:  # a missing parameter is one of them

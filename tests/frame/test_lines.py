@@ -9,7 +9,7 @@ from .bare_environment import ROOT
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
     "srflow_sdk": 14_654,
     "apps/srflow_apps": 10_437,
-    "training/srflow_training": 6_726,
+    "training/srflow_training": 6_724,
     "training/srflow_evaluation": 7_155,
     "export/srflow_export": 8_024,
 }

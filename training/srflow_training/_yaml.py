@@ -27,11 +27,3 @@ def read_yaml(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise ArgumentError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     return parse_yaml(text, where=str(path))
-
-
-def is_there(path: Path) -> bool:
-    """True if there is a file of this name; not if no file can have it: too long, or not Unicode."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -25,6 +26,13 @@ __all__ = ["train"]
     metavar="PRESET|FILE.yaml",
     help="Preset (above) or YAML file.  [default with --resume: the run's own]",
 )
+@click.option(
+    "--stage",
+    type=click.Choice(["flow", "encoder"]),
+    default="flow",
+    show_default=True,
+    help="What to train: the flow, or the LR encoder that it starts from.",
+)
 @click.option("--data", type=LocalPath(), required=True, help="Folder of photographs, at any depth.")
 @click.option("--val", type=LocalPath(), help="Folder of photographs to validate on during the run.")
 @click.option("--out", type=LocalPath(), required=True, help="Folder to write the run to.")
@@ -38,22 +46,26 @@ __all__ = ["train"]
 )
 @click.version_option(__version__, prog_name="srflow-train")
 def train(
-    config: str | None, data: Path, val: Path | None, out: Path, resume: bool, overrides: tuple[str, ...]
+    config: str | None,
+    stage: Literal["flow", "encoder"],
+    data: Path,
+    val: Path | None,
+    out: Path,
+    resume: bool,
+    overrides: tuple[str, ...],
 ) -> None:
     """Train an SRFlow network, or the LR encoder that it starts from, on a folder of photographs.
 
     \b
-    Presets for flows:     x2-small x4-small x8-small x16-small x4-photo: small, as embedded (an evening on a CPU)
-                           x4-general x8-general x8-faces x16-faces: large, with bounded scales (days on a GPU)
-                           x4-transfer x8-faces-transfer: the same, for content transfer
-                           x8-faces-bilinear: for bilinear reductions
-                           published-x4 published-x8 published-x8-faces: as released; paper-x4: as the text says
-    Presets for encoders:  plain-x2-small plain-x4-small plain-x8-small plain-x16-small plain-x4-photo
-                           rrdb-x4 rrdb-x8 rrdb-x16: for the large ones
+    Presets:  x2-small x4-small x8-small x16-small x4-photo: small, as embedded (an evening on a CPU)
+              x4-general x8-general x8-faces x16-faces: large, with bounded scales (days on a GPU)
+              x4-transfer x8-faces-transfer: the same, for content transfer
+              x8-faces-bilinear: for bilinear reductions
+              published-x4 published-x8 published-x8-faces: as released; paper-x4: as the text says
 
     \b
     From start to finish:
-      srflow-train --config plain-x4-small --data PHOTOS --out runs/plain
+      srflow-train --config x4-small --stage encoder --data PHOTOS --out runs/plain
       srflow-train --config x4-small --data PHOTOS --out runs/flow \\
                    --set schedule.encoder=runs/plain/model.safetensors
       srflow-export --ckpt runs/flow/model.safetensors
@@ -83,7 +95,7 @@ def train(
         if config is None and not (out / "config.yaml").is_file():
             raise ArgumentError(f"{out} holds no run to resume: name its --out, or omit --resume and add --config")
         with raised_interrupts(*STOPPING):  # batch systems send SIGTERM, and scripts start commands with SIGINT ignored
-            settings = load_settings(config or str(out / "config.yaml"), overrides)
+            settings = load_settings(config or str(out / "config.yaml"), overrides, stage=stage)
             trainer = Trainer(settings, data=data, out=out, val=val, resume=resume)
             if is_first_process():
                 parameters = sum(parameter.numel() for parameter in trainer.model.parameters())

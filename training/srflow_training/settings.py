@@ -34,10 +34,11 @@ from srflow_training._section import (
     Section,
     Share,
 )
-from srflow_training._yaml import is_there, parse_yaml, read_yaml
+from srflow_training._yaml import parse_yaml, read_yaml
 from srflow_training.model import Encoder, SRFlow, SRFlowConfig
 from srflow_training.model.config import ENCODER_FIELDS, ENCODERS
 
+Stage = Literal["flow", "encoder"]
 ITERATIONS, ITERATIONS_FROM_SCRATCH = 200_000, 300_000
 
 
@@ -299,20 +300,37 @@ def preset_names() -> list[str]:
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
-def load_settings(config: str, overrides: Sequence[str] = ()) -> RunSettings:
+def load_settings(config: str, overrides: Sequence[str] = (), *, stage: Stage = "flow") -> RunSettings:
     """Load a preset by name or a YAML file by path, with `section.field=value` overrides. Raises: ArgumentError.
+
+    stage: "encoder" takes the flow's LR encoder alone, with `encoder_data` and `encoder_schedule` in place of fields of
+    `data` and `schedule`.
 
     `base: PRESET|FILE.yaml` at the top of a file (by a path relative to it) takes all fields of another, except those
     that the file sets. A field without a value returns to its default, not the base's: `section.field=`, or null in a
     file (but `network.split_clamp: null` is no bound). `data.degradation.field=value` sets one of its fields.
     """
-    raw = _read_sections(config)
+    raw = _at_stage(_read_sections(config), stage, config)
     for name, section in raw.items():
         if isinstance(section, dict):
             raw[name] = _without_nulls(name, section)
     for override in overrides:
         _override(raw, override, config)
     return RunSettings.from_dict(raw)
+
+
+def _at_stage(raw: dict[str, Any], stage: Stage, config: str) -> dict[str, Any]:
+    """The sections of a stage's run. A run of an encoder alone has no other stage."""
+    own = {name: raw.pop(f"encoder_{name}", None) or {} for name in ("data", "schedule")}
+    network = raw.get("network")
+    if stage == "flow" or not isinstance(network, dict) or network.get("kind") in ENCODERS:
+        return raw
+    kind = network.get("encoder", "rrdb")
+    if kind not in ENCODERS or not all(isinstance(section, dict) for section in own.values()):
+        raise ArgumentError(f"{config}: --stage encoder needs network.encoder: rrdb or plain, and sections of fields")
+    stages = {name: {**(raw.get(name) or {}), **fields} for name, fields in own.items()}
+    encoder = {name: network[name] for name in ENCODER_FIELDS[kind] if name in network}
+    return {**raw, **stages, "network": {"kind": kind, **encoder}, "objective": {}}
 
 
 def _override(raw: dict[str, Any], override: str, config: str) -> None:
@@ -355,7 +373,7 @@ def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any
     if config in preset_names():
         text = (resources.files("srflow_training") / "presets" / f"{config}.yaml").read_text(encoding="utf-8")
         raw = parse_yaml(text, where=config)
-    elif is_there(Path(config)):
+    elif Path(config).exists():
         raw = read_yaml(Path(config))
     else:
         where = f"{heirs[-1]}: base: " if heirs else ""
@@ -370,7 +388,7 @@ def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any
         raise ArgumentError(f"{config}: base is {base!r}; the name of a preset or a YAML file was expected")
     if base not in preset_names():
         base = str(Path(config).parent / base)
-    if is_there(Path(base)) and any(_same_source(base, other) for other in (*heirs, config)):
+    if Path(base).exists() and any(_same_source(base, other) for other in (*heirs, config)):
         raise ArgumentError(f"{config}: base {base} is based on this file itself: name another base")
     merged = _read_sections(base, heirs=(*heirs, config))
     for name, section in raw.items():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import yaml
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
@@ -25,7 +26,7 @@ from srflow_training._objective import PerceptualLoss, lay_out, memory_format, n
 from srflow_training._pace import Meter, Pace
 from srflow_training._precision_choice import with_precision
 from srflow_training._processes import launched
-from srflow_training._states import States, first_difference, saved_settings, without_paths
+from srflow_training._states import States, first_difference, without_paths
 from srflow_training._validation import Validation
 from srflow_training._weights import ramped_average, start_from_files
 from srflow_training.checkpoints import save_checkpoint
@@ -320,7 +321,7 @@ class Trainer:
     def _restore(self) -> None:
         state = self.states.load()
         try:
-            saved = saved_settings(state["settings"])
+            saved = RunSettings.from_dict(yaml.safe_load(state["settings"]))
             if different := first_difference(saved, self.settings, _FREE_ON_RESUME):
                 free = [f"{section}.{name}" for section, names in _FREE_ON_RESUME.items() for name in sorted(names)]
                 raise ArgumentError(
@@ -339,8 +340,7 @@ class Trainer:
             self.iteration = int(state["iteration"])
             self.skipped = state["skipped"][0]  # a resumed run may skip as many steps in a row as a new one
             self.best.value = state.get("best", {}).get(self.best.metric, self.best.value)
-            if "health" in state:  # older states have no judgement
-                self.health.load(state["health"])
+            self.health.load(state["health"])
         except ArgumentError:
             raise
         except Exception as error:

@@ -5,8 +5,8 @@ import yaml
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training._degradation_settings import PRESETS, Degradation
-from srflow_training._states import first_difference, saved_settings, without_paths
-from srflow_training.settings import dump_settings, load_settings
+from srflow_training._states import first_difference, without_paths
+from srflow_training.settings import RunSettings, dump_settings, load_settings
 from tests.training.runs import settings
 
 
@@ -64,12 +64,12 @@ def test_a_field_is_set_by_its_dotted_name_and_returned_to_its_presets():
 
 def test_degradation_is_saved_published_and_compared():
     strong, off = degraded("strong"), degraded()
-    assert saved_settings(dump_settings(strong)) == strong
+    assert RunSettings.from_dict(yaml.safe_load(dump_settings(strong))) == strong
     assert without_paths(strong).data.degradation == strong.data.degradation
     assert first_difference(strong, off, {}).startswith("data.degradation (")
     older = yaml.safe_load(dump_settings(off))
     del older["data"]["degradation"]
-    assert first_difference(saved_settings(yaml.safe_dump(older)), off, {}) == ""
+    assert first_difference(RunSettings.from_dict(older), off, {}) == ""
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,8 @@ TINY = ["network.nf=8", "network.growth=4", "network.blocks=2", "data.crop=16", 
 TINY += ["data.narrowest=0", "schedule.iterations=2", "schedule.log_every=1", "hardware.accelerator=cpu"]
 
 
-def tiny(*overrides, preset="rrdb-x4"):
-    return load_settings(preset, [*TINY, *overrides])
+def tiny(*overrides, stage="encoder"):
+    return load_settings("x4-general", [*TINY, *overrides], stage=stage)
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def timings(monkeypatch):
 
 
 def run(photos, out, *arguments, overrides=()):
-    config = [] if "--resume" in arguments else ["--config", "rrdb-x4"]
+    config = [] if "--resume" in arguments else ["--config", "x4-general", "--stage", "encoder"]
     changes = [part for override in (*TINY, *overrides) for part in ("--set", override)] if config else []
     more = [part for override in overrides for part in ("--set", override)] if not config else []
     result = CliRunner().invoke(train, [*config, "--data", str(photos), "--out", str(out), *arguments, *changes, *more])
@@ -81,12 +81,12 @@ def test_bf16_must_be_clearly_faster(times, precision):
 
 
 @pytest.mark.parametrize("unshuffle", [1, 4])
-@pytest.mark.parametrize("preset", ["rrdb-x4", "x4-general"])
-def test_timing_leaves_random_numbers_and_threads_alone(preset, unshuffle):
-    flow = ["network.stacked_blocks=[0,1]", "network.steps=1", "network.hidden=8"] if preset == "x4-general" else []
+@pytest.mark.parametrize("stage", ["encoder", "flow"])
+def test_timing_leaves_random_numbers_and_threads_alone(stage, unshuffle):
+    flow = ["network.stacked_blocks=[0,1]", "network.steps=1", "network.hidden=8"] if stage == "flow" else []
     torch.manual_seed(5)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    times = time_steps(tiny(*flow, f"network.unshuffle={unshuffle}", preset=preset), CPU)
+    times = time_steps(tiny(*flow, f"network.unshuffle={unshuffle}", stage=stage), CPU)
     assert times.fp32 > 0
     assert times.bf16 > 0
     assert torch.equal(torch.get_rng_state(), state)
@@ -132,7 +132,7 @@ def test_the_images_that_the_loss_decodes_are_timed_too(timings):
     flow = ["network.stacked_blocks=[0,1]", "network.steps=1", "network.hidden=8", "objective.l1=1"]
     kinds = [[], ["objective.l1=0"], ["objective.perceptual=1"], ["objective.perceptual=2"]]
     for kind in kinds:
-        choose_precision(tiny(*flow, *kind, preset="x4-general"), CPU)
+        choose_precision(tiny(*flow, *kind, stage="flow"), CPU)
     assert [settings.objective.perceptual for settings in timings[1]] == [0, 0, 1]
     assert _precision_choice._TimedStep(timings[1][0], CPU).decodings == Decodings(mean=True)
     assert _precision_choice._TimedStep(timings[1][1], CPU).decodings == Decodings()

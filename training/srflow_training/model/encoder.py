@@ -142,10 +142,6 @@ class Encoder(nn.Module, ABC):
     def settings(self) -> dict[str, Any]:
         """JSON-ready keyword arguments that build this network again, without options that only later versions know."""
 
-    def extra_repr(self) -> str:
-        """Show the settings in print(model)."""
-        return ", ".join(f"{name}={value}" for name, value in self.settings().items())
-
 
 class RRDB(Encoder):
     """RRDB super-resolution network (Wang et al., ESRGAN, ECCV-W 2018); on its own, SRFlow's L1-trained baseline.
