@@ -11,10 +11,9 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from srflow_sdk.errors import BundleError
-from srflow_sdk.model.json_records import read_record
 
 EngineRuntime = Literal["tensorrt", "tensorrt_rtx"]
 """Which library builds and runs an engine, by the name of its Python module."""
@@ -72,7 +71,8 @@ class PluginLibrary:
 class EngineRecord:
     """The engines of a bundle's encoder and sampler, and of its inverter if it has one.
 
-    :func:`read_engine_record` checks what the fields promise; the constructor checks nothing.
+    Raises:
+        ValueError: a capability, size or name of a graph is one that no build writes.
     """
 
     runtime: EngineRuntime
@@ -114,35 +114,21 @@ class EngineRecord:
     plugins: PluginLibrary | None = None
     """The library whose plugins they contain, and without which they do not load; None: they need none."""
 
+    def __post_init__(self) -> None:
+        if odd := [capability for capability in self.compute_capabilities if not _CAPABILITY.fullmatch(capability)]:
+            raise ValueError(f"{odd[0]!r} is not a compute capability")
+        # Without a graph's hash, nothing would show that it was exported again since.
+        wanted = ["encoder", "inverter", "sampler"] if self.inverter else ["encoder", "sampler"]
+        if sorted(name.partition(".")[0] for name in self.graphs) != wanted:
+            raise ValueError(f"graphs are not those of {', '.join(wanted)}")
+        for size in (self.profile.min, self.profile.opt, self.profile.max):
+            if not 1 <= min(size) <= max(size) <= 1 << 16:
+                raise ValueError(f"{size} is not a size")
+
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the engines' files in the bundle."""
         return (self.encoder, self.sampler, self.inverter) if self.inverter else (self.encoder, self.sampler)
-
-
-def read_engine_record(raw: Any) -> EngineRecord:
-    """Read a record from manifest.json.
-
-    Args:
-        raw: the JSON value.
-
-    Returns:
-        The record, with fields that hold what they promise.
-
-    Raises:
-        ValueError: the value is one that no build writes; one line names the field.
-    """
-    record = read_record(EngineRecord, raw)
-    if odd := [capability for capability in record.compute_capabilities if not _CAPABILITY.fullmatch(capability)]:
-        raise ValueError(f"{odd[0]!r} is not a compute capability")
-    # Without a graph's hash, nothing would show that it was exported again since.
-    wanted = ["encoder", "inverter", "sampler"] if record.inverter else ["encoder", "sampler"]
-    if sorted(name.partition(".")[0] for name in record.graphs) != wanted:
-        raise ValueError(f"graphs are not those of {', '.join(wanted)}")
-    for size in (record.profile.min, record.profile.opt, record.profile.max):
-        if not 1 <= min(size) <= max(size) <= 1 << 16:
-            raise ValueError(f"{size} is not a size")
-    return record
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from srflow_sdk.drawing.tiles import common_gpu_profile
 from srflow_sdk.errors import BundleError
 from srflow_sdk.latents.random_field import LATENT_SCHEME, LatentLevel
-from srflow_sdk.model.engine_records import EngineRecord, LrProfile, read_engine_record
+from srflow_sdk.model.engine_records import EngineRecord, LrProfile
 from srflow_sdk.model.intervals import Intervals
 from srflow_sdk.model.json_records import read_record
 from srflow_sdk.system.plain_text import is_plain
@@ -271,8 +271,6 @@ def _parse(text: str | bytes) -> dict[str, Any]:
 def _read(raw: Mapping[str, Any]) -> Manifest:
     try:
         manifest = read_record(Manifest, raw)
-        for engine in raw.get("engines", ()):
-            read_engine_record(engine)
     except (ValueError, OverflowError) as error:
         raise _bad(str(error)) from error
     if manifest.latent_scheme != LATENT_SCHEME:
