@@ -42,7 +42,11 @@ def loaded(
     """
     with as_path_or_picture(image, max_pixels=max_pixels) as found:
         if isinstance(found, (str, os.PathLike)):
-            found = _read_eight_bit(found, max_pixels)
+            file = read_image(file_path("image", found), max_pixels=max_pixels)
+            if file.pixels.dtype != np.uint8:
+                fix = "upscale it into a file: upscaler.upscale_file(path, target)"
+                raise ImageError(f"{found}: the file holds {file.pixels.dtype}, which PIL images cannot hold; {fix}")
+            found = eight_bit_picture(file)
         return unpacked(found, layout=layout)
 
 
@@ -90,16 +94,6 @@ def eight_bit_picture(file: ImageFile) -> Image.Image:
     if file.metadata.icc_profile is not None:
         image.info["icc_profile"] = file.metadata.icc_profile
     return image
-
-
-def _read_eight_bit(path: PathLike, max_pixels: int) -> Image.Image:
-    file = read_image(file_path("image", path), max_pixels=max_pixels)
-    if file.pixels.dtype != np.uint8:
-        raise ImageError(
-            f"{path}: the file holds {file.pixels.dtype}, which PIL images cannot hold; upscale it into a file: "
-            "upscaler.upscale_file(path, target)"
-        )
-    return eight_bit_picture(file)
 
 
 def _copy(picture: bytes | BinaryIO, file: BinaryIO, *, name: str, limit: int) -> None:

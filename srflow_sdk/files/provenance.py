@@ -10,6 +10,7 @@ import logging
 import math
 import re
 import urllib.parse
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from xml.dom import minidom
@@ -118,50 +119,45 @@ def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: 
 
 def provenance_in(packet: bytes | None) -> Provenance | None:
     """The provenance in an XMP packet; None if there is none, or a property is missing or malformed."""
-    document = _parsed(packet) if packet is not None else None
     try:
-        root = _rdf(document) if document is not None else None
-        for description in root.getElementsByTagNameNS(_RDF, "Description") if root is not None else ():
-            if description.hasAttributeNS(NAMESPACE, "model_sha256"):
-                return _from_attributes(description)
+        document = None if packet is None else _parsed(packet)
+        for own in [] if document is None else _own(document):
+            names = _names(lambda name, own=own: own.hasAttributeNS(NAMESPACE, name))  # type: ignore[misc]
+            if all(own.hasAttributeNS(NAMESPACE, name) for name in names):
+                return Provenance(**{name: _value(name, own.getAttributeNS(NAMESPACE, name)) for name in names})
     except (ValueError, RecursionError):
-        return None
+        pass
     return None
 
 
 def _merged(packet: bytes, provenance: Provenance) -> bytes | None:
+    """The packet with the provenance instead of an older one; None if it is no XMP."""
     document = _parsed(packet)
     try:
-        root = _rdf(document) if document is not None else None
-        if document is None or root is None:
+        if document is None or not (roots := document.getElementsByTagNameNS(_RDF, "RDF")):
             return None
-        for description in list(root.getElementsByTagNameNS(_RDF, "Description")):
-            if description.hasAttributeNS(NAMESPACE, "model_sha256") and description.parentNode is not None:
-                description.parentNode.removeChild(description)
-        own = root.appendChild(document.createElementNS(_RDF, "rdf:Description"))
+        for old in _own(document):
+            old.parentNode.removeChild(old)  # type: ignore[union-attr]
+        own = roots[0].appendChild(document.createElementNS(_RDF, "rdf:Description"))
         for prefix, uri in (("rdf", _RDF), ("srflow", NAMESPACE)):
             own.setAttributeNS(_XMLNS, f"xmlns:{prefix}", uri)
         own.setAttributeNS(_RDF, "rdf:about", "")
-        names = [*_ALWAYS]
-        for first, others in _ADDED.items():
-            if getattr(provenance, first) != getattr(Provenance, first):
-                names += [first, *others]
-        for name in names:
+        for name in _names(lambda name: getattr(provenance, name) != getattr(Provenance, name)):
             own.setAttributeNS(NAMESPACE, f"srflow:{name}", _text(name, getattr(provenance, name)))
         return _written(document)
     except RecursionError:
         return None
 
 
-def _from_attributes(description: minidom.Element) -> Provenance:
-    """Read what :func:`_merged` wrote. Raises: ValueError if a property is missing or malformed."""
-    names = [*_ALWAYS]
-    for first, others in _ADDED.items():
-        if description.hasAttributeNS(NAMESPACE, first):
-            names += [first, *others]
-    if missing := [name for name in names if not description.hasAttributeNS(NAMESPACE, name)]:
-        raise ValueError(missing)
-    return Provenance(**{name: _value(name, description.getAttributeNS(NAMESPACE, name)) for name in names})
+def _own(document: minidom.Document) -> list[minidom.Element]:
+    found = document.getElementsByTagNameNS(_RDF, "Description")
+    return [description for description in found if description.hasAttributeNS(NAMESPACE, "model_sha256")]
+
+
+def _names(is_there: Callable[[str], bool]) -> list[str]:
+    """The fields of a record in which those of :data:`_ADDED` are there that this says."""
+    added = [(first, *others) for first, others in _ADDED.items() if is_there(first)]
+    return [*_ALWAYS, *(name for names in added for name in names)]
 
 
 def _text(name: str, value: Any) -> str:
@@ -177,7 +173,7 @@ def _value(name: str, text: str) -> Any:
     """The value of a field that was written as this text. Raises: ValueError."""
     kind = _KINDS.get(name, str)
     if kind is str:
-        return _unquoted(text) or getattr(Provenance, name, "")
+        return urllib.parse.unquote(text, errors="surrogateescape") or getattr(Provenance, name, "")
     if kind is bool:
         return bool(("False", "True").index(text))
     if name in ("tau", "tile") and text == "None":
@@ -186,10 +182,6 @@ def _value(name: str, text: str) -> Any:
     if kind is float and not math.isfinite(value):
         raise ValueError(text)
     return value
-
-
-def _unquoted(text: str) -> str:
-    return urllib.parse.unquote(text, errors="surrogateescape")
 
 
 def _parsed(packet: bytes) -> minidom.Document | None:
@@ -205,12 +197,6 @@ def _parsed(packet: bytes) -> minidom.Document | None:
         return None
 
 
-def _rdf(document: minidom.Document) -> minidom.Element | None:
-    """The element that holds all descriptions. Raises: RecursionError if elements are nested by the thousand."""
-    found = document.getElementsByTagNameNS(_RDF, "RDF")
-    return found[0] if found else None
-
-
 def _written(document: minidom.Document) -> bytes:
     """The document as an XMP packet. Raises: RecursionError if elements are nested by the thousand."""
     xml = "".join(node.toxml() for node in document.childNodes if node.nodeType == node.ELEMENT_NODE)
@@ -222,31 +208,25 @@ def for_new_pixels(packet: bytes) -> bytes:
 
     Returns the given bytes if there is nothing to change or they cannot be parsed as XMP.
     """
-    document = _parsed(packet)
+    document, found = _parsed(packet), False
     try:
-        return packet if document is None or not _update(document) else _written(document)
+        for element in [] if document is None else list(document.getElementsByTagName("*")):
+            for namespace, name in _STALE:
+                if element.hasAttributeNS(namespace, name):
+                    element.removeAttributeNS(namespace, name)
+                    found = True
+            kind = (element.namespaceURI, element.localName)
+            if kind in _STALE and element.parentNode is not None:
+                element.parentNode.removeChild(element)
+                found = True
+            if kind == _ORIENTATION:
+                for child in list(element.childNodes):
+                    element.removeChild(child)
+                element.appendChild(document.createTextNode("1"))  # type: ignore[union-attr]
+                found = True
+            if element.getAttributeNS(*_ORIENTATION) not in ("", "1"):
+                element.getAttributeNodeNS(*_ORIENTATION).value = "1"  # type: ignore[union-attr]
+                found = True
+        return _written(document) if found and document is not None else packet
     except RecursionError:
         return packet
-
-
-def _update(document: minidom.Document) -> bool:
-    """Update a document; returns whether there was anything to change."""
-    found = False
-    for element in list(document.getElementsByTagName("*")):
-        for namespace, name in _STALE:
-            if element.hasAttributeNS(namespace, name):
-                element.removeAttributeNS(namespace, name)
-                found = True
-        if element.hasAttributeNS(*_ORIENTATION) and element.getAttributeNS(*_ORIENTATION) != "1":
-            element.getAttributeNodeNS(*_ORIENTATION).value = "1"  # type: ignore[union-attr]
-            found = True
-        kind = (element.namespaceURI, element.localName)
-        if kind in _STALE and element.parentNode is not None:
-            element.parentNode.removeChild(element)
-            found = True
-        elif kind == _ORIENTATION:
-            while element.firstChild is not None:
-                element.removeChild(element.firstChild)
-            element.appendChild(document.createTextNode("1"))
-            found = True
-    return found

@@ -85,24 +85,20 @@ class ImageWriter:
     """Writes an image file row by row: .png, .jpg, .jpeg, .webp, .tif, .tiff, or .avif where libvips has it.
 
     A context manager: the file appears, or replaces an older one, when the block ends without an exception; otherwise
-    nothing remains. Rows are encoded as they arrive, into a hidden file beside the target.
+    nothing remains. Rows are encoded as they arrive, into a hidden file beside the target. Memory does not grow with
+    the height, except for WebP and AVIF, whose encoders hold the whole picture.
 
-    width, height, channels, dtype (uint8, uint16 or float32 in [0, 1]): of the rows to write. PNG and TIFF keep uint16;
-    TIFF keeps float32, which becomes uint16 in PNG; JPEG, WebP and AVIF hold 8 bits.
-    metadata: for pixels of this size (see :meth:`Metadata.enlarged`). TIFF holds EXIF without maker's notes; only JPEG
-    holds IPTC; WebP and AVIF hold a resolution only in EXIF. Gray becomes RGB in WebP and AVIF, and sRGB if it had a
-    profile. Nothing is invented, except that EXIF without a resolution gets its standard's 72 dots per inch. What
-    cannot be written is logged.
-    provenance: is added to the XMP packet.
-    quality: of JPEG, WebP and AVIF, 1 … 100; None is 95, for AVIF 85.
-    lossless: keep every visible pixel of WebP and AVIF, as PNG and TIFF do.
-    raw: into a TIFF, write values of 8, 16 or 32 bits as they are, in any number of channels.
+    TIFF holds EXIF without maker's notes; only JPEG holds IPTC; WebP and AVIF hold a resolution only in EXIF. Gray
+    becomes RGB in WebP and AVIF, and sRGB if it had a profile. EXIF without a resolution gets 72 dots per inch.
 
-    Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole picture.
+    Args:
+        target, metadata, provenance, quality, lossless: as of :func:`write_image`.
+        width, height, channels, dtype: of the rows to write.
+        raw: into a TIFF, write values of 8, 16 or 32 bits as they are, in any number of channels.
 
-    Raises: ArgumentError for unknown endings and dtypes and what their format does not offer, ImageError if the pixels
-    do not fit the format or the file cannot be written, DeviceError in a process that was forked after libvips had
-    started threads.
+    Raises:
+        ArgumentError, ImageError: as :func:`write_image`.
+        DeviceError: in a process that was forked after libvips had started threads.
     """
 
     def __init__(
