@@ -197,7 +197,8 @@ class ClipRun:
             self.display.tell(f"{target} is damaged: it is made again")
         elif beside and os.path.lexists(target):
             raise ImageError(f"{target} exists; remove it, or name it with -o, which may replace it")
-        kept, lost = kept_streams(clip, target, encoding)
+        with deferred_interrupts(*STOPPING):  # FFmpeg calls Python to write, and drops what a signal raises there
+            kept, lost = kept_streams(clip, target, encoding)
         for what in lost:
             say(f"warning: {source}: {what}")
         every = [parts / f"{number:06}.mkv" for number in range(-(-count // segments.SEGMENT))]
@@ -236,7 +237,9 @@ class ClipRun:
             there = sum(map(segments.is_whole, every))
             try:
                 if there == len(every):
-                    for what in join(every, clip, target, record=record, kept=kept):
+                    with deferred_interrupts(*STOPPING):
+                        lost = join(every, clip, target, record=record, kept=kept)
+                    for what in lost:
                         say(f"warning: {source}: {what}")
                 elif not _is_finished(target, record, count):
                     on = "the same command with --resume goes on" if done.remaining else "the last run of all makes it"

@@ -117,12 +117,13 @@ class Piped:
 def opened(file: Any, name: Path | str = "") -> Iterator[Any]:
     """The container in a file, or in one that is open, called `name`. Raises: ImageError, at once for pipes or folders.
 
-    FFmpeg gets no path, which may be a URL to it.
+    FFmpeg is told that a path is no URL. It opens that itself: what a signal raises while it calls Python is lost.
     """
     with contextlib.ExitStack() as stack:
         with av_errors(name or file):
             if isinstance(file, Path):
-                file = stack.enter_context(open_regular(file))
+                open_regular(file).close()
+                file = f"file:{file.absolute()}"
             elif isinstance(file, BytesIO):
                 file.seek(0)
             container = stack.enter_context(pyav().open(file, metadata_errors="replace", options=_READ))

@@ -4,6 +4,8 @@ import errno
 import io
 import os
 import resource
+import signal
+import threading
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from click.testing import Result
 
 from srflow_apps.clips.reading import Look
-from srflow_apps.clips.writing import Encoding
+from srflow_apps.clips.writing import Encoding, _Sink
 from srflow_sdk.errors import ImageError
 
 from .clips import moving, seen, write_clip, write_sound
@@ -187,6 +189,23 @@ def test_a_disk_that_is_full(run: Run, tmp_path: Path) -> None:
     assert "large.mp4.parts/000000.mkv cannot be written: File too large" in result.stderr
     assert "the same command with --resume goes on" in result.stderr
     assert not (tmp_path / "large.mp4").exists()
+
+
+def test_a_signal_while_ffmpeg_writes_through_python_is_not_lost(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(2))
+    write, sent = _Sink.write, []
+
+    def interrupted(sink: _Sink, data: bytes) -> int:
+        if not sent and threading.current_thread() is threading.main_thread():
+            sent.append(signal.raise_signal(signal.SIGINT))
+        return write(sink, data)
+
+    monkeypatch.setattr(_Sink, "write", interrupted)
+    result = run("clip.mp4", "-o", "large.mp4")
+    assert result.exit_code == 130, result.output
+    assert result.stderr.endswith("interrupted\n")
 
 
 def test_interlaced_clips_are_told_of(run: Run, tmp_path: Path) -> None:
