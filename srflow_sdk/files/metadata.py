@@ -77,7 +77,9 @@ def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Me
     path: the file, for the log. converted: whether the values were converted to sRGB, so that the file's profile no
     longer applies. swapped: whether applying the orientation exchanges x and y.
     """
-    blocks: dict[str, Any] = {name: _block(image, path, name) for name in _FIELDS}
+    found = {name: libvips.get_field(image, key) for name, key in _FIELDS.items()}
+    blocks: dict[str, Any] = dict.fromkeys(_FIELDS)
+    blocks |= {name: block for name, block in found.items() if block and _fits(block, name, path)}
     profile = blocks["icc_profile"] = None if converted else blocks["icc_profile"]
     if profile is not None and _declared_bytes(profile) > PROFILE_HEADER_BYTES:
         # Cut to its declared length: some software pads profiles, and libvips and others then refuse them.
@@ -149,11 +151,6 @@ def fitting_exif(block: bytes, path: Path) -> bytes | None:
     except exif.IFD_ERRORS:
         return None
     return tags.to_block() if tags else None
-
-
-def _block(image: Any, path: Path, name: str) -> bytes | None:
-    value = libvips.get_field(image, _FIELDS[name])
-    return value if isinstance(value, bytes) and value and _fits(value, name, path) else None
 
 
 def _fits(block: bytes, name: str, path: Path, *, limit: int | None = None) -> bool:

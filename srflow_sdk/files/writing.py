@@ -154,7 +154,7 @@ class ImageWriter:
             height, width, channels = self._shape
             row_bytes = width * channels * self._stored.itemsize
             self._encoder = _Encoder(self._descriptor, self._encode, row_bytes=row_bytes, height=height)
-            stack.callback(self._encoder.abort)
+            stack.callback(self._encoder.end, abandoned=True)
             self._open = stack.pop_all()
         return self
 
@@ -289,26 +289,20 @@ class _Encoder:
         filtered[:, 1:] = flat
         return self._put(_chunk(b"IDAT", self._deflate.compress(filtered.data)))
 
-    def end(self) -> bool:
-        """Wait until everything is encoded; returns whether that succeeded."""
-        self._put(_chunk(b"IDAT", self._deflate.flush()) + _chunk(b"IEND", b""))
-        self._close()
-        self._thread.join()
-        return self._failure is None
-
-    def abort(self) -> None:
-        """End the thread, whatever it is doing."""
-        self._abandoned.set()
-        self._close()
-        self._thread.join()
-
-    def failure(self) -> str:
-        return self._failure or "the encoder stopped"
-
-    def _close(self) -> None:
+    def end(self, *, abandoned: bool = False) -> bool:
+        """Wait until everything is encoded, or end the thread at once; returns whether all was encoded."""
+        if abandoned:
+            self._abandoned.set()
+        else:
+            self._put(_chunk(b"IDAT", self._deflate.flush()) + _chunk(b"IEND", b""))
         if self._write_end >= 0:
             os.close(self._write_end)
             self._write_end = -1
+        self._thread.join()
+        return self._failure is None
+
+    def failure(self) -> str:
+        return self._failure or "the encoder stopped"
 
     def _put(self, data: bytes) -> bool:
         view = memoryview(data)
