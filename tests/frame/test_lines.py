@@ -7,7 +7,7 @@ import pytest
 from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; who raises one says why in the same commit
-    "srflow_sdk": 14_608,
+    "srflow_sdk": 14_599,
     "apps/srflow_apps": 10_437,
     "training/srflow_training": 6_724,
     "training/srflow_evaluation": 7_155,
