@@ -7,10 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
 from contextvars import ContextVar
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that ask a command to stop: Ctrl-C, `kill`, and a closed terminal."""
@@ -159,7 +161,11 @@ def abandonable(
             if event is not None and event.is_set() and not cancelled:
                 cancelled, end = True, min(end, now + grace)
             if now >= end:
-                raise CancelledError if cancelled else TimeoutError
+                if not cancelled:
+                    raise TimeoutError
+                from concurrent.futures import CancelledError
+
+                raise CancelledError
             with contextlib.suppress(Empty):
                 return ended.get(timeout=min(_POLL_S, end - now)).result()
     except BaseException:
@@ -169,6 +175,8 @@ def abandonable(
 
 def _begun(call: Callable[[], _T]) -> tuple[threading.Thread, SimpleQueue[Future[_T]]]:
     """A thread that makes a call, and the queue that gets its result: a signal cannot leave that one's lock held."""
+    from concurrent.futures import Future  # here, because --help needs none
+
     ended: SimpleQueue[Future[_T]] = SimpleQueue()
 
     def work() -> None:
