@@ -6,19 +6,26 @@ import pytest
 
 from .bare_environment import ROOT
 
-BUDGETS = {  # lines of Python; who raises one says why in the same commit
-    "srflow_sdk": 14_599,
-    "apps/srflow_apps": 10_437,
+BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes something first
+    "srflow_sdk": 14_607,
+    "apps/srflow_apps": 10_016,
     "training/srflow_training": 6_724,
-    "training/srflow_evaluation": 7_155,
-    "export/srflow_export": 8_024,
+    "training/srflow_evaluation": 7_153,
+    "export/srflow_export": 7_917,
+    "benchmarks": 9_190,
+    "tests": 58_210,
 }
+SLACK = 1.02  # so that a fix never needs a raise
 
 
 def lines(package: str) -> int:
-    return sum(len(path.read_text("utf-8").splitlines()) for path in (ROOT / package).rglob("*.py"))
+    return sum(
+        len(path.read_text("utf-8").splitlines())
+        for path in (ROOT / package).rglob("*.py*")
+        if path.suffix in (".py", ".pyi")
+    )
 
 
 @pytest.mark.parametrize("package", BUDGETS)
 def test_a_package_stays_within_its_budget_of_lines(package: str) -> None:
-    assert lines(package) <= BUDGETS[package]
+    assert lines(package) <= BUDGETS[package] * SLACK

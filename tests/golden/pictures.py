@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyvips
 import tifffile
 from PIL import Image, IptcImagePlugin
 
 from srflow_sdk import FileResult, Latents, OutputSize, Upscaler, read_provenance
 from srflow_sdk.clips import FrameUpscaler
+from srflow_sdk.files import libvips  # which silences it, unless somebody imported it before
 
 HERE = Path(__file__).parent
 RECORD, VALUES = HERE / "pictures.json", HERE / "pictures.npz"
@@ -132,7 +132,7 @@ def made_by(call: str, names: dict[str, Any], folder: Path) -> tuple[list[np.nda
 
 def _of_files(paths: list[Path]) -> tuple[list[np.ndarray], list[Any]]:
     paths = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-    arrays = [np.asarray(pyvips.Image.new_from_file(str(path)).numpy()) for path in paths]
+    arrays = [np.asarray(libvips.pyvips().Image.new_from_file(str(path)).numpy()) for path in paths]
     return arrays, [json.loads(json.dumps(metadata_of(path))) for path in paths]
 
 
