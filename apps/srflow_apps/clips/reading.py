@@ -361,10 +361,12 @@ def ahead(items: Iterator[_T]) -> Generator[_T, None, None]:
 
 
 def video_of(container: Any, name: Path | str) -> Any:
-    """The stream of moving pictures, not of a cover. Raises: ImageError."""
+    """The stream of moving pictures, not of a cover. Raises: ImageError, also if there is no decoder for it."""
     cover = pyav().stream.Disposition.attached_pic
     found = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not found:
         kinds = " and ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         raise ImageError(f"{name}: there are no moving pictures in this file, only {kinds}")
+    if found[0].codec_context is None:
+        raise ImageError(f"{name} cannot be read: its codec is not known here, or its header is damaged")
     return found[0]

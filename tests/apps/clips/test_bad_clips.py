@@ -73,6 +73,12 @@ def test_a_damaged_header_and_an_empty_file(run: Run, tmp_path: Path) -> None:
     assert "clip.mp4 cannot be read" in refused(run, "clip.mp4", "-o", "large.mp4")
 
 
+def test_a_codec_that_nobody_knows(run: Run, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", moving(2))
+    clip.write_bytes(clip.read_bytes().replace(b"avc1\0\0\0\0\0\0\0\1", b"zzzz\0\0\0\0\0\0\0\1"))
+    assert "clip.mp4 cannot be read: its codec is not known here" in refused(run, "clip.mp4", "-o", "large.mp4")
+
+
 def test_of_a_clip_that_breaks_off_the_frames_that_it_has_are_made(run: Run, tmp_path: Path) -> None:
     whole = write_clip(tmp_path / "whole.mkv", moving(40), options={"g": "5", "crf": "5"}).read_bytes()
     (tmp_path / "clip.mkv").write_bytes(whole[: len(whole) * 6 // 10])
