@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ RAW_DTYPES |= {"char": "int8", "short": "int16", "int": "int32", "uint": "uint32
 
 _MAX_SIDE = 10_000_000  # libvips' own limit, in the versions where it is lowest
 _PAGED = ("gifload", "webpload", "tiffload")
-_HELD_WHOLE = ("webpload", "gifload")  # loaders for which libvips would read all into memory, in blocks of 4 kB
+_HELD_WHOLE = ("jpegload", "webpload", "gifload")  # loaders that map a file into memory
 _MAX_HELD_BYTES = 1 << 30
 _CHANGED = "the file changed while it was read; try again when nothing writes to it any more"
 _Stamp = tuple[int, int, int, int]  # device, inode, size and time of a file
@@ -70,7 +69,7 @@ def open_image(
 
     Rows are decoded on demand, in memory that does not grow with the height. The exceptions are BMP, WebP, AVIF, HEIC,
     interlaced and progressive files and files that their orientation rotates: they are decoded whole (rotated ones
-    into a temporary file beyond 100 MB).
+    into a temporary file beyond 100 MB). Of JPEG, the file's own bytes are held.
 
     If a TIFF's further pages are smaller versions of the first, the first is read. TIFF's EXIF is read without maker's
     notes. Metadata that cannot be kept is logged.
@@ -308,11 +307,12 @@ def _opened(source: Path, loader: str, *, access: str = "sequential", page: int 
             return decoders.decoded_bmp(source)
         options: dict[str, Any] = {"access": access, "fail_on": "error"}
         content: tuple[Any, ...]
-        if loader in _HELD_WHOLE:  # libvips would map them: a file that becomes shorter then ends the process
+        if loader in _HELD_WHOLE:  # a mapped file that becomes shorter ends the process
             load, content = pyvips.Image.new_from_buffer, (source.read_bytes(), "")
         else:
             load = getattr(pyvips.Image, f"{loader}_source")
-            content = (pyvips.Source.new_from_file(os.fsencode(source)),)
+            with open_regular(source) as file:
+                content = (pyvips.Source.new_from_descriptor(file.fileno()),)
         image = load(*content, **options)
         if page is not None and loader in _PAGED:
             options["page"] = min(max(page, 1), libvips.get_field(image, "n-pages") or 1) - 1
