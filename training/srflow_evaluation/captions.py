@@ -11,8 +11,6 @@ _PLOTS = {
     "latents": "Quantiles of each photograph's latents over those of a standard normal distribution (dashed), by level",
     "calibration": "Error over the samples' deviation, coverage of central intervals, and the photograph's rank among "
     "the samples; dashed is a calibrated model",
-    "round_trip": "How far a photograph and its latents are from themselves after the round trip",
-    "bits": "Bits per dimension of the photographs, and of all inputs over the deviation of their latents",
 }
 
 _SHEETS = {

@@ -96,8 +96,6 @@ def diagnose(options: Options) -> Table:
     )
     diagnosis_plots.write_quantiles(options.out / "latents.png", title, found)
     diagnosis_plots.write_calibration(options.out / "calibration.png", title, found)
-    diagnosis_plots.write_round_trip(options.out / "round_trip.png", title, found)
-    diagnosis_plots.write_bits(options.out / "bits.png", title, found)
     return table
 
 

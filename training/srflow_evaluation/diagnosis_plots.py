@@ -8,7 +8,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from srflow_evaluation.diagnosis import PHOTOGRAPH, Diagnosis
+from srflow_evaluation.diagnosis import Diagnosis
 from srflow_evaluation.latent_statistics import NORMAL_QUANTILES
 from srflow_evaluation.plots import save
 
@@ -68,71 +68,6 @@ def write_calibration(path: Path, title: str, found: Diagnosis) -> None:
     handles, labels = by_deviation.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(6, len(labels)))
     save(figure, path, f"calibration of samples: {title}")
-
-
-def write_round_trip(path: Path, title: str, found: Diagnosis) -> None:
-    """Write the errors of each photograph: of values, and of the latents of each level."""
-    if not found.round_trips:
-        path.unlink(missing_ok=True)
-        return
-    levels = [level.level for level in found.levels]
-    names, trips = list(found.round_trips), list(found.round_trips.values())
-    panels = [("values, /255", [(trip.mean, trip.most) for trip in trips])]
-    panels += [(f"latents of level {level}", [trip.levels[level] for trip in trips]) for level in levels]
-    figure = Figure(figsize=(3.6 * len(panels) + 1, 0.24 * len(names) + 2.4), layout="constrained")
-    places = range(len(names))
-    for axes, (heading, errors) in zip(figure.subplots(1, len(panels), sharey=True), panels, strict=True):
-        for number, (label, end) in enumerate((("mean", 0), ("largest", 1))):
-            points = [(pair[end], place) for place, pair in zip(places, errors, strict=True) if pair[end] > 0]
-            axes.plot([x for x, _ in points], [y for _, y in points], _MARKERS[number], color=f"C{number}", label=label)
-        axes.set_xscale("log")
-        ends = [error for pair in errors for error in pair if error > 0] or [1.0]
-        axes.set_xlim(min(ends) / 3, 3 * max(ends))  # more than a decade, so that two ticks have labels
-        axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.set_title(heading, fontsize=10)
-        axes.set_xlabel("error")
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_yticks(list(places), names)
-    figure.axes[0].invert_yaxis()
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
-    save(figure, path, f"round trip through the latents: {title}")
-
-
-def write_bits(path: Path, title: str, found: Diagnosis) -> None:
-    """Write bits per dimension, of photographs beside bicubic's, and over the latents' deviation for each input."""
-    levels = [level.level for level in found.levels]
-    figure = Figure(figsize=(5.2 + 3.8 * len(levels), 5.2), layout="constrained")
-    first, *others = figure.subplots(1, 1 + len(levels), width_ratios=[1.35, *(1 for _ in levels)], squeeze=False)[0]
-    names = list(found.bits)
-    for number, (label, density) in enumerate(
-        (("flow", "flow"), ("Gaussian around bicubic", "gaussian"), ("Laplacian around bicubic", "laplacian"))
-    ):
-        points = [(getattr(bits, density), place) for place, bits in enumerate(found.bits.values())]
-        points = [point for point in points if point[0] is not None]
-        first.plot([x for x, _ in points], [y for _, y in points], _MARKERS[number], color=f"C{number}", label=label)
-    first.set_yticks(range(len(names)), names)
-    first.invert_yaxis()
-    first.set_xlabel("bits per dimension")
-    first.set_title("photographs, whole", fontsize=10)
-    first.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12))
-    first.grid(alpha=0.3)
-    for axes, level in zip(others, levels, strict=True):
-        for number, (name, kind) in enumerate(found.inputs.items()):
-            color = "black" if name == PHOTOGRAPH else f"C{number % 10}"
-            axes.plot(
-                kind.deviations[level], kind.bits, _MARKERS[number % len(_MARKERS)], color=color, label=name, alpha=0.7
-            )
-        axes.axvline(1, linestyle="--", color="black", linewidth=0.8)
-        axes.set(xscale="log", xlabel=f"deviation of latents, level {level}")
-        _label_steps(axes.xaxis)
-        axes.set_title(f"inputs, level {level}", fontsize=10)
-        axes.grid(alpha=0.3)
-    if others:
-        others[0].set_ylabel("bits per dimension")
-        handles, labels = others[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4)
-    save(figure, path, f"bits per dimension: {title}")
 
 
 def _label_steps(axis: Axis) -> None:

@@ -125,7 +125,7 @@ def _round_trips(found: Diagnosis) -> list[Table]:
         "tiles. From half a level on, restoring and transferring change what they should leave alone: use a bundle "
         f"of higher precision. Here {verdict}."
     )
-    return [Table(headings, rows, [note], title="Round trip", figure="round_trip")]
+    return [Table(headings, rows, [note], title="Round trip")]
 
 
 def _bits(found: Diagnosis) -> Table:
@@ -144,7 +144,7 @@ def _bits(found: Diagnosis) -> Table:
         f"deviation {found.bicubic['mean_absolute_error']:.2f}/255; both are fitted to these photographs themselves, "
         "which favours them. A flow that does not need fewer bits has learned nothing about detail."
     )
-    return Table(headings, rows, [note], title="Bits per dimension", figure="bits")
+    return Table(headings, rows, [note], title="Bits per dimension")
 
 
 def _inputs(found: Diagnosis) -> Table:
