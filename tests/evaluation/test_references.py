@@ -1,12 +1,17 @@
 """--reference: networks of the ESRGAN family, as their files are."""
 
 import csv
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from srflow_evaluation.bench import open_bench
 from srflow_evaluation.flows import LevelTaus
+from srflow_evaluation.pictures import read_picture
 from srflow_evaluation.tau_sweep import tau_sweep
+from srflow_sdk import Upscaler
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training import load_checkpoint, save_checkpoint
 from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name
@@ -14,6 +19,7 @@ from srflow_training.data import read_photo, to_image
 from srflow_training.model import RRDB
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 from tests.networks import random_srflow, tiny_config
+from tests.sdk.tiny_bundle import write_tiny_bundle
 
 LAYOUTS = {
     "RRDB_ESRGAN_x4": published_rrdb_name,  # ESRGAN's release
@@ -71,6 +77,28 @@ def test_files_of_all_layouts_are_run_as_their_networks_are(options, photos, tmp
             assert torch.allclose(model(lr), nearest, atol=1e-6)
         for layout in LAYOUTS:
             assert rows[name, layout] == pytest.approx(psnr(nearest, hr), abs=1e-3)
+
+
+@pytest.mark.parametrize("convention", ["default", "published"])
+def test_a_bundle_is_its_sample_at_its_default_temperature(options, tmp_path, convention):
+    path = write_tiny_bundle(tmp_path / "beside.srflow", default_tau=0.7)
+    for reference, name in ((path, "beside"), (Path("x4-small"), "x4-small")):
+        bench = open_bench(options(references=[reference], convention=convention))
+        picture = read_picture(bench.pictures[1], bench.cut, "bicubic")
+        with Upscaler(str(reference), device="cpu", tile=192) as upscaler:
+            encoding = upscaler.encode(np.ascontiguousarray(picture.lr[0].permute(1, 2, 0).numpy()))
+            drawn = torch.from_numpy(encoding.sample(tau=0.7 if name == "beside" else "auto", seed=0))
+        expected = drawn.permute(2, 0, 1)[None]
+        if convention == "published":
+            expected = (expected.clamp(0, 1) * 255).floor() / 255
+        assert torch.equal(bench.references[name](picture), expected)
+        assert f"{name} is a bundle" in str(bench.notes)
+
+
+def test_a_bundle_of_another_scale_is_no_reference(options, tmp_path):
+    path = write_tiny_bundle(tmp_path / "x2.srflow", scale=2)
+    with pytest.raises(ArgumentError, match=r"x2\.srflow enlarges ×2, the model ×4"):
+        open_bench(options(references=[path]))
 
 
 def test_a_model_that_is_not_there_is_named_with_what_there_is(options):

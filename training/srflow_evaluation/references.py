@@ -1,4 +1,4 @@
-"""The methods that a model is compared with: bicubic, networks of the ESRGAN family, other programs, folders."""
+"""The methods that a model is compared with: bicubic, networks of the ESRGAN family, bundles, programs, folders."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from srflow_evaluation.hashing import file_sha256
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Picture
 from srflow_evaluation.realesrgan import SCALE, files_of, open_realesrgan
-from srflow_evaluation.subjects import has_head
+from srflow_evaluation.subjects import TILE, Subject, has_head, open_subject
+from srflow_sdk import Bundle
 from srflow_sdk.errors import ArgumentError
 from srflow_training.checkpoints import load_encoder
 from srflow_training.data._images import to_image
-from srflow_training.model import Encoder
 from srflow_training.resampling import enlarge_bicubic
 
 
@@ -42,17 +42,25 @@ def open_references(
         notes.append(f"{', '.join(options.bilinear)}: LR-PSNR is against bilinear reductions, which it enlarged.")
     multiple, digests = 1, {}
     for path in options.references:
-        network = load_encoder(path)
-        if not has_head(network):
-            raise ArgumentError(
-                f"--reference {path} has no image head (its last layer is zero), as checkpoints made of a bundle: "
-                "name the encoder that the flow started from, or another encoder"
-            )
-        if network.scale != scale:
-            raise ArgumentError(f"--reference {path} enlarges ×{network.scale}, the model ×{scale}")
         name = _new_name(path.stem, references)
-        references[name] = _network(network.to(options.device), options.convention)
-        multiple, digests[name] = math.lcm(multiple, network.unshuffle), file_sha256(path)
+        if path.is_dir() or str(path) in Bundle.embedded_names():
+            bundle = open_subject(str(path), tile=TILE, device=options.device)
+            of_scale, sides, digests[name] = bundle.scale, bundle.multiple, bundle.sha256
+            image_of = _sample_of(bundle)
+            notes.append(f"{name} is a bundle: one sample of each picture, at τ {bundle.default_tau}.")
+        else:
+            network = load_encoder(path)
+            if not has_head(network):
+                raise ArgumentError(
+                    f"--reference {path} has no image head (its last layer is zero), as checkpoints made of a bundle: "
+                    "name the encoder that the flow started from, or another encoder"
+                )
+            of_scale, sides, digests[name] = network.scale, network.unshuffle, file_sha256(path)
+            image_of = from_cpu(network.to(options.device))
+        if of_scale != scale:
+            raise ArgumentError(f"--reference {path} enlarges ×{of_scale}, the model ×{scale}")
+        references[name] = _on_pictures(image_of, sides, options.convention)
+        multiple = math.lcm(multiple, sides)
     for name in options.tools:
         references[_new_name(name, references)] = _realesrgan(name, scale)
         digests[name] = file_sha256(files_of(name)[0])
@@ -61,15 +69,23 @@ def open_references(
     return references, notes, digests, multiple
 
 
-def _network(network: Encoder, convention: ConventionName) -> Callable[[Picture], Tensor]:
-    """An encoder; its LR image is padded if pictures are not cut, and its picture truncated as a flow's is."""
+def _sample_of(bundle: Subject) -> Callable[[Tensor], Tensor]:
+    """LR image → a bundle's sample at its default temperature, always with the same seed."""
+    open_flow = bundle.flow
+    assert open_flow is not None  # for the type checker: a bundle has one
+    return lambda lr: open_flow(lr).sample(bundle.default_tau, 0)
+
+
+def _on_pictures(
+    image_of: Callable[[Tensor], Tensor], multiple: int, convention: ConventionName
+) -> Callable[[Picture], Tensor]:
+    """A network; its LR image is padded if pictures are not cut, and its picture truncated as a flow's is."""
 
     def of_padded(picture: Picture) -> Tensor:
         height, width = picture.hr.shape[2:]
-        image = image_of(padded(picture.lr, network.unshuffle))[..., :height, :width]
+        image = image_of(padded(picture.lr, multiple))[..., :height, :width]
         return truncated(image) if convention == "published" else image
 
-    image_of = from_cpu(network)
     return (lambda picture: image_of(picture.lr)) if convention == "default" else of_padded
 
 

@@ -24,6 +24,9 @@ from srflow_training.model import Encoder
 CHECKPOINT_TAU = LevelTaus((0.8,))
 """The temperature of a checkpoint's sample; a bundle has its own default."""
 
+TILE = 192
+"""Side of a bundle's tiles in LR pixels: fixed, so that its figures do not depend on the free memory."""
+
 Sampler = Callable[[LevelTaus, int], Tensor]
 """τ, seed → image 1×3×H×W, not rounded."""
 
