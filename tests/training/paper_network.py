@@ -52,8 +52,8 @@ class PaperNetwork:
     def _conditions(self, lr):
         """u of each level: the blocks' outputs at that level's size."""
         blocks = self._blocks(lr)
-        count = len(blocks)
-        chosen = [blocks[count * number // BLOCKS - 1] for number in range(1, BLOCKS + 1)]
+        gap = (len(blocks) - 1) // (BLOCKS - 1)
+        chosen = [blocks[-1 - gap * number] for number in reversed(range(BLOCKS))]
         sizes = [[self.scale * side >> level + 1 for side in lr.shape[2:]] for level in range(self.levels)]
         return [
             torch.cat([F.interpolate(block, size=size, mode="bilinear") for block in chosen], dim=1) for size in sizes

@@ -22,6 +22,7 @@ PRESETS = {
     "×8 general": {"scale": 8, "blocks": 23},
     "×8 faces": {"scale": 8, "blocks": 8},
     "×16": {"scale": 16, "blocks": 8},
+    "×16, five levels": {"scale": 16, "blocks": 8, "levels": 5},
     "tiny": {"scale": 4, "blocks": 4, "nf": 8, "growth": 4, "steps": 2, "hidden": 8},
 }
 
@@ -74,7 +75,7 @@ def test_half_precision_weights_load_as_float32(published):
 def test_stacked_blocks_can_be_named_where_the_rule_is_wrong(published):
     model = random_srflow(tiny_config("published", blocks=6, stacked_blocks=(0, 1, 2, 3)))
     path = published(to_published(model.state_dict(), model.config))
-    assert load_checkpoint(path).config.stacked_blocks == (0, 2, 3, 5)
+    assert load_checkpoint(path).config.stacked_blocks == (2, 3, 4, 5)
     assert load_checkpoint(path, stacked_blocks=(0, 1, 2, 3)).config.stacked_blocks == (0, 1, 2, 3)
     with pytest.raises(CheckpointError, match="--blocks"):
         load_checkpoint(path, stacked_blocks=(0, 1, 2))

@@ -61,7 +61,7 @@ def test_published_presets_have_nothing_of_ours(name, scale, blocks, stacked, ba
 def test_the_texts_preset_is_the_released_one_with_the_texts_network_and_rate():
     settings, released = load_settings("paper-x4"), load_settings("published-x4")
     assert settings.config() == SRFlowConfig.of_variant("paper")
-    assert settings.config().stacked_blocks == (3, 8, 12, 17, 22)
+    assert settings.config().stacked_blocks == (2, 7, 12, 17, 22)
     assert (settings.data, settings.objective) == (released.data, released.objective)
     assert settings.schedule == released.schedule.model_copy(update={"learning_rate": 5e-4})
 
@@ -149,7 +149,7 @@ def test_a_preset_builds(stage):
 
 def test_our_networks_stack_equally_spaced_blocks_and_published_ones_their_own():
     for name in ("x4-general", "x8-general"):
-        assert load_settings(name).config().stacked_blocks == (4, 10, 16, 22)
+        assert load_settings(name).config().stacked_blocks == (1, 8, 15, 22)
     assert load_settings("x8-general", ["network.variant=published"]).config().stacked_blocks == (1, 3, 5, 7)
     assert load_settings("x8-faces").config().stacked_blocks == (1, 3, 5, 7)
 
@@ -157,7 +157,7 @@ def test_our_networks_stack_equally_spaced_blocks_and_published_ones_their_own()
 def test_a_saved_run_keeps_its_stacked_blocks():
     settings = load_settings("x8-general")
     raw = yaml.safe_load(dump_settings(settings))
-    assert raw["network"]["stacked_blocks"] == [4, 10, 16, 22]
+    assert raw["network"]["stacked_blocks"] == [1, 8, 15, 22]
     assert RunSettings.from_dict(raw) == settings
 
 

@@ -17,7 +17,7 @@ from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training._yaml import read_yaml
 from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name
 from srflow_training.model import RRDB, SRFlowConfig
-from srflow_training.model.config import TrunkSkip, Variant
+from srflow_training.model.config import TrunkSkip, Variant, default_stacked_blocks
 
 _EXPECTED = (
     "expected an SRFlow checkpoint (keys RRDB.* and flowUpsamplerNet.*), an RRDB or ESRGAN one "
@@ -113,8 +113,8 @@ def detect_srflow(state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...
     variant: Variant = "paper" if kernel == 3 else "bounded" if split_levels == tuple(range(1, levels)) else "published"
     groups = condition // encoder.nf - (variant != "paper")
     try:
-        if stacked_blocks is None and variant != "paper" and groups != 4:
-            stacked_blocks = tuple((index + 1) * encoder.blocks // groups - 1 for index in range(groups))
+        if stacked_blocks is None:
+            stacked_blocks = default_stacked_blocks(variant, scale=encoder.scale, blocks=encoder.blocks, count=groups)
         config = SRFlowConfig.of_variant(
             variant,
             scale=encoder.scale,
@@ -128,7 +128,7 @@ def detect_srflow(state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...
             split_levels=split_levels,
             net_actnorm=actnorm,
             net_middle_kernel=kernel,
-            **({"stacked_blocks": stacked_blocks} if stacked_blocks is not None else {}),
+            stacked_blocks=stacked_blocks,
         )
     except ArgumentError as error:
         raise CheckpointError(f"the checkpoint's shapes do not form an SRFlow network: {error}") from error

@@ -188,7 +188,8 @@ class SRFlowConfig:
                 raise ArgumentError(f"unknown field {name!r}; the network's fields are {', '.join(sorted(known))}")
             overrides[name] = _checked(name, overrides[name])
         scale = overrides.get("scale", 4)
-        levels = overrides.setdefault("levels", scale.bit_length())  # ×4: 3, ×8: 4, ×16: 5
+        most = 4 if variant == "published" else 5
+        levels = overrides.setdefault("levels", min(scale.bit_length(), most))  # ×4: 3, ×8: 4, ×16: 5, or 4 as released
         blocks = overrides.setdefault("blocks", 23)
         last_split = levels - 2 if variant == "published" else levels - 1
         if overrides.get("encoder") == "plain":
@@ -334,16 +335,17 @@ _VARIANT_FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
-_PUBLISHED_BLOCKS = {(4, 23): (1, 8, 15, 22), (8, 23): (1, 3, 5, 7)}  # by scale and blocks
+_PUBLISHED_BLOCKS = {(8, 23): (1, 3, 5, 7)}  # by scale and blocks, where the released code departs from its rule
 
 
-def default_stacked_blocks(variant: Variant, *, scale: int, blocks: int) -> tuple[int, ...]:
-    """Choose the RRDB blocks that condition the flow if nothing says which.
+def default_stacked_blocks(variant: Variant, *, scale: int, blocks: int, count: int | None = None) -> tuple[int, ...]:
+    """Choose the RRDB blocks that condition the flow if nothing says which: count, or five in `paper`, four otherwise.
 
-    Four equally spaced blocks that end with the last (five in `paper`). The published networks with 23 blocks use
-    1, 8, 15, 22 (×4) and, although these are only the first third, 1, 3, 5, 7 (×8).
+    They end with the last and have the largest equal gap that fits. The published ×8 network with 23 blocks uses
+    1, 3, 5, 7, although these are only the first third.
     """
-    if variant == "published" and (scale, blocks) in _PUBLISHED_BLOCKS:
+    if variant == "published" and count in (None, 4) and (scale, blocks) in _PUBLISHED_BLOCKS:
         return _PUBLISHED_BLOCKS[scale, blocks]
-    count = min(5 if variant == "paper" else 4, blocks)
-    return tuple((index + 1) * blocks // count - 1 for index in range(count))
+    count = min((5 if variant == "paper" else 4) if count is None else count, blocks)
+    gap = max(1, (blocks - 1) // max(1, count - 1))
+    return tuple(range(blocks - 1 - gap * (count - 1), blocks, gap))
