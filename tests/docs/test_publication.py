@@ -162,6 +162,7 @@ BREAKS = {
     "NTIRE 2021: S₁₀": ("float(distances.amin(dim=0).mean())", "float(distances.mean(dim=0).mean())"),
     "networks' pictures are truncated to 8 bits": (".floor()", ".round()"),
     "pictures are cut to multiples of 8": ("PUBLISHED_CUT = 8 ", "PUBLISHED_CUT = 16 "),
+    "LR images are rounded between the passes of imresize": ("small.clamp(0, 255).round()", "small.clamp(0, 255)"),
     "odd LR sides are reflected, and the picture cut back": ('mode="reflect"', 'mode="replicate"'),
     "PSNR and SSIM of whole pictures": ('return 0 if self.name == "published" else self.scale', "return self.scale"),
     "SSIM: uniform 7×7 windows, n − 1": ("unbiased = 49 / 48", "unbiased = 1.0"),

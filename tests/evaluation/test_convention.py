@@ -12,8 +12,10 @@ from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_training import figures, save_checkpoint
 from srflow_training._lpips import LPIPS
 from srflow_training._noise import runtime_noise
+from srflow_training.data import to_image
 from srflow_training.resampling import enlarge_bicubic
 from tests.networks import random_srflow, tiny_config
+from tests.sdk.pixels.test_consistency import matlab_1d
 
 
 @pytest.fixture
@@ -42,8 +44,35 @@ def test_the_published_one_takes_whole_pictures_and_uniform_windows(picture):
     assert row["psnr"] == figures.psnr(image, picture.hr, border=0)
     assert row["y_psnr"] == figures.y_psnr(image, picture.hr, border=0)
     assert row["ssim"] == figures.uniform_ssim(image, picture.hr, border=0)
-    assert row["lr_psnr"] == figures.lr_psnr(image, picture.lr, border=0)
     assert "no border" in str(Convention(name="published", scale=4, reduction="bicubic"))
+
+
+def imresized(levels, scale):
+    """Levels H×W×3 as imresize reduces uint8: the first axis, rounded and clipped, then the second likewise."""
+    for _ in range(2):
+        levels = np.clip(np.around(matlab_1d(levels.astype(np.float64), scale)), 0, 255).swapaxes(0, 1)
+    return levels
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_published_lr_images_are_rounded_between_the_passes_of_their_reduction(scale):
+    levels = np.random.default_rng(scale).integers(0, 256, (8 * scale, 12 * scale, 3), dtype=np.uint8)
+    expected = imresized(levels, scale)
+    found = Cut(scale=scale, multiple=scale, in_passes=True).reduced(to_image(levels), "bicubic")
+    assert np.array_equal(found[0].permute(1, 2, 0).numpy(), (expected / np.float32(255)).astype(np.float32))
+    at_once = Cut(scale=scale, multiple=scale).reduced(to_image(levels), "bicubic")
+    assert 0.01 < float((at_once != found).float().mean()) < 0.15
+
+
+@torch.no_grad()
+def test_a_published_measurement_reduces_in_passes_for_lr_images_and_for_lr_psnr(options, photos):
+    levels = np.asarray(Image.open(photos / "c.png"))
+    bench = open_bench(options(convention="published"))
+    picture = read_picture(bench.pictures[2], bench.cut, "bicubic")
+    assert np.array_equal((picture.lr[0].permute(1, 2, 0).numpy() * 255).round(), imresized(levels, 4))
+    made = np.asarray(Image.open(photos / "c.png").effect_spread(2))
+    error = np.mean(((imresized(made, 4) - imresized(levels, 4)) / 255) ** 2)
+    assert bench.figures(to_image(made), picture)["lr_psnr"] == pytest.approx(-10 * np.log10(error), abs=1e-4)
 
 
 @pytest.mark.parametrize(("scale", "side"), [(4, 72), (8, 72), (16, 80)])

@@ -28,7 +28,6 @@ from srflow_training._lpips import LPIPS, MISSING
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.data._images import size_of
 from srflow_training.lpips_weights import weights_file
-from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 _NONE: Mapping[str, tuple[str, str]] = {}
 NONFINITE = "nonfinite"
@@ -84,8 +83,8 @@ class Bench:
     def _of_reference(self, name: str, image: Tensor, picture: Picture) -> dict[str, float]:
         found = self.figures(image, picture)
         if name in self.bilinear and "lr_psnr" in found:
-            lr = round_to_8_bit(REDUCTIONS["bilinear"](picture.hr, self.subject.scale))
-            found["lr_psnr"] = figures.lr_psnr(image, lr, reduction="bilinear", border=self.convention.lr_border)
+            lr = self.cut.reduced(picture.hr, "bilinear")
+            found["lr_psnr"] = replace(self.convention, reduction="bilinear").lr_psnr(image, lr)
         return found
 
     def reference_means(self, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
@@ -228,7 +227,8 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
         subjects = [_padding(other, truncating=truncating) for other in subjects]
         if options.centre is None:
             multiple = math.lcm(PUBLISHED_CUT if truncating else 1, subject.scale)
-    cut = Cut(scale=subject.scale, multiple=multiple, centre=options.centre)
+    in_passes = options.convention == "published"
+    cut = Cut(scale=subject.scale, multiple=multiple, centre=options.centre, in_passes=in_passes)
     pictures = picture_files(
         options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most, inputs=options.inputs
     )

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from srflow_evaluation.pictures import Picture
+from srflow_evaluation.pictures import Picture, reduce_in_passes
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.manifest import Reduction
 from srflow_training import figures
@@ -41,7 +41,8 @@ METRICS = (
 
 _PUBLISHED = (
     ", to which networks' pictures are truncated, not rounded, of photographs cut to multiples of 8 (or the scale); LR "
-    "images are reflected below and on the right to what the network takes"
+    "images are rounded after both passes of their reduction, and reflected below and on the right to what the network "
+    "takes"
 )
 
 
@@ -81,6 +82,13 @@ class Convention:
     def lr_border(self) -> int:
         """LR pixels left out on every side for LR-PSNR."""
         return 0 if self.name == "published" else 1
+
+    def lr_psnr(self, image: Tensor, lr: Tensor) -> float:
+        """PSNR in dB of the image's reduction against its LR image."""
+        if self.name != "published":
+            return figures.lr_psnr(image, lr, reduction=self.reduction, border=self.lr_border)
+        small = reduce_in_passes(figures.as_shown(image), self.scale, self.reduction)
+        return figures.psnr(small, lr, border=self.lr_border)
 
     def __str__(self) -> str:
         default = self.name != "published"
@@ -137,16 +145,7 @@ class Convention:
                     perceptual=2,
                 )
             )
-        columns.append(
-            _higher(
-                "lr_psnr",
-                "LR-PSNR, dB",
-                ".2f",
-                lambda image, picture: figures.lr_psnr(
-                    image, picture.lr, reduction=self.reduction, border=self.lr_border
-                ),
-            )
-        )
+        columns.append(_higher("lr_psnr", "LR-PSNR, dB", ".2f", lambda image, picture: self.lr_psnr(image, picture.lr)))
         if absent := [name for name in only if name not in {metric.name for metric in columns}]:
             raise ArgumentError(f"--metrics {absent[0]}: it cannot be measured here: {_NEEDED[absent[0]]}")
         return tuple(metric for metric in columns if metric.name in only or not only)

@@ -27,7 +27,7 @@ from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError
 from srflow_sdk.latents import bits_per_dimension as _bits
 from srflow_training import figures
-from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
+from srflow_training.resampling import enlarge_bicubic, round_to_8_bit
 
 TAUS = (LevelTaus((0.8,)), LevelTaus((1.0,)))
 """Temperatures of the samples if none is given: the usual one, and the one that the model was trained for."""
@@ -149,7 +149,10 @@ def _of_inputs(bench: Bench, open_flow: Callable[[Tensor], ConditionedFlow], pic
     """Bits and deviations of latents: a row for the photograph's centre, and one for each unlike picture made of it."""
     hr, lr = _centre(bench, picture)
     made = _inputs(bench, hr, picture.name)
-    pairs = {PHOTOGRAPH: (hr, lr), **{name: (image, _reduced(bench, image)) for name, image in made.items()}}
+    pairs = {
+        PHOTOGRAPH: (hr, lr),
+        **{name: (image, bench.cut.reduced(image, bench.subject.reduction)) for name, image in made.items()},
+    }
     rows: list[Row] = []
     for name, (image, small) in pairs.items():
         row: Row = {"part": "input", "input": name}
@@ -175,10 +178,6 @@ def _centre(bench: Bench, picture: Picture) -> tuple[Tensor, Tensor]:
     rows, columns = Cut(scale=scale, multiple=multiple, centre=side).window(*picture.hr.shape[2:])
     small = [slice(part.start // scale, part.stop // scale) for part in (rows, columns)]
     return picture.hr[..., rows, columns].contiguous(), picture.lr[..., small[0], small[1]].contiguous()
-
-
-def _reduced(bench: Bench, hr: Tensor) -> Tensor:
-    return round_to_8_bit(REDUCTIONS[bench.subject.reduction](hr, bench.subject.scale))
 
 
 def _dequantised(hr: Tensor) -> Tensor:

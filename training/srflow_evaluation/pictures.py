@@ -9,13 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from srflow_evaluation.hashing import file_sha256
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.model.manifest import Reduction
 from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.data._images import size_of
-from srflow_training.resampling import REDUCTIONS, round_to_8_bit
+from srflow_training.resampling import REDUCTIONS, mirror_pad, round_to_8_bit
 
 LEAST_SIDE = 64
 """Photographs have at least this many pixels a side, so that every metric fits."""
@@ -60,15 +61,16 @@ class PictureFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """How pictures are cut, so that a network takes them.
+    """How pictures are cut, so that a network takes them, and reduced.
 
     multiple: HR sides become multiples of this; rows below and columns on the right are left out. centre: keep only the
-    central part of at most this many pixels a side, or everything (None).
+    central part of at most this many pixels a side, or everything (None). in_passes: see :func:`reduce_in_passes`.
     """
 
     scale: int
     multiple: int
     centre: int | None = None
+    in_passes: bool = False
 
     def __post_init__(self) -> None:
         if self.centre is not None and (self.centre < LEAST_SIDE or self.centre % self.multiple):
@@ -80,6 +82,12 @@ class Cut:
     def window(self, height: int, width: int) -> tuple[slice, slice]:
         """Rows and columns of an HR image that are kept."""
         return self._along(height), self._along(width)
+
+    def reduced(self, hr: Tensor, reduction: Reduction) -> Tensor:
+        """The LR image of an 8-bit image, in 8 bits."""
+        if self.in_passes:
+            return reduce_in_passes(hr, self.scale, reduction)
+        return round_to_8_bit(REDUCTIONS[reduction](hr, self.scale))
 
     def _along(self, size: int) -> slice:
         whole = size // self.multiple * self.multiple
@@ -133,7 +141,7 @@ def read_picture(files: PictureFiles, cut: Cut, reduction: Reduction) -> Picture
     rows, columns = cut.window(*photo.shape[2:])
     hr = photo[..., rows, columns].contiguous()
     if files.lr is None:
-        lr = round_to_8_bit(REDUCTIONS[reduction](hr, cut.scale))
+        lr = cut.reduced(hr, reduction)
     else:
         small = [slice(part.start // cut.scale, part.stop // cut.scale) for part in (rows, columns)]
         lr = to_image(read_photo(files.lr))[..., small[0], small[1]].contiguous()
@@ -142,6 +150,15 @@ def read_picture(files: PictureFiles, cut: Cut, reduction: Reduction) -> Picture
         for of in (files.others, files.inputs)
     )
     return Picture(name=files.name, hr=hr, lr=lr, others=others, inputs=inputs)
+
+
+def reduce_in_passes(image: Tensor, scale: int, reduction: Reduction) -> Tensor:
+    """Reduce an 8-bit image as imresize does one of uint8: columns first, then rows, each pass rounded to 8 bits."""
+    levels = (mirror_pad(image, 4 * scale).double() * 255).round()
+    for factors in ((1 / scale, 1.0), (1.0, 1 / scale)):
+        small = F.interpolate(levels, scale_factor=factors, mode=reduction, antialias=True, align_corners=False)
+        levels = small.clamp(0, 255).round()
+    return levels[..., 4:-4, 4:-4].float() / 255
 
 
 class _Folder:

@@ -26,7 +26,6 @@ from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError
 from srflow_sdk.flow.restoring import RestoreOptions
 from srflow_training.data import to_image
-from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 DEGRADATION = "noise:20"
 """The degradation if none is given."""
@@ -72,7 +71,7 @@ def restore(options: Options) -> Table:
     def rows_of(files: PictureFiles) -> list[Row]:
         picture = read_picture(files, bench.cut, bench.subject.reduction)
         degraded = _degraded(picture, degradation)
-        lr = round_to_8_bit(REDUCTIONS[bench.subject.reduction](degraded, bench.subject.scale))
+        lr = bench.cut.reduced(degraded, bench.subject.reduction)
         seen = Picture(name=picture.name, hr=picture.hr, lr=lr, others=picture.others)
         flow = open_flow(lr)
         images = {
