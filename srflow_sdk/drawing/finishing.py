@@ -87,9 +87,9 @@ class Finishing:
             )
             band = rows[(self._done - top) * scale : (ready - top) * scale]
             drawn.forget((ready - CONTEXT) * scale)
-        top, self._done = self._done, self._done + len(band) // scale
+        done = self._done + len(band) // scale
         if kind.has_alpha and not self._plain:
-            alpha = lr.enlarged_alpha(top, self._done, scale)[..., None]
+            alpha = lr.enlarged_alpha(self._done, done, scale)[..., None]
         if self.meter is not None:
             self.meter.push(from_unit(band, kind.dtype) if band.dtype == np.float32 else band)
         if self._shrinking is not None:
@@ -100,6 +100,7 @@ class Finishing:
             band = np.concatenate([band, alpha], axis=2)
         if len(band):
             self._write(band)
+        self._done = done  # last: another thread drops LR rows by it
 
 
 class _Shrinking:
@@ -211,10 +212,10 @@ class LrPsnrMeter:
         reduced = self._reducer.push(to_unit(band))
         if not len(reduced):
             return
-        top, self.needed_from = self.needed_from, self.needed_from + len(reduced)
-        own = self._lr.colours(top, self.needed_from, own=True)
-        squares = np.square(reduced.astype(np.float64) - own).mean(axis=2)
-        visible = self._lr.visible(top, self.needed_from)
+        top, bottom = self.needed_from, self.needed_from + len(reduced)
+        squares = np.square(reduced.astype(np.float64) - self._lr.colours(top, bottom, own=True)).mean(axis=2)
+        visible = self._lr.visible(top, bottom)
+        self.needed_from = bottom  # once they are read: another thread drops rows by it
         self._squared_error += float((squares if visible is None else squares * visible).sum())
         self._weights += squares.size if visible is None else float(visible.sum(dtype=np.float64))
 

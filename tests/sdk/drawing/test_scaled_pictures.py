@@ -10,7 +10,7 @@ import pytest
 
 from srflow_sdk import OutputSize, lr_psnr
 from srflow_sdk.drawing.finishing import Finishing
-from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution
+from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution, RowBuffer
 from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk.pixels.in_memory import ImageKind
@@ -203,6 +203,28 @@ def test_rows_are_given_as_soon_as_their_pixels_are_there(tiled: Upscaler, photo
         assert finishing.needed_from == top + 5  # and nothing above is kept
     assert sum(map(len, given)) == 68
     assert {(part.dtype, part.shape[1:]) for part in given} == {(np.dtype(np.uint8), (92, 4))}
+
+
+@pytest.mark.parametrize("options", [{}, {"consistent": True}, {"scale": 1.5}])
+def test_rows_are_needed_until_a_band_of_them_is_finished(
+    tiled: Upscaler, photo: np.ndarray, options: dict[str, Any]
+) -> None:
+    class Dropping(RowBuffer):
+        def rows(self, top: int, bottom: int) -> np.ndarray:
+            lr.forget(finishing.needed_from)  # as the thread that draws the next band does, at any time
+            return super().rows(top, bottom)
+
+    source = Dropping()
+    source.append(np.dstack([photo, photo[..., 0]]))
+    kind = ImageKind(channels=4, dtype=np.dtype(np.uint8), icc_profile=matrix_profile(DISPLAY_P3, SRGB_CURVE))
+    lr = LowResolution(source=source, kind=kind, height=45, width=61, multiple=1, reach=1)
+    request = make_request(DrawOptions(**options), tiled.bundle.manifest, height=45, width=61)
+    given: list[np.ndarray] = []
+    finishing = Finishing(lr, tiled.bundle.manifest, request, write=given.append, measure=True)
+    for _ in range(3):
+        finishing.push(np.full((60, 244, 3), 0.5, finishing.band_dtype))
+    assert sum(map(len, given)) == request.height
+    assert finishing.needed_from >= 25  # those above it were dropped
 
 
 def test_what_a_format_holds_is_checked_at_the_smaller_size(upscaler: Upscaler, tmp_path: Path) -> None:
