@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from srflow_evaluation import plots
 from srflow_evaluation.best_of_n import best_of_n
 from srflow_evaluation.flows import LevelTaus
 from srflow_sdk.errors import ArgumentError
@@ -36,6 +37,21 @@ def test_the_best_is_that_of_each_picture_and_metric(options, tmp_path):
         "sheet_1_a.png",
         "summary.json",
     }
+
+
+def test_the_plot_begins_with_a_tick_at_1_and_has_the_scale_of_its_samples_alone(options, monkeypatch):
+    saved = []
+    monkeypatch.setattr(plots, "save", lambda figure, path, title: saved.append((figure, title)))
+    best_of_n(options(samples=3, most=1))
+    figure, title = saved[-1]
+    assert [axes.get_title().split("\n") for axes in figure.axes] == [
+        [heading, "of the sample best by it"] for heading in ("PSNR, dB ↑", "SSIM ↑", "GMSD ↓", "LR-PSNR, dB ↑")
+    ]
+    assert list(figure.axes[0].get_xticks()) == [1, 2, 3]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["tiny"]
+    assert "whole pictures against HR" in title
+    best_of_n(options(samples=3, most=1, figure="all"))
+    assert [text.get_text() for text in saved[-1][0].legends[0].get_texts()] == ["tiny", "bicubic"]
 
 
 def test_a_sheet_that_is_missing_is_drawn_again_from_its_picture_alone(options, tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import itertools
 import shutil
 
 import numpy as np
@@ -10,11 +11,13 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from srflow_evaluation import plots
 from srflow_evaluation.best_of_n import best_of_n
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
+from srflow_evaluation.plots import write_plane
 from srflow_evaluation.tau_sweep import perception_distortion, tau_sweep
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, load_checkpoint, save_checkpoint
@@ -153,6 +156,63 @@ def test_several_models_are_curves_of_one_plot(options, checkpoint, tmp_path, mo
     with Image.open(tmp_path / "out" / "tau_sweep.png") as picture:
         colours = {pixel for _, pixel in picture.convert("RGB").getcolors(1 << 24)}
     assert {(31, 119, 180), (255, 127, 14)} <= colours  # the first two of a plot
+
+
+@pytest.fixture
+def figure_of(monkeypatch):
+    """The last figure that was to be saved."""
+    saved = []
+    monkeypatch.setattr(plots, "save", lambda figure, path, title: saved.append(figure))
+    return lambda: saved[-1]
+
+
+def shown_in(figure):
+    """Titles of the panels that are seen, and the names in the legend."""
+    titles = [axes.get_title() for axes in figure.axes if axes.get_visible()]
+    return titles, [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_a_plot_over_the_temperature_has_the_publications_panels_and_no_bicubic(options, tmp_path, figure_of):
+    reference = tmp_path / "reference.safetensors"
+    save_checkpoint(reference, random_srflow(tiny_config(), seed=3).encoder)
+    chosen = {"taus": TAUS, "samples": 2, "most": 1, "references": [reference]}
+    tau_sweep(options(**chosen))
+    panels = ["PSNR, dB ↑", "GMSD ↓", "LR-PSNR, dB ↑", "variance, /255²"]
+    assert shown_in(figure_of()) == (panels, ["tiny", "reference"])
+    perception_distortion(options(**chosen))
+    assert shown_in(figure_of())[1] == ["tiny", "reference"]
+    tau_sweep(options(figure="all", **chosen))
+    titles, names = shown_in(figure_of())
+    assert {*panels, "SSIM ↑", "HaarPSI ↑", "diversity, /255"} < {*titles}
+    assert names == ["tiny", "bicubic", "reference"]
+
+
+def test_a_plot_also_has_the_panels_of_metrics_that_are_named(options, figure_of):
+    tau_sweep(options(taus=TAUS, samples=2, most=1, metrics=("psnr", "ssim", "haarpsi")))
+    assert shown_in(figure_of())[0] == ["PSNR, dB ↑", "SSIM ↑", "HaarPSI ↑", "variance, /255²"]
+
+
+def test_captions_of_two_models_do_not_overlap(tmp_path, figure_of):
+    points = [(f"τ 0.{number}", 20 + number / 10, number / 10) for number in range(5)]
+    near = [(caption, x + 0.002, y + 0.002) for caption, x, y in points]
+    far = [("far", 40.0, 5.0)]
+    write_plane(tmp_path / "plane.png", "", ("x", "y"), {"one": points, "two": near, "far": far}, {})
+    figure = figure_of()
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) > 3
+    assert not [1 for one, other in itertools.combinations(boxes, 2) if one.overlaps(other)]
+    assert {text.get_color() for text in figure.axes[0].texts} >= {"C0", "C2"}
+
+
+def test_a_sheet_of_several_models_names_all_of_them(options, checkpoint, tmp_path, monkeypatch):
+    save_checkpoint(tmp_path / "other.safetensors", random_srflow(tiny_config(), seed=1))
+    titles = []
+    module = importlib.import_module("srflow_evaluation.tau_sweep")
+    monkeypatch.setattr(module, "write_sheet", lambda path, title, *_: titles.append(title))
+    models = [str(checkpoint), str(tmp_path / "other.safetensors")]
+    tau_sweep(options(models=models, taus=TAUS, samples=2, most=1))
+    assert titles == ["a: tiny, other"]
 
 
 @pytest.mark.slow

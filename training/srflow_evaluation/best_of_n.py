@@ -16,6 +16,7 @@ from torch import Tensor
 from srflow_evaluation.bench import MODEL, Bench, open_bench
 from srflow_evaluation.convention import Metric, perceptual_metric
 from srflow_evaluation.flows import LevelTaus
+from srflow_evaluation.models import model_names
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Picture, PictureFiles, read_picture
 from srflow_evaluation.plots import write_lines
@@ -72,11 +73,15 @@ def best_of_n(options: Options) -> Table:
     summary = bench.summary("best-of-n", rows, means)
     references = summary["references"]
     results.write_summary({**summary, "tau": str(tau)})
-    headings = {metric.name: metric.heading for metric in bench.metrics}
-    numbers = [float(row["n"]) for row in means]
-    curves = {name: {MODEL: (numbers, [row[name] for row in means])} for name in headings}
-    title = f"best of n samples at τ {tau}, {bench.title}"
-    write_lines(options.out / "best_of_n.png", title, "n", curves, references, headings)
+    of_all = options.figure == "all"
+    chosen = {"psnr", "ssim", perceptual_metric(bench.metrics).name, "lr_psnr", *options.metrics}
+    plotted = [metric for metric in bench.metrics if of_all or metric.name in chosen]
+    headings = {metric.name: f"{metric.heading}\nof the sample best by it" for metric in plotted}
+    numbers, (label,) = [float(row["n"]) for row in means], model_names([bench.subject], references)
+    curves = {name: {label: (numbers, [row[name] for row in means])} for name in headings}
+    title = f"best of n samples at τ {tau}, whole pictures against HR\n{bench.title}"
+    path = options.out / "best_of_n.png"
+    write_lines(path, title, "n", curves, references if of_all else {}, headings, first_tick=1)
     lines: list[tuple[str, dict[str, Any]]] = [*references.items(), *((f"best of {row['n']}", row) for row in means)]
     lines[len(references)][1]["tau"] = tau.values[0] if len(tau.values) == 1 else str(tau)  # no choice: a plain sample
     return bench.table(lines, summary["notes"], published=METHODS)
@@ -117,5 +122,5 @@ def _draw_sheet(path: Path, bench: Bench, picture: Picture, images: Sequence[Ten
         caption = f"best of {n}: sample {winner['sample']}\n{metric.of(float(winner[metric.name]))}"
         cells.append((caption, images[int(winner["sample"])]))
     cells.append(("HR", picture.hr))
-    title = f"{picture.name}, best by {metric.heading}: {bench.subject.name}"
+    title = f"{picture.name}, best by {metric.heading} of the whole picture: {bench.subject.name}"
     write_sheet(path, title, cells, shown_place(picture.hr), columns=6)

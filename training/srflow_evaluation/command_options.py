@@ -75,6 +75,12 @@ _OPTIONS = {
         ),
     ),
     "Measuring": (
+        _option(
+            "--figure",
+            "The publication's panels (and those of --metrics), or all metrics and methods, bicubic too.  "
+            "[default: published]",
+            type=click.Choice(["published", "all"]),
+        ),
         _option("--convention", "How metrics are computed; published: as the publication's code.", **_CONVENTIONS),
         _option(
             "--metrics",

@@ -79,6 +79,12 @@ class Models:
         return next(iter(self.benches.values()))
 
     @property
+    def labels(self) -> dict[str, str]:
+        """A name for each model's curve, also where there is only one."""
+        names = model_names([bench.subject for bench in self.benches.values()], self.first.references)
+        return dict(zip(self.benches, names, strict=True))
+
+    @property
     def title(self) -> str:
         """One line over plots."""
         return self.first.title_of(self.first.subject.name if len(self.benches) == 1 else ", ".join(self.benches))

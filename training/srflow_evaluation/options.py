@@ -26,6 +26,7 @@ class Options:
 
     others, tools: of `--other`, folders of pictures and names of Real-ESRGAN's models. bilinear: which of them enlarged
     bilinear reductions. sample_tau: of restore's sample. sheets: how many pictures get one; None: the protocol chooses.
+    figure: the panels of plots; None: the publication's.
     """
 
     models: Sequence[str] = ()
@@ -44,6 +45,7 @@ class Options:
     most: int | None = None
     sheets: int | None = None
     published: str | None = None
+    figure: Literal["published", "all"] | None = None
     vgg16: Path | None = None
     metrics: Sequence[str] = ()
     shard: Shard | None = None

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 
 from srflow_sdk.system.local_files import write_atomically
 
@@ -23,12 +26,15 @@ def write_lines(
     curves: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]],
     references: Mapping[str, Means],
     headings: Mapping[str, str],
+    *,
+    first_tick: float | None = None,
 ) -> None:
     """Write a panel for each figure: each model's curve over x, and a horizontal line for each reference that has it.
 
     curves: by the figure's name and the model's, x and y. headings: the panels' titles by the figure's name.
+    first_tick: where x begins, if it is a whole number that has a tick whatever the others are.
     """
-    columns = min(3, len(curves))
+    columns = 2 if len(curves) == 4 else min(3, len(curves))
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.0 * rows + 0.9), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -41,6 +47,9 @@ def write_lines(
                 axes.axhline(means[name], linestyle=style, color=_colour(number, of_models), label=reference)
         axes.set_title(headings[name], fontsize=10)
         axes.set_xlabel(x_label)
+        if first_tick is not None:
+            others = MaxNLocator(8, integer=True).tick_values(first_tick, axes.dataLim.x1)
+            axes.set_xticks([first_tick, *(tick for tick in others if first_tick < tick <= axes.dataLim.x1)])
         axes.grid(alpha=0.3)
     for axes in panels[len(curves) :]:
         axes.set_visible(False)
@@ -62,14 +71,14 @@ def write_plane(
     for number, (model, points) in enumerate(curves.items()):
         x_of, y_of = [x for _, x, _ in points], [y for _, _, y in points]
         axes.plot(x_of, y_of, marker="o", color=f"C{number % 10}", label=model)
-        for caption, x, y in _apart(points):
-            axes.annotate(caption, (x, y), textcoords="offset points", xytext=(6, 5), fontsize=8)
     for number, (name, (x, y)) in enumerate(references.items()):
         axes.plot([x], [y], marker="s", linestyle="", color=_colour(number, curves), label=name)
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
+    axes.margins(0.1)  # for captions
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=4)
+    _write_captions(figure, axes, curves, references)
     save(figure, path, title)
 
 
@@ -78,15 +87,27 @@ def _colour(number: int, models: Mapping[str, object]) -> str:
     return f"C{(number + len(models)) % 10}"
 
 
-def _apart(points: Sequence[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
-    """The points whose captions do not lie over that of an earlier one."""
-    wide = 0.05 * (max(x for _, x, _ in points) - min(x for _, x, _ in points))
-    high = 0.05 * (max(y for _, _, y in points) - min(y for _, _, y in points))
-    kept: list[tuple[str, float, float]] = []
-    for caption, x, y in points:
-        if all(abs(x - other[1]) > wide or abs(y - other[2]) > high for other in kept):
-            kept.append((caption, x, y))
-    return kept
+def _write_captions(
+    figure: Figure,
+    axes: Axes,
+    curves: Mapping[str, Sequence[tuple[str, float, float]]],
+    references: Mapping[str, tuple[float, float]],
+) -> None:
+    """Write captions in their curve's colour on a side of their point where nothing else is; otherwise none."""
+    figure.draw_without_rendering()
+    places = [(x, y) for points in curves.values() for _, x, y in points] + list(references.values())
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in axes.transData.transform(places)]
+    for number, points in enumerate(curves.values()):
+        for caption, x, y in points:
+            for right, up in ((5, 5), (5, -12), (-5, 5), (-5, -12)):
+                side: Literal["left", "right"] = "left" if right > 0 else "right"
+                text = axes.annotate(caption, (x, y), (right, up), textcoords="offset points", fontsize=8, ha=side)
+                text.set_color(f"C{number % 10}")
+                box = text.get_window_extent()
+                if not any(box.overlaps(other) for other in taken):
+                    taken.append(box)
+                    break
+                text.remove()
 
 
 def _legend(panels: Sequence[Axes]) -> tuple[list[Artist], list[str]]:

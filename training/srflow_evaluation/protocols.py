@@ -75,7 +75,7 @@ PROTOCOLS = {
         function="tau_sweep:tau_sweep",
         about="all metrics and diversity over tau (figures 2 to 5)",
         several_models=True,
-        takes=frozenset({"tau", "samples", "published", "bilinear"}),
+        takes=frozenset({"tau", "samples", "published", "bilinear", "figure"}),
         reading="Look for PSNR and SSIM that fall slowly while diversity rises. LPIPS, where it was measured, is best "
         "at the temperature to use; GMSD judges nearly as PSNR does.",
     ),
@@ -83,7 +83,7 @@ PROTOCOLS = {
         function="tau_sweep:perception_distortion",
         about="the same points in one plane (figure 6)",
         several_models=True,
-        takes=frozenset({"tau", "samples", "published", "bilinear"}),
+        takes=frozenset({"tau", "samples", "published", "bilinear", "figure"}),
         folder="tau-sweep",
         reading="Each point is a temperature: faithful pictures lie to the right, natural ones below. A model is "
         "better than a method whose point lies above its curve.",
@@ -91,7 +91,7 @@ PROTOCOLS = {
     "best-of-n": Protocol(
         function="best_of_n:best_of_n",
         about="the best of the first n samples (figures 7 and 8)",
-        takes=frozenset({"tau", "samples", "published"}),
+        takes=frozenset({"tau", "samples", "published", "figure"}),
         reading="Look at how much the best of n gains over the first sample: little means that samples hardly differ, "
         "much that choosing among them pays.",
     ),

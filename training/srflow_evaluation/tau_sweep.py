@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 
-from srflow_evaluation.bench import DIVERSITY_COLUMN, MODEL, VARIANCE_COLUMN
+from srflow_evaluation.bench import DIVERSITY_COLUMN, MODEL, VARIANCE, VARIANCE_COLUMN
 from srflow_evaluation.convention import perceptual_metric
 from srflow_evaluation.flows import LevelTaus
-from srflow_evaluation.models import Models, Shown, caption
+from srflow_evaluation.models import Models, Shown, caption, model_names
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Picture
 from srflow_evaluation.plots import write_lines, write_plane
@@ -36,14 +36,16 @@ def tau_sweep(options: Options) -> Table:
     models, summary = _measured(options)
     headings = {metric.name: metric.heading for metric in models.first.metrics}
     headings |= {name: heading for name, (heading, _) in _SPREAD.items()}
+    chosen = {"psnr", perceptual_metric(models.first.metrics).name, "lr_psnr", VARIANCE, *options.metrics}
     curves = {}
     for name in headings:
-        of_models = {called: _numbers(summary, called, name) for called in models.benches}
-        if of_models := {called: points for called, points in of_models.items() if points[0]}:
+        of_models = {models.labels[called]: _numbers(summary, called, name) for called in models.benches}
+        of_models = {label: points for label, points in of_models.items() if points[0]}
+        if of_models and (options.figure == "all" or name in chosen):
             curves[name] = of_models
     if curves:
         path = options.out / "tau_sweep.png"
-        write_lines(path, models.title, "τ", curves, summary["references"], headings)
+        write_lines(path, models.title, "τ", curves, _references(summary, options), headings)
     return _table(models, summary)
 
 
@@ -58,7 +60,7 @@ def perception_distortion(options: Options) -> Table:
     models, summary = _measured(options)
     perception, distortion = perceptual_metric(models.first.metrics), models.first.metrics[0]
     curves = {
-        called: [
+        models.labels[called]: [
             (caption(MODEL, row["tau"]), row[distortion.name], row[perception.name])
             for row in summary["rows"]
             if row["method"] == called
@@ -66,7 +68,7 @@ def perception_distortion(options: Options) -> Table:
         for called in models.benches
     }
     references = {
-        name: (means[distortion.name], means[perception.name]) for name, means in summary["references"].items()
+        name: (means[distortion.name], means[perception.name]) for name, means in _references(summary, options).items()
     }
     labels = (f"distortion: {distortion.heading}", f"perception: {perception.heading}")
     write_plane(options.out / "perception_distortion.png", models.title, labels, curves, references)
@@ -81,6 +83,12 @@ def _measured(options: Options) -> tuple[Models, dict[str, Any]]:
     return models, summary
 
 
+def _references(summary: Mapping[str, Any], options: Options) -> dict[str, Any]:
+    """Those that a plot shows: bicubic lies far from the others and would flatten every curve."""
+    found = summary["references"].items()
+    return {name: means for name, means in found if name != "bicubic" or options.figure == "all"}
+
+
 def _numbers(summary: Mapping[str, Any], called: str, name: str) -> tuple[list[float], list[float]]:
     """A model's figures over τ, without temperatures that are no numbers."""
     rows = [row for row in summary["rows"] if row["method"] == called and isinstance(row["tau"], float)]
@@ -91,7 +99,8 @@ def _draw_sheet(path: Path, pictures: Mapping[str, Picture], shown: Sequence[Sho
     """Draw figure 2: a picture over τ, between the input and the photograph."""
     picture = next(iter(pictures.values()))
     cells = [("LR", picture.lr), *(one.cell for one in shown), ("HR", picture.hr)]
-    title = f"{picture.name}: {shown[-1].bench.subject.name}"
+    subjects = {one.bench.subject.name: one.bench.subject for one in shown}
+    title = f"{picture.name}: {', '.join(model_names(list(subjects.values()), {}))}"
     write_sheet(path, title, cells, shown_place(picture.hr))
 
 
