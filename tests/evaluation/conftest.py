@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_evaluation import diagnosis_plots, plots
+from srflow_evaluation import plots
 from srflow_evaluation.options import Options
 from srflow_training import save_checkpoint
 from tests.networks import random_srflow, tiny_config
@@ -57,6 +57,5 @@ def _plots_are_not_drawn(request):
     """A plot takes most of a test's time, a second or two; its figure is made all the same, and an empty file."""
     with pytest.MonkeyPatch.context() as patch:
         if "drawn_plots" not in request.fixturenames:
-            for module in (plots, diagnosis_plots):
-                patch.setattr(module, "save", lambda figure, path, title: path.touch())
+            patch.setattr(plots, "save", lambda figure, path, title: path.touch())
         yield

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from srflow_evaluation import calibration, diagnosis_plots, intervals, latent_statistics
+from srflow_evaluation import calibration, intervals, latent_statistics
 from srflow_evaluation.bench import Bench, open_bench
 from srflow_evaluation.diagnosis import PHOTOGRAPH, diagnosis_of
 from srflow_evaluation.diagnosis_tables import table_of
@@ -20,6 +20,7 @@ from srflow_evaluation.flows import ConditionedFlow, LevelTaus
 from srflow_evaluation.odd_inputs import odd_inputs
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import LEAST_SIDE, Cut, Picture, PictureFiles, read_picture
+from srflow_evaluation.plots import write_calibration, write_quantiles
 from srflow_evaluation.results import Results, Row
 from srflow_evaluation.sheets import shown_place, write_sheet
 from srflow_evaluation.tables import Table
@@ -94,8 +95,8 @@ def diagnose(options: Options) -> Table:
             "notes": [note for part in table.parts for note in part.notes],
         }
     )
-    diagnosis_plots.write_quantiles(options.out / "latents.png", title, found)
-    diagnosis_plots.write_calibration(options.out / "calibration.png", title, found)
+    write_quantiles(options.out / "latents.png", title, found)
+    write_calibration(options.out / "calibration.png", title, found)
     return table
 
 

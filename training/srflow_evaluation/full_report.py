@@ -9,7 +9,6 @@ from typing import Any
 
 from srflow_evaluation import page
 from srflow_evaluation.bench import check_out, network_digests, open_bench
-from srflow_evaluation.captions import caption_of
 from srflow_evaluation.crop_folder import MOST_SHOWN, CropFigures, large_enough, measure_crops, too_small
 from srflow_evaluation.crop_report import DEFAULT_TAUS, Networks, table
 from srflow_evaluation.options import Options
@@ -22,6 +21,25 @@ from srflow_sdk.errors import ArgumentError, BundleError, SRFlowError
 from srflow_sdk.system.local_files import write_atomically
 
 PAGE = "report.html"
+
+_PLOTS = {
+    "tau_sweep": "Each metric, and how much samples differ, over the temperature τ",
+    "perception_distortion": "Each temperature as a point: closeness to the photograph, and naturalness",
+    "best_of_n": "The best of the first n samples by each metric",
+    "latents": "Quantiles of each photograph's latents over those of a standard normal distribution (dashed), by level",
+    "calibration": "Error over the samples' deviation, coverage of central intervals, and the photograph's rank among "
+    "the samples; dashed is a calibrated model",
+}
+
+_SHEETS = {
+    "tau-sweep": "A detail of a photograph at each temperature",
+    "best-of-n": "A detail of a photograph: its best samples",
+    "restore": "A detail of a photograph: degraded, super-resolved and restored",
+    "transfer": "Content of one picture put into another",
+    "samples": "A detail of a photograph: samples of it, and the map of their deviation",
+    "ntire21": "A detail of a photograph: samples of it",
+    "diagnose": "The inputs that are no photographs, made of one",
+}
 
 _CROPS = (
     "How close each method comes to the photographs, and how the samples differ. Look for a model whose figures beat "
@@ -197,8 +215,15 @@ def _run(name: str, protocol: Protocol, options: Options, shown: set[Path]) -> p
         about=protocol.about,
         reading=protocol.reading,
         table=found,
-        figures=page.figures({path: caption_of(name, path) for path in files}),
+        figures=page.figures({path: _caption_of(name, path) for path in files}),
     )
+
+
+def _caption_of(protocol: str, path: Path) -> str:
+    """A sentence on a plot or sheet of a protocol, with the name of its file; of others the name alone."""
+    is_sheet = path.stem == "sheet" or path.stem.startswith("sheet_")
+    text = _SHEETS.get(protocol, "") if is_sheet else _PLOTS.get(path.stem, "")
+    return f"{text} ({path.name})." if text else f"{path.name}."
 
 
 def _counted(progress: Callable[[str], None], name: str, number: int, steps: int) -> Callable[[str], None]:
