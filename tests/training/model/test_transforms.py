@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 
+from benchmarks.squeeze_picture import squeeze_picture
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.features import LevelFeatures
 from srflow_training.model.layers import ConditionalNet, Split
@@ -18,6 +19,7 @@ from srflow_training.model.transforms import (
     mix_channels,
     standard_normal_log_density,
 )
+from tests.frame.bare_environment import ROOT
 from tests.networks import tiny_config
 
 SHAPE = (2, 8, 4, 6)
@@ -86,6 +88,10 @@ def test_squeeze_puts_row_offset_before_column_offset():
             for column in range(2):
                 expected = h[:, channel, row::2, column::2]
                 assert torch.equal(squeezed[:, 4 * channel + 2 * row + column], expected)
+
+
+def test_the_drawing_in_the_docs_is_the_networks_squeeze():
+    assert (ROOT / "docs/images/concepts/squeeze.svg").read_text(encoding="utf-8") == squeeze_picture()
 
 
 @pytest.mark.parametrize("variant", ["paper", "published", "bounded"])
