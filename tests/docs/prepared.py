@@ -89,7 +89,7 @@ def _commands(folder: Path, address: Path) -> Path:
         write_program(folder / name, address)
     shortened = (
         f"short, small, flow = map(list, {json.dumps([SHORT, SMALL, SMALL_FLOW])})",
-        "flows = [] if ' '.join(words).partition('--config ')[2].startswith(('rrdb-', 'plain-')) else flow",
+        "flows = [] if 'encoder' in words else flow",
         "words += [word for value in short + small + flows for word in ('--set', value)]",
     )
     write_program(folder / "srflow-train", address, shortened)

@@ -102,12 +102,11 @@ BREAKS = {
     "released: flips of the width alone, no rotation": ("flip: horizontal", "flip: both"),
     "a flip of the width leaves faces upright": ('"horizontal": (1,)', '"horizontal": (0,)'),
     "LR images: MATLAB's bicubic reduction": ("mode=mode, antialias=True", "mode=mode, antialias=False"),
-    "LR images: bilinear, to compare with work on faces": ("reduction: bilinear", "reduction: bicubic"),
+    "LR images: bilinear, to compare with work on faces": ('scale=scale, mode="bilinear")', "scale=scale)"),
     "content transfer: shifts of HR by up to 4 pixels": (
         "_square(pixels, top + down, left + right, size)",
         "_square(pixels, top, left, size)",
     ),
-    "content transfer: faces of 160 pixels suffice": ("crop: 144", "crop: 160"),
     "τ is the deviation of the latents": ("tau.at(level) * z", "tau.at(level) ** 0.5 * z"),
     "τ: 0.9 for photographs, 0.8 for faces": (
         "return subject.default_tau if self.published is None else",
@@ -245,14 +244,14 @@ def publication(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for words in commands(script):
             if words[0] == "srflow-train":
                 short = [setting for setting in SHORT if not setting.startswith("data.crop")]
-                crop = [] if "transfer" in words[2] else ["data.crop=64"]  # that one's own fits the faces
+                crop = [] if "data.hr_shift=4" in words else ["data.crop=64"]  # that one's own fits the faces
                 settings = [
                     *short,
                     *crop,
                     "data.batch=1",
                     "schedule.iterations=1",
                     *SMALL,
-                    *([] if "rrdb" in words[2] else SMALL_FLOW),
+                    *([] if "encoder" in words else SMALL_FLOW),
                 ]
                 words += [f"--set={setting}" for setting in settings]
             run(folder, words)

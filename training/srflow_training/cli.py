@@ -58,10 +58,9 @@ def train(
 
     \b
     Presets:  x2-small x4-small x8-small x16-small x4-photo: small, as embedded (an evening on a CPU)
-              x4-general x8-general x8-faces x16-faces: large, with bounded scales (days on a GPU)
-              x4-transfer x8-faces-transfer: the same, for content transfer
-              x8-faces-bilinear: for bilinear reductions
-              published-x4 published-x8 published-x8-faces: as released; paper-x4: as the text says
+              x4-general x8-general x8-faces: large, with bounded scales (days on a GPU)
+              published-x4 published-x8 published-x8-faces: as released
+              paper-x4 paper-x8 paper-x8-faces: as the publication's text says
 
     \b
     From start to finish:
@@ -74,7 +73,8 @@ def train(
     Common settings:  schedule.iterations  data.batch  data.crop  data.cache=FOLDER  network.variant=paper|published
       schedule.start=CKPT (fine-tuning)  objective.l1=1  hardware.devices=4  hardware.precision=fp32|bf16
       data.degradation=photo|strong (LR images as they come from phones)  schedule.best=gmsd_tau0.8
-      schedule.accumulate=4 (large batches in parts)  objective.perceptual=2
+      schedule.accumulate=4 (large batches in parts)  objective.perceptual=2  network.scale=16
+      data.reduction=bilinear  data.hr_shift=4 (content transfer; with data.crop=144 of faces of 160 pixels)
     Training curves: tensorboard --logdir RUN. RUN/config.yaml lists all settings.
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)

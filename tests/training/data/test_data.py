@@ -89,7 +89,7 @@ def test_faces_of_160_pixels_train_a_network_for_content_transfer(tmp_path):
     faces = [texture(160, 160, seed) for seed in range(2)]
     for number, face in enumerate(faces):
         save(tmp_path / f"{number}.png", face)
-    data = load_settings("x8-faces-transfer").data
+    data = load_settings("paper-x8-faces", ["data.hr_shift=4", "data.crop=144"]).data
     photos = Photos(tmp_path, data, 8, report=pytest.fail)
     (hr, lr, *_) = Crops(photos, data, scale=8, seed=0, iterations=1)[0]
     assert (hr.shape, lr.shape) == ((16, 3, 144, 144), (16, 3, 18, 18))

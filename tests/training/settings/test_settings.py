@@ -22,13 +22,9 @@ FLOWS = [
     "x4-general",
     "x8-general",
     "x8-faces",
-    "x16-faces",
-    "x4-transfer",
-    "x8-faces-transfer",
-    "x8-faces-bilinear",
     *("x2-small", "x4-small", "x8-small", "x16-small", "x4-photo"),
 ]
-PUBLISHED = ["published-x4", "published-x8", "published-x8-faces", "paper-x4"]
+PUBLISHED = ["published-x4", "published-x8", "published-x8-faces", "paper-x4", "paper-x8", "paper-x8-faces"]
 
 
 def test_the_presets_are_those_that_the_help_names():
@@ -58,28 +54,29 @@ def test_published_presets_have_nothing_of_ours(name, scale, blocks, stacked, ba
     assert (settings.objective.noise, settings.objective.l1) == (pytest.approx(4 / 3**0.5), 0)
 
 
-def test_the_texts_preset_is_the_released_one_with_the_texts_network_and_rate():
-    settings, released = load_settings("paper-x4"), load_settings("published-x4")
-    assert settings.config() == SRFlowConfig.of_variant("paper")
-    assert settings.config().stacked_blocks == (2, 7, 12, 17, 22)
+@pytest.mark.parametrize(
+    ("name", "scale", "blocks", "stacked"),
+    [("x4", 4, 23, (2, 7, 12, 17, 22)), ("x8", 8, 23, (2, 7, 12, 17, 22)), ("x8-faces", 8, 8, (3, 4, 5, 6, 7))],
+)
+def test_a_preset_of_the_text_is_the_released_one_with_the_texts_network_and_rate(name, scale, blocks, stacked):
+    settings, released = load_settings(f"paper-{name}"), load_settings(f"published-{name}")
+    assert settings.config() == SRFlowConfig.of_variant("paper", scale=scale, blocks=blocks)
+    assert settings.config().stacked_blocks == stacked
     assert (settings.data, settings.objective) == (released.data, released.objective)
     assert settings.schedule == released.schedule.model_copy(update={"learning_rate": 5e-4})
 
 
-def test_presets_for_content_transfer_move_hr_against_lr():
-    assert load_settings("x4-transfer") == load_settings("x4-general", ["data.hr_shift=4"])
-    of_faces = ["data.hr_shift=4", "data.crop=144"]  # 160 pixels would leave no room for the shift
-    assert load_settings("x8-faces-transfer") == load_settings("x8-faces", of_faces)
+@pytest.mark.parametrize(("name", "levels"), [("published-x8-faces", 4), ("paper-x8-faces", 5), ("x8-faces", 5)])
+def test_faces_are_enlarged_16_times_by_one_setting(name, levels):
+    settings = load_settings(name, ["network.scale=16"])
+    assert (settings.config().levels, settings.config().variant) == (levels, load_settings(name).config().variant)
+    assert settings.data.crop % (16 * settings.config().size_multiple) == 0
 
 
 def test_only_photographs_are_turned_upside_down():
     assert load_settings("x4-general").data.flip == "both"
-    for name in ("x8-faces", "x16-faces", "x8-faces-transfer", "published-x4", "published-x8-faces", "paper-x4"):
+    for name in ("x8-faces", *PUBLISHED):
         assert load_settings(name).data.flip == "horizontal"
-
-
-def test_the_preset_for_bilinear_reductions_differs_in_nothing_else():
-    assert load_settings("x8-faces-bilinear") == load_settings("x8-faces", ["data.reduction=bilinear"])
 
 
 @pytest.mark.parametrize("name", [*FLOWS, *PUBLISHED])
