@@ -21,9 +21,9 @@ from tests.networks import random_srflow, tiny_config
 
 @pytest.fixture
 def of_three(monkeypatch):
-    """The published sets as if they were of three pictures, as the photographs of these tests are."""
+    """The published sets as if they were of three pictures of any size, as the photographs of these tests are."""
     for name in ("div2k-x4", "celeba-x8"):
-        monkeypatch.setitem(PUBLISHED, name, replace(PUBLISHED[name], pictures=3))
+        monkeypatch.setitem(PUBLISHED, name, replace(PUBLISHED[name], pictures=3, side=0))
 
 
 @pytest.mark.slow

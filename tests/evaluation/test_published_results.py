@@ -15,7 +15,7 @@ from srflow_evaluation.published_results import (
 )
 
 DIV2K, CELEBA = PUBLISHED["div2k-x4"], PUBLISHED["celeba-x8"]
-SAME = {"convention": "published", "scale": 4, "reduction": "bicubic", "centre": None, "pictures": 100}
+SAME = {"convention": "published", "scale": 4, "reduction": "bicubic", "centre": None, "sizes": [(1356, 2040)] * 100}
 
 
 @pytest.mark.parametrize(
@@ -63,10 +63,17 @@ def test_only_like_is_compared_with_like():
         ({"scale": 8}, "×8, not ×4"),
         ({"reduction": "bilinear"}, "bilinear"),
         ({"centre": 256}, "--crop"),
-        ({"pictures": 99}, "99 pictures, not the 100 validation photographs"),
-        ({"pictures": 101}, "take --pictures 100"),
+        ({"sizes": [(1356, 2040)] * 99}, "99 pictures, not the 100 validation photographs"),
+        ({"sizes": [(1356, 2040)] * 101}, "take --pictures 100"),
     ):
         (reason,) = DIV2K.differences(**{**SAME, **change})
         assert why in reason
-    assert len(DIV2K.differences(**{**SAME, "scale": 8, "pictures": 1})) == 2
-    assert PUBLISHED["ntire21-x4"].differences(**{**SAME, "pictures": 1}) == []
+    assert len(DIV2K.differences(**{**SAME, "scale": 8, "sizes": [(64, 64)]})) == 2
+    assert PUBLISHED["ntire21-x4"].differences(**{**SAME, "sizes": [(64, 64)]}) == []
+
+
+@pytest.mark.parametrize(("size", "same"), [((160, 160), True), ((218, 178), False), ((160, 128), False)])
+def test_faces_of_another_size_are_not_the_publications(size, same):
+    sizes = [(160, 160)] * 4999 + [size]
+    reasons = CELEBA.differences(**{**SAME, "scale": 8, "sizes": sizes})
+    assert (not reasons) if same else ("160×160 faces" in reasons[0] and "docs/training-data.md" in reasons[0])

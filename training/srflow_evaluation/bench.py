@@ -232,8 +232,8 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
     pictures = picture_files(
         options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most, inputs=options.inputs
     )
-    windows = [cut.window(*size_of(files.hr)) for files in pictures]
-    notes += mixed_scales(windows)
+    sizes = [size_of(files.hr) for files in pictures]
+    notes += mixed_scales([cut.window(*size) for size in sizes])
     lpips = LPIPS.for_measuring(options.device)
     missing = [MISSING] if lpips is None else []
     if not figures.has_flip():
@@ -241,7 +241,7 @@ def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
     if options.metrics:
         missing = []  # nothing else was asked for
     vgg16 = None if options.vgg16 is None else from_cpu(VGG16Features.open(options.vgg16).to(options.device))
-    published, remarks = _published(options, subject, len(pictures))
+    published, remarks = _published(options, subject, sizes)
     benches = []
     for number, other in enumerate(subjects):
         convention = Convention(name=options.convention, scale=other.scale, reduction=other.reduction)
@@ -315,7 +315,9 @@ def _check_models(options: Options, subjects: Sequence[Subject]) -> None:
         )
 
 
-def _published(options: Options, subject: Subject, pictures: int) -> tuple[Published | None, list[str]]:
+def _published(
+    options: Options, subject: Subject, sizes: Sequence[tuple[int, int]]
+) -> tuple[Published | None, list[str]]:
     """The published figures that were asked for, if they are comparable, and a sentence on them."""
     if options.published is None:
         return None, []
@@ -325,15 +327,15 @@ def _published(options: Options, subject: Subject, pictures: int) -> tuple[Publi
         scale=subject.scale,
         reduction=subject.reduction if options.lr is None else "bicubic",
         centre=options.centre,
-        pictures=pictures,
+        sizes=sizes,
     )
     if differences:
         return None, [
             f"The published figures ({options.published}) are left out, because this measurement is not comparable: "
             f"{'; '.join(differences)}."
         ]
-    notes = [f"Published: means over {found.what}, SRFlow at τ {found.tau:g}; here: over {pictures}."]
-    if not found.pictures:
+    notes = [f"Published: means over {found.what}, SRFlow at τ {found.tau:g}; here: over {len(sizes)}."]
+    if not found.pictures or found.side:
         notes.append(
             f"Published figures compare only if {found.what} are measured; srflow-eval does not have those, and cannot "
             "check that these are they."

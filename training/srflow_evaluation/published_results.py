@@ -27,7 +27,7 @@ class Published:
     """Published figures of a data set at a scale.
 
     pictures: how many were measured; 0 if that is not published. what: the pictures, in words. tau: SRFlow's.
-    tables: by their names, with their lines by name.
+    tables: by their names, with their lines by name. side: of the square pictures; 0: they have many sizes.
     """
 
     scale: int
@@ -35,6 +35,7 @@ class Published:
     what: str
     tau: float
     tables: Mapping[str, Mapping[str, Figures]]
+    side: int = 0
 
     def line(self, table: str, name: str, tau: object = None) -> Figures:
         """The figures to stand beside a line: a known method's by its name, SRFlow's by tau; empty if there are none.
@@ -58,7 +59,7 @@ class Published:
         return replace(self, tables=tables)
 
     def differences(
-        self, *, convention: str, scale: int, reduction: str, centre: int | None, pictures: int
+        self, *, convention: str, scale: int, reduction: str, centre: int | None, sizes: Sequence[tuple[int, int]]
     ) -> Sequence[str]:
         """Why a measurement's figures do not compare with these; empty if they do."""
         found = []
@@ -70,6 +71,9 @@ class Published:
             found.append(f"its LR images are {reduction} reductions, not bicubic ones")
         if centre is not None:
             found.append("it measures the centres of the pictures (leave out --crop)")
+        if self.side and {*sizes} != {(self.side, self.side)}:
+            found.append(f"its pictures are not {self.side}×{self.side} faces, as docs/training-data.md makes them")
+        pictures = len(sizes)
         if self.pictures and pictures != self.pictures:
             found.append(
                 f"it measures {pictures} picture{'' if pictures == 1 else 's'}, not {self.what} "
@@ -136,6 +140,7 @@ PUBLISHED: Mapping[str, Published] = {
         pictures=5000,
         what="5,000 test faces of CelebA",
         tau=0.8,
+        side=160,
         tables={
             METHODS: {
                 "bicubic": _figures("23.15 .63 .517 35.19"),
