@@ -1,10 +1,13 @@
 """transfer: the seam that is left of a paste, and what it refuses."""
 
+import importlib
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageDraw, ImageOps
 
+from srflow_evaluation.arrays import to_pixels
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.flows import CheckpointFlow, LevelTaus
 from srflow_evaluation.seams import detail, likeness, seam, seam_error
@@ -14,9 +17,11 @@ from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import ArgumentError, BundleError, ImageError, NonFiniteError
 from srflow_training import save_checkpoint
 from srflow_training.data import read_photo
+from srflow_training.resampling import reduce_bicubic
 from tests.evaluation.outputs import rows_of, summary_of
 from tests.sdk.flow_bundle import write_flow_bundle
 
+transfer_module = importlib.import_module("srflow_evaluation.transfer")
 FILES = {"results.csv", "settings.json", "summary.json", "sheet_1_a.png", "sheet_2_b.png", "sheet_3_c.png"}
 
 
@@ -76,6 +81,33 @@ def test_the_seam_of_the_next_pictures_content_is_smaller_than_of_a_paste(option
     assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
     with Image.open(tmp_path / "out" / "sheet_1_a.png") as sheet:
         assert np.asarray(sheet.convert("L")).std() > 1
+
+
+@pytest.mark.parametrize("lr", [False, True])
+def test_a_sheet_has_whole_pictures_of_existing_and_of_super_resolved_targets(
+    options, photos, sources, tmp_path, monkeypatch, lr
+):
+    """One row alone where the LR images are given: then the targets may be super-resolved themselves."""
+    drawn = []
+    monkeypatch.setattr(transfer_module, "write_sheet", lambda path, *sheet, columns: drawn.append((*sheet, columns)))
+    small = tmp_path / "lr"
+    small.mkdir()
+    Image.open(photos / "a.png").reduce(4).save(small / "a.png")
+    chosen = {"source": sources, "lr": small} if lr else {"source": sources}
+    transfer(options(models=[], most=1, normalise="published", **chosen))
+    title, cells, _, columns = drawn[0]
+    assert title == "a, transferred at τ 0.9: the embedded model"
+    names = [caption.partition("\n")[0] for caption, _ in cells]
+    row = ["source, and the mask's edge", "pasted", "result"]
+    assert names == ["target", *row] + ([] if lr else ["target, super-resolved, τ auto", *row])
+    assert columns == 4
+    assert {tuple(image.shape[2:]) for _, image in cells} == {(64, 72)}
+    if not lr:
+        hr, bottom = cells[0][1], cells[4][1]
+        with Upscaler("x4-small", device="cpu") as upscaler:
+            found = upscaler.upscale(to_pixels(reduce_bicubic(hr, 4)), seed=0)
+        assert np.array_equal(to_pixels(bottom), found)
+        assert not np.array_equal(to_pixels(cells[3][1]), to_pixels(cells[7][1]))
 
 
 @pytest.mark.parametrize("normalise", [None, "published"])
@@ -219,7 +251,7 @@ def test_a_result_that_is_not_finite_is_black_inside_the_mask_and_ends_nothing(o
     invert = CheckpointFlow.invert
     monkeypatch.setattr(CheckpointFlow, "invert", fails_at_first)
     table = str(transfer(options()))
-    assert len(calls) == 3
+    assert len(calls) == 6  # both rows of each sheet
     assert "The result of a is not finite (NaN or infinite): it is black inside the mask." in table
     rows = rows_of(tmp_path / "out")
     assert [float(rows[name, "result"]["detail"]) > 0 for name in "abc"] == [False, True, True]

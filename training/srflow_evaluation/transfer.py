@@ -8,12 +8,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_evaluation.arrays import to_array, to_pixels, to_tensor
@@ -23,7 +23,7 @@ from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files, read_picture
 from srflow_evaluation.results import Results, Row, mean_of
 from srflow_evaluation.seams import Mask, Pixels, detail, grown, likeness, seam, seam_error
-from srflow_evaluation.sheets import SHEETS, sheets_of, write_sheet
+from srflow_evaluation.sheets import SHEETS, WHOLE, sheets_of, write_sheet
 from srflow_evaluation.subjects import Subject
 from srflow_evaluation.tables import Table
 from srflow_sdk._version import __version__
@@ -54,7 +54,7 @@ CONVENTION = (
 """How the figures are computed."""
 
 _AXIS = 0.2  # half axes of the ellipse, of the picture's sides
-_MARGIN, _VIEW = 24, 256  # pixels: around the mask in a sheet, and the largest side there
+_MARGIN = 24  # pixels around the mask in a sheet of a larger picture
 
 
 @torch.no_grad()
@@ -92,8 +92,15 @@ def transfer(options: Options) -> Table:
         ]
         rows[-1][NONFINITE] = float(not finite)
         if files.name in sheets:
-            errors = {row["method"]: float(row["seam_error"]) for row in rows}
-            _draw_sheet(sheets[files.name], f"{files.name}: {subject.name}", case, made, errors)
+            cells = case.cells(made, "target")
+            if options.lr is None:
+                tau = subject.default_tau
+                drawn = to_pixels(as_shown(subject.both_ways()(picture.lr).sample(tau, 0)))
+                enlarged = dataclasses.replace(case, target=drawn, lr=to_pixels(picture.lr))
+                cells += enlarged.cells(enlarged.made(subject, way)[0], f"target, super-resolved, τ {tau}")
+            height, width = cells[0][1].shape[2:]
+            title = f"{files.name}, transferred at τ {way.said}: {subject.name}"
+            write_sheet(sheets[files.name], title, cells, (slice(0, height), slice(0, width)), columns=4)
         return rows
 
     rows = results.measure(pictures, rows_of, options.progress)
@@ -215,6 +222,30 @@ class _Case:
         }
         return {name: value for name, value in found.items() if value is not None}
 
+    def cells(self, made: Mapping[str, Pixels], called: str) -> list[tuple[str, Tensor]]:
+        """A row of figure 18: the target, the source with the mask's edge in white, pasted and transferred.
+
+        Whole pictures up to 256 pixels a side; of larger ones the surroundings of the mask.
+        """
+        outlined = self.source.copy()
+        outlined[grown(self.mask, 1) & ~self.mask] = 255
+        rows, columns = slice(None), slice(None)
+        if max(self.mask.shape) > WHOLE:
+            rows, columns = (
+                slice(max(int(there[0]) - _MARGIN, 0), int(there[-1]) + 1 + _MARGIN)
+                for there in (np.flatnonzero(self.mask.any(axis=axis)) for axis in (1, 0))
+            )
+        shown = {called: self.target, "source, and the mask's edge": outlined}
+        shown |= {name: made[name] for name in METHODS[1:]}
+        cells = []
+        for name, image in shown.items():
+            part = to_image(image[rows, columns])
+            if (factor := WHOLE / max(part.shape[2:])) < 1:
+                part = F.interpolate(part, scale_factor=factor, mode="bicubic", antialias=True, align_corners=False)
+            error = f"\nseam error {self.measured(image)['seam_error']:.2f}" if name in ("pasted", "result") else ""
+            cells.append((name + error, part))
+        return cells
+
 
 def _cut(subject: Subject, options: Options) -> Cut:
     return Cut(scale=subject.scale, multiple=subject.scale * subject.multiple, centre=options.centre)
@@ -239,28 +270,6 @@ def _ellipse(height: int, width: int) -> Mask:
     down, right = (rows + 0.5 - height / 2) / (_AXIS * height), (columns + 0.5 - width / 2) / (_AXIS * width)
     inside: Mask = down**2 + right**2 < 1
     return inside
-
-
-def _draw_sheet(
-    path: Path, title: str, case: _Case, made: Mapping[str, Pixels], errors: Mapping[str | float, float]
-) -> None:
-    """Draw figure 18: before, pasted and transferred, around the mask; and the source with the mask's edge in white."""
-    outlined = case.source.copy()
-    outlined[grown(case.mask, 1) & ~case.mask] = 255
-    rows, columns = (
-        slice(max(int(there[0]) - _MARGIN, 0), int(there[-1]) + 1 + _MARGIN)
-        for there in (np.flatnonzero(case.mask.any(axis=axis)) for axis in (1, 0))
-    )
-    shown = {"target": case.target, "source, and the mask's edge": outlined, **made}
-    cells = []
-    for name, image in shown.items():
-        part = to_image(image[rows, columns])
-        if (factor := _VIEW / max(part.shape[2:])) < 1:
-            part = F.interpolate(part, scale_factor=factor, mode="bicubic", antialias=True, align_corners=False)
-        error = f"\nseam error {errors[name]:.2f}" if name in ("pasted", "result") else ""
-        cells.append((name + error, part))
-    height, width = cells[0][1].shape[2:]
-    write_sheet(path, title, cells, (slice(0, height), slice(0, width)), columns=4)
 
 
 def _summary(
