@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from srflow_evaluation.odd_inputs import odd_inputs
+from srflow_evaluation.diagnose import odd_inputs
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 
 INPUTS = odd_inputs(4, "bicubic")

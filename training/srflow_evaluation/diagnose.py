@@ -6,10 +6,13 @@ through its latents, how many bits does it take, and what happens to pictures th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from srflow_evaluation import calibration, intervals, latent_statistics
@@ -17,18 +20,19 @@ from srflow_evaluation.bench import Bench, open_bench
 from srflow_evaluation.diagnosis import PHOTOGRAPH, diagnosis_of
 from srflow_evaluation.diagnosis_tables import table_of
 from srflow_evaluation.flows import ConditionedFlow, LevelTaus
-from srflow_evaluation.odd_inputs import odd_inputs
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import LEAST_SIDE, Cut, Picture, PictureFiles, read_picture
 from srflow_evaluation.plots import write_calibration, write_quantiles
 from srflow_evaluation.results import Results, Row
-from srflow_evaluation.sheets import shown_place, write_sheet
+from srflow_evaluation.sheets import FONT, shown_place, write_sheet
 from srflow_evaluation.tables import Table
 from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError
 from srflow_sdk.latents import bits_per_dimension as _bits
+from srflow_sdk.model.manifest import Reduction
 from srflow_training import figures
-from srflow_training.resampling import enlarge_bicubic, round_to_8_bit
+from srflow_training.data import to_image
+from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
 TAUS = (LevelTaus((0.8,)), LevelTaus((1.0,)))
 """Temperatures of the samples if none is given: the usual one, and the one that the model was trained for."""
@@ -44,6 +48,8 @@ CONVENTION = (
 """How the figures are computed."""
 
 _TEXT = {"part": "", "tau": "", "level": "", "input": ""}  # in every row: the order of columns is then always the same
+_TRAINING_NOISE = 4 / 3**0.5 / 255  # what training adds by default
+_LETTERS = "aaabcdeeeefghiijklmnnooprrsstttuuvwy"
 _INPUT_SIDE = 256  # pixels of the pictures that are no photographs, and of the photographs beside them
 
 
@@ -207,3 +213,63 @@ def _draw_sheet(bench: Bench, picture: Picture, options: Options) -> None:
     hr = _centre(bench, picture)[0]
     cells = [(PHOTOGRAPH, hr), *_inputs(bench, hr, picture.name).items()]
     write_sheet(options.out / "sheet.png", f"inputs made of {picture.name}", cells, shown_place(hr), columns=4)
+
+
+def odd_inputs(scale: int, reduction: Reduction) -> Mapping[str, Callable[[Tensor, str], Tensor]]:
+    """By name, what makes a picture from a photograph and its name: 1×3×H×W, 8-bit levels in [0, 1].
+
+    The same for every call. scale, reduction: of the model.
+    """
+    return {
+        "with training's noise": _with_noise,
+        "upside down": lambda hr, _: hr.flip(2),
+        "blurred": lambda hr, _: round_to_8_bit(enlarge_bicubic(REDUCTIONS[reduction](hr, scale), scale)),
+        "constant": lambda hr, _: round_to_8_bit(hr.mean(dim=(2, 3), keepdim=True)).expand_as(hr).contiguous(),
+        "shuffled pixels": _shuffled,
+        "text": _text,
+        "line art": _line_art,
+    }
+
+
+def _generator(name: str) -> np.random.Generator:
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def _with_noise(hr: Tensor, name: str) -> Tensor:
+    noise = _generator(name).standard_normal(hr.shape, np.float32)
+    return round_to_8_bit(hr + _TRAINING_NOISE * torch.from_numpy(noise))
+
+
+def _shuffled(hr: Tensor, name: str) -> Tensor:
+    """The photograph's pixels in random order: noise with its colours."""
+    order = torch.from_numpy(_generator(name).permutation(hr.shape[2] * hr.shape[3]))
+    return hr.flatten(2)[..., order].reshape(hr.shape)
+
+
+def _text(hr: Tensor, name: str) -> Tensor:
+    """Lines of words in black on white."""
+    page, random = _page(hr), _generator(name)
+    draw, size = ImageDraw.Draw(page), int(random.integers(11, 20))
+    font = ImageFont.truetype(FONT, size)
+    for top in range(2, page.height, size + 4):
+        words = ("".join(random.choice(list(_LETTERS), random.integers(1, 11))) for _ in range(page.width // 20 + 1))
+        draw.text((4, top), " ".join(words), "black", font)
+    return to_image(np.asarray(page))
+
+
+def _line_art(hr: Tensor, name: str) -> Tensor:
+    """Straight lines and circles in black on white, with soft edges."""
+    page, random = _page(hr, zoom=4), _generator(name)
+    draw = ImageDraw.Draw(page)
+    for _ in range(12):
+        x, y, end_x, end_y = (int(random.integers(0, side)) for side in (page.width, page.height) * 2)
+        radius, thickness = int(random.integers(20, 300)), int(random.integers(4, 12))
+        draw.line((x, y, end_x, end_y), "black", thickness)
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline="black", width=thickness)
+    small = page.resize((hr.shape[3], hr.shape[2]), Image.Resampling.BOX)
+    return to_image(np.asarray(small))
+
+
+def _page(hr: Tensor, *, zoom: int = 1) -> Image.Image:
+    return Image.new("RGB", (zoom * hr.shape[3], zoom * hr.shape[2]), "white")

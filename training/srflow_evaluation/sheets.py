@@ -30,7 +30,7 @@ WHOLE = 256
 SHEETS = 4
 """Number of pictures that get a sheet, where each has its own."""
 
-_FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")  # Pillow's own has no τ
+FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")  # Pillow's own has no τ
 _ZOOM = 2  # of what has at most _ZOOMED pixels a side
 _ZOOMED = 160
 _GAP, _LINE = 6, 18
@@ -112,7 +112,7 @@ def _draw(
     sides = [part.stop - part.start for part in cells[0][2]]
     height, width = (side * (zoom if max(sides) <= _ZOOMED else 1) for side in sides)
     text = _LINE * max(caption.count("\n") + 1 for caption, _, _ in cells)
-    font, full = ImageFont.truetype(_FONT, 12), max(image.shape[2] for _, image, _ in cells)
+    font, full = ImageFont.truetype(FONT, 12), max(image.shape[2] for _, image, _ in cells)
     lines = -(-len(cells) // columns)
     step = height + text + _GAP
     sheet = Image.new("RGB", (columns * (width + _GAP) + _GAP, _LINE + 2 * _GAP + lines * step), _PAPER)
