@@ -30,7 +30,17 @@ from srflow_apps.batch.operations import Job
 from srflow_apps.batch.run import Executor, run_jobs
 from srflow_apps.batch.storage import make_folders, remove_leftovers
 from srflow_apps.clips import segments
-from srflow_apps.clips.reading import Y4M, Clip, Decoded, Piped, ahead, guessed_matrix, is_clip, look_through
+from srflow_apps.clips.reading import (
+    Y4M,
+    Clip,
+    Decoded,
+    Piped,
+    ahead,
+    av_errors,
+    guessed_matrix,
+    is_clip,
+    look_through,
+)
 from srflow_apps.clips.segments import ClipUpscaling
 from srflow_apps.clips.writing import WRITTEN, Encoding, chosen_encoding, join, kept_streams, record_in
 from srflow_sdk.clips.optical_flow import opencv
@@ -39,7 +49,7 @@ from srflow_sdk.files import Metadata, Provenance, check_writable, open_image, r
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import bundles_of, choose_model
 from srflow_sdk.system.interrupts import STOPPING, Interrupts, deferred_interrupts, exit_status
-from srflow_sdk.system.local_files import file_sha256, real_path, write_atomically
+from srflow_sdk.system.local_files import check_replaceable, file_sha256, real_path, write_atomically
 from srflow_sdk.system.url_paths import UrlPath, as_path
 from srflow_sdk.upscaler import Upscaler
 
@@ -181,6 +191,8 @@ class ClipRun:
     def _make(self, source: Path, target: Path, *, beside: bool) -> bool:
         """Make one clip, or this run's part of it. Returns whether nothing is wrong with it."""
         files, say, parts = self.files, self.display.say, target.with_name(f"{target.name}.parts")
+        with av_errors(target, "cannot be written"):  # now, not when all is drawn
+            check_replaceable(target)
         clip = look_through(source, max_pixels=self.machine.max_pixels)
         bundle = self.bundle_for(str(source), clip.sample)
         operation, encoding = self._on(clip, target, bundle)

@@ -65,6 +65,13 @@ def test_a_pipe_is_no_file(run: Run, tmp_path: Path) -> None:
     assert "it is not a regular file" in refused(run, "frames", "--latents", "motion", "-o", "large")
 
 
+def test_an_output_that_cannot_be_replaced_is_refused_before_anything_is_drawn(run: Run, tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", moving(2))
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert "pipe.mp4 cannot be written: it is a pipe" in refused(run, "clip.mp4", "-o", "pipe.mp4")
+    assert not (tmp_path / "pipe.mp4.parts").exists()
+
+
 def test_a_damaged_header_and_an_empty_file(run: Run, tmp_path: Path) -> None:
     whole = write_clip(tmp_path / "whole.mp4", moving(3)).read_bytes()
     (tmp_path / "clip.mp4").write_bytes(whole[: len(whole) // 2])

@@ -141,7 +141,13 @@ def test_a_part_in_the_place_of_another_is_drawn_again(run: Run, parts: Path, wh
     assert seen(tmp_path / "large.mp4").frames == whole
 
 
-@pytest.mark.parametrize("damage", [cut, flip, blank, lambda path: path.write_bytes(b"")])
+def compress_otherwise(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\1\2") + 10] = 99  # a method that nobody has
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("damage", [cut, flip, blank, compress_otherwise, lambda path: path.write_bytes(b"")])
 def test_a_damaged_state_begins_at_its_keyframe(
     run: Run, parts: Path, whole: list[str], tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
