@@ -72,7 +72,7 @@ class Published:
         if centre is not None:
             found.append("it measures the centres of the pictures (leave out --crop)")
         if self.side and {*sizes} != {(self.side, self.side)}:
-            found.append(f"its pictures are not {self.side}×{self.side} faces, as docs/training-data.md makes them")
+            found.append(f"its pictures are not all {self.side}×{self.side} faces, as docs/training-data.md makes them")
         pictures = len(sizes)
         if self.pictures and pictures != self.pictures:
             found.append(
