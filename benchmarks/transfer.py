@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from srflow_evaluation.seams import detail, grown, seam
+from srflow_evaluation.transfer import detail, grown, seam
 from srflow_sdk import Upscaler
 
 SIDE = 320

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from srflow_evaluation.seams import detail, grown, likeness, seam, seam_error
+from srflow_evaluation.transfer import detail, grown, likeness, seam, seam_error
 
 
 @pytest.fixture

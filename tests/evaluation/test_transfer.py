@@ -10,8 +10,7 @@ from PIL import Image, ImageDraw, ImageOps
 from srflow_evaluation.arrays import to_pixels
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.flows import CheckpointFlow, LevelTaus
-from srflow_evaluation.seams import detail, likeness, seam, seam_error
-from srflow_evaluation.transfer import METHODS, transfer
+from srflow_evaluation.transfer import METHODS, detail, likeness, seam, seam_error, transfer
 from srflow_export._unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import ArgumentError, BundleError, ImageError, NonFiniteError

@@ -152,7 +152,6 @@ def _subscript(number: int) -> str:
 
 
 def _draw_sheet(path: Path, bench: Bench, picture: Picture, images: Sequence[Tensor]) -> None:
-    captioned = [(f"sample {number}", image) for number, image in enumerate(images)]
-    cells = [("LR", picture.lr), *((bench.caption(name, image, picture), image) for name, image in captioned)]
+    captioned = [(bench.caption(f"sample {number}", image, picture), image) for number, image in enumerate(images)]
     title = f"{picture.name}, samples: {bench.subject.name}"
-    write_sheet(path, title, [*cells, ("HR", picture.hr)], shown_place(picture.hr), columns=6)
+    write_sheet(path, title, [("LR", picture.lr), *captioned, ("HR", picture.hr)], shown_place(picture.hr), columns=6)
