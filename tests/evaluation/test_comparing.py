@@ -1,6 +1,7 @@
 """compare and encoder-init: several models over the same pixels, each with LR images of its own reduction."""
 
 import csv
+import importlib
 
 import numpy as np
 import pytest
@@ -136,6 +137,22 @@ def test_sheets_have_a_row_per_crop_and_a_column_per_method(options, models, pho
     assert columns == 9  # two LR images; bicubic and truth; two models at two temperatures; HR
     assert rows == 3
     assert rows_of(tmp_path / "out")[1]["psnr"] == "100.0"
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_a_sheet_groups_its_columns_by_reduction(options, models, photos, monkeypatch, several):
+    drawn = []
+    module = importlib.import_module("srflow_evaluation.comparing")
+    monkeypatch.setattr(module, "write_rows", lambda path, title, cells, places: drawn.append(cells))
+    paths = [str(models / "one.safetensors"), str(models / "third.safetensors")][: 2 if several else 1]
+    others = {"ProgFSR": photos, "plain": photos}
+    compare(options(models=paths, taus=[TAU], samples=2, most=1, others=others, bilinear=["ProgFSR"]))
+    names = [caption.partition("\n")[0] for caption, _ in drawn[0]]
+    bicubic = ["LR, bicubic", "bicubic", "plain", "one (bicubic LR), τ 0.8" if several else "one, τ 0.8"]
+    bilinear = ["LR, bilinear", "ProgFSR (bilinear LR)", *(["third (bilinear LR), τ 0.8"] if several else [])]
+    assert names == [*bicubic, *bilinear, "HR"]
+    small = round_to_8_bit(REDUCTIONS["bilinear"](drawn[0][-1][1], 4))
+    assert torch.equal(drawn[0][len(bicubic)][1], small)
 
 
 def test_pixels_are_those_that_every_model_takes(options, models, photos, tmp_path):

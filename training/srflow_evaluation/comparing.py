@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from srflow_evaluation.bench import DIVERSITY, DIVERSITY_COLUMN, MODEL
 from srflow_evaluation.models import Models, Shown, caption
@@ -20,9 +21,12 @@ from srflow_evaluation.results import Results, Row
 from srflow_evaluation.sheets import SHEETS, shown_places, write_rows
 from srflow_evaluation.tables import Table
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.model.manifest import Reduction
 
 CROPS = 3
 """Rows of a sheet: the most detailed crops of a picture."""
+
+_REDUCTIONS: tuple[Reduction, ...] = ("bicubic", "bilinear")  # as a sheet groups its columns
 
 
 @torch.no_grad()
@@ -108,9 +112,18 @@ def _wins(models: Models, rows: Sequence[Row], one: str, other: str) -> dict[str
 
 
 def _draw_sheet(path: Path, pictures: Mapping[str, Picture], shown: Sequence[Shown]) -> None:
-    """Draw figures 11 to 13: a row for each crop; LR, the methods and the photograph in columns."""
+    """Draw figures 11 to 13: a row for each crop; in columns each reduction with its methods, and the photograph."""
     picture = next(iter(pictures.values()))
-    lrs = [("LR" if len(pictures) == 1 else f"LR, {name}", found.lr) for name, found in pictures.items()]
-    cells = [*lrs, *(one.cell for one in shown), ("HR", picture.hr)]
+    groups: dict[str, list[Shown]] = {}
+    for one in shown:
+        of_bilinear = one.name in one.bench.bilinear
+        marked = one._replace(name=f"{one.name} (bilinear LR)") if of_bilinear else one
+        groups.setdefault("bilinear" if of_bilinear else one.bench.subject.reduction, []).append(marked)
+    cells: list[tuple[str, Tensor]] = []
+    for name in _REDUCTIONS:
+        if members := groups.get(name):
+            lr = pictures[name].lr if name in pictures else shown[0].bench.cut.reduced(picture.hr, name)
+            cells += [("LR" if len(groups) == 1 else f"LR, {name}", lr), *(one.cell for one in members)]
+    cells.append(("HR", picture.hr))
     title = f"{picture.name}, ×{picture.hr.shape[2] // picture.lr.shape[2]}; figures are of the whole picture"
     write_rows(path, title, cells, shown_places(picture.hr, CROPS))
