@@ -107,7 +107,7 @@ def test_the_published_normalisation_is_another_and_depends_on_the_temperature(o
     assert len({summary["psnr_restored"] for summary in found.values()}) == 4
     assert len({summary["psnr_sampled"] for summary in found.values()}) == 1
     assert (found["published"]["tau"], found["published"]["sampled_tau"]) == ("0.9", "0.8")
-    assert "as published" in found["published"]["notes"][-2]
+    assert "at τ 0.9, by the publication's formula. It gives no τ of restored" in found["published"]["notes"][-2]
 
 
 @torch.no_grad()

@@ -334,7 +334,7 @@ def _published(
             f"The published figures ({options.published}) are left out, because this measurement is not comparable: "
             f"{'; '.join(differences)}."
         ]
-    notes = [f"Published: means over {found.what}, SRFlow at τ {found.tau:g}; here: over {len(sizes)}."]
+    notes = [f"Published: means over {found.what}, samples of SRFlow at τ {found.tau:g}; here: over {len(sizes)}."]
     if not found.pictures or found.side:
         notes.append(
             f"Published figures compare only if {found.what} are measured; srflow-eval does not have those, and cannot "

@@ -161,7 +161,7 @@ def _summary(bench: Bench, rows: Sequence[Row], settings: Mapping[str, Any], sam
     published = settings["normalise"] == "published"
     how = (
         f"Restored: latents of every channel, then of every position, get the mean and deviation of true ones at τ "
-        f"{settings['tau']}, as published."
+        f"{settings['tau']}, by the publication's formula. It gives no τ of restored pictures."
         if published
         else "Restored: as srflow-restore does it" + (f" with τ {settings['tau']}." if settings["tau"] else ".")
     )
