@@ -225,7 +225,8 @@ def publication(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rrdb.initialize()
         name_of = published_rrdb_name if name in rrdbs else old_esrgan_name(2, scale)
         torch.save({name_of(key): value for key, value in rrdb.state_dict().items()}, folder / f"{name}.pth")
-    photographs = {"df2k/train": "ab", "df2k/val": "cd", "ntire21/test": "cd", "ranksrgan": "cd"}
+    photographs = {"df2k/train": "ab", "df2k/val": "cd", "ntire21/test": "cd"}
+    photographs |= dict.fromkeys(("edsr", "edsr-x8", "ranksrgan", "ranksrgan-x8"), "cd")
     faces = dict.fromkeys(("train", "val", "test", "targets", "sources"), "ef")
     random = np.random.default_rng(0)
     for place, names in {**photographs, **{f"celeba/{part}": names for part, names in faces.items()}}.items():

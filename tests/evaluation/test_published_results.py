@@ -28,6 +28,7 @@ SAME = {"convention": "published", "scale": 4, "reduction": "bicubic", "centre":
         ("ESRGAN", "26.22"),
         ("esrgan-outputs", "26.22"),
         ("RankSRGAN", "26.55"),
+        ("edsr_baseline_x4", "28.98"),
         ("Real-ESRGAN", None),
         ("RealESRGAN_x4plus", None),
         ("BSRGAN", None),

@@ -87,7 +87,7 @@ def _known_method(name: str) -> str:
     words = re.split(r"[^A-Z]+", name.upper())
     if "REAL" in words:
         return ""
-    known = {"RANKSRGAN": "RankSRGAN", "NCSR": "NCSR", "ESRGAN": "ESRGAN", "RRDB": "RRDB"}
+    known = {"RANKSRGAN": "RankSRGAN", "NCSR": "NCSR", "ESRGAN": "ESRGAN", "EDSR": "EDSR", "RRDB": "RRDB"}
     if "SRFLOW" in words:
         return "SRFlow-DA" if "DA" in words else ""
     return next((method for word, method in known.items() if word in words), "")
@@ -109,6 +109,7 @@ PUBLISHED: Mapping[str, Published] = {
         tables={
             METHODS: {
                 "bicubic": _figures("26.70 .77 .409 38.70"),
+                "EDSR": _figures("28.98 .83 .270 54.89"),
                 "RRDB": _figures("29.44 .84 .253 49.20"),
                 "ESRGAN": _figures("26.22 .75 .124 39.03"),
                 "RankSRGAN": _figures("26.55 .75 .128 42.33"),
