@@ -214,7 +214,7 @@ def measure_damage(
             quality = _quality_in(found)
         left = max(width - _MOST_COLUMNS, 0) // 2 // _CELL * _CELL  # a column at which JPEG's blocks may begin
         noises, steps, dots, bends = [], [], np.zeros(3), np.zeros((2, 2))
-        while band := [strip[:, left : left + _MOST_COLUMNS] for strip in itertools.islice(strips, _STRIPS)]:
+        while band := [strip[:, left : left + _MOST_COLUMNS].copy() for strip in itertools.islice(strips, _STRIPS)]:
             if is_cancelled() or (cancel is not None and cancel.is_set()):
                 raise CancelledError("cancelled by the caller")
             levels = _luma(np.concatenate(band))
