@@ -80,8 +80,8 @@ BREAKS = {
         "last_split = levels - 2",
     ),
     "released files: blocks 1, 8, 15, 22 (×4) and 1, 3, 5, 7 (×8)": (
-        "(8, 23): (1, 3, 5, 7)",
-        "(8, 23): (5, 11, 17, 22)",
+        "return 1, 3, 5, 7",
+        "return 5, 11, 17, 22",
     ),
     "released files: sigmoid(s + 2) + 1e-4": ("torch.sigmoid(s + 2) + 1e-4", "torch.sigmoid(s) + 1e-4"),
     "released files: their names of tensors": ("layer += 1  # the squeeze", "layer += 2  # the squeeze"),

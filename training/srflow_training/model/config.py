@@ -335,17 +335,14 @@ _VARIANT_FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
-_PUBLISHED_BLOCKS = {(8, 23): (1, 3, 5, 7)}  # by scale and blocks, where the released code departs from its rule
-
-
 def default_stacked_blocks(variant: Variant, *, scale: int, blocks: int, count: int | None = None) -> tuple[int, ...]:
     """Choose the RRDB blocks that condition the flow if nothing says which: count, or five in `paper`, four otherwise.
 
     They end with the last and have the largest equal gap that fits. The published ×8 network with 23 blocks uses
     1, 3, 5, 7, although these are only the first third.
     """
-    if variant == "published" and count in (None, 4) and (scale, blocks) in _PUBLISHED_BLOCKS:
-        return _PUBLISHED_BLOCKS[scale, blocks]
+    if (variant, scale, blocks) == ("published", 8, 23) and count in (None, 4):
+        return 1, 3, 5, 7
     count = min((5 if variant == "paper" else 4) if count is None else count, blocks)
     gap = max(1, (blocks - 1) // max(1, count - 1))
     return tuple(range(blocks - 1 - gap * (count - 1), blocks, gap))
