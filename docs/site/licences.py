@@ -17,6 +17,7 @@ BEGIN, END = "<!-- made by python -m docs.site.licences -->\n", "\n<!-- end -->"
 # What need not be installed here, as PyPI says; an installed package's own words come first.
 ELSEWHERE = {
     "cmake": "Apache Software License / BSD License",
+    "ncnn": "BSD-3",
     "ninja": "Apache-2.0",
     "onnxruntime-gpu": "MIT",
     "onnxruntime-ep-webgpu": "MIT",

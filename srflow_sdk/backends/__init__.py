@@ -11,7 +11,7 @@ from srflow_sdk.backends.base import Backend, Conditioning, Drawing
 from srflow_sdk.backends.gate import check_agreement
 from srflow_sdk.backends.openvino import gpu_offered, openvino_backend
 from srflow_sdk.backends.ort import OnnxRuntimeBackend
-from srflow_sdk.backends.providers import PROVIDERS, OrtDevice, on_gpu
+from srflow_sdk.backends.providers import PROVIDERS, OrtDevice, on_gpu, onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import FLOAT32_DB, LEAST_DB
@@ -86,6 +86,7 @@ def _offered(bundle: Bundle) -> Iterator[_Opened]:
 
         if tensorrt_offered(bundle):
             yield "tensorrt"
+    onnxruntime()  # without it there is one error, and no warning for each device
     for row in PROVIDERS.values():
         try:
             if row.auto and row.offered() and (not row.module or on_gpu(row)):

@@ -68,7 +68,6 @@ def test_doctor_recognises_what_uninstalling_one_of_two_leaves(make_bare: MakeBa
     block = doctor_block(done.stdout, "ONNX Runtime")
     assert block.startswith("problem")
     assert "onnxruntime-gpu 1.31.1 is installed and broken" in " ".join(block.split())
-    assert "of its files are gone" in " ".join(block.split())
     assert f"{BOTH_AWAY}onnxruntime-gpu\n" in block + "\n"
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr

@@ -387,7 +387,7 @@ def with_engines(bundle: Bundle) -> Bundle:
         profile=LrProfile(min=(16, 16), opt=(64, 64), max=(128, 128)),
         encoder="encoder.plan",
         sampler="sampler.plan",
-        graphs={},
+        graphs={"encoder.onnx": "0" * 64, "sampler.onnx": "0" * 64},
     )
     return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, engines=(record,)))
 
