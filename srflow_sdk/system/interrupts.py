@@ -22,6 +22,7 @@ NATIVE = "srflow-run"
 
 _T = TypeVar("_T")
 _POLL_S = 0.1
+_raised: list[int] = []  # the last signal: a native module that it hits while it is imported forgets the number
 _event: ContextVar[threading.Event | None] = ContextVar("event", default=None)
 
 
@@ -87,12 +88,13 @@ def _handled(signals: tuple[int, ...], handler: Callable[[int, Any], None] | Non
 
 
 def _raise_interrupt(number: int, frame: Any) -> None:
+    _raised[:] = [number]
     raise KeyboardInterrupt(number)
 
 
 def exit_status(number: int | None = None) -> int:
-    """The exit status after a signal, as shells count: 128 and its number. None is Ctrl-C, 130."""
-    return 128 + (number or signal.SIGINT)
+    """The exit status after a signal, as shells count: 128 and its number. None is the last one raised, or Ctrl-C."""
+    return 128 + (number or (_raised or [signal.SIGINT])[0])
 
 
 @contextlib.contextmanager

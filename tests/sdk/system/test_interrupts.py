@@ -20,6 +20,7 @@ from srflow_sdk import Upscaler
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.errors import CancelledError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system import interrupts
 from srflow_sdk.system.interrupts import (
     STOPPING,
     abandonable,
@@ -272,3 +273,11 @@ def test_ctrl_c_leaves_a_call_that_waits_for_others() -> None:
     with pytest.raises(KeyboardInterrupt):
         abandonable(silent.wait)
     silent.set()
+
+
+def test_a_signal_whose_number_got_lost_on_the_way_keeps_its_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_raised", [])
+    assert interrupts.exit_status() == 130
+    with interrupts.raised_interrupts(signal.SIGTERM), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGTERM)
+    assert interrupts.exit_status() == 143
