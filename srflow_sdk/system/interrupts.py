@@ -62,6 +62,7 @@ def raised_interrupts(*signals: int) -> Iterator[None]:
 
     Others' handlers and threads: as :func:`deferred_interrupts`.
     """
+    _raised.clear()
     with _handled(signals, _raise_interrupt):
         yield
 

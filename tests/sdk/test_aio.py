@@ -229,7 +229,7 @@ def test_the_callers_event_cancels_too(tiny_bundle: Path, photo: np.ndarray) -> 
             await up.upscale(photo, cancel=event)
         event.clear()
         with pytest.raises(CancelledError):
-            await up.encode(photo, cancel=event, progress=lambda done, total: event.set())
+            await up.encode(np.tile(photo, (5, 5, 1)), cancel=event, progress=lambda done, total: event.set())
 
     run(body, tiny_bundle, tile=16)
 

@@ -242,10 +242,11 @@ def test_an_upload_that_is_cut_off_leaves_nothing(server, visitor) -> None:
 
 
 def test_an_unfinished_upload_ends_when_another_takes_its_place(server, visitor) -> None:
-    before, slow = set(server.files()), []
+    before, seen, slow = set(server.files()), set(server.files()), []
     for _ in range(4):
         slow.append(visitor.begin("enlarge", b"x" * 50_000, length=60_000))
-        wait_until(lambda: sum(path.stat().st_size for path in set(server.files()) - before) == 50_000)
+        wait_until(lambda: [path.stat().st_size for path in server.files() if path not in seen] == [50_000])
+        seen.update(server.files())
     for connection in slow[:3]:
         assert b"another picture was chosen meanwhile" in connection.getresponse().read()
     assert len(set(server.files()) - before) == 1

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from tensorboard.summary.writer import event_file_writer
 
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training import load_checkpoint
@@ -49,7 +50,10 @@ def test_a_run_killed_and_resumed_gives_the_weights_of_one_never_killed(tmp_path
     assert len(list((out / "states").iterdir())) == 2  # the newest, and nothing half written
 
 
-def test_curves_of_a_resumed_run_do_not_run_twice(tmp_path, photos):
+def test_curves_of_a_resumed_run_do_not_run_twice(tmp_path, photos, monkeypatch):
+    # Of files of one second, the one numbered 10 would be read before the one numbered 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
+
     class KilledError(Exception):
         pass
 
