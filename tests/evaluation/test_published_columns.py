@@ -45,7 +45,8 @@ def test_published_figures_stand_beside_the_measured_ones(options, of_three, che
         "third (bilinear LR), τ 0.9": "",
     }
     assert (
-        "Published: means over the 100 validation photographs of DIV2K, SRFlow at τ 0.9; here: over 3." in table.notes
+        "Published: means over the 100 validation photographs of DIV2K, samples of SRFlow at τ 0.9; here: over 3."
+        in table.notes
     )
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["published"][METHODS]["bicubic"]["lr_psnr"] == "38.70"

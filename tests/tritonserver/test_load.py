@@ -25,7 +25,7 @@ def test_sixteen_clients_get_every_picture_right_and_memory_stays_flat(
         asked = questions(upscaler)
     with running_server(environment, tmp_path / "models", tmp_path, *ALONE, CPU) as server:
         # Enough for ONNX Runtime to have what it keeps. Then all answers together are more than what is allowed.
-        warm = served(server, asked, answers=300, clients=16)
+        warm = served(server, asked, answers=800, clients=16)
         load = served(server, asked, answers=800, clients=16)
     assert warm.wrong + load.wrong == []
     assert sum(question.answer.nbytes for question in asked) / len(asked) * len(load.seconds) > MORE_BYTES

@@ -22,6 +22,8 @@ def parse_yaml(text: str, *, where: str) -> Any:
 
 def read_yaml(path: Path) -> Any:
     """Parse a file. Raises: ArgumentError."""
+    if not path.is_file():  # a pipe would be waited for, and a device has no end
+        raise ArgumentError(f"{path}: cannot be read: it is no regular file")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -62,11 +62,11 @@ def test_a_cancelled_run_ends_soon_and_the_next_gives_the_right_picture(kind: An
 RUN_OUT = """
 import resource, sys
 import numpy as np
-from srflow_sdk.backends import _openvino
+from srflow_sdk.backends import openvino
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.errors import OutOfMemoryError
 small, large = (np.random.default_rng(0).random((1, 3, side, side), np.float32) for side in (16, 128))
-with getattr(_openvino, sys.argv[1])(Bundle.embedded(), threads=1) as backend:
+with getattr(openvino, sys.argv[1])(Bundle.embedded(), threads=1) as backend:
     def values(lr):
         found = backend.encode(lr).values.items()
         return {name: np.copy(value.numpy() if hasattr(value, "numpy") else value.data) for name, value in found}
@@ -94,8 +94,8 @@ def test_memory_that_runs_out_is_a_typed_error_and_the_next_run_is_right(kind: t
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     message, same, larger = done.stdout.splitlines()
-    assert message.startswith("encoding 128×128 pixels on openvino failed: out of memory (")
-    assert message.endswith("use smaller tiles")
+    assert message.startswith("encoding 128×128 on openvino failed: out of memory (")
+    assert "use smaller tiles" in message
     assert (same, larger) == ("True", "True")
 
 
