@@ -46,7 +46,7 @@ def main() -> None:
         write_repository(bundle.path, Path(folder) / "models")
         with running_server(environment, Path(folder) / "models", Path(folder), *flags) as server:
             load = served(server, asked, seconds=arguments.seconds, clients=arguments.clients)
-    print(line(f"Triton, mode {arguments.mode}, {arguments.clients} clients", load))
+    print(line(f"Triton, {arguments.clients} clients", load))
     grown = f"{min(load.memory) / 2**20:.0f} to {max(load.memory) / 2**20:.0f} MiB, {load.growth():+.1%} after warm-up"
     print(f"memory of the server and its models: {grown}")
     print(f"wrong answers and errors: {len(load.wrong)} {load.wrong[:3] if load.wrong else ''}")
