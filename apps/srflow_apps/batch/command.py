@@ -27,6 +27,7 @@ from srflow_apps.batch.plan import Batch, Plan
 from srflow_apps.batch.ray import Cluster, OnRay
 from srflow_apps.batch.run import Executor, run_jobs
 from srflow_apps.batch.storage import exists, is_folder, reading
+from srflow_apps.batch.url_paths import UrlPath, as_path
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
 from srflow_sdk.drawing.tiles import padded_size
@@ -39,7 +40,6 @@ from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
 from srflow_sdk.system.device_names import ComputePrecision, DeviceName
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, exit_status, raised_interrupts
 from srflow_sdk.system.local_files import file_sha256
-from srflow_sdk.system.url_paths import UrlPath, as_path
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:

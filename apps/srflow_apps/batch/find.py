@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from srflow_apps.batch.storage import file_names, is_folder
+from srflow_apps.batch.url_paths import UrlPath
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import READABLE, UNREAD
 from srflow_sdk.system import local_files
-from srflow_sdk.system.url_paths import UrlPath
 
 
 @dataclass(frozen=True, kw_only=True)

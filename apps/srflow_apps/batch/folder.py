@@ -18,6 +18,7 @@ from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.plan import Batch, Plan, Shard
 from srflow_apps.batch.ray import Cluster, OnRay
 from srflow_apps.batch.run import Executor, Pixels, run_jobs
+from srflow_apps.batch.url_paths import as_path
 from srflow_sdk._checks import file_path
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.options import DrawOptions, Progress
@@ -25,7 +26,6 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
-from srflow_sdk.system.url_paths import as_path
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:

@@ -23,13 +23,13 @@ from srflow_apps.batch.operations import FIELDS, Job, Operation
 from srflow_apps.batch.report import batch_report, check_report, read_report, recorded_in, write_report
 from srflow_apps.batch.run import Executor, Watcher
 from srflow_apps.batch.storage import check_written, is_folder, make_folders
+from srflow_apps.batch.url_paths import UrlPath, as_path
 from srflow_sdk._checks import flag, is_whole
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import MAX_PIXELS, READABLE, UNREAD, WRITABLE, check_writable
 from srflow_sdk.files.formats import format_of, save_options
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.url_paths import UrlPath, as_path
 
 MAX_SAMPLES = 1000
 """How many samples of a file may be drawn at a time: each has an encoder, with a thread and files, of its own."""

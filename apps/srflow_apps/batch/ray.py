@@ -23,6 +23,7 @@ from srflow_apps.batch.one_file import Choices, Models, attempted, digest, do_on
 from srflow_apps.batch.operations import Job, Upscaling
 from srflow_apps.batch.run import Watcher
 from srflow_apps.batch.storage import exists, make_folders, remove_leftovers
+from srflow_apps.batch.url_paths import UrlPath, as_path
 from srflow_sdk._checks import one_of, real, whole
 from srflow_sdk.drawing.finishing import warn_if_inconsistent
 from srflow_sdk.drawing.options import DrawOptions
@@ -34,7 +35,6 @@ from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
 from srflow_sdk.system.device_names import Device, Precision, split_device
 from srflow_sdk.system.interrupts import kept_handlers
 from srflow_sdk.system.plain_text import without_secrets
-from srflow_sdk.system.url_paths import UrlPath, as_path
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:

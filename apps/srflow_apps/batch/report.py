@@ -12,6 +12,7 @@ from srflow_apps.batch.jobs import FolderFile, FolderResult, Recorded, Settings
 from srflow_apps.batch.one_file import digest
 from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.storage import reading, remove_leftovers, writing
+from srflow_apps.batch.url_paths import UrlPath
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ImageError
@@ -20,7 +21,6 @@ from srflow_sdk.model.model_choice import BY_PICTURE
 from srflow_sdk.system.device_names import BUNDLE
 from srflow_sdk.system.local_files import check_replaceable, open_regular, write_atomically
 from srflow_sdk.system.plain_text import without_secrets
-from srflow_sdk.system.url_paths import UrlPath
 
 REPORT_SCHEMA = 1
 """Version of the report's fields."""

@@ -14,9 +14,9 @@ from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
 from srflow_apps.batch.one_file import Models, do_one
 from srflow_apps.batch.operations import Job
 from srflow_apps.batch.storage import remove_leftovers
+from srflow_apps.batch.url_paths import UrlPath
 from srflow_sdk.errors import SRFlowError
 from srflow_sdk.files import count_pixels
-from srflow_sdk.system.url_paths import UrlPath
 
 _POLL_S = 0.2
 UNKNOWN_PIXELS = 1_000_000

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
+from srflow_apps.batch.url_paths import UrlPath
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, MissingExtraError, SRFlowError
 from srflow_sdk.system.interrupts import abandonable
 from srflow_sdk.system.local_files import remove_stale_parts
-from srflow_sdk.system.url_paths import UrlPath
 
 _T = TypeVar("_T")
 

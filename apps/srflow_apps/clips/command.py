@@ -29,6 +29,7 @@ from srflow_apps.batch.one_file import Choices, Models, explained
 from srflow_apps.batch.operations import Job
 from srflow_apps.batch.run import Executor, run_jobs
 from srflow_apps.batch.storage import make_folders, remove_leftovers
+from srflow_apps.batch.url_paths import UrlPath, as_path
 from srflow_apps.clips import segments
 from srflow_apps.clips.reading import (
     Y4M,
@@ -50,7 +51,6 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import bundles_of, choose_model
 from srflow_sdk.system.interrupts import STOPPING, Interrupts, deferred_interrupts, exit_status
 from srflow_sdk.system.local_files import check_replaceable, file_sha256, real_path, write_atomically
-from srflow_sdk.system.url_paths import UrlPath, as_path
 from srflow_sdk.upscaler import Upscaler
 
 try:

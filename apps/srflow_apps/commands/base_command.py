@@ -11,9 +11,9 @@ from typing import Any, NoReturn, TextIO
 
 import click
 
+from srflow_apps.batch.url_paths import UrlPath, as_path
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.plain_text import printable, without_secrets
-from srflow_sdk.system.url_paths import UrlPath, as_path
 
 _FAILED = 1
 _PRINTING_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)

@@ -186,7 +186,7 @@ def fail_if_absent(inputs: Sequence[str | os.PathLike[str]], *, needed: Literal[
 
 
 def _is_absent(path: str | os.PathLike[str]) -> bool:
-    from srflow_sdk.system.url_paths import UrlPath, as_path
+    from srflow_apps.batch.url_paths import UrlPath, as_path
 
     if os.fspath(path) == "-" or isinstance(place := as_path(path), UrlPath):
         return False

@@ -22,11 +22,11 @@ from moto.server import ThreadedMotoServer
 
 from srflow_apps.batch import storage
 from srflow_apps.batch.jobs import FolderFile
+from srflow_apps.batch.url_paths import UrlPath, as_path
 from srflow_apps.commands import cli
 from srflow_sdk import read_provenance, upscale_folder
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import write_image
-from srflow_sdk.system.url_paths import UrlPath, as_path
 from srflow_sdk.upscaler import Upscaler
 
 

@@ -20,12 +20,12 @@ from srflow_apps.batch.jobs import Settings
 from srflow_apps.batch.one_file import digest, do_one
 from srflow_apps.batch.operations import Job, Upscaling
 from srflow_apps.batch.ray import DoJobs
+from srflow_apps.batch.url_paths import UrlPath, as_path
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, upscale_folder
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.model.model_choice import bundles_of
-from srflow_sdk.system.url_paths import UrlPath, as_path
 from tests.sdk.clean_and_noisy import models, noisy, smooth
 
 Run = Callable[..., Result]
