@@ -2,7 +2,7 @@
 
 Each conditional net convolves the whole of [h_A, u], each actnorm and each 1×1 convolution is computed on its own, and
 the LR encoder draws its image although nothing needs it. Written from the published description.
-`benchmarks/training.py` and `make bench` time it, and the tests compare our network with it.
+`make bench` times it, and the tests compare our network with it.
 """
 
 from __future__ import annotations

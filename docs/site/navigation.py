@@ -37,7 +37,7 @@ HOW_TO = [
 ]
 KNOW = [
     *("model-card.md", "model-card-photo.md", "model-card-scales.md"),
-    *("performance.md", "bundle.md", "platforms.md", "licences.md"),
+    *("performance.md", "bundle.md", "licences.md"),
 ]
 REFERENCE = ["reference/commands.md", "reference/srflow_sdk.md", "reference/srflow_training.md"]
 PROJECT = [
