@@ -8,8 +8,6 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeGuard, get_args
 
-import numpy as np
-
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.plain_text import short
 
@@ -53,6 +51,8 @@ def real(name: str, value: object, *, least: float = -math.inf, most: float = ma
 
 def flag(name: str, value: object) -> bool:
     """Take True or False of Python or numpy, as a bool. Raises: ArgumentError."""
+    import numpy as np  # here, for commands whose --help imports this module
+
     if not isinstance(value, (bool, np.bool_)):
         raise ArgumentError(f"{name} is {short(value)}; it must be True or False")
     return bool(value)

@@ -17,9 +17,10 @@ from PIL import Image
 from srflow_sdk._checks import file_path, whole
 from srflow_sdk.backends import ComputePrecision
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
-from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, OutputSize, Progress, check_count
+from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, OutputSize, Progress
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
+from srflow_sdk.drawing.requests import check_count
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError

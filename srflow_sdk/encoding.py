@@ -13,9 +13,10 @@ from PIL import Image
 
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.options import DrawOptions, Progress, make_request
+from srflow_sdk.drawing.options import DrawOptions, Progress
 from srflow_sdk.drawing.painter import KeptTiles, Painter
 from srflow_sdk.drawing.passes import Write, draw, in_order, together
+from srflow_sdk.drawing.requests import make_request
 from srflow_sdk.errors import OutOfMemoryError
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.flow.inverting import check_latents, high_resolution, invert, inverting_tiles

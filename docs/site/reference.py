@@ -21,7 +21,7 @@ else:
     import tomli as tomllib
 
 _MAIN = ("Upscaler", "Encoding", "Latents", "Bundle", "AsyncUpscaler", "AsyncEncoding", "upscale_folder", "lr_psnr")
-_KEYWORDS = ("drawing.options.DrawOptions", "flow.restoring.RestoreOptions", "flow.transferring.TransferOptions")
+_KEYWORDS = ("drawing.options.DrawOptions", "flow.options.RestoreOptions", "flow.options.TransferOptions")
 
 
 def project() -> dict[str, Any]:

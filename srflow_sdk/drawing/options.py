@@ -1,29 +1,28 @@
-"""The options of every drawing method, and the checked request that they become for one image."""
+"""The options of every drawing method, as keywords and as options of commands.
+
+Commands make an option of each field with metadata: its "help", and where needed its "metavar", "flag", "least" value,
+and whether "most" people need it. `--help` imports this module, so it imports no numpy.
+"""
 
 from __future__ import annotations
 
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 from srflow_sdk._checks import flag, is_real, one_of, whole
-from srflow_sdk.drawing.temperature import AUTO, AUTO_TAU_SCHEME, Tau, Temperature, checked_number, is_auto, is_map
-from srflow_sdk.errors import ArgumentError, BundleError, ImageError
-from srflow_sdk.model.intervals import Band
-from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.pixels.in_memory import Layout
-from srflow_sdk.pixels.resizing import Kernel
-from srflow_sdk.pixels.value_range import RangeKeyword, parsed_range
+from srflow_sdk.errors import ArgumentError, ImageError
 
 if TYPE_CHECKING:
-    from srflow_sdk.latents.picture_latents import Latents
+    from srflow_sdk.drawing.temperature import Tau
+    from srflow_sdk.model.manifest import Manifest
+    from srflow_sdk.pixels.in_memory import Layout
+    from srflow_sdk.pixels.value_range import RangeKeyword
 
 Progress = Callable[[int, int], None]
-Reduce = Literal["mean", "std", "interval"]
-
-_MAX_SAMPLES = 1 << 20
+Kernel = Literal["bicubic", "lanczos"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,18 +114,39 @@ class DrawOptions:
         ArgumentError: for values that are wrong for any image.
     """
 
-    tau: Tau | None = None
-    seed: int = 0
-    sample: int = 0
-    consistent: bool = False
-    scale: float | OutputSize | None = None
-    reduction: Kernel = "bicubic"
-    linear_light: bool = False
-    value_range: RangeKeyword | None = None
+    tau: Tau | None = field(
+        default=None,
+        metadata={
+            "metavar": "auto|T",
+            "help": "Temperature: 0 is smooth, larger is sharper; auto: less on flat areas.  [default: the model's]",
+            "most": True,
+        },
+    )
+    seed: int = field(default=0, metadata={"least": 0, "help": "Same seed, same picture."})
+    sample: int = field(default=0, metadata={"least": 0, "help": "Number of the first picture."})
+    consistent: bool = field(
+        default=False, metadata={"help": "Make outputs reduce to their inputs again, as far as possible."}
+    )
+    scale: float | OutputSize | None = field(
+        default=None,
+        metadata={"metavar": "F", "help": "Enlarge F times, such as 2 or 1.5.  [default: the model's]", "most": True},
+    )
+    reduction: Kernel = field(default="bicubic", metadata={"help": "How a picture is reduced to a smaller size."})
+    linear_light: bool = field(default=False, metadata={"help": "Reduce it in linear light."})
+    value_range: RangeKeyword | None = field(
+        default=None,
+        metadata={
+            "flag": "--range",
+            "metavar": "LOW HIGH",
+            "help": "Values of a TIFF that are black and white, or 1% 99%.",
+        },
+    )
     progress: Progress | None = None
     cancel: threading.Event | None = None
 
     def __post_init__(self) -> None:
+        from srflow_sdk.drawing.temperature import checked_number, is_auto, is_map
+
         if self.tau is not None and not is_map(self.tau) and not is_auto(self.tau):
             checked_number(self.tau)
         whole("seed", self.seed, least=0, most=(1 << 64) - 1)
@@ -136,6 +156,8 @@ class DrawOptions:
         one_of("reduction", self.reduction, Kernel)
         flag("linear_light", self.linear_light)
         if self.value_range is not None:
+            from srflow_sdk.pixels.value_range import parsed_range
+
             parsed_range(self.value_range)
         if self.progress is not None and not callable(self.progress):
             raise ArgumentError(f"progress is {self.progress!r}; it must be a function of two numbers, or None")
@@ -146,10 +168,12 @@ class DrawOptions:
         """The temperature to draw with: the model's default if none was chosen."""
         if self.tau is not None:
             return self.tau
-        return AUTO if manifest.auto_tau else manifest.default_tau
+        return "auto" if manifest.auto_tau else manifest.default_tau
 
     def recorded_tau(self, manifest: Manifest) -> tuple[float | None, int | None]:
         """The temperature as pictures record it, None for a map; of "auto", what it scales, and the map's version."""
+        from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME, checked_number, is_auto, is_map
+
         tau = self.tau_for(manifest)
         if is_map(tau):
             return None, None
@@ -206,100 +230,9 @@ class DrawOptions:
         return cast("DrawKeywords", {field.name: getattr(self, field.name) for field in fields(self)})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """A drawing of one image, as :func:`make_request` checks it.
-
-    temperature: checked for this image.
-    samples: the numbers of the samples.
-    height, width: of the outputs. scale: how many times as large as the image that is; None: as the model's picture.
-    reduce: draw the "mean" or "std" of the samples instead of the samples, or the first with the bounds of the
-        "interval", whose `band` is half its width.
-    latents: are decoded, and none are drawn.
-    mirrored: after each sample, draw the one whose latents are the negatives of its latents.
-    """
-
-    options: DrawOptions
-    temperature: Temperature
-    samples: range
-    height: int = 0
-    width: int = 0
-    scale: float | None = None
-    reduce: Reduce | None = None
-    band: Band | None = None
-    latents: Latents | None = None
-    mirrored: bool = False
-
-    @property
-    def pictures(self) -> int:
-        if self.reduce == "interval":
-            return 3
-        return 1 if self.reduce else len(self.samples) * (1 + self.mirrored)
-
-
-def make_request(
-    options: DrawOptions,
-    manifest: Manifest,
-    *,
-    height: int,
-    width: int,
-    n: int = 1,
-    reduce: Reduce | None = None,
-    coverage: float | None = None,
-) -> Request:
-    """Request samples `options.sample` to `options.sample + n - 1` of a height×width image.
-
-    coverage: of an "interval".
-    Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it; BundleError.
-    """
-    check_count(n, first=options.sample, least=2 if reduce else 1)
-    if options.value_range is not None:
-        raise ArgumentError("value_range is for upscale and upscale_file; give encode values in [0, 1]")
-    if reduce == "std" and options.consistent:
-        raise ArgumentError("a standard deviation is not a picture, so it cannot be consistent; omit consistent")
-    scale, output_height, output_width = options.output_of(manifest, height=height, width=width)
-    return Request(
-        options=options,
-        temperature=Temperature(
-            options.tau_for(manifest),
-            default=manifest.default_tau,
-            height=height,
-            width=width,
-            multiple=manifest.size_multiple,
-        ),
-        samples=range(int(options.sample), int(options.sample) + int(n)),
-        height=output_height,
-        width=output_width,
-        scale=scale,
-        reduce=reduce,
-        band=None if coverage is None else interval_band(options, manifest, n=n, coverage=coverage),
-    )
-
-
-def interval_band(options: DrawOptions, manifest: Manifest, *, n: int, coverage: float) -> Band:
-    """Half the width of an interval. Raises: ArgumentError for what is not calibrated, BundleError if nothing is."""
-    if options.consistent:
-        raise ArgumentError("the bounds of an interval cannot be consistent with the input; omit consistent")
-    if options.scale is not None:
-        raise ArgumentError("intervals are calibrated for pictures of the model's own size; omit scale")
-    if manifest.intervals is None:
-        raise BundleError(
-            f"the intervals of {manifest.name} are not calibrated: measure them on photographs like yours with "
-            "srflow-eval calibrate --model BUNDLE --hr PHOTOS"
-        )
-    return manifest.intervals.band(n, coverage)
-
-
 def check_scale(scale: object) -> None:
     """Raises: ArgumentError unless it is None, a finite number above 0 or an :class:`OutputSize`."""
     if scale is None or isinstance(scale, OutputSize):
         return
     if not is_real(scale) or not math.isfinite(scale) or scale <= 0:
         raise ArgumentError(f"scale is {scale!r}; it must be a number above 0, at most the model's, or an OutputSize")
-
-
-def check_count(n: object, *, first: int, least: int = 1) -> None:
-    """Raises: ArgumentError unless `n` samples can be drawn, from number `first` on."""
-    number = whole("n", n, least=least, most=_MAX_SAMPLES, of=" of samples")
-    if (int(first) + number - 1) >> 64:
-        raise ArgumentError("the numbers of all samples must be below 2^64; use a smaller sample or n")

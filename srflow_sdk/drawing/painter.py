@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.backends import Backend, Conditioning, Drawing, OnnxRuntimeBackend
 from srflow_sdk.backends.base import with_margins
-from srflow_sdk.drawing.options import Request
+from srflow_sdk.drawing.requests import Request
 from srflow_sdk.drawing.temperature import Temperature
 from srflow_sdk.drawing.tiles import (
     AUTO_BUDGET_BYTES,

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.options import Progress, Request
+from srflow_sdk.drawing.options import Progress
 from srflow_sdk.drawing.painter import KeptTiles, Painter
+from srflow_sdk.drawing.requests import Request
 from srflow_sdk.drawing.tiles import Tile, tile_rows
 
 _THREADS = 8  # that finish outputs at a time, if there are so many

@@ -17,16 +17,9 @@ from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.flow.inverting import opaque_image, reduced_image
-from srflow_sdk.flow.restoring import RestoreKeywords, RestoreOptions, restore_file, restore_pixels
-from srflow_sdk.flow.transferring import (
-    AnyImage,
-    Picture,
-    TransferKeywords,
-    TransferOptions,
-    mask_of,
-    transfer_file,
-    transferred,
-)
+from srflow_sdk.flow.options import RestoreKeywords, RestoreOptions, TransferKeywords, TransferOptions
+from srflow_sdk.flow.restoring import restore_file, restore_pixels
+from srflow_sdk.flow.transferring import AnyImage, Picture, mask_of, transfer_file, transferred
 from srflow_sdk.pixels.in_memory import InMemoryImage, Layout, Tensor, TensorT
 from srflow_sdk.system.raising import memory_errors_typed
 
@@ -62,7 +55,7 @@ class FlowUses:
 
         Args:
             image, layout: as in :meth:`upscale`.
-            options: tau, over, enlarge, seed, progress, cancel: `help(srflow_sdk.flow.restoring.RestoreOptions)`.
+            options: tau, over, enlarge, seed, progress, cancel: `help(srflow_sdk.flow.options.RestoreOptions)`.
         """
         chosen = RestoreOptions(**options)
         with memory_errors_typed("for the image; use a smaller one"):
@@ -136,7 +129,7 @@ class FlowUses:
             target, source: pictures of one size, as :meth:`upscale` takes images.
             mask: an array or tensor of bool, H×W, or an image, at least half as bright as white inside.
             lr: the target's true LR image, if it was upscaled from one; None reduces the target.
-            options: blend, tau, seed, progress, cancel: `help(srflow_sdk.flow.transferring.TransferOptions)`.
+            options: blend, tau, seed, progress, cancel: `help(srflow_sdk.flow.options.TransferOptions)`.
         """
         chosen = TransferOptions(**options)
         with memory_errors_typed("for the pictures; use smaller ones"):

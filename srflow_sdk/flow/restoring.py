@@ -8,41 +8,32 @@ enlarged, so that a picture whose latents are no larger than tau is decoded as i
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._checks import flag, one_of
 from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, made_of, writer_for
-from srflow_sdk.drawing.options import DrawOptions, Progress, WatchKeywords
+from srflow_sdk.drawing.options import DrawOptions, Progress
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import WriteOptions, check_writable, open_image
-from srflow_sdk.files.provenance import RESTORE
 from srflow_sdk.flow.inverting import opaque_image, reduced_image, round_trip_halo
+from srflow_sdk.flow.options import RestoreOptions
 from srflow_sdk.latents import arrays
-from srflow_sdk.latents.normalising import STATISTICS_SCHEME, Collection, check_finite
+from srflow_sdk.latents.normalising import Collection, check_finite
 from srflow_sdk.latents.picture_latents import Latents, level_taus
-from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
-
-Over = Literal["auto", "spatial", "local", "global"]
-
-RESTORE_SCHEME = 4
-"""Version of what the options mean, defaults included; pictures record it."""
 
 DOTS_TAU = 1.0
 """The default temperature over "local"."""
@@ -64,127 +55,6 @@ _BINS, _LARGEST = 8192, 16.0
 _NORMAL_MEDIAN = 0.6744897501960817  # of the magnitude of standard normal numbers
 
 
-class RestoreKeywords(WatchKeywords, total=False):
-    """The fields of :class:`RestoreOptions` as keywords."""
-
-    tau: float | Mapping[int, float] | None
-    over: Over
-    enlarge: bool
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestoreOptions:
-    """The keywords of :meth:`Upscaler.restore`.
-
-    Args:
-        tau: the largest root mean square of latents, 0 … 2, for all levels or by level. None is what was measured best.
-        over: the latents that count together: "spatial", a channel, against noise; "local", a position, against dots
-            and scratches; "global", a level; "auto" is what the picture shows.
-        enlarge: normalise as the publication does (:meth:`Latents.normalised`), which harms most pictures.
-        seed: of what `enlarge` draws at random; without it nothing is random.
-        progress, cancel: as in :meth:`Upscaler.upscale`; the tiles of all passes count.
-
-    Raises:
-        ArgumentError: for values that are wrong for any picture.
-    """
-
-    tau: float | Mapping[int, float] | None = None
-    over: Over = "auto"
-    enlarge: bool = False
-    seed: int = 0
-    progress: Progress | None = None
-    cancel: threading.Event | None = None
-
-    def __post_init__(self) -> None:
-        DrawOptions(seed=self.seed, progress=self.progress, cancel=self.cancel)  # checks them
-        if self.tau is not None:
-            level_taus(self.tau)
-        one_of("over", self.over, Over)
-        flag("enlarge", self.enlarge)
-
-    def check(self, manifest: Manifest) -> None:
-        """Raises: ArgumentError for temperatures of levels that the model does not have."""
-        if self.tau is not None:
-            level_taus(self.tau, [entry.level for entry in manifest.latent_levels])
-
-    @property
-    def keywords(self) -> RestoreKeywords:
-        return cast("RestoreKeywords", dict(vars(self)))
-
-    @property
-    def number(self) -> float | None:
-        """The temperature if one number was chosen for all levels."""
-        return None if self.tau is None or isinstance(self.tau, Mapping) else float(self.tau)
-
-    def restored(self, latents: Latents) -> Latents:
-        """The latents of a degraded picture as those of a restored one. Raises: NonFiniteError, ArgumentError."""
-        if (chosen := self._chosen(latents)) is None:
-            return latents
-        over, taus = chosen
-        if self.enlarge:
-            return latents.normalised(taus, over=over, seed=int(self.seed))
-        return limited(latents, taus, over=over)
-
-    def recorded(self) -> str:
-        """The settings as a picture records them, but for the seed."""
-        tau = self.tau
-        values = {
-            "enlarge": bool(self.enlarge),
-            "over": self.over,
-            "scheme": RESTORE_SCHEME,
-            "statistics": STATISTICS_SCHEME,
-            "tau": {str(level): float(t) for level, t in tau.items()} if isinstance(tau, Mapping) else self.number,
-        }
-        return json.dumps(values, sort_keys=True)
-
-    def provenance_fields(self) -> dict[str, Any]:
-        """The fields of a restored picture's provenance that the options decide."""
-        drawn = {"tau": self.number, "seed": int(self.seed), "sample": 0, "consistent": False}
-        return {**drawn, "operation": RESTORE, "settings": self.recorded()}
-
-    @classmethod
-    def from_record(cls, settings: str, *, seed: int) -> RestoreOptions:
-        """The options that a picture records. Raises: ArgumentError if they are of another version, or damaged."""
-        try:
-            values: dict[str, Any] = json.loads(settings)
-            versions = values["scheme"], values["statistics"]
-            over, enlarge, tau = values["over"], values["enlarge"], values["tau"]
-            if isinstance(tau, dict):
-                tau = {int(level): number for level, number in tau.items()}
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ArgumentError("the settings that the picture records are damaged") from error
-        if versions != (RESTORE_SCHEME, STATISTICS_SCHEME):
-            raise ArgumentError(
-                f"the picture was restored by version {versions[0]!r:.9}.{versions[1]!r:.9} of the method, but this "
-                f"SDK has version {RESTORE_SCHEME}.{STATISTICS_SCHEME}"
-            )
-        return cls(tau=tau, over=over, enlarge=enlarge, seed=seed)
-
-    def _chosen(self, latents: Latents) -> tuple[Collection, dict[int, float]] | None:
-        """The collections and temperatures for a picture with these latents; None if there is nothing to restore."""
-        levels = list(latents.levels)
-        finest = min(levels)
-        size, kurtosis = tails(latents, finest)
-        over: Collection
-        if self.over == "auto":
-            # Where a few latents are far too large there are dots or scratches. Noise is everywhere: the typical latent
-            # is too large. Edges of text and drawings are neither.
-            dots = kurtosis > _DOTS_KURTOSIS and size * kurtosis > _DOTS_TAILS
-            over = "local" if dots else "spatial"
-            if not dots and not self.enlarge and self.tau is None and typical_size(latents, finest) < _NOISY_SIZE:
-                return None
-        else:
-            over = self.over
-        if self.tau is not None:
-            return over, level_taus(self.tau, levels)
-        if over == "local":
-            return over, dict.fromkeys(levels, DOTS_TAU)
-        low, high = _COARSE_TAUS
-        coarse = min(max(_COARSE_TAU - _BY_SIZE * size, low), high)
-        return over, {level: _FINEST_TAU if level == finest else coarse for level in levels}
-
-
 def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, options: RestoreOptions) -> NDArray[Any]:
     """A restored picture, H×W×C, of the same kind. Alpha and hidden colours stay. Raises: as Upscaler.restore."""
     options.check(painter.manifest)
@@ -196,13 +66,47 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
         encoding = encoded_for_both(small, their_kind, painter, progress=encoded, cancel=options.cancel)
         latents = encoding._inverted(colours, their_kind, progress=inverted, cancel=options.cancel)
         del colours
-        latents = options.restored(latents)
-        restored = encoding._decoded(latents, DrawOptions(tau=1.0, progress=drawn, cancel=options.cancel))
+        latents = restored(latents, options)
+        picture = encoding._decoded(latents, DrawOptions(tau=1.0, progress=drawn, cancel=options.cancel))
         if kind.has_alpha:
             hidden = pixels[..., -1] == 0
-            restored = np.concatenate([restored, pixels[..., -1:]], axis=2)
-            restored[hidden] = pixels[hidden]
-        return restored
+            picture = np.concatenate([picture, pixels[..., -1:]], axis=2)
+            picture[hidden] = pixels[hidden]
+        return picture
+
+
+def restored(latents: Latents, options: RestoreOptions) -> Latents:
+    """The latents of a degraded picture as those of a restored one. Raises: NonFiniteError, ArgumentError."""
+    if (chosen := _chosen(latents, options)) is None:
+        return latents
+    over, taus = chosen
+    if options.enlarge:
+        return latents.normalised(taus, over=over, seed=int(options.seed))
+    return limited(latents, taus, over=over)
+
+
+def _chosen(latents: Latents, options: RestoreOptions) -> tuple[Collection, dict[int, float]] | None:
+    """The collections and temperatures for a picture with these latents; None if there is nothing to restore."""
+    levels = list(latents.levels)
+    finest = min(levels)
+    size, kurtosis = tails(latents, finest)
+    over: Collection
+    if options.over == "auto":
+        # Where a few latents are far too large there are dots or scratches. Noise is everywhere: the typical latent
+        # is too large. Edges of text and drawings are neither.
+        dots = kurtosis > _DOTS_KURTOSIS and size * kurtosis > _DOTS_TAILS
+        over = "local" if dots else "spatial"
+        if not dots and not options.enlarge and options.tau is None and typical_size(latents, finest) < _NOISY_SIZE:
+            return None
+    else:
+        over = options.over
+    if options.tau is not None:
+        return over, level_taus(options.tau, levels)
+    if over == "local":
+        return over, dict.fromkeys(levels, DOTS_TAU)
+    low, high = _COARSE_TAUS
+    coarse = min(max(_COARSE_TAU - _BY_SIZE * size, low), high)
+    return over, {level: _FINEST_TAU if level == finest else coarse for level in levels}
 
 
 def encoded_for_both(

@@ -6,22 +6,17 @@ of the mask are computed.
 
 from __future__ import annotations
 
-import json
 import logging
-import threading
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._checks import one_of
 from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, made_of, writer_for
-from srflow_sdk.drawing.options import DrawOptions, Progress, WatchKeywords
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.passes import pass_of
 from srflow_sdk.drawing.tiles import padded_size
@@ -29,12 +24,9 @@ from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import WriteOptions, check_writable, open_image
 from srflow_sdk.files.formats import save_options
 from srflow_sdk.files.passed_images import EncodedImage, loaded
-from srflow_sdk.files.provenance import TRANSFER
 from srflow_sdk.flow.inverting import reduced_image, round_trip_halo
+from srflow_sdk.flow.options import TransferOptions
 from srflow_sdk.flow.restoring import encoded_for_both
-from srflow_sdk.latents.normalising import STATISTICS_SCHEME
-from srflow_sdk.latents.picture_latents import level_taus
-from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import conversion_for
 from srflow_sdk.pixels.in_memory import ImageKind, InMemoryImage, Tensor, array_of, from_unit, is_tensor, luma, to_unit
@@ -50,87 +42,6 @@ REACH = 6
 _HALF = 0.5
 
 AnyImage = InMemoryImage | Tensor | EncodedImage
-Blend = Literal["gradient", "none"]
-
-TRANSFER_SCHEME = 1
-"""Version of what the options mean, defaults included; pictures record it."""
-
-FINEST_TAU = 0.8
-"""The default temperature with blend="gradient", on the finest level alone: normalising the others blurs the content.
-From benchmarks/transfer.py."""
-
-PLAIN_TAU = 0.9
-"""The default temperature with blend="none", on all levels, as published."""
-
-
-class TransferKeywords(WatchKeywords, total=False):
-    """The fields of :class:`TransferOptions` as keywords."""
-
-    blend: Blend
-    tau: float | Mapping[int, float] | None
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class TransferOptions:
-    """The keywords of :meth:`Upscaler.transfer`.
-
-    Args:
-        blend: "gradient" first fits the content's brightness and colour (Poisson image editing), for any two pictures;
-            "none" is the publication's way, for pictures that agree at LR size.
-        tau: of the normalised latents, 0 … 2, or by level; None is 0.8 on the finest level for "gradient", else 0.9.
-        seed: of the statistics that normalising draws.
-        progress, cancel: as in :meth:`Upscaler.upscale`; tiles count when encoded, inverted and decoded.
-
-    Raises:
-        ArgumentError: for values that are wrong for any picture.
-    """
-
-    blend: Blend = "gradient"
-    tau: float | Mapping[int, float] | None = None
-    seed: int = 0
-    progress: Progress | None = None
-    cancel: threading.Event | None = None
-
-    def __post_init__(self) -> None:
-        DrawOptions(seed=self.seed, progress=self.progress, cancel=self.cancel)  # checks them
-        if self.tau is not None:
-            level_taus(self.tau)
-        one_of("blend", self.blend, Blend)
-
-    def taus(self, manifest: Manifest) -> dict[int, float]:
-        """Temperatures by level; levels without one stay as they are. Raises: ArgumentError for unknown levels."""
-        levels = sorted(entry.level for entry in manifest.latent_levels)
-        if self.tau is not None:
-            return level_taus(self.tau, levels)
-        return {levels[0]: FINEST_TAU} if self.blend == "gradient" else dict.fromkeys(levels, PLAIN_TAU)
-
-    def number(self, manifest: Manifest) -> float | None:
-        """The temperature if all levels have the same one."""
-        taus = self.taus(manifest)
-        number, *others = {*taus.values()}
-        return number if len(taus) == len(manifest.latent_levels) and not others else None
-
-    def recorded(self, manifest: Manifest, files: Mapping[str, Mapping[str, str] | None]) -> str:
-        """The settings as a picture records them, but for the seed.
-
-        files: the name and sha256 of the inputs besides the target, by what they are; None for one that was not given.
-        """
-        values = {
-            **files,
-            "blend": self.blend,
-            "scheme": TRANSFER_SCHEME,
-            "statistics": STATISTICS_SCHEME,
-            "tau": {str(level): tau for level, tau in self.taus(manifest).items()},
-        }
-        return json.dumps(values, sort_keys=True)
-
-    def provenance_fields(self, manifest: Manifest, others: Mapping[str, tuple[Path, str] | None]) -> dict[str, Any]:
-        """The fields of a picture's provenance that the options decide. others: the other inputs and their sha256."""
-        named = {what: other and {"name": other[0].name, "sha256": other[1]} for what, other in others.items()}
-        settings = self.recorded(manifest, {"lr": None, **named})
-        drawn = {"tau": self.number(manifest), "seed": int(self.seed), "sample": 0, "consistent": False}
-        return {**drawn, "operation": TRANSFER, "settings": settings}
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.pixels import Floats
 
-Kernel = Literal["bicubic", "lanczos"]
+AnyKernel = Literal["bicubic", "lanczos", "bilinear"]
 """How pixels are weighted: cubic convolution with a = −1/2 (Keys, 1981), or Lanczos with three lobes."""
 
 LrKernel = Literal["bicubic", "bilinear"]
@@ -41,7 +41,7 @@ _U_REACH = 14  # of U in LR pixels: what lies beyond is below 1e-7 of its larges
 _BLOCK = 16  # LR rows that one matrix product yields, or takes
 
 
-def _weights(distance: NDArray[np.float64], kernel: Kernel | LrKernel) -> NDArray[np.float64]:
+def _weights(distance: NDArray[np.float64], kernel: AnyKernel) -> NDArray[np.float64]:
     """The weights at distances in pixels of the smaller picture."""
     x, reach = np.abs(distance), _REACH[kernel]
     if kernel == "bilinear":
@@ -62,7 +62,7 @@ class RowReducer:
     Values are neither clipped nor rounded. Memory: a few rows of the picture, however small `to` is.
     """
 
-    def __init__(self, size: tuple[int, int], to: tuple[int, int], kernel: Kernel | LrKernel) -> None:
+    def __init__(self, size: tuple[int, int], to: tuple[int, int], kernel: AnyKernel) -> None:
         self._down, self._across = (_taps(n, m, kernel) for n, m in zip(size, to, strict=True))
         self._sums: deque[Floats] = deque()  # of rows of the result that have begun
         self._taken = self._begun = self._given = 0
@@ -93,7 +93,7 @@ class RowReducer:
         return result
 
 
-def _taps(n: int, m: int, kernel: Kernel | LrKernel) -> tuple[NDArray[np.intp], Floats]:
+def _taps(n: int, m: int, kernel: AnyKernel) -> tuple[NDArray[np.intp], Floats]:
     """The weights of n pixels in m; those beyond the edges are added to the pixels that they mirror.
 
     Returns start, which never falls, and weights: `weights[i, j]` is that of pixel `start[i] + j` in pixel i.

@@ -24,7 +24,8 @@ from srflow_evaluation.sheets import sheets_of, shown_place, write_sheet
 from srflow_evaluation.tables import Table
 from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError
-from srflow_sdk.flow.restoring import RestoreOptions
+from srflow_sdk.flow.options import RestoreOptions
+from srflow_sdk.flow.restoring import restored
 from srflow_training.data import to_image
 
 DEGRADATION = "noise:20"
@@ -126,8 +127,8 @@ def _normalisation(options: Options) -> tuple[str, Callable[[Latents], Latents]]
         chosen = tau or PUBLISHED_TAU
         return str(chosen), lambda latents: _published(latents, chosen)
     if tau is None:
-        return "", RestoreOptions().restored
-    return str(tau), lambda latents: RestoreOptions(tau=_by_level(latents, tau)).restored(latents)
+        return "", lambda latents: restored(latents, RestoreOptions())
+    return str(tau), lambda latents: restored(latents, RestoreOptions(tau=_by_level(latents, tau)))
 
 
 def _published(latents: Latents, tau: LevelTaus) -> Latents:

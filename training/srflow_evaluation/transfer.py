@@ -29,7 +29,8 @@ from srflow_evaluation.subjects import Subject
 from srflow_evaluation.tables import Table
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
-from srflow_sdk.flow.transferring import FINEST_TAU, PLAIN_TAU, Blend, mask_of, shares
+from srflow_sdk.flow.options import FINEST_TAU, PLAIN_TAU, Blend
+from srflow_sdk.flow.transferring import mask_of, shares
 from srflow_sdk.pixels.membrane import blended
 from srflow_training.data import read_photo, to_image
 from srflow_training.figures import as_shown

@@ -15,17 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, interval_fields, made_of
-from srflow_sdk.drawing.options import DrawOptions, OutputSize, interval_band
+from srflow_sdk.drawing.options import DrawOptions, Kernel, OutputSize
+from srflow_sdk.drawing.requests import interval_band
 from srflow_sdk.drawing.temperature import AUTO, is_map
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, Provenance, WriteOptions
 from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
-from srflow_sdk.flow.restoring import RestoreOptions
-from srflow_sdk.flow.transferring import TransferOptions, transfer_file
+from srflow_sdk.flow.options import RestoreOptions, TransferOptions
+from srflow_sdk.flow.transferring import transfer_file
 from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle, check_inverts
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import needed
-from srflow_sdk.pixels.resizing import Kernel
 from srflow_sdk.pixels.value_range import RangeKeyword
 from srflow_sdk.system.local_files import file_sha256
 

@@ -239,7 +239,7 @@ def restore(
         _check_inputs(context, inputs, files)
         from srflow_apps.batch.command import run_command
         from srflow_apps.batch.operations import Restoring
-        from srflow_sdk.flow.restoring import RestoreOptions
+        from srflow_sdk.flow.options import RestoreOptions
 
         if files.from_output is not None:
             _refuse_chosen(context, *restoring)

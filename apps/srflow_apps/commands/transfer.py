@@ -102,7 +102,7 @@ def transfer(
         from srflow_apps.batch.command import STANDARD, run_command, standard_input
         from srflow_apps.batch.operations import Transferring
         from srflow_sdk.errors import ArgumentError
-        from srflow_sdk.flow.transferring import TransferOptions
+        from srflow_sdk.flow.options import TransferOptions
 
         options = TransferOptions(**transferring)  # a wrong one is said before the model is loaded
         piped = [what for what, path in others.items() if path == Path(STANDARD)]

@@ -13,8 +13,9 @@ from PIL import Image
 
 from srflow_apps.demo.page_pictures import most_detailed, over_squares
 from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution
-from srflow_sdk.drawing.options import DrawOptions, make_request
+from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.drawing.painter import KeptTiles
+from srflow_sdk.drawing.requests import make_request
 from srflow_sdk.drawing.tiles import Tile, Window, padded_size
 from srflow_sdk.files import read_image
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from srflow_apps.serving.request_tensors import ImageRequest, TileRequest, read_request
 from srflow_sdk.backends import Backend, Conditioning, Drawing, open_backend
-from srflow_sdk.drawing.options import DrawOptions, Request
+from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.drawing.painter import KeptTiles, Painter
+from srflow_sdk.drawing.requests import Request
 from srflow_sdk.drawing.temperature import Temperature
 from srflow_sdk.drawing.tiles import Tile, Window
 from srflow_sdk.encoding import Encoding

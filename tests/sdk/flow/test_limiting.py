@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from srflow_sdk.errors import ArgumentError, NonFiniteError
-from srflow_sdk.flow.restoring import RESTORE_SCHEME, RestoreOptions, limited, tails
+from srflow_sdk.flow.options import RESTORE_SCHEME, RestoreOptions
+from srflow_sdk.flow.restoring import limited, restored, tails
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection
 from srflow_sdk.latents.picture_latents import Latents
@@ -133,24 +134,24 @@ def test_a_picture_smaller_than_a_place_is_never_taken_for_dotted() -> None:
 def test_dots_are_limited_where_they_are_and_noise_everywhere() -> None:
     dotted = _dotted()
     for latents, over in ((dotted, "local"), (changed_by(normal_latents(), lambda _, a: a * 2), "spatial")):
-        auto = RestoreOptions().restored(latents)
-        chosen = RestoreOptions(over=over).restored(latents)
+        auto = restored(latents, RestoreOptions())
+        chosen = restored(latents, RestoreOptions(over=over))
         assert all(np.array_equal(auto.levels[level], chosen.levels[level]) for level in TAUS)
-    untouched = RestoreOptions().restored(dotted).levels[1][:, 1]
+    untouched = restored(dotted, RestoreOptions()).levels[1][:, 1]
     np.testing.assert_array_equal(untouched, dotted.levels[1][:, 1])
 
 
 @pytest.mark.parametrize(("noise", "coarse"), [(1.2, 1.15), (1.7, 1.1), (2, 0.98), (5, 0.7)])
 def test_the_more_noise_the_smaller_the_coarse_levels(noise: float, coarse: float) -> None:
     latents = changed_by(normal_latents(), lambda level, array: array * np.float32(noise if level == 1 else 5))
-    found = RestoreOptions().restored(latents).levels
+    found = restored(latents, RestoreOptions()).levels
     assert root_mean_square(found[1][:, :ROWS, :COLUMNS], (0, 1, 2)) == pytest.approx(0.8, rel=1e-5)
     assert root_mean_square(found[2][:, :23, :18], (0, 1, 2)) == pytest.approx(coarse, rel=0.02)
 
 
 def test_enlarging_is_the_normalisation_of_the_publication() -> None:
     latents = changed_by(normal_latents(), lambda _, array: array * np.float32(0.3))
-    found = RestoreOptions(tau=0.9, over="spatial", enlarge=True, seed=7).restored(latents)
+    found = restored(latents, RestoreOptions(tau=0.9, over="spatial", enlarge=True, seed=7))
     wanted = latents.normalised(0.9, over="spatial", seed=7)
     assert all(np.array_equal(found.levels[level], wanted.levels[level]) for level in TAUS)
 

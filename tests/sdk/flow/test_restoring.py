@@ -17,7 +17,8 @@ from srflow_sdk import Upscaler
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError
 from srflow_sdk.flow.inverting import reduced_image
-from srflow_sdk.flow.restoring import RestoreOptions, limited
+from srflow_sdk.flow.options import RestoreOptions
+from srflow_sdk.flow.restoring import limited
 
 from ..flow_bundle import write_flow_bundle
 from ..pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile

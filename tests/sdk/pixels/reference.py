@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from srflow_sdk.pixels.resizing import Kernel, LrKernel, RowReducer
+from srflow_sdk.drawing.options import Kernel
+from srflow_sdk.pixels.resizing import LrKernel, RowReducer
 
 
 def weight(kernel: Kernel, x: float) -> float:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from srflow_sdk.pixels.resizing import Kernel, RowReducer
+from srflow_sdk.drawing.options import Kernel
+from srflow_sdk.pixels.resizing import RowReducer
 
 from .reference import whole
 

@@ -1,0 +1,245 @@
+"""The options of restoring and of transferring, as keywords and as options of commands: see `drawing.options`."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from srflow_sdk._checks import flag, one_of
+from srflow_sdk.drawing.options import DrawOptions, Progress, WatchKeywords
+from srflow_sdk.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from srflow_sdk.model.manifest import Manifest
+
+LevelTaus = float | Mapping[int, float]
+"""A temperature for all levels, or one for each that is named."""
+
+Over = Literal["auto", "spatial", "local", "global"]
+Blend = Literal["gradient", "none"]
+
+RESTORE_SCHEME = 4
+"""Version of what restoring's options mean, defaults included; pictures record it."""
+
+TRANSFER_SCHEME = 1
+"""Version of what transferring's options mean, likewise."""
+
+FINEST_TAU = 0.8
+"""The default temperature with blend="gradient", on the finest level alone: normalising the others blurs the content.
+From benchmarks/transfer.py."""
+
+PLAIN_TAU = 0.9
+"""The default temperature with blend="none", on all levels, as published."""
+
+
+class RestoreKeywords(WatchKeywords, total=False):
+    """The fields of :class:`RestoreOptions` as keywords."""
+
+    tau: LevelTaus | None
+    over: Over
+    enlarge: bool
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOptions:
+    """The keywords of :meth:`Upscaler.restore`.
+
+    Args:
+        tau: the largest root mean square of latents, 0 … 2, for all levels or by level. None is what was measured best.
+        over: the latents that count together: "spatial", a channel, against noise; "local", a position, against dots
+            and scratches; "global", a level; "auto" is what the picture shows.
+        enlarge: normalise as the publication does (:meth:`Latents.normalised`), which harms most pictures.
+        seed: of what `enlarge` draws at random; without it nothing is random.
+        progress, cancel: as in :meth:`Upscaler.upscale`; the tiles of all passes count.
+
+    Raises:
+        ArgumentError: for values that are wrong for any picture.
+    """
+
+    tau: LevelTaus | None = field(
+        default=None,
+        metadata={
+            "metavar": "T|LEVEL=T,…",
+            "help": "How large latents may be: smaller is smoother.  [default: as measured]",
+            "most": True,
+        },
+    )
+    over: Over = field(
+        default="auto",
+        metadata={
+            "help": "spatial: noise everywhere; local: dots and scratches; auto: what the picture shows.",
+            "most": True,
+        },
+    )
+    enlarge: bool = field(
+        default=False,
+        metadata={"help": "Enlarge small latents, too, as the publication does: rarely better."},
+    )
+    seed: int = field(default=0, metadata={"least": 0, "help": "Of --enlarge: same seed, same picture."})
+    progress: Progress | None = None
+    cancel: threading.Event | None = None
+
+    def __post_init__(self) -> None:
+        from srflow_sdk.latents.picture_latents import level_taus
+
+        DrawOptions(seed=self.seed, progress=self.progress, cancel=self.cancel)  # checks them
+        if self.tau is not None:
+            level_taus(self.tau)
+        one_of("over", self.over, Over)
+        flag("enlarge", self.enlarge)
+
+    def check(self, manifest: Manifest) -> None:
+        """Raises: ArgumentError for temperatures of levels that the model does not have."""
+        from srflow_sdk.latents.picture_latents import level_taus
+
+        if self.tau is not None:
+            level_taus(self.tau, [entry.level for entry in manifest.latent_levels])
+
+    @property
+    def keywords(self) -> RestoreKeywords:
+        return cast("RestoreKeywords", dict(vars(self)))
+
+    @property
+    def number(self) -> float | None:
+        """The temperature if one number was chosen for all levels."""
+        return None if self.tau is None or isinstance(self.tau, Mapping) else float(self.tau)
+
+    def recorded(self) -> str:
+        """The settings as a picture records them, but for the seed."""
+        from srflow_sdk.latents.normalising import STATISTICS_SCHEME
+
+        tau = self.tau
+        values = {
+            "enlarge": bool(self.enlarge),
+            "over": self.over,
+            "scheme": RESTORE_SCHEME,
+            "statistics": STATISTICS_SCHEME,
+            "tau": {str(level): float(t) for level, t in tau.items()} if isinstance(tau, Mapping) else self.number,
+        }
+        return json.dumps(values, sort_keys=True)
+
+    def provenance_fields(self) -> dict[str, Any]:
+        """The fields of a restored picture's provenance that the options decide."""
+        from srflow_sdk.files.provenance import RESTORE
+
+        drawn = {"tau": self.number, "seed": int(self.seed), "sample": 0, "consistent": False}
+        return {**drawn, "operation": RESTORE, "settings": self.recorded()}
+
+    @classmethod
+    def from_record(cls, settings: str, *, seed: int) -> RestoreOptions:
+        """The options that a picture records. Raises: ArgumentError if they are of another version, or damaged."""
+        from srflow_sdk.latents.normalising import STATISTICS_SCHEME
+
+        try:
+            values: dict[str, Any] = json.loads(settings)
+            versions = values["scheme"], values["statistics"]
+            over, enlarge, tau = values["over"], values["enlarge"], values["tau"]
+            if isinstance(tau, dict):
+                tau = {int(level): number for level, number in tau.items()}
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ArgumentError("the settings that the picture records are damaged") from error
+        if versions != (RESTORE_SCHEME, STATISTICS_SCHEME):
+            raise ArgumentError(
+                f"the picture was restored by version {versions[0]!r:.9}.{versions[1]!r:.9} of the method, but this "
+                f"SDK has version {RESTORE_SCHEME}.{STATISTICS_SCHEME}"
+            )
+        return cls(tau=tau, over=over, enlarge=enlarge, seed=seed)
+
+
+class TransferKeywords(WatchKeywords, total=False):
+    """The fields of :class:`TransferOptions` as keywords."""
+
+    blend: Blend
+    tau: LevelTaus | None
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferOptions:
+    """The keywords of :meth:`Upscaler.transfer`.
+
+    Args:
+        blend: "gradient" first fits the content's brightness and colour (Poisson image editing), for any two pictures;
+            "none" is the publication's way, for pictures that agree at LR size.
+        tau: of the normalised latents, 0 … 2, or by level; None is 0.8 on the finest level for "gradient", else 0.9.
+        seed: of the statistics that normalising draws.
+        progress, cancel: as in :meth:`Upscaler.upscale`; tiles count when encoded, inverted and decoded.
+
+    Raises:
+        ArgumentError: for values that are wrong for any picture.
+    """
+
+    blend: Blend = field(
+        default="gradient",
+        metadata={
+            "help": "gradient: fit brightness and colour first; none: as published, for pictures that agree at LR "
+            "size.",
+            "most": True,
+        },
+    )
+    tau: LevelTaus | None = field(
+        default=None,
+        metadata={
+            "metavar": "T|LEVEL=T,…",
+            "help": "Temperature of the content's latents.  [default: gradient 1=0.8, the finest level alone; none "
+            "0.9]",
+            "most": True,
+        },
+    )
+    seed: int = field(default=0, metadata={"least": 0, "help": "Of what normalising draws: same seed, same picture."})
+    progress: Progress | None = None
+    cancel: threading.Event | None = None
+
+    def __post_init__(self) -> None:
+        from srflow_sdk.latents.picture_latents import level_taus
+
+        DrawOptions(seed=self.seed, progress=self.progress, cancel=self.cancel)  # checks them
+        if self.tau is not None:
+            level_taus(self.tau)
+        one_of("blend", self.blend, Blend)
+
+    def taus(self, manifest: Manifest) -> dict[int, float]:
+        """Temperatures by level; levels without one stay as they are. Raises: ArgumentError for unknown levels."""
+        from srflow_sdk.latents.picture_latents import level_taus
+
+        levels = sorted(entry.level for entry in manifest.latent_levels)
+        if self.tau is not None:
+            return level_taus(self.tau, levels)
+        return {levels[0]: FINEST_TAU} if self.blend == "gradient" else dict.fromkeys(levels, PLAIN_TAU)
+
+    def number(self, manifest: Manifest) -> float | None:
+        """The temperature if all levels have the same one."""
+        taus = self.taus(manifest)
+        number, *others = {*taus.values()}
+        return number if len(taus) == len(manifest.latent_levels) and not others else None
+
+    def recorded(self, manifest: Manifest, files: Mapping[str, Mapping[str, str] | None]) -> str:
+        """The settings as a picture records them, but for the seed.
+
+        files: the name and sha256 of the inputs besides the target, by what they are; None for one that was not given.
+        """
+        from srflow_sdk.latents.normalising import STATISTICS_SCHEME
+
+        values = {
+            **files,
+            "blend": self.blend,
+            "scheme": TRANSFER_SCHEME,
+            "statistics": STATISTICS_SCHEME,
+            "tau": {str(level): tau for level, tau in self.taus(manifest).items()},
+        }
+        return json.dumps(values, sort_keys=True)
+
+    def provenance_fields(self, manifest: Manifest, others: Mapping[str, tuple[Path, str] | None]) -> dict[str, Any]:
+        """The fields of a picture's provenance that the options decide. others: the other inputs and their sha256."""
+        from srflow_sdk.files.provenance import TRANSFER
+
+        named = {what: other and {"name": other[0].name, "sha256": other[1]} for what, other in others.items()}
+        settings = self.recorded(manifest, {"lr": None, **named})
+        drawn = {"tau": self.number(manifest), "seed": int(self.seed), "sample": 0, "consistent": False}
+        return {**drawn, "operation": TRANSFER, "settings": settings}
