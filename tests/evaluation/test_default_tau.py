@@ -14,7 +14,13 @@ from tests.sdk.tiny_bundle import write_tiny_bundle
 from tests.training import lpips_files
 
 
-def points(lpips_of, *, kinds=("photographs", "text"), lr_psnr=lambda kind, tau, auto: 50.0):
+def points(
+    lpips_of,
+    *,
+    kinds=("photographs", "text"),
+    lr_psnr=lambda kind, tau, auto: 50.0,
+    specks=lambda kind, tau: 0.0,
+):
     """The figures of a model that has this LPIPS; bicubic has 0.4."""
     methods = [(None, False), (0.0, False), *((tau, auto) for tau in TAUS[1:] for auto in (False, True))]
     return [
@@ -24,6 +30,7 @@ def points(lpips_of, *, kinds=("photographs", "text"), lr_psnr=lambda kind, tau,
             auto=auto,
             psnr=30.0,
             lr_psnr=lr_psnr(kind, tau or 0.0, auto),
+            specks=specks(kind, tau or 0.0),
             error={"LPIPS": 0.4 if tau is None else lpips_of(kind, tau, auto), "GMSD": 0.1},
         )
         for kind in kinds
@@ -74,11 +81,21 @@ def test_a_kind_on_which_it_is_worse_than_bicubic_forbids_a_temperature():
     assert choose(points(lambda kind, tau, auto: 0.6 - 0.1 * tau if kind == "text" else 0.2)).tau == TAUS[-1]
 
 
+def test_specks_on_one_kind_forbid_a_temperature():
+    def specks(kind, tau):
+        return 2.5 if kind == "text" and tau > 0.65 else 1.5
+
+    for removes_damage in (False, True):
+        choice = choose(points(falling_until(0.9), specks=specks), removes_damage=removes_damage)
+        assert (choice.tau, choice.auto) == (0.6, False)
+    assert "at most 2 specks in 10,000 pixels" in choice.reason
+
+
 def test_the_table_shows_the_choice_and_the_next_temperature_beside_bicubic():
     heading, _, *rows = markdown(choose(points(falling_until(0.6, auto_is=0.01)))).splitlines()
     assert heading == "| kind | bicubic | tau 0 | tau 0.6 | auto 0.6 | tau 0.7 | auto 0.7 |"
     lpips = ("0.4000", "0.2100", "0.1500", "0.1600", "0.1600", "0.1700")
-    cells = " | ".join(f"30.00, {value}, 50.0, 0.1000" for value in lpips)
+    cells = " | ".join(f"30.00, {value}, 50.0, 0.0, 0.1000" for value in lpips)
     assert rows == [f"| {kind} | {cells} |" for kind in ("photographs", "text")]
     heading = markdown(choose(points(falling_until(1.0)))).splitlines()[0]
     assert heading.endswith("| tau 0.9 | auto 0.9 | tau 1 | auto 1 |")
@@ -116,7 +133,7 @@ def test_the_command_writes_the_choice_into_the_bundle(tmp_path, pictures):
         ["default-tau", "--model", str(bundle), "--hr", str(pictures), "-o", str(tmp_path / "figures.json")],
     )
     assert result.exit_code == 0, result.output
-    assert "RGB PSNR in dB, LPIPS, LR-PSNR in dB, GMSD, 1 - HaarPSI;" in result.stdout
+    assert "RGB PSNR in dB, LPIPS, LR-PSNR in dB, specks in 10,000 pixels, GMSD, 1 - HaarPSI;" in result.stdout
     after = Bundle.open(bundle)
     assert f"default tau {after.manifest.default_tau:g}" in result.output
     assert after.manifest.provenance["default_tau"] in result.output

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from srflow_evaluation import crops_of
 from srflow_evaluation.crop_report import Networks
+from srflow_evaluation.degradations import Damage, generator_of
 from srflow_evaluation.devices import check_device
 from srflow_evaluation.tables import markdown_table
 from srflow_sdk import Bundle, Upscaler
@@ -33,8 +34,14 @@ TAUS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 LEAST_LR_PSNR = 45.0
 """Consistency with the LR image, in dB, that a default keeps on every kind of content, or nearly what 0 has there."""
 
+MOST_SPECKS = 2.0
+"""Specks in 10,000 pixels (:func:`figures.specks`), beyond those at 0, that a default may draw in any crop."""
+
+DAMAGES = ("jpeg:60", "jpeg:85", "noise:5", "noise:8+jpeg:85")
+"""What is done to LR images, crop by crop in turn, of a model that removes damage."""
+
 _METHODS = [(0.0, False), *((tau, auto) for tau in TAUS[1:] for auto in (False, True))]
-_CROPS_OF_A_KIND = 8
+_CROPS_OF_A_KIND = 12
 _LR_PSNR_SLACK = 2.0  # dB below what a kind has at 0, where that is hardly more than LEAST_LR_PSNR, or less
 _LPIPS_SLACK = 0.005  # nobody sees this difference; flat areas have hardly any error in bicubic
 
@@ -46,6 +53,7 @@ class Point:
     tau: None for bicubic interpolation.
     auto: whether the picture's texture scaled it.
     psnr, lr_psnr: in dB.
+    specks: in 10,000 pixels, beyond those at 0; of any crop the most.
     error: how far from the photograph by each measure, "LPIPS" first; 0 is equality.
     """
 
@@ -54,6 +62,7 @@ class Point:
     auto: bool
     psnr: float
     lr_psnr: float
+    specks: float
     error: Mapping[str, float]
 
 
@@ -71,7 +80,7 @@ class Choice:
 
 
 def kinds_in(folder: Path) -> dict[str, list[npt.NDArray[np.float32]]]:
-    """Up to eight crops 3×256×256 in [0, 1] of each subfolder, or of the folder itself if it has none with images.
+    """Up to twelve crops 3×256×256 in [0, 1] of each subfolder, or of the folder itself if it has none with images.
 
     Raises: ImageError if there is no image, or none is large enough.
     """
@@ -91,7 +100,9 @@ def measure(
 ) -> list[Point]:
     """Measure bicubic interpolation and the model at every temperature, fixed and "auto", on every kind of content.
 
-    LR images are made as those that the model was trained on. vgg16: a file that :meth:`VGG16Features.open` reads.
+    LR images are made as those that the model was trained on; of one that removes damage they have :data:`DAMAGES`.
+    vgg16: a file that :meth:`VGG16Features.open` reads.
+
     Raises: ImageError, BundleError, ArgumentError; MissingExtraError if LPIPS's weights are not on this machine.
     """
     check_device(device)
@@ -105,9 +116,11 @@ def measure(
         for done, (kind, crops) in enumerate(kinds.items()):
             progress(f"{kind}, {done + 1} of {len(kinds)} kinds, {len(crops)} crops")
             rows: dict[tuple[float | None, bool], list[dict[str, float]]] = {}
-            for crop in crops:
+            for number, crop in enumerate(crops):
                 hr = torch.from_numpy(crop)[None]
                 lr = round_to_8_bit(REDUCTIONS[manifest.reduction](hr, manifest.scale))
+                if manifest.removes_damage:
+                    lr = _damaged(lr, DAMAGES[number % len(DAMAGES)], f"{kind}/{number}")
                 bicubic = enlarge_bicubic(lr, manifest.scale)
                 rows.setdefault((None, False), []).append(_figures(bicubic, hr, lr, manifest.reduction, networks))
                 encoding = upscaler.encode(lr[0].permute(1, 2, 0).contiguous().numpy())
@@ -117,15 +130,17 @@ def measure(
                     temperature = tau * places if auto else tau
                     image = torch.from_numpy(encoding.sample(tau=temperature)).permute(2, 0, 1)[None]
                     rows.setdefault((tau, auto), []).append(_figures(image, hr, lr, manifest.reduction, networks))
-            points += [_mean(kind, tau, auto, by_crop) for (tau, auto), by_crop in rows.items()]
+            still = [row["specks"] for row in rows[0.0, False]]
+            points += [_mean(kind, tau, auto, by_crop, still) for (tau, auto), by_crop in rows.items()]
     return points
 
 
 def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
     """Choose the temperature, fixed or "auto", with the least LPIPS, averaged over the kinds.
 
-    On every kind it must be no worse than bicubic, or than 0, by LPIPS, and keep :data:`LEAST_LR_PSNR`, or all but two
-    decibels of what 0 has. removes_damage: of the model; its pictures need not be consistent with the input.
+    On every kind it must be no worse than bicubic, or than 0, by LPIPS, draw at most :data:`MOST_SPECKS`, and keep
+    :data:`LEAST_LR_PSNR`, or all but two decibels of what 0 has. removes_damage: of the model; its pictures need not be
+    consistent with the input.
     """
     by_kind: dict[str, dict[tuple[float | None, bool], Point]] = {}
     for point in points:
@@ -141,7 +156,7 @@ def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
     tau, auto = min(allowed, key=lpips)
     reason = (
         f"the least LPIPS, {lpips((tau, auto)):.4f} on average, where 0 has {lpips((0.0, False)):.4f}; of temperatures "
-        "that are no worse than bicubic by LPIPS on any kind"
+        f"that draw at most {MOST_SPECKS:g} specks in 10,000 pixels and are no worse than bicubic by LPIPS on any kind"
     )
     if consistent:
         reason += f", and keep {LEAST_LR_PSNR:g} dB of LR-PSNR, or nearly what 0 has"
@@ -179,7 +194,8 @@ def markdown(choice: Choice) -> str:
 def columns(choice: Choice) -> str:
     """Describe the cells of the table in a sentence."""
     lpips, *others = choice.points[0].error
-    return f"RGB PSNR in dB, {lpips}, LR-PSNR in dB, {', '.join(others)}; of those in dB more is better, else less."
+    names = f"RGB PSNR in dB, {lpips}, LR-PSNR in dB, specks in 10,000 pixels, {', '.join(others)}"
+    return f"{names}; of those in dB more is better, else less."
 
 
 def _named(tau: float, auto: bool) -> str:
@@ -188,7 +204,13 @@ def _named(tau: float, auto: bool) -> str:
 
 def _cell(point: Point) -> str:
     lpips, *others = (f"{error:.4f}" for error in point.error.values())
-    return ", ".join([f"{point.psnr:.2f}", lpips, f"{point.lr_psnr:.1f}", *others])
+    return ", ".join([f"{point.psnr:.2f}", lpips, f"{point.lr_psnr:.1f}", f"{point.specks:.1f}", *others])
+
+
+def _damaged(lr: Tensor, damage: str, name: str) -> Tensor:
+    pixels = (255 * lr[0]).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    damaged = Damage.parse(damage).of(pixels, generator_of(name))
+    return torch.from_numpy(damaged).permute(2, 0, 1)[None].float() / 255
 
 
 def _has_images(folder: Path) -> bool:
@@ -206,6 +228,8 @@ def _some_crops(folder: Path) -> list[npt.NDArray[np.float32]]:
 
 def _is_allowed(kind: Mapping[tuple[float | None, bool], Point], tau: float, auto: bool, consistent: bool) -> bool:
     point, zero, bicubic = kind[tau, auto], kind[0.0, False], kind[None, False]
+    if point.specks > MOST_SPECKS:
+        return False
     if consistent and point.lr_psnr < min(LEAST_LR_PSNR, zero.lr_psnr - _LR_PSNR_SLACK):
         return False
     return point.error["LPIPS"] <= max(bicubic.error["LPIPS"] + _LPIPS_SLACK, zero.error["LPIPS"])
@@ -216,6 +240,7 @@ def _figures(image: Tensor, hr: Tensor, lr: Tensor, reduction: Reduction, networ
         "psnr": figures.psnr(image, hr, border=hr.shape[2] // lr.shape[2]),
         "lr_psnr": figures.lr_psnr(image, lr, reduction=reduction),
     }
+    row["specks"] = figures.specks(image, hr)
     assert networks.lpips is not None  # measure() has refused to begin without it
     row["LPIPS"] = figures.lpips(networks.lpips, image, hr)
     row |= {"GMSD": figures.gmsd(image, hr), "1 - HaarPSI": 1 - figures.haarpsi(image, hr)}
@@ -224,7 +249,10 @@ def _figures(image: Tensor, hr: Tensor, lr: Tensor, reduction: Reduction, networ
     return row
 
 
-def _mean(kind: str, tau: float | None, auto: bool, by_crop: Sequence[Mapping[str, float]]) -> Point:
-    means = {name: float(np.mean([row[name] for row in by_crop])) for name in by_crop[0]}
+def _mean(
+    kind: str, tau: float | None, auto: bool, by_crop: Sequence[Mapping[str, float]], still: Sequence[float]
+) -> Point:
+    specks = max(row["specks"] - other for row, other in zip(by_crop, still, strict=True))
+    means = {name: float(np.mean([row[name] for row in by_crop])) for name in by_crop[0] if name != "specks"}
     psnr, lr_psnr = means.pop("psnr"), means.pop("lr_psnr")
-    return Point(kind=kind, tau=tau, auto=auto, psnr=psnr, lr_psnr=lr_psnr, error=means)
+    return Point(kind=kind, tau=tau, auto=auto, psnr=psnr, lr_psnr=lr_psnr, specks=specks, error=means)

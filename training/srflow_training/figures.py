@@ -34,6 +34,7 @@ Features = Callable[[Tensor], Sequence[Tensor]]
 FLIP_PIXELS_PER_DEGREE = 67
 """Pixels per degree of the eye's field that FLIP assumes: a 4K screen 0.7 m wide, seen from 0.7 m (its default)."""
 
+_SPECK, _SPECK_SIDE = 6 / 255, 7
 _MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al., 2003
 
 
@@ -272,6 +273,17 @@ def grid_loss(image: Tensor, *, period: int) -> Tensor:
 # Samples
 
 
+def specks(image: Tensor, reference: Tensor) -> float:
+    """Pixels that stand out alone where the photograph has none such, in 10,000.
+
+    A pixel's difference to the median of its 3×3 luma, more than 6/255 and more than twice the largest such difference
+    of the photograph in the 7×7 around it. A face, sky or wall with 2 of them shows grains of sand at 200 %.
+    """
+    ours, photograph = _from_median(as_shown(image)), _from_median(reference)
+    around = F.max_pool2d(photograph, _SPECK_SIDE, stride=1, padding=_SPECK_SIDE // 2)
+    return 10_000 * float(((ours > _SPECK) & (ours > 2 * around)).float().mean())
+
+
 def sample_difference(image: Tensor, other: Tensor) -> float:
     """Mean absolute difference of two samples, /255."""
     return float(mean_absolute_error_loss(as_shown(image), as_shown(other)) * 255)
@@ -325,6 +337,13 @@ def space_diversity(maps: Sequence[Tensor]) -> float:
 def nonfinite(image: Tensor) -> int:
     """Number of values that are not finite."""
     return int((~torch.isfinite(image)).sum())
+
+
+def _from_median(image: Tensor) -> Tensor:
+    """How far each luma is from the median of its 3×3, 1×1×H×W."""
+    luma = (image * torch.tensor([0.299, 0.587, 0.114])[None, :, None, None].to(image)).sum(dim=1, keepdim=True)
+    around = F.unfold(F.pad(luma, (1, 1, 1, 1), "replicate"), 3).median(dim=1).values
+    return (luma - around.reshape(luma.shape)).abs()
 
 
 def _decibels(difference: Tensor) -> float:

@@ -187,3 +187,16 @@ def test_no_border_is_the_whole_picture(hr):
     assert figures.psnr(image, hr, border=0) == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
     lr = round_to_8_bit(reduce_bicubic(hr, 4))
     assert figures.lr_psnr(image, lr, border=0) < figures.lr_psnr(image, lr) - 1
+
+
+def test_specks_are_lone_pixels_where_the_photograph_has_none():
+    photograph = torch.full((1, 3, 100, 100), 0.5)
+    sand = photograph.clone()
+    for place in (10, 30, 50):
+        sand[..., place, place] += 10 / 255
+    assert figures.specks(sand, photograph) == pytest.approx(3)
+    assert figures.specks(photograph + (sand - photograph) / 2, photograph) == 0  # nobody sees 5/255
+    assert figures.specks(sand, sand) == 0
+    line = photograph.clone()
+    line[..., 40:42, :] += 0.3  # an edge is no speck
+    assert figures.specks(line, photograph) == 0
