@@ -83,12 +83,12 @@ def test_a_kind_on_which_it_is_worse_than_bicubic_forbids_a_temperature():
 
 def test_specks_on_one_kind_forbid_a_temperature():
     def specks(kind, tau):
-        return 2.5 if kind == "text" and tau > 0.65 else 1.5
+        return 5.5 if kind == "text" and tau > 0.65 else 4.5
 
     for removes_damage in (False, True):
         choice = choose(points(falling_until(0.9), specks=specks), removes_damage=removes_damage)
         assert (choice.tau, choice.auto) == (0.6, False)
-    assert "at most 2 specks in 10,000 pixels" in choice.reason
+    assert "at most 5 specks in 10,000 pixels" in choice.reason
 
 
 def test_the_table_shows_the_choice_and_the_next_temperature_beside_bicubic():

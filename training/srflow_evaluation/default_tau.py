@@ -34,7 +34,7 @@ TAUS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 LEAST_LR_PSNR = 45.0
 """Consistency with the LR image, in dB, that a default keeps on every kind of content, or nearly what 0 has there."""
 
-MOST_SPECKS = 2.0
+MOST_SPECKS = 5.0
 """Specks in 10,000 pixels (:func:`figures.specks`), beyond those at 0, that a default may draw in any crop."""
 
 DAMAGES = ("jpeg:60", "jpeg:85", "noise:5", "noise:8+jpeg:85")

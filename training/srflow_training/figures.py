@@ -277,7 +277,7 @@ def specks(image: Tensor, reference: Tensor) -> float:
     """Pixels that stand out alone where the photograph has none such, in 10,000.
 
     A pixel's difference to the median of its 3×3 luma, more than 6/255 and more than twice the largest such difference
-    of the photograph in the 7×7 around it. A face, sky or wall with 2 of them shows grains of sand at 200 %.
+    of the photograph in the 7×7 around it. A face, sky or wall with more than 5 of them shows grains of sand at 200 %.
     """
     ours, photograph = _from_median(as_shown(image)), _from_median(reference)
     around = F.max_pool2d(photograph, _SPECK_SIDE, stride=1, padding=_SPECK_SIDE // 2)
