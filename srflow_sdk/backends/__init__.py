@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
 
 from srflow_sdk._checks import one_of, whole
 from srflow_sdk.backends.base import Backend, Conditioning, Drawing
 from srflow_sdk.backends.gate import check_agreement
 from srflow_sdk.backends.openvino import gpu_offered, openvino_backend
 from srflow_sdk.backends.ort import OnnxRuntimeBackend
-from srflow_sdk.backends.providers import PROVIDERS, OrtDevice, on_gpu, onnxruntime
+from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import FLOAT32_DB, LEAST_DB
-from srflow_sdk.system.device_names import ComputePrecision, Device, Precision, split_device
+from srflow_sdk.system.device_names import ComputePrecision, Device, DeviceName, Precision, split_device
 
 __all__ = [
     "Backend",
@@ -28,8 +27,6 @@ __all__ = [
     "open_backend",
 ]
 
-_Opened = OrtDevice | Literal["openvino"]
-_TRUSTED = ("cpu", "cuda")  # the others' pictures are compared with the CPU's before they are used
 _log = logging.getLogger(__name__)
 
 
@@ -44,10 +41,10 @@ def open_backend(
 
     Args:
         bundle: The bundle.
-        device: "cpu"; "cuda"; "tensorrt", the bundle's own engines, or ONNX Runtime's TensorRT if it has none; "rtx"
-            (TensorRT-RTX) or "webgpu", plug-ins of ONNX Runtime; "openvino"; or "auto", the first that really starts of
-            engines, CUDA, RTX, WebGPU and OpenVINO (the last three only on a GPU), and the CPU. It skips devices that
-            are offered but do not start, with a warning. "cuda:1" is the second GPU, also of "tensorrt" and "rtx".
+        device: "cpu"; "cuda"; "tensorrt", the bundle's own engines; "rtx" (TensorRT-RTX) or "webgpu", plug-ins of ONNX
+            Runtime; "openvino"; or "auto", the first that really starts of engines, CUDA, RTX, WebGPU and OpenVINO (the
+            last three only on a GPU), and the CPU. It skips devices that are offered but do not start, with a warning.
+            "cuda:1" is the second GPU, also of "tensorrt" and "rtx".
         threads: CPU threads, at least 1; None leaves the choice to the backend.
         precision: "bundle" computes as the bundle was exported. "bf16" and "int8" let the encoder compute in less, on
             the processor. "fastest" is the fastest of these within the gate (:mod:`srflow_sdk.backends.gate`), measured
@@ -79,57 +76,50 @@ def open_backend(
     return _opened(bundle, "cpu" if name == "auto" else name, gpu=gpu, threads=threads)
 
 
-def _offered(bundle: Bundle) -> Iterator[_Opened]:
+def _offered(bundle: Bundle) -> Iterator[DeviceName]:
     """Devices in the order of "auto", as far as can be told without starting them; without the CPU."""
-    if bundle.manifest.engines:
+
+    def has_engines() -> bool:
         from srflow_sdk.backends.tensorrt import tensorrt_offered
 
-        if tensorrt_offered(bundle):
-            yield "tensorrt"
+        return tensorrt_offered(bundle)
+
     onnxruntime()  # without it there is one error, and no warning for each device
-    for row in PROVIDERS.values():
+    offers: list[tuple[DeviceName, Callable[[], bool]]] = [("tensorrt", has_engines)] if bundle.manifest.engines else []
+    offers += [(row.device, row.suits_auto) for row in PROVIDERS.values()]
+    offers += [("openvino", gpu_offered)]  # on processors ONNX Runtime is faster in float32
+    for device, offered in offers:
         try:
-            if row.auto and row.offered() and (not row.module or on_gpu(row)):
-                yield row.device
+            if offered():
+                yield device
         except DeviceError as error:
-            _warn(row.device, error)
-    try:
-        if gpu_offered():  # on processors ONNX Runtime is faster in float32
-            yield "openvino"
-    except DeviceError as error:
-        _warn("openvino", error)
+            _warn(device, error)
 
 
 def _warn(device: str, error: SRFlowError) -> None:
     _log.warning("continuing without %s: %s", device, error)
 
 
-def _opened(bundle: Bundle, device: _Opened, *, gpu: int = 0, threads: int | None) -> Backend:
+def _opened(bundle: Bundle, device: DeviceName, *, gpu: int = 0, threads: int | None) -> Backend:
     """An active backend, whose picture is near the CPU's."""
-    manifest = bundle.manifest
     backend: Backend
     if device == "openvino":
         backend = openvino_backend(bundle, threads=threads)
-    elif device == "tensorrt" and manifest.engines:
-        from srflow_sdk.backends import tensorrt
+    elif device == "tensorrt":
+        from srflow_sdk.backends.tensorrt import TensorRTBackend
 
-        backend = tensorrt.TensorRTBackend(bundle, gpu=gpu)
+        backend = TensorRTBackend(bundle, gpu=gpu)
     else:
         backend = OnnxRuntimeBackend(bundle, device=device, gpu=gpu, threads=threads)
+    backend.activate()
+    if device in PROVIDERS and PROVIDERS[device].exact:
+        return backend
     try:
-        backend.activate()
-    except DeviceError as error:
-        if device != "tensorrt" or manifest.engines:
-            raise
-        text = f"{bundle.path} has no TensorRT engines, and its graphs cannot be run: {error}"
-        raise DeviceError(text) from error
-    if device not in _TRUSTED:
-        try:
-            with OnnxRuntimeBackend(bundle, threads=threads) as reference:
-                # OpenVINO computes float32 graphs in float32: a seed stays a picture. Others may be told to use TF32.
-                exact = device == "openvino" and manifest.precision == "fp32"
-                check_agreement(backend, reference, manifest, least_db=FLOAT32_DB if exact else LEAST_DB)
-        except BaseException:
-            backend.deactivate()
-            raise
+        with OnnxRuntimeBackend(bundle, threads=threads) as reference:
+            # OpenVINO computes float32 graphs in float32: a seed stays a picture. Others may be told to use TF32.
+            exact = device == "openvino" and bundle.manifest.precision == "fp32"
+            check_agreement(backend, reference, bundle.manifest, least_db=FLOAT32_DB if exact else LEAST_DB)
+    except BaseException:
+        backend.deactivate()
+        raise
     return backend

@@ -21,16 +21,15 @@ from numpy.typing import NDArray
 from srflow_sdk.backends.base import Backend, Conditioning, one_line, own, runtime_errors, still_open
 from srflow_sdk.backends.kept import keeping, kept_folder, processor
 from srflow_sdk.backends.native_library import find_native_library, register, runs_on_cuda
-from srflow_sdk.backends.providers import PROVIDERS, OrtDevice, onnxruntime
+from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
+from srflow_sdk.system.device_names import DeviceName
 from srflow_sdk.system.interrupts import interruptible, is_cancelled
 
 _log = logging.getLogger(__name__)
 _FATAL_ONLY = 4
-_BFLOAT16_DEVICES = ("tensorrt", "rtx")
 _KEPT = "graph.onnx", "weights.bin"
 _Array = NDArray[np.float32]
 
@@ -51,7 +50,7 @@ class OnnxRuntimeBackend(Backend):
 
     Args:
         bundle: The bundle.
-        device: "cpu"; "cuda", or "tensorrt" with CUDA behind it; or a plug-in provider's name.
+        device: "cpu", "cuda", "rtx" or "webgpu".
         gpu: Which GPU, by number.
         threads: CPU threads for the operators, at most one per core; None leaves the choice to ONNX Runtime (one per
             physical core).
@@ -63,7 +62,7 @@ class OnnxRuntimeBackend(Backend):
         self,
         bundle: Bundle,
         *,
-        device: OrtDevice = "cpu",
+        device: DeviceName = "cpu",
         gpu: int = 0,
         threads: int | None = None,
         graphs: tuple[str, str] | None = None,
@@ -86,15 +85,11 @@ class OnnxRuntimeBackend(Backend):
         return self._number if self._provider.memory == "cuda" else None
 
     @property
-    def window_limits(self) -> LrProfile | None:
-        return self._bundle.manifest.default_profile if self._provider.limited else None
-
-    @property
     def fix(self) -> str:
-        return self._provider.fix_for(self._bundle)
+        return self._provider.how_to_fix()
 
     def activate_impl(self) -> None:
-        self._provider.prepare(self._bundle, self._number)
+        self._provider.prepare(self._number)
         self._encoder, self._sampler = map(self._session, self._graphs)
 
     def deactivate_impl(self) -> None:
@@ -162,14 +157,27 @@ class OnnxRuntimeBackend(Backend):
 
     def _session(self, name: str) -> Any:
         provider, path, options = self._provider, self._bundle.file(name), self._options()
-        kernels = self._bundle.manifest.plugins and self._register_native_library(options)
-        on_cpu = provider.device == "cpu"
+        on_cpu, library = provider.device == "cpu", None
+        if self._bundle.manifest.plugins and provider.device in ("cpu", "cuda"):  # for others' nodes are functions
+            library = find_native_library()
+        if library is not None and not on_cpu and not runs_on_cuda(library):
+            _log.warning("%s has no kernels for CUDA: continuing without it", library)
+        elif library is not None:
+            register(options, library)
         fix = "export the bundle again, or pip install -U onnxruntime" if on_cpu else self.fix
         what = f"{path} is not a graph that {provider.title} can run"
         with runtime_errors(what, fix, BundleError if on_cpu else DeviceError):
-            session = self._kept_session(name) if on_cpu and not kernels else None
-            session = session or _made(path, options, provider.configure(options, self._bundle, self._number, path))
-        self._check_runs_there(session, name)
+            session = self._kept_session(name) if on_cpu and library is None else None
+            session = session or _made(path, options, provider.configure(options, self._bundle, self._number))
+        # ONNX Runtime does not report that a provider did not start, or runs none of the nodes.
+        taken = set(session.get_providers())
+        if provider.name not in taken:
+            raise DeviceError(f"ONNX Runtime has {provider.title} support but could not start it here; {self.fix}")
+        with contextlib.suppress(AttributeError, RuntimeError):  # where this ONNX Runtime records it
+            taken = {part.ep_name for part in session.get_provider_graph_assignment_info()}
+        if provider.name not in taken:
+            others = ", ".join(sorted(taken))
+            raise DeviceError(f"{provider.title} runs no part of {name}: {others} does; {self.fix}")
         return session
 
     def _kept_session(self, name: str) -> Any:
@@ -213,32 +221,10 @@ class OnnxRuntimeBackend(Backend):
         options.enable_mem_pattern = False
         return options
 
-    def _register_native_library(self, options: Any) -> bool:
-        """Register kernels for the bundle's own nodes; without them ONNX Runtime runs the nodes' functions."""
-        device = self._provider.device
-        library = find_native_library() if device in ("cpu", "cuda") else None
-        if library is not None and device == "cuda" and not runs_on_cuda(library):
-            _log.warning("%s has no kernels for CUDA: continuing without it", library)
-        elif library is not None:
-            register(options, library)
-            return True
-        return False
 
-    def _check_runs_there(self, session: Any, name: str) -> None:
-        """Check what ONNX Runtime does not report: that the provider started, and that it runs some of the nodes."""
-        provider, taken = self._provider, set(session.get_providers())
-        if provider.name not in taken:
-            raise DeviceError(f"ONNX Runtime has {provider.title} support but could not start it here; {self.fix}")
-        with contextlib.suppress(AttributeError, RuntimeError):  # where this ONNX Runtime records it
-            taken = {part.ep_name for part in session.get_provider_graph_assignment_info()}
-        if provider.name not in taken:
-            others = ", ".join(sorted(taken))
-            raise DeviceError(f"{provider.title} runs no part of {name}: {others} does; {self.fix}")
-
-
-def default_graphs(bundle: Bundle, device: OrtDevice) -> tuple[str, str]:
+def default_graphs(bundle: Bundle, device: DeviceName) -> tuple[str, str]:
     """An encoder and a sampler of the bundle that the device can run."""
-    fits = bundle.manifest.precision != "bf16" or device in _BFLOAT16_DEVICES
+    fits = bundle.manifest.precision != "bf16" or PROVIDERS[device].bfloat16
     return REQUIRED_FILES if fits else bundle.manifest.float32_graphs or REQUIRED_FILES
 
 

@@ -8,28 +8,21 @@ machine's devices it runs.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import io
 import os
-import re
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from srflow_sdk.backends.base import one_line
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import BOUNDS, first_command, input_shapes, shapes_text
 from srflow_sdk.system.cache_folder import cache_folder
-from srflow_sdk.system.device_names import PluginDevice
-from srflow_sdk.system.hardware import cuda_of_wheels, find_gpu
+from srflow_sdk.system.device_names import DeviceName
+from srflow_sdk.system.hardware import find_gpu
 from srflow_sdk.system.raising import is_installed
-
-OrtDevice = Literal["cpu", "cuda", "tensorrt"] | PluginDevice
 
 _FREE = contextlib.nullcontext()
 
@@ -38,24 +31,23 @@ _FREE = contextlib.nullcontext()
 class Provider:
     """A row: an execution provider.
 
-    device, name: the SDK's and ONNX Runtime's name. title: for people. fix: what to do if it does not start, where
-    ENGINES stands for the command that builds them. options: the provider's own, for a graph of a bundle on a GPU.
-    check: looked at before it starts. auto: "auto" tries it, in the order of the table. behind: devices for operators
-    that it has no kernel for, besides the CPU. memory: ONNX Runtime's name for where the encoder's outputs stay.
-    limited: windows are within the manifest's `default_profile`. one_at_a_time: held during runs. Of plug-ins, module:
-    to import. package: pip's name. oldest: ONNX Runtime's version, major and minor. needs: the hardware and drivers.
+    device, name: the SDK's and ONNX Runtime's name. title: for people. fix: what to do if it does not start. options:
+    the provider's own, for a bundle and the number of a GPU. check: of that number, before it starts; it raises
+    DeviceError. exact: its pictures need not be compared with the CPU's. bfloat16: it has bfloat16 convolutions.
+    memory: ONNX Runtime's name for where the encoder's outputs stay. one_at_a_time: held during runs. Of plug-ins,
+    module: to import. package: pip's name. oldest: ONNX Runtime's version, major and minor. needs: the hardware and
+    drivers.
     """
 
-    device: OrtDevice
+    device: DeviceName
     name: str
     title: str
     fix: str = ""
-    options: Callable[[Bundle, int, Path], dict[str, str]] = lambda bundle, gpu, graph: {}
-    check: Callable[[Bundle], None] = lambda bundle: None
-    auto: bool = True
-    behind: tuple[OrtDevice, ...] = ()
+    options: Callable[[Bundle, int], dict[str, str]] = lambda bundle, gpu: {}
+    check: Callable[[int], object] = lambda gpu: None
+    exact: bool = False
+    bfloat16: bool = False
     memory: Literal["cpu", "cuda"] = "cpu"
-    limited: bool = False
     one_at_a_time: contextlib.AbstractContextManager[Any] = _FREE
     module: str = ""
     package: str = ""
@@ -66,6 +58,15 @@ class Provider:
         """True if ONNX Runtime was built with it, or its package is there; only a session can tell if it starts."""
         return is_installed(self.module) if self.module else self.name in onnxruntime().get_available_providers()
 
+    def suits_auto(self) -> bool:
+        """True if "auto" tries it. A plug-in needs a GPU: on the CPU, WebGPU only has a renderer for tests.
+
+        Raises: DeviceError if a plug-in cannot be loaded.
+        """
+        if self.device == "cpu" or not self.offered() or (self.module and self.memory == "cuda" and not find_gpu()):
+            return False
+        return not self.module or any(one.device.type.name == "GPU" for one in find_devices(self))
+
     def version(self) -> str:
         """The installed plug-in's version, "" if pip does not know it."""
         from importlib import metadata  # imported here: most machines have none of these packages, and it takes time
@@ -75,79 +76,55 @@ class Provider:
                 return metadata.version(name)
         return ""
 
-    def fix_for(self, bundle: Bundle) -> str:
+    def how_to_fix(self) -> str:
         """The fix to suggest if it does not work as it should."""
-        if self.module:
-            return f'it needs {self.needs}; use device="cpu", or update it: pip install -U {self.package}'
-        precision = bundle.manifest.precision
-        build = first_command(bundle.path, runtime="tensorrt", precision=precision, compute_capability=None)
-        return self.fix.replace("ENGINES", build)
+        return self.fix or f'it needs {self.needs}; use device="cpu", or update it: pip install -U {self.package}'
 
-    def prepare(self, bundle: Bundle, gpu: int) -> None:
+    def prepare(self, gpu: int) -> None:
         """Load what it needs. Raises: DeviceError, with the fix, if that is not available."""
-        ort = onnxruntime()
-        self.check(bundle)
-        if self.module:
-            if gpu >= (count := len(find_devices(self))):
-                offers = f"has no device {gpu} here, only {count}" if count else "offers no device here"
-                raise DeviceError(f"{self.title} {offers}; {self.fix_for(bundle)}; run srflow-doctor for details")
-        elif not self.offered():
-            version, fix = ort.__version__, self.fix_for(bundle)
-            raise DeviceError(f"the installed ONNX Runtime {version} has no {self.title} support; {fix}")
-        elif gpu and find_gpu(gpu) is None:
-            raise DeviceError(f"NVIDIA's driver shows no GPU {gpu} here (from 0 on); check it with nvidia-smi")
-        elif self.memory == "cuda":
-            preload_cuda()
+        if not self.module and not self.offered():
+            version = onnxruntime().__version__
+            raise DeviceError(f"the installed ONNX Runtime {version} has no {self.title} support; {self.how_to_fix()}")
+        self.check(gpu)
+        if self.module and gpu >= (count := len(find_devices(self))):
+            offers = f"has no device {gpu} here, only {count}" if count else "offers no device here"
+            raise DeviceError(f"{self.title} {offers}; {self.how_to_fix()}; run srflow-doctor for details")
 
-    def configure(self, options: Any, bundle: Bundle, gpu: int, graph: Path) -> list[Any] | None:
+    def configure(self, options: Any, bundle: Bundle, gpu: int) -> list[Any] | None:
         """The providers of a session, the first choice first; None if they are set in its SessionOptions."""
         if self.module:
-            options.add_provider_for_devices([find_devices(self)[gpu]], self.options(bundle, gpu, graph))
+            options.add_provider_for_devices([find_devices(self)[gpu]], self.options(bundle, gpu))
             return None
-        rows = [self, *(PROVIDERS[device] for device in self.behind)]
-        chain = [(row.name, row.options(bundle, gpu, graph)) for row in rows if row.device != "cpu"]
-        return [*chain, PROVIDERS["cpu"].name]
+        cpu = PROVIDERS["cpu"].name
+        return [cpu] if self.name == cpu else [(self.name, self.options(bundle, gpu)), cpu]
 
 
-def _cuda_options(bundle: Bundle, gpu: int, graph: Path) -> dict[str, str]:
-    # Tiles come in several shapes: an exhaustive search would run again for each. TF32 would round the conditioning of
-    # a float32 bundle to 10 bits.
-    return {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0", "device_id": str(gpu)}
+def _check_cuda(gpu: int) -> None:
+    if gpu and find_gpu(gpu) is None:
+        raise DeviceError(f"NVIDIA's driver shows no GPU {gpu} here (from 0 on); check it with nvidia-smi")
+    # CUDA's libraries may be pip packages. What is not found is printed, and matters only if the session then fails.
+    if preload := getattr(onnxruntime(), "preload_dlls", None):
+        with contextlib.redirect_stdout(io.StringIO()):
+            preload()
 
 
-def _check_tensorrt(bundle: Bundle) -> None:
-    if (precision := bundle.manifest.precision) != "fp32":
-        raise DeviceError(
-            "ONNX Runtime's TensorRT does not build strongly typed engines, so it would not keep the types of this "
-            f"bundle ({precision}); {PROVIDERS['tensorrt'].fix_for(bundle)}"
-        )
-    turn_tf32_off()
-
-
-def _tensorrt_options(bundle: Bundle, gpu: int, graph: Path) -> dict[str, str]:
-    """Caches for the engines that its first session builds, for minutes, and the sizes that they are built for."""
-    # No trt_fp16_enable: precision is what the graph says, and TensorRT 11 has no such flag any more.
-    chosen, manifest, found = {"device_id": str(gpu)}, bundle.manifest, find_gpu(gpu)
-    versions = f"onnxruntime{onnxruntime().__version__}-tensorrt{tensorrt_library_version()}"
-    name = f"{bundle.model_sha256[:16]}-{versions}-{found.in_file_names if found else 'unknown'}"
-    if (cache := cache_folder("onnxruntime-tensorrt", name)) is not None:
-        for kind in ("engine", "timing"):
-            chosen |= {f"trt_{kind}_cache_enable": "1", f"trt_{kind}_cache_path": str(cache)}
-    inputs = [(value.name, value.shape) for value in unoptimised(graph).get_inputs()]
-    shapes = input_shapes(inputs, manifest.default_profile, scale=manifest.scale, graph=graph.name)
-    return chosen | {f"trt_profile_{bound}_shapes": shapes_text(shapes, bound) for bound in BOUNDS}
-
-
-def _rtx_options(bundle: Bundle, gpu: int, graph: Path) -> dict[str, str]:
+def _rtx_options(bundle: Bundle, gpu: int) -> dict[str, str]:
     version = PROVIDERS["rtx"].version() or "unknown"
     cache = cache_folder("onnxruntime-rtx", f"{bundle.model_sha256[:16]}-{version}")
     return {} if cache is None else {"nv_runtime_cache_path": str(cache)}
 
 
-PROVIDERS: dict[str, Provider] = {
+def _turn_tf32_off(gpu: int) -> None:
+    """Keep TensorRT's float32 convolutions in float32, for this process, unless its environment says otherwise."""
+    # The provider has no option for it, and TensorRT's default is on (microsoft/onnxruntime issue 26029). NVIDIA's
+    # libraries read the variable when they first start, so it is set before the plug-in's library is loaded.
+    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+
+
+PROVIDERS: dict[str, Provider] = {  # in the order of "auto"
     row.device: row
     for row in (
-        Provider(device="cpu", name="CPUExecutionProvider", title="ONNX Runtime", auto=False),
+        Provider(device="cpu", name="CPUExecutionProvider", title="ONNX Runtime", exact=True),
         Provider(
             device="cuda",
             name="CUDAExecutionProvider",
@@ -155,27 +132,24 @@ PROVIDERS: dict[str, Provider] = {
             fix="install the GPU build in place of the CPU one (pip uninstall onnxruntime; pip install "
             'onnxruntime-gpu), check the NVIDIA driver with nvidia-smi, or use device="cpu"; run srflow-doctor for '
             "details",
-            options=_cuda_options,
+            # Tiles come in several shapes: an exhaustive search would run again for each. TF32 would round the
+            # conditioning of a float32 bundle to 10 bits.
+            options=lambda bundle, gpu: {
+                "cudnn_conv_algo_search": "HEURISTIC",
+                "use_tf32": "0",
+                "device_id": str(gpu),
+            },
+            check=_check_cuda,
+            exact=True,
             memory="cuda",
-        ),
-        Provider(
-            device="tensorrt",
-            name="TensorrtExecutionProvider",
-            title="TensorRT",
-            fix='use device="cuda", or build engines: ENGINES; run srflow-doctor for details',
-            options=_tensorrt_options,
-            check=_check_tensorrt,
-            auto=False,  # its first start takes minutes
-            behind=("cuda",),
-            memory="cuda",
-            limited=True,  # TensorRT reserves memory for the largest
         ),
         Provider(
             device="rtx",
             name="NvTensorRTRTXExecutionProvider",
             title="NV TensorRT-RTX",
             options=_rtx_options,
-            check=lambda bundle: turn_tf32_off(),  # first: the plug-in's library starts NVIDIA's
+            check=_turn_tf32_off,
+            bfloat16=True,
             memory="cuda",
             module="onnxruntime_ep_nv_tensorrt_rtx",
             package="onnxruntime-ep-nv-tensorrt-rtx",
@@ -190,7 +164,7 @@ PROVIDERS: dict[str, Provider] = {
             title="WebGPU",
             # In its preferred layout, NHWC, version 0.4.0 computes 3×3 convolutions of 6 channels wrongly where the
             # number of output channels is a multiple of 4, and this network has those.
-            options=lambda bundle, gpu, graph: {"preferredLayout": "NCHW"},
+            options=lambda bundle, gpu: {"preferredLayout": "NCHW"},
             # All sessions share one queue and one pool of buffers. For the same reason conditioning is kept in main
             # memory: Python may free it in any thread at any time.
             one_at_a_time=threading.Lock(),
@@ -221,12 +195,6 @@ def find_devices(plugin: Provider) -> list[Any]:
     found = [one for one in ort.get_ep_devices() if one.ep_name == plugin.name and one.device.type in order]
     real = [one for one in found if not one.device.metadata.get("is_virtual")]
     return sorted(real, key=lambda one: order.index(one.device.type))
-
-
-def on_gpu(plugin: Provider) -> bool:
-    """True if the plug-in runs on a GPU here: on the CPU, WebGPU only has a renderer for tests. Raises: DeviceError."""
-    absent = plugin.memory == "cuda" and find_gpu() is None
-    return not absent and any(one.device.type.name == "GPU" for one in find_devices(plugin))
 
 
 def _register(plugin: Provider, ort: Any) -> None:
@@ -261,55 +229,3 @@ def onnxruntime() -> Any:
     if not hasattr(onnxruntime, "InferenceSession"):
         raise DeviceError("ONNX Runtime is broken: the module exists, its files do not; srflow-doctor shows the fix")
     return onnxruntime
-
-
-def unoptimised(graph: Path) -> Any:
-    """A session on the CPU that says what a graph takes and gives; ONNX Runtime's errors are passed on."""
-    ort = onnxruntime()
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    return ort.InferenceSession(str(graph), options, providers=[PROVIDERS["cpu"].name])
-
-
-def preload_cuda() -> None:
-    """Load CUDA's libraries from their pip packages, if that is how they are installed."""
-    ort = onnxruntime()
-    if hasattr(ort, "preload_dlls"):
-        # It prints what it does not find, which matters only if the session then fails, and its error says so itself.
-        with contextlib.redirect_stdout(io.StringIO()):
-            ort.preload_dlls()
-
-
-def turn_tf32_off() -> None:
-    """Keep TensorRT's float32 convolutions in float32, for this process, unless its environment says otherwise."""
-    # Neither TensorRT provider has an option for it, and TensorRT's default is on (microsoft/onnxruntime issue 26029).
-    # NVIDIA's libraries read the variable when they first start.
-    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
-
-
-def tensorrt_library_version() -> str:
-    """Load the TensorRT that ONNX Runtime was linked against and return its version, such as "10.15.1".
-
-    Raises: DeviceError, with the major version needed, if it is not installed.
-    """
-    folder = Path(str(onnxruntime().__file__)).parent / "capi"
-    linked = b"".join(path.read_bytes() for path in folder.glob("*onnxruntime_providers_tensorrt.*"))
-    found = re.search(rb"nvinfer(?:\.so\.|_)(\d+)", linked)
-    major = int(found[1]) if found else 10
-    # Its Python package, if there is one, loads the libraries that came with it.
-    with contextlib.suppress(ImportError, OSError):
-        importlib.import_module("tensorrt")
-    name = f"nvinfer_{major}.dll" if sys.platform == "win32" else f"libnvinfer.so.{major}"
-    try:
-        number = int(ctypes.CDLL(name).getInferLibVersion())
-    except (OSError, AttributeError) as error:
-        package = f"tensorrt-cu{cuda_of_wheels(gpu.cuda) if (gpu := find_gpu()) else 12}"
-        raise DeviceError(
-            f"the installed ONNX Runtime needs TensorRT {major}, which cannot be loaded ({one_line(error)}): "
-            f'pip install "{package}=={major}.*", or use device="cuda"; run srflow-doctor for details'
-        ) from error
-    # 101501 is 10.15.1; before TensorRT 10 it was 8601 for 8.6.1.
-    step = 10_000 if number >= 100_000 else 1_000
-    return f"{number // step}.{number % step // 100}.{number % 100}"

@@ -1,4 +1,4 @@
-"""A bundle's engines, files that TensorRT or TensorRT-RTX built from its graphs: records, shapes, building commands.
+"""A bundle's engines, files that TensorRT or TensorRT-RTX built from its graphs: records, sizes, building commands.
 
 Engine files stay as the builder wrote them, so that trtexec and Triton can load them. What they were built for is
 recorded in the manifest, and a runtime that does not match is refused before it reads them.
@@ -9,11 +9,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
-
-from srflow_sdk.errors import BundleError
+from typing import Literal
 
 EngineRuntime = Literal["tensorrt", "tensorrt_rtx"]
 """Which library builds and runs an engine, by the name of its Python module."""
@@ -23,14 +21,10 @@ EnginePrecision = Literal["fp32", "fp16"]
 
 EngineCheck = Literal["engine", "network"]
 
-_Bound = Literal["min", "opt", "max"]
-BOUNDS: tuple[_Bound, ...] = get_args(_Bound)
-
 RTX_SMS = (75, 80, 86, 89, 120, 121)
 """GPUs that TensorRT-RTX 1.7 builds for, as its ComputeCapability names them; others need TensorRT."""
 
 _CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]", re.ASCII)
-_LEVEL = re.compile(r"(?:noise_)?level([0-9]{1,2})(?:_[a-z0-9_]+)?", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,60 +123,6 @@ class EngineRecord:
     def files(self) -> tuple[str, ...]:
         """Names of the engines' files in the bundle."""
         return (self.encoder, self.sampler, self.inverter) if self.inverter else (self.encoder, self.sampler)
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputShapes:
-    """Shapes of one input: the smallest that an engine takes, the one it is optimised for, and the largest."""
-
-    min: tuple[int, ...]
-    opt: tuple[int, ...]
-    max: tuple[int, ...]
-
-
-def input_shapes(
-    inputs: Iterable[tuple[str, Sequence[int | str | None]]], profile: LrProfile, *, scale: int, graph: str
-) -> dict[str, InputShapes]:
-    """The shapes of every input of a bundle's graphs, by input name, for these LR sizes and a batch of one.
-
-    inputs: name and dimensions; dimensions that are not numbers are dynamic. graph: its file, for errors.
-    Raises: BundleError, as :func:`shape_of`.
-    """
-    return {
-        name: InputShapes(
-            min=shape_of(name, dimensions, profile.min, scale=scale, graph=graph),
-            opt=shape_of(name, dimensions, profile.opt, scale=scale, graph=graph),
-            max=shape_of(name, dimensions, profile.max, scale=scale, graph=graph),
-        )
-        for name, dimensions in inputs
-    }
-
-
-def shapes_text(shapes: Mapping[str, InputShapes], bound: _Bound) -> str:
-    """One bound of all inputs as trtexec and ONNX Runtime's TensorRT provider take it: "lr:1x3x16x16,tau:1"."""
-    return ",".join(f"{name}:{'x'.join(map(str, getattr(entry, bound)))}" for name, entry in shapes.items())
-
-
-def shape_of(
-    name: str, dimensions: Sequence[int | str | None], size: tuple[int, int], *, scale: int, graph: str
-) -> tuple[int, ...]:
-    """The shape of one tensor for LR images of this size.
-
-    Height and width follow from its name: `lr` has LR size, `hr` HR size, and `level{ℓ}_…` and `noise_level{ℓ}` have
-    HR/2^ℓ. The batch is 1 because the runtime draws one sample at a time.
-    Raises: BundleError for any other tensor, and for one without a fixed number of channels.
-    """
-    channels = dimensions[1] if len(dimensions) == 4 else None
-    level = _LEVEL.fullmatch(name)
-    if name == "tau" and len(dimensions) == 1:
-        return (1,)
-    if not isinstance(channels, int) or not (level or name in ("lr", "hr")):
-        raise BundleError(
-            f"{graph}: the tensor {name} is not one that srflow-export gives its graphs, so its sizes are unknown; "
-            "export the checkpoint again with srflow-export"
-        )
-    factor, divisor = 1 if name == "lr" else scale, 1 << int(level[1]) if level else 1
-    return (1, channels, *(factor * side // divisor for side in size))
 
 
 def engines_command(

@@ -108,7 +108,6 @@ def examine() -> Iterator[Check]:
     yield _check_cuda(runtime, driver)
     for names, answer in zip(_LIBRARIES, answers, strict=True):
         yield _check_tensorrt(*names, answer, driver)
-    yield check_tensorrt_provider(runtime, driver)
     for device in get_args(PluginDevice):
         yield check_plugin(device, runtime, driver)
     yield check_openvino()
@@ -260,22 +259,6 @@ def _check_tensorrt(name: str, module: str, extra: str, answer: Answer, driver: 
     if "error" in driver:
         return Check(name, "missing", f"{module} {answer['version']}, but no GPU to run engines on")
     return Check(name, "ok", f"{module} {answer['version']} on {driver['gpus'][0]}")
-
-
-def check_tensorrt_provider(runtime: Answer, driver: Answer) -> Check:
-    """Check ONNX Runtime's built-in TensorRT provider, which `--device tensorrt` uses for bundles without engines.
-
-    It is loaded but not run: building its first engines takes minutes.
-    """
-    name = "TensorRT EP"
-    if (absent := _without_provider(name, "TensorRT", runtime, driver)) is not None:
-        return absent
-    library = ask("tensorrt_provider")
-    if "error" in library:
-        return Check(name, "missing", library["error"])
-    if "error" in driver:
-        return Check(name, "missing", f"TensorRT {library['version']} is installed, but there is no GPU to use")
-    return Check(name, "ok", f"TensorRT {library['version']} loads; --device tensorrt builds engines on first use")
 
 
 def check_plugin(device: PluginDevice, runtime: Answer, driver: Answer) -> Check:

@@ -82,16 +82,6 @@ def upscale(device: str) -> dict[str, Any]:
     return answer
 
 
-def tensorrt_provider() -> dict[str, Any]:
-    """Load ONNX Runtime's TensorRT provider and what it was linked against; the error names what is missing."""
-    from srflow_sdk.backends.providers import preload_cuda, tensorrt_library_version
-
-    preload_cuda()
-    version = tensorrt_library_version()
-    _load_provider("tensorrt")
-    return {"version": version}
-
-
 def plugin_provider(device: str) -> dict[str, Any]:
     """List the devices that a plug-in provider of ONNX Runtime finds, or how to install it."""
     from srflow_sdk.backends.providers import PROVIDERS, find_devices

@@ -16,9 +16,9 @@ from typing import Any
 from srflow_export.engines._build_progress import build_logger, build_monitor
 from srflow_export.engines._checking import check_network
 from srflow_export.engines._graph import Graph
+from srflow_export.engines._profiles import InputShapes
 from srflow_export.engines._timing_cache import keep_measurements, read_measurements
 from srflow_sdk.errors import ArgumentError, ExportError
-from srflow_sdk.model.engine_records import InputShapes
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from srflow_export._bundle_writer import staged_bundle
 from srflow_export._named_locks import bundle_lock
 from srflow_export.engines._graph import read_graph
 from srflow_export.engines._pairs import build_engines, graphs_of
-from srflow_export.engines._profiles import check_profile
+from srflow_export.engines._profiles import BOUNDS, check_profile, shapes_text
 from srflow_export.engines._request import EngineRequest, check_request, command_of
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import BOUNDS, EngineRecord, shapes_text
+from srflow_sdk.model.engine_records import EngineRecord
 from srflow_sdk.model.manifest import Manifest
 
 

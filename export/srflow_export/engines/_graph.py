@@ -10,9 +10,10 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import external_data_helper
 
+from srflow_export.engines._profiles import InputShapes, input_shapes
 from srflow_export.engines._rewriting import rewritten
 from srflow_sdk.errors import ExportError
-from srflow_sdk.model.engine_records import InputShapes, LrProfile, input_shapes
+from srflow_sdk.model.engine_records import LrProfile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Graph:
         return inputs, {entry.name: _type_name(entry) for entry in self.model.graph.output}
 
     def input_shapes(self, profile: LrProfile, *, scale: int) -> dict[str, InputShapes]:
-        """Shapes of all inputs, see :func:`srflow_sdk.model.engine_records.input_shapes`. Raises: BundleError."""
+        """Shapes of all inputs, see :func:`srflow_export.engines._profiles.input_shapes`. Raises: BundleError."""
         inputs = [
             (entry.name, [dim.dim_value or None for dim in entry.type.tensor_type.shape.dim]) for entry in self.inputs()
         ]

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from srflow_export.engines._profiles import input_shapes
 from srflow_export.triton.config_text import Tensor, document, listed, parameters, quoted, tensors, warmup
 from srflow_sdk._version import __version__
-from srflow_sdk.backends.providers import unoptimised
+from srflow_sdk.backends.providers import onnxruntime
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import EngineRecord, LrProfile, input_shapes
+from srflow_sdk.model.engine_records import EngineRecord, LrProfile
 from srflow_sdk.model.manifest import FP32_GRAPHS, INVERTER
 from srflow_sdk.model.serving_config import MODEL_PARAMETER, VERSION_PARAMETER, described
 
@@ -184,9 +185,12 @@ def _warmup(bundle: Bundle, graph: _Graph, profile: LrProfile) -> str:
 
 def _read(bundle: Bundle, file: str) -> _Graph:
     """Raises: BundleError if the graph is not one that the runtime would load."""
-    path = bundle.file(file)
+    path, ort = bundle.file(file), onnxruntime()
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
     try:
-        session = unoptimised(path)
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
         raise BundleError(f"{path} is not a graph that ONNX Runtime can load; export the bundle again") from error
     return _Graph(inputs=_values(session.get_inputs(), path), outputs=_values(session.get_outputs(), path))

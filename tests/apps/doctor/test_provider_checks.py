@@ -8,11 +8,10 @@ from unittest import mock
 import pytest
 
 from srflow_apps.doctor import examination
-from srflow_apps.doctor.examination import Check, check_openvino, check_plugin, check_tensorrt_provider, judged
+from srflow_apps.doctor.examination import Check, check_openvino, check_plugin, judged
 from srflow_sdk.system.device_names import PluginDevice
 
 CPU_RUNTIME = {"package": "onnxruntime", "providers": ["CPUExecutionProvider"]}
-GPU_RUNTIME = {"package": "onnxruntime-gpu", "providers": ["TensorrtExecutionProvider", "CPUExecutionProvider"]}
 BROKEN: dict[str, Any] = {"error": "no module"}
 DRIVER = {"gpus": ["NVIDIA L4"], "cuda": "13.0"}
 NO_DRIVER = {"error": "no driver"}
@@ -34,11 +33,6 @@ def plugin(
 ) -> Check:
     with answered(answers):
         return check_plugin(device, runtime, driver)
-
-
-def tensorrt(runtime: dict[str, Any], driver: dict[str, Any], library: dict[str, Any] | None = None) -> Check:
-    with answered({"tensorrt_provider": library or {}}):
-        return check_tensorrt_provider(runtime, driver)
 
 
 def test_a_plugin_that_computes_the_cpus_picture_is_ok() -> None:
@@ -86,19 +80,8 @@ def test_a_device_is_judged_by_its_picture(decibels: float | None, state: str, s
 
 
 def test_without_onnx_runtime_nothing_is_asked() -> None:
-    for check in (plugin(runtime=BROKEN), tensorrt(BROKEN, DRIVER)):
-        assert (check.state, check.detail) == ("missing", "ONNX Runtime does not work, see above")
-
-
-def test_tensorrt_in_onnx_runtime_needs_the_build_the_library_and_a_gpu() -> None:
-    check = tensorrt(CPU_RUNTIME, NO_DRIVER)
-    assert (check.state, "built without TensorRT" in check.detail, check.fixes) == ("missing", True, ())
-    assert tensorrt(CPU_RUNTIME, DRIVER).fixes[0][1].endswith("onnxruntime-gpu")
-    assert tensorrt(GPU_RUNTIME, DRIVER, {"error": "needs TensorRT 10"}).detail == "needs TensorRT 10"
-    check = tensorrt(GPU_RUNTIME, NO_DRIVER, {"version": "10.15.1"})
-    assert (check.state, "no GPU" in check.detail) == ("missing", True)
-    check = tensorrt(GPU_RUNTIME, DRIVER, {"version": "10.15.1"})
-    assert (check.state, "10.15.1" in check.detail) == ("ok", True)
+    check = plugin(runtime=BROKEN)
+    assert (check.state, check.detail) == ("missing", "ONNX Runtime does not work, see above")
 
 
 OPENVINO = {"version": "2026.4.1", "device": "CPU, AMD EPYC", "arithmetic": ["BF16", "FP32"]}

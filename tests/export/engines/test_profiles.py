@@ -4,10 +4,10 @@ import onnx
 import pytest
 
 from srflow_export.engines._graph import Graph, read_graph
-from srflow_export.engines._profiles import check_profile, parse_shapes
+from srflow_export.engines._profiles import InputShapes, check_profile, input_shapes, parse_shapes, shapes_text
 from srflow_sdk.drawing import tiles
 from srflow_sdk.errors import ArgumentError, BundleError
-from srflow_sdk.model.engine_records import InputShapes, LrProfile
+from srflow_sdk.model.engine_records import LrProfile
 from tests.sdk.tiny_bundle import tiny_manifest
 
 
@@ -101,3 +101,24 @@ def test_an_input_that_the_exporter_never_made_is_named(name, shape):
     graph = Graph(name="odd.onnx", precision="fp32", content=b"", model=model)
     with pytest.raises(BundleError, match=f"odd.onnx: the tensor {name} is not one that srflow-export gives"):
         graph.input_shapes(parse_shapes("16,88,256"), scale=4)
+
+
+PROFILE = LrProfile(min=(16, 20), opt=(88, 100), max=(256, 300))
+
+
+def test_dimensions_that_vary_may_have_any_name_or_none() -> None:
+    found = [
+        input_shapes([(name, dimensions)], PROFILE, scale=4, graph="g.onnx")[name]
+        for name, dimensions in (
+            ("level1_step12_coupling", ["b", 8, "h1", "w1"]),
+            ("level1_coupling", [None, 8, None, None]),  # in bundles of version 0.1
+        )
+    ]
+    assert found == [InputShapes(min=(1, 8, 32, 40), opt=(1, 8, 176, 200), max=(1, 8, 512, 600))] * 2
+
+
+def test_a_bound_of_all_inputs_is_one_text() -> None:
+    inputs = [("noise_level3", ["n", 48, "h3", "w3"]), ("tau", ["m"]), ("hr", ["n", 3, "H", "W"])]
+    shapes = input_shapes(inputs, PROFILE, scale=4, graph="g.onnx")
+    assert shapes_text(shapes, "min") == "noise_level3:1x48x8x10,tau:1,hr:1x3x64x80"
+    assert shapes_text(shapes, "max") == "noise_level3:1x48x128x150,tau:1,hr:1x3x1024x1200"

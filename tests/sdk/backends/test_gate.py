@@ -96,7 +96,7 @@ def test_a_plugin_that_computes_another_picture_is_an_error_if_asked_for_and_pas
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Provider, "offered", lambda self: self.device in ("webgpu", "cpu"))
-    monkeypatch.setattr(backends, "on_gpu", lambda _plugin: True)
+    monkeypatch.setattr(Provider, "suits_auto", lambda self: self.device == "webgpu")
     closed: list[str] = []
 
     class Backend(Wrong):

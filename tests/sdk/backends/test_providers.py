@@ -18,15 +18,14 @@ import pytest
 from srflow_apps.commands.cli import upscale
 from srflow_sdk import backends
 from srflow_sdk.backends import OnnxRuntimeBackend, open_backend, providers, tensorrt
-from srflow_sdk.backends.providers import PROVIDERS, Provider, find_devices, tensorrt_library_version
+from srflow_sdk.backends.providers import PROVIDERS, Provider, find_devices
 from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile
 from srflow_sdk.system.device_names import DeviceName, PluginDevice, split_device
 from srflow_sdk.system.hardware import Gpu
-from tests.sdk.tiny_bundle import write_tiny_bundle
 
-TENSORRT, CUDA, CPU = (f"{name}ExecutionProvider" for name in ("Tensorrt", "CUDA", "CPU"))
+CUDA, CPU = (f"{name}ExecutionProvider" for name in ("CUDA", "CPU"))
 GPU = onnxruntime.OrtHardwareDeviceType.GPU
 
 
@@ -44,11 +43,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def tensorrt_build(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An ONNX Runtime that offers TensorRT, with the library there."""
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [TENSORRT, CUDA, CPU])
-    monkeypatch.setattr(providers, "preload_cuda", lambda: None)
-    monkeypatch.setattr(providers, "tensorrt_library_version", lambda: "10.15.1")
+def gpu_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ONNX Runtime that offers CUDA."""
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
 
 
 @pytest.fixture
@@ -62,10 +60,13 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("onnxruntime_ep_webgpu", None)
 
 
-def offer(monkeypatch: pytest.MonkeyPatch, *names: str, gpu: bool = True) -> None:
-    """Make providers look installed."""
+def offer(monkeypatch: pytest.MonkeyPatch, *names: str, gpu: bool | None = None) -> None:
+    """Make providers look installed, and where `gpu` says so, plug-ins find a GPU or none."""
     monkeypatch.setattr(Provider, "offered", lambda self: self.device in names)
-    monkeypatch.setattr(backends, "on_gpu", lambda _plugin: gpu)
+    if gpu is not None:
+        found = [Found("", GPU if gpu else onnxruntime.OrtHardwareDeviceType.CPU)]
+        monkeypatch.setattr(providers, "find_devices", lambda _plugin: found)
+        monkeypatch.setattr(providers, "find_gpu", lambda: Gpu(name="NVIDIA L4", compute_capability="8.9", cuda="13.0"))
 
 
 class Found:
@@ -77,66 +78,12 @@ class Found:
         self.device = SimpleNamespace(type=kind, vendor="Maker", metadata=metadata)
 
 
-@pytest.mark.usefixtures("tensorrt_build")
-def test_tensorrt_comes_before_cuda_before_the_cpu_with_caches_and_profiles(bundle: Bundle, cache: Path) -> None:
-    row = PROVIDERS["tensorrt"]
-    row.prepare(bundle, 0)
-    (name, options), (cuda, _), cpu = row.configure(None, bundle, 0, bundle.file("encoder.onnx")) or ()
-    assert (name, cuda, cpu) == (TENSORRT, CUDA, CPU)
-    folder = Path(options["trt_engine_cache_path"])
-    assert folder == Path(options["trt_timing_cache_path"])
-    assert folder.parent == cache / "onnxruntime-tensorrt"
-    for part in (bundle.model_sha256[:16], onnxruntime.__version__, "10.15.1"):
-        assert part in folder.name
-    limits = OnnxRuntimeBackend(bundle, device="tensorrt").window_limits
-    assert limits is not None
-    assert options["trt_profile_min_shapes"] == "lr:1x3x2x2"
-    assert options["trt_profile_max_shapes"] == f"lr:1x3x{limits.max[0]}x{limits.max[0]}"
-    (_, options), *_ = row.configure(None, bundle, 0, bundle.file("sampler.onnx")) or ()
-    shapes = dict(part.split(":") for part in options["trt_profile_min_shapes"].split(","))
-    levels = {"noise_level1": "1x6x4x4", "noise_level2": "1x12x2x2", "noise_level3": "1x48x1x1"}
-    assert {name: shapes.pop(name) for name in levels} == levels
-    assert sorted(shapes.values()) == ["1", "1x3x2x2", "1x5x2x2"], "tau, and what the encoder gives"
-
-
-@pytest.mark.usefixtures("tensorrt_build")
-def test_without_a_cache_folder_tensorrt_only_loses_the_cache(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
-    (_, options), *_ = PROVIDERS["tensorrt"].configure(None, bundle, 0, bundle.file("encoder.onnx")) or ()
-    assert not [name for name in options if "cache" in name]
-
-
-@pytest.mark.usefixtures("tensorrt_build")
-def test_typed_graphs_are_not_given_to_a_provider_that_would_not_keep_their_types(tmp_path: Path) -> None:
-    half = Bundle.open(write_tiny_bundle(tmp_path / "half.srflow", precision="fp16"))
-    with pytest.raises(DeviceError, match=r"strongly typed.*srflow-export .*--trt fp16"):
-        open_backend(half, device="tensorrt")
-
-
-def test_tensorrt_without_engines_and_without_the_provider_says_both(bundle: Bundle) -> None:
-    with pytest.raises(DeviceError, match=r'no TensorRT engines.*no TensorRT support.*device="cuda"'):
+def test_tensorrt_without_engines_has_the_command_that_builds_them(bundle: Bundle) -> None:
+    with pytest.raises(DeviceError, match=r'no TensorRT engines.*device="cuda".*srflow-export --engines-for .*--trt'):
         open_backend(bundle, device="tensorrt")
 
 
-@pytest.mark.parametrize(("number", "version"), [(101501, "10.15.1"), (110000, "11.0.0"), (8601, "8.6.1")])
-def test_the_tensorrt_library_says_its_version(monkeypatch: pytest.MonkeyPatch, number: int, version: str) -> None:
-    monkeypatch.setattr("ctypes.CDLL", lambda _name: SimpleNamespace(getInferLibVersion=lambda: number))
-    assert tensorrt_library_version() == version
-
-
-def test_a_tensorrt_library_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> None:
-        raise OSError(f"{name}: cannot open shared object file")
-
-    monkeypatch.setattr("ctypes.CDLL", absent)
-    with pytest.raises(DeviceError, match=r'TensorRT 10.*cannot open.*pip install "tensorrt'):
-        tensorrt_library_version()
-
-
-@pytest.mark.usefixtures("tensorrt_build")
+@pytest.mark.usefixtures("gpu_build")
 @pytest.mark.parametrize(
     ("listed", "says"),
     [
@@ -160,10 +107,9 @@ def test_a_provider_that_takes_no_node_or_does_not_start_is_refused(
         open_backend(bundle, device="cuda")
 
 
-@pytest.mark.usefixtures("tensorrt_build")
-@pytest.mark.parametrize("device", ["cuda:1", "tensorrt:1"])
+@pytest.mark.usefixtures("gpu_build")
 def test_the_gpu_of_that_number_computes_and_keeps_the_conditioning(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: str
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
 
@@ -172,14 +118,13 @@ def test_the_gpu_of_that_number_computes_and_keeps_the_conditioning(
         raise RuntimeError("there is no GPU")
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.setattr(providers, "unoptimised", lambda _graph: SimpleNamespace(get_inputs=list))
     with pytest.raises(DeviceError, match=r"shows no GPU 1 here.*nvidia-smi"):
-        open_backend(bundle, device=device)
+        open_backend(bundle, device="cuda:1")
     found = Gpu(name="NVIDIA L4", compute_capability="8.9", cuda="13.0")
     monkeypatch.setattr(providers, "find_gpu", lambda _number: found)
     with pytest.raises(DeviceError, match="there is no GPU"):
-        open_backend(bundle, device=device)
-    assert asked == [["1"] * (2 if "tensorrt" in device else 1)]
+        open_backend(bundle, device="cuda:1")
+    assert asked == [["1"]]
     backend = OnnxRuntimeBackend(bundle, device="cuda", gpu=1)
     assert backend.gpu == 1
     bound: list[Any] = []
@@ -192,21 +137,9 @@ def test_the_gpu_of_that_number_computes_and_keeps_the_conditioning(
     assert bound == [("cuda", 1)]
 
 
-@pytest.mark.usefixtures("tensorrt_build")
-def test_tensorrt_computes_float32_in_float32_unless_the_environment_says_otherwise(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
-    PROVIDERS["tensorrt"].prepare(bundle, 0)
-    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "1"
-    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
-    PROVIDERS["tensorrt"].prepare(bundle, 0)
-    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0"
-
-
 @pytest.mark.parametrize(
     ("device", "gpu", "arena"),
-    [("cpu", 0, "cpu:0"), ("cuda", 1, "gpu:1"), ("tensorrt", 2, "gpu:2"), ("rtx", 0, "cpu:0")],
+    [("cpu", 0, "cpu:0"), ("cuda", 1, "gpu:1"), ("rtx", 0, "cpu:0")],
 )
 def test_after_an_out_of_memory_only_arenas_of_built_in_providers_are_asked_to_shrink(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: Any, gpu: int, arena: str
@@ -278,9 +211,9 @@ def test_a_gpu_is_preferred_and_what_cannot_compute_float32_or_at_all_is_left_ou
     monkeypatch.setattr(onnxruntime, "get_ep_devices", lambda: machine)
     offer(monkeypatch, "webgpu")
     assert find_devices(plugin) == [gpu, cpu]
-    assert providers.on_gpu(plugin)
+    assert plugin.suits_auto()
     machine.pop()
-    assert not providers.on_gpu(plugin)
+    assert not plugin.suits_auto()
 
 
 def test_no_device_is_refused_with_what_it_needs(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,15 +238,15 @@ def test_each_plugin_gets_the_device_of_that_number_and_the_settings_that_keep_t
         return machine
 
     monkeypatch.setattr(providers, "find_devices", found)
-    PROVIDERS[device].prepare(bundle, number)
+    PROVIDERS[device].prepare(number)
     options = SimpleNamespace(add_provider_for_devices=lambda *both: given.append(both))
-    assert PROVIDERS[device].configure(options, bundle, number, bundle.file("encoder.onnx")) is None
+    assert PROVIDERS[device].configure(options, bundle, number) is None
     (([chosen], values),) = given
     assert chosen is machine[number]
     assert values.keys() == settings.keys()
     assert all(values[name].startswith(value) for name, value in settings.items())
     with pytest.raises(DeviceError, match="has no device 2 here, only 2"):
-        PROVIDERS[device].prepare(bundle, 2)
+        PROVIDERS[device].prepare(2)
 
 
 def test_a_library_is_registered_once_and_not_if_the_application_did(
@@ -352,7 +285,7 @@ def order(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, *, works: str) -> lis
 def test_auto_goes_from_cuda_over_the_plugins_with_a_gpu_to_the_cpu(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    offer(monkeypatch, "cuda", *get_args(PluginDevice))
+    offer(monkeypatch, "cuda", *get_args(PluginDevice), gpu=True)
     monkeypatch.setattr(backends, "gpu_offered", lambda: True)
     gpus = ["cuda", *get_args(PluginDevice), "openvino"]
     assert order(bundle, monkeypatch, works="openvino") == gpus
@@ -372,7 +305,7 @@ def test_auto_leaves_out_plugins_without_a_gpu_in_silence_and_warns_of_those_tha
     def broken(_plugin: Provider) -> bool:
         raise DeviceError("WebGPU cannot be loaded")
 
-    monkeypatch.setattr(backends, "on_gpu", broken)
+    monkeypatch.setattr(Provider, "suits_auto", broken)
     assert order(bundle, monkeypatch, works="cpu") == ["cpu"]
     assert "continuing without webgpu: WebGPU cannot be loaded" in caplog.text
 
@@ -401,7 +334,7 @@ def test_auto_takes_the_bundles_own_engines_first_if_they_fit(bundle: Bundle, mo
     assert order(with_engines(bundle), monkeypatch, works="cuda") == ["cuda"]
 
 
-@pytest.mark.usefixtures("tensorrt_build")
+@pytest.mark.usefixtures("gpu_build")
 def test_engines_that_do_not_fit_are_the_error_and_run_on_the_gpu_of_that_number(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,5 +371,5 @@ def test_the_command_takes_the_same_devices() -> None:
 
 
 def test_every_name_of_a_device_has_a_row_or_a_runtime_of_its_own() -> None:
-    assert {*PROVIDERS, "auto", "openvino"} == {*get_args(DeviceName)}
+    assert {*PROVIDERS, "auto", "openvino", "tensorrt"} == {*get_args(DeviceName)}
     assert [row.device for row in PROVIDERS.values() if row.module] == [*get_args(PluginDevice)]
