@@ -25,8 +25,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.bench.page import table
-from benchmarks.bench.settings import Settings
-from benchmarks.bench.worker import MissingError, Worker
+from benchmarks.bench.parts import Settings
+from benchmarks.bench.processes import MissingError, Worker
 
 SCALE = 4
 _OURS = {
@@ -54,8 +54,6 @@ def run(settings: Settings) -> dict[str, Any]:
         pixels = sum(_area(path) for path in small) * SCALE**2
         rows: dict[str, Any] = {}
         for label, runner in _tools(settings).items():
-            if settings.skips(label):
-                continue
             settings.say(f"competitors: {label}")
             outputs = [folder / f"output-{index}.png" for index in range(len(small))]
             try:

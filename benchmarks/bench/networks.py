@@ -1,37 +1,26 @@
-"""The full-size networks with random weights that are timed, and their exports; kept in build/bench for the next run.
+"""The full-size ×4 network with random weights that is timed, and its exports; kept in build/bench for the next run.
 
-Time and memory do not depend on the weights. The name of the folder has a hash of the code that makes them.
+python -m benchmarks.bench.networks CHECKPOINT TARGET writes the direct export: what `torch.onnx.export` makes of the
+authors' network as it stands, one graph, the conditioning in it, sizes free. Only the inverses of the 1×1 convolutions
+are computed beforehand, because ONNX has no operator for them. Time and memory do not depend on the weights.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.bench.worker import ROOT
+from benchmarks.bench.processes import ROOT, MissingError
 
-PRESETS = {"x4": "published-x4", "x8-faces": "published-x8-faces"}
-_INT8_LIMIT_S = 600
+if TYPE_CHECKING:
+    from srflow_training import SRFlow
+
 _SOURCES = ("export/srflow_export/**/*.py", "training/srflow_training/model/*.py", "benchmarks/full_size_checkpoint.py")
-
-
-@dataclass(frozen=True)
-class Networks:
-    """folder: with NAME.pth, NAME.srflow and NAME-direct.onnx of each name; NAME-int8.srflow, if the gate passes it."""
-
-    folder: Path
-
-    def why_no_int8(self, name: str) -> str | None:
-        """One clause; None: there is a bundle with a second encoder in int8."""
-        if (self.folder / f"{name}-int8.srflow").is_dir():
-            return None
-        return (self.folder / f"{name}-int8.txt").read_text(encoding="utf-8")
+_TINY = ("nf=8", "growth=4", "blocks=2", "stacked_blocks=[0,1]", "steps=2", "hidden=8")
 
 
 def sources_digest() -> str:
@@ -43,59 +32,73 @@ def sources_digest() -> str:
     return digest.hexdigest()[:12]
 
 
-def prepared(root: Path, names: list[str], say: Callable[[str], None], *, tiny: bool = False) -> Networks:
-    """Make what is missing of these networks under `root`.
+def prepared(root: Path, say: Callable[[str], None], *, tiny: bool = False) -> Path:
+    """The folder with network.pth, direct.onnx, network.srflow and int8.srflow, made where they are missing.
 
-    tiny: networks of seconds, for `--quick` and tests.
-
-    Raises: subprocess.CalledProcessError if a checkpoint or a float32 export fails.
+    tiny: a network of seconds. Raises: MissingError if one cannot be made; without int8.srflow only `say` tells.
     """
-    networks = Networks(root / f"networks-{'tiny' if tiny else 'full'}-{sources_digest()}")
-    networks.folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        checkpoint = networks.folder / f"{name}.pth"
-        if not checkpoint.is_file():
-            say(f"{name}: a network with random weights")
-            _run(_maker("checkpoint", name, checkpoint, tiny=tiny))
-        direct = networks.folder / f"{name}-direct.onnx"
-        if not direct.is_file():
-            say(f"{name}: its direct ONNX export")
-            _run(_maker("direct", name, direct, tiny=tiny))
-        bundle = networks.folder / f"{name}.srflow"
-        if not bundle.is_dir():
-            say(f"{name}: its bundle")
-            _run(_export("--ckpt", str(checkpoint), "-o", str(bundle), "--halo", "16"))
-        _int8_bundle(networks.folder, name, say)
-    return networks
+    folder = root / f"network-{'tiny' if tiny else 'full'}-{sources_digest()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint, bundle = folder / "network.pth", folder / "network.srflow"
+    sizes = [word for setting in _TINY for word in ("--set", f"network.{setting}")] if tiny else []
+    export = ["-c", "from srflow_export.cli import main; main()"]
+    commands = {
+        "network.pth": ["-m", "benchmarks.full_size_checkpoint", str(checkpoint), *sizes],
+        "direct.onnx": ["-m", "benchmarks.bench.networks", str(checkpoint), str(folder / "direct.onnx")],
+        "network.srflow": [*export, "--ckpt", str(checkpoint), "-o", str(bundle), "--halo", "16"],
+        "int8.srflow": [*export, "--bundle", str(bundle), "--also", "int8", "-o", str(folder / "int8.srflow")],
+    }
+    for name, command in commands.items():
+        if (folder / name).exists():
+            continue
+        say(f"makes {name}")
+        done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True, check=False)
+        if not (folder / name).exists():
+            why = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+            if name != "int8.srflow":
+                raise MissingError(f"{name} cannot be made: {why}")
+            say(f"{name} cannot be made: {why}")
+    return folder
 
 
-def _int8_bundle(folder: Path, name: str, say: Callable[[str], None]) -> None:
-    bundle, reason = folder / f"{name}-int8.srflow", folder / f"{name}-int8.txt"
-    if bundle.is_dir() or reason.is_file():
-        return
-    say(f"{name}: its encoder in int8, at most {_INT8_LIMIT_S} s")
-    try:
-        command = _export("--bundle", str(folder / f"{name}.srflow"), "--also", "int8", "-o", str(bundle))
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=_INT8_LIMIT_S, check=False)
-    except subprocess.TimeoutExpired:
-        reason.write_text(f"its quantisation took longer than {_INT8_LIMIT_S} s", encoding="utf-8")
-        return
-    if not bundle.is_dir():
-        words = [line for line in done.stderr.splitlines() if line.strip()] or ["it could not be quantised"]
-        reason.write_text(words[-1], encoding="utf-8")
+def export_direct(model: SRFlow, target: Path) -> None:
+    """Write the graph, with the scale in its metadata."""
+    import onnx
+    import torch
+
+    from benchmarks.published_network import inverse_matrices, sample
+
+    class Whole(torch.nn.Module):
+        def forward(self, lr: torch.Tensor, *latents: torch.Tensor) -> torch.Tensor:
+            """N×3×h×w and a tensor for each level: N×3×sh×sw."""
+            return sample(model, lr, dict(zip(shapes, latents, strict=True)), matrices=matrices)
+
+    model = model.to(memory_format=torch.contiguous_format).requires_grad_(False)
+    side, matrices = 2 * 2**model.config.levels, inverse_matrices(model)
+    shapes = model.latent_shapes(side, side)
+    names = ["lr", *(f"latents{level}" for level in shapes)]
+    inputs: tuple[Any, ...] = (torch.rand(1, 3, side, side), *(torch.randn(1, *shape) for shape in shapes.values()))
+    axes = {name: {2: f"{name}_h", 3: f"{name}_w"} for name in names}
+    named: dict[str, Any] = {"input_names": names, "output_names": ["sr"], "dynamic_axes": axes, "opset_version": 18}
+    whole = Whole().eval()
+    whole.model = model  # so that its weights are the graph's
+    torch.onnx.export(whole, inputs, str(target), dynamo=False, **named)
+    proto = onnx.load(target)
+    onnx.helper.set_model_props(proto, {"scale": str(model.config.scale)})
+    onnx.save(proto, target)
 
 
-def _maker(what: str, name: str, target: Path, *, tiny: bool) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.bench.make_network", what, name, str(target), *(["--tiny"] * tiny)]
+def main() -> None:
+    """Write the direct export."""
+    from srflow_training import SRFlow, load_checkpoint
+
+    checkpoint, target = map(Path, sys.argv[1:])
+    model = load_checkpoint(checkpoint)
+    assert isinstance(model, SRFlow)  # for the type checker: it has a flow
+    part = target.with_name(f".{target.name}")
+    export_direct(model, part)
+    part.rename(target)
 
 
-def _export(*options: str) -> list[str]:
-    return [sys.executable, "-c", "from srflow_export.cli import main; main()", *options]
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        with contextlib.suppress(OSError):
-            sys.stderr.write(done.stderr[-2000:] + os.linesep)
-        raise subprocess.CalledProcessError(done.returncode, command)
+if __name__ == "__main__":
+    main()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.bench.child import Job, serve
+from benchmarks.bench.processes import Job, serve
 from benchmarks.bench.variants import why_missing
 
 

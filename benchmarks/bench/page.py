@@ -1,21 +1,23 @@
-"""Tables in the pages of speed and memory: each stands between two markers, on one of PAGES.
+"""Tables of speed and memory: what the parts make of their figures, and where it stands in the pages.
 
-docs/performance.json has what they are made of.
+A part's text stands between two markers, on one of PAGES; docs/performance.json has what all are made of.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = (DOCS / "performance.md", DOCS / "notes" / "cpu-speed.md")
-_BEGIN, _END = "<!-- make bench: {} -->", "<!-- end of {} -->"
+from benchmarks.bench.machine import one_line
+from benchmarks.bench.parts import PARTS
+from benchmarks.bench.processes import ROOT
+
+PAGES = (ROOT / "docs" / "performance.md", ROOT / "docs" / "notes" / "cpu-speed.md")
+_PART = re.compile(r"(<!-- make bench: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(\n?<!-- end of (?P=name) -->)", re.DOTALL)
 
 
 class MarkerError(Exception):
@@ -31,62 +33,51 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([text[0], "|---" * len(head) + "|", *text[1:]])
 
 
-def marked(name: str, text: str) -> str:
-    """A part as it stands in the page."""
-    return f"{_BEGIN.format(name)}\n{text}\n{_END.format(name)}"
+def module(name: str) -> Any:
+    """The module of a part."""
+    return importlib.import_module(f"benchmarks.bench.{name.replace('-', '_')}")
+
+
+def texts(results: Mapping[str, Any]) -> dict[str, str]:
+    """What stands between the markers: the tables of each part, and how they were measured."""
+    found = {}
+    for name in PARTS:
+        found[name] = f"Not measured yet: `make bench BENCH_ARGS='--only {name}'` writes this table."
+        if name in results:
+            foot = f"`python -m benchmarks.bench --only {name}`. {one_line(results[name]['machine'])}"
+            found[name] = f"{module(name).tables(results[name]['result'])}\n\n{foot}"
+    return found
 
 
 def parts_of(page: str) -> dict[str, str]:
     """What stands between the markers, by name."""
-    found = re.finditer(r"<!-- make bench: ([\w-]+) -->\n(.*?)\n?<!-- end of \1 -->", page, re.DOTALL)
-    return {match[1]: match[2] for match in found}
+    return {match["name"]: match["text"] for match in _PART.finditer(page)}
 
 
-def with_parts(pages: Mapping[Path, str], texts: Mapping[str, str]) -> dict[Path, str]:
-    """The pages with other tables, each on the page that has its markers. Raises: MarkerError."""
-    changed = dict(pages)
-    for name, text in texts.items():
-        begin, end = _BEGIN.format(name), _END.format(name)
-        page = next((page for page, source in changed.items() if name in parts_of(source)), None)
-        if page is None:
-            names = " or ".join(page.name for page in pages)
-            raise MarkerError(f'no lines "{begin}" and "{end}" in {names}: add both where the tables should stand')
-        before, _, rest = changed[page].partition(begin)
-        changed[page] = before + marked(name, text) + rest.partition(end)[2]
-    return changed
-
-
-def write_parts(texts: Mapping[str, str], pages: Sequence[Path] = PAGES) -> None:
-    """Write tables into the pages. Raises: MarkerError, before anything is written."""
+def write_parts(found: Mapping[str, str], pages: Sequence[Path] = PAGES) -> None:
+    """Write texts into the pages. Raises: MarkerError, before anything is written."""
     sources = {page: page.read_text(encoding="utf-8") for page in pages}
-    for page, source in with_parts(sources, texts).items():
-        if source != sources[page]:
-            write_whole(page, source)
+    for name in found:
+        if not any(name in parts_of(source) for source in sources.values()):
+            names = " or ".join(page.name for page in pages)
+            markers = f'"<!-- make bench: {name} -->" and "<!-- end of {name} -->"'
+            raise MarkerError(f"no lines {markers} in {names}: add both where the tables should stand")
+    for page, source in sources.items():
+        page.write_text(
+            _PART.sub(
+                lambda match: f"{match[1]}{found.get(match['name'], match['text'])}\n{match[4].lstrip()}", source
+            ),
+            encoding="utf-8",
+        )
 
 
 def read_results(path: Path) -> dict[str, Any]:
     """Results by part; empty if there is no file yet."""
-    if not path.is_file():
-        return {}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Replace a file at once, so that an interrupted run leaves the old one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def dumped(results: Mapping[str, Any]) -> str:
-    """JSON with figures of six digits: more would be noise in every commit."""
+def write_results(path: Path, results: Mapping[str, Any]) -> None:
+    """Write figures of six digits: more would be noise in every commit."""
     rounded = json.loads(json.dumps(results), parse_float=lambda text: float(f"{float(text):.6g}"))
-    return json.dumps(rounded, indent=1, ensure_ascii=False) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rounded, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

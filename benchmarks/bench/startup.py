@@ -9,9 +9,9 @@ from functools import partial
 from typing import Any
 
 from benchmarks.bench.page import table
-from benchmarks.bench.settings import Settings
+from benchmarks.bench.parts import Settings
+from benchmarks.bench.processes import ROOT
 from benchmarks.bench.timing import Times, in_turn, seconds_of
-from benchmarks.bench.worker import ROOT
 
 _PICTURE = (
     "from PIL import Image; from srflow_sdk import Upscaler; Upscaler(device='cpu').upscale(Image.new('RGB', (64, 64)))"

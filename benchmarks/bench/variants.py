@@ -1,7 +1,7 @@
 """The ways to run one network that are compared: the authors' code, and ours by runtime and precision.
 
-A variant is a dict: way ("authors", "compiled", "direct", "ours"), network (a name of `networks.py`, or "embedded"),
-folder (with the networks), threads, and for ours device and precision.
+A variant is a dict: way ("authors", "direct", "ours"), file (a checkpoint, a graph, a bundle; None: the embedded
+model), threads, and for ours device and precision.
 """
 
 from __future__ import annotations
@@ -12,19 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench.child import Job, serve
+from benchmarks.bench.processes import Job, serve
 
 TAU = 0.8
 
 
 def load(variant: Mapping[str, Any]) -> Job:
     """Load it. Raises: what :func:`why_missing` explains."""
-    ways: dict[str, Callable[[Mapping[str, Any]], Job]] = {
-        "authors": Authors,
-        "compiled": Compiled,
-        "direct": Direct,
-        "ours": Ours,
-    }
+    ways: dict[str, Callable[[Mapping[str, Any]], Job]] = {"authors": Authors, "direct": Direct, "ours": Ours}
     return ways[variant["way"]](variant)
 
 
@@ -34,8 +29,6 @@ def why_missing(error: Exception) -> str | None:
 
     if isinstance(error, (SRFlowError, ImportError, MemoryError)):
         return str(error).splitlines()[0] or type(error).__name__
-    if "torch" in type(error).__module__:  # what torch.compile raises: its compilers may be missing
-        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return None
 
 
@@ -55,9 +48,8 @@ class Authors:
         from srflow_training import SRFlow, load_checkpoint
 
         torch.set_num_threads(variant["threads"])
-        checkpoint = Path(variant["folder"]) / f"{variant['network']}.pth"
-        self.disk_bytes = checkpoint.stat().st_size
-        model = load_checkpoint(checkpoint)
+        self.disk_bytes = Path(variant["file"]).stat().st_size
+        model = load_checkpoint(variant["file"])
         assert isinstance(model, SRFlow)  # for the type checker: it has a flow
         self._model = model.to(memory_format=torch.contiguous_format).requires_grad_(False)
 
@@ -65,35 +57,16 @@ class Authors:
         """samples runs of batch 1."""
         import torch
 
+        from benchmarks.published_network import sample
+
         lr = torch.from_numpy(image(job["size"]).transpose(2, 0, 1)[None].astype(np.float32) / 255)
         shapes = self._model.latent_shapes(*lr.shape[2:])
 
         def work() -> None:
             for _ in range(job["samples"]):
-                self._sample(lr, {level: TAU * torch.randn(1, *shape) for level, shape in shapes.items()})
+                sample(self._model, lr, {level: TAU * torch.randn(1, *shape) for level, shape in shapes.items()})
 
         return work
-
-    def _sample(self, lr: Any, latents: Any) -> Any:
-        from benchmarks.published_network import sample
-
-        return sample(self._model, lr, latents)
-
-
-class Compiled(Authors):
-    """The same through torch.compile, with the sizes of its first call; loading compiles it."""
-
-    def __init__(self, variant: Mapping[str, Any]) -> None:
-        super().__init__(variant)
-        import torch
-
-        from benchmarks.published_network import sample
-
-        self._compiled = torch.compile(sample, dynamic=False, backend=variant["backend"])
-        self.prepare({"size": variant["size"], "samples": 1})()
-
-    def _sample(self, lr: Any, latents: Any) -> Any:
-        return self._compiled(self._model, lr, latents)
 
 
 class Direct:
@@ -104,7 +77,7 @@ class Direct:
     def __init__(self, variant: Mapping[str, Any]) -> None:
         import onnxruntime
 
-        path = Path(variant["folder"]) / f"{variant['network']}-direct.onnx"
+        path = Path(variant["file"])
         self.disk_bytes = path.stat().st_size
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = variant["threads"], 3
@@ -133,29 +106,25 @@ class Ours:
     def __init__(self, variant: Mapping[str, Any]) -> None:
         from srflow_sdk import Bundle, Upscaler
 
-        path = Path(variant["folder"]) / f"{variant['bundle']}.srflow" if variant["network"] != "embedded" else None
-        bundle = Bundle.embedded() if path is None else Bundle.open(path)
-        self.disk_bytes = _bytes_of(bundle.path, variant["precision"])
-        named: dict[str, Any] = {"device": variant["device"], "threads": variant["threads"]}
-        if variant["precision"] != "bundle":
-            named["precision"] = variant["precision"]
+        bundle = Bundle.open(variant["file"]) if variant["file"] else Bundle.embedded()
+        int8 = bundle.path / "encoder.int8.onnx"
+        encoder = int8 if variant["precision"] == "int8" and int8.is_file() else bundle.path / "encoder.onnx"
+        self.disk_bytes = sum(file.stat().st_size for file in (encoder, bundle.path / "sampler.onnx"))
+        named = {name: variant[name] for name in ("device", "threads", "precision")}
         self._upscaler = Upscaler(bundle, tile=variant.get("tile"), **named)
         self.runs_on = self._upscaler.device
         self._encoding: tuple[int, Any] = (0, None)
 
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
-        """op "upscale" (the default): encode and sample; "again": another tau of what is encoded already;
+        """op "upscale" (the default): encode and sample; "again": another tau of what is encoded already.
 
-        "invert": the latents of an HR picture of an encoded LR one; "restore": a picture of size×size pixels;
-        "picture": one in float32, H×W×3 in [0, 1], into the .npy file `target`.
+        "invert": the latents of an HR picture of an encoded LR one; "restore": a picture of size×size pixels.
         """
         size, samples, upscaler = job["size"], job.get("samples", 1), self._upscaler
         lr = image(size)
         op = job.get("op", "upscale")
         if op == "restore":
             return lambda: upscaler.restore(lr, tau=TAU)
-        if op == "picture":
-            return lambda: np.save(job["target"], upscaler.upscale(lr.astype(np.float32) / 255, tau=TAU))
         if op == "upscale" and samples == 1:
             return lambda: upscaler.upscale(lr, tau=TAU)
         if op == "upscale":
@@ -167,13 +136,6 @@ class Ours:
             return lambda: encoding.sample(tau=0.7, seed=1)
         hr = image(size * upscaler.scale)
         return lambda: encoding.invert(hr)
-
-
-def _bytes_of(bundle: Path, precision: str) -> int:
-    """The encoder that runs, the sampler and the manifest; not the inverter, which sampling does not open."""
-    int8 = bundle / "encoder.int8.onnx"
-    encoder = int8 if precision == "int8" and int8.is_file() else bundle / "encoder.onnx"
-    return sum(file.stat().st_size for file in (encoder, bundle / "sampler.onnx", bundle / "manifest.json"))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.bench.machine import machine, one_line
 from benchmarks.bench.networks import sources_digest
-from benchmarks.bench.settings import Settings
+from benchmarks.bench.parts import Settings
 from benchmarks.gpu_report.card import Card, card_or_exit
 from benchmarks.gpu_report.order import Runner
 from benchmarks.gpu_report.rows import FURTHER_MS, NO_VERDICT, PICTURE_MS, Report, aims, exit_status, summary

@@ -8,8 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench.child import serve
-from benchmarks.bench.worker import without_paths
+from benchmarks.bench.processes import serve, without_paths
 from benchmarks.gpu_report.checks import CHECKS, Opened
 from benchmarks.gpu_report.engines import AbsentError, LackingError, Setting, Warnings
 from benchmarks.gpu_report.network import allow_bare_machines

@@ -19,7 +19,7 @@ from unittest.mock import MagicMock
 
 import numpy as np
 
-from benchmarks.bench.worker import ROOT
+from benchmarks.bench.processes import ROOT
 
 if TYPE_CHECKING:
     from srflow_training import SRFlow

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from benchmarks.bench.worker import MissingError, Worker
+from benchmarks.bench.processes import MissingError, Worker
 from benchmarks.gpu_report.rows import Report, Row, Verdict
 
 CPU, TORCH, SDK = "cpu fp32", "torch fp16", ("tensorrt fp16", "cuda fp16", "rtx fp16")
@@ -34,7 +34,7 @@ def order() -> Iterator[tuple[str, str]]:
 
 
 class Child(Protocol):
-    """A process that runs checks of one engine: `benchmarks.bench.worker.Worker`."""
+    """A process that runs checks of one engine: `benchmarks.bench.processes.Worker`."""
 
     def answers(self, *, limit_s: float, **job: Any) -> Iterator[dict[str, Any]]:
         """Run job["check"]: see `child.Checks.answers`."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench.worker import ROOT
+from benchmarks.bench.processes import ROOT
 from benchmarks.gpu_report.card import NoGpuError, memory_in_use
 from benchmarks.gpu_report.drawing_checks import whole_drawing
 from benchmarks.gpu_report.engines import AbsentError, Call, LackingError, Setting, Stages

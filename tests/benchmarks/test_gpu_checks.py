@@ -20,7 +20,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from benchmarks.bench.worker import ROOT
+from benchmarks.bench.processes import ROOT
 from benchmarks.gpu_report import checks, engines, network, sdk_engine
 from benchmarks.gpu_report.child import Checks
 from benchmarks.gpu_report.engines import AbsentError, LackingError, Setting

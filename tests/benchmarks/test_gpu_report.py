@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.bench.worker import ROOT, MissingError
+from benchmarks.bench.processes import ROOT, MissingError
 from benchmarks.gpu_report import __main__ as command
 from benchmarks.gpu_report import card as card_module
 from benchmarks.gpu_report.card import Card, NoGpuError, parsed

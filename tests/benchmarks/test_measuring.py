@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench.fits import fit
-from benchmarks.bench.timing import LONG_S, Times, geometric_steps, in_turn, paired_ratio
-from benchmarks.bench.worker import ROOT, MissingError, Worker, without_paths
+from benchmarks.bench.processes import ROOT, MissingError, Worker, without_paths
+from benchmarks.bench.timing import LONG_S, Times, fit, geometric_steps, in_turn, paired_ratio
 
 
 def test_calls_are_made_in_turn_after_a_warm_up_and_long_ones_once() -> None:
@@ -58,7 +57,7 @@ def test_too_few_points_are_no_line(x: list[float], y: list[float]) -> None:
         fit(x, y)
 
 
-EMBEDDED = {"way": "ours", "network": "embedded", "folder": "", "threads": 1, "device": "cpu", "precision": "bundle"}
+EMBEDDED = {"way": "ours", "file": None, "threads": 1, "device": "cpu", "precision": "bundle"}
 
 
 @pytest.mark.slow
@@ -73,7 +72,7 @@ def test_a_worker_s_peak_is_that_of_its_run_not_of_this_process() -> None:
 
 
 def test_what_a_machine_lacks_is_a_clause_without_its_paths() -> None:
-    missing = {**EMBEDDED, "network": "x4", "bundle": "x4", "folder": str(ROOT / "none")}
+    missing = {**EMBEDDED, "file": str(ROOT / "none" / "x4.srflow")}
     with pytest.raises(MissingError, match=r"^none/x4\.srflow: there is no such bundle"), Worker(missing):
         pass
     assert without_paths(f"see {ROOT}{os.sep}docs") == "see docs"
@@ -97,7 +96,7 @@ def test_a_defect_is_told_by_its_last_line() -> None:
 def test_what_a_job_has_said_before_its_process_dies_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dying.py").write_text(
         "import os\n"
-        "from benchmarks.bench.child import serve\n"
+        "from benchmarks.bench.processes import serve\n"
         "class Dying:\n"
         "    disk_bytes, runs_on = 0, 'here'\n"
         "    def __init__(self, variant): ...\n"

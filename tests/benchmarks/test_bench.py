@@ -1,0 +1,183 @@
+"""`make bench`: each part with tiny networks and sizes, its tables, and where they stand in the pages."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.bench import side_by_side
+from benchmarks.bench.__main__ import asked
+from benchmarks.bench.networks import export_direct
+from benchmarks.bench.page import (
+    PAGES,
+    MarkerError,
+    parts_of,
+    read_results,
+    table,
+    texts,
+    write_parts,
+    write_results,
+)
+from benchmarks.bench.processes import ROOT
+from benchmarks.published_network import inverse_matrices, sample
+from tests.networks import random_srflow, tiny_config
+
+Bench = Callable[[str], subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    work = tmp_path_factory.mktemp("bench")
+
+    def run(part: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        options = ["--work", str(work), "--threads", "1", "--quick", "--only", part, *arguments]
+        command = [sys.executable, "-m", "benchmarks.bench", *options]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        figures = read_results(work / "performance-quick.json")
+        assert texts(figures)[part] in done.stdout
+        done.found = figures[part]["result"]  # type: ignore[attr-defined]
+        return done
+
+    return run
+
+
+@pytest.mark.slow
+def test_startup_is_measured_and_printed(bench: Bench) -> None:
+    seconds = bench("startup").found["seconds"]
+    assert seconds["first picture, 64×64"][0] > seconds["import srflow_sdk"][0] > 0
+
+
+@pytest.mark.slow
+def test_growth_has_lines_for_every_way_that_is_there(bench: Bench) -> None:
+    done = bench("growth")
+    assert set(done.found["sizes"]) | set(done.found["missing"]) == {"ONNX Runtime", "OpenVINO", "OpenVINO bf16"}
+    assert [point["x"] for point in done.found["sizes"]["ONNX Runtime"]] == [256, 1024, 4096]
+    for row in ("pictures, ONNX Runtime", "samples of one picture", "inverting", "restoring"):
+        assert re.search(rf"^\| {row} \|.* s a (megapixel|sample) \| [\d.-]+ \| \d+% \|", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_side_by_side_measures_each_way_or_says_why_not(bench: Bench) -> None:
+    done = bench("side-by-side")
+    rows = done.found["rows"]
+    assert set(rows) == {side_by_side.AUTHORS, side_by_side.DIRECT, *side_by_side.OURS}
+    for label in (side_by_side.AUTHORS, side_by_side.DIRECT, "ours, ONNX Runtime"):
+        assert rows[label]["points"]["16×16, 1 sample"]["seconds"][0] > 0
+    for label, row in rows.items():
+        assert "missing" not in row or f"- {label}: not measured: {row['missing']}" in done.stdout
+
+
+@pytest.mark.slow
+def test_competitors_are_compared_on_the_photographs_of_a_folder(bench: Bench) -> None:
+    rows = bench("competitors", "--photos", str(ROOT / "examples" / "photos")).found["rows"]
+    ours = rows["x4-small, τ = 0, ONNX Runtime, 1 thread"]
+    assert ours["psnr"] > rows["bicubic (MATLAB's)"]["psnr"]
+    assert all("missing" in row or row["psnr"] > 10 for row in rows.values())
+
+
+def test_another_tau_is_compared_with_a_sample_and_what_is_missing_is_a_dash_or_a_line() -> None:
+    peak = {"peak_bytes": 1_000_000_000}
+    of = {"disk_bytes": 2_000_000, "load_seconds": 0.5, "loaded_bytes": 3_000_000_000}
+    rows = {
+        side_by_side.AUTHORS: {**of, "points": {"64×64, 1 sample": {"seconds": [3.0], **peak}}},
+        "ours, OpenVINO": {**of, "points": {"64×64, another τ": {"seconds": [0.5], **peak}}},
+        "ours, OpenVINO int8": {"missing": "no such file"},
+    }
+    found = side_by_side.tables({"rows": rows}).splitlines()
+    assert found[2:4] == [
+        "| the authors' network, eager PyTorch | 3 s | – |",
+        "| ours, OpenVINO | – | 0.5 s, **6.00×** |",
+    ]
+    assert "| ours, OpenVINO | 2.0 MB | 0.50 s | 3.00 GB | – |" in found
+    assert found[-1] == "- ours, OpenVINO int8: not measured: no such file"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--quick", "--write"], "leave it out to write docs/performance.md"),
+        (["--threads", "1000"], "--threads 1000: this machine has"),
+        (["--only", "nonsense"], "invalid choice: 'nonsense'"),
+        (["--photos", "none"], "--photos none: there is no such folder"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_one_line(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        asked(arguments)
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+def test_the_direct_export_computes_what_the_authors_network_computes(tmp_path: Path) -> None:
+    import onnxruntime
+
+    model = random_srflow(tiny_config("published"))
+    export_direct(model, tmp_path / "direct.onnx")
+    latents = {level: 0.3 * torch.randn(1, *shape) for level, shape in model.latent_shapes(12, 20).items()}
+    lr = torch.rand(1, 3, 12, 20)  # not the size of the export
+    expected = sample(model, lr, latents)
+    session = onnxruntime.InferenceSession(tmp_path / "direct.onnx", providers=["CPUExecutionProvider"])
+    feed = {"lr": lr.numpy()} | {f"latents{level}": value.numpy() for level, value in latents.items()}
+    np.testing.assert_allclose(session.run(None, feed)[0], expected, atol=1e-4)
+    assert torch.equal(sample(model, lr, latents, matrices=inverse_matrices(model)), expected)
+
+
+def test_the_pages_tables_are_those_that_the_figures_make() -> None:
+    written = texts(read_results(ROOT / "docs" / "performance.json"))
+    found = [parts_of(page.read_text(encoding="utf-8")) for page in PAGES]
+    assert {name: text for parts in found for name, text in parts.items()} == written
+    assert sum(map(len, found)) == len(written), "a table stands on two pages"
+
+
+ONE = """before
+<!-- make bench: one -->
+| old |
+<!-- end of one -->
+between
+<!-- make bench: two -->
+<!-- end of two -->
+after
+"""
+OTHER = "<!-- make bench: other -->\n| old |\n<!-- end of other -->\n"
+
+
+def test_only_what_stands_between_the_markers_changes(tmp_path: Path) -> None:
+    page, other = tmp_path / "page.md", tmp_path / "other.md"
+    page.write_text(ONE, encoding="utf-8")
+    other.write_text(OTHER, encoding="utf-8")
+    write_parts({"one": r"| \1 new |", "two": "| other |", "other": "| new |"}, [page, other])
+    assert parts_of(page.read_text(encoding="utf-8")) == {"one": r"| \1 new |", "two": "| other |"}
+    assert other.read_text(encoding="utf-8") == OTHER.replace("old", "new")
+    write_parts({"one": "| old |", "two": ""}, [page, other])
+    assert page.read_text(encoding="utf-8") == ONE.replace("two -->\n<!--", "two -->\n\n<!--")
+
+
+def test_a_part_without_markers_is_refused_with_the_lines_to_add(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(ONE, encoding="utf-8")
+    with pytest.raises(MarkerError, match=r'no lines "<!-- make bench: three -->" and ".*" in page.md'):
+        write_parts({"one": "| new |", "three": "| new |"}, [page])
+    assert page.read_text(encoding="utf-8") == ONE
+
+
+def test_a_table_has_a_cell_for_each_heading() -> None:
+    assert table(["a", "b"], [["1", "x|y"]]) == "| a | b |\n|---|---|\n| 1 | x/y |"
+    with pytest.raises(ValueError, match="as many cells"):
+        table(["a", "b"], [["1"]])
+
+
+def test_figures_are_kept_to_six_digits(tmp_path: Path) -> None:
+    write_results(tmp_path / "figures.json", {"part": {"seconds": 1.23456789}})
+    assert read_results(tmp_path / "figures.json") == {"part": {"seconds": 1.23457}}
+    assert read_results(tmp_path / "none.json") == {}
