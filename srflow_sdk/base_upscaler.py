@@ -17,10 +17,8 @@ from PIL import Image
 from srflow_sdk._checks import file_path, whole
 from srflow_sdk.backends import ComputePrecision
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
-from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, OutputSize, Progress
+from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, OutputSize, Progress, pass_of
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import pass_of
-from srflow_sdk.drawing.requests import check_count
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
@@ -268,13 +266,13 @@ class BaseUpscaler:
         draw = DrawOptions(**options)
         if not callable(score):
             raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
-        check_count(n, first=draw.sample)
+        numbers = draw.numbers(n)
         painter = self._suiting(None, draw.scale)
         budget = painter.conditioning_budget(ENCODING_BUDGET_BYTES)
         encoding = self._encoding(image, layout=layout, memory_budget=budget, painter=painter)
         best, highest = None, -math.inf
-        for number in range(int(n)):
-            sample, progress = int(draw.sample) + number, pass_of(number, int(n), draw.progress)
+        for place, sample in enumerate(numbers):
+            progress = pass_of(place, len(numbers), draw.progress)
             picture = encoding._pictures(dataclasses.replace(draw, sample=sample, progress=progress))[0]
             value = _score(score(picture), sample)
             if best is None or value > highest:

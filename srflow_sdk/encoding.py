@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk.drawing.finishing import Finishing
+from srflow_sdk.drawing.finishing import Finishing, Write, in_order, together
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, Progress
-from srflow_sdk.drawing.painter import KeptTiles, Painter
-from srflow_sdk.drawing.passes import Write, draw, in_order, together
+from srflow_sdk.drawing.painter import KeptTiles, Painter, draw_tiles
 from srflow_sdk.drawing.requests import make_request
 from srflow_sdk.errors import OutOfMemoryError
 from srflow_sdk.files.passed_images import EncodedImage, loaded
@@ -237,16 +236,10 @@ class Encoding(Generic[ImageT]):
     def _pictures(self, options: DrawOptions, **how: Any) -> list[ImageT]:
         return [cast("ImageT", self._kind.wrapped(drawn)) for drawn in self._drawn(options, **how)]
 
-    def _drawn(
-        self, options: DrawOptions, *, latents: Latents | None = None, mirrored: bool = False, **how: Any
-    ) -> list[NDArray[Any]]:
-        """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a standard deviation.
-
-        how: as of :func:`make_request`. latents, mirrored: as of :class:`Request`.
-        """
+    def _drawn(self, options: DrawOptions, **how: Any) -> list[NDArray[Any]]:
+        """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a deviation. how: a request's."""
         lr, manifest = self._lr, self._painter.manifest
         request = make_request(options, manifest, height=lr.height, width=lr.width, **how)
-        request = dataclasses.replace(request, latents=latents, mirrored=mirrored)
         plain, (height, width) = request.reduce == "std", (request.height, request.width)
         shape = (height, width, self._kind.colours if plain else self._kind.channels)
         what = f"for {request.pictures} pictures of {width}×{height}"
@@ -265,7 +258,7 @@ class Encoding(Generic[ImageT]):
             if request.reduce == "interval":
                 writes[1:] = in_order(*writes[1:])
             outputs = [Finishing(lr, manifest, request, write=write, plain=plain) for write in writes]
-            draw(lr, self._painter, self._tiles, request, outputs, self._kept)
+            draw_tiles(lr, self._painter, self._tiles, request, outputs, self._kept)
         return [canvas.pixels for canvas in canvases]
 
 

@@ -13,18 +13,16 @@ from typing import Any
 from numpy.typing import NDArray
 
 from srflow_sdk._version import __version__
-from srflow_sdk.drawing.finishing import Finishing, warn_if_inconsistent
-from srflow_sdk.drawing.low_resolution import LowResolution, StreamedRows
-from srflow_sdk.drawing.options import DrawOptions
-from srflow_sdk.drawing.painter import KeptTiles, Painter
-from srflow_sdk.drawing.passes import Write, draw, in_order, pass_of
+from srflow_sdk.drawing.finishing import Finishing, Write, in_order, warn_if_inconsistent
+from srflow_sdk.drawing.low_resolution import LowResolution, RowBuffer
+from srflow_sdk.drawing.options import DrawOptions, pass_of
+from srflow_sdk.drawing.painter import KeptTiles, Painter, draw_tiles
 from srflow_sdk.drawing.requests import make_request
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import ImageReader, ImageWriter, Provenance, WriteOptions, check_writable, open_image
 from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.system.device_names import BUNDLE
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
@@ -37,12 +35,12 @@ INTERVAL_SAMPLES = 8
 class FileOutput:
     """One picture that was written.
 
-    Args:
-        path: of the file.
-        provenance: as stored in the file.
-        lr_psnr: in dB; see :func:`~srflow_sdk.lr_psnr`. It is the one of the picture that the model made, before it
+    Attributes:
+        path: The file.
+        provenance: As it is stored in the file.
+        lr_psnr: In dB; see :func:`~srflow_sdk.lr_psnr`. It is the one of the picture that the model made, before it
             was reduced to a smaller `scale`.
-        size_bytes, sha256: of the file. These and `lr_psnr` are None without `report`.
+        size_bytes, sha256: Of the file. These and `lr_psnr` are None without `report`.
     """
 
     path: Path
@@ -56,11 +54,11 @@ class FileOutput:
 class FileResult:
     """The result of upscaling a file.
 
-    Args:
-        source: the file that was read.
-        size: width and height of the source in pixels.
-        outputs: the pictures, in the order of the targets.
-        seconds: total time.
+    Attributes:
+        source: The file that was read.
+        size: Its width and height in pixels.
+        outputs: The pictures, in the order of the targets.
+        seconds: The total time.
     """
 
     source: Path
@@ -94,28 +92,23 @@ def upscale_file(
         count = {"n": len(targets)} if interval is None else count
         plain = dataclasses.replace(options, value_range=None)
         request = make_request(plain, manifest, height=height, width=width, **count)
-        size = request.width, request.height
+        size, times = (request.width, request.height), manifest.scale if request.scale is None else request.scale
         for target in targets:
             check_writable(target, channels=3 if raw else reader.channels, size=size)
         # Plan the tiles, and decode rows ahead of them.
-        multiple = manifest.size_multiple
-        padded = padded_size(height, multiple), padded_size(width, multiple)
+        unit, reach = manifest.size_multiple, manifest.halo
+        padded = padded_size(height, unit), padded_size(width, unit)
         core = painter.core(*padded)
         tiles = painter.plan(*padded, core)
-        rows = StreamedRows(reader.read_rows, height=height, ahead=tiles[0].core.height)
+        rows = RowBuffer(reader.read_rows, height=height, ahead=tiles[0].core.height)
         stack.callback(rows.close)
-        lr = LowResolution(
-            source=rows, kind=kind_of(reader), height=height, width=width, multiple=multiple, reach=manifest.halo
-        )
-        digest, scale = reader.sha256(), manifest.scale if request.scale is None else request.scale
-        writers = list[ImageWriter]()
+        lr = LowResolution(source=rows, kind=reader.kind, height=height, width=width, multiple=unit, reach=reach)
+        digest, writers = reader.sha256(), list[ImageWriter]()
         for place, target in enumerate(targets):
             sample = request.samples[0 if interval is not None else place]
             fields = options.provenance_fields(manifest, sample=sample, scale=request.scale)
-            if interval is not None:
-                fields |= interval_fields(manifest, interval, place)
-            provenance = made_of(manifest, source=source, source_sha256=digest, tile=core, **fields)
-            writer = writer_for(target, reader, painter, provenance, writing, size=size, scale=scale, raw=raw)
+            fields |= {"source_sha256": digest, "tile": core, **interval_fields(manifest, interval, place)}
+            writer = writer_for(target, reader, painter, writing, size=size, times=times, raw=raw, **fields)
             writers.append(stack.enter_context(writer))
         measured: list[float | None] = [None] * len(targets)
         if raw:
@@ -132,7 +125,7 @@ def upscale_file(
                 Finishing(lr, manifest, request, write=write, measure=writing.report and not (interval and place))
                 for place, write in enumerate(writes)
             ]
-            draw(lr, painter, tiles, request, outputs, KeptTiles())
+            draw_tiles(lr, painter, tiles, request, outputs, KeptTiles())
             measured = [None if output.meter is None else output.meter.db for output in outputs]
         written = [  # all of them before the first appears under its name
             finished(writer, target, writing, lr_psnr=value)
@@ -168,31 +161,32 @@ def interval_fields(manifest: Manifest, coverage: float | None, place: int) -> d
     return {"operation": INTERVAL, "settings": f"{what}, {coverage:g} of {INTERVAL_SAMPLES} samples, factors {factors}"}
 
 
-def kind_of(reader: ImageReader) -> ImageKind:
-    return ImageKind(channels=reader.channels, dtype=reader.dtype, icc_profile=reader.metadata.icc_profile)
-
-
 def writer_for(
     target: Path,
     reader: ImageReader,
     painter: Painter,
-    provenance: Provenance,
     options: WriteOptions,
     *,
     size: tuple[int, int],
-    scale: float = 1,
+    times: float = 1,
     raw: bool = False,
+    **fields: Any,
 ) -> ImageWriter:
-    """A writer of a picture, `scale` times as large, of a file's kind, with its metadata and a record of how."""
-    if painter.backend.precision != BUNDLE:
-        provenance = dataclasses.replace(provenance, precision=painter.backend.precision, device=painter.backend.device)
+    """A writer of a picture, so many times as large, of a file's kind, with its metadata and a record of how.
+
+    fields: as of :func:`made_of`.
+    """
+    backend = painter.backend
+    provenance = made_of(painter.manifest, source=reader.path, **fields)
+    if backend.precision != BUNDLE:
+        provenance = dataclasses.replace(provenance, precision=backend.precision, device=backend.device)
     return ImageWriter(
         target,
         width=size[0],
         height=size[1],
         channels=reader.channels,
         dtype=reader.dtype,
-        metadata=reader.metadata.enlarged(scale, sides=(size[0] / reader.width, size[1] / reader.height)),
+        metadata=reader.metadata.enlarged(times, sides=(size[0] / reader.width, size[1] / reader.height)),
         provenance=provenance,
         quality=options.quality,
         lossless=options.lossless,
@@ -209,7 +203,7 @@ def finished(writer: ImageWriter, target: Path, options: WriteOptions, *, lr_psn
 
 
 def made_of(manifest: Manifest, *, source: Path, source_sha256: str, tile: int | None, **others: Any) -> Provenance:
-    """The record of how a model made a picture of a file, for its metadata. others: what the operation decides."""
+    """The record of how a model made a picture of a file. tile: of the cores. others: what the operation decides."""
     return Provenance(
         model=manifest.name,
         model_sha256=manifest.digest,

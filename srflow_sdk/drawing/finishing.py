@@ -1,9 +1,10 @@
-"""Turns the network's colours into finished rows of one output, and measures how closely they reduce to the input."""
+"""Makes bands that were drawn the rows of outputs, and measures how closely they reduce to the input."""
 
 from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ LOW_LR_PSNR_DB = 40.0
 
 _ROWS = 64  # at a time, so that copies of a band stay small
 _INVISIBLE = np.float32(0.5 / 255)  # colours of pixels below it do not show
+Write = Callable[[NDArray[Any]], None]
 _log = logging.getLogger(__name__)
 
 
@@ -41,7 +43,7 @@ class Finishing:
         manifest: Manifest,
         request: Request,
         *,
-        write: Callable[[NDArray[Any]], None],
+        write: Write,
         measure: bool = False,
         plain: bool = False,
     ) -> None:
@@ -102,6 +104,30 @@ class Finishing:
         if len(band):
             self._write(band)
         self._done = done  # last: another thread drops LR rows by it
+
+
+def together(count: int, write: Callable[[list[NDArray[Any]]], None]) -> list[Write]:
+    """Functions that take the rows of `count` pictures by turns, in any order, and pass on the rows of all of them."""
+    held, lock = list[NDArray[Any]](), threading.Lock()
+
+    def take(rows: NDArray[Any]) -> None:
+        with lock:
+            held.append(rows)
+            if len(held) == count:
+                write(held)
+                held.clear()
+
+    return [take] * count
+
+
+def in_order(low: Write, high: Write) -> list[Write]:
+    """Such functions for the bounds of an interval. The smaller value is the low one: small profiles exchange some."""
+
+    def write(both: list[NDArray[Any]]) -> None:
+        low(np.minimum(*both))
+        high(np.maximum(*both))
+
+    return together(2, write)
 
 
 class _Shrinking:

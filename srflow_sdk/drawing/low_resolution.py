@@ -35,24 +35,35 @@ class ArrayRows:
 
 
 class RowBuffer:
-    """Consecutive rows, appended below and dropped above, by their number in the whole image. Thread-safe."""
+    """Consecutive rows, appended below and dropped above, by their number in the whole image. Thread-safe.
 
-    def __init__(self) -> None:
+    read: decodes the next n of `height` rows, which a thread lets it do `ahead` of their use; :meth:`close` ends it.
+    None: rows are appended from outside.
+    """
+
+    def __init__(self, read: Callable[[int], NDArray[Any]] | None = None, *, height: int = 0, ahead: int = 0) -> None:
         self._held: NDArray[Any] | None = None
         self._lock = threading.RLock()
-        self._top = 0
+        self._top = self._asked = 0
         self.bottom = 0
         """One more than the number of the last row."""
+        self._read, self._height, self._ahead = read, height, ahead
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="srflow-decode")  # which starts no thread before its use
+        self._next = self._ask(ahead)
 
     def append(self, rows: NDArray[Any]) -> None:
         self._held = rows if self._held is None or not len(self._held) else np.concatenate([self._held, rows])
         self.bottom += len(rows)
 
     def rows(self, top: int, bottom: int) -> NDArray[Any]:
-        """Rows top … bottom - 1, all of which must be held."""
-        if self._held is None or top < self._top or bottom > self.bottom:
-            raise IndexError(f"rows {top} to {bottom} are not among {self._top} to {self.bottom}")
-        return self._held[top - self._top : bottom - self._top]
+        """Rows top … bottom - 1, none of which was dropped. Raises: whatever `read` raises."""
+        with self._lock:
+            while self.bottom < bottom and (coming := self._next or self._ask(bottom - self.bottom)) is not None:
+                self.append(coming.result())  # a failed read stays, and fails again for every caller
+                self._next = self._ask(self._ahead)
+            if self._held is None or top < self._top or bottom > self.bottom:
+                raise IndexError(f"rows {top} to {bottom} are not among {self._top} to {self.bottom}")
+            return self._held[top - self._top : bottom - self._top]
 
     def forget(self, before: int) -> None:
         with self._lock:
@@ -61,31 +72,14 @@ class RowBuffer:
                 # A copy: a view would keep the dropped rows alive.
                 self._held, self._top = self._held[before - self._top :].copy(), before
 
-
-class StreamedRows(RowBuffer):
-    """Rows that `read` decodes in order, the next n at a time, `ahead` of their use in a thread; :meth:`close` it."""
-
-    def __init__(self, read: Callable[[int], NDArray[Any]], *, height: int, ahead: int) -> None:
-        super().__init__()
-        self._read, self._height, self._ahead = read, height, ahead
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="srflow-decode")
-        self._asked = 0
-        self._next: Future[NDArray[Any]] | None = self._ask(ahead)
-
-    def rows(self, top: int, bottom: int) -> NDArray[Any]:
-        """Rows top … bottom - 1, decoded as needed. Raises: whatever `read` raises."""
-        with self._lock:
-            while self.bottom < bottom:
-                coming = self._next or self._ask(bottom - self.bottom)
-                self.append(coming.result())  # a failed read stays, and fails again for every caller
-                self._next = self._ask(self._ahead) if self._asked < self._height else None
-            return super().rows(top, bottom)
-
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _ask(self, count: int) -> Future[NDArray[Any]]:
+    def _ask(self, count: int) -> Future[NDArray[Any]] | None:
+        """Let the next rows be decoded; None if there are no more."""
         count = min(count, self._height - self._asked)
+        if self._read is None or not count:
+            return None
         self._asked += count
         return self._pool.submit(self._read, count)
 
@@ -94,7 +88,7 @@ class StreamedRows(RowBuffer):
 class LowResolution:
     """The LR image of one run. Rows are requested from the top down."""
 
-    source: ArrayRows | StreamedRows
+    source: ArrayRows | RowBuffer
     """Its pixels by row, H×W×kind.channels."""
     kind: ImageKind
     height: int

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 from srflow_sdk._checks import flag, is_real, one_of, whole
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.errors import ArgumentError, BundleError, ImageError
 
 if TYPE_CHECKING:
     from srflow_sdk.drawing.temperature import Tau
+    from srflow_sdk.model.intervals import Band
     from srflow_sdk.model.manifest import Manifest
     from srflow_sdk.pixels.in_memory import Layout
     from srflow_sdk.pixels.value_range import RangeKeyword
@@ -24,17 +25,19 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 Kernel = Literal["bicubic", "lanczos"]
 
+_MAX_SAMPLES = 1 << 20
+
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSize:
     """The size of an output in pixels, for the keyword `scale`. The photo's proportions are kept.
 
     Args:
-        width, height: of the output; if both are given, it fits within them and reaches one of them.
-        max_side: the longer side has at most so many pixels; where the model's picture is smaller, it stays as it is.
+        width, height: Of the output; if both are given, it fits within them and reaches one of them.
+        max_side: The longer side has at most so many pixels; where the model's picture is smaller, it stays as it is.
 
     Raises:
-        ArgumentError: unless it is a width, a height, both, or a max_side, in whole numbers from 1 on.
+        ArgumentError: It is not a width, a height, both, or a max_side, in whole numbers from 1 on.
     """
 
     width: int | None = None
@@ -100,18 +103,18 @@ class DrawOptions:
     """The keywords of every method that draws: :meth:`Upscaler.upscale`, :meth:`Encoding.sample` and the others.
 
     Args:
-        tau: temperature, 0 … 2: 0 gives one smooth answer, more gives sharper ones that differ more. An array H×W gives
+        tau: Temperature, 0 … 2: 0 gives one smooth answer, more gives sharper ones that differ more. An array H×W gives
             each pixel its own; "auto" is less on flat areas. None is the model's default.
         seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
-        consistent: let the answer's reduction equal the input to rounding: :func:`~srflow_sdk.lr_psnr` tells.
-        scale: how many times larger the sides are, or an :class:`OutputSize`; None is the model's own.
-        reduction, linear_light: for a smaller `scale`: antialiased "bicubic" or "lanczos"; of values, or of light.
+        consistent: Let the answer's reduction equal the input to rounding: :func:`~srflow_sdk.lr_psnr` tells.
+        scale: How many times larger the sides are, or an :class:`OutputSize`; None is the model's own.
+        reduction, linear_light: For a smaller `scale`: antialiased "bicubic" or "lanczos"; of values, or of light.
         value_range: (low, high), an array's values that are black and white, or percentiles ("1%", "99%").
-        progress: called as progress(done, total) after each tile, in the calling thread; what it raises ends the call.
-        cancel: once this event is set, from any thread, the call ends with CancelledError.
+        progress: Called as progress(done, total) after each tile, in the calling thread; what it raises ends the call.
+        cancel: Once this event is set, from any thread, the call ends with CancelledError.
 
     Raises:
-        ArgumentError: for values that are wrong for any image.
+        ArgumentError: A value is wrong for any image.
     """
 
     tau: Tau | None = field(
@@ -145,16 +148,16 @@ class DrawOptions:
     cancel: threading.Event | None = None
 
     def __post_init__(self) -> None:
-        from srflow_sdk.drawing.temperature import checked_number, is_auto, is_map
+        tau, scale, most = self.tau, self.scale, (1 << 64) - 1
+        if tau is not None:
+            from srflow_sdk.drawing.temperature import checked_tau
 
-        if self.tau is not None and not is_map(self.tau) and not is_auto(self.tau):
-            checked_number(self.tau)
-        whole("seed", self.seed, least=0, most=(1 << 64) - 1)
-        whole("sample", self.sample, least=0, most=(1 << 64) - 1)
-        flag("consistent", self.consistent)
-        check_scale(self.scale)
+            tau = checked_tau(tau)
+        named = scale is None or isinstance(scale, OutputSize)
+        if not named and not (is_real(scale) and math.isfinite(scale) and scale > 0):
+            what = "it must be a number above 0, at most the model's, or an OutputSize"
+            raise ArgumentError(f"scale is {scale!r}; {what}")
         one_of("reduction", self.reduction, Kernel)
-        flag("linear_light", self.linear_light)
         if self.value_range is not None:
             from srflow_sdk.pixels.value_range import parsed_range
 
@@ -163,6 +166,17 @@ class DrawOptions:
             raise ArgumentError(f"progress is {self.progress!r}; it must be a function of two numbers, or None")
         if self.cancel is not None and not isinstance(self.cancel, threading.Event):
             raise ArgumentError(f"cancel is {self.cancel!r}; it must be a threading.Event, or None")
+        vars(self).update(  # frozen for others: Python's own numbers and flags, also of numpy's
+            tau=tau,
+            seed=whole("seed", self.seed, least=0, most=most),
+            sample=whole("sample", self.sample, least=0, most=most),
+            consistent=flag("consistent", self.consistent),
+            linear_light=flag("linear_light", self.linear_light),
+        )
+
+    @property
+    def keywords(self) -> DrawKeywords:
+        return cast("DrawKeywords", dict(vars(self)))
 
     def tau_for(self, manifest: Manifest) -> Tau:
         """The temperature to draw with: the model's default if none was chosen."""
@@ -172,12 +186,12 @@ class DrawOptions:
 
     def recorded_tau(self, manifest: Manifest) -> tuple[float | None, int | None]:
         """The temperature as pictures record it, None for a map; of "auto", what it scales, and the map's version."""
-        from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME, checked_number, is_auto, is_map
-
         tau = self.tau_for(manifest)
-        if is_map(tau):
-            return None, None
-        return (manifest.default_tau, AUTO_TAU_SCHEME) if is_auto(tau) else (checked_number(tau), None)
+        if isinstance(tau, str):
+            from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
+
+            return manifest.default_tau, AUTO_TAU_SCHEME
+        return tau if is_real(tau) else None, None
 
     def output_of(self, manifest: Manifest, *, height: int, width: int) -> tuple[float | None, int, int]:
         """The output of a height×width image: scale, height, width; the scale is None if it is the model's own.
@@ -187,19 +201,17 @@ class DrawOptions:
         """
         most, wanted = manifest.scale, self.scale
         scale = wanted.scale_for(height=height, width=width) if isinstance(wanted, OutputSize) else wanted
-        if scale is None or scale == most:
-            return None, height * most, width * most
-        if scale > most and isinstance(wanted, OutputSize) and wanted.max_side is None:
-            raise ImageError(
-                f"{wanted} would be {scale:.4g} times the image's {width}×{height}, but the model {manifest.name} "
-                f"enlarges {most} times, to {width * most}×{height * most}; ask for less, or upscale its output again"
-            )
-        if scale > most and not isinstance(wanted, OutputSize):
+        if scale is not None and scale > most and not isinstance(wanted, OutputSize):
             raise ArgumentError(
                 f"scale is {scale:g}, but the model {manifest.name} enlarges {most} times; ask for at most {most}, "
                 "name a model that enlarges more, or upscale its output again"
             )
-        if scale > most:
+        if scale is not None and scale > most and cast(OutputSize, wanted).max_side is None:
+            raise ImageError(
+                f"{wanted} would be {scale:.4g} times the image's {width}×{height}, but the model {manifest.name} "
+                f"enlarges {most} times, to {width * most}×{height * most}; ask for less, or upscale its output again"
+            )
+        if scale is None or scale >= most:
             return None, height * most, width * most
         return float(scale), max(math.floor(height * scale + 0.5), 1), max(math.floor(width * scale + 0.5), 1)
 
@@ -216,23 +228,39 @@ class DrawOptions:
         return {
             "tau": tau,
             "auto_tau": auto_tau,
-            "seed": int(self.seed),
+            "seed": self.seed,
             "sample": sample,
-            "consistent": bool(self.consistent),
+            "consistent": self.consistent,
             "scale": scale,
             "reduction": None if scale is None else self.reduction,
-            "linear_light": scale is not None and bool(self.linear_light),
+            "linear_light": scale is not None and self.linear_light,
             "value_range": None if self.value_range is None else " ".join(map(str, self.value_range)),
         }
 
-    @property
-    def keywords(self) -> DrawKeywords:
-        return cast("DrawKeywords", {field.name: getattr(self, field.name) for field in fields(self)})
+    def numbers(self, n: int, *, least: int = 1) -> range:
+        """The numbers of `n` samples, from `sample` on. Raises: ArgumentError unless `n` samples can be drawn."""
+        end = self.sample + whole("n", n, least=least, most=_MAX_SAMPLES, of=" of samples")
+        if (end - 1) >> 64:
+            raise ArgumentError("the numbers of all samples must be below 2^64; use a smaller sample or n")
+        return range(self.sample, end)
+
+    def band(self, manifest: Manifest, *, n: int, coverage: float) -> Band:
+        """Half the width of an interval of `n` samples. Raises: ArgumentError, BundleError if nothing is calibrated."""
+        if self.consistent:
+            raise ArgumentError("the bounds of an interval cannot be consistent with the input; omit consistent")
+        if self.scale is not None:
+            raise ArgumentError("intervals are calibrated for pictures of the model's own size; omit scale")
+        if manifest.intervals is None:
+            raise BundleError(
+                f"the intervals of {manifest.name} are not calibrated: measure them on photographs like yours with "
+                "srflow-eval calibrate --model BUNDLE --hr PHOTOS"
+            )
+        return manifest.intervals.band(n, coverage)
 
 
-def check_scale(scale: object) -> None:
-    """Raises: ArgumentError unless it is None, a finite number above 0 or an :class:`OutputSize`."""
-    if scale is None or isinstance(scale, OutputSize):
-        return
-    if not is_real(scale) or not math.isfinite(scale) or scale <= 0:
-        raise ArgumentError(f"scale is {scale!r}; it must be a number above 0, at most the model's, or an OutputSize")
+def pass_of(number: int, count: int, tell: Progress | None) -> Progress | None:
+    """The progress of a pass over all tiles, told as a part of that of `count` such passes.
+
+    Tiles that a pass leaves out are not told, and the count jumps.
+    """
+    return None if tell is None else lambda done, total: tell(number * total + done, count * total)

@@ -1,11 +1,16 @@
-"""Draws tiles: latents, the network's two graphs, and what to do without enough memory or with non-finite values."""
+"""Draws pictures: one pass over an image's tiles, each by the network's two graphs, joined into bands of rows.
+
+It also knows what to do without enough memory, and with values that are not finite.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -14,6 +19,8 @@ from numpy.typing import NDArray
 
 from srflow_sdk.backends import Backend, Conditioning, Drawing, OnnxRuntimeBackend
 from srflow_sdk.backends.base import with_margins
+from srflow_sdk.drawing.finishing import Finishing
+from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.requests import Request
 from srflow_sdk.drawing.temperature import Temperature
 from srflow_sdk.drawing.tiles import (
@@ -30,6 +37,7 @@ from srflow_sdk.drawing.tiles import (
     padded_size,
     plan_tiles,
     split_tile,
+    tile_rows,
 )
 from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle, check_inverts, warn_of_round_trip
@@ -41,8 +49,56 @@ from srflow_sdk.system.raising import stop_if_set
 
 _FLOAT32 = np.dtype(np.float32)
 _LARGEST = 65504  # of float16; a picture's values are in [0, 1], or little beyond
+_THREADS = 8  # that finish outputs at a time, if there are so many
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
+
+
+def draw_tiles(
+    lr: LowResolution,
+    painter: Painter,
+    tiles: Sequence[Tile],
+    request: Request,
+    outputs: Sequence[Finishing],
+    kept: KeptTiles,
+) -> None:
+    """Draw every picture of a request into its output, whose bands are finished while the next ones are drawn.
+
+    tiles: from :meth:`Painter.plan`. Raises: whatever painting, reading, writing and the request's `progress` raise.
+    """
+    scale, dtype, tell = painter.manifest.scale, outputs[0].band_dtype, request.options.progress  # all of one request
+    samples, rows, before, told = len(request.samples) * (1 + request.mirrored), tile_rows(tiles), 0, 0
+
+    def advance(done: int) -> None:
+        """Tell only what is more: a tile that is drawn again after memory ran out counts once."""
+        nonlocal told
+        if tell is not None and before + done > told:
+            told = before + done
+            tell(told, len(tiles) * samples)
+
+    with ThreadPoolExecutor(min(len(outputs), _THREADS), thread_name_prefix="srflow-finish") as pool:
+        pending: list[Future[None]] = []  # of the last band: at most one waits
+        for row, below in zip(rows, [*rows[1:], None], strict=True):
+            top, bottom = row[0].window.top, row[0].window.top + row[0].window.height
+            seen = lr.network_rows(top, bottom)
+            wanted = dataclasses.replace(request, temperature=request.temperature.for_rows(lr, top, bottom))
+            how: dict[str, Any] = {"channels": lr.kind.colours, "dtype": dtype, "kept": kept, "after_sample": advance}
+            height = min(row[0].core.top + row[0].core.height, lr.height) - row[0].core.top
+            bands = [np.empty((height * scale, lr.width * scale, lr.kind.colours), dtype) for _ in outputs]
+            for tile in row:
+                pictures = painter.draw(tile, seen[:, :, tile.window.slices[1]], wanted, **how)
+                before += samples
+                columns = slice(tile.core.left * scale, (tile.core.left + tile.core.width) * scale)
+                for band, picture in zip(bands, pictures, strict=True):
+                    target = band[:, columns]  # smaller than the core where the image was padded
+                    target[...] = picture[: target.shape[0], : target.shape[1]]
+            for future in pending:
+                future.result()
+            pending = [pool.submit(output.push, band) for output, band in zip(outputs, bands, strict=True)]
+            following = lr.height if below is None else below[0].window.top
+            lr.forget(min(following - request.temperature.reach, *(output.needed_from for output in outputs)))
+        for future in pending:
+            future.result()
 
 
 @dataclass
@@ -91,6 +147,8 @@ class Painter:
         self._on_cpu: dict[str, Backend] = {}  # by what is said when one is made
         self._closed = False
         self._told_of_round_trip = False
+        limits = backend.window_limits
+        self._least = (1, 1) if limits is None else limits.min  # height and width of windows
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -144,15 +202,13 @@ class Painter:
 
     def plan(self, height: int, width: int, core: int | None, *, halo: int | None = None) -> list[Tile]:
         """Cut a height×width image into tiles. halo: in LR pixels; None is the manifest's."""
-        manifest = self.manifest
-        halo = manifest.halo if halo is None else halo
-        least = _least(self.backend)
-        return plan_tiles(height, width, core=core, halo=halo, multiple=manifest.size_multiple, least=least)
+        multiple, halo = self.manifest.size_multiple, self.manifest.halo if halo is None else halo
+        return plan_tiles(height, width, core=core, halo=halo, multiple=multiple, least=self._least)
 
     def parts(self, tile: Tile, kept: KeptTiles, *, halo: int) -> list[Tile]:
         """Cut a tile into ones that memory may be enough for."""
         core, multiple = kept.largest_core or MIN_TILE, self.manifest.size_multiple
-        return split_tile(tile, core=core, halo=halo, multiple=multiple, least=_least(self.backend))
+        return split_tile(tile, core=core, halo=halo, multiple=multiple, least=self._least)
 
     def encode(self, lr: NDArray[np.float32], backend: Backend | None = None) -> Conditioning:
         """Encode a window, float32 3×h×w. If the backend takes none so small, the last row and column are repeated.
@@ -167,8 +223,10 @@ class Painter:
         return backend.encode(lr[None])
 
     def margins(self, backend: Backend, height: int, width: int) -> tuple[int, int]:
-        """Count the rows and columns that a window lacks."""
-        least = (padded_size(side, self.manifest.size_multiple) for side in _least(backend))
+        """Count the rows and columns that a window lacks; the CPU, which others fall back to, takes any."""
+        if backend is not self.backend:
+            return 0, 0
+        least = (padded_size(side, self.manifest.size_multiple) for side in self._least)
         bottom, right = (max(side - have, 0) for side, have in zip(least, (height, width), strict=True))
         return bottom, right
 
@@ -196,10 +254,6 @@ class Painter:
         room = KeptTiles() if kept is None else kept
         how: Any = {"channels": channels, "dtype": dtype, "after_sample": after_sample}
 
-        def whole() -> list[NDArray[Any]]:
-            levels = request.reduce is None and channels == 3 and dtype == np.uint8
-            return gathered(self.samples(tile, lr, request, room, rounded=levels), request, **how)
-
         def in_parts() -> list[NDArray[Any]]:
             scale = self.manifest.scale
             shape = (tile.core.height * scale, tile.core.width * scale, channels)
@@ -212,7 +266,7 @@ class Painter:
                     target[rows, columns] = picture
             return joined
 
-        return self.within_memory(tile, room, whole, in_parts)
+        return self.within_memory(tile, room, lambda: self._pictures(tile, lr, request, room, **how), in_parts)
 
     def within_memory(self, tile: Tile, kept: KeptTiles, whole: Callable[[], _T], in_parts: Callable[[], _T]) -> _T:
         """Compute a tile as a whole, or in parts once memory ran out for the picture's tiles of its size.
@@ -240,6 +294,47 @@ class Painter:
         if kept.largest_core is None:
             _log.warning("memory ran out with tiles of %d pixels; continuing with %d", tile.side, half)
         kept.largest_core = min(half, kept.largest_core or half)
+
+    def _pictures(
+        self,
+        tile: Tile,
+        lr: NDArray[np.float32],
+        request: Request,
+        kept: KeptTiles,
+        *,
+        channels: int,
+        dtype: np.dtype[Any],
+        after_sample: Callable[[int], None],
+    ) -> list[NDArray[Any]]:
+        """A tile's pictures, for all samples, or for their mean, deviation or interval, which hold two in all."""
+
+        def rounded(picture: NDArray[Any]) -> NDArray[Any]:
+            return picture if dtype in (np.float32, picture.dtype) else from_unit(picture, dtype)
+
+        reduce, held, count = request.reduce, list[NDArray[Any]](), 0
+        levels = reduce is None and channels == 3 and dtype == np.uint8
+        mean = squares = np.zeros(0, np.float32)
+        for count, picture in enumerate(self.samples(tile, lr, request, kept, rounded=levels), start=1):
+            values = luma(picture) if channels == 1 else picture
+            if reduce is None or (reduce == "interval" and count == 1):
+                held.append(rounded(values))
+            if reduce is not None:  # Welford's update: squared deviations without a difference of large numbers
+                values = np.clip(values, 0, 1)
+                if count == 1:
+                    mean, squares = values, np.zeros_like(values)
+                change = values - mean
+                mean = mean + change / np.float32(count)
+                squares += change * (values - mean)
+            after_sample(count)
+        if reduce is None:
+            return held
+        if reduce == "mean":
+            return [rounded(mean)]
+        deviation = np.sqrt(squares / np.float32(count - 1))
+        if request.band is None:
+            return [rounded(deviation)]
+        half = request.band(deviation)
+        return [*held, *(rounded(np.clip(mean + side, 0, 1)) for side in (-half, half))]
 
     def samples(
         self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles, *, rounded: bool
@@ -355,11 +450,6 @@ class Painter:
         return most if free is None else min(most, free // 4)
 
 
-def _least(backend: Backend) -> tuple[int, int]:
-    """Smallest height and width of windows."""
-    return backend.window_limits.min if backend.window_limits is not None else (1, 1)
-
-
 def is_usable(values: NDArray[np.float32]) -> bool:
     """Tell if a network's values can be a picture: finite, and no larger than half precision could hold."""
     return bool(values.min() >= -_LARGEST and values.max() <= _LARGEST)  # not so if one is NaN
@@ -376,41 +466,3 @@ def not_finite(who: str, tile: Tile, request: Request, sample: int, *, also: str
         f"{place.top + place.height - 1} and columns {place.left} to {place.left + place.width - 1} of the "
         f"{of}{also}; {fix}"
     )
-
-
-def gathered(
-    pictures: Iterable[NDArray[Any]],
-    request: Request,
-    *,
-    channels: int,
-    dtype: np.dtype[Any],
-    after_sample: Callable[[int], None],
-) -> list[NDArray[Any]]:
-    """A tile's pictures, for all samples, or for their mean, deviation or interval, which hold two pictures in all."""
-
-    def rounded(picture: NDArray[Any]) -> NDArray[Any]:
-        return picture if dtype in (np.float32, picture.dtype) else from_unit(picture, dtype)
-
-    reduce, held, count = request.reduce, list[NDArray[Any]](), 0
-    mean = squares = np.zeros(0, np.float32)
-    for count, picture in enumerate(pictures, start=1):
-        values = luma(picture) if channels == 1 else picture
-        if reduce is None or (reduce == "interval" and count == 1):
-            held.append(rounded(values))
-        if reduce is not None:  # Welford's update: squared deviations without a difference of large numbers
-            values = np.clip(values, 0, 1)
-            if count == 1:
-                mean, squares = values, np.zeros_like(values)
-            change = values - mean
-            mean = mean + change / np.float32(count)
-            squares += change * (values - mean)
-        after_sample(count)
-    if reduce is None:
-        return held
-    if reduce == "mean":
-        return [rounded(mean)]
-    deviation = np.sqrt(squares / np.float32(count - 1))
-    if request.band is None:
-        return [rounded(deviation)]
-    half = request.band(deviation)
-    return [*held, *(rounded(np.clip(mean + side, 0, 1)) for side in (-half, half))]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from srflow_sdk._checks import whole
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.drawing.temperature import Temperature
-from srflow_sdk.errors import ArgumentError, BundleError
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.intervals import Band
 from srflow_sdk.model.manifest import Manifest
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from srflow_sdk.latents.picture_latents import Latents
 
 Reduce = Literal["mean", "std", "interval"]
-
-_MAX_SAMPLES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,52 +57,29 @@ def make_request(
     n: int = 1,
     reduce: Reduce | None = None,
     coverage: float | None = None,
+    latents: Latents | None = None,
+    mirrored: bool = False,
 ) -> Request:
-    """Request samples `options.sample` to `options.sample + n - 1` of a height×width image.
+    """Request samples `options.sample` to `options.sample + n - 1` of a height×width image. coverage: of an "interval".
 
-    coverage: of an "interval".
     Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it; BundleError.
     """
-    check_count(n, first=options.sample, least=2 if reduce else 1)
+    samples = options.numbers(n, least=2 if reduce else 1)
     if options.value_range is not None:
         raise ArgumentError("value_range is for upscale and upscale_file; give encode values in [0, 1]")
     if reduce == "std" and options.consistent:
         raise ArgumentError("a standard deviation is not a picture, so it cannot be consistent; omit consistent")
     scale, output_height, output_width = options.output_of(manifest, height=height, width=width)
+    tau, unit = options.tau_for(manifest), manifest.size_multiple
     return Request(
         options=options,
-        temperature=Temperature(
-            options.tau_for(manifest),
-            default=manifest.default_tau,
-            height=height,
-            width=width,
-            multiple=manifest.size_multiple,
-        ),
-        samples=range(int(options.sample), int(options.sample) + int(n)),
+        temperature=Temperature(tau, default=manifest.default_tau, height=height, width=width, multiple=unit),
+        samples=samples,
         height=output_height,
         width=output_width,
         scale=scale,
         reduce=reduce,
-        band=None if coverage is None else interval_band(options, manifest, n=n, coverage=coverage),
+        band=None if coverage is None else options.band(manifest, n=n, coverage=coverage),
+        latents=latents,
+        mirrored=mirrored,
     )
-
-
-def interval_band(options: DrawOptions, manifest: Manifest, *, n: int, coverage: float) -> Band:
-    """Half the width of an interval. Raises: ArgumentError for what is not calibrated, BundleError if nothing is."""
-    if options.consistent:
-        raise ArgumentError("the bounds of an interval cannot be consistent with the input; omit consistent")
-    if options.scale is not None:
-        raise ArgumentError("intervals are calibrated for pictures of the model's own size; omit scale")
-    if manifest.intervals is None:
-        raise BundleError(
-            f"the intervals of {manifest.name} are not calibrated: measure them on photographs like yours with "
-            "srflow-eval calibrate --model BUNDLE --hr PHOTOS"
-        )
-    return manifest.intervals.band(n, coverage)
-
-
-def check_count(n: object, *, first: int, least: int = 1) -> None:
-    """Raises: ArgumentError unless `n` samples can be drawn, from number `first` on."""
-    number = whole("n", n, least=least, most=_MAX_SAMPLES, of=" of samples")
-    if (int(first) + number - 1) >> 64:
-        raise ArgumentError("the numbers of all samples must be below 2^64; use a smaller sample or n")

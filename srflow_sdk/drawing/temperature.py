@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,17 +45,16 @@ class Temperature:
     """
 
     def __init__(self, tau: Tau, *, default: float, height: int, width: int, multiple: int) -> None:
-        self.number: float | None = None
+        number = default if isinstance(tau, str) else tau
+        self.number = None if isinstance(number, np.ndarray) else number
         """None for an array; of "auto", the default."""
-        self.reach = REACH if is_auto(tau) else 0
+        self.reach = REACH if isinstance(tau, str) else 0
         """How many LR rows beyond a window's decide its temperature."""
         self._map: NDArray[np.float32] | None = None
         self._top = self._left = 0
-        if is_map(tau):
+        if isinstance(tau, np.ndarray):
             margins = ((0, padded_size(height, multiple) - height), (0, padded_size(width, multiple) - width))
             self._map = np.pad(_checked_map(tau, height=height, width=width), margins, mode="edge")
-        else:
-            self.number = default if is_auto(tau) else checked_number(tau)
 
     def for_rows(self, lr: LowResolution, top: int, bottom: int) -> Temperature:
         """The temperature for windows within these rows of the padded image: "auto" becomes a map of them."""
@@ -132,24 +131,18 @@ def texture(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
     return part
 
 
-def is_auto(tau: object) -> TypeGuard[Literal["auto"]]:
-    return isinstance(tau, str) and tau == AUTO
-
-
-def is_map(tau: object) -> TypeGuard[NDArray[Any]]:
-    """Tell if it is an array with a number for every pixel, rather than one number."""
-    return isinstance(tau, np.ndarray) and tau.ndim > 0
-
-
-def checked_number(tau: object) -> float:
-    """Raises: ArgumentError unless it is a finite number 0 … 2."""
-    if isinstance(tau, np.ndarray) and tau.ndim == 0:
-        tau = tau.item()
-    if not is_real(tau):
+def checked_tau(tau: object) -> Tau:
+    """A temperature as it is, a number as Python's own. Raises: ArgumentError for what is none."""
+    if isinstance(tau, np.ndarray) and tau.ndim:
+        return tau  # what it holds is checked once the image's size is known
+    if isinstance(tau, str) and tau == AUTO:
+        return AUTO
+    number = tau.item() if isinstance(tau, np.ndarray) else tau
+    if not is_real(number):
         raise ArgumentError(
-            f'tau is {tau!r}; it must be a number from 0 to {MAX_TAU:g}, "auto", or an array of the image\'s H×W'
+            f'tau is {number!r}; it must be a number from 0 to {MAX_TAU:g}, "auto", or an array of the image\'s H×W'
         )
-    return real("tau", tau, least=0, most=MAX_TAU)
+    return real("tau", number, least=0, most=MAX_TAU)
 
 
 def _checked_map(tau: NDArray[Any], *, height: int, width: int) -> NDArray[np.float32]:

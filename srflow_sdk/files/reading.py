@@ -19,7 +19,7 @@ from srflow_sdk.files import decoders, formats, libvips, tiff
 from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, PathLike
 from srflow_sdk.files.metadata import Metadata, exif_behind_pixels, metadata_of
 from srflow_sdk.files.provenance import Provenance, provenance_in
-from srflow_sdk.pixels.in_memory import check_dots
+from srflow_sdk.pixels.in_memory import ImageKind, check_dots
 from srflow_sdk.system.local_files import file_sha256, open_regular
 
 _NAME_RANGE = 'name the range of its values (--range 1% 99%, value_range=("1%", "99%"))'
@@ -184,6 +184,7 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         self.height: int = upright.height
         self.channels: int = upright.bands
         self.dtype: np.dtype[Any] = np.dtype(RAW_DTYPES[upright.format])
+        self.kind = ImageKind(channels=upright.bands, dtype=self.dtype, icc_profile=self.metadata.icc_profile)
         self._stamp, self._raw = stamp, raw
         self._image: Any = upright
         self._region: Any = None

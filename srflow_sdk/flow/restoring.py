@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, made_of, writer_for
-from srflow_sdk.drawing.options import DrawOptions, Progress
+from srflow_sdk.drawing.file_upscaling import FileResult, finished, writer_for
+from srflow_sdk.drawing.options import DrawOptions, Progress, pass_of
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import pass_of
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import ArgumentError
@@ -134,11 +133,9 @@ def restore_file(
         step = manifest.scale * manifest.size_multiple
         height, width = (padded_size(side, step) // manifest.scale for side in (reader.height, reader.width))
         tile = painter.core(height, width, halo=round_trip_halo(manifest))
-        digest = reader.sha256()
-        fields = options.provenance_fields()
-        provenance = made_of(manifest, source=source, source_sha256=digest, tile=tile, **fields)
-        with writer_for(target, reader, painter, provenance, writing, size=size) as writer:
-            writer.write_rows(restore_pixels(reader.read_rows(reader.height), kind_of(reader), painter, options))
+        fields = {"source_sha256": reader.sha256(), "tile": tile, **options.provenance_fields()}
+        with writer_for(target, reader, painter, writing, size=size, **fields) as writer:
+            writer.write_rows(restore_pixels(reader.read_rows(reader.height), reader.kind, painter, options))
             output = finished(writer, target, writing)
             reader.check_unchanged()
     return FileResult(source=source, size=size, outputs=(output,), seconds=time.monotonic() - started)

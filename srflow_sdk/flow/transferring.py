@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.drawing.file_upscaling import FileResult, finished, kind_of, made_of, writer_for
+from srflow_sdk.drawing.file_upscaling import FileResult, finished, writer_for
+from srflow_sdk.drawing.options import pass_of
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.passes import pass_of
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import WriteOptions, check_writable, open_image
@@ -178,15 +178,14 @@ def transfer_file(
     with memory_errors_typed(f"while transferring into {target}; use smaller pictures"):
         with ExitStack() as stack:
             readers = {what: stack.enter_context(open_image(path, max_pixels=most)) for what, path in paths.items()}
-            of = {what: Picture(reader.read_rows(reader.height), kind_of(reader)) for what, reader in readers.items()}
+            of = {what: Picture(reader.read_rows(reader.height), reader.kind) for what, reader in readers.items()}
             digests = {what: reader.sha256() for what, reader in readers.items()}
         size = readers["target"].width, readers["target"].height
         check_writable(output, channels=of["target"].kind.channels, size=size)
         pixels, tile = transferred(of["target"], of["source"], mask_in(of["mask"]), of.get("lr"), painter, options)
         others = {what: (path, digests[what]) for what, path in paths.items() if what != "target"}
-        fields = options.provenance_fields(manifest, others)
-        provenance = made_of(manifest, source=target, source_sha256=digests["target"], tile=tile, **fields)
-        with writer_for(output, readers["target"], painter, provenance, writing, size=size) as writer:
+        fields = {"source_sha256": digests["target"], "tile": tile, **options.provenance_fields(manifest, others)}
+        with writer_for(output, readers["target"], painter, writing, size=size, **fields) as writer:
             writer.write_rows(pixels)
             made = finished(writer, output, writing)
             for reader in readers.values():

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import file_path
-from srflow_sdk.drawing.options import OutputSize, check_scale
+from srflow_sdk.drawing.options import DrawOptions, OutputSize
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
 from srflow_sdk.files.formats import SNIFFED_BYTES, loader_of
@@ -167,7 +167,7 @@ def choose_model(
     Example:
         >>> with Upscaler(choose_model("photo.jpg").name) as upscaler: ...  # what Upscaler() does for each picture
     """
-    check_scale(scale)
+    DrawOptions(scale=scale)  # checks it
     bundles = needed(bundles_of(among), scale)
     if len(bundles) == 1:
         return ModelChoice(name=bundles[0].manifest.name, why="")

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, interval_fields, made_of
 from srflow_sdk.drawing.options import DrawOptions, Kernel, OutputSize
-from srflow_sdk.drawing.requests import interval_band
-from srflow_sdk.drawing.temperature import AUTO, is_map
+from srflow_sdk.drawing.temperature import AUTO
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, Provenance, WriteOptions
 from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
@@ -182,7 +181,7 @@ class Upscaling(Operation):
         return self.options.sample
 
     def __post_init__(self) -> None:
-        if self.options.tau is not None and is_map(self.options.tau):
+        if isinstance(self.options.tau, np.ndarray):
             raise ArgumentError("tau is a map, which fits one image only; give a number, or use upscale_file")
 
     def numbers(self, outputs: int) -> Sequence[int]:
@@ -193,7 +192,7 @@ class Upscaling(Operation):
 
     def check(self, bundle: Bundle) -> None:
         if self.interval is not None:
-            interval_band(self.options, bundle.manifest, n=INTERVAL_SAMPLES, coverage=self.interval)
+            self.options.band(bundle.manifest, n=INTERVAL_SAMPLES, coverage=self.interval)
 
     def tau_number(self, manifest: Manifest) -> float:
         return cast(float, self.options.recorded_tau(manifest)[0])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.drawing.temperature import checked_number
+from srflow_sdk.drawing.temperature import checked_tau
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import RAISE_LIMIT, read_image, spooled
 from srflow_sdk.files.passed_images import eight_bit_picture
@@ -117,7 +117,7 @@ def _drawn(inputs: Mapping[str, NDArray[Any]], options: ServingOptions) -> dict[
     tau = None
     if "tau" in inputs:
         with _field("tau"):
-            tau = checked_number(float(inputs["tau"][0]))
+            tau = checked_tau(float(inputs["tau"][0]))
     seed, sample = (int(inputs[name][0]) if name in inputs else 0 for name in ("seed", "sample"))
     samples = int(inputs["samples"][0]) if "samples" in inputs else 1
     for name, value in (("seed", seed), ("sample", sample)):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from srflow_sdk import Bundle, read_provenance, write_image
-from srflow_sdk.drawing import passes
+from srflow_sdk.drawing import painter
 from srflow_sdk.drawing.temperature import REACH, texture
 from srflow_sdk.upscaler import Upscaler
 
@@ -83,9 +83,10 @@ def test_tiles_drawn_in_parts_after_memory_ran_out_have_the_same_temperature(
 ) -> None:
     image = (mixed / np.float32(255)).astype(np.float32)
     with Upscaler(tiny_bundle, tile=48, threads=1) as upscaler:
-        expected = upscaler.upscale(image, tau="auto")
-        upscaler._painter._largest_core = 16
-        np.testing.assert_allclose(upscaler.upscale(image, tau="auto"), expected, atol=2e-6)
+        encoding = upscaler.encode(image, memory_budget=0)
+        expected = encoding.sample(tau="auto")
+        encoding._kept.largest_core = 16
+        np.testing.assert_allclose(encoding.sample(tau="auto"), expected, atol=2e-6)
 
 
 def test_a_file_gets_what_an_array_gets_and_says_so(tiny_bundle: Path, mixed: np.ndarray, tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_streamed_rows_above_a_tile_are_kept_for_its_map(
             wait([done])
             return done
 
-    monkeypatch.setattr(passes, "ThreadPoolExecutor", AtOnce)
+    monkeypatch.setattr(painter, "ThreadPoolExecutor", AtOnce)
     narrow = write_tiny_bundle(tmp_path / "narrow.srflow")
     opened = Bundle.open(narrow)
     manifest = dataclasses.replace(opened.manifest, halo=2)

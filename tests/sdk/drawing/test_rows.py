@@ -6,7 +6,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from srflow_sdk.drawing.low_resolution import RowBuffer, StreamedRows
+from srflow_sdk.drawing.low_resolution import RowBuffer
 
 PIXELS = np.arange(40 * 3 * 2).reshape(40, 3, 2).astype(np.uint8)
 
@@ -28,7 +28,7 @@ class Decoder:
 
 @pytest.mark.parametrize("ahead", [1, 7, 40, 1000])
 def test_streamed_rows_are_the_images(ahead: int) -> None:
-    with closing(StreamedRows(Decoder().read, height=40, ahead=ahead)) as rows:
+    with closing(RowBuffer(Decoder().read, height=40, ahead=ahead)) as rows:
         for top, bottom, forget in [(0, 9, 0), (3, 12, 5), (5, 30, 20), (20, 40, 39), (39, 40, 40)]:
             np.testing.assert_array_equal(rows.rows(top, bottom), PIXELS[top:bottom])
             rows.forget(forget)
@@ -36,7 +36,7 @@ def test_streamed_rows_are_the_images(ahead: int) -> None:
 
 def test_rows_are_decoded_ahead_in_another_thread() -> None:
     decoder = Decoder()
-    with closing(StreamedRows(decoder.read, height=40, ahead=8)) as rows:
+    with closing(RowBuffer(decoder.read, height=40, ahead=8)) as rows:
         rows.rows(0, 4)
         assert decoder.ahead.wait(30)
     assert threading.current_thread().name not in decoder.threads
@@ -46,13 +46,13 @@ def test_an_error_of_the_decoder_reaches_the_reader() -> None:
     def fail(count: int) -> np.ndarray:
         raise ValueError("damaged")
 
-    with closing(StreamedRows(fail, height=40, ahead=8)) as rows, pytest.raises(ValueError, match="damaged"):
+    with closing(RowBuffer(fail, height=40, ahead=8)) as rows, pytest.raises(ValueError, match="damaged"):
         rows.rows(0, 4)
 
 
 def test_many_threads_read_the_same_rows() -> None:
     wrong = []
-    with closing(StreamedRows(Decoder().read, height=40, ahead=3)) as rows:
+    with closing(RowBuffer(Decoder().read, height=40, ahead=3)) as rows:
 
         def read() -> None:
             wrong.extend(
@@ -88,7 +88,7 @@ def test_what_failed_fails_again_for_everyone_who_asks() -> None:
         requests.append(count)
         raise ValueError("damaged")
 
-    with closing(StreamedRows(fail, height=40, ahead=40)) as rows:
+    with closing(RowBuffer(fail, height=40, ahead=40)) as rows:
         for _ in range(3):
             with pytest.raises(ValueError, match="damaged"):
                 rows.rows(0, 4)

@@ -92,7 +92,7 @@ def test_tiles_in_parts_after_memory_ran_out_give_the_same(flow_bundle: Path) ->
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=48) as upscaler:
         encoding = upscaler.encode(lr_of(image, upscaler), memory_budget=0)
         expected = encoding.invert(image)
-        upscaler._painter._largest_core = 16
+        encoding._kept.largest_core = 16
         latents = encoding.invert(image)
     for level, array in expected.levels.items():
         np.testing.assert_allclose(latents.levels[level], array, atol=1e-3)
