@@ -132,7 +132,11 @@ class DrawOptions:
     )
     scale: float | OutputSize | None = field(
         default=None,
-        metadata={"metavar": "F", "help": "Enlarge F times, such as 2 or 1.5.  [default: the model's]", "most": True},
+        metadata={
+            "metavar": "F",
+            "help": "Enlarge F times, such as 2 or 1.5.  [default: the model's; auto: 4]",
+            "most": True,
+        },
     )
     reduction: Kernel = field(default="bicubic", metadata={"help": "How a picture is reduced to a smaller size."})
     linear_light: bool = field(default=False, metadata={"help": "Reduce it in linear light."})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -112,6 +111,8 @@ class RestoreOptions:
 
     def recorded(self) -> str:
         """The settings as a picture records them, but for the seed."""
+        import json
+
         from srflow_sdk.latents.normalising import STATISTICS_SCHEME
 
         tau = self.tau
@@ -134,6 +135,8 @@ class RestoreOptions:
     @classmethod
     def from_record(cls, settings: str, *, seed: int) -> RestoreOptions:
         """The options that a picture records. Raises: ArgumentError if they are of another version, or damaged."""
+        import json
+
         from srflow_sdk.latents.normalising import STATISTICS_SCHEME
 
         try:
@@ -224,6 +227,8 @@ class TransferOptions:
 
         files: the name and sha256 of the inputs besides the target, by what they are; None for one that was not given.
         """
+        import json
+
         from srflow_sdk.latents.normalising import STATISTICS_SCHEME
 
         values = {

@@ -20,7 +20,6 @@ import click
 import srflow_sdk
 import srflow_training
 from srflow_apps.commands import cli as sdk_commands
-from srflow_apps.commands.transfer import transfer
 from srflow_apps.demo.command import demo
 
 PUBLIC = (
@@ -53,7 +52,7 @@ def commands() -> dict[str, click.Command]:
     training_commands = importlib.import_module("srflow_training.cli")
     return {
         "srflow-upscale": sdk_commands.upscale,
-        "srflow-transfer": transfer,
+        "srflow-transfer": sdk_commands.transfer,
         "srflow-restore": sdk_commands.restore,
         "srflow-doctor": sdk_commands.doctor,
         "srflow-demo": demo,

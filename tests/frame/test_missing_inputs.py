@@ -41,13 +41,13 @@ sys.exit(status)
         ),
         ("srflow_apps.commands.cli:restore", "a.png -o b.png", ["a.png: there is no such file"], set()),
         (
-            "srflow_apps.commands.transfer:transfer",
+            "srflow_apps.commands.cli:transfer",
             f"{PHOTO} - a.png -o b.png",
             ["a.png: there is no such file"],
             set(),
         ),
         (
-            "srflow_apps.commands.transfer:transfer",
+            "srflow_apps.commands.cli:transfer",
             f"{PHOTO} {PHOTO} {PHOTO} --lr a.png -o b.png",
             ["a.png: there is no such file"],
             set(),

@@ -1,4 +1,4 @@
-"""The base of all commands: system errors in a line, options that are paths, and streams that may be broken."""
+"""The base of all commands: errors in a line, exit statuses, options that are paths, streams that may be broken."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import contextlib
 import errno
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any, NoReturn, TextIO
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NoReturn, TextIO
 
 import click
 
 from srflow_apps.batch.url_paths import UrlPath, as_path
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.errors import ArgumentError, SRFlowError
+from srflow_sdk.system.interrupts import NATIVE, STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.plain_text import printable, without_secrets
+from srflow_sdk.system.raising import memory_errors_typed
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""click's settings of every command."""
 
 _FAILED = 1
+_GRACE_S = 5.0
 _PRINTING_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
@@ -33,7 +40,8 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         options = {str(option.name): option for option in self.get_params(ctx) if isinstance(option, click.Option)}
         groups = {heading: [options.pop(name) for name in names.split()] for heading, names in self._groups.items()}
-        groups["Other options" if groups else "Options"] = list(options.values())
+        last = "Other options" if groups else "Options"
+        groups[last] = [*groups.pop(last, []), *options.values()]
         for heading, members in groups.items():
             records = [record for option in members if (record := option.get_help_record(ctx)) is not None]
             if records:
@@ -126,3 +134,55 @@ def wait_asleep() -> None:
     loaded, so call it before the first import of torch. A policy that the user has set stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@contextlib.contextmanager
+def exit_statuses() -> Iterator[None]:
+    """Turn the SDK's errors, Ctrl-C and signals that ask to stop into one line and an exit status."""
+    try:
+        with raised_interrupts(*STOPPING), memory_errors_typed("before the work began: close other programs"):
+            yield
+    except ArgumentError as error:
+        raise click.UsageError(printable(str(error))) from error
+    except SRFlowError as error:
+        fail(str(error))
+    except KeyboardInterrupt as error:
+        say("interrupted")
+        _exit(exit_status(*error.args))
+
+
+def _exit(status: int) -> NoReturn:
+    """Exit once native calls that a second signal left have ended: Python would end beneath them, and abort.
+
+    A third signal waits no longer.
+    """
+    calls = [thread for thread in threading.enumerate() if thread.name == NATIVE]
+    with contextlib.suppress(KeyboardInterrupt):
+        for call in calls:
+            call.join(_GRACE_S)
+    if any(call.is_alive() for call in calls):
+        os._exit(status)
+    sys.exit(status)
+
+
+def fail_if_absent(inputs: Sequence[str | os.PathLike[str]], *, needed: Literal["any", "all"] = "any") -> None:
+    """Fail before anything is loaded if none of the input files exists, or, with "all", not each of them.
+
+    Standard input and URLs count as existing. A batch of which some files exist reports the others as it reaches them.
+    Raises: ArgumentError for a URL that names no place.
+    """
+    absent = [path for path in inputs if _is_absent(path)]
+    if absent and (needed == "all" or len(absent) == len(inputs)):
+        for path in absent[:-1]:
+            say(f"error: {path}: there is no such file")
+        fail(f"{absent[-1]}: there is no such file")
+
+
+def _is_absent(path: str | os.PathLike[str]) -> bool:
+    if os.fspath(path) == "-" or isinstance(place := as_path(path), UrlPath):
+        return False
+    try:
+        place.stat()
+    except OSError as error:  # of another kind: it may exist, and reading it says what is wrong
+        return isinstance(error, FileNotFoundError)
+    return False

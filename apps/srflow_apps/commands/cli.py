@@ -1,21 +1,89 @@
-"""The commands srflow-upscale, srflow-restore and srflow-doctor: their options and exit statuses."""
+"""The commands srflow-upscale, srflow-restore, srflow-transfer and srflow-doctor: options and exit statuses."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import click
 
-from srflow_apps.commands import command_line, file_options
-from srflow_apps.commands.base_command import Command, NameOrPath, fail
-from srflow_apps.commands.command_line import exit_statuses, temperature
-from srflow_apps.commands.file_options import SETTINGS
+from srflow_apps.batch.choices import FileChoices, MachineChoices
+from srflow_apps.commands.base_command import (
+    SETTINGS,
+    Command,
+    LocalPath,
+    NameOrPath,
+    exit_statuses,
+    fail,
+    fail_if_absent,
+)
+from srflow_apps.commands.options import HEADINGS, MOST, Options, longer_side, options_of, size
 from srflow_sdk._version import __version__
+from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.flow.options import RestoreOptions, TransferOptions
 
-if TYPE_CHECKING:
-    from srflow_apps.batch.choices import FileChoices, MachineChoices
+_ONE_PLACE = ("frame", "from_output", "ray", "ray_workers", "ray_gpus")  # what srflow-transfer has no use for
+_OUTPUT = click.Option(
+    ["-o", "--output"],
+    metavar="OUT",
+    type=click.Path(),
+    help="File or directory to write.  [default: beside the INPUT]",
+)
+
+
+def _model(names: str, text: str) -> click.Option:
+    return click.Option(["--model"], metavar=names, type=NameOrPath(), help=text)
+
+
+_ONE_MODEL = _model("NAME|BUNDLE", "An embedded model, or a bundle.  [default: x4-small]")
+_INPUTS = click.Argument(["inputs"], nargs=-1, metavar="[INPUT]...", type=click.Path(readable=False))
+
+
+def _operation(
+    name: str,
+    options: type[Any],
+    model: click.Option,
+    *,
+    arguments: Sequence[click.Argument] = (_INPUTS,),
+    more: Options | None = None,
+    leave: Sequence[str] = (),
+) -> Callable[[Callable[..., None]], Command]:
+    """Make a command of a function that does an operation to picture files.
+
+    Its options are the fields of `options`, of which the function gets a dict, those of FileChoices and MachineChoices,
+    as `files` and `machine`, and `more`, each as an argument. leave: fields without an option.
+    """
+
+    def made(function: Callable[..., None]) -> Command:
+        parts = {
+            "options": options_of(options, "Pictures"),
+            "files": options_of(FileChoices, "Files", leave=leave),
+            "machine": options_of(MachineChoices, "Machines"),
+        }
+        fields = {part: [str(one.name) for those in found.values() for one in those] for part, found in parts.items()}
+        every = [{MOST: [_OUTPUT, model]}, parts["options"], more or {}, parts["machine"], parts["files"]]
+        sorted_ = {heading: [one for found in every for one in found.get(heading, ())] for heading in HEADINGS}
+
+        def called(**values: Any) -> None:
+            with exit_statuses():
+                chosen = {part: {name: values.pop(name) for name in names} for part, names in fields.items()}
+                files, machine = FileChoices(**chosen["files"]), MachineChoices(**chosen["machine"])
+                function(**values, options=chosen["options"], files=files, machine=machine)
+
+        command = Command(
+            name,
+            params=[*arguments, *(one for those in sorted_.values() for one in those)],
+            callback=called,
+            help=function.__doc__,
+            context_settings=SETTINGS,
+            groups={heading: " ".join(str(one.name) for one in those) for heading, those in sorted_.items() if those},
+        )
+        return click.version_option(__version__, prog_name=name)(command)
+
+    return made
 
 
 def _list_models(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -32,87 +100,73 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
     context.exit()
 
 
-@click.command(
-    cls=Command,
-    context_settings=SETTINGS,
-    groups={
-        "Options that most people need": "output model tau samples scale max_size recursive format resume dry_run",
-        "Pictures": "models seed sample consistent interval value_range size reduction linear_light from_output",
-        "Clips": "latents codec",
-        "Files": f"frame {file_options.FILES}",
-        "Machines": f"{file_options.MACHINES} server {file_options.RAY}",
-    },
+_OF_UPSCALING = {
+    MOST: [
+        click.Option(
+            ["--samples"], type=click.IntRange(min=1), default=1, show_default=True, help="Pictures per input."
+        ),
+        click.Option(["--max-size"], type=longer_side, metavar="N", help="Longer side of outputs, at most."),
+    ],
+    "Pictures": [
+        click.Option(
+            ["--models"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_list_models,
+            help="List the embedded ones.",
+        ),
+        click.Option(
+            ["--interval"],
+            type=float,
+            metavar="COVERAGE",
+            help="Also write _low and _high: what this share of pixels lies in.",
+        ),
+        click.Option(
+            ["--size"],
+            type=size,
+            metavar="WxH",
+            help="Size: 3840x is a width, x2160 a height; 3840x2160 fits within.",
+        ),
+    ],
+    "Clips": [
+        click.Option(
+            ["--latents"],
+            metavar="motion|screen|fresh",
+            type=click.Choice(("motion", "screen", "fresh")),
+            help="How detail goes on; a folder is one clip.  [default: motion]",
+        ),
+        click.Option(["--codec"], metavar="NAME", help="FFmpeg's encoder.  [default: libx264; .webm: libvpx-vp9]"),
+    ],
+    "Machines": [
+        click.Option(
+            ["--server"], metavar="URL", help="A Triton server draws: HOST:PORT. --model is then a name there."
+        ),
+    ],
+}
+
+
+@_operation(
+    "srflow-upscale",
+    DrawOptions,
+    _model("auto|NAME|BUNDLE", "Model; auto: what suits each photo.  [default: auto]"),
+    more=_OF_UPSCALING,
 )
-@file_options.INPUTS
-@file_options.OUTPUT
-@click.option(
-    "--model",
-    metavar="auto|NAME|BUNDLE",
-    type=NameOrPath(),
-    help="Model; auto: what suits each photo.  [default: auto]",
-)
-@click.option(
-    "--models",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_list_models,
-    help="List the embedded ones.",
-)
-@click.option(
-    "--tau",
-    type=temperature,
-    metavar="auto|T",
-    help="Temperature: 0 is smooth, larger is sharper; auto: less on flat areas.  [default: the model's]",
-)
-@file_options.seed("Same seed, same picture.")
-@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Pictures per input.")
-@click.option("--sample", type=click.IntRange(min=0), default=0, show_default=True, help="Number of the first picture.")
-@click.option("--consistent", is_flag=True, help="Make outputs reduce to their inputs again, as far as possible.")
-@click.option(
-    "--interval",
-    type=float,
-    metavar="COVERAGE",
-    help="Also write _low and _high: what this share of pixels lies in.",
-)
-@click.option(
-    "--range",
-    "value_range",
-    nargs=2,
-    metavar="LOW HIGH",
-    help="Values of a TIFF that are black and white, or 1% 99%.",
-)
-@command_line.size_options
-@click.option(
-    "--latents",
-    metavar="motion|screen|fresh",
-    type=click.Choice(("motion", "screen", "fresh")),
-    help="How detail goes on; a folder is one clip.  [default: motion]",
-)
-@click.option("--codec", metavar="NAME", help="FFmpeg's encoder.  [default: libx264; .webm: libvpx-vp9]")
-@file_options.file_options
-@file_options.machine_options
-@click.option(
-    "--server",
-    metavar="URL",
-    help="A Triton server draws: HOST:PORT. --model is then a name there.",
-)
-@click.version_option(__version__, prog_name="srflow-upscale")
-@click.pass_context
 def upscale(
-    context: click.Context,
-    /,
+    *,
     inputs: tuple[str, ...],
     output: str | None,
     model: str | None,
+    options: dict[str, Any],
+    size: Any,
+    max_size: Any,
     samples: int,
-    files: FileChoices,
-    machine: MachineChoices,
-    server: str | None,
     interval: float | None,
     latents: Any,
     codec: str | None,
-    **drawing: Any,
+    files: FileChoices,
+    machine: MachineChoices,
+    server: str | None,
 ) -> None:
     """Enlarge photos, PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, folders of them, and clips.
 
@@ -141,75 +195,40 @@ def upscale(
       srflow-upscale s3://bucket/photos -o s3://bucket/large --resume --ray auto
       srflow-upscale clip.mp4                              clip_x4.mp4, with its sound
     """
-    with exit_statuses():
-        _check_inputs(context, inputs, files)
-        from srflow_apps.batch.command import run_command
-        from srflow_apps.batch.operations import Upscaling
-        from srflow_sdk.drawing.options import DrawOptions
+    _check_inputs(inputs, files)
+    sizes = [value for value in (options["scale"], size, max_size) if value is not None]
+    if len(sizes) > 1:
+        raise click.UsageError("--scale, --size and --max-size all set the size; choose one of them")
+    draw = DrawOptions(**{**options, "scale": sizes[0] if sizes else None})
+    if _are_clips(inputs, output):
+        from srflow_apps.clips.command import run_clips
 
-        if _are_clips(context, inputs, output):
-            from srflow_apps.clips.command import run_clips
+        run_clips(inputs, output, draw, latents, model, codec, files, machine)
+        return
+    if files.from_output is not None:
+        _refuse_chosen(*options, "samples", "interval", "size", "max_size")
+    if interval is not None and (samples > 1 or output == "-"):
+        raise ArgumentError("--interval writes three files of each input; leave out --samples and -o -")
+    if draw.value_range is not None:
+        _refuse("dry_run", "frame", "interval", why="with --range")
+    if server is not None:
+        _refuse("device", "threads", "precision", why="with --server: the server has its own")
+    from srflow_apps.batch.command import run_command
+    from srflow_apps.batch.operations import Upscaling
 
-            run_clips(inputs, output, DrawOptions(**drawing), latents, model, codec, files, machine)
-            return
-        if files.from_output is not None:
-            _refuse_chosen(context, *drawing, "samples", "interval", "size", "max_size")
-        if interval is not None and (samples > 1 or output == "-"):
-            raise ArgumentError("--interval writes three files of each input; leave out --samples and -o -")
-        if drawing["value_range"] is not None:
-            _refuse(context, "dry_run", "frame", "interval", why="with --range")
-        if server is not None:
-            _refuse(context, "device", "threads", "precision", why="with --server: the server has its own")
-        run_command(
-            Upscaling(options=DrawOptions(**drawing), interval=interval),
-            inputs,
-            output,
-            model=model,
-            files=files,
-            machine=machine,
-            samples=samples,
-            server=server,
-        )
+    what = Upscaling(options=draw, interval=interval)
+    run_command(what, inputs, output, model=model, files=files, machine=machine, samples=samples, server=server)
 
 
-@click.command(
-    cls=Command,
-    context_settings=SETTINGS,
-    groups={
-        "Options that most people need": "output model tau over recursive format resume dry_run",
-        "Pictures": "enlarge seed from_output",
-        "Files": f"frame {file_options.FILES}",
-        "Machines": f"{file_options.MACHINES} {file_options.RAY}",
-    },
-)
-@file_options.INPUTS
-@file_options.OUTPUT
-@file_options.MODEL
-@click.option(
-    "--tau", type=float, metavar="T", help="How large latents may be: smaller is smoother.  [default: as measured]"
-)
-@click.option(
-    "--over",
-    type=click.Choice(("auto", "spatial", "local", "global")),
-    default="auto",
-    show_default=True,
-    help="spatial: noise everywhere; local: dots and scratches; auto: what the picture shows.",
-)
-@click.option("--enlarge", is_flag=True, help="Enlarge small latents, too, as the publication does: rarely better.")
-@file_options.seed("Of --enlarge: same seed, same picture.")
-@file_options.file_options
-@file_options.machine_options
-@click.version_option(__version__, prog_name="srflow-restore")
-@click.pass_context
+@_operation("srflow-restore", RestoreOptions, _ONE_MODEL)
 def restore(
-    context: click.Context,
-    /,
+    *,
     inputs: tuple[str, ...],
     output: str | None,
     model: str | None,
+    options: dict[str, Any],
     files: FileChoices,
     machine: MachineChoices,
-    **restoring: Any,
 ) -> None:
     """Remove noise, dots and scratches from photos, and from folders of them. Their size stays.
 
@@ -235,16 +254,79 @@ def restore(
       srflow-restore photos -o clean --recursive --resume
       srflow-restore --from-output clean.png -o again.png
     """
-    with exit_statuses():
-        _check_inputs(context, inputs, files)
-        from srflow_apps.batch.command import run_command
-        from srflow_apps.batch.operations import Restoring
-        from srflow_sdk.flow.options import RestoreOptions
+    _check_inputs(inputs, files)
+    if files.from_output is not None:
+        _refuse_chosen(*options)
+    from srflow_apps.batch.command import run_command
+    from srflow_apps.batch.operations import Restoring
 
-        if files.from_output is not None:
-            _refuse_chosen(context, *restoring)
-        options = RestoreOptions(**restoring)
-        run_command(Restoring(options=options), inputs, output, model=model, files=files, machine=machine)
+    what = Restoring(options=RestoreOptions(**options))
+    run_command(what, inputs, output, model=model, files=files, machine=machine)
+
+
+@_operation(
+    "srflow-transfer",
+    TransferOptions,
+    _ONE_MODEL,
+    arguments=[click.Argument([name], type=LocalPath()) for name in ("target", "source", "mask")],
+    more={
+        MOST: [
+            click.Option(
+                ["--lr"],
+                type=LocalPath(),
+                metavar="FILE",
+                help="The true LR image of TARGET, if TARGET was upscaled from one.",
+            ),
+        ]
+    },
+    leave=_ONE_PLACE,
+)
+def transfer(
+    *,
+    target: Path,
+    source: Path,
+    mask: Path,
+    lr: Path | None,
+    output: str | None,
+    model: str | None,
+    options: dict[str, Any],
+    files: FileChoices,
+    machine: MachineChoices,
+) -> None:
+    """Put what MASK selects of SOURCE into TARGET, and let the model blend it in.
+
+    All three have the same size, so move and scale the content in SOURCE to where it is to appear. MASK is white where
+    SOURCE is to show (128 of 255 or more), in any shape; what is transparent in SOURCE is left out. OUT equals TARGET
+    beyond 6 pixels outside of the mask, and keeps TARGET's colour profile, alpha and metadata. PNG, JPEG, WebP, TIFF,
+    GIF, BMP and AVIF are read. OUT replaces an existing file, but never an input; without -o, portrait.png becomes
+    portrait_transferred.png beside it. One input may be -, standard input, and OUT may be -, standard output.
+
+    TARGET may be a folder of pictures; OUT is a directory then. SOURCE, MASK and the file of --lr are each one picture
+    for all of them, or a folder with a picture of the same name, but for the ending, for each.
+
+    Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
+
+    \b
+    Examples:
+      srflow-transfer portrait.png other.png mask.png -o both.png
+      srflow-transfer upscaled.png photo.png mask.png -o best.png --lr small.png --blend none
+      srflow-transfer portrait.png other.png mask.png -o both.png --tau 1=0.9,2=0.9
+      srflow-transfer portraits others masks -o both --resume
+      draw-mask | srflow-transfer portrait.png other.png - -o - --format jpg > both.jpg
+    """
+    others = {"source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
+    fail_if_absent([target, *others.values()], needed="all")
+    from srflow_apps.batch.command import STANDARD, run_command, standard_input
+    from srflow_apps.batch.operations import Transferring
+
+    chosen = TransferOptions(**options)  # a wrong one is said before the model is loaded
+    piped = [what for what, path in others.items() if path == Path(STANDARD)]
+    if len(piped) + (target == Path(STANDARD)) > 1:
+        raise ArgumentError("- is standard input, one picture; name files for the other inputs")
+    with standard_input(machine.max_pixels) if piped else contextlib.nullcontext() as sent:
+        others.update((what, cast("Path", sent)) for what in piped)
+        what = Transferring(options=chosen, **others)
+        run_command(what, [str(target)], output, model=model, files=files, machine=machine, sent=sent)
 
 
 @click.command(cls=Command, context_settings=SETTINGS)
@@ -273,14 +355,15 @@ def doctor(*, as_json: bool) -> None:
             fail("upscaling does not work here; the lines marked 'problem' say why")
 
 
-def _are_clips(context: click.Context, inputs: tuple[str, ...], output: str | None) -> bool:
+def _are_clips(inputs: tuple[str, ...], output: str | None) -> bool:
     """True if the inputs are clips, by their names, by the first bytes of a pipe, or because an option says so.
 
     Raises: ArgumentError for pictures among them, and for options that are not for clips.
     """
     from srflow_apps.clips.reading import is_clip, is_piped_clip
 
-    chosen = [f"--{name}" for name in ("latents", "codec") if context.params[name] is not None]
+    params = click.get_current_context().params
+    chosen = [f"--{name}" for name in ("latents", "codec") if params[name] is not None]
     clips = [path for path in inputs if is_clip(Path(path)) or (path == "-" and is_piped_clip())]
     if not clips and not chosen and not ("-" in inputs and is_clip(Path(output or ""))):
         return False
@@ -295,7 +378,6 @@ def _are_clips(context: click.Context, inputs: tuple[str, ...], output: str | No
     refused += ["shard", "ray"] if folders else ["format", "lossless"]
     pipe = "-" in (*inputs, output)
     _refuse(
-        context,
         *refused,
         *(["resume", "shard", "ray", "dry_run"] if pipe else []),
         why="with a clip" + " in a pipe" * pipe,
@@ -303,24 +385,25 @@ def _are_clips(context: click.Context, inputs: tuple[str, ...], output: str | No
     return True
 
 
-def _check_inputs(context: click.Context, inputs: tuple[str, ...], files: FileChoices) -> None:
+def _check_inputs(inputs: tuple[str, ...], files: FileChoices) -> None:
     """Fail at once without an input, or if none exists: but a cluster may see others, and a report tells of each."""
     if not inputs and files.from_output is None:
-        raise click.MissingParameter(ctx=context, param_hint="'INPUT...'", param_type="argument")
+        raise click.MissingParameter(param_hint="'INPUT...'", param_type="argument")
     if "" in inputs:  # such as that of an unset variable
-        raise click.UsageError('an INPUT is empty; name a file or a folder ("." is the current one)', context)
+        raise click.UsageError('an INPUT is empty; name a file or a folder ("." is the current one)')
     if files.ray is None and files.report is None:
-        command_line.fail_if_absent(inputs)
+        fail_if_absent(inputs)
 
 
-def _refuse_chosen(context: click.Context, *names: str) -> None:
+def _refuse_chosen(*names: str) -> None:
     """Raises: ArgumentError if one of these options was chosen beside --from-output."""
     why = "with --from-output: the picture says how it was made"
-    _refuse(context, *names, *file_options.MADE_FROM_FILES, why=why)
+    _refuse(*names, "tile", "precision", "recursive", "shard", why=why)
 
 
-def _refuse(context: click.Context, *names: str, why: str) -> None:
+def _refuse(*names: str, why: str) -> None:
     """Raises: ArgumentError if one of these options was chosen."""
+    context = click.get_current_context()
     options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
     for name in names:
         if context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT:

@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from srflow_apps.commands import file_options
-from srflow_apps.commands.base_command import Command, NameOrPath, say
-from srflow_apps.commands.command_line import count, exit_statuses
+from srflow_apps.batch.choices import MachineChoices
+from srflow_apps.commands.base_command import SETTINGS, Command, NameOrPath, exit_statuses, say
+from srflow_apps.commands.options import count, with_options_of
 from srflow_sdk._version import __version__
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
 
 
-@click.command(cls=Command, context_settings=file_options.SETTINGS)
+@click.command(cls=Command, context_settings=SETTINGS)
 @click.option(
     "--model",
     metavar="auto|NAME|BUNDLE",
@@ -50,10 +50,7 @@ from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
     help="Refuse larger files, in bytes.",
 )
 @click.option("--max-pixels", type=count, metavar="N", default="50M", show_default=True, help="Refuse larger pictures.")
-@file_options.TILE
-@file_options.DEVICE
-@file_options.PRECISION
-@file_options.THREADS
+@with_options_of(MachineChoices, leave=("max_pixels", "quiet"))
 @click.version_option(__version__, prog_name="srflow-demo")
 def demo(
     model: str | None,

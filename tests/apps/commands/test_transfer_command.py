@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_apps.commands import cli
-from srflow_apps.commands.transfer import transfer
+from srflow_apps.commands.cli import transfer
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk.flow.transferring import transferred
 from srflow_sdk.upscaler import Upscaler
@@ -210,9 +210,3 @@ def test_errors_call_pipes_by_their_names(run: Run, pictures: Pictures) -> None:
     result = run("-", "source.png", "mask.png", "-o", "out.png", input=b"no picture")
     assert result.exit_code == 1
     assert "error: stdin" in result.stderr
-
-
-def test_help_names_every_option() -> None:
-    result = CliRunner().invoke(transfer, ["-h"], terminal_width=100)
-    assert "TARGET SOURCE MASK" in result.stdout
-    assert all(option.opts[-1] in result.stdout for option in transfer.params if option.opts[0].startswith("-"))
