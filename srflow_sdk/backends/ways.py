@@ -15,7 +15,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib import metadata
@@ -26,9 +26,9 @@ import numpy as np
 
 from srflow_sdk._version import __version__
 from srflow_sdk.backends.base import Backend
-from srflow_sdk.backends.gate import is_within_gate, photographs, picture, psnr, recorded_db
+from srflow_sdk.backends.gate import is_within_gate, photographs, picture, psnr
 from srflow_sdk.backends.kept import processor
-from srflow_sdk.backends.openvino import Hint, has_bf16, openvino_backend
+from srflow_sdk.backends.openvino import has_bf16, openvino_backend
 from srflow_sdk.backends.ort import OnnxRuntimeBackend
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, OutOfMemoryError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
@@ -42,7 +42,6 @@ from srflow_sdk.system.raising import PassingError, is_installed, memory_errors_
 WORTH = 1.1
 """How many times faster a less exact way must be to be chosen: less is within what a measurement varies by."""
 
-_LONGEST_S = 8.0  # then "fastest" leaves further candidates to the next start: a full-size one takes up to 4 s
 _ROUNDS = (2, 5)  # of timing, at least and at most
 _TIMING_S = 0.5  # after so long there are no further rounds
 _QUICK_S = 0.4  # of CPU time: the photographs are too small
@@ -50,7 +49,7 @@ _SAME_DB = 3.0
 """How far two runtimes may be apart that compute the same int8 graph, each against float32: they round otherwise. What
 is finer than FINE_DB may be further apart: there, the last bit of a sum shows in decibels and not in pictures."""
 
-_SCHEMA = 6
+_SCHEMA = 7
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 _log = logging.getLogger(__name__)
 _measuring = threading.Lock()  # two at a time would count each other's CPU time
@@ -79,16 +78,13 @@ class Measured:
     """The results of one way on this machine.
 
     seconds: CPU time of one picture, the best of several; infinite if it was not timed. decibels: PSNR against float32,
-    the worse of two photographs. error: one line if it cannot be used at all. passing: another start may do better, for
-    example because memory was wanting. Such results are not kept; others stay until the processor, a package or the
-    bundle changes.
+    the worse of two photographs. error: one line if it cannot be used at all.
     """
 
     way: Way
     seconds: float = math.inf
     decibels: float = -math.inf
     error: str | None = None
-    passing: bool = False
 
     def __str__(self) -> str:
         if self.error is not None:
@@ -124,7 +120,8 @@ def _bf16(bundle: Bundle, device: DeviceName, threads: int | None) -> Way:
             'this processor has no bfloat16 arithmetic, so bf16 would be slower than float32; use precision="bundle", '
             'or "fastest", which takes the fastest that this processor has'
         )
-    exact, reduced = measured(bundle, [REFERENCE, _BF16], threads=threads)
+    found = measured(bundle, threads=threads)
+    exact, reduced = found[REFERENCE], found[_BF16]
     if reduced.decibels < LEAST_DB:
         why = f"{reduced}, where {LEAST_DB:.0f} dB are needed"
         raise DeviceError(f'this model does not work in bf16 on this processor: {why}; use precision="bundle"')
@@ -143,7 +140,8 @@ def _int8(bundle: Bundle, device: DeviceName, threads: int | None) -> Way:
         )
     if device == "cpu" or not is_installed("openvino"):
         return _INT8_OPENVINO if device == "openvino" else _INT8_CPU  # opening the former says so
-    _, theirs, ours = measured(bundle, [REFERENCE, _INT8_OPENVINO, _INT8_CPU], threads=threads)
+    found = measured(bundle, threads=threads)
+    theirs, ours = found[_INT8_OPENVINO], found[_INT8_CPU]
     if theirs.decibels >= min(ours.decibels - _SAME_DB, FINE_DB):
         return theirs.way if device == "openvino" or theirs.seconds * WORTH < ours.seconds else ours.way
     problem = f"{theirs}, where the same graph gives {ours}"
@@ -160,10 +158,10 @@ def open_fastest(bundle: Bundle, device: Literal["auto", "cpu", "openvino"], *, 
     """
     if device == "openvino" and not is_installed("openvino"):
         return _opened(bundle, _OPENVINO, threads)  # which says so
-    found = measured(bundle, candidates(bundle, device), threads=threads, longest_s=_LONGEST_S)
+    found = measured(bundle, threads=threads).values()
     chosen = choose(found, bundle.manifest, device=device)
     if chosen is None:
-        why = "; ".join(map(str, found[1:]))
+        why = "; ".join(str(one) for one in found if one.way.device == "openvino")
         raise DeviceError(f'OpenVINO gives no picture near enough to float32 here ({why}); use device="cpu"')
     try:
         return _opened(bundle, chosen, threads)
@@ -174,24 +172,14 @@ def open_fastest(bundle: Bundle, device: Literal["auto", "cpu", "openvino"], *, 
         return _opened(bundle, REFERENCE, threads)
 
 
-def candidates(bundle: Bundle, device: str) -> list[Way]:
-    """The ways that "fastest" measures on a device ("auto", "cpu" or "openvino"), the reference first, and then in the
-    order of their promise: time may run out.
-    """
-    manifest, openvino = bundle.manifest, device != "cpu" and is_installed("openvino")
-    has_int8 = INT8_ENCODER in manifest.files and recorded_db(manifest) >= LEAST_DB
-    int8 = [*[_INT8_OPENVINO] * openvino, *[_INT8_CPU] * (device != "openvino")]
-    return [REFERENCE, *int8 * has_int8, *[_BF16, _OPENVINO] * openvino]
-
-
-def choose(found: Sequence[Measured], manifest: Manifest, *, device: str) -> Way | None:
-    """The fastest way within the gate; None if a device was asked for that has none.
+def choose(found: Iterable[Measured], manifest: Manifest, *, device: str) -> Way | None:
+    """The fastest way within the gate on a device ("auto", "cpu" or "openvino"); None if that has none.
 
     A less exact way must be worth it: at least 1.1 times as fast as a more exact one.
     """
     best: Measured | None = None
     for one in sorted(found, key=lambda one: ((one.way != REFERENCE) + (one.way.precision != "bundle"), one.seconds)):
-        usable = one.seconds < math.inf and (device != "openvino" or one.way.device == "openvino")
+        usable = one.seconds < math.inf and device in ("auto", one.way.device)
         near = one.way == REFERENCE or is_within_gate(one.way.precision, one.decibels, manifest)
         if usable and near and (best is None or one.seconds * WORTH < best.seconds):
             best = one
@@ -200,43 +188,37 @@ def choose(found: Sequence[Measured], manifest: Manifest, *, device: str) -> Way
 
 def cached_choice(bundle: Bundle, *, threads: int | None = None) -> str | None:
     """Say what `precision="fastest"` takes here if it was measured before, for the doctor. Measures nothing."""
-    known = read_measured(_file(bundle, threads))
-    if bundle.manifest.precision != "fp32" or REFERENCE not in known:
+    known = _read(_file(bundle, threads))
+    if bundle.manifest.precision != "fp32" or not known:
         return None
-    found = [known.get(way, _later(way)) for way in candidates(bundle, "auto")]
-    chosen = choose(found, bundle.manifest, device="auto") or REFERENCE
-    return f"{chosen} ({'; '.join(map(str, found))})"
+    return f"{choose(known.values(), bundle.manifest, device='auto')} ({'; '.join(map(str, known.values()))})"
 
 
-def measured(
-    bundle: Bundle, ways: Sequence[Way], *, threads: int | None, longest_s: float = math.inf
-) -> list[Measured]:
-    """Measure ways on this machine, or take what earlier starts measured if nothing has changed since.
+def measured(bundle: Bundle, *, threads: int | None) -> dict[Way, Measured]:
+    """Measure all ways on this machine, or take what an earlier start measured if nothing has changed since.
 
-    ways: the reference first. threads: of each backend. longest_s: after so long no further way is begun, once there is
-    one more result to keep; the next start goes on.
+    threads: of each backend. Nothing is kept if a way fails for a cause that may pass, as a lack of memory does.
     Raises: DeviceError, BundleError if even the reference does not run; CancelledError.
     """
     file = _file(bundle, threads)
     with _measuring:
-        known = read_measured(file)
-        if not all(way in known for way in ways):
-            begun = time.monotonic()
-            _log.info("measuring what is fastest on this processor, once for this model …")
-            known |= {one.way: one for one in _measure(bundle, ways, known, threads, until=begun + longest_s)}
-            found = "; ".join(str(known[way]) for way in ways)
-            _log.info("measured in %.1f s: %s", time.monotonic() - begun, found)
-            if file is not None:
-                with contextlib.suppress(OSError):  # it only costs time
-                    write_measured(file, known)
-    return [known[way] for way in ways]
+        if known := _read(file):
+            return known
+        begun = time.monotonic()
+        _log.info("measuring what is fastest on this processor, once for this model …")
+        found, lasting = _measure(bundle, threads)
+        _log.info("measured in %.1f s: %s", time.monotonic() - begun, "; ".join(map(str, found)))
+        if file is not None and lasting:
+            with contextlib.suppress(OSError):  # it only costs time
+                write_atomically(file, (json.dumps([asdict(one) for one in found], indent=1) + "\n").encode())
+        return {one.way: one for one in found}
 
 
-def _measure(
-    bundle: Bundle, ways: Sequence[Way], known: Mapping[Way, Measured], threads: int | None, *, until: float
-) -> Iterator[Measured]:
-    """Those of the ways that are not known. Besides the reference, one is open at a time."""
-    manifest, begun = bundle.manifest, False
+def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]:
+    """The results, the reference first, and whether they last. Besides the reference, one way is open at a time."""
+    manifest, lasting = bundle.manifest, True
+    ways = [_INT8_OPENVINO, _INT8_CPU] if INT8_ENCODER in manifest.files else []
+    ways = [way for way in (*ways, _BF16, _OPENVINO) if way.device == "cpu" or is_installed("openvino")]
     with _made(bundle, REFERENCE, threads) as reference:
         photos = photographs(manifest.size_multiple)
         expected = [picture(reference, photo, manifest) for photo in photos]
@@ -244,14 +226,9 @@ def _measure(
         if _seconds(reference, timed, manifest) < _QUICK_S:  # two photographs twice: closer to the tiles of real ones
             row = np.concatenate(photos, axis=3)
             timed = np.concatenate([row, row[..., ::-1]], axis=2)
-        exact = known.get(REFERENCE)
-        if exact is None:
-            (seconds,) = _best_times([reference], timed, manifest)
-            yield (exact := Measured(way=REFERENCE, seconds=seconds, decibels=math.inf))
-        for way in (way for way in ways if way != REFERENCE and way not in known):
-            if begun and time.monotonic() > until:
-                yield _later(way)
-                continue
+        (exact,) = _best_times([reference], timed, manifest)
+        found = [Measured(way=REFERENCE, seconds=exact, decibels=math.inf)]
+        for way in ways:
             try:
                 with memory_errors_typed(f"while {way} was measured"), _made(bundle, way, threads) as backend:
                     pairs = zip(photos, expected, strict=True)
@@ -259,15 +236,14 @@ def _measure(
                     seconds = math.inf
                     if decibels >= LEAST_DB:  # stated beside the reference's first time: by their ratio now
                         own, beside = _best_times([backend, reference], timed, manifest)
-                        seconds = own / beside * exact.seconds
-                found = Measured(way=way, seconds=seconds, decibels=decibels)
+                        seconds = own / beside * exact
+                found.append(Measured(way=way, seconds=seconds, decibels=decibels))
             except CancelledError:
                 raise
             except SRFlowError as error:
-                passing = isinstance(error, (OutOfMemoryError, PassingError))
-                found = Measured(way=way, error=str(error), passing=passing)
-            begun |= not found.passing
-            yield found
+                lasting &= not isinstance(error, (OutOfMemoryError, PassingError))
+                found.append(Measured(way=way, error=str(error)))
+    return found, lasting
 
 
 def _made(bundle: Bundle, way: Way, threads: int | None) -> Backend:
@@ -279,7 +255,7 @@ def _made(bundle: Bundle, way: Way, threads: int | None) -> Backend:
     elif way.precision == "bf16" and not has_bf16():
         raise DeviceError("this processor has no bfloat16 arithmetic")
     else:
-        hint: Hint = "bf16" if way.precision == "bf16" else "f32"
+        hint: Literal["bf16", "f32"] = "bf16" if way.precision == "bf16" else "f32"
         backend = openvino_backend(bundle, threads=threads, graphs=graphs, hint=hint)
     backend.precision = way.precision
     return backend
@@ -289,10 +265,6 @@ def _opened(bundle: Bundle, way: Way, threads: int | None) -> Backend:
     backend = _made(bundle, way, threads)
     backend.activate()
     return backend
-
-
-def _later(way: Way) -> Measured:
-    return Measured(way=way, error="not measured yet: the next start does it", passing=True)
 
 
 def _best_times(backends: Sequence[Backend], image: Any, manifest: Manifest) -> list[float]:
@@ -332,16 +304,10 @@ def _version(package: str) -> str | None:
         return None
 
 
-def read_measured(file: Path | None) -> dict[Way, Measured]:
-    """Read what earlier starts wrote; empty if there is no such file, or it is damaged."""
+def _read(file: Path | None) -> dict[Way, Measured]:
+    """What an earlier start wrote; empty if there is no such file, or it is damaged."""
     try:
         entries = json.loads(file.read_text("utf-8")) if file else []
         return {one.way: one for one in (read_record(Measured, entry) for entry in entries)}
     except (OSError, ValueError, TypeError, OverflowError, RecursionError):
         return {}
-
-
-def write_measured(file: Path, known: Mapping[Way, Measured]) -> None:
-    """Keep what lasts for the next start: the whole file or none. Raises: OSError."""
-    entries = [asdict(one) for one in known.values() if not one.passing]
-    write_atomically(file, (json.dumps(entries, indent=1) + "\n").encode())

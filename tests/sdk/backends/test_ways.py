@@ -12,9 +12,9 @@ import pytest
 
 from srflow_sdk.backends import Backend, base, open_backend, ways
 from srflow_sdk.backends.ways import REFERENCE, Measured, Way, cached_choice, choose, measured
-from srflow_sdk.errors import CancelledError, OutOfMemoryError
+from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.raising import PassingError, is_installed
+from srflow_sdk.system.raising import PassingError
 
 from ..tiny_bundle import INT8_ROW, tiny_manifest, write_tiny_bundle
 
@@ -56,8 +56,16 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     return lambda: len(begun)
 
 
+@pytest.fixture(autouse=True)
+def _without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its ways are measured in test_precision.py."""
+    monkeypatch.setattr(ways, "is_installed", lambda _: False)
+
+
 def both(bundle: Bundle, *, threads: int | None = 1) -> list[Measured]:
-    return measured(bundle, [REFERENCE, INT8], threads=threads)
+    found = measured(bundle, threads=threads)
+    assert list(found) == [REFERENCE, INT8]
+    return list(found.values())
 
 
 def test_what_was_measured_is_not_measured_again(bundle: Bundle, measurements: Callable[[], int]) -> None:
@@ -68,19 +76,6 @@ def test_what_was_measured_is_not_measured_again(bundle: Bundle, measurements: C
     assert 38 < first[1].decibels < 90
     assert both(bundle) == first
     assert measurements() == 1
-
-
-@pytest.mark.skipif(not is_installed("openvino"), reason="openvino is not installed")
-def test_after_the_limit_the_next_start_goes_on_with_what_is_left(
-    bundle: Bundle, measurements: Callable[[], int]
-) -> None:
-    asked = [REFERENCE, INT8, OPENVINO, BF16]
-    starts = [measured(bundle, asked, threads=1, longest_s=0) for _ in range(4)]
-    left = [sum(one.error == "not measured yet: the next start does it" for one in found) for found in starts]
-    assert left == [2, 1, 0, 0]
-    assert [found[:2] for found in starts] == [starts[0][:2]] * 4
-    assert starts[3] == starts[2]
-    assert measurements() == 3
 
 
 def test_beside_the_reference_one_way_is_open_at_a_time(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,9 +90,8 @@ def test_beside_the_reference_one_way_is_open_at_a_time(bundle: Bundle, monkeypa
         return is_open[-1]
 
     monkeypatch.setattr(ways, "_made", counting)
-    asked = [REFERENCE, INT8, *([OPENVINO] if is_installed("openvino") else [])]
-    measured(bundle, asked, threads=1)
-    assert opened_ways == asked
+    both(bundle)
+    assert opened_ways == [REFERENCE, INT8]
     assert not any(backend._active for backend in is_open)
 
 
@@ -119,17 +113,21 @@ def test_a_failure_that_may_pass_is_measured_at_the_next_start(
         assert (backend.device, backend.precision) == ("cpu", "bundle")
         backend.deactivate()
         assert isinstance(error, MemoryError) or str(error) in (both(bundle)[1].error or "")
-        assert "not measured yet" in (cached_choice(bundle, threads=1) or "")
+        assert cached_choice(bundle, threads=1) is None
     assert both(bundle)[1].error is None
 
 
-def test_a_way_that_is_measured_later_is_timed_by_its_ratio_to_the_reference(
+def test_a_way_is_timed_by_its_ratio_to_the_reference_at_that_moment(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seconds = {"bundle": 2.0, "int8": 1.0}
-    monkeypatch.setattr(ways, "_seconds", lambda backend, *_: seconds[backend.precision])
-    measured(bundle, [REFERENCE], threads=1)
-    seconds |= {"bundle": 6.0, "int8": 1.5}  # another moment, when the machine is busy
+    seconds = {"bundle": 2.0, "int8": 1.5}
+
+    def taken(backend: Backend, *_: object) -> float:
+        if backend.precision == "int8":
+            seconds["bundle"] = 6.0  # from now on the machine is busy
+        return seconds[backend.precision]
+
+    monkeypatch.setattr(ways, "_seconds", taken)
     assert [one.seconds for one in both(bundle)] == [2.0, 0.5]
 
 
@@ -201,13 +199,22 @@ def test_without_a_cache_folder_it_is_measured_each_time(
     assert measurements() == 2
 
 
-def test_a_way_that_does_not_start_is_recorded_and_not_chosen(tmp_path: Path) -> None:
-    bundle = Bundle.open(write_tiny_bundle(tmp_path / "plain.srflow"))  # there is no int8 encoder
+def test_a_way_that_does_not_start_is_recorded_and_not_chosen(
+    bundle: Bundle, measurements: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ways._made
+
+    def failing(bundle: Bundle, way: Way, threads: int | None) -> Backend:
+        if way == INT8:
+            raise DeviceError("it does not start")
+        return real(bundle, way, threads)
+
+    monkeypatch.setattr(ways, "_made", failing)
     found = both(bundle)
-    assert found[1].error is not None
-    assert "encoder.int8.onnx" in found[1].error
+    assert found[1].error == "it does not start"
     assert choose(found, MANIFEST, device="auto") == REFERENCE
     assert both(bundle) == found
+    assert measurements() == 1
 
 
 @pytest.mark.parametrize("int8", ["other", "infinite"])
