@@ -12,7 +12,7 @@ from benchmarks.gpu_report.network import SEED, TAU
 from benchmarks.gpu_report.rows import Row
 from srflow_sdk.backends import Drawing
 from srflow_sdk.backends.tensorrt_engines.cuda import Block, CudaGpu, DeviceMemory, Launch
-from srflow_sdk.backends.tensorrt_engines.drawing_kernels import DrawingKernels
+from srflow_sdk.backends.tensorrt_engines.execution import DrawingKernels
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.latents.random_field import LatentLevel
 
@@ -37,7 +37,7 @@ def drawing_kernels(setting: Setting) -> Iterator[Row]:
     gpu = CudaGpu.open()
     with gpu.current():
         memory = DeviceMemory(gpu, kept=0)
-        kernels = DrawingKernels(gpu, memory)
+        kernels = DrawingKernels(gpu)
         around = _WithoutEngine(gpu, memory, {f"noise_level{level}": noise for level, noise in right.items()}, sr)
         found = kernels.draw(around, {}, drawing)  # type: ignore[arg-type]
         around.close()

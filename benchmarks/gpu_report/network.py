@@ -129,7 +129,7 @@ def allow_bare_machines() -> None:
         sys.modules.update(missing)
         with contextlib.suppress(ModuleNotFoundError):  # torch: every check says so
             import srflow_export.graphs  # noqa: F401
-            import srflow_sdk.backends.tensorrt_engines.drawing_kernels  # noqa: F401
+            import srflow_sdk.backends.tensorrt_engines.execution  # noqa: F401
         for name in missing:
             del sys.modules[name]
 

@@ -13,7 +13,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -23,11 +23,17 @@ from numpy.typing import NDArray
 from srflow_sdk.backends.base import Backend, Conditioning, Drawing, own, still_open
 from srflow_sdk.backends.native_library import load_plugins
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, DeviceMemory, aligned
-from srflow_sdk.backends.tensorrt_engines.drawing_kernels import load_kernels
-from srflow_sdk.backends.tensorrt_engines.execution import Engine, EngineLog, GpuLane, KernelCache, Shape
+from srflow_sdk.backends.tensorrt_engines.execution import (
+    DrawingKernels,
+    Engine,
+    EngineLog,
+    GpuLane,
+    KernelCache,
+    Shape,
+)
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime, LrProfile, first_command, rebuild_command
+from srflow_sdk.model.engine_records import RTX_SMS, EnginePrecision, EngineRecord, LrProfile, engines_command
 from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu
 from srflow_sdk.system.raising import is_installed
 
@@ -72,21 +78,20 @@ class TensorRTConditioning(Conditioning):
 class TensorRTBackend(Backend):
     """Runs the first of a bundle's engines that this machine can run.
 
-    runtime: take only engines of this library; None takes any. gpu: the GPU's number among those that CUDA shows this
-    process. :attr:`window_limits` says which sizes of LR images it takes; batches are computed image by image.
+    gpu: the GPU's number among those that CUDA shows this process. :attr:`window_limits` says which sizes of LR images
+    it takes; batches are computed image by image.
     """
 
-    def __init__(self, bundle: Bundle, *, runtime: EngineRuntime | None = None, gpu: int = 0) -> None:
+    def __init__(self, bundle: Bundle, *, gpu: int = 0) -> None:
         super().__init__()
-        self._bundle, self._runtime, self._gpu = bundle, runtime, gpu
+        self._bundle, self._gpu = bundle, gpu
         self._session: _Session | None = None
         self._release: Callable[[], Any] = lambda: None
 
     @property
     def device(self) -> str:
         """The library: "tensorrt", or "tensorrt_rtx" if that built the engines in use."""
-        session = self._session
-        return session.record.runtime if session else self._runtime or "tensorrt"
+        return self._session.record.runtime if self._session else "tensorrt"
 
     @property
     def gpu(self) -> int:
@@ -94,24 +99,21 @@ class TensorRTBackend(Backend):
 
     @property
     def fix(self) -> str:
-        return f'use device="cpu", or build engines again: {_build(self._bundle, "tensorrt", None)}'
+        return f'use device="cpu", or build engines again: {_build(self._bundle, None)}'
 
     @property
     def window_limits(self) -> LrProfile | None:
-        session = self._session
-        return session.record.profile if session else None
+        return self._session.record.profile if self._session else None
 
     def activate_impl(self) -> None:
-        selection = select_engines(self._bundle, runtime=self._runtime, gpu=self._gpu)
-        record, here = selection.record, selection.gpu.name
-        cuda = CudaGpu.open(self._gpu, wheels=cuda_of_wheels(selection.gpu.cuda))
-        if record.gpu and record.gpu != here:
-            _log.warning("the engines were tuned on %s; on this %s others may be faster", record.gpu, here)
-        self._session = _Session(self._bundle, selection, cuda)
+        record, library, found = select_engines(self._bundle, gpu=self._gpu)
+        cuda = CudaGpu.open(self._gpu, wheels=cuda_of_wheels(found.cuda))
+        if record.gpu and record.gpu != found.name:
+            _log.warning("the engines were tuned on %s; on this %s others may be faster", record.gpu, found.name)
+        self._session = _Session(self._bundle, record, library, found, cuda)
         # Called by Python too: a backend that nobody closed must not keep the GPU's memory.
-        release = weakref.finalize(self, self._session.close)
+        self._release = release = weakref.finalize(self, self._session.close)
         release.atexit = False
-        self._release = release
 
     def deactivate_impl(self) -> None:
         self._session = None
@@ -154,8 +156,7 @@ class TensorRTBackend(Backend):
 
     @property
     def can_draw(self) -> bool:
-        session = self._session
-        return session is not None and session.kernels is not None
+        return self._session is not None and self._session.kernels is not None
 
     def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
         session = still_open(self._session)
@@ -172,8 +173,7 @@ class TensorRTBackend(Backend):
 
     @property
     def can_invert(self) -> bool:
-        session = self._session
-        return session is not None and session.record.inverter != ""
+        return self._session is not None and self._session.record.inverter != ""
 
     def invert_impl(self, conditioning: Conditioning, hr: _Array) -> tuple[dict[int, _Array], _Array]:
         session = still_open(self._session)
@@ -189,16 +189,22 @@ class TensorRTBackend(Backend):
 class _Session:
     """Loaded engines with their memory and lanes, from one activation to the last call after it is closed."""
 
-    def __init__(self, bundle: Bundle, selection: Selection, gpu: CudaGpu) -> None:
-        self.record, self.rebuild = selection.record, selection.rebuild
-        self._bundle, self._library, self._gpu = bundle, selection.library, gpu
-        self._kernel_cache = KernelCache(f"{bundle.model_sha256[:32]}-{selection.gpu.in_file_names}")
+    def __init__(self, bundle: Bundle, record: EngineRecord, library: ModuleType, found: Gpu, gpu: CudaGpu) -> None:
+        self.record, self.rebuild = record, partial(_build, bundle, found, record)
+        self._bundle, self._library, self._gpu = bundle, library, gpu
+        name = "".join(character if character.isalnum() else "-" for character in found.name)
+        self._kernel_cache = KernelCache(f"{bundle.model_sha256[:32]}-{name}")
         with gpu.current():
-            self._log = EngineLog(self._library)
-            self._runtime = self._library.Runtime(self._log.logger)
-            self.encoder, self.sampler = self._loaded(self.record.encoder), self._loaded(self.record.sampler)
+            self._log = EngineLog(library)
+            self._runtime = library.Runtime(self._log.logger)
+            self.encoder, self.sampler = self._loaded(record.encoder), self._loaded(record.sampler)
             self.memory = DeviceMemory(gpu, kept=_LANES)
-            self.kernels = load_kernels(gpu, self.memory)
+            self.kernels = None
+            try:
+                self.kernels = DrawingKernels(gpu)
+            except (DeviceError, ImportError, OSError) as error:
+                does = "the processor draws latents and rounds pictures"
+                _log.warning("%s, because the GPU's kernels cannot be used: %s", does, error)
         self._inverter: Engine | None = None
         self._no_graphs = threading.Event()
         self._lock, self._loading = threading.Lock(), threading.Lock()
@@ -321,19 +327,6 @@ def _each(arrays: Mapping[str, _Array]) -> Iterator[dict[str, _Array]]:
         yield {name: array[index : index + 1] for name, array in floats.items()}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Selection:
-    """Engines that fit: their record, the library that built them, and the GPU that they will run on.
-
-    rebuild: makes the command that builds such engines again; with shapes=False, other `--shapes` can be added to it.
-    """
-
-    record: EngineRecord
-    library: ModuleType
-    gpu: Gpu
-    rebuild: Callable[..., str]
-
-
 def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:
     """True if it is worth trying: some of the bundle's engines are for this GPU, and a library for them is installed.
 
@@ -344,54 +337,37 @@ def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:
     return found is not None and any(found.compute_capability in record.compute_capabilities for record in records)
 
 
-def select_engines(bundle: Bundle, *, runtime: EngineRuntime | None = None, gpu: int = 0) -> Selection:
-    """The first engines of the manifest that this machine can run.
+def select_engines(bundle: Bundle, *, gpu: int = 0) -> tuple[EngineRecord, ModuleType, Gpu]:
+    """The first engines of the manifest that this machine can run, their library, and the GPU of this number.
 
-    runtime: take only this library's; None takes any. gpu: the GPU's number among those that CUDA shows this process.
     Raises: DeviceError, which says for each pair of engines why it cannot run, with the fix.
     """
-    found = find_gpu(gpu)
-    records = [record for record in bundle.manifest.engines if runtime in (None, record.runtime)]
-    if not records:
-        wanted: EngineRuntime = runtime or "tensorrt"
-        build = _build(bundle, wanted, found)
+    found, reasons = find_gpu(gpu), []
+    if not bundle.manifest.engines:
         raise DeviceError(
-            f'{bundle.path} has no {_LIBRARIES[wanted][0]} engines; use device="cuda" or device="cpu", which run '
-            f"its ONNX graphs, or build engines: {build}"
+            f'{bundle.path} has no TensorRT engines; use device="cuda" or device="cpu", which run its ONNX graphs, or '
+            f"build engines: {_build(bundle, found)}"
         )
     if found is None:
         raise DeviceError(
             f"engines need an NVIDIA GPU, but the driver shows no GPU {gpu} or is not installed; check it with "
             'nvidia-smi, or use device="cpu"; run srflow-doctor for details'
         )
-    reasons = []
-    for record in records:
+    for record in bundle.manifest.engines:
         try:
-            return _selected(bundle, record, found)
+            return record, _library(bundle, record, found), found
         except DeviceError as error:
             reasons.append(f"{record.encoder}: {error}")
     raise DeviceError(f"{bundle.path} has no engines that can run here; {'; '.join(reasons)}")
 
 
-def _build(bundle: Bundle, runtime: EngineRuntime, gpu: Gpu | None) -> str:
-    """The command that builds a bundle's first engines."""
-    capability = gpu.compute_capability if gpu else None
-    return first_command(
-        bundle.path, runtime=runtime, precision=bundle.manifest.precision, compute_capability=capability
-    )
-
-
-def _selected(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> Selection:
-    """The engines with what runs them. Raises: DeviceError if they do not fit this machine or bundle."""
-
-    def rebuild(*, shapes: bool = True) -> str:
-        profile = record.profile if shapes and record.profile != bundle.manifest.default_profile else None
-        return rebuild_command(bundle.path, record, compute_capability=gpu.compute_capability, profile=profile)
-
+def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
+    """What runs these engines. Raises: DeviceError if they do not fit this machine or bundle."""
+    rebuild = _build(bundle, gpu, record)
     title, distribution = _LIBRARIES[record.runtime]
     for name, digest in record.graphs.items():
         if bundle.manifest.files.get(name, {}).get("sha256") != digest:
-            raise DeviceError(f"built from a different {name} than the bundle's; build them again: {rebuild()}")
+            raise DeviceError(f"built from a different {name} than the bundle's; build them again: {rebuild}")
     exactly = f'pip install "{distribution}-cu{cuda_of_wheels(gpu.cuda)}=={record.version}"'
     try:
         library = importlib.import_module(record.runtime)
@@ -403,15 +379,28 @@ def _selected(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> Selection:
     if installed != record.version:
         raise DeviceError(
             f"built by {title} {record.version}, but {installed} is installed, and no other version runs them: "
-            f"{exactly}, or build them for this one: {rebuild()}"
+            f"{exactly}, or build them for this one: {rebuild}"
         )
     if gpu.compute_capability not in record.compute_capabilities:
         wanted = " or ".join(record.compute_capabilities)
         model = f" ({record.gpu})" if record.gpu else ""
         raise DeviceError(
             f"built for compute capability {wanted}{model}, but this GPU, {gpu.name}, has {gpu.compute_capability}; "
-            f"build them for it, on this machine: {rebuild()}"
+            f"build them for it, on this machine: {rebuild}"
         )
     if record.plugins is not None:
-        load_plugins(library, record.plugins, rebuild=rebuild())
-    return Selection(record=record, library=library, gpu=gpu, rebuild=rebuild)
+        load_plugins(library, record.plugins, rebuild=rebuild)
+    return library
+
+
+def _build(bundle: Bundle, gpu: Gpu | None, record: EngineRecord | None = None, *, shapes: bool = True) -> str:
+    """The command that builds a bundle's first engines, or such as a record's again, for this GPU.
+
+    TensorRT builds for GPUs that TensorRT-RTX does not support, such as data-centre ones. shapes: name the record's.
+    """
+    if record is None or gpu is None:
+        precision: EnginePrecision = "fp16" if bundle.manifest.precision == "fp16" else "fp32"
+        return engines_command(bundle.path, runtime="tensorrt", precision=precision)
+    sm = int(gpu.compute_capability.replace(".", ""))
+    runtime, profile = record.runtime if sm in RTX_SMS else "tensorrt", record.profile if shapes else None
+    return engines_command(bundle.path, runtime=runtime, precision=record.precision, sms=(sm,), profile=profile)

@@ -145,32 +145,3 @@ def engines_command(
     if profile is not None:
         words += ["--shapes", str(profile)]
     return shlex.join(words)
-
-
-def first_command(
-    bundle: str | os.PathLike[str], *, runtime: EngineRuntime, precision: str, compute_capability: str | None
-) -> str:
-    """The command that builds a bundle's first engines, for this GPU or, without one, for GeForce 40 and 50.
-
-    precision: the bundle's. TensorRT builds for GPUs that TensorRT-RTX does not support, such as data-centre ones.
-    """
-    sms = (89, 120) if compute_capability is None else (_sm(compute_capability),)
-    runtime = runtime if set(sms) <= set(RTX_SMS) else "tensorrt"
-    return engines_command(bundle, runtime=runtime, precision="fp16" if precision == "fp16" else "fp32", sms=sms)
-
-
-def rebuild_command(
-    bundle: str | os.PathLike[str], record: EngineRecord, *, compute_capability: str, profile: LrProfile | None
-) -> str:
-    """The command that builds engines again: for the record's GPUs if this one is among them, otherwise for this one.
-
-    compute_capability: this GPU's, such as "8.9". profile: the sizes to name, if any.
-    """
-    built = tuple(map(_sm, record.compute_capabilities))
-    sms = built if (mine := _sm(compute_capability)) in built else (mine,)
-    runtime = record.runtime if set(sms) <= {*RTX_SMS, *built} else "tensorrt"
-    return engines_command(bundle, runtime=runtime, precision=record.precision, sms=sms, profile=profile)
-
-
-def _sm(compute_capability: str) -> int:
-    return int(compute_capability.replace(".", ""))

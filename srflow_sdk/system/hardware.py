@@ -60,11 +60,6 @@ class Gpu:
     compute_capability: str
     cuda: str
 
-    @property
-    def in_file_names(self) -> str:
-        """The name with hyphens in the place of what a file's name had better not have."""
-        return "".join(character if character.isalnum() else "-" for character in self.name)
-
 
 def find_gpu(device: int = 0) -> Gpu | None:
     """Find a GPU by its number among those that CUDA shows this process; None without a driver or such a GPU.

@@ -1,25 +1,33 @@
-"""Runs one engine: shapes, addresses, activations, and a CUDA graph once the same work repeats.
+"""Runs one engine: shapes, addresses, activations, kernels around it, and a CUDA graph once the same work repeats.
 
 A graph has the kernels around the engine too; what changes from run to run they read from memory. It is bound to the
 state of the execution context that it was captured from, so each tile size has its own. A lane keeps a few of them, and
 they share one workspace for activations, which only one of them uses at a time.
+
+The kernels draw latents and round pictures, with the bits of numpy's. They are runtime/cuda/drawing.cuh, compiled to
+PTX beforehand (runtime/cuda/make_ptx.py): a driver of any version that cuda-bindings runs on compiles it for its GPU,
+and no compiler, header or library of ours is needed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import math
 import re
+import struct
 import threading
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends.tensorrt_engines.cuda import Block, CudaGpu, DeviceMemory, Launch
+from srflow_sdk.backends.base import Drawing, check_picture
+from srflow_sdk.backends.tensorrt_engines.cuda import ALIGNMENT, THREADS, Block, CudaGpu, DeviceMemory, Launch
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.local_files import write_atomically
@@ -27,6 +35,10 @@ from srflow_sdk.system.local_files import write_atomically
 Shape = tuple[int, ...]
 Stages = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # kernels before and after the engine
 _TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8"}
+_STATE = struct.Struct("<QQ9q")  # Drawing in drawing.cuh
+_TAU = ALIGNMENT  # where it stands after that, as a tensor of the engine
+_LEVELS = 2 * ALIGNMENT  # where the rounded picture begins after that
+_CHANNELS = 8  # of a level that a thread draws
 _SIZES_KEPT = 4  # tiles of one image have at most this many: of corners, of two edges, of inner tiles
 _OUT_OF_MEMORY = re.compile(
     r"out ?of ?memory|not enough (free )?memory|insufficient memory|could not be allocated|failed to allocate",
@@ -338,3 +350,51 @@ class Binding:
         if self._graph is not None:
             graph, self._graph = self._graph, None
             self._lane.gpu.call("cudaGraphExecDestroy", graph)
+
+
+class DrawingKernels:
+    """The kernels of one GPU. Thread-safe. Raises: DeviceError if the driver does not take them."""
+
+    def __init__(self, gpu: CudaGpu) -> None:
+        ptx = Path(__file__).with_name("drawing.ptx").read_bytes()
+        self.unload, (self._latents, self._quantise) = gpu.load(ptx, "srflow_draw_latents", "srflow_quantise")
+
+    def draw(self, binding: Binding, bound: Mapping[str, int], drawing: Drawing) -> NDArray[Any]:
+        """Draw the core of a picture with the sampler's binding. bound: the conditioning's addresses.
+
+        Raises: DeviceError, OutOfMemoryError, BundleError if the sampler makes pictures of another size.
+        """
+        whole, core = drawing.encoded.scaled(drawing.scale), drawing.core
+        shape = binding.output_shapes["sr"]
+        check_picture(shape, (1, 3, whole.height, whole.width))
+        state = binding.buffer("drawing", _LEVELS + 3 * whole.height * whole.width)
+        uploads: dict[str, NDArray[Any]] = {"drawing": _packed(drawing)}
+        tensors, before = {**bound, "tau": state + _TAU, "sr": binding.buffer("sr")}, []
+        for entry in drawing.levels:
+            name, map_name = f"noise_level{entry.level}", f"map_level{entry.level}"
+            map_address, tensors[name] = 0, binding.buffer(name)
+            if drawing.maps:
+                uploads[map_name] = drawing.maps[entry.level]
+                map_address = binding.buffer(map_name, int(np.prod(binding.shapes[name][2:])) * 4)
+            place = drawing.encoded.scaled(drawing.scale, 1 << entry.level)
+            grid = -(-place.height * place.width // THREADS), -(-entry.channels // _CHANNELS)
+            of_level = (drawing.scale, entry.level, entry.channels, place.height, place.width)
+            before.append(Launch(self._latents, grid, (state, *of_level, map_address, tensors[name])))
+        if not drawing.rounded:
+            picture = binding.run(uploads=uploads, bound=tensors, downloads={"sr": shape}, before=before)["sr"]
+            rows, columns = core.slices
+            return np.array(picture[0, :, rows, columns])
+        grid = -(-whole.height * whole.width // THREADS), 1  # enough for any core
+        after = [Launch(self._quantise, grid, (state, whole.height, whole.width, tensors["sr"], state + _LEVELS))]
+        wanted = {"drawing": (_LEVELS + core.height * core.width * 3,)}
+        found = binding.run(uploads=uploads, bound=tensors, downloads=wanted, before=before, after=after)["drawing"]
+        if not _STATE.unpack(found[: _STATE.size].tobytes())[-1]:  # the caller judges the values themselves
+            return self.draw(binding, bound, dataclasses.replace(drawing, rounded=False))
+        return np.array(found[_LEVELS:]).reshape(core.height, core.width, 3)
+
+
+def _packed(drawing: Drawing) -> NDArray[np.uint8]:
+    """All that changes from one drawing to the next, as it lies on the GPU."""
+    places = (*dataclasses.astuple(drawing.window), *dataclasses.astuple(drawing.core))
+    state = _STATE.pack(drawing.seed, drawing.sample, *places, 1)
+    return np.frombuffer(state.ljust(_TAU, b"\0") + np.float32(drawing.tau).tobytes(), np.uint8)

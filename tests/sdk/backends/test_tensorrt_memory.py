@@ -154,7 +154,6 @@ def test_copies_go_through_pinned_memory_that_every_run_uses_again(
 ) -> None:
     drawing = drawing_of(engine_bundle, maps=maps_of(engine_bundle), rounded=True)
     with TensorRTBackend(engine_bundle) as backend:
-        machine.gpu.pageable.clear()  # of the kernels' check
         results = []
         for round_ in range(3):
             conditioning = backend.encode(lr)

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from srflow_sdk.backends.tensorrt import TensorRTBackend, select_engines, tensorrt_offered
-from srflow_sdk.drawing.tiles import common_gpu_profile
 from srflow_sdk.errors import BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
@@ -22,19 +21,19 @@ from .fake_tensorrt import write_engine_bundle
 H100 = Gpu(name="NVIDIA H100", compute_capability="9.0", cuda="13.0")
 
 
-def refused(machine: EngineMachine, bundle: Bundle, **options: Any) -> str:
+def refused(machine: EngineMachine, bundle: Bundle) -> str:
     with pytest.raises(DeviceError) as caught:
-        TensorRTBackend(bundle, **options).activate()
+        TensorRTBackend(bundle).activate()
     text = str(caught.value)
     assert "\n" not in text
     return text
 
 
 def test_engines_that_fit_are_chosen(machine: EngineMachine, engine_bundle: Bundle) -> None:
-    selection = select_engines(engine_bundle)
-    assert selection.record == engine_bundle.manifest.engines[0]
-    assert selection.library is machine.library
-    assert selection.gpu.name == "NVIDIA GeForce RTX 4090"
+    record, library, gpu = select_engines(engine_bundle)
+    assert record == engine_bundle.manifest.engines[0]
+    assert library is machine.library
+    assert gpu.name == "NVIDIA GeForce RTX 4090"
     assert tensorrt_offered(engine_bundle)
 
 
@@ -46,13 +45,6 @@ def test_a_bundle_without_engines_is_refused_with_what_runs_it_and_what_builds_t
     text = refused(machine, bundle)
     assert 'has no TensorRT engines; use device="cuda" or device="cpu", which run its ONNX graphs' in text
     assert text.endswith(f"srflow-export --engines-for {bundle.path} --trt fp32")
-    assert refused(machine, bundle, runtime="tensorrt_rtx").endswith("--rtx fp32 --sm 89")
-
-
-def test_engines_of_the_other_library_do_not_count_where_one_is_asked_for(
-    machine: EngineMachine, engine_bundle: Bundle
-) -> None:
-    assert "has no TensorRT-RTX engines" in refused(machine, engine_bundle, runtime="tensorrt_rtx")
 
 
 def test_a_machine_without_a_gpu_is_told_so(machine: EngineMachine, engine_bundle: Bundle) -> None:
@@ -107,27 +99,18 @@ def test_another_version_is_refused_with_both_fixes(machine: EngineMachine, engi
     )
 
 
-def test_engines_for_several_gpus_are_built_again_for_all_of_them(
+def test_engines_of_tensorrt_rtx_are_built_again_for_this_gpu(
     machine: EngineMachine, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     machine.install("tensorrt_rtx", __version__="1.8")
-    common = common_gpu_profile(multiple=2, halo=12, conditioning_bytes_per_pixel=33792)
-    bundle = write_engine_bundle(
-        tiny_bundle,
-        tmp_path / "my models" / "b.srflow",
-        runtime="tensorrt_rtx",
-        compute_capabilities=("8.9", "12.0"),
-        profile=common,
-    )
-    manifest = dataclasses.replace(bundle.manifest, halo=12, conditioning_bytes_per_pixel=33792)
-    text = refused(machine, dataclasses.replace(bundle, manifest=manifest))
-    assert text.endswith(f": srflow-export --engines-for '{bundle.path}' --rtx fp32 --sm 89 120")
-    machine.found = Gpu(name="NVIDIA GeForce RTX 3080", compute_capability="8.6", cuda="13.0")
-    text = refused(machine, bundle)
-    assert text.endswith(f"--rtx fp32 --sm 86 --shapes {common}")
+    path = tmp_path / "my models" / "b.srflow"
+    bundle = write_engine_bundle(tiny_bundle, path, runtime="tensorrt_rtx", compute_capabilities=("8.9", "12.0"))
+    again = f"srflow-export --engines-for '{bundle.path}' --rtx fp32 --sm 89 --shapes 20x20,40x40,64x64"
+    assert refused(machine, bundle).endswith(again)
     machine.install("tensorrt_rtx")
+    machine.found = Gpu(name="NVIDIA GeForce RTX 3080", compute_capability="8.6", cuda="13.0")
     assert "has 8.6" in refused(machine, bundle)
-    assert refused(machine, bundle).endswith(f"--rtx fp32 --sm 86 --shapes {common}")
+    assert refused(machine, bundle).endswith(again.replace("89", "86"))
 
 
 def test_a_bundle_whose_typed_graphs_give_no_engines_is_built_from_its_float32_ones(
@@ -136,16 +119,6 @@ def test_a_bundle_whose_typed_graphs_give_no_engines_is_built_from_its_float32_o
     bundle = Bundle.open(tiny_bundle)
     bundle = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, precision="bf16"))
     assert refused(machine, bundle).endswith("--trt fp32")
-
-
-def test_first_engines_are_for_this_gpu_by_the_library_that_has_it(machine: EngineMachine, tiny_bundle: Path) -> None:
-    bundle = Bundle.open(tiny_bundle)
-    machine.found = dataclasses.replace(H100, compute_capability="8.6")
-    assert refused(machine, bundle, runtime="tensorrt_rtx").endswith("--rtx fp32 --sm 86")
-    machine.found = H100
-    assert refused(machine, bundle, runtime="tensorrt_rtx").endswith("--trt fp32")
-    machine.found = None
-    assert refused(machine, bundle, runtime="tensorrt_rtx").endswith("--rtx fp32 --sm 89 120")
 
 
 @pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt_rtx"])
@@ -199,7 +172,7 @@ def test_the_first_engines_that_fit_are_taken_and_else_each_says_why_not(
             engine_bundle, manifest=dataclasses.replace(engine_bundle.manifest, engines=tuple(records))
         )
 
-    assert select_engines(holding(old, foreign, record, last)).record is record
+    assert select_engines(holding(old, foreign, record, last))[0] is record
     text = refused(machine, holding(old, foreign))
     assert "engines/old.plan: built by TensorRT 10.15.1.29" in text
     assert "; engines/foreign.plan: built for compute capability 12.0" in text
