@@ -341,7 +341,7 @@ def doctor(*, as_json: bool) -> None:
         import json
         import shutil
 
-        from srflow_apps.doctor.examination import as_data, basics_work, examine
+        from srflow_apps.doctor.examination import basics_work, examine
 
         width = shutil.get_terminal_size((118, 24)).columns
         checks = []
@@ -350,7 +350,8 @@ def doctor(*, as_json: bool) -> None:
             if not as_json:
                 click.echo(check.lines(width=width))
         if as_json:
-            click.echo(json.dumps(as_data(checks), indent=2))
+            found = [check.as_data() for check in checks]
+            click.echo(json.dumps({"works": basics_work(checks), "checks": found}, indent=2))
         if not basics_work(checks):
             fail("upscaling does not work here; the lines marked 'problem' say why")
 

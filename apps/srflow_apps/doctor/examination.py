@@ -1,34 +1,40 @@
-"""The checks of srflow-doctor: what this machine can run, why the rest does not work, and the commands that fix it."""
+"""The checks of srflow-doctor: what this machine can run, why the rest does not work, and the commands that fix it.
+
+A broken or mixed native library can end Python without an exception. So what loads one is asked `apart`, in a process
+of its own: `python -m srflow_apps.doctor.examination QUESTION`.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
+import importlib.util
+import itertools
+import json
+import math
 import os
 import platform
 import re
+import subprocess
+import sys
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from pathlib import Path
+from typing import Any, get_args
 
-from srflow_apps.doctor.probes import ask
 from srflow_sdk._version import __version__
-from srflow_sdk.errors import SRFlowError
 from srflow_sdk.model.manifest import FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import PluginDevice
-from srflow_sdk.system.hardware import cuda_of_wheels
-
-if TYPE_CHECKING:
-    from srflow_sdk.model.bundle import Bundle
-
-Answer = dict[str, Any]
-"""The answer of a probe; {"error": one line} if it failed."""
-
-Fixes = tuple[tuple[str, str], ...]
+from srflow_sdk.system.hardware import available_memory, cuda_driver, cuda_of_wheels, find_gpu
 
 DISTRIBUTION = "srflow-sdk"
-PURPOSES = {
+EXTRAS = {
     "export": ("srflow-export", "checkpoints become bundles"),
     "train": ("srflow-train", "training and srflow-eval"),
     "demo": ("srflow-demo", "a local page"),
@@ -38,11 +44,14 @@ PURPOSES = {
 }
 """Name of the line and what it is for, by the extra."""
 
+DEADLINE_S = 120
+OK, MISSING, PROBLEM = "ok", "missing", "problem"
 _CPU_RUNTIME, _GPU_RUNTIME = "onnxruntime", "onnxruntime-gpu"
-_LIBRARIES = (("TensorRT", "tensorrt", "tensorrt"), ("TensorRT-RTX", "tensorrt_rtx", "rtx"))  # name, module, extra
 _NO_RUNTIME = "ONNX Runtime does not work, see above"
-_COARSE = "below float32 precision; an environment with NVIDIA_TF32_OVERRIDE=1 is a cause, and =0 restores it"
-_NAME_WIDTH, _LEAST_WIDTH = 16, 60
+
+Fix = tuple[str, str]
+Found = Sequence[Any]
+"""A state, a detail, and fixes, as of :class:`Check`; a fix may be its command alone."""
 
 
 @dataclass(frozen=True)
@@ -55,101 +64,196 @@ class Check:
     """
 
     name: str
-    state: Literal["ok", "missing", "problem"]
+    state: str
     detail: str
-    fixes: Fixes = ()
+    fixes: tuple[Fix, ...] = ()
     basic: bool = False
 
     def lines(self, *, width: int = 118) -> str:
         """The check as aligned lines for a terminal of this width, at least 60 columns. Commands are never wrapped."""
-        head = f"{self.state:<8} {self.name:<{_NAME_WIDTH}} "
-        wrapper = textwrap.TextWrapper(
-            max(width, _LEAST_WIDTH),
-            initial_indent=head,
-            subsequent_indent=" " * len(head),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        head = f"{self.state:<8} {self.name:<16} "
         indent = " " * len(head)
+        wrapper = textwrap.TextWrapper(max(width, 60), initial_indent=head, subsequent_indent=indent)
+        wrapper.break_long_words = wrapper.break_on_hyphens = False
         fixes = [f"{indent}fix{f' ({purpose})' if purpose else ''}: {command}" for purpose, command in self.fixes]
         return "\n".join([*wrapper.wrap(self.detail), *fixes])
+
+    def as_data(self) -> dict[str, Any]:
+        """The check as JSON values, for programs."""
+        return {**vars(self), "fixes": [{"purpose": purpose, "command": command} for purpose, command in self.fixes]}
 
 
 def basics_work(checks: Iterable[Check]) -> bool:
     """True if upscaling files on the CPU works."""
-    return all(check.state == "ok" for check in checks if check.basic)
-
-
-def as_data(checks: Sequence[Check]) -> dict[str, Any]:
-    """The checks as JSON values, for programs."""
-    described = [
-        {**vars(check), "fixes": [{"purpose": purpose, "command": command} for purpose, command in check.fixes]}
-        for check in checks
-    ]
-    return {"works": basics_work(checks), "checks": described}
+    return all(check.state == OK for check in checks if check.basic)
 
 
 def examine() -> Iterator[Check]:
-    """Run the checks and yield each as soon as it is known. Never raises for what it finds; takes a few seconds."""
-    # Probes that only load libraries run two at a time; upscaling, which is timed, runs alone after them.
+    """Run the checks, two at a time, and yield each in its order. Never raises for what it finds; takes seconds."""
     with ThreadPoolExecutor(2) as pool:
-        driver, runtime = pool.map(ask, ("nvidia_driver", "onnxruntime"))
-        vips = pool.submit(ask, "libvips")
-        modules = [pool.submit(ask, "module", module) for _, module, _ in _LIBRARIES]
-        machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-        yield Check("SDK", "ok", f"{DISTRIBUTION} {__version__}, {machine}")
-        yield _check_machine()
-        yield _check_models()
-        yield _check_onnxruntime(runtime, wants_gpu="error" not in driver)
-        answers = [module.result() for module in modules]
-    yield judged("upscale on CPU", ask("upscale", "cpu"), basic=True)
-    yield _check_image_files(vips.result())
-    yield _check_driver(driver)
-    yield _check_cuda(runtime, driver)
-    for names, answer in zip(_LIBRARIES, answers, strict=True):
-        yield _check_tensorrt(*names, answer, driver)
-    for device in get_args(PluginDevice):
-        yield check_plugin(device, runtime, driver)
-    yield check_openvino()
-    yield _check_fastest()
-    yield _check_library("native library", "native_library", "bundles with plugins run without it")
-    yield _check_library("TensorRT plugins", "plugin_library", "engines are built without it", built=True)
-    for extra in PURPOSES:
-        yield check_extra(extra)
+        yield from pool.map(_checked, PARTS, PARTS.values())
 
 
-def _fix(command: str) -> Fixes:
-    return (("", command),)
-
-
-def _check_machine() -> Check:
-    from srflow_sdk.system.hardware import available_memory
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _checked(name: str, look: Callable[[], Found]) -> Check:
     try:
-        memory = f"{available_memory() / 2**30:.1f} GiB of free memory"
-    except ImportError as error:  # psutil, absent or broken
-        memory = f"amount of free memory unknown: {error}"
-    return Check("machine", "ok", f"{cores} processor cores, {memory}")
+        state, detail, *fixes = look()
+    except Exception as error:  # whatever is broken: that is what a user wants to know
+        state, detail, fixes = PROBLEM, _line(error), [_AGAIN.get(name, "")]
+    commands = tuple(("", one) if isinstance(one, str) else tuple(one) for one in fixes if one)
+    return Check(name, state, detail, commands, basic=name in _BASIC)
 
 
-def _check_models() -> Check:
-    name = "embedded models"
-    try:
-        manifests = [bundle.manifest for bundle in _embedded().values()]
-    except SRFlowError as error:
-        return Check(name, "problem", str(error), basic=True)
-    except ImportError as error:  # numpy, absent or broken
-        return Check(name, "problem", str(error), _fix("pip install --force-reinstall srflow-sdk"), basic=True)
-    each = (f"{one.name}, ×{one.scale}, {one.precision}, tau {one.default_tau:g}" for one in manifests)
-    return Check(name, "ok", f"{'; '.join(each)}; files verified", basic=True)
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:400] or type(error).__name__
 
 
-def _embedded() -> dict[str, Bundle]:
-    """The embedded models by name. Raises: SRFlowError; ImportError if numpy is absent or broken."""
-    from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
+def apart(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of this module run in a process of its own. Raises: RuntimeError, one line, for what it raised."""
 
-    return {name: Bundle.embedded(name) for name in Bundle.embedded_names() or (DEFAULT_MODEL,)}
+    @functools.wraps(function)
+    def asked(*arguments: str) -> Any:
+        done = subprocess.run(
+            [sys.executable, "-m", "srflow_apps.doctor.examination", function.__name__, *arguments],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=DEADLINE_S,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "ignore", "PYTHONIOENCODING": "utf-8"},
+        )
+        if done.returncode == 1 and (said := done.stderr.strip().rpartition("\n")[2]):
+            raise RuntimeError(said)
+        if done.returncode:
+            raise RuntimeError(f"Python crashed (exit status {done.returncode})")
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return asked
+
+
+@apart
+def runtime() -> dict[str, Any]:
+    """Describe the package that `import onnxruntime` really imports."""
+    ort = importlib.import_module("onnxruntime")
+    if not hasattr(ort, "InferenceSession"):
+        raise ImportError("the folder onnxruntime/ exists, but the package in it does not")
+    package, cuda = getattr(ort, "package_name", "") or "onnxruntime", getattr(ort, "cuda_version", "")
+    return {"version": ort.__version__, "package": package, "cuda": cuda, "providers": ort.get_available_providers()}
+
+
+@apart
+def graphics() -> dict[str, Any]:
+    """The GPUs that the NVIDIA driver sees, and the CUDA version that it supports."""
+    cuda_driver()  # which says what is missing
+    gpus = list(itertools.takewhile(bool, map(find_gpu, itertools.count())))
+    if not gpus:
+        raise RuntimeError("the driver is installed, but it does not start or sees no GPU")
+    return {"gpus": [one.name for one in gpus if one], "cuda": gpus[0] and gpus[0].cuda}
+
+
+@apart
+def upscale(device: str) -> dict[str, Any]:
+    """Upscale a small image with the embedded model; on devices other than the CPU, compare it with the CPU's.
+
+    "decibels" is the PSNR between the two, None if they are equal.
+    """
+    import numpy as np
+
+    from srflow_sdk.upscaler import Upscaler
+
+    y, x = np.mgrid[:32, :32].astype(np.float32)
+    image = np.stack([0.5 + 0.4 * np.sin(x / 4 + shift) * np.cos(y / 3 - shift) for shift in range(3)], axis=-1)
+    with Upscaler(device=device) as upscaler:
+        start = time.perf_counter()
+        picture = upscaler.upscale(image)
+        answer = {"size": picture.shape[1::-1], "seconds": time.perf_counter() - start}
+    if device != "cpu":
+        with Upscaler(device="cpu") as reference:
+            error = float(np.mean((picture - reference.upscale(image)) ** 2, dtype=np.float64))
+        answer["decibels"] = -10 * math.log10(error) if error else None
+    return answer
+
+
+@apart
+def plugin(device: str) -> dict[str, Any]:
+    """The devices that a plug-in provider of ONNX Runtime finds, None if it is not installed, and what it needs."""
+    from srflow_sdk.backends.providers import PROVIDERS, find_devices
+
+    row = PROVIDERS[device]
+    about = {"needs": row.needs, "fix": f"pip install {row.package}", "version": row.version()}
+    if not row.offered():
+        return {**about, "devices": None}
+    found = ((one.device, one.ep_metadata.get("FULL_DEVICE_NAME")) for one in find_devices(row))
+    return {**about, "devices": [f"{one.type.name}, {name or one.vendor}".rstrip(", ") for one, name in found]}
+
+
+@apart
+def openvino() -> str:
+    """OpenVINO's version, the device that it would take, and what the processor can compute in; "" if it is absent."""
+    if importlib.util.find_spec("openvino") is None:
+        return ""
+    from srflow_sdk.backends.openvino import best_device, import_openvino, openvino_core
+
+    core, device, version = openvino_core(), best_device(), str(import_openvino().__version__).partition("-")[0]
+    name, all_ = (core.get_property(device, each) for each in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES"))
+    computes = [one for one in all_ if one in ("FP32", "FP16", "BF16", "INT8")]
+    return f"{version} on {device}, {name}, which computes in {', '.join(computes)}"
+
+
+@apart
+def cuda_libraries() -> None:
+    """Load what ONNX Runtime's CUDA provider needs; the error names the first library that is missing."""
+    ort = importlib.import_module("onnxruntime")
+    getattr(ort, "preload_dlls", lambda: None)()
+    for provider in ("shared", "cuda"):  # the second uses symbols of the first
+        library = next(Path(str(ort.__file__)).parent.glob(f"capi/*onnxruntime_providers_{provider}.*"))
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+
+
+@apart
+def module_version(name: str) -> str:
+    """Import a module."""
+    return str(getattr(importlib.import_module(name), "__version__", ""))
+
+
+@apart
+def image_files() -> Found:
+    """libvips' version and which image formats it reads."""
+    vips = importlib.import_module("pyvips")
+    loaders = {"PNG": "png", "JPEG": "jpeg", "WebP": "webp", "TIFF": "tiff", "GIF": "gif"}
+    formats = {name: bool(vips.type_find("VipsForeignLoad", f"{kind}load")) for name, kind in loaders.items()}
+    formats |= {"AVIF": False, "HEIC": importlib.util.find_spec("pi_heif") is not None}
+    with contextlib.suppress(vips.Error):  # libheif may lack the codec: only reading a picture shows it
+        black = vips.Image.black(16, 16, bands=3).copy(interpretation="srgb")
+        vips.Image.new_from_buffer(black.heifsave_buffer(compression="av1"), "").avg()
+        formats["AVIF"] = True
+    version = ".".join(str(vips.version(part)) for part in range(3))
+    detail = f"libvips {version} reads {', '.join(name for name, reads in formats.items() if reads)}"
+    if missing := [name for name, reads in formats.items() if not reads]:
+        # HEIC needs a patented codec, which the wheel leaves out: not a fault of this installation.
+        detail += f", not {', '.join(missing)}" + ' (pip install "srflow-sdk[heic]")' * ("HEIC" in missing)
+    return OK if formats["PNG"] and formats["JPEG"] else PROBLEM, detail
+
+
+@apart
+def native_library(plugins: str = "") -> Found:
+    """A library of ours, where the runtime looks for it: the kernels of exported plugins, or those of engines."""
+    from srflow_sdk.backends import native_library as native
+
+    if (path := native.find_native_library(native.PLUGINS if plugins else native.VARIABLE)) is None:
+        without = "engines are built" if plugins else "bundles with plugins run"
+        return MISSING, f"none; {without} without it (docs/native.md)", _AGAIN["TensorRT plugins"] if plugins else ""
+    if plugins:
+        library = native.check_native_library(path, version=__version__, variable=native.PLUGINS)
+        return OK, f"{path}, for TensorRT {library.srflow_tensorrt_major()}"
+    native.register(importlib.import_module("onnxruntime").SessionOptions(), path)  # which really loads it
+    return OK, f"{path}, kernels for {'CPU and CUDA' if native.runs_on_cuda(path) else 'CPU'}"
+
+
+@functools.cache
+def _or_none(fact: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+    with contextlib.suppress(Exception):
+        return fact()
+    return None
 
 
 def runtimes() -> list[str]:
@@ -168,204 +272,197 @@ def only_runtime(keep: str) -> str:
     return f"pip uninstall -y {' '.join(names)} && pip install --force-reinstall --no-deps {keep}"
 
 
-def _check_onnxruntime(runtime: Answer, *, wants_gpu: bool) -> Check:
-    found, purposes = runtimes(), [("for the CPU", _CPU_RUNTIME), ("for NVIDIA GPUs", _GPU_RUNTIME)]
-    if wants_gpu:
+def _sdk() -> Found:
+    machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    return OK, f"{DISTRIBUTION} {__version__}, {machine}"
+
+
+def _machine() -> Found:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return OK, f"{cores} processor cores, {available_memory() / 2**30:.1f} GiB of free memory"
+
+
+def _models() -> Found:
+    from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
+
+    manifests = [Bundle.embedded(name).manifest for name in Bundle.embedded_names() or (DEFAULT_MODEL,)]
+    each = (f"{one.name}, ×{one.scale}, {one.precision}, tau {one.default_tau:g}" for one in manifests)
+    return OK, f"{'; '.join(each)}; files verified"
+
+
+def _fastest() -> Found:
+    """What `--precision fastest` chose for each embedded model before; nothing is measured."""
+    from srflow_sdk.backends.ways import cached_choice
+    from srflow_sdk.model.bundle import Bundle
+
+    chosen = {name: cached_choice(Bundle.embedded(name)) for name in Bundle.embedded_names()}
+    each = "; ".join(f"{name}: {choice or 'not measured yet'}" for name, choice in chosen.items())
+    measures = "; --precision fastest measures it, once" if None in chosen.values() else ""
+    return OK, f"fastest for {each}{measures}"
+
+
+def _onnxruntime() -> Found:
+    owners, purposes = runtimes(), [("for the CPU", _CPU_RUNTIME), ("for NVIDIA GPUs", _GPU_RUNTIME)]
+    if _or_none(graphics):
         purposes.reverse()
-    active = runtime.get("error") or (
-        f"{runtime['package']} {runtime['version']}{', CUDA ' * bool(runtime['cuda'])}{runtime['cuda']} with "
-        f"{', '.join(name.removesuffix('ExecutionProvider') for name in runtime['providers'])}"
-    )
-    if len(found) > 1:
-        outcome = "import onnxruntime fails" if "error" in runtime else "active"
-        detail = f"{' and '.join(found)} overwrite each other's files; {outcome}: {active}"
-    elif "error" not in runtime:
-        return Check("ONNX Runtime", "ok", active)
-    elif found:
-        detail = f"{found[0]} is installed and broken, perhaps because another onnxruntime was uninstalled: {active}"
-    else:
-        install = tuple((purpose, f"pip install {keep}") for purpose, keep in purposes)
-        return Check("ONNX Runtime", "problem", f"not installed: {active}", install)
-    return Check("ONNX Runtime", "problem", detail, tuple((why, only_runtime(keep)) for why, keep in purposes))
+    outcome = "active"
+    try:
+        one = runtime()
+        active = f"{one['package']} {one['version']}{', CUDA ' * bool(one['cuda'])}{one['cuda']} with "
+        active += ", ".join(name.removesuffix("ExecutionProvider") for name in one["providers"])
+        if len(owners) < 2:
+            return OK, active
+    except Exception as error:
+        active, outcome = _line(error), "import onnxruntime fails"
+    if not owners:
+        return PROBLEM, f"not installed: {active}", *((purpose, f"pip install {keep}") for purpose, keep in purposes)
+    detail = f"{owners[0]} is installed and broken, perhaps because another onnxruntime was uninstalled: {active}"
+    if len(owners) > 1:
+        detail = f"{' and '.join(owners)} overwrite each other's files; {outcome}: {active}"
+    return PROBLEM, detail, *((purpose, only_runtime(keep)) for purpose, keep in purposes)
 
 
-def _check_image_files(answer: Answer) -> Check:
-    if "error" in answer:
-        again = _fix("pip install --force-reinstall pyvips pyvips-binary")
-        return Check("image files", "problem", answer["error"], again, basic=True)
-    formats = answer["formats"]
-    detail = f"libvips {answer['version']} reads {', '.join(name for name, reads in formats.items() if reads)}"
-    missing = [name for name, reads in formats.items() if not reads]
-    if missing:
-        # HEIC needs a patented codec, which the wheel leaves out: not a fault of this installation.
-        detail += f", not {', '.join(missing)}" + ' (pip install "srflow-sdk[heic]")' * ("HEIC" in missing)
-    return Check("image files", "ok" if formats["PNG"] and formats["JPEG"] else "problem", detail, basic=True)
+def _nvidia_gpu() -> Found:
+    try:
+        one = graphics()
+    except Exception as error:
+        if re.search("cannot open shared object|Could not find module", str(error)):
+            return MISSING, "no NVIDIA driver"
+        raise
+    wheels = cuda_of_wheels(one["cuda"])
+    fitting = f"[gpu-cu{wheels}] and [tensorrt-cu{wheels}] fit it"
+    return OK, f"{', '.join(one['gpus'])}; the driver supports CUDA up to {one['cuda']}: {fitting}"
 
 
-def _check_driver(driver: Answer) -> Check:
-    if "error" not in driver:
-        major = cuda_of_wheels(driver["cuda"])
-        fitting = f"[gpu-cu{major}] and [tensorrt-cu{major}] fit it"
-        detail = f"{', '.join(driver['gpus'])}; the driver supports CUDA up to {driver['cuda']}: {fitting}"
-        return Check("NVIDIA GPU", "ok", detail)
-    if "cannot open shared object" in driver["error"] or "Could not find module" in driver["error"]:
-        return Check("NVIDIA GPU", "missing", "no NVIDIA driver")
-    return Check("NVIDIA GPU", "problem", driver["error"])
+def judged(device: str, *, on: str = "", fix: str | Fix = "") -> Found:
+    """Judge a device: "ok" only if its picture agrees with the CPU's. The network is the SDK's own, so it is no cause.
 
-
-def _check_cuda(runtime: Answer, driver: Answer) -> Check:
-    name = "upscale on CUDA"
-    if (absent := _without_provider(name, "CUDA", runtime, driver)) is not None:
-        return absent
-    major = str(runtime["cuda"]).partition(".")[0] or "0"
-    if "error" not in driver and int(major) > cuda_of_wheels(driver["cuda"]):
-        needs = f"this ONNX Runtime is for CUDA {runtime['cuda']}"
-        detail = f"{needs}, which the driver (up to {driver['cuda']}) does not run"
-        return Check(name, "problem", detail, _gpu_build(driver))
-    libraries = ask("cuda_libraries")
-    if "error" in libraries:
-        detail = f"CUDA {major} or cuDNN is not installed: {libraries['error']}"
-        return Check(name, "missing", detail, _fix('pip install "onnxruntime-gpu[cuda,cudnn]"'))
-    if "error" in driver:
-        return Check(name, "missing", "CUDA is installed, but there is no GPU to use")
-    return judged(name, ask("upscale", "cuda"))
-
-
-def _without_provider(name: str, provider: str, runtime: Answer, driver: Answer) -> Check | None:
-    """The check of a provider that the active ONNX Runtime does not have; None if it has it."""
-    if "error" in runtime:
-        return Check(name, "missing", _NO_RUNTIME)
-    if any(one.lower() == f"{provider.lower()}executionprovider" for one in runtime["providers"]):
-        return None
-    no_gpu = ", and there is no GPU to use" if "error" in driver else ""
-    detail = f"the active ONNX Runtime ({runtime['package']}) is built without {provider}{no_gpu}"
-    return Check(name, "missing", detail, _gpu_build(driver))
-
-
-def _gpu_build(driver: Answer) -> Fixes:
-    """How to get ONNX Runtime's build for NVIDIA GPUs, if there is one."""
-    if "error" in driver:
-        return ()
-    # Wheels since 1.27 are for CUDA 13.
-    return _fix(only_runtime(_GPU_RUNTIME if cuda_of_wheels(driver["cuda"]) == 13 else f'"{_GPU_RUNTIME}<1.27"'))
-
-
-def _check_tensorrt(name: str, module: str, extra: str, answer: Answer, driver: Answer) -> Check:
-    if "error" in answer:
-        absent = f"No module named '{module}'" in answer["error"]
-        extra += f"-cu{cuda_of_wheels(driver['cuda'])}" if extra == "tensorrt" and "error" not in driver else ""
-        detail = "not installed" if absent else answer["error"]
-        return Check(name, "missing" if absent else "problem", detail, _fix(f'pip install "{DISTRIBUTION}[{extra}]"'))
-    if "error" in driver:
-        return Check(name, "missing", f"{module} {answer['version']}, but no GPU to run engines on")
-    return Check(name, "ok", f"{module} {answer['version']} on {driver['gpus'][0]}")
-
-
-def check_plugin(device: PluginDevice, runtime: Answer, driver: Answer) -> Check:
-    """Check a plug-in provider of ONNX Runtime: its package, what it finds here, and the picture that it computes."""
-    name = f"{device} EP"
-    if "error" in runtime:
-        return Check(name, "missing", _NO_RUNTIME)
-    plugin = ask("plugin_provider", device)
-    if plugin.get("installed") is False:
-        return Check(name, "missing", f"not installed; it needs {plugin['needs']}", _fix(plugin["fix"]))
-    if device == "rtx" and "error" in driver:
-        return Check(name, "missing", "it is installed, but there is no NVIDIA GPU to use")
-    if "error" in plugin:
-        return Check(name, "problem", plugin["error"])
-    if not plugin["devices"]:
-        detail = f"{plugin['version']} is installed but offers no device here; it needs {plugin['needs']}"
-        return Check(name, "missing", detail)
-    return judged(name, ask("upscale", device), on=f"{plugin['version']} on {plugin['devices'][0]}: ")
-
-
-def check_openvino() -> Check:
-    """Check OpenVINO: its package, its device, what the processor can compute in, and its picture."""
-    name, again = "OpenVINO", _fix("pip install -U --force-reinstall openvino")
-    found = ask("openvino")
-    if "is not installed" in found.get("error", ""):
-        detail = "not installed; it runs on processors of any maker and on Intel's GPUs"
-        return Check(name, "missing", detail, _fix(f'pip install "{DISTRIBUTION}[openvino]"'))
-    if "error" in found:
-        return Check(name, "problem", found["error"], again)
-    on = f"{found['version']} on {found['device']}, which computes in {', '.join(found['arithmetic'])}: "
-    return judged(name, ask("upscale", "openvino"), on=on, fixes=again)
-
-
-def judged(name: str, answer: Answer, *, on: str = "", fixes: Fixes = (), basic: bool = False) -> Check:
-    """Judge a device by the answer of the probe `upscale`: "ok" only if its picture agrees with the CPU's.
-
-    The probe upscales with an embedded model, so the network is not to blame. on: begins the detail. fixes: for a
-    problem.
+    on: begins the detail. fix: the command for a problem.
     """
-    if "error" in answer:
-        return Check(name, "problem", f"{on}{answer['error']}", fixes, basic)
+    try:
+        answer = upscale(device)
+    except Exception as error:
+        return PROBLEM, f"{on}{_line(error)}", fix
     width, height = answer["size"]
     detail = f"{on}works: 32×32 to {width}×{height} in {answer['seconds']:.2f} s"
     decibels = answer.get("decibels")
     if "decibels" in answer:
         detail += ", equal to the CPU" if decibels is None else f", {decibels:.0f} dB against the CPU"
     if decibels is None or decibels >= FLOAT32_DB:
-        return Check(name, "ok", detail, basic=basic)
+        return OK, detail
     if decibels < LEAST_DB:
-        return Check(name, "problem", f"{detail}: a wrong picture; its driver or package is broken", fixes)
-    return Check(name, "ok", f"{detail}: {_COARSE}")
+        return PROBLEM, f"{detail}: a wrong picture; its driver or package is broken", fix
+    cause = "an environment with NVIDIA_TF32_OVERRIDE=1 is a cause, and =0 restores it"
+    return OK, f"{detail}: below float32 precision; {cause}"
 
 
-def _check_fastest() -> Check:
-    """Tell what `--precision fastest` chose for each embedded model before; nothing is measured."""
+def _cuda() -> Found:
+    one, found = _or_none(runtime), _or_none(graphics)
+    if one is None:
+        return MISSING, _NO_RUNTIME
+    wheels = cuda_of_wheels(found["cuda"]) if found else 0
+    build = only_runtime(f'"{_GPU_RUNTIME}<1.27"' if wheels == 12 else _GPU_RUNTIME) if found else ""
+    if "CUDAExecutionProvider" not in one["providers"]:
+        no_gpu = "" if found else ", and there is no GPU to use"
+        return MISSING, f"the active ONNX Runtime ({one['package']}) is built without CUDA{no_gpu}", build
+    if not found:
+        return MISSING, "this ONNX Runtime is built with CUDA, but there is no GPU to use"
+    major = int(str(one["cuda"]).partition(".")[0] or 0)
+    if major > wheels:  # wheels since 1.27 are for CUDA 13
+        why = f"this ONNX Runtime is for CUDA {one['cuda']}, which the driver (up to {found['cuda']}) does not run"
+        return PROBLEM, why, build
     try:
-        from srflow_sdk.backends.ways import cached_choice
-
-        chosen = {embedded: cached_choice(bundle) for embedded, bundle in _embedded().items()}
-    except (ImportError, SRFlowError) as error:  # another line says so
-        return Check("precision", "missing", f"unknown: {error}")
-    each = "; ".join(f"{embedded}: {choice or 'not measured yet'}" for embedded, choice in chosen.items())
-    measures = "; --precision fastest measures it, once" if None in chosen.values() else ""
-    return Check("precision", "ok", f"fastest for {each}{measures}")
+        cuda_libraries()
+    except Exception as error:
+        install = f'pip install "{_GPU_RUNTIME}[cuda,cudnn]"'
+        return MISSING, f"CUDA {major} or cuDNN is not installed: {_line(error)}", install
+    return judged("cuda")
 
 
-def _check_library(name: str, probe: str, without: str, *, built: bool = False) -> Check:
-    """Look for a library of ours where the runtime does. without: what that means. built: say how to build it."""
-    answer = ask(probe)
-    build = (("in a clone", "pip install '.[native]' && python -m srflow_export.native tensorrt"),) if built else ()
-    if "error" in answer:
-        return Check(name, "problem", answer["error"], build)
-    if answer["path"] is None:
-        return Check(name, "missing", f"none; {without} (docs/native.md)", build)
-    return Check(name, "ok", f"{answer['path']}, {answer['what']}")
-
-
-def check_extra(extra: str) -> Check:
-    """Check an extra of :data:`PURPOSES`, by the SDK's own metadata, against the distributions that are installed."""
-    name, purpose = PURPOSES[extra]
-    present, absent, other, elsewhere = list[str](), list[str](), list[str](), list[str]()
+def _tensorrt(module: str, extra: str) -> Found:
+    found = _or_none(graphics)
+    of_driver = f"-cu{cuda_of_wheels(found['cuda'])}" if found and extra == "tensorrt" else ""
+    fix = f'pip install "{DISTRIBUTION}[{extra}{of_driver}]"'
     try:
-        from packaging.requirements import Requirement
+        version = module_version(module)
+    except Exception as error:
+        absent = f"No module named '{module}'" in str(error)
+        return (MISSING, "not installed", fix) if absent else (PROBLEM, _line(error), fix)
+    if not found:
+        return MISSING, f"{module} {version}, but no GPU to run engines on"
+    return OK, f"{module} {version} on {found['gpus'][0]}"
 
-        # Each requirement of the extra has a marker that names it; the rest of the marker is about the machine.
-        for one in map(Requirement, metadata.requires(DISTRIBUTION) or []):
-            if not re.search(rf'extra == "{extra}"', str(one.marker)):
-                continue
-            version = next((dist.version for dist in metadata.distributions(name=one.name)), None)
-            if one.marker is not None and not one.marker.evaluate({"extra": extra}):
-                elsewhere.append(one.name)
-            elif version is None:
-                absent.append(one.name)
-            elif one.specifier.contains(version, prereleases=True):
-                present.append(f"{one.name} {version}")
-            else:
-                other.append(f"{one.name} {version} is installed, {one.specifier} is needed")
-    except metadata.PackageNotFoundError:  # the SDK itself, started from its files
-        return Check(name, "missing", f"{purpose}: unknown, because {DISTRIBUTION} is not installed")
-    except ImportError as error:  # packaging, absent or broken
-        return Check(name, "problem", f"{purpose}: unknown: {error}", _fix("pip install --force-reinstall packaging"))
-    install = _fix(f'pip install "{DISTRIBUTION}[{extra}]"')
-    if other:
-        return Check(name, "problem", f"{purpose}: {', '.join(other)}", install)
-    if absent:
-        return Check(name, "missing", f"{purpose}; not installed: {', '.join(absent)}", install)
-    not_here = f"not made for this Python or machine: {', '.join(elsewhere)}" if elsewhere else ""
-    if not present:
-        return Check(name, "missing", f"{purpose}; {not_here}")
-    return Check(name, "ok", "; ".join(filter(None, (", ".join(present), not_here))))
+
+def _plugin(device: str) -> Found:
+    if _or_none(runtime) is None:
+        return MISSING, _NO_RUNTIME
+    if device == "rtx" and _or_none(graphics) is None:
+        return MISSING, "there is no NVIDIA GPU to use"
+    found = plugin(device)
+    if found["devices"] is None:
+        return MISSING, f"not installed; it needs {found['needs']}", found["fix"]
+    if not found["devices"]:
+        return MISSING, f"{found['version']} is installed but offers no device here; it needs {found['needs']}"
+    return judged(device, on=f"{found['version']} on {found['devices'][0]}: ")
+
+
+def _openvino() -> Found:
+    if found := openvino():
+        return judged("openvino", on=f"{found}: ", fix=_AGAIN["OpenVINO"])
+    detail = "not installed; it runs on processors of any maker and on Intel's GPUs"
+    return MISSING, detail, f'pip install "{DISTRIBUTION}[openvino]"'
+
+
+def extra_packages(extra: str) -> Found:
+    """Check an extra of :data:`EXTRAS`, by the SDK's own metadata, against the distributions that are installed."""
+    from packaging.requirements import Requirement
+
+    purpose, install = EXTRAS[extra][1], f'pip install "{DISTRIBUTION}[{extra}]"'
+    # Each requirement of the extra has a marker that names it; the rest of the marker is about the machine.
+    every = [one for one in map(Requirement, metadata.requires(DISTRIBUTION) or []) if f'"{extra}"' in str(one.marker)]
+    here = [one for one in every if one.marker is None or one.marker.evaluate({"extra": extra})]
+    has = {one: next((dist.version for dist in metadata.distributions(name=one.name)), "") for one in here}
+    if wrong := [one for one, version in has.items() if version and not one.specifier.contains(version, True)]:
+        each = (f"{one.name} {has[one]} is installed, {one.specifier} is needed" for one in wrong)
+        return PROBLEM, f"{purpose}: {', '.join(each)}", install
+    if absent := [one.name for one, version in has.items() if not version]:
+        return MISSING, f"{purpose}; not installed: {', '.join(absent)}", install
+    elsewhere = ", ".join(one.name for one in every if one not in here)
+    not_here = [f"not made for this Python or machine: {elsewhere}"] if elsewhere else []
+    present = ", ".join(f"{one.name} {version}" for one, version in has.items())
+    return (OK if present else MISSING), "; ".join([present or purpose, *not_here])
+
+
+PARTS: dict[str, Callable[[], Found]] = {
+    "SDK": _sdk,
+    "machine": _machine,
+    "embedded models": _models,
+    "ONNX Runtime": _onnxruntime,
+    "upscale on CPU": partial(judged, "cpu"),
+    "image files": image_files,
+    "NVIDIA GPU": _nvidia_gpu,
+    "upscale on CUDA": _cuda,
+    "TensorRT": partial(_tensorrt, "tensorrt", "tensorrt"),
+    "TensorRT-RTX": partial(_tensorrt, "tensorrt_rtx", "rtx"),
+    **{f"{device} EP": partial(_plugin, device) for device in get_args(PluginDevice)},
+    "OpenVINO": _openvino,
+    "precision": _fastest,
+    "native library": native_library,
+    "TensorRT plugins": partial(native_library, "plugins"),
+    **{name: partial(extra_packages, extra) for extra, (name, _) in EXTRAS.items()},
+}
+"""What is looked at, by the name of its line. What it raises is a problem."""
+
+_BASIC = ("embedded models", "upscale on CPU", "image files")
+_AGAIN: dict[str, str | Fix] = {  # the command for a part that is broken
+    "embedded models": f"pip install --force-reinstall {DISTRIBUTION}",
+    "image files": "pip install --force-reinstall pyvips pyvips-binary",
+    "OpenVINO": "pip install -U --force-reinstall openvino",
+    "TensorRT plugins": ("in a clone", "pip install '.[native]' && python -m srflow_export.native tensorrt"),
+}
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write("\n" + json.dumps(globals()[sys.argv[1]].__wrapped__(*sys.argv[2:])))
+    except Exception as error:
+        sys.exit(_line(error))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from srflow_apps.doctor import examination
 from srflow_apps.doctor.examination import only_runtime, runtimes
 
 RUNTIME = ["onnxruntime/__init__.py", "onnxruntime/capi/state.so", "../../bin/onnxruntime_test"]
@@ -38,3 +39,27 @@ def test_the_fix_removes_all_that_claim_the_name_and_installs_one() -> None:
         "pip uninstall -y onnxruntime onnxruntime-directml onnxruntime-gpu && "
         "pip install --force-reinstall --no-deps onnxruntime-gpu"
     )
+
+
+def broken() -> dict[str, str]:
+    raise RuntimeError("it has no InferenceSession")
+
+
+@pytest.mark.parametrize(
+    ("owners", "says", "fix"),
+    [
+        ([], "not installed: it has no", "pip install onnxruntime"),
+        (["onnxruntime 1.2"], "onnxruntime 1.2 is installed and broken", "--no-deps onnxruntime"),
+        (["onnxruntime 1.2", "onnxruntime-gpu 1.3"], "overwrite each other's files; import", "--no-deps onnxruntime"),
+    ],
+)
+def test_a_runtime_that_does_not_import_is_told_what_is_wrong_and_the_command(
+    monkeypatch: pytest.MonkeyPatch, owners: list[str], says: str, fix: str
+) -> None:
+    monkeypatch.setattr(examination, "runtime", broken)
+    monkeypatch.setattr(examination, "graphics", broken)
+    monkeypatch.setattr(examination, "runtimes", lambda: owners)
+    state, detail, first, second = examination.PARTS["ONNX Runtime"]()
+    assert (state, says in detail, first[0]) == (examination.PROBLEM, True, "for the CPU")
+    assert first[1].endswith(fix)
+    assert second[1].endswith(f"{fix}-gpu")
