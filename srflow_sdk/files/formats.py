@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_sdk._checks import flag, whole
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import libvips
-from srflow_sdk.files.decoders import bmp_size
 from srflow_sdk.system.local_files import check_replaceable
 
 PathLike = str | os.PathLike[str]
@@ -28,23 +25,23 @@ RAISE_LIMIT = "if you trust the file, raise max_pixels (--max-pixels)"
 """How errors end about files that have more."""
 
 SNIFFED_BYTES = 1 << 16
-"""How many bytes of a file :func:`loader_of` and :func:`claimed_sizes` need."""
-
-ANIMATIONS = (b"ftypavis", b"ftyphevc", b"ftypmsf1")
-"""Bytes 4 to 11 of an AVIF or HEIC file that calls itself an animation: libheif silently reads its first picture."""
+"""How many bytes of a file tell what is in it."""
 
 _MAX_WIDTH = 625_000  # libvips counts to 10^7, and rows reach the encoder as bytes: at most 16 a pixel
-_HEIF = rb".{4}ftyp(?:.{4}){0,60}?(?:avif|avis|heic|heix|hevc|heim|heis|mif1)"
-_RAW_ENDINGS = (".dng", ".nef", ".cr2", ".arw", ".srw", ".pef", ".3fr", ".iiq")  # TIFF inside: libvips sees a preview
+_HEIF = rb".{4}ftyp(?:.{4}){0,60}?"
+_ANIMATED_HEIF = rb".{4}ftyp(?:avis|hevc|msf1)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A format.
+    """A format; a new one needs a row of :data:`FORMATS` and nothing else.
 
     endings: of its files' names. begins: how its files begin, as a regular expression.
-    loader: libvips' operation that reads it, or "bmp". Only these are ever called: libvips has others, for formats that
-        can run programs or fetch files.
+    animated: how those begin that call themselves an animation where libvips would silently read the first picture.
+    loader: libvips' operation that reads it. Only these are ever called: libvips has others, for formats that can run
+        programs or fetch files. pillow: instead, Pillow's name of the format, which Pillow then decodes whole.
+    extra, decoders: the extra, and the modules like pi_heif, that decode what libvips cannot.
+    paged: whether the loader takes a page. mapped: whether it maps files, so that their bytes are read before.
     saver: libvips' operation that writes it; "" if none does. options: keywords of the saver.
     bits: most bits per integer channel. max_side: largest side in pixels. max_xmp: bytes of the largest XMP packet.
     holds_float: whether float32 stays float32. holds_gray: whether gray stays gray; otherwise it becomes RGB.
@@ -54,7 +51,13 @@ class Format:
     name: str
     endings: tuple[str, ...]
     begins: bytes
-    loader: str
+    animated: bytes = rb"(?!)"
+    loader: str = ""
+    pillow: str = ""
+    extra: str = ""
+    decoders: tuple[str, ...] = ()
+    paged: bool = False
+    mapped: bool = False
     saver: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
     bits: int = 8
@@ -87,6 +90,7 @@ FORMATS = (
         endings=(".jpg", ".jpeg"),
         begins=rb"\xff\xd8\xff",
         loader="jpegload",
+        mapped=True,
         saver="jpegsave",
         options={"Q": 95},  # optimised coding is 3 % smaller but holds the whole picture: 1.2 GB for 96 megapixels
         max_side=65_500,
@@ -99,6 +103,8 @@ FORMATS = (
         endings=(".webp",),
         begins=rb"RIFF.{4}WEBP",
         loader="webpload",
+        paged=True,
+        mapped=True,
         saver="webpsave",
         options={"Q": 95},
         max_side=16_383,
@@ -110,17 +116,19 @@ FORMATS = (
         endings=(".tif", ".tiff"),
         begins=rb"II[*+]\0|MM\0[*+]",
         loader="tiffload",
+        paged=True,
         saver="tiffsave",
         options={"compression": "deflate", "level": 3, "predictor": "horizontal"},
         bits=16,
         holds_float=True,
     ),
-    Format(name="GIF", endings=(".gif",), begins=rb"GIF8[79]a", loader="gifload"),
-    Format(name="BMP", endings=(".bmp",), begins=rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", loader="bmp"),
+    Format(name="GIF", endings=(".gif",), begins=rb"GIF8[79]a", loader="gifload", paged=True, mapped=True),
+    Format(name="BMP", endings=(".bmp",), begins=rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", pillow="BMP"),
     Format(
         name="AVIF",
         endings=(".avif",),
-        begins=_HEIF,
+        begins=_HEIF + rb"(?:avif|avis)",
+        animated=_ANIMATED_HEIF,
         loader="heifload",
         saver="heifsave",
         options={"Q": 85, "compression": "av1", "effort": 0},  # more makes 2 % smaller files in 4 times the time
@@ -128,7 +136,15 @@ FORMATS = (
         holds_gray=False,
         losses="optional",
     ),
-    Format(name="HEIC", endings=(".heic", ".heif"), begins=_HEIF, loader="heifload"),
+    Format(
+        name="HEIC",
+        endings=(".heic", ".heif"),
+        begins=_HEIF + rb"(?:heic|heix|hevc|heim|heis|mif1)",
+        animated=_ANIMATED_HEIF,
+        loader="heifload",
+        extra="heic",
+        decoders=("pi_heif", "pillow_heif"),  # the second has an encoder, too: what an app may have installed
+    ),
 )
 READABLE = tuple(ending for each in FORMATS for ending in each.endings)
 WRITABLE = tuple(ending for each in FORMATS if each.saver for ending in each.endings)
@@ -139,8 +155,8 @@ _UNREAD_ENDINGS = {
     "JPEG 2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
     "JPEG XL": ".jxl",
     "SVG": ".svg .svgz",
-    "camera raw": " ".join(_RAW_ENDINGS)
-    + " .nrw .cr3 .crw .orf .raf .rw2 .rwl .sr2 .x3f .kdc .dcr .mrw .erf .mef .mos",
+    "camera raw": ".dng .nef .cr2 .arw .srw .pef .3fr .iiq .nrw .cr3 .crw .orf .raf .rw2 .rwl .sr2 .x3f .kdc .dcr .mrw "
+    ".erf .mef .mos",
     "Photoshop": ".psd .psb",
     "OpenEXR": ".exr",
     "Radiance HDR": ".hdr",
@@ -173,38 +189,22 @@ class WriteOptions:
 
     def __post_init__(self) -> None:
         whole("max_pixels", self.max_pixels, least=1)
-        _check_quality(self.quality, lossless=self.lossless)
+        if self.quality is not None:
+            whole("quality", self.quality, least=1, most=100, also="None or ")
+        flag("lossless", self.lossless)
         flag("report", self.report)
+        if self.quality is not None and self.lossless:
+            raise ArgumentError("a lossless picture has no quality; leave out one of them")
 
 
-def _check_quality(quality: object, *, lossless: object) -> None:
-    if quality is not None:
-        whole("quality", quality, least=1, most=100, also="None or ")
-    flag("lossless", lossless)
-    if quality is not None and lossless:
-        raise ArgumentError("a lossless picture has no quality; leave out one of them")
+def recognised(head: bytes, *, name: str) -> Format | None:
+    """The format of a file that begins with these bytes; None for those that are not :data:`READABLE`.
 
-
-def loader_of(head: bytes, *, name: str) -> str | None:
-    """The loader for a file that begins with these bytes; None for formats that are not :data:`READABLE`.
-
-    name: the file's name; camera raws look like TIFF inside.
+    name: the file's name; camera raws look like TIFF inside, of which libvips sees a preview.
     """
-    if name.lower().endswith(_RAW_ENDINGS):
+    if UNREAD.get(Path(name).suffix.lower()) == "camera raw":
         return None
-    return next((each.loader for each in FORMATS if re.match(each.begins, head, re.DOTALL)), None)
-
-
-def claimed_sizes(head: bytes, *, loader: str) -> list[tuple[int, int]]:
-    """Widths and heights that the first bytes of a PNG, BMP or HEIF claim; none for other formats.
-
-    Absurd sizes must not reach libvips: libpng would call the file damaged, and libheif complain on standard error.
-    """
-    if loader == "pngload":
-        return [(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))]
-    if loader == "heifload":  # the images' spatial extents: box type, version and flags, width, height
-        return [struct.unpack(">II", match[1]) for match in re.finditer(rb"ispe.{4}(.{8})", head, re.DOTALL)]
-    return [bmp_size(head)] if loader == "bmp" else []
+    return next((each for each in FORMATS if re.match(each.begins, head, re.DOTALL)), None)
 
 
 def format_of(path: PathLike) -> Format:
@@ -223,17 +223,13 @@ def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict
     Raises: ArgumentError for unknown endings, other numbers, both at a time, and what the format does not offer.
     """
     kind = format_of(path)
-    _check_quality(quality, lossless=lossless)
+    WriteOptions(quality=quality, lossless=lossless)  # checks them
     if quality is not None and kind.losses == "never":
         raise ArgumentError(f"{path}: {kind.name} is lossless and has no quality; use .jpg, .webp or .avif")
     if lossless and kind.losses == "always":
         raise ArgumentError(f"{path}: {kind.name} cannot be lossless; use .png, .webp or .tif")
-    options = dict(kind.options)
-    if quality is not None:
-        options["Q"] = int(quality)
-    if lossless and kind.losses == "optional":
-        options["lossless"] = True
-    return options
+    chosen = {} if quality is None else {"Q": int(quality)}
+    return {**kind.options, **chosen, **({"lossless": True} if lossless and kind.losses == "optional" else {})}
 
 
 def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None) -> str:
@@ -256,20 +252,6 @@ def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] |
             f"{path} cannot be written: it would have {size[0]}×{size[1]} pixels, but the sides of a {kind.name} file "
             f"are at most {kind.max_side:,}{fix}"
         )
-    if kind.saver == "heifsave" and not libvips.pyvips().type_find("VipsOperation", "heifsave"):
-        raise ImageError(f"{path} cannot be written: this build of libvips has no AVIF; use .png, .webp or .tif")
+    if not libvips.pyvips().type_find("VipsOperation", kind.saver):
+        raise ImageError(f"{path} cannot be written: this build of libvips has no {kind.name}; use another format")
     return Path(path).suffix.lower()
-
-
-def as_stored(rows: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Rows in the dtype that the file holds. Raises: ValueError for values that are not finite."""
-    stored = rows
-    if rows.dtype == np.float32:
-        if not np.isfinite(rows).all():
-            raise ValueError("the pixels hold NaN or infinite values")
-        stored = np.clip(rows, 0, 1)
-        if dtype != np.float32:
-            stored = np.rint(stored * np.iinfo(dtype).max)
-    elif rows.dtype != dtype:
-        stored = np.rint(rows / np.float32(257))
-    return stored.astype(dtype, copy=False)

@@ -9,7 +9,6 @@ import math
 import os
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,16 +25,18 @@ PROFILE_FIELD = "icc-profile-data"
 PROFILE_HEADER_BYTES = 128
 """Length of a profile's header (ICC.1:2022, section 7.2); the tag table follows."""
 
-_MAX_BYTES = {"icc_profile": 4 << 20, "exif": 1 << 20, "xmp": 1 << 20, "iptc": 60_000}  # that are read
-_NAMES = {"icc_profile": "colour profile", "exif": "EXIF block", "xmp": "XMP packet", "iptc": "IPTC block"}
-_FIELDS = {"icc_profile": PROFILE_FIELD, "exif": "exif-data", "xmp": "xmp-data", "iptc": "iptc-data"}
+# Libvips' names of the blocks, what they are called, and how many bytes are read.
+_BLOCKS = {
+    "icc_profile": (PROFILE_FIELD, "colour profile", 4 << 20),
+    "exif": ("exif-data", "EXIF block", 1 << 20),
+    "xmp": ("xmp-data", "XMP packet", 1 << 20),
+    "iptc": ("iptc-data", "IPTC block", 60_000),
+}
 _UNNAMED_RESOLUTION = 72 / 25.4  # in EXIF that needs one: what software assumes where none is known
 _MAX_RESOLUTION = 1e5  # pixels per mm
 _THUMBNAIL_PREFIX = "exif-ifd1-"
-_PHOTOSHOP = b"Photoshop 3.0\0"
-_RESOURCE = b"8BIM"
-_IPTC = 0x0404  # its number among Photoshop's image resources
-_PNG_SIGNATURE, _MAX_CHUNKS = 8, 1 << 20
+_PHOTOSHOP, _IPTC = b"Photoshop 3.0\0", b"8BIM\4\4\0\0"  # how JPEGs store it: one of Photoshop's image resources
+_PNG_SIGNATURE = 8
 _COLOUR_SPACE, _SRGB = "exif-ifd2-ColorSpace", "1 (sRGB, Short, 1 components, 2 bytes)"
 
 
@@ -71,32 +72,35 @@ class Metadata:
         return dataclasses.replace(self, resolution=resolution, geo=geo)
 
 
-def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool) -> Metadata:
+def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool, geo: GeoTags | None) -> Metadata:
     """The metadata of an opened libvips image. Damaged and absurdly large blocks are left out, and logged.
 
     path: the file, for the log. converted: whether the values were converted to sRGB, so that the file's profile no
     longer applies. swapped: whether applying the orientation exchanges x and y.
     """
-    found = {name: libvips.get_field(image, key) for name, key in _FIELDS.items()}
-    blocks: dict[str, Any] = dict.fromkeys(_FIELDS)
-    blocks |= {name: block for name, block in found.items() if block and _fits(block, name, path)}
-    profile = blocks["icc_profile"] = None if converted else blocks["icc_profile"]
-    if profile is not None and _declared_bytes(profile) > PROFILE_HEADER_BYTES:
+    blocks: dict[str, Any] = dict.fromkeys(_BLOCKS)
+    for name, (field, _, limit) in _BLOCKS.items():
+        block = libvips.get_field(image, field)
+        blocks[name] = block if block and _fits(block, name, path, limit) else None
+    if converted:
+        blocks["icc_profile"] = None
+    elif (profile := blocks["icc_profile"]) and _declared_bytes(profile) > PROFILE_HEADER_BYTES:
         # Cut to its declared length: some software pads profiles, and libvips and others then refuse them.
         blocks["icc_profile"] = profile[: _declared_bytes(profile)]
-    if blocks["exif"] is not None:
-        blocks["exif"] = exif.upright(blocks["exif"])
+    if (block := blocks["exif"]) is not None:
+        blocks["exif"] = exif.edited(block)
         if blocks["exif"] is None:
             _LOGGER.warning("%s: EXIF block left out: it is damaged", path)
-    if blocks["iptc"] is not None:
-        blocks["iptc"] = _iptc_records(blocks["iptc"])
+    if (block := blocks["iptc"]) is not None and block[:1] != b"\x1c":  # Photoshop's resources, as a thumbnail
+        _, _, records = block.partition(_IPTC)
+        blocks["iptc"] = records[4 : 4 + int.from_bytes(records[:4], "big")] or None
     resolution = _resolution(image)
     if resolution is None and blocks["exif"] is not None:  # WebP and AVIF have no other place for it
         loaded = _loaded(blocks["exif"])
         resolution = _resolution(loaded) if loaded is not None else None
     if resolution is not None and swapped:
         resolution = (resolution[1], resolution[0])
-    return Metadata(**blocks, resolution=resolution)
+    return Metadata(**blocks, resolution=resolution, geo=geo)
 
 
 def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple[Any, str]:
@@ -111,18 +115,24 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple
     image = image.copy(xres=x, yres=y)
     has_profile = metadata.icc_profile is not None and _profile_fits(metadata.icc_profile, image.bands, path)
     if has_profile:
-        image.set_type(pyvips.GValue.blob_type, _FIELDS["icc_profile"], metadata.icc_profile)
+        image.set_type(pyvips.GValue.blob_type, PROFILE_FIELD, metadata.icc_profile)
         if image.bands <= 2 and not kind.holds_gray:  # to RGB that looks the same without a profile
             options = {"intent": "relative", "black_point_compensation": True, "depth": 8}
             image = image.icc_transform("srgb", embedded=True, **options).copy()
-            image.remove(_FIELDS["icc_profile"])
+            image.remove(PROFILE_FIELD)
             has_profile = False
-    if metadata.xmp is not None and _fits(metadata.xmp, "xmp", path, limit=kind.max_xmp):
-        image.set_type(pyvips.GValue.blob_type, _FIELDS["xmp"], metadata.xmp)
-    if metadata.iptc is not None and kind.saver == "jpegsave" and _fits(metadata.iptc, "iptc", path):
-        image.set_type(pyvips.GValue.blob_type, _FIELDS["iptc"], _photoshop_block(metadata.iptc))
-    block = metadata.exif if kind.saver != "tiffsave" else None  # see tiff.complete
-    loaded = _loaded(exif.with_resolution(block, resolution)) if block is not None else None
+    if metadata.xmp is not None and _fits(metadata.xmp, "xmp", path, kind.max_xmp):
+        image.set_type(pyvips.GValue.blob_type, "xmp-data", metadata.xmp)
+    records = metadata.iptc if kind.saver == "jpegsave" else None
+    if records is not None and _fits(records, "iptc", path):
+        resource = _PHOTOSHOP + _IPTC + struct.pack(">I", len(records)) + records + bytes(len(records) % 2)
+        image.set_type(pyvips.GValue.blob_type, "iptc-data", resource)
+    block = None if metadata.exif is None else exif.edited(metadata.exif, resolution)
+    if block is not None and len(block) > exif.MAX_BYTES:
+        cut, limit = "maker's notes and long values are left out", exif.MAX_BYTES
+        _LOGGER.warning("%s: EXIF of %d bytes exceeds the limit of %d: %s", path, len(block), limit, cut)
+        block = exif.block_of(block)
+    loaded = None if block is None or kind.saver == "tiffsave" else _loaded(block)  # see tiff.append_tags
     if loaded is not None:
         # Also set the entries one by one: savers drop entries of the block that are not on the image.
         for key in loaded.get_fields():
@@ -136,28 +146,11 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple
     return image, "all" if needs_exif else "xmp:iptc:icc:other"
 
 
-def fitting_exif(block: bytes, path: Path) -> bytes | None:
-    """The block, or as much of it as can be written; what is left out is logged. path: the file, for the log."""
-    if len(block) <= exif.MAX_BYTES:
-        return block
-    _LOGGER.warning(
-        "%s: EXIF of %d bytes exceeds the limit of %d: maker's notes and long values are left out",
-        path,
-        len(block),
-        exif.MAX_BYTES,
-    )
-    try:
-        tags = exif.exif_tags_of(block)
-    except exif.IFD_ERRORS:
-        return None
-    return tags.to_block() if tags else None
-
-
-def _fits(block: bytes, name: str, path: Path, *, limit: int | None = None) -> bool:
-    limit = limit or _MAX_BYTES[name]
-    if len(block) > limit:
-        _LOGGER.warning("%s: %s left out: its %d bytes exceed the limit of %d", path, _NAMES[name], len(block), limit)
-    return len(block) <= limit
+def _fits(block: bytes, name: str, path: Path, limit: int | None = None) -> bool:
+    _, called, most = _BLOCKS[name]
+    if len(block) > (limit or most):
+        _LOGGER.warning("%s: %s left out: its %d bytes exceed the limit of %d", path, called, len(block), limit or most)
+    return len(block) <= (limit or most)
 
 
 def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
@@ -198,30 +191,6 @@ def _loaded(block: bytes) -> Any | None:
         return None
 
 
-def _iptc_records(block: bytes) -> bytes | None:
-    """The IPTC records in libvips' iptc-data, without Photoshop's other resources, such as a thumbnail."""
-    if not block.startswith(_PHOTOSHOP):
-        return block if block.startswith(b"\x1c") else None
-    at = len(_PHOTOSHOP)
-    try:
-        while block[at : at + 4] == _RESOURCE:
-            kind, name = struct.unpack_from(">HB", block, at + 4)
-            at += 6 + name + 1 + (name + 1) % 2
-            (size,) = struct.unpack_from(">I", block, at)
-            if kind == _IPTC:
-                return block[at + 4 : at + 4 + size] or None
-            at += 4 + size + size % 2
-    except struct.error:
-        return None
-    return None
-
-
-def _photoshop_block(records: bytes) -> bytes:
-    """The records as JPEG files store them: one of Photoshop's image resources."""
-    resource = struct.pack(">4sHHI", _RESOURCE, _IPTC, 0, len(records))
-    return _PHOTOSHOP + resource + records + bytes(len(records) % 2)
-
-
 def profile_space(profile: bytes) -> bytes | None:
     """A profile's colour space, e.g. b"RGB " or b"GRAY"; None if this is not a profile or has no room for a tag."""
     if len(profile) <= PROFILE_HEADER_BYTES + 4 or profile[36:40] != b"acsp":
@@ -235,14 +204,10 @@ def _declared_bytes(profile: bytes) -> int:
 
 
 def exif_behind_pixels(path: Path) -> bytes | None:
-    """The EXIF block behind the pixels of a PNG, where ImageMagick writes it and libvips does not look."""
-    behind = False
-    with contextlib.suppress(OSError, struct.error), path.open("rb") as file:
-        for kind, size in _png_chunks(file):
-            behind |= kind == b"IDAT"
-            if behind and kind == b"eXIf" and 0 < size <= _MAX_BYTES["exif"]:
-                block, (checksum,) = file.read(size), struct.unpack(">I", file.read(4))
-                return block if checksum == zlib.crc32(block, zlib.crc32(kind)) else None
+    """The EXIF block of a PNG in which libvips found none: ImageMagick writes it behind the pixels."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        size = _found_in_png(file, b"eXIf")
+        return file.read(size) if 0 < size <= _BLOCKS["exif"][2] else None
     return None
 
 
@@ -252,22 +217,18 @@ def forget_png_resolution(descriptor: int) -> None:
     Nothing has to move so; without the chunk, everything behind it would. Raises: OSError.
     """
     with os.fdopen(os.dup(descriptor), "r+b") as file:
-        for kind, _ in _png_chunks(file):
-            if kind == b"pHYs":
-                square = kind + struct.pack(">IIB", 1, 1, 0)
-                file.seek(-len(kind), os.SEEK_CUR)
-                file.write(square + struct.pack(">I", zlib.crc32(square)))
-            if kind in (b"pHYs", b"IDAT"):
-                return
+        square = b"pHYs" + struct.pack(">IIB", 1, 1, 0)
+        if _found_in_png(file, square[:4]):
+            file.seek(-4, os.SEEK_CUR)
+            file.write(square + struct.pack(">I", zlib.crc32(square)))
 
 
-def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """The kind and length of each chunk; the file then stands where its data begin. Raises: OSError, struct.error."""
+def _found_in_png(file: BinaryIO, wanted: bytes) -> int:
+    """The length of the first chunk of a kind, where the file then stands; 0 if there is none."""
     at = _PNG_SIGNATURE
-    for _ in range(_MAX_CHUNKS):
-        file.seek(at)
-        size, kind = struct.unpack(">I4s", file.read(8))
-        yield kind, size
-        if kind == b"IEND":
-            return
+    while file.seek(at) and len(head := file.read(8)) == 8:
+        size = int.from_bytes(head[:4], "big")
+        if head[4:] == wanted:
+            return size
         at += size + 12
+    return 0

@@ -19,7 +19,7 @@ from PIL import Image
 
 from srflow_sdk._checks import file_path
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, SNIFFED_BYTES, PathLike, loader_of
+from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, PathLike
 from srflow_sdk.files.reading import ImageFile, read_image
 from srflow_sdk.pixels.in_memory import ImageKind, InMemoryImage, Layout, Tensor, unpacked
 
@@ -74,11 +74,18 @@ def spooled(picture: bytes | BinaryIO, *, name: str, max_pixels: int = MAX_PIXEL
     Raises: ArgumentError for a text file, ImageError if there are more bytes than max_pixels can take, or the folder
     has no room. Errors of the block that name the file are raised again with its bare name.
     """
+    source = io.BytesIO(picture) if isinstance(picture, (bytes, bytearray, memoryview)) else picture
+    room = limit = max_pixels * _BYTES_PER_PIXEL + _METADATA_BYTES
     with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
         path = Path(folder) / name
         try:
             with path.open("wb") as file:
-                _copy(picture, file, name=name, limit=max_pixels * _BYTES_PER_PIXEL + _METADATA_BYTES)
+                while chunk := source.read(_CHUNK_BYTES):
+                    if not isinstance(chunk, bytes):
+                        raise ArgumentError(f'{name} is read as text; open its file in binary mode: open(path, "rb")')
+                    if (room := room - len(chunk)) < 0:
+                        raise ImageError(f"{name}: over {limit:,} bytes; {RAISE_LIMIT}")
+                    file.write(chunk)
         except OSError as error:
             where, why = tempfile.gettempdir(), error.strerror or error
             raise ImageError(f"{name} cannot be copied to {where}: {why}; TMPDIR names another folder") from error
@@ -94,19 +101,3 @@ def eight_bit_picture(file: ImageFile) -> Image.Image:
     if file.metadata.icc_profile is not None:
         image.info["icc_profile"] = file.metadata.icc_profile
     return image
-
-
-def _copy(picture: bytes | BinaryIO, file: BinaryIO, *, name: str, limit: int) -> None:
-    source = io.BytesIO(picture) if isinstance(picture, (bytes, bytearray, memoryview)) else picture
-    head, written = b"", 0
-    while chunk := source.read(_CHUNK_BYTES):
-        if not isinstance(chunk, bytes):
-            raise ArgumentError(f'{name} is read as text; open its file in binary mode: open(path, "rb")')
-        file.write(chunk)
-        written += len(chunk)
-        if len(head) < SNIFFED_BYTES:
-            head += chunk
-            if len(head) >= SNIFFED_BYTES and loader_of(head, name=name) is None:
-                return  # whoever opens the file says why; the source may never end
-        if written > limit:
-            raise ImageError(f"{name}: over {limit:,} bytes; {RAISE_LIMIT}")

@@ -6,6 +6,7 @@ prefixes; only an earlier provenance in it is replaced.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import re
@@ -33,8 +34,8 @@ _X = "adobe:ns:meta/"
 _TIFF, _EXIF, _XMP = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/", "http://ns.adobe.com/xap/1.0/"
 _HEADER = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
 _TRAILER = '<?xpacket end="w"?>'
-_ORIENTATION = (_TIFF, "Orientation")
-_STALE = (
+_STALE = (  # orientation: 1 where nothing is said
+    (_TIFF, "Orientation"),
     (_TIFF, "ImageWidth"),
     (_TIFF, "ImageLength"),
     (_TIFF, "XResolution"),
@@ -104,17 +105,50 @@ _KINDS |= {"tau": float, "scale": float, "consistent": bool, "linear_light": boo
 
 
 def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = _MAX_BYTES) -> bytes:
-    """An XMP packet with the provenance in it.
+    """An XMP packet with the provenance in it, instead of an older one.
 
     packet: the input's packet, left out if it is not well-formed XMP or the result would exceed max_bytes.
     """
-    merged = _merged(packet, provenance) if packet is not None else None
+
+    def add(document: minidom.Document) -> bool:
+        for old in _own(document):
+            old.parentNode.removeChild(old)  # type: ignore[union-attr]
+        for root in document.getElementsByTagNameNS(_RDF, "RDF")[:1]:
+            own = root.appendChild(document.createElementNS(_RDF, "rdf:Description"))
+            for prefix, uri in (("rdf", _RDF), ("srflow", NAMESPACE)):
+                own.setAttributeNS(_XMLNS, f"xmlns:{prefix}", uri)
+            own.setAttributeNS(_RDF, "rdf:about", "")
+            for name in _names(lambda name: getattr(provenance, name) != getattr(Provenance, name)):
+                own.setAttributeNS(NAMESPACE, f"srflow:{name}", _text(name, getattr(provenance, name)))
+            return True
+        return False
+
+    merged = None if packet is None else _changed(packet, add)
     if packet is not None and (merged is None or len(merged) > max_bytes):
         _LOGGER.warning("%s: XMP packet not carried over: it is malformed or too large", provenance.source)
         merged = None
-    if merged is None:
-        merged = _merged(_EMPTY.encode(), provenance)
-    return merged or b""
+    return merged or _changed(_EMPTY.encode(), add) or b""
+
+
+def for_new_pixels(packet: bytes) -> bytes:
+    """The packet without the orientation, thumbnails, sizes and resolution of an older picture.
+
+    Returns the given bytes if there is nothing to change or they cannot be parsed as XMP.
+    """
+
+    def clean(document: minidom.Document) -> bool:
+        found = False
+        for element in list(document.getElementsByTagName("*")):
+            for name in _STALE:
+                if element.hasAttributeNS(*name):
+                    element.removeAttributeNS(*name)
+                    found = True
+            if (element.namespaceURI, element.localName) in _STALE and element.parentNode is not None:
+                element.parentNode.removeChild(element)
+                found = True
+        return found
+
+    return _changed(packet, clean) or packet
 
 
 def provenance_in(packet: bytes | None) -> Provenance | None:
@@ -130,22 +164,26 @@ def provenance_in(packet: bytes | None) -> Provenance | None:
     return None
 
 
-def _merged(packet: bytes, provenance: Provenance) -> bytes | None:
-    """The packet with the provenance instead of an older one; None if it is no XMP."""
+def _changed(packet: bytes, change: Callable[[minidom.Document], bool]) -> bytes | None:
+    """The packet after a change; None if it is no XMP, or the change says that there is nothing to change."""
     document = _parsed(packet)
     try:
-        if document is None or not (roots := document.getElementsByTagNameNS(_RDF, "RDF")):
+        if document is None or not change(document):
             return None
-        for old in _own(document):
-            old.parentNode.removeChild(old)  # type: ignore[union-attr]
-        own = roots[0].appendChild(document.createElementNS(_RDF, "rdf:Description"))
-        for prefix, uri in (("rdf", _RDF), ("srflow", NAMESPACE)):
-            own.setAttributeNS(_XMLNS, f"xmlns:{prefix}", uri)
-        own.setAttributeNS(_RDF, "rdf:about", "")
-        for name in _names(lambda name: getattr(provenance, name) != getattr(Provenance, name)):
-            own.setAttributeNS(NAMESPACE, f"srflow:{name}", _text(name, getattr(provenance, name)))
-        return _written(document)
-    except RecursionError:
+        xml = "".join(node.toxml() for node in document.childNodes if node.nodeType == node.ELEMENT_NODE)
+    except RecursionError:  # elements nested by the thousand
+        return None
+    return f"{_HEADER}{xml}{_TRAILER}".encode()
+
+
+def _parsed(packet: bytes) -> minidom.Document | None:
+    """The packet's XML; None if it is malformed, too large, or has a document type, which could define entities."""
+    if len(packet) > _MAX_BYTES:
+        return None
+    try:
+        text = packet.decode("utf-8-sig").strip("\0 \t\r\n")
+        return None if "<!DOCTYPE" in text or "<!ENTITY" in text else minidom.parseString(text.encode())
+    except (UnicodeError, ExpatError, ValueError, LookupError, RecursionError):
         return None
 
 
@@ -164,8 +202,8 @@ def _text(name: str, value: Any) -> str:
     """A field as text that reads back as the same value; numbers may be numpy's."""
     kind = _KINDS.get(name, str)
     if kind is str:
-        text = str(value or "")
-        return _UNSAFE.sub(lambda match: urllib.parse.quote(match[0], safe="", errors="surrogateescape"), text)
+        quote = functools.partial(urllib.parse.quote, safe="", errors="surrogateescape")
+        return _UNSAFE.sub(lambda match: quote(match[0]), str(value or ""))
     return "None" if value is None else repr(kind(value))
 
 
@@ -182,51 +220,3 @@ def _value(name: str, text: str) -> Any:
     if kind is float and not math.isfinite(value):
         raise ValueError(text)
     return value
-
-
-def _parsed(packet: bytes) -> minidom.Document | None:
-    """The packet's XML; None if it is malformed, too large, or has a document type, which could define entities."""
-    if len(packet) > _MAX_BYTES:
-        return None
-    try:
-        text = packet.decode("utf-8-sig").strip("\0 \t\r\n")
-        if "<!DOCTYPE" in text or "<!ENTITY" in text:
-            return None
-        return minidom.parseString(text.encode())
-    except (UnicodeError, ExpatError, ValueError, LookupError, RecursionError):
-        return None
-
-
-def _written(document: minidom.Document) -> bytes:
-    """The document as an XMP packet. Raises: RecursionError if elements are nested by the thousand."""
-    xml = "".join(node.toxml() for node in document.childNodes if node.nodeType == node.ELEMENT_NODE)
-    return f"{_HEADER}{xml}{_TRAILER}".encode()
-
-
-def for_new_pixels(packet: bytes) -> bytes:
-    """The packet with orientation 1 and without the thumbnails, sizes and resolution of an older picture.
-
-    Returns the given bytes if there is nothing to change or they cannot be parsed as XMP.
-    """
-    document, found = _parsed(packet), False
-    try:
-        for element in [] if document is None else list(document.getElementsByTagName("*")):
-            for namespace, name in _STALE:
-                if element.hasAttributeNS(namespace, name):
-                    element.removeAttributeNS(namespace, name)
-                    found = True
-            kind = (element.namespaceURI, element.localName)
-            if kind in _STALE and element.parentNode is not None:
-                element.parentNode.removeChild(element)
-                found = True
-            if kind == _ORIENTATION:
-                for child in list(element.childNodes):
-                    element.removeChild(child)
-                element.appendChild(document.createTextNode("1"))  # type: ignore[union-attr]
-                found = True
-            if element.getAttributeNS(*_ORIENTATION) not in ("", "1"):
-                element.getAttributeNodeNS(*_ORIENTATION).value = "1"  # type: ignore[union-attr]
-                found = True
-        return _written(document) if found and document is not None else packet
-    except RecursionError:
-        return packet

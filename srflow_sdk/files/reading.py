@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import decoders, formats, libvips, tiff
-from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, PathLike
+from srflow_sdk.files import decoders, libvips
+from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, SNIFFED_BYTES, UNREAD, Format, PathLike, recognised
 from srflow_sdk.files.metadata import Metadata, exif_behind_pixels, metadata_of
 from srflow_sdk.files.provenance import Provenance, provenance_in
+from srflow_sdk.files.tiff import PHOTOMETRIC, PLANAR, Tiff, read_tiff
 from srflow_sdk.pixels.in_memory import ImageKind, check_dots
 from srflow_sdk.system.local_files import file_sha256, open_regular
 
@@ -30,10 +31,6 @@ RAW_DTYPES = {name: np.dtype(dtype).name for name, dtype in _DTYPES.items()}
 RAW_DTYPES |= {"char": "int8", "short": "int16", "int": "int32", "uint": "uint32"}
 """libvips' formats of pixels that can be read as they are, and numpy's names of their dtypes."""
 
-_MAX_SIDE = 10_000_000  # libvips' own limit, in the versions where it is lowest
-_PAGED = ("gifload", "webpload", "tiffload")
-_HELD_WHOLE = ("jpegload", "webpload", "gifload")  # loaders that map a file into memory
-_MAX_HELD_BYTES = 1 << 30
 _CHANGED = "the file changed while it was read; try again when nothing writes to it any more"
 _Stamp = tuple[int, int, int, int]  # device, inode, size and time of a file
 _ORDERED_ORIENTATIONS = (1, 2)  # orientations for which rows come from the top
@@ -85,24 +82,14 @@ def open_image(
             frames or pages, or more than max_pixels pixels.
         MissingExtraError: if libvips cannot be loaded.
     """
-    source = Path(path)
-    libvips.pyvips().vips_lib.vips_error_clear()  # its list of causes: successful calls leave some, too
-    stamp, loader = _recognised(source, max_pixels)
-    image = _opened(source, loader, page=page)
-    _check_supported(source, image, max_pixels, page=page, raw=raw)
-    return ImageReader(source, stamp, image, loader, page=page, raw=raw)
+    return ImageReader(Path(path), max_pixels=max_pixels, page=page, raw=raw)
 
 
 def count_pixels(path: PathLike, *, max_pixels: int) -> int:
     """Number of pixels of a file, from its header; 0 for one that :func:`open_image` refuses. Nothing is logged."""
-    source = Path(path)
     try:
-        _, loader = _recognised(source, max_pixels)
-        if loader == "bmp":  # opening it would decode it
-            with source.open("rb") as file:
-                width, height = decoders.bmp_size(file.read(formats.SNIFFED_BYTES))
-            return width * height
-        image = _opened(source, loader)
+        source = _recognised(Path(path))
+        image = _opened(source)
         _check_supported(source, image, max_pixels)
         return int(image.width) * int(image.height)
     except (ImageError, OSError):
@@ -145,11 +132,7 @@ def read_provenance(path: PathLike) -> Provenance | None:
     Raises:
         ImageError: if the file cannot be read.
     """
-    source = Path(path)
-    _, loader = _recognised(source, None)
-    if loader == "bmp":  # it has no metadata, and opening it would decode it
-        return None
-    packet = libvips.get_field(_opened(source, loader), "xmp-data")
+    packet = libvips.get_field(_opened(_recognised(Path(path))), "xmp-data")
     return provenance_in(packet) if isinstance(packet, bytes) else None
 
 
@@ -162,30 +145,31 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
     Any thread may read, one at a time.
     """
 
-    def __init__(
-        self, path: Path, stamp: _Stamp, image: Any, loader: str, *, page: int | None = None, raw: bool = False
-    ) -> None:
+    def __init__(self, path: Path, *, max_pixels: int, page: int | None = None, raw: bool = False) -> None:
+        libvips.pyvips().vips_lib.vips_error_clear()  # its list of causes: successful calls leave some, too
+        source = _recognised(path, raw=raw)
+        image = _opened(source, page=page)
+        _check_supported(source, image, max_pixels, page=page, raw=raw)
         orientation = libvips.get_field(image, "orientation") or 1
         bilevel = libvips.get_field(image, "bits-per-sample") == 1
         self._decoded_whole = bilevel or orientation not in _ORDERED_ORIENTATIONS
         if self._decoded_whole:
-            image = _opened(path, loader, access="random", page=page)
-        with _errors_in_one_line(path, stamp):
-            image = decoders.decoded_heic(image, path) if loader == "heifload" else image
-            upright = image.autorot()
-            upright, converted = (upright, False) if raw else _converted(upright)
-            if bilevel and not raw:
-                check_dots(upright.numpy(), what=f"{path}: it")
-            self.metadata = metadata_of(image, path, converted=converted, swapped=orientation > 4)
-        if loader == "tiffload" and orientation == 1:
-            self.metadata = dataclasses.replace(self.metadata, geo=tiff.read_geo_tags(path, raw=raw))
+            image = _opened(source, access="random", page=page)
+        with _errors_in_one_line(path, source.stamp):
+            upright, converted = decoders.decoded(image, path, source.kind).autorot(), False
+            if not raw:
+                upright, converted = _converted(upright)
+                if bilevel:
+                    check_dots(upright.numpy(), what=f"{path}: it")
+            geo = source.tiff.geo if orientation == 1 else None
+            self.metadata = metadata_of(image, path, converted=converted, swapped=orientation > 4, geo=geo)
         self.path = path
         self.width: int = upright.width
         self.height: int = upright.height
         self.channels: int = upright.bands
         self.dtype: np.dtype[Any] = np.dtype(RAW_DTYPES[upright.format])
         self.kind = ImageKind(channels=upright.bands, dtype=self.dtype, icc_profile=self.metadata.icc_profile)
-        self._stamp, self._raw = stamp, raw
+        self._stamp, self._raw = source.stamp, raw
         self._image: Any = upright
         self._region: Any = None
         self._row = 0
@@ -263,103 +247,100 @@ def _stamp(path: Path) -> _Stamp | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _recognised(source: Path, max_pixels: int | None) -> tuple[_Stamp, str]:
-    """A file's stamp, and by its content the libvips loader for it.
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """A file before it is opened: what its first bytes, and the directories of a TIFF, say."""
 
-    Raises: ImageError if it is not a regular file, is empty, or has an unsupported format or too many pixels.
-    """
-    if "\0" in str(source):
-        raise ImageError(f"{source}: the file cannot be read: its name has a NUL")
-    with _errors_in_one_line(source):
-        status = source.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise ImageError(f"{source}: this is a directory; name the files in it")
-        if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{source}: this is not a regular file")
-        if status.st_size == 0:
-            raise ImageError(f"{source}: the file is empty")
-        with open_regular(source) as file:
-            head = file.read(formats.SNIFFED_BYTES)
-    loader = formats.loader_of(head, name=source.name)
-    if loader is None:
-        name = formats.UNREAD.get(source.suffix.lower())
+    path: Path
+    stamp: _Stamp | None
+    kind: Format
+    animated: bool
+    tiff: Tiff
+
+
+def _recognised(path: Path, *, raw: bool = False) -> _Source:
+    """Raises: ImageError if it is not a regular file, is empty, or has an unsupported format."""
+    if "\0" in str(path):
+        raise ImageError(f"{path}: the file cannot be read: its name has a NUL")
+    stamp = _stamp(path)
+    with _errors_in_one_line(path):
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ImageError(f"{path}: this is a directory; name the files in it")
+        if not stat.S_ISREG(mode):
+            raise ImageError(f"{path}: this is not a regular file")
+        with open_regular(path) as file:
+            head = file.read(SNIFFED_BYTES)
+    if not head:
+        raise ImageError(f"{path}: the file is empty")
+    kind = recognised(head, name=path.name)
+    if kind is None:
+        name = UNREAD.get(path.suffix.lower())
         if name is None:
-            raise ImageError(f"{source}: this is not an image file in a supported format")
-        raise ImageError(f"{source}: {name} files are not supported; convert it to PNG or TIFF")
-    if max_pixels is not None and loader == "heifload" and head[4:12] in formats.ANIMATIONS:
-        raise ImageError(f"{source}: the file holds an animation; save the frame you want as its own file")
-    sizes = formats.claimed_sizes(head, loader=loader)
-    if loader == "tiffload":
-        first = tiff.first_page(source)
-        sizes = [(first.get(tiff.WIDTH, 0), first.get(tiff.HEIGHT, 0))]
-    for width, height in sizes:
-        _check_size(source, width, height, max_pixels)
-    if loader in _HELD_WHOLE and status.st_size > _MAX_HELD_BYTES:
-        size = f"{status.st_size:,} bytes"
-        raise ImageError(f"{source}: {size}, far more than such pictures have; convert it to PNG or TIFF")
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns), loader
+            raise ImageError(f"{path}: this is not an image file in a supported format")
+        raise ImageError(f"{path}: {name} files are not supported; convert it to PNG or TIFF")
+    tiff = read_tiff(path, raw=raw) if kind.loader == "tiffload" else Tiff()
+    animated = re.match(kind.animated, head, re.DOTALL) is not None
+    return _Source(path=path, stamp=stamp, kind=kind, animated=animated, tiff=tiff)
 
 
-def _opened(source: Path, loader: str, *, access: str = "sequential", page: int | None = None) -> Any:
+def _opened(source: _Source, *, access: str = "sequential", page: int | None = None) -> Any:
     """The libvips image of a file, with EXIF that libvips misses: a TIFF's, and a PNG's behind its pixels."""
-    pyvips = libvips.pyvips()
-    with _errors_in_one_line(source):
-        if loader == "bmp":
-            return decoders.decoded_bmp(source)
+    pyvips, kind = libvips.pyvips(), source.kind
+    with _errors_in_one_line(source.path):
+        if kind.pillow:
+            return decoders.header_by_pillow(source.path, kind)
         options: dict[str, Any] = {"access": access, "fail_on": "error"}
         content: tuple[Any, ...]
-        if loader in _HELD_WHOLE:  # a mapped file that becomes shorter ends the process
-            load, content = pyvips.Image.new_from_buffer, (source.read_bytes(), "")
+        if kind.mapped:  # a mapped file that becomes shorter ends the process
+            load, content = pyvips.Image.new_from_buffer, (source.path.read_bytes(), "")
         else:
-            load = getattr(pyvips.Image, f"{loader}_source")
-            with open_regular(source) as file:
+            load = getattr(pyvips.Image, f"{kind.loader}_source")
+            with open_regular(source.path) as file:
                 content = (pyvips.Source.new_from_descriptor(file.fileno()),)
         image = load(*content, **options)
-        if page is not None and loader in _PAGED:
+        if page is not None and kind.paged:
             options["page"] = min(max(page, 1), libvips.get_field(image, "n-pages") or 1) - 1
             image = load(*content, **options)
-        missed = {"tiffload": tiff.read_exif, "pngload": exif_behind_pixels}.get(loader)
-        block = None if missed is None or image.get_typeof("exif-data") else missed(source)
-        if block is not None:
-            image = image.copy()
-            image.set_type(pyvips.GValue.blob_type, "exif-data", block)  # libvips takes the orientation from it
+        if not image.get_typeof("exif-data"):
+            block = exif_behind_pixels(source.path) if kind.loader == "pngload" else source.tiff.exif
+            if block is not None:
+                image = image.copy()
+                image.set_type(pyvips.GValue.blob_type, "exif-data", block)  # libvips takes the orientation from it
         return image
 
 
-def _check_supported(source: Path, image: Any, max_pixels: int, *, page: int | None = None, raw: bool = False) -> None:
+def _check_supported(
+    source: _Source, image: Any, max_pixels: int, *, page: int | None = None, raw: bool = False
+) -> None:
     """Raises: ImageError if the header shows that the file is unsupported."""
-    _check_size(source, image.width, image.height, max_pixels)
-    loader = image.get("vips-loader")
-    pages = libvips.get_field(image, "n-pages") or 1
+    path, tiff, pages = source.path, source.tiff.numbers, libvips.get_field(image, "n-pages") or 1
+    if image.width * image.height > max_pixels:
+        size = f"{image.width}×{image.height} pixels"
+        raise ImageError(f"{path}: {size} exceed the limit of {max_pixels:,}; {RAISE_LIMIT}")
+    if source.animated:
+        raise ImageError(f"{path}: the file holds an animation; save the frame you want as its own file")
     if page is not None and not 1 <= page <= pages:
-        raise ImageError(f"{source} has no frame {page}, but {pages}: the first is 1")
-    is_variants = page is not None or loader.startswith("heifload")  # a HEIC's further images are variants of the first
-    if pages > 1 and not is_variants and not (loader.startswith("tiffload") and tiff.is_one_picture(source)):
+        raise ImageError(f"{path} has no frame {page}, but {pages}: the first is 1")
+    # The further images of a HEIC, in which no page can be chosen, are variants of the first.
+    if pages > 1 and page is None and source.kind.paged and not source.tiff.is_one_picture:
         raise ImageError(
-            f"{source}: the file holds {pages} frames or pages; save the one you want as its own file, or let "
+            f"{path}: the file holds {pages} frames or pages; save the one you want as its own file, or let "
             "srflow-upscale --frame N take it"
         )
     if image.interpretation in ("lab", "labs", "labq", "cmyk"):
         return
     if image.format not in (RAW_DTYPES if raw else _DTYPES):
         fix = f"save it with 8 or 16 bits per channel or as float32, or {_NAME_RANGE}"
-        raise ImageError(f"{source}: its pixels are of type {image.format}; {fix}")
-    first = tiff.first_page(source) if loader.startswith("tiffload") else {}
+        raise ImageError(f"{path}: its pixels are of type {image.format}; {fix}")
     # libvips 8.18 mixes up the rows of such files that are gray with alpha or half floats.
-    if first.get(tiff.PLANAR) == 2 and (image.bands == 2 or image.format == "float" or raw):
-        raise ImageError(f"{source}: its channels are stored one after another (planar); save it interleaved")
-    if raw and first.get(tiff.PHOTOMETRIC) == 0:  # libvips turns such values round
-        raise ImageError(f"{source}: zero is white in it, so its values would be turned round; save it with zero black")
+    if tiff.get(PLANAR) == 2 and (image.bands == 2 or image.format == "float" or raw):
+        raise ImageError(f"{path}: its channels are stored one after another (planar); save it interleaved")
+    if raw and tiff.get(PHOTOMETRIC) == 0:  # libvips turns such values round
+        raise ImageError(f"{path}: zero is white in it, so its values would be turned round; save it with zero black")
     if image.bands > 4 and not raw:
         fix = f"save it as gray or RGB, with or without alpha, or {_NAME_RANGE}"
-        raise ImageError(f"{source}: it has {image.bands} channels; {fix}")
-
-
-def _check_size(source: Path, width: int, height: int, max_pixels: int | None) -> None:
-    if max_pixels is not None and width * height > max_pixels:
-        raise ImageError(f"{source}: {width}×{height} pixels exceed the limit of {max_pixels:,}; {RAISE_LIMIT}")
-    if max(width, height) > _MAX_SIDE:
-        raise ImageError(f"{source}: {width}×{height} pixels; the file is damaged, or larger than libvips can read")
+        raise ImageError(f"{path}: it has {image.bands} channels; {fix}")
 
 
 def _converted(image: Any) -> tuple[Any, bool]:
@@ -390,8 +371,6 @@ def _check_range(path: Path, rows: NDArray[np.float32]) -> None:
 def _explained(cause: str) -> str:
     if "samples out of range" in cause:
         return "its pixels are of a type that libvips cannot read (64 bits?); save it with 16 bits or as float32"
-    if "labq" in cause:
-        return "its colours are Lab with 8 bits, which libvips cannot read; save it as RGB"
     if "HEVC" in cause:
         return 'HEIC needs a decoder: pip install "srflow-sdk[heic]", or save the photo as JPEG'
     if "codec" in cause.lower() or "decoder" in cause.lower() or "plugin" in cause.lower():

@@ -1,4 +1,4 @@
-"""Reads from a TIFF what libvips says too late or not at all, such as EXIF and GeoTIFF's tags, and writes those.
+"""TIFF, where libvips says too little: EXIF, GeoTIFF's tags, how pixels and pages are stored; written again, too.
 
 GeoTIFF's tags say where the pixels lie on the ground; they travel with the new pixel size, so that corners stay.
 """
@@ -6,6 +6,7 @@ GeoTIFF's tags say where the pixels lie on the ground; they travel with the new 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from srflow_sdk.files.exif import ExifTags, IfdEntry, TagValue, TiffLayout
 MAX_CLASSIC_BYTES = (1 << 32) - 1
 """The reach of 32-bit offsets: larger files must be BigTIFF."""
 
-WIDTH, HEIGHT, PHOTOMETRIC, PLANAR = 256, 257, 262, 284
+PHOTOMETRIC, PLANAR = 262, 284
 """Tags of a page."""
 
 _SUBFILE_TYPE = 254
@@ -71,54 +72,45 @@ class GeoTags:
 
     def _numbers(self, tag: int) -> list[float]:
         value = self.tags.get(tag)
-        return [] if value is None else list(self.layout.unpack("d" * value.count, value.data))
+        return [] if value is None else list(self.layout.unpack("d" * value.number, value.data))
 
 
-def read_geo_tags(path: Path, *, raw: bool = False) -> GeoTags | None:
-    """The tags in a TIFF's first IFD, if any. raw: also what the channels are, where they are read as stored."""
-    try:
-        with path.open("rb") as file:
-            layout, first_ifd = exif.read_header(file)
-            entries, _ = exif.read_ifd(file, layout, first_ifd)
-            found = {
-                entry.tag: value
-                for entry in entries
-                if entry.tag in (*_TAGS, *_CHANNELS * raw)
-                and (value := exif.read_value(file, layout, entry, max_bytes=_MOST)) is not None
-                and (value.field_type == exif.DOUBLE) == (entry.tag in _DOUBLES)
-            }
-    except exif.IFD_ERRORS:
-        return None
-    if PHOTOMETRIC in found and layout.integer(found[PHOTOMETRIC].data) not in _AS_STORED:
-        found = {tag: value for tag, value in found.items() if tag not in _CHANNELS}
-    return GeoTags(layout, found) if found else None
+@dataclass(frozen=True, kw_only=True)
+class Tiff:
+    """The contents of a file's directories, as far as they can be read.
+
+    numbers: the integers in its first IFD by their tags. exif: a block of what it says about the picture and how it was
+    taken. geo: where the pixels lie. is_one_picture: whether all pages except the first are smaller versions of it.
+    """
+
+    numbers: dict[int, int] = field(default_factory=dict)
+    exif: bytes | None = None
+    geo: GeoTags | None = None
+    is_one_picture: bool = False
 
 
-def is_one_picture(path: Path) -> bool:
-    """True if all pages except the first are smaller versions of another one, such as thumbnails."""
-    try:
-        with path.open("rb") as file:
-            layout, at = exif.read_header(file)
-            for page in range(_MAX_PAGES):
-                entries, at = exif.read_ifd(file, layout, at)
-                is_reduced = bool(_integers(layout, entries).get(_SUBFILE_TYPE, 0) & _REDUCED)
-                if is_reduced != (page > 0):
-                    return False
-                if at == 0:
-                    return True
-    except exif.IFD_ERRORS:
-        return False
-    return False
-
-
-def read_exif(path: Path) -> bytes | None:
-    """An EXIF block with what a file says about its picture and how it was taken; None if it says nothing."""
-    try:
-        with path.open("rb") as file:
-            tags = exif.read_exif_tags(file)
-    except exif.IFD_ERRORS:
-        return None
-    return tags.to_block() if tags else None
+def read_tiff(path: Path, *, raw: bool = False) -> Tiff:
+    """Read a file's directories. raw: take for `geo` what the channels are, too, where they are read as stored."""
+    found = Tiff()
+    with contextlib.suppress(*exif.IFD_ERRORS), path.open("rb") as file:
+        layout, at = exif.read_header(file)
+        entries, at = exif.read_ifd(file, layout, at)
+        numbers = exif.integers(layout, entries)
+        found = Tiff(numbers=numbers, exif=exif.block_of(file))
+        tags = {
+            entry.tag: value
+            for entry in entries
+            if entry.tag in (*_TAGS, *_CHANNELS * (raw and numbers.get(PHOTOMETRIC, 1) in _AS_STORED))
+            and (value := exif.read_value(file, layout, entry, max_bytes=_MOST)) is not None
+            and (value.field_type == exif.DOUBLE) == (entry.tag in _DOUBLES)
+        }
+        found = dataclasses.replace(found, geo=GeoTags(layout, tags) if tags else None)
+        reduced = [numbers.get(_SUBFILE_TYPE, 0) & _REDUCED]
+        while at and len(reduced) < _MAX_PAGES:
+            entries, at = exif.read_ifd(file, layout, at)
+            reduced.append(exif.integers(layout, entries).get(_SUBFILE_TYPE, 0) & _REDUCED)
+        found = dataclasses.replace(found, is_one_picture=not at and not reduced[0] and all(reduced[1:]))
+    return found
 
 
 def append_tags(
@@ -130,23 +122,21 @@ def append_tags(
     picture. Returns False if the block cannot be parsed or the file would exceed 4 GB. Raises: OSError.
     """
     try:
-        tags = ExifTags(TiffLayout("<")) if block is None else exif.exif_tags_of(block)
+        tags = ExifTags(TiffLayout("<"), {}) if block is None else exif.exif_tags_of(block)
     except exif.IFD_ERRORS:
         return False
-    if not tags and geo is None:
+    if not tags.ifds and geo is None:
         return False
     with os.fdopen(os.dup(descriptor), "r+b") as file:
         layout, first_ifd = exif.read_header(file)
         old, next_ifd = exif.read_ifd(file, layout, first_ifd)
-        new = tags.in_file(layout, size=size, is_srgb=is_srgb)
         end = file.seek(0, os.SEEK_END)
-        at = end + end % 2
-        sub_ifds, pointers = new.pack_sub_ifds(at)
-        new_first = at + len(sub_ifds)
-        raw: dict[int, TagValue | bytes] = {entry.tag: entry.raw for entry in old}
+        sub_ifds, new = tags.in_file(layout, size=size, is_srgb=is_srgb).packed(end + end % 2)
+        new_first = end + end % 2 + len(sub_ifds)
+        entries: dict[int, TagValue | IfdEntry] = {entry.tag: entry for entry in old}
         if geo is not None:
-            raw |= {tag: exif.with_byte_order(value, geo.layout, layout) for tag, value in geo.tags.items()}
-        new_ifd = exif.pack_ifd(raw | new.tiff_ifd | pointers, layout, at=new_first, next_ifd=next_ifd)
+            entries |= {tag: exif.with_byte_order(value, geo.layout, layout) for tag, value in geo.tags.items()}
+        new_ifd = exif.pack_ifd({**entries, **new}, layout, at=new_first, next_ifd=next_ifd)
         if not layout.is_bigtiff and new_first + len(new_ifd) > MAX_CLASSIC_BYTES:
             return False
         file.write(bytes(end % 2) + sub_ifds + new_ifd)
@@ -164,28 +154,7 @@ def forget_resolution(descriptor: int) -> None:
     with os.fdopen(os.dup(descriptor), "r+b") as file:
         layout, first_ifd = exif.read_header(file)
         for entry in exif.read_ifd(file, layout, first_ifd)[0]:
-            if entry.tag in _SQUARE:
-                extent = exif.value_extent(layout, entry)
-                file.seek(extent[0] if extent is not None else entry.at + 4 + layout.offset_bytes)
-                letters = _SQUARE[entry.tag]
+            if letters := _SQUARE.get(entry.tag):
+                inside = entry.size <= layout.offset_bytes
+                file.seek(entry.at + 4 + layout.offset_bytes if inside else layout.integer(entry.held))
                 file.write(layout.pack(letters, *[1] * len(letters)))
-
-
-def first_page(path: Path) -> dict[int, int]:
-    """The integers in a file's first IFD by their tags, as far as that can be read."""
-    try:
-        with path.open("rb") as file:
-            layout, first_ifd = exif.read_header(file)
-            return _integers(layout, exif.read_ifd(file, layout, first_ifd)[0])
-    except exif.IFD_ERRORS:
-        return {}
-
-
-def _integers(layout: TiffLayout, entries: list[IfdEntry]) -> dict[int, int]:
-    """The first value of each entry that is an unsigned integer kept in the IFD itself."""
-    values = {}
-    for entry in entries:
-        width = {exif.SHORT: 2, exif.LONG: 4, exif.LONG8: 8}.get(entry.field_type, 0)
-        if 0 < width <= layout.offset_bytes:
-            values[entry.tag] = layout.integer(entry.value_or_offset[:width])
-    return values

@@ -10,7 +10,6 @@ import selectors
 import struct
 import threading
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +18,15 @@ from numpy.typing import NDArray
 
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import libvips, tiff
-from srflow_sdk.files.formats import PathLike, as_stored, check_writable, format_of, save_options
-from srflow_sdk.files.metadata import Metadata, attach, fitting_exif, forget_png_resolution
+from srflow_sdk.files.formats import PathLike, check_writable, format_of, save_options
+from srflow_sdk.files.metadata import Metadata, attach, forget_png_resolution
 from srflow_sdk.files.provenance import Provenance, for_new_pixels, with_provenance
 from srflow_sdk.files.reading import RAW_DTYPES
 from srflow_sdk.system.local_files import content_sha256, replacing
 
 _LOGGER = logging.getLogger(__name__)
 
-
-_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+_PICTURE_DTYPES = ("uint8", "uint16", "float32")
 _RAW_FORMATS = {name: form for form, name in RAW_DTYPES.items()}
 _CHUNK_BYTES = 4 << 20
 _PROBE_BYTES = 1 << 20
@@ -123,38 +121,40 @@ class ImageWriter:
         self._raw, self._stored = raw, self._dtype if raw else self._format.stored_dtype(self._dtype)
         if raw and self._format.saver != "tiffsave":
             raise ArgumentError(f"{target}: values in their own units are written as TIFF; end its name in .tif")
-        if self._dtype.name not in _RAW_FORMATS if raw else self._dtype not in _DTYPES:
-            raise ImageError(
-                f"{target} cannot be written: pixels are {self._dtype}; files hold uint8, uint16 or float32"
-            )
+        if self._dtype.name not in (_RAW_FORMATS if raw else _PICTURE_DTYPES):
+            raise self._failed(f"pixels are {self._dtype}; files hold uint8, uint16 or float32")
         if not (raw or channels in (1, 2, 3, 4)) or width < 1 or height < 1:
-            raise ImageError(f"{target} cannot be written: {height}×{width}×{channels} is not the shape of an image")
+            raise self._failed(f"{height}×{width}×{channels} is not the shape of an image")
         check_writable(self._target, channels=channels, size=(width, height))
         self._shape = (height, width, channels)
         self._metadata = metadata or Metadata()
-        packet, block = self._metadata.xmp, self._metadata.exif
-        packet = None if packet is None else for_new_pixels(packet)
+        packet = None if self._metadata.xmp is None else for_new_pixels(self._metadata.xmp)
         if provenance is not None:
             packet = with_provenance(packet, provenance, max_bytes=self._format.max_xmp)
-        block = None if block is None else fitting_exif(block, self._target)
-        self._metadata = dataclasses.replace(self._metadata, xmp=packet, exif=block)
+        self._metadata = dataclasses.replace(self._metadata, xmp=packet)
         self.provenance = provenance
         self._rows = 0
         self._open = contextlib.ExitStack()
-        self._descriptor = -1
-        self._encoder: _Encoder | None = None
-        self._finished = False
+        self._thread: threading.Thread | None = None
+        self._failure: str | None = None
+        self._abandoned, self._finished = threading.Event(), False
 
     def __enter__(self) -> ImageWriter:
+        # libvips pulls pixels and we push them. From a pipe it can only pull a file in a format that it loads row by
+        # row: an uncompressed 8-bit gray PNG, as wide as a row has bytes, which is then split into channels again.
+        height, width, channels = self._shape
+        header = struct.pack(">IIBBBBB", width * channels * self._stored.itemsize, height, 8, 0, 0, 0, 0)
         with contextlib.ExitStack() as stack:
             try:
                 self._descriptor = stack.enter_context(replacing(self._target))
             except (OSError, ValueError) as error:
                 raise self._failed(getattr(error, "strerror", None) or str(error)) from error
-            height, width, channels = self._shape
-            row_bytes = width * channels * self._stored.itemsize
-            self._encoder = _Encoder(self._descriptor, self._encode, row_bytes=row_bytes, height=height)
-            stack.callback(self._encoder.end, abandoned=True)
+            self._deflate = zlib.compressobj(0)
+            self._read_end, self._write_end = os.pipe()
+            self._thread = threading.Thread(target=self._run, name="srflow-encoder", daemon=True)
+            self._thread.start()
+            stack.callback(self._end, abandoned=True)
+            self._put(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header))
             self._open = stack.pop_all()
         return self
 
@@ -173,7 +173,7 @@ class ImageWriter:
 
         Raises: ArgumentError if the rows do not fit, ImageError once the encoder has failed (e.g. the disk is full).
         """
-        if self._encoder is None or self._finished:
+        if self._thread is None or self._finished:
             raise ArgumentError(f"{self._target}: rows can only be written inside the with-block, before finish()")
         if rows.ndim != 3 or rows.shape[1:] != self._shape[1:] or rows.dtype != self._dtype:
             raise ArgumentError(
@@ -184,13 +184,13 @@ class ImageWriter:
             raise ArgumentError(f"{self._target}: more rows were written than the image's {self._shape[0]}")
         step = max(1, _CHUNK_BYTES // (self._shape[1] * self._shape[2] * self._dtype.itemsize))
         for start in range(0, len(rows), step):
-            try:
-                part = rows[start : start + step]
-                stored = part if self._raw else as_stored(part, self._stored)
-            except ValueError as error:
-                raise self._failed(str(error)) from None
-            if not self._encoder.write(stored):
-                raise self._failed(self._encoder.failure())
+            stored = self._as_stored(rows[start : start + step])
+            flat = np.ascontiguousarray(stored).reshape(len(stored), -1).view(np.uint8)
+            filtered = np.zeros((flat.shape[0], flat.shape[1] + 1), np.uint8)  # a row begins with its filter: 0, none
+            filtered[:, 1:] = flat
+            self._put(_chunk(b"IDAT", self._deflate.compress(filtered.data)))
+            if self._failure is not None:
+                raise self._failed(self._failure)
         self._rows += len(rows)
 
     def finish(self) -> None:
@@ -201,14 +201,26 @@ class ImageWriter:
         """
         if self._finished:
             return
-        if self._encoder is None:
+        if self._thread is None:
             raise ArgumentError(f"{self._target}: use the ImageWriter as a context manager")
         if self._rows != self._shape[0]:
             raise self._failed(f"only {self._rows} of {self._shape[0]} rows were written")
-        if not self._encoder.end():
-            raise self._failed(self._encoder.failure())
-        try:
-            self._complete()
+        self._put(_chunk(b"IDAT", self._deflate.flush()) + _chunk(b"IEND", b""))
+        self._end()
+        if self._failure is not None:
+            raise self._failed(self._failure)
+        block, geo, saver = self._metadata.exif, self._metadata.geo, self._format.saver
+        try:  # change what libvips wrote: no resolution if there is none, and EXIF and a place in TIFF
+            if self._metadata.resolution is None and saver in ("pngsave", "tiffsave"):
+                (forget_png_resolution if saver == "pngsave" else tiff.forget_resolution)(self._descriptor)
+            if saver != "tiffsave":
+                if geo is not None:
+                    _LOGGER.warning("%s: GeoTIFF's tags left out: only TIFF holds them", self._target)
+            elif block is not None or geo is not None:
+                size, is_srgb = self._shape[1::-1], self._metadata.icc_profile is None
+                if not tiff.append_tags(self._descriptor, block, geo, size=size, is_srgb=is_srgb):
+                    what = "EXIF block" if geo is None else "EXIF block and GeoTIFF's tags"
+                    _LOGGER.warning("%s: %s left out: it is damaged, or the file would exceed 4 GB", self._target, what)
             os.fsync(self._descriptor)
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
@@ -216,7 +228,6 @@ class ImageWriter:
 
     def content(self) -> tuple[int, str]:
         """Length in bytes and sha256 of the finished file. Raises: ImageError if it cannot be read again."""
-        assert self._finished
         try:
             with os.fdopen(os.dup(self._descriptor), "rb") as file:
                 file.seek(0)
@@ -225,112 +236,73 @@ class ImageWriter:
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
 
-    def _encode(self, rows: int) -> None:
-        """Encode what comes through a pipe. rows: the pipe's end to read."""
-        pyvips = libvips.pyvips()
-        channels, dtype = self._shape[2], self._stored
+    def _as_stored(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Rows in the dtype that the file holds."""
+        stored = rows
+        if rows.dtype == np.float32 and not self._raw:
+            if not np.isfinite(rows).all():
+                raise self._failed("the pixels hold NaN or infinite values")
+            stored = np.clip(rows, 0, 1)
+            if self._stored != np.float32:
+                stored = np.rint(stored * np.iinfo(self._stored).max)
+        elif rows.dtype != self._stored:
+            stored = np.rint(rows / np.float32(257))
+        return stored.astype(self._stored, copy=False)
+
+    def _failed(self, why: str) -> ImageError:
+        return ImageError(f"{self._target} cannot be written: {why}")
+
+    def _put(self, data: bytes) -> None:
+        """Hand bytes to the encoder, as long as it works."""
+        view = memoryview(data)
+        while view and self._failure is None:
+            view = view[os.write(self._write_end, view[: 1 << 20]) :]
+
+    def _end(self, *, abandoned: bool = False) -> None:
+        """Wait until everything is encoded, or end the thread at once."""
+        if abandoned:
+            self._abandoned.set()
+        if self._write_end >= 0:
+            os.close(self._write_end)
+            self._write_end = -1
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        """Encode in a thread what comes through the pipe."""
+        try:
+            self._encode()
+        except Exception as error:  # whatever it is, the writing thread must know
+            is_full = not self._abandoned.is_set() and _is_full(self._descriptor)
+            cause = libvips.reason(error) or "the encoder failed"
+            self._failure = "the disk is full, or a limit is reached" if is_full else cause
+            # Read what is still written until the writer has stopped, so that it does not wait for a full pipe. libvips
+            # holds a descriptor of its own, so closing ours would not tell the writer.
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._read_end, selectors.EVENT_READ)
+                while not self._abandoned.is_set():
+                    if selector.select(0.05) and not os.read(self._read_end, 1 << 20):
+                        break
+        os.close(self._read_end)
+
+    def _encode(self) -> None:
+        pyvips, channels, dtype = libvips.pyvips(), self._shape[2], self._stored
         gray, deep = channels <= 2, dtype == np.uint16
         interpretation = ("grey16" if gray else "rgb16") if deep else ("b-w" if gray else "srgb")
         if dtype == np.float32:
             interpretation = "b-w" if gray else "scrgb"
-        if self._raw and (channels != 3 or dtype not in _DTYPES):
+        if self._raw and (channels != 3 or dtype.name not in _PICTURE_DTYPES):
             interpretation = "multiband"
         options = dict(self._options)
         if self._format.saver == "tiffsave":
             options["bigtiff"] = int(np.prod(self._shape)) * dtype.itemsize > _BIGTIFF_BYTES
-        source = pyvips.Source.new_from_descriptor(rows)
+        source = pyvips.Source.new_from_descriptor(self._read_end)
         image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="error")
         image = image.bandfold(factor=channels * dtype.itemsize)
         image = image.copy(format=_RAW_FORMATS[dtype.name], bands=channels, interpretation=interpretation)
         image, options["keep"] = attach(image, self._metadata, self._target, kind=self._format)
         target = pyvips.Target.new_to_descriptor(self._descriptor)
         getattr(image, f"{self._format.saver}_target")(target, **options)
-
-    def _complete(self) -> None:
-        """Change what libvips wrote: no resolution if there is none, and EXIF and a place in TIFF. Raises: OSError."""
-        block, geo, saver = self._metadata.exif, self._metadata.geo, self._format.saver
-        if self._metadata.resolution is None and saver in ("pngsave", "tiffsave"):
-            (forget_png_resolution if saver == "pngsave" else tiff.forget_resolution)(self._descriptor)
-        if saver != "tiffsave":
-            if geo is not None:
-                _LOGGER.warning("%s: GeoTIFF's tags left out: only TIFF holds them", self._target)
-        elif block is not None or geo is not None:
-            size, is_srgb = self._shape[1::-1], self._metadata.icc_profile is None
-            if not tiff.append_tags(self._descriptor, block, geo, size=size, is_srgb=is_srgb):
-                what = "EXIF block" if geo is None else "EXIF block and GeoTIFF's tags"
-                _LOGGER.warning("%s: %s left out: it is damaged, or the file would exceed 4 GB", self._target, what)
-
-    def _failed(self, why: str) -> ImageError:
-        return ImageError(f"{self._target} cannot be written: {why}")
-
-
-class _Encoder:
-    """A thread in which libvips encodes rows that come through a pipe.
-
-    libvips pulls pixels and we push them. From a pipe it can only pull a file in a format that it loads row by row: an
-    uncompressed 8-bit gray PNG, as wide as a row has bytes, which `encode` then splits into channels again. `encode` is
-    called with the end of the pipe to read, and writes to the descriptor.
-    """
-
-    def __init__(self, descriptor: int, encode: Callable[[int], None], *, row_bytes: int, height: int) -> None:
-        self._descriptor, self._encode = descriptor, encode
-        self._failure: str | None = None
-        self._abandoned = threading.Event()
-        self._deflate = zlib.compressobj(0)
-        self._read_end, self._write_end = os.pipe()
-        self._thread = threading.Thread(target=self._run, name="srflow-encoder", daemon=True)
-        self._thread.start()
-        self._put(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", row_bytes, height, 8, 0, 0, 0, 0)))
-
-    def write(self, rows: NDArray[Any]) -> bool:
-        """Hand rows over; returns whether the encoder still works."""
-        flat = np.ascontiguousarray(rows).reshape(len(rows), -1).view(np.uint8)
-        filtered = np.zeros((flat.shape[0], flat.shape[1] + 1), np.uint8)  # each row begins with its filter: 0, none
-        filtered[:, 1:] = flat
-        return self._put(_chunk(b"IDAT", self._deflate.compress(filtered.data)))
-
-    def end(self, *, abandoned: bool = False) -> bool:
-        """Wait until everything is encoded, or end the thread at once; returns whether all was encoded."""
-        if abandoned:
-            self._abandoned.set()
-        else:
-            self._put(_chunk(b"IDAT", self._deflate.flush()) + _chunk(b"IEND", b""))
-        if self._write_end >= 0:
-            os.close(self._write_end)
-            self._write_end = -1
-        self._thread.join()
-        return self._failure is None
-
-    def failure(self) -> str:
-        return self._failure or "the encoder stopped"
-
-    def _put(self, data: bytes) -> bool:
-        view = memoryview(data)
-        while view and self._failure is None:
-            view = view[os.write(self._write_end, view[: 1 << 20]) :]
-        return self._failure is None
-
-    def _run(self) -> None:
-        try:
-            self._encode(self._read_end)
-        except Exception as error:  # whatever it is, the writing thread must know
-            cause = libvips.reason(error) or "the encoder failed"
-            is_full = not self._abandoned.is_set() and _is_full(self._descriptor)
-            self._failure = "the disk is full, or a limit is reached" if is_full else cause
-        if self._failure is not None:
-            self._drain()
-        os.close(self._read_end)
-
-    def _drain(self) -> None:
-        """Read what is still written until the writer has stopped, so that no thread waits for a full pipe.
-
-        libvips holds a descriptor of its own, so closing ours would not tell the writer.
-        """
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._read_end, selectors.EVENT_READ)
-            while not self._abandoned.is_set():
-                if selector.select(0.05) and not os.read(self._read_end, 1 << 20):
-                    return
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

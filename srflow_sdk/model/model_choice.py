@@ -19,7 +19,7 @@ from srflow_sdk._checks import file_path
 from srflow_sdk.drawing.options import DrawOptions, OutputSize
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
-from srflow_sdk.files.formats import SNIFFED_BYTES, loader_of
+from srflow_sdk.files.formats import SNIFFED_BYTES, recognised
 from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, luma, to_unit, unpacked
@@ -241,15 +241,14 @@ def _of_file(path: Path) -> tuple[int | None, str | None, int]:
 
     with contextlib.suppress(OSError, ValueError, SyntaxError), open_regular(path) as file:
         head, size = file.read(SNIFFED_BYTES), os.fstat(file.fileno()).st_size
-        loader = loader_of(head, name=path.name)
+        kind = recognised(head, name=path.name)
         lossless = b"VP8L" in head or re.search(rb"colrnclx.{4}\0\0", head, re.DOTALL)  # no chroma: of RGB as it is
-        if loader == "jpegload":
+        if kind is not None and kind.name == "JPEG":
             file.seek(0)
             with JpegImageFile(file) as image:
                 return _quality_in(image), None, 0
-        if loader == "gifload" or (loader in ("webpload", "heifload") and not lossless):
-            heif = "AVIF" if b"avif" in head[:64] else "HEIC"
-            return None, {"gifload": "GIF", "webpload": "WebP"}.get(loader, heif), size
+        if kind is not None and (kind.name == "GIF" or (kind.name in ("WebP", "AVIF", "HEIC") and not lossless)):
+            return None, kind.name, size
     return None, None, 0
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 from PIL import Image
 
 from srflow_sdk.errors import ImageError
@@ -106,7 +105,7 @@ def test_dots_are_refused_and_scanned_text_is_not(tmp_path: Path) -> None:
 
 
 def test_a_heic_without_a_decoder_says_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srflow_sdk.files.decoders._HEIC_DECODERS", ())
+    monkeypatch.setattr("srflow_sdk.files.decoders.is_installed", lambda module: False)
     (tmp_path / "a.heic").write_bytes(zlib.decompress(base64.b85decode(_HEIC)))
     try:
         read_image(tmp_path / "a.heic")
@@ -156,34 +155,12 @@ def test_truncated_and_absurdly_large_bmps(tmp_path: Path) -> None:
     assert read_provenance(tmp_path / "a.bmp") is None
 
 
-@pytest.mark.parametrize("size", [(100_000, 100_000), (2**31 - 1, 2**31 - 1), (2**32 - 1, 1)])
-def test_absurd_sizes_name_the_option(tmp_path: Path, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "says"), [((100_000, 100_000), "100000×100000 pixels exceed the limit"), ((2**31 - 1, 1), "damaged")]
+)
+def test_absurd_sizes_are_refused(tmp_path: Path, size: tuple[int, int], says: str) -> None:
     (tmp_path / "bomb.png").write_bytes(png_claiming(*size))
-    assert f"{size[0]}×{size[1]} pixels exceed the limit" in refusal(tmp_path / "bomb.png")
-
-
-@pytest.mark.parametrize("big", [False, True], ids=["TIFF", "BigTIFF"])
-def test_absurd_sizes_of_tiffs_name_the_option(tmp_path: Path, big: bool, capfd: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "a.tif"
-    tifffile.imwrite(path, picture(height=5, width=6), bigtiff=big, photometric="rgb")
-    with tifffile.TiffFile(path, mode="r+b") as file:
-        file.pages[0].tags["ImageWidth"].overwrite(2**30, dtype=4)
-    assert f"{2**30}×5 pixels exceed the limit" in refusal(path)
-    with pytest.raises(ImageError, match="damaged, or larger"):
-        read_provenance(path)
-    assert capfd.readouterr().err == ""  # where libvips would complain
-
-
-def test_absurd_sizes_of_avifs_are_refused(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "a.avif"
-    write_image(path, picture())
-    data = bytearray(path.read_bytes())
-    data[data.index(b"ispe") + 8] = 64
-    path.write_bytes(data)
-    assert "pixels exceed the limit" in refusal(path)
-    with pytest.raises(ImageError, match="damaged, or larger"):
-        read_provenance(path)
-    assert capfd.readouterr().err == ""
+    assert says in refusal(tmp_path / "bomb.png")
 
 
 def test_a_size_within_the_limit_without_the_data_is_damage(tmp_path: Path) -> None:

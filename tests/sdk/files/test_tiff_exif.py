@@ -173,7 +173,7 @@ def test_entries_that_each_claim_the_whole_file_take_no_memory(tmp_path: Path) -
     path.write_bytes(b"II*\0" + struct.pack("<I", 8) + tiff_ifd + exif_ifd + bytes(size))
     tracemalloc.start()
     try:
-        assert tiff.read_exif(path) is None
+        assert tiff.read_tiff(path).exif is None
         assert tracemalloc.get_traced_memory()[1] < size
     finally:
         tracemalloc.stop()
