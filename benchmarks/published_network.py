@@ -7,7 +7,6 @@ the LR encoder draws its image although nothing needs it. Written from the publi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -17,22 +16,6 @@ from torch.nn import functional as F
 from srflow_training.model import SRFlow
 from srflow_training.model.layers import ConditionalNet, Step
 from srflow_training.model.transforms import standard_normal_log_density
-
-
-class PublishedStep:
-    """Adam on the negative log-likelihood, in float32 and in PyTorch's own memory layout."""
-
-    def __init__(self, model: SRFlow, *, learning_rate: float) -> None:
-        self.model = model.to(memory_format=torch.contiguous_format)
-        self.optimiser = torch.optim.Adam(model.parameters(), lr=learning_rate, betas=(0.9, 0.999))
-
-    def step(self, hr: Tensor, lr: Tensor, *, frozen: bool) -> Tensor:
-        """Do one update on hr, N×3×H×W, with its noise, and lr; frozen: not of the LR encoder. Returns the loss."""
-        loss = -log_likelihood(self.model, hr, lr, frozen=frozen).mean() / (math.log(2) * hr[0].numel())
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.optimiser.step()
-        return loss.detach()
 
 
 def log_likelihood(model: SRFlow, hr: Tensor, lr: Tensor, *, frozen: bool = False) -> Tensor:

@@ -23,7 +23,8 @@ _STATUSES = f"""
 Exit statuses: 0: fine, all that ran is right and both aims are reached ({PICTURE_MS:g} ms for {AIMED_SIZE}×{AIMED_SIZE}
 LR pixels, {FURTHER_MS:g} ms for a further sample; of another size, or with --quick, they are not judged). 1: wrong,
 whatever the times. 2: no verdict, because there is no GPU, no engine was timed within the budget, the budget ended a
-check, somebody stopped it, or the file cannot be written. 3: slow, all is right and an aim is missed.
+check, somebody stopped it, or the file cannot be written. 3: slow, all is right and an aim is missed. Exports and
+engines are built outside of the budget.
 """
 
 
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--size {options.size}: name a multiple of 4 that is at least 16")
     if not options.budget > 0:
         parser.error(f"--budget {options.budget:g}: name a number of seconds")
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # so that CUDA's first GPU is nvidia-smi's
     card = card_or_exit()
     try:
         report = Report(options.target, f"{_about(card)}\n\n{one_line(machine())} {date.today()}.")

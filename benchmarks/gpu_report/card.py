@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import lru_cache
 
 _FIELDS = ("name", "driver_version", "memory.total", "compute_cap")
 _LIMIT_S = 30
 _CUDA_13_DRIVER = 580
-_NAMED = """
-try:
-    from cuda.bindings import runtime
-    print(runtime.cudaDeviceGetPCIBusId(20, 0)[1].decode().strip("\\0"))
-except ImportError:
-    import torch
-    print(f"GPU-{torch.cuda.get_device_properties(0).uuid}")
-"""
 
 
 class NoGpuError(Exception):
@@ -69,9 +61,11 @@ def memory_in_use() -> int:
 
 
 def answer(fields: str) -> str:
+    """What nvidia-smi says of CUDA's first GPU, if CUDA counts as it does. Raises: NoGpuError."""
     if shutil.which("nvidia-smi") is None:
         raise NoGpuError("nvidia-smi, which comes with NVIDIA's driver, is not on the PATH")
-    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits", *cudas_first()]
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0] or "0"
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits", f"--id={gpu}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
@@ -80,20 +74,6 @@ def answer(fields: str) -> str:
         words = (done.stdout + done.stderr).strip().splitlines() or [f"exit status {done.returncode}"]
         raise NoGpuError(f"nvidia-smi failed: {words[0]}")
     return done.stdout
-
-
-@lru_cache(maxsize=1)
-def cudas_first() -> list[str]:
-    """nvidia-smi's option for CUDA's GPU 0, which need not be its own first; none if nothing here can tell.
-
-    Another process asks, so that this one takes no GPU memory.
-    """
-    try:
-        done = subprocess.run([sys.executable, "-c", _NAMED], capture_output=True, text=True, timeout=60, check=False)
-    except subprocess.TimeoutExpired:
-        return []
-    name = done.stdout.strip()
-    return [f"--id={name}"] if done.returncode == 0 and name else []
 
 
 def main() -> None:

@@ -54,7 +54,6 @@ class Kernels:
 
     def __init__(self, library: Path, device: torch.device) -> None:
         self.device = device
-        self.calls = 0
         self.bytes = library.stat().st_size
         self._library = ctypes.CDLL(str(library))
 
@@ -110,7 +109,6 @@ class Kernels:
         self._checked(getattr(self._library, name)(*arguments, self._stream()))
 
     def _checked(self, error: int) -> None:
-        self.calls += 1
         if error:
             raise RuntimeError(f"the kernel was refused with CUDA error {error}")
 
@@ -146,7 +144,7 @@ def wrong_steps(kernels: Kernels) -> list[str]:
         inputs = step_inputs(channels, side, steps=3, half=half, batch=2, device=kernels.device)
         keywords: dict[str, Any] = {"step": 1, "scale_map": scale_map, "order": order, "clamp": 0.7}
         expected = flow_ops.decoded_tail(*(tensor.double() for tensor in inputs), **keywords)
-        name = f"FlowStepTail, {channels} channels, {side}×{side}, {precision(half)}, {scale_map}, {order}"
+        name = f"FlowStepTail, {channels} channels, {side}×{side}, {'fp16' if half else 'fp32'}, {scale_map}, {order}"
         wrong += _difference(name, kernels.flow_step_tail(*inputs, **keywords), expected)
     return wrong
 
@@ -161,7 +159,9 @@ def wrong_splits(kernels: Kernels) -> list[str]:
         kept = F.pixel_shuffle(h.double(), 2)
         expected = flow_ops.decoded_split(kept, head.double(), noise.double(), tau.double(), bound=bound)
         got = kernels.unsqueeze_split(h, head, noise, tau, bound=bound)
-        wrong += _difference(f"UnsqueezeSplit, batch {batch}, {precision(half)}, bound {bound}", got, expected)
+        wrong += _difference(
+            f"UnsqueezeSplit, batch {batch}, {'fp16' if half else 'fp32'}, bound {bound}", got, expected
+        )
     return wrong
 
 
@@ -172,11 +172,6 @@ def wrong_latents(kernels: Kernels) -> list[str]:
     expected = standard_normal((1 << 64) - 1, 3, 2, **window)
     differ = int(np.sum(got.view(np.uint32) != expected.view(np.uint32)))
     return [f"latents: {differ} of {got.size} are not those of srflow_sdk.latents.random_field"] if differ else []
-
-
-def precision(half: bool) -> str:
-    """The conditioning's type, as the tables name it."""
-    return "fp16" if half else "fp32"
 
 
 def _difference(name: str, got: Tensor, expected: Tensor) -> list[str]:

@@ -6,237 +6,112 @@ in one folder, made by the first check and read by the processes of the others.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib.util
-import json
-import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest.mock import MagicMock
 
 import numpy as np
-
-from benchmarks.bench.processes import ROOT
 
 if TYPE_CHECKING:
     from srflow_training import SRFlow
 
 TAU, SEED = 0.8, 7
-MANY = 8
-"""Samples in one batch, and threads at once."""
-
 _TINY: dict[str, Any] = {"nf": 8, "growth": 4, "blocks": 2, "stacked_blocks": (0, 1), "steps": 2, "hidden": 8}
-_WEIGHTS, _COUNTS, _CONDITIONING, _PEAKS = "network.pt", "counts.json", "conditioning.npz", "peaks.json"
+
+
+class AbsentError(Exception):
+    """An engine is not on this machine; the message says what is missing, for "not run: …"."""
+
+
+class LackingError(Exception):
+    """The same for what one check needs."""
 
 
 @dataclass(frozen=True)
-class Case:
-    """A picture: lr, float32 1×3×h×w; noise, N×C×H×W by level; tau; and what float32 makes of it, N×3×sh×sw."""
+class Setting:
+    """An engine's name, `KIND PRECISION`, the folder of networks, and the size of what is timed, LR pixels a side."""
 
-    lr: np.ndarray
-    noise: Mapping[int, np.ndarray]
-    tau: float
-    expected: np.ndarray
-
-    def save(self, file: Path) -> None:
-        """Write it as .npz."""
-        noise = {f"noise{level}": array for level, array in self.noise.items()}
-        _save(file, lr=self.lr, tau=np.float64(self.tau), expected=self.expected, **noise)
-
-    @classmethod
-    def load(cls, file: Path) -> Case:
-        """Read it."""
-        with np.load(file) as found:
-            levels = sorted(int(name[5:]) for name in found if name.startswith("noise"))
-            noise = {level: found[f"noise{level}"] for level in levels}
-            return cls(found["lr"], noise, float(found["tau"]), found["expected"])
-
-
-@dataclass(frozen=True)
-class Work:
-    """The folder, and the sizes of its pictures: smallest×smallest is square, size×size is what is timed."""
-
+    engine: str
     folder: Path
-    size: int
+    quick: bool = False
+    size: int = 256
 
     @property
-    def smallest(self) -> int:
-        """LR pixels a side of the square picture, and of the smallest that engines are built for."""
-        return min(64, self.size // 2)
-
-    def sizes(self) -> dict[str, tuple[int, int, float]]:
-        """Height, width and tau of each picture but the largest. "odd" has odd sides at the coarsest level."""
-        side, far = self.smallest, 2 * self.smallest
-        return {
-            "square": (side, side, TAU),
-            "odd": (side + 2, side + 6, TAU),
-            "rectangular": (side, far, TAU),
-            "upright": (far, side, TAU),
-            "tau 0": (side, side, 0.0),
-        }
-
-    def case(self, name: str) -> Case:
-        """A picture of :meth:`sizes`, or "batch" or "largest"."""
-        return Case.load(self.folder / f"{name}.npz")
-
-    def conditioning(self) -> dict[str, np.ndarray]:
-        """The float32 conditioning of the square picture, by name."""
-        with np.load(self.folder / _CONDITIONING) as found:
-            return dict(found)
-
-    def counts(self) -> dict[str, float]:
-        """Multiply-adds for each LR pixel: "encoder", "sampler"."""
-        counts: dict[str, float] = json.loads((self.folder / _COUNTS).read_text(encoding="utf-8"))
-        return counts
-
-    def keep_peaks(self, found: Mapping[str, float]) -> None:
-        """Keep what this GPU can do at most: multiply-adds a second by precision, and "bytes" a second of a copy."""
-        (self.folder / _PEAKS).write_text(json.dumps(found), encoding="utf-8")
-
-    def peaks(self) -> dict[str, float]:
-        """What :meth:`keep_peaks` kept; empty if nothing was measured."""
-        file = self.folder / _PEAKS
-        found: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        return found
+    def kind(self) -> str:
+        """`torch`, or a device of the SDK."""
+        return self.engine.partition(" ")[0]
 
     @property
     def checkpoint(self) -> Path:
-        """For srflow-export, once it is needed."""
+        """The network, as srflow-export takes it."""
         return self.folder / "network.safetensors"
 
+    def pictures(self) -> dict[str, tuple[int, int]]:
+        """Height and width of each picture that is compared. "odd" has odd sides at the coarsest level."""
+        side = min(64, self.size // 2)
+        return {"square": (side, side), "odd": (side + 2, side + 6), "upright": (2 * side, side)}
 
-def allow_bare_machines() -> None:
-    """Import the network and the drawing kernels where packages are missing that only other uses of theirs need.
+    def expected(self, name: str) -> np.ndarray:
+        """What float32 makes of one of :meth:`pictures`: H×W×3, not clipped. Raises: OSError."""
+        found: np.ndarray = np.load(self.folder / f"{name}.npy")
+        return found
 
-    Exports say themselves what they lack. Stand-ins are there for these imports alone. Where srflow-sdk is not
-    installed, its packages are those of the clone.
+
+def network(setting: Setting) -> SRFlow:
+    """The network with the weights of the folder, which are written there if it has none; float32, on the CPU.
+
+    The tiny encoder begins with large weights: its pictures would hardly depend on their LR images otherwise.
     """
-
-    class TypeAdapter:
-        def __init__(self, *_: Any, **__: Any) -> None: ...
-
-        def validate_python(self, value: Any) -> Any:
-            return value
-
-    sys.path.extend(str(ROOT / folder) for folder in ("apps", "training", "export"))
-    stand_ins = {name: MagicMock() for name in ("onnx", "PIL", "platformdirs")}
-    stand_ins["pydantic"] = MagicMock(TypeAdapter=TypeAdapter)
-    missing = {name: stand_in for name, stand_in in stand_ins.items() if importlib.util.find_spec(name) is None}
-    if missing:
-        sys.modules.update(missing)
-        with contextlib.suppress(ModuleNotFoundError):  # torch: every check says so
-            import srflow_export.graphs  # noqa: F401
-            import srflow_sdk.backends.tensorrt_engines.execution  # noqa: F401
-        for name in missing:
-            del sys.modules[name]
-
-
-def new_network(*, quick: bool) -> SRFlow:
-    """The network, or a tiny one of its scale and levels; float32 on the CPU, deterministic."""
-    from benchmarks.full_size_checkpoint import steady
-    from srflow_training import SRFlowConfig
-
-    config = SRFlowConfig.of_variant("published", scale=4)
-    return steady(dataclasses.replace(config, **_TINY) if quick else config)
-
-
-def network(work: Work, *, quick: bool) -> SRFlow:
-    """The network with the weights of the folder, which are written there if it has none."""
     import torch
 
-    model, file = new_network(quick=quick), work.folder / _WEIGHTS
-    if file.is_file():
-        model.load_state_dict(torch.load(file, weights_only=True))
-    else:
-        torch.save(model.state_dict(), file)
+    from benchmarks.full_size_checkpoint import steady
+    from srflow_training import SRFlow, SRFlowConfig, load_checkpoint, save_checkpoint
+
+    if not setting.checkpoint.is_file():
+        config = SRFlowConfig.of_variant("published", scale=4)
+        made = steady(dataclasses.replace(config, **_TINY) if setting.quick else config)
+        if setting.quick:
+            first = next(module for module in made.encoder.modules() if isinstance(module, torch.nn.Conv2d))
+            first.weight.data *= 30
+        save_checkpoint(setting.checkpoint, made)
+    model = load_checkpoint(setting.checkpoint)
+    assert isinstance(model, SRFlow)  # for the type checker: it has a flow
     return model
 
 
 def picture(height: int, width: int) -> np.ndarray:
-    """Smooth shapes and some noise, float32 1×3×h×w in [0, 1]; deterministic."""
+    """Smooth shapes and some noise, float32 h×w×3 in [0, 1]; deterministic."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     shapes = [0.5 + 0.35 * np.sin(x / (5 + 3 * c) + c) * np.cos(y / (7 + 2 * c) - c) for c in range(3)]
-    noise = np.random.default_rng(SEED).normal(0, 0.05, (3, height, width))
-    return np.clip(np.stack(shapes) + noise, 0, 1).astype(np.float32)[None]
+    noise = np.random.default_rng(SEED).normal(0, 0.05, (height, width, 3))
+    return np.clip(np.stack(shapes, axis=-1) + noise, 0, 1).astype(np.float32)
 
 
-def drawn(model: SRFlow, height: int, width: int, *, samples: int = 1) -> dict[int, np.ndarray]:
-    """Noise of the first samples, as the SDK draws it."""
-    from srflow_sdk.latents.random_field import window_noise
-
-    levels = latent_levels(model)
-    scale = model.config.scale
-    fields = [
-        window_noise(levels, scale=scale, seed=SEED, sample=sample, height=height, width=width)
-        for sample in range(samples)
-    ]
-    return {level: np.stack([field[level] for field in fields]) for level in fields[0]}
-
-
-def latent_levels(model: SRFlow) -> list[Any]:
-    """The levels with latents."""
-    from srflow_sdk.latents.random_field import LatentLevel
+def latents(model: SRFlow, height: int, width: int) -> dict[int, np.ndarray]:
+    """Noise by level, 1×C×H×W, as the SDK draws it for the first sample."""
+    from srflow_sdk.latents.random_field import LatentLevel, window_noise
 
     shapes = model.config.level_shapes
-    return [LatentLevel(level=shape.level, channels=shape.latent_channels) for shape in shapes if shape.latent_channels]
+    levels = [
+        LatentLevel(level=shape.level, channels=shape.latent_channels) for shape in shapes if shape.latent_channels
+    ]
+    place: dict[str, int] = {"scale": model.config.scale, "seed": SEED, "sample": 0, "height": height, "width": width}
+    return {level: array[None] for level, array in window_noise(levels, **place).items()}
 
 
-def expected(model: SRFlow, lr: np.ndarray, noise: Mapping[int, np.ndarray], tau: float) -> np.ndarray:
-    """What the network itself draws, in float32."""
+def make_references(setting: Setting) -> None:
+    """Write the network, and what it makes of the pictures in float32."""
     import torch
 
-    with torch.inference_mode():
-        latents = {level: tau * torch.from_numpy(array) for level, array in noise.items()}
-        return model.decode(torch.from_numpy(lr), latents).numpy()
-
-
-def make_references(work: Work, *, quick: bool) -> None:
-    """Write the network, all pictures but the largest, the conditioning of the square one, and the counts."""
-    if (work.folder / _COUNTS).is_file():  # of an earlier run; it is written last
-        return
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from srflow_export import graphs
-
-    model = network(work, quick=quick)
-    for name, (height, width, tau) in work.sizes().items():
-        _make(work, name, model, (height, width), tau=tau, samples=1)
-    _make(work, "batch", model, (work.smallest, work.smallest), tau=TAU, samples=MANY)
-    square = work.case("square")
-    encoder, sampler = graphs.EncoderGraph(model).eval(), graphs.SamplerGraph(model).eval()
-    counts = {}
-    with torch.no_grad():
-        noise = [torch.from_numpy(array) for array in square.noise.values()]
-        with FlopCounterMode(display=False) as counter:
-            conditioning = encoder(torch.from_numpy(square.lr))
-        counts["encoder"] = counter.get_total_flops() / 2 / work.smallest**2
-        with FlopCounterMode(display=False) as counter:
-            sampler(*conditioning, *noise, torch.tensor([TAU]))
-        counts["sampler"] = counter.get_total_flops() / 2 / work.smallest**2
-    names = graphs.conditioning_names(model.config)
-    arrays = {name: tensor.numpy() for name, tensor in zip(names, conditioning, strict=True)}
-    _save(work.folder / _CONDITIONING, **arrays)
-    (work.folder / _COUNTS).write_text(json.dumps(counts), encoding="utf-8")
-
-
-def make_largest(work: Work, *, quick: bool) -> None:
-    """Write the largest picture."""
-    _make(work, "largest", network(work, quick=quick), (work.size, work.size), tau=TAU, samples=1)
-
-
-def _make(work: Work, name: str, model: SRFlow, size: tuple[int, int], *, tau: float, samples: int) -> None:
-    file = work.folder / f"{name}.npz"
-    if not file.is_file():
-        lr, noise = picture(*size), drawn(model, *size, samples=samples)
-        Case(lr, noise, tau, expected(model, lr, noise, tau)).save(file)
-
-
-def _save(file: Path, **arrays: np.ndarray) -> None:
-    """Write .npz at once, so that a process that is stopped leaves no half of one."""
-    part = file.with_suffix(".part.npz")
-    np.savez(part, **arrays)  # type: ignore[arg-type]
-    part.replace(file)
+    setting.folder.mkdir(parents=True, exist_ok=True)
+    model = network(setting)
+    for name, size in setting.pictures().items():
+        file = setting.folder / f"{name}.npy"
+        if not file.is_file():
+            lr = torch.from_numpy(picture(*size).transpose(2, 0, 1)[None])
+            noise = {level: TAU * torch.from_numpy(array) for level, array in latents(model, *size).items()}
+            with torch.inference_mode():
+                found = model.decode(lr, noise)[0].numpy().transpose(1, 2, 0)
+            np.save(setting.folder / "part.npy", found)
+            (setting.folder / "part.npy").replace(file)

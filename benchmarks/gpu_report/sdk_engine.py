@@ -3,52 +3,65 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import json
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
 import numpy as np
 
 from benchmarks.bench.processes import ROOT
-from benchmarks.gpu_report.card import NoGpuError, memory_in_use
-from benchmarks.gpu_report.drawing_checks import whole_drawing
-from benchmarks.gpu_report.engines import AbsentError, Call, LackingError, Setting, Stages
-from benchmarks.gpu_report.network import SEED, TAU, network, picture
+from benchmarks.gpu_report.network import SEED, TAU, AbsentError, LackingError, Setting, network, picture
 from benchmarks.gpu_report.rows import FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.backends import Backend, Drawing, open_backend
 from srflow_sdk.backends.native_library import PLUGINS, find_native_library
-from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
-from srflow_sdk.errors import DeviceError
 from srflow_sdk.system.local_files import file_sha256
 
+_NEEDED = {  # by device: modules, and the names of their packages
+    "tensorrt": {"tensorrt": "tensorrt", "cuda.bindings": "cuda-bindings"},
+    "rtx": {"onnxruntime_ep_nv_tensorrt_rtx": "ONNX Runtime's plug-in for TensorRT-RTX"},
+    "cuda": {},
+}
 
-def exported(setting: Setting) -> tuple[Bundle, float]:
+
+def check_present(kind: str) -> None:
+    """Raises: AbsentError if a package behind a device is not installed."""
+    for module, name in _NEEDED[kind].items():
+        try:
+            found = importlib.util.find_spec(module)
+        except ModuleNotFoundError:  # of the package around it
+            found = None
+        if found is None:
+            raise AbsentError(f"{name} is not installed")
+    if kind == "cuda":
+        import onnxruntime
+
+        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+            raise AbsentError("onnxruntime-gpu is not installed")
+
+
+def exported(setting: Setting) -> Bundle:
     """The bundle that all engines share, in fp16 and with the flow's operations as nodes; for TensorRT, with engines.
 
-    Beside it, the seconds that making it took; 0 if it was there. Raises: AbsentError, RuntimeError if that fails.
+    Raises: AbsentError, RuntimeError if that fails.
     """
-    work, target = setting.work, setting.folder / "gpu.srflow"
-    started, made = time.perf_counter(), False
+    target, smallest = setting.folder / "gpu.srflow", min(setting.pictures()["square"])
     if setting.kind == "tensorrt" and target.is_dir() and _stale(Bundle.open(target)):
         shutil.rmtree(target)
     if not target.is_dir():
-        made = True
-        if not work.checkpoint.is_file():
-            from srflow_training import save_checkpoint
-
-            save_checkpoint(work.checkpoint, network(work, quick=setting.quick))
+        network(setting)
         options = ("--halo", "16", "--no-inverter", "--plugins", "--precision", "fp16")
-        _export("--ckpt", str(work.checkpoint), "-o", str(target), *options)
+        _export("--ckpt", str(setting.checkpoint), "-o", str(target), *options)
     if setting.kind == "tensorrt" and not Bundle.open(target).manifest.engines:
-        made = True
-        _export("--engines-for", str(target), "--trt", "fp16", "--shapes", f"{work.smallest},{work.size},{work.size}")
-    return Bundle.open(target), time.perf_counter() - started if made else 0.0
+        sizes = f"{smallest},{setting.size},{setting.size}"
+        _export("--engines-for", str(target), "--trt", "fp16", "--shapes", sizes)
+    return Bundle.open(target)
 
 
 def _stale(bundle: Bundle) -> bool:
@@ -71,150 +84,80 @@ def _export(*options: str) -> None:
 
 
 class SdkEngine:
-    """A backend of the SDK, and the bundle that it runs."""
+    """An Upscaler on one device, which draws pictures in one piece."""
 
-    def __init__(self, bundle: Bundle, device: Any, backend: Backend, *, seconds: tuple[float, float] = (0, 0)) -> None:
-        self.bundle, self.device, self.backend = bundle, device, backend
-        self.export_seconds, self.load_seconds = seconds
-        self.encode, self.sample = backend.encode, backend.sample
+    judged = True
+    captured = None  # engines capture by themselves
+
+    def __init__(self, upscaler: Upscaler, bundle: Bundle, about: str) -> None:
+        self.upscaler, self.bundle, self.about = upscaler, bundle, about
 
     @classmethod
     @contextlib.contextmanager
     def opened(cls, setting: Setting) -> Iterator[SdkEngine]:
         """The engine of a setting. Raises: AbsentError, SRFlowError."""
-        bundle, export_seconds = exported(setting)
+        check_present(setting.kind)
+        started = time.perf_counter()
+        bundle = exported(setting)
+        made = time.perf_counter()
         device: Any = setting.kind
-        started = time.perf_counter()
-        backend = open_backend(bundle, device=device)
-        seconds = export_seconds, time.perf_counter() - started
-        try:
-            yield cls(bundle, device, backend, seconds=seconds)
-        finally:
-            backend.deactivate()
+        with Upscaler(bundle, device=device, tile=None) as upscaler:
+            about = f"export {made - started:.0f} s, opening {time.perf_counter() - made:.1f} s"
+            yield cls(upscaler, bundle, about)
 
-    def upscaler(self, device: Any = None) -> Upscaler:
-        """Pictures in one piece, on this device or another."""
-        return Upscaler(self.bundle, device=device or self.device, tile=None)
+    def draw(self, pixels: np.ndarray) -> np.ndarray:
+        """See `checks.Engine`."""
+        drawn: np.ndarray = self.upscaler.upscale(pixels, tau=TAU, seed=SEED)
+        return drawn
 
-    def tensors(self, conditioning: Any) -> dict[str, np.ndarray]:
-        """See `engines.Engine`."""
-        if hasattr(conditioning, "values"):
-            return {name: value.numpy().astype(np.float32) for name, value in conditioning.values.items()}
-        [image] = conditioning.images
-        dtype = {"fp16": np.float16, "fp32": np.float32}[self.bundle.manifest.engines[0].precision]
+    def calls(self, size: int) -> dict[str, Callable[[], object]]:
+        """See `checks.Engine`; from pixels to pixels in 8 bits."""
+        pixels, turn = np.round(picture(size, size) * 255).astype(np.uint8), count()
+        encoding = self.upscaler.encode(pixels)
         return {
-            name: downloaded(address, image.shapes[name], dtype).astype(np.float32)
-            for name, address in image.addresses.items()
+            PICTURE: lambda: self.upscaler.upscale(pixels, tau=TAU, seed=SEED),
+            FURTHER: lambda: encoding.sample(tau=TAU, seed=SEED + next(turn)),
         }
 
-    def memory(self) -> tuple[int, str] | None:
-        """See `engines.Engine`. The SDK keeps what it has taken."""
-        try:
-            return memory_in_use(), "nvidia-smi's, of all programs"
-        except NoGpuError:
-            return None
-
-    def drawing(self, size: int, *, rounded: bool = True) -> Drawing:
-        """For :meth:`srflow_sdk.backends.Backend.draw`: the whole of size×size LR pixels."""
-        return whole_drawing(self.bundle.manifest.latent_levels, self.bundle.manifest.scale, size, rounded=rounded)
-
-    def stages(self, size: int) -> Stages:
-        """Latents and quantisation are numpy's, and the encoder and sampler include their copies.
-
-        `drawn` is what a picture takes instead of the three: with TensorRT, the GPU does them in one graph.
-        """
-        lr, drawing = picture(size, size), self.drawing(size)
-        pixels = np.round(lr[0].transpose(1, 2, 0) * 255).astype(np.uint8)
-        noise = drawing.noise()
-        made: dict[str, list[Any]] = {"encoder": [], "sampler": [], "encoding": []}  # what stages gave at first
-        upscaler, turn = self.upscaler(), count()
-
-        def kept(name: str, call: Callable[[], Any]) -> Call:
-            def calling() -> None:
-                result = call()
-                if len(made[name]) < 2:
-                    made[name].append(result)
-
-            return calling
-
-        def further() -> None:
-            if not made["encoding"]:
-                made["encoding"].append(upscaler.encode(pixels))
-            made["encoding"][0].sample(tau=TAU, seed=SEED + next(turn))
-
-        calls: dict[str, Call] = {
-            "latents, by the processor": drawing.noise,
-            "encoder": kept("encoder", lambda: self.encode(lr)),
-            "sampler": kept("sampler", lambda: self.sample(made["encoder"][0], noise, TAU)),
-            "quantisation, by the processor": lambda: quantised(made["sampler"][0]),
-            "drawn": lambda: self.backend.draw(made["encoder"][0], drawing),
-            PICTURE: lambda: upscaler.upscale(pixels, tau=TAU, seed=SEED),
-            FURTHER: further,
-        }
-        without: dict[str, Call] = {}
-        if self.device == "tensorrt":  # a graph is bound to the addresses of the conditioning
-            without["sampler"] = lambda: self.sample(made["encoder"][next(turn) % 2], noise, TAU)
-            without["drawn"] = lambda: self.backend.draw(made["encoder"][next(turn) % 2], drawing)
-        lacking = {"copies": "the encoder and the sampler include them"}
-        return Stages(calls, _milliseconds, "host's clock", without_graphs=without, lacking=lacking)
-
-
-def _milliseconds(calls: Sequence[Call], rounds: int) -> float:
-    times = []
-    for _ in range(rounds):
-        started = time.perf_counter()
-        for call in calls:
+    def milliseconds(self, call: Callable[[], object], rounds: int) -> float:
+        """See `checks.Engine`; the host's clock."""
+        times = []
+        for _ in range(rounds):
+            started = time.perf_counter()
             call()
-        times.append(1e3 * (time.perf_counter() - started))
-    return statistics.median(times) / len(calls)
-
-
-def quantised(sr: np.ndarray) -> np.ndarray:
-    """What the SDK does with a picture: N×3×H×W → uint8 N×H×W×3, and the check for values that are not finite."""
-    if not np.isfinite(sr).all():
-        raise ValueError("the picture has values that are not finite")
-    return np.rint(np.clip(sr, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
-
-
-def downloaded(address: int, shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-    """A copy of what lies in GPU memory. Raises: DeviceError."""
-    array, gpu = np.empty(shape, dtype), CudaGpu.open()
-    with gpu.current():
-        stream = gpu.new_stream()
-        stream.download(address, array)
-        stream.synchronize()
-        stream.close()
-    return array
+            times.append(1e3 * (time.perf_counter() - started))
+        return statistics.median(times)
 
 
 @contextlib.contextmanager
 def nearly_full(left: int) -> Iterator[None]:
-    """In this context, so many bytes of GPU memory are free at most. Raises: LackingError, DeviceError."""
-    gpu = CudaGpu.open()
-    free, _ = gpu.call("cudaMemGetInfo")
+    """In this context, so many bytes of GPU memory are free at most. Raises: LackingError."""
     try:
-        (taken,) = gpu.call("cudaMalloc", max(free - left, 1 << 20))
-    except DeviceError as error:
-        raise LackingError(f"the memory cannot be filled: {error}") from None
+        from cuda.bindings import runtime  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        raise LackingError("cuda-bindings is not installed") from None
+    _, free, _ = runtime.cudaMemGetInfo()
+    error, taken = runtime.cudaMalloc(max(free - left, 1 << 20))
+    if int(error):
+        raise LackingError(f"the memory cannot be filled: CUDA error {int(error)}")
     try:
         yield
     finally:
-        gpu.call("cudaFree", taken)
+        runtime.cudaFree(taken)
 
 
-def plugin_layers(engine: SdkEngine) -> tuple[int, int]:
+def plugin_layers(bundle: Bundle) -> tuple[int, int]:
     """Layers of the sampler's engine that are plugins, and nodes of our own in the graph that it was built from.
 
-    Raises: LackingError if it was built without the library of plugins.
+    (0, nodes) if it was built without the library of plugins.
     """
     import onnx
     import tensorrt
 
-    bundle = engine.bundle
     record = bundle.manifest.engines[0]
-    if record.plugins is None:
-        raise LackingError("the engines were built without the plugin library: python -m srflow_export.native tensorrt")
     wanted = sum(node.domain == "srflow" for node in onnx.load(bundle.path / "sampler.onnx").graph.node)
+    if record.plugins is None:
+        return 0, wanted
     runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))  # the backend has loaded the plugins
     plan = runtime.deserialize_cuda_engine(bundle.file(record.sampler).read_bytes())
     if plan is None:
@@ -225,13 +168,10 @@ def plugin_layers(engine: SdkEngine) -> tuple[int, int]:
 
 def plugins_in(information: str) -> int:
     """Plugin layers in an inspector's JSON: by their type, or, in an engine that only names layers, by their name."""
-    import json
-
-    layers = json.loads(information).get("Layers", [])
     words = ("FlowStepTail", "UnsqueezeSplit")
     return sum(
         "plugin" in str(layer.get("LayerType", "")).lower()
         if isinstance(layer, dict)
         else any(word in str(layer) for word in words)
-        for layer in layers
+        for layer in json.loads(information).get("Layers", [])
     )

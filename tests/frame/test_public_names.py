@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 USERS = sorted(
     path.relative_to(ROOT) for folder in ("examples", "benchmarks") for path in ROOT.glob(f"{folder}/**/*.py")
 )
-INSIDE = [Path("benchmarks/gpu_report") / name for name in ("drawing_checks.py", "sdk_engine.py")]
-"""They check on a GPU what lies behind the public names."""
+INSIDE = [Path("benchmarks/gpu_report/sdk_engine.py")]
+"""It checks on a GPU what lies behind the public names."""
 OURS = ("srflow_sdk", "srflow_apps", "srflow_training", "srflow_evaluation", "srflow_export")
 FRONTS = ("srflow_sdk", "srflow_training", "srflow_export", "srflow_export.engines", "srflow_export.parity")
 HEAVY = {"torch", "onnx", "numpy", "polygraphy", "tensorrt", "tensorrt_rtx", "onnxruntime"}
