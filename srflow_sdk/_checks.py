@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, TypeGuard, get_args
+from typing import Any, TypeGuard, TypeVar, get_args
 
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.plain_text import short
+
+_T = TypeVar("_T")
 
 
 def is_whole(value: object) -> TypeGuard[int]:
@@ -69,3 +72,13 @@ def file_path(name: str, value: object) -> Path:
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
         raise ArgumentError(f"{name} is {short(value)}; it must be the path of a file")
     return Path(os.fsdecode(value))
+
+
+def keywords_of(options: type[_T], keywords: Mapping[str, Any]) -> _T:
+    """Make a method's further keywords its options, a dataclass. Raises: TypeError that names the right ones."""
+    names = options.__dataclass_fields__  # type: ignore[attr-defined]
+    for name in keywords:
+        if name not in names:
+            hint = "; encode(image).samples(n) draws several pictures" if name in ("samples", "n") else ""
+            raise TypeError(f"{name!r} is no keyword here; besides the signature's there are {', '.join(names)}{hint}")
+    return options(**keywords)

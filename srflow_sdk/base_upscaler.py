@@ -8,13 +8,13 @@ import functools
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk._checks import file_path, whole
+from srflow_sdk._checks import file_path, keywords_of, whole
 from srflow_sdk.backends import ComputePrecision
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
 from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, OutputSize, Progress, pass_of
@@ -56,11 +56,11 @@ class BaseUpscaler:
     """
 
     def __init__(self, bundles: Sequence[Bundle], opened: Callable[[Bundle], Painter], tile: TileSize) -> None:
+        self._painter = opened(bundles[0])  # first: it says that none of this can be pickled
+        """The only model's, or the default's, which also does what a flow does besides upscaling."""
         self._bundles = {bundle.manifest.name: bundle for bundle in bundles}
         self._opened = opened
         self._opening = threading.Lock()
-        self._painter = opened(bundles[0])
-        """The only model's, or the default's, which also does what a flow does besides upscaling."""
         self._painters = {bundles[0].manifest.name: self._painter}
         self._tile = tile
 
@@ -68,11 +68,12 @@ class BaseUpscaler:
         self._painter.check_open()
         return self
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("an Upscaler holds open sessions and cannot be pickled: make one in each process")
-
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        models = " or ".join(self._bundles)
+        return f"<{type(self).__name__}: {models}, device={self.device!r}, precision={self.precision!r}>"
 
     def close(self) -> None:
         """Release the model and the device memory. Later calls raise DeviceError; closing twice is harmless."""
@@ -118,22 +119,15 @@ class BaseUpscaler:
     def upscale(
         self, image: InMemoryImage | Tensor | EncodedImage, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]
     ) -> InMemoryImage | Tensor:
-        """Upscale an image into one picture of its kind. :meth:`encode` gives several, their mean and deviation.
+        """Upscale an image into one of its kind: type, mode, dtype and profile; of a file, an upright PIL image.
 
         Args:
-            image: a PIL image; an array or tensor of uint8, uint16, or float32 or float64 in [0, 1], H×W or H×W×C with
-                1 (gray), 2 (and alpha), 3 (RGB) or 4 channels; or an 8-bit file: its path, bytes, or a file object.
-            layout: "chw" if an array or tensor has its channels first; the answer then has, too.
-            options: tau, seed, sample, consistent, scale, reduction, linear_light, value_range, progress and cancel:
-                `help(srflow_sdk.drawing.options.DrawOptions)`.
-
-        Returns:
-            The picture, of the image's type, mode, dtype and profile; of a file, an upright PIL image.
-
-        Raises:
-            ImageError, ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError.
+            image: A PIL image; an array or tensor of uint8, uint16, or floats in [0, 1], H×W or H×W×C with 1 (gray), 2
+                (and alpha), 3 (RGB) or 4 channels; or an 8-bit file: its path, bytes, or a file object.
+            layout: "chw" if an array's or tensor's channels come first, also in the answer.
+            options: :class:`~srflow_sdk.drawing.options.DrawOptions`: tau, seed, scale, progress, cancel and others.
         """
-        draw = DrawOptions(**options)
+        draw = keywords_of(DrawOptions, options)
         if draw.value_range is not None:
             if not (isinstance(image, np.ndarray) or is_tensor(image)):
                 raise ImageError("value_range is for arrays and tensors, and for TIFF files with upscale_file")
@@ -149,11 +143,8 @@ class BaseUpscaler:
     @overload
     def upscale_many(self, images: Sequence[Any], **options: Unpack[PictureKeywords]) -> list[Any]: ...
     def upscale_many(self, images: Any, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]) -> Any:
-        """Upscale a list of images of any kinds, or an array or tensor N×H×W×C; the answer is one, too.
-
-        Each is :meth:`upscale`'s with equal tiles, bit for bit. Errors say which, from 0. `value_range` is refused.
-        """
-        draw = DrawOptions(**options)
+        """Upscale a list of images, or an array or tensor N×H×W×C, each as by :meth:`upscale`; errors say which."""
+        draw = keywords_of(DrawOptions, options)
         stacked = isinstance(images, np.ndarray) or is_tensor(images)
         if not stacked and (not isinstance(images, Sequence) or isinstance(images, (str, bytes, bytearray))):
             raise ArgumentError(f"images is {short(images)}; it must be a list of images, or an array N×H×W×C")
@@ -186,22 +177,19 @@ class BaseUpscaler:
         interval: float | None = None,
         **options: Unpack[DrawKeywords],
     ) -> FileResult:
-        """Upscale an image file into one file for each sample, in memory that does not grow with the picture.
-
-        Profile, EXIF and other metadata are carried over, and a record of how it was made is added
-        (:func:`read_provenance`). The files appear complete, all at the end; on an error none does.
+        """Upscale an image file, with its metadata, into one for each sample, in memory that does not grow with it.
 
         Args:
             source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC with the extra `heic`; 8 or 16 bits or float.
-            targets: one path, or one for each sample, from `sample` on; endings set the format (:func:`write_image`).
-            report: measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is logged.
-            max_pixels: largest source accepted, width × height.
-            quality, lossless: of JPEG, WebP and AVIF, as for :func:`write_image`.
-            interval: a coverage, as of :meth:`Encoding.interval`; three targets then: picture, low, high, of 8 samples.
-            options: as of :meth:`upscale`, which also says what is raised.
+            targets: One path, or one for each sample, from `sample` on; endings set the format (:func:`write_image`).
+            report: Measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is logged.
+            max_pixels: The largest source accepted, width × height.
+            quality, lossless: As for :func:`write_image`.
+            interval: A coverage, as of :meth:`Encoding.interval`, for three targets: picture, low, high, of 8 samples.
+            options: As of :meth:`upscale`.
         """
         paths = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, (str, bytes)) else [targets]
-        path, draw = file_path("source", source), DrawOptions(**options)
+        path, draw = file_path("source", source), keywords_of(DrawOptions, options)
         writing = WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless)
         outputs = [file_path("a target", target) for target in paths]
         seen = None if draw.value_range is not None else path
@@ -226,9 +214,8 @@ class BaseUpscaler:
         """Compute everything that depends on the image alone, so that drawing samples from it is quick.
 
         Args:
-            image, layout: as in :meth:`upscale`. Of "auto", a model for :attr:`scale` draws; name one for more.
-            memory_budget: bytes of conditioning to keep on the device; tiles beyond it are encoded for every draw.
-            progress, cancel: as in :meth:`upscale`, for each tile that is kept.
+            image, layout, progress, cancel: As in :meth:`upscale`. Of "auto", a model for :attr:`scale` draws.
+            memory_budget: Bytes of conditioning to keep on the device; tiles beyond it are encoded for every draw.
         """
         budget = whole("memory_budget", memory_budget, least=0, of=" of bytes")
         draw = DrawOptions(progress=progress, cancel=cancel)
@@ -257,13 +244,8 @@ class BaseUpscaler:
         layout: Layout = "hwc",
         **options: Unpack[DrawKeywords],
     ) -> InMemoryImage | Tensor:
-        """Draw `n` samples, 1 to 2^20, and return the one that `score` likes best; two pictures are held at a time.
-
-        Args:
-            image, layout, options: as in :meth:`upscale` of a clean image; progress counts the tiles of all samples.
-            score: called with each picture, in their order, which it must not change; returns a number, more is better.
-        """
-        draw = DrawOptions(**options)
+        """Draw `n` samples, 1 to 2^20, and return the one whose `score`, a function of a picture, is the highest."""
+        draw = keywords_of(DrawOptions, options)
         if not callable(score):
             raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
         numbers = draw.numbers(n)
@@ -334,9 +316,9 @@ class BaseUpscaler:
         """An upscaler with one of the models, which closes with this one: they share what is open."""
         if len(self._bundles) == 1:
             return self
-        one = type(self).__new__(type(self))
-        bundles, painter = {name: self._bundles[name]}, self._painter_of(name)
-        vars(one).update(vars(self), _bundles=bundles, _painter=painter, _painters={name: painter})
+        one, painter = type(self).__new__(type(self)), self._painter_of(name)
+        vars(one).update(vars(self))
+        BaseUpscaler.__init__(one, [self._bundles[name]], lambda _: painter, self._tile)
         return one
 
 

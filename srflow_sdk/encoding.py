@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from srflow_sdk._checks import keywords_of
 from srflow_sdk.drawing.finishing import Finishing, Write, in_order, together
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, Progress
@@ -107,15 +108,15 @@ class Encoding(Generic[ImageT]):
 
     def sample(self, **options: Unpack[DrawKeywords]) -> ImageT:
         """Draw one picture of the image's kind, bit for bit what :meth:`Upscaler.upscale` gives with these keywords."""
-        return self._pictures(DrawOptions(**options))[0]
+        return self._pictures(keywords_of(DrawOptions, options))[0]
 
     def samples(self, n: int, **options: Unpack[DrawKeywords]) -> list[ImageT]:
         """Draw `n` pictures, 1 to 2^20: item i is what `sample=sample + i` gives alone, bit for bit."""
-        return self._pictures(DrawOptions(**options), n=n)
+        return self._pictures(keywords_of(DrawOptions, options), n=n)
 
     def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT:
         """Average `n` samples, at least 2, into one picture of the image's kind. Memory holds two pictures, not `n`."""
-        return self._pictures(DrawOptions(**options), n=n, reduce="mean")[0]
+        return self._pictures(keywords_of(DrawOptions, options), n=n, reduce="mean")[0]
 
     def std(self, n: int, **options: Unpack[DrawKeywords]) -> NDArray[np.float32]:
         """Compute the standard deviation (with n - 1) of `n` samples, at least 2: large where the model is unsure.
@@ -127,7 +128,7 @@ class Encoding(Generic[ImageT]):
             Float32 H×W×3, or H×W×1 for a gray image, in [0, 1], in the image's layout, without alpha: a deviation is
             often smaller than one 8-bit step.
         """
-        return self._kind.arranged(self._drawn(DrawOptions(**options), n=n, reduce="std")[0])
+        return self._kind.arranged(self._drawn(keywords_of(DrawOptions, options), n=n, reduce="std")[0])
 
     def interval(self, n: int, coverage: float = 0.9, **options: Unpack[DrawKeywords]) -> tuple[ImageT, ImageT]:
         """Compute a lower and an upper picture that hold the true values of a share of the pixels, the `coverage`.
@@ -149,7 +150,7 @@ class Encoding(Generic[ImageT]):
         Raises:
             BundleError: if the model's intervals are not calibrated.
         """
-        low, high = self._pictures(DrawOptions(**options), n=n, reduce="interval", coverage=coverage)[1:]
+        low, high = self._pictures(keywords_of(DrawOptions, options), n=n, reduce="interval", coverage=coverage)[1:]
         return low, high
 
     def invert(

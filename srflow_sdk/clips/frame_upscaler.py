@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._checks import one_of, whole
+from srflow_sdk._checks import keywords_of, one_of, whole
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.clips.optical_flow import gray, motion_between, opencv
 from srflow_sdk.drawing.finishing import Finishing
@@ -90,7 +90,7 @@ class FrameUpscaler:
     ) -> None:
         one_of("latents", latents, LatentsOfClip)
         self._keyframes = whole("keyframes", keyframes, least=1)
-        self._upscaler, self._latents, self._options = upscaler, latents, DrawOptions(**drawing)
+        self._upscaler, self._latents, self._options = upscaler, latents, keywords_of(DrawOptions, drawing)
         self._manifest = upscaler.bundle.manifest
         self._last: _Frame | None = None
         if latents == "motion":

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,6 +150,9 @@ class Painter:
         limits = backend.window_limits
         self._least = (1, 1) if limits is None else limits.min  # height and width of windows
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an Upscaler holds open sessions and cannot be pickled: make one in each process")
 
     def close(self) -> None:
         """Release the backends. Closing twice is harmless."""

@@ -90,7 +90,7 @@ def test_what_only_a_flow_can_do_gives_what_upscaler_gives(tmp_path: Path) -> No
         cancel.set()
         with pytest.raises(CancelledError):
             await mine.decode(latents, cancel=cancel)
-        with pytest.raises(TypeError, match="unexpected keyword argument 'taus'"):
+        with pytest.raises(TypeError, match="'taus' is no keyword here"):
             await up.restore(target, taus=1)  # type: ignore[call-overload]
 
     with Upscaler(bundle, device="cpu", threads=1) as flow:
@@ -101,7 +101,7 @@ def test_errors_are_those_of_upscaler(tiny_bundle: Path, photo: np.ndarray, tmp_
     async def body(up: AsyncUpscaler) -> None:
         with pytest.raises(ArgumentError, match="tau is 7"):
             await up.upscale(photo, tau=7)
-        with pytest.raises(TypeError, match="unexpected keyword argument 'colour'"):
+        with pytest.raises(TypeError, match="'colour' is no keyword here"):
             await up.upscale(photo, colour=1)  # type: ignore[call-overload]
         with pytest.raises(ImageError, match="absent"):
             await up.upscale("absent.png")

@@ -3,7 +3,6 @@ from __future__ import annotations
 import gc
 import io
 import pickle
-import pydoc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -249,19 +248,27 @@ def test_samples_whose_numbers_are_too_large_are_a_typed_error(upscaler: Upscale
         upscaler.encode(floats).samples(2, sample=(1 << 64) - 1)
 
 
-def test_unknown_keywords_are_refused(upscaler: Upscaler, floats: np.ndarray) -> None:
+def test_the_error_of_an_unknown_keyword_names_the_right_ones(upscaler: Upscaler, floats: np.ndarray) -> None:
     encoding: Any = upscaler.encode(floats)
+    samples: Any = {"samples": 3}
     for call in (
-        lambda: upscaler.upscale(floats, n=3),  # type: ignore[call-overload]
-        lambda: upscaler.upscale_file("a.png", "b.png", n=3),  # type: ignore[call-arg]
-        lambda: encoding.mean(2, n=3),
+        lambda: upscaler.upscale(floats, **samples),
+        lambda: upscaler.upscale_file("a.png", "b.png", **samples),
+        lambda: encoding.mean(2, **samples),
     ):
-        with pytest.raises(TypeError, match="'n'"):
+        with pytest.raises(
+            TypeError, match=r"'samples' is no .* there are tau, seed, .*; encode\(image\)\.samples\(n\)"
+        ):
             call()
+    wrong: Any = {"blur": 1}
+    with pytest.raises(TypeError, match=r"'blur' is no .* there are tau, over, enlarge, seed, progress, cancel$"):
+        upscaler.restore(floats, **wrong)
 
 
-def test_help_stays_short() -> None:
-    assert len(pydoc.render_doc(Upscaler).splitlines()) <= 180
+def test_an_upscaler_shows_its_models_device_and_precision(tiny_bundle: Path) -> None:
+    with Upscaler(tiny_bundle, device="cpu", threads=1) as opened:
+        assert repr(opened) == "<Upscaler: tiny, device='cpu', precision='bundle'>"
+    assert "x4-small or " in repr(Upscaler(device="cpu"))
 
 
 def test_numpy_numbers_are_taken(upscaler: Upscaler, floats: np.ndarray) -> None:
