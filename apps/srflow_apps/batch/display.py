@@ -43,11 +43,12 @@ class Display:
 
     quiet: show only warnings and errors.
     names_lost: whether names of finished files could not be printed. shows_names: whether they are printed at all.
+    unit: what :meth:`progressed` counts.
     in_words: changes every line about files; they may be called otherwise than by their paths.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.names_lost = False
+        self.names_lost, self.unit = False, "tile"
         self.shows_names = not quiet
         self._quiet = quiet
         self.in_words: Callable[[str], str] = str
@@ -132,7 +133,7 @@ class Display:
         with self._lock:
             if self._bar is not None:
                 self._current = number
-                self._bar.label = f"{self._label(number)} tile {done}/{total}"
+                self._bar.label = f"{self._label(number)} {self.unit} {done}/{total}"
                 self._move(number, done / total)
                 self._render()  # a tile of a small image may not move the bar
 
@@ -153,6 +154,11 @@ class Display:
                 self._clear()
                 for target in file.targets:
                     self._print(target)
+
+    def printed(self, target: Path) -> None:
+        """Print the name of a finished file that is no job's."""
+        if self.shows_names:
+            self._print(target)
 
     def tell(self, line: str) -> None:
         """Print a line on standard error that is neither a warning nor an error."""

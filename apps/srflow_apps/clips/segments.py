@@ -1,174 +1,141 @@
-"""Segments of a clip: jobs of a batch, so that a clip is resumed, shared and drawn on a cluster as a folder is."""
+"""Segments of a clip: files in a folder beside the output, with which a run goes on after a kill, or another shares."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import os
-import threading
-import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.batch.operations import Job, Run, Size, Upscaling
-from srflow_apps.clips.reading import Decoded, ahead
 from srflow_apps.clips.writing import Encoding
-from srflow_sdk._version import __version__
 from srflow_sdk.clips import FrameUpscaler
-from srflow_sdk.drawing.file_upscaling import FileOutput, FileResult
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import Provenance
-from srflow_sdk.files.provenance import CLIP
-from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.system.local_files import file_sha256, replacing
-from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.system.local_files import replacing, write_atomically
 
-if TYPE_CHECKING:
-    from srflow_sdk.base_upscaler import BaseUpscaler
-    from srflow_sdk.clips.frame_upscaler import LatentsOfClip
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 SEGMENT = 24
 """Frames of a segment, which a kill costs."""
 
 KEYFRAMES = 240
-"""Frames after which detail begins anew, a multiple of :data:`SEGMENT`: those of a job, so that none needs another."""
+"""Frames after which detail begins anew, a multiple of :data:`SEGMENT`: a shard makes all of these, or none."""
+
+_SETTINGS = "settings.json"
+_OURS = re.compile(r"\.?(\d{6}\.(mkv|state)|settings\.json)(\..*)?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipUpscaling(Upscaling):
-    """Enlarging segments of a clip, or frames of a folder or pipe. A job's targets are called after their numbers.
+class Segments:
+    """The segments of a clip of so many frames, each called after its number. record: how they are made."""
 
-    frames: of the whole clip; 0 is not known. source_sha256: of its file or files. settings: what else decides how it
-    is made, for the record. encoding: of segments.
-    """
+    folder: Path
+    frames: int
+    record: str
 
-    latents: LatentsOfClip
-    frames: int = 0
-    source_sha256: str = ""
-    settings: dict[str, Any] = field(default_factory=dict)
-    encoding: Encoding | None = None
+    def paths(self, shard: tuple[int, int] = (1, 1)) -> list[Path]:
+        """All of them, or those of one shard: its number, from 1, and how many there are."""
+        numbers = range(-(-self.frames // SEGMENT))
+        mine = (number for number in numbers if number * SEGMENT // KEYFRAMES % shard[1] == shard[0] - 1)
+        return [self.folder / f"{number:06}.mkv" for number in mine]
 
-    def record(self, manifest: Manifest) -> str:
-        """How the clip is made, JSON in one line."""
-        made = {
-            "sdk_version": __version__,
-            "model": manifest.name,
-            "model_sha256": manifest.digest,
-            "latent_scheme": manifest.latent_scheme,
-            "source_sha256": self.source_sha256,
-            "frames": self.frames,
-            "latents": self.latents,
-            "keyframes": KEYFRAMES,
-            "segment": SEGMENT,
-            **self.described(manifest),
-            **self.settings,
-        }
-        return json.dumps(made, sort_keys=True, ensure_ascii=False)
-
-    def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
-        made = super().provenance(job, manifest, size=size, number=number, source_sha256=source_sha256)
-        return dataclasses.replace(made, operation=CLIP, settings=self.record(manifest), source=job.source.name)
-
-    def drawer(self, upscaler: BaseUpscaler, cancel: threading.Event | None = None) -> FrameUpscaler:
-        keywords = dataclasses.replace(self.options, cancel=cancel).keywords
-        return FrameUpscaler(upscaler, latents=self.latents, keyframes=KEYFRAMES, **keywords)
-
-    def frame_numbers(self, segment: Path) -> range:
+    def numbers(self, path: Path) -> range:
         """The numbers of a segment's frames."""
-        first = int(segment.stem) * SEGMENT
+        first = int(path.stem) * SEGMENT
         return range(first, min(first + SEGMENT, self.frames))
 
-    def on_file(
-        self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
-    ) -> FileResult:
-        assert self.encoding is not None
-        begun, done, cancel = time.monotonic(), 0, run["cancel"]
-        total = sum(len(self.frame_numbers(target)) for target in targets)
-        place = _KEPT.pop(upscaler, None)
-        if place is None or place.operation != self or place.next > self.frame_numbers(targets[0]).start:
-            place = _Place(operation=self, frames=ahead(Decoded(source).pictures()))
-        for target in targets:
-            with self.encoding.file(target, hash_in=_sum(target)) as put:
-                for picture in place.pictures(target, upscaler, cancel):
-                    put(picture)
-                    done += 1
-                    if done == total and place.next < self.frames:
-                        _KEPT[upscaler] = place  # before progress(), upon which another thread begins the next job
-                    if run["progress"] is not None:
-                        run["progress"](done, total)
-        manifest, digest = upscaler.bundle.manifest, self.source_sha256
-        made = self.provenance(job, manifest, size=place.size, number=self.sample, source_sha256=digest)
-        outputs = tuple(FileOutput(path=target, provenance=made, lr_psnr=None) for target in targets)
-        return FileResult(source=source, size=place.size, outputs=outputs, seconds=time.monotonic() - begun)
-
-
-@dataclass(kw_only=True)
-class _Place:
-    """How far a clip is decoded and drawn, so that the next segment need not begin with the first frame."""
-
-    operation: ClipUpscaling
-    frames: Generator[NDArray[Any], None, None]
-    next: int = 0
-    size: Size = (0, 0)
-    drawer: FrameUpscaler | None = None
-
-    def pictures(self, segment: Path, upscaler: BaseUpscaler, cancel: threading.Event | None) -> Iterator[NDArray[Any]]:
-        """Draw a segment. Frames before it are passed over, or followed, unless the one before it left its state."""
-        numbers = self.operation.frame_numbers(segment)
-        first = start = numbers.start
-        if self.drawer is None or self.next < first:
-            self.drawer = self.operation.drawer(upscaler, cancel)
-            start = self.drawer.start(first)
-            # Of a damaged file numpy and zipfile raise a dozen kinds of errors.
-            with contextlib.suppress(Exception), np.load(_state(segment, -1)) as state:
-                if int(state["number"]) == first - 1:
-                    self.drawer.go_on(state)
-                    start = first
-        while self.next < numbers.stop:
-            stop_if_set(cancel)
-            if (frame := next(self.frames, None)) is None:
-                raise ImageError(f"it has only {self.next} frames now: it has changed")
-            number, self.next, self.size = self.next, self.next + 1, (frame.shape[1], frame.shape[0])
-            if number >= first:
-                picture = self.drawer.draw(frame, number)
-                if self.next == numbers.stop:
-                    _state(segment, -2).unlink(missing_ok=True)  # the last one's file may still be on its way
-                    if self.drawer.start(self.next) < self.next < self.operation.frames:
-                        with replacing(_state(segment, 0)) as descriptor, os.fdopen(os.dup(descriptor), "wb") as file:
-                            np.savez(file, **self.drawer.state())
-                yield picture
-            elif number >= start:
-                self.drawer.follow(frame, number)
-
-
-def is_whole(segment: Path) -> bool:
-    """True if a segment is there, as it was written."""
-    try:
-        return _sum(segment).read_text("utf-8") == file_sha256(segment)
-    except (OSError, ValueError):
+    def is_kept(self) -> bool:
+        """True if the folder has segments that are made so."""
+        with contextlib.suppress(OSError, ValueError):
+            return (self.folder / _SETTINGS).read_text("utf-8") == self.record
         return False
 
+    @contextlib.contextmanager
+    def held(self, *, keep: bool, shared: bool, say: Callable[[str], None]) -> Iterator[None]:
+        """Make the folder, and hold it alone unless it is shared; what it has of other clips, or is not to keep, goes.
 
-def _sum(segment: Path) -> Path:
-    """The file of a segment's hash."""
-    return segment.with_suffix(".sha256")
+        Raises: ImageError, also if another run has it.
+        """
+        others = f"{self.folder} has parts of another clip, model or settings"
+        with contextlib.ExitStack() as stack:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                if fcntl is not None:
+                    stack.callback(os.close, descriptor := os.open(self.folder, os.O_RDONLY))
+                    try:
+                        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                    except BlockingIOError as error:
+                        in_use = f"{self.folder} is in use: another run makes this clip"
+                        raise ImageError(f"{in_use}; wait for it, or share the clip by --shard") from error
+                    except OSError:  # this file system has no locks
+                        pass
+                if not (same := self.is_kept()) and any(self.folder.iterdir()):
+                    if shared:
+                        raise ImageError(f"{others}; remove it")
+                    say(f"{others}: beginning anew")
+                if not same or not (keep or shared):
+                    self._clear()
+                    write_atomically(self.folder / _SETTINGS, self.record.encode())
+            except OSError as error:
+                raise ImageError(f"{self.folder} cannot be written: {error.strerror or error}") from error
+            yield
 
+    def remove(self) -> None:
+        """Delete them, and the folder if it has nothing else. Another run may do the same."""
+        with contextlib.suppress(OSError):
+            self._clear()
+            self.folder.rmdir()
 
-def _state(segment: Path, after: int) -> Path:
-    """The file of the state at the end of a segment, or of one after it."""
-    return segment.with_name(f"{int(segment.stem) + after:06}.state")
+    def _clear(self) -> None:
+        for path in list(self.folder.iterdir()):
+            if _OURS.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
+    def draw(
+        self,
+        todo: Sequence[Path],
+        pictures: Iterator[NDArray[Any]],
+        *,
+        drawer: Callable[[], FrameUpscaler],
+        encoding: Encoding,
+        drawn: Callable[[], None],
+    ) -> None:
+        """Draw those that are missing; frames before one are passed over, or followed, unless there is a state.
 
-_KEPT: dict[BaseUpscaler, _Place] = {}
-
-
-def forget(upscaler: BaseUpscaler) -> None:
-    """Close the clip of which a run drew a part, and that nobody goes on with."""
-    if (place := _KEPT.pop(upscaler, None)) is not None:
-        place.frames.close()
+        pictures: of the whole clip. drawn: called after each frame. Raises: ImageError, and the errors of drawing.
+        """
+        place, clip = 0, None
+        for path in todo:
+            numbers = self.numbers(path)
+            start, state = numbers.start, path.with_name(f"{int(path.stem) - 1:06}.state")
+            if clip is None or place < start:
+                clip = drawer()
+                start = clip.start(start)
+                # Of a damaged file numpy and zipfile raise a dozen kinds of errors.
+                with contextlib.suppress(Exception), np.load(state) as arrays:
+                    if int(arrays["number"]) == numbers.start - 1:
+                        clip.go_on(arrays)
+                        start = numbers.start
+            with encoding.file(path) as put:
+                for number in range(place, numbers.stop):
+                    if (frame := next(pictures, None)) is None:
+                        raise ImageError(f"it has only {number} frames now: it has changed")
+                    if number >= numbers.start:
+                        put(clip.draw(frame, number))
+                        drawn()
+                    elif number >= start:
+                        clip.follow(frame, number)
+                if clip.start(numbers.stop) < numbers.stop < self.frames:
+                    following = replacing(path.with_suffix(".state"))
+                    with following as descriptor, os.fdopen(os.dup(descriptor), "wb") as file:
+                        np.savez(file, **clip.state())
+            state.unlink(missing_ok=True)
+            place = numbers.stop

@@ -6,10 +6,10 @@ import contextlib
 import heapq
 import itertools
 import os
-from collections import Counter, deque
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.clips.reading import AHEAD, JUMP_S, Y4M, Clip, Look, av_errors, opened, pyav, video_of
+from srflow_apps.clips.reading import JUMP_S, Y4M, Clip, Look, av_errors, opened, pyav, video_of
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.system.local_files import content_sha256, replacing, write_atomically
+from srflow_sdk.system.local_files import replacing
 
 WRITTEN = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """The containers that are written, by their endings."""
@@ -40,6 +40,15 @@ _REORDERED = 64  # frames, more than any encoder holds back
 _COMMENT = "comment"
 _TRIED = 8  # packets of a stream, to see whether a container takes it
 _SOUND = 96_000  # bits a second for each channel that is encoded anew
+
+Put = Callable[[NDArray[Any] | None], None]
+"""Encodes a frame, H×W×3; for None, what an encoder still holds."""
+
+Kept = Mapping[int, tuple[str, str] | None]
+"""How streams of sound and text of a source get into an output, by their numbers: an encoder and a layout of channels.
+
+None copies a stream. One that is left out is not in it.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,67 +70,46 @@ class Encoding:
                 f"{target} would have {width}×{height} pixels, and sides must be even for {self.codec} in "
                 f"{self.pixel_format}; choose another --scale or --size, such as --size {fits}x"
             )
-        with self.stream(segment := BytesIO(), "matroska", f"{target} in {self.codec}") as put:
+        segment = BytesIO()
+        name = f"{target} in {self.codec}"
+        with av_errors(name, "cannot be written"), pyav().open(segment, "w", format="matroska") as output:
+            put = self._encoder(output)
             put(np.zeros((height, width, 3), np.uint16 if self.look.deep else np.uint8))
+            put(None)
         return segment
 
     @contextlib.contextmanager
-    def file(
-        self, target: Path, container: str = "matroska", hash_in: Path | None = None, **metadata: str
-    ) -> Iterator[Callable[[Any], None]]:
-        """A function that encodes a frame, H×W×3; the file appears complete, at the end. Raises: ImageError.
-
-        hash_in: a file that gets its sha256 before that.
-        """
-        with av_errors(target, "cannot be written"), replacing(target) as descriptor:
-            with os.fdopen(os.dup(descriptor), "wb") as file, self.stream(file, container, target, **metadata) as put:
-                yield put
-            os.fsync(descriptor)
-            if hash_in is not None:
-                with os.fdopen(os.dup(descriptor), "rb") as whole:
-                    whole.seek(0)
-                    write_atomically(hash_in, content_sha256(whole).encode())
-
-    @contextlib.contextmanager
-    def stream(
-        self, file: Any, container: str, name: Path | str, **metadata: str
-    ) -> Iterator[Callable[[NDArray[Any] | None], None]]:
-        """The same into an open file. container: FFmpeg's name of it. name: for errors. Another thread encodes."""
-        number, waiting, sink = 0, deque[Future[None]](), _Sink(file)
-        strict = {"strict": "unofficial"} if container == Y4M else {}  # deep ones
+    def file(self, target: Path, container: str = "matroska", **metadata: str) -> Iterator[Put]:
+        """Write a file, which appears complete, at the end. Raises: ImageError."""
         with (
-            av_errors(name, "cannot be written"),
-            contextlib.ExitStack() as at_end,
-            pyav().open(sink, "w", format=container, options=strict) as output,
-            ThreadPoolExecutor(1, thread_name_prefix="srflow-encode") as pool,
+            av_errors(target, "cannot be written"),
+            written(target) as path,
+            pyav().open(path, "w", format=container) as output,
         ):
-            at_end.callback(sink.check)
             output.metadata.update(metadata)
-            video = output.add_stream(self.codec, rate=self.look.rate)
-            self._set(video.codec_context)
-
-            def encode(rgb: NDArray[Any] | None) -> None:
-                nonlocal number
-                frame = None if rgb is None else self.look.to_yuv(rgb, self.pixel_format)
-                if frame is not None:
-                    frame.pts, frame.time_base = number, 1 / self.look.rate
-                for packet in video.encode(frame):
-                    if not packet.pts - _REORDERED <= packet.dts <= packet.pts:  # of libx265, for one or two frames
-                        packet.dts = packet.pts
-                    output.mux(packet)
-                sink.check()
-                number += 1
-
-            def put(rgb: NDArray[Any] | None) -> None:
-                waiting.append(pool.submit(encode, rgb))
-                while len(waiting) > (AHEAD if rgb is not None else 0):
-                    waiting.popleft().result()
-
-            yield put
+            yield (put := self._encoder(output))
             put(None)
 
-    def _set(self, context: Any) -> None:
-        look, options = self.look, dict(_OPTIONS.get(self.codec, {}))
+    @contextlib.contextmanager
+    def pipe(self) -> Iterator[Put]:
+        """Write YUV4MPEG2 to standard output, whose reader may make it wait. Raises: ImageError."""
+        made, strict = BytesIO(), {"strict": "unofficial"}  # deep ones
+        with av_errors("stdout", "cannot be written"), pyav().open(made, "w", format=Y4M, options=strict) as output:
+            encode = self._encoder(output)
+
+            def put(rgb: NDArray[Any] | None) -> None:
+                encode(rgb)
+                rest = memoryview(made.getvalue())
+                while rest:  # outside FFmpeg, which would lose what a signal raises
+                    rest = rest[os.write(sys.stdout.fileno(), rest) :]
+                made.seek(0)
+                made.truncate()
+
+            yield put
+
+    def _encoder(self, output: Any) -> Put:
+        number, video = 0, output.add_stream(self.codec, rate=self.look.rate)
+        look, context, options = self.look, video.codec_context, dict(_OPTIONS.get(self.codec, {}))
         context.width, context.height, context.pix_fmt = look.width, look.height, self.pixel_format
         context.sample_aspect_ratio, context.thread_count = look.aspect, _THREADS
         look.tag(context)
@@ -133,29 +121,26 @@ class Encoding:
                 options["crf"], context.bit_rate = str(factor), 0
         context.options = options
 
+        def encode(rgb: NDArray[Any] | None) -> None:
+            nonlocal number
+            frame = None if rgb is None else look.to_yuv(rgb, self.pixel_format)
+            if frame is not None:
+                frame.pts, frame.time_base = number, 1 / look.rate
+            for packet in video.encode(frame):
+                if not packet.pts - _REORDERED <= packet.dts <= packet.pts:  # of libx265, for one or two frames
+                    packet.dts = packet.pts
+                output.mux(packet)
+            number += 1
 
-class _Sink:
-    """A file for PyAV, which would print errors of writing, and raise others: the first is kept, for :meth:`check`."""
+        return encode
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._error: OSError | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def write(self, data: bytes) -> int:
-        try:
-            if self._error is None:
-                self._file.write(data)
-        except OSError as error:
-            self._error = error
-        return len(data)
-
-    def check(self) -> None:
-        """Raises: OSError if something was not written."""
-        if self._error is not None:
-            raise self._error
+@contextlib.contextmanager
+def written(target: Path) -> Iterator[str]:
+    """FFmpeg's name of a file that becomes the target at the end of the block. Raises: OSError."""
+    with replacing(target) as descriptor:
+        yield f"file:/dev/fd/{descriptor}"
+        os.fsync(descriptor)
 
 
 def chosen_encoding(target: Path, look: Look, *, codec: str | None, quality: int | None) -> Encoding:
@@ -186,6 +171,14 @@ def chosen_encoding(target: Path, look: Look, *, codec: str | None, quality: int
     return Encoding(codec=name, quality=chosen, pixel_format=pixel_format, look=look)
 
 
+def _formats(codec: str) -> list[str]:
+    """The formats of YUV that an encoder takes; none if there is no such encoder."""
+    try:
+        return [each.name for each in pyav().Codec(codec, "w").video_formats or [] if each.name.startswith("yuv4")]
+    except ValueError:
+        return []
+
+
 def record_in(target: Path) -> str:
     """The record of :func:`join` in a clip; empty if there is none."""
     with contextlib.suppress(ImageError), opened(target) as container, av_errors(target):
@@ -194,34 +187,27 @@ def record_in(target: Path) -> str:
     return ""
 
 
-Kept = Mapping[int, tuple[str, str] | None]
-"""How streams of sound and text of a source get into an output, by their numbers: an encoder and a layout of channels.
-
-None copies a stream. One that is left out is not in it.
-"""
-
-
 def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, list[str]]:
     """The streams that the output will have beside its pictures: a beginning is written to memory to see what fits.
 
     Returns also what is lost or becomes otherwise, one a line. Raises: ArgumentError if the pictures do not fit.
     """
-    ending, segment, begun = target.suffix[1:], encoding.tried(target), replace(clip, times=clip.times[:1])
+    ending, segment = target.suffix[1:], encoding.tried(target)
     kept: dict[int, tuple[str, str] | None] = {}
 
     def fits(kept: Kept) -> bool:
         with contextlib.suppress(pyav().error.FFmpegError, ValueError):
-            return _muxed(BytesIO(), [segment], begun, target, kept, most=_TRIED)[0].keys() >= kept.keys()
+            return Joined(clip, clip.times[:1], target, kept).write(BytesIO(), [segment], most=_TRIED) >= kept.keys()
         return False
 
     if not fits({}):
         raise ArgumentError(f"{target}: {ending} files cannot hold such {encoding.codec}; end the name in .mkv")
     with opened(segment) as made:
-        plain = clip.look.aspect == 1 or made.streams.video[0].codec_context.sample_aspect_ratio
+        plain = encoding.look.aspect == 1 or made.streams.video[0].codec_context.sample_aspect_ratio
     lost = [] if plain else ["the shape of its pixels is left out; the codecs libx264, libx265 and mpeg4 keep it"]
-    with opened(clip.path) as source:
+    with opened(clip.file) as source:
         for stream in source.streams:
-            if stream is video_of(source, clip.path):
+            if stream is video_of(source, clip.name):
                 continue
             ways: list[tuple[str, str] | None] = [None] * (stream.type in ("audio", "subtitle"))
             if stream.type == "audio" and stream.codec_context is not None:
@@ -237,65 +223,124 @@ def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, li
     return kept, lost
 
 
-def join(segments: Sequence[Path], clip: Clip, target: Path, *, record: str, kept: Kept) -> list[str]:
-    """Write the clip, which appears complete, without encoding its pictures again.
+class Joined:
+    """A clip whose pictures are in segments; the rest comes from its source. times: of its pictures.
 
-    record: how it was made. Returns what was lost, one a line. Raises: ImageError.
+    dropped: how many packets were damaged, by their streams' numbers.
     """
-    with av_errors(target, "cannot be written"), replacing(target) as descriptor:
-        with os.fdopen(os.dup(descriptor), "wb") as file:
-            _, dropped = _muxed(file, segments, clip, target, kept, record=record)
-        os.fsync(descriptor)
-    return [f"{count} damaged packets of stream {number} are left out" for number, count in dropped.items()]
 
+    def __init__(self, clip: Clip, times: Sequence[int], target: Path, kept: Kept, record: str = "") -> None:
+        self._clip, self._times, self._target, self._kept, self._record = clip, times, target, kept, record
+        self._begin = Fraction(0)  # in seconds
+        self.dropped = Counter[int]()
 
-def _muxed(
-    file: Any,
-    segments: Sequence[Any],
-    clip: Clip,
-    target: Path,
-    kept: Kept,
-    *,
-    record: str = "",
-    most: int | None = None,
-) -> tuple[Counter[int], Counter[int]]:
-    """Write a clip into an open file, with so many packets of each other stream; how many were written and dropped."""
-    av, written, dropped = pyav(), Counter[int](), Counter[int]()
-    with (
-        contextlib.ExitStack() as at_end,
-        opened(clip.path) as source,
-        opened(segments[0], target) as first,
-        av.open(sink := _Sink(file), "w", format=WRITTEN[target.suffix.lower()]) as output,
-    ):
-        at_end.callback(sink.check)
-        main, pictures = video_of(source, clip.path), output.add_stream_from_template(first.streams[0], opaque=True)
-        pictures.time_base, pictures.disposition = clip.time_base, main.disposition
-        said = {key: text for key, text in main.metadata.items() if key in ("language", "title")}
-        pictures.metadata.update(said)
-        if pictures.codec_context.name == "hevc" and target.suffix.lower() != ".mkv":
-            pictures.codec_context.codec_tag = "hvc1"  # or Apple's players refuse it
-        copies = {number: _copy(output, source.streams[number], way) for number, way in kept.items()}
-        output.metadata.update(said := {name.lower(): text for name, text in source.metadata.items()})
-        output.metadata[_COMMENT] = "\n".join(filter(None, (said.get(_COMMENT), record)))
-        output.set_chapters(source.chapters())
-        # A broadcast's times begin anywhere; a player of another container would wait for them.
-        begin = Fraction(source.start_time or 0, av.time_base) * clip.is_broadcast
-        output.start_encoding()
-        # Merged by time, or all pictures would wait in memory for the sound.
-        others = _others(source, clip, copies, kept, begin, dropped, most)
-        for packet in heapq.merge(_pictures(segments, clip, pictures, begin), others, key=_time):
-            number = [None, *copies][packet.stream_index]
-            try:
-                output.mux(packet)
-            except av.error.FFmpegError:
-                sink.check()
-                if number is None:
-                    raise
-                dropped[number] += 1
-            else:
-                written[number] += number is not None
-            sink.check()
-    return written, dropped
+    def to_file(self, segments: Sequence[Path]) -> None:
+        """Write the target, which appears complete, without encoding the pictures again. Raises: ImageError."""
+        with av_errors(self._target, "cannot be written"), written(self._target) as path:
+            self.write(path, segments)
+
+    def write(self, file: str | BytesIO, segments: Sequence[Any], *, most: int | None = None) -> set[int]:
+        """Write it, and `most` packets of the other streams; returns which of these have any.
+
+        Raises: ImageError, FFmpegError, ValueError.
+        """
+        av, clip, found, container = pyav(), self._clip, set[int](), WRITTEN[self._target.suffix.lower()]
+        with (
+            opened(clip.file) as source,
+            opened(segments[0], self._target) as first,
+            av.open(file, "w", format=container) as output,
+        ):
+            main, pictures = video_of(source, clip.name), output.add_stream_from_template(first.streams[0], opaque=True)
+            pictures.time_base, pictures.disposition = clip.time_base, main.disposition
+            pictures.metadata.update({key: main.metadata[key] for key in ("language", "title") if key in main.metadata})
+            if pictures.codec_context.name == "hevc" and container != "matroska":
+                pictures.codec_context.codec_tag = "hvc1"  # or Apple's players refuse it
+            copies = {number: _copy(output, source.streams[number], way) for number, way in self._kept.items()}
+            output.metadata.update(said := {name.lower(): text for name, text in source.metadata.items()})
+            output.metadata[_COMMENT] = "\n".join(filter(None, (said.get(_COMMENT), self._record)))
+            output.set_chapters(source.chapters())
+            # A broadcast's times begin anywhere; a player of another container would wait for them.
+            self._begin = Fraction(source.start_time or 0, av.time_base) * clip.is_broadcast
+            output.start_encoding()
+            # Merged by time, or all pictures would wait in memory for the sound.
+            for packet in heapq.merge(
+                self._pictures(segments, pictures), self._others(source, copies, most), key=_time
+            ):
+                number = [None, *copies][packet.stream_index]
+                try:
+                    output.mux(packet)
+                except av.error.FFmpegError as error:
+                    if number is None or isinstance(error, OSError):
+                        raise
+                    self.dropped[number] += 1
+                else:
+                    found |= {number} - {None}
+        return found
+
+    def _pictures(self, segments: Sequence[Any], stream: Any) -> Iterator[Any]:
+        """The packets of all segments with the source's times since the beginning.
+
+        Decoding times are those of the frames themselves, moved back by as many frames as the encoder reorders: so they
+        increase, and none is later than its frame is shown. Raises: ImageError if there is not a packet for each frame.
+        """
+        base = self._clip.time_base
+        shown = [time - round(self._begin / base) for time in self._times]
+        usual = max(round(1 / self._clip.look.rate / base), 1)
+        places: list[int] = []  # of every packet: the number of its frame
+        for segment in segments:
+            times = [packet.pts for packet in _packets(segment)]
+            ranks = {time: rank for rank, time in enumerate(sorted(times), start=len(places))}
+            places += [ranks[time] for time in times]
+        if len(places) != len(shown):
+            raise ImageError(
+                f"{segments[0].parent} has {len(places)} of {len(shown)} frames; remove it, and begin anew"
+            )
+        delay = max(number - place for number, place in enumerate(places))
+        decoded = [shown[0] - usual * back for back in range(delay, 0, -1)] + shown
+        ends = [*shown[1:], shown[-1] + usual]
+        packets = (packet for segment in segments for packet in _packets(segment))
+        for packet, place, time in zip(packets, places, decoded[: len(places)], strict=True):
+            packet.stream, packet.time_base = stream, base
+            packet.pts, packet.dts, packet.duration = shown[place], time, ends[place] - shown[place]
+            yield packet
+
+    def _others(self, source: Any, copies: Mapping[int, Any], most: int | None) -> Iterator[Any]:
+        """The packets of the other streams with their times since the beginning, as they are, or encoded anew.
+
+        Times go on as those of the pictures do. What cannot be decoded is dropped.
+        """
+        error = pyav().error.FFmpegError
+        late: dict[int, int] = {}
+        last: dict[int, tuple[int, int]] = {}  # decoding time and duration
+        streams = [source.streams[number] for number in copies]
+        with contextlib.suppress(error):  # of a file that breaks off, as was said
+            for packet in itertools.islice(source.demux(streams) if streams else (), most):
+                number, usual = packet.stream.index, packet.duration
+                if (time := packet.dts if packet.dts is not None else packet.pts) is not None:
+                    time -= late.setdefault(number, round(self._begin / packet.time_base))
+                    if number in last:
+                        before, step = last[number]
+                        usual = usual or step or time - before
+                        jumps = abs(time - before) * packet.time_base > JUMP_S
+                        jumps &= self._clip.is_broadcast and packet.stream.type == "audio"  # text pauses for longer
+                        if jumps or time <= before:
+                            on = before + max(usual if jumps else 1, 1)
+                            late[number], time = late[number] - (on - time) * jumps, on
+                    packet.pts = time if packet.pts is None else max(packet.pts - late[number], time)
+                    packet.dts, packet.duration = time, usual
+                    last[number] = time, usual
+                if self._kept[number] is not None:
+                    try:
+                        frames = packet.decode()
+                    except error:
+                        self.dropped[number] += 1
+                        continue
+                    yield from (each for frame in frames for each in copies[number].encode(frame))
+                elif time is not None:
+                    packet.stream = copies[number]
+                    yield packet
+        for number in (number for number, way in self._kept.items() if way is not None):
+            yield from copies[number].encode(None)
 
 
 def _copy(output: Any, stream: Any, way: tuple[str, str] | None) -> Any:
@@ -312,91 +357,11 @@ def _copy(output: Any, stream: Any, way: tuple[str, str] | None) -> Any:
     return copy
 
 
-def _pictures(segments: Sequence[Any], clip: Clip, stream: Any, begin: Fraction) -> Iterator[Any]:
-    """The packets of all segments with the source's times since begin, in seconds.
-
-    Decoding times are those of the frames themselves, moved back by as many frames as the encoder reorders: so they
-    increase, and none is later than its frame is shown. Raises: ImageError if there is not a packet for each frame.
-    """
-    shown = [time - round(begin / clip.time_base) for time in clip.times]
-    usual = max(round(1 / clip.look.rate / clip.time_base), 1)
-    places: list[int] = []  # of every packet: the number of its frame
-    for segment in segments:
-        times = [packet.pts for packet in _packets(segment)]
-        ranks = {time: rank for rank, time in enumerate(sorted(times), start=len(places))}
-        places += [ranks[time] for time in times]
-    if len(places) != len(shown):
-        raise ImageError(f"{segments[0].parent} has {len(places)} of {len(shown)} frames; remove it, and begin anew")
-    delay = max(number - place for number, place in enumerate(places))
-    decoded = [shown[0] - usual * back for back in range(delay, 0, -1)] + shown
-    ends = [*shown[1:], shown[-1] + usual]
-    packets = (packet for segment in segments for packet in _packets(segment))
-    for packet, place, time in zip(packets, places, decoded[: len(places)], strict=True):
-        packet.stream, packet.time_base = stream, clip.time_base
-        packet.pts, packet.dts, packet.duration = shown[place], time, ends[place] - shown[place]
-        yield packet
-
-
 def _packets(segment: Any) -> Iterator[Any]:
     with opened(segment) as container:
         yield from (packet for packet in container.demux(video=0) if packet.size)
 
 
-def _others(
-    source: Any,
-    clip: Clip,
-    copies: dict[int, Any],
-    kept: Kept,
-    begin: Fraction,
-    dropped: Counter[int],
-    most: int | None,
-) -> Iterator[Any]:
-    """The packets of the other streams with their times since begin, as they are, or encoded anew.
-
-    Times go on as those of the pictures do. dropped: counts what cannot be decoded.
-    """
-    error = pyav().error.FFmpegError
-    late: dict[int, int] = {}
-    last: dict[int, tuple[int, int]] = {}  # decoding time and duration
-    packets = itertools.islice(source.demux([source.streams[number] for number in copies]) if copies else (), most)
-    with contextlib.suppress(error):  # of a file that breaks off, as was said
-        for packet in packets:
-            number, usual = packet.stream.index, packet.duration
-            if (time := packet.dts if packet.dts is not None else packet.pts) is not None:
-                time -= late.setdefault(number, round(begin / packet.time_base))
-                if number in last:
-                    before, step = last[number]
-                    usual = usual or step or time - before
-                    jumps = abs(time - before) * packet.time_base > JUMP_S
-                    jumps &= clip.is_broadcast and packet.stream.type == "audio"  # text pauses for longer
-                    if jumps or time <= before:
-                        on = before + max(usual if jumps else 1, 1)
-                        late[number], time = late[number] - (on - time) * jumps, on
-                packet.pts = time if packet.pts is None else max(packet.pts - late[number], time)
-                packet.dts, packet.duration = time, usual
-                last[number] = time, usual
-            if kept[number] is not None:
-                try:
-                    frames = packet.decode()
-                except error:
-                    dropped[number] += 1
-                    continue
-                yield from (each for frame in frames for each in copies[number].encode(frame))
-            elif time is not None:
-                packet.stream = copies[number]
-                yield packet
-    for number in (number for number, way in kept.items() if way is not None):
-        yield from copies[number].encode(None)
-
-
 def _time(packet: Any) -> Fraction:
     time: Fraction = (packet.dts if packet.dts is not None else packet.pts) * packet.time_base
     return time
-
-
-def _formats(codec: str) -> list[str]:
-    """The formats of YUV that an encoder takes; none if there is no such encoder."""
-    try:
-        return [each.name for each in pyav().Codec(codec, "w").video_formats or [] if each.name.startswith("yuv4")]
-    except ValueError:
-        return []

@@ -375,12 +375,12 @@ def _are_clips(inputs: tuple[str, ...], output: str | None) -> bool:
             if path == "-":
                 raise ArgumentError("- is no YUV4MPEG2; make it so: ffmpeg -i clip.mp4 -f yuv4mpegpipe - | …")
             raise ArgumentError(f"{path} is not a clip, and {why}; upscale it by a command of its own")
-    refused = ["samples", "interval", "value_range", "from_output", "server", "name", "frame", "report", "recursive"]
-    refused += ["shard", "ray"] if folders else ["format", "lossless"]
+    refused = ["samples", "interval", "value_range", "from_output", "server", "ray", "name", "frame", "report"]
+    refused += ["recursive", *(["shard"] if folders else ["format", "lossless"])]
     pipe = "-" in (*inputs, output)
     _refuse(
         *refused,
-        *(["resume", "shard", "ray", "dry_run"] if pipe else []),
+        *(["resume", "shard", "dry_run"] if pipe else []),
         why="with a clip" + " in a pipe" * pipe,
     )
     return True

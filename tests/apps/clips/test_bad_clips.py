@@ -1,23 +1,14 @@
 from __future__ import annotations
 
-import errno
-import io
 import os
 import resource
-import signal
-import threading
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from click.testing import Result
-
-from srflow_apps.clips.reading import Look
-from srflow_apps.clips.writing import Encoding, _Sink
-from srflow_sdk.errors import ImageError
 
 from .clips import moving, seen, write_clip, write_sound
 
@@ -174,20 +165,6 @@ def test_without_opencv_nothing_is_begun(run: Run, tmp_path: Path, monkeypatch: 
     assert 'pip install "srflow-sdk[video]"' in refused(run, "clip.mp4", "-o", "large.mp4")
 
 
-def test_what_fails_while_a_file_is_closed_is_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    class Full(io.BytesIO):
-        def write(self, _: object) -> int:
-            raise OSError(errno.ENOSPC, "no space")
-
-    here = {"width": 32, "height": 24, "turns": 0, "aspect": Fraction(1), "deep": False, "chroma": "420"}
-    look = Look(**here, rate=Fraction(25), primaries=2, transfer=2, matrix=6, range=1)
-    encoding = Encoding(codec="ffv1", quality=None, pixel_format="yuv420p", look=look)
-    with pytest.raises(ImageError, match="large cannot be written: the disk is full"):  # noqa: SIM117
-        with encoding.stream(Full(), "matroska", "large") as put:
-            put(moving(1)[0])
-    assert capfd.readouterr().err == ""
-
-
 def test_a_disk_that_is_full(run: Run, tmp_path: Path) -> None:
     write_clip(
         tmp_path / "clip.mp4", [np.random.default_rng(n).integers(0, 255, (24, 32, 3), np.uint8) for n in range(30)]
@@ -202,23 +179,6 @@ def test_a_disk_that_is_full(run: Run, tmp_path: Path) -> None:
     assert "large.mp4.parts/000000.mkv cannot be written: File too large" in result.stderr
     assert "the same command with --resume goes on" in result.stderr
     assert not (tmp_path / "large.mp4").exists()
-
-
-def test_a_signal_while_ffmpeg_writes_through_python_is_not_lost(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_clip(tmp_path / "clip.mp4", moving(2))
-    write, sent = _Sink.write, []
-
-    def interrupted(sink: _Sink, data: bytes) -> int:
-        if not sent and threading.current_thread() is threading.main_thread():
-            sent.append(signal.raise_signal(signal.SIGINT))
-        return write(sink, data)
-
-    monkeypatch.setattr(_Sink, "write", interrupted)
-    result = run("clip.mp4", "-o", "large.mp4")
-    assert result.exit_code == 130, result.output
-    assert result.stderr.endswith("interrupted\n")
 
 
 def test_interlaced_clips_are_told_of(run: Run, tmp_path: Path) -> None:
