@@ -17,7 +17,7 @@ from srflow_apps.commands.base_command import wait_asleep
 from srflow_export._engine_options import add_engines_saying, engine_requests, graphs_precision
 from srflow_export._optional_parts import say_what_is_missing
 from srflow_sdk.errors import ArgumentError, CheckpointError
-from srflow_sdk.model.bundle import _read_manifest
+from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Precision
 from srflow_sdk.system.raising import require_extra
 
@@ -80,7 +80,7 @@ def use_bundle(
 ) -> bool:
     """Write a bundle with a second encoder or a plain file, or add it, or several, to a repository of models."""
     for bundle in bundles:
-        _read_manifest(bundle)
+        Bundle._described(bundle)
     _get_ready(*(_MODULES if also or plain is not None else _REPOSITORY_MODULES))
     if also:
         from srflow_export.int8_encoders import add_int8_encoder
@@ -113,7 +113,7 @@ def compare(models: tuple[str, str], **_: Any) -> bool:
 
 def write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
     """Write a bundle's network as a checkpoint, and how to train it further."""
-    _read_manifest(bundle)
+    Bundle._described(bundle)
     _get_ready(*_MODULES)
     from srflow_export._unfolding import write_checkpoint_of
 

@@ -32,7 +32,6 @@ from srflow_sdk.backends.openvino import has_bf16, openvino_backend
 from srflow_sdk.backends.ort import OnnxRuntimeBackend
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, OutOfMemoryError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.json_records import read_record
 from srflow_sdk.model.manifest import FINE_DB, INT8_ENCODER, LEAST_DB, REQUIRED_FILES, Manifest
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.device_names import ComputePrecision, DeviceName
@@ -308,6 +307,7 @@ def _read(file: Path | None) -> dict[Way, Measured]:
     """What an earlier start wrote; empty if there is no such file, or it is damaged."""
     try:
         entries = json.loads(file.read_text("utf-8")) if file else []
-        return {one.way: one for one in (read_record(Measured, entry) for entry in entries)}
-    except (OSError, ValueError, TypeError, OverflowError, RecursionError):
+        found = [Measured(**{**entry, "way": Way(**entry["way"])}) for entry in entries]
+        return {one.way: one for one in found}
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}

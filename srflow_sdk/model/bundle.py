@@ -62,8 +62,24 @@ class Bundle:
     @classmethod
     def _described(cls, path: str | os.PathLike[str]) -> Bundle:
         """As :meth:`open`, but of its files only the manifest is read: milliseconds, however large the others are."""
-        directory = bundle_path(path)
-        return cls(path=directory, manifest=_read_manifest(directory))
+        directory, make = bundle_path(path), "srflow-export makes one from a checkpoint"
+        if not directory.exists():
+            names = ", ".join(cls.embedded_names()) or "none"
+            raise BundleError(f"{directory}: there is no such bundle; {make}, and these are installed: {names}")
+        if not directory.is_dir():
+            raise BundleError(
+                f"{directory} is a file; a bundle is a directory with a manifest.json. To make one from a checkpoint: "
+                f"srflow-export --ckpt {directory.name}"
+            )
+        try:
+            with open_regular(directory / "manifest.json") as file:
+                return cls(path=directory, manifest=Manifest.from_json(file.read()))
+        except FileNotFoundError as error:
+            raise BundleError(f"{directory} is not a bundle: it has no manifest.json; {make}") from error
+        except OSError as error:
+            raise BundleError(f"{directory} cannot be opened as a bundle: {error}") from error
+        except BundleError as error:
+            raise BundleError(f"{directory}: {error}") from error
 
     def _verify(self) -> None:
         """Raises: BundleError unless every file is there as it was exported."""
@@ -179,24 +195,3 @@ def bundle_path(path: str | os.PathLike[str]) -> Path:
 def _embedded() -> dict[str, Path]:
     """The directories of the embedded models, by their names."""
     return {path.stem: path for path in sorted(_EMBEDDED.glob("*.srflow"))}
-
-
-def _read_manifest(directory: Path) -> Manifest:
-    make = "srflow-export makes one from a checkpoint"
-    if not directory.exists():
-        names = ", ".join(Bundle.embedded_names()) or "none"
-        raise BundleError(f"{directory}: there is no such bundle; {make}, and these are installed: {names}")
-    if not directory.is_dir():
-        raise BundleError(
-            f"{directory} is a file; a bundle is a directory with a manifest.json. To make one from a checkpoint: "
-            f"srflow-export --ckpt {directory.name}"
-        )
-    try:
-        with open_regular(directory / "manifest.json") as file:
-            return Manifest.from_json(file.read())
-    except FileNotFoundError as error:
-        raise BundleError(f"{directory} is not a bundle: it has no manifest.json; {make}") from error
-    except OSError as error:
-        raise BundleError(f"{directory} cannot be opened as a bundle: {error}") from error
-    except BundleError as error:
-        raise BundleError(f"{directory}: {error}") from error

@@ -32,16 +32,16 @@ class LrProfile:
     """LR sizes that an engine takes, as (height, width) in LR pixels, each 1 … 65536.
 
     All other shapes follow: an engine's encoder takes `lr` 1×3×h×w, its sampler one image's conditioning and latents.
+
+    Attributes:
+        min: the smallest size.
+        opt: the size that its kernels were chosen for.
+        max: the largest size.
     """
 
     min: tuple[int, int]
-    """The smallest size."""
-
     opt: tuple[int, int]
-    """The size that its kernels were chosen for."""
-
     max: tuple[int, int]
-    """The largest size."""
 
     def holds(self, height: int, width: int) -> bool:
         """True if an LR image of this size fits."""
@@ -65,48 +65,39 @@ class PluginLibrary:
 class EngineRecord:
     """The engines of a bundle's encoder and sampler, and of its inverter if it has one.
 
+    Attributes:
+        runtime: the library that built them and runs them.
+        version: the library's version, as in `tensorrt.__version__`; no other version runs them.
+        precision: precision of the graphs that they were built from.
+        compute_capabilities: compute capabilities of the GPUs that they were built for, such as ("8.9", "12.0").
+        gpu: name of the GPU that they were timed on; empty if they were built without one.
+        profile: LR sizes that they take.
+        encoder: the encoder's file in the bundle, such as "engines/….engine".
+        sampler: the sampler's file in the bundle.
+        graphs: sha256 of the graph that each was built from, by file name: {"encoder.onnx": …, "sampler.onnx": …}, or
+            the float32 graphs' names, and "inverter.onnx" with an inverter. A different hash in the bundle means that
+            the graph was exported again since.
+        inverter: the inverter's file in the bundle; empty if there is none, as in older bundles.
+        checked: how the build verified that they compute in this precision: "engine" with their own inspector;
+            "network" only by how the library read the graph, as on a machine without a GPU that can load them.
+        plugins: the library whose plugins they contain, and without which they do not load; None: they need none.
+
     Raises:
         ValueError: a capability, size or name of a graph is one that no build writes.
     """
 
     runtime: EngineRuntime
-    """The library that built them and runs them."""
-
     version: str
-    """The library's version, as in `tensorrt.__version__`; no other version runs them."""
-
     precision: EnginePrecision
-    """Precision of the graphs that they were built from."""
-
     compute_capabilities: tuple[str, ...]
-    """Compute capabilities of the GPUs that they were built for, such as ("8.9", "12.0")."""
-
     gpu: str
-    """Name of the GPU that they were timed on; empty if they were built without one."""
-
     profile: LrProfile
-    """LR sizes that they take."""
-
     encoder: str
-    """The encoder's file in the bundle, such as "engines/….engine"."""
-
     sampler: str
-    """The sampler's file in the bundle."""
-
     graphs: Mapping[str, str]
-    """sha256 of the graph that each was built from, by file name: {"encoder.onnx": …, "sampler.onnx": …}, or the
-    float32 graphs' names, and "inverter.onnx" with an inverter. A different hash in the bundle means that the graph was
-    exported again since."""
-
     inverter: str = ""
-    """The inverter's file in the bundle; empty if there is none, as in older bundles."""
-
     checked: EngineCheck = "network"
-    """How the build verified that they compute in this precision: "engine" with their own inspector; "network" only by
-    how the library read the graph, as on a machine without a GPU that can load them."""
-
     plugins: PluginLibrary | None = None
-    """The library whose plugins they contain, and without which they do not load; None: they need none."""
 
     def __post_init__(self) -> None:
         if odd := [capability for capability in self.compute_capabilities if not _CAPABILITY.fullmatch(capability)]:

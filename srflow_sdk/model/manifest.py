@@ -8,15 +8,15 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from srflow_sdk.drawing.tiles import common_gpu_profile
 from srflow_sdk.errors import BundleError
 from srflow_sdk.latents.random_field import LATENT_SCHEME, LatentLevel
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile
 from srflow_sdk.model.intervals import Intervals
-from srflow_sdk.model.json_records import read_record
-from srflow_sdk.system.plain_text import is_plain
+from srflow_sdk.system.plain_text import is_plain, short
 
 SCHEMA_VERSION = 1
 """The newest manifest schema that this SDK reads, and the one it writes."""
@@ -54,6 +54,7 @@ Only bundles whose export recorded it are held to it, so it judges no network.""
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Weights = Literal["fp32", "fp16"]
 Reduction = Literal["bicubic", "bilinear"]
+_T = TypeVar("_T")
 _NAME_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ALWAYS_WRITTEN = ("schema", "latent_scheme", "precision", "weights", "model", "provenance", "parity", "files")
@@ -75,85 +76,66 @@ class Manifest:
     """Everything that the runtime must know about a bundle's model, as manifest.json holds it.
 
     :meth:`from_json` checks what the fields promise; the constructor checks nothing.
+
+    Attributes:
+        name: name for people, which pictures record as their origin; not necessarily unique. It has no slashes.
+        variant: the network's, "paper", "published" or "bounded"; informative only, as the graphs hold all of it.
+        scale: HR size / LR size, the same for both sides, 1 … 64.
+        size_multiple: the graphs take heights and widths in LR pixels that are multiples of this, 1 … 64.
+        latent_levels: the sampler's inputs `noise_level{level}`: at least one, and no level twice.
+        default_tau: temperature used when none is given, 0 … 1: above 1, latents are less likely than was learnt.
+        halo: LR pixels of context that a tile needs on each side to come out as in the whole image, 0 … 4096.
+        inverter_halo: as `halo`, for :data:`INVERTER`; 0 in bundles without it.
+        round_trip_db: PSNR in dB, -200 … 200, of photographs that were inverted and decoded, where the network itself
+            is worse than usual at it (-200: not finite); None: as usual, or not known.
+        conditioning_bytes_per_pixel: bytes of all conditioning tensors together, per LR pixel, in the graphs'
+            precision, 1 … 2^30.
+        precision: of encoder.onnx and sampler.onnx; the inputs `lr`, noise and `tau` and the output `sr` are float32.
+        weights: how large weights are stored; "fp16" rounds the weights and does not change the arithmetic.
+        plugins: true if the sampler has nodes of the domain `srflow`, which a native library can run but need not.
+        auto_tau: true if `default_tau`, where it is taken, is scaled by the picture's texture, as ``tau="auto"`` asks.
+        reduction: how the LR images of the training were made: both antialiased, bicubic as MATLAB's imresize.
+        removes_damage: true if those LR images were damaged, as by noise and JPEG, so that pictures rightly do not
+            reduce to inputs.
+        intervals: how :meth:`Encoding.interval` makes intervals; None, and not in the file: nobody has calibrated them.
+        model: the network's whole configuration, JSON values only; the runtime reads `noise_conditional`, to warn.
+        provenance: checkpoint sha256 and file name, tool versions, training data note, licence, the halo's measurement;
+            JSON values only, and no key is guaranteed.
+        parity: the export gate's measurements, an object for each graph, photograph and tau; JSON values only.
+        schema: version of these fields, 1 … :data:`SCHEMA_VERSION`.
+        latent_scheme: version of :mod:`srflow_sdk.latents.random_field` that it was made for: always the installed one.
+        engines: the engines under `engines/`, newest first; the bundle has every file that they name.
+        files: all files except manifest.json, including :data:`REQUIRED_FILES`, by plain names such as
+            "engines/a.engine": {"sha256": 64 hexadecimal digits, "bytes": 0 or more}. Filled in when the bundle is
+            written.
+        digest: :func:`manifest_digest` of the other fields: one sha256 for the model. Filled in by :meth:`to_json`.
     """
 
     name: str
-    """Name for people, which pictures record as their origin; not necessarily unique. It has no slashes."""
-
     variant: str
-    """Variant of the network, "paper", "published" or "bounded"; informative only, as the graphs hold all of it."""
-
     scale: int
-    """HR size / LR size, the same for both sides, 1 … 64."""
-
     size_multiple: int
-    """The graphs take heights and widths in LR pixels that are multiples of this, 1 … 64."""
-
     latent_levels: tuple[LatentLevel, ...]
-    """The sampler's inputs `noise_level{level}`: at least one, and no level twice."""
-
     default_tau: float
-    """Temperature used when none is given, 0 … 1: above 1, latents are less likely than the network learnt."""
-
     halo: int
-    """LR pixels of context that a tile needs on each side to come out as in the whole image, 0 … 4096."""
-
     inverter_halo: int = 0
-    """As `halo`, for :data:`INVERTER`; 0 in bundles without it."""
-
     round_trip_db: float | None = None
-    """PSNR in dB, -200 … 200, of photographs that were inverted and decoded, where the network itself is worse than
-    usual at it (-200: not finite); None: as usual, or not known."""
-
     conditioning_bytes_per_pixel: int
-    """Bytes of all conditioning tensors together, per LR pixel, in the graphs' precision, 1 … 2^30."""
-
     precision: Precision = "fp32"
-    """Precision of encoder.onnx and sampler.onnx; the inputs `lr`, noise and `tau` and the output `sr` are float32."""
-
     weights: Weights = "fp32"
-    """How large weights are stored; "fp16" rounds the weights and does not change the arithmetic."""
-
     plugins: bool = False
-    """True if the sampler has nodes of the domain `srflow`, which a native library can run but does not have to."""
-
     auto_tau: bool = False
-    """True if `default_tau` is scaled by the picture's texture, as ``tau="auto"`` asks, if no temperature is given."""
-
     reduction: Reduction = "bicubic"
-    """How the LR images that the network was trained on were made: both antialiased, bicubic as MATLAB's imresize."""
-
     removes_damage: bool = False
-    """True if those LR images were damaged, as by noise and JPEG, so that pictures rightly do not reduce to inputs."""
-
     intervals: Intervals | None = None
-    """How :meth:`Encoding.interval` makes intervals; None: nobody has calibrated them. Not in the file then."""
-
     model: dict[str, Any] = field(default_factory=dict)
-    """The network's whole configuration, JSON values only; of it the runtime reads `noise_conditional`, to warn."""
-
     provenance: dict[str, Any] = field(default_factory=dict)
-    """Checkpoint sha256 and file name, tool versions, training data note, licence, the halo's measurement; JSON values
-    only, and no key is guaranteed."""
-
     parity: list[dict[str, Any]] = field(default_factory=list)
-    """The export gate's measurements, an object for each graph, photograph and tau; JSON values only."""
-
     schema: int = SCHEMA_VERSION
-    """Version of these fields, 1 … :data:`SCHEMA_VERSION`."""
-
     latent_scheme: int = LATENT_SCHEME
-    """Version of :mod:`srflow_sdk.latents.random_field` that the bundle was made for: always the installed one."""
-
     engines: tuple[EngineRecord, ...] = ()
-    """The engines under `engines/`, newest first; the bundle has every file that they name."""
-
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """All files except manifest.json, including :data:`REQUIRED_FILES`, by plain names such as "engines/a.engine":
-    {"sha256": 64 hexadecimal digits, "bytes": 0 or more}. Filled in when the bundle is written."""
-
     digest: str = ""
-    """:func:`manifest_digest` of the other fields: one sha256 for the whole model. Filled in by :meth:`to_json`."""
 
     @property
     def float32_graphs(self) -> tuple[str, str] | None:
@@ -209,7 +191,15 @@ class Manifest:
         if not fits:
             raise _bad("its digest does not match its content, so it was changed after the export")
         manifest = _read(raw)
-        _check_files(manifest)
+        for name, record in manifest.files.items():
+            sha256, nbytes = str(record.get("sha256")), record.get("bytes")
+            if not is_plain_file_name(name):
+                raise _bad(f"{name!a} is not a plain file name")
+            if not _SHA256.fullmatch(sha256) or type(nbytes) is not int or nbytes < 0:
+                raise _bad(f"the size or sha256 of {name} is malformed")
+        for name in (*REQUIRED_FILES, *(name for engine in manifest.engines for name in engine.files)):
+            if name not in manifest.files:
+                raise _bad(f"it does not list {name}")
         return manifest
 
     @classmethod
@@ -270,7 +260,7 @@ def _parse(text: str | bytes) -> dict[str, Any]:
 
 def _read(raw: Mapping[str, Any]) -> Manifest:
     try:
-        manifest = read_record(Manifest, raw)
+        manifest = _read_record(Manifest, raw)
     except (ValueError, OverflowError) as error:
         raise _bad(str(error)) from error
     if manifest.latent_scheme != LATENT_SCHEME:
@@ -296,13 +286,42 @@ def _read(raw: Mapping[str, Any]) -> Manifest:
     return manifest
 
 
-def _check_files(manifest: Manifest) -> None:
-    for name, record in manifest.files.items():
-        sha256, nbytes = str(record.get("sha256")), record.get("bytes")
-        if not is_plain_file_name(name):
-            raise _bad(f"{name!a} is not a plain file name")
-        if not _SHA256.fullmatch(sha256) or type(nbytes) is not int or nbytes < 0:
-            raise _bad(f"the size or sha256 of {name} is malformed")
-    for name in (*REQUIRED_FILES, *(name for engine in manifest.engines for name in engine.files)):
-        if name not in manifest.files:
-            raise _bad(f"it does not list {name}")
+def _read_record(kind: type[_T], raw: object, place: str = "") -> _T:
+    """A record from a JSON object, of which nothing is converted: true is no number. Further fields are ignored.
+
+    kind: a dataclass. Its fields with a default may be missing. place: what errors call the object, such as "files".
+    Raises: ValueError: one line that names the field; OverflowError for an integer that no float holds.
+    """
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"{place} is {short(raw)}, not an object")
+    hints, values = get_type_hints(kind), {}
+    for entry in dataclasses.fields(kind):  # type: ignore[arg-type]
+        name = f"{place}.{entry.name}" if place else entry.name
+        if entry.name in raw:
+            values[entry.name] = _value(hints[entry.name], raw[entry.name], name)
+        elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
+            raise ValueError(f"the field {name} is missing")
+    return kind(**values)
+
+
+def _value(kind: Any, value: Any, name: str) -> Any:
+    outer, inner = get_origin(kind) or kind, get_args(kind)
+    if dataclasses.is_dataclass(outer):
+        return _read_record(outer, value, name)  # type: ignore[arg-type]
+    if outer is UnionType:  # of something and None
+        return None if value is None else _value(inner[0], value, name)
+    if outer is Literal:
+        if value not in inner:
+            raise ValueError(f"{name} is {short(value)}, not one of {', '.join(inner)}")
+        return value
+    if outer in (tuple, list) and isinstance(value, list):
+        kinds = inner if outer is tuple and inner[-1] is not ... else [inner[0]] * len(value)
+        if len(kinds) == len(value):
+            return outer(_value(*each, f"{name}[{at}]") for at, each in enumerate(zip(kinds, value, strict=True)))
+    if outer in (Mapping, dict) and isinstance(value, dict):
+        return {key: _value(inner[1], entry, f"{name}[{key!r}]") for key, entry in value.items()}
+    if outer is float and type(value) in (int, float):
+        return float(value)
+    if outer is Any or type(value) is outer:
+        return value
+    raise ValueError(f"{name} has the wrong type ({type(value).__name__})")

@@ -34,38 +34,32 @@ _DIGITS = 18
 class ServingOptions:
     """How a server draws, and what it refuses; each field is a parameter of the model's config, a text.
 
+    Attributes:
+        device: as for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is the CPU.
+        precision: as for :class:`~srflow_sdk.Upscaler`, but by name: replicas must give the same pictures.
+        tile: as for :class:`~srflow_sdk.Upscaler`: "auto", "none" or a number of LR pixels.
+        sessions: how many tiles are computed at a time; 0: two. On the CPU each has sessions of its own.
+        threads: CPU threads of each session; 0: one per core.
+        in_flight: how many requests are worked on at a time; more wait in the server's own queue, by its policy.
+        max_pixels: largest image, height × width of the input.
+        max_tile_pixels: largest `tile`, height × width; it is computed in one piece.
+        max_samples: most samples of a request.
+        max_answer_bytes: largest answer, samples × height × width × 3. Shared memory holds up to in_flight; gRPC cannot
+            send 2 GiB.
+
     Raises: ArgumentError for values that cannot be.
     """
 
     device: Device = "auto"
-    """As for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is the CPU."""
-
     precision: ComputePrecision = "bundle"
-    """As for :class:`~srflow_sdk.Upscaler`, but by name: replicas must give the same pictures."""
-
     tile: TileSize = "auto"
-    """As for :class:`~srflow_sdk.Upscaler`: "auto", "none" or a number of LR pixels."""
-
     sessions: int = 0
-    """How many tiles are computed at a time; 0: two. On the CPU each has sessions of its own."""
-
     threads: int = 0
-    """CPU threads of each session; 0: one per core."""
-
     in_flight: int = 8
-    """How many requests are worked on at a time; more wait in the server's own queue, whose policy applies to them."""
-
     max_pixels: int = 1 << 22
-    """Largest image, height × width of the input."""
-
     max_tile_pixels: int = 1 << 14
-    """Largest `tile`, height × width; it is computed in one piece."""
-
     max_samples: int = 16
-    """Most samples of a request."""
-
     max_answer_bytes: int = 1 << 28
-    """Largest answer, samples × height × width × 3. Shared memory holds up to in_flight; gRPC cannot send 2 GiB."""
 
     def __post_init__(self) -> None:
         split_device(self.device)

@@ -17,7 +17,7 @@ PACKAGE = "srflow_sdk"
 LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package with all of it that is not named itself
     {"system.plain_text"},
     {"_version", "_lazy_names", "errors", "latents.bits_per_dimension"},
-    {"model.json_records", "_checks"},
+    {"_checks"},
     {"model.intervals"},
     {"system", "model.engine_records", "pixels.in_memory", "latents.random_field"},
     {"drawing.tiles", "files"},

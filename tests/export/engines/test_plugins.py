@@ -19,7 +19,7 @@ from srflow_sdk.backends import native_library
 from srflow_sdk.backends.native_library import PLUGINS
 from srflow_sdk.errors import DeviceError, ExportError
 from srflow_sdk.model.engine_records import EngineRecord, PluginLibrary
-from srflow_sdk.model.json_records import read_record
+from srflow_sdk.model.manifest import _read_record
 from srflow_sdk.system.hardware import Gpu
 from srflow_sdk.system.local_files import file_sha256
 from tests.networks import random_srflow, tiny_config
@@ -104,7 +104,7 @@ def test_the_library_is_loaded_before_the_graphs_are_parsed_and_recorded(tensorr
     assert builds == [("encoder.onnx", False, True), ("sampler.onnx", True, True)]
     assert record.plugins == PluginLibrary(sha256=file_sha256(library), version=__version__, tensorrt_major=10)
     assert (
-        read_record(EngineRecord, dataclasses.asdict(record) | {"profile": _lists(record.profile)}).plugins
+        _read_record(EngineRecord, dataclasses.asdict(record) | {"profile": _lists(record.profile)}).plugins
         == record.plugins
     )
     assert lines == [f"flow operations: 5 plugins of {library}, which the engines need wherever they run"]

@@ -16,7 +16,7 @@ from srflow_sdk.model.engine_records import (
     LrProfile,
     engines_command,
 )
-from srflow_sdk.model.json_records import read_record
+from srflow_sdk.model.manifest import _read_record
 
 RECORD = EngineRecord(
     runtime="tensorrt_rtx",
@@ -36,18 +36,18 @@ def raw(**changes: Any) -> Any:
 
 
 def test_a_record_is_read_as_it_was_written() -> None:
-    assert read_record(EngineRecord, raw()) == RECORD
+    assert _read_record(EngineRecord, raw()) == RECORD
     float32 = {"encoder.fp32.onnx": "0", "sampler.fp32.onnx": "1"}
-    assert read_record(EngineRecord, raw(graphs=float32)).graphs == float32
+    assert _read_record(EngineRecord, raw(graphs=float32)).graphs == float32
 
 
 def test_records_from_before_inverters_are_read_and_those_with_one_name_it() -> None:
     older = raw()
     del older["inverter"]
-    assert read_record(EngineRecord, older) == RECORD
+    assert _read_record(EngineRecord, older) == RECORD
     assert RECORD.files == ("engines/encoder.engine", "engines/sampler.engine")
     inverter = raw(inverter="engines/inverter.engine", graphs={**RECORD.graphs, "inverter.onnx": "2" * 64})
-    assert read_record(EngineRecord, inverter).files == (*RECORD.files, "engines/inverter.engine")
+    assert _read_record(EngineRecord, inverter).files == (*RECORD.files, "engines/inverter.engine")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_records_from_before_inverters_are_read_and_those_with_one_name_it() -> 
 )
 def test_a_record_that_would_pass_a_check_unseen_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        read_record(EngineRecord, raw(**changes))
+        _read_record(EngineRecord, raw(**changes))
 
 
 def test_a_command_says_all_that_was_asked_for_and_survives_the_shell() -> None:
