@@ -4,9 +4,9 @@
     python benchmarks/plain.py --model m.srflow --tau 0 --side 128 --only tract
     pip install openvino opencv-python-headless ncnn pnnx apache-tvm tract        the programs
 
-Each program opens, in a process of its own, the first of four files that it can: sides of any length, then fixed ones,
-in opset 18, then 17. PSNR against the runtime's picture; seconds of processor time for one picture after a first one;
-peak memory of the process. The first rows are the SDK's two graphs, and the sizes of their files.
+Each program opens, in a process of its own with one thread, the first of two files that it can: sides of any length,
+then fixed ones. PSNR against the runtime's picture; seconds of processor time for one picture after a first one; peak
+memory of the process. The first row is the SDK's two graphs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk import Bundle, Upscaler
+from srflow_sdk import Upscaler
 
 PHOTO = Path(__file__).parents[1] / "examples" / "photos" / "cat.png"
 
@@ -36,7 +36,7 @@ Run = Callable[[Array], Array]
 
 
 def onnx_runtime(path: str, _side: int) -> Run:
-    """ONNX Runtime's CPU provider, with one thread as all others."""
+    """ONNX Runtime's CPU provider."""
     import onnxruntime as ort
 
     settings = ort.SessionOptions()
@@ -72,9 +72,8 @@ def ncnn(path: str, side: int) -> Run:
     import ncnn as library  # type: ignore[import-not-found]
     import pnnx  # type: ignore[import-not-found]
 
-    folder = Path(path).parent
     command = [pnnx.EXEC_PATH, path, f"inputshape=[1,3,{side},{side}]", "fp16=0"]
-    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(command, cwd=Path(path).parent, check=True, capture_output=True)
     net = library.Net()
     net.opt.num_threads = 1
     for use in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
@@ -117,7 +116,14 @@ def tract(path: str, side: int) -> Run:
     return lambda lr: np.array(runnable.run([lr])[0].to_numpy())
 
 
-PROGRAMS: dict[str, tuple[str, Callable[[str, int], Run]]] = {
+def runtime(model: str, tau: str) -> Run:
+    """The SDK's two graphs."""
+    upscaler = Upscaler(model, device="cpu", threads=1)
+    return lambda lr: upscaler.upscale(lr[0].transpose(1, 2, 0), tau=float(tau), seed=0).transpose(2, 0, 1)[None]
+
+
+PROGRAMS: dict[str, tuple[str, Callable[..., Run]]] = {
+    "the runtime": ("srflow_sdk", runtime),
     "ONNX Runtime": ("onnxruntime", onnx_runtime),
     "OpenVINO": ("openvino", openvino),
     "OpenCV dnn": ("cv2", opencv),
@@ -127,50 +133,32 @@ PROGRAMS: dict[str, tuple[str, Callable[[str, int], Run]]] = {
 }
 
 
-def timed(open_: Callable[[], Run], lr: Array) -> dict[str, Any]:
-    """Open, draw twice, and say what the second picture cost."""
-    run = open_()
+def child(program: str, folder: str, path: str, option: str) -> None:
+    """One program's attempt: draw twice, print what the second picture cost, and write it."""
+    lr = np.load(f"{folder}/lr.npy")
+    run = PROGRAMS[program][1](path, option if program == "the runtime" else int(option))
     run(lr)
     begun = time.process_time()
     picture = run(lr)
     seconds = time.process_time() - begun
-    status = Path("/proc/self/status").read_text()
-    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
-    return {"seconds": seconds, "peak": peak, "picture": picture}
+    peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+    np.save(f"{folder}/found.npy", picture)
+    print("\n" + json.dumps([seconds, peak]))
 
 
-def child(arguments: list[str]) -> None:
-    """One program's attempt: its result on the last line, the picture in a file."""
-    name, path, folder, options = arguments
-    lr = np.load(f"{folder}/lr.npy")
-    if name == "the runtime":
-        model, tau = json.loads(options)
-
-        def two_graphs() -> Run:
-            upscaler = Upscaler(model, device="cpu", threads=1)
-            image = lr[0].transpose(1, 2, 0)
-            return lambda _: upscaler.upscale(image, tau=tau, seed=0).transpose(2, 0, 1)[None]
-
-        found = timed(two_graphs, lr)
-    else:
-        found = timed(lambda: PROGRAMS[name][1](path, lr.shape[2]), lr)
-    np.save(f"{folder}/found.npy", found.pop("picture"))
-    print("\n" + json.dumps(found))
-
-
-def attempt(*arguments: str) -> dict[str, Any] | str:
-    """The child's result, or its last line."""
-    command = [sys.executable, __file__, "--child", *arguments]
+def attempt(*arguments: str) -> tuple[float, float] | str:
+    """The child's seconds and peak, or its last line."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "ERROR", "TVM_NUM_THREADS": "1"}
+    command: dict[str, Any] = {"args": [sys.executable, __file__, "--child", *arguments], "env": environment}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=400, env=environment, check=False)
+        done = subprocess.run(**command, capture_output=True, text=True, timeout=400, check=False)
     except subprocess.TimeoutExpired:
         return "not within 400 s"
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "rror" in line] or [f"exit status {done.returncode}"]
-        return lines[-1].strip()[:110]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+        return lines[-1].strip()[:110].replace("|", "/")
+    seconds, peak = json.loads(done.stdout.splitlines()[-1])
+    return seconds, peak
 
 
 def main() -> None:
@@ -179,55 +167,39 @@ def main() -> None:
     parser.add_argument("--model", default="x4-small", help="bundle [default: x4-small]")
     parser.add_argument("--tau", type=float, default=0.8, help="[default: 0.8]")
     parser.add_argument("--side", type=int, default=64, help="LR pixels of the picture [default: 64]")
-    parser.add_argument("--only", help="one program")
+    parser.add_argument("--only", choices=PROGRAMS, metavar="PROGRAM", help="one program")
     options = parser.parse_args()
-    bundle, side = Bundle.open(options.model), options.side
+    side, export = str(options.side), str(Path(sys.executable).with_name("srflow-export"))
     with tempfile.TemporaryDirectory() as folder:
         with Image.open(PHOTO) as opened:
-            photo = np.asarray(opened.convert("RGB").resize((side, side)), np.float32) / 255
+            photo = np.asarray(opened.convert("RGB").resize((options.side, options.side)), np.float32) / 255
         np.save(f"{folder}/lr.npy", np.ascontiguousarray(photo.transpose(2, 0, 1)[None]))
-        files = {}
-        for size in (None, side):
-            for opset in (18, 17):
-                path = Path(folder) / f"{'any' if size is None else 'fixed'}{opset}.onnx"
-                command = [
-                    str(Path(sys.executable).with_name("srflow-export")),
-                    "--bundle",
-                    str(bundle.path),
-                    "--plain",
-                    "-o",
-                    str(path),
-                ]
-                command += ["--tau", str(options.tau), "--opset", str(opset)]
-                command += [] if size is None else ["--size", str(size)]
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-                files[f"{'any sides' if size is None else 'fixed'}, opset {opset}"] = path
-        for name, path in files.items():
-            print(f"{name}: {path.stat().st_size / 1e6:.1f} MB")
-        both = sum(bundle.file(name).stat().st_size for name in bundle.manifest.float32_graphs or ())
-        print(f"the two graphs: {both / 1e6:.1f} MB\n")
-        print("| program | file | PSNR, dB | seconds | peak MB |\n|---|---|---|---|---|")
-        own = attempt("the runtime", "", folder, json.dumps([str(bundle.path), options.tau]))
-        assert isinstance(own, dict), own
-        expected = np.load(f"{folder}/found.npy")
-        print(f"| the runtime | two graphs | | {own['seconds']:.2f} | {own['peak']:.0f} |", flush=True)
+        files = {"any sides": f"{folder}/any.onnx", "fixed": f"{folder}/fixed.onnx"}
+        for name, file in files.items():
+            command = [export, "--bundle", options.model, "--plain", "-o", file, "--tau", str(options.tau)]
+            subprocess.run([*command, *(["--size", side] if name == "fixed" else [])], check=True, capture_output=True)
+            print(f"{name}: {Path(file).stat().st_size / 1e6:.1f} MB")
+        print("\n| program | file | PSNR, dB | seconds | peak MB |\n|---|---|---|---|---|")
+        expected = np.zeros(0)
         for program, (module, _) in PROGRAMS.items():
-            if options.only not in (None, program):
+            own = program == "the runtime"
+            if options.only not in (None, program) and not own:
                 continue
             if find_spec(module) is None:
                 print(f"| {program} | not installed | | | |")
                 continue
-            for name, path in files.items():
-                found = attempt(program, str(path), folder, "")
+            for name, file in {"two graphs": options.model}.items() if own else files.items():
+                found = attempt(program, folder, file, str(options.tau) if own else side)
                 if isinstance(found, str):
-                    print(f"| {program} | {name}: {found.replace('|', '/')} | | | |", flush=True)
+                    print(f"| {program} | {name}: {found} | | | |", flush=True)
                     continue
-                error = np.mean((np.load(f"{folder}/found.npy") - expected.astype(np.float64)) ** 2)
-                decibels = f"{-10 * np.log10(error):.1f}" if error else "equal"
-                row = f"{decibels} | {found['seconds']:.2f} | {found['peak']:.0f}"
-                print(f"| {program} | {name} | {row} |", flush=True)
+                picture = np.load(f"{folder}/found.npy").astype(np.float64)
+                expected = picture if own else expected
+                error = np.mean((picture - expected) ** 2)
+                decibels = f"{-10 * np.log10(error):.1f}" if error else "–" if own else "equal"
+                print(f"| {program} | {name} | {decibels} | {found[0]:.2f} | {found[1]:.0f} |", flush=True)
                 break
 
 
 if __name__ == "__main__":
-    child(sys.argv[2:]) if sys.argv[1:2] == ["--child"] else main()
+    child(*sys.argv[2:]) if sys.argv[1:2] == ["--child"] else main()

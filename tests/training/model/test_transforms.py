@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from benchmarks.squeeze_picture import squeeze_picture
+from benchmarks.pictures import squeeze
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.features import LevelFeatures
 from srflow_training.model.layers import ConditionalNet, Split
@@ -91,7 +91,7 @@ def test_squeeze_puts_row_offset_before_column_offset():
 
 
 def test_the_drawing_in_the_docs_is_the_networks_squeeze():
-    assert (ROOT / "docs/images/concepts/squeeze.svg").read_text(encoding="utf-8") == squeeze_picture()
+    assert (ROOT / "docs/images/concepts/squeeze.svg").read_text(encoding="utf-8") == squeeze()
 
 
 @pytest.mark.parametrize("variant", ["paper", "published", "bounded"])
