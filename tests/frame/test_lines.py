@@ -13,7 +13,7 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "training/srflow_evaluation": 7_153,
     "export/srflow_export": 7_917,
     "benchmarks": 5_351,
-    "tests": 57_816,
+    "tests": 57_757,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
