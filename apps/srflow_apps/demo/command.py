@@ -65,9 +65,9 @@ def demo(
     """Serve a local page to play with a photo: temperature, seed, eight samples, restoring and transferring.
 
     The page's address is printed; --open opens it. It holds a token, without which nobody gets in, and only this
-    machine reaches it unless --host says otherwise. Pictures stay here and are deleted when their page is closed or
-    rests for an hour. Nothing is loaded from the internet, and nothing is reported. Ctrl-C ends it. It needs the extra
-    packages of: pip install "srflow-sdk[demo]"
+    machine reaches it unless --host says otherwise. Pictures stay here and are deleted when their page is closed.
+    Nothing is loaded from the internet, and nothing is reported. Ctrl-C ends it. It needs the extra packages of: pip
+    install "srflow-sdk[demo]"
 
     Exit status: 0 ended, 1 something failed, 2 wrong usage, 130 interrupted.
 

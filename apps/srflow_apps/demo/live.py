@@ -32,52 +32,33 @@ _NOTHING = Window(top=0, left=0, height=0, width=0)
 class LivePhoto:
     """A photo in memory, and the conditioning of the crop that is shown.
 
-    :meth:`forget` releases both until the next use.
-
     A crop is drawn with its halo and with the latents of its place in the photo, so it equals that part of the whole
     picture, as `Upscaler.upscale_file` writes it, up to the halo's truncation. Colours are sRGB; what is transparent
     shows a chequerboard. One thread at a time.
 
     upscaler: draws all with the one model that it has, or its first. path: as for :func:`~srflow_sdk.read_image`, which
-    says what is raised. The file must stay as it is.
+    says what is raised.
     """
 
     def __init__(self, upscaler: Upscaler, path: Path, *, max_pixels: int) -> None:
-        self._path = path
-        self._max_pixels = max_pixels
         self._painter = upscaler._painter
         self._manifest = self._painter.manifest
         self.model = self._manifest.name
-        self._read: LowResolution | None = None
-        self._pixel_bytes = 0
-        self.height, self.width = self._lr.height, self._lr.width
+        with memory_errors_typed(f"for {path.name}; use a smaller photo"):
+            file = read_image(path, max_pixels=max_pixels)
+        self.height, self.width, channels = file.pixels.shape
+        self._lr = LowResolution(
+            source=ArrayRows(file.pixels),
+            kind=ImageKind(channels=channels, dtype=file.pixels.dtype, icc_profile=file.icc_profile),
+            height=self.height,
+            width=self.width,
+            multiple=self._manifest.size_multiple,
+            reach=self._manifest.halo,
+        )
         self._kept = KeptTiles()
         self._tile = Tile(core=_NOTHING, window=_NOTHING)
         self._alpha: NDArray[np.uint8] | None = None  # of the crop, enlarged: H×W
         self.crop = _NOTHING
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of pixels and of conditioning that are held."""
-        return self._pixel_bytes + self._kept.nbytes
-
-    @property
-    def _lr(self) -> LowResolution:
-        """The photo, read unless it is in memory."""
-        if self._read is None:
-            with memory_errors_typed(f"for {self._path.name}; use a smaller photo"):
-                file = read_image(self._path, max_pixels=self._max_pixels)
-            height, width, channels = file.pixels.shape
-            self._read = LowResolution(
-                source=ArrayRows(file.pixels),
-                kind=ImageKind(channels=channels, dtype=file.pixels.dtype, icc_profile=file.icc_profile),
-                height=height,
-                width=width,
-                multiple=self._manifest.size_multiple,
-                reach=self._manifest.halo,
-            )
-            self._pixel_bytes = file.pixels.nbytes
-        return self._read
 
     def show(self, *, left: int, top: int, side: int, cancel: threading.Event | None = None) -> None:
         """Choose the crop: `side` LR pixels wide and high, moved to lie within the photo.
@@ -136,12 +117,6 @@ class LivePhoto:
         kept = KeptTiles()
         kept.tiles[self._tile] = painter.encode(self._seen())
         self._kept, self.crop, self._alpha = kept, crop, self._enlarged_alpha(crop)
-
-    def forget(self) -> None:
-        """Release the pixels and the conditioning. :meth:`show` reads and computes them again."""
-        self._read, self._pixel_bytes = None, 0
-        self._kept = KeptTiles()
-        self._alpha = None
 
     def _enlarged_alpha(self, crop: Window) -> NDArray[np.uint8] | None:
         if not self._lr.kind.has_alpha:

@@ -14,14 +14,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from srflow_apps.demo.guard import Tokens, guarded
 from srflow_apps.demo.routes import Limits, Routes
 from srflow_apps.demo.sessions import Sessions
-from srflow_sdk.errors import ArgumentError, DeviceError, SRFlowError
+from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.files import libvips
-from srflow_sdk.system.hardware import return_freed_memory
 from srflow_sdk.system.interrupts import Interrupts
 from srflow_sdk.system.raising import require_extra
 from srflow_sdk.upscaler import Upscaler
@@ -31,7 +28,6 @@ _LOOK_S = 0.05  # between two looks for a signal
 _SHUTDOWN_S = 1
 _CONNECTIONS = 512
 _ANY = ("0.0.0.0", "::")
-_TINY = 8
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -72,7 +68,7 @@ def serve(
     uvicorn = require_extra("uvicorn", "demo")
     with tempfile.TemporaryDirectory(prefix="srflow-demo-", ignore_cleanup_errors=True) as folder:
         libvips.pyvips().cache_set_max(0)  # no pixels of a page that was closed stay in memory
-        sessions = Sessions(Path(folder).resolve(), freed=lambda: _return_memory(upscaler))
+        sessions = Sessions(Path(folder).resolve())
         routes = Routes(upscaler, sessions, limits)
         known = [name.lower() for name in names if name not in _ANY]
         config = uvicorn.Config(
@@ -125,14 +121,3 @@ async def _served(server: Any, listener: socket.socket, started: Callable[[], No
         server.should_exit |= interrupts.number is not None
         await asyncio.wait([serving], timeout=_LOOK_S)
     await serving
-
-
-def _return_memory(upscaler: Upscaler) -> None:
-    """Return freed memory to the system: of the allocator, and of ONNX Runtime, which looks for some after each run.
-
-    It held the conditioning of photos: 1 GB after 16 pages.
-    """
-    for name in list(upscaler._painters):
-        with contextlib.suppress(SRFlowError):  # of a lack of memory elsewhere
-            upscaler._only(name).encode(np.zeros((_TINY, _TINY, 3), np.uint8))
-    return_freed_memory()

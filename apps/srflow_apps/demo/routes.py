@@ -64,7 +64,7 @@ class Routes:
         self._limits = limits
         self._tabs = Tabs(upscaler, sessions, max_pixels=limits.pixels)
         self._drawing = ThreadPoolExecutor(_DRAWN_AT_A_TIME, thread_name_prefix="srflow-demo-draw")
-        self._turn = threading.Lock()  # of long work: one at a time, for all pages
+        self._turn = ThreadPoolExecutor(1, thread_name_prefix="srflow-demo-work")  # one at a time, for all pages
         self._flow = INVERTER in upscaler._painter.manifest.files
         self._pictures = {name: tab for name, tab in TABS.items() if self._flow or tab == "enlarge"}
         self._page = self._filled_page()
@@ -94,7 +94,8 @@ class Routes:
 
     def stop(self) -> None:
         """Begin nothing any more."""
-        self._drawing.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._drawing, self._turn):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     async def page(self, request: Request) -> Any:
         return _response(self._page, "text/html; charset=utf-8")
@@ -256,7 +257,7 @@ class Routes:
             except PageGoneError as error:
                 return _json({"error": str(error)}, 410)
             except Exception as error:
-                session = self._sessions._sessions.get(request.path_params.get("page", ""))
+                session = self._sessions.find(request.path_params.get("page", ""))
                 return _json({"error": _words(session, error)}, 400 if isinstance(error, SRFlowError) else 500)
             return _json(found, 200) if found is None or isinstance(found, dict) else found
 

@@ -9,15 +9,15 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from srflow_apps.demo.live import LivePhoto
-from srflow_sdk.errors import ArgumentError, CancelledError
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import RAISE_LIMIT
 from srflow_sdk.model.model_choice import ModelChoice
-from srflow_sdk.system.hardware import return_freed_memory
 from srflow_sdk.system.plain_text import is_plain
 from srflow_sdk.system.raising import stop_if_set
 
@@ -26,27 +26,35 @@ Work = Callable[[Callable[[int, int], None], threading.Event], Any]
 
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 
-_LOOK_S = 0.05  # between two looks of waiting work for whether it is cancelled
+SILENT_S = 150.0
+"""A page that is silent for this time is ended. In the background, browsers let it speak once a minute."""
+
+MOST_SESSIONS = 64
+"""Pages that may be open."""
+
+MOST_PHOTOS = 8
+"""Pages that hold their photo and its encoding in memory: the ones used last. Others read it again."""
+
+TABS = {"enlarge": "enlarge", "restore": "restore", "photo": "transfer", "other": "transfer", "mask": "transfer"}
+"""The pictures that a page may send, and the tab that each belongs to. A page has one of each."""
+
+_END_S = 10.0
+_NAME_BYTES = 120
 
 
 class Job:
-    """Work that has begun. It waits until no other work of the same `turn` runs.
+    """Work that has begun. It waits until no other work of the same executor, which has one thread, runs.
 
     state: how it is. fraction: how much is done, 0 to 1. result: what the work returned, once the state is "done".
     error: why it failed, once the state is "failed".
     """
 
-    def __init__(self, work: Work, *, turn: threading.Lock) -> None:
-        self._work = work
-        self._turn = turn
-        self._cancel = threading.Event()
-        self._started = 0.0
+    def __init__(self, work: Work, *, turn: ThreadPoolExecutor) -> None:
+        self._work, self._cancel, self._started = work, threading.Event(), 0.0
         self.state: State = "waiting"
-        self.fraction = 0.0
-        self.result: Any = None
+        self.fraction, self.result = 0.0, None
         self.error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="srflow-demo-work", daemon=True)
-        self._thread.start()
+        self._future = turn.submit(self._run)
 
     @property
     def runs(self) -> bool:
@@ -63,49 +71,26 @@ class Job:
     def cancel(self) -> None:
         """Ask it to stop; it does before its next tile."""
         self._cancel.set()
+        if self._future.cancel():
+            self.state = "cancelled"
 
     def join(self, timeout_s: float) -> None:
-        """Wait until its thread has ended."""
-        self._thread.join(timeout_s)
+        """Wait until it has ended."""
+        wait([self._future], timeout_s)
 
     def _told(self, done: int, total: int) -> None:
         self.fraction = done / total
 
     def _run(self) -> None:
         try:
-            while not self._turn.acquire(timeout=_LOOK_S):
-                stop_if_set(self._cancel)
-            try:
-                stop_if_set(self._cancel)
-                self._started, self.state = time.monotonic(), "running"
-                self.result = self._work(self._told, self._cancel)
-            finally:
-                self._turn.release()
-        except CancelledError:
-            self.state = "cancelled"
+            self._started, self.state = time.monotonic(), "running"
+            stop_if_set(self._cancel)
+            self.result = self._work(self._told, self._cancel)
         except BaseException as error:  # whatever it is, the page gets it
             self.error = error
             self.state = "cancelled" if self._cancel.is_set() else "failed"
         else:
             self.fraction, self.state = 1.0, "done"
-
-
-UNHEARD_S = 20.0
-"""A page that does not say that it lives within this time is ended."""
-SILENT_S = 150.0
-"""A page that lived and is silent for this time is ended. In the background, browsers let it speak once a minute."""
-ENCODING_IDLE_S = 15 * 60
-"""After this time without a change, a page's photo and encoding leave the memory; the next change reads it again."""
-SESSION_IDLE_S = 60 * 60
-"""After this time without a change, a page is ended even if it lives."""
-PHOTOS_BYTES = 1 << 30
-"""Pixels and conditioning that all pages may hold together; the ones that were used longest ago are dropped first."""
-MOST_SESSIONS = 64
-TABS = {"enlarge": "enlarge", "restore": "restore", "photo": "transfer", "other": "transfer", "mask": "transfer"}
-"""The pictures that a page may send, and the tab that each belongs to. A page has one of each."""
-
-_END_S = 10.0
-_NAME_BYTES = 120
 
 
 class PageGoneError(ArgumentError):
@@ -116,15 +101,13 @@ class PageGoneError(ArgumentError):
 class Session:
     """One open page. Hold `lock` while using `photo` or changing `pictures` and `results`.
 
-    folder: its files. used: when it last asked for something. seen: when it last said that it lives. lives: whether
-    it ever did. pictures: what it sent, by the names of :data:`TABS`. sent: how often it sent each. receiving: what
-    comes of each. photo: what the tab "Enlarge" shows. suits: the model that suits it, and why. strip: stops the
-    eight samples. jobs: its long work, and results: the files that this made, by their tab. closed: whether the
-    page was ended.
+    folder: its files. seen: when it last said something. lives: whether its scripts ever did. pictures: what it sent,
+    by the names of :data:`TABS`. sent: how often it sent each. receiving: what comes of each. photo: what the tab
+    "Enlarge" shows, if it is in memory. suits: the model that suits it, and why. strip: stops the eight samples. jobs:
+    its long work, and results: the files that this made, by their tab. closed: whether the page was ended.
     """
 
     folder: Path
-    used: float
     seen: float
     lives: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -152,13 +135,13 @@ class Session:
         with self.lock:
             self._withdraw(TABS[name])
             if name == "enlarge":
-                self.photo = None
+                self.photo = self.suits = None
             if (old := self.pictures.pop(name, None)) is not None:
                 delete_file(old)
             if path is not None:
                 self.pictures[name] = path
 
-    def begin(self, tab: str, target: Path, write: Work, *, turn: threading.Lock) -> None:
+    def begin(self, tab: str, target: Path, write: Work, *, turn: ThreadPoolExecutor) -> None:
         """Begin long work of a tab that writes a file; the tab's older one is stopped. Raises: PageGoneError."""
 
         def work(told: Callable[[int, int], None], cancel: threading.Event) -> Any:
@@ -210,30 +193,22 @@ class Session:
 class Sessions:
     """All open pages by their key, which only the page and the server know.
 
-    root: folder for their files; it must exist. freed: called after memory was freed. clock: seconds, monotonic.
+    root: folder for their files; it must exist. clock: seconds, monotonic.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        *,
-        freed: Callable[[], None] = return_freed_memory,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._root = root
-        self._freed = freed
-        self._clock = clock
-        self._lock = threading.RLock()
+    def __init__(self, root: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._root, self._clock, self._lock = root, clock, threading.RLock()
         self._sessions: dict[str, Session] = {}
         self._ended: list[Session] = []
+        self._shown: list[Session] = []  # those with a photo in memory
 
     def __len__(self) -> int:
         return len(self._sessions)
 
     def open(self) -> tuple[str, Session]:
         """A new page and its key. Raises: ArgumentError if too many pages live."""
-        key, now = secrets.token_urlsafe(24), self._clock()
-        session = Session(folder=self._root / secrets.token_hex(16), used=now, seen=now)
+        key = secrets.token_urlsafe(24)
+        session = Session(folder=self._root / secrets.token_hex(16), seen=self._clock())
         with self._lock:
             if len(self._sessions) >= MOST_SESSIONS:
                 unheard = next((key for key, other in self._sessions.items() if not other.lives), None)
@@ -248,15 +223,17 @@ class Sessions:
         """An open page. Raises: PageGoneError."""
         session = self._sessions.get(key)
         if session is None:
-            raise PageGoneError("the page rested for long, and its pictures were deleted; choose them again")
-        session.used = session.seen = self._clock()
+            raise PageGoneError("the page was closed, and its pictures were deleted; choose them again")
+        session.seen = self._clock()
         return session
+
+    def find(self, key: str) -> Session | None:
+        """An open page, if it is one."""
+        return self._sessions.get(key)
 
     def heard(self, key: str) -> None:
         """A page says that it lives. Raises: PageGoneError."""
-        used = session.used if (session := self._sessions.get(key)) else 0.0
-        session = self.get(key)
-        session.lives, session.used = True, used
+        self.get(key).lives = True
 
     def close(self, key: str) -> None:
         """Stop a page's work; :meth:`release` deletes what it held. Nothing happens if it is not open."""
@@ -273,38 +250,27 @@ class Sessions:
             self.close(key)
 
     def release(self) -> None:
-        """End the pages that are silent or rest, drop photos that rest, and delete what ended pages held."""
-        now, freed = self._clock(), False
+        """End the pages that are silent, and delete what ended pages held."""
         for key, session in list(self._sessions.items()):
-            if any(job.runs for job in list(session.jobs.values())):
-                session.used = now
-            silent = now - session.seen >= (SILENT_S if session.lives else UNHEARD_S)
-            if silent or now - session.used >= SESSION_IDLE_S:
+            if self._clock() - session.seen >= SILENT_S:
                 self.close(key)
-            elif now - session.used >= ENCODING_IDLE_S:
-                freed |= _forget(session)
         with self._lock:
             ended, self._ended = self._ended, []
+            self._shown = [session for session in self._shown if not session.closed]
         for session in ended:
             with session.lock:
-                freed |= session.photo is not None
                 session.photo = None
             for job in list(session.jobs.values()):
                 job.join(_END_S)  # it ends before its next tile
             shutil.rmtree(session.folder, ignore_errors=True)
-        if freed or any(session.jobs for session in ended):
-            self._freed()
 
-    def release_excess(self, current: Session) -> None:
-        """Drop the photos that were used longest ago while all together take too much; never the current page's."""
-        others = sorted((s for s in list(self._sessions.values()) if s is not current), key=lambda s: s.used)
-        held = _held(current) + sum(map(_held, others))
-        for session in others:
-            if held <= PHOTOS_BYTES:
-                return
-            before = _held(session)
-            _forget(session)
-            held -= before - _held(session)
+    def shows(self, session: Session) -> None:
+        """Note that a page uses its photo; of those that did longest ago, the photo leaves the memory."""
+        with self._lock:
+            self._shown = [*(other for other in self._shown if other is not session), session]
+            for other in self._shown[:-MOST_PHOTOS]:
+                other.photo = None  # whoever draws it this moment has it still
+            self._shown = self._shown[-MOST_PHOTOS:]
 
 
 def plain_name(name: str) -> str:
@@ -324,20 +290,3 @@ def key_of(path: Path) -> str:
 def delete_file(path: Path) -> None:
     """Delete a file of :meth:`Session.new_file` with its folder."""
     shutil.rmtree(path.parent, ignore_errors=True)
-
-
-def _held(session: Session) -> int:
-    photo = session.photo
-    return 0 if photo is None else photo.nbytes
-
-
-def _forget(session: Session) -> bool:
-    """Drop a session's photo and encoding from memory, unless they are being used this moment; whether it did."""
-    if session.photo is None or not session.photo.nbytes or not session.lock.acquire(blocking=False):
-        return False
-    try:
-        if session.photo is not None:
-            session.photo.forget()
-        return True
-    finally:
-        session.lock.release()

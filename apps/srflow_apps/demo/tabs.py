@@ -110,9 +110,10 @@ class Tabs:
         """Show a photo from now on: its size, and itself reduced. Raises: ImageError."""
         with session.lock:
             suits = choose_model(path, among=self._upscaler._bundles.values(), max_pixels=self._max_pixels)
-            photo = LivePhoto(self._with(suits.name), path, max_pixels=self._max_pixels)
+            photo = LivePhoto(self._upscaler._only(suits.name), path, max_pixels=self._max_pixels)
             small = page_pictures.data_url(page_pictures.preview(path, most=_OVERVIEW_SIDE)[0])
             session.photo, session.suits = photo, suits
+            self._sessions.shows(session)
             return {"image": small, "width": photo.width, "height": photo.height}
 
     def show(self, session: Session, said: Said) -> dict[str, Any]:
@@ -171,7 +172,7 @@ class Tabs:
         if source is None:
             raise ArgumentError("there is no photo yet; choose one first")
         controls = Controls.of(said)
-        upscaler = self._with(self._named(session, controls))
+        upscaler = self._upscaler._only(self._named(session, controls))
         target = session.new_file(f"{source.stem}_x{upscaler.scale}.{format_of(said)}")
 
         def write(told: Any, cancel: threading.Event) -> dict[str, Any]:
@@ -190,17 +191,15 @@ class Tabs:
         return target, write
 
     def _shown(self, session: Session, controls: Controls, *, cancel: threading.Event | None = None) -> LivePhoto:
-        photo = session.photo
-        if photo is None:
+        if (path := session.pictures.get("enlarge")) is None or session.suits is None:
             raise ArgumentError("there is no photo yet; choose one first")
-        if photo.model != (name := self._named(session, controls)):
-            photo = session.photo = LivePhoto(
-                self._with(name), session.pictures["enlarge"], max_pixels=self._max_pixels
-            )
+        photo, name = session.photo, self._named(session, controls)
+        if photo is None or photo.model != name:
+            photo = session.photo = LivePhoto(self._upscaler._only(name), path, max_pixels=self._max_pixels)
+        self._sessions.shows(session)
         side = max(1, controls.side // self._upscaler._bundles[name].manifest.scale)
         left, top = controls.place or photo.most_detailed(side)
         photo.show(left=left, top=top, side=side, cancel=cancel)
-        self._sessions.release_excess(session)
         return photo
 
     def _named(self, session: Session, controls: Controls) -> str:
@@ -212,12 +211,6 @@ class Tabs:
                 f"model is one of {BY_PICTURE}, {', '.join(self._upscaler._bundles)}; load the page again"
             )
         return name
-
-    def _with(self, name: str) -> Upscaler:
-        """The Upscaler with one model, which keeps little memory between its calls."""
-        upscaler = self._upscaler._only(name)
-        upscaler._painter.backend._scarce = True
-        return upscaler
 
     def _model_of(self, session: Session, name: str) -> dict[str, Any]:
         """Tell of the model that draws: its name, its temperature, and why it suits the photo, if it does."""

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import shutil
-import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +47,9 @@ def sent(session: Session, name: str, path: Path) -> Path:
     return taken
 
 
-def finished(session: Session, tab: str, begun: tuple[Path, Work], turn: threading.Lock | None = None) -> Job:
+def finished(session: Session, tab: str, begun: tuple[Path, Work], turn: ThreadPoolExecutor | None = None) -> Job:
     """The job of long work that was begun, once it has ended."""
-    session.begin(tab, *begun, turn=turn or threading.Lock())
+    session.begin(tab, *begun, turn=turn or ThreadPoolExecutor(1))
     session.jobs[tab].join(60)
     return session.jobs[tab]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -151,11 +152,12 @@ def test_what_is_shown_is_part_of_the_rendered_file(enlarging, session, shown) -
 
 
 def test_cancelling_a_render_leaves_no_file(enlarging, session, opened) -> None:
-    turn = threading.Lock()
-    with turn:  # of other work, so that it waits
-        session.begin("enlarge", *enlarging.render(session, {**CONTROLS, "format": "png"}), turn=turn)
-        session.jobs["enlarge"].cancel()
-        session.jobs["enlarge"].join(60)
+    turn, let = ThreadPoolExecutor(1), threading.Event()
+    turn.submit(let.wait, 60)  # other work, so that it waits
+    session.begin("enlarge", *enlarging.render(session, {**CONTROLS, "format": "png"}), turn=turn)
+    session.jobs["enlarge"].cancel()
+    session.jobs["enlarge"].join(60)
+    let.set()
     assert session.jobs["enlarge"].state == "cancelled"
     assert [path.name for path in session.folder.rglob("*.*")] == ["photo.png"]
 

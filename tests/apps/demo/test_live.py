@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -60,21 +59,6 @@ def test_the_same_crop_is_encoded_once(upscaler, uploaded, monkeypatch) -> None:
     assert len(encoded) == 1
     live.show(left=8, top=4, side=24)
     assert len(encoded) == 2
-
-
-def test_forgetting_frees_pixels_and_conditioning_and_showing_makes_them_again(upscaler, uploaded, photo) -> None:
-    live = LivePhoto(upscaler, uploaded, max_pixels=ALL)
-    assert live.nbytes == photo.nbytes
-    pixels = weakref.ref(live._lr.source._pixels)
-    live.show(left=4, top=4, side=24)
-    before, held = live.draw(tau=0.8, seed=0, sample=0), live.nbytes
-    assert held > photo.nbytes
-    live.forget()
-    assert live.nbytes == 0
-    assert pixels() is None
-    live.show(left=4, top=4, side=24)
-    assert live.nbytes == held
-    np.testing.assert_array_equal(live.draw(tau=0.8, seed=0, sample=0), before)
 
 
 def test_samples_and_their_deviation_are_those_of_an_encoding(upscaler, uploaded, photo) -> None:

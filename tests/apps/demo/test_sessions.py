@@ -1,33 +1,19 @@
-"""Each page has its own files and photo, and they go when it is closed, falls silent or rests."""
+"""Each page has its own files and photo, and they go when it is closed or falls silent."""
 
 from __future__ import annotations
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from srflow_apps.demo import sessions as module
 from srflow_apps.demo.live import LivePhoto
-from srflow_apps.demo.sessions import Job, PageGoneError, plain_name
+from srflow_apps.demo.sessions import PageGoneError, plain_name
+from srflow_apps.demo.tabs import Tabs
 from srflow_sdk.errors import ArgumentError, ImageError
 
 from .conftest import sent
-
-
-def with_photo(sessions, upscaler, uploaded):
-    _, session = sessions.open()
-    session.photo = LivePhoto(upscaler, uploaded, max_pixels=10**8)
-    session.photo.show(left=0, top=0, side=24)
-    return session
-
-
-def alive_for(sessions, clock, key, seconds: float) -> None:
-    """Let time pass for a page that says every quarter of a minute that it lives."""
-    end = clock.now + seconds
-    while clock.now < end:
-        clock.now = min(clock.now + 15, end)
-        sessions.heard(key)
-        sessions.release()
+from .visitor import CONTROLS
 
 
 def test_pages_share_nothing(sessions) -> None:
@@ -72,7 +58,7 @@ def test_another_picture_takes_the_place_of_the_older_one(session, uploaded) -> 
 def test_a_picture_of_a_tab_withdraws_what_the_tab_made(session, uploaded) -> None:
     sent(session, "photo", uploaded)
     target = session.new_file("both.png")
-    session.begin("transfer", target, lambda told, cancel: target.write_bytes(b"0"), turn=threading.Lock())
+    session.begin("transfer", target, lambda told, cancel: target.write_bytes(b"0"), turn=ThreadPoolExecutor(1))
     session.jobs["transfer"].join(10)
     assert session.result(target.parent.name) == target
     sent(session, "restore", uploaded)  # of another tab
@@ -85,80 +71,37 @@ def test_a_picture_of_a_tab_withdraws_what_the_tab_made(session, uploaded) -> No
 @pytest.mark.parametrize("key", ["", "large.png", "../large.png", "0" * 32])
 def test_only_the_key_of_a_result_gives_it(session, key) -> None:
     target = session.new_file("large.png")
-    session.begin("enlarge", target, lambda told, cancel: target.write_bytes(b"0"), turn=threading.Lock())
+    session.begin("enlarge", target, lambda told, cancel: target.write_bytes(b"0"), turn=ThreadPoolExecutor(1))
     session.jobs["enlarge"].join(10)
     assert session.result(key) is None
 
 
-def test_a_page_that_rests_loses_its_photo_in_memory_and_later_its_files(sessions, clock, upscaler, uploaded) -> None:
-    session = with_photo(sessions, upscaler, uploaded)
-    (key,) = sessions._sessions
-    alive_for(sessions, clock, key, module.ENCODING_IDLE_S - 1)
-    assert session.photo.nbytes > 0
-    alive_for(sessions, clock, key, 2)
-    assert session.photo.nbytes == 0
-    assert session.folder.exists()
-    with pytest.raises(PageGoneError, match="rested for long"):
-        alive_for(sessions, clock, key, module.SESSION_IDLE_S)
-    assert not session.folder.exists()
-
-
-def test_a_page_that_never_lives_or_falls_silent_is_ended_soon(sessions, clock) -> None:
-    _, unheard = sessions.open()
+def test_a_page_that_falls_silent_is_ended(sessions, clock) -> None:
+    _, silent = sessions.open()
     key, heard = sessions.open()
+    clock.now += module.SILENT_S - 1
     sessions.heard(key)
-    clock.now += module.UNHEARD_S + 1
     sessions.release()
-    assert not unheard.folder.exists()
+    assert silent.folder.exists()
+    clock.now += 2
+    sessions.release()
+    assert not silent.folder.exists()
     assert sessions.get(key) is heard
-    clock.now += module.SILENT_S + 1
-    sessions.release()
-    assert not heard.folder.exists()
-    assert len(sessions) == 0
 
 
-def test_a_page_whose_work_runs_does_not_rest(sessions, clock) -> None:
-    key, session = sessions.open()
-    let = threading.Event()
-    session.jobs["enlarge"] = Job(lambda told, cancel: let.wait(30), turn=threading.Lock())
-    alive_for(sessions, clock, key, module.SESSION_IDLE_S + 60)
-    assert sessions.get(key) is session
-    let.set()
-
-
-def test_photos_used_longest_ago_go_first_when_all_are_too_large(
-    sessions, clock, upscaler, uploaded, monkeypatch
+def test_only_so_many_pages_hold_their_photo_in_memory_and_the_others_read_it_again(
+    sessions, upscaler, uploaded, monkeypatch
 ) -> None:
-    pages = []
-    for _ in range(3):
-        clock.now += 1
-        pages.append(with_photo(sessions, upscaler, uploaded))
-    size = pages[0].photo.nbytes
-    monkeypatch.setattr(module, "PHOTOS_BYTES", 2 * size)
-    sessions.release_excess(pages[2])
-    assert [page.photo.nbytes for page in pages] == [0, size, size]
-    monkeypatch.setattr(module, "PHOTOS_BYTES", 1)
-    sessions.release_excess(pages[2])
-    assert [page.photo.nbytes for page in pages] == [0, 0, size]
-
-
-def test_a_photo_in_use_stays(sessions, upscaler, uploaded, monkeypatch) -> None:
-    busy = with_photo(sessions, upscaler, uploaded)
-    monkeypatch.setattr(module, "PHOTOS_BYTES", 1)
-    locked, done = threading.Event(), threading.Event()
-
-    def use() -> None:
-        with busy.lock:
-            locked.set()
-            done.wait(10)
-
-    user = threading.Thread(target=use)
-    user.start()
-    locked.wait(10)
-    sessions.release_excess(sessions.open()[1])
-    assert busy.photo.nbytes > 0
-    done.set()
-    user.join()
+    monkeypatch.setattr(module, "MOST_PHOTOS", 2)
+    tabs, pages = Tabs(upscaler, sessions, max_pixels=10**8), [sessions.open()[1] for _ in range(3)]
+    for page in pages:
+        tabs.open(page, sent(page, "enlarge", uploaded))
+    assert [page.photo is None for page in pages] == [True, False, False]
+    shown = [tabs.show(page, CONTROLS)["after"] for page in pages]
+    assert shown == [shown[0]] * 3
+    assert [page.photo is None for page in pages] == [True, False, False]
+    tabs.show(pages[0], CONTROLS)
+    assert [page.photo is None for page in pages] == [False, True, False]
 
 
 def test_only_pages_that_live_are_too_many(sessions) -> None:
@@ -176,19 +119,6 @@ def test_only_pages_that_live_are_too_many(sessions) -> None:
     assert all(sessions.get(key) for key in keys[1:])
     with pytest.raises(PageGoneError):
         sessions.get(silent[0])
-
-
-def test_memory_is_returned_once_pages_that_held_some_are_gone(tmp_path, upscaler, uploaded) -> None:
-    freed: list[int] = []
-    sessions = module.Sessions(tmp_path, freed=lambda: freed.append(1))
-    key, _ = sessions.open()
-    sessions.close(key)
-    sessions.release()
-    assert freed == []
-    with_photo(sessions, upscaler, uploaded)
-    sessions.close_all()
-    sessions.release()
-    assert freed == [1]
 
 
 def test_messages_do_not_show_the_servers_folders(session) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ class Held:
 
 def test_it_tells_how_far_it_is_and_what_it_made() -> None:
     held = Held()
-    job = Job(held, turn=threading.Lock())
+    job = Job(held, turn=ThreadPoolExecutor(1))
     assert held.begun.wait(10)
     assert (job.state, job.fraction, job.runs) == ("running", 0.25, True)
     assert job.left_s >= 0
@@ -38,7 +39,7 @@ def test_it_tells_how_far_it_is_and_what_it_made() -> None:
 
 
 def test_only_one_of_a_turn_runs() -> None:
-    turn, first, second = threading.Lock(), Held(), Held()
+    turn, first, second = ThreadPoolExecutor(1), Held(), Held()
     one = Job(first, turn=turn)
     assert first.begun.wait(10)
     other = Job(second, turn=turn)
@@ -53,14 +54,15 @@ def test_only_one_of_a_turn_runs() -> None:
 
 @pytest.mark.parametrize("waits", [True, False])
 def test_cancelling_ends_it(waits) -> None:
-    turn, held = threading.Lock(), Held()
+    turn, before, held = ThreadPoolExecutor(1), Held(), Held()
     if waits:
-        turn.acquire()
+        Job(before, turn=turn)
     job = Job(held, turn=turn)
     if not waits:
         assert held.begun.wait(10)
     job.cancel()
     job.join(10)
+    before.let.set()
     assert job.state == "cancelled"
 
 
@@ -68,17 +70,15 @@ def test_its_error_is_kept_for_the_page() -> None:
     def fail(told: Any, cancel: threading.Event) -> None:
         raise ImageError("the disk is full")
 
-    turn = threading.Lock()
-    job = Job(fail, turn=turn)
+    job = Job(fail, turn=ThreadPoolExecutor(1))
     job.join(10)
     assert job.state == "failed"
     assert str(job.error) == "the disk is full"
-    assert not turn.locked()
 
 
 def test_newer_work_of_a_tab_ends_the_older_and_what_it_wrote(session) -> None:
     targets = [session.new_file("large.png") for _ in range(2)]
-    older, turn = Held(), threading.Lock()
+    older, turn = Held(), ThreadPoolExecutor(1)
     targets[0].write_bytes(b"half")
     session.begin("enlarge", targets[0], older, turn=turn)
     assert older.begun.wait(10)
@@ -98,7 +98,7 @@ def test_work_that_ends_as_it_is_cancelled_leaves_no_file(session) -> None:
         target.write_bytes(b"whole")
         cancel.set()
 
-    session.begin("enlarge", target, write, turn=threading.Lock())
+    session.begin("enlarge", target, write, turn=ThreadPoolExecutor(1))
     session.jobs["enlarge"].join(10)
     assert session.jobs["enlarge"].state == "cancelled"
     assert not target.exists()
@@ -107,11 +107,11 @@ def test_work_that_ends_as_it_is_cancelled_leaves_no_file(session) -> None:
 def test_closing_the_page_ends_it_and_nothing_begins_any_more(sessions) -> None:
     key, session = sessions.open()
     held = Held()
-    session.begin("enlarge", session.new_file("large.png"), held, turn=threading.Lock())
+    session.begin("enlarge", session.new_file("large.png"), held, turn=ThreadPoolExecutor(1))
     assert held.begun.wait(10)
     sessions.close(key)
     sessions.release()
     assert session.jobs["enlarge"].state == "cancelled"
     assert not session.folder.exists()
     with pytest.raises(PageGoneError):
-        session.begin("enlarge", session.folder / "a" / "large.png", held, turn=threading.Lock())
+        session.begin("enlarge", session.folder / "a" / "large.png", held, turn=ThreadPoolExecutor(1))
