@@ -14,9 +14,8 @@ from PIL import Image
 from srflow_sdk._checks import keywords_of
 from srflow_sdk.drawing.finishing import Finishing, Write, in_order, together
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.options import DrawOptions, Progress
+from srflow_sdk.drawing.options import DrawOptions, Progress, make_request
 from srflow_sdk.drawing.painter import KeptTiles, Painter, draw_tiles
-from srflow_sdk.drawing.requests import make_request
 from srflow_sdk.errors import OutOfMemoryError
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.flow.inverting import check_latents, high_resolution, invert, inverting_tiles

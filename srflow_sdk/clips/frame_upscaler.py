@@ -27,8 +27,7 @@ from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.clips.optical_flow import gray, motion_between, opencv
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.options import DrawOptions
-from srflow_sdk.drawing.requests import make_request
+from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.pixels.in_memory import to_unit, unpacked
 

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.finishing import Finishing, Write, in_order, warn_if_inconsistent
 from srflow_sdk.drawing.low_resolution import LowResolution, RowBuffer
-from srflow_sdk.drawing.options import DrawOptions, pass_of
+from srflow_sdk.drawing.options import DrawOptions, make_request, pass_of
 from srflow_sdk.drawing.painter import KeptTiles, Painter, draw_tiles
-from srflow_sdk.drawing.requests import make_request
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import ImageReader, ImageWriter, Provenance, WriteOptions, check_writable, open_image

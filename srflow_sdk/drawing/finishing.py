@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk._checks import one_of
 from srflow_sdk.drawing.low_resolution import LowResolution, RowBuffer
-from srflow_sdk.drawing.options import DrawOptions
-from srflow_sdk.drawing.requests import Request
+from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.model.manifest import Manifest

@@ -1,4 +1,4 @@
-"""The options of every drawing method, as keywords and as options of commands.
+"""The options of every drawing method, as keywords and as options of commands, and the request that they become.
 
 Commands make an option of each field with metadata: its "help", and where needed its "metavar", "flag", "least" value,
 and whether "most" people need it. `--help` imports this module, so it imports no numpy.
@@ -16,13 +16,17 @@ from srflow_sdk._checks import flag, is_real, one_of, whole
 from srflow_sdk.errors import ArgumentError, BundleError, ImageError
 
 if TYPE_CHECKING:
-    from srflow_sdk.drawing.temperature import Tau
+    import numpy as np
+
+    from srflow_sdk.drawing.temperature import Tau, Temperature
+    from srflow_sdk.latents.picture_latents import Latents
     from srflow_sdk.model.intervals import Band
     from srflow_sdk.model.manifest import Manifest
     from srflow_sdk.pixels.in_memory import Layout
     from srflow_sdk.pixels.value_range import RangeKeyword
 
 Progress = Callable[[int, int], None]
+Reduce = Literal["mean", "std", "interval"]
 Kernel = Literal["bicubic", "lanczos"]
 
 _MAX_SAMPLES = 1 << 20
@@ -260,6 +264,77 @@ class DrawOptions:
                 "srflow-eval calibrate --model BUNDLE --hr PHOTOS"
             )
         return manifest.intervals.band(n, coverage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A drawing of one image, as :func:`make_request` checks it.
+
+    temperature: checked for this image.
+    samples: the numbers of the samples.
+    height, width: of the outputs. scale: how many times as large as the image that is; None: as the model's picture.
+    reduce: draw the "mean" or "std" of the samples instead of the samples, or the first with the bounds of the
+        "interval", whose `band` is half its width.
+    latents: are decoded, and none are drawn.
+    mirrored: after each sample, draw the one whose latents are the negatives of its latents.
+    channels: 1 (gray) or 3 (RGB). dtype: all but float32, which None is, are clipped and rounded to the full range.
+    """
+
+    options: DrawOptions
+    temperature: Temperature
+    samples: range
+    height: int = 0
+    width: int = 0
+    scale: float | None = None
+    reduce: Reduce | None = None
+    band: Band | None = None
+    latents: Latents | None = None
+    mirrored: bool = False
+    channels: int = 3
+    dtype: np.dtype[Any] | None = None
+
+    @property
+    def pictures(self) -> int:
+        if self.reduce == "interval":
+            return 3
+        return 1 if self.reduce else len(self.samples) * (1 + self.mirrored)
+
+
+def make_request(
+    options: DrawOptions,
+    manifest: Manifest,
+    *,
+    height: int,
+    width: int,
+    n: int = 1,
+    reduce: Reduce | None = None,
+    coverage: float | None = None,
+    **others: Any,
+) -> Request:
+    """Request samples `options.sample` to `options.sample + n - 1` of a height×width image. coverage: of an "interval".
+
+    Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it; BundleError.
+    """
+    from srflow_sdk.drawing.temperature import Temperature
+
+    samples = options.numbers(n, least=2 if reduce else 1)
+    if options.value_range is not None:
+        raise ArgumentError("value_range is for upscale and upscale_file; give encode values in [0, 1]")
+    if reduce == "std" and options.consistent:
+        raise ArgumentError("a standard deviation is not a picture, so it cannot be consistent; omit consistent")
+    scale, *size = options.output_of(manifest, height=height, width=width)
+    tau, unit = options.tau_for(manifest), manifest.size_multiple
+    return Request(
+        options=options,
+        temperature=Temperature(tau, default=manifest.default_tau, height=height, width=width, multiple=unit),
+        samples=samples,
+        height=size[0],
+        width=size[1],
+        scale=scale,
+        reduce=reduce,
+        band=None if coverage is None else options.band(manifest, n=n, coverage=coverage),
+        **others,
+    )
 
 
 def pass_of(number: int, count: int, tell: Progress | None) -> Progress | None:

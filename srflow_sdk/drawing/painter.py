@@ -21,7 +21,7 @@ from srflow_sdk.backends import Backend, Conditioning, Drawing, OnnxRuntimeBacke
 from srflow_sdk.backends.base import with_margins
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.requests import Request
+from srflow_sdk.drawing.options import Request
 from srflow_sdk.drawing.temperature import Temperature
 from srflow_sdk.drawing.tiles import (
     AUTO_BUDGET_BYTES,
@@ -81,12 +81,12 @@ def draw_tiles(
         for row, below in zip(rows, [*rows[1:], None], strict=True):
             top, bottom = row[0].window.top, row[0].window.top + row[0].window.height
             seen = lr.network_rows(top, bottom)
-            wanted = dataclasses.replace(request, temperature=request.temperature.for_rows(lr, top, bottom))
-            how: dict[str, Any] = {"channels": lr.kind.colours, "dtype": dtype, "kept": kept, "after_sample": advance}
+            temperature = request.temperature.for_rows(lr, top, bottom)
+            wanted = dataclasses.replace(request, temperature=temperature, channels=lr.kind.colours, dtype=dtype)
             height = min(row[0].core.top + row[0].core.height, lr.height) - row[0].core.top
             bands = [np.empty((height * scale, lr.width * scale, lr.kind.colours), dtype) for _ in outputs]
             for tile in row:
-                pictures = painter.draw(tile, seen[:, :, tile.window.slices[1]], wanted, **how)
+                pictures = painter.draw(tile, seen[:, :, tile.window.slices[1]], wanted, kept, after_sample=advance)
                 before += samples
                 columns = slice(tile.core.left * scale, (tile.core.left + tile.core.width) * scale)
                 for band, picture in zip(bands, pictures, strict=True):
@@ -238,38 +238,31 @@ class Painter:
         tile: Tile,
         lr: NDArray[np.float32],
         request: Request,
+        kept: KeptTiles,
         *,
-        channels: int = 3,
-        dtype: np.dtype[Any] = _FLOAT32,
-        kept: KeptTiles | None = None,
         after_sample: Callable[[int], None] = lambda _: None,
     ) -> list[NDArray[Any]]:
-        """Draw the tile's core for every picture of a request: sh×sw×channels of the dtype.
+        """Draw the tile's core for every picture of a request: sh×sw×channels of its dtype.
 
-        lr: the tile's window, float32 3×h×w.
-        channels: 1 (gray) or 3 (RGB). dtype: all but float32 are clipped to [0, 1] and rounded to its full range.
-        kept: of the picture.
-        after_sample: called with the number of samples done.
+        lr: the tile's window, float32 3×h×w. kept: of the picture. after_sample: called with the number of those done.
 
         Raises: NonFiniteError, OutOfMemoryError if even the smallest tiles need too much, DeviceError, CancelledError.
         """
         self.check_open()
-        room = KeptTiles() if kept is None else kept
-        how: Any = {"channels": channels, "dtype": dtype, "after_sample": after_sample}
 
         def in_parts() -> list[NDArray[Any]]:
             scale = self.manifest.scale
-            shape = (tile.core.height * scale, tile.core.width * scale, channels)
-            joined: list[NDArray[Any]] = [np.empty(shape, dtype) for _ in range(request.pictures)]
-            for part in self.parts(tile, room, halo=self.manifest.halo):
+            shape = (tile.core.height * scale, tile.core.width * scale, request.channels)
+            joined: list[NDArray[Any]] = [np.empty(shape, request.dtype or np.float32) for _ in range(request.pictures)]
+            for part in self.parts(tile, kept, halo=self.manifest.halo):
                 rows, columns = part.window.within(tile.window).slices
-                pictures = self.draw(part, lr[:, rows, columns], request, kept=room, **how)
+                pictures = self.draw(part, lr[:, rows, columns], request, kept, after_sample=after_sample)
                 rows, columns = part.core.within(tile.core).scaled(scale).slices
                 for target, picture in zip(joined, pictures, strict=True):
                     target[rows, columns] = picture
             return joined
 
-        return self.within_memory(tile, room, lambda: self._pictures(tile, lr, request, room, **how), in_parts)
+        return self.within_memory(tile, kept, lambda: self._pictures(tile, lr, request, kept, after_sample), in_parts)
 
     def within_memory(self, tile: Tile, kept: KeptTiles, whole: Callable[[], _T], in_parts: Callable[[], _T]) -> _T:
         """Compute a tile as a whole, or in parts once memory ran out for the picture's tiles of its size.
@@ -304,21 +297,18 @@ class Painter:
         lr: NDArray[np.float32],
         request: Request,
         kept: KeptTiles,
-        *,
-        channels: int,
-        dtype: np.dtype[Any],
         after_sample: Callable[[int], None],
     ) -> list[NDArray[Any]]:
         """A tile's pictures, for all samples, or for their mean, deviation or interval, which hold two in all."""
+        reduce, dtype, held, count = request.reduce, request.dtype or _FLOAT32, list[NDArray[Any]](), 0
 
         def rounded(picture: NDArray[Any]) -> NDArray[Any]:
             return picture if dtype in (np.float32, picture.dtype) else from_unit(picture, dtype)
 
-        reduce, held, count = request.reduce, list[NDArray[Any]](), 0
-        levels = reduce is None and channels == 3 and dtype == np.uint8
+        levels = reduce is None and request.channels == 3 and dtype == np.uint8
         mean = squares = np.zeros(0, np.float32)
         for count, picture in enumerate(self.samples(tile, lr, request, kept, rounded=levels), start=1):
-            values = luma(picture) if channels == 1 else picture
+            values = luma(picture) if request.channels == 1 else picture
             if reduce is None or (reduce == "interval" and count == 1):
                 held.append(rounded(values))
             if reduce is not None:  # Welford's update: squared deviations without a difference of large numbers

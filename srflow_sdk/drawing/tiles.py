@@ -45,7 +45,7 @@ _AUTO_STEP = 16  # so that a little more or less free memory does not give other
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """A rectangle: rows top … top + height - 1, columns left … left + width - 1."""
+    """A rectangle on a grid: rows top … top + height - 1, columns left … left + width - 1."""
 
     top: int
     left: int
@@ -54,11 +54,11 @@ class Window:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """The rectangle as an index of the last two dimensions of a channels-first array."""
+        """The rectangle as an index of an array's last two dimensions, such as of C×H×W."""
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
     def scaled(self, numerator: int, denominator: int = 1) -> Window:
-        """The rectangle on a grid that is numerator / denominator times as fine; it must fit that grid exactly."""
+        """The rectangle on a grid numerator / denominator times as fine. Raises: ArgumentError unless it fits it."""
         values = [value * numerator for value in (self.top, self.left, self.height, self.width)]
         if any(value % denominator for value in values):
             raise ArgumentError(f"{self} does not fall on whole pixels at {numerator}/{denominator}")
@@ -72,7 +72,12 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """core: what the tile contributes. window: what the network sees, the core with its halo."""
+    """A piece of an image that is computed at once.
+
+    Attributes:
+        core: The part that it contributes.
+        window: The part that the network sees, the core with its halo.
+    """
 
     core: Window
     window: Window
@@ -84,7 +89,7 @@ class Tile:
 
 
 def padded_size(size: int, multiple: int) -> int:
-    """The smallest multiple that is at least `size`."""
+    """Round a size up to a multiple."""
     return -(-size // multiple) * multiple
 
 
@@ -101,15 +106,20 @@ def core_size(
     most: int | None = None,
     limits: LrProfile | None = None,
 ) -> int | None:
-    """Choose the core's side for an image, a whole multiple of `multiple`; None: the whole image is one tile.
+    """Choose the side of an image's cores, a whole multiple of `multiple`; None: the whole image is one tile.
 
-    tile: "auto" lets a tile take `budget` bytes, or up to `most` for a core of 64 pixels, below which halos cost more
-        than the tile; the core has 16 to 512 pixels. None is one tile at any cost; a number is the core's side, at
-        least 16, rounded up to a multiple.
-    activations: memory of a tile, in units of its conditioning.
-    limits: window sizes that the backend takes; "auto" prefers the optimal one.
+    Args:
+        tile: "auto" lets a tile take `budget` bytes, or up to `most` for a core of 64 pixels, below which halos cost
+            more than the tile; the core has 16 to 512 pixels. None is one tile at any cost; a number is the core's
+            side, at least 16, rounded up to a multiple.
+        height, width: Of the image in LR pixels.
+        halo: In LR pixels, on each side.
+        conditioning_bytes_per_pixel: As of the manifest. activations: Memory of a tile, in units of its conditioning.
+        limits: Window sizes that the backend takes; "auto" prefers the optimal one.
 
-    Raises: ArgumentError for anything else, DeviceError if such tiles are larger than the backend takes.
+    Raises:
+        ArgumentError: `tile` is anything else.
+        DeviceError: Such tiles are larger than the backend takes.
     """
     if tile is None:
         core = None
@@ -132,16 +142,16 @@ def _limited_core(
     tile: TileSize, core: int | None, limits: LrProfile, *, height: int, width: int, halo: int, multiple: int
 ) -> int | None:
     """The core, or None, such that no window is larger than the backend takes."""
-    reach = padded_size(halo, multiple)
+    reach, most = padded_size(halo, multiple), f"{limits.max[1]}×{limits.max[0]} LR pixels"
     # A side that the backend takes whole may be cut or not: no window is longer than the image.
-    cut = [most for side, most in zip((height, width), limits.max, strict=True) if side > most]
+    cut = [longest for side, longest in zip((height, width), limits.max, strict=True) if side > longest]
     if not cut and (core is None or tile != "auto"):
         return core
-    largest = min(((most - 2 * reach) // multiple * multiple for most in cut), default=core or 0)
+    largest = min(((longest - 2 * reach) // multiple * multiple for longest in cut), default=core or 0)
     if largest < multiple:
         raise DeviceError(
-            f"the engines take at most {limits.max[1]}×{limits.max[0]} LR pixels, and the halo ({reach} on every side) "
-            f"fills all of it; build larger ones: srflow-export with --shapes {_shapes(limits, 4 * reach + MIN_TILE)}"
+            f"the engines take at most {most}, and the halo ({reach} on every side) fills all of it; build larger "
+            f"ones: srflow-export with --shapes {_shapes(limits, 4 * reach + MIN_TILE)}"
         )
     if tile == "auto":
         best = max((min(limits.opt) - 2 * reach) // multiple * multiple, padded_size(MIN_TILE, multiple))
@@ -151,8 +161,8 @@ def _limited_core(
         what = f"the image, {width}×{height}," if core is None else f"tile={core} with its halo, {asked}×{asked},"
         smaller = f" or tile={largest}" if largest >= MIN_TILE else ""
         raise DeviceError(
-            f"{what} is larger than the {limits.max[1]}×{limits.max[0]} LR pixels that the engines take at once; use "
-            f'tile="auto"{smaller}, or build larger ones: srflow-export with --shapes {_shapes(limits, asked)}'
+            f'{what} is larger than the {most} that the engines take at once; use tile="auto"{smaller}, or build '
+            f"larger ones: srflow-export with --shapes {_shapes(limits, asked)}"
         )
     return core
 
@@ -165,10 +175,9 @@ def _shapes(limits: LrProfile, largest: int) -> str:
 def common_gpu_profile(*, multiple: int, halo: int, conditioning_bytes_per_pixel: int) -> LrProfile:
     """Sizes of the square windows that `tile="auto"` uses on a GPU with 8 GB: what engines are built for by default.
 
-    min: the smallest possible image.
-    opt: the largest core that fits such a GPU, with its halo on both sides.
-    max: the same, as some runtimes reserve activations for the largest size, and larger windows would only save some
-        halo.
+    Returns:
+        The smallest possible image; then, as optimum and as maximum, the largest core that fits such a GPU with its
+        halo: some runtimes reserve activations for the largest size, and larger windows only save some halo.
     """
     core = core_size(
         "auto",
@@ -184,7 +193,7 @@ def common_gpu_profile(*, multiple: int, halo: int, conditioning_bytes_per_pixel
 
 
 def check_tile(tile: object) -> None:
-    """Raises: ArgumentError unless it is "auto", None or a whole number of LR pixels, at least :data:`MIN_TILE`."""
+    """Check the size of tiles. Raises: ArgumentError unless it is "auto", None or a whole number from 16 on."""
     if tile is not None and not (isinstance(tile, str) and tile == "auto"):
         whole("tile", tile, least=MIN_TILE, also='"auto", None (the whole image) or ', of=" of LR pixels")
 
@@ -192,16 +201,20 @@ def check_tile(tile: object) -> None:
 def plan_tiles(
     height: int, width: int, *, core: int | None, halo: int, multiple: int, least: tuple[int, int] = (1, 1)
 ) -> list[Tile]:
-    """Tiles whose cores cover a height×width image exactly once, row by row.
+    """Cut a height×width image into tiles whose cores cover it exactly once, row by row.
 
     Cores are of nearly equal size, so that no sliver remains at the end. Windows have few different sizes, because
     runtimes keep memory for every size: those of corners, edges and inner tiles. With many tiles there is one size
     only, and tiles at the border see more than their halo.
 
-    height, width: multiples of `multiple` (see :func:`padded_size`).
-    core: the largest side of a core, also a multiple; None: one tile.
-    halo: is rounded up to a multiple.
-    least: the smallest height and width of windows, if the image is that large.
+    Args:
+        height, width: Multiples of `multiple` (see :func:`padded_size`).
+        core: The largest side of a core, also a multiple; None: one tile.
+        halo: Is rounded up to a multiple.
+        least: The smallest height and width of windows, if the image is that large.
+
+    Raises:
+        ArgumentError: The sides are no multiples.
     """
     if height < 1 or width < 1 or height % multiple or width % multiple:
         raise ArgumentError(f"a {width}×{height} image cannot be tiled: its sides are not multiples of {multiple}")
@@ -210,17 +223,14 @@ def plan_tiles(
 
 
 def tile_rows(tiles: Sequence[Tile]) -> list[list[Tile]]:
-    """The tiles of :func:`plan_tiles`, one list for every row of tiles."""
+    """Group the tiles of :func:`plan_tiles` into one list for every row of them."""
     return [list(row) for _, row in groupby(tiles, key=lambda tile: tile.core.top)]
 
 
 def split_tile(
     tile: Tile, *, core: int | None, halo: int, multiple: int, least: tuple[int, int] = (1, 1)
 ) -> list[Tile]:
-    """Split a tile into smaller ones, with cores up to `core`, that together cover its core and see no more than it.
-
-    least: as for :func:`plan_tiles`.
-    """
+    """Split a tile into smaller ones, as :func:`plan_tiles` an image; together they see no more than it."""
     how: dict[str, Any] = {"core": core, "reach": padded_size(halo, multiple), "multiple": multiple}
     (rows, columns), whole = tile.window.slices, tile.core
     vertical = _spans(whole.top, whole.height, inside=rows, least=least[0], **how)

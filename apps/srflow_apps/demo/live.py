@@ -13,9 +13,8 @@ from PIL import Image
 
 from srflow_apps.demo.page_pictures import most_detailed, over_squares
 from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution
-from srflow_sdk.drawing.options import DrawOptions
+from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.drawing.painter import KeptTiles
-from srflow_sdk.drawing.requests import make_request
 from srflow_sdk.drawing.tiles import Tile, Window, padded_size
 from srflow_sdk.files import read_image
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
@@ -141,8 +140,8 @@ class LivePhoto:
         request = make_request(options, self._manifest, height=self.height, width=self.width, n=n)
         window, lr, scale, (height, width) = self._tile.window, self._lr, self._manifest.scale, self._visible()
         temperature = request.temperature.for_rows(lr, window.top, window.top + window.height)
-        wanted = dataclasses.replace(request, temperature=temperature)
-        drawn = self._painter.draw(self._tile, self._seen(), wanted, channels=lr.kind.colours, kept=self._kept)
+        wanted = dataclasses.replace(request, temperature=temperature, channels=lr.kind.colours)
+        drawn = self._painter.draw(self._tile, self._seen(), wanted, self._kept)
         return [picture[: height * scale, : width * scale] for picture in drawn]
 
     def _shown(self, colours: NDArray[Any], alpha: NDArray[np.uint8] | None = None) -> RGB:

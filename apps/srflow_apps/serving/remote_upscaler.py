@@ -16,8 +16,8 @@ from srflow_apps.serving.served_model import LEAST_MESSAGE_BYTES, NoModelError, 
 from srflow_sdk._checks import real, whole
 from srflow_sdk.backends import Backend, Conditioning
 from srflow_sdk.base_upscaler import BaseUpscaler
+from srflow_sdk.drawing.options import Request
 from srflow_sdk.drawing.painter import KeptTiles, Painter, is_usable, not_finite
-from srflow_sdk.drawing.requests import Request
 from srflow_sdk.drawing.tiles import Tile, TileSize, check_tile
 from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError, RemoteError

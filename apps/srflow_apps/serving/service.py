@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from srflow_apps.serving.request_tensors import ImageRequest, TileRequest, read_request
 from srflow_sdk.backends import Backend, Conditioning, Drawing, open_backend
-from srflow_sdk.drawing.options import DrawOptions
+from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.drawing.painter import KeptTiles, Painter
-from srflow_sdk.drawing.requests import Request
 from srflow_sdk.drawing.temperature import Temperature
 from srflow_sdk.drawing.tiles import Tile, Window
 from srflow_sdk.encoding import Encoding
@@ -90,6 +89,7 @@ class PictureService:
                 Tile(core=window, window=window),
                 request.lr,
                 Request(options=options, temperature=temperature.placed(request.top, request.left), samples=samples),
+                KeptTiles(),
                 after_sample=lambda _done: after_tile(),
             )
             return np.stack(pictures)

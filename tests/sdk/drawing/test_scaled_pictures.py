@@ -11,8 +11,7 @@ import pytest
 from srflow_sdk import OutputSize, lr_psnr
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution, RowBuffer
-from srflow_sdk.drawing.options import DrawOptions, Kernel
-from srflow_sdk.drawing.requests import make_request
+from srflow_sdk.drawing.options import DrawOptions, Kernel, make_request
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.upscaler import Upscaler
