@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from srflow_sdk._checks import one_of, whole
 from srflow_sdk.backends.base import Backend, Conditioning, Drawing
 from srflow_sdk.backends.gate import check_agreement
-from srflow_sdk.backends.openvino import gpu_offered, openvino_backend
+from srflow_sdk.backends.openvino import OpenVinoBackend, gpu_offered
 from srflow_sdk.backends.ort import OnnxRuntimeBackend
 from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError, SRFlowError
@@ -104,7 +104,7 @@ def _opened(bundle: Bundle, device: DeviceName, *, gpu: int = 0, threads: int | 
     """An active backend, whose picture is near the CPU's."""
     backend: Backend
     if device == "openvino":
-        backend = openvino_backend(bundle, threads=threads)
+        backend = OpenVinoBackend(bundle, threads=threads)
     elif device == "tensorrt":
         from srflow_sdk.backends.tensorrt import TensorRTBackend
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,7 +18,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from srflow_sdk.system.cache_folder import cache_folder
-from srflow_sdk.system.hardware import first_core
 
 MOST_BYTES = 2 << 30
 """Kept in all beside each other: folders that were not used for the longest time are deleted first."""
@@ -34,9 +32,11 @@ _PROCESSOR = {  # lines of /proc/cpuinfo that say which kernels are used, on x86
 @cache
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     """The kernel's lines about the first core; None if there are none, as on other systems than Linux."""
-    if sys.platform != "linux":
-        return None
-    return " | ".join(value for name, value in first_core(cpuinfo).items() if name in _PROCESSOR) or None
+    with contextlib.suppress(OSError):
+        lines = cpuinfo.read_text("utf-8", "replace").partition("\n\n")[0].splitlines()
+        found = (line.partition(":") for line in lines)
+        return " | ".join(value.strip() for name, _, value in found if name.strip() in _PROCESSOR) or None
+    return None
 
 
 def kept_folder(kind: str, *made_from: object) -> Path | None:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import Conditioning, one_line, own, runtime_errors, still_open
 from srflow_sdk.backends.kept import keeping, kept_folder
-from srflow_sdk.backends.ort import OnnxRuntimeBackend, OrtConditioning, default_graphs
+from srflow_sdk.backends.ort import OnnxRuntimeBackend, OrtConditioning
 from srflow_sdk.backends.providers import onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
@@ -44,20 +44,6 @@ _RENDERERS = Path("/dev/dri"), "renderD*"  # a GPU's device file
 _cache_works = True  # false once a graph could not be written: the next use of that entry would wait for ever
 
 
-def openvino_backend(
-    bundle: Bundle, *, threads: int | None = None, graphs: tuple[str, str] | None = None, hint: Hint = "f32"
-) -> EncoderBackend:
-    """A backend on OpenVINO, not yet active, with the sampler where it runs best. Arguments: as its classes take them.
-
-    Raises: DeviceError if OpenVINO is not installed or does not start.
-    """
-    graphs = graphs or default_graphs(bundle, "cpu")
-    # On a processor, ONNX Runtime converts every tensor of a half-precision graph.
-    in_half = bundle.manifest.precision in ("fp16", "bf16") and graphs == REQUIRED_FILES
-    made = OpenVinoBackend if in_half or _device(hint) != "CPU" else EncoderBackend
-    return made(bundle, threads=threads, graphs=graphs, hint=hint)
-
-
 class OpenVinoConditioning(Conditioning):
     """The encoder's outputs, as OpenVINO's tensors: never copied, and of any type."""
 
@@ -69,18 +55,17 @@ class OpenVinoConditioning(Conditioning):
         return sum(int(value.byte_size) for value in self.values.values())
 
 
-class EncoderBackend(OnnxRuntimeBackend):
-    """A bundle's encoder by OpenVINO on the processor, its sampler and inverter by ONNX Runtime.
+class OpenVinoBackend(OnnxRuntimeBackend):
+    """A bundle's encoder by OpenVINO, its sampler and inverter by ONNX Runtime; on a GPU, and in half, no inverter.
 
     threads, graphs: as of :class:`OnnxRuntimeBackend`. hint: arithmetic of the encoder; "bf16" runs on the processor,
-    is much faster where that has bfloat16 convolutions, and changes the picture.
+    is much faster where that has bfloat16 convolutions, and changes the picture. both: OpenVINO draws samples, too;
+    None: on a GPU, or where ONNX Runtime would convert every tensor of a half-precision graph.
     """
 
-    trims_memory = True
-
-    def __init__(self, bundle: Bundle, *, hint: Hint = "f32", **options: Any) -> None:
+    def __init__(self, bundle: Bundle, *, hint: Hint = "f32", both: bool | None = None, **options: Any) -> None:
         super().__init__(bundle, **options)
-        self._hint: Hint = hint
+        self._hint, self._both = hint, both
 
     @property
     def device(self) -> str:
@@ -91,12 +76,34 @@ class EncoderBackend(OnnxRuntimeBackend):
         cache = cache_folder("openvino", missed=False)
         return f"{FIX}" + (f"; or delete {cache}, where a compiled graph may be damaged" if cache else "")
 
+    @property
+    def can_invert(self) -> bool:
+        return not self._both and super().can_invert
+
     def activate_impl(self) -> None:
-        self._encoder = self._graph(self._graphs[0], self._hint, "CPU")
-        self._sampler = self._session(self._graphs[1])
+        # bfloat16 is the processors'; on GPUs OpenVINO computes in half precision unless told not to.
+        device = "CPU" if self._hint == "bf16" else best_device()
+        if self._both is None:
+            in_half = self._bundle.manifest.precision in ("fp16", "bf16") and self._graphs == REQUIRED_FILES
+            self._both = in_half or device != "CPU"
+        self.trims_memory = not self._both
+        self._encoder = self._graph(self._graphs[0], self._hint, device)
+        self._sampler = self._graph(self._graphs[1], "f32", device) if self._both else self._session(self._graphs[1])
 
     def encode_impl(self, lr: _Array) -> Conditioning:
-        return self._conditioning(self._run_graph(self._encoder, {"lr": lr}, f"encoding {lr.shape[-1]}×{lr.shape[-2]}"))
+        values = self._run_graph(self._encoder, {"lr": lr}, f"encoding {lr.shape[-1]}×{lr.shape[-2]}")
+        if self._both:
+            return OpenVinoConditioning(values)
+        make = onnxruntime().OrtValue.ortvalue_from_numpy
+        return OrtConditioning({name: make(value.data) for name, value in values.items()})
+
+    def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
+        if not self._both:
+            return super().sample_impl(conditioning, noise, tau)
+        inputs: dict[str, Any] = {f"noise_level{level}": array for level, array in noise.items()}
+        inputs |= {"tau": np.array([tau])} | own(conditioning, OpenVinoConditioning).values
+        sr: _Array = self._run_graph(self._sampler, inputs, "sampling")["sr"].data
+        return sr
 
     def _run_graph(self, graph: Graph | None, inputs: Mapping[str, Any], what: str) -> dict[str, Any]:
         try:
@@ -104,10 +111,6 @@ class EncoderBackend(OnnxRuntimeBackend):
         except OutOfMemoryError:
             self._scarce = True  # when one runtime has found no memory, the other keeps none either
             raise
-
-    def _conditioning(self, values: dict[str, Any]) -> Conditioning:
-        make = onnxruntime().OrtValue.ortvalue_from_numpy
-        return OrtConditioning({name: make(value.data) for name, value in values.items()})
 
     def _graph(self, name: str, hint: Hint, device: str) -> Graph:
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
@@ -117,28 +120,6 @@ class EncoderBackend(OnnxRuntimeBackend):
                 settings["INFERENCE_NUM_THREADS"] = min(self._threads, os.cpu_count() or 1)
         sha256 = self._bundle.manifest.files[name].get("sha256")  # a bundle that is being written has none yet
         return Graph(self._bundle.file(name), sha256=sha256, device=device, settings=settings)
-
-
-class OpenVinoBackend(EncoderBackend):
-    """Both by OpenVINO, on the first GPU that it runs on, otherwise on the processor. It does not invert."""
-
-    trims_memory = False
-    can_invert = False
-
-    def activate_impl(self) -> None:
-        device = _device(self._hint)
-        self._encoder = self._graph(self._graphs[0], self._hint, device)
-        self._sampler = self._graph(self._graphs[1], "f32", device)
-
-    def _conditioning(self, values: dict[str, Any]) -> Conditioning:
-        return OpenVinoConditioning(values)
-
-    def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
-        inputs: dict[str, Any] = {f"noise_level{level}": array for level, array in noise.items()}
-        inputs["tau"] = np.array([tau])
-        inputs |= own(conditioning, OpenVinoConditioning).values
-        sr: _Array = self._run_graph(self._sampler, inputs, "sampling")["sr"].data
-        return sr
 
 
 class Graph:
@@ -258,11 +239,6 @@ def _core() -> tuple[Any, int]:
 def best_device() -> str:
     """The first GPU that OpenVINO runs on, such as "GPU.0", or "CPU". Neural processors compute in half precision."""
     return next((name for name in openvino_core().available_devices if name.partition(".")[0] == "GPU"), "CPU")
-
-
-def _device(hint: Hint) -> str:
-    """OpenVINO's name. bfloat16 is the processors'; on GPUs OpenVINO computes in half precision unless told not to."""
-    return "CPU" if hint == "bf16" else best_device()
 
 
 def has_bf16() -> bool:

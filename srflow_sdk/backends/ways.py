@@ -28,7 +28,7 @@ from srflow_sdk._version import __version__
 from srflow_sdk.backends.base import Backend
 from srflow_sdk.backends.gate import is_within_gate, photographs, picture, psnr
 from srflow_sdk.backends.kept import processor
-from srflow_sdk.backends.openvino import has_bf16, openvino_backend
+from srflow_sdk.backends.openvino import OpenVinoBackend, has_bf16
 from srflow_sdk.backends.ort import OnnxRuntimeBackend
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, OutOfMemoryError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
@@ -255,7 +255,7 @@ def _made(bundle: Bundle, way: Way, threads: int | None) -> Backend:
         raise DeviceError("this processor has no bfloat16 arithmetic")
     else:
         hint: Literal["bf16", "f32"] = "bf16" if way.precision == "bf16" else "f32"
-        backend = openvino_backend(bundle, threads=threads, graphs=graphs, hint=hint)
+        backend = OpenVinoBackend(bundle, threads=threads, graphs=graphs, hint=hint)
     backend.precision = way.precision
     return backend
 

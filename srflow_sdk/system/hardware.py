@@ -1,4 +1,4 @@
-"""The machine: free memory of it or its container, the processor, and NVIDIA's GPUs by their driver."""
+"""The machine: free memory of it or its container, and NVIDIA's GPUs by their driver."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import contextlib
 import ctypes
 import re
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_NO_LIMIT = sys.maxsize
 _TRIM: Any = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # musl has none
 
 # A control group's files with its limits and its usage, and the statistic of what the kernel can drop.
@@ -29,7 +27,24 @@ def available_memory(root: Path = Path("/")) -> int:
     """
     import psutil  # here, because the doctor's probe of the driver needs this module but not psutil
 
-    return max(min(psutil.virtual_memory().available, *_left_by_control_groups(root)), 0)
+    left = [int(psutil.virtual_memory().available)]
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        # Outside its own namespace, a group's path begins with "..": what is left of it cannot be seen from here.
+        names = [name for name in path.split("/") if name not in ("", ".", "..")]
+        if not controllers:
+            mounts, (limits, used, droppable) = ["sys/fs/cgroup", "sys/fs/cgroup/unified"], _VERSION_2
+        elif "memory" in controllers.split(","):
+            mounts, (limits, used, droppable) = ["sys/fs/cgroup/memory"], _VERSION_1
+        else:
+            continue
+        # In a container without a namespace, the path is the host's and the container's own group is at the mount.
+        for group in (root.joinpath(mount, *names[:depth]) for mount in mounts for depth in range(len(names) + 1)):
+            found = [limit for name in limits if (limit := _number(group / name)) is not None]
+            dropped = _number(group / "memory.stat", rf"^{droppable} (\d+)$") or 0
+            left += [limit - max((_number(group / used) or 0) - dropped, 0) for limit in found]
+    return max(min(left), 0)
 
 
 def return_freed_memory() -> None:
@@ -44,12 +59,6 @@ def return_freed_memory() -> None:
 def can_return_freed_memory() -> bool:
     """True if :func:`return_freed_memory` does something here."""
     return _TRIM is not None
-
-
-def first_core(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, str]:
-    """The fields of the first core by name, in the kernel's order; empty where the system does not list them."""
-    fields = (line.partition(":") for line in _text(cpuinfo).partition("\n\n")[0].splitlines())
-    return {name.strip(): value.strip() for name, _, value in fields}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +106,18 @@ def gpu_free_memory(device: int = 0) -> int | None:
     pool does not count as free. If the process does not use the GPU yet, CUDA's primary context is created for this and
     released again.
     """
-    handle, free, total = ctypes.c_int(), ctypes.c_size_t(), ctypes.c_size_t()
+    handle, free, total, context = ctypes.c_int(), ctypes.c_size_t(), ctypes.c_size_t(), ctypes.c_void_p()
     try:
         cuda = cuda_driver()
+        # Looked up first: without a way to release it, the context must not be retained.
+        release, pop = cuda.cuDevicePrimaryCtxRelease_v2, cuda.cuCtxPopCurrent_v2
         _call(cuda.cuInit, ctypes.c_uint(0))
         _call(cuda.cuDeviceGet, ctypes.byref(handle), ctypes.c_int(device))
-        with _current_context(cuda, handle):
+        with contextlib.ExitStack() as stack:  # the context that the CUDA runtime and so ONNX Runtime use
+            _call(cuda.cuDevicePrimaryCtxRetain, ctypes.byref(context), handle)
+            stack.callback(_call, release, handle)
+            _call(cuda.cuCtxPushCurrent_v2, context)
+            stack.callback(_call, pop, ctypes.byref(ctypes.c_void_p()))
             _call(cuda.cuMemGetInfo_v2, ctypes.byref(free), ctypes.byref(total))
     except (OSError, AttributeError):  # no driver, one without these functions, no GPU, or a broken one
         return None
@@ -118,46 +133,6 @@ def _call(function: Any, *arguments: Any) -> None:
     """Raises: OSError if a function of the driver reports a failure."""
     if status := function(*arguments):
         raise OSError(f"the CUDA driver returned {status}")
-
-
-@contextlib.contextmanager
-def _current_context(cuda: ctypes.CDLL, device: ctypes.c_int) -> Iterator[None]:
-    """Push the device's primary context, which the CUDA runtime and so ONNX Runtime use, onto this thread's stack."""
-    # Looked up first: without a way to release it, the context must not be retained.
-    release, pop = cuda.cuDevicePrimaryCtxRelease_v2, cuda.cuCtxPopCurrent_v2
-    context = ctypes.c_void_p()
-    _call(cuda.cuDevicePrimaryCtxRetain, ctypes.byref(context), device)
-    try:
-        _call(cuda.cuCtxPushCurrent_v2, context)
-        try:
-            yield
-        finally:
-            _call(pop, ctypes.byref(ctypes.c_void_p()))
-    finally:
-        _call(release, device)
-
-
-def _left_by_control_groups(root: Path) -> list[int]:
-    """Bytes that each group on the path from this process's own to the root leaves."""
-    left = [_NO_LIMIT]
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        # Outside its own namespace, a group's path begins with "..": what is left of it cannot be seen from here.
-        names = [name for name in path.split("/") if name not in ("", ".", "..")]
-        if not controllers:
-            mounts, files = ["sys/fs/cgroup", "sys/fs/cgroup/unified"], _VERSION_2
-        elif "memory" in controllers.split(","):
-            mounts, files = ["sys/fs/cgroup/memory"], _VERSION_1
-        else:
-            continue
-        # In a container without a namespace, the path is the host's and the container's own group is at the mount.
-        groups = [root.joinpath(mount, *names[:depth]) for mount in mounts for depth in range(len(names) + 1)]
-        for group, (limits, used, droppable) in ((group, files) for group in groups):
-            found = [limit for name in limits if (limit := _number(group / name)) is not None]
-            dropped = _number(group / "memory.stat", rf"^{droppable} (\d+)$") or 0
-            left += [limit - max((_number(group / used) or 0) - dropped, 0) for limit in found]
-    return left
 
 
 def _number(path: Path, pattern: str = r"^(\d+)$") -> int | None:

@@ -100,8 +100,11 @@ def replacing(target: Path) -> Iterator[int]:
     """
     check_replaceable(target)
     target = real_path(target) if target.is_symlink() else target
-    part, descriptor = _new_part(target)
+    part = target.parent / f"{_stem(target)}.{secrets.token_hex(4)}.part"
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    descriptor = os.open(part, flags, 0o666)
     try:
+        lock(descriptor)
         try:
             yield descriptor
             if LOCKS_EXIST:  # while it is locked, or another process might think it stale
@@ -145,9 +148,17 @@ def remove_stale_parts_in(folder: Path, stems: set[str] | None = None) -> None:
     with contextlib.suppress(OSError):
         for part in list(folder.iterdir()):
             ending = _ENDING.search(part.name)
-            if ending and (stems is None or part.name[: ending.start()] in stems):
-                with contextlib.suppress(OSError):
-                    _remove_if_unlocked(part)
+            if not ending or (stems is not None and part.name[: ending.start()] not in stems):
+                continue
+            with contextlib.suppress(OSError):
+                # Windows has no locks, but does not delete files that are open.
+                descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK) if LOCKS_EXIST else None
+                try:
+                    if descriptor is None or lock(descriptor, wait=False):
+                        part.unlink()
+                finally:
+                    if descriptor is not None:
+                        os.close(descriptor)
 
 
 def sync_directory(folder: Path) -> None:
@@ -161,29 +172,6 @@ def sync_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _new_part(target: Path) -> tuple[Path, int]:
-    """Create `.{target.name}.{8 hex}.part`, locked; a long name is cut. Raises: OSError."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    while True:
-        part = target.parent / f"{_stem(target)}.{secrets.token_hex(4)}.part"
-        descriptor = os.open(part, flags, 0o666)
-        if not lock(descriptor) or part.exists():  # another process may have held it as stale, and deleted it
-            return part, descriptor
-        os.close(descriptor)
-
-
 def _stem(target: Path) -> str:
     """The beginning of the names of a target's parts."""
     return os.fsencode(f".{target.name}")[:_LONGEST_STEM].decode("utf-8", "ignore")
-
-
-def _remove_if_unlocked(part: Path) -> None:
-    if not LOCKS_EXIST:
-        part.unlink()
-        return
-    descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
-    try:
-        if lock(descriptor, wait=False):
-            part.unlink()
-    finally:
-        os.close(descriptor)

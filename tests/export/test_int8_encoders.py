@@ -11,7 +11,7 @@ from srflow_export.cli import main
 from srflow_export.parity._gate import INT8_GRAPHS
 from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.backends.openvino import EncoderBackend
+from srflow_sdk.backends.openvino import OpenVinoBackend
 from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
 from srflow_training import save_checkpoint
 from tests.networks import random_srflow, tiny_config
@@ -187,7 +187,7 @@ def test_a_trained_networks_encoder_is_near_float32_and_its_pictures_come_back_f
     assert min(row["psnr_db"] for row in rows) >= 50
     random = np.random.default_rng(2)
     hr, lr = random.random((1, 3, 64, 64), np.float32), random.random((1, 3, 16, 16), np.float32)
-    with EncoderBackend(both, threads=1, graphs=(INT8_ENCODER, REQUIRED_FILES[1])) as backend:
+    with OpenVinoBackend(both, threads=1, graphs=(INT8_ENCODER, REQUIRED_FILES[1])) as backend:
         conditioning = backend.encode(lr)
         latents, _ = backend.invert(conditioning, hr)
         back = backend.sample(conditioning, latents, 1.0)

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
+import cuda.bindings.driver as driver
 import cuda.bindings.runtime as runtime
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, Launch, Stream
 
-gpu = CudaGpu(runtime, 0)
+gpu = CudaGpu(runtime, driver, 0)
 unload, kernels = gpu.load(b"some PTX", "one", "other")
 stream = Stream(gpu, runtime, runtime.cudaStream_t(0x5555))
 stream.start(Launch(kernels[1], (7, 2), ((1 << 64) - 1, 3, 0xABCDEF)))

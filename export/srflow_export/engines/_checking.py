@@ -13,8 +13,7 @@ from onnx import TensorProto, inliner, shape_inference
 
 from srflow_export.engines._build_progress import build_logger
 from srflow_export.engines._graph import Graph
-from srflow_export.engines._inspection import EngineReport, inspect_engine
-from srflow_sdk.backends.tensorrt_engines.execution import type_name
+from srflow_export.engines._inspection import EngineReport, inspect_engine, type_name
 from srflow_sdk.errors import ExportError
 
 # Network layers that move or convert values and compute nothing.

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from srflow_sdk.backends.tensorrt_engines.execution import tensor_types
-
 # The inspector describes a tensor in words, such as "Half" or "Row major linear FP16 format"; the first match counts.
 _TYPE_WORDS = (
     (re.compile(r"bf16|bfloat16", re.IGNORECASE), "bfloat16"),
@@ -25,6 +23,8 @@ _TYPE_WORDS = (
     (re.compile(r"int64", re.IGNORECASE), "int64"),
     (re.compile(r"bool", re.IGNORECASE), "bool"),
 )
+
+_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8"}
 
 # Layers that move or convert values and compute nothing.
 _MOVING = {"reformat", "noop", "cast", "constant", "shuffle", "identity", "copy", "slice"}
@@ -104,3 +104,18 @@ def _said_type(entries: Iterable[Mapping[str, Any]]) -> str:
                 if words.search(fields.get(field, "")):
                     return name
     return "unknown"
+
+
+def type_name(dtype: Any) -> str:
+    """numpy's name of a `trt.DataType`: "float32", "float16", "bfloat16", "int32" …; others in lower case."""
+    return _TYPES.get(dtype.name, str(dtype.name).lower())
+
+
+def tensor_types(engine: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Types of an engine's inputs and of its outputs, by tensor name."""
+    inputs: dict[str, str] = {}
+    outputs: dict[str, str] = {}
+    for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
+        types = inputs if engine.get_tensor_mode(name).name == "INPUT" else outputs
+        types[name] = type_name(engine.get_tensor_dtype(name))
+    return inputs, outputs

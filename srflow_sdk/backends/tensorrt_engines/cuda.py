@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 
-_RUNTIME, _DRIVER = "cuda.bindings.runtime", "cuda.bindings.driver"
 _OUT_OF_MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY")
 _FIX = 'check the NVIDIA driver with nvidia-smi, or use device="cpu"; run srflow-doctor for details'
 
@@ -47,9 +46,8 @@ class CudaGpu:
     Thread-safe. A thread must use the GPU inside :meth:`current`.
     """
 
-    def __init__(self, runtime: Any, number: int) -> None:
-        self._runtime = runtime
-        self.number = number
+    def __init__(self, runtime: Any, driver: Any, number: int) -> None:
+        self._runtime, self._driver, self.number = runtime, driver, number
 
     @classmethod
     def open(cls, number: int = 0, *, wheels: int = 12) -> CudaGpu:
@@ -58,11 +56,11 @@ class CudaGpu:
         Raises: DeviceError, with the fix, without cuda-bindings, a driver or such a GPU.
         """
         try:
-            gpu = cls(importlib.import_module(_RUNTIME), number)
+            runtime, driver = map(importlib.import_module, ("cuda.bindings.runtime", "cuda.bindings.driver"))
         except ImportError as error:
-            raise DeviceError(
-                f'engines need cuda-bindings ({error}): pip install "cuda-bindings=={wheels}.*"'
-            ) from error
+            install = f'pip install "cuda-bindings=={wheels}.*"'
+            raise DeviceError(f"engines need cuda-bindings ({error}): {install}") from error
+        gpu = cls(runtime, driver, number)
         try:
             (count,) = gpu.call("cudaGetDeviceCount")
         except DeviceError as error:
@@ -70,10 +68,6 @@ class CudaGpu:
         if number >= count:
             raise DeviceError(f"there is no GPU {number}: CUDA shows {count}, numbered from 0; {_FIX}")
         return gpu
-
-    @cached_property
-    def _driver(self) -> Any:
-        return importlib.import_module(_DRIVER)
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
@@ -93,13 +87,8 @@ class CudaGpu:
         """
         code = ctypes.create_string_buffer(ptx)  # NUL-terminated (CUDA driver API, cuModuleLoadData)
         (module,) = self.call("cuModuleLoadData", ctypes.addressof(code))
-        unload = partial(self.call, "cuModuleUnload", module)
-        try:
-            kernels = [self.call("cuModuleGetFunction", module, name.encode()) for name in names]
-        except DeviceError:
-            unload()
-            raise
-        return unload, tuple(int(kernel) for (kernel,) in kernels)
+        kernels = [self.call("cuModuleGetFunction", module, name.encode()) for name in names]
+        return partial(self.call, "cuModuleUnload", module), tuple(int(kernel) for (kernel,) in kernels)
 
     def pin(self, nbytes: int) -> NDArray[np.uint8]:
         """Allocate memory of the host that the GPU copies from and to by itself. Free it with :meth:`unpin`."""

@@ -34,7 +34,6 @@ from srflow_sdk.system.local_files import write_atomically
 
 Shape = tuple[int, ...]
 Stages = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # kernels before and after the engine
-_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8"}
 _STATE = struct.Struct("<QQ9q")  # Drawing in drawing.cuh
 _TAU = ALIGNMENT  # where it stands after that, as a tensor of the engine
 _LEVELS = 2 * ALIGNMENT  # where the rounded picture begins after that
@@ -84,45 +83,28 @@ class KernelCache:
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self._name, self._read = name, b""
         self._cache: Any = None
-        self._read = b""
+        self._file: Path | None = None
         self._lock = threading.Lock()
 
     def attach(self, config: Any) -> None:
         """Let contexts made with an IRuntimeConfig use it."""
         with self._lock:
             if self._cache is None:
-                self._cache = config.create_runtime_cache()
-                folder = cache_folder("tensorrt-rtx")
+                self._cache, folder = config.create_runtime_cache(), cache_folder("tensorrt-rtx")
+                self._file = folder / self._name if folder else None
                 with contextlib.suppress(OSError):
-                    self._read = (folder / self._name).read_bytes() if folder else b""
+                    self._read = self._file.read_bytes() if self._file else b""
                 if self._read:
                     self._cache.deserialize(self._read)
         config.set_runtime_cache(self._cache)
 
     def save(self) -> None:
         """Write what is new since :meth:`attach`, completely or not at all; without it the next start takes longer."""
-        kernels: Any = None if self._cache is None else self._cache.serialize()
-        folder = cache_folder("tensorrt-rtx") if kernels is not None and bytes(kernels) != self._read else None
-        with contextlib.suppress(OSError):
-            if folder is not None:
-                write_atomically(folder / self._name, kernels)
-
-
-def type_name(dtype: Any) -> str:
-    """numpy's name of a `trt.DataType`: "float32", "float16", "bfloat16", "int32" …; others in lower case."""
-    return _TYPES.get(dtype.name, str(dtype.name).lower())
-
-
-def tensor_types(engine: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """Types of an engine's inputs and of its outputs, by tensor name."""
-    inputs: dict[str, str] = {}
-    outputs: dict[str, str] = {}
-    for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
-        types = inputs if engine.get_tensor_mode(name).name == "INPUT" else outputs
-        types[name] = type_name(engine.get_tensor_dtype(name))
-    return inputs, outputs
+        if self._file is not None and bytes(kernels := self._cache.serialize()) != self._read:
+            with contextlib.suppress(OSError):
+                write_atomically(self._file, kernels)
 
 
 class Engine:
@@ -137,7 +119,8 @@ class Engine:
         self._trt, self._engine, self._kernels = trt, engine, kernels
         self.log, self.own_graphs = log, own_graphs
         self.contexts_kept = 1 if own_graphs else _SIZES_KEPT
-        self.outputs = list(tensor_types(engine)[1])
+        names = map(engine.get_tensor_name, range(engine.num_io_tensors))
+        self.outputs = [name for name in names if engine.get_tensor_mode(name).name == "OUTPUT"]
         self._lock = threading.Lock()
 
     def nbytes(self, name: str, shape: Shape) -> int:

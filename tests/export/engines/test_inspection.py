@@ -4,7 +4,7 @@ import json
 from types import SimpleNamespace
 
 from srflow_export.engines._inspection import inspect_engine, layer_types
-from tests.sdk.backends.test_engine_tensors import INPUTS, OUTPUTS, CudaEngine
+from tests.export.engines.test_engine_tensors import INPUTS, OUTPUTS, CudaEngine
 
 
 class Engine(CudaEngine):

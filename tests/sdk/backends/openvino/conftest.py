@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from srflow_sdk.backends import Backend
-from srflow_sdk.backends.openvino import EncoderBackend, OpenVinoBackend
+from srflow_sdk.backends.openvino import OpenVinoBackend
 from srflow_sdk.model.bundle import Bundle
 
 
@@ -23,7 +23,7 @@ def bundle(tiny_bundle: Path) -> Bundle:
     return Bundle.open(tiny_bundle)
 
 
-@pytest.fixture(scope="module", params=[OpenVinoBackend, EncoderBackend])
+@pytest.fixture(scope="module", params=[True, False])
 def backend(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Backend]:
-    with request.param(bundle, threads=1) as opened:
+    with OpenVinoBackend(bundle, threads=1, both=request.param) as opened:
         yield opened

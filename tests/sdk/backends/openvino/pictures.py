@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk.backends import Backend, open_backend
-from srflow_sdk.backends.openvino import EncoderBackend, OpenVinoBackend
+from srflow_sdk.backends.openvino import OpenVinoBackend
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.device_names import Device
@@ -54,6 +54,5 @@ def wrong(patch: pytest.MonkeyPatch) -> None:
 
 def sampling_gives(patch: pytest.MonkeyPatch, *, times: float) -> None:
     """Multiply all pictures of the device by a number."""
-    for kind in (OpenVinoBackend, EncoderBackend):
-        right = kind.sample_impl
-        patch.setattr(kind, "sample_impl", lambda *given, right=right: right(*given) * np.float32(times))
+    right = OpenVinoBackend.sample_impl
+    patch.setattr(OpenVinoBackend, "sample_impl", lambda *given: right(*given) * np.float32(times))

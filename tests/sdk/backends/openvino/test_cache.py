@@ -26,10 +26,10 @@ def from_cache(backend: OpenVinoBackend) -> list[bool]:
 
 
 def test_compiled_graphs_are_kept_in_the_cache(bundle: Bundle, cache: Path) -> None:
-    with OpenVinoBackend(bundle, threads=1) as first:
+    with OpenVinoBackend(bundle, both=True, threads=1) as first:
         assert from_cache(first) == [False, False]
         expected = picture(first, bundle)
-    with OpenVinoBackend(bundle, threads=1) as second:
+    with OpenVinoBackend(bundle, both=True, threads=1) as second:
         assert from_cache(second) == [True, True]
         np.testing.assert_array_equal(picture(second, bundle), expected)
     assert len(list(cache.iterdir())) == 2, "no folder of a part is left"
@@ -37,9 +37,9 @@ def test_compiled_graphs_are_kept_in_the_cache(bundle: Bundle, cache: Path) -> N
 
 def test_another_precision_or_file_is_compiled_anew(bundle: Bundle, tmp_path: Path, cache: Path) -> None:
     for model in (bundle, Bundle.open(write_tiny_bundle(tmp_path / "other.srflow", gain=2.0))):
-        with OpenVinoBackend(model, threads=1) as backend:
+        with OpenVinoBackend(model, both=True, threads=1) as backend:
             assert from_cache(backend) == [False, False]
-    with OpenVinoBackend(bundle, threads=1, hint="bf16") as backend:
+    with OpenVinoBackend(bundle, both=True, threads=1, hint="bf16") as backend:
         assert from_cache(backend) == [False, True]
 
 
@@ -52,13 +52,13 @@ def test_another_precision_or_file_is_compiled_anew(bundle: Bundle, tmp_path: Pa
     ids=["empty", "half"],
 )
 def test_a_damaged_cache_costs_only_time(bundle: Bundle, cache: Path, damaged: Callable[[bytes], bytes]) -> None:
-    with OpenVinoBackend(bundle, threads=1) as backend:
+    with OpenVinoBackend(bundle, both=True, threads=1) as backend:
         expected = picture(backend, bundle)
     for path in cache.glob("*/*.blob"):
         content = path.read_bytes()
         path.unlink()
         path.write_bytes(damaged(content))
-    with OpenVinoBackend(bundle, threads=1) as backend:
+    with OpenVinoBackend(bundle, both=True, threads=1) as backend:
         assert from_cache(backend) == [False, False]
         np.testing.assert_array_equal(picture(backend, bundle), expected)
 
@@ -74,7 +74,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
         for _ in range(2):
-            with OpenVinoBackend(own, threads=1) as backend:
+            with OpenVinoBackend(own, both=True, threads=1) as backend:
                 picture(backend, own)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -85,16 +85,16 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
 def test_the_cache_keeps_what_was_used_last(
     bundle: Bundle, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with OpenVinoBackend(bundle, threads=1):
+    with OpenVinoBackend(bundle, both=True, threads=1):
         pass
     for path in cache.iterdir():
         os.utime(path, (1, 1))
-    with OpenVinoBackend(bundle, threads=1, hint="bf16"):  # one new graph, and the old sampler
+    with OpenVinoBackend(bundle, both=True, threads=1, hint="bf16"):  # one new graph, and the old sampler
         pass
     most = sum(map(kept.bytes_of, cache.iterdir()))
     monkeypatch.setattr(kept, "MOST_BYTES", most)
-    with OpenVinoBackend(Bundle.open(write_tiny_bundle(tmp_path / "other.srflow", gain=2.0)), threads=1):
+    with OpenVinoBackend(Bundle.open(write_tiny_bundle(tmp_path / "other.srflow", gain=2.0)), both=True, threads=1):
         pass
     assert sum(map(kept.bytes_of, cache.iterdir())) <= most
-    with OpenVinoBackend(bundle, threads=1) as backend:
+    with OpenVinoBackend(bundle, both=True, threads=1) as backend:
         assert from_cache(backend)[0] is False, "it was used longest ago"

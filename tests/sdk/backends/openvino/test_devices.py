@@ -9,7 +9,7 @@ import openvino
 import pytest
 
 from srflow_sdk.backends import openvino as graphs
-from srflow_sdk.backends.openvino import EncoderBackend, OpenVinoBackend, openvino_backend
+from srflow_sdk.backends.openvino import OpenVinoBackend
 from srflow_sdk.backends.providers import Provider
 from srflow_sdk.model.bundle import Bundle
 
@@ -17,7 +17,7 @@ from .pictures import opened, picture
 
 
 def test_threads_of_the_processor_and_its_precision_are_set(bundle: Bundle) -> None:
-    with OpenVinoBackend(bundle, threads=1, hint="bf16") as backend:
+    with OpenVinoBackend(bundle, both=True, threads=1, hint="bf16") as backend:
         encoder, sampler = (getattr(backend, name)._compiled for name in ("_encoder", "_sampler"))
         assert [graph.get_property("INFERENCE_NUM_THREADS") for graph in (encoder, sampler)] == [1, 1]
         assert sampler.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
@@ -58,10 +58,11 @@ def test_the_first_gpu_is_taken_in_float32(bundle: Bundle, monkeypatch: pytest.M
 
 def test_bfloat16_is_the_processors(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     machine = on(monkeypatch, "CPU", "GPU")
-    assert isinstance(openvino_backend(bundle, hint="f32"), OpenVinoBackend)
-    assert isinstance(openvino_backend(bundle, hint="bf16"), EncoderBackend)
+    with OpenVinoBackend(bundle, hint="f32"):
+        assert [device for device, _ in machine.asked] == ["GPU", "GPU"]
+    machine.asked.clear()
     with OpenVinoBackend(bundle, threads=1, hint="bf16"):
-        assert {device for device, _ in machine.asked} == {"CPU"}
+        assert [device for device, _ in machine.asked] == ["CPU"], "ONNX Runtime draws"
 
 
 def test_auto_takes_openvinos_gpu_and_leaves_the_processor_to_onnx_runtime(

@@ -15,21 +15,21 @@ import pytest
 
 from srflow_sdk.backends import Backend, open_backend
 from srflow_sdk.backends import openvino as graphs
-from srflow_sdk.backends.openvino import EncoderBackend, OpenVinoBackend
+from srflow_sdk.backends.openvino import OpenVinoBackend
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.interrupts import cancelled_by
 
 from .pictures import image, noise, picture, wrong
 
-KINDS = pytest.mark.parametrize("kind", [OpenVinoBackend, EncoderBackend])
+BOTH = pytest.mark.parametrize("both", [True, False])
 
 
-@KINDS
-def test_a_cancelled_run_ends_soon_and_the_next_gives_the_right_picture(kind: Any) -> None:
+@BOTH
+def test_a_cancelled_run_ends_soon_and_the_next_gives_the_right_picture(both: bool) -> None:
     """OpenVINO leaves the shapes of a run that was cancelled in a part of its nodes."""
     embedded = Bundle.embedded()
-    with kind(embedded, threads=1) as backend:
+    with OpenVinoBackend(embedded, threads=1, both=both) as backend:
         expected = picture(backend, embedded)
         encoder = backend._encoder
         assert encoder is not None
@@ -66,7 +66,7 @@ from srflow_sdk.backends import openvino
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.errors import OutOfMemoryError
 small, large = (np.random.default_rng(0).random((1, 3, side, side), np.float32) for side in (16, 128))
-with getattr(openvino, sys.argv[1])(Bundle.embedded(), threads=1) as backend:
+with openvino.OpenVinoBackend(Bundle.embedded(), threads=1, both=bool(sys.argv[1])) as backend:
     def values(lr):
         found = backend.encode(lr).values.items()
         return {name: np.copy(value.numpy() if hasattr(value, "numpy") else value.data) for name, value in found}
@@ -87,10 +87,10 @@ with getattr(openvino, sys.argv[1])(Bundle.embedded(), threads=1) as backend:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space work on Linux")
-@KINDS
-def test_memory_that_runs_out_is_a_typed_error_and_the_next_run_is_right(kind: type) -> None:
+@BOTH
+def test_memory_that_runs_out_is_a_typed_error_and_the_next_run_is_right(both: bool) -> None:
     """OpenVINO itself returns empty results from infer(), and other results from the next run."""
-    command = [sys.executable, "-c", RUN_OUT, kind.__name__]
+    command = [sys.executable, "-c", RUN_OUT, "both" * both]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     message, same, larger = done.stdout.splitlines()
@@ -104,14 +104,14 @@ def test_freed_memory_is_returned_when_windows_change_their_size(
 ) -> None:
     returned = []
     monkeypatch.setattr(graphs, "return_freed_memory", lambda: returned.append(1))
-    with EncoderBackend(bundle, threads=1) as backend:
+    with OpenVinoBackend(bundle, threads=1) as backend:
         for size in ((16, 20), (16, 20), (20, 16), (20, 16), (16, 20)):
             backend.encode(image(*size))
     assert len(returned) == 3
 
 
 def test_a_runtime_without_memory_makes_the_other_keep_none(bundle: Bundle) -> None:
-    with EncoderBackend(bundle, threads=1) as backend:
+    with OpenVinoBackend(bundle, threads=1) as backend:
         real, asked = backend._encoder.run, []
 
         def run(*given: Any, scarce: bool) -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 from srflow_sdk import Upscaler
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
-from srflow_sdk.backends.openvino import EncoderBackend, OpenVinoBackend, openvino_backend
+from srflow_sdk.backends.openvino import Graph, OpenVinoBackend
 from srflow_sdk.model.bundle import Bundle
 from tests.networks import GOLDEN
 from tests.sdk.tiny_bundle import write_tiny_bundle
@@ -43,23 +43,21 @@ def test_pictures_of_any_size_are_the_cpus(name: str) -> None:
 
 
 @pytest.mark.slow  # exporting the golden network takes seconds
-@pytest.mark.parametrize("kind", [OpenVinoBackend, EncoderBackend])
-def test_pictures_are_the_published_implementations(
-    golden_bundle: Path, kind: type[OpenVinoBackend | EncoderBackend]
-) -> None:
+@pytest.mark.parametrize("both", [True, False])
+def test_pictures_are_the_published_implementations(golden_bundle: Path, both: bool) -> None:
     expected = np.load(GOLDEN / "srflow_x4_small.npz")
     tau = float(expected["tau"])
     drawn = {level: (expected[f"latent_level{level}"] / tau).astype(np.float32) for level in (1, 3)}
-    with kind(Bundle.open(golden_bundle), threads=1) as backend:
+    with OpenVinoBackend(Bundle.open(golden_bundle), threads=1, both=both) as backend:
         conditioning = backend.encode(expected["lr"].astype(np.float32))
         np.testing.assert_allclose(backend.sample(conditioning, drawn, tau), expected["sr"], atol=1e-4)
         np.testing.assert_allclose(backend.sample(conditioning, drawn, 0.0), expected["sr_tau0"], atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", [OpenVinoBackend, EncoderBackend])
-def test_bfloat16_changes_the_encoder_and_never_the_sampler(kind: type[OpenVinoBackend | EncoderBackend]) -> None:
+@pytest.mark.parametrize("both", [True, False])
+def test_bfloat16_changes_the_encoder_and_never_the_sampler(both: bool) -> None:
     embedded = Bundle.embedded()
-    exact, coarse = (kind(embedded, threads=1, hint=hint) for hint in ("f32", "bf16"))
+    exact, coarse = (OpenVinoBackend(embedded, threads=1, both=both, hint=hint) for hint in ("f32", "bf16"))
     with exact, coarse:
         conditioning, drawn = exact.encode(image(16, 16)), noise(embedded, 16, 16)
         expected = exact.sample(conditioning, drawn, 0.8)
@@ -99,7 +97,7 @@ def test_what_was_returned_does_not_change_with_later_runs_or_the_callers_arrays
 def test_bundles_of_every_precision_run(tmp_path: Path, precision: str, bound: float) -> None:
     """A bfloat16 bundle by the float32 graphs beside its own, like on the CPU."""
     bundle = Bundle.open(write_tiny_bundle(tmp_path / "b.srflow", twins=precision == "bf16", precision=precision))
-    with openvino_backend(bundle, threads=1) as found, OnnxRuntimeBackend(bundle, threads=1) as cpu:
+    with OpenVinoBackend(bundle, threads=1) as found, OnnxRuntimeBackend(bundle, threads=1) as cpu:
         np.testing.assert_allclose(picture(found, bundle), picture(cpu, bundle), atol=bound)
 
 
@@ -108,25 +106,27 @@ def test_bundles_of_every_precision_run(tmp_path: Path, precision: str, bound: f
 )
 def test_onnxruntime_draws_from_float32_graphs(tmp_path: Path, precision: str, twins: bool, both: bool) -> None:
     bundle = Bundle.open(write_tiny_bundle(tmp_path / "b.srflow", twins=twins, precision=precision))
-    assert isinstance(openvino_backend(bundle), OpenVinoBackend if both else EncoderBackend)
+    with OpenVinoBackend(bundle, threads=1) as backend:
+        assert isinstance(backend._sampler, Graph) == both
+        assert backend.trims_memory != both
 
 
 def test_inverting_gives_the_cpus_latents() -> None:
     embedded = Bundle.embedded()
     hr = np.random.default_rng(2).random((1, 3, 64, 64), np.float32)
-    with EncoderBackend(embedded, threads=1) as found, OnnxRuntimeBackend(embedded, threads=1) as cpu:
+    with OpenVinoBackend(embedded, threads=1) as found, OnnxRuntimeBackend(embedded, threads=1) as cpu:
         (one, density), (two, expected) = (of.invert(of.encode(image(16, 16)), hr) for of in (found, cpu))
         for level, latents in two.items():
             np.testing.assert_allclose(one[level], latents, atol=2e-3, rtol=1e-3)
         np.testing.assert_allclose(density, expected, rtol=1e-3)
-    assert not OpenVinoBackend(embedded).can_invert
+    assert not OpenVinoBackend(embedded, both=True).can_invert
 
 
 def test_a_picture_comes_back_from_its_latents_in_bfloat16() -> None:
     """Inverting and sampling see the same conditioning, however coarse it is."""
     embedded = Bundle.embedded()
     hr = np.random.default_rng(2).random((1, 3, 64, 64), np.float32)
-    with EncoderBackend(embedded, threads=1, hint="bf16") as backend:
+    with OpenVinoBackend(embedded, threads=1, hint="bf16") as backend:
         conditioning = backend.encode(image(16, 16))
         latents, _ = backend.invert(conditioning, hr)
         assert decibels(backend.sample(conditioning, latents, 1.0), hr) > 45

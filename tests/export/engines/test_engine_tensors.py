@@ -2,7 +2,7 @@
 
 from types import SimpleNamespace
 
-from srflow_sdk.backends.tensorrt_engines.execution import tensor_types, type_name
+from srflow_export.engines._inspection import tensor_types, type_name
 
 TENSORS = {"lr": ("INPUT", "FLOAT"), "level1_coupling": ("OUTPUT", "HALF"), "level2_coupling": ("OUTPUT", "BF16")}
 INPUTS = {"lr": "float32"}
