@@ -82,13 +82,13 @@ class AsyncUpscaler:
     call ends. Leaving the ``async with`` block ends calls that still run or wait, by DeviceError; no threads are left.
 
     Args:
-        bundle, device, tile, threads, precision: as for :class:`Upscaler`; entering the block raises what that raises.
-        at_once: how many calls run at a time; others wait for their turn. Each takes the memory of a tile, and all
+        bundle, device, tile, threads, precision: As for :class:`Upscaler`; entering the block raises what that raises.
+        at_once: How many calls run at a time; others wait for their turn. Each takes the memory of a tile, and all
             cores: with 2, a short call need not wait for a long one.
 
     Example:
-        async with AsyncUpscaler() as upscaler:  # the model is loaded here
-            large = await upscaler.upscale(photo)
+        >>> async with AsyncUpscaler() as upscaler:  # the model is loaded here
+        ...     large = await upscaler.upscale(photo)
     """
 
     def __init__(

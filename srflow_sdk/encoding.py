@@ -40,11 +40,12 @@ class Encoding(Generic[ImageT]):
     """An encoded image: more samples, temperatures and seeds at a fraction of the cost. See :meth:`Upscaler.encode`.
 
     The samples of one call are drawn together, tile by tile, so tiles that are not kept are encoded once per call.
-    Usable while its Upscaler is open; thread-safe. Device memory is released with the object.
+    Usable while its Upscaler is open; thread-safe. Device memory is released with the object. `options` are those of
+    :class:`~srflow_sdk.drawing.options.DrawOptions`, and errors those of :meth:`Upscaler.upscale`.
 
-    Every method that draws takes the keywords of :class:`~srflow_sdk.drawing.options.DrawOptions`, as
-    :meth:`Upscaler.upscale` does, and raises ArgumentError, DeviceError, OutOfMemoryError, NonFiniteError or
-    CancelledError.
+    Example:
+        >>> encoding = upscaler.encode(photo)
+        >>> pictures, deviation = encoding.samples(8, tau=0.8), encoding.std(8, tau=0.8)
     """
 
     def __init__(
@@ -124,8 +125,7 @@ class Encoding(Generic[ImageT]):
         of that size. Memory holds two pictures, not `n`; with a smaller `scale`, two rows of tiles of all `n`.
 
         Returns:
-            Float32 H×W×3, or H×W×1 for a gray image, in [0, 1], in the image's layout, without alpha: a deviation is
-            often smaller than one 8-bit step.
+            Float32 H×W×3, or H×W×1 for a gray image, in [0, 1], in the image's layout, without alpha.
         """
         return self._kind.arranged(self._drawn(keywords_of(DrawOptions, options), n=n, reduce="std")[0])
 
@@ -133,21 +133,20 @@ class Encoding(Generic[ImageT]):
         """Compute a lower and an upper picture that hold the true values of a share of the pixels, the `coverage`.
 
         Both are the mean ± a calibrated factor times the deviation. `consistent` and a smaller `scale` are refused.
-
-        **Promised**: of 8-bit photographs like those of the calibration (`srflow-eval calibrate`), at the default
-        temperature, the share of values held is `coverage` or more on average over photographs and calibrations;
-        docs/intervals.md says on what conditions. **Not promised**: any single pixel, region or picture; other
-        content, cameras or damage; another `tau`.
+        Promised is: of 8-bit photographs like those of the calibration (`srflow-eval calibrate`), at the default
+        temperature, the share held is `coverage` or more on average over photographs and calibrations, on the
+        conditions of docs/intervals.md. Not promised is any single pixel, region or picture; other content; other tau.
 
         Args:
-            n: samples, one of the numbers that were calibrated, 4, 8 and 16 as a rule.
-            coverage: 0.5 to 0.95 as a rule; likewise.
+            n: Samples, one of the numbers that were calibrated, 4, 8 and 16 as a rule.
+            coverage: 0.5 to 0.95 as a rule, likewise.
+            options: As of :meth:`sample`.
 
         Returns:
             Two pictures of the image's kind. Memory holds a few pictures, not `n`.
 
         Raises:
-            BundleError: if the model's intervals are not calibrated.
+            BundleError: The model's intervals are not calibrated.
         """
         low, high = self._pictures(keywords_of(DrawOptions, options), n=n, reduce="interval", coverage=coverage)[1:]
         return low, high
@@ -162,22 +161,19 @@ class Encoding(Generic[ImageT]):
     ) -> Latents:
         """Find the latents that make an HR image of this image, and how likely it is: the inverse of :meth:`decode`.
 
-        The picture is encoded in the same tiles as it is drawn, so any size works; the latents are as large as the
-        picture in float32. For colours that the network maps to themselves, `decode(invert(hr))` is hr to rounding.
-        Where each picture has the model that suits it, the one for clean pictures inverts, and decodes what it made.
+        Any size works: tiles are those of drawing. The latents are as large as the picture in float32. For colours that
+        the network maps to themselves, `decode(invert(hr))` is hr to rounding.
 
         Args:
-            hr: as :meth:`Upscaler.upscale` takes images, in this one's layout, `scale` times as large as this one; up
-                to scale - 1 pixels less at the right and the bottom are padded, and count nothing. Its own colours are
-                converted to sRGB as this image's are, gray becomes RGB, and colours under fully transparent pixels
-                come from their neighbours.
-            dequantise: replace 8-bit levels by values spread evenly within them, as likelihoods of discrete data
-                demand; the same for every call. Without it the values go in as they are.
-            progress, cancel: as for :meth:`Upscaler.upscale`.
+            hr: As :meth:`Upscaler.upscale` takes images, in this one's layout, `scale` times as large; up to scale - 1
+                pixels less at the right and the bottom are padded, and count nothing. Its colours are converted to sRGB
+                as this image's are, gray becomes RGB, and colours under full transparency come from their neighbours.
+            dequantise: Spread 8-bit levels evenly within them, as likelihoods of discrete data demand, the same in
+                every call. Without it the values go in as they are.
+            progress, cancel: As for :meth:`Upscaler.upscale`.
 
         Raises:
-            BundleError: if the bundle has no inverter.
-            ImageError, DeviceError, OutOfMemoryError, NonFiniteError, CancelledError: as drawing does.
+            BundleError: The bundle has no inverter.
         """
         DrawOptions(progress=progress, cancel=cancel)  # checks them
         with memory_errors_typed("for the HR image and its latents; use a smaller image"):
@@ -206,12 +202,11 @@ class Encoding(Generic[ImageT]):
         """Decode latents into a picture of the image's kind, in the size that they were made from.
 
         Args:
-            latents: of this model and of a picture of this image's size: from :meth:`invert`, or made of such by their
-                methods.
-            consistent, progress, cancel: as for :meth:`Upscaler.upscale`.
+            latents: Of this model and a picture of this image's size, from :meth:`invert` or changed by their methods.
+            consistent, progress, cancel: As for :meth:`Upscaler.upscale`.
 
         Raises:
-            ArgumentError: for latents of another model or size.
+            ArgumentError: The latents are of another model or size.
         """
         own = getattr(latents, "model_sha256", None) == self._painter.manifest.digest
         encoding = self if own else self._inverting or self

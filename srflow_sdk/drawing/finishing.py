@@ -176,22 +176,22 @@ def lr_psnr(
     reduction: LrKernel = "bicubic",
     layout: Layout = "hwc",
 ) -> float:
-    """PSNR in dB between an image and the reduction (MATLAB's) of an answer to it.
+    """Measure the PSNR in dB between an image and the reduction (MATLAB's) of an answer to it.
 
     Both are compared in [0, 1] and in the image's own profile; fully transparent pixels of the image do not count.
     Below 40 dB an answer no longer reduces to its image: lower tau, or use `consistent=True`.
 
     Args:
-        answer, image: as :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16 times as large.
+        answer, image: As :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16 times as large.
         reduction: "bicubic" or "bilinear", as the model was trained for (`bundle.manifest.reduction`).
-        layout: of both, as there.
+        layout: Of both, as there.
 
     Returns:
         The decibels: infinite if the two agree, NaN if nothing is visible.
 
     Raises:
-        ImageError: if one is not an image, or their sizes or colours do not match.
-        ArgumentError: for another scale, reduction or layout.
+        ImageError: One is not an image, or their sizes or colours do not match.
+        ArgumentError: The scale, reduction or layout is another.
     """
     one_of("reduction", reduction, LrKernel)
     large, its_kind = loaded(answer, layout=layout)
