@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("tritonclient.grpc", reason='pip install "tritonclient[grpc,http]"')
 
 from srflow_apps.serving.http_client import parse_address
-from srflow_apps.serving.served_model import Server as ServedModel
+from srflow_apps.serving.remote_upscaler import Server as ServedModel
 from srflow_export.triton import write_repository
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, CancelledError, RemoteError, UnavailableError

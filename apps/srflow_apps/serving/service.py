@@ -1,8 +1,12 @@
-"""Answers requests: the pictures that :class:`~srflow_sdk.Upscaler` gives, and tiles that clients cut themselves."""
+"""Answers requests: the pictures that :class:`~srflow_sdk.Upscaler` gives, and tiles that clients cut themselves.
+
+A request's tensors are checked first: every error names the field that is wrong.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any
@@ -10,19 +14,36 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.serving.request_tensors import ImageRequest, TileRequest, read_request
 from srflow_sdk.backends import Backend, Conditioning, Drawing, open_backend
 from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.drawing.painter import KeptTiles, Painter
 from srflow_sdk.drawing.temperature import Temperature
 from srflow_sdk.drawing.tiles import Tile, Window
 from srflow_sdk.encoding import Encoding
-from srflow_sdk.errors import OutOfMemoryError
+from srflow_sdk.errors import ArgumentError, ImageError, OutOfMemoryError
+from srflow_sdk.files import RAISE_LIMIT, read_image, spooled
+from srflow_sdk.files.passed_images import eight_bit_picture
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.manifest import MAX_TAU
 from srflow_sdk.model.serving_config import ServingOptions
+from srflow_sdk.pixels.in_memory import ImageKind, unpacked
 from srflow_sdk.system.raising import memory_errors_typed
 
+PICTURES = ("image", "image_bytes", "tile")
+OF_TILES = ("origin", "tau_map")
+_FARTHEST = 1 << 31  # LR pixels from the picture's corner
+_INPUTS: dict[str, tuple[Any, tuple[int | str, ...]]] = {  # dtype and shape; a side with a name is free
+    "image": (np.uint8, ("height", "width", 3)),
+    "image_bytes": (np.object_, (1,)),
+    "tile": (np.float32, ("height", "width", 3)),
+    "tau": (np.float32, (1,)),
+    "seed": (np.int64, (1,)),
+    "samples": (np.int32, (1,)),
+    "sample": (np.int64, (1,)),
+    "origin": (np.int64, (2,)),
+    "tau_map": (np.float32, ("height", "width")),
+}
 _SESSIONS = 2  # tiles at a time by default: one's Python parts leave the processor to the other
 
 
@@ -45,7 +66,7 @@ class PictureService:
     def answer(
         self, inputs: Mapping[str, NDArray[Any]], *, after_tile: Callable[[], None] = lambda: None
     ) -> dict[str, NDArray[Any]]:
-        """The outputs, by name, for a request's inputs, by name; :mod:`srflow_apps.serving.request_tensors` says which.
+        """The outputs, by name, for a request's inputs, by name: docs/triton.md has both.
 
         upscaled: uint8 samples×sH×sW×3, for `image` and `image_bytes`. tile_upscaled: float32 samples×sh×sw×3, for
         `tile`: sRGB as the network gives it, not clipped. after_tile: called after each tile of each sample; what it
@@ -53,46 +74,90 @@ class PictureService:
 
         Raises: SRFlowError; what concerns the request itself names the field.
         """
-        request = read_request(inputs, self.manifest, self.options)
-        if isinstance(request, TileRequest):
-            return {"tile_upscaled": self._tile(request, after_tile)}
-        return {"upscaled": self._pictures(request, after_tile)}
+        for name, value in inputs.items():
+            _check_tensor(name, value)
+        given = [name for name in PICTURES if name in inputs]
+        if len(given) != 1:
+            found = f"the request has {' and '.join(given)}" if given else "the request has none"
+            raise ArgumentError(f"{', '.join(PICTURES)}: send exactly one of them; {found}")
+        if given != ["tile"] and (odd := [name for name in OF_TILES if name in inputs]):
+            raise ArgumentError(f"{odd[0]}: only a tile has one; leave it out, or send tile instead of {given[0]}")
+        draw = DrawOptions()
+        for name in ("tau", "seed", "sample"):
+            if name in inputs:
+                with _field(name):
+                    draw = dataclasses.replace(draw, **{name: inputs[name][0].item()})
+        samples, most = int(inputs["samples"][0]) if "samples" in inputs else 1, self.options.max_samples
+        if not 1 <= samples <= most:
+            raise ArgumentError(f"samples: it is {samples}; this server draws 1 to {most} for a request")
+        if given == ["tile"]:
+            with memory_errors_typed("for the tile; send a smaller one, or ask for fewer samples"):
+                return {"tile_upscaled": self._tile(inputs, draw, samples, after_tile)}
+        with memory_errors_typed("for the pictures; send a smaller one, or ask for fewer samples"):
+            return {"upscaled": self._pictures(inputs, draw, samples, after_tile)}
 
-    def _pictures(self, request: ImageRequest, after_tile: Callable[[], None]) -> NDArray[np.uint8]:
-        height, width = (side * self.manifest.scale for side in request.pixels.shape[:2])
-        with memory_errors_typed(f"for {request.samples} pictures of {width}×{height}; ask for fewer samples"):
-            encoding: Encoding[Any] = Encoding(request.pixels, request.kind, self._painter, memory_budget=0)
-            pictures = encoding.samples(
-                request.samples,
-                tau=request.tau,
-                seed=request.seed,
-                sample=request.sample,
-                progress=lambda _done, _total: after_tile(),
+    def _pictures(
+        self, inputs: Mapping[str, NDArray[Any]], draw: DrawOptions, samples: int, after_tile: Callable[[], None]
+    ) -> NDArray[np.uint8]:
+        if "image" in inputs:
+            with _field("image"):
+                _check_pixels(*inputs["image"].shape[:2], limit=self.options.max_pixels)
+                pixels, kind = unpacked(inputs["image"].copy())
+        else:
+            with _field("image_bytes"):
+                pixels, kind = _file(inputs["image_bytes"], self.options)
+        self._check_answer(samples * pixels.shape[0] * pixels.shape[1] * 3)
+        keywords: Any = {**draw.keywords, "progress": lambda _done, _total: after_tile()}
+        encoding: Encoding[Any] = Encoding(pixels, kind, self._painter, memory_budget=0)
+        return np.stack([_rgb(np.asarray(picture)) for picture in encoding.samples(samples, **keywords)])
+
+    def _tile(
+        self, inputs: Mapping[str, NDArray[Any]], draw: DrawOptions, samples: int, after_tile: Callable[[], None]
+    ) -> NDArray[np.float32]:
+        tile, tau_map, multiple = inputs["tile"], inputs.get("tau_map"), self.manifest.size_multiple
+        height, width = tile.shape[:2]
+        with _field("tile"):
+            _check_pixels(height, width, limit=self.options.max_tile_pixels)
+        if height % multiple or width % multiple:
+            raise ArgumentError(f"tile: it is {width}×{height}; both sides must be multiples of {multiple}")
+        _check_range("tile", tile, 1)
+        top, left = map(int, inputs["origin"]) if "origin" in inputs else (0, 0)
+        if top % multiple or left % multiple or max(abs(top), abs(left)) > _FARTHEST:
+            place = f"row {top}, column {left}"
+            raise ArgumentError(
+                f"origin: it is {place}; both must be multiples of {multiple}, at most {_FARTHEST} from 0"
             )
-            return np.stack([_rgb(np.asarray(picture)) for picture in pictures])
-
-    def _tile(self, request: TileRequest, after_tile: Callable[[], None]) -> NDArray[np.float32]:
-        _, height, width = request.lr.shape
-        manifest = self.manifest
-        window = Window(top=request.top, left=request.left, height=height, width=width)
-        options = DrawOptions(tau=request.tau, seed=request.seed, sample=request.sample)
-        temperature = Temperature(
-            request.tau_map if request.tau_map is not None else options.tau_for(manifest),
-            default=manifest.default_tau,
-            height=height,
-            width=width,
-            multiple=manifest.size_multiple,
+        tau = draw.tau_for(self.manifest)
+        if tau_map is not None:
+            if draw.tau is not None:
+                raise ArgumentError("tau_map: it stands instead of tau; leave one of them out")
+            if (shape := tau_map.shape) != (height, width):
+                raise ArgumentError(f"tau_map: its shape is {list(shape)}; it must be the tile's {[height, width]}")
+            _check_range("tau_map", tau_map, MAX_TAU)
+            tau = tau_map.copy()
+        elif tau == "auto":
+            whole = "this model's default is made from the whole picture"
+            raise ArgumentError(f"tau: {whole}, so a tile needs tau, or tau_map for its pixels")
+        self._check_answer(samples * height * width * 12)
+        window, default = Window(top=top, left=left, height=height, width=width), self.manifest.default_tau
+        temperature = Temperature(tau, default=default, height=height, width=width, multiple=multiple)
+        request = Request(
+            options=draw, temperature=temperature.placed(top, left), samples=range(draw.sample, draw.sample + samples)
         )
-        samples = range(request.sample, request.sample + request.samples)
-        with memory_errors_typed("for the tile; send a smaller one, or ask for fewer samples"):
-            pictures = self._painter.draw(
-                Tile(core=window, window=window),
-                request.lr,
-                Request(options=options, temperature=temperature.placed(request.top, request.left), samples=samples),
-                KeptTiles(),
-                after_sample=lambda _done: after_tile(),
+        lr = np.array(tile.transpose(2, 0, 1), order="C")
+        after_sample: Callable[[int], None] = lambda _done: after_tile()  # noqa: E731
+        return np.stack(
+            self._painter.draw(Tile(core=window, window=window), lr, request, KeptTiles(), after_sample=after_sample)
+        )
+
+    def _check_answer(self, lr_bytes: int) -> None:
+        """lr_bytes: of an answer, if it were as large as the input."""
+        size, most = lr_bytes * self.manifest.scale**2, self.options.max_answer_bytes
+        if size > most:
+            fix = "ask for fewer samples, or send a smaller picture"
+            raise ArgumentError(
+                f"samples: the answer would have {size:,} bytes; this server sends at most {most:,}: {fix}"
             )
-            return np.stack(pictures)
 
 
 class PooledBackend(Backend):
@@ -191,3 +256,57 @@ def _rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         gray = picture if picture.ndim == 2 else picture[..., 0]
         return np.repeat(gray[..., None], 3, axis=2)
     return picture[..., :3]
+
+
+def _check_tensor(name: str, value: NDArray[Any]) -> None:
+    if name not in _INPUTS:
+        raise ArgumentError(f"{name}: there is no such input; the inputs are {', '.join(_INPUTS)}")
+    dtype, shape = _INPUTS[name]
+    if value.dtype != dtype:
+        wanted = "BYTES" if name == "image_bytes" else np.dtype(dtype).name
+        raise ArgumentError(f"{name}: its dtype is {value.dtype}; it must be {wanted}")
+    if value.ndim != len(shape) or any(
+        isinstance(side, int) and side != has for side, has in zip(shape, value.shape, strict=True)
+    ):
+        wanted = ", ".join(map(str, shape))
+        raise ArgumentError(f"{name}: its shape is {list(value.shape)}; it must be [{wanted}]")
+    if value.size == 0:
+        raise ArgumentError(f"{name}: it is empty, of shape {list(value.shape)}")
+
+
+def _file(content: NDArray[Any], options: ServingOptions) -> tuple[NDArray[np.uint8], ImageKind]:
+    if not isinstance(content[0], bytes):
+        raise ArgumentError("it must be the bytes of a PNG, JPEG or other image file")
+    try:
+        with spooled(content[0], name="image", max_pixels=options.max_pixels) as path:
+            file = read_image(path, max_pixels=options.max_pixels)
+    except ImageError as error:  # whoever sends a request cannot raise the server's limit
+        raise ImageError(str(error).replace(RAISE_LIMIT, "send a smaller one")) from error
+    if file.pixels.dtype != np.uint8:
+        raise ImageError(f"the file holds {file.pixels.dtype}; send one with 8 bits per channel")
+    pixels, kind = unpacked(eight_bit_picture(file))
+    if kind.has_alpha and pixels[..., -1].min() < 255:
+        raise ImageError("the picture has transparent pixels, which the answer cannot hold; send one without alpha")
+    return pixels, kind
+
+
+def _check_pixels(height: int, width: int, *, limit: int) -> None:
+    if height * width > limit:
+        raise ArgumentError(f"it has {width}×{height} pixels; this server takes at most {limit:,}")
+
+
+def _check_range(name: str, values: NDArray[np.float32], most: float) -> None:
+    low, high = float(values.min()), float(values.max())  # NaN if there is one
+    if not (low >= 0 and high <= most):
+        raise ArgumentError(f"{name}: its values run from {low:g} to {high:g}; they must be numbers from 0 to {most:g}")
+
+
+@contextlib.contextmanager
+def _field(name: str) -> Iterator[None]:
+    """Errors of the block name the field first."""
+    try:
+        yield
+    except (ArgumentError, ImageError) as error:
+        message = str(error).removeprefix("image: ")  # what a file of bytes is called
+        own = message.startswith(f"{name} is ")
+        raise type(error)(f"{name}: it {message.removeprefix(f'{name} ')}" if own else f"{name}: {message}") from error

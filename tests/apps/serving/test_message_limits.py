@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srflow_apps.serving.served_model import ENVELOPE_BYTES, Limits
+from srflow_apps.serving.remote_upscaler import ENVELOPE_BYTES, Limits
 from srflow_sdk.drawing.tiles import padded_size, plan_tiles
 from srflow_sdk.errors import ArgumentError
 
