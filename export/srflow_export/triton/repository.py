@@ -30,6 +30,10 @@ _REPLACED = "replaced"
 _TILE_BYTES = 2 << 30
 _ACTIVATIONS = 5  # conditioning and activations together, in units of the conditioning: see tiles.py, rounded up
 _LEAST_CORE = 64  # LR pixels a side that a client's tile may have besides its halo, whatever the model
+_NO_FOLDER = (
+    b"This file is here so that Python makes no folder of this name: it would change the version's time, and a server "
+    b"that polls the repository would load the version again.\n"
+)
 _OF_THE_MODEL = ("mode", "max_tile_pixels", "sdk_version")  # parameters that a new version has its own of
 
 
@@ -179,8 +183,7 @@ def _graphs(bundle: Bundle, suffix: str) -> list[Model]:
 
 def _upscale_model(prepared: _Prepared) -> Model:
     bundle, options, name = prepared.bundle, prepared.options, f"{NAME}{prepared.suffix}"
-    # A file where Python would make a folder, which changes the version's time: a polling server would load it again.
-    files: dict[str, bytes | Path] = {"model.py": MODEL_PY.encode(), "__pycache__": b""}
+    files: dict[str, bytes | Path] = {"model.py": MODEL_PY.encode(), "__pycache__": _NO_FOLDER}
     files |= {f"{BUNDLE}/{file}": bundle.path / file for file in ("manifest.json", *bundle.manifest.files)}
     return Model(
         name=name,

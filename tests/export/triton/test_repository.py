@@ -46,6 +46,7 @@ def test_the_command_writes_whole_models_and_a_readme_beside_them(bundle: Path, 
     model = repository / "srflow_upscale"
     assert Bundle.open(model / "1" / "model.srflow").model_sha256 == Bundle.open(bundle).model_sha256
     compile((model / "1" / "model.py").read_text(), "model.py", "exec")
+    assert "Python makes no folder" in (model / "1" / "__pycache__").read_text()
     graph = repository / "srflow_sampler" / "1" / "model.onnx"
     assert graph.read_bytes() == (bundle / "sampler.onnx").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "models.README.md", "tiny.srflow"]
