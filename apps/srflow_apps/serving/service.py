@@ -123,10 +123,8 @@ class PictureService:
         _check_range("tile", tile, 1)
         top, left = map(int, inputs["origin"]) if "origin" in inputs else (0, 0)
         if top % multiple or left % multiple or max(abs(top), abs(left)) > _FARTHEST:
-            place = f"row {top}, column {left}"
-            raise ArgumentError(
-                f"origin: it is {place}; both must be multiples of {multiple}, at most {_FARTHEST} from 0"
-            )
+            must = f"both must be multiples of {multiple}, at most {_FARTHEST} from 0"
+            raise ArgumentError(f"origin: it is row {top}, column {left}; {must}")
         tau = draw.tau_for(self.manifest)
         if tau_map is not None:
             if draw.tau is not None:
@@ -145,10 +143,9 @@ class PictureService:
             options=draw, temperature=temperature.placed(top, left), samples=range(draw.sample, draw.sample + samples)
         )
         lr = np.array(tile.transpose(2, 0, 1), order="C")
-        after_sample: Callable[[int], None] = lambda _done: after_tile()  # noqa: E731
-        return np.stack(
-            self._painter.draw(Tile(core=window, window=window), lr, request, KeptTiles(), after_sample=after_sample)
-        )
+        place = Tile(core=window, window=window)
+        pictures = self._painter.draw(place, lr, request, KeptTiles(), after_sample=lambda _done: after_tile())
+        return np.stack(pictures)
 
     def _check_answer(self, lr_bytes: int) -> None:
         """lr_bytes: of an answer, if it were as large as the input."""
