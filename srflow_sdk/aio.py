@@ -21,7 +21,6 @@ from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.errors import CancelledError, DeviceError
 from srflow_sdk.files import PathLike
 from srflow_sdk.files.passed_images import EncodedImage
-from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec, Unpack
 
     from srflow_sdk.drawing.options import DrawKeywords, EncodeKeywords
+    from srflow_sdk.latents.picture_latents import Latents
 
     _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -41,12 +41,10 @@ _T = TypeVar("_T")
 class _Stop(threading.Event):
     """Counts as set once it is, or the event that the caller passed."""
 
-    def __init__(self, other: threading.Event | None) -> None:
-        super().__init__()
-        self.other = other or threading.Event()
+    other: threading.Event | None = None
 
     def is_set(self) -> bool:
-        return super().is_set() or self.other.is_set()
+        return super().is_set() or (self.other is not None and self.other.is_set())
 
 
 async def _end_of(call: asyncio.Future[Any]) -> None:
@@ -104,8 +102,8 @@ class AsyncUpscaler:
         self._open = functools.partial(Upscaler, bundle, device=device, tile=tile, threads=threads, precision=precision)
         self._pool = ThreadPoolExecutor(whole("at_once", at_once, least=1), thread_name_prefix="srflow-async")
         self._running: dict[asyncio.Future[Any], _Stop] = {}
-        self._closed = False
         self._upscaler: Upscaler | None = None
+        self._closed = False
 
     async def __aenter__(self) -> AsyncUpscaler:
         try:
@@ -165,7 +163,8 @@ class AsyncUpscaler:
     ) -> _T:
         """Call in a thread, once one is free. The call ends soon after its task is cancelled."""
         DrawOptions(progress=progress, cancel=cancel)  # checks them
-        loop, stop, errors = asyncio.get_running_loop(), _Stop(cancel), list[Exception]()
+        loop, stop, errors = asyncio.get_running_loop(), _Stop(), list[Exception]()
+        stop.other = cancel
         closed = DeviceError("the upscaler is closed; await its calls before its `async with` block ends")
 
         def tell(done: int, total: int) -> None:
@@ -201,7 +200,7 @@ class AsyncUpscaler:
         try:
             return running.result()
         except CancelledError as error:
-            if not self._closed or stop.other.is_set():
+            if not self._closed or (cancel is not None and cancel.is_set()):
                 raise
             raise closed from error
 
@@ -215,23 +214,15 @@ class AsyncEncoding(Generic[ImageT]):
 
     nbytes, tiles, kept_tiles = _read(Encoding.nbytes), _read(Encoding.tiles), _read(Encoding.kept_tiles)
     std, invert = _awaited(Encoding.std), _awaited(Encoding.invert)
+    if TYPE_CHECKING:  # the others, with types that know the image's
 
-    async def sample(self, **options: Unpack[DrawKeywords]) -> ImageT:
-        """Draw one picture: see :meth:`Encoding.sample`."""
-        return await self._run(self._opened.sample, **options)
-
-    async def samples(self, n: int, **options: Unpack[DrawKeywords]) -> list[ImageT]:
-        """Draw `n` pictures: see :meth:`Encoding.samples`."""
-        return await self._run(self._opened.samples, n, **options)
-
-    async def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT:
-        """Average `n` samples: see :meth:`Encoding.mean`."""
-        return await self._run(self._opened.mean, n, **options)
-
-    async def interval(self, n: int, coverage: float = 0.9, **options: Unpack[DrawKeywords]) -> tuple[ImageT, ImageT]:
-        """Compute a lower and an upper picture: see :meth:`Encoding.interval`."""
-        return await self._run(self._opened.interval, n, coverage, **options)
-
-    async def decode(self, latents: Latents, *, consistent: bool = False, **options: Any) -> ImageT:
-        """Decode latents into a picture: see :meth:`Encoding.decode`."""
-        return await self._run(self._opened.decode, latents, consistent=consistent, **options)
+        async def sample(self, **options: Unpack[DrawKeywords]) -> ImageT: ...
+        async def samples(self, n: int, **options: Unpack[DrawKeywords]) -> list[ImageT]: ...
+        async def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT: ...
+        async def interval(
+            self, n: int, coverage: float = ..., **options: Unpack[DrawKeywords]
+        ) -> tuple[ImageT, ImageT]: ...
+        async def decode(self, latents: Latents, *, consistent: bool = ..., **options: Any) -> ImageT: ...
+    else:
+        sample, samples, mean = _awaited(Encoding.sample), _awaited(Encoding.samples), _awaited(Encoding.mean)
+        interval, decode = _awaited(Encoding.interval), _awaited(Encoding.decode)
