@@ -91,13 +91,9 @@ def write_file(path: Path, levels: Levels, about: Mapping[str, str]) -> None:
     text += b" " * (-len(text) % 8)  # so that the values are aligned
     values = (array.reshape(-1).astype("<f4", copy=False).data for array in levels.values())
     try:
-        if path.is_dir():
-            raise ImageError(f"{path} cannot be written: it is a folder; name a file in it")
+        if not path.parent.is_dir():
+            raise ImageError(f"{path} cannot be written: the folder {path.parent} is missing; make it first")
         write_atomically(path, struct.pack("<Q", len(text)), text, *values)
-    except FileNotFoundError as error:
-        there = path.parent.is_dir()  # of a kind that holds no files of users
-        fix = "takes no new files; name another" if there else "is missing; make it first"
-        raise ImageError(f"{path} cannot be written: the folder {path.parent} {fix}") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise ImageError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
 
@@ -118,21 +114,19 @@ def read_file(path: Path) -> tuple[dict[int, NDArray[np.float32]], dict[str, str
 def _read(file: BinaryIO) -> tuple[dict[int, NDArray[np.float32]], dict[str, str]]:
     """Raises: ValueError, which says why, or what Python raises, for a file that lies."""
     (length,) = struct.unpack("<Q", file.read(8))
-    if length > _MAX_HEADER_BYTES:
-        raise ValueError("it does not begin with a safetensors header")
-    header = dict(json.loads(file.read(length)))
+    header = dict(json.loads(file.read(length if length <= _MAX_HEADER_BYTES else 0) or b"null"))
     about = header.pop("__metadata__", {})
     if (about.get("format"), about.get("format_version")) != ("srflow-latents", "1"):
         said = f"{short(about.get('format'))} {short(about.get('format_version'))}"
         raise ValueError(f"it holds {said}, not latents of version 1")
-    shapes, end = {}, 0
+    shapes, end = dict[int, tuple[int, ...]](), 0
     for name, tensor in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        named, shape, (start, stop) = _TENSOR.fullmatch(name), tensor["shape"], tensor["data_offsets"]
+        named, shape, place = _TENSOR.fullmatch(name), tuple(tensor["shape"]), tensor["data_offsets"]
         if not named or tensor["dtype"] != "F32" or not all(type(side) is int and side > 0 for side in shape):
             raise ValueError(f"{short(name)} is no level of float32")
-        if start != end or stop - start != 4 * math.prod(shape):
+        if place != [end, end + 4 * math.prod(shape)]:
             raise ValueError(f"{name} has another size than its shape, or leaves a gap")
-        shapes[int(named[1])], end = tuple(shape), stop
+        shapes[int(named[1])], end = shape, place[1]
     size = os.fstat(file.fileno()).st_size - file.tell()
     if end != size:
         raise ValueError(f"its tensors need {end} bytes and it has {size}; perhaps it is cut off")

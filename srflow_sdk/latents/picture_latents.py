@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Latents"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_MAX_LEVEL, _MAX_SIDE = 16, (1 << 32) - 1
+_SIDES, _MAX_LEVEL, _MAX_SIDE = ("height", "width"), 16, (1 << 32) - 1
 _STRAIGHT = 1e-6  # sine of an angle below which the arc is a line in float32
 
 _Level = NDArray[np.float32]
@@ -40,6 +42,7 @@ class _HasBundle(Protocol):
     def bundle(self) -> Bundle: ...
 
 
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Latents:
     """All of a photograph that its LR image does not say: float32 arrays by level of the flow.
 
@@ -52,12 +55,13 @@ class Latents:
     which vanish with the object. `==` tells whether two names mean one object; numpy.array_equal compares the arrays.
 
     Args:
-        levels: Arrays by level, 1 … 16: float32, C×(padded HR height / 2^level)×(padded HR width / 2^level). Writable
-            ones are copied; read-only ones are taken as they are.
+        levels: Arrays by level, 1 … 16, finest first: float32, C×(padded HR height / 2^level)×(padded HR width /
+            2^level). Writable ones are copied; read-only ones are taken as they are.
         height, width: Of the HR picture in pixels, without padding.
-        model_sha256: :attr:`Bundle.model_sha256` of the model that they belong to.
-        log_likelihood: Log-density of the picture's values in [0, 1], in nats, if it is known.
-        precision: The encoder's arithmetic when they were made.
+        model_sha256: :attr:`Bundle.model_sha256` of the model that they belong to; for another they mean nothing.
+        log_likelihood: Log-density of the picture's values in [0, 1] given its LR image, in nats; None if it is not
+            known, as once latents were changed.
+        precision: The encoder's arithmetic when they were made: with another, they are decoded less exactly.
 
     Raises:
         ArgumentError: For other types, shapes and sizes.
@@ -67,31 +71,31 @@ class Latents:
         >>> smoother = encoding.decode(encoding.invert(hr).scaled(0.7))
     """
 
-    def __init__(
-        self,
-        levels: Mapping[int, NDArray[np.float32]],
-        *,
-        height: int,
-        width: int,
-        model_sha256: str,
-        log_likelihood: float | None = None,
-        precision: ComputePrecision = "bundle",
-    ) -> None:
-        self._height = whole("height", height, least=1, most=_MAX_SIDE)
-        self._width = whole("width", width, least=1, most=_MAX_SIDE)
-        if not isinstance(model_sha256, str) or not _SHA256.fullmatch(model_sha256):
-            raise ArgumentError(f"model_sha256 is {model_sha256!r:.80}; it must be 64 hexadecimal digits")
-        one_of("precision", precision, ComputePrecision)
-        self._model_sha256, self._precision = model_sha256, precision
-        self._log_likelihood = None if log_likelihood is None else real("log_likelihood", log_likelihood)
-        self._check(levels)
-        checked = {int(level): levels[level] for level in sorted(levels)}
+    levels: Mapping[int, NDArray[np.float32]] = field(kw_only=False)
+    height: int
+    width: int
+    model_sha256: str
+    log_likelihood: float | None = None
+    precision: ComputePrecision = "bundle"
+
+    def __post_init__(self) -> None:
+        known: dict[str, Any] = {side: whole(side, vars(self)[side], least=1, most=_MAX_SIDE) for side in _SIDES}
+        if not isinstance(self.model_sha256, str) or not _SHA256.fullmatch(self.model_sha256):
+            raise ArgumentError(f"model_sha256 is {self.model_sha256!r:.80}; it must be 64 hexadecimal digits")
+        one_of("precision", self.precision, ComputePrecision)
+        if self.log_likelihood is not None:
+            known["log_likelihood"] = real("log_likelihood", self.log_likelihood)
+        self._check(self.levels)
+        checked = {int(level): self.levels[level] for level in sorted(self.levels)}
         if any(array.flags.writeable or not array.flags.c_contiguous for array in checked.values()):
             copies = arrays.like(checked)
             for level, array in checked.items():
                 np.copyto(copies[level], array)
             checked = copies
-        self._levels = arrays.read_only(checked)
+        vars(self).update(known, levels=MappingProxyType(arrays.read_only(checked)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return functools.partial(type(self), **{**vars(self), "levels": dict(self.levels)}), ()
 
     def _check(self, levels: Mapping[int, _Level]) -> None:
         """Raises: ArgumentError unless all are of one padded picture."""
@@ -105,47 +109,17 @@ class Latents:
                 raise ArgumentError(f"level {level} is {shown}; it must be a float32 array C×h×w")
             padded[level] = array.shape[1] << level, array.shape[2] << level
         rows, columns = min(padded.values())
-        if len(set(padded.values())) > 1 or self._height > rows or self._width > columns:
+        if len(set(padded.values())) > 1 or self.height > rows or self.width > columns:
             sizes = ", ".join(f"level {level} {size[0]}×{size[1]}" for level, size in sorted(padded.items()))
             raise ArgumentError(
-                f"the levels are of pictures of {sizes} pixels, not of one of {self._height}×{self._width}"
+                f"the levels are of pictures of {sizes} pixels, not of one of {self.height}×{self.width}"
             )
-
-    @property
-    def levels(self) -> Mapping[int, NDArray[np.float32]]:
-        """Read-only arrays by level, finest first: C×(padded HR height / 2^level)×(padded HR width / 2^level)."""
-        return MappingProxyType(arrays.read_only(self._levels))
-
-    @property
-    def height(self) -> int:
-        """Rows of the HR picture, without padding."""
-        return self._height
-
-    @property
-    def width(self) -> int:
-        """Columns of the HR picture, without padding."""
-        return self._width
-
-    @property
-    def model_sha256(self) -> str:
-        """:attr:`Bundle.model_sha256` of the model that they belong to; for another they mean nothing."""
-        return self._model_sha256
-
-    @property
-    def precision(self) -> ComputePrecision:
-        """The encoder's arithmetic when they were made: with another, they are decoded less exactly."""
-        return self._precision
-
-    @property
-    def log_likelihood(self) -> float | None:
-        """Log-density of the picture's values in [0, 1] given its LR image, in nats; None once latents were changed."""
-        return self._log_likelihood
 
     @property
     def bits_per_dimension(self) -> float | None:
         """The log-likelihood as bits per value for 8-bit levels: -nats / (3·H·W·ln 2) + 8; lower is likelier."""
-        nats = self._log_likelihood
-        return None if nats is None else bits_per_dimension(nats, height=self._height, width=self._width)
+        nats = self.log_likelihood
+        return None if nats is None else bits_per_dimension(nats, height=self.height, width=self.width)
 
     def window(self, window: Window, scale: int) -> dict[int, NDArray[np.float32]]:
         """The part of a window, by level, as views.
@@ -164,7 +138,7 @@ class Latents:
             raise ArgumentError(f"window is {type(window).__name__}; it must be a Window in LR pixels")
         scale = whole("scale", scale, least=1, most=_MAX_SIDE)
         parts = {}
-        for level, array in self._levels.items():
+        for level, array in self.levels.items():
             place = window.scaled(scale, 1 << level)
             parts[level] = array[:, place.slices[0], place.slices[1]]
             if min(place.top, place.left) < 0 or parts[level].shape[1:] != (place.height, place.width):
@@ -180,7 +154,7 @@ class Latents:
         Raises:
             ArgumentError: For other temperatures and levels.
         """
-        taus = level_taus(tau, self._levels)
+        taus = level_taus(tau, self.levels)
 
         def scale(level: int, source: _Level, target: _Level) -> None:
             np.multiply(source, np.float32(taus[level]), out=target)
@@ -219,7 +193,7 @@ class Latents:
             ArgumentError: For other values.
             NonFiniteError: Latents are NaN or infinite.
         """
-        taus = level_taus(tau, self._levels)
+        taus = level_taus(tau, self.levels)
         one_of("over", over, Collection)
         seed = whole("seed", seed, least=0, most=(1 << 64) - 1)
         mask = None if where is None else self._mask("where", where)
@@ -247,9 +221,9 @@ class Latents:
             positions = arrays.mask_positions(mask, level)
             rows, columns = positions.shape
             np.copyto(target, source)
-            np.copyto(target[:, :rows, :columns], other._levels[level][:, :rows, :columns], where=positions)
+            np.copyto(target[:, :rows, :columns], other.levels[level][:, :rows, :columns], where=positions)
 
-        return self._changed(set(self._levels), mix)
+        return self._changed(set(self.levels), mix)
 
     def interpolated(self, other: Latents, t: float) -> Self:
         """Latents between these and others.
@@ -268,10 +242,10 @@ class Latents:
         self._check_fits(other)
         share = real("t", t, least=0, most=1)
         if share in (0, 1):
-            return self if share == 0 else self._with(other._levels, log_likelihood=other.log_likelihood)
+            return self if share == 0 else replace(self, levels=other.levels, log_likelihood=other.log_likelihood)
 
         def interpolate(level: int, source: _Level, target: _Level) -> None:
-            end, angle = other._levels[level], self._angle(other, level)
+            end, angle = other.levels[level], self._angle(other, level)
             one, rest, sine = 1 - share, share, math.sin(angle)
             if sine > _STRAIGHT:
                 one, rest = math.sin((1 - share) * angle) / sine, math.sin(share * angle) / sine
@@ -280,7 +254,7 @@ class Latents:
                 values += rest * end[:, rows].astype(np.float64)
                 target[:, rows] = values
 
-        return self._changed(set(self._levels), interpolate)
+        return self._changed(set(self.levels), interpolate)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file: tensors `level1` …, float32, and size, model, precision and nats as metadata.
@@ -297,7 +271,7 @@ class Latents:
             about["log_likelihood"] = repr(self.log_likelihood)
         if self.precision != BUNDLE:
             about["precision"] = self.precision
-        arrays.write_file(file_path("path", path), self._levels, about)
+        arrays.write_file(file_path("path", path), self.levels, about)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, model: Bundle | _HasBundle | None = None) -> Self:
@@ -317,11 +291,10 @@ class Latents:
             raise ArgumentError(f"{what}; it must be a Bundle (Bundle.open(path)) or an Upscaler")
         levels, about = arrays.read_file(file_path("path", path))
         try:
-            numbers: dict[str, Any] = {"height": int(about["height"]), "width": int(about["width"])}
+            known: dict[str, Any] = {"precision": about.get("precision", BUNDLE), "model_sha256": about["model_sha256"]}
             if "log_likelihood" in about:
-                numbers["log_likelihood"] = float(about["log_likelihood"])
-            sha256, precision = about["model_sha256"], about.get("precision", BUNDLE)
-            latents = cls(arrays.read_only(levels), model_sha256=sha256, precision=precision, **numbers)  # type: ignore[arg-type]
+                known["log_likelihood"] = float(about["log_likelihood"])
+            latents = cls(arrays.read_only(levels), height=int(about["height"]), width=int(about["width"]), **known)
         except (KeyError, TypeError, ValueError) as error:  # ArgumentError is one, too
             why = error if isinstance(error, ArgumentError) else "it does not say of what picture"
             raise ImageError(f"{os.fspath(path)} is not a file of latents: {why}; Latents.save writes one") from error
@@ -334,7 +307,7 @@ class Latents:
 
     def __repr__(self) -> str:
         parts = [f"{self.height}×{self.width}"]
-        for level, array in self._levels.items():
+        for level, array in self.levels.items():
             _, (deviation,) = mean_and_deviation(array, self._everywhere(level), whole_level=True)
             parts.append(f"level {level}: {'×'.join(map(str, array.shape))} deviation {deviation:.3f}")
         if (bits := self.bits_per_dimension) is not None:
@@ -361,7 +334,7 @@ class Latents:
         own, others = (
             (f"{one.height}×{one.width} pixels by the model {one.model_sha256[:12]}…", one.model_sha256, *shapes)
             for one in (self, other)
-            if (shapes := sorted((level, array.shape) for level, array in one._levels.items()))
+            if (shapes := sorted((level, array.shape) for level, array in one.levels.items()))
         )
         if own != others:
             raise ArgumentError(
@@ -372,8 +345,8 @@ class Latents:
         """The angle between both as vectors, 0 … π; 0 if one of them has no length, or none that is finite."""
         height, width = arrays.picture_positions(level, height=self.height, width=self.width)
         products: list[tuple[float, float, float]] = []
-        for rows in arrays.row_chunks(self._levels[level], height):
-            a, b = (one._levels[level][:, rows, :width].astype(np.float64) for one in (self, other))
+        for rows in arrays.row_chunks(self.levels[level], height):
+            a, b = (one.levels[level][:, rows, :width].astype(np.float64) for one in (self, other))
             products.append((float((a * a).sum()), float((b * b).sum()), float((a * b).sum())))
         aa, bb, ab = np.sum(products, axis=0)
         length = math.sqrt(aa * bb)
@@ -383,15 +356,10 @@ class Latents:
         """New latents whose named levels are written by change(level, source, target); the others are shared."""
         if not levels:
             return self
-        targets = arrays.like({level: self._levels[level] for level in levels})
+        targets = arrays.like({level: self.levels[level] for level in levels})
         for level, target in targets.items():
-            change(level, self._levels[level], target)
-        return self._with({**self._levels, **arrays.read_only(targets)}, log_likelihood=None)
-
-    def _with(self, levels: Mapping[int, _Level], *, log_likelihood: float | None) -> Self:
-        size = {"height": self.height, "width": self.width}
-        about = {"model_sha256": self.model_sha256, "precision": self.precision}
-        return type(self)(levels, log_likelihood=log_likelihood, **size, **about)  # type: ignore[arg-type]
+            change(level, self.levels[level], target)
+        return replace(self, levels={**self.levels, **arrays.read_only(targets)}, log_likelihood=None)
 
 
 def check_made_by(latents: Latents, manifest: Manifest, what: str = "the latents") -> None:
