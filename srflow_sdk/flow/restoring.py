@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.files import WriteOptions, check_writable, open_image
+from srflow_sdk.files import ImageReader, WriteOptions, check_writable, open_image
+from srflow_sdk.files.formats import save_options
 from srflow_sdk.flow.inverting import opaque_image, reduced_image, round_trip_halo
 from srflow_sdk.flow.options import RestoreOptions
 from srflow_sdk.latents import arrays
@@ -120,25 +122,46 @@ def restore_file(
     source: Path, target: Path, painter: Painter, options: RestoreOptions, writing: WriteOptions
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.restore_file`."""
-    started = time.monotonic()
-    if real_path(source) == real_path(target):
-        raise ArgumentError(f"{source} would be overwritten by its own restoration; name another target")
-    manifest = painter.manifest
-    with (
-        memory_errors_typed(f"while restoring {source}; use a smaller picture"),
-        open_image(source, max_pixels=writing.max_pixels) as reader,
-    ):
-        size = reader.width, reader.height
-        check_writable(target, channels=reader.channels, size=size)
+
+    def make(readers: Mapping[str, ImageReader]) -> tuple[NDArray[Any], dict[str, Any]]:
+        reader, manifest = readers["source"], painter.manifest
         step = manifest.scale * manifest.size_multiple
         height, width = (padded_size(side, step) // manifest.scale for side in (reader.height, reader.width))
-        tile = painter.core(height, width, halo=round_trip_halo(manifest))
-        fields = {"source_sha256": reader.sha256(), "tile": tile, **options.provenance_fields()}
-        with writer_for(target, reader, painter, writing, size=size, **fields) as writer:
-            writer.write_rows(restore_pixels(reader.read_rows(reader.height), reader.kind, painter, options))
-            output = finished(writer, target, writing)
-            reader.check_unchanged()
-    return FileResult(source=source, size=size, outputs=(output,), seconds=time.monotonic() - started)
+        fields = {"tile": painter.core(height, width, halo=round_trip_halo(manifest)), **options.provenance_fields()}
+        return restore_pixels(reader.read_rows(reader.height), reader.kind, painter, options), fields
+
+    return made_of_files({"source": source}, target, painter, writing, make)
+
+
+def made_of_files(
+    paths: Mapping[str, Path],
+    output: Path,
+    painter: Painter,
+    writing: WriteOptions,
+    make: Callable[[Mapping[str, ImageReader]], tuple[NDArray[Any], dict[str, Any]]],
+) -> FileResult:
+    """Write a picture of the first file's size and kind, with its metadata; every file must be as it was at the end.
+
+    paths: by what they are. make: takes the opened files, and returns the pixels, and the record's other fields.
+    """
+    started = time.monotonic()
+    for what, path in paths.items():
+        if real_path(path) == real_path(output):
+            raise ArgumentError(f"{path} is the {what} and would be overwritten by the result; name another output")
+    save_options(output, quality=writing.quality, lossless=writing.lossless)  # before any work
+    with memory_errors_typed(f"while making {output}; use smaller pictures"), ExitStack() as stack:
+        most = writing.max_pixels
+        readers = {what: stack.enter_context(open_image(path, max_pixels=most)) for what, path in paths.items()}
+        first = next(iter(readers.values()))
+        size = first.width, first.height
+        check_writable(output, channels=first.channels, size=size)
+        pixels, fields = make(readers)
+        with writer_for(output, first, painter, writing, size=size, source_sha256=first.sha256(), **fields) as writer:
+            writer.write_rows(pixels)
+            made = finished(writer, output, writing)
+            for reader in readers.values():
+                reader.check_unchanged()
+    return FileResult(source=first.path, size=size, outputs=(made,), seconds=time.monotonic() - started)
 
 
 def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) -> Latents:

@@ -7,8 +7,7 @@ of the mask are computed.
 from __future__ import annotations
 
 import logging
-import time
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,23 +15,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.drawing.file_upscaling import FileResult, finished, writer_for
+from srflow_sdk.drawing.file_upscaling import FileResult
 from srflow_sdk.drawing.options import pass_of
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import padded_size
-from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import WriteOptions, check_writable, open_image
-from srflow_sdk.files.formats import save_options
+from srflow_sdk.errors import ImageError
+from srflow_sdk.files import ImageReader, WriteOptions
 from srflow_sdk.files.passed_images import EncodedImage, loaded
 from srflow_sdk.flow.inverting import reduced_image, round_trip_halo
 from srflow_sdk.flow.options import TransferOptions
-from srflow_sdk.flow.restoring import encoded_for_both
+from srflow_sdk.flow.restoring import encoded_for_both, made_of_files
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import conversion_for
 from srflow_sdk.pixels.in_memory import ImageKind, InMemoryImage, Tensor, array_of, from_unit, is_tensor, luma, to_unit
 from srflow_sdk.pixels.membrane import blended, bounds, neighbour_sums
-from srflow_sdk.system.local_files import real_path
-from srflow_sdk.system.raising import memory_errors_typed
 
 _log = logging.getLogger(__name__)
 
@@ -167,30 +163,18 @@ def transfer_file(
     options: TransferOptions,
     writing: WriteOptions,
 ) -> FileResult:
-    """Do the work of :meth:`Upscaler.transfer_file`. Every input must be the same when the output is complete."""
-    started = time.monotonic()
-    paths = {"target": target, "source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
-    for what, path in paths.items():
-        if real_path(path) == real_path(output):
-            raise ArgumentError(f"{path} is the {what} and would be overwritten by the result; name another output")
-    save_options(output, quality=writing.quality, lossless=writing.lossless)  # before any work
-    manifest, most = painter.manifest, writing.max_pixels
-    with memory_errors_typed(f"while transferring into {target}; use smaller pictures"):
-        with ExitStack() as stack:
-            readers = {what: stack.enter_context(open_image(path, max_pixels=most)) for what, path in paths.items()}
-            of = {what: Picture(reader.read_rows(reader.height), reader.kind) for what, reader in readers.items()}
-            digests = {what: reader.sha256() for what, reader in readers.items()}
-        size = readers["target"].width, readers["target"].height
-        check_writable(output, channels=of["target"].kind.channels, size=size)
+    """Do the work of :meth:`Upscaler.transfer_file`."""
+
+    def make(readers: Mapping[str, ImageReader]) -> tuple[NDArray[Any], dict[str, Any]]:
+        of = {what: Picture(reader.read_rows(reader.height), reader.kind) for what, reader in readers.items()}
+        for reader in readers.values():
+            reader.close()  # the work takes memory
         pixels, tile = transferred(of["target"], of["source"], mask_in(of["mask"]), of.get("lr"), painter, options)
-        others = {what: (path, digests[what]) for what, path in paths.items() if what != "target"}
-        fields = {"source_sha256": digests["target"], "tile": tile, **options.provenance_fields(manifest, others)}
-        with writer_for(output, readers["target"], painter, writing, size=size, **fields) as writer:
-            writer.write_rows(pixels)
-            made = finished(writer, output, writing)
-            for reader in readers.values():
-                reader.check_unchanged()
-    return FileResult(source=target, size=size, outputs=(made,), seconds=time.monotonic() - started)
+        others = {what: (path, readers[what].sha256()) for what, path in paths.items() if what != "target"}
+        return pixels, {"tile": tile, **options.provenance_fields(painter.manifest, others)}
+
+    paths = {"target": target, "source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
+    return made_of_files(paths, output, painter, writing, make)
 
 
 def _drawn(
