@@ -41,8 +41,6 @@ class Motion:
         """Rows of pictures sH×sW×C of the frame before, where they are in this one; h×sW×1: 1 where they were seen.
 
         It falls from 1 to 0 within a pixel of the small frame, or blocks of these would show.
-
-        Places between pixels are interpolated with Lanczos's kernel of 8×8.
         """
         cv2 = opencv()
         (height, width), columns = self.seen.shape, pictures[0].shape[1]
@@ -69,10 +67,7 @@ def gray(frame: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def motion_between(before: NDArray[np.uint8], now: NDArray[np.uint8], *, height: int, width: int) -> Motion:
-    """The motion of the first height×width pixels of a frame. before, now: from :func:`gray`.
-
-    The same frames give the same motion, bit for bit, on one kind of processor and with one version of OpenCV.
-    """
+    """The motion of the first height×width pixels of a frame. before, now: from :func:`gray`."""
     cv2 = opencv()
     with _one_thread(cv2):
         back, forth = _dis(cv2).calc(now, before, None), _dis(cv2).calc(before, now, None)

@@ -15,14 +15,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Literal, NamedTuple
 
+import numpy as np
+
 IFD_ERRORS = (OSError, ValueError, OverflowError, struct.error)
 """The errors of reading an IFD from a file that is damaged or cannot be read."""
 
 SHORT, LONG, RATIONAL, DOUBLE, IFD = 3, 4, 5, 12, 13
 LONG8, SLONG8, IFD8 = 16, 17, 18  # only in BigTIFF
-# One value of each field type, from 1 (BYTE) to 13 (IFD), in struct's letters.
-_VALUE_FORMATS = dict(enumerate(["B", "B", "H", "I", "II", "B", "B", "H", "I", "II", "I", "Q", "I"], start=1))
-_VALUE_FORMATS |= {LONG8: "Q", SLONG8: "Q", IFD8: "Q"}
+# Bytes of one value of each field type, from 1 (BYTE) to 13 (IFD); the pairs are fractions.
+_WIDTHS = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), start=1)) | dict.fromkeys((LONG8, SLONG8, IFD8), 8)
+_PAIRS = (RATIONAL, 10)
 _MAX_ENTRIES = 4096
 
 MAX_BYTES = 60_000
@@ -72,9 +74,15 @@ class TiffLayout:
         order: Literal["little", "big"] = "little" if self.byte_order == "<" else "big"
         return int.from_bytes(data, order)
 
+    def ordered(self, field_type: int, data: bytes) -> bytes:
+        """Values of a file in the order of :class:`TagValue`, or the other way."""
+        width = _WIDTHS[field_type] // (1 + (field_type in _PAIRS))
+        swapped = self.byte_order == ">" and width > 1
+        return np.frombuffer(data, f"u{width}").byteswap().tobytes() if swapped else data
+
 
 class TagValue(NamedTuple):
-    """The values of one tag: TIFF's code of their type, how many, and their bytes."""
+    """The values of one tag: TIFF's code of their type, how many, and their bytes, the lowest first."""
 
     field_type: int
     number: int
@@ -93,7 +101,7 @@ class IfdEntry(NamedTuple):
     @property
     def size(self) -> int:
         """The bytes of its values."""
-        return self.number * struct.calcsize(f"={_VALUE_FORMATS.get(self.field_type, 'B')}")
+        return self.number * _WIDTHS.get(self.field_type, 1)
 
 
 def read_header(file: BinaryIO) -> tuple[TiffLayout, int]:
@@ -123,17 +131,16 @@ def read_ifd(file: BinaryIO, layout: TiffLayout, at: int) -> tuple[list[IfdEntry
 
 
 def read_value(file: BinaryIO, layout: TiffLayout, entry: IfdEntry, *, max_bytes: int) -> TagValue | None:
-    """An entry's values; None for unknown types, for no values, and for more than max_bytes outside the IFD.
-
-    Raises: :data:`IFD_ERRORS`.
-    """
+    """An entry's values; None for unknown types, none, and more than max_bytes outside the IFD. Raises: as reading."""
     data, inside = entry.held[: entry.size], entry.size <= layout.offset_bytes
-    if entry.field_type not in _VALUE_FORMATS or entry.number == 0 or (not inside and entry.size > max_bytes):
+    if entry.field_type not in _WIDTHS or entry.number == 0 or (not inside and entry.size > max_bytes):
         return None
     if not inside:
         file.seek(layout.integer(entry.held))
         data = file.read(entry.size)
-    return TagValue(entry.field_type, entry.number, data) if len(data) == entry.size else None
+    if len(data) < entry.size:
+        return None
+    return TagValue(entry.field_type, entry.number, layout.ordered(entry.field_type, data))
 
 
 def integers(layout: TiffLayout, entries: list[IfdEntry]) -> dict[int, int]:
@@ -143,24 +150,14 @@ def integers(layout: TiffLayout, entries: list[IfdEntry]) -> dict[int, int]:
     return {tag: layout.integer(held[:width]) for tag, (held, width) in found.items() if 0 < width <= len(held)}
 
 
-def with_byte_order(value: TagValue, old: TiffLayout, new: TiffLayout) -> TagValue:
-    """The same values in the new layout's byte order."""
-    letters = _VALUE_FORMATS[value.field_type] * value.number
-    if old.byte_order == new.byte_order or letters[0] == "B":
-        return value
-    return value._replace(data=new.pack(letters, *old.unpack(letters, value.data)))
-
-
 def pack_ifd(tags: Mapping[int, TagValue | IfdEntry], layout: TiffLayout, *, at: int, next_ifd: int = 0) -> bytes:
-    """Pack an IFD for the even offset `at`, with its values after it.
-
-    tags: values, or entries as they were read. next_ifd: offset of the next IFD, 0 for none.
-    """
+    """Pack an IFD of values, or of entries as read, for the even offset `at`, with long values after it."""
     count_format = "Q" if layout.is_bigtiff else "H"
     start = len(tags) * (20 if layout.is_bigtiff else 12) + struct.calcsize(f"={count_format}") + layout.offset_bytes
     entries, values = [layout.pack(count_format, len(tags))], b""
     for tag, value in sorted(tags.items()):
-        held = value.held if isinstance(value, IfdEntry) else value.data.ljust(layout.offset_bytes, b"\0")
+        ordered = value.held if isinstance(value, IfdEntry) else layout.ordered(value.field_type, value.data)
+        held = ordered.ljust(layout.offset_bytes, b"\0")
         if len(held) > layout.offset_bytes:
             offset = layout.pack(layout.offset_format, at + start + len(values))
             values, held = values + held + bytes(len(held) % 2), offset
@@ -168,46 +165,34 @@ def pack_ifd(tags: Mapping[int, TagValue | IfdEntry], layout: TiffLayout, *, at:
     return b"".join([*entries, layout.pack(layout.offset_format, next_ifd), values])
 
 
-@dataclass(frozen=True)
-class ExifTags:
-    """Tags by the IFD that holds them, EXIF's, GPS's, or the TIFF's own, of which only those that describe the picture.
+ExifTags = dict[int, dict[int, TagValue]]
+"""Tags of the IFDs of EXIF and GPS, by the tags that point to them, and (0) those of the TIFF about the picture."""
 
-    ifds: by the tag that points to the IFD, 0 for the TIFF's own. layout: the byte order of their values.
-    """
 
-    layout: TiffLayout
-    ifds: Mapping[int, dict[int, TagValue]]
+def for_picture(tags: ExifTags, *, size: tuple[int, int], is_srgb: bool) -> ExifTags:
+    """The tags with this width and height, and sRGB for sRGB pixels, where they name them."""
+    exif_ifd = dict(tags.get(_EXIF_IFD, {}))
+    new = {tag: TagValue(LONG, 1, struct.pack("<I", side)) for tag, side in zip(_SIDES, size, strict=True)}
+    new |= {_COLOUR_SPACE: TagValue(SHORT, 1, b"\1\0")} if is_srgb else {}
+    exif_ifd.update({tag: value for tag, value in new.items() if tag in exif_ifd})
+    return {**tags, _EXIF_IFD: exif_ifd}
 
-    def in_file(self, layout: TiffLayout, *, size: tuple[int, int], is_srgb: bool) -> ExifTags:
-        """The tags in this byte order, with this width and height, and sRGB for sRGB pixels, where they name them."""
-        ifds = {
-            pointer: {tag: with_byte_order(value, self.layout, layout) for tag, value in tags.items()}
-            for pointer, tags in self.ifds.items()
-        }
-        new = {tag: TagValue(LONG, 1, layout.pack("I", side)) for tag, side in zip(_SIDES, size, strict=True)}
-        new |= {_COLOUR_SPACE: TagValue(SHORT, 1, layout.pack("H", 1))} if is_srgb else {}
-        exif_ifd = ifds.get(_EXIF_IFD, {})
-        exif_ifd.update({tag: value for tag, value in new.items() if tag in exif_ifd})
-        return ExifTags(layout, ifds)
 
-    def packed(self, at: int) -> tuple[bytes, dict[int, TagValue]]:
-        """The EXIF and GPS IFDs, packed for an even offset, and the TIFF IFD's tags, with those that point to them."""
-        data, own = b"", dict(self.ifds.get(0, {}))
-        for pointer in (_EXIF_IFD, _GPS_IFD):
-            if tags := self.ifds.get(pointer):
-                field_type = LONG8 if self.layout.is_bigtiff else LONG
-                own[pointer] = TagValue(field_type, 1, self.layout.pack(self.layout.offset_format, at + len(data)))
-                data += pack_ifd(tags, self.layout, at=at + len(data))
-        return data, own
+def packed(tags: ExifTags, layout: TiffLayout, at: int) -> tuple[bytes, dict[int, TagValue]]:
+    """The EXIF and GPS IFDs, packed for an even offset, and the TIFF IFD's tags, with those that point to them."""
+    data, own = b"", dict(tags.get(0, {}))
+    for pointer in (_EXIF_IFD, _GPS_IFD):
+        if tags.get(pointer):
+            offset = (at + len(data)).to_bytes(layout.offset_bytes, "little")
+            own[pointer] = TagValue(LONG8 if layout.is_bigtiff else LONG, 1, offset)
+            data += pack_ifd(tags[pointer], layout, at=at + len(data))
+    return data, own
 
 
 def read_exif_tags(file: BinaryIO) -> ExifTags:
-    """The tags in a TIFF file, or in an EXIF block without prefix; broken values and those beyond 50 kB are left out.
-
-    Raises: :data:`IFD_ERRORS` if the TIFF IFD cannot be read.
-    """
+    """The tags in a file; broken values and those beyond 50 kB are left out. Raises: :data:`IFD_ERRORS`."""
     layout, first_ifd = read_header(file)
-    waiting, room, ifds = {0: first_ifd}, _MAX_VALUES_BYTES, dict[int, dict[int, TagValue]]()
+    waiting, room, ifds = {0: first_ifd}, _MAX_VALUES_BYTES, ExifTags()
     while waiting:
         pointer, at = waiting.popitem()
         try:
@@ -224,7 +209,7 @@ def read_exif_tags(file: BinaryIO) -> ExifTags:
                 continue
             if not pointer and entry.tag in (_EXIF_IFD, _GPS_IFD):
                 if value.number == 1 and value.field_type in (LONG, IFD, LONG8, IFD8):
-                    waiting[entry.tag] = layout.integer(value.data)
+                    waiting[entry.tag] = int.from_bytes(value.data, "little")
                 continue
             wanted = entry.tag not in (_MAKER_NOTE, _INTEROPERABILITY_IFD) if pointer else entry.tag in _PICTURE_TAGS
             if wanted and value.field_type not in (LONG8, SLONG8, IFD8) and len(value.data) + 12 <= room:
@@ -233,31 +218,30 @@ def read_exif_tags(file: BinaryIO) -> ExifTags:
     described = ifds.get(0, {}).get(_IMAGE_DESCRIPTION)
     if described is not None and described.data.startswith(_ARRAY_DESCRIPTIONS):
         del ifds[0][_IMAGE_DESCRIPTION]
-    return ExifTags(layout, {pointer: tags for pointer, tags in ifds.items() if tags})
+    return {pointer: tags for pointer, tags in ifds.items() if tags}
 
 
 def exif_tags_of(block: bytes) -> ExifTags:
-    """The tags in an EXIF block, with or without "Exif\\0\\0" in front; see :func:`read_exif_tags`."""
+    """The tags in an EXIF block; see :func:`read_exif_tags`."""
     return read_exif_tags(io.BytesIO(block.removeprefix(_PREFIX)))
 
 
 def block_of(tiff: BinaryIO | bytes) -> bytes | None:
     """An EXIF block of what :func:`read_exif_tags` finds in a file or another block; None if that is nothing."""
     with contextlib.suppress(*IFD_ERRORS):
-        found = exif_tags_of(tiff) if isinstance(tiff, bytes) else read_exif_tags(tiff)
-        layout = TiffLayout(found.layout.byte_order)
-        sub_ifds, tags = ExifTags(layout, found.ifds).packed(8)
+        tags = exif_tags_of(tiff) if isinstance(tiff, bytes) else read_exif_tags(tiff)
+        layout = TiffLayout("<")
+        sub_ifds, own = packed(tags, layout, 8)
         first_ifd = 8 + len(sub_ifds)
-        header = (b"II" if layout.byte_order == "<" else b"MM") + layout.pack("HI", 42, first_ifd)
-        return _PREFIX + header + sub_ifds + pack_ifd(tags, layout, at=first_ifd) if found.ifds else None
+        header = _PREFIX + b"II" + layout.pack("HI", 42, first_ifd)
+        return header + sub_ifds + pack_ifd(own, layout, at=first_ifd) if tags else None
     return None
 
 
 def edited(block: bytes, resolution: tuple[float, float] | None = None) -> bytes | None:
-    """The block with orientation 1, without its thumbnail, and, where it has one, with another resolution.
+    """The block with orientation 1, without its thumbnail, and, where it has one, with another resolution per mm.
 
-    block: a TIFF header and IFDs, as libvips' exif-data, with or without "Exif\\0\\0" in front. resolution: pixels per
-    mm, x and y. Nothing moves. None if it cannot be parsed.
+    Nothing moves. None if it cannot be parsed.
     """
     tiff = bytearray(block.removeprefix(_PREFIX))
     file = io.BytesIO(tiff)
@@ -285,10 +269,7 @@ def edited(block: bytes, resolution: tuple[float, float] | None = None) -> bytes
 
 
 def carrier(block: bytes, jpeg: bytes) -> bytes:
-    """A JPEG file with the block in it: libvips parses EXIF only when it loads a file.
-
-    jpeg: a JPEG without metadata except its JFIF header, whose resolution is removed.
-    """
+    """A plain JPEG, without its resolution, with the block: libvips parses EXIF only when it loads a file."""
     payload = _PREFIX + block.removeprefix(_PREFIX)
     segment = b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload
     jfif_unit = 13

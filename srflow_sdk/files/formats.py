@@ -198,10 +198,7 @@ class WriteOptions:
 
 
 def recognised(head: bytes, *, name: str) -> Format | None:
-    """The format of a file that begins with these bytes; None for those that are not :data:`READABLE`.
-
-    name: the file's name; camera raws look like TIFF inside, of which libvips sees a preview.
-    """
+    """The format of a file of this name that begins with these bytes; None for those that are not :data:`READABLE`."""
     if UNREAD.get(Path(name).suffix.lower()) == "camera raw":
         return None
     return next((each for each in FORMATS if re.match(each.begins, head, re.DOTALL)), None)
@@ -217,11 +214,7 @@ def format_of(path: PathLike) -> Format:
 
 
 def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict[str, Any]:
-    """The keywords of the saver for a file of this name.
-
-    quality: 1 … 100, None for the format's default; lossless: keep every visible pixel as it is.
-    Raises: ArgumentError for unknown endings, other numbers, both at a time, and what the format does not offer.
-    """
+    """The keywords of the saver for a file of this name. Raises: ArgumentError for what the format does not offer."""
     kind = format_of(path)
     WriteOptions(quality=quality, lossless=lossless)  # checks them
     if quality is not None and kind.losses == "never":
@@ -233,11 +226,9 @@ def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict
 
 
 def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None) -> str:
-    """Check before any work that a file of this name can be written, and return its lower-case ending.
+    """Check before any work that a file of this name can hold so many channels and pixels; return its ending.
 
-    channels: of the pixels to write, 1 … 4; 2 and 4 have transparency. size: their width and height, if known.
-    Raises: ArgumentError for other endings, ImageError if the format cannot hold the channels or the size, or this
-    build of libvips cannot write it, or the name is that of a pipe or a device.
+    Raises: ArgumentError for other endings; ImageError, also for what libvips cannot write, and for pipes and devices.
     """
     kind = format_of(path)
     try:

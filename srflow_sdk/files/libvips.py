@@ -13,10 +13,7 @@ _UNHELPFUL = ("unable to ", "bad seek", "vipspng: libpng read error")
 
 
 def pyvips() -> Any:
-    """Import pyvips, on first use: an app that has its images in memory never pays for it.
-
-    libvips' warnings only repeat our errors, so they are silenced, unless the app imported pyvips first and so decides
-    about them.
+    """Import pyvips, on first use. Its warnings repeat our errors; they are silent unless the app imported it.
 
     Raises: MissingExtraError if libvips cannot be loaded.
     """

@@ -73,11 +73,7 @@ class Metadata:
 
 
 def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool, geo: GeoTags | None) -> Metadata:
-    """The metadata of an opened libvips image. Damaged and absurdly large blocks are left out, and logged.
-
-    path: the file, for the log. converted: whether the values were converted to sRGB, so that the file's profile no
-    longer applies. swapped: whether applying the orientation exchanges x and y.
-    """
+    """The metadata of an opened libvips image; what is damaged or absurdly large is logged. swapped: x and y."""
     blocks: dict[str, Any] = dict.fromkeys(_BLOCKS)
     for name, (field, _, limit) in _BLOCKS.items():
         block = libvips.get_field(image, field)
@@ -104,12 +100,7 @@ def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool, geo: 
 
 
 def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple[Any, str]:
-    """A libvips image with the metadata set for a saver, which updates EXIF's dimensions itself, and what it keeps.
-
-    What the format or libvips cannot hold is left out, and logged: only JPEG has IPTC that other software reads, and it
-    has little room for XMP. Gray with a profile becomes sRGB if the format has no gray. libvips always writes a
-    resolution: if there is none, forget it afterwards. path: the file, for the log.
-    """
+    """A libvips image with all that the format can hold, and what its saver is to keep; the rest is logged."""
     pyvips = libvips.pyvips()
     x, y = resolution = metadata.resolution or (_UNNAMED_RESOLUTION, _UNNAMED_RESOLUTION)
     image = image.copy(xres=x, yres=y)
@@ -212,10 +203,7 @@ def exif_behind_pixels(path: Path) -> bytes | None:
 
 
 def forget_png_resolution(descriptor: int) -> None:
-    """Make a complete PNG say that its pixels are square, instead of how many go into a metre.
-
-    Nothing has to move so; without the chunk, everything behind it would. Raises: OSError.
-    """
+    """Make a complete PNG say that its pixels are square, not how many go into a metre: nothing has to move."""
     with os.fdopen(os.dup(descriptor), "r+b") as file:
         square = b"pHYs" + struct.pack(">IIB", 1, 1, 0)
         if _found_in_png(file, square[:4]):

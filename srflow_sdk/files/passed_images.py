@@ -1,7 +1,4 @@
-"""Images as callers pass them: in memory, as the path of a file, or as a file's bytes.
-
-Bytes are kept as a file meanwhile, because several readers look at a picture's file.
-"""
+"""Images as callers pass them: in memory, as a file's path, or as its bytes, which become a file meanwhile."""
 
 from __future__ import annotations
 
@@ -36,9 +33,7 @@ def loaded(
 ) -> tuple[NDArray[Any], ImageKind]:
     """An image's pixels, H×W×channels, and its kind; a file is read as an 8-bit PIL image, upright.
 
-    layout: as for :func:`~srflow_sdk.pixels.in_memory.unpacked`.
-    max_pixels: of files, width × height. Raises: ImageError if it is not an image, or a file that is too large or that
-    PIL images cannot hold; ArgumentError for an empty path and for file objects in text mode.
+    Raises: ImageError; ArgumentError for an empty path and for file objects in text mode.
     """
     with as_path_or_picture(image, max_pixels=max_pixels) as found:
         if isinstance(found, (str, os.PathLike)):
@@ -66,13 +61,10 @@ def as_path_or_picture(
 
 @contextlib.contextmanager
 def spooled(picture: bytes | BinaryIO, *, name: str, max_pixels: int = MAX_PIXELS) -> Iterator[Path]:
-    """The path of a file with an encoded picture's bytes, in a temporary folder that is removed at the end.
+    """The path of a temporary file of this name, with a picture's bytes, or what a binary file object still has.
 
-    picture: its bytes, or a file object opened for reading in binary mode, read from where it stands to its end.
-    name: the file's name, which also stands for it in errors.
-
-    Raises: ArgumentError for a text file, ImageError if there are more bytes than max_pixels can take, or the folder
-    has no room. Errors of the block that name the file are raised again with its bare name.
+    Raises: ArgumentError for a text file; ImageError if there are more bytes than max_pixels can take, or no room.
+    Errors of the block that name the file are raised again with its bare name.
     """
     source = io.BytesIO(picture) if isinstance(picture, (bytes, bytearray, memoryview)) else picture
     room = limit = max_pixels * _BYTES_PER_PIXEL + _METADATA_BYTES

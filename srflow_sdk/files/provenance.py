@@ -105,10 +105,7 @@ _KINDS |= {"tau": float, "scale": float, "consistent": bool, "linear_light": boo
 
 
 def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = _MAX_BYTES) -> bytes:
-    """An XMP packet with the provenance in it, instead of an older one.
-
-    packet: the input's packet, left out if it is not well-formed XMP or the result would exceed max_bytes.
-    """
+    """The packet, unless it is malformed or would become too large, with the provenance instead of an older one."""
 
     def add(document: minidom.Document) -> bool:
         for old in _own(document):
@@ -131,10 +128,7 @@ def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: 
 
 
 def for_new_pixels(packet: bytes) -> bytes:
-    """The packet without the orientation, thumbnails, sizes and resolution of an older picture.
-
-    Returns the given bytes if there is nothing to change or they cannot be parsed as XMP.
-    """
+    """The packet without an older picture's orientation, thumbnails, sizes and resolution; itself without any."""
 
     def clean(document: minidom.Document) -> bool:
         found = False

@@ -58,18 +58,12 @@ class ImageFile:
 def open_image(
     path: PathLike, *, max_pixels: int = MAX_PIXELS, page: int | None = None, raw: bool = False
 ) -> ImageReader:
-    """Open a PNG, JPEG, WebP, TIFF, still GIF, BMP or (where libvips has them) AVIF or HEIC file, whatever its ending.
+    """Open a picture of any format that is read, whatever its ending; rows are decoded on demand.
 
-    Nothing is decoded yet. 16-bit files give uint16; floating-point TIFFs (16 or 32 bits) give float32 and must be
-    in [0, 1]. EXIF orientation is applied. CMYK and Lab become sRGB; RGB and gray values stay in the file's own
-    profile. Palettes become RGB, gray stays gray.
-
-    Rows are decoded on demand, in memory that does not grow with the height. The exceptions are BMP, WebP, AVIF, HEIC,
-    interlaced and progressive files and files that their orientation rotates: they are decoded whole (rotated ones
-    into a temporary file beyond 100 MB). Of JPEG, the file's own bytes are held.
-
-    If a TIFF's further pages are smaller versions of the first, the first is read. TIFF's EXIF is read without maker's
-    notes. Metadata that cannot be kept is logged.
+    16-bit files give uint16; floating-point TIFFs (16 or 32 bits) give float32 and must be in [0, 1]. The orientation
+    is applied. CMYK and Lab become sRGB; RGB and gray stay in the file's own profile. Palettes become RGB. Memory does
+    not grow with the height, except where files are decoded whole: BMP, WebP, AVIF, HEIC, interlaced and progressive
+    ones, and those that their orientation rotates. Of JPEG, the file's own bytes are held.
 
     Args:
         path: of the file.
@@ -77,10 +71,7 @@ def open_image(
         page: of a GIF, WebP or TIFF, the one frame or page to read, from 1.
         raw: read values of 8, 16 or 32 bits as they are, in any range and in any number of channels.
 
-    Raises:
-        ImageError: in one line, if the file is missing, empty, truncated, damaged, of another format, holds several
-            frames or pages, or more than max_pixels pixels.
-        MissingExtraError: if libvips cannot be loaded.
+    Raises: ImageError in one line, MissingExtraError if libvips cannot be loaded.
     """
     return ImageReader(Path(path), max_pixels=max_pixels, page=page, raw=raw)
 
@@ -189,19 +180,12 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         return digest
 
     def check_unchanged(self) -> None:
-        """Raises: ImageError if the file's size or time has changed since it was opened, or another has its name now.
-
-        Call it before you rely on rows that were read: their metadata, or the hash, might be another version's. It may
-        be called after the reader was closed.
-        """
+        """Raises: ImageError if the file has changed since it was opened; also after :meth:`close`."""
         if _stamp(self.path) != self._stamp:
             raise ImageError(f"{self.path}: {_CHANGED}")
 
     def read_rows(self, count: int) -> NDArray[Any]:
-        """Read the next `count` rows, from top to bottom: count×width×channels of the dtype.
-
-        Raises: ImageError if the file is damaged there, fewer rows are left, or it was closed.
-        """
+        """Read the next rows from the top: count×width×channels. Raises: ImageError if that fails, or it was closed."""
         if self._image is None:
             raise ImageError(f"{self.path}: the file was closed")
         if not 0 < count <= self.height - self._row:

@@ -10,9 +10,12 @@ import dataclasses
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from srflow_sdk.files import exif
-from srflow_sdk.files.exif import ExifTags, IfdEntry, TagValue, TiffLayout
+from srflow_sdk.files.exif import IfdEntry, TagValue
 
 MAX_CLASSIC_BYTES = (1 << 32) - 1
 """The reach of 32-bit offsets: larger files must be BigTIFF."""
@@ -35,9 +38,8 @@ _DOUBLES = (_PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, 34736)
 
 @dataclass(frozen=True)
 class GeoTags:
-    """The tags of a file that has any. layout: the byte order of their values."""
+    """The tags of a file that has any."""
 
-    layout: TiffLayout
     tags: dict[int, TagValue] = field(default_factory=dict)
 
     @property
@@ -52,8 +54,10 @@ class GeoTags:
 
         By OGC's GeoTIFF 1.1, raster coordinates begin at the first pixel's corner, or at its centre (PixelIsPoint).
         """
-        shift, tags = 0.5 * self._is_point(), dict(self.tags)
-        scale, points, matrix = (self._numbers(tag) for tag in _DOUBLES[:3])
+        keys = self._numbers(_KEYS, "<u2")
+        is_point = any(keys[at] == _RASTER_TYPE and keys[at + 3] == _IS_POINT for at in range(4, len(keys) - 3, 4))
+        shift, tags = 0.5 * is_point, dict(self.tags)
+        scale, points, matrix = (self._numbers(tag, "<f8") for tag in _DOUBLES[:3])
         for at, times in enumerate((x, y)):
             scale[at : at + 1] = [one / times for one in scale[at : at + 1]]
             points[at::6] = [(one + shift) * times - shift for one in points[at::6]]
@@ -62,17 +66,13 @@ class GeoTags:
                 matrix[row + at] /= times
         for tag, numbers in zip(_DOUBLES, (scale, points, matrix), strict=False):
             if numbers:
-                tags[tag] = TagValue(exif.DOUBLE, len(numbers), self.layout.pack("d" * len(numbers), *numbers))
-        return GeoTags(self.layout, tags)
+                tags[tag] = TagValue(exif.DOUBLE, len(numbers), np.array(numbers, "<f8").tobytes())
+        return GeoTags(tags)
 
-    def _is_point(self) -> bool:
-        data = self.tags[_KEYS].data if _KEYS in self.tags else b""
-        keys = self.layout.unpack("H" * (len(data) // 2), data)
-        return any(keys[at] == _RASTER_TYPE and keys[at + 3] == _IS_POINT for at in range(4, len(keys) - 3, 4))
-
-    def _numbers(self, tag: int) -> list[float]:
-        value = self.tags.get(tag)
-        return [] if value is None else list(self.layout.unpack("d" * value.number, value.data))
+    def _numbers(self, tag: int, dtype: str) -> list[Any]:
+        data = self.tags[tag].data if tag in self.tags else b""
+        numbers: list[Any] = np.frombuffer(data[: len(data) // 8 * 8], dtype).tolist()
+        return numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ def read_tiff(path: Path, *, raw: bool = False) -> Tiff:
             and (value := exif.read_value(file, layout, entry, max_bytes=_MOST)) is not None
             and (value.field_type == exif.DOUBLE) == (entry.tag in _DOUBLES)
         }
-        found = dataclasses.replace(found, geo=GeoTags(layout, tags) if tags else None)
+        found = dataclasses.replace(found, geo=GeoTags(tags) if tags else None)
         reduced = [numbers.get(_SUBFILE_TYPE, 0) & _REDUCED]
         while at and len(reduced) < _MAX_PAGES:
             entries, at = exif.read_ifd(file, layout, at)
@@ -118,25 +118,23 @@ def append_tags(
 ) -> bool:
     """Add EXIF and GeoTIFF's tags to a complete file by appending a copy of its first IFD with more entries.
 
-    IFDs point to strips and values by offsets in the file, so nothing has to move. size: width and height of the
-    picture. Returns False if the block cannot be parsed or the file would exceed 4 GB. Raises: OSError.
+    Nothing else has to move. False if the block cannot be parsed or the file would exceed 4 GB. Raises: OSError.
     """
     try:
-        tags = ExifTags(TiffLayout("<"), {}) if block is None else exif.exif_tags_of(block)
+        tags = {} if block is None else exif.exif_tags_of(block)
     except exif.IFD_ERRORS:
         return False
-    if not tags.ifds and geo is None:
+    if not tags and geo is None:
         return False
     with os.fdopen(os.dup(descriptor), "r+b") as file:
         layout, first_ifd = exif.read_header(file)
         old, next_ifd = exif.read_ifd(file, layout, first_ifd)
         end = file.seek(0, os.SEEK_END)
-        sub_ifds, new = tags.in_file(layout, size=size, is_srgb=is_srgb).packed(end + end % 2)
+        sub_ifds, new = exif.packed(exif.for_picture(tags, size=size, is_srgb=is_srgb), layout, end + end % 2)
         new_first = end + end % 2 + len(sub_ifds)
         entries: dict[int, TagValue | IfdEntry] = {entry.tag: entry for entry in old}
-        if geo is not None:
-            entries |= {tag: exif.with_byte_order(value, geo.layout, layout) for tag, value in geo.tags.items()}
-        new_ifd = exif.pack_ifd({**entries, **new}, layout, at=new_first, next_ifd=next_ifd)
+        entries |= {**({} if geo is None else geo.tags), **new}
+        new_ifd = exif.pack_ifd(entries, layout, at=new_first, next_ifd=next_ifd)
         if not layout.is_bigtiff and new_first + len(new_ifd) > MAX_CLASSIC_BYTES:
             return False
         file.write(bytes(end % 2) + sub_ifds + new_ifd)

@@ -169,10 +169,7 @@ class ImageWriter:
             raise self._failed(error.strerror or str(error)) from error
 
     def write_rows(self, rows: NDArray[Any]) -> None:
-        """Write the next rows from the top: h×width×channels of the dtype. Waits while the encoder is behind.
-
-        Raises: ArgumentError if the rows do not fit, ImageError once the encoder has failed (e.g. the disk is full).
-        """
+        """Write the next rows, h×width×channels. Raises: ArgumentError; ImageError once the encoder has failed."""
         if self._thread is None or self._finished:
             raise ArgumentError(f"{self._target}: rows can only be written inside the with-block, before finish()")
         if rows.ndim != 3 or rows.shape[1:] != self._shape[1:] or rows.dtype != self._dtype:
@@ -194,11 +191,7 @@ class ImageWriter:
         self._rows += len(rows)
 
     def finish(self) -> None:
-        """Wait until all rows are encoded and on disk; the end of the block then renames the hidden file.
-
-        If several files should appear together, finish each, then leave the blocks. Finishing twice is harmless.
-        Raises: ImageError if rows are missing or the encoder failed.
-        """
+        """Wait until all rows are on disk; the end of the block then renames the hidden file. Raises: ImageError."""
         if self._finished:
             return
         if self._thread is None:

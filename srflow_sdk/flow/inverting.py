@@ -31,10 +31,7 @@ _REACH = 4  # pixels of the reduced image: as far as two pixels that one of its 
 
 
 def high_resolution(pixels: NDArray[np.generic], kind: ImageKind, lr: LowResolution, *, scale: int) -> LowResolution:
-    """An HR image as the network sees it beside its LR image: padded to `scale` times the padded LR image.
-
-    Raises: ImageError if it does not belong to the LR image.
-    """
+    """An HR image as the network sees it, padded. Raises: ImageError if it does not belong to the LR image."""
     height, width = pixels.shape[:2]
     if (-(-height // scale), -(-width // scale)) != (lr.height, lr.width):
         raise ImageError(
@@ -57,8 +54,7 @@ def invert(
 ) -> Latents:
     """The latents of an HR image from :func:`high_resolution`, on the CPU if the device has no inverter.
 
-    dequantise: spread its 8-bit levels evenly, [level, level + 1)/256. kept: conditioning of tiles.
-    Raises: BundleError if the bundle has no inverter, and as drawing does.
+    dequantise: spread its 8-bit levels evenly. kept: conditioning of tiles. Raises: BundleError, and as drawing does.
     """
     manifest, backend = painter.manifest, painter.inverting_backend()
     scale, levels = manifest.scale, kept.spared(lambda: arrays.allocate(level_shapes(manifest, lr)))
@@ -126,11 +122,9 @@ def invert(
 
 
 def reduced_image(pixels: NDArray[Any], manifest: Manifest) -> NDArray[Any]:
-    """Reduce an image, H×W×C, by the model's scale: ⌈H/scale⌉×⌈W/scale⌉×C of its dtype, rounded.
+    """Reduce an image, H×W×C, by the model's scale and kernel, in its own values and dtype: ⌈H/scale⌉×⌈W/scale⌉×C.
 
-    By the manifest's `reduction`, in the image's own values. Sides that are no multiple of the scale are filled up with
-    the last row and column. Two and four channels have alpha as the last: colours under full transparency come from
-    their neighbours, so that they do not show in visible pixels.
+    Sides are filled up with the last row and column; colours under transparency come from their neighbours.
     """
     height, width, channels = pixels.shape
     size = padded_size(height, manifest.scale), padded_size(width, manifest.scale)
@@ -149,10 +143,7 @@ def reduced_image(pixels: NDArray[Any], manifest: Manifest) -> NDArray[Any]:
 
 
 def opaque_image(pixels: NDArray[Any], kind: ImageKind, manifest: Manifest) -> tuple[NDArray[Any], ImageKind]:
-    """An image without its alpha: colours near visible ones are theirs where there was full transparency.
-
-    So the image and its reduction agree at the edges of what is visible, too.
-    """
+    """An image without its alpha; colours under full transparency come from visible ones, as in its reduction."""
     if not kind.has_alpha:
         return pixels, kind
     reach = manifest.scale * round_trip_halo(manifest)

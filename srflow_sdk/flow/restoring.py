@@ -165,10 +165,7 @@ def made_of_files(
 
 
 def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) -> Latents:
-    """Latents whose collections have a root mean square of at most `taus` of their level.
-
-    over: the collections, as for :meth:`Latents.normalised`. Raises: NonFiniteError.
-    """
+    """Latents whose collections have a root mean square of at most `taus` of their level. Raises: NonFiniteError."""
 
     def limit(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
         squares = _mean_squares(latents, level)
@@ -207,9 +204,7 @@ def tails(latents: Latents, level: int) -> tuple[float, float]:
 
 
 def typical_size(latents: Latents, level: int) -> float:
-    """The median magnitude of a level's latents, divided by that of normal numbers: 1 for true latents, whatever a few
-    far larger ones are. To 1/512; at most 16.
-    """
+    """The median magnitude of a level's latents, as a share of normal numbers': to 1/512; 1 for true latents."""
     source = latents.levels[level]
     rows, columns = arrays.picture_positions(level, height=latents.height, width=latents.width)
     counts = np.zeros(_BINS, np.int64)

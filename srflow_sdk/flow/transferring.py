@@ -74,10 +74,7 @@ class Picture:
 
 
 def mask_of(mask: AnyImage | NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask as bool H×W: an array or tensor of bool, or an image that is at least half as bright as white inside.
-
-    Half is 128 of 255. Colours count by their luma; transparent pixels are outside. Raises: ImageError, ArgumentError.
-    """
+    """A mask as bool H×W: of bools, or of an image, inside where it is opaque and at least half as bright as white."""
     if is_tensor(mask) and str(getattr(mask, "dtype", "")).rpartition(".")[2] == "bool":
         mask = array_of(mask)
     if isinstance(mask, np.ndarray) and mask.dtype == np.bool_:
@@ -110,10 +107,7 @@ def transferred(
     painter: Painter,
     options: TransferOptions,
 ) -> tuple[NDArray[Any], int | None]:
-    """Do the work of :meth:`Upscaler.transfer`. Raises: its errors.
-
-    Returns the picture, of the target's kind, and the side of the tiles' cores in LR pixels (None: one tile).
-    """
+    """Do the work of :meth:`Upscaler.transfer`; return the picture, and the side of the tiles' cores, if any."""
     painter.check_open()
     manifest, (height, width) = painter.manifest, target.pixels.shape[:2]
     options.taus(manifest)

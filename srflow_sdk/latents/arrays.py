@@ -37,10 +37,7 @@ _TENSOR = re.compile(r"level([1-9][0-9]?)")
 
 
 def allocate(shapes: Mapping[int, tuple[int, ...]]) -> dict[int, NDArray[np.float32]]:
-    """Writable arrays of zeros. Beyond 256 MB in all they are memory-mapped files, which vanish with the arrays.
-
-    Raises: ImageError if the folder of temporary files has no room, OutOfMemoryError.
-    """
+    """Writable arrays of zeros; beyond 256 MB, memory-mapped files, which vanish with them. Raises: ImageError."""
     if 4 * sum(map(math.prod, shapes.values())) > MAPPED_BEYOND_BYTES:
         return {level: _mapped_zeros(shape) for level, shape in sorted(shapes.items())}
     with memory_errors_typed("for the latents; close other programs or take a smaller picture"):

@@ -21,10 +21,7 @@ def bits_per_dimension(nats: float, *, height: int, width: int) -> float:
 
 
 def dequantised(values: NDArray[np.float32], *, top: int = 0) -> NDArray[np.float32]:
-    """8-bit levels spread evenly within them, [level, level + 1)/256: uniform dequantisation, the same for every call.
-
-    values: 3×h×W in [0, 1], of the rows from `top` of a picture. Only whole pictures and bands of rows give the same.
-    """
+    """8-bit levels, 3×h×W in [0, 1], rows from `top` on, spread in [level, level + 1)/256, always alike."""
     spread = np.empty_like(values)
     for number in range(values.shape[1]):
         generator = np.random.Generator(np.random.Philox(counter=[0, 0, 0, top + number], key=_DEQUANTISATION_KEY))

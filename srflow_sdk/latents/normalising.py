@@ -65,10 +65,7 @@ class Statistics(NamedTuple):
 def true_statistics(
     seed: int, level: int, over: Collection, *, size: int, first: int = 0, count: int = 1
 ) -> Statistics:
-    """Draw the statistics of `count` collections, from number `first` on.
-
-    size: how many standard normal numbers each has, 2 or more.
-    """
+    """Draw the statistics of `count` collections of `size` numbers, 2 or more, from number `first` on."""
     words = _words(seed, level, over, first=first, count=count)
     mean = normal_from_words(words[:, 0]).astype(np.float64) / math.sqrt(size)
     factor = np.square(_uniform(words[:, 1])) if size == 2 else 1.0
@@ -86,11 +83,7 @@ def true_statistics(
 def normalise(
     source: Level, target: Level, inside: Inside, *, over: Collection, level: int, tau: float, seed: int, enlarge: bool
 ) -> None:
-    """Write the normalised latents of a level, C×h×w, to target.
-
-    inside: the positions that count and change, as many rows and columns as hold pixels of the picture.
-    enlarge: deviations and means may grow. Raises: NonFiniteError.
-    """
+    """Write a level's normalised latents, C×h×w, to target, where those inside count. Raises: NonFiniteError."""
     np.copyto(target, source)
     channels, columns, whole_level = len(source), inside.shape[1], over == "global"
     size = channels if over == "local" else int(np.count_nonzero(inside)) * (channels if whole_level else 1)
@@ -118,10 +111,7 @@ def normalise(
 
 
 def mean_and_deviation(source: Level, inside: Inside, *, whole_level: bool) -> tuple[Doubles, Doubles]:
-    """Mean and standard deviation (over N - 1) over the positions inside: [C], or [1] over all channels.
-
-    NaN where latents are not finite, and the deviation of a single one.
-    """
+    """Mean and standard deviation (over N - 1) over the positions inside: [C], or [1] over all channels; or NaN."""
     size = int(np.count_nonzero(inside)) * (len(source) if whole_level else 1)
     mean = _sums(source, inside, whole_level=whole_level) / size
     with np.errstate(invalid="ignore"):

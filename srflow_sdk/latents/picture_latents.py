@@ -372,10 +372,7 @@ def check_made_by(latents: Latents, manifest: Manifest, what: str = "the latents
 
 
 def level_taus(tau: object, levels: Iterable[int] | None = None) -> dict[int, float]:
-    """The temperature of each level that has one. Raises: ArgumentError.
-
-    tau: a number, or numbers by level. levels: those that there are; None: the model is not known yet.
-    """
+    """The temperature of each level that has one. levels: None if they are not known yet. Raises: ArgumentError."""
     if not isinstance(tau, Mapping):
         return dict.fromkeys(levels or (), real("tau", tau, least=0, most=MAX_TAU))
     known = list(tau if levels is None else levels)

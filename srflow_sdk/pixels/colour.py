@@ -92,8 +92,7 @@ class ColourConversion:
     """Converts RGB pixels between a profile that is not sRGB, and sRGB. Relative colorimetric; thread-safe.
 
     Colours outside the target's gamut move to its edge. Others come back from sRGB as they were: to float32 precision
-    with profiles of a matrix and curves, to a few 1/255 in shadows with profiles that hold lookup tables, which libvips
-    converts in 16 bits.
+    with profiles of a matrix and curves, to a few 1/255 in shadows with those that hold lookup tables.
     """
 
     def __init__(self, icc_profile: bytes) -> None:
@@ -134,13 +133,10 @@ class ColourConversion:
 
 
 def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConversion | None:
-    """The conversion between a profile and sRGB; None: use the values as they are.
+    """The conversion between a profile and sRGB; None for gray, without a profile, and for sRGB in all its forms.
 
-    channels: of the pixels, 1 … 4; 2 and 4 have alpha. None for images without a profile, for gray ones, for an sRGB
-    profile in any of its many forms (it moves no colour by more than 1.5/255), and for profiles that cannot be used
-    because they are damaged, not for RGB, or of one direction only. These are logged once.
-
-    Raises: MissingExtraError if a profile holds lookup tables and libvips cannot be loaded.
+    Also None for profiles that are damaged, not for RGB, or of one direction only, which is logged once. channels: of
+    the pixels, 1 … 4. Raises: MissingExtraError if a profile holds lookup tables and libvips cannot be loaded.
     """
     if icc_profile is None or channels < 3:
         return None

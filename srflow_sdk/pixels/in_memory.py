@@ -107,14 +107,10 @@ def unpacked(
 ) -> tuple[NDArray[Any], ImageKind]:
     """The image's pixels, H×W×channels of the kind's dtype, and its kind. The image is not changed.
 
-    image: a PIL image (palette, CMYK, YCbCr and HSV come back as RGB, bilevel as L, a transparent
-    palette as RGBA, 16-bit gray as I;16), or an array or tensor H×W, H×W×1 (gray), H×W×2 (gray, alpha), H×W×3 (RGB) or
-    H×W×4 (RGB, alpha) of uint8, uint16 (full range), or float32 or float64 in [0, 1].
-    layout: "chw" for arrays and tensors with the channels first.
-    raw: take arrays and tensors of any dtype and channels as they are.
+    image: a PIL image of any mode, or an array or tensor H×W or H×W×1 … 4 of uint8, uint16 (full range), or float32 or
+    float64 in [0, 1]; layout says where its channels are. raw: take arrays and tensors of any dtype and channels.
 
-    Raises: ImageError for other types, modes, dtypes and shapes, NaN or infinite values, floats outside [0, 1], tensors
-    on a GPU, and PIL images whose file is damaged.
+    Raises: ImageError for others, NaN or infinite values, tensors on a GPU, and PIL images whose file is damaged.
     """
     one_of("layout", layout, Layout)
     if isinstance(image, Image.Image):
@@ -128,10 +124,10 @@ def unpacked(
 
 
 def check_dots(pixels: NDArray[Any], *, what: str) -> None:
-    """Raises: ImageError if black and white pixels are a photograph's dots, which would become stripes.
+    """Raises: ImageError if black and white pixels, H×W or more, are a photograph's dots, which would become stripes.
 
-    pixels: two values, H×W or more; few of them tell nothing. Of scanned text and line art, at most one in eighty is
-    unlike all four neighbours; of what was dithered, one in fifty if it is dark, and one in five if it is not.
+    Of scanned text and line art, at most one in eighty is unlike all four neighbours; of what was dithered, one in
+    fifty if it is dark, and one in five if it is not. Few pixels tell nothing.
     """
     inner = pixels[1:-1, 1:-1]
     neighbours = pixels[:-2, 1:-1], pixels[2:, 1:-1], pixels[1:-1, :-2], pixels[1:-1, 2:]

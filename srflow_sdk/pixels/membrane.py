@@ -25,11 +25,9 @@ _DAMPING = 0.8  # of Jacobi's steps
 
 
 def blended(target: Floats, source: Floats, mask: Mask, cancel: threading.Event | None = None) -> Floats:
-    """Content of `source` inside the mask, shifted smoothly in brightness and colour so that it fits the target.
+    """Content of `source`, H×W×C, inside the mask, shifted smoothly in brightness and colour to fit the target.
 
-    target, source: float32 H×W×C. mask: H×W, of any shape, also in several parts and at the picture's border, where
-    nothing has to fit. Outside the mask the result is the target; if nothing is outside, it is the source. It is not
-    clipped: values may leave [0, 1]. cancel: ends it within a step, with CancelledError.
+    Outside the mask the result is the target; if nothing is outside, it is the source. Values may leave [0, 1].
     """
     result: Floats = target.copy()
     if not mask.any():
@@ -61,8 +59,7 @@ class Grid:
     def solved(self, values: Doubles, cancel: threading.Event | None = None) -> Doubles:
         """Replace the unknown values by harmonic ones: each is the mean of its neighbours above, below, left and right.
 
-        values: H×W; known ones stay. At the border of the array there is no neighbour, and so no slope. If all are
-        unknown, they become 0.
+        At the border of the array there is no neighbour, and so no slope. If all are unknown, they become 0.
         """
         if self._known is None or self._half is None:
             return np.zeros_like(values) if self._unknown.all() else values.copy()

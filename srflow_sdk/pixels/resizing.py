@@ -55,11 +55,8 @@ def _weights(distance: NDArray[np.float64], kernel: AnyKernel) -> NDArray[np.flo
 class RowReducer:
     """Reduces a picture that comes in bands from the top down. Its rows do not depend on the bands, not even in a bit.
 
-    size: (height, width) of the picture.
-    to: (height, width) of the result, at least 1 and at most `size`.
-    kernel: one that outputs are reduced with, or one that networks were trained on.
-
-    Values are neither clipped nor rounded. Memory: a few rows of the picture, however small `to` is.
+    size, to: (height, width) of the picture and of the result. Values are neither clipped nor rounded. Memory: a few
+    rows of the picture, however small the result is.
     """
 
     def __init__(self, size: tuple[int, int], to: tuple[int, int], kernel: AnyKernel) -> None:
@@ -158,10 +155,7 @@ def projected(
 
 
 class _Filter:
-    """A linear map of columns that commutes with shifts by `takes` pixels in and so many out as `taps` has rows.
-
-    taps: yields×length, the weights in one step of the pixels from `start` on. The matrix is _BLOCK steps at once.
-    """
+    """A linear map of columns that commutes with shifts by `takes` pixels in and so many out as `taps` has rows."""
 
     def __init__(self, taps: NDArray[np.float64], *, takes: int, start: int) -> None:
         self.takes, self.start = takes, start

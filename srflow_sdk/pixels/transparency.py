@@ -16,14 +16,11 @@ ENLARGE_CONTEXT = 3
 
 
 def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
-    """Replace the colours of fully transparent pixels near visible ones.
+    """Replace the colours of fully transparent pixels near visible ones: H×W×C, by alpha, H×W, where 0 is invisible.
 
-    colour: float32 H×W×C. alpha: H×W of any dtype; 0 is invisible. Invisible pixels within `reach` of a visible one
-    (a square of 2·reach + 1 around it) take the mean of their neighbours that have a colour, growing outwards one pixel
-    at a time. All others keep theirs. Each pixel depends only on those within `reach`, added in a fixed order: a crop
-    with that much context gives the same bits.
-
-    Returns `colour` itself if nothing changes.
+    Invisible pixels within `reach` of a visible one (a square around it) take the mean of their neighbours that have a
+    colour, growing outwards one pixel at a time. Each depends only on those within `reach`, added in a fixed order: a
+    crop with that much context gives the same bits. `colour` itself is returned if nothing changes.
     """
     visible = alpha > 0
     if visible.all() or not visible.any():

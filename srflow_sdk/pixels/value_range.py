@@ -43,10 +43,8 @@ def in_range(
 ) -> NDArray[Any]:
     """Enlarge values, H×W×C of any real dtype, band by band, or three bands together as RGB; the answer has the dtype.
 
-    draw: enlarges float32 in [0, 1], H×W×1 or H×W×3; called with the number of the picture and of all.
-    nodata: values that are it, or NaN, are guessed for the network and written back; no other whole number becomes it.
-
-    What lies beyond the range is enlarged by bicubic interpolation and added, so that peaks stay. Raises: ImageError.
+    draw: enlarges float32 in [0, 1], given the number of the picture and of all. nodata: values that are it or NaN are
+    guessed for the network and written back. What lies beyond the range is enlarged by bicubic interpolation and added.
     """
     if values.dtype.kind not in "iuf" or not values.size:
         raise ImageError(f"the values are {values.dtype}, of shape {values.shape}; they must be real numbers")
