@@ -18,7 +18,7 @@ from srflow_sdk.latents.random_field import LatentLevel, window_noise
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.system.device_names import ComputePrecision
 from srflow_sdk.system.interrupts import is_cancelled
-from srflow_sdk.system.raising import PassingError, lack_of_threads
+from srflow_sdk.system.raising import NO_THREADS, PassingError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -291,17 +291,12 @@ def runtime_errors(what: str, fix: str = "", kind: type[SRFlowError] = DeviceErr
         if isinstance(error, SRFlowError):
             raise
         said = one_line(error)
-        if isinstance(error, MemoryError) or is_out_of_memory(said):
+        if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(said):
             fix = "use smaller tiles, or close other programs"
             raise OutOfMemoryError(f"{what}: out of memory ({said}); {fix}") from error
         if _NO_THREADS.search(said):
-            raise PassingError(lack_of_threads(error)) from error
+            raise PassingError(NO_THREADS) from error
         raise kind("; ".join(filter(None, (f"{what}: {said}", fix)))) from error
-
-
-def is_out_of_memory(message: str) -> bool:
-    """True if this is what a runtime says when memory runs out."""
-    return _OUT_OF_MEMORY.search(message) is not None
 
 
 def one_line(error: object) -> str:

@@ -30,7 +30,6 @@ _log = logging.getLogger(__name__)
 _FIX = "build it again (docs/native.md), or set {}= to do without it"
 _FILES = {VARIABLE: "libsrflow_ort", PLUGINS: "libsrflow_trt"}
 _loading = threading.Lock()
-_loaded: dict[Any, str] = {}  # sha256 of the plugins' library, by TensorRT's module
 _BESIDE = Path(__file__).resolve().parent.parent / "native"
 
 
@@ -93,14 +92,11 @@ def load_plugins(trt: Any, wanted: PluginLibrary, *, rebuild: str) -> None:
             f"the sha256 {wanted.sha256}, and here are {path or 'none'} and TensorRT {trt.__version__}: name that file "
             f"in {PLUGINS}, or build them again: {rebuild}"
         )
+    # It returns nothing for a file that it cannot load, and where the plugins are registered already, as by LD_PRELOAD
+    # (IPluginRegistry::loadLibrary in NvInferRuntimeCommon.h; seen with TensorRT-RTX 1.7).
+    registry, plugin = trt.get_plugin_registry(), ("FlowStepTail", "1", "srflow")
     with _loading:
-        if trt not in _loaded:
-            # It returns nothing for a file that it cannot load, and where the plugins are registered already, as by
-            # LD_PRELOAD (IPluginRegistry::loadLibrary in NvInferRuntimeCommon.h; seen with TensorRT-RTX 1.7).
-            registry = trt.get_plugin_registry()
+        if registry.get_creator(*plugin) is None:
             registry.load_library(str(path))
-            if registry.get_creator("FlowStepTail", "1", "srflow") is None:
-                raise DeviceError(f"TensorRT {trt.__version__} cannot load {path}; {_FIX.format(PLUGINS)}")
-            _loaded[trt] = wanted.sha256
-        if _loaded[trt] != wanted.sha256:
-            raise DeviceError(f"{path} is not the file that this process has loaded: start the program again")
+        if registry.get_creator(*plugin) is None:
+            raise DeviceError(f"TensorRT {trt.__version__} cannot load {path}; {_FIX.format(PLUGINS)}")

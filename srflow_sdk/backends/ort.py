@@ -70,7 +70,8 @@ class OnnxRuntimeBackend(Backend):
         super().__init__()
         self._bundle, self._threads = bundle, threads
         self._provider, self._number = PROVIDERS[device], gpu
-        self._graphs = graphs or default_graphs(bundle, device)
+        fits = bundle.manifest.precision != "bf16" or self._provider.bfloat16
+        self._graphs = graphs or (None if fits else bundle.manifest.float32_graphs) or REQUIRED_FILES
         self._encoder: Any = None
         self._sampler: Any = None
         self._inverter: Any = None
@@ -158,7 +159,7 @@ class OnnxRuntimeBackend(Backend):
     def _session(self, name: str) -> Any:
         provider, path, options = self._provider, self._bundle.file(name), self._options()
         on_cpu, library = provider.device == "cpu", None
-        if self._bundle.manifest.plugins and provider.device in ("cpu", "cuda"):  # for others' nodes are functions
+        if self._bundle.manifest.plugins and provider.device in ("cpu", "cuda"):  # others run the nodes' functions
             library = find_native_library()
         if library is not None and not on_cpu and not runs_on_cuda(library):
             _log.warning("%s has no kernels for CUDA: continuing without it", library)
@@ -220,12 +221,6 @@ class OnnxRuntimeBackend(Backend):
         # Memory plans are kept per input shape, and tiles come in several: 0.7 GB over nine tiles of a full-size model.
         options.enable_mem_pattern = False
         return options
-
-
-def default_graphs(bundle: Bundle, device: DeviceName) -> tuple[str, str]:
-    """An encoder and a sampler of the bundle that the device can run."""
-    fits = bundle.manifest.precision != "bf16" or PROVIDERS[device].bfloat16
-    return REQUIRED_FILES if fits else bundle.manifest.float32_graphs or REQUIRED_FILES
 
 
 def _made(path: Path, options: Any, providers: list[Any] | None) -> Any:

@@ -79,11 +79,6 @@ class ServingOptions:
     @classmethod
     def of_parameters(cls, parameters: Mapping[str, str]) -> ServingOptions:
         """Read the config's parameters; those of other names are others'. Raises: ArgumentError."""
-        if (mode := parameters.get("mode", "python")) != "python":  # older versions had another one
-            raise ArgumentError(
-                f"the mode {short(mode)} is gone, and the SDK runs the graphs itself: export the bundle into this "
-                "repository again, with srflow-export --bundle BUNDLE --triton REPO"
-            )
         values: dict[str, Any] = {}
         for field in fields(cls):
             if (text := parameters.get(field.name)) is None:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import os
 import threading
 from collections.abc import Iterator
 from types import ModuleType
 
 from srflow_sdk.errors import CancelledError, DeviceError, MissingExtraError, OutOfMemoryError
 
-_THREADS = 16
-"""About how many threads upscaling a file has at a time, besides those of libvips and of the network's operators."""
+NO_THREADS = "the system starts no more threads for this process: raise its limits (ulimit -u, a container's pids.max)"
 
 
 class PassingError(DeviceError):
@@ -33,15 +31,7 @@ def memory_errors_typed(what: str) -> Iterator[None]:
     except RuntimeError as error:
         if "can't start new thread" not in str(error):
             raise
-        raise PassingError(lack_of_threads(error)) from error
-
-
-def lack_of_threads(error: BaseException) -> str:
-    """The message for a system that starts no more threads."""
-    return (
-        f"the system starts no more threads for this process ({error}), which needs about "
-        f"{_THREADS + 2 * (os.cpu_count() or 1)}: raise its limits (ulimit -u, a container's pids.max)"
-    )
+        raise PassingError(NO_THREADS) from error
 
 
 def stop_if_set(cancel: threading.Event | None) -> None:

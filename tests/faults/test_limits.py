@@ -44,7 +44,7 @@ def test_a_thread_that_cannot_be_started_is_one_line_with_what_is_needed(
     ended = run(folder)
     (line,) = without_progress(ended.errors)
     assert ended.status == 1
-    assert "the system starts no more threads for this process (can't start new thread), which needs about" in line
+    assert "the system starts no more threads for this process: raise its limits" in line
     assert [path.name for path in folder.iterdir()] == ["tiny.srflow"]
 
 

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from srflow_apps.commands.base_command import LocalPath
 from srflow_sdk.errors import CheckpointError, SRFlowError
-from srflow_sdk.system.cache_folder import VARIABLE, cache_folder, cached_file
+from srflow_sdk.system.cache_folder import VARIABLE, cache_folder
 from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
 from srflow_sdk.system.raising import require_extra
 
@@ -69,7 +69,9 @@ def convolution_shapes(backbone: Backbone) -> list[tuple[int, int, int, int]]:
 
 def weights_file(backbone: Backbone) -> Path | None:
     """The file in the cache folder, which may be read-only; None if it is not there."""
-    return cached_file("lpips", f"{backbone}.safetensors")
+    folder = cache_folder("lpips", missed=False)
+    path = folder / f"{backbone}.safetensors" if folder else None
+    return path if path and path.is_file() else None
 
 
 def install(sdist: bytes) -> list[Path]:

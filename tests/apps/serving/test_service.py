@@ -148,7 +148,6 @@ def test_a_server_draws_in_the_precision_of_its_parameters(tmp_path: Path, photo
     [
         ({"precision": "fastest"}, "must not depend on the machine"),
         ({"precision": "fp8"}, "must be one of bundle, bf16, int8"),
-        ({"mode": "bls"}, "export the bundle into this repository again"),
     ],
 )
 def test_precisions_that_a_server_cannot_promise_are_refused(wrong: dict[str, str], words: str) -> None:

@@ -128,7 +128,6 @@ def test_another_library_is_another_engine_and_functions_are_a_third(tensorrt, b
         shutil.rmtree(plugged / "engines", ignore_errors=True)
         builds.clear()
         tensorrt.module.registry.loaded.clear()
-        native_library._loaded.clear()
         build_engines(plugged, manifest, REQUEST, library=tensorrt)
         return [(name, plugins) for name, plugins, _ in builds]
 

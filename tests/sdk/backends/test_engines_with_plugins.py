@@ -105,17 +105,6 @@ def test_a_library_for_another_major_version_is_refused(
     assert machine.library.get_plugin_registry()._loads == []
 
 
-def test_a_file_that_was_replaced_after_it_was_loaded_is_not_taken_for_the_loaded_one(
-    machine: EngineMachine, beside: Path, bundle: Bundle, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    opened(bundle).deactivate()
-    library = beside / "libsrflow_trt.so"
-    library.write_bytes(PLUGIN_LIBRARY + b" of another build")
-    plugins = PluginLibrary(sha256=file_sha256(library), version="0.1.0", tensorrt_major=11)
-    newer = write_engine_bundle(tiny_bundle, tmp_path / "newer.srflow", spoil=with_plugins, plugins=plugins)
-    assert "is not the file that this process has loaded: start the program again" in refused(newer)
-
-
 def test_a_file_that_tensorrt_cannot_load_is_named(machine: EngineMachine, beside: Path, tiny_bundle: Path) -> None:
     library = beside / "libsrflow_trt.so"
     library.write_bytes(b"no library")

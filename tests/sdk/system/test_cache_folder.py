@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import stat
 import sys
 from pathlib import Path
@@ -86,22 +85,3 @@ def test_a_folder_that_cannot_be_made_costs_the_cache_and_one_warning(
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
     said = refused(caplog)
     assert "SRFLOW_CACHE_DIR names another folder" in said
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
-def test_a_folder_that_others_may_write_to_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Engines and kernels are code: whoever can put a file there could run it as this user."""
-    tmp_path.chmod(0o777)
-    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path))
-    assert "chmod 700" in refused(caplog)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX owners")
-def test_a_folder_of_somebody_else_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
-    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path))
-    assert "belongs to another user" in refused(caplog)
