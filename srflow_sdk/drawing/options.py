@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 from srflow_sdk._checks import flag, is_real, one_of, whole
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from srflow_sdk.drawing.temperature import Tau, Temperature
+    from srflow_sdk.files import Provenance
     from srflow_sdk.latents.picture_latents import Latents
     from srflow_sdk.model.intervals import Band
     from srflow_sdk.model.manifest import Manifest
@@ -233,17 +234,24 @@ class DrawOptions:
     def provenance_fields(self, manifest: Manifest, *, sample: int, scale: float | None) -> dict[str, Any]:
         """The fields of one sample's provenance that the options decide. scale: from :meth:`output_of`."""
         tau, auto_tau = self.recorded_tau(manifest)
-        return {
-            "tau": tau,
-            "auto_tau": auto_tau,
-            "seed": self.seed,
-            "sample": sample,
-            "consistent": self.consistent,
-            "scale": scale,
-            "reduction": None if scale is None else self.reduction,
-            "linear_light": scale is not None and self.linear_light,
-            "value_range": None if self.value_range is None else " ".join(map(str, self.value_range)),
-        }
+        own: dict[str, Any] = {**_chosen(self), "tau": tau, "auto_tau": auto_tau, "sample": sample, "scale": scale}
+        own["value_range"] = None if self.value_range is None else " ".join(map(str, self.value_range))
+        return own if scale is not None else {**own, "reduction": None, "linear_light": False}
+
+    @classmethod
+    def from_provenance(cls, made: Provenance) -> DrawOptions:
+        """The options that a picture was made with. Raises: ArgumentError for values that cannot be."""
+        own = {one.name: getattr(made, one.name) for one in fields(cls) if hasattr(made, one.name)}
+        own["tau"] = made.tau if made.auto_tau is None else "auto"
+        own["reduction"] = made.reduction or "bicubic"
+        own["value_range"] = None if made.value_range is None else tuple(made.value_range.split())
+        return cls(**own)
+
+    def described(self, manifest: Manifest) -> dict[str, Any]:
+        """The options as JSON values, for a report."""
+        tau, auto_tau = self.recorded_tau(manifest)
+        scale = vars(self.scale) if isinstance(self.scale, OutputSize) else self.named_scale(manifest)
+        return {**_chosen(self), "tau": tau, "auto_tau": auto_tau, "scale": scale}
 
     def numbers(self, n: int, *, least: int = 1) -> range:
         """The numbers of `n` samples, from `sample` on. Raises: ArgumentError unless `n` samples can be drawn."""
@@ -264,6 +272,11 @@ class DrawOptions:
                 "srflow-eval calibrate --model BUNDLE --hr PHOTOS"
             )
         return manifest.intervals.band(n, coverage)
+
+
+def _chosen(options: DrawOptions) -> dict[str, Any]:
+    """The options that decide a picture, and not how a call is followed."""
+    return {name: value for name, value in vars(options).items() if name not in WatchKeywords.__annotations__}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from srflow_sdk import OutputSize
+from srflow_sdk.drawing.file_upscaling import made_of
 from srflow_sdk.drawing.options import DrawKeywords, DrawOptions
 from srflow_sdk.errors import ArgumentError, ImageError
 
@@ -97,3 +99,17 @@ def test_other_ways_to_reduce_are_refused(keyword: dict[str, Any]) -> None:
 def test_a_scale_s_name_is_a_number_if_all_images_have_the_same() -> None:
     assert [repr(DrawOptions(scale=scale).named_scale(MANIFEST)) for scale in (None, 2.0, 1.5)] == ["4", "2", "1.5"]
     assert DrawOptions(scale=OutputSize(width=8)).named_scale(MANIFEST) is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        DrawOptions(tau=0.3, seed=5, sample=2, consistent=True),
+        DrawOptions(tau="auto", scale=1.5, reduction="lanczos", linear_light=True),
+        DrawOptions(tau=1, value_range=("1%", "99%")),
+    ],
+)
+def test_the_options_come_back_from_what_a_picture_records(options: DrawOptions) -> None:
+    fields = options.provenance_fields(MANIFEST, sample=options.sample, scale=options.scale)
+    made = made_of(MANIFEST, source=Path("a.png"), source_sha256="", tile=None, **fields)
+    assert DrawOptions.from_provenance(made) == options
