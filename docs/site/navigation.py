@@ -22,7 +22,6 @@ HOW_TO = [
     "inverting.md",
     "embedding.md",
     "examples.md",
-    "checkpoints.md",
     "training.md",
     "training-data.md",
     "experiments.md",

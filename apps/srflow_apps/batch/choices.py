@@ -80,7 +80,7 @@ class FileChoices(FileOptions):
         default=None, metadata={"metavar": "SR", "help": "Make this picture again.", "heading": "Pictures"}
     )
     frame: int | None = field(
-        default=None, metadata={"least": 1, "metavar": "N", "help": "Of an animation, or page of a TIFF."}
+        default=None, metadata={"least": 1, "metavar": "N", "help": "Which frame of an animation, or page of a TIFF."}
     )
     ray: str | None = field(
         default=None,
