@@ -74,7 +74,7 @@ def _measure(
         try:
             answer = workers[label].run(**{"samples": 1, "op": "upscale", **job})
         except MissingError as error:
-            rows[label].setdefault("failed", {})[name] = str(error)
+            rows[label].setdefault("failed", {}).setdefault(name, str(error))
             return float("nan")
         peaks[label] = max(peaks.get(label, 0), answer["peak_bytes"])
         return float(answer["seconds"])
@@ -83,7 +83,9 @@ def _measure(
     labels = [label for label in workers if label not in without]
     times = in_turn({label: partial(seconds, label) for label in labels}, runs=runs)
     for label in labels:
-        if name not in rows[label].get("failed", {}):
+        if name in rows[label].get("failed", {}):
+            del workers[label]  # its process is gone
+        else:
             rows[label]["points"][name] = {"seconds": times[label].seconds, "peak_bytes": peaks[label]}
 
 
