@@ -267,10 +267,6 @@ def test_the_warning_about_black_dots_on_white_advises_what_helps(run: Run, opti
     assert f"below 40); {advice}" in warning
 
 
-def test_the_help_promises_nothing_exact() -> None:
-    assert "exact" not in CliRunner().invoke(cli.upscale, ["-h"]).stdout
-
-
 def test_names_in_a_directory_follow_the_pattern(run: Run) -> None:
     result = run("a.png", "-o", "out", "--name", "{stem}-{model}-t{tau}-{seed}.jpg", "--seed", "7")
     assert result.stdout == "out/a-tiny-t0.8-7.jpg\n"
