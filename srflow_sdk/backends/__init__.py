@@ -60,19 +60,16 @@ def open_backend(
     if threads is not None:
         whole("threads", threads, least=1, also="None or ")
     one_of("precision", precision, Precision)
-    if precision in ("bf16", "int8"):
-        from srflow_sdk.backends.ways import open_less_precise
-
-        return open_less_precise(bundle, name, threads=threads, precision=precision)
-    for candidate in _offered(bundle) if name == "auto" else ():
+    for candidate in _offered(bundle) if name == "auto" and precision in ("bundle", "fastest") else ():
         try:
             return _opened(bundle, candidate, threads=threads)
         except (DeviceError, BundleError) as error:  # engines may be damaged while the graphs are not
             _warn(candidate, error)
-    if precision == "fastest" and bundle.manifest.precision == "fp32" and name in ("auto", "cpu", "openvino"):
-        from srflow_sdk.backends.ways import open_fastest
+    measures = bundle.manifest.precision == "fp32" and name in ("auto", "cpu", "openvino")
+    if precision != "bundle" and (measures or precision != "fastest"):
+        from srflow_sdk.backends.ways import open_measured
 
-        return open_fastest(bundle, name, threads=threads)
+        return open_measured(bundle, name, threads=threads, precision=precision)
     return _opened(bundle, "cpu" if name == "auto" else name, gpu=gpu, threads=threads)
 
 

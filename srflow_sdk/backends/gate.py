@@ -96,23 +96,13 @@ def check_agreement(backend: Backend, reference: Backend, manifest: Manifest, *,
         )
 
 
-def recorded_db(manifest: Manifest) -> float:
-    """The least PSNR in dB that the export recorded for the int8 encoder; -inf if it recorded none."""
-    rows = [row.get("psnr_db") for row in manifest.parity if row.get("graph") == INT8_ROWS]
-    found = (float(value) if isinstance(value, (int, float)) else -math.inf for value in rows)
-    return min(found, default=-math.inf)
-
-
-def promised_db(manifest: Manifest) -> float:
-    """The PSNR in dB that the pictures of this bundle in reduced precision are held to."""
-    return FINE_DB if recorded_db(manifest) >= FINE_DB else LEAST_DB
-
-
 def is_within_gate(precision: ComputePrecision, decibels: float, manifest: Manifest) -> bool:
     """True if "fastest" may choose what gives pictures with this PSNR against float32 on this machine."""
     if precision == "bundle":
         return decibels >= FLOAT32_DB
+    rows = [row.get("psnr_db") for row in manifest.parity if row.get("graph") == INT8_ROWS]
+    recorded = min((float(db) if isinstance(db, (int, float)) else -math.inf for db in rows), default=-math.inf)
+    promised = FINE_DB if recorded >= FINE_DB else LEAST_DB
     if precision == "bf16":
-        return decibels >= promised_db(manifest)
-    is_proved = recorded_db(manifest) >= LEAST_DB
-    return is_proved and decibels >= max(promised_db(manifest) - _SMALLER_PHOTOGRAPHS_DB, LEAST_DB)
+        return decibels >= promised
+    return recorded >= LEAST_DB and decibels >= max(promised - _SMALLER_PHOTOGRAPHS_DB, LEAST_DB)

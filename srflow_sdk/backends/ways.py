@@ -15,7 +15,7 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib import metadata
@@ -93,94 +93,71 @@ class Measured:
         return f"{self.way} {seconds}{decibels}"
 
 
-def open_less_precise(
-    bundle: Bundle, device: DeviceName, *, threads: int | None, precision: Literal["bf16", "int8"]
+def open_measured(
+    bundle: Bundle, device: DeviceName, *, threads: int | None, precision: Literal["bf16", "int8", "fastest"]
 ) -> Backend:
-    """An active backend whose encoder computes in bfloat16 or int8, on the processor.
+    """An active backend that computes so on the processor, by what is measured once for each machine and model.
 
-    Where runtimes can be chosen, or one has to be checked, they are measured, once for each machine and model.
     Raises: ArgumentError, BundleError, DeviceError: one line, with what to do instead.
     """
-    has = bundle.manifest.precision
+    has, openvino = bundle.manifest.precision, is_installed("openvino")
     if device not in ("auto", "cpu", "openvino"):
         raise ArgumentError(f'precision="{precision}" is for processors: use device="cpu", "openvino" or "auto"')
     if has != "fp32":
         raise ArgumentError(
             f'precision="{precision}" is for float32 bundles; this one computes in {has} already, so leave it out'
         )
-    return _opened(bundle, (_bf16 if precision == "bf16" else _int8)(bundle, device, threads), threads)
-
-
-def _bf16(bundle: Bundle, device: DeviceName, threads: int | None) -> Way:
-    if device == "cpu":
-        raise ArgumentError('precision="bf16" is computed by OpenVINO: use device="openvino" or "auto"')
-    if not has_bf16():  # which says so if OpenVINO is not installed
-        raise DeviceError(
-            'this processor has no bfloat16 arithmetic, so bf16 would be slower than float32; use precision="bundle", '
-            'or "fastest", which takes the fastest that this processor has'
-        )
-    found = measured(bundle, threads=threads)
-    exact, reduced = found[REFERENCE], found[_BF16]
-    if reduced.decibels < LEAST_DB:
-        why = f"{reduced}, where {LEAST_DB:.0f} dB are needed"
-        raise DeviceError(f'this model does not work in bf16 on this processor: {why}; use precision="bundle"')
-    if exact.seconds < reduced.seconds < math.inf:
-        text = 'bf16 takes longer than float32 here: %s, and %s; precision="bundle" is faster and exact'
-        _log.warning(text, reduced, exact)
-    return _BF16
-
-
-def _int8(bundle: Bundle, device: DeviceName, threads: int | None) -> Way:
-    """The runtime for int8: the one that was asked for, or the faster of those that compute it rightly."""
-    if INT8_ENCODER not in bundle.manifest.files:
+    if precision == "int8" and INT8_ENCODER not in bundle.manifest.files:
         raise BundleError(
             f"{bundle.path} has no {INT8_ENCODER}, which int8 needs; to add it: srflow-export --bundle {bundle.path} "
             "--also int8 -o with-int8.srflow"
         )
-    if device == "cpu" or not is_installed("openvino"):
-        return _INT8_OPENVINO if device == "openvino" else _INT8_CPU  # opening the former says so
-    found = measured(bundle, threads=threads)
-    theirs, ours = found[_INT8_OPENVINO], found[_INT8_CPU]
-    if theirs.decibels >= min(ours.decibels - _SAME_DB, FINE_DB):
-        return theirs.way if device == "openvino" or theirs.seconds * WORTH < ours.seconds else ours.way
-    problem = f"{theirs}, where the same graph gives {ours}"
-    if device == "openvino":
-        raise DeviceError(f'OpenVINO cannot be used for int8 here: {problem}; use device="cpu" or "auto"')
-    _log.info("int8 runs on ONNX Runtime: OpenVINO cannot be used for it here: %s", problem)
-    return _INT8_CPU
-
-
-def open_fastest(bundle: Bundle, device: Literal["auto", "cpu", "openvino"], *, threads: int | None) -> Backend:
-    """An active backend for the fastest way within the gate on this processor, measured once and then remembered.
-
-    Raises: DeviceError, BundleError.
-    """
-    if device == "openvino" and not is_installed("openvino"):
+    if precision == "bf16" and device == "cpu":
+        raise ArgumentError('precision="bf16" is computed by OpenVINO: use device="openvino" or "auto"')
+    if precision == "bf16" and not has_bf16():  # which says so if OpenVINO is not installed
+        raise DeviceError(
+            'this processor has no bfloat16 arithmetic, so bf16 would be slower than float32; use precision="bundle", '
+            'or "fastest", which takes the fastest that this processor has'
+        )
+    if device == "openvino" and not openvino:
         return _opened(bundle, _OPENVINO, threads)  # which says so
-    found = measured(bundle, threads=threads).values()
-    chosen = choose(found, bundle.manifest, device=device)
+    if precision == "int8" and (device == "cpu" or not openvino):
+        return _opened(bundle, _INT8_CPU, threads)
+    found = measured(bundle, threads=threads)
+    chosen = choose(found, bundle.manifest, device=device, precision=precision)
     if chosen is None:
-        why = "; ".join(str(one) for one in found if one.way.device == "openvino")
-        raise DeviceError(f'OpenVINO gives no picture near enough to float32 here ({why}); use device="cpu"')
+        why = "; ".join(map(str, found.values()))
+        fix = 'precision="bundle"' if precision == "bf16" else 'device="cpu" or "auto"'
+        raise DeviceError(f"{precision} gives no picture near enough on OpenVINO here ({why}); use {fix}")
+    if chosen == _BF16 and precision == "bf16" and found[REFERENCE].seconds < found[_BF16].seconds < math.inf:
+        text = 'bf16 takes longer than float32 here: %s, and %s; precision="bundle" is faster and exact'
+        _log.warning(text, found[_BF16], found[REFERENCE])
     try:
         return _opened(bundle, chosen, threads)
     except (DeviceError, BundleError) as error:
-        if chosen == REFERENCE or device == "openvino":
+        if precision != "fastest" or chosen == REFERENCE or device == "openvino":
             raise
         _log.warning("continuing in float32 on the CPU: %s", error)
         return _opened(bundle, REFERENCE, threads)
 
 
-def choose(found: Iterable[Measured], manifest: Manifest, *, device: str) -> Way | None:
-    """The fastest way within the gate on a device ("auto", "cpu" or "openvino"); None if that has none.
+def choose(found: Mapping[Way, Measured], manifest: Manifest, *, device: str, precision: str = "fastest") -> Way | None:
+    """The fastest way near enough on a device ("auto", "cpu" or "openvino"); None if that has none.
 
-    A less exact way must be worth it: at least 1.1 times as fast as a more exact one.
+    precision: "fastest" takes those within the gate, and a less exact one must be worth it: at least 1.1 times as fast
+    as a more exact one. "bf16" and "int8" take their own, and int8 must be what ONNX Runtime makes of the same graph.
     """
     best: Measured | None = None
-    for one in sorted(found, key=lambda one: ((one.way != REFERENCE) + (one.way.precision != "bundle"), one.seconds)):
-        usable = one.seconds < math.inf and device in ("auto", one.way.device)
-        near = one.way == REFERENCE or is_within_gate(one.way.precision, one.decibels, manifest)
-        if usable and near and (best is None or one.seconds * WORTH < best.seconds):
+    for one in sorted(
+        found.values(), key=lambda one: ((one.way != REFERENCE) + (one.way.precision != "bundle"), one.seconds)
+    ):
+        if precision == "fastest":
+            near = one.way == REFERENCE or is_within_gate(one.way.precision, one.decibels, manifest)
+            near &= one.seconds < math.inf
+        else:
+            same = min(found[_INT8_CPU].decibels - _SAME_DB, FINE_DB) if precision == "int8" else LEAST_DB
+            near = one.way.precision == precision and (one.way == _INT8_CPU or one.decibels >= same)
+        if near and device in ("auto", one.way.device) and (best is None or one.seconds * WORTH < best.seconds):
             best = one
     return None if best is None else best.way
 
@@ -190,7 +167,7 @@ def cached_choice(bundle: Bundle, *, threads: int | None = None) -> str | None:
     known = _read(_file(bundle, threads))
     if bundle.manifest.precision != "fp32" or not known:
         return None
-    return f"{choose(known.values(), bundle.manifest, device='auto')} ({'; '.join(map(str, known.values()))})"
+    return f"{choose(known, bundle.manifest, device='auto')} ({'; '.join(map(str, known.values()))})"
 
 
 def measured(bundle: Bundle, *, threads: int | None) -> dict[Way, Measured]:

@@ -223,6 +223,8 @@ def measure_damage(
             dots += _dots(levels)
             bends += _bends(levels)
     bright, dark, measured = dots
+    # The chessboard's two colours: each counts as its lesser half, so that stripes are no chessboard.
+    (one, two), (three, four) = bends / max(measured / 4, 1) + _UNSEEN_BEND
     return Damage(
         quality=quality,
         lossy=lossy,
@@ -230,7 +232,7 @@ def measure_damage(
         noise=_noise(noises),
         blocks=_blockiness(steps),
         dots=float(100 * min(bright, dark) / max(measured, 1)),
-        mosaic=_mosaic(bends / max(measured / 4, 1)),
+        mosaic=float(max(min(one, four) / max(two, three), min(two, three) / max(one, four))),
         size=(height, width),
     )
 
@@ -323,12 +325,6 @@ def _bends(levels: NDArray[np.float32]) -> NDArray[np.float64]:
     inner, sides = levels[1:-1, 1:-1], levels[1:-1, :-2] + levels[1:-1, 2:] + levels[:-2, 1:-1] + levels[2:, 1:-1]
     bend = np.minimum(np.abs(4 * inner - sides), _LARGEST_BEND)
     return np.array([[bend[row::2, column::2].sum(dtype=float) for column in (0, 1)] for row in (0, 1)])
-
-
-def _mosaic(bends: NDArray[np.float64]) -> float:
-    """The ratio of the chessboard's two colours; each counts as its lesser half, so that stripes are no chessboard."""
-    (one, two), (three, four) = bends + _UNSEEN_BEND
-    return float(max(min(one, four) / max(two, three), min(two, three) / max(one, four)))
 
 
 def _cells(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -155,22 +156,18 @@ def abandonable(
     stop: called if the call is left or fails; it should make it end.
     Raises: TimeoutError; concurrent.futures.CancelledError; what the call raises; what a signal's handler raises.
     """
-    event, (_, ended) = _event.get(), _begun(call)
-    end = float("inf") if seconds is None else time.monotonic() + seconds
-    cancelled = False
-    try:
-        while True:
-            now = time.monotonic()
-            if event is not None and event.is_set() and not cancelled:
-                cancelled, end = True, min(end, now + grace)
-            if now >= end:
-                if not cancelled:
-                    raise TimeoutError
-                from concurrent.futures import CancelledError
+    from concurrent.futures import CancelledError
 
-                raise CancelledError
+    event, (_, ended) = _event.get(), _begun(call)
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    late: Exception = TimeoutError()
+    try:
+        while (now := time.monotonic()) < end:
+            if event is not None and event.is_set() and not isinstance(late, CancelledError):
+                end, late = min(end, now + grace), CancelledError()
             with contextlib.suppress(Empty):
                 return ended.get(timeout=min(_POLL_S, end - now)).result()
+        raise late
     except BaseException:
         stop()
         raise

@@ -212,7 +212,7 @@ def test_a_way_that_does_not_start_is_recorded_and_not_chosen(
     monkeypatch.setattr(ways, "_made", failing)
     found = both(bundle)
     assert found[1].error == "it does not start"
-    assert choose(found, MANIFEST, device="auto") == REFERENCE
+    assert choose({one.way: one for one in found}, MANIFEST, device="auto") == REFERENCE
     assert both(bundle) == found
     assert measurements() == 1
 
@@ -223,7 +223,7 @@ def test_int8_with_other_pictures_than_recorded_is_not_chosen(tmp_path: Path, in
     found = both(bundle)
     assert found[1].decibels < 38
     assert found[1].seconds == math.inf
-    with_time = [found[0], Measured(way=INT8, seconds=1e-9, decibels=found[1].decibels)]
+    with_time = {REFERENCE: found[0], INT8: Measured(way=INT8, seconds=1e-9, decibels=found[1].decibels)}
     assert choose(with_time, bundle.manifest, device="cpu") == REFERENCE
 
 
@@ -246,7 +246,7 @@ def timed(way: Way, seconds: float, decibels: float = math.inf) -> Measured:
     ],
 )
 def test_the_fastest_within_the_gate_is_chosen(found: list[Measured], device: str, chosen: Way | None) -> None:
-    assert choose(found, MANIFEST, device=device) == chosen
+    assert choose({one.way: one for one in found}, MANIFEST, device=device) == chosen
 
 
 def test_the_backend_says_what_fastest_became(bundle: Bundle) -> None:
