@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pickle
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from srflow_sdk.errors import (
     ArgumentError,
     CancelledError,
     DeviceError,
+    ImageError,
     NonFiniteError,
     OutOfMemoryError,
     RemoteError,
@@ -27,25 +30,41 @@ from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 from .conftest import largest_difference
-from .inference_server import OPTIONS, InferenceServer
+from .inference_server import OPTIONS, Answer, InferenceServer
 
 
-def test_what_the_server_says_of_an_argument_is_an_argument_error_and_not_tried_again(
-    photo: NDArray[np.uint8], remote: RemoteUpscaler, server: InferenceServer
+@pytest.mark.parametrize(
+    ("status", "message", "kind", "line"),
+    [
+        (400, "ArgumentError: tau: it is nan", ArgumentError, "the server URL says: tau: it is nan"),
+        (400, "ImageError: tile: odd", ImageError, "the server URL says: tile: odd"),
+        (500, "NonFiniteError: NaN", NonFiniteError, "the server URL says: NaN"),
+        (500, "BundleError: damaged", RemoteError, "the server URL failed: BundleError: damaged"),
+        (500, "the fan fell off", RemoteError, "the server URL failed: the fan fell off"),
+        (502, "", UnavailableError, "URL is not available: HTTP status 502"),
+        (503, "Server is stopping", UnavailableError, "URL is not available: Server is stopping"),
+        (404, "Request for unknown model", UnavailableError, "URL is not available: Request for unknown model"),
+        (504, "Deadline Exceeded", RemoteError, "the server URL did not answer within 120 s"),
+    ],
+)
+def test_what_the_server_says_is_the_error_that_says_what_to_do_and_not_tried_again(
+    photo: NDArray[np.uint8],
+    remote: RemoteUpscaler,
+    server: InferenceServer,
+    status: int,
+    message: str,
+    kind: type[Exception],
+    line: str,
 ) -> None:
-    server.before = lambda inputs: _fail(ArgumentError("tile: this server likes no tiles"))
-    with pytest.raises(ArgumentError, match=r"the server \S+ says: tile: this server likes no tiles"):
-        remote.upscale(photo)
-    assert len(server.requests) == 1
+    def spoiled(answer: Answer) -> Iterable[bytes]:
+        answer.status = status
+        yield answer.raw(json.dumps({"error": message} if message else {}).encode())
 
-
-def test_failure_of_the_server_is_a_remote_error_with_its_reason(
-    photo: NDArray[np.uint8], remote: RemoteUpscaler, server: InferenceServer
-) -> None:
-    server.before = lambda inputs: _fail(RuntimeError("the fan fell off"))
-    with pytest.raises(RemoteError, match=r"the server \S+ failed: the fan fell off") as caught:
+    server.spoil = spoiled
+    with pytest.raises(kind) as caught:
         remote.upscale(photo)
-    assert not isinstance(caught.value, UnavailableError)
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith(line.replace("URL", server.url))
     assert len(server.requests) == 1
 
 
