@@ -19,7 +19,6 @@ HOW_TO = [
     "precision.md",
     "restoring.md",
     "transferring.md",
-    "inverting.md",
     "embedding.md",
     "examples.md",
     "training.md",
