@@ -17,8 +17,8 @@ from srflow_sdk._lazy_names import lazy_names
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would take longer than all the rest here
 
 if TYPE_CHECKING:
-    from srflow_apps.batch.folder import upscale_folder
     from srflow_apps.batch.jobs import FolderFile, FolderResult
+    from srflow_apps.batch.run import upscale_folder
     from srflow_sdk.aio import AsyncEncoding, AsyncUpscaler
     from srflow_sdk.drawing.file_upscaling import FileOutput, FileResult
     from srflow_sdk.drawing.finishing import lr_psnr
@@ -100,7 +100,7 @@ _NAMES = {  # by module; all others are errors
     "upscaler": ("Upscaler",),
     "_version": ("__version__",),
     "drawing.finishing": ("lr_psnr",),
-    "srflow_apps.batch.folder": ("upscale_folder",),
+    "srflow_apps.batch.run": ("upscale_folder",),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
 

@@ -4,7 +4,7 @@
 
     upscale_folder("s3://bucket/photos", "s3://bucket/large", ray="auto", resume=True)
 
-does a whole folder. :class:`UpscaleFiles` is for pipelines of one's own, and imports Ray no more than this module does.
+does a whole folder; a :class:`Cluster` says how the cluster is used.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from srflow_sdk._lazy_names import lazy_names
 TYPE_CHECKING = False  # see srflow_sdk/__init__.py
 
 if TYPE_CHECKING:
-    from srflow_apps.batch.ray import Cluster, UpscaleFiles
+    from srflow_apps.batch.ray import Cluster
 
-__all__ = ["Cluster", "UpscaleFiles"]
+__all__ = ["Cluster"]
 
-__getattr__, __dir__ = lazy_names(
-    __name__, {"Cluster": "srflow_apps.batch.ray", "UpscaleFiles": "srflow_apps.batch.ray"}
-)
+__getattr__, __dir__ = lazy_names(__name__, {"Cluster": "srflow_apps.batch.ray"})

@@ -60,7 +60,7 @@ def sdk_page() -> str:
     text = "# srflow_sdk\n\nThe runtime, without torch. Names with an underscore are private.\n"
     for name in [*main, *others, *failures]:
         text += f"\n::: srflow_sdk.{name}\n"
-    last = ("triton.RemoteUpscaler", "ray.Cluster", "ray.UpscaleFiles", *_KEYWORDS)
+    last = ("triton.RemoteUpscaler", "ray.Cluster", *_KEYWORDS)
     return text + "".join(f"\n::: srflow_sdk.{name}\n" for name in last)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from srflow_apps.batch.one_file import Choices, Models
+from srflow_apps.batch.jobs import Models
 from srflow_sdk import Upscaler
 from srflow_sdk.model.model_choice import bundles_of
 
@@ -13,7 +13,7 @@ from srflow_sdk.model.model_choice import bundles_of
 @contextlib.contextmanager
 def models() -> Iterator[Models]:
     with Upscaler("auto", device="cpu", threads=1) as upscaler:
-        yield Models(Choices(bundles_of("auto"), max_pixels=10_000), upscaler)
+        yield Models(bundles_of("auto"), max_pixels=10_000, upscaler=upscaler)
 
 
 def smooth(side: int = 96) -> np.ndarray:

@@ -26,8 +26,8 @@ Pixels = int
 
 
 @dataclass(frozen=True, kw_only=True)
-class FileOptions:
-    """Which files a batch reads and writes, and how: keywords of :func:`srflow_sdk.upscale_folder`."""
+class FileChoices:
+    """Which files a batch reads and writes, and how; up to `report` also keywords of :func:`upscale_folder`."""
 
     recursive: bool = field(
         default=False, metadata={"help": "Include subfolders; OUT gets the same ones.", "most": True}
@@ -61,17 +61,6 @@ class FileOptions:
     report: Path | None = field(
         default=None, metadata={"metavar": "FILE.json", "help": "Write a report, with PSNRs if enlarged."}
     )
-
-    @property
-    def ending(self) -> str:
-        """The ending of a picture whose name does not set a format."""
-        return f".{self.format or FORMATS[0]}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class FileChoices(FileOptions):
-    """The other choices of a command about files."""
-
     dry_run: bool = field(
         default=False,
         metadata={"help": "Say what would be done, how long it would take, and write nothing.", "most": True},

@@ -9,28 +9,24 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.find import say_unread
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
-from srflow_apps.batch.one_file import Models, attempted, is_left_alone
-from srflow_apps.batch.operations import Job, Operation
-from srflow_apps.batch.plan import Batch, Plan
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settings, attempted, begun, do_one
+from srflow_apps.batch.operations import Operation, Size
+from srflow_apps.batch.plan import Plan, make_plan, say_unread
 from srflow_apps.batch.ray import Cluster, OnRay
-from srflow_apps.batch.run import Executor, run_jobs
-from srflow_apps.batch.storage import exists, is_folder, reading
+from srflow_apps.batch.report import write_report
+from srflow_apps.batch.run import Executor, Pixels, run_jobs, run_plan
+from srflow_apps.batch.storage import exists, is_folder, reading, standing_for
 from srflow_apps.batch.url_paths import UrlPath, as_path
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
-from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Provenance, check_writable, open_image, read_provenance, spooled, write_image
 from srflow_sdk.files.provenance import CLIP, INTERVAL, TRANSFER, UPSCALE
@@ -44,311 +40,9 @@ from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from srflow_apps.batch.choices import FileChoices, MachineChoices
-    from srflow_apps.batch.plan import Shard
-    from srflow_sdk.drawing.tiles import TileSize
-
 
 STANDARD = "-"
 """The name of standard input among the inputs, and of standard output as the output."""
-
-_INPUT, _OUTPUT = "stdin", "stdout"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pipes:
-    """The inputs and the output of a command, with files in the place of standard input and output.
-
-    inputs, output: as given on the command line, except for :data:`STANDARD`. target: the file that becomes standard
-    output; None if that is not asked for. names: what to call the files in the place of pipes, by their paths. keep:
-    files of which the inputs are parts.
-    """
-
-    inputs: tuple[Path, ...]
-    output: str | None
-    target: Path | None = None
-    names: dict[str, str] = field(default_factory=dict)
-    keep: tuple[Path, ...] = ()
-
-    def in_words(self, line: str) -> str:
-        """A line with the names of the pipes instead of their files' paths."""
-        for path, name in self.names.items():
-            line = line.replace(path, name)
-        return line
-
-    def send(self) -> None:
-        """Copy the picture to standard output, if that was asked for. Raises: OSError."""
-        if self.target is not None:
-            with raised_interrupts(*STOPPING), self.target.open("rb") as file:
-                shutil.copyfileobj(file, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
-
-
-@contextlib.contextmanager
-def standard_input(max_pixels: int) -> Iterator[Path]:
-    """Read standard input to its end: a file in its place, until the block ends.
-
-    Raises: ArgumentError if it is a terminal or closed; what :func:`spooled` raises.
-    """
-    if sys.stdin is None or sys.stdin.isatty():
-        raise ArgumentError("- is standard input; pipe a picture into it: < photo.jpg")
-    with contextlib.ExitStack() as stack:
-        with raised_interrupts(*STOPPING):
-            path = stack.enter_context(spooled(sys.stdin.buffer, name=_INPUT, max_pixels=max_pixels))
-        yield path
-
-
-@contextlib.contextmanager
-def _frame(path: Path, number: int, *, max_pixels: int) -> Iterator[Path]:
-    """A file with one frame of an animation or one page, as PNG, while the block runs. number: from 1.
-
-    Raises: ImageError if there is no such frame, or more than max_pixels pixels, or the file cannot be read.
-    """
-    with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
-        with open_image(path, max_pixels=max_pixels, page=number) as reader:
-            ending = ".tif" if reader.dtype == np.float32 else ".png"
-            local = Path(folder) / f"{path.stem}_frame{number}{ending}"
-            write_image(local, reader.read_rows(reader.height), metadata=reader.metadata)
-        yield local
-
-
-@contextlib.contextmanager
-def open_pipes(
-    inputs: Sequence[str],
-    output: str | None,
-    *,
-    ending: str,
-    max_pixels: int,
-    frame: int | None = None,
-    sent: Path | None = None,
-) -> Iterator[Pipes]:
-    """Read standard input to its end if it is an input, and remove the files of both pipes at the end.
-
-    ending: of the picture on standard output, such as ".png".
-    max_pixels: as for :func:`spooled`.
-    frame: takes the place of the one input that it is of.
-    sent: a file in the place of standard input that is none of the inputs.
-    Raises: ArgumentError if standard input is not the only input or a pipe is a terminal or closed; ImageError.
-    """
-    with contextlib.ExitStack() as stack:
-        paths, target = tuple(map(as_path, inputs)), None
-        if STANDARD in inputs:
-            if len(inputs) > 1:
-                raise ArgumentError("- is standard input, one picture; it must be the only input")
-            if output is None:
-                raise ArgumentError(
-                    "- is standard input, which lies in no folder; name the output: -o large.png, or -o -"
-                )
-            sent = stack.enter_context(standard_input(max_pixels))
-            paths = (sent,)
-        names = {} if sent is None else {str(sent): _INPUT}
-        keep: tuple[Path, ...] = ()
-        if frame is not None:
-            if len(paths) != 1 or isinstance(paths[0], UrlPath) or is_folder(paths[0]) or output is None:
-                raise ArgumentError("--frame is of one file on this machine; name one INPUT, and the output with -o")
-            framed = stack.enter_context(_frame(paths[0], frame, max_pixels=max_pixels))
-            names[str(framed)] = f"{names.get(str(paths[0]), paths[0])} frame {frame}"
-            keep, paths = paths, (framed,)
-        if output == STANDARD:
-            if sys.stdout is None or sys.stdout.isatty():
-                raise ArgumentError("-o - is standard output; redirect it to a file or program: > large.png")
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-"))
-            target = Path(folder) / f"{_OUTPUT}{ending}"
-            output = str(target)
-            names[output] = _OUTPUT
-        yield Pipes(inputs=paths, output=output, target=target, names=names, keep=keep)
-
-
-_ATTEMPTS = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preview:
-    """An input that would be drawn. size, made: its and its outputs' width and height. upscaler: what would draw it."""
-
-    job: Job
-    size: tuple[int, int]
-    made: tuple[int, int]
-    upscaler: BaseUpscaler
-
-
-def preview(plan: Plan, models: Models, *, check: Callable[[], None] = lambda: None) -> Iterator[str]:
-    """Lines that say what a run of the plan would do; the last one says how long it would take and what it needs.
-
-    Headers are read, whole inputs to choose between models, and with `resume` outputs as a run would read them. If
-    there is anything to do, a piece of each model's first input is drawn to see how fast this machine is. Nothing is
-    written, except to the temporary folder.
-    check: called between files; may raise.
-    """
-    seen: list[Preview | FolderFile] = []
-    for job in plan.jobs:
-        check()
-        seen.append(_looked_at(job, plan, models))
-        yield _line(seen[-1])
-    yield _summary(plan, seen)
-
-
-def fails(line: str) -> bool:
-    """True if a line of :func:`preview` is about an input that would fail."""
-    return line.startswith("error: ")
-
-
-def _looked_at(job: Job, plan: Plan, models: Models) -> Preview | FolderFile:
-    """The input as it would be drawn, or its result if it would not be."""
-
-    def look() -> Preview | FolderFile:
-        settings = plan.settings
-        if is_left_alone(job, models, settings=settings, cancel=threading.Event()):
-            return FolderFile(source=job.source, targets=job.targets, status="skipped")
-        with (
-            reading(job.source) as source,
-            open_image(source, max_pixels=settings.max_pixels) as reader,
-        ):
-            size = reader.width, reader.height
-            upscaler, _ = models.drawing(job.source, source)
-            made = settings.operation.output_size(size, upscaler.bundle.manifest)
-            for target in job.targets:
-                check_writable(target, channels=reader.channels, size=made)
-        return Preview(job=job, size=size, made=made, upscaler=upscaler)
-
-    return attempted(job, look)
-
-
-def _line(seen: Preview | FolderFile) -> str:
-    if isinstance(seen, FolderFile):
-        return f"error: {seen.error}" if seen.status == "failed" else f"{seen.source}: would be skipped"
-    targets = ", ".join(map(str, seen.job.targets))
-    replaced = ", replacing what is there" if any(map(exists, seen.job.targets)) else ""
-    return f"{seen.job.source} ({_by(seen.size)}) -> {targets} ({_by(seen.made)}){replaced}"
-
-
-def _summary(plan: Plan, seen: list[Preview | FolderFile]) -> str:
-    todo = [one for one in seen if isinstance(one, Preview)]
-    statuses = [one.status for one in seen if isinstance(one, FolderFile)]
-    counted = {"to skip": statuses.count("skipped"), "would fail": statuses.count("failed") + len(plan.refused)}
-    others = "".join(f", {count} {what}" for what, count in counted.items() if count)
-    operation = plan.settings.operation
-    pixels = sum(one.size[0] * one.size[1] for one in todo)
-    text = f"dry run, nothing was written: {how_much(len(todo), pixels)} to {operation.name}{others}"
-    seconds, room = 0.0, 0.0
-    for upscaler in {one.upscaler.bundle.manifest.name: one.upscaler for one in todo}.values():
-        its = [one for one in todo if one.upscaler.bundle is upscaler.bundle]
-        speed = _speed(plan, its, upscaler)
-        if speed is None:
-            return text
-        for one in its:
-            outputs = len(one.job.targets)
-            samples = operation.drawn(outputs)
-            width, height = operation.network_size(one.size, upscaler.bundle.manifest)
-            seconds += seconds_for(upscaler, speed, width=width, height=height, samples=samples)
-            room += outputs * one.made[0] * one.made[1] * speed.bytes_per_pixel
-    if not todo:
-        return text
-    if isinstance(target := todo[0].job.targets[0], UrlPath):
-        return f"{text}; {about(seconds)}, about {_bytes(room)} at {target.parent}"
-    nearest = next((place for place in target.parents if place.is_dir()), Path())
-    free = shutil.disk_usage(nearest).free
-    enough = "" if room < free else ", which is not enough"
-    return f"{text}; {about(seconds)}, about {_bytes(room)} of disk ({_bytes(free)} free{enough})"
-
-
-def _speed(plan: Plan, todo: list[Preview], upscaler: BaseUpscaler) -> Speed | None:
-    """The speed, measured on the first input that is intact where it is read; None if there is none soon."""
-    for job in (one.job for one in todo[:_ATTEMPTS]):
-        with contextlib.suppress(ImageError), reading(job.source) as source:
-            return measure_speed(upscaler, source, job.targets[0], settings=plan.settings)
-    return None
-
-
-def _by(size: tuple[int, int]) -> str:
-    return f"{size[0]}×{size[1]}"
-
-
-def _bytes(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 0.1):.1f} MB"
-
-
-_SIDES = (32, 64)  # of the pictures that are drawn to measure: 0.1 s in all with x4-small on a CPU
-_ENOUGH_S = 0.3  # a larger picture is not drawn if the smaller one took this long
-_UNIT = 1 << 10  # a side that every scale divides well enough
-_SEARCHED_PIXELS = 20_000_000  # of a larger input, the top is taken instead of the middle
-_MEGA = 1e6
-
-
-@dataclass(frozen=True, kw_only=True)
-class Speed:
-    """The cost of drawing here, in seconds for a pixel of a tile's window, and how well outputs compress.
-
-    encode: once for each input. sample: for each output. bytes_per_pixel: of an output file.
-    """
-
-    encode: float
-    sample: float
-    bytes_per_pixel: float
-
-
-def measure_speed(upscaler: BaseUpscaler, source: Path, target: Path, *, settings: Settings) -> Speed:
-    """Draw a piece of an input and write it to the temporary folder, in the format of `target`.
-
-    Raises: ImageError if the input cannot be read; the errors of :meth:`Upscaler.encode` and of :func:`write_image`.
-    """
-    operation, manifest = settings.operation, upscaler.bundle.manifest
-    multiple, enlarged = manifest.size_multiple, operation.network_size((_UNIT, _UNIT), manifest)[0]
-    took, speed = 0.0, Speed(encode=0, sample=0, bytes_per_pixel=0)
-    for side in _SIDES:
-        if took > _ENOUGH_S:
-            break
-        piece = _piece(source, side * _UNIT // enlarged, max_pixels=settings.max_pixels)
-        width, height = operation.network_size((piece.shape[1], piece.shape[0]), manifest)
-        pixels = padded_size(height, multiple) * padded_size(width, multiple)
-        answer, encoding, sampling = operation.timed(upscaler, piece)
-        took = encoding + sampling
-        with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
-            written = Path(folder) / target.name
-            write_image(written, answer, quality=settings.quality, lossless=settings.lossless)
-            size = written.stat().st_size
-        speed = Speed(
-            encode=encoding / pixels,
-            sample=sampling / pixels,
-            bytes_per_pixel=size / (answer.shape[0] * answer.shape[1]),
-        )
-    return speed
-
-
-def seconds_for(upscaler: BaseUpscaler, speed: Speed, *, width: int, height: int, samples: int) -> float:
-    """How long an LR image of this size will take: what its tiles' windows hold, with their halos."""
-    painter = upscaler._painter
-    multiple = upscaler.bundle.manifest.size_multiple
-    size = padded_size(height, multiple), padded_size(width, multiple)
-    windows = (tile.window for tile in painter.plan(*size, painter.core(*size)))
-    return sum(window.height * window.width for window in windows) * (speed.encode + samples * speed.sample)
-
-
-def about(seconds: float) -> str:
-    """A time in words: "about 12 minutes"."""
-    if seconds < 90:
-        return f"about {max(round(seconds), 1)} second{'s' * (round(seconds) > 1)}"
-    if seconds < 5400:
-        return f"about {round(seconds / 60)} minutes"
-    return f"about {seconds / 3600:.1f} hours" if seconds < 36_000 else f"about {round(seconds / 3600)} hours"
-
-
-def how_much(files: int, pixels: int) -> str:
-    """The inputs in words: "44 files, 310 megapixels"."""
-    mega = pixels / _MEGA
-    size = f"{mega:.2g}" if mega < 10 else f"{mega:.0f}"
-    return f"{files} file{'s' * (files != 1)}, {size} megapixels"
-
-
-def _piece(source: Path, side: int, *, max_pixels: int) -> NDArray[Any]:
-    """A square from the middle of an input, as far as that has one."""
-    with open_image(source, max_pixels=max_pixels) as reader:
-        height, width = min(side, reader.height), min(side, reader.width)
-        if reader.height * reader.width <= _SEARCHED_PIXELS:
-            for start in range(0, (reader.height - height) // 2, side):
-                reader.read_rows(min(side, (reader.height - height) // 2 - start))
-        left = (reader.width - width) // 2
-        return np.ascontiguousarray(reader.read_rows(height)[:, left : left + width])
-
 
 FAILED = 1
 
@@ -363,7 +57,6 @@ def run_command(
     machine: MachineChoices,
     samples: int = 1,
     server: str | None = None,
-    sent: Path | None = None,
 ) -> None:
     """Do the operation to every input. Exits with a status other than 0 if something failed.
 
@@ -371,98 +64,164 @@ def run_command(
     output: None puts the outputs beside the inputs.
     model: a bundle's path, an embedded model's name, or "auto"; None is "auto" for upscaling, and x4-small otherwise.
     server: the URL of one that draws; `model` is then its model's name.
-    sent: a file in the place of standard input that is none of the inputs.
 
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
+    if model == BY_PICTURE and operation.name != UPSCALE:
+        raise ArgumentError(f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it")
+    if files.from_output is not None and output is None:
+        raise ArgumentError("--from-output makes a picture again; name the file for it with -o")
+    if files.ray is None and (files.ray_workers, files.ray_gpus) != (None, None):
+        raise ArgumentError("--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray")
+    if files.ray is not None and (STANDARD in (*inputs, output) or files.frame is not None):
+        raise ArgumentError("--ray needs files that other machines see; leave it out for pipes and --frame")
+    if files.ray is not None and server is not None:
+        raise ArgumentError("--ray draws on the cluster's machines, --server on the server's; leave one of them out")
+    several = samples > 1 or files.name is not None or files.shard is not None or files.dry_run
+    if output == STANDARD and several:
+        raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name, --shard, --dry-run")
     with contextlib.ExitStack() as stack:
-        display, ending = stack.enter_context(Display(quiet=machine.quiet)), operation.ending(files)
-        pipes = stack.enter_context(
-            open_pipes(inputs, output, ending=ending, max_pixels=machine.max_pixels, frame=files.frame, sent=sent)
-        )
-        display.in_words = pipes.in_words
-        display.shows_names &= pipes.target is None
-        _check_together(pipes, files, samples=samples, server=server)
-        if model == BY_PICTURE and operation.name != UPSCALE:
-            raise ArgumentError(f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it")
-        bundles = _here(model, operation, files) if server is None else _there(model, server, display)
+        display = stack.enter_context(Display(quiet=machine.quiet))
+        paths, keep = [as_path(text) for text in inputs], list[Path]()
+        if STANDARD in inputs or files.frame is not None:
+            paths, keep = _opened_inputs(paths, output, files, machine.max_pixels, stack)
+        sent: Path | None = None
+        if output == STANDARD:
+            if len(paths) > 1 or any(map(is_folder, paths)):
+                raise ArgumentError("-o - is standard output, one picture; name one INPUT, which is no folder")
+            if sys.stdout is None or sys.stdout.isatty():
+                raise ArgumentError("-o - is standard output; redirect it to a file or program: > large.png")
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-")))
+            sent = folder / f"stdout{operation.ending(files)}"
+            stack.enter_context(standing_for({sent: "stdout"}))
+            output, display.shows_names = str(sent), False
+        if server is not None:
+            bundles = _bundles_of_server(model, server, display)
+        elif model is None and operation.name != UPSCALE and files.from_output is None:
+            bundles = [Bundle.embedded()]
+        else:
+            bundles = bundles_of(model)
+        tile = machine.tile
         if files.from_output is not None:
-            bundles = [bundle_for(files.from_output, bundles)]
-        batch = Batch(
-            operation=operation,
-            inputs=pipes.inputs,
-            output=pipes.output,
-            bundles=operation.needed(bundles),
+            recipe, bundles = read_recipe(files.from_output, bundles, operation=operation)
+            operation, tile = operation.recorded(recipe), recipe.tile
+            paths, keep = [find_source(files.from_output, recipe, paths)], [*keep, files.from_output]
+            machine = _machine_of(recipe, machine, files.from_output)
+        plan = make_plan(
+            operation,
+            paths,
+            output,
+            bundles,
             files=files,
             samples=samples,
             max_pixels=machine.max_pixels,
-            tile=machine.tile,
-            keep=pipes.keep,
+            tile=tile,
+            keep=keep,
         )
-        if files.from_output is not None:
-            batch, machine = _made_again(batch, machine, files.from_output)
-        plan = batch.plan()
-        _say_what_is_wrong(plan, display, files.shard)
-        alone = len(plan.jobs) == 1 or files.dry_run  # of many, a line for each would hide what went wrong
-        explain: Callable[[str], None] = display.tell if alone else lambda _: None
+        for file in plan.refused:
+            display.say(f"error: {file.error}")
+        if plan.unread:
+            display.say(f"warning: {say_unread(plan.unread)}")
+        if not plan.total:
+            sys.exit(FAILED)
+        if files.shard is not None and not plan.jobs:
+            part = f"{files.shard.index}/{files.shard.count}"
+            display.tell(f"none of the {plan.total} inputs is in part {part}: nothing to do")
         if files.ray is not None and not files.dry_run:
-            execute: Executor = ray_executor(files, machine, batch.bundles, batch.tile, display, explain)
+            cluster = Cluster(
+                address=files.ray,
+                workers=files.ray_workers,
+                gpus=files.ray_gpus,
+                cpus=machine.threads,
+                device=machine.device,
+                precision=machine.precision,
+            )
+            execute: Executor = OnRay(cluster=cluster, bundles=plan.bundles, tile=tile, say=display.tell)
         else:
-            models = _opened(batch, plan, machine, files, server, stack, say=explain)
-            if files.dry_run:
-                _show(plan, models, display)
-                return
+            models = _opened_models(plan, machine, files, server, display, stack)
             execute = partial(run_jobs, models=models)
-        result = _run(batch, plan, execute, display, pipes)
+        if files.dry_run:
+            dry_run(plan, display)
+            return
+        with deferred_interrupts(*STOPPING) as interrupts:
+            most = machine.max_pixels
+            with display.progress(plan.jobs, lambda: Pixels.of(plan.jobs, max_pixels=most, check=interrupts)):
+                result = run_plan(plan, execute, watcher=display, check=interrupts)
+            stopped = result.interrupted or result.disk_full or result.server_lost
+            if stopped:
+                display.say(_how_to_continue(result, on_ray=files.ray is not None))
+            if plan.report is not None:
+                write_report(plan, result)
+            if result.interrupted:
+                sys.exit(exit_status(interrupts.number))
+        if not stopped and (result.total > 1 or result.count("skipped")):
+            drawn = Counter(str(file.model) for file in result.files if file.why is not None)
+            counts = ", ".join(f"{name} drew {drawn[name]}" for name in sorted(drawn))
+            display.tell(f"{result}{f'; {counts}' if counts else ''}")
         if result.remaining or display.names_lost:
             sys.exit(FAILED)
-        pipes.send()
+        if sent is not None:
+            with raised_interrupts(*STOPPING), sent.open("rb") as picture:
+                shutil.copyfileobj(picture, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
 
 
-def ray_executor(
-    files: FileChoices,
-    machine: MachineChoices,
-    bundles: Sequence[Bundle],
-    tile: TileSize,
-    display: Display,
-    explain: Callable[[str], None] = lambda _: None,
-) -> OnRay:
-    """The cluster of --ray, which draws with these models."""
-    cluster = Cluster(
-        address="auto" if files.ray is None else files.ray,
-        workers=files.ray_workers,
-        gpus=files.ray_gpus,
-        cpus=machine.threads,
-        device=machine.device,
-        precision=machine.precision,
-    )
-    return OnRay(cluster=cluster, bundles=bundles, tile=tile, say=display.tell, explain=explain)
+def _opened_inputs(
+    paths: list[Path], output: str | None, files: FileChoices, max_pixels: int, stack: contextlib.ExitStack
+) -> tuple[list[Path], list[Path]]:
+    """The inputs, with a file for standard input, or a frame; and files of which they are parts, which are kept.
+
+    Raises: ArgumentError, ImageError.
+    """
+    keep: list[Path] = []
+    if Path(STANDARD) in paths:
+        if len(paths) > 1:
+            raise ArgumentError("- is standard input, one picture; it must be the only input")
+        if output is None:
+            raise ArgumentError("- is standard input, which lies in no folder; name the output: -o large.png, or -o -")
+        paths = [stack.enter_context(standard_input(max_pixels))]
+    if files.frame is not None:
+        if len(paths) != 1 or isinstance(paths[0], UrlPath) or is_folder(paths[0]) or output is None:
+            raise ArgumentError("--frame is of one file on this machine; name one INPUT, and the output with -o")
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-")))
+        frame = _saved(paths[0], folder, f"{paths[0].stem}_frame{files.frame}", max_pixels, page=files.frame)
+        stack.enter_context(standing_for({frame: f"{paths[0]} frame {files.frame}"}))
+        keep, paths = paths, [frame]
+    return paths, keep
 
 
-def _check_together(pipes: Pipes, files: FileChoices, *, samples: int, server: str | None) -> None:
-    """Raises: ArgumentError for options that exclude each other."""
-    one_picture = samples == 1 and files.name is None and files.shard is None and not files.dry_run
-    if files.from_output is not None and pipes.output is None:
-        raise ArgumentError("--from-output makes a picture again; name the file for it with -o")
-    if pipes.target is not None and not one_picture:
-        raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name, --shard, --dry-run")
-    if pipes.target is not None and (len(pipes.inputs) > 1 or any(map(is_folder, pipes.inputs))):
-        raise ArgumentError("-o - is standard output, one picture; name one INPUT, which is no folder")
-    if files.ray is None and (files.ray_workers, files.ray_gpus) != (None, None):
-        raise ArgumentError("--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray")
-    if files.ray is not None and pipes.names:
-        raise ArgumentError("--ray needs files that other machines see; leave it out for standard input and output")
-    if files.ray is not None and server is not None:
-        raise ArgumentError("--ray draws on the cluster's machines, --server on the server's; leave one of them out")
+@contextlib.contextmanager
+def standard_input(max_pixels: int) -> Iterator[Path]:
+    """Read standard input to its end: a file in its place, until the block ends.
+
+    Raises: ArgumentError if it is a terminal or closed; what :func:`spooled` raises.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise ArgumentError("- is standard input; pipe a picture into it: < photo.jpg")
+    with contextlib.ExitStack() as stack:
+        with raised_interrupts(*STOPPING):
+            path = stack.enter_context(spooled(sys.stdin.buffer, name="stdin", max_pixels=max_pixels))
+        with standing_for({path: "stdin"}):
+            yield path
 
 
-def _here(model: str | None, operation: Operation, files: FileChoices) -> list[Bundle]:
-    """Bundles on this machine, of which several if each picture gets the one that suits it."""
-    one = model is None and operation.name != UPSCALE and files.from_output is None
-    return [Bundle.embedded()] if one else bundles_of(model)
+def _saved(path: Path, folder: Path, stem: str, max_pixels: int, *, page: int | None = None, side: int = 0) -> Path:
+    """A file with one page or frame, or with a square from the middle of a picture, as PNG, or TIFF for floats.
+
+    Raises: ImageError if there is no such page, or more than max_pixels pixels, or the file cannot be read.
+    """
+    with open_image(path, max_pixels=max_pixels, page=page) as reader:
+        height, width = min(side or reader.height, reader.height), min(side or reader.width, reader.width)
+        above, left = (reader.height - height) // 2, (reader.width - width) // 2
+        for row in range(0, above, _ROWS):
+            reader.read_rows(min(_ROWS, above - row))
+        saved = folder / f"{stem}{'.tif' if reader.dtype == np.float32 else '.png'}"
+        pixels = np.ascontiguousarray(reader.read_rows(height)[:, left : left + width])
+        write_image(saved, pixels, metadata=reader.metadata)
+    return saved
 
 
-def _there(model: str | None, server: str, display: Display) -> list[Bundle]:
+def _bundles_of_server(model: str | None, server: str, display: Display) -> list[Bundle]:
     """The bundles of a server's models, as far as it tells them. model: its name there; None is "auto"."""
     from srflow_apps.serving.remote_upscaler import RemoteUpscaler
 
@@ -473,189 +232,222 @@ def _there(model: str | None, server: str, display: Display) -> list[Bundle]:
     return bundles
 
 
-def _opened(
-    batch: Batch,
+def _opened_models(
     plan: Plan,
     machine: MachineChoices,
     files: FileChoices,
     server: str | None,
+    display: Display,
     stack: contextlib.ExitStack,
-    *,
-    say: Callable[[str], None],
 ) -> Models:
     """Open what draws, on this machine or a server. stack: closes it.
 
     Raises: ArgumentError if it cannot make a picture again because it draws in another precision.
     """
-    chosen = list(batch.choices.bundles.values())
+    models, chosen = plan.models, list(plan.bundles)
     if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):  # only its model need be opened
-        chosen = [batch.choices.bundles[batch.choices.name(plan.jobs[0].source)]]
+        chosen = [models.bundles[models.name(plan.jobs[0].source)]]
+    if len(plan.jobs) == 1 or files.dry_run:  # of many, a line for each would hide what went wrong
+        models.say = display.tell
     if server is not None:
         from srflow_apps.serving.remote_upscaler import RemoteUpscaler
 
         name = BY_PICTURE if len(chosen) > 1 else str(chosen[0].path)
-        upscaler: BaseUpscaler = RemoteUpscaler(server, model=name, tile=batch.tile)
+        models.upscaler = RemoteUpscaler(server, model=name, tile=plan.tile)
     else:
-        upscaler = Upscaler(
-            chosen, device=machine.device, tile=batch.tile, threads=machine.threads, precision=machine.precision
-        )
-    stack.enter_context(upscaler)
-    if files.from_output is not None and upscaler.precision != machine.precision:
+        options: Any = {name: getattr(machine, name) for name in ("device", "threads", "precision")}
+        models.upscaler = Upscaler(chosen, tile=plan.tile, **options)
+    stack.enter_context(models.upscaler)
+    if files.from_output is not None and models.upscaler.precision != machine.precision:
         raise ArgumentError(
-            f"{files.from_output} was made with --precision {machine.precision}, and {upscaler.device} draws with "
-            f"{upscaler.precision}; leave out --server"
+            f"{files.from_output} was made with --precision {machine.precision}, and {models.upscaler.device} draws "
+            f"with {models.upscaler.precision}; leave out --server"
         )
-    return Models(batch.choices, upscaler, say=say)
+    return models
 
 
-def _made_again(batch: Batch, machine: MachineChoices, output: Path) -> tuple[Batch, MachineChoices]:
-    """The batch that makes a picture again, and the machine's choices for it.
-
-    Raises: ArgumentError, ImageError if that cannot be made.
-    """
-    if isinstance(output, UrlPath):
-        raise ArgumentError(f"--from-output {output} is a URL; copy the file here and name it")
-    recipe = read_recipe(output, batch.bundles[0], operation=batch.operation)
-    again = dataclasses.replace(
-        batch,
-        operation=batch.operation.recorded(recipe),
-        inputs=(find_source(output, recipe, batch.inputs),),
-        tile=recipe.tile,
-        keep=[*batch.keep, output],
-    )
-    if recipe.precision not in get_args(ComputePrecision):
-        raise ImageError(
-            f"{output} was made in the precision {recipe.precision!r:.40}, which this SDK does not know; make it again "
-            f"with srflow-sdk {recipe.sdk_version}"
-        )
-    device = machine.device
-    if device == "auto" and recipe.device is not None and recipe.device in get_args(DeviceName):
-        device = recipe.device  # other devices round otherwise
-    return again, dataclasses.replace(machine, precision=cast("ComputePrecision", recipe.precision), device=device)
-
-
-def _say_what_is_wrong(plan: Plan, display: Display, shard: Shard | None) -> None:
-    """Print what the plan leaves out; the command ends here if nothing is left."""
-    for file in plan.refused:
-        display.say(f"error: {file.error}")
-    if (line := say_unread(plan.unread)) is not None:
-        display.say(f"warning: {line}")
-    if not plan.all_jobs:
-        sys.exit(FAILED)
-    if shard is not None and not plan.jobs:
-        display.tell(f"none of the {plan.all_jobs} inputs is in part {shard.index}/{shard.count}: nothing to do")
-
-
-def _show(plan: Plan, models: Models, display: Display) -> None:
-    failed = bool(plan.refused)
-    with raised_interrupts(*STOPPING):
-        for line in preview(plan, models):
-            if fails(line):
-                failed = True
-                display.say(line)
-            else:
-                display.answer(line)
-    if failed:
-        sys.exit(FAILED)
-
-
-def _run(batch: Batch, plan: Plan, execute: Executor, display: Display, pipes: Pipes) -> FolderResult:
-    """Run the plan, print what became of it, and write the report. Exits if it was interrupted."""
-    with deferred_interrupts(*STOPPING) as interrupts:
-        with display.progress(plan.jobs, max_pixels=batch.max_pixels, check=interrupts):
-            result = batch.run(plan, execute, watcher=display, check=interrupts)
-        advice = _how_to_continue(result, on_ray=isinstance(execute, OnRay))
-        if advice is not None:
-            display.say(advice)
-        batch.write_report(result, in_words=pipes.in_words)
-        if result.interrupted:
-            sys.exit(exit_status(interrupts.number))
-    if advice is None and (result.total > 1 or result.count("skipped")):
-        display.tell(f"{result}{_who_drew(result)}")
-    return result
-
-
-def _who_drew(result: FolderResult) -> str:
-    """How many pictures each model drew, if each picture had its own."""
-    drawn = Counter(str(file.model) for file in result.files if file.why is not None)
-    counts = ", ".join(f"{name} drew {drawn[name]}" for name in sorted(drawn))
-    return f"; {counts}" if counts else ""
-
-
-def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str | None:
-    """Advice about a batch that did not finish; None if it did. A picture begins again: one alone has no --resume."""
+def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str:
+    """Advice about a batch that did not finish. A picture begins again: one alone has no --resume."""
     done = f"{result.total - result.remaining} of {result.total} done"
+    again = "the same command" if result.total == 1 else "the same command with --resume"
     if result.interrupted and result.total == 1:
         return "interrupted: nothing of the picture is kept; the same command begins it again"
     if result.interrupted:
         return f"interrupted: {done}; the same command with --resume keeps those and makes the others"
-    again = "" if result.total == 1 else " with --resume"
     if result.disk_full:
-        return f"stopped because the disk is full: {done}; free space, then run the same command{again}"
-    if result.server_lost and on_ray:
+        return f"stopped because the disk is full: {done}; free space, then run {again}"
+    if on_ray:
         why = "Ray's raylet on this machine died, perhaps for want of memory"
-        return f"stopped because {why}: {done}; run the same command{again}"
-    if result.server_lost:
-        return f"stopped because the server is lost: {done}; once it is back, run the same command{again}"
-    return None
+        return f"stopped because {why}: {done}; run {again}"
+    return f"stopped because the server is lost: {done}; once it is back, run {again}"
 
 
-def read_recipe(output: Path, bundle: Bundle, *, operation: Operation) -> Provenance:
-    """Read how an output was made. operation: the one that is asked for; only its kind counts.
+_SIDES = (32, 64, 128)  # of the pieces that are drawn to measure
+_ENOUGH_S = 0.3  # a larger piece is not drawn if a smaller one took this long
+_ROWS = 128  # that are decoded at a time
+_ATTEMPTS = 5  # inputs that are tried, of which those that are damaged behind their headers measure nothing
 
-    Raises: ImageError, one line, if it does not say, or this model or SDK version cannot make it again.
+_Preview = tuple[Job, Size, Size, BaseUpscaler]
+"""An input that would be drawn: its and its outputs' width and height, and what would draw it."""
+
+
+def dry_run(plan: Plan, display: Display) -> None:
+    """Say what a run of the plan would do; the last line says how long it would take and what it needs.
+
+    Each input is taken as far as a run takes it before it draws. Of each model's first input, a piece is drawn to see
+    how fast this machine is. Nothing is written, except to the temporary folder. Exits if an input would fail.
     """
+    settings = plan.settings
+
+    def look(job: Job) -> _Preview | None:
+        with begun(job, plan.models, settings=settings, cancel=threading.Event()) as ready:
+            if ready is None:
+                return None
+            upscaler, _, source = ready
+            with open_image(source, max_pixels=settings.max_pixels) as reader:
+                size = reader.width, reader.height
+                made = settings.operation.output_size(size, upscaler.bundle.manifest)
+                for target in job.targets:
+                    check_writable(target, channels=reader.channels, size=made)
+        return job, size, made, upscaler
+
+    todo, skipped, failed = list[_Preview](), 0, len(plan.refused)
+    with raised_interrupts(*STOPPING):
+        for job in plan.jobs:
+            seen = attempted(job, partial(look, job))
+            if isinstance(seen, FolderFile):
+                failed += 1
+                display.say(f"error: {seen.error}")
+            elif seen is None:
+                skipped += 1
+                display.answer(f"{job.source}: would be skipped")
+            else:
+                todo.append(seen)
+                _, (width, height), (large, high), _ = seen
+                replaced = ", replacing what is there" if any(map(exists, job.targets)) else ""
+                made = f"{', '.join(map(str, job.targets))} ({large}×{high}){replaced}"
+                display.answer(f"{job.source} ({width}×{height}) -> {made}")
+        mega = sum(width * height for _, (width, height), _, _ in todo) / 1e6
+        line = f"{len(todo)} file{'s' * (len(todo) != 1)}, {mega:{'.2g' if mega < 10 else '.0f'}} megapixels"
+        line += f" to {settings.operation.name}{f', {skipped} to skip' if skipped else ''}"
+        line += f", {failed} would fail" if failed else ""
+        display.answer(f"dry run, nothing was written: {line}{_needs(todo, settings)}")
+    if failed:
+        sys.exit(FAILED)
+
+
+def _needs(todo: Sequence[_Preview], settings: Settings) -> str:
+    """The time and room that inputs need; empty without any, or if none can be read to measure it."""
+    seconds, room, speeds = 0.0, 0.0, dict[str, tuple[float, float]]()
+    for attempt, (job, _, _, upscaler) in enumerate(todo):
+        if (name := upscaler.bundle.manifest.name) not in speeds and attempt - len(speeds) < _ATTEMPTS:
+            with contextlib.suppress(ImageError), reading(job.source) as local:
+                speeds[name] = measure_speed(upscaler, local, job.targets, settings=settings)
+    for job, size, made, upscaler in todo:
+        if (speed := speeds.get(upscaler.bundle.manifest.name)) is None:
+            return ""
+        seconds += speed[0] * size[0] * size[1]
+        room += speed[1] * made[0] * made[1] * len(job.targets)
+    if not todo:
+        return ""
+    place = todo[0][0].targets[0].parent
+    if isinstance(place, UrlPath):
+        return f"; {about(seconds)}, about {_bytes(room)} at {place}"
+    free = shutil.disk_usage(next((folder for folder in (place, *place.parents) if folder.is_dir()), Path())).free
+    enough = "" if room < free else ", which is not enough"
+    return f"; {about(seconds)}, about {_bytes(room)} of disk ({_bytes(free)} free{enough})"
+
+
+def measure_speed(
+    upscaler: BaseUpscaler, source: Path, targets: Sequence[Path], *, settings: Settings
+) -> tuple[float, float]:
+    """Do to pieces of an input what would be done to it, in the temporary folder, until that takes a while.
+
+    Returns: seconds for a pixel of an input here, and bytes for a pixel of an output. Raises: ImageError.
+    """
+    with tempfile.TemporaryDirectory(prefix="srflow-") as name:
+        folder = Path(name)
+        largest = _saved(source, folder, "largest", settings.max_pixels, side=_SIDES[-1])
+        for side in _SIDES:
+            piece = _saved(largest, folder, "piece", settings.max_pixels, side=side)
+            with open_image(piece) as reader:
+                width, height = reader.width, reader.height
+            write_image(white := folder / "white.png", np.full((height, width), 255, np.uint8))
+            operation = settings.operation.on_piece(piece, white)
+            how = dataclasses.replace(settings, operation=operation, resume=False, beside=False, report=False)
+            outputs = tuple(folder / f"{number}_{target.name}" for number, target in enumerate(targets))
+            job = Job(source=piece, targets=outputs, name=PurePosixPath(piece.name))
+            done = do_one(job, Models([upscaler.bundle], upscaler=upscaler), settings=how)
+            if done.error is not None:
+                raise ImageError(done.error)
+            seconds = done.seconds or 0.0
+            if seconds > _ENOUGH_S or max(width, height) < side:
+                break
+        large, high = operation.output_size((width, height), upscaler.bundle.manifest)
+        written = sum(output.stat().st_size for output in outputs)
+        return seconds / (width * height), written / (len(outputs) * large * high)
+
+
+def about(seconds: float) -> str:
+    """A time in words: "about 12 minutes"."""
+    if seconds < 90:
+        return f"about {max(round(seconds), 1)} second{'s' * (round(seconds) > 1)}"
+    if seconds < 5400:
+        return f"about {round(seconds / 60)} minutes"
+    return f"about {seconds / 3600:.1f} hours" if seconds < 36_000 else f"about {round(seconds / 3600)} hours"
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 0.1):.1f} MB"
+
+
+_ONLY_WITH_OTHERS = {
+    INTERVAL: "is a bound of an interval; make it again with srflow-upscale --interval",
+    TRANSFER: "was made by srflow-transfer from several pictures; run that again with the ones it was made from",
+    CLIP: "is a frame of a clip, which is only made again as a whole, with --latents",
+}
+
+
+def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation) -> tuple[Provenance, list[Bundle]]:
+    """How an output was made, and the bundle it was made with. operation: asked for; only its kind counts.
+
+    Raises: ArgumentError, ImageError, one line, if it does not say, or this model or SDK cannot make it again.
+    """
+    if isinstance(output, UrlPath):
+        raise ArgumentError(f"--from-output {output} is a URL; copy the file here and name it")
     recipe = read_provenance(output)
     if recipe is None:
         raise ImageError(
             f"{output} does not say how it was made: it is not an output of srflow-{operation.name}, or another "
             "program dropped that when it saved the file"
         )
-    if recipe.operation == INTERVAL:
-        raise ImageError(f"{output} is a bound of an interval; make it again with srflow-upscale --interval")
-    if recipe.operation == TRANSFER:
-        raise ImageError(
-            f"{output} was made by srflow-transfer from several pictures; run that again with the ones it was made from"
+    bundle = next((one for one in bundles if one.model_sha256 == recipe.model_sha256), None)
+    command, why, manifest = f"srflow-{recipe.operation}", "", bundles[0].manifest
+    if recipe.operation in _ONLY_WITH_OTHERS:
+        why = _ONLY_WITH_OTHERS[recipe.operation]
+    elif recipe.operation != operation.name:
+        why = f"was not made by srflow-{operation.name} but by {command}; make it again with {command} --from-output"
+    elif recipe.tau is None and recipe.settings is None:
+        why = "was made with a map of temperatures, which its file does not contain"
+    elif bundle is None:
+        why = (
+            f"was made with the model {recipe.model} (sha256 {recipe.model_sha256[:12]}…), not with {manifest.name} "
+            f"(sha256 {manifest.digest[:12]}…); name its bundle, or its name on the server, with --model"
+            f"{where_released(recipe.model_sha256)}"
         )
-    if recipe.operation == CLIP:
-        raise ImageError(f"{output} is a frame of a clip, which is only made again as a whole, with --latents")
-    if recipe.operation != operation.name:
-        raise ImageError(
-            f"{output} was not made by srflow-{operation.name} but by srflow-{recipe.operation}; make it again with "
-            f"srflow-{recipe.operation} --from-output"
+    elif recipe.auto_tau not in (None, AUTO_TAU_SCHEME) or recipe.latent_scheme != LATENT_SCHEME:
+        why = (
+            f"was made with version {recipe.auto_tau} of --tau auto and latent scheme {recipe.latent_scheme}, but this "
+            f"SDK has {AUTO_TAU_SCHEME} and {LATENT_SCHEME}; make it again with srflow-sdk {recipe.sdk_version}"
         )
-    if recipe.tau is None and recipe.settings is None:
-        raise ImageError(f"{output} was made with a map of temperatures, which its file does not contain")
-    if recipe.model_sha256 != bundle.model_sha256:
-        manifest = bundle.manifest
-        raise ImageError(
-            f"{output} was made with the model {recipe.model} (sha256 {recipe.model_sha256[:12]}…), not with "
-            f"{manifest.name} (sha256 {manifest.digest[:12]}…); name its bundle, or its name on the server, with "
-            f"--model{where_released(recipe.model_sha256)}"
+    elif recipe.precision not in get_args(ComputePrecision):
+        why = (
+            f"was made in the precision {recipe.precision!r:.40}, which this SDK does not know; make it again with "
+            f"srflow-sdk {recipe.sdk_version}"
         )
-    if recipe.auto_tau not in (None, AUTO_TAU_SCHEME):
-        raise ImageError(
-            f"{output} was made with version {recipe.auto_tau} of --tau auto, but this SDK has version "
-            f"{AUTO_TAU_SCHEME}; make it again with srflow-sdk {recipe.sdk_version}"
-        )
-    if recipe.auto_tau is not None and recipe.tau != bundle.manifest.default_tau:
-        raise ImageError(
-            f"{output} says that --tau auto scaled {recipe.tau:g}, but with this model it scales "
-            f"{bundle.manifest.default_tau:g}; what the file says of itself was changed, so choose --tau yourself"
-        )
-    if recipe.latent_scheme != LATENT_SCHEME:
-        raise ImageError(
-            f"{output} was made with latent scheme {recipe.latent_scheme}, but this SDK uses scheme {LATENT_SCHEME}; "
-            f"make it again with srflow-sdk {recipe.sdk_version}"
-        )
-    return recipe
-
-
-def bundle_for(output: Path, bundles: Sequence[Bundle]) -> Bundle:
-    """The bundle that an output says it was made with; the first if none of them is."""
-    recipe = None if isinstance(output, UrlPath) else read_provenance(output)
-    drew_it = (bundle for bundle in bundles if recipe is not None and bundle.model_sha256 == recipe.model_sha256)
-    return next(drew_it, bundles[0])
+    if why or bundle is None:
+        raise ImageError(f"{output} {why}")
+    return recipe, [bundle]
 
 
 def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path:
@@ -663,30 +455,30 @@ def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path
 
     Raises: ImageError if none has the same bytes; ArgumentError if several are given.
     """
+
+    def digest(path: Path) -> str:
+        try:
+            with reading(path) as local:
+                return file_sha256(local)
+        except OSError as error:
+            raise ImageError(f"{path}: the file cannot be read: {error.strerror or error}") from error
+
     if len(given) > 1:
         raise ArgumentError(f"--from-output makes one picture again; name one input, not {len(given)}")
-    if given:
-        digest = _hash(given[0])
-        if digest != recipe.source_sha256:
-            raise ImageError(
-                f"{given[0]} (sha256 {digest[:12]}…) is not the file that {output} was made from: {recipe.source} "
-                f"(sha256 {recipe.source_sha256[:12]}…)"
-            )
-        return given[0]
     name = PurePosixPath(recipe.source.replace("\\", "/")).name  # the file may be from anywhere: no paths from it
-    candidates = [place / name for place in (output.parent, Path()) if name]
-    for candidate in candidates:
-        if candidate.is_file() and _hash(candidate) == recipe.source_sha256:
-            return candidate
-    raise ImageError(
-        f"{output} was made from {name or 'a file'} (sha256 {recipe.source_sha256[:12]}…), which is neither beside it "
-        "nor in the current directory; name it as INPUT"
-    )
+    wanted = f"{name or 'a file'} (sha256 {recipe.source_sha256[:12]}…)"
+    for path in given or [place / name for place in (output.parent, Path()) if name]:
+        if (given or path.is_file()) and digest(path) == recipe.source_sha256:
+            return path
+    if given:
+        sha256 = digest(given[0])
+        raise ImageError(f"{given[0]} (sha256 {sha256[:12]}…) is not the file that {output} was made from: {wanted}")
+    where = "which is neither beside it nor in the current directory; name it as INPUT"
+    raise ImageError(f"{output} was made from {wanted}, {where}")
 
 
-def _hash(path: Path) -> str:
-    try:
-        with reading(path) as local:
-            return file_sha256(local)
-    except OSError as error:
-        raise ImageError(f"{path}: the file cannot be read: {error.strerror or error}") from error
+def _machine_of(recipe: Provenance, machine: MachineChoices, output: Path) -> MachineChoices:
+    """The choices with which a picture is made again: its precision, and its device, since others round otherwise."""
+    device: Any = recipe.device if machine.device == "auto" and recipe.device in get_args(DeviceName) else None
+    precision = cast("ComputePrecision", recipe.precision)
+    return dataclasses.replace(machine, precision=precision, device=device or machine.device)

@@ -1,22 +1,58 @@
-"""The settings of a batch's jobs, and their results. All of it can be pickled."""
+"""Jobs, an input and its outputs each: doing one, or leaving it for `resume`, and its result. All can be pickled."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any, Literal
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Literal, TypeVar, cast
 
 from srflow_apps.batch.operations import Operation, Upscaling
+from srflow_apps.batch.storage import exists, reading, writing
+from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.file_upscaling import FileOutput
-from srflow_sdk.files import WriteOptions
+from srflow_sdk.drawing.options import OutputSize, Progress
+from srflow_sdk.errors import (
+    ArgumentError,
+    CancelledError,
+    ImageError,
+    MissingExtraError,
+    SRFlowError,
+    UnavailableError,
+)
+from srflow_sdk.files import MAX_PIXELS, Provenance, WriteOptions, open_image, read_provenance
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.model.model_choice import ModelChoice, choose_model
 from srflow_sdk.system.device_names import BUNDLE
+from srflow_sdk.system.interrupts import cancelled_by
+from srflow_sdk.system.local_files import file_sha256
+from srflow_sdk.system.plain_text import without_secrets
+from srflow_sdk.system.raising import stop_if_set
+
+_T = TypeVar("_T")
+_ROWS = 128  # that are decoded at a time
+_DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 Status = Literal["done", "skipped", "failed"]
 
-
 Recorded = Mapping[str, tuple[int, str]]
 """Lengths in bytes and sha256 of files that were written, by their paths."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One input file and the files of its samples, in order. name: its path inside the folder that was named."""
+
+    source: Path
+    targets: tuple[Path, ...]
+    name: PurePosixPath
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +71,6 @@ class Settings(WriteOptions):
     overwrite: bool = True
     beside: bool = False
     recorded: Recorded = field(default_factory=dict)
-
-    @property
-    def writing(self) -> dict[str, Any]:
-        """The keywords of :meth:`Upscaler.upscale_file` for how files are read and written."""
-        return {each.name: getattr(self, each.name) for each in fields(WriteOptions)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,3 +134,203 @@ class FolderResult:
     def __str__(self) -> str:
         """One line: "5 done, 2 skipped, 1 failed"."""
         return ", ".join(f"{self.count(status)} {status}" for status in ("done", "skipped", "failed"))
+
+
+class Models:
+    """The models of a batch: one for all files, or for each file the one that suits it, which is looked at once.
+
+    scale: of the outputs. upscaler: has the models, open; it may be set later, before jobs are done. say: called with a
+    line about each file that is drawn: its model, and why it was chosen. Thread-safe.
+    """
+
+    def __init__(
+        self,
+        bundles: Iterable[Bundle],
+        scale: float | OutputSize | None = None,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        upscaler: BaseUpscaler | None = None,
+    ) -> None:
+        self.bundles = {bundle.manifest.name: bundle for bundle in bundles}
+        self.upscaler = upscaler
+        self.say: Callable[[str], None] = lambda _: None
+        self._scale, self._max_pixels = scale, max_pixels
+        self._made: dict[Path, ModelChoice] = {}
+
+    def of(self, source: Path, local: Path | None = None, *, cancel: threading.Event | None = None) -> ModelChoice:
+        """The choice for a file, with no reason if there was none. local: where it can be read; None fetches it."""
+        if len(self.bundles) == 1:
+            return ModelChoice(name=next(iter(self.bundles)), why="")
+        if source not in self._made:
+            among = self.bundles.values()
+            with reading(source) if local is None else contextlib.nullcontext(local) as place:
+                made = choose_model(place, scale=self._scale, among=among, max_pixels=self._max_pixels, cancel=cancel)
+            self._made[source] = made
+        return self._made[source]
+
+    def name(self, source: Path) -> str:
+        """The model's name for a file; of several, the first for one that cannot be read, which fails later."""
+        with contextlib.suppress(ImageError, OSError):
+            return self.of(source).name
+        return next(iter(self.bundles))
+
+    def drawing(
+        self, source: Path, local: Path | None = None, *, cancel: threading.Event | None = None
+    ) -> tuple[BaseUpscaler, str | None]:
+        """The Upscaler for a file, and why it has this model; None if all have the same. local: as for :meth:`of`."""
+        assert self.upscaler is not None  # for the type checker: it is set before jobs are done
+        choice = self.of(source, local, cancel=cancel)
+        return self.upscaler._only(choice.name), choice.why or None
+
+
+def digest(models: Sequence[Manifest]) -> str:
+    """One sha256 for all of these models; of one, its own."""
+    digests = [manifest.digest for manifest in models]
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def begun(
+    job: Job, models: Models, *, settings: Settings, cancel: threading.Event
+) -> Iterator[tuple[BaseUpscaler, str | None, Path] | None]:
+    """The Upscaler for a job, why it is this one, and the job's input; None if the settings say to leave the job alone.
+
+    Raises: ImageError, OSError if the input cannot be read, or a file would be replaced whose name nobody chose.
+    """
+    there: list[Path] = []
+    if settings.resume or settings.beside or not settings.overwrite:  # or no store is asked
+        there = [target for target in job.targets if exists(target)]
+    complete = len(there) == len(job.targets)
+    kept = there and not settings.overwrite
+    if kept or (complete and settings.resume and is_done(job, models, settings=settings, cancel=cancel)):
+        yield None
+    elif there and settings.beside:
+        raise ImageError(f"{there[0]} exists; remove it, or name it with -o, which may replace it")
+    else:
+        with reading(job.source) as source:
+            upscaler, why = models.drawing(job.source, source, cancel=cancel)
+            if why is not None:
+                models.say(f"{job.source}: {upscaler.bundle.manifest.name} ({why})")
+            yield upscaler, why, source
+
+
+def do_one(
+    job: Job,
+    models: Models,
+    *,
+    settings: Settings,
+    progress: Progress | None = None,
+    cancel: threading.Event | None = None,
+) -> FolderFile:
+    """Make an input's targets, or leave it alone if the settings say so. A failure is a result.
+
+    progress, cancel: as in :meth:`Upscaler.upscale`.
+    Raises: ArgumentError, MissingExtraError: these concern every file alike. CancelledError.
+    """
+    cancel = cancel or threading.Event()
+
+    def work() -> FolderFile:
+        with begun(job, models, settings=settings, cancel=cancel) as ready:
+            if ready is None:
+                return FolderFile(source=job.source, targets=job.targets, status="skipped")
+            upscaler, why, source = ready
+            how = {each.name: getattr(settings, each.name) for each in dataclasses.fields(WriteOptions)}
+            with writing(job.targets) as targets:
+                run = {"progress": progress, "cancel": cancel}
+                file = settings.operation.on_file(upscaler, job, source, targets, run, **how)
+        named = zip(file.outputs, job.targets, strict=True)
+        return FolderFile(
+            source=job.source,
+            targets=job.targets,
+            status="done",
+            outputs=tuple(dataclasses.replace(output, path=target) for output, target in named),
+            size=file.size,
+            seconds=file.seconds,
+            model=upscaler.bundle.manifest.name,
+            why=why,
+        )
+
+    with cancelled_by(cancel):  # a store's silence, too
+        return attempted(job, work)
+
+
+def attempted(job: Job, work: Callable[[], _T]) -> _T | FolderFile:
+    """Return work(), or a failed result if it raises an error that concerns this job alone."""
+    try:
+        return work()
+    except (ArgumentError, MissingExtraError, CancelledError):
+        raise
+    except (SRFlowError, MemoryError, OSError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        if isinstance(error, MemoryError):
+            reason = "out of memory; ask for smaller tiles (--tile 64) or fewer samples at a time"
+        numbers, cause = set[int | None](), cast("BaseException | None", error)
+        while cause is not None:  # the system's, of the error and its causes
+            numbers.add(getattr(cause, "errno", None))
+            cause = cause.__cause__
+        if numbers & {errno.EMFILE, errno.ENFILE}:
+            reason += "; ask for fewer samples at a time"
+        full = "the disk is full" in reason or bool(numbers & _DISK_FULL)
+        failed = failure(job.source, reason, targets=job.targets)
+        return dataclasses.replace(failed, disk_full=full, server_lost=isinstance(error, UnavailableError))
+
+
+def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> FolderFile:
+    """The result of an input that failed. reason: becomes one line, which names the input."""
+    line, name = without_secrets(" ".join(reason.split())), without_secrets(str(source))
+    if name not in line:
+        line = f"{name}: {line}"
+    return FolderFile(source=source, targets=targets, status="failed", error=line)
+
+
+def is_done(job: Job, models: Models, *, settings: Settings, cancel: threading.Event) -> bool:
+    """True if every output of a job exists and was made from the input as it is now, with these settings.
+
+    The device, the tiles' size and the SDK's version do not count. If an earlier report has an output's length and
+    hash, it must be that very file; otherwise it must be whole. Files are read whole only if their headers agree.
+    Raises: ImageError, OSError if the input cannot be read; CancelledError.
+    """
+    upscaler, _ = models.drawing(job.source, cancel=cancel)
+    operation, manifest = settings.operation, upscaler.bundle.manifest
+    with reading(job.source) as source:
+        found = [made for target in job.targets if (made := _provenance(target)) is not None]
+        if len(found) < len(job.targets):
+            return False
+        with open_image(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
+            size = reader.width, reader.height
+            for number, made in enumerate(found, start=operation.sample):
+                wanted = operation.provenance(job, manifest, size=size, number=number, source_sha256=made.source_sha256)
+                if _what_matters(made) != _what_matters(dataclasses.replace(wanted, precision=upscaler.precision)):
+                    return False
+            if {made.source_sha256 for made in found} != {reader.sha256()}:
+                return False
+    for target in job.targets:
+        stop_if_set(cancel)
+        with reading(target) as output:
+            if not _is_intact(output, settings.recorded.get(str(target)), raw=operation.raw):
+                return False
+    return True
+
+
+def _is_intact(output: Path, recorded: tuple[int, str] | None, *, raw: bool) -> bool:
+    try:
+        if recorded is not None:
+            return (output.stat().st_size, file_sha256(output)) == recorded
+        with open_image(output, max_pixels=sys.maxsize, raw=raw) as reader:
+            for row in range(0, reader.height, _ROWS):
+                reader.read_rows(min(_ROWS, reader.height - row))
+        return True
+    except (ImageError, OSError):
+        return False  # damaged: it is made again
+
+
+def _provenance(target: Path) -> Provenance | None:
+    try:
+        with reading(target) as output:
+            return read_provenance(output) if output.is_file() else None
+    except (ImageError, OSError):
+        return None  # unreadable: it is made again
+
+
+def _what_matters(provenance: Provenance) -> Provenance:
+    return dataclasses.replace(provenance, model="", sdk_version="", tile=None, source="", device=None)

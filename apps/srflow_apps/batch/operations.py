@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from srflow_apps.batch.choices import FORMATS, FileChoices
 from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, interval_fields, made_of
 from srflow_sdk.drawing.options import DrawOptions, Kernel, OutputSize
 from srflow_sdk.drawing.temperature import AUTO
@@ -29,7 +28,7 @@ from srflow_sdk.pixels.value_range import RangeKeyword
 from srflow_sdk.system.local_files import file_sha256
 
 if TYPE_CHECKING:
-    from srflow_apps.batch.choices import FileOptions
+    from srflow_apps.batch.jobs import Job
     from srflow_sdk.base_upscaler import BaseUpscaler
     from srflow_sdk.upscaler import Upscaler
 
@@ -45,90 +44,70 @@ Size = tuple[int, int]
 """Width and height in pixels."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One input file and the files of its samples, in order."""
+class Operation:
+    """An operation on every input of a batch. Unless it says otherwise, outputs are as large as inputs.
 
-    source: Path
-    targets: tuple[Path, ...]
-    name: PurePosixPath
-
-
-class Operation(Protocol):
-    """An operation on every input of a batch. Sizes are width and height in pixels.
-
-    Unless an operation says otherwise, outputs are as large as inputs.
-
-    name: the verb, as provenance and the command's name have it, such as "upscale".
-    name_fields: the fields that patterns of outputs' names may contain.
-    options: how it is done.
-    sample: number of the first sample.
-    seed: of all samples.
+    name: the verb, as provenance and the command's name have it, such as "upscale". name_fields: what patterns of
+    outputs' names may contain. options: how it is done. interval: a coverage; outputs are then a picture and the bounds
+    of its interval.
     """
 
-    options: DrawOptions | RestoreOptions | TransferOptions
+    options: Any
     name: ClassVar[str]
     name_fields: ClassVar[Sequence[str]] = ("stem", "ending", "seed", "tau", "model")
+    interval: float | None = None
 
     @property
     def sample(self) -> int:
-        return 0
-
-    @property
-    def seed(self) -> int:
-        return self.options.seed
-
-    def numbers(self, outputs: int) -> Sequence[int]:
-        """The samples' numbers of an input's outputs."""
-        return range(self.sample, self.sample + outputs)
-
-    def drawn(self, outputs: int) -> int:
-        """How many samples are drawn for an input with so many outputs."""
-        return outputs
+        """Number of the first output."""
+        return getattr(self.options, "sample", 0)
 
     @property
     def scale(self) -> float | OutputSize | None:
         """How large the outputs were asked to be."""
         return getattr(self.options, "scale", None)
 
-    def needed(self, bundles: Sequence[Bundle]) -> list[Bundle]:
-        """Those of the models that inputs may need, that for clean ones first. Raises: also as :meth:`check`."""
-        found = needed(bundles, self.scale)[: 1 if self.raw else None]
-        for bundle in found:
-            self.check(bundle)
-        return found
-
     @property
     def raw(self) -> bool:
         """True if files are of values in their own units: TIFF, and no pictures by which a model could be chosen."""
         return getattr(self.options, "value_range", None) is not None
 
-    def ending(self, files: FileOptions) -> str:
+    def needed(self, bundles: Sequence[Bundle]) -> list[Bundle]:
+        """Those of the models that inputs may need, that for clean ones first.
+
+        Raises: ArgumentError, BundleError if one cannot do it to any picture.
+        """
+        found = needed(bundles, self.scale)[: 1 if self.raw else None]
+        for bundle in found:
+            self.check(bundle)
+        return found
+
+    def check(self, bundle: Bundle) -> None:
+        """Raises: ArgumentError, BundleError if this model cannot do it to any picture."""
+
+    def ending(self, files: FileChoices) -> str:
         """The ending of an output whose name does not set a format."""
-        return ".tif" if self.raw and files.format is None else files.ending
+        return f".{files.format or ('tif' if self.raw else FORMATS[0])}"
 
-    def tau_number(self, manifest: Manifest) -> float | None:
-        """The temperature for file names; None if it is not one number."""
-
-    def named_scale(self, manifest: Manifest) -> float | None:
-        """How many times larger outputs are; None if that differs from one input to the next."""
-        return 1
+    def named(self, manifest: Manifest) -> dict[str, Any]:
+        """The fields of names that depend on the model: `tau` and `scale`; None if that is not one number."""
+        return {"tau": None, "scale": 1}
 
     def suffix(self, manifest: Manifest) -> str:
         """The end of the names of outputs that nobody named."""
         return {RESTORE: "restored", TRANSFER: "transferred"}[self.name]
 
-    def network_size(self, size: Size, manifest: Manifest) -> Size:
-        """Size of the LR image of an input."""
-        return -(-size[0] // manifest.scale), -(-size[1] // manifest.scale)
+    def numbers(self, outputs: int) -> Sequence[int]:
+        """The samples' numbers of an input's outputs."""
+        return range(self.sample, self.sample + outputs)
 
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         """Size of the outputs of an input. Raises: ArgumentError, ImageError if the model cannot make them."""
         return size
 
-    def check(self, bundle: Bundle) -> None:
-        """Raises: ArgumentError, BundleError if this model cannot do it to any picture."""
-        return
+    def on_piece(self, piece: Path, white: Path) -> Operation:
+        """The operation on a piece of an input, to measure its time. white: a picture as large as the piece."""
+        return self
 
     def recorded(self, recipe: Provenance) -> Operation:
         """The operation by which a picture was made. Raises: ArgumentError if nothing can be made with it."""
@@ -139,11 +118,11 @@ class Operation(Protocol):
 
         Raises: ImageError, OSError if other files that it is made from cannot be read.
         """
-        ...
+        raise NotImplementedError
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
         """The settings, as JSON values, for a report."""
-        ...
+        raise NotImplementedError
 
     def on_file(
         self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
@@ -155,11 +134,7 @@ class Operation(Protocol):
 
         Raises: what :meth:`Upscaler.upscale_file` raises.
         """
-        ...
-
-    def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
-        """Do it to a piece of an input: the answer, and the seconds for an input and for each of its samples."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +142,6 @@ class Upscaling(Operation):
     """Enlarging, as in :meth:`Upscaler.upscale_file`.
 
     options: with no array for `tau`, and without `progress` and `cancel`, which belong to the run.
-    interval: a coverage; outputs are then a picture and the bounds of its interval.
     """
 
     options: DrawOptions = field(default_factory=DrawOptions)
@@ -176,10 +150,6 @@ class Upscaling(Operation):
     name = UPSCALE
     name_fields = FIELDS
 
-    @property
-    def sample(self) -> int:
-        return self.options.sample
-
     def __post_init__(self) -> None:
         if isinstance(self.options.tau, np.ndarray):
             raise ArgumentError("tau is a map, which fits one image only; give a number, or use upscale_file")
@@ -187,18 +157,12 @@ class Upscaling(Operation):
     def numbers(self, outputs: int) -> Sequence[int]:
         return super().numbers(outputs) if self.interval is None else [self.sample] * outputs
 
-    def drawn(self, outputs: int) -> int:
-        return outputs if self.interval is None else INTERVAL_SAMPLES
-
     def check(self, bundle: Bundle) -> None:
         if self.interval is not None:
             self.options.band(bundle.manifest, n=INTERVAL_SAMPLES, coverage=self.interval)
 
-    def tau_number(self, manifest: Manifest) -> float:
-        return cast(float, self.options.recorded_tau(manifest)[0])
-
-    def named_scale(self, manifest: Manifest) -> float | None:
-        return self.options.named_scale(manifest)
+    def named(self, manifest: Manifest) -> dict[str, Any]:
+        return {"tau": self.options.recorded_tau(manifest)[0], "scale": self.options.named_scale(manifest)}
 
     def suffix(self, manifest: Manifest) -> str:
         scale = self.options.scale
@@ -206,13 +170,16 @@ class Upscaling(Operation):
             return f"x{self.options.named_scale(manifest):g}"
         return f"max{scale.max_side}" if scale.max_side is not None else f"{scale.width or ''}x{scale.height or ''}"
 
-    def network_size(self, size: Size, manifest: Manifest) -> Size:
-        return size
-
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         width, height = size
         _, height, width = self.options.output_of(manifest, height=height, width=width)
         return width, height
+
+    def on_piece(self, piece: Path, white: Path) -> Upscaling:
+        if not isinstance(self.options.scale, OutputSize):
+            return self
+        # The size is that of the whole input, and reducing takes little of the time.
+        return Upscaling(options=dataclasses.replace(self.options, scale=None), interval=self.interval)
 
     def recorded(self, recipe: Provenance) -> Upscaling:
         return Upscaling(
@@ -257,16 +224,6 @@ class Upscaling(Operation):
         draw = {**self.options.keywords, **run}
         return upscaler.upscale_file(source, targets, interval=self.interval, **writing, **draw)
 
-    def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
-        draw = self.options
-        if isinstance(draw.scale, OutputSize):  # it is the whole input's, and reducing takes little of the time
-            draw = dataclasses.replace(draw, scale=None)
-        begun = time.monotonic()
-        encoding = upscaler.encode(piece)
-        encoded = time.monotonic()
-        answer: NDArray[Any] = encoding.sample(**draw.keywords)
-        return answer, encoded - begun, time.monotonic() - encoded
-
 
 @dataclass(frozen=True, kw_only=True)
 class Restoring(Operation):
@@ -276,8 +233,8 @@ class Restoring(Operation):
 
     name = RESTORE
 
-    def tau_number(self, manifest: Manifest) -> float | None:
-        return self.options.number
+    def named(self, manifest: Manifest) -> dict[str, Any]:
+        return {"tau": self.options.number, "scale": 1}
 
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)
@@ -297,25 +254,14 @@ class Restoring(Operation):
         return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
-        return {"operation": RESTORE, "seed": self.seed, **json.loads(self.options.recorded())}
+        return {"operation": RESTORE, "seed": self.options.seed, **json.loads(self.options.recorded())}
 
     def on_file(
         self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
     ) -> FileResult:
-        return local(upscaler).restore_file(source, targets[0], **writing, **{**self.options.keywords, **run})
-
-    def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
-        begun = time.monotonic()
-        answer: NDArray[Any] = local(upscaler).restore(piece, **self.options.keywords)
-        return answer, time.monotonic() - begun, 0.0
-
-
-def local(upscaler: BaseUpscaler) -> Upscaler:
-    """The Upscaler of this machine, which restoring and transferring need."""
-    from srflow_sdk.upscaler import Upscaler
-
-    assert isinstance(upscaler, Upscaler)  # for the type checker: only srflow-upscale has --server
-    return upscaler
+        # Only srflow-upscale has --server.
+        here = cast("Upscaler", upscaler)
+        return here.restore_file(source, targets[0], **writing, **{**self.options.keywords, **run})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,12 +279,15 @@ class Transferring(Operation):
 
     name = TRANSFER
 
-    def tau_number(self, manifest: Manifest) -> float | None:
-        return self.options.number(manifest)
+    def named(self, manifest: Manifest) -> dict[str, Any]:
+        return {"tau": self.options.number(manifest), "scale": 1}
 
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)
         self.options.taus(bundle.manifest)
+
+    def on_piece(self, piece: Path, white: Path) -> Transferring:
+        return dataclasses.replace(self, source=piece, mask=white, lr=None)
 
     def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
         others = {what: None if path is None else (path, file_sha256(path)) for what, path in self._others(job).items()}
@@ -346,14 +295,14 @@ class Transferring(Operation):
         return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
-        return {"operation": TRANSFER, "seed": self.seed, **json.loads(self.options.recorded(manifest, {}))}
+        return {"operation": TRANSFER, "seed": self.options.seed, **json.loads(self.options.recorded(manifest, {}))}
 
     def on_file(
         self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
     ) -> FileResult:
         others = self._others(job)
         return transfer_file(
-            local(upscaler)._painter,
+            upscaler._painter,
             source,
             cast("Path", others["source"]),
             cast("Path", others["mask"]),
@@ -362,12 +311,6 @@ class Transferring(Operation):
             options=dataclasses.replace(self.options, **run),
             writing=WriteOptions(**writing),
         )
-
-    def timed(self, upscaler: BaseUpscaler, piece: NDArray[Any]) -> tuple[NDArray[Any], float, float]:
-        begun = time.monotonic()
-        everything = np.full(piece.shape[:2], 255, np.uint8)
-        answer: NDArray[Any] = local(upscaler).transfer(piece, piece, everything, blend=self.options.blend)
-        return answer, time.monotonic() - begun, 0.0
 
     def _others(self, job: Job) -> dict[str, Path | None]:
         """The files besides the target. Raises: ImageError if a folder does not have the one for this job."""
@@ -380,9 +323,8 @@ def _belonging(place: Path, job: Job) -> Path:
     if not place.is_dir():
         return place
     folder = place / job.name.parent
-    found = [
-        path for path in sorted(folder.glob("*")) if path.stem == job.name.stem and path.suffix.lower() in READABLE
-    ]
+    same = [path for path in sorted(folder.glob("*")) if path.stem == job.name.stem]
+    found = [path for path in same if path.suffix.lower() in READABLE]
     if len(found) != 1:
         why = f"it has {', '.join(path.name for path in found)}" if found else "it has none"
         raise ImageError(f"{folder} must have one picture called {job.name.stem}, as {job.source} is, but {why}")

@@ -1,26 +1,46 @@
-"""Runs jobs in threads of this process: one bad file does not stop the others."""
+"""Runs a plan, in threads of this process or on a cluster; :func:`upscale_folder` plans and runs in one call."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
-from srflow_apps.batch.one_file import Models, do_one
-from srflow_apps.batch.operations import Job
-from srflow_apps.batch.storage import remove_leftovers
-from srflow_apps.batch.url_paths import UrlPath
-from srflow_sdk.errors import SRFlowError
-from srflow_sdk.files import count_pixels
+from srflow_apps.batch.choices import FileChoices, Format
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settings, do_one
+from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.plan import Plan, Shard, make_plan
+from srflow_apps.batch.ray import Cluster, OnRay
+from srflow_apps.batch.report import check_report, write_report
+from srflow_apps.batch.storage import make_folders, remove_leftovers
+from srflow_apps.batch.url_paths import UrlPath, as_path
+from srflow_sdk._checks import file_path
+from srflow_sdk.base_upscaler import BaseUpscaler
+from srflow_sdk.drawing.options import DrawOptions
+from srflow_sdk.errors import ArgumentError, SRFlowError
+from srflow_sdk.files import MAX_PIXELS, PathLike, count_pixels
+from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
+from srflow_sdk.upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from srflow_sdk.drawing.options import DrawKeywords, Progress
 
 _POLL_S = 0.2
 UNKNOWN_PIXELS = 1_000_000
 """The pixels that an input with a URL counts for."""
+
+Executor = Callable[..., FolderResult]
+"""Runs the jobs of a plan, wherever it likes, by :func:`do_one`, with the keywords of :func:`run_jobs`."""
 
 
 class Watcher(Protocol):
@@ -30,59 +50,39 @@ class Watcher(Protocol):
         """Called when `done` of `total` tiles of a job are drawn. Jobs are numbered from 1."""
 
     def finished(self, number: int, file: FolderFile) -> None:
-        """Called when the job has ended and its files are in place. Jobs end in order."""
+        """Called when the job has ended and its files are in place. Jobs end in order, but for those of a cluster."""
 
 
 class Pixels:
-    """How far a batch is, in the pixels of its inputs. Only grows.
+    """How far a batch is, in its inputs' pixels, or in other numbers of how much each job is. Only grows."""
 
-    max_pixels: larger inputs fail, and count nothing. check: called between files, whose headers are read; may raise.
-    work: how much each job is, instead.
-    """
+    def __init__(self, of_each: Sequence[int]) -> None:
+        self.of_each = list(of_each)
+        self._reached = [0] * len(self.of_each)
 
-    def __init__(
-        self,
-        jobs: Sequence[Job],
-        *,
-        max_pixels: int,
-        check: Callable[[], None] = lambda: None,
-        work: Sequence[int] | None = None,
-    ) -> None:
-        self._of_each: list[int] = [] if work is None else list(work)
-        for job in jobs if work is None else ():
+    @classmethod
+    def of(cls, jobs: Sequence[Job], *, max_pixels: int, check: Callable[[], None] = lambda: None) -> Pixels:
+        """Read the headers of the inputs; those that will fail count nothing. check: called between them; may raise."""
+        of_each = []
+        for job in jobs:
             check()
             of_url = isinstance(job.source, UrlPath)  # not fetched only to be counted
-            self._of_each.append(UNKNOWN_PIXELS if of_url else count_pixels(job.source, max_pixels=max_pixels))
-        self._reached = [0] * len(self._of_each)
+            of_each.append(UNKNOWN_PIXELS if of_url else count_pixels(job.source, max_pixels=max_pixels))
+        return cls(of_each)
 
     @property
     def done(self) -> int:
         return sum(self._reached)
 
-    @property
-    def total(self) -> int:
-        return sum(self._of_each)
-
     def reach(self, number: int, part: float) -> int:
         """Count a part, 0 … 1, of a job, numbered from 1, as done. Returns how many pixels that adds."""
-        step = round(self._of_each[number - 1] * part) - self._reached[number - 1]
-        self._reached[number - 1] += max(step, 0)
-        return max(step, 0)
-
-    def leave_out(self, number: int) -> int:
-        """Forget what a job has not reached: it takes no time. Returns how many pixels that are."""
-        rest = self._of_each[number - 1] - self._reached[number - 1]
-        self._of_each[number - 1] -= rest
-        return rest
+        step = max(round(self.of_each[number - 1] * part) - self._reached[number - 1], 0)
+        self._reached[number - 1] += step
+        return step
 
 
-class Executor(Protocol):
-    """Runs the jobs of a plan, wherever it likes, by :func:`~srflow_apps.batch.one_file.do_one`."""
-
-    def __call__(
-        self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
-    ) -> FolderResult:
-        """Run them as :func:`run_jobs` does: a file that fails is a result, and check() may end the batch."""
+class _HopelessError(Exception):
+    """A job failed because the disk is full or the server is lost: all others would, too."""
 
 
 def run_jobs(
@@ -103,87 +103,219 @@ def run_jobs(
     Raises: ArgumentError, MissingExtraError: these concern every file alike.
     """
     remove_leftovers([target for job in jobs for target in job.targets])
-    run = _Run(models, settings, watcher, check)
+    results: list[FolderFile] = []
+    running: deque[Future[FolderFile]] = deque()
+    changed: SimpleQueue[Any] = SimpleQueue()  # something was drawn, or has ended
+    cancel = threading.Event()
     ended: dict[str, Any] = {}
+
+    def work(number: int, job: Job, drawn: threading.Event) -> FolderFile:
+        def progressed(done: int, total: int) -> None:
+            if watcher is not None:
+                watcher.progressed(number, done, total)
+            if done < total:
+                check()
+            else:  # the files get finished even if interrupted
+                drawn.set()
+                changed.put(None)
+
+        return do_one(job, models, settings=settings, progress=progressed, cancel=cancel)
+
+    def end_first() -> None:
+        results.append(running.popleft().result())
+        if watcher is not None:
+            watcher.finished(len(results), results[-1])
+        if results[-1].disk_full or results[-1].server_lost:
+            raise _HopelessError
+
+    def follow(drawn: threading.Event | None) -> None:
+        """Tell of jobs that have ended, until the last one is drawn and alone; None: until all have ended."""
+        while running and not (drawn is not None and drawn.is_set() and len(running) == 1):
+            if running[0].done():
+                end_first()
+                continue
+            with contextlib.suppress(Empty):
+                changed.get(timeout=_POLL_S)
+            check()
+
     # Two: while a file's last rows are encoded and written, the next is opened and drawn.
     with ThreadPoolExecutor(2, thread_name_prefix="srflow-file") as pool:
         try:
             for number, job in enumerate(jobs, start=1):
                 check()
-                run.wait_for(run.begin(number, job, pool))
-            run.wait_for(None)
+                drawn = threading.Event()
+                running.append(pool.submit(work, number, job, drawn))
+                running[-1].add_done_callback(changed.put)
+                follow(drawn)
+            follow(None)
         except (KeyboardInterrupt, _HopelessError) as error:
-            run.end_all()
-            ended = {
-                "interrupted": not isinstance(error, _HopelessError),
-                "disk_full": any(file.disk_full for file in run.results),
-                "server_lost": any(file.server_lost for file in run.results),
-            }
+            cancel.set()
+            while running:  # one that is finishing its files counts
+                with contextlib.suppress(KeyboardInterrupt, _HopelessError, SRFlowError):
+                    end_first()
+            ended = {name: any(getattr(file, name) for file in results) for name in ("disk_full", "server_lost")}
+            ended["interrupted"] = isinstance(error, KeyboardInterrupt)
         except BaseException:
-            run.cancel.set()
+            cancel.set()
             raise
+    assert models.upscaler is not None  # for the type checker
     device, precision = models.upscaler.device, str(models.upscaler.precision)
-    return FolderResult(files=tuple(run.results), total=len(jobs), device=device, precision=precision, **ended)
+    return FolderResult(files=tuple(results), total=len(jobs), device=device, precision=precision, **ended)
 
 
-class _HopelessError(Exception):
-    """A job failed because the disk is full or the server is lost: all others would, too."""
+def run_plan(
+    plan: Plan, execute: Executor, *, watcher: Watcher | None = None, check: Callable[[], None] = lambda: None
+) -> FolderResult:
+    """Make the directories of the outputs and the report, and do what was planned.
+
+    watcher, check: as for :func:`run_jobs`. Raises: also ImageError if a directory or the report cannot be written.
+    """
+    folders = [target.parent for job in plan.jobs for target in job.targets]
+    if plan.report is not None:
+        check_report(plan.report)
+        folders.append(plan.report.parent)
+    make_folders(folders)
+    result = execute(plan.jobs, settings=plan.settings, watcher=watcher, check=check)
+    files, total = (*plan.refused, *result.files), len(plan.jobs) + len(plan.refused)
+    return dataclasses.replace(result, files=files, total=total, unread=dict(plan.unread))
 
 
-class _Run:
-    """The jobs that threads do now, and the results of those that have ended."""
+def upscale_folder(
+    inputs: PathLike | Sequence[PathLike],
+    output: PathLike,
+    *,
+    upscaler: BaseUpscaler | Literal["auto"] | None = None,
+    samples: int = 1,
+    recursive: bool = False,
+    name: str | None = None,
+    format: Format | None = None,
+    quality: int | None = None,
+    lossless: bool = False,
+    resume: bool = False,
+    overwrite: bool = True,
+    shard: tuple[int, int] | None = None,
+    report: PathLike | None = None,
+    ray: str | Cluster | None = None,
+    max_pixels: int = MAX_PIXELS,
+    interval: float | None = None,
+    on_file: Callable[[FolderFile], None] | None = None,
+    **options: Unpack[DrawKeywords],
+) -> FolderResult:
+    """Upscale a folder of images, or several files and folders, into a directory: what `srflow-upscale` does.
 
-    def __init__(self, models: Models, settings: Settings, watcher: Watcher | None, check: Callable[[], None]) -> None:
-        self.results: list[FolderFile] = []
-        self.cancel = threading.Event()
-        self._models, self._settings, self._watcher, self._check = models, settings, watcher, check
-        self._begun: deque[Future[FolderFile]] = deque()
-        self._changed: SimpleQueue[None] = SimpleQueue()
+    A file that fails is a result, not an exception, and does not stop the others; so is a folder without images. A
+    full disk ends the run (`result.disk_full`), and so does a server that is lost (`result.server_lost`). `cancel`,
+    once set, ends it before the next tile: finished files stay, nothing of the others remains, and the result is
+    marked `interrupted`. Ctrl-C does the same, and is raised on.
 
-    def begin(self, number: int, job: Job, pool: ThreadPoolExecutor) -> threading.Event:
-        """Begin a job in a thread. Returns what is set when only finishing its files is left."""
-        drawn = threading.Event()
+    Args:
+        inputs: files and folders; of folders, the images whose formats are read, without hidden ones.
+        output: a directory, made if needed; it keeps the structure below each folder. All of them and report may be
+            URLs, such as "s3://bucket/photos"; the extra `cloud` has what that needs.
+        upscaler: the model and device, or a :class:`~srflow_sdk.triton.RemoteUpscaler`; None, or "auto", is
+            `Upscaler()` for this call: each picture gets the embedded model that suits it.
+        samples: pictures for each input, `sample` … `sample + samples - 1`, at most 1000.
+        recursive: take subfolders too.
+        name: a pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}; None is
+            "{stem}.png", for several samples "{stem}_s{sample}.png".
+        format: of the outputs; None is PNG, with `value_range` TIFF, or what the name says.
+        quality: as in :meth:`Upscaler.upscale_file`.
+        lossless: as in :meth:`Upscaler.upscale_file`.
+        resume: skip inputs whose outputs exist, intact and made from them with these settings.
+        overwrite: replace files that exist; False skips inputs with such an output.
+        shard: (i, n) takes only part i of n, for i from 1, by a hash of the names.
+        report: a JSON file to write; outputs' LR-PSNRs are measured then, and with `resume`, outputs are held to the
+            lengths and hashes of the report that was there.
+        ray: the cluster that draws the files: "auto", "host:port" or a :class:`srflow_sdk.ray.Cluster`. Of upscaler,
+            only the model and the tile count then.
+        max_pixels: larger inputs fail.
+        interval: as in :meth:`Upscaler.upscale_file`: for photo.png, photo_low.png and photo_high.png are written, too.
+        on_file: called in the calling thread as each input ends, in order, or with `ray` as they end; an error that it
+            raises ends the run.
+        **options: those of :meth:`Upscaler.upscale`, except that tau cannot be a map, and `progress(done, total)`
+            counts the pixels of all inputs, a million for one with a URL.
 
-        def progressed(done: int, total: int) -> None:
-            if self._watcher is not None:
-                self._watcher.progressed(number, done, total)
-            if done < total:
-                self._check()
-            else:  # the files get finished even if interrupted
-                drawn.set()
-                self._changed.put(None)
+    Returns:
+        What became of every file. With the same inputs and settings the outputs are the same.
 
-        def work() -> FolderFile:
-            try:
-                return do_one(job, self._models, settings=self._settings, progress=progressed, cancel=self.cancel)
-            finally:
-                drawn.set()
+    Raises:
+        ArgumentError, BundleError, DeviceError, MissingExtraError, ImageError: what concerns all files, such as an
+            output directory or a report that cannot be written.
 
-        self._begun.append(pool.submit(work))
-        self._begun[-1].add_done_callback(lambda _: self._changed.put(None))
-        return drawn
+    Example:
+        result = upscale_folder("photos", "large", recursive=True, resume=True, on_file=print)
+        failed = [file.error for file in result.files if file.status == "failed"]
+    """
+    draw = DrawOptions(**options)
+    given = upscaler if isinstance(upscaler, BaseUpscaler) else None
+    if given is None and upscaler not in (None, BY_PICTURE):
+        raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto" or None')
+    plan = make_plan(
+        Upscaling(options=dataclasses.replace(draw, progress=None, cancel=None), interval=interval),
+        [_path("an input", path) for path in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)],
+        str(_path("output", output)),
+        bundles_of() if given is None else list(given._bundles.values()),
+        files=FileChoices(
+            recursive=recursive,
+            name=name,
+            format=format,
+            quality=quality,
+            lossless=lossless,
+            resume=resume,
+            overwrite=overwrite,
+            shard=None if shard is None else Shard.of(shard),
+            report=None if report is None else _path("report", report),
+        ),
+        samples=samples,
+        max_pixels=max_pixels,
+        tile="auto" if given is None else given.tile,
+        directory=True,
+    )
+    cancelled = draw.cancel or threading.Event()
 
-    def wait_for(self, drawn: threading.Event | None) -> None:
-        """Wait until the last job is drawn and all others have ended; None: until all have. Reports each at once."""
-        while True:
-            while self._begun and self._begun[0].done():
-                self._end_first()
-            if not self._begun or (drawn is not None and drawn.is_set() and len(self._begun) == 1):
-                return
-            with contextlib.suppress(Empty):
-                self._changed.get(timeout=_POLL_S)
-            self._check()
+    def check() -> None:
+        if cancelled.is_set():
+            raise KeyboardInterrupt  # what ends a batch
 
-    def end_all(self) -> None:
-        """End the batch; a job that is finishing its files counts."""
-        self.cancel.set()
-        while self._begun:
-            with contextlib.suppress(KeyboardInterrupt, _HopelessError, SRFlowError):
-                self._end_first()
+    with contextlib.ExitStack() as stack:
+        watcher = _Follower(plan, on_file, draw.progress)
+        if ray is not None:
+            execute: Executor = OnRay(cluster=ray, bundles=plan.bundles, tile=plan.tile)
+        else:
+            plan.models.upscaler = given or stack.enter_context(Upscaler(plan.bundles))
+            plan.models.upscaler._painter.check_open()  # or every file would fail
+            execute = partial(run_jobs, models=plan.models)
+        result = run_plan(plan, execute, watcher=watcher, check=check)
+        if plan.report is not None:
+            write_report(plan, result)
+    if result.interrupted and not cancelled.is_set():
+        raise KeyboardInterrupt  # now that everything is in order
+    return result
 
-    def _end_first(self) -> None:
-        self.results.append(self._begun.popleft().result())
-        if self._watcher is not None:
-            self._watcher.finished(len(self.results), self.results[-1])
-        if self.results[-1].disk_full or self.results[-1].server_lost:
-            raise _HopelessError
+
+class _Follower:
+    """Passes on to a caller what happens; pixels are counted only if they are asked for."""
+
+    def __init__(self, plan: Plan, on_file: Callable[[FolderFile], None] | None, progress: Progress | None) -> None:
+        if on_file is not None and not callable(on_file):
+            raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
+        self._tell: Callable[[FolderFile], Any] = on_file or (lambda _: None)
+        self._progress, self._lock = progress, threading.Lock()
+        self._pixels = Pixels([]) if progress is None else Pixels.of(plan.jobs, max_pixels=plan.settings.max_pixels)
+        for file in plan.refused:
+            self._tell(file)
+
+    def progressed(self, number: int, done: int, total: int) -> None:
+        with self._lock:
+            if self._progress is not None and self._pixels.reach(number, done / total):
+                self._progress(self._pixels.done, sum(self._pixels.of_each))
+
+    def finished(self, number: int, file: FolderFile) -> None:
+        self.progressed(number, 1, 1)
+        self._tell(file)
+
+
+def _path(name: str, value: object) -> Path:
+    """The path or URL. Raises: ArgumentError."""
+    file_path(name, value)
+    return as_path(os.fsdecode(cast("PathLike", value)))

@@ -8,14 +8,14 @@ import math
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from srflow_apps.batch.url_paths import UrlPath
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, MissingExtraError, SRFlowError
+from srflow_sdk.system import local_files
 from srflow_sdk.system.interrupts import abandonable
-from srflow_sdk.system.local_files import remove_stale_parts
 
 _T = TypeVar("_T")
 
@@ -28,15 +28,10 @@ _WHOLE = ("s3", "gs", "abfs", "oss")
 """Protocols of stores where an upload appears only when it is complete. They have no folders and no renaming."""
 
 _READ_ONLY = ("http", "https")
-_PACKAGES = {
-    "s3": "s3fs",
-    "gs": "gcsfs",
-    "sftp": "paramiko",
-    **dict.fromkeys(("abfs", "adl"), "adlfs"),
-    **dict.fromkeys(_READ_ONLY, "aiohttp"),
-}
+_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "sftp": "paramiko", "abfs": "adlfs", "adl": "adlfs"}
 _UNREACHABLE = ("EndpointConnectionError", "ConnectTimeoutError", "ClientConnectorError", "ConnectionClosedError")
 _NO_ACCESS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "Forbidden")
+_SHOWN: dict[str, str] = {}  # by the temporary file that stands for each just now
 
 
 def check_written(path: UrlPath) -> None:
@@ -48,7 +43,7 @@ def check_written(path: UrlPath) -> None:
 def is_folder(path: Path) -> bool:
     """True if it is a folder, as far as can be seen. Raises: ImageError if a URL's store does not answer."""
     if isinstance(path, UrlPath):
-        return path.scheme not in _READ_ONLY and _asked(path, lambda store: bool(store.isdir(_key(path))))
+        return path.scheme not in _READ_ONLY and _asked(path, lambda store, key: bool(store.isdir(key)))
     try:
         return path.is_dir()
     except OSError:  # a parent folder cannot be entered
@@ -58,8 +53,13 @@ def is_folder(path: Path) -> bool:
 def exists(path: Path) -> bool:
     """True if something has this name, even a link to nowhere. Raises: ImageError if a URL's store does not answer."""
     if isinstance(path, UrlPath):
-        return _asked(path, lambda store: bool(store.exists(_key(path))))
+        return _asked(path, lambda store, key: bool(store.exists(key)))
     return os.path.lexists(path)
+
+
+def real_path(path: Path) -> Path:
+    """The path with all links followed, as far as they lead."""
+    return path if isinstance(path, UrlPath) else local_files.real_path(path)
 
 
 def file_names(folder: UrlPath, *, recursive: bool) -> list[PurePosixPath]:
@@ -67,12 +67,13 @@ def file_names(folder: UrlPath, *, recursive: bool) -> list[PurePosixPath]:
 
     Raises: ImageError, also for a name that is no path, such as "a//b.png".
     """
-    top = _key(folder).rstrip("/") + "/"
-    depth = None if recursive else 1
-    found = _asked(folder, lambda store: list(store.find(top, maxdepth=depth)), "the folder cannot be listed")
+
+    def found(store: Any, key: str) -> list[str]:
+        top = key.rstrip("/") + "/"
+        return [str(name)[len(top) :] for name in store.find(top, maxdepth=None if recursive else 1)]
+
     names = []
-    for key in found:
-        text = str(key)[len(top) :]
+    for text in _asked(folder, found, "the folder cannot be listed"):
         if not text or text.endswith("/"):
             continue  # what some programs put in the place of a folder
         name = PurePosixPath(text)
@@ -86,9 +87,9 @@ def file_names(folder: UrlPath, *, recursive: bool) -> list[PurePosixPath]:
 def fetch(path: UrlPath, local: Path) -> None:
     """Copy a file to this machine. Raises: ImageError, CancelledError."""
 
-    def get(store: Any) -> None:
-        store.get_file(_key(path), str(local))
-        size = store.size(_key(path))
+    def get(store: Any, key: str) -> None:
+        store.get_file(key, str(local))
+        size = store.size(key)
         if size is not None and size != local.stat().st_size:
             raise OSError("it changed, or the connection ended too early; try again")
 
@@ -97,24 +98,38 @@ def fetch(path: UrlPath, local: Path) -> None:
 
 def put(local: Path, path: UrlPath) -> None:
     """Copy a file of this machine there. It appears whole, or not at all. Raises: ImageError, CancelledError."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    whole = path.scheme in _WHOLE
+    hidden = f".{path.name}.{secrets.token_hex(4)}.part"
 
-    def whole(store: Any) -> None:
-        store.put_file(str(local), _key(path))
-
-    def in_parts(store: Any) -> None:
+    def upload(store: Any, key: str) -> None:
+        part = key if whole else f"{key.removesuffix(path.name)}{hidden}"
         try:
-            store.put_file(str(local), _key(part))
-            store.mv(_key(part), _key(path))
+            store.put_file(str(local), part)
+            if not whole:
+                store.mv(part, key)
         except BaseException:
             with contextlib.suppress(Exception):
-                store.rm_file(_key(part))
+                if not whole:
+                    store.rm_file(part)
             raise
 
-    if path.scheme in _WHOLE:
-        _asked(path, whole, "the file cannot be written", grace_s=_GRACE_S)
-    else:  # not left alone, or the part would stay
-        _asked(path, in_parts, "the file cannot be written", grace_s=math.inf)
+    # A part is not left alone, or it would stay.
+    _asked(path, upload, "the file cannot be written", grace_s=_GRACE_S if whole else math.inf)
+
+
+def make_folders(folders: Iterable[Path]) -> None:
+    """Create folders, and check that buckets exist. Raises: ImageError if one cannot be written to."""
+    every = sorted(dict.fromkeys(folders), key=lambda folder: isinstance(folder, UrlPath))
+    for folder in every:  # those on this machine first
+        if isinstance(folder, UrlPath):
+            check_folder(folder)
+            continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImageError(f"the directory {folder} cannot be created: {error.strerror or error}") from error
+        if not os.access(folder, os.W_OK):
+            raise ImageError(f"the directory {folder} is not writable; name another, or change its permissions")
 
 
 def check_folder(folder: UrlPath) -> None:
@@ -124,94 +139,26 @@ def check_folder(folder: UrlPath) -> None:
     """
     check_written(folder)
 
-    def check(store: Any) -> None:
+    def check(store: Any, key: str) -> None:
         if folder.scheme not in _WHOLE:
-            store.makedirs(_key(folder), exist_ok=True)
+            store.makedirs(key, exist_ok=True)
             return
         try:
-            store.info(_key(UrlPath(*folder.parts[:2])))
+            store.info(key.strip("/").split("/")[0])
         except FileNotFoundError as error:
             raise ImageError(f"{folder}: the bucket does not exist; create it, or name another") from error
         except PermissionError:  # some may write what they may not list
-            probe = folder / f".srflow-{secrets.token_hex(4)}"
-            store.pipe_file(_key(probe), b"")
+            probe = f"{key}/.srflow-{secrets.token_hex(4)}"
+            store.pipe_file(probe, b"")
             with contextlib.suppress(Exception):
-                store.rm_file(_key(probe))
+                store.rm_file(probe)
 
     _asked(folder, check, "nothing can be written there")
 
 
-def _store(path: UrlPath) -> Any:
-    """The file system of fsspec for a URL. Raises: MissingExtraError, ArgumentError."""
-    try:
-        import fsspec
-    except ImportError as error:
-        raise MissingExtraError(f'{path}: URLs need fsspec; run: pip install "srflow-sdk[cloud]"') from error
-    try:
-        return fsspec.url_to_fs(path.whole, use_listings_cache=False, **_web(path))[0]
-    except ImportError as error:
-        package = _PACKAGES.get(path.scheme)
-        fix = str(error) if package is None else f"run: pip install {package}"
-        raise MissingExtraError(f"{path}: {path.scheme}:// needs a package that is not installed; {fix}") from error
-    except ValueError as error:
-        if "not known" not in str(error):
-            raise ImageError(f"{path}: {path.without_secrets(str(error))}") from error
-        known = ", ".join(f"{name}://" for name in ("file", "s3", "gs", "abfs", "sftp", "https"))
-        raise ArgumentError(f"{path}: {path.scheme}:// is not known; among those that are known are {known}") from error
-
-
-def _web(path: UrlPath) -> dict[str, Any]:
-    """Options of a web server's store: it may take as long as it sends something. fsspec's own limit is 5 minutes."""
-    if path.scheme not in _READ_ONLY:
-        return {}
-    import aiohttp
-
-    return {
-        "client_kwargs": {"timeout": aiohttp.ClientTimeout(total=None, sock_connect=_SILENT_S, sock_read=_SILENT_S)}
-    }
-
-
-def _key(path: UrlPath) -> str:
-    """The store's own name for the file."""
-    return str(_store(path)._strip_protocol(path.whole))
-
-
-def _asked(path: UrlPath, ask: Callable[[Any], _T], what: str | None = None, *, grace_s: float = 0.0) -> _T:
-    """Return ask(store), with its errors as the SDK's: stores raise exceptions that have no common base.
-
-    A signal, or the event of :func:`cancelled_by` and then `grace_s` seconds, ends the waiting: stores may be silent.
-    """
-    try:
-        return abandonable(lambda: ask(_store(path)), grace=grace_s)
-    except concurrent.futures.CancelledError as error:
-        raise CancelledError("cancelled by the caller") from error
-    except SRFlowError:
-        raise
-    except Exception as error:
-        said = f"{path}: " if what is None else f"{path}: {what}: "
-        raise ImageError(f"{said}{path.without_secrets(_reason(error, path))}") from error
-
-
-def _reason(error: Exception, path: UrlPath) -> str:
-    import asyncio  # which takes long, and no path needs it
-
-    text, kind = str(error).strip(), type(error).__name__
-    if "credentials" in text.lower() or "Credentials" in kind:
-        fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE" if path.scheme == "s3" else ""
-        return f"there are no credentials ({text}); {fix or 'log in with the tool of this store'}"
-    if isinstance(error, FileNotFoundError):
-        return "the bucket does not exist" if "bucket" in text.lower() else "there is no such file or bucket"
-    if isinstance(error, PermissionError) or any(name in text for name in _NO_ACCESS):
-        return f"access is denied ({text or kind}); check the credentials and what they allow"
-    if isinstance(error, asyncio.TimeoutError):
-        return f"the store does not answer ({text or kind}); try again later"
-    if kind in _UNREACHABLE or isinstance(error, ConnectionError):
-        other = ", or AWS_ENDPOINT_URL" if path.scheme == "s3" else ""
-        return f"the store cannot be reached ({text or kind}); check the network{other}"
-    return getattr(error, "strerror", None) or text or kind
-
-
-_URLS: dict[str, str] = {}  # by the local file that stands for each just now
+def remove_leftovers(targets: Iterable[Path]) -> None:
+    """Delete the parts of these targets that killed runs left on this machine's disks."""
+    local_files.remove_stale_parts(*(target for target in targets if not isinstance(target, UrlPath)))
 
 
 @contextlib.contextmanager
@@ -223,7 +170,7 @@ def reading(path: Path) -> Iterator[Path]:
     with _folder() as folder:
         local = Path(folder) / path.name
         fetch(path, local)
-        with _standing_for({path: local}):
+        with standing_for({local: str(path)}):
             yield local
 
 
@@ -239,53 +186,97 @@ def writing(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
         return
     with _folder() as folder:
         written = {url: Path(folder) / url.name for url in urls}
-        with _standing_for(written):
+        with standing_for({local: str(url) for url, local in written.items()}):
             yield [written[target] if isinstance(target, UrlPath) else target for target in targets]
         for url, local in written.items():
             put(local, url)
 
 
-def make_folders(folders: Iterable[Path]) -> None:
-    """Create folders, and check that buckets exist. Raises: ImageError if one cannot be written to."""
-    for folder in sorted(
-        dict.fromkeys(folders), key=lambda folder: isinstance(folder, UrlPath)
-    ):  # those on this machine first
-        if isinstance(folder, UrlPath):
-            check_folder(folder)
-            continue
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ImageError(f"the directory {folder} cannot be created: {error.strerror or error}") from error
-        if not os.access(folder, os.W_OK):
-            raise ImageError(f"the directory {folder} is not writable; name another, or change its permissions")
-
-
-def remove_leftovers(targets: Iterable[Path]) -> None:
-    """Delete the parts of these targets that killed runs left on this machine's disks."""
-    remove_stale_parts(*(target for target in targets if not isinstance(target, UrlPath)))
-
-
-def with_urls(line: str) -> str:
-    """A line about local files, with the URLs that these stand for."""
-    for local, url in list(_URLS.items()):
-        line = line.replace(local, url)
-    return line
-
-
 @contextlib.contextmanager
-def _standing_for(local: dict[UrlPath, Path]) -> Iterator[None]:
-    names = {str(path): str(url) for url, path in local.items()}
-    _URLS.update(names)
+def standing_for(names: Mapping[Path, str]) -> Iterator[None]:
+    """Call temporary files by other names while the block runs: in its ImageErrors, and by :func:`shown`."""
+    local = {str(path): name for path, name in names.items()}
+    _SHOWN.update(local)
     try:
         yield
     except ImageError as error:
-        raise ImageError(with_urls(str(error))) from error
+        raise ImageError(shown(str(error))) from error
     finally:
-        for name in names:
-            del _URLS[name]
+        for path in local:
+            del _SHOWN[path]
+
+
+def shown(line: str) -> str:
+    """A line with the names that temporary files stand for."""
+    for path, name in list(_SHOWN.items()):
+        line = line.replace(path, name)
+    return line
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:
     """A folder for copies. A store that was left while it answered may still write into it."""
     return tempfile.TemporaryDirectory(prefix="srflow-", ignore_cleanup_errors=True)
+
+
+def _asked(path: UrlPath, ask: Callable[[Any, str], _T], what: str | None = None, *, grace_s: float = 0.0) -> _T:
+    """Return ask(store, key), with its errors as the SDK's: stores raise exceptions that have no common base.
+
+    key: the store's own name for the path. A signal, or the event of :func:`cancelled_by` and then `grace_s` seconds,
+    ends the waiting: stores may be silent.
+    """
+
+    def call() -> _T:
+        store = _store(path)
+        return ask(store, str(store._strip_protocol(path.whole)))
+
+    try:
+        return abandonable(call, grace=grace_s)
+    except concurrent.futures.CancelledError as error:
+        raise CancelledError("cancelled by the caller") from error
+    except SRFlowError:
+        raise
+    except Exception as error:
+        said = f"{path}: " if what is None else f"{path}: {what}: "
+        raise ImageError(f"{said}{path.without_secrets(_reason(error, path))}") from error
+
+
+def _store(path: UrlPath) -> Any:
+    """The file system of fsspec for a URL. Raises: MissingExtraError, ArgumentError, ImageError."""
+    options: dict[str, Any] = {}
+    try:
+        import fsspec
+
+        if path.scheme in _READ_ONLY:  # which may take as long as it sends something; fsspec's own limit is 5 minutes
+            import aiohttp
+
+            limits = aiohttp.ClientTimeout(total=None, sock_connect=_SILENT_S, sock_read=_SILENT_S)
+            options = {"client_kwargs": {"timeout": limits}}
+        return fsspec.url_to_fs(path.whole, use_listings_cache=False, **options)[0]
+    except ImportError as error:
+        if error.name == "fsspec":
+            raise MissingExtraError(f'{path}: URLs need fsspec; run: pip install "srflow-sdk[cloud]"') from error
+        package = "aiohttp" if path.scheme in _READ_ONLY else _PACKAGES.get(path.scheme)
+        fix = str(error) if package is None else f"run: pip install {package}"
+        raise MissingExtraError(f"{path}: {path.scheme}:// needs a package that is not installed; {fix}") from error
+    except ValueError as error:
+        if "not known" not in str(error):
+            raise ImageError(f"{path}: {path.without_secrets(str(error))}") from error
+        known = ", ".join(f"{name}://" for name in ("file", "s3", "gs", "abfs", "sftp", "https"))
+        raise ArgumentError(f"{path}: {path.scheme}:// is not known; among those that are known are {known}") from error
+
+
+def _reason(error: Exception, path: UrlPath) -> str:
+    text, kind = str(error).strip(), type(error).__name__
+    on_s3 = path.scheme == "s3"
+    if "credentials" in f"{text}{kind}".lower():
+        fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE" if on_s3 else "log in with its tool"
+        return f"there are no credentials ({text}); {fix}"
+    if isinstance(error, FileNotFoundError):
+        return "the bucket does not exist" if "bucket" in text.lower() else "there is no such file or bucket"
+    if isinstance(error, PermissionError) or any(name in text for name in _NO_ACCESS):
+        return f"access is denied ({text or kind}); check the credentials and what they allow"
+    if kind in _UNREACHABLE or isinstance(error, ConnectionError):
+        return f"the store cannot be reached ({text or kind}); check the network{', or AWS_ENDPOINT_URL' * on_s3}"
+    if isinstance(error, TimeoutError) or kind.endswith("TimeoutError"):  # asyncio's is another, before Python 3.11
+        return f"the store does not answer ({text or kind}); try again later"
+    return getattr(error, "strerror", None) or text or kind

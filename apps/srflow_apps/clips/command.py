@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.batch.command import FAILED, STANDARD, about, measure_speed, seconds_for
+from srflow_apps.batch.command import FAILED, STANDARD, about, measure_speed
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.find import find_inputs
-from srflow_apps.batch.jobs import Settings
-from srflow_apps.batch.one_file import explained
-from srflow_apps.batch.operations import Job, Upscaling
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.plan import find_inputs
+from srflow_apps.batch.run import Pixels
 from srflow_apps.clips import segments
 from srflow_apps.clips.reading import Clip, Look, av_errors, guessed_matrix, is_clip
 from srflow_apps.clips.segments import Segments
@@ -137,7 +137,7 @@ class ClipRun:
         """The model of a whole clip: the only one, or the one that suits this frame of it."""
         choice = choose_model(sample, scale=self.upscaling.scale, among=self.bundles)
         if choice.why:
-            self.display.tell(explained(Path(name), choice.name, choice.why))
+            self.display.tell(f"{name}: {choice.name} ({choice.why})")
         return next(bundle for bundle in self.bundles if bundle.manifest.name == choice.name)
 
     def _opened(self, bundle: Bundle) -> Upscaler:
@@ -175,9 +175,9 @@ class ClipRun:
         """How long so many frames take here, by a piece of one."""
         with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
             write_image(path := Path(folder) / "frame.png", sample)
-            speed = measure_speed(upscaler, path, path, settings=Settings(operation=self.upscaling))
-        samples = 2 if self.latents == "motion" else 1  # it needs the detail apart
-        each = seconds_for(upscaler, speed, width=sample.shape[1], height=sample.shape[0], samples=samples)
+            drawn = [path] * (2 if self.latents == "motion" else 1)  # motion needs the detail apart
+            pixel_s, _ = measure_speed(upscaler, path, drawn, settings=Settings(operation=self.upscaling))
+        each = pixel_s * sample.shape[0] * sample.shape[1]
         return f"{about(each * frames)}, {each:.1f} s a frame"
 
     def _make(self, source: Path, target: Path, *, beside: bool) -> bool:
@@ -227,7 +227,7 @@ class ClipRun:
             with parts.held(keep=files.resume, shared=files.shard is not None, say=self.display.tell):
                 job, done = Job(source=source, targets=(target,), name=PurePosixPath(source.name)), itertools.count(1)
                 try:
-                    with self.display.progress([job], max_pixels=0, work=[now]):
+                    with self.display.progress([job], lambda: Pixels([now])):
                         parts.draw(
                             todo,
                             clip.pictures(),
@@ -312,7 +312,8 @@ class ClipRun:
             raise ArgumentError(f"frames of a folder become files in a folder, and {what} is for clip files")
         if output is None and target.exists() and not files.resume:
             raise ImageError(f"{target} exists; remove it, or name it with -o, which may replace what is in it")
-        outputs = [target / f"{path.stem}{files.ending}" for path in paths]
+        ending = self.upscaling.ending(files)
+        outputs = [target / f"{path.stem}{ending}" for path in paths]
         if len(set(outputs)) < len(outputs):
             raise ImageError(f"{folder}: two frames are called the same but for their endings; rename one")
         digest = hashlib.sha256("".join(f"{path.name} {file_sha256(path)}\n" for path in paths).encode()).hexdigest()
@@ -323,7 +324,7 @@ class ClipRun:
         one = self.upscaling.provenance(
             job, bundle.manifest, size=size, number=self.upscaling.sample, source_sha256=digest
         )
-        settings = {"precision": self.machine.precision, "format": files.ending}
+        settings = {"precision": self.machine.precision, "format": ending}
 
         def made(number: int) -> Provenance:
             record = self._record(bundle.manifest, len(paths), digest, frame=number, **settings)
@@ -343,7 +344,7 @@ class ClipRun:
                 target.mkdir(parents=True, exist_ok=True)
             drawer = self._drawer(upscaler)
             first = drawer.start(min(todo, default=0))
-            with self.display.progress([job], max_pixels=0, work=[len(paths)]):
+            with self.display.progress([job], lambda: Pixels([len(paths)])):
                 for number, path in enumerate(paths):
                     frame, metadata = self._frame(path)
                     if frame.shape != sample.shape:
@@ -370,10 +371,10 @@ class ClipRun:
 
 def _numbered(folder: Path) -> list[Path]:
     """The images in a folder, in the order of the numbers in their names. Raises: ImageError if there are none."""
-    found = find_inputs([folder], out=folder)
-    if found.refused:
-        raise ImageError(found.refused[0][1])
-    paths = [file.path for file in found.files]
+    found, refused, _ = find_inputs([folder], out=folder)
+    if refused:
+        raise ImageError(f"{refused[0][0]}: {refused[0][1]}")
+    paths = [job.source for job in found]
     return sorted(paths, key=lambda path: [part.zfill(20) for part in re.split(r"(\d+)", path.name)])
 
 

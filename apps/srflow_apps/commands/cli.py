@@ -326,7 +326,7 @@ def transfer(
     with standard_input(machine.max_pixels) if piped else contextlib.nullcontext() as sent:
         others.update((what, cast("Path", sent)) for what in piped)
         what = Transferring(options=chosen, **others)
-        run_command(what, [str(target)], output, model=model, files=files, machine=machine, sent=sent)
+        run_command(what, [str(target)], output, model=model, files=files, machine=machine)
 
 
 @click.command(cls=Command, context_settings=SETTINGS)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_apps.batch.jobs import Settings
-from srflow_apps.batch.one_file import Choices, Models
-from srflow_apps.batch.operations import Job, Upscaling
+from srflow_apps.batch.jobs import Job, Models, Settings
+from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.plan import Plan
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
@@ -37,7 +37,13 @@ def settings_with(*, resume: bool = False, report: bool = False, **draw: Any) ->
 
 def only(upscaler: Upscaler) -> Models:
     """The models of a batch whose files are all drawn by this one."""
-    return Models(Choices([upscaler.bundle]), upscaler)
+    return Models([upscaler.bundle], upscaler=upscaler)
+
+
+def plan_of(upscaler: Upscaler, settings: Settings, **others: Any) -> Plan:
+    """A plan with these settings for files that are all drawn by this one."""
+    bundles: Any = {"bundles": [upscaler.bundle], "models": only(upscaler)}
+    return Plan(jobs=(), total=0, settings=settings, **bundles, **others)
 
 
 def tree(folder: Path, *names: str) -> Path:

@@ -1,4 +1,4 @@
-"""Printing where nothing can be printed: standard output and standard error that are full, closed or gone."""
+"""What a batch shows: names on standard output, progress and errors on standard error, and streams that are broken."""
 
 from __future__ import annotations
 
@@ -11,10 +11,53 @@ from typing import Any
 import numpy as np
 import pytest
 
+from srflow_apps.batch import display as display_module
+from srflow_apps.batch.display import Display
+from srflow_apps.batch.jobs import FolderFile, Job
+from srflow_apps.batch.run import Pixels
 from srflow_sdk.files import read_image, write_image
 from tests.sdk.conftest import UPSCALE
 
+FIRST_AFTER_S = display_module.FIRST_AFTER_S  # before a fixture of all tests switches the lines off
 COMMAND = [sys.executable, "-c", UPSCALE]
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds, of which a test is the clock."""
+    time = [1000.0]
+    monkeypatch.setattr(display_module, "FIRST_AFTER_S", FIRST_AFTER_S)
+    monkeypatch.setattr("time.monotonic", lambda: time[0])
+    monkeypatch.setattr("time.time", lambda: time[0])
+    return time
+
+
+def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(
+    jobs: list[Job], now: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def lines() -> list[str]:
+        said.extend(capsys.readouterr().err.splitlines())
+        return said
+
+    with Display() as display, display.progress(jobs, lambda: Pixels.of(jobs, max_pixels=10_000)):
+        now[0] += 1.9
+        display.progressed(1, 1, 6)
+        assert lines() == []
+        now[0] += 1
+        display.progressed(1, 3, 6)
+        assert lines().pop().startswith("[1/3] a.png tile 3/6, 15%, about 00:00:")  # of 12, 13 and 14 rows
+        now[0] += 9
+        display.progressed(1, 4, 6)
+        assert lines() == [], "ten seconds pass from one to the next"
+        now[0] += 1
+        display.finished(1, FolderFile(source=jobs[0].source, targets=jobs[0].targets, status="skipped"))
+        assert lines().pop().startswith("[2/3] b.png, 22%, about "), "what is skipped takes no time"
+    with Display(quiet=True) as display, display.progress(jobs, lambda: Pixels([1])):
+        now[0] += 99
+        display.progressed(1, 1, 2)
+        assert lines() == []
 
 
 @pytest.fixture

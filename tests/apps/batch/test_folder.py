@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from srflow_apps.batch.choices import FileOptions
-from srflow_apps.batch.jobs import Settings
-from srflow_apps.batch.one_file import do_one
-from srflow_apps.batch.operations import Job, Upscaling
-from srflow_apps.batch.plan import Batch
+from srflow_apps.batch.choices import FileChoices
+from srflow_apps.batch.jobs import Job, Settings, do_one
+from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.plan import make_plan
+from srflow_apps.batch.run import run_plan
 from srflow_sdk import FolderFile, FolderResult, OutputSize, read_provenance, upscale_folder
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError
 from srflow_sdk.files import read_image, write_image
@@ -81,14 +81,8 @@ def test_another_executor_gives_the_same(photos: Path, out: Path, upscaler: Upsc
             done = list(pool.map(worker, [pickle.dumps((job, settings)) for job in jobs]))
         return FolderResult(files=tuple(map(pickle.loads, done)), total=len(jobs))
 
-    batch = Batch(
-        operation=Upscaling(),
-        inputs=[photos],
-        output=f"{out}/",
-        bundles=[upscaler.bundle],
-        files=FileOptions(recursive=True),
-    )
-    result = batch.run(batch.plan(), execute)
+    files_chosen = FileChoices(recursive=True)
+    result = run_plan(make_plan(Upscaling(), [photos], f"{out}/", [upscaler.bundle], files=files_chosen), execute)
     here = upscale_folder(photos, tmp_path / "here", upscaler=upscaler, recursive=True)
     assert [(file.source, file.status, file.error) for file in result.files] == [
         (file.source, file.status, file.error) for file in here.files
@@ -212,6 +206,7 @@ def test_a_folder_without_images_and_a_missing_file_are_results(out: Path, upsca
         ({"format": "bmp"}, "the formats are png"),
         ({"name": "{who}.png"}, "cannot be filled in"),
         ({"samples": 0}, "samples is 0; ask for 1 to 1000"),
+        ({"samples": 1001}, "samples is 1001; ask for 1 to 1000, then go on with --sample 1000"),
         ({"samples": True}, "samples is True"),
         ({"resume": 2}, "resume is 2"),
         ({"upscaler": "model.srflow"}, "must be an Upscaler"),

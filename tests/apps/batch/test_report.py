@@ -1,48 +1,52 @@
+"""The report of a batch: its fields, what it keeps of the one before, and secrets that stand in none."""
+
 from __future__ import annotations
 
 import dataclasses
 import errno
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
-from srflow_apps.batch.operations import Job
-from srflow_apps.batch.report import batch_report, read_report, write_report
-from srflow_apps.batch.run import Watcher, run_jobs
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
+from srflow_apps.batch.report import batch_report, read_report, recorded_in, write_report
+from srflow_apps.batch.run import run_jobs
+from srflow_sdk import upscale_folder
 from srflow_sdk.errors import ImageError
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
 
-from .conftest import only, settings_with
+from .conftest import job, only, plan_of, settings_with
 
 
-def run(jobs: list[Job], upscaler: Upscaler, **settings: Any) -> FolderResult:
-    return run_jobs(jobs, only(upscaler), settings=settings_with(**settings))
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "report.json"
 
 
-def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Upscaler, tmp_path: Path) -> None:
-    run(jobs[:1], upscaler)
+def run(jobs: list[Job], upscaler: Upscaler, path: Path, **options: Any) -> dict[str, Any]:
+    """The report of a run that resumes."""
+    sources = [one.source for one in jobs]
+    upscale_folder(sources, jobs[0].targets[0].parent, upscaler=upscaler, report=path, resume=True, **options)
+    report: dict[str, Any] = json.loads(path.read_text())
+    return report
+
+
+def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Upscaler, path: Path) -> None:
+    run_jobs(jobs[:1], only(upscaler), settings=settings_with())
     jobs[1].source.write_bytes(b"not a picture")
-    settings = settings_with(resume=True, report=True, seed=0)
-    summary = run_jobs(jobs, only(upscaler), settings=settings)
-    path = tmp_path / "report.json"
     path.write_text("old")
-    manifest = upscaler.bundle.manifest
-    write_report(path, batch_report(summary, models=[manifest], settings=settings, tile="auto"))
-    report = json.loads(path.read_text())
+    report = run(jobs, upscaler, path)
     assert report["schema"] == 1
-    assert report["model"] == {"name": "tiny", "sha256": manifest.digest, "scale": 4}
+    assert report["model"] == {"name": "tiny", "sha256": upscaler.bundle.manifest.digest, "scale": 4}
     assert report["settings"]["tau"] == 0.8
     assert report["summary"] == {"inputs": 3, "done": 1, "skipped": 1, "failed": 1, "interrupted": False}
     skipped, failed, done = report["files"]
-    assert (skipped["status"], skipped["outputs"]) == (
-        "skipped",
-        [{"path": str(jobs[0].targets[0]), "sample": 0, "lr_psnr": None, "bytes": None, "sha256": None}],
-    )
+    unknown = {"lr_psnr": None, "bytes": None, "sha256": None}
+    assert skipped["outputs"] == [{"path": str(jobs[0].targets[0]), "sample": 0, **unknown}]
     assert (failed["status"], failed["source"], failed["outputs"]) == ("failed", str(jobs[1].source), [])
     assert str(jobs[1].source) in failed["error"]
     assert (done["status"], done["error"], done["size"]) == ("done", None, [16, 14])
@@ -50,16 +54,15 @@ def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Up
     assert 0 < done["outputs"][0]["lr_psnr"] < 200
     assert done["outputs"][0]["bytes"] == jobs[2].targets[0].stat().st_size
     assert done["outputs"][0]["sha256"] == file_sha256(jobs[2].targets[0])
-    assert not hidden_files(tmp_path)
+    assert not hidden_files(path.parent)
 
 
-def test_the_password_of_a_misspelt_url_stands_in_no_report(upscaler: Upscaler, tmp_path: Path) -> None:
+def test_the_password_of_a_misspelt_url_stands_in_no_report(upscaler: Upscaler, path: Path) -> None:
     place = Path("https:/somebody:s3cr3t@host/a.png")  # as pathlib has it
-    jobs = [Job(source=place, targets=(tmp_path / "a.png",), name=PurePosixPath("a.png"))]
-    report = batch_report(run(jobs, upscaler), models=[upscaler.bundle.manifest], settings=settings_with(), tile="auto")
-    write_report(tmp_path / "report.json", report)
-    assert "s3cr3t" not in (tmp_path / "report.json").read_text()
-    assert json.loads((tmp_path / "report.json").read_text())["files"][0]["source"] == "https:/host/a.png"
+    result = run_jobs([job(place, path.with_name("a.png"))], only(upscaler), settings=settings_with())
+    write_report(plan_of(upscaler, settings_with(), report=path), result)
+    assert "s3cr3t" not in path.read_text()
+    assert json.loads(path.read_text())["files"][0]["source"] == "https:/host/a.png"
 
 
 @pytest.mark.parametrize(
@@ -68,95 +71,64 @@ def test_the_password_of_a_misspelt_url_stands_in_no_report(upscaler: Upscaler, 
 def test_the_report_is_strict_json(
     jobs: list[Job], upscaler: Upscaler, measured: float | None, reported: float | None
 ) -> None:
-    result = run(jobs[:1], upscaler).files[0]
-    output = dataclasses.replace(result.outputs[0], lr_psnr=measured)
-    result = dataclasses.replace(result, outputs=(output,))
-    summary = FolderResult(files=(result,), total=1)
-    manifest = upscaler.bundle.manifest
-    report = batch_report(summary, models=[manifest], settings=Settings(), tile="auto")
+    (file,) = run_jobs(jobs[:1], only(upscaler), settings=Settings()).files
+    output = dataclasses.replace(file.outputs[0], lr_psnr=measured)
+    result = FolderResult(files=(dataclasses.replace(file, outputs=(output,)),), total=1)
+    report = batch_report(plan_of(upscaler, Settings()), result)
     json.dumps(report, allow_nan=False)
     assert report["files"][0]["outputs"][0]["lr_psnr"] == reported
 
 
 def test_a_report_that_cannot_be_written_is_one_line_and_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    upscaler: Upscaler, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(ImageError, match=r"report .*r\.json cannot be written: No space left"):
-        write_report(tmp_path / "r.json", {})
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(ImageError, match=r"report .*report\.json cannot be written: No space left"):
+        write_report(plan_of(upscaler, Settings(), report=path), FolderResult(files=(), total=0))
+    assert not path.exists()
+    assert not hidden_files(path.parent)
 
 
-def test_what_was_measured_of_skipped_files_is_kept(jobs: list[Job], upscaler: Upscaler, tmp_path: Path) -> None:
-    path = tmp_path / "report.json"
-
-    def reported(**chosen: Any) -> list[dict[str, Any]]:
-        settings = settings_with(resume=True, report=True, **chosen)
-        summary = run_jobs(jobs, only(upscaler), settings=settings)
-        ran: dict[str, Any] = {"tile": "auto", "earlier": read_report(path)}
-        report = batch_report(summary, models=[upscaler.bundle.manifest], settings=settings, **ran)
-        write_report(path, report)
-        files: list[dict[str, Any]] = report["files"]
-        return files
-
-    first = reported()
-    for _ in range(2):
-        assert reported() == [{**file, "status": "skipped"} for file in first]
-    assert first[0]["outputs"][0]["lr_psnr"] > 0
-
-    run(jobs, upscaler, seed=1)  # other pictures, of which the report says nothing
-    assert [file["outputs"][0]["lr_psnr"] for file in reported(seed=1)] == [None] * 3
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"schema": 99}', '{"schema": 1}', '{"schema": 1, "files": [NaN]}', "[" * 100_000]
-)
-def test_a_report_that_is_none_is_not_carried_over(
-    jobs: list[Job], upscaler: Upscaler, tmp_path: Path, text: str
+def test_what_was_measured_of_skipped_files_is_kept_as_long_as_they_are_the_same(
+    jobs: list[Job], upscaler: Upscaler, path: Path
 ) -> None:
-    run(jobs[:1], upscaler)
-    path = tmp_path / "report.json"
-    path.write_text(text)
-    settings = settings_with(resume=True)
-    ran: dict[str, Any] = {"tile": "auto", "earlier": read_report(path)}
-    summary = run_jobs(jobs[:1], only(upscaler), settings=settings)
-    report = batch_report(summary, models=[upscaler.bundle.manifest], settings=settings, **ran)
-    assert report["files"][0]["outputs"][0]["lr_psnr"] is None
+    first = run(jobs, upscaler, path)["files"]
+    assert first[0]["outputs"][0]["lr_psnr"] > 0
+    for _ in range(2):
+        assert run(jobs, upscaler, path)["files"] == [{**file, "status": "skipped"} for file in first]
+    jobs[0].targets[0].write_bytes(b"another's")
+    kept = run(jobs, upscaler, path, overwrite=False)["files"]
+    assert [file["outputs"][0]["sha256"] for file in kept] == [None] * 3, "nobody looked"
 
 
 def test_an_interrupted_resume_keeps_what_the_older_report_says_of_the_rest(
-    jobs: list[Job], upscaler: Upscaler
+    jobs: list[Job], upscaler: Upscaler, path: Path
 ) -> None:
-    def reported(earlier: dict[str, Any] | None, *, stop_after: int = 3) -> dict[str, Any]:
-        ended: list[int] = []
+    def stop(file: FolderFile) -> None:
+        raise KeyboardInterrupt
 
-        class Stopping(Watcher):
-            def finished(self, number: int, result: FolderFile) -> None:
-                ended.append(number)
-
-        def check() -> None:
-            if len(ended) >= stop_after:
-                raise KeyboardInterrupt
-
-        settings = settings_with(resume=True, report=True)
-        summary = run_jobs(jobs, only(upscaler), settings=settings, watcher=Stopping(), check=check)
-        ran: dict[str, Any] = {"tile": "auto", "earlier": earlier}
-        return batch_report(summary, models=[upscaler.bundle.manifest], settings=settings, **ran)
-
-    whole = reported(None)
-    cut = reported(whole, stop_after=1)
-    assert len(cut["files"]) < 3
-    cut_again = reported(cut, stop_after=1)
-    resumed = reported(cut_again)
+    whole = run(jobs, upscaler, path)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(jobs, upscaler, path, on_file=stop)
+        assert len(json.loads(path.read_text())["files"]) < 3
+    resumed = run(jobs, upscaler, path)
     assert [file["outputs"] for file in resumed["files"]] == [file["outputs"] for file in whole["files"]]
     assert "earlier" not in resumed
 
 
-@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity"])
-def test_a_report_with_what_is_not_json_is_not_read(tmp_path: Path, constant: str) -> None:
-    path = tmp_path / "report.json"
-    path.write_text(f'{{"schema": 1, "files": [], "earlier": [{constant}]}}')
-    assert read_report(path) is None
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"schema": 99}', '{"schema": 1}', '{"schema": 1, "files": [NaN]}', "[" * 100_000),
+        *('{"schema": 1, "files": 3}', '{"schema": 1, "files": [{"outputs": [{"path": 1}]}]}'),
+    ],
+)
+def test_a_report_that_is_none_is_no_obstacle(jobs: list[Job], upscaler: Upscaler, path: Path, text: str) -> None:
+    run_jobs(jobs[:1], only(upscaler), settings=settings_with())
+    path.write_text(text)
+    assert recorded_in(read_report(path) or {}) == {}
+    assert run(jobs[:1], upscaler, path)["files"][0]["outputs"][0]["lr_psnr"] is None

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Settings
-from srflow_apps.batch.operations import Job
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_apps.batch.run import run_jobs
 from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError, OutOfMemoryError, SRFlowError
 from srflow_sdk.files import ImageWriter, read_image, write_image

@@ -15,10 +15,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_apps.batch import storage
-from srflow_apps.batch.command import Speed
-from srflow_apps.batch.jobs import Settings
-from srflow_apps.batch.one_file import digest, do_one
-from srflow_apps.batch.operations import Job, Upscaling
+from srflow_apps.batch.jobs import Job, Settings, digest, do_one
+from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.ray import DoJobs
 from srflow_apps.batch.url_paths import UrlPath, as_path
 from srflow_apps.commands import cli
@@ -149,9 +147,9 @@ def test_a_dry_run_measures_each_model(
 
     measured: list[tuple[str, str]] = []
 
-    def measure(upscaler: Upscaler, source: Path, target: Path, *, settings: Settings) -> Speed:
+    def measure(upscaler: Upscaler, source: Path, targets: list[Path], *, settings: Settings) -> Any:
         measured.append((upscaler.bundle.manifest.name, source.name))
-        return Speed(encode=0.001, sample=0.01 if len(measured) > 1 else 0.001, bytes_per_pixel=1)
+        return 0.011 if len(measured) > 1 else 0.002, 1.0
 
     monkeypatch.setattr(command, "measure_speed", measure)
     result = run_installed(*mixed, "-o", "out", "--dry-run")
@@ -168,10 +166,10 @@ def test_a_worker_of_a_cluster_chooses_too(two_models: Path, mixed: tuple[str, s
     ]
     sha256 = digest([bundle.manifest for bundle in bundles_of("auto")])
     worker = DoJobs(settings=Settings(), model="auto", sha256=sha256, device="cpu", threads=1)
-    _, _, files = worker.do([(job, True) for job in jobs])
+    files = [done[0] for job in jobs if (done := worker.do(job, True)) is not None]
     assert [(file.model, str(file.why)[:5]) for file in files] == [("x4-small", "clean"), ("x4-photo", "noise")]
     with pytest.raises(BundleError, match="has another model at"):
-        DoJobs(settings=Settings(), model="auto", sha256="0" * 64, device="cpu").do([(jobs[0], True)])
+        DoJobs(settings=Settings(), model="auto", sha256="0" * 64, device="cpu").do(jobs[0], True)
 
 
 @pytest.mark.slow

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import Result
 
-from srflow_sdk.files import write_image
+from srflow_apps.batch.command import about, measure_speed
+from srflow_apps.batch.jobs import Settings
+from srflow_sdk.files import read_image, write_image
+from srflow_sdk.upscaler import Upscaler
 
 Run = Callable[..., Result]
 
@@ -99,3 +103,36 @@ def test_a_dry_run_refuses_what_a_run_refuses(run: Run, folder: Path) -> None:
         assert result.exit_code in (1, 2)
         assert says in result.stderr
     assert sorted(path.name for path in folder.iterdir()) == ["a.png", "b.png", "bad.png"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.2, "about 1 second"),
+        (75, "about 75 seconds"),
+        (720, "about 12 minutes"),
+        (9000, "about 2.5 hours"),
+        (90_000, "about 25 hours"),
+    ],
+)
+def test_times_are_in_words(seconds: float, words: str) -> None:
+    assert about(seconds) == words
+
+
+def test_the_speed_is_measured_by_doing_it_to_a_piece(
+    upscaler: Upscaler, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[int, ...]] = []
+    whole = Upscaler.upscale_file
+
+    def upscale_file(self: Upscaler, source: Path, targets: Any, **options: Any) -> Any:
+        drawn.append(read_image(source).pixels.shape)
+        return whole(self, source, targets, **options)
+
+    monkeypatch.setattr(Upscaler, "upscale_file", upscale_file)
+    before = everything(folder)
+    seconds, size = measure_speed(upscaler, folder / "a.png", [folder / "out" / "a.png"], settings=Settings())
+    assert (drawn[0], drawn[-1]) in {((32, 32, 3), side) for side in ((32, 32, 3), (45, 61, 3))}
+    assert seconds > 0
+    assert 0.1 < size < 4
+    assert everything(folder) == before, "nothing is written there"

@@ -211,4 +211,4 @@ def test_names_have_no_fields_that_only_upscaling_fills(run: Run, pattern: str) 
     result = run("a.png", "-o", "out", "--name", pattern)
     assert result.exit_code == 2
     assert "the fields are {stem}, {ending}, {seed}, {tau}, {model}" in result.stderr
-    assert "use {seed:06}" in run("a.png", "-o", "out", "--name", "{stem:d}.png").stderr
+    assert "numbers also {seed:06}" in run("a.png", "-o", "out", "--name", "{stem:d}.png").stderr

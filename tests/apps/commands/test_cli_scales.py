@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from srflow_apps.batch.jobs import Settings
-from srflow_apps.batch.operations import Job, Upscaling
-from srflow_apps.batch.ray import DoJobs, UpscaleFiles
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.ray import DoJobs
 from srflow_apps.commands import cli
-from srflow_sdk import ArgumentError, Upscaler, upscale_folder
+from srflow_sdk import Upscaler, upscale_folder
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.model import bundle
@@ -105,14 +104,9 @@ def test_folders_and_workers_choose_the_same(run_installed: Run, opened: list[st
     jobs = [
         Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"8{name}",)) for name in PICTURES
     ]
-    _, _, files = DoJobs(settings=settings, model="auto", device="cpu", threads=1).do([(job, True) for job in jobs])
-    assert [file.model for file in files] == ["x8-small"] * 2
-    actor: Any = UpscaleFiles(device="cpu", threads=1, scale=2)
-    rows = actor({"source": np.array(["noisy.png"]), "target": np.array(["2.png"])})
-    assert (rows["status"].tolist(), drew("2.png")) == (["done"], ["x4-photo"])
-    for model in (None, "x4-small"):
-        with pytest.raises(ArgumentError, match="scale is 17"):
-            UpscaleFiles(model, device="cpu", threads=1, scale=17)
+    worker = DoJobs(settings=settings, model="auto", device="cpu", threads=1)
+    done = [worker.do(job, True) for job in jobs]
+    assert [one and one[0].model for one in done] == ["x8-small"] * 2
 
 
 def test_a_picture_of_a_replaced_model_says_which_release_has_it(

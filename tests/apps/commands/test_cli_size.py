@@ -55,7 +55,7 @@ def test_the_options_are_those_of_the_api(run: Run, upscaler: Upscaler, photo: n
         (["--size", "0x9"], "'0x9' is not a size"),
         (["--max-size", "-3"], "'-3' is not a number of pixels"),
         (["--scale", "2", "--max-size", "9"], "--scale, --size and --max-size all set the size"),
-        (["--size", "9x", "--name", "{stem}_{scale}.png"], "{scale} differs from picture to picture"),
+        (["--size", "9x", "--name", "{stem}_{scale}.png"], "{scale} is not one number for all pictures"),
     ],
 )
 def test_what_is_no_size_is_refused_before_any_work(run: Run, arguments: list[str], why: str) -> None:

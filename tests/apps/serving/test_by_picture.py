@@ -11,7 +11,7 @@ import tifffile
 from click.testing import CliRunner
 from PIL import Image
 
-from srflow_apps.batch.folder import upscale_folder
+from srflow_apps.batch.run import upscale_folder
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, RemoteError, Upscaler, read_provenance
 from srflow_sdk.files import read_image, write_image

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from srflow_apps.batch.folder import upscale_folder
+from srflow_apps.batch.run import upscale_folder
 from srflow_apps.commands import cli
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import read_image, read_provenance, write_image

@@ -13,9 +13,8 @@ from click.testing import Result
 from PIL import Image, ImageDraw
 
 import srflow_sdk
-from srflow_apps.batch.jobs import Settings
-from srflow_apps.batch.one_file import do_one
-from srflow_apps.batch.operations import Job, Upscaling
+from srflow_apps.batch.jobs import Job, Settings, do_one
+from srflow_apps.batch.operations import Upscaling
 from srflow_sdk import ArgumentError, Bundle, BundleError, CancelledError, ImageError, Upscaler, choose_model
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import write_image

@@ -1,36 +1,117 @@
+"""Which files a batch takes from folders, and which file each picture is written to."""
+
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from srflow_apps.batch.find import InputFile, find_inputs
-from srflow_apps.batch.plan import (
-    Naming,
-    Shard,
-    check_pattern,
-    check_samples,
-    check_targets,
-    plan_outputs,
-)
+from srflow_apps.batch.jobs import Job
+from srflow_apps.batch.operations import FIELDS
+from srflow_apps.batch.plan import Naming, Shard, check_targets, find_inputs, plan_outputs, say_unread
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files import READABLE, UNREAD
 
 from .conftest import tree
 
 
-def named(path: str | Path, name: str | None = None) -> InputFile:
-    return InputFile(path=Path(path), name=PurePosixPath(name or Path(path).name))
+def found(folder: Path, *, out: str | Path = "elsewhere", recursive: bool = False) -> list[str]:
+    return [job.name.as_posix() for job in find_inputs([folder], out=Path(out), recursive=recursive)[0]]
 
 
-def targets(inputs: list[str], out: str | Path, *, directory: bool = False, **naming: object) -> list[str]:
+def refused(folder: Path, **options: Any) -> str:
+    ((_, why),) = find_inputs([folder], out=folder / "large", **options)[1]
+    return why
+
+
+def test_folders_give_their_images_sorted_whatever_the_case_of_their_endings(tmp_path: Path) -> None:
+    tree(tmp_path, "b.JPG", "a.png", "c.Tiff", "notes.txt", "none", ".hidden.png", "sub/d.png")
+    assert found(tmp_path) == ["a.png", "b.JPG", "c.Tiff"]
+
+
+def test_recursive_keeps_the_structure(tmp_path: Path) -> None:
+    tree(tmp_path, "b.png", "a/c.png", "a/a/d.png", ".git/e.png", "a b/f.png")
+    assert found(tmp_path, recursive=True) == ["a/a/d.png", "a/c.png", "a b/f.png", "b.png"]
+    files, _, _ = find_inputs([tmp_path], out=Path("out"), recursive=True)
+    jobs = plan_outputs(files, Path("out"), naming=Naming(numbers=range(2)), inputs=[tmp_path])
+    assert [target.as_posix() for target in jobs[1].targets] == ["out/a/c_s0.png", "out/a/c_s1.png"]
+    assert jobs[1].source == tmp_path / "a/c.png"
+
+
+def test_links_do_not_make_folders_endless(tmp_path: Path) -> None:
+    tree(tmp_path, "a/b.png")
+    (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "self.png").symlink_to("self.png")
+    assert found(tmp_path, recursive=True) == ["a/b.png", "self.png"]
+    files, _, _ = find_inputs([tmp_path], out=Path("out"), recursive=True)
+    assert len(plan_outputs(files, Path("out"), naming=Naming(), inputs=[tmp_path])) == 2
+
+
+def test_earlier_outputs_are_no_inputs(tmp_path: Path) -> None:
+    tree(tmp_path, "a.png", "large/a.png", "large/sub/b.png", "larger/c.png")
+    (tmp_path / "newest.png").symlink_to("large/a.png")
+    assert found(tmp_path, out=tmp_path / "large", recursive=True) == ["a.png", "larger/c.png"]
+    assert found(tmp_path / "large", out=tmp_path / "large/sub/..", recursive=True) == ["a.png", "sub/b.png"]
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_a_folder_without_images_is_an_error(tmp_path: Path, recursive: bool) -> None:
+    tree(tmp_path, "notes.txt", "large/a.png")
+    why = refused(tmp_path, recursive=recursive)
+    assert "there are no images" in why
+    assert ("--recursive" in why) is not recursive
+
+
+def test_folders_that_cannot_be_taken_are_told_of_and_the_others_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree(tmp_path, "photos/a.png", "photos/locked/b.png", "photos/sub/c.png", "empty/notes.txt")
+    list_folder = os.scandir
+
+    def scandir(path: str) -> Any:
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return list_folder(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    inputs = [tmp_path / "empty", tmp_path / "photos", tmp_path / "photos" / "locked"]
+    taken, told, _ = find_inputs(inputs, out=Path("out"), recursive=True)
+    assert [job.name.as_posix() for job in taken] == ["a.png", "sub/c.png"]
+    assert [folder.name for folder, _ in told] == ["empty", "locked", "locked"]
+    denied = "the folder cannot be listed: Permission denied"
+    assert [line.startswith("there are no images") or line for _, line in told] == [True, denied, denied]
+
+
+def test_images_that_are_left_out_are_counted_and_named_by_format(tmp_path: Path) -> None:
+    tree(
+        tmp_path, "a.png", "b.bmp", "c.TGA", "d.tga", "e.nef", "sub/f.cr3", "sub/g.jp2", "notes.txt", "i.mp4", ".j.tga"
+    )
+    tree(tmp_path, "large/k.tga")
+    taken, _, unread = find_inputs([tmp_path], out=tmp_path / "large", recursive=True)
+    assert [job.name.as_posix() for job in taken] == ["a.png", "b.bmp"]
+    assert say_unread(unread) == (
+        "left out, because such images are not read: 2 TGA, 2 camera raw, 1 JPEG 2000; convert them to PNG or TIFF"
+    )
+    assert not set(UNREAD) & set(READABLE)
+
+
+def named(path: str | Path, name: str | None = None) -> Job:
+    return Job(source=Path(path), targets=(), name=PurePosixPath(name or Path(path).name))
+
+
+VALUES = {"seed": 7, "tau": 0.5, "scale": 4}
+
+
+def targets(inputs: list[str], out: str | Path, *, directory: bool = False, **naming: Any) -> list[str]:
     jobs = plan_outputs(
         [named(path) for path in inputs],
         Path(out),
-        naming=Naming(**naming),  # type: ignore[arg-type]
+        naming=Naming(**naming),
         directory=directory,
     )
     return [target.as_posix() for job in jobs for target in job.targets]
@@ -48,12 +129,12 @@ def targets(inputs: list[str], out: str | Path, *, directory: bool = False, **na
     ],
 )
 def test_names_of_outputs(inputs: list[str], out: str, samples: int, expected: list[str]) -> None:
-    assert targets(inputs, out, samples=samples) == expected
+    assert targets(inputs, out, numbers=range(samples)) == expected
 
 
 def test_samples_are_numbered_from_the_first_on() -> None:
-    assert targets(["a.jpg"], "big.png", sample=5, samples=2) == ["big_s5.png", "big_s6.png"]
-    assert targets(["a.jpg"], "out", sample=5, samples=2) == ["out/a_s5.png", "out/a_s6.png"]
+    assert targets(["a.jpg"], "big.png", numbers=range(5, 7)) == ["big_s5.png", "big_s6.png"]
+    assert targets(["a.jpg"], "out", numbers=range(5, 7)) == ["out/a_s5.png", "out/a_s6.png"]
 
 
 @pytest.mark.parametrize(
@@ -67,10 +148,9 @@ def test_samples_are_numbered_from_the_first_on() -> None:
     ],
 )
 def test_patterns_name_the_outputs(pattern: str, expected: str) -> None:
-    check_pattern(pattern, samples=1)
-    assert targets(["x/a.b.JPG"], "out", pattern=pattern, seed=7, sample=5, tau=0.5, model=lambda _: "my/model 4x") == [
-        f"out/{expected}"
-    ]
+    naming: Any = {"pattern": pattern, "numbers": [5], "values": VALUES, "model": lambda _: "my/model 4x"}
+    Naming(**naming).check(FIELDS)
+    assert targets(["x/a.b.JPG"], "out", **naming) == [f"out/{expected}"]
 
 
 @pytest.mark.parametrize(
@@ -82,8 +162,8 @@ def test_patterns_name_the_outputs(pattern: str, expected: str) -> None:
         ("{stem!r}.png", "cannot be filled in"),
         ("{seed:{stem}}.png", "cannot be filled in"),
         ("{seed:999999999}.png", "cannot be filled in"),
-        ("{stem:d}.png", r"\{stem:d\} is not a valid format"),
-        ("{stem}_{tau:d}.png", r"\{tau:d\} is not a valid format; use \{sample:03\}"),
+        ("{stem:d}.png", "Unknown format code 'd'"),
+        ("{stem}_{tau:d}.png", r"Unknown format code 'd' .*; the fields are .* numbers also \{seed:06\}"),
         ("{stem.png", "expected '}'"),
         ("sub/{stem}.png", "and the folder with -o"),
         ("..\\{stem}.png", "and the folder with -o"),
@@ -94,13 +174,13 @@ def test_patterns_name_the_outputs(pattern: str, expected: str) -> None:
 )
 def test_patterns_that_name_nothing_are_refused(pattern: str, says: str) -> None:
     with pytest.raises(ArgumentError, match=says):
-        check_pattern(pattern, samples=1)
+        Naming(pattern=pattern, values=VALUES).check(FIELDS)
 
 
 def test_a_pattern_for_several_samples_needs_their_number() -> None:
-    check_pattern("{stem}-{sample}.png", samples=2)
+    Naming(pattern="{stem}-{sample}.png", numbers=range(2)).check(FIELDS)
     with pytest.raises(ArgumentError, match=r"same name; add \{sample\}"):
-        check_pattern("{stem}.png", samples=2)
+        Naming(pattern="{stem}.png", numbers=range(2)).check(FIELDS)
 
 
 def test_a_pattern_and_one_file_are_two_names() -> None:
@@ -135,7 +215,7 @@ def test_several_inputs_or_a_folder_cannot_go_to_one_file(tmp_path: Path) -> Non
 def test_outputs_among_the_inputs_are_refused(tmp_path: Path, out: str) -> None:
     folder = tree(tmp_path / "photos", "a.png", "sub/b.png", "photos/photos/c.png")
     place = folder / out
-    files = find_inputs([folder], out=place, recursive=True).files
+    files, _, _ = find_inputs([folder], out=place, recursive=True)
     with pytest.raises(ArgumentError, match=r"among the inputs|overwrite the input"):
         plan_outputs(files, place, naming=Naming(pattern="{stem}_x4.png"), inputs=[folder])
     inside = folder / "large"
@@ -160,7 +240,7 @@ def test_inputs_of_one_output_get_different_ones(inputs: list[str], expected: li
 
 
 def test_inputs_of_one_stem_keep_the_pattern_and_their_samples() -> None:
-    assert targets(["a.gif", "a.tif"], "out", pattern="{stem}_x4_{sample}.jpg", samples=2) == [
+    assert targets(["a.gif", "a.tif"], "out", pattern="{stem}_x4_{sample}.jpg", numbers=range(2)) == [
         "out/a_gif_x4_0.jpg",
         "out/a_gif_x4_1.jpg",
         "out/a_tif_x4_0.jpg",
@@ -171,7 +251,8 @@ def test_inputs_of_one_stem_keep_the_pattern_and_their_samples() -> None:
 
 def test_equal_names_in_different_subfolders_stay_as_they_are(tmp_path: Path) -> None:
     tree(tmp_path, "a.png", "sub/a.png", "sub/a.gif")
-    jobs = plan_outputs(find_inputs([tmp_path], out=Path("out"), recursive=True).files, Path("out"), naming=Naming())
+    files, _, _ = find_inputs([tmp_path], out=Path("out"), recursive=True)
+    jobs = plan_outputs(files, Path("out"), naming=Naming())
     assert [job.targets[0].as_posix() for job in jobs] == ["out/a.png", "out/sub/a_gif.png", "out/sub/a_png.png"]
 
 
@@ -201,15 +282,9 @@ def test_names_that_some_disks_take_for_one_are_told_apart_everywhere(tmp_path: 
     assert targets(["A.jpg", "a.jpg", "b.jpg"], tmp_path / "out") == planned
 
 
-@pytest.mark.parametrize("samples", [0, 1001])
-def test_a_senseless_number_of_samples_is_refused(samples: int) -> None:
-    with pytest.raises(ArgumentError, match=r"ask for 1 to 1000, then go on with --sample 1000"):
-        check_samples(samples)
-
-
 def test_a_file_that_is_named_twice_is_one_job(tmp_path: Path) -> None:
     tree(tmp_path, "a.png", "b.png")
-    files = find_inputs([tmp_path / "b.png", tmp_path], out=Path("out")).files
+    files, _, _ = find_inputs([tmp_path / "b.png", tmp_path], out=Path("out"))
     jobs = plan_outputs(files, Path("out"), naming=Naming())
     assert [job.source.name for job in jobs] == ["b.png", "a.png"]
 

@@ -1,0 +1,106 @@
+"""What a Ray cluster and its workers refuse, and a worker's job, without a cluster."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from srflow_apps.batch.jobs import Settings
+from srflow_apps.batch.ray import Cluster, DoJobs, connected
+from srflow_apps.commands import cli
+from srflow_sdk import ArgumentError, BundleError, DeviceError, read_provenance, upscale_folder
+from tests.sdk.tiny_bundle import write_tiny_bundle
+
+from .conftest import job, write_photos
+
+ray = pytest.importorskip("ray")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        *(({"address": text}, "the address of the Ray cluster is ") for text in ("head", "", "head:x", "head:0")),
+        ({"address": "localhost:99999"}, "give .auto. or host:port"),
+        ({"address": "ray://head:10001"}, "Ray Client"),
+        ({"address": 3}, "the address of the Ray cluster is 3"),
+        *(({"gpus": wrong}, "gpus is .*; it must be") for wrong in ("1", True, -1, float("nan"))),
+        ({"device": "foo"}, "device is .*; it must be"),
+        ({"device": "cuda:1"}, "Ray chooses each worker's GPU"),
+        ({"precision": "fp16"}, "precision is .*; it must be"),
+        ({"cpus": 1.5}, "cpus is .*; it must be"),
+    ],
+    ids=str,
+)
+def test_what_a_cluster_cannot_be_is_refused_at_once(wrong: Any, said: str) -> None:
+    with pytest.raises(ArgumentError, match=said):
+        Cluster(**wrong)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "auto"])
+def test_a_cluster_that_does_not_answer_is_one_line(
+    address: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photos(photos, 1, 12)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(DeviceError, match=r"no Ray cluster answers at 127\.0\.0\.1:1 "):
+        upscale_folder(photos, tmp_path / "out", ray=address)
+
+
+def test_a_signal_while_ray_connects_is_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray, "init", lambda **_: sys.exit(signal.SIGTERM))  # as its handler does
+    with pytest.raises(KeyboardInterrupt, match=str(int(signal.SIGTERM))), connected("local"):
+        pass
+
+
+def test_a_worker_draws_in_the_precision_asked_for_and_says_so(photos: Path, tmp_path: Path) -> None:
+    write_photos(photos, 1, 12)
+    bundle = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
+    worker = DoJobs(settings=Settings(), model=bundle, device="cpu", precision="int8", threads=1)
+    done = worker.do(job(photos / "0.png", tmp_path / "large.png"), True)
+    assert done is not None
+    assert done[1:] == ("cpu", "int8")
+    made = read_provenance(tmp_path / "large.png")
+    assert made is not None
+    assert made.precision == "int8"
+
+
+def test_a_machine_without_the_folder_says_which_it_is(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+    write_photos(photos, 1, 12)
+    worker = DoJobs(settings=Settings(), model=tiny_bundle, device="cpu", threads=1)
+    done = worker.do(job(photos / "0.png", tmp_path / "none" / "0.png"), True)
+    assert done is not None
+    said = f"the machine {socket.gethostname()} does not have {tmp_path / 'none'}; every machine"
+    assert said in str(done[0].error)
+
+
+def test_a_worker_refuses_another_model_than_the_plan_was_made_for(tiny_bundle: Path) -> None:
+    worker = DoJobs(settings=Settings(), model=tiny_bundle, sha256="0" * 64, device="cpu")
+    with pytest.raises(BundleError, match="has another model at"):
+        worker.do(job(Path("a.png")), True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("photos -o out --ray-workers 2", "--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray"),
+        ("- -o out.png --ray auto", "--ray needs files that other machines see"),
+        ("photos/0.png -o out.png --frame 1 --ray auto", "--ray needs files that other machines see"),
+        ("photos -o out --ray=", "the address of the Ray cluster is empty"),
+        ("photos -o out --ray auto --device cuda:1", "Ray chooses each worker's GPU: leave the number out"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    arguments: str, said: str, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photos(photos, 1, 12)
+    monkeypatch.chdir(photos.parent)
+    done = CliRunner().invoke(cli.upscale, arguments.split(), input=(photos / "0.png").read_bytes())
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert not Path("out").exists()
