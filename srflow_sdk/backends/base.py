@@ -23,9 +23,13 @@ from srflow_sdk.system.raising import NO_THREADS, PassingError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_OUT_OF_MEMORY = re.compile(
-    r"failed to allocate|can't alloc|bad_alloc|bad allocation|out of memory|AllocateRaw|ALLOC_FAILED", re.IGNORECASE
+OUT_OF_MEMORY = re.compile(
+    r"failed to allocate|can't alloc|bad_alloc|bad allocation|out ?of ?memory|not enough (free )?memory|"
+    r"insufficient memory|could not be allocated|AllocateRaw|ALLOC_FAILED",
+    re.IGNORECASE,
 )
+"""Found in what a runtime says when memory runs out."""
+
 _NO_THREADS = re.compile("pthread_create|Resource temporarily unavailable")
 _PLACE = re.compile(r"Exception from \S+:\d+:")  # in a library's source
 _T = TypeVar("_T")
@@ -291,7 +295,7 @@ def runtime_errors(what: str, fix: str = "", kind: type[SRFlowError] = DeviceErr
         if isinstance(error, SRFlowError):
             raise
         said = one_line(error)
-        if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(said):
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(said):
             fix = "use smaller tiles, or close other programs"
             raise OutOfMemoryError(f"{what}: out of memory ({said}); {fix}") from error
         if _NO_THREADS.search(said):

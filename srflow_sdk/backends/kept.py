@@ -56,6 +56,7 @@ def kept_folder(kind: str, *made_from: object) -> Path | None:
 def keeping(folder: Path) -> Iterator[Path]:
     """Yield an empty folder, which takes the name of `folder` at the end of the block if something is in it.
 
+    Then what killed processes left is deleted, and the folders that were used longest ago if all take too much.
     Raises: OSError if none can be made, and whatever the block raises; nothing is left behind then.
     """
     part = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder.parent))
@@ -69,14 +70,10 @@ def keeping(folder: Path) -> Iterator[Path]:
                 part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    _delete_oldest(folder.parent)
-
-
-def _delete_oldest(parent: Path) -> None:
-    """Delete what killed processes left, and the folders that were used longest ago if all take too much."""
     left = MOST_BYTES
     with contextlib.suppress(OSError):
-        for used, entry in sorted(((entry.stat().st_mtime, entry) for entry in parent.iterdir()), reverse=True):
+        found = ((entry.stat().st_mtime, entry) for entry in folder.parent.iterdir())
+        for used, entry in sorted(found, reverse=True):
             if entry.name.startswith("."):
                 too_old = used < time.time() - _STALE_SECONDS
             else:

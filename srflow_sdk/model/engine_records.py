@@ -7,7 +7,6 @@ recorded in the manifest, and a runtime that does not match is refused before it
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ EngineCheck = Literal["engine", "network"]
 
 RTX_SMS = (75, 80, 86, 89, 120, 121)
 """GPUs that TensorRT-RTX 1.7 builds for, as its ComputeCapability names them; others need TensorRT."""
-
-_CAPABILITY = re.compile(r"[0-9]{1,2}\.[0-9]", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +78,6 @@ class EngineRecord:
         checked: how the build verified that they compute in this precision: "engine" with their own inspector;
             "network" only by how the library read the graph, as on a machine without a GPU that can load them.
         plugins: the library whose plugins they contain, and without which they do not load; None: they need none.
-
-    Raises:
-        ValueError: a capability, size or name of a graph is one that no build writes.
     """
 
     runtime: EngineRuntime
@@ -98,17 +92,6 @@ class EngineRecord:
     inverter: str = ""
     checked: EngineCheck = "network"
     plugins: PluginLibrary | None = None
-
-    def __post_init__(self) -> None:
-        if odd := [capability for capability in self.compute_capabilities if not _CAPABILITY.fullmatch(capability)]:
-            raise ValueError(f"{odd[0]!r} is not a compute capability")
-        # Without a graph's hash, nothing would show that it was exported again since.
-        wanted = ["encoder", "inverter", "sampler"] if self.inverter else ["encoder", "sampler"]
-        if sorted(name.partition(".")[0] for name in self.graphs) != wanted:
-            raise ValueError(f"graphs are not those of {', '.join(wanted)}")
-        for size in (self.profile.min, self.profile.opt, self.profile.max):
-            if not 1 <= min(size) <= max(size) <= 1 << 16:
-                raise ValueError(f"{size} is not a size")
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 
 _OUT_OF_MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY")
-_FIX = 'check the NVIDIA driver with nvidia-smi, or use device="cpu"; run srflow-doctor for details'
 
 THREADS = 128
 """In a block of every launch."""
@@ -51,9 +50,9 @@ class CudaGpu:
 
     @classmethod
     def open(cls, number: int = 0, *, wheels: int = 12) -> CudaGpu:
-        """Open a GPU. wheels: the CUDA whose packages its driver runs.
+        """Open a GPU that its driver has shown. wheels: the CUDA whose packages that driver runs.
 
-        Raises: DeviceError, with the fix, without cuda-bindings, a driver or such a GPU.
+        Raises: DeviceError without cuda-bindings, with the fix, or a GPU.
         """
         try:
             runtime, driver = map(importlib.import_module, ("cuda.bindings.runtime", "cuda.bindings.driver"))
@@ -61,12 +60,7 @@ class CudaGpu:
             install = f'pip install "cuda-bindings=={wheels}.*"'
             raise DeviceError(f"engines need cuda-bindings ({error}): {install}") from error
         gpu = cls(runtime, driver, number)
-        try:
-            (count,) = gpu.call("cudaGetDeviceCount")
-        except DeviceError as error:
-            raise DeviceError(f"CUDA finds no GPU here ({error}); {_FIX}") from error
-        if number >= count:
-            raise DeviceError(f"there is no GPU {number}: CUDA shows {count}, numbered from 0; {_FIX}")
+        gpu.call("cudaGetDeviceCount")  # which starts CUDA in this process
         return gpu
 
     @contextlib.contextmanager

