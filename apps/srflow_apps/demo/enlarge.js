@@ -1,8 +1,8 @@
 // The tab "Enlarge". Whatever changes, the newest state of the controls is sent as soon as the server has answered the
 // one before, and what is shown last is always that of the newest.
+import { controls } from "./controls.js";
 import { overview } from "./overview.js";
-import { photo } from "./photo.js";
-import { ask, shown } from "./server.js";
+import { ask, picture, shown } from "./server.js";
 import { strip } from "./strip.js";
 import { viewer } from "./viewer.js";
 import { work } from "./work.js";
@@ -10,7 +10,8 @@ import { work } from "./work.js";
 const SETTLED_MS = 300; // eight samples are drawn once nothing changed for this long
 
 export function enlarge(panel) {
-  const [tau, auto, seed, model] = ["#tau", "#auto", "#seed", "#model"].map((one) => panel.querySelector(one));
+  const model = panel.querySelector("#model");
+  const dials = controls(panel.querySelector(".sf-dials"), change);
   const views = viewer(panel.querySelector(".sf-viewer"));
   const samples = strip(panel.querySelector(".sf-strip"), (number) => {
     sample = number;
@@ -22,7 +23,7 @@ export function enlarge(panel) {
   });
   const whole = viewer(panel.querySelector(".sf-work ~ .sf-viewer"));
   const job = work(panel.querySelector(".sf-work"), state, whole.show);
-  const field = photo(panel.querySelector(".sf-photo"), (answer) => {
+  const field = picture(panel.querySelector(".sf-photo"), (answer) => {
     opened = Boolean(answer);
     photos += 1;
     place = null;
@@ -49,9 +50,9 @@ export function enlarge(panel) {
   let waiting = new AbortController();
 
   function state() {
-    const number = seed.value === "" ? null : Number(seed.value);
-    const how = { tau: Number(tau.value), auto: auto.checked, seed: number, model: model.value };
-    return { ...how, side, sample, left: null, top: null, ...place };
+    const { seed, ...how } = dials.value();
+    const number = seed === "" ? null : Number(seed);
+    return { ...how, seed: number, model: model.value, side, sample, left: null, top: null, ...place };
   }
 
   function change() {
@@ -89,7 +90,8 @@ export function enlarge(panel) {
       views.show({ after: answer.after, names });
     }
     panel.querySelector(".sf-model .sf-hint").textContent = answer.model + (answer.why && `: ${answer.why}`);
-    if (auto.checked) output.value = tau.value = answer.tau;
+    document.querySelector("#drawn").textContent = `${answer.model}, ×${answer.scale}`;
+    if (dials.value().auto) dials.suggest(answer.tau);
     if (!last) return;
     map.move(answer.place);
     place = { left: answer.place.left, top: answer.place.top };
@@ -113,18 +115,6 @@ export function enlarge(panel) {
   model.append(...names.map((name) => new Option(name)));
   model.addEventListener("change", () => {
     shows = undefined; // the other model's picture stands beside the photo from the beginning
-    change();
-  });
-  const output = panel.querySelector("output");
-  tau.addEventListener("input", () => {
-    output.value = tau.value;
-    auto.checked = false;
-    change();
-  });
-  auto.addEventListener("change", change);
-  seed.addEventListener("input", change);
-  panel.querySelector("#another").addEventListener("click", () => {
-    seed.value = String(Math.floor(Math.random() * (Number(document.body.dataset.maxSeed) + 1)));
     change();
   });
   for (const button of panel.querySelectorAll("[name=side]")) {

@@ -1,7 +1,6 @@
 // The tabs "Restore" and "Transfer".
 import { mask } from "./mask.js";
-import { photo } from "./photo.js";
-import { ask, shown } from "./server.js";
+import { ask, picture, shown } from "./server.js";
 import { viewer } from "./viewer.js";
 import { work } from "./work.js";
 
@@ -16,7 +15,7 @@ export function restore(panel) {
   const job = work(panel.querySelector(".sf-work"), said, views.show);
   choose.addEventListener("change", () => (strength.disabled = !choose.checked));
   strength.addEventListener("input", () => (panel.querySelector("output").value = strength.value));
-  return photo(panel.querySelector(".sf-photo"), () => {
+  return picture(panel.querySelector(".sf-photo"), () => {
     job.clear();
     views.show(null);
   });
@@ -37,7 +36,7 @@ export function transfer(panel) {
   const there = new Set();
   let newest = 0;
   const fields = [...panel.querySelectorAll(".sf-photo")].map((element) =>
-    photo(element, async (answer) => {
+    picture(element, async (answer) => {
       there[answer ? "add" : "delete"](element);
       newest += 1;
       const mine = newest;

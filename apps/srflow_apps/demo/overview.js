@@ -1,10 +1,14 @@
+// @ts-nocheck  (examples/web has it, too)
 // The whole photo, small, with a frame around the crop that is shown. `show` takes the photo's `image` (a URL), `width`
 // and `height` in pixels, or null; `move` takes the crop: `left`, `top`, `across`, `down`; `around` gives the place of a
 // crop `times` as large with the same middle. moved({left, top}) is called when the visitor moves the frame.
 export function overview(element, moved) {
-  const board = element.querySelector(".sf-overview");
-  const frame = element.querySelector(".sf-frame");
-  const words = element.querySelector(".sf-where");
+  element.innerHTML = `
+    <div class="sf-overview" tabindex="0" role="group" aria-label="Part of the photo that is shown; arrow keys move it">
+      <img alt="the whole photo" draggable="false"><div class="sf-frame"></div>
+    </div>
+    <p class="sf-where" role="status"></p>`;
+  const [board, frame, words] = [".sf-overview", ".sf-frame", ".sf-where"].map((one) => element.querySelector(one));
   let place = null; // of the crop in the photo; null: nothing is shown
 
   function show() {
@@ -47,8 +51,7 @@ export function overview(element, moved) {
   });
   board.addEventListener("pointermove", follow);
   board.addEventListener("keydown", (event) => {
-    const across = Math.max(2, place.across >> 2);
-    const down = Math.max(2, place.down >> 2);
+    const [across, down] = [Math.max(2, place.across >> 2), Math.max(2, place.down >> 2)];
     const moves = { ArrowLeft: [-across, 0], ArrowRight: [across, 0], ArrowUp: [0, -down], ArrowDown: [0, down] };
     if (!moves[event.key]) return;
     event.preventDefault();

@@ -1,4 +1,5 @@
 // The page: its tabs, its errors, and what happens to all of it when the server ends its session.
+import { notice } from "./controls.js";
 import { enlarge } from "./enlarge.js";
 import { restore, transfer } from "./flow_uses.js";
 import { listen } from "./server.js";
@@ -32,15 +33,4 @@ tabs.forEach((one, number) => {
 choose(tabs[0]);
 document.querySelector("nav").hidden = tabs.length < 2;
 
-const error = document.querySelector("#error");
-listen({
-  error(words) {
-    error.querySelector("p").textContent = words;
-    error.hidden = !words;
-  },
-  ended: () => tabs.forEach((one) => one.built.clear()),
-});
-error.querySelector("button").addEventListener("click", () => (error.hidden = true));
-
-// A picture that is dropped beside a field does not take the place of the page.
-for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());
+listen({ error: notice(document.querySelector("#error")), ended: () => tabs.forEach((one) => one.built.clear()) });

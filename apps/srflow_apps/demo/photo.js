@@ -1,79 +1,51 @@
-// A field for a picture: choose, drop or paste it, and remove it.
-import { ask, say, shown } from "./server.js";
-
-// changed(answer): called with the server's answer once a picture is there, with null as soon as the older one is not.
-export function photo(element, changed) {
-  element.append(document.querySelector("#photo").content.cloneNode(true));
-  const name = element.dataset.picture;
-  const label = element.dataset.label;
-  const input = element.querySelector("input");
-  const remove = element.querySelector(".sf-remove");
-  const example = element.querySelector(".sf-example");
-  const chosen = element.querySelector(".sf-chosen");
+// @ts-nocheck  (examples/web has it, too)
+// A field for a picture: choose, drop or paste it, try an example, and remove it. What it says stands in its data-label,
+// data-choose, data-example (a file's address) and data-pasted, for the field that gets what is pasted, and what is
+// dropped anywhere. take(file) is called with a picture, or null if the example did not come, and clear() when it is to be
+// removed; they show what became of it.
+export function photo(element, take, clear) {
+  const { label, choose, example } = element.dataset;
   const pasted = "pasted" in element.dataset;
-  const most = Number(document.body.dataset.uploadBytes);
-  let sending = new AbortController();
+  element.innerHTML = `
+    <span class="sf-label"></span>
+    <label class="sf-drop"><span class="sf-chosen"></span><input type="file" accept="image/*"></label>
+    ${example ? '<button type="button" class="sf-example">Try the example</button>' : ""}
+    <span class="sf-hint">or drop it here${pasted ? ", or paste it" : ""}</span>
+    <button type="button" class="sf-remove">×</button>`;
+  const [input, remove, chosen] = ["input", ".sf-remove", ".sf-chosen"].map((one) => element.querySelector(one));
   element.querySelector(".sf-label").textContent = label;
   remove.setAttribute("aria-label", `Remove: ${label}`);
   input.setAttribute("aria-label", label);
-  element.querySelector(".sf-hint").textContent = pasted ? "or drop it here, or paste it" : "or drop it here";
-  if (!element.dataset.example) example.remove();
 
   // state: "empty", "sent" or "chosen"; the page's style follows it.
-  function show(state, words) {
+  function show(state, words = choose) {
     element.dataset.state = state;
     chosen.textContent = words;
+    if (state === "empty") input.value = "";
   }
 
-  function clear() {
-    sending.abort();
-    input.value = "";
-    show("empty", element.dataset.choose);
-    changed(null);
+  function given(event, data) {
+    const files = [...data.files];
+    const file = files.find(({ type }) => type.startsWith("image/")) ?? files[0];
+    if (!file || !element.offsetParent) return;
+    event.stopPropagation();
+    take(file);
   }
 
-  function take(file) {
-    say(""); // what was said of an older one
-    clear();
-    if (file.size > most) return say(`${file.name} is larger than the limit of ${most / 1e6} MB; choose a smaller one`);
-    const mine = (sending = new AbortController());
-    show("sent", `${file.name} is sent …`);
-    return shown(async () => {
-      try {
-        const answer = await ask("PUT", `pictures/${name}?name=${encodeURIComponent(file.name)}`, file, mine.signal);
-        if (mine !== sending) return;
-        show("chosen", `${file.name} (${Math.max(1, Math.round(file.size / 1000)).toLocaleString("en")} kB)`);
-        changed(answer);
-      } catch (error) {
-        if (mine === sending) clear();
-        throw error;
-      }
-    });
-  }
-
-  input.addEventListener("change", () => input.files[0] && take(input.files[0]));
-  example.addEventListener("click", () =>
-    shown(async () => {
-      const answer = await fetch(`static/${element.dataset.example}`).catch(() => null);
-      if (!answer?.ok) throw new Error("The example did not come. Does srflow-demo still run?");
-      await take(new File([await answer.blob()], element.dataset.example));
-    }),
-  );
-  remove.addEventListener("click", () => {
-    clear();
-    shown(() => ask("DELETE", `pictures/${name}`));
+  input.addEventListener("change", (event) => given(event, input));
+  element.querySelector(".sf-example")?.addEventListener("click", async () => {
+    const answer = await fetch(example).catch(() => null);
+    take(answer?.ok ? new File([await answer.blob()], example.split("/").pop()) : null);
   });
-  for (const kind of ["dragenter", "dragover"]) {
-    element.addEventListener(kind, () => element.classList.add("sf-over"));
-  }
-  for (const kind of ["dragleave", "drop"]) element.addEventListener(kind, () => element.classList.remove("sf-over"));
-  element.addEventListener("drop", (event) => event.dataTransfer.files[0] && take(event.dataTransfer.files[0]));
-  if (pasted) {
-    document.addEventListener("paste", (event) => {
-      const [file] = event.clipboardData.files;
-      if (file && element.offsetParent) take(file);
-    });
-  }
-  show("empty", element.dataset.choose);
-  return { clear };
+  remove.addEventListener("click", clear);
+  const zone = pasted ? document : element;
+  zone.addEventListener("dragover", () => element.classList.add("sf-over"));
+  for (const kind of ["dragleave", "drop"]) zone.addEventListener(kind, () => element.classList.remove("sf-over"));
+  zone.addEventListener("drop", (event) => given(event, event.dataTransfer));
+  if (pasted) document.addEventListener("paste", (event) => given(event, event.clipboardData));
+  show("empty");
+  return { show };
 }
+
+// A picture that is dropped beside a field does not take the place of the page.
+for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srflow_apps.demo.sessions import TABS, Job, PageGoneError, Session, Sessions, delete_file, key_of, plain_name
-from srflow_apps.demo.tabs import FORMATS, MAX_SEED, Said, Tabs
+from srflow_apps.demo.tabs import FORMATS, Said, Tabs
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.model.manifest import INVERTER
@@ -272,10 +272,9 @@ class Routes:
             "scale": self._upscaler.scale,
             "device": self._upscaler.device,
             "tau": manifest.default_tau,
-            "auto": "checked" if manifest.auto_tau else "",
+            "auto": "data-auto" if manifest.auto_tau else "",
             "flow": "true" if self._flow else "false",
             "upload_bytes": self._limits.upload_bytes,
-            "max_seed": MAX_SEED,
             "formats": " ".join(FORMATS),
             "version": __version__,
         }

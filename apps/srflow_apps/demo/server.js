@@ -1,4 +1,6 @@
 // The page's end of the server: what it asks, the page's key there, and the errors in words.
+import { photo } from "./photo.js";
+
 let key = null; // a promise of the page's key
 let said = () => {};
 let gone = () => {};
@@ -86,4 +88,44 @@ export async function shown(function_) {
     if (error.name !== "AbortError") said(error.message);
     return undefined;
   }
+}
+
+// A field whose picture is sent to the server. changed(answer): called with the server's answer once a picture is there,
+// with null as soon as the older one is not.
+export function picture(element, changed) {
+  const { picture: name } = element.dataset;
+  const most = Number(document.body.dataset.uploadBytes);
+  let sending = new AbortController();
+
+  function clear() {
+    sending.abort();
+    field.show("empty");
+    changed(null);
+  }
+
+  function take(file) {
+    said(""); // what was said of an older one
+    clear();
+    if (!file) return said("The example did not come. Does srflow-demo still run?");
+    if (file.size > most) return said(`${file.name} is larger than the limit of ${most / 1e6} MB; choose a smaller one`);
+    const mine = (sending = new AbortController());
+    field.show("sent", `${file.name} is sent …`);
+    return shown(async () => {
+      try {
+        const answer = await ask("PUT", `pictures/${name}?name=${encodeURIComponent(file.name)}`, file, mine.signal);
+        if (mine !== sending) return;
+        field.show("chosen", `${file.name} (${Math.max(1, Math.round(file.size / 1000)).toLocaleString("en")} kB)`);
+        changed(answer);
+      } catch (error) {
+        if (mine === sending) clear();
+        throw error;
+      }
+    });
+  }
+
+  const field = photo(element, take, () => {
+    clear();
+    shown(() => ask("DELETE", `pictures/${name}`));
+  });
+  return { clear };
 }

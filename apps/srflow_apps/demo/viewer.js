@@ -1,33 +1,57 @@
-// Two or three panes that show the same place of a picture: before and after under one divider, side by side, or beside
-// the deviation. `show` takes any of `before`, `after`, `spread` (image URLs, null clears one), `names`, `note`, and `scale`
-// (words about the deviation's colours), and `width` of the whole picture where `after` is reduced; null clears everything.
-// Crops open at 100 %, a pixel of the picture for a pixel of the screen; elements with data-whole as large as fits.
+// @ts-nocheck  (examples/web shows its pictures with it, too)
+// Two panes that show the same place of a picture: before and after under one divider, side by side, or beside the
+// deviation. `show` takes any of `before`, `after`, `spread` (image URLs or canvases, null clears one), `names`, `note`,
+// `scale` (words about the deviation's colours), and `width` of the whole picture where `after` is reduced; null clears
+// everything. Crops open at 100 %, a pixel of the picture for a pixel of the screen; elements with data-whole as large as
+// fits, and those with data-fit enlarged until they do. data-spread: there is a deviation. data-empty: words until then.
 const SHOWN = { compare: ["before", "after"], side: ["before", "after"], spread: ["after", "spread"] };
+const PANE = `<figure class="sf-pane"><figcaption></figcaption><div class="sf-view" tabindex="0" role="group">
+  <div class="sf-layer"></div><div class="sf-layer"></div><div class="sf-divider" aria-hidden="true"></div></div></figure>`;
+const MARKUP = `
+  <div class="sf-bar" role="toolbar" aria-label="How the picture is shown" hidden>
+    <button type="button" data-mode="compare">Compare</button>
+    <button type="button" data-mode="side">Side by side</button>
+    <button type="button" data-mode="spread">Uncertainty</button>
+    <span class="sf-space"></span>
+    <span class="sf-zooming">
+      <button type="button" class="sf-out" aria-label="Zoom out">−</button>
+      <button type="button" class="sf-zoom" title="Show a pixel of the picture for a pixel of the screen"></button>
+      <button type="button" class="sf-in" aria-label="Zoom in">+</button>
+      <button type="button" class="sf-fit">Fit</button>
+    </span>
+  </div>
+  <p class="sf-empty"></p>
+  <p class="sf-wait" role="status" hidden>The deviation appears once eight samples are drawn.</p>
+  <div class="sf-panes" hidden>${PANE}${PANE}</div>
+  <label class="sf-slide" hidden>Divider <input type="range" min="0" max="100" value="50"></label>
+  <p class="sf-note" role="status"></p>`;
 
 export function viewer(element) {
-  element.append(document.querySelector("#viewer").content.cloneNode(true));
-  element.querySelector(".sf-empty").textContent = element.dataset.empty;
-  if (!("spread" in element.dataset)) element.querySelector("[data-mode=spread]").remove();
-  const panes = [...element.querySelectorAll(".sf-pane")];
-  const slider = element.querySelector("input[type=range]");
-  const note = element.querySelector(".sf-note");
+  element.innerHTML = MARKUP;
+  const find = (selector) => element.querySelector(selector);
+  find(".sf-empty").textContent = element.dataset.empty ?? "";
+  if (!("spread" in element.dataset)) find("[data-mode=spread]").remove();
+  const panes = [...element.querySelectorAll(".sf-pane")].map((pane) => ({
+    pane,
+    caption: pane.querySelector("figcaption"),
+    view: pane.querySelector(".sf-view"),
+    layers: [...pane.querySelectorAll(".sf-layer")],
+  }));
+  const slider = find("input[type=range]");
   const modes = [...element.querySelectorAll("[data-mode]")];
-  const images = { before: null, after: null, spread: null };
+  const pictures = { before: null, after: null, spread: null }; // images or canvases
   const words = { note: "", scale: "" };
   const names = { before: "bicubic", after: "sample", spread: "deviation" };
   let mode = "compare";
-  let scale = "whole" in element.dataset ? "whole" : 1; // pixels of the screen for one of the picture; or "whole", "fit"
+  // Pixels of the screen for one of the picture; or "whole", "fit".
+  let scale = "whole" in element.dataset ? "whole" : "fit" in element.dataset ? "fit" : 1;
   let middle = { x: 0.5, y: 0.5 }; // of the view, as a fraction of the picture
   let drawn = { width: 1, height: 1 }; // the picture, in pixels
   let whole; // its width, if what is shown is reduced
   let part = { x: 1, y: 1 }; // of the picture's sides, that the view shows
 
-  function layers(pane) {
-    return [...pane.querySelectorAll(".sf-layer")];
-  }
-
   function room() {
-    return { width: panes[0].clientWidth, height: 0.8 * innerHeight };
+    return { width: panes[0].pane.clientWidth, height: 0.8 * innerHeight };
   }
 
   function zoom() {
@@ -45,63 +69,66 @@ export function viewer(element) {
     middle.x = Math.min(Math.max(middle.x, part.x / 2), 1 - part.x / 2);
     middle.y = Math.min(Math.max(middle.y, part.y / 2), 1 - part.y / 2);
     const snapped = (length) => `${Math.round(length * devicePixelRatio) / devicePixelRatio}px`; // pixels of the screen
-    for (const pane of panes) {
-      const view = pane.querySelector(".sf-view");
+    for (const { view } of panes) {
       view.style.touchAction = pans() ? "none" : "pan-y";
       Object.assign(view.style, { width: `${box.width}px`, height: `${box.height}px` });
-      for (const image of pane.querySelectorAll("img")) {
-        const left = snapped((part.x / 2 - middle.x) * full.width);
-        const top = snapped((part.y / 2 - middle.y) * full.height);
-        Object.assign(image.style, { width: `${full.width}px`, height: `${full.height}px`, left, top });
-        image.style.imageRendering = now >= 3 ? "pixelated" : "auto";
-      }
     }
-    element.querySelector(".sf-zoom").textContent = `${Math.round(now * 100)} %`;
+    for (const picture of Object.values(pictures)) {
+      if (!picture) continue;
+      const left = snapped((part.x / 2 - middle.x) * full.width);
+      const top = snapped((part.y / 2 - middle.y) * full.height);
+      Object.assign(picture.style, { width: `${full.width}px`, height: `${full.height}px`, left, top });
+      picture.style.imageRendering = now >= 3 ? "pixelated" : "auto";
+    }
+    const percent = `${Math.round(now * 100)} %`;
+    find(".sf-zoom").textContent = percent;
+    find(".sf-zoom").setAttribute("aria-label", now === 1 ? "100 %" : `${percent}: show at 100 %`);
   }
 
   function pans() {
     return part.x < 1 || part.y < 1;
   }
 
+  function measure({ naturalWidth, naturalHeight, width, height }) {
+    const across = whole ?? naturalWidth ?? width;
+    drawn = { width: across, height: ((naturalHeight ?? height) * across) / (naturalWidth ?? width) };
+    place();
+  }
+
   function divide() {
     const at = Number(slider.value);
-    const [under, over] = layers(panes[0]);
-    over.style.clipPath = mode === "compare" ? `inset(0 0 0 ${at}%)` : "";
-    panes[0].querySelector(".sf-divider").style.left = `${at}%`;
+    panes[0].layers[1].style.clipPath = mode === "compare" ? `inset(0 0 0 ${at}%)` : "";
+    find(".sf-divider").style.left = `${at}%`;
     slider.setAttribute("aria-valuetext", `${at} % ${names.before}, ${100 - at} % ${names.after}`);
   }
 
   function fill(layer, name) {
-    const image = layer.querySelector("img");
-    layer.hidden = !images[name];
-    if (images[name] && image.getAttribute("src") !== images[name]) image.src = images[name];
-    image.alt = names[name];
+    const picture = pictures[name];
+    if (layer.firstChild !== picture) layer.replaceChildren(...(picture ? [picture] : []));
+    if (picture instanceof Image) picture.alt = names[name];
+    else picture?.setAttribute("aria-label", names[name]);
   }
 
   function show() {
-    const empty = !images.before && !images.after;
-    element.querySelector(".sf-empty").hidden = !empty;
-    for (const part of [".sf-bar", ".sf-panes"]) element.querySelector(part).hidden = empty;
+    const empty = !pictures.before && !pictures.after;
+    find(".sf-empty").hidden = !empty || !find(".sf-empty").textContent;
+    for (const part of [".sf-bar", ".sf-panes"]) find(part).hidden = empty;
     const [first, second] = SHOWN[mode];
     const together = mode === "compare";
-    panes[1].hidden = together;
-    fill(layers(panes[0])[0], first);
-    layers(panes[0])[1].hidden = true;
-    if (together) fill(layers(panes[0])[1], second);
-    else fill(layers(panes[1])[0], second);
-    panes[0].querySelector(".sf-divider").hidden = !together;
-    element.querySelector(".sf-slide").hidden = !together || empty;
-    const waiting = mode === "spread" && !images.spread && !empty;
-    element.querySelector(".sf-wait").hidden = !waiting;
-    const caption = (pane, text) => (pane.querySelector("figcaption").textContent = text);
-    caption(panes[0], together ? `${names.before} | ${names.after}` : names[first]);
-    caption(panes[1], names[second]);
-    for (const pane of panes) {
-      const what = pane.querySelector("figcaption").textContent;
-      pane.querySelector(".sf-view").setAttribute("aria-label", `${what}; plus, minus and arrow keys zoom and move`);
+    panes[1].pane.hidden = together;
+    fill(panes[0].layers[0], first);
+    fill(panes[0].layers[1], together ? second : null);
+    fill(panes[1].layers[0], together ? null : second);
+    panes.forEach(({ view }, number) => (view.querySelector(".sf-divider").hidden = !together || number > 0));
+    find(".sf-slide").hidden = !together || empty;
+    find(".sf-wait").hidden = mode !== "spread" || pictures.spread || empty;
+    panes[0].caption.textContent = together ? `${names.before} | ${names.after}` : names[first];
+    panes[1].caption.textContent = names[second];
+    for (const { view, caption } of panes) {
+      view.setAttribute("aria-label", `${caption.textContent}; plus, minus and arrow keys zoom and move`);
     }
     for (const button of modes) button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
-    note.textContent = mode === "spread" && images.spread ? words.scale : words.note;
+    find(".sf-note").textContent = mode === "spread" && pictures.spread ? words.scale : words.note;
     divide();
     place();
   }
@@ -112,23 +139,29 @@ export function viewer(element) {
     const least = Math.min(zoom(), 1);
     scale = typeof value === "number" ? Math.min(Math.max(value, least), 16) : value;
     place();
-    // What is under the pointer stays there.
-    middle.x += (at.x - 0.5) * (old.x - part.x);
-    middle.y += (at.y - 0.5) * (old.y - part.y);
+    moveBy((at.x - 0.5) * (old.x - part.x), (at.y - 0.5) * (old.y - part.y)); // what is under the pointer stays there
+  }
+
+  function moveBy(x, y) {
+    middle.x += x;
+    middle.y += y;
     place();
   }
 
-  function within(view, event) {
-    const box = view.getBoundingClientRect();
-    return { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
+  function slideTo(fraction) {
+    slider.value = String(Math.round(Math.min(Math.max(fraction, 0), 1) * 100));
+    divide();
   }
 
-  for (const pane of panes) {
-    const view = pane.querySelector(".sf-view");
+  for (const { view } of panes) {
     const fingers = new Map();
     let dividing = false;
+    const within = (event) => {
+      const box = view.getBoundingClientRect();
+      return { x: (event.clientX - box.left) / box.width, y: (event.clientY - box.top) / box.height };
+    };
     view.addEventListener("pointerdown", (event) => {
-      const at = within(view, event);
+      const at = within(event);
       const near = Math.abs(at.x * 100 - Number(slider.value)) * view.clientWidth < 100 * 16;
       dividing = mode === "compare" && (!pans() || near) && fingers.size === 0;
       fingers.set(event.pointerId, at);
@@ -138,7 +171,7 @@ export function viewer(element) {
     view.addEventListener("pointermove", (event) => {
       const before = fingers.get(event.pointerId);
       if (!before) return;
-      const at = within(view, event);
+      const at = within(event);
       const others = [...fingers].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
       fingers.set(event.pointerId, at);
       if (others.length === 1) {
@@ -148,44 +181,26 @@ export function viewer(element) {
       } else if (dividing) {
         slideTo(at.x);
       } else {
-        middle.x -= (at.x - before.x) * part.x;
-        middle.y -= (at.y - before.y) * part.y;
-        place();
+        moveBy((before.x - at.x) * part.x, (before.y - at.y) * part.y);
       }
     });
     for (const end of ["pointerup", "pointercancel"]) view.addEventListener(end, (event) => fingers.delete(event.pointerId));
     view.addEventListener("wheel", (event) => {
       if (!event.ctrlKey && document.activeElement !== view) return; // the page scrolls
       event.preventDefault();
-      zoomTo(zoom() * Math.exp(-event.deltaY / 300), within(view, event));
+      zoomTo(zoom() * Math.exp(-event.deltaY / 300), within(event));
     }, { passive: false });
-    view.addEventListener("dblclick", (event) => zoomTo(zoom() * 2, within(view, event)));
+    view.addEventListener("dblclick", (event) => zoomTo(zoom() * 2, within(event)));
     view.addEventListener("keydown", (event) => {
       const [x, y] = [part.x / 10, part.y / 10];
       const moves = { ArrowLeft: [-x, 0], ArrowRight: [x, 0], ArrowUp: [0, -y], ArrowDown: [0, y] };
       if (event.key === "+" || event.key === "=") zoomTo(zoom() * 1.5);
       else if (event.key === "-") zoomTo(zoom() / 1.5);
       else if (event.key === "0") zoomTo(1);
-      else if (moves[event.key]) {
-        middle.x += moves[event.key][0];
-        middle.y += moves[event.key][1];
-        place();
-      } else return;
+      else if (moves[event.key]) moveBy(...moves[event.key]);
+      else return;
       event.preventDefault();
     });
-    for (const image of pane.querySelectorAll("img")) {
-      image.addEventListener("load", () => {
-        if (image.src !== images.after) return; // what is beside it may be smaller
-        const width = whole ?? image.naturalWidth;
-        drawn = { width, height: (image.naturalHeight * width) / image.naturalWidth };
-        place();
-      });
-    }
-  }
-
-  function slideTo(fraction) {
-    slider.value = String(Math.round(Math.min(Math.max(fraction, 0), 1) * 100));
-    divide();
   }
 
   slider.addEventListener("input", divide);
@@ -195,21 +210,35 @@ export function viewer(element) {
       show();
     });
   }
-  element.querySelector(".sf-in").addEventListener("click", () => zoomTo(zoom() * 1.5));
-  element.querySelector(".sf-out").addEventListener("click", () => zoomTo(zoom() / 1.5));
-  element.querySelector(".sf-true").addEventListener("click", () => zoomTo(1));
-  element.querySelector(".sf-fit").addEventListener("click", () => zoomTo("fit"));
+  find(".sf-in").addEventListener("click", () => zoomTo(zoom() * 1.5));
+  find(".sf-out").addEventListener("click", () => zoomTo(zoom() / 1.5));
+  find(".sf-zoom").addEventListener("click", () => zoomTo(1));
+  find(".sf-fit").addEventListener("click", () => zoomTo("fit"));
   new ResizeObserver(place).observe(element);
 
-  function take(value) {
-    value ??= { before: null, after: null, spread: null, note: "" };
-    for (const name of Object.keys(images)) if (name in value) images[name] = value[name];
-    if (value.after) whole = value.width;
-    Object.assign(names, value.names || {});
-    for (const name of Object.keys(words)) if (name in value) words[name] = value[name];
-    show();
+  function take(name, value) {
+    if (typeof value !== "string") {
+      pictures[name] = value;
+      return;
+    }
+    if (!(pictures[name] instanceof Image)) {
+      const image = (pictures[name] = new Image());
+      image.draggable = false;
+      image.addEventListener("load", () => image === pictures.after && measure(image)); // what is beside it may be smaller
+    }
+    if (pictures[name].getAttribute("src") !== value) pictures[name].src = value;
   }
 
   show();
-  return { show: take };
+  return {
+    show(value) {
+      value ??= { before: null, after: null, spread: null, note: "" };
+      if (value.after) whole = value.width;
+      for (const name of Object.keys(pictures)) if (name in value) take(name, value[name]);
+      if (value.after instanceof HTMLCanvasElement) measure(value.after);
+      Object.assign(names, value.names || {});
+      for (const name of Object.keys(words)) if (name in value) words[name] = value[name];
+      show();
+    },
+  };
 }

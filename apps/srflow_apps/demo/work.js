@@ -5,7 +5,14 @@ const PAUSE_MS = 250;
 
 // said(): a promise of what is sent to begin. done(viewer): called with what the server shows of the result.
 export function work(element, said, done) {
-  element.append(document.querySelector("#work").content.cloneNode(true));
+  element.innerHTML = `
+    <div class="sf-line">
+      <label>File <select></select></label>
+      <button type="button" class="sf-start"></button>
+      <button type="button" class="sf-stop" hidden>Cancel</button>
+      <a class="sf-file" download hidden>Download</a>
+    </div>
+    <div class="sf-progress" role="status"><progress max="1" aria-label="done" hidden></progress> <span></span></div>`;
   const { tab, start: label } = element.dataset;
   const [format, start, stop] = ["select", ".sf-start", ".sf-stop"].map((one) => element.querySelector(one));
   const file = element.querySelector(".sf-file");

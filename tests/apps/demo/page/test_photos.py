@@ -119,7 +119,7 @@ def test_a_page_whose_session_was_ended_says_so_and_goes_on_with_another_photo(o
     visitor.enter()
     assert visitor.ask("POST", f"/pages/{keys[0].partition('/')[0]}/close").status == 200
     page.get_by_role("button", name="Another seed").click()
-    assert error(page) == "the page rested for long, and its pictures were deleted; choose them again"
+    assert error(page) == "the page was closed, and its pictures were deleted; choose them again"
     page.wait_for_selector(".sf-empty:visible")
     page.get_by_role("button", name="Close this message").click()
     choose_and_rest(page, photos / "cat.png")
