@@ -73,7 +73,7 @@ def web(browser: Browser, photo: Path, target: Path) -> None:
         for width, colours in ((1100, "light"), (PHONE, "dark")):
             tab = _tab(browser, width, 980, colours)
             tab.goto(address)
-            tab.locator("#file").set_input_files(photo)
+            tab.locator(".sf-photo input").set_input_files(photo)
             tab.locator("#status").filter(has_text=re.compile(r" in [\d.]+ s ")).wait_for()
             shots.append(_shot(tab))
     _save(_beside(shots), target)

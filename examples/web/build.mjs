@@ -46,7 +46,8 @@ await build({
   logLevel: "warning",
 });
 const copies = [
-  ...["index.html", "style.css", "icon.svg"].map((name) => [join(here, "src", name), name]),
+  ...["index.html", "icon.svg"].map((name) => [join(here, "src", name), name]),
+  [join(root, "apps/srflow_apps/demo/page.css"), "page.css"], // its parts are srflow-demo's
   ...models.flatMap((model) => ["manifest.json", "encoder.onnx", "sampler.onnx"].map((name) =>
     [join(root, `srflow_sdk/models/${model}.srflow`, name), join("model", model, name)])),
   // With the processor's variant, a visitor without a GPU downloads half as much.

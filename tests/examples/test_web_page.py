@@ -153,12 +153,12 @@ class Opened:
     def refuses(self, pattern):
         from playwright.sync_api import expect
 
-        expect(self.page.locator("#error")).to_have_text(re.compile(pattern))
+        expect(self.page.locator("#error p")).to_have_text(re.compile(pattern))
         assert self.page.locator("#cancel").is_hidden()
         assert self.page.locator("#progress").is_hidden()
 
     def choose(self, pixels):
-        self.page.set_input_files("#file", {"name": "a b.png", "mimeType": "image/png", "buffer": png(pixels)})
+        self.page.set_input_files(".sf-photo input", {"name": "a b.png", "mimeType": "image/png", "buffer": png(pixels)})
 
     def set_tau(self, value):
         self.page.locator("#tau").fill(value)
@@ -254,7 +254,7 @@ def test_a_large_photo_is_drawn_in_tiles_and_a_part_of_it_live(opened, upscaler)
     name, picture = opened.downloaded()
     assert name == "a b_x4_tauauto0.7_seed1_16_12.png"
     assert_same(picture, part)
-    opened.page.locator("#overview").focus()
+    opened.page.locator(".sf-overview").focus()
     for key in ["ArrowRight"] * 3 + ["ArrowUp"]:
         opened.page.keyboard.press(key)
     opened.says("252×256 pixels in")  # an odd width: the last column is the network's own
@@ -371,11 +371,12 @@ def test_it_fits_the_screen_and_works_with_the_keyboard_alone(chromium, address,
     screenshot = Image.open(io.BytesIO(opened.page.screenshot())).convert("L")
     paper = screenshot.getpixel((2, 2))
     assert paper < 60 if scheme == "dark" else paper > 200
-    for name in ("split", "tau", "auto", "seed", "another", "overview", "whole", "download"):
+    opened.page.locator(".sf-remove").focus()
+    for name in ("sf-overview", "tau", "auto", "seed", "another"):
         opened.page.keyboard.press("Tab")
-        assert opened.page.evaluate("() => document.activeElement.id") == name
-    view = opened.page.locator("#view")
-    opened.page.locator("#split").focus()
+        assert opened.page.evaluate("() => document.activeElement.id || document.activeElement.className") == name
+    view = opened.page.locator(".sf-view").first
+    opened.page.locator(".sf-slide input").focus()
     opened.page.keyboard.press("Home")
     after = view.screenshot()
     opened.page.keyboard.press("End")
@@ -391,7 +392,7 @@ def test_a_tall_picture_fits_the_window(chromium, address):
     opened.says("Ready")
     opened.choose(photo(96, 24))
     opened.says("96×384 pixels in")
-    box = opened.page.locator("#view").bounding_box()
+    box = opened.page.locator(".sf-view").first.bounding_box()
     assert box["height"] <= 0.86 * SCREENS["desktop"]["height"]
     assert box["height"] == pytest.approx(4 * box["width"], rel=0.02)
     opened.close()
@@ -554,7 +555,7 @@ def test_the_photo_gets_the_model_that_suits_it_which_is_fetched_when_it_is_need
         assert "srflow-upscale does" in claim.inner_text()
         assert not any("x4-photo" in url for url in opened.asked)
         (tmp_path / "photo.jpg").write_bytes(jpeg(smooth(40), 60))
-        opened.page.set_input_files("#file", tmp_path / "photo.jpg")
+        opened.page.set_input_files(".sf-photo input", tmp_path / "photo.jpg")
         opened.page.wait_for_function("() => document.querySelector('#model').textContent.startsWith('x4-photo')")
         opened.says("160×160 pixels in")
         assert opened.page.locator("#model").inner_text() == "x4-photo (JPEG of quality 60)"
@@ -579,7 +580,7 @@ def test_without_the_model_that_suits_it_the_page_claims_nothing(chromium, two_t
         opened.page.goto(address)
         opened.says("Ready")
         file = {"name": "a.jpg", "mimeType": "image/jpeg", "buffer": jpeg(smooth(40), 60)}
-        opened.page.set_input_files("#file", file)
+        opened.page.set_input_files(".sf-photo input", file)
         opened.says("160×160 pixels in")
         assert opened.page.locator("#model").inner_text() == "x4-small"
         assert opened.page.locator("#claim").inner_text() == (

@@ -51,7 +51,7 @@ export function viewer(element) {
   let part = { x: 1, y: 1 }; // of the picture's sides, that the view shows
 
   function room() {
-    return { width: panes[0].pane.clientWidth, height: 0.8 * innerHeight };
+    return { width: panes[0].pane.clientWidth, height: 0.7 * innerHeight };
   }
 
   function zoom() {

@@ -1,8 +1,11 @@
-/** The page: takes a photo, asks the worker for pictures of it, and shows them. */
+/** The page: takes a photo, asks the worker for pictures of it, and shows them with the parts of srflow-demo's page. */
 
+import { controls, notice } from "../../../apps/srflow_apps/demo/controls.js";
+import { overview } from "../../../apps/srflow_apps/demo/overview.js";
+import { photo as field } from "../../../apps/srflow_apps/demo/photo.js";
+import { viewer } from "../../../apps/srflow_apps/demo/viewer.js";
 import { about } from "./duration.js";
-import { Overview } from "./overview.js";
-import { decoded, PhotoError, pictureIn } from "./photo.js";
+import { decoded, PhotoError } from "./photo.js";
 import { recorded, sha256 } from "./provenance.js";
 import { CORE } from "./tiles.js";
 
@@ -15,29 +18,33 @@ const MOST_THREADS = 8; // more of them wait for each other
 const AUTO_TAU_SCHEME = 2; // the version of the map in texture.js
 const MOST_SEED = 2n ** 64n - 1n;
 
-/** @template {HTMLElement} T @param {string} id @param {new () => T} kind @returns {T} */
-function element(id, kind) {
-  const found = document.getElementById(id);
-  if (!(found instanceof kind)) throw new Error(`the page has no ${id}`);
+/** @template {HTMLElement} T @param {string} selector @param {new () => T} kind @returns {T} */
+function element(selector, kind) {
+  const found = document.querySelector(selector);
+  if (!(found instanceof kind)) throw new Error(`the page has no ${selector}`);
   return found;
 }
 
-const [view, status, errorLine, work, drop, parts] = ["view", "status", "error", "work", "drop", "parts"].map((id) =>
+const [status, estimate, modelName, claim] = ["#status", "#estimate", "#model", "#claim"].map((id) =>
   element(id, HTMLElement));
-const [before, after] = ["before", "after"].map((id) => element(id, HTMLCanvasElement));
-const [file, split, tau, auto, seed] = ["file", "split", "tau", "auto", "seed"].map((id) =>
-  element(id, HTMLInputElement));
-const [example, another, whole, download, cancel] = ["example", "another", "whole", "download", "cancel"].map((id) =>
-  element(id, HTMLButtonElement));
-const progress = element("progress", HTMLProgressElement);
-const estimate = element("estimate", HTMLElement);
-const tauValue = element("tau-value", HTMLOutputElement);
-const overview = new Overview(element("overview", HTMLCanvasElement), () => draw());
+const [whole, download, cancel] = ["#whole", "#download", "#cancel"].map((id) => element(id, HTMLButtonElement));
+const progress = element("#progress", HTMLProgressElement);
+const [before, after] = [document.createElement("canvas"), document.createElement("canvas")];
+const say = notice(element("#error", HTMLElement));
+const views = viewer(element(".sf-viewer", HTMLElement));
+const dials = controls(element(".sf-dials", HTMLElement), () => draw());
+const map = overview(element(".sf-chooser", HTMLElement), (/** @type {{top: number, left: number}} */ to) => {
+  show(to.top, to.left);
+  draw();
+});
+const chooser = field(element(".sf-photo", HTMLElement), open, clear);
 
 /** @type {Loaded | null} */
 let model = null;
-/** @type {{name: string, source: string, sha256: Promise<string>, canvas: HTMLCanvasElement} | null} */
+/** @type {{name: string, source: string, sha256: Promise<string>, canvas: HTMLCanvasElement, url: string} | null} */
 let photo = null;
+/** @type {Window | null} that follows the slider; null: all of the photo */
+let part = null;
 /** @type {{image: ImageData, file: Uint8Array} | null} a photo that came before the model */
 let waiting = null;
 let taken = false; // whether the worker has the photo, and the model for it
@@ -82,7 +89,7 @@ function hear(message) {
     if (message.kind === "fetching") fetching(message);
     if (message.kind === "taken") begin(message);
     if (message.kind === "begun") status.textContent = `Drawing, ${about(message.milliseconds)} …`;
-    if (message.kind === "tile") show(message);
+    if (message.kind === "tile") put(message);
     if (message.kind === "done") finish(message);
     if (message.kind === "failed") complain(reason(message.why));
   }
@@ -101,10 +108,9 @@ function ready(message) {
 
 /** Show which model draws. τ follows its default until it is moved. @param {Loaded} loaded */
 function use(loaded) {
-  if (model === null || Number(tau.value) === model.tau) tau.value = String(loaded.tau);
-  showTau();
+  if (dials.value().auto || dials.value().tau === model?.tau) dials.suggest(loaded.tau);
   model = loaded;
-  element("model", HTMLElement).textContent = loaded.name;
+  modelName.textContent = loaded.name;
 }
 
 /** @param {Fetching} message */
@@ -120,25 +126,39 @@ function reason(why) {
 
 /** @param {string} line */
 function complain(line) {
-  errorLine.textContent = line;
-  errorLine.hidden = false;
+  say(line);
   status.textContent = "";
   busy(false);
 }
 
-/** Show a photo, or say why not. @param {Blob | null} blob @param {string} name */
-async function open(blob, name) {
-  if (!blob) return;
-  errorLine.hidden = true;
+/** Forget the photo. */
+function clear() {
   stop();
+  say("");
+  if (photo) URL.revokeObjectURL(photo.url);
+  photo = waiting = part = null;
+  chooser.show("empty");
+  views.show(null);
+  map.show(null);
+  status.textContent = estimate.textContent = "";
+}
+
+/** Show a photo, or say why not. @param {File | null} file */
+async function open(file) {
+  if (!file) return complain("The example could not be loaded: choose a photo of yours.");
+  stop();
+  say("");
   try {
-    const image = await decoded(blob);
+    const image = await decoded(file);
+    clear();
     const canvas = document.createElement("canvas");
     canvas.width = image.width;
     canvas.height = image.height;
     context(canvas).putImageData(image, 0, 0);
-    photo = { name: name.replace(/\.[^.]*$/, "") || "photo", source: name, sha256: sha256(blob), canvas };
-    const bytes = new Uint8Array(await blob.arrayBuffer());
+    const name = file.name.replace(/\.[^.]*$/, "") || "photo";
+    photo = { name, source: file.name, sha256: sha256(file), canvas, url: URL.createObjectURL(file) };
+    chooser.show("chosen", `${file.name} (${image.width}×${image.height})`);
+    const bytes = new Uint8Array(await file.arrayBuffer());
     if (model) take({ image, file: bytes });
     else waiting = { image, file: bytes };
   } catch (error) {
@@ -162,34 +182,56 @@ function begin(message) {
   use(message);
   taken = true;
   const { width, height } = photo.canvas;
-  element("model", HTMLElement).textContent = message.suits ? `${message.name} (${message.why})` : message.name;
-  element("claim", HTMLElement).textContent = message.suits
+  modelName.textContent = message.suits ? `${message.name} (${message.why})` : message.name;
+  claim.textContent = message.suits
     ? "The same seed gives the same picture as srflow-upscale does."
     : `It could not load ${message.suited}, which suits this photo (${message.why}): srflow-upscale draws another picture.`;
   const large = Math.ceil(width / 2) * Math.ceil(height / 2) * 4 > SMALL_PIXELS;
-  work.hidden = false;
-  parts.hidden = whole.hidden = estimate.hidden = !large;
+  whole.hidden = estimate.hidden = !large;
   estimate.textContent = `${about(message.whole)} ${where()}`;
-  if (large) overview.show(photo.canvas, SHOWN_SIDE, message.multiple);
+  if (large) {
+    map.show({ image: photo.url, width, height });
+    const even = (/** @type {number} */ length) => Math.ceil(length / message.multiple) * message.multiple;
+    part = { top: 0, left: 0, height: Math.min(SHOWN_SIDE, even(height)), width: Math.min(SHOWN_SIDE, even(width)) };
+    show((height - part.height) / 2, (width - part.width) / 2);
+  }
   draw();
+}
+
+/** Move the part to about this place: at multiples of the model's. @param {number} top @param {number} left */
+function show(top, left) {
+  if (!part || !photo || !model) return;
+  const { multiple } = model;
+  const place = (/** @type {number} */ start, /** @type {number} */ length, /** @type {number} */ of) => {
+    const last = Math.ceil(of / multiple) * multiple - length;
+    return Math.min(Math.max(Math.round(start / multiple) * multiple, 0), last);
+  };
+  const { width, height } = photo.canvas;
+  part = { ...part, top: place(top, part.height, height), left: place(left, part.width, width) };
+  const [across, down] = [Math.min(part.width, width - part.left), Math.min(part.height, height - part.top)];
+  map.move({ left: part.left, top: part.top, across, down });
 }
 
 /** Draw with the settings as they are. @param {{all?: boolean}} [options] all: the whole of a large photo */
 function draw({ all = false } = {}) {
   if (!model || !photo || !taken) return;
-  const chosen = checkedSeed();
-  if (chosen === null) return;
-  errorLine.hidden = true;
-  const part = parts.hidden || all ? null : overview.part;
-  const degrees = Number(tau.value);
-  const name = `${photo.name}_x${model.scale}_tau${auto.checked ? `auto${degrees}` : degrees}_seed${chosen}`;
-  download.textContent = part ? "Download this part" : "Download";
-  const record = recordOf({ model, photo, part, tau: degrees, auto: auto.checked, seed: chosen });
-  drawing = { part, name: part ? `${name}_${part.left}_${part.top}` : name, start: performance.now(), record };
+  const { tau, auto, seed: text } = dials.value();
+  if (!/^[0-9]{1,20}$/.test(text) || BigInt(text) > MOST_SEED) {
+    return complain(`The seed is “${text}”: it must be a whole number from 0 to ${MOST_SEED}.`);
+  }
+  const seed = BigInt(text);
+  const shown = all ? null : part;
+  if (auto) dials.suggest(model.tau);
+  const degrees = auto ? model.tau : tau;
+  say("");
+  const name = `${photo.name}_x${model.scale}_tau${auto ? "auto" : ""}${degrees}_seed${seed}`;
+  download.textContent = shown ? "Download this part" : "Download";
+  const record = recordOf({ model, photo, part: shown, tau: degrees, auto, seed });
+  drawing = { part: shown, name: shown ? `${name}_${shown.left}_${shown.top}` : name, start: performance.now(), record };
   number += 1;
-  prepare(part ?? { top: 0, left: 0, width: photo.canvas.width, height: photo.canvas.height });
+  prepare(shown ?? { top: 0, left: 0, width: photo.canvas.width, height: photo.canvas.height });
   busy(true);
-  ask({ kind: "draw", number, part, tau: degrees, auto: auto.checked, seed: chosen });
+  ask({ kind: "draw", number, part: shown, tau: degrees, auto, seed });
 }
 
 /**
@@ -207,21 +249,12 @@ function recordOf({ model, photo, part, tau, auto, seed }) {
     sample: "0",
     latent_scheme: String(model.scheme),
     sdk_version: SDK_VERSION,
-    tile: parts.hidden ? "None" : String(CORE),
+    tile: whole.hidden ? "None" : String(CORE),
     consistent: "False",
     source: photo.source,
     source_sha256: await photo.sha256,
     ...(part && { part: `${part.left} ${part.top} ${part.width} ${part.height}` }),
   });
-}
-
-/** The seed, or null with an error shown. */
-function checkedSeed() {
-  const text = seed.value.trim();
-  const good = /^[0-9]{1,20}$/.test(text) && BigInt(text) <= MOST_SEED;
-  seed.setAttribute("aria-invalid", String(!good));
-  if (!good) complain(`The seed is “${text}”: it must be a whole number from 0 to ${MOST_SEED}.`);
-  return good ? BigInt(text) : null;
 }
 
 /** Give both canvases the part's size, the last picture being kept while its size stays. @param {Window} part */
@@ -233,14 +266,14 @@ function prepare({ top, left, ...size }) {
     target.width = width * scale;
     target.height = height * scale;
   }
-  view.style.setProperty("--aspect", String(width / height));
   const target = context(before);
   target.imageSmoothingQuality = "high";
   target.drawImage(canvas, left, top, width, height, 0, 0, before.width, before.height);
+  views.show({ before, after, names: { before: "before: enlarged by the browser", after: "after: the model's picture" } });
 }
 
 /** @param {TileDrawn} tile */
-function show({ rgba, width, height, top, left, done, total }) {
+function put({ rgba, width, height, top, left, done, total }) {
   const { scale } = /** @type {Loaded} */ (model);
   const origin = drawing.part ?? { top: 0, left: 0 };
   const image = new ImageData(/** @type {Uint8ClampedArray<ArrayBuffer>} */ (rgba), width, height);
@@ -270,7 +303,6 @@ function finish({ milliseconds, whole }) {
 
 /** @param {boolean} working */
 function busy(working) {
-  view.setAttribute("aria-busy", String(working));
   cancel.hidden = !working;
   download.disabled = true;
   progress.hidden = true;
@@ -290,47 +322,6 @@ function context(canvas) {
   return found;
 }
 
-function showTau() {
-  tauValue.textContent = Number(tau.value).toFixed(2);
-}
-
-file.addEventListener("change", () => {
-  const chosen = file.files?.[0] ?? null;
-  open(chosen, chosen?.name ?? "").then(() => (file.value = "")); // so that the same file can be chosen again
-});
-example.addEventListener("click", async () => {
-  const answer = await fetch(new URL("example.png", import.meta.url)).catch(() => null);
-  if (answer?.ok) await open(await answer.blob(), "example.png");
-  else complain("The example could not be loaded: choose a photo of yours.");
-});
-document.addEventListener("paste", (event) => {
-  const pasted = pictureIn(event.clipboardData);
-  if (pasted) open(pasted, pasted.name);
-});
-document.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  drop.classList.add("over");
-});
-document.addEventListener("dragleave", () => drop.classList.remove("over"));
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  drop.classList.remove("over");
-  const dropped = pictureIn(event.dataTransfer);
-  if (dropped) open(dropped, dropped.name);
-});
-element("controls", HTMLFormElement).addEventListener("submit", (event) => event.preventDefault());
-split.addEventListener("input", () => view.style.setProperty("--split", `${split.value}%`));
-tau.addEventListener("input", () => {
-  showTau();
-  draw();
-});
-auto.addEventListener("change", () => draw());
-seed.addEventListener("input", () => draw());
-another.addEventListener("click", () => {
-  const [random] = crypto.getRandomValues(new Uint32Array(1));
-  seed.value = String(random);
-  draw();
-});
 whole.addEventListener("click", () => draw({ all: true }));
 cancel.addEventListener("click", () => {
   stop();

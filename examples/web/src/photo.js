@@ -34,9 +34,3 @@ export async function decoded(file) {
   bitmap.close();
   return context.getImageData(0, 0, width, height);
 }
-
-/** The first picture of what was dropped or pasted. @param {DataTransfer | null} data */
-export function pictureIn(data) {
-  const files = [...(data?.files ?? [])];
-  return files.find(({ type }) => type.startsWith("image/")) ?? files[0] ?? null;
-}
