@@ -158,7 +158,8 @@ class Opened:
         assert self.page.locator("#progress").is_hidden()
 
     def choose(self, pixels):
-        self.page.set_input_files(".sf-photo input", {"name": "a b.png", "mimeType": "image/png", "buffer": png(pixels)})
+        file = {"name": "a b.png", "mimeType": "image/png", "buffer": png(pixels)}
+        self.page.set_input_files(".sf-photo input", file)
 
     def set_tau(self, value):
         self.page.locator("#tau").fill(value)

@@ -213,7 +213,7 @@ class Tabs:
         return name
 
     def _model_of(self, session: Session, name: str) -> dict[str, Any]:
-        """Tell of the model that draws: its name, its scale, its temperature, and why it suits the photo, if it does."""
+        """Tell of the model that draws: its name, scale and temperature, and why it suits the photo, if it does."""
         why = session.suits.why if session.suits is not None and session.suits.name == name else ""
         manifest = self._upscaler._bundles[name].manifest
         return {"model": name, "scale": manifest.scale, "why": why, "tau": manifest.default_tau}
