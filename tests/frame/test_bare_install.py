@@ -44,7 +44,7 @@ def test_wheel_holds_the_packages_and_exactly_these_data_files(wheel: Path) -> N
     }
     data = {name for name in names if not name.endswith(".py")}
     crops = {f"srflow_export/calibration/{file}" for file in ("README.md", "crops.png")}
-    scripts = "controls enlarge flow_uses mask overview page photo server strip viewer work".split()
+    scripts = ("controls", "enlarge", "flow_uses", "mask", "overview", "page", "photo", "server", "viewer", "work")
     demo = {f"srflow_apps/demo/{name}" for name in ("page.css", "page.html", "cat.jpg", "README.md")} | {
         f"srflow_apps/demo/{name}.js" for name in scripts
     }
