@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk._checks import keywords_of
-from srflow_sdk.drawing.finishing import Finishing, Write, in_order, together
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, Progress, make_request
 from srflow_sdk.drawing.painter import KeptTiles, Painter, draw_tiles
@@ -242,18 +240,7 @@ class Encoding(Generic[ImageT]):
         with memory_errors_typed(f"{what}; {fix}"):
             dtype = np.dtype(np.float32) if plain else self._kind.dtype
             canvases = self._kept.spared(lambda: [_Canvas(shape, dtype) for _ in range(request.pictures)])
-            writes: list[Write] = [canvas.write for canvas in canvases]
-            if plain and request.scale is not None:
-                # The deviation of smaller pictures is not that of large ones, made smaller: every sample is reduced.
-                request = dataclasses.replace(request, reduce=None)
-                writes = together(
-                    len(request.samples),
-                    lambda drawn: canvases[0].write(np.std(drawn, axis=0, ddof=1, dtype=np.float64)),
-                )
-            if request.reduce == "interval":
-                writes[1:] = in_order(*writes[1:])
-            outputs = [Finishing(lr, manifest, request, write=write, plain=plain) for write in writes]
-            draw_tiles(lr, self._painter, self._tiles, request, outputs, self._kept)
+            draw_tiles(lr, self._painter, self._tiles, request, [canvas.write for canvas in canvases], self._kept)
         return [canvas.pixels for canvas in canvases]
 
 

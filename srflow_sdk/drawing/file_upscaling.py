@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from srflow_sdk._version import __version__
-from srflow_sdk.drawing.finishing import Finishing, Write, in_order, warn_if_inconsistent
+from srflow_sdk.drawing.finishing import Write, warn_if_inconsistent
 from srflow_sdk.drawing.low_resolution import LowResolution, RowBuffer
 from srflow_sdk.drawing.options import DrawOptions, make_request, pass_of
 from srflow_sdk.drawing.painter import KeptTiles, Painter, draw_tiles
@@ -118,14 +118,7 @@ def upscale_file(
                 writer.write_rows(in_range(values, one, None if geo is None else geo.nodata))
         else:
             writes: list[Write] = [writer.write_rows for writer in writers]
-            if interval is not None:
-                writes[1:] = in_order(*writes[1:])
-            outputs = [
-                Finishing(lr, manifest, request, write=write, measure=writing.report and not (interval and place))
-                for place, write in enumerate(writes)
-            ]
-            draw_tiles(lr, painter, tiles, request, outputs, KeptTiles())
-            measured = [None if output.meter is None else output.meter.db for output in outputs]
+            measured = draw_tiles(lr, painter, tiles, request, writes, KeptTiles(), measure=writing.report)
         written = [  # all of them before the first appears under its name
             finished(writer, target, writing, lr_psnr=value)
             for writer, target, value in zip(writers, targets, measured, strict=True)

@@ -105,7 +105,7 @@ class Finishing:
         self._done = done  # last: another thread drops LR rows by it
 
 
-def together(count: int, write: Callable[[list[NDArray[Any]]], None]) -> list[Write]:
+def together(count: int, write: Callable[[list[NDArray[Any]]], object]) -> list[Write]:
     """Functions that take the rows of `count` pictures by turns, in any order, and pass on the rows of all of them."""
     held, lock = list[NDArray[Any]](), threading.Lock()
 
@@ -117,16 +117,6 @@ def together(count: int, write: Callable[[list[NDArray[Any]]], None]) -> list[Wr
                 held.clear()
 
     return [take] * count
-
-
-def in_order(low: Write, high: Write) -> list[Write]:
-    """Such functions for the bounds of an interval. The smaller value is the low one: small profiles exchange some."""
-
-    def write(both: list[NDArray[Any]]) -> None:
-        low(np.minimum(*both))
-        high(np.maximum(*both))
-
-    return together(2, write)
 
 
 class _Shrinking:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.backends import Backend, Conditioning, Drawing, OnnxRuntimeBackend
 from srflow_sdk.backends.base import with_margins
-from srflow_sdk.drawing.finishing import Finishing
+from srflow_sdk.drawing.finishing import Finishing, Write, together
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import Request
 from srflow_sdk.drawing.temperature import Temperature
@@ -59,14 +59,30 @@ def draw_tiles(
     painter: Painter,
     tiles: Sequence[Tile],
     request: Request,
-    outputs: Sequence[Finishing],
+    writes: list[Write],
     kept: KeptTiles,
-) -> None:
-    """Draw every picture of a request into its output, whose bands are finished while the next ones are drawn.
+    *,
+    measure: bool = False,
+) -> list[float | None]:
+    """Draw every picture of a request, and write its rows, which are finished while the next ones are drawn.
 
-    tiles: from :meth:`Painter.plan`. Raises: whatever painting, reading, writing and the request's `progress` raise.
+    tiles: from :meth:`Painter.plan`. measure: return the pictures' LR-PSNR in dB, but for bounds of an interval.
+    Raises: whatever painting, reading, writing and the request's `progress` raise.
     """
-    scale, dtype, tell = painter.manifest.scale, outputs[0].band_dtype, request.options.progress  # all of one request
+    manifest, plain, bounds = painter.manifest, request.reduce == "std", request.reduce == "interval"
+    if plain and request.scale is not None:
+        # The deviation of smaller pictures is not that of large ones, made smaller: every sample is reduced.
+        request, write = dataclasses.replace(request, reduce=None), writes[0]
+        count = len(request.samples)
+        writes = together(count, lambda drawn: write(np.std(np.stack(drawn), axis=0, ddof=1, dtype=np.float64)))
+    if bounds:  # the smaller value is the low one: small profiles exchange some
+        first, low, high = writes
+        writes = [first, *together(2, lambda both: (low(np.minimum(*both)), high(np.maximum(*both))))]
+    outputs = [
+        Finishing(lr, manifest, request, write=write, measure=measure and not (bounds and place), plain=plain)
+        for place, write in enumerate(writes)
+    ]
+    scale, dtype, tell = manifest.scale, outputs[0].band_dtype, request.options.progress  # all are of one request
     samples, rows, before, told = len(request.samples) * (1 + request.mirrored), tile_rows(tiles), 0, 0
 
     def advance(done: int) -> None:
@@ -99,6 +115,7 @@ def draw_tiles(
             lr.forget(min(following - request.temperature.reach, *(output.needed_from for output in outputs)))
         for future in pending:
             future.result()
+    return [None if output.meter is None else output.meter.db for output in outputs]
 
 
 @dataclass
