@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import click
 
@@ -19,7 +20,7 @@ from srflow_apps.commands.base_command import (
     fail,
     fail_if_absent,
 )
-from srflow_apps.commands.options import HEADINGS, MOST, Options, longer_side, options_of, size
+from srflow_apps.commands.options import HEADINGS, MOST, Options, Side, Size, option, options_of
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError
@@ -100,57 +101,55 @@ def _list_models(context: click.Context, _: click.Parameter, value: bool) -> Non
     context.exit()
 
 
-_OF_UPSCALING = {
-    MOST: [
-        click.Option(
-            ["--samples"], type=click.IntRange(min=1), default=1, show_default=True, help="Pictures per input."
-        ),
-        click.Option(["--max-size"], type=longer_side, metavar="N", help="Longer side of outputs, at most."),
-    ],
-    "Pictures": [
-        click.Option(
-            ["--models"],
-            is_flag=True,
-            is_eager=True,
-            expose_value=False,
-            callback=_list_models,
-            help="List the embedded ones.",
-        ),
-        click.Option(
-            ["--interval"],
-            type=float,
-            metavar="COVERAGE",
-            help="Also write _low and _high: what this share of pixels lies in.",
-        ),
-        click.Option(
-            ["--size"],
-            type=size,
-            metavar="WxH",
-            help="Size: 3840x is a width, x2160 a height; 3840x2160 fits within.",
-        ),
-    ],
-    "Clips": [
-        click.Option(
-            ["--latents"],
-            metavar="motion|screen|fresh",
-            type=click.Choice(("motion", "screen", "fresh")),
-            help="How detail goes on; a folder is one clip.  [default: motion]",
-        ),
-        click.Option(["--codec"], metavar="NAME", help="FFmpeg's encoder.  [default: libx264; .webm: libvpx-vp9]"),
-    ],
-    "Machines": [
-        click.Option(
-            ["--server"], metavar="URL", help="A Triton server draws: HOST:PORT. --model is then a name there."
-        ),
-    ],
-}
+_Latents = Literal["motion", "screen", "fresh"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _UpscaleChoices:
+    """What srflow-upscale alone can do besides drawing."""
+
+    samples: int = option(1, "Pictures per input.", least=1, most=True)
+    max_size: Side | None = option(None, "Longer side of outputs, at most.", metavar="N", most=True)
+    interval: float | None = option(
+        None, "Also write _low and _high: what this share of pixels lies in.", metavar="COVERAGE"
+    )
+    size: Size | None = option(None, "Size: 3840x is a width, x2160 a height; 3840x2160 fits within.", metavar="WxH")
+    latents: _Latents | None = option(
+        None,
+        "How detail goes on; a folder is one clip.  [default: motion]",
+        metavar="motion|screen|fresh",
+        heading="Clips",
+    )
+    codec: str | None = option(
+        None, "FFmpeg's encoder.  [default: libx264; .webm: libvpx-vp9]", metavar="NAME", heading="Clips"
+    )
+    server: str | None = option(
+        None,
+        "A Triton server draws: HOST:PORT. --model is then a name there.",
+        metavar="URL",
+        heading="Machines",
+    )
+
+
+_OWN = options_of(_UpscaleChoices, "Pictures")
+_OWN["Pictures"].insert(
+    0,
+    click.Option(
+        ["--models"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_list_models,
+        help="List the embedded ones.",
+    ),
+)
 
 
 @_operation(
     "srflow-upscale",
     DrawOptions,
     _model("auto|NAME|BUNDLE", "Model; auto: what suits each photo.  [default: auto]"),
-    more=_OF_UPSCALING,
+    more=_OWN,
 )
 def upscale(
     *,
@@ -158,15 +157,9 @@ def upscale(
     output: str | None,
     model: str | None,
     options: dict[str, Any],
-    size: Any,
-    max_size: Any,
-    samples: int,
-    interval: float | None,
-    latents: Any,
-    codec: str | None,
     files: FileChoices,
     machine: MachineChoices,
-    server: str | None,
+    **more: Any,
 ) -> None:
     """Enlarge photos, PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, folders of them, and clips.
 
@@ -196,27 +189,28 @@ def upscale(
       srflow-upscale clip.mp4                              clip_x4.mp4, with its sound
     """
     _check_inputs(inputs, files)
-    sizes = [value for value in (options["scale"], size, max_size) if value is not None]
+    own = _UpscaleChoices(**more)
+    sizes = [value for value in (options["scale"], own.size, own.max_size) if value is not None]
     if len(sizes) > 1:
         raise click.UsageError("--scale, --size and --max-size all set the size; choose one of them")
     draw = DrawOptions(**{**options, "scale": sizes[0] if sizes else None})
-    if _are_clips(inputs, output):
+    if _are_clips(inputs, output, own):
         from srflow_apps.clips.command import run_clips
 
-        run_clips(inputs, output, draw, latents, model, codec, files, machine)
+        run_clips(inputs, output, draw, own.latents, model, own.codec, files, machine)
         return
     if files.from_output is not None:
         _refuse_chosen(*options, "samples", "interval", "size", "max_size")
-    if interval is not None and (samples > 1 or output == "-"):
+    if own.interval is not None and (own.samples > 1 or output == "-"):
         raise ArgumentError("--interval writes three files of each input; leave out --samples and -o -")
     if draw.value_range is not None:
         _refuse("dry_run", "frame", "interval", why="with --range")
-    if server is not None:
+    if own.server is not None:
         _refuse("device", "threads", "precision", why="with --server: the server has its own")
     from srflow_apps.batch.command import run_command
     from srflow_apps.batch.operations import Upscaling
 
-    what = Upscaling(options=draw, interval=interval)
+    what, samples, server = Upscaling(options=draw, interval=own.interval), own.samples, own.server
     run_command(what, inputs, output, model=model, files=files, machine=machine, samples=samples, server=server)
 
 
@@ -356,15 +350,14 @@ def doctor(*, as_json: bool) -> None:
             fail("upscaling does not work here; the lines marked 'problem' say why")
 
 
-def _are_clips(inputs: tuple[str, ...], output: str | None) -> bool:
+def _are_clips(inputs: tuple[str, ...], output: str | None, own: _UpscaleChoices) -> bool:
     """True if the inputs are clips, by their names, by the first bytes of a pipe, or because an option says so.
 
     Raises: ArgumentError for pictures among them, and for options that are not for clips.
     """
     from srflow_apps.clips.reading import is_clip, is_piped_clip
 
-    params = click.get_current_context().params
-    chosen = [f"--{name}" for name in ("latents", "codec") if params[name] is not None]
+    chosen = [f"--{name}" for name in ("latents", "codec") if getattr(own, name) is not None]
     clips = [path for path in inputs if is_clip(Path(path)) or (path == "-" and is_piped_clip())]
     if not clips and not chosen and not ("-" in inputs and is_clip(Path(output or ""))):
         return False

@@ -25,6 +25,18 @@ MOST = "Options that most people need"
 HEADINGS = (MOST, "Pictures", "Clips", "Files", "Machines", "Other options")
 
 
+Size = Any
+"""An OutputSize, written as 3840x, x2160 or 3840x2160."""
+
+Side = Any
+"""An OutputSize, written as the number of pixels of its longer side."""
+
+
+def option(default: Any, help: str, **how: Any) -> Any:
+    """A field of a dataclass that is an option of commands. how: see :mod:`srflow_sdk.drawing.options`."""
+    return dataclasses.field(default=default, metadata={"help": help, **how})
+
+
 def options_of(choices: type[Any], heading: str, *, leave: Container[str] = ()) -> Options:
     """The options of a dataclass's fields, but for those to leave out: each field that has a help is one.
 
@@ -57,7 +69,7 @@ def _option(field: dataclasses.Field[Any], module: object) -> click.Option:
     if kind == "bool":  # a flag says the opposite of the default
         said = (lambda _context, _option, chosen: not chosen) if field.default else None
         return click.Option([flag, field.name], is_flag=True, help=how["help"], callback=said)
-    if kind in _RANGES:
+    if kind in _RANGES and {"least", "up_to"} & {*how}:
         values = _RANGES[kind](how.get("least"), how.get("up_to"))
     else:
         values = _TYPES.get(kind) or click.Choice(get_args(getattr(module, kind)))
@@ -173,12 +185,16 @@ def shard(text: str) -> Any:
 
 
 _TYPES: dict[str, Any] = {  # of a field's value, as its annotation calls it
+    "int": int,
+    "float": float,
     "str": str,
     "RangeKeyword": str,
     "Path": _FileOrUrl(),
     "Device": _DeviceChoice(),
     "Pixels": count,
     "Shard": shard,
+    "Size": size,
+    "Side": longer_side,
     "Tau": temperature,
     "LevelTaus": level_taus,
     "TileSize": tile_size,
