@@ -1,14 +1,14 @@
 """A user's choices about files and the machine, as dataclasses of which commands make options.
 
-Their fields' metadata is as in :mod:`srflow_sdk.drawing.options`; "heading" is that of an option in another group of
-the help. `--help` imports this module, so it imports no numpy.
+`--help` imports this module, so it imports no numpy.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
+from srflow_apps.commands.options import option
 from srflow_sdk.system.device_names import Device, Precision
 
 if TYPE_CHECKING:
@@ -29,73 +29,29 @@ Pixels = int
 class FileChoices:
     """Which files a batch reads and writes, and how; up to `report` also keywords of :func:`upscale_folder`."""
 
-    recursive: bool = field(
-        default=False, metadata={"help": "Include subfolders; OUT gets the same ones.", "most": True}
+    recursive: bool = option(False, "Include subfolders; OUT gets the same ones.", most=True)
+    name: str | None = option(None, "File names in OUT.  [default: {stem}.png]", metavar="PATTERN")
+    format: Format | None = option(None, "Format of outputs in a directory and on standard output.", most=True)
+    quality: int | None = option(None, "Of lossy files.  [default: 95; AVIF: 85; clips: 67]", least=1, up_to=100)
+    lossless: bool = option(False, "Keep every visible pixel of WebP and AVIF, as PNG and TIFF do.")
+    resume: bool = option(False, "Skip inputs with outputs made from them with these settings.", most=True)
+    overwrite: bool = option(True, "Skip inputs whose output exists, of any contents.", flag="--no-overwrite")
+    shard: Shard | None = option(None, "Process only part I of N of the inputs, one part per machine.", metavar="I/N")
+    report: Path | None = option(None, "Write a report, with PSNRs if enlarged.", metavar="FILE.json")
+    dry_run: bool = option(False, "Say what would be done, how long it would take, and write nothing.", most=True)
+    from_output: Path | None = option(None, "Make this picture again.", metavar="SR", heading="Pictures")
+    frame: int | None = option(None, "Which frame of an animation, or page of a TIFF.", least=1, metavar="N")
+    ray: str | None = option(
+        None,
+        "Let a Ray cluster do it: this machine's, or that at host:port.",
+        metavar="auto|ADDRESS",
+        heading="Machines",
     )
-    name: str | None = field(
-        default=None, metadata={"metavar": "PATTERN", "help": "File names in OUT.  [default: {stem}.png]"}
+    ray_workers: int | None = option(
+        None, "Workers of --ray.  [default: as many as there is room for]", least=1, heading="Machines"
     )
-    format: Format | None = field(
-        default=None,
-        metadata={"help": "Format of outputs in a directory and on standard output.", "most": True},
-    )
-    quality: int | None = field(
-        default=None,
-        metadata={"least": 1, "up_to": 100, "help": "Of lossy files.  [default: 95; AVIF: 85; clips: 67]"},
-    )
-    lossless: bool = field(
-        default=False, metadata={"help": "Keep every visible pixel of WebP and AVIF, as PNG and TIFF do."}
-    )
-    resume: bool = field(
-        default=False,
-        metadata={"help": "Skip inputs with outputs made from them with these settings.", "most": True},
-    )
-    overwrite: bool = field(
-        default=True,
-        metadata={"flag": "--no-overwrite", "help": "Skip inputs whose output exists, of any contents."},
-    )
-    shard: Shard | None = field(
-        default=None,
-        metadata={"metavar": "I/N", "help": "Process only part I of N of the inputs, one part per machine."},
-    )
-    report: Path | None = field(
-        default=None, metadata={"metavar": "FILE.json", "help": "Write a report, with PSNRs if enlarged."}
-    )
-    dry_run: bool = field(
-        default=False,
-        metadata={"help": "Say what would be done, how long it would take, and write nothing.", "most": True},
-    )
-    from_output: Path | None = field(
-        default=None, metadata={"metavar": "SR", "help": "Make this picture again.", "heading": "Pictures"}
-    )
-    frame: int | None = field(
-        default=None, metadata={"least": 1, "metavar": "N", "help": "Which frame of an animation, or page of a TIFF."}
-    )
-    ray: str | None = field(
-        default=None,
-        metadata={
-            "metavar": "auto|ADDRESS",
-            "help": "Let a Ray cluster do it: this machine's, or that at host:port.",
-            "heading": "Machines",
-        },
-    )
-    ray_workers: int | None = field(
-        default=None,
-        metadata={
-            "least": 1,
-            "help": "Workers of --ray.  [default: as many as there is room for]",
-            "heading": "Machines",
-        },
-    )
-    ray_gpus: float | None = field(
-        default=None,
-        metadata={
-            "least": 0,
-            "up_to": 64,
-            "metavar": "F",
-            "help": "GPUs of each worker.  [default: 1 if there are any]",
-            "heading": "Machines",
-        },
+    ray_gpus: float | None = option(
+        None, "GPUs of each worker.  [default: 1 if there are any]", least=0, up_to=64, metavar="F", heading="Machines"
     )
 
 
@@ -103,20 +59,12 @@ class FileChoices:
 class MachineChoices:
     """How a command uses the machine, and what it shows."""
 
-    device: Device = field(default="auto", metadata={"help": "auto: a GPU, or the CPU. cuda:1: GPU 1."})
-    precision: Precision = field(
-        default="bundle",
-        metadata={
-            "help": "Lower precision is faster on some processors and changes the picture slightly; fastest: measured "
-            "here, once."
-        },
+    device: Device = option("auto", "auto: a GPU, or the CPU. cuda:1: GPU 1.")
+    precision: Precision = option(
+        "bundle",
+        "Lower precision is faster on some processors and changes the picture slightly; fastest: measured here, once.",
     )
-    threads: int | None = field(default=None, metadata={"least": 1, "help": "CPU threads.  [default: one per core]"})
-    tile: TileSize = field(
-        default="auto",
-        metadata={"metavar": "auto|N|none", "help": "Side of a tile; smaller ones need less memory."},
-    )
-    max_pixels: Pixels = field(
-        default=100_000_000, metadata={"metavar": "N", "help": "Refuse larger inputs.  [default: 100M]"}
-    )
-    quiet: bool = field(default=False, metadata={"help": "Print only warnings and errors.", "heading": "Other options"})
+    threads: int | None = option(None, "CPU threads.  [default: one per core]", least=1)
+    tile: TileSize = option("auto", "Side of a tile; smaller ones need less memory.", metavar="auto|N|none")
+    max_pixels: Pixels = option(100_000_000, "Refuse larger inputs.  [default: 100M]", metavar="N")
+    quiet: bool = option(False, "Print only warnings and errors.", heading="Other options")

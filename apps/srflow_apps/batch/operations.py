@@ -14,8 +14,7 @@ import numpy as np
 
 from srflow_apps.batch.choices import FORMATS, FileChoices
 from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, interval_fields, made_of
-from srflow_sdk.drawing.options import DrawOptions, Kernel, OutputSize
-from srflow_sdk.drawing.temperature import AUTO
+from srflow_sdk.drawing.options import DrawOptions, OutputSize
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, Provenance, WriteOptions
 from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
@@ -24,7 +23,6 @@ from srflow_sdk.flow.transferring import transfer_file
 from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle, check_inverts
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import needed
-from srflow_sdk.pixels.value_range import RangeKeyword
 from srflow_sdk.system.local_files import file_sha256
 
 if TYPE_CHECKING:
@@ -182,18 +180,7 @@ class Upscaling(Operation):
         return Upscaling(options=dataclasses.replace(self.options, scale=None), interval=self.interval)
 
     def recorded(self, recipe: Provenance) -> Upscaling:
-        return Upscaling(
-            options=DrawOptions(
-                tau=recipe.tau if recipe.auto_tau is None else AUTO,
-                seed=recipe.seed,
-                sample=recipe.sample,
-                consistent=recipe.consistent,
-                scale=recipe.scale,
-                reduction=cast("Kernel", recipe.reduction or "bicubic"),
-                linear_light=recipe.linear_light,
-                value_range=cast("RangeKeyword", tuple(recipe.value_range.split())) if recipe.value_range else None,
-            )
-        )
+        return Upscaling(options=DrawOptions.from_provenance(recipe))
 
     def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
         scale, _, _ = self.options.output_of(manifest, height=size[1], width=size[0])
@@ -203,20 +190,7 @@ class Upscaling(Operation):
         return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
-        draw = self.options
-        scale, (tau, auto_tau) = draw.scale, draw.recorded_tau(manifest)
-        return {
-            "tau": tau,
-            "auto_tau": auto_tau,
-            "seed": draw.seed,
-            "sample": draw.sample,
-            "consistent": draw.consistent,
-            "scale": dataclasses.asdict(scale) if isinstance(scale, OutputSize) else draw.named_scale(manifest),
-            "reduction": draw.reduction,
-            "linear_light": draw.linear_light,
-            "interval": self.interval,
-            "value_range": draw.value_range,
-        }
+        return {**self.options.described(manifest), "interval": self.interval}
 
     def on_file(
         self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any

@@ -33,7 +33,10 @@ Side = Any
 
 
 def option(default: Any, help: str, **how: Any) -> Any:
-    """A field of a dataclass that is an option of commands. how: see :mod:`srflow_sdk.drawing.options`."""
+    """A field of a dataclass that is an option of commands.
+
+    how: as :mod:`srflow_sdk.drawing.options` says; "up_to" is the largest value, and "heading" that of another group.
+    """
     return dataclasses.field(default=default, metadata={"help": help, **how})
 
 
