@@ -97,7 +97,7 @@ class Upscaler(BaseUpscaler):
         chosen = keywords_of(RestoreOptions, options)
         with memory_errors_typed("for the image; use a smaller one"):
             pixels, kind = loaded(image, layout=layout)
-        return kind.wrapped(restore_pixels(pixels, kind, self._painter, chosen))
+        return kind.wrapped(restore_pixels(pixels, kind, self._painter, chosen)[0])
 
     def restore_file(
         self,

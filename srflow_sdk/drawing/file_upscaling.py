@@ -58,12 +58,14 @@ class FileResult:
         size: Its width and height in pixels.
         outputs: The pictures, in the order of the targets.
         seconds: The total time.
+        note: What was decided about the picture, such as "noise of 9/255: spatial, τ 0.7"; "" if nothing was.
     """
 
     source: Path
     size: tuple[int, int]
     outputs: tuple[FileOutput, ...]
     seconds: float
+    note: str = ""
 
 
 def upscale_file(

@@ -22,7 +22,7 @@ LevelTaus = float | Mapping[int, float]
 Over = Literal["auto", "spatial", "local", "global"]
 Blend = Literal["gradient", "none"]
 
-RESTORE_SCHEME = 4
+RESTORE_SCHEME = 5
 """Version of what restoring's options mean, defaults included; pictures record it."""
 
 TRANSFER_SCHEME = 1

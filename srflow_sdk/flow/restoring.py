@@ -12,7 +12,9 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from collections.abc import Collection as Set
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from srflow_sdk.flow.options import RestoreOptions
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, check_finite
 from srflow_sdk.latents.picture_latents import Latents, level_taus
+from srflow_sdk.model.model_choice import measure_damage
 from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
@@ -39,27 +42,55 @@ from srflow_sdk.system.raising import memory_errors_typed
 DOTS_TAU = 1.0
 """The default temperature over "local"."""
 
-# The default temperatures over "spatial" and "global": measured on photographs with noise of 5 to 40 of 255. The finest
-# level says how much noise there is, and the others are limited more, the more there is.
+# Measured on photographs with noise of 3 to 30 of 255, in colour, in gray and shared by the channels. The stronger the
+# noise, and the weaker the texture, the more the levels above the finest are limited. Faint noise comes back as it was.
+_NOISY = 2.2  # of 255, in the luma
+_DOTTED = 0.2  # percent of the pixels; strong noise has 0.07
 _FINEST_TAU = 0.8
-_COARSE_TAUS = (0.7, 1.15)
-_COARSE_TAU, _BY_SIZE = 1.8, 0.41
-
-# Which pictures are noisy, and which have dots. Measured on clean photographs, with captions too, pages and line art
-# (typical sizes up to 0.68, size times kurtosis up to 4.1), photographs with noise of 2 of 255 (typical sizes up to
-# 0.99) and 5 (from 1.31 on; kurtosis up to 3.1), and with 2 % of salt and pepper (kurtosis from 6.9 on, times size from
-# 6.4 on).
-_NOISY_SIZE = 1.15
-_DOTS_KURTOSIS, _DOTS_TAILS = 5.0, 5.2
-_PLACE = 8  # positions a side
-_BINS, _LARGEST = 8192, 16.0
-_NORMAL_MEDIAN = 0.6744897501960817  # of the magnitude of standard normal numbers
+_WEAK, _WEAK_TAU, _LEAST_TAU = 4.0, 1.15, 0.6  # weaker noise than that of 255 gets, and strong noise at least
+_COARSE_TAU, _BY_NOISE, _BY_TEXTURE = 1.12, -0.21, 0.12  # for noise and texture of 1 of 255; times their logarithms
 
 
-def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, options: RestoreOptions) -> NDArray[Any]:
-    """A restored picture, H×W×C, of the same kind. Alpha and hidden colours stay. Raises: as Upscaler.restore."""
+@dataclass(frozen=True)
+class Decision:
+    """What is done to a degraded picture: nothing if `over` is None. taus: by level. why: a line for people."""
+
+    over: Collection | None
+    taus: Mapping[int, float]
+    why: str
+
+
+def decide(pixels: NDArray[Any], options: RestoreOptions, levels: Set[int]) -> Decision:
+    """Decide by the noise and the dots in the pixels, H×W×C, what the options leave open. levels: of the model."""
+    damage, finest = measure_damage(pixels), min(levels)
+    dotted, noisy = damage.dots > _DOTTED, damage.noise > _NOISY
+    if options.over == "auto" and not (dotted or noisy or options.enlarge or options.tau is not None):
+        return Decision(None, {}, "no damage found: copied unchanged")
+    over: Collection = options.over if options.over != "auto" else "local" if dotted else "spatial"
+    coarse = _COARSE_TAU + _BY_NOISE * math.log(max(damage.noise, 1)) + _BY_TEXTURE * math.log(max(damage.texture, 1))
+    coarse = _WEAK_TAU if damage.noise < _WEAK else min(max(coarse, _LEAST_TAU), _WEAK_TAU)
+    if options.tau is not None:
+        taus = level_taus(options.tau, levels)
+    elif over == "local":
+        taus = dict.fromkeys(levels, DOTS_TAU)
+    else:
+        taus = {level: _FINEST_TAU if level == finest else coarse for level in levels}
+    seen = "black and white dots" if dotted else f"noise of {damage.noise:.0f}/255" if noisy else "no damage found"
+    return Decision(over, taus, f"{seen}: {over}, τ {taus[max(taus)]:.2g}")
+
+
+def restore_pixels(
+    pixels: NDArray[Any], kind: ImageKind, painter: Painter, options: RestoreOptions
+) -> tuple[NDArray[Any], str]:
+    """A restored picture, H×W×C, of the same kind, and what was decided. Alpha and hidden colours stay.
+
+    Raises: as Upscaler.restore.
+    """
     options.check(painter.manifest)
     painter.inverting_backend()  # before any work
+    decision = decide(pixels, options, [entry.level for entry in painter.manifest.latent_levels])
+    if decision.over is None:
+        return pixels.copy(), decision.why
     with memory_errors_typed("for the image and its latents; use a smaller image"):
         colours, their_kind = opaque_image(pixels, kind, painter.manifest)
         small = reduced_image(colours, painter.manifest)
@@ -67,47 +98,22 @@ def restore_pixels(pixels: NDArray[Any], kind: ImageKind, painter: Painter, opti
         encoding = encoded_for_both(small, their_kind, painter, progress=encoded, cancel=options.cancel)
         latents = encoding._inverted(colours, their_kind, progress=inverted, cancel=options.cancel)
         del colours
-        latents = restored(latents, options)
+        latents = restored(latents, decision, options)
         picture = encoding._decoded(latents, DrawOptions(tau=1.0, progress=drawn, cancel=options.cancel))
         if kind.has_alpha:
             hidden = pixels[..., -1] == 0
             picture = np.concatenate([picture, pixels[..., -1:]], axis=2)
             picture[hidden] = pixels[hidden]
-        return picture
+        return picture, decision.why
 
 
-def restored(latents: Latents, options: RestoreOptions) -> Latents:
+def restored(latents: Latents, decision: Decision, options: RestoreOptions) -> Latents:
     """The latents of a degraded picture as those of a restored one. Raises: NonFiniteError, ArgumentError."""
-    if (chosen := _chosen(latents, options)) is None:
+    if decision.over is None:
         return latents
-    over, taus = chosen
     if options.enlarge:
-        return latents.normalised(taus, over=over, seed=int(options.seed))
-    return limited(latents, taus, over=over)
-
-
-def _chosen(latents: Latents, options: RestoreOptions) -> tuple[Collection, dict[int, float]] | None:
-    """The collections and temperatures for a picture with these latents; None if there is nothing to restore."""
-    levels = list(latents.levels)
-    finest = min(levels)
-    size, kurtosis = tails(latents, finest)
-    over: Collection
-    if options.over == "auto":
-        # Where a few latents are far too large there are dots or scratches. Noise is everywhere: the typical latent
-        # is too large. Edges of text and drawings are neither.
-        dots = kurtosis > _DOTS_KURTOSIS and size * kurtosis > _DOTS_TAILS
-        over = "local" if dots else "spatial"
-        if not dots and not options.enlarge and options.tau is None and typical_size(latents, finest) < _NOISY_SIZE:
-            return None
-    else:
-        over = options.over
-    if options.tau is not None:
-        return over, level_taus(options.tau, levels)
-    if over == "local":
-        return over, dict.fromkeys(levels, DOTS_TAU)
-    low, high = _COARSE_TAUS
-    coarse = min(max(_COARSE_TAU - _BY_SIZE * size, low), high)
-    return over, {level: _FINEST_TAU if level == finest else coarse for level in levels}
+        return latents.normalised(decision.taus, over=decision.over, seed=int(options.seed))
+    return limited(latents, decision.taus, over=decision.over)
 
 
 def encoded_for_both(
@@ -123,12 +129,13 @@ def restore_file(
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.restore_file`."""
 
-    def make(readers: Mapping[str, ImageReader]) -> tuple[NDArray[Any], dict[str, Any]]:
+    def make(readers: Mapping[str, ImageReader]) -> tuple[NDArray[Any], dict[str, Any], str]:
         reader, manifest = readers["source"], painter.manifest
         step = manifest.scale * manifest.size_multiple
         height, width = (padded_size(side, step) // manifest.scale for side in (reader.height, reader.width))
         fields = {"tile": painter.core(height, width, halo=round_trip_halo(manifest)), **options.provenance_fields()}
-        return restore_pixels(reader.read_rows(reader.height), reader.kind, painter, options), fields
+        pixels, why = restore_pixels(reader.read_rows(reader.height), reader.kind, painter, options)
+        return pixels, fields, why
 
     return made_of_files({"source": source}, target, painter, writing, make)
 
@@ -138,11 +145,11 @@ def made_of_files(
     output: Path,
     painter: Painter,
     writing: WriteOptions,
-    make: Callable[[Mapping[str, ImageReader]], tuple[NDArray[Any], dict[str, Any]]],
+    make: Callable[[Mapping[str, ImageReader]], tuple[NDArray[Any], dict[str, Any], str]],
 ) -> FileResult:
     """Write a picture of the first file's size and kind, with its metadata; every file must be as it was at the end.
 
-    paths: by what they are. make: takes the opened files, and returns the pixels, and the record's other fields.
+    paths: by what they are. make: takes the opened files; returns pixels, the record's other fields and the note.
     """
     started = time.monotonic()
     for what, path in paths.items():
@@ -155,13 +162,13 @@ def made_of_files(
         first = next(iter(readers.values()))
         size = first.width, first.height
         check_writable(output, channels=first.channels, size=size)
-        pixels, fields = make(readers)
+        pixels, fields, note = make(readers)
         with writer_for(output, first, painter, writing, size=size, source_sha256=first.sha256(), **fields) as writer:
             writer.write_rows(pixels)
             made = finished(writer, output, writing)
             for reader in readers.values():
                 reader.check_unchanged()
-    return FileResult(source=first.path, size=size, outputs=(made,), seconds=time.monotonic() - started)
+    return FileResult(source=first.path, size=size, outputs=(made,), seconds=time.monotonic() - started, note=note)
 
 
 def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) -> Latents:
@@ -177,42 +184,6 @@ def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) ->
             target[:, rows] = values * np.divide(taus[level], size, out=np.ones_like(size), where=size > taus[level])
 
     return latents._changed(set(taus), limit)
-
-
-def tails(latents: Latents, level: int) -> tuple[float, float]:
-    """The root mean square of a level's latents, and their kurtosis about zero within places: the median over channels.
-
-    Within places of 8×8 positions, without those at the right and bottom edges: the mean fourth power, divided by the
-    mean of the places' squared mean squares. Normal numbers have 3, also if their size changes slowly over the picture,
-    as that of noise does from sky to grass; dots and scratches have far more. 0 if a picture has no whole place.
-
-    Raises: NonFiniteError.
-    """
-    source = latents.levels[level]
-    rows, columns = arrays.picture_positions(level, height=latents.height, width=latents.width)
-    size = math.sqrt(float(_mean_squares(latents, level).mean()))
-    down, across = rows // _PLACE, columns // _PLACE
-    fourth = np.zeros((len(source), down))
-    squared = np.zeros_like(fourth)
-    for row in range(down):
-        band = source[:, row * _PLACE : (row + 1) * _PLACE, : across * _PLACE].astype(np.float64)
-        squares = np.square(band).reshape(len(source), _PLACE, across, _PLACE)
-        fourth[:, row] = np.square(squares).mean(axis=(1, 3)).sum(axis=1)
-        squared[:, row] = np.square(squares.mean(axis=(1, 3))).sum(axis=1)
-    sums, wholes = fourth.sum(axis=1), squared.sum(axis=1)
-    return size, float(np.median(np.divide(sums, wholes, out=np.zeros_like(sums), where=wholes > 0)))
-
-
-def typical_size(latents: Latents, level: int) -> float:
-    """The median magnitude of a level's latents, as a share of normal numbers': to 1/512; 1 for true latents."""
-    source = latents.levels[level]
-    rows, columns = arrays.picture_positions(level, height=latents.height, width=latents.width)
-    counts = np.zeros(_BINS, np.int64)
-    for chunk in arrays.row_chunks(source, rows):
-        size = np.minimum(np.abs(source[:, chunk, :columns]) * (_BINS / _LARGEST), _BINS - 1)
-        counts += np.bincount(size.astype(np.int64).ravel(), minlength=_BINS)
-    median = int(np.searchsorted(np.cumsum(counts), counts.sum() / 2)) + 0.5
-    return median * _LARGEST / _BINS / _NORMAL_MEDIAN
 
 
 def _mean_squares(latents: Latents, level: int) -> NDArray[np.float64]:

@@ -159,13 +159,13 @@ def transfer_file(
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.transfer_file`."""
 
-    def make(readers: Mapping[str, ImageReader]) -> tuple[NDArray[Any], dict[str, Any]]:
+    def make(readers: Mapping[str, ImageReader]) -> tuple[NDArray[Any], dict[str, Any], str]:
         of = {what: Picture(reader.read_rows(reader.height), reader.kind) for what, reader in readers.items()}
         for reader in readers.values():
             reader.close()  # the work takes memory
         pixels, tile = transferred(of["target"], of["source"], mask_in(of["mask"]), of.get("lr"), painter, options)
         others = {what: (path, readers[what].sha256()) for what, path in paths.items() if what != "target"}
-        return pixels, {"tile": tile, **options.provenance_fields(painter.manifest, others)}
+        return pixels, {"tile": tile, **options.provenance_fields(painter.manifest, others)}, ""
 
     paths = {"target": target, "source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
     return made_of_files(paths, output, painter, writing, make)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import re
 import threading
@@ -77,6 +78,7 @@ class Damage:
         bits: of that file, for each pixel.
         noise: standard deviation in 8-bit levels, in the quietest tenth of the picture, or in its median block if only
             that is noisy; 0 if what is found there is texture.
+        texture: standard deviation of the luma in the median block of 16×16 pixels, beyond that noise, in 8-bit levels.
         blocks: how much larger luma's steps are between the columns and rows where JPEG's blocks of 8×8 would meet than
             elsewhere; about 1 if there are none.
         dots: percentage of pixels that stand out alone from those around them, of the bright or of the dark ones,
@@ -90,6 +92,7 @@ class Damage:
     lossy: str | None = None
     bits: float = 0
     noise: float
+    texture: float
     blocks: float
     dots: float
     mosaic: float
@@ -213,23 +216,26 @@ def measure_damage(
             _, lossy, nbytes = _of_file(Path(os.fsdecode(getattr(found, "filename", "") or "")))
             quality = _quality_in(found)
         left = max(width - _MOST_COLUMNS, 0) // 2 // _CELL * _CELL  # a column at which JPEG's blocks may begin
-        noises, steps, dots, bends = [], [], np.zeros(3), np.zeros((2, 2))
+        noises, deviations, steps, dots, bends = [], [], [], np.zeros(3), np.zeros((2, 2))
         while band := [strip[:, left : left + _MOST_COLUMNS].copy() for strip in itertools.islice(strips, _STRIPS)]:
             if is_cancelled() or (cancel is not None and cancel.is_set()):
                 raise CancelledError("cancelled by the caller")
             levels = _luma(np.concatenate(band))
             noises.append(_noise_of_blocks(levels))
+            deviations.append(_cells(levels, _BLOCK).std((1, 2)))
             steps.append(_steps(levels))
             dots += _dots(levels)
             bends += _bends(levels)
     bright, dark, measured = dots
     # The chessboard's two colours: each counts as its lesser half, so that stripes are no chessboard.
     (one, two), (three, four) = bends / max(measured / 4, 1) + _UNSEEN_BEND
+    noise, deviation = _noise(noises), float(np.median(np.concatenate([np.zeros(1), *deviations])))
     return Damage(
         quality=quality,
         lossy=lossy,
         bits=8 * nbytes / (height * width),
-        noise=_noise(noises),
+        noise=noise,
+        texture=math.sqrt(max(deviation**2 - noise**2, 0)),
         blocks=_blockiness(steps),
         dots=float(100 * min(bright, dark) / max(measured, 1)),
         mosaic=float(max(min(one, four) / max(two, three), min(two, three) / max(one, four))),

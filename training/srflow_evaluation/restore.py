@@ -25,7 +25,7 @@ from srflow_evaluation.tables import Table
 from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError
 from srflow_sdk.flow.options import RestoreOptions
-from srflow_sdk.flow.restoring import restored
+from srflow_sdk.flow.restoring import decide, restored
 from srflow_training.data import to_image
 
 DEGRADATION = "noise:20"
@@ -110,25 +110,33 @@ def restore(options: Options) -> Table:
     return bench.table(lines, summary["notes"], published=RESTORATION)
 
 
-def _restored(flow: ConditionedFlow, degraded: Tensor, change: Callable[[Latents], Latents]) -> Tensor:
+Change = Callable[[Latents, Tensor], Latents]
+"""What is done to the latents of a degraded picture, 1×3×H×W in [0, 1]."""
+
+
+def _restored(flow: ConditionedFlow, degraded: Tensor, change: Change) -> Tensor:
     """The picture of changed latents. NaN where the network gives none that is finite: it is measured as a sample's."""
     try:
-        return flow.decode(change(flow.invert(degraded)))
+        return flow.decode(change(flow.invert(degraded), degraded))
     except NonFiniteError:
         return torch.full_like(degraded, math.nan)
 
 
-def _normalisation(options: Options) -> tuple[str, Callable[[Latents], Latents]]:
+def _normalisation(options: Options) -> tuple[str, Change]:
     """The temperature as text, "" for the SDK's own choice, and what is done to latents. Raises: ArgumentError."""
     tau = options.only_tau("restore")
     if tau is not None and not tau.values:
         raise ArgumentError("--tau auto is for samples; restoring limits latents to a number: give it, or leave it out")
     if options.normalise == "published":
         chosen = tau or PUBLISHED_TAU
-        return str(chosen), lambda latents: _published(latents, chosen)
-    if tau is None:
-        return "", lambda latents: restored(latents, RestoreOptions())
-    return str(tau), lambda latents: restored(latents, RestoreOptions(tau=_by_level(latents, tau)))
+        return str(chosen), lambda latents, _: _published(latents, chosen)
+
+    def as_the_sdk(latents: Latents, degraded: Tensor) -> Latents:
+        chosen = RestoreOptions(tau=None if tau is None else _by_level(latents, tau))
+        pixels = (255 * degraded[0]).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        return restored(latents, decide(pixels, chosen, latents.levels), chosen)
+
+    return "" if tau is None else str(tau), as_the_sdk
 
 
 def _published(latents: Latents, tau: LevelTaus) -> Latents:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from srflow_sdk.errors import ArgumentError, NonFiniteError
 from srflow_sdk.flow.options import RESTORE_SCHEME, RestoreOptions
-from srflow_sdk.flow.restoring import limited, restored, tails
+from srflow_sdk.flow.restoring import decide, limited, restored
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection
 from srflow_sdk.latents.picture_latents import Latents
@@ -104,54 +105,67 @@ def test_limited_latents_keep_the_precision_that_they_were_made_with() -> None:
 def test_zeros_stay_zeros() -> None:
     latents = changed_by(normal_latents(), lambda _, array: array * 0)
     assert not limited(latents, TAUS, over="spatial").levels[1].any()
-    assert tails(latents, 1) == (0, 0)
 
 
-def test_tails_tell_noise_from_dots() -> None:
-    noisy = changed_by(normal_latents(), lambda _, array: array * np.float32(2))
-    assert tails(noisy, 1) == pytest.approx((2, 3), rel=0.1)
-    size, kurtosis = tails(_dotted(), 1)
-    assert size > 1
-    assert kurtosis > 10
+LEVELS = (1, 2, 3)
+SMOOTH = np.asarray(Image.fromarray(np.uint8([[[80, 90, 70], [160, 150, 140]]])).resize((160, 160), Image.BICUBIC))
 
 
-def test_noise_that_is_stronger_in_one_half_is_not_taken_for_dots() -> None:
-    def uneven(level: int, array: np.ndarray) -> np.ndarray:
-        array[:, :, : array.shape[2] // 4] *= 6
-        return array
-
-    latents = changed_by(normal_latents(), uneven)
-    assert tails(latents, 1)[1] < 4
-    values = latents.levels[1].astype(np.float64)
-    assert (values**4).mean() / (values**2).mean() ** 2 > 8, "or this picture tells nothing"
+def noisy(deviation: float, shape: tuple[int, ...] = SMOOTH.shape) -> np.ndarray:
+    noise = np.random.default_rng(0).normal(0, deviation, shape)
+    return np.clip(np.rint(SMOOTH + noise), 0, 255).astype(np.uint8)
 
 
-def test_a_picture_smaller_than_a_place_is_never_taken_for_dotted() -> None:
-    small = changed_by(normal_latents(height=12, width=12), lambda _, array: array * np.float32(3))
-    assert tails(small, 1)[1] == 0
+def test_noise_is_found_in_colour_in_gray_and_shared_by_the_channels() -> None:
+    shared = noisy(20, (160, 160, 1))
+    for picture in (noisy(20), shared, np.repeat(shared[..., :1], 3, axis=2), shared[..., :1]):
+        decision = decide(picture, RestoreOptions(), LEVELS)
+        assert decision.over == "spatial"
+        assert decision.taus[1] == 0.8
+        assert 0.7 <= decision.taus[3] == decision.taus[2] <= 0.95
+    assert decision.why == "noise of 17/255: spatial, τ 0.8"
 
 
-def test_dots_are_limited_where_they_are_and_noise_everywhere() -> None:
-    dotted = _dotted()
-    for latents, over in ((dotted, "local"), (changed_by(normal_latents(), lambda _, a: a * 2), "spatial")):
-        auto = restored(latents, RestoreOptions())
-        chosen = restored(latents, RestoreOptions(over=over))
-        assert all(np.array_equal(auto.levels[level], chosen.levels[level]) for level in TAUS)
-    untouched = restored(dotted, RestoreOptions()).levels[1][:, 1]
-    np.testing.assert_array_equal(untouched, dotted.levels[1][:, 1])
+def test_the_coarse_levels_shrink_with_noise_and_keep_texture() -> None:
+    def tau(deviation: float, texture: float) -> float:
+        waves = texture * np.sin(np.arange(160) / 5)
+        picture = np.clip(np.rint(noisy(deviation) + waves[:, None]), 0, 255).astype(np.uint8)
+        return decide(picture, RestoreOptions(), LEVELS).taus[3]
+
+    by_noise = [tau(deviation, 30) for deviation in (5, 10, 20, 40, 80)]
+    assert by_noise == sorted(by_noise, reverse=True)
+    assert tau(5, 60) == 1.15
+    assert tau(80, 5) < 0.6 + 0.1
+    assert tau(20, 10) < tau(20, 30) < tau(20, 60)
 
 
-@pytest.mark.parametrize(("noise", "coarse"), [(1.2, 1.15), (1.7, 1.1), (2, 0.98), (5, 0.7)])
-def test_the_more_noise_the_smaller_the_coarse_levels(noise: float, coarse: float) -> None:
-    latents = changed_by(normal_latents(), lambda level, array: array * np.float32(noise if level == 1 else 5))
-    found = restored(latents, RestoreOptions()).levels
-    assert root_mean_square(found[1][:, :ROWS, :COLUMNS], (0, 1, 2)) == pytest.approx(0.8, rel=1e-5)
-    assert root_mean_square(found[2][:, :23, :18], (0, 1, 2)) == pytest.approx(coarse, rel=0.02)
+def test_dots_are_limited_where_they_are() -> None:
+    random = np.random.default_rng(0).random(SMOOTH.shape[:2])
+    dotted = SMOOTH.copy()
+    dotted[random < 0.01] = 0
+    dotted[random > 0.99] = 255
+    decision = decide(dotted, RestoreOptions(), LEVELS)
+    assert (decision.over, decision.taus, decision.why) == (
+        "local",
+        dict.fromkeys(LEVELS, 1.0),
+        "black and white dots: local, τ 1",
+    )
+
+
+@pytest.mark.parametrize("picture", [SMOOTH, noisy(2)])
+def test_what_has_hardly_any_damage_is_left_alone_unless_the_options_say_so(picture: np.ndarray) -> None:
+    decision = decide(picture, RestoreOptions(), LEVELS)
+    assert (decision.over, decision.why) == (None, "no damage found: copied unchanged")
+    latents = normal_latents()
+    assert restored(latents, decision, RestoreOptions()) is latents
+    assert decide(picture, RestoreOptions(over="local"), LEVELS).over == "local"
+    assert decide(picture, RestoreOptions(tau=0.5), LEVELS).taus == dict.fromkeys(LEVELS, 0.5)
 
 
 def test_enlarging_is_the_normalisation_of_the_publication() -> None:
     latents = changed_by(normal_latents(), lambda _, array: array * np.float32(0.3))
-    found = restored(latents, RestoreOptions(tau=0.9, over="spatial", enlarge=True, seed=7))
+    options = RestoreOptions(tau=0.9, over="spatial", enlarge=True, seed=7)
+    found = restored(latents, decide(SMOOTH, options, LEVELS), options)
     wanted = latents.normalised(0.9, over="spatial", seed=7)
     assert all(np.array_equal(found.levels[level], wanted.levels[level]) for level in TAUS)
 
@@ -191,14 +205,3 @@ def test_records_of_another_version_and_damaged_ones_are_refused() -> None:
     for damaged in ("", "[]", "{}", "null"):
         with pytest.raises(ArgumentError, match="damaged"):
             RestoreOptions.from_record(damaged, seed=0)
-
-
-def _dotted() -> Latents:
-    """Small latents, a few positions of which are far too large."""
-
-    def change(level: int, array: np.ndarray) -> np.ndarray:
-        array = array.clip(-0.8, 0.8)
-        array[:, ::7, ::9] = 12
-        return array
-
-    return changed_by(normal_latents(), change)
