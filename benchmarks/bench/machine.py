@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from importlib import metadata
@@ -17,38 +18,22 @@ _PACKAGES = (
 
 def machine() -> dict[str, str]:
     """processor, cores, memory, system, versions, as a reader wants to see them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {
-        "processor": processor(),
-        "cores": str(cores),
-        "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB",
-        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
-    }
-
-
-def processor() -> str:
-    """Its name and the instruction sets that decide: `AMD EPYC (AVX2, AVX512, VNNI, BF16)`."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return platform.processor() or platform.machine()
-    lines = [line.partition(":") for line in text.splitlines()]
-    fields = {name.strip(): value.strip() for name, _, value in lines}
+    versions, fields = {}, {}
+    for name in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     known = set(fields.get("flags", "").split())
     sets = ", ".join(name for flag, name in _FLAGS.items() if flag in known)
-    return f"{fields.get('model name', platform.machine())} ({sets})"
-
-
-def versions() -> dict[str, str]:
-    """Of the packages that are installed."""
-    found = {}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return {
+        "processor": f"{fields.get('model name', platform.machine())} ({sets})",
+        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "memory": f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB",
+        "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
 
 
 def one_line(of: dict[str, str]) -> str:

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -22,32 +22,14 @@ _ROUNDS, _QUICK_ROUNDS = 20, 2
 _WARM_UP_S = 0.2  # until the GPU's clocks are up
 
 
-class Engine(Protocol):
-    """about: what loading says. judged: whether times are those of whole pictures."""
-
-    about: str
-    judged: bool
-
-    def draw(self, pixels: np.ndarray) -> np.ndarray:
-        """Float32 h×w×3 in [0, 1] → sh×sw×3, at TAU with the latents of SEED."""
-        ...
-
-    def calls(self, size: int) -> dict[str, Callable[[], object]]:
-        """What is timed, for size×size LR pixels: PICTURE from pixels to pixels, FURTHER, and stages that it has."""
-        ...
-
-    def milliseconds(self, call: Callable[[], object], rounds: int) -> float:
-        """The median of so many runs."""
-        ...
-
-    @property
-    def captured(self) -> Callable[[Callable[[], object]], Callable[[], object]] | None:
-        """Makes a CUDA graph of a call; None: the engine does so by itself."""
-        ...
-
-
 class Opened(contextlib.ExitStack):
-    """What the process of an engine has open. said: what the SDK warned of so far."""
+    """What the process of an engine has open. said: what the SDK warned of so far.
+
+    An engine has: about, what loading says; draw(pixels), float32 h×w×3 in [0, 1] → sh×sw×3, at TAU with the latents of
+    SEED; calls(size), what is timed by name: PICTURE from pixels to pixels, FURTHER, and its stages;
+    milliseconds(call, rounds), the median; captured(call), the call as a CUDA graph, or None where the engine makes
+    graphs by itself; judged, whether the times are those of whole pictures.
+    """
 
     def __init__(self, setting: Setting, said: list[str]) -> None:
         super().__init__()
@@ -89,7 +71,7 @@ def kernels(of: Opened) -> Iterator[Row]:
 
 
 def loading(of: Opened) -> Iterator[Row]:
-    """What the engine took to be there."""
+    """Say what the engine took to be there."""
     yield Row("loading", of.setting.engine, of.engine.about, verdict="fine")
 
 

@@ -93,7 +93,7 @@ class Kernels:
         return out
 
     def standard_normal(
-        self, seed: int, sample: int, level: int, *, channels: int, top: int, left: int, height: int, width: int
+        self, seed: int, sample: int, level: int, channels: int, height: int, width: int, *, top: int = 0, left: int = 0
     ) -> Tensor:
         """Like srflow_sdk.latents.random_field.standard_normal, on the GPU."""
         out = torch.empty(channels, height, width, device=self.device)

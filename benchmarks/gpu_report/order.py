@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from benchmarks.bench.processes import MissingError, Worker
 from benchmarks.gpu_report.rows import Report, Row, Verdict
@@ -25,16 +25,6 @@ def order() -> Iterator[tuple[str, str]]:
     yield from ((engine, check) for engine in SDK for check in ("plugins", "memory runs out"))
 
 
-class Child(Protocol):
-    """A process that runs checks of one engine: `benchmarks.bench.processes.Worker`."""
-
-    def answers(self, *, limit_s: float, **job: Any) -> Iterator[dict[str, Any]]:
-        """Run job["check"]: see `child.Checks.answers`."""
-        ...
-
-    def __exit__(self, *_: Any) -> None: ...
-
-
 @dataclass
 class Runner:
     """Runs checks, and keeps the process of the engine that ran last.
@@ -46,10 +36,10 @@ class Runner:
     variant: Mapping[str, Any]
     budget_s: float
     say: Callable[[str], None]
-    start: Callable[[Mapping[str, Any]], Child] = lambda variant: Worker(
+    start: Callable[[Mapping[str, Any]], Worker] = lambda variant: Worker(
         variant, module="benchmarks.gpu_report.child"
     ).__enter__()
-    _held: tuple[str, Child] | None = None
+    _held: tuple[str, Worker] | None = None
 
     def run(self) -> None:
         """Run all checks that the budget allows; the others are rows too."""

@@ -106,12 +106,12 @@ class SdkEngine:
             yield cls(upscaler, bundle, about)
 
     def draw(self, pixels: np.ndarray) -> np.ndarray:
-        """See `checks.Engine`."""
+        """See `checks.Opened`."""
         drawn: np.ndarray = self.upscaler.upscale(pixels, tau=TAU, seed=SEED)
         return drawn
 
     def calls(self, size: int) -> dict[str, Callable[[], object]]:
-        """See `checks.Engine`; from pixels to pixels in 8 bits."""
+        """See `checks.Opened`; from pixels to pixels in 8 bits."""
         pixels, turn = np.round(picture(size, size) * 255).astype(np.uint8), count()
         encoding = self.upscaler.encode(pixels)
         return {
@@ -120,7 +120,7 @@ class SdkEngine:
         }
 
     def milliseconds(self, call: Callable[[], object], rounds: int) -> float:
-        """See `checks.Engine`; the host's clock."""
+        """See `checks.Opened`; the host's clock."""
         times = []
         for _ in range(rounds):
             started = time.perf_counter()

@@ -65,18 +65,16 @@ class TorchEngine:
 
     @torch.inference_mode()
     def draw(self, pixels: np.ndarray) -> np.ndarray:
-        """See `checks.Engine`."""
+        """See `checks.Opened`."""
         lr = torch.from_numpy(pixels.transpose(2, 0, 1)[None]).to(self._device, memory_format=torch.channels_last)
-        noise = [torch.from_numpy(array).to(self._device) for _, array in sorted(self._noise(pixels).items())]
+        given = latents(self._model, *pixels.shape[:2])
+        noise = [torch.from_numpy(array).to(self._device) for _, array in sorted(given.items())]
         sr = self._sampler(*self._encoder(lr), *noise, torch.tensor([TAU], device=self._device))[-1]
         drawn: np.ndarray = sr[0].float().cpu().numpy().transpose(1, 2, 0)
         return drawn
 
-    def _noise(self, pixels: np.ndarray) -> dict[int, np.ndarray]:
-        return latents(self._model, *pixels.shape[:2])
-
     def calls(self, size: int) -> dict[str, Callable[[], object]]:
-        """See `checks.Engine`. Pixels come from pinned memory and go there, as uint8; the rest stays on the GPU."""
+        """See `checks.Opened`. Pixels come from pinned memory and go there, as uint8; the rest stays on the GPU."""
         on_gpu, side = self._device.type == "cuda", self._model.config.scale * size
         pixels = torch.from_numpy(picture(size, size).transpose(2, 0, 1)[None].copy())
         host = pixels.pin_memory() if on_gpu else pixels
@@ -91,11 +89,9 @@ class TorchEngine:
         def noise() -> Sequence[Tensor]:
             if self._own is None:
                 return kept
-            window = {"top": 0, "left": 0}
-            named = [(level, *array.shape[1:]) for level, array in sorted(given.items())]
             return [
-                self._own.standard_normal(SEED, 0, level, channels=channels, height=height, width=width, **window)[None]
-                for level, channels, height, width in named
+                self._own.standard_normal(SEED, 0, level, *array.shape[1:])[None]
+                for level, array in sorted(given.items())
             ]
 
         def further(encoded: Sequence[Tensor] = conditioning) -> None:
@@ -115,7 +111,7 @@ class TorchEngine:
         return {name: torch.inference_mode()(call) for name, call in calls.items()}
 
     def milliseconds(self, call: Callable[[], object], rounds: int) -> float:
-        """See `checks.Engine`; CUDA events' time, with the fastest algorithms that cuDNN finds."""
+        """See `checks.Opened`; CUDA events' time, with the fastest algorithms that cuDNN finds."""
         times: list[float] = []
         with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False):
             for _ in range(rounds):
@@ -128,7 +124,7 @@ class TorchEngine:
         return statistics.median(times)
 
     def captured(self, call: Callable[[], object]) -> Callable[[], object]:
-        """See `checks.Engine`. Raises: RuntimeError."""
+        """See `checks.Opened`. Raises: RuntimeError."""
         stream, graph = torch.cuda.Stream(self._device), torch.cuda.CUDAGraph()
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):
