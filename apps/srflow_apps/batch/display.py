@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,14 +36,11 @@ class Display(logging.Handler):
     """Shows a batch's progress (see :class:`srflow_apps.batch.run.Watcher`). Use it as a context manager.
 
     While it is open, logged warnings are shown as lines. While :meth:`progress` is active and standard error is a
-    terminal, one line there shows the current input and tile and how long everything will take, estimated by the
-    inputs' pixels; all other output gets its own lines. Elsewhere, a line says the same, 2 s after the work began and
-    then every 10 s, as tiles are drawn. A standard output or standard error that cannot be written does not end a
-    batch.
+    terminal, one line there shows the current input and tile and how long everything will take; all other output gets
+    its own lines. Elsewhere, a line says so 2 s after the work began and then every 10 s, as tiles are drawn.
 
-    quiet: show only warnings and errors.
-    names_lost: whether names of finished files could not be printed. shows_names: whether they are printed at all.
-    unit: what :meth:`progressed` counts.
+    quiet: show only warnings and errors. names_lost: whether names of finished files could not be printed. shows_names:
+    whether they are printed at all. unit: what :meth:`progressed` counts.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -51,7 +48,7 @@ class Display(logging.Handler):
         self.names_lost, self.unit = False, "tile"
         self.shows_names = not quiet
         self._quiet = quiet
-        self._lasting = _is_terminal(sys.stderr)  # a bar stays in its line
+        self._lasting = sys.stderr is not None and sys.stderr.isatty()  # a bar stays in its line
         self._names: Sequence[str] = ()
         self._pixels: Pixels | None = None
         self._bar: Any = None
@@ -153,7 +150,7 @@ class Display(logging.Handler):
             if sys.stdout is None:
                 raise OSError(errno.EBADF, "it is closed")
             exact = os.fsencode(target) if os.name == "posix" else str(target)  # names need not be Unicode
-            click.echo(printable(str(target)) if _is_terminal(sys.stdout) else exact)
+            click.echo(printable(str(target)) if sys.stdout.isatty() else exact)
         except OSError as error:
             self.names_lost = True
             abandon(sys.stdout)
@@ -180,7 +177,3 @@ class Display(logging.Handler):
         room = max(shutil.get_terminal_size().columns - _BESIDES_NAME, 12) if self._lasting else len(name)
         short = name if len(name) <= room else f"{name[: room - 8]}…{name[-7:]}"
         return f"[{number}/{len(self._names)}] {short}" if len(self._names) > 1 else short
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    return stream is not None and stream.isatty()

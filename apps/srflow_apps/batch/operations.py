@@ -45,9 +45,8 @@ Size = tuple[int, int]
 class Operation:
     """An operation on every input of a batch. Unless it says otherwise, outputs are as large as inputs.
 
-    name: the verb, as provenance and the command's name have it, such as "upscale". name_fields: what patterns of
-    outputs' names may contain. options: how it is done. interval: a coverage; outputs are then a picture and the bounds
-    of its interval.
+    name: the verb, as provenance has it. name_fields: of patterns of outputs' names. interval: a coverage; outputs are
+    then a picture and the bounds of its interval.
     """
 
     options: Any
@@ -71,10 +70,7 @@ class Operation:
         return getattr(self.options, "value_range", None) is not None
 
     def needed(self, bundles: Sequence[Bundle]) -> list[Bundle]:
-        """Those of the models that inputs may need, that for clean ones first.
-
-        Raises: ArgumentError, BundleError if one cannot do it to any picture.
-        """
+        """Those of the models that inputs may need, that for clean ones first. Raises: as :meth:`check`."""
         found = needed(bundles, self.scale)[: 1 if self.raw else None]
         for bundle in found:
             self.check(bundle)
@@ -116,6 +112,11 @@ class Operation:
 
         Raises: ImageError, OSError if other files that it is made from cannot be read.
         """
+        fields = self.fields_of(job, manifest, size, number)
+        return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
+
+    def fields_of(self, job: Job, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
+        """The fields of that record that the options decide."""
         raise NotImplementedError
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
@@ -125,13 +126,7 @@ class Operation:
     def on_file(
         self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
     ) -> FileResult:
-        """Make the targets.
-
-        source, targets: local files, in the place of the job's.
-        writing: keywords of :meth:`Upscaler.upscale_file` for how files are read and written.
-
-        Raises: what :meth:`Upscaler.upscale_file` raises.
-        """
+        """Make the targets, local files as is the source, as :meth:`Upscaler.upscale_file` does with these keywords."""
         raise NotImplementedError
 
 
@@ -182,12 +177,11 @@ class Upscaling(Operation):
     def recorded(self, recipe: Provenance) -> Upscaling:
         return Upscaling(options=DrawOptions.from_provenance(recipe))
 
-    def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+    def fields_of(self, job: Job, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
         scale, _, _ = self.options.output_of(manifest, height=size[1], width=size[0])
         sample = number if self.interval is None else self.sample
         fields = self.options.provenance_fields(manifest, sample=sample, scale=scale)
-        fields |= interval_fields(manifest, self.interval, number - self.sample)
-        return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
+        return {**fields, **interval_fields(manifest, self.interval, number - self.sample)}
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {**self.options.described(manifest), "interval": self.interval}
@@ -223,9 +217,8 @@ class Restoring(Operation):
     def recorded(self, recipe: Provenance) -> Restoring:
         return Restoring(options=RestoreOptions.from_record(recipe.settings or "", seed=recipe.seed))
 
-    def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
-        fields = self.options.provenance_fields()
-        return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
+    def fields_of(self, job: Job, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
+        return self.options.provenance_fields()
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": RESTORE, "seed": self.options.seed, **json.loads(self.options.recorded())}
@@ -263,10 +256,9 @@ class Transferring(Operation):
     def on_piece(self, piece: Path, white: Path) -> Transferring:
         return dataclasses.replace(self, source=piece, mask=white, lr=None)
 
-    def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+    def fields_of(self, job: Job, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
         others = {what: None if path is None else (path, file_sha256(path)) for what, path in self._others(job).items()}
-        fields = self.options.provenance_fields(manifest, others)
-        return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
+        return self.options.provenance_fields(manifest, others)
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": TRANSFER, "seed": self.options.seed, **json.loads(self.options.recorded(manifest, {}))}

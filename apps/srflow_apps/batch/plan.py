@@ -257,14 +257,8 @@ class Naming:
             "ending": job.name.suffix[1:],
             "model": re.sub(r"[^\w.+-]", "-", model),
         }
-        return self.with_bounds([pattern.format(**fields, sample=number) for number in self.numbers])
-
-    def with_bounds(self, names: list[str]) -> list[str]:
-        """Add those of an interval's bounds to a picture's name: photo_low.png and photo_high.png to photo.png."""
-        if not self.bounds:
-            return names
-        place = PurePosixPath(names[0])
-        return [names[0], *(f"{place.stem}_{bound}{place.suffix}" for bound in ("low", "high"))]
+        names = [pattern.format(**fields, sample=number) for number in self.numbers]
+        return _with_bounds(names[0]) if self.bounds else names
 
     def check(self, fields: Sequence[str]) -> None:
         """Raises: ArgumentError if the pattern cannot name the outputs with these fields."""
@@ -291,6 +285,12 @@ class Naming:
         if len(self.numbers) > 1 and not any(named == "sample" for _, named, _, _ in parts):
             raise ArgumentError(f"{said} gives all {len(self.numbers)} samples the same name; add {{sample}}")
         check_writable(str(self.pattern))
+
+
+def _with_bounds(name: str) -> list[str]:
+    """The names of a picture and of the bounds of its interval: photo.png, photo_low.png and photo_high.png."""
+    place = PurePosixPath(name)
+    return [name, *(f"{place.stem}_{bound}{place.suffix}" for bound in ("low", "high"))]
 
 
 def beside(inputs: Sequence[Path], suffix: str, *, naming: Naming) -> tuple[Path, Naming]:
@@ -345,8 +345,10 @@ def plan_outputs(
     for job, stem in zip(found, stems, strict=True):
         if directory:
             targets = [out / job.name.parent / name for name in naming.names(job, stem=stem)]
+        elif naming.bounds:
+            targets = [out.with_name(name) for name in _with_bounds(out.name)]
         elif len(naming.numbers) == 1:
-            targets = [out.with_name(name) for name in naming.with_bounds([out.name])]
+            targets = [out]
         else:
             targets = [out.with_name(f"{out.stem}_s{number}{out.suffix}") for number in naming.numbers]
         named = dataclasses.replace(job, targets=tuple(targets))

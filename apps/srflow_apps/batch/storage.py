@@ -63,25 +63,15 @@ def real_path(path: Path) -> Path:
 
 
 def file_names(folder: UrlPath, *, recursive: bool) -> list[PurePosixPath]:
-    """Names inside the folder of all its files that are not hidden, and, if `recursive`, of those in subfolders.
-
-    Raises: ImageError, also for a name that is no path, such as "a//b.png".
-    """
+    """Names inside the folder of all its files that are not hidden, and, if `recursive`, of those in subfolders."""
 
     def found(store: Any, key: str) -> list[str]:
         top = key.rstrip("/") + "/"
         return [str(name)[len(top) :] for name in store.find(top, maxdepth=None if recursive else 1)]
 
-    names = []
-    for text in _asked(folder, found, "the folder cannot be listed"):
-        if not text or text.endswith("/"):
-            continue  # what some programs put in the place of a folder
-        name = PurePosixPath(text)
-        if str(name) != text or ".." in name.parts:
-            raise ImageError(f"{folder}: the name {text!r} is no path; rename this file in the store")
-        if not any(part.startswith(".") for part in name.parts):
-            names.append(name)
-    return names
+    texts = _asked(folder, found, "the folder cannot be listed")
+    names = [PurePosixPath(text) for text in texts if text and not text.endswith("/")]  # or it stands for a folder
+    return [name for name in names if not any(part.startswith(".") for part in name.parts)]
 
 
 def fetch(path: UrlPath, local: Path) -> None:
@@ -133,10 +123,7 @@ def make_folders(folders: Iterable[Path]) -> None:
 
 
 def check_folder(folder: UrlPath) -> None:
-    """Find out before any work whether files can be put there, and make the folder if the store has folders.
-
-    Raises: ImageError, ArgumentError, MissingExtraError.
-    """
+    """Look before any work if files can be put there; make the folder if the store has folders. Raises: ImageError."""
     check_written(folder)
 
     def check(store: Any, key: str) -> None:
@@ -148,10 +135,7 @@ def check_folder(folder: UrlPath) -> None:
         except FileNotFoundError as error:
             raise ImageError(f"{folder}: the bucket does not exist; create it, or name another") from error
         except PermissionError:  # some may write what they may not list
-            probe = f"{key}/.srflow-{secrets.token_hex(4)}"
-            store.pipe_file(probe, b"")
-            with contextlib.suppress(Exception):
-                store.rm_file(probe)
+            return
 
     _asked(folder, check, "nothing can be written there")
 
