@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from srflow_sdk._checks import flag, whole
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import libvips
@@ -67,12 +65,6 @@ class Format:
     holds_alpha: bool = True
     holds_gray: bool = True
     losses: Literal["always", "never", "optional"] = "never"
-
-    def stored_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """The dtype in which a file stores pixels of this dtype."""
-        if dtype == np.float32 and self.holds_float:
-            return dtype
-        return np.dtype(np.uint8 if dtype == np.uint8 or self.bits == 8 else np.uint16)
 
 
 FORMATS = (

@@ -12,7 +12,7 @@ import math
 import re
 import urllib.parse
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
@@ -95,11 +95,6 @@ class Provenance:
     device: str | None = None
 
 
-_MODEL = ("model", "model_sha256", "tau", "seed", "sample", "latent_scheme", "sdk_version", "tile", "consistent")
-_ALWAYS = (*_MODEL, "source", "source_sha256")
-# Fields that are written where they differ from their default, each with those that belong to it.
-_ADDED: dict[str, tuple[str, ...]] = {"auto_tau": (), "scale": ("reduction", "linear_light"), "value_range": ()}
-_ADDED |= {"operation": ("settings",), "precision": ("device",)}
 _KINDS: dict[str, Any] = dict.fromkeys(("seed", "sample", "latent_scheme", "tile", "auto_tau"), int)  # others are texts
 _KINDS |= {"tau": float, "scale": float, "consistent": bool, "linear_light": bool}
 
@@ -115,8 +110,9 @@ def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: 
             for prefix, uri in (("rdf", _RDF), ("srflow", NAMESPACE)):
                 own.setAttributeNS(_XMLNS, f"xmlns:{prefix}", uri)
             own.setAttributeNS(_RDF, "rdf:about", "")
-            for name in _names(lambda name: getattr(provenance, name) != getattr(Provenance, name)):
-                own.setAttributeNS(NAMESPACE, f"srflow:{name}", _text(name, getattr(provenance, name)))
+            for each in fields(provenance):
+                if (value := getattr(provenance, each.name)) != each.default:
+                    own.setAttributeNS(NAMESPACE, f"srflow:{each.name}", _text(each.name, value))
             return True
         return False
 
@@ -150,10 +146,9 @@ def provenance_in(packet: bytes | None) -> Provenance | None:
     try:
         document = None if packet is None else _parsed(packet)
         for own in [] if document is None else _own(document):
-            names = _names(lambda name, own=own: own.hasAttributeNS(NAMESPACE, name))  # type: ignore[misc]
-            if all(own.hasAttributeNS(NAMESPACE, name) for name in names):
-                return Provenance(**{name: _value(name, own.getAttributeNS(NAMESPACE, name)) for name in names})
-    except (ValueError, RecursionError):
+            there = (each.name for each in fields(Provenance) if own.hasAttributeNS(NAMESPACE, each.name))
+            return Provenance(**{name: _value(name, own.getAttributeNS(NAMESPACE, name)) for name in there})
+    except (TypeError, ValueError, RecursionError):  # TypeError: a property is missing
         pass
     return None
 
@@ -184,12 +179,6 @@ def _parsed(packet: bytes) -> minidom.Document | None:
 def _own(document: minidom.Document) -> list[minidom.Element]:
     found = document.getElementsByTagNameNS(_RDF, "Description")
     return [description for description in found if description.hasAttributeNS(NAMESPACE, "model_sha256")]
-
-
-def _names(is_there: Callable[[str], bool]) -> list[str]:
-    """The fields of a record in which those of :data:`_ADDED` are there that this says."""
-    added = [(first, *others) for first, others in _ADDED.items() if is_there(first)]
-    return [*_ALWAYS, *(name for names in added for name in names)]
 
 
 def _text(name: str, value: Any) -> str:

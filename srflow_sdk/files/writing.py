@@ -22,6 +22,7 @@ from srflow_sdk.files.formats import PathLike, check_writable, format_of, save_o
 from srflow_sdk.files.metadata import Metadata, attach, forget_png_resolution
 from srflow_sdk.files.provenance import Provenance, for_new_pixels, with_provenance
 from srflow_sdk.files.reading import RAW_DTYPES
+from srflow_sdk.pixels.in_memory import from_unit
 from srflow_sdk.system.local_files import content_sha256, replacing
 
 _LOGGER = logging.getLogger(__name__)
@@ -118,7 +119,9 @@ class ImageWriter:
         self._options = save_options(self._target, quality=quality, lossless=lossless)
         self._format = format_of(self._target)
         self._dtype = np.dtype(dtype)
-        self._raw, self._stored = raw, self._dtype if raw else self._format.stored_dtype(self._dtype)
+        self._raw, self._stored = raw, self._dtype
+        if not (raw or (self._dtype == np.float32 and self._format.holds_float)):
+            self._stored = np.dtype(np.uint8 if self._dtype == np.uint8 or self._format.bits == 8 else np.uint16)
         if raw and self._format.saver != "tiffsave":
             raise ArgumentError(f"{target}: values in their own units are written as TIFF; end its name in .tif")
         if self._dtype.name not in (_RAW_FORMATS if raw else _PICTURE_DTYPES):
@@ -181,7 +184,13 @@ class ImageWriter:
             raise ArgumentError(f"{self._target}: more rows were written than the image's {self._shape[0]}")
         step = max(1, _CHUNK_BYTES // (self._shape[1] * self._shape[2] * self._dtype.itemsize))
         for start in range(0, len(rows), step):
-            stored = self._as_stored(rows[start : start + step])
+            stored = rows[start : start + step]
+            if stored.dtype == np.float32 and not self._raw:
+                if not np.isfinite(stored).all():
+                    raise self._failed("the pixels hold NaN or infinite values")
+                stored = from_unit(stored, self._stored)
+            elif stored.dtype != self._stored:
+                stored = np.rint(stored / np.float32(257)).astype(self._stored)
             flat = np.ascontiguousarray(stored).reshape(len(stored), -1).view(np.uint8)
             filtered = np.zeros((flat.shape[0], flat.shape[1] + 1), np.uint8)  # a row begins with its filter: 0, none
             filtered[:, 1:] = flat
@@ -228,19 +237,6 @@ class ImageWriter:
                 return file.tell(), digest
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
-
-    def _as_stored(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Rows in the dtype that the file holds."""
-        stored = rows
-        if rows.dtype == np.float32 and not self._raw:
-            if not np.isfinite(rows).all():
-                raise self._failed("the pixels hold NaN or infinite values")
-            stored = np.clip(rows, 0, 1)
-            if self._stored != np.float32:
-                stored = np.rint(stored * np.iinfo(self._stored).max)
-        elif rows.dtype != self._stored:
-            stored = np.rint(rows / np.float32(257))
-        return stored.astype(self._stored, copy=False)
 
     def _failed(self, why: str) -> ImageError:
         return ImageError(f"{self._target} cannot be written: {why}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import struct
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -24,7 +23,6 @@ from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.in_memory import to_unit
 
 _LOGGER = logging.getLogger(__name__)
-_LOCK = threading.Lock()  # so that images with one profile that arrive at once are examined once, and warn once
 
 _REFUSED = "the image's colour profile %s; its values are taken as sRGB"
 _STRIP = 1 << 15  # pixels
@@ -138,21 +136,15 @@ def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConvers
     Also None for profiles that are damaged, not for RGB, or of one direction only, which is logged once. channels: of
     the pixels, 1 … 4. Raises: MissingExtraError if a profile holds lookup tables and libvips cannot be loaded.
     """
-    if icc_profile is None or channels < 3:
-        return None
-    with _LOCK:
-        return _conversion(icc_profile)
+    return None if icc_profile is None or channels < 3 else _conversion(icc_profile)
 
 
 @lru_cache(maxsize=8)
 def _conversion(icc_profile: bytes) -> ColourConversion | None:
-    space, reason = profile_space(icc_profile), None
-    if len(icc_profile) > _LARGEST:
-        reason = f"is larger than {_LARGEST >> 20} MB"
-    elif space != b"RGB ":
-        reason = "is damaged" if space is None else f"is for {space!r} values, not for RGB"
-    if reason is not None:
-        _LOGGER.warning(_REFUSED, reason)
+    space = profile_space(icc_profile)
+    if len(icc_profile) > _LARGEST or space != b"RGB ":
+        why = "is damaged" if space is None else f"is for {space!r} values, not for RGB"
+        _LOGGER.warning(_REFUSED, why if space != b"RGB " else f"is larger than {_LARGEST >> 20} MB")
         return None
     conversion, levels = ColourConversion(icc_profile), np.linspace(0, 1, 16, dtype=np.float32)
     cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
@@ -176,9 +168,7 @@ def _formulas(icc_profile: bytes) -> tuple[tuple[Curve, ...], NDArray[np.floatin
         entries = (PROFILE_HEADER_BYTES + 4 + 12 * n for n in range(min(count, _MOST_TAGS)))
         found = (struct.unpack_from(">4sII", icc_profile, entry) for entry in entries)
         tags = {name: whole[offset : offset + size] for name, offset, size in found}
-        if (
-            icc_profile[16:24] != b"RGB XYZ " or b"A2B0" in tags or b"A2B1" in tags
-        ):  # the matrix only approximates those
+        if icc_profile[16:24] != b"RGB XYZ " or b"A2B0" in tags or b"A2B1" in tags:  # which the matrix approximates
             return None
         columns = [struct.unpack_from(">8x3i", tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
         curves = [_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")]
@@ -192,36 +182,24 @@ def _formulas(icc_profile: bytes) -> tuple[tuple[Curve, ...], NDArray[np.floatin
 
 def _curve(tag: memoryview) -> Curve | None:
     """A curve that can be inverted; None for others."""
-    kind = bytes(tag[:4])
-    if kind == b"para":
-        return _parametric(tag)
-    if kind != b"curv":
+    kind, (count,) = bytes(tag[:4]), struct.unpack_from(">8xI", tag)
+    if kind == b"para" and (form := count >> 16) <= 4:
+        g, *rest = (number / 65536 for number in struct.unpack_from(f">12x{(1, 3, 4, 5, 7)[form]}i", tag))
+        if form in (1, 2):
+            a, b, *offset = rest
+            constant = offset[0] if offset else 0.0
+            curve = _Parametric(g, a, b, d=-b / a if a else 0.0, e=constant, f=constant)
+        else:
+            curve = _Parametric(g, *rest)
+        return curve if g > 0 and curve.a > 0 and curve.c >= 0 else None
+    if kind != b"curv" or count > _MOST_SAMPLES:
         return None
-    (count,) = struct.unpack_from(">8xI", tag)
-    if count == 0:
-        return _Parametric(1.0)
-    if count == 1:
-        (gamma,) = struct.unpack_from(">12xH", tag)
-        return _Parametric(gamma / 256) if gamma else None
-    if count > _MOST_SAMPLES:
-        return None
+    if count <= 1:
+        gamma = struct.unpack_from(">12xH", tag)[0] / 256 if count else 1.0
+        return _Parametric(gamma) if gamma else None
     samples = np.array(struct.unpack_from(f">12x{count}H", tag)) / 65535
     rising = samples[-1] > samples[0] and np.all(np.diff(samples) >= 0)
     return _Sampled(samples) if rising else None
-
-
-def _parametric(tag: memoryview) -> Curve | None:
-    (kind,) = struct.unpack_from(">8xH", tag)
-    if kind > 4:
-        return None
-    g, *rest = (number / 65536 for number in struct.unpack_from(f">12x{(1, 3, 4, 5, 7)[kind]}i", tag))
-    if kind in (1, 2):
-        a, b, *offset = rest
-        constant = offset[0] if offset else 0.0
-        curve = _Parametric(g, a, b, d=-b / a if a else 0.0, e=constant, f=constant)
-    else:
-        curve = _Parametric(g, *rest)
-    return curve if g > 0 and curve.a > 0 and curve.c >= 0 else None
 
 
 def _times(colours: Floats, matrix: NDArray[np.floating[Any]]) -> Floats:
@@ -246,9 +224,7 @@ def _in_strips(convert: Callable[[Floats], Floats], pixels: NDArray[Any]) -> Flo
 def _to_vips(pixels: NDArray[Any]) -> Any:
     """Pixels of any dtype as a libvips image of 16 bits."""
     sixteen = np.rint(np.clip(to_unit(pixels), 0, 1) * _WHITE).astype(np.uint16)
-    height, width, channels = sixteen.shape
-    image = pyvips().Image.new_from_memory(sixteen.data, width, height, channels, "ushort")
-    return image.copy(interpretation="rgb16")
+    return pyvips().Image.new_from_array(sixteen, interpretation="rgb16")
 
 
 def _from_vips(image: Any) -> Floats:
