@@ -40,11 +40,11 @@ Layout = Literal["hwc", "chw"]
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's own conversion to mode L
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32), np.dtype(np.float64))
-_AS_THEY_ARE = ("RGB", "RGBA", "L", "LA")
-_CONVERTED = {"RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
+_CONVERTED = {"RGBA": "RGBA", "LA": "LA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB"}
+_CONVERTED |= {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
 _IN_MEMORY = (1, 3, 11)  # DLPack's device types of plain memory, and of memory pinned for CUDA and ROCm
 _MOST_ALONE, _FEWEST_DOTS = 0.015, 1024
-_SIXTEEN_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+_SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 PILLOW_ERRORS = (
     *(ArithmeticError, AssertionError, LookupError, OSError),
     *(RuntimeError, SyntaxError, TypeError, ValueError, struct.error),
@@ -148,20 +148,18 @@ def is_tensor(image: object) -> TypeGuard[Tensor]:
 
 def array_of(tensor: Tensor) -> NDArray[Any]:
     """A tensor's values, which are not copied. Raises: ImageError if numpy cannot read them."""
-    dtype = getattr(tensor, "dtype", "unknown")
     try:
         device, _ = tensor.__dlpack_device__()
         if device in _IN_MEMORY:
             return np.from_dlpack(tensor)
     except (BufferError, RuntimeError, TypeError, ValueError) as error:  # each library, and each version, has its own
+        what, plain = f"the tensor of dtype {getattr(tensor, 'dtype', 'unknown')}", "uint8, uint16, float32 or float64"
         raise ImageError(
-            f"the tensor of dtype {dtype} cannot be read: {error}; it must be a plain one of uint8, uint16, float32 or "
-            "float64 in the machine's memory"
+            f"{what} cannot be read: {error}; it must be a plain one of {plain} in the machine's memory"
         ) from error
-    raise ImageError(
-        f"the tensor is on a GPU or another device ({getattr(tensor, 'device', f'DLPack type {int(device)}')}); copy "
-        "it to the machine's memory first: tensor.cpu()"
-    )
+    where = getattr(tensor, "device", f"DLPack type {int(device)}")
+    fix = "copy it to the machine's memory first: tensor.cpu()"
+    raise ImageError(f"the tensor is on a GPU or another device ({where}); {fix}")
 
 
 def tensor_maker(tensor: Tensor) -> Callable[[NDArray[Any]], Any] | None:
@@ -213,14 +211,8 @@ def _from_pil(image: Image.Image) -> tuple[NDArray[Any], ImageKind]:
     info = {name: image.info[name] for name in kept if name in image.info}
     pixels = np.asarray(converted)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    kind = ImageKind(
-        channels=pixels.shape[2],
-        dtype=pixels.dtype,
-        icc_profile=info.get("icc_profile"),
-        pil_mode=converted.mode,
-        info=info,
-    )
-    return pixels, kind
+    about: dict[str, Any] = {"icc_profile": info.get("icc_profile"), "pil_mode": converted.mode, "info": info}
+    return pixels, ImageKind(channels=pixels.shape[2], dtype=pixels.dtype, **about)
 
 
 def _in_known_mode(image: Image.Image) -> Image.Image:
@@ -232,14 +224,11 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
     if mode in ("P", "RGB"):
         palette = image.palette.mode if mode == "P" and image.palette is not None else None
         return image.convert("RGBA" if transparent or palette == "RGBA" else "RGB")
-    if mode in _AS_THEY_ARE:
-        return image
+    if mode in _CONVERTED:
+        return image if mode == _CONVERTED[mode] else image.convert(_CONVERTED[mode])
     if mode == "CMYK":
         return _cmyk_to_srgb(image)
-    if mode in _CONVERTED:
-        return image.convert(_CONVERTED[mode])
-    if mode in _SIXTEEN_BIT or mode == "I":
-        # Older versions of Pillow open 16-bit gray files as 32-bit integers.
+    if mode in _SIXTEEN_BIT:  # older versions of Pillow open 16-bit gray files as 32-bit integers
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise ImageError('the image has mode "I" and values outside 0 … 65535; convert it to "I;16" or an array')
@@ -269,11 +258,8 @@ def _from_array(
     if array.dtype.kind == "f" and not raw:
         _check_floats(array, what=what)  # before rounding: 1.00000001 is outside, too
     double = not raw and array.dtype.newbyteorder("=") == np.float64
-    if double:
-        array = array.astype(np.float32)
-    native = np.asarray(array).astype(array.dtype.newbyteorder("="), copy=False)
-    hwc = native[..., None] if native.ndim == 2 else native
-    flat = native.ndim == 2
+    native = np.asarray(array).astype(np.float32 if double else array.dtype.newbyteorder("="), copy=False)
+    hwc, flat = native[..., None] if native.ndim == 2 else native, native.ndim == 2
     return hwc, ImageKind(channels=hwc.shape[2], dtype=hwc.dtype, flat=flat, double=double, layout=layout)
 
 
