@@ -149,25 +149,19 @@ class FrameUpscaler:
 
     def _check(self, frame: NDArray[Any], number: int) -> None:
         whole("number", number, least=0, most=(1 << 64) - 1)
-        if not isinstance(frame, np.ndarray) or frame.dtype not in (np.uint8, np.uint16):
-            what = str(frame.dtype) if isinstance(frame, np.ndarray) else type(frame).__name__
-            raise ArgumentError(f"a frame is {what}; it must be an array H×W×3 of uint8 or uint16")
-        if frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
-            raise ArgumentError(f"a frame has the shape {frame.shape}; it must be H×W×3, sRGB")
+        dtype, shape = str(getattr(frame, "dtype", type(frame).__name__)), getattr(frame, "shape", ())
+        if not isinstance(frame, np.ndarray) or dtype not in ("uint8", "uint16") or not frame.size or shape[2:] != (3,):
+            raise ArgumentError(f"a frame is {dtype} {shape}; it must be an array H×W×3 of uint8 or uint16, sRGB")
         last = self._last
         if self._latents != "motion":
             return
         if number % self._keyframes and (last is None or number != last.number + 1):
             done = "none was" if last is None else f"the last was {last.number}"
-            raise ArgumentError(
-                f"frame {number} needs those before it, and {done}: follow them from {self.start(number)} on, in order"
-            )
-        if last is not None and frame.shape != last.shape:
-            (height, width, _), (last_height, last_width, _) = frame.shape, last.shape
-            raise ArgumentError(
-                f"frame {number} has {width}×{height} pixels, and the last one {last_width}×{last_height}: "
-                "take another FrameUpscaler for it"
-            )
+            fix = f"follow them from {self.start(number)} on, in order"
+            raise ArgumentError(f"frame {number} needs those before it, and {done}: {fix}")
+        if last is not None and shape != last.shape:
+            sizes = " pixels, and the last one ".join(f"{width}×{height}" for height, width, _ in (shape, last.shape))
+            raise ArgumentError(f"frame {number} has {sizes}: take another FrameUpscaler for it")
 
     def _next(self, frame: NDArray[Any], number: int) -> _Frame:
         options, last, seen = self._options, self._last, gray(frame)

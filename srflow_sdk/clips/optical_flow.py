@@ -69,20 +69,16 @@ def gray(frame: NDArray[Any]) -> NDArray[np.uint8]:
 def motion_between(before: NDArray[np.uint8], now: NDArray[np.uint8], *, height: int, width: int) -> Motion:
     """The motion of the first height×width pixels of a frame. before, now: from :func:`gray`."""
     cv2 = opencv()
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow.setFinestScale(0)  # the presets' flow is coarser than pixels
     with _one_thread(cv2):
-        back, forth = _dis(cv2).calc(now, before, None), _dis(cv2).calc(before, now, None)
+        back, forth = flow.calc(now, before, None), flow.calc(before, now, None)
         y, x = np.indices(now.shape, dtype=np.float32)
         x, y = x + back[..., 0], y + back[..., 1]
         there, was = (cv2.remap(each, x, y, *_bilinear(cv2)) for each in (forth, before.astype(np.float32)))
     seen = np.hypot(*np.moveaxis(back + there, -1, 0)) <= _LARGEST_GAP
     seen &= np.abs(now - was) <= _LARGEST_CHANGE
     return Motion(flow=np.ascontiguousarray(back[:height, :width]), seen=seen[:height, :width])
-
-
-def _dis(cv2: Any) -> Any:
-    found = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    found.setFinestScale(0)  # the presets' flow is coarser than pixels
-    return found
 
 
 def _bilinear(cv2: Any) -> tuple[Any, ...]:

@@ -70,14 +70,14 @@ def test_a_way_back_that_misses_by_half_a_pixel_is_not_believed(monkeypatch: pyt
         def __init__(self, back: float) -> None:
             self.ways = iter([[2, 0], [-back, 0]])
 
-        def __call__(self, _: object) -> Dis:
-            return self
+        def setFinestScale(self, _: int) -> None:  # noqa: N802, OpenCV's name
+            pass
 
         def calc(self, *_: object) -> np.ndarray:
             return np.ones((80, 100, 2), np.float32) * np.array(next(self.ways), np.float32)
 
     for back, share in ((1.9, 1), (1.5, 0)):
-        monkeypatch.setattr("srflow_sdk.clips.optical_flow._dis", Dis(back))
+        monkeypatch.setattr("cv2.DISOpticalFlow_create", lambda _, back=back: Dis(back))
         flat = np.full((80, 100), 9, np.uint8)
         assert motion_between(flat, flat, height=80, width=100).seen.mean() == share
 
