@@ -101,19 +101,16 @@ class Latents:
         """Raises: ArgumentError unless all are of one padded picture."""
         if not isinstance(levels, Mapping) or not levels:
             raise ArgumentError("levels is empty or no mapping; it must hold a float32 array for each level")
-        padded: dict[int, tuple[int, int]] = {}
+        padded = set()
         for level, array in levels.items():
             whole("a level", level, least=1, most=_MAX_LEVEL)
             if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != 3 or not array.size:
-                shown = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+                shown = f"{getattr(array, 'dtype', type(array).__name__)} {getattr(array, 'shape', '')}"
                 raise ArgumentError(f"level {level} is {shown}; it must be a float32 array C×h×w")
-            padded[level] = array.shape[1] << level, array.shape[2] << level
-        rows, columns = min(padded.values())
-        if len(set(padded.values())) > 1 or self.height > rows or self.width > columns:
-            sizes = ", ".join(f"level {level} {size[0]}×{size[1]}" for level, size in sorted(padded.items()))
-            raise ArgumentError(
-                f"the levels are of pictures of {sizes} pixels, not of one of {self.height}×{self.width}"
-            )
+            padded.add((array.shape[1] << level, array.shape[2] << level))
+        if len(padded) > 1 or self.height > min(padded)[0] or self.width > min(padded)[1]:
+            sizes = ", ".join(f"{rows}×{columns}" for rows, columns in sorted(padded))
+            raise ArgumentError(f"the levels are of pictures of {sizes}, not of one of {self.height}×{self.width}")
 
     @property
     def bits_per_dimension(self) -> float | None:
@@ -300,9 +297,6 @@ class Latents:
             raise ImageError(f"{os.fspath(path)} is not a file of latents: {why}; Latents.save writes one") from error
         if bundle is not None:
             check_made_by(latents, bundle.manifest, f"the latents in {os.fspath(path)}")
-            channels = {entry.level: entry.channels for entry in bundle.manifest.latent_levels}
-            if channels != {level: len(array) for level, array in levels.items()}:
-                raise ImageError(f"{os.fspath(path)} is not a file of latents: its levels are not those of its model")
         return latents
 
     def __repr__(self) -> str:
@@ -332,14 +326,18 @@ class Latents:
         if not isinstance(other, Latents):
             raise ArgumentError(f"other is {type(other).__name__}; it must be Latents, as Encoding.invert gives them")
         own, others = (
-            (f"{one.height}×{one.width} pixels by the model {one.model_sha256[:12]}…", one.model_sha256, *shapes)
+            [
+                one.height,
+                one.width,
+                one.model_sha256,
+                *sorted((level, array.shape) for level, array in one.levels.items()),
+            ]
             for one in (self, other)
-            if (shapes := sorted((level, array.shape) for level, array in one.levels.items()))
         )
         if own != others:
-            raise ArgumentError(
-                f"these latents are of {own[0]}, the others of {others[0]}; invert pictures of one size with one model"
-            )
+            size, others_size = (f"{one[0]}×{one[1]} pixels by the model {one[2]:.12}…" for one in (own, others))
+            fix = "invert pictures of one size with one model"
+            raise ArgumentError(f"these latents are of {size}, the others of {others_size}; {fix}")
 
     def _angle(self, other: Latents, level: int) -> float:
         """The angle between both as vectors, 0 … π; 0 if one of them has no length, or none that is finite."""
