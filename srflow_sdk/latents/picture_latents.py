@@ -326,12 +326,7 @@ class Latents:
         if not isinstance(other, Latents):
             raise ArgumentError(f"other is {type(other).__name__}; it must be Latents, as Encoding.invert gives them")
         own, others = (
-            [
-                one.height,
-                one.width,
-                one.model_sha256,
-                *sorted((level, array.shape) for level, array in one.levels.items()),
-            ]
+            [one.height, one.width, one.model_sha256, {level: array.shape for level, array in one.levels.items()}]
             for one in (self, other)
         )
         if own != others:
