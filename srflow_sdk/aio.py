@@ -39,12 +39,14 @@ _T = TypeVar("_T")
 
 
 class _Stop(threading.Event):
-    """Counts as set once it is, or the event that the caller passed."""
+    """Counts as set once it is, or one of those that were passed."""
 
-    other: threading.Event | None = None
+    def __init__(self, *others: threading.Event | None) -> None:
+        super().__init__()
+        self.others = [other for other in others if other is not None]
 
     def is_set(self) -> bool:
-        return super().is_set() or (self.other is not None and self.other.is_set())
+        return super().is_set() or any(other.is_set() for other in self.others)
 
 
 async def _end_of(call: asyncio.Future[Any]) -> None:
@@ -101,9 +103,9 @@ class AsyncUpscaler:
     ) -> None:
         self._open = functools.partial(Upscaler, bundle, device=device, tile=tile, threads=threads, precision=precision)
         self._pool = ThreadPoolExecutor(whole("at_once", at_once, least=1), thread_name_prefix="srflow-async")
-        self._running: dict[asyncio.Future[Any], _Stop] = {}
+        self._running: set[asyncio.Future[Any]] = set()
+        self._closed = threading.Event()
         self._upscaler: Upscaler | None = None
-        self._closed = False
 
     async def __aenter__(self) -> AsyncUpscaler:
         try:
@@ -118,11 +120,9 @@ class AsyncUpscaler:
 
     async def aclose(self) -> None:
         """End what runs or waits, then release the model. Those calls raise DeviceError, and so do later ones."""
-        if self._closed:
+        if self._closed.is_set():
             return
-        self._closed = True
-        for stop in self._running.values():
-            stop.set()
+        self._closed.set()
         for call in list(self._running):
             await _end_of(call)
         if self._upscaler is not None:
@@ -163,8 +163,7 @@ class AsyncUpscaler:
     ) -> _T:
         """Call in a thread, once one is free. The call ends soon after its task is cancelled."""
         DrawOptions(progress=progress, cancel=cancel)  # checks them
-        loop, stop, errors = asyncio.get_running_loop(), _Stop(), list[Exception]()
-        stop.other = cancel
+        loop, stop, errors = asyncio.get_running_loop(), _Stop(cancel, self._closed), list[Exception]()
         closed = DeviceError("the upscaler is closed; await its calls before its `async with` block ends")
 
         def tell(done: int, total: int) -> None:
@@ -182,11 +181,11 @@ class AsyncUpscaler:
             with cancelled_by(stop):
                 return call(*arguments, cancel=stop, **keywords)
 
-        if self._closed:
+        if self._closed.is_set():
             raise closed
         with memory_errors_typed("before the call began"):
             running = loop.run_in_executor(self._pool, contextvars.copy_context().run, work)
-        self._running[running] = stop
+        self._running.add(running)
         try:
             await asyncio.wait([running])
         except asyncio.CancelledError:
@@ -194,13 +193,13 @@ class AsyncUpscaler:
             await _end_of(running)
             raise
         finally:
-            del self._running[running]
+            self._running.remove(running)
         if errors:
             raise errors[0]
         try:
             return running.result()
         except CancelledError as error:
-            if not self._closed or (cancel is not None and cancel.is_set()):
+            if not self._closed.is_set() or (cancel is not None and cancel.is_set()):
                 raise
             raise closed from error
 

@@ -55,29 +55,8 @@ class ImageFile:
         return self.metadata.icc_profile
 
 
-def open_image(
-    path: PathLike, *, max_pixels: int = MAX_PIXELS, page: int | None = None, raw: bool = False
-) -> ImageReader:
-    """Open a picture of any format that is read, whatever its ending; rows are decoded on demand.
-
-    16-bit files give uint16; floating-point TIFFs (16 or 32 bits) give float32 and must be in [0, 1]. The orientation
-    is applied. CMYK and Lab become sRGB; RGB and gray stay in the file's own profile. Palettes become RGB. Memory does
-    not grow with the height, except where files are decoded whole: BMP, WebP, AVIF, HEIC, interlaced and progressive
-    ones, and those that their orientation rotates. Of JPEG, the file's own bytes are held.
-
-    Args:
-        path: of the file.
-        max_pixels: largest width × height.
-        page: of a GIF, WebP or TIFF, the one frame or page to read, from 1.
-        raw: read values of 8, 16 or 32 bits as they are, in any range and in any number of channels.
-
-    Raises: ImageError in one line, MissingExtraError if libvips cannot be loaded.
-    """
-    return ImageReader(Path(path), max_pixels=max_pixels, page=page, raw=raw)
-
-
 def count_pixels(path: PathLike, *, max_pixels: int) -> int:
-    """Number of pixels of a file, from its header; 0 for one that :func:`open_image` refuses. Nothing is logged."""
+    """Number of pixels of a file, from its header; 0 for one that is refused. Nothing is logged."""
     try:
         source = _recognised(Path(path))
         image = _opened(source)
@@ -88,7 +67,7 @@ def count_pixels(path: PathLike, *, max_pixels: int) -> int:
 
 
 def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
-    """Read a whole file, with the conversions of :func:`open_image`.
+    """Read a whole file, with the conversions of :class:`ImageReader`.
 
     Args:
         path: of a PNG, JPEG, WebP, TIFF, still GIF, BMP, AVIF or HEIC file; its content decides, not its ending.
@@ -105,7 +84,7 @@ def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
         >>> file = read_image("photo.jpg")
         >>> write_image("copy.png", file.pixels, metadata=file.metadata)
     """
-    with open_image(path, max_pixels=max_pixels) as reader:
+    with ImageReader(path, max_pixels=max_pixels) as reader:
         pixels = reader.read_rows(reader.height)
         reader.check_unchanged()
         return ImageFile(pixels=pixels, metadata=reader.metadata)
@@ -128,15 +107,24 @@ def read_provenance(path: PathLike) -> Provenance | None:
 
 
 class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
-    """An open image file, from :func:`open_image`. Close it, or use it as a context manager.
+    """An open file of any format that is read, whatever its ending, whose rows are decoded on demand, by any thread.
 
-    path: the file. width, height: upright, in pixels. channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB,
-    alpha). dtype: uint8, uint16 or float32. metadata: what else the file holds.
+    16-bit files give uint16; floating-point TIFFs (16 or 32 bits) give float32 and must be in [0, 1]. The orientation
+    is applied. CMYK and Lab become sRGB; RGB and gray stay in the file's own profile. Palettes become RGB. Memory does
+    not grow with the height, except where files are decoded whole: BMP, WebP, AVIF, HEIC, interlaced and progressive
+    ones, and those that their orientation rotates. Of JPEG, the file's own bytes are held.
 
-    Any thread may read, one at a time.
+    path, max_pixels: as of :func:`read_image`. page: of a GIF, WebP or TIFF, the frame or page to read, from 1. raw: read
+    values of 8, 16 or 32 bits as they are, in any range and in any number of channels.
+    width, height: upright. channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4. dtype, metadata: of the pixels.
+
+    Raises: as :func:`read_image`.
     """
 
-    def __init__(self, path: Path, *, max_pixels: int, page: int | None = None, raw: bool = False) -> None:
+    def __init__(
+        self, path: PathLike, *, max_pixels: int = MAX_PIXELS, page: int | None = None, raw: bool = False
+    ) -> None:
+        path = Path(path)
         libvips.pyvips().vips_lib.vips_error_clear()  # its list of causes: successful calls leave some, too
         source = _recognised(path, raw=raw)
         image = _opened(source, page=page)
@@ -205,6 +193,9 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
             if self.dtype == np.float32 and not self._raw:
                 _check_range(self.path, band)
         return rows
+
+
+open_image = ImageReader
 
 
 @contextlib.contextmanager

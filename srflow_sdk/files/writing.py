@@ -81,23 +81,13 @@ def write_image(
 
 
 class ImageWriter:
-    """Writes an image file row by row: .png, .jpg, .jpeg, .webp, .tif, .tiff, or .avif where libvips has it.
+    """Writes an image file row by row, inside a with-block, at whose end it appears, or replaces an older one.
 
-    A context manager: the file appears, or replaces an older one, when the block ends without an exception; otherwise
-    nothing remains. Rows are encoded as they arrive, into a hidden file beside the target. Memory does not grow with
-    the height, except for WebP and AVIF, whose encoders hold the whole picture.
+    After an exception nothing remains. Rows are encoded as they arrive, into a hidden file beside the target. Memory
+    does not grow with the height, except for WebP and AVIF, whose encoders hold the whole picture.
 
-    TIFF holds EXIF without maker's notes; only JPEG holds IPTC; WebP and AVIF hold a resolution only in EXIF. Gray
-    becomes RGB in WebP and AVIF, and sRGB if it had a profile. EXIF without a resolution gets 72 dots per inch.
-
-    Args:
-        target, metadata, provenance, quality, lossless: as of :func:`write_image`.
-        width, height, channels, dtype: of the rows to write.
-        raw: into a TIFF, write values of 8, 16 or 32 bits as they are, in any number of channels.
-
-    Raises:
-        ArgumentError, ImageError: as :func:`write_image`.
-        DeviceError: in a process that was forked after libvips had started threads.
+    target, metadata, provenance, quality, lossless: as of :func:`write_image`, which says what is raised. width,
+    height, channels, dtype: of the rows. raw: into a TIFF, write values of 8, 16 or 32 bits as they are.
     """
 
     def __init__(
