@@ -226,11 +226,10 @@ def exif_tags_of(block: bytes) -> ExifTags:
     return read_exif_tags(io.BytesIO(block.removeprefix(_PREFIX)))
 
 
-def block_of(tiff: BinaryIO | bytes) -> bytes | None:
-    """An EXIF block of what :func:`read_exif_tags` finds in a file or another block; None if that is nothing."""
+def block_of(tiff: BinaryIO) -> bytes | None:
+    """An EXIF block of what :func:`read_exif_tags` finds in a file; None if that is nothing."""
     with contextlib.suppress(*IFD_ERRORS):
-        tags = exif_tags_of(tiff) if isinstance(tiff, bytes) else read_exif_tags(tiff)
-        layout = TiffLayout("<")
+        tags, layout = read_exif_tags(tiff), TiffLayout("<")
         sub_ifds, own = packed(tags, layout, 8)
         first_ifd = 8 + len(sub_ifds)
         header = _PREFIX + b"II" + layout.pack("HI", 42, first_ifd)

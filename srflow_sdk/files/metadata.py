@@ -119,11 +119,8 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple
         resource = _PHOTOSHOP + _IPTC + struct.pack(">I", len(records)) + records + bytes(len(records) % 2)
         image.set_type(pyvips.GValue.blob_type, "iptc-data", resource)
     block = None if metadata.exif is None else exif.edited(metadata.exif, resolution)
-    if block is not None and len(block) > exif.MAX_BYTES:
-        cut, limit = "maker's notes and long values are left out", exif.MAX_BYTES
-        _LOGGER.warning("%s: EXIF of %d bytes exceeds the limit of %d: %s", path, len(block), limit, cut)
-        block = exif.block_of(block)
-    loaded = None if block is None or kind.saver == "tiffsave" else _loaded(block)  # see tiff.append_tags
+    block = None if kind.saver == "tiffsave" else block  # see tiff.append_tags
+    loaded = _loaded(block) if block is not None and _fits(block, "exif", path, exif.MAX_BYTES) else None
     if loaded is not None:
         # Also set the entries one by one: savers drop entries of the block that are not on the image.
         for key in loaded.get_fields():

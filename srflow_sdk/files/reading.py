@@ -114,8 +114,8 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
     not grow with the height, except where files are decoded whole: BMP, WebP, AVIF, HEIC, interlaced and progressive
     ones, and those that their orientation rotates. Of JPEG, the file's own bytes are held.
 
-    path, max_pixels: as of :func:`read_image`. page: of a GIF, WebP or TIFF, the frame or page to read, from 1. raw: read
-    values of 8, 16 or 32 bits as they are, in any range and in any number of channels.
+    path, max_pixels: as of :func:`read_image`. page: of a GIF, WebP or TIFF, the frame or page to read, from 1. raw:
+    read values of 8, 16 or 32 bits as they are, in any range and in any number of channels.
     width, height: upright. channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4. dtype, metadata: of the pixels.
 
     Raises: as :func:`read_image`.

@@ -253,8 +253,8 @@ def test_a_large_thumbnail_does_not_cost_the_rest(
     assert not caplog.messages
 
 
-@pytest.mark.parametrize("suffix", [*WITH_EXIF, ".tif"])
-def test_exif_that_is_too_large_loses_what_is_long_and_the_file_is_named(
+@pytest.mark.parametrize("suffix", WITH_EXIF)
+def test_exif_that_is_too_large_is_left_out_and_the_file_is_named(
     tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     exif = Image.Exif()
@@ -264,10 +264,9 @@ def test_exif_that_is_too_large_loses_what_is_long_and_the_file_is_named(
     file = read_image(tmp_path / "a.webp")
     write_image(tmp_path / f"b{suffix}", file.pixels, metadata=file.metadata)
     with Image.open(tmp_path / f"b{suffix}") as image:
-        assert image.getexif()[MAKE] == "Acme"
-        assert image.getexif().get_ifd(EXIF_IFD)[DATE] == "2024:05:06 07:08:09"
+        assert MAKE not in image.getexif()
     (message,) = caplog.messages
-    assert message.startswith(f"{tmp_path / f'b{suffix}'}: EXIF of 70")
+    assert message.startswith(f"{tmp_path / f'b{suffix}'}: EXIF block left out: its 70")
 
 
 @pytest.mark.parametrize("suffix", [*WITH_EXIF, ".tif"])
