@@ -109,8 +109,7 @@ class Backend(ABC):
     _scarce = False
     """True: return the memory that a run took to the system once it ends. Backends that keep none need not look."""
 
-    def __init__(self) -> None:
-        self._active = False
+    _active = False
 
     @property
     def device(self) -> str:

@@ -18,6 +18,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,11 +45,11 @@ _RENDERERS = Path("/dev/dri"), "renderD*"  # a GPU's device file
 _cache_works = True  # false once a graph could not be written: the next use of that entry would wait for ever
 
 
+@dataclass(frozen=True, eq=False)
 class OpenVinoConditioning(Conditioning):
     """The encoder's outputs, as OpenVINO's tensors: never copied, and of any type."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self.values = dict(values)
+    values: dict[str, Any]
 
     @property
     def nbytes(self) -> int:

@@ -12,6 +12,7 @@ import os
 import shutil
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,11 @@ _KEPT = "graph.onnx", "weights.bin"
 _Array = NDArray[np.float32]
 
 
+@dataclass(frozen=True, eq=False)
 class OrtConditioning(Conditioning):
     """The encoder's outputs by name, as OrtValues on the device."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self.values = dict(values)
+    values: dict[str, Any]
 
     @property
     def nbytes(self) -> int:
@@ -67,7 +68,6 @@ class OnnxRuntimeBackend(Backend):
         threads: int | None = None,
         graphs: tuple[str, str] | None = None,
     ) -> None:
-        super().__init__()
         self._bundle, self._threads = bundle, threads
         self._provider, self._number = PROVIDERS[device], gpu
         fits = bundle.manifest.precision != "bf16" or self._provider.bfloat16

@@ -13,7 +13,9 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -54,21 +56,16 @@ class _EncodedImage:
         block = memory.take(sum(map(aligned, sizes.values())))
         self.release = weakref.finalize(self, memory.give_back, block)
         self.release.atexit = False
-        self.memory = memory
-        self.shapes = dict(shapes)
-        self.nbytes = sum(sizes.values())
-        self.addresses: dict[str, int] = {}
-        address = block.address
-        for name, nbytes in sizes.items():
-            self.addresses[name] = address
-            address += aligned(nbytes)
+        self.memory, self.shapes, self.nbytes = memory, dict(shapes), sum(sizes.values())
+        begins = accumulate(map(aligned, sizes.values()), initial=block.address)
+        self.addresses = dict(zip(sizes, begins, strict=False))
 
 
+@dataclass(frozen=True, eq=False)
 class TensorRTConditioning(Conditioning):
     """The encoder's outputs on the GPU, image by image. Freed with the object, or when the backend closes."""
 
-    def __init__(self, images: list[_EncodedImage]) -> None:
-        self.images = images
+    images: list[_EncodedImage]
 
     @property
     def nbytes(self) -> int:
@@ -83,7 +80,6 @@ class TensorRTBackend(Backend):
     """
 
     def __init__(self, bundle: Bundle, *, gpu: int = 0) -> None:
-        super().__init__()
         self._bundle, self._gpu = bundle, gpu
         self._session: _Session | None = None
         self._release: Callable[[], Any] = lambda: None

@@ -27,7 +27,6 @@ _TOLD = (
     *("name", "variant", "scale", "size_multiple", "halo", "latent_scheme", "latent_levels", "default_tau", "auto_tau"),
     *("reduction", "removes_damage", "precision", "conditioning_bytes_per_pixel"),
 )
-_DIGITS = 18
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +86,11 @@ class ServingOptions:
                 values[field.name] = text
             elif field.name == "tile" and text in ("auto", "none"):
                 values["tile"] = None if text == "none" else "auto"
-            elif text.isascii() and text.isdecimal() and len(text) <= _DIGITS:
-                values[field.name] = int(text)
             else:
-                raise ArgumentError(
-                    f"{field.name} is {short(text)}; it must be a whole number of at most {_DIGITS} digits"
-                )
+                try:
+                    values[field.name] = int(text)
+                except ValueError as error:
+                    raise ArgumentError(f"{field.name} is {short(text)}; it must be a whole number") from error
         return cls(**values)
 
     def parameters(self) -> dict[str, str]:

@@ -7,13 +7,13 @@ import pytest
 from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes something first
-    "srflow_sdk": 13_297,
+    "srflow_sdk": 13_291,
     "apps/srflow_apps": 8_467,
     "training/srflow_training": 6_724,
     "training/srflow_evaluation": 7_153,
     "export/srflow_export": 7_917,
     "benchmarks": 5_290,
-    "tests": 57_143,
+    "tests": 57_142,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
