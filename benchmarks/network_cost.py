@@ -25,13 +25,13 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 from graph_counts import convolutions
-from graph_profile import inputs
 from onnx import helper
 
 from srflow_sdk import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
 
 WARM_UP = 2
+_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 PARTS = {
     "encoder": {
         "trunk": r"model\.encoder\.",
@@ -69,6 +69,17 @@ def part_of(weight: str, patterns: dict[str, str]) -> str:
     return next((part for part, pattern in patterns.items() if re.match(pattern, weight)), "")
 
 
+def inputs(session: ort.InferenceSession, *, scale: int, size: int) -> dict[str, np.ndarray]:
+    """Random inputs of an encoder or sampler for an LR image of size×size pixels."""
+    random, feed = np.random.default_rng(0), {}
+    for each in session.get_inputs():
+        level = re.search(r"level(\d+)", each.name)
+        side = scale * size >> int(level[1]) if level else size
+        shape = (1,) if each.name == "tau" else (1, each.shape[1], side, side)
+        feed[each.name] = (random.standard_normal(shape, np.float32) * 0.3).astype(_TYPES[each.type])
+    return feed
+
+
 class Profiled:
     """A graph whose nodes are timed in every run."""
 
@@ -80,7 +91,7 @@ class Profiled:
         options.intra_op_num_threads, options.log_severity_level = threads, 3
         options.enable_profiling, options.profile_file_prefix = True, str(Path(self.folder.name) / "profile")
         self.session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        self.feed, self.runs = inputs(self.session, size=size, batch=1), 0
+        self.feed, self.runs = inputs(self.session, scale=self.scale, size=size), 0
 
     def run(self) -> None:
         """Run the graph once."""

@@ -12,7 +12,7 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "training/srflow_training": 6_724,
     "training/srflow_evaluation": 7_153,
     "export/srflow_export": 7_917,
-    "benchmarks": 5_290,
+    "benchmarks": 5_226,
     "tests": 57_142,
 }
 SLACK = 1.02  # so that a fix never needs a raise
