@@ -136,10 +136,11 @@ class Encoding:
 
 
 @contextlib.contextmanager
-def written(target: Path) -> Iterator[str]:
-    """FFmpeg's name of a file that becomes the target at the end of the block. Raises: OSError."""
+def written(target: Path) -> Iterator[Any]:
+    """A name or a file for FFmpeg to write, which becomes the target at the end of the block. Raises: OSError."""
     with replacing(target) as descriptor:
-        yield f"file:/dev/fd/{descriptor}"
+        with os.fdopen(os.dup(descriptor), "wb") as file:  # for Windows, where FFmpeg cannot open a descriptor
+            yield f"file:/dev/fd/{descriptor}" if os.name == "posix" else file
         os.fsync(descriptor)
 
 
