@@ -28,7 +28,8 @@ export function photo(element, take, clear) {
     const files = [...data.files];
     const file = files.find(({ type }) => type.startsWith("image/")) ?? files[0];
     if (!file || !element.offsetParent) return;
-    event.stopPropagation();
+    event.preventDefault();
+    event.stopPropagation(); // of a drop on this field, another one learns nothing
     take(file);
   }
 
