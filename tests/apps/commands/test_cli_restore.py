@@ -17,6 +17,7 @@ from PIL import Image, ImageCms
 
 from srflow_apps.commands import cli
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
+from srflow_sdk.flow.options import RESTORE_SCHEME
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.flow_bundle import write_flow_bundle
@@ -123,7 +124,7 @@ def test_an_output_of_a_newer_method_is_refused_in_one_line(run: Run) -> None:
     made = read_provenance("clean.png")
     assert made is not None
     assert made.settings is not None
-    newer = dataclasses.replace(made, settings=made.settings.replace('"scheme": 4', '"scheme": 99'))
+    newer = dataclasses.replace(made, settings=made.settings.replace(f'"scheme": {RESTORE_SCHEME}', '"scheme": 99'))
     write_image("newer.png", read_image("clean.png").pixels, provenance=newer)
     result = run("--from-output", "newer.png", "a.png", "-o", "again.png")
     assert result.exit_code == 2
