@@ -368,11 +368,10 @@ def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
     try:
         library = importlib.import_module(record.runtime)
     except (ImportError, OSError) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == record.runtime:
-            raise DeviceError(f"they need {title} {record.version}, which is not installed: {exactly}") from error
-        raise DeviceError(f"{title} cannot be imported ({error}); install it again: {exactly}") from error
-    installed = getattr(library, "__version__", "a build without a version")
-    if installed != record.version:
+        absent = isinstance(error, ModuleNotFoundError) and error.name == record.runtime
+        why = "is not installed" if absent else f"cannot be imported ({error})"
+        raise DeviceError(f"they need {title} {record.version}, which {why}: {exactly}") from error
+    if (installed := getattr(library, "__version__", "a build without a version")) != record.version:
         raise DeviceError(
             f"built by {title} {record.version}, but {installed} is installed, and no other version runs them: "
             f"{exactly}, or build them for this one: {rebuild}"

@@ -41,8 +41,7 @@ from srflow_sdk.system.raising import PassingError, is_installed, memory_errors_
 WORTH = 1.1
 """How many times faster a less exact way must be to be chosen: less is within what a measurement varies by."""
 
-_ROUNDS = (2, 5)  # of timing, at least and at most
-_TIMING_S = 0.5  # after so long there are no further rounds
+_ROUNDS = 3  # of timing
 _QUICK_S = 0.4  # of CPU time: the photographs are too small
 _SAME_DB = 3.0
 """How far two runtimes may be apart that compute the same int8 graph, each against float32: they round otherwise. What
@@ -249,12 +248,8 @@ def _best_times(backends: Sequence[Backend], image: Any, manifest: Manifest) -> 
     The first has not run at this size before; its first run, which prepares for that, does not count.
     """
     _seconds(backends[0], image, manifest)
-    best, begun = [math.inf] * len(backends), time.monotonic()
-    for number in range(_ROUNDS[1]):
-        if number >= _ROUNDS[0] and time.monotonic() - begun > _TIMING_S:
-            break
-        best = [min(least, _seconds(one, image, manifest)) for least, one in zip(best, backends, strict=True)]
-    return best
+    rounds = [[_seconds(backend, image, manifest) for backend in backends] for _ in range(_ROUNDS)]
+    return [min(times) for times in zip(*rounds, strict=True)]
 
 
 def _seconds(backend: Backend, image: Any, manifest: Manifest) -> float:

@@ -28,9 +28,12 @@ def available_memory(root: Path = Path("/")) -> int:
     import psutil  # here, because the doctor's probe of the driver needs this module but not psutil
 
     left = [int(psutil.virtual_memory().available)]
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
+    try:
+        groups = (root / "proc/self/cgroup").read_text("utf-8", "replace").splitlines()
+    except OSError:  # no Linux
+        groups = []
+    for line in groups:
+        controllers, _, path = line.partition(":")[2].partition(":")
         # Outside its own namespace, a group's path begins with "..": what is left of it cannot be seen from here.
         names = [name for name in path.split("/") if name not in ("", ".", "..")]
         if not controllers:
@@ -137,12 +140,8 @@ def _call(function: Any, *arguments: Any) -> None:
 
 def _number(path: Path, pattern: str = r"^(\d+)$") -> int | None:
     """The number that a line of a file has; None if there is none, such as "max"."""
-    found = re.search(pattern, _text(path), re.MULTILINE)
-    return int(found[1]) if found else None
-
-
-def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        found = re.search(pattern, path.read_text("utf-8", "replace"), re.MULTILINE)
     except OSError:
-        return ""
+        return None
+    return int(found[1]) if found else None

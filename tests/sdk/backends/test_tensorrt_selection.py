@@ -86,7 +86,7 @@ def test_a_library_that_cannot_be_loaded_is_to_be_installed_again(
     monkeypatch.delitem(sys.modules, "tensorrt")
     monkeypatch.syspath_prepend(tmp_path)
     text = refused(machine, engine_bundle)
-    assert "TensorRT cannot be imported (Could not find: libnvinfer.so.11); install it again: pip install" in text
+    assert "which cannot be imported (Could not find: libnvinfer.so.11): pip install" in text
 
 
 def test_another_version_is_refused_with_both_fixes(machine: EngineMachine, engine_bundle: Bundle) -> None:
