@@ -8,12 +8,12 @@ from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes something first
     "srflow_sdk": 13_283,
-    "apps/srflow_apps": 8_467,
+    "apps/srflow_apps": 8_417,
     "training/srflow_training": 6_724,
     "training/srflow_evaluation": 7_153,
     "export/srflow_export": 7_917,
     "benchmarks": 5_226,
-    "tests": 57_142,
+    "tests": 57_128,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 

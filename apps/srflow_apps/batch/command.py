@@ -20,7 +20,7 @@ from srflow_apps.batch.display import Display
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settings, attempted, begun, do_one
 from srflow_apps.batch.operations import Operation, Size
 from srflow_apps.batch.plan import Plan, make_plan, say_unread
-from srflow_apps.batch.ray import Cluster, OnRay
+from srflow_apps.batch.ray import Cluster, run_on_ray
 from srflow_apps.batch.report import write_report
 from srflow_apps.batch.run import Executor, Pixels, run_jobs, run_plan
 from srflow_apps.batch.storage import exists, is_folder, reading, standing_for
@@ -95,8 +95,14 @@ def run_command(
             sent = folder / f"stdout{operation.ending(files)}"
             stack.enter_context(standing_for({sent: "stdout"}))
             output, display.shows_names = str(sent), False
+        upscaler: BaseUpscaler | None = None
         if server is not None:
-            bundles = _bundles_of_server(model, server, display)
+            from srflow_apps.serving.remote_upscaler import RemoteUpscaler
+
+            upscaler = stack.enter_context(RemoteUpscaler(server, model=model or BY_PICTURE, tile=machine.tile))
+            bundles = list(upscaler._bundles.values())
+            if model == BY_PICTURE and len(bundles) == 1:
+                display.tell("--model auto: the server draws all pictures with its own model")
         elif model is None and operation.name != UPSCALE and files.from_output is None:
             bundles = [Bundle.embedded()]
         else:
@@ -106,7 +112,9 @@ def run_command(
             recipe, bundles = read_recipe(files.from_output, bundles, operation=operation)
             operation, tile = operation.recorded(recipe), recipe.tile
             paths, keep = [find_source(files.from_output, recipe, paths)], [*keep, files.from_output]
-            machine = _machine_of(recipe, machine, files.from_output)
+            machine = _machine_of(recipe, machine)
+            if server is not None:  # its tile is recorded
+                upscaler = stack.enter_context(RemoteUpscaler(server, model=str(bundles[0].path), tile=tile))
         plan = make_plan(
             operation,
             paths,
@@ -136,9 +144,21 @@ def run_command(
                 device=machine.device,
                 precision=machine.precision,
             )
-            execute: Executor = OnRay(cluster=cluster, bundles=plan.bundles, tile=tile, say=display.tell)
+            on_ray: Any = {"cluster": cluster, "bundles": plan.bundles, "tile": tile, "say": display.tell}
+            execute: Executor = partial(run_on_ray, **on_ray)
         else:
-            models = _opened_models(plan, machine, files, server, display, stack)
+            models, chosen = plan.models, list(plan.bundles)
+            if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):  # only its model need be opened
+                chosen = [models.bundles[models.name(plan.jobs[0].source)]]
+            if len(plan.jobs) == 1 or files.dry_run:  # of many, a line for each would hide what went wrong
+                models.say = display.tell
+            if upscaler is None:
+                options: Any = {name: getattr(machine, name) for name in ("device", "threads", "precision")}
+                upscaler = stack.enter_context(Upscaler(chosen, tile=tile, **options))
+            if files.from_output is not None and upscaler.precision != machine.precision:
+                drawn = f"{upscaler.device} draws with {upscaler.precision}; leave out --server"
+                raise ArgumentError(f"{files.from_output} was made with --precision {machine.precision}, and {drawn}")
+            models.upscaler = upscaler
             execute = partial(run_jobs, models=models)
         if files.dry_run:
             dry_run(plan, display)
@@ -155,8 +175,8 @@ def run_command(
             if result.interrupted:
                 sys.exit(exit_status(interrupts.number))
         if not stopped and (result.total > 1 or result.count("skipped")):
-            drawn = Counter(str(file.model) for file in result.files if file.why is not None)
-            counts = ", ".join(f"{name} drew {drawn[name]}" for name in sorted(drawn))
+            drew = Counter(str(file.model) for file in result.files if file.why is not None)
+            counts = ", ".join(f"{name} drew {drew[name]}" for name in sorted(drew))
             display.tell(f"{result}{f'; {counts}' if counts else ''}")
         if result.remaining or display.names_lost:
             sys.exit(FAILED)
@@ -169,10 +189,7 @@ def run_command(
 def _opened_inputs(
     paths: list[Path], output: str | None, files: FileChoices, max_pixels: int, stack: contextlib.ExitStack
 ) -> tuple[list[Path], list[Path]]:
-    """The inputs, with a file for standard input, or a frame; and files of which they are parts, which are kept.
-
-    Raises: ArgumentError, ImageError.
-    """
+    """The inputs, with a file for standard input, or a frame; and files of which they are parts, which are kept."""
     keep: list[Path] = []
     if Path(STANDARD) in paths:
         if len(paths) > 1:
@@ -192,10 +209,7 @@ def _opened_inputs(
 
 @contextlib.contextmanager
 def standard_input(max_pixels: int) -> Iterator[Path]:
-    """Read standard input to its end: a file in its place, until the block ends.
-
-    Raises: ArgumentError if it is a terminal or closed; what :func:`spooled` raises.
-    """
+    """Read standard input to its end: a file in its place, until the block ends. Raises: ArgumentError, ImageError."""
     if sys.stdin is None or sys.stdin.isatty():
         raise ArgumentError("- is standard input; pipe a picture into it: < photo.jpg")
     with contextlib.ExitStack() as stack:
@@ -206,10 +220,7 @@ def standard_input(max_pixels: int) -> Iterator[Path]:
 
 
 def _saved(path: Path, folder: Path, stem: str, max_pixels: int, *, page: int | None = None, side: int = 0) -> Path:
-    """A file with one page or frame, or with a square from the middle of a picture, as PNG, or TIFF for floats.
-
-    Raises: ImageError if there is no such page, or more than max_pixels pixels, or the file cannot be read.
-    """
+    """A file with one page or frame, or a square from the middle of a picture, as PNG, or TIFF for floats."""
     with open_image(path, max_pixels=max_pixels, page=page) as reader:
         height, width = min(side or reader.height, reader.height), min(side or reader.width, reader.width)
         above, left = (reader.height - height) // 2, (reader.width - width) // 2
@@ -219,51 +230,6 @@ def _saved(path: Path, folder: Path, stem: str, max_pixels: int, *, page: int | 
         pixels = np.ascontiguousarray(reader.read_rows(height)[:, left : left + width])
         write_image(saved, pixels, metadata=reader.metadata)
     return saved
-
-
-def _bundles_of_server(model: str | None, server: str, display: Display) -> list[Bundle]:
-    """The bundles of a server's models, as far as it tells them. model: its name there; None is "auto"."""
-    from srflow_apps.serving.remote_upscaler import RemoteUpscaler
-
-    with RemoteUpscaler(server, model=model or BY_PICTURE) as first:
-        bundles = list(first._bundles.values())
-    if model == BY_PICTURE and len(bundles) == 1:
-        display.tell("--model auto: the server draws all pictures with its own model")
-    return bundles
-
-
-def _opened_models(
-    plan: Plan,
-    machine: MachineChoices,
-    files: FileChoices,
-    server: str | None,
-    display: Display,
-    stack: contextlib.ExitStack,
-) -> Models:
-    """Open what draws, on this machine or a server. stack: closes it.
-
-    Raises: ArgumentError if it cannot make a picture again because it draws in another precision.
-    """
-    models, chosen = plan.models, list(plan.bundles)
-    if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):  # only its model need be opened
-        chosen = [models.bundles[models.name(plan.jobs[0].source)]]
-    if len(plan.jobs) == 1 or files.dry_run:  # of many, a line for each would hide what went wrong
-        models.say = display.tell
-    if server is not None:
-        from srflow_apps.serving.remote_upscaler import RemoteUpscaler
-
-        name = BY_PICTURE if len(chosen) > 1 else str(chosen[0].path)
-        models.upscaler = RemoteUpscaler(server, model=name, tile=plan.tile)
-    else:
-        options: Any = {name: getattr(machine, name) for name in ("device", "threads", "precision")}
-        models.upscaler = Upscaler(chosen, tile=plan.tile, **options)
-    stack.enter_context(models.upscaler)
-    if files.from_output is not None and models.upscaler.precision != machine.precision:
-        raise ArgumentError(
-            f"{files.from_output} was made with --precision {machine.precision}, and {models.upscaler.device} draws "
-            f"with {models.upscaler.precision}; leave out --server"
-        )
-    return models
 
 
 def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str:
@@ -477,7 +443,7 @@ def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path
     raise ImageError(f"{output} was made from {wanted}, {where}")
 
 
-def _machine_of(recipe: Provenance, machine: MachineChoices, output: Path) -> MachineChoices:
+def _machine_of(recipe: Provenance, machine: MachineChoices) -> MachineChoices:
     """The choices with which a picture is made again: its precision, and its device, since others round otherwise."""
     device: Any = recipe.device if machine.device == "auto" and recipe.device in get_args(DeviceName) else None
     precision = cast("ComputePrecision", recipe.precision)

@@ -83,87 +83,51 @@ class Cluster:
         one_of("precision", self.precision, Precision)
 
 
-@dataclass(kw_only=True)
-class OnRay:
-    """The executor that lets a cluster's workers draw the files. Results come in the order in which files end.
+def run_on_ray(
+    jobs: Sequence[Job],
+    *,
+    cluster: Cluster,
+    bundles: Sequence[Bundle],
+    tile: TileSize,
+    settings: Settings,
+    watcher: Watcher | None = None,
+    check: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> FolderResult:
+    """Let a cluster's workers do the jobs, as :func:`run_jobs` does them; a worker that dies loses nothing.
 
-    cluster: of a str, its address. bundles: the model; several if each picture gets the one that suits it. say: called
-    with a line about the workers.
+    Each worker that is free gets the next job, and a dead one gets a successor. Results come in the order in which
+    files end. If check() or the watcher raises, the workers stop at their next tile, and what they finished is taken.
+    bundles: the model; several if each picture gets the one that suits it. say: called with a line about the workers.
+
+    Raises: also DeviceError if the cluster cannot be used.
     """
+    targets = [target for job in jobs for target in job.targets]
+    first, *others = bundles
+    local = any(not isinstance(path, UrlPath) for path in (*targets, *(job.source for job in jobs)))
+    worker: dict[str, Any] = {
+        "settings": settings,
+        "model": BY_PICTURE if others else first.path.stem if first.is_embedded else first.path.resolve(),
+        "sha256": digest([bundle.manifest for bundle in bundles]),
+        "device": cluster.device,
+        "precision": cluster.precision,
+        "tile": tile,
+        "folder": str(Path.cwd()) if local else None,
+    }
+    done: dict[int, FolderFile] = {}
+    ended: dict[str, Any] = {"device": "ray", "precision": str(cluster.precision)}
 
-    cluster: Cluster | str
-    bundles: Sequence[Bundle]
-    tile: TileSize = "auto"
-    say: Callable[[str], None] = lambda _: None
+    def take(number: int, file: FolderFile, device: str, precision: str) -> None:
+        done[number] = file
+        ended.update({"device": device, "precision": precision} if device else {})
+        if watcher is not None:
+            watcher.finished(number + 1, file)
+        if file.disk_full:
+            raise _EndedError("disk_full")
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.cluster, (str, Cluster)):
-            shown = repr(self.cluster)
-            raise ArgumentError(f'ray is {shown}; it must be "auto", host:port, a srflow_sdk.ray.Cluster or None')
-        self._cluster = Cluster(address=self.cluster) if isinstance(self.cluster, str) else self.cluster
-        if not self.bundles[0].manifest.files:
-            raise ArgumentError(
-                "the cluster's machines need the model's files, and upscaler is a server's: leave out ray"
-            )
-
-    def __call__(
-        self, jobs: Sequence[Job], *, settings: Settings, watcher: Watcher | None, check: Callable[[], None]
-    ) -> FolderResult:
-        """Run the jobs as :func:`run_jobs` does; a worker that dies loses nothing. Raises: also DeviceError."""
-        first, *others = self.bundles
-        local = any(not isinstance(path, UrlPath) for job in jobs for path in (job.source, *job.targets))
-        worker: dict[str, Any] = {
-            "settings": settings,
-            "model": BY_PICTURE if others else first.path.stem if first.is_embedded else first.path.resolve(),
-            "sha256": digest([bundle.manifest for bundle in self.bundles]),
-            "device": self._cluster.device,
-            "precision": self._cluster.precision,
-            "tile": self.tile,
-            "folder": str(Path.cwd()) if local else None,
-        }
-        done: dict[int, FolderFile] = {}
-        ended: dict[str, Any] = {"device": "ray", "precision": str(self._cluster.precision)}
-
-        def take(number: int, file: FolderFile, device: str, precision: str) -> None:
-            done[number] = file
-            ended.update({"device": device, "precision": precision} if device else {})
-            if watcher is not None:
-                watcher.finished(number + 1, file)
-            if file.disk_full:
-                raise _EndedError("disk_full")
-
-        targets = [target for job in jobs for target in job.targets]
-        remove_leftovers(targets)
-        if jobs:
-            with connected(self._cluster.address) as ray:
-                try:
-                    self._draw(ray, jobs, worker, check, take)
-                except KeyboardInterrupt:
-                    ended["interrupted"] = True
-                except _EndedError as error:
-                    ended[str(error)] = True
-                except ray.exceptions.RayError as error:
-                    if isinstance(cause := getattr(error, "cause", None), SRFlowError):  # what a worker raised
-                        raise cause from error
-                    raise cluster_error(self._cluster.address, error) from error
-        remove_leftovers(targets)  # of workers that died
-        files = tuple(done[number] for number in sorted(done))
-        return FolderResult(files=files, total=len(jobs), **ended)
-
-    def _draw(
-        self,
-        ray: Any,
-        jobs: Sequence[Job],
-        worker: dict[str, Any],
-        check: Callable[[], None],
-        take: Callable[[int, FolderFile, str, str], None],
-    ) -> None:
-        """Give each worker that is free the next job, and take results as they come. A dead worker gets a successor.
-
-        If check() or take() raises, the workers stop at their next tile; what they finished by then is taken too.
-        """
+    def draw(ray: Any) -> None:
         raylet_lives = raylet_of_this_machine(ray)
-        workers, cpus, gpus = _share(ray, self._cluster, most=len(jobs), say=self.say)
+        workers, cpus, gpus = _share(ray, cluster, most=len(jobs), say=say)
         actor_class = ray.remote(DoJobs).options(num_cpus=cpus, num_gpus=gpus or None, max_concurrency=2)
         waiting, deaths = deque(range(len(jobs))), Counter[int]()
         idle: list[Any] = []
@@ -213,6 +177,22 @@ class OnRay:
                     with contextlib.suppress(_EndedError, ray.exceptions.RayError):  # its machine may have died
                         answered(answer)
             raise
+
+    remove_leftovers(targets)
+    if jobs:
+        with connected(cluster.address) as ray:
+            try:
+                draw(ray)
+            except KeyboardInterrupt:
+                ended["interrupted"] = True
+            except _EndedError as error:
+                ended[str(error)] = True
+            except ray.exceptions.RayError as error:
+                if isinstance(cause := getattr(error, "cause", None), SRFlowError):  # what a worker raised
+                    raise cause from error
+                raise cluster_error(cluster.address, error) from error
+    remove_leftovers(targets)  # of workers that died
+    return FolderResult(files=tuple(done[number] for number in sorted(done)), total=len(jobs), **ended)
 
 
 class _EndedError(Exception):

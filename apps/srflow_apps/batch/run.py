@@ -18,7 +18,7 @@ from srflow_apps.batch.choices import FileChoices, Format
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settings, do_one
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.plan import Plan, Shard, make_plan
-from srflow_apps.batch.ray import Cluster, OnRay
+from srflow_apps.batch.ray import Cluster, run_on_ray
 from srflow_apps.batch.report import check_report, write_report
 from srflow_apps.batch.storage import make_folders, remove_leftovers
 from srflow_apps.batch.url_paths import UrlPath, as_path
@@ -280,7 +280,10 @@ def upscale_folder(
     with contextlib.ExitStack() as stack:
         watcher = _Follower(plan, on_file, draw.progress)
         if ray is not None:
-            execute: Executor = OnRay(cluster=ray, bundles=plan.bundles, tile=plan.tile)
+            if not plan.bundles[0].manifest.files:
+                raise ArgumentError("upscaler is a server's, and Ray's machines need the model's files: leave out ray")
+            cluster = ray if isinstance(ray, Cluster) else Cluster(address=ray)
+            execute: Executor = partial(run_on_ray, cluster=cluster, bundles=plan.bundles, tile=plan.tile)
         else:
             plan.models.upscaler = given or stack.enter_context(Upscaler(plan.bundles))
             plan.models.upscaler._painter.check_open()  # or every file would fail

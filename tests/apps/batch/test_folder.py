@@ -208,6 +208,7 @@ def test_a_folder_without_images_and_a_missing_file_are_results(out: Path, upsca
         ({"samples": 0}, "samples is 0; ask for 1 to 1000"),
         ({"samples": 1001}, "samples is 1001; ask for 1 to 1000, then go on with --sample 1000"),
         ({"samples": True}, "samples is True"),
+        ({"inputs": []}, "there are no inputs"),
         ({"resume": 2}, "resume is 2"),
         ({"upscaler": "model.srflow"}, "must be an Upscaler"),
         ({"on_file": 3}, "on_file is 3"),
@@ -223,7 +224,7 @@ def test_what_is_wrong_for_every_file_is_raised_and_nothing_is_written(
     photos: Path, out: Path, upscaler: Upscaler, wrong: dict[str, Any], says: str
 ) -> None:
     with pytest.raises(ArgumentError, match=says):
-        upscale_folder(photos, out, **{"upscaler": upscaler, **wrong})
+        upscale_folder(**{"inputs": photos, "output": out, "upscaler": upscaler, **wrong})
     assert not out.exists() or not files(out)
 
 
@@ -232,11 +233,6 @@ def test_a_closed_upscaler_is_an_error_and_not_that_of_every_file(photos: Path, 
     closed.close()
     with pytest.raises(DeviceError, match="was closed"):
         upscale_folder(photos, out, upscaler=closed)
-
-
-def test_no_inputs_are_refused(out: Path) -> None:
-    with pytest.raises(ArgumentError, match="there are no inputs"):
-        upscale_folder([], out)
 
 
 def test_an_output_that_is_a_file_is_refused(photos: Path, upscaler: Upscaler) -> None:

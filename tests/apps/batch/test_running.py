@@ -11,7 +11,7 @@ import pytest
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
 from srflow_apps.batch.run import run_jobs
 from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError, OutOfMemoryError, SRFlowError
-from srflow_sdk.files import ImageWriter, read_image, write_image
+from srflow_sdk.files import ImageWriter, write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
 
@@ -56,21 +56,6 @@ class Recorder:
     def finished(self, number: int, result: FolderFile) -> None:
         assert all(target.exists() for target in result.targets)
         self.events.append((number, result.status))
-
-
-def test_every_job_gets_what_the_upscaler_makes_of_it(jobs: list[Job], upscaler: Upscaler) -> None:
-    summary = run(jobs, upscaler, tau=0.5, seed=3, sample=2)
-    assert str(summary) == "3 done, 0 skipped, 0 failed"
-    for one in jobs:
-        picture = upscaler.upscale(read_image(one.source).pixels, tau=0.5, seed=3, sample=2)
-        assert np.array_equal(read_image(one.targets[0]).pixels, picture)
-
-
-def test_the_watcher_hears_of_jobs_and_tiles(jobs: list[Job], upscaler: Upscaler) -> None:
-    watcher = Recorder()
-    run_jobs(jobs[:2], only(upscaler), settings=Settings(), watcher=watcher)
-    assert [event for event in watcher.events if event[0] == 1] == [(1, 1, 1), (1, "done")]
-    assert [event for event in watcher.events if event[0] == 2] == [(2, 1, 1), (2, "done")]
 
 
 def test_a_file_is_drawn_while_the_one_before_it_is_finished(
