@@ -163,21 +163,17 @@ class AsyncUpscaler:
     ) -> _T:
         """Call in a thread, once one is free. The call ends soon after its task is cancelled."""
         DrawOptions(progress=progress, cancel=cancel)  # checks them
-        loop, stop, errors = asyncio.get_running_loop(), _Stop(cancel, self._closed), list[Exception]()
+        loop, stop = asyncio.get_running_loop(), _Stop(cancel, self._closed)
         closed = DeviceError("the upscaler is closed; await its calls before its `async with` block ends")
 
-        def tell(done: int, total: int) -> None:
-            try:
-                if progress is not None and not stop.is_set():
-                    progress(done, total)
-            except Exception as error:
-                errors.append(error)
-                stop.set()
+        async def tell(done: int, total: int) -> None:
+            if progress is not None and not stop.is_set():
+                progress(done, total)
 
         def work() -> _T:
             stop_if_set(stop)
-            if progress is not None:
-                keywords["progress"] = lambda done, total: loop.call_soon_threadsafe(tell, done, total)
+            if progress is not None:  # what it raises ends the call in its thread
+                keywords["progress"] = lambda *told: asyncio.run_coroutine_threadsafe(tell(*told), loop).result()
             with cancelled_by(stop):
                 return call(*arguments, cancel=stop, **keywords)
 
@@ -194,8 +190,6 @@ class AsyncUpscaler:
             raise
         finally:
             self._running.remove(running)
-        if errors:
-            raise errors[0]
         try:
             return running.result()
         except CancelledError as error:
