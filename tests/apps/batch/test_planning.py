@@ -89,13 +89,13 @@ def test_folders_that_cannot_be_taken_are_told_of_and_the_others_are_taken(
 
 def test_images_that_are_left_out_are_counted_and_named_by_format(tmp_path: Path) -> None:
     tree(
-        tmp_path, "a.png", "b.bmp", "c.TGA", "d.tga", "e.nef", "sub/f.cr3", "sub/g.jp2", "notes.txt", "i.mp4", ".j.tga"
+        tmp_path, "a.png", "b.bmp", "c.TGA", "d.tga", "e.nef", "sub/f.cr3", "sub/g.xcf", "notes.txt", "i.mp4", ".j.tga"
     )
     tree(tmp_path, "large/k.tga")
     taken, _, unread = find_inputs([tmp_path], out=tmp_path / "large", recursive=True)
     assert [job.name.as_posix() for job in taken] == ["a.png", "b.bmp"]
     assert say_unread(unread) == (
-        "left out, because such images are not read: 2 TGA, 2 camera raw, 1 JPEG 2000; convert them to PNG or TIFF"
+        "left out, because such images are not read: 2 TGA, 2 camera raw, 1 GIMP; convert them to PNG or TIFF"
     )
     assert not set(UNREAD) & set(READABLE)
 

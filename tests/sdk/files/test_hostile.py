@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import open_image, read_image, read_provenance, write_image
+from srflow_sdk.files import UNREAD, open_image, read_image, read_provenance, write_image
 from srflow_sdk.pixels.in_memory import unpacked
 from tests.sdk.files.pictures import WRITTEN, noise, picture
 
@@ -81,9 +81,9 @@ def test_other_contents(tmp_path: Path, content: bytes, words: str) -> None:
 
 
 def test_formats_that_are_not_read_are_called_by_their_name(tmp_path: Path) -> None:
-    for suffix, name in ((".ppm", "PNM"), (".jp2", "JPEG 2000"), (".ico", "icon"), (".dds", "DDS")):
+    for suffix in {".ppm", ".jp2", ".ico", ".dds"} & {*UNREAD}:
         Image.fromarray(picture()).save(tmp_path / f"a{suffix}")
-        assert f"{name} files are not supported" in refusal(tmp_path / f"a{suffix}")
+        assert f"{UNREAD[suffix]} files are not supported" in refusal(tmp_path / f"a{suffix}")
     Image.fromarray(picture()).save(tmp_path / "a.dng", "TIFF")
     assert "camera raw" in refusal(tmp_path / "a.dng")
 
