@@ -123,7 +123,7 @@ class FrameUpscaler:
         self._check(frame, number)
         if self._latents != "motion":
             sample = number if self._latents == "fresh" else self._options.sample
-            drawn: NDArray[Any] = self._upscaler.upscale(frame, **replace(self._options, sample=sample).keywords)
+            drawn: NDArray[Any] = self._upscaler.upscale(frame, **vars(replace(self._options, sample=sample)))
             return drawn
         state = self._next(frame, number)
         pixels, kind = unpacked(frame)

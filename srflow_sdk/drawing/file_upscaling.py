@@ -104,12 +104,13 @@ def upscale_file(
         rows = RowBuffer(reader.read_rows, height=height, ahead=tiles[0].core.height)
         stack.callback(rows.close)
         lr = LowResolution(source=rows, kind=reader.kind, height=height, width=width, multiple=unit, reach=reach)
-        digest, writers = reader.sha256(), list[ImageWriter]()
+        known, writers = {"source_sha256": reader.sha256(), "tile": core}, list[ImageWriter]()
         for place, target in enumerate(targets):
             sample = request.samples[0 if interval is not None else place]
             fields = options.provenance_fields(manifest, sample=sample, scale=request.scale)
-            fields |= {"source_sha256": digest, "tile": core, **interval_fields(manifest, interval, place)}
-            writer = writer_for(target, reader, painter, writing, size=size, times=times, raw=raw, **fields)
+            if interval is not None:
+                fields |= interval_fields(manifest, interval, place)
+            writer = writer_for(target, reader, painter, writing, size=size, times=times, raw=raw, **known, **fields)
             writers.append(stack.enter_context(writer))
         measured: list[float | None] = [None] * len(targets)
         if raw:

@@ -55,16 +55,8 @@ class Finishing:
         self.band_dtype = np.dtype(np.float32) if floats else lr.kind.dtype
         """The dtype that :meth:`push` takes: the image's if nothing else is done to the values, otherwise float32."""
         self._done = 0  # LR rows that are written
-
-    @property
-    def needed_from(self) -> int:
+        self.needed_from = 0
         """The first LR row that this output still needs."""
-        needed = self._done
-        if self._drawn is not None:  # the rows above it wait for their context
-            needed -= CONTEXT
-        if self.meter is not None:
-            needed = min(needed, self.meter.needed_from)
-        return max(needed, 0)
 
     def push(self, band: NDArray[Any]) -> None:
         """Take the next rows, sh×sW×1 or 3 of :attr:`band_dtype`."""
@@ -102,7 +94,10 @@ class Finishing:
             band = np.concatenate([band, alpha], axis=2)
         if len(band):
             self._write(band)
-        self._done = done  # last: another thread drops LR rows by it
+        self._done = done
+        above = done if drawn is None else max(done - CONTEXT, 0)  # rows that wait for their context
+        # Last, because another thread drops LR rows by it.
+        self.needed_from = above if self.meter is None else min(above, self.meter.needed_from)
 
 
 def together(count: int, write: Callable[[list[NDArray[Any]]], object]) -> list[Write]:

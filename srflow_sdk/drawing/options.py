@@ -183,10 +183,6 @@ class DrawOptions:
             linear_light=flag("linear_light", self.linear_light),
         )
 
-    @property
-    def keywords(self) -> DrawKeywords:
-        return cast("DrawKeywords", dict(vars(self)))
-
     def tau_for(self, manifest: Manifest) -> Tau:
         """The temperature to draw with: the model's default if none was chosen."""
         if self.tau is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from srflow_sdk._checks import flag, one_of
 from srflow_sdk.drawing.options import DrawOptions, Progress, WatchKeywords
@@ -99,10 +99,6 @@ class RestoreOptions:
 
         if self.tau is not None:
             level_taus(self.tau, [entry.level for entry in manifest.latent_levels])
-
-    @property
-    def keywords(self) -> RestoreKeywords:
-        return cast("RestoreKeywords", dict(vars(self)))
 
     @property
     def number(self) -> float | None:

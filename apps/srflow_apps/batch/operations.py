@@ -189,7 +189,7 @@ class Upscaling(Operation):
     def on_file(
         self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
     ) -> FileResult:
-        draw = {**self.options.keywords, **run}
+        draw = {**vars(self.options), **run}
         return upscaler.upscale_file(source, targets, interval=self.interval, **writing, **draw)
 
 
@@ -228,7 +228,7 @@ class Restoring(Operation):
     ) -> FileResult:
         # Only srflow-upscale has --server.
         here = cast("Upscaler", upscaler)
-        return here.restore_file(source, targets[0], **writing, **{**self.options.keywords, **run})
+        return here.restore_file(source, targets[0], **writing, **{**vars(self.options), **run})
 
 
 @dataclass(frozen=True, kw_only=True)

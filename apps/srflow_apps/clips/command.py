@@ -146,7 +146,7 @@ class ClipRun:
             return Upscaler([bundle], **options)
 
     def _drawer(self, upscaler: Upscaler) -> FrameUpscaler:
-        options = self.upscaling.options.keywords
+        options = vars(self.upscaling.options)
         return FrameUpscaler(upscaler, latents=self.latents, keyframes=segments.KEYFRAMES, **options)
 
     def _record(self, manifest: Manifest, frames: int = 0, source_sha256: str = "", **settings: Any) -> str:

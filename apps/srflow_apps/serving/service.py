@@ -107,7 +107,7 @@ class PictureService:
             with _field("image_bytes"):
                 pixels, kind = _file(inputs["image_bytes"], self.options)
         self._check_answer(samples * pixels.shape[0] * pixels.shape[1] * 3)
-        keywords: Any = {**draw.keywords, "progress": lambda _done, _total: after_tile()}
+        keywords: Any = {**vars(draw), "progress": lambda _done, _total: after_tile()}
         encoding: Encoding[Any] = Encoding(pixels, kind, self._painter, memory_budget=0)
         return np.stack([_rgb(np.asarray(picture)) for picture in encoding.samples(samples, **keywords)])
 

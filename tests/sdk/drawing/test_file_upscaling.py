@@ -183,7 +183,7 @@ def test_what_a_file_would_say_is_known_before_it_is_made(tiled: Upscaler, tmp_p
     write_image(tmp_path / "lr.png", photo)
     for scale in (None, 1.5):
         options = DrawOptions(seed=3, scale=scale, linear_light=True)
-        result = tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", **options.keywords)
+        result = tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", **vars(options))
         made = result.outputs[0].provenance
         manifest, (height, width) = tiled.bundle.manifest, photo.shape[:2]
         factor, _, _ = options.output_of(manifest, height=height, width=width)
