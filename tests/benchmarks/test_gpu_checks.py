@@ -267,6 +267,29 @@ def test_all_checks_of_torch_run_and_are_right(cpu_work: Path, cpu_as_gpu: None)
 
 
 @pytest.mark.slow
+def test_with_our_kernel_times_are_of_whole_pictures(cpu_work: Path, cpu_as_gpu: None) -> None:
+    import torch
+
+    from benchmarks.gpu_report.torch_engine import TorchEngine
+    from srflow_sdk.latents.random_field import standard_normal
+
+    drawn: list[np.ndarray] = []
+
+    def draw(seed: int, sample: int, level: int, channels: int, height: int, width: int) -> torch.Tensor:
+        place = {"channels": channels, "top": 0, "left": 0, "height": height, "width": width}
+        drawn.append(standard_normal(seed, sample, level, **place))
+        return torch.from_numpy(drawn[-1])
+
+    setting = Setting(TORCH, cpu_work, quick=True, size=32)
+    own: Any = types.SimpleNamespace(standard_normal=draw)
+    engine = TorchEngine(network.network(setting), torch.device("cpu"), own)
+    found = list(checks.times(opened(setting, engine)))
+    assert {row.check for row in found if row.figure} == {"one picture, warm", "a further sample, warm"}
+    expected = network.latents(network.network(setting), 32, 32)
+    assert all(np.array_equal(one, expected[level][0]) for one, level in zip(drawn, sorted(expected), strict=False))
+
+
+@pytest.mark.slow
 def test_an_engine_that_draws_something_else_is_wrong(cpu_work: Path, cpu_as_gpu: None, monkeypatch) -> None:
     from benchmarks.gpu_report.torch_engine import TorchEngine
 
