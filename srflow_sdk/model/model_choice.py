@@ -78,6 +78,7 @@ class Damage:
         bits: of that file, for each pixel.
         noise: standard deviation in 8-bit levels, in the quietest tenth of the picture, or in its median block if only
             that is noisy; 0 if what is found there is texture.
+        white: how white it is: its answers of pixels one apart over those of pixels two apart; texture has less.
         texture: standard deviation of the luma in the median block of 16×16 pixels, beyond that noise, in 8-bit levels.
         blocks: how much larger luma's steps are between the columns and rows where JPEG's blocks of 8×8 would meet than
             elsewhere; about 1 if there are none.
@@ -92,6 +93,7 @@ class Damage:
     lossy: str | None = None
     bits: float = 0
     noise: float
+    white: float
     texture: float
     blocks: float
     dots: float
@@ -229,12 +231,14 @@ def measure_damage(
     bright, dark, measured = dots
     # The chessboard's two colours: each counts as its lesser half, so that stripes are no chessboard.
     (one, two), (three, four) = bends / max(measured / 4, 1) + _UNSEEN_BEND
-    noise, deviation = _noise(noises), float(np.median(np.concatenate([np.zeros(1), *deviations])))
+    noise, white = _noise(noises)
+    deviation = float(np.median(np.concatenate([np.zeros(1), *deviations])))
     return Damage(
         quality=quality,
         lossy=lossy,
         bits=8 * nbytes / (height * width),
         noise=noise,
+        white=white,
         texture=math.sqrt(max(deviation**2 - noise**2, 0)),
         blocks=_blockiness(steps),
         dots=float(100 * min(bright, dark) / max(measured, 1)),
@@ -299,15 +303,15 @@ def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     return noise
 
 
-def _noise(found: Sequence[NDArray[np.float32]]) -> float:
-    """Of the quietest blocks, or of the median one if only that is noisy."""
+def _noise(found: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """:attr:`Damage.noise` and `white`, of the quietest blocks, or of the median one if only that is noisy."""
     blocks = np.sort(np.concatenate([np.zeros((0, 2), np.float32), *found]), axis=0)
     if not len(blocks):
-        return 0.0
+        return 0.0, 0.0
     quiet, middle = (blocks[int(share * len(blocks))] for share in (_QUIETEST, _MIDDLE))
-    if quiet[0] <= _NOISY and middle[0] > _NOISY_IN_THE_MIDDLE and middle[0] > _WHITE * middle[1]:
-        return float(middle[0])
-    return float(quiet[0]) if quiet[0] > _WHITE * quiet[1] else 0.0
+    only_middle = quiet[0] <= _NOISY and middle[0] > _NOISY_IN_THE_MIDDLE and middle[0] > _WHITE * middle[1]
+    one, two = middle if only_middle else quiet
+    return (float(one), float(one / two)) if one > _WHITE * two else (0.0, 0.0)
 
 
 def _dots(levels: NDArray[np.float32]) -> NDArray[np.float64]:
