@@ -45,7 +45,7 @@ DOTS_TAU = 1.0
 # Measured on photographs with noise of 3 to 30 of 255, in colour, in gray and shared by the channels. The stronger the
 # noise, and the weaker the texture, the more the levels above the finest are limited. Faint noise comes back as it was.
 _NOISY = 2.2  # of 255, in the luma
-_WHITE = 0.63  # fine texture has at most 0.61
+_WHITE = 0.7  # fine texture has at most 0.61, and 0.66 with noise of 2
 _DOTTED = 0.2  # percent of the pixels; strong noise has 0.07
 _FINEST_TAU = 0.8
 _WEAK, _WEAK_TAU, _LEAST_TAU = 4.0, 1.15, 0.6  # weaker noise than that of 255 gets, and strong noise at least

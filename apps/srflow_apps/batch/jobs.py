@@ -83,6 +83,7 @@ class FolderFile:
     error: one line, if it failed.
     outputs, size, seconds, model: if it is done; size is the input's width and height in pixels, model a name.
     why: what was seen in it, if the model was chosen for it.
+    note: what was decided about it beyond that, such as how it is restored; None if nothing was.
     disk_full, server_lost: True if that made it fail.
     """
 
@@ -95,6 +96,7 @@ class FolderFile:
     seconds: float | None = None
     model: str | None = None
     why: str | None = None
+    note: str | None = None
     disk_full: bool = False
     server_lost: bool = False
 
@@ -238,6 +240,8 @@ def do_one(
             with writing(job.targets) as targets:
                 run = {"progress": progress, "cancel": cancel}
                 file = settings.operation.on_file(upscaler, job, source, targets, run, **how)
+        if file.note:
+            models.say(f"{job.source}: {file.note}")
         named = zip(file.outputs, job.targets, strict=True)
         return FolderFile(
             source=job.source,
@@ -248,6 +252,7 @@ def do_one(
             seconds=file.seconds,
             model=upscaler.bundle.manifest.name,
             why=why,
+            note=file.note or None,
         )
 
     with cancelled_by(cancel):  # a store's silence, too

@@ -92,6 +92,7 @@ def _file(file: FolderFile, operation: Operation) -> dict[str, Any]:
         "error": file.error,
         "model": file.model,
         "why": file.why,
+        "note": file.note,
         "size": None if file.size is None else list(file.size),
         "seconds": None if file.seconds is None else round(file.seconds, 3),
         "outputs": outputs,
@@ -114,7 +115,7 @@ def _carry_over(earlier: dict[str, Any], report: dict[str, Any]) -> list[dict[st
         return []  # not written by us
     for file in report["files"] if report["settings"]["overwrite"] else ():  # or it says nothing of what is there
         if file["status"] == "skipped" and (entry := measured.get(pictures(file))) is not None:
-            file.update({name: entry.get(name) for name in ("size", "seconds", "model", "why", "outputs")})
+            file.update({name: entry.get(name) for name in ("size", "seconds", "model", "why", "note", "outputs")})
     sources = {file["source"] for file in report["files"]}
     return [file for file in measured.values() if file["source"] not in sources]
 

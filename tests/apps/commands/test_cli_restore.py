@@ -165,6 +165,17 @@ def test_the_report_says_what_was_done(run: Run) -> None:
     assert (output["sha256"], output["lr_psnr"]) == (file_sha256(Path("clean.png")), None)
 
 
+@pytest.mark.parametrize(
+    ("deviation", "says"), [(0, "no damage found: copied unchanged"), (20, "noise of 19/255: spatial, τ 0.73")]
+)
+def test_a_line_and_the_report_say_what_was_decided(run: Run, deviation: int, says: str) -> None:
+    noise = np.random.default_rng(0).normal(0, deviation, (96, 96))
+    Image.fromarray(np.clip(np.rint(120 + noise), 0, 255).astype(np.uint8)).save("gray.png")
+    result = run("gray.png", "-o", "clean.png", "--report", "report.json")
+    assert (result.exit_code, result.stderr) == (0, f"gray.png: {says}\n")
+    assert json.loads(Path("report.json").read_text("utf-8"))["files"][0]["note"] == says
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="FIFOs")
 @pytest.mark.parametrize("resumed", [[], ["--resume"]])
 def test_a_report_into_a_pipe_is_refused_before_any_work(run: Run, resumed: list[str]) -> None:
