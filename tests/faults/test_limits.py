@@ -45,7 +45,7 @@ def test_a_thread_that_cannot_be_started_is_one_line_with_what_is_needed(
     (line,) = without_progress(ended.errors)
     assert ended.status == 1
     assert "the system starts no more threads for this process: raise its limits" in line
-    assert [path.name for path in folder.iterdir()] == ["tiny.srflow"]
+    assert {path.name for path in folder.iterdir()} - {"cache"} == {"tiny.srflow"}
 
 
 def test_an_array_that_is_upscaled_where_no_thread_can_be_started_is_a_device_error(
