@@ -248,8 +248,8 @@ def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str:
     return f"stopped because the server is lost: {done}; once it is back, run {again}"
 
 
-_SIDES = (32, 64, 128)  # of the pieces that are drawn to measure
-_ENOUGH_S = 0.3  # a larger piece is not drawn if a smaller one took this long
+_SIDES = (32, 32, 64, 128)  # of the pieces that are drawn to measure, of which the first makes the model ready
+_ENOUGH_S = 1.0  # a larger piece is not drawn if a smaller one took this long
 _ROWS = 128  # that are decoded at a time
 _ATTEMPTS = 5  # inputs that are tried, of which those that are damaged behind their headers measure nothing
 
@@ -304,7 +304,7 @@ def dry_run(plan: Plan, display: Display) -> None:
 
 def _needs(todo: Sequence[_Preview], settings: Settings) -> str:
     """The time and room that inputs need; empty without any, or if none can be read to measure it."""
-    seconds, room, speeds = 0.0, 0.0, dict[str, tuple[float, float]]()
+    seconds, room, speeds = 0.0, 0.0, dict[str, tuple[float, float, float]]()
     for attempt, (job, _, _, upscaler) in enumerate(todo):
         if (name := upscaler.bundle.manifest.name) not in speeds and attempt - len(speeds) < _ATTEMPTS:
             with contextlib.suppress(ImageError), reading(job.source) as local:
@@ -312,8 +312,8 @@ def _needs(todo: Sequence[_Preview], settings: Settings) -> str:
     for job, size, made, upscaler in todo:
         if (speed := speeds.get(upscaler.bundle.manifest.name)) is None:
             return ""
-        seconds += speed[0] * size[0] * size[1]
-        room += speed[1] * made[0] * made[1] * len(job.targets)
+        seconds += speed[0] + speed[1] * size[0] * size[1]
+        room += speed[2] * made[0] * made[1] * len(job.targets)
     if not todo:
         return ""
     place = todo[0][0].targets[0].parent
@@ -326,11 +326,12 @@ def _needs(todo: Sequence[_Preview], settings: Settings) -> str:
 
 def measure_speed(
     upscaler: BaseUpscaler, source: Path, targets: Sequence[Path], *, settings: Settings
-) -> tuple[float, float]:
+) -> tuple[float, float, float]:
     """Do to pieces of an input what would be done to it, in the temporary folder, until that takes a while.
 
-    Returns: seconds for a pixel of an input here, and bytes for a pixel of an output. Raises: ImageError.
+    Returns: seconds for a file, and for each of its pixels; bytes for a pixel of an output. Raises: ImageError.
     """
+    spent: list[tuple[int, float]] = []  # pixels, and seconds
     with tempfile.TemporaryDirectory(prefix="srflow-") as name:
         folder = Path(name)
         largest = _saved(source, folder, "largest", settings.max_pixels, side=_SIDES[-1])
@@ -346,12 +347,14 @@ def measure_speed(
             done = do_one(job, Models([upscaler.bundle], upscaler=upscaler), settings=how)
             if done.error is not None:
                 raise ImageError(done.error)
-            seconds = done.seconds or 0.0
-            if seconds > _ENOUGH_S or max(width, height) < side:
+            spent.append((width * height, done.seconds or 0.0))
+            if spent[-1][1] > _ENOUGH_S or max(width, height) < side:
                 break
         large, high = operation.output_size((width, height), upscaler.bundle.manifest)
         written = sum(output.stat().st_size for output in outputs)
-        return seconds / (width * height), written / (len(outputs) * large * high)
+    (few, first), (many, last) = spent[:2][-1], spent[-1]
+    pixel_s = (last - first) / (many - few) if many > few and last > first else last / many
+    return max(first - few * pixel_s, 0.0), pixel_s, written / (len(outputs) * large * high)
 
 
 def about(seconds: float) -> str:

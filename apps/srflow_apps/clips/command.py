@@ -176,7 +176,7 @@ class ClipRun:
         with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
             write_image(path := Path(folder) / "frame.png", sample)
             drawn = [path] * (2 if self.latents == "motion" else 1)  # motion needs the detail apart
-            pixel_s, _ = measure_speed(upscaler, path, drawn, settings=Settings(operation=self.upscaling))
+            _, pixel_s, _ = measure_speed(upscaler, path, drawn, settings=Settings(operation=self.upscaling))
         each = pixel_s * sample.shape[0] * sample.shape[1]
         return f"{about(each * frames)}, {each:.1f} s a frame"
 

@@ -149,7 +149,7 @@ def test_a_dry_run_measures_each_model(
 
     def measure(upscaler: Upscaler, source: Path, targets: list[Path], *, settings: Settings) -> Any:
         measured.append((upscaler.bundle.manifest.name, source.name))
-        return 0.011 if len(measured) > 1 else 0.002, 1.0
+        return 0.0, 0.011 if len(measured) > 1 else 0.002, 1.0
 
     monkeypatch.setattr(command, "measure_speed", measure)
     result = run_installed(*mixed, "-o", "out", "--dry-run")
