@@ -142,15 +142,6 @@ def test_the_whole_result_is_shown_with_its_own_width(enlarging, session, opened
     assert "Shown reduced to 100 pixels" in result["note"]
 
 
-def test_what_is_shown_is_part_of_the_rendered_file(enlarging, session, shown) -> None:
-    finished(session, "enlarge", enlarging.render(session, {**CONTROLS, "format": "png"}))
-    left, top = 4 * shown["place"]["left"], 4 * shown["place"]["top"]
-    drawn = pixels(shown["after"]).astype(int)
-    assert (
-        np.abs(drawn - np.asarray(Image.open(session.results["enlarge"]))[top : top + 96, left : left + 96]).max() <= 1
-    )
-
-
 def test_cancelling_a_render_leaves_no_file(enlarging, session, opened) -> None:
     turn, let = ThreadPoolExecutor(1), threading.Event()
     turn.submit(let.wait, 60)  # other work, so that it waits
