@@ -16,7 +16,6 @@ from srflow_sdk.drawing.painter import KeptTiles, Painter
 from srflow_sdk.drawing.tiles import Tile, Window, padded_size, tile_rows
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.latents import arrays
-from srflow_sdk.latents.bits_per_dimension import dequantised
 from srflow_sdk.latents.picture_latents import Latents, check_made_by
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels import Floats
@@ -26,6 +25,7 @@ from srflow_sdk.pixels.transparency import filled
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
 
+_DEQUANTISATION_KEY = 0x6465_7175_616E_7469  # "dequanti": no seed of latents, which have a sample beside them
 _BAND = 256  # rows that are converted at a time
 _REACH = 4  # pixels of the reduced image: as far as two pixels that one of its pixels is made of lie apart
 
@@ -119,6 +119,17 @@ def invert(
         log_likelihood=nats,
         precision=painter.backend.precision,
     )
+
+
+def dequantised(values: NDArray[np.float32], *, top: int = 0) -> NDArray[np.float32]:
+    """8-bit levels, 3×h×W in [0, 1], rows from `top` on, spread in [level, level + 1)/256, always alike."""
+    spread = np.empty_like(values)
+    for number in range(values.shape[1]):
+        generator = np.random.Generator(np.random.Philox(counter=[0, 0, 0, top + number], key=_DEQUANTISATION_KEY))
+        spread[:, number] = generator.random((3, values.shape[2]), np.float32)
+    spread += np.rint(values * np.float32(255))
+    spread /= 256
+    return spread
 
 
 def reduced_image(pixels: NDArray[Any], manifest: Manifest) -> NDArray[Any]:

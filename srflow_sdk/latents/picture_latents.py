@@ -18,7 +18,6 @@ from srflow_sdk._checks import file_path, one_of, real, whole
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.latents import arrays
-from srflow_sdk.latents.bits_per_dimension import bits_per_dimension
 from srflow_sdk.latents.normalising import Collection, mean_and_deviation, normalise
 from srflow_sdk.model.bundle import Bundle, where_released
 from srflow_sdk.model.manifest import MAX_TAU, Manifest
@@ -353,6 +352,15 @@ class Latents:
         for level, target in targets.items():
             change(level, self.levels[level], target)
         return replace(self, levels={**self.levels, **arrays.read_only(targets)}, log_likelihood=None)
+
+
+def bits_per_dimension(nats: float, *, height: int, width: int) -> float:
+    """Negative log-likelihood in bits per value of an RGB picture, for 8-bit levels; lower is likelier.
+
+    nats: log-density of the H×W×3 values in [0, 1]. An 8-bit level is 1/256 of that range, hence log2 256 = 8 is added:
+    the figure is about the bits that a lossless code of the 8-bit picture needs, and 8 means "all levels are alike".
+    """
+    return 8.0 - nats / (3 * height * width * math.log(2))
 
 
 def check_made_by(latents: Latents, manifest: Manifest, what: str = "the latents") -> None:

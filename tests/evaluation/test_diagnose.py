@@ -15,7 +15,7 @@ from srflow_evaluation.flows import LevelTaus
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_sdk.errors import ArgumentError, BundleError
-from srflow_sdk.latents import bits_per_dimension as _bits
+from srflow_sdk.flow.inverting import dequantised
 from srflow_training import figures, load_checkpoint, save_checkpoint
 from srflow_training.resampling import enlarge_bicubic
 from tests.evaluation.outputs import summary_of
@@ -50,7 +50,7 @@ def test_latents_and_bits_are_the_networks(measured, photos, checkpoint):
         for picture in pictures(photos):
             latents, _ = network.encode(picture.hr, picture.lr)
             deviations.append(float(latents[1].std(correction=0)))
-            spread = torch.from_numpy(_bits.dequantised(picture.hr[0].numpy()))[None]
+            spread = torch.from_numpy(dequantised(picture.hr[0].numpy()))[None]
             bits[picture.name] = figures.bits_per_dimension(network.encode(spread, picture.lr)[1], picture.hr)
             squares.append((spread - (255 * enlarge_bicubic(picture.lr, 4) + 0.5) / 256).double().square().flatten())
     assert [row["level"] for row in summary["rows"]] == [1, 2, 3]
@@ -70,7 +70,7 @@ def test_latents_and_bits_are_the_networks(measured, photos, checkpoint):
 def test_the_laplacian_is_that_of_the_mean_absolute_error(measured, photos):
     errors = {}
     for picture in pictures(photos):
-        spread = torch.from_numpy(_bits.dequantised(picture.hr[0].numpy()))[None]
+        spread = torch.from_numpy(dequantised(picture.hr[0].numpy()))[None]
         errors[picture.name] = (spread - (255 * enlarge_bicubic(picture.lr, 4) + 0.5) / 256).double().flatten()
     size = float(torch.cat(list(errors.values())).abs().mean())
     for name, error in errors.items():

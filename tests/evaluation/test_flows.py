@@ -13,7 +13,7 @@ from srflow_evaluation.subjects import open_subject
 from srflow_export._unfolding import trainable_network
 from srflow_sdk import Bundle, Latents, Upscaler
 from srflow_sdk.errors import BundleError, NonFiniteError
-from srflow_sdk.latents import bits_per_dimension as _bits
+from srflow_sdk.flow.inverting import dequantised
 from srflow_training import load_checkpoint, save_checkpoint
 from srflow_training.model.features import LevelFeatures
 from srflow_training.model.srflow import PartsWhenNeeded
@@ -97,7 +97,7 @@ def test_conditioning_is_as_large_as_it_is_said_to_be(picture, checkpoint):
 
 
 def test_a_bundles_dequantised_likelihood_is_the_runtimes(picture):
-    spread = torch.from_numpy(_bits.dequantised(picture.hr[0].numpy()))[None]
+    spread = torch.from_numpy(dequantised(picture.hr[0].numpy()))[None]
     found = open_subject(None).flow(picture.lr).invert(spread)
     pixels = [(x[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8) for x in (picture.hr, picture.lr)]
     with Upscaler("x4-small", device="cpu") as upscaler:

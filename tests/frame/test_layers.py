@@ -16,7 +16,7 @@ from .bare_environment import ROOT
 PACKAGE = "srflow_sdk"
 LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package with all of it that is not named itself
     {"system.plain_text"},
-    {"_version", "_lazy_names", "errors", "latents.bits_per_dimension"},
+    {"_version", "_lazy_names", "errors"},
     {"_checks"},
     {"model.intervals"},
     {"system", "model.engine_records", "pixels.in_memory", "latents.random_field"},

@@ -28,7 +28,7 @@ from srflow_evaluation.sheets import FONT, shown_place, write_sheet
 from srflow_evaluation.tables import Table
 from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError
-from srflow_sdk.latents import bits_per_dimension as _bits
+from srflow_sdk.flow.inverting import dequantised
 from srflow_sdk.model.manifest import Reduction
 from srflow_training import figures
 from srflow_training.data import to_image
@@ -188,7 +188,7 @@ def _centre(bench: Bench, picture: Picture) -> tuple[Tensor, Tensor]:
 
 
 def _dequantised(hr: Tensor) -> Tensor:
-    return torch.from_numpy(_bits.dequantised(hr[0].numpy()))[None]
+    return torch.from_numpy(dequantised(hr[0].numpy()))[None]
 
 
 def _bits_of(latents: Latents) -> float:

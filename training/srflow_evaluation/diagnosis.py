@@ -10,7 +10,7 @@ from typing import Any
 from srflow_evaluation.calibration import BIN_EDGES, coverage
 from srflow_evaluation.latent_statistics import NORMAL_QUANTILES
 from srflow_evaluation.results import Row, mean_of
-from srflow_sdk.latents.bits_per_dimension import bits_per_dimension
+from srflow_sdk.latents.picture_latents import bits_per_dimension
 
 PHOTOGRAPH = "photograph"
 """The input that is one."""

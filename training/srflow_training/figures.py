@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.latents import bits_per_dimension as _bits
+from srflow_sdk.latents import picture_latents
 from srflow_sdk.model.manifest import Reduction
 from srflow_training._lpips import LPIPS
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
@@ -105,7 +105,7 @@ def bits_per_dimension(nats: Tensor, image: Tensor) -> float:
     The runtime's figure: :attr:`srflow_sdk.Latents.bits_per_dimension`.
     """
     height, width = image.shape[2:]
-    return _bits.bits_per_dimension(float(nats.double().mean()), height=height, width=width)
+    return picture_latents.bits_per_dimension(float(nats.double().mean()), height=height, width=width)
 
 
 # Perception
