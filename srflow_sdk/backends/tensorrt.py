@@ -358,7 +358,7 @@ def select_engines(bundle: Bundle, *, gpu: int = 0) -> tuple[EngineRecord, Modul
 
 
 def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
-    """What runs these engines. Raises: DeviceError if they do not fit this machine or bundle."""
+    """The library that runs these engines. Raises: DeviceError if they do not fit this machine or bundle."""
     rebuild = _build(bundle, gpu, record)
     title, distribution = _LIBRARIES[record.runtime]
     for name, digest in record.graphs.items():

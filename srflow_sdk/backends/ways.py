@@ -276,7 +276,7 @@ def _version(package: str) -> str | None:
 
 
 def _read(file: Path | None) -> dict[Way, Measured]:
-    """What an earlier start wrote; empty if there is no such file, or it is damaged."""
+    """The results of an earlier start; empty if there is no such file, or it is damaged."""
     try:
         entries = json.loads(file.read_text("utf-8")) if file else []
         found = [Measured(**{**entry, "way": Way(**entry["way"])}) for entry in entries]
