@@ -23,7 +23,7 @@ from srflow_apps.batch.plan import Plan, make_plan, say_unread
 from srflow_apps.batch.ray import Cluster, run_on_ray
 from srflow_apps.batch.report import write_report
 from srflow_apps.batch.run import Executor, Pixels, run_jobs, run_plan
-from srflow_apps.batch.storage import exists, is_folder, reading, standing_for
+from srflow_apps.batch.storage import exists, is_folder, reading, shown, standing_for
 from srflow_apps.batch.url_paths import UrlPath, as_path
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
@@ -202,7 +202,7 @@ def _opened_inputs(
             raise ArgumentError("--frame is of one file on this machine; name one INPUT, and the output with -o")
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-")))
         frame = _saved(paths[0], folder, f"{paths[0].stem}_frame{files.frame}", max_pixels, page=files.frame)
-        stack.enter_context(standing_for({frame: f"{paths[0]} frame {files.frame}"}))
+        stack.enter_context(standing_for({frame: shown(f"{paths[0]} frame {files.frame}")}))
         keep, paths = paths, [frame]
     return paths, keep
 
@@ -305,10 +305,13 @@ def dry_run(plan: Plan, display: Display) -> None:
 def _needs(todo: Sequence[_Preview], settings: Settings) -> str:
     """The time and room that inputs need; empty without any, or if none can be read to measure it."""
     seconds, room, speeds = 0.0, 0.0, dict[str, tuple[float, float, float]]()
-    for attempt, (job, _, _, upscaler) in enumerate(todo):
-        if (name := upscaler.bundle.manifest.name) not in speeds and attempt - len(speeds) < _ATTEMPTS:
+    attempts = 0
+    for job, _, _, upscaler in todo:
+        if (name := upscaler.bundle.manifest.name) not in speeds and attempts < _ATTEMPTS:
+            attempts += 1
             with contextlib.suppress(ImageError), reading(job.source) as local:
                 speeds[name] = measure_speed(upscaler, local, job.targets, settings=settings)
+                attempts = 0
     for job, size, made, upscaler in todo:
         if (speed := speeds.get(upscaler.bundle.manifest.name)) is None:
             return ""
@@ -341,7 +344,8 @@ def measure_speed(
                 width, height = reader.width, reader.height
             write_image(white := folder / "white.png", np.full((height, width), 255, np.uint8))
             operation = settings.operation.on_piece(piece, white)
-            how = dataclasses.replace(settings, operation=operation, resume=False, beside=False, report=False)
+            anew: Any = {"resume": False, "overwrite": True, "beside": False, "report": False}
+            how = dataclasses.replace(settings, operation=operation, **anew)
             outputs = tuple(folder / f"{number}_{target.name}" for number, target in enumerate(targets))
             job = Job(source=piece, targets=outputs, name=PurePosixPath(piece.name))
             done = do_one(job, Models([upscaler.bundle], upscaler=upscaler), settings=how)

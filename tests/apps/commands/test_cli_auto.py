@@ -152,6 +152,10 @@ def test_a_dry_run_measures_each_model(
         return 0.0, 0.011 if len(measured) > 1 else 0.002, 1.0
 
     monkeypatch.setattr(command, "measure_speed", measure)
+    clean = [str(shutil.copy("clean.png", f"{number}.png")) for number in range(6)]
+    result = run_installed(*clean, "noisy.png", "-o", "out", "--dry-run")
+    assert "about 4 minutes" in result.stdout, "of each model's first, wherever that stands"
+    measured.clear()
     result = run_installed(*mixed, "-o", "out", "--dry-run")
     assert result.exit_code == 0
     assert "noisy.png: x4-photo" in result.stderr

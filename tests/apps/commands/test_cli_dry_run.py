@@ -131,7 +131,9 @@ def test_the_speed_is_measured_by_doing_it_to_a_piece(
 
     monkeypatch.setattr(Upscaler, "upscale_file", upscale_file)
     before = everything(folder)
-    of_file, of_pixel, size = measure_speed(upscaler, folder / "a.png", [folder / "out" / "a.png"], settings=Settings())
+    of_file, of_pixel, size = measure_speed(
+        upscaler, folder / "a.png", [folder / "out" / "a.png"], settings=Settings(overwrite=False)
+    )
     assert (drawn[0], drawn[-1]) in {((32, 32, 3), side) for side in ((32, 32, 3), (45, 61, 3))}
     assert of_file >= 0
     assert of_pixel > 0
