@@ -54,7 +54,7 @@ _COARSE_TAU, _BY_NOISE, _BY_TEXTURE = 1.12, -0.21, 0.12  # for noise and texture
 
 @dataclass(frozen=True)
 class Decision:
-    """What is done to a degraded picture: nothing if `over` is None. taus: by level. why: a line for people."""
+    """How a degraded picture is restored: not at all if `over` is None. taus: by level. why: a line for people."""
 
     over: Collection | None
     taus: Mapping[int, float]

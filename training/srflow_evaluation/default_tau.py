@@ -38,7 +38,7 @@ MOST_SPECKS = 5.0
 """Specks in 10,000 pixels (:func:`figures.specks`), beyond those at 0, that a default may draw in any crop."""
 
 DAMAGES = ("jpeg:60", "jpeg:85", "noise:5", "noise:8+jpeg:85")
-"""What is done to LR images, crop by crop in turn, of a model that removes damage."""
+"""The damages of LR images, crop by crop in turn, for a model that removes damage."""
 
 _METHODS = [(0.0, False), *((tau, auto) for tau in TAUS[1:] for auto in (False, True))]
 _CROPS_OF_A_KIND = 12

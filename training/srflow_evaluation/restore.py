@@ -111,7 +111,7 @@ def restore(options: Options) -> Table:
 
 
 Change = Callable[[Latents, Tensor], Latents]
-"""What is done to the latents of a degraded picture, 1×3×H×W in [0, 1]."""
+"""A change of the latents of a degraded picture, 1×3×H×W in [0, 1]."""
 
 
 def _restored(flow: ConditionedFlow, degraded: Tensor, change: Change) -> Tensor:

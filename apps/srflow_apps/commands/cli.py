@@ -106,7 +106,7 @@ _Latents = Literal["motion", "screen", "fresh"]
 
 @dataclass(frozen=True, kw_only=True)
 class _UpscaleChoices:
-    """What srflow-upscale alone can do besides drawing."""
+    """The options that srflow-upscale alone has, besides those of drawing."""
 
     samples: int = option(1, "Pictures per input.", least=1, most=True)
     max_size: Side | None = option(None, "Longer side of outputs, at most.", metavar="N", most=True)

@@ -291,7 +291,7 @@ def _models() -> Found:
 
 
 def _fastest() -> Found:
-    """What `--precision fastest` chose for each embedded model before; nothing is measured."""
+    """The choice that `--precision fastest` made before for each embedded model; nothing is measured."""
     from srflow_sdk.backends.ways import cached_choice
     from srflow_sdk.model.bundle import Bundle
 
@@ -451,7 +451,7 @@ PARTS: dict[str, Callable[[], Found]] = {
     "TensorRT plugins": partial(native_library, "plugins"),
     **{name: partial(extra_packages, extra) for extra, (name, _) in EXTRAS.items()},
 }
-"""What is looked at, by the name of its line. What it raises is a problem."""
+"""The parts that are looked at, by the names of their lines. An error of one is a problem."""
 
 _BASIC = ("embedded models", "upscale on CPU", "image files")
 _AGAIN: dict[str, str | Fix] = {  # the command for a part that is broken
