@@ -158,10 +158,14 @@ class Upscaling(Operation):
         return {"tau": self.options.recorded_tau(manifest)[0], "scale": self.options.named_scale(manifest)}
 
     def suffix(self, manifest: Manifest) -> str:
-        scale = self.options.scale
+        scale, tau = self.options.scale, self.options.tau
         if not isinstance(scale, OutputSize):
-            return f"x{self.options.named_scale(manifest):g}"
-        return f"max{scale.max_side}" if scale.max_side is not None else f"{scale.width or ''}x{scale.height or ''}"
+            end = f"x{self.options.named_scale(manifest):g}"
+        elif scale.max_side is not None:
+            end = f"max{scale.max_side}"
+        else:
+            end = f"{scale.width or ''}x{scale.height or ''}"
+        return end if tau is None or isinstance(tau, (str, np.ndarray)) else f"{end}_tau{tau:g}"
 
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         width, height = size

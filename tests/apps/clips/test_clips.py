@@ -78,13 +78,13 @@ def test_another_decoder_shows_it_upright(run: Run, tmp_path: Path) -> None:
     """OpenCV has an FFmpeg of its own, and turns frames by the matrix of the container."""
     source = write_clip(tmp_path / "clip.mp4", moving(4), turn=90, sound=True, sample_aspect_ratio=Fraction(4, 3))
     made(run, "clip.mp4", "--tau", "0")
-    shown = [cv2.VideoCapture(str(path)).read()[1] for path in (source, tmp_path / "clip_x4.mp4")]
+    shown = [cv2.VideoCapture(str(path)).read()[1] for path in (source, tmp_path / "clip_x4_tau0.mp4")]
     assert shown[0].shape == (32, 24, 3)
     assert shown[1].shape == (128, 96, 3)
     small = cv2.resize(shown[1], (24, 32), interpolation=cv2.INTER_AREA).astype(int)
     assert np.abs(small - shown[0]).mean() < 6
     assert np.abs(small[::-1] - shown[0]).mean() > 20
-    assert seen(tmp_path / "clip_x4.mp4").aspect == Fraction(3, 4)
+    assert seen(tmp_path / "clip_x4_tau0.mp4").aspect == Fraction(3, 4)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_colours_keep_their_tags_and_their_values(run: Run, tmp_path: Path, give
     flat = [np.full((24, 32, 3), (200, 60, 30), np.uint8)] * 2
     write_clip(tmp_path / "clip.mp4", flat, **given)
     made(run, "clip.mp4", "--tau", "0", "--codec", "libx264", "--quality", "95")
-    after, before = seen(tmp_path / "clip_x4.mp4"), seen(tmp_path / "clip.mp4")
+    after, before = seen(tmp_path / "clip_x4_tau0.mp4"), seen(tmp_path / "clip.mp4")
     assert after.tags == tags
     for plane in range(3):
         assert abs(int(after.first[50, 60, plane]) - int(before.first[12, 15, plane])) <= 4
@@ -111,9 +111,9 @@ def test_ten_bits_stay_ten(run: Run, tmp_path: Path) -> None:
     ramp = np.repeat(np.repeat(np.linspace(20000, 22000, 32).astype(np.uint16)[None, :, None], 24, 0), 3, 2)
     write_clip(tmp_path / "clip.mkv", [ramp] * 2, pixel_format="yuv420p10le")
     made(run, "clip.mkv", "--tau", "0")
-    after = seen(tmp_path / "clip_x4.mkv")
+    after = seen(tmp_path / "clip_x4_tau0.mkv")
     assert after.format == "yuv420p10le"
-    with av.open(str(tmp_path / "clip_x4.mkv")) as container:
+    with av.open(str(tmp_path / "clip_x4_tau0.mkv")) as container:
         luma = next(container.decode(video=0)).to_ndarray()[:96]
     assert len(np.unique(luma[48])) > 12  # 8 bits have 7 in this range
 

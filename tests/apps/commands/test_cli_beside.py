@@ -30,6 +30,8 @@ def photos(folder: Path) -> Path:
         (["a.png"], ["a_x4.png"]),
         (["a.png", "--scale", "1.5"], ["a_x1.5.png"]),
         (["a.png", "--size", "40x"], ["a_40x.png"]),
+        (["a.png", "--tau", "0.4"], ["a_x4_tau0.4.png"]),
+        (["a.png", "--tau", "auto"], ["a_x4.png"]),
         (["a.png", "--max-size", "40"], ["a_max40.png"]),
         (["a.png", "--samples", "2", "--sample", "3", "--format", "webp"], ["a_x4_s3.webp", "a_x4_s4.webp"]),
         (["a.png", "--name", "{stem}-{seed}.tif"], ["a-0.tif"]),
@@ -59,7 +61,7 @@ def test_no_file_is_replaced_and_those_with_the_same_settings_are_kept(run: Run,
     made = photos / "a_x4.png"
     assert run("photos/a.png").exit_code == 0
     first = made.read_bytes()
-    for again in ([], ["--tau", "0", "--resume"], ["--dry-run"]):
+    for again in ([], ["--seed", "1", "--resume"], ["--dry-run"]):
         result = run("photos/a.png", *again)
         assert result.exit_code == 1
         assert "photos/a_x4.png exists; remove it, or name it with -o" in result.stderr
