@@ -183,19 +183,17 @@ class AsyncUpscaler:
             running = loop.run_in_executor(self._pool, contextvars.copy_context().run, work)
         self._running.add(running)
         try:
-            await asyncio.wait([running])
+            return await asyncio.shield(running)
         except asyncio.CancelledError:
             stop.set()
             await _end_of(running)
             raise
-        finally:
-            self._running.remove(running)
-        try:
-            return running.result()
         except CancelledError as error:
             if not self._closed.is_set() or (cancel is not None and cancel.is_set()):
                 raise
             raise closed from error
+        finally:
+            self._running.remove(running)
 
 
 class AsyncEncoding(Generic[ImageT]):

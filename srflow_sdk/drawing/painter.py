@@ -387,7 +387,7 @@ class Painter:
         margins = self.margins(backend, window.height, window.width)
         core = tile.core.within(window).scaled(scale)
         if request.latents is not None:
-            latents = with_margins(request.latents.window(window, scale), margins, scale)
+            latents = with_margins(request.latents._window(window, scale), margins, scale)
             rows, columns = core.slices
             drawn: NDArray[np.float32] = backend.sample(conditioning, latents, 1.0)[0, :, rows, columns]
             return drawn

@@ -31,7 +31,6 @@ __all__ = ["Latents"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIDES, _MAX_LEVEL, _MAX_SIDE = ("height", "width"), 16, (1 << 32) - 1
-_STRAIGHT = 1e-6  # sine of an angle below which the arc is a line in float32
 
 _Level = NDArray[np.float32]
 
@@ -117,28 +116,12 @@ class Latents:
         nats = self.log_likelihood
         return None if nats is None else bits_per_dimension(nats, height=self.height, width=self.width)
 
-    def window(self, window: Window, scale: int) -> dict[int, NDArray[np.float32]]:
-        """The part of a window, by level, as views.
-
-        Args:
-            window: In LR pixels of the padded image.
-            scale: HR size / LR size of the model.
-
-        Returns:
-            Arrays C×h×w by level.
-
-        Raises:
-            ArgumentError: For other types, and if the window splits latent pixels or leaves the image.
-        """
-        if not isinstance(window, Window):
-            raise ArgumentError(f"window is {type(window).__name__}; it must be a Window in LR pixels")
-        scale = whole("scale", scale, least=1, most=_MAX_SIDE)
+    def _window(self, window: Window, scale: int) -> dict[int, NDArray[np.float32]]:
+        """The part of a window in LR pixels of the padded image, by level, as views C×h×w."""
         parts = {}
         for level, array in self.levels.items():
-            place = window.scaled(scale, 1 << level)
-            parts[level] = array[:, place.slices[0], place.slices[1]]
-            if min(place.top, place.left) < 0 or parts[level].shape[1:] != (place.height, place.width):
-                raise ArgumentError(f"{window} leaves the image, {array.shape[1:]} latent pixels at level {level}")
+            rows, columns = window.scaled(scale, 1 << level).slices
+            parts[level] = array[:, rows, columns]
         return parts
 
     def scaled(self, tau: float | Mapping[int, float]) -> Self:
@@ -199,58 +182,6 @@ class Latents:
             normalise(source, target, inside, over=over, level=level, tau=taus[level], seed=seed, enlarge=enlarge)
 
         return self._changed(set(taus), apply)
-
-    def mixed(self, other: Latents, mask: NDArray[np.bool_]) -> Self:
-        """These latents, with those of another picture inside a mask.
-
-        Args:
-            other: Latents of the same model and size.
-            mask: Boolean H×W of the HR picture; at a level, a position is inside if any of its pixels is.
-
-        Raises:
-            ArgumentError: For another mask, model or size.
-        """
-        self._check_fits(other)
-        mask = self._mask("mask", mask)
-
-        def mix(level: int, source: _Level, target: _Level) -> None:
-            positions = arrays.mask_positions(mask, level)
-            rows, columns = positions.shape
-            np.copyto(target, source)
-            np.copyto(target[:, :rows, :columns], other.levels[level][:, :rows, :columns], where=positions)
-
-        return self._changed(set(self.levels), mix)
-
-    def interpolated(self, other: Latents, t: float) -> Self:
-        """Latents between these and others.
-
-        Each level goes along the sphere (slerp: Shoemake, "Animating rotation", SIGGRAPH 1985), so that latents between
-        two normal ones are as large as both. Where there is no arc, because a side is zero or both are parallel, it
-        goes along the line.
-
-        Args:
-            other: Latents of the same model and size.
-            t: 0 … 1. 0 gives these and 1 the others, bit for bit.
-
-        Raises:
-            ArgumentError: For another number, model or size.
-        """
-        self._check_fits(other)
-        share = real("t", t, least=0, most=1)
-        if share in (0, 1):
-            return self if share == 0 else replace(self, levels=other.levels, log_likelihood=other.log_likelihood)
-
-        def interpolate(level: int, source: _Level, target: _Level) -> None:
-            end, angle = other.levels[level], self._angle(other, level)
-            one, rest, sine = 1 - share, share, math.sin(angle)
-            if sine > _STRAIGHT:
-                one, rest = math.sin((1 - share) * angle) / sine, math.sin(share * angle) / sine
-            for rows in arrays.row_chunks(source, source.shape[1]):
-                values = one * source[:, rows].astype(np.float64)
-                values += rest * end[:, rows].astype(np.float64)
-                target[:, rows] = values
-
-        return self._changed(set(self.levels), interpolate)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file: tensors `level1` …, float32, and size, model, precision and nats as metadata.
@@ -320,29 +251,6 @@ class Latents:
                 f"{self.height}×{self.width}"
             )
         return array
-
-    def _check_fits(self, other: Latents) -> None:
-        if not isinstance(other, Latents):
-            raise ArgumentError(f"other is {type(other).__name__}; it must be Latents, as Encoding.invert gives them")
-        own, others = (
-            [one.height, one.width, one.model_sha256, {level: array.shape for level, array in one.levels.items()}]
-            for one in (self, other)
-        )
-        if own != others:
-            size, others_size = (f"{one[0]}×{one[1]} pixels by the model {one[2]:.12}…" for one in (own, others))
-            fix = "invert pictures of one size with one model"
-            raise ArgumentError(f"these latents are of {size}, the others of {others_size}; {fix}")
-
-    def _angle(self, other: Latents, level: int) -> float:
-        """The angle between both as vectors, 0 … π; 0 if one of them has no length, or none that is finite."""
-        height, width = arrays.picture_positions(level, height=self.height, width=self.width)
-        products: list[tuple[float, float, float]] = []
-        for rows in arrays.row_chunks(self.levels[level], height):
-            a, b = (one.levels[level][:, rows, :width].astype(np.float64) for one in (self, other))
-            products.append((float((a * a).sum()), float((b * b).sum()), float((a * b).sum())))
-        aa, bb, ab = np.sum(products, axis=0)
-        length = math.sqrt(aa * bb)
-        return math.acos(max(-1.0, min(1.0, ab / length))) if length > 0 and math.isfinite(length) else 0.0
 
     def _changed(self, levels: set[int], change: Callable[[int, _Level, _Level], None]) -> Self:
         """New latents whose named levels are written by change(level, source, target); the others are shared."""

@@ -124,7 +124,6 @@ def latents(up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDAr
     assert_type(one.levels[1], NDArray[np.float32])
     assert_type(one.bits_per_dimension, float | None)
     assert_type(one.scaled({1: 0.5}).normalised(0.9, over="local", where=mask, enlarge=False), Latents)
-    assert_type(one.mixed(one, mask).interpolated(one, 0.5), Latents)
     one.save("a.safetensors")
     assert_type(Latents.load(Path("a.safetensors"), model=up), Latents)
     Latents.load("a.safetensors", model=bundle)
