@@ -92,7 +92,7 @@ class Upscaler(BaseUpscaler):
 
         Args:
             image, layout: As in :meth:`upscale`, as is the answer. A bundle without inverter is a BundleError.
-            options: :class:`~srflow_sdk.flow.options.RestoreOptions`: tau, over, enlarge, seed, progress, cancel.
+            options: :class:`~srflow_sdk.flow.options.RestoreOptions`: tau, over, progress, cancel.
         """
         chosen = keywords_of(RestoreOptions, options)
         with memory_errors_typed("for the image; use a smaller one"):

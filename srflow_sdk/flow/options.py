@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from srflow_sdk._checks import flag, one_of
+from srflow_sdk._checks import one_of
 from srflow_sdk.drawing.options import DrawOptions, Progress, WatchKeywords
 from srflow_sdk.errors import ArgumentError
 
@@ -22,7 +22,7 @@ LevelTaus = float | Mapping[int, float]
 Over = Literal["auto", "spatial", "local", "global"]
 Blend = Literal["gradient", "none"]
 
-RESTORE_SCHEME = 5
+RESTORE_SCHEME = 6
 """Version of what restoring's options mean, defaults included; pictures record it."""
 
 TRANSFER_SCHEME = 1
@@ -41,8 +41,6 @@ class RestoreKeywords(WatchKeywords, total=False):
 
     tau: LevelTaus | None
     over: Over
-    enlarge: bool
-    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +51,6 @@ class RestoreOptions:
         tau: the largest root mean square of latents, 0 … 2, for all levels or by level. None is what was measured best.
         over: the latents that count together: "spatial", a channel, against noise; "local", a position, against dots
             and scratches; "global", a level; "auto" is what the picture shows.
-        enlarge: normalise as the publication does (:meth:`Latents.normalised`), which harms most pictures.
-        seed: of what `enlarge` draws at random; without it nothing is random.
         progress, cancel: as in :meth:`Upscaler.upscale`; the tiles of all passes count.
 
     Raises:
@@ -76,22 +72,16 @@ class RestoreOptions:
             "most": True,
         },
     )
-    enlarge: bool = field(
-        default=False,
-        metadata={"help": "Enlarge small latents, too, as the publication does: rarely better."},
-    )
-    seed: int = field(default=0, metadata={"least": 0, "help": "Of --enlarge: same seed, same picture."})
     progress: Progress | None = None
     cancel: threading.Event | None = None
 
     def __post_init__(self) -> None:
         from srflow_sdk.latents.picture_latents import level_taus
 
-        DrawOptions(seed=self.seed, progress=self.progress, cancel=self.cancel)  # checks them
+        DrawOptions(progress=self.progress, cancel=self.cancel)  # checks them
         if self.tau is not None:
             level_taus(self.tau)
         one_of("over", self.over, Over)
-        flag("enlarge", self.enlarge)
 
     def check(self, manifest: Manifest) -> None:
         """Raises: ArgumentError for temperatures of levels that the model does not have."""
@@ -106,49 +96,38 @@ class RestoreOptions:
         return None if self.tau is None or isinstance(self.tau, Mapping) else float(self.tau)
 
     def recorded(self) -> str:
-        """The settings as a picture records them, but for the seed."""
+        """The settings as a picture records them."""
         import json
 
-        from srflow_sdk.latents.normalising import STATISTICS_SCHEME
-
-        tau = self.tau
-        values = {
-            "enlarge": bool(self.enlarge),
-            "over": self.over,
-            "scheme": RESTORE_SCHEME,
-            "statistics": STATISTICS_SCHEME,
-            "tau": {str(level): float(t) for level, t in tau.items()} if isinstance(tau, Mapping) else self.number,
-        }
-        return json.dumps(values, sort_keys=True)
+        tau: Any = self.number
+        if isinstance(self.tau, Mapping):
+            tau = {str(level): float(number) for level, number in self.tau.items()}
+        return json.dumps({"over": self.over, "scheme": RESTORE_SCHEME, "tau": tau})
 
     def provenance_fields(self) -> dict[str, Any]:
         """The fields of a restored picture's provenance that the options decide."""
         from srflow_sdk.files.provenance import RESTORE
 
-        drawn = {"tau": self.number, "seed": int(self.seed), "sample": 0, "consistent": False}
+        drawn = {"tau": self.number, "seed": 0, "sample": 0, "consistent": False}
         return {**drawn, "operation": RESTORE, "settings": self.recorded()}
 
     @classmethod
-    def from_record(cls, settings: str, *, seed: int) -> RestoreOptions:
+    def from_record(cls, settings: str) -> RestoreOptions:
         """The options that a picture records. Raises: ArgumentError if they are of another version, or damaged."""
         import json
 
-        from srflow_sdk.latents.normalising import STATISTICS_SCHEME
-
         try:
             values: dict[str, Any] = json.loads(settings)
-            versions = values["scheme"], values["statistics"]
-            over, enlarge, tau = values["over"], values["enlarge"], values["tau"]
+            version, over, tau = values["scheme"], values["over"], values["tau"]
             if isinstance(tau, dict):
                 tau = {int(level): number for level, number in tau.items()}
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ArgumentError("the settings that the picture records are damaged") from error
-        if versions != (RESTORE_SCHEME, STATISTICS_SCHEME):
+        if version != RESTORE_SCHEME:
             raise ArgumentError(
-                f"the picture was restored by version {versions[0]!r:.9}.{versions[1]!r:.9} of the method, but this "
-                f"SDK has version {RESTORE_SCHEME}.{STATISTICS_SCHEME}"
+                f"the picture was restored by version {version!r:.9} of the method, but this SDK has {RESTORE_SCHEME}"
             )
-        return cls(tau=tau, over=over, enlarge=enlarge, seed=seed)
+        return cls(tau=tau, over=over)
 
 
 class TransferKeywords(WatchKeywords, total=False):

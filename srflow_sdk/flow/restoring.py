@@ -65,7 +65,7 @@ def decide(pixels: NDArray[Any], options: RestoreOptions, levels: Set[int]) -> D
     """Decide by the noise and the dots in the pixels, H×W×C, what the options leave open. levels: of the model."""
     damage, finest = measure_damage(pixels), min(levels)
     dotted, noisy = damage.dots > _DOTTED, damage.noise > _NOISY and damage.white > _WHITE
-    if options.over == "auto" and not (dotted or noisy or options.enlarge or options.tau is not None):
+    if options.over == "auto" and not (dotted or noisy or options.tau is not None):
         return Decision(None, {}, "no damage found: copied unchanged")
     over: Collection = options.over if options.over != "auto" else "local" if dotted else "spatial"
     coarse = _COARSE_TAU + _BY_NOISE * math.log(max(damage.noise, 1)) + _BY_TEXTURE * math.log(max(damage.texture, 1))
@@ -99,22 +99,13 @@ def restore_pixels(
         encoding = encoded_for_both(small, their_kind, painter, progress=encoded, cancel=options.cancel)
         latents = encoding._inverted(colours, their_kind, progress=inverted, cancel=options.cancel)
         del colours
-        latents = restored(latents, decision, options)
+        latents = limited(latents, decision.taus, over=decision.over)
         picture = encoding._decoded(latents, DrawOptions(tau=1.0, progress=drawn, cancel=options.cancel))
         if kind.has_alpha:
             hidden = pixels[..., -1] == 0
             picture = np.concatenate([picture, pixels[..., -1:]], axis=2)
             picture[hidden] = pixels[hidden]
         return picture, decision.why
-
-
-def restored(latents: Latents, decision: Decision, options: RestoreOptions) -> Latents:
-    """The latents of a degraded picture as those of a restored one. Raises: NonFiniteError, ArgumentError."""
-    if decision.over is None:
-        return latents
-    if options.enlarge:
-        return latents.normalised(decision.taus, over=decision.over, seed=int(options.seed))
-    return limited(latents, decision.taus, over=decision.over)
 
 
 def encoded_for_both(

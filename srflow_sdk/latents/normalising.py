@@ -81,7 +81,7 @@ def true_statistics(
 
 
 def normalise(
-    source: Level, target: Level, inside: Inside, *, over: Collection, level: int, tau: float, seed: int, enlarge: bool
+    source: Level, target: Level, inside: Inside, *, over: Collection, level: int, tau: float, seed: int
 ) -> None:
     """Write a level's normalised latents, C×h×w, to target, where those inside count. Raises: NonFiniteError."""
     np.copyto(target, source)
@@ -93,7 +93,7 @@ def normalise(
         mean, deviation = mean_and_deviation(source, inside, whole_level=whole_level)
         check_finite(mean, level)
         drawn = true_statistics(seed, level, over, size=size, count=mean.size)
-        change = _change(mean[:, None, None], deviation[:, None, None], drawn, tau=tau, enlarge=enlarge)
+        change = _change(mean[:, None, None], deviation[:, None, None], drawn, tau=tau)
     for rows in row_chunks(source, len(inside)):
         if not inside[rows].any():
             continue
@@ -104,7 +104,7 @@ def normalise(
             check_finite(mean, level)
             deviation = np.sqrt(np.square(values - mean).sum(axis=0) / (channels - 1))
             drawn = true_statistics(seed, level, over, size=size, first=rows.start * columns, count=mean.size)
-            change = _change(mean, deviation, drawn, tau=tau, enlarge=enlarge)
+            change = _change(mean, deviation, drawn, tau=tau)
         mean, scale, shift = change
         values = (values - mean) * scale + shift
         np.copyto(target[:, rows, :columns], values.astype(np.float32), where=inside[rows])
@@ -124,16 +124,11 @@ def check_finite(mean: Doubles, level: int) -> None:
         raise NonFiniteError(f"the latents of level {level} hold NaN or infinite values, so they cannot be normalised")
 
 
-def _change(
-    mean: Doubles, deviation: Doubles, drawn: Statistics, *, tau: float, enlarge: bool
-) -> tuple[Doubles, Doubles, Doubles]:
+def _change(mean: Doubles, deviation: Doubles, drawn: Statistics, *, tau: float) -> tuple[Doubles, Doubles, Doubles]:
     """The mean, the factor of deviations from it, 0 where all numbers are equal, and the new mean."""
     equal, drawn_deviation = deviation == 0, drawn.deviation.reshape(mean.shape)
     scale = np.where(equal, 0.0, tau * drawn_deviation / np.where(equal, 1.0, deviation))
-    shift = tau * drawn.mean.reshape(mean.shape)
-    if enlarge:
-        return mean, scale, shift
-    return mean, np.minimum(scale, 1.0), np.where(np.abs(mean) < np.abs(shift), mean, shift)
+    return mean, scale, tau * drawn.mean.reshape(mean.shape)
 
 
 def _values(source: Level, inside: Inside, rows: slice) -> Doubles:

@@ -147,7 +147,6 @@ class Latents:
         over: Collection = "spatial",
         where: NDArray[np.bool_] | None = None,
         seed: int = 0,
-        enlarge: bool = True,
     ) -> Self:
         """Latents whose collections have the mean and deviation that true samples would have (latent normalisation).
 
@@ -164,9 +163,6 @@ class Latents:
             where: Boolean H×W of the HR picture. At a level, a position is inside if any of its 2^level × 2^level
                 pixels is; only those inside count, and only they change.
             seed: Of the drawn M and S, 0 … 2^64 - 1.
-            enlarge: False enlarges neither deviations nor means: it takes min(1, S/s), and of m and M the one nearer
-                to 0. Pictures that lost detail (JPEG, blur) have latents that are too small, and enlarged ones would
-                show it.
 
         Raises:
             ArgumentError: For other values.
@@ -179,7 +175,7 @@ class Latents:
 
         def apply(level: int, source: _Level, target: _Level) -> None:
             inside = self._everywhere(level) if mask is None else arrays.mask_positions(mask, level)
-            normalise(source, target, inside, over=over, level=level, tau=taus[level], seed=seed, enlarge=enlarge)
+            normalise(source, target, inside, over=over, level=level, tau=taus[level], seed=seed)
 
         return self._changed(set(taus), apply)
 

@@ -261,7 +261,7 @@ def test_the_error_of_an_unknown_keyword_names_the_right_ones(upscaler: Upscaler
         ):
             call()
     wrong: Any = {"blur": 1}
-    with pytest.raises(TypeError, match=r"'blur' is no .* there are tau, over, enlarge, seed, progress, cancel$"):
+    with pytest.raises(TypeError, match=r"'blur' is no .* there are tau, over, progress, cancel$"):
         upscaler.restore(floats, **wrong)
 
 

@@ -79,7 +79,7 @@ async def awaited(pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
         assert_type(await encoding.decode(await encoding.invert(u8, dequantise=True), consistent=True), Image.Image)
         assert_type(await up.restore(u8, tau=0.9, over="local"), NDArray[np.uint8])
         assert_type(await up.restore(path), Image.Image)
-        assert_type(await up.restore_file(path, "clean.png", quality=90, seed=3), FileResult)
+        assert_type(await up.restore_file(path, "clean.png", quality=90), FileResult)
         assert_type(await up.transfer(pil, path, "mask.png", lr=u8, blend="none"), Image.Image)
         assert_type(await up.transfer_file(path, "b.png", "mask.png", "out.png", lr=path), FileResult)
         assert_type(await up.best_of(u8, lambda picture: float(picture.std()), 4, tau=0.9), NDArray[np.uint8])
@@ -109,7 +109,7 @@ def files(up: Upscaler, path: Path) -> None:
 
 def restored(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
     assert_type(up.restore(pil, tau=0.9, over="local"), Image.Image)
-    assert_type(up.restore(u8, tau={1: 0.9}, enlarge=True, seed=3), NDArray[np.uint8])
+    assert_type(up.restore(u8, tau={1: 0.9}), NDArray[np.uint8])
     assert_type(up.restore(path), Image.Image)
     assert_type(up.restore_file(path, "clean.png", quality=90, over="spatial"), FileResult)
     assert_type(up.best_of(u8, lambda picture: float(picture.std()), 4, tau=0.9), NDArray[np.uint8])
@@ -123,7 +123,7 @@ def latents(up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDAr
     one = Latents({1: array}, height=90, width=70, model_sha256=bundle.model_sha256, log_likelihood=3.5)
     assert_type(one.levels[1], NDArray[np.float32])
     assert_type(one.bits_per_dimension, float | None)
-    assert_type(one.scaled({1: 0.5}).normalised(0.9, over="local", where=mask, enlarge=False), Latents)
+    assert_type(one.scaled({1: 0.5}).normalised(0.9, over="local", where=mask), Latents)
     one.save("a.safetensors")
     assert_type(Latents.load(Path("a.safetensors"), model=up), Latents)
     Latents.load("a.safetensors", model=bundle)

@@ -25,7 +25,7 @@ from srflow_evaluation.tables import Table
 from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError
 from srflow_sdk.flow.options import RestoreOptions
-from srflow_sdk.flow.restoring import decide, restored
+from srflow_sdk.flow.restoring import decide, limited
 from srflow_training.data import to_image
 
 DEGRADATION = "noise:20"
@@ -134,7 +134,8 @@ def _normalisation(options: Options) -> tuple[str, Change]:
     def as_the_sdk(latents: Latents, degraded: Tensor) -> Latents:
         chosen = RestoreOptions(tau=None if tau is None else _by_level(latents, tau))
         pixels = (255 * degraded[0]).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        return restored(latents, decide(pixels, chosen, latents.levels), chosen)
+        decision = decide(pixels, chosen, latents.levels)
+        return latents if decision.over is None else limited(latents, decision.taus, over=decision.over)
 
     return "" if tau is None else str(tau), as_the_sdk
 

@@ -219,13 +219,13 @@ class Restoring(Operation):
             )
 
     def recorded(self, recipe: Provenance) -> Restoring:
-        return Restoring(options=RestoreOptions.from_record(recipe.settings or "", seed=recipe.seed))
+        return Restoring(options=RestoreOptions.from_record(recipe.settings or ""))
 
     def fields_of(self, job: Job, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
         return self.options.provenance_fields()
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
-        return {"operation": RESTORE, "seed": self.options.seed, **json.loads(self.options.recorded())}
+        return {"operation": RESTORE, **json.loads(self.options.recorded())}
 
     def on_file(
         self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any

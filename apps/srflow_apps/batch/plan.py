@@ -134,7 +134,7 @@ def make_plan(
         ending=operation.ending(files),
         numbers=range(operation.sample, operation.sample + samples),
         bounds=operation.interval is not None,
-        values={"seed": operation.options.seed, **operation.named(bundles[0].manifest)},
+        values={"seed": vars(operation.options).get("seed", 0), **operation.named(bundles[0].manifest)},
         model=models.name,
     )
     if files.name is not None:

@@ -80,15 +80,9 @@ def test_a_folder_is_resumed_by_its_settings(run: Run) -> None:
     again = run(".", "-o", "out", "--tau", "0.5", "--resume")
     assert again.stdout == ""
     assert "2 skipped, 1 failed" in again.stderr
-    for other in (["--tau", "0.4"], ["--tau", "0.5", "--over", "local"], ["--tau", "0.5", "--enlarge"]):
+    for other in (["--tau", "0.4"], ["--tau", "0.5", "--over", "local"]):
         assert run("a.png", "-o", "out/a.png", *other, "--resume").stdout == "out/a.png\n"
         assert run("a.png", "-o", "out/a.png", *other, "--resume").stdout == ""
-
-
-def test_a_seed_counts_for_what_is_drawn(run: Run) -> None:
-    for seed in ("1", "2"):
-        assert run("a.png", "-o", f"{seed}.png", "--enlarge", "--seed", seed).exit_code == 0
-    assert not np.array_equal(read_image("1.png").pixels, read_image("2.png").pixels)
 
 
 def test_a_picture_is_made_again_from_what_it_records(run: Run) -> None:
@@ -98,7 +92,7 @@ def test_a_picture_is_made_again_from_what_it_records(run: Run) -> None:
     assert file_sha256(Path("again.png")) == file_sha256(Path("clean.png"))
 
 
-@pytest.mark.parametrize("option", [["--tau", "1"], ["--over", "auto"], ["--enlarge"], ["--seed", "0"]])
+@pytest.mark.parametrize("option", [["--tau", "1"], ["--over", "auto"]])
 def test_options_that_the_picture_fixes_are_refused_with_it(run: Run, option: list[str]) -> None:
     run("a.png", "-o", "clean.png")
     result = run("--from-output", "clean.png", "-o", "again.png", *option)
@@ -128,7 +122,7 @@ def test_an_output_of_a_newer_method_is_refused_in_one_line(run: Run) -> None:
     write_image("newer.png", read_image("clean.png").pixels, provenance=newer)
     result = run("--from-output", "newer.png", "a.png", "-o", "again.png")
     assert result.exit_code == 2
-    assert "restored by version 99.1" in result.stderr
+    assert "restored by version 99" in result.stderr
     assert not Path("again.png").exists()
 
 

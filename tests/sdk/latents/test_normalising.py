@@ -141,25 +141,6 @@ def test_result_does_not_depend_on_how_rows_are_cut(over: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("over", OVER)
-def test_without_enlarging_small_latents_stay_small(over: str) -> None:
-    small = normal_latents(height=HEIGHT, width=WIDTH).scaled(0.01)
-    for level in small.levels:
-        kept = real(small.normalised(0.9, over=over, enlarge=False), level)
-        assert np.abs(kept).max() < 0.06
-        axis = 0 if over == "local" else 2
-        np.testing.assert_allclose(np.diff(kept, axis=axis), np.diff(real(small, level), axis=axis), atol=1e-6)
-        assert real(small.normalised(0.9, over=over), level).std() > 0.8
-
-
-@pytest.mark.parametrize("over", OVER)
-def test_without_enlarging_large_latents_are_normalised_as_usual(over: str) -> None:
-    large = changed_by(normal_latents(height=HEIGHT, width=WIDTH), lambda level, array: array * 8 + 20)
-    one, other = (large.normalised(0.9, over=over, enlarge=enlarge) for enlarge in (True, False))
-    for level in large.levels:
-        np.testing.assert_array_equal(real(one, level), real(other, level))
-
-
-@pytest.mark.parametrize("over", OVER)
 def test_seeds_differ_and_one_seed_repeats_itself(over: str) -> None:
     latents = unlikely()
     one, again, other = (latents.normalised(0.9, over=over, seed=seed) for seed in (1, 1, 2))
