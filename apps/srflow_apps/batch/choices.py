@@ -27,7 +27,7 @@ Pixels = int
 
 @dataclass(frozen=True, kw_only=True)
 class FileChoices:
-    """Which files a batch reads and writes, and how; up to `report` also keywords of :func:`upscale_folder`."""
+    """Which files a batch reads and writes, and how; many are also keywords of :func:`upscale_folder`."""
 
     recursive: bool = option(False, "Include subfolders; OUT gets the same ones.", most=True)
     name: str | None = option(None, "File names in OUT.  [default: {stem}.png]", metavar="PATTERN")
@@ -37,6 +37,8 @@ class FileChoices:
     resume: bool = option(False, "Skip inputs with outputs made from them with these settings.", most=True)
     overwrite: bool = option(True, "Skip inputs whose output exists, of any contents.", flag="--no-overwrite")
     shard: Shard | None = option(None, "Process only part I of N of the inputs, one part per machine.", metavar="I/N")
+    exclude: tuple[str, ...] = option((), "Leave such files of folders out; may be repeated.", metavar="GLOB")
+    include_own: bool = option(False, "Take pictures of folders that this command made, too.")
     report: Path | None = option(None, "Write a report, with PSNRs if enlarged.", metavar="FILE.json")
     dry_run: bool = option(False, "Say what would be done, how long it would take, and write nothing.", most=True)
     from_output: Path | None = option(None, "Make this picture again.", metavar="SR", heading="Pictures")

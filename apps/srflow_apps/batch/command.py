@@ -130,6 +130,9 @@ def run_command(
             display.say(f"error: {file.error}")
         if plan.unread:
             display.say(f"warning: {say_unread(plan.unread)}")
+        if plan.own:
+            line = f"left out: {plan.own} of srflow-{operation.name}'s own outputs; --include-own takes them"
+            (display.tell if plan.total else display.say)(line)
         if not plan.total:
             sys.exit(FAILED)
         if files.shard is not None and not plan.jobs:

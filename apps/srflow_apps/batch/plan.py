@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -11,6 +12,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import Any
@@ -23,9 +25,10 @@ from srflow_apps.batch.storage import check_written, file_names, is_folder, real
 from srflow_apps.batch.url_paths import UrlPath, as_path
 from srflow_sdk._checks import flag, is_whole
 from srflow_sdk.drawing.tiles import TileSize
-from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import MAX_PIXELS, READABLE, UNREAD, WRITABLE, check_writable
+from srflow_sdk.errors import ArgumentError, ImageError, SRFlowError
+from srflow_sdk.files import MAX_PIXELS, READABLE, UNREAD, WRITABLE, check_writable, read_provenance
 from srflow_sdk.files.formats import format_of, save_options
+from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.model.bundle import Bundle
 
 MAX_SAMPLES = 1000
@@ -65,8 +68,9 @@ class Plan:
     """The decisions about a batch.
 
     jobs: this machine's share of `total`. refused: failed results of inputs that cannot become jobs. unread: how many
-    images are left out, by the names of their formats. bundles, models: the model, or those of which each picture gets
-    the one that suits it. tile: as requested, for the report. earlier: the report that this batch goes on with.
+    images are left out, by the names of their formats. own: how many, because the operation made them. bundles, models:
+    the model, or those of which each picture gets the one that suits it. tile: as requested, for the report. earlier:
+    the report that this batch goes on with.
     """
 
     jobs: tuple[Job, ...]
@@ -76,6 +80,7 @@ class Plan:
     models: Models
     refused: tuple[FolderFile, ...] = ()
     unread: Mapping[str, int] = field(default_factory=dict)
+    own: int = 0
     tile: TileSize = "auto"
     report: Path | None = None
     earlier: dict[str, Any] | None = None
@@ -143,7 +148,11 @@ def make_plan(
         out, naming = beside(inputs, operation.suffix(bundles[0].manifest), naming=naming)
     else:
         out = as_path(output)
-    found, refused, unread = find_inputs(inputs, out=out, recursive=files.recursive)
+    found, refused, unread = find_inputs(inputs, out=out, recursive=files.recursive, exclude=files.exclude)
+    left = []
+    if not files.include_own:  # an earlier run's outputs among the photos, which would be enlarged again
+        left = [job for job in found if job.source not in inputs and _made_by(operation.name, job.source)]
+        found = [job for job in found if job not in left]
     if output is None:  # of *.png, what an earlier run made of the others is left out
         makers = {identity(out / name): job for job in found for name in naming.names(job)}
         found = [job for job in found if makers.get(identity(job.source), job) is job]
@@ -164,6 +173,7 @@ def make_plan(
         models=models,
         refused=tuple(failure(folder, f"{folder}: {why}") for folder, why in refused),
         unread=unread,
+        own=len(left),
         tile=tile,
         report=files.report,
         earlier=earlier,
@@ -171,12 +181,13 @@ def make_plan(
 
 
 def find_inputs(
-    inputs: Sequence[Path], *, out: Path, recursive: bool = False
+    inputs: Sequence[Path], *, out: Path, recursive: bool = False, exclude: Sequence[str] = ()
 ) -> tuple[list[Job], list[tuple[Path, str]], Counter[str]]:
     """Find the files given, and the image files (:data:`READABLE`) in the folders given, sorted.
 
     Hidden files and folders are skipped, and so is everything under `out` if that lies inside a folder: those are
     earlier outputs. recursive: subfolders too; links to folders are not followed, so that none is entered twice.
+    exclude: shell patterns of names, or of paths within a folder, to leave out.
     Returns: jobs without outputs; folders that cannot be listed or have no images, and why; how many images are left
     out, by the names of their formats (:data:`UNREAD`).
     """
@@ -188,6 +199,8 @@ def find_inputs(
         names, before = [], len(refused)
         for name in _names_in(path, refused, out=out, recursive=recursive):
             ending = name.suffix.lower()
+            if any(fnmatch(each, glob) for glob in exclude for each in (name.name, name.as_posix())):
+                continue
             if ending in READABLE:
                 names.append(name)
             elif ending in UNREAD:
@@ -198,6 +211,14 @@ def find_inputs(
         names.sort(key=lambda name: name.parts)
         jobs.extend(Job(source=path / name, targets=(), name=name) for name in names)
     return jobs, refused, unread
+
+
+def _made_by(operation: str, path: Path) -> bool:
+    """True if a file on this machine says that the operation made it: a store's would have to be fetched."""
+    with contextlib.suppress(SRFlowError):
+        made = None if isinstance(path, UrlPath) else read_provenance(path)
+        return made is not None and made.operation in (operation, INTERVAL)
+    return False
 
 
 def _names_in(folder: Path, refused: list[tuple[Path, str]], *, out: Path, recursive: bool) -> Iterator[PurePosixPath]:

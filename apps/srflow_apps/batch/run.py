@@ -256,6 +256,7 @@ def upscale_folder(
         str(_path("output", output)),
         bundles_of() if given is None else list(given._bundles.values()),
         files=FileChoices(
+            include_own=True,
             recursive=recursive,
             name=name,
             format=format,

@@ -80,9 +80,10 @@ def _option(field: dataclasses.Field[Any], module: object) -> click.Option:
         [flag, field.name],
         type=values,
         nargs=2 if kind == "RangeKeyword" else 1,
+        multiple=kind == "tuple[str, ...]",
         metavar=how.get("metavar"),
         default=field.default,
-        show_default=field.default is not None and "[default:" not in how["help"],
+        show_default=field.default not in (None, ()) and "[default:" not in how["help"],
         help=how["help"],
     )
 
@@ -191,6 +192,7 @@ _TYPES: dict[str, Any] = {  # of a field's value, as its annotation calls it
     "int": int,
     "float": float,
     "str": str,
+    "tuple[str, ...]": str,
     "RangeKeyword": str,
     "Path": _FileOrUrl(),
     "Device": _DeviceChoice(),

@@ -73,6 +73,19 @@ def test_no_file_is_replaced_and_those_with_the_same_settings_are_kept(run: Run,
     assert hidden_files(photos) == []
 
 
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])
+def test_a_folder_does_not_enlarge_its_own_outputs_again(run: Run, photos: Path, ending: str) -> None:
+    assert run("photos/a.png", "-o", f"photos/a_x4.{ending}").exit_code == 0
+    (photos / "c.png").write_bytes((photos / "b.png").read_bytes())
+    left = run("photos", "--exclude", "c.*", "--exclude", "d/*")
+    assert sorted(path.name for path in Path("photos_x4").iterdir()) == ["a.png", "b.png"]
+    assert "left out: 1 of srflow-upscale's own outputs; --include-own takes them" in left.stderr
+    assert run("photos", "-o", "all", "--include-own").exit_code == 0
+    assert len([*Path("all").iterdir()]) == 4
+    assert run(f"photos/a_x4.{ending}", "-o", "again.png").exit_code == 0  # what is named is meant
+    assert run("photos_x4").exit_code == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
