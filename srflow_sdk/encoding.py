@@ -184,7 +184,6 @@ class Encoding(Generic[ImageT]):
     ) -> Latents:
         """The latents of :meth:`invert` for an HR image as pixels and kind."""
         painter, lr = self._painter, self._lr
-        painter.warn_of_round_trip()
         large = high_resolution(pixels, kind, lr, scale=painter.manifest.scale)
         tiles = inverting_tiles(painter, lr, self._tiles, halo=self._halo)
         return invert(lr, large, painter, tiles, dequantise=dequantise, kept=self._kept, **watched)
@@ -214,7 +213,6 @@ class Encoding(Generic[ImageT]):
     def _decoded(self, latents: Latents, options: DrawOptions) -> NDArray[Any]:
         """The pixels of :meth:`decode`, H×W×C, in the image's dtype."""
         check_latents(latents, self._painter.manifest, self._lr)
-        self._painter.warn_of_round_trip()
         precision = self._painter.backend.precision
         if latents.precision != precision:
             _log.warning(

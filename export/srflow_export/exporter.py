@@ -32,7 +32,7 @@ from srflow_export.parity import (
 )
 from srflow_export.quantisation import int8_encoder
 from srflow_sdk.errors import ArgumentError, ExportError
-from srflow_sdk.model.bundle import Bundle, Manifest, arithmetic_of
+from srflow_sdk.model.bundle import Bundle, Manifest
 from srflow_sdk.model.manifest import FP32_GRAPHS, INT8_ENCODER, INVERTER, Precision, Weights
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.plain_text import is_plain
@@ -196,8 +196,8 @@ def _with_proved_inverter(
     worst = poor_round_trip(rows, manifest)
     if worst is not None:
         say(
-            f"the network itself comes back badly from its latents; the graphs, to {worst:.1f} dB in "
-            f"{arithmetic_of(manifest)}: restoring, transferring and decoding will say so"
+            f"the network itself comes back badly from its latents; the graphs, to {worst:.1f} dB: what is restored, "
+            "transferred or decoded has this error, too"
         )
     provenance = {**manifest.provenance, "inverter": [row.to_dict() for row in rows]}
     manifest = dataclasses.replace(manifest, provenance=provenance, round_trip_db=worst)

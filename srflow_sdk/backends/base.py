@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.drawing.tiles import Window
-from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError, SRFlowError
+from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError, SRFlowError
 from srflow_sdk.latents.random_field import LatentLevel, window_noise
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.system.device_names import ComputePrecision
@@ -182,14 +182,9 @@ class Backend(ABC):
 
         Raises:
             DeviceError, OutOfMemoryError: As in :meth:`encode`.
-            BundleError: The graph returns another shape.
         """
         self._require_active()
-        sr = self.sample_impl(conditioning, noise, tau)
-        level, drawn = next(iter(noise.items()))
-        batch, _, height, width = drawn.shape
-        check_picture(sr.shape, (batch, 3, height << level, width << level))
-        return sr
+        return self.sample_impl(conditioning, noise, tau)
 
     def draw(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
         """Draw noise and decode it: the core of :meth:`sample`'s picture.
@@ -268,22 +263,9 @@ class Backend(ABC):
         """Do the work of :meth:`sample`."""
 
 
-def check_picture(found: tuple[int, ...], need: tuple[int, ...]) -> None:
-    """Hold the shape of a sampler's pictures to that of the latents. Raises: BundleError."""
-    if found != need:
-        shown, wanted = ("×".join(map(str, shape)) for shape in (found, need))
-        raise BundleError(
-            f"the sampler returned pictures of {shown}, where the manifest's scale needs {wanted}; fetch or export the "
-            "bundle again"
-        )
-
-
 @contextlib.contextmanager
 def runtime_errors(what: str, fix: str = "", kind: type[SRFlowError] = DeviceError) -> Iterator[None]:
-    """Turn a native runtime's errors in the block, which have no common base but Exception, into the SDK's.
-
-    what: failed, for the message. Raises: CancelledError, OutOfMemoryError, PassingError without threads, or `kind`.
-    """
+    """Turn a native runtime's errors in the block, which have no common base but Exception, into the SDK's."""
     if is_cancelled():  # short runs would end before anybody looked
         raise CancelledError("cancelled by the caller")
     try:

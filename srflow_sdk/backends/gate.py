@@ -72,14 +72,7 @@ def psnr(found: _Array, expected: _Array) -> float:
 
 
 def check_agreement(backend: Backend, reference: Backend, manifest: Manifest, *, least_db: float = LEAST_DB) -> None:
-    """Hold an active backend's picture of a part of a photograph to an active reference's.
-
-    It is not judged if the backend takes no image so small, or the network itself gives values that are not finite.
-
-    least_db: what a healthy network's keep. One that multiplies rounding is further from itself, as far as its export
-    found: the manifest's `own_db` at temperatures up to the default, less a margin, is then the bound.
-    Raises: DeviceError, ending in the backend's fix.
-    """
+    """Raises: DeviceError if a backend's picture is not near a reference's, and the network's own is finite."""
     side = padded_size(MIN_TILE, manifest.size_multiple)
     lr = np.ascontiguousarray(photographs(manifest.size_multiple)[0][..., :side, :side])
     if backend.window_limits is not None and not backend.window_limits.holds(side, side):

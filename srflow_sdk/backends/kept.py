@@ -40,10 +40,7 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
 
 
 def kept_folder(kind: str, *made_from: object) -> Path | None:
-    """The folder for what a runtime makes of these; if it is there, it counts as used now.
-
-    None without a cache, which costs tenths of a second at most, so nobody is told.
-    """
+    """The folder for what a runtime makes of these, which counts as used now; None without a cache."""
     if (parent := cache_folder(kind, missed=False)) is None:
         return None
     folder = parent / sha256(repr(made_from).encode()).hexdigest()[:32]
@@ -54,11 +51,7 @@ def kept_folder(kind: str, *made_from: object) -> Path | None:
 
 @contextlib.contextmanager
 def keeping(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder, which takes the name of `folder` at the end of the block if something is in it.
-
-    Then what killed processes left is deleted, and the folders that were used longest ago if all take too much.
-    Raises: OSError if none can be made, and whatever the block raises; nothing is left behind then.
-    """
+    """Yield an empty folder, which is named `folder` after the block; then old ones are deleted. Raises: OSError."""
     part = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder.parent))
     try:
         yield part

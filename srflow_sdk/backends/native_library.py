@@ -34,10 +34,7 @@ _BESIDE = Path(__file__).resolve().parent.parent / "native"
 
 
 def find_native_library(variable: str = VARIABLE) -> Path | None:
-    """A library's file: the one that the variable names, or else the one in the package's folder `native/`, or None.
-
-    Raises: DeviceError if the variable is a relative path, or names a file that does not exist.
-    """
+    """The file that the variable names, or else that in the package's `native/`, or None. Raises: DeviceError."""
     if (named := os.environ.get(variable)) is None:
         beside = _BESIDE / f"{_FILES[variable]}.{'dylib' if sys.platform == 'darwin' else 'so'}"
         return beside if beside.is_file() else None
@@ -81,10 +78,7 @@ def runs_on_cuda(path: Path) -> bool:
 
 
 def load_plugins(trt: Any, wanted: PluginLibrary, *, rebuild: str) -> None:
-    """Let TensorRT load plugins, once in a process, before it parses or deserialises. rebuild: the command for engines.
-
-    Raises: DeviceError if they are not here or do not fit.
-    """
+    """Let TensorRT load plugins, once in a process. rebuild: the command for engines. Raises: DeviceError."""
     path, major = find_native_library(PLUGINS), str(trt.__version__).partition(".")[0]
     if path is None or file_sha256(path) != wanted.sha256 or major != str(wanted.tensorrt_major):
         raise DeviceError(

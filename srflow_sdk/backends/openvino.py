@@ -124,11 +124,7 @@ class OpenVinoBackend(OnnxRuntimeBackend):
 
 
 class Graph:
-    """A graph on one of OpenVINO's devices. Any number of threads may run it; one run takes place at a time.
-
-    path, sha256: the file; without a hash it is not kept in the cache. device: OpenVINO's name. settings: its
-    properties. Raises: BundleError if the file cannot be loaded, OutOfMemoryError, DeviceError.
-    """
+    """A graph on one of OpenVINO's devices, kept in the cache if it has a hash. Threads run it one at a time."""
 
     def __init__(self, path: Path, *, sha256: str | None, device: str, settings: dict[str, Any]) -> None:
         self._path, self._sha256 = path, sha256
@@ -143,11 +139,7 @@ class Graph:
         self._passed_on = [_name(port) for port, source in ports if source.get_friendly_name() in inputs]
 
     def run(self, inputs: Mapping[str, Any], what: str, *, scarce: bool) -> dict[str, Any]:
-        """The outputs by name, as OpenVINO's tensors, from inputs that are such tensors, or arrays, which are copied.
-
-        what: the failure in words. scarce: nothing is kept for the next run, which would leave nothing for others.
-        Raises: CancelledError, OutOfMemoryError, DeviceError.
-        """
+        """The outputs by name, as OpenVINO's tensors. scarce: nothing is kept for the next run."""
         arrays = {name: value for name, value in inputs.items() if isinstance(value, np.ndarray)}
         inputs = {**inputs, **{name: np.ascontiguousarray(value, np.float32) for name, value in arrays.items()}}
         openvino_core()
@@ -214,11 +206,7 @@ def import_openvino() -> Any:
 
 
 def openvino_core() -> Any:
-    """The process's Core, whose threads all graphs share.
-
-    Raises: DeviceError as :func:`import_openvino`, if it does not start, or in a process that was forked after it had
-    started in the other one: its threads do not exist here, and OpenVINO would wait for them.
-    """
+    """The process's Core, whose threads all graphs share. Raises: DeviceError, also in a forked process."""
     core, process = _core()
     if process != os.getpid():
         raise PassingError(

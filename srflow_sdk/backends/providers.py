@@ -35,8 +35,7 @@ class Provider:
     the provider's own, for a bundle and the number of a GPU. check: of that number, before it starts; it raises
     DeviceError. exact: its pictures need not be compared with the CPU's. bfloat16: it has bfloat16 convolutions.
     memory: ONNX Runtime's name for where the encoder's outputs stay. one_at_a_time: held during runs. Of plug-ins,
-    module: to import. package: pip's name. oldest: ONNX Runtime's version, major and minor. needs: the hardware and
-    drivers.
+    module: to import. package: pip's name. needs: the hardware and drivers.
     """
 
     device: DeviceName
@@ -51,7 +50,6 @@ class Provider:
     one_at_a_time: contextlib.AbstractContextManager[Any] = _FREE
     module: str = ""
     package: str = ""
-    oldest: tuple[int, int] = (0, 0)
     needs: str = ""
 
     def offered(self) -> bool:
@@ -59,10 +57,7 @@ class Provider:
         return is_installed(self.module) if self.module else self.name in onnxruntime().get_available_providers()
 
     def suits_auto(self) -> bool:
-        """True if "auto" tries it. A plug-in needs a GPU: on the CPU, WebGPU only has a renderer for tests.
-
-        Raises: DeviceError if a plug-in cannot be loaded.
-        """
+        """True if "auto" tries it. A plug-in needs a GPU: on the CPU, WebGPU only has a renderer for tests."""
         if self.device == "cpu" or not self.offered() or (self.module and self.memory == "cuda" and not find_gpu()):
             return False
         return not self.module or any(one.device.type.name == "GPU" for one in find_devices(self))
@@ -153,9 +148,6 @@ PROVIDERS: dict[str, Provider] = {  # in the order of "auto"
             memory="cuda",
             module="onnxruntime_ep_nv_tensorrt_rtx",
             package="onnxruntime-ep-nv-tensorrt-rtx",
-            # The first whose Python names NVIDIA as the vendor of "cuda" memory, which a plug-in's allocator needs:
-            # onnxruntime_inference_collection.py, get_vendor_id_for_device_type (microsoft/onnxruntime issue 26079).
-            oldest=(1, 25),
             needs="an NVIDIA RTX GPU of the 30 series or newer and its driver",
         ),
         Provider(
@@ -170,7 +162,6 @@ PROVIDERS: dict[str, Provider] = {  # in the order of "auto"
             one_at_a_time=threading.Lock(),
             module="onnxruntime_ep_webgpu",
             package="onnxruntime-ep-webgpu",
-            oldest=(1, 24),  # what the oldest of these packages asks for
             needs="a GPU with a driver for Vulkan (Linux, with libvulkan.so.1), Direct3D 12 or Metal",
         ),
     )
@@ -181,11 +172,7 @@ _registered: set[str] = set()
 
 
 def find_devices(plugin: Provider) -> list[Any]:
-    """The OrtEpDevices that a plug-in can run the network on, GPUs first. Its library is loaded.
-
-    Neural processors are left out, because they compute in half precision whatever the graph says; so are devices that
-    are only compiled for. Raises: DeviceError if the package is not installed or its library cannot be loaded.
-    """
+    """The OrtEpDevices that a plug-in computes float32 on, GPUs first. Its library is loaded. Raises: DeviceError."""
     ort = onnxruntime()
     with _registering:
         if plugin.module not in _registered:
@@ -202,12 +189,6 @@ def _register(plugin: Provider, ort: Any) -> None:
     needs = f"it needs {plugin.needs}"
     if not plugin.offered():
         raise DeviceError(f"{plugin.title} is not installed: pip install {plugin.package}; {needs}; see srflow-doctor")
-    if tuple(map(int, ort.__version__.split(".")[:2])) < plugin.oldest:
-        oldest = ".".join(map(str, plugin.oldest))
-        raise DeviceError(
-            f"{plugin.title} needs ONNX Runtime {oldest} or newer, but {ort.__version__} is installed: "
-            f'pip install -U "onnxruntime>={oldest}"'
-        )
     try:
         # An application may have registered it already; twice would show every device twice.
         if all(one.ep_name != plugin.name for one in ort.get_ep_devices()):

@@ -73,11 +73,7 @@ class TensorRTConditioning(Conditioning):
 
 
 class TensorRTBackend(Backend):
-    """Runs the first of a bundle's engines that this machine can run.
-
-    gpu: the GPU's number among those that CUDA shows this process. :attr:`window_limits` says which sizes of LR images
-    it takes; batches are computed image by image.
-    """
+    """The first of a bundle's engines that this machine can run. Batches are computed image by image."""
 
     def __init__(self, bundle: Bundle, *, gpu: int = 0) -> None:
         self._bundle, self._gpu = bundle, gpu
@@ -324,20 +320,14 @@ def _each(arrays: Mapping[str, _Array]) -> Iterator[dict[str, _Array]]:
 
 
 def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:
-    """True if it is worth trying: some of the bundle's engines are for this GPU, and a library for them is installed.
-
-    Nothing large is loaded. Only :func:`select_engines` tells whether versions and graphs fit too.
-    """
+    """True if some engines are for this GPU, and a library for them is installed. Nothing large is loaded."""
     records = [record for record in bundle.manifest.engines if is_installed(record.runtime)]
     found = find_gpu(gpu) if records else None
     return found is not None and any(found.compute_capability in record.compute_capabilities for record in records)
 
 
 def select_engines(bundle: Bundle, *, gpu: int = 0) -> tuple[EngineRecord, ModuleType, Gpu]:
-    """The first engines of the manifest that this machine can run, their library, and the GPU of this number.
-
-    Raises: DeviceError, which says for each pair of engines why it cannot run, with the fix.
-    """
+    """The first engines that this machine can run, their library, and the GPU. Raises: DeviceError, all reasons."""
     found, reasons = find_gpu(gpu), []
     if not bundle.manifest.engines:
         raise DeviceError(

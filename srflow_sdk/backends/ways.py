@@ -95,10 +95,7 @@ class Measured:
 def open_measured(
     bundle: Bundle, device: DeviceName, *, threads: int | None, precision: Literal["bf16", "int8", "fastest"]
 ) -> Backend:
-    """An active backend that computes so on the processor, by what is measured once for each machine and model.
-
-    Raises: ArgumentError, BundleError, DeviceError: one line, with what to do instead.
-    """
+    """An active backend that computes so on the processor, by what is measured once for each machine and model."""
     has, openvino = bundle.manifest.precision, is_installed("openvino")
     if device not in ("auto", "cpu", "openvino"):
         raise ArgumentError(f'precision="{precision}" is for processors: use device="cpu", "openvino" or "auto"')
@@ -170,11 +167,7 @@ def cached_choice(bundle: Bundle, *, threads: int | None = None) -> str | None:
 
 
 def measured(bundle: Bundle, *, threads: int | None) -> dict[Way, Measured]:
-    """Measure all ways on this machine, or take what an earlier start measured if nothing has changed since.
-
-    threads: of each backend. Nothing is kept if a way fails for a cause that may pass, as a lack of memory does.
-    Raises: DeviceError, BundleError if even the reference does not run; CancelledError.
-    """
+    """Measure all ways, or take an earlier start's results. Nothing is kept if a failure may pass."""
     file = _file(bundle, threads)
     with _measuring:
         if known := _read(file):
@@ -243,10 +236,7 @@ def _opened(bundle: Bundle, way: Way, threads: int | None) -> Backend:
 
 
 def _best_times(backends: Sequence[Backend], image: Any, manifest: Manifest) -> list[float]:
-    """The shortest time of each, which other programs disturbed least. They take turns, so that a load hits all.
-
-    The first has not run at this size before; its first run, which prepares for that, does not count.
-    """
+    """The shortest time of each, which other programs disturbed least. They take turns, so that a load hits all."""
     _seconds(backends[0], image, manifest)
     rounds = [[_seconds(backend, image, manifest) for backend in backends] for _ in range(_ROUNDS)]
     return [min(times) for times in zip(*rounds, strict=True)]

@@ -22,7 +22,6 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import ImageReader, ImageWriter, Provenance, WriteOptions, check_writable, open_image
 from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.system.device_names import BUNDLE
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
 
@@ -173,7 +172,7 @@ def writer_for(
     """
     backend = painter.backend
     provenance = made_of(painter.manifest, source=reader.path, **fields)
-    if backend.precision != BUNDLE:
+    if backend.precision != "bundle":
         provenance = dataclasses.replace(provenance, precision=backend.precision, device=backend.device)
     return ImageWriter(
         target,

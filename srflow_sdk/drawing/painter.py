@@ -40,7 +40,7 @@ from srflow_sdk.drawing.tiles import (
     tile_rows,
 )
 from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
-from srflow_sdk.model.bundle import Bundle, check_inverts, warn_of_round_trip
+from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import from_unit, luma
 from srflow_sdk.system.hardware import available_memory, can_return_freed_memory, gpu_free_memory
@@ -163,7 +163,6 @@ class Painter:
         self._tile = tile
         self._on_cpu: dict[str, Backend] = {}  # by what is said when one is made
         self._closed = False
-        self._told_of_round_trip = False
         limits = backend.window_limits
         self._least = (1, 1) if limits is None else limits.min  # height and width of windows
         self._lock = threading.Lock()
@@ -442,13 +441,6 @@ class Painter:
         self.check_open()
         assert backend is not None  # for the type checker: only a closed painter has none
         return backend
-
-    def warn_of_round_trip(self) -> None:
-        """Warn, the first time, if the network itself comes back badly from its latents."""
-        with self._lock:
-            told, self._told_of_round_trip = self._told_of_round_trip, True
-        if not told:
-            warn_of_round_trip(self.manifest)
 
     def conditioning_budget(self, most: int) -> int:
         """Choose how many bytes of conditioning to keep: a quarter of what is free, at most `most`.

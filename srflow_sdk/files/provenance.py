@@ -17,8 +17,6 @@ from typing import Any
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
-from srflow_sdk.system.device_names import BUNDLE
-
 _LOGGER = logging.getLogger(__name__)
 
 NAMESPACE = "https://srflow-sdk.dev/ns/1.0/"
@@ -91,7 +89,7 @@ class Provenance:
     value_range: str | None = None
     operation: str = UPSCALE
     settings: str | None = None
-    precision: str = BUNDLE
+    precision: str = "bundle"
     device: str | None = None
 
 

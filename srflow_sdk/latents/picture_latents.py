@@ -19,9 +19,9 @@ from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, mean_and_deviation, normalise
-from srflow_sdk.model.bundle import Bundle, where_released
+from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import MAX_TAU, Manifest
-from srflow_sdk.system.device_names import BUNDLE, ComputePrecision
+from srflow_sdk.system.device_names import ComputePrecision
 from srflow_sdk.system.plain_text import short
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class Latents:
         about = {"model_sha256": self.model_sha256, "height": str(self.height), "width": str(self.width)}
         if self.log_likelihood is not None:
             about["log_likelihood"] = repr(self.log_likelihood)
-        if self.precision != BUNDLE:
+        if self.precision != "bundle":
             about["precision"] = self.precision
         arrays.write_file(file_path("path", path), self.levels, about)
 
@@ -214,7 +214,8 @@ class Latents:
             raise ArgumentError(f"{what}; it must be a Bundle (Bundle.open(path)) or an Upscaler")
         levels, about = arrays.read_file(file_path("path", path))
         try:
-            known: dict[str, Any] = {"precision": about.get("precision", BUNDLE), "model_sha256": about["model_sha256"]}
+            precision = about.get("precision", "bundle")
+            known: dict[str, Any] = {"precision": precision, "model_sha256": about["model_sha256"]}
             if "log_likelihood" in about:
                 known["log_likelihood"] = float(about["log_likelihood"])
             latents = cls(arrays.read_only(levels), height=int(about["height"]), width=int(about["width"]), **known)
@@ -272,7 +273,7 @@ def check_made_by(latents: Latents, manifest: Manifest, what: str = "the latents
     if latents.model_sha256 != manifest.digest:
         raise ArgumentError(
             f"{what} are of the model {latents.model_sha256[:12]}…, not of {manifest.name} ({manifest.digest[:12]}…): "
-            f"take the bundle that made them, or invert the picture again{where_released(latents.model_sha256)}"
+            f"take the bundle that made them, or invert the picture again"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +13,10 @@ from srflow_sdk.system.local_files import content_sha256, open_regular
 
 __all__ = ["SCHEMA_VERSION", "Bundle", "LatentLevel", "Manifest"]
 
-_log = logging.getLogger(__name__)
-
-_NOT_FINITE_DB = -200.0  # in a manifest's round_trip_db
 _EMBEDDED = Path(__file__).resolve().parents[1] / "models"
 
 DEFAULT_MODEL = "x4-small"
 """The embedded model that is used where none is named."""
-
-_RELEASED = {"6f975d35dbba": ("x4-small", "0.1"), "9743e0f63c2c": ("x4-photo", "0.1")}
-"""Names and releases of embedded models, by the first digits of their :attr:`Bundle.model_sha256`. Rows stay."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,14 +139,6 @@ class Bundle:
         return self.path / name
 
 
-def where_released(sha256: str) -> str:
-    """The end of an error about a model that is not there: the release that has it, if it is an embedded model's."""
-    name, release = _RELEASED.get(sha256[:12], ("", ""))
-    if not name or any(Bundle._described(one).model_sha256 == sha256 for one in Bundle.embedded_names()):
-        return ""
-    return f"; srflow-sdk {release} has it as {name}: pip install 'srflow-sdk=={release}.*'"
-
-
 def check_inverts(bundle: Bundle) -> None:
     """Raises: BundleError if the bundle has no inverter."""
     if INVERTER in bundle.manifest.files:
@@ -163,27 +148,6 @@ def check_inverts(bundle: Bundle) -> None:
     if isinstance(left_out, dict) and INVERTER in left_out:
         fix = f"its export left it out ({left_out[INVERTER]}); use another model"
     raise BundleError(f"{bundle.path} has no {INVERTER}, which this needs: {fix}")
-
-
-def arithmetic_of(manifest: Manifest) -> str:
-    """The arithmetic of a bundle's graphs: "fp32", "fp16", or "fp32 with weights in half"."""
-    return f"{manifest.precision} with weights in half" if manifest.weights == "fp16" else manifest.precision
-
-
-def warn_of_round_trip(manifest: Manifest) -> None:
-    """Warn if the network itself comes back badly from latents, so that what is decoded is not what was inverted."""
-    db = manifest.round_trip_db
-    if db is not None:
-        how = "not at all (values are not finite)" if db == _NOT_FINITE_DB else f"to {db:.1f} dB only"
-        arithmetic = arithmetic_of(manifest)
-        finer = "" if arithmetic == "fp32" else "; export its checkpoint in fp32 for a better one"
-        _log.warning(
-            "the network of %s comes back from the latents of a picture %s in %s: its own rounding, not the export's%s",
-            manifest.name,
-            how,
-            arithmetic,
-            finer,
-        )
 
 
 def bundle_path(path: str | os.PathLike[str]) -> Path:

@@ -24,8 +24,6 @@ class Intervals:
     coverage: shares of pixels that intervals hold, 0 … 1, ascending.
     factors: by samples, class (one more than `classes`) and coverage, with which they do not fall.
     photographs: how many were measured.
-
-    Raises: ValueError, one line, for a table that is none.
     """
 
     floor: float
@@ -34,15 +32,6 @@ class Intervals:
     coverage: tuple[float, ...]
     factors: tuple[tuple[tuple[float, ...], ...], ...]
     photographs: int
-
-    def __post_init__(self) -> None:
-        shape = len(self.samples), len(self.classes) + 1, len(self.coverage)
-        fits = min(shape) > 0 and all(len(table) == shape[1] for table in self.factors) and self.floor > 0
-        fits &= len(self.factors) == shape[0] and all(len(row) == shape[2] for table in self.factors for row in table)
-        for low, values, high in ((1, self.samples, np.inf), (0, self.classes, np.inf), (0, self.coverage, 1)):
-            fits &= bool((np.diff([low, *values, high]) > 0).all())
-        if not fits or np.min(self.factors) < 0 or (np.diff(self.factors) < 0).any():
-            raise ValueError("intervals is not a table of factors by samples, class and coverage")
 
     def factors_of(self, n: int, coverage: float) -> list[float]:
         """The factor of each class.

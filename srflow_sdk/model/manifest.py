@@ -58,16 +58,6 @@ _T = TypeVar("_T")
 _NAME_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ALWAYS_WRITTEN = ("schema", "latent_scheme", "precision", "weights", "model", "provenance", "parity", "files")
-_RANGES = {
-    "schema": (1, SCHEMA_VERSION),
-    "scale": (1, 64),
-    "size_multiple": (1, 64),
-    "default_tau": (0, 1),
-    "halo": (0, 4096),
-    "inverter_halo": (0, 4096),
-    "round_trip_db": (-200, 200),
-    "conditioning_bytes_per_pixel": (1, 1 << 30),
-}
 _RE_EXPORT = "export the checkpoint again with srflow-export, or fetch the bundle again"
 
 
@@ -75,7 +65,7 @@ _RE_EXPORT = "export the checkpoint again with srflow-export, or fetch the bundl
 class Manifest:
     """Everything that the runtime must know about a bundle's model, as manifest.json holds it.
 
-    :meth:`from_json` checks what the fields promise; the constructor checks nothing.
+    :meth:`from_json` checks types, names, files and the digest; the constructor checks nothing.
 
     Attributes:
         name: name for people, which pictures record as their origin; not necessarily unique. It has no slashes.
@@ -271,27 +261,11 @@ def _read(raw: Mapping[str, Any]) -> Manifest:
     for text in (manifest.name, manifest.variant):  # they reach terminals, names of files and pictures' metadata
         if not is_plain(text) or not text.strip(".") or {"/", "\\"} & {*text}:
             raise _bad(f"{text[:80]!a} as a name is empty, could be the path of a file, or is no plain text")
-    levels = {entry.level: entry.channels for entry in manifest.latent_levels}
-    if not 0 < len(levels) == len(manifest.latent_levels):
-        raise _bad("it names no latent levels, or one twice")
-    for name, (low, high) in _RANGES.items():
-        value = getattr(manifest, name)
-        if value is not None and not low <= value <= high:  # also NaN
-            raise _bad(f"{name} is {value}, outside {low} … {high}")
-    for level, channels in levels.items():
-        if not 1 <= level <= 16 or not 1 <= channels <= 1 << 16:
-            raise _bad(f"latent level {level} with {channels} channels is none")
-        if manifest.scale * manifest.size_multiple % (1 << level):
-            raise _bad(f"level {level} does not divide scale {manifest.scale} × size_multiple {manifest.size_multiple}")
     return manifest
 
 
 def _read_record(kind: type[_T], raw: object, place: str = "") -> _T:
-    """A record from a JSON object, of which nothing is converted: true is no number. Further fields are ignored.
-
-    kind: a dataclass. Its fields with a default may be missing. place: what errors call the object, such as "files".
-    Raises: ValueError: one line that names the field; OverflowError for an integer that no float holds.
-    """
+    """A dataclass from a JSON object, of which nothing is converted. Raises: ValueError, OverflowError: one line."""
     if not isinstance(raw, Mapping):
         raise ValueError(f"{place} is {short(raw)}, not an object")
     hints, values = get_type_hints(kind), {}

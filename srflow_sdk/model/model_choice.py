@@ -102,11 +102,7 @@ class Damage:
 
 
 def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> list[Bundle]:
-    """The bundle of this name or path, or those given; for None and "auto" all embedded ones, the default first.
-
-    Only manifests are read: :class:`~srflow_sdk.Upscaler` verifies the files of what it opens.
-    Raises: BundleError if one cannot be used, ArgumentError.
-    """
+    """The bundle of this name or path, or those given; for None and "auto" the embedded. Only manifests are read."""
     if model is None or (isinstance(model, str) and model == BY_PICTURE):
         return [Bundle._described(name) for name in Bundle.embedded_names()] or [Bundle.embedded()]
     if isinstance(model, (str, os.PathLike)) and model != "":
@@ -119,10 +115,7 @@ def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> lis
 
 
 def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[Bundle]:
-    """Those of the models that pictures may need, that for clean ones first; all if the scale depends on the picture.
-
-    bundles: the first has the scale that None is. Raises: ArgumentError if none of several enlarges so much.
-    """
+    """Those of the models that pictures may need, that for clean ones first; all if it sets the scale."""
     bundles = list(bundles)
     if isinstance(scale, OutputSize) or len(bundles) == 1:
         return bundles

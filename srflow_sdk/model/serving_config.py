@@ -6,9 +6,9 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, get_args
+from typing import Any
 
-from srflow_sdk._checks import whole
+from srflow_sdk._checks import one_of, whole
 from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.bundle import Bundle
@@ -62,12 +62,7 @@ class ServingOptions:
 
     def __post_init__(self) -> None:
         split_device(self.device)
-        if self.precision not in get_args(ComputePrecision):
-            names = ", ".join(get_args(ComputePrecision))
-            raise ArgumentError(
-                f"precision is {self.precision!r}; a server's must be one of {names}, because its pictures must not "
-                "depend on the machine"
-            )
+        one_of("precision", self.precision, ComputePrecision)
         check_tile(self.tile)
         for field in fields(self):
             value = getattr(self, field.name)

@@ -16,12 +16,7 @@ _complained = False
 
 
 def cache_folder(*parts: str, missed: bool = True) -> Path | None:
-    """A folder in the user's cache, created with access for this user only; None if it cannot be used.
-
-    parts: names of nested folders in it. It is $SRFLOW_CACHE_DIR, or lies where the system keeps caches: on Linux in
-    $XDG_CACHE_HOME or ~/.cache. Libraries load code from here. Without a cache only startup is slower: a process warns
-    once, at the first None, if the cache is missed, because startup then takes seconds or minutes.
-    """
+    """A folder in the user's cache; None if it cannot be used, which is said once if it is missed: starts are slow."""
     global _complained
     try:
         chosen = os.environ.get(VARIABLE)

@@ -25,9 +25,6 @@ ComputePrecision = Literal["bundle", "bf16", "int8"]
 Precision = Literal["bundle", "bf16", "int8", "fastest"]
 """Values of `precision=` and `--precision`: "fastest" becomes one of the others, by a measurement on this machine."""
 
-BUNDLE: Literal["bundle"] = "bundle"
-"""The precision of what does not name its own."""
-
 
 def split_device(device: object) -> tuple[DeviceName, int]:
     """The name and the GPU's number of a :data:`Device`: ("cuda", 1) for "cuda:1". Raises: ArgumentError."""

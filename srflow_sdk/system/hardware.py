@@ -51,10 +51,7 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def return_freed_memory() -> None:
-    """Return what this process has freed to the system; milliseconds. On systems without glibc nothing happens.
-
-    glibc keeps freed blocks of up to 32 MB for later ones, and hardly reuses them where sizes vary.
-    """
+    """Return what this process has freed to the system: glibc keeps blocks of up to 32 MB, hardly reused."""
     if _TRIM is not None:
         _TRIM(ctypes.c_size_t(0))
 
@@ -74,10 +71,7 @@ class Gpu:
 
 
 def find_gpu(device: int = 0) -> Gpu | None:
-    """Find a GPU by its number among those that CUDA shows this process; None without a driver or such a GPU.
-
-    No context is created.
-    """
+    """A GPU by its number among those that CUDA shows; None without a driver or such a GPU. No context is created."""
     handle, major, minor, version = (ctypes.c_int() for _ in range(4))
     name = ctypes.create_string_buffer(256)
     try:
@@ -103,12 +97,7 @@ def cuda_of_wheels(driver: str) -> int:
 
 
 def gpu_free_memory(device: int = 0) -> int | None:
-    """Bytes of free memory on a GPU according to its driver (cuMemGetInfo); None without a driver or GPU.
-
-    device: its number among those that CUDA shows this process. Memory that a library of this process keeps in its own
-    pool does not count as free. If the process does not use the GPU yet, CUDA's primary context is created for this and
-    released again.
-    """
+    """Bytes of free memory on a GPU according to its driver, by its primary context; None without a driver or GPU."""
     handle, free, total, context = ctypes.c_int(), ctypes.c_size_t(), ctypes.c_size_t(), ctypes.c_void_p()
     try:
         cuda = cuda_driver()

@@ -59,20 +59,14 @@ def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
 
 @contextlib.contextmanager
 def raised_interrupts(*signals: int) -> Iterator[None]:
-    """Let signals raise KeyboardInterrupt(number) while the block runs, so that it cleans up instead of being killed.
-
-    Others' handlers and threads: as :func:`deferred_interrupts`.
-    """
+    """Let signals raise KeyboardInterrupt(number) in the block, so that it cleans up instead of being killed."""
     _raised.clear()
     with _handled(signals, _raise_interrupt):
         yield
 
 
 def kept_handlers() -> contextlib.AbstractContextManager[None]:
-    """Put the handlers of :data:`STOPPING` back after a block in which a library sets its own, in native code too.
-
-    Outside the main thread nothing is put back: Python cannot set handlers there.
-    """
+    """Put the handlers of :data:`STOPPING` back after a block in which a library sets its own, in native code too."""
     return _handled(STOPPING, None)
 
 

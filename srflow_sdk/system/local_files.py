@@ -80,10 +80,7 @@ def lock(descriptor: int, *, wait: bool = True) -> bool:
 
 
 def write_atomically(target: Path, *content: bytes | memoryview) -> None:
-    """Write pieces of content to a file, new or not. Raises: OSError; an old file is then as before, without a part.
-
-    Permissions are those of any new file of the process; they do not come from the file that is replaced.
-    """
+    """Write pieces to a file, new or not. Raises: OSError; an old file is then as before, without a part."""
     with replacing(target) as descriptor:
         with os.fdopen(os.dup(descriptor), "wb") as file:
             for piece in content:

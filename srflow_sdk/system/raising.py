@@ -20,10 +20,7 @@ class PassingError(DeviceError):
 
 @contextlib.contextmanager
 def memory_errors_typed(what: str) -> Iterator[None]:
-    """Turn a MemoryError in the block into an OutOfMemoryError: "memory ran out {what}".
-
-    A thread that cannot be started becomes a DeviceError.
-    """
+    """Turn a MemoryError, "memory ran out {what}", and a thread that does not start into the SDK's errors."""
     try:
         yield
     except MemoryError as error:
@@ -49,10 +46,7 @@ def is_installed(module: str) -> bool:
 
 
 def require_extra(module: str, extra: str) -> ModuleType:
-    """Import and return a module that an extra installs.
-
-    Raises: MissingExtraError, one line with the pip command, if it is not installed.
-    """
+    """Import a module that an extra installs. Raises: MissingExtraError, with the pip command."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:

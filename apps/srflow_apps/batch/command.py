@@ -31,7 +31,7 @@ from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Provenance, check_writable, open_image, read_provenance, spooled, write_image
 from srflow_sdk.files.provenance import CLIP, INTERVAL, TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
-from srflow_sdk.model.bundle import Bundle, where_released
+from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
 from srflow_sdk.system.device_names import ComputePrecision, DeviceName
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, exit_status, raised_interrupts
@@ -409,7 +409,6 @@ def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation
         why = (
             f"was made with the model {recipe.model} (sha256 {recipe.model_sha256[:12]}…), not with {manifest.name} "
             f"(sha256 {manifest.digest[:12]}…); name its bundle, or its name on the server, with --model"
-            f"{where_released(recipe.model_sha256)}"
         )
     elif recipe.auto_tau not in (None, AUTO_TAU_SCHEME) or recipe.latent_scheme != LATENT_SCHEME:
         why = (

@@ -30,7 +30,6 @@ from srflow_sdk.files import MAX_PIXELS, Provenance, WriteOptions, open_image, r
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import ModelChoice, choose_model
-from srflow_sdk.system.device_names import BUNDLE
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.plain_text import without_secrets
@@ -122,7 +121,7 @@ class FolderResult:
     server_lost: bool = False
     unread: Mapping[str, int] = field(default_factory=dict)
     device: str = ""
-    precision: str = BUNDLE
+    precision: str = "bundle"
 
     def count(self, status: Status) -> int:
         """How many inputs ended with this status."""

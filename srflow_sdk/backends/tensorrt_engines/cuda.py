@@ -40,20 +40,14 @@ class Launch:
 
 
 class CudaGpu:
-    """A GPU, by its number among those that CUDA shows this process. Make one with :meth:`open`.
-
-    Thread-safe. A thread must use the GPU inside :meth:`current`.
-    """
+    """A GPU, by its number among those that CUDA shows. Thread-safe; threads use it inside :meth:`current`."""
 
     def __init__(self, runtime: Any, driver: Any, number: int) -> None:
         self._runtime, self._driver, self.number = runtime, driver, number
 
     @classmethod
     def open(cls, number: int = 0, *, wheels: int = 12) -> CudaGpu:
-        """Open a GPU that its driver has shown. wheels: the CUDA whose packages that driver runs.
-
-        Raises: DeviceError without cuda-bindings, with the fix, or a GPU.
-        """
+        """Open a GPU that its driver has shown. wheels: the CUDA whose packages it runs. Raises: DeviceError."""
         try:
             runtime, driver = map(importlib.import_module, ("cuda.bindings.runtime", "cuda.bindings.driver"))
         except ImportError as error:
@@ -75,10 +69,7 @@ class CudaGpu:
             self.call("cuCtxSetCurrent", before)
 
     def load(self, ptx: bytes, *names: str) -> tuple[Callable[[], object], tuple[int, ...]]:
-        """Load kernels into this thread's GPU; returns a function that unloads them, and their handles.
-
-        The driver compiles PTX for the GPU and keeps the result in a cache of its own. Raises: DeviceError.
-        """
+        """Load kernels, which the driver compiles and caches; returns a function to unload them, and their handles."""
         code = ctypes.create_string_buffer(ptx)  # NUL-terminated (CUDA driver API, cuModuleLoadData)
         (module,) = self.call("cuModuleLoadData", ctypes.addressof(code))
         kernels = [self.call("cuModuleGetFunction", module, name.encode()) for name in names]
@@ -101,10 +92,7 @@ class CudaGpu:
         return Stream(self, self._runtime, handle)
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
-        """Call a function of CUDA's runtime or driver; returns what it gives besides its status.
-
-        Raises: OutOfMemoryError if the status says so, DeviceError for any other failure.
-        """
+        """Call a function of CUDA, and return its values without the status. Raises: OutOfMemoryError, DeviceError."""
         of_driver = not function.startswith("cuda")
         module = self._driver if of_driver else self._runtime
         status, *values = getattr(module, function)(*arguments)
@@ -153,10 +141,7 @@ class Stream:
         self.call("cudaStreamSynchronize")
 
     def capture(self, enqueue: Callable[[], None]) -> Any:
-        """Capture what `enqueue` puts on the stream, without running it; returns a graph, for "cudaGraphLaunch".
-
-        Raises: its errors, DeviceError.
-        """
+        """A graph, for "cudaGraphLaunch", of what `enqueue` puts on the stream, which does not run."""
         # Thread-local: what other threads do meanwhile, such as allocating, neither fails nor spoils the capture.
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._gpu.call("cudaStreamBeginCapture", self._handle, mode)
@@ -188,11 +173,7 @@ class Block:
 
 
 class DeviceMemory:
-    """Blocks of a GPU's memory, reused so that tiles of one size find their tensors at the same addresses.
-
-    Thread-safe. Up to `kept` unused ones are kept for requests of the same size. Give a block back only when no stream
-    uses it any more.
-    """
+    """Blocks of a GPU's memory; `kept` unused ones wait for requests of their size, so that addresses stay."""
 
     def __init__(self, gpu: CudaGpu, *, kept: int) -> None:
         self._gpu, self._kept, self._stream = gpu, kept, gpu.new_stream()
@@ -217,7 +198,7 @@ class DeviceMemory:
             return block
 
     def give_back(self, block: Block) -> None:
-        """Return a block. Works in any thread at any time, because Python calls it when it collects garbage."""
+        """Return a block that no stream uses, in any thread at any time: Python calls it when it collects garbage."""
         if self._closed:
             return
         self._returned.append(block)

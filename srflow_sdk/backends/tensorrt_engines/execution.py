@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends.base import OUT_OF_MEMORY, Drawing, check_picture
+from srflow_sdk.backends.base import OUT_OF_MEMORY, Drawing
 from srflow_sdk.backends.tensorrt_engines.cuda import ALIGNMENT, THREADS, Block, CudaGpu, DeviceMemory, Launch
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.system.cache_folder import cache_folder
@@ -72,10 +72,7 @@ class EngineLog:
 
 
 class KernelCache:
-    """Kernels that TensorRT-RTX compiles as an engine runs, shared by the engines, and their file in the user's cache.
-
-    name: the file's, which identifies the bundle and the GPU. The library ignores files of another GPU or version.
-    """
+    """Kernels that TensorRT-RTX compiles as an engine runs, and their file, by its name, in the user's cache."""
 
     def __init__(self, name: str) -> None:
         self._name, self._read = name, b""
@@ -140,10 +137,7 @@ class Engine:
 
 
 class GpuLane:
-    """A stream, execution contexts of the engines and a workspace, which one call at a time has to itself.
-
-    no_graphs: set after the first failure to capture a graph, for all lanes.
-    """
+    """A stream, execution contexts of the engines and a workspace, which one call at a time has to itself."""
 
     def __init__(self, gpu: CudaGpu, memory: DeviceMemory, no_graphs: threading.Event) -> None:
         self.gpu, self.memory, self.no_graphs = gpu, memory, no_graphs
@@ -153,10 +147,7 @@ class GpuLane:
 
     @contextlib.contextmanager
     def binding(self, engine: Engine, shapes: Mapping[str, Shape]) -> Iterator[Binding]:
-        """A context of the engine for inputs of these shapes. It is dropped if the block fails.
-
-        Raises: DeviceError for shapes outside the engine's profile, OutOfMemoryError.
-        """
+        """A context of the engine for inputs of these shapes, dropped if the block fails. Raises: DeviceError."""
         kept = self._kept.setdefault(engine, [])
         binding = next((one for one in reversed(kept) if one.shapes == shapes), None)
         if binding is not None:
@@ -338,13 +329,9 @@ class DrawingKernels:
         self.unload, (self._latents, self._quantise) = gpu.load(ptx, "srflow_draw_latents", "srflow_quantise")
 
     def draw(self, binding: Binding, bound: Mapping[str, int], drawing: Drawing) -> NDArray[Any]:
-        """Draw the core of a picture with the sampler's binding. bound: the conditioning's addresses.
-
-        Raises: DeviceError, OutOfMemoryError, BundleError if the sampler makes pictures of another size.
-        """
+        """Draw the core of a picture with the sampler's binding. bound: the conditioning's addresses."""
         whole, core = drawing.encoded.scaled(drawing.scale), drawing.core
         shape = binding.output_shapes["sr"]
-        check_picture(shape, (1, 3, whole.height, whole.width))
         state = binding.buffer("drawing", _LEVELS + 3 * whole.height * whole.width)
         uploads: dict[str, NDArray[Any]] = {"drawing": _packed(drawing)}
         tensors, before = {**bound, "tau": state + _TAU, "sr": binding.buffer("sr")}, []

@@ -16,7 +16,6 @@ from srflow_apps.commands import cli
 from srflow_sdk import Upscaler, upscale_folder
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import read_image, read_provenance, write_image
-from srflow_sdk.model import bundle
 from tests.sdk.clean_and_noisy import noisy, smooth
 from tests.sdk.test_by_picture import opened
 
@@ -107,17 +106,3 @@ def test_folders_and_workers_choose_the_same(run_installed: Run, opened: list[st
     worker = DoJobs(settings=settings, model="auto", device="cpu", threads=1)
     done = [worker.do(job, True) for job in jobs]
     assert [one and one[0].model for one in done] == ["x8-small"] * 2
-
-
-def test_a_picture_of_a_replaced_model_says_which_release_has_it(
-    run_installed: Run, two_models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert run_installed("noisy.png", "-o", "old.png").exit_code == 0
-    digest = bundle.Bundle.embedded("x4-photo").model_sha256
-    monkeypatch.setitem(bundle._RELEASED, digest[:12], ("x4-photo", "0.1"))
-    here = run_installed("--from-output", "old.png", "-o", "new.png", "--model", "x4-small")
-    assert here.stderr.endswith("name its bundle, or its name on the server, with --model\n"), "it is installed"
-    (two_models / "x4-photo.srflow").rename(two_models / "away")
-    gone = run_installed("--from-output", "old.png", "-o", "new.png")
-    assert gone.exit_code == 1
-    assert "with --model; srflow-sdk 0.1 has it as x4-photo: pip install 'srflow-sdk==0.1.*'\n" in gone.stderr

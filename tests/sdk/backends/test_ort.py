@@ -111,15 +111,3 @@ def test_threads_are_at_most_the_cores(tiny_bundle, monkeypatch):
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     with OnnxRuntimeBackend(Bundle.open(tiny_bundle), threads=99999):
         assert seen == [3, 3]
-
-
-def test_a_sampler_that_returns_pictures_of_another_size_is_a_bundle_error(
-    bundle: Bundle, lr: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = OnnxRuntimeBackend.sample_impl
-    monkeypatch.setattr(OnnxRuntimeBackend, "sample_impl", lambda *given: real(*given)[..., ::2])
-    with (
-        OnnxRuntimeBackend(bundle, threads=1) as backend,
-        pytest.raises(BundleError, match=r"returned pictures of 1×3×32×20, where the manifest's scale needs 1×3×32×40"),
-    ):
-        backend.sample(backend.encode(lr), noise(1), 0.5)

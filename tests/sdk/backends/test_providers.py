@@ -185,17 +185,6 @@ def test_a_package_that_cannot_be_loaded_is_refused_and_tried_again_next_time(
             open_backend(bundle, device="webgpu")
 
 
-@pytest.mark.parametrize(("device", "old", "needed"), [("webgpu", "1.20.1", r"1\.24"), ("rtx", "1.24.4", r"1\.25")])
-def test_an_old_runtime_is_refused_with_the_upgrade(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: str, old: str, needed: str
-) -> None:
-    """In 1.24, `bind_output(name, "cuda")` names no vendor, and RTX's memory is not found."""
-    offer(monkeypatch, device)
-    monkeypatch.setattr(onnxruntime, "__version__", old)
-    with pytest.raises(DeviceError, match=rf"needs ONNX Runtime {needed}.*pip install -U"):
-        open_backend(bundle, device=device)
-
-
 def test_a_gpu_is_preferred_and_what_cannot_compute_float32_or_at_all_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

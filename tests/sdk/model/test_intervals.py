@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk.errors import ArgumentError, BundleError
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest, manifest_digest
 from srflow_sdk.model.serving_config import described
-from tests.sdk.calibrated import INTERVALS, calibrated, with_intervals
+from tests.sdk.calibrated import INTERVALS, calibrated
 
 
 def test_a_calibration_comes_back_and_the_model_stays_the_same(tiny_bundle: Path, tmp_path: Path) -> None:
@@ -37,26 +37,6 @@ def test_a_server_tells_of_the_calibration(tiny_bundle: Path, tmp_path: Path) ->
     assert "intervals" not in described(Bundle.open(tiny_bundle))
     told = Manifest.from_description(described(Bundle.open(calibrated(tiny_bundle, tmp_path / "b.srflow"))))
     assert told.intervals == INTERVALS
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"classes": [4.0, 2.0, 1.0]},
-        {"classes": [1.0]},
-        {"samples": [8, 4]},
-        {"samples": [1, 8]},
-        {"coverage": [0.5, 0.8, 1.0]},
-        {"coverage": []},
-        {"floor": 0.0},
-        {"factors": [[[3.0, 2.0, 1.0]] * 4] * 2},
-        {"factors": [[[-1.0, 2.0, 3.0]] * 4] * 2},
-    ],
-)
-def test_a_table_that_is_none_is_refused(tiny_bundle: Path, tmp_path: Path, fields: dict[str, object]) -> None:
-    text = (calibrated(tiny_bundle, tmp_path / "b.srflow") / "manifest.json").read_text("utf-8")
-    with pytest.raises(BundleError, match="intervals is not a table"):
-        Manifest.from_json(with_intervals(text, **fields))
 
 
 def test_each_class_has_its_factor() -> None:
