@@ -138,11 +138,7 @@ def open_measured(
 
 
 def choose(found: Mapping[Way, Measured], manifest: Manifest, *, device: str, precision: str = "fastest") -> Way | None:
-    """The fastest way near enough on a device ("auto", "cpu" or "openvino"); None if that has none.
-
-    precision: "fastest" takes those within the gate, and a less exact one must be worth it: at least 1.1 times as fast
-    as a more exact one. "bf16" and "int8" take their own, and int8 must be what ONNX Runtime makes of the same graph.
-    """
+    """The fastest way near enough on a device ("auto", "cpu" or "openvino"); None if that has none."""
     best: Measured | None = None
     for one in sorted(
         found.values(), key=lambda one: ((one.way != REFERENCE) + (one.way.precision != "bundle"), one.seconds)

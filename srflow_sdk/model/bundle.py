@@ -143,10 +143,7 @@ def check_inverts(bundle: Bundle) -> None:
     """Raises: BundleError if the bundle has no inverter."""
     if INVERTER in bundle.manifest.files:
         return
-    left_out = bundle.manifest.provenance.get("left_out")
     fix = "export its checkpoint again with a newer srflow-export, without --no-inverter"
-    if isinstance(left_out, dict) and INVERTER in left_out:
-        fix = f"its export left it out ({left_out[INVERTER]}); use another model"
     raise BundleError(f"{bundle.path} has no {INVERTER}, which this needs: {fix}")
 
 

@@ -276,18 +276,13 @@ def _luma(pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """N×2: standard deviation of the noise in every block whose levels are not clipped, of pixels one and two apart.
-
-    By the mask of Immerkær ("Fast noise variance estimation", Computer Vision and Image Understanding 1996), which
-    constant and linear regions do not answer, and the median of its absolute values, which lines and letters change
-    less than the mean. White noise answers alike at both distances, texture more at two.
-    """
+    """N×2: standard deviation of the noise in each block that is not clipped, of pixels one and two apart."""
     cells = _cells(levels, _BLOCK)
     clipped = ((cells < _EXTREMES[0]) | (cells > _EXTREMES[1])).mean((1, 2))
     cells = cells[clipped < _MOST_CLIPPED]
     if not len(cells):
         return np.zeros((0, 2), np.float32)
-    answers = []
+    answers = []  # of Immerkær's mask (1996), which slopes do not answer; texture answers more at two
     for apart in (1, 2):
         second = cells[..., : -2 * apart] - 2 * cells[..., apart:-apart] + cells[..., 2 * apart :]
         answer = np.abs(second[:, : -2 * apart] - 2 * second[:, apart:-apart] + second[:, 2 * apart :])
@@ -339,11 +334,7 @@ def _cells(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 
 def _steps(levels: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Across columns and across rows: how far steps between neighbours exceed those around them, in cells.
-
-    Each N×8: means by the place of the step's right or lower side modulo 8. Steps of edges would hide those of blocks,
-    so each counts for little.
-    """
+    """N×8, across columns and rows: how far steps exceed those around them, by their place modulo 8, in cells."""
     found = []
     for lines in (levels, levels.T):
         step = np.abs(np.diff(lines, axis=1))

@@ -44,13 +44,7 @@ class Interrupts:
 
 @contextlib.contextmanager
 def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
-    """Hold back signals (Ctrl-C if none is named) while the block runs, and yield a function that raises them.
-
-    An interrupt that arrives while libvips calls back into Python would be printed and lost, and the work would go on.
-    A second signal raises KeyboardInterrupt in the main thread at once. Signals that are ignored or already handled are
-    left alone, and outside the main thread all signals are, because Python cannot set handlers there. Those that
-    :func:`raised_interrupts` handles are taken over.
-    """
+    """Hold back signals (Ctrl-C if none is named) in the block; yield what raises them. A second one raises at once."""
     interrupts = Interrupts()
     with _handled(signals or (signal.SIGINT,), interrupts.hold):
         yield interrupts
@@ -143,13 +137,7 @@ def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
 def abandonable(
     call: Callable[[], _T], *, seconds: float | None = None, grace: float = 0.0, stop: Callable[[], None] = lambda: None
 ) -> _T:
-    """Return call(), which runs in a thread of its own and is left to itself if nobody wants to wait any longer.
-
-    For calls that wait for others, such as a server that may never answer, and hold nothing that must be released.
-    seconds: how long the call may take. grace: seconds that it still has once the event of :func:`cancelled_by` is set.
-    stop: called if the call is left or fails; it should make it end.
-    Raises: TimeoutError; concurrent.futures.CancelledError; what the call raises; what a signal's handler raises.
-    """
+    """Return call(), whose thread is left to itself after `seconds`, or `grace` seconds after it was cancelled."""
     from concurrent.futures import CancelledError
 
     event, (_, ended) = _event.get(), _begun(call)

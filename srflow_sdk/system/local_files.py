@@ -32,10 +32,7 @@ _ENDING = re.compile(r"\.[0-9a-f]{8}\.part$")
 
 
 def real_path(path: Path) -> Path:
-    """The absolute path with all links followed, as far as they lead; it need not exist. Raises nothing.
-
-    ``Path.resolve`` raises for a link to itself: RuntimeError before Python 3.13, and OSError since.
-    """
+    """The absolute path with all links followed, as far as they lead. Raises nothing, unlike ``Path.resolve``."""
     try:
         return Path(os.path.realpath(path))
     except ValueError:  # a NUL in its name: opening it says so
@@ -67,11 +64,7 @@ def content_sha256(file: BinaryIO) -> str:
 
 
 def lock(descriptor: int, *, wait: bool = True) -> bool:
-    """Lock an open file or folder until the process ends or closes it; returns whether that worked.
-
-    It is False where there are no locks, and, without `wait`, if another process holds it. No file is left behind, and
-    unlike process ids, locks mean the same in every container.
-    """
+    """Lock an open file or folder until the process ends or closes it; returns whether that worked."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (AttributeError, OSError):  # held by another, or no locks in this system or file system
@@ -90,11 +83,7 @@ def write_atomically(target: Path, *content: bytes | memoryview) -> None:
 
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[int]:
-    """Yield the descriptor of a part, which becomes the target at the end of the block: flush it before.
-
-    Of a symbolic link, the file behind it is replaced. Raises: OSError. If that or the block raises, an old file is as
-    before, without a part.
-    """
+    """Yield the descriptor of a part, which becomes the target after the block: flush it before. Raises: OSError."""
     check_replaceable(target)
     target = real_path(target) if target.is_symlink() else target
     part = target.parent / f"{_stem(target)}.{secrets.token_hex(4)}.part"

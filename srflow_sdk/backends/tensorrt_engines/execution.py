@@ -100,12 +100,7 @@ class KernelCache:
 
 
 class Engine:
-    """A deserialised engine, which all threads share.
-
-    trt: the library. kernels: where TensorRT-RTX keeps the kernels that it compiles. own_graphs: whether the library
-    captures graphs by itself, as TensorRT-RTX does once the kernels for a size are compiled; then one context serves
-    all sizes, so that it keeps them together. outputs: their names.
-    """
+    """A deserialised engine, which all threads share. own_graphs: the library captures graphs, as TensorRT-RTX does."""
 
     def __init__(self, trt: Any, engine: Any, *, log: EngineLog, kernels: KernelCache, own_graphs: bool) -> None:
         self._trt, self._engine, self._kernels = trt, engine, kernels
@@ -220,10 +215,7 @@ class Binding:
     ) -> dict[str, NDArray[Any]]:
         """Compute, and wait for it. The arrays are in memory that the next run uses again: copy what is kept.
 
-        uploads: arrays for inputs, or for buffers that :meth:`buffer` made. bound: addresses of all tensors
-        that stay on the GPU. downloads: shapes of float32 outputs to bring back, or how many bytes of other buffers.
-        before, after: kernels that fill inputs, and that read outputs.
-        Raises: DeviceError, OutOfMemoryError.
+        bound: addresses of tensors that stay on the GPU. downloads: shapes of float32 outputs, or bytes of buffers.
         """
         stream = self._lane.stream
         addresses = {name: self.buffer(name) for name in (*uploads, *(downloads or {}))}

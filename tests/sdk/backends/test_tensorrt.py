@@ -282,15 +282,6 @@ def test_a_gpu_that_cuda_cannot_use_is_a_typed_error(machine: EngineMachine, eng
         TensorRTBackend(engine_bundle).activate()
 
 
-def test_a_gpu_of_another_model_is_said_in_one_line(
-    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", gpu="NVIDIA L4", compute_capabilities=("8.9",))
-    with TensorRTBackend(bundle):
-        (record,) = caplog.records
-    assert "tuned on NVIDIA L4; on this NVIDIA GeForce RTX 4090" in record.getMessage()
-
-
 @pytest.fixture(scope="module")
 def inverting(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A real network's graphs, with an inverter."""
