@@ -11,7 +11,7 @@ from srflow_sdk.backends.gate import check_agreement
 from srflow_sdk.backends.openvino import OpenVinoBackend, gpu_offered
 from srflow_sdk.backends.ort import OnnxRuntimeBackend
 from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
-from srflow_sdk.errors import BundleError, DeviceError, SRFlowError
+from srflow_sdk.errors import BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import ComputePrecision, Device, DeviceName, Precision, split_device
@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+_WITHOUT = "continuing without %s: %s"
 
 
 def open_backend(
@@ -64,7 +65,7 @@ def open_backend(
         try:
             return _opened(bundle, candidate, threads=threads)
         except (DeviceError, BundleError) as error:  # engines may be damaged while the graphs are not
-            _warn(candidate, error)
+            _log.warning(_WITHOUT, candidate, error)
     measures = bundle.manifest.precision == "fp32" and name in ("auto", "cpu", "openvino")
     if precision != "bundle" and (measures or precision != "fastest"):
         from srflow_sdk.backends.ways import open_measured
@@ -90,11 +91,7 @@ def _offered(bundle: Bundle) -> Iterator[DeviceName]:
             if offered():
                 yield device
         except DeviceError as error:
-            _warn(device, error)
-
-
-def _warn(device: str, error: SRFlowError) -> None:
-    _log.warning("continuing without %s: %s", device, error)
+            _log.warning(_WITHOUT, device, error)
 
 
 def _opened(bundle: Bundle, device: DeviceName, *, gpu: int = 0, threads: int | None) -> Backend:

@@ -23,13 +23,11 @@ from srflow_sdk.system.raising import NO_THREADS, PassingError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-OUT_OF_MEMORY = re.compile(
+OUT_OF_MEMORY = re.compile(  # found in what a runtime says when memory runs out
     r"failed to allocate|can't alloc|bad_alloc|bad allocation|out ?of ?memory|not enough (free )?memory|"
     r"insufficient memory|could not be allocated|AllocateRaw|ALLOC_FAILED",
     re.IGNORECASE,
 )
-"""Found in what a runtime says when memory runs out."""
-
 _NO_THREADS = re.compile("pthread_create|Resource temporarily unavailable")
 _PLACE = re.compile(r"Exception from \S+:\d+:")  # in a library's source
 _T = TypeVar("_T")

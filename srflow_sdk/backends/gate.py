@@ -24,21 +24,15 @@ from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.manifest import FINE_DB, FLOAT32_DB, LEAST_DB, Manifest
 from srflow_sdk.system.device_names import ComputePrecision
 
-INT8_ROWS = "encoder.int8+sampler"
-"""The graph that a manifest's rows about its int8 encoder name."""
-
+INT8_ROWS = "encoder.int8+sampler"  # the graph that a manifest's rows about its int8 encoder name
 _Array = NDArray[np.float32]
 _MARGIN_DB = 10.0  # by which two roundings of one network may differ, as in srflow_export.parity
 _SMALLER_PHOTOGRAPHS_DB = 1.0
 
 
 def photographs(multiple: int) -> list[_Array]:
-    """Two photographs as LR images: float32 1×3×h×w in [0, 1], 32×32 or the next multiple of the size multiple.
-
-    A synthetic image would promise too much: an earlier embedded model in int8 kept 41.8 dB on waves, 39.8 to 42.2
-    on seven photographs that it never saw, and 39.8 and 40.8 on these two.
-    """
-    found = []
+    """Two photographs as LR images: float32 1×3×h×w in [0, 1], 32×32 or the next multiple of the size multiple."""
+    found = []  # A synthetic image would promise too much: 41.8 dB of an int8 encoder that kept 39.8 on one of these.
     for path in sorted((Path(__file__).parent / "patches").glob("*.png")):
         pixels = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
         missing = [(0, padded_size(side, multiple) - side) for side in pixels.shape[:2]]

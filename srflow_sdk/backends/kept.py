@@ -19,9 +19,7 @@ from pathlib import Path
 
 from srflow_sdk.system.cache_folder import cache_folder
 
-MOST_BYTES = 2 << 30
-"""Kept in all beside each other: folders that were not used for the longest time are deleted first."""
-
+MOST_BYTES = 2 << 30  # of all folders: those that were not used for the longest time are deleted first
 _STALE_SECONDS = 3600  # what a killed process left
 _PROCESSOR = {  # lines of /proc/cpuinfo that say which kernels are used, on x86 and on ARM
     *("vendor_id", "cpu family", "model", "model name", "flags"),

@@ -23,8 +23,7 @@ from srflow_sdk.system.local_files import file_sha256
 VARIABLE = "SRFLOW_NATIVE_LIBRARY"
 """Environment variable that names the library; if empty, none is used, even if one lies beside the package."""
 
-PLUGINS = "SRFLOW_TENSORRT_PLUGINS"
-"""The same for TensorRT's plugins."""
+PLUGINS = "SRFLOW_TENSORRT_PLUGINS"  # the same for TensorRT's plugins
 
 _log = logging.getLogger(__name__)
 _FIX = "build it again (docs/native.md), or set {}= to do without it"

@@ -57,12 +57,7 @@ class OpenVinoConditioning(Conditioning):
 
 
 class OpenVinoBackend(OnnxRuntimeBackend):
-    """A bundle's encoder by OpenVINO, its sampler and inverter by ONNX Runtime; on a GPU, and in half, no inverter.
-
-    threads, graphs: as of :class:`OnnxRuntimeBackend`. hint: arithmetic of the encoder; "bf16" runs on the processor,
-    is much faster where that has bfloat16 convolutions, and changes the picture. both: OpenVINO draws samples, too;
-    None: on a GPU, or where ONNX Runtime would convert every tensor of a half-precision graph.
-    """
+    """A bundle's encoder by OpenVINO; by ONNX Runtime its inverter and, unless `both`, its sampler."""
 
     def __init__(self, bundle: Bundle, *, hint: Hint = "f32", both: bool | None = None, **options: Any) -> None:
         super().__init__(bundle, **options)

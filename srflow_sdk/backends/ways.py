@@ -38,9 +38,7 @@ from srflow_sdk.system.device_names import ComputePrecision, DeviceName
 from srflow_sdk.system.local_files import write_atomically
 from srflow_sdk.system.raising import PassingError, is_installed, memory_errors_typed
 
-WORTH = 1.1
-"""How many times faster a less exact way must be to be chosen: less is within what a measurement varies by."""
-
+WORTH = 1.1  # times as fast must a less exact way be to be chosen: less is within what a measurement varies by
 _ROUNDS = 3  # of timing
 _QUICK_S = 0.4  # of CPU time: the photographs are too small
 _SAME_DB = 3.0
@@ -64,20 +62,14 @@ class Way:
         return f"{'float32' if self.precision == 'bundle' else self.precision} on {self.device}"
 
 
-REFERENCE = Way(device="cpu", precision="bundle")
-"""The way that the others are compared with."""
-
+REFERENCE = Way(device="cpu", precision="bundle")  # the way that the others are compared with
 _OPENVINO, _BF16, _INT8_OPENVINO = (Way(device="openvino", precision=one) for one in ("bundle", "bf16", "int8"))
 _INT8_CPU = Way(device="cpu", precision="int8")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The results of one way on this machine.
-
-    seconds: CPU time of one picture, the best of several; infinite if it was not timed. decibels: PSNR against float32,
-    the worse of two photographs. error: one line if it cannot be used at all.
-    """
+    """One way's CPU time, infinite if it was not timed, and PSNR against float32, the worse of two photographs."""
 
     way: Way
     seconds: float = math.inf

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import platformdirs
 
-VARIABLE = "SRFLOW_CACHE_DIR"
-"""Environment variable that names another folder."""
-
+VARIABLE = "SRFLOW_CACHE_DIR"  # names another folder
 _log = logging.getLogger(__name__)
 _complained = False
 

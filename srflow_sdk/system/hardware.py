@@ -19,12 +19,7 @@ _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Bytes of main memory that this process may still take without swapping or being killed, at least 0.
-
-    The minimum of what the machine has left and of what each control group around the process leaves (containers,
-    systemd, batch systems; versions 1 and 2). Page cache that the kernel can drop counts as free. This is a snapshot:
-    other processes may take the memory. root: where /proc/self/cgroup and /sys/fs/cgroup lie.
-    """
+    """Bytes of main memory that this process may still take, at least 0: of the machine, and of its control groups."""
     import psutil  # here, because the doctor's probe of the driver needs this module but not psutil
 
     left = [int(psutil.virtual_memory().available)]

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals that ask a command to stop: Ctrl-C, `kill`, and a closed terminal."""
 
-NATIVE = "srflow-run"
-"""The name of the threads in which calls run that a signal must not wait for."""
-
+NATIVE = "srflow-run"  # the name of the threads in which calls run that a signal must not wait for
 _T = TypeVar("_T")
 _POLL_S = 0.1
 _raised: list[int] = []  # the last signal: a native module that it hits while it is imported forgets the number
@@ -104,12 +102,7 @@ def is_cancelled() -> bool:
 
 
 def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
-    """Return call(). In the main thread it runs in another one, so that a signal's handler can run at once.
-
-    Python runs handlers only between its own instructions, not inside a native call. stop: makes the call return soon;
-    it is called if a handler raises, for example KeyboardInterrupt, which is raised on once the call has returned, and
-    once the event of :func:`cancelled_by` is set.
-    """
+    """Return call(), in another thread for the main one, so that a signal, or the event, calls `stop` at once."""
     event = _event.get()
     if event is None and threading.current_thread() is not threading.main_thread():
         return call()  # handlers only run in the main thread

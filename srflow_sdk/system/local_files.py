@@ -24,9 +24,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-LOCKS_EXIST = fcntl is not None
-"""True if this system has locks on descriptors. Windows has none, but does not delete files that are open."""
-
+LOCKS_EXIST = fcntl is not None  # Windows has no locks on descriptors, but does not delete files that are open
 _LONGEST_STEM = 255 - len(".12345678.part")  # bytes
 _ENDING = re.compile(r"\.[0-9a-f]{8}\.part$")
 

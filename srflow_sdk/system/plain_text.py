@@ -12,11 +12,8 @@ import re
 # pairs, which cannot be written as UTF-8.
 _ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
-WITH_QUERY = ("http", "https", "grpc", "grpcs")
-"""The protocols whose URLs have a query."""
-
-QUERY = re.compile(r"\?[\w.-]*=")
-"""How one begins."""
+WITH_QUERY = ("http", "https", "grpc", "grpcs")  # the protocols whose URLs have a query
+QUERY = re.compile(r"\?[\w.-]*=")  # how one begins
 
 # In the texts of others: also with no slash, with one, as pathlib writes a URL, or with three. Linear in the length.
 _IN_TEXT = re.compile(

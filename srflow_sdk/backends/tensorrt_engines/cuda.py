@@ -23,11 +23,8 @@ from srflow_sdk.errors import DeviceError, OutOfMemoryError
 
 _OUT_OF_MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY")
 
-THREADS = 128
-"""In a block of every launch."""
-
-ALIGNMENT = 256
-"""In bytes: every tensor and workspace of TensorRT may start at a multiple of it."""
+THREADS = 128  # in a block of every launch
+ALIGNMENT = 256  # bytes: every tensor and workspace of TensorRT may start at a multiple of it
 
 
 @dataclass(frozen=True)
@@ -110,8 +107,7 @@ class Stream:
 
     def __init__(self, gpu: CudaGpu, runtime: Any, handle: Any) -> None:
         self._gpu, self._runtime, self._handle = gpu, runtime, handle
-        self.handle = int(handle)
-        """As TensorRT takes it."""
+        self.handle = int(handle)  # as TensorRT takes it
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
         """Call a function of CUDA's runtime whose last argument is the stream, as :meth:`CudaGpu.call` does."""
