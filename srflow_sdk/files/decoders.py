@@ -33,10 +33,7 @@ def header_by_pillow(path: Path, kind: Format) -> Any:
 
 
 def decoded(header: Any, path: Path, kind: Format) -> Any:
-    """The libvips image of a file, of which libvips may have the header alone.
-
-    Raises: ValueError if the file is damaged; OSError.
-    """
+    """The libvips image of a file, of which libvips may have the header alone. Raises: ValueError, OSError."""
     module = next(filter(is_installed, kind.decoders), None)
     if kind.pillow:
         pixels, _ = unpacked(_by_pillow(path, kind, decode=True))

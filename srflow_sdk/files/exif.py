@@ -238,10 +238,7 @@ def block_of(tiff: BinaryIO) -> bytes | None:
 
 
 def edited(block: bytes, resolution: tuple[float, float] | None = None) -> bytes | None:
-    """The block with orientation 1, without its thumbnail, and, where it has one, with another resolution per mm.
-
-    Nothing moves. None if it cannot be parsed.
-    """
+    """The block with orientation 1, no thumbnail, and another resolution per mm, where it has one; None if damaged."""
     tiff = bytearray(block.removeprefix(_PREFIX))
     file = io.BytesIO(tiff)
     try:

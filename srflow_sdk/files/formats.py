@@ -153,12 +153,7 @@ _UNREAD_ENDINGS = {
     "OpenEXR": ".exr",
     "Radiance HDR": ".hdr",
     "PNM": ".pbm .pgm .ppm .pnm .pam .pfm",
-    "icon": ".ico",
-    "DDS": ".dds",
     "GIMP": ".xcf",
-    "PCX": ".pcx",
-    "QOI": ".qoi",
-    "FITS": ".fits .fit .fts",
 }
 UNREAD = {ending: name for name, endings in _UNREAD_ENDINGS.items() for ending in endings.split()}
 """Endings of image files that are not read, and the names of their formats."""
@@ -218,10 +213,7 @@ def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict
 
 
 def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None) -> str:
-    """Check before any work that a file of this name can hold so many channels and pixels; return its ending.
-
-    Raises: ArgumentError for other endings; ImageError, also for what libvips cannot write, and for pipes and devices.
-    """
+    """Check that a file of this name can hold such pixels; return its ending. Raises: ArgumentError, ImageError."""
     kind = format_of(path)
     try:
         check_replaceable(Path(path))

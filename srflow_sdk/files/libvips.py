@@ -13,10 +13,7 @@ _UNHELPFUL = ("unable to ", "bad seek", "vipspng: libpng read error")
 
 
 def pyvips() -> Any:
-    """Import pyvips, on first use. Its warnings repeat our errors; they are silent unless the app imported it.
-
-    Raises: MissingExtraError if libvips cannot be loaded.
-    """
+    """Import pyvips, on first use; its warnings are silent unless the app imported it. Raises: MissingExtraError."""
     is_first = "pyvips" not in sys.modules
     os.environ.setdefault("VIPS_WARNING", "1")  # any value: libvips drops its warnings
     try:
@@ -32,11 +29,7 @@ def pyvips() -> Any:
 
 
 def start_threads() -> None:
-    """Call this before libvips computes in its own threads: it encodes, decodes a whole file, or evaluates an image.
-
-    Raises: DeviceError in a process that was forked after they had started. They do not exist there, and libvips would
-    wait for them for ever.
-    """
+    """Call this before libvips uses threads. Raises: DeviceError after a fork: it would wait for ever for those."""
     global _process_with_threads
     if not _process_with_threads:
         _process_with_threads = os.getpid()

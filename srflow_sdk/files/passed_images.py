@@ -31,10 +31,7 @@ EncodedImage = PathLike | bytes | BinaryIO
 def loaded(
     image: InMemoryImage | Tensor | EncodedImage, *, layout: Layout = "hwc", max_pixels: int = MAX_PIXELS
 ) -> tuple[NDArray[Any], ImageKind]:
-    """An image's pixels, H×W×channels, and its kind; a file is read as an 8-bit PIL image, upright.
-
-    Raises: ImageError; ArgumentError for an empty path and for file objects in text mode.
-    """
+    """An image's pixels, H×W×channels, and its kind; a file is read as an 8-bit PIL image, upright."""
     with as_path_or_picture(image, max_pixels=max_pixels) as found:
         if isinstance(found, (str, os.PathLike)):
             file = read_image(file_path("image", found), max_pixels=max_pixels)
@@ -61,11 +58,7 @@ def as_path_or_picture(
 
 @contextlib.contextmanager
 def spooled(picture: bytes | BinaryIO, *, name: str, max_pixels: int = MAX_PIXELS) -> Iterator[Path]:
-    """The path of a temporary file of this name, with a picture's bytes, or what a binary file object still has.
-
-    Raises: ArgumentError for a text file; ImageError if there are more bytes than max_pixels can take, or no room.
-    Errors of the block that name the file are raised again with its bare name.
-    """
+    """The path of a temporary file with a picture's bytes; errors of the block give its bare name, not the path."""
     source = io.BytesIO(picture) if isinstance(picture, (bytes, bytearray, memoryview)) else picture
     room = limit = max_pixels * _BYTES_PER_PIXEL + _METADATA_BYTES
     with tempfile.TemporaryDirectory(prefix="srflow-") as folder:

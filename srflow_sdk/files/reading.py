@@ -20,7 +20,7 @@ from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, SNIFFED_BYTES, UNR
 from srflow_sdk.files.metadata import Metadata, exif_behind_pixels, metadata_of
 from srflow_sdk.files.provenance import Provenance, provenance_in
 from srflow_sdk.files.tiff import PHOTOMETRIC, PLANAR, Tiff, read_tiff
-from srflow_sdk.pixels.in_memory import ImageKind, check_dots
+from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.system.local_files import file_sha256, open_regular
 
 _NAME_RANGE = 'name the range of its values (--range 1% 99%, value_range=("1%", "99%"))'
@@ -107,18 +107,12 @@ def read_provenance(path: PathLike) -> Provenance | None:
 
 
 class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
-    """An open file of any format that is read, whatever its ending, whose rows are decoded on demand, by any thread.
+    """An open file whose upright rows are decoded on demand, in any thread; see :func:`read_image`.
 
-    16-bit files give uint16; floating-point TIFFs (16 or 32 bits) give float32 and must be in [0, 1]. The orientation
-    is applied. CMYK and Lab become sRGB; RGB and gray stay in the file's own profile. Palettes become RGB. Memory does
-    not grow with the height, except where files are decoded whole: BMP, WebP, AVIF, HEIC, interlaced and progressive
-    ones, and those that their orientation rotates. Of JPEG, the file's own bytes are held.
+    CMYK and Lab become sRGB, palettes RGB; other colours stay in the file's own profile. Memory does not grow with the
+    height, except for BMP, WebP, AVIF, HEIC, interlaced and progressive files, and those that are turned.
 
-    path, max_pixels: as of :func:`read_image`. page: of a GIF, WebP or TIFF, the frame or page to read, from 1. raw:
-    read values of 8, 16 or 32 bits as they are, in any range and in any number of channels.
-    width, height: upright. channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4. dtype, metadata: of the pixels.
-
-    Raises: as :func:`read_image`.
+    page: of a GIF, WebP or TIFF, from 1. raw: read values of 8, 16 or 32 bits as they are, in any number of channels.
     """
 
     def __init__(
@@ -138,8 +132,6 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
             upright, converted = decoders.decoded(image, path, source.kind).autorot(), False
             if not raw:
                 upright, converted = _converted(upright)
-                if bilevel:
-                    check_dots(upright.numpy(), what=f"{path}: it")
             geo = source.tiff.geo if orientation == 1 else None
             self.metadata = metadata_of(image, path, converted=converted, swapped=orientation > 4, geo=geo)
         self.path = path

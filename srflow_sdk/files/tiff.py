@@ -116,10 +116,7 @@ def read_tiff(path: Path, *, raw: bool = False) -> Tiff:
 def append_tags(
     descriptor: int, block: bytes | None, geo: GeoTags | None, *, size: tuple[int, int], is_srgb: bool
 ) -> bool:
-    """Add EXIF and GeoTIFF's tags to a complete file by appending a copy of its first IFD with more entries.
-
-    Nothing else has to move. False if the block cannot be parsed or the file would exceed 4 GB. Raises: OSError.
-    """
+    """Append a copy of a file's first IFD with EXIF and GeoTIFF's tags; False if it is damaged or exceeds 4 GB."""
     try:
         tags = {} if block is None else exif.exif_tags_of(block)
     except exif.IFD_ERRORS:
@@ -145,10 +142,7 @@ def append_tags(
 
 
 def forget_resolution(descriptor: int) -> None:
-    """Make a complete file say that its pixels are square, instead of how many go into an inch. Raises: OSError.
-
-    The tags stay: TIFF 6.0 requires them, and Pillow reads a missing resolution as 1 dot per inch.
-    """
+    """Make a complete file say that its pixels are square; the tags stay, for TIFF 6.0 requires them."""
     with os.fdopen(os.dup(descriptor), "r+b") as file:
         layout, first_ifd = exif.read_header(file)
         for entry in exif.read_ifd(file, layout, first_ifd)[0]:

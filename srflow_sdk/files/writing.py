@@ -81,13 +81,10 @@ def write_image(
 
 
 class ImageWriter:
-    """Writes an image file row by row, inside a with-block, at whose end it appears, or replaces an older one.
+    """Writes an image file row by row, inside a with-block, at whose end it appears; see :func:`write_image`.
 
-    After an exception nothing remains. Rows are encoded as they arrive, into a hidden file beside the target. Memory
-    does not grow with the height, except for WebP and AVIF, whose encoders hold the whole picture.
-
-    target, metadata, provenance, quality, lossless: as of :func:`write_image`, which says what is raised. width,
-    height, channels, dtype: of the rows. raw: into a TIFF, write values of 8, 16 or 32 bits as they are.
+    Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole picture.
+    raw: into a TIFF, write values of 8, 16 or 32 bits as they are.
     """
 
     def __init__(

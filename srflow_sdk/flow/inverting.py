@@ -133,10 +133,7 @@ def dequantised(values: NDArray[np.float32], *, top: int = 0) -> NDArray[np.floa
 
 
 def reduced_image(pixels: NDArray[Any], manifest: Manifest) -> NDArray[Any]:
-    """Reduce an image, H×W×C, by the model's scale and kernel, in its own values and dtype: ⌈H/scale⌉×⌈W/scale⌉×C.
-
-    Sides are filled up with the last row and column; colours under transparency come from their neighbours.
-    """
+    """Reduce an image, H×W×C, by the model's scale and kernel, in its own values and dtype; sides are filled up."""
     height, width, channels = pixels.shape
     size = padded_size(height, manifest.scale), padded_size(width, manifest.scale)
     to = size[0] // manifest.scale, size[1] // manifest.scale

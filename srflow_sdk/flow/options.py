@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from srflow_sdk._checks import one_of
-from srflow_sdk.drawing.options import DrawOptions, Progress, WatchKeywords
+from srflow_sdk.drawing.options import DrawOptions, Progress, WatchKeywords, level_taus
 from srflow_sdk.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -76,8 +77,6 @@ class RestoreOptions:
     cancel: threading.Event | None = None
 
     def __post_init__(self) -> None:
-        from srflow_sdk.latents.picture_latents import level_taus
-
         DrawOptions(progress=self.progress, cancel=self.cancel)  # checks them
         if self.tau is not None:
             level_taus(self.tau)
@@ -85,8 +84,6 @@ class RestoreOptions:
 
     def check(self, manifest: Manifest) -> None:
         """Raises: ArgumentError for temperatures of levels that the model does not have."""
-        from srflow_sdk.latents.picture_latents import level_taus
-
         if self.tau is not None:
             level_taus(self.tau, [entry.level for entry in manifest.latent_levels])
 
@@ -97,8 +94,6 @@ class RestoreOptions:
 
     def recorded(self) -> str:
         """The settings as a picture records them."""
-        import json
-
         tau: Any = self.number
         if isinstance(self.tau, Mapping):
             tau = {str(level): float(number) for level, number in self.tau.items()}
@@ -114,8 +109,6 @@ class RestoreOptions:
     @classmethod
     def from_record(cls, settings: str) -> RestoreOptions:
         """The options that a picture records. Raises: ArgumentError if they are of another version, or damaged."""
-        import json
-
         try:
             values: dict[str, Any] = json.loads(settings)
             version, over, tau = values["scheme"], values["over"], values["tau"]
@@ -175,8 +168,6 @@ class TransferOptions:
     cancel: threading.Event | None = None
 
     def __post_init__(self) -> None:
-        from srflow_sdk.latents.picture_latents import level_taus
-
         DrawOptions(seed=self.seed, progress=self.progress, cancel=self.cancel)  # checks them
         if self.tau is not None:
             level_taus(self.tau)
@@ -184,8 +175,6 @@ class TransferOptions:
 
     def taus(self, manifest: Manifest) -> dict[int, float]:
         """Temperatures by level; levels without one stay as they are. Raises: ArgumentError for unknown levels."""
-        from srflow_sdk.latents.picture_latents import level_taus
-
         levels = sorted(entry.level for entry in manifest.latent_levels)
         if self.tau is not None:
             return level_taus(self.tau, levels)
@@ -197,29 +186,18 @@ class TransferOptions:
         number, *others = {*taus.values()}
         return number if len(taus) == len(manifest.latent_levels) and not others else None
 
-    def recorded(self, manifest: Manifest, files: Mapping[str, Mapping[str, str] | None]) -> str:
-        """The settings as a picture records them, but for the seed.
-
-        files: the name and sha256 of the inputs besides the target, by what they are; None for one that was not given.
-        """
-        import json
-
+    def provenance_fields(self, manifest: Manifest, others: Mapping[str, tuple[Path, str] | None]) -> dict[str, Any]:
+        """The fields of a picture's provenance that the options decide. others: the other inputs and their sha256."""
+        from srflow_sdk.files.provenance import TRANSFER
         from srflow_sdk.latents.normalising import STATISTICS_SCHEME
 
         values = {
-            **files,
+            "lr": None,
+            **{what: other and {"name": other[0].name, "sha256": other[1]} for what, other in others.items()},
             "blend": self.blend,
             "scheme": TRANSFER_SCHEME,
             "statistics": STATISTICS_SCHEME,
             "tau": {str(level): tau for level, tau in self.taus(manifest).items()},
         }
-        return json.dumps(values, sort_keys=True)
-
-    def provenance_fields(self, manifest: Manifest, others: Mapping[str, tuple[Path, str] | None]) -> dict[str, Any]:
-        """The fields of a picture's provenance that the options decide. others: the other inputs and their sha256."""
-        from srflow_sdk.files.provenance import TRANSFER
-
-        named = {what: other and {"name": other[0].name, "sha256": other[1]} for what, other in others.items()}
-        settings = self.recorded(manifest, {"lr": None, **named})
         drawn = {"tau": self.number(manifest), "seed": int(self.seed), "sample": 0, "consistent": False}
-        return {**drawn, "operation": TRANSFER, "settings": settings}
+        return {**drawn, "operation": TRANSFER, "settings": json.dumps(values, sort_keys=True)}

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.drawing.file_upscaling import FileResult, finished, writer_for
-from srflow_sdk.drawing.options import DrawOptions, Progress, pass_of
+from srflow_sdk.drawing.options import DrawOptions, Progress, level_taus, pass_of
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
@@ -33,7 +33,7 @@ from srflow_sdk.flow.inverting import opaque_image, reduced_image, round_trip_ha
 from srflow_sdk.flow.options import RestoreOptions
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, check_finite
-from srflow_sdk.latents.picture_latents import Latents, level_taus
+from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.model.model_choice import measure_damage
 from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.system.local_files import real_path
@@ -83,10 +83,7 @@ def decide(pixels: NDArray[Any], options: RestoreOptions, levels: Set[int]) -> D
 def restore_pixels(
     pixels: NDArray[Any], kind: ImageKind, painter: Painter, options: RestoreOptions
 ) -> tuple[NDArray[Any], str]:
-    """A restored picture, H×W×C, of the same kind, and what was decided. Alpha and hidden colours stay.
-
-    Raises: as Upscaler.restore.
-    """
+    """A restored picture, H×W×C, of the same kind, and what was decided. Alpha and hidden colours stay."""
     options.check(painter.manifest)
     painter.inverting_backend()  # before any work
     decision = decide(pixels, options, [entry.level for entry in painter.manifest.latent_levels])

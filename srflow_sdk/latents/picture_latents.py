@@ -6,7 +6,7 @@ import functools
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import file_path, one_of, real, whole
+from srflow_sdk.drawing.options import level_taus
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.latents import arrays
-from srflow_sdk.latents.normalising import Collection, mean_and_deviation, normalise
+from srflow_sdk.latents.normalising import Collection, normalise
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import MAX_TAU, Manifest
+from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.device_names import ComputePrecision
-from srflow_sdk.system.plain_text import short
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -227,10 +227,8 @@ class Latents:
         return latents
 
     def __repr__(self) -> str:
-        parts = [f"{self.height}×{self.width}"]
-        for level, array in self.levels.items():
-            _, (deviation,) = mean_and_deviation(array, self._everywhere(level), whole_level=True)
-            parts.append(f"level {level}: {'×'.join(map(str, array.shape))} deviation {deviation:.3f}")
+        shapes = (f"level {level}: {'×'.join(map(str, array.shape))}" for level, array in self.levels.items())
+        parts = [f"{self.height}×{self.width}", *shapes]
         if (bits := self.bits_per_dimension) is not None:
             parts.append(f"{bits:.3f} bits per dimension")
         return f"Latents({', '.join(parts)})"
@@ -275,13 +273,3 @@ def check_made_by(latents: Latents, manifest: Manifest, what: str = "the latents
             f"{what} are of the model {latents.model_sha256[:12]}…, not of {manifest.name} ({manifest.digest[:12]}…): "
             f"take the bundle that made them, or invert the picture again"
         )
-
-
-def level_taus(tau: object, levels: Iterable[int] | None = None) -> dict[int, float]:
-    """The temperature of each level that has one. levels: None if they are not known yet. Raises: ArgumentError."""
-    if not isinstance(tau, Mapping):
-        return dict.fromkeys(levels or (), real("tau", tau, least=0, most=MAX_TAU))
-    known = list(tau if levels is None else levels)
-    if unknown := [level for level in tau if level not in known]:
-        raise ArgumentError(f"tau names level {short(unknown[0])}; these latents have {', '.join(map(str, known))}")
-    return {int(level): real(f"tau of level {level}", value, least=0, most=MAX_TAU) for level, value in tau.items()}

@@ -43,7 +43,6 @@ _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32), np.dty
 _CONVERTED = {"RGBA": "RGBA", "LA": "LA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB"}
 _CONVERTED |= {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
 _IN_MEMORY = (1, 3, 11)  # DLPack's device types of plain memory, and of memory pinned for CUDA and ROCm
-_MOST_ALONE, _FEWEST_DOTS = 0.015, 1024
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 PILLOW_ERRORS = (
     *(ArithmeticError, AssertionError, LookupError, OSError),
@@ -105,13 +104,7 @@ class ImageKind:
 def unpacked(
     image: InMemoryImage | Tensor, *, layout: Layout = "hwc", raw: bool = False
 ) -> tuple[NDArray[Any], ImageKind]:
-    """The image's pixels, H×W×channels of the kind's dtype, and its kind. The image is not changed.
-
-    image: a PIL image of any mode, or an array or tensor H×W or H×W×1 … 4 of uint8, uint16 (full range), or float32 or
-    float64 in [0, 1]; layout says where its channels are. raw: take arrays and tensors of any dtype and channels.
-
-    Raises: ImageError for others, NaN or infinite values, tensors on a GPU, and PIL images whose file is damaged.
-    """
+    """Its pixels, H×W×channels, and its kind. raw: take any dtype and number of channels. Raises: ImageError."""
     one_of("layout", layout, Layout)
     if isinstance(image, Image.Image):
         return _from_pil(image)
@@ -121,22 +114,6 @@ def unpacked(
         pixels, kind = _from_array(array_of(image), layout=layout, what="tensor", raw=raw)
         return pixels, replace(kind, tensor_of=tensor_maker(image))
     raise ImageError(f"an image must be a PIL.Image, an array, a tensor or a path, not {type(image).__name__}")
-
-
-def check_dots(pixels: NDArray[Any], *, what: str) -> None:
-    """Raises: ImageError if black and white pixels, H×W or more, are a photograph's dots, which would become stripes.
-
-    Of scanned text and line art, at most one in eighty is unlike all four neighbours; of what was dithered, one in
-    fifty if it is dark, and one in five if it is not. Few pixels tell nothing.
-    """
-    inner = pixels[1:-1, 1:-1]
-    neighbours = pixels[:-2, 1:-1], pixels[2:, 1:-1], pixels[1:-1, :-2], pixels[1:-1, 2:]
-    alone = np.logical_and.reduce([inner != neighbour for neighbour in neighbours])
-    if pixels.size >= _FEWEST_DOTS and np.count_nonzero(alone) > _MOST_ALONE * pixels.size:
-        raise ImageError(
-            f"{what} is a dithered picture of 1 bit, whose dots would become stripes; make shades of them first, at "
-            'half the size: Image.open("a.tif").convert("L").reduce(2).save("a.png") with Pillow'
-        )
 
 
 def is_tensor(image: object) -> TypeGuard[Tensor]:
@@ -217,8 +194,6 @@ def _from_pil(image: Image.Image) -> tuple[NDArray[Any], ImageKind]:
 
 def _in_known_mode(image: Image.Image) -> Image.Image:
     mode, transparent = image.mode, "transparency" in image.info
-    if mode == "1":
-        check_dots(np.asarray(image), what="the image")
     if mode in ("1", "L"):
         return image.convert("LA" if transparent else "L")
     if mode in ("P", "RGB"):

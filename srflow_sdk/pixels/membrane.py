@@ -25,10 +25,7 @@ _DAMPING = 0.8  # of Jacobi's steps
 
 
 def blended(target: Floats, source: Floats, mask: Mask, cancel: threading.Event | None = None) -> Floats:
-    """Content of `source`, H×W×C, inside the mask, shifted smoothly in brightness and colour to fit the target.
-
-    Outside the mask the result is the target; if nothing is outside, it is the source. Values may leave [0, 1].
-    """
+    """The target, H×W×C, with the source inside the mask, shifted smoothly to fit. Values may leave [0, 1]."""
     result: Floats = target.copy()
     if not mask.any():
         return result
@@ -57,10 +54,7 @@ class Grid:
         self._half = None if self._known is None else Grid(self._known == 0)
 
     def solved(self, values: Doubles, cancel: threading.Event | None = None) -> Doubles:
-        """Replace the unknown values by harmonic ones: each is the mean of its neighbours above, below, left and right.
-
-        At the border of the array there is no neighbour, and so no slope. If all are unknown, they become 0.
-        """
+        """Replace the unknown values by harmonic ones, the means of their neighbours; if all are unknown, by 0."""
         if self._known is None or self._half is None:
             return np.zeros_like(values) if self._unknown.all() else values.copy()
         mean = _sum_of_blocks(_padded(np.where(self._unknown, 0.0, values))) / np.maximum(self._known, 1)

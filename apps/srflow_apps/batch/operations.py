@@ -265,7 +265,8 @@ class Transferring(Operation):
         return self.options.provenance_fields(manifest, others)
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
-        return {"operation": TRANSFER, "seed": self.options.seed, **json.loads(self.options.recorded(manifest, {}))}
+        settings = json.loads(self.options.provenance_fields(manifest, {})["settings"])
+        return {"operation": TRANSFER, "seed": self.options.seed, **settings}
 
     def on_file(
         self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
