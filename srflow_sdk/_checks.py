@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar, get_args
 
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.plain_text import short
+
+MAX_TAU = 2.0
+"""Largest temperature accepted; a temperature is the standard deviation of the latents."""
 
 _T = TypeVar("_T")
 
@@ -82,3 +85,13 @@ def keywords_of(options: type[_T], keywords: Mapping[str, Any]) -> _T:
             hint = "; encode(image).samples(n) draws several pictures" if name in ("samples", "n") else ""
             raise TypeError(f"{name!r} is no keyword here; besides the signature's there are {', '.join(names)}{hint}")
     return options(**keywords)
+
+
+def level_taus(tau: object, levels: Iterable[int] | None = None) -> dict[int, float]:
+    """The temperature of each level that has one. levels: None if they are not known yet. Raises: ArgumentError."""
+    if not isinstance(tau, Mapping):
+        return dict.fromkeys(levels or (), real("tau", tau, least=0, most=MAX_TAU))
+    known = list(tau if levels is None else levels)
+    if unknown := [level for level in tau if level not in known]:
+        raise ArgumentError(f"tau names level {short(unknown[0])}; these latents have {', '.join(map(str, known))}")
+    return {int(level): real(f"tau of level {level}", value, least=0, most=MAX_TAU) for level, value in tau.items()}

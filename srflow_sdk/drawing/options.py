@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
-from srflow_sdk._checks import flag, is_real, one_of, real, whole
+from srflow_sdk._checks import flag, is_real, one_of, whole
 from srflow_sdk.errors import ArgumentError, BundleError, ImageError
-from srflow_sdk.system.plain_text import short
 
 if TYPE_CHECKING:
     import numpy as np
@@ -353,15 +352,3 @@ def pass_of(number: int, count: int, tell: Progress | None) -> Progress | None:
     Tiles that a pass leaves out are not told, and the count jumps.
     """
     return None if tell is None else lambda done, total: tell(number * total + done, count * total)
-
-
-def level_taus(tau: object, levels: Iterable[int] | None = None) -> dict[int, float]:
-    """The temperature of each level that has one. levels: None if they are not known yet. Raises: ArgumentError."""
-    from srflow_sdk.model.manifest import MAX_TAU
-
-    if not isinstance(tau, Mapping):
-        return dict.fromkeys(levels or (), real("tau", tau, least=0, most=MAX_TAU))
-    known = list(tau if levels is None else levels)
-    if unknown := [level for level in tau if level not in known]:
-        raise ArgumentError(f"tau names level {short(unknown[0])}; these latents have {', '.join(map(str, known))}")
-    return {int(level): real(f"tau of level {level}", value, least=0, most=MAX_TAU) for level, value in tau.items()}

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._checks import is_real, real
+from srflow_sdk._checks import MAX_TAU, is_real, real
 from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.model.manifest import MAX_TAU
 
 if TYPE_CHECKING:
     from srflow_sdk.drawing.low_resolution import LowResolution

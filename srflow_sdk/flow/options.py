@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from srflow_sdk._checks import one_of
-from srflow_sdk.drawing.options import DrawOptions, Progress, WatchKeywords, level_taus
+from srflow_sdk._checks import level_taus, one_of
+from srflow_sdk.drawing.options import DrawOptions, Progress, WatchKeywords
 from srflow_sdk.errors import ArgumentError
 
 if TYPE_CHECKING:

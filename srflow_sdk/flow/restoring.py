@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._checks import level_taus
 from srflow_sdk.drawing.file_upscaling import FileResult, finished, writer_for
-from srflow_sdk.drawing.options import DrawOptions, Progress, level_taus, pass_of
+from srflow_sdk.drawing.options import DrawOptions, Progress, pass_of
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding

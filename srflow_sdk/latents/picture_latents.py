@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._checks import file_path, one_of, real, whole
-from srflow_sdk.drawing.options import level_taus
+from srflow_sdk._checks import file_path, level_taus, one_of, real, whole
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.latents import arrays

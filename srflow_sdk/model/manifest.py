@@ -21,9 +21,6 @@ from srflow_sdk.system.plain_text import is_plain, short
 SCHEMA_VERSION = 1
 """The newest manifest schema that this SDK reads, and the one it writes."""
 
-MAX_TAU = 2.0
-"""Largest temperature accepted; a temperature is the standard deviation of the latents."""
-
 REQUIRED_FILES = ("encoder.onnx", "sampler.onnx")
 
 INVERTER = "inverter.onnx"

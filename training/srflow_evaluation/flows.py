@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from srflow_evaluation.arrays import to_array, to_tensor
 from srflow_sdk import Latents, Upscaler
+from srflow_sdk._checks import MAX_TAU
 from srflow_sdk.errors import ArgumentError, NonFiniteError
-from srflow_sdk.model.manifest import MAX_TAU
 from srflow_sdk.system.hardware import available_memory
 from srflow_training._noise import runtime_noise
 from srflow_training.model import SRFlow

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from srflow_sdk.model.manifest import MAX_TAU
+from srflow_sdk._checks import MAX_TAU
 from srflow_training._section import Count, Section, Share
 
 _Weight = Annotated[float, Field(ge=0)]

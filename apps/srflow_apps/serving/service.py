@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk._checks import MAX_TAU
 from srflow_sdk.backends import Backend, Conditioning, Drawing, open_backend
 from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.drawing.painter import KeptTiles, Painter
@@ -25,7 +26,6 @@ from srflow_sdk.files import RAISE_LIMIT, read_image, spooled
 from srflow_sdk.files.passed_images import eight_bit_picture
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile
-from srflow_sdk.model.manifest import MAX_TAU
 from srflow_sdk.model.serving_config import ServingOptions
 from srflow_sdk.pixels.in_memory import ImageKind, unpacked
 from srflow_sdk.system.raising import memory_errors_typed
