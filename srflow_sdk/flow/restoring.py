@@ -137,10 +137,7 @@ def made_of_files(
     writing: WriteOptions,
     make: Callable[[Mapping[str, ImageReader]], tuple[NDArray[Any], dict[str, Any], str]],
 ) -> FileResult:
-    """Write a picture of the first file's size and kind, with its metadata; every file must be as it was at the end.
-
-    paths: by what they are. make: takes the opened files; returns pixels, the record's other fields and the note.
-    """
+    """Write a picture of the first file's size, kind and metadata. make: gives pixels, fields of the record, a note."""
     started = time.monotonic()
     for what, path in paths.items():
         if real_path(path) == real_path(output):

@@ -87,11 +87,7 @@ SRGB_CURVE = _Parametric(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 
 
 class ColourConversion:
-    """Converts RGB pixels between a profile that is not sRGB, and sRGB. Relative colorimetric; thread-safe.
-
-    Colours outside the target's gamut move to its edge. Others come back from sRGB as they were: to float32 precision
-    with profiles of a matrix and curves, to a few 1/255 in shadows with those that hold lookup tables.
-    """
+    """Converts RGB pixels between a profile that is not sRGB, and sRGB. Relative colorimetric; thread-safe."""
 
     def __init__(self, icc_profile: bytes) -> None:
         self._icc_profile, formulas = icc_profile, _formulas(icc_profile)
@@ -131,11 +127,7 @@ class ColourConversion:
 
 
 def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConversion | None:
-    """The conversion between a profile and sRGB; None for gray, without a profile, and for sRGB in all its forms.
-
-    Also None for profiles that are damaged, not for RGB, or of one direction only, which is logged once. channels: of
-    the pixels, 1 … 4. Raises: MissingExtraError if a profile holds lookup tables and libvips cannot be loaded.
-    """
+    """The conversion between a profile and sRGB; None for gray, for sRGB, and, logged, for what is no RGB profile."""
     return None if icc_profile is None or channels < 3 else _conversion(icc_profile)
 
 

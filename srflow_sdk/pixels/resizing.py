@@ -53,11 +53,7 @@ def _weights(distance: NDArray[np.float64], kernel: AnyKernel) -> NDArray[np.flo
 
 
 class RowReducer:
-    """Reduces a picture that comes in bands from the top down. Its rows do not depend on the bands, not even in a bit.
-
-    size, to: (height, width) of the picture and of the result. Values are neither clipped nor rounded. Memory: a few
-    rows of the picture, however small the result is.
-    """
+    """Reduces a picture that comes in bands from the top down, whatever the bands, to the bit; nothing is clipped."""
 
     def __init__(self, size: tuple[int, int], to: tuple[int, int], kernel: AnyKernel) -> None:
         self._down, self._across = (_taps(n, m, kernel) for n, m in zip(size, to, strict=True))
@@ -91,10 +87,7 @@ class RowReducer:
 
 
 def _taps(n: int, m: int, kernel: AnyKernel) -> tuple[NDArray[np.intp], Floats]:
-    """The weights of n pixels in m; those beyond the edges are added to the pixels that they mirror.
-
-    Returns start, which never falls, and weights: `weights[i, j]` is that of pixel `start[i] + j` in pixel i.
-    """
+    """The weights of n pixels in m: start, which never falls, and weights[i, j], that of pixel start[i] + j in i."""
     ratio = n / m
     centre = (np.arange(m) + 0.5) * ratio - 0.5
     reach = _REACH[kernel] * ratio
@@ -116,18 +109,11 @@ def _taps(n: int, m: int, kernel: AnyKernel) -> tuple[NDArray[np.intp], Floats]:
 def projected(
     hr: Floats, lr: Floats, scale: int, *, kernel: LrKernel = "bicubic", top: bool = True, bottom: bool = True
 ) -> Floats:
-    """The picture near hr, clipped to [0, 1], whose reduction is lr.
+    """The picture near hr, sH×sW×C, clipped to [0, 1], whose reduction is lr, H×W×C. Raises: ArgumentError.
 
-    hr: float32 sH×sW×C. lr: float32 H×W×C in [0, 1]. top, bottom: whether the first and last rows are the picture's
-    own; next to a cut, CONTEXT LR rows' worth of HR rows come back as NaN, and what lies between equals what the whole
-    picture gives to 1e-5.
-
-    Where hr + U(lr − D hr) stays within [0, 1] it is the answer, exact to float32. Elsewhere clipping undoes part of
-    the correction, and a fixed number of iterations makes up for it: on photos with an 8-bit lr, the reduction is
-    within 0.5/255 of lr everywhere, even after rounding to 8 bits. Where that takes much clipping, as next to single
-    black pixels on white or in noise, the result is as close as the iterations get; others may be closer.
-
-    Raises: ArgumentError for a scale outside 2 … 16.
+    top, bottom: whether the first and last rows are the picture's own; next to a cut, CONTEXT LR rows' worth of HR rows
+    come back as NaN. On photos with an 8-bit lr, the reduction is within 0.5/255 of lr everywhere, even after rounding;
+    next to single black pixels on white, or in noise, it is as close as the iterations get.
     """
     if not 2 <= scale <= 16:
         raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")

@@ -16,11 +16,9 @@ ENLARGE_CONTEXT = 3
 
 
 def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
-    """Replace the colours of fully transparent pixels near visible ones: H×W×C, by alpha, H×W, where 0 is invisible.
+    """Give fully transparent pixels within `reach` of visible ones the mean of their neighbours that have a colour.
 
-    Invisible pixels within `reach` of a visible one (a square around it) take the mean of their neighbours that have a
-    colour, growing outwards one pixel at a time. Each depends only on those within `reach`, added in a fixed order: a
-    crop with that much context gives the same bits. `colour` itself is returned if nothing changes.
+    They grow outwards one pixel at a time, added in a fixed order: a crop with that much context gives the same bits.
     """
     visible = alpha > 0
     if visible.all() or not visible.any():
