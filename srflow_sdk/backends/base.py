@@ -104,9 +104,7 @@ class Backend(ABC):
     trims_memory = False
     """True if it returns the memory of a run to the system, where that takes it back."""
 
-    _scarce = False
-    """True: return the memory that a run took to the system once it ends. Backends that keep none need not look."""
-
+    _scarce = False  # True: return the memory that a run took to the system once it ends
     _active = False
 
     @property

@@ -1,8 +1,7 @@
 """Keeps in the user's cache what a runtime made of a graph: a folder for each, which is there whole or not at all.
 
-ONNX Runtime optimises a graph whenever it loads it, and lays its weights out for the processor's kernels; OpenVINO
-compiles it. The next process takes what was kept, several times as fast, and computes the same bits. ONNX Runtime maps
-the weights into memory, so that all processes of this user share them.
+The next process takes what was kept, several times as fast, and computes the same bits. ONNX Runtime maps the weights
+into memory, so that all processes of this user share them.
 """
 
 from __future__ import annotations

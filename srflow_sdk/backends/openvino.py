@@ -5,8 +5,7 @@ On a processor, OpenVINO runs the encoder alone if the graphs are in float32: ON
 fast (`python benchmarks/int8_time.py`), and it inverts. OpenVINO's inverter is not used: 2024.6 and 2026.4.1 both
 compute the embedded model's graph wrongly (latents off by 10 to 50). The cause is unknown.
 
-One compiled sampler serves every shape of tile. A compiled sampler per shape runs faster, but holds memory of about the
-size of its inputs, and compiling it takes longer than drawing a few samples of one small picture saves.
+One compiled sampler serves every shape of tile: one for each runs faster, but costs memory and time to compile.
 """
 
 from __future__ import annotations

@@ -40,9 +40,8 @@ from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu
 from srflow_sdk.system.raising import is_installed
 
 _LANES = 4  # more calls than this wait for each other: one fills a GPU, and each lane holds a tile's activations
+# By module: the library's name for people, and what pip's names for it begin with.
 _LIBRARIES = {"tensorrt": ("TensorRT", "tensorrt"), "tensorrt_rtx": ("TensorRT-RTX", "tensorrt-rtx")}
-"""By module: the library's name for people, and what pip's names for it begin with."""
-
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _Array = NDArray[np.float32]

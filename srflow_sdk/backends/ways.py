@@ -41,10 +41,7 @@ from srflow_sdk.system.raising import PassingError, is_installed, memory_errors_
 WORTH = 1.1  # times as fast must a less exact way be to be chosen: less is within what a measurement varies by
 _ROUNDS = 3  # of timing
 _QUICK_S = 0.4  # of CPU time: the photographs are too small
-_SAME_DB = 3.0
-"""How far two runtimes may be apart that compute the same int8 graph, each against float32: they round otherwise. What
-is finer than FINE_DB may be further apart: there, the last bit of a sum shows in decibels and not in pictures."""
-
+_SAME_DB = 3.0  # between two runtimes of one int8 graph, unless FINE_DB hides it: they round otherwise
 _SCHEMA = 7
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 _log = logging.getLogger(__name__)

@@ -15,14 +15,9 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.device_names import ComputePrecision, Device, split_device
 from srflow_sdk.system.plain_text import short
 
-MODEL_PARAMETER = "model"
-"""The parameter that holds :func:`described` as JSON."""
-
+MODEL_PARAMETER = "model"  # holds :func:`described` as JSON
 VERSION_PARAMETER = "sdk_version"
-
-BUNDLE = "model.srflow"
-"""The bundle's name inside a version's folder."""
-
+BUNDLE = "model.srflow"  # inside a version's folder
 _TOLD = (
     *("name", "variant", "scale", "size_multiple", "halo", "latent_scheme", "latent_levels", "default_tau", "auto_tau"),
     *("reduction", "removes_damage", "precision", "conditioning_bytes_per_pixel"),

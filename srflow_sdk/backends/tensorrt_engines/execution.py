@@ -4,9 +4,8 @@ A graph has the kernels around the engine too; what changes from run to run they
 state of the execution context that it was captured from, so each tile size has its own. A lane keeps a few of them, and
 they share one workspace for activations, which only one of them uses at a time.
 
-The kernels draw latents and round pictures, with the bits of numpy's. They are runtime/cuda/drawing.cuh, compiled to
-PTX beforehand (runtime/cuda/make_ptx.py): a driver of any version that cuda-bindings runs on compiles it for its GPU,
-and no compiler, header or library of ours is needed.
+The kernels draw latents and round pictures, with the bits of numpy's. They are runtime/cuda/drawing.cuh, as PTX
+(runtime/cuda/make_ptx.py), which the driver compiles for its GPU.
 """
 
 from __future__ import annotations
@@ -196,11 +195,9 @@ class Binding:
             if not context.set_input_shape(name, shape):
                 raise engine.log.failure(f"the engine refuses {name} of {'×'.join(map(str, shape))}")
         try:
-            missing = context.infer_shapes()
+            context.infer_shapes()
         except RuntimeError as error:
             raise engine.log.failure(f"the shapes do not fit together ({error})") from error
-        if missing:
-            raise engine.log.failure(f"shapes are missing for {', '.join(missing)}")
         self.output_shapes: dict[str, Shape] = {name: tuple(context.get_tensor_shape(name)) for name in engine.outputs}
         self._needed = int(context.update_device_memory_size_for_shapes())
 
