@@ -292,7 +292,7 @@ def test_options_come_back_from_the_configs_parameters() -> None:
         ("tile", "8", "tile is 8; it must be"),
         ("tile", "big", "tile is 'big'; it must be a whole number"),
         ("max_samples", "0", "max_samples is 0; it must be a whole number, at least 1"),
-        ("in_flight", "-1", "in_flight is '-1'; it must be a whole number"),
+        ("in_flight", "-1", "in_flight is -1; it must be a whole number"),
     ],
 )
 def test_a_parameter_that_cannot_be_is_named(name: str, text: str, message: str) -> None:
