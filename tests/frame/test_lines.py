@@ -7,7 +7,7 @@ import pytest
 from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes something first
-    "srflow_sdk": 12_619,
+    "srflow_sdk": 12_500,
     "apps/srflow_apps": 8_417,
     "training/srflow_training": 6_724,
     "training/srflow_evaluation": 7_153,
