@@ -22,7 +22,7 @@ from srflow_apps.batch.ray import Cluster, run_on_ray
 from srflow_apps.batch.report import check_report, write_report
 from srflow_apps.batch.storage import make_folders, remove_leftovers
 from srflow_apps.batch.url_paths import UrlPath, as_path
-from srflow_sdk._checks import file_path
+from srflow_sdk._checks import file_path, keywords_of
 from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError, SRFlowError
@@ -246,7 +246,7 @@ def upscale_folder(
         result = upscale_folder("photos", "large", recursive=True, resume=True, on_file=print)
         failed = [file.error for file in result.files if file.status == "failed"]
     """
-    draw = DrawOptions(**options)
+    draw = keywords_of(DrawOptions, options)
     given = upscaler if isinstance(upscaler, BaseUpscaler) else None
     if given is None and upscaler not in (None, BY_PICTURE):
         raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto" or None')

@@ -228,6 +228,11 @@ def test_what_is_wrong_for_every_file_is_raised_and_nothing_is_written(
     assert not out.exists() or not files(out)
 
 
+def test_a_wrong_keyword_names_the_right_ones(photos: Path, out: Path) -> None:
+    with pytest.raises(TypeError, match=r"^'taus' is no keyword here.* tau, seed, "):
+        upscale_folder(photos, out, taus=0.5)  # type: ignore[call-arg]
+
+
 def test_a_closed_upscaler_is_an_error_and_not_that_of_every_file(photos: Path, out: Path, tiny_bundle: Path) -> None:
     closed = Upscaler(tiny_bundle, device="cpu", threads=1)
     closed.close()
