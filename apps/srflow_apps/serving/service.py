@@ -248,7 +248,7 @@ class _ConstantPainter(Painter):
 
 
 def _rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture of any kind that :func:`read_request` lets through, H×W or H×W×C, as H×W×3."""
+    """A picture of any kind that :func:`_file` lets through, H×W or H×W×C, as H×W×3."""
     if picture.ndim == 2 or picture.shape[2] <= 2:
         gray = picture if picture.ndim == 2 else picture[..., 0]
         return np.repeat(gray[..., None], 3, axis=2)
