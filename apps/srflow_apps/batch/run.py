@@ -7,7 +7,7 @@ import dataclasses
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -250,6 +250,8 @@ def upscale_folder(
     given = upscaler if isinstance(upscaler, BaseUpscaler) else None
     if given is None and upscaler not in (None, BY_PICTURE):
         raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto" or None')
+    if not isinstance(inputs, Iterable | os.PathLike):
+        raise ArgumentError(f"inputs is {inputs!r:.60}; it must be a path, or several")
     plan = make_plan(
         Upscaling(options=dataclasses.replace(draw, progress=None, cancel=None), interval=interval),
         [_path("an input", path) for path in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)],

@@ -209,6 +209,7 @@ def test_a_folder_without_images_and_a_missing_file_are_results(out: Path, upsca
         ({"samples": 1001}, "samples is 1001; ask for 1 to 1000, then go on with --sample 1000"),
         ({"samples": True}, "samples is True"),
         ({"inputs": []}, "there are no inputs"),
+        ({"inputs": None}, "inputs is None; it must be a path, or several"),
         ({"resume": 2}, "resume is 2"),
         ({"upscaler": "model.srflow"}, "must be an Upscaler"),
         ({"on_file": 3}, "on_file is 3"),
