@@ -92,7 +92,6 @@ def test_without_a_commit_nothing_appears(target: Path) -> None:
     [
         (["encoder.onnx"], {}),
         ([*STUB_FILES, ".cache"], {}),
-        (STUB_FILES, {"default_tau": 99.0}),
         (STUB_FILES, {"provenance": {"path": Path("x")}}),
         (STUB_FILES, {"parity": [{"psnr": float("inf")}]}),
     ],
