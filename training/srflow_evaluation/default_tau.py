@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from srflow_evaluation import crops_of
+from srflow_evaluation.arrays import to_array, to_pixels, to_tensor
 from srflow_evaluation.crop_report import Networks
 from srflow_evaluation.degradations import Damage, generator_of
 from srflow_evaluation.devices import check_device
@@ -24,7 +25,7 @@ from srflow_sdk.errors import ImageError, MissingExtraError
 from srflow_sdk.model.manifest import Reduction
 from srflow_sdk.system.local_files import write_atomically
 from srflow_training import figures
-from srflow_training.data import image_files
+from srflow_training.data import image_files, to_image
 from srflow_training.lpips_weights import HOW
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
@@ -120,15 +121,16 @@ def measure(
                 hr = torch.from_numpy(crop)[None]
                 lr = round_to_8_bit(REDUCTIONS[manifest.reduction](hr, manifest.scale))
                 if manifest.removes_damage:
-                    lr = _damaged(lr, DAMAGES[number % len(DAMAGES)], f"{kind}/{number}")
+                    damage = Damage.parse(DAMAGES[number % len(DAMAGES)])
+                    lr = to_image(damage.of(to_pixels(lr), generator_of(f"{kind}/{number}")))
                 bicubic = enlarge_bicubic(lr, manifest.scale)
                 rows.setdefault((None, False), []).append(_figures(bicubic, hr, lr, manifest.reduction, networks))
-                encoding = upscaler.encode(lr[0].permute(1, 2, 0).contiguous().numpy())
+                encoding = upscaler.encode(to_array(lr))
                 around = ((0, 0), (REACH, REACH), (REACH, REACH))
                 places = texture(np.pad(lr[0].numpy(), around, mode="edge"))
                 for tau, auto in _METHODS:
                     temperature = tau * places if auto else tau
-                    image = torch.from_numpy(encoding.sample(tau=temperature)).permute(2, 0, 1)[None]
+                    image = to_tensor(encoding.sample(tau=temperature))
                     rows.setdefault((tau, auto), []).append(_figures(image, hr, lr, manifest.reduction, networks))
             still = [row["specks"] for row in rows[0.0, False]]
             points += [_mean(kind, tau, auto, by_crop, still) for (tau, auto), by_crop in rows.items()]
@@ -207,12 +209,6 @@ def _cell(point: Point) -> str:
     return ", ".join([f"{point.psnr:.2f}", lpips, f"{point.lr_psnr:.1f}", f"{point.specks:.1f}", *others])
 
 
-def _damaged(lr: Tensor, damage: str, name: str) -> Tensor:
-    pixels = (255 * lr[0]).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    damaged = Damage.parse(damage).of(pixels, generator_of(name))
-    return torch.from_numpy(damaged).permute(2, 0, 1)[None].float() / 255
-
-
 def _has_images(folder: Path) -> bool:
     try:
         return bool(image_files(folder))
@@ -239,8 +235,8 @@ def _figures(image: Tensor, hr: Tensor, lr: Tensor, reduction: Reduction, networ
     row = {
         "psnr": figures.psnr(image, hr, border=hr.shape[2] // lr.shape[2]),
         "lr_psnr": figures.lr_psnr(image, lr, reduction=reduction),
+        "specks": figures.specks(image, hr),
     }
-    row["specks"] = figures.specks(image, hr)
     assert networks.lpips is not None  # measure() has refused to begin without it
     row["LPIPS"] = figures.lpips(networks.lpips, image, hr)
     row |= {"GMSD": figures.gmsd(image, hr), "1 - HaarPSI": 1 - figures.haarpsi(image, hr)}

@@ -133,8 +133,7 @@ def _normalisation(options: Options) -> tuple[str, Change]:
 
     def as_the_sdk(latents: Latents, degraded: Tensor) -> Latents:
         chosen = RestoreOptions(tau=None if tau is None else _by_level(latents, tau))
-        pixels = (255 * degraded[0]).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        decision = decide(pixels, chosen, latents.levels)
+        decision = decide(to_pixels(degraded), chosen, latents.levels)
         return latents if decision.over is None else limited(latents, decision.taus, over=decision.over)
 
     return "" if tau is None else str(tau), as_the_sdk

@@ -149,10 +149,11 @@ def make_plan(
     else:
         out = as_path(output)
     found, refused, unread = find_inputs(inputs, out=out, recursive=files.recursive, exclude=files.exclude)
-    left = []
+    listed = len(found)
     if not files.include_own:  # an earlier run's outputs among the photos, which would be enlarged again
-        left = [job for job in found if job.source not in inputs and _made_by(operation.name, job.source)]
-        found = [job for job in found if job not in left]
+        named = set(inputs)
+        found = [job for job in found if job.source in named or not _made_by(operation.name, job.source)]
+    own = listed - len(found)
     if output is None:  # of *.png, what an earlier run made of the others is left out
         makers = {identity(out / name): job for job in found for name in naming.names(job)}
         found = [job for job in found if makers.get(identity(job.source), job) is job]
@@ -173,7 +174,7 @@ def make_plan(
         models=models,
         refused=tuple(failure(folder, f"{folder}: {why}") for folder, why in refused),
         unread=unread,
-        own=len(left),
+        own=own,
         tile=tile,
         report=files.report,
         earlier=earlier,
