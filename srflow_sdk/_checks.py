@@ -70,10 +70,10 @@ def one_of(name: str, value: object, choices: Any) -> None:
         raise ArgumentError(f"{name} is {short(value)}; it must be one of {', '.join(get_args(choices))}")
 
 
-def file_path(name: str, value: object) -> Path:
-    """Take the path of a file. Raises: ArgumentError."""
+def file_path(name: str, value: object, of: str = "a file") -> Path:
+    """Take the path of a file, or of what the message says. Raises: ArgumentError."""
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise ArgumentError(f"{name} is {short(value)}; it must be the path of a file")
+        raise ArgumentError(f"{name} is {short(value)}; it must be the path of {of}")
     return Path(os.fsdecode(value))
 
 

@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
+import math
 import threading
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, overload
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk._checks import file_path, keywords_of
-from srflow_sdk.backends import Device, Precision, open_backend
-from srflow_sdk.base_upscaler import BaseUpscaler
-from srflow_sdk.drawing.file_upscaling import FileResult
-from srflow_sdk.drawing.options import Progress
+from srflow_sdk._checks import file_path, keywords_of, whole
+from srflow_sdk.backends import ComputePrecision, Device, Precision, open_backend
+from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
+from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, OutputSize, Progress, pass_of
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import TileSize, check_tile
-from srflow_sdk.encoding import Encoding, ImageT
+from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
+from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
-from srflow_sdk.files.passed_images import EncodedImage, loaded
+from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture, loaded
 from srflow_sdk.flow.inverting import opaque_image, reduced_image
 from srflow_sdk.flow.options import RestoreKeywords, RestoreOptions, TransferKeywords, TransferOptions
 from srflow_sdk.flow.restoring import restore_file, restore_pixels
 from srflow_sdk.flow.transferring import AnyImage, Picture, mask_of, transfer_file, transferred
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.model_choice import bundles_of
-from srflow_sdk.pixels.in_memory import InMemoryImage, Layout, Tensor, TensorT
+from srflow_sdk.model.model_choice import bundles_of, choose_model, needed
+from srflow_sdk.pixels.in_memory import (
+    InMemoryImage,
+    Layout,
+    StackT,
+    Tensor,
+    TensorT,
+    array_of,
+    is_tensor,
+    tensor_maker,
+    unpacked,
+)
+from srflow_sdk.pixels.value_range import RangeKeyword, in_range
+from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
+
+    from srflow_sdk.drawing.options import EncodeKeywords, PictureKeywords, WatchKeywords
 
 
-class Upscaler(BaseUpscaler):
+class Upscaler:
     """Super-resolution on one device. Close it, or use it as a context manager. Thread-safe.
 
+    An image is a PIL image; an array or tensor of uint8, uint16, or floats in [0, 1], H×W or H×W×C with 1 (gray), 2
+    (and alpha), 3 (RGB) or 4 channels; or an 8-bit file: its path, bytes, or a file object. Answers are of its kind:
+    type, mode, dtype and profile; of a file, an upright PIL image. With `layout="chw"` channels come first in both.
+    `options` are :class:`~srflow_sdk.drawing.options.DrawOptions`, such as tau, seed and scale, or those of `flow`.
     The same bundle, image, tau, seed and sample give the same picture, bit for bit if the tiles have the same size.
 
     Args:
@@ -49,7 +71,8 @@ class Upscaler(BaseUpscaler):
             pictures a little; "fastest" is the fastest of these here, measured once for each machine and model.
 
     Raises:
-        ArgumentError, BundleError, DeviceError: Methods raise ImageError, NonFiniteError and CancelledError, too.
+        ArgumentError, BundleError, DeviceError: Methods raise ImageError, NonFiniteError and CancelledError, too, and
+            `restore`, `transfer` and `log_likelihood` BundleError if the bundle has no inverter.
 
     Example:
         >>> Upscaler().upscale("photo.jpg", tau=0.8, seed=1).save("large.png")
@@ -71,7 +94,200 @@ class Upscaler(BaseUpscaler):
                 one._verify()
             return Painter(one, open_backend(one, device=device, threads=threads, precision=precision), tile)
 
-        super().__init__(bundles_of(bundle), opened, tile)
+        self._open(bundles_of(bundle), opened, tile)
+
+    def _open(self, bundles: Sequence[Bundle], opened: Callable[[Bundle], Painter], tile: TileSize) -> None:
+        """Take the models, the default first; opened: makes a painter, at once of the first one alone."""
+        self._painter = opened(bundles[0])  # first: it says that none of this can be pickled
+        """The only model's, or the default's, which also does what a flow does besides upscaling."""
+        self._bundles = {bundle.manifest.name: bundle for bundle in bundles}
+        self._opened = opened
+        self._opening = threading.Lock()
+        self._painters = {bundles[0].manifest.name: self._painter}
+        self._tile = tile
+
+    def __enter__(self) -> Self:
+        self._painter.check_open()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        models = " or ".join(self._bundles)
+        return f"<{type(self).__name__}: {models}, device={self.device!r}, precision={self.precision!r}>"
+
+    def close(self) -> None:
+        """Release the model and the device memory. Later calls raise DeviceError; closing twice is harmless."""
+        with self._opening:
+            for painter in self._painters.values():
+                painter.close()
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle in use. Raises: ArgumentError if each picture has the one that suits it."""
+        bundle, *others = self._bundles.values()
+        if others:
+            names = " or ".join(map(repr, self._bundles))
+            raise ArgumentError(f"each picture has the model that suits it, so there is no one bundle; name {names}")
+        return bundle
+
+    @property
+    def scale(self) -> int:
+        """How many times larger the sides are where no `scale` is named; of one model, also the most."""
+        return self._painter.manifest.scale
+
+    @property
+    def device(self) -> str:
+        """The device in use, such as "cpu" or "cuda"."""
+        return self._painter.backend.device
+
+    @property
+    def precision(self) -> ComputePrecision:
+        """The encoder's arithmetic: "bundle", "bf16" or "int8", also after "fastest"; of "auto", x4-small's."""
+        return self._painter.backend.precision
+
+    @overload
+    def upscale(self, image: ImageT, **options: Unpack[PictureKeywords]) -> ImageT: ...
+    @overload
+    def upscale(self, image: EncodedImage, **options: Unpack[PictureKeywords]) -> Image.Image: ...
+    @overload
+    def upscale(self, image: TensorT, **options: Unpack[PictureKeywords]) -> TensorT: ...
+    def upscale(
+        self, image: InMemoryImage | Tensor | EncodedImage, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]
+    ) -> InMemoryImage | Tensor:
+        """Upscale an image into one of its kind, by :class:`~srflow_sdk.drawing.options.DrawOptions`."""
+        draw = keywords_of(DrawOptions, options)
+        if draw.value_range is not None:
+            if not (isinstance(image, np.ndarray) or is_tensor(image)):
+                raise ImageError("value_range is for arrays and tensors, and for TIFF files with upscale_file")
+            values, kind = unpacked(image, layout=layout, raw=True)
+            return kind.wrapped(self._in_range(values, draw))
+        picture: InMemoryImage = self._encoding(image, layout=layout, draw=draw)._pictures(draw)[0]
+        return picture
+
+    @overload
+    def upscale_many(self, images: Sequence[ImageT], **options: Unpack[PictureKeywords]) -> list[ImageT]: ...
+    @overload
+    def upscale_many(self, images: StackT, **options: Unpack[PictureKeywords]) -> StackT: ...
+    @overload
+    def upscale_many(self, images: Sequence[Any], **options: Unpack[PictureKeywords]) -> list[Any]: ...
+    def upscale_many(self, images: Any, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]) -> Any:
+        """Upscale a list of images, or an array or tensor N×H×W×C, each as by :meth:`upscale`; errors say which."""
+        draw = keywords_of(DrawOptions, options)
+        stacked = isinstance(images, np.ndarray) or is_tensor(images)
+        if not stacked and (not isinstance(images, Sequence) or isinstance(images, (str, bytes, bytearray))):
+            raise ArgumentError(f"images is {short(images)}; it must be a list of images, or an array N×H×W×C")
+        if stacked and (len(images.shape) != 4 or not images.shape[0]):
+            raise ImageError(f"the images' shape is {images.shape}; it must be N×H×W×C; or pass a list of arrays")
+        encodings, pictures = list[Encoding[Any]](), list[Any]()
+        for number, image in enumerate(array_of(images) if is_tensor(images) else images):
+            with _of_image(number):
+                encodings.append(self._encoding(image, layout=layout, draw=draw))
+        tell, total, done = draw.progress, sum(encoding.tiles for encoding in encodings), 0
+        for number, encoding in enumerate(encodings):
+            progress = None if tell is None else lambda now, _, before=done: tell(before + now, total)
+            with _of_image(number):
+                pictures += encoding._pictures(dataclasses.replace(draw, progress=progress))
+            done += encoding.tiles
+        if not stacked:
+            return pictures
+        maker = tensor_maker(images) if is_tensor(images) else None
+        return np.stack(pictures) if maker is None else maker(np.stack(pictures))
+
+    def upscale_file(
+        self,
+        source: PathLike,
+        targets: PathLike | Sequence[PathLike],
+        *,
+        report: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        quality: int | None = None,
+        lossless: bool = False,
+        interval: float | None = None,
+        **options: Unpack[DrawKeywords],
+    ) -> FileResult:
+        """Upscale an image file, with its metadata, into one for each sample, in memory that does not grow with it.
+
+        Args:
+            source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC with the extra `heic`; 8 or 16 bits or float.
+            targets: One path, or one for each sample, from `sample` on; endings set the format (:func:`write_image`).
+            report: Measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is logged.
+            max_pixels: The largest source accepted, width × height.
+            quality, lossless: As for :func:`write_image`.
+            interval: A coverage, as of :meth:`Encoding.interval`, for three targets: picture, low, high, of 8 samples.
+        """
+        paths = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, (str, bytes)) else [targets]
+        path, draw = file_path("source", source), keywords_of(DrawOptions, options)
+        writing = WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless)
+        outputs = [file_path("a target", target) for target in paths]
+        seen = None if draw.value_range is not None else path
+        suiting = functools.partial(self._suiting, seen, draw.scale, max_pixels=max_pixels, cancel=draw.cancel)
+        return upscale_file(suiting, path, outputs, draw, writing, interval=interval, in_range=self._in_range)
+
+    @overload
+    def encode(self, image: ImageT, **options: Unpack[EncodeKeywords]) -> Encoding[ImageT]: ...
+    @overload
+    def encode(self, image: EncodedImage, **options: Unpack[EncodeKeywords]) -> Encoding[Image.Image]: ...
+    @overload
+    def encode(self, image: Tensor, **options: Unpack[EncodeKeywords]) -> Encoding[Any]: ...
+    def encode(
+        self,
+        image: InMemoryImage | Tensor | EncodedImage,
+        *,
+        layout: Layout = "hwc",
+        memory_budget: int = ENCODING_BUDGET_BYTES,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> Encoding[Any]:
+        """Compute everything that depends on the image alone, so that drawing samples from it is quick.
+
+        Args:
+            memory_budget: Bytes of conditioning to keep on the device; tiles beyond it are encoded for every draw.
+        """
+        budget = whole("memory_budget", memory_budget, least=0, of=" of bytes")
+        draw = DrawOptions(progress=progress, cancel=cancel)
+        return self._encoding(
+            image, layout=layout, draw=draw, memory_budget=budget, copied=True, progress=progress, cancel=cancel
+        )
+
+    @overload
+    def best_of(
+        self, image: ImageT, score: Callable[[ImageT], float], n: int, **options: Unpack[PictureKeywords]
+    ) -> ImageT: ...
+    @overload
+    def best_of(
+        self, image: EncodedImage, score: Callable[[Image.Image], float], n: int, **options: Unpack[PictureKeywords]
+    ) -> Image.Image: ...
+    @overload
+    def best_of(
+        self, image: TensorT, score: Callable[[TensorT], float], n: int, **options: Unpack[PictureKeywords]
+    ) -> TensorT: ...
+    def best_of(
+        self,
+        image: InMemoryImage | Tensor | EncodedImage,
+        score: Callable[[Any], float],
+        n: int,
+        *,
+        layout: Layout = "hwc",
+        **options: Unpack[DrawKeywords],
+    ) -> InMemoryImage | Tensor:
+        """Draw `n` samples, 1 to 2^20, and return the one whose `score`, a function of a picture, is the highest."""
+        draw = keywords_of(DrawOptions, options)
+        if not callable(score):
+            raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
+        numbers = draw.numbers(n)
+        painter = self._suiting(None, draw.scale)
+        budget = painter.conditioning_budget(ENCODING_BUDGET_BYTES)
+        encoding = self._encoding(image, layout=layout, memory_budget=budget, painter=painter)
+        best, highest = None, -math.inf
+        for place, sample in enumerate(numbers):
+            progress = pass_of(place, len(numbers), draw.progress)
+            picture = encoding._pictures(dataclasses.replace(draw, sample=sample, progress=progress))[0]
+            value = _score(score(picture), sample)
+            if best is None or value > highest:
+                best, highest = picture, value
+        return cast("InMemoryImage", best)
 
     @overload
     def restore(self, image: ImageT, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]) -> ImageT: ...
@@ -88,12 +304,7 @@ class Upscaler(BaseUpscaler):
         layout: Layout = "hwc",
         **options: Unpack[RestoreKeywords],
     ) -> InMemoryImage | Tensor:
-        """Remove noise, dots and scratches from a picture; blur, the blocks of a JPEG and a clean picture stay.
-
-        Args:
-            image, layout: As in :meth:`upscale`, as is the answer. A bundle without inverter is a BundleError.
-            options: :class:`~srflow_sdk.flow.options.RestoreOptions`: tau, over, progress, cancel.
-        """
+        """Remove noise and dots, not blur and JPEG's blocks, by :class:`~srflow_sdk.flow.options.RestoreOptions`."""
         chosen = keywords_of(RestoreOptions, options)
         with memory_errors_typed("for the image; use a smaller one"):
             pixels, kind = loaded(image, layout=layout)
@@ -154,13 +365,12 @@ class Upscaler(BaseUpscaler):
         lr: AnyImage | None = None,
         **options: Unpack[TransferKeywords],
     ) -> InMemoryImage | Tensor:
-        """Put what a mask selects of one picture into another of its size: section 4.5 of the publication.
+        """Put what a mask selects of one picture into another (:class:`~srflow_sdk.flow.options.TransferOptions`).
 
         Args:
-            target, source: Of one size. The answer is the target, in its kind, beyond 6 pixels around the mask.
+            target, source: Of one size. Beyond 6 pixels around the mask, the answer is the target.
             mask: An array or tensor of bool, H×W, or an image, at least half as bright as white inside.
             lr: The target's true LR image, if it was upscaled from one; None reduces the target.
-            options: :class:`~srflow_sdk.flow.options.TransferOptions`: blend, tau, seed, progress, cancel.
         """
         chosen = keywords_of(TransferOptions, options)
         with memory_errors_typed("for the pictures; use smaller ones"):
@@ -202,10 +412,7 @@ class Upscaler(BaseUpscaler):
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> float:
-        """Tell how likely an HR image is, given its LR image or, without one, its reduction: log p(hr | lr) in nats.
-
-        Values are in [0, 1]; the keywords are those of :meth:`Encoding.invert`.
-        """
+        """Compute log p(hr | lr) in nats, of values in [0, 1], as by :meth:`Encoding.invert`; lr: None reduces hr."""
         with memory_errors_typed("for the HR image; use a smaller one"):
             pixels, kind = loaded(hr)
             if lr is not None:
@@ -218,3 +425,82 @@ class Upscaler(BaseUpscaler):
         latents = encoding.invert(image, dequantise=dequantise, progress=progress, cancel=cancel)
         assert latents.log_likelihood is not None  # for the type checker: inverting gives it
         return latents.log_likelihood
+
+    def _encoding(
+        self,
+        image: InMemoryImage | Tensor | EncodedImage,
+        *,
+        layout: Layout = "hwc",
+        draw: DrawOptions = DrawOptions(),  # noqa: B008, frozen
+        memory_budget: int = 0,
+        copied: bool = False,
+        painter: Painter | None = None,
+        **watched: Unpack[WatchKeywords],
+    ) -> Encoding[Any]:
+        """painter: None is that of the model that suits the image and the scale of `draw`, whose `cancel` counts."""
+        with (
+            memory_errors_typed("for the image; use upscale_file, or a smaller image"),
+            as_path_or_picture(image) as found,
+        ):
+            pixels, kind = loaded(found, layout=layout)
+            seen = found if kind.pil_mode else pixels
+            painter = painter or self._suiting(seen, draw.scale, cancel=draw.cancel)
+            if copied and kind.pil_mode is None:
+                # Tiles that are not kept are encoded later, when the caller's array may have changed.
+                pixels = pixels.copy()
+            return Encoding(pixels, kind, painter, memory_budget=memory_budget, inverting=self._painter, **watched)
+
+    def _in_range(self, values: NDArray[Any], draw: DrawOptions, nodata: float | None = None) -> NDArray[Any]:
+        """Enlarge values, H×W×C, in the range that the options name, by the model for clean pictures."""
+
+        def drawn(unit: NDArray[np.float32], number: int, count: int) -> NDArray[np.float32]:
+            encoding = Encoding[NDArray[np.float32]](*unpacked(unit), self._suiting(None, draw.scale), memory_budget=0)
+            progress = pass_of(number, count, draw.progress)
+            return encoding._pictures(dataclasses.replace(draw, value_range=None, progress=progress))[0]
+
+        with memory_errors_typed("for the values, which are held whole; cut them into parts"):
+            return in_range(values, cast(RangeKeyword, draw.value_range), drawn, nodata=nodata)
+
+    def _suiting(self, picture: Any | None, scale: float | OutputSize | None, **limits: Any) -> Painter:
+        """The painter of the model for a picture, None: a clean one. limits, Raises: as of :func:`choose_model`."""
+        if picture is None:
+            return self._painter_of(needed(self._bundles.values(), scale)[0].manifest.name)
+        return self._painter_of(choose_model(picture, scale=scale, among=self._bundles.values(), **limits).name)
+
+    def _painter_of(self, name: str) -> Painter:
+        self._painter.check_open()
+        if name in self._painters:  # no thread waits for the other model
+            return self._painters[name]
+        with self._opening:
+            self._painter.check_open()
+            if name not in self._painters:
+                self._painters[name] = self._opened(self._bundles[name])
+            return self._painters[name]
+
+    def _only(self, name: str) -> Self:
+        """An upscaler with one of the models, which closes with this one: they share what is open."""
+        if len(self._bundles) == 1:
+            return self
+        one, painter = type(self).__new__(type(self)), self._painter_of(name)
+        vars(one).update(vars(self))
+        one._open([self._bundles[name]], lambda _: painter, self._tile)
+        return one
+
+
+@contextlib.contextmanager
+def _of_image(number: int) -> Iterator[None]:
+    """Let errors that concern one image say which of several it is."""
+    try:
+        yield
+    except (ArgumentError, ImageError, NonFiniteError) as error:
+        raise type(error)(f"image {number}: {error}") from error
+
+
+def _score(value: object, sample: int) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ArgumentError(f"score returned {short(value)} for sample {sample}; it must return a number") from error
+    if math.isnan(number):
+        raise ArgumentError(f"score returned NaN for sample {sample}; it must return a number")
+    return number

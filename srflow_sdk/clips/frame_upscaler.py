@@ -23,13 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import keywords_of, one_of, whole
-from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.clips.optical_flow import gray, motion_between, opencv
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.pixels.in_memory import to_unit, unpacked
+from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -81,7 +81,7 @@ class FrameUpscaler:
 
     def __init__(
         self,
-        upscaler: BaseUpscaler,
+        upscaler: Upscaler,
         *,
         latents: LatentsOfClip = "motion",
         keyframes: int = 240,

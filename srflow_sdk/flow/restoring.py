@@ -64,7 +64,7 @@ class Decision:
 
 def decide(pixels: NDArray[Any], options: RestoreOptions, levels: Set[int]) -> Decision:
     """Decide by the noise and the dots in the pixels, H×W×C, what the options leave open. levels: of the model."""
-    damage, finest = measure_damage(pixels), min(levels)
+    damage, finest = measure_damage(pixels, cancel=options.cancel), min(levels)
     dotted, noisy = damage.dots > _DOTTED, damage.noise > _NOISY and damage.white > _WHITE
     if options.over == "auto" and not (dotted or noisy or options.tau is not None):
         return Decision(None, {}, "no damage found: copied unchanged")

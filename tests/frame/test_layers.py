@@ -29,9 +29,8 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"flow.inverting"},
     {"encoding", "model.model_choice"},
     {"flow"},
-    {"base_upscaler"},
-    {"upscaler", "clips"},
-    {"aio"},
+    {"upscaler"},
+    {"aio", "clips"},
     {"ray", "triton", "_serving", "__main__"},
     {"__init__"},
 ]

@@ -104,7 +104,7 @@ def test_there_is_no_one_bundle_and_the_error_names_them(two_models: Path) -> No
     with Upscaler(**CPU) as up:
         with pytest.raises(ArgumentError, match="name 'x4-small' or 'x4-photo'"):
             up.bundle  # noqa: B018
-        assert (up.scale, up.device, up.precision, up.tile) == (4, "cpu", "bundle", "auto")
+        assert (up.scale, up.device, up.precision) == (4, "cpu", "bundle")
 
 
 def test_a_name_or_a_path_pins_one_model(two_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:

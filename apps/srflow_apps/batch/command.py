@@ -25,7 +25,6 @@ from srflow_apps.batch.report import write_report
 from srflow_apps.batch.run import Executor, Pixels, run_jobs, run_plan
 from srflow_apps.batch.storage import exists, is_folder, reading, shown, standing_for
 from srflow_apps.batch.url_paths import UrlPath, as_path
-from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Provenance, check_writable, open_image, read_provenance, spooled, write_image
@@ -95,7 +94,7 @@ def run_command(
             sent = folder / f"stdout{operation.ending(files)}"
             stack.enter_context(standing_for({sent: "stdout"}))
             output, display.shows_names = str(sent), False
-        upscaler: BaseUpscaler | None = None
+        upscaler: Upscaler | None = None
         if server is not None:
             from srflow_apps.serving.remote_upscaler import RemoteUpscaler
 
@@ -256,7 +255,7 @@ _ENOUGH_S = 1.0  # a larger piece is not drawn if a smaller one took this long
 _ROWS = 128  # that are decoded at a time
 _ATTEMPTS = 5  # inputs that are tried, of which those that are damaged behind their headers measure nothing
 
-_Preview = tuple[Job, Size, Size, BaseUpscaler]
+_Preview = tuple[Job, Size, Size, Upscaler]
 """An input that would be drawn: its and its outputs' width and height, and what would draw it."""
 
 
@@ -331,7 +330,7 @@ def _needs(todo: Sequence[_Preview], settings: Settings) -> str:
 
 
 def measure_speed(
-    upscaler: BaseUpscaler, source: Path, targets: Sequence[Path], *, settings: Settings
+    upscaler: Upscaler, source: Path, targets: Sequence[Path], *, settings: Settings
 ) -> tuple[float, float, float]:
     """Do to pieces of an input what would be done to it, in the temporary folder, until that takes a while.
 

@@ -15,7 +15,6 @@ from typing import Literal, TypeVar, cast
 
 from srflow_apps.batch.operations import Operation, Upscaling
 from srflow_apps.batch.storage import exists, reading, writing
-from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.file_upscaling import FileOutput
 from srflow_sdk.drawing.options import OutputSize, Progress
 from srflow_sdk.errors import (
@@ -34,6 +33,7 @@ from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.plain_text import without_secrets
 from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.upscaler import Upscaler
 
 _T = TypeVar("_T")
 _ROWS = 128  # that are decoded at a time
@@ -150,7 +150,7 @@ class Models:
         scale: float | OutputSize | None = None,
         *,
         max_pixels: int = MAX_PIXELS,
-        upscaler: BaseUpscaler | None = None,
+        upscaler: Upscaler | None = None,
     ) -> None:
         self.bundles = {bundle.manifest.name: bundle for bundle in bundles}
         self.upscaler = upscaler
@@ -177,7 +177,7 @@ class Models:
 
     def drawing(
         self, source: Path, local: Path | None = None, *, cancel: threading.Event | None = None
-    ) -> tuple[BaseUpscaler, str | None]:
+    ) -> tuple[Upscaler, str | None]:
         """The Upscaler for a file, and why it has this model; None if all have the same. local: as for :meth:`of`."""
         assert self.upscaler is not None  # for the type checker: it is set before jobs are done
         choice = self.of(source, local, cancel=cancel)
@@ -193,7 +193,7 @@ def digest(models: Sequence[Manifest]) -> str:
 @contextlib.contextmanager
 def begun(
     job: Job, models: Models, *, settings: Settings, cancel: threading.Event
-) -> Iterator[tuple[BaseUpscaler, str | None, Path] | None]:
+) -> Iterator[tuple[Upscaler, str | None, Path] | None]:
     """The Upscaler for a job, why it is this one, and the job's input; None if the settings say to leave the job alone.
 
     Raises: ImageError, OSError if the input cannot be read, or a file would be replaced whose name nobody chose.

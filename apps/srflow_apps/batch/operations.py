@@ -27,7 +27,6 @@ from srflow_sdk.system.local_files import file_sha256
 
 if TYPE_CHECKING:
     from srflow_apps.batch.jobs import Job
-    from srflow_sdk.base_upscaler import BaseUpscaler
     from srflow_sdk.upscaler import Upscaler
 
 _log = logging.getLogger(__name__)
@@ -124,7 +123,7 @@ class Operation:
         raise NotImplementedError
 
     def on_file(
-        self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
+        self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
     ) -> FileResult:
         """Make the targets, local files as is the source, as :meth:`Upscaler.upscale_file` does with these keywords."""
         raise NotImplementedError
@@ -191,7 +190,7 @@ class Upscaling(Operation):
         return {**self.options.described(manifest), "interval": self.interval}
 
     def on_file(
-        self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
+        self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
     ) -> FileResult:
         draw = {**vars(self.options), **run}
         return upscaler.upscale_file(source, targets, interval=self.interval, **writing, **draw)
@@ -228,7 +227,7 @@ class Restoring(Operation):
         return {"operation": RESTORE, **json.loads(self.options.recorded())}
 
     def on_file(
-        self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
+        self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
     ) -> FileResult:
         # Only srflow-upscale has --server.
         here = cast("Upscaler", upscaler)
@@ -269,7 +268,7 @@ class Transferring(Operation):
         return {"operation": TRANSFER, "seed": self.options.seed, **settings}
 
     def on_file(
-        self, upscaler: BaseUpscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
+        self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
     ) -> FileResult:
         others = self._others(job)
         return transfer_file(

@@ -113,8 +113,8 @@ def make_plan(
     for name in ("recursive", "lossless", "resume", "overwrite"):
         flag(name, getattr(files, name))
     if not is_whole(samples) or not 1 <= samples <= MAX_SAMPLES:
-        then = f"then go on with --sample {MAX_SAMPLES}"
-        raise ArgumentError(f"samples is {samples!r}; ask for 1 to {MAX_SAMPLES}, {then}")
+        then = f", then go on with --sample {MAX_SAMPLES}" if is_whole(samples) and samples > 0 else ""
+        raise ArgumentError(f"samples is {samples!r}; ask for 1 to {MAX_SAMPLES}{then}")
     if samples != 1 and operation.interval is not None:
         raise ArgumentError("an interval is of one picture, and has three files; leave out samples")
     if output == "":

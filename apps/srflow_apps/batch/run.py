@@ -23,7 +23,6 @@ from srflow_apps.batch.report import check_report, write_report
 from srflow_apps.batch.storage import make_folders, remove_leftovers
 from srflow_apps.batch.url_paths import UrlPath, as_path
 from srflow_sdk._checks import file_path, keywords_of
-from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.files import MAX_PIXELS, PathLike, count_pixels
@@ -184,7 +183,7 @@ def upscale_folder(
     inputs: PathLike | Sequence[PathLike],
     output: PathLike,
     *,
-    upscaler: BaseUpscaler | Literal["auto"] | None = None,
+    upscaler: Upscaler | Literal["auto"] | None = None,
     samples: int = 1,
     recursive: bool = False,
     name: str | None = None,
@@ -247,7 +246,7 @@ def upscale_folder(
         failed = [file.error for file in result.files if file.status == "failed"]
     """
     draw = keywords_of(DrawOptions, options)
-    given = upscaler if isinstance(upscaler, BaseUpscaler) else None
+    given = upscaler if isinstance(upscaler, Upscaler) else None
     if given is None and upscaler not in (None, BY_PICTURE):
         raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto" or None')
     if not isinstance(inputs, Iterable | os.PathLike):
@@ -255,7 +254,7 @@ def upscale_folder(
     plan = make_plan(
         Upscaling(options=dataclasses.replace(draw, progress=None, cancel=None), interval=interval),
         [_path("an input", path) for path in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)],
-        str(_path("output", output)),
+        str(_path("output", output, "a directory")),
         bundles_of() if given is None else list(given._bundles.values()),
         files=FileChoices(
             include_own=True,
@@ -271,7 +270,7 @@ def upscale_folder(
         ),
         samples=samples,
         max_pixels=max_pixels,
-        tile="auto" if given is None else given.tile,
+        tile="auto" if given is None else given._tile,
         directory=True,
     )
     cancelled = draw.cancel or threading.Event()
@@ -321,7 +320,7 @@ class _Follower:
         self._tell(file)
 
 
-def _path(name: str, value: object) -> Path:
+def _path(name: str, value: object, of: str = "a file") -> Path:
     """The path or URL. Raises: ArgumentError."""
-    file_path(name, value)
+    file_path(name, value, of)
     return as_path(os.fsdecode(cast("PathLike", value)))

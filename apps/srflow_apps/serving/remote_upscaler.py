@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from srflow_apps.serving.http_client import Address, HttpClient, NotThereError, UnknownModelError, parse_address
 from srflow_sdk._checks import real, whole
 from srflow_sdk.backends import Backend, Conditioning
-from srflow_sdk.base_upscaler import BaseUpscaler
 from srflow_sdk.drawing.options import Request
 from srflow_sdk.drawing.painter import KeptTiles, Painter, is_usable, not_finite
 from srflow_sdk.drawing.tiles import MIN_TILE, Tile, TileSize, Window, check_tile, padded_size
@@ -32,6 +31,7 @@ from srflow_sdk.model.serving_config import MODEL_PARAMETER, ServingOptions
 from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.upscaler import Upscaler
 
 _log = logging.getLogger(__name__)
 
@@ -363,7 +363,7 @@ LONGEST_S = 10_000_000.0
 """Longest time to wait, 116 days."""
 
 
-class RemoteUpscaler(BaseUpscaler):
+class RemoteUpscaler(Upscaler):
     """Super-resolution on a Triton server, which `srflow-export --triton` makes a repository for.
 
         with RemoteUpscaler("gpu-machine:8000") as upscaler:
@@ -387,8 +387,8 @@ class RemoteUpscaler(BaseUpscaler):
             it fails at once. Other failures are not tried again.
 
     :attr:`bundle` has the manifest as far as the server tells it, and no files; :attr:`precision` is the server's own.
-    `encode` keeps nothing encoded: each later call has its tiles encoded again. It has no `restore`, `transfer` and
-    `log_likelihood`, and `Encoding.invert` and `Encoding.decode` raise RemoteError: they need the model here. Seeds and
+    `encode` keeps nothing encoded: each later call has its tiles encoded again. `restore`, `transfer`,
+    `log_likelihood`, `Encoding.invert` and `Encoding.decode` raise RemoteError: they need the model here. Seeds and
     samples are below 2^63. An answer that the protocol does not allow is a RemoteError, and one whose values are not
     finite, or beyond ±65,504, a NonFiniteError.
 
@@ -438,7 +438,7 @@ class RemoteUpscaler(BaseUpscaler):
             stack.pop_all()
         by_path = {Path(server.model): server for server in self._servers}
         bundles = [Bundle(path=path, manifest=server.manifest) for path, server in by_path.items()]
-        super().__init__(bundles, lambda one: RemotePainter(one, by_path[one.path], tile), tile)
+        self._open(bundles, lambda one: RemotePainter(one, by_path[one.path], tile), tile)
 
     def close(self) -> None:
         super().close()

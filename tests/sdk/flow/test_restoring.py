@@ -177,6 +177,13 @@ def test_it_can_be_cancelled_in_any_pass(bundle: Path, noisy: np.ndarray) -> Non
                 tiled.restore(noisy, progress=stop, cancel=cancel)
 
 
+def test_a_clean_picture_whose_call_is_cancelled_is_not_returned(flow: Upscaler) -> None:
+    cancel = threading.Event()
+    cancel.set()
+    with pytest.raises(CancelledError):
+        flow.restore(np.full((64, 64, 3), 128, np.uint8), cancel=cancel)
+
+
 def test_a_bundle_without_an_inverter_is_refused_before_any_work(
     tmp_path: Path, noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
