@@ -229,9 +229,7 @@ class Restoring(Operation):
     def on_file(
         self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
     ) -> FileResult:
-        # Only srflow-upscale has --server.
-        here = cast("Upscaler", upscaler)
-        return here.restore_file(source, targets[0], **writing, **{**vars(self.options), **run})
+        return upscaler.restore_file(source, targets[0], **writing, **{**vars(self.options), **run})
 
 
 @dataclass(frozen=True, kw_only=True)

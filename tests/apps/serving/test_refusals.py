@@ -18,27 +18,26 @@ from srflow_sdk.errors import (
 )
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.triton import RemoteUpscaler
-from srflow_sdk.upscaler import Upscaler
 
 from .inference_server import NAME, InferenceServer
 
 
-def test_inverting_and_decoding_are_refused_with_what_to_use(
+def test_what_needs_the_model_here_is_refused_with_what_to_use(
     photo: NDArray[np.uint8], remote: RemoteUpscaler, server: InferenceServer
 ) -> None:
     small, large, manifest = photo[:16, :16], np.zeros((64, 64, 3), np.uint8), remote.bundle.manifest
     zeros = {e.level: np.zeros((e.channels, 64 >> e.level, 64 >> e.level), np.float32) for e in manifest.latent_levels}
     latents = Latents(zeros, height=64, width=64, model_sha256=manifest.digest)
-    for use in (lambda: remote.encode(small).invert(large), lambda: remote.encode(small).decode(latents)):
+    for use in (
+        lambda: remote.encode(small).invert(large),
+        lambda: remote.encode(small).decode(latents),
+        lambda: remote.restore(large),
+        lambda: remote.transfer(large, large, np.ones((64, 64), bool)),
+        lambda: remote.log_likelihood(large),
+    ):
         with pytest.raises(RemoteError, match=r"only upscales; .* use Upscaler with the bundle on this machine"):
             use()
     assert not server.requests
-
-
-def test_what_needs_the_model_here_is_no_method() -> None:
-    here = {"restore", "restore_file", "transfer", "transfer_file", "log_likelihood"}
-    public = {name for name in dir(Upscaler) if not name.startswith("_")}
-    assert {name for name in dir(RemoteUpscaler) if not name.startswith("_")} == public - here
 
 
 def test_numbers_that_a_request_cannot_hold_are_refused(photo: NDArray[np.uint8], remote: RemoteUpscaler) -> None:
