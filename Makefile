@@ -80,9 +80,9 @@ audit: $(dev) ## look for known vulnerabilities of what the container installs; 
 tritonserver: $(dev) ## install a real Triton Inference Server for the slow tests, in the user's cache folder
 	$(python) -m tests.tritonserver.environment
 
-# For example: make faults FAULTS_ARGS="--only checkpoints --only pictures --count 5000 --seed 7"
+# For example: make faults FAULTS_ARGS="--only names --only pipes --count 200 --seed 7"
 .PHONY: faults
-faults: $(dev) ## kill, starve and feed broken files to the commands (about ten minutes); fails if anything is lost
+faults: $(dev) ## kill, starve and feed odd files to the commands (about half an hour); fails if anything is lost
 	OMP_NUM_THREADS=1 $(python) -m tests.faults $(FAULTS_ARGS)
 
 # For example: make bench BENCH_ARGS="--only competitors"

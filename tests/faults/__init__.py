@@ -1,12 +1,12 @@
-"""Campaigns that attack the commands and the SDK: kills, a full disk, broken and hostile files, many threads.
+"""One campaign that attacks the commands: names, containers, pipes, kills, full disks, many threads, and demo's port.
 
-`make faults`, or `python -m tests.faults --help`. Each campaign makes seeded attempts and counts those survived.
-An attempt is *lost* if any of this happens:
+`make faults`, or `python -m tests.faults --help`. Each part makes seeded attempts and counts those survived. An attempt
+is *lost* if any of this happens:
 
 - a traceback, or an error that is not one printable line of the SDK's own;
 - an end by a signal that the campaign did not send, or no end in the time that the campaign allows;
 - a picture, bundle or checkpoint under its visible name that is not whole, or not what an undisturbed run makes;
-- code from a file is executed, or a file that a few kilobytes describe takes gigabytes of memory;
 - something stays behind. After SIGKILL, hidden files beside the target may stay until the next complete run of the same
-  command; after everything else nothing may.
+  command; after everything else nothing may;
+- a stranger gets a file from srflow-demo, or touches what another page has.
 """

@@ -2,57 +2,56 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import av
-from click.testing import CliRunner
 
 from tests.apps.clips.clips import moving, write_clip
-from tests.faults.attempts import Attempt
-from tests.faults.commands import hidden_files
-from tests.faults.mutation import mutated
-from tests.faults.workers import is_one_line, read_in_worker
+from tests.faults.commands import errors_of, hidden_files, loss_of, run_command
+from tests.faults.names import NAMES
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
-_PATIENCE_S = 240
 _CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".y4m")
 _CODECS = ("libx264", "libx265", "mpeg4", "mpeg2video", "libvpx-vp9", "libsvtav1", "ffv1", "mjpeg", "prores_ks", "png")
 _FORMATS = {"mjpeg": "yuvj420p", "prores_ks": "yuv422p10le", "png": "rgb24"}
 _SOUNDS = ("", "aac", "pcm_s16le", "pcm_u8", "libmp3lame", "ac3", "libopus", "flac", "alac", "mp2", "adpcm_ms")
 _TARGETS = ("large.mp4", "large.mov", "large.mkv", "large.webm", "large.m4v")
-_NAMES = (
-    *("clip", "concat:a|b", "http:127.0.0.1:9?x", "file:clip", "12:30", "%03d", "a b'\"$`*", "ä 日本", "\u202egnp"),
-    *("\udcff\udcfe", "x" * 200, "two\nlines", ".hidden", "pipe:0", "subfile,,start,0,end,9,,:clip", "clip.mkv"),
-)
+_NAMES = (*NAMES, "pipe:0", "subfile,,start,0,end,9,,:clip", "clip.mkv", ".hidden")
+_DAMAGES: dict[str, Callable[[bytes, int], bytes]] = {
+    "cut": lambda data, at: data[:at],
+    "zeroed": lambda data, at: data[:at] + bytes(len(data) - at),
+    "doubled": lambda data, _: data * 2,
+    "holed": lambda data, at: data[:at] + bytes(200) + data[at + 200 :],
+    "empty": lambda *_: b"",
+}
 
 
-def attack(folder: Path, count: int, seed: int) -> Iterator[Attempt]:
+def attack(folder: Path, count: int, seed: int) -> Iterator[tuple[str, str | None]]:
     """Make clips, damage half of them, and enlarge each."""
     chance = random.Random(seed)
     write_tiny_bundle(folder / "tiny.srflow")
+    for number in range(count):
+        place = folder / f"{number:05d}"
+        while (made := _clip(place, chance)) is None:  # of a container that cannot hold it
+            shutil.rmtree(place)
+        source, wanted, what = made
+        target = place / chance.choice(_TARGETS)
+        loss = _loss(source, target, wanted)
+        yield f"{place.name}: {what}, to {target.name}", loss
+        if loss is None:
+            shutil.rmtree(place)
 
-    def clips() -> Iterator[tuple[str, Path]]:
-        for number in range(count):
-            while (made := _clip(folder / f"{number:05d}", chance)) is None:  # of a container that cannot hold it
-                pass
-            yield made
 
-    return read_in_worker(__name__, clips(), patience_s=_PATIENCE_S)
-
-
-def _clip(place: Path, chance: random.Random) -> tuple[str, Path] | None:
-    """A folder with one clip, of which the name of the output's file is made, too; and its description."""
+def _clip(place: Path, chance: random.Random) -> tuple[Path, int, str] | None:
+    """A clip in a new folder, its number of frames, 0 if it is damaged, and its description."""
     ending, codec = chance.choice(_CONTAINERS), chance.choice(_CODECS)
     sound, layout = chance.choice(_SOUNDS), chance.choice(("mono", "stereo", "5.1"))
     damage, count = chance.choice((None, None, None, *_DAMAGES)), chance.choice((1, 2, 9, 25))
-    target, name = chance.choice(_TARGETS), chance.choice(_NAMES)
     width, height = chance.choice((16, 32, 34, 48)), chance.choice((16, 24, 26))
     if ending == ".y4m":
         codec, sound = "rawvideo", ""
@@ -67,56 +66,30 @@ def _clip(place: Path, chance: random.Random) -> tuple[str, Path] | None:
         write_clip(plain, pictures, output_ts_offset=chance.choice(("0", "3600")), **how)
         whole = len(_frames(plain))
     except (ValueError, IndexError, av.error.FFmpegError):
-        shutil.rmtree(place)
         return None
-    plain.write_bytes(_DAMAGES[damage](plain.read_bytes(), chance) if damage else plain.read_bytes())
-    plain.rename(place / f"{name}{ending}")
-    (place / target).with_suffix(f"{Path(target).suffix}.{whole * (damage is None)}").touch()
-    return (
-        f"{place.name}: {codec}, {sound or 'silent'} {layout}, {damage or 'whole'}, {name + ending!r}, {target}",
-        place,
-    )
+    data = plain.read_bytes()
+    if damage:
+        plain.write_bytes(_DAMAGES[damage](data, chance.randrange(len(data))))
+    source = plain.rename(place / f"{chance.choice(_NAMES)}{ending}")
+    what = f"{codec}, {sound or 'silent'} {layout}, {damage or 'whole'}, {source.name!r}"
+    return source, whole * (damage is None), what
 
 
-_DAMAGES: dict[Any, Any] = {
-    "cut": lambda data, chance: data[: chance.randrange(len(data))],
-    "zeroed": lambda data, chance: data[: (at := chance.randrange(len(data)))] + bytes(len(data) - at),
-    "mutated": mutated,
-    "doubled": lambda data, _: data * 2,
-    "hole": lambda data, chance: data[: (at := chance.randrange(len(data)))] + bytes(200) + data[at + 200 :],
-    "empty": lambda *_: b"",
-}
-
-
-def read(place: Path) -> str | None:
-    """Enlarge the clip in a folder, and judge what came of it."""
-    from srflow_apps.commands.cli import upscale
-
-    (mark,) = place.glob("large.*.*")
-    (source,) = set(place.iterdir()) - {mark}
-    wanted, target = int(mark.suffix[1:]), mark.with_suffix("")
-    mark.unlink()
-    with contextlib.chdir(place):
-        options = ["--model", "../tiny.srflow", "--device", "cpu", "--threads", "1", "--max-pixels", "100k", "--quiet"]
-        result = CliRunner().invoke(upscale, [os.fsdecode(source.name), "-o", target.name, *options])
-    said = [line for line in result.stderr.splitlines() if not line.startswith(("Usage: ", "Try ")) and line]
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        return f"a traceback: {type(result.exception).__name__}: {result.exception}"
-    if odd := [line for line in said if not line.lower().startswith(("error: ", "warning: ")) or not is_one_line(line)]:
-        return f"a line that is neither an error nor a warning: {odd[0]!r}"
-    failed = [line for line in said if line.lower().startswith("error: ")]
-    if bool(failed) != bool(result.exit_code):
-        return f"status {result.exit_code} with {len(failed)} errors: {said}"
-    if wanted and failed and result.exit_code == 1:
+def _loss(source: Path, target: Path, wanted: int) -> str | None:
+    place, options = source.parent, ["--device", "cpu", "--threads", "1", "--max-pixels", "100k", "--quiet"]
+    command = ["-o", target.name, "--model", "../tiny.srflow", *options, "--", source.name]
+    ended = run_command("srflow-upscale", command, folder=place)
+    failed = errors_of(ended)
+    if loss := loss_of(ended):
+        return loss
+    if wanted and ended.status == 1:
         return f"a whole clip failed: {failed[0]}"
-    if not failed and not target.exists():
-        return f"no output: {said}"
+    if bool(failed) != bool(ended.status) or (not failed and not target.exists()):
+        return f"status {ended.status} with {len(failed)} errors, {target.exists() = }"
     if target.exists() and (wrong := _wrong(source, target, wanted)):
-        return f"{wrong}; {said}"
-    if left := [*hidden_files(place), *(path.name for path in place.glob("*.parts"))]:
-        return f"left behind: {[each for each in left if each != source.name]}" if left != [source.name] else None
-    shutil.rmtree(place)
-    return None
+        return f"{wrong}; {failed}"
+    left = {*hidden_files(place), *(path.name for path in place.glob("*.parts"))} - {source.name}
+    return f"left behind: {left}" if left else None
 
 
 def _wrong(source: Path, target: Path, wanted: int) -> str | None:

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import os
 import resource
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.forked import context
 
 PROGRAMS = {
-    "srflow-upscale": "from srflow_apps.commands.cli import upscale; upscale()",
-    "srflow-restore": "from srflow_apps.commands.cli import restore; restore()",
-    "srflow-doctor": "from srflow_apps.commands.cli import doctor; doctor()",
-    "srflow-export": "from srflow_export.cli import main; main()",
-    "srflow-train": "from srflow_training.cli import train; train()",
+    "srflow-upscale": "srflow_apps.commands.cli:upscale",
+    "srflow-restore": "srflow_apps.commands.cli:restore",
+    "srflow-export": "srflow_export.cli:main",
+    "srflow-train": "srflow_training.cli:train",
 }
-WITH_TORCH = ("srflow-export", "srflow-train")
-"""These are forks of a process that has imported torch, which takes longer than all else that they do here."""
-
 PATIENCE_S = 240
 """No command here takes a tenth of this on an idle machine."""
 
@@ -47,46 +44,15 @@ def run_command(
     limits: Mapping[int, int] | None = None,
     patience_s: float = PATIENCE_S,
 ) -> Ended:
-    """Run a command of :data:`PROGRAMS` in a folder.
+    """Run a command of :data:`PROGRAMS` in a folder, as a fork of a process that has imported torch.
 
     kill_after_s: send SIGKILL to it and its children then. limits: soft limits by their numbers in `resource`.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "SRFLOW_CACHE_DIR": str(folder / "cache")}
-    words = [program, *map(str, arguments)]
-    if program in WITH_TORCH and resource.RLIMIT_AS not in (limits or {}):  # torch takes most of the address space
-        return _run_forked(words, folder, environment, limits or {}, kill_after_s, patience_s)
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAMS[program], *words[1:]],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-        preexec_fn=_limiter(limits) if limits else None,
-    )
-    try:
-        output, errors = process.communicate(timeout=patience_s if kill_after_s is None else kill_after_s)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        output, errors = process.communicate()
-        if kill_after_s is None:
-            return Ended(status=None, output=output, errors=errors)
-    return Ended(status=process.returncode, output=output, errors=errors)
-
-
-def _run_forked(
-    words: list[str],
-    folder: Path,
-    environment: dict[str, str],
-    limits: Mapping[int, int],
-    kill_after_s: float | None,
-    patience_s: float,
-) -> Ended:
     said = [folder / "said.out", folder / "said.err"]
-    process = context.Process(target=_command, args=(words, folder, environment, limits, said))
+    words = [program, *map(str, arguments)]
+    how = (PROGRAMS[program], words, folder, environment, limits or {}, said)
+    process = context.Process(target=_command, args=how)
     process.start()
     process.join(patience_s if kill_after_s is None else kill_after_s)
     hangs = process.exitcode is None
@@ -96,12 +62,16 @@ def _run_forked(
         process.kill()
         process.join()
     output, errors = (path.read_text(errors="replace") if path.exists() else "" for path in said)
-    status = None if hangs and kill_after_s is None else process.exitcode
-    return Ended(status=status, output=output, errors=errors)
+    return Ended(status=None if hangs and kill_after_s is None else process.exitcode, output=output, errors=errors)
 
 
 def _command(
-    words: list[str], folder: Path, environment: dict[str, str], limits: Mapping[int, int], said: list[Path]
+    entry: str,
+    words: list[str],
+    folder: Path,
+    environment: dict[str, str],
+    limits: Mapping[int, int],
+    said: list[Path],
 ) -> None:
     """What the fork does: as a process of the command would."""
     os.setsid()
@@ -111,9 +81,11 @@ def _command(
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = words
-    _limiter(limits)()
+    for number, value in limits.items():
+        resource.setrlimit(number, (value, resource.getrlimit(number)[1]))
+    module, _, function = entry.partition(":")
     try:
-        exec(PROGRAMS[words[0]], {"__name__": "__main__"})
+        getattr(importlib.import_module(module), function)()
     finally:
         atexit._run_exitfuncs()  # multiprocessing leaves them out
 
@@ -128,9 +100,18 @@ def loss_of(ended: Ended, *, killed: bool = False) -> str | None:
         return None
     if ended.status < 0:
         return f"ended by {signal.Signals(-ended.status).name}: {_last_line(ended.errors)}"
-    if not any(line.lower().startswith("error: ") for line in ended.errors.splitlines()):
+    if not errors_of(ended):
         return f"status {ended.status} without an error line: {_last_line(ended.errors)}"
-    return None
+    odd = [line for line in ended.errors.split("\n") if any(unicodedata.category(each) in _OBEYED for each in line)]
+    return f"a line that a terminal would obey: {odd[0]!r}" if odd and not killed else None
+
+
+_OBEYED = ("Cc", "Zl", "Zp")
+
+
+def errors_of(ended: Ended) -> list[str]:
+    """The lines of errors."""
+    return [line for line in ended.errors.split("\n") if line.lower().startswith("error: ")]
 
 
 def hidden_files(folder: Path) -> list[str]:
@@ -138,13 +119,11 @@ def hidden_files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob(".*"))
 
 
+def leftovers(folder: Path) -> str | None:
+    """The loss if something hidden stays below a folder."""
+    left = hidden_files(folder)
+    return f"left behind: {', '.join(left)}" if left else None
+
+
 def _last_line(text: str) -> str:
     return (text.strip().splitlines() or ["nothing was printed"])[-1][:300]
-
-
-def _limiter(limits: Mapping[int, int]) -> Callable[[], None]:
-    def limit() -> None:
-        for number, value in limits.items():
-            resource.setrlimit(number, (value, resource.getrlimit(number)[1]))
-
-    return limit

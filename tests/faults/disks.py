@@ -13,15 +13,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from srflow_sdk import Bundle, read_image
 from srflow_sdk.errors import SRFlowError
 from srflow_training import load_checkpoint, save_checkpoint
-from tests.faults.attempts import Attempt
-from tests.faults.commands import Ended, hidden_files, loss_of, run_command
-from tests.faults.kills import TRAINING_OPTIONS
+from tests.faults.commands import Ended, leftovers, loss_of, run_command
+from tests.faults.kills import TRAINING_OPTIONS, write_photos
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -29,15 +25,12 @@ _KINDS = ("png", "jpg", "webp", "tif", "folder", "folder", "export", "training")
 _LARGEST = {"png": 900, "jpg": 300, "webp": 200, "tif": 900, "folder": 3000, "export": 320, "training": 1500}
 
 
-def attack(folder: Path, count: int, seed: int) -> Iterator[Attempt]:
+def attack(folder: Path, count: int, seed: int) -> Iterator[tuple[str, str | None]]:
     """Let each command write into too little room, of a random size in kilobytes."""
     chance = random.Random(seed)
     save_checkpoint(folder / "m.safetensors", random_srflow(tiny_config(steps=1)))
     write_tiny_bundle(folder / "tiny.srflow")
-    (folder / "photos").mkdir()
-    for number in range(4):
-        noise = np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(folder / "photos" / f"{number}.png")
+    write_photos(folder / "photos", ("png",) * 4)
     disks = _can_mount(folder)
     for number in range(count):
         kind = _KINDS[number % len(_KINDS)]
@@ -49,12 +42,18 @@ def attack(folder: Path, count: int, seed: int) -> Iterator[Attempt]:
             subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", out], check=True)
         try:
             ended = _run(kind, folder, out, limit=None if on_disk else kilobytes * 1024)
-            loss = loss_of(ended) or _damage(out) or (ended.status == 0 and _incomplete(kind, out)) or None
+            loss = (
+                loss_of(ended)
+                or leftovers(out)
+                or _damage(out)
+                or (ended.status == 0 and _incomplete(kind, out))
+                or None
+            )
         finally:
             if on_disk:
                 subprocess.run(["umount", "-l", out], check=True)  # libvips still has read pictures open
         where = "a disk" if on_disk else "files"
-        yield Attempt(what=f"attempt {number}, {kind} on {where} of {kilobytes} KB", loss=loss)
+        yield f"attempt {number}, {kind} on {where} of {kilobytes} KB", loss
         if loss is None:
             shutil.rmtree(out)
 
@@ -81,14 +80,12 @@ def _run(kind: str, folder: Path, out: Path, *, limit: int | None) -> Ended:
         "folder": ("srflow-upscale", ["photos", "-o", out / "large", "--report", out / "report.json", *model]),
         "export": ("srflow-export", ["m.safetensors", "-o", out / "m.srflow", "--gate", "quick"]),
         "training": ("srflow-train", ["--config", "x4-small", "--data", "photos", "--out", out, *TRAINING_OPTIONS]),
-    }.get(kind, ("srflow-upscale", ["photos/0.png", "-o", out / f"a.{kind}", *model]))
+    }.get(kind, ("srflow-upscale", ["photos/00.png", "-o", out / f"a.{kind}", *model]))
     return run_command(program, arguments, folder=folder, limits=limits)
 
 
 def _damage(out: Path) -> str | None:
-    """What is visible but not whole, or hidden and left behind."""
-    if left := hidden_files(out):
-        return f"left behind: {', '.join(left)}"
+    """What is visible but not whole."""
     for path in (path for path in out.rglob("*") if path.is_file()):
         try:
             if path.suffix in (".png", ".jpg", ".webp", ".tif"):
@@ -104,6 +101,6 @@ def _damage(out: Path) -> str | None:
 
 def _incomplete(kind: str, out: Path) -> str | None:
     """What is missing although the command said that it succeeded."""
-    wanted = {"folder": "large/3.png", "export": "m.srflow/manifest.json", "training": "model.safetensors"}
+    wanted = {"folder": "large/03.png", "export": "m.srflow/manifest.json", "training": "model.safetensors"}
     missing = not (out / wanted.get(kind, f"a.{kind}")).exists()
     return "it said that it succeeded, but its result is missing" if missing else None
