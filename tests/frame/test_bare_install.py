@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from PIL import Image
 from srflow_sdk import __version__
 
 from .bare_environment import ROOT, BareEnvironment
+from .public_api import commands
 
 PHOTO = ROOT / "examples" / "photos" / "cat.png"
 IMPORT_LIMIT_S = 0.3
@@ -21,37 +21,6 @@ def python(bare: BareEnvironment, code: str) -> str:
     done = bare.run("python", "-c", code)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def test_wheel_holds_the_packages_and_exactly_these_data_files(wheel: Path) -> None:
-    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    assert {name.split("/")[0] for name in names} == {
-        "srflow_sdk",
-        "srflow_apps",
-        "srflow_training",
-        "srflow_evaluation",
-        "srflow_export",
-    }
-    presets = {f"srflow_training/presets/{path.name}" for path in ROOT.glob("training/srflow_training/presets/*.yaml")}
-    files = ("manifest.json", "encoder.onnx", "sampler.onnx", "inverter.onnx")
-    ours = ("x2-small", "x4-small", "x4-photo", "x8-small", "x16-small")
-    models = {f"srflow_sdk/models/{name}.srflow/{file}" for name in ours for file in files}
-    photos = {f"srflow_export/photos/{file}.png" for file in ("edges", "face", "fur", "sky")}
-    patches = {f"srflow_sdk/backends/patches/{file}" for file in ("face.png", "sky.png", "README.md")}
-    markers = {
-        f"{package}/py.typed"
-        for package in ("srflow_sdk", "srflow_apps", "srflow_training", "srflow_evaluation", "srflow_export")
-    }
-    data = {name for name in names if not name.endswith(".py")}
-    crops = {f"srflow_export/calibration/{file}" for file in ("README.md", "crops.png")}
-    scripts = ("controls", "enlarge", "flow_uses", "mask", "overview", "page", "photo", "server", "viewer", "work")
-    demo = {f"srflow_apps/demo/{name}" for name in ("page.css", "page.html", "cat.jpg", "README.md")} | {
-        f"srflow_apps/demo/{name}.js" for name in scripts
-    }
-    readme = {"srflow_export/photos/README.md"}
-    kernels = {"srflow_sdk/backends/tensorrt_engines/drawing.ptx"}
-    page = {"srflow_evaluation/page.html"}
-    assert data == markers | kernels | models | presets | photos | readme | crops | patches | page | demo
 
 
 def test_wheel_is_small_enough_to_install_without_a_thought(wheel: Path) -> None:
@@ -118,19 +87,7 @@ def test_a_missing_extra_is_one_line_that_names_the_command(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "srflow-upscale",
-        "srflow-restore",
-        "srflow-transfer",
-        "srflow-doctor",
-        "srflow-demo",
-        "srflow-export",
-        "srflow-train",
-        "srflow-eval",
-    ],
-)
+@pytest.mark.parametrize("command", commands())
 def test_help_and_version_need_no_extra(bare: BareEnvironment, command: str) -> None:
     done = bare.run(command, "--help")
     assert done.returncode == 0, done.stderr

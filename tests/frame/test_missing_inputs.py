@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from srflow_sdk.model.bundle import Bundle
-
 from .bare_environment import ROOT
 
 HEAVY = {"numpy", "onnxruntime", "torch", "pyvips"}
-EMBEDDED = ", ".join(Bundle.embedded_names())
 MANIFESTS = {"numpy"}  # these commands read the embedded model's manifest, or know its fields
 PHOTO = str(ROOT / "examples" / "photos" / "cat.png")
 _RUN = """
@@ -33,12 +30,6 @@ sys.exit(status)
     ("command", "arguments", "says", "may_load"),
     [
         ("srflow_apps.commands.cli:upscale", "a.png -o b.png", ["a.png: there is no such file"], set()),
-        (
-            "srflow_apps.commands.cli:upscale",
-            "file:///a.png c.png -o b",
-            [f"{name}.png: there is no such file" for name in ("file:///a", "c")],
-            set(),
-        ),
         ("srflow_apps.commands.cli:restore", "a.png -o b.png", ["a.png: there is no such file"], set()),
         (
             "srflow_apps.commands.cli:transfer",
@@ -46,22 +37,7 @@ sys.exit(status)
             ["a.png: there is no such file"],
             set(),
         ),
-        (
-            "srflow_apps.commands.cli:transfer",
-            f"{PHOTO} {PHOTO} {PHOTO} --lr a.png -o b.png",
-            ["a.png: there is no such file"],
-            set(),
-        ),
         ("srflow_export.cli:main", "a.pth", ["a.pth: no such file"], MANIFESTS),
-        (
-            "srflow_export.cli:main",
-            "--bundle a --also int8",
-            [
-                "a: there is no such bundle; srflow-export makes one from a checkpoint, "
-                f"and these are installed: {EMBEDDED}"
-            ],
-            MANIFESTS,
-        ),
         (
             "srflow_training.cli:train",
             "--config x4-small --data a --out run",
@@ -69,21 +45,9 @@ sys.exit(status)
             MANIFESTS,
         ),
         (
-            "srflow_training.cli:train",
-            "--config x4-small --data . --val b --out run",
-            ["--val b: no such folder: name a folder of pictures"],
-            MANIFESTS,
-        ),
-        (
             "srflow_evaluation.cli:evaluate",
             "report --hr a",
             ["--hr a: no such folder: name a folder of pictures"],
-            MANIFESTS,
-        ),
-        (
-            "srflow_evaluation.cli:evaluate",
-            "report --hr . --model a.pth",
-            [f"--model a.pth: no such file: name a checkpoint, a bundle's folder, or an embedded model: {EMBEDDED}"],
             MANIFESTS,
         ),
     ],
@@ -107,12 +71,3 @@ def test_of_several_inputs_those_that_exist_are_done(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "error: a.png: there is no such file" in done.stderr
     assert f"{PHOTO} (225×150) -> out/cat.png" in done.stdout
-
-
-def test_a_report_says_that_the_only_input_is_missing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "srflow_sdk", "a.png", "-o", "b.png", "--report", "r.json"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    # A busy machine says that it is preparing, first.
-    assert done.stderr.splitlines()[-1] == "error: a.png: there is no such file"
-    assert '"a.png: there is no such file"' in (tmp_path / "r.json").read_text(encoding="utf-8")

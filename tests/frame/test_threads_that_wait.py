@@ -35,12 +35,6 @@ def printed(program: str, folder: Path, **environ: str) -> str:
     return done.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="GNU's OpenMP prints this, which Linux's torch brings")
-def test_threads_sleep_while_they_wait(tmp_path: Path) -> None:
-    assert "GOMP_SPINCOUNT = '0'" in printed(EXPORT, tmp_path, OMP_DISPLAY_ENV="verbose")
-
-
 @pytest.mark.parametrize(
     ("program", "set_by_user", "policy"), [(EVALUATE, {}, "PASSIVE"), (EXPORT, {"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")]
 )

@@ -1,4 +1,4 @@
-"""examples/ray_batch.py on a cluster of this one machine, if Ray is installed."""
+"""Examples that need what a developer's environment may lack: Ray on this machine; VapourSynth's wheels and Python."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .bare_environment import ROOT
-
-pytest.importorskip("ray")
+from .bare_environment import ROOT, make_environment_of
 
 ENVIRON = {
     "RAY_ADDRESS": "local",  # else Ray joins any cluster that runs on this machine, one of another test too
@@ -25,6 +23,7 @@ ENVIRON = {
 
 @pytest.mark.slow
 def test_a_table_of_files_becomes_a_table_of_results(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
     pixels = np.random.default_rng(0).integers(0, 256, (12, 10, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     (tmp_path / "bad.png").write_bytes(b"no image")
@@ -39,3 +38,14 @@ def test_a_table_of_files_becomes_a_table_of_results(tmp_path: Path) -> None:
     assert {Path(row["source"]).name: row["status"] for row in rows} == {"a.png": "done", "bad.png": "failed"}
     assert any("this is not an image file" in row["error"] for row in rows)
     assert Image.open(tmp_path / "large" / "a.png").size == (40, 48)
+
+
+@pytest.mark.slow
+def test_its_tests_pass_with_vapoursynths_wheels(wheel: Path, tmp_path: Path) -> None:
+    packages = ("pytest>=8.3", "vapoursynth", "vapoursynth-bestsource")
+    commands = make_environment_of("3.13", tmp_path / "env", wheel, *packages)
+    # By itself: the wheel instead of the tree, and none of the packages that the other tests need.
+    options = ["--noconftest", "--import-mode=importlib", "-p", "no:cacheprovider"]
+    command = [commands / "python", "-m", "pytest", *options, ROOT / "tests/examples/test_vapoursynth.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
