@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 import re
 import shlex
 from contextlib import redirect_stdout
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 
 import click
 
+from docs.site.reference import project
 from srflow_sdk.errors import SRFlowError
 from srflow_training.settings import load_settings
 
 from .pages import ROOT
-
-try:
-    import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # type: ignore[import-not-found, no-redef, unused-ignore]
 
 _END = {"|", "||", "&&", ";", "&", ">", ">>", "2>", "<"}
 _INSTALLERS = re.compile(r"^(?:\S*python3? -m )?(?:pip|apt|apt-get|brew) ")
@@ -30,19 +24,9 @@ _LOOSE = re.compile(r"…|\.\.\.|<[a-z ]+>")
 
 
 @cache
-def project() -> dict[str, object]:
-    """[project] of pyproject.toml."""
-    with (ROOT / "pyproject.toml").open("rb") as file:
-        found = tomllib.load(file)["project"]
-    assert isinstance(found, dict)
-    return found
-
-
-@cache
 def click_command(name: str) -> click.Command:
     """The command behind a console script of the project."""
     scripts = project()["scripts"]
-    assert isinstance(scripts, dict)
     module, attribute = scripts[name].split(":")
     found = getattr(importlib.import_module(module), attribute)
     assert isinstance(found, click.Command), f"{name} is no click command"
@@ -87,12 +71,6 @@ def problem(words: list[str], *, named: bool = False) -> str | None:
         return None if module.with_suffix(".py").is_file() or module.is_dir() else f"there is no module {arguments[1]}"
     if program == "make":
         return _make_problem(arguments)
-    if program == "npm":
-        return _npm_problem(arguments)
-    if program in ("cmake", "ctest"):
-        return _cmake_problem(program, arguments)
-    if words[0].startswith("build/"):
-        return None if program in _built_programs() else f"CMake builds no {program}"
     if program == "pytest" or arguments[:2] == ["-m", "pytest"]:
         return _missing_tests(arguments)
     return _missing_extras(arguments) if _INSTALLERS.match(" ".join(words)) else None
@@ -105,7 +83,6 @@ def is_installer(words: list[str]) -> bool:
 
 def _click_problem(program: str, arguments: list[str], *, named: bool) -> str | None:
     scripts = project()["scripts"]
-    assert isinstance(scripts, dict)
     if program == "srflow-sdk" or program.startswith("srflow-sdk["):
         return None  # the package, not a command
     if program not in scripts:
@@ -138,7 +115,6 @@ def _click_problem(program: str, arguments: list[str], *, named: bool) -> str | 
 def _unknown_options(program: str, arguments: list[str]) -> str | None:
     """For a command that is written with an ellipsis: only the names of its options."""
     scripts = project()["scripts"]
-    assert isinstance(scripts, dict)
     if program not in scripts:
         return None
     command = click_command(program)
@@ -166,38 +142,6 @@ def _make_problem(arguments: list[str]) -> str | None:
     return f"make has no target {unknown[0]}" if unknown else None
 
 
-def _npm_problem(arguments: list[str]) -> str | None:
-    if arguments[:1] != ["--prefix"] or len(arguments) < 3:
-        return "npm has no --prefix FOLDER and command"
-    folder, command, *rest = arguments[1:]
-    package = ROOT / folder / "package.json"
-    if not package.is_file():
-        return f"there is no {folder}/package.json"
-    if command == "ci":
-        return None if package.with_name("package-lock.json").is_file() else f"there is no {folder}/package-lock.json"
-    script = rest[0] if command == "run" and rest else command
-    scripts = json.loads(package.read_text(encoding="utf-8"))["scripts"]
-    return None if script in scripts else f"{folder}/package.json has no script {script}"
-
-
-def _cmake_problem(program: str, arguments: list[str]) -> str | None:
-    options = dict(pairwise(arguments))
-    if (source := options.get("-S")) is not None and not (ROOT / source / "CMakeLists.txt").is_file():
-        return f"there is no {source}/CMakeLists.txt"
-    if (preset := options.get("--preset")) is None:
-        return None
-    kind = {"ctest": "test", "cmake": "build" if "--build" in arguments else "configure"}[program]
-    presets = json.loads((ROOT / "CMakePresets.json").read_text(encoding="utf-8"))[f"{kind}Presets"]
-    return None if preset in [one["name"] for one in presets] else f"CMake has no preset {preset} for {program}"
-
-
-@cache
-def _built_programs() -> set[str]:
-    files = [path for folder in ("examples/cpp", "runtime") for path in (ROOT / folder).rglob("CMakeLists.txt")]
-    texts = [path.read_text(encoding="utf-8") for path in files]
-    return {name for text in texts for name in re.findall(r"add_executable\((\w+)", text)}
-
-
 def _missing_tests(arguments: list[str]) -> str | None:
     files = [word.split("::")[0] for word in arguments if word.startswith("tests/")]
     missing = [name for name in files if not (ROOT / name).exists()]
@@ -206,7 +150,6 @@ def _missing_tests(arguments: list[str]) -> str | None:
 
 def _missing_extras(arguments: list[str]) -> str | None:
     extras = project()["optional-dependencies"]
-    assert isinstance(extras, dict)
     named = [extra for word in arguments for extra in re.findall(r"^(?:srflow-sdk|\.)\[([\w,]+)\]", word)]
     unknown = [extra for names in named for extra in names.split(",") if extra not in extras]
     return f"there is no extra [{unknown[0]}]" if unknown else None

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
-from docs.site.navigation import SECTIONS, navigation
+from docs.site.navigation import navigation
 from docs.site.staging import BrokenLinkError, Staging
 from tests.chromium import CHROMIUM, running_chromium
 
@@ -68,12 +68,6 @@ def test_a_new_page_is_in_the_menu_without_being_named() -> None:
     assert menu == [{"Start": ["index.md"]}, {"Reference": ["reference/commands.md"]}, {"More": ["new.md"]}]
 
 
-def test_every_page_of_this_repository_has_a_place_in_the_menu() -> None:
-    named = {name for names in SECTIONS.values() for name in names}
-    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").glob("*.md")}
-    assert pages <= named, "give these a place in docs/site/navigation.py"
-
-
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, Page]:
     """Every page of the site, built once."""
@@ -90,9 +84,6 @@ def test_docstrings_become_markdown() -> None:
     pytest.importorskip("griffe")
     from docs.site.docstrings import as_markdown
 
-    text = "Do it.\n\nimage, mask: what of :class:`~a.b.Upscaler`\nmore: or less. note: none\nRaises: :class:`Error`."
-    wanted = "Do it.\n\n\n**image, mask**: what of `Upscaler`\n\n**more**: or less. note: none\n\n**Raises**: `Error`."
-    assert as_markdown(text) == wanted
     text = "Do it.\n\nArgs:\n    image: what\n        more\n\nRaises:\n    Error: then.\n\nExample:\n    up(1)\n"
     raised = "**Raises**\n\n\n**Error**: then.\n\n**Example**\n\n    up(1)\n"
     wanted = f"Do it.\n\n**Args**\n\n\n**image**: what\n    more\n\n{raised}"
@@ -150,18 +141,13 @@ class TestTheBuiltSite:
             page.on("request", lambda request: asked.append(request.url))
             page.goto(front.as_uri())
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
-            for wait_ms in (0, 2000, 10000):  # on a busy machine the field takes letters long after it was asked for
-                page.goto(front.as_uri())
-                page.wait_for_timeout(wait_ms)
-                page.keyboard.press("Control+k")
-                page.wait_for_timeout(wait_ms)
-                page.keyboard.type("scratches")
-                for _ in range(20):  # results stand in a closed shadow tree: Enter opens the first, once there is one
-                    page.keyboard.press("Enter")
-                    with contextlib.suppress(playwright.TimeoutError):
-                        page.wait_for_url("**/restoring.html*", timeout=500)
-                        break
-                if "/restoring.html" in page.url:
+            page.keyboard.press("Control+k")
+            page.wait_for_timeout(2000)  # on a busy machine the field takes letters long after it was asked for
+            page.keyboard.type("scratches")
+            for _ in range(20):  # results stand in a closed shadow tree: Enter opens the first, once there is one
+                page.keyboard.press("Enter")
+                with contextlib.suppress(playwright.TimeoutError):
+                    page.wait_for_url("**/restoring.html*", timeout=500)
                     break
             assert "/restoring.html" in page.url
         assert not [url for url in asked if url.startswith("http")]

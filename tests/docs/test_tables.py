@@ -57,11 +57,6 @@ def test_a_command_that_prints_too_little_changes_nothing(page: Path) -> None:
     assert page.read_text(encoding="utf-8") == PAGE
 
 
-def test_a_command_that_fails_is_said(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(click.ClickException, match=r"ended with 3: python -c"):
-        tables.run("python -c 'raise SystemExit(3)'")
-
-
 def test_the_marked_tables_of_all_pages_are_whole() -> None:
     found = [table for path in tables.pages() for table in tables.tables_of(path)]
     assert found
