@@ -47,7 +47,7 @@ await build({
 });
 const copies = [
   ...["index.html", "icon.svg"].map((name) => [join(here, "src", name), name]),
-  [join(root, "apps/srflow_apps/demo/page.css"), "page.css"], // its parts are srflow-demo's
+  [join(root, "apps/srflow_apps/demo/page/page.css"), "page.css"], // its parts are srflow-demo's
   ...models.flatMap((model) => ["manifest.json", "encoder.onnx", "sampler.onnx"].map((name) =>
     [join(root, `srflow_sdk/models/${model}.srflow`, name), join("model", model, name)])),
   // With the processor's variant, a visitor without a GPU downloads half as much.

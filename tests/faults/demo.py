@@ -53,7 +53,8 @@ class _Host:
         self.photo = (folder / "photo.png").read_bytes()
         self.visitor = Visitor(running.url).open()
         assert self.visitor.send("enlarge", "photo.png", self.photo).status == 200
-        self.file = f"files/{self.visitor.finish('enlarge', **CONTROLS)['file']}"
+        assert self.visitor.finish("enlarge", **CONTROLS)["state"] == "done"
+        self.file = "files/enlarge"
         self.whole = self.visitor.of_page("GET", self.file).body
         self.shown = self.visitor.of_page("POST", "show", CONTROLS).json()["after"]
         self.attacker = Visitor(running.url).open()

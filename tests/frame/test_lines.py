@@ -8,12 +8,12 @@ from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes something first
     "srflow_sdk": 12_500,
-    "apps/srflow_apps": 8_417,
+    "apps/srflow_apps": 8_185,
     "training/srflow_training": 6_724,
     "training/srflow_evaluation": 7_153,
     "export/srflow_export": 7_917,
     "benchmarks": 5_226,
-    "tests": 57_128,
+    "tests": 55_061,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 

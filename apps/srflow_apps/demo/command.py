@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from srflow_apps.batch.choices import MachineChoices
+from srflow_apps.batch.choices import MachineChoices, Pixels
 from srflow_apps.commands.base_command import SETTINGS, Command, NameOrPath, exit_statuses, say
-from srflow_apps.commands.options import count, with_options_of
+from srflow_apps.commands.options import option, with_options_of
 from srflow_sdk._version import __version__
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PageChoices:
+    """The options that srflow-demo alone has."""
+
+    host: str = option("127.0.0.1", "Address to serve at. 0.0.0.0 lets other machines in, unencrypted.")
+    port: int = option(7860, "Port to serve at; 0 takes a free one.", least=0, up_to=65535)
+    allow_host: tuple[str, ...] = option(
+        (), "Name of this machine in addresses, such as lab.example; may be repeated.", metavar="NAME"
+    )
+    open: bool = option(False, "Open the page in a browser.")
+    max_upload: Pixels = option(100_000_000, "Refuse larger files, in bytes.  [default: 100M]", metavar="N")
+    max_pixels: Pixels = option(50_000_000, "Refuse larger pictures.  [default: 50M]", metavar="N")
 
 
 @click.command(cls=Command, context_settings=SETTINGS)
@@ -20,44 +35,16 @@ from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
     type=NameOrPath(),
     help="Model; auto: the page has a choice, and takes what suits each photo.  [default: auto]",
 )
-@click.option(
-    "--host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address to serve at. 0.0.0.0 lets other machines in, unencrypted.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=7860,
-    show_default=True,
-    help="Port to serve at; 0 takes a free one.",
-)
-@click.option(
-    "--allow-host",
-    "names",
-    metavar="NAME",
-    multiple=True,
-    help="Name of this machine in addresses, such as lab.example; may be repeated.",
-)
-@click.option("--open", "open_browser", is_flag=True, help="Open the page in a browser.")
-@click.option(
-    "--max-upload",
-    type=count,
-    metavar="N",
-    default="100M",
-    show_default=True,
-    help="Refuse larger files, in bytes.",
-)
-@click.option("--max-pixels", type=count, metavar="N", default="50M", show_default=True, help="Refuse larger pictures.")
+@with_options_of(_PageChoices)
 @with_options_of(MachineChoices, leave=("max_pixels", "quiet"))
 @click.version_option(__version__, prog_name="srflow-demo")
 def demo(
+    *,
     model: str | None,
     host: str,
     port: int,
-    names: tuple[str, ...],
-    open_browser: bool,
+    allow_host: tuple[str, ...],
+    open: bool,
     max_upload: int,
     max_pixels: int,
     **machine: Any,
@@ -79,13 +66,9 @@ def demo(
     with exit_statuses(), deferred_interrupts(*STOPPING) as interrupts:
         from srflow_apps.demo.guard import is_loopback
         from srflow_apps.demo.page_server import listening, serve
-        from srflow_apps.demo.routes import Limits
         from srflow_sdk.upscaler import Upscaler
 
-        with (
-            listening(host, port) as listener,
-            Upscaler(model, **machine) as upscaler,
-        ):
+        with listening(host, port) as listener, Upscaler(model, **machine) as upscaler:
             interrupts()
             if not is_loopback(listener.getsockname()[0]):
                 say(
@@ -95,11 +78,12 @@ def demo(
             serve(
                 upscaler,
                 listener,
-                limits=Limits(upload_bytes=max_upload, pixels=max_pixels),
-                names=[host, *names],
-                open_browser=open_browser,
+                names=[host, *allow_host],
+                open_browser=open,
                 say=lambda address: click.echo(f"srflow-demo: {address}"),
                 interrupts=interrupts,
+                upload_bytes=max_upload,
+                max_pixels=max_pixels,
             )
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_apps.demo.page_pictures import most_detailed, over_squares
-from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution
+from srflow_apps.demo.page_pictures import most_detailed
+from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.drawing.painter import KeptTiles
 from srflow_sdk.drawing.tiles import Tile, Window, padded_size
@@ -23,7 +23,8 @@ from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
 if TYPE_CHECKING:
     from srflow_sdk.upscaler import Upscaler
 
-RGB = NDArray[np.uint8]
+Picture = NDArray[np.uint8]
+"""H×W×C: gray or sRGB, perhaps with alpha."""
 
 _NOTHING = Window(top=0, left=0, height=0, width=0)
 
@@ -32,8 +33,7 @@ class LivePhoto:
     """A photo in memory, and the conditioning of the crop that is shown.
 
     A crop is drawn with its halo and with the latents of its place in the photo, so it equals that part of the whole
-    picture, as `Upscaler.upscale_file` writes it, up to the halo's truncation. Colours are sRGB; what is transparent
-    shows a chequerboard. One thread at a time.
+    picture, as `Upscaler.upscale_file` writes it, up to the halo's truncation. Colours are sRGB. One thread at a time.
 
     upscaler: draws all with the one model that it has, or its first. path: as for :func:`~srflow_sdk.read_image`, which
     says what is raised.
@@ -41,22 +41,15 @@ class LivePhoto:
 
     def __init__(self, upscaler: Upscaler, path: Path, *, max_pixels: int) -> None:
         self._painter = upscaler._painter
-        self._manifest = self._painter.manifest
-        self.model = self._manifest.name
+        self._manifest = manifest = self._painter.manifest
+        self.model = manifest.name
         with memory_errors_typed(f"for {path.name}; use a smaller photo"):
             file = read_image(path, max_pixels=max_pixels)
         self.height, self.width, channels = file.pixels.shape
-        self._lr = LowResolution(
-            source=ArrayRows(file.pixels),
-            kind=ImageKind(channels=channels, dtype=file.pixels.dtype, icc_profile=file.icc_profile),
-            height=self.height,
-            width=self.width,
-            multiple=self._manifest.size_multiple,
-            reach=self._manifest.halo,
-        )
+        kind = ImageKind(channels=channels, dtype=file.pixels.dtype, icc_profile=file.icc_profile)
+        self._lr = LowResolution.of(file.pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo)
         self._kept = KeptTiles()
         self._tile = Tile(core=_NOTHING, window=_NOTHING)
-        self._alpha: NDArray[np.uint8] | None = None  # of the crop, enlarged: H×W
         self.crop = _NOTHING
 
     def show(self, *, left: int, top: int, side: int, cancel: threading.Event | None = None) -> None:
@@ -73,57 +66,44 @@ class LivePhoto:
         rows = _span(top, side, self.height, multiple)
         columns = _span(left, side, self.width, multiple)
         crop = Window(top=rows[0], left=columns[0], height=rows[1], width=columns[1])
-        if crop != self.crop or not len(self._kept.tiles):
-            self._encode(crop, cancel)
+        if crop == self.crop and len(self._kept.tiles):
+            return
+        self._painter.check_open()
+        self._kept = KeptTiles()
+        reach = padded_size(self._manifest.halo, multiple)
+        above, before = max(crop.top - reach, 0), max(crop.left - reach, 0)
+        below, behind = crop.top + crop.height + reach, crop.left + crop.width + reach
+        height, width = min(below, lr.padded_height) - above, min(behind, lr.padded_width) - before
+        self._tile = Tile(core=crop, window=Window(top=above, left=before, height=height, width=width))
+        stop_if_set(cancel)
+        self._kept.tiles[self._tile] = self._painter.encode(self._seen())
+        self.crop = crop
 
     def most_detailed(self, side: int) -> tuple[int, int]:
         """Left and top of the crop of `side` pixels with the most detail."""
         top, left = most_detailed(self._lr.source.rows(0, self.height), side)
         return left, top
 
-    def draw(self, *, tau: float | Literal["auto"], seed: int, sample: int) -> RGB:
-        """One sample of the crop. tau: a number from 0 to 2, or "auto". Raises: as :meth:`Upscaler.upscale`."""
-        return self._shown(self._drawn(DrawOptions(tau=tau, seed=seed, sample=sample), n=1)[0], self._alpha)
+    def draw(self, options: DrawOptions) -> Picture:
+        """One sample of the crop. Raises: as :meth:`Upscaler.upscale`."""
+        return self._shown(self._drawn(options, n=1)[0])
 
-    def samples(
-        self, n: int, *, tau: float | Literal["auto"], seed: int, cancel: threading.Event | None = None
-    ) -> tuple[list[RGB], NDArray[np.float32]]:
-        """Draw samples 0 … n - 1 of the crop, at least 2. The second value is their :meth:`Encoding.std`, H×W×3."""
-        drawn = self._drawn(DrawOptions(tau=tau, seed=seed, cancel=cancel), n=n)
+    def samples(self, n: int, options: DrawOptions) -> tuple[list[Picture], NDArray[np.float32]]:
+        """Draw n samples of the crop, at least 2. The second value is their :meth:`Encoding.std`, H×W×1 or 3."""
+        drawn = self._drawn(options, n=n)
         std = np.std(np.clip(drawn, 0, 1), axis=0, ddof=1, dtype=np.float64).astype(np.float32)
-        return [self._shown(picture, self._alpha) for picture in drawn], np.repeat(std, 3 // std.shape[2], 2)
+        return [self._shown(picture) for picture in drawn], std
 
-    def bicubic(self) -> RGB:
+    def bicubic(self) -> Picture:
         """The crop, enlarged by bicubic interpolation (Pillow's)."""
         crop, scale = self.crop, self._manifest.scale
         above, below = max(crop.top - 2, 0), min(crop.top + crop.height + 2, self.height)
-        image = Image.fromarray(self._shown(self._lr.colours(above, below)))
+        colours = from_unit(self._lr.colours(above, below), np.dtype(np.uint8))
+        image = Image.fromarray(colours.squeeze(-1) if colours.shape[2] == 1 else colours)
         height, width = self._visible()
         box = (crop.left, crop.top - above, crop.left + width, crop.top - above + height)
-        large = image.resize((width * scale, height * scale), Image.Resampling.BICUBIC, box=box)
-        return over_squares(np.asarray(large), self._alpha)
-
-    def _encode(self, crop: Window, cancel: threading.Event | None) -> None:
-        painter, manifest, lr = self._painter, self._manifest, self._lr
-        painter.check_open()
-        self._kept = KeptTiles()
-        reach = padded_size(manifest.halo, manifest.size_multiple)
-        top, left = max(crop.top - reach, 0), max(crop.left - reach, 0)
-        bottom = min(crop.top + crop.height + reach, lr.padded_height)
-        right = min(crop.left + crop.width + reach, lr.padded_width)
-        self._tile = Tile(core=crop, window=Window(top=top, left=left, height=bottom - top, width=right - left))
-        stop_if_set(cancel)
-        kept = KeptTiles()
-        kept.tiles[self._tile] = painter.encode(self._seen())
-        self._kept, self.crop, self._alpha = kept, crop, self._enlarged_alpha(crop)
-
-    def _enlarged_alpha(self, crop: Window) -> NDArray[np.uint8] | None:
-        if not self._lr.kind.has_alpha:
-            return None
-        scale = self._manifest.scale
-        rows = self._lr.enlarged_alpha(crop.top, min(crop.top + crop.height, self.height), scale)
-        alpha = rows[:, crop.left * scale : (crop.left + crop.width) * scale]
-        return np.asarray(from_unit(to_unit(alpha), np.dtype(np.uint8)), np.uint8)
+        large = np.asarray(image.resize((width * scale, height * scale), Image.Resampling.BICUBIC, box=box))
+        return self._with_alpha(large.reshape(height * scale, width * scale, -1))
 
     def _seen(self) -> NDArray[np.float32]:
         window = self._tile.window
@@ -144,10 +124,17 @@ class LivePhoto:
         drawn = self._painter.draw(self._tile, self._seen(), wanted, self._kept)
         return [picture[: height * scale, : width * scale] for picture in drawn]
 
-    def _shown(self, colours: NDArray[Any], alpha: NDArray[np.uint8] | None = None) -> RGB:
-        """Colours in [0, 1] as 8-bit RGB, over squares if there is an alpha, H×W."""
-        pixels: RGB = np.repeat(from_unit(colours.copy(), np.dtype(np.uint8)), 3 // colours.shape[2], axis=2)
-        return over_squares(pixels, alpha)
+    def _shown(self, colours: NDArray[Any]) -> Picture:
+        """Colours in [0, 1] as 8-bit pixels, with the crop's alpha if there is one."""
+        return self._with_alpha(from_unit(colours.copy(), np.dtype(np.uint8)))
+
+    def _with_alpha(self, pixels: Picture) -> Picture:
+        if not self._lr.kind.has_alpha:
+            return pixels
+        crop, scale = self.crop, self._manifest.scale
+        rows = self._lr.enlarged_alpha(crop.top, min(crop.top + crop.height, self.height), scale)
+        alpha = rows[:, crop.left * scale : (crop.left + crop.width) * scale]
+        return np.dstack([pixels, from_unit(to_unit(alpha), np.dtype(np.uint8))])
 
 
 def _span(start: int, side: int, length: int, multiple: int) -> tuple[int, int]:

@@ -20,14 +20,13 @@ from srflow_sdk.files import ImageReader, libvips, open_image
 _HEAT = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
 """Dark to bright, evenly spaced."""
 
-_SQUARE, _GRAY = 8, 204
 _SEARCHED_PIXELS = 2_000_000
 
 
-def data_url(rgb: NDArray[np.uint8]) -> str:
-    """An H×W×3 picture as a PNG within a URL. Lossless; compressed lightly, which takes 5 ms for 256×256."""
+def data_url(picture: NDArray[np.uint8]) -> str:
+    """An H×W×C picture as a PNG within a URL. Lossless; compressed lightly, which takes 5 ms for 256×256."""
     file = io.BytesIO()
-    Image.fromarray(rgb).save(file, "PNG", compress_level=1)
+    Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).save(file, "PNG", compress_level=1)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
@@ -35,20 +34,7 @@ def heat(deviation: NDArray[np.float32], *, brightest: float) -> NDArray[np.uint
     """A deviation, H×W in [0, 1], as colours: black is 0, light yellow is `brightest` and above."""
     place = np.clip(deviation / max(brightest, 1e-9), 0, 1) * (len(_HEAT) - 1)
     channels = [np.interp(place, np.arange(len(_HEAT)), channel) for channel in zip(*_HEAT, strict=True)]
-    colours: NDArray[np.uint8] = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
-    return colours
-
-
-def over_squares(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """A picture, H×W×3, over white and gray squares, which show where its alpha, H×W, is not 255. None: as it is."""
-    if alpha is None:
-        return rgb
-    height, width = alpha.shape
-    odd = (np.arange(height)[:, None] // _SQUARE + np.arange(width) // _SQUARE) % 2
-    board = np.where(odd, np.float32(_GRAY), np.float32(255))[..., None]
-    share = alpha[..., None] / np.float32(255)
-    shown: NDArray[np.uint8] = np.rint(board + (rgb - board) * share).astype(np.uint8)
-    return shown
+    return np.asarray(np.rint(np.stack(channels, axis=-1)), np.uint8)
 
 
 def busiest(values: NDArray[Any], height: int, width: int) -> tuple[int, int]:
@@ -81,16 +67,17 @@ def most_detailed(pixels: NDArray[Any], side: int) -> tuple[int, int]:
     return top * every, left
 
 
-def preview(path: Path, *, most: int) -> tuple[NDArray[np.uint8], int]:
-    """A picture file in 8-bit sRGB, H×W×3, reduced to `most` pixels of its longer side; and the file's own width.
+def preview(path: Path, *, most: int, size: str = "down", **how: Any) -> tuple[NDArray[np.uint8], int]:
+    """A picture file in 8-bit sRGB, H×W×C, reduced to `most` pixels of its longer side; and the file's own width.
 
-    Raises: ImageError.
+    size, how: as of libvips' thumbnail_image, for other sizes. Raises: ImageError.
     """
-    with _reduced(path, most, size="down", export_profile="srgb") as (small, reader):
-        return _as_rgb(small), reader.width
+    with _reduced(path, most, size=size, export_profile="srgb", **how) as (small, reader):
+        image = small.colourspace("srgb").cast("uchar")
+        return np.frombuffer(image.write_to_memory(), np.uint8).reshape(image.height, image.width, -1), reader.width
 
 
-def fitted(path: Path, target: Path, *, width: int, height: int) -> None:
+def fitted(path: Path, target: Path, width: int, height: int) -> None:
     """Write a picture's middle, enlarged or reduced to width×height, as a PNG. Raises: ImageError."""
     with _reduced(path, width, height=height, crop="centre") as (small, _):
         small.write_to_file(str(target))
@@ -113,13 +100,6 @@ def mask_from(path: Path) -> Image.Image | None:
         reason = "not a PNG" if isinstance(error, UnidentifiedImageError) else error
         raise ImageError(f"the mask cannot be read ({reason}); draw it again") from error
     return drawn if np.asarray(drawn).max() >= 128 else None
-
-
-def _as_rgb(image: Any) -> NDArray[np.uint8]:
-    """Its colours, over squares where it is transparent."""
-    content = image.colourspace("srgb").cast("uchar").write_to_memory()
-    pixels: NDArray[np.uint8] = np.frombuffer(content, np.uint8).reshape(image.height, image.width, -1)
-    return over_squares(pixels[..., :3], pixels[..., 3] if image.hasalpha() else None)
 
 
 @contextlib.contextmanager

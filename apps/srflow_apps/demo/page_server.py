@@ -14,8 +14,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from srflow_apps.demo.guard import Tokens, guarded
-from srflow_apps.demo.routes import Limits, Routes
+from srflow_apps.demo.guard import Guard
+from srflow_apps.demo.routes import Routes
 from srflow_apps.demo.sessions import Sessions
 from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.files import libvips
@@ -23,11 +23,8 @@ from srflow_sdk.system.interrupts import Interrupts
 from srflow_sdk.system.raising import require_extra
 from srflow_sdk.upscaler import Upscaler
 
-_CHECK_S = 1.0  # between two looks for pages that ended
-_LOOK_S = 0.05  # between two looks for a signal
-_SHUTDOWN_S = 1
-_CONNECTIONS = 512
-_ANY = ("0.0.0.0", "::")
+_LOOK_S = 0.05  # between two looks for a signal, and for pages that fell silent
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -49,38 +46,37 @@ def serve(
     upscaler: Upscaler,
     listener: socket.socket,
     *,
-    limits: Limits,
     names: Sequence[str],
     open_browser: bool,
     say: Callable[[str], None],
     interrupts: Interrupts,
+    **limits: int,
 ) -> None:
-    """Serve the page until a signal comes. say: prints the address once the page answers.
+    """Serve the page until a signal comes. say: prints the address once the page answers. limits: as of Routes.
 
     names: of this machine, under which the page may be asked for beside the address that it is reached at.
 
     Raises: MissingExtraError without the extra `demo`.
     """
+    uvicorn, _ = require_extra("uvicorn", "demo"), require_extra("starlette", "demo")
     host, port = listener.getsockname()[:2]
-    tokens = Tokens(port)
-    place = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    address = f"http://[{place}]:{port}/?token=" if ":" in place else f"http://{place}:{port}/?token="
-    uvicorn = require_extra("uvicorn", "demo")
+    place = _ANY.get(host, host)
     with tempfile.TemporaryDirectory(prefix="srflow-demo-", ignore_cleanup_errors=True) as folder:
         libvips.pyvips().cache_set_max(0)  # no pixels of a page that was closed stay in memory
         sessions = Sessions(Path(folder).resolve())
-        routes = Routes(upscaler, sessions, limits)
-        known = [name.lower() for name in names if name not in _ANY]
+        routes = Routes(upscaler, sessions, **limits)
+        guard = Guard(routes.application(), port=port, names=[name.lower() for name in names if name not in _ANY])
+        address = f"http://{f'[{place}]' if ':' in place else place}:{port}/?token="
         config = uvicorn.Config(
-            guarded(routes.application(), tokens, names=known),
+            guard,
             http="h11",
             ws="none",
             lifespan="off",
             log_level="error",
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=_CONNECTIONS,
-            timeout_graceful_shutdown=_SHUTDOWN_S,
+            limit_concurrency=512,
+            timeout_graceful_shutdown=1,
         )
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # they are handled here
@@ -88,36 +84,26 @@ def serve(
         logging.getLogger("uvicorn.error").addFilter(lambda _: interrupts.number is None and not server.should_exit)
 
         def started() -> None:
-            say(address + tokens.printed)
+            say(address + guard.token)
             if open_browser:  # with another token: other users may read a browser's command line
-                threading.Thread(target=webbrowser.open, args=(address + tokens.once(),), daemon=True).start()
+                threading.Thread(target=webbrowser.open, args=(address + guard.token_once(),), daemon=True).start()
 
-        ended = threading.Event()
-
-        def watch() -> None:
-            while not ended.wait(_CHECK_S):
-                sessions.release()
-
-        watcher = threading.Thread(target=watch, name="srflow-demo-watch", daemon=True)
-        watcher.start()
         try:
             interrupts()
-            asyncio.run(_served(server, listener, started, interrupts))
+            asyncio.run(_served(server, listener, started, interrupts, sessions))
         finally:
             routes.stop()
-            sessions.close_all()
-            ended.set()
-            watcher.join()
-            sessions.release()
 
 
-async def _served(server: Any, listener: socket.socket, started: Callable[[], None], interrupts: Interrupts) -> None:
-    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-    said = False
+async def _served(
+    server: Any, listener: socket.socket, started: Callable[[], None], interrupts: Interrupts, sessions: Sessions
+) -> None:
+    serving, said = asyncio.ensure_future(server.serve(sockets=[listener])), False
     while not serving.done():
         if server.started and not said:
             started()
             said = True
         server.should_exit |= interrupts.number is not None
+        await sessions.close_silent()
         await asyncio.wait([serving], timeout=_LOOK_S)
     await serving

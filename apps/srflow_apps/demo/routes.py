@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import string
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from srflow_apps.demo.sessions import TABS, Job, PageGoneError, Session, Sessions, delete_file, key_of, plain_name
-from srflow_apps.demo.tabs import FORMATS, Said, Tabs
+from srflow_apps.demo.sessions import TABS, PageGoneError, Session, Sessions, delete_file, plain_name
+from srflow_apps.demo.tabs import FORMATS, Tabs
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.model.manifest import INVERTER
 from srflow_sdk.model.model_choice import needed
-from srflow_sdk.system.raising import require_extra
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -29,22 +26,12 @@ if TYPE_CHECKING:
 
 _SAID_BYTES = 16_384
 _MASK_BYTES = 4_000_000  # of 1024×1024 pixels without any compression
-_PAUSE_S = 30.0  # between two pieces of a body
-_LINGER_S, _LINGER_BYTES = 2.0, 4_000_000
-_DRAWN_AT_A_TIME = 2
+_LINGER_BYTES = 4_000_000
 _ANOTHER = "another picture was chosen meanwhile"
-_FOLDER = Path(__file__).parent
-_TYPES = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".jpg": "image/jpeg"}
+_PAGE = Path(__file__).parent / "page"
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".jpg": "image/jpeg"}
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """upload_bytes: of a file that is sent. pixels: of a picture, width × height."""
-
-    upload_bytes: int
-    pixels: int
 
 
 class _RefusedError(Exception):
@@ -56,214 +43,181 @@ class _RefusedError(Exception):
 
 
 class Routes:
-    """Functions of requests. They return what is sent: None, a JSON object, or a response."""
+    """What is done for requests: functions of a page's session and its request. They return JSON values, or a file.
 
-    def __init__(self, upscaler: Upscaler, sessions: Sessions, limits: Limits) -> None:
-        self._upscaler = upscaler
-        self._sessions = sessions
-        self._limits = limits
-        self._tabs = Tabs(upscaler, sessions, max_pixels=limits.pixels)
-        self._drawing = ThreadPoolExecutor(_DRAWN_AT_A_TIME, thread_name_prefix="srflow-demo-draw")
+    upload_bytes: the most of a file that is sent. max_pixels: the most of a picture, width × height.
+    """
+
+    def __init__(self, upscaler: Upscaler, sessions: Sessions, *, upload_bytes: int, max_pixels: int) -> None:
+        self._upscaler, self._sessions, self._upload_bytes = upscaler, sessions, upload_bytes
+        self._tabs = Tabs(upscaler, max_pixels=max_pixels)
+        self._drawing = ThreadPoolExecutor(2, thread_name_prefix="srflow-demo-draw")
         self._turn = ThreadPoolExecutor(1, thread_name_prefix="srflow-demo-work")  # one at a time, for all pages
         self._flow = INVERTER in upscaler._painter.manifest.files
         self._pictures = {name: tab for name, tab in TABS.items() if self._flow or tab == "enlarge"}
-        self._page = self._filled_page()
-        self._assets = {path.name: path.read_bytes() for path in _FOLDER.iterdir() if path.suffix in _TYPES}
 
     def application(self) -> Any:
         """The ASGI application: these routes and methods; anything else is 404 or 405."""
-        routing = require_extra("starlette.routing", "demo")
-        table: list[tuple[str, str, Callable[[Request], Awaitable[Any]]]] = [
-            ("GET", "/", self.page),
-            ("GET", "/static/{name}", self.asset),
-            ("POST", "/pages", self.open_page),
-            ("POST", "/pages/{page}/alive", self.alive),
-            ("POST", "/pages/{page}/close", self.close_page),
-            ("PUT", "/pages/{page}/pictures/{name}", self.put_picture),
-            ("DELETE", "/pages/{page}/pictures/{name}", self.delete_picture),
-            ("POST", "/pages/{page}/show", self.show),
-            ("POST", "/pages/{page}/samples", self.samples),
-            ("GET", "/pages/{page}/canvas", self.canvas),
-            ("POST", "/pages/{page}/work/{tab}", self.begin_work),
-            ("GET", "/pages/{page}/work/{tab}", self.tell_work),
-            ("DELETE", "/pages/{page}/work/{tab}", self.cancel_work),
-            ("GET", "/pages/{page}/files/{key}", self.file),
+        from starlette.requests import ClientDisconnect
+        from starlette.responses import FileResponse, JSONResponse, Response
+        from starlette.routing import Route, Router
+
+        page, assets = self._filled_page(), {path.name: path.read_bytes() for path in _PAGE.iterdir()}
+
+        async def show_page(request: Request) -> Response:
+            return Response(page, media_type="text/html")
+
+        async def asset(request: Request) -> Response:
+            name = request.path_params["name"]
+            kind = _TYPES.get(Path(name).suffix) if name in assets else None
+            return Response(assets[name], media_type=kind) if kind else JSONResponse({"error": "no such file"}, 404)
+
+        def answered(handler: Callable[[Any, Request], Any]) -> Callable[[Request], Any]:
+            async def answer(request: Request) -> Response:
+                session = None
+                try:
+                    if "page" in request.path_params:
+                        session = self._sessions.get(request.path_params["page"])
+                    found = await handler(session, request)
+                except ClientDisconnect:
+                    return JSONResponse({"error": "the request was cut off"}, 400)
+                except Exception as error:
+                    status = getattr(error, "status", 400 if isinstance(error, SRFlowError) else 500)
+                    return JSONResponse({"error": _words(session, error)}, status)
+                if isinstance(found, Path):
+                    return FileResponse(found, media_type="application/octet-stream", filename=found.name)
+                return JSONResponse(found)
+
+            return answer
+
+        table: list[tuple[str, str, Callable[[Any, Request], Any]]] = [
+            ("POST", "", self.open_page),
+            ("POST", "/{page}/alive", self.alive),
+            ("POST", "/{page}/close", self.close_page),
+            ("PUT", "/{page}/pictures/{name}", self.put_picture),
+            ("DELETE", "/{page}/pictures/{name}", self.delete_picture),
+            ("POST", "/{page}/show", self.show),
+            ("POST", "/{page}/samples", self.samples),
+            ("GET", "/{page}/canvas", self.canvas),
+            ("POST", "/{page}/work/{name}", self.begin_work),
+            ("GET", "/{page}/work/{name}", self.tell_work),
+            ("DELETE", "/{page}/work/{name}", self.cancel_work),
+            ("GET", "/{page}/files/{name}", self.file),
         ]
-        routes = [routing.Route(path, self._answered(handler), methods=[method]) for method, path, handler in table]
-        return routing.Router(routes, redirect_slashes=False)
+        routes = [Route(f"/pages{path}", answered(handler), methods=[method]) for method, path, handler in table]
+        routes += [Route("/", show_page, methods=["GET"]), Route("/static/{name}", asset, methods=["GET"])]
+        return Router(routes, redirect_slashes=False)
 
     def stop(self) -> None:
-        """Begin nothing any more."""
+        """Stop all work, and wait until it has ended."""
+        self._sessions.stop()
         for threads in (self._drawing, self._turn):
-            threads.shutdown(wait=False, cancel_futures=True)
+            threads.shutdown(cancel_futures=True)
 
-    async def page(self, request: Request) -> Any:
-        return _response(self._page, "text/html; charset=utf-8")
+    async def open_page(self, _: None, request: Request) -> Any:
+        return {"page": (await self._sessions.open())[0]}
 
-    async def asset(self, request: Request) -> Any:
-        name = request.path_params["name"]
-        if name not in self._assets:
-            raise _RefusedError(404, "there is no such file")
-        return _response(self._assets[name], _TYPES[Path(name).suffix])
+    async def alive(self, session: Session, request: Request) -> None:
+        session.lives = True
 
-    async def open_page(self, request: Request) -> Any:
-        return {"page": self._sessions.open()[0]}
+    async def close_page(self, session: Session, request: Request) -> None:
+        await self._sessions.close(request.path_params["page"])
 
-    async def alive(self, request: Request) -> None:
-        self._sessions.heard(request.path_params["page"])
-
-    async def close_page(self, request: Request) -> None:
-        self._sessions.close(request.path_params["page"])
-
-    async def put_picture(self, request: Request) -> Any:
+    async def put_picture(self, session: Session, request: Request) -> Any:
         """Take a picture, whose body is the file and whose query is its name. An unfinished one of its place ends."""
-        session, name = self._session(request), self._picture(request)
-        number = session.sent[name] = session.sent.get(name, 0) + 1
-        limit = _MASK_BYTES if name == "mask" else self._limits.upload_bytes
+        name, me = self._named(request, "picture"), asyncio.current_task()
+        limit = _MASK_BYTES if name == "mask" else self._upload_bytes
         path = session.new_file(plain_name(request.query_params.get("name", "")))
-        if (older := session.receiving.get(name)) is not None:
-            older.cancel()
-        receiving = session.receiving[name] = asyncio.ensure_future(_received(request, limit, path))
+        session.expect(name, me)
         try:
-            try:
-                await receiving
-            except asyncio.CancelledError:
-                if session.sent[name] == number:  # the server ends
-                    raise
-                raise ArgumentError(_ANOTHER) from None
-            session.strip.set()
-            return await self._drawn(session, lambda: self._taken(session, name, path, number))
-        except BaseException:
+            with path.open("xb") as file:
+                async for piece in _pieces(request, limit, path.name):
+                    file.write(piece)
+            async with session.lock:
+                if session.receiving.get(name) is not me:
+                    raise ArgumentError(_ANOTHER)
+                session.expect(name, None)
+                return await self._in_thread(session, self._tabs.take, session, name, path)
+        except asyncio.CancelledError:
+            if session.receiving.get(name) is me:  # the server ends
+                raise
+            raise ArgumentError(_ANOTHER) from None
+        finally:
+            if session.receiving.get(name) is me:
+                del session.receiving[name]
             if session.pictures.get(name) != path:
                 delete_file(path)
-            raise
 
-    async def delete_picture(self, request: Request) -> None:
-        session, name = self._session(request), self._picture(request)
-        session.sent[name] = session.sent.get(name, 0) + 1
-        session.strip.set()
-        await self._drawn(session, lambda: session.put(name, None))
+    async def delete_picture(self, session: Session, request: Request) -> None:
+        name = self._named(request, "picture")
+        session.expect(name, None)
+        await self._drawn(session, session.put, name, None)
 
-    async def show(self, request: Request) -> Any:
-        session, said = self._session(request), await self._said(request)
-        session.strip.set()
-        return await self._drawn(session, lambda: self._tabs.show(session, said))
+    async def show(self, session: Session, request: Request) -> Any:
+        said = await _said(request)
+        session.samples.set()
+        return await self._drawn(session, self._tabs.show, session, said)
 
-    async def samples(self, request: Request) -> Any:
-        session, said = self._session(request), await self._said(request)
-        session.strip.set()
-        cancel = session.strip = threading.Event()
-        return await self._drawn(session, lambda: self._tabs.samples(session, said, cancel))
+    async def samples(self, session: Session, request: Request) -> Any:
+        said = await _said(request)
+        session.samples.set()
+        cancel = session.samples = threading.Event()
+        return await self._drawn(session, self._tabs.samples, session, said, cancel)
 
-    async def canvas(self, request: Request) -> Any:
-        session = self._session(request)
-        return await self._drawn(session, lambda: self._tabs.show_pictures(session))
+    async def canvas(self, session: Session, request: Request) -> Any:
+        return await self._drawn(session, self._tabs.show_pictures, session)
 
-    async def begin_work(self, request: Request) -> None:
-        session, tab, said = self._session(request), self._tab(request), await self._said(request)
-        begin = {"enlarge": self._tabs.render, "restore": self._tabs.restore, "transfer": self._tabs.transfer}[tab]
+    async def begin_work(self, session: Session, request: Request) -> None:
+        tab, said = self._named(request, "tab"), await _said(request)
 
         def begun() -> None:
-            with session.lock:
-                target, write = begin(session, said)
-                session.begin(tab, target, write, turn=self._turn)
+            session.begin(tab, *self._tabs.begin(session, tab, said), turn=self._turn)
 
         await self._drawn(session, begun)
 
-    async def tell_work(self, request: Request) -> Any:
-        session, tab = self._session(request), self._tab(request)
-        job = session.jobs.get(tab)
+    async def tell_work(self, session: Session, request: Request) -> Any:
+        job = session.jobs.get(self._named(request, "tab"))
         if job is None:
             return {"state": "cancelled"}
         told: dict[str, Any] = {"state": job.state, "fraction": job.fraction, "left_s": job.left_s}
-        if job.state == "failed":
+        if job.state == "failed" and job.error is not None:
             told["error"] = _words(session, job.error)
-        if job.state == "done":
-            target = session.results[tab]
-            told |= {"file": key_of(target), "name": target.name, "viewer": job.result}
-        return told
+        return {**told, "name": job.target.name, "viewer": job.shown}
 
-    async def cancel_work(self, request: Request) -> None:
-        job: Job | None = self._session(request).jobs.get(self._tab(request))
-        if job is None or not job.runs:
+    async def cancel_work(self, session: Session, request: Request) -> None:
+        job = session.jobs.get(self._named(request, "tab"))
+        if job is None or job.state not in ("waiting", "running"):
             raise ArgumentError("nothing runs that could be cancelled")
         job.cancel()
 
-    async def file(self, request: Request) -> Any:
-        path = self._session(request).result(request.path_params["key"])
-        if path is None:
+    async def file(self, session: Session, request: Request) -> Path:
+        job = session.jobs.get(self._named(request, "tab"))
+        if job is None or job.state != "done":
             raise _RefusedError(404, "there is no such file")
-        responses = require_extra("starlette.responses", "demo")
-        return responses.FileResponse(path, media_type="application/octet-stream", filename=path.name)
+        return job.target
 
-    def _session(self, request: Request) -> Session:
-        return self._sessions.get(request.path_params["page"])
+    def _named(self, request: Request, kind: Literal["picture", "tab"]) -> str:
+        """The picture or tab in a request's path, if the page has it."""
+        name = str(request.path_params["name"])
+        if name not in (self._pictures if kind == "picture" else self._pictures.values()):
+            raise _RefusedError(404, f"there is no such {kind}")
+        return name
 
-    def _picture(self, request: Request) -> str:
-        return _known(request.path_params["name"], self._pictures, "picture")
+    async def _drawn(self, session: Session, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call what draws or reads pictures, once nothing else of its page does."""
+        async with session.lock:
+            return await self._in_thread(session, function, *arguments)
 
-    def _tab(self, request: Request) -> str:
-        return _known(request.path_params["tab"], self._pictures.values(), "tab")
-
-    def _taken(self, session: Session, name: str, path: Path, number: int) -> Any:
-        """Use a picture that came, the page's `number`th of this name, unless it sent another one meanwhile."""
-        with session.lock:
-            if session.sent[name] != number:
-                raise ArgumentError(_ANOTHER)
-            session.put(name, path)
-            try:
-                if name == "enlarge":
-                    return self._tabs.open(session, path)
-                if name != "mask":
-                    self._tabs.check(path)
-            except BaseException:
-                session.put(name, None)
-                raise
-            return {}
-
-    async def _said(self, request: Request) -> Said:
-        """The JSON object in a request's body."""
-        body = bytearray()
-        async for piece in _pieces(request, _SAID_BYTES, "a request"):
-            body += piece
+    async def _in_thread(self, session: Session, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call it in one of few threads, unless its page was closed meanwhile."""
+        if session.closed:
+            raise PageGoneError("the page was closed; load it again")
         try:
-            said = json.loads(body)
-        except (ValueError, RecursionError):
-            said = None
-        if not isinstance(said, dict):
-            raise _RefusedError(400, "the request is not a JSON object; load the page again")
-        return said
+            return await asyncio.get_running_loop().run_in_executor(self._drawing, function, *arguments)
+        finally:
+            self._sessions.forget_photos()
 
-    async def _drawn(self, session: Session, function: Callable[[], Any]) -> Any:
-        """Call what draws or reads pictures in one of few threads, unless its page was closed meanwhile."""
-
-        def drawn() -> Any:
-            session.check_open()
-            return function()
-
-        return await asyncio.get_running_loop().run_in_executor(self._drawing, drawn)
-
-    def _answered(self, handler: Callable[[Request], Awaitable[Any]]) -> Callable[[Request], Awaitable[Any]]:
-        """A handler whose values and errors become responses."""
-        gone: type[Exception] = require_extra("starlette.requests", "demo").ClientDisconnect
-
-        async def answer(request: Request) -> Any:
-            try:
-                found = await handler(request)
-            except gone:
-                return _json({"error": "the request was cut off"}, 400)
-            except _RefusedError as error:
-                return _json({"error": str(error)}, error.status)
-            except PageGoneError as error:
-                return _json({"error": str(error)}, 410)
-            except Exception as error:
-                session = self._sessions.find(request.path_params.get("page", ""))
-                return _json({"error": _words(session, error)}, 400 if isinstance(error, SRFlowError) else 500)
-            return _json(found, 200) if found is None or isinstance(found, dict) else found
-
-        return answer
-
-    def _filled_page(self) -> bytes:
+    def _filled_page(self) -> str:
         manifest, bundles = self._upscaler._painter.manifest, self._upscaler._bundles
         names = [bundle.manifest.name for bundle in needed(bundles.values(), None)]
         values = {
@@ -274,77 +228,48 @@ class Routes:
             "tau": manifest.default_tau,
             "auto": "data-auto" if manifest.auto_tau else "",
             "flow": "true" if self._flow else "false",
-            "upload_bytes": self._limits.upload_bytes,
+            "upload_bytes": self._upload_bytes,
             "formats": " ".join(FORMATS),
             "version": __version__,
         }
-        template = string.Template((_FOLDER / "page.html").read_text(encoding="utf-8"))
-        return template.substitute({name: escape(str(value)) for name, value in values.items()}).encode()
+        template = string.Template((_PAGE / "page.html").read_text(encoding="utf-8"))
+        return template.substitute({name: escape(str(value)) for name, value in values.items()})
 
 
-def _known(name: str, names: Iterable[str], what: str) -> str:
-    if name not in names:
-        raise _RefusedError(404, f"there is no such {what}")
-    return name
+async def _said(request: Request) -> dict[str, Any]:
+    """The JSON object in a request's body."""
+    body = b"".join([piece async for piece in _pieces(request, _SAID_BYTES, "a request")])
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise _RefusedError(400, "the request is not a JSON object; load the page again")
+    return said
 
 
-async def _received(request: Request, limit: int, path: Path) -> None:
-    with path.open("xb") as file:
-        async for piece in _pieces(request, limit, path.name):
-            file.write(piece)
+async def _pieces(request: Request, limit: int, what: str) -> AsyncIterator[bytes]:
+    """The pieces of a body. One that is too large is refused.
 
-
-async def _pieces(request: Request, limit: int, what: str) -> Any:
-    """The pieces of a body. One that is too large or too slow is refused."""
-    too_large = _RefusedError(413, f"{what} is larger than the limit of {limit / 1e6:g} MB; choose a smaller one")
-    stated = request.headers.get("content-length", "0")
-    pieces = request.stream().__aiter__()
-    if not stated.isdigit() or int(stated) > limit:
-        await _linger(pieces)
-        raise too_large
-    size = 0
-    while True:
-        try:
-            piece = await asyncio.wait_for(pieces.__anext__(), _PAUSE_S)
-        except StopAsyncIteration:
-            return
-        except asyncio.TimeoutError:
-            raise _RefusedError(408, f"nothing of {what} came for {_PAUSE_S:.0f} s; send it again") from None
-        size += len(piece)
-        if size > limit:
-            await _linger(pieces)
-            raise too_large
-        yield piece
-
-
-async def _linger(pieces: Any) -> None:
-    """Drop a little of what still comes: a client that is cut off while it sends may not read why."""
-
-    async def dropped() -> None:
-        size = 0
-        async for piece in pieces:
+    A little of what is too much is read and dropped: a client that is cut off while it sends may not read why.
+    """
+    stated, size = request.headers.get("content-length", "0"), 0
+    if stated.isdecimal() and int(stated) <= limit + _LINGER_BYTES:
+        async for piece in request.stream():
             size += len(piece)
-            if size > _LINGER_BYTES:
-                return
+            if size > limit + _LINGER_BYTES:
+                break
+            if size <= limit:
+                yield piece
+        if size <= limit:
+            return
+    raise _RefusedError(413, f"{what} is larger than the limit of {limit / 1e6:g} MB; choose a smaller one")
 
-    with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(dropped(), _LINGER_S)
 
-
-def _words(session: Session | None, error: BaseException | None) -> str:
+def _words(session: Session | None, error: BaseException) -> str:
     """An error as its page shows it."""
-    if isinstance(error, SRFlowError):
-        text = str(error)
-    else:
+    text = str(error)
+    if not isinstance(error, (SRFlowError, _RefusedError)):
         _log.error("the demo failed", exc_info=error)
         text = f"this is a fault of the demo ({type(error).__name__}: {error}); its terminal says more"
     return session.in_words(text) if session is not None else text
-
-
-def _json(value: Any, status: int) -> Any:
-    body = json.dumps(value, allow_nan=False).encode()
-    return _response(body, "application/json", status)
-
-
-def _response(body: bytes, media_type: str, status: int = 200) -> Any:
-    return require_extra("starlette.responses", "demo").Response(body, status, media_type=media_type)

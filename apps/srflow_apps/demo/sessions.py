@@ -24,8 +24,6 @@ from srflow_sdk.system.raising import stop_if_set
 Work = Callable[[Callable[[int, int], None], threading.Event], Any]
 """A function of `progress` and `cancel`, as every drawing method takes them."""
 
-State = Literal["waiting", "running", "done", "failed", "cancelled"]
-
 SILENT_S = 150.0
 """A page that is silent for this time is ended. In the background, browsers let it speak once a minute."""
 
@@ -43,23 +41,18 @@ _NAME_BYTES = 120
 
 
 class Job:
-    """Work that has begun. It waits until no other work of the same executor, which has one thread, runs.
+    """Work that writes a file. It waits until no other work of the same executor, which has one thread, runs.
 
-    state: how it is. fraction: how much is done, 0 to 1. result: what the work returned, once the state is "done".
-    error: why it failed, once the state is "failed".
+    target: the file, which is there once the state is "done". fraction: how much is done, 0 to 1. shown: what the work
+    returned. error: why it failed, once the state is "failed".
     """
 
-    def __init__(self, work: Work, *, turn: ThreadPoolExecutor) -> None:
-        self._work, self._cancel, self._started = work, threading.Event(), 0.0
-        self.state: State = "waiting"
-        self.fraction, self.result = 0.0, None
+    def __init__(self, target: Path, work: Work, *, turn: ThreadPoolExecutor) -> None:
+        self.target, self._work, self._cancel, self._started = target, work, threading.Event(), 0.0
+        self.state: Literal["waiting", "running", "done", "failed", "cancelled"] = "waiting"
+        self.fraction, self.shown = 0.0, None
         self.error: BaseException | None = None
         self._future = turn.submit(self._run)
-
-    @property
-    def runs(self) -> bool:
-        """True while it waits or runs."""
-        return self.state in ("waiting", "running")
 
     @property
     def left_s(self) -> float | None:
@@ -85,40 +78,34 @@ class Job:
         try:
             self._started, self.state = time.monotonic(), "running"
             stop_if_set(self._cancel)
-            self.result = self._work(self._told, self._cancel)
-        except BaseException as error:  # whatever it is, the page gets it
-            self.error = error
-            self.state = "cancelled" if self._cancel.is_set() else "failed"
-        else:
+            self.shown = self._work(self._told, self._cancel)
+            stop_if_set(self._cancel)
             self.fraction, self.state = 1.0, "done"
+        except BaseException as error:  # whatever it is, the page gets it
+            delete_file(self.target)
+            self.error, self.state = error, "cancelled" if self._cancel.is_set() else "failed"
 
 
 class PageGoneError(ArgumentError):
     """The page was ended, or never was."""
 
+    status = 410
+
 
 @dataclass(kw_only=True)
 class Session:
-    """One open page. Hold `lock` while using `photo` or changing `pictures` and `results`.
+    """One open page. Hold `lock` while using `photo` or changing `pictures` and `jobs`."""
 
-    folder: its files. seen: when it last said something. lives: whether its scripts ever did. pictures: what it sent,
-    by the names of :data:`TABS`. sent: how often it sent each. receiving: what comes of each. photo: what the tab
-    "Enlarge" shows, if it is in memory. suits: the model that suits it, and why. strip: stops the eight samples. jobs:
-    its long work, and results: the files that this made, by their tab. closed: whether the page was ended.
-    """
-
-    folder: Path
-    seen: float
-    lives: bool = False
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    pictures: dict[str, Path] = field(default_factory=dict)
-    sent: dict[str, int] = field(default_factory=dict)
-    receiving: dict[str, asyncio.Future[None]] = field(default_factory=dict)
-    photo: LivePhoto | None = None
-    suits: ModelChoice | None = None
-    strip: threading.Event = field(default_factory=threading.Event)
-    jobs: dict[str, Job] = field(default_factory=dict)
-    results: dict[str, Path] = field(default_factory=dict)
+    folder: Path  # its files
+    seen: float  # when it last said something
+    lives: bool = False  # whether its scripts ever did
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    pictures: dict[str, Path] = field(default_factory=dict)  # what it sent, by the names of TABS
+    receiving: dict[str, asyncio.Task[Any] | None] = field(default_factory=dict)  # what still receives each
+    photo: LivePhoto | None = None  # what the tab "Enlarge" shows, if it is in memory
+    suits: ModelChoice | None = None  # the model that suits it, and why
+    samples: threading.Event = field(default_factory=threading.Event)  # stops the eight samples
+    jobs: dict[str, Job] = field(default_factory=dict)  # long work, by its tab
     closed: bool = False
 
     def new_file(self, name: str) -> Path:
@@ -127,56 +114,31 @@ class Session:
         folder.mkdir()  # not its parents: the page may have been ended
         return folder / name
 
+    def expect(self, name: str, task: asyncio.Task[Any] | None) -> None:
+        """Let a task receive a picture, or none. The one that still receives an older one ends, and samples do."""
+        self.samples.set()
+        if (older := self.receiving.get(name)) is not None and older is not asyncio.current_task():
+            older.cancel()
+        self.receiving[name] = task
+
     def put(self, name: str, path: Path | None) -> None:
         """Replace a picture that the page sent; None only removes it.
 
-        What the tab shows, made, or still makes of the older one is dropped, deleted or stopped. Raises: PageGoneError.
+        What the tab shows, made, or still makes of the older one is dropped, deleted or stopped.
         """
-        with self.lock:
-            self._withdraw(TABS[name])
-            if name == "enlarge":
-                self.photo = self.suits = None
-            if (old := self.pictures.pop(name, None)) is not None:
-                delete_file(old)
-            if path is not None:
-                self.pictures[name] = path
-
-    def begin(self, tab: str, target: Path, write: Work, *, turn: ThreadPoolExecutor) -> None:
-        """Begin long work of a tab that writes a file; the tab's older one is stopped. Raises: PageGoneError."""
-
-        def work(told: Callable[[int, int], None], cancel: threading.Event) -> Any:
-            try:
-                shown = write(told, cancel)
-                stop_if_set(cancel)
-                return shown
-            except BaseException:
-                delete_file(target)
-                raise
-
-        with self.lock:
-            self._withdraw(tab)
-            self.results[tab] = target
-            self.jobs[tab] = Job(work, turn=turn)
-
-    def result(self, key: str) -> Path | None:
-        """A file that long work made, by its key, which only the page knows: :func:`key_of`."""
-        with self.lock:
-            for tab, path in self.results.items():
-                if self.jobs[tab].state == "done" and secrets.compare_digest(key_of(path).encode(), key.encode()):
-                    return path
-            return None
-
-    def check_open(self) -> None:
-        """Raises: PageGoneError."""
-        if self.closed:
-            raise PageGoneError("the page was closed; load it again")
-
-    def _withdraw(self, tab: str) -> None:
-        self.check_open()
-        if (job := self.jobs.pop(tab, None)) is not None:
-            job.cancel()
-        if (old := self.results.pop(tab, None)) is not None:
+        self._withdraw(TABS[name])
+        if name == "enlarge":
+            self.photo = self.suits = None
+        if (old := self.pictures.pop(name, None)) is not None:
             delete_file(old)
+        if path is not None:
+            self.pictures[name] = path
+
+    def begin(self, tab: str, target: Path, work: Work, *, turn: ThreadPoolExecutor) -> Job:
+        """Begin long work of a tab that writes a file; the tab's older one is stopped, and its file deleted."""
+        self._withdraw(tab)
+        self.jobs[tab] = Job(target, work, turn=turn)
+        return self.jobs[tab]
 
     def in_words(self, text: str) -> str:
         """A message without the folders that only the server knows, and without advice to who started it."""
@@ -184,93 +146,79 @@ class Session:
         return re.sub(re.escape(f"{self.folder}/") + "(?:[0-9a-f]{32}/)?", "", words)
 
     def stop(self) -> None:
-        """Stop whatever runs for this page."""
-        self.strip.set()
-        for job in list(self.jobs.values()):
+        """Stop whatever runs for this page, and begin nothing any more."""
+        self.closed = True
+        self.samples.set()
+        for job in self.jobs.values():
             job.cancel()
+
+    def delete(self) -> None:
+        """Let go of what a page that was stopped holds, once its work has ended: before its next tile."""
+        self.photo = None
+        for job in self.jobs.values():
+            job.join(_END_S)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _withdraw(self, tab: str) -> None:
+        if (job := self.jobs.pop(tab, None)) is not None:
+            job.cancel()
+            delete_file(job.target)
 
 
 class Sessions:
-    """All open pages by their key, which only the page and the server know.
+    """All open pages by their key, which only the page and the server know; those used last are the last.
 
     root: folder for their files; it must exist. clock: seconds, monotonic.
     """
 
     def __init__(self, root: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._root, self._clock, self._lock = root, clock, threading.RLock()
+        self._root, self._clock = root, clock
         self._sessions: dict[str, Session] = {}
-        self._ended: list[Session] = []
-        self._shown: list[Session] = []  # those with a photo in memory
 
-    def __len__(self) -> int:
-        return len(self._sessions)
-
-    def open(self) -> tuple[str, Session]:
+    async def open(self) -> tuple[str, Session]:
         """A new page and its key. Raises: ArgumentError if too many pages live."""
+        if len(self._sessions) >= MOST_SESSIONS:
+            unheard = next((key for key, other in self._sessions.items() if not other.lives), None)
+            if unheard is None:
+                raise ArgumentError(f"{MOST_SESSIONS} pages are open, the most there may be; close others first")
+            await self.close(unheard)
         key = secrets.token_urlsafe(24)
-        session = Session(folder=self._root / secrets.token_hex(16), seen=self._clock())
-        with self._lock:
-            if len(self._sessions) >= MOST_SESSIONS:
-                unheard = next((key for key, other in self._sessions.items() if not other.lives), None)
-                if unheard is None:
-                    raise ArgumentError(f"{MOST_SESSIONS} pages are open, the most there may be; close others first")
-                self.close(unheard)
-            session.folder.mkdir(mode=0o700)
-            self._sessions[key] = session
+        session = self._sessions[key] = Session(folder=self._root / secrets.token_hex(16), seen=self._clock())
+        session.folder.mkdir(mode=0o700)
         return key, session
 
     def get(self, key: str) -> Session:
-        """An open page. Raises: PageGoneError."""
-        session = self._sessions.get(key)
+        """An open page, which is used now. Raises: PageGoneError."""
+        session = self._sessions.pop(key, None)
         if session is None:
             raise PageGoneError("the page was closed, and its pictures were deleted; choose them again")
+        self._sessions[key] = session
         session.seen = self._clock()
         return session
 
-    def find(self, key: str) -> Session | None:
-        """An open page, if it is one."""
-        return self._sessions.get(key)
+    def forget_photos(self) -> None:
+        """Drop the photos of all pages from memory but of those used last."""
+        holding = [session for session in self._sessions.values() if session.photo is not None]
+        for session in holding[:-MOST_PHOTOS]:
+            session.photo = None  # whoever draws it this moment has it still
 
-    def heard(self, key: str) -> None:
-        """A page says that it lives. Raises: PageGoneError."""
-        self.get(key).lives = True
+    async def close(self, key: str) -> None:
+        """End a page and delete what it held. Nothing happens if it is not open."""
+        if (session := self._sessions.pop(key, None)) is not None:
+            session.stop()
+            async with session.lock:
+                await asyncio.to_thread(session.delete)
 
-    def close(self, key: str) -> None:
-        """Stop a page's work; :meth:`release` deletes what it held. Nothing happens if it is not open."""
-        with self._lock:
-            session = self._sessions.pop(key, None)
-            if session is not None:
-                session.closed = True
-                session.stop()
-                self._ended.append(session)
-
-    def close_all(self) -> None:
-        """Close every page."""
-        for key in list(self._sessions):
-            self.close(key)
-
-    def release(self) -> None:
-        """End the pages that are silent, and delete what ended pages held."""
+    async def close_silent(self) -> None:
+        """End the pages that are silent."""
         for key, session in list(self._sessions.items()):
             if self._clock() - session.seen >= SILENT_S:
-                self.close(key)
-        with self._lock:
-            ended, self._ended = self._ended, []
-            self._shown = [session for session in self._shown if not session.closed]
-        for session in ended:
-            with session.lock:
-                session.photo = None
-            for job in list(session.jobs.values()):
-                job.join(_END_S)  # it ends before its next tile
-            shutil.rmtree(session.folder, ignore_errors=True)
+                await self.close(key)
 
-    def shows(self, session: Session) -> None:
-        """Note that a page uses its photo; of those that did longest ago, the photo leaves the memory."""
-        with self._lock:
-            self._shown = [*(other for other in self._shown if other is not session), session]
-            for other in self._shown[:-MOST_PHOTOS]:
-                other.photo = None  # whoever draws it this moment has it still
-            self._shown = self._shown[-MOST_PHOTOS:]
+    def stop(self) -> None:
+        """Stop whatever runs for all pages."""
+        for session in self._sessions.values():
+            session.stop()
 
 
 def plain_name(name: str) -> str:
@@ -280,11 +228,6 @@ def plain_name(name: str) -> str:
     stem, ending = (stem, f".{ending[:20]}") if dot else (ending, "")
     room = _NAME_BYTES - len(ending.encode())
     return (stem.encode("utf-8", "ignore")[:room].decode("utf-8", "ignore") or "picture") + ending
-
-
-def key_of(path: Path) -> str:
-    """The key of a file of :meth:`Session.new_file`: 128 random bits."""
-    return path.parent.name
 
 
 def delete_file(path: Path) -> None:

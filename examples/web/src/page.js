@@ -1,9 +1,9 @@
 /** The page: takes a photo, asks the worker for pictures of it, and shows them with the parts of srflow-demo's page. */
 
-import { controls, notice } from "../../../apps/srflow_apps/demo/controls.js";
-import { overview } from "../../../apps/srflow_apps/demo/overview.js";
-import { photo as field } from "../../../apps/srflow_apps/demo/photo.js";
-import { viewer } from "../../../apps/srflow_apps/demo/viewer.js";
+import { controls, notice } from "../../../apps/srflow_apps/demo/page/controls.js";
+import { overview } from "../../../apps/srflow_apps/demo/page/overview.js";
+import { photo as field } from "../../../apps/srflow_apps/demo/page/photo.js";
+import { viewer } from "../../../apps/srflow_apps/demo/page/viewer.js";
 import { about } from "./duration.js";
 import { decoded, PhotoError } from "./photo.js";
 import { recorded, sha256 } from "./provenance.js";

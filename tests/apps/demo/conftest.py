@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from srflow_apps.demo.sessions import Job, Session, Sessions, Work
+from srflow_apps.demo.sessions import Job, Session, Sessions
+from srflow_apps.demo.tabs import Tabs
 from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.flow_bundle import write_flow_bundle
@@ -34,24 +37,35 @@ def sessions(tmp_path: Path, clock: Clock) -> Sessions:
     return Sessions(root, clock=clock)
 
 
+def opened(sessions: Sessions) -> Session:
+    """A page that was opened."""
+    return asyncio.run(sessions.open())[1]
+
+
 @pytest.fixture
 def session(sessions: Sessions) -> Session:
-    return sessions.open()[1]
+    return opened(sessions)
+
+
+def copied(session: Session, path: Path) -> Path:
+    """The picture as its page's request leaves it."""
+    taken = session.new_file(path.name)
+    shutil.copyfile(path, taken)
+    return taken
 
 
 def sent(session: Session, name: str, path: Path) -> Path:
-    """The picture as its page sends it."""
-    taken = session.new_file(path.name)
-    shutil.copyfile(path, taken)
+    """The picture as its page sends it, and nobody looked at it."""
+    taken = copied(session, path)
     session.put(name, taken)
     return taken
 
 
-def finished(session: Session, tab: str, begun: tuple[Path, Work], turn: ThreadPoolExecutor | None = None) -> Job:
-    """The job of long work that was begun, once it has ended."""
-    session.begin(tab, *begun, turn=turn or ThreadPoolExecutor(1))
-    session.jobs[tab].join(60)
-    return session.jobs[tab]
+def finished(tabs: Tabs, session: Session, tab: str, said: dict[str, Any]) -> Job:
+    """The job of long work of a tab, once it has ended."""
+    job = session.begin(tab, *tabs.begin(session, tab, said), turn=ThreadPoolExecutor(1))
+    job.join(60)
+    return job
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ ROUTES = [
     ("POST", "/pages/{page}/work/enlarge"),
     ("GET", "/pages/{page}/work/enlarge"),
     ("DELETE", "/pages/{page}/work/enlarge"),
-    ("GET", "/pages/{page}/files/0123456789"),
+    ("GET", "/pages/{page}/files/enlarge"),
 ]
 
 
@@ -279,21 +279,20 @@ def test_files_of_the_machine_are_not_given(server, visitor, tmp_path) -> None:
 
 def test_one_page_cannot_name_see_or_delete_what_another_has(server, visitor, photo_bytes) -> None:
     visitor.send("enlarge", "own.png", photo_bytes)
-    told = visitor.finish("enlarge", **CONTROLS)
-    assert told["state"] == "done"
-    got = visitor.of_page("GET", f"files/{told['file']}")
+    assert visitor.finish("enlarge", **CONTROLS)["state"] == "done"
+    got = visitor.of_page("GET", "files/enlarge")
     assert (got.status, got.headers["content-type"]) == (200, "application/octet-stream")
     assert got.headers["content-disposition"] == 'attachment; filename="own_x4.png"'
     assert visitor.of_page("GET", "files/%C3%A9").status == 404
     other = Visitor(server.url).open()
-    assert other.of_page("GET", f"files/{told['file']}").status == 404
+    assert other.of_page("GET", "files/enlarge").status == 404
     assert other.of_page("POST", "show", CONTROLS).json() == {"error": "there is no photo yet; choose one first"}
     held = len(server.files())
     for name in ("enlarge", "own.png", f"..%2f{visitor.page}"):
         other.of_page("DELETE", f"pictures/{name}")
     other.of_page("POST", "close")
     wait_until(lambda: len(server.files()) == held)
-    assert visitor.of_page("GET", f"files/{told['file']}").status == 200
+    assert visitor.of_page("GET", "files/enlarge").status == 200
     assert visitor.of_page("POST", "show", CONTROLS).status == 200
 
 

@@ -1,90 +1,90 @@
-"""Each page has its own files and photo, and they go when it is closed or falls silent."""
+"""Each page has its own files, photo and long work, and they go when it is closed or falls silent."""
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from srflow_apps.demo import sessions as module
 from srflow_apps.demo.live import LivePhoto
-from srflow_apps.demo.sessions import PageGoneError, plain_name
+from srflow_apps.demo.sessions import Job, PageGoneError, plain_name
 from srflow_apps.demo.tabs import Tabs
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.system.raising import stop_if_set
 
-from .conftest import sent
+from .conftest import copied, sent
 from .visitor import CONTROLS
 
 
-def test_pages_share_nothing(sessions) -> None:
-    (key, one), (other_key, other) = sessions.open(), sessions.open()
+class Held:
+    """Work that says that it has begun, and goes on when it is let, or is cancelled."""
+
+    def __init__(self) -> None:
+        self.begun, self.let = threading.Event(), threading.Event()
+
+    def __call__(self, told: Any, cancel: threading.Event) -> str:
+        told(1, 4)
+        self.begun.set()
+        while not self.let.wait(0.01):
+            stop_if_set(cancel)
+        return "finished"
+
+
+def test_pages_share_nothing_and_only_their_keys_name_them(sessions) -> None:
+    (key, one), (other_key, other) = asyncio.run(sessions.open()), asyncio.run(sessions.open())
     assert sessions.get(key) is one
-    assert key != other_key
+    assert sessions.get(other_key) is other
     assert one.folder != other.folder
     assert one.new_file("photo.png").parent != one.new_file("photo.png").parent
-
-
-@pytest.mark.parametrize("key", ["", "page", "../etc", "é"])
-def test_a_key_that_was_not_given_is_no_page(sessions, key) -> None:
-    sessions.open()
-    for ask in (sessions.get, sessions.heard):
+    for wrong in ("", "page", "../etc", "é"):
         with pytest.raises(PageGoneError):
-            ask(key)
+            sessions.get(wrong)
 
 
-def test_closing_a_page_deletes_its_files_and_stops_its_samples(sessions, uploaded) -> None:
-    key, session = sessions.open()
+def test_closing_a_page_ends_its_work_and_deletes_its_files(sessions, uploaded) -> None:
+    key, session = asyncio.run(sessions.open())
     sent(session, "enlarge", uploaded)
-    sessions.close(key)
-    assert session.strip.is_set()
+    held = Held()
+    job = session.begin("enlarge", session.new_file("large.png"), held, turn=ThreadPoolExecutor(1))
+    assert held.begun.wait(10)
+    asyncio.run(sessions.close(key))
+    assert session.samples.is_set()
     assert session.closed
-    sessions.release()
+    assert job.state == "cancelled"
     assert not session.folder.exists()
-    assert len(sessions) == 0
     with pytest.raises(PageGoneError):
         sessions.get(key)
-    sessions.close(key)  # harmless
+    asyncio.run(sessions.close(key))  # harmless
 
 
-def test_another_picture_takes_the_place_of_the_older_one(session, uploaded) -> None:
+def test_a_picture_takes_the_place_of_the_older_one_and_withdraws_what_its_tab_made(session, uploaded) -> None:
     first = sent(session, "photo", uploaded)
+    target = session.new_file("both.png")
+    job = session.begin("transfer", target, lambda told, cancel: target.write_bytes(b"0"), turn=ThreadPoolExecutor(1))
+    job.join(10)
+    sent(session, "restore", uploaded)  # of another tab
+    assert target.exists()
     second = sent(session, "photo", uploaded)
     assert not first.parent.exists()
-    assert session.pictures["photo"] == second
+    assert not target.exists()
+    assert (session.pictures["photo"], session.jobs) == (second, {})
     session.put("photo", None)
+    session.put("restore", None)
     assert list(session.folder.iterdir()) == []
 
 
-def test_a_picture_of_a_tab_withdraws_what_the_tab_made(session, uploaded) -> None:
-    sent(session, "photo", uploaded)
-    target = session.new_file("both.png")
-    session.begin("transfer", target, lambda told, cancel: target.write_bytes(b"0"), turn=ThreadPoolExecutor(1))
-    session.jobs["transfer"].join(10)
-    assert session.result(target.parent.name) == target
-    sent(session, "restore", uploaded)  # of another tab
-    assert session.result(target.parent.name) == target
-    sent(session, "other", uploaded)
-    assert session.result(target.parent.name) is None
-    assert not target.exists()
-
-
-@pytest.mark.parametrize("key", ["", "large.png", "../large.png", "0" * 32])
-def test_only_the_key_of_a_result_gives_it(session, key) -> None:
-    target = session.new_file("large.png")
-    session.begin("enlarge", target, lambda told, cancel: target.write_bytes(b"0"), turn=ThreadPoolExecutor(1))
-    session.jobs["enlarge"].join(10)
-    assert session.result(key) is None
-
-
 def test_a_page_that_falls_silent_is_ended(sessions, clock) -> None:
-    _, silent = sessions.open()
-    key, heard = sessions.open()
+    (_, silent), (key, heard) = asyncio.run(sessions.open()), asyncio.run(sessions.open())
     clock.now += module.SILENT_S - 1
-    sessions.heard(key)
-    sessions.release()
+    sessions.get(key)
+    asyncio.run(sessions.close_silent())
     assert silent.folder.exists()
     clock.now += 2
-    sessions.release()
+    asyncio.run(sessions.close_silent())
     assert not silent.folder.exists()
     assert sessions.get(key) is heard
 
@@ -93,40 +93,38 @@ def test_only_so_many_pages_hold_their_photo_in_memory_and_the_others_read_it_ag
     sessions, upscaler, uploaded, monkeypatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_PHOTOS", 2)
-    tabs, pages = Tabs(upscaler, sessions, max_pixels=10**8), [sessions.open()[1] for _ in range(3)]
-    for page in pages:
-        tabs.open(page, sent(page, "enlarge", uploaded))
-    assert [page.photo is None for page in pages] == [True, False, False]
-    shown = [tabs.show(page, CONTROLS)["after"] for page in pages]
+    tabs, pages = Tabs(upscaler, max_pixels=10**8), [asyncio.run(sessions.open()) for _ in range(3)]
+
+    def held() -> list[bool]:
+        sessions.forget_photos()
+        return [page.photo is not None for _, page in pages]
+
+    for _, page in pages:
+        tabs.take(page, "enlarge", copied(page, uploaded))
+    assert held() == [False, True, True]
+    shown = [tabs.show(sessions.get(key), CONTROLS)["after"] for key, _ in pages]
     assert shown == [shown[0]] * 3
-    assert [page.photo is None for page in pages] == [True, False, False]
-    tabs.show(pages[0], CONTROLS)
-    assert [page.photo is None for page in pages] == [False, True, False]
+    assert held() == [False, True, True]
+    tabs.show(sessions.get(pages[0][0]), CONTROLS)
+    assert held() == [True, False, True]
 
 
 def test_only_pages_that_live_are_too_many(sessions) -> None:
-    keys = []
-    for _ in range(module.MOST_SESSIONS):
-        keys.append(sessions.open()[0])
-        sessions.heard(keys[-1])
+    keys = [asyncio.run(sessions.open())[0] for _ in range(module.MOST_SESSIONS)]
+    for key in keys:
+        sessions.get(key).lives = True
     with pytest.raises(ArgumentError, match="close others first"):
-        sessions.open()
-    sessions.close(keys[0])
-    silent = [sessions.open()[0] for _ in range(3 * module.MOST_SESSIONS)]  # each takes the silent one's place
-    key, _ = sessions.open()
-    sessions.heard(key)
-    assert len(sessions) == module.MOST_SESSIONS
-    assert all(sessions.get(key) for key in keys[1:])
+        asyncio.run(sessions.open())
+    asyncio.run(sessions.close(keys[0]))
+    silent = [asyncio.run(sessions.open())[0] for _ in range(5)]  # each takes the silent one's place
+    assert all(sessions.get(key) for key in [*keys[1:], silent[-1]])
     with pytest.raises(PageGoneError):
         sessions.get(silent[0])
 
 
-def test_messages_do_not_show_the_servers_folders(session) -> None:
+def test_messages_show_no_folders_of_the_server_and_advise_the_visitor(session, uploaded, upscaler) -> None:
     path = session.new_file("photo.png")
     assert session.in_words(f"{path} is damaged, {path}") == "photo.png is damaged, photo.png"
-
-
-def test_messages_advise_the_visitor_and_not_who_started_the_server(session, uploaded, upscaler) -> None:
     with pytest.raises(ImageError) as refused:
         LivePhoto(upscaler, uploaded, max_pixels=10)
     assert session.in_words(str(refused.value)).endswith("exceed the limit of 10; choose a smaller picture")
@@ -135,23 +133,73 @@ def test_messages_advise_the_visitor_and_not_who_started_the_server(session, upl
 @pytest.mark.parametrize(
     ("name", "plain"),
     [
-        ("photo.png", "photo.png"),
         ("Ein Foto – schön.jpeg", "Ein Foto – schön.jpeg"),
         ("../../etc/passwd", "_.._etc_passwd"),
-        ("/etc/shadow", "_etc_shadow"),
         (".hidden", "hidden"),
         ("..", "picture"),
         ("", "picture"),
         ("a\x00b\n.png", "a_b_.png"),
         ("a\u202egnp.exe", "a_gnp.exe"),
+        ("é" * 500 + ".png", "é" * 58 + ".png"),
+        ("." * 300 + "y" * 300, "y" * 120),
+        ("\ud800.png", "_.png"),
     ],
 )
-def test_names_of_files_are_no_paths(name, plain) -> None:
+def test_names_of_files_are_no_paths_and_short_enough_for_a_disk(name, plain) -> None:
     assert plain_name(name) == plain
 
 
-@pytest.mark.parametrize("name", ["é" * 500 + ".png", "x" * 500, "." * 300 + "y" * 300, "\ud800.png"])
-def test_names_of_files_are_short_enough_for_a_disk(name) -> None:
-    plain = plain_name(name)
-    assert 0 < len(plain.encode()) <= 125
-    assert plain.endswith(".png") == name.endswith(".png")
+def test_work_tells_how_far_it_is_and_only_one_of_a_turn_runs(session) -> None:
+    turn, first, second = ThreadPoolExecutor(1), Held(), Held()
+    one, other = (Job(session.new_file("a.png"), work, turn=turn) for work in (first, second))
+    assert first.begun.wait(10)
+    assert (one.state, one.fraction, other.state, other.left_s) == ("running", 0.25, "waiting", None)
+    assert one.left_s >= 0
+    first.let.set()
+    second.let.set()
+    for job in (one, other):
+        job.join(10)
+        assert (job.state, job.fraction, job.left_s, job.shown) == ("done", 1.0, None, "finished")
+
+
+@pytest.mark.parametrize("when", ["before it begins", "while it runs", "as it ends"])
+def test_work_that_is_cancelled_leaves_no_file(session, when) -> None:
+    turn, before, held, target = ThreadPoolExecutor(1), Held(), Held(), session.new_file("large.png")
+
+    def write(told: Any, cancel: threading.Event) -> None:
+        target.write_bytes(b"whole")
+        (cancel.set if when == "as it ends" else lambda: held(told, cancel))()
+
+    if when == "before it begins":
+        Job(session.new_file("a.png"), before, turn=turn)
+    job = Job(target, write, turn=turn)
+    if when == "while it runs":
+        assert held.begun.wait(10)
+    if when != "as it ends":
+        job.cancel()
+    job.join(10)
+    before.let.set()
+    assert job.state == "cancelled"
+    assert not target.exists()
+
+
+def test_the_error_of_work_is_kept_for_the_page(session) -> None:
+    def fail(told: Any, cancel: threading.Event) -> None:
+        raise ImageError("the disk is full")
+
+    job = Job(session.new_file("large.png"), fail, turn=ThreadPoolExecutor(1))
+    job.join(10)
+    assert (job.state, str(job.error)) == ("failed", "the disk is full")
+
+
+def test_newer_work_of_a_tab_ends_the_older_and_what_it_wrote(session) -> None:
+    older, turn, targets = Held(), ThreadPoolExecutor(1), [session.new_file("large.png") for _ in range(2)]
+    targets[0].write_bytes(b"half")
+    first = session.begin("enlarge", targets[0], older, turn=turn)
+    assert older.begun.wait(10)
+    second = session.begin("enlarge", targets[1], lambda told, cancel: targets[1].write_bytes(b"whole"), turn=turn)
+    for job in (first, second):
+        job.join(10)
+    assert (first.state, second.state) == ("cancelled", "done")
+    assert not targets[0].parent.exists()
+    assert second.target.read_bytes() == b"whole"

@@ -1,14 +1,13 @@
 // The page: its tabs, its errors, and what happens to all of it when the server ends its session.
 import { notice } from "./controls.js";
-import { enlarge } from "./enlarge.js";
-import { restore, transfer } from "./flow_uses.js";
 import { listen } from "./server.js";
+import * as builders from "./tabs.js";
 
-const builders = document.body.dataset.flow === "true" ? { enlarge, restore, transfer } : { enlarge };
+const nav = document.querySelector("nav");
 const tabs = [];
 for (const tab of document.querySelectorAll("[role=tab]")) {
   const panel = document.getElementById(tab.getAttribute("aria-controls"));
-  if (builders[panel.id]) tabs.push({ tab, panel, built: builders[panel.id](panel) });
+  if (panel.id === "enlarge" || document.body.dataset.flow === "true") tabs.push({ tab, panel, ...builders[panel.id](panel) });
   else [tab, panel].forEach((one) => one.remove());
 }
 
@@ -31,6 +30,6 @@ tabs.forEach((one, number) => {
   });
 });
 choose(tabs[0]);
-document.querySelector("nav").hidden = tabs.length < 2;
+nav.hidden = tabs.length < 2;
 
-listen({ error: notice(document.querySelector("#error")), ended: () => tabs.forEach((one) => one.built.clear()) });
+listen({ error: notice(document.querySelector("#error")), ended: () => tabs.forEach((one) => one.clear()) });

@@ -8,23 +8,21 @@ export function overview(element, moved) {
       <img alt="the whole photo" draggable="false"><div class="sf-frame"></div>
     </div>
     <p class="sf-where" role="status"></p>`;
-  const [board, frame, words] = [".sf-overview", ".sf-frame", ".sf-where"].map((one) => element.querySelector(one));
+  const [board, image, frame, words] = [".sf-overview", "img", ".sf-frame", ".sf-where"].map((one) =>
+    element.querySelector(one));
   let place = null; // of the crop in the photo; null: nothing is shown
 
   function show() {
     element.hidden = !place;
     if (!place) return;
-    const percent = (part, whole) => `${(100 * part) / whole}%`;
-    frame.style.left = percent(place.left, place.width);
-    frame.style.top = percent(place.top, place.height);
-    frame.style.width = percent(place.across, place.width);
-    frame.style.height = percent(place.down, place.height);
-    const all = place.across >= place.width && place.down >= place.height;
-    frame.hidden = all;
+    const { left, top, across, down, width, height } = place;
+    const [x, y] = [width, height].map((whole) => (part) => `${(100 * part) / whole}%`);
+    Object.assign(frame.style, { left: x(left), top: y(top), width: x(across), height: y(down) });
+    const all = (frame.hidden = across >= width && down >= height);
     board.tabIndex = all ? -1 : 0;
     words.textContent = all
       ? "The whole photo is shown."
-      : `Shown: ${place.across} × ${place.down} of ${place.width} × ${place.height} pixels, from ${place.left}, ${place.top}. ` +
+      : `Shown: ${across} × ${down} of ${width} × ${height} pixels, from ${left}, ${top}. ` +
         "Drag the frame, or move it with the arrow keys.";
   }
 
@@ -45,10 +43,7 @@ export function overview(element, moved) {
     move(x - place.across / 2, y - place.down / 2);
   }
 
-  board.addEventListener("pointerdown", (event) => {
-    board.setPointerCapture(event.pointerId);
-    follow(event);
-  });
+  board.addEventListener("pointerdown", (event) => (board.setPointerCapture(event.pointerId), follow(event)));
   board.addEventListener("pointermove", follow);
   board.addEventListener("keydown", (event) => {
     const [across, down] = [Math.max(2, place.across >> 2), Math.max(2, place.down >> 2)];
@@ -61,16 +56,13 @@ export function overview(element, moved) {
   return {
     show(photo) {
       place = photo && { left: 0, top: 0, across: photo.width, down: photo.height, ...photo };
-      if (photo) element.querySelector("img").src = photo.image;
+      if (photo) image.src = photo.image;
       show();
     },
     around(times) {
       const start = (from, length) => Math.round(from + (length * (1 - times)) / 2);
       return place && { left: start(place.left, place.across), top: start(place.top, place.down) };
     },
-    move(crop) {
-      Object.assign(place, crop);
-      show();
-    },
+    move: (crop) => (Object.assign(place, crop), show()),
   };
 }
