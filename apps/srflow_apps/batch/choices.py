@@ -14,7 +14,6 @@ from srflow_sdk.system.device_names import Device, Precision
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from srflow_apps.batch.plan import Shard
     from srflow_sdk.drawing.tiles import TileSize
 
 Format = Literal["png", "jpg", "webp", "tif", "avif"]
@@ -23,6 +22,9 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 Pixels = int
 """A number of them, which may be written as 100M."""
+
+Shard = tuple[int, int]
+"""Part i, from 1, of n."""
 
 
 @dataclass(frozen=True, kw_only=True)

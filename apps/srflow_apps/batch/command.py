@@ -8,13 +8,12 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast, get_args
-
-import numpy as np
 
 from srflow_apps.batch.display import Display
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settings, attempted, begun, do_one
@@ -23,10 +22,9 @@ from srflow_apps.batch.plan import Plan, make_plan, say_unread
 from srflow_apps.batch.ray import Cluster, run_on_ray
 from srflow_apps.batch.report import write_report
 from srflow_apps.batch.run import Executor, Pixels, run_jobs, run_plan
-from srflow_apps.batch.storage import exists, is_folder, reading, shown, standing_for
-from srflow_apps.batch.url_paths import UrlPath, as_path
+from srflow_apps.batch.storage import UrlPath, as_path, exists, is_folder, reading, shown, standing_for
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.errors import ArgumentError, CancelledError, ImageError
 from srflow_sdk.files import Provenance, check_writable, open_image, read_provenance, spooled, write_image
 from srflow_sdk.files.provenance import CLIP, INTERVAL, TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
@@ -44,6 +42,7 @@ STANDARD = "-"
 """The name of standard input among the inputs, and of standard output as the output."""
 
 FAILED = 1
+_ENOUGH_S = 2.0  # of drawing, to see how fast this machine is
 
 
 def run_command(
@@ -59,39 +58,49 @@ def run_command(
 ) -> None:
     """Do the operation to every input. Exits with a status other than 0 if something failed.
 
-    operation: with `files.from_output` it is replaced by the one that this picture was made with.
-    output: None puts the outputs beside the inputs.
-    model: a bundle's path, an embedded model's name, or "auto"; None is "auto" for upscaling, and x4-small otherwise.
-    server: the URL of one that draws; `model` is then its model's name.
-
+    operation: with `files.from_output` it is replaced by the one that this picture was made with. output: None puts the
+    outputs beside the inputs. model: a bundle's path, an embedded model's name, or "auto"; None is "auto" for
+    upscaling, and x4-small otherwise. server: the URL of one that draws; `model` is then its model's name.
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
-    if model == BY_PICTURE and operation.name != UPSCALE:
-        raise ArgumentError(f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it")
-    if files.from_output is not None and output is None:
-        raise ArgumentError("--from-output makes a picture again; name the file for it with -o")
-    if files.ray is None and (files.ray_workers, files.ray_gpus) != (None, None):
-        raise ArgumentError("--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray")
-    if files.ray is not None and (STANDARD in (*inputs, output) or files.frame is not None):
-        raise ArgumentError("--ray needs files that other machines see; leave it out for pipes and --frame")
-    if files.ray is not None and server is not None:
-        raise ArgumentError("--ray draws on the cluster's machines, --server on the server's; leave one of them out")
+    piped, on_ray, again = STANDARD in (*inputs, output), files.ray is not None, files.from_output
     several = samples > 1 or files.name is not None or files.shard is not None or files.dry_run
-    if output == STANDARD and several:
-        raise ArgumentError("-o - is standard output, one picture; leave out --samples, --name, --shard, --dry-run")
+    for wrong, why in (
+        (
+            model == BY_PICTURE and operation.name != UPSCALE,
+            f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it",
+        ),
+        (again is not None and output is None, "--from-output makes a picture again; name the file for it with -o"),
+        (
+            not on_ray and (files.ray_workers, files.ray_gpus) != (None, None),
+            "--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray",
+        ),
+        (
+            on_ray and (piped or files.frame is not None),
+            "--ray needs files that other machines see; leave it out for pipes and --frame",
+        ),
+        (
+            on_ray and server is not None,
+            "--ray draws on the cluster's machines, --server on the server's; leave one of them out",
+        ),
+        (
+            output == STANDARD and several,
+            "-o - is standard output, one picture; leave out --samples, --name, --shard, --dry-run",
+        ),
+    ):
+        if wrong:
+            raise ArgumentError(why)
     with contextlib.ExitStack() as stack:
         display = stack.enter_context(Display(quiet=machine.quiet))
-        paths, keep = [as_path(text) for text in inputs], list[Path]()
+        paths, keep, sent = [as_path(text) for text in inputs], list[Path](), None
         if STANDARD in inputs or files.frame is not None:
             paths, keep = _opened_inputs(paths, output, files, machine.max_pixels, stack)
-        sent: Path | None = None
         if output == STANDARD:
             if len(paths) > 1 or any(map(is_folder, paths)):
                 raise ArgumentError("-o - is standard output, one picture; name one INPUT, which is no folder")
             if sys.stdout is None or sys.stdout.isatty():
                 raise ArgumentError("-o - is standard output; redirect it to a file or program: > large.png")
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-")))
-            sent = folder / f"stdout{operation.ending(files)}"
+            sent = _folder(stack) / f"stdout{operation.ending(files)}"
             stack.enter_context(standing_for({sent: "stdout"}))
             output, display.shows_names = str(sent), False
         upscaler: Upscaler | None = None
@@ -102,18 +111,22 @@ def run_command(
             bundles = list(upscaler._bundles.values())
             if model == BY_PICTURE and len(bundles) == 1:
                 display.tell("--model auto: the server draws all pictures with its own model")
-        elif model is None and operation.name != UPSCALE and files.from_output is None:
+        elif model is None and operation.name != UPSCALE and again is None:
             bundles = [Bundle.embedded()]
         else:
             bundles = bundles_of(model)
-        tile = machine.tile
-        if files.from_output is not None:
-            recipe, bundles = read_recipe(files.from_output, bundles, operation=operation)
-            operation, tile = operation.recorded(recipe), recipe.tile
-            paths, keep = [find_source(files.from_output, recipe, paths)], [*keep, files.from_output]
-            machine = _machine_of(recipe, machine)
+        if again is not None:
+            recipe, bundles = read_recipe(again, bundles, operation=operation)
+            operation = operation.recorded(recipe)
+            paths, keep = [find_source(again, recipe, paths)], [*keep, again]
+            # On its device, since others round otherwise.
+            known = machine.device == "auto" and recipe.device in get_args(DeviceName)
+            device, precision = recipe.device if known else machine.device, recipe.precision
+            machine = dataclasses.replace(
+                machine, tile=recipe.tile, device=cast("Any", device), precision=cast("Any", precision)
+            )
             if server is not None:  # its tile is recorded
-                upscaler = stack.enter_context(RemoteUpscaler(server, model=str(bundles[0].path), tile=tile))
+                upscaler = stack.enter_context(RemoteUpscaler(server, model=str(bundles[0].path), tile=recipe.tile))
         plan = make_plan(
             operation,
             paths,
@@ -122,32 +135,16 @@ def run_command(
             files=files,
             samples=samples,
             max_pixels=machine.max_pixels,
-            tile=tile,
+            tile=machine.tile,
             keep=keep,
         )
-        for file in plan.refused:
-            display.say(f"error: {file.error}")
-        if plan.unread:
-            display.say(f"warning: {say_unread(plan.unread)}")
-        if plan.own:
-            line = f"left out: {plan.own} of srflow-{operation.name}'s own outputs; --include-own takes them"
-            (display.tell if plan.total else display.say)(line)
-        if not plan.total:
-            sys.exit(FAILED)
-        if files.shard is not None and not plan.jobs:
-            part = f"{files.shard.index}/{files.shard.count}"
-            display.tell(f"none of the {plan.total} inputs is in part {part}: nothing to do")
-        if files.ray is not None and not files.dry_run:
-            cluster = Cluster(
-                address=files.ray,
-                workers=files.ray_workers,
-                gpus=files.ray_gpus,
-                cpus=machine.threads,
-                device=machine.device,
-                precision=machine.precision,
-            )
-            on_ray: Any = {"cluster": cluster, "bundles": plan.bundles, "tile": tile, "say": display.tell}
-            execute: Executor = partial(run_on_ray, **on_ray)
+        _tell_of(plan, display, files)
+        options: Any = {name: getattr(machine, name) for name in ("device", "precision")}
+        if on_ray and not files.dry_run:
+            how: Any = {"workers": files.ray_workers, "gpus": files.ray_gpus, "cpus": machine.threads, **options}
+            cluster = Cluster(address=cast("str", files.ray), **how)
+            on: Any = {"cluster": cluster, "bundles": plan.bundles, "tile": machine.tile, "say": display.tell}
+            execute: Executor = partial(run_on_ray, **on)
         else:
             models, chosen = plan.models, list(plan.bundles)
             if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):  # only its model need be opened
@@ -155,25 +152,23 @@ def run_command(
             if len(plan.jobs) == 1 or files.dry_run:  # of many, a line for each would hide what went wrong
                 models.say = display.tell
             if upscaler is None:
-                options: Any = {name: getattr(machine, name) for name in ("device", "threads", "precision")}
-                upscaler = stack.enter_context(Upscaler(chosen, tile=tile, **options))
-            if files.from_output is not None and upscaler.precision != machine.precision:
+                options |= {"threads": machine.threads, "tile": machine.tile}
+                upscaler = stack.enter_context(Upscaler(chosen, **options))
+            if again is not None and upscaler.precision != machine.precision:
                 drawn = f"{upscaler.device} draws with {upscaler.precision}; leave out --server"
-                raise ArgumentError(f"{files.from_output} was made with --precision {machine.precision}, and {drawn}")
+                raise ArgumentError(f"{again} was made with --precision {machine.precision}, and {drawn}")
             models.upscaler = upscaler
             execute = partial(run_jobs, models=models)
         if files.dry_run:
             dry_run(plan, display)
             return
-        with deferred_interrupts(*STOPPING) as interrupts:
-            most = machine.max_pixels
-            with display.progress(plan.jobs, lambda: Pixels.of(plan.jobs, max_pixels=most, check=interrupts)):
-                result = run_plan(plan, execute, watcher=display, check=interrupts)
-            stopped = result.interrupted or result.disk_full or result.server_lost
-            if stopped:
-                display.say(_how_to_continue(result, on_ray=files.ray is not None))
-            if plan.report is not None:
-                write_report(plan, result)
+        names = [job.source.name for job in plan.jobs]
+        measured = display.progress(names, lambda: Pixels.of(plan.jobs, max_pixels=machine.max_pixels))
+        with measured, deferred_interrupts(*STOPPING) as interrupts:
+            result = run_plan(plan, execute, watcher=display, check=interrupts)
+            if stopped := result.interrupted or result.disk_full or result.server_lost:
+                display.say(_how_to_continue(result, on_ray=on_ray))
+            write_report(plan, result)
             if result.interrupted:
                 sys.exit(exit_status(interrupts.number))
         if not stopped and (result.total > 1 or result.count("skipped")):
@@ -186,6 +181,25 @@ def run_command(
             with raised_interrupts(*STOPPING), sent.open("rb") as picture:
                 shutil.copyfileobj(picture, sys.stdout.buffer)
             sys.stdout.buffer.flush()
+
+
+def _tell_of(plan: Plan, display: Display, files: FileChoices) -> None:
+    """Say what is left out. Exits if nothing is left to do and something is wrong."""
+    for file in plan.refused:
+        display.say(f"error: {file.error}")
+    if plan.unread:
+        display.say(f"warning: {say_unread(plan.unread)}")
+    tell = display.tell if plan.total else display.say
+    if plan.clips:
+        tell(f"left out: {plan.clips} clips; name them as INPUTs of a command of their own")
+    if plan.own:
+        made = f"srflow-{plan.settings.operation.name}'s own outputs"
+        tell(f"left out: {plan.own} of {made}; --include-own takes them")
+    if not plan.total:
+        sys.exit(FAILED)
+    if files.shard is not None and not plan.jobs:
+        part = "{}/{}".format(*files.shard)
+        display.tell(f"none of the {plan.total} inputs is in part {part}: nothing to do")
 
 
 def _opened_inputs(
@@ -202,11 +216,17 @@ def _opened_inputs(
     if files.frame is not None:
         if len(paths) != 1 or isinstance(paths[0], UrlPath) or is_folder(paths[0]) or output is None:
             raise ArgumentError("--frame is of one file on this machine; name one INPUT, and the output with -o")
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-")))
-        frame = _saved(paths[0], folder, f"{paths[0].stem}_frame{files.frame}", max_pixels, page=files.frame)
+        with open_image(paths[0], max_pixels=max_pixels, page=files.frame) as reader:
+            ending = ".tif" if reader.dtype.kind == "f" else ".png"
+            frame = _folder(stack) / f"{paths[0].stem}_frame{files.frame}{ending}"
+            write_image(frame, reader.read_rows(reader.height), metadata=reader.metadata)
         stack.enter_context(standing_for({frame: shown(f"{paths[0]} frame {files.frame}")}))
         keep, paths = paths, [frame]
     return paths, keep
+
+
+def _folder(stack: contextlib.ExitStack) -> Path:
+    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-")))
 
 
 @contextlib.contextmanager
@@ -219,19 +239,6 @@ def standard_input(max_pixels: int) -> Iterator[Path]:
             path = stack.enter_context(spooled(sys.stdin.buffer, name="stdin", max_pixels=max_pixels))
         with standing_for({path: "stdin"}):
             yield path
-
-
-def _saved(path: Path, folder: Path, stem: str, max_pixels: int, *, page: int | None = None, side: int = 0) -> Path:
-    """A file with one page or frame, or a square from the middle of a picture, as PNG, or TIFF for floats."""
-    with open_image(path, max_pixels=max_pixels, page=page) as reader:
-        height, width = min(side or reader.height, reader.height), min(side or reader.width, reader.width)
-        above, left = (reader.height - height) // 2, (reader.width - width) // 2
-        for row in range(0, above, _ROWS):
-            reader.read_rows(min(_ROWS, above - row))
-        saved = folder / f"{stem}{'.tif' if reader.dtype == np.float32 else '.png'}"
-        pixels = np.ascontiguousarray(reader.read_rows(height)[:, left : left + width])
-        write_image(saved, pixels, metadata=reader.metadata)
-    return saved
 
 
 def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str:
@@ -250,22 +257,24 @@ def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str:
     return f"stopped because the server is lost: {done}; once it is back, run {again}"
 
 
-_SIDES = (32, 32, 64, 128)  # of the pieces that are drawn to measure, of which the first makes the model ready
-_ENOUGH_S = 1.0  # a larger piece is not drawn if a smaller one took this long
-_ROWS = 128  # that are decoded at a time
-_ATTEMPTS = 5  # inputs that are tried, of which those that are damaged behind their headers measure nothing
+@dataclasses.dataclass(frozen=True)
+class _Preview:
+    """An input that would be drawn, its and its outputs' width and height, what draws it, and bytes of the outputs."""
 
-_Preview = tuple[Job, Size, Size, Upscaler]
-"""An input that would be drawn: its and its outputs' width and height, and what would draw it."""
+    job: Job
+    size: Size
+    made: Size
+    upscaler: Upscaler
+    room: int
 
 
 def dry_run(plan: Plan, display: Display) -> None:
     """Say what a run of the plan would do; the last line says how long it would take and what it needs.
 
-    Each input is taken as far as a run takes it before it draws. Of each model's first input, a piece is drawn to see
-    how fast this machine is. Nothing is written, except to the temporary folder. Exits if an input would fail.
+    Each input is taken as far as a run takes it before it draws. Of each model's first input, some is drawn to see how
+    fast this machine is, in the temporary folder. Exits if an input would fail.
     """
-    settings = plan.settings
+    settings, operation = plan.settings, plan.settings.operation
 
     def look(job: Job) -> _Preview | None:
         with begun(job, plan.models, settings=settings, cancel=threading.Event()) as ready:
@@ -274,10 +283,11 @@ def dry_run(plan: Plan, display: Display) -> None:
             upscaler, _, source = ready
             with open_image(source, max_pixels=settings.max_pixels) as reader:
                 size = reader.width, reader.height
-                made = settings.operation.output_size(size, upscaler.bundle.manifest)
+                made = operation.output_size(size, upscaler.bundle.manifest)
                 for target in job.targets:
                     check_writable(target, channels=reader.channels, size=made)
-        return job, size, made, upscaler
+                room = made[0] * made[1] * reader.channels * reader.dtype.itemsize * len(job.targets)
+        return _Preview(job, size, made, upscaler, room)
 
     todo, skipped, failed = list[_Preview](), 0, len(plan.refused)
     with raised_interrupts(*STOPPING):
@@ -291,13 +301,13 @@ def dry_run(plan: Plan, display: Display) -> None:
                 display.answer(f"{job.source}: would be skipped")
             else:
                 todo.append(seen)
-                _, (width, height), (large, high), _ = seen
                 replaced = ", replacing what is there" if any(map(exists, job.targets)) else ""
+                (width, height), (large, high) = seen.size, seen.made
                 made = f"{', '.join(map(str, job.targets))} ({large}×{high}){replaced}"
                 display.answer(f"{job.source} ({width}×{height}) -> {made}")
-        mega = sum(width * height for _, (width, height), _, _ in todo) / 1e6
+        mega = sum(seen.size[0] * seen.size[1] for seen in todo) / 1e6
         line = f"{len(todo)} file{'s' * (len(todo) != 1)}, {mega:{'.2g' if mega < 10 else '.0f'}} megapixels"
-        line += f" to {settings.operation.name}{f', {skipped} to skip' if skipped else ''}"
+        line += f" to {operation.name}{f', {skipped} to skip' if skipped else ''}"
         line += f", {failed} would fail" if failed else ""
         display.answer(f"dry run, nothing was written: {line}{_needs(todo, settings)}")
     if failed:
@@ -305,62 +315,44 @@ def dry_run(plan: Plan, display: Display) -> None:
 
 
 def _needs(todo: Sequence[_Preview], settings: Settings) -> str:
-    """The time and room that inputs need; empty without any, or if none can be read to measure it."""
-    seconds, room, speeds = 0.0, 0.0, dict[str, tuple[float, float, float]]()
-    attempts = 0
-    for job, _, _, upscaler in todo:
-        if (name := upscaler.bundle.manifest.name) not in speeds and attempts < _ATTEMPTS:
-            attempts += 1
-            with contextlib.suppress(ImageError), reading(job.source) as local:
-                speeds[name] = measure_speed(upscaler, local, job.targets, settings=settings)
-                attempts = 0
-    for job, size, made, upscaler in todo:
-        if (speed := speeds.get(upscaler.bundle.manifest.name)) is None:
-            return ""
-        seconds += speed[0] + speed[1] * size[0] * size[1]
-        room += speed[2] * made[0] * made[1] * len(job.targets)
-    if not todo:
+    """The time and room that inputs need; empty without any, or if none of a model can be read to measure it."""
+    speeds = dict[str, float]()  # seconds for a pixel
+    for seen in todo:
+        if (name := seen.upscaler.bundle.manifest.name) not in speeds:
+            with contextlib.suppress(ImageError):
+                speeds[name] = measure_time(seen.job, seen.upscaler, settings) / (seen.size[0] * seen.size[1])
+    if not todo or not speeds.keys() >= {seen.upscaler.bundle.manifest.name for seen in todo}:
         return ""
-    place = todo[0][0].targets[0].parent
+    seconds = sum(speeds[seen.upscaler.bundle.manifest.name] * seen.size[0] * seen.size[1] for seen in todo)
+    room, place = sum(seen.room for seen in todo), todo[0].job.targets[0].parent
     if isinstance(place, UrlPath):
-        return f"; {about(seconds)}, about {_bytes(room)} at {place}"
+        return f"; {about(seconds)}, at most {_bytes(room)} at {place}"
     free = shutil.disk_usage(next((folder for folder in (place, *place.parents) if folder.is_dir()), Path())).free
-    enough = "" if room < free else ", which is not enough"
-    return f"; {about(seconds)}, about {_bytes(room)} of disk ({_bytes(free)} free{enough})"
+    enough = "" if room < free else ", which may not be enough"
+    return f"; {about(seconds)}, at most {_bytes(room)} of disk ({_bytes(free)} free{enough})"
 
 
-def measure_speed(
-    upscaler: Upscaler, source: Path, targets: Sequence[Path], *, settings: Settings
-) -> tuple[float, float, float]:
-    """Do to pieces of an input what would be done to it, in the temporary folder, until that takes a while.
+def measure_time(job: Job, upscaler: Upscaler, settings: Settings) -> float:
+    """The seconds that a job takes: it is done in the temporary folder for a while. Raises: ImageError."""
+    cancel, started, drawn = threading.Event(), time.monotonic(), list[tuple[float, float]]()
 
-    Returns: seconds for a file, and for each of its pixels; bytes for a pixel of an output. Raises: ImageError.
-    """
-    spent: list[tuple[int, float]] = []  # pixels, and seconds
-    with tempfile.TemporaryDirectory(prefix="srflow-") as name:
-        folder = Path(name)
-        largest = _saved(source, folder, "largest", settings.max_pixels, side=_SIDES[-1])
-        for side in _SIDES:
-            piece = _saved(largest, folder, "piece", settings.max_pixels, side=side)
-            with open_image(piece) as reader:
-                width, height = reader.width, reader.height
-            write_image(white := folder / "white.png", np.full((height, width), 255, np.uint8))
-            operation = settings.operation.on_piece(piece, white)
-            anew: Any = {"resume": False, "overwrite": True, "beside": False, "report": False}
-            how = dataclasses.replace(settings, operation=operation, **anew)
-            outputs = tuple(folder / f"{number}_{target.name}" for number, target in enumerate(targets))
-            job = Job(source=piece, targets=outputs, name=PurePosixPath(piece.name))
-            done = do_one(job, Models([upscaler.bundle], upscaler=upscaler), settings=how)
+    def progressed(done: int, total: int) -> None:
+        drawn.append((time.monotonic() - started, done / total))
+        if drawn[-1][0] > _ENOUGH_S:
+            cancel.set()
+
+    with contextlib.ExitStack() as stack:
+        folder = _folder(stack)
+        targets = tuple(folder / f"{number}_{target.name}" for number, target in enumerate(job.targets))
+        anew: Any = {"resume": False, "overwrite": True, "beside": False, "report": False}
+        models, how = Models([upscaler.bundle], upscaler=upscaler), dataclasses.replace(settings, **anew)
+        with contextlib.suppress(CancelledError):
+            job = dataclasses.replace(job, targets=targets)
+            done = do_one(job, models, settings=how, progress=progressed, cancel=cancel)
             if done.error is not None:
                 raise ImageError(done.error)
-            spent.append((width * height, done.seconds or 0.0))
-            if spent[-1][1] > _ENOUGH_S or max(width, height) < side:
-                break
-        large, high = operation.output_size((width, height), upscaler.bundle.manifest)
-        written = sum(output.stat().st_size for output in outputs)
-    (few, first), (many, last) = spent[:2][-1], spent[-1]
-    pixel_s = (last - first) / (many - few) if many > few and last > first else last / many
-    return max(first - few * pixel_s, 0.0), pixel_s, written / (len(outputs) * large * high)
+            return time.monotonic() - started
+    return drawn[-1][0] / drawn[-1][1]
 
 
 def about(seconds: float) -> str:
@@ -390,21 +382,18 @@ def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation
     """
     if isinstance(output, UrlPath):
         raise ArgumentError(f"--from-output {output} is a URL; copy the file here and name it")
-    recipe = read_provenance(output)
-    if recipe is None:
-        raise ImageError(
-            f"{output} does not say how it was made: it is not an output of srflow-{operation.name}, or another "
-            "program dropped that when it saved the file"
-        )
-    bundle = next((one for one in bundles if one.model_sha256 == recipe.model_sha256), None)
-    command, why, manifest = f"srflow-{recipe.operation}", "", bundles[0].manifest
+    if (recipe := read_provenance(output)) is None:
+        of = f"it is not an output of srflow-{operation.name}, or another program dropped that when it saved the file"
+        raise ImageError(f"{output} does not say how it was made: {of}")
+    same = [one for one in bundles if one.model_sha256 == recipe.model_sha256][:1]
+    command, manifest, why = f"srflow-{recipe.operation}", bundles[0].manifest, ""
     if recipe.operation in _ONLY_WITH_OTHERS:
         why = _ONLY_WITH_OTHERS[recipe.operation]
     elif recipe.operation != operation.name:
         why = f"was not made by srflow-{operation.name} but by {command}; make it again with {command} --from-output"
     elif recipe.tau is None and recipe.settings is None:
         why = "was made with a map of temperatures, which its file does not contain"
-    elif bundle is None:
+    elif not same:
         why = (
             f"was made with the model {recipe.model} (sha256 {recipe.model_sha256[:12]}…), not with {manifest.name} "
             f"(sha256 {manifest.digest[:12]}…); name its bundle, or its name on the server, with --model"
@@ -415,13 +404,11 @@ def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation
             f"SDK has {AUTO_TAU_SCHEME} and {LATENT_SCHEME}; make it again with srflow-sdk {recipe.sdk_version}"
         )
     elif recipe.precision not in get_args(ComputePrecision):
-        why = (
-            f"was made in the precision {recipe.precision!r:.40}, which this SDK does not know; make it again with "
-            f"srflow-sdk {recipe.sdk_version}"
-        )
-    if why or bundle is None:
+        unknown = f"the precision {recipe.precision!r:.40}, which this SDK does not know"
+        why = f"was made in {unknown}; make it again with srflow-sdk {recipe.sdk_version}"
+    if why:
         raise ImageError(f"{output} {why}")
-    return recipe, [bundle]
+    return recipe, same
 
 
 def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path:
@@ -429,30 +416,19 @@ def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path
 
     Raises: ImageError if none has the same bytes; ArgumentError if several are given.
     """
-
-    def digest(path: Path) -> str:
-        try:
-            with reading(path) as local:
-                return file_sha256(local)
-        except OSError as error:
-            raise ImageError(f"{path}: the file cannot be read: {error.strerror or error}") from error
-
     if len(given) > 1:
         raise ArgumentError(f"--from-output makes one picture again; name one input, not {len(given)}")
     name = PurePosixPath(recipe.source.replace("\\", "/")).name  # the file may be from anywhere: no paths from it
-    wanted = f"{name or 'a file'} (sha256 {recipe.source_sha256[:12]}…)"
+    found = "which is neither beside it nor in the current directory; name it as INPUT"
     for path in given or [place / name for place in (output.parent, Path()) if name]:
-        if (given or path.is_file()) and digest(path) == recipe.source_sha256:
-            return path
-    if given:
-        sha256 = digest(given[0])
-        raise ImageError(f"{given[0]} (sha256 {sha256[:12]}…) is not the file that {output} was made from: {wanted}")
-    where = "which is neither beside it nor in the current directory; name it as INPUT"
-    raise ImageError(f"{output} was made from {wanted}, {where}")
-
-
-def _machine_of(recipe: Provenance, machine: MachineChoices) -> MachineChoices:
-    """The choices with which a picture is made again: its precision, and its device, since others round otherwise."""
-    device: Any = recipe.device if machine.device == "auto" and recipe.device in get_args(DeviceName) else None
-    precision = cast("ComputePrecision", recipe.precision)
-    return dataclasses.replace(machine, precision=precision, device=device or machine.device)
+        if given or path.is_file():
+            try:
+                with reading(path) as local:
+                    sha256 = file_sha256(local)
+            except OSError as error:
+                raise ImageError(f"{path}: the file cannot be read: {error.strerror or error}") from error
+            if sha256 == recipe.source_sha256:
+                return path
+            found = f"and {path} (sha256 {sha256[:12]}…) is another file" if given else found
+    wanted = f"{name or 'a file'} (sha256 {recipe.source_sha256[:12]}…)"
+    raise ImageError(f"{output} was made from {wanted}, {found}")

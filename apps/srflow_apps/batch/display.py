@@ -23,7 +23,7 @@ from srflow_sdk.system.plain_text import printable
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from srflow_apps.batch.jobs import FolderFile, Job
+    from srflow_apps.batch.jobs import FolderFile
     from srflow_apps.batch.run import Pixels
 
 FIRST_AFTER_S, THEN_EVERY_S = 2.0, 10.0
@@ -45,15 +45,12 @@ class Display(logging.Handler):
 
     def __init__(self, *, quiet: bool = False) -> None:
         super().__init__(logging.INFO)
-        self.names_lost, self.unit = False, "tile"
-        self.shows_names = not quiet
-        self._quiet = quiet
+        self.names_lost, self.unit, self.shows_names, self._quiet = False, "tile", not quiet, quiet
         self._lasting = sys.stderr is not None and sys.stderr.isatty()  # a bar stays in its line
         self._names: Sequence[str] = ()
         self._pixels: Pixels | None = None
         self._bar: Any = None
         self._next_line_s = 0.0
-        self._current = 1
         self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -73,22 +70,14 @@ class Display(logging.Handler):
             self.say(f"{'warning: ' * warns}{' '.join(record.getMessage().split())}")
 
     @contextlib.contextmanager
-    def progress(self, jobs: Sequence[Job], measure: Callable[[], Pixels]) -> Iterator[None]:
-        """Show how far these jobs are, while the block runs. measure: tells how much work they are."""
-        self._names = [job.source.name for job in jobs]
-        if not jobs or self._quiet:
+    def progress(self, names: Sequence[str], measure: Callable[[], Pixels]) -> Iterator[None]:
+        """Show how far the inputs of these names are, while the block runs. measure: tells how much work they are."""
+        if not names or self._quiet:
             yield
             return
-        reads = self._lasting and len(jobs) > 1
-        if reads:
-            write_error(f"reading the headers of {len(jobs)} files …", end="")
-        try:
-            self._pixels = measure()
-        finally:
-            if reads:
-                write_error(_CLEAR, end="")
-        look: dict[str, Any] = {"width": 16, "bar_template": "%(label)s  [%(bar)s]  %(info)s"}
-        self._bar = click.progressbar(length=sum(self._pixels.of_each), label=self._label(1), file=sys.stderr, **look)
+        self._names, self._pixels = names, measure()
+        look: dict[str, Any] = {"width": 16, "bar_template": "%(label)s  [%(bar)s]  %(info)s", "file": sys.stderr}
+        self._bar = click.progressbar(length=sum(self._pixels.of_each), label=self._label(1), **look)
         self._next_line_s = time.monotonic() + FIRST_AFTER_S
         try:
             self._step(0)
@@ -102,29 +91,22 @@ class Display(logging.Handler):
         """Update the progress line."""
         with self._lock:
             if self._bar is not None and self._pixels is not None:
-                self._current, self._bar.label = number, f"{self._label(number)} {self.unit} {done}/{total}"
-                self._step(
-                    self._pixels.reach(number, done / total)
-                )  # a tile of a small image may not move the bar, but changes the label
+                self._bar.label = f"{self._label(number)} {self.unit} {done}/{total}"
+                self._step(self._pixels.reach(number, done / total))  # a small image's tile may change the label alone
 
     def finished(self, number: int, file: FolderFile) -> None:
         """Print the files' names, or the error."""
         with self._lock:
             if self._bar is not None and self._pixels is not None:
-                if number == self._current < len(self._names):
-                    self._current += 1
-                    self._bar.label = self._label(self._current)
                 rest = self._pixels.reach(number, 1)
                 if file.status != "done":  # its remaining pixels take no time, and would spoil the estimate
-                    self._bar.length -= rest
-                    rest = 0
+                    self._bar.length, rest = self._bar.length - rest, 0
+                self._bar.label = self._label(min(number + 1, len(self._names)))
                 self._step(rest)
             if file.status == "failed":
                 self.say(f"error: {file.error}")
-            elif file.status == "done":
-                self._clear()
-                for target in file.targets:
-                    self.printed(target)
+            for target in file.targets if file.status == "done" else ():
+                self.printed(target)
 
     def tell(self, line: str) -> None:
         """Print a line on standard error that is neither a warning nor an error."""
@@ -146,6 +128,7 @@ class Display(logging.Handler):
         """Print the name of a finished file on standard output."""
         if self.names_lost or not self.shows_names:
             return
+        self._clear()
         try:
             if sys.stdout is None:
                 raise OSError(errno.EBADF, "it is closed")

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from srflow_apps.batch.operations import Operation, Upscaling
 from srflow_apps.batch.storage import exists, reading, writing
@@ -37,7 +37,7 @@ from srflow_sdk.upscaler import Upscaler
 
 _T = TypeVar("_T")
 _ROWS = 128  # that are decoded at a time
-_DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows has no quotas
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -144,6 +144,8 @@ class Models:
     line about each file that is drawn: its model, and why it was chosen. Thread-safe.
     """
 
+    say: Callable[[str], None] = staticmethod(lambda _: None)
+
     def __init__(
         self,
         bundles: Iterable[Bundle],
@@ -153,9 +155,7 @@ class Models:
         upscaler: Upscaler | None = None,
     ) -> None:
         self.bundles = {bundle.manifest.name: bundle for bundle in bundles}
-        self.upscaler = upscaler
-        self.say: Callable[[str], None] = lambda _: None
-        self._scale, self._max_pixels = scale, max_pixels
+        self.upscaler, self._scale, self._max_pixels = upscaler, scale, max_pixels
         self._made: dict[Path, ModelChoice] = {}
 
     def of(self, source: Path, local: Path | None = None, *, cancel: threading.Event | None = None) -> ModelChoice:
@@ -163,10 +163,9 @@ class Models:
         if len(self.bundles) == 1:
             return ModelChoice(name=next(iter(self.bundles)), why="")
         if source not in self._made:
-            among = self.bundles.values()
+            limits: dict[str, Any] = {"max_pixels": self._max_pixels, "cancel": cancel}
             with reading(source) if local is None else contextlib.nullcontext(local) as place:
-                made = choose_model(place, scale=self._scale, among=among, max_pixels=self._max_pixels, cancel=cancel)
-            self._made[source] = made
+                self._made[source] = choose_model(place, scale=self._scale, among=self.bundles.values(), **limits)
         return self._made[source]
 
     def name(self, source: Path) -> str:
@@ -198,12 +197,10 @@ def begun(
 
     Raises: ImageError, OSError if the input cannot be read, or a file would be replaced whose name nobody chose.
     """
-    there: list[Path] = []
-    if settings.resume or settings.beside or not settings.overwrite:  # or no store is asked
-        there = [target for target in job.targets if exists(target)]
-    complete = len(there) == len(job.targets)
-    kept = there and not settings.overwrite
-    if kept or (complete and settings.resume and is_done(job, models, settings=settings, cancel=cancel)):
+    looks = settings.resume or settings.beside or not settings.overwrite  # or no store is asked
+    there = [target for target in job.targets if looks and exists(target)]
+    complete = settings.resume and len(there) == len(job.targets)
+    if (there and not settings.overwrite) or (complete and is_done(job, models, settings=settings, cancel=cancel)):
         yield None
     elif there and settings.beside:
         raise ImageError(f"{there[0]} exists; remove it, or name it with -o, which may replace it")
@@ -241,12 +238,11 @@ def do_one(
                 file = settings.operation.on_file(upscaler, job, source, targets, run, **how)
         if file.note:
             models.say(f"{job.source}: {file.note}")
-        named = zip(file.outputs, job.targets, strict=True)
         return FolderFile(
             source=job.source,
             targets=job.targets,
             status="done",
-            outputs=tuple(dataclasses.replace(output, path=target) for output, target in named),
+            outputs=tuple(map(lambda one, to: dataclasses.replace(one, path=to), file.outputs, job.targets)),
             size=file.size,
             seconds=file.seconds,
             model=upscaler.bundle.manifest.name,
@@ -268,13 +264,11 @@ def attempted(job: Job, work: Callable[[], _T]) -> _T | FolderFile:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         if isinstance(error, MemoryError):
             reason = "out of memory; ask for smaller tiles (--tile 64) or fewer samples at a time"
-        numbers, cause = set[int | None](), cast("BaseException | None", error)
-        while cause is not None:  # the system's, of the error and its causes
-            numbers.add(getattr(cause, "errno", None))
+        causes, cause = list[int | None](), cast("BaseException | None", error)
+        while cause is not None:
+            causes.append(getattr(cause, "errno", None))
             cause = cause.__cause__
-        if numbers & {errno.EMFILE, errno.ENFILE}:
-            reason += "; ask for fewer samples at a time"
-        full = "the disk is full" in reason or bool(numbers & _DISK_FULL)
+        full = "the disk is full" in reason or not _DISK_FULL.isdisjoint(causes)
         failed = failure(job.source, reason, targets=job.targets)
         return dataclasses.replace(failed, disk_full=full, server_lost=isinstance(error, UnavailableError))
 
@@ -282,8 +276,7 @@ def attempted(job: Job, work: Callable[[], _T]) -> _T | FolderFile:
 def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> FolderFile:
     """The result of an input that failed. reason: becomes one line, which names the input."""
     line, name = without_secrets(" ".join(reason.split())), without_secrets(str(source))
-    if name not in line:
-        line = f"{name}: {line}"
+    line = line if name in line else f"{name}: {line}"
     return FolderFile(source=source, targets=targets, status="failed", error=line)
 
 
@@ -294,10 +287,22 @@ def is_done(job: Job, models: Models, *, settings: Settings, cancel: threading.E
     hash, it must be that very file; otherwise it must be whole. Files are read whole only if their headers agree.
     Raises: ImageError, OSError if the input cannot be read; CancelledError.
     """
+
+    def read(use: Callable[[Path], _T], target: Path) -> _T | None:
+        with contextlib.suppress(ImageError, OSError), reading(target) as output:
+            return use(output)
+        return None  # it is damaged, or a folder: it is made again
+
+    def intact(target: Path) -> bool:
+        stop_if_set(cancel)
+        if (recorded := settings.recorded.get(str(target))) is not None:
+            return read(lambda output: (output.stat().st_size, file_sha256(output)), target) == recorded
+        return bool(read(lambda output: _decoded(output, raw=operation.raw), target))
+
     upscaler, _ = models.drawing(job.source, cancel=cancel)
     operation, manifest = settings.operation, upscaler.bundle.manifest
     with reading(job.source) as source:
-        found = [made for target in job.targets if (made := _provenance(target)) is not None]
+        found = [made for target in job.targets if (made := read(read_provenance, target)) is not None]
         if len(found) < len(job.targets):
             return False
         with open_image(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
@@ -308,32 +313,14 @@ def is_done(job: Job, models: Models, *, settings: Settings, cancel: threading.E
                     return False
             if {made.source_sha256 for made in found} != {reader.sha256()}:
                 return False
-    for target in job.targets:
-        stop_if_set(cancel)
-        with reading(target) as output:
-            if not _is_intact(output, settings.recorded.get(str(target)), raw=operation.raw):
-                return False
+    return all(map(intact, job.targets))
+
+
+def _decoded(output: Path, *, raw: bool) -> bool:
+    with open_image(output, max_pixels=sys.maxsize, raw=raw) as reader:
+        for row in range(0, reader.height, _ROWS):
+            reader.read_rows(min(_ROWS, reader.height - row))
     return True
-
-
-def _is_intact(output: Path, recorded: tuple[int, str] | None, *, raw: bool) -> bool:
-    try:
-        if recorded is not None:
-            return (output.stat().st_size, file_sha256(output)) == recorded
-        with open_image(output, max_pixels=sys.maxsize, raw=raw) as reader:
-            for row in range(0, reader.height, _ROWS):
-                reader.read_rows(min(_ROWS, reader.height - row))
-        return True
-    except (ImageError, OSError):
-        return False  # damaged: it is made again
-
-
-def _provenance(target: Path) -> Provenance | None:
-    try:
-        with reading(target) as output:
-            return read_provenance(output) if output.is_file() else None
-    except (ImageError, OSError):
-        return None  # unreadable: it is made again
 
 
 def _what_matters(provenance: Provenance) -> Provenance:

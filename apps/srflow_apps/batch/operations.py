@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -44,12 +44,13 @@ Size = tuple[int, int]
 class Operation:
     """An operation on every input of a batch. Unless it says otherwise, outputs are as large as inputs.
 
-    name: the verb, as provenance has it. name_fields: of patterns of outputs' names. interval: a coverage; outputs are
-    then a picture and the bounds of its interval.
+    name: the verb, as provenance has it. end: of the names of outputs that nobody named. name_fields: of patterns of
+    outputs' names. interval: a coverage; outputs are then a picture and the bounds of its interval.
     """
 
     options: Any
     name: ClassVar[str]
+    end: ClassVar[str]
     name_fields: ClassVar[Sequence[str]] = ("stem", "ending", "seed", "tau", "model")
     interval: float | None = None
 
@@ -88,23 +89,15 @@ class Operation:
 
     def suffix(self, manifest: Manifest) -> str:
         """The end of the names of outputs that nobody named."""
-        return {RESTORE: "restored", TRANSFER: "transferred"}[self.name]
-
-    def numbers(self, outputs: int) -> Sequence[int]:
-        """The samples' numbers of an input's outputs."""
-        return range(self.sample, self.sample + outputs)
+        return self.end
 
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         """Size of the outputs of an input. Raises: ArgumentError, ImageError if the model cannot make them."""
         return size
 
-    def on_piece(self, piece: Path, white: Path) -> Operation:
-        """The operation on a piece of an input, to measure its time. white: a picture as large as the piece."""
-        return self
-
     def recorded(self, recipe: Provenance) -> Operation:
         """The operation by which a picture was made. Raises: ArgumentError if nothing can be made with it."""
-        raise ArgumentError(f"srflow-{self.name} cannot make a picture again from what its file says")
+        raise NotImplementedError
 
     def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
         """The record that sample `number` of an input of this size would have, but for names and tiles.
@@ -146,9 +139,6 @@ class Upscaling(Operation):
         if isinstance(self.options.tau, np.ndarray):
             raise ArgumentError("tau is a map, which fits one image only; give a number, or use upscale_file")
 
-    def numbers(self, outputs: int) -> Sequence[int]:
-        return super().numbers(outputs) if self.interval is None else [self.sample] * outputs
-
     def check(self, bundle: Bundle) -> None:
         if self.interval is not None:
             self.options.band(bundle.manifest, n=INTERVAL_SAMPLES, coverage=self.interval)
@@ -170,12 +160,6 @@ class Upscaling(Operation):
         width, height = size
         _, height, width = self.options.output_of(manifest, height=height, width=width)
         return width, height
-
-    def on_piece(self, piece: Path, white: Path) -> Upscaling:
-        if not isinstance(self.options.scale, OutputSize):
-            return self
-        # The size is that of the whole input, and reducing takes little of the time.
-        return Upscaling(options=dataclasses.replace(self.options, scale=None), interval=self.interval)
 
     def recorded(self, recipe: Provenance) -> Upscaling:
         return Upscaling(options=DrawOptions.from_provenance(recipe))
@@ -202,7 +186,7 @@ class Restoring(Operation):
 
     options: RestoreOptions = field(default_factory=RestoreOptions)
 
-    name = RESTORE
+    name, end = RESTORE, "restored"
 
     def named(self, manifest: Manifest) -> dict[str, Any]:
         return {"tau": self.options.number, "scale": 1}
@@ -245,7 +229,7 @@ class Transferring(Operation):
     mask: Path
     lr: Path | None = None
 
-    name = TRANSFER
+    name, end = TRANSFER, "transferred"
 
     def named(self, manifest: Manifest) -> dict[str, Any]:
         return {"tau": self.options.number(manifest), "scale": 1}
@@ -253,9 +237,6 @@ class Transferring(Operation):
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)
         self.options.taus(bundle.manifest)
-
-    def on_piece(self, piece: Path, white: Path) -> Transferring:
-        return dataclasses.replace(self, source=piece, mask=white, lr=None)
 
     def fields_of(self, job: Job, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
         others = {what: None if path is None else (path, file_sha256(path)) for what, path in self._others(job).items()}
@@ -268,17 +249,9 @@ class Transferring(Operation):
     def on_file(
         self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
     ) -> FileResult:
-        others = self._others(job)
-        return transfer_file(
-            upscaler._painter,
-            source,
-            cast("Path", others["source"]),
-            cast("Path", others["mask"]),
-            targets[0],
-            lr=others["lr"],
-            options=dataclasses.replace(self.options, **run),
-            writing=WriteOptions(**writing),
-        )
+        others: Any = self._others(job)
+        how: Any = {"options": dataclasses.replace(self.options, **run), "writing": WriteOptions(**writing)}
+        return transfer_file(upscaler._painter, source, output=targets[0], **others, **how)
 
     def _others(self, job: Job) -> dict[str, Path | None]:
         """The files besides the target. Raises: ImageError if a folder does not have the one for this job."""

@@ -17,12 +17,12 @@ from pathlib import Path, PurePosixPath
 from string import Formatter
 from typing import Any
 
-from srflow_apps.batch.choices import FORMATS, FileChoices
+from srflow_apps.batch.choices import FORMATS, FileChoices, Shard
 from srflow_apps.batch.jobs import FolderFile, Job, Models, Settings, failure
 from srflow_apps.batch.operations import Operation
-from srflow_apps.batch.report import read_report, recorded_in
-from srflow_apps.batch.storage import check_written, file_names, is_folder, real_path
-from srflow_apps.batch.url_paths import UrlPath, as_path
+from srflow_apps.batch.report import Rows, read_report, recorded_in
+from srflow_apps.batch.storage import UrlPath, as_path, check_written, file_names, is_folder, real_path
+from srflow_apps.clips.reading import CLIPS
 from srflow_sdk._checks import flag, is_whole
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, ImageError, SRFlowError
@@ -34,33 +34,18 @@ from srflow_sdk.model.bundle import Bundle
 MAX_SAMPLES = 1000
 """How many samples of a file may be drawn at a time: each has an encoder, with a thread and files, of its own."""
 
-_FORMAT = re.compile(r"(0?[0-9]{1,2})?(\.[0-9])?[df]?", re.ASCII)  # {sample:03}, {tau:.2f}; nothing that grows large
+
+def _is_part(shard: Any) -> bool:
+    return (
+        isinstance(shard, (tuple, list)) and len(shard) == 2 and all(map(is_whole, shard)) and 1 <= shard[0] <= shard[1]
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shard:
-    """Part `index` (1 … count) of `count` parts, the same on every machine."""
-
-    index: int
-    count: int
-
-    @classmethod
-    def of(cls, pair: tuple[int, int]) -> Shard:
-        """Part i of n. Raises: ArgumentError."""
-        try:
-            index, count = (int(number) for number in pair)
-        except (TypeError, ValueError):
-            index, count = 0, 0
-        if not 1 <= index <= count:
-            raise ArgumentError(f"shard is {pair!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)")
-        return cls(index=index, count=count)
-
-    def holds(self, name: PurePosixPath) -> bool:
-        """True if the input of this name belongs to the part. Every name belongs to exactly one."""
-        # macOS may spell an accented letter as two characters where Linux has one.
-        spelling = unicodedata.normalize("NFC", name.as_posix()).encode("utf-8", "surrogatepass")
-        number = int.from_bytes(hashlib.sha256(spelling).digest()[:8], "big")
-        return number % self.count == self.index - 1
+def in_shard(name: PurePosixPath, shard: Shard) -> bool:
+    """True if the input of this name belongs to the part. Every name belongs to one, the same on every machine."""
+    # macOS may spell an accented letter as two characters where Linux has one.
+    spelling = unicodedata.normalize("NFC", name.as_posix()).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(spelling).digest()[:8], "big") % shard[1] == shard[0] - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +53,9 @@ class Plan:
     """The decisions about a batch.
 
     jobs: this machine's share of `total`. refused: failed results of inputs that cannot become jobs. unread: how many
-    images are left out, by the names of their formats. own: how many, because the operation made them. bundles, models:
-    the model, or those of which each picture gets the one that suits it. tile: as requested, for the report. earlier:
-    the report that this batch goes on with.
+    images are left out, by the names of their formats. own: how many, because the operation made them. clips: how many
+    clips are. bundles, models: the model, or those of which each picture gets the one that suits it. tile: as
+    requested, for the report. earlier: the rows of the report that this batch goes on with.
     """
 
     jobs: tuple[Job, ...]
@@ -81,9 +66,10 @@ class Plan:
     refused: tuple[FolderFile, ...] = ()
     unread: Mapping[str, int] = field(default_factory=dict)
     own: int = 0
+    clips: int = 0
     tile: TileSize = "auto"
     report: Path | None = None
-    earlier: dict[str, Any] | None = None
+    earlier: Rows = field(default_factory=dict)
 
 
 def make_plan(
@@ -110,7 +96,7 @@ def make_plan(
     bundles = operation.needed(bundles)
     if not inputs:
         raise ArgumentError("there are no inputs; name files and folders")
-    for name in ("recursive", "lossless", "resume", "overwrite"):
+    for name in ("recursive", "resume", "overwrite"):
         flag(name, getattr(files, name))
     if not is_whole(samples) or not 1 <= samples <= MAX_SAMPLES:
         then = f", then go on with --sample {MAX_SAMPLES}" if is_whole(samples) and samples > 0 else ""
@@ -119,9 +105,11 @@ def make_plan(
         raise ArgumentError("an interval is of one picture, and has three files; leave out samples")
     if output == "":
         raise ArgumentError('-o is empty; name a file or a directory ("." is the current one)')
+    if files.shard is not None and not _is_part(files.shard):
+        raise ArgumentError(f"shard is {files.shard!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)")
     if files.format is not None and files.format not in FORMATS:
         raise ArgumentError(f"format is {files.format!r}; the formats are {', '.join(FORMATS)}")
-    earlier = read_report(files.report) if files.report is not None and files.resume else None
+    earlier = read_report(files.report) if files.report is not None and files.resume else {}
     settings = Settings(
         operation=operation,
         report=files.report is not None,
@@ -131,7 +119,7 @@ def make_plan(
         beside=output is None,
         quality=files.quality,
         lossless=files.lossless,
-        recorded={} if earlier is None else recorded_in(earlier),
+        recorded=recorded_in(earlier),
     )
     models = Models(bundles, operation.scale, max_pixels=max_pixels)
     naming = Naming(
@@ -142,25 +130,23 @@ def make_plan(
         values={"seed": vars(operation.options).get("seed", 0), **operation.named(bundles[0].manifest)},
         model=models.name,
     )
-    if files.name is not None:
-        naming.check(operation.name_fields)
+    naming.check(operation.name_fields)
     if output is None:
         out, naming = beside(inputs, operation.suffix(bundles[0].manifest), naming=naming)
     else:
         out = as_path(output)
-    found, refused, unread = find_inputs(inputs, out=out, recursive=files.recursive, exclude=files.exclude)
-    listed = len(found)
+    found = find_inputs(inputs, out=out, recursive=files.recursive, exclude=files.exclude)
+    jobs, named = found.jobs, set(inputs)
     if not files.include_own:  # an earlier run's outputs among the photos, which would be enlarged again
-        named = set(inputs)
-        found = [job for job in found if job.source in named or not _made_by(operation.name, job.source)]
-    own = listed - len(found)
+        jobs = [job for job in jobs if job.source in named or not _made_by(operation.name, job.source)]
+    own = len(found.jobs) - len(jobs)
     if output is None:  # of *.png, what an earlier run made of the others is left out
-        makers = {identity(out / name): job for job in found for name in naming.names(job)}
-        found = [job for job in found if makers.get(identity(job.source), job) is job]
+        makers = {identity(out / name): job for job in jobs for name in naming.names(job)}
+        jobs = [job for job in jobs if makers.get(identity(job.source), job) is job]
     directory = directory or output is None or output.endswith(("/", os.sep))
-    jobs = plan_outputs(found, out, inputs=inputs, keep=keep, naming=naming, directory=directory)
+    jobs = plan_outputs(jobs, out, inputs=inputs, keep=keep, naming=naming, directory=directory)
     # Divided last: two inputs with one output are an error on every machine, whichever has them.
-    mine = tuple(job for job in jobs if files.shard is None or files.shard.holds(job.name))
+    mine = tuple(job for job in jobs if files.shard is None or in_shard(job.name, files.shard))
     check_targets(mine, report=files.report)
     for target in {target.suffix: target for job in mine for target in job.targets}.values():
         if files.format is not None and format_of(target) is not format_of(f"a.{files.format}"):
@@ -172,46 +158,63 @@ def make_plan(
         settings=settings,
         bundles=bundles,
         models=models,
-        refused=tuple(failure(folder, f"{folder}: {why}") for folder, why in refused),
-        unread=unread,
+        refused=tuple(found.refused),
+        unread=found.unread,
         own=own,
+        clips=found.clips,
         tile=tile,
         report=files.report,
         earlier=earlier,
     )
 
 
-def find_inputs(
-    inputs: Sequence[Path], *, out: Path, recursive: bool = False, exclude: Sequence[str] = ()
-) -> tuple[list[Job], list[tuple[Path, str]], Counter[str]]:
+@dataclass(kw_only=True)
+class Found:
+    """The files and folders that inputs turned out to be.
+
+    jobs: without outputs. refused: failed results of folders that cannot be listed, or have no images. unread: how many
+    images are left out, by the names of their formats (:data:`UNREAD`). clips: how many clips are.
+    """
+
+    jobs: list[Job] = field(default_factory=list)
+    refused: list[FolderFile] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+    clips: int = 0
+
+
+def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False, exclude: Sequence[str] = ()) -> Found:
     """Find the files given, and the image files (:data:`READABLE`) in the folders given, sorted.
 
     Hidden files and folders are skipped, and so is everything under `out` if that lies inside a folder: those are
     earlier outputs. recursive: subfolders too; links to folders are not followed, so that none is entered twice.
     exclude: shell patterns of names, or of paths within a folder, to leave out.
-    Returns: jobs without outputs; folders that cannot be listed or have no images, and why; how many images are left
-    out, by the names of their formats (:data:`UNREAD`).
     """
-    jobs, refused, unread = list[Job](), list[tuple[Path, str]](), Counter[str]()
+    found = Found()
     for path in inputs:
         if not is_folder(path):
-            jobs.append(Job(source=path, targets=(), name=PurePosixPath(path.name)))
+            found.jobs.append(Job(source=path, targets=(), name=PurePosixPath(path.name)))
             continue
-        names, before = [], len(refused)
-        for name in _names_in(path, refused, out=out, recursive=recursive):
+        names, before, left_out = list[PurePosixPath](), len(found.refused), 0
+        for name in _names_in(path, found.refused, out=out, recursive=recursive):
             ending = name.suffix.lower()
             if any(fnmatch(each, glob) for glob in exclude for each in (name.name, name.as_posix())):
-                continue
-            if ending in READABLE:
+                left_out += ending in READABLE
+            elif ending in READABLE:
                 names.append(name)
             elif ending in UNREAD:
-                unread[UNREAD[ending]] += 1
-        if not names and len(refused) == before:
+                found.unread[UNREAD[ending]] += 1
+            else:
+                found.clips += ending in CLIPS
+        if not names and len(found.refused) == before:
             more = "; links to folders are not followed" if recursive else "; --recursive searches its subfolders too"
-            refused.append((path, f"there are no images in this folder ({', '.join(READABLE)}){more}"))
-        names.sort(key=lambda name: name.parts)
-        jobs.extend(Job(source=path / name, targets=(), name=name) for name in names)
-    return jobs, refused, unread
+            why = f"there are no images in this folder ({', '.join(READABLE)}){more}"
+            if left_out:
+                why = f"--exclude leaves out all {left_out} images of this folder"
+            found.refused.append(failure(path, f"{path}: {why}"))
+        found.jobs += [
+            Job(source=path / name, targets=(), name=name) for name in sorted(names, key=lambda name: name.parts)
+        ]
+    return found
 
 
 def _made_by(operation: str, path: Path) -> bool:
@@ -222,19 +225,20 @@ def _made_by(operation: str, path: Path) -> bool:
     return False
 
 
-def _names_in(folder: Path, refused: list[tuple[Path, str]], *, out: Path, recursive: bool) -> Iterator[PurePosixPath]:
-    """Names of files that are neither hidden nor outputs. refused: gets folders that cannot be listed."""
+def _names_in(folder: Path, refused: list[FolderFile], *, out: Path, recursive: bool) -> Iterator[PurePosixPath]:
+    """Names of files that are neither hidden nor below `out`. refused: gets folders that cannot be listed."""
     if isinstance(folder, UrlPath):
         try:
             names = file_names(folder, recursive=recursive)
         except ImageError as error:
-            refused.append((folder, str(error).removeprefix(f"{folder}: ")))
+            refused.append(failure(folder, str(error)))
             return
         yield from (name for name in names if folder not in out.parents or out not in (folder / name).parents)
         return
 
     def refuse(error: OSError) -> None:
-        refused.append((Path(error.filename or folder), f"the folder cannot be listed: {error.strerror}"))
+        place = Path(error.filename or folder)
+        refused.append(failure(place, f"{place}: the folder cannot be listed: {error.strerror}"))
 
     out = real_path(out)
     inside = real_path(folder) in out.parents
@@ -242,9 +246,7 @@ def _names_in(folder: Path, refused: list[tuple[Path, str]], *, out: Path, recur
         here = Path(place)
         visible = [name for name in folders if recursive and not name.startswith(".")]
         folders[:] = [name for name in visible if not (inside and real_path(here / name) == out)]
-        for path in (here / name for name in files if not name.startswith(".")):
-            if not (inside and path.is_symlink() and out in real_path(path).parents):
-                yield PurePosixPath(path.relative_to(folder).as_posix())
+        yield from (PurePosixPath((here / name).relative_to(folder)) for name in files if not name.startswith("."))
 
 
 def say_unread(unread: Mapping[str, int]) -> str:
@@ -273,40 +275,35 @@ class Naming:
         """The names of one input's outputs. stem: what to put for {stem}; None is the input's own."""
         pattern = self.pattern or ("{stem}" if len(self.numbers) == 1 else "{stem}_s{sample}") + self.ending
         model = self.model(job.source) if "{model" in pattern else ""  # or pictures would be looked at for nothing
-        fields = {
-            **self.values,
-            "stem": (job.name.stem if stem is None else stem) or "image",
-            "ending": job.name.suffix[1:],
-            "model": re.sub(r"[^\w.+-]", "-", model),
-        }
+        own = {"stem": (job.name.stem if stem is None else stem) or "image", "ending": job.name.suffix[1:]}
+        fields = {**self.values, **own, "model": re.sub(r"[^\w.+-]", "-", model)}
         names = [pattern.format(**fields, sample=number) for number in self.numbers]
         return _with_bounds(names[0]) if self.bounds else names
 
     def check(self, fields: Sequence[str]) -> None:
         """Raises: ArgumentError if the pattern cannot name the outputs with these fields."""
+        if self.pattern is None:
+            return
         said, known = f"--name {self.pattern}", ", ".join(f"{{{name}}}" for name in fields)
+        photo = Job(source=Path("photo.jpg"), targets=(), name=PurePosixPath("photo.jpg"))
         try:
-            parts = list(Formatter().parse(self.pattern or ""))
-            for _, named, form, conversion in parts:
-                if named is not None and (named not in fields or conversion or not _FORMAT.fullmatch(form or "")):
-                    raise ArgumentError(f"{said}: {{{named}}} cannot be filled in; the fields are {known}")
-                if named is not None and self.values.get(named, 0) is None:
-                    fix = "choose it with --tau" if named == "tau" else "leave it out, or use --scale"
-                    raise ArgumentError(f"{said}: {{{named}}} is not one number for all pictures; {fix}")
-            dataclasses.replace(self, model=lambda _: "model").names(
-                Job(source=Path("photo.jpg"), targets=(), name=PurePosixPath("photo.jpg"))
-            )
+            named = [name for _, name, _, _ in Formatter().parse(self.pattern) if name is not None]
+            if unknown := [name for name in named if name not in fields]:
+                raise ValueError(f"{{{unknown[0]}}} cannot be filled in")
+            if none := [name for name in named if self.values.get(name, 0) is None]:
+                fix = "choose it with --tau" if none[0] == "tau" else "leave it out, or use --scale"
+                raise ArgumentError(f"{said}: {{{none[0]}}} is not one number for all pictures; {fix}")
+            dataclasses.replace(self, model=lambda _: "model").names(photo)
         except ArgumentError:
             raise
         except ValueError as error:
-            raise ArgumentError(
-                f"{said}: {error}; the fields are {known}, numbers also {{seed:06}} or {{tau:.2f}}, and a brace is {{{{"
-            ) from error
-        if "/" in str(self.pattern) or "\\" in str(self.pattern):
+            more = "numbers also {seed:06} or {tau:.2f}, and a brace is {{"
+            raise ArgumentError(f"{said}: {error}; the fields are {known}, {more}") from error
+        if "/" in self.pattern or "\\" in self.pattern:
             raise ArgumentError(f"{said} names a folder; give only a file name, and the folder with -o")
-        if len(self.numbers) > 1 and not any(named == "sample" for _, named, _, _ in parts):
+        if len(self.numbers) > 1 and "sample" not in named:
             raise ArgumentError(f"{said} gives all {len(self.numbers)} samples the same name; add {{sample}}")
-        check_writable(str(self.pattern))
+        check_writable(self.pattern)
 
 
 def _with_bounds(name: str) -> list[str]:
@@ -362,22 +359,16 @@ def plan_outputs(
         why = f"{folders[0]} is a folder" if folders else count if several else "--name both name the file"
         what = f"{out} is one file and" if several else f"-o {out} and"
         raise ArgumentError(f"{what} {why}; name a directory: -o {out.with_suffix('')}/")
-    stems = _stems_apart(found, naming) if directory else [None] * len(found)
-    unique: dict[tuple[str, tuple[Path, ...]], Job] = {}
-    for job, stem in zip(found, stems, strict=True):
-        if directory:
-            targets = [out / job.name.parent / name for name in naming.names(job, stem=stem)]
-        elif naming.bounds:
-            targets = [out.with_name(name) for name in _with_bounds(out.name)]
-        elif len(naming.numbers) == 1:
-            targets = [out]
-        else:
-            targets = [out.with_name(f"{out.stem}_s{number}{out.suffix}") for number in naming.numbers]
-        named = dataclasses.replace(job, targets=tuple(targets))
-        unique.setdefault((identity(named.source), named.targets), named)
-    jobs = list(unique.values())
-    _check_apart(jobs, naming, keep)
-    places = {real_path(place) for place in {target.parent for job in jobs for target in job.targets}}
+    if not directory:  # its name is the pattern
+        stem, end = (text.replace("{", "{{").replace("}", "}}") for text in (out.stem, out.suffix))
+        naming = dataclasses.replace(naming, pattern=stem + "_s{sample}" * (len(naming.numbers) > 1) + end)
+    jobs: dict[tuple[str, tuple[Path, ...]], Job] = {}
+    for job, stem in zip(found, _stems_apart(found, naming), strict=True):
+        folder = out / job.name.parent if directory else out.parent
+        targets = tuple(folder / name for name in naming.names(job, stem=stem))
+        jobs.setdefault((identity(job.source), targets), dataclasses.replace(job, targets=targets))
+    _check_apart(list(jobs.values()), naming, keep)
+    places = {real_path(place) for place in {target.parent for job in jobs.values() for target in job.targets}}
     for folder in folders:
         whole = real_path(folder)
         inside = any(place == whole or whole in place.parents for place in places)
@@ -386,28 +377,17 @@ def plan_outputs(
                 f"outputs would lie among the inputs in {folder} and become inputs the next time; "
                 f"give them a folder of their own, such as -o {folder / 'large'}/"
             )
-    return jobs
+    return list(jobs.values())
 
 
-def _stems_apart(jobs: Sequence[Job], naming: Naming) -> list[str | None]:
+def _stems_apart(jobs: Sequence[Job], naming: Naming) -> list[str]:
     """Texts to put for {stem}, so that no two inputs have the same output, as far as that can be done.
 
     `a.gif` and `a.webp` become `a_gif` and `a_webp`, `x/a.png` and `y/a.png` `x_a_png` and `y_a_png`; `A.png` and
     `a.png`, which are one file on some disks, get six digits of a hash. Names depend only on which inputs there are.
     """
-
-    def with_ending(job: Job) -> str:
-        return "_".join(filter(None, (job.name.stem, job.name.suffix[1:])))
-
-    def with_folder(job: Job) -> str:
-        return f"{real_path(job.source.parent).name}_{with_ending(job)}"
-
-    def with_digest(job: Job) -> str:
-        name = f"{real_path(job.source.parent).name}/{job.name.as_posix()}"
-        return f"{with_ending(job)}_{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}"
-
-    stems: list[str | None] = [None] * len(jobs)
-    for renamed in (with_ending, with_folder, with_digest):
+    stems = [job.name.stem for job in jobs]
+    for renaming in ("{name}", "{folder}_{name}", "{name}_{digest:.6}"):
         writers: dict[str, list[int]] = {}
         for number, (job, stem) in enumerate(zip(jobs, stems, strict=True)):
             for name in naming.names(job, stem=stem):
@@ -415,27 +395,29 @@ def _stems_apart(jobs: Sequence[Job], naming: Naming) -> list[str | None]:
         for numbers in writers.values():
             if len({identity(jobs[number].source) for number in numbers}) > 1:
                 for number in numbers:
-                    stems[number] = renamed(jobs[number])
+                    job, folder = jobs[number], real_path(jobs[number].source.parent).name
+                    digest = hashlib.sha256(f"{folder}/{job.name}".encode("utf-8", "surrogateescape")).hexdigest()
+                    name = "_".join(filter(None, (job.name.stem, job.name.suffix[1:])))
+                    stems[number] = renaming.format(name=name, folder=folder, digest=digest)
     return stems
 
 
-def _check_apart(jobs: Iterable[Job], naming: Naming, keep: Iterable[Path]) -> None:
+def _check_apart(jobs: Sequence[Job], naming: Naming, keep: Iterable[Path]) -> None:
     """Raises: ArgumentError if an output is an input, or that of two inputs, or is in `keep`."""
-    jobs, real = list(jobs), functools.cache(real_path)
+    real = functools.cache(real_path)
     kept = {identity(path): path for path in [*(job.source for job in jobs), *keep]}
     writers: dict[str, Path] = {}
-    for job in jobs:
-        for target in job.targets:
-            if (file := kept.get(identity(target))) is not None:
-                raise ArgumentError(f"{target} would overwrite the input {file}; name another output")
-            # macOS and Windows do not tell A.png from a.png; what a command means must not depend on the disk.
-            for key in (identity(target), f"folded {_folded(str(real(target.parent) / target.name))}"):
-                if (other := writers.setdefault(key, job.source)) is not job.source:
-                    why = " on a disk that ignores case" if key.startswith("folded") else ""
-                    fix = "rename one of them" if other.parent == job.source.parent else "take two directories"
-                    if naming.pattern is not None and "{stem" not in naming.pattern:
-                        fix = "add {stem} to --name"
-                    raise ArgumentError(f"{other} and {job.source} would both be written to {target}{why}; {fix}")
+    for job, target in [(one, target) for one in jobs for target in one.targets]:
+        if (file := kept.get(identity(target))) is not None:
+            raise ArgumentError(f"{target} would overwrite the input {file}; name another output")
+        # macOS and Windows do not tell A.png from a.png; what a command means must not depend on the disk.
+        for key in (identity(target), f"folded {_folded(str(real(target.parent) / target.name))}"):
+            if (other := writers.setdefault(key, job.source)) is not job.source:
+                why = " on a disk that ignores case" if key.startswith("folded") else ""
+                fix = "rename one of them" if other.parent == job.source.parent else "take two directories"
+                if naming.pattern is not None and "{stem" not in naming.pattern:
+                    fix = "add {stem} to --name"
+                raise ArgumentError(f"{other} and {job.source} would both be written to {target}{why}; {fix}")
 
 
 def _folded(name: str) -> str:
@@ -446,12 +428,11 @@ def identity(path: Path) -> str:
     """A key that is equal for all names of a file: links are followed, and hard links recognised if the file exists."""
     if isinstance(path, UrlPath):
         return path.key
-    try:
+    with contextlib.suppress(OSError):
         status = path.stat()
-    except OSError:
-        return os.path.normcase(real_path(path))
-    # Windows may report inode 0 on some file systems; then only the name is left.
-    return f"{status.st_dev}:{status.st_ino}" if status.st_ino else os.path.normcase(real_path(path))
+        if status.st_ino:  # Windows may report 0 on some file systems; then only the name is left
+            return f"{status.st_dev}:{status.st_ino}"
+    return os.path.normcase(real_path(path))
 
 
 def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
@@ -468,17 +449,18 @@ def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
         if identity(report) in {identity(path) for path in [*targets, *(job.source for job in jobs)]}:
             raise ArgumentError(f"the report {report} would replace an input or output; name another file")
         targets.append(report)
+    folders: dict[Path, None] = {}
     for target in targets:
         if isinstance(target, UrlPath):
             check_written(target)
         elif is_folder(target):
             raise ImageError(f"{target} cannot be written: it is a directory")
-    for folder in dict.fromkeys(target.parent for target in targets if not isinstance(target, UrlPath)):
+        else:
+            folders[target.parent] = None
+    for folder in folders:
         place = next(place for place in (folder, *folder.parents, Path()) if os.path.lexists(place))
         if not is_folder(place):
-            raise ImageError(
-                f"the directory {folder} cannot be created: {place} is not a directory; for a file, "
-                "name one with an ending, such as .png"
-            )
+            why = f"{place} is not a directory; for a file, name one with an ending, such as .png"
+            raise ImageError(f"the directory {folder} cannot be created: {why}")
         if not os.access(place, os.W_OK):
             raise ImageError(f"the directory {place} is not writable; name another, or change its permissions")

@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settings, digest, do_one, failure
-from srflow_apps.batch.storage import exists, remove_leftovers
-from srflow_apps.batch.url_paths import UrlPath
+from srflow_apps.batch.storage import UrlPath, exists, remove_leftovers
 from srflow_sdk._checks import one_of, real, whole
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, MissingExtraError, SRFlowError
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
 _CONNECT_S = 5.0
 _POLL_S = 0.2
 _STOP_S = 20.0  # for workers to end their tile
-_ATTEMPTS = 3
-"""How often a file may be under way when its worker dies. A file that kills its worker must not do so for ever."""
+_ATTEMPTS = 3  # a file that kills its worker must not do so for ever
 
 _KILLED = f"its worker was killed {_ATTEMPTS} times; perhaps it needs more memory than a machine has"
 _MOST_GPUS = 64
@@ -96,9 +94,10 @@ def run_on_ray(
 ) -> FolderResult:
     """Let a cluster's workers do the jobs, as :func:`run_jobs` does them; a worker that dies loses nothing.
 
-    Each worker that is free gets the next job, and a dead one gets a successor. Results come in the order in which
-    files end. If check() or the watcher raises, the workers stop at their next tile, and what they finished is taken.
-    bundles: the model; several if each picture gets the one that suits it. say: called with a line about the workers.
+    Each worker that is free gets the next job, and Ray begins a dead one anew, with its job. Results come in the order
+    in which files end. If check() or the watcher raises, the workers stop at their next tile, and what they finished is
+    taken. bundles: the model; several if each picture gets the one that suits it. say: called with a line about the
+    workers.
 
     Raises: also DeviceError if the cluster cannot be used.
     """
@@ -117,65 +116,50 @@ def run_on_ray(
     done: dict[int, FolderFile] = {}
     ended: dict[str, Any] = {"device": "ray", "precision": str(cluster.precision)}
 
-    def take(number: int, file: FolderFile, device: str, precision: str) -> None:
-        done[number] = file
-        ended.update({"device": device, "precision": precision} if device else {})
-        if watcher is not None:
-            watcher.finished(number + 1, file)
-        if file.disk_full:
-            raise _EndedError("disk_full")
-
     def draw(ray: Any) -> None:
         raylet_lives = raylet_of_this_machine(ray)
         workers, cpus, gpus = _share(ray, cluster, most=len(jobs), say=say)
-        actor_class = ray.remote(DoJobs).options(num_cpus=cpus, num_gpus=gpus or None, max_concurrency=2)
-        waiting, deaths = deque(range(len(jobs))), Counter[int]()
-        idle: list[Any] = []
-        doing: dict[Any, tuple[Any, int | None]] = {}  # by the answer that is to come; None: the worker begins
+        again = {"max_restarts": -1, "max_task_retries": _ATTEMPTS - 1}
+        actor_class = ray.remote(DoJobs).options(num_cpus=cpus, num_gpus=gpus or None, max_concurrency=2, **again)
+        idle = [actor_class.remote(**worker, threads=cpus) for _ in range(workers)]
+        waiting, doing = deque(range(len(jobs))), dict[Any, tuple[Any, int]]()  # by the answer that is to come
 
-        def begin() -> None:
-            actor = actor_class.remote(**worker, threads=cpus)
-            doing[actor.do.remote(None, False)] = actor, None  # answered once there is room for it
-
-        def answered(answer: Any) -> None:
+        def take(answer: Any) -> None:
             actor, number = doing.pop(answer)
             try:
                 result = ray.get(answer)
             except ray.exceptions.RayActorError as error:
                 if error.actor_init_failed:
                     raise
-                begin()  # a successor
-                if number is not None:
-                    deaths[number] += 1
-                    if deaths[number] < _ATTEMPTS:
-                        waiting.append(number)
-                    else:
-                        take(number, failure(jobs[number].source, _KILLED, targets=jobs[number].targets), "", "")
-                return
+                result = failure(jobs[number].source, _KILLED, targets=jobs[number].targets), "", ""
             idle.append(actor)
-            if result is not None and number is not None:  # it is None if the worker was to stop
-                take(number, *result)
+            if result is not None:  # it is None if the worker was to stop
+                done[number], device, precision = result
+                ended.update({"device": device, "precision": precision} if device else {})
+                if watcher is not None:
+                    watcher.finished(number + 1, done[number])
+                if done[number].disk_full:
+                    raise _EndedError("disk_full")
 
-        for _ in range(workers):
-            begin()
         try:
-            while waiting or any(number is not None for _, number in doing.values()):
+            while waiting or doing:
                 while waiting and idle:
                     actor, number = idle.pop(), waiting.popleft()
                     doing[actor.do.remote(jobs[number], is_seen(jobs[number].source))] = actor, number
+                if not waiting:
+                    idle.clear()  # they end, so that there is room for one whose machine died
                 check()
                 if not raylet_lives():
                     raise _EndedError("server_lost")
                 for answer in ray.wait(list(doing), timeout=_POLL_S)[0]:
-                    answered(answer)
+                    take(answer)
         except BaseException as error:
             if str(error) != "server_lost":  # or whatever asks Ray for anything now may end this process
-                busy = [answer for answer, (_, number) in doing.items() if number is not None]
-                for answer in busy:
-                    doing[answer][0].stop.remote()
-                for answer in ray.wait(busy, num_returns=len(busy), timeout=_STOP_S)[0] if busy else ():
+                for actor, _ in doing.values():
+                    actor.stop.remote()
+                for answer in ray.wait(list(doing), num_returns=len(doing), timeout=_STOP_S)[0] if doing else ():
                     with contextlib.suppress(_EndedError, ray.exceptions.RayError):  # its machine may have died
-                        answered(answer)
+                        take(answer)
             raise
 
     remove_leftovers(targets)
@@ -250,14 +234,12 @@ class DoJobs:
         self._cancel = threading.Event()
         self._models: Models | None = None
 
-    def do(self, job: Job | None, seen: bool) -> tuple[FolderFile, str, str] | None:
-        """Do a job; None does nothing. seen: whether the machine that made the plan has the input.
+    def do(self, job: Job, seen: bool) -> tuple[FolderFile, str, str] | None:
+        """Do a job. seen: whether the machine that made the plan has the input.
 
         Returns: the result, the device and the precision; None if it was to stop.
         Raises: SRFlowError for what concerns all files, such as a BundleError if this machine has another model.
         """
-        if job is None:
-            return None
         models = self._models = self._models or self._opened()
         assert models.upscaler is not None  # for the type checker
         needed = [*([job.source] if seen else []), *(target.parent for target in job.targets)]

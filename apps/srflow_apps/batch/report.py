@@ -1,17 +1,17 @@
-"""The report of a batch, as JSON."""
+"""The report of a batch, as JSON: a row for each input, which `resume` goes by the next time."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Recorded, digest
 from srflow_apps.batch.operations import Operation
-from srflow_apps.batch.storage import reading, remove_leftovers, shown, writing
-from srflow_apps.batch.url_paths import UrlPath
+from srflow_apps.batch.storage import UrlPath, reading, remove_leftovers, shown, writing
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ImageError
 from srflow_sdk.model.model_choice import BY_PICTURE
@@ -26,6 +26,9 @@ REPORT_SCHEMA = 1
 
 _EXACT = 200.0  # JSON has no infinity
 
+Rows = Mapping[tuple[Any, ...], dict[str, Any]]
+"""The rows of a report by their inputs and outputs, of those that have outputs."""
+
 
 def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
     """The record of a batch, as JSON values.
@@ -34,25 +37,22 @@ def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
     null if it was not measured. Files that were not reached before an interrupt are not listed. If each picture had
     the model that suits it, the files name theirs, and settings in which the models differ are null.
 
-    The report that this one replaces supplies the measurements of files that are skipped now, and its entries for files
-    that were not reached stay under `earlier`.
+    The report that this one replaces supplies the measurements of files that are skipped now: `resume` held them to its
+    hashes. Its rows for files that were not reached stay under `earlier`.
     """
     settings, models = plan.settings, [bundle.manifest for bundle in plan.bundles]
     first, *others = [settings.operation.described(manifest) for manifest in models]
+    name = BY_PICTURE if others else models[0].name
+    rows = [_row(file, settings.operation) for file in result.files]
+    for row in rows if settings.overwrite else ():  # or the earlier one says nothing of what is there
+        if row["status"] == "skipped" and (entry := plan.earlier.get(_pictures(row))) is not None:
+            row.update({each: entry.get(each) for each in ("size", "seconds", "model", "why", "note", "outputs")})
     report: dict[str, Any] = {
         "schema": REPORT_SCHEMA,
-        "model": {
-            "name": BY_PICTURE if others else models[0].name,
-            "sha256": digest(models),
-            "scale": models[0].scale,
-        },
+        "model": {"name": name, "sha256": digest(models), "scale": models[0].scale},
         "settings": {
-            **{name: value if all(one[name] == value for one in others) else None for name, value in first.items()},
-            "max_pixels": settings.max_pixels,
-            "resume": settings.resume,
-            "overwrite": settings.overwrite,
-            "quality": settings.quality,
-            "lossless": settings.lossless,
+            **{each: value if all(one[each] == value for one in others) else None for each, value in first.items()},
+            **{each: getattr(settings, each) for each in ("max_pixels", "resume", "overwrite", "quality", "lossless")},
             "tile": "none" if plan.tile is None else plan.tile,
             "device": result.device,
             "precision": result.precision,
@@ -65,31 +65,31 @@ def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
             "failed": result.count("failed"),
             "interrupted": result.interrupted,
         },
-        "files": [_file(file, settings.operation) for file in result.files],
+        "files": rows,
     }
-    if plan.earlier is not None:
-        rest = _carry_over(plan.earlier, report)
-        if len(result.files) < result.total:
-            report["earlier"] = rest
+    if plan.earlier and len(rows) < result.total:
+        reached = {row["source"] for row in rows}
+        report["earlier"] = [row for row in plan.earlier.values() if row["source"] not in reached]
     return report
 
 
-def _file(file: FolderFile, operation: Operation) -> dict[str, Any]:
+def _row(file: FolderFile, operation: Operation) -> dict[str, Any]:
     outputs: list[dict[str, Any]] = []
     if file.status == "done":
         for output in file.outputs:
             measured = output.lr_psnr
             decibels = None if measured is None or math.isnan(measured) else min(measured, _EXACT)
-            record = {"path": str(output.path), "sample": output.provenance.sample, "lr_psnr": decibels}
+            record = {"path": _said(output.path), "sample": output.provenance.sample, "lr_psnr": decibels}
             outputs.append({**record, "bytes": output.size_bytes, "sha256": output.sha256})
     elif file.status == "skipped":
-        numbered = zip(operation.numbers(len(file.targets)), file.targets, strict=True)
-        unknown = {"lr_psnr": None, "bytes": None, "sha256": None}
-        outputs = [{"path": str(target), "sample": number, **unknown} for number, target in numbered]
+        for place, target in enumerate(file.targets):
+            number = operation.sample + (place if operation.interval is None else 0)
+            record = {"path": _said(target), "sample": number, "lr_psnr": None}
+            outputs.append({**record, "bytes": None, "sha256": None})
     return {
-        "source": str(file.source),
+        "source": _said(file.source),
         "status": file.status,
-        "error": file.error,
+        "error": None if file.error is None else shown(file.error),
         "model": file.model,
         "why": file.why,
         "note": file.note,
@@ -99,52 +99,28 @@ def _file(file: FolderFile, operation: Operation) -> dict[str, Any]:
     }
 
 
-def _carry_over(earlier: dict[str, Any], report: dict[str, Any]) -> list[dict[str, Any]]:
-    """Take from an earlier report what it says about files that were skipped now: `resume` held them to its hashes.
-
-    Returns its entries about files that were not reached.
-    """
-
-    def pictures(file: dict[str, Any]) -> tuple[Any, ...]:
-        return (file["source"], *((output["path"], output["sample"]) for output in file["outputs"]))
-
-    try:
-        entries = [*earlier.get("earlier", []), *earlier["files"]]
-        measured = {pictures(file): file for file in entries if file["outputs"]}
-    except (AttributeError, KeyError, TypeError):
-        return []  # not written by us
-    for file in report["files"] if report["settings"]["overwrite"] else ():  # or it says nothing of what is there
-        if file["status"] == "skipped" and (entry := measured.get(pictures(file))) is not None:
-            file.update({name: entry.get(name) for name in ("size", "seconds", "model", "why", "note", "outputs")})
-    sources = {file["source"] for file in report["files"]}
-    return [file for file in measured.values() if file["source"] not in sources]
+def _said(path: Path) -> str:
+    return without_secrets(shown(str(path)))  # of URLs that are misspelt, too
 
 
-def read_report(path: Path) -> dict[str, Any] | None:
-    """Read an earlier report; None if there is none that can be read."""
-
-    def refuse(name: str) -> None:
-        raise ValueError(f"{name} is not JSON")
-
-    try:
-        with reading(path) as local, open_regular(local) as file:
-            report = json.loads(file.read(), parse_constant=refuse)
-    except (ImageError, OSError, ValueError, RecursionError):
-        return None
-    return report if isinstance(report, dict) and report.get("schema") == REPORT_SCHEMA else None
+def _pictures(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (row["source"], *((output["path"], output["sample"]) for output in row["outputs"]))
 
 
-def recorded_in(report: dict[str, Any]) -> Recorded:
-    """Lengths and hashes of the outputs that a report is about, by their paths."""
-    found: dict[str, tuple[int, str]] = {}
-    try:
-        for output in (output for file in [*report.get("earlier", []), *report["files"]] for output in file["outputs"]):
-            path, size, sha256 = output["path"], output.get("bytes"), output.get("sha256")
-            if isinstance(path, str) and isinstance(size, int) and isinstance(sha256, str):
-                found[path] = size, sha256
-    except (AttributeError, KeyError, TypeError):
-        return {}  # not written by us
-    return found
+def read_report(path: Path) -> Rows:
+    """The rows of an earlier report; none if there is no report that can be read."""
+    no_report = (ImageError, OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError)
+    with contextlib.suppress(*no_report), reading(path) as local, open_regular(local) as file:
+        report = json.loads(file.read(), parse_constant=lambda _: None)
+        if report["schema"] == REPORT_SCHEMA:
+            return {_pictures(row): row for row in [*report.get("earlier", []), *report["files"]] if row["outputs"]}
+    return {}
+
+
+def recorded_in(rows: Rows) -> Recorded:
+    """Lengths and hashes of the outputs that rows are about, by their paths."""
+    outputs = [output for row in rows.values() for output in row["outputs"]]
+    return {one["path"]: (one["bytes"], one["sha256"]) for one in outputs if one.get("bytes") and one.get("sha256")}
 
 
 def check_report(path: Path) -> None:
@@ -157,22 +133,13 @@ def check_report(path: Path) -> None:
 
 
 def write_report(plan: Plan, result: FolderResult) -> None:
-    """Write the report of a batch, completely or not at all. Raises: ImageError."""
-    path = plan.report
-    assert path is not None  # for the type checker
-    # Of URLs that are misspelt, too.
-    report = _with_texts(batch_report(plan, result), lambda text: without_secrets(shown(text)))
+    """Write the report of a batch, if it is to have one, completely or not at all. Raises: ImageError."""
+    if (path := plan.report) is None:
+        return
+    report = batch_report(plan, result)
     remove_leftovers([path])
     try:
         with writing([path]) as (local,):
             write_atomically(local, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise ImageError(f"the report {path} cannot be written: {error.strerror or error}") from error
-
-
-def _with_texts(value: Any, changed: Callable[[str], str]) -> Any:
-    if isinstance(value, dict):
-        return {name: _with_texts(each, changed) for name, each in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_with_texts(each, changed) for each in value]
-    return changed(value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Runs a plan, in threads of this process or on a cluster; :func:`upscale_folder` plans and runs in one call."""
+"""Runs a plan, in threads of this process or on a cluster; :func:`upscale_folder` plans, runs and reports."""
 
 from __future__ import annotations
 
@@ -6,27 +6,25 @@ import contextlib
 import dataclasses
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from srflow_apps.batch.choices import FileChoices, Format
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settings, do_one
 from srflow_apps.batch.operations import Upscaling
-from srflow_apps.batch.plan import Plan, Shard, make_plan
+from srflow_apps.batch.plan import Plan, make_plan
 from srflow_apps.batch.ray import Cluster, run_on_ray
 from srflow_apps.batch.report import check_report, write_report
-from srflow_apps.batch.storage import make_folders, remove_leftovers
-from srflow_apps.batch.url_paths import UrlPath, as_path
+from srflow_apps.batch.storage import UrlPath, as_path, make_folders, remove_leftovers
 from srflow_sdk._checks import file_path, keywords_of
 from srflow_sdk.drawing.options import DrawOptions
-from srflow_sdk.errors import ArgumentError, SRFlowError
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike, count_pixels
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
+from srflow_sdk.system.raising import stop_if_set
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 
 _POLL_S = 0.2
 UNKNOWN_PIXELS = 1_000_000
-"""The pixels that an input with a URL counts for."""
+"""The pixels that an input with a URL counts for: it is not fetched only to be counted."""
 
 Executor = Callable[..., FolderResult]
 """Runs the jobs of a plan, wherever it likes, by :func:`do_one`, with the keywords of :func:`run_jobs`."""
@@ -60,14 +58,15 @@ class Pixels:
         self._reached = [0] * len(self.of_each)
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], *, max_pixels: int, check: Callable[[], None] = lambda: None) -> Pixels:
-        """Read the headers of the inputs; those that will fail count nothing. check: called between them; may raise."""
-        of_each = []
-        for job in jobs:
-            check()
-            of_url = isinstance(job.source, UrlPath)  # not fetched only to be counted
-            of_each.append(UNKNOWN_PIXELS if of_url else count_pixels(job.source, max_pixels=max_pixels))
-        return cls(of_each)
+    def of(cls, jobs: Sequence[Job], *, max_pixels: int) -> Pixels:
+        """Read the headers of the inputs; those that will fail count nothing."""
+        paths = [job.source for job in jobs]
+        return cls(
+            [
+                UNKNOWN_PIXELS if isinstance(path, UrlPath) else count_pixels(path, max_pixels=max_pixels)
+                for path in paths
+            ]
+        )
 
     @property
     def done(self) -> int:
@@ -78,10 +77,6 @@ class Pixels:
         step = max(round(self.of_each[number - 1] * part) - self._reached[number - 1], 0)
         self._reached[number - 1] += step
         return step
-
-
-class _HopelessError(Exception):
-    """A job failed because the disk is full or the server is lost: all others would, too."""
 
 
 def run_jobs(
@@ -102,64 +97,65 @@ def run_jobs(
     Raises: ArgumentError, MissingExtraError: these concern every file alike.
     """
     remove_leftovers([target for job in jobs for target in job.targets])
-    results: list[FolderFile] = []
-    running: deque[Future[FolderFile]] = deque()
-    changed: SimpleQueue[Any] = SimpleQueue()  # something was drawn, or has ended
-    cancel = threading.Event()
-    ended: dict[str, Any] = {}
+    results, interrupted = list[FolderFile](), False
+    cancel, drawing = threading.Event(), threading.Lock()
 
-    def work(number: int, job: Job, drawn: threading.Event) -> FolderFile:
-        def progressed(done: int, total: int) -> None:
-            if watcher is not None:
-                watcher.progressed(number, done, total)
-            if done < total:
-                check()
-            else:  # the files get finished even if interrupted
-                drawn.set()
-                changed.put(None)
+    def work(number: int, job: Job) -> FolderFile:
+        with contextlib.ExitStack() as turn:  # which ends once the file is drawn: the next begins while this is written
+            turn.enter_context(drawing)
+            stop_if_set(cancel)
 
-        return do_one(job, models, settings=settings, progress=progressed, cancel=cancel)
+            def progressed(done: int, total: int) -> None:
+                if watcher is not None:
+                    watcher.progressed(number, done, total)
+                if done < total:
+                    check()
+                else:
+                    turn.close()
 
-    def end_first() -> None:
-        results.append(running.popleft().result())
+            hopeless = True  # as it is for all others, none of which begins
+            try:
+                file = do_one(job, models, settings=settings, progress=progressed, cancel=cancel)
+                hopeless = file.disk_full or file.server_lost
+            finally:
+                if hopeless:
+                    cancel.set()
+            return file
+
+    def take(number: int) -> None:
+        results.append(futures[number - 1].result())
         if watcher is not None:
-            watcher.finished(len(results), results[-1])
-        if results[-1].disk_full or results[-1].server_lost:
-            raise _HopelessError
+            watcher.finished(number, results[-1])
 
-    def follow(drawn: threading.Event | None) -> None:
-        """Tell of jobs that have ended, until the last one is drawn and alone; None: until all have ended."""
-        while running and not (drawn is not None and drawn.is_set() and len(running) == 1):
-            if running[0].done():
-                end_first()
-                continue
-            with contextlib.suppress(Empty):
-                changed.get(timeout=_POLL_S)
-            check()
-
-    # Two: while a file's last rows are encoded and written, the next is opened and drawn.
     with ThreadPoolExecutor(2, thread_name_prefix="srflow-file") as pool:
+        futures = [pool.submit(work, number, job) for number, job in enumerate(jobs, start=1)]
         try:
-            for number, job in enumerate(jobs, start=1):
+            for number, future in enumerate(futures, start=1):
                 check()
-                drawn = threading.Event()
-                running.append(pool.submit(work, number, job, drawn))
-                running[-1].add_done_callback(changed.put)
-                follow(drawn)
-            follow(None)
-        except (KeyboardInterrupt, _HopelessError) as error:
+                while not wait([future], timeout=_POLL_S).done:
+                    check()
+                take(number)
+                if results[-1].disk_full or results[-1].server_lost:
+                    break
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
             cancel.set()
-            while running:  # one that is finishing its files counts
-                with contextlib.suppress(KeyboardInterrupt, _HopelessError, SRFlowError):
-                    end_first()
-            ended = {name: any(getattr(file, name) for file in results) for name in ("disk_full", "server_lost")}
-            ended["interrupted"] = isinstance(error, KeyboardInterrupt)
-        except BaseException:
-            cancel.set()
-            raise
+            pool.shutdown(cancel_futures=True)
+    for number in range(len(results) + 1, len(jobs) + 1):  # what was being finished counts
+        if not futures[number - 1].cancelled() and futures[number - 1].exception() is None:
+            with contextlib.suppress(KeyboardInterrupt):
+                take(number)
     assert models.upscaler is not None  # for the type checker
-    device, precision = models.upscaler.device, str(models.upscaler.precision)
-    return FolderResult(files=tuple(results), total=len(jobs), device=device, precision=precision, **ended)
+    return FolderResult(
+        files=tuple(results),
+        total=len(jobs),
+        interrupted=interrupted,
+        disk_full=any(file.disk_full for file in results),
+        server_lost=any(file.server_lost for file in results),
+        device=models.upscaler.device,
+        precision=str(models.upscaler.precision),
+    )
 
 
 def run_plan(
@@ -251,51 +247,58 @@ def upscale_folder(
         raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto" or None')
     if not isinstance(inputs, Iterable | os.PathLike):
         raise ArgumentError(f"inputs is {inputs!r:.60}; it must be a path, or several")
-    plan = make_plan(
-        Upscaling(options=dataclasses.replace(draw, progress=None, cancel=None), interval=interval),
-        [_path("an input", path) for path in ([inputs] if isinstance(inputs, (str, os.PathLike)) else inputs)],
-        str(_path("output", output, "a directory")),
-        bundles_of() if given is None else list(given._bundles.values()),
-        files=FileChoices(
-            include_own=True,
-            recursive=recursive,
-            name=name,
-            format=format,
-            quality=quality,
-            lossless=lossless,
-            resume=resume,
-            overwrite=overwrite,
-            shard=None if shard is None else Shard.of(shard),
-            report=None if report is None else _path("report", report),
-        ),
-        samples=samples,
-        max_pixels=max_pixels,
-        tile="auto" if given is None else given._tile,
-        directory=True,
-    )
+    paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     cancelled = draw.cancel or threading.Event()
-
-    def check() -> None:
-        if cancelled.is_set():
-            raise KeyboardInterrupt  # what ends a batch
-
     with contextlib.ExitStack() as stack:
-        watcher = _Follower(plan, on_file, draw.progress)
-        if ray is not None:
+        plan = make_plan(
+            Upscaling(options=dataclasses.replace(draw, progress=None, cancel=None), interval=interval),
+            [_path("an input", path) for path in paths],
+            str(_path("output", output, "a directory")),
+            bundles_of() if given is None else list(given._bundles.values()),
+            files=FileChoices(
+                include_own=True,
+                recursive=recursive,
+                name=name,
+                format=format,
+                quality=quality,
+                lossless=lossless,
+                resume=resume,
+                overwrite=overwrite,
+                shard=shard,
+                report=None if report is None else _path("report", report),
+            ),
+            samples=samples,
+            max_pixels=max_pixels,
+            tile="auto" if given is None else given._tile,
+            directory=True,
+        )
+        follower = _Follower(plan, on_file, draw.progress)
+        if ray is None:
+            plan.models.upscaler = given or stack.enter_context(Upscaler(plan.bundles))
+            plan.models.upscaler._painter.check_open()  # or every file would fail
+            execute: Executor = partial(run_jobs, models=plan.models)
+        else:
             if not plan.bundles[0].manifest.files:
                 raise ArgumentError("upscaler is a server's, and Ray's machines need the model's files: leave out ray")
             cluster = ray if isinstance(ray, Cluster) else Cluster(address=ray)
-            execute: Executor = partial(run_on_ray, cluster=cluster, bundles=plan.bundles, tile=plan.tile)
-        else:
-            plan.models.upscaler = given or stack.enter_context(Upscaler(plan.bundles))
-            plan.models.upscaler._painter.check_open()  # or every file would fail
-            execute = partial(run_jobs, models=plan.models)
-        result = run_plan(plan, execute, watcher=watcher, check=check)
+            execute = partial(run_on_ray, cluster=cluster, bundles=plan.bundles, tile=plan.tile)
+        result = run_plan(plan, execute, watcher=follower, check=lambda: _raise_if_set(cancelled))
         if plan.report is not None:
             write_report(plan, result)
     if result.interrupted and not cancelled.is_set():
         raise KeyboardInterrupt  # now that everything is in order
     return result
+
+
+def _raise_if_set(cancelled: threading.Event) -> None:
+    if cancelled.is_set():
+        raise KeyboardInterrupt  # what ends a batch
+
+
+def _path(name: str, value: PathLike, of: str = "a file") -> Path:
+    """The path or URL. Raises: ArgumentError."""
+    file_path(name, value, of)
+    return as_path(os.fsdecode(value))
 
 
 class _Follower:
@@ -318,9 +321,3 @@ class _Follower:
     def finished(self, number: int, file: FolderFile) -> None:
         self.progressed(number, 1, 1)
         self._tell(file)
-
-
-def _path(name: str, value: object, of: str = "a file") -> Path:
-    """The path or URL. Raises: ArgumentError."""
-    file_path(name, value, of)
-    return as_path(os.fsdecode(cast("PathLike", value)))

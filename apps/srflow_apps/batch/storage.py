@@ -1,4 +1,7 @@
-"""Files of a batch, on this machine's disks and in stores that have URLs, which fsspec asks."""
+"""Files of a batch, on this machine's disks and in stores that have URLs: `s3://bucket/photos`. fsspec asks stores.
+
+`--help` imports this module, and paths need no extra, so fsspec is imported for the first URL that is opened.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,18 @@ import concurrent.futures
 import contextlib
 import math
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PosixPath, PurePosixPath
 from typing import Any, TypeVar
+from urllib.parse import quote, unquote
 
-from srflow_apps.batch.url_paths import UrlPath
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, MissingExtraError, SRFlowError
 from srflow_sdk.system import local_files
 from srflow_sdk.system.interrupts import abandonable
+from srflow_sdk.system.plain_text import QUERY, WITH_QUERY, public_user, without_secrets
 
 _T = TypeVar("_T")
 
@@ -24,7 +29,7 @@ _SILENT_S = 60.0
 
 _GRACE_S = 1.0  # for an upload that has begun when the caller cancels
 
-_WHOLE = ("s3", "gs", "abfs", "oss")
+_WHOLE = ("s3", "gs", "abfs")
 """Protocols of stores where an upload appears only when it is complete. They have no folders and no renaming."""
 
 _READ_ONLY = ("http", "https")
@@ -32,6 +37,102 @@ _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "sftp": "paramiko", "abfs": "adlfs", "
 _UNREACHABLE = ("EndpointConnectionError", "ConnectTimeoutError", "ClientConnectorError", "ConnectionClosedError")
 _NO_ACCESS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "Forbidden")
 _SHOWN: dict[str, str] = {}  # by the temporary file that stands for each just now
+
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)  # two letters at least: C:// is a disk
+_HOST = re.compile(r"arn:[^@]*|\[[^\]@]*\](:\d*)?|[^:@\[\]]*(:\d*)?", re.DOTALL)
+_ALIASES = {"s3a": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "ssh": "sftp"}  # one scheme for each kind of store
+_PORTS = {"http": "80", "https": "443", "sftp": "22", "ftp": "21"}
+
+
+class UrlPath(PosixPath):
+    """A place in a store, which folders and names are taken from as from any path. `str` gives the URL without secrets.
+
+    Only this module can open it: to the operating system it is a file that does not exist. What opening needs besides,
+    a password or a query, is in its second part, the host's, so that folders and names have it too, and it can be
+    pickled.
+    """
+
+    def __str__(self) -> str:
+        return self._written(secret=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, UrlPath) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    @property
+    def name(self) -> str:
+        """The last part; of a host alone, the host."""
+        return self._host[1] if len(self.parts) == 2 else super().name
+
+    @property
+    def key(self) -> str:
+        """A key that is equal for all names of a place: without the password, but with the query."""
+        return f"{self}{self._host[2]}"
+
+    @property
+    def scheme(self) -> str:
+        """The protocol, such as "s3"."""
+        return (*self.parts, "")[0].removesuffix(":")
+
+    @property
+    def whole(self) -> str:
+        """The URL with all its secrets: for what opens it, and nothing else."""
+        return self._written(secret=True)
+
+    @property
+    def _host(self) -> tuple[str, str, str]:
+        """The user with an @, the host, and the query with its ?."""
+        host, query = self.parts[1] if len(self.parts) > 1 else "", ""
+        if self.scheme in WITH_QUERY:
+            host, _, query = host.partition("?")
+        user, at, host = host.rpartition("@")
+        return user + at, host, unquote(query, errors="surrogateescape")
+
+    def _written(self, *, secret: bool) -> str:
+        if len(self.parts) < 2:
+            return self.scheme or "."
+        user, host, query = self._host
+        if not secret:
+            user, query = public_user(self.scheme, user), ""
+        return f"{self.scheme}://{'/'.join((user + host, *self.parts[2:]))}{query}"
+
+
+def as_path(text: str | os.PathLike[str]) -> Path:
+    """The path, or the URL, that a user named. A `file://` or `local://` URL is a path.
+
+    Raises: ArgumentError for a URL that names no place in a store.
+    """
+    match = None if isinstance(text, UrlPath) else _URL.fullmatch(os.fspath(text))
+    if match is None:
+        return text if isinstance(text, UrlPath) else Path(text)
+    scheme, rest = _ALIASES.get(match[1].lower(), match[1].lower()), match[2]
+    if scheme in ("file", "local"):
+        return Path(rest)
+    cut = next((index for index, sign in enumerate(rest) if sign in "?#"), len(rest)) if scheme in WITH_QUERY else None
+    (authority, _, path), query = rest[:cut].partition("/"), "" if cut is None else rest[cut:]
+    user, at, host = authority.rpartition("@")
+    public = public_user(scheme, user + at)
+    shown = without_secrets(f"{scheme}://{public}{host}/{path}")
+    where = f"write {scheme}://bucket/folder"
+    login = "set the variables that this store's tools read"
+    port = "what follows its colon is no port; in a name or password, write @ : / ? # as %40 %3A %2F %3F %23"
+    for wrong, why in (
+        (not _HOST.fullmatch(host), f"{scheme}://…: {port}"),
+        (not (host + path).strip("/"), f"{scheme}:// names no place; {where}"),
+        (not host and scheme != "memory", f"{shown} names no bucket or host; {where}"),
+        (public != user + at and scheme in _WHOLE, f"{shown}: {scheme}:// takes no password; {login}"),
+        (cut is None and QUERY.search(path), f"{shown}: only http:// and https:// have a query; leave ?name=value out"),
+        (".." in path.split("/"), f"{shown}: a URL with .. may mean several places; write the place itself"),
+        (os.name != "posix", f"{shown}: URLs are supported on Linux and macOS only; copy the files to a disk"),
+    ):
+        if wrong:
+            raise ArgumentError(why)
+    if scheme in _PORTS:
+        host = host.lower().removesuffix(f":{_PORTS[scheme]}").removesuffix(":")
+    query = f"?{quote(query, safe='', errors='surrogateescape')}" if query else ""
+    return UrlPath(f"{scheme}:/{user}{at}{host}{query}/{path}")
 
 
 def check_written(path: UrlPath) -> None:
@@ -79,8 +180,7 @@ def fetch(path: UrlPath, local: Path) -> None:
 
     def get(store: Any, key: str) -> None:
         store.get_file(key, str(local))
-        size = store.size(key)
-        if size is not None and size != local.stat().st_size:
+        if store.size(key) not in (None, local.stat().st_size):
             raise OSError("it changed, or the connection ended too early; try again")
 
     _asked(path, get, "the file cannot be read")
@@ -88,8 +188,7 @@ def fetch(path: UrlPath, local: Path) -> None:
 
 def put(local: Path, path: UrlPath) -> None:
     """Copy a file of this machine there. It appears whole, or not at all. Raises: ImageError, CancelledError."""
-    whole = path.scheme in _WHOLE
-    hidden = f".{path.name}.{secrets.token_hex(4)}.part"
+    whole, hidden = path.scheme in _WHOLE, f".{path.name}.{secrets.token_hex(4)}.part"
 
     def upload(store: Any, key: str) -> None:
         part = key if whole else f"{key.removesuffix(path.name)}{hidden}"
@@ -109,8 +208,9 @@ def put(local: Path, path: UrlPath) -> None:
 
 def make_folders(folders: Iterable[Path]) -> None:
     """Create folders, and check that buckets exist. Raises: ImageError if one cannot be written to."""
-    every = sorted(dict.fromkeys(folders), key=lambda folder: isinstance(folder, UrlPath))
-    for folder in every:  # those on this machine first
+    for folder in sorted(
+        dict.fromkeys(folders), key=lambda folder: isinstance(folder, UrlPath)
+    ):  # this machine's first
         if isinstance(folder, UrlPath):
             check_folder(folder)
             continue
@@ -118,8 +218,6 @@ def make_folders(folders: Iterable[Path]) -> None:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ImageError(f"the directory {folder} cannot be created: {error.strerror or error}") from error
-        if not os.access(folder, os.W_OK):
-            raise ImageError(f"the directory {folder} is not writable; name another, or change its permissions")
 
 
 def check_folder(folder: UrlPath) -> None:
@@ -221,7 +319,7 @@ def _asked(path: UrlPath, ask: Callable[[Any, str], _T], what: str | None = None
         raise
     except Exception as error:
         said = f"{path}: " if what is None else f"{path}: {what}: "
-        raise ImageError(f"{said}{path.without_secrets(_reason(error, path))}") from error
+        raise ImageError(said + _reason(error, path)) from error
 
 
 def _store(path: UrlPath) -> Any:
@@ -244,14 +342,13 @@ def _store(path: UrlPath) -> Any:
         raise MissingExtraError(f"{path}: {path.scheme}:// needs a package that is not installed; {fix}") from error
     except ValueError as error:
         if "not known" not in str(error):
-            raise ImageError(f"{path}: {path.without_secrets(str(error))}") from error
-        known = ", ".join(f"{name}://" for name in ("file", "s3", "gs", "abfs", "sftp", "https"))
+            raise ImageError(f"{path}: {error}") from error
+        known = "file://, s3://, gs://, abfs://, sftp://, https://"
         raise ArgumentError(f"{path}: {path.scheme}:// is not known; among those that are known are {known}") from error
 
 
 def _reason(error: Exception, path: UrlPath) -> str:
-    text, kind = str(error).strip(), type(error).__name__
-    on_s3 = path.scheme == "s3"
+    text, kind, on_s3 = str(error).strip(), type(error).__name__, path.scheme == "s3"
     if "credentials" in f"{text}{kind}".lower():
         fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE" if on_s3 else "log in with its tool"
         return f"there are no credentials ({text}); {fix}"

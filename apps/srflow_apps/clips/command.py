@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.batch.command import FAILED, STANDARD, about, measure_speed
+from srflow_apps.batch.command import FAILED, STANDARD, about, measure_time
 from srflow_apps.batch.display import Display
 from srflow_apps.batch.jobs import Job, Settings
 from srflow_apps.batch.operations import Upscaling
@@ -175,9 +175,9 @@ class ClipRun:
         """How long so many frames take here, by a piece of one."""
         with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
             write_image(path := Path(folder) / "frame.png", sample)
-            drawn = [path] * (2 if self.latents == "motion" else 1)  # motion needs the detail apart
-            _, pixel_s, _ = measure_speed(upscaler, path, drawn, settings=Settings(operation=self.upscaling))
-        each = pixel_s * sample.shape[0] * sample.shape[1]
+            drawn = (path,) * (2 if self.latents == "motion" else 1)  # motion needs the detail apart
+            job = Job(source=path, targets=drawn, name=PurePosixPath(path.name))
+            each = measure_time(job, upscaler, Settings(operation=self.upscaling))
         return f"{about(each * frames)}, {each:.1f} s a frame"
 
     def _make(self, source: Path, target: Path, *, beside: bool) -> bool:
@@ -210,7 +210,7 @@ class ClipRun:
         for what in lost:
             say(f"warning: {source}: {what}")
         parts = Segments(folder=target.with_name(f"{target.name}.parts"), frames=count, record=record)
-        mine = parts.paths() if files.shard is None else parts.paths((files.shard.index, files.shard.count))
+        mine = parts.paths() if files.shard is None else parts.paths(files.shard)
         same = files.resume and parts.is_kept()
         todo = [path for path in mine if not (same and path.exists())]
         now = sum(len(parts.numbers(path)) for path in todo)
@@ -225,9 +225,9 @@ class ClipRun:
             self.display.tell(line)
             remove_stale_parts(target)
             with parts.held(keep=files.resume, shared=files.shard is not None, say=self.display.tell):
-                job, done = Job(source=source, targets=(target,), name=PurePosixPath(source.name)), itertools.count(1)
+                done = itertools.count(1)
                 try:
-                    with self.display.progress([job], lambda: Pixels([now])):
+                    with self.display.progress([source.name], lambda: Pixels([now])):
                         parts.draw(
                             todo,
                             clip.pictures(),
@@ -344,7 +344,7 @@ class ClipRun:
                 target.mkdir(parents=True, exist_ok=True)
             drawer = self._drawer(upscaler)
             first = drawer.start(min(todo, default=0))
-            with self.display.progress([job], lambda: Pixels([len(paths)])):
+            with self.display.progress([folder.name], lambda: Pixels([len(paths)])):
                 for number, path in enumerate(paths):
                     frame, metadata = self._frame(path)
                     if frame.shape != sample.shape:
@@ -371,10 +371,10 @@ class ClipRun:
 
 def _numbered(folder: Path) -> list[Path]:
     """The images in a folder, in the order of the numbers in their names. Raises: ImageError if there are none."""
-    found, refused, _ = find_inputs([folder], out=folder)
-    if refused:
-        raise ImageError(f"{refused[0][0]}: {refused[0][1]}")
-    paths = [job.source for job in found]
+    found = find_inputs([folder], out=folder)
+    if found.refused:
+        raise ImageError(str(found.refused[0].error))
+    paths = [job.source for job in found.jobs]
     return sorted(paths, key=lambda path: [part.zfill(20) for part in re.split(r"(\d+)", path.name)])
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NoReturn, TextIO
 
 import click
 
-from srflow_apps.batch.url_paths import UrlPath, as_path
+from srflow_apps.batch.storage import UrlPath, as_path
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.system.interrupts import NATIVE, STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.plain_text import printable, without_secrets

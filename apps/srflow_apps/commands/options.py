@@ -180,12 +180,10 @@ def longer_side(text: str) -> Any:
 
 def shard(text: str) -> Any:
     """`I/N`: part I of N, counted from 1."""
-    from srflow_apps.batch.plan import Shard
-
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise click.BadParameter(f"{text!r} is not part I of N, such as 1/3, 2/3 or 3/3")
-    return Shard(index=int(match[1]), count=int(match[2]))
+    return int(match[1]), int(match[2])
 
 
 _TYPES: dict[str, Any] = {  # of a field's value, as its annotation calls it

@@ -22,7 +22,7 @@ from moto.server import ThreadedMotoServer
 
 from srflow_apps.batch import storage
 from srflow_apps.batch.jobs import FolderFile
-from srflow_apps.batch.url_paths import UrlPath, as_path
+from srflow_apps.batch.storage import UrlPath, as_path
 from srflow_apps.commands import cli
 from srflow_sdk import read_provenance, upscale_folder
 from srflow_sdk.errors import ArgumentError, ImageError

@@ -35,13 +35,13 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(
     jobs: list[Job], now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said: list[str] = []
+    said, names = list[str](), [job.source.name for job in jobs]
 
     def lines() -> list[str]:
         said.extend(capsys.readouterr().err.splitlines())
         return said
 
-    with Display() as display, display.progress(jobs, lambda: Pixels.of(jobs, max_pixels=10_000)):
+    with Display() as display, display.progress(names, lambda: Pixels.of(jobs, max_pixels=10_000)):
         now[0] += 1.9
         display.progressed(1, 1, 6)
         assert lines() == []
@@ -54,7 +54,7 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(
         now[0] += 1
         display.finished(1, FolderFile(source=jobs[0].source, targets=jobs[0].targets, status="skipped"))
         assert lines().pop().startswith("[2/3] b.png, 22%, about "), "what is skipped takes no time"
-    with Display(quiet=True) as display, display.progress(jobs, lambda: Pixels([1])):
+    with Display(quiet=True) as display, display.progress(names, lambda: Pixels([1])):
         now[0] += 99
         display.progressed(1, 1, 2)
         assert lines() == []

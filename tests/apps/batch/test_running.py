@@ -121,12 +121,6 @@ def test_a_full_disk_ends_the_batch(jobs: list[Job], upscaler: Upscaler, error: 
     assert len(summary.files) <= 2, "the one that was being drawn may end"
 
 
-def test_too_many_open_files_say_what_helps(jobs: list[Job], upscaler: Upscaler) -> None:
-    summary = run(jobs, Failing(upscaler, OSError(errno.EMFILE, "Too many open files")))
-    assert str(summary.files[0].error).endswith("Too many open files; ask for fewer samples at a time")
-    assert not summary.disk_full
-
-
 @pytest.mark.parametrize("error", [ArgumentError("tau is 9"), MissingExtraError("libvips cannot be loaded")])
 def test_what_concerns_every_file_stops_at_once(jobs: list[Job], upscaler: Upscaler, error: SRFlowError) -> None:
     with pytest.raises(type(error)):

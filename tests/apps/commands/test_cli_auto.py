@@ -18,7 +18,7 @@ from srflow_apps.batch import storage
 from srflow_apps.batch.jobs import Job, Settings, digest, do_one
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.ray import DoJobs
-from srflow_apps.batch.url_paths import UrlPath, as_path
+from srflow_apps.batch.storage import UrlPath, as_path
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, upscale_folder
 from srflow_sdk.drawing.options import DrawOptions
@@ -147,11 +147,11 @@ def test_a_dry_run_measures_each_model(
 
     measured: list[tuple[str, str]] = []
 
-    def measure(upscaler: Upscaler, source: Path, targets: list[Path], *, settings: Settings) -> Any:
-        measured.append((upscaler.bundle.manifest.name, source.name))
-        return 0.0, 0.011 if len(measured) > 1 else 0.002, 1.0
+    def measure(job: Job, upscaler: Upscaler, settings: Settings) -> float:
+        measured.append((upscaler.bundle.manifest.name, job.name.name))
+        return 96 * 96 * (0.011 if len(measured) > 1 else 0.002)
 
-    monkeypatch.setattr(command, "measure_speed", measure)
+    monkeypatch.setattr(command, "measure_time", measure)
     clean = [str(shutil.copy("clean.png", f"{number}.png")) for number in range(6)]
     result = run_installed(*clean, "noisy.png", "-o", "out", "--dry-run")
     assert "about 4 minutes" in result.stdout, "of each model's first, wherever that stands"
