@@ -16,7 +16,7 @@ from benchmarks.bench.machine import one_line
 from benchmarks.bench.parts import PARTS
 from benchmarks.bench.processes import ROOT
 
-PAGES = (ROOT / "docs" / "performance.md", ROOT / "docs" / "notes" / "cpu-speed.md")
+PAGES = (ROOT / "docs" / "performance.md", ROOT / "docs" / "notes" / "speed.md")
 _PART = re.compile(r"(<!-- make bench: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(\n?<!-- end of (?P=name) -->)", re.DOTALL)
 
 

@@ -33,10 +33,7 @@ HOW_TO = [
     "gpu-report.md",
     "backends.md",
 ]
-KNOW = [
-    *("model-card.md", "model-card-photo.md", "model-card-scales.md"),
-    *("performance.md", "bundle.md", "licences.md"),
-]
+KNOW = ["models.md", "performance.md", "bundle.md", "licences.md"]
 REFERENCE = ["reference/commands.md", "reference/srflow_sdk.md", "reference/srflow_training.md"]
 PROJECT = [
     "architecture.md",
