@@ -43,7 +43,7 @@ def drawn(upscaler: Upscaler, frames: Frames, numbers: range, first: int | None 
 
 
 def test_a_keyframe_is_what_upscale_draws(upscaler: Upscaler, pan: Frames) -> None:
-    for options in ({"tau": 0.6, "seed": 3, "sample": 2}, {"tau": "auto"}, {"scale": 2, "consistent": True}):
+    for options in ({"tau": 0.6, "seed": 3, "sample": 2}, {"tau": "auto", "scale": 2, "consistent": True}):
         (frame,) = drawn(upscaler, pan, range(1), **options)
         assert np.array_equal(frame, upscaler.upscale(pan(0), **options)), options
     first, second = drawn(upscaler, pan, range(2), keyframes=1)
@@ -98,9 +98,9 @@ def test_tiles_do_not_show(tiny_bundle: Path, pan: Frames) -> None:
         Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as tiled,
         Upscaler(tiny_bundle, device="cpu", threads=1, tile=None) as one,
     ):  # type: ignore[arg-type]
-        for options in ({"tau": "auto"}, {"scale": 3, "consistent": True}):
-            pairs = zip(drawn(tiled, pan, range(2), **options), drawn(one, pan, range(2), **options), strict=True)
-            assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in pairs)
+        options = {"tau": "auto", "scale": 3, "consistent": True}
+        pairs = zip(drawn(tiled, pan, range(2), **options), drawn(one, pan, range(2), **options), strict=True)
+        assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in pairs)
 
 
 def test_a_cut_begins_anew(upscaler: Upscaler, pan: Frames) -> None:
@@ -160,8 +160,22 @@ def test_without_opencv_one_line_says_what_to_install(upscaler: Upscaler, monkey
     with pytest.raises(MissingExtraError, match=r'^cv2 is not installed.*pip install "srflow-sdk\[video\]"$'):
         FrameUpscaler(upscaler)
     FrameUpscaler(upscaler, latents="fresh")
-
-
-def test_importing_it_imports_no_opencv() -> None:
     code = "import sys, srflow_sdk.clips; sys.exit('cv2' in sys.modules or 'torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("tau", [0.8, "auto"])
+def test_another_upscaler_goes_on_after_the_last_frame(
+    upscaler: Upscaler, pan: Frames, tmp_path: Path, tau: float | str
+) -> None:
+    frames = [pan(number)[:24, :32] for number in range(4)]
+    first = FrameUpscaler(upscaler, tau=tau)
+    assert first.state() == {}
+    drawn = [first.draw(frame, number) for number, frame in enumerate(frames[:3])]
+    np.savez(tmp_path / "state.npz", **first.state())
+    drawn.append(first.draw(frames[3], 3))
+    second = FrameUpscaler(upscaler, tau=tau)
+    with np.load(tmp_path / "state.npz") as state:
+        second.go_on(state)
+    assert np.array_equal(second.draw(frames[3], 3), drawn[3])
+    assert not np.array_equal(FrameUpscaler(upscaler, tau=tau, keyframes=3).draw(frames[3], 3), drawn[3])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,11 @@ def names(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir()]
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """Of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 @functools.cache  # its header holds the second in which it was made
 def profile(name: str = "sRGB") -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()
@@ -48,9 +55,6 @@ def read_by_another_library(path: Path, channels: int, dtype: type) -> np.ndarra
 
 def read_deep_png(path: Path) -> np.ndarray:
     """A 16-bit PNG that is not interlaced, H×W×C: chunks, zlib and the five filters of the specification."""
-    import struct
-    import zlib
-
     data, at, pixels = path.read_bytes(), 8, b""
     while at < len(data):
         (size,) = struct.unpack_from(">I", data, at)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -16,14 +13,7 @@ from PIL import Image
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import UNREAD, open_image, read_image, read_provenance, write_image
-from tests.sdk.files.pictures import WRITTEN, noise, picture
-
-_HEIC = (  # 8×8 pixels, HEVC
-    "c-muNV30{GsVvAy%}izhg51nBLl8SRGck>Ufw3kxwIq=N0u(b+a*CjAhJwuG5(YG&l$nzcHpIn&fe{FSfN=qY1_Cu8R?f`KO9S&jqM|@fDif5K"
-    "QI>27V)7MamgK^f{K+gRDge@VG7FOPfpjTQnKL6ZNN56Bk=zG{KYxGxU|`^9P5|nVaA4$N{Qn=MfElEM8HD6^F*zgxB{iKG8PQ}GC^WK8d$n%X"
-    "vj>U`4m2<@@HBvgTatjP*<2V879Z>c+98~rpHq~VoKpc5<z-+4Dq#@GEG|feddvZeHIj1@K@Q`9x*bga|Ns94kY<9>KrB#@S&<3S$jre3QX`RB"
-    "kP8cAV6d?^GBLBZ0NHxEDT$ykR?=Wx&mtu3^WewJLmBo@TYqf|vskbGcD43n&-vvWB_^%>zW@Lf?qAO"
-)
+from tests.sdk.files.pictures import WRITTEN, chunk, noise, picture
 
 
 def refusal(path: Path) -> str:
@@ -36,9 +26,6 @@ def refusal(path: Path) -> str:
 
 
 def png_claiming(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
@@ -46,12 +33,14 @@ def png_claiming(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
-@pytest.mark.parametrize("part", [0.01, 0.2, 0.6, 0.95])
-def test_truncated(tmp_path: Path, suffix: str, part: float) -> None:
+def test_truncated(tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str) -> None:
     path = tmp_path / f"a{suffix}"
     write_image(path, noise(64, 64))
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
-    assert any(word in refusal(path) for word in ("damaged", "not an image", "cannot decode"))
+    whole = path.read_bytes()
+    for part in (0.01, 0.2, 0.6, 0.95):
+        path.write_bytes(whole[: int(len(whole) * part)])
+        assert any(word in refusal(path) for word in ("damaged", "not an image", "cannot decode"))
+    assert capfd.readouterr() == ("", ""), "libvips says nothing beside our line"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +48,6 @@ def test_truncated(tmp_path: Path, suffix: str, part: float) -> None:
     [
         (b"", "empty"),
         (b"not an image at all" * 50, "not an image file"),
-        (bytes(3000), "not an image file"),
         (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "not an image file"),
         (b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\n" * 20, "not an image file"),
         (b"\0\0\0\x18ftypmp42" + bytes(90), "not an image file"),
@@ -72,6 +60,10 @@ def test_truncated(tmp_path: Path, suffix: str, part: float) -> None:
         (b"BMX is not a bitmap" + bytes(30), "not an image file"),
         (b"II*\0\x08\0\0\0", "damaged"),
         (b"\0\0\0\x18ftypavif" + bytes(12), "damaged"),
+        (png_claiming(100_000, 100_000), "100000×100000 pixels exceed the limit"),
+        (png_claiming(2**31 - 1, 1), "damaged"),
+        (png_claiming(2000, 2000), "damaged"),
+        (png_claiming(0, 7), "damaged"),
     ],
 )
 def test_other_contents(tmp_path: Path, content: bytes, words: str) -> None:
@@ -85,18 +77,6 @@ def test_formats_that_are_not_read_are_called_by_their_name(tmp_path: Path) -> N
         assert f"{UNREAD[suffix]} files are not supported" in refusal(tmp_path / f"a{suffix}")
     Image.fromarray(picture()).save(tmp_path / "a.dng", "TIFF")
     assert "camera raw" in refusal(tmp_path / "a.dng")
-
-
-def test_a_heic_without_a_decoder_says_what_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("srflow_sdk.files.decoders.is_installed", lambda module: False)
-    (tmp_path / "a.heic").write_bytes(zlib.decompress(base64.b85decode(_HEIC)))
-    try:
-        read_image(tmp_path / "a.heic")
-    except ImageError as error:
-        said = str(error)
-    else:
-        pytest.skip("this build of libvips has the decoder")
-    assert said.endswith('HEIC needs a decoder: pip install "srflow-sdk[heic]", or save the photo as JPEG')
 
 
 def test_what_is_no_regular_file(tmp_path: Path) -> None:
@@ -138,25 +118,7 @@ def test_truncated_and_absurdly_large_bmps(tmp_path: Path) -> None:
     assert read_provenance(tmp_path / "a.bmp") is None
 
 
-@pytest.mark.parametrize(
-    ("size", "says"), [((100_000, 100_000), "100000×100000 pixels exceed the limit"), ((2**31 - 1, 1), "damaged")]
-)
-def test_absurd_sizes_are_refused(tmp_path: Path, size: tuple[int, int], says: str) -> None:
-    (tmp_path / "bomb.png").write_bytes(png_claiming(*size))
-    assert says in refusal(tmp_path / "bomb.png")
-
-
-def test_a_size_within_the_limit_without_the_data_is_damage(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(png_claiming(2000, 2000))
-    assert "damaged" in refusal(tmp_path / "a.png")
-    (tmp_path / "b.png").write_bytes(png_claiming(0, 7))
-    assert "damaged" in refusal(tmp_path / "b.png")
-
-
-@pytest.mark.parametrize(
-    "block",
-    [b"", b"x", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"II*\0\x08\0\0\0\xff\xff" + bytes(40), bytes(50_000)],
-)
+@pytest.mark.parametrize("block", [b"", b"x", b"Exif\0\0II*\0\xff\xff\xff\xff", bytes(50_000)])
 def test_broken_metadata_does_not_stop_reading(tmp_path: Path, block: bytes) -> None:
     for suffix in (".png", ".jpg", ".webp"):
         Image.fromarray(picture()).save(tmp_path / f"a{suffix}", exif=block, icc_profile=block or b"?", xmp=block)
@@ -170,18 +132,6 @@ def test_blocks_of_absurd_size_are_dropped(tmp_path: Path) -> None:
     Image.fromarray(picture()).save(tmp_path / "a.webp", icc_profile=huge, xmp=huge, exif=b"Exif\0\0II*\0" + huge)
     metadata = read_image(tmp_path / "a.webp").metadata
     assert (metadata.icc_profile, metadata.xmp, metadata.exif) == (None, None, None)
-
-
-def test_libvips_says_nothing_beside_our_line(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.jpg", noise(64, 64))
-    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.jpg").read_bytes()[:2000])
-    code = (
-        "import logging, sys; logging.basicConfig(); from srflow_sdk.files import read_image\n"
-        "try: read_image(sys.argv[1])\n"
-        "except Exception as error: print(type(error).__name__)"
-    )
-    run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.jpg")], capture_output=True, check=True)
-    assert (run.stdout.strip(), run.stderr) == (b"ImageError", b"")
 
 
 def test_a_damaged_middle_is_an_error_where_it_is_reached(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import Metadata, Provenance, read_image, read_provenance, write_image
-from srflow_sdk.files.provenance import NAMESPACE, provenance_in, with_provenance
+from srflow_sdk.files.provenance import NAMESPACE, for_new_pixels, provenance_in, with_provenance
 from tests.sdk.files.pictures import WRITTEN, picture
 
 EXAMPLE = Provenance(
@@ -74,13 +74,17 @@ def test_an_output_made_from_an_output_tells_of_the_last_one_only(tmp_path: Path
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
 
 
-def test_reduced_precision_survives_with_its_device_and_others_say_nothing_of_it() -> None:
-    reduced = dataclasses.replace(EXAMPLE, precision="int8", device="openvino")
-    packet = with_provenance(FOREIGN, reduced)
-    assert provenance_in(packet) == reduced
+def test_what_few_outputs_have_survives_and_others_say_nothing_of_it() -> None:
     plain = with_provenance(None, EXAMPLE)
-    assert b"precision" not in plain
-    assert b"device" not in plain
+    for fields in (
+        {"precision": "int8", "device": "openvino"},
+        {"scale": np.float64(1 / 3), "reduction": "lanczos", "linear_light": np.bool_(True)},
+    ):
+        other = dataclasses.replace(EXAMPLE, seed=np.uint64(2**64 - 1), **fields)  # type: ignore[arg-type]
+        packet = with_provenance(FOREIGN, other)
+        assert provenance_in(packet) == other
+        assert not [name for name in fields if name.encode() in plain]
+    assert provenance_in(packet.replace(repr(1 / 3).encode(), b"nan")) is None
 
 
 @given(
@@ -104,24 +108,10 @@ def test_all_values_survive_exactly(provenance: Provenance) -> None:
     assert provenance_in(with_provenance(FOREIGN, provenance)) == provenance
 
 
-@pytest.mark.parametrize("linear_light", [False, True])
-def test_how_an_output_was_reduced_survives_and_others_say_nothing_of_it(linear_light: bool) -> None:
-    reduced = dataclasses.replace(EXAMPLE, scale=np.float64(1 / 3), reduction="lanczos", linear_light=linear_light)
-    packet = with_provenance(None, reduced)
-    assert provenance_in(packet) == dataclasses.replace(reduced, scale=1 / 3)
-    assert provenance_in(packet.replace(repr(1 / 3).encode(), b"nan")) is None
-    assert b"linear_light" not in with_provenance(None, EXAMPLE)
-
-
 @pytest.mark.parametrize("source", ["\udcff\udcfe.png", "a\x01\n\t\r\x85.png", "%41%.png", "]]>", "<!DOCTYPE a>"])
 def test_file_names_that_xml_cannot_hold_survive(source: str) -> None:
     provenance = dataclasses.replace(EXAMPLE, source=source)
     assert provenance_in(with_provenance(None, provenance)) == provenance
-
-
-def test_numbers_of_numpy_are_numbers() -> None:
-    odd = dataclasses.replace(EXAMPLE, tau=np.float64(0.7), seed=np.uint64(2**64 - 1), consistent=np.bool_(True))
-    assert provenance_in(with_provenance(None, odd)) == dataclasses.replace(EXAMPLE, tau=0.7, consistent=True)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
@@ -176,3 +166,41 @@ def test_it_is_read_from_the_header_alone(tmp_path: Path) -> None:
     assert read_provenance(path) == EXAMPLE
     with pytest.raises(ImageError):
         read_image(path)
+
+
+STALE = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description rdf:about="" xmlns:t="http://ns.adobe.com/tiff/1.0/" xmlns:exif="http://ns.adobe.com/exif/1.0/" '
+    b't:Orientation="6" t:ImageWidth="8" t:Make="Acme" exif:PixelXDimension="8" t:XResolution="72/1"/>'
+    b'<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" '
+    b'xmlns:exif="http://ns.adobe.com/exif/1.0/" xmlns:xmp="http://ns.adobe.com/xap/1.0/">'
+    b"<tiff:Orientation>6</tiff:Orientation><tiff:ImageLength>8</tiff:ImageLength><tiff:YResolution>72/1"
+    b"</tiff:YResolution><exif:PixelYDimension>8</exif:PixelYDimension><exif:ISO>200</exif:ISO>"
+    b"<xmp:Thumbnails><rdf:Alt><rdf:li><image>/9j/4AAQ</image></rdf:li></rdf:Alt></xmp:Thumbnails>"
+    b"<xmp:ThumbnailImage>/9j/4AAQ</xmp:ThumbnailImage><xmp:Rating>5</xmp:Rating>"
+    b"</rdf:Description></rdf:RDF></x:xmpmeta>"
+)
+
+
+@pytest.mark.parametrize("suffix", WRITTEN)
+@pytest.mark.parametrize("provenance", [None, EXAMPLE], ids=["metadata alone", "provenance"])
+def test_a_packet_says_nothing_of_older_pixels(tmp_path: Path, suffix: str, provenance: Provenance | None) -> None:
+    write_image(tmp_path / f"a{suffix}", picture(), metadata=Metadata(xmp=STALE), provenance=provenance)
+    packet = read_image(tmp_path / f"a{suffix}").metadata.xmp
+    assert packet is not None
+    for gone in (b"Thumbnail", b"/9j/", b"PixelXDimension", b"PixelYDimension", b"ImageWidth", b"Orientation"):
+        assert gone not in packet
+    assert b"Resolution" not in packet
+    assert b"ImageLength" not in packet
+    for kept in (b't:Make="Acme"', b"<exif:ISO>200</exif:ISO>", b"<xmp:Rating>5</xmp:Rating>"):
+        assert kept in packet
+
+
+@pytest.mark.parametrize("packet", [FOREIGN, b"", b"<broken", b"<a>" * 3000, STALE[:-3]])
+def test_a_packet_without_such_things_or_that_is_none_stays_as_it_is(packet: bytes) -> None:
+    assert for_new_pixels(packet) is packet
+
+
+def test_elements_nested_by_the_thousand_are_no_error() -> None:
+    packet = STALE.replace(b"<exif:ISO>200", b"<a>" * 50_000 + b"</a>" * 50_000 + b"<exif:ISO>200")
+    assert for_new_pixels(packet) is packet

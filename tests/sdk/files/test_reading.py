@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,33 +14,17 @@ from tests.sdk.files.pictures import WRITTEN, noise, picture
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
-@pytest.mark.parametrize("counts", [(1,) * 7, (3, 200, 97), (300,)])
-def test_rows_that_stream_are_those_of_the_whole_file(tmp_path: Path, suffix: str, counts: tuple[int, ...]) -> None:
+def test_rows_that_stream_in_any_thread_are_those_of_the_whole_file(tmp_path: Path, suffix: str) -> None:
     write_image(tmp_path / f"a{suffix}", noise(300, 17))
     whole = read_image(tmp_path / f"a{suffix}").pixels
     with open_image(tmp_path / f"a{suffix}") as reader:
         assert (reader.width, reader.height, reader.channels, reader.dtype) == (17, 300, 3, np.uint8)
-        np.testing.assert_array_equal(np.concatenate([reader.read_rows(n) for n in counts]), whole[: sum(counts)])
-
-
-def test_any_thread_may_read_the_next_rows(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.png", noise(300, 40))
-    with open_image(tmp_path / "a.png") as reader:
-        parts = [reader.read_rows(10)]
-        for _ in range(29):
-            thread = threading.Thread(target=lambda: parts.append(reader.read_rows(10)))
+        parts = []
+        for count in (1, 1, 200, 98):
+            thread = threading.Thread(target=lambda count=count: parts.append(reader.read_rows(count)))
             thread.start()
             thread.join()
-    np.testing.assert_array_equal(np.concatenate(parts), noise(300, 40))
-
-
-def test_many_files_at_once(tmp_path: Path) -> None:
-    for number in range(8):
-        write_image(tmp_path / f"{number}.png", picture() // (number + 1))
-    with ThreadPoolExecutor(8) as pool:
-        read = pool.map(lambda number: read_image(tmp_path / f"{number % 8}.png").pixels, range(64))
-        for number, pixels in enumerate(read):
-            np.testing.assert_array_equal(pixels, picture() // (number % 8 + 1))
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 def test_more_rows_than_there_are_and_closed_files_are_typed_errors(tmp_path: Path) -> None:
@@ -74,14 +57,11 @@ def test_floats_out_of_range_are_refused_with_the_range(tmp_path: Path, value: f
         read_image(tmp_path / "f.tif")
 
 
-@pytest.mark.parametrize("dtype", ["float64", "int16", "uint32", "int8", "complex64"])
+@pytest.mark.parametrize("dtype", ["float64", "int16", "complex64"])
 def test_other_types_of_pixels_are_refused(tmp_path: Path, dtype: str) -> None:
     tifffile.imwrite(tmp_path / "t.tif", np.ones((5, 5, 3), dtype), photometric="rgb")
     with pytest.raises(ImageError, match="save it with"):
         read_image(tmp_path / "t.tif")
-
-
-def test_five_channels_are_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "t.tif", np.ones((5, 6, 5), np.uint8), photometric="rgb")
     with pytest.raises(ImageError, match="5 channels"):
         read_image(tmp_path / "t.tif")

@@ -34,9 +34,9 @@ def exif_of(order: str = "<") -> Image.Exif:
     return exif
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("big", [False, True], ids=["TIFF", "BigTIFF"])
+@pytest.mark.parametrize(
+    ("big", "order", "dtype"), [(False, "<", np.uint8), (True, ">", np.uint8), (True, "<", np.float32)]
+)
 @pytest.mark.filterwarnings("error")
 def test_others_find_what_was_written_and_all_that_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, big: bool, order: str, dtype: type
@@ -70,34 +70,23 @@ def test_others_find_what_was_written_and_all_that_was_there(
     assert read_provenance(path) == EXAMPLE
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
 def test_what_pillow_wrote_travels_on(tmp_path: Path, suffix: str) -> None:
     Image.fromarray(picture()).save(tmp_path / "a.tif", exif=exif_of().tobytes())
     file = read_image(tmp_path / "a.tif")
+    block = Image.Exif()
+    block.load(file.metadata.exif or b"")
+    assert set(block) == {DESCRIPTION, MAKE, COPYRIGHT, EXIF_IFD, GPS_IFD}  # nothing of how it keeps its pixels
     write_image(tmp_path / f"b{suffix}", file.pixels, metadata=file.metadata)
     with Image.open(tmp_path / f"b{suffix}") as image:
         image.load()
         exif = image.getexif()
         assert (exif[MAKE], exif[COPYRIGHT], exif[DESCRIPTION]) == ("Acme", "someone", "a hill")
         exif_ifd = exif.get_ifd(EXIF_IFD)
-        assert (exif_ifd[DATE], exif_ifd[0x8827], exif_ifd[PIXEL_WIDTH], exif_ifd[COLOUR_SPACE]) == (
-            "2024:05:06 07:08:09",
-            200,
-            56,
-            1,
-        )
+        assert (exif_ifd[DATE], exif_ifd[0x8827]) == ("2024:05:06 07:08:09", 200)
+        assert (exif_ifd[PIXEL_WIDTH], exif_ifd[COLOUR_SPACE]) == (56, 1)
         assert MAKER_NOTE not in exif_ifd
         assert exif.get_ifd(GPS_IFD)[4] == (13.0, 24.0, 0.0)
-        assert image.size == (56, 40)
-
-
-def test_the_block_holds_nothing_of_how_the_file_keeps_its_pixels(tmp_path: Path) -> None:
-    Image.fromarray(picture()).save(tmp_path / "a.tif", exif=exif_of().tobytes())
-    block = read_image(tmp_path / "a.tif").metadata.exif
-    assert block is not None
-    exif = Image.Exif()
-    exif.load(block)
-    assert set(exif) == {DESCRIPTION, MAKE, COPYRIGHT, EXIF_IFD, GPS_IFD}
 
 
 def test_descriptions_of_the_array_stay_behind(tmp_path: Path) -> None:
@@ -107,11 +96,6 @@ def test_descriptions_of_the_array_stay_behind(tmp_path: Path) -> None:
         exif = Image.Exif()
         exif.load(block or b"")
         assert exif.get(DESCRIPTION) is None
-
-
-def test_a_tiff_that_tells_nothing_has_no_exif(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.tif", picture())
-    assert read_image(tmp_path / "a.tif").metadata.exif is None
 
 
 @pytest.mark.filterwarnings("error")
@@ -179,9 +163,10 @@ def test_entries_that_each_claim_the_whole_file_take_no_memory(tmp_path: Path) -
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("block", [b"", b"x", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"])
+@pytest.mark.parametrize("block", [b"x", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"])
 def test_blocks_that_are_no_exif_leave_the_file_as_it_is(tmp_path: Path, block: bytes) -> None:
     write_image(tmp_path / "a.tif", picture())
+    assert read_image(tmp_path / "a.tif").metadata.exif is None
     write_image(tmp_path / "b.tif", picture(), metadata=Metadata(exif=block))
     assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
 

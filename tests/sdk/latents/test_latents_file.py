@@ -48,44 +48,36 @@ def test_what_was_saved_is_loaded_bit_for_bit(saved: Path) -> None:
     assert Latents.load(saved).log_likelihood is None
 
 
-def test_values_that_are_not_finite_are_kept(tmp_path: Path) -> None:
-    array = np.array([np.nan, np.inf, -np.inf, -0.0], np.float32).reshape(4, 1, 1)
-    Latents({1: array}, height=1, width=2, model_sha256=MODEL).save(tmp_path / "a")
-    np.testing.assert_array_equal(Latents.load(tmp_path / "a").levels[1].view(np.uint32), array.view(np.uint32))
-
-
-def test_the_safetensors_package_reads_the_file(saved: Path) -> None:
+def test_the_safetensors_package_reads_the_file_and_writes_what_is_read(saved: Path, tmp_path: Path) -> None:
     arrays = safetensors.numpy.load_file(saved)
     assert sorted(arrays) == ["level1", "level2", "level3"]
     for level, array in normal_latents().levels.items():
         np.testing.assert_array_equal(arrays[f"level{level}"], array)
     with safe_open(saved, "numpy") as file:
-        assert file.metadata() == {
-            "format": "srflow-latents",
-            "format_version": "1",
-            "model_sha256": MODEL,
-            "height": "90",
-            "width": "70",
-            "log_likelihood": "-1234.5678901234567",
-        }
-
-
-@pytest.mark.parametrize("nats", [None, 1.0, 12.5, 123.25])
-def test_values_are_aligned_as_the_format_wants(saved: Path, nats: float | None) -> None:
-    normal_latents(log_likelihood=nats).save(saved)
-    assert struct.unpack("<Q", saved.read_bytes()[:8])[0] % 8 == 0
-
-
-def test_files_of_the_safetensors_package_are_read(saved: Path, tmp_path: Path) -> None:
-    arrays = safetensors.numpy.load_file(saved)
-    with safe_open(saved, "numpy") as file:
         metadata = file.metadata()
-    other = tmp_path / "other.safetensors"
-    safetensors.numpy.save_file(dict(reversed(arrays.items())), other, metadata)
-    loaded = Latents.load(other)
+    numbers = {"height": "90", "width": "70", "log_likelihood": "-1234.5678901234567"}
+    assert metadata == {"format": "srflow-latents", "format_version": "1", "model_sha256": MODEL, **numbers}
+    safetensors.numpy.save_file(dict(reversed(arrays.items())), tmp_path / "other.safetensors", metadata)
+    loaded = Latents.load(tmp_path / "other.safetensors")
     assert list(loaded.levels) == [1, 2, 3]
     for level, array in loaded.levels.items():
         np.testing.assert_array_equal(array, arrays[f"level{level}"])
+
+
+@pytest.mark.parametrize("precision", ["bundle", "bf16", "int8"])
+@pytest.mark.parametrize("nats", [None, 1.0, 123.25])
+def test_odd_values_and_the_precision_are_kept_and_values_are_aligned(
+    saved: Path, precision: Any, nats: float | None
+) -> None:
+    array = np.array([np.nan, np.inf, -np.inf, -0.0], np.float32).reshape(4, 1, 1)
+    given: Any = {"height": 1, "width": 2, "model_sha256": MODEL, "log_likelihood": nats, "precision": precision}
+    Latents({1: array}, **given).save(saved)
+    loaded = Latents.load(saved)
+    np.testing.assert_array_equal(loaded.levels[1].view(np.uint32), array.view(np.uint32))
+    assert (loaded.precision, loaded.scaled(0.5).precision) == (precision, precision)
+    content = saved.read_bytes()
+    assert struct.unpack("<Q", content[:8])[0] % 8 == 0
+    assert (b"precision" in content) == (precision != "bundle"), "exact latents are those of older versions"
 
 
 def test_a_failed_save_leaves_the_older_file_and_nothing_else(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def unlikely() -> Latents:
     return changed_by(normal_latents(height=HEIGHT, width=WIDTH), change)
 
 
-@pytest.mark.parametrize("tau", [0.4, 1.0, 2.0])
+@pytest.mark.parametrize("tau", [0, 0.4, 2.0])
 def test_spatial_gives_every_channel_the_drawn_mean_and_deviation(tau: float) -> None:
     result = unlikely().normalised(tau, over="spatial", seed=9)
     for level, channels in ((entry.level, entry.channels) for entry in LEVELS):
@@ -74,15 +74,6 @@ def test_only_the_mean_and_the_scale_of_a_collection_change(over: str) -> None:
         np.testing.assert_allclose(standard(real(after, level)), standard(real(before, level)), atol=2e-5)
 
 
-@pytest.mark.parametrize("over", ["spatial", "global"])
-def test_true_samples_stay_nearly_as_they_are(over: str) -> None:
-    latents = normal_latents(height=HEIGHT, width=WIDTH)
-    result = latents.normalised(1.0, over=over)
-    for level in latents.levels:
-        assert np.abs(real(result, level) - real(latents, level)).std() < 0.2
-        assert np.corrcoef(real(result, level).ravel(), real(latents, level).ravel())[0, 1] > 0.97
-
-
 @pytest.mark.parametrize("over", OVER)
 def test_padding_neither_counts_nor_changes(over: str) -> None:
     latents = unlikely()
@@ -110,23 +101,12 @@ def test_only_what_is_inside_where_counts_and_changes(over: str) -> None:
     for level in latents.levels:
         inside = mask_positions(where, level)
         before, after = real(latents, level), real(one, level)
+        if over == "global":  # what is drawn is for the positions inside
+            drawn = true_statistics(0, level, "global", size=len(after) * int(inside.sum()))
+            assert after[:, inside].std(ddof=1) == pytest.approx(0.7 * drawn.deviation[0], rel=1e-5)
         np.testing.assert_array_equal(after[:, ~inside], before[:, ~inside])
         assert (after[:, inside] != before[:, inside]).mean() > 0.99
         np.testing.assert_array_equal(after[:, inside], real(two, level)[:, inside])
-
-
-@pytest.mark.parametrize("over", ["spatial", "global"])
-def test_the_number_of_positions_inside_is_what_is_drawn_for(over: str) -> None:
-    where = np.zeros((HEIGHT, WIDTH), bool)
-    where[8:24, 16:40] = True
-    result = unlikely().normalised(1, over=over, where=where, seed=4)
-    values = result.levels[3][:, 1:3, 2:5].astype(np.float64).reshape(48, 6)
-    if over == "global":
-        drawn = true_statistics(4, 3, "global", size=48 * 6)
-        assert values.std(ddof=1) == pytest.approx(drawn.deviation[0], rel=1e-5)
-    else:
-        drawn = true_statistics(4, 3, "spatial", size=6, count=48)
-        np.testing.assert_allclose(values.std(axis=1, ddof=1), drawn.deviation, rtol=1e-4)
 
 
 @pytest.mark.parametrize("over", OVER)
@@ -155,12 +135,6 @@ def test_levels_without_a_tau_stay_as_they_are() -> None:
     assert 0.45 < real(result, 2).std() < 0.55
     for level in (1, 3):
         np.testing.assert_array_equal(result.levels[level], latents.levels[level])
-
-
-@pytest.mark.parametrize("over", OVER)
-def test_tau_zero_gives_zero(over: str) -> None:
-    result = unlikely().normalised(0, over=over)
-    assert all((real(result, level) == 0).all() for level in result.levels)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -1000.3])

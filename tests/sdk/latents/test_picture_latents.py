@@ -26,6 +26,9 @@ def test_they_cannot_be_changed_from_outside() -> None:
     given = normal_arrays(padded_height=96, padded_width=72)
     latents = Latents(given, height=90, width=70, model_sha256=MODEL)
     before = latents.levels[1].copy()
+    frozen = arrays.read_only(normal_arrays(padded_height=96, padded_width=72))
+    kept = Latents(frozen, height=90, width=70, model_sha256=MODEL)
+    assert all(np.shares_memory(kept.levels[level], array) for level, array in frozen.items())  # which need no copy
     given[1][:] = 5
     np.testing.assert_array_equal(latents.levels[1], before)
     for array in (latents.levels[1], latents.scaled(0.5).levels[1]):
@@ -35,12 +38,6 @@ def test_they_cannot_be_changed_from_outside() -> None:
         latents.levels[1] = before  # type: ignore[index]
     with pytest.raises(AttributeError):
         latents.height = 3  # type: ignore[misc]
-
-
-def test_read_only_arrays_are_not_copied() -> None:
-    given = arrays.read_only(normal_arrays(padded_height=96, padded_width=72))
-    latents = Latents(given, height=90, width=70, model_sha256=MODEL)
-    assert all(np.shares_memory(latents.levels[level], array) for level, array in given.items())
 
 
 def test_bits_per_dimension_is_for_8_bit_levels() -> None:
@@ -53,6 +50,8 @@ def test_log_likelihood_is_forgotten_once_they_change() -> None:
     latents = normal_latents(log_likelihood=5.0)
     assert [one.log_likelihood for one in (latents.scaled(0.5), latents.normalised(1))] == [None] * 2
     assert [one.log_likelihood for one in (latents.scaled(1), latents.scaled({2: 1}))] == [5, 5]
+    assert latents == latents.scaled(1)  # the same object: nothing changed
+    assert latents != normal_latents(log_likelihood=5.0)
 
 
 def test_scaled_multiplies_the_levels_that_have_a_tau() -> None:
@@ -78,6 +77,7 @@ def test_odd_arrays_are_refused_in_one_line() -> None:
         (good, {"width": 0}, "^width is 0"),
         (good, {"model_sha256": "x4-small"}, r"^model_sha256 is 'x4-small'; it must be 64 hexadecimal digits$"),
         (good, {"log_likelihood": math.nan}, r"^log_likelihood is nan; it must be a finite number$"),
+        (good, {"precision": "fp8"}, "^precision is 'fp8'; it must be one of bundle, bf16, int8"),
     ]
     for levels, changed, message in cases:
         with pytest.raises(ArgumentError, match=message):
@@ -131,12 +131,17 @@ def test_mapped_latents_equal_those_in_memory(monkeypatch: pytest.MonkeyPatch, t
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system never reserves room")
-def test_a_full_disk_is_said_before_anything_is_mapped(mapped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_full_or_not_there_is_said_before_anything_is_mapped(
+    mapped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(*_: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", refused)
     with pytest.raises(ImageError, match=r"^the latents need 0\.0 GB in .*: No space left on device; TMPDIR names"):
+        normal_latents(height=80, width=160)
+    monkeypatch.setattr(tempfile, "tempdir", str(mapped / "missing"))
+    with pytest.raises(ImageError, match=r"^the latents need 0\.0 GB in .*missing: No such file.*; TMPDIR names"):
         normal_latents(height=80, width=160)
 
 
@@ -146,15 +151,3 @@ def test_room_that_cannot_be_reserved_is_written(mapped: Path, monkeypatch: pyte
     levels = normal_latents(height=80, width=160).levels
     for level, array in normal_arrays(padded_height=80, padded_width=160).items():
         np.testing.assert_array_equal(levels[level], array)
-
-
-def test_a_folder_that_is_missing_is_named(mapped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(mapped / "missing"))
-    with pytest.raises(ImageError, match=r"^the latents need 0\.0 GB in .*missing: No such file.*; TMPDIR names"):
-        normal_latents(height=80, width=160)
-
-
-def test_equality_is_identity() -> None:
-    latents = normal_latents(height=90, width=70)
-    assert latents == latents.scaled(1)  # the same object: nothing changed
-    assert latents != normal_latents(height=90, width=70)

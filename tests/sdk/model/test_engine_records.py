@@ -37,12 +37,7 @@ def raw(**changes: Any) -> Any:
 
 def test_a_record_is_read_as_it_was_written() -> None:
     assert _read_record(EngineRecord, raw()) == RECORD
-    float32 = {"encoder.fp32.onnx": "0", "sampler.fp32.onnx": "1"}
-    assert _read_record(EngineRecord, raw(graphs=float32)).graphs == float32
-
-
-def test_records_from_before_inverters_are_read_and_those_with_one_name_it() -> None:
-    older = raw()
+    older = raw()  # from before inverters
     del older["inverter"]
     assert _read_record(EngineRecord, older) == RECORD
     assert RECORD.files == ("engines/encoder.engine", "engines/sampler.engine")

@@ -24,19 +24,9 @@ def test_a_calibration_comes_back_and_the_model_stays_the_same(tiny_bundle: Path
     assert after.model_sha256 == before.model_sha256
     without = dataclasses.replace(after.manifest, intervals=None)
     assert without.to_json() == (tiny_bundle / "manifest.json").read_text(encoding="utf-8")
-
-
-def test_the_digest_in_the_file_is_the_models_which_other_readers_take(tiny_bundle: Path, tmp_path: Path) -> None:
-    """Such as the page in examples/web, whose pictures name their model."""
-    content = json.loads((calibrated(tiny_bundle, tmp_path / "b.srflow") / "manifest.json").read_text("utf-8"))
-    assert content["schema"] == 1
-    assert content["digest"] == manifest_digest(content) == Bundle.open(tiny_bundle).model_sha256
-
-
-def test_a_server_tells_of_the_calibration(tiny_bundle: Path, tmp_path: Path) -> None:
-    assert "intervals" not in described(Bundle.open(tiny_bundle))
-    told = Manifest.from_description(described(Bundle.open(calibrated(tiny_bundle, tmp_path / "b.srflow"))))
-    assert told.intervals == INTERVALS
+    content = json.loads((after.path / "manifest.json").read_text("utf-8"))  # as examples/web reads it
+    assert content["digest"] == manifest_digest(content) == before.model_sha256
+    assert Manifest.from_description(described(after)).intervals == INTERVALS, "as a server tells"
 
 
 def test_each_class_has_its_factor() -> None:

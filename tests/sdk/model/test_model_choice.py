@@ -4,28 +4,21 @@ import io
 import os
 import threading
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import Result
 from PIL import Image, ImageDraw
 
 import srflow_sdk
-from srflow_apps.batch.jobs import Job, Settings, do_one
-from srflow_apps.batch.operations import Upscaling
 from srflow_sdk import ArgumentError, Bundle, BundleError, CancelledError, ImageError, Upscaler, choose_model
-from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import write_image
 from srflow_sdk.model.model_choice import measure_damage
 from srflow_sdk.system.interrupts import cancelled_by
 from tests.irregular import KINDS, make_irregular
 
-from ..clean_and_noisy import models, noisy, smooth
+from ..clean_and_noisy import noisy, smooth
 from ..tiny_bundle import write_tiny_bundle
-
-Run = Callable[..., Result]
 
 
 def _jpeg(pixels: np.ndarray, quality: int) -> Image.Image:
@@ -34,13 +27,16 @@ def _jpeg(pixels: np.ndarray, quality: int) -> Image.Image:
     return Image.open(stream)
 
 
-@pytest.mark.parametrize("sigma", [5, 8, 12])
+@pytest.mark.parametrize("sigma", [5, 12])
 def test_noise_is_measured(sigma: float) -> None:
     luma = sigma * np.sqrt(0.299**2 + 0.587**2 + 0.114**2)
     assert measure_damage(noisy(sigma)).noise == pytest.approx(luma, rel=0.25)
     choice = choose_model(noisy(sigma))
     assert choice.name == "x4-photo"
     assert choice.why.startswith("noise of ")
+    clipped = noisy(8)
+    clipped[:40] = 255
+    assert choose_model(clipped).name == "x4-photo"
 
 
 def test_very_wide_pictures_are_measured_in_little_memory(tmp_path: Path) -> None:
@@ -81,17 +77,15 @@ def test_drawings_and_pages_are_clean() -> None:
         assert choose_model(np.clip(drawing + noise, 0, 255).astype(np.uint8)).name == "x4-photo"
 
 
-def test_clipped_areas_do_not_hide_noise() -> None:
-    picture = noisy(8)
-    picture[:40] = 255
-    assert choose_model(picture).name == "x4-photo"
-
-
-@pytest.mark.parametrize("quality", [30, 60, 85])
+@pytest.mark.parametrize("quality", [30, 85])
 def test_the_quality_of_a_jpeg_is_in_its_tables(tmp_path: Path, quality: int) -> None:
     _jpeg(smooth(), quality).save(tmp_path / "a.jpg", "JPEG", quality=quality)
-    assert measure_damage(tmp_path / "a.jpg").quality == quality
-    assert choose_model(tmp_path / "a.jpg") == srflow_sdk.ModelChoice(name="x4-photo", why=f"JPEG of quality {quality}")
+    content = (tmp_path / "a.jpg").read_bytes()
+    for picture in (tmp_path / "a.jpg", content, bytearray(content), io.BytesIO(content)):
+        assert measure_damage(picture).quality == quality
+    assert choose_model(content) == srflow_sdk.ModelChoice(name="x4-photo", why=f"JPEG of quality {quality}")
+    with pytest.raises(ImageError, match=r"^image: "):
+        choose_model(content[: len(content) // 2])
     Image.fromarray(smooth()).save(tmp_path / "fine.jpg", "JPEG", quality=97)
     assert choose_model(tmp_path / "fine.jpg").name == "x4-small"
 
@@ -166,20 +160,6 @@ def test_blocks_of_a_jpeg_that_was_saved_again_at_high_quality_count(tmp_path: P
     assert choose_model(tmp_path / "again.jpg").why == "blocks of 8×8, as of a JPEG"
 
 
-def test_bytes_and_file_objects_are_seen_as_the_file_is(tmp_path: Path) -> None:
-    Image.fromarray(smooth()).save(tmp_path / "a.jpg", quality=60)
-    expected = measure_damage(tmp_path / "a.jpg")
-    content = (tmp_path / "a.jpg").read_bytes()
-    assert expected.quality == 60
-    for picture in (content, bytearray(content), io.BytesIO(content)):
-        assert measure_damage(picture) == expected
-    assert choose_model(content).why == "JPEG of quality 60"
-    with pytest.raises(ImageError, match=r"^image: "):
-        choose_model(content[: len(content) // 2])
-    with pytest.raises(ArgumentError, match="picture is ''"):
-        choose_model("")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
 def test_lossy_files_count_by_their_kind(tmp_path: Path, name: str) -> None:
@@ -231,10 +211,6 @@ def test_choosing_can_be_cancelled(tmp_path: Path, two_models: Path) -> None:
             choose_model(picture, cancel=cancel)
     with cancelled_by(cancel), pytest.raises(CancelledError):
         choose_model(smooth())
-    job = Job(name="a", source=tmp_path / "a.png", targets=(tmp_path / "big.png",))
-    settings = Settings(operation=Upscaling(options=DrawOptions()))
-    with models() as opened, pytest.raises(CancelledError):
-        do_one(job, opened, settings=settings, cancel=cancel)
 
 
 def test_what_transparent_pixels_hide_does_not_count() -> None:
@@ -250,16 +226,15 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
         choose_model(tmp_path / "bad.jpg")
     with pytest.raises(ImageError, match="must be a PIL"):
         choose_model(7)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="picture is ''"):
+        choose_model("")
+    for kind in KINDS:
+        make_irregular(tmp_path / f"{kind}.jpg", kind)
+        with pytest.raises(ImageError, match=r"not a regular file|directory"):
+            choose_model(tmp_path / f"{kind}.jpg")  # and does not wait for someone to write to it
     write_image(tmp_path / "a.png", smooth())
     with pytest.raises(ImageError, match="pixels"):
         choose_model(tmp_path / "a.png", max_pixels=100)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_never_ends_is_not_opened(tmp_path: Path, kind: str) -> None:
-    make_irregular(tmp_path / "photo.jpg", kind)
-    with pytest.raises(ImageError, match=r"not a regular file|directory"):
-        choose_model(tmp_path / "photo.jpg")  # and does not wait for someone to write to it
 
 
 def test_names_of_embedded_models_resolve(two_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
