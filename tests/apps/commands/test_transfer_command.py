@@ -98,7 +98,7 @@ def test_upscaling_cannot_make_such_a_picture_again_and_says_why(run: Run, flow_
     ("arguments", "status", "says"),
     [
         (["target.png", "source.png", "missing.png", "-o", "out.png"], 1, "missing.png: there is no such file"),
-        (["target.png", "source.png", "small.png", "-o", "out.png"], 1, "mask has 9×9 pixels; for a target of 96×108"),
+        (["target.png", "source.png", "small.png", "-o", "out.png"], 1, "mask has 9×9 pixels; for a target of 56×64"),
         (
             ["target.png", "source.png", "mask.png", "-o", "mask.png"],
             2,

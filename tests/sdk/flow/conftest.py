@@ -14,7 +14,7 @@ from ..flow_bundle import write_flow_bundle
 
 @dataclass(frozen=True)
 class Pictures:
-    """A target and a source, uint8 108×96×3, and a mask of two parts, one at the border."""
+    """A target and a source, uint8 64×56×3, and a mask of two parts, one at the border."""
 
     target: np.ndarray
     source: np.ndarray
@@ -34,11 +34,11 @@ def flow(flow_bundle: Path) -> Iterator[Upscaler]:
 
 @pytest.fixture
 def pictures() -> Pictures:
-    y, x = np.mgrid[0:108, 0:96]
+    y, x = np.mgrid[0:64, 0:56]
     rng = np.random.default_rng(0)
     waves = np.stack([np.sin(x / 9 + shift) * np.cos(y / 7 - shift) for shift in (0, 1, 2)], -1)
     target = np.clip(np.rint(150 + 50 * waves + rng.normal(0, 4, waves.shape)), 0, 255).astype(np.uint8)
     source = np.clip(np.rint(90 + 60 * waves[::-1, ::-1] + rng.normal(0, 4, waves.shape)), 0, 255).astype(np.uint8)
-    mask = np.hypot(y - 40, x - 40) < 18
-    mask[90:, 70:] = True
+    mask = np.hypot(y - 24, x - 24) < 11
+    mask[54:, 42:] = True
     return Pictures(target, source, mask)

@@ -8,28 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, NonFiniteError
 from srflow_sdk.flow.inverting import reduced_image
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.latents.random_field import window_noise
-from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.upscaler import Upscaler
 
 from ..flow_bundle import write_flow_bundle
+from ..tiny_bundle import LEVELS, write_tiny_bundle
 
 SCALE = 4
-
-
-@pytest.fixture(scope="module")
-def flow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_flow_bundle(tmp_path_factory.mktemp("flow") / "flow.srflow")
-
-
-@pytest.fixture(scope="module")
-def flow(flow_bundle: Path) -> Upscaler:
-    return Upscaler(flow_bundle, device="cpu", threads=1, tile=None)
 
 
 @pytest.fixture
@@ -45,23 +35,19 @@ def lr_of(hr: np.ndarray, upscaler: Upscaler) -> np.ndarray:
     return reduced_image(hr, upscaler.bundle.manifest)
 
 
-KINDS = {
-    "uint8": lambda hr: hr,
-    "uint16": lambda hr: hr.astype(np.uint16) * 257,
-    "float32": lambda hr: hr / np.float32(255),
-    "gray": lambda hr: hr[..., :1],
-    "PIL": Image.fromarray,
+KINDS: dict[str, tuple[Any, float]] = {  # and how far each may be off
+    "uint8": (lambda hr: hr, 0),
+    "uint16": (lambda hr: hr.astype(np.uint16) * 257, 4),
+    "float32": (lambda hr: hr / np.float32(255), 2e-5),
+    "gray": (lambda hr: hr[..., :1], 0),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_decoding_the_latents_of_a_picture_gives_the_picture(flow: Upscaler, hr: np.ndarray, kind: str) -> None:
-    lr, image = KINDS[kind](lr_of(hr, flow)), KINDS[kind](hr)
-    encoding = flow.encode(lr)
-    decoded = encoding.decode(encoding.invert(image))
-    assert type(decoded) is type(image)
-    tolerance = {"uint8": 0, "uint16": 4, "float32": 2e-5, "gray": 0, "PIL": 0}[kind]
-    np.testing.assert_allclose(np.asarray(decoded), np.asarray(image), atol=tolerance, rtol=0)
+    make, tolerance = KINDS[kind]
+    encoding = flow.encode(make(lr_of(hr, flow)))
+    np.testing.assert_allclose(encoding.decode(encoding.invert(make(hr))), make(hr), atol=tolerance, rtol=0)
 
 
 def test_decoding_drawn_latents_gives_the_sample_to_the_bit(flow: Upscaler, hr: np.ndarray) -> None:
@@ -72,14 +58,17 @@ def test_decoding_drawn_latents_gives_the_sample_to_the_bit(flow: Upscaler, hr: 
     np.testing.assert_array_equal(encoding.decode(latents), encoding.sample(tau=1, seed=5))
 
 
-@pytest.mark.parametrize("tile", [16, 18, 40])
-def test_tiles_give_the_same_latents_and_nats(flow: Upscaler, flow_bundle: Path, tile: int) -> None:
-    image = np.random.default_rng(1).integers(0, 256, (320, 240, 3), np.uint8)
+@pytest.mark.parametrize(("tile", "parts"), [(16, None), (18, None), (40, 16)])
+def test_tiles_and_their_parts_give_the_same_latents_and_nats(
+    flow: Upscaler, flow_bundle: Path, tile: int, parts: int | None
+) -> None:
+    image = np.random.default_rng(1).integers(0, 256, (240, 172, 3), np.uint8)
     lr = lr_of(image, flow)
     whole = flow.encode(lr).invert(image)
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=tile) as tiled:
-        encoding = tiled.encode(lr)
+        encoding = tiled.encode(lr, memory_budget=0)
         assert encoding.tiles > 1
+        encoding._kept.largest_core = parts  # as after memory ran out
         latents = encoding.invert(image)
         for level, expected in whole.levels.items():
             np.testing.assert_allclose(latents.levels[level], expected, atol=1e-3)
@@ -87,19 +76,7 @@ def test_tiles_give_the_same_latents_and_nats(flow: Upscaler, flow_bundle: Path,
         np.testing.assert_allclose(encoding.decode(latents).astype(int), image, atol=1)
 
 
-def test_tiles_in_parts_after_memory_ran_out_give_the_same(flow_bundle: Path) -> None:
-    image = np.random.default_rng(1).integers(0, 256, (320, 240, 3), np.uint8)
-    with Upscaler(flow_bundle, device="cpu", threads=1, tile=48) as upscaler:
-        encoding = upscaler.encode(lr_of(image, upscaler), memory_budget=0)
-        expected = encoding.invert(image)
-        encoding._kept.largest_core = 16
-        latents = encoding.invert(image)
-    for level, array in expected.levels.items():
-        np.testing.assert_allclose(latents.levels[level], array, atol=1e-3)
-    assert latents.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-4 * image.size)
-
-
-@pytest.mark.parametrize(("height", "width"), [(93, 80), (96, 77), (94, 79), (89, 73), (1, 1)])
+@pytest.mark.parametrize(("height", "width"), [(93, 80), (89, 73), (1, 1)])
 def test_pictures_of_any_size_come_back_and_their_padding_counts_nothing(
     flow: Upscaler, hr: np.ndarray, height: int, width: int
 ) -> None:
@@ -139,36 +116,6 @@ def test_dequantisation_stays_within_each_level_and_is_the_same_for_any_tiles(
     np.testing.assert_allclose(latents.levels[1], once.levels[1], atol=1e-3)
 
 
-@pytest.mark.parametrize("size", [(96, 84), (100, 80), (92, 80), (24, 20)])
-def test_a_picture_of_another_size_is_refused(flow: Upscaler, hr: np.ndarray, size: tuple[int, int]) -> None:
-    with pytest.raises(ImageError, match="needs 80×96"):
-        flow.encode(lr_of(hr, flow)).invert(np.zeros((*size, 3), np.uint8))
-
-
-def test_latents_of_another_model_or_size_are_refused(flow: Upscaler, hr: np.ndarray, tmp_path: Path) -> None:
-    encoding = flow.encode(lr_of(hr, flow))
-    with Upscaler(write_flow_bundle(tmp_path / "other.srflow", variant="published"), threads=1) as other:
-        latents = other.encode(lr_of(hr, other)).invert(hr)
-    with pytest.raises(ArgumentError, match="are of the model"):
-        encoding.decode(latents)
-    smaller = flow.encode(lr_of(hr[:40], flow)).invert(hr[:40])
-    with pytest.raises(ArgumentError, match="a picture of 80×40"):
-        encoding.decode(smaller)
-    levels = {level: array for level, array in encoding.invert(hr).levels.items() if level != 2}
-    with pytest.raises(ArgumentError, match="a picture of 80×96"):
-        encoding.decode(Latents(levels, height=96, width=80, model_sha256=flow.bundle.model_sha256))
-
-
-def test_a_bundle_without_an_inverter_upscales_and_says_what_is_missing(hr: np.ndarray, tmp_path: Path) -> None:
-    bundle = write_flow_bundle(tmp_path / "old.srflow", inverter=False)
-    assert "inverter.onnx" not in Bundle.open(bundle).manifest.files
-    with Upscaler(bundle, threads=1) as upscaler:
-        encoding = upscaler.encode(lr_of(hr, upscaler))
-        assert encoding.sample().shape == hr.shape
-        with pytest.raises(BundleError, match=r"has no inverter\.onnx.*export its checkpoint again"):
-            encoding.invert(hr)
-
-
 def test_progress_counts_tiles_and_cancel_ends_it(flow_bundle: Path, hr: np.ndarray) -> None:
     calls: list[tuple[int, int]] = []
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=16) as upscaler:
@@ -182,16 +129,58 @@ def test_progress_counts_tiles_and_cancel_ends_it(flow_bundle: Path, hr: np.ndar
                 call()
 
 
-@pytest.mark.parametrize(("name", "value"), [("progress", 3), ("cancel", True)])
-def test_wrong_options_are_typed_errors(flow: Upscaler, hr: np.ndarray, name: str, value: Any) -> None:
-    with pytest.raises(ArgumentError, match=name):
-        flow.encode(lr_of(hr, flow)).invert(hr, **{name: value})
-
-
-def test_latents_without_a_finite_picture_are_an_error_of_their_own(flow: Upscaler, hr: np.ndarray) -> None:
+def test_what_does_not_belong_together_is_a_typed_error(flow: Upscaler, hr: np.ndarray, tmp_path: Path) -> None:
     encoding = flow.encode(lr_of(hr, flow))
     latents = encoding.invert(hr)
-    broken = {level: np.full_like(array, np.nan) for level, array in latents.levels.items()}
-    given = Latents(broken, height=latents.height, width=latents.width, model_sha256=latents.model_sha256)
-    with pytest.raises(NonFiniteError, match="from latents, in rows 0 to 23 and columns 0 to 19 of the LR image; "):
-        encoding.decode(given)
+    usual: dict[str, Any] = {"height": 96, "width": 80, "model_sha256": flow.bundle.model_sha256}
+    with Upscaler(write_flow_bundle(tmp_path / "other.srflow", variant="published"), threads=1) as other:
+        foreign = other.encode(lr_of(hr, other)).invert(hr)
+    smaller = flow.encode(lr_of(hr[:40], flow)).invert(hr[:40])
+    without = Latents({level: array for level, array in latents.levels.items() if level != 2}, **usual)
+    broken = Latents({level: np.full_like(array, np.nan) for level, array in latents.levels.items()}, **usual)
+    place = "from latents, in rows 0 to 23 and columns 0 to 19 of the LR image; "
+    cases: list[tuple[Any, type[Exception], str]] = [
+        (lambda: encoding.invert(np.zeros((96, 84, 3), np.uint8)), ImageError, "needs 80×96"),
+        (lambda: encoding.invert(np.zeros((24, 20, 3), np.uint8)), ImageError, "needs 80×96"),
+        (lambda: encoding.invert(hr, progress=3), ArgumentError, "progress is 3"),  # type: ignore[arg-type]
+        (lambda: encoding.decode(foreign), ArgumentError, "are of the model"),
+        (lambda: encoding.decode(smaller), ArgumentError, "a picture of 80×40"),
+        (lambda: encoding.decode(without), ArgumentError, "a picture of 80×96"),
+        (lambda: encoding.decode({}), ArgumentError, "latents is dict; it must be Latents"),  # type: ignore[arg-type]
+        (lambda: encoding.decode(broken), NonFiniteError, place),
+    ]
+    for call, error, says in cases:
+        with pytest.raises(error, match=says):
+            call()
+
+
+def test_a_bundle_without_an_inverter_upscales_and_the_others_are_refused_before_any_work(
+    hr: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Upscaler(write_flow_bundle(tmp_path / "old.srflow", inverter=False), device="cpu", threads=1) as upscaler:
+        encoding = upscaler.encode(lr_of(hr, upscaler))
+        assert encoding.sample().shape == hr.shape
+        monkeypatch.setattr(Painter, "encode", lambda *_, **__: pytest.fail("it went to work"))
+        mask = np.ones(hr.shape[:2], bool)
+        for call in (encoding.invert, upscaler.restore, lambda image: upscaler.transfer(image, image, mask)):
+            with pytest.raises(BundleError, match=r"has no inverter\.onnx.*export its checkpoint again"):
+                call(hr)
+
+
+def test_decoding_in_another_precision_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bundle = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
+    small = np.full((8, 8, 3), 0.4, np.float32)
+    random = np.random.default_rng(0)
+    levels = {
+        level: random.random((channels, 32 >> level, 32 >> level), np.float32) for level, channels in LEVELS.items()
+    }
+    with (
+        Upscaler(bundle, device="cpu", threads=1) as exact,
+        Upscaler(bundle, device="cpu", threads=1, precision="int8") as rounded,
+    ):
+        sha256 = exact.bundle.model_sha256
+        latents = Latents(levels, height=32, width=32, model_sha256=sha256, precision="int8")
+        rounded.encode(small).decode(latents)
+        assert caplog.messages == []
+        assert exact.encode(small).decode(latents).shape == (32, 32, 3)
+    assert "made with precision int8 and are decoded with bundle" in caplog.text

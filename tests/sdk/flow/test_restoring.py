@@ -15,33 +15,20 @@ from PIL import Image, ImageDraw, ImageFont
 
 from srflow_sdk import Upscaler
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.errors import ArgumentError, BundleError, CancelledError
+from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.flow.inverting import reduced_image
-from srflow_sdk.flow.options import RestoreOptions
 from srflow_sdk.flow.restoring import limited
 
-from ..flow_bundle import write_flow_bundle
 from ..pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
 
-KINDS = {
-    "uint8": lambda picture: picture,
+KINDS: dict[str, Any] = {
     "uint16": lambda picture: picture.astype(np.uint16) * 257,
-    "float32": lambda picture: picture / np.float32(255),
     "float64": lambda picture: picture / 255,
     "gray": lambda picture: picture[..., 0],
     "PIL": Image.fromarray,
-    "PIL gray": lambda picture: Image.fromarray(picture[..., 0]),
+    "RGBA": lambda picture: np.dstack([picture, picture[::-1, :, 0]]),
+    "LA": lambda picture: picture[..., :2],
 }
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_flow_bundle(tmp_path_factory.mktemp("flow") / "flow.srflow")
-
-
-@pytest.fixture(scope="module")
-def flow(bundle: Path) -> Upscaler:
-    return Upscaler(bundle, device="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +48,6 @@ def test_restoring_is_reducing_inverting_limiting_and_decoding(flow: Upscaler, n
     restored = flow.restore(noisy, tau=0.4, over="spatial")
     np.testing.assert_array_equal(restored, wanted)
     assert np.abs(restored.astype(int) - noisy).max() > 10
-
-
-def test_at_temperature_0_it_is_the_super_resolved_reduction(flow: Upscaler, noisy: np.ndarray) -> None:
-    upscaled = flow.upscale(reduced_image(noisy, flow.bundle.manifest), tau=0)[:71, :58]
-    np.testing.assert_allclose(flow.restore(noisy, tau=0, over="spatial").astype(int), upscaled, atol=1)
 
 
 def test_a_picture_with_small_latents_comes_back_as_it_was(flow: Upscaler, noisy: np.ndarray) -> None:
@@ -118,31 +100,25 @@ def test_noise_and_dots_become_less(embedded: Upscaler) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_answer_has_the_kind_and_size_of_the_picture(flow: Upscaler, noisy: np.ndarray, kind: str) -> None:
-    image: Any = KINDS[kind](noisy)
-    restored: Any = flow.restore(image, tau=0.5)
+    image = KINDS[kind](noisy)
+    restored = flow.restore(image, tau=0.5)
     assert type(restored) is type(image)
-    assert np.asarray(restored).shape == np.asarray(image).shape
-    assert np.asarray(restored).dtype == np.asarray(image).dtype
+    before, after = np.asarray(image), np.asarray(restored)
+    assert (after.shape, after.dtype) == (before.shape, before.dtype)
+    assert not np.array_equal(after, before)
+    if kind in ("RGBA", "LA"):
+        np.testing.assert_array_equal(after[..., -1], before[..., -1])
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_alpha_stays_as_it_is(flow: Upscaler, noisy: np.ndarray, mode: str) -> None:
-    alpha = np.random.default_rng(1).integers(0, 256, noisy.shape[:2], np.uint8)
-    image = np.dstack([noisy if mode == "RGBA" else noisy[..., :1], alpha])
-    restored = flow.restore(image, tau=0)
-    np.testing.assert_array_equal(restored[..., -1], alpha)
-    assert not np.array_equal(restored[..., 0], image[..., 0])
-
-
-def test_it_does_not_depend_on_the_tiles(bundle: Path, flow: Upscaler, noisy: np.ndarray) -> None:
+def test_it_does_not_depend_on_the_tiles(flow_bundle: Path, flow: Upscaler, noisy: np.ndarray) -> None:
     image = noisy / np.float32(255)
-    with Upscaler(bundle, device="cpu", threads=1, tile=16) as tiled:
+    with Upscaler(flow_bundle, device="cpu", threads=1, tile=16) as tiled:
         np.testing.assert_allclose(tiled.restore(image, tau=0.4), flow.restore(image, tau=0.4), atol=1e-3)
 
 
-def test_progress_counts_the_tiles_of_all_three_passes(bundle: Path, noisy: np.ndarray) -> None:
+def test_progress_counts_the_tiles_of_all_three_passes(flow_bundle: Path, noisy: np.ndarray) -> None:
     told: list[tuple[int, int]] = []
-    with Upscaler(bundle, device="cpu", threads=1, tile=16) as tiled:
+    with Upscaler(flow_bundle, device="cpu", threads=1, tile=16) as tiled:
         tiled.restore(noisy, progress=lambda done, total: told.append((done, total)))
     assert told == [(done, 6) for done in range(1, 7)]  # two tiles, encoded, inverted and decoded
 
@@ -163,8 +139,8 @@ def test_a_tile_is_encoded_once_for_both_passes(noisy: np.ndarray, monkeypatch: 
     assert len(encoded) == 2  # LR 18×15
 
 
-def test_it_can_be_cancelled_in_any_pass(bundle: Path, noisy: np.ndarray) -> None:
-    with Upscaler(bundle, device="cpu", threads=1, tile=16) as tiled:
+def test_it_can_be_cancelled_in_any_pass(flow_bundle: Path, noisy: np.ndarray) -> None:
+    with Upscaler(flow_bundle, device="cpu", threads=1, tile=16) as tiled:
         for last in (1, 3, 5):
             cancel = threading.Event()
 
@@ -184,25 +160,9 @@ def test_a_clean_picture_whose_call_is_cancelled_is_not_returned(flow: Upscaler)
         flow.restore(np.full((64, 64, 3), 128, np.uint8), cancel=cancel)
 
 
-def test_a_bundle_without_an_inverter_is_refused_before_any_work(
-    tmp_path: Path, noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("srflow_sdk.drawing.painter.Painter.encode", lambda *_, **__: pytest.fail("it went to work"))
-    with (
-        Upscaler(write_flow_bundle(tmp_path / "old.srflow", inverter=False), device="cpu") as old,
-        pytest.raises(BundleError, match=r"has no inverter\.onnx.*export"),
-    ):
-        old.restore(noisy)
-
-
 def test_levels_that_the_model_does_not_have_are_refused(flow: Upscaler, noisy: np.ndarray) -> None:
     with pytest.raises(ArgumentError, match="level 7"):
         flow.restore(noisy, tau={7: 0.5})
-
-
-def test_unknown_keywords_are_refused(flow: Upscaler, noisy: np.ndarray) -> None:
-    with pytest.raises(TypeError, match="'temperature'"):
-        flow.restore(noisy, temperature=1)  # type: ignore[call-overload]
 
 
 def test_best_of_is_the_sample_with_the_highest_score(flow: Upscaler, noisy: np.ndarray) -> None:
@@ -210,32 +170,23 @@ def test_best_of_is_the_sample_with_the_highest_score(flow: Upscaler, noisy: np.
     samples = flow.encode(small).samples(5, tau=1.5, sample=3)
     wanted = max(samples, key=lambda picture: picture.std())
     np.testing.assert_array_equal(flow.best_of(small, lambda picture: picture.std(), 5, tau=1.5, sample=3), wanted)
-
-
-def test_of_equal_scores_the_first_sample_wins(flow: Upscaler, noisy: np.ndarray) -> None:
-    small = noisy[:20, :24]
-    first = flow.upscale(small, tau=1)
-    np.testing.assert_array_equal(flow.best_of(small, lambda _: 1, 3, tau=1), first)
-    np.testing.assert_array_equal(flow.best_of(small, lambda _: -np.inf, 3, tau=1), first)
-
-
-def test_best_of_gives_the_score_pictures_of_the_images_kind(flow: Upscaler, noisy: np.ndarray) -> None:
-    seen: list[Any] = []
-    best = flow.best_of(Image.fromarray(noisy[:20, :24]), lambda picture: len(seen.append(picture) or seen), 3)
-    assert [picture.size for picture in seen] == [(96, 80)] * 3
-    assert best is seen[-1]
+    told: list[tuple[int, int]] = []
+    first = flow.best_of(small, lambda _: -np.inf, 3, tau=1, progress=lambda *step: told.append(step))
+    np.testing.assert_array_equal(first, flow.upscale(small, tau=1), "of equal scores")
+    assert told == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_best_of_holds_two_pictures_at_most(flow: Upscaler, noisy: np.ndarray) -> None:
     drawn: list[weakref.ref[Any]] = []
     held = []
 
-    def score(picture: np.ndarray) -> float:
+    def score(picture: Any) -> float:
+        assert (picture.mode, picture.size) == ("RGB", (96, 80)), "of the image's kind"
         drawn.append(weakref.ref(picture))
         held.append(sum(reference() is not None for reference in drawn))
         return len(held)
 
-    flow.best_of(noisy[:20, :24], score, 6)
+    flow.best_of(Image.fromarray(noisy[:20, :24]), score, 6)
     assert max(held) == 2
 
 
@@ -244,28 +195,6 @@ def test_scores_that_are_no_numbers_are_refused(flow: Upscaler, noisy: np.ndarra
     scores = itertools.chain([1.0], itertools.repeat(value))
     with pytest.raises(ArgumentError, match=r"score returned .* for sample 1"):
         flow.best_of(noisy[:20, :24], lambda _: next(scores), 3)
-
-
-def test_an_error_of_the_score_ends_the_call(flow: Upscaler, noisy: np.ndarray) -> None:
-    def fail(picture: np.ndarray) -> float:
-        raise ZeroDivisionError("mine")
-
-    with pytest.raises(ZeroDivisionError, match="mine"):
-        flow.best_of(noisy[:20, :24], fail, 3)
-
-
-@pytest.mark.parametrize(("n", "options"), [(0, {}), (2.5, {}), (2, {"sample": 2**64 - 1})])
-def test_best_of_refuses_numbers_of_samples_that_there_are_not(
-    flow: Upscaler, noisy: np.ndarray, n: Any, options: dict[str, Any]
-) -> None:
-    with pytest.raises(ArgumentError, match=r"sample|n is"):
-        flow.best_of(noisy[:20, :24], lambda _: 0, n, **options)
-
-
-def test_progress_of_best_of_counts_all_samples(flow: Upscaler, noisy: np.ndarray) -> None:
-    told: list[tuple[int, int]] = []
-    flow.best_of(noisy[:20, :24], lambda _: 0, 3, progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 3), (2, 3), (3, 3)]
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +212,7 @@ def cut_out(photo: np.ndarray, hidden: int | None) -> tuple[np.ndarray, np.ndarr
     return np.dstack([colours, np.where(inside, 255, 0).astype(np.uint8)]), inside
 
 
-@pytest.mark.parametrize("hidden", [0, 255, None])
+@pytest.mark.parametrize("hidden", [0, None])
 def test_a_clean_cut_out_comes_back_without_halos(embedded: Upscaler, face: np.ndarray, hidden: int | None) -> None:
     image, inside = cut_out(face, hidden)
     restored = embedded.restore(image)
@@ -291,9 +220,8 @@ def test_a_clean_cut_out_comes_back_without_halos(embedded: Upscaler, face: np.n
     np.testing.assert_array_equal(restored[~inside], image[~inside])
 
 
-@pytest.mark.parametrize("hidden", [0, 255])
-def test_a_cut_out_is_about_as_likely_as_its_photo(embedded: Upscaler, face: np.ndarray, hidden: int) -> None:
-    image, _ = cut_out(face, hidden)
+def test_a_cut_out_is_about_as_likely_as_its_photo(embedded: Upscaler, face: np.ndarray) -> None:
+    image, _ = cut_out(face, 255)
     assert embedded.log_likelihood(image) == pytest.approx(embedded.log_likelihood(face), rel=0.05)
 
 
@@ -316,39 +244,10 @@ def test_a_file_with_a_profile_is_restored_as_its_picture_is(flow: Upscaler, noi
         np.testing.assert_array_equal(np.asarray(restored), np.asarray(wanted))
 
 
-FORGED = {
-    "401 digits": "1" + "0" * 400,
-    "nested": "[" * 100_000,
-    "list": "[1]",
-    "no level": '{"x": 1}',
-}
-
-
-@pytest.mark.parametrize("tau", FORGED.values(), ids=FORGED)
-def test_forged_settings_are_refused(tau: str) -> None:
-    recorded = RestoreOptions(tau=1.0).recorded()
-    assert RestoreOptions.from_record(recorded) == RestoreOptions(tau=1.0)
-    forged = recorded.replace('"tau": 1.0', f'"tau": {tau}')
-    assert forged != recorded
-    long = recorded.replace('"auto"', f'"{"a" * 10_000}"')
-    for settings in (forged, long):
-        with pytest.raises(ArgumentError) as caught:
-            RestoreOptions.from_record(settings)
-        assert len(str(caught.value)) < 150
-
-
-@pytest.mark.parametrize("latents", [None, np.zeros((3, 8, 8), np.float32), {}])
-def test_decoding_something_else_is_refused(flow: Upscaler, noisy: np.ndarray, latents: Any) -> None:
-    with pytest.raises(ArgumentError, match=r"latents is .*; it must be Latents"):
-        flow.encode(noisy[:20, :24]).decode(latents)
-
-
 def test_hidden_colours_do_not_show_in_transferred_content(embedded: Upscaler, face: np.ndarray) -> None:
     y, x = np.mgrid[:112, :112]
     mask = (abs(y - 56) < 20) & (x > 60)
-    pictures = []
-    for hidden in (0, 255, None):
-        image, inside = cut_out(face, hidden)
-        pictures.append(embedded.transfer(image, face, mask, blend="none")[inside].astype(int))
+    image, inside = cut_out(face, 0)
+    picture = embedded.transfer(image, face, mask, blend="none")[inside].astype(int)
     plain = embedded.transfer(face, face, mask, blend="none")[inside].astype(int)
-    assert all(np.abs(picture[:, :3] - plain).mean() < 0.2 for picture in pictures)
+    assert np.abs(picture[:, :3] - plain).mean() < 0.2

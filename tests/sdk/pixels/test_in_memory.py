@@ -49,20 +49,16 @@ def test_an_animation_is_refused_and_a_copy_of_a_frame_is_not(tmp_path: Path) ->
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 2), (5, 7, 3), (5, 7, 4), (1, 1, 3)])
-def test_arrays_come_back_of_the_same_kind_with_exact_colours(shape: tuple[int, ...], dtype: type) -> None:
+def test_arrays_come_back_of_the_same_kind_with_exact_values(shape: tuple[int, ...], dtype: type) -> None:
     array = random_array(*shape, dtype=dtype)
     before = array.copy()
     out = identity_upscale(array)
     assert out.dtype == dtype
     assert out.shape == (shape[0] * SCALE, shape[1] * SCALE, *shape[2:])
-    colours = slice(None) if len(shape) == 2 or shape[2] in (1, 3) else slice(0, shape[2] - 1)
-    sampled = out[::SCALE, ::SCALE]
-    tolerance = 1e-6 if dtype is np.float32 else 0
-    if len(shape) == 2:
-        np.testing.assert_allclose(sampled, array, atol=tolerance)
-    else:
-        np.testing.assert_allclose(sampled[..., colours], array[..., colours], atol=tolerance)
+    np.testing.assert_allclose(out[::SCALE, ::SCALE], before, atol=1e-6 if dtype is np.float32 else 0)
     np.testing.assert_array_equal(array, before)
+    kind = unpacked(array)[1]
+    assert (kind.colours, kind.has_alpha) == {1: (1, False), 2: (1, True), 3: (3, False), 4: (3, True)}[kind.channels]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
@@ -128,24 +124,18 @@ def test_values_are_clipped_and_rounded() -> None:
     assert values[0] == -0.5, "the input is not changed"
 
 
-def test_channels_and_alpha_are_told_apart() -> None:
-    kinds = [unpacked(random_array(3, 4, channels))[1] for channels in (1, 2, 3, 4)]
-    assert [(kind.colours, kind.has_alpha) for kind in kinds] == [(1, False), (1, True), (3, False), (3, True)]
-
-
-def test_cmyk_goes_through_its_own_profile(tmp_path: Any) -> None:
-    image = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
-    image.info["icc_profile"] = b"not a profile"
-    assert np.asarray(identity_upscale(image))[0, 0].tolist() == [255, 0, 0], "Pillow's formula"
-
-
 def test_profile_and_exif_of_a_pil_image_are_kept() -> None:
     image = Image.fromarray(random_array(4, 4, 3))
     image.info = {"icc_profile": b"profile", "exif": b"Exif", "comment": b"x"}
     assert identity_upscale(image).info == {"icc_profile": b"profile", "exif": b"Exif"}
-    printed = image.convert("CMYK")
+    printed = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
     printed.info = dict(image.info)
-    assert identity_upscale(printed).info == {"exif": b"Exif"}
+    out = identity_upscale(printed)
+    assert (out.info, out.getpixel((0, 0))) == ({"exif": b"Exif"}, (255, 0, 0)), "by Pillow's formula"
+
+
+ONE_NAN = np.zeros((9, 9, 3), np.float32)
+ONE_NAN[4, 4, 1] = np.nan
 
 
 @pytest.mark.parametrize(
@@ -159,7 +149,7 @@ def test_profile_and_exif_of_a_pil_image_are_kept() -> None:
         (np.zeros((1, 4, 4, 3), np.uint8), "shape"),
         (np.zeros(4, np.uint8), "shape"),
         (np.zeros((0, 4, 3), np.uint8), "no pixels"),
-        (np.full((4, 4, 3), np.nan, np.float32), "NaN"),
+        (ONE_NAN, "NaN"),
         (np.full((4, 4, 3), np.inf, np.float32), "infinite"),
         (np.full((4, 4, 3), 1.01, np.float32), "clip"),
         (np.full((4, 4, 3), -0.01, np.float32), "clip"),
@@ -176,14 +166,7 @@ def test_what_is_not_an_image_is_a_typed_error(array: Any, reason: str) -> None:
         unpacked(array)
 
 
-def test_one_nan_is_found() -> None:
-    array = np.zeros((9, 9, 3), np.float32)
-    array[4, 4, 1] = np.nan
-    with pytest.raises(ImageError, match="NaN"):
-        unpacked(array)
-
-
-@pytest.mark.parametrize("kind", ["AVIF", "TIFF"])
+@pytest.mark.parametrize("kind", ["AVIF", "TIFF", "JPEG"])
 def test_what_damaged_files_raise_in_pillow_is_a_typed_error(kind: str) -> None:
     stream = io.BytesIO()
     Image.fromarray(random_array(24, 32, 3)).save(stream, kind)
@@ -191,16 +174,11 @@ def test_what_damaged_files_raise_in_pillow_is_a_typed_error(kind: str) -> None:
     if kind == "AVIF":
         begin = data.index(b"mdat") + 4
         data[begin : begin + 30] = bytes(30)  # RuntimeError
+    elif kind == "JPEG":
+        del data[-100:]
     else:
         after = 10 + 12 * data[8]
         data[after : after + 4] = len(data).to_bytes(4, "little")  # TypeError: a second page, which has no size
         data += bytes(6)
     with pytest.raises(ImageError, match="damaged"):
         unpacked(Image.open(io.BytesIO(bytes(data))))
-
-
-def test_a_truncated_pil_file_is_a_typed_error() -> None:
-    file = io.BytesIO()
-    Image.fromarray(random_array(64, 64, 3)).save(file, "JPEG")
-    with pytest.raises(ImageError, match="damaged"):
-        unpacked(Image.open(io.BytesIO(file.getvalue()[:-500])))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from srflow_sdk import lr_psnr
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -57,20 +53,13 @@ def test_a_tensor_gives_what_its_array_gives(upscaler: Upscaler, photo: np.ndarr
     assert lr_psnr(Foreign(upscaler.upscale(values)), Foreign(values)) == lr_psnr(upscaler.upscale(values), values)
 
 
-def test_an_encoding_does_not_change_with_the_tensor(upscaler: Upscaler, photo: np.ndarray) -> None:
-    values = photo.copy()
-    encoding = upscaler.encode(Foreign(values), memory_budget=0)
-    values[:] = 0
-    np.testing.assert_array_equal(encoding.sample(), upscaler.upscale(photo))
-
-
 @pytest.mark.parametrize(
     ("tensor", "why"),
     [
         (Foreign(np.zeros((4, 4, 3), np.uint8), device=2), r"on a GPU or another device \(DLPack type 2\).*tensor.cpu"),
         (Unreadable(np.zeros((4, 4, 3), np.uint8)), r"the tensor of dtype bfloat16 cannot be read: Unsupported dtype;"),
         (Foreign(np.zeros((4, 4, 3), np.float16)), r"the tensor's dtype is float16; it must be uint8, uint16, float32"),
-        (Foreign(np.zeros((4, 4, 3), np.int64)), r"the tensor's dtype is int64"),
+        (Foreign, r"must be a PIL\.Image, an array, a tensor or a path, not type"),
         (Foreign(np.zeros((3, 9, 9), np.uint8)), r'shape is \(3, 9, 9\).* channels last; or say layout="chw"$'),
         (Foreign(np.zeros((1, 3, 9, 9), np.uint8)), r"shape is \(1, 3, 9, 9\).* one image at a time, channels last$"),
         (Foreign(np.full((4, 4, 3), np.nan, np.float32)), "the tensor holds NaN"),
@@ -78,15 +67,9 @@ def test_an_encoding_does_not_change_with_the_tensor(upscaler: Upscaler, photo: 
     ],
 )
 def test_a_tensor_that_is_no_image_is_one_clear_line(upscaler: Upscaler, tensor: Foreign, why: str) -> None:
-    for call in (upscaler.upscale, upscaler.encode):
-        with pytest.raises(ImageError, match=why) as caught:
-            call(tensor)
-        assert "\n" not in str(caught.value)
-
-
-def test_a_class_with_the_methods_is_no_tensor(upscaler: Upscaler) -> None:
-    with pytest.raises(ImageError, match=r"must be a PIL\.Image, an array, a tensor or a path, not type"):
-        upscaler.upscale(Foreign)  # type: ignore[call-overload]
+    with pytest.raises(ImageError, match=why) as caught:
+        upscaler.upscale(tensor)  # type: ignore[call-overload]
+    assert "\n" not in str(caught.value)
 
 
 def test_torch_s_tensors_are_read(upscaler: Upscaler, photo: np.ndarray) -> None:
@@ -113,16 +96,6 @@ def test_torch_s_tensors_are_read(upscaler: Upscaler, photo: np.ndarray) -> None
             upscaler.upscale(tensor)
 
 
-def test_no_library_of_tensors_is_imported(tiny_bundle: Path) -> None:
-    script = (
-        "import sys; import numpy as np; from tests.sdk.pixels.test_tensors import Foreign;"
-        "from srflow_sdk import Upscaler;"
-        f"Upscaler({str(tiny_bundle)!r}, device='cpu').upscale(Foreign(np.zeros((8, 8, 3), np.uint8)));"
-        "assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, timeout=120, cwd=Path(__file__).parents[3])
-
-
 def test_channels_first_are_the_same_picture(upscaler: Upscaler, photo: np.ndarray) -> None:
     first = np.moveaxis(photo, -1, 0)
     drawn = upscaler.upscale(first, layout="chw", seed=2)
@@ -139,11 +112,3 @@ def test_channels_first_are_the_same_picture(upscaler: Upscaler, photo: np.ndarr
         upscaler.upscale(photo, layout="chw")
     with pytest.raises(ArgumentError, match="layout is 'nchw'"):
         upscaler.upscale(first, layout="nchw")  # type: ignore[call-overload]
-
-
-def test_a_file_s_model_does_not_depend_on_the_layout_of_arrays(two_models: Path, tmp_path: Path) -> None:
-    Image.effect_noise((48, 40), 20).convert("RGB").save(tmp_path / "a.jpg", quality=60)
-    with Upscaler(device="cpu", threads=1) as both:
-        expected = both.upscale(tmp_path / "a.jpg")
-        for image in (tmp_path / "a.jpg", Image.open(tmp_path / "a.jpg")):
-            assert both.upscale(image, layout="chw").tobytes() == expected.tobytes()

@@ -89,11 +89,13 @@ def test_nothing_to_fill_gives_the_input_itself(alpha: NDArray[Any]) -> None:
     assert filled(colour, alpha, 8) is colour
 
 
-def test_filling_leaves_its_input_alone() -> None:
+def test_constant_alpha_costs_no_interpolation_and_filling_leaves_its_input_alone(monkeypatch: Any) -> None:
     colour, alpha = noise(9, 9, 3), alpha_with_holes(9, 9, seed=1)
     before = colour.copy()
     filled(colour, alpha, 4)
     np.testing.assert_array_equal(colour, before)
+    monkeypatch.setattr(transparency, "enlarged", None)
+    assert (enlarged_alpha(np.full((9, 7), 255, np.uint8), 3) == 255).all()
 
 
 @QUICK
@@ -124,11 +126,6 @@ def test_constant_alpha_stays_exactly_that_constant(value: Any, shape: tuple[int
     assert result.dtype == value.dtype
     assert result.shape == (shape[0] * 4, shape[1] * 4)
     assert (result == value).all()
-
-
-def test_constant_alpha_costs_no_interpolation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transparency, "enlarged", None)
-    assert (enlarged_alpha(np.full((9, 7), 255, np.uint8), 3) == 255).all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])

@@ -27,6 +27,9 @@ def test_the_variable_names_the_folder_which_is_private(tmp_path: Path, monkeypa
         for folder in (found, found.parent, found.parent.parent):
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert cache_folder("engines", "key") == found
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", "here")
+    assert cache_folder() == tmp_path / "here", "the same from everywhere"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where Linux keeps caches")
@@ -57,31 +60,18 @@ def test_other_systems_have_their_own_places(
     assert cache_folder() == tmp_path / folder
 
 
-def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: Path("~/.cache/srflow-sdk"))
-    assert "no home" in refused(caplog)
-    assert not Path("~").exists()
-
-
-def test_a_relative_folder_is_the_same_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SRFLOW_CACHE_DIR", "here")
-    assert cache_folder() == tmp_path / "here"
-
-
-def refused(caplog: pytest.LogCaptureFixture) -> str:
-    """What the one warning says, after two refusals."""
+@pytest.mark.parametrize("home", [True, False])
+def test_a_folder_that_cannot_be_made_costs_the_cache_and_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, home: bool
+) -> None:
+    if home:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
+    else:
+        monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: Path("~/.cache/srflow-sdk"))
     assert cache_folder("a") is None
     assert cache_folder("b") is None
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    return record.getMessage()
-
-
-def test_a_folder_that_cannot_be_made_costs_the_cache_and_one_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
-    said = refused(caplog)
-    assert "SRFLOW_CACHE_DIR names another folder" in said
+    assert ("SRFLOW_CACHE_DIR names another folder" if home else "no home") in record.getMessage()
+    assert not Path("~").exists()

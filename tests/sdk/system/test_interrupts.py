@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_sdk import Upscaler
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.errors import CancelledError
 from srflow_sdk.model.bundle import Bundle
@@ -45,53 +43,31 @@ def pythons_own_handler() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def test_an_interrupt_waits_for_the_check() -> None:
+def test_an_interrupt_waits_for_the_check_or_the_end_and_a_second_one_does_not() -> None:
     reached = []
 
-    def work() -> None:
+    def work(presses: int, check_after: bool) -> None:
         with deferred_interrupts() as check:
             check()
-            press_ctrl_c()
-            reached.append("not interrupted here")
-            check()
-            reached.append("but there")
+            for press in range(presses):
+                press_ctrl_c()
+                reached.append(press)
+            if check_after:
+                check()
+            reached.append("end")
 
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert reached == ["not interrupted here"]
+    for presses, check_after, expected in ((1, True, [0]), (1, False, [0, "end"]), (2, False, [0])):
+        with pytest.raises(KeyboardInterrupt):
+            work(presses, check_after)
+        assert reached == expected
+        reached.clear()
 
 
-def test_an_interrupt_that_nobody_checked_for_is_raised_at_the_end() -> None:
-    with pytest.raises(KeyboardInterrupt), deferred_interrupts():
+def test_another_error_is_not_hidden_and_the_handler_is_restored_also_of_those_who_ignore_it() -> None:
+    with pytest.raises(ZeroDivisionError), deferred_interrupts():  # noqa: PT012
         press_ctrl_c()
-
-
-def test_a_second_interrupt_does_not_wait() -> None:
-    reached = []
-
-    def work() -> None:
-        with deferred_interrupts():
-            press_ctrl_c()
-            press_ctrl_c()
-            reached.append("too far")
-
-    with pytest.raises(KeyboardInterrupt):
-        work()
-    assert not reached
-
-
-def test_another_error_is_not_hidden_and_the_handler_is_restored() -> None:
-    def work() -> None:
-        with deferred_interrupts():
-            press_ctrl_c()
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        work()
+        raise ZeroDivisionError
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_ignored_interrupts_stay_ignored() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with deferred_interrupts() as check:
         press_ctrl_c()
@@ -138,37 +114,40 @@ def test_handlers_that_a_library_sets_do_not_stay() -> None:
     assert {number: signal.getsignal(number) for number in STOPPING} == before
 
 
-class LongCall:
-    """In place of a session: a signal arrives in the middle of its run, which only ends once it is told to."""
+@pytest.mark.parametrize("how", ["ctrl-c", "cancel", "cancel in a thread"])
+def test_a_run_ends_at_its_next_operator_and_the_backend_still_works(tiny_bundle: Path, how: str) -> None:
+    event, lr, ended_early = threading.Event(), np.ones((1, 3, 8, 8), np.float32), []
 
-    def __init__(self, session: Any) -> None:
-        self._session = session
-        self.ended_early = False
+    class LongCall:
+        """In place of a session: a run that only ends once it is told to."""
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._session, name)
+        def __getattr__(self, name: str) -> Any:
+            return getattr(session, name)
 
-    def run_with_iobinding(self, binding: Any, options: Any) -> None:
-        threading.Event().wait(0.2)  # until the main thread waits
-        os.kill(os.getpid(), signal.SIGINT)
-        for _ in range(3000):
-            if options is not None and options.terminate:
-                self.ended_early = True
-                return
-            threading.Event().wait(0.01)
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
+            if how == "ctrl-c":
+                threading.Event().wait(0.1)  # until the main thread waits
+                press_ctrl_c()
+            event.set()
+            for _ in range(3000):
+                if options.terminate:
+                    threading.Event().wait(0.1)  # a native call needs a moment to stop
+                    ended_early.append(True)
+                    raise RuntimeError("Exiting due to terminate flag being set to true.")
+                threading.Event().wait(0.01)
 
-
-def test_ctrl_c_ends_a_run_at_its_next_operator_and_the_backend_still_works(tiny_bundle: Path) -> None:
-    lr = np.ones((1, 3, 8, 8), np.float32)
     with OnnxRuntimeBackend(Bundle.open(tiny_bundle), threads=1) as backend:
-        expected = backend.encode(lr).nbytes
-        session = backend._encoder
-        backend._encoder = long = LongCall(session)
-        with pytest.raises(KeyboardInterrupt):
-            backend.encode(lr)
-        assert long.ended_early
+        session, backend._encoder = backend._encoder, LongCall()
+
+        def encode() -> None:
+            with cancelled_by(None if how == "ctrl-c" else event):
+                backend.encode(lr)
+
+        with pytest.raises(KeyboardInterrupt if how == "ctrl-c" else CancelledError), ThreadPoolExecutor(1) as pool:
+            pool.submit(encode).result() if "thread" in how else encode()
+        assert ended_early == [True], "it is raised once the call has ended, and not before"
         backend._encoder = session
-        assert backend.encode(lr).nbytes == expected
+        assert backend.encode(lr).nbytes == 64 * 32
 
 
 def test_other_threads_make_the_call_themselves() -> None:
@@ -196,61 +175,6 @@ def test_errors_of_the_call_are_the_callers_and_without_threads_it_is_made_here(
     assert interruptible(lambda: 5, stop=lambda: None) == 5
 
 
-@pytest.mark.parametrize("in_main_thread", [True, False])
-def test_a_callers_cancel_ends_a_run_at_its_next_operator(tiny_bundle: Path, in_main_thread: bool) -> None:
-    class Waiting(LongCall):
-        def run_with_iobinding(self, binding: Any, options: Any) -> None:
-            event.set()  # in the middle of the run
-            for _ in range(3000):
-                if options.terminate:
-                    self.ended_early = True
-                    raise RuntimeError("Exiting due to terminate flag being set to true.")
-                threading.Event().wait(0.01)
-
-    event = threading.Event()
-    lr = np.ones((1, 3, 8, 8), np.float32)
-    with OnnxRuntimeBackend(Bundle.open(tiny_bundle), threads=1) as backend:
-        backend._encoder = long = Waiting(backend._encoder)
-
-        def encode() -> None:
-            with cancelled_by(event), pytest.raises(CancelledError):
-                backend.encode(lr)
-
-        if in_main_thread:
-            encode()
-        else:
-            with ThreadPoolExecutor(1) as pool:
-                pool.submit(encode).result()
-        assert long.ended_early
-
-
-def test_a_cancelled_picture_of_a_single_tile_does_not_wait_for_the_tile() -> None:
-    event = threading.Event()
-    picture = np.zeros((700, 700, 3), np.uint8)
-    with Upscaler(device="cpu", threads=1, tile=None) as upscaler, ThreadPoolExecutor(1) as pool:
-        upscaler.upscale(picture[:16, :16])  # nothing is loaded later
-        drawing = pool.submit(upscaler.upscale, picture, cancel=event)
-        threading.Timer(0.5, event.set).start()
-        begun = time.monotonic()
-        with pytest.raises(CancelledError):
-            drawing.result()
-        assert time.monotonic() - begun < 10  # half a second, and an operator; the picture would take half a minute
-
-
-def test_an_interrupt_is_raised_once_the_call_has_ended_and_not_before() -> None:
-    ended = []
-
-    def call() -> None:
-        threading.Event().wait(0.2)  # until the main thread waits
-        os.kill(os.getpid(), signal.SIGINT)
-        threading.Event().wait(0.5)  # a native call that needs a moment to stop
-        ended.append(True)
-
-    with pytest.raises(KeyboardInterrupt):
-        interruptible(call, stop=lambda: None)
-    assert ended == [True]
-
-
 def test_a_call_that_waits_for_others_is_left_after_its_time_or_once_it_is_cancelled() -> None:
     silent, cancel, stopped = threading.Event(), threading.Event(), []
     assert abandonable(lambda: 5, seconds=30) == 5
@@ -264,12 +188,7 @@ def test_a_call_that_waits_for_others_is_left_after_its_time_or_once_it_is_cance
             abandonable(silent.wait, stop=lambda: stopped.append("cancelled"))
         assert abandonable(lambda: threading.Event().wait(0.05), grace=30) is False
     assert stopped == ["failed", "late", "cancelled"]
-    silent.set()
-
-
-def test_ctrl_c_leaves_a_call_that_waits_for_others() -> None:
-    silent = threading.Event()
-    threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    threading.Timer(0.1, press_ctrl_c).start()
     with pytest.raises(KeyboardInterrupt):
         abandonable(silent.wait)
     silent.set()
