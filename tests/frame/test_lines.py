@@ -13,7 +13,7 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "training/srflow_evaluation": 7_153,
     "export/srflow_export": 7_917,
     "benchmarks": 5_226,
-    "tests": 55_023,
+    "tests": 52_670,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
