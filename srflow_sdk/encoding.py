@@ -133,7 +133,7 @@ class Encoding(Generic[ImageT]):
         Both are the mean ± a calibrated factor times the deviation. `consistent` and a smaller `scale` are refused.
         Promised is: of 8-bit photographs like those of the calibration (`srflow-eval calibrate`), at the default
         temperature, the share held is `coverage` or more on average over photographs and calibrations, on the
-        conditions of docs/intervals.md. Not promised is any single pixel, region or picture; other content; other tau.
+        conditions of docs/concepts.md. Not promised is any single pixel, region or picture; other content; other tau.
 
         Args:
             n: Samples, one of the numbers that were calibrated, 4, 8 and 16 as a rule.

@@ -13,10 +13,7 @@ START = ["index.md", "concepts.md", "install.md", "demo.md", "web.md", "faq.md",
 HOW_TO = [
     "upscaling.md",
     "clips.md",
-    "intervals.md",
     "files.md",
-    "arrays.md",
-    "precision.md",
     "restoring.md",
     "transferring.md",
     "embedding.md",
@@ -30,7 +27,6 @@ HOW_TO = [
     "triton.md",
     "tensorrt.md",
     "native.md",
-    "gpu-report.md",
     "backends.md",
 ]
 KNOW = ["models.md", "performance.md", "bundle.md", "licences.md"]
