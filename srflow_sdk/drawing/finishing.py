@@ -25,6 +25,7 @@ LOW_LR_PSNR_DB = 40.0
 """Below this an output no longer reduces to its input, and a warning says so."""
 
 _ROWS = 64  # at a time, so that copies of a band stay small
+_ROUNDING = 1e-4
 _INVISIBLE = np.float32(0.5 / 255)  # colours of pixels below it do not show
 Write = Callable[[NDArray[Any]], None]
 _log = logging.getLogger(__name__)
@@ -88,6 +89,9 @@ class Finishing:
             self.meter.push(from_unit(band, kind.dtype) if band.dtype == np.float32 else band)
         if self._shrinking is not None:
             band, alpha = self._shrinking.push(band, None if alpha is None else to_unit(alpha)), None
+        if (drawn is not None or self._shrinking is not None) and kind.colours == 3:
+            gray = np.ptp(band[..., :3], axis=2) < _ROUNDING  # each channel was computed by itself
+            band[gray, :3] = band[gray, 1:2]
         if band.dtype == np.float32 and not self._plain:
             band = from_unit(band, kind.dtype)
         if alpha is not None:

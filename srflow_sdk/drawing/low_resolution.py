@@ -15,10 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.drawing.tiles import padded_size
+from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
-from srflow_sdk.pixels.in_memory import ImageKind, to_unit
+from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
 from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
+
+_CHROMA_REACH = 3  # LR pixels: of 7×7, so within any 8×8 around a pixel
+_CHROMA_SLACK = 0.5  # of the strongest chroma around; of 24 photographs, 0.1 % of the true pixels go beyond
+_GRAY = 0.5 / 255  # less chroma is none: conversions of gray profiles leave as much
+_RED, _GREEN, _BLUE = map(np.float32, (0.299, 0.587, 0.114))  # ITU-R BT.601
 
 
 class ArrayRows:
@@ -163,9 +168,56 @@ class LowResolution:
             (top - above) * scale : (bottom - above) * scale
         ]
         result: NDArray[np.float32] = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost
+        gray = (np.ptp(srgb, axis=2) == 0) & (np.ptp(lost, axis=2) < _GRAY)  # and so it is in every RGB profile
+        result[gray] = result[gray, 1:2]
         return result
 
     def forget(self, before: int) -> None:
         """Drop the rows above this one, of which nothing will be requested again."""
         margin = ENLARGE_CONTEXT + (self.reach if self.kind.has_alpha else 0)
         self.source.forget(max(before - margin, 0))
+
+
+class ChromaBounds:
+    """How far from gray pictures of a tile's core may be: as the LR pixels around each place, and a half more.
+
+    Blue less luma and red less luma each stay between the least and the largest value of the 7×7 LR pixels around, give
+    or take half of the largest magnitude: gray stays gray, one hue stays that hue, and colours hardly notice.
+    """
+
+    def __init__(self, lr: NDArray[np.float32], core: Window, halo: int) -> None:
+        """lr: a tile's window, 3×h×w in [0, 1]. core: in it. halo: around the core, where the image goes on."""
+        luma = _RED * lr[0] + _GREEN * lr[1] + _BLUE * lr[2]
+        reach = min(_CHROMA_REACH, halo)  # within the halo, so that tiles do not decide
+        chroma = np.pad(np.stack([lr[2] - luma, lr[0] - luma]), ((0, 0), (reach, reach), (reach, reach)), mode="edge")
+        rows, columns = (slice(side.start, side.stop + 2 * reach) for side in core.slices)
+        low, high = chroma[:, rows, columns], chroma[:, rows, columns]
+        for axis in (1, 2):
+            around = np.lib.stride_tricks.sliding_window_view
+            low = around(low, 2 * reach + 1, axis).min(axis=-1)
+            high = around(high, 2 * reach + 1, axis).max(axis=-1)
+        most = np.maximum(np.abs(low), np.abs(high)).max(axis=0)
+        gray, slack = most < _GRAY, np.float32(_CHROMA_SLACK) * most
+        self._low: NDArray[np.float32] = np.where(gray, 0, low - slack)
+        self._high: NDArray[np.float32] = np.where(gray, 0, high + slack)
+
+    def bounded(self, picture: NDArray[Any]) -> NDArray[Any]:
+        """A picture of the core, sh×sw×3, float32 or uint8, with the same luma; what is within bounds is as it was."""
+        height, width = self._low.shape[1:]
+        shape = (height, picture.shape[0] // height, width, picture.shape[1] // width, 3)
+        values = picture.reshape(shape) if picture.dtype == np.float32 else to_unit(picture).reshape(shape)
+        luma = _RED * values[..., 0] + _GREEN * values[..., 1] + _BLUE * values[..., 2]
+        found = [values[..., channel] - luma for channel in (2, 0)]
+        blue, red = (
+            np.clip(chroma, low[:, None, :, None], high[:, None, :, None])
+            for chroma, low, high in zip(found, self._low, self._high, strict=True)
+        )
+        beyond = (blue != found[0]) | (red != found[1])
+        if not beyond.any():
+            return picture
+        luma, blue, red = luma[beyond], blue[beyond], red[beyond]
+        result = np.array(picture).reshape(shape)
+        green = luma - (_RED * red + _BLUE * blue) / _GREEN
+        changed = np.stack([luma + red, green, luma + blue], axis=-1)
+        result[beyond] = changed if picture.dtype == np.float32 else from_unit(changed, picture.dtype)
+        return result.reshape(picture.shape)

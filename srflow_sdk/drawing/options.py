@@ -286,6 +286,7 @@ class Request:
         "interval", whose `band` is half its width.
     latents: are decoded, and none are drawn.
     mirrored: after each sample, draw the one whose latents are the negatives of its latents.
+    hued: keep the hues of the image, and gray gray.
     channels: 1 (gray) or 3 (RGB). dtype: all but float32, which None is, are clipped and rounded to the full range.
     """
 
@@ -299,6 +300,7 @@ class Request:
     band: Band | None = None
     latents: Latents | None = None
     mirrored: bool = False
+    hued: bool = False
     channels: int = 3
     dtype: np.dtype[Any] | None = None
 
@@ -342,6 +344,7 @@ def make_request(
         scale=scale,
         reduce=reduce,
         band=None if coverage is None else options.band(manifest, n=n, coverage=coverage),
+        hued="latents" not in others,  # those of a picture make that picture again
         **others,
     )
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from srflow_sdk.backends import Backend, Conditioning, Drawing, OnnxRuntimeBackend
 from srflow_sdk.backends.base import with_margins
 from srflow_sdk.drawing.finishing import Finishing, Write, together
-from srflow_sdk.drawing.low_resolution import LowResolution
+from srflow_sdk.drawing.low_resolution import ChromaBounds, LowResolution
 from srflow_sdk.drawing.options import Request
 from srflow_sdk.drawing.temperature import Temperature
 from srflow_sdk.drawing.tiles import (
@@ -323,8 +323,11 @@ class Painter:
 
         levels = reduce is None and request.channels == 3 and dtype == np.uint8
         mean = squares = np.zeros(0, np.float32)
+        bounds = None
+        if request.hued and request.channels == 3:
+            bounds = ChromaBounds(lr, tile.core.within(tile.window), self.manifest.halo)
         for count, picture in enumerate(self.samples(tile, lr, request, kept, rounded=levels), start=1):
-            values = luma(picture) if request.channels == 1 else picture
+            values = luma(picture) if request.channels == 1 else bounds.bounded(picture) if bounds else picture
             if reduce is None or (reduce == "interval" and count == 1):
                 held.append(rounded(values))
             if reduce is not None:  # Welford's update: squared deviations without a difference of large numbers

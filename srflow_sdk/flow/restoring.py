@@ -36,7 +36,7 @@ from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, check_finite
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.model.model_choice import measure_damage
-from srflow_sdk.pixels.in_memory import ImageKind
+from srflow_sdk.pixels.in_memory import ImageKind, grayed
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
 
@@ -96,9 +96,10 @@ def restore_pixels(
         encoded, inverted, drawn = (pass_of(number, 3, options.progress) for number in range(3))
         encoding = encoded_for_both(small, their_kind, painter, progress=encoded, cancel=options.cancel)
         latents = encoding._inverted(colours, their_kind, progress=inverted, cancel=options.cancel)
-        del colours
         latents = limited(latents, decision.taus, over=decision.over)
         picture = encoding._decoded(latents, DrawOptions(tau=1.0, progress=drawn, cancel=options.cancel))
+        picture = grayed(picture, colours)
+        del colours
         if kind.has_alpha:
             hidden = pixels[..., -1] == 0
             picture = np.concatenate([picture, pixels[..., -1:]], axis=2)

@@ -27,7 +27,17 @@ from srflow_sdk.flow.options import TransferOptions
 from srflow_sdk.flow.restoring import encoded_for_both, made_of_files
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import conversion_for
-from srflow_sdk.pixels.in_memory import ImageKind, InMemoryImage, Tensor, array_of, from_unit, is_tensor, luma, to_unit
+from srflow_sdk.pixels.in_memory import (
+    ImageKind,
+    InMemoryImage,
+    Tensor,
+    array_of,
+    from_unit,
+    grayed,
+    is_tensor,
+    luma,
+    to_unit,
+)
 from srflow_sdk.pixels.membrane import blended, bounds, neighbour_sums
 
 _log = logging.getLogger(__name__)
@@ -137,7 +147,9 @@ def transferred(
     if lr is not None:
         lr = lr.cut(*(slice(side.start // manifest.scale, -(-side.stop // manifest.scale)) for side in (rows, columns)))
     mask, into = mask[rows, columns], target.cut(rows, columns)
-    own, tile = _drawn(into, source.cut(rows, columns), mask, lr, painter, options)
+    content = source.cut(rows, columns)
+    own, tile = _drawn(into, content, mask, lr, painter, options)
+    own = grayed(own, into.colours, content.colours)
     share = shares(mask)
     changed = share > 0
     before = into.colours[changed]

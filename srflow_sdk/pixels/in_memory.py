@@ -155,6 +155,13 @@ def luma(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((rgb @ _LUMA)[..., None], np.float32)
 
 
+def grayed(pixels: NDArray[Any], *originals: NDArray[Any]) -> NDArray[Any]:
+    """H×W×C as they are; gray if they are RGB and so is every original whose channels are equal."""
+    if pixels.shape[2] < 3 or not all((one[..., :3] == one[..., :1]).all() for one in originals):
+        return pixels
+    return from_unit(luma(to_unit(pixels)), pixels.dtype).repeat(3, axis=2)
+
+
 def to_unit(values: NDArray[Any]) -> NDArray[np.float32]:
     """Pixels of any of the dtypes as float32 in [0, 1]."""
     unit: NDArray[np.float32] = values.astype(np.float32)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from srflow_sdk.drawing.low_resolution import ChromaBounds
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, NonFiniteError
 from srflow_sdk.flow.inverting import reduced_image
@@ -50,7 +51,10 @@ def test_decoding_the_latents_of_a_picture_gives_the_picture(flow: Upscaler, hr:
     np.testing.assert_allclose(encoding.decode(encoding.invert(make(hr))), make(hr), atol=tolerance, rtol=0)
 
 
-def test_decoding_drawn_latents_gives_the_sample_to_the_bit(flow: Upscaler, hr: np.ndarray) -> None:
+def test_decoding_drawn_latents_gives_the_sample_to_the_bit(
+    flow: Upscaler, hr: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChromaBounds, "bounded", lambda self, picture: picture)  # which samples alone have
     encoding = flow.encode(lr_of(hr, flow) / np.float32(255))
     manifest = flow.bundle.manifest
     drawn = window_noise(manifest.latent_levels, scale=SCALE, seed=5, sample=0, height=24, width=20)
