@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_evaluation.tables import markdown_table
+from srflow_evaluation.output import markdown_table
 from srflow_export.halo import differences, whole
 from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend

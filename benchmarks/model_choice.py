@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_evaluation.arrays import to_pixels
-from srflow_evaluation.degradations import Damage, generator_of
+from srflow_evaluation.damages import Damage, generator_of
+from srflow_evaluation.pictures import to_pixels
 from srflow_sdk import Upscaler, choose_model
 from srflow_training.data import halved, image_files, read_photo, to_image
 from srflow_training.resampling import reduce_bicubic

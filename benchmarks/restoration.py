@@ -30,8 +30,8 @@ from PIL import Image
 from skimage.filters import median
 from skimage.restoration import denoise_nl_means
 
-from srflow_evaluation.arrays import to_pixels
-from srflow_evaluation.degradations import Degradation
+from srflow_evaluation.damages import Damage
+from srflow_evaluation.pictures import to_pixels
 from srflow_sdk import Upscaler
 from srflow_training.data import to_image
 from srflow_training.resampling import reduce_bicubic
@@ -56,9 +56,7 @@ def damaged(picture: Picture, damage: str, seed: int) -> Picture:
     if damage == "bicubic":
         size = picture.shape[1], picture.shape[0]
         return np.asarray(Image.fromarray(halved(picture)).resize(size, Image.Resampling.BICUBIC))
-    kind, _, amount = damage.partition(":")
-    found: Picture = Degradation(kind, float(amount)).of(picture, np.random.default_rng(seed))
-    return found
+    return Damage.parse(damage).of(picture, np.random.default_rng(seed))
 
 
 def cut(picture: Picture, scale: int) -> Picture:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_evaluation import plots
+from srflow_evaluation import output
 from srflow_evaluation.options import Options
 from srflow_training import save_checkpoint
 from tests.networks import random_srflow, tiny_config
@@ -33,7 +33,8 @@ def options(photos, checkpoint, tmp_path):
     """Make the options of a protocol that writes to the folder `out`."""
 
     def make(**changes):
-        return Options(**{"models": [str(checkpoint)], "hr": photos, "out": tmp_path / "out", "others": {}, **changes})
+        output = changes.pop("out", tmp_path / "out")
+        return Options(**{"models": [str(checkpoint)], "hr": photos, "output": output, **changes})
 
     return make
 
@@ -57,5 +58,5 @@ def _plots_are_not_drawn(request):
     """A plot takes most of a test's time, a second or two; its figure is made all the same, and an empty file."""
     with pytest.MonkeyPatch.context() as patch:
         if "drawn_plots" not in request.fixturenames:
-            patch.setattr(plots, "save", lambda figure, path, title: path.touch())
+            patch.setattr(output, "save", lambda figure, path, title: path.touch())
         yield

@@ -8,7 +8,7 @@ from PIL import Image
 
 from srflow_evaluation import clips as module
 from srflow_evaluation.clips import clips
-from srflow_evaluation.flows import LevelTaus
+from srflow_evaluation.options import LevelTaus
 from srflow_sdk.errors import ArgumentError
 from tests.evaluation.outputs import summary_of
 from tests.sdk.tiny_bundle import write_tiny_bundle

@@ -1,6 +1,5 @@
-"""compare and encoder-init: several models over the same pixels, each with LR images of its own reduction."""
+"""Models side by side, each with LR images of its own reduction; the field's test sets; published figures."""
 
-import csv
 import importlib
 
 import numpy as np
@@ -10,19 +9,21 @@ from click.testing import CliRunner
 from PIL import Image
 
 from srflow_evaluation.cli import evaluate
-from srflow_evaluation.comparing import compare, encoder_init
-from srflow_evaluation.flows import LevelTaus
-from srflow_evaluation.subjects import open_subject
+from srflow_evaluation.models import open_subject, padded
+from srflow_evaluation.options import LevelTaus
+from srflow_evaluation.sampling import compare, encoder_init, standard
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, save_checkpoint
+from srflow_training._lpips import MISSING
 from srflow_training.data import read_photo, to_image
-from srflow_training.resampling import REDUCTIONS, round_to_8_bit
+from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 from srflow_training.settings import dump_settings, load_settings
-from tests.evaluation.outputs import summary_of
+from tests.evaluation.outputs import lines_of, rows_of, summary_of
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 TAU = LevelTaus((0.8,))
+
 NAMES = ("one (bicubic LR)", "third (bilinear LR)")
 
 
@@ -34,11 +35,6 @@ def models(tmp_path_factory):
         notes = {"reduction": "bilinear"} if name == "third" else {}
         save_checkpoint(folder / f"{name}.safetensors", random_srflow(tiny_config(), seed=seed), notes=notes)
     return folder
-
-
-def rows_of(folder):
-    with (folder / "results.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def samples_of(path, photo, reduction, count):
@@ -108,7 +104,7 @@ def test_a_bundle_stands_at_its_own_temperature(options):
 def test_each_model_is_measured_on_lr_images_of_its_own_reduction(options, photos, models, tmp_path):
     paths = [models / f"{name}.safetensors" for name in ("one", "third")]
     table = str(compare(options(models=[str(path) for path in paths], samples=2)))
-    rows = {(row["picture"], row["method"]): row for row in rows_of(tmp_path / "out")}
+    rows = rows_of(tmp_path / "out")
     for path, name, reduction in zip(paths, NAMES, ("bicubic", "bilinear"), strict=True):
         hr, lr, samples = samples_of(path, photos / "b.png", reduction, 2)
         row = rows["b", name]
@@ -136,14 +132,14 @@ def test_sheets_have_a_row_per_crop_and_a_column_per_method(options, models, pho
         columns, rows = (sheet.width - 6) / (2 * 128 + 6), sheet.height // (2 * 128)
     assert columns == 9  # two LR images; bicubic and truth; two models at two temperatures; HR
     assert rows == 3
-    assert rows_of(tmp_path / "out")[1]["psnr"] == "100.0"
+    assert lines_of(tmp_path / "out")[1]["psnr"] == "100.0"
 
 
 @pytest.mark.parametrize("several", [True, False])
 def test_a_sheet_groups_its_columns_by_reduction(options, models, photos, monkeypatch, several):
     drawn = []
-    module = importlib.import_module("srflow_evaluation.comparing")
-    monkeypatch.setattr(module, "write_rows", lambda path, title, cells, places: drawn.append(cells))
+    module = importlib.import_module("srflow_evaluation.sampling")
+    monkeypatch.setattr(module, "write_sheet", lambda path, title, cells, places: drawn.append(cells))
     paths = [str(models / "one.safetensors"), str(models / "third.safetensors")][: 2 if several else 1]
     others = {"ProgFSR": photos, "plain": photos}
     compare(options(models=paths, taus=[TAU], samples=2, most=1, others=others, bilinear=["ProgFSR"]))
@@ -155,17 +151,6 @@ def test_a_sheet_groups_its_columns_by_reduction(options, models, photos, monkey
     assert torch.equal(drawn[0][len(bicubic)][1], small)
 
 
-def test_pixels_are_those_that_every_model_takes(options, models, photos, tmp_path):
-    path = tmp_path / "coarse.safetensors"
-    save_checkpoint(path, random_srflow(tiny_config(levels=4)))  # takes LR sides of 4, HR sides of 16
-    compare(options(models=[str(models / "one.safetensors"), str(path)], samples=2, most=2))
-    compare(options(models=[str(path)], samples=2, most=2, out=tmp_path / "alone"))
-    bicubic, alone = (
-        [row["psnr"] for row in rows_of(tmp_path / name) if row["method"] == "bicubic"] for name in ("out", "alone")
-    )
-    assert bicubic == alone
-
-
 def test_names_are_short_where_they_are_unique(options, models, tmp_path):
     for run in ("runs/flow", "runs/scratch"):
         save_checkpoint(tmp_path / run / "model.safetensors", random_srflow(tiny_config()))
@@ -175,25 +160,6 @@ def test_names_are_short_where_they_are_unique(options, models, tmp_path):
     assert names == ["flow", "scratch", "x4-small"]
     with pytest.raises(ArgumentError, match=r"flow.model\.safetensors twice"):
         compare(options(models=[paths[0]] * 2))
-
-
-@pytest.mark.slow
-def test_a_stopped_comparison_continues_to_the_same_bytes(options, models, tmp_path):
-    paths = [str(models / f"{name}.safetensors") for name in ("one", "third")]
-    compare(options(models=paths, samples=2))
-    whole = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-
-    def stop(line):
-        if line.startswith("picture 2"):
-            raise KeyboardInterrupt
-
-    again = options(models=paths, samples=2, out=tmp_path / "again", progress=stop)
-    with pytest.raises(KeyboardInterrupt):
-        compare(again)
-    lines = []
-    compare(options(models=paths, samples=2, out=tmp_path / "again", progress=lines.append))
-    assert lines[0] == "1 of 3 pictures are already measured"
-    assert {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()} == whole
 
 
 def test_models_that_cannot_be_compared_are_refused(options, models, checkpoint, tmp_path):
@@ -224,7 +190,7 @@ def test_encoder_init_states_the_difference_of_the_two(models, photos, tmp_path)
     first, second = summary["rows"]
     assert [row["tau"] for row in summary["rows"]] == [0.8, 0.8]
     assert summary["difference"]["psnr"] == pytest.approx(first["psnr"] - second["psnr"])
-    of = {name: [row for row in rows_of(tmp_path / "out") if row["method"] == name] for name in ("one", "two")}
+    of = {name: [row for row in lines_of(tmp_path / "out") if row["method"] == name] for name in ("one", "two")}
     for name, better in (("psnr", float.__gt__), ("gmsd", float.__lt__)):
         wins = sum(better(float(a[name]), float(b[name])) for a, b in zip(of["one"], of["two"], strict=True))
         assert summary["trained_is_better_on"][name] == wins
@@ -232,8 +198,6 @@ def test_encoder_init_states_the_difference_of_the_two(models, photos, tmp_path)
     line = next(line for line in result.stdout.splitlines() if line.startswith("| trained − scratch |"))
     assert line.split(" | ")[1] == f"{first['psnr'] - second['psnr']:+.2f}"
     assert any("Neither file notes how its encoder started" in note for note in summary["notes"])
-    several = CliRunner().invoke(evaluate, ["best-of-n", *arguments[1:]])
-    assert "measures one model, not 2" in several.output
 
 
 def test_a_picture_of_a_bundle_that_is_not_finite_is_counted_and_the_others_are_measured(options, photos, tmp_path):
@@ -245,6 +209,59 @@ def test_a_picture_of_a_bundle_that_is_not_finite_is_counted_and_the_others_are_
     table = compare(options(models=[str(bundle)], hr=tmp_path / "photos", taus=[LevelTaus((0.0,))]))
     broken = 3 * 64 * 72
     assert f"{broken} values of pictures are not finite (NaN or infinite): they are measured as black." in str(table)
-    bright, dark = (row for row in rows_of(tmp_path / "out") if row["method"] == "tiny")
+    bright, dark = (row for row in lines_of(tmp_path / "out") if row["method"] == "tiny")
     assert (float(bright["nonfinite"]), float(dark["nonfinite"])) == (broken, 0)
     assert float(dark["psnr"]) > float(bright["psnr"])
+
+
+@pytest.fixture
+def sets(tmp_path):
+    """Set14 and Set5 of a picture each, LR sides 17 and 19, which the network (multiple 2) does not take; Kodak's."""
+    rng = np.random.default_rng(0)
+    for name in ("Set14", "Set5", "Kodak"):
+        for part, size in {"HR": (76, 68), "LR": (19, 17)}.items():
+            if (name, part) != ("Kodak", "LR"):
+                (tmp_path / "sets" / name / part).mkdir(parents=True)
+                pixels = rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "sets" / name / part / "one.png")
+    return tmp_path / "sets"
+
+
+def picture(path):
+    return to_image(read_photo(path))
+
+
+def test_whole_pictures_are_measured_of_the_sets_own_lr_files_without_a_border(options, sets):
+    table = standard(options(hr=sets, models=[], metrics=["y_psnr", "ssim"]))
+    assert table.headings == ["method", "Set5 (1)", "Set14 (1)", "Kodak (1)"]
+    hr, lr = (picture(sets / "Set5" / part / "one.png") for part in ("HR", "LR"))
+    bicubic = enlarge_bicubic(lr, 4)
+    expected = f"{figures.y_psnr(bicubic, hr, border=4):.2f} / {figures.ssim(bicubic, hr, border=4):.4f}"
+    assert list(table.rows[0][:2]) == ["bicubic", expected]
+    assert [row[0] for row in table.rows] == ["bicubic", "the embedded model, τ 0", "the embedded model, τ auto"]
+
+
+def test_a_checkpoint_gets_an_lr_image_that_is_reflected_to_its_multiple(options, sets, checkpoint, tmp_path):
+    subject, tau = open_subject(str(checkpoint)), LevelTaus((0.0,))
+    assert subject.multiple == 2
+    standard(options(hr=sets / "Set5", taus=[tau], metrics=["y_psnr"]))  # the folder of a set itself
+    hr, lr = (picture(sets / "Set5" / part / "one.png") for part in ("HR", "LR"))
+    with torch.no_grad():
+        image = subject.condition(padded(lr, 2))(tau, 0)[..., :68, :76]
+    row = rows_of(tmp_path / "out" / "Set5")["one", "tiny"]
+    assert float(row["y_psnr"]) == pytest.approx(figures.y_psnr(image, hr, border=4), abs=1e-6)
+
+
+def test_another_methods_folder_has_one_for_each_set(options, sets, tmp_path):
+    for name in ("Set5", "Set14", "Kodak"):
+        (tmp_path / "theirs" / name).mkdir(parents=True)
+        Image.open(sets / name / "HR" / "one.png").save(tmp_path / "theirs" / name / "one.png")
+    table = standard(options(hr=sets, others={"theirs": tmp_path / "theirs"}, metrics=["y_psnr"]))
+    assert list(table.rows[1]) == ["theirs", "100.00", "100.00", "100.00"]
+
+
+def test_without_the_weights_of_lpips_a_note_says_how_to_get_them(options, sets, tmp_path, monkeypatch):
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "empty"))
+    table = standard(options(hr=sets / "Set5", models=[], taus=[LevelTaus((0.0,))]))
+    assert table.notes[0].startswith("Y-PSNR, dB ↑, ×4. ")
+    assert table.notes[1] == MISSING

@@ -8,11 +8,10 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from srflow_evaluation.arrays import to_pixels
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.damaged import damaged, damaged_lr, parse_damages
-from srflow_evaluation.degradations import KNOWN, UNSEEN, Damage
-from srflow_evaluation.pictures import Cut, picture_files, read_picture
+from srflow_evaluation.damages import KNOWN, UNSEEN, Damage
+from srflow_evaluation.pictures import Cut, picture_files, read_picture, to_pixels
 from srflow_evaluation.realesrgan import open_realesrgan
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_training import figures
@@ -33,7 +32,7 @@ TWO = ["noise:10", "jpeg:30"]
 @pytest.fixture
 def pictures(photos):
     cut = Cut(scale=4, multiple=8, centre=64)
-    return [read_picture(files, cut, "bicubic") for files in picture_files(photos, lr=None, others={}, cut=cut)]
+    return [read_picture(files, cut, "bicubic") for files in picture_files(photos, cut=cut)]
 
 
 def test_figures_compare_with_the_photograph_and_lr_psnr_with_the_clean_lr(options, pictures, tmp_path):

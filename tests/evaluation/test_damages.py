@@ -1,10 +1,12 @@
-"""Damages that training never draws: what each does to a picture."""
+"""Damages: what each kind does to a picture, and which are refused."""
+
+import io
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_evaluation.degradations import KINDS, KNOWN, UNSEEN, Damage, Degradation
+from srflow_evaluation.damages import KNOWN, UNSEEN, Damage, generator_of
 from srflow_sdk.errors import ArgumentError
 
 
@@ -94,7 +96,7 @@ def test_gif_leaves_so_many_colours(picture):
 
 def test_a_damage_takes_its_steps_in_order(picture):
     random = np.random.default_rng(0)
-    by_hand = Degradation("jpeg", 60).of(Degradation("noise", 5).of(picture, random), random)
+    by_hand = Damage.parse("jpeg:60").of(Damage.parse("noise:5").of(picture, random), random)
     assert np.array_equal(damaged(picture, "noise:5+jpeg:60"), by_hand)
     assert not np.array_equal(damaged(picture, "jpeg:60+noise:5"), by_hand)
     assert np.array_equal(damaged(picture, "clean"), picture)
@@ -104,33 +106,78 @@ def test_a_damage_takes_its_steps_in_order(picture):
         Damage.parse("clean+jpeg:60")
 
 
-@pytest.mark.parametrize("text", [*KNOWN, *UNSEEN])
-def test_every_damage_of_a_family_changes_the_picture_and_repeats(picture, text):
+def test_every_damage_of_a_family_changes_the_picture_and_repeats(picture):
+    for text in (*KNOWN, *UNSEEN):
+        before = picture.copy()
+        one, again = damaged(picture, text), damaged(picture, text)
+        assert np.array_equal(picture, before)
+        assert np.array_equal(one, again)
+        assert one.shape == picture.shape
+        assert one.dtype == np.uint8
+        assert not np.array_equal(one, picture)
+
+
+def test_noise_has_its_deviation_and_is_clipped_and_rounded():
+    gray, black = np.full((200, 200, 3), 128, np.uint8), np.zeros((200, 200, 3), np.uint8)
+    noise = damaged(gray, "noise:20").astype(float) - 128
+    assert noise.std() == pytest.approx(20, rel=0.01)
+    assert abs(noise.mean()) < 0.2
+    assert abs(np.corrcoef(noise[..., 0].ravel(), noise[..., 1].ravel())[0, 1]) < 0.02
+    clipped = damaged(black, "noise:20")
+    assert (clipped == 0).mean() == pytest.approx(0.5, abs=0.02)
+    assert clipped.max() < 128  # nothing wrapped around
+    assert not np.array_equal(damaged(gray, "noise:20", seed=1), damaged(gray, "noise:20", seed=2))
+
+
+def test_jpeg_is_what_a_file_of_that_quality_holds(picture):
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "JPEG", quality=30)
+    assert np.array_equal(damaged(picture, "jpeg:30"), np.asarray(Image.open(file)))
+    errors = [np.abs(damaged(picture, f"jpeg:{quality}").astype(int) - picture).mean() for quality in (90, 30, 5)]
+    assert errors == sorted(errors)
+
+
+def test_blur_spreads_a_point_by_its_deviation():
+    point = np.zeros((65, 65, 3), np.uint8)
+    point[28:37, 28:37] = 255
+    spread = damaged(point, "blur:4")[..., 0].astype(float)
+    away = np.arange(65) - 32
+    variance = (spread.sum(axis=0) * away**2).sum() / spread.sum()
+    assert variance == pytest.approx(4**2 + (9**2 - 1) / 12, rel=0.05)
+
+
+def test_dots_are_black_and_white_in_their_share(picture):
+    gray = np.full((300, 300, 3), 128, np.uint8)
+    dotted = damaged(gray, "dots:2")
+    assert (dotted == 0).all(axis=2).mean() == pytest.approx(0.01, abs=0.002)
+    assert (dotted == 255).all(axis=2).mean() == pytest.approx(0.01, abs=0.002)
+    assert (dotted == 128).all(axis=2).mean() == pytest.approx(0.98, abs=0.004)
+
+
+def test_the_picture_itself_stays_and_a_name_has_its_own_noise(picture):
     before = picture.copy()
-    one, again = damaged(picture, text), damaged(picture, text)
+    one, again, other = (Damage.parse("noise:20").of(picture, generator_of(name)) for name in ("a/b", "a/b", "a/c"))
     assert np.array_equal(picture, before)
     assert np.array_equal(one, again)
-    assert one.shape == picture.shape
-    assert one.dtype == np.uint8
-    assert not np.array_equal(one, picture)
-
-
-def test_the_families_share_no_kind_but_have_all():
-    kinds = [{step.kind for text in family for step in Damage.parse(text).steps} for family in (KNOWN, UNSEEN)]
-    assert kinds[0].isdisjoint(kinds[1])
-    assert kinds[0] | kinds[1] == set(KINDS)
+    assert not np.array_equal(one, other)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("gif:1", "a whole number from 2 to 256"),
-        ("posterise:16.5", "a whole number from 2 to 255"),
-        ("motion:0", "above 0, at most 100"),
-        ("fringe:21", "above 0, at most 20"),
-        ("chroma:64", "a whole number from 2 to 32"),
+        ("noise", "'noise'; it must be KIND:AMOUNT, such as noise:20"),
+        ("noise:", "it must be KIND:AMOUNT"),
+        ("noise:nan", "it must be KIND:AMOUNT"),
+        ("20", "it must be KIND:AMOUNT"),
+        ("rain:2", "there is no degradation 'rain'; there are noise, jpeg, blur, dots"),
+        ("noise:-3", "the amount of noise must be above 0, at most 255"),
+        ("noise:inf", "at most 255"),
+        ("jpeg:0", "a whole number from 1 to 100"),
+        ("jpeg:30.5", "a whole number from 1 to 100"),
+        ("jpeg:101", "a whole number from 1 to 100"),
+        ("blur:0", "above 0, at most 100"),
     ],
 )
-def test_amounts_that_a_damage_cannot_have_are_refused(text, message):
+def test_what_is_no_degradation_is_refused(text, message):
     with pytest.raises(ArgumentError, match=message):
         Damage.parse(text)

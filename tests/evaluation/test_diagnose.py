@@ -1,4 +1,4 @@
-"""diagnose: what it measures of a checkpoint and of a bundle, what it says, and how it continues."""
+"""diagnose: statistics of latents and samples, inputs that are no photographs, and what it says."""
 
 import csv
 import math
@@ -8,21 +8,156 @@ import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from scipy import stats
 
+from srflow_evaluation import statistics
 from srflow_evaluation.cli import evaluate
-from srflow_evaluation.diagnose import diagnose
-from srflow_evaluation.flows import LevelTaus
+from srflow_evaluation.diagnose import diagnose, odd_inputs
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
-from srflow_sdk.errors import ArgumentError, BundleError
+from srflow_evaluation.statistics import NORMAL_QUANTILES, moments, quantiles
 from srflow_sdk.flow.inverting import dequantised
 from srflow_training import figures, load_checkpoint, save_checkpoint
-from srflow_training.resampling import enlarge_bicubic
+from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 from tests.evaluation.outputs import summary_of
 from tests.networks import random_srflow, tiny_config
-from tests.sdk.tiny_bundle import write_tiny_bundle
 
-FILES = {"calibration.png", "latents.png", "results.csv", "settings.json", "sheet.png", "summary.json"}
+
+def normal_values(count, deviation, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [0.5 + deviation / 255 * torch.randn(1, 3, 60, 80, generator=generator) for _ in range(count)]
+
+
+@pytest.mark.parametrize("deviation", [0.6, 12])  # of 8-bit levels: with many ties, and with few
+def test_a_photograph_that_is_one_more_sample_has_every_rank_as_often(deviation):
+    *samples, hr = normal_values(8, deviation, seed=0)
+    shares = statistics.rank_shares(samples, hr)
+    assert len(shares) == 8
+    assert sum(shares) == pytest.approx(1)
+    assert shares == pytest.approx([1 / 8] * 8, abs=0.01)
+    for promised, held in statistics.coverage(shares):
+        assert held == pytest.approx(promised, abs=0.02)
+
+
+def test_ranks_are_counted_value_by_value():
+    rng = np.random.default_rng(0)
+    levels = rng.integers(100, 104, (4, 3, 5, 6))
+    truth = rng.integers(100, 104, (3, 5, 6))
+    expected = np.zeros(5)
+    for index in np.ndindex(truth.shape):
+        values = levels[(slice(None), *index)]
+        lowest = int((values < truth[index]).sum())
+        ties = int((values == truth[index]).sum())
+        expected[lowest : lowest + ties + 1] += 1 / (ties + 1)
+    samples = [torch.from_numpy(sample / 255)[None] for sample in levels]
+    found = statistics.rank_shares(samples, torch.from_numpy(truth / 255)[None])
+    assert found == pytest.approx(expected / truth.size)
+
+
+@pytest.mark.parametrize(("n", "promised"), [(4, [3 / 5, 1 / 5]), (5, [4 / 6, 2 / 6]), (10, [9, 7, 5, 3, 1])])
+def test_central_intervals_lie_between_the_kth_smallest_and_the_kth_largest(n, promised):
+    promised = [value / 11 if value >= 1 else value for value in promised]
+    shares = np.random.default_rng(1).dirichlet(np.ones(n + 1))
+    found = statistics.coverage(shares)
+    assert [probability for probability, _ in found] == pytest.approx(promised)
+    assert [held for _, held in found] == pytest.approx([shares[k : n + 1 - k].sum() for k in range(1, n // 2 + 1)])
+
+
+@pytest.mark.parametrize("count", [4, 10])
+def test_error_equals_deviation_in_every_bin_if_the_photograph_is_one_more_sample(count):
+    """Also with few samples, though a value's deviation is then much a matter of chance."""
+    generator = torch.Generator().manual_seed(2)
+    deviation = 2 ** (4 * torch.rand(1, 3, 200, 250, generator=generator)) / 255  # 1 … 16 levels
+    *samples, hr = (0.5 + deviation * torch.randn(deviation.shape, generator=generator) for _ in range(count + 1))
+    bins = statistics.error_by_deviation(samples, hr)
+    assert sum(found["count"] for found in bins) == deviation.numel()
+    large = [found for found in bins if found["count"] > 3000]
+    assert len(large) >= 6
+    for found in large:
+        assert found["squared_error"] == pytest.approx(found["variance"], rel=0.12)
+
+
+def test_error_is_in_squares_of_255ths():
+    hr = torch.full((1, 3, 8, 8), 110 / 255)
+    samples = [torch.full((1, 3, 8, 8), (100 + 3 * (number % 2)) / 255) for number in range(8)]
+    (found,) = statistics.error_by_deviation(samples, hr)
+    assert found["bin"] == 1.5  # 3/2·√(4/3) = 1.73
+    assert found["variance"] == pytest.approx(1.5**2 * 4 / 3)
+    assert found["squared_error"] == pytest.approx(8.5**2 / 1.25)
+
+
+def test_moments_are_scipys():
+    latents = (np.random.default_rng(0).gamma(3.0, 0.5, (6, 40, 50)) - 1).astype(np.float32)
+    found = moments(latents)
+    values = latents.astype(np.float64).ravel()
+    assert found["mean"] == pytest.approx(values.mean())
+    assert found["deviation"] == pytest.approx(values.std())
+    assert found["skewness"] == pytest.approx(stats.skew(values))
+    assert found["kurtosis"] == pytest.approx(stats.kurtosis(values))
+    assert found["skewness"] > 0.5
+
+
+def test_latents_that_are_all_equal_have_no_shape():
+    assert moments(np.full((6, 4, 4), 2, np.float32)) == {"mean": 2, "deviation": 0, "skewness": 0, "kurtosis": 0}
+
+
+def test_quantiles_of_normal_latents_are_the_diagonal():
+    latents = 2 * np.random.default_rng(1).standard_normal((6, 300, 400), np.float32) + 1
+    expected = [2 * value + 1 for value in NORMAL_QUANTILES]
+    assert quantiles(latents)[2:-2] == pytest.approx(expected[2:-2], abs=0.05)
+    assert quantiles(latents)[0] == pytest.approx(np.quantile(latents, stats.norm.cdf(-3.5)), abs=1e-5)
+
+
+INPUTS = odd_inputs(4, "bicubic")
+
+
+@pytest.fixture(scope="module")
+def hr():
+    return round_to_8_bit(enlarge_bicubic(torch.rand(1, 3, 18, 20, generator=torch.Generator().manual_seed(0)), 4))
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_an_input_is_an_8_bit_picture_of_the_photographs_size_and_the_same_each_time(hr, name):
+    before = hr.clone()
+    image = INPUTS[name](hr, "a")
+    assert image.shape == hr.shape
+    assert image.dtype == torch.float32
+    assert torch.equal(round_to_8_bit(image), image)
+    assert torch.equal(INPUTS[name](hr, "a"), image)
+    assert not torch.equal(image, hr)
+    assert torch.equal(hr, before)
+
+
+@pytest.mark.parametrize("name", ["with training's noise", "shuffled pixels", "text", "line art"])
+def test_another_photograph_gets_another_one(hr, name):
+    assert not torch.equal(INPUTS[name](hr, "a"), INPUTS[name](hr, "b"))
+
+
+def test_inputs_are_what_they_are_called(hr):
+    made = {name: make(hr, "a") for name, make in INPUTS.items()}
+    assert torch.equal(made["upside down"][..., 0, :], hr[..., -1, :])
+    assert torch.equal(made["blurred"], round_to_8_bit(enlarge_bicubic(reduce_bicubic(hr, 4), 4)))
+    assert made["constant"].flatten(2).std(dim=2).max() < 1e-6
+    assert made["constant"].mean() == pytest.approx(float(hr.mean()), abs=2e-3)
+    pixels = [sorted(map(tuple, image[0].flatten(1).T.tolist())) for image in (hr, made["shuffled pixels"])]
+    assert pixels[0] == pixels[1]
+    noise = (made["with training's noise"] - hr)[(hr > 0.1) & (hr < 0.9)] * 255
+    assert float(noise.std()) == pytest.approx((16 / 3 + 1 / 12) ** 0.5, rel=0.05)
+    for name in ("text", "line art"):
+        white = (made[name] == 1).double().mean()
+        assert 0.4 < white < 0.98
+        assert made[name].min() < 0.2
+
+
+FILES = {
+    "calibration.png",
+    "latents.png",
+    "measured.jsonl",
+    "results.csv",
+    "settings.json",
+    "sheet.png",
+    "summary.json",
+}
 
 
 def rows_of(folder):
@@ -32,14 +167,14 @@ def rows_of(folder):
 
 def pictures(photos):
     cut = Cut(scale=4, multiple=8)
-    return [read_picture(files, cut, "bicubic") for files in picture_files(photos, lr=None, others={}, cut=cut)]
+    return [read_picture(files, cut, "bicubic") for files in picture_files(photos, cut=cut)]
 
 
 @pytest.fixture(scope="module")
 def measured(photos, checkpoint, tmp_path_factory):
     """Folder of the three photographs' measurement with four samples; tests only read it."""
     out = tmp_path_factory.mktemp("diagnose") / "out"
-    diagnose(Options(models=[str(checkpoint)], hr=photos, out=out, others={}, samples=4))
+    diagnose(Options(models=[str(checkpoint)], hr=photos, output=out, samples=4))
     return out
 
 
@@ -131,22 +266,6 @@ def test_a_network_whose_latents_are_not_finite_is_called_so(options, tmp_path):
     assert summary["values_not_finite"] == 2 * 4 * 3 * 64 * 72
     assert summary["bits_per_dimension"]["a"]["flow"] is None
     assert "NaN" not in (tmp_path / "out" / "summary.json").read_text().replace("(NaN or infinite)", "")
-
-
-def test_a_bundle_without_an_inverter_is_refused_with_what_it_lacks(options, tmp_path):
-    bundle = write_tiny_bundle(tmp_path / "tiny.srflow")
-    with pytest.raises(BundleError, match=r"has no inverter.*without --no-inverter"):
-        diagnose(options(models=[str(bundle)]))
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"), [({"samples": 3}, "at least 4"), ({"taus": [LevelTaus((0.0,))]}, "samples are the same")]
-)
-def test_samples_that_say_nothing_are_refused(options, changes, message, tmp_path):
-    with pytest.raises(ArgumentError, match=message):
-        diagnose(options(**changes))
-    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_prints_all_tables_and_refuses_what_means_nothing_to_it(photos, checkpoint, tmp_path):

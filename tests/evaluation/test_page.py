@@ -1,133 +1,199 @@
-"""The report's page in a browser: it opens from disk without a network, and its sliders move."""
+"""The protocol `report` with a folder: every protocol that applies, and one page that needs nothing else."""
 
-import io
+import html
+import re
+import shutil
+from dataclasses import replace
 
-import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
-from srflow_evaluation.full_report import full_report
-from tests.chromium import SCREENS, in_chromium, running_chromium
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.options import Options
+from srflow_evaluation.page import report
+from srflow_evaluation.protocols import PROTOCOLS
+from srflow_evaluation.sampling import best_of_n, tau_sweep
+from srflow_sdk import __version__
+from srflow_sdk.errors import ArgumentError
+from srflow_training import save_checkpoint
+from tests.evaluation.outputs import lines_of, summary_of
+from tests.networks import random_srflow, tiny_config
+from tests.sdk.tiny_bundle import write_tiny_bundle
 
-pytestmark = in_chromium
+THREE = ["tau-sweep", "perception-distortion", "best-of-n"]
+
+
+@pytest.fixture
+def small(options):
+    """Options of a report on the centres of two photographs."""
+    return options(centre=64, most=2, metrics=("psnr", "gmsd"))
+
+
+def page_of(options, **changes):
+    """Make a report; its page."""
+    report(replace(options, **changes))
+    return (options.out / "report.html").read_text(encoding="utf-8")
+
+
+def sections(text):
+    return re.findall(r'<h2 id="(.*)">', text)
 
 
 @pytest.fixture(scope="module")
-def report_page(photos, checkpoint, tmp_path_factory):
-    from srflow_evaluation.options import Options
-
+def best_of_ten(photos, checkpoint, tmp_path_factory):
+    """Folder of a report with best-of-n alone; tests only read it."""
     out = tmp_path_factory.mktemp("report") / "out"
-    options = Options(models=[str(checkpoint)], hr=photos, out=out, others={}, centre=64, most=2)
-    return full_report(options, ["tau-sweep", "best-of-n"]).page
+    report(Options(models=[str(checkpoint)], hr=photos, output=out, centre=64, most=2, only=["best-of-n"]))
+    return out
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with running_chromium() as browser:
-        yield browser
+@pytest.mark.slow
+@pytest.mark.usefixtures("drawn_plots")
+def test_the_page_shows_every_protocol_with_its_table_notes_plots_and_sheets(options, monkeypatch):
+    monkeypatch.setitem(PROTOCOLS, "once-more", replace(PROTOCOLS["restore"], about="a protocol of tomorrow"))
+    small = options(centre=64, most=2)
+    text = page_of(small)
+    in_report = [name for name, protocol in PROTOCOLS.items() if protocol.in_report]
+    assert sections(text) == ["crops", *in_report]
+    assert [name for name in in_report if not PROTOCOLS[name].reading] == []
+    assert "A protocol of tomorrow." in text
+    assert "|---" not in text
+    assert "`" not in text[: text.index("<script>")]
+    parts = ["Latents", "Calibration", "Round trip", "Bits per dimension", "Other inputs"]
+    assert re.findall(r'<h3 class="part">(.*)</h3>', text) == parts
+    drawn = re.findall(r'alt="diagnose: (.*?)"', text)
+    assert drawn == ["latents", "calibration", "sheet"], "each plot follows its table"
+    captions = re.findall(r"<figcaption>(.*)</figcaption>", text)
+    assert len(captions) == text.count('<div class="scroll sheet"')
+    assert [line for line in captions if not re.fullmatch(r"[A-Z].{20,} \(\w+\.png\)\.", line)] == ["sheet_1_a.png."], (
+        "only the protocol of tomorrow has no words for its sheet"
+    )
+    for name in ("tau-sweep: tau sweep", "tau-sweep: sheet 1 a", "best-of-n: sheet 1 a", "once-more: sheet 1 a"):
+        assert text.count(f'alt="{name}"') == 1
+    assert text.count('alt="perception-distortion: ') == 1, "its folder is that of tau-sweep, whose files are there"
+    assert '<th scope="row">best of 10</th>' in text
+    assert not (small.out / "perception-distortion").exists()
+    for fact in ("×4", "2 from", "a, b", f"srflow-sdk {__version__}", "bicubic reduction, 8 bits"):
+        assert html.escape(fact) in text
 
 
-# Each screen and each scheme; what they have in common stands in the style sheet once.
-@pytest.fixture(params=[("phone", "dark"), ("desktop", "light")], ids="-".join)
-def opened(request, chromium, report_page):
-    """The page, open; at the end, nothing was asked of a network and nothing went wrong."""
-    screen, scheme = request.param
-    context = chromium.new_context(viewport=SCREENS[screen], color_scheme=scheme, has_touch=screen == "phone")
-    page = context.new_page()
-    complaints, asked = [], []
-    page.on("console", lambda message: complaints.append(message.text))
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(report_page.as_uri())
-    yield page
-    assert complaints == []
-    assert [url for url in asked if not url.startswith("data:")] == [report_page.as_uri()]
-    context.close()
+def test_the_page_needs_nothing_but_itself(best_of_ten):
+    text = (best_of_ten / "report.html").read_text(encoding="utf-8")
+    sources = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'\s>)]*)""", text)
+    assert len(sources) > 10
+    assert {source.split(":")[0] if ":" in source else source[0] for source in sources} == {"data", "#"}
+    assert "default-src 'none'; img-src data:" in text
 
 
-def pixels(locator):
-    return np.asarray(Image.open(io.BytesIO(locator.screenshot())).convert("RGB")).astype(int)
+def test_the_page_has_one_notation_and_explains_its_words(best_of_ten):
+    text = (best_of_ten / "report.html").read_text(encoding="utf-8")
+    shown = re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.DOTALL)
+    shown = re.sub(r"base64,[^\"]*|--?tau|best-of-n", "", shown)
+    assert re.findall(r".{0,20}\btau [\d.a]+", shown) == []
+    assert '<option value="τ 0.8" selected>τ 0.8, ' in shown
+    introduction = shown[: shown.index("<main>")]
+    headings = re.findall(r'<th scope="col">([A-Z][\w-]*)', shown)
+    assert "GMSD" in headings
+    assert [name for name in [*headings, "FLIP", "Diversity", "seed"] if name not in introduction] == []
 
 
-def inner(canvas):
-    """A crop's pixels without the names and the round corners."""
-    return pixels(canvas)[60:-8, 8:-8]
+@pytest.mark.usefixtures("drawn_plots")
+def test_what_was_measured_before_is_used_and_pages_are_equal_to_the_byte(small):
+    tau_sweep(replace(small, output=small.out / "tau-sweep"))
+    said = []
+    content = page_of(small, progress=said.append, only=THREE)
+    assert "tau-sweep (2 of 4): 2 of 2 pictures are already measured" in said
+    assert "perception-distortion (3 of 4): 2 of 2 pictures are already measured" in said
+    assert "best-of-n (4 of 4): picture 1 of 2: a" in said
+    assert sections(content) == ["crops", *THREE]
+    assert 'alt="perception-distortion: perception distortion"' in content
+    assert 'alt="tau-sweep: perception distortion"' not in content
+    said.clear()
+    # now the folder of tau-sweep has the plot of perception-distortion before the page comes to it
+    assert page_of(small, progress=said.append, only=THREE) == content
+    assert len(said) == 4
+    assert all(line.endswith("2 of 2 pictures are already measured") for line in said)
 
 
-def left(crop):
-    return crop[:, : crop.shape[1] // 2 - 4]
+@pytest.mark.usefixtures("drawn_plots")
+def test_texts_are_escaped(small, tmp_path):
+    shutil.copytree(small.hr, tmp_path / "photos")
+    (tmp_path / "photos" / "a.png").rename(tmp_path / "photos" / "a<b> & 'c'.png")
+    text = page_of(small, hr=tmp_path / "photos", most=1, only=["diagnose"], samples=4)
+    assert "a<b>" not in text
+    assert "a&lt;b&gt; &amp; &#39;c&#39;" in text
+    assert '<th scope="row">a&lt;b&gt;' in text
 
 
-def right(crop):
-    return crop[:, crop.shape[1] // 2 + 4 :]
+def test_a_protocol_that_fails_is_named_with_the_reason_and_the_others_stay(small, checkpoint):
+    best_of_n(replace(small, output=small.out / "best-of-n", samples=2, most=1))
+    arguments = ["report", "--model", str(checkpoint), "--hr", str(small.hr), "--crop", "64", "--pictures", "1"]
+    arguments += ["--only", "samples", "--only", "best-of-n", "--metrics", "psnr,gmsd", "-o", str(small.out)]
+    result = CliRunner().invoke(evaluate, arguments)
+    assert result.exit_code == 1
+    assert result.stdout.startswith("| method | PSNR, dB ↑ |")
+    reason = f"-o {small.out}/best-of-n holds figures measured otherwise (different: samples)"
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {small.out}/report.html is written without best-of-n: {reason}")
+    assert last.endswith("Choose the others with --only")
+    text = (small.out / "report.html").read_text(encoding="utf-8")
+    assert f"Not measured: {html.escape(reason)}" in text
+    assert 'alt="samples: ' in text
 
 
-def test_everything_fits_the_screen_and_every_image_loads(opened):
-    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    images = opened.evaluate("[...document.images].map((image) => image.complete && image.naturalWidth)")
-    assert len(images) > 10
-    assert all(width >= 64 for width in images)
-    dark = opened.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
-    paper = pixels(opened.locator("h1"))[0, -1].mean()
-    assert paper < 60 if dark else paper > 200
+def keep(monkeypatch, *names):
+    """Let a report know only these protocols: it is faster."""
+    monkeypatch.setattr("srflow_evaluation.page.PROTOCOLS", {name: PROTOCOLS[name] for name in names})
 
 
-def test_the_slider_uncovers_one_picture_with_keys_and_the_other_with_a_finger_or_a_mouse(opened):
-    figure = opened.locator(".compare").first
-    canvas, slider = figure.locator(".canvas"), figure.locator("input[type=range]")
-    half = inner(canvas)
-    slider.focus()
-    opened.keyboard.press("Home")
-    after = inner(canvas)
-    opened.keyboard.press("End")
-    before = inner(canvas)
-    assert np.abs(before - after).mean() > 1
-    np.testing.assert_array_equal(left(half), left(before))
-    np.testing.assert_array_equal(right(half), right(after))
-    box = slider.bounding_box()
-    press = opened.touchscreen.tap if opened.viewport_size["width"] < 500 else opened.mouse.click
-    press(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
-    assert 20 <= int(slider.input_value()) <= 30
-    assert slider.get_attribute("aria-valuetext").endswith(" % τ 0.8")
-    box = canvas.bounding_box()
-    opened.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2)
-    opened.mouse.down()
-    opened.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
-    opened.mouse.up()
-    assert slider.input_value() == "75"
+def test_what_one_photograph_cannot_have_is_one_note_and_no_failure(small, monkeypatch):
+    keep(monkeypatch, "samples", "transfer")
+    said = []
+    text = page_of(small, most=1, progress=said.append)
+    note = "transfer: it takes content from the next photograph, and there is only one"
+    assert sections(text) == ["crops", "samples"]
+    assert text.count(note) == 1
+    assert said[0] == f"left out: {note}"
+    with pytest.raises(ArgumentError, match="there is only one: name another with --source"):
+        report(replace(small, most=1, only=["transfer"]))
 
 
-def test_both_sides_can_be_chosen(opened):
-    figure = opened.locator(".compare").first
-    canvas = figure.locator(".canvas")
-    first = inner(canvas)
-    figure.locator(".choose-before").select_option("photograph")
-    assert figure.locator(".tag.before").inner_text() == "photograph"
-    truth = inner(canvas)
-    figure.locator(".choose-after").select_option("τ 0")
-    assert figure.locator(".tag.after").inner_text() == "τ 0"
-    smooth = inner(canvas)
-    assert np.abs(left(truth) - left(first)).mean() > 1
-    np.testing.assert_array_equal(right(truth), right(first))
-    np.testing.assert_array_equal(left(smooth), left(truth))
-    assert np.abs(right(smooth) - right(first)).mean() > 0.1
+def test_what_a_bundle_without_an_inverter_cannot_have_is_one_note_and_no_failure(small, monkeypatch, tmp_path):
+    keep(monkeypatch, "restore", "transfer", "samples", "diagnose")
+    text = page_of(small, models=[str(write_tiny_bundle(tmp_path / "tiny.srflow"))])
+    assert sections(text) == ["crops", "samples"]
+    assert "<dd>restore, transfer, diagnose: " in text
+    assert text.count("has no inverter") == 1
 
 
-def test_crops_zoom_and_sheets_come_in_full_size(opened):
-    figure = opened.locator(".compare").first
-    view, canvas = figure.locator(".view"), figure.locator(".canvas")
-    seen = view.bounding_box()["width"]
-    figure.get_by_role("button", name="4×").click()
-    assert canvas.bounding_box()["width"] == pytest.approx(4 * view.evaluate("view => view.clientWidth"), abs=1)
-    assert view.bounding_box()["width"] == seen
-    assert figure.get_by_role("button", name="4×").get_attribute("aria-pressed") == "true"
-    sheet = opened.get_by_role("region", name="best-of-n: sheet")
-    image, button = sheet.locator("img"), opened.locator("figure", has=sheet).get_by_role("button", name="Full size")
-    natural = image.evaluate("image => image.naturalWidth")
-    if opened.viewport_size["width"] < 500:
-        assert image.bounding_box()["width"] < natural
-        button.click()
-    else:
-        assert not button.is_visible()
-    assert image.bounding_box()["width"] == natural
-    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+def test_photographs_without_a_whole_crop_have_a_page_without_crops(small):
+    said = []
+    text = page_of(small, centre=None, only=["samples"], progress=said.append)
+    assert "crops (1 of 2): not measured: no photograph is at least 256×256 pixels" in said[0]
+    assert sections(text) == ["crops", "samples"]
+    assert "Not measured: no photograph is at least 256×256 pixels: name a folder with larger ones" in text
+
+
+def test_an_rrdb_has_a_page_of_crops(small, tmp_path):
+    path = tmp_path / "rrdb.safetensors"
+    save_checkpoint(path, random_srflow(tiny_config()).encoder)
+    text = page_of(small, models=[str(path)])
+    assert sections(text) == ["crops"]
+    assert '<option value="encoder (L1)" selected>' in text
+    with pytest.raises(ArgumentError, match=r"is an RRDB, .*: leave out --only, --lr"):
+        report(replace(small, models=[str(path)], lr=small.hr, only=["best-of-n"]))
+
+
+def test_the_command_writes_a_folder_and_says_how_large_the_page_is(checkpoint, photos, tmp_path):
+    arguments = ["report", "--model", str(checkpoint), "--hr", str(photos), "--crop", "64", "--tau", "0.9:0.8:0.7"]
+    arguments += ["--only", "samples", "--metrics", "psnr", "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(evaluate, arguments)
+    assert result.exit_code == 0, result.output
+    assert "| τ 0.9:0.8:0.7 |" in result.stdout
+    size = (tmp_path / "out" / "report.html").stat().st_size / 1e6
+    assert result.stdout.splitlines()[-1] == f"{tmp_path}/out/report.html: {size:.1f} MB; open it in a browser"
+    assert summary_of(tmp_path / "out")["rows"][-1]["method"] == "tau 0.9:0.8:0.7"
+    assert len(lines_of(tmp_path / "out")) == 3 * 2
+    with Image.open(tmp_path / "out" / "crops" / "a" / "tau-0.9-0.8-0.7.png") as image:
+        assert image.size == (64, 64)

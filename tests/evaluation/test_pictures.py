@@ -21,7 +21,7 @@ def save(path, height, width, seed=0):
 
 
 def test_a_picture_loses_what_exceeds_the_networks_multiple_below_and_on_the_right(photos):
-    files = {files.name: files for files in picture_files(photos, lr=None, others={}, cut=CUT)}
+    files = {files.name: files for files in picture_files(photos, cut=CUT)}
     picture = read_picture(files["b"], CUT, "bicubic")
     expected = to_image(read_photo(photos / "b.png"))[..., :64, :64]
     assert torch.equal(picture.hr, expected)
@@ -55,23 +55,23 @@ def test_missing_files_and_wrong_sizes_are_named_before_anything_is_measured(tmp
         picture_files(hr, lr=tmp_path / "lr", others={}, cut=CUT)
     save(hr / "icon.png", 32, 80)
     with pytest.raises(ImageError, match=r"icon\.png: 80×32 pixels; at least 64"):
-        picture_files(hr, lr=None, others={}, cut=CUT)
+        picture_files(hr, cut=CUT)
     (hr / "icon.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match="cannot be read"):
-        picture_files(hr, lr=None, others={}, cut=CUT)
+        picture_files(hr, cut=CUT)
 
 
 def test_two_files_of_one_name_are_refused(tmp_path):
     save(tmp_path / "a.png", 64, 64)
     save(tmp_path / "a.bmp", 64, 64)
     with pytest.raises(ImageError, match="the same name"):
-        picture_files(tmp_path, lr=None, others={}, cut=CUT)
+        picture_files(tmp_path, cut=CUT)
 
 
 def test_some_photographs_are_spread_over_the_folder(tmp_path):
     for number in range(6):
         save(tmp_path / f"{number}.png", 64, 64)
-    found = picture_files(tmp_path, lr=None, others={}, cut=CUT, most=3)
+    found = picture_files(tmp_path, cut=CUT, most=3)
     assert [files.name for files in found] == ["0", "2", "4"]
 
 
@@ -87,7 +87,7 @@ def test_further_inputs_are_cut_likewise_and_count_for_what_has_changed(tmp_path
     save(tmp_path / "next.png", 70, 90, seed=2)
     cut = Cut(scale=4, multiple=8, centre=64)
     inputs = {"degraded": tmp_path / "noisy"}
-    (files,) = picture_files(tmp_path / "hr", lr=None, others={}, cut=cut, inputs=inputs)
+    (files,) = picture_files(tmp_path / "hr", cut=cut, inputs=inputs)
     expected = to_image(read_photo(tmp_path / "noisy" / "a.png"))[..., 4:68, 8:72]
     assert torch.equal(read_picture(files, cut, "bicubic").inputs["degraded"], expected)
     before = files.sha256

@@ -5,23 +5,21 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
 
-from srflow_evaluation.cli import evaluate
-from srflow_evaluation.degradations import Degradation, generator_of
-from srflow_evaluation.flows import CheckpointFlow, LevelTaus
-from srflow_evaluation.options import Options
+from srflow_evaluation.damages import Damage, generator_of
+from srflow_evaluation.models import CheckpointFlow
+from srflow_evaluation.options import LevelTaus, Options
 from srflow_evaluation.restore import METHODS, restore
 from srflow_sdk import Upscaler
-from srflow_sdk.errors import ArgumentError, BundleError, ImageError, NonFiniteError
+from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_training import figures
 from srflow_training.data import read_photo, to_image
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 from tests.evaluation.outputs import rows_of, summary_of
-from tests.sdk.flow_bundle import write_flow_bundle
 
-FILES = {"results.csv", "settings.json", "sheet_1_a.png", "summary.json"}
+FILES = {"measured.jsonl", "results.csv", "settings.json", "sheet_1_a.png", "summary.json"}
+
 B = (64, 64)  # height and width of the photograph b as the protocol cuts it; no other is as large
 
 
@@ -33,7 +31,7 @@ def noisy(photos, tmp_path):
     for path in photos.iterdir():
         photo = read_photo(path)
         cut = photo[: photo.shape[0] // 8 * 8, : photo.shape[1] // 8 * 8]
-        degraded = Degradation("noise", 20).of(cut, generator_of(path.stem))
+        degraded = Damage.parse("noise:20").of(cut, generator_of(path.stem))
         Image.fromarray(degraded).save(folder / path.name)
     return folder
 
@@ -42,7 +40,7 @@ def noisy(photos, tmp_path):
 def whole(photos, checkpoint, tmp_path_factory):
     """Folder of the three photographs, measured with the defaults; tests only read it, or copy it."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    restore(Options(models=[str(checkpoint)], hr=photos, out=out, others={}))
+    restore(Options(models=[str(checkpoint)], hr=photos, output=out))
     return out
 
 
@@ -132,31 +130,6 @@ def test_lr_psnr_compares_with_the_photograph(options, photos, tmp_path):
     assert summary_of(tmp_path / "noisy")["lr_psnr_degraded"] < 30
 
 
-def test_a_stopped_run_continues_and_two_runs_are_equal_to_the_byte(options, whole, tmp_path):
-    def stop(line):
-        if line.startswith("picture 2"):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        restore(options(progress=stop))
-    assert not (tmp_path / "out" / "summary.json").exists()
-    lines = []
-    restore(options(progress=lines.append))
-    assert lines[0] == "1 of 3 pictures are already measured"
-    for name in FILES:
-        assert (tmp_path / "out" / name).read_bytes() == (whole / name).read_bytes(), name
-
-
-def test_a_sheet_that_is_missing_is_drawn_again_from_its_picture_alone(options, whole, tmp_path):
-    shutil.copytree(whole, tmp_path / "out")
-    sheet = (tmp_path / "out" / "sheet_1_a.png").read_bytes()
-    (tmp_path / "out" / "sheet_1_a.png").unlink()
-    lines = []
-    restore(options(progress=lines.append))
-    assert lines == ["2 of 3 pictures are already measured", "picture 1 of 1: a"]
-    assert (tmp_path / "out" / "sheet_1_a.png").read_bytes() == sheet
-
-
 def test_another_degradation_or_normalisation_is_not_continued(options, whole, tmp_path):
     shutil.copytree(whole, tmp_path / "out")
     for changes, different in (
@@ -166,20 +139,6 @@ def test_another_degradation_or_normalisation_is_not_continued(options, whole, t
     ):
         with pytest.raises(ArgumentError, match=f"different: {different}\\)"):
             restore(options(**changes))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"degradations": ["noise"]}, "KIND:AMOUNT"),
-        ({"taus": [LevelTaus(())]}, "--tau auto is for samples"),
-        ({"taus": [LevelTaus((0.5,)), LevelTaus((0.6,))]}, "one temperature"),
-    ],
-)
-def test_what_does_not_fit_is_refused_before_anything_is_written(options, changes, message, tmp_path):
-    with pytest.raises(ArgumentError, match=message):
-        restore(options(models=[], **changes))
-    assert not (tmp_path / "out").exists()
 
 
 def test_degraded_files_are_checked_before_anything_is_written(options, photos, noisy, tmp_path):
@@ -193,13 +152,6 @@ def test_degraded_files_are_checked_before_anything_is_written(options, photos, 
     Image.new("RGB", (64, 32)).save(noisy / "b.png")
     with pytest.raises(ImageError, match=r"--degraded: .*b\.png is 64×32 pixels; 67×70 are needed"):
         restore(options(degraded=noisy))
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_bundle_without_an_inverter_is_refused_before_anything_is_written(options, tmp_path):
-    old = write_flow_bundle(tmp_path / "old.srflow", inverter=False)
-    with pytest.raises(BundleError, match="has no inverter"):
-        restore(options(models=[str(old)]))
     assert not (tmp_path / "out").exists()
 
 
@@ -229,20 +181,3 @@ def test_a_restored_picture_that_is_not_finite_is_measured_as_black_and_ends_not
     assert f"{values} values of pictures are not finite (NaN or infinite): they are measured as black." in table
     assert [float(rows[name, "restored"]["nonfinite"]) for name in "abc"] == [0, values, 0]
     assert float(rows["b", "restored"]["psnr"]) < float(rows["b", "degraded"]["psnr"])
-
-
-def test_the_command_runs_it_and_refuses_options_of_others(photos, checkpoint, tmp_path):
-    arguments = ["restore", "--hr", str(photos), "--model", str(checkpoint), "-o", str(tmp_path / "out")]
-    result = CliRunner().invoke(evaluate, [*arguments, "--degradation", "blur:2", "--pictures", "1"])
-    assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("| method | PSNR, dB ↑ |")
-    assert "Degraded: blur:2." in result.stdout
-    assert "| sampled, τ 0.8 |" in result.stdout
-    for option in (["--lr", str(photos)], ["--samples", "3"], ["--source", str(photos)], ["--mask", str(photos)]):
-        refused = CliRunner().invoke(evaluate, [*arguments, *option])
-        assert refused.exit_code == 1
-        assert refused.output.startswith(f"error: restore has no {option[0]}: leave it out, or take one of ")
-    other = CliRunner().invoke(evaluate, ["best-of-n", *arguments[1:], "--degradation", "noise:20"])
-    assert other.output.startswith(
-        "error: best-of-n has no --degradation: leave it out, or take one of calibrate, coverage, restore, damaged\n"
-    )

@@ -1,26 +1,25 @@
-"""A protocol that was stopped continues, and never mixes figures that were measured differently."""
+"""A protocol that was stopped continues, as do shards, and figures that were measured differently never mix."""
 
 import json
 import os
 import signal
 import time
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
-from srflow_evaluation import results as results_module
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.pictures import Cut, picture_files
 from srflow_evaluation.protocols import Protocol
-from srflow_evaluation.results import Results, mean_of
+from srflow_evaluation.results import Results, Shard, ShardMeasuredError, mean_of
+from srflow_evaluation.sampling import best_of_n
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.interrupts import STOPPING
 
 
 @pytest.fixture
 def pictures(photos):
-    return picture_files(photos, lr=None, others={}, cut=Cut(scale=4, multiple=8))
+    return picture_files(photos, cut=Cut(scale=4, multiple=8))
 
 
 class Measuring:
@@ -71,74 +70,19 @@ def test_a_stopped_run_continues_and_ends_with_the_same_bytes(pictures, tmp_path
     assert tables[0].splitlines()[0] == b"picture,method,psnr,diversity"
 
 
-def test_a_run_that_is_killed_keeps_every_picture_that_was_measured(pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(Results, "_write", lambda *_: None)  # what a SIGKILL leaves out
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, pictures, Measuring(stop_at="c"))
-    monkeypatch.undo()
-    rest = Measuring()
-    assert len(run(tmp_path, pictures, rest)) == 6
-    assert rest.seen == ["c"]
-
-
 def test_a_picture_whose_file_changed_is_measured_again(photos, tmp_path):
     folder = tmp_path / "photographs"
     folder.mkdir()
     for path in photos.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     cut = Cut(scale=4, multiple=8)
-    run(tmp_path / "out", picture_files(folder, lr=None, others={}, cut=cut), Measuring())
+    run(tmp_path / "out", picture_files(folder, cut=cut), Measuring())
     (folder / "a.png").write_bytes((folder / "c.png").read_bytes())
     (folder / "b.png").unlink()
     again = Measuring()
-    rows = run(tmp_path / "out", picture_files(folder, lr=None, others={}, cut=cut), again)
+    rows = run(tmp_path / "out", picture_files(folder, cut=cut), again)
     assert again.seen == ["a"]
     assert [row["picture"] for row in rows] == ["a", "a", "c", "c"]
-
-
-def test_rows_without_their_digest_are_measured_again(pictures, tmp_path):
-    run(tmp_path, pictures, Measuring())
-    state = json.loads((tmp_path / "settings.json").read_text())
-    del state["pictures"]["b"]  # as a kill between the two files leaves it
-    (tmp_path / "settings.json").write_text(json.dumps(state))
-    again = Measuring()
-    assert len(run(tmp_path, pictures, again)) == 6
-    assert again.seen == ["b"]
-    (tmp_path / "results.csv").unlink()
-    again = Measuring()
-    assert len(run(tmp_path, pictures, again)) == 6
-    assert again.seen == ["a", "b", "c"]
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ("b,bicubic,32.6", "b,bicubic,thirty"),
-        ("b,model,", "x,model,"),
-        (",0.30000000000000004\nc", ",\nc"),
-        (",0.30000000000000004\nc", ",0.3,7\nc"),
-        ("b,bicubic,32.6", "b,bicubic,33.6"),
-    ],
-    ids=["no number", "row of another picture", "no diversity", "a cell too many", "another figure"],
-)
-def test_a_picture_whose_rows_are_damaged_is_measured_again(pictures, tmp_path, old, new):
-    whole = run(tmp_path, pictures, Measuring())
-    table = (tmp_path / "results.csv").read_text()
-    assert table.count(old) == 1
-    (tmp_path / "results.csv").write_text(table.replace(old, new))
-    again = Measuring()
-    assert run(tmp_path, pictures, again) == whole
-    assert again.seen == ["b"]
-    assert (tmp_path / "results.csv").read_text() == table
-
-
-@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n\0", b"name,figure\na,1\n"])
-def test_a_table_that_is_none_is_measured_again(pictures, tmp_path, content):
-    whole = run(tmp_path, pictures, Measuring())
-    (tmp_path / "results.csv").write_bytes(content)
-    again = Measuring()
-    assert run(tmp_path, pictures, again) == whole
-    assert again.seen == ["a", "b", "c"]
 
 
 def test_other_settings_and_other_folders_are_refused(pictures, tmp_path):
@@ -173,13 +117,85 @@ def test_means_are_of_the_rows_that_have_the_figure():
     assert mean_of(rows, ["psnr", "diversity", "ssim"]) == {"psnr": 1.5, "diversity": 5.0}
 
 
-def test_whole_files_are_written_as_often_for_many_pictures_as_for_few(tmp_path, monkeypatch):
-    writes = []
-    write = results_module.write_atomically
-    monkeypatch.setattr(
-        results_module, "write_atomically", lambda path, content: writes.append(path.name) or write(path, content)
+@pytest.mark.slow
+@pytest.mark.usefixtures("drawn_plots")
+def test_shards_put_together_are_the_bytes_of_one_run(options, tmp_path):
+    best_of_n(options(out=tmp_path / "whole", samples=2))
+    sharded = tmp_path / "sharded"
+    lines = []
+    for number in (3, 1, 2):
+        with pytest.raises(ShardMeasuredError, match=f"shard {number}/3: 1 of 3 pictures are measured"):
+            best_of_n(options(out=sharded, samples=2, shard=Shard(number=number, count=3)))
+    assert not (sharded / "results.csv").exists()
+    best_of_n(options(out=sharded, samples=2, progress=lines.append))
+    assert lines == ["3 of 3 pictures are already measured"]
+    written = {path.name for path in (tmp_path / "whole").iterdir()}
+    assert {path.name for path in sharded.iterdir()} == written >= {"results.csv", "summary.json", "sheet_1_a.png"}
+    for name in written:
+        assert (sharded / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_the_command_says_what_is_next(photos, checkpoint, tmp_path):
+    arguments = ["samples", "--model", str(checkpoint), "--hr", str(photos), "--samples", "2", "--metrics", "psnr"]
+    arguments += ["-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(evaluate, [*arguments, "--shard", "2/2"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == (
+        "shard 2/2: 1 of 3 pictures are measured. When all shards are, the same command without --shard puts them "
+        "together\n"
     )
-    pictures = [SimpleNamespace(name=f"{number}", sha256="0") for number in range(300)]
-    rows = run(tmp_path, pictures, lambda files: [{"picture": files.name, "method": "model", "psnr": 1.0}])
-    assert len(rows) == 300
-    assert sorted(writes) == ["results.csv", "settings.json", "settings.json"]
+    result = CliRunner().invoke(evaluate, arguments)
+    assert "1 of 3 pictures are already measured" in result.stderr
+    assert result.stdout.startswith("| method | PSNR, dB ↑ | diversity, /255 |\n")
+
+
+def test_a_shard_that_is_killed_continues_where_it_was(pictures, tmp_path):
+    whole = run(tmp_path / "whole", pictures, Measuring())
+    shard = Shard(number=1, count=2)  # a and c
+
+    def run_shard(measuring):
+        Results(tmp_path / "out", {"tau": 1}, shard=shard).measure(pictures, measuring, lambda _: None)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_shard(Measuring(stop_at="c"))
+    lines = tmp_path / "out" / "measured-1-of-2.jsonl"
+    kept = lines.read_bytes()
+    assert [json.loads(line)["picture"] for line in kept.splitlines()] == ["a"]
+    lines.write_bytes(kept + kept[:40])  # a kill in the middle of a line
+    rest = Measuring()
+    with pytest.raises(ShardMeasuredError):
+        run_shard(rest)
+    assert rest.seen == ["c"]
+    assert lines.read_bytes().startswith(kept + kept[:40] + b"\n")
+    last = Measuring()
+    assert run(tmp_path / "out", pictures, last) == whole
+    assert last.seen == ["b"]
+    assert (tmp_path / "out" / "results.csv").read_bytes() == (tmp_path / "whole" / "results.csv").read_bytes()
+
+
+def test_shards_of_another_division_are_refused(pictures, tmp_path):
+    def run_shard(number, count):
+        Results(tmp_path, {"tau": 1}, shard=Shard(number=number, count=count)).measure(
+            pictures, Measuring(), lambda _: None
+        )
+
+    with pytest.raises(ShardMeasuredError):
+        run_shard(1, 2)
+    with pytest.raises(ArgumentError, match=r"holds shards of 2, and --shard 1/3 divides .* otherwise: give i/2, or"):
+        run_shard(1, 3)
+    with pytest.raises(ShardMeasuredError):
+        run_shard(2, 2)
+    assert run(tmp_path, pictures, Measuring())
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "1/2/3", "-1/2", ""])
+def test_shards_that_are_none_are_refused_in_one_line(text):
+    with pytest.raises(ArgumentError, match=r"it must be i/n, from 1/n to n/n, such as 2/4$"):
+        Shard.parse(text)
+
+
+def test_every_picture_is_in_one_shard():
+    pictures = list(range(11))
+    found = [Shard.parse(f"{number}/4").of(pictures) for number in range(1, 5)]
+    assert sorted(number for shard in found for number in shard) == pictures
+    assert max(map(len, found)) - min(map(len, found)) == 1

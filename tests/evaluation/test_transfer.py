@@ -1,27 +1,117 @@
-"""transfer: the seam that is left of a paste, and what it refuses."""
+"""transfer: the seam that is left of a paste, its measures, and what is refused."""
 
 import importlib
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image, ImageDraw, ImageOps
 
-from srflow_evaluation.arrays import to_pixels
-from srflow_evaluation.cli import evaluate
-from srflow_evaluation.flows import CheckpointFlow, LevelTaus
-from srflow_evaluation.transfer import METHODS, detail, likeness, seam, seam_error, transfer
+from srflow_evaluation.models import CheckpointFlow
+from srflow_evaluation.options import LevelTaus
+from srflow_evaluation.pictures import to_pixels
+from srflow_evaluation.transfer import METHODS, detail, grown, likeness, seam, seam_error, transfer
 from srflow_export._unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.errors import ArgumentError, BundleError, ImageError, NonFiniteError
+from srflow_sdk.errors import BundleError, ImageError, NonFiniteError
 from srflow_training import save_checkpoint
 from srflow_training.data import read_photo
 from srflow_training.resampling import reduce_bicubic
 from tests.evaluation.outputs import rows_of, summary_of
 from tests.sdk.flow_bundle import write_flow_bundle
 
+
+@pytest.fixture
+def mask():
+    inside = np.zeros((40, 50), bool)
+    inside[10:30, 15:35] = True
+    return inside
+
+
+def textured(seed, low=60, high=90):
+    return np.random.default_rng(seed).integers(low, high, (40, 50, 3), dtype=np.uint8)
+
+
+def test_neither_picture_has_a_seam_error_and_a_paste_has_the_step_between_them(mask):
+    target, source = np.full((40, 50, 3), 50, np.uint8), np.full((40, 50, 3), 80, np.uint8)
+    assert seam_error(target, target, source, mask) == seam_error(source, target, source, mask) == 0
+    assert seam_error(np.where(mask[..., None], source, target), target, source, mask) == 30
+    assert seam_error(np.where(mask[..., None], target + 10, target), target, source, mask) == 10
+
+
+def test_steps_between_those_of_both_pictures_are_no_error(mask):
+    target, source = textured(0), textured(1)
+    between = ((target.astype(int) + source) // 2).astype(np.uint8)
+    assert seam_error(between, target, source, mask) <= 1  # of rounding
+    assert seam_error(np.where(mask[..., None], source, target), target, source, mask) > 1
+
+
+def test_seam_error_is_the_mean_over_the_pairs_across_the_edge(mask):
+    target, source = textured(0), textured(1, 120, 160)
+    pasted = np.where(mask[..., None], source, target)
+    errors = []
+    for row, column in zip(*np.nonzero(mask), strict=True):
+        for near in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
+            if mask[near]:
+                continue
+            steps = [image[row, column].astype(int) - image[near] for image in (pasted, target, source)]
+            for found, one, other in zip(*steps, strict=True):
+                errors.append(max(min(one, other) - found, found - max(one, other), 0))
+    assert seam_error(pasted, target, source, mask) == pytest.approx(np.mean(errors))
+
+
+def test_seam_is_one_without_a_step_and_grows_with_it(mask):
+    whole = textured(2)
+    stepped = whole.copy()
+    stepped[mask] += 100
+    assert seam(whole, mask) == pytest.approx(1, abs=0.15)
+    assert seam(stepped, mask) > 5
+
+
+def test_detail_is_the_share_of_the_sources_steps_that_is_left(mask):
+    source = np.repeat((np.indices((40, 50)).sum(axis=0) % 2 * 40)[..., None], 3, axis=2).astype(np.uint8)
+    assert detail(source, source, mask) == 1
+    assert detail(source // 4, source, mask) == 0.25
+    assert detail(np.zeros_like(source), source, mask) == 0
+
+
+def test_likeness_is_that_of_the_content_whatever_its_brightness_and_contrast(mask):
+    source, other = textured(3), textured(4)
+    assert likeness(source, source, mask) == pytest.approx(1)
+    assert likeness(source // 2 + 90, source, mask) > 0.97
+    assert likeness(255 - source, source, mask) == pytest.approx(-1)
+    assert abs(likeness(other, source, mask)) < 0.1
+    edge = source.copy()
+    edge[~mask] = 0
+    assert likeness(edge, source, mask) == pytest.approx(1)
+
+
+def test_what_cannot_be_compared_has_no_figure(mask):
+    flat, thin = np.full((40, 50, 3), 7, np.uint8), np.zeros((40, 50), bool)
+    thin[20, 10:40] = True
+    assert seam(flat, mask) is None
+    assert detail(flat, flat, mask) is None
+    assert likeness(flat, textured(0), mask) is None
+    assert detail(textured(0), textured(1), thin) is None
+
+
+def test_a_mask_grows_by_steps_along_rows_and_columns():
+    point = np.zeros((9, 9), bool)
+    point[4, 4] = True
+    down, right = np.indices((9, 9)) - 4
+    assert np.array_equal(grown(point, 2), abs(down) + abs(right) <= 2)
+
+
 transfer_module = importlib.import_module("srflow_evaluation.transfer")
-FILES = {"results.csv", "settings.json", "summary.json", "sheet_1_a.png", "sheet_2_b.png", "sheet_3_c.png"}
+
+FILES = {
+    "measured.jsonl",
+    "results.csv",
+    "settings.json",
+    "summary.json",
+    "sheet_1_a.png",
+    "sheet_2_b.png",
+    "sheet_3_c.png",
+}
 
 
 @pytest.fixture
@@ -157,23 +247,6 @@ def test_true_lr_images_of_the_targets_are_used(options, unfolded, photos, masks
     assert found["checkpoint"] == pytest.approx(found["bundle"], rel=0.05)
 
 
-def test_a_stopped_run_continues_and_two_runs_are_equal_to_the_byte(options, tmp_path):
-    transfer(options(out=tmp_path / "whole"))
-
-    def stop(line):
-        if line.startswith("picture 3"):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        transfer(options(progress=stop))
-    (tmp_path / "out" / "sheet_2_b.png").unlink()
-    lines = []
-    transfer(options(progress=lines.append))
-    assert lines[:2] == ["1 of 3 pictures are already measured", "picture 1 of 2: b"]
-    for name in FILES:
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-
-
 def test_sheets_are_of_the_pictures_that_are_measured_and_each_has_its_own(options, photos, tmp_path):
     folder = tmp_path / "photographs"
     for path, name in zip(sorted(photos.iterdir()), ("a/b.png", "a_b.png", "c.png"), strict=True):
@@ -214,20 +287,6 @@ def test_masks_without_an_edge_are_refused(options, masks):
         transfer(options(mask=masks))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"most": 1}, "there is only one: name another with --source"),
-        ({"taus": [LevelTaus(())]}, "--tau auto is for samples"),
-        ({"taus": [LevelTaus((0.5,)), LevelTaus((0.6,))]}, "one temperature"),
-    ],
-)
-def test_what_does_not_fit_is_refused_before_anything_is_written(options, changes, message, tmp_path):
-    with pytest.raises(ArgumentError, match=message):
-        transfer(options(models=[], **changes))
-    assert not (tmp_path / "out").exists()
-
-
 def test_files_and_models_are_checked_before_anything_is_written(options, masks, tmp_path):
     old = write_flow_bundle(tmp_path / "old.srflow", inverter=False)
     with pytest.raises(BundleError, match="has no inverter"):
@@ -254,15 +313,3 @@ def test_a_result_that_is_not_finite_is_black_inside_the_mask_and_ends_nothing(o
     assert "The result of a is not finite (NaN or infinite): it is black inside the mask." in table
     rows = rows_of(tmp_path / "out")
     assert [float(rows[name, "result"]["detail"]) > 0 for name in "abc"] == [False, True, True]
-
-
-def test_the_command_runs_it_and_refuses_options_of_others(photos, checkpoint, tmp_path):
-    arguments = ["transfer", "--hr", str(photos), "--model", str(checkpoint), "-o", str(tmp_path / "out")]
-    result = CliRunner().invoke(evaluate, [*arguments, "--pictures", "2"])
-    assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("| method | seam error, /255 ↓ |")
-    assert "sheet_1_a.png" in result.stdout
-    for option in (["--convention", "published"], ["--samples", "3"], ["--other", f"x={photos}"]):
-        refused = CliRunner().invoke(evaluate, [*arguments, *option])
-        assert refused.exit_code == 1
-        assert refused.output.startswith(f"error: transfer has no {option[0]}: leave it out, or take one of ")

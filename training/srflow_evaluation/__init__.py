@@ -1,4 +1,4 @@
-"""The measurements of `srflow-eval`, a module for each protocol."""
+"""The measurements of `srflow-eval`: a module for each protocol, on the runner in `bench`."""
 
 from __future__ import annotations
 
@@ -7,25 +7,12 @@ from typing import TYPE_CHECKING
 from srflow_sdk._lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from srflow_evaluation.crop_report import DEFAULT_TAUS, Row, crops_of, markdown, report, to_json
-    from srflow_evaluation.flows import LevelTaus
-    from srflow_evaluation.subjects import Sampler, Subject, open_subject
+    from srflow_evaluation.crops import crops_of
+    from srflow_evaluation.models import Subject, open_subject
+    from srflow_evaluation.options import LevelTaus
 
-__all__ = [
-    "DEFAULT_TAUS",
-    "LevelTaus",
-    "Row",
-    "Sampler",
-    "Subject",
-    "crops_of",
-    "markdown",
-    "open_subject",
-    "report",
-    "to_json",
-]
+__all__ = ["LevelTaus", "Subject", "crops_of", "open_subject"]
 
-_SUBJECTS = ("LevelTaus", "Sampler", "Subject", "open_subject")
+_MODULES = {"LevelTaus": "options", "Subject": "models", "crops_of": "crops", "open_subject": "models"}
 
-__getattr__, __dir__ = lazy_names(
-    __name__, {name: "subjects" if name in _SUBJECTS else "crop_report" for name in __all__}
-)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

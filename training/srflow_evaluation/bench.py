@@ -1,64 +1,70 @@
-"""The bench that all protocols share: the model, the photographs, the metrics and the methods to compare with."""
+"""The runner that the protocols share: pictures × methods × metrics → rows, their means, and the table of them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from srflow_evaluation.convention import Convention, Metric, mixed_scales, perceptual_metric
-from srflow_evaluation.devices import check_device, from_cpu
-from srflow_evaluation.flows import LevelTaus, PaddedFlow
-from srflow_evaluation.hashing import file_sha256
-from srflow_evaluation.options import Options
-from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files
+from srflow_evaluation.metrics import Convention, Metric, perceptual_metric
+from srflow_evaluation.models import TILE, PaddedFlow, Subject, check_device, from_cpu, open_references, open_subject
+from srflow_evaluation.options import LevelTaus, Options
+from srflow_evaluation.output import Table, sheets_of
+from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files, read_picture
 from srflow_evaluation.published_results import PUBLISHED, Published
-from srflow_evaluation.references import open_references
-from srflow_evaluation.results import Row, mean_of
-from srflow_evaluation.subjects import TILE, Sampler, Subject, open_subject
-from srflow_evaluation.tables import Table
+from srflow_evaluation.results import Results, Row, mean_of
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.local_files import real_path
+from srflow_sdk.model.manifest import Reduction
+from srflow_sdk.system.local_files import file_sha256, real_path
 from srflow_training import figures
 from srflow_training._lpips import LPIPS, MISSING
 from srflow_training._vgg16 import VGG16Features
 from srflow_training.data._images import size_of
 from srflow_training.lpips_weights import weights_file
 
-_NONE: Mapping[str, tuple[str, str]] = {}
 NONFINITE = "nonfinite"
-"""Column of results.csv: values of a flow's pictures that are not finite."""
+"""Column of results.csv: values of a method's pictures that are not finite."""
 
 MODEL = "model"
 """The model's name in the column `method` of results.csv, where there is only one."""
 
-DIVERSITY = "diversity"
-DIVERSITY_COLUMN = {DIVERSITY: ("diversity, /255", ".2f")}
-"""The column of tables: heading and format."""
+DIVERSITY, VARIANCE = "diversity", "variance"
+SPREAD = {DIVERSITY: ("diversity, /255", ".2f"), VARIANCE: ("variance, /255²", ".1f")}
+"""How samples differ: heading and format of the columns."""
 
-VARIANCE = "variance"
-VARIANCE_COLUMN = {VARIANCE: ("variance, /255²", ".1f")}
-"""Likewise."""
+DIVERSITY_COLUMN = {DIVERSITY: SPREAD[DIVERSITY]}
+
+SAMPLES = 3
+"""Samples of a picture if `--samples` is not given, where several models stand side by side."""
 
 PUBLISHED_CUT = 8  # pixels: the publication's test pictures have sides that are multiples of this
+_PLAIN = frozenset({"model", "best"})  # what the trainer calls its files
+
+Line = tuple[str, Mapping[str, Any]]
+"""A line of a table: the method's name, and its figures (or text)."""
+
+Cell = tuple[str, Tensor]
+"""A cell of a sheet: caption and image."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A flow and photographs, ready to be measured.
+    """Models, other methods and photographs, ready to be measured.
 
-    sampler: LR image → the flow's sampler.
-    references: other methods by name, picture → image 1×3×H×W: bicubic first. settings: all that the figures depend on
-    except the pictures and what the protocol adds. notes: sentences for the reader of the results. published: figures
-    to compare with, if they are comparable. bilinear: references whose LR-PSNR is of the bilinear reduction.
+    models: by their names in tables. references: other methods by name, picture → image 1×3×H×W: bicubic first.
+    settings: all that the figures depend on except the pictures and what the protocol adds. notes: sentences for the
+    reader of the results. published: figures to compare with, if they are comparable. bilinear: references whose
+    LR-PSNR is of the bilinear reduction.
     """
 
-    subject: Subject
-    sampler: Callable[[Tensor], Sampler]
+    models: Mapping[str, Subject]
     cut: Cut
     pictures: Sequence[PictureFiles]
     convention: Convention
@@ -69,83 +75,114 @@ class Bench:
     published: Published | None = None
     bilinear: frozenset[str] = frozenset()
 
+    @property
+    def subject(self) -> Subject:
+        """The first model, or the only one."""
+        return next(iter(self.models.values()))
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """A name for each model's curve, also where there is only one."""
+        return dict(zip(self.models, model_names([*self.models.values()], self.references), strict=True))
+
+    @property
+    def names(self) -> list[str]:
+        """Of the metrics."""
+        return [metric.name for metric in self.metrics]
+
+    def read(self, files: PictureFiles, reduction: Reduction | None = None) -> Picture:
+        """A picture, its LR image reduced for the first model, or by another reduction."""
+        return read_picture(files, self.cut, reduction or self.subject.reduction)
+
     def figures(self, image: Tensor, picture: Picture) -> dict[str, float]:
         """All metrics of one image."""
-        return {metric.name: metric.measure(image, picture) for metric in self.metrics}
+        return {metric.name: metric.measure(image, picture, self.convention) for metric in self.metrics}
 
-    def reference_rows(self, picture: Picture) -> list[Row]:
-        """A row for each other method."""
-        return [
-            {"picture": picture.name, "method": name, "tau": "", **self._of_reference(name, method(picture), picture)}
-            for name, method in self.references.items()
-        ]
+    def row(
+        self, picture: Picture, method: str, images: Sequence[Tensor], tau: LevelTaus | str = "", **more: str
+    ) -> Row:
+        """The means of a method's images of a picture, and their values that are not finite, which count as black.
 
-    def _of_reference(self, name: str, image: Tensor, picture: Picture) -> dict[str, float]:
-        found = self.figures(image, picture)
-        if name in self.bilinear and "lr_psnr" in found:
-            lr = self.cut.reduced(picture.hr, "bilinear")
-            found["lr_psnr"] = replace(self.convention, reduction="bilinear").lr_psnr(image, lr)
-        return found
-
-    def reference_means(self, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-        """For each other method, the means of its rows."""
-        names = [metric.name for metric in self.metrics]
-        return {key: mean_of([row for row in rows if row["method"] == key], names) for key in self.references}
+        more: further text, before the method.
+        """
+        broken = float(sum(figures.nonfinite(image) for image in images))
+        means = mean_of([self.figures(image, picture) for image in images], self.names)
+        return {"picture": picture.name, **more, "method": method, "tau": str(tau), **means, NONFINITE: broken}
 
     def sampled_row(self, picture: Picture, method: str, tau: LevelTaus, samples: Sequence[Tensor]) -> Row:
-        """The row of a picture's samples at a temperature: the means of all metrics, and the diversity."""
-        of_samples = self.sample_rows(samples, picture)
-        means = mean_of(of_samples, [metric.name for metric in self.metrics])
+        """The same of a model's samples at a temperature, and how they differ."""
         spread = {DIVERSITY: figures.diversity, VARIANCE: figures.variance}
-        broken = sum(float(row[NONFINITE]) for row in of_samples)
-        return {
-            "picture": picture.name,
-            "method": method,
-            "tau": str(tau),
-            **means,
-            **{name: 0.0 if tau.is_zero else figure(samples) for name, figure in spread.items()},
-            NONFINITE: broken,
-        }
+        differ = {name: 0.0 if tau.is_zero else figure(samples) for name, figure in spread.items()}
+        return {**self.row(picture, method, samples, tau), **differ}
+
+    def reference_rows(self, picture: Picture, seen: Picture | None = None, **more: str) -> list[Row]:
+        """A row for each other method. seen: what methods are given, if it is not what their images compare with."""
+        rows = []
+        for name, method in self.references.items():
+            image, own = method(seen or picture), picture
+            if name in self.bilinear:
+                own = replace(picture, lr=self.cut.reduced(picture.hr, "bilinear"), reduction="bilinear")
+            rows.append(self.row(own, name, [image], **more))
+        return rows
+
+    def means(self, rows: Sequence[Row], more: Iterable[str] = (), **chosen: str) -> dict[str, float]:
+        """The means of all metrics, and of `more` columns, over the rows whose texts are as chosen."""
+        found = [row for row in rows if all(row[name] == text for name, text in chosen.items())]
+        return mean_of(found, [*self.names, *more])
 
     def mean_row(self, rows: Sequence[Row], method: str, tau: LevelTaus) -> dict[str, Any]:
         """The means of a method's rows at a temperature, with `tau`: a number, or text if levels have their own."""
-        chosen = [row for row in rows if row["method"] == method and row["tau"] == str(tau)]
-        return {"tau": tau.in_json, **mean_of(chosen, [*(metric.name for metric in self.metrics), DIVERSITY, VARIANCE])}
+        return {"tau": tau.in_json, **self.means(rows, SPREAD, method=method, tau=str(tau))}
 
-    def sample_rows(self, images: Sequence[Tensor], picture: Picture) -> list[Row]:
-        """All metrics of each sample, and how many of its values are not finite, which count as black."""
-        return [{**self.figures(image, picture), NONFINITE: float(figures.nonfinite(image))} for image in images]
+    def measure(
+        self,
+        options: Options,
+        rows_of: Callable[[PictureFiles, Path | None], list[Row]],
+        *,
+        sheets: int = 1,
+        **settings: Any,
+    ) -> tuple[Results, list[Row]]:
+        """Measure all pictures.
+
+        rows_of: a picture's files, and where its sheet is drawn (None: nowhere) → its rows. sheets: how many, if
+        `--sheets` is not given. settings: what the figures depend on besides.
+        """
+        results = Results(options.out, {**self.settings, **settings}, shard=options.shard)
+        paths = sheets_of(results, self.pictures, options.sheets or sheets)
+        measure = results.measure(self.pictures, lambda files: rows_of(files, paths.get(files.name)), options.progress)
+        return results, measure
 
     @property
     def title(self) -> str:
         """One line over plots."""
-        return self.title_of(self.subject.name)
-
-    def title_of(self, models: str) -> str:
-        """One line over plots of models."""
+        models = self.subject.name if len(self.models) == 1 else ", ".join(self.models)
         count = f"{len(self.pictures)} picture{'' if len(self.pictures) == 1 else 's'}"
         return f"{models}, ×{self.subject.scale}, {count}, {self.convention.name} convention"
 
-    def caption(self, name: str, image: Tensor, picture: Picture) -> str:
-        """A caption of two lines: the name; PSNR and the perceptual metric of the whole picture."""
+    def caption(self, name: str, found: Mapping[str, Any]) -> str:
+        """A caption of two lines: the name; PSNR and the perceptual metric of the whole picture, among its figures."""
         shown = dict.fromkeys((self.metrics[0], perceptual_metric(self.metrics)))
-        return f"{name}\n{', '.join(metric.of(metric.measure(image, picture)) for metric in shown)}"
+        return f"{name}\n{', '.join(metric.of(float(found[metric.name])) for metric in shown)}"
+
+    def cell(self, name: str, image: Tensor, picture: Picture) -> Cell:
+        """A cell of a sheet with its caption."""
+        return self.caption(name, self.figures(image, picture)), image
 
     def table(
         self,
-        lines: Sequence[tuple[str, Mapping[str, Any]]],
+        lines: Sequence[Line],
         notes: Sequence[str],
-        more: Mapping[str, tuple[str, str]] = _NONE,
+        more: Mapping[str, tuple[str, str]] | None = None,
         *,
         published: str = "",
     ) -> Table:
-        """A table of lines, each a name and its figures (or text), with the convention and the notes below.
+        """A table of lines, with the convention and the notes below.
 
         more: heading and format of columns that are no metrics, by their names. published: the published table whose
         figures stand in columns of their own, beside the measured ones: a method's by its name, SRFlow's for a flow's
         line, which has its `tau`, and others' for a line that names them in `published`.
         """
-        columns = {**{metric.name: (metric.heading, metric.form) for metric in self.metrics}, **more}
+        columns = {**{metric.name: (metric.heading, metric.form) for metric in self.metrics}, **(more or {})}
         known = [
             {} if self.published is None else self.published.line(published, row.get("published", name), row.get("tau"))
             for name, row in lines
@@ -157,28 +194,151 @@ class Bench:
             if beside:
                 headings.append(f"{heading.split(',')[0].rstrip(' ↑↓')} published")
             for (_, row), figures_of, line in zip(lines, known, cells, strict=True):
-                line.append(_cell(row.get(key, ""), form))
+                value = row.get(key, "")
+                line.append(value if isinstance(value, str) else format(value, form))
                 if beside:
                     line.append(figures_of.get(key, ""))
         return Table(headings, cells, [f"{self.convention}.", *notes])
 
-    def summary(self, protocol: str, rows: Sequence[Row], means: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The contents of summary.json. rows: those of results.csv. means: those of the model."""
+    def summary(
+        self, protocol: str, rows: Sequence[Row], means: Sequence[Mapping[str, Any]], *notes: str, **more: Any
+    ) -> dict[str, Any]:
+        """The contents of summary.json. rows: those of results.csv. means: those of the models. more: its own."""
         broken = sum(float(row.get(NONFINITE, 0)) for row in rows)
         warning = f"{broken:.0f} values of pictures are not finite (NaN or infinite): they are measured as black."
+        models = [
+            {"name": name, "model": subject.name, "sha256": subject.sha256, "reduction": subject.reduction}
+            for name, subject in self.models.items()
+        ]
+        only = {"model": self.subject.name, "model_sha256": self.subject.sha256}
         return {
             "protocol": protocol,
-            "model": self.subject.name,
-            "model_sha256": self.subject.sha256,
+            **(only if MODEL in self.models else {"models": models}),
             "scale": self.subject.scale,
             "pictures": len(self.pictures),
             "convention": str(self.convention),
             "metrics": {metric.name: {"heading": metric.heading, "better": metric.better} for metric in self.metrics},
-            "notes": [*([warning] if broken else []), *self.notes],
+            "notes": [*([warning] if broken else []), *self.notes, *self._reductions(), *notes],
             "rows": list(means),
-            "references": self.reference_means(rows),
+            "references": {name: self.means(rows, method=name) for name in self.references},
             **({} if self.published is None else {"published": self.published.tables}),
+            **more,
         }
+
+    def _reductions(self) -> list[str]:
+        """A sentence on LR images, if the models were trained on different ones."""
+        by_reduction: dict[str, list[str]] = {}
+        for name, subject in self.models.items():
+            by_reduction.setdefault(subject.reduction, []).append(name)
+        if len(by_reduction) == 1:
+            return []
+        each = "; ".join(f"{reduction} for {', '.join(names)}" for reduction, names in by_reduction.items())
+        return [
+            f"Each model gets LR images reduced as it was trained, and its LR-PSNR is against those: {each}. "
+            f"The other methods get {self.subject.reduction} ones."
+        ]
+
+
+class Shown(NamedTuple):
+    """An image for a sheet: what made it (a model, or None), its name, and the picture that it was made of."""
+
+    subject: Subject | None
+    name: str
+    image: Tensor
+    picture: Picture
+
+
+Draw = Callable[[Bench, Path, Mapping[str, Picture], Sequence[Shown]], None]
+"""Draws a sheet: where, the picture by reduction, and what methods and models made of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Models at temperatures, beside other methods, as they were measured. summary: what stands in summary.json."""
+
+    bench: Bench
+    results: Results
+    rows: Sequence[Row]
+    summary: dict[str, Any]
+
+    def lines(self) -> list[Line]:
+        """The table's lines; that of a network for bilinear reductions has no published figures beside it."""
+        lines: list[Line] = list(self.summary["references"].items())
+        for row in self.summary["rows"]:
+            bilinear = self.bench.models[row["method"]].reduction != "bicubic"
+            lines.append((called(row["method"], row["tau"]), {**row, **({"published": ""} if bilinear else {})}))
+        return lines
+
+
+def measure_models(
+    bench: Bench,
+    options: Options,
+    default: Callable[[Subject], Iterable[LevelTaus]],
+    draw: Draw,
+    *,
+    protocol: str,
+    measured: str = "models",
+    sheets: int = 0,
+) -> Sampled:
+    """Measure the samples of all models, each on LR images reduced as it was trained. Raises: SRFlowError.
+
+    default: a model's temperatures if none are named. measured: what, for settings.json. The summary is not written.
+    """
+    count = options.sample_count(SAMPLES, "diversity is a standard deviation")
+    taus = {name: tuple(dict.fromkeys(options.taus or default(found))) for name, found in bench.models.items()}
+
+    def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
+        pictures: dict[str, Picture] = {
+            subject.reduction: bench.read(files, subject.reduction) for subject in bench.models.values()
+        }
+        picture = pictures[bench.subject.reduction]
+        rows, shown = bench.reference_rows(picture), []
+        for name, subject in bench.models.items():
+            own = pictures[subject.reduction]
+            sample = subject.sampler(own.lr)
+            for tau in taus[name]:
+                drawn = [sample(tau, seed) for seed in range(1 if tau.is_zero else count)]
+                rows.append(bench.sampled_row(own, name, tau, drawn))
+                shown.append(Shown(subject, called(name, tau), drawn[0], own))
+        if sheet is not None:
+            others = [Shown(None, name, method(picture), picture) for name, method in bench.references.items()]
+            draw(bench, sheet, pictures, [*others, *shown])
+        return rows
+
+    results, rows = bench.measure(
+        options,
+        rows_of,
+        sheets=sheets,
+        measured=measured,
+        models=[[name, subject.sha256] for name, subject in bench.models.items()],
+        taus={name: [str(tau) for tau in of] for name, of in taus.items()},
+        samples=count,
+    )
+    means = [{"method": name, **bench.mean_row(rows, name, tau)} for name in bench.models for tau in taus[name]]
+    summary = bench.summary(protocol, rows, means, samples=count)
+    return Sampled(bench=bench, results=results, rows=rows, summary=summary)
+
+
+def called(name: str, tau: LevelTaus | float | str) -> str:
+    """A model at a temperature; one that is alone needs no name."""
+    of_tau = f"τ {tau:g}" if isinstance(tau, float) else f"τ {tau}"
+    return of_tau if name == MODEL else f"{name}, {of_tau}"
+
+
+def model_names(subjects: Sequence[Subject], taken: Iterable[str]) -> list[str]:
+    """A short name for each model: its file's, or its folder's; its path where these are not unique.
+
+    Where the models were trained on different reductions, names say on which. Raises: ArgumentError.
+    """
+    paths = [Path(subject.name) for subject in subjects]
+    short = [path.parent.name if path.stem in _PLAIN and path.parent.name else path.stem for path in paths]
+    counts = Counter([*short, *taken])
+    names = [name if counts[name] == 1 else subject.name for name, subject in zip(short, subjects, strict=True)]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ArgumentError(f"--model names {twice[0]} twice: name different models")
+    if len({subject.reduction for subject in subjects}) == 1:
+        return names
+    return [f"{name} ({subject.reduction} LR)" for name, subject in zip(names, subjects, strict=True)]
 
 
 def check_out(options: Options) -> None:
@@ -187,122 +347,113 @@ def check_out(options: Options) -> None:
         raise ArgumentError(f"-o {options.out} is inside --hr, whose pictures are measured: name a folder elsewhere")
 
 
-def network_digests(options: Options) -> dict[str, str | None]:
-    """The sha256 of the files of metrics that are networks; None: not measured."""
-    files = {"lpips": weights_file("alex"), "vgg16": options.vgg16}
-    return {name: None if path is None else file_sha256(path) for name, path in files.items()}
-
-
 def open_flow(options: Options) -> Subject:
-    """Open the only model. Raises: SRFlowError if it is no flow, or cannot have the temperatures, or the results would
-    lie among the photographs.
-    """
+    """Open the only model, which must be a flow that has the temperatures. Raises: SRFlowError."""
     check_out(options)
     subject = open_subject(options.model, tile=TILE, device=options.device)
     _check_models(options, [subject])
     return subject
 
 
-def open_bench(options: Options) -> Bench:
-    """Open all that is named, for one model. Raises: SRFlowError for what is missing, unreadable or does not fit."""
+def open_networks(options: Options, scale: int, reduction: Reduction) -> tuple[Convention, dict[str, str | None]]:
+    """The convention, with the networks that metrics need, and the sha256 of their files; None: not measured."""
+    vgg16 = None if options.vgg16 is None else from_cpu(VGG16Features.open(options.vgg16).to(options.device))
+    convention = Convention(
+        name=options.convention,
+        scale=scale,
+        reduction=reduction,
+        lpips=LPIPS.for_measuring(options.device),
+        vgg16=None if vgg16 is None else lru_cache(maxsize=2)(vgg16),  # a photograph's features serve all its images
+    )
+    files = {"lpips": weights_file("alex"), "vgg16": options.vgg16}
+    return convention, {name: None if path is None else file_sha256(path) for name, path in files.items()}
+
+
+def open_bench(options: Options, *, several: bool = False, alone: str = MODEL) -> Bench:
+    """Open all that is named: the only model, or `several`. Raises: SRFlowError for what is missing or does not fit.
+
+    alone: the name of a model that is the only one; empty: its own.
+    """
     check_device(options.device)
-    return _open(options, [open_subject(options.model, tile=TILE, device=options.device)])[0]
-
-
-def open_benches(options: Options) -> list[Bench]:
-    """Open a bench for each model, over the same pixels; the other methods belong to the first. Raises: SRFlowError."""
-    check_device(options.device)
-    models = options.models or (None,)
-    return _open(options, [open_subject(model, tile=TILE, device=options.device) for model in models])
-
-
-def _open(options: Options, subjects: Sequence[Subject]) -> list[Bench]:
     check_out(options)
-    subject = subjects[0]
+    models = (options.models or (None,)) if several else (options.model,)
+    subjects = [open_subject(model, tile=TILE, device=options.device) for model in models]
     _check_models(options, subjects)
-    references, notes, digests, multiple = open_references(options, subject.scale)
-    multiple = subject.scale * math.lcm(multiple, *(other.multiple for other in subjects))
-    if options.convention != "default":
-        truncating = options.convention == "published"
-        subjects = [_padding(other, truncating=truncating) for other in subjects]
-        if options.centre is None:
-            multiple = math.lcm(PUBLISHED_CUT if truncating else 1, subject.scale)
+    first = subjects[0]
+    references, notes, digests, multiple = open_references(options, first.scale)
+    names = [alone] if alone and len(subjects) == 1 else model_names(subjects, references)
+    multiple = first.scale * math.lcm(multiple, *(subject.multiple for subject in subjects))
     in_passes = options.convention == "published"
-    cut = Cut(scale=subject.scale, multiple=multiple, centre=options.centre, in_passes=in_passes)
+    if options.convention != "default":
+        subjects = [_padding(subject, truncating=in_passes) for subject in subjects]
+        if options.centre is None:
+            multiple = math.lcm(PUBLISHED_CUT if in_passes else 1, first.scale)
+    cut = Cut(scale=first.scale, multiple=multiple, centre=options.centre, in_passes=in_passes)
     pictures = picture_files(
-        options.hr, lr=options.lr, others=dict(options.others), cut=cut, most=options.most, inputs=options.inputs
+        options.hr, lr=options.lr, others=options.others, cut=cut, most=options.most, inputs=options.inputs
     )
     sizes = [size_of(files.hr) for files in pictures]
-    notes += mixed_scales([cut.window(*size) for size in sizes])
-    lpips = LPIPS.for_measuring(options.device)
-    missing = [MISSING] if lpips is None else []
+    convention, networks = open_networks(options, first.scale, first.reduction)
+    metrics = convention.metrics(options.metrics)
+    published, remarks = _published(options, first, sizes)
+    missing = [MISSING] if convention.lpips is None else []
     if not figures.has_flip():
         missing.append("FLIP is not measured, because flip-evaluator is not installed: pip install flip-evaluator.")
-    if options.metrics:
-        missing = []  # nothing else was asked for
-    vgg16 = None if options.vgg16 is None else from_cpu(VGG16Features.open(options.vgg16).to(options.device))
-    published, remarks = _published(options, subject, sizes)
-    benches = []
-    for number, other in enumerate(subjects):
-        convention = Convention(name=options.convention, scale=other.scale, reduction=other.reduction)
-        metrics = convention.metrics(vgg16=vgg16, lpips=lpips, only=options.metrics)
-        settings = {
+    return Bench(
+        models=dict(zip(names, subjects, strict=True)),
+        cut=cut,
+        pictures=pictures,
+        convention=convention,
+        metrics=metrics,
+        references=references,
+        settings={
             "version": __version__,
-            "model": other.sha256,
+            "model": first.sha256,
             "convention": options.convention,
             "metrics": [metric.name for metric in metrics],
             "crop": options.centre,
-            "lr": "files" if options.lr is not None else other.reduction,
+            "lr": "files" if options.lr is not None else first.reduction,
             "references": digests,
             "others": list(options.others),
             "bilinear": sorted(options.bilinear),
             "device": options.device,
-            **network_digests(options),
-        }
-        benches.append(
-            Bench(
-                subject=other,
-                sampler=_flow_of(other),
-                cut=cut,
-                pictures=pictures,
-                convention=convention,
-                metrics=metrics,
-                references={} if number else references,
-                settings=settings,
-                notes=[] if number else [*notes, *missing, *remarks],
-                published=published,
-                bilinear=frozenset(options.bilinear),
-            )
-        )
-    return benches
-
-
-def _padding(subject: Subject, *, truncating: bool) -> Subject:
-    """The flow with LR images of any size."""
-    flow = subject.flow
-    assert flow is not None  # for the type checker: an RRDB was refused before
-    return replace(
-        subject,
-        multiple=1,
-        flow=lambda lr: PaddedFlow(flow, lr, multiple=subject.multiple, scale=subject.scale, truncating=truncating),
+            **networks,
+        },
+        notes=[*notes, *_mixed_scales(cut, sizes), *([] if options.metrics else missing), *remarks],
+        published=published,
+        bilinear=frozenset(options.bilinear),
     )
 
 
-def _flow_of(subject: Subject) -> Callable[[Tensor], Sampler]:
-    """The flow of a model: LR image → its sampler. Raises: ArgumentError for an RRDB."""
-    if subject.condition is None:
-        raise ArgumentError(
-            f"{subject.name} is an RRDB, which has one answer and no temperature: name a flow with --model, "
-            "and this file with --reference"
-        )
-    return subject.condition
+def _mixed_scales(cut: Cut, sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """A sentence if MS-SSIM has not the same number of scales for all pictures."""
+    windows = [cut.window(*size) for size in sizes]
+    counts = {figures.ms_ssim_scales(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in windows}
+    if len(counts) == 1:
+        return []
+    return [
+        f"The pictures' sizes differ, so that MS-SSIM has {min(counts)} scales for some and {max(counts)} for others: "
+        "compare its mean only with means over the same pictures."
+    ]
+
+
+def _padding(subject: Subject, *, truncating: bool) -> Subject:
+    """A flow that takes LR images of any size."""
+    flow = subject.flow
+    assert flow is not None  # for the type checker: an RRDB was refused before
+    scale, multiple = subject.scale, subject.multiple
+    return replace(subject, flow=lambda lr: PaddedFlow(flow, lr, multiple=multiple, scale=scale, truncating=truncating))
 
 
 def _check_models(options: Options, subjects: Sequence[Subject]) -> None:
     """Check that they are flows that can be measured side by side. Raises: ArgumentError."""
     first = subjects[0]
     for subject in subjects:
-        _flow_of(subject)
+        if subject.flow is None:
+            raise ArgumentError(
+                f"{subject.name} is an RRDB, which has one answer and no temperature: name a flow with --model, "
+                "and this file with --reference"
+            )
         for tau in options.taus:
             subject.check(tau)
         if subject.scale != first.scale:
@@ -341,7 +492,3 @@ def _published(
             "check that these are they."
         )
     return found, notes
-
-
-def _cell(value: float | str, form: str) -> str:
-    return value if isinstance(value, str) else format(value, form)

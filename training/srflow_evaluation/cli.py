@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from srflow_apps.commands.base_command import Command, fail, wait_asleep
-from srflow_evaluation import tasks
-from srflow_evaluation.command_options import options_of
-from srflow_evaluation.protocols import COMMON, PROTOCOLS
+from srflow_evaluation.protocols import PROTOCOLS
 from srflow_sdk._version import __version__
-from srflow_sdk.errors import SRFlowError
+from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.plain_text import without_secrets
+from srflow_sdk.system.raising import require_extra
 from srflow_training._inputs import check_folder, check_model, require_all
 
 _PRINTED = ("hr", "models", "taus", "vgg16", "metrics", "device")  # what report takes without a folder
@@ -31,7 +27,7 @@ class _ProtocolCommand(Command):
         self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
     ) -> click.Context:
         try:
-            return super().make_context(info_name, args, parent, **extra)
+            context = super().make_context(info_name, args, parent, **extra)
         except click.NoSuchOption as error:
             flag = error.option_name
             having = [name for name, other in evaluate.commands.items() if any(flag in p.opts for p in other.params)]
@@ -40,17 +36,10 @@ class _ProtocolCommand(Command):
             raise _RefusedOption(
                 f"{info_name} has no {flag}: leave it out, or take one of {', '.join(having)}"
             ) from error
-
-
-class _ReportCommand(_ProtocolCommand):
-    """The command of report, which has options of its page."""
-
-    def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:
-        context = super().make_context(*arguments, **keywords)
-        for option in self.params:
-            given = context.params[str(option.name)] not in (None, ())
-            if given and context.params["output"] is None and option.name not in _PRINTED:
-                raise _RefusedOption(f"report takes {option.opts[-1]} only with a folder for its page: add -o OUT")
+        if self.name == "report" and context.params["output"] is None:
+            for option in self.params:
+                if context.params[str(option.name)] not in (None, ()) and option.name not in _PRINTED:
+                    raise _RefusedOption(f"report takes {option.opts[-1]} only with a folder for its page: add -o OUT")
         return context
 
 
@@ -111,103 +100,58 @@ def evaluate() -> None:
     """
 
 
-def _add(
-    name: str,
-    callback: Callable[..., None],
-    flags: Collection[str],
-    *,
-    about: str,
-    help: str = "",
-    several_models: bool = False,
-    kind: type[_ProtocolCommand] = _ProtocolCommand,
-) -> None:
-    """Add a protocol's command. about: its line in the list."""
-    options = options_of(flags, several_models=several_models)
-    evaluate.add_command(
-        kind(
-            name,
-            callback=callback,
-            params=[option for found in options.values() for option in found],
-            groups={heading: " ".join(str(option.name) for option in found) for heading, found in options.items()},
-            help=f"{about[0].upper()}{about[1:]}.\n\n{help}",
-            short_help=about,
-        )
-    )
-
-
-def _run(protocol: str, task: Callable[..., str], /, **options: Any) -> None:
-    """Check a protocol's inputs before torch is loaded, run its task, and print the text."""
-    continues = protocol in PROTOCOLS or (protocol == "report" and options["output"] is not None)
-    with _errors_in_a_line(options["output"], continues=continues):
-        check_folder(options["hr"], option="--hr")
-        for model in () if protocol == "default-tau" else options["models"]:  # that one takes nothing but bundles
+def _run(name: str, /, **given: Any) -> None:
+    """Check a protocol's inputs before torch is loaded, run it, and print its table, or an error in one line."""
+    output = given.get("output")
+    try:
+        check_folder(given["hr"], option="--hr")
+        for model in () if name == "default-tau" else given["models"]:  # that one takes nothing but bundles
             check_model(model)
         wait_asleep()
         with raised_interrupts(*STOPPING):
             require_all()
-            lines = task(**options)
-    click.echo(lines)
-
-
-@contextmanager
-def _errors_in_a_line(output: Path | None, *, continues: bool) -> Iterator[None]:
-    """Say what ended a protocol in one line, and exit. continues: the same command would go on where it stopped."""
-    try:
-        yield
+            printed = _measured(name, given)
     except SRFlowError as error:
         fail(str(error))
     except OSError as error:
         fail(f"{error.filename or output}: {error.strerror or error}")
     except KeyboardInterrupt as error:
-        click.echo(f"stopped{'; the same command continues' if continues else ''}", err=True)
+        click.echo(f"stopped{'; the same command continues' if output is not None else ''}", err=True)
         sys.exit(exit_status(*error.args))
+    click.echo(printed)
 
 
-def _report(**options: Any) -> str:
-    """Print the report on crops; with a folder, write all that applies."""
-    if options["output"] is not None:
-        return tasks.report_folder(**options)
-    return tasks.report_crops(**{name: options[name] for name in _PRINTED})
+def _measured(name: str, given: dict[str, Any]) -> str:
+    """Run a protocol; return its table, and the names of the files that it wrote. Raises: SRFlowError."""
+    protocol = PROTOCOLS[name]
+    if protocol.writes and given["output"] is None:
+        raise ArgumentError(f"{name} writes a folder of results: name it with -o OUT")
+    for module in ("matplotlib", "jinja2"):
+        require_extra(module, "train")
+    from srflow_evaluation.options import Options
+    from srflow_evaluation.results import ShardMeasuredError
+
+    progress, say = partial(click.echo, err=True), click.echo
+    options = Options.parse(protocol=name, progress=progress, say=say, **given)
+    try:
+        printed = str(protocol.run(options))
+    except ShardMeasuredError as measured:
+        return str(measured)
+    if not protocol.writes:
+        return printed
+    written = sorted(path.name for path in options.out.iterdir() if path.suffix != ".part")
+    return f"{printed}\n\nin {options.out}: {', '.join(written)}"
 
 
-_add(
-    "report",
-    partial(_run, "report", _report),
-    (COMMON | {"hr", "tau", "only"}) - {"shard"},
-    about="a model and bicubic on crops, or all of it as a page",
-    kind=_ReportCommand,
-    help="PSNR, LPIPS, SSIM, GMSD, HaarPSI, LR-PSNR, difference of samples and colour shift, for bicubic and for the "
-    "model at each tau, on all whole 256x256 crops. The VGG16 feature distance is only comparable for the same FILE."
-    "\n\n"
-    "With -o OUT also every protocol that applies, each in a folder of OUT with its own temperatures, and all of it as "
-    "one page for any browser, OUT/report.html, with crops to compare. With one tau per level (checkpoints only), the "
-    "first is for level 1, the finest.",
-)
-_add(
-    "default-tau",
-    partial(_run, "default-tau", tasks.choose_default_tau),
-    {"hr", "model", "output", "vgg16", "device"},
-    about="choose a bundle's temperature, by the least LPIPS",
-    help="Chooses the temperature that a bundle uses if none is given, and whether it is scaled by the picture's "
-    "texture (auto), and writes both into its manifest. Each folder in HR is a kind of content; up to eight crops of "
-    "each are measured. The bundle's sha256 changes. OUT is a JSON file with the figures, and not required.",
-)
-for _name, _about in (("calibrate", "calibrate a bundle's intervals"), ("coverage", "what a bundle's intervals hold")):
-    _add(
-        _name,
-        partial(_run, _name, partial(tasks.measure_intervals, write=_name == "calibrate")),
-        {"hr", "model", "output", "degradation", "device"},
-        about=_about,
-        help="calibrate needs at least 40 photographs that did not train the model, coverage others. Centres are "
-        "measured; a folder in HR is a kind of content. Each photograph gets one of the degradations, by turns: for a "
-        "model of damaged pictures. The bundle's sha256 stays. OUT is the table as JSON, and not required.",
-    )
 for _name, _protocol in PROTOCOLS.items():
-    _add(
-        _name,
-        partial(_run, _name, partial(tasks.measure_pictures, _name)),
-        _protocol.options | {"hr"},
-        about=_protocol.about,
-        help=_protocol.reading,
-        several_models=_protocol.several_models,
+    _options = _protocol.options()
+    evaluate.add_command(
+        _ProtocolCommand(
+            _name,
+            callback=partial(_run, _name),
+            params=[option for found in _options.values() for option in found],
+            groups={heading: " ".join(str(option.name) for option in found) for heading, found in _options.items()},
+            help=f"{_protocol.about[0].upper()}{_protocol.about[1:]}.\n\n{_protocol.reading}",
+            short_help=_protocol.about,
+        )
     )

@@ -16,17 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from srflow_evaluation.arrays import to_pixels
 from srflow_evaluation.bench import Bench, open_bench
-from srflow_evaluation.hashing import file_sha256
 from srflow_evaluation.options import Options
-from srflow_evaluation.pictures import Picture, PictureFiles, read_picture
-from srflow_evaluation.results import Results, Row, mean_of
-from srflow_evaluation.tables import Table
+from srflow_evaluation.output import Table
+from srflow_evaluation.pictures import Picture, PictureFiles, to_pixels
+from srflow_evaluation.results import Results, Row
 from srflow_sdk import Upscaler
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.clips.optical_flow import Motion, gray, motion_between
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.system.local_files import file_sha256
 from srflow_training.data import to_image
 from srflow_training.data._images import size_of
 from srflow_training.lpips_weights import weights_file
@@ -47,7 +46,7 @@ def clips(options: Options) -> Table:
     """
     lpips = () if weights_file("alex") is None else ("lpips",)
     bench = open_bench(replace(options, metrics=options.metrics or ("psnr", *lpips, "lr_psnr")))
-    tau = options.sampling_tau("clips", options.default_tau(bench.subject))
+    tau = options.sampling_tau(options.default_tau(bench.subject))
     if bench.subject.upscaler is None:
         raise ArgumentError("clips are drawn by the runtime: export the checkpoint, and name the bundle with --model")
     if len(bench.pictures) < 2:
@@ -60,13 +59,12 @@ def clips(options: Options) -> Table:
     for files in bench.pictures:
         results.forget(files.name)  # each depends on those before it
     rows = results.measure(bench.pictures, clip.rows_of, options.progress)
-    names = [*(metric.name for metric in bench.metrics), FLICKER]
-    means = {way: mean_of([row for row in rows if row["method"] == way], names) for way in [*clip.ways, "HR"]}
+    means = {way: bench.means(rows, [FLICKER], method=way) for way in [*clip.ways, "HR"]}
     own = means.pop("HR")[FLICKER]
-    summary = bench.summary("clips", rows, [{"method": way, **found} for way, found in means.items()])
     how = "estimated from the HR frames" if known == "estimated" else f"that of {MOTION}"
-    summary["notes"] = [*summary["notes"], f"Flicker is beyond that of the HR clip, {own:.2f}; motion: {how}. τ {tau}."]
-    results.write_summary({**summary, "hr_flicker": own})
+    note = f"Flicker is beyond that of the HR clip, {own:.2f}; motion: {how}. τ {tau}."
+    by_way = [{"method": way, **found} for way, found in means.items()]
+    results.write_summary(summary := bench.summary("clips", rows, by_way, note, hr_flicker=own))
     return bench.table([*means.items()], summary["notes"], _COLUMN)
 
 
@@ -102,7 +100,7 @@ class _Clip:
 
     def rows_of(self, files: PictureFiles) -> list[Row]:
         """The rows of the next frame."""
-        picture = read_picture(files, self.bench.cut, self.bench.subject.reduction)
+        picture = self.bench.read(files)
         images = {way: self._image(way, picture) for way in self.ways}
         now = {way: to_pixels(image).astype(np.float32) for way, image in {**images, "HR": picture.hr}.items()}
         changes: dict[str, float] = {}
@@ -111,17 +109,8 @@ class _Clip:
                 (came,), seen = motion.carried(self.before[way], top=0, bottom=len(frame))
                 changes[way] = float(np.abs(frame - np.clip(came, 0, 255))[seen[..., 0] == 1].mean())
         self.before, self.number = now, self.number + 1
-        rows: list[Row] = []
-        for way, image in images.items():
-            flicker = {FLICKER: changes[way] - changes["HR"]} if changes else {}
-            row: Row = {
-                "picture": picture.name,
-                "method": way,
-                "tau": "",
-                **self.bench.figures(image, picture),
-                **flicker,
-            }
-            rows.append(row)
+        flicker = {way: {FLICKER: change - changes["HR"]} for way, change in changes.items()}
+        rows = [{**self.bench.row(picture, way, [image]), **flicker.get(way, {})} for way, image in images.items()]
         own = {FLICKER: changes["HR"]} if changes else {}
         return [*rows, {"picture": picture.name, "method": "HR", "tau": "", **own}]
 

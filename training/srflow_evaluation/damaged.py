@@ -6,10 +6,9 @@ compare with the photograph, LR-PSNR with the clean LR image.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from srflow_evaluation.arrays import to_pixels
-from srflow_evaluation.bench import Bench, open_benches
-from srflow_evaluation.convention import perceptual_metric
-from srflow_evaluation.degradations import CLEAN, KNOWN, UNSEEN, Damage, generator_of
-from srflow_evaluation.flows import LevelTaus
-from srflow_evaluation.hashing import file_sha256
-from srflow_evaluation.models import model_names
-from srflow_evaluation.options import Options
-from srflow_evaluation.pictures import Picture, PictureFiles, read_picture
-from srflow_evaluation.results import Results, Row, mean_of
-from srflow_evaluation.sheets import SHEETS, sheets_of, shown_place, write_cells
-from srflow_evaluation.subjects import Sampler
-from srflow_evaluation.tables import Table
+from srflow_evaluation.bench import Bench, model_names, open_bench
+from srflow_evaluation.damages import CLEAN, KNOWN, UNSEEN, Damage, generator_of
+from srflow_evaluation.options import ZERO, Options
+from srflow_evaluation.output import SHEETS, Table, shown_place, write_png, write_sheet
+from srflow_evaluation.pictures import Picture, PictureFiles, to_pixels
+from srflow_evaluation.results import Row
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.system.local_files import write_atomically
+from srflow_sdk.system.local_files import file_sha256
 from srflow_training.data import read_photo, to_image
 
 FAMILIES = {CLEAN: (CLEAN,), "known": KNOWN, "unseen": UNSEEN}
@@ -40,78 +32,7 @@ FAMILIES = {CLEAN: (CLEAN,), "known": KNOWN, "unseen": UNSEEN}
 CROP = 256
 """Centre of each photograph that is measured if `--crop` is not given."""
 
-ZERO = LevelTaus((0.0,))
-
 _LEFT_OUT = ("y_psnr", "ssim", "ms_ssim")  # columns that would say what others say, and take half of the time
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A method that is given the damaged LR image. tau: as text, "" for methods without."""
-
-    method: str
-    tau: str
-    image: Callable[[Picture, Damage], Tensor]
-
-    @property
-    def name(self) -> str:
-        """For tables and sheets."""
-        return f"{self.method}, τ {self.tau}" if self.tau else self.method
-
-
-@dataclass(frozen=True, kw_only=True)
-class Field:
-    """All that is opened before anything is drawn. bench: the first model's, with its metrics and pictures."""
-
-    bench: Bench
-    entries: Sequence[Entry]
-    damages: Sequence[Damage]
-    settings: Mapping[str, Any]
-
-    def seen(self, picture: Picture, damage: Damage) -> Picture:
-        """The picture with its LR image damaged, which methods see."""
-        return replace(picture, lr=damaged_lr(picture, damage))
-
-
-def damaged_lr(picture: Picture, damage: Damage) -> Tensor:
-    """The damaged LR image; what is random follows from the picture's name and the damage."""
-    return to_image(damage.of(to_pixels(picture.lr), generator_of(f"{picture.name} {damage}")))
-
-
-def open_field(options: Options) -> Field:
-    """Open models, each at τ 0 and its default if none is named, other methods, photographs. Raises: SRFlowError."""
-    damages = parse_damages(options.degradations)
-    options = replace(options, centre=options.centre or CROP)
-    benches = open_benches(replace(options, others={}))
-    first = benches[0]
-    if len({bench.subject.reduction for bench in benches}) > 1:
-        raise ArgumentError("the models were trained on different reductions: measure them one by one")
-    entries = [_reference(name, method) for name, method in first.references.items()]
-    digests: dict[str, dict[str, str]] = {}
-    for name, folder in options.others.items():
-        entries.append(Entry(name, "", _outputs(name, folder)))
-        digests[name] = {
-            path.relative_to(folder).as_posix(): file_sha256(path)
-            for path in _output_files(name, folder, first.pictures, damages)
-        }
-    names = model_names([bench.subject for bench in benches], taken={entry.method: None for entry in entries})
-    for name, bench in zip(names, benches, strict=True):
-        sampled = _Sampled(bench)
-        for tau in dict.fromkeys(options.taus or (ZERO, bench.subject.default_tau)):
-            entries.append(Entry(name, str(tau), partial(sampled, tau)))
-    if twice := {entry.name for entry in entries if [other.name for other in entries].count(entry.name) > 1}:
-        raise ArgumentError(f"two methods are called {sorted(twice)[0]}: rename one (--other NAME=DIR)")
-    metrics = tuple(metric for metric in first.metrics if options.metrics or metric.name not in _LEFT_OUT)
-    settings = {
-        **first.settings,
-        "measured": "damaged",
-        "metrics": [metric.name for metric in metrics],
-        "models": [[name, bench.subject.sha256] for name, bench in zip(names, benches, strict=True)],
-        "entries": [entry.name for entry in entries],
-        "damages": [str(damage) for damage in damages],
-        "others": digests,
-    }
-    return Field(bench=replace(first, metrics=metrics), entries=entries, damages=damages, settings=settings)
 
 
 @torch.no_grad()
@@ -120,35 +41,83 @@ def damaged(options: Options) -> Table:
 
     Raises: SRFlowError.
     """
-    field = open_field(options)
-    bench = field.bench
-    results = Results(options.out, field.settings, shard=options.shard)
-    sheets = sheets_of(results, bench.pictures, options.sheets or SHEETS)
+    damages = parse_damages(options.degradations)
+    bench = _opened(options)
+    taus = {
+        name: tuple(dict.fromkeys(options.taus or (ZERO, subject.default_tau)))
+        for name, subject in bench.models.items()
+    }
+    methods = [(name, "") for name in bench.references]
+    methods += [(name, str(tau)) for name in bench.models for tau in taus[name]]
+    named = [_called(*method) for method in methods]
+    if twice := {name for name in named if named.count(name) > 1}:
+        raise ArgumentError(f"two methods are called {sorted(twice)[0]}: rename one (--other NAME=DIR)")
+    digests = {
+        name: {damage.folder: [file_sha256(_output(name, folder, damage, files.name)) for files in bench.pictures]}
+        for name, folder in options.others.items()
+        for damage in damages
+    }
 
-    def rows_of(files: PictureFiles) -> list[Row]:
-        picture = read_picture(files, bench.cut, bench.subject.reduction)
-        rows: list[Row] = []
-        drawn = []
-        for damage in field.damages:
-            seen = field.seen(picture, damage)
-            write_picture(options.out / "inputs" / damage.folder / f"{picture.name}.png", seen.lr)
-            shown = [(f"{damage}\nLR", seen.lr)]
-            for entry in field.entries:
-                image = entry.image(seen, damage)
-                figures = bench.sample_rows([image], picture)[0]
-                row = {"picture": picture.name, "input": str(damage), "method": entry.method, "tau": entry.tau}
-                rows.append({**row, **figures})
-                shown.append((f"{entry.name}\n{_caption(bench, figures)}", image))
-            drawn.append([*shown, ("photograph", picture.hr)])
-        if files.name in sheets:
-            title = f"{picture.name}, ×{bench.subject.scale}"
-            write_cells(sheets[files.name], title, drawn, shown_place(picture.hr, CROP))
+    def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
+        picture, rows, cells = bench.read(files), [], []
+        for damage in damages:
+            seen = replace(
+                picture,
+                lr=damaged_lr(picture, damage),
+                others={name: _read(name, folder, damage, picture) for name, folder in options.others.items()},
+            )
+            inputs = options.out / "inputs" / damage.folder
+            write_png(inputs / f"{picture.name}.png", Image.fromarray(to_pixels(seen.lr)))
+            images = [method(seen) for method in bench.references.values()]
+            for name, subject in bench.models.items():
+                sample = subject.sampler(seen.lr)
+                images += [sample(tau, 0) for tau in taus[name]]
+            cells.append((f"{damage}\nLR", seen.lr))
+            for (name, tau), image in zip(methods, images, strict=True):
+                rows.append(bench.row(picture, name, [image], tau, input=str(damage)))
+                caption = bench.caption(_called(name, tau), rows[-1]).replace(" feature distance", "")  # too long
+                cells.append((caption, image))
+            cells.append(("photograph", picture.hr))
+        if sheet is not None:
+            title, places = f"{picture.name}, ×{bench.subject.scale}", [shown_place(picture.hr, CROP)]
+            write_sheet(sheet, title, cells, places, columns=len(methods) + 2)
         return rows
 
-    rows = results.measure(bench.pictures, rows_of, options.progress)
-    summary = _summary(field, rows)
+    results, rows = bench.measure(
+        options,
+        rows_of,
+        sheets=SHEETS,
+        measured="damaged",
+        models=[[name, subject.sha256] for name, subject in bench.models.items()],
+        entries=named,
+        damages=[str(damage) for damage in damages],
+        others=digests,
+    )
+
+    def means(chosen: Sequence[str], **more: Any) -> list[dict[str, Any]]:
+        of_chosen = [row for row in rows if row["input"] in chosen]
+        return [
+            {**more, "method": name, "tau": tau, **bench.means(of_chosen, method=name, tau=tau)}
+            for name, tau in methods
+        ]
+
+    names = [str(damage) for damage in damages]
+    by_damage = {name: means([name], input=name) for name in names}
+    families = {family: [name for name in names if name in members] for family, members in FAMILIES.items()}
+    by_family = {
+        family: means(chosen, family=family, damages=chosen) for family, chosen in families.items() if len(chosen) > 1
+    }
+    note = "LR images are damaged; LR-PSNR compares with the clean one, the others with the photograph. Seed 0."
+    summary = bench.summary(
+        "damaged", rows, [*chain(*by_damage.values())], note, families=[*chain(*by_family.values())]
+    )
+    del summary["references"]
     results.write_summary(summary)
-    return _tables(field, summary)
+    titled = {f"{family}: the mean over {', '.join(families[family])}": of for family, of in by_family.items()}
+    tables = [_table(bench, title, lines) for title, lines in titled.items()]
+    tables += [_by_damage(bench, named, by_damage)] if len(damages) > 1 else []
+    tables += [_table(bench, damage, lines) for damage, lines in by_damage.items()]
+    return replace(tables[0], notes=[f"{bench.convention}.", *summary["notes"]], more=tables[1:])
 
 
 def parse_damages(texts: Sequence[str]) -> list[Damage]:
@@ -157,134 +126,59 @@ def parse_damages(texts: Sequence[str]) -> list[Damage]:
     return list(dict.fromkeys(Damage.parse(name) for name in names))
 
 
-def write_picture(path: Path, image: Tensor) -> None:
-    """Write an image 1×3×H×W as an 8-bit PNG. Raises: OSError."""
-    content = io.BytesIO()
-    Image.fromarray(to_pixels(image)).save(content, format="PNG")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content.getvalue())
+def damaged_lr(picture: Picture, damage: Damage) -> Tensor:
+    """The damaged LR image; what is random follows from the picture's name and the damage."""
+    return to_image(damage.of(to_pixels(picture.lr), generator_of(f"{picture.name} {damage}")))
 
 
-def _reference(name: str, method: Callable[[Picture], Tensor]) -> Entry:
-    return Entry(name, "", lambda seen, damage: method(seen))
+def _opened(options: Options) -> Bench:
+    """Models, other methods, and folders of outputs, which have one for each damage. Raises: SRFlowError."""
+    bench = open_bench(replace(options, centre=options.centre or CROP, others={}), several=True, alone="")
+    if len({subject.reduction for subject in bench.models.values()}) > 1:
+        raise ArgumentError("the models were trained on different reductions: measure them one by one")
+    others = {name: lambda seen, name=name: seen.others[name] for name in options.others}
+    references = {**bench.references, **others}
+    return replace(
+        bench,
+        models=dict(zip(model_names([*bench.models.values()], references), bench.models.values(), strict=True)),
+        references=references,
+        metrics=tuple(metric for metric in bench.metrics if options.metrics or metric.name not in _LEFT_OUT),
+    )
 
 
-class _Sampled:
-    """A model's samples; an LR image that comes again for another τ is not encoded again."""
-
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-        self._last: tuple[Tensor, Sampler] | None = None
-
-    def __call__(self, tau: LevelTaus, seen: Picture, damage: Damage) -> Tensor:
-        if self._last is None or self._last[0] is not seen.lr:
-            self._last = (seen.lr, self._bench.sampler(seen.lr))
-        return self._last[1](tau, 0)
+def _called(method: str, tau: str) -> str:
+    """For tables and sheets."""
+    return f"{method}, τ {tau}" if tau else method
 
 
-def _output_files(name: str, folder: Path, pictures: Sequence[PictureFiles], damages: Sequence[Damage]) -> list[Path]:
-    """Another tool's outputs for all that is measured. Raises: ImageError if one is missing."""
-    paths = [folder / damage.folder / f"{files.name}.png" for damage in damages for files in pictures]
-    for path in paths:
-        if not path.is_file():
-            raise ImageError(
-                f"--other {name}: there is no {path}: run the tool on the folders in OUT/inputs of a run without it, "
-                "and keep their names"
-            )
-    return paths
+def _output(name: str, folder: Path, damage: Damage, picture: str) -> Path:
+    """Another tool's output. Raises: ImageError if it is missing."""
+    path = folder / damage.folder / f"{picture}.png"
+    if not path.is_file():
+        raise ImageError(
+            f"--other {name}: there is no {path}: run the tool on the folders in OUT/inputs of a run without it, "
+            "and keep their names"
+        )
+    return path
 
 
-def _outputs(name: str, folder: Path) -> Callable[[Picture, Damage], Tensor]:
-    """Another tool's outputs, in a folder for each damage, named as the photographs."""
-
-    def image(seen: Picture, damage: Damage) -> Tensor:
-        path = folder / damage.folder / f"{seen.name}.png"
-        found = to_image(read_photo(path))
-        if found.shape != seen.hr.shape:
-            height, width = seen.hr.shape[2:]
-            raise ImageError(
-                f"--other {name}: {path} is {found.shape[3]}×{found.shape[2]} pixels; {width}×{height} are needed"
-            )
-        return found
-
-    return image
+def _read(name: str, folder: Path, damage: Damage, picture: Picture) -> Tensor:
+    found = to_image(read_photo(path := _output(name, folder, damage, picture.name)))
+    if found.shape != picture.hr.shape:
+        height, width = picture.hr.shape[2:]
+        raise ImageError(
+            f"--other {name}: {path} is {found.shape[3]}×{found.shape[2]} pixels; {width}×{height} are needed"
+        )
+    return found
 
 
-def _caption(bench: Bench, figures: Mapping[str, str | float]) -> str:
-    shown = dict.fromkeys((bench.metrics[0], perceptual_metric(bench.metrics)))
-    text = ", ".join(metric.of(float(figures[metric.name])) for metric in shown)
-    return text.replace(" feature distance", "")  # which is too long for a cell
+def _table(bench: Bench, title: str, lines: Sequence[Mapping[str, Any]]) -> Table:
+    named = [(_called(line["method"], line["tau"]), line) for line in lines]
+    return replace(bench.table(named, []), title=title, notes=[])
 
 
-def _summary(field: Field, rows: Sequence[Row]) -> dict[str, Any]:
-    """Means by damage and method, and over the damages of each family."""
-    names = [metric.name for metric in field.bench.metrics]
-
-    def means(chosen: Sequence[str]) -> list[dict[str, Any]]:
-        return [
-            {
-                "method": entry.method,
-                "tau": entry.tau,
-                **mean_of(
-                    [
-                        row
-                        for row in rows
-                        if (row["method"], row["tau"]) == (entry.method, entry.tau) and row["input"] in chosen
-                    ],
-                    names,
-                ),
-            }
-            for entry in field.entries
-        ]
-
-    damages = [str(damage) for damage in field.damages]
-    by_damage = [{"input": damage, **line} for damage in damages for line in means([damage])]
-    found = {name: [damage for damage in damages if damage in members] for name, members in FAMILIES.items()}
-    families = [
-        {"family": name, "damages": chosen, **line}
-        for name, chosen in found.items()
-        if len(chosen) > 1
-        for line in means(chosen)
-    ]
-    summary = field.bench.summary("damaged", rows, by_damage)
-    for key in ("model", "model_sha256", "references"):
-        del summary[key]
-    notes = [
-        *summary["notes"],
-        "LR images are damaged; LR-PSNR compares with the clean one, the others with the photograph. Seed 0.",
-    ]
-    models = [{"name": name, "sha256": sha256} for name, sha256 in field.settings["models"]]
-    return {**summary, "notes": notes, "models": models, "families": families}
-
-
-def _tables(field: Field, summary: Mapping[str, Any]) -> Table:
-    """The means over each family, the first metric by damage, then a table for each damage."""
-
-    def table(lines: Sequence[Mapping[str, Any]], title: str) -> Table:
-        named = [(entry.name, line) for entry, line in zip(field.entries, lines, strict=True)]
-        return replace(field.bench.table(named, []), title=title, notes=[])
-
-    count = len(field.entries)
-
-    def chunks(lines: Sequence[Mapping[str, Any]], title: Callable[[Mapping[str, Any]], str]) -> list[Table]:
-        return [table(lines[start : start + count], title(lines[start])) for start in range(0, len(lines), count)]
-
-    tables = [
-        *chunks(summary["families"], lambda line: f"{line['family']}: the mean over {', '.join(line['damages'])}"),
-        *([_by_damage(field, summary["rows"])] if len(field.damages) > 1 else []),
-        *chunks(summary["rows"], lambda line: str(line["input"])),
-    ]
-    first, *more = tables
-    return replace(first, notes=[f"{field.bench.convention}.", *summary["notes"]], more=more)
-
-
-def _by_damage(field: Field, lines: Sequence[Mapping[str, Any]]) -> Table:
+def _by_damage(bench: Bench, named: Sequence[str], found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
     """The first metric: a row for each damage, a column for each method."""
-    metric, count = field.bench.metrics[0], len(field.entries)
-    starts = range(0, len(lines), count)
-    rows = [
-        [str(lines[start]["input"]), *(f"{line[metric.name]:{metric.form}}" for line in lines[start : start + count])]
-        for start in starts
-    ]
-    headings = ["LR image", *(entry.name for entry in field.entries)]
-    return Table(headings=headings, rows=rows, title=f"{metric.heading.rstrip(' ↑↓')}, damage by damage")
+    metric = bench.metrics[0]
+    rows = [[damage, *(f"{line[metric.name]:{metric.form}}" for line in lines)] for damage, lines in found.items()]
+    return Table(["LR image", *named], rows, title=f"{metric.title}, damage by damage")

@@ -1,22 +1,118 @@
-"""Damages that training never draws: what cameras, lenses and old file formats do to pictures.
+"""Damages of known kind and strength, for measuring what restoring gains, and what models make of damage.
 
-Each function takes pixels H×W×3 of 8 bits, an amount and random numbers, and returns pixels of the same shape.
+The trainer's, :func:`srflow_training.data.degrade`, are random mixtures of the first three kinds that end in an LR
+image; both encode by the trainer's :func:`coded`. The kinds from `motion` on are what it never draws: what cameras,
+lenses and old file formats do. A function takes pixels H×W×3 of 8 bits, an amount and random numbers, and returns
+pixels of the same shape.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.nn import functional as F
 
+from srflow_sdk.errors import ArgumentError
+from srflow_training.data import coded
+
 Pixels = NDArray[np.uint8]
 
+KNOWN = (
+    *("jpeg:30", "jpeg:50", "jpeg:70", "jpeg:90", "noise:2", "noise:5", "noise:10", "noise:15", "blur:0.6"),
+    *("noise:5+jpeg:60", "blur:0.5+noise:5+jpeg:50"),
+)
+"""Kinds that the trainer's `data.degradation` draws, some stronger than it does."""
+
+UNSEEN = ("motion:3", "speckle:10", "bayer:4", "dots:1", "chroma:4", "posterise:16", "fringe:1", "gif:64")
+"""Kinds that the trainer never draws, one strength of each."""
+
+CLEAN = "clean"
+"""The name of no degradation at all."""
+
+
 _SAMPLES_A_PIXEL = 8  # of a path that moves
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Kinds of damage and their amounts, one after the other; none of them: the picture as it is."""
+
+    steps: tuple[tuple[str, float], ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Damage:
+        """Parse "noise:5+jpeg:60", or "clean". Raises: ArgumentError for kinds and amounts that do not exist."""
+        return cls(() if text == CLEAN else tuple(_step(part) for part in text.split("+")))
+
+    def __str__(self) -> str:
+        return "+".join(f"{kind}:{amount:g}" for kind, amount in self.steps) or CLEAN
+
+    @property
+    def folder(self) -> str:
+        """A name for a folder: "noise-5_jpeg-60"."""
+        return str(self).replace(":", "-").replace("+", "_")
+
+    def of(self, picture: Pixels, random: np.random.Generator) -> Pixels:
+        """A damaged copy of H×W×3 pixels, in 8 bits; all that is random comes from `random`."""
+        damaged: Pixels = picture.copy()
+        for kind, amount in self.steps:
+            damaged = KINDS[kind].function(damaged, amount, random)
+        return damaged
+
+
+def _step(text: str) -> tuple[str, float]:
+    name, _, number = text.partition(":")
+    try:
+        amount = float(number)
+    except ValueError:
+        amount = math.nan
+    if math.isnan(amount):
+        raise ArgumentError(f"the degradation is {text!r:.60}; it must be KIND:AMOUNT, such as noise:20 or jpeg:30")
+    if name not in KINDS:
+        raise ArgumentError(f"there is no degradation {name!r:.40}; there are {', '.join(KINDS)}")
+    kind = KINDS[name]
+    if not (kind.least <= amount <= kind.most and amount > 0) or (kind.whole and amount % 1):
+        limits = f"from {kind.least:g} to {kind.most:g}" if kind.least else f"above 0, at most {kind.most:g}"
+        limits = f"a whole number {limits}" if kind.whole else limits
+        raise ArgumentError(f"the degradation is {name}:{amount:g}; the amount of {name} must be {limits}")
+    return name, amount
+
+
+def generator_of(name: str) -> np.random.Generator:
+    """The random numbers of a picture: by its name, so that they do not depend on what else is measured."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """function: pixels H×W×3, amount, random numbers → pixels. least, most: of the amount. whole: whether it is."""
+
+    function: Callable[[Pixels, float, np.random.Generator], Pixels]
+    most: float
+    least: float = 0
+    whole: bool = False
+
+
+def noise(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+    """Gaussian, of this standard deviation in 8-bit levels."""
+    return to_8_bits(picture + random.normal(0, amount, picture.shape))
+
+
+def dots(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+    """Black and white pixels, as many of each, in this percentage of all."""
+    place, share = random.random(picture.shape[:2]), amount / 100
+    dotted: Pixels = picture.copy()
+    dotted[place < share / 2] = 0
+    dotted[place > 1 - share / 2] = 255
+    return dotted
 
 
 def motion(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
@@ -105,3 +201,21 @@ def _tensor(picture: Pixels) -> Tensor:
 
 def _pixels(image: Tensor) -> Pixels:
     return to_8_bits(image[0].permute(1, 2, 0).numpy())
+
+
+KINDS = {
+    "noise": _Kind(noise, 255),
+    "jpeg": _Kind(lambda picture, quality, _: coded(picture, "JPEG", quality=int(quality)), 100, least=1, whole=True),
+    "blur": _Kind(
+        lambda picture, sigma, _: np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(sigma))), 100
+    ),
+    "dots": _Kind(dots, 100),
+    "motion": _Kind(motion, 100),
+    "speckle": _Kind(speckle, 100),
+    "bayer": _Kind(bayer, 255),
+    "chroma": _Kind(chroma, 32, least=2, whole=True),
+    "posterise": _Kind(posterise, 255, least=2, whole=True),
+    "fringe": _Kind(fringe, 20),
+    "gif": _Kind(gif, 256, least=2, whole=True),
+}
+"""All kinds of degradation by name."""

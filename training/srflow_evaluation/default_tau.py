@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from srflow_evaluation import crops_of
-from srflow_evaluation.arrays import to_array, to_pixels, to_tensor
-from srflow_evaluation.crop_report import Networks
-from srflow_evaluation.degradations import Damage, generator_of
-from srflow_evaluation.devices import check_device
-from srflow_evaluation.tables import markdown_table
+from srflow_evaluation.bench import open_networks
+from srflow_evaluation.crops import crops_of
+from srflow_evaluation.damages import Damage, generator_of
+from srflow_evaluation.metrics import Convention
+from srflow_evaluation.models import check_device
+from srflow_evaluation.options import Options
+from srflow_evaluation.output import markdown_table
+from srflow_evaluation.pictures import to_array, to_pixels, to_tensor
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.drawing.temperature import REACH, texture
-from srflow_sdk.errors import ImageError, MissingExtraError
-from srflow_sdk.model.manifest import Reduction
+from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError
 from srflow_sdk.system.local_files import write_atomically
 from srflow_training import figures
 from srflow_training.data import image_files, to_image
@@ -80,6 +81,19 @@ class Choice:
         return f"default tau {self.tau:g}{', auto' if self.auto else ''}: {self.reason}"
 
 
+def default_tau(options: Options) -> str:
+    """Choose a bundle's temperature and write it into the manifest; return what is printed. Raises: SRFlowError."""
+    model = options.model
+    if model is None:
+        raise ArgumentError("default-tau changes a bundle: name it with --model BUNDLE")
+    bundle = Bundle.open(model)
+    choice = choose(measure(bundle, options), removes_damage=bundle.manifest.removes_damage)
+    write(bundle, choice)
+    lpips, *others = choice.points[0].error
+    names = f"RGB PSNR in dB, {lpips}, LR-PSNR in dB, specks in 10,000 pixels, {', '.join(others)}"
+    return f"{markdown(choice)}\n\n{names}; of those in dB more is better, else less.\n{model}: {choice}"
+
+
 def kinds_in(folder: Path) -> dict[str, list[npt.NDArray[np.float32]]]:
     """Up to twelve crops 3×256×256 in [0, 1] of each subfolder, or of the folder itself if it has none with images.
 
@@ -91,31 +105,22 @@ def kinds_in(folder: Path) -> dict[str, list[npt.NDArray[np.float32]]]:
     return {name: _some_crops(path) for name, path in (kinds or {folder.name: folder}).items()}
 
 
-def measure(
-    bundle: Bundle,
-    folder: Path,
-    *,
-    vgg16: Path | None = None,
-    device: str = "cpu",
-    progress: Callable[[str], None] = lambda _: None,
-) -> list[Point]:
+def measure(bundle: Bundle, options: Options) -> list[Point]:
     """Measure bicubic interpolation and the model at every temperature, fixed and "auto", on every kind of content.
 
     LR images are made as those that the model was trained on; of one that removes damage they have :data:`DAMAGES`.
-    vgg16: a file that :meth:`VGG16Features.open` reads.
-
     Raises: ImageError, BundleError, ArgumentError; MissingExtraError if LPIPS's weights are not on this machine.
     """
-    check_device(device)
-    networks = Networks.open(vgg16, device)
-    if networks.lpips is None:
-        raise MissingExtraError(f"the default temperature is chosen by LPIPS, whose weights are missing: {HOW}")
+    check_device(device := options.device)
     manifest = bundle.manifest
+    convention, _ = open_networks(options, manifest.scale, manifest.reduction)
+    if convention.lpips is None:
+        raise MissingExtraError(f"the default temperature is chosen by LPIPS, whose weights are missing: {HOW}")
     points = []
-    kinds = kinds_in(folder)
+    kinds = kinds_in(options.hr)
     with Upscaler(bundle, device=device, tile=None) as upscaler:
         for done, (kind, crops) in enumerate(kinds.items()):
-            progress(f"{kind}, {done + 1} of {len(kinds)} kinds, {len(crops)} crops")
+            options.progress(f"{kind}, {done + 1} of {len(kinds)} kinds, {len(crops)} crops")
             rows: dict[tuple[float | None, bool], list[dict[str, float]]] = {}
             for number, crop in enumerate(crops):
                 hr = torch.from_numpy(crop)[None]
@@ -124,14 +129,14 @@ def measure(
                     damage = Damage.parse(DAMAGES[number % len(DAMAGES)])
                     lr = to_image(damage.of(to_pixels(lr), generator_of(f"{kind}/{number}")))
                 bicubic = enlarge_bicubic(lr, manifest.scale)
-                rows.setdefault((None, False), []).append(_figures(bicubic, hr, lr, manifest.reduction, networks))
+                rows.setdefault((None, False), []).append(_figures(bicubic, hr, lr, convention))
                 encoding = upscaler.encode(to_array(lr))
                 around = ((0, 0), (REACH, REACH), (REACH, REACH))
                 places = texture(np.pad(lr[0].numpy(), around, mode="edge"))
                 for tau, auto in _METHODS:
                     temperature = tau * places if auto else tau
                     image = to_tensor(encoding.sample(tau=temperature))
-                    rows.setdefault((tau, auto), []).append(_figures(image, hr, lr, manifest.reduction, networks))
+                    rows.setdefault((tau, auto), []).append(_figures(image, hr, lr, convention))
             still = [row["specks"] for row in rows[0.0, False]]
             points += [_mean(kind, tau, auto, by_crop, still) for (tau, auto), by_crop in rows.items()]
     return points
@@ -177,11 +182,6 @@ def write(bundle: Bundle, choice: Choice) -> Bundle:
     return Bundle.open(bundle.path)
 
 
-def to_json(choice: Choice) -> list[dict[str, Any]]:
-    """The measurements, JSON-ready."""
-    return [dataclasses.asdict(point) for point in choice.points]
-
-
 def markdown(choice: Choice) -> str:
     """The figures around the choice as a Markdown table, a row for each kind: bicubic, 0, the choice and the next τ."""
     near = [tau for tau in TAUS if tau > 0 and tau >= choice.tau][:2] if choice.tau < TAUS[-1] else list(TAUS[-2:])
@@ -191,13 +191,6 @@ def markdown(choice: Choice) -> str:
     kinds = dict.fromkeys(point.kind for point in choice.points)
     rows = [[kind, *(cells[kind, tau, auto] for tau, auto in methods)] for kind in kinds]
     return markdown_table(["kind", *("bicubic" if tau is None else _named(tau, auto) for tau, auto in methods)], rows)
-
-
-def columns(choice: Choice) -> str:
-    """Describe the cells of the table in a sentence."""
-    lpips, *others = choice.points[0].error
-    names = f"RGB PSNR in dB, {lpips}, LR-PSNR in dB, specks in 10,000 pixels, {', '.join(others)}"
-    return f"{names}; of those in dB more is better, else less."
 
 
 def _named(tau: float, auto: bool) -> str:
@@ -231,17 +224,18 @@ def _is_allowed(kind: Mapping[tuple[float | None, bool], Point], tau: float, aut
     return point.error["LPIPS"] <= max(bicubic.error["LPIPS"] + _LPIPS_SLACK, zero.error["LPIPS"])
 
 
-def _figures(image: Tensor, hr: Tensor, lr: Tensor, reduction: Reduction, networks: Networks) -> dict[str, float]:
+def _figures(image: Tensor, hr: Tensor, lr: Tensor, convention: Convention) -> dict[str, float]:
+    assert convention.lpips is not None  # measure() has refused to begin without it
     row = {
-        "psnr": figures.psnr(image, hr, border=hr.shape[2] // lr.shape[2]),
-        "lr_psnr": figures.lr_psnr(image, lr, reduction=reduction),
+        "psnr": figures.psnr(image, hr, border=convention.border),
+        "lr_psnr": figures.lr_psnr(image, lr, reduction=convention.reduction),
         "specks": figures.specks(image, hr),
+        "LPIPS": figures.lpips(convention.lpips, image, hr),
+        "GMSD": figures.gmsd(image, hr),
+        "1 - HaarPSI": 1 - figures.haarpsi(image, hr),
     }
-    assert networks.lpips is not None  # measure() has refused to begin without it
-    row["LPIPS"] = figures.lpips(networks.lpips, image, hr)
-    row |= {"GMSD": figures.gmsd(image, hr), "1 - HaarPSI": 1 - figures.haarpsi(image, hr)}
-    if networks.vgg16 is not None:
-        row["VGG16 feature distance"] = figures.vgg16_distance(networks.vgg16, image, hr)
+    if convention.vgg16 is not None:
+        row["VGG16 feature distance"] = figures.vgg16_distance(convention.vgg16, image, hr)
     return row
 
 

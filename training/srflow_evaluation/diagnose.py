@@ -9,25 +9,31 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from srflow_evaluation import calibration, intervals, latent_statistics
+from srflow_evaluation import intervals
 from srflow_evaluation.bench import Bench, open_bench
-from srflow_evaluation.diagnosis import PHOTOGRAPH, diagnosis_of
-from srflow_evaluation.diagnosis_tables import table_of
-from srflow_evaluation.flows import ConditionedFlow, LevelTaus
-from srflow_evaluation.options import Options
-from srflow_evaluation.pictures import LEAST_SIDE, Cut, Picture, PictureFiles, read_picture
-from srflow_evaluation.plots import write_calibration, write_quantiles
+from srflow_evaluation.diagnosis import PHOTOGRAPH, findings, table_of, write_plots
+from srflow_evaluation.models import ConditionedFlow
+from srflow_evaluation.options import LevelTaus, Options, check_samples_differ
+from srflow_evaluation.output import FONT, Table, shown_place, write_sheet
+from srflow_evaluation.pictures import LEAST_SIDE, Cut, Picture, PictureFiles
 from srflow_evaluation.results import Results, Row
-from srflow_evaluation.sheets import FONT, shown_place, write_sheet
-from srflow_evaluation.tables import Table
+from srflow_evaluation.statistics import (
+    LEAST_SAMPLES,
+    NORMAL_QUANTILES,
+    error_by_deviation,
+    moments,
+    quantiles,
+    rank_shares,
+)
 from srflow_sdk import Latents
-from srflow_sdk.errors import ArgumentError, NonFiniteError
+from srflow_sdk.errors import NonFiniteError
 from srflow_sdk.flow.inverting import dequantised
 from srflow_sdk.model.manifest import Reduction
 from srflow_training import figures
@@ -59,50 +65,40 @@ def diagnose(options: Options) -> Table:
 
     Raises: SRFlowError; BundleError for a bundle without an inverter.
     """
-    why = "diagnose measures how samples spread"
-    count = options.sample_count(SAMPLES, why, least=calibration.LEAST_SAMPLES)
+    count = options.sample_count(SAMPLES, "diagnose measures how samples spread", least=LEAST_SAMPLES)
     taus = list(options.taus) or list(TAUS)
-    if any(tau.is_zero for tau in taus):
-        raise ArgumentError("at tau 0 all samples are the same: give a larger --tau")
+    for tau in taus:
+        check_samples_differ(tau)
     bench = open_bench(options)
     open_flow = bench.subject.both_ways()
     settings = {**bench.settings, "measured": "diagnose", "taus": [str(tau) for tau in taus], "samples": count}
     results = Results(options.out, settings, shard=options.shard)
+    sheet = options.out / "sheet.png"
 
     def rows_of(files: PictureFiles) -> list[Row]:
-        picture = read_picture(files, bench.cut, bench.subject.reduction)
+        picture = bench.read(files)
         if files is bench.pictures[0]:
-            _draw_sheet(bench, picture, options)
+            _draw_sheet(bench, picture, sheet)
         flow = open_flow(picture.lr)
         rows = [*_of_photograph(flow, picture), *_of_samples(flow, picture, taus, count)]
         rows += _of_inputs(bench, open_flow, picture)
         return [{"picture": picture.name, **_TEXT, **row} for row in rows]
 
-    if not (options.out / "sheet.png").is_file():
+    if not sheet.is_file():
         results.forget(bench.pictures[0].name)
-    found = diagnosis_of(results.measure(bench.pictures, rows_of, options.progress))
-    count_said = "1 photograph" if len(bench.pictures) == 1 else f"{len(bench.pictures)} photographs"
-    title = f"{bench.subject.name}, ×{bench.subject.scale}, {count_said}"
+    rows = results.measure(bench.pictures, rows_of, options.progress)
+    found = findings(rows)
+    photographs = "1 photograph" if len(bench.pictures) == 1 else f"{len(bench.pictures)} photographs"
+    title = f"{bench.subject.name}, ×{bench.subject.scale}, {photographs}"
     table = table_of(found, title)
     if (upscaler := bench.subject.upscaler) is not None and options.shard is None:
         measured = intervals.measure(upscaler, bench.pictures, options.progress)
         more = intervals.table_of(measured, upscaler.bundle.manifest.intervals)
         table = replace(table, more=[*table.more, more])
-    results.write_summary(
-        {
-            "protocol": "diagnose",
-            "model": bench.subject.name,
-            "model_sha256": bench.subject.sha256,
-            "scale": bench.subject.scale,
-            "pictures": len(bench.pictures),
-            "convention": CONVENTION,
-            "samples": count,
-            **found.to_json(),
-            "notes": [note for part in table.parts for note in part.notes],
-        }
-    )
-    write_quantiles(options.out / "latents.png", title, found)
-    write_calibration(options.out / "calibration.png", title, found)
+    notes = [note for part in table.parts for note in part.notes]
+    summary = bench.summary("diagnose", [], [], samples=count)
+    results.write_summary({**summary, **found, "convention": CONVENTION, "notes": notes})
+    write_plots(options.out, title, rows, found)
     return table
 
 
@@ -124,12 +120,12 @@ def _of_photograph(flow: ConditionedFlow, picture: Picture) -> list[Row]:
     rows = [row]
     for level, latents in there.levels.items():
         error = abs(again.levels[level].astype("float64") - latents)
-        of_quantiles = zip(latent_statistics.NORMAL_QUANTILES, latent_statistics.quantiles(latents), strict=True)
+        of_quantiles = zip(NORMAL_QUANTILES, quantiles(latents), strict=True)
         rows.append(
             {
                 "part": "level",
                 "level": str(level),
-                **latent_statistics.moments(latents),
+                **moments(latents),
                 "round_trip_mean": float(error.mean()),
                 "round_trip_max": float(error.max()),
                 **{f"quantile_{normal:g}": value for normal, value in of_quantiles},
@@ -144,10 +140,10 @@ def _of_samples(flow: ConditionedFlow, picture: Picture, taus: Sequence[LevelTau
     for tau in taus:
         samples = [flow.sample(tau, seed) for seed in range(count)]
         broken = sum(figures.nonfinite(sample) for sample in samples)
-        shares = calibration.rank_shares(samples, picture.hr)
+        shares = rank_shares(samples, picture.hr)
         row: Row = {"part": "ranks", "tau": str(tau), "nonfinite": float(broken)}
         rows.append({**row, **{f"rank_{rank}": share for rank, share in enumerate(shares)}})
-        of_bins = calibration.error_by_deviation(samples, picture.hr)
+        of_bins = error_by_deviation(samples, picture.hr)
         rows += [{"part": "deviation", "tau": str(tau), **bin_} for bin_ in of_bins]
     return rows
 
@@ -209,10 +205,10 @@ def _bicubic_errors(picture: Picture) -> Row:
     }
 
 
-def _draw_sheet(bench: Bench, picture: Picture, options: Options) -> None:
+def _draw_sheet(bench: Bench, picture: Picture, path: Path) -> None:
     hr = _centre(bench, picture)[0]
     cells = [(PHOTOGRAPH, hr), *_inputs(bench, hr, picture.name).items()]
-    write_sheet(options.out / "sheet.png", f"inputs made of {picture.name}", cells, shown_place(hr), columns=4)
+    write_sheet(path, f"inputs made of {picture.name}", cells, [shown_place(hr)], columns=4)
 
 
 def odd_inputs(scale: int, reduction: Reduction) -> Mapping[str, Callable[[Tensor, str], Tensor]]:

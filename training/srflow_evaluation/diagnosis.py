@@ -1,15 +1,15 @@
-"""The findings of `diagnose`, from the rows of its results.csv."""
+"""The findings of `diagnose`, from the rows of its results.csv: its part of summary.json, the tables, and the plots."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from srflow_evaluation.calibration import BIN_EDGES, coverage
-from srflow_evaluation.latent_statistics import NORMAL_QUANTILES
+from srflow_evaluation.output import Panel, Table, write_plot
 from srflow_evaluation.results import Row, mean_of
+from srflow_evaluation.statistics import BIN_EDGES, NORMAL_QUANTILES, coverage
 from srflow_sdk.latents.picture_latents import bits_per_dimension
 
 PHOTOGRAPH = "photograph"
@@ -17,263 +17,324 @@ PHOTOGRAPH = "photograph"
 
 MOMENTS = ("mean", "deviation", "skewness", "kurtosis")
 
+Findings = dict[str, Any]
+"""As they stand in summary.json; `rows` are the levels of the latents."""
 
-@dataclass(frozen=True, kw_only=True)
-class LevelLatents:
-    """The latents of one level. moments: means over photographs. quantiles: by photograph, at NORMAL_QUANTILES."""
-
-    level: int
-    moments: Mapping[str, float]
-    quantiles: Mapping[str, Sequence[float]]
+_CLOSE = 0.1  # a deviation or a ratio within 10 % of what it should be
+_QUANTILES = [f"quantile_{normal:g}" for normal in NORMAL_QUANTILES]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """The samples at one τ.
-
-    ranks: share of values at rank 0 … n. coverage: probability promised, share held. bins: `deviation` and `error`, the
-    roots of the mean squares, /255, and `share` of values. deviation, error: the same over all values.
-    """
-
-    tau: str
-    ranks: Sequence[float]
-    coverage: Sequence[tuple[float, float]]
-    bins: Sequence[Mapping[str, float]]
-    deviation: float
-    error: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class RoundTrip:
-    """A photograph encoded and decoded. mean, most: error of values, /255. changed: share of 8-bit values.
-
-    levels: by level, mean and largest error of the latents after one more encoding.
-    """
-
-    mean: float
-    most: float
-    changed: float
-    levels: Mapping[int, tuple[float, float]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bits:
-    """Bits per dimension of one photograph: the flow's, and those of two densities around bicubic."""
-
-    flow: float | None
-    gaussian: float
-    laplacian: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """One kind of input, in the order of photographs. bits, deviations (by level): of those that are finite.
-
-    outside_bits, outside_deviation: how many lie outside of the photographs' range; with broken, those not finite.
-    """
-
-    bits: Sequence[float]
-    deviations: Mapping[int, Sequence[float]]
-    broken: int
-    outside_bits: int
-    outside_deviation: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diagnosis:
-    """All of it. broken: photographs whose latents are not finite. nonfinite: values of samples that are not."""
-
-    levels: Sequence[LevelLatents]
-    calibration: Sequence[Calibration]
-    round_trips: Mapping[str, RoundTrip]
-    bits: Mapping[str, Bits]
-    bicubic: Mapping[str, float]
-    inputs: Mapping[str, Inputs]
-    broken: Sequence[str]
-    nonfinite: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Its part of summary.json; `rows` are the levels."""
-        return {
-            "rows": [{"level": level.level, **level.moments} for level in self.levels],
-            "calibration": [
-                {
-                    "tau": found.tau,
-                    "deviation": found.deviation,
-                    "error": found.error,
-                    "coverage": [{"promised": promised, "held": held} for promised, held in found.coverage],
-                    "ranks": list(found.ranks),
-                    "bins": [dict(bin_) for bin_ in found.bins],
-                }
-                for found in self.calibration
-            ],
-            "round_trip": {
-                name: {
-                    "mean": trip.mean,
-                    "max": trip.most,
-                    "changed": trip.changed,
-                    "latents": {str(level): {"mean": pair[0], "max": pair[1]} for level, pair in trip.levels.items()},
-                }
-                for name, trip in self.round_trips.items()
-            },
-            "bits_per_dimension": {
-                name: {"flow": bits.flow, "gaussian": bits.gaussian, "laplacian": bits.laplacian}
-                for name, bits in self.bits.items()
-            },
-            "bicubic": dict(self.bicubic),
-            "inputs": {
-                name: {
-                    "bits_per_dimension": _mean(kind.bits),
-                    "deviation": {str(level): _mean(values) for level, values in kind.deviations.items()},
-                    "not_finite": kind.broken,
-                    "outside_bits": kind.outside_bits,
-                    "outside_deviation": kind.outside_deviation,
-                }
-                for name, kind in self.inputs.items()
-            },
-            "photographs_not_finite": list(self.broken),
-            "values_not_finite": self.nonfinite,
-        }
-
-
-def diagnosis_of(rows: Sequence[Row]) -> Diagnosis:
+def findings(rows: Sequence[Row]) -> Findings:
     """Put together what was measured of all photographs."""
     photographs = [row for row in rows if row["part"] == "photograph"]
     of_levels = [row for row in rows if row["part"] == "level"]
     of_ranks = [row for row in rows if row["part"] == "ranks"]
-    bits, fitted = _bits(photographs)
-    return Diagnosis(
-        levels=[_level(of_levels, level) for level in _in_order(of_levels, "level")],
-        calibration=[_calibration(rows, tau) for tau in _in_order(of_ranks, "tau")],
-        round_trips=_round_trips(photographs, of_levels),
-        bits=bits,
-        bicubic=fitted,
-        inputs=_inputs([row for row in rows if row["part"] == "input"]),
-        broken=[str(row["picture"]) for row in photographs if "nonfinite" in row],
-        nonfinite=int(sum(float(row["nonfinite"]) for row in of_ranks)),
-    )
+    bits, bicubic = _bits(photographs)
+    levels = []
+    for level in _in_order(of_levels, "level"):
+        means = mean_of([row for row in of_levels if row["level"] == level], [*MOMENTS, _QUANTILES[0], _QUANTILES[-1]])
+        ends = [means.pop(name) for name in (_QUANTILES[0], _QUANTILES[-1])]
+        levels.append({"level": int(level), **means, "ends": ends})
+    return {
+        "rows": levels,
+        "calibration": [_calibration(rows, tau) for tau in _in_order(of_ranks, "tau")],
+        "round_trip": _round_trips(photographs, of_levels),
+        "bits_per_dimension": bits,
+        "bicubic": bicubic,
+        "inputs": _inputs([row for row in rows if row["part"] == "input"]),
+        "photographs_not_finite": [row["picture"] for row in photographs if "nonfinite" in row],
+        "values_not_finite": int(sum(float(row["nonfinite"]) for row in of_ranks)),
+    }
 
 
 def _in_order(rows: Sequence[Row], column: str) -> list[str]:
     return list(dict.fromkeys(str(row[column]) for row in rows))
 
 
-def _level(rows: Sequence[Row], level: str) -> LevelLatents:
-    of_level = [row for row in rows if row["level"] == level]
-    quantiles = {
-        str(row["picture"]): [float(row[f"quantile_{normal:g}"]) for normal in NORMAL_QUANTILES] for row in of_level
-    }
-    return LevelLatents(level=int(level), moments=mean_of(of_level, MOMENTS), quantiles=quantiles)
-
-
-def _calibration(rows: Sequence[Row], tau: str) -> Calibration:
+def _calibration(rows: Sequence[Row], tau: str) -> dict[str, Any]:
+    """The samples at one τ: the share of values at each rank, and error by deviation, roots of mean squares, /255."""
     of_tau = [row for row in rows if row["tau"] == tau]
     ranks = [row for row in of_tau if row["part"] == "ranks"]
-    names = [name for name in ranks[0] if name.startswith("rank_")]
-    shares = list(mean_of(ranks, names).values())
+    shares = list(mean_of(ranks, [name for name in ranks[0] if name.startswith("rank_")]).values())
     measured = [row for row in of_tau if row["part"] == "deviation"]
-    bins = [found for lower in BIN_EDGES if (found := _pooled(measured, lower))]
-    total = sum(found["count"] for found in bins)
-    return Calibration(
-        tau=tau,
-        ranks=shares,
-        coverage=coverage(shares),
-        bins=[
-            {
-                "lower": found["lower"],
-                "share": found["count"] / total,
-                "deviation": math.sqrt(found["variance"]),
-                "error": math.sqrt(found["squared_error"]),
-            }
-            for found in bins
-        ],
-        deviation=math.sqrt(sum(found["count"] * found["variance"] for found in bins) / total),
-        error=math.sqrt(sum(found["count"] * found["squared_error"] for found in bins) / total),
-    )
+    total, squares, bins = sum(float(row["count"]) for row in measured), {"variance": 0.0, "squared_error": 0.0}, []
+    for lower in BIN_EDGES:
+        inside = [row for row in measured if float(row["bin"]) == lower]
+        count = sum(float(row["count"]) for row in inside)
+        sums = {name: sum(float(row["count"]) * float(row[name]) for row in inside) for name in squares}
+        squares = {name: value + sums[name] for name, value in squares.items()}
+        if count:
+            deviation, error = (math.sqrt(value / count) for value in sums.values())
+            bins.append({"lower": lower, "share": count / total, "deviation": deviation, "error": error})
+    deviation, error = (math.sqrt(value / total) for value in squares.values())
+    held = [{"promised": promised, "held": share} for promised, share in coverage(shares)]
+    return {"tau": tau, "deviation": deviation, "error": error, "coverage": held, "ranks": shares, "bins": bins}
 
 
-def _pooled(rows: Sequence[Row], lower: float) -> dict[str, float]:
-    """The values of all photographs in one bin, or nothing."""
-    inside = [row for row in rows if float(row["bin"]) == lower]
-    count = sum(float(row["count"]) for row in inside)
-    if not count:
-        return {}
-    sums = {
-        name: sum(float(row["count"]) * float(row[name]) for row in inside) for name in ("variance", "squared_error")
-    }
-    return {"lower": lower, "count": count, **{name: value / count for name, value in sums.items()}}
-
-
-def _round_trips(photographs: Sequence[Row], of_levels: Sequence[Row]) -> dict[str, RoundTrip]:
+def _round_trips(photographs: Sequence[Row], of_levels: Sequence[Row]) -> dict[str, Any]:
+    """For each photograph, encoded and decoded: errors of values, /255, and of latents after one more encoding."""
     return {
-        str(row["picture"]): RoundTrip(
-            mean=float(row["round_trip_mean"]),
-            most=float(row["round_trip_max"]),
-            changed=float(row["round_trip_changed"]),
-            levels={
-                int(level["level"]): (float(level["round_trip_mean"]), float(level["round_trip_max"]))
+        str(row["picture"]): {
+            "mean": row["round_trip_mean"],
+            "max": row["round_trip_max"],
+            "changed": row["round_trip_changed"],
+            "latents": {
+                level["level"]: {"mean": level["round_trip_mean"], "max": level["round_trip_max"]}
                 for level in of_levels
                 if level["picture"] == row["picture"]
             },
-        )
+        }
         for row in photographs
         if "round_trip_mean" in row
     }
 
 
-def _bits(photographs: Sequence[Row]) -> tuple[dict[str, Bits], dict[str, float]]:
+def _bits(photographs: Sequence[Row]) -> tuple[dict[str, Any], dict[str, float]]:
     """Bits by photograph, and the deviation and mean absolute error, /255, that were fitted to all of them."""
-    values = sum(float(row["values"]) for row in photographs)
-    square = sum(float(row["values"]) * float(row["bicubic_mean_square"]) for row in photographs) / values
-    absolute = sum(float(row["values"]) * float(row["bicubic_mean_absolute"]) for row in photographs) / values
+    weights = [float(row["values"]) for row in photographs]
+    square, absolute = (
+        sum(weight * float(row[name]) for weight, row in zip(weights, photographs, strict=True)) / sum(weights)
+        for name in ("bicubic_mean_square", "bicubic_mean_absolute")
+    )
     least = (1 / 256) ** 2 / 12  # of one 8-bit level spread evenly: pictures that bicubic gets exactly
     variance, size = max(square, least), max(absolute, math.sqrt(least))
     found = {}
     for row in photographs:
         gaussian = 0.5 * math.log(2 * math.pi * variance) + 0.5 * float(row["bicubic_mean_square"]) / variance
         laplacian = math.log(2 * size) + float(row["bicubic_mean_absolute"]) / size
-        found[str(row["picture"])] = Bits(
-            flow=float(row["bits_per_dimension"]) if "bits_per_dimension" in row else None,
-            gaussian=_bits_of_value(-gaussian),
-            laplacian=_bits_of_value(-laplacian),
-        )
+        found[str(row["picture"])] = {
+            "flow": row.get("bits_per_dimension"),
+            "gaussian": bits_per_dimension(-3 * gaussian, height=1, width=1),
+            "laplacian": bits_per_dimension(-3 * laplacian, height=1, width=1),
+        }
     return found, {"deviation": 255 * math.sqrt(variance), "mean_absolute_error": 255 * size}
 
 
-def _bits_of_value(nats: float) -> float:
-    return bits_per_dimension(3 * nats, height=1, width=1)
+def _inputs(rows: Sequence[Row]) -> dict[str, Any]:
+    """Kinds of input: means over those that are finite, and how many lie outside of the photographs' range.
 
-
-def _inputs(rows: Sequence[Row]) -> dict[str, Inputs]:
-    names = _in_order(rows, "input")
-    columns = ["bits_per_dimension", *sorted({name for row in rows for name in row if name.startswith("deviation_")})]
-    photographs = [row for row in rows if row["input"] == PHOTOGRAPH and "bits_per_dimension" in row]
+    Those that are not finite lie outside, too.
+    """
+    bits, deviations = "bits_per_dimension", sorted({name for row in rows for name in row if "deviation_" in name})
+    photographs = [row for row in rows if row["input"] == PHOTOGRAPH and bits in row]
     ranges = {
         name: (min(float(row[name]) for row in photographs), max(float(row[name]) for row in photographs))
-        for name in columns
+        for name in (bits, *deviations)
         if photographs
     }
 
     def outside(row: Row, names: Sequence[str]) -> bool:
-        if "bits_per_dimension" not in row:
-            return True
-        return any(not ranges[name][0] <= float(row[name]) <= ranges[name][1] for name in names if name in ranges)
+        return bits not in row or any(
+            not ranges[name][0] <= float(row[name]) <= ranges[name][1] for name in names if name in ranges
+        )
 
     found = {}
-    for name in names:
+    for name in _in_order(rows, "input"):
         of_kind = [row for row in rows if row["input"] == name]
-        finite = [row for row in of_kind if "bits_per_dimension" in row]
-        found[name] = Inputs(
-            bits=[float(row["bits_per_dimension"]) for row in finite],
-            deviations={
-                int(column.removeprefix("deviation_")): [float(row[column]) for row in finite] for column in columns[1:]
-            },
-            broken=len(of_kind) - len(finite),
-            outside_bits=sum(outside(row, columns[:1]) for row in of_kind),
-            outside_deviation=sum(outside(row, columns[1:]) for row in of_kind),
-        )
+        finite = [row for row in of_kind if bits in row]
+        means, all_bits = mean_of(finite, [bits, *deviations]), [float(row[bits]) for row in finite]
+        found[name] = {
+            bits: means.get(bits),
+            "bits_range": [min(all_bits), max(all_bits)] if finite else None,
+            "deviation": {column.removeprefix("deviation_"): means.get(column) for column in deviations},
+            "not_finite": len(of_kind) - len(finite),
+            "outside_bits": sum(outside(row, [bits]) for row in of_kind),
+            "outside_deviation": sum(outside(row, deviations) for row in of_kind),
+        }
     return found
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+def table_of(found: Findings, title: str) -> Table:
+    """The table of the latents' levels, and below it a titled one for each other question, with what it means here."""
+    headings = ["latents of", "mean", "deviation", "skewness", "excess kurtosis", "3.5 σ lies at"]
+    rows = [
+        [f"level {row['level']}", *(f"{row[name]:.3f}" for name in MOMENTS), "{:.2f} / {:+.2f}".format(*row["ends"])]
+        for row in found["rows"]
+    ]
+    normal = ["standard normal", "0.000", "1.000", "0.000", "0.000", "±3.50"]
+    notes = [f"{title}."]
+    if broken := found["photographs_not_finite"]:
+        notes.append(
+            f"The latents of {', '.join(broken)} are not finite (NaN or infinite): these photographs are missing "
+            "below. Do not invert, restore or transfer with this model."
+        )
+    if values := found["values_not_finite"]:
+        notes.append(f"{values} values of samples are not finite (NaN or infinite): they count as black.")
+    note = (
+        "Latents of the whole photographs, as they are: means over photographs; latents.png has each. Samples are "
+        "drawn as if they were standard normal. Smaller ones mean that photographs have less detail than samples at "
+        "τ = 1, so that a smaller τ looks truer; larger ones, that the model has not learned this kind of picture. "
+        "Kurtosis is usually positive: flat areas have small latents, and textures large ones."
+    )
+    if found["rows"] and max(row["deviation"] for row in found["rows"]) < 1 - _CLOSE:
+        note += (
+            " Here they are smaller at every level. Training adds noise to photographs, of 4/√3 of 255 levels unless "
+            "it was set otherwise; clean ones have smaller latents: compare “with training's noise” below."
+        )
+    more = [
+        _calibration_table(found["calibration"]),
+        *_round_trip_table(found),
+        _bits_table(found),
+        _inputs_table(found),
+    ]
+    return Table(headings, [*rows, normal], [*notes, note], title="Latents", more=more, figure="latents")
+
+
+def _calibration_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    promised = [f"in {100 * interval['promised']:.0f} %" for interval in found[0]["coverage"]]
+    rows, verdicts = [], []
+    for tau in found:
+        ratio = tau["error"] / tau["deviation"] if tau["deviation"] else float("inf")
+        held = [f"{100 * interval['held']:.0f} %" for interval in tau["coverage"]]
+        rows.append([tau["tau"], f"{tau['deviation']:.2f}", f"{tau['error']:.2f}", f"{ratio:.2f}", *held])
+        verdict = "samples spread as much as they err"
+        if ratio > 1 + _CLOSE:
+            verdict = f"samples are too sure ({ratio:.2f} times more error than spread)"
+        elif ratio < 1 - _CLOSE:
+            verdict = f"samples are too varied ({ratio:.2f} times as much error as spread)"
+        verdicts.append(f"at τ {tau['tau']} {verdict}")
+    note = (
+        f"Of {len(found[0]['ranks']) - 1} samples: their deviation (root of the mean variance); how far the photograph "
+        "is from their mean (root mean square, less what a finite number of samples adds); and the share of values "
+        "inside of the central intervals that promise to hold so many. Error / deviation is 1 for a model that knows "
+        "how wrong it is. Where it is larger, a deviation map (Encoding.std) promises too much; calibration.png "
+        f"says by how much at each deviation. Here {'; '.join(verdicts)}."
+    )
+    headings = ["τ", "deviation, /255", "error, /255", "error / deviation", *promised]
+    return Table(headings, rows, [note], title="Calibration", figure="calibration")
+
+
+def _round_trip_table(found: Findings) -> list[Table]:
+    trips = found["round_trip"]
+    if not trips:
+        return []
+    headings = ["photograph", "mean error, /255", "largest, /255", "8-bit values changed"]
+    headings += [f"latents {row['level']}, mean / largest" for row in found["rows"]]
+    rows = [
+        [
+            name,
+            f"{trip['mean']:.5f}",
+            f"{trip['max']:.4f}",
+            f"{100 * trip['changed']:.3g} %",
+            *(f"{error['mean']:.1e} / {error['max']:.1e}" for error in trip["latents"].values()),
+        ]
+        for name, trip in trips.items()
+    ]
+    changed = [name for name, trip in trips.items() if trip["changed"]]
+    verdict = "every 8-bit value comes back" if not changed else f"8-bit values change in {', '.join(changed)}"
+    note = (
+        "A photograph becomes latents, these a picture, and this latents again. A flow is "
+        "invertible, so the differences are rounding in the network's arithmetic and, in a bundle, the edges of "
+        "tiles. From half a level on, restoring and transferring change what they should leave alone: use a bundle "
+        f"of higher precision. Here {verdict}."
+    )
+    return [Table(headings, rows, [note], title="Round trip")]
+
+
+def _bits_table(found: Findings) -> Table:
+    columns = ("flow", "gaussian", "laplacian")
+    all_bits, bicubic = found["bits_per_dimension"], found["bicubic"]
+    means = mean_of([{k: v for k, v in bits.items() if v is not None} for bits in all_bits.values()], columns)
+    rows = [[name, *(_number(bits[column]) for column in columns)] for name, bits in all_bits.items()]
+    rows.append(["mean", *(_number(means.get(column)) for column in columns)])
+    note = (
+        "Given the LR image, with uniform dequantisation: what a lossless code of the 8-bit "
+        "photograph would spend on each value. Beside it two densities of independent values around the bicubic "
+        f"picture, a Gaussian of deviation {bicubic['deviation']:.2f}/255 and a Laplacian of mean absolute "
+        f"deviation {bicubic['mean_absolute_error']:.2f}/255; both are fitted to these photographs themselves, "
+        "which favours them. A flow that does not need fewer bits has learned nothing about detail."
+    )
+    headings = ["photograph", "flow", "Gaussian around bicubic", "Laplacian around bicubic"]
+    return Table(headings, rows, [note], title="Bits per dimension")
+
+
+def _inputs_table(found: Findings) -> Table:
+    inputs, count = found["inputs"], len(found["bits_per_dimension"])
+    levels, photographs = list(inputs[PHOTOGRAPH]["deviation"]), inputs[PHOTOGRAPH]["bits_range"]
+    rows = []
+    for name, kind in inputs.items():
+        outside = [f"{kind[key]} of {count}" for key in ("outside_bits", "outside_deviation")]
+        rows.append(
+            [
+                name + (f" ({kind['not_finite']} not finite)" if kind["not_finite"] else ""),
+                _number(kind["bits_per_dimension"]),
+                *(_number(kind["deviation"][level]) for level in levels),
+                *(["", ""] if name == PHOTOGRAPH else outside),
+            ]
+        )
+    likelier = [
+        name for name, kind in inputs.items() if kind["bits_range"] and kind["bits_range"][1] < (photographs or [0])[0]
+    ]
+    verdict = (
+        f" Here the model finds all of “{'”, “'.join(likelier)}” likelier than any photograph." if likelier else ""
+    )
+    note = (
+        "Made of each photograph's centre (sheet.png), given their own reductions: bits, the "
+        "latents' deviations, and how many lie outside of the photographs' range, in bits or in the deviation of any "
+        "level. Few bits are no sign of a good picture: a flow finds likely what is simpler than photographs, "
+        f"too.{verdict} To recognise inputs that a model was not made for, compare the deviation of their latents, "
+        "level by level, with the range of many photographs of your own: too small is as telling as too large."
+    )
+    headings = ["input", "bits per dimension", *(f"deviation, level {level}" for level in levels)]
+    headings += ["outside by bits", "outside by deviation"]
+    return Table(headings, rows, [note], title="Other inputs", figure="sheet")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def write_plots(folder: Path, title: str, rows: Sequence[Row], found: Findings) -> None:
+    """Write latents.png, a Q–Q plot of each level with a line for each photograph, and calibration.png."""
+    panels = []
+    for level in found["rows"]:
+        of_level = [row for row in rows if row["part"] == "level" and row["level"] == str(level["level"])]
+        curves = {
+            str(row["picture"]): [
+                (normal, float(row[name])) for normal, name in zip(NORMAL_QUANTILES, _QUANTILES, strict=True)
+            ]
+            for row in of_level
+        }
+        heading = f"level {level['level']}: deviation {level['deviation']:.2f}"
+        axes = ("quantiles of the standard normal distribution", "quantiles of the photograph's latents")
+        ends = (NORMAL_QUANTILES[0], NORMAL_QUANTILES[-1])
+        panels.append(Panel(heading, *axes, curves=curves, diagonal=ends, markers=False))
+    if panels:
+        write_plot(folder / "latents.png", f"latents of photographs: {title}", panels)
+    else:
+        (folder / "latents.png").unlink(missing_ok=True)
+    by_tau = {f"τ {tau['tau']}": tau for tau in found["calibration"]}
+    bins = [one[name] for tau in by_tau.values() for one in tau["bins"] for name in ("deviation", "error")]
+    errors = {
+        name: [(one["deviation"], one["error"]) for one in tau["bins"] if one["deviation"] > 0 and one["error"] > 0]
+        for name, tau in by_tau.items()
+    }
+    held = {name: [(one["promised"], one["held"]) for one in tau["coverage"]] for name, tau in by_tau.items()}
+    ranks = {name: list(enumerate(tau["ranks"])) for name, tau in by_tau.items()}
+    even = 1 / len(found["calibration"][0]["ranks"])
+    panels = [
+        Panel(
+            "error by predicted deviation",
+            "deviation of samples, /255",
+            "error of their mean, /255",
+            curves=errors,
+            diagonal=(min((end for end in bins if end > 0), default=0.1), max(bins)),
+            log=True,
+        ),
+        Panel(
+            "coverage of central intervals",
+            "probability of the interval",
+            "values inside",
+            curves=held,
+            diagonal=(0, 1),
+        ),
+        Panel(
+            "rank of the photograph",
+            "samples below the photograph",
+            "share of values",
+            curves=ranks,
+            lines={"calibrated": even},
+            bottom=0,
+        ),
+    ]
+    write_plot(folder / "calibration.png", f"calibration of samples: {title}", panels)

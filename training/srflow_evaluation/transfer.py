@@ -9,24 +9,21 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor
 from torch.nn import functional as F
 
-from srflow_evaluation.arrays import to_array, to_pixels, to_tensor
-from srflow_evaluation.bench import NONFINITE, open_flow
-from srflow_evaluation.flows import LevelTaus
-from srflow_evaluation.options import Options
-from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files, read_picture
-from srflow_evaluation.results import Results, Row, mean_of
-from srflow_evaluation.sheets import SHEETS, WHOLE, sheets_of, write_sheet
-from srflow_evaluation.subjects import Subject
-from srflow_evaluation.tables import Table
+from srflow_evaluation.bench import MODEL, NONFINITE, Bench, Cell, open_flow
+from srflow_evaluation.metrics import Convention
+from srflow_evaluation.models import Subject
+from srflow_evaluation.options import LevelTaus, Options
+from srflow_evaluation.output import SHEETS, WHOLE, Table, write_sheet
+from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files, to_array, to_pixels, to_tensor
+from srflow_evaluation.results import Row, mean_of
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.flow.options import FINEST_TAU, PLAIN_TAU, Blend
@@ -46,12 +43,12 @@ METHODS = ("target", "pasted", "result")
 """The figures of a picture, by their names in results.csv."""
 
 MEASURES = {
-    "seam_error": ("seam error, /255 ↓", ".2f"),
-    "seam": ("seam (1: none)", ".2f"),
-    "detail": ("detail (1: the source's)", ".2f"),
-    "likeness": ("likeness (1: the source's content)", ".2f"),
+    "seam_error": ("seam error, /255 ↓", ".2f", "lower"),
+    "seam": ("seam (1: none)", ".2f", "closer to 1"),
+    "detail": ("detail (1: the source's)", ".2f", "closer to 1"),
+    "likeness": ("likeness (1: the source's content)", ".2f", "closer to 1"),
 }
-"""Heading and format of the columns."""
+"""Heading, format and direction of the columns."""
 
 CONVENTION = (
     "8-bit RGB. Seam error: how far each difference of neighbours across the mask's edge lies outside of those that "
@@ -75,24 +72,10 @@ def transfer(options: Options) -> Table:
     way = _Way.of(options)
     subject = open_flow(options)
     subject.both_ways()  # refuses a bundle without an inverter before anything is written
-    pictures = _pictures(subject, options)
-    cut = _cut(subject, options)
-    settings = {
-        "version": __version__,
-        "model": subject.sha256,
-        "measured": "transfer",
-        "crop": options.centre,
-        "lr": "files" if options.lr is not None else subject.reduction,
-        "source": "files" if options.source is not None else "next",
-        "mask": "files" if options.mask is not None else "ellipse",
-        "normalise": options.normalise or "default",
-        "tau": str(way.tau or ""),
-    }
-    results = Results(options.out, settings, shard=options.shard)
-    sheets = sheets_of(results, pictures, options.sheets or SHEETS)
+    bench = _opened(subject, options, way)
 
-    def rows_of(files: PictureFiles) -> list[Row]:
-        picture = read_picture(files, cut, subject.reduction)
+    def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
+        picture = bench.read(files)
         case = _Case.of(files, picture)
         made, finite = case.made(subject, way)
         rows: list[Row] = [
@@ -100,22 +83,73 @@ def transfer(options: Options) -> Table:
             for name, image in made.items()
         ]
         rows[-1][NONFINITE] = float(not finite)
-        if files.name in sheets:
+        if sheet is not None:
             cells = case.cells(made, "target")
             if options.lr is None:
                 tau = subject.default_tau
-                drawn = to_pixels(as_shown(subject.both_ways()(picture.lr).sample(tau, 0)))
+                drawn = to_pixels(as_shown(subject.sampler(picture.lr)(tau, 0)))
                 enlarged = dataclasses.replace(case, target=drawn, lr=to_pixels(picture.lr))
                 cells += enlarged.cells(enlarged.made(subject, way)[0], f"target, super-resolved, τ {tau}")
             height, width = cells[0][1].shape[2:]
             title = f"{files.name}, transferred at τ {way.said}: {subject.name}"
-            write_sheet(sheets[files.name], title, cells, (slice(0, height), slice(0, width)), columns=4)
+            write_sheet(sheet, title, cells, [(slice(0, height), slice(0, width))], columns=4)
         return rows
 
-    rows = results.measure(pictures, rows_of, options.progress)
-    summary = _summary(subject, pictures, rows, settings, way)
-    results.write_summary(summary)
-    return _table(summary)
+    results, rows = bench.measure(options, rows_of, sheets=SHEETS)
+    means = {name: mean_of([row for row in rows if row["method"] == name], list(MEASURES)) for name in METHODS}
+    source = "the middle of the next picture, scaled to cover" if options.source is None else "from --source"
+    mask = "an ellipse in the middle" if options.mask is None else "from --mask"
+    broken = [str(row["picture"]) for row in rows if row.get(NONFINITE)]
+    warning = f"The result of {', '.join(broken)} is not finite (NaN or infinite): it is black inside the mask."
+    notes = [*([warning] if broken else []), f"Result: {way}. Source: {source}. Mask: {mask}."]
+    results.write_summary(
+        {
+            **bench.summary("transfer", [], [{"method": name, **found} for name, found in means.items()]),
+            "convention": CONVENTION,
+            "metrics": {name: {"heading": head, "better": better} for name, (head, _, better) in MEASURES.items()},
+            "notes": notes,
+            **{name: bench.settings[name] for name in ("source", "mask", "normalise", "tau")},
+            **{f"{name}_{method}": value for method, found in means.items() for name, value in found.items()},
+        }
+    )
+    cells = [
+        [method, *(format(found[name], form) if name in found else "" for name, (_, form, _) in MEASURES.items())]
+        for method, found in means.items()
+    ]
+    return Table(["method", *(head for head, _, _ in MEASURES.values())], cells, [f"{CONVENTION}.", *notes])
+
+
+def _opened(subject: Subject, options: Options, way: _Way) -> Bench:
+    """The targets, each with its source. Raises: ImageError, ArgumentError."""
+    cut = Cut(scale=subject.scale, multiple=subject.scale * subject.multiple, centre=options.centre)
+    pictures = picture_files(options.hr, lr=options.lr, cut=cut, most=options.most, inputs=options.inputs)
+    if options.source is None:
+        if len(pictures) == 1:
+            raise ArgumentError(
+                "content is taken from the next picture, but there is only one: name another with --source"
+            )
+        nexts = [*pictures[1:], pictures[0]]
+        pictures = [dataclasses.replace(files, beside=after.hr) for files, after in zip(pictures, nexts, strict=True)]
+    return Bench(
+        models={MODEL: subject},
+        cut=cut,
+        pictures=pictures,
+        convention=Convention(scale=subject.scale),
+        metrics=(),
+        references={},
+        settings={
+            "version": __version__,
+            "model": subject.sha256,
+            "measured": "transfer",
+            "crop": options.centre,
+            "lr": "files" if options.lr is not None else subject.reduction,
+            "source": "files" if options.source is not None else "next",
+            "mask": "files" if options.mask is not None else "ellipse",
+            "normalise": options.normalise,
+            "tau": str(way.tau or ""),
+        },
+        notes=[],
+    )
 
 
 @dataclass(frozen=True)
@@ -128,15 +162,12 @@ class _Way:
     @classmethod
     def of(cls, options: Options) -> _Way:
         """Raises: ArgumentError."""
-        tau = options.only_tau("transfer")
-        if tau is not None and not tau.values:
-            raise ArgumentError("--tau auto is for samples; transferring takes a number: give it, or leave it out")
-        return cls("none" if options.normalise == "published" else "gradient", tau)
+        return cls("none" if options.normalise == "published" else "gradient", options.number_of("transferring"))
 
     def taus(self, levels: Sequence[int]) -> dict[int, float]:
         """By level; those that are not named stay as they are."""
         if self.tau is not None:
-            return {level: self.tau.at(level) for level in levels}
+            return self.tau.by_level(levels)
         return {min(levels): FINEST_TAU} if self.blend == "gradient" else dict.fromkeys(levels, PLAIN_TAU)
 
     @property
@@ -231,7 +262,7 @@ class _Case:
         }
         return {name: value for name, value in found.items() if value is not None}
 
-    def cells(self, made: Mapping[str, Pixels], called: str) -> list[tuple[str, Tensor]]:
+    def cells(self, made: Mapping[str, Pixels], called: str) -> list[Cell]:
         """A row of figure 18: the target, the source with the mask's edge in white, pasted and transferred.
 
         Whole pictures up to 256 pixels a side; of larger ones the surroundings of the mask.
@@ -256,67 +287,12 @@ class _Case:
         return cells
 
 
-def _cut(subject: Subject, options: Options) -> Cut:
-    return Cut(scale=subject.scale, multiple=subject.scale * subject.multiple, centre=options.centre)
-
-
-def _pictures(subject: Subject, options: Options) -> list[PictureFiles]:
-    """The targets, each with its source. Raises: ImageError, ArgumentError."""
-    found = picture_files(
-        options.hr, lr=options.lr, others={}, cut=_cut(subject, options), most=options.most, inputs=options.inputs
-    )
-    if options.source is not None:
-        return found
-    if len(found) == 1:
-        raise ArgumentError("content is taken from the next picture, but there is only one: name another with --source")
-    nexts = [*found[1:], found[0]]
-    return [dataclasses.replace(files, beside=after.hr) for files, after in zip(found, nexts, strict=True)]
-
-
 def _ellipse(height: int, width: int) -> Mask:
     """In the middle; its half axes are a fifth of the sides."""
     rows, columns = np.mgrid[:height, :width]
     down, right = (rows + 0.5 - height / 2) / (_AXIS * height), (columns + 0.5 - width / 2) / (_AXIS * width)
     inside: Mask = down**2 + right**2 < 1
     return inside
-
-
-def _summary(
-    subject: Subject,
-    pictures: Sequence[PictureFiles],
-    rows: Sequence[Row],
-    settings: Mapping[str, Any],
-    way: _Way,
-) -> dict[str, Any]:
-    means = {name: mean_of([row for row in rows if row["method"] == name], list(MEASURES)) for name in METHODS}
-    sources = "from --source" if settings["source"] == "files" else "the middle of the next picture, scaled to cover"
-    masks = "from --mask" if settings["mask"] == "files" else "an ellipse in the middle"
-    broken = [str(row["picture"]) for row in rows if row.get(NONFINITE)]
-    warning = f"The result of {', '.join(broken)} is not finite (NaN or infinite): it is black inside the mask."
-    better = {"seam_error": "lower", "seam": "closer to 1", "detail": "closer to 1", "likeness": "closer to 1"}
-    return {
-        "protocol": "transfer",
-        "model": subject.name,
-        "model_sha256": subject.sha256,
-        "scale": subject.scale,
-        "pictures": len(pictures),
-        "convention": CONVENTION,
-        "metrics": {name: {"heading": MEASURES[name][0], "better": better[name]} for name in MEASURES},
-        "notes": [*([warning] if broken else []), f"Result: {way}. Source: {sources}. Mask: {masks}."],
-        "rows": [{"method": name, **found} for name, found in means.items()],
-        "references": {},
-        **{name: settings[name] for name in ("source", "mask", "normalise", "tau")},
-        **{f"{name}_{method}": value for method, found in means.items() for name, value in found.items()},
-    }
-
-
-def _table(summary: Mapping[str, Any]) -> Table:
-    cells = [
-        [row["method"], *(format(row[name], form) if name in row else "" for name, (_, form) in MEASURES.items())]
-        for row in summary["rows"]
-    ]
-    headings = ["method", *(heading for heading, _ in MEASURES.values())]
-    return Table(headings, cells, [f"{CONVENTION}.", *summary["notes"]])
 
 
 def seam_error(picture: Pixels, target: Pixels, source: Pixels, mask: Mask) -> float:

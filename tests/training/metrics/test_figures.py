@@ -8,7 +8,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from srflow_evaluation.convention import Convention
+from srflow_evaluation.metrics import Convention
 from srflow_evaluation.pictures import Picture
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures

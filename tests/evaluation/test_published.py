@@ -1,22 +1,92 @@
-"""--published: the publication's figures in columns of their own."""
+"""Published figures: which line they stand beside, when they are comparable, and their columns."""
 
-import json
 from dataclasses import replace
 
 import pytest
-from click.testing import CliRunner
 
-from srflow_evaluation.best_of_n import best_of_n
-from srflow_evaluation.cli import evaluate
-from srflow_evaluation.comparing import compare, encoder_init
-from srflow_evaluation.flows import LevelTaus
-from srflow_evaluation.ntire21 import ntire21
-from srflow_evaluation.published_results import METHODS, PUBLISHED, S10, SPACE
-from srflow_evaluation.random_samples import random_samples
+from srflow_evaluation.options import LevelTaus
+from srflow_evaluation.published_results import (
+    DEGRADED,
+    ENCODERS,
+    METHODS,
+    PUBLISHED,
+    RESTORATION,
+    RESTORED,
+    S10,
+    SPACE,
+    SUPERRESOLVED,
+)
 from srflow_evaluation.restore import restore
-from srflow_evaluation.tau_sweep import tau_sweep
+from srflow_evaluation.sampling import best_of_n, compare, encoder_init, ntire21, random_samples, tau_sweep
 from srflow_training import save_checkpoint
+from tests.evaluation.outputs import summary_of
 from tests.networks import random_srflow, tiny_config
+
+DIV2K, CELEBA = PUBLISHED["div2k-x4"], PUBLISHED["celeba-x8"]
+
+SAME = {"convention": "published", "scale": 4, "reduction": "bicubic", "centre": None, "sizes": [(1356, 2040)] * 100}
+
+
+@pytest.mark.parametrize(
+    ("name", "psnr"),
+    [
+        ("bicubic", "26.70"),
+        ("RRDB", "29.44"),
+        ("RRDB_PSNR_x4", "29.44"),
+        ("RRDB_ESRGAN_x4", "26.22"),
+        ("ESRGAN", "26.22"),
+        ("esrgan-outputs", "26.22"),
+        ("RankSRGAN", "26.55"),
+        ("edsr_baseline_x4", "28.98"),
+        ("Real-ESRGAN", None),
+        ("RealESRGAN_x4plus", None),
+        ("BSRGAN", None),
+        ("SwinIR", None),
+        ("", None),
+    ],
+)
+def test_methods_are_known_by_their_files_and_folders(name, psnr):
+    assert DIV2K.line(METHODS, name).get("psnr") == psnr
+
+
+def test_a_flow_stands_beside_srflow_only_at_its_temperature():
+    assert DIV2K.line(METHODS, "mine, τ 0.9", 0.9)["lpips"] == ".120"
+    assert DIV2K.line(METHODS, "mine, τ 0.8", 0.8) == {}
+    assert DIV2K.line(METHODS, "ESRGAN-initialised flow, τ 0.8", 0.8) == {}
+    assert CELEBA.line(METHODS, "mine, τ 0.8", 0.8)["diversity"] == "5.21"
+    assert DIV2K.line(METHODS, "τ auto", "auto") == {}
+
+
+def test_each_protocol_has_its_own_table():
+    assert DIV2K.line(RESTORATION, "bicubic") == {}  # of a degraded picture
+    restoration = [DIV2K.line(RESTORATION, name)["psnr"] for name in (DEGRADED, SUPERRESOLVED, RESTORED)]
+    assert restoration == ["22.48", "23.19", "27.81"]
+    assert [figures["lpips"] for figures in CELEBA.tables[ENCODERS].values()] == [".110", ".108"]
+    assert PUBLISHED["ntire21-x4"].line(SPACE, "NCSR")[S10] == "26.04"
+    assert PUBLISHED["ntire21-x4"].line(SPACE, "SRFlow-DA")[S10] == "23.09"
+
+
+def test_only_like_is_compared_with_like():
+    assert DIV2K.differences(**SAME) == []
+    for change, why in (
+        ({"convention": "default"}, "--convention published"),
+        ({"scale": 8}, "×8, not ×4"),
+        ({"reduction": "bilinear"}, "bilinear"),
+        ({"centre": 256}, "--crop"),
+        ({"sizes": [(1356, 2040)] * 99}, "99 pictures, not the 100 validation photographs"),
+        ({"sizes": [(1356, 2040)] * 101}, "take --pictures 100"),
+    ):
+        (reason,) = DIV2K.differences(**{**SAME, **change})
+        assert why in reason
+    assert len(DIV2K.differences(**{**SAME, "scale": 8, "sizes": [(64, 64)]})) == 2
+    assert PUBLISHED["ntire21-x4"].differences(**{**SAME, "sizes": [(64, 64)]}) == []
+
+
+@pytest.mark.parametrize(("size", "same"), [((160, 160), True), ((218, 178), False), ((160, 128), False)])
+def test_faces_of_another_size_are_not_the_publications(size, same):
+    sizes = [(160, 160)] * 4999 + [size]
+    reasons = CELEBA.differences(**{**SAME, "scale": 8, "sizes": sizes})
+    assert (not reasons) if same else ("160×160 faces" in reasons[0] and "docs/training-data.md" in reasons[0])
 
 
 @pytest.fixture
@@ -48,7 +118,7 @@ def test_published_figures_stand_beside_the_measured_ones(options, of_three, che
         "Published: means over the 100 validation photographs of DIV2K, samples of SRFlow at τ 0.9; here: over 3."
         in table.notes
     )
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    summary = summary_of(tmp_path / "out")
     assert summary["published"][METHODS]["bicubic"]["lr_psnr"] == "38.70"
 
 
@@ -58,7 +128,7 @@ def test_figures_that_do_not_compare_are_left_out_with_the_reason(options, tmp_p
     (reason,) = (note for note in table.notes if note.startswith("The published figures (div2k-x4) are left out"))
     assert "--convention published" in reason
     assert "3 pictures, not the 100" in reason
-    assert reason in json.loads((tmp_path / "out" / "summary.json").read_text())["notes"]
+    assert reason in summary_of(tmp_path / "out")["notes"]
 
 
 def test_the_diversity_and_the_first_of_n_have_their_published_figures(options, of_three, tmp_path):
@@ -136,7 +206,7 @@ def test_the_challenge_has_its_published_figures(options):
 def test_the_published_score_of_10_samples_stands_beside_one_of_10_only(options, lpips, tmp_path, samples, expected):
     chosen = {"convention": "published", "published": "ntire21-x4", "most": 1}
     table = ntire21(options(**chosen, samples=samples))
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    summary = summary_of(tmp_path / "out")
     published = [name for name in table.headings if name.startswith("S") and name.endswith("LPIPS published")]
     if expected is None:
         assert published == []
@@ -145,9 +215,3 @@ def test_the_published_score_of_10_samples_stands_beside_one_of_10_only(options,
     else:
         assert table.rows[-1][table.headings.index(published[0])] == expected
         assert not any("diversity score is left out" in note for note in table.notes)
-
-
-def test_other_commands_have_no_published_figures(photos):
-    result = CliRunner().invoke(evaluate, ["report", "--hr", str(photos), "--published", "div2k-x4"])
-    assert result.exit_code == 1
-    assert result.output.startswith("error: report has no --published: leave it out")

@@ -1,12 +1,13 @@
-"""Calibration: do samples spread as much as they err? ranks of the photograph among them, and error by deviation.
+"""How normal latents are, and whether samples spread as much as they err.
 
-Both are of 8-bit values, pixel by pixel and channel by channel. If the photograph were one more sample, its rank among
-n samples would be 0 … n with the same probability, and its squared distance from their mean would be (1 + 1/n) times
-their variance. That holds exactly for any distribution, whatever n, so nothing here is approximate.
+Ranks and errors are of 8-bit values, pixel by pixel and channel by channel. If the photograph were one more sample, its
+rank among n samples would be 0 … n with the same probability, and its squared distance from their mean would be
+(1 + 1/n) times their variance. That holds exactly for any distribution, whatever n, so nothing here is approximate.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,11 +17,35 @@ from torch import Tensor
 
 from srflow_training.figures import as_shown
 
+NORMAL_QUANTILES = tuple(step / 2 for step in range(-7, 8))
+"""Standard normal values of the Q–Q plot: −3.5 … 3.5."""
+
+_PROBABILITIES = [0.5 * (1 + math.erf(value / math.sqrt(2))) for value in NORMAL_QUANTILES]
+
 BIN_EDGES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
 """Lower ends of the bins of deviations, /255; the last one is open."""
 
 LEAST_SAMPLES = 4
 """Two to choose a value's bin, two to measure their deviation."""
+
+
+def moments(latents: npt.NDArray[np.float32]) -> dict[str, float]:
+    """Mean, standard deviation, skewness and excess kurtosis; 0, 1, 0 and 0 if the latents are standard normal.
+
+    Skewness and kurtosis are the third and fourth standardised moments (less 3), 0 for latents that are all equal.
+    """
+    values = latents.astype(np.float64)
+    mean, deviation = float(values.mean()), float(values.std())
+    standard = (values - mean) / deviation if deviation > 0 else np.zeros_like(values)
+    square = standard * standard
+    skewness = float((square * standard).mean())
+    kurtosis = float((square * square).mean()) - 3 if deviation > 0 else 0.0
+    return {"mean": mean, "deviation": deviation, "skewness": skewness, "kurtosis": kurtosis}
+
+
+def quantiles(latents: npt.NDArray[np.float32]) -> list[float]:
+    """The latents' quantiles at the probabilities of :data:`NORMAL_QUANTILES`, interpolated linearly."""
+    return [float(value) for value in np.quantile(latents.astype(np.float64), _PROBABILITIES)]
 
 
 def rank_shares(samples: Sequence[Tensor], hr: Tensor) -> list[float]:

@@ -1,10 +1,10 @@
-"""Sheets of crops: which places they show, and captions that stay below their cells."""
+"""Sheets, plots and tables."""
 
 import numpy as np
 import torch
 from PIL import Image
 
-from srflow_evaluation.sheets import shown_places, write_rows, write_sheet
+from srflow_evaluation.output import Table, shown_places, write_sheet
 
 
 def test_the_most_detailed_places_come_first_and_do_not_overlap():
@@ -25,7 +25,7 @@ def test_the_most_detailed_places_come_first_and_do_not_overlap():
 def test_a_long_caption_is_shortened_to_its_cell(tmp_path):
     image = torch.zeros(1, 3, 64, 64)
     place = (slice(0, 64), slice(0, 64))
-    write_sheet(tmp_path / "sheet.png", "x" * 200, [("a name that is far too long " * 3, image)] * 2, place)
+    write_sheet(tmp_path / "sheet.png", "x" * 200, [("a name that is far too long " * 3, image)] * 2, [place])
     pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
     captions = pixels[-20:]
     for start in (0, 134, 268):  # the gaps of 6 pixels beside cells of 128
@@ -38,10 +38,22 @@ def test_rows_show_all_methods_at_each_place_and_lr_images_enlarged(tmp_path):
     hr[..., 64:] = 1
     lr = hr[..., ::4, ::4]
     places = [(slice(0, 64), slice(0, 64)), (slice(0, 64), slice(64, 128))]
-    write_rows(tmp_path / "rows.png", "title", [("LR", lr), ("HR", hr)], places)
+    write_sheet(tmp_path / "rows.png", "title", [("LR", lr), ("HR", hr)], places)
     pixels = np.asarray(Image.open(tmp_path / "rows.png").convert("L"))
     assert pixels.shape[1] == 2 * (128 + 6) + 6
     first, second = pixels[40:150], pixels[40 + 152 : 150 + 152]
     for left in (6, 140):
         assert (first[:, left : left + 128] == 0).all()
         assert (second[:, left : left + 128] == 255).all()
+
+
+def test_a_table_is_written_as_markdown_with_its_notes():
+    table = Table(["method", "PSNR"], [["a", "1"], ["b", ""]], ["A note."])
+    assert str(table) == "| method | PSNR |\n|---|---|\n| a | 1 |\n| b |  |\n\nA note."
+
+
+def test_further_tables_follow_below_their_titles_with_their_own_notes():
+    below = Table(["b"], [["2"]], ["Second."], title="Below")
+    table = Table(["a"], [["1"]], ["First."], title="Above", more=[below])
+    assert str(table) == ("### Above\n\n| a |\n|---|\n| 1 |\n\nFirst.\n\n### Below\n\n| b |\n|---|\n| 2 |\n\nSecond.")
+    assert table.parts == [table, below]

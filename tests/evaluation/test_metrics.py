@@ -1,0 +1,202 @@
+"""The metrics, an entry each: what they compute by each convention, and which columns there are."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from srflow_evaluation.bench import open_bench
+from srflow_evaluation.damaged import damaged
+from srflow_evaluation.metrics import METRICS, Convention, perceptual_metric
+from srflow_evaluation.options import LevelTaus
+from srflow_evaluation.page import report
+from srflow_evaluation.pictures import Cut, picture_files, read_picture
+from srflow_evaluation.sampling import random_samples, tau_sweep
+from srflow_sdk.errors import ArgumentError
+from srflow_training import _vgg16 as vgg16
+from srflow_training import figures, save_checkpoint
+from srflow_training._lpips import LPIPS, MISSING
+from srflow_training._noise import runtime_noise
+from srflow_training.data import to_image
+from srflow_training.resampling import enlarge_bicubic
+from tests.evaluation.outputs import lines_of, summary_of
+from tests.networks import random_srflow, tiny_config
+from tests.sdk.pixels.test_consistency import matlab_1d
+from tests.training import lpips_files
+from tests.training.metrics.test_vgg16 import SMALL, small_network, write_pth
+
+CUT = Cut(scale=4, multiple=8)
+TAUS = [LevelTaus((0.8,))]
+
+
+@pytest.fixture
+def picture(photos):
+    return read_picture(picture_files(photos, cut=CUT)[0], CUT, "bicubic")
+
+
+def found(name, picture, **networks):
+    convention = Convention(name=name, scale=4, **networks)
+    image = enlarge_bicubic(picture.lr, 4)
+    return image, {metric.name: metric.measure(image, picture, convention) for metric in convention.metrics()}
+
+
+@pytest.mark.parametrize(
+    ("name", "border", "ssim", "says"),
+    [
+        ("default", 4, figures.ssim, "without a border of 4 pixels"),
+        ("published", 0, figures.uniform_ssim, "no border left out"),
+    ],
+)
+def test_the_published_one_takes_whole_pictures_and_uniform_windows(picture, name, border, ssim, says):
+    image, row = found(name, picture)
+    assert row["psnr"] == figures.psnr(image, picture.hr, border=border)
+    assert row["y_psnr"] == figures.y_psnr(image, picture.hr, border=border)
+    assert row["ssim"] == ssim(image, picture.hr, border=border)
+    assert row["haarpsi"] == figures.haarpsi(image, picture.hr)
+    assert row["gmsd"] == figures.gmsd(image, picture.hr)
+    assert row["ms_ssim"] == figures.ms_ssim(image, picture.hr)
+    if name == "default":
+        assert row["lr_psnr"] == figures.lr_psnr(image, picture.lr, border=1)
+    assert says in str(Convention(name=name, scale=4))
+
+
+def imresized(levels, scale):
+    """Levels H×W×3 as imresize reduces uint8: the first axis, rounded and clipped, then the second likewise."""
+    for _ in range(2):
+        levels = np.clip(np.around(matlab_1d(levels.astype(np.float64), scale)), 0, 255).swapaxes(0, 1)
+    return levels
+
+
+@pytest.mark.parametrize("scale", [2, 4, 8])
+def test_published_lr_images_are_rounded_between_the_passes_of_their_reduction(scale):
+    levels = np.random.default_rng(scale).integers(0, 256, (8 * scale, 12 * scale, 3), dtype=np.uint8)
+    expected = imresized(levels, scale)
+    found = Cut(scale=scale, multiple=scale, in_passes=True).reduced(to_image(levels), "bicubic")
+    assert np.array_equal(found[0].permute(1, 2, 0).numpy(), (expected / np.float32(255)).astype(np.float32))
+    at_once = Cut(scale=scale, multiple=scale).reduced(to_image(levels), "bicubic")
+    assert 0.01 < float((at_once != found).float().mean()) < 0.15
+
+
+@torch.no_grad()
+def test_a_published_measurement_reduces_in_passes_for_lr_images_and_for_lr_psnr(options, photos):
+    levels = np.asarray(Image.open(photos / "c.png"))
+    bench = open_bench(options(convention="published"))
+    picture = bench.read(bench.pictures[2])
+    assert np.array_equal((picture.lr[0].permute(1, 2, 0).numpy() * 255).round(), imresized(levels, 4))
+    made = np.asarray(Image.open(photos / "c.png").effect_spread(2))
+    error = np.mean(((imresized(made, 4) - imresized(levels, 4)) / 255) ** 2)
+    assert bench.figures(to_image(made), picture)["lr_psnr"] == pytest.approx(-10 * np.log10(error), abs=1e-4)
+
+
+@pytest.mark.parametrize(("scale", "side"), [(4, 72), (8, 72)])
+@torch.no_grad()
+def test_published_pictures_are_multiples_of_8_padded_by_reflection_and_truncated(options, tmp_path, scale, side):
+    """At ×8 the LR side is odd, and the network takes even ones."""
+    folder = tmp_path / "hr"
+    folder.mkdir()
+    Image.effect_noise((side + 7, side + 3), 50).convert("RGB").save(folder / "a.png")
+    network = random_srflow(tiny_config(scale=scale))
+    save_checkpoint(tmp_path / "flow.safetensors", network)
+    save_checkpoint(tmp_path / "rrdb.safetensors", network.encoder)
+    chosen = {"models": [str(tmp_path / "flow.safetensors")], "references": [tmp_path / "rrdb.safetensors"]}
+    bench = open_bench(options(hr=folder, convention="published", **chosen))
+    picture = bench.read(bench.pictures[0])
+    assert picture.hr.shape[2:] == (side, side)
+    lr = picture.lr
+    if scale > 4:
+        assert lr.shape[2] % 2 == 1
+        lr = torch.cat([lr, lr[..., -2:-1, :]], dim=2)
+        lr = torch.cat([lr, lr[..., :, -2:-1]], dim=3)
+    noise = runtime_noise(network, lr, seed=3)
+    drawn = network.decode(lr, {level: 0.8 * z for level, z in noise.items()})[..., :side, :side]
+    levels = (drawn.clamp(0, 1) * 255).floor()
+    assert torch.equal((bench.subject.sampler(picture.lr)(TAUS[0], 3) * 255).round(), levels)
+    assert not torch.equal(levels, (drawn.clamp(0, 1) * 255).round())
+    rrdb = bench.references["rrdb"](picture)
+    assert torch.equal((rrdb * 255).round(), (network.encoder(picture.lr).clamp(0, 1) * 255).floor())
+    flow = bench.subject.both_ways()(picture.lr)
+    again = flow.decode(flow.invert(picture.hr))
+    assert again.shape == picture.hr.shape
+    assert (again - picture.hr).abs().max() < 1.1 / 255
+
+
+def test_notes_say_that_ms_ssim_has_other_numbers_of_scales(options, tmp_path):
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for side in (64, 72, 176):  # 3, 3 and 5 scales
+        Image.effect_noise((side, side), 50).convert("RGB").save(folder / f"{side:03}.png")
+        notes = [note for note in open_bench(options(hr=folder)).notes if "MS-SSIM" in note]
+        assert len(notes) == (side == 176)
+    assert "3 scales for some and 5 for others" in notes[0]
+
+
+def test_lr_psnr_is_of_the_models_reduction(photos):
+    picture = read_picture(picture_files(photos, cut=CUT)[0], CUT, "bilinear")
+    lr_psnr = next(metric for metric in METRICS if metric.name == "lr_psnr")
+    measured = lr_psnr.measure(picture.hr, picture, Convention(scale=4))
+    assert measured == figures.lr_psnr(picture.hr, picture.lr, reduction="bilinear")
+    assert measured > figures.lr_psnr(picture.hr, picture.lr, reduction="bicubic")
+
+
+def test_networks_stand_for_perception_where_they_are_measured(picture, lpips, tmp_path, monkeypatch):
+    network, black = LPIPS.for_measuring(), torch.zeros_like(picture.hr)
+    monkeypatch.setattr(vgg16, "WIDTHS", SMALL)
+    write_pth(tmp_path / "vgg16.pth", small_network())
+    features = vgg16.VGG16Features.open(tmp_path / "vgg16.pth")
+    for networks, best in (
+        ({}, "gmsd"),
+        ({"vgg16": features}, "vgg16_feature_distance"),
+        ({"lpips": network}, "lpips"),
+    ):
+        convention = Convention(scale=4, **networks)
+        metrics = convention.metrics()
+        assert perceptual_metric(metrics).name == best
+        values = {metric.name: metric.measure(black, picture, convention) for metric in metrics}
+        assert [name for name in values if name not in (best, "flip")] == [
+            metric.name for metric in METRICS if metric.name in values and metric.name not in (best, "flip")
+        ]
+    assert list(values)[:3] == ["psnr", "lpips", "y_psnr"]
+    assert values["lpips"] == figures.lpips(network, black, picture.hr) > 0
+    assert "LPIPS, version 0.1, with AlexNet; " in str(convention)
+
+
+def test_flip_is_left_out_where_it_is_not_installed(picture, options, monkeypatch):
+    image, row = found("default", picture)
+    assert row["flip"] == figures.flip(image, picture.hr)
+    assert "FLIP at 67 pixels per degree" in str(Convention(scale=4))
+    monkeypatch.setattr(figures, "has_flip", lambda: False)
+    assert "flip" not in found("default", picture)[1]
+    assert "FLIP" not in str(Convention(scale=4))
+    assert any("pip install flip-evaluator" in note for note in open_bench(options()).notes)
+
+
+def test_without_the_weights_a_sentence_says_how_to_get_them(options):
+    table = tau_sweep(options(taus=TAUS, samples=2, most=1))
+    assert MISSING in table.notes
+    assert "python -m srflow_training.lpips_weights" in MISSING
+    assert not any("LPIPS" in heading for heading in table.headings)
+
+
+def test_figures_of_other_weights_are_not_continued(options, lpips):
+    random_samples(options(taus=TAUS, samples=2, most=1))
+    lpips_files.write_weights(lpips, "alex", seed=1)
+    with pytest.raises(ArgumentError, match=r"different: lpips\)"):
+        random_samples(options(taus=TAUS, samples=2, most=1))
+
+
+def test_only_the_metrics_that_are_named_are_measured(options, lpips, tmp_path):
+    table = random_samples(options(samples=2, most=1, metrics=("lpips", "psnr")))
+    assert table.headings == ["method", "PSNR, dB ↑", "LPIPS ↓", "diversity, /255"]
+    names = ["picture", "method", "tau", "psnr", "lpips", "nonfinite", "diversity", "variance"]
+    assert list(lines_of(tmp_path / "out")[0]) == names
+    assert MISSING not in table.notes
+    table = damaged(
+        options(out=tmp_path / "damaged", most=1, centre=64, metrics=("ssim",), degradations=["noise:10"], taus=TAUS)
+    )
+    assert table.headings == ["method", "SSIM ↑"]  # which it leaves out otherwise
+
+
+def test_the_crops_of_a_report_have_the_same_choice(lpips, options, tmp_path):
+    chosen = {"centre": 64, "most": 1, "metrics": ("lpips", "haarpsi"), "taus": TAUS, "only": ["samples"]}
+    assert report(options(**chosen)).startswith("| method | PSNR, dB ↑ | LPIPS ↓ | HaarPSI ↑ |")
+    assert set(summary_of(tmp_path / "out" / "samples")["metrics"]) == {"lpips", "haarpsi"}

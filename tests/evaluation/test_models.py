@@ -1,0 +1,296 @@
+"""What is measured: a flow in both directions, as a bundle and as a checkpoint, and the methods to compare."""
+
+import csv
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from srflow_evaluation import models
+from srflow_evaluation.bench import open_bench
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.models import from_cpu, open_subject
+from srflow_evaluation.options import LevelTaus
+from srflow_evaluation.pictures import Cut, picture_files, read_picture
+from srflow_evaluation.sampling import random_samples, tau_sweep
+from srflow_export._unfolding import trainable_network
+from srflow_sdk import Bundle, Latents, Upscaler
+from srflow_sdk.errors import ArgumentError, BundleError, NonFiniteError
+from srflow_sdk.flow.inverting import dequantised
+from srflow_training import load_checkpoint, save_checkpoint
+from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name
+from srflow_training.data import read_photo, to_image
+from srflow_training.model import RRDB
+from srflow_training.model.features import LevelFeatures
+from srflow_training.model.srflow import PartsWhenNeeded
+from srflow_training.resampling import reduce_bicubic, round_to_8_bit
+from tests.networks import random_srflow, tiny_config
+from tests.sdk.tiny_bundle import write_tiny_bundle
+
+
+@pytest.fixture(scope="module")
+def picture(photos):
+    cut = Cut(scale=4, multiple=8)
+    return read_picture(picture_files(photos, cut=cut)[0], cut, "bicubic")
+
+
+@pytest.mark.parametrize("bundle", [True, False])
+def test_decoding_inverts_inverting_and_sampling_decodes(picture, checkpoint, bundle):
+    flow = open_subject(None if bundle else str(checkpoint)).flow(picture.lr)
+    found = flow.invert(picture.hr)
+    assert list(found.levels) == [1, 2, 3]
+    assert {array.ndim for array in found.levels.values()} == {3}
+    assert float((flow.decode(found) - picture.hr).abs().max()) < 1e-3
+    sample = flow.sample(LevelTaus((0.8,)), 1)
+    assert sample.shape == picture.hr.shape
+    inside = sample.clamp(0, 1)
+    again = flow.invert(inside)
+    assert float((flow.decode(again) - inside).abs().max()) < 1e-3
+
+
+def test_a_checkpoints_latents_and_nats_are_its_networks(picture, checkpoint):
+    found = open_subject(str(checkpoint)).flow(picture.lr).invert(picture.hr)
+    with torch.no_grad():
+        latents, nats = load_checkpoint(checkpoint).encode(picture.hr, picture.lr)
+    assert found.log_likelihood == pytest.approx(float(nats), rel=1e-6)
+    for level, values in latents.items():
+        assert np.allclose(found.levels[level], values[0].numpy(), atol=1e-5)
+
+
+def test_a_picture_whose_conditioning_does_not_fit_into_memory_is_the_same_to_the_bit(picture, checkpoint, monkeypatch):
+    subject, tau = open_subject(str(checkpoint)), LevelTaus((0.8,))
+    found = []
+    for free in (1 << 40, 0):
+        monkeypatch.setattr(models, "available_memory", lambda free=free: free)
+        flow = subject.flow(picture.lr)
+        assert all(
+            isinstance(step, PartsWhenNeeded) == (free == 0) for parts in flow._condition.levels for step in parts
+        )
+        latents = flow.invert(picture.hr)
+        found.append((flow.sample(tau, 1), latents.levels, latents.log_likelihood, flow.decode(latents)))
+    kept, computed = found
+    assert torch.equal(kept[0], computed[0])
+    assert torch.equal(kept[3], computed[3])
+    assert kept[2] == computed[2]
+    for level, values in kept[1].items():
+        np.testing.assert_array_equal(values, computed[1][level])
+
+
+def test_of_what_is_computed_when_needed_one_part_is_held_at_a_time(picture, monkeypatch):
+    network = random_srflow(tiny_config())
+    parts, held = weakref.WeakSet(), []
+    convolution = LevelFeatures.conv
+
+    def counted(self, weight, bias):
+        held.append(len(parts))
+        parts.add(computed := convolution(self, weight, bias))
+        return computed
+
+    monkeypatch.setattr(LevelFeatures, "conv", counted)
+    condition = network.condition_when_needed(picture.lr)
+    assert not held
+    with torch.no_grad():
+        latents, _ = network.encode_conditioned(picture.hr, condition)
+        network.decode_conditioned(condition, latents)
+    nets = sum(len(step.nets()) for level in network.flow_levels() for step in level.all_steps())
+    assert held == [0] * (2 * nets)  # before each convolution
+
+
+def test_a_bundles_dequantised_likelihood_is_the_runtimes(picture):
+    spread = torch.from_numpy(dequantised(picture.hr[0].numpy()))[None]
+    found = open_subject(None).flow(picture.lr).invert(spread)
+    pixels = [(x[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8) for x in (picture.hr, picture.lr)]
+    with Upscaler("x4-small", device="cpu") as upscaler:
+        latents = upscaler.encode(pixels[1]).invert(pixels[0], dequantise=True)
+    assert found.log_likelihood == pytest.approx(latents.log_likelihood, rel=1e-5)
+
+
+def test_a_bundle_without_an_inverter_only_samples(tmp_path, picture):
+    subject = open_subject(str(write_tiny_bundle(tmp_path / "tiny.srflow")))
+    with pytest.raises(BundleError, match=r"has no inverter\.onnx.*export its checkpoint again"):
+        subject.both_ways()
+    assert subject.sampler(picture.lr)(LevelTaus((0.8,)), 0).shape == picture.hr.shape
+
+
+def test_latents_that_are_not_finite_are_an_error(picture, tmp_path):
+    model = random_srflow(tiny_config())
+    model.encoder.conv_first.bias.data[0] = float("nan")
+    save_checkpoint(tmp_path / "broken.safetensors", model)
+    flow = open_subject(str(tmp_path / "broken.safetensors")).flow(picture.lr)
+    with pytest.raises(NonFiniteError):
+        flow.invert(picture.hr)
+    sound = open_subject(str(tmp_path / "broken.safetensors"))
+    shapes = model.latent_shapes(*picture.lr.shape[2:])
+    height, width = picture.hr.shape[2:]
+    zeros = {level: np.zeros(shape, np.float32) for level, shape in shapes.items()}
+    latents = Latents(zeros, height=height, width=width, model_sha256=sound.sha256)
+    with pytest.raises(NonFiniteError):
+        sound.flow(picture.lr).decode(latents)
+
+
+def test_a_checkpoint_has_the_latents_and_pictures_of_its_bundle(picture, tmp_path):
+    save_checkpoint(tmp_path / "embedded.safetensors", trainable_network(Bundle.embedded().path))
+    images, found = [], []
+    for model in (None, str(tmp_path / "embedded.safetensors")):
+        flow = open_subject(model).both_ways()(picture.lr)
+        found.append(flow.invert(picture.hr))
+        images.append(flow.decode(found[-1].scaled(0.5)))
+    assert torch.allclose(*images, atol=1e-3)
+    assert (images[0] - picture.hr).abs().max() > 0.02
+    bundled, loaded = found
+    assert (bundled.height, bundled.width) == (loaded.height, loaded.width) == (64, 72)
+    for level, latent in bundled.levels.items():
+        assert np.allclose(loaded.levels[level], latent, atol=0.02)
+    assert loaded.bits_per_dimension == pytest.approx(bundled.bits_per_dimension, abs=1e-3)
+
+
+LAYOUTS = {
+    "RRDB_ESRGAN_x4": published_rrdb_name,  # ESRGAN's release
+    "ESRGAN_old_arch": old_esrgan_name(2, 4),
+    "ESRGAN_basicsr": esrgan_name,
+}
+
+
+def enlarging(trunk_skip):
+    """A network that enlarges by nearest neighbours, but only with this skip.
+
+    Its trunk convolution is 0, so the image passes around the blocks with ESRGAN's skip, and through them with
+    SRFlow's: there, two blocks of zeros, each of which makes values 1.2 times as large.
+    """
+    torch.manual_seed(0)
+    model = RRDB(scale=4, nf=8, growth=4, blocks=2, trunk_skip=trunk_skip).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not name.startswith("blocks") or trunk_skip == "last_block":
+                parameter.zero_()
+        for layer in (model.conv_first, *model.upconvs, model.conv_hr, model.conv_last):
+            for channel in range(3):
+                layer.weight[channel, channel, 1, 1] = 1.0
+        if trunk_skip == "last_block":
+            model.conv_first.weight.div_(1.2**2)
+    return model
+
+
+def save(path, model, name_of, *, wrapped=False):
+    state = {name_of(name): tensor for name, tensor in model.state_dict().items()}
+    torch.save({"params_ema": state} if wrapped else state, path)
+
+
+def psnr(image, hr):
+    """Without the border of 4 pixels, written out again."""
+    levels = (image.clamp(0, 1) * 255).round()[..., 4:-4, 4:-4].double()
+    return float(-10 * torch.log10(((levels - (hr * 255).round()[..., 4:-4, 4:-4]) / 255).square().mean()))
+
+
+def test_files_of_all_layouts_are_run_as_their_networks_are(options, photos, tmp_path):
+    model = enlarging("first_conv")
+    paths = []
+    for name, name_of in LAYOUTS.items():
+        paths.append(tmp_path / f"{name}.pth")
+        save(paths[-1], model, name_of, wrapped=name == "ESRGAN_basicsr")
+    tau_sweep(options(references=paths, taus=[LevelTaus((0.0,))], samples=2))
+    with (tmp_path / "out" / "results.csv").open(newline="") as file:
+        rows = {(row["picture"], row["method"]): float(row["psnr"]) for row in csv.DictReader(file)}
+    for name in "abc":
+        photo = to_image(read_photo(photos / f"{name}.png"))
+        hr = photo[..., : photo.shape[2] // 8 * 8, : photo.shape[3] // 8 * 8]
+        lr = round_to_8_bit(reduce_bicubic(hr, 4))
+        nearest = lr.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+        with torch.no_grad():
+            assert torch.allclose(model(lr), nearest, atol=1e-6)
+        for layout in LAYOUTS:
+            assert rows[name, layout] == pytest.approx(psnr(nearest, hr), abs=1e-3)
+
+
+@pytest.mark.parametrize("convention", ["default", "published"])
+def test_a_bundle_is_its_sample_at_its_default_temperature(options, tmp_path, convention):
+    path = write_tiny_bundle(tmp_path / "beside.srflow", default_tau=0.7)
+    for reference, name in ((path, "beside"), (Path("x4-small"), "x4-small")):
+        bench = open_bench(options(references=[reference], convention=convention))
+        picture = read_picture(bench.pictures[1], bench.cut, "bicubic")
+        with Upscaler(str(reference), device="cpu", tile=192) as upscaler:
+            encoding = upscaler.encode(np.ascontiguousarray(picture.lr[0].permute(1, 2, 0).numpy()))
+            drawn = torch.from_numpy(encoding.sample(tau=0.7 if name == "beside" else "auto", seed=0))
+        expected = drawn.permute(2, 0, 1)[None]
+        if convention == "published":
+            expected = (expected.clamp(0, 1) * 255).floor() / 255
+        assert torch.equal(bench.references[name](picture), expected)
+        assert f"{name} is a bundle" in str(bench.notes)
+
+
+def test_a_bundle_of_another_scale_is_no_reference(options, tmp_path):
+    path = write_tiny_bundle(tmp_path / "x2.srflow", scale=2)
+    with pytest.raises(ArgumentError, match=r"x2\.srflow enlarges ×2, the model ×4"):
+        open_bench(options(references=[path]))
+
+
+def test_an_encoder_without_an_image_head_has_no_line_and_is_no_reference(options, tmp_path):
+    """As in the checkpoints that `srflow-export --checkpoint-of` writes."""
+    network = random_srflow(tiny_config())
+    with torch.no_grad():
+        for parameter in network.encoder.conv_last.parameters():
+            parameter.zero_()
+    path = tmp_path / "of_a_bundle.safetensors"
+    save_checkpoint(path, network)
+    chosen = {"taus": [LevelTaus((0.0,))], "samples": 2, "most": 1}
+    table = tau_sweep(options(models=[str(path)], **chosen))
+    assert [row[0] for row in table.rows] == ["bicubic", "τ 0"]
+    with pytest.raises(ArgumentError, match=r"of_a_bundle\.safetensors has no image head .*: name the encoder"):
+        tau_sweep(options(out=tmp_path / "refused", references=[path], **chosen))
+    assert not (tmp_path / "refused").exists()
+    with pytest.raises(ArgumentError, match="auto is a bundle's: export the checkpoint"):
+        tau_sweep(options(models=[str(path)], taus=[LevelTaus(())]))
+    with pytest.raises(ArgumentError, match=r"the network has \d levels"):
+        tau_sweep(options(models=[str(path)], taus=[LevelTaus((0.1,) * 9)]))
+
+
+@pytest.mark.parametrize("skip", ["first_conv", "last_block"])
+def test_the_skip_of_files_with_the_same_keys_is_that_with_which_they_enlarge(tmp_path, skip):
+    model = enlarging(skip)
+    save(tmp_path / "file.pth", model, published_rrdb_name)
+    loaded = load_checkpoint(tmp_path / "file.pth")
+    assert loaded.trunk_skip == skip
+    lr = torch.rand(1, 3, 6, 5)
+    with torch.no_grad():
+        assert torch.equal(loaded(lr), model(lr))
+        loaded.trunk_skip = "last_block" if skip == "first_conv" else "first_conv"
+        assert (loaded(lr) - model(lr)).abs().max() > 0.05
+
+
+GPU = torch.cuda.is_available()
+
+
+@pytest.mark.skipif(GPU, reason="this machine has a GPU")
+@pytest.mark.parametrize("arguments", [["samples", "-o", "out"], ["report", "-o", "out"], ["damaged", "-o", "out"]])
+def test_a_gpu_that_is_not_there_is_one_line(arguments, photos, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    named = ["--model", str(checkpoint), "--hr", str(photos), "--device", "cuda"]
+    result = CliRunner().invoke(evaluate, [*arguments, *named])
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "finds no such GPU here: leave it out" in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_elsewhere_takes_and_gives_the_cpus_tensors():
+    network = torch.nn.Conv2d(3, 4, 1, device="meta")
+    taken = []
+    network.register_forward_pre_hook(lambda _, inputs: taken.append(inputs[0].device.type))
+    with pytest.raises(NotImplementedError):  # a meta tensor has no values to bring back
+        from_cpu(network)(torch.zeros(1, 3, 2, 2))
+    assert taken == ["meta"]
+
+
+@pytest.mark.skipif(not GPU, reason="needs a GPU")
+def test_figures_on_a_gpu_are_nearly_those_of_the_cpu(options, lpips, tmp_path):
+    random_samples(options(out=tmp_path / "cpu", samples=2))
+    random_samples(options(out=tmp_path / "gpu", samples=2, device="cuda"))
+    tables = [(tmp_path / name / "results.csv").read_text().splitlines() for name in ("cpu", "gpu")]
+    for one, other in zip(*tables, strict=True):
+        for a, b in zip(one.split(","), other.split(","), strict=True):
+            try:
+                assert float(b) == pytest.approx(float(a), rel=1e-2, abs=1e-3)
+            except ValueError:
+                assert a == b

@@ -1,0 +1,343 @@
+"""The protocols that draw samples: over the temperature, the best of n, all of them, models side by side."""
+
+import importlib
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from srflow_evaluation import output
+from srflow_evaluation.cli import evaluate
+from srflow_evaluation.models import open_subject
+from srflow_evaluation.options import LevelTaus, Options
+from srflow_evaluation.pictures import Cut, picture_files, read_picture
+from srflow_evaluation.sampling import best_of_n, ntire21, perception_distortion, random_samples, tau_sweep
+from srflow_sdk.errors import ArgumentError, MissingExtraError
+from srflow_training import figures, load_checkpoint, save_checkpoint
+from srflow_training._lpips import LPIPS
+from srflow_training._noise import runtime_noise
+from tests.evaluation.outputs import lines_of, rows_of, summary_of
+from tests.networks import random_srflow, tiny_config
+
+TAUS = [LevelTaus((tau,)) for tau in (0.0, 0.8)]
+
+
+@pytest.fixture(scope="module")
+def swept(photos, checkpoint, tmp_path_factory):
+    """Folder of the three photographs, measured at TAUS with two samples; tests only read it, or copy it."""
+    out = tmp_path_factory.mktemp("swept") / "out"
+    tau_sweep(Options(models=[str(checkpoint)], hr=photos, output=out, taus=TAUS, samples=2))
+    return out
+
+
+def test_figures_are_means_over_samples_and_pictures(swept, photos, checkpoint):
+    model, cut = load_checkpoint(checkpoint), Cut(scale=4, multiple=8)
+    psnr, diversity, variance = [], [], []
+    for files in picture_files(photos, cut=cut):
+        picture = read_picture(files, cut, "bicubic")
+        with torch.no_grad():
+            samples = []
+            for seed in range(2):
+                noise = runtime_noise(model, picture.lr, seed=seed)
+                samples.append(model.decode(picture.lr, {level: 0.8 * z for level, z in noise.items()}))
+        psnr += [figures.psnr(sample, picture.hr, border=4) for sample in samples]
+        diversity.append(figures.diversity(samples))
+        variance.append(figures.variance(samples))
+    summary = summary_of(swept)
+    smooth, sampled = summary["rows"]
+    assert (smooth["tau"], sampled["tau"]) == (0.0, 0.8)
+    assert smooth["diversity"] == smooth["variance"] == 0
+    assert sampled["psnr"] == pytest.approx(np.mean(psnr), abs=1e-4)
+    assert sampled["diversity"] == pytest.approx(np.mean(diversity), rel=1e-4)
+    assert sampled["variance"] == pytest.approx(np.mean(variance), rel=1e-4)
+    assert list(summary["references"]) == ["bicubic"]
+    assert len(lines_of(swept)) == 3 * 3
+    for name in ("tau_sweep.png", "sheet_1_a.png"):
+        with Image.open(swept / name) as picture:
+            assert np.asarray(picture.convert("L")).std() > 1
+
+
+def test_references_and_other_methods_have_their_figures(options, photos, tmp_path):
+    save_checkpoint(tmp_path / "gan.safetensors", random_srflow(tiny_config(), seed=3).encoder)
+    tau_sweep(
+        options(most=1, taus=TAUS[1:], samples=2, references=[tmp_path / "gan.safetensors"], others={"truth": photos})
+    )
+    found = summary_of(tmp_path / "out")["references"]
+    assert list(found) == ["bicubic", "gan", "truth"]
+    assert found["truth"]["psnr"] == 100
+    assert found["truth"]["gmsd"] == pytest.approx(0, abs=1e-6)
+
+
+def test_methods_that_do_not_fit_are_refused(options, tmp_path):
+    save_checkpoint(tmp_path / "x8.safetensors", random_srflow(tiny_config(scale=8, levels=4)).encoder)
+    save_checkpoint(tmp_path / "rrdb.safetensors", random_srflow(tiny_config()).encoder)
+    with pytest.raises(ArgumentError, match="enlarges ×8, the model ×4"):
+        tau_sweep(options(references=[tmp_path / "x8.safetensors"]))
+    with pytest.raises(ArgumentError, match="two methods are called rrdb"):
+        tau_sweep(options(references=[tmp_path / "rrdb.safetensors"] * 2))
+    with pytest.raises(ArgumentError, match="is an RRDB"):
+        tau_sweep(options(models=[str(tmp_path / "rrdb.safetensors")]))
+    with pytest.raises(ArgumentError, match="at least 2"):
+        tau_sweep(options(samples=1))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_temperature_that_is_named_twice_is_measured_once(options, tmp_path):
+    table = tau_sweep(options(taus=[LevelTaus((0.8,)), LevelTaus((0.5,)), LevelTaus((0.8,))], samples=2, most=1))
+    assert [row[0] for row in table.rows] == ["bicubic", "τ 0.8", "τ 0.5"]
+    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 3
+
+
+def test_perception_distortion_uses_what_tau_sweep_measured(options, swept, tmp_path):
+    shutil.copytree(swept, tmp_path / "out")
+    before = (tmp_path / "out" / "results.csv").read_bytes()
+    lines = []
+    table = perception_distortion(options(taus=TAUS, samples=2, progress=lines.append))
+    assert lines == ["3 of 3 pictures are already measured"]
+    assert (tmp_path / "out" / "results.csv").read_bytes() == before
+    assert (tmp_path / "out" / "perception_distortion.png").is_file()
+    assert summary_of(tmp_path / "out")["protocol"] == "tau-sweep"  # that is what the folder holds
+    assert "| τ 0.8 |" in str(table)
+
+
+def test_several_models_are_curves_of_one_plot(options, checkpoint, tmp_path, monkeypatch):
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(other, random_srflow(tiny_config(), seed=1))
+    drawn = {}
+    module = importlib.import_module("srflow_evaluation.sampling")
+    monkeypatch.setattr(module, "write_plot", lambda path, title, panels: drawn.update(panels[0].curves))
+    table = perception_distortion(options(models=[str(checkpoint), str(other)], taus=TAUS, samples=2, most=1))
+    assert list(drawn) == ["tiny", "other"]
+    assert [[caption for _, _, caption in points] for points in drawn.values()] == [["τ 0", "τ 0.8"]] * 2
+    assert drawn["tiny"][1][0] != drawn["other"][1][0]
+    assert [row[0] for row in table.rows[1:]] == ["tiny, τ 0", "tiny, τ 0.8", "other, τ 0", "other, τ 0.8"]
+
+
+@pytest.fixture
+def figure_of(monkeypatch):
+    """The last figure that was to be saved."""
+    saved = []
+    monkeypatch.setattr(output, "save", lambda figure, path, title: saved.append(figure))
+    return lambda: saved[-1]
+
+
+def shown_in(figure):
+    """Titles of the panels that are seen, and the names in the legend."""
+    titles = [axes.get_title() for axes in figure.axes if axes.get_visible()]
+    return titles, [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_a_plot_over_the_temperature_has_the_publications_panels_and_no_bicubic(options, tmp_path, figure_of):
+    reference = tmp_path / "reference.safetensors"
+    save_checkpoint(reference, random_srflow(tiny_config(), seed=3).encoder)
+    chosen = {"taus": TAUS, "samples": 2, "most": 1, "references": [reference]}
+    tau_sweep(options(**chosen))
+    panels = ["PSNR, dB ↑", "GMSD ↓", "LR-PSNR, dB ↑", "variance, /255²"]
+    assert shown_in(figure_of()) == (panels, ["tiny", "reference"])
+    perception_distortion(options(**chosen))
+    assert shown_in(figure_of())[1] == ["tiny", "reference"]
+    tau_sweep(options(**chosen, metrics=("psnr", "gmsd", "haarpsi"), out=tmp_path / "named"))
+    assert shown_in(figure_of())[0] == ["PSNR, dB ↑", "HaarPSI ↑", "GMSD ↓", "variance, /255²"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sides", "cells"), [((256, 200), (256, 200)), ((96, 160), (192, 320)), ((264, 264), (256, 256))]
+)
+def test_a_sheet_shows_whole_pictures_of_at_most_256_pixels(options, tmp_path, sides, cells):
+    folder = tmp_path / "hr"
+    folder.mkdir()
+    for name in "ab":
+        Image.effect_noise(sides[::-1], 60).convert("RGB").save(folder / f"{name}.png")
+    for count in (1, 2):
+        tau_sweep(options(hr=folder, taus=TAUS[:1], samples=2, sheets=count))
+        assert len(list((tmp_path / "out").glob("sheet_*.png"))) == count
+    with Image.open(tmp_path / "out" / "sheet_2_b.png") as sheet:
+        assert sheet.width == 4 * (cells[1] + 6) + 6  # LR, bicubic, τ 0, HR
+        assert cells[0] < sheet.height < cells[0] + 90
+
+
+def test_the_command_prints_its_table_with_the_convention(photos, checkpoint, tmp_path):
+    arguments = ["tau-sweep", "--model", str(checkpoint), "--hr", str(photos), "--tau", "0.5", "--samples", "2"]
+    arguments += ["--pictures", "1", "--convention", "published", "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(evaluate, arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("| method | PSNR, dB ↑ |")
+    assert "| τ 0.5 |" in result.stdout
+    assert "uniform 7×7" in result.stdout
+    assert "uniform 7×7" in summary_of(tmp_path / "out")["convention"]
+    assert "picture 1 of 1: a" in result.stderr
+    other = CliRunner().invoke(evaluate, [*arguments, "--tau", "0.6"])
+    assert other.exit_code == 1
+    assert other.output.startswith("error: -o ")
+    assert "different: taus" in other.output
+
+
+@pytest.mark.parametrize("protocol", [tau_sweep, best_of_n])
+def test_values_that_are_not_finite_are_counted_and_said(options, tmp_path, protocol):
+    model = random_srflow(tiny_config())
+    model.encoder.conv_first.bias.data[0] = float("nan")
+    save_checkpoint(tmp_path / "broken.safetensors", model)
+    table = protocol(options(models=[str(tmp_path / "broken.safetensors")], taus=TAUS[1:], samples=2, most=1))
+    broken = 2 * 3 * 64 * 72  # every value of both samples
+    expected = f"{broken} values of pictures are not finite (NaN or infinite): they are measured as black."
+    assert expected in str(table)
+    assert summary_of(tmp_path / "out")["notes"][0] == expected
+    assert np.isfinite(summary_of(tmp_path / "out")["rows"][0]["psnr"])
+
+
+def test_the_best_is_that_of_each_picture_and_metric(options, tmp_path):
+    table = best_of_n(options(samples=4))
+    summary = summary_of(tmp_path / "out")
+    rows = lines_of(tmp_path / "out", method="model")
+    assert [row["n"] for row in summary["rows"]] == [1, 2, 3, 4]
+    for name, best in (("psnr", max), ("gmsd", min)):
+        for n in (1, 3):
+            of_pictures = [
+                best(float(row[name]) for row in rows if row["picture"] == picture and int(row["sample"]) < n)
+                for picture in "abc"
+            ]
+            assert summary["rows"][n - 1][name] == pytest.approx(sum(of_pictures) / 3)
+    for name, metric in summary["metrics"].items():
+        figures = [row[name] for row in summary["rows"]]
+        assert figures == sorted(figures, reverse=metric["better"] == "lower"), name
+    assert summary["rows"][3]["psnr"] > summary["rows"][0]["psnr"]
+    assert list(summary["references"]) == ["bicubic"]
+    assert "| best of 4 |" in str(table)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "best_of_n.png",
+        "measured.jsonl",
+        "results.csv",
+        "settings.json",
+        "sheet_1_a.png",
+        "summary.json",
+    }
+
+
+def test_the_plot_begins_with_a_tick_at_1_and_has_the_scale_of_its_samples_alone(options, monkeypatch):
+    saved = []
+    monkeypatch.setattr(output, "save", lambda figure, path, title: saved.append((figure, title)))
+    best_of_n(options(samples=3, most=1))
+    figure, title = saved[-1]
+    assert [axes.get_title().split("\n") for axes in figure.axes] == [
+        [heading, "of the sample best by it"] for heading in ("PSNR, dB ↑", "SSIM ↑", "GMSD ↓", "LR-PSNR, dB ↑")
+    ]
+    assert list(figure.axes[0].get_xticks()) == [1, 2, 3]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["tiny"]
+    assert "whole pictures against HR" in title
+
+
+TAU = LevelTaus((0.7,))
+
+
+@pytest.mark.parametrize("scale", [4, 16])
+def test_each_picture_has_the_means_and_the_deviation_of_its_samples(options, photos, tmp_path, scale):
+    path = tmp_path / "flow.safetensors"
+    save_checkpoint(path, random_srflow(tiny_config(scale=scale)))
+    random_samples(options(models=[str(path)], taus=[TAU], samples=3))
+    subject = open_subject(str(path))
+    cut = Cut(scale=scale, multiple=scale * subject.multiple)
+    rows = rows_of(tmp_path / "out")
+    assert len(rows) == 3 * 2
+    diversity = []
+    for files in picture_files(photos, cut=cut):
+        picture = read_picture(files, cut, "bicubic")
+        with torch.no_grad():
+            drawn = [subject.condition(picture.lr)(TAU, seed) for seed in range(3)]
+        levels_8_bit = np.stack([(image[0].clamp(0, 1) * 255).round().numpy() for image in drawn])
+        diversity.append(levels_8_bit.std(axis=0, ddof=1).mean() / (np.pi**0.5 / 2))  # c4 of 3 samples
+        row = rows[files.name, "model"]
+        assert float(row["diversity"]) == pytest.approx(diversity[-1], rel=1e-4)
+        psnr = [figures.psnr(image, picture.hr, border=scale) for image in drawn]
+        assert float(row["psnr"]) == pytest.approx(np.mean(psnr), abs=1e-4)
+    summary = summary_of(tmp_path / "out")
+    assert summary["rows"][0]["diversity"] == pytest.approx(np.mean(diversity), rel=1e-4)
+    assert list(summary["references"]) == ["bicubic"]
+    assert summary["scale"] == scale
+    most, least = ("abc"[place] for place in (np.argmax(diversity), np.argmin(diversity)))
+    assert f"The samples of {most} differ most" in summary["notes"][-1]
+    assert f"those of {least} least" in summary["notes"][-1]
+
+
+def test_the_first_pictures_have_sheets_with_all_samples(options, tmp_path):
+    table = random_samples(options(taus=[TAU], samples=2))
+    sheets = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
+    assert sheets == ["sheet_1_a.png", "sheet_2_b.png", "sheet_3_c.png"]
+    with Image.open(tmp_path / "out" / "sheet_1_a.png") as sheet:
+        width, height = sheet.size
+    assert width == 4 * (2 * 72 + 6) + 6  # LR, bicubic, HR, deviation
+    assert height > 2 * 2 * 64  # and the samples below
+    assert "| τ 0.7, mean of 2 samples |" in str(table)
+
+
+def test_a_missing_sheet_is_drawn_again_and_one_of_another_picture_is_deleted(options, tmp_path):
+    out = tmp_path / "out"
+    random_samples(options(taus=[TAU], samples=2))
+    sheet = (out / "sheet_2_b.png").read_bytes()
+    (out / "sheet_2_b.png").rename(out / "sheet_2_z.png")
+    lines = []
+    random_samples(options(taus=[TAU], samples=2, progress=lines.append))
+    assert lines == ["2 of 3 pictures are already measured", "picture 1 of 1: b"]
+    assert (out / "sheet_2_b.png").read_bytes() == sheet
+    assert not (out / "sheet_2_z.png").exists()
+
+
+def test_figures_are_those_of_the_samples(options, photos, checkpoint, tmp_path):
+    table = str(ntire21(options(samples=3)))
+    network, cut = load_checkpoint(checkpoint), Cut(scale=4, multiple=8)
+    worst, scores, means = [], [], []
+    for files in picture_files(photos, cut=cut):
+        picture = read_picture(files, cut, "bicubic")
+        samples = []
+        with torch.no_grad():
+            for seed in range(3):
+                noise = runtime_noise(network, picture.lr, seed=seed)
+                samples.append(network.decode(picture.lr, {level: 0.9 * z for level, z in noise.items()}))
+        found = [figures.lr_psnr(sample, picture.lr) for sample in samples]
+        worst.append(min(found))
+        means.append(sum(found) / 3)
+        scores.append(figures.space_diversity([figures.flip_map(sample, picture.hr) for sample in samples]))
+    summary = summary_of(tmp_path / "out")
+    (row,) = summary["rows"]
+    assert row["tau"] == summary["tau"] == 0.9
+    assert row["lr_psnr"] == pytest.approx(sum(means) / 3, abs=1e-3)
+    assert row["lr_psnr_worst"] == pytest.approx(min(worst), abs=1e-3)
+    assert row["diversity_score_flip"] == pytest.approx(sum(scores) / 3, rel=1e-3)
+    assert row["diversity_score_flip"] > 1
+    assert "| S₃ by FLIP ↑ |" in table
+    assert "not comparable with published scores" in table
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "measured.jsonl",
+        "results.csv",
+        "settings.json",
+        "sheet_1_a.png",
+        "summary.json",
+    }
+
+
+def test_the_distance_is_the_spatial_lpips_where_its_weights_are(options, lpips, photos, checkpoint, tmp_path):
+    table = str(ntire21(options(samples=2, most=1)))
+    assert "| S₂ by LPIPS ↑ |" in table
+    assert "FLIP it is not comparable" not in table
+    network = LPIPS.open("alex")
+    cut = Cut(scale=4, multiple=8)
+    picture = read_picture(picture_files(photos, cut=cut)[0], cut, "bicubic")
+    model, maps = load_checkpoint(checkpoint), []
+    with torch.no_grad():
+        for seed in range(2):
+            noise = runtime_noise(model, picture.lr, seed=seed)
+            image = model.decode(picture.lr, {level: 0.9 * z for level, z in noise.items()})
+            maps.append(network.maps(figures.as_shown(image), picture.hr))
+    assert maps[0].shape == (1, 1, 64, 72)
+    (row,) = summary_of(tmp_path / "out")["rows"]
+    assert row["diversity_score_lpips"] == pytest.approx(figures.space_diversity(maps), rel=1e-3)
+
+
+def test_without_any_distance_map_it_says_what_to_install(options, monkeypatch, tmp_path):
+    monkeypatch.setattr(figures, "has_flip", lambda: False)
+    with pytest.raises(MissingExtraError, match="pip install flip-evaluator"):
+        ntire21(options())
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,283 @@
+"""What a protocol writes for its reader: tables of text, contact sheets of crops, and plots."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+from torch.nn import functional as F
+
+from srflow_evaluation.pictures import PictureFiles
+from srflow_evaluation.results import Results
+from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
+from srflow_training.figures import as_shown
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Format a Markdown table, without a newline at its end."""
+    lines = [f"| {' | '.join(line)} |" for line in (headings, *rows)]
+    return "\n".join([lines[0], "|---" * len(headings) + "|", *lines[1:]])
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of plain text with sentences below it; as a string, Markdown with `more` below.
+
+    title: a heading, none if empty. more: further tables that belong to it, each with a title. figure: the name of the
+    plot that draws the table, without `.png`.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+    title: str = ""
+    more: Sequence[Table] = field(default=())
+    figure: str = ""
+
+    def __str__(self) -> str:
+        heading = [f"### {self.title}"] if self.title else []
+        below = (str(table) for table in self.more)
+        return "\n\n".join([*heading, markdown_table(self.headings, self.rows), *self.notes, *below])
+
+    @property
+    def parts(self) -> list[Table]:
+        """The table itself, and those below it, in their order."""
+        return [self, *(part for table in self.more for part in table.parts)]
+
+
+Place = tuple[slice, slice]
+"""Rows and columns of an HR image."""
+
+CROP = 128
+"""Side of a detail of a larger picture, in HR pixels."""
+
+WHOLE = 256
+"""Largest side of a picture that a cell shows whole, in HR pixels."""
+
+SHEETS = 4
+"""Number of pictures that get a sheet, where each has its own."""
+
+FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")  # Pillow's own has no τ
+_ZOOM = 2  # of what has at most _ZOOMED pixels a side
+_ZOOMED = 160
+_GAP, _LINE = 6, 18
+
+
+def shown_place(hr: Tensor, side: int = CROP) -> Place:
+    """The whole of an image 1×3×H×W of at most 256 pixels a side, otherwise its most detailed crop."""
+    return shown_places(hr, 1, side)[0]
+
+
+def shown_places(hr: Tensor, count: int, side: int = CROP) -> list[Place]:
+    """The whole of an image 1×3×H×W of at most 256 pixels a side; otherwise its most detailed crops.
+
+    They lie on a grid of half crops: at most `count`, which do not overlap.
+    """
+    side = WHOLE if max(hr.shape[2:]) <= WHOLE else side
+    edges = F.pad((hr[..., 1:, :] - hr[..., :-1, :]).abs().mean(dim=1, keepdim=True), (0, 0, 0, 1))
+    height, width = (min(side, size) for size in hr.shape[2:])
+    steps = [
+        range(0, size - length + 1, max(1, length // 2))
+        for size, length in zip(hr.shape[2:], (height, width), strict=True)
+    ]
+    places = [(top, left) for top in steps[0] for left in steps[1]]
+    places.sort(key=lambda at: -float(edges[..., at[0] : at[0] + height, at[1] : at[1] + width].sum()))
+    chosen: list[tuple[int, int]] = []
+    for top, left in places:
+        if len(chosen) < count and all(abs(top - y) >= height or abs(left - x) >= width for y, x in chosen):
+            chosen.append((top, left))
+    return [(slice(top, top + height), slice(left, left + width)) for top, left in chosen]
+
+
+def sheets_of(results: Results, pictures: Sequence[PictureFiles], count: int) -> dict[str, Path]:
+    """Where the sheets of the first pictures are written, by the picture's name. Other pictures' are deleted.
+
+    A picture without its sheet is measured again, because it is drawn where it is measured.
+    """
+    paths = {
+        files.name: results.out / f"sheet_{number}_{files.name.replace('/', '_')}.png"
+        for number, files in enumerate(pictures[:count], start=1)
+    }
+    for path in set(results.out.glob("sheet_[0-9]*_*.png")) - set(paths.values()):
+        path.unlink()
+    remove_stale_parts(*paths.values())
+    for name, path in paths.items():
+        if not path.is_file():
+            results.forget(name)
+    return paths
+
+
+def write_sheet(
+    path: Path, title: str, cells: Sequence[tuple[str, Tensor]], places: Sequence[Place], *, columns: int | None = None
+) -> None:
+    """Write a PNG of crops of images 1×3×H×W in [0, 1], which may be smaller by a whole factor (an LR image).
+
+    Pixels that are not finite are magenta. cells: caption (lines) and image, row by row. places: of the crops; all
+    cells are drawn for each. columns: as many as cells if it is None. Raises: OSError.
+    """
+    columns = min(columns or len(cells), len(cells))
+    sides = [part.stop - part.start for part in places[0]]
+    height, width = (side * (_ZOOM if max(sides) <= _ZOOMED else 1) for side in sides)
+    text = _LINE * max(caption.count("\n") + 1 for caption, _ in cells)
+    font, full = ImageFont.truetype(FONT, 12), max(image.shape[2] for _, image in cells)
+    step, lines = height + text + _GAP, -(-len(places) * len(cells) // columns)
+    sheet = Image.new("RGB", (columns * (width + _GAP) + _GAP, _LINE + 2 * _GAP + lines * step), "white")
+    draw = ImageDraw.Draw(sheet)
+    draw.text((_GAP, _GAP), _fitting(title, sheet.width - 2 * _GAP, font), "black", font)
+    drawn = [(caption, image, place) for place in places for caption, image in cells]
+    for number, (caption, image, (rows, cols)) in enumerate(drawn):
+        left = _GAP + number % columns * (width + _GAP)
+        top = _LINE + 2 * _GAP + number // columns * step
+        factor = full // image.shape[2]
+        part = image[..., rows.start // factor : rows.stop // factor, cols.start // factor : cols.stop // factor]
+        sheet.paste(shown_pixels(part).resize((width, height), Image.Resampling.NEAREST), (left, top))
+        for line, words in enumerate(caption.split("\n")):
+            draw.text((left, top + height + 1 + line * _LINE), _fitting(words, width, font), "black", font)
+    write_png(path, sheet)
+
+
+def write_png(path: Path, image: Image.Image) -> None:
+    """Write a picture, and the folder that it is in. Raises: OSError."""
+    content = io.BytesIO()
+    image.save(content, format="PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content.getvalue())
+
+
+def heat_map(values: Tensor, top: float) -> Tensor:
+    """Colours 1×3×H×W in [0, 1] of values 1×1×H×W: black for 0, bright yellow from `top`."""
+    colours = matplotlib.colormaps["inferno"]((values[0, 0] / top).clamp(0, 1).numpy())
+    return torch.from_numpy(colours[..., :3]).float().permute(2, 0, 1)[None]
+
+
+def shown_pixels(image: Tensor) -> Image.Image:
+    """An image 1×3×H×W in [0, 1] as 8-bit RGB; pixels that are not finite are magenta."""
+    levels = (as_shown(image)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    levels[~torch.isfinite(image)[0].all(dim=0).numpy()] = (255, 0, 255)
+    return Image.fromarray(levels)
+
+
+def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """The text, shortened in its middle until it is at most this many pixels wide."""
+    shown, kept = text, len(text)
+    while kept and font.getlength(shown) > width:
+        kept -= 1
+        shown = f"{text[: -(-kept // 2)]}…{text[len(text) - kept // 2 :]}"
+    return shown
+
+
+_STYLES = ("--", ":", "-.")
+_LEGEND = 13  # names at most
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A part of a plot.
+
+    curves: by name, points (x, y), or (x, y, caption). points: single ones by name. lines: horizontal ones by name.
+    diagonal: the ends of a dashed line where x is y. log: both axes. first_tick: where x begins, if it is a whole
+    number that has a tick whatever the others are. bottom: where y begins. markers: whether points are seen.
+    """
+
+    title: str
+    x: str
+    y: str = ""
+    curves: Mapping[str, Sequence[tuple[Any, ...]]] = field(default_factory=dict)
+    points: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    lines: Mapping[str, float] = field(default_factory=dict)
+    diagonal: tuple[float, float] | None = None
+    log: bool = False
+    first_tick: float | None = None
+    bottom: float | None = None
+    markers: bool = True
+
+
+def write_plot(path: Path, title: str, panels: Sequence[Panel]) -> None:
+    """Write panels side by side, three in a row (four in two rows), with one legend below."""
+    columns = 2 if len(panels) == 4 else min(3, len(panels))
+    rows, alone = -(-len(panels) // columns), len(panels) == 1
+    figure = Figure(figsize=(7, 5.2) if alone else (4.2 * columns, 3.4 * rows + 0.9), layout="constrained")
+    shown = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes in shown[len(panels) :]:
+        axes.set_visible(False)
+    for axes, panel in zip(shown, panels, strict=False):
+        _draw(axes, panel)
+    handles = {
+        str(label): handle for axes in shown for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if len(handles) <= _LEGEND:
+        figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(4 if alone else 6, len(handles)))
+    for axes, panel in zip(shown, panels, strict=False):
+        _write_captions(figure, axes, panel)
+    save(figure, path, title)
+
+
+def save(figure: Figure, path: Path, title: str) -> None:
+    """Write a figure under a title."""
+    figure.suptitle(title, fontsize=11)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110, metadata={"Software": None})  # the same bytes by any version
+    write_atomically(path, content.getvalue())
+
+
+def _draw(axes: Axes, panel: Panel) -> None:
+    if panel.log:
+        axes.set(xscale="log", yscale="log")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter(NullFormatter())
+    if panel.diagonal is not None:
+        axes.plot(panel.diagonal, panel.diagonal, linestyle="--", color="black")
+    marker = "o" if panel.markers else None
+    for number, (name, points) in enumerate(panel.curves.items()):
+        x, y = [point[0] for point in points], [point[1] for point in points]
+        axes.plot(x, y, marker=marker, color=f"C{number % 10}", label=name)
+    for number, (name, (x_at, y_at)) in enumerate(panel.points.items(), start=len(panel.curves)):
+        axes.plot([x_at], [y_at], marker="s", linestyle="", color=f"C{number % 10}", label=name)
+    for number, (name, level) in enumerate(panel.lines.items()):
+        colour = f"C{(number + len(panel.curves)) % 10}"
+        axes.axhline(level, linestyle=_STYLES[number % len(_STYLES)], color=colour, label=name)
+    axes.set_title(panel.title, fontsize=10)
+    axes.set(xlabel=panel.x, ylabel=panel.y)
+    if panel.first_tick is not None:
+        others = MaxNLocator(8, integer=True).tick_values(panel.first_tick, axes.dataLim.x1)
+        axes.set_xticks([panel.first_tick, *(tick for tick in others if panel.first_tick < tick <= axes.dataLim.x1)])
+    if panel.bottom is not None:
+        axes.set_ylim(bottom=panel.bottom)
+    axes.margins(0.1)  # for captions
+    axes.grid(alpha=0.3)
+
+
+def _write_captions(figure: Figure, axes: Axes, panel: Panel) -> None:
+    """Write captions in their curve's colour on a side of their point where nothing else is; otherwise none."""
+    captioned = [
+        (number, point) for number, points in enumerate(panel.curves.values()) for point in points if len(point) > 2
+    ]
+    if not captioned:
+        return
+    figure.draw_without_rendering()
+    places = [(x, y) for _, (x, y, _) in captioned] + list(panel.points.values())
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in axes.transData.transform(places)]
+    for number, (x, y, caption) in captioned:
+        for right, up in ((5, 5), (5, -12), (-5, 5), (-5, -12)):
+            side: Literal["left", "right"] = "left" if right > 0 else "right"
+            text = axes.annotate(caption, (x, y), (right, up), textcoords="offset points", fontsize=8, ha=side)
+            text.set_color(f"C{number % 10}")
+            box = text.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            text.remove()

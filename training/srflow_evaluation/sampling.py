@@ -1,0 +1,496 @@
+"""The protocols that draw samples: over the temperature, the best of n, all of them, and models side by side.
+
+Tables and figures of the publication and its supplement: the main tables, table 1, figures 2 to 8 and 11 to 17; the
+challenge "Learning the super-resolution space" (NTIRE 2021); and the field's test sets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from srflow_evaluation.bench import (
+    DIVERSITY,
+    DIVERSITY_COLUMN,
+    MODEL,
+    SAMPLES,
+    SPREAD,
+    VARIANCE,
+    Bench,
+    Cell,
+    Line,
+    Sampled,
+    Shown,
+    called,
+    check_out,
+    measure_models,
+    model_names,
+    open_bench,
+)
+from srflow_evaluation.metrics import Metric, perceptual_metric
+from srflow_evaluation.models import Subject
+from srflow_evaluation.options import ZERO, LevelTaus, Options
+from srflow_evaluation.output import SHEETS, Panel, Table, heat_map, shown_place, shown_places, write_plot, write_sheet
+from srflow_evaluation.pictures import Picture, PictureFiles
+from srflow_evaluation.published_results import ENCODERS, METHODS, PRETRAINED, S10, SCRATCH, SPACE
+from srflow_evaluation.results import Row
+from srflow_sdk.errors import ArgumentError, MissingExtraError
+from srflow_sdk.model.manifest import Reduction
+from srflow_training import figures
+from srflow_training._lpips import MISSING
+from srflow_training.lpips_weights import HOW, weights_file
+
+TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0))
+"""Temperatures if none are given."""
+
+
+@torch.no_grad()
+def tau_sweep(options: Options) -> Table:
+    """Measure and write results.csv, summary.json, tau_sweep.png and sheets; return the table. Raises: SRFlowError."""
+    found = _over_tau(options)
+    metrics, rows = found.bench.metrics, found.summary["rows"]
+    headings = {metric.name: metric.heading for metric in metrics} | {VARIANCE: SPREAD[VARIANCE][0]}
+    chosen = {"psnr", perceptual_metric(metrics).name, "lr_psnr", VARIANCE, *options.metrics}
+    panels = []
+    for name in (name for name in headings if name in chosen):
+        curves = {
+            label: [(row["tau"], row[name]) for row in rows if row["method"] == model and isinstance(row["tau"], float)]
+            for model, label in found.bench.labels.items()
+        }
+        if any(curves.values()):
+            lines = {other: means[name] for other, means in _references(found).items() if name in means}
+            panels.append(Panel(headings[name], "τ", curves=curves, lines=lines))
+    if panels:
+        write_plot(options.out / "tau_sweep.png", found.bench.title, panels)
+    return found.bench.table(found.lines(), found.summary["notes"], SPREAD, published=METHODS)
+
+
+@torch.no_grad()
+def perception_distortion(options: Options) -> Table:
+    """Measure as :func:`tau_sweep` does, and draw perception_distortion.png; return the table. Raises: SRFlowError.
+
+    The two share a folder in a report, so summary.json is the same: its protocol is tau-sweep.
+    """
+    if options.metrics and ("psnr" not in options.metrics or len(options.metrics) < 2):
+        raise ArgumentError("perception-distortion draws a metric over PSNR: name both, such as --metrics psnr,lpips")
+    found = _over_tau(options)
+    perception, distortion = perceptual_metric(found.bench.metrics), found.bench.metrics[0]
+    curves = {
+        label: [
+            (row[distortion.name], row[perception.name], called(MODEL, row["tau"]))
+            for row in found.summary["rows"]
+            if row["method"] == model
+        ]
+        for model, label in found.bench.labels.items()
+    }
+    points = {name: (means[distortion.name], means[perception.name]) for name, means in _references(found).items()}
+    labels = (f"distortion: {distortion.heading}", f"perception: {perception.heading}")
+    write_plot(
+        options.out / "perception_distortion.png", found.bench.title, [Panel("", *labels, curves=curves, points=points)]
+    )
+    return found.bench.table(found.lines(), found.summary["notes"], SPREAD, published=METHODS)
+
+
+def _over_tau(options: Options) -> Sampled:
+    bench = open_bench(options, several=True)
+    found = measure_models(
+        bench, options, lambda _: TAUS, _draw_over_tau, protocol="tau-sweep", measured="tau", sheets=1
+    )
+    found.results.write_summary(found.summary)
+    return found
+
+
+def _references(found: Sampled) -> dict[str, dict[str, float]]:
+    """Those that a plot shows: bicubic lies far from the others and would flatten every curve."""
+    return {name: means for name, means in found.summary["references"].items() if name != "bicubic"}
+
+
+def _draw_over_tau(bench: Bench, path: Path, pictures: Mapping[str, Picture], shown: Sequence[Shown]) -> None:
+    """Draw figure 2: a picture over τ, between the input and the photograph."""
+    picture = next(iter(pictures.values()))
+    cells = [bench.cell(one.name, one.image, one.picture) for one in shown]
+    title = f"{picture.name}: {', '.join(model_names([*bench.models.values()], ()))}"
+    write_sheet(path, title, [("LR", picture.lr), *cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=5)
+
+
+BEST_TAU = LevelTaus((0.8,))
+"""The temperature if none is given."""
+
+BEST_SAMPLES = 10
+"""The largest n if `--samples` is not given."""
+
+
+@torch.no_grad()
+def best_of_n(options: Options) -> Table:
+    """Measure and write results.csv (a row per sample), summary.json, best_of_n.png and sheets; return the table.
+
+    Raises: SRFlowError.
+    """
+    count = options.sample_count(BEST_SAMPLES, "best-of-n compares samples")
+    tau = options.sampling_tau(BEST_TAU)
+    bench = open_bench(options)
+    best_by = perceptual_metric(bench.metrics)
+
+    def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
+        picture = bench.read(files)
+        sample = bench.subject.sampler(picture.lr)
+        rows, images = [], []
+        for seed in range(count):
+            image = sample(tau, seed)
+            rows.append(bench.row(picture, MODEL, [image], tau, sample=str(seed)))
+            images += [] if sheet is None else [image]
+        if sheet is not None:  # figure 7: for each n, the best of the first n samples
+            cells = [("LR", picture.lr)]
+            for n in range(1, count + 1):
+                winner = _better(best_by)(rows[:n], key=lambda row: float(row[best_by.name]))
+                figure = best_by.of(float(winner[best_by.name]))
+                cells.append((f"best of {n}: sample {winner['sample']}\n{figure}", images[int(winner["sample"])]))
+            title = f"{picture.name}, best by {best_by.heading} of the whole picture: {bench.subject.name}"
+            write_sheet(sheet, title, [*cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=6)
+        return [*bench.reference_rows(picture, sample=""), *rows]
+
+    results, rows = bench.measure(options, rows_of, measured="samples", tau=str(tau), samples=count)
+    means = _best_means(bench, rows, count)
+    summary = bench.summary("best-of-n", rows, means, tau=str(tau))
+    results.write_summary(summary)
+    chosen = {"psnr", "ssim", best_by.name, "lr_psnr", *options.metrics}
+    panels = [
+        Panel(
+            f"{metric.heading}\nof the sample best by it",
+            "n",
+            curves={bench.labels[MODEL]: [(row["n"], row[metric.name]) for row in means]},
+            first_tick=1,
+        )
+        for metric in bench.metrics
+        if metric.name in chosen
+    ]
+    title = f"best of n samples at τ {tau}, whole pictures against HR\n{bench.title}"
+    write_plot(options.out / "best_of_n.png", title, panels)
+    lines: list[Line] = [(f"best of {row['n']}", row) for row in means]
+    lines[0] = (lines[0][0], {**means[0], "tau": tau.in_json})  # no choice: a plain sample
+    return bench.table([*summary["references"].items(), *lines], summary["notes"], published=METHODS)
+
+
+def _best_means(bench: Bench, rows: Sequence[Row], count: int) -> list[dict[str, Any]]:
+    """For each n, and each metric, the mean over pictures of the best of the first n samples."""
+    by_sample: list[list[Row]] = [[row for row in rows if row["sample"] == str(seed)] for seed in range(count)]
+    means: list[dict[str, Any]] = [{"n": n} for n in range(1, count + 1)]
+    for metric in bench.metrics:
+        choose = _better(metric)
+        best = [float(row[metric.name]) for row in by_sample[0]]
+        for line, of_pictures in zip(means, by_sample, strict=True):
+            best = [choose(old, float(row[metric.name])) for old, row in zip(best, of_pictures, strict=True)]
+            line[metric.name] = sum(best) / len(best)
+    return means
+
+
+def _better(metric: Metric) -> Any:
+    """The function that chooses the better of two figures, `max` or `min`."""
+    return max if metric.better == "higher" else min
+
+
+DEVIATION_SAMPLES = 8
+"""Samples of a picture if `--samples` is not given."""
+
+_COMMON = 0.995  # the share of deviations that the map shows below its brightest colour
+
+
+@torch.no_grad()
+def random_samples(options: Options) -> Table:
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return the table.
+
+    Raises: SRFlowError.
+    """
+    count = options.sample_count(DEVIATION_SAMPLES, "the deviation of samples is shown")
+    bench = open_bench(options)
+    tau = options.sampling_tau(options.default_tau(bench.subject))
+
+    def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
+        picture = bench.read(files)
+        sample = bench.subject.sampler(picture.lr)
+        drawn = [sample(tau, seed) for seed in range(count)]
+        if sheet is not None:  # the input, other methods, the photograph and the deviation; then the samples
+            rows, columns = place = shown_place(picture.hr)
+            deviation = figures.deviation_map(drawn)
+            shown = deviation[..., rows, columns]
+            top = max(1, math.ceil(float(shown.flatten().quantile(_COMMON))))
+            scale = f"deviation: black 0, yellow {top}/255\nmean here {float(shown.mean()):.1f}"
+            cells = [("LR", picture.lr)]
+            cells += [bench.cell(name, method(picture), picture) for name, method in bench.references.items()]
+            cells += [("HR", picture.hr), (scale, heat_map(deviation, top))]
+            across = len(cells)
+            cells += [bench.cell(f"sample {seed}", image, picture) for seed, image in enumerate(drawn)]
+            title = f"{picture.name}, {count} samples at τ {tau}, ×{bench.subject.scale}: {bench.subject.name}"
+            write_sheet(sheet, title, cells, [place], columns=across)
+        return [*bench.reference_rows(picture), bench.sampled_row(picture, MODEL, tau, drawn)]
+
+    results, rows = bench.measure(options, rows_of, sheets=SHEETS, measured="deviation", tau=str(tau), samples=count)
+    spread = sorted((float(row[DIVERSITY]), str(row["picture"])) for row in rows if row["method"] == MODEL)
+    (least, fewest), (most, widest) = spread[0], spread[-1]
+    extremes = (
+        f"The samples of {widest} differ most (diversity {most:.2f}/255), those of {fewest} least ({least:.2f}/255)."
+    )
+    mean = bench.mean_row(rows, MODEL, tau)
+    summary = bench.summary("samples", rows, [mean], extremes, samples=count)
+    results.write_summary(summary)
+    lines = [*summary["references"].items(), (f"τ {tau}, mean of {count} samples", mean)]
+    return bench.table(lines, summary["notes"], DIVERSITY_COLUMN, published=METHODS)
+
+
+CROPS = 3
+"""Rows of a sheet: the most detailed crops of a picture."""
+
+_REDUCTIONS: tuple[Reduction, ...] = ("bicubic", "bilinear")  # as a sheet groups its columns
+
+
+@torch.no_grad()
+def compare(options: Options) -> Table:
+    """Measure and write results.csv, summary.json and sheets (a row per crop, a column per method); return the table.
+
+    Raises: SRFlowError.
+    """
+    found = _side_by_side(options, open_bench(options, several=True, alone=""), "compare")
+    found.results.write_summary(found.summary)
+    return found.bench.table(found.lines(), found.summary["notes"], DIVERSITY_COLUMN, published=METHODS)
+
+
+@torch.no_grad()
+def encoder_init(options: Options) -> Table:
+    """Compare two models as :func:`compare` does, and add their difference; return the table. Raises: SRFlowError."""
+    if len(options.models) != 2:
+        raise ArgumentError(
+            f"encoder-init compares two models, not {len(options.models)}: give --model twice, one that started from a "
+            "trained encoder and one trained from scratch"
+        )
+    options.only_tau()
+    bench = open_bench(options, several=True, alone="")
+    roles, note = _roles(bench.models)
+    found = _side_by_side(options, bench, "encoder-init")
+    summary = found.summary
+    summary["notes"].append(note)
+    rows = sorted(summary["rows"], key=lambda row: [PRETRAINED, SCRATCH].index(roles[row["method"]]))
+    summary["rows"] = [{**row, "encoder": roles[row["method"]]} for row in rows]
+    forms = {**{metric.name: metric.form for metric in bench.metrics}, DIVERSITY: ".2f"}
+    summary["difference"] = {name: rows[0][name] - rows[1][name] for name in forms}
+    summary["trained_is_better_on"] = _wins(found, *(row["method"] for row in rows))
+    found.results.write_summary(summary)
+    difference = {name: f"{value:+{forms[name]}}" for name, value in summary["difference"].items()}
+    wins = {name: f"{count} of {len(bench.pictures)}" for name, count in summary["trained_is_better_on"].items()}
+    lines: list[Line] = [
+        *summary["references"].items(),
+        *(
+            (f"{row['method']}, {row['encoder']}, {called(MODEL, row['tau'])}", {**row, "published": row["encoder"]})
+            for row in summary["rows"]
+        ),
+        ("trained − scratch", difference),
+        ("the trained one is better on", wins),
+    ]
+    return bench.table(lines, summary["notes"], DIVERSITY_COLUMN, published=ENCODERS)
+
+
+def _side_by_side(options: Options, bench: Bench, protocol: str) -> Sampled:
+    return measure_models(
+        bench,
+        options,
+        lambda subject: [options.default_tau(subject)],
+        _draw_side_by_side,
+        protocol=protocol,
+        sheets=SHEETS,
+    )
+
+
+def _roles(models: Mapping[str, Subject]) -> tuple[dict[str, str], str]:
+    """Which of two models started from a trained encoder, and a sentence that says how that is known.
+
+    Raises: ArgumentError if both did, or neither.
+    """
+    known = {name: subject.trained_encoder for name, subject in models.items()}
+    first, second = known
+    if known[first] is None and known[second] is None:
+        return {first: PRETRAINED, second: SCRATCH}, (
+            "Neither file notes how its encoder started: the first --model counts as the one from a trained encoder."
+        )
+    if known[first] == known[second]:
+        both = "from a trained encoder" if known[first] else "from scratch"
+        raise ArgumentError(f"both models started {both}, as their notes say: name one of each kind")
+    trained = first if known[first] or known[second] is False else second
+    noted = " and ".join(name for name, found in known.items() if found is not None)
+    roles = {name: PRETRAINED if name == trained else SCRATCH for name in known}
+    return roles, f"{trained} started from a trained encoder, as the notes of {noted} say."
+
+
+def _wins(found: Sampled, one: str, other: str) -> dict[str, int]:
+    """On how many pictures one model is better than another, by metric."""
+    pairs = list(zip(*([row for row in found.rows if row["method"] == name] for name in (one, other)), strict=True))
+    signs = {metric.name: 1 if metric.better == "higher" else -1 for metric in found.bench.metrics}
+    return {name: sum(sign * (float(a[name]) - float(b[name])) > 0 for a, b in pairs) for name, sign in signs.items()}
+
+
+def _draw_side_by_side(bench: Bench, path: Path, pictures: Mapping[str, Picture], shown: Sequence[Shown]) -> None:
+    """Draw figures 11 to 13: a row for each crop; in columns each reduction with its methods, and the photograph."""
+    picture = next(iter(pictures.values()))
+    groups: dict[str, list[Cell]] = {}
+    for one in shown:
+        of_bilinear = one.name in bench.bilinear
+        own = bench.subject.reduction if one.subject is None else one.subject.reduction
+        name = f"{one.name} (bilinear LR)" if of_bilinear else one.name
+        groups.setdefault("bilinear" if of_bilinear else own, []).append(bench.cell(name, one.image, one.picture))
+    cells: list[Cell] = []
+    for reduction in _REDUCTIONS:
+        if members := groups.get(reduction):
+            lr = pictures[reduction].lr if reduction in pictures else bench.cut.reduced(picture.hr, reduction)
+            cells += [("LR" if len(groups) == 1 else f"LR, {reduction}", lr), *members]
+    cells.append(("HR", picture.hr))
+    title = f"{picture.name}, ×{picture.hr.shape[2] // picture.lr.shape[2]}; figures are of the whole picture"
+    write_sheet(path, title, cells, shown_places(picture.hr, CROPS))
+
+
+NTIRE_TAU = LevelTaus((0.9,))
+"""The temperature if none is given: the publication's for DIV2K, the challenge's photographs."""
+
+NTIRE_SAMPLES = 10
+"""The challenge's number of samples."""
+
+WORST = "lr_psnr_worst"
+"""Column: the smallest LR-PSNR of a picture's samples; in summary.json the smallest of all."""
+
+_NOT_LPIPS = (
+    " The challenge computed {} by the spatial LPIPS (AlexNet), whose weights are not on this machine; by FLIP it is "
+    "not comparable with published scores."
+)
+
+
+@torch.no_grad()
+def ntire21(options: Options) -> Table:
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return the table.
+
+    Raises: SRFlowError.
+    """
+    count = options.sample_count(NTIRE_SAMPLES, "the diversity score compares samples")
+    tau = options.sampling_tau(NTIRE_TAU)
+    if options.metrics and "lr_psnr" not in options.metrics:
+        raise ArgumentError("ntire21 is about LR-PSNR: add lr_psnr to --metrics")
+    bench = _comparable(open_bench(options), count)
+    heading, distance = _distance(bench)
+    score = f"diversity_score_{heading.lower()}"
+
+    def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
+        picture = bench.read(files)
+        sample = bench.subject.sampler(picture.lr)
+        images = [sample(tau, seed) for seed in range(count)]
+        if sheet is not None:
+            cells = [bench.cell(f"sample {number}", image, picture) for number, image in enumerate(images)]
+            title, cells = f"{picture.name}, samples: {bench.subject.name}", [("LR", picture.lr), *cells]
+            write_sheet(sheet, title, [*cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=6)
+        lr_psnr = next(metric for metric in bench.metrics if metric.name == "lr_psnr")
+        own: Row = {
+            WORST: min(lr_psnr.measure(image, picture, bench.convention) for image in images),
+            score: figures.space_diversity([distance(image, picture.hr) for image in images]),
+            DIVERSITY: figures.diversity(images),
+        }
+        return [*bench.reference_rows(picture), {**bench.row(picture, MODEL, images, tau), **own}]
+
+    results, rows = bench.measure(options, rows_of, measured="ntire21", tau=str(tau), samples=count)
+    worst = min(float(row[WORST]) for row in rows if row["method"] == MODEL)
+    line = {"tau": tau.in_json, **bench.means(rows, [DIVERSITY, score], method=MODEL), WORST: worst}
+    called = f"S{str(count).translate(str.maketrans('0123456789', '₀₁₂₃₄₅₆₇₈₉'))}"
+    note = (
+        f"{called} is the diversity score, 0 to 100, mean over pictures: how much closer, in percent, the photograph "
+        "would be than the best sample, if each pixel could be taken from the sample that is best there. The worst "
+        "LR-PSNR is of all samples of all pictures; the other figures are means over samples."
+    ) + ("" if heading == "LPIPS" else _NOT_LPIPS.format(called))
+    more = {"tau": tau.in_json, "samples": count, "diversity_scores": {score: heading}}
+    summary = bench.summary("ntire21", rows, [line], note, **more)
+    results.write_summary(summary)
+    columns = {
+        WORST: ("worst LR-PSNR, dB ↑", ".2f"),
+        score: (f"{called} by {heading} ↑", ".2f"),
+        **DIVERSITY_COLUMN,
+    }
+    return bench.table([*summary["references"].items(), (f"τ {tau}", line)], summary["notes"], columns, published=SPACE)
+
+
+def _comparable(bench: Bench, count: int) -> Bench:
+    """Leave out the published diversity score unless as many samples are compared."""
+    if bench.published is None or count == NTIRE_SAMPLES:
+        return bench
+    note = f"The published diversity score is left out: it is of {NTIRE_SAMPLES} samples, and this of {count}."
+    return replace(bench, published=bench.published.without(S10), notes=[*bench.notes, note])
+
+
+def _distance(bench: Bench) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
+    """A distance at each pixel, 1×1×H×W, and its name: spatial LPIPS, or FLIP where its weights are not there.
+
+    Raises: MissingExtraError if neither is there.
+    """
+    if bench.convention.lpips is not None:
+        return "LPIPS", partial(figures.lpips_map, bench.convention.lpips)
+    if not figures.has_flip():
+        raise MissingExtraError(
+            f"ntire21 needs a distance at each pixel, and neither LPIPS nor FLIP is at hand: {HOW}, "
+            "or pip install flip-evaluator"
+        )
+    return "FLIP", figures.flip_map
+
+
+SETS = ("Set5", "Set14", "BSD100", "Urban100", "Kodak")
+"""Their order in the table; sets of other names follow."""
+
+NOTE = (
+    "PSNR of the luma Y (BT.601, 16 to 235 of 255, not rounded), without a border of {scale} pixels; the other figures "
+    "of whole RGB pictures in 8 bits; means over a set's pictures, of a sampling model over {samples} samples each. LR "
+    "and HR pictures are the set's files; without LR files they are {reduction} reductions."
+)
+
+
+@torch.no_grad()
+def standard(options: Options) -> Table:
+    """Measure each set into a folder of its own, as `compare` does; return a line for each method and temperature.
+
+    Each model stands at τ 0 and at its default, if no temperature is named. Raises: SRFlowError.
+    """
+    check_out(options)
+    lpips = ("lpips",) if weights_file("alex") is not None else ()
+    cells: dict[str, dict[str, str]] = {}
+    for name, folder in _sets(options.hr).items():
+        of_set = replace(
+            options,
+            hr=folder / "HR",
+            lr=folder / "LR" if (folder / "LR").is_dir() else None,
+            output=options.out / name,
+            others={other: outputs / name for other, outputs in options.others.items()},
+            convention="standard",
+            metrics=options.metrics or ("y_psnr", *lpips),
+        )
+        options.progress(f"{name}:")
+        bench = open_bench(of_set, several=True, alone="")
+        found = measure_models(
+            bench, of_set, lambda subject: (ZERO, subject.default_tau), lambda *_: None, protocol="standard"
+        )
+        found.results.write_summary(found.summary)
+        metrics = sorted(bench.metrics, key=lambda metric: metric.name != "y_psnr")  # first
+        for method, row in found.lines():
+            cell = " / ".join(format(row[metric.name], metric.form) for metric in metrics)
+            cells.setdefault(method, {})[f"{name} ({len(bench.pictures)})"] = cell
+    columns = list(next(iter(cells.values())))
+    headings, scale = " / ".join(metric.heading for metric in metrics), bench.subject.scale
+    note = NOTE.format(scale=scale, samples=options.samples or SAMPLES, reduction=bench.subject.reduction)
+    notes = [f"{headings}, ×{scale}. {note}", *([] if lpips or options.metrics else [MISSING])]
+    return Table(["method", *columns], [[name, *(of[key] for key in columns)] for name, of in cells.items()], notes)
+
+
+def _sets(hr: Path) -> dict[str, Path]:
+    """The sets in a folder, or the one that it is, by name. Raises: ArgumentError if there is none."""
+    if (hr / "HR").is_dir():
+        return {hr.resolve().name: hr}
+    found = {folder.parent.name: folder.parent for folder in sorted(hr.glob("*/HR")) if folder.is_dir()}
+    if not found:
+        raise ArgumentError(f"--hr {hr} has no SET/HR with photographs: make it by benchmarks/standard_sets.py")
+    return {name: found[name] for name in (*SETS, *found) if name in found}
