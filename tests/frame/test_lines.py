@@ -10,10 +10,10 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "srflow_sdk": 12_500,
     "apps/srflow_apps": 8_185,
     "training/srflow_training": 6_724,
-    "training/srflow_evaluation": 7_153,
+    "training/srflow_evaluation": 6_031,
     "export/srflow_export": 7_917,
-    "benchmarks": 5_226,
-    "tests": 52_670,
+    "benchmarks": 5_224,
+    "tests": 51_837,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
