@@ -188,10 +188,11 @@ def _output(command: list[str], *, limit_s: float) -> str:
 
 def _quality(outputs: Iterable[Path], originals: list[np.ndarray]) -> dict[str, float]:
     """Means over the photographs: PSNR without a border of 4 pixels, in dB; LPIPS, NaN without its weights."""
-    from srflow_training._lpips import LPIPS
+    from srflow_evaluation.bench import open_networks
+    from srflow_evaluation.options import Options
     from srflow_training.figures import lpips, psnr
 
-    network, found = LPIPS.for_measuring(), []
+    network, found = open_networks(Options(hr=Path()), SCALE, "bicubic")[0].lpips, []
     for path, original in zip(outputs, originals, strict=True):
         with Image.open(path) as file:
             pair = _tensor(np.asarray(file.convert("RGB"))), _tensor(original)

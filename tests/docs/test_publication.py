@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from srflow_evaluation import plots
+from srflow_evaluation import output
 from srflow_training.checkpoints.keys import old_esrgan_name, published_rrdb_name, to_published
 from srflow_training.model import RRDB
 from tests.networks import random_srflow, tiny_config
@@ -112,7 +112,7 @@ def run(folder: Path, words: list[str]) -> str:
 @pytest.mark.slow
 def test_every_command_runs_on_small_pictures(publication: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # a plot takes a second or two; tests/evaluation looks at them
-    monkeypatch.setattr(plots, "save", lambda figure, path, title: path.touch())
+    monkeypatch.setattr(output, "save", lambda figure, path, title: path.touch())
     table = eval_table()
     assert len(table) == 25
     for number, (_, command) in enumerate(table):

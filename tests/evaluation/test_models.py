@@ -1,4 +1,4 @@
-"""What is measured: a flow in both directions, as a bundle and as a checkpoint, and the methods to compare."""
+"""Models to measure: a flow in both directions, as a bundle and as a checkpoint, and the methods to compare."""
 
 import csv
 import weakref

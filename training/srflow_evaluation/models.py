@@ -1,4 +1,4 @@
-"""What is measured: flows, as bundles and as checkpoints, and the methods that they are compared with.
+"""Models to measure: flows, as bundles and as checkpoints, and the methods that they are compared with.
 
 A flow has the same interface in both directions, and both kinds draw the latents of the runtime, so that they are
 comparable.

@@ -1,4 +1,4 @@
-"""What a protocol writes for its reader: tables of text, contact sheets of crops, and plots."""
+"""Results for a reader: tables of text, contact sheets of crops, and plots."""
 
 from __future__ import annotations
 

@@ -64,13 +64,14 @@ def test_perceptual_figures_are_best_for_equality_and_get_worse_with_noise(hr, f
 @pytest.mark.parametrize("level", [0, 128, 255])
 def test_figures_of_flat_images_are_those_of_equality(level):
     flat = torch.full((1, 3, 64, 64), level / 255)
-    metrics = Convention(name="default", scale=4, reduction="bicubic").metrics()
-    picture = Picture(name="flat", hr=flat, lr=flat[..., ::4, ::4], others={})
+    convention = Convention(scale=4)
+    metrics = convention.metrics()
+    picture = Picture(name="flat", hr=flat, lr=flat[..., ::4, ::4])
     equal = {metric.name: 100 if "psnr" in metric.name else 1 if metric.better == "higher" else 0 for metric in metrics}
-    found = {metric.name: metric.measure(flat, picture) for metric in metrics}
+    found = {metric.name: metric.measure(flat, picture, convention) for metric in metrics}
     assert found == pytest.approx(equal, abs=1e-4)
-    others = [metric.measure(noisy(flat, 0.1), picture) for metric in metrics]
-    others += [metric.measure(torch.full_like(flat, 0.25), picture) for metric in metrics]
+    others = [metric.measure(noisy(flat, 0.1), picture, convention) for metric in metrics]
+    others += [metric.measure(torch.full_like(flat, 0.25), picture, convention) for metric in metrics]
     assert np.isfinite(others).all()
 
 
