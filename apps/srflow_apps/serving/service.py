@@ -140,10 +140,7 @@ class PictureService:
         window, default = Window(top=top, left=left, height=height, width=width), self.manifest.default_tau
         temperature = Temperature(tau, default=default, height=height, width=width, multiple=multiple)
         request = Request(
-            options=draw,
-            temperature=temperature.placed(top, left),
-            samples=range(draw.sample, draw.sample + samples),
-            hued=True,
+            options=draw, temperature=temperature.placed(top, left), samples=range(draw.sample, draw.sample + samples)
         )
         lr = np.array(tile.transpose(2, 0, 1), order="C")
         place = Tile(core=window, window=window)

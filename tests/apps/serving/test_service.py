@@ -10,6 +10,7 @@ from PIL import Image
 
 from srflow_apps.serving.service import PictureService
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
+from srflow_sdk.drawing.low_resolution import ChromaBounds
 from srflow_sdk.errors import ArgumentError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.serving_config import ServingOptions
@@ -55,6 +56,13 @@ def test_a_file_gives_what_upscaler_gives_as_rgb(
     assert np.array_equal(found, [np.asarray(wanted)])
 
 
+@pytest.fixture
+def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures as the network gives them, as tiles are."""
+    monkeypatch.setattr(ChromaBounds, "bounded", lambda self, picture: picture)
+
+
+@pytest.mark.usefixtures("unbounded")
 def test_tiles_of_a_client_join_to_the_picture(service: PictureService, upscaler: Upscaler, photo: np.ndarray) -> None:
     photo = photo[:44, :60]
     lr = photo.astype(np.float32) / np.float32(255)
@@ -68,6 +76,7 @@ def test_tiles_of_a_client_join_to_the_picture(service: PictureService, upscaler
     assert np.array_equal(from_unit(whole, np.dtype(np.uint8)), wanted)
 
 
+@pytest.mark.usefixtures("unbounded")
 def test_a_tau_map_at_a_place_gives_what_the_whole_pictures_map_gives(
     service: PictureService, upscaler: Upscaler, photo: np.ndarray
 ) -> None:
