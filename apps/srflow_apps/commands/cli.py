@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import click
 
@@ -26,6 +26,9 @@ from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
 
+if TYPE_CHECKING:
+    from srflow_apps.batch.operations import Operation
+
 _ONE_PLACE = ("frame", "from_output", "ray", "ray_workers", "ray_gpus")  # what srflow-transfer has no use for
 _OUTPUT = click.Option(
     ["-o", "--output"],
@@ -35,27 +38,40 @@ _OUTPUT = click.Option(
 )
 
 
-def _model(names: str, text: str) -> click.Option:
-    return click.Option(["--model"], metavar=names, type=NameOrPath(), help=text)
-
-
-_ONE_MODEL = _model("NAME|BUNDLE", "An embedded model, or a bundle.  [default: x4-small]")
 _INPUTS = click.Argument(["inputs"], nargs=-1, metavar="[INPUT]...", type=click.Path(readable=False))
+_ONE_MODEL = "NAME|BUNDLE", "An embedded model, or a bundle.  [default: x4-small]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What each command is asked for, besides its inputs. options: those of its operation."""
+
+    options: dict[str, Any]
+    output: str | None
+    model: str | None
+    files: FileChoices
+    machine: MachineChoices
+
+    def run(self, operation: Operation, inputs: Sequence[str], **more: Any) -> None:
+        from srflow_apps.batch.command import run_command
+
+        how = {"model": self.model, "files": self.files, "machine": self.machine}
+        run_command(operation, inputs, self.output, **how, **more)  # type: ignore[arg-type]
 
 
 def _operation(
     name: str,
     options: type[Any],
-    model: click.Option,
+    model: tuple[str, str],
     *,
     arguments: Sequence[click.Argument] = (_INPUTS,),
     more: Options | None = None,
     leave: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Command]:
-    """Make a command of a function that does an operation to picture files.
+    """Make a command of a function that does an operation to picture files, and is given what was asked for.
 
-    Its options are the fields of `options`, of which the function gets a dict, those of FileChoices and MachineChoices,
-    as `files` and `machine`, and `more`, each as an argument. leave: fields without an option.
+    Its options are -o, --model, the fields of `options`, FileChoices and MachineChoices, and `more`. Of `more` and
+    `arguments`, each is an argument of it. model: the metavar and the help. leave: fields without an option.
     """
 
     def made(function: Callable[..., None]) -> Command:
@@ -65,14 +81,16 @@ def _operation(
             "machine": options_of(MachineChoices, "Machines"),
         }
         fields = {part: [str(one.name) for those in found.values() for one in those] for part, found in parts.items()}
-        every = [{MOST: [_OUTPUT, model]}, parts["options"], more or {}, parts["machine"], parts["files"]]
+        named = click.Option(["--model"], metavar=model[0], type=NameOrPath(), help=model[1])
+        every = [{MOST: [_OUTPUT, named]}, parts["options"], more or {}, parts["machine"], parts["files"]]
         sorted_ = {heading: [one for found in every for one in found.get(heading, ())] for heading in HEADINGS}
 
         def called(**values: Any) -> None:
             with exit_statuses():
                 chosen = {part: {name: values.pop(name) for name in names} for part, names in fields.items()}
                 files, machine = FileChoices(**chosen["files"]), MachineChoices(**chosen["machine"])
-                function(**values, options=chosen["options"], files=files, machine=machine)
+                where = {name: values.pop(name) for name in ("output", "model")}
+                function(_Asked(options=chosen["options"], files=files, machine=machine, **where), **values)
 
         command = Command(
             name,
@@ -124,43 +142,24 @@ class _UpscaleChoices:
         None, "FFmpeg's encoder.  [default: libx264; .webm: libvpx-vp9]", metavar="NAME", heading="Clips"
     )
     server: str | None = option(
-        None,
-        "A Triton server draws: HOST:PORT. --model is then a name there.",
-        metavar="URL",
-        heading="Machines",
+        None, "A Triton server draws: HOST:PORT. --model is then a name there.", metavar="URL", heading="Machines"
     )
 
 
-_OWN = options_of(_UpscaleChoices, "Pictures")
-_OWN["Pictures"].insert(
-    0,
-    click.Option(
-        ["--models"],
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=_list_models,
-        help="List the embedded ones.",
-    ),
+_LIST = click.Option(
+    ["--models"], is_flag=True, is_eager=True, expose_value=False, callback=_list_models, help="List the embedded ones."
 )
+_OWN = options_of(_UpscaleChoices, "Pictures")
+_OWN["Pictures"].insert(0, _LIST)
 
 
 @_operation(
     "srflow-upscale",
     DrawOptions,
-    _model("auto|NAME|BUNDLE", "Model; auto: what suits each photo.  [default: auto]"),
+    ("auto|NAME|BUNDLE", "Model; auto: what suits each photo.  [default: auto]"),
     more=_OWN,
 )
-def upscale(
-    *,
-    inputs: tuple[str, ...],
-    output: str | None,
-    model: str | None,
-    options: dict[str, Any],
-    files: FileChoices,
-    machine: MachineChoices,
-    **more: Any,
-) -> None:
+def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
     """Enlarge photos, PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, folders of them, and clips.
 
     For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
@@ -188,42 +187,32 @@ def upscale(
       srflow-upscale s3://bucket/photos -o s3://bucket/large --resume --ray auto
       srflow-upscale clip.mp4                              clip_x4.mp4, with its sound
     """
+    files, options, own = asked.files, asked.options, _UpscaleChoices(**more)
     _check_inputs(inputs, files)
-    own = _UpscaleChoices(**more)
     sizes = [value for value in (options["scale"], own.size, own.max_size) if value is not None]
     if len(sizes) > 1:
         raise click.UsageError("--scale, --size and --max-size all set the size; choose one of them")
     draw = DrawOptions(**{**options, "scale": sizes[0] if sizes else None})
-    if _are_clips(inputs, output, own):
+    if _are_clips(inputs, asked.output, own):
         from srflow_apps.clips.command import run_clips
 
-        run_clips(inputs, output, draw, own.latents, model, own.codec, files, machine)
+        run_clips(inputs, asked.output, draw, own.latents, asked.model, own.codec, files, asked.machine)
         return
     if files.from_output is not None:
         _refuse_chosen(*options, "samples", "interval", "size", "max_size")
-    if own.interval is not None and (own.samples > 1 or output == "-"):
+    if own.interval is not None and (own.samples > 1 or asked.output == "-"):
         raise ArgumentError("--interval writes three files of each input; leave out --samples and -o -")
     if draw.value_range is not None:
         _refuse("dry_run", "frame", "interval", why="with --range")
     if own.server is not None:
         _refuse("device", "threads", "precision", why="with --server: the server has its own")
-    from srflow_apps.batch.command import run_command
     from srflow_apps.batch.operations import Upscaling
 
-    what, samples, server = Upscaling(options=draw, interval=own.interval), own.samples, own.server
-    run_command(what, inputs, output, model=model, files=files, machine=machine, samples=samples, server=server)
+    asked.run(Upscaling(options=draw, interval=own.interval), inputs, samples=own.samples, server=own.server)
 
 
 @_operation("srflow-restore", RestoreOptions, _ONE_MODEL)
-def restore(
-    *,
-    inputs: tuple[str, ...],
-    output: str | None,
-    model: str | None,
-    options: dict[str, Any],
-    files: FileChoices,
-    machine: MachineChoices,
-) -> None:
+def restore(asked: _Asked, *, inputs: tuple[str, ...]) -> None:
     """Remove noise, dots and scratches from photos, and from folders of them. Their size stays.
 
     The noise of a camera goes, and so do salt and pepper. Blur and the blocks of a JPEG stay, and a photo without noise
@@ -248,14 +237,17 @@ def restore(
       srflow-restore photos -o clean --recursive --resume
       srflow-restore --from-output clean.png -o again.png
     """
-    _check_inputs(inputs, files)
-    if files.from_output is not None:
-        _refuse_chosen(*options)
-    from srflow_apps.batch.command import run_command
+    _check_inputs(inputs, asked.files)
+    if asked.files.from_output is not None:
+        _refuse_chosen(*asked.options)
     from srflow_apps.batch.operations import Restoring
 
-    what = Restoring(options=RestoreOptions(**options))
-    run_command(what, inputs, output, model=model, files=files, machine=machine)
+    asked.run(Restoring(options=RestoreOptions(**asked.options)), inputs)
+
+
+_LR = click.Option(
+    ["--lr"], type=LocalPath(), metavar="FILE", help="The true LR image of TARGET, if TARGET was upscaled from one."
+)
 
 
 @_operation(
@@ -263,30 +255,10 @@ def restore(
     TransferOptions,
     _ONE_MODEL,
     arguments=[click.Argument([name], type=LocalPath()) for name in ("target", "source", "mask")],
-    more={
-        MOST: [
-            click.Option(
-                ["--lr"],
-                type=LocalPath(),
-                metavar="FILE",
-                help="The true LR image of TARGET, if TARGET was upscaled from one.",
-            ),
-        ]
-    },
+    more={MOST: [_LR]},
     leave=_ONE_PLACE,
 )
-def transfer(
-    *,
-    target: Path,
-    source: Path,
-    mask: Path,
-    lr: Path | None,
-    output: str | None,
-    model: str | None,
-    options: dict[str, Any],
-    files: FileChoices,
-    machine: MachineChoices,
-) -> None:
+def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path | None) -> None:
     """Put what MASK selects of SOURCE into TARGET, and let the model blend it in.
 
     All three have the same size, so move and scale the content in SOURCE to where it is to appear. MASK is white where
@@ -310,17 +282,16 @@ def transfer(
     """
     others = {"source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
     fail_if_absent([target, *others.values()], needed="all")
-    from srflow_apps.batch.command import STANDARD, run_command, standard_input
+    from srflow_apps.batch.command import STANDARD, standard_input
     from srflow_apps.batch.operations import Transferring
 
-    chosen = TransferOptions(**options)  # a wrong one is said before the model is loaded
+    chosen = TransferOptions(**asked.options)  # a wrong one is said before the model is loaded
     piped = [what for what, path in others.items() if path == Path(STANDARD)]
     if len(piped) + (target == Path(STANDARD)) > 1:
         raise ArgumentError("- is standard input, one picture; name files for the other inputs")
-    with standard_input(machine.max_pixels) if piped else contextlib.nullcontext() as sent:
+    with standard_input(asked.machine.max_pixels) if piped else contextlib.nullcontext() as sent:
         others.update((what, cast("Path", sent)) for what in piped)
-        what = Transferring(options=chosen, **others)
-        run_command(what, [str(target)], output, model=model, files=files, machine=machine)
+        asked.run(Transferring(options=chosen, **others), [str(target)])
 
 
 @click.command(cls=Command, context_settings=SETTINGS)
@@ -369,13 +340,10 @@ def _are_clips(inputs: tuple[str, ...], output: str | None, own: _UpscaleChoices
                 raise ArgumentError("- is no YUV4MPEG2; make it so: ffmpeg -i clip.mp4 -f yuv4mpegpipe - | …")
             raise ArgumentError(f"{path} is not a clip, and {why}; upscale it by a command of its own")
     refused = ["samples", "interval", "value_range", "from_output", "server", "ray", "name", "frame", "report"]
-    refused += ["recursive", *(["shard"] if folders else ["format", "lossless"])]
     pipe = "-" in (*inputs, output)
-    _refuse(
-        *refused,
-        *(["resume", "shard", "dry_run"] if pipe else []),
-        why="with a clip" + " in a pipe" * pipe,
-    )
+    refused += ["recursive", *(["shard"] if folders else ["format", "lossless"])]
+    refused += ["resume", "shard", "dry_run"] if pipe else []
+    _refuse(*refused, why="with a clip" + " in a pipe" * pipe)
     return True
 
 

@@ -19,9 +19,3 @@ def test_help_has_options_under_their_headings_and_the_others_last() -> None:
     lines = CliRunner().invoke(command, ["--help"]).stdout.split("Do it.\n\n")[1].splitlines()
     words = [line.split()[0] if line.startswith(" ") else line for line in lines]
     assert words == ["Files:", "--recursive", "--json", "", "Other options:", "--quiet", "--help"]
-
-
-def test_help_without_groups_is_as_click_writes_it() -> None:
-    options = [click.Option(["--b"], help="Second letter."), click.Option(["--a"])]
-    ours, theirs = (kind("name", params=options, callback=print) for kind in (Command, click.Command))
-    assert CliRunner().invoke(ours, ["--help"]).stdout == CliRunner().invoke(theirs, ["--help"]).stdout

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -108,15 +106,6 @@ def provenance_models(folder: str) -> list[str]:
     return [provenance.model for provenance in found if provenance is not None]
 
 
-def test_what_is_wrong_with_the_machine_is_said_once(
-    run_installed: Run, two_models: Path, mixed: tuple[str, str]
-) -> None:
-    for pictures in (mixed, mixed[1:]):
-        result = CliRunner().invoke(cli.upscale, [*pictures, "-o", "out", "--device", "rtx"])
-        assert result.exit_code != 0
-        assert len([line for line in result.stderr.splitlines() if "rror" in line]) == 1
-
-
 def test_one_picture_opens_one_model(
     run_installed: Run, two_models: Path, mixed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,22 +165,6 @@ def test_a_worker_of_a_cluster_chooses_too(two_models: Path, mixed: tuple[str, s
         DoJobs(settings=Settings(), model="auto", sha256="0" * 64, device="cpu").do(jobs[0], True)
 
 
-@pytest.mark.slow
-def test_a_cluster_gives_each_picture_its_model(mixed: tuple[str, str]) -> None:
-    pytest.importorskip("ray", reason='pip install "srflow-sdk[ray]"')
-    # Not "auto", which joins whatever cluster runs here, such as another test's.
-    options = ("-o", "out", "--ray", "local", "--threads", "1", "--device", "cpu")
-    result = subprocess.run(
-        [sys.executable, "-m", "srflow_sdk", *mixed, *options],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "x4-photo drew 1, x4-small drew 1" in result.stderr
-    assert provenance_models("out") == ["x4-small", "x4-photo"]
-
-
 def test_the_folder_function_takes_auto(two_models: Path, mixed: tuple[str, str]) -> None:
     result = upscale_folder(mixed, "out", upscaler="auto", name="{stem}-{model}.png", report="report.json")
     assert [(file.model, file.targets[0].name) for file in result.files] == [
@@ -215,13 +188,6 @@ def test_what_auto_cannot_do_is_refused(run_installed: Run, two_models: Path, mi
     assert not Path("out").exists()
     with pytest.raises(ArgumentError, match="bundle is 3"):
         Upscaler(3)  # type: ignore[arg-type]
-
-
-def test_one_bad_picture_does_not_stop_auto(run_installed: Run, two_models: Path, mixed: tuple[str, str]) -> None:
-    Path("bad.png").write_bytes(b"no picture")
-    result = run_installed("bad.png", *mixed, "-o", "out", "--model", "auto")
-    assert (result.exit_code, result.stdout.split()) == (1, ["out/clean.png", "out/noisy.png"])
-    assert sum("bad.png" in line for line in result.stderr.splitlines()) == 1
 
 
 def test_a_file_that_comes_from_elsewhere_is_fetched_once(

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
+from click.shell_completion import BashComplete
 
-from tests.sdk.conftest import UPSCALE
-
-
-def completions(*words: str) -> list[str]:
-    environ = {"_SRFLOW_UPSCALE_COMPLETE": "bash_complete", "COMP_WORDS": " ".join(words)}
-    done = subprocess.run(
-        [sys.executable, "-c", UPSCALE.replace("upscale()", 'upscale(prog_name="srflow-upscale")')],
-        env={**os.environ, **environ, "COMP_CWORD": str(len(words) - 1)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert not done.stderr
-    return done.stdout.split()
+from srflow_apps.commands.cli import upscale
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("words", "last", "expected"),
     [
-        (("srflow-upscale", "--rep"), ["plain,--report"]),
-        (("srflow-upscale", "a.png", "--device", "te"), ["plain,tensorrt"]),
-        (("srflow-upscale", "pho"), ["file,pho"]),
-        (("srflow-upscale", "a.png", "-o", "lar"), ["file,lar"]),
-        (("srflow-upscale", "a.png", "--model", "x"), ["file,x"]),
+        ([], "--rep", "plain,--report"),
+        (["a.png", "--device"], "te", "plain,tensorrt"),
+        ([], "pho", "file,pho"),
+        (["a.png", "-o"], "lar", "file,lar"),
+        (["a.png", "--model"], "x", "file,x"),
     ],
 )
-def test_options_choices_and_files_are_completed(words: tuple[str, ...], expected: list[str]) -> None:
-    assert completions(*words) == expected
+def test_options_choices_and_files_are_completed(words: list[str], last: str, expected: str) -> None:
+    shell = BashComplete(upscale, {}, "srflow-upscale", "_SRFLOW_UPSCALE_COMPLETE")
+    assert [shell.format_completion(one) for one in shell.get_completions(words, last)] == [expected]

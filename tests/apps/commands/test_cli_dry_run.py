@@ -12,7 +12,6 @@ from click.testing import Result
 
 from srflow_apps.batch.command import about, measure_time
 from srflow_apps.batch.jobs import Job, Settings
-from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
 
 Run = Callable[..., Result]
@@ -59,28 +58,6 @@ def test_an_input_that_is_damaged_behind_its_header_does_not_spoil_the_estimate(
     assert re.search(r"2 files, 0\.0055 megapixels to upscale; about \d+ seconds?, at most ", result.stdout)
     result = run("0.png", "-o", "out", "--dry-run")
     assert result.stdout.splitlines()[-1].endswith("1 file, 0.0027 megapixels to upscale")
-
-
-def test_a_dry_run_knows_the_sizes_that_were_asked_for(run: Run) -> None:
-    for size, expected in (
-        (("--scale", "2"), "122×90"),
-        (("--size", "183x"), "183×135"),
-        (("--max-size", "9999"), "244×180"),
-    ):
-        result = run("a.png", "-o", "out", *size, "--dry-run")
-        assert result.stdout.splitlines()[0] == f"a.png (61×45) -> out/a.png ({expected})"
-    result = run("a.png", "-o", "out", "--size", "9999x", "--dry-run")
-    assert result.exit_code == 1
-    assert "enlarges 4 times" in result.stderr
-
-
-def test_a_dry_run_finds_what_the_outputs_format_cannot_hold(run: Run, photo: np.ndarray) -> None:
-    write_image("alpha.png", np.dstack([photo, photo[..., 0]]))
-    result = run("alpha.png", "-o", "big.jpg", "--dry-run")
-    assert result.exit_code == 1
-    assert result.stderr.startswith("error: ")
-    assert "alpha" in result.stderr
-    assert not Path("big.jpg").exists()
 
 
 def test_a_dry_run_says_that_the_disk_is_too_small(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

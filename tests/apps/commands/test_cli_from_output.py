@@ -15,7 +15,7 @@ from srflow_sdk.files import read_image, read_provenance, write_image
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 Run = Callable[..., Result]
-_CONFLICTS = (["--tau", "0.8"], ["--seed", "0"], ["--samples", "1"], ["--tile", "auto"], ["--consistent"])
+_CONFLICTS = ("--tau=0.8", "--seed=0", "--samples=1", "--tile=auto", "--consistent", "--precision=int8")
 
 
 def test_a_picture_is_made_again_from_itself_alone(run: Run) -> None:
@@ -115,7 +115,7 @@ def test_a_picture_that_cannot_be_made_again_says_why(run: Run, change: dict[str
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        *((["--from-output", "big.png", "-o", "x.png", *option], option[0]) for option in _CONFLICTS),
+        *((["--from-output", "big.png", "-o", "x.png", one], one.partition("=")[0]) for one in _CONFLICTS),
         (["--from-output", "big.png", "-o", "big.png"], "would overwrite"),
         (["a.png", "b.png", "--from-output", "big.png", "-o", "x.png"], "name one input, not 2"),
     ],

@@ -48,18 +48,6 @@ def test_the_bounds_stand_beside_the_picture(run_calibrated: Run, bundle: Path, 
     np.testing.assert_array_equal(read_image(Path("a_x4_high.png")).pixels, high)
 
 
-def test_names_follow_the_output_and_the_pattern(run_calibrated: Run) -> None:
-    assert run_calibrated("a.png", "-o", "large.tif", "--interval", "0.8").stdout.split() == [
-        "large.tif",
-        "large_low.tif",
-        "large_high.tif",
-    ]
-    result = run_calibrated("a.png", "b.png", "-o", "out", "--interval", "0.8", "--name", "{stem}-{seed}.png")
-    assert sorted(path.name for path in Path("out").iterdir()) == sorted(
-        f"{stem}-0{bound}.png" for stem in "ab" for bound in ("", "_low", "_high")
-    ), result.output
-
-
 def test_resume_makes_again_what_is_not_whole_or_of_another_coverage(run_calibrated: Run, bundle: Path) -> None:
     command = ("a.png", "b.png", "-o", "out", "--resume", "--report", "report.json")
     for interval, done in (("0.9", 2), ("0.9", 0), ("0.8", 2)):
@@ -107,9 +95,3 @@ def test_a_bound_is_not_made_again(run_calibrated: Run) -> None:
     run_calibrated("a.png", "--interval", "0.9")
     result = run_calibrated("a.png", "--from-output", "a_x4_low.png", "-o", "again.png")
     assert "a_x4_low.png is a bound of an interval; make it again with srflow-upscale --interval" in result.stderr
-
-
-def test_a_dry_run_counts_the_samples(run_calibrated: Run) -> None:
-    result = run_calibrated("a.png", "--interval", "0.9", "--dry-run")
-    assert result.exit_code == 0, result.output
-    assert "a_x4_high.png" in result.output

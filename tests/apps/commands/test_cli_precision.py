@@ -12,8 +12,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from srflow_apps.commands import cli
-from srflow_sdk import read_provenance, upscale_folder
-from srflow_sdk.upscaler import Upscaler
+from srflow_sdk import read_provenance
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 Run = Callable[..., Result]
@@ -46,13 +45,6 @@ def test_a_picture_says_what_it_was_made_in_and_is_made_again_in_that(run: Run) 
     for name, expected in pixels.items():
         assert run("--from-output", name, "-o", "again.png").exit_code == 0
         np.testing.assert_array_equal(np.asarray(Image.open("again.png")), expected)
-
-
-def test_from_output_takes_no_precision(run: Run) -> None:
-    run("a.png", "-o", "large.png")
-    result = run("--from-output", "large.png", "-o", "again.png", "--precision", "int8")
-    assert result.exit_code == 2
-    assert "--precision cannot be chosen with --from-output" in result.stderr
 
 
 def test_resume_takes_another_precision_for_another_picture(run: Run) -> None:
@@ -90,10 +82,6 @@ def test_fastest_says_what_it_measured_once(run: Run) -> None:
     assert "measur" not in run("a.png", "-o", "large.png", "--precision", "fastest").stderr
 
 
-def test_quiet_does_not_say_it(run: Run) -> None:
-    assert run("a.png", "-o", "large.png", "--precision", "fastest", "--quiet").stderr == ""
-
-
 def test_a_precision_that_the_bundle_lacks_is_one_line_and_writes_nothing(
     tiny_bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,18 +93,3 @@ def test_a_precision_that_the_bundle_lacks_is_one_line_and_writes_nothing(
     assert result.stderr.count("\n") == 1
     assert "--also int8" in result.stderr
     assert sorted(folder.iterdir()) == before
-
-
-def test_a_folder_result_says_where_and_in_what(with_int8: Path, folder: Path) -> None:
-    with Upscaler(with_int8, device="cpu", threads=1, precision="int8") as upscaler:
-        result = upscale_folder([folder / "a.png"], folder / "out", upscaler=upscaler)
-    assert (result.device, result.precision) == ("cpu", "int8")
-    (output,) = result.files[0].outputs
-    assert output.provenance == read_provenance(output.path)
-
-
-@pytest.mark.parametrize("command", [cli.upscale, cli.restore])
-def test_the_commands_know_the_precisions(command: object) -> None:
-    result = CliRunner().invoke(command, ["a.png", "-o", "b.png", "--precision", "fp16"])  # type: ignore[arg-type]
-    assert result.exit_code == 2
-    assert "'bundle', 'bf16', 'int8', 'fastest'" in result.stderr

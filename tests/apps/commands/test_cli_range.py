@@ -53,16 +53,3 @@ def test_what_cannot_be_done_is_one_line(run: Run, heights: str, arguments: list
     assert failed.exit_code in (1, 2)
     assert says in failed.stderr
     assert not Path("out.tif").exists()
-
-
-def test_a_directory_may_have_any_name_and_its_files_are_tiff(run: Run, heights: str) -> None:
-    tifffile.imwrite("more.tif", np.zeros((9, 9), np.float32))
-    done = run(heights, "more.tif", "--range", "-400", "850", "-o", "results.v2")
-    assert done.stdout.split() == ["results.v2/heights.tif", "results.v2/more.tif"], done.stderr
-
-
-def test_without_a_range_files_are_resumed_as_pictures(run: Run, folder: Path) -> None:
-    """The channels of this one are stored one after another, which only files of values may not be."""
-    tifffile.imwrite("planar.tif", np.zeros((3, 9, 9), np.uint8), photometric="rgb", planarconfig="separate")
-    assert run("planar.tif", "-o", "out.tif").exit_code == 0
-    assert "1 skipped" in run("planar.tif", "-o", "out.tif", "--resume").stderr

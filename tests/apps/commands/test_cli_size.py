@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from srflow_sdk import OutputSize, Upscaler
 from srflow_sdk.files import read_image, read_provenance, write_image
 
 Run = Callable[..., Result]
@@ -33,15 +32,6 @@ def test_options_set_the_size(run: Run, arguments: list[str], size: tuple[int, i
     result = run("a.png", "-o", "sr.png", *arguments)
     assert (result.exit_code, result.stdout) == (0, "sr.png\n"), result.output
     assert read_image("sr.png").pixels.shape == (size[1], size[0], 3)
-
-
-def test_the_options_are_those_of_the_api(run: Run, upscaler: Upscaler, photo: np.ndarray) -> None:
-    run("a.png", "-o", "sr.png", "--size", "x100", "--reduction", "lanczos", "--linear-light", "--seed", "4")
-    keywords = {"scale": OutputSize(height=100), "reduction": "lanczos", "linear_light": True}
-    np.testing.assert_array_equal(read_image("sr.png").pixels, upscaler.upscale(photo, seed=4, **keywords))
-    assert not np.array_equal(
-        read_image("sr.png").pixels, upscaler.upscale(photo, seed=4, scale=OutputSize(height=100))
-    )
 
 
 @pytest.mark.parametrize(

@@ -70,15 +70,14 @@ def test_a_name_is_the_only_model(both: InferenceServer) -> None:
         RemoteUpscaler(both.url, model="srflow_upscale")
 
 
-@pytest.mark.parametrize("model", [[], ["--model", "auto"]])
 def test_the_command_and_folders_choose_too(
-    both: InferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: list[str]
+    both: InferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name, picture in PICTURES.items():
         write_image(f"{name}.png", picture)
     names = [f"{name}.png" for name in PICTURES]
-    result = CliRunner().invoke(cli.upscale, [*names, "-o", "out", "--server", both.url, *model])
+    result = CliRunner().invoke(cli.upscale, [*names, "-o", "out", "--server", both.url])
     assert result.exit_code == 0, result.output
     assert "x4-photo drew 1, x4-small drew 1" in result.stderr
     with RemoteUpscaler(both.url) as remote:
@@ -91,15 +90,6 @@ def test_the_command_and_folders_choose_too(
         assert np.array_equal(read_image(f"out/{name}.png").pixels, read_image(f"again/{name}.png").pixels)
     again = CliRunner().invoke(cli.upscale, ["--from-output", f"out/{name}.png", "-o", "b.png", "--server", both.url])
     assert again.exit_code == 0, again.output
-
-
-def test_what_no_picture_needed_is_closed_too(both: InferenceServer) -> None:
-    with RemoteUpscaler(both.url) as remote:
-        servers = remote._servers
-        closed: list[str] = []
-        for server in servers:
-            server.close = lambda name=server.model: closed.append(name)  # type: ignore[method-assign,misc]
-    assert set(closed) == set(MODELS.values())
 
 
 def test_values_in_a_range_are_drawn_by_the_model_for_clean_pictures(

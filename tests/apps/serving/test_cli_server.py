@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,13 +79,6 @@ def test_picture_is_made_again_from_its_output(
     assert "name its bundle, or its name on the server, with --model" in result.stderr
 
 
-def test_dry_run_measures_the_server_and_writes_nothing(remotely: Callable[..., Result], folder: Path) -> None:
-    result = remotely("a.png", "-o", "out", "--dry-run")
-    assert result.exit_code == 0
-    assert "1 file, 0.0027 megapixels to upscale; about 1 second" in result.stdout
-    assert not (folder / "out").exists()
-
-
 def test_server_that_is_lost_ends_the_folder_and_what_is_done_stays(
     remotely: Callable[..., Result], folder: Path, server: InferenceServer, tiny_bundle: Path, photo: NDArray[np.uint8]
 ) -> None:
@@ -111,24 +102,6 @@ def test_server_that_is_lost_ends_the_folder_and_what_is_done_stays(
     again = remotely(*names, "-o", "out", "--resume")
     back.stop()
     assert "3 done, 1 skipped, 0 failed" in again.stderr
-
-
-def test_nothing_but_our_own_lines_tells_of_a_lost_server(folder: Path, server: InferenceServer) -> None:
-    server.before = lambda inputs: server.stop() if len(server.requests) == 2 else None
-    code = """
-from srflow_apps.commands.cli import upscale
-from srflow_sdk.errors import ArgumentError
-from srflow_sdk.triton import RemoteUpscaler
-RemoteUpscaler.__init__.__kwdefaults__["retry_for"] = 0
-upscale()
-"""
-    command = [sys.executable, "-c", code, "a.png", "b.png", "-o", "out", "--quiet", "--server", server.url]
-    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
-    assert ran.returncode == 1
-    assert [line.split(":")[0] for line in ran.stderr.splitlines() if "reduced again" not in line] == [
-        "error",
-        "stopped because the server is lost",
-    ]
 
 
 def test_folder_function_takes_a_remote_upscaler_and_says_that_its_server_was_lost(
@@ -164,12 +137,6 @@ def test_options_of_this_machine_and_unknown_models_are_refused(
     assert result.exit_code == status
     assert line in result.stderr
     assert not (folder / "out.png").exists()
-
-
-def test_url_that_is_none_is_wrong_usage(folder: Path) -> None:
-    result = CliRunner().invoke(cli.upscale, [str(folder / "a.png"), "-o", "out.png", "--server", "https://gpu"])
-    assert result.exit_code == 2
-    assert "encrypted connections are not supported" in result.stderr
 
 
 def test_a_cluster_cannot_draw_with_a_servers_model(folder: Path, server: InferenceServer) -> None:

@@ -82,18 +82,6 @@ def test_server_without_memory_for_a_tile_gets_smaller_ones(
         remote.upscale(photo)
 
 
-def test_values_that_are_not_finite_are_an_error(
-    photo: NDArray[np.uint8], tmp_path: Path, remote: RemoteUpscaler, server: InferenceServer
-) -> None:
-    overflowing = write_tiny_bundle(tmp_path / "overflowing.srflow", gain=1e38)
-    server.load(overflowing)
-    with (
-        RemoteUpscaler(server.url) as other,
-        pytest.raises(NonFiniteError, match=r"the server \S+ says: the network gave NaN .* at tau 1\.5"),
-    ):
-        other.upscale(photo, tau=1.5)
-
-
 def test_answer_that_takes_too_long_is_a_remote_error(photo: NDArray[np.uint8], server: InferenceServer) -> None:
     held = threading.Event()
     with RemoteUpscaler(server.url, timeout=0.3) as remote:
@@ -123,20 +111,6 @@ def test_server_that_comes_back_continues_the_picture(
     again[0].stop()
     assert f"{server.url} is not available" in caplog.text
     assert "trying again for 30 s" in caplog.text
-
-
-def test_server_that_stays_away_ends_the_picture_in_one_line(
-    photo: NDArray[np.uint8], server: InferenceServer, tmp_path: Path
-) -> None:
-    source, target = tmp_path / "a.png", tmp_path / "b.png"
-    write_image(source, photo)
-    with (
-        RemoteUpscaler(server.url, tile=16, retry_for=0.3) as remote,
-        pytest.raises(UnavailableError, match="is not available: Connection refused") as caught,
-    ):
-        remote.upscale_file(source, target, progress=lambda done, total: server.stop() if done == 1 else None)
-    assert "\n" not in str(caught.value)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_model_that_is_unloaded_is_waited_for_like_a_server(

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,29 +14,11 @@ from numpy.typing import NDArray
 
 from srflow_sdk.errors import CancelledError, DeviceError, RemoteError, SRFlowError, UnavailableError
 from srflow_sdk.triton import RemoteUpscaler
-from srflow_sdk.upscaler import Upscaler
 
 from .inference_server import Answer, InferenceServer
 
 LIMIT = 1_000_000
 GIGABYTES = 3 << 30
-
-
-def test_pictures_are_the_local_ones_to_the_bit(
-    photo: NDArray[np.uint8], server: InferenceServer, tiny_bundle: Path
-) -> None:
-    with RemoteUpscaler(server.url, tile=16) as remote, Upscaler(tiny_bundle, device="cpu", tile=16) as local:
-        for options in ({"tau": 0.8, "seed": 3, "sample": 7}, {"tau": "auto"}, {"consistent": True}):
-            assert np.array_equal(remote.upscale(photo, **options), local.upscale(photo, **options))
-        assert np.array_equal(remote.encode(photo).samples(3), local.encode(photo).samples(3))
-    assert len(server.requests) > 12
-
-
-def test_threads_share_the_client(photo: NDArray[np.uint8], server: InferenceServer, upscaler: Upscaler) -> None:
-    with RemoteUpscaler(server.url) as remote, ThreadPoolExecutor(4) as pool:
-        drawn = pool.map(lambda seed: remote.upscale(photo, seed=seed), range(8))
-        for seed, large in enumerate(drawn):
-            assert np.array_equal(large, upscaler.upscale(photo, seed=seed))
 
 
 def test_nothing_but_plain_bytes_is_asked_for_and_compression_is_refused(

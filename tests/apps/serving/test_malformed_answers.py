@@ -20,7 +20,7 @@ from .inference_server import Answer, InferenceServer
 
 Spoil = Callable[[Answer], bytes]
 
-ODD_VALUES = [math.nan, math.inf, -math.inf, 1e30, -1e30]
+ODD_VALUES = [math.nan, -math.inf, 1e30]
 
 
 def head(**changes: Any) -> Spoil:
@@ -68,58 +68,30 @@ CONFIGS: dict[str, Spoil] = {
     "nothing": body(b""),
     "cut JSON": body(b'{"parameters": {"model"'),
     "a list": body(b"[1, 2]"),
-    "a number": body(b"5"),
-    "null": body(b"null"),
-    "no UTF-8": body(b'{"parameters": "\xff\xfe"}'),
     "deep JSON": body(b"[" * 100_000),
-    "a long number": body(b'{"parameters": ' + b"9" * 5000 + b"}"),
     "parameters that are a list": head(parameters=["model"]),
-    "parameters that are null": body(b'{"parameters": null}'),
     "a parameter that is a number": head(parameters={"model": 5}),
-    "a text that is a number": head(parameters={"model": {"string_value": 5}}),
-    "no parameters": head(parameters=None),
     "status 204": status(204, b""),
-    "status 301": status(301),
-    "status 400": status(400),
     "status 500": status(500),
     "status 103": status(103, b""),
     "an error that is a number": status(500, b'{"error": 5}'),
-    "an error in a list": status(500, b'["error"]'),
     "HTTP/3": lambda answer: answer.raw().replace(b"HTTP/1.1", b"HTTP/3.0", 1),
     "endless headers": lambda answer: b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 1000,
-    "a long header": lambda answer: b"HTTP/1.1 200 OK\r\nA: " + b"b" * 100_000,
 }
 INFERENCES: dict[str, Spoil] = {
-    **{
-        name: CONFIGS[name]
-        for name in ("a page", "nothing", "status 301", "status 400", "status 500", "endless headers")
-    },
+    **{name: CONFIGS[name] for name in ("a page", "nothing", "status 500", "endless headers")},
     "outputs that are null": head(outputs=None),
-    "outputs that are an object": head(outputs={"name": "tile_upscaled"}),
     "no outputs": head(outputs=[]),
-    "an output that is a text": head(outputs=["tile_upscaled"]),
     "another name": output(name="upscaled"),
-    "a name that is a list": output(name=["tile_upscaled"]),
     "another type": output(datatype="FP16"),
-    "no type": output(datatype=None),
-    "no shape": output(shape=None),
     "a negative shape": output(shape=[1, -180, -244, 3]),
-    "an absurd shape": output(shape=[1 << 62, 1 << 62, 3]),
-    "a shape of texts": output(shape=["1", "180", "244", "3"]),
-    "a shape of floats": output(shape=[1.5, 180, 244, 3]),
     "another order of the same numbers": output(shape=[1, 244, 180, 3]),
     "no size": output(parameters={}),
-    "no parameters": output(parameters=None),
-    "a size that is a text": output(parameters={"binary_data_size": "527040"}),
     "a negative size": output(parameters={"binary_data_size": -4}),
     "a size beyond the end": output(parameters={"binary_data_size": 1 << 60}),
     "a size that is true": output(parameters={"binary_data_size": True}),
-    "a smaller size": output(parameters={"binary_data_size": 4}),
-    "JSON data": output(parameters={}, data=[1.0]),
     "no length of the JSON": lambda answer: answer.raw().replace(b"Inference-Header", b"Another-Header", 1),
-    "a negative length of the JSON": header("Inference-Header-Content-Length", "-1"),
     "a length of the JSON beyond the end": header("Inference-Header-Content-Length", "999999999"),
-    "a long length of the JSON": header("Inference-Header-Content-Length", "9" * 5000),
     "half the tensor": lambda answer: answer.raw(json.dumps(answer.head).encode() + answer.tensors[:1000]),
     "more than the tensor": lambda answer: answer.raw(json.dumps(answer.head).encode() + answer.tensors + b"more"),
 }

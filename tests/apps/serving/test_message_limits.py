@@ -42,21 +42,9 @@ def test_no_window_of_any_plan_needs_a_larger_message(
         assert 12 * scale**2 * pixels * samples + ENVELOPE_BYTES <= message_bytes
 
 
-def test_tile_that_fits_is_taken_as_asked_for() -> None:
-    assert LIMITS.core(100, height=900, width=900, halo=10) == 100
-    assert LIMITS.core(None, height=200, width=200, halo=10) is None
-    assert LIMITS.core("auto", height=200, width=200, halo=10) is None
-
-
 def test_auto_takes_the_largest_tile_that_fits() -> None:
     core = LIMITS.core("auto", height=900, width=900, halo=10)
     assert core == 176  # (176 + 20)² pixels of 192 bytes are 7.4 MB, (192 + 20)² 8.6 MB
-
-
-def test_samples_are_asked_for_together_as_far_as_they_fit() -> None:
-    assert LIMITS.samples_at_once(100 * 100) == 4  # 1.92 MB each
-    assert LIMITS.samples_at_once(200 * 200) == 1
-    assert LIMITS.samples_at_once(10 * 10) == LIMITS.samples
 
 
 def test_servers_limits_count_too() -> None:

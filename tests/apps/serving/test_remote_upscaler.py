@@ -7,12 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
-from srflow_apps.serving.remote_upscaler import LONGEST_S
-from srflow_sdk.errors import (
-    ArgumentError,
-)
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.triton import RemoteUpscaler
 from srflow_sdk.upscaler import Upscaler
@@ -30,7 +25,6 @@ def kinds(photo: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         "gray": photo[..., 1],
         "alpha": np.dstack([photo, photo[..., 0]]),
         "uint16": photo.astype(np.uint16) * 257,
-        "float32": photo.astype(np.float32) / 255,
     }
 
 
@@ -46,7 +40,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize(
     ("kind", "tile"),
-    [*((kind, 16) for kind in ("rgb", "gray", "alpha", "uint16", "float32")), ("rgb", None), ("rgb", "auto")],
+    [*((kind, 16) for kind in ("rgb", "gray", "alpha", "uint16")), ("rgb", "auto")],
 )
 def test_picture_is_the_local_one_to_the_bit_with_equal_tiles(
     kind: str, tile: Any, photo: NDArray[np.uint8], server: InferenceServer, tiny_bundle: Path
@@ -55,24 +49,6 @@ def test_picture_is_the_local_one_to_the_bit_with_equal_tiles(
     with RemoteUpscaler(server.url, tile=tile) as remote, Upscaler(tiny_bundle, device="cpu", tile=tile) as local:
         for options in OPTIONS if kind == "rgb" else OPTIONS[:2]:  # a kind of pixels is read, and projected
             assert np.array_equal(remote.upscale(image, **options), local.upscale(image, **options)), options
-
-
-def test_pictures_of_pil_keep_mode_and_profile(
-    photo: NDArray[np.uint8], remote: RemoteUpscaler, upscaler: Upscaler
-) -> None:
-    image = Image.fromarray(photo).convert("LA")
-    large = remote.upscale(image)
-    assert large.mode == "LA"
-    assert large.tobytes() == upscaler.upscale(image).tobytes()
-
-
-def test_small_messages_change_the_picture_by_no_more_than_rounding(
-    photo: NDArray[np.uint8], server: InferenceServer, upscaler: Upscaler
-) -> None:
-    with RemoteUpscaler(server.url, max_message_bytes=SMALL_MESSAGES) as remote:
-        encoding = remote.encode(photo)
-        assert encoding.tiles > 1 == upscaler.encode(photo).tiles
-        assert largest_difference(encoding.sample(seed=5), upscaler.upscale(photo, seed=5)) <= 1
 
 
 def test_no_message_is_larger_than_the_limit(photo: NDArray[np.uint8], server: InferenceServer) -> None:
@@ -118,17 +94,6 @@ def test_file_is_the_local_one_and_names_the_servers_model(
     assert there.provenance.model_sha256 == upscaler.bundle.model_sha256
 
 
-def test_facts_of_the_model_are_the_servers(
-    remote: RemoteUpscaler, upscaler: Upscaler, server: InferenceServer
-) -> None:
-    assert remote.scale == upscaler.scale
-    assert remote.bundle.model_sha256 == upscaler.bundle.model_sha256
-    assert remote.bundle.manifest.halo == upscaler.bundle.manifest.halo
-    assert remote.device == server.url
-    with pytest.raises(ArgumentError, match=r"no file 'encoder\.onnx'; it has none on this machine"):
-        remote.bundle.file("encoder.onnx")
-
-
 def test_progress_counts_tiles_of_samples(photo: NDArray[np.uint8], server: InferenceServer) -> None:
     with RemoteUpscaler(server.url, tile=32) as remote:
         told: list[tuple[int, int]] = []
@@ -156,16 +121,11 @@ def test_threads_share_one(photo: NDArray[np.uint8], server: InferenceServer, ti
     with (
         RemoteUpscaler(server.url, tile=32) as remote,
         Upscaler(tiny_bundle, device="cpu", tile=32) as local,
-        ThreadPoolExecutor(6) as pool,
+        ThreadPoolExecutor(3) as pool,
     ):
-        drawn = pool.map(lambda seed: remote.upscale(photo, seed=seed), range(12))
+        drawn = pool.map(lambda seed: remote.upscale(photo, seed=seed), range(6))
         for seed, picture in enumerate(drawn):
             assert np.array_equal(picture, local.upscale(photo, seed=seed))
-
-
-def test_the_longest_timeout_is_one_that_sockets_take(server: InferenceServer, photo: NDArray[np.uint8]) -> None:
-    with RemoteUpscaler(server.url, timeout=LONGEST_S, retry_for=LONGEST_S) as remote:
-        assert remote.upscale(photo).shape == (180, 244, 3)
 
 
 def test_the_servers_calibration_gives_intervals(tiny_bundle: Path, tmp_path: Path, photo: NDArray[np.uint8]) -> None:

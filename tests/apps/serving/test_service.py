@@ -32,13 +32,6 @@ def drawn(tau: float = 0.9, seed: int = 3, samples: int = 1, sample: int = 0) ->
     }
 
 
-def test_an_image_gives_what_upscaler_gives(service: PictureService, upscaler: Upscaler, photo: np.ndarray) -> None:
-    (name, found), *rest = service.answer({"image": photo, **drawn(samples=3, sample=5)}).items()
-    assert (name, rest) == ("upscaled", [])
-    wanted = upscaler.encode(photo).samples(3, tau=0.9, seed=3, sample=5)
-    assert np.array_equal(found, wanted)
-
-
 def test_a_request_with_nothing_but_an_image_gets_the_defaults(
     service: PictureService, upscaler: Upscaler, photo: np.ndarray
 ) -> None:

@@ -41,6 +41,7 @@ export function viewer(element) {
     layers: [...pane.querySelectorAll(".sf-layer")],
     divider: pane.querySelector(".sf-divider"),
   }));
+  panes[1].divider.remove();
   const modes = [...element.querySelectorAll("[data-mode]")];
   const pictures = { before: null, after: null, spread: null }; // images or canvases
   const words = { note: "", scale: "" };
@@ -109,7 +110,7 @@ export function viewer(element) {
     empty.hidden = !nothing || !empty.textContent;
     bar.hidden = board.hidden = nothing;
     slide.hidden = !together || nothing;
-    panes[1].pane.hidden = panes[1].divider.hidden = together;
+    panes[1].pane.hidden = together;
     panes[0].divider.hidden = !together;
     fill(panes[0].layers[0], first);
     fill(panes[0].layers[1], together ? second : null);
