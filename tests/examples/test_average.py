@@ -38,12 +38,3 @@ def test_other_networks_are_refused_and_nothing_is_written(tmp_path: Path) -> No
     done = average(one, other, mean)
     assert (done.returncode, mean.exists()) == (1, False)
     assert "are different networks" in done.stderr
-
-
-def test_neither_network_is_written_over(tmp_path: Path) -> None:
-    one = tmp_path / "one.safetensors"
-    save_checkpoint(one, random_srflow(tiny_config()))
-    before = one.read_bytes()
-    done = average(one, one, one)
-    assert (done.returncode, one.read_bytes()) == (2, before)
-    assert "is the network itself, which would be lost" in done.stderr

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk import ArgumentError, BundleError, ImageError, Upscaler
+from srflow_sdk import Upscaler
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 torch = pytest.importorskip("torch")
@@ -212,22 +212,6 @@ def test_the_nodes_are_declared_as_comfyui_asks(comfy_ui):
 
 
 @pytest.mark.parametrize(
-    ("inputs", "why"),
-    [
-        ({"tau": 2.5}, "3: tau is 2.5, beyond its range"),
-        ({"seed": -1}, "3: seed is -1, beyond its range"),
-        ({"seed": 1 << 64}, f"3: seed is {1 << 64}, beyond its range"),
-        ({"samples": 0}, "3: samples is 0, beyond its range"),
-        ({"temperature": "hot"}, "3: temperature is hot, not in the list"),
-        ({"model": ["1", 0]}, "3: model is IMAGE, not SRFLOW_MODEL"),
-    ],
-)
-def test_wrong_inputs_are_refused_before_anything_runs(comfy_ui, image, inputs, why):
-    LoadImage.images["photo.png"] = image
-    assert list(comfy_ui.check(drawn_by("Upscale", **inputs))) == [why]
-
-
-@pytest.mark.parametrize(
     ("inputs", "options"),
     [
         ({}, {}),
@@ -271,39 +255,6 @@ def test_restoring_keeps_the_size_and_is_the_sdks(comfy_ui, image):
         assert torch.equal(made[0], up.restore(noisy[0]))
         assert torch.equal(smoother[0], up.restore(noisy[0], over="local", tau=0.5))
     assert not torch.equal(made, noisy)
-
-
-def test_alpha_stays(comfy_ui, image, tiny):
-    made = run(comfy_ui, torch.cat([image, torch.full((2, 20, 24, 1), 0.5)], -1), drawn_by("Upscale", tiny))
-    assert made.shape == (2, 80, 96, 4)
-    torch.testing.assert_close(made[..., 3], torch.full((2, 80, 96), 0.5))
-
-
-def test_values_that_other_nodes_left_outside_the_range_are_clipped(comfy_ui, image, tiny):
-    wide = (image[:1] - 0.5) * 3
-    made = run(comfy_ui, wide, drawn_by("Upscale", tiny))
-    with Upscaler(tiny, device="cpu") as up:
-        assert torch.equal(made[0], up.upscale(wide[0].clamp(0, 1)))
-
-
-@pytest.mark.parametrize(
-    ("shape", "error", "why"),
-    [
-        ((20, 24, 3), ArgumentError, "image is a tensor of 20×24×3; it must be N×H×W×C"),
-        ((0, 20, 24, 3), ArgumentError, "image is a tensor of 0×20×24×3; it must be N×H×W×C"),
-        ((1, 20, 24, 5), ImageError, "with 1 to 4 channels"),
-    ],
-)
-def test_an_image_that_is_none_is_an_error_of_the_node_in_one_line(comfy_ui, tiny, shape, error, why):
-    with pytest.raises(error, match=why) as raised:
-        run(comfy_ui, torch.zeros(shape), drawn_by("Upscale", tiny))
-    assert "\n" not in str(raised.value)
-
-
-def test_a_bundle_that_is_missing_is_an_error_of_the_node_in_one_line(comfy_ui, image, tmp_path):
-    with pytest.raises(BundleError, match=r"none\.srflow") as raised:
-        run(comfy_ui, image, drawn_by("Upscale", tmp_path / "none.srflow"))
-    assert "\n" not in str(raised.value)
 
 
 class PressedCancel(Exception):  # noqa: N818
@@ -354,7 +305,7 @@ def test_progress_rises_over_the_whole_batch(comfy_ui, image, tiny, monkeypatch)
 
 
 @pytest.mark.parametrize("bar_looks", [False, True], ids=["watched", "at the bar"])
-@pytest.mark.parametrize(("samples", "press_at"), [(20, 1), (20, 22), (1, 4)], ids=["first", "second", "at the end"])
+@pytest.mark.parametrize(("samples", "press_at"), [(3, 1), (3, 5), (1, 4)], ids=["first", "second", "at the end"])
 def test_cancel_ends_the_run_with_comfyuis_own_error(comfy_ui, image, tiny, monkeypatch, samples, press_at, bar_looks):
     comfy = Comfy(monkeypatch, press_at, bar_looks=bar_looks)
     with pytest.raises(PressedCancel):

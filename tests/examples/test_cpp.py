@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 
 from srflow_sdk import Bundle, Upscaler
-from tests.plain_bundle import write_plain_bundle
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "examples" / "cpp"
@@ -95,26 +94,6 @@ def test_a_fused_graph_gives_the_same_picture(run, photo, tmp_path):
     assert_same(tmp_path / "one.png", np.asarray(Image.open(tmp_path / "two.png")))
 
 
-@pytest.mark.slow
-def test_a_bundle_of_another_kind_and_scale_gives_the_sdks_pictures(run, photo, tmp_path):
-    bundle = write_plain_bundle(tmp_path / "plain.srflow")
-    with Upscaler(bundle, device="cpu", threads=1) as upscaler:
-        expected = upscaler.upscale(photo, tau=0.7, seed=3)
-    for model in (bundle, bundle / "fused.onnx"):
-        done = run(model, "photo.png", "large.png", "--tau", "0.7", "--seed", "3", "--threads", "1")
-        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-        assert_same(tmp_path / "large.png", expected)
-
-
-def test_transparent_parts_become_white(run, photo, tmp_path):
-    clear = np.dstack([photo, np.zeros(photo.shape[:2], np.uint8)])
-    Image.fromarray(clear).save(tmp_path / "clear.png")
-    Image.fromarray(np.full_like(photo, 255)).save(tmp_path / "white.png")
-    for name in ("clear", "white"):
-        assert run(BUNDLE, f"{name}.png", f"{name}-large.png", "--tau", "0").returncode == 0
-    assert (tmp_path / "clear-large.png").read_bytes() == (tmp_path / "white-large.png").read_bytes()
-
-
 def saved(path, pixels, bits, colour):
     """A PNG file without further chunks, so without one for gamma: Pillow writes no 16-bit RGB."""
     height, width = pixels.shape[:2]
@@ -128,7 +107,7 @@ def saved(path, pixels, bits, colour):
             file.write(struct.pack(">I", len(content)) + name + content + checksum)
 
 
-@pytest.mark.parametrize(("bits", "colour"), [(8, GRAY), (16, GRAY), (16, RGB)])
+@pytest.mark.parametrize(("bits", "colour"), [(8, GRAY), (16, RGB)])
 def test_gray_and_16_bit_photos_give_the_sdks_pictures(run, photo, tmp_path, bits, colour):
     pixels = photo if colour == RGB else np.asarray(Image.fromarray(photo).convert("L"))
     saved(tmp_path / "other.png", pixels, bits, colour)
@@ -136,14 +115,6 @@ def test_gray_and_16_bit_photos_give_the_sdks_pictures(run, photo, tmp_path, bit
     with Upscaler("x4-small", device="cpu", threads=1) as upscaler:
         expected = upscaler.upscale(pixels, tau=0.8)
     assert_same(tmp_path / "large.png", expected if colour == RGB else np.dstack([expected] * 3))
-
-
-def test_a_palette_gives_the_sdks_picture(run, photo, tmp_path):
-    Image.fromarray(photo).quantize(64).save(tmp_path / "palette.png")
-    assert run(BUNDLE, "palette.png", "large.png", "--tau", "0.8").returncode == 0
-    with Upscaler("x4-small", device="cpu", threads=1) as upscaler, Image.open(tmp_path / "palette.png") as palette:
-        assert palette.mode == "P"
-        assert_same(tmp_path / "large.png", upscaler.upscale(np.asarray(palette.convert("RGB")), tau=0.8))
 
 
 def test_options_can_be_written_with_an_equals_sign_and_help_anywhere(run, photo, tmp_path):
@@ -160,14 +131,9 @@ def test_options_can_be_written_with_an_equals_sign_and_help_anywhere(run, photo
     [
         ([BUNDLE, "none.png", "large.png"], 1, "none.png cannot be opened: No such file or directory"),
         ([BUNDLE, "text.png", "large.png"], 1, "text.png is not a PNG file that can be read (Not a PNG file): convert"),
-        ([BUNDLE, "cut.png", "large.png"], 1, "cut.png is not a PNG file that can be read ("),
-        ([BUNDLE, "wide.png", "large.png"], 1, "the photo has 90001×1 pixels, and this program draws up to 90000"),
         ([BUNDLE, "huge.png", "large.png"], 1, "the photo has 20000×20000 pixels, and this program draws up to 90000"),
         ([BUNDLE, "photo.png", "folder.png"], 1, "folder.png cannot be written: Is a directory"),
-        ([BUNDLE, "photo.png", "no/large.png"], 1, "no/large.png cannot be written: No such file or directory"),
         (["none", "photo.png", "large.png"], 1, "none does not exist: give a bundle, or a fused.onnx"),
-        ([".", "photo.png", "large.png"], 1, ". is not a bundle: it has no encoder.onnx"),
-        (["text.png", "photo.png", "large.png"], 1, "ONNX Runtime cannot run the model: "),
         (
             ["other.onnx", "photo.png", "large.png"],
             1,
@@ -182,17 +148,12 @@ def test_options_can_be_written_with_an_equals_sign_and_help_anywhere(run, photo
         ([BUNDLE, "photo.png", "large.jpg"], 2, "large.jpg would hold a PNG: let its name end in .png"),
         ([BUNDLE, "photo.png", "./photo.png"], 2, "./photo.png would overwrite the photo: name another file"),
         ([BUNDLE, "photo.png", "large.png", "--tau", "3"], 2, "--tau is 3; it must be from 0 to 2"),
-        ([BUNDLE, "photo.png", "large.png", "--tau", "nan"], 2, "--tau is nan; it must be from 0 to 2"),
-        ([BUNDLE, "photo.png", "large.png", "--threads", "-1"], 2, "--threads is -1; it must be 1 or more, or 0 for"),
         ([BUNDLE, "photo.png", "large.png", "--seed", "-1"], 2, "--seed is -1; it must be a number from 0 to 2^64 - 1"),
         ([BUNDLE, "photo.png", "large.png", "--sed", "1"], 2, "there is no option --sed; there are --tau, --seed and"),
-        ([BUNDLE, "photo.png", "large.png", "--seed"], 2, "--seed needs a value"),
     ],
 )
 def test_a_mistake_gets_one_line_and_leaves_nothing(run, photo, tmp_path, arguments, status, line):
     (tmp_path / "text.png").write_text("no picture")
-    (tmp_path / "cut.png").write_bytes((tmp_path / "photo.png").read_bytes()[:600])
-    Image.new("RGB", (90001, 1)).save(tmp_path / "wide.png")
     saved(tmp_path / "huge.png", np.zeros((1, 1), np.uint8), 8, GRAY)  # a header alone: its size is looked at first
     content = bytearray((tmp_path / "huge.png").read_bytes())
     content[16:24] = struct.pack(">II", 20000, 20000)

@@ -9,7 +9,7 @@ import torch
 
 from srflow_training import RRDB, load_checkpoint
 from srflow_training.checkpoints import save_checkpoint
-from tests.networks import PLAIN, random_srflow, tiny_config
+from tests.networks import random_srflow, tiny_config
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "grow.py"
 
@@ -63,24 +63,6 @@ def test_an_encoder_for_another_scale_keeps_the_trunk(grow, source):
     assert rescaled(lr).shape == (1, 3, 128, 128)
     torch.testing.assert_close(rescaled.features(lr).last, encoder.features(lr).last)
     torch.testing.assert_close(rescaled.upconvs[3].weight, encoder.upconvs[1].weight)
-
-
-@pytest.mark.parametrize("collapsed", [False, True])
-@torch.no_grad()
-def test_plain_encoders_grow_likewise(grow, tmp_path, collapsed):
-    small = random_srflow(tiny_config(**PLAIN))
-    if collapsed:
-        small.encoder.collapse()
-    save_checkpoint(tmp_path / "plain.safetensors", small)
-    lr, hr = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 32, 32)
-    deeper, larger, rescaled = (
-        grow(*change, "plain")[1] for change in (("blocks", "2"), ("steps", "2"), ("scale", "2"))
-    )
-    assert (len(deeper.blocks), larger.config.steps, rescaled.scale) == (4, (3, 4, 4), 2)
-    torch.testing.assert_close(deeper(lr), small.encoder(lr))
-    torch.testing.assert_close(larger(hr, lr), small(hr, lr))
-    torch.testing.assert_close(rescaled.features(lr).last, small.encoder.features(lr).last)
-    assert rescaled(lr).shape == (1, 3, 16, 16)
 
 
 @pytest.mark.parametrize(

@@ -63,11 +63,3 @@ def test_a_photo_that_cannot_be_used_is_one_line(tmp_path, name, line):
     assert done.stderr.count("\n") == 1
     assert line in done.stderr
     assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_a_folder_that_cannot_be_written_is_found_before_the_work(tmp_path):
-    (tmp_path / "file").write_text("")
-    done = run("-o", tmp_path / "file")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"error: {tmp_path / 'file'} is not a folder to write into (")
-    assert done.stderr.count("\n") == 1

@@ -112,14 +112,3 @@ def test_pages_repeat_by_number_and_seed(example, drawn_with, number):
     assert page.std() > 5
     assert np.array_equal(page, script.page_of(number, 0, *drawn_with))
     assert not np.array_equal(page, script.page_of(number, 1, *drawn_with))
-
-
-def test_pages_are_joined_into_tall_files(example, drawn_with, tmp_path, monkeypatch):
-    script = example("rendered_graphics")
-    monkeypatch.setattr(script, "files_of", lambda packages, _: drawn_with[packages is script.ICONS])
-    script.main(tmp_path / "graphics", 3, 0, 2)
-    with Image.open(tmp_path / "graphics" / "pages-0-000.png") as first:
-        assert first.size == (1200, 1800)
-    with Image.open(tmp_path / "graphics" / "pages-0-002.png") as second:
-        assert second.size == (1200, 900)
-        assert np.array_equal(np.asarray(second), script.page_of(2, 0, *drawn_with))

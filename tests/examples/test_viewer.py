@@ -126,26 +126,6 @@ def test_the_window_does_not_wait_for_a_photo_that_opens(window, photos, monkeyp
     assert window.save.isEnabled()
 
 
-def test_a_photo_of_any_kind_becomes_8_bit_rgb_and_8_bit_rgb_is_not_copied(viewer):
-    rgb = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    assert viewer.as_rgb(rgb) is rgb
-    gray = rgb[..., :1]
-    np.testing.assert_array_equal(viewer.as_rgb(gray), np.dstack([gray] * 3))
-    np.testing.assert_array_equal(viewer.as_rgb(rgb.astype(np.uint16) * 257), rgb)
-    half = np.full((2, 2, 1), 51, np.uint8)
-    np.testing.assert_array_equal(viewer.as_rgb(np.dstack([gray * 0, half])), np.full((2, 2, 3), 204))
-
-
-def test_a_photo_is_encoded_once(window, photos, upscaler, monkeypatch):
-    encoded = []
-    encode = Upscaler.encode
-    monkeypatch.setattr(Upscaler, "encode", lambda *given, **options: encoded.append(1) or encode(*given, **options))
-    after(window.artist.drawn, lambda: window.open_photo(photos / "small.png"))
-    for value in (0, 5, 10):
-        after(window.artist.drawn, lambda value=value: window.tau.setValue(value))
-    assert encoded == [1]
-
-
 def test_the_part_of_a_large_photo_is_what_is_saved_there(window, photos, tmp_path):
     after(window.artist.drawn, lambda: window.open_photo(photos / "large.png"))
     assert not window.overview.isHidden()
@@ -206,21 +186,6 @@ def test_what_cannot_be_saved_or_opened_is_one_line_and_the_photo_stays(window, 
     after(window.artist.failed, lambda: window.open_photo(photos / "text.png"))
     assert "this is not an image file" in window.message.text()
     np.testing.assert_array_equal(shown(window), before)
-
-
-def test_the_line_between_before_and_after_moves(window, photos):
-    after(window.artist.drawn, lambda: window.open_photo(photos / "small.png"))
-
-    def middle():
-        image = window.comparison.grab().toImage()
-        return image.pixelColor(image.width() * 3 // 4, image.height() // 2).getRgb()
-
-    QTest.keyClick(window.comparison, Qt.Key.Key_Home)
-    picture = middle()
-    QTest.keyClick(window.comparison, Qt.Key.Key_End)
-    assert window.comparison.split == 1
-    assert middle() != picture
-    assert window.grab().save(os.environ.get("VIEWER_SCREENSHOT", str(photos / "window.png")))
 
 
 def test_a_photo_that_cannot_be_read_ends_the_command_with_one_line(tmp_path):

@@ -43,12 +43,6 @@ def bits(values):
     return np.asarray(values, np.float32).view(np.uint32).ravel().tolist()
 
 
-def test_the_latents_have_their_golden_bits():
-    place = {"level": 1, "channels": 3, "top": 0, "left": 0, "height": 1, "width": 2}
-    golden = ["0x1.2e47a8p-1", "0x1.d06f16p-1", "-0x1.a044fep-2", "-0x1.7f7b24p+0", "-0x1.1a7586p+0", "-0x1.377116p-2"]
-    assert in_node("latents.js", FIELD, "0", "0", place) == bits([float.fromhex(number) for number in golden])
-
-
 @pytest.mark.parametrize(
     ("seed", "sample", "place"),
     [
@@ -96,7 +90,7 @@ def test_a_photos_window_has_the_sdks_latents_on_every_level():
     assert in_node("latents.js", program, levels, window) == [[level, bits(field)] for level, field in expected.items()]
 
 
-@pytest.mark.parametrize("size", [(45, 61), (64, 64), (200, 130), (1022, 700), (64, 2000)])
+@pytest.mark.parametrize("size", [(45, 61), (1022, 700)])
 @pytest.mark.parametrize("core", [None, 64, 16])
 def test_large_photos_have_the_sdks_tiles(size, core):
     program = "const [h, w, options] = values;\nconsole.log(JSON.stringify(its.planTiles(h, w, options)));"

@@ -45,7 +45,7 @@ def test_the_file_is_what_the_upscaler_makes(run: Run, flow: Upscaler, pictures:
 
 
 def test_a_true_lr_image_and_the_plain_way_can_be_chosen(run: Run, flow: Upscaler, pictures: Pictures) -> None:
-    lr = np.full((27, 24, 3), 60, np.uint8)
+    lr = np.full((16, 14, 3), 60, np.uint8)
     write_image("lr.png", lr)
     assert (
         run("target.png", "source.png", "mask.png", "-o", "o.png", "--lr", "lr.png", "--blend", "none").exit_code == 0
@@ -101,7 +101,7 @@ def test_an_input_that_changes_during_the_work_is_noticed(run: Run, monkeypatch:
         Path("other.png").replace(name)
         return result
 
-    write_image("lr.png", np.full((27, 24, 3), 60, np.uint8))
+    write_image("lr.png", np.full((16, 14, 3), 60, np.uint8))
     monkeypatch.setattr("srflow_sdk.flow.transferring.transferred", changing)
     result = run("target.png", "source.png", "mask.png", "-o", "out.png", "--lr", "lr.png")
     assert result.exit_code == 1
@@ -135,7 +135,7 @@ def test_a_folder_takes_its_own_pictures_or_one_for_all_and_resumes(run: Run, pi
 
 @pytest.mark.parametrize("piped", ["target.png", "lr.png"])
 def test_one_input_and_the_output_may_be_pipes(run: Run, piped: str) -> None:
-    write_image("lr.png", np.full((27, 24, 3), 60, np.uint8))
+    write_image("lr.png", np.full((16, 14, 3), 60, np.uint8))
     names = ["target.png", "source.png", "mask.png", "--lr", "lr.png"]
     assert run(*names, "-o", "out.png").exit_code == 0
     given = ["-" if name == piped else name for name in names]
