@@ -9,7 +9,7 @@ from PIL import Image
 from srflow_sdk import Upscaler, read_provenance
 from tests.chromium import SCREENS, in_chromium
 
-from .browser import choose, download, error, tab
+from .browser import choose, download, tab
 
 pytestmark = in_chromium
 
@@ -64,13 +64,3 @@ def test_a_transfer_puts_what_was_painted_into_the_photo(page, photos, tmp_path,
     np.testing.assert_array_equal(result[:10], photo[:10])
     assert read_provenance(file).operation == "transfer"
     assert panel.locator("figcaption").first.inner_text() == "photo | with the content"
-
-
-def test_a_transfer_without_a_mask_is_refused_in_words(page, photos, open_page) -> None:
-    open_page.refused.add(400)
-    panel = tab(page, "Transfer")
-    choose(page, photos / "cat.png")
-    choose(page, photos / "other.png", number=1)
-    panel.locator("canvas").wait_for()
-    panel.get_by_role("button", name="Transfer", exact=True).click()
-    assert "the mask is empty; paint" in error(page)

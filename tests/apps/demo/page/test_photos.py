@@ -142,11 +142,6 @@ def test_a_page_whose_session_was_ended_says_so_and_goes_on_with_another_photo(o
     choose_and_rest(page, photos / "cat.png")
 
 
-def test_the_page_is_loaded_again_without_its_token(page, server) -> None:
-    page.goto(server.origin)
-    assert page.get_by_role("heading", name="srflow-demo").is_visible()
-
-
 def test_a_browser_without_the_token_learns_where_the_address_is(chromium, server) -> None:
     context = chromium.new_context()
     page = context.new_page()
