@@ -32,7 +32,7 @@ def full_size_network(preset: str = "published-x4", overrides: Sequence[str] = (
 @torch.no_grad()
 def initialised(config: SRFlowConfig) -> SRFlow:
     """A network with random weights as at the start of training; deterministic."""
-    from srflow_export.parity import photographs
+    from srflow_export.parity.photographs import photographs
 
     torch.manual_seed(0)
     model = SRFlow(config)

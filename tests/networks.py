@@ -72,14 +72,14 @@ def golden_checkpoint(path: Path) -> Path:
 def proved_on_small_patches() -> Iterator[None]:
     """Exports are proved on patches of 12×16 LR pixels, which takes most of the time out of a tiny network's export."""
     from srflow_export import exporter
-    from srflow_export.parity import _inverse
+    from srflow_export.parity import gate
 
     def photographs(size_multiple: int) -> list[Any]:
         side = -(-48 // size_multiple) * size_multiple
         return [replace(photo, lr=np.ascontiguousarray(photo.lr[..., :side, :side])) for photo in whole(size_multiple)]
 
-    whole = _inverse.photographs
+    whole = gate.photographs
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(exporter.PATCHES, "quick", (12, 16))
-        patch.setattr(_inverse, "photographs", photographs)
+        patch.setattr(gate, "photographs", photographs)
         yield

@@ -67,6 +67,14 @@ class _SeveralNumbers(click.Option):
         option.process = take_all
 
 
+class _Number(click.FloatRange):
+    """A number of a range. Click's own lets NaN through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        return self.fail(f"{value!r} is not a number", param, ctx) if number != number else number
+
+
 def _blocks(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
     if value is None:
         return None
@@ -169,7 +177,7 @@ def _mode(context: click.Context) -> str:
 )
 @click.option("--shapes", metavar="MIN,OPT,MAX", help="LR sizes for engines.  [default: the runtime's tiles]")
 @click.option("--builder-level", type=click.IntRange(0, 5), help="Effort to find fast kernels.  [default: 3]")
-@click.option("--workspace", type=click.FloatRange(0, 1024, min_open=True), help="GiB of GPU memory for engines.")
+@click.option("--workspace", type=_Number(0, 1024, min_open=True), help="GiB of GPU memory for engines.")
 @click.option("--timing-cache", type=LocalPath(), help="TensorRT's kernel timings, read and updated.")
 @click.option("--no-cache", is_flag=True, help="Build engines even if the same ones were built before.")
 @click.option("--config", type=LocalPath(), help="Published YAML of the network.  [default: detect it]")
@@ -179,7 +187,7 @@ def _mode(context: click.Context) -> str:
 @click.option(
     "--tau",
     "default_tau",
-    type=click.FloatRange(0, 1),
+    type=_Number(0, 1),
     help="The bundle's default tau, or the plain file's of --bundle.  [default: 0.8, or less if the network's pictures "
     "are not finite there]",
 )

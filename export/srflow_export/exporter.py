@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from onnx import ModelProto
 
 from srflow_export import graphs, onnx_models
-from srflow_export._bundle_writer import staged_bundle
-from srflow_export._named_locks import bundle_lock
-from srflow_export._optional_parts import FUSED, OptionalParts
-from srflow_export._progress import Progress
-from srflow_export.halo import HaloRow, measured_halo
-from srflow_export.inverter_halo import measured_inverter_halo
-from srflow_export.parity import (
-    ParityRow,
+from srflow_export.bundle_writer import bundle_lock, staged_bundle
+from srflow_export.halo import measured_halo, measured_inverter_halo
+from srflow_export.parity.gate import (
+    FUSED,
+    INT8_GRAPHS,
+    float32_backend,
     inverse_table,
     poor_round_trip,
     prove,
@@ -30,12 +30,15 @@ from srflow_export.parity import (
     prove_inverse,
     tau_of_finite_pictures,
 )
+from srflow_export.parity.measure import ParityRow, Progress
 from srflow_export.quantisation import int8_encoder
+from srflow_export.unfolding import trainable_network
+from srflow_sdk.backends import Backend
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle, Manifest
 from srflow_sdk.model.manifest import FP32_GRAPHS, INT8_ENCODER, INVERTER, Precision, Weights
 from srflow_sdk.system.local_files import file_sha256
-from srflow_sdk.system.plain_text import is_plain
+from srflow_sdk.system.plain_text import is_plain, printable
 from srflow_training.checkpoints import load_with_notes, reduction_of
 from srflow_training.model import Encoder, SRFlow
 
@@ -49,9 +52,10 @@ PATCHES: dict[Gate, tuple[int, int]] = {"quick": (24, 32), "full": (40, 48)}  # 
 """Height and width of the patch of each photograph, by gate."""
 
 _USUAL_TAU = 0.8
-
-QUANTISING = "quantising the encoder, calibrated on photographs"
+_LONGEST = 500  # characters of the reason why a part is left out
+_QUANTISING = "quantising the encoder, calibrated on photographs"
 _logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +66,13 @@ class ExportOptions:
     precision: of the arithmetic, see :mod:`srflow_export.graphs`; below "fp32", float32
     graphs are written as well, and the runtime uses them to recompute tiles whose values are not finite. weights: how
     large weights of float32 graphs are stored; "fp16" halves the files (the arithmetic stays float32).
-    also: "int8" adds a second encoder to float32 graphs, see :func:`srflow_export.int8_encoders.add_int8_encoder`.
+    also: "int8" adds a second encoder to float32 graphs, see :func:`add_int8_encoder`.
     fused.onnx, inverter.onnx and the second encoder are optional parts: one that cannot be made or proved is left out.
     plugins: write flow operations as nodes that a native library can run, see :mod:`srflow_export.flow_ops`.
     config: published YAML; None detects the network. stacked_blocks: see load_checkpoint.
     default_tau: what the runtime uses if no tau is given; None: 0.8, or less if the network's pictures are not finite
     there. auto_tau: scaled by the picture's texture, as ``tau="auto"``.
-    halo: LR pixels of context around a tile; None measures it, see :func:`srflow_export.halo.measured_halo`, and the
-    inverter's own, see :func:`srflow_export.inverter_halo.measured_inverter_halo`.
+    halo: LR pixels of context around a tile; None measures it and the inverter's own, see :mod:`srflow_export.halo`.
     gate: how much of the photographs is compared.
     name, licence, training_data: for the manifest.
     """
@@ -114,7 +117,7 @@ def export_checkpoint(
     for text in (manifest.name, options.licence or ""):
         if not is_plain(text):  # said before minutes of work
             raise ArgumentError(f"{text!a} holds a line break or a control character; change it, or rename the file")
-    optional = OptionalParts(say)
+    optional = _OptionalParts(say)
     with staged_bundle(target) as stage:
         for name, content in _onnx_files(model, manifest, options, optional, say):
             (stage.path / name).write_bytes(content)
@@ -123,6 +126,53 @@ def export_checkpoint(
         manifest = _proved(model, Bundle(path=stage.path, manifest=manifest), options, optional, say)
         with bundle_lock(target, say=say):  # else a process adding engines to the old bundle would put it back
             return stage.commit(manifest)
+
+
+def add_int8_encoder(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    gate: Gate = "quick",
+    say: Callable[[str], None] = lambda _: None,
+) -> Manifest:
+    """Write the bundle `target`: that of `source` with encoder.int8.onnx, in place of an older one.
+
+    The network is taken from the bundle's graphs, and the new encoder is compared with the bundle's float32 one on
+    photographs; `gate` is how much of them. Other files, engines included, are copied as they are. `target` may be
+    `source`: it changes once all is proved, under the bundle's lock. Deterministic. `say` receives lines of progress.
+
+    Raises: ArgumentError if the bundle's graphs are not float32, BundleError if it cannot be read or written, or has an
+    older exporter's layout, ExportError if int8 is too coarse for the network. In each case the target stays as it was.
+    """
+    _network_for_int8(Bundle.open(source))  # refuse before waiting, and without leaving a lock
+    with bundle_lock(target, say=say), staged_bundle(target) as stage:
+        bundle = Bundle.open(source)
+        model = _network_for_int8(bundle)
+        for name in bundle.manifest.files:
+            copy = stage.path / name
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(bundle.path / name, copy)
+        say(_QUANTISING)
+        content = onnx_models.finished(int8_encoder(model), _metadata_of(bundle.manifest, precision="int8"))
+        (stage.path / INT8_ENCODER).write_bytes(content)
+        say(f"{INT8_ENCODER}: {len(content) / 1e6:.1f} MB")
+        manifest = dataclasses.replace(bundle.manifest, files={**bundle.manifest.files, INT8_ENCODER: {}})
+        staged = Bundle(path=stage.path, manifest=manifest)
+        rows = prove_int8_encoder(bundle, staged, size=PATCHES[gate], say=say)
+        kept = [row for row in manifest.parity if row.get("graph") != INT8_GRAPHS]
+        parity = [*kept, *(row.to_dict() for row in rows)]
+        return stage.commit(dataclasses.replace(manifest, parity=parity, files={}))
+
+
+def _network_for_int8(bundle: Bundle) -> SRFlow:
+    """The bundle's network. Raises: ArgumentError, BundleError if it cannot have a second encoder."""
+    precision = bundle.manifest.precision
+    if precision != "fp32":
+        raise ArgumentError(
+            f"{bundle.path} has graphs in {precision}; a second encoder in int8 goes with float32 graphs: export the "
+            "checkpoint with --precision fp32 --also int8"
+        )
+    return trainable_network(bundle.path)
 
 
 def _check_together(options: ExportOptions) -> None:
@@ -148,7 +198,7 @@ def _read_network(checkpoint: Path, options: ExportOptions) -> tuple[SRFlow, dic
 
 
 def _proved(
-    model: SRFlow, staged: Bundle, options: ExportOptions, optional: OptionalParts, say: Callable[[str], None]
+    model: SRFlow, staged: Bundle, options: ExportOptions, optional: _OptionalParts, say: Callable[[str], None]
 ) -> Manifest:
     """Compare the graphs with the network and measure their halos; return the manifest. Raises: ExportError."""
     size = PATCHES[options.gate]
@@ -157,14 +207,16 @@ def _proved(
         proving = partial(prove_part, model, staged, size=size, say=say)
         rows += optional.proved(name, staged, proving, otherwise=[])
     manifest = _with_finite_tau(staged.manifest, rows, options, say=say)
-    if options.halo is None:
-        manifest = _with_measured_halo(dataclasses.replace(staged, manifest=manifest), say=say)
-    staged = dataclasses.replace(staged, manifest=manifest)
-    proving_inverter = partial(_with_proved_inverter, model, staged, options, say=say)
-    manifest = optional.proved(INVERTER, staged, proving_inverter, otherwise=manifest)
+    with float32_backend(staged) as backend:
+        if options.halo is None:
+            manifest = _with_measured_halo(backend, manifest, say)
+        staged = dataclasses.replace(staged, manifest=manifest)
+        proving_inverter = partial(_with_proved_inverter, model, staged, backend, options, say)
+        manifest = optional.proved(INVERTER, staged, proving_inverter, otherwise=manifest)
+    left_out = {"left_out": optional.left_out} if optional.left_out else {}
     return dataclasses.replace(
         manifest,
-        provenance={**manifest.provenance, **optional.record()},
+        provenance={**manifest.provenance, **left_out},
         parity=[row.to_dict() for row in rows],
         files={},
     )
@@ -185,29 +237,13 @@ def _with_finite_tau(
     return dataclasses.replace(manifest, default_tau=tau)
 
 
-def _with_proved_inverter(
-    model: SRFlow, bundle: Bundle, options: ExportOptions, *, say: Callable[[str], None]
-) -> Manifest:
-    """The manifest with the inverter's halo and rows. Raises: ExportError if it differs from the network."""
-    rows = prove_inverse(model, bundle)
-    for line in inverse_table(rows):
-        say(line)
-    manifest = bundle.manifest
-    worst = poor_round_trip(rows, manifest)
-    if worst is not None:
-        say(
-            f"the network itself comes back badly from its latents; the graphs, to {worst:.1f} dB: what is restored, "
-            "transferred or decoded has this error, too"
-        )
-    provenance = {**manifest.provenance, "inverter": [row.to_dict() for row in rows]}
-    manifest = dataclasses.replace(manifest, provenance=provenance, round_trip_db=worst)
-    return _with_inverter_halo(dataclasses.replace(bundle, manifest=manifest), options.halo, say=say)
-
-
-def _with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> Manifest:
-    """The bundle's manifest with the halo that its graphs need, and the measurement as `provenance["halo"]`."""
-    row, smaller = measured_halo(bundle, say=say)
-    say(_halo_line(row))
+def _with_measured_halo(backend: Backend, manifest: Manifest, say: Callable[[str], None]) -> Manifest:
+    """The manifest with the halo that its graphs need, and the measurement as `provenance["halo"]`."""
+    row, smaller = measured_halo(backend, manifest, say=say)
+    say(
+        f"halo {row.halo}: tiles differ from the untiled picture by at most {255 * row.max_abs:.2g}/255, "
+        f"on average {255 * row.mean_abs:.2g}/255"
+    )
     if not row.compared:
         _logger.warning(
             "the halo could not be measured, as the network itself diverges on the photographs, or takes larger ones: "
@@ -221,15 +257,33 @@ def _with_measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _
             row.halo,
         )
     record = {"measured": row.to_dict(), "next_smaller": smaller and smaller.to_dict()}
-    provenance = {**bundle.manifest.provenance, "halo": record}
-    return dataclasses.replace(bundle.manifest, halo=row.halo, provenance=provenance)
+    return dataclasses.replace(manifest, halo=row.halo, provenance={**manifest.provenance, "halo": record})
 
 
-def _with_inverter_halo(bundle: Bundle, given: int | None, *, say: Callable[[str], None] = lambda _: None) -> Manifest:
-    """The bundle's manifest with the inverter's halo: the given one, or the measured one, with its measurement."""
-    if given is not None:
-        return dataclasses.replace(bundle.manifest, inverter_halo=given)
-    row, smaller = measured_inverter_halo(bundle, say=say)
+def _with_proved_inverter(
+    model: SRFlow, bundle: Bundle, backend: Backend, options: ExportOptions, say: Callable[[str], None]
+) -> Manifest:
+    """The manifest with the inverter's halo and rows. Raises: ExportError if it differs from the network."""
+    rows = prove_inverse(model, bundle, backend)
+    for line in inverse_table(rows):
+        say(line)
+    manifest = bundle.manifest
+    worst = poor_round_trip(rows, manifest)
+    if worst is not None:
+        say(
+            f"the network itself comes back badly from its latents; the graphs, to {worst:.1f} dB: what is restored, "
+            "transferred or decoded has this error, too"
+        )
+    provenance = {**manifest.provenance, "inverter": [row.to_dict() for row in rows]}
+    manifest = dataclasses.replace(manifest, provenance=provenance, round_trip_db=worst)
+    if options.halo is not None:
+        return dataclasses.replace(manifest, inverter_halo=options.halo)
+    return _with_inverter_halo(backend, manifest, say)
+
+
+def _with_inverter_halo(backend: Backend, manifest: Manifest, say: Callable[[str], None]) -> Manifest:
+    """The manifest with the inverter's measured halo, and the measurement."""
+    row, smaller = measured_inverter_halo(backend, manifest, say=say)
     say(
         f"inverter's halo {row.halo}: latents of tiles differ from untiled ones by at most {row.max_latent:.1g}, the "
         f"log density by {row.mean_nats:.1g} nats a value"
@@ -242,17 +296,51 @@ def _with_inverter_halo(bundle: Bundle, given: int | None, *, say: Callable[[str
             row.halo,
         )
     record = {"measured": row.to_dict(), "next_smaller": smaller and smaller.to_dict()}
-    provenance = {**bundle.manifest.provenance, "inverter_halo": record}
-    return dataclasses.replace(bundle.manifest, inverter_halo=row.halo, provenance=provenance)
+    provenance = {**manifest.provenance, "inverter_halo": record}
+    return dataclasses.replace(manifest, inverter_halo=row.halo, provenance=provenance)
+
+
+@dataclass
+class _OptionalParts:
+    """Makes and proves files that a bundle can do without. `say` receives a line for each that is left out, and why."""
+
+    say: Callable[[str], None]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def made(self, name: str, make: Callable[[], _T]) -> _T | None:
+        """The result of `make`, or None if that failed."""
+        try:
+            return make()
+        except Exception as error:  # of whichever library
+            self._leave_out(name, error)
+            return None
+
+    def proved(self, name: str, bundle: Bundle, prove: Callable[[], _T], *, otherwise: _T) -> _T:
+        """The result of `prove`. If the bundle does not have the file, or it fails and loses it, `otherwise`."""
+        if name not in bundle.manifest.files:
+            return otherwise
+        try:
+            return prove()
+        except Exception as error:
+            self._leave_out(name, error)
+            (bundle.path / name).unlink()
+            del bundle.manifest.files[name]
+            return otherwise
+
+    def _leave_out(self, name: str, error: Exception) -> None:
+        _logger.debug("%s is left out", name, exc_info=error)
+        reason = printable(" ".join((str(error) or type(error).__name__).split()))[:_LONGEST]
+        self.left_out[name] = reason
+        self.say(f"{name} is left out: {reason}")
 
 
 def _onnx_files(
-    model: SRFlow, manifest: Manifest, options: ExportOptions, optional: OptionalParts, say: Callable[[str], None]
+    model: SRFlow, manifest: Manifest, options: ExportOptions, optional: _OptionalParts, say: Callable[[str], None]
 ) -> Iterator[tuple[str, bytes]]:
     """Trace the parts of the network, quantise, and yield the files in the manifest's order."""
     traced = _traced(model, options, optional, say)
     if options.precision == "int8":
-        say(QUANTISING)
+        say(_QUANTISING)
         traced["encoder.onnx"] = int8_encoder(model)
     if options.fused:
         fused = optional.made(FUSED, lambda: onnx_models.joined(traced["encoder.onnx"], traced["sampler.onnx"]))
@@ -262,19 +350,19 @@ def _onnx_files(
         if name in traced:
             if options.weights == "fp16" and not (name == "encoder.onnx" and options.precision == "int8"):
                 onnx_models.store_weights_in_half(traced[name])
-            written[name] = onnx_models.finished(traced[name], metadata_of(manifest))
+            written[name] = onnx_models.finished(traced[name], _metadata_of(manifest))
             if name == INVERTER:
                 written[name] = onnx_models.sharing_weights(written[name], "sampler.onnx", written["sampler.onnx"])
             yield name, written[name]
     if "int8" in options.also:
-        say(QUANTISING)
+        say(_QUANTISING)
         integers = optional.made(INT8_ENCODER, lambda: int8_encoder(model))
         if integers is not None:
-            yield INT8_ENCODER, onnx_models.finished(integers, metadata_of(manifest, precision="int8"))
+            yield INT8_ENCODER, onnx_models.finished(integers, _metadata_of(manifest, precision="int8"))
 
 
 def _traced(
-    model: SRFlow, options: ExportOptions, optional: OptionalParts, say: Callable[[str], None]
+    model: SRFlow, options: ExportOptions, optional: _OptionalParts, say: Callable[[str], None]
 ) -> dict[str, ModelProto]:
     """Trace the parts that the options ask for, by the names of their files."""
     files = [("encoder.onnx", "sampler.onnx", options.precision, options.plugins)]
@@ -294,7 +382,7 @@ def _traced(
     return found
 
 
-def metadata_of(manifest: Manifest, *, precision: Precision | None = None) -> dict[str, str]:
+def _metadata_of(manifest: Manifest, *, precision: Precision | None = None) -> dict[str, str]:
     """Metadata that explains an .onnx file on its own. precision: the graph's, if it is not the manifest's."""
     checkpoint = manifest.provenance["checkpoint"]
     return {
@@ -337,7 +425,7 @@ def _manifest(
 
 
 def _provenance(checkpoint: Path, options: ExportOptions, *, notes: dict[str, Any]) -> dict[str, Any]:
-    tools = ("srflow-sdk", "torch", "onnx", "onnxruntime", "polygraphy")
+    tools = ("srflow-sdk", "torch", "onnx", "onnxruntime")
     return {
         "checkpoint": {"file": checkpoint.name, "sha256": file_sha256(checkpoint)},
         "tools": {tool: _version(tool) for tool in tools},
@@ -366,11 +454,4 @@ def _described(model: SRFlow) -> str:
         f"×{config.scale} {config.variant}: {config.blocks} {name} blocks of {config.nf} channels{trunk}{stacked}, "
         f"L = {config.levels}, K = {steps if isinstance(config.steps, tuple) else config.steps}, "
         f"{parameters / 1e6:.2f} M parameters"
-    )
-
-
-def _halo_line(row: HaloRow) -> str:
-    return (
-        f"halo {row.halo}: tiles differ from the untiled picture by at most {255 * row.max_abs:.2g}/255, "
-        f"on average {255 * row.mean_abs:.2g}/255"
     )

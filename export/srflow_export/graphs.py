@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_export import flow_ops
-from srflow_export._folding import FoldedConv, FoldedMixing, fold_mixing, fold_net, fold_split, side_by_side
-from srflow_export._on_features import PhaseConv, enlargement, interleaved, keep_blocked_layout
+from srflow_export.folding import FoldedConv, FoldedMixing, fold_mixing, fold_net, fold_split, side_by_side
+from srflow_export.on_features import PhaseConv, enlargement, interleaved, keep_blocked_layout
 from srflow_sdk.latents.random_field import LatentLevel
 from srflow_sdk.model.manifest import Precision
 from srflow_training.model import PlainEncoder, SRFlow, SRFlowConfig
@@ -148,7 +148,7 @@ class AffineSettings:
 class _LevelEncoder(nn.Module):
     """A level's features → its conditioning, all K steps at once: convolutions on u, then grouped ones.
 
-    Where u is enlarged, the injectors' first two convolutions work on phases, see :mod:`srflow_export._on_features`.
+    Where u is enlarged, the injectors' first two convolutions work on phases, see :mod:`srflow_export.on_features`.
     """
 
     def __init__(self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype) -> None:

@@ -1,7 +1,14 @@
-"""Measure the halo that a model's tiles need: cut real photographs, and see how far from the cuts pictures change.
+"""Measure the halo that a model's tiles need: cut real photographs, and see how far from the cuts results change.
 
 Each convolution lets a network see a pixel further, and the full-size encoder has hundreds. Distant pixels hardly
-matter, though, and how distant that is depends on the weights.
+matter, though, and how distant that is depends on the weights. Pictures and latents change differently: a picture that
+the sampler drew is the easy case for the inverter, as its latents are the noise that it was drawn from. The LR image of
+a real one holds more detail in each pixel, and the embedded model's latents change two to three times as much near a
+cut. So each has a halo of its own.
+
+What is at least a halo away from both cuts is what a tile with that halo shows, so two computations, with and without
+what lies behind the cuts, give the differences for every halo. Rounding in half differs in every window, and a network
+that multiplies it would get the largest halo for it: graphs of lower precision are measured in float32.
 """
 
 from __future__ import annotations
@@ -11,19 +18,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
-from srflow_export._progress import Progress
-from srflow_export.parity._measure import DIVERGED
-from srflow_export.parity._photos import photographs
-from srflow_sdk.backends import Backend, OnnxRuntimeBackend
+from srflow_export.parity.measure import DIVERGED, Progress
+from srflow_export.parity.photographs import Array, collage, photographs
+from srflow_sdk.backends import Backend
 from srflow_sdk.drawing.tiles import Tile, Window, plan_tiles
 from srflow_sdk.latents.random_field import window_noise
-from srflow_sdk.model.bundle import Bundle, Manifest
-from srflow_sdk.model.manifest import REQUIRED_FILES
+from srflow_sdk.model.bundle import Manifest
+from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 _MAX_ABS = 0.1 / 255
-"""Largest difference allowed anywhere: a twentieth of what the SDK promises for the embedded model, 2/255.
+"""Largest difference allowed anywhere in a picture: a twentieth of what the SDK promises for the embedded model, 2/255.
 
 It depends on the photograph: the worst crop of benchmarks/halo.py has 8 times the largest difference of the
 photographs here, and a photograph of a few megapixels has hundreds of such crops.
@@ -36,9 +42,26 @@ bad export cannot be told here, as graphs are compared with themselves; the gate
 _MEAN_ABS = 0.001 / 255
 """Largest mean difference allowed, for the worst photograph and temperature: also a twentieth of the promise."""
 
-_USUAL, _LARGEST = 32, 64
-"""Largest halos in LR pixels, measured on parts of the photographs and on all of them. A network that needs more than
-the second gets that one and a warning.
+_MAX_LATENT = 1e-4
+"""Largest difference allowed of any latent: a tenth of the 1e-3 that the SDK promises, as other pictures are worse.
+
+A bad network has latents so large that their rounding is above this, whatever the halo: then the halo is the one from
+which on nothing changes (:data:`_SETTLED`), or the largest, with a warning.
+"""
+
+_MEAN_NATS = 1e-5
+"""Largest mean difference allowed of the log density, in nats for each value of the picture: a hundredth of what the
+SDK promises."""
+
+_SETTLED = 1.5
+"""How much more the mean may be than with the widest halo where what is left is rounding, which no halo removes.
+
+Of a bad network, that is; a good one meets the bounds above first.
+"""
+
+_LARGEST, _LARGEST_OF_INVERTERS = (16, 32, 64), (24, 64)
+"""Largest halos in LR pixels, tried one after the other on larger parts of the photographs, as most networks need no
+more than the first. A network that needs more than the last gets that one and a warning.
 """
 
 _CORE, _BEYOND = 28, 20
@@ -46,7 +69,8 @@ _CORE, _BEYOND = 28, 20
 rounded up to multiples of a network's size_multiple.
 """
 
-_Array = npt.NDArray[np.float32]
+_PLACE = 80
+"""Where the part behind a cut ends in a photograph, in LR pixels: cuts are at one place for all halos up to 32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,88 +97,112 @@ class HaloRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InverterHaloRow:
+    """How latents of tiles with a halo of this many LR pixels differ from those of no tiles.
+
+    max_latent: largest difference of a latent; at tau 1 they have a standard deviation of 1. mean_nats: mean absolute
+    difference of the log density, in nats for each value of the HR picture.
+    """
+
+    halo: int
+    max_latent: float
+    mean_nats: float
+
+    @property
+    def is_enough(self) -> bool:
+        """True if the bounds are met."""
+        return self.max_latent <= _MAX_LATENT and self.mean_nats <= _MEAN_NATS
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Whole:
     """A photograph upscaled without tiles. lr: float32 1×3×h×w. pictures: by tau, float32 3×sh×sw, not clipped."""
 
-    lr: _Array
+    lr: Array
     seed: int
-    pictures: dict[float, _Array]
+    pictures: dict[float, Array]
 
 
-def measured_halo(bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> tuple[HaloRow, HaloRow | None]:
-    """Find the smallest halo that is enough, and the next smaller one, on the CPU with the bundle's float32 graphs.
+def measured_halo(
+    backend: Backend, manifest: Manifest, *, say: Callable[[str], None] = lambda _: None
+) -> tuple[HaloRow, HaloRow | None]:
+    """Find the smallest halo that is enough, and the next smaller one.
+
+    backend: of the bundle's float32 graphs, see :func:`srflow_export.parity.gate.float32_backend`.
 
     Candidates are the multiples of the manifest's size_multiple up to :data:`_LARGEST`. If none is enough, the first
     row's `is_enough` is false, and the second row is None; it is also None if the smallest candidate is enough. The
     photographs are too small for networks with a size_multiple above 32, and for their largest candidates.
 
     Each of the exporter's photographs is computed whole and once more without what lies behind two cuts, a horizontal
-    and a vertical one, at tau 0, the bundle's default and 1. What is at least a halo away from both cuts is what a tile
-    with that halo shows, so two computations give the differences for every halo. `say` receives lines of progress.
+    and a vertical one, at tau 0, the bundle's default and 1. `say` receives lines of progress.
     """
     rows: list[HaloRow] = []
-    # Rounding in half differs in every window, and a network that multiplies it would get the largest halo for it.
-    graphs = bundle.manifest.float32_graphs or REQUIRED_FILES
-    with OnnxRuntimeBackend(bundle, device="cpu", graphs=graphs) as backend:
-        for largest in (_USUAL, _LARGEST):
-            rows = _rows(backend, bundle.manifest, largest, say) or rows
-            enough = next((index for index, row in enumerate(rows) if row.is_enough), None)
-            if enough is not None:
-                return rows[enough], rows[enough - 1] if enough else None
+    for largest in _LARGEST:
+        rows = _picture_rows(backend, manifest, largest, say) or rows
+        enough = next((index for index, row in enumerate(rows) if row.is_enough), None)
+        if enough is not None:
+            return rows[enough], rows[enough - 1] if enough else None
     if rows:
         return rows[-1], None
-    step = bundle.manifest.size_multiple
-    return HaloRow(halo=max(_LARGEST // step, 1) * step, max_abs=0.0, mean_abs=0.0, compared=0), None
+    step = manifest.size_multiple
+    return HaloRow(halo=max(_LARGEST[-1] // step, 1) * step, max_abs=0.0, mean_abs=0.0, compared=0), None
 
 
-def _rows(backend: Backend, manifest: Manifest, largest: int, say: Callable[[str], None]) -> list[HaloRow]:
+def _picture_rows(backend: Backend, manifest: Manifest, largest: int, say: Callable[[str], None]) -> list[HaloRow]:
     """A row for each halo up to the largest that is a multiple, and that the photographs are large enough for."""
     step, photos = manifest.size_multiple, photographs(manifest.size_multiple)
     core, beyond = (-(-length // step) * step for length in (_CORE, _BEYOND))
     largest = max(largest // step, 1) * step
     side = min(largest + core + beyond, *(length for photo in photos for length in photo.lr.shape[2:]))
     inside = side - beyond
+    corner = max(0, min(_PLACE // step * step, *(length for photo in photos for length in photo.lr.shape[2:])) - side)
     halos = range(step, min(largest, inside - step) + 1, step)
     if not halos:
         return []
-    largest_differences: dict[int, list[float]] = {halo: [] for halo in halos}
-    means: dict[int, list[float]] = {halo: [] for halo in halos}
+    found: dict[int, list[tuple[float, float]]] = {halo: [] for halo in halos}  # largest and mean differences
     progress = Progress(f"measuring the halo, up to {largest}", len(photos), say)
     for number, photo in enumerate(photos):
-        lr = np.ascontiguousarray(photo.lr[..., :side, :side])
+        is_odd = number % 2 == 1
+        place = slice(0, side) if is_odd else slice(corner, corner + side)
+        lr = np.ascontiguousarray(photo.lr[..., place, place])
         reference = whole(backend, manifest, lr, taus=sorted({0.0, manifest.default_tau, 1.0}), seed=number)
-        start = (side - inside) * (number % 2)  # the upper left part of one photograph, the lower right of the next
+        start = beyond if is_odd else 0  # the upper left part of one photograph, the lower right of the next
         part = Window(top=start, left=start, height=inside, width=inside)
-        for tau, found in differences(backend, manifest, reference, Tile(core=part, window=part)).items():
+        for tau, change in differences(backend, manifest, reference, Tile(core=part, window=part)).items():
             if not np.abs(reference.pictures[tau]).max() < DIVERGED:  # true for NaN
                 continue
-            pixels = found.reshape(3, inside, manifest.scale, inside, manifest.scale)
+            pixels = change.reshape(3, inside, manifest.scale, inside, manifest.scale)
             if start:
                 pixels = pixels[:, ::-1, :, ::-1]  # the cuts come last
             for halo in halos:
                 seen = inside - halo
-                largest_differences[halo].append(float(pixels[:, :seen, :, :seen].max()))
                 border = slice(max(0, seen - core), seen)
-                means[halo].append(float(pixels[:, border, :, border].mean(dtype=np.float64)))
+                mean = pixels[:, border, :, border].mean(dtype=np.float64)
+                found[halo].append((float(pixels[:, :seen, :, :seen].max()), float(mean)))
         progress.step()
     return [
         HaloRow(
             halo=halo,
-            max_abs=max(largest_differences[halo], default=0.0),
-            mean_abs=max(means[halo], default=0.0),
-            compared=len(means[halo]),
+            max_abs=max((most for most, _ in pairs), default=0.0),
+            mean_abs=max((mean for _, mean in pairs), default=0.0),
+            compared=len(pairs),
         )
-        for halo in halos
+        for halo, pairs in found.items()
     ]
 
 
-def whole(backend: Backend, manifest: Manifest, lr: _Array, *, taus: Sequence[float], seed: int) -> Whole:
+def whole(backend: Backend, manifest: Manifest, lr: Array, *, taus: Sequence[float], seed: int) -> Whole:
     """Upscale a photograph without tiles; lr: float32 1×3×h×w in [0, 1]."""
     (tile,) = plan_tiles(lr.shape[2], lr.shape[3], core=None, halo=0, multiple=manifest.size_multiple)
     return Whole(lr=lr, seed=seed, pictures=_pictures(backend, manifest, lr, tile, taus=taus, seed=seed))
 
 
-def differences(backend: Backend, manifest: Manifest, reference: Whole, tile: Tile) -> dict[float, _Array]:
+def differences(backend: Backend, manifest: Manifest, reference: Whole, tile: Tile) -> dict[float, Array]:
     """Absolute differences between a tile's core and the same part without tiles, by tau: float32 3×h×w.
 
     Pictures are clipped to [0, 1], as files are. Where only the tile is NaN, the difference is 1.
@@ -162,32 +210,84 @@ def differences(backend: Backend, manifest: Manifest, reference: Whole, tile: Ti
     rows, columns = tile.core.scaled(manifest.scale).slices
     pictures = _pictures(backend, manifest, reference.lr, tile, taus=tuple(reference.pictures), seed=reference.seed)
     return {
-        tau: np.nan_to_num(np.abs(_clipped(picture) - _clipped(reference.pictures[tau][:, rows, columns])), nan=1.0)
+        tau: np.nan_to_num(np.abs(picture.clip(0, 1) - reference.pictures[tau][:, rows, columns].clip(0, 1)), nan=1.0)
         for tau, picture in pictures.items()
     }
 
 
 def _pictures(
-    backend: Backend, manifest: Manifest, lr: _Array, tile: Tile, *, taus: Sequence[float], seed: int
-) -> dict[float, _Array]:
+    backend: Backend, manifest: Manifest, lr: Array, tile: Tile, *, taus: Sequence[float], seed: int
+) -> dict[float, Array]:
     """By tau, the tile's core: float32 3×h×w."""
     window = tile.window
     rows, columns = window.slices
     conditioning = backend.encode(lr[:, :, rows, columns])
-    drawn = window_noise(
-        manifest.latent_levels,
-        scale=manifest.scale,
-        seed=seed,
-        sample=0,
-        top=window.top,
-        left=window.left,
-        height=window.height,
-        width=window.width,
-    )
+    place = {"top": window.top, "left": window.left, "height": window.height, "width": window.width}
+    drawn = window_noise(manifest.latent_levels, scale=manifest.scale, seed=seed, sample=0, **place)
     noise = {level: array[None] for level, array in drawn.items()}
-    rows, columns = tile.core.within(tile.window).scaled(manifest.scale).slices
+    rows, columns = tile.core.within(window).scaled(manifest.scale).slices
     return {tau: backend.sample(conditioning, noise, tau)[0, :, rows, columns] for tau in taus}
 
 
-def _clipped(picture: _Array) -> _Array:
-    return np.clip(picture, 0, 1)
+def measured_inverter_halo(
+    backend: Backend, manifest: Manifest, *, say: Callable[[str], None] = lambda _: None
+) -> tuple[InverterHaloRow, InverterHaloRow | None]:
+    """Find the smallest halo that is enough for inverter.onnx, and the next smaller one.
+
+    backend: as for :func:`measured_halo`.
+    Candidates are the multiples of the manifest's size_multiple up to :data:`_LARGEST_OF_INVERTERS`. If none is enough,
+    the first row's `is_enough` is false, and its halo is the one from which on only rounding is left, or else the
+    largest. There is no second row if the smallest candidate is taken.
+
+    A collage of the exporter's photographs, as an HR picture, and its LR image are inverted whole and once more without
+    what lies behind two cuts. `say` receives lines of progress.
+    """
+    rows: list[InverterHaloRow] = []
+    for largest in _LARGEST_OF_INVERTERS:
+        say(f"measuring the inverter's halo, up to {largest}")
+        rows = _latent_rows(backend, manifest, largest)
+        if (index := _chosen(rows)) is not None:
+            return rows[index], rows[index - 1] if index else None
+    return rows[-1], rows[-2] if len(rows) > 1 else None
+
+
+def _chosen(rows: Sequence[InverterHaloRow]) -> int | None:
+    """The first row that is enough, or from which on differences do not fall; None if they still do at the end."""
+    enough = next((index for index, row in enumerate(rows) if row.is_enough), None)
+    settled = next(index for index, row in enumerate(rows) if row.mean_nats <= _SETTLED * rows[-1].mean_nats)
+    return settled if enough is None and settled < len(rows) // 2 else enough
+
+
+def _latent_rows(backend: Backend, manifest: Manifest, largest: int) -> list[InverterHaloRow]:
+    """A row for each halo up to the largest that is a multiple."""
+    step, scale = manifest.size_multiple, manifest.scale
+    core, beyond, largest = (-(-length // step) * step for length in (_CORE, _BEYOND, largest))
+    inside = largest + core
+    corner = max(0, _PLACE // step * step - inside - beyond)
+    hr = np.ascontiguousarray(collage(scale * (corner + inside + beyond))[..., scale * corner :, scale * corner :])
+    lr = round_to_8_bit(REDUCTIONS[manifest.reduction](torch.from_numpy(hr), scale)).numpy()
+    latents, density = backend.invert(backend.encode(lr), hr)
+    cut, cut_density = backend.invert(
+        backend.encode(np.ascontiguousarray(lr[..., :inside, :inside])),
+        np.ascontiguousarray(hr[..., : scale * inside, : scale * inside]),
+    )
+    nats = np.abs(_change(cut_density, density)) / (3 * scale**2)
+    changes = {level: np.abs(_change(cut[level], latent)) for level, latent in latents.items()}
+    rows = []
+    for halo in range(step, largest + 1, step):
+        seen = inside - halo
+        border = slice(max(0, seen - core), seen)
+        most = max(
+            float(change[..., : scale * seen >> level, : scale * seen >> level].max())
+            for level, change in changes.items()
+        )
+        mean = float(nats[..., border, border].mean(dtype=np.float64))
+        rows.append(InverterHaloRow(halo=halo, max_latent=most, mean_nats=mean))
+    return rows
+
+
+def _change(cut: Array, whole: Array) -> Array:
+    """The difference of a cut array from the same part of the whole one; 1e9 where it is not a number."""
+    height, width = cut.shape[2:]
+    difference: Array = np.nan_to_num(cut - whole[..., :height, :width], nan=1e9)
+    return difference

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srflow_export._folding import FoldedConv, FoldedMixing, fold_split
 from srflow_export.flow_ops import exact_sigmoid
+from srflow_export.folding import FoldedConv, FoldedMixing, fold_split
 from srflow_export.graphs import Conv, CouplingNet, conditional_steps, state_dtype
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import LevelShape, ScaleMap

@@ -13,8 +13,6 @@ from onnx import compose, external_data_helper, numpy_helper
 from torch import Tensor
 
 from srflow_export import flow_ops
-from srflow_export._calibration import Array
-from srflow_export._int8_layout import IntegerEncoderGraph
 from srflow_export.graphs import (
     DTYPES,
     EncoderGraph,
@@ -25,6 +23,7 @@ from srflow_export.graphs import (
     level_of,
     noise_names,
 )
+from srflow_export.int8_layout import Array, IntegerEncoderGraph
 from srflow_export.inversion import HR, LOG_DENSITY, InverterGraph
 from srflow_export.tracing import onnx_graph
 from srflow_sdk.model.manifest import Precision
@@ -45,7 +44,7 @@ def encoder_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelPro
 
 
 def integer_encoder_model(model: SRFlow, crops: Sequence[Array]) -> onnx.ModelProto:
-    """The same in float32, laid out for integer convolutions; see :mod:`srflow_export._int8_layout`."""
+    """The same in float32, laid out for integer convolutions; see :mod:`srflow_export.int8_layout`."""
     return _traced_encoder(IntegerEncoderGraph(model, crops), model.config, opset=_OPSET)
 
 

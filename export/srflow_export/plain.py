@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, inliner, numpy_helper
 
 from srflow_export import onnx_models
-from srflow_export.parity._measure import psnr
-from srflow_export.parity._photos import photographs
+from srflow_export.parity.measure import psnr
+from srflow_export.parity.photographs import photographs
 from srflow_sdk import Upscaler
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.tiles import padded_size

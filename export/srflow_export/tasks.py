@@ -6,6 +6,7 @@ known to be installed.
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,20 +15,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from srflow_apps.commands.base_command import wait_asleep
-from srflow_export._engine_options import add_engines_saying, engine_requests, graphs_precision
-from srflow_export._optional_parts import say_what_is_missing
-from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import Precision
+from srflow_sdk.model.manifest import INT8_ENCODER, Precision
 from srflow_sdk.system.raising import require_extra
 
 if TYPE_CHECKING:
+    from srflow_export.engines import EngineRequest
     from srflow_export.exporter import Also, Gate
 
 _REPOSITORY_MODULES = ("filelock",)
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
-_MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
-_PLAIN = "plain.onnx"
+_MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml")
 _FILE_SUFFIXES = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".plan")  # a bundle is a directory
 
 
@@ -45,23 +44,24 @@ def export(
     """Write a checkpoint's bundle. engines, plain: the options on them. more: as ExportOptions has them."""
     target = _target(ckpt, output)  # before seconds of loading torch
     _get_ready(*_MODULES)
-    requests = engine_requests(**engines)
+    requests = _engine_requests(**engines)
     from srflow_export.exporter import ExportOptions, export_checkpoint
 
-    tau = more["default_tau"]
-    if tau is not None and tau != tau:  # click's range lets NaN through
-        raise ArgumentError("--tau is not a number")
     if triton is not None:
-        from srflow_export.triton.repository import check_repository
+        from srflow_export.triton import check_repository
 
         check_repository(triton)  # before minutes of work
-    options = ExportOptions(inverter=not no_inverter, precision=graphs_precision(precision, requests), **more)
+    options = ExportOptions(inverter=not no_inverter, precision=_graphs_precision(precision, requests), **more)
     manifest = export_checkpoint(ckpt, target, options, say=click.echo)
     click.echo(f"wrote {target}")
-    failed = say_what_is_missing(manifest, fused=options.fused, also=options.also)
-    failed |= add_engines_saying(target, requests)
+    asked = {"fused.onnx": "--fused"} if options.fused else {}
+    asked |= {INT8_ENCODER: "--also int8"} if options.also else {}
+    missing = [name for name in asked if name not in manifest.files]
+    for name in missing:  # the bundle is good without them, but a script must notice
+        click.echo(f"error: the bundle has no {name}, which {asked[name]} asks for: it was left out", err=True)
+    failed = _add_engines(target, requests) or bool(missing)
     if plain is not None:
-        _write_plain(target, target.with_name(_PLAIN), plain)
+        _write_plain(target, target.with_name("plain.onnx"), plain)
     if triton is not None:
         _write_repository([target], triton)
     return failed
@@ -83,14 +83,14 @@ def use_bundle(
         Bundle._described(bundle)
     _get_ready(*(_MODULES if also or plain is not None else _REPOSITORY_MODULES))
     if also:
-        from srflow_export.int8_encoders import add_int8_encoder
+        from srflow_export.exporter import add_int8_encoder
 
         (source,) = bundles
         bundles = [_bundle_name(output or source)]
         add_int8_encoder(source, bundles[0], gate=gate, say=click.echo)
         click.echo(f"wrote {bundles[0]}")
     if plain is not None:
-        _write_plain(bundles[0], output or Path(_PLAIN), {"tau": default_tau, **plain})
+        _write_plain(bundles[0], output or Path("plain.onnx"), {"tau": default_tau, **plain})
     if triton is not None:
         _write_repository(bundles, triton)
     return False
@@ -99,13 +99,13 @@ def use_bundle(
 def build_engines(bundle: Path, *, engines: Mapping[str, Any], **_: Any) -> bool:
     """Build engines for a bundle, on the machine that will run it."""
     _get_ready(*_ENGINE_MODULES)
-    return add_engines_saying(bundle, engine_requests(**engines))
+    return _add_engines(bundle, _engine_requests(**engines))
 
 
 def compare(models: tuple[str, str], **_: Any) -> bool:
     """Compare two models on photographs."""
     _get_ready(*_MODULES)
-    from srflow_export.parity import compare as compare_two
+    from srflow_export.parity.compare import compare as compare_two
 
     compare_two(*models, say=click.echo)
     return False
@@ -115,7 +115,7 @@ def write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
     """Write a bundle's network as a checkpoint, and how to train it further."""
     Bundle._described(bundle)
     _get_ready(*_MODULES)
-    from srflow_export._unfolding import write_checkpoint_of
+    from srflow_export.unfolding import write_checkpoint_of
 
     written = write_checkpoint_of(bundle, output)
     click.echo(f"wrote {output}")
@@ -158,6 +158,66 @@ def _bundle_name(target: Path) -> Path:
             f"{target.with_suffix('.srflow').name}"
         )
     return target
+
+
+def _engine_requests(
+    *,
+    trt: Any,
+    rtx: Any,
+    sm: tuple[int, ...],
+    shapes: str | None,
+    builder_level: int | None,
+    workspace: float | None,
+    timing_cache: Path | None,
+    no_cache: bool,
+) -> list[EngineRequest]:
+    """The engines that the options ask for. Raises: ArgumentError."""
+    from srflow_export.engines import BuilderOptions, EngineRequest, check_request, check_targets, parse_shapes
+
+    profile = None if shapes is None else parse_shapes(shapes)
+    size = None if workspace is None else int(workspace * 2**30)
+    builder = BuilderOptions(level=builder_level, workspace=size, timing_cache=timing_cache, use_cache=not no_cache)
+    untimed = builder if trt is None else dataclasses.replace(builder, timing_cache=None)
+    requests = []
+    if trt is not None:
+        mine = () if rtx is not None else sm
+        requests.append(EngineRequest(runtime="tensorrt", precision=trt, sms=mine, profile=profile, builder=builder))
+    if rtx is not None:
+        requests.append(EngineRequest(runtime="tensorrt_rtx", precision=rtx, sms=sm, profile=profile, builder=untimed))
+    for request in requests:
+        check_request(request)
+        check_targets(request)
+    return requests
+
+
+def _graphs_precision(asked: Precision | None, requests: list[EngineRequest]) -> Precision:
+    """Precision of the bundle's graphs: as asked for, otherwise as the engines need it. Raises: ArgumentError."""
+    wanted = {request.precision for request in requests}
+    if asked is None:
+        # float32 engines can be built from the float32 graphs that are written beside half-precision ones.
+        return "fp16" if "fp16" in wanted else "fp32"
+    if odd := sorted(wanted - {asked, "fp32"}):
+        raise ArgumentError(
+            f"engines in {odd[0]} are built from graphs in {odd[0]}: leave --precision out, or use --precision {odd[0]}"
+        )
+    return asked
+
+
+def _add_engines(bundle: Path, requests: list[EngineRequest]) -> bool:
+    """Build every engine that can be built, then report the failures; whether there were any."""
+    from srflow_export.engines import add_engines
+
+    failures = []
+    for request in requests:
+        try:
+            add_engines(bundle, request, say=click.echo)
+        except SRFlowError as error:
+            failures.append(str(error))
+    if len(failures) < len(requests):
+        click.echo(f"wrote {bundle}")
+    for failure in dict.fromkeys(failures):  # a fault of the bundle itself fails every request
+        click.echo(f"error: {failure}", err=True)
+    return bool(failures)
 
 
 def _write_plain(bundle: Path, target: Path, options: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from srflow_evaluation.models import CheckpointFlow
 from srflow_evaluation.options import LevelTaus
 from srflow_evaluation.pictures import to_pixels
 from srflow_evaluation.transfer import METHODS, detail, grown, likeness, seam, seam_error, transfer
-from srflow_export._unfolding import trainable_network
+from srflow_export.unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import BundleError, ImageError, NonFiniteError
 from srflow_training import save_checkpoint

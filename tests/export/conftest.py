@@ -8,7 +8,7 @@ import pickle
 import onnx
 import pytest
 
-from srflow_export import exporter, int8_encoders, onnx_models, quantisation
+from srflow_export import exporter, onnx_models, quantisation
 from tests.kept import kept
 
 
@@ -45,6 +45,5 @@ def _graphs_are_exported_once():
     with pytest.MonkeyPatch.context() as patch:
         for name in ("encoder_model", "integer_encoder_model", "sampler_model", "inverter_model"):
             patch.setattr(onnx_models, name, once(getattr(onnx_models, name)))
-        for module in (exporter, int8_encoders):
-            patch.setattr(module, "int8_encoder", once(quantisation.int8_encoder))
+        patch.setattr(exporter, "int8_encoder", once(quantisation.int8_encoder))
         yield

@@ -1,20 +1,21 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from srflow_export import _bundle_writer as bundle_writer
-from srflow_export._bundle_writer import staged_bundle
+from srflow_export import bundle_writer
+from srflow_export.bundle_writer import bundle_lock, staged_bundle
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import Manifest
 from tests.sdk.tiny_bundle import STUB_FILES, hidden_files, tiny_manifest, write_stub_bundle
 
 
@@ -49,8 +50,8 @@ def test_a_commit_replaces_the_older_bundle(target: Path) -> None:
     assert hidden_files(target.parent) == []
 
 
-def test_a_commit_replaces_where_the_file_system_cannotexchange(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle_writer, "exchange", lambda *_: False)
+def test_a_commit_replaces_where_the_file_system_cannot_exchange(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_writer, "_exchange", lambda *_: False)
     write_stub_bundle(target, b"one")
     write_stub_bundle(target, b"two")
     assert (target / "encoder.onnx").read_bytes() == b"encodertwo"
@@ -119,7 +120,7 @@ def test_a_failing_swap_leaves_the_older_bundle(target: Path, monkeypatch: pytes
     def rename(self: Path, new: Path) -> Path:
         return fail() if ".staging-" in self.name else real_rename(self, new)
 
-    monkeypatch.setattr(bundle_writer, "exchange", fail if exchange else lambda *_: False)
+    monkeypatch.setattr(bundle_writer, "_exchange", fail if exchange else lambda *_: False)
     monkeypatch.setattr(Path, "rename", rename)
     with pytest.raises(BundleError, match="Input/output"):
         write_stub_bundle(target, b"two")
@@ -158,11 +159,11 @@ def run_and_kill(target: Path, *, kill_at: str) -> None:
     script = f"""
         import os, signal
         from pathlib import Path
-        from srflow_export import _bundle_writer as bundle_writer
+        from srflow_export import bundle_writer
         from tests.sdk.tiny_bundle import write_stub_bundle
         real = bundle_writer.{kill_at}
         def die(*arguments, **options):
-            if {kill_at != "_swap_in"!r}:
+            if {kill_at != "swap_in"!r}:
                 real(*arguments, **options)
             os.kill(os.getpid(), signal.SIGKILL)
         bundle_writer.{kill_at} = die
@@ -175,12 +176,12 @@ def run_and_kill(target: Path, *, kill_at: str) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
 
 
-@pytest.mark.parametrize("kill_at", ["_hash_and_sync", "_swap_in", "exchange"])
+@pytest.mark.parametrize("kill_at", ["_hash_and_sync", "swap_in", "_exchange"])
 def test_a_killed_export_leaves_a_whole_bundle_and_its_remains_are_removed(target: Path, kill_at: str) -> None:
     write_stub_bundle(target, b"one")
     run_and_kill(target, kill_at=kill_at)
     survivor = Bundle.open(target).file("encoder.onnx").read_bytes()
-    assert survivor == (b"encodertwo" if kill_at == "exchange" else b"encoderone")
+    assert survivor == (b"encodertwo" if kill_at == "_exchange" else b"encoderone")
     assert len(hidden_files(target.parent)) == 1
     write_stub_bundle(target, b"three")
     assert Bundle.open(target).file("encoder.onnx").read_bytes() == b"encoderthree"
@@ -207,24 +208,63 @@ def test_stages_of_living_exports_do_not_disturb_each_other(target: Path) -> Non
     assert hidden_files(target.parent) == []
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root writes anywhere")
-def test_a_folder_that_cannot_be_written_to_is_a_typed_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(BundleError, match="cannot be written"):
-        write_stub_bundle(tmp_path / "model.srflow")
-
-
-def test_a_parent_that_is_a_file_is_a_typed_error(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(BundleError, match="cannot be written"):
-        write_stub_bundle(tmp_path / "file" / "model.srflow")
-
-
-def test_the_manifest_as_written_can_be_read(target: Path) -> None:
-    written = write_stub_bundle(target).manifest
-    assert Manifest.from_json(written.to_json()) == written
-
-
 def test_bundles_are_written_without_torch_and_onnx() -> None:
-    code = "import sys; sys.modules.update(torch=None, onnx=None); import srflow_export._bundle_writer"
+    code = "import sys; sys.modules.update(torch=None, onnx=None); import srflow_export.bundle_writer"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_place_that_cannot_be_written_to_is_a_typed_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(BundleError, match="a bundle cannot be written there"):
+        write_stub_bundle(tmp_path / "file" / "model.srflow")
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
+    with (
+        pytest.raises(BundleError, match=r"m\.srflow: a bundle cannot be written there, because .* cannot be locked"),
+        bundle_lock(tmp_path / "m.srflow"),
+    ):
+        pass
+
+
+def hold_for_ever(target: Path, held: Any) -> None:
+    with bundle_lock(target):
+        held.set()
+        signal.pause()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.parametrize("has_cache", [True, False])
+def test_who_waits_for_a_lock_says_so_and_a_killed_process_lets_the_next_one_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_cache: bool
+) -> None:
+    (tmp_path / "file").write_text("in the way of a cache")
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / ("cache" if has_cache else "file")))
+    spawn = multiprocessing.get_context("spawn")
+    held = spawn.Event()
+    process = spawn.Process(target=hold_for_ever, args=(tmp_path / "m.srflow", held))
+    process.start()
+    lines = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        process.kill()
+
+    try:
+        assert held.wait(60)
+        with bundle_lock(tmp_path / "m.srflow", say=say):
+            pass
+    finally:
+        process.kill()
+        process.join(60)
+    assert lines == [f"{tmp_path / 'm.srflow'}: another srflow-export is writing this bundle; waiting for it"]
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache", "file"}, "nothing is left beside the bundle"
+
+
+def test_a_bundle_has_one_lock_by_whichever_path_it_is_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "m.srflow").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "m.srflow")
+    for path in ("m.srflow", "linked"):
+        with bundle_lock(tmp_path / path):
+            pass
+    (_lock,) = (tmp_path / "cache" / "locks").iterdir()

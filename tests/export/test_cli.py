@@ -50,6 +50,7 @@ def run(*arguments):
         (["--ckpt", "m.pth", "--trt", "int8"], "'int8' is not one of"),
         (["m.pth", "--precision", "https://u:s3cr3t@h/a?sig=s1gned"], "'https://h/a' is not one of"),  # without secrets
         (["--ckpt", "m.pth", "--builder-level", "6"], "6 is not in the range"),
+        (["--ckpt", "m.pth", "--tau", "nan"], "'nan' is not a number"),
     ],
 )
 def test_options_that_do_not_go_together_are_a_usage_error(arguments, says):
@@ -117,6 +118,7 @@ def test_a_terminated_export_leaves_nothing_behind(tmp_path):
         (["--rtx", "fp16", "--sm", "89", "--shapes", "16,64"], "expected three sizes, not 2"),
         (["--rtx", "fp16", "--sm", "89", "--precision", "fp32"], "leave --precision out"),
         (["--rtx", "fp16", "--sm", "89", "--trt", "fp32", "--precision", "bf16"], "engines in fp16 are built from"),
+        (["--trt", "fp16", "--timing-cache", "."], "is not a file"),
     ],
 )
 def test_engines_that_cannot_be_are_refused_before_anything_is_exported(tmp_path, arguments, says):
@@ -203,21 +205,6 @@ def test_what_is_wrong_with_the_bundle_is_said_once(tmp_path):
     result = run("--engines-for", tmp_path / "absent", "--trt", "fp16", "--rtx", "fp16", "--sm", "89")
     assert result.exit_code == 1
     assert result.output.count("there is no such bundle") == result.output.count("\n") == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--workspace", "nan"], "--workspace is not a number"),
-        (["--timing-cache", "."], "is not a file"),
-    ],
-)
-def test_values_that_mean_nothing_are_refused_in_one_line(arguments, says):
-    result = run("--engines-for", "m.srflow", "--trt", "fp16", *arguments)
-    assert result.exit_code == 1
-    assert result.output.startswith("error: ")
-    assert says in result.output
-    assert result.output.count("\n") == 1
 
 
 def test_a_gpu_that_rtx_does_not_build_for_is_refused_before_the_export(tmp_path, monkeypatch):

@@ -1,26 +1,60 @@
-"""The measured halo: the smallest that is enough, proved on real photographs, and in the manifest."""
+"""The measured halos of pictures and of latents: the smallest that is enough, on real photographs, in the manifest."""
 
+from __future__ import annotations
+
+import dataclasses
 import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from srflow_export import halo
+from srflow_export import ExportOptions, export_checkpoint, halo
 from srflow_export.cli import main
-from srflow_export.exporter import _with_measured_halo
-from srflow_export.halo import HaloRow, Whole, differences, measured_halo, whole
-from srflow_export.parity._photos import photographs
+from srflow_export.exporter import _with_inverter_halo, _with_measured_halo
+from srflow_export.halo import (
+    HaloRow,
+    InverterHaloRow,
+    Whole,
+    differences,
+    measured_halo,
+    measured_inverter_halo,
+    whole,
+)
+from srflow_export.parity.gate import float32_backend
+from srflow_export.parity.photographs import collage, photographs
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.drawing.tiles import Tile, Window, plan_tiles
 from srflow_sdk.model.bundle import Bundle, Manifest
 from srflow_training import save_checkpoint
+from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import REACH, tiny_manifest, write_tiny_bundle
 
 CAT = Path(__file__).resolve().parents[2] / "examples" / "photos" / "cat.png"
+
+
+def measured(bundle):
+    with float32_backend(bundle) as backend:
+        return measured_halo(backend, bundle.manifest)
+
+
+def measured_inverter(bundle):
+    with float32_backend(bundle) as backend:
+        return measured_inverter_halo(backend, bundle.manifest)
+
+
+def with_measured_halo(bundle, say=lambda _: None):
+    with float32_backend(bundle) as backend:
+        return _with_measured_halo(backend, bundle.manifest, say)
+
+
+def with_inverter_halo(bundle, say=lambda _: None):
+    with float32_backend(bundle) as backend:
+        return _with_inverter_halo(backend, bundle.manifest, say)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +63,8 @@ def bundle(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def measured(bundle):
-    return measured_halo(bundle)
+def found(bundle):
+    return measured(bundle)
 
 
 @pytest.fixture
@@ -50,8 +84,8 @@ def worst(bundle, lr, *, core, reach, tau):
     return values.max(), values.mean(dtype=np.float64)
 
 
-def test_the_measured_halo_is_enough_and_the_next_smaller_one_is_not(bundle, measured):
-    row, smaller = measured
+def test_the_measured_halo_is_enough_and_the_next_smaller_one_is_not(bundle, found):
+    row, smaller = found
     assert row.is_enough
     assert row.halo <= REACH  # nothing reaches further
     assert smaller is not None
@@ -66,12 +100,10 @@ def test_the_measured_halo_is_enough_and_the_next_smaller_one_is_not(bundle, mea
 
 
 @pytest.mark.slow
-def test_a_halo_that_the_parts_of_the_photographs_are_too_small_for_is_found_on_all_of_them(
-    bundle, measured, monkeypatch
-):
-    expected, _ = measured
-    monkeypatch.setattr(halo, "_USUAL", expected.halo - 2)
-    row, smaller = measured_halo(bundle)
+def test_a_halo_that_the_parts_of_the_photographs_are_too_small_for_is_found_on_all_of_them(bundle, found, monkeypatch):
+    expected, _ = found
+    monkeypatch.setattr(halo, "_LARGEST", (expected.halo - 2, 64))
+    row, smaller = measured(bundle)
     assert (row.is_enough, row.halo) == (True, expected.halo)
     assert smaller is not None
     assert smaller.halo == row.halo - 2
@@ -82,7 +114,7 @@ def test_a_network_that_no_halo_is_enough_for_gets_the_largest_and_a_warning(
 ):
     monkeypatch.setattr(halo, "_MAX_ABS", -1.0)
     with caplog.at_level(logging.WARNING):
-        manifest = _with_measured_halo(bundle)
+        manifest = with_measured_halo(bundle)
     assert manifest.halo == manifest.provenance["halo"]["measured"]["halo"] == 64
     (record,) = caplog.records
     assert "expect seams" in record.message
@@ -92,7 +124,7 @@ def test_a_network_that_no_halo_is_enough_for_gets_the_largest_and_a_warning(
 @pytest.mark.parametrize(("multiple", "halo_of_network"), [(16, 16), (32, 32), (64, 64)])
 def test_networks_of_large_multiples_get_a_halo_too(one_photograph, tmp_path, multiple, halo_of_network):
     coarse = write_tiny_bundle(tmp_path / "coarse.srflow", size_multiple=multiple)
-    row, _ = measured_halo(Bundle.open(coarse))
+    row, _ = measured(Bundle.open(coarse))
     assert row.halo == halo_of_network
     assert row.is_enough is (multiple < 64)  # the photographs are too small for 64, and a warning says so
 
@@ -105,7 +137,7 @@ def test_the_mean_alone_can_make_a_halo_too_small():
 
 def test_photographs_on_which_the_network_diverges_prove_nothing(one_photograph, tmp_path):
     wild = Bundle.open(write_tiny_bundle(tmp_path / "wild.srflow", gain=1e38))
-    row, smaller = measured_halo(wild)
+    row, smaller = measured(wild)
     assert (row.halo, row.compared, row.is_enough) == (64, 0, False)
     assert smaller is None
 
@@ -145,13 +177,13 @@ def test_differences_are_of_clipped_pictures_and_count_what_is_no_number_fully(v
 
 def test_the_measurement_goes_into_the_manifest(bundle):
     lines = []
-    manifest = _with_measured_halo(bundle, say=lines.append)
+    manifest = with_measured_halo(bundle, lines.append)
     record = manifest.provenance["halo"]
     assert record["measured"]["halo"] == manifest.halo
     assert record["measured"]["max_abs"] <= halo._MAX_ABS
     assert record["measured"]["mean_abs"] <= halo._MEAN_ABS
     assert record["next_smaller"]["halo"] == manifest.halo - 2
-    assert lines[0].startswith(f"halo {manifest.halo}: ")
+    assert lines[-1].startswith(f"halo {manifest.halo}: ")
     assert Manifest.from_json(manifest.to_json()).provenance == manifest.provenance
 
 
@@ -174,3 +206,136 @@ def test_the_embedded_model_keeps_the_promise_on_a_photograph_that_its_halo_was_
     largest, mean = worst(embedded, lr, core=40, reach=embedded.manifest.halo, tau=1.0)
     assert largest <= 2 / 255
     assert mean <= 0.02 / 255
+
+
+@pytest.fixture(scope="module")
+def inverting(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("inverter-halo")
+    save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()))
+    export_checkpoint(folder / "tiny.safetensors", folder / "tiny.srflow", ExportOptions(halo=8))
+    return Bundle.open(folder / "tiny.srflow")
+
+
+def worst_latents(inverting: Bundle, hr: np.ndarray, *, core: int, reach: int) -> tuple[float, float]:
+    """Largest difference of a latent, and that of the log density in nats per value, of tiles from the whole."""
+    scale, multiple = inverting.manifest.scale, inverting.manifest.size_multiple
+    lr = round_to_8_bit(reduce_bicubic(torch.from_numpy(hr), scale)).numpy()
+    largest, total = 0.0, 0.0
+    with OnnxRuntimeBackend(inverting, device="cpu", threads=1) as backend:
+        latents, density = backend.invert(backend.encode(lr), hr)
+        for tile in plan_tiles(*lr.shape[2:], core=core, halo=reach, multiple=multiple):
+            rows, columns = tile.window.slices
+            hr_rows, hr_columns = tile.window.scaled(scale).slices
+            part, nats = backend.invert(backend.encode(lr[:, :, rows, columns]), hr[:, :, hr_rows, hr_columns])
+            inside, place = tile.core.within(tile.window), tile.core
+            for level, whole in latents.items():
+                (ys, xs), (own_ys, own_xs) = (
+                    tuple(slice(scale * each.start >> level, scale * each.stop >> level) for each in window.slices)
+                    for window in (place, inside)
+                )
+                difference = np.abs(part[level][..., own_ys, own_xs] - whole[..., ys, xs])
+                largest = max(largest, float(difference.max()))
+            ys, xs = inside.slices
+            total += float(nats[..., ys, xs].sum(dtype=np.float64))
+    return largest, abs(total - float(density.sum(dtype=np.float64))) / hr.size
+
+
+def test_the_measured_halo_of_latents_is_enough_and_the_next_smaller_one_is_not(inverting: Bundle) -> None:
+    row, smaller = measured_inverter(inverting)
+    assert row.is_enough
+    assert smaller is not None
+    assert smaller.halo == row.halo - inverting.manifest.size_multiple
+    assert not smaller.is_enough
+    hr = collage(256)[..., ::-1, :].copy()  # another picture, on all tiles of another plan
+    assert worst_latents(inverting, hr, core=16, reach=row.halo)[0] <= 1e-3
+    assert worst_latents(inverting, hr, core=16, reach=smaller.halo - 2)[0] > 1e-3
+
+
+@pytest.mark.slow
+def test_graphs_of_half_precision_have_the_halo_of_the_network_not_of_their_rounding(
+    inverting: Bundle, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
+    options = ExportOptions(halo=8, precision="fp16")
+    export_checkpoint(tmp_path / "tiny.safetensors", tmp_path / "half.srflow", options)
+    half = Bundle.open(tmp_path / "half.srflow")
+    assert measured_inverter(half)[0].halo == measured_inverter(inverting)[0].halo
+    assert measured(half)[0] == measured(inverting)[0]
+
+
+def test_halos_that_the_usual_ones_do_not_reach_are_found(inverting: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, _ = measured_inverter(inverting)
+    monkeypatch.setattr(halo, "_LARGEST_OF_INVERTERS", (2, 64))
+    assert measured_inverter(inverting)[0].halo == expected.halo
+
+
+def rows(*changes: tuple[float, float]) -> list[InverterHaloRow]:
+    return [
+        InverterHaloRow(halo=2 * number, max_latent=latent, mean_nats=nats)
+        for number, (latent, nats) in enumerate(changes, start=1)
+    ]
+
+
+def test_where_rounding_is_above_the_bounds_the_halo_ends_where_a_wider_one_does_not_help() -> None:
+    rounding = rows((0.1, 1e-2), (4e-3, 1e-4), (3e-3, 8e-5), (3e-3, 7e-5), (3e-3, 7e-5), (3e-3, 7e-5))
+    assert halo._chosen(rounding) == 1
+    still_falling = rows((0.1, 1e-2), (5e-2, 5e-3), (2e-2, 2e-3), (1e-2, 1e-3), (5e-3, 5e-4), (2e-3, 2e-4))
+    assert halo._chosen(still_falling) is None
+    good = rows((0.1, 1e-2), (4e-3, 1e-4), (9e-5, 1e-6), (1e-5, 9e-7), (1e-5, 9e-7), (1e-5, 9e-7))
+    assert halo._chosen(good) == 2
+
+
+def test_a_network_that_no_halo_of_latents_is_enough_for_gets_the_largest_and_a_warning(
+    inverting: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(halo, "_MAX_LATENT", -1.0)
+    monkeypatch.setattr(halo, "_SETTLED", 1.0)
+    with caplog.at_level(logging.WARNING):
+        manifest = with_inverter_halo(inverting)
+    assert manifest.inverter_halo > 16
+    (record,) = caplog.records
+    assert "a wider one does not help" in record.message
+    assert "\n" not in record.message
+
+
+def test_either_bound_alone_makes_a_halo_too_small() -> None:
+    good = InverterHaloRow(halo=4, max_latent=halo._MAX_LATENT, mean_nats=halo._MEAN_NATS)
+    assert good.is_enough
+    assert not dataclasses.replace(good, max_latent=1.01 * halo._MAX_LATENT).is_enough
+    assert not dataclasses.replace(good, mean_nats=1.01 * halo._MEAN_NATS).is_enough
+
+
+def test_latents_that_are_no_numbers_are_no_proof(inverting: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = OnnxRuntimeBackend.invert
+
+    def broken(self: OnnxRuntimeBackend, conditioning: object, hr: np.ndarray) -> object:
+        latents, density = real(self, conditioning, hr)  # type: ignore[arg-type]
+        return {level: np.full_like(latent, np.nan) for level, latent in latents.items()}, density
+
+    monkeypatch.setattr(OnnxRuntimeBackend, "invert", broken)
+    row, _ = measured_inverter(inverting)
+    assert not row.is_enough
+
+
+def test_the_measurement_of_latents_goes_into_the_manifest(inverting: Bundle) -> None:
+    lines: list[str] = []
+    manifest = with_inverter_halo(inverting, lines.append)
+    record = manifest.provenance["inverter_halo"]
+    assert record["measured"]["halo"] == manifest.inverter_halo
+    assert record["next_smaller"]["halo"] == manifest.inverter_halo - 2
+    assert lines[-1].startswith(f"inverter's halo {manifest.inverter_halo}: ")
+
+
+def test_a_halo_that_is_named_is_the_inverters_too_and_not_measured(inverting: Bundle) -> None:
+    assert inverting.manifest.inverter_halo == 8
+    assert "inverter_halo" not in inverting.manifest.provenance
+
+
+def test_the_embedded_models_tiled_latents_keep_the_promise_on_a_photograph_it_was_not_measured_on() -> None:
+    embedded = Bundle.embedded()
+    with Image.open(CAT) as photo:
+        pixels = np.asarray(photo.convert("RGB"), np.float32)[:144, :216] / 255
+    hr = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
+    latent, nats = worst_latents(embedded, hr, core=16, reach=embedded.manifest.inverter_halo)
+    assert latent <= 1e-3
+    assert nats <= 1e-4

@@ -8,7 +8,7 @@ import torch
 from click.testing import CliRunner
 
 from srflow_export.cli import main
-from srflow_export.parity._gate import INT8_GRAPHS
+from srflow_export.parity.gate import INT8_GRAPHS
 from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.backends.openvino import OpenVinoBackend

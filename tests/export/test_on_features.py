@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from srflow_export._folding import FoldedConv
-from srflow_export._on_features import (
+from srflow_export.folding import FoldedConv
+from srflow_export.on_features import (
     PhaseConv,
     interleaved,
     keep_blocked_layout,

@@ -10,7 +10,7 @@ from srflow_export.cli import main
 from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_export.graphs import EncoderGraph, SamplerGraph
 from srflow_export.halo import _MAX_ABS
-from srflow_export.parity._photos import photographs
+from srflow_export.parity.photographs import photographs
 from srflow_sdk import Bundle
 from srflow_training import PlainEncoder, load_checkpoint, save_checkpoint
 from tests.export.odd_pictures import drawn_twice

@@ -14,9 +14,8 @@ from click.testing import CliRunner, Result
 from srflow_export import exporter, onnx_models
 from srflow_export.cli import main
 from srflow_export.flow_ops import exact_sigmoid
-from srflow_export.parity._gate import tau_of_finite_pictures
-from srflow_export.parity._inverse import InverseRow, _check, _Found, _row, _squares_apart
-from srflow_export.parity._measure import MARGIN_DB, ParityRow, check
+from srflow_export.parity.gate import InverseRow, _check, _Found, _row, _squares_apart, tau_of_finite_pictures
+from srflow_export.parity.measure import MARGIN_DB, ParityRow, check
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import BundleError, ExportError
 from srflow_training import SRFlow, load_checkpoint

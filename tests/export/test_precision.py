@@ -9,9 +9,9 @@ import torch
 from click.testing import CliRunner
 from onnx import TensorProto, shape_inference
 
-from srflow_export._unfolding import trainable_network
 from srflow_export.cli import main
 from srflow_export.graphs import EncoderGraph, SamplerGraph, conditioning_bytes_per_pixel
+from srflow_export.unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
 from srflow_training import load_checkpoint, save_checkpoint
 from tests.networks import random_srflow, tiny_config

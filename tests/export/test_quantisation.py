@@ -1,4 +1,4 @@
-"""Which parts of an encoder become integers, and what that does to its results."""
+"""Which parts of an encoder become integers, in what layout and ranges, and what that does to its results."""
 
 import copy
 import math
@@ -11,9 +11,12 @@ import torch
 from onnx import TensorProto, numpy_helper
 
 from srflow_export import onnx_models
-from srflow_export.quantisation import int8_encoder
+from srflow_export.graphs import EncoderGraph
+from srflow_export.int8_layout import IntegerEncoderGraph
+from srflow_export.parity.photographs import photographs
+from srflow_export.quantisation import _least_error, activation_ranges, calibration_crops, int8_encoder
 from srflow_sdk.errors import ExportError
-from tests.networks import random_srflow, tiny_config
+from tests.networks import PLAIN, random_srflow, tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -153,3 +156,119 @@ def test_quantising_twice_gives_the_same_bytes(model, encoder):
 def test_the_graph_is_valid_and_nothing_lies_outside(encoder):
     onnx.checker.check_model(encoder, full_check=True)
     assert not any(weight.HasField("data_location") for weight in encoder.graph.initializer)
+
+
+@pytest.mark.parametrize("multiple", [2, 5])
+def test_crops_are_twelve_lr_images_of_a_multiples_size(multiple):
+    crops = calibration_crops(multiple)
+    assert len(crops) == 12
+    for crop in crops:
+        assert crop.shape == (1, 3, 48 // multiple * multiple, 48 // multiple * multiple)
+        assert crop.dtype == np.float32
+        assert 0 <= crop.min() < crop.max() <= 1
+    assert len({crop.tobytes() for crop in crops}) == 12
+
+
+def test_no_crop_is_part_of_the_gates_photographs():
+    seen = {row.tobytes() for photo in photographs(1) for row in _windows_of_eight(photo.lr)}
+    assert not any(row.tobytes() in seen for crop in calibration_crops(1) for row in _windows_of_eight(crop))
+
+
+def _windows_of_eight(lr):
+    """Every run of eight pixels in a row."""
+    rows = np.round(255 * lr[0]).astype(np.uint8).transpose(1, 2, 0)
+    return [rows[y, x : x + 8] for y in range(rows.shape[0]) for x in range(rows.shape[1] - 7)]
+
+
+@pytest.mark.slow
+def test_every_convolutions_input_has_a_range_that_holds_zero():
+    crops = calibration_crops(2, side=32)[:2]
+    encoder = onnx_models.integer_encoder_model(random_srflow(tiny_config()), crops)
+    ranges = activation_ranges(encoder, crops)
+    assert set(ranges) == {node.input[0] for node in encoder.graph.node if node.op_type == "Conv"}
+    assert all(low <= 0 <= high and low < high for low, high in ranges.values())
+    low, high = ranges["lr"]
+    assert low == 0
+    assert 0.4 < high <= 1
+
+
+def _fourth_power(values, ends):
+    low, high = ends
+    step = (high - low) / 255
+    zero = np.round(-low / step)
+    rounded = (np.clip(np.round(values / step) + zero, 0, 255) - zero) * step
+    return float(((rounded - values) ** 4).mean())
+
+
+@pytest.mark.parametrize("outlier", [4.0, 40.0, 400.0])
+def test_a_range_cuts_off_rare_values_only_as_far_as_that_lessens_the_error(outlier):
+    values = np.random.default_rng(0).standard_normal(20_000).astype(np.float32)
+    values[0] = outlier
+    ends = float(values.min()), float(values.max())
+    found = _least_error(values, ends)
+    assert ends[0] <= found[0] < 0 < found[1] <= ends[1]
+    others = [(share * ends[0], other * ends[1]) for share in (0.7, 1) for other in (0.4, 0.7, 1)]
+    best = min(_fourth_power(values, each) for each in others)
+    assert _fourth_power(values, found) <= 1.05 * best  # of a histogram's bins, not of the values themselves
+
+
+CROPS = [np.random.default_rng(seed).random((1, 3, 16, 16), dtype=np.float32) for seed in range(2)]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"variant": "published"}, {"variant": "paper"}, {"scale": 8, "levels": 4}, {"unshuffle": 2}, PLAIN],
+    ids=["bounded", "published", "paper", "enlarged by 4", "unshuffled", "plain"],
+)
+@torch.no_grad()
+def test_both_layouts_give_the_same_conditioning(settings):
+    model = random_srflow(tiny_config(**settings))
+    lr = torch.rand(2, 3, 16, 24)
+    expected = EncoderGraph(model).eval()(lr)
+    found = IntegerEncoderGraph(model, CROPS).eval()(lr)
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_network_itself_stays_as_it_is():
+    model = random_srflow(tiny_config())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    IntegerEncoderGraph(model, CROPS)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_channels_of_u_are_balanced_for_the_rounding_that_they_share():
+    model = random_srflow(tiny_config())
+    graph = IntegerEncoderGraph(model, CROPS)
+    for index, level in enumerate(graph.levels):
+        u = [model.features(torch.from_numpy(lr)).levels[index].u() for lr in CROPS]
+        before, after = (_spread(each) for each in (u, [value * level.shares for value in u]))
+        assert after < 0.5 * before
+
+
+def _spread(values):
+    """By how many factors of e the sizes of channels differ, at the median."""
+    sizes = torch.stack([value.abs().amax(dim=(0, 2, 3)) for value in values]).amax(dim=0).log()
+    return float((sizes - sizes.median()).abs().median())
+
+
+@torch.no_grad()
+def test_what_grows_in_a_dense_block_becomes_half_as_large_as_what_it_grows_on():
+    model = random_srflow(tiny_config())
+    block = IntegerEncoderGraph(model, CROPS).model.encoder.blocks[0].dense[0]
+    taken = [model.encoder.conv_first(torch.from_numpy(lr)) for lr in CROPS]
+    largest = max(float(x.abs().max()) for x in taken)
+    grown = torch.stack([torch.nn.functional.leaky_relu(block.convs[0](x), 0.2).abs().amax((0, 2, 3)) for x in taken])
+    torch.testing.assert_close(grown.amax(dim=0), torch.full_like(grown[0], largest / 2), rtol=1e-3, atol=0)
+
+
+@torch.no_grad()
+def test_a_channel_that_is_always_zero_does_no_harm():
+    model = random_srflow(tiny_config())
+    for conv in (model.encoder.upconvs[0], model.encoder.blocks[0].dense[0].convs[0]):
+        conv.weight[0].zero_()
+        conv.bias[0].zero_()
+    assert all(torch.isfinite(value).all() for value in IntegerEncoderGraph(model, CROPS).state_dict().values())

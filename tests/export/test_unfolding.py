@@ -1,7 +1,6 @@
 """A bundle's network can be had back: the same images, latents and likelihoods, and it can be trained."""
 
 import copy
-import re
 
 import numpy as np
 import onnx
@@ -11,13 +10,13 @@ from click.testing import CliRunner
 from onnx import numpy_helper
 from torch.nn import functional as F
 
-from srflow_export._bundle_writer import staged_bundle
-from srflow_export._folding import fold_net, side_by_side
-from srflow_export._unfolding import trainable_network, write_checkpoint_of
+from srflow_export.bundle_writer import staged_bundle
 from srflow_export.cli import main
+from srflow_export.folding import fold_net
 from srflow_export.graphs import EncoderGraph, SamplerGraph
 from srflow_export.onnx_models import store_weights_in_half
-from srflow_export.parity._photos import photo_patches
+from srflow_export.parity.photographs import photo_patches
+from srflow_export.unfolding import trainable_network, write_checkpoint_of
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_sdk.model.bundle import LatentLevel, Manifest
@@ -172,32 +171,6 @@ def test_weights_stored_in_half_are_taken_as_they_are(tmp_path, original, graphs
     torch.testing.assert_close(net.conv1.weight, fold_net(of_original).on_u.weight.float(), atol=2e-3, rtol=0)
     small, of_original = (model.encoder.blocks[0].dense[0].convs[0].weight for model in (network, original))
     assert torch.equal(small, of_original)  # stored whole
-
-
-def test_a_bundle_of_version_0_1_gives_the_same_network(tmp_path, original, graphs):
-    """It had one convolution on u for injectors and couplings, enlarged or not, and two for shift and scale."""
-    older = copy.deepcopy(graphs)
-    weights = older["encoder.onnx"].graph.initializer
-    kept = [weight for weight in weights if not re.match(r"levels\.\d+\.(on_u|head)\.", weight.name)]
-    del weights[:]
-    weights.extend(kept)
-    for index, level in enumerate(original.flow_levels()):
-        steps = [step for step in level.all_steps() if step.injector is not None]
-        injectors, couplings = ([fold_net(getattr(step, part)) for step in steps] for part in ("injector", "coupling"))
-        for name, convs in (
-            ("on_u", [net.on_u for net in (*injectors, *couplings)]),
-            ("shift", [net.shift for net in injectors]),
-            ("scale", [net.scale for net in injectors]),
-        ):
-            conv = side_by_side(convs)
-            for part, value in (("weight", conv.weight), ("bias", conv.bias)):
-                weights.append(numpy_helper.from_array(value.float().numpy(), f"levels.{index}.{name}.{part}"))
-    network, current = (
-        trainable_network(write_bundle(tmp_path / f"{name}.srflow", protos, original.config.to_dict()))
-        for name, protos in (("older", older), ("current", graphs))
-    )
-    for name, value in current.state_dict().items():
-        torch.testing.assert_close(network.state_dict()[name], value, atol=1e-6, rtol=0, msg=name)
 
 
 def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path, bundle):

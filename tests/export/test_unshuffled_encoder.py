@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from srflow_export._unfolding import write_checkpoint_of
 from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_export.halo import _MAX_ABS
-from srflow_export.parity._photos import photographs
+from srflow_export.parity.photographs import photographs
+from srflow_export.unfolding import write_checkpoint_of
 from srflow_sdk import Bundle, Upscaler
 from srflow_training import load_checkpoint, save_checkpoint
 from tests.export.odd_pictures import drawn_twice

@@ -22,8 +22,8 @@ USERS = sorted(
 INSIDE = [Path("benchmarks/gpu_report/sdk_engine.py")]
 """It checks on a GPU what lies behind the public names."""
 OURS = ("srflow_sdk", "srflow_apps", "srflow_training", "srflow_evaluation", "srflow_export")
-FRONTS = ("srflow_sdk", "srflow_training", "srflow_export", "srflow_export.engines", "srflow_export.parity")
-HEAVY = {"torch", "onnx", "numpy", "polygraphy", "tensorrt", "tensorrt_rtx", "onnxruntime"}
+FRONTS = ("srflow_sdk", "srflow_training", "srflow_export")
+HEAVY = {"torch", "onnx", "numpy", "tensorrt", "tensorrt_rtx", "onnxruntime"}
 
 
 def is_private(name: str) -> bool:

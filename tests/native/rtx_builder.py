@@ -14,9 +14,9 @@ from typing import Any
 
 import tensorrt_rtx as trt
 
-from srflow_export.engines._builder import BuilderOptions, build_engine
-from srflow_export.engines._graph import read_graph
-from srflow_export.engines._profiles import parse_shapes
+from srflow_export.engines.building import build_engine
+from srflow_export.engines.graphs import read_graph
+from srflow_export.engines.requests import BuilderOptions, parse_shapes
 from srflow_sdk.backends.native_library import PLUGINS, find_native_library, load_plugins
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.engine_records import PluginLibrary

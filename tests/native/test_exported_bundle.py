@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from srflow_export import onnx_models
-from srflow_export._unfolding import trainable_network
 from srflow_export.cli import main
+from srflow_export.unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
 from srflow_training import load_checkpoint, save_checkpoint
 from tests.networks import random_srflow, tiny_config

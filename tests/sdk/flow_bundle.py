@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from srflow_export import graphs, onnx_models
-from srflow_export._bundle_writer import staged_bundle
+from srflow_export.bundle_writer import staged_bundle
 from srflow_sdk.model.manifest import Manifest
 from tests.kept import kept
 from tests.networks import random_srflow, tiny_config

@@ -21,7 +21,6 @@ from filelock import FileLock
 
 VERSION = "0.7.0"
 ROOT = Path(__file__).parents[2]
-BACKENDS = Path(__file__).parent / "backends"
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # The SDK's dependencies: it is imported from the tree. This tritonserver gives empty outputs with numpy 2.
 _PACKAGES = (
@@ -56,19 +55,14 @@ class ServerEnvironment:
     def binary(self) -> Path:
         return self.packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"
 
-    def with_tree(self, folder: Path, *, stand_in: bool) -> tuple[dict[str, str], Path]:
-        """Make what a server with this tree's SDK needs: environment variables and a folder of backends.
-
-        stand_in: add the stand-in for the onnxruntime backend.
-        """
+    def with_tree(self, folder: Path) -> tuple[dict[str, str], Path]:
+        """Make what a server with this tree's SDK needs: environment variables and a folder of backends."""
         # The server's Python ignores PYTHONPATH: it takes the packages of the environment that is first on the PATH.
         own = folder / "venv"
         venv.create(own, symlinks=True, with_pip=False)
         (own / "lib" / _PYTHON / "site-packages" / "tree.pth").write_text(f"{self.packages}\n{ROOT}\n{ROOT / 'apps'}\n")
         backends = folder / "backends"
         shutil.copytree(self.folder / "backends", backends)
-        if stand_in:
-            shutil.copytree(BACKENDS / "onnxruntime", backends / "onnxruntime")
         libraries = [str(self.packages / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR")]
         variables = {
             **os.environ,

@@ -97,11 +97,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def running_server(
-    environment: ServerEnvironment, repository: Path, folder: Path, *flags: str, stand_in: bool = False
-) -> Iterator[Server]:
+def running_server(environment: ServerEnvironment, repository: Path, folder: Path, *flags: str) -> Iterator[Server]:
     """Start a server, wait until it is ready, and end it afterwards. folder: for its log and what it needs."""
-    variables, backends = environment.with_tree(folder, stand_in=stand_in)
+    variables, backends = environment.with_tree(folder)
     ports = _free_ports(3)
     command = [
         environment.binary,

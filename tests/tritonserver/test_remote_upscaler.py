@@ -101,7 +101,7 @@ def test_new_version_with_another_model_in_the_middle_of_a_picture_is_refused(
     models, other = tmp_path / "models", write_tiny_bundle(tmp_path / "other.srflow", name="other", gain=0.5)
     write_repository(tiny_bundle, models)
     flags = ("--model-control-mode=poll", "--repository-poll-secs=1", CPU)
-    with running_server(environment, models, tmp_path, *flags, stand_in=True) as server:
+    with running_server(environment, models, tmp_path, *flags) as server:
         with RemoteUpscaler(server.http, tile=16) as remote:
 
             def replace(done: int, total: int) -> None:
@@ -121,7 +121,7 @@ def test_bundle_of_another_kind_and_scale_gives_the_local_pictures(
     bundle = write_plain_bundle(tmp_path / "plain.srflow")
     write_repository(bundle, tmp_path / "models")
     with (
-        running_server(environment, tmp_path / "models", tmp_path, CPU, stand_in=True) as server,
+        running_server(environment, tmp_path / "models", tmp_path, CPU) as server,
         RemoteUpscaler(server.http) as remote,
         Upscaler(bundle, device="cpu") as local,
     ):
@@ -194,7 +194,7 @@ def test_of_several_bundles_each_picture_gets_the_one_that_suits_it(
         for name, gain in gains.items()
     }
     write_repository(list(bundles.values()), tmp_path / "models")
-    with running_server(environment, tmp_path / "models", tmp_path, CPU, stand_in=True) as server:
+    with running_server(environment, tmp_path / "models", tmp_path, CPU) as server:
         with RemoteUpscaler(server.http) as remote:
             for name, pixels in {"x4-small": smooth(), "x4-photo": noisy(10)}.items():
                 with Upscaler(bundles[name], device="cpu") as local:

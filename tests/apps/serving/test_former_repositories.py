@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from srflow_apps.serving.triton_model import TritonPythonModel
-from srflow_export.triton.upscale_model import MODEL_PY
+from srflow_export.triton import MODEL_PY
 
 LOGS = ("log_error", "log_warn", "log_info")
 FORMER = '''"""Loaded by Triton's python backend; srflow-sdk, in the server's Python environment, does the work."""

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from srflow_export import onnx_models
-from srflow_export.engines._request import EngineRequest
+from srflow_export.engines.requests import EngineRequest
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import tiny_manifest
 

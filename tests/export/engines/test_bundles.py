@@ -1,27 +1,335 @@
-"""Engines put into a bundle that is there already, and the same by NVIDIA's own tool."""
+"""Engines put into a bundle that is there already: with plugins, from the cache, by several processes at once.
+
+The real plugin library in the real parser: tests/native/test_tensorrt_plugins.py.
+"""
 
 import dataclasses
-import shlex
+import multiprocessing
+import shutil
 import subprocess
 import sys
 import threading
+from types import ModuleType, SimpleNamespace
 
+import onnx
 import pytest
 
-from srflow_export import exporter
-from srflow_export._bundle_writer import staged_bundle
-from srflow_export.engines import _bundles as bundles
-from srflow_export.engines._builder import BuilderOptions
-from srflow_export.engines._bundles import add_engines, trtexec_commands
-from srflow_export.engines._profiles import parse_shapes
-from srflow_export.engines._request import EngineRequest
+from srflow_export import exporter, onnx_models
+from srflow_export.bundle_writer import staged_bundle
+from srflow_export.engines import bundles
+from srflow_export.engines.bundles import EngineCache, add_engines, build_engines
+from srflow_export.engines.requests import BuilderOptions, EngineRequest, Library, parse_shapes
 from srflow_export.exporter import ExportOptions, export_checkpoint
-from srflow_sdk.errors import BundleError, ExportError, MissingExtraError
+from srflow_sdk._version import __version__
+from srflow_sdk.backends import native_library
+from srflow_sdk.backends.native_library import PLUGINS
+from srflow_sdk.errors import BundleError, DeviceError, ExportError, MissingExtraError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import EngineRecord
+from srflow_sdk.model.engine_records import EngineRecord, LrProfile, PluginLibrary
+from srflow_sdk.model.manifest import _read_record
+from srflow_sdk.system.hardware import Gpu
+from srflow_sdk.system.local_files import file_sha256
 from srflow_training import save_checkpoint
 from tests.export.engines.conftest import REQUEST
 from tests.networks import random_srflow, tiny_config
+
+HERE = Library(
+    runtime="tensorrt_rtx",
+    module=SimpleNamespace(ComputeCapability=SimpleNamespace(__members__={"SM89": 1, "SM120": 2})),
+    version="1.7.1.116",
+    gpu=Gpu(name="G", compute_capability="9.0", cuda="13.0"),
+)
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """Names of the graphs that were built from, by a library that is not there."""
+    names = []
+    monkeypatch.setattr(
+        "srflow_export.engines.bundles.build_engine", lambda _, graph, *__, **___: names.append(graph.name) or b"engine"
+    )
+    monkeypatch.setattr("srflow_export.engines.bundles.check_plan", lambda *_: True)
+    return names
+
+
+def build_again(folder, manifest, request, here):
+    shutil.rmtree(folder / "engines", ignore_errors=True)
+    build_engines(folder, manifest, request, library=here)
+
+
+@pytest.mark.parametrize(
+    ("request_changes", "library_changes"),
+    [
+        ({"precision": "fp32"}, {}),
+        ({"sms": (89,)}, {}),
+        ({"profile": LrProfile(min=(16, 16), opt=(64, 64), max=(168, 168))}, {}),
+        ({"builder": BuilderOptions(level=2)}, {}),
+        ({"builder": BuilderOptions(workspace=1 << 30)}, {}),
+        ({}, {"version": "1.7.1.117"}),
+        ({}, {"runtime": "tensorrt"}),
+        ({}, {"gpu": None}),
+        ({}, {"gpu": Gpu(name="H", compute_capability="9.0", cuda="13.0")}),
+        ({}, {"gpu": Gpu(name="G", compute_capability="8.9", cuda="13.0")}),
+        ({}, {"gpu": Gpu(name="G", compute_capability="9.0", cuda="13.1")}),
+    ],
+    ids=str,
+)
+def test_whatever_decides_what_is_built_builds_again(folder, manifest, built, request_changes, library_changes):
+    build_again(folder, manifest, REQUEST, HERE)
+    build_again(folder, manifest, REQUEST, HERE)
+    assert len(built) == 2
+    changed = dataclasses.replace(REQUEST, **request_changes), dataclasses.replace(HERE, **library_changes)
+    build_again(folder, manifest, *changed)
+    assert built[2:] == ["encoder.onnx", "sampler.onnx"]
+    build_again(folder, manifest, *changed)
+    build_again(folder, manifest, REQUEST, HERE)
+    assert len(built) == 4
+
+
+def test_another_graph_builds_again(folder, manifest, built):
+    build_again(folder, manifest, REQUEST, HERE)
+    model = onnx.load(folder / "sampler.onnx")
+    model.doc_string = "another"
+    onnx.save(model, folder / "sampler.onnx")
+    build_again(folder, manifest, REQUEST, HERE)
+    assert built == ["encoder.onnx", "sampler.onnx", "sampler.onnx"]
+
+
+SPAWN = multiprocessing.get_context("spawn")
+
+DEADLINE_S = 60
+
+INPUT = {"graph": "abc", "precision": "fp16", "sms": [89]}
+
+
+class Builder:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self):
+        self.calls += 1
+        return b"engine %d" % self.calls
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return EngineCache(tmp_path / "engines")
+
+
+@pytest.mark.parametrize(
+    ("ending", "content"),
+    [("engine", b"engine X"), ("engine", None), ("json", None), ("json", b"[]"), ("json", b'{"bytes": 8}')],
+)
+def test_a_damaged_entry_is_built_again_and_kept(cache, ending, content):
+    build = Builder()
+    cache.get(INPUT, build, name="encoder.onnx")
+    (file,) = cache.folder.glob(f"*.{ending}")
+    file.unlink() if content is None else file.write_bytes(content)
+    assert [cache.get(INPUT, build, name="encoder.onnx") for _ in range(2)] == [b"engine 2"] * 2
+
+
+def test_a_failed_build_leaves_nothing_and_frees_the_lock(cache):
+    def fail():
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        cache.get(INPUT, fail, name="encoder.onnx")
+    assert not list(cache.folder.glob("*.engine"))
+    assert cache.get(INPUT, Builder(), name="encoder.onnx") == b"engine 1"
+
+
+def test_a_folder_that_cannot_be_made_is_said_and_done_without(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    lines = []
+    engine = EngineCache(tmp_path / "file" / "engines").get(INPUT, Builder(), name="encoder.onnx", say=lines.append)
+    assert engine == b"engine 1"
+    assert "cannot keep engines" in lines[0]
+
+
+def get_when_another_waits(folder, log, waiting, results):
+    def build():
+        with log.open("a") as file:
+            file.write("built\n")
+        waiting.wait(DEADLINE_S)  # until the other one stands at the lock
+        return b"one engine"
+
+    def say(line):
+        if "waiting for it" in line:
+            waiting.set()
+
+    results.put(EngineCache(folder).get(INPUT, build, name="encoder.onnx", say=say))
+
+
+def test_of_two_processes_one_builds_and_the_other_waits(cache, tmp_path):
+    waiting, results = SPAWN.Event(), SPAWN.Queue()
+    arguments = (cache.folder, tmp_path / "log", waiting, results)
+    processes = [SPAWN.Process(target=get_when_another_waits, args=arguments) for _ in range(2)]
+    for process in processes:
+        process.start()
+    assert [results.get(timeout=DEADLINE_S) for _ in processes] == [b"one engine"] * 2
+    for process in processes:
+        process.join(DEADLINE_S)
+    assert waiting.is_set()
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+TENSORRT = EngineRequest(runtime="tensorrt", precision="fp16")
+
+GPU = Gpu(name="NVIDIA H100 80GB HBM3", compute_capability="9.0", cuda="13.0")
+
+
+class Registry:
+    """The rule of the parser: a node is a plugin only if its creator is there by then. See IPluginRegistry."""
+
+    def __init__(self):
+        self.loaded = []
+
+    def load_library(self, plugin_path):
+        if self.loaded:
+            raise AssertionError("loaded twice")  # TensorRT refuses what is registered
+        self.loaded.append(plugin_path)
+
+    def get_creator(self, type, version, plugin_namespace=""):
+        return object() if self.loaded else None
+
+
+@pytest.fixture
+def tensorrt():
+    registry = Registry()
+    module = ModuleType("tensorrt")
+    vars(module).update(__version__="10.15.1.29", get_plugin_registry=lambda: registry, registry=registry)
+    return Library(runtime="tensorrt", module=module, version=module.__version__, gpu=GPU)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Calls of the builder: graph, whether with plugins, whether they were loaded. Each gives another engine."""
+    found = []
+
+    def build(trt, graph, *_, plugins, **__):
+        found.append((graph.name, plugins, bool(trt.registry.loaded)))
+        return f"{graph.name} {len(found)}".encode()
+
+    monkeypatch.setattr("srflow_export.engines.bundles.build_engine", build)
+    monkeypatch.setattr("srflow_export.engines.bundles.check_plan", lambda *_: True)
+    return found
+
+
+@pytest.fixture(scope="session")
+def with_nodes(exported, tmp_path_factory):
+    folder = shutil.copytree(exported, tmp_path_factory.mktemp("nodes") / "exported")
+    sampler = onnx_models.sampler_model(random_srflow(tiny_config(steps=1)), "fp16", flow_nodes=True)
+    (folder / "sampler.onnx").write_bytes(onnx_models.finished(sampler, {}))
+    return folder
+
+
+@pytest.fixture
+def plugged(with_nodes, tmp_path):
+    return shutil.copytree(with_nodes, tmp_path / "plugged")
+
+
+@pytest.fixture
+def beside(monkeypatch, tmp_path):
+    """The package's folder for libraries."""
+    monkeypatch.setattr(native_library, "_BESIDE", tmp_path / "native")
+    monkeypatch.delenv(PLUGINS, raising=False)
+    (tmp_path / "native").mkdir()
+    return tmp_path / "native"
+
+
+def write_library(file, version=__version__, major=10):
+    """A library with the C functions that are asked; the plugins are the registry's own."""
+    if shutil.which("cc") is None:
+        pytest.skip("cc is not installed: apt-get install gcc")
+    answer = f"int srflow_tensorrt_major(void) {{ return {major}; }}" if major else ""
+    source = f'const char *srflow_version(void) {{ return "{version}"; }}\n{answer}\n'
+    command = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(file)]
+    subprocess.run(command, input=source, text=True, check=True)
+    return file
+
+
+def test_the_library_is_loaded_before_the_graphs_are_parsed_and_recorded(tensorrt, calls, plugged, manifest, beside):
+    library, lines = write_library(beside / "libsrflow_trt.so"), []
+    record = build_engines(plugged, manifest, TENSORRT, library=tensorrt, say=lines.append)
+    assert calls == [("encoder.onnx", False, True), ("sampler.onnx", True, True)]
+    assert record.plugins == PluginLibrary(sha256=file_sha256(library), version=__version__, tensorrt_major=10)
+    assert (
+        _read_record(EngineRecord, dataclasses.asdict(record) | {"profile": _lists(record.profile)}).plugins
+        == record.plugins
+    )
+    assert lines == [f"flow operations: 5 plugins of {library}, which the engines need wherever they run"]
+
+
+def _lists(profile):
+    return {name: list(size) for name, size in dataclasses.asdict(profile).items()}
+
+
+def test_another_library_is_another_engine_and_functions_are_a_third(tensorrt, calls, plugged, manifest, beside):
+    """Only the sampler's: the encoder has no flow operations."""
+
+    def built_again():
+        shutil.rmtree(plugged / "engines", ignore_errors=True)
+        calls.clear()
+        tensorrt.module.registry.loaded.clear()
+        build_engines(plugged, manifest, TENSORRT, library=tensorrt)
+        return [(name, plugins) for name, plugins, _ in calls]
+
+    assert built_again() == [("encoder.onnx", False), ("sampler.onnx", False)]
+    file = write_library(beside / "libsrflow_trt.so")
+    assert built_again() == [("sampler.onnx", True)]
+    assert built_again() == []
+    other = beside / "other.so"
+    other.write_bytes(file.read_bytes() + b"\0")
+    other.replace(file)  # not written into the file that is loaded
+    assert built_again() == [("sampler.onnx", True)]
+
+
+def test_without_a_library_functions_are_built_and_the_line_says_how_to_get_one(
+    tensorrt, calls, plugged, manifest, beside
+):
+    lines = []
+    record = build_engines(plugged, manifest, TENSORRT, library=tensorrt, say=lines.append)
+    assert record.plugins is None
+    assert calls[1] == ("sampler.onnx", False, False)
+    (line,) = lines
+    assert line.startswith("flow operations: 5 functions in standard operators, as there is no plugin library: ")
+    assert "python -m srflow_export.native tensorrt" in line
+
+
+def test_tensorrt_rtx_gets_functions(rtx, plugged, manifest, beside, monkeypatch):
+    write_library(beside / "libsrflow_trt.so")
+    found = []
+    monkeypatch.setattr(
+        "srflow_export.engines.bundles.build_engine", lambda *_, plugins, **__: found.append(plugins) or b"engine"
+    )
+    lines = []
+    request = EngineRequest(runtime="tensorrt_rtx", precision="fp16", sms=(89,))
+    assert build_engines(plugged, manifest, request, say=lines.append).plugins is None
+    assert found == [False, False]
+    assert lines == ["flow operations: 5 functions in standard operators, as TensorRT-RTX has no plugins"]
+
+
+@pytest.mark.parametrize(
+    ("made", "error", "words"),
+    [
+        (
+            {"major": 11},
+            ExportError,
+            r"is for TensorRT 11, and 10.15.1.29 is installed: build it with the headers of T",
+        ),
+        ({"major": 0}, ExportError, r"has no plugins for TensorRT: name a libsrflow_trt.so in SRFLOW_TENSORRT_PLUGINS"),
+        ({"version": "0.0.1"}, DeviceError, r"is from srflow-sdk 0.0.1, but .*, or set SRFLOW_TENSORRT_PLUGINS= to"),
+    ],
+    ids=["other TensorRT", "custom ops", "other SDK"],
+)
+def test_a_library_that_does_not_fit_is_refused_with_the_fix(
+    tensorrt, calls, plugged, manifest, beside, made, error, words
+):
+    write_library(beside / "libsrflow_trt.so", **made)
+    with pytest.raises(error, match=words):
+        build_engines(plugged, manifest, TENSORRT, library=tensorrt)
+    assert not calls
+    assert tensorrt.module.registry.loaded == []
 
 
 @pytest.fixture
@@ -37,7 +345,7 @@ def bundle(exported, manifest, tmp_path):
 def no_builds(rtx, monkeypatch):
     """Engines that only say what they are: test_build.py has real ones."""
     monkeypatch.setattr(
-        "srflow_export.engines._pairs.build_engine",
+        "srflow_export.engines.bundles.build_engine",
         lambda trt, graph, shapes, options, *, sms, **_: repr((graph.sha256, shapes, sms)).encode(),
     )
 
@@ -73,8 +381,6 @@ def test_the_inverters_engine_is_added_kept_and_replaced_with_the_others(no_buil
     assert [record.compute_capabilities for record in after.engines] == [("8.9",), ("12.0",)]
     assert all(record.inverter in after.files for record in after.engines)
     assert len(Bundle.open(tmp_path / "tiny.srflow").manifest.files) == 3 + 6
-    commands = trtexec_commands(tmp_path / "tiny.srflow", after, dataclasses.replace(REQUEST, runtime="tensorrt"))
-    assert "--saveEngine=inverter.engine" in shlex.split(commands[2])
 
 
 def test_a_failed_build_leaves_the_bundle_as_it_was(rtx, bundle, monkeypatch):
@@ -90,28 +396,8 @@ def test_a_failed_build_leaves_the_bundle_as_it_was(rtx, bundle, monkeypatch):
     assert [path.name for path in bundle.parent.iterdir() if path.name != "cache"] == [bundle.name]
 
 
-def test_trtexec_is_told_the_same_shapes_and_types(bundle, manifest):
-    request = EngineRequest(
-        runtime="tensorrt",
-        precision="fp16",
-        profile=parse_shapes("16,88x100,256"),
-        builder=BuilderOptions(level=4, workspace=3 << 30),
-    )
-    encoder, sampler = (shlex.split(line) for line in trtexec_commands(bundle, manifest, request))
-    assert encoder[0] == "trtexec"
-    assert f"--onnx={bundle / 'encoder.onnx'}" in encoder
-    assert "--saveEngine=encoder.engine" in encoder
-    for option in ("--stronglyTyped", "--noTF32", "--builderOptimizationLevel=4", "--memPoolSize=workspace:3072"):
-        assert option in encoder
-    assert not {"--fp16", "--bf16", "--int8", "--best"} & set(encoder)  # what TensorRT 11 dropped
-    assert "--optShapes=lr:1x3x88x100" in encoder
-    (largest,) = (word.partition("=")[2].split(",") for word in sampler if word.startswith("--maxShapes="))
-    assert {"level2_step0_coupling:1x8x256x256", "noise_level3:1x48x128x128", "tau:1"} <= set(largest)
-    assert len(largest) == 13
-
-
 def test_engines_are_built_without_torch(bundle):
-    code = "import sys, srflow_export.engines._bundles; sys.exit('torch' in sys.modules)"
+    code = "import sys, srflow_export.engines.bundles; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

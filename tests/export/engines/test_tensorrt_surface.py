@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import srflow_export.engines as package
-from srflow_export.engines._builder import _network_flags
+from srflow_export.engines.building import _network_flags
 from srflow_sdk.backends import native_library
 
 SURFACES = json.loads(Path(__file__).with_name("tensorrt_surface.json").read_text())
@@ -63,8 +63,7 @@ def used_names(path):
 @pytest.fixture(scope="module")
 def used():
     folder = Path(package.__file__).parent
-    files = [folder / f"_{name}.py" for name in ("builder", "checking", "inspection", "build_progress")]
-    return set().union(*map(used_names, [*files, Path(native_library.__file__)]))
+    return used_names(folder / "building.py") | used_names(Path(native_library.__file__))
 
 
 def test_the_reading_of_the_code_finds_what_it_must(used):

@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner
 
 from srflow_export.cli import main
-from srflow_export.parity import _compare as comparing
-from srflow_export.parity._compare import compare
-from srflow_export.parity._measure import TAUS
-from srflow_export.parity._photos import photo_patches
+from srflow_export.parity import compare as comparing
+from srflow_export.parity.compare import compare
+from srflow_export.parity.measure import TAUS
+from srflow_export.parity.photographs import photo_patches
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.errors import ArgumentError, BundleError, ExportError
 from srflow_sdk.model.engine_records import LrProfile

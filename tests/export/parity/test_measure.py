@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from srflow_export.parity._measure import TAUS, ParityRow, check, compared, table
+from srflow_export.parity.measure import TAUS, ParityRow, check, compared, table
 from srflow_sdk.errors import ExportError
 
 

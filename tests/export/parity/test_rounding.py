@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from srflow_export.parity._rounding import rounded_as_on_gpus
+from srflow_export.parity.runners import rounded_as_on_gpus
 
 TYPES = [(TensorProto.FLOAT16, np.float16), (TensorProto.BFLOAT16, ml_dtypes.bfloat16)]
 

@@ -18,7 +18,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
-from srflow_export._bundle_writer import staged_bundle
+from srflow_export.bundle_writer import staged_bundle
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime, LrProfile
 from srflow_sdk.system.local_files import file_sha256

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 
-from srflow_export._bundle_writer import staged_bundle
+from srflow_export.bundle_writer import staged_bundle
 from srflow_sdk.backends import OnnxRuntimeBackend, kept
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle

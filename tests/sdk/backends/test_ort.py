@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from srflow_export._bundle_writer import staged_bundle
+from srflow_export.bundle_writer import staged_bundle
 from srflow_sdk.backends import OnnxRuntimeBackend, open_backend
 from srflow_sdk.errors import BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle

@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 import pytest
 
-from srflow_export._bundle_writer import staged_bundle
+from srflow_export.bundle_writer import staged_bundle
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import manifest_digest

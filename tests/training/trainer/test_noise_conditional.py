@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from srflow_export import ExportOptions, export_checkpoint
-from srflow_export._unfolding import trainable_network
+from srflow_export.unfolding import trainable_network
 from srflow_sdk import Upscaler
 from srflow_sdk.errors import ArgumentError
 from srflow_training.checkpoints import save_checkpoint

@@ -1,0 +1,467 @@
+"""Build an engine from an ONNX graph with TensorRT 10.15 to 11 or TensorRT-RTX; `trt` is either module.
+
+Types come from the graph alone. Both libraries keep them ("strongly typed"), so nothing here chooses a precision. What
+a library read and built is checked by names, types and counts, which weights do not change: a bad network has none of
+these faults.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import logging
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnx import TensorProto, inliner, shape_inference
+
+from srflow_export.engines.graphs import Graph
+from srflow_export.engines.requests import BuilderOptions, InputShapes, read_measurements
+from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.system.local_files import write_atomically
+
+logger = logging.getLogger(__name__)
+
+_NO_CAPABILITIES = ("NONE", "CURRENT")  # CURRENT needs a GPU
+_SAY_EVERY_S = 2.0  # a full-size graph takes seconds with TensorRT-RTX, and many minutes with TensorRT
+_KEPT = 3  # messages: the first says why, later ones follow from it
+# The inspector describes a tensor in words, such as "Half" or "Row major linear FP16 format"; the first match counts.
+_TYPE_WORDS = (
+    (re.compile(r"bf16|bfloat16", re.IGNORECASE), "bfloat16"),
+    (re.compile(r"fp16|float16|half", re.IGNORECASE), "float16"),
+    (re.compile(r"fp8|float8", re.IGNORECASE), "float8"),
+    (re.compile(r"fp32|float", re.IGNORECASE), "float32"),
+    (re.compile(r"int8", re.IGNORECASE), "int8"),
+    (re.compile(r"int32", re.IGNORECASE), "int32"),
+    (re.compile(r"int64", re.IGNORECASE), "int64"),
+    (re.compile(r"bool", re.IGNORECASE), "bool"),
+)
+_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8"}
+# Kinds of an engine's layers that move or convert values and compute nothing, and of a network's.
+_MOVING_KINDS = {"reformat", "noop", "cast", "constant", "shuffle", "identity", "copy", "slice"}
+_MOVING = {
+    *("CONSTANT", "CAST", "SHUFFLE", "IDENTITY", "SHAPE", "GATHER", "SLICE", "UNSQUEEZE", "SQUEEZE", "CONCATENATION"),
+}
+_ONNX_TYPES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
+_FLOATS = ("float32", "float16", "bfloat16")
+_COMPUTES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+
+
+def build_engine(
+    trt: Any,
+    graph: Graph,
+    shapes: Mapping[str, InputShapes],
+    options: BuilderOptions,
+    *,
+    sms: tuple[int, ...] = (),
+    plugins: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> bytes:
+    """Build an engine, after checking that the library read the graph correctly; `options.use_cache` is not used here.
+
+    sms: compute capabilities that TensorRT-RTX builds for, such as (89, 120); empty for TensorRT, which builds for this
+    machine's GPU. plugins: the graph's flow operations must become plugins, whose library is loaded.
+    `say` is called from the caller's thread. KeyboardInterrupt stops the build at its next step.
+
+    Raises: ArgumentError for a GPU that the library does not build for, or a timing cache that cannot be read;
+    ExportError, with the library's own message, if it cannot read the graph, reads something else than was exported, or
+    cannot build it.
+    """
+    name, log = graph.name, build_logger(trt)
+    builder = trt.Builder(log)
+    network = builder.create_network(_network_flags(trt))
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse(graph.model.SerializeToString()):
+        errors = "; ".join(_parser_error(parser.get_error(index)) for index in range(parser.num_errors))
+        raise ExportError(
+            f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: {errors or log.said()}; export the "
+            "checkpoint again with this srflow-sdk, or use another version of the library"
+        )
+    check_network(trt, network, graph, plugins=plugins)
+    config = builder.create_builder_config()
+    _configure(trt, config, options, sms=sms)
+    if config.add_optimization_profile(_profile(builder, shapes)) < 0:
+        raise ExportError(
+            f"{name}: {trt.__name__} {trt.__version__} does not accept these sizes: {log.said()}; choose others "
+            "with --shapes"
+        )
+    cache = _read_timing_cache(config, options.timing_cache)
+    monitor = build_monitor(trt)
+    config.progress_monitor = monitor
+    start = time.monotonic()
+    plan = _in_background(lambda: builder.build_serialized_network(network, config), monitor, name=name, say=say)
+    if plan is None:
+        raise ExportError(f"{name}: {trt.__name__} {trt.__version__} cannot build it: {_reason(log.said(), options)}")
+    engine = bytes(plan)
+    say(f"{name}: built in {time.monotonic() - start:.0f} s, {len(engine) / 1e6:.1f} MB")
+    if cache is not None and options.timing_cache is not None:
+        keep_measurements(options.timing_cache, bytes(config.get_timing_cache().serialize()))
+    return engine
+
+
+def known_sms(trt: Any) -> tuple[int, ...]:
+    """Compute capabilities that the library builds for by name, such as (75, 80, 86, 89, 120)."""
+    names = trt.ComputeCapability.__members__
+    return tuple(sorted(int(name.removeprefix("SM")) for name in names if name not in _NO_CAPABILITIES))
+
+
+def check_sms(trt: Any, sms: Iterable[int]) -> None:
+    """Raises: ArgumentError for the first that the library does not build for, listing those it does."""
+    for sm in sms:
+        if sm not in known_sms(trt):
+            raise _refused(trt, sm)
+
+
+def _refused(trt: Any, sm: int) -> ArgumentError:
+    return ArgumentError(
+        f"--sm {sm}: {trt.__name__} {trt.__version__} does not build for this GPU, only for "
+        f"{', '.join(map(str, known_sms(trt)))}. Others, such as data-centre GPUs, need TensorRT itself: --trt on a "
+        "machine that has one"
+    )
+
+
+def _network_flags(trt: Any) -> int:
+    """Ask for strong typing; versions without the flag have no other kind of network."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _parser_error(error: Any) -> str:
+    operator, node = error.node_operator(), error.node_name()
+    return f"{error.desc()} (operator {operator}, node {node})" if node or operator else str(error.desc())
+
+
+def _configure(trt: Any, config: Any, options: BuilderOptions, *, sms: tuple[int, ...]) -> None:
+    if sms:
+        _set_compute_capabilities(trt, config, sms)
+    if options.level is not None:
+        config.builder_optimization_level = options.level
+    if options.workspace is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
+    # TF32 is on by default; it computes float32 convolutions with the ten mantissa bits of half precision.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    # Without it the inspector gives only the names of an engine's layers, not their types.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+
+
+def _set_compute_capabilities(trt: Any, config: Any, sms: tuple[int, ...]) -> None:
+    config.num_compute_capabilities = len(sms)
+    for index, sm in enumerate(sms):
+        if not config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), index):
+            raise _refused(trt, sm)
+
+
+def _profile(builder: Any, shapes: Mapping[str, InputShapes]) -> Any:
+    profile = builder.create_optimization_profile()
+    for tensor, entry in shapes.items():
+        profile.set_shape(tensor, entry.min, entry.opt, entry.max)
+    return profile
+
+
+def _read_timing_cache(config: Any, file: Path | None) -> Any:
+    """Read and set the file's timing cache: empty if the file is missing or of another GPU or version; None: no file.
+
+    If two builds write the file at once, the later one wins, and only timings are lost.
+    """
+    if file is None:
+        return None
+    content = read_measurements(file)
+    cache = config.create_timing_cache(content)
+    if cache is None or not config.set_timing_cache(cache, False):
+        if content:
+            logger.warning("%s: timings of another GPU or version; a new timing cache replaces them", file)
+        cache = config.create_timing_cache(b"")
+        config.set_timing_cache(cache, False)
+    return cache
+
+
+def keep_measurements(file: Path, content: bytes) -> None:
+    """Write a timing cache. A failure is only logged, so that an engine that took minutes is not lost."""
+    try:
+        write_atomically(file, content)
+    except OSError as failure:
+        logger.warning("%s: the timings cannot be kept (%s)", file, failure.strerror or failure)
+
+
+def _in_background(build: Callable[[], Any], monitor: Any, *, name: str, say: Callable[[str], None]) -> Any:
+    """Run the build in another thread, and report its progress from this one.
+
+    Python delivers signals to the main thread: a KeyboardInterrupt raised inside the library's callbacks would be
+    swallowed there, and the build would go on for minutes.
+    """
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        future = pool.submit(build)
+        told = ""
+        try:
+            while not concurrent.futures.wait([future], timeout=_SAY_EVERY_S).done:
+                line = f"{name}: {monitor.line()}"
+                if line != told:
+                    say(line)
+                told = line
+            return future.result()
+        except BaseException:
+            monitor.stop()
+            raise
+
+
+def _reason(said: str, options: BuilderOptions) -> str:
+    memory = any(words in said.lower() for words in ("outofmemory", "out of memory", "workspace"))
+    if not memory:
+        return f"{said or 'it gives no reason'}; other --shapes may work"
+    if options.workspace is not None:
+        return (
+            f"the workspace of {options.workspace >> 20} MiB is too small for the largest size ({said}); raise it, "
+            "or choose smaller --shapes"
+        )
+    return f"memory ran out ({said}); choose smaller --shapes, or close other programs that use the GPU"
+
+
+def build_logger(trt: Any) -> Any:
+    """A `trt.ILogger` that keeps errors for `said()`, and sends all but verbose messages to :mod:`logging` as debug."""
+    severity = trt.ILogger.Severity
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self._errors: list[str] = []
+            self._warnings: list[str] = []
+
+        def log(self, level: Any, message: str) -> None:
+            if level in (severity.INTERNAL_ERROR, severity.ERROR):
+                self._errors.append(message)
+            elif level == severity.WARNING:
+                self._warnings.append(message)
+            if level != severity.VERBOSE:
+                logger.debug("%s: %s", level.name, message)
+
+        def said(self) -> str:
+            """The first errors, or warnings if there are no errors, in one line."""
+            return "; ".join(" ".join(line.split()) for line in (self._errors or self._warnings)[:_KEPT])
+
+    return Logger()
+
+
+def build_monitor(trt: Any) -> Any:
+    """A `trt.IProgressMonitor` with `line()`, the progress, and `stop()`, which ends the build at its next step."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self._lock = threading.Lock()
+            self._phases: dict[str, list[int]] = {}  # name → steps done, steps; parents come first
+            self._stopped = False
+
+        def phase_start(self, phase_name: str, _parent_phase: str | None, num_steps: int) -> None:
+            with self._lock:
+                self._phases[phase_name] = [0, num_steps]
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            with self._lock:
+                if phase_name in self._phases:
+                    self._phases[phase_name][0] = step + 1
+                return not self._stopped
+
+        def phase_finish(self, phase_name: str) -> None:
+            with self._lock:
+                self._phases.pop(phase_name, None)
+
+        def stop(self) -> None:
+            """Make the library end the build without an engine."""
+            with self._lock:
+                self._stopped = True
+
+        def line(self) -> str:
+            """The innermost phase and its progress."""
+            with self._lock:
+                if not self._phases:
+                    return "building"
+                name, (done, steps) = list(self._phases.items())[-1]
+            return f"{name.lower()}, {done} of {steps}"
+
+    return Monitor()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineReport:
+    """The contents of an engine.
+
+    inputs, outputs: types of its input and output tensors by name, such as {"lr": "float32"}.
+    layers: how many it has. convolutions: how many of its convolutions compute in each type, such as {"float16": 351};
+    computing: the same for all layers that compute, by the types of their results. Both are empty if the engine was
+    built without detailed profiling verbosity, and so only names its layers. plugins: how many layers of a parsed
+    network are plugins.
+    """
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    layers: int
+    convolutions: Mapping[str, int]
+    computing: Mapping[str, int]
+    plugins: int = 0
+
+
+def network_report(network: Any) -> EngineReport:
+    """Describe what a library understood when it parsed a graph, before it builds; needs no GPU."""
+    convolutions: Counter[str] = Counter()
+    computing: Counter[str] = Counter()
+    plugins = 0
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type.name in _MOVING:
+            continue
+        plugins += layer.type.name == "PLUGIN_V3"
+        type_ = type_name(layer.get_output(0).dtype)
+        computing[type_] += 1
+        if layer.type.name in ("CONVOLUTION", "DECONVOLUTION"):
+            convolutions[type_] += 1
+    tensors = [network.get_input(index) for index in range(network.num_inputs)]
+    results = [network.get_output(index) for index in range(network.num_outputs)]
+    return EngineReport(
+        inputs={tensor.name: type_name(tensor.dtype) for tensor in tensors},
+        outputs={tensor.name: type_name(tensor.dtype) for tensor in results},
+        layers=network.num_layers,
+        convolutions=dict(convolutions),
+        computing=dict(computing),
+        plugins=plugins,
+    )
+
+
+def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False) -> None:
+    """Raises: ExportError unless a network has the graph's ends, its types of convolutions, and all plugins or none."""
+    report = network_report(network)
+    wanted = graph.flow_nodes if plugins else 0
+    faults = [f"{report.plugins} flow operations are plugins, not {wanted}"] if report.plugins != wanted else []
+    faults += [
+        f"{report.convolutions.get(type_, 0)} convolutions compute in {type_}, not {count}"
+        for type_, count in (dict.fromkeys(report.convolutions, 0) | convolution_types(graph, plugins=plugins)).items()
+        if report.convolutions.get(type_, 0) != count
+    ]
+    _check(report, graph, name=f"{graph.name}, as {trt.__name__} reads it,", faults=faults)
+
+
+def convolution_types(graph: Graph, *, plugins: bool = False) -> dict[str, int]:
+    """Count a graph's convolutions of each type, such as {"float16": 90}; with plugins, without those of functions."""
+    model = graph.model if plugins else inliner.inline_local_functions(graph.model)
+    flat = shape_inference.infer_shapes(model, strict_mode=True).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*flat.value_info, *flat.output)}
+    results = [types[node.output[0]] for node in flat.node if node.op_type in ("Conv", "ConvTranspose")]
+    return dict(Counter(_ONNX_TYPES.get(type_, TensorProto.DataType.Name(type_).lower()) for type_ in results))
+
+
+def check_plan(trt: Any, plan: bytes, graph: Graph) -> bool:
+    """Load an engine and check it with its own inspector. Needs the GPU that it is for.
+
+    Returns whether the inspector gave the types of its layers. Raises: ExportError if the engine does not load, or is
+    not what was asked for.
+    """
+    log = build_logger(trt)
+    engine = trt.Runtime(log).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise ExportError(
+            f"{graph.name}: the engine that {trt.__name__} {trt.__version__} built does not load again: {log.said()}; "
+            "build it again, without other programs on the GPU and with --no-cache"
+        )
+    report = inspect_engine(trt, engine)
+    _check(report, graph, name=f"the engine of {graph.name}")
+    return any(type_ in _FLOATS for type_ in report.computing)
+
+
+def _check(report: EngineReport, graph: Graph, *, name: str, faults: Sequence[str] = ()) -> None:
+    ends = [
+        f"{kind} {tensor} is {actual.get(tensor, 'missing')}, not {expected.get(tensor, 'there')}"
+        for kind, actual, expected in zip(
+            ("input", "output"), (report.inputs, report.outputs), graph.types(), strict=True
+        )
+        for tensor in {**expected, **actual}
+        if actual.get(tensor) != expected.get(tensor)
+    ]
+    faults = [*ends, *faults, *_precision_faults(report, graph.precision)]
+    if faults:
+        raise ExportError(
+            f"{name} is not the graph that was exported: {'; '.join(faults)}; export the checkpoint again with "
+            f"--precision {graph.precision}, or use another version of the library"
+        )
+
+
+def _precision_faults(report: EngineReport, precision: str) -> list[str]:
+    """fp32: no layer may compute in half. fp16, bf16: some convolutions must, and nothing in the other one."""
+    wanted = _COMPUTES[precision]
+    others = [type_ for type_ in ("float16", "bfloat16") if type_ != wanted]
+    faults = [f"{report.computing[type_]} layers compute in {type_}" for type_ in others if report.computing.get(type_)]
+    counted = report.convolutions or report.computing
+    told = any(type_ in _FLOATS for type_ in counted)  # an inspector may give no types at all
+    if told and not counted.get(wanted):
+        faults.append(f"no {'convolution' if report.convolutions else 'layer'} computes in {wanted}")
+    return faults
+
+
+def inspect_engine(trt: Any, engine: Any) -> EngineReport:
+    """Ask an engine's own inspector what it contains. Needs the GPU that the engine is for, to create a context.
+
+    Shapes are set to the first profile's best ones; without shapes, the inspector leaves out the types of tensors.
+    """
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    inputs, outputs = (
+        {name: type_name(engine.get_tensor_dtype(name)) for name in names if engine.get_tensor_mode(name).name == mode}
+        for mode in ("INPUT", "OUTPUT")
+    )
+    inspector = engine.create_engine_inspector()
+    context = engine.create_execution_context()
+    if context is not None:
+        for name in inputs:
+            context.set_input_shape(name, engine.get_tensor_profile_shape(name, 0)[1])
+        inspector.execution_context = context
+    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    convolutions, computing = layer_types(text)
+    return EngineReport(
+        inputs=inputs, outputs=outputs, layers=engine.num_layers, convolutions=convolutions, computing=computing
+    )
+
+
+def layer_types(information: str) -> tuple[dict[str, int], dict[str, int]]:
+    """Count the convolutions, and all computing layers, of each type in an inspector's JSON.
+
+    A layer without a type counts as "unknown". Layers that are only names are not counted.
+    """
+    convolutions: Counter[str] = Counter()
+    computing: Counter[str] = Counter()
+    for entry in json.loads(information).get("Layers", []):
+        if not isinstance(entry, dict):
+            continue  # a name: the engine was built without detailed verbosity
+        kind = str(entry.get("LayerType", "")).lower()
+        if kind in _MOVING_KINDS:
+            continue
+        if "conv" in kind or entry.get("ParameterType") == "Convolution":
+            weights = entry.get("Weights")
+            said = [weights] if isinstance(weights, dict) else _tensors(entry, "Inputs")
+            convolutions[_said_type(said)] += 1
+        computing[_said_type(_tensors(entry, "Outputs"))] += 1
+    return dict(convolutions), dict(computing)
+
+
+def _tensors(described: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
+    entries = described.get(side)
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def _said_type(entries: Iterable[Mapping[str, Any]]) -> str:
+    """The first type named in descriptions of tensors or weights."""
+    for entry in entries:
+        # Tensors have "Format/Datatype" in 10.x, "DataType" and "Format" in 11; weights have "Type".
+        fields = {key.lower(): str(value) for key, value in entry.items()}
+        for field in ("type", "datatype", "format/datatype", "format"):
+            for words, name in _TYPE_WORDS:
+                if words.search(fields.get(field, "")):
+                    return name
+    return "unknown"
+
+
+def type_name(dtype: Any) -> str:
+    """numpy's name of a `trt.DataType`: "float32", "float16", "bfloat16", "int32" …; others in lower case."""
+    return _TYPES.get(dtype.name, str(dtype.name).lower())

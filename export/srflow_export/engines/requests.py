@@ -1,0 +1,273 @@
+"""Requests for engines: libraries, builder options and LR sizes; checks before anything is exported; the command."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from srflow_sdk.drawing import tiles
+from srflow_sdk.errors import ArgumentError, BundleError, ExportError, MissingExtraError
+from srflow_sdk.model.engine_records import EnginePrecision, EngineRuntime, LrProfile, engines_command
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu
+
+OLDEST = {"tensorrt": (10, 15), "tensorrt_rtx": (1, 7)}
+"""The oldest versions that have all the calls that this exporter makes, with the same meaning."""
+_TITLES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+_EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
+
+_MOST = 1 << 14  # LR pixels per side; a larger engine would need more memory than any GPU has
+_SIDE = re.compile(r"[0-9]{1,6}", re.ASCII)
+_LEVEL = re.compile(r"(?:noise_)?level([0-9]{1,2})(?:_[a-z0-9_]+)?", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuilderOptions:
+    """How engines are built, whatever their target.
+
+    level: 0 to 5, the effort to find fast kernels; None: the library's default. workspace: bytes of GPU memory for
+    activations and scratch; None: all there is. timing_cache: a file of TensorRT's kernel timings, read if it exists
+    and written back. use_cache: take engines that were built before from the user's cache folder, and keep new ones
+    there.
+    """
+
+    level: int | None = None
+    workspace: int | None = None
+    timing_cache: Path | None = None
+    use_cache: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRequest:
+    """Which engines to build.
+
+    runtime: the library. precision: of the graphs that they are built from. sms: GPUs that TensorRT-RTX builds for, as
+    compute capabilities without the dot, such as (89, 120); empty for TensorRT, which builds for this machine's GPU.
+    profile: LR sizes; None: those of :attr:`srflow_sdk.model.manifest.Manifest.default_profile`. builder: how they are
+    built.
+    """
+
+    runtime: EngineRuntime
+    precision: EnginePrecision
+    sms: tuple[int, ...] = ()
+    profile: LrProfile | None = None
+    builder: BuilderOptions = field(default_factory=BuilderOptions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """A library that can build engines on this machine.
+
+    module: the builder's `trt`. version: the library's own. gpu: the GPU that TensorRT builds for and times kernels on;
+    None for TensorRT-RTX, which needs none to build.
+    """
+
+    runtime: EngineRuntime
+    module: Any
+    version: str
+    gpu: Gpu | None
+
+    @property
+    def title(self) -> str:
+        """Its name for display, such as "TensorRT-RTX"."""
+        return _TITLES[self.runtime]
+
+
+@dataclass(frozen=True)
+class InputShapes:
+    """Shapes of one input: the smallest that an engine takes, the one it is optimised for, and the largest."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+
+def check_request(request: EngineRequest) -> None:
+    """Refuse impossible requests before anything is exported. Raises: ArgumentError."""
+    is_rtx = request.runtime == "tensorrt_rtx"
+    if is_rtx and not request.sms:
+        raise ArgumentError(
+            "TensorRT-RTX must know which GPUs to build for: add --sm with their compute capabilities, such as "
+            "--sm 89 120 for GeForce 40 and 50"
+        )
+    if request.sms and not is_rtx:
+        raise ArgumentError("--sm goes with --rtx: TensorRT builds for this machine's own GPU; leave --sm out")
+    builder = request.builder
+    if builder.timing_cache is not None and is_rtx:
+        raise ArgumentError("TensorRT-RTX does not time kernels while it builds: leave the timing cache out")
+    if builder.timing_cache is not None:
+        if not builder.timing_cache.parent.is_dir():
+            raise ArgumentError(f"{builder.timing_cache}: its folder does not exist; create it, or name another file")
+        read_measurements(builder.timing_cache)
+    if builder.level is not None and not 0 <= builder.level <= 5:
+        raise ArgumentError(f"the builder level is {builder.level}; it must be from 0 to 5")
+    if builder.workspace is not None and builder.workspace < 1 << 20:
+        raise ArgumentError(f"the workspace is {builder.workspace} bytes; give it at least 1 MiB, or leave it out")
+
+
+def command_of(request: EngineRequest, *, bundle: str | os.PathLike[str] = "BUNDLE") -> str:
+    """The command that builds the same engines on any machine that can."""
+    command = engines_command(
+        bundle, runtime=request.runtime, precision=request.precision, sms=request.sms, profile=request.profile
+    )
+    words = []
+    if request.builder.level is not None:
+        words += ["--builder-level", str(request.builder.level)]
+    if request.builder.workspace is not None:
+        words += ["--workspace", _gibibytes(request.builder.workspace)]
+    return f"{command} {shlex.join(words)}" if words else command
+
+
+def _gibibytes(size: int) -> str:
+    """The shortest number of GiB that srflow-export reads back as the same bytes."""
+    numbers = (f"{size / 2**30:.{digits}g}" for digits in range(4, 18))
+    return next(number for number in numbers if int(float(number) * 2**30) == size)
+
+
+def read_measurements(file: Path) -> bytes:
+    """A timing cache's content, empty if the file does not exist. Raises: ArgumentError if it cannot be read."""
+    fix = "name another file with --timing-cache"
+    try:
+        if file.is_file():
+            return file.read_bytes()
+        if file.exists():
+            raise ArgumentError(f"{file} is not a file, so timings cannot be kept in it; {fix}")
+    except OSError as error:
+        raise ArgumentError(
+            f"{file}: the timing cache cannot be read ({error.strerror or error}); make it readable, or {fix}"
+        ) from error
+    return b""
+
+
+def load_library(runtime: EngineRuntime, *, elsewhere: str) -> Library:
+    """Import a library and make sure that it can build on this machine.
+
+    elsewhere: the command that builds the same engines on another machine, for the message.
+    Raises: MissingExtraError if it is not installed or incomplete, ExportError if it is too old or finds no GPU but
+    needs one. Each says what is missing, how to get it, and how to build from the written graphs elsewhere.
+    """
+    title = _TITLES[runtime]
+    rest = f"The ONNX graphs work on any machine; to build engines on another: {elsewhere}"
+    gpu = find_gpu() if runtime == "tensorrt" else None
+    extra = f"tensorrt-cu{cuda_of_wheels(gpu.cuda)}" if gpu else _EXTRAS[runtime]
+    install = f'pip install "srflow-sdk[{extra}]"'
+    none = "; this machine has none" if gpu is None else ""
+    needs = (
+        f" It also needs an NVIDIA GPU of the kind that will run the engines{none}." if runtime == "tensorrt" else ""
+    )
+    try:
+        module = importlib.import_module(runtime)
+        version = str(module.__version__)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"no engines: {title} is not installed: {install}.{needs} {rest}") from error
+    except (ImportError, OSError, AttributeError) as error:
+        raise MissingExtraError(
+            f"no engines: {title} is installed but does not load ({error}). Its Python module and its libraries are "
+            f"separate packages that must have the same version: {install} --force-reinstall. {rest}"
+        ) from error
+    if _release(version) < OLDEST[runtime]:
+        oldest = ".".join(map(str, OLDEST[runtime]))
+        raise ExportError(
+            f"no engines: {title} {version} is too old; {oldest} is the first version that builds these "
+            f"graphs: {install} --upgrade. {rest}"
+        )
+    if runtime == "tensorrt" and gpu is None:
+        raise ExportError(
+            f"no engines: {title} {version} is installed, but there is no NVIDIA GPU that this process may use. It "
+            "times kernels on the GPU that will run them, so it cannot build without one. srflow-doctor says what the "
+            f"driver sees; a container needs --gpus all. TensorRT-RTX (--rtx) builds without a GPU. {rest}"
+        )
+    return Library(runtime=runtime, module=module, version=version, gpu=gpu)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version."""
+    return tuple(int(number) for number in re.findall(r"[0-9]+", version)[:2])
+
+
+def parse_shapes(text: str) -> LrProfile:
+    """Parse `--shapes`: three LR sizes, such as "16,88,256" for squares or "16x16,88x120,256x256" as height×width.
+
+    Raises: ArgumentError for anything else, and for sizes that are not in order.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 3:
+        raise _bad_shapes(text, f"expected three sizes, not {len(parts)}")
+    low, best, high = (_parsed_size(text, part) for part in parts)
+    return _ordered(LrProfile(min=low, opt=best, max=high), said=text)
+
+
+def check_profile(profile: LrProfile, manifest: Manifest) -> None:
+    """Raises: ArgumentError unless the sizes are in order and multiples of the model's size multiple."""
+    _ordered(profile, said=str(profile))
+    multiple = manifest.size_multiple
+    for size in (profile.min, profile.opt, profile.max):
+        if any(side % multiple for side in size):
+            fix = tiles.padded_size(size[0], multiple), tiles.padded_size(size[1], multiple)
+            raise ArgumentError(
+                f"--shapes {profile}: this model needs LR sides that are multiples of {multiple}, and "
+                f"{_size_text(size)} is not; use {_size_text(fix)}"
+            )
+
+
+def input_shapes(
+    inputs: Iterable[tuple[str, Sequence[int | str | None]]], profile: LrProfile, *, scale: int, graph: str
+) -> dict[str, InputShapes]:
+    """The shapes of every input of a bundle's graphs, by input name, for these LR sizes and a batch of one.
+
+    inputs: name and dimensions; dimensions that are not numbers are dynamic. graph: its file, for errors.
+    Raises: BundleError for a tensor that the exporter never made, and for one without a fixed number of channels.
+    """
+    sizes = (profile.min, profile.opt, profile.max)
+    return {
+        name: InputShapes(*(_shape(name, dimensions, size, scale, graph) for size in sizes))
+        for name, dimensions in inputs
+    }
+
+
+def _shape(
+    name: str, dimensions: Sequence[int | str | None], size: tuple[int, int], scale: int, graph: str
+) -> tuple[int, ...]:
+    """`lr` has LR size, `hr` HR size, `level{ℓ}_…` and `noise_level{ℓ}` HR/2^ℓ; the runtime draws one at a time."""
+    channels = dimensions[1] if len(dimensions) == 4 else None
+    level = _LEVEL.fullmatch(name)
+    if name == "tau" and len(dimensions) == 1:
+        return (1,)
+    if not isinstance(channels, int) or not (level or name in ("lr", "hr")):
+        raise BundleError(
+            f"{graph}: the tensor {name} is not one that srflow-export gives its graphs, so its sizes are unknown; "
+            "export the checkpoint again with srflow-export"
+        )
+    factor, divisor = 1 if name == "lr" else scale, 1 << int(level[1]) if level else 1
+    return (1, channels, *(factor * side // divisor for side in size))
+
+
+def _parsed_size(text: str, part: str) -> tuple[int, int]:
+    sides = part.lower().replace("×", "x").split("x")
+    if len(sides) > 2 or not all(_SIDE.fullmatch(side) for side in sides):
+        raise _bad_shapes(text, f"{part!r} is not a size")
+    return int(sides[0]), int(sides[-1])
+
+
+def _ordered(profile: LrProfile, *, said: str) -> LrProfile:
+    for low, best, high in zip(profile.min, profile.opt, profile.max, strict=True):
+        if not 1 <= low <= best <= high <= _MOST:
+            raise _bad_shapes(said, f"the smallest, best and largest size must be in order, from 1 to {_MOST}")
+    return profile
+
+
+def _size_text(size: tuple[int, int]) -> str:
+    return "x".join(map(str, size))
+
+
+def _bad_shapes(text: str, why: str) -> ArgumentError:
+    return ArgumentError(
+        f"--shapes {text}: {why}; give the smallest, best and largest LR size, such as "
+        "16,88,256 for squares or 16x16,88x120,256x256 as height x width"
+    )

@@ -1,0 +1,493 @@
+"""The gate that an export must pass before its bundle is written: pictures, and for an inverter latents and nats.
+
+Every bound compares graphs with the network; none judges the network. The absolute ones are what graphs of a healthy
+network reach. Where graphs are below one, the network itself is computed in the same arithmetic, and is as far from
+itself if it is the one to blame: see :func:`srflow_export.parity.measure.check`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from srflow_export import onnx_models
+from srflow_export.parity.measure import MARGIN_DB, TAUS, ParityRow, check, compared, feed, measure, psnr, table
+from srflow_export.parity.photographs import PATCH, Array, LrPhoto, photo_patches, photographs
+from srflow_export.parity.runners import (
+    Arithmetic,
+    Runner,
+    computing_in,
+    graphs_runner,
+    torch_runner,
+)
+from srflow_sdk.backends import Backend, OnnxRuntimeBackend
+from srflow_sdk.errors import ExportError
+from srflow_sdk.model.bundle import Bundle, Manifest
+from srflow_sdk.model.manifest import (
+    FLOAT32_DB,
+    FP32_GRAPHS,
+    INT8_ENCODER,
+    INVERTER,
+    LEAST_DB,
+    REQUIRED_FILES,
+    Precision,
+    Weights,
+)
+from srflow_training.model import SRFlow
+from srflow_training.resampling import REDUCTIONS, round_to_8_bit
+
+MIN_PSNR_DB: dict[Precision, float] = {"fp32": FLOAT32_DB, "fp16": 50.0, "bf16": LEAST_DB, "int8": LEAST_DB}
+"""Image-space PSNR against the float32 torch network that every photograph and tau must reach, by precision.
+
+A bad network multiplies rounding: then its own picture in this arithmetic (float64 beside fp32, autocast to half), less
+a margin, is the bound. int8 has no twin in torch: a bad network is one that int8 is too coarse for, and has no int8
+encoder. A bad export has another weight, operator or order of operators than the network.
+"""
+
+MIN_PSNR_OF_HALF_WEIGHTS_DB = 50.0
+"""The same for float32 graphs whose weights are stored in half."""
+
+INT8_GRAPHS = "encoder.int8+sampler"
+"""The name of the second encoder's rows in a manifest."""
+
+_HARDEST = "fur"
+"""The photograph on which int8 is furthest off, in small and full-size networks, so that a failure shows at once."""
+
+_MAX_NATS, _MAX_NATS_IN_FLOAT32 = 1e-2, 1e-3
+"""Largest difference of log densities from the network's, in nats for each value of the photograph.
+
+A bad network has latents in the hundreds, whose squares count: then as much as its own differ in the same arithmetic,
+times the margin. They are compared square by square: errors of either sign may cancel in the network's sum and not in
+the graphs'. A bad export leaves out, or counts twice, a step's determinant: tenths of a nat.
+"""
+
+_OVERFLOW = 1e30
+"""Latents of a bad network as large as this may overflow in another order of sums: there is nothing to compare."""
+
+_Pair = tuple[str, Array, Array]
+
+_WIDER: dict[Precision, int] = {"fp16": 2, "bf16": 2, "int8": 1}  # float32 conditioning / the precision's
+
+_NETWORK = "the checkpoint's network"
+_AS_IT_IS, _ROUNDED, _FUSED, _FLOAT32 = "encoder+sampler", "rounded as on GPUs", "fused", "float32 graphs"
+
+FUSED = "fused.onnx"
+
+
+def min_psnr_db(precision: Precision, weights: Weights) -> float:
+    """The PSNR that graphs of this precision and storage of weights must reach."""
+    bound = MIN_PSNR_DB[precision]
+    return min(bound, MIN_PSNR_OF_HALF_WEIGHTS_DB) if weights == "fp16" else bound
+
+
+def runs_on_cpus(manifest: Manifest) -> bool:
+    """True if ONNX Runtime's CPU provider can run encoder.onnx and sampler.onnx: it has no bfloat16 convolution."""
+    return manifest.precision != "bf16"
+
+
+def prove(
+    model: SRFlow, bundle: Bundle, *, size: tuple[int, int] = PATCH, say: Callable[[str], None] = lambda _: None
+) -> list[ParityRow]:
+    """Compare a bundle's graphs with the network on photographs; `say` receives progress and the table.
+
+    size: height and width, in LR pixels, of the patch of each photograph.
+
+    The graphs run on ONNX Runtime's CPU provider: as they are, if it can run them, and rounded as on GPUs, if they are
+    typed in half. fused.onnx is left to :func:`prove_fused`.
+    Raises: ExportError if one is below its bound or has values that are not finite, where the network is not to blame.
+    """
+    manifest = bundle.manifest
+    half = manifest.precision in ("fp16", "bf16")
+    decoders: dict[str, Runner] = {}
+    rows: list[ParityRow] = []
+    if manifest.precision == "int8":
+        rows += _prove_integers(model, bundle, REQUIRED_FILES, _AS_IT_IS, size=size, say=say)
+    elif runs_on_cpus(manifest):
+        decoders[_AS_IT_IS] = graphs_runner(bundle)
+    if half:
+        decoders[_ROUNDED] = graphs_runner(bundle, rounded=True)
+    bounds = dict.fromkeys(decoders, min_psnr_db(manifest.precision, manifest.weights))
+    if manifest.precision != "fp32" and manifest.float32_graphs is not None:
+        decoders[_FLOAT32] = graphs_runner(bundle, *manifest.float32_graphs)
+        bounds[_FLOAT32] = min_psnr_db("fp32", manifest.weights)
+    return rows + _compared(model, bundle, decoders, bounds, size=size, say=say)
+
+
+def prove_fused(
+    model: SRFlow, bundle: Bundle, *, size: tuple[int, int] = PATCH, say: Callable[[str], None] = lambda _: None
+) -> list[ParityRow]:
+    """The same for fused.onnx."""
+    manifest = bundle.manifest
+    decoders = {_FUSED: graphs_runner(bundle, FUSED, rounded=manifest.precision in ("fp16", "bf16"))}
+    bounds = {_FUSED: min_psnr_db(manifest.precision, manifest.weights)}
+    return _compared(model, bundle, decoders, bounds, size=size, say=say)
+
+
+def _compared(
+    model: SRFlow,
+    bundle: Bundle,
+    decoders: Mapping[str, Runner],
+    bounds: Mapping[str, float],
+    *,
+    size: tuple[int, int],
+    say: Callable[[str], None],
+) -> list[ParityRow]:
+    if not decoders:
+        return []
+    manifest = bundle.manifest
+    photos = photo_patches(manifest.size_multiple, size=size)
+    rows = measure(photos, manifest, decoders, torch_runner(model), say=say)
+    for line in table(rows):
+        say(line)
+    itself = NetworkItself(model, manifest, photos, say=say)
+
+    def own(row: ParityRow) -> ParityRow | None:
+        return itself.row(row, "fp64" if row.graph == _FLOAT32 else arithmetic_of(manifest.precision, manifest.weights))
+
+    rows = check(rows, min_psnr_db=bounds, reference=_NETWORK, own=own)
+    if excused := [row.own_db for row in rows if row.own_db is not None]:
+        say(
+            f"the network multiplies rounding: its own pictures in the bundle's arithmetic are {min(excused):.1f} dB "
+            "from its float32 ones, and the graphs are as near"
+        )
+    return rows
+
+
+def arithmetic_of(precision: Precision, weights: Weights) -> Arithmetic | None:
+    """In what the torch network shows what rounding as in these graphs makes of it; None if torch has none such."""
+    if precision == "fp16":
+        return "fp16"
+    if precision == "bf16":
+        return "bf16"
+    if precision == "int8":
+        return None
+    return "half weights" if weights == "fp16" else "fp64"
+
+
+class NetworkItself:
+    """The torch network in other arithmetics beside its float32 self; computed once each, when first asked for."""
+
+    def __init__(
+        self, model: SRFlow, manifest: Manifest, photos: Sequence[LrPhoto], *, say: Callable[[str], None]
+    ) -> None:
+        self._model, self._manifest, self._photos, self._say = model, manifest, photos, say
+        self._rows: dict[Arithmetic, dict[tuple[str, float], ParityRow]] = {}
+
+    def row(self, of: ParityRow, arithmetic: Arithmetic | None) -> ParityRow | None:
+        """Its row of the same photograph and tau."""
+        if arithmetic is None:
+            return None
+        if arithmetic not in self._rows:
+            decoders = {f"the network in {arithmetic}": torch_runner(self._model, arithmetic)}
+            rows = measure(self._photos, self._manifest, decoders, torch_runner(self._model), say=self._say)
+            self._rows[arithmetic] = {(row.photo, row.tau): row for row in rows}
+        return self._rows[arithmetic][of.photo, of.tau]
+
+
+def tau_of_finite_pictures(rows: Sequence[ParityRow], wanted: float) -> float:
+    """The largest tau up to `wanted` at which the network diverges on no more photographs than at tau 0.
+
+    Published networks can give values that are not finite at large tau: that is no fault of an export.
+    """
+    diverging = {tau: len({row.photo for row in rows if row.tau == tau and row.diverged}) for tau in TAUS}
+    above = min((tau for tau in TAUS if tau >= wanted), default=1.0)  # the tested tau that stands for it
+    taus = [tau for tau in TAUS if tau <= above and diverging[tau] <= diverging[0.0]]
+    return wanted if above in taus else max(taus)
+
+
+def prove_int8_encoder(
+    reference: SRFlow | Bundle,
+    bundle: Bundle,
+    *,
+    size: tuple[int, int] = PATCH,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[ParityRow]:
+    """Compare a bundle's second encoder, with the bundle's own sampler, with the network or with float32 graphs.
+
+    One photograph after the other, and the hardest first: a failure ends it. size, say: as in :func:`prove`.
+    Raises: ExportError if a photograph and tau are below what int8 promises, or not finite.
+    """
+    return _prove_integers(reference, bundle, (INT8_ENCODER, REQUIRED_FILES[1]), INT8_GRAPHS, size=size, say=say)
+
+
+def _prove_integers(
+    reference: SRFlow | Bundle,
+    bundle: Bundle,
+    names: tuple[str, str],
+    graph: str,
+    *,
+    size: tuple[int, int],
+    say: Callable[[str], None],
+) -> list[ParityRow]:
+    manifest, rows = bundle.manifest, {}
+    if isinstance(reference, Bundle):
+        name, runner = "the float32 graphs", graphs_runner(reference)
+    else:
+        name, runner = _NETWORK, torch_runner(reference)
+    photos = {photo.name: (seed, photo) for seed, photo in enumerate(photo_patches(manifest.size_multiple, size=size))}
+    say(f"comparing {graph} with {name}")
+    with runner() as network, graphs_runner(bundle, *names)() as decoder:
+        for photo in sorted(photos, key=lambda name: name != _HARDEST):
+            seed, patch = photos[photo]
+            inputs = feed(patch.lr, manifest, seed=seed)
+            rows[photo] = list(compared(graph, photo, decoder(inputs), network(inputs)))
+            for line in list(table(rows[photo]))[len(rows) > 1 :]:
+                say(line)
+            if not all(row.diverged for row in rows[photo]):
+                _check_integers(rows[photo], graph, name)
+    found = [row for photo in photos for row in rows[photo]]
+    _check_integers(found, graph, name)
+    return found
+
+
+def _check_integers(rows: Sequence[ParityRow], graph: str, reference: str) -> None:
+    try:
+        check(rows, min_psnr_db={graph: MIN_PSNR_DB["int8"]}, reference=reference)
+    except ExportError as error:
+        raise ExportError(
+            f"int8 is too coarse for this network: {error}. Train the network further (weights near the start of "
+            "training lose most), or upscale with --precision bf16, which is finer and needs no export"
+        ) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class InverseRow:
+    """An inverter compared with the network on one photograph.
+
+    latents_db: the least PSNR of a level's latents, relative to the spread of the network's. nats: difference of the
+    log densities for each value of the photograph. round_trip_db: PSNR of what the graphs decode their latents to
+    against the photograph; -200 if that is not finite. own_round_trip_db: the same of the network in the same
+    arithmetic, see :func:`_own`. nonfinite: how many of the graphs' latents and densities are not finite. diverged: the
+    network's own latents or density are not finite, so there is nothing to compare.
+    """
+
+    photo: str
+    latents_db: float
+    nats: float
+    round_trip_db: float
+    own_round_trip_db: float
+    nonfinite: int
+    diverged: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+
+def prove_inverse(model: SRFlow, bundle: Bundle, exact: Backend) -> list[InverseRow]:
+    """Compare inverter.onnx with the network on the exporter's photographs, taken as HR images.
+
+    exact: :func:`float32_backend` of the bundle. Half precision is computed as on GPUs. An inverter for an int8 encoder
+    is itself in float32, so its latents are compared given the float32 encoder, and the round trip given the int8 one.
+    Raises: ExportError if graphs and network differ on a photograph.
+    """
+    manifest = bundle.manifest
+    pairs = list(_pairs(manifest))
+    arithmetic: Arithmetic = "fp32" if manifest.precision == "int8" else manifest.precision
+    found = list(_rounded(bundle, pairs) if arithmetic != "fp32" else _as_it_is(exact, pairs))
+    if manifest.precision == "int8":
+        with OnnxRuntimeBackend(bundle, device="cpu") as integers:
+            found = [
+                replace(theirs, back=ours.back) for theirs, ours in zip(found, _as_it_is(integers, pairs), strict=True)
+            ]
+    references = [_own(model, pair, "fp32") for pair in pairs]
+    theirs = references
+    if (rounded := _rounding(arithmetic, manifest.weights)) != "fp32":
+        theirs = [_own(model, pair, rounded) for pair in pairs]
+    rows = [
+        _row(pair, values, own, back=itself.back)
+        for pair, values, own, itself in zip(pairs, found, references, theirs, strict=True)
+    ]
+
+    def itself(index: int) -> InverseRow:
+        own = _own(model, pairs[index], "fp64") if theirs is references else theirs[index]
+        row = _row(pairs[index], own, references[index], back=own.back)
+        return replace(row, nats=max(row.nats, _squares_apart(own, references[index], pairs[index][2])))
+
+    _check(rows, manifest, itself)
+    return rows
+
+
+def _rounding(arithmetic: Arithmetic, weights: Weights) -> Arithmetic:
+    return "half weights" if arithmetic == "fp32" and weights == "fp16" else arithmetic
+
+
+def _row(pair: _Pair, found: _Found, own: _Found, *, back: Array) -> InverseRow:
+    name, _, hr = pair
+    return InverseRow(
+        photo=name,
+        latents_db=_latents_db(found, own),
+        nats=_nats_apart(found, own, hr),
+        round_trip_db=psnr(found.back, hr, least_spread=1),
+        own_round_trip_db=psnr(back, hr, least_spread=1),
+        nonfinite=sum(int((~np.isfinite(value)).sum()) for value in (*found.latents, found.log_density)),
+        diverged=any(not np.abs(latent).max() < _OVERFLOW for latent in own.latents)
+        or not np.isfinite(own.log_density).all(),
+    )
+
+
+def _latents_db(one: _Found, other: _Found) -> float:
+    return min(psnr(a, b, least_spread=0) for a, b in zip(one.latents, other.latents, strict=True))
+
+
+def _nats_apart(one: _Found, other: _Found, hr: Array) -> float:
+    """For each value; infinity if one is not finite."""
+    apart = abs(float(one.log_density.sum(dtype=np.float64)) - float(other.log_density.sum(dtype=np.float64))) / hr.size
+    return apart if np.isfinite(apart) else float(np.finfo(np.float64).max)
+
+
+def _squares_apart(one: _Found, other: _Found, hr: Array) -> float:
+    """The most that the latents' differences can change log densities, in nats a value: none cancels another."""
+    pairs = zip(one.latents, other.latents, strict=True)
+    halves = (np.abs(a.astype(np.float64) ** 2 - b.astype(np.float64) ** 2).sum() / 2 for a, b in pairs)
+    return float(sum(halves)) / hr.size
+
+
+def inverse_table(rows: Sequence[InverseRow]) -> Iterator[str]:
+    """The rows as lines for a terminal, under a header."""
+    yield "inverter  photo   latents   nats a value  round trip  network's own  not finite"
+    for row in rows:
+        if row.diverged:
+            yield f"          {row.photo:<6}  left out: the network's own latents diverge here"
+        else:
+            yield (
+                f"          {row.photo:<6}  {row.latents_db:5.1f} dB  {row.nats:12.1e}  {row.round_trip_db:7.1f} dB  "
+                f"{row.own_round_trip_db:10.1f} dB  {row.nonfinite:10}"
+            )
+
+
+def poor_round_trip(rows: Sequence[InverseRow], manifest: Manifest) -> float | None:
+    """The worst round trip in dB, if it is below what a healthy network's is in this precision."""
+    worst = min(row.round_trip_db for row in rows if not row.diverged)
+    return worst if worst < min_psnr_db(manifest.precision, manifest.weights) else None
+
+
+def _check(rows: Sequence[InverseRow], manifest: Manifest, itself: Callable[[int], InverseRow]) -> None:
+    """Raises: ExportError where graphs and network differ. itself: the row of the network, for a row's index."""
+    if all(row.diverged for row in rows):
+        raise ExportError("the network's own latents or density are finite on no photograph: nothing can be compared")
+    healthy_db = min_psnr_db(manifest.precision, manifest.weights)
+    # int8 rounds the encoder alone; with the float32 one, an inverter in float32 is as exact as any.
+    latents_db = min_psnr_db("fp32", manifest.weights) if manifest.precision == "int8" else healthy_db
+    exact = manifest.precision in ("fp32", "int8")
+    nats = _MAX_NATS_IN_FLOAT32 if exact else _MAX_NATS
+    for index, row in enumerate(rows):
+        if row.diverged:
+            continue
+        finite, db, most = True, latents_db, nats
+        if row.nonfinite or row.latents_db < latents_db or row.nats > nats:
+            own = itself(index)
+            finite = not own.nonfinite
+            db = min(latents_db, own.latents_db - MARGIN_DB)
+            most = max(nats, own.nats * 10 ** (MARGIN_DB / 20))
+        # A bad network comes back from its own latents as badly; a bad export, worse than the network. Where the
+        # network comes back to another picture, nothing is compared: latents, nats and the sampler are held to it.
+        back_db = min(healthy_db, row.own_round_trip_db - MARGIN_DB)
+        where = f"on the photograph '{row.photo}'"
+        if row.nonfinite and finite:
+            raise ExportError(f"{where}, {row.nonfinite} latents are not finite, unlike the network's")
+        if row.latents_db < db or row.nats > most:
+            raise ExportError(
+                f"{where}, latents are {row.latents_db:.1f} dB from the network's and {row.nats:.1g} nats a value, but "
+                f"{db:.0f} dB and {most:.1g} are needed"
+            )
+        if row.own_round_trip_db >= LEAST_DB and row.round_trip_db < back_db:
+            raise ExportError(
+                f"{where}, the round trip is {row.round_trip_db:.1f} dB, but the network's own is "
+                f"{row.own_round_trip_db:.1f} dB"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """A photograph, inverted by a bundle's graphs. back: the picture that its latents decode to."""
+
+    latents: list[Array]
+    log_density: Array
+    back: Array
+
+
+def _as_it_is(backend: Backend, pairs: Sequence[_Pair]) -> Iterator[_Found]:
+    for _, lr, hr in pairs:
+        conditioning = backend.encode(lr)
+        latents, log_density = backend.invert(conditioning, hr)
+        back = backend.sample(conditioning, latents, 1.0)
+        yield _Found(latents=[latents[level] for level in sorted(latents)], log_density=log_density, back=back)
+
+
+def _rounded(bundle: Bundle, pairs: Sequence[_Pair]) -> Iterator[_Found]:
+    levels = [f"level{entry.level}" for entry in bundle.manifest.latent_levels]
+    with graphs_runner(bundle, REQUIRED_FILES[0], INVERTER, rounded=True)() as invert:
+        inverse = [invert({"hr": hr, "lr": lr}) for _, lr, hr in pairs]
+    with graphs_runner(bundle, rounded=True)() as decode:
+        for (_, lr, _), found in zip(pairs, inverse, strict=True):
+            latents = [found[f"latent_{level}"] for level in levels]
+            noise = {f"noise_{level}": latent for level, latent in zip(levels, latents, strict=True)}
+            back = decode({"lr": lr, **noise, "tau": np.ones(1, np.float32)})["sr"]
+            yield _Found(latents=latents, log_density=found["log_density"], back=back)
+
+
+def _pairs(manifest: Manifest) -> Iterator[_Pair]:
+    """Name, LR and HR image of each photograph."""
+    for photo in photographs(manifest.scale * manifest.size_multiple):
+        hr = torch.from_numpy(photo.lr)
+        lr = round_to_8_bit(REDUCTIONS[manifest.reduction](hr, manifest.scale))
+        yield photo.name, lr.numpy(), photo.lr
+
+
+def _own(model: SRFlow, pair: _Pair, arithmetic: Arithmetic) -> _Found:
+    """A photograph, inverted by the torch network.
+
+    The way back from latents of half weights is with the exact ones: in graphs, a 1×1 and its inverse are each rounded,
+    so that one does not undo the other, whereas torch would invert the rounded one.
+    """
+    _, lr, hr = pair
+    with computing_in(model, arithmetic) as (network, dtype):
+        condition = network.condition(torch.from_numpy(lr).to(dtype))
+        latents, nats = network.encode_conditioned(torch.from_numpy(hr).to(dtype), condition)
+        if arithmetic == "half weights":
+            network, condition = model, model.condition(torch.from_numpy(lr))
+        back = network.decode_conditioned(condition, latents)
+    return _Found(
+        latents=[latents[level].numpy() for level in sorted(latents)], log_density=nats.numpy(), back=back.numpy()
+    )
+
+
+@contextmanager
+def float32_backend(bundle: Bundle) -> Iterator[Backend]:
+    """A bundle's float32 graphs on the CPU; its inverter, if it is in half, with the same weights in float32.
+
+    Raises: BundleError if there are no float32 graphs.
+    """
+    manifest = bundle.manifest
+    if manifest.precision == "fp32":
+        with OnnxRuntimeBackend(bundle, device="cpu") as backend:
+            yield backend
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        files = dict(zip(REQUIRED_FILES, FP32_GRAPHS, strict=True))
+        for name, twin in files.items():
+            shutil.copyfile(bundle.file(twin), Path(folder) / name)
+        if INVERTER in manifest.files:
+            proto = onnx.load(bundle.file(INVERTER))
+            onnx_models.compute_in_float32(proto)
+            onnx.save(proto, Path(folder) / INVERTER)
+            files[INVERTER] = INVERTER
+        exact = dataclasses.replace(
+            manifest,
+            precision="fp32",
+            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel * _WIDER[manifest.precision],
+            files={name: {} for name in files},
+        )
+        with OnnxRuntimeBackend(Bundle(path=Path(folder), manifest=exact), device="cpu") as backend:
+            yield backend

@@ -1,0 +1,233 @@
+"""Compare one decoder with another: image by image, tau by tau, level by level."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from srflow_export.graphs import level_of
+from srflow_export.parity.photographs import Array, LrPhoto
+from srflow_export.parity.runners import Runner
+from srflow_sdk.errors import ExportError
+from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.model.bundle import Manifest
+
+TAUS = (0.0, 0.5, 0.8, 1.0)
+
+DIVERGED = 1e3
+"""Image values are in [0, 1]; a picture with values this large is none. A bad network gives such pictures, so they are
+left out, and count only where there are no others. A bad export gives them where the network does not."""
+
+MARGIN_DB = 10.0
+"""How much further from the network's picture than the network itself in the same arithmetic graphs may be.
+
+Both errors are rounding, of sums in another order, and in a badly conditioned network a few pixels have most of it:
+the graphs of the tests' networks are up to 4 dB below. A bad export is tens of dB below.
+"""
+
+_MAX_DB = 200.0  # reported for equality
+_MIN_DB = -200.0  # reported for values that are not finite
+_QUIET_SECONDS = 3.0
+
+
+class Progress:
+    """Say, at most every three seconds, how many equal steps of a stage are done and how long the rest will take."""
+
+    def __init__(self, stage: str, steps: int, say: Callable[[str], None]) -> None:
+        self._stage, self._steps, self._say = stage, steps, say
+        self._begun = self._said = time.monotonic()
+        self._done = 0
+
+    def step(self) -> None:
+        """Another step is done."""
+        self._done += 1
+        now = time.monotonic()
+        if now - self._said >= _QUIET_SECONDS and self._done < self._steps:
+            self._said = now
+            left = (now - self._begun) / self._done * (self._steps - self._done)
+            self._say(f"{self._stage}: {self._done} of {self._steps}, about {left:.0f} s left")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityRow:
+    """One decoder compared with a reference on one photograph at one τ, with the same latents.
+
+    graph: what was compared. diverged: the reference itself gives values that are not finite, or a thousand times out
+    of range, as published networks can at large τ; such rows count only if there are no others. comparable: the
+    reference is finite; otherwise the other values mean nothing.
+    psnr_db: in image space, relative to the reference's spread (at least 1). max_abs: largest difference, image values
+    in [0, 1]. nonfinite: how many values are not finite. levels_db: PSNR of what each level decodes to, by level, L
+    first; empty if only the image is known. own_db: where psnr_db is below the bound of a healthy network, the PSNR of
+    the network itself in the same arithmetic, which excuses it; -200 if that is not finite.
+    """
+
+    graph: str
+    photo: str
+    tau: float
+    diverged: bool
+    psnr_db: float
+    max_abs: float
+    nonfinite: int
+    levels_db: Mapping[int, float]
+    comparable: bool = True
+    own_db: float | None = None
+
+    @property
+    def worst_level(self) -> int | None:
+        """The level with the largest error."""
+        return min(self.levels_db, key=lambda level: self.levels_db[level], default=None)
+
+    def origin(self, bound_db: float) -> int | None:
+        """Where it goes wrong: the first level, in decoding order, that is below the bound; otherwise the worst."""
+        return next((level for level, db in self.levels_db.items() if db < bound_db), self.worst_level)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return {**asdict(self), "levels_db": {str(level): db for level, db in self.levels_db.items()}}
+
+
+def feed(lr: Array, manifest: Manifest, *, seed: int) -> dict[str, Array]:
+    """Inputs of a runner for one LR photograph 1×3×h×w at all TAUS, each with the same noise, the runtime's."""
+    height, width = lr.shape[2:]
+    noise = window_noise(manifest.latent_levels, scale=manifest.scale, seed=seed, sample=0, height=height, width=width)
+    many = {f"noise_level{level}": np.stack([values] * len(TAUS)) for level, values in noise.items()}
+    return {"lr": lr, **many, "tau": np.array(TAUS, np.float32)}
+
+
+def compared(
+    graph: str, photo: str, outputs: Mapping[str, Array], references: Mapping[str, Array]
+) -> Iterator[ParityRow]:
+    """A row for each τ of one photograph, from the outputs of two runners for one :func:`feed`."""
+    for index, tau in enumerate(TAUS):
+        sr, reference = outputs["sr"][index], references["sr"][index]
+        diverged = not np.abs(reference).max() < DIVERGED  # true for NaN too
+        levels = {
+            level_of(name): psnr(outputs[name][index], values[index], least_spread=0)
+            for name, values in references.items()
+            if name != "sr" and name in outputs
+        }
+        yield ParityRow(
+            graph=graph,
+            photo=photo,
+            tau=tau,
+            diverged=diverged,
+            psnr_db=psnr(sr, reference, least_spread=1),
+            max_abs=0.0 if diverged else float(np.nan_to_num(np.abs(sr - reference), nan=0, posinf=0).max()),
+            comparable=bool(np.isfinite(reference).all()),
+            nonfinite=int((~np.isfinite(sr)).sum()),
+            levels_db={**levels, 1: psnr(sr, reference, least_spread=0)} if levels else {},
+        )
+
+
+def measure(
+    photos: Sequence[LrPhoto],
+    manifest: Manifest,
+    decoders: Mapping[str, Runner],
+    reference: Runner,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+) -> list[ParityRow]:
+    """Compare every decoder on every photograph at every τ of TAUS; `say` receives lines of progress.
+
+    Only one runner is active at a time.
+    """
+    feeds = [feed(photo.lr, manifest, seed=seed) for seed, photo in enumerate(photos)]
+    progress = Progress("comparing with the network", len(feeds) * (1 + len(decoders)), say)
+    references = _outputs(reference, feeds, progress)
+    rows: list[ParityRow] = []
+    for name, runner in decoders.items():
+        for photo, outputs, expected in zip(photos, _outputs(runner, feeds, progress), references, strict=True):
+            rows += compared(name, photo.name, outputs, expected)
+    return rows
+
+
+Own = Callable[[ParityRow], ParityRow | None]
+"""The row of the network itself in a row's arithmetic, with the same photograph and τ; None if there is none."""
+
+
+def check(
+    rows: Sequence[ParityRow],
+    *,
+    min_psnr_db: Mapping[str, float],
+    reference: str,
+    own: Own = lambda _: None,
+) -> list[ParityRow]:
+    """Return the rows, those that the network itself excuses with their `own_db`.
+
+    min_psnr_db: what graphs of a healthy network reach. A bad network is further from itself in another arithmetic, or
+    not finite in it: then its own row, less :data:`MARGIN_DB`, is the bound. Only a bad export is below that, or not
+    finite where the network is. reference: what the rows were compared with, for the message.
+    Raises: ExportError naming the worst row below its bound, or that there is nothing to compare.
+    """
+    counted = [row for row in rows if not row.diverged] or [row for row in rows if row.comparable]
+    if rows and not counted:
+        raise ExportError(
+            f"{reference} itself gives no finite picture of any photograph, at any tau: there is nothing to compare; "
+            "train it further, or check that its file is the right one and whole"
+        )
+    excused: dict[int, float] = {}
+    for row in sorted(counted, key=lambda row: (not row.nonfinite, row.psnr_db - min_psnr_db[row.graph])):
+        bound = min_psnr_db[row.graph]
+        if not row.nonfinite and row.psnr_db >= bound:
+            continue
+        itself = own(row)
+        if itself is not None:
+            bound = min(bound, itself.psnr_db - MARGIN_DB)
+            if itself.nonfinite if row.nonfinite else row.psnr_db >= bound:
+                excused[id(row)] = itself.psnr_db
+                continue
+        where = f"{row.graph} at tau {row.tau:g} on the photograph '{row.photo}'"
+        level = row.origin(bound)
+        at = "" if level is None else f"; it goes wrong at level {level} ({row.levels_db[level]:.1f} dB there)"
+        if row.nonfinite:
+            raise ExportError(f"{where}: {row.nonfinite} values are not finite, unlike those of {reference}{at}")
+        raise ExportError(
+            f"{where}: {row.psnr_db:.1f} dB against {reference}, but {bound:.0f} dB are needed "
+            f"(largest difference {row.max_abs:.2g}){at}"
+        )
+    for graph in dict.fromkeys(row.graph for row in counted):
+        if all(row.nonfinite for row in counted if row.graph == graph):
+            raise ExportError(
+                f"{graph}: {reference} itself gives no finite picture in this precision, on any photograph; use "
+                "another one, such as --precision fp32"
+            )
+    return [replace(row, own_db=excused.get(id(row))) for row in rows]
+
+
+def table(rows: Sequence[ParityRow]) -> Iterator[str]:
+    """The rows as lines for a terminal, under a header."""
+    width = max(len("graph"), *(len(row.graph) for row in rows))
+    yield f"{'graph':<{width}}  photo   tau      PSNR  largest difference  not finite  worst level"
+    for row in rows:
+        head = f"{row.graph:<{width}}  {row.photo:<6}  {row.tau:3g}"
+        if row.diverged:
+            yield f"{head}  left out: the reference itself diverges here"
+            continue
+        level = row.worst_level
+        worst = "" if level is None else f"{level}: {row.levels_db[level]:.1f} dB"
+        yield f"{head}  {row.psnr_db:5.1f} dB  {row.max_abs:18.1e}  {row.nonfinite:10}  {worst}".rstrip()
+
+
+def _outputs(runner: Runner, feeds: Sequence[Mapping[str, Array]], progress: Progress) -> list[Mapping[str, Array]]:
+    outputs = []
+    with runner() as infer:
+        for each in feeds:
+            outputs.append(infer(each))
+            progress.step()
+    return outputs
+
+
+def psnr(values: Array, reference: Array, *, least_spread: float) -> float:
+    """PSNR in dB, −200 … 200, relative to the reference's spread, which counts as at least this much."""
+    if not np.isfinite(values).all() or not np.isfinite(reference).all():
+        return _MIN_DB
+    expected = reference.astype(np.float64)
+    mean_square = float(np.mean((values - expected) ** 2))
+    spread = max(least_spread, float(np.ptp(expected)))
+    if mean_square == 0:
+        return _MAX_DB
+    return min(_MAX_DB, -10 * float(np.log10(mean_square / spread**2))) if spread else _MIN_DB

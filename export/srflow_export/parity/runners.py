@@ -1,0 +1,182 @@
+"""Everything that can decode, with one signature, so that any two can be compared.
+
+A :data:`Runner` is opened with `with runner() as infer`, which loads it, so that only one large model at a time is in
+memory. `infer` takes `lr` 1×3×h×w, `noise_level{ℓ}` N×C×H/2^ℓ×W/2^ℓ and `tau` [N], and gives `sr` N×3×H×W and, if it
+can, `level{ℓ}_decoded`, what the levels L … 2 decode to; all float32.
+
+ONNX Runtime has hardly any half-precision operators for CPUs: it casts to float32, computes there, and rounds nothing
+in between, so a graph that overflows in half looks flawless. :func:`rounded_as_on_gpus` rounds every value that a graph
+declares as float16 or bfloat16 after its operator. The operators themselves work in float32, like the matrix units of
+GPUs, which multiply in half and add in float32. Fused kernels round less often, so this is the stricter test.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, inliner, numpy_helper, shape_inference
+
+from srflow_export import onnx_models
+from srflow_export.graphs import decoded_names, level_of, noise_names
+from srflow_export.parity.photographs import Array
+from srflow_sdk.backends import Backend
+from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import REQUIRED_FILES
+from srflow_training.model import SRFlow
+
+Infer = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+Runner = Callable[[], AbstractContextManager[Infer]]
+
+Arithmetic = Literal["fp32", "fp64", "half weights", "fp16", "bf16"]
+"""The arithmetic of the torch network, on the CPU: as a whole, with its weights rounded to half, or by autocast, which
+rounds what graphs of that precision round."""
+
+_HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_MOVING = {  # operators that only move rounded values, or take the larger of two
+    *("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Relu", "Reshape"),
+    *("Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+}
+
+
+@contextmanager
+def computing_in(model: SRFlow, arithmetic: Arithmetic) -> Iterator[tuple[SRFlow, torch.dtype]]:
+    """The network in an arithmetic, and the type of what it is given; without gradients."""
+    with torch.no_grad():
+        if arithmetic == "fp64":
+            yield copy.deepcopy(model).double(), torch.float64
+        elif arithmetic == "half weights":
+            yield copy.deepcopy(model).half().float(), torch.float32
+        elif arithmetic == "fp32":
+            yield model, torch.float32
+        else:
+            with torch.autocast("cpu", dtype=torch.float16 if arithmetic == "fp16" else torch.bfloat16):
+                yield model, torch.float32
+
+
+def torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:
+    """The torch network: in float32 the reference, otherwise what becomes of itself in another arithmetic."""
+
+    @contextmanager
+    def runner() -> Iterator[Infer]:
+        with computing_in(model, arithmetic) as (network, dtype):
+
+            def infer(feed: Mapping[str, Array]) -> Mapping[str, Array]:
+                given = {name: torch.from_numpy(value).to(dtype) for name, value in feed.items()}
+                tau = given["tau"][:, None, None, None]
+                latents = {level_of(name): tau * given[name] for name in noise_names(model.config)}
+                decoded = network.decoded_levels(network.condition(given["lr"]), latents)
+                names = {name: level_of(name) for name in decoded_names(model.config)} | {"sr": 1}
+                return {name: decoded[level].numpy() for name, level in names.items()}
+
+            yield infer
+
+    return runner
+
+
+def backend_runner(open_one: Callable[[], Backend]) -> Runner:
+    """A bundle on one of the SDK's devices, drawing samples one by one as an application does. It gives only `sr`."""
+
+    @contextmanager
+    def runner() -> Iterator[Infer]:
+        backend = open_one()
+
+        def infer(feed: Mapping[str, Array]) -> Mapping[str, Array]:
+            conditioning = backend.encode(feed["lr"])
+            noise = {level_of(name): value for name, value in feed.items() if name.startswith("noise_level")}
+            images = [
+                backend.sample(conditioning, {level: part[i : i + 1] for level, part in noise.items()}, float(tau))
+                for i, tau in enumerate(feed["tau"])
+            ]
+            return {"sr": np.concatenate(images)}
+
+        try:
+            yield infer
+        finally:
+            backend.deactivate()
+
+    return runner
+
+
+def graphs_runner(bundle: Bundle, *names: str, rounded: bool = False) -> Runner:
+    """A bundle's graphs on ONNX Runtime's CPU provider, with the levels' outputs.
+
+    names: an encoder and what is joined to it, a sampler or an inverter; or a fused graph; by default the required
+    files. rounded: compute as GPUs do in half precision.
+    """
+
+    @contextmanager
+    def runner() -> Iterator[Infer]:
+        *encoders, last = (bundle.file(name) for name in names or REQUIRED_FILES)
+        proto = onnx.load(last)
+        if rounded and encoders:  # what passes between two graphs is in half, and no runtime here takes it
+            proto = onnx_models.joined(onnx.load(encoders.pop()), proto)
+        if rounded:
+            proto = rounded_as_on_gpus(proto)
+        marked = onnx_models.with_decoded_levels(proto).SerializeToString()
+        steps = [
+            onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]) for graph in (*encoders, marked)
+        ]
+
+        def infer(feed: Mapping[str, Array]) -> Mapping[str, Array]:
+            values, found = dict(feed), dict[str, Array]()
+            for step in steps:
+                inputs = {value.name: values[value.name] for value in step.get_inputs()}
+                found = dict(zip((value.name for value in step.get_outputs()), step.run(None, inputs), strict=True))
+                values |= found
+            return found
+
+        yield infer
+
+    return runner
+
+
+def rounded_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Rewrite a graph with float32 operators, with values rounded to half where the graph says so.
+
+    Model-local functions are inlined. The graph's inputs must be float32; its outputs keep their types.
+    Raises: onnx.shape_inference.InferenceError if types cannot be inferred.
+    """
+    flat = inliner.inline_local_functions(proto)
+    graph = shape_inference.infer_shapes(flat, strict_mode=True).graph
+    types = {weight.name: weight.data_type for weight in graph.initializer}
+    values = (*graph.value_info, *graph.input, *graph.output)
+    types |= {value.name: value.type.tensor_type.elem_type for value in values}
+    rounded = onnx.ModelProto()
+    rounded.CopyFrom(flat)
+    for weight in rounded.graph.initializer:
+        _widen(weight)
+    del rounded.graph.node[:], rounded.graph.value_info[:]
+    for node in flat.graph.node:
+        rounded.graph.node.extend(_rounded_nodes(node, types))
+    return rounded
+
+
+def _widen(tensor: onnx.TensorProto) -> None:
+    if tensor.data_type in _HALF:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+
+
+def _rounded_nodes(node: onnx.NodeProto, types: dict[str, int]) -> Iterator[onnx.NodeProto]:
+    computed = onnx.NodeProto()
+    computed.CopyFrom(node)
+    half = [name for name in node.output if types.get(name) in _HALF]
+    for attribute in computed.attribute:
+        if node.op_type == "Cast" and attribute.name == "to" and attribute.i in _HALF:
+            attribute.i = TensorProto.FLOAT
+        if attribute.HasField("t"):
+            _widen(attribute.t)
+    if node.op_type in _MOVING or not half:
+        yield computed
+        return
+    computed.output[:] = [f"{name}.exact" if name in half else name for name in node.output]
+    yield computed
+    for name in half:
+        yield helper.make_node("Cast", [f"{name}.exact"], [f"{name}.half"], to=types[name])
+        yield helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT)

@@ -1,0 +1,478 @@
+"""Real TensorRT-RTX builds, for GPUs that this machine does not have, and what is checked: ends, types, plugins.
+
+No engine loads without a GPU: those that are inspected speak as engines do.
+"""
+
+import dataclasses
+import json
+from itertools import pairwise
+from types import SimpleNamespace
+
+import onnx
+import pytest
+
+from srflow_export.engines import building
+from srflow_export.engines.building import (
+    EngineReport,
+    build_engine,
+    check_network,
+    check_plan,
+    convolution_types,
+    inspect_engine,
+    layer_types,
+    network_report,
+    type_name,
+)
+from srflow_export.engines.bundles import build_engines, graphs_of
+from srflow_export.engines.graphs import Graph, read_graph
+from srflow_export.engines.requests import BuilderOptions, EngineRequest, Library, parse_shapes
+from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.model.manifest import is_plain_file_name
+from srflow_sdk.system.hardware import Gpu
+from srflow_sdk.system.local_files import file_sha256
+from tests.export.engines.conftest import REQUEST
+
+TENSORS = {"lr": ("INPUT", "FLOAT"), "level1_coupling": ("OUTPUT", "HALF"), "level2_coupling": ("OUTPUT", "BF16")}
+
+INPUTS = {"lr": "float32"}
+
+OUTPUTS = {"level1_coupling": "float16", "level2_coupling": "bfloat16"}
+
+
+class CudaEngine:
+    """The part of ICudaEngine that is asked."""
+
+    num_io_tensors = len(TENSORS)
+
+    def get_tensor_name(self, index):
+        return list(TENSORS)[index]
+
+    def get_tensor_mode(self, name):
+        return SimpleNamespace(name=TENSORS[name][0])
+
+    def get_tensor_dtype(self, name):
+        return SimpleNamespace(name=TENSORS[name][1])
+
+
+def test_types_have_numpys_names():
+    names = ("FLOAT", "HALF", "BF16", "INT32", "E8M0")
+    assert [type_name(SimpleNamespace(name=name)) for name in names] == [
+        "float32",
+        "float16",
+        "bfloat16",
+        "int32",
+        "e8m0",
+    ]
+
+
+class Engine(CudaEngine):
+    """With layers, of which its inspector tells."""
+
+    num_layers = 4
+
+    def __init__(self, layers):
+        self.layers = layers
+        self.context = SimpleNamespace(shapes={})
+        self.context.set_input_shape = self.context.shapes.__setitem__
+
+    def get_tensor_profile_shape(self, name, profile):
+        assert profile == 0
+        return (1, 3, 16, 16), (1, 3, 88, 88), (1, 3, 168, 168)
+
+    def create_execution_context(self):
+        return self.context
+
+    def create_engine_inspector(self):
+        def information(form):
+            assert form == "json"
+            # As the real one: without a context there are no shapes, and so no types.
+            return json.dumps({"Layers": self.layers if inspector.execution_context is self.context else []})
+
+        inspector = SimpleNamespace(execution_context=None, get_engine_information=information)
+        return inspector
+
+
+def test_the_inspector_is_asked_with_the_best_shapes_set():
+    engine = Engine(layers=[{"LayerType": "CaskConvolution", "Weights": {"Type": "Half"}, "Outputs": []}])
+    report = inspect_engine(SimpleNamespace(LayerInformationFormat=SimpleNamespace(JSON="json")), engine)
+    assert engine.context.shapes == {"lr": (1, 3, 88, 88)}
+    assert (report.inputs, report.outputs, report.layers) == (INPUTS, OUTPUTS, 4)
+    assert report.convolutions == {"float16": 1}
+
+
+def layer(kind, type_before, type_after, *, key="Format/Datatype", **more):
+    return {"LayerType": kind, "Inputs": [{"Name": "a", key: type_before}], "Outputs": [{key: type_after}], **more}
+
+
+def test_types_are_read_as_tensorrt_10_writes_them():
+    half, whole = "Row major linear FP16 format", "Channel major FP32 format where channel % 4 == 0"
+    information = json.dumps(
+        {
+            "Layers": [
+                layer("Reformat", whole, half),
+                layer("CaskConvolution", half, half, Weights={"Type": "Half", "Count": 9}),
+                layer("CaskConvolution", half, whole, ParameterType="Convolution"),
+                layer("kgen", "Float", "Float"),
+                layer("PointWiseV2", "N/A due to dynamic shapes", "N/A due to dynamic shapes"),
+                layer("NoOp", whole, whole),
+            ],
+            "Bindings": ["lr"],
+        }
+    )
+    assert layer_types(information) == ({"float16": 2}, {"float16": 1, "float32": 2, "unknown": 1})
+
+
+def test_types_are_read_as_tensorrt_11_writes_them():
+    entry = {"Name": "a", "DataType": "BFloat16", "Format": "Row major linear format (kLINEAR)"}
+    information = {"Layers": [{"LayerType": "conv", "Inputs": [entry], "Outputs": [entry]}], "I/O Tensors": []}
+    assert layer_types(json.dumps(information)) == ({"bfloat16": 1}, {"bfloat16": 1})
+
+
+def test_layers_that_are_names_alone_count_nothing():
+    assert layer_types(json.dumps({"Layers": ["conv1 + relu", "conv2"]})) == ({}, {})
+    assert layer_types("{}") == ({}, {})
+
+
+@pytest.fixture
+def graph(exported):
+    return read_graph(exported / "encoder.onnx", precision="fp16")
+
+
+def report(graph, convolutions, computing, **changes):
+    inputs, outputs = graph.types()
+    fields = {"inputs": inputs, "outputs": outputs, "layers": 9, **changes}
+    return EngineReport(convolutions=convolutions, computing=computing, **fields)
+
+
+@pytest.fixture
+def check(graph, monkeypatch):
+    """Checks a report as if an engine's inspector had given it."""
+
+    def checked(precision, convolutions, computing, **changes):
+        given = report(graph, convolutions, computing, **changes)
+        monkeypatch.setattr(building, "inspect_engine", lambda *_: given)
+        monkeypatch.setattr(building, "build_logger", lambda _: SimpleNamespace(said=lambda: "it is damaged"))
+        runtime = SimpleNamespace(deserialize_cuda_engine=lambda plan: {b"plan": "engine"}.get(plan))
+        trt = SimpleNamespace(Runtime=lambda _: runtime, __name__="tensorrt", __version__="11.4")
+        plan = changes.pop("plan", b"plan")
+        return check_plan(trt, plan, SimpleNamespace(name="encoder.onnx", precision=precision, types=graph.types))
+
+    return checked
+
+
+@pytest.mark.parametrize(
+    ("precision", "convolutions", "computing"),
+    [
+        ("fp32", {"float32": 9}, {"float32": 20, "int64": 3}),
+        ("fp16", {"float16": 9, "float32": 2}, {"float16": 10, "float32": 5}),
+        ("fp16", {}, {"float16": 10, "float32": 5}),  # all fused into layers of other names
+        ("bf16", {"bfloat16": 9}, {"bfloat16": 9, "float32": 1}),
+    ],
+)
+def test_an_engine_of_its_precision_passes_as_checked(check, precision, convolutions, computing):
+    assert check(precision, convolutions, computing)
+
+
+@pytest.mark.parametrize("computing", [{}, {"unknown": 12}])
+def test_an_inspector_that_keeps_types_to_itself_proves_nothing(check, computing):
+    assert not check("fp16", {}, computing)
+
+
+@pytest.mark.parametrize(
+    ("precision", "convolutions", "computing", "words"),
+    [
+        ("fp32", {"float32": 9}, {"float32": 20, "float16": 3}, "3 layers compute in float16"),
+        ("fp32", {"float32": 9}, {"float32": 20, "bfloat16": 1}, "1 layers compute in bfloat16"),
+        ("fp16", {"float32": 9}, {"float32": 20}, "no convolution computes in float16"),
+        ("fp16", {"float32": 9}, {"float32": 20, "float16": 4}, "no convolution computes in float16"),
+        ("fp16", {}, {"float32": 20}, "no layer computes in float16"),
+        ("fp16", {"float16": 9}, {"float16": 9, "bfloat16": 2}, "2 layers compute in bfloat16"),
+    ],
+)
+def test_an_engine_of_another_precision_is_refused(check, precision, convolutions, computing, words):
+    with pytest.raises(ExportError, match=f"engine of encoder.onnx is not .*{words}.*--precision {precision}"):
+        check(precision, convolutions, computing)
+
+
+def test_an_engine_with_other_ends_is_refused(check):
+    with pytest.raises(ExportError, match="input lr is missing, not float32"):
+        check("fp16", {"float16": 1}, {"float16": 1}, inputs={})
+    with pytest.raises(ExportError, match="input tau is float32, not there"):
+        check("fp16", {"float16": 1}, {"float16": 1}, inputs={"lr": "float32", "tau": "float32"})
+
+
+@pytest.fixture
+def network(rtx, graph):
+    log = rtx.Logger(rtx.Logger.ERROR)
+    parsed = rtx.Builder(log).create_network(0)
+    parser = rtx.OnnxParser(parsed, log)
+    assert parser.parse(graph.model.SerializeToString())
+    yield parsed
+    del parser, parsed
+
+
+def test_a_parsed_networks_types_are_the_graphs(network, graph):
+    told = network_report(network)
+    assert (told.inputs, told.outputs) == graph.types()
+    assert told.convolutions == {
+        "float16": sum(node.op_type in ("Conv", "ConvTranspose") for node in graph.model.graph.node)
+    }
+    assert told.computing["float16"] > told.convolutions["float16"]
+    assert told.computing["float32"] > 0
+
+
+def test_a_parsed_network_with_a_convolution_of_another_type_is_refused(rtx, network, graph, exported):
+    """The sampler's 1×1 chain in half would be such a one."""
+    mixed = read_graph(exported / "sampler.onnx", precision="fp16")
+    assert convolution_types(mixed) == {"float16": 11, "float32": 3}
+    wrong = SimpleNamespace(name=graph.name, precision="fp16", types=graph.types, model=mixed.model)
+    count = convolution_types(graph)["float16"]
+    with pytest.raises(ExportError, match=rf"{count} convolutions compute in float16, not 11; 0 .* float32, not 3"):
+        check_network(rtx, network, wrong)
+
+
+def test_a_parsed_network_of_another_graph_is_refused(rtx, network, graph, exported):
+    check_network(rtx, network, graph)
+    with pytest.raises(ExportError, match=r"sampler.onnx, as tensorrt_rtx reads it, .*input tau is missing"):
+        check_network(rtx, network, read_graph(exported / "sampler.onnx", precision="fp16"))
+
+
+NAME = "engines/rtx-{}-sm89-sm120-fp16.{}.engine"
+
+
+@pytest.fixture
+def small_graph(exported):
+    """The one that is built in the shortest time."""
+    return read_graph(exported / "sampler.onnx", precision="fp16")
+
+
+def shapes(graph, text="16,88,168"):
+    return graph.input_shapes(parse_shapes(text), scale=4)
+
+
+@pytest.mark.slow
+def test_engines_for_two_gpus_are_written_and_recorded_one_of_the_inverter_too(rtx, folder, manifest):
+    graphs = graphs_of(dataclasses.replace(manifest, files={"inverter.onnx": {}}), "fp16")
+    assert graphs == ("encoder.onnx", "sampler.onnx", "inverter.onnx")
+    lines = []
+    record = build_engines(folder, manifest, REQUEST, graphs=graphs, say=lines.append)
+    assert record.runtime == "tensorrt_rtx"
+    assert record.version == rtx.__version__
+    assert record.precision == "fp16"
+    assert record.compute_capabilities == ("8.9", "12.0")
+    assert record.gpu == ""
+    assert record.checked == "network"  # nothing here can load it
+    assert record.profile == LrProfile(min=(2, 2), opt=(168, 168), max=(168, 168))
+    assert record.encoder == NAME.format(rtx.__version__, "encoder")
+    assert record.sampler == NAME.format(rtx.__version__, "sampler")
+    assert record.inverter == NAME.format(rtx.__version__, "inverter")
+    assert record.files == (record.encoder, record.sampler, record.inverter)
+    assert record.graphs == {name: file_sha256(folder / name) for name in graphs}
+    contents = [(folder / name).read_bytes() for name in record.files]
+    assert min(map(len, contents)) > 100_000
+    assert len(set(contents)) == 3
+    assert all(is_plain_file_name(name) for name in record.files)
+    assert [line.partition(":")[0] for line in lines if "built in" in line] == list(graphs)
+
+
+def test_unchanged_input_builds_nothing_and_changed_input_does(rtx, folder, manifest, monkeypatch):
+    builds = []
+
+    def counted(trt, graph, *args, **kwargs):
+        builds.append(graph.name)
+        return b"engine %d" % len(builds)
+
+    monkeypatch.setattr("srflow_export.engines.bundles.build_engine", counted)
+    first = build_engines(folder, manifest, REQUEST)
+    engines = [(folder / name).read_bytes() for name in (first.encoder, first.sampler)]
+    for name in (first.encoder, first.sampler):
+        (folder / name).unlink()
+    assert build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(89, 120, 89))) == first
+    assert [(folder / name).read_bytes() for name in (first.encoder, first.sampler)] == engines
+    assert builds == ["encoder.onnx", "sampler.onnx"]
+    build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(89,)))
+    assert len(builds) == 4
+    (folder / first.encoder).unlink()
+    build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(120,), builder=BuilderOptions(use_cache=False)))
+    build_engines_again = dataclasses.replace(REQUEST, sms=(120,), builder=BuilderOptions(level=1))
+    with pytest.raises(ArgumentError, match="already exists"):
+        build_engines(folder, manifest, build_engines_again)
+
+
+def test_a_gpu_that_the_library_does_not_build_for_is_refused_before_anything_is_built(rtx, folder, manifest):
+    lines = []
+    with pytest.raises(
+        ArgumentError, match=r"--sm 90: .* does not build for this GPU, only for 75, 80, 86, 89, 120"
+    ) as caught:
+        build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(89, 90)), say=lines.append)
+    assert "--trt" in str(caught.value)
+    assert lines == []
+    assert not (folder / "engines").exists()
+    assert 90 not in building.known_sms(rtx)
+
+
+def test_sizes_that_the_model_does_not_take_are_refused(rtx, folder, manifest):
+    with pytest.raises(ArgumentError, match="multiples of 2"):
+        build_engines(folder, manifest, dataclasses.replace(REQUEST, profile=parse_shapes("15,88,168")))
+
+
+def test_graphs_of_another_precision_are_refused(rtx, folder, manifest):
+    with pytest.raises(ExportError, match=r"encoder.onnx, as tensorrt_rtx reads it, .*layers compute in float16"):
+        build_engines(folder, manifest, dataclasses.replace(REQUEST, precision="fp32"))
+
+
+def test_a_graph_that_the_library_cannot_read_is_named_with_its_reason(rtx):
+    node = onnx.helper.make_node("NoSuchOperator", ["lr"], ["sr"], name="the_node", domain="elsewhere")
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, 3, 8, 8)) for name in ("lr", "sr")]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "g", ends[:1], ends[1:]),
+        opset_imports=[onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("elsewhere", 1)],
+        ir_version=8,
+    )
+    graph = Graph(name="odd.onnx", precision="fp32", content=model.SerializeToString(), model=model)
+    with pytest.raises(ExportError, match=r"odd.onnx: tensorrt_rtx .* cannot read the graph: .*NoSuchOperator"):
+        build_engine(rtx, graph, {}, BuilderOptions(), sms=(89,))
+
+
+def test_a_file_that_is_no_graph_is_named(folder, rtx, manifest):
+    (folder / "encoder.onnx").write_bytes(b"no graph")
+    with pytest.raises(ExportError, match=r"encoder.onnx is not an ONNX graph"):
+        build_engines(folder, manifest, REQUEST)
+    (folder / "encoder.onnx").unlink()
+    with pytest.raises(ExportError, match=r"encoder.onnx cannot be read"):
+        build_engines(folder, manifest, REQUEST)
+
+
+def test_sizes_that_the_library_refuses_are_told_in_its_words(rtx, graph):
+    wrong = {name: dataclasses.replace(entry, opt=entry.min, min=entry.opt) for name, entry in shapes(graph).items()}
+    with pytest.raises(ExportError, match=r"encoder.onnx: .* does not accept these sizes: .*MIN<=OPT<=MAX"):
+        build_engine(rtx, graph, wrong, BuilderOptions(), sms=(89,))
+
+
+def test_a_workspace_that_is_too_small_is_named_as_the_reason(rtx, graph):
+    with pytest.raises(ExportError, match=r"encoder.onnx: .*workspace of 1 MiB is too small for the largest size"):
+        build_engine(rtx, graph, shapes(graph, "16,88,1024"), BuilderOptions(workspace=1 << 20), sms=(89,))
+
+
+def test_progress_is_told_from_the_callers_thread(rtx, graph, monkeypatch):
+    monkeypatch.setattr(building, "_SAY_EVERY_S", 0.001)
+    lines = []
+    build_engine(rtx, graph, shapes(graph), BuilderOptions(), sms=(89,), say=lines.append)
+    assert all(line.startswith("encoder.onnx: ") for line in lines)
+    assert any(" of " in line for line in lines[:-1])
+    assert all(line != following for line, following in pairwise(lines))
+    assert "built in" in lines[-1]
+
+
+def test_an_interrupt_ends_the_build_and_reaches_the_caller(rtx, graph, monkeypatch):
+    monkeypatch.setattr(building, "_SAY_EVERY_S", 0.001)
+    monitors = []
+    build_monitor = building.build_monitor
+    monkeypatch.setattr(building, "build_monitor", lambda trt: monitors.append(build_monitor(trt)) or monitors[0])
+
+    def interrupt(line):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_engine(rtx, graph, shapes(graph), BuilderOptions(), sms=(89,), say=interrupt)
+    assert not monitors[0].step_complete("any", 0)  # what the library asks after each step
+
+
+def test_every_option_reaches_the_builder(rtx):
+    log = rtx.Logger(rtx.Logger.ERROR)
+    config = rtx.Builder(log).create_builder_config()
+    assert config.get_flag(rtx.BuilderFlag.TF32)
+    building._configure(rtx, config, BuilderOptions(level=1, workspace=3 << 30), sms=(89, 120))
+    assert not config.get_flag(rtx.BuilderFlag.TF32)
+    assert config.builder_optimization_level == 1
+    assert config.get_memory_pool_limit(rtx.MemoryPoolType.WORKSPACE) == 3 << 30
+    assert config.num_compute_capabilities == 2
+    capabilities = [config.get_compute_capability(index) for index in range(2)]
+    assert capabilities == [rtx.ComputeCapability.SM89, rtx.ComputeCapability.SM120]
+    assert config.profiling_verbosity == rtx.ProfilingVerbosity.DETAILED
+
+
+class TimingConfig:
+    """IBuilderConfig's part of timing caches; it takes those that begin with "mine"."""
+
+    def __init__(self):
+        self.set = None
+
+    def create_timing_cache(self, content):
+        return content
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        assert not ignore_mismatch
+        fits = cache in (b"",) or cache.startswith(b"mine")
+        self.set = cache if fits else self.set
+        return fits
+
+
+def test_a_timing_cache_is_read_and_one_of_another_gpu_is_replaced(tmp_path, caplog):
+    file = tmp_path / "timing"
+    config = TimingConfig()
+    assert building._read_timing_cache(config, None) is None
+    assert config.set is None
+    for content, taken in ((None, b""), (b"mine 1", b"mine 1"), (b"another's", b"")):
+        if content is not None:
+            file.write_bytes(content)
+        assert not caplog.records
+        config = TimingConfig()
+        assert building._read_timing_cache(config, file) == taken == config.set
+    assert "another GPU or version" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
+def test_a_timing_cache_is_written_back(rtx, small_graph, tmp_path):
+    options = BuilderOptions(timing_cache=tmp_path / "timing")
+    build_engine(rtx, small_graph, shapes(small_graph), options, sms=(120,))
+    assert (tmp_path / "timing").stat().st_size > 0
+    assert [path.name for path in tmp_path.glob("*timing*")] == ["timing"]
+
+
+def test_engines_of_this_machines_gpu_are_checked_named_and_recorded(monkeypatch, folder, manifest):
+    """TensorRT itself cannot run here: its builder is replaced, everything around it is real."""
+    gpu = Gpu(name="NVIDIA H100 80GB HBM3", compute_capability="9.0", cuda="13.0")
+    here = Library(runtime="tensorrt", module=SimpleNamespace(), version="11.4.0.106", gpu=gpu)
+    checked = []
+    monkeypatch.setattr("srflow_export.engines.bundles.build_engine", lambda trt, graph, *_, **__: graph.name.encode())
+    monkeypatch.setattr(
+        "srflow_export.engines.bundles.check_plan", lambda trt, plan, graph: checked.append((plan, graph.name)) or True
+    )
+    request = EngineRequest(runtime="tensorrt", precision="fp16")
+    record = build_engines(folder, manifest, request, library=here)
+    assert checked == [(b"encoder.onnx", "encoder.onnx"), (b"sampler.onnx", "sampler.onnx")]
+    assert record.encoder == "engines/trt-11.4.0.106-sm90-fp16.encoder.engine"
+    assert (folder / record.encoder).read_bytes() == b"encoder.onnx"
+    assert (record.gpu, record.compute_capabilities, record.checked) == (gpu.name, ("9.0",), "engine")
+    for name in (record.encoder, record.sampler):
+        (folder / name).unlink()
+    monkeypatch.setattr("srflow_export.engines.bundles.check_plan", lambda *_: False)  # kept engines are asked again
+    assert build_engines(folder, manifest, request, library=here).checked == "network"
+
+
+def test_an_engine_that_fails_its_check_is_not_kept(monkeypatch, folder, manifest, cache_folder):
+    here = Library(
+        runtime="tensorrt",
+        module=SimpleNamespace(),
+        version="11.4.0.106",
+        gpu=Gpu(name="G", compute_capability="9.0", cuda="13.0"),
+    )
+
+    def refuse(*_):
+        raise ExportError("computes in another precision")
+
+    monkeypatch.setattr("srflow_export.engines.bundles.build_engine", lambda *_, **__: b"engine")
+    monkeypatch.setattr("srflow_export.engines.bundles.check_plan", refuse)
+    with pytest.raises(ExportError, match="another precision"):
+        build_engines(folder, manifest, EngineRequest(runtime="tensorrt", precision="fp16"), library=here)
+    assert not list(cache_folder.rglob("*.engine"))
+    assert not (folder / "engines").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
+def test_an_engine_is_not_lost_with_measurements_that_cannot_be_kept(rtx, small_graph, tmp_path, caplog):
+    options = BuilderOptions(timing_cache=tmp_path / "folder" / "timing")
+    assert len(build_engine(rtx, small_graph, shapes(small_graph), options, sms=(120,))) > 100_000
+    assert "the timings cannot be kept (No such file or directory)" in caplog.text

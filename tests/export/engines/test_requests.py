@@ -1,0 +1,204 @@
+"""Requests for engines: what they may ask for, what is refused, in which words, and the command for the same."""
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import onnx
+import pytest
+
+from srflow_export.engines import requests
+from srflow_export.engines.graphs import Graph, read_graph
+from srflow_export.engines.requests import (
+    BuilderOptions,
+    EngineRequest,
+    InputShapes,
+    Library,
+    check_profile,
+    check_request,
+    command_of,
+    input_shapes,
+    load_library,
+    parse_shapes,
+)
+from srflow_sdk.errors import ArgumentError, BundleError, ExportError, MissingExtraError
+from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.system.hardware import Gpu
+from tests.export.engines.conftest import REQUEST
+from tests.sdk.tiny_bundle import tiny_manifest
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sms": ()}, "add --sm"),
+        ({"runtime": "tensorrt"}, "--sm goes with --rtx"),
+        ({"builder": BuilderOptions(level=6)}, "builder level is 6; it must be from 0 to 5"),
+        ({"builder": BuilderOptions(workspace=1000)}, "at least 1 MiB"),
+    ],
+)
+def test_requests_that_cannot_be_are_refused(changes, words):
+    with pytest.raises(ArgumentError, match=words):
+        check_request(dataclasses.replace(REQUEST, **changes))
+
+
+def test_a_timing_cache_is_for_tensorrt_and_lies_in_a_folder(tmp_path):
+    with pytest.raises(ArgumentError, match="leave the timing cache out"):
+        check_request(dataclasses.replace(REQUEST, builder=BuilderOptions(timing_cache=tmp_path / "t")))
+    request = EngineRequest(runtime="tensorrt", precision="fp16", builder=BuilderOptions(timing_cache=tmp_path / "t"))
+    check_request(request)
+    for place, words in (
+        (tmp_path / "absent" / "t", "its folder does not exist"),
+        (tmp_path, r"is not a file, .* name another file with --timing-cache"),
+        (tmp_path / ("t" * 300), "the timing cache cannot be read .File name too long."),
+    ):
+        with pytest.raises(ArgumentError, match=words):
+            check_request(dataclasses.replace(request, builder=BuilderOptions(timing_cache=place)))
+
+
+def test_the_command_says_all_that_was_asked_for_and_survives_the_shell():
+    request = EngineRequest(
+        runtime="tensorrt_rtx",
+        precision="fp16",
+        sms=(120, 89, 89),
+        profile=parse_shapes("16,88x120,256"),
+        builder=BuilderOptions(level=0, workspace=3 << 30),
+    )
+    assert shlex.split(command_of(request, bundle=Path("my models/x4.srflow"))) == [
+        *("srflow-export", "--engines-for", "my models/x4.srflow", "--rtx", "fp16", "--sm", "89", "120"),
+        *("--shapes", "16x16,88x120,256x256", "--builder-level", "0", "--workspace", "3"),
+    ]
+    plain = EngineRequest(runtime="tensorrt", precision="fp32")
+    assert command_of(plain, bundle="B") == "srflow-export --engines-for B --trt fp32"
+
+
+@pytest.mark.parametrize("size", [1 << 20, 3 << 29, 322122547, (1 << 40) - 1, 16 << 30, (1 << 20) + 1])
+def test_a_workspace_is_written_so_that_the_same_bytes_are_read(size):
+    request = EngineRequest(runtime="tensorrt", precision="fp32", builder=BuilderOptions(workspace=size))
+    command = command_of(request, bundle="B")
+    assert int(float(command.rpartition(" ")[2]) * 2**30) == size
+
+
+def test_shapes_are_squares_or_height_by_width():
+    assert parse_shapes("16,88,256") == LrProfile(min=(16, 16), opt=(88, 88), max=(256, 256))
+    assert parse_shapes("16x20, 88X100, 256×300") == LrProfile(min=(16, 20), opt=(88, 100), max=(256, 300))
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("16,88", "expected three sizes, not 2"),
+        ("16,8x8x8,256", "'8x8x8' is not a size"),
+        ("16,٨٨,256", "is not a size"),
+        ("16x16,88x300,256x256", "must be in order"),
+        ("16,88,99999", "must be in order, from 1 to 16384"),
+    ],
+)
+def test_bad_shapes_are_refused_with_an_example(text, why):
+    with pytest.raises(ArgumentError, match=why) as caught:
+        parse_shapes(text)
+    assert "16,88,256" in str(caught.value)
+
+
+def test_sides_that_the_model_does_not_take_are_refused_with_the_next_that_it_does():
+    manifest = tiny_manifest(size_multiple=8)
+    check_profile(parse_shapes("16,88,256"), manifest)
+    with pytest.raises(ArgumentError, match=r"multiples of 8, and 90x100 is not; use 96x104"):
+        check_profile(parse_shapes("16,90x100,256"), manifest)
+
+
+def test_every_input_has_the_size_of_its_level(exported):
+    profile = parse_shapes("16x20,88x100,256x300")
+    encoder = read_graph(exported / "encoder.onnx", precision="fp16").input_shapes(profile, scale=4)
+    assert encoder == {"lr": InputShapes((1, 3, 16, 20), (1, 3, 88, 100), (1, 3, 256, 300))}
+    sampler = read_graph(exported / "sampler.onnx", precision="fp16").input_shapes(profile, scale=4)
+    assert sampler["tau"] == InputShapes((1,), (1,), (1,))
+    assert sampler["level1_step0_coupling"].min == (1, 8, 32, 40)
+    assert sampler["level3_step0_injector_scale"].max == (1, 48, 128, 150)
+    assert sampler["noise_level2"].opt == (1, 12, 88, 100)
+    assert set(sampler) == {
+        *(
+            f"level{level}_{part}"
+            for level in (1, 2, 3)
+            for part in ("step0_coupling", "step0_injector_scale", "step0_injector_shift")
+        ),
+        *(f"noise_level{level}" for level in (1, 2, 3)),
+        "tau",
+    }
+
+
+@pytest.mark.parametrize(("name", "shape"), [("image", (1, 3, "h", "w")), ("lr", (1, "c", "h", "w")), ("tau", (1, 1))])
+def test_an_input_that_the_exporter_never_made_is_named(name, shape):
+    value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [value], []))
+    graph = Graph(name="odd.onnx", precision="fp32", content=b"", model=model)
+    with pytest.raises(BundleError, match=f"odd.onnx: the tensor {name} is not one that srflow-export gives"):
+        graph.input_shapes(parse_shapes("16,88,256"), scale=4)
+
+
+PROFILE = LrProfile(min=(16, 20), opt=(88, 100), max=(256, 300))
+
+
+def test_dimensions_that_vary_may_have_any_name_or_none() -> None:
+    found = [
+        input_shapes([(name, dimensions)], PROFILE, scale=4, graph="g.onnx")[name]
+        for name, dimensions in (
+            ("level1_step12_coupling", ["b", 8, "h1", "w1"]),
+            ("level1_coupling", [None, 8, None, None]),  # in bundles of version 0.1
+        )
+    ]
+    assert found == [InputShapes((1, 8, 32, 40), (1, 8, 176, 200), (1, 8, 512, 600))] * 2
+
+
+def test_a_missing_library_says_what_is_missing_how_to_get_it_and_how_to_build_elsewhere(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(requests, "find_gpu", lambda: None)
+    with pytest.raises(MissingExtraError) as caught:
+        load_library("tensorrt", elsewhere="srflow-export --this")
+    text = str(caught.value)
+    assert "TensorRT is not installed" in text
+    assert "an NVIDIA GPU" in text
+    assert "this machine has none" in text
+    assert 'pip install "srflow-sdk[tensorrt]"' in text
+    assert text.endswith("on another: srflow-export --this")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    with pytest.raises(MissingExtraError, match=r'TensorRT-RTX is not installed.*"srflow-sdk\[rtx\]"') as caught:
+        load_library("tensorrt_rtx", elsewhere="")
+    assert "NVIDIA GPU" not in str(caught.value)
+
+
+def test_bindings_without_their_libraries_are_told_apart(monkeypatch, tmp_path):
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.11: cannot open shared object file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    with pytest.raises(MissingExtraError, match=r"does not load \(libnvinfer.so.11: .*--force-reinstall"):
+        load_library("tensorrt", elsewhere="")
+
+
+@pytest.mark.parametrize("version", ["10.14.1.48", "8.6.1", "9.3"])
+def test_an_old_library_is_refused(monkeypatch, version):
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(version))
+    monkeypatch.setattr(requests, "find_gpu", lambda: Gpu(name="G", compute_capability="9.0", cuda="13.0"))
+    with pytest.raises(ExportError, match=f"{version} is too old; 10.15 is the first.*--upgrade"):
+        load_library("tensorrt", elsewhere="")
+
+
+@pytest.mark.parametrize("version", ["10.15.1.29", "11.4.0.106"])
+def test_tensorrt_without_a_gpu_is_refused_and_with_one_is_taken(monkeypatch, version):
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(version))
+    monkeypatch.setattr(requests, "find_gpu", lambda: None)
+    with pytest.raises(ExportError, match=rf"{version} is installed, but there is no NVIDIA GPU.*--rtx.*another: X$"):
+        load_library("tensorrt", elsewhere="X")
+    gpu = Gpu(name="G", compute_capability="9.0", cuda="13.0")
+    monkeypatch.setattr(requests, "find_gpu", lambda: gpu)
+    assert load_library("tensorrt", elsewhere="") == Library(
+        runtime="tensorrt", module=sys.modules["tensorrt"], version=version, gpu=gpu
+    )
+
+
+def fake_tensorrt(version):
+    module = ModuleType("tensorrt")
+    module.__version__ = version
+    return module
