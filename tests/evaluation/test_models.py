@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from srflow_export._unfolding import trainable_network
 
 from srflow_evaluation import models
 from srflow_evaluation.bench import open_bench
@@ -17,6 +16,7 @@ from srflow_evaluation.models import from_cpu, open_subject
 from srflow_evaluation.options import LevelTaus
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_evaluation.sampling import random_samples, tau_sweep
+from srflow_export.unfolding import trainable_network
 from srflow_sdk import Bundle, Latents, Upscaler
 from srflow_sdk.errors import ArgumentError, BundleError, NonFiniteError
 from srflow_sdk.flow.inverting import dequantised
