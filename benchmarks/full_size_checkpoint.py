@@ -24,7 +24,7 @@ from srflow_training.model.layers import ZerosConv
 
 def full_size_network(preset: str = "published-x4", overrides: Sequence[str] = ()) -> SRFlow:
     """The network of a preset; deterministic."""
-    from srflow_training.settings import load_settings
+    from srflow_training.presets import load_settings
 
     return initialised(load_settings(preset, overrides).config())
 

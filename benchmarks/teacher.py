@@ -19,8 +19,8 @@ import torch
 from PIL import Image
 
 from srflow_training.data import Photos, halved, read_photo, teacher_name, to_image
+from srflow_training.presets import load_settings
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
-from srflow_training.settings import load_settings
 
 
 def drawn(session: ort.InferenceSession, lr: npt.NDArray[np.float32], orientations: int) -> npt.NDArray[np.float32]:

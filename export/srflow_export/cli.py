@@ -188,8 +188,8 @@ def _mode(context: click.Context) -> str:
     "--tau",
     "default_tau",
     type=_Number(0, 1),
-    help="The bundle's default tau, or the plain file's of --bundle.  [default: 0.8, or less if the network's pictures "
-    "are not finite there]",
+    help="The bundle's default tau, or the plain file's of --bundle.  [default: that of the bundle which the training "
+    "began with, or 0.8; less if the network's pictures are not finite there]",
 )
 @click.option(
     "--auto-tau", is_flag=True, help="Scale the default tau by each picture's texture, as --tau auto of srflow-upscale."

@@ -39,7 +39,7 @@ from srflow_sdk.model.bundle import Bundle, Manifest
 from srflow_sdk.model.manifest import FP32_GRAPHS, INT8_ENCODER, INVERTER, Precision, Weights
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.plain_text import is_plain, printable
-from srflow_training.checkpoints import load_with_notes, reduction_of
+from srflow_training.checkpoints import default_tau_of, load_with_notes, reduction_of
 from srflow_training.model import Encoder, SRFlow
 
 Gate = Literal["quick", "full"]
@@ -70,8 +70,9 @@ class ExportOptions:
     fused.onnx, inverter.onnx and the second encoder are optional parts: one that cannot be made or proved is left out.
     plugins: write flow operations as nodes that a native library can run, see :mod:`srflow_export.flow_ops`.
     config: published YAML; None detects the network. stacked_blocks: see load_checkpoint.
-    default_tau: what the runtime uses if no tau is given; None: 0.8, or less if the network's pictures are not finite
-    there. auto_tau: scaled by the picture's texture, as ``tau="auto"``.
+    default_tau: what the runtime uses if no tau is given; None: that of the bundle which the training began with, or
+    0.8, or less if the network's pictures are not finite there. auto_tau: scaled by the picture's texture, as
+    ``tau="auto"``.
     halo: LR pixels of context around a tile; None measures it and the inverter's own, see :mod:`srflow_export.halo`.
     gate: how much of the photographs is compared.
     name, licence, training_data: for the manifest.
@@ -404,14 +405,15 @@ def _manifest(
     model: SRFlow, checkpoint: Path, target: Path, options: ExportOptions, *, notes: dict[str, Any]
 ) -> Manifest:
     config = model.config
+    tau, auto_tau = default_tau_of(notes) if options.default_tau is None else (options.default_tau, False)
     return Manifest(
         name=options.name or target.name.removesuffix(".srflow"),
         variant=config.variant,
         scale=config.scale,
         size_multiple=config.size_multiple,
         latent_levels=graphs.latent_levels(config),
-        default_tau=_USUAL_TAU if options.default_tau is None else options.default_tau,
-        auto_tau=options.auto_tau,
+        default_tau=_USUAL_TAU if tau is None else tau,
+        auto_tau=auto_tau or options.auto_tau,
         halo=0 if options.halo is None else options.halo,
         conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(config, graphs.DTYPES[options.precision]),
         precision=options.precision,

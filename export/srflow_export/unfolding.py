@@ -28,12 +28,12 @@ from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.system.local_files import write_atomically
-from srflow_training.checkpoints import save_checkpoint
+from srflow_training.checkpoints import SAMPLING_NOTES, save_checkpoint
 from srflow_training.model import RRDB, PlainEncoder, SRFlow, SRFlowConfig
 from srflow_training.model.config import UNUSED, LevelShape
 from srflow_training.model.layers import ConditionalNet, Split, Step
 from srflow_training.model.srflow import Level
-from srflow_training.settings import load_settings
+from srflow_training.presets import load_settings
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
@@ -79,7 +79,8 @@ def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> Wr
     if beside is not None and beside.exists():
         raise ArgumentError(f"{beside} already exists; the network's settings belong there: name another file")
     origin = {"name": manifest.name, "sha256": bundle.model_sha256, "provenance": manifest.provenance}
-    notes = {"bundle": origin, "reduction": manifest.reduction, "removes_damage": manifest.removes_damage}
+    notes = {"bundle": origin}
+    notes |= {name: getattr(manifest, name) for name in ("reduction", "removes_damage", *SAMPLING_NOTES)}
     try:
         save_checkpoint(target, network, notes=notes)
         if beside is not None:

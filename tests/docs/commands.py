@@ -14,7 +14,7 @@ import click
 
 from docs.site.reference import project
 from srflow_sdk.errors import SRFlowError
-from srflow_training.settings import load_settings
+from srflow_training.presets import load_settings
 
 from .pages import ROOT
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk import Bundle, Upscaler
 from srflow_training import SRFlow
-from srflow_training._noise import runtime_noise
+from srflow_training.validation import runtime_noise
 
 
 @torch.no_grad()

@@ -23,12 +23,12 @@ from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import ArgumentError, CheckpointError, ExportError
 from srflow_training import RRDB, load_checkpoint, save_checkpoint
-from srflow_training._noise import runtime_noise
-from srflow_training.checkpoints import _io as checkpoint_files
+from srflow_training.checkpoints import files as checkpoint_files
 from srflow_training.checkpoints.keys import to_published
+from srflow_training.validation import runtime_noise
 from tests.networks import GOLDEN, random_srflow, tiny_config
 
-NOTES = {"iterations": 1, "reduction": "bilinear", "removes_damage": True}
+NOTES = {"iterations": 1, "reduction": "bilinear", "removes_damage": True, "default_tau": 0.5, "auto_tau": True}
 UNMEASURED = ExportOptions(halo=16)  # measuring takes longer than all the rest of an export
 
 
@@ -176,6 +176,7 @@ def test_the_manifest_says_what_was_proved_and_where_the_weights_come_from(bundl
     assert manifest.provenance["training"] == NOTES
     assert manifest.reduction == "bilinear"
     assert manifest.removes_damage
+    assert (manifest.default_tau, manifest.auto_tau) == (0.5, True)
     assert manifest.variant == "bounded"
     assert manifest.provenance["halo"]["measured"]["halo"] == manifest.halo > 0
 

@@ -17,7 +17,7 @@ from srflow_export.cli import main
 from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_training import SRFlow, load_checkpoint
-from srflow_training._noise import runtime_noise
+from srflow_training.validation import runtime_noise
 from tests.published_checkpoints import write_published
 
 

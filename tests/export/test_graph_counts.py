@@ -5,7 +5,7 @@ import pytest
 from benchmarks.graph_counts import counts
 from srflow_export import onnx_models
 from srflow_training import SRFlowConfig
-from srflow_training.settings import load_settings
+from srflow_training.presets import load_settings
 from tests.networks import random_srflow, tiny_config
 
 

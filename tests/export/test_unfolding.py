@@ -21,10 +21,10 @@ from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_sdk.model.bundle import LatentLevel, Manifest
 from srflow_training import load_checkpoint
-from srflow_training._noise import runtime_noise
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.model import SRFlow
-from srflow_training.settings import load_settings
+from srflow_training.presets import load_settings
+from srflow_training.validation import runtime_noise
 from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
 CASES = [
@@ -183,7 +183,8 @@ def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path,
     torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
     opened = Bundle.open(bundle)
     origin = {"name": "tiny", "sha256": opened.model_sha256, "provenance": {"licence": "CC0-1.0"}}
-    assert load_with_notes(target)[1] == {"bundle": origin, "reduction": "bicubic", "removes_damage": False}
+    kept = {"reduction": "bicubic", "removes_damage": False, "default_tau": 0.8, "auto_tau": False}
+    assert load_with_notes(target)[1] == {"bundle": origin, **kept}
 
 
 def test_the_command_names_the_preset_of_the_embedded_model(tmp_path):

@@ -36,7 +36,7 @@ def crops_of(
     settings = DataSettings(**{"crop": 16, "batch": 4, **data})
     report = [].append if reports is None else reports.append
     photos = Photos(folder, settings, scale, report)
-    kept = choose_cache(photos, cache).folder
+    kept, _ = choose_cache(photos, cache)
     given = {"seed": seed, "iterations": iterations, "noise": noise, "rank": rank, "ranks": ranks, "cache": kept}
     return Crops(photos, settings, scale=scale, **given)
 

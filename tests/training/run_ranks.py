@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from srflow_training.settings import load_settings
+from srflow_training.presets import load_settings
 from srflow_training.trainer import Trainer
 
 

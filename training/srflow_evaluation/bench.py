@@ -24,9 +24,8 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.manifest import Reduction
 from srflow_sdk.system.local_files import file_sha256, real_path
 from srflow_training import figures
-from srflow_training._lpips import LPIPS, MISSING
-from srflow_training._vgg16 import VGG16Features
-from srflow_training.data._images import size_of
+from srflow_training.data import size_of
+from srflow_training.lpips import LPIPS, MISSING, VGG16Features
 from srflow_training.lpips_weights import weights_file
 
 NONFINITE = "nonfinite"

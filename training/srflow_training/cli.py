@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Literal
 
@@ -14,12 +16,51 @@ from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.raising import require_extra
-from srflow_training._inputs import check_folder, is_first_process, require_all
+from srflow_training.inputs import check_folder, is_first_process, require_all
 
 __all__ = ["train"]
 
 
-@click.command(cls=Command, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+_FROM_NOTHING = (
+    "warning: the network starts from nothing, its LR encoder too: set schedule.encoder to what --stage encoder wrote, "
+    "or schedule.start to what srflow-export --checkpoint-of {} wrote"
+)
+
+
+def _presets() -> Iterator[str]:
+    """A line for each preset: its name, and what the first line of its file says."""
+    for file in sorted((resources.files("srflow_training") / "presets").iterdir(), key=lambda file: file.name):
+        if file.name.endswith(".yaml"):
+            first = file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+            yield f"  {file.name.removesuffix('.yaml'):<19} {first}"
+
+
+_HELP = f"""Train an SRFlow network, or the LR encoder that it starts from, on a folder of photographs.
+
+\b
+Presets:
+{chr(10).join(_presets())}
+
+\b
+From start to finish:
+  srflow-train --config x4-small --stage encoder --data PHOTOS --out runs/plain
+  srflow-train --config x4-small --data PHOTOS --out runs/flow \\
+               --set schedule.encoder=runs/plain/model.safetensors
+  srflow-export --ckpt runs/flow/model.safetensors
+
+\b
+Common settings:  schedule.iterations  data.batch  data.crop  data.cache=FOLDER  network.variant=paper|published
+  schedule.start=CKPT (fine-tuning)  objective.l1=1  hardware.devices=4  hardware.precision=fp32|bf16
+  data.degradation=photo|strong (LR images as they come from phones)  schedule.best=gmsd_tau0.8
+  schedule.accumulate=4 (large batches in parts)  objective.perceptual=2  network.scale=16
+  data.reduction=bilinear  data.hr_shift=4 (content transfer; with data.crop=144 of faces of 160 pixels)
+Training curves: tensorboard --logdir RUN. RUN/config.yaml lists all settings.
+"""
+
+
+@click.command(
+    cls=Command, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.option(
     "--config",
     type=NameOrPath(),
@@ -54,29 +95,7 @@ def train(
     resume: bool,
     overrides: tuple[str, ...],
 ) -> None:
-    """Train an SRFlow network, or the LR encoder that it starts from, on a folder of photographs.
-
-    \b
-    Presets:  x2-small x4-small x8-small x16-small x4-photo: small, as embedded (an evening on a CPU)
-              x4-general x8-general x8-faces: large, with bounded scales (days on a GPU)
-              published-x4 published-x8 published-x8-faces: as released
-              paper-x4 paper-x8 paper-x8-faces: as the publication's text says
-
-    \b
-    From start to finish:
-      srflow-train --config x4-small --stage encoder --data PHOTOS --out runs/plain
-      srflow-train --config x4-small --data PHOTOS --out runs/flow \\
-                   --set schedule.encoder=runs/plain/model.safetensors
-      srflow-export --ckpt runs/flow/model.safetensors
-
-    \b
-    Common settings:  schedule.iterations  data.batch  data.crop  data.cache=FOLDER  network.variant=paper|published
-      schedule.start=CKPT (fine-tuning)  objective.l1=1  hardware.devices=4  hardware.precision=fp32|bf16
-      data.degradation=photo|strong (LR images as they come from phones)  schedule.best=gmsd_tau0.8
-      schedule.accumulate=4 (large batches in parts)  objective.perceptual=2  network.scale=16
-      data.reduction=bilinear  data.hr_shift=4 (content transfer; with data.crop=144 of faces of 160 pixels)
-    Training curves: tensorboard --logdir RUN. RUN/config.yaml lists all settings.
-    """
+    """The command."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         check_folder(data, option="--data")
@@ -87,7 +106,7 @@ def train(
         torch = require_all()
         for module in ("lightning_fabric", "tensorboard"):
             require_extra(module, "train")
-        from srflow_training.settings import load_settings
+        from srflow_training.presets import load_settings
         from srflow_training.trainer import Trainer
 
         if config is None and not resume:
@@ -96,6 +115,9 @@ def train(
             raise ArgumentError(f"{out} holds no run to resume: name its --out, or omit --resume and add --config")
         with raised_interrupts(*STOPPING):  # batch systems send SIGTERM, and scripts start commands with SIGINT ignored
             settings = load_settings(config or str(out / "config.yaml"), overrides, stage=stage)
+            has_start = resume or settings.kind != "srflow" or settings.schedule.start or settings.schedule.encoder
+            if not has_start and is_first_process():
+                click.echo(_FROM_NOTHING.format(config), err=True)
             trainer = Trainer(settings, data=data, out=out, val=val, resume=resume)
             if is_first_process():
                 parameters = sum(parameter.numel() for parameter in trainer.model.parameters())

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.latents import picture_latents
 from srflow_sdk.model.manifest import Reduction
-from srflow_training._lpips import LPIPS
+from srflow_training.lpips import LPIPS
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 Features = Callable[[Tensor], Sequence[Tensor]]

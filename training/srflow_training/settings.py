@@ -5,41 +5,137 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from importlib import resources
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
 
+from srflow_sdk._checks import MAX_TAU
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.manifest import Reduction
-from srflow_sdk.system.local_files import real_path
-from srflow_training._degradation_settings import Degradation, OptionalDegradation, with_fields
-from srflow_training._objective_settings import Objective
-from srflow_training._section import (
-    Count,
-    CountOrZero,
-    Crops,
-    Machines,
-    Pixels,
-    PixelsOrZero,
-    Processes,
-    Section,
-    Share,
-)
-from srflow_training._yaml import parse_yaml, read_yaml
 from srflow_training.model import Encoder, SRFlow, SRFlowConfig
 from srflow_training.model.config import ENCODER_FIELDS, ENCODERS
 
-Stage = Literal["flow", "encoder"]
 ITERATIONS, ITERATIONS_FROM_SCRATCH = 200_000, 300_000
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+CountOrZero = Annotated[int, Field(ge=0, le=10**9)]
+Crops = Annotated[int, Field(ge=1, le=1 << 16)]
+Pixels = Annotated[int, Field(ge=1, le=1 << 14)]
+PixelsOrZero = Annotated[int, Field(ge=0, le=1 << 14)]
+Machines = Annotated[int, Field(ge=1, le=1 << 16)]
+Processes = Annotated[int, Field(ge=0, le=1 << 12)]
+
+
+def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+    if limits[0] > limits[1]:
+        raise ValueError("the first number must not be above the second")
+    return limits
+
+
+_Ascending = AfterValidator(_ascending)
+Range = Annotated[tuple[Annotated[float, Field(gt=0, le=1000)], Annotated[float, Field(gt=0, le=1000)]], _Ascending]
+Factors = Annotated[tuple[Annotated[float, Field(ge=0.1, le=4)], Annotated[float, Field(ge=0.1, le=4)]], _Ascending]
+Qualities = Annotated[tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]], _Ascending]
+
+
+class Section(BaseModel):
+    """Fields of one section; errors name a field that is unknown, missing, of the wrong type or out of range."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+_WIDEST_BLUR = 3.0  # LR pixels; wider ones reach beyond the window's margin, by more than 0.65 of an 8-bit level
+_LARGEST_FACTOR = 4.0
+
+OFF = (None, False, "", "off")  # YAML reads off as false
+DEGRADATIONS: dict[str, dict[str, Any]] = {
+    "photo": {},
+    "strong": {
+        "blur": 0.8,
+        "blur_sigma": (0.05, 0.75),
+        "resize": 0.9,
+        "resize_factor": (0.15, 1.5),
+        "noise": 0.8,
+        "noise_sigma": (1.0, 25.0),
+        "compression": 0.9,
+        "quality": (30, 95),
+    },
+}
+"""Fields that differ from the defaults, by name. "strong" has about the ranges of Real-ESRGAN (its Sec. 4.1)."""
+
+
+class Degradation(Section):
+    """Random damage between a crop and its LR image, in several passes of four operations in random order.
+
+    Two passes ("second order"), the operations and sinc filters are those of Real-ESRGAN (arXiv:2107.10833, Sec. 3.1
+    to 3.3), the random order that of BSRGAN (arXiv:2103.14006, Sec. 3), and WebP is added.
+    The defaults are preset "photo": a telephone's JPEG, mildly noisy and soft. A name, or the field `preset`, takes
+    another's values.
+
+    passes: how often the four operations are drawn. clean: share of training crops whose LR is the plain reduction.
+    direct: share of the others that are damaged as a camera does it, once and in this order: `data.reduction`, then
+    blur, noise and compression of LR pixels. That is what an enlarged photo is whose pixels are still the camera's.
+    blur, resize, noise, compression: probability of each operation in each pass. The last pass always resizes: to
+    the LR size, so operations that come after it act on LR pixels, the others on larger ones.
+    blur_sigma: of Gaussians, in LR pixels, at most 3/√passes. anisotropic: share of Gaussians that have two widths, at
+    a random angle.
+    sinc: share of blurs that cut frequencies sharply and so ring. sinc_cutoff: in cycles per LR pixel.
+    resize_factor: new side over old side, before the last pass; under 1 reduces. From 0.1 to the
+    (passes − 1)-th root of 4; no side gets smaller than 8 pixels. Area, bilinear or bicubic.
+    noise_sigma: standard deviation in 8-bit levels, of pixels as large as they are then; of Poisson noise, at white.
+    poisson: share of noise whose variance grows with brightness. gray: share of noise that is equal in R, G and B.
+    quality: of JPEG and WebP. webp: share of compressions that are WebP.
+    """
+
+    passes: Annotated[int, Field(ge=1, le=4)] = 2
+    clean: Share = 0.1
+    direct: Share = 0.0
+    blur: Share = 0.5
+    blur_sigma: Range = (0.05, 0.4)
+    anisotropic: Share = 0.5
+    sinc: Share = 0.1
+    sinc_cutoff: Range = (0.3, 0.5)
+    resize: Share = 0.5
+    resize_factor: Factors = (0.4, 1.25)
+    noise: Share = 0.5
+    noise_sigma: Range = (0.5, 6.0)
+    poisson: Share = 0.5
+    gray: Share = 0.4
+    compression: Share = 0.75
+    quality: Qualities = (65, 95)
+    webp: Share = 0.2
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, values: Any) -> Any:
+        if not isinstance(values, str | Mapping):
+            return values
+        fields = {"preset": values} if isinstance(values, str) else dict(values)
+        preset = fields.pop("preset", "photo")
+        if preset in OFF or str(preset) not in DEGRADATIONS:
+            raise ValueError(f"{preset!r} is no preset: take {' or '.join(DEGRADATIONS)} (or data.degradation=off)")
+        return {**DEGRADATIONS[preset], **fields}
+
+    @model_validator(mode="after")
+    def _fits_the_window(self) -> Degradation:
+        blur, factor = _WIDEST_BLUR / math.sqrt(self.passes), _LARGEST_FACTOR ** (1 / max(1, self.passes - 1))
+        for name, most, why in (
+            ("blur_sigma", blur, "blurs would reach beyond what surrounds a crop"),
+            ("resize_factor", factor, "images would grow too large for memory"),
+        ):
+            if getattr(self, name)[1] > most:
+                largest = math.floor(100 * most) / 100
+                raise ValueError(f"{name} is above {largest:g}, the most for passes={self.passes}: {why}: lower either")
+        return self
+
+
+def _off(value: Any) -> Any:
+    return None if value in OFF else value
 
 
 class DataSettings(Section):
@@ -73,18 +169,13 @@ class DataSettings(Section):
     transposes: bool = True
     hr_shift: PixelsOrZero = 0
     reduction: Reduction = "bicubic"
-    degradation: OptionalDegradation = None
+    degradation: Annotated[Degradation | None, BeforeValidator(_off)] = None
     lr: str = ""
     teacher: str = ""
     late_crop: PixelsOrZero = 0
     late_share: Share = 0.1
     workers: Processes = 2
-    cache: str = "auto"
-
-    @field_validator("cache", mode="before")
-    @classmethod
-    def _off(cls, value: Any) -> Any:
-        return "off" if value in (False, "") else value  # YAML reads off as false; "" is off in older files
+    cache: Annotated[str, BeforeValidator(lambda value: "off" if value in OFF else value)] = "auto"
 
     @model_validator(mode="after")
     def _files_fit_their_photographs(self) -> DataSettings:
@@ -99,6 +190,118 @@ class DataSettings(Section):
         if self.late_crop and progress >= 1 - self.late_share:
             return self.late_crop, max(1, round(self.batch * (self.crop / self.late_crop) ** 2))
         return self.crop, self.batch
+
+
+LEAST_PERCEPTUAL = 16
+"""Side in pixels of the smallest image that perceptual distances take, at each of their sizes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Decodings:
+    """The images that an iteration's loss decodes: the one at τ = 0, and a sample at `Objective.perceptual_tau`."""
+
+    mean: bool = False
+    sample: bool = False
+
+
+class Objective(Section):
+    """The loss: a flow's negative log-likelihood in bits per HR pixel and channel, or an LR encoder's L1 error.
+
+    noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published; an LR encoder: 0).
+    noise_max: if not 0, each crop's standard deviation is drawn between noise and this, and a network with
+    `noise_conditional` sees how far it is above noise. Decoding then has the least noise, so noise should be small,
+    e.g. 0.5 (8-bit rounding alone is 0.29).
+    teacher: share of an LR encoder's loss that is the difference to the pictures of `data.teacher`, 0 … 1; the rest is
+    the difference to the photographs.
+    The other terms are a flow's, in weights (0: off). Each costs a decoding and its gradient in the iterations that
+    have it.
+
+    l1: mean absolute error of the decoding at τ = 0, for images in [0, 1]; it keeps fidelity. l1_every: add it only in
+    iterations 0, n, 2n, …
+    grid: mean amplitude of the waves that repeat every `scale` pixels in what is decoded for other terms: what is left
+    of the squeezes' regular grid, and the weave that a perceptual loss makes.
+    perceptual: a perceptual distance, 0 for equality, between HR and a sample at perceptual_tau, in 0 … 2, whose
+    latents are the iteration's noise. perceptual_loss: its kind. gmsd: GMSD; haarpsi and ms_ssim: 1 − HaarPSI and
+    1 − MS-SSIM; lpips_vgg: LPIPS with VGG16, whose weights `python -m srflow_training.lpips_weights` gets;
+    ms_lpips_vgg: the mean of that at three sizes, for large scales. LPIPS with AlexNet is not among them, because
+    models are judged by it. Only gmsd, haarpsi and ms_ssim clip the sample to [0, 1], so values outside get no gradient
+    from them. ms_ssim has as many of its five scales as fit the crop (three at 80 px, five from 161 px).
+    perceptual_every: add it only in iterations n − 1, 2n − 1, …, so that with l1_every=2 and perceptual_every=2 no
+    iteration decodes twice.
+    lr_consistency: mean absolute error between the reductions (`data.reduction`) of HR and of the sample, or of the
+    decoding at τ = 0 in an iteration without a sample; iterations that decode nothing do not have it. Without l1 and
+    perceptual, a sample is decoded for it, once in perceptual_every iterations.
+    """
+
+    noise: Annotated[float, Field(ge=0)] = 4 / math.sqrt(3)
+    noise_max: Annotated[float, Field(ge=0)] = 0.0
+    teacher: Share = 0.0
+    l1: Weight = 0.0
+    l1_every: Count = 1
+    grid: Weight = 0.0
+    perceptual: Weight = 0.0
+    perceptual_loss: Literal["lpips_vgg", "ms_lpips_vgg", "gmsd", "haarpsi", "ms_ssim"] = "gmsd"
+    perceptual_tau: Annotated[float, Field(ge=0, le=MAX_TAU)] = 0.8
+    perceptual_every: Count = 1
+    lr_consistency: Weight = 0.0
+
+    def needs_noise(self, kind: str) -> bool:
+        """True if training draws noise. kind: as for :meth:`problem`."""
+        return kind == "srflow" or max(self.noise, self.noise_max) > 0
+
+    def noise_above_least(self, share: Tensor) -> Tensor:
+        """Each crop's standard deviation above `noise`, in 8-bit levels; share: [N], uniform in [0, 1)."""
+        return share * max(0.0, self.noise_max - self.noise)
+
+    @property
+    def decodings(self) -> Decodings:
+        """Every image that some iteration's loss decodes."""
+        return Decodings(mean=self.l1 > 0, sample=self.perceptual > 0 or (self.lr_consistency > 0 and self.l1 == 0))
+
+    def decodings_at(self, iteration: int) -> Decodings:
+        """The images that this iteration's loss decodes, counted from 0."""
+        return Decodings(
+            mean=self.decodings.mean and iteration % self.l1_every == 0,
+            sample=self.decodings.sample and (iteration + 1) % self.perceptual_every == 0,
+        )
+
+    def problem(self, *, kind: str, crop: int, noise_conditional: bool, iterations: int) -> str:
+        """Say what these settings cannot be combined with, and how to fix it; empty if all is well.
+
+        kind: srflow, or an LR encoder's. crop: HR side in pixels. noise_conditional: as in `SRFlowConfig`.
+        iterations: of the run.
+        """
+        if self.noise_max and self.noise_max < self.noise:
+            return (
+                f"objective.noise_max is {self.noise_max:g}, less than objective.noise, {self.noise:g}: "
+                f"set objective.noise={min(0.5, self.noise_max / 2):g}, the least of the noise"
+            )
+        if noise_conditional and self.noise_max <= self.noise:
+            return (
+                "network.noise_conditional needs training images with different noise: "
+                "set objective.noise=0.5 and objective.noise_max=4"
+            )
+        named = [name for name in ("perceptual", "lr_consistency", "grid") if getattr(self, name) > 0]
+        if named and kind != "srflow":
+            return f"objective.{named[0]} is for samples, and an LR encoder has none: set it to 0"
+        if self.grid and not self.l1 and not self.perceptual:
+            return "objective.grid is for images that objective.l1 or perceptual decodes: set one above 0, or grid to 0"
+        if self.l1 and kind != "srflow":
+            return "objective.l1 is for flows, and an LR encoder's whole loss is L1: set it to 0"
+        if self.decodings.sample and self.perceptual_every > iterations:
+            return self._too_rare("perceptual_every", iterations, "no iteration would decode a sample")
+        if self.l1 and 1 < iterations < self.l1_every:
+            return self._too_rare("l1_every", iterations, "only the first iteration would have this term")
+        least = LEAST_PERCEPTUAL * (4 if self.perceptual_loss == "ms_lpips_vgg" else 1)
+        if self.perceptual and crop < least:
+            return f"objective.perceptual needs crops of at least {least} pixels, not {crop}: set data.crop"
+        return ""
+
+    def _too_rare(self, name: str, iterations: int, why: str) -> str:
+        return (
+            f"objective.{name} is {getattr(self, name)}, more than the run's {iterations} iterations, so {why}: "
+            "lower it, or raise schedule.iterations"
+        )
 
 
 class Schedule(Section):
@@ -189,17 +392,24 @@ class RunSettings(Section):
     hardware: Hardware = Hardware()
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any]) -> RunSettings:
-        """Validate raw sections. Raises: ArgumentError naming the field that is wrong or unknown."""
+    def from_dict(cls, raw: Mapping[str, Any], places: Mapping[str, str] | None = None) -> RunSettings:
+        """Validate raw sections; a field that is null takes its default (but `network.split_clamp`: no bound).
+
+        places: where a field was read, by its name, for the error. Raises: ArgumentError naming a field that is wrong
+        or unknown.
+        """
         # YAML reads a section without fields as None
         raw = {name: {} if section is None else section for name, section in {"schedule": {}, **raw}.items()}
-        network, objective = raw.get("network"), raw.get("objective", {})
+        raw = {name: _without_nulls(str(name), section) for name, section in raw.items()}
+        network, objective = raw.get("network"), raw.setdefault("objective", {})
+        if isinstance(objective, dict) and not objective.get("perceptual_vgg16", True):
+            del objective["perceptual_vgg16"]  # of earlier versions
         if isinstance(network, dict) and network.get("kind") in ENCODERS and isinstance(objective, dict):
             raw["objective"] = {"noise": 0.0, **objective}  # L1 does not need a noisy target
         try:
             settings = cls.model_validate(raw)
         except ValidationError as error:
-            raise ArgumentError(_first_problem(error)) from error
+            raise ArgumentError(_first_problem(error, places or {})) from error
         config = settings.config()
         settings._check_sizes()
         if settings.kind == "srflow":  # saved with the run, because the default may change
@@ -277,146 +487,44 @@ class RunSettings(Section):
             raise ArgumentError(problem)
 
 
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = [str(part) for part in problem["loc"]]
-    name = ".".join(where) or "the configuration"
-    if problem["type"] == "extra_forbidden":
-        section: Any = RunSettings
-        for part in where[:-1]:
-            section = section.model_fields[part].annotation
-            section = next(kind for kind in (*get_args(section), section) if hasattr(kind, "model_fields"))
-        return f"unknown field {name}; the fields are {', '.join(section.model_fields)}"
-    if problem["type"] == "missing":
-        return f"{name} is missing"
-    if problem["type"] == "value_error":
-        return f"{name}.{problem['ctx']['error']}"
-    return f"{name} is {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-
-
-def preset_names() -> list[str]:
-    """The presets that `--config` takes by name, sorted."""
-    folder = resources.files("srflow_training") / "presets"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-
-
-def load_settings(config: str, overrides: Sequence[str] = (), *, stage: Stage = "flow") -> RunSettings:
-    """Load a preset by name or a YAML file by path, with `section.field=value` overrides. Raises: ArgumentError.
-
-    stage: "encoder" takes the flow's LR encoder alone, with `encoder_data` and `encoder_schedule` in place of fields of
-    `data` and `schedule`.
-
-    `base: PRESET|FILE.yaml` at the top of a file (by a path relative to it) takes all fields of another, except those
-    that the file sets. A field without a value returns to its default, not the base's: `section.field=`, or null in a
-    file (but `network.split_clamp: null` is no bound). `data.degradation.field=value` sets one of its fields.
-    """
-    raw = _at_stage(_read_sections(config), stage, config)
-    for name, section in raw.items():
-        if isinstance(section, dict):
-            raw[name] = _without_nulls(name, section)
-    for override in overrides:
-        _override(raw, override, config)
-    return RunSettings.from_dict(raw)
-
-
-def _at_stage(raw: dict[str, Any], stage: Stage, config: str) -> dict[str, Any]:
-    """The sections of a stage's run. A run of an encoder alone has no other stage."""
-    own = {name: raw.pop(f"encoder_{name}", None) or {} for name in ("data", "schedule")}
-    network = raw.get("network")
-    if stage == "flow" or not isinstance(network, dict) or network.get("kind") in ENCODERS:
-        return raw
-    kind = network.get("encoder", "rrdb")
-    if kind not in ENCODERS or not all(isinstance(section, dict) for section in own.values()):
-        raise ArgumentError(f"{config}: --stage encoder needs network.encoder: rrdb or plain, and sections of fields")
-    stages = {name: {**(raw.get(name) or {}), **fields} for name, fields in own.items()}
-    encoder = {name: network[name] for name in ENCODER_FIELDS[kind] if name in network}
-    return {**raw, **stages, "network": {"kind": kind, **encoder}, "objective": {}}
-
-
-def _override(raw: dict[str, Any], override: str, config: str) -> None:
-    """Set a field of raw sections, or remove it if there is no value."""
-    name, separator, value = override.partition("=")
-    section, dot, key = name.partition(".")
-    if not separator or not dot or not key:
-        raise ArgumentError(f"--set {override}: section.field=value was expected, e.g. schedule.iterations=2000")
-    fields_of_section = raw.get(section)
-    if fields_of_section is None:
-        fields_of_section = raw[section] = {}
-    if not isinstance(fields_of_section, dict):
-        raise ArgumentError(f"{config}: section {section} must hold fields")
-    if name.startswith("data.degradation."):
-        section, key = "data.degradation", name.removeprefix("data.degradation.")
-        inherited = fields_of_section.get("degradation")
-        if value.strip():
-            fields_of_section["degradation"] = with_fields(inherited, {key: parse_yaml(value, where="--set")})
-            return
-        fields_of_section = inherited if isinstance(inherited, dict) else {}
-    elif value.strip():
-        fields_of_section[key] = parse_yaml(value, where="--set")
-        return
-    if (known := _field_names(section)) and key not in known:
-        raise ArgumentError(f"unknown field {name}; the fields are {', '.join(known)}")
-    fields_of_section.pop(key, None)
-
-
-def _without_nulls(name: str, section: dict[str, Any]) -> dict[str, Any]:
-    """A section's fields without those that are to have their default. Unknown ones stay, to be refused."""
-    meant = {*section} - {*_field_names(name)} | ({"split_clamp"} if name == "network" else set())
-    kept = {key: value for key, value in section.items() if value is not None or key in meant}
-    if name == "data" and isinstance(nested := kept.get("degradation"), dict):
-        kept["degradation"] = _without_nulls("data.degradation", nested)
-    return kept
-
-
-def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read a preset or file, with its fields in place of those of its `base`. heirs: those whose base it is."""
-    if config in preset_names():
-        text = (resources.files("srflow_training") / "presets" / f"{config}.yaml").read_text(encoding="utf-8")
-        raw = parse_yaml(text, where=config)
-    elif Path(config).exists():
-        raw = read_yaml(Path(config))
-    else:
-        where = f"{heirs[-1]}: base: " if heirs else ""
-        names = ", ".join(preset_names())
-        raise ArgumentError(f"{where}no configuration {config!r}: name a YAML file or a preset ({names})")
-    if not isinstance(raw, dict):
-        raise ArgumentError(f"{config}: the sections {', '.join(RunSettings.model_fields)} were expected")
-    base = raw.pop("base", None)
-    if base is None:
-        return raw
-    if not isinstance(base, str):
-        raise ArgumentError(f"{config}: base is {base!r}; the name of a preset or a YAML file was expected")
-    if base not in preset_names():
-        base = str(Path(config).parent / base)
-    if Path(base).exists() and any(_same_source(base, other) for other in (*heirs, config)):
-        raise ArgumentError(f"{config}: base {base} is based on this file itself: name another base")
-    merged = _read_sections(base, heirs=(*heirs, config))
-    for name, section in raw.items():
-        inherited = merged.get(name)
-        if isinstance(inherited, dict) and isinstance(section, dict):
-            merged[name] = {**inherited, **section}
-            if name == "data" and isinstance(own := section.get("degradation"), dict):
-                merged[name]["degradation"] = with_fields(inherited.get("degradation"), own)
-        elif section is not None or inherited is None:  # YAML reads a section without fields as None
-            merged[name] = section
-    return merged
-
-
-def _same_source(one: str, other: str) -> bool:
-    """True if two names are the same preset, or paths of the same file."""
-    if one in preset_names() or other in preset_names():
-        return one == other
-    return real_path(Path(one)) == real_path(Path(other))
-
-
 def _field_names(section: str) -> list[str]:
-    """The fields of a section; none if there is no such section."""
+    """The fields of a section, those of a run if it is empty; none if there is no such section."""
     if section == "network":
         return ["kind", "variant", *(field.name for field in dataclasses.fields(SRFlowConfig))]
     if section == "data.degradation":
         return ["preset", *Degradation.model_fields]
-    fields = RunSettings.model_fields.get(section)
-    return [] if fields is None else list(fields.annotation.model_fields)  # type: ignore[union-attr]
+    if not section:
+        return [*RunSettings.model_fields]
+    model: Any = RunSettings.model_fields[section].annotation if section in RunSettings.model_fields else None
+    return [] if model is None else [*model.model_fields]
+
+
+def _without_nulls(name: str, section: Any) -> Any:
+    """A section without the fields that are to have their default. Unknown ones stay, to be refused."""
+    if not isinstance(section, dict):
+        return section
+    kept = {
+        key: value
+        for key, value in section.items()
+        if value is not None or key not in _field_names(name) or (name, key) == ("network", "split_clamp")
+    }
+    if name == "data" and isinstance(nested := kept.get("degradation"), dict):
+        kept["degradation"] = _without_nulls("data.degradation", nested) or (None if nested else {})
+    return kept
+
+
+def _first_problem(error: ValidationError, places: Mapping[str, str]) -> str:
+    """One line: file and line, key, and pydantic's reason."""
+    problem = error.errors()[0]
+    parts = [str(part) for part in problem["loc"]]
+    name = ".".join(parts)[:200]
+    place = next((places[key] for end in (3, 2, 1) if (key := ".".join(parts[:end])) in places), "")
+    if problem["type"] == "extra_forbidden":
+        known = ", ".join(_field_names(".".join(parts[:-1])))
+        return f"{place}unknown field {name}; the fields are {known}"
+    reason = problem["msg"].removeprefix("Value error, ")
+    value = "" if problem["type"] in ("missing", "value_error") else f" (it is {problem['input']!r:.80})"
+    return f"{place}{name}: {reason}{value}"
 
 
 def dump_settings(settings: RunSettings) -> str:

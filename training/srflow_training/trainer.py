@@ -6,6 +6,7 @@ import logging
 import math
 import shlex
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -20,19 +21,16 @@ from torch.utils.tensorboard import SummaryWriter
 from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
 from srflow_sdk.system.interrupts import STOPPING, Interrupts, deferred_interrupts
 from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
-from srflow_training._health import Best, Health
-from srflow_training._inputs import is_first_process
-from srflow_training._objective import PerceptualLoss, lay_out, memory_format, noisy, objective_of
-from srflow_training._pace import Meter, Pace
-from srflow_training._precision_choice import with_precision
-from srflow_training._processes import launched
-from srflow_training._states import States, first_difference, without_paths
-from srflow_training._validation import Validation
-from srflow_training._weights import ramped_average, start_from_files
-from srflow_training.checkpoints import save_checkpoint
+from srflow_training.checkpoints import SAMPLING_NOTES, load_encoder, load_with_notes, save_checkpoint
 from srflow_training.data import Batch, Crops, Photos, choose_cache, loader, pairs_picture
-from srflow_training.model import Encoder, SRFlow
+from srflow_training.hardware import Pace, launched, with_precision
+from srflow_training.inputs import is_first_process
+from srflow_training.model import Encoder, PlainEncoder, SRFlow
+from srflow_training.model.config import UNUSED
+from srflow_training.objective import PerceptualLoss, lay_out, memory_format, noisy, objective_of
 from srflow_training.settings import RunSettings, dump_settings
+from srflow_training.states import Best, Health, States, first_difference, without_paths
+from srflow_training.validation import Validation
 
 _logger = logging.getLogger(__name__)
 
@@ -42,10 +40,11 @@ _FREE_ON_RESUME = {
         *("save_every", "log_every", "validate_every"),
     },
     "data": {"workers", "cache"},
-    "objective": {"perceptual_vgg16"},
 }
 _MAX_SKIPPED = 20  # non-finite steps in a row that stop a run
 _SAFE_RATE = 2.5e-4  # half the published one: the most that is advised after a divergence
+_ENCODER_ALONE = ("encoder", "growth", "blocks", "unshuffle", "trunk_skip")
+"""Fields that no tensor of the flow depends on."""
 
 
 class DivergedError(SRFlowError):
@@ -92,13 +91,12 @@ class Trainer:
             )
         if settings.objective.perceptual and is_first_process():
             PerceptualLoss(settings.objective)  # a wrong file is reported here
-        cache = choose_cache(self.photos, settings.data.cache)
-        self.notes = [cache.report] if cache.report else []
+        cache, report_of_cache = choose_cache(self.photos, settings.data.cache)
         self.fabric, loss_precision = launched(settings.hardware)
         settings, note = with_precision(settings, self.fabric, resumed=out if resume else None)
         loss_precision.bf16 = settings.hardware.precision == "bf16"
         self.settings = settings
-        self.notes += [note] if note else []
+        self.notes = [line for line in (report_of_cache, note) if line]
         self.crops = Crops(
             self.photos,
             settings.data,
@@ -108,12 +106,14 @@ class Trainer:
             noise=settings.objective.needs_noise(settings.kind),
             rank=self.fabric.global_rank,
             ranks=self.fabric.world_size,
-            cache=cache.folder,
+            cache=cache,
         )
         torch.manual_seed(self.schedule.seed)
         self.model = settings.build()
+        self.sampling: dict[str, Any] = {}  # the default τ that the network it starts from had in its bundle
         if not self.states.files():
-            start_from_files(self.model, start=self.schedule.start, encoder=self.schedule.encoder)
+            notes = start_from_files(self.model, start=self.schedule.start, encoder=self.schedule.encoder)
+            self.sampling = {name: notes[name] for name in SAMPLING_NOTES if name in notes}
         self.model.train()
         self.average = (
             AveragedModel(self.model, multi_avg_fn=ramped_average(self.schedule.ema)) if self.schedule.ema else None
@@ -301,6 +301,7 @@ class Trainer:
                 "settings": dump_settings(self.settings),
                 "health": self.health.state(),
                 "best": {self.best.metric: self.best.value},
+                "sampling": self.sampling,
             }
             self.states.save(self.iteration, state, healthy=healthy)
             if healthy:
@@ -314,6 +315,7 @@ class Trainer:
             "iterations": self.iteration,
             "reduction": self.settings.data.reduction,
             "removes_damage": self.settings.data.degradation is not None,
+            **self.sampling,
             "settings": dump_settings(without_paths(self.settings)),
         }
         save_checkpoint(path, self.trained, notes=notes)
@@ -340,6 +342,7 @@ class Trainer:
             self.iteration = int(state["iteration"])
             self.skipped = state["skipped"][0]  # a resumed run may skip as many steps in a row as a new one
             self.best.value = state.get("best", {}).get(self.best.metric, self.best.value)
+            self.sampling = state.get("sampling", {})
             self.health.load(state["health"])
         except ArgumentError:
             raise
@@ -394,3 +397,108 @@ class Trainer:
                 writer.flush()
 
             yield write
+
+
+class Meter:
+    """Means of the loss terms over all processes, and the speed, since the last restart."""
+
+    def __init__(self, mean_of_ranks: Callable[[Tensor], Tensor]) -> None:
+        self.mean_of_ranks = mean_of_ranks
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all steps so far."""
+        self.started, self.steps = time.monotonic(), 0
+        self.terms: dict[str, list[Tensor]] = {}
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Note the terms of a step, of which some steps have fewer."""
+        self.steps += 1
+        for name, term in terms.items():
+            self.terms.setdefault(name, []).append(term)
+
+    def read(self, *, left: int) -> dict[str, float]:
+        """Mean of each term over the steps that have it, iterations per second, and seconds for `left` iterations."""
+        means = {name: float(self.mean_of_ranks(torch.stack(values).mean())) for name, values in self.terms.items()}
+        rate = self.steps / (time.monotonic() - self.started)
+        return {**means, "iterations_per_second": rate, "seconds_left": left / rate}
+
+
+def start_from_files(model: SRFlow | Encoder, *, start: str, encoder: str) -> dict[str, Any]:
+    """Copy the weights that a run begins with, and return the notes of `start`.
+
+    start: a file of the same kind of network, or "". encoder: a file of an LR encoder, which replaces the former's, or
+    "". Raises: CheckpointError if a file does not fit.
+    """
+    notes: dict[str, Any] = {}
+    if start:
+        source, notes = load_with_notes(start)
+        if isinstance(source, Encoder) != isinstance(model, Encoder):
+            raise CheckpointError(f"{start}: holds another kind of network than this run trains")
+        copy_weights(source, model, start, encoder=isinstance(model, Encoder) or not encoder)
+    if encoder:
+        source = load_encoder(encoder)
+        if isinstance(model, SRFlow) and model.config.residual and source.image_base != model.config.image_base:
+            raise CheckpointError(
+                f"{encoder}: its image has the base {source.image_base!r}, and a residual flow needs that of this run, "
+                f"{model.config.image_base!r}: train the encoder on from it (schedule.start) with that image_base"
+            )
+        copy_weights(source, _encoder_of(model), encoder)
+    return notes
+
+
+def copy_weights(source: SRFlow | Encoder, target: SRFlow | Encoder, path: str, *, encoder: bool = True) -> None:
+    """Copy the weights of a file's network. Raises: CheckpointError naming the fields that differ.
+
+    encoder: the LR encoder's too. Without, an SRFlow may have another one that gives its flow as many features.
+    A noise-conditional network may start from one that is not: with `on_noise` = 0 both compute the same. One that is
+    not may start from one that is, and computes what that does of images with the least noise.
+    """
+    theirs, ours = (_shape_of(model) for model in (source, target))
+    if isinstance(given := _encoder_of(source), PlainEncoder) and not given.composed():
+        given.compose()
+    state = source.state_dict()
+    if ours["noise_conditional"] and not theirs["noise_conditional"]:
+        theirs["noise_conditional"] = True
+        on_noise = {name: values for name, values in target.state_dict().items() if name.endswith("on_noise")}
+        state |= {name: torch.zeros_like(values) for name, values in on_noise.items()}
+    elif theirs["noise_conditional"] and not ours["noise_conditional"]:
+        theirs["noise_conditional"] = False
+        state = {name: values for name, values in state.items() if not name.endswith("on_noise")}
+    if not encoder:
+        theirs |= {name: ours[name] for name in _ENCODER_ALONE}
+        if len(theirs["stacked_blocks"]) == len(ours["stacked_blocks"]):
+            theirs["stacked_blocks"] = ours["stacked_blocks"]
+        own = {name: values for name, values in target.state_dict().items() if name.startswith("encoder.")}
+        state = {name: values for name, values in state.items() if not name.startswith("encoder.")} | own
+    if different := [name for name in ours if theirs.get(name) != ours[name]]:
+        fix = " ".join(f"--set network.{name}={_as_yaml(theirs.get(name))}" for name in different)
+        raise CheckpointError(f"{path}: does not fit this run's network: use another file, or {fix}")
+    target.load_state_dict(state)
+
+
+def _encoder_of(model: SRFlow | Encoder) -> Encoder:
+    return model if isinstance(model, Encoder) else model.encoder
+
+
+def _shape_of(model: SRFlow | Encoder) -> dict[str, Any]:
+    """The fields that must match to copy weights: all that change a tensor's size or meaning."""
+    shape = {**UNUSED, **(model.settings() if isinstance(model, Encoder) else model.config.to_dict())}
+    if isinstance(model, Encoder):
+        shape["encoder"] = model.kind
+    free = ("clamp", "split_clamp", *([] if shape["residual"] else ["image_base"]))
+    return {name: value for name, value in shape.items() if name not in free}
+
+
+def _as_yaml(value: Any) -> str:
+    return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("...\n").strip().replace(" ", "")
+
+
+def ramped_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+    """Exponential moving average whose decay rises to `decay`, so that the initial weights are soon forgotten."""
+
+    @torch.no_grad()
+    def update(average: Any, current: Any, count: Tensor | int) -> None:
+        torch._foreach_lerp_(average, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+
+    return update

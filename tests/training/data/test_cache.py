@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_training.data import Crops, DecodedCache, Photos, choose_cache
+from srflow_training.data import Crops, Photos, choose_cache
 from srflow_training.settings import DataSettings
 
 
@@ -37,30 +37,30 @@ def with_free_disk(monkeypatch, size):
 
 def test_the_cache_is_on_by_default_and_in_the_users_folder(folder, users_folder):
     photos, settings = photos_of(folder)
-    chosen = choose_cache(photos, settings.cache)
-    assert chosen.folder == users_folder
-    assert chosen.report == f"decoded photographs: 0 MB in {users_folder}"
+    chosen, report = choose_cache(photos, settings.cache)
+    assert chosen == users_folder
+    assert report == f"decoded photographs: 0 MB in {users_folder}"
 
 
 def test_what_is_kept_may_take_half_of_the_free_disk_and_no_more(folder, users_folder, monkeypatch):
     photos, _ = photos_of(folder)
     with_free_disk(monkeypatch, 45_000)
-    assert choose_cache(photos, "auto").folder == users_folder
+    assert choose_cache(photos, "auto")[0] == users_folder
     with_free_disk(monkeypatch, 44_999)
-    chosen = choose_cache(photos, "auto")
-    assert chosen.folder is None
-    assert "more than half of the 0 MB free" in chosen.report
-    assert "data.cache=FOLDER" in chosen.report
+    chosen, report = choose_cache(photos, "auto")
+    assert chosen is None
+    assert "more than half of the 0 MB free" in report
+    assert "data.cache=FOLDER" in report
 
 
 def test_what_an_earlier_run_kept_needs_no_disk(folder, users_folder, monkeypatch):
     photos, settings = photos_of(folder)
-    crops = Crops(photos, settings, scale=4, seed=0, iterations=4, cache=choose_cache(photos, "auto").folder)
+    crops = Crops(photos, settings, scale=4, seed=0, iterations=4, cache=choose_cache(photos, "auto")[0])
     for iteration in range(4):
         crops[iteration]
     assert len(list(users_folder.iterdir())) == 4
     with_free_disk(monkeypatch, 0)
-    assert choose_cache(photos, "auto").folder == users_folder
+    assert choose_cache(photos, "auto")[0] == users_folder
 
 
 def test_lr_files_are_counted_too(folder, tmp_path, users_folder, monkeypatch):
@@ -70,31 +70,30 @@ def test_lr_files_are_counted_too(folder, tmp_path, users_folder, monkeypatch):
     photos, _ = photos_of(folder, narrowest=0, lr=str(tmp_path / "lr"))
     needed = 2 * (9000 + 9000 // 16)
     with_free_disk(monkeypatch, 2 * needed)
-    assert choose_cache(photos, "auto").folder == users_folder
+    assert choose_cache(photos, "auto")[0] == users_folder
     with_free_disk(monkeypatch, 2 * needed - 1)
-    assert choose_cache(photos, "auto").folder is None
+    assert choose_cache(photos, "auto")[0] is None
 
 
 def test_a_folder_that_the_user_names_is_taken_whatever_its_free_disk(folder, tmp_path, monkeypatch):
     photos, _ = photos_of(folder)
     with_free_disk(monkeypatch, 0)
-    chosen = choose_cache(photos, str(tmp_path / "mine"))
-    assert chosen.folder == tmp_path / "mine"
-    assert chosen.report == f"decoded photographs: 0 MB in {tmp_path / 'mine'}"
+    found = choose_cache(photos, str(tmp_path / "mine"))
+    assert found == (tmp_path / "mine", f"decoded photographs: 0 MB in {tmp_path / 'mine'}")
 
 
 def test_nothing_is_kept_when_switched_off(folder, users_folder):
     photos, _ = photos_of(folder)
-    assert choose_cache(photos, "off") == DecodedCache(None, "")
+    assert choose_cache(photos, "off") == (None, "")
     assert not users_folder.exists()
 
 
 def test_without_a_users_cache_training_goes_on_and_says_why(folder, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
-    chosen = choose_cache(photos_of(folder)[0], "auto")
-    assert chosen.folder is None
-    assert "no cache folder" in chosen.report
+    chosen, report = choose_cache(photos_of(folder)[0], "auto")
+    assert chosen is None
+    assert "no cache folder" in report
 
 
 def test_what_a_killed_run_left_half_written_is_removed(folder, users_folder):

@@ -9,8 +9,8 @@ import torch
 
 from srflow_sdk.errors import ImageError
 from srflow_training.data import Crops, Photos, halved, loader
+from srflow_training.presets import load_settings
 from srflow_training.resampling import reduce_bicubic, reduce_bilinear, round_to_8_bit
-from srflow_training.settings import load_settings
 from tests.training.crops import SCALE, as_image, crops_of, equal, places, save, texture, three_photographs
 
 GOLDEN = ["49985e9c4f7e4f46", "9ffb3e1709f3c553", "dc312ddb5a62cc1b", "06be6e642ac1256f"]  # hr, lr, noise, noise_share
@@ -141,7 +141,7 @@ def test_lr_files_that_are_missing_or_of_another_size_are_reported_and_their_pho
     assert len(crops_of(tmp_path / "hr", lr=str(tmp_path / "lr"), reports=reports).photos) == 1
     assert len(reports) == 2
     assert "no LR image alone or alonex4" in reports[0]
-    assert "is 9×8 px; 1/4 of the photograph is 8×8 px" in reports[1]
+    assert "is not 8×8 px, as of 1/4 of the photograph" in reports[1]
     (tmp_path / "hr" / "good.png").unlink()
     with pytest.raises(ImageError, match=r"no photograph can be used.*alone"):
         crops_of(tmp_path / "hr", lr=str(tmp_path / "lr"))

@@ -11,8 +11,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_training.data import halved, image_files, loader, read_photo
-from srflow_training.data._images import size_of
+from srflow_training.data import halved, image_files, loader, read_photo, size_of
 from tests.training.crops import as_image, crops_of, equal, places, save, texture, three_photographs
 
 
@@ -151,7 +150,7 @@ def test_a_cache_changes_nothing_and_spares_decoding(folder, tmp_path, monkeypat
     assert list(cache.glob("*.npy"))
     assert all(path.suffix == ".npy" for path in cache.iterdir())
     with monkeypatch.context() as patched:
-        patched.setattr("srflow_training.data._decoding.read_photo", lambda path: pytest.fail("decoded again"))
+        patched.setattr("srflow_training.data.photographs.read_photo", lambda path: pytest.fail("decoded again"))
         warm = crops_of(folder, cache=str(cache), **data)[0]
     assert equal(warm, without[0])
 
@@ -182,7 +181,7 @@ def test_a_full_disk_is_reported_once_and_training_goes_on(folder, tmp_path, mon
     def full(path, content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr("srflow_training.data._decoding.write_atomically", full)
+    monkeypatch.setattr("srflow_training.data.photographs.write_atomically", full)
     reports = []
     crops = crops_of(folder, cache=str(tmp_path / "cache"), iterations=6, reports=reports)
     batches = list(loader(crops, start=0, workers=2))

@@ -10,15 +10,13 @@ from PIL import Image
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures
-from srflow_training._degradation_settings import Degradation
-from srflow_training._noise import runtime_noise
-from srflow_training._validation import Validation
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.data import MARGIN, Batch, Crops, Photos, degrade, loader, pairs_picture
 from srflow_training.model import RRDB
 from srflow_training.resampling import mirror_pad, reduce_bicubic, reduce_bilinear, round_to_8_bit
-from srflow_training.settings import RunSettings
+from srflow_training.settings import Degradation, RunSettings
 from srflow_training.trainer import Trainer
+from srflow_training.validation import Validation, runtime_noise
 from tests.networks import random_srflow, tiny_config
 
 NOTHING = {"passes": 1, "clean": 0, "blur": 0, "resize": 0, "noise": 0, "compression": 0}

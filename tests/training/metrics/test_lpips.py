@@ -5,32 +5,24 @@ import pytest
 import torch
 
 from srflow_sdk.errors import CheckpointError
-from srflow_training import _vgg16, figures
-from srflow_training._lpips import LPIPS, AlexNetFeatures
-from srflow_training._vgg16 import IMAGENET_MEAN, IMAGENET_STD, VGG16Features
+from srflow_training import figures
+from srflow_training.lpips import LPIPS, AlexNetFeatures, VGG16Features
 from srflow_training.lpips_weights import weights_file
 from tests.training import lpips_files
-from tests.training.metrics.test_vgg16 import SMALL
+from tests.training.metrics.test_vgg16 import SMALL, small_shapes
 
 SHIFT, SCALE = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])  # as LPIPS is published
 ALEXNET = [(11, 4, 2), (5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1)]  # kernel, stride, padding
 SHAPES = {
     "alex": [(6, 3, 11, 11), (8, 6, 5, 5), (7, 8, 3, 3), (9, 7, 3, 3), (5, 9, 3, 3)],
-    "vgg": [
-        *((6, 3, 3, 3), (6, 6, 3, 3)),
-        *((8, 6, 3, 3), (8, 8, 3, 3)),
-        *((8, 8, 3, 3), (8, 8, 3, 3), (8, 8, 3, 3)),
-        *((10, 8, 3, 3), (10, 10, 3, 3), (10, 10, 3, 3)),
-        *((10, 10, 3, 3), (10, 10, 3, 3), (10, 10, 3, 3)),
-    ],
+    "vgg": small_shapes(),
 }
 CHANNELS = {"alex": (6, 8, 7, 9, 5), "vgg": SMALL}
 
 
 @pytest.fixture(params=["alex", "vgg"])
-def case(request, monkeypatch):
+def case(request):
     """The network, and its convolutions and heads in float64."""
-    monkeypatch.setattr(_vgg16, "WIDTHS", SMALL)
     rng = np.random.default_rng(0)
     convolutions = [
         (rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:])), 0.1 * rng.standard_normal(shape[0]))
@@ -38,11 +30,7 @@ def case(request, monkeypatch):
     ]
     heads = [rng.random(channels) for channels in CHANNELS[request.param]]
     as_tensors = [(torch.from_numpy(weight).float(), torch.from_numpy(bias).float()) for weight, bias in convolutions]
-    features = (
-        AlexNetFeatures(as_tensors)
-        if request.param == "alex"
-        else VGG16Features(as_tensors, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-    )
+    features = (AlexNetFeatures if request.param == "alex" else VGG16Features)(as_tensors)
     network = LPIPS(features, [torch.from_numpy(head).float() for head in heads])
     return request.param, network, convolutions, heads
 

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from srflow_sdk.errors import CheckpointError
 from srflow_training import figures, lpips_weights
-from srflow_training._lpips import LPIPS
+from srflow_training.lpips import LPIPS
 from srflow_training.lpips_weights import main, read_weights, weights_file
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 from tests.training import lpips_files

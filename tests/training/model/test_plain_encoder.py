@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training._weights import copy_weights
 from srflow_training.checkpoints import load_checkpoint, load_encoder, save_checkpoint
 from srflow_training.model import PlainEncoder, SRFlow
 from srflow_training.model.plain import ComposedConv
+from srflow_training.trainer import copy_weights
 from tests.networks import PLAIN, random_srflow, tiny_config
 from tests.training.model.test_transforms import normal
 

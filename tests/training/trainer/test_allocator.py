@@ -9,7 +9,7 @@ import pytest
 PROGRAM = """
 import resource
 import numpy as np
-from srflow_training._processes import keep_freed_memory
+from srflow_training.hardware import keep_freed_memory
 
 keep_freed_memory()
 for _ in range(6):

@@ -3,8 +3,8 @@
 import pytest
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training._health import Best
 from srflow_training.checkpoints import load_with_notes
+from srflow_training.states import Best
 from tests.training.runs import trainer
 
 

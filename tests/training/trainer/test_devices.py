@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from srflow_sdk.errors import ArgumentError, DeviceError, SRFlowError
-from srflow_training.settings import dump_settings, load_settings, preset_names
+from srflow_training.presets import load_settings, preset_names
+from srflow_training.settings import dump_settings
 from srflow_training.trainer import Trainer
 from tests.training.runs import ranks_command, run_two, settings, trainer
 

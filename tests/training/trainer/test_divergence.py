@@ -7,10 +7,9 @@ import torch
 from click.testing import CliRunner
 
 from srflow_training import load_checkpoint
-from srflow_training._health import Health
-from srflow_training._states import States
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.cli import train
+from srflow_training.states import Health, States
 from srflow_training.trainer import DivergedError
 from tests.training.runs import trainer
 

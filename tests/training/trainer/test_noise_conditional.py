@@ -9,7 +9,7 @@ from srflow_export.unfolding import trainable_network
 from srflow_sdk import Upscaler
 from srflow_sdk.errors import ArgumentError
 from srflow_training.checkpoints import save_checkpoint
-from srflow_training.settings import load_settings
+from srflow_training.presets import load_settings
 from tests.networks import random_srflow, tiny_config
 from tests.training.model.test_model import images
 from tests.training.runs import FLOW, assert_same_weights, trainer

@@ -8,42 +8,37 @@ import pytest
 import torch
 
 from srflow_sdk.errors import ArgumentError, CheckpointError
-from srflow_training import _lpips, _vgg16, figures, load_checkpoint, lpips_weights
-from srflow_training._objective import PerceptualLoss, latents_of, objective_of
-from srflow_training._objective_settings import Decodings, Objective
+from srflow_training import figures, load_checkpoint, lpips, lpips_weights
 from srflow_training.cli import _report
 from srflow_training.model.transforms import Squeeze
+from srflow_training.objective import PerceptualLoss, latents_of, objective_of
+from srflow_training.settings import Decodings, Objective
 from tests.networks import random_srflow, tiny_config
 from tests.training import lpips_files
 from tests.training.crops import save
-from tests.training.metrics.test_vgg16 import SMALL, small_network, write_pth
+from tests.training.metrics.test_vgg16 import SMALL, small_shapes
 from tests.training.runs import PLAIN, SCHEDULE, TINY, assert_same_weights, scalars, settings, trainer
 
 DATA = {"crop": 32, "batch": 2}
-KINDS = ["gmsd", "haarpsi", "ms_ssim", "vgg16", "lpips_vgg", "ms_lpips_vgg"]
+KINDS = ["gmsd", "haarpsi", "ms_ssim", "lpips_vgg", "ms_lpips_vgg"]
 ALL = {"l1": 2.0, "l1_every": 2, "grid": 5.0, "perceptual": 3.0, "perceptual_every": 2, "lr_consistency": 4.0}
 
 
 @pytest.fixture
-def vgg16(tmp_path, monkeypatch):
-    monkeypatch.setattr(_vgg16, "WIDTHS", SMALL)
-    write_pth(tmp_path / "vgg16.pth", small_network())
-    small = [layer.weight.shape for layer in small_network() if isinstance(layer, torch.nn.Conv2d)]
-    monkeypatch.setattr(lpips_weights, "convolution_shapes", lambda _: [tuple(shape) for shape in small])
-    monkeypatch.setattr(_lpips, "convolution_shapes", lpips_weights.convolution_shapes)
+def weights(tmp_path, monkeypatch):
+    for module in (lpips, lpips_weights):
+        monkeypatch.setattr(module, "convolution_shapes", small_shapes)
     monkeypatch.setitem(lpips_weights.HEADS, "vgg", SMALL)
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
     lpips_files.write_weights(tmp_path / "cache", "vgg")
-    return str(tmp_path / "vgg16.pth")
 
 
-def of_kind(kind, vgg16, **changes):
-    file = {"perceptual_vgg16": vgg16} if kind == "vgg16" else {}
-    return {"perceptual": 1.0, "perceptual_loss": kind, **file, **changes}
+def of_kind(kind, **changes):
+    return {"perceptual": 1.0, "perceptual_loss": kind, **changes}
 
 
-def perceptual_loss(kind, vgg16):
-    return PerceptualLoss(Objective(**of_kind(kind, vgg16)))
+def perceptual_loss(kind):
+    return PerceptualLoss(Objective(**of_kind(kind)))
 
 
 def photograph(side=64, seed=0):
@@ -97,21 +92,20 @@ def test_noise_becomes_latents_value_by_value(scale):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_perceptual_loss_is_zero_for_equality_and_grows_with_blur(kind, vgg16):
-    image, distance = photograph(), perceptual_loss(kind, vgg16)
+def test_a_perceptual_loss_is_zero_for_equality_and_grows_with_blur(kind, weights):
+    image, distance = photograph(), perceptual_loss(kind)
     blurred = [torch.nn.functional.avg_pool2d(image, 2 * n + 1, stride=1, padding=n) for n in (1, 3)]
     assert float(distance(image, image)) == pytest.approx(0, abs=2e-3)
     assert 0 < float(distance(blurred[0], image)) < float(distance(blurred[1], image)) <= 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_perceptual_loss_is_the_figure_without_rounding_averaged_over_the_batch(kind, vgg16):
-    image, other, distance = photograph(), photograph(seed=1), perceptual_loss(kind, vgg16)
+def test_a_perceptual_loss_is_the_figure_without_rounding_averaged_over_the_batch(kind, weights):
+    image, other, distance = photograph(), photograph(seed=1), perceptual_loss(kind)
     figure = {
         "gmsd": figures.gmsd,
         "haarpsi": lambda *pair: 1 - figures.haarpsi(*pair),
         "ms_ssim": lambda *pair: 1 - figures.ms_ssim(*pair),
-        "vgg16": lambda *pair: figures.vgg16_distance(distance.vgg16, *pair),
         "lpips_vgg": lambda *pair: figures.lpips(distance.lpips, *pair),
         "ms_lpips_vgg": lambda *pair: three_sizes(distance.lpips, *pair),
     }[kind]
@@ -130,7 +124,7 @@ def three_sizes(lpips, image, reference):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("start", ["noise", "black", "saturated", "inverted", "equal"])
-def test_gradients_are_finite_whatever_the_image(kind, start, vgg16):
+def test_gradients_are_finite_whatever_the_image(kind, start, weights):
     reference = photograph()
     if start == "saturated":
         reference[..., :32] = 1.0
@@ -142,13 +136,13 @@ def test_gradients_are_finite_whatever_the_image(kind, start, vgg16):
         "equal": reference,
     }[start]
     image = image.clone().requires_grad_()
-    perceptual_loss(kind, vgg16)(image, reference).backward()
+    perceptual_loss(kind)(image, reference).backward()
     assert bool(image.grad.isfinite().all())
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_descending_a_perceptual_loss_approaches_the_photograph(kind, vgg16):
-    reference, distance = photograph(), perceptual_loss(kind, vgg16)
+def test_descending_a_perceptual_loss_approaches_the_photograph(kind, weights):
+    reference, distance = photograph(), perceptual_loss(kind)
     noise = 0.1 * torch.randn(reference.shape, generator=torch.Generator().manual_seed(1))
     image = (reference + noise).requires_grad_()
     optimiser = torch.optim.Adam([image], lr=0.01)
@@ -177,7 +171,7 @@ def test_a_sample_that_is_not_finite_has_a_loss_and_gradient_that_are_not():
     image = photograph(32)
     image[0, 0, 3, 3] = math.inf
     image.requires_grad_()
-    loss = perceptual_loss("gmsd", "")(image, photograph(32))
+    loss = perceptual_loss("gmsd")(image, photograph(32))
     loss.backward()
     assert not loss.isfinite()
     assert not bool(image.grad.isfinite().any())
@@ -314,10 +308,10 @@ def test_lr_consistency_keeps_the_colours_of_samples(tmp_path, photos):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_perceptual_loss_trains_in_every_precision(tmp_path, photos, kind, precision, vgg16):
+def test_every_perceptual_loss_trains_in_every_precision(tmp_path, photos, kind, precision, weights):
     hardware = {"precision": precision}
     data = {**DATA, "crop": 64}
-    run = trainer(tmp_path / "run", photos, data=data, objective=of_kind(kind, vgg16), hardware=hardware)
+    run = trainer(tmp_path / "run", photos, data=data, objective=of_kind(kind), hardware=hardware)
     with torch.no_grad():
         batch = run.crops[0]
         exact = run.objective.module.perceptual(batch.hr * 0.9, batch.hr)
@@ -329,17 +323,17 @@ def test_every_perceptual_loss_trains_in_every_precision(tmp_path, photos, kind,
     assert run.skipped == 0
 
 
-def test_vgg16_stays_as_it_is_and_out_of_the_checkpoint(tmp_path, photos, vgg16):
-    run = trainer(tmp_path / "run", photos, data=DATA, objective=of_kind("vgg16", vgg16))
+def test_lpips_stays_as_it_is_and_out_of_the_checkpoint(tmp_path, photos, weights):
+    run = trainer(tmp_path / "run", photos, data=DATA, objective=of_kind("lpips_vgg"))
     before = {name: tensor.clone() for name, tensor in run.objective.module.perceptual.state_dict().items()}
     run.run()
     after = run.objective.module.perceptual.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-    assert not any("vgg16" in name for name in run.states.load()["model"])
+    assert not any("perceptual" in name for name in run.states.load()["model"])
     assert_same_weights(run.trained, load_checkpoint(run.checkpoint))
 
 
-def test_a_run_resumed_draws_the_samples_of_one_that_never_stopped(tmp_path, photos, vgg16):
+def test_a_run_resumed_draws_the_samples_of_one_that_never_stopped(tmp_path, photos, weights):
     class StoppedError(Exception):
         pass
 
@@ -347,14 +341,11 @@ def test_a_run_resumed_draws_the_samples_of_one_that_never_stopped(tmp_path, pho
         if figures["iteration"] == 4:
             raise StoppedError
 
-    changes = {"data": DATA, "objective": {**ALL, **of_kind("vgg16", vgg16), "perceptual_every": 1}}
+    changes = {"data": DATA, "objective": {**ALL, **of_kind("lpips_vgg"), "perceptual_every": 1}}
     whole = trainer(tmp_path / "whole", photos, **changes)
     whole.run()
     with pytest.raises(StoppedError):
         trainer(tmp_path / "stopped", photos, **changes).run(stop)
-    moved = tmp_path / "moved.pth"
-    (tmp_path / "vgg16.pth").rename(moved)
-    changes["objective"]["perceptual_vgg16"] = str(moved)
     torch.manual_seed(5)
     resumed = trainer(tmp_path / "stopped", photos, resume=True, **changes)
     assert resumed.iteration == 3
@@ -368,36 +359,27 @@ def test_a_run_resumed_draws_the_samples_of_one_that_never_stopped(tmp_path, pho
 def test_lpips_without_its_weights_is_refused_before_anything_starts(tmp_path, photos, monkeypatch):
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
     with pytest.raises(CheckpointError, match=r"not on this machine: python -m srflow_training\.lpips_weights$"):
-        trainer(tmp_path / "run", photos, data=DATA, objective=of_kind("lpips_vgg", ""))
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_wrong_vgg16_file_is_refused_before_anything_starts(tmp_path, photos):
-    with pytest.raises(CheckpointError, match=r"absent\.h5: no such file"):
-        trainer(tmp_path / "run", photos, data=DATA, objective=of_kind("vgg16", "absent.h5"))
+        trainer(tmp_path / "run", photos, data=DATA, objective=of_kind("lpips_vgg"))
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"objective": {"perceptual": 1.0, "perceptual_loss": "vgg16"}}, r"set objective\.perceptual_vgg16=FILE"),
         ({"objective": {"perceptual": 1.0}, "data": {"crop": 8}}, "at least 16 pixels, not 8"),
         ({"objective": {"perceptual": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}}, "an LR encoder has none"),
         (
             {"objective": {"l1": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}},
             "an LR encoder's whole loss is L1",
         ),
-        ({"objective": {"perceptual_vgg16": "a.pth", "perceptual": 1.0}}, r"is only used with .*perceptual_vgg16=$"),
-        ({"objective": {"perceptual_vgg16": "a.pth", "perceptual_loss": "vgg16"}}, "is only used with .*above 0"),
         (
             {"objective": {"perceptual": 1.0, "perceptual_every": 7}, "data": DATA},
             "perceptual_every is 7, more than",
         ),
         ({"objective": {"lr_consistency": 1.0, "perceptual_every": 7}}, "no iteration would decode a sample"),
         ({"objective": {"l1": 1.0, "l1_every": 7}}, r"l1_every is 7, .*only the first .*raise schedule\.iterations$"),
-        ({"objective": {"perceptual_loss": "lpips"}}, "perceptual_loss is 'lpips'"),
-        ({"objective": {"perceptual_tau": 3.0}}, "perceptual_tau is 3.0"),
+        ({"objective": {"perceptual_loss": "lpips"}}, r"perceptual_loss: .*\(it is 'lpips'\)"),
+        ({"objective": {"perceptual_tau": 3.0}}, "perceptual_tau: "),
     ],
 )
 def test_what_cannot_be_computed_is_refused_in_one_line(changes, message):

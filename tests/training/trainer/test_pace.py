@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from srflow_training._pace import Pace
+from srflow_training.hardware import Pace
 
 
 class Machine:

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from srflow_sdk.errors import CheckpointError
 from srflow_training import SRFlow, load_checkpoint
-from srflow_training.checkpoints import load_with_notes, reduction_of
+from srflow_training.checkpoints import default_tau_of, load_with_notes, reduction_of, save_checkpoint
 from srflow_training.cli import train
 from srflow_training.trainer import DivergedError
 from tests.training.runs import FLOW, PLAIN, TINY, assert_same_weights, scalars, trainer
@@ -108,11 +108,15 @@ def test_an_encoder_is_pretrained_and_handed_on(tmp_path, photos):
     assert torch.equal(run.model.encoder.conv_first.weight, load_checkpoint(checkpoint).conv_first.weight)
 
 
-def test_a_whole_network_is_fine_tuned_and_its_actnorms_stay(tmp_path, photos):
+def test_a_whole_network_is_fine_tuned_and_its_actnorms_and_default_tau_stay(tmp_path, photos):
     checkpoint = trainer(tmp_path / "first", photos).run()
-    run = trainer(tmp_path / "second", photos, schedule={"start": str(checkpoint), "learning_rate": 1e-9})
-    assert_same_weights(load_checkpoint(checkpoint), run.model)
+    save_checkpoint(checkpoint, load_checkpoint(checkpoint), notes={"default_tau": 0.9, "auto_tau": True})
+    schedule = {"start": str(checkpoint), "learning_rate": 1e-9, "iterations": 3}
+    trainer(tmp_path / "second", photos, schedule=schedule).run()
+    run = trainer(tmp_path / "second", photos, schedule={**schedule, "iterations": 4}, resume=True)
     run.run()
+    assert default_tau_of(load_with_notes(run.checkpoint)[1]) == (0.9, True)
+    assert [default_tau_of({"default_tau": tau}) for tau in (None, "0.9", 7)] == [(None, False)] * 3
     torch.testing.assert_close(
         load_checkpoint(checkpoint).actnorms()[0].bias, run.model.actnorms()[0].bias, rtol=0, atol=1e-6
     )
@@ -258,12 +262,14 @@ def test_the_command_trains_resumes_and_fails_in_one_line(tmp_path, photos):
     result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 0, result.output
     assert "srflow-export --ckpt" in result.output
+    assert result.output.count("warning: the network starts from nothing") == 1
     assert result.output.count("decoded photographs: 0 MB in ") == 1
     again = CliRunner().invoke(train, arguments)
     assert again.exit_code == 1
     assert again.output.splitlines()[-1].startswith("error: ")
     assert "--resume" in again.output
-    assert CliRunner().invoke(train, [*out, "--resume"]).exit_code == 0  # the run's own configuration
+    resumed = CliRunner().invoke(train, [*out, "--resume"])  # with the run's own configuration
+    assert (resumed.exit_code, resumed.output.count("warning")) == (0, 0)
     wrong = CliRunner().invoke(train, ["--config", "x5", "--data", str(photos), "--out", str(tmp_path / "other")])
     assert wrong.exit_code == 1
     assert "x4-small" in wrong.output

@@ -9,11 +9,10 @@ from PIL import Image
 
 from srflow_sdk.errors import ImageError
 from srflow_training import figures
-from srflow_training._noise import runtime_noise
-from srflow_training._validation import Validation
 from srflow_training.data import read_photo, to_image
 from srflow_training.model import RRDB
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, reduce_bilinear, round_to_8_bit
+from srflow_training.validation import Validation, runtime_noise
 from tests.networks import random_srflow, tiny_config
 from tests.training.runs import trainer
 

@@ -1,20 +1,26 @@
 """Checkpoint files: read published ones and our own, detect the network they hold, write our own."""
 
-from srflow_training.checkpoints._detect import detect_rrdb, detect_srflow
-from srflow_training.checkpoints._io import (
+from srflow_training.checkpoints.detection import detect_rrdb, detect_srflow
+from srflow_training.checkpoints.files import (
+    SAMPLING_NOTES,
+    default_tau_of,
     load_checkpoint,
     load_encoder,
     load_with_notes,
+    read_tensors,
     reduction_of,
     save_checkpoint,
 )
 
 __all__ = [
+    "SAMPLING_NOTES",
+    "default_tau_of",
     "detect_rrdb",
     "detect_srflow",
     "load_checkpoint",
     "load_encoder",
     "load_with_notes",
+    "read_tensors",
     "reduction_of",
     "save_checkpoint",
 ]

@@ -1,16 +1,25 @@
 """Training data: random crops of the photographs in a folder, and their LR images."""
 
-from srflow_training.data._crops import Batch, Crops, loader, pairs_picture
-from srflow_training.data._decoding import DecodedCache, choose_cache
-from srflow_training.data._degradation import MARGIN, degrade
-from srflow_training.data._folders import Photo, Photos, teacher_name
-from srflow_training.data._images import coded, halved, image_files, read_photo, to_image
+from srflow_training.data.crops import Batch, Crops, loader, pairs_picture
+from srflow_training.data.damage import MARGIN, degrade
+from srflow_training.data.photographs import (
+    Photo,
+    Photos,
+    choose_cache,
+    coded,
+    halved,
+    image_files,
+    read_photo,
+    report_skipped,
+    size_of,
+    teacher_name,
+    to_image,
+)
 
 __all__ = [
     "MARGIN",
     "Batch",
     "Crops",
-    "DecodedCache",
     "Photo",
     "Photos",
     "choose_cache",
@@ -21,6 +30,8 @@ __all__ = [
     "loader",
     "pairs_picture",
     "read_photo",
+    "report_skipped",
+    "size_of",
     "teacher_name",
     "to_image",
 ]

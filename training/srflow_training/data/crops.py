@@ -16,10 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from srflow_sdk.errors import ImageError, SRFlowError
-from srflow_training.data._decoding import Decoder
-from srflow_training.data._degradation import MARGIN, degrade
-from srflow_training.data._folders import Photo, Photos
-from srflow_training.data._images import of_8_bit, to_image
+from srflow_training.data.damage import MARGIN, degrade
+from srflow_training.data.photographs import Decoder, Photo, Photos, of_8_bit, to_image
 from srflow_training.resampling import reduce_window, to_8_bit
 from srflow_training.settings import DataSettings
 

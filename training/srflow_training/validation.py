@@ -14,12 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ImageError
+from srflow_sdk.latents.random_field import LatentLevel, window_noise
 from srflow_sdk.model.manifest import Reduction
-from srflow_training._degradation_settings import Degradation
-from srflow_training._noise import runtime_noise
-from srflow_training.data import MARGIN, degrade, image_files, read_photo, to_image
-from srflow_training.data._folders import report_skipped
-from srflow_training.data._images import size_of
+from srflow_training.data import MARGIN, degrade, image_files, read_photo, report_skipped, size_of, to_image
 from srflow_training.figures import (
     bits_per_dimension,
     bits_per_dimension_loss,
@@ -34,6 +31,7 @@ from srflow_training.figures import (
 )
 from srflow_training.model import Encoder, SRFlow
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, mirror_pad, round_to_8_bit
+from srflow_training.settings import Degradation
 
 logger = logging.getLogger(__name__)
 
@@ -157,6 +155,15 @@ class Validation:
         enlarged = F.interpolate(lr, scale_factor=float(self.scale), mode="nearest")
         cells = [enlarged, enlarge_bicubic(lr, self.scale), *images, hr]
         return torch.cat([_cell(image) for image in cells], dim=2)
+
+
+def runtime_noise(model: SRFlow, lr: Tensor, *, seed: int) -> dict[int, Tensor]:
+    """Standard normal noise of sample 0 for an LR image 1×3×h×w: {level: 1×C×H/2^level×W/2^level}, float32."""
+    height, width = lr.shape[2:]
+    shapes = model.latent_shapes(height, width)
+    levels = [LatentLevel(level=level, channels=channels) for level, (channels, _, _) in shapes.items()]
+    noise = window_noise(levels, scale=model.config.scale, seed=seed, sample=0, height=height, width=width)
+    return {level: torch.from_numpy(array)[None] for level, array in noise.items()}
 
 
 class _ConditionedFlow:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +11,10 @@ from torch.nn import functional as F
 
 from srflow_sdk.model.manifest import Reduction
 from srflow_training import figures
-from srflow_training._lpips import LPIPS
-from srflow_training._objective_settings import Decodings, Objective
-from srflow_training._vgg16 import VGG16Features
+from srflow_training.lpips import LPIPS
 from srflow_training.model import Encoder, SRFlow
 from srflow_training.model.transforms import standard_normal_log_density
-from srflow_training.settings import Hardware, RunSettings
+from srflow_training.settings import Decodings, Hardware, Objective, RunSettings
 
 
 def noisy(hr: Tensor, noise: Tensor, above_least: Tensor, settings: Objective) -> Tensor:
@@ -43,13 +40,12 @@ def latents_of(noise: Tensor, shapes: Mapping[int, tuple[int, int, int]]) -> dic
 class PerceptualLoss(nn.Module):
     """The perceptual distance that the settings name.
 
-    Raises: CheckpointError for VGG16's file or LPIPS's weights, MissingExtraError.
+    Raises: CheckpointError for LPIPS's weights.
     """
 
     def __init__(self, settings: Objective) -> None:
         super().__init__()
         self.kind = settings.perceptual_loss
-        self.vgg16 = VGG16Features.open(Path(settings.perceptual_vgg16)) if self.kind == "vgg16" else None
         self.lpips = LPIPS.open("vgg") if self.kind in ("lpips_vgg", "ms_lpips_vgg") else None
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # piq looks at values
@@ -57,8 +53,6 @@ class PerceptualLoss(nn.Module):
         """Measure images N×3×H×W against reference, in [0, 1]: 0 for equality, NaN unless all values are finite."""
         if not bool(image.isfinite().all()):
             return image.sum() * math.nan  # and so is the gradient: the step is skipped
-        if self.vgg16 is not None:
-            return figures.vgg16_loss(self.vgg16, image, reference)
         if self.lpips is not None:
             of_lpips = figures.lpips_loss if self.kind == "lpips_vgg" else figures.multi_scale_lpips_loss
             return of_lpips(self.lpips, image, reference)

