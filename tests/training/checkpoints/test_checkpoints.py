@@ -19,9 +19,7 @@ from tests.networks import golden_checkpoint, random_srflow, tiny_config
 
 PRESETS = {
     "×4 general": {"scale": 4, "blocks": 23},
-    "×8 general": {"scale": 8, "blocks": 23},
-    "×8 faces": {"scale": 8, "blocks": 8},
-    "×16": {"scale": 16, "blocks": 8},
+    "×8 general": {"scale": 8, "blocks": 23, "nf": 8, "growth": 4},
     "×16, five levels": {"scale": 16, "blocks": 8, "levels": 5},
     "tiny": {"scale": 4, "blocks": 4, "nf": 8, "growth": 4, "steps": 2, "hidden": 8},
 }
@@ -51,8 +49,8 @@ def test_every_preset_is_detected_from_keys_and_shapes(preset, variant):
 def test_a_published_layout_file_gives_the_same_network(published, variant):
     model = random_srflow(tiny_config(variant))
     path = published(to_published(model.state_dict(), model.config))
-    loaded = load_checkpoint(path, stacked_blocks=model.config.stacked_blocks)
-    assert loaded.config == model.config
+    loaded, notes = load_with_notes(path, stacked_blocks=model.config.stacked_blocks)
+    assert (loaded.config, notes) == (model.config, {})
     assert not loaded.training
     for name, tensor in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
@@ -61,15 +59,9 @@ def test_a_published_layout_file_gives_the_same_network(published, variant):
 @pytest.mark.parametrize("wrapper", ["params", "params_ema", "state_dict"])
 def test_wrapped_and_prefixed_files_load(published, wrapper):
     model = random_srflow(tiny_config("published"))
-    state = {f"module.{name}": tensor for name, tensor in to_published(model.state_dict(), model.config).items()}
+    state = {f"module.{name}": tensor.half() for name, tensor in to_published(model.state_dict(), model.config).items()}
     loaded = load_checkpoint(published({wrapper: state}))
-    assert torch.equal(loaded.encoder.conv_first.weight, model.encoder.conv_first.weight)
-
-
-def test_half_precision_weights_load_as_float32(published):
-    model = random_srflow(tiny_config("published"))
-    path = published({name: t.half() for name, t in to_published(model.state_dict(), model.config).items()})
-    assert load_checkpoint(path).encoder.conv_first.weight.dtype == torch.float32
+    assert torch.equal(loaded.encoder.conv_first.weight, model.encoder.conv_first.weight.half().float())
 
 
 def test_stacked_blocks_can_be_named_where_the_rule_is_wrong(published):
@@ -174,20 +166,6 @@ def test_own_files_keep_an_unshuffled_encoder(tmp_path, unshuffle):
             assert torch.equal(encoder(lr), flow.encoder(lr))
 
 
-@pytest.mark.parametrize("unshuffle", [3, 2, "2"])
-def test_own_files_whose_weights_are_not_of_their_unshuffled_encoder_are_refused(tmp_path, unshuffle):
-    model = random_srflow(tiny_config())
-    for kind, network, state in (
-        ("srflow", model.config.to_dict(), model.state_dict()),
-        ("rrdb", model.encoder.settings(), model.encoder.state_dict()),
-    ):
-        described = json.dumps({"kind": kind, **network, "unshuffle": unshuffle})
-        path = tmp_path / f"{kind}.safetensors"
-        safetensors.torch.save_file(state, path, {"format": "srflow-sdk", "network": described})
-        with pytest.raises(CheckpointError, match=r"unshuffle is|missing"):
-            load_checkpoint(path)
-
-
 class Hostile:
     """Runs a command when it is unpickled."""
 
@@ -226,7 +204,7 @@ def test_odd_pickles_are_refused_in_one_line_and_torch_prints_nothing(tmp_path, 
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("keep", [0, 1, 10, 0.5, 0.999])
+@pytest.mark.parametrize("keep", [0, 10, 0.999])
 def test_truncated_files_are_refused(tmp_path, suffix, keep):
     path = tmp_path / f"model{suffix}"
     model = random_srflow(tiny_config("published"))
@@ -255,13 +233,15 @@ def test_other_architectures_are_refused_with_what_was_expected(published, state
         load_checkpoint(published(state))
 
 
-@pytest.mark.parametrize("missing", ["RRDB.conv_first.weight", "flowUpsamplerNet.layers.4.invconv.weight"])
-def test_a_missing_tensor_is_named(published, missing):
+def test_a_missing_tensor_file_or_name_is_told(published, tmp_path):
     model = random_srflow(tiny_config("published"))
     state = to_published(model.state_dict(), model.config)
-    del state[missing]
-    with pytest.raises(CheckpointError):
+    del state["flowUpsamplerNet.layers.4.invconv.weight"]
+    with pytest.raises(CheckpointError, match="invconv"):
         load_checkpoint(published(state))
+    for path, message in (("nowhere.pth", "no such file"), (tmp_path, "is a folder: name a file in it")):
+        with pytest.raises(CheckpointError, match=message):
+            load_checkpoint(path)
 
 
 def test_a_tensor_of_the_wrong_shape_is_named(published):
@@ -282,9 +262,9 @@ ODD_TENSORS = {
 }
 
 
-@pytest.mark.parametrize("name", ["RRDB.conv_first.weight", "flowUpsamplerNet.layers.3.affine.fAffine.4.weight"])
 @pytest.mark.parametrize("kind", ODD_TENSORS)
-def test_tensors_that_no_network_holds_are_refused(published, kind, name):
+def test_tensors_that_no_network_holds_are_refused(published, kind):
+    name = "RRDB.conv_first.weight"
     model = random_srflow(tiny_config("published"))
     state = to_published(model.state_dict(), model.config)
     state[name] = ODD_TENSORS[kind](state[name])
@@ -348,11 +328,6 @@ def test_notes_that_are_not_json_are_refused_where_they_are_asked_for(tmp_path):
         load_with_notes(tmp_path / "m.safetensors")
 
 
-def test_files_of_others_have_no_notes(published):
-    model = random_srflow(tiny_config("published"))
-    assert load_with_notes(published(to_published(model.state_dict(), model.config)))[1] == {}
-
-
 def test_own_files_take_no_configuration_from_outside(tmp_path):
     save_checkpoint(tmp_path / "m.safetensors", random_srflow(tiny_config()))
     with pytest.raises(CheckpointError, match="itself"):
@@ -371,16 +346,6 @@ def test_a_failed_write_keeps_the_older_file(tmp_path, monkeypatch):
         save_checkpoint(target, random_srflow(tiny_config()))
     assert target.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["m.safetensors"]
-
-
-def test_a_missing_file_is_one_line():
-    with pytest.raises(CheckpointError, match="no such file"):
-        load_checkpoint("nowhere.pth")
-
-
-def test_a_folder_is_named_as_one(tmp_path):
-    with pytest.raises(CheckpointError, match="is a folder: name a file in it"):
-        load_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("legacy", [True, False])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_training.data import Crops, Photos, choose_cache
+from srflow_training.data import Photos, choose_cache
 from srflow_training.settings import DataSettings
 
 
@@ -53,16 +53,6 @@ def test_what_is_kept_may_take_half_of_the_free_disk_and_no_more(folder, users_f
     assert "data.cache=FOLDER" in report
 
 
-def test_what_an_earlier_run_kept_needs_no_disk(folder, users_folder, monkeypatch):
-    photos, settings = photos_of(folder)
-    crops = Crops(photos, settings, scale=4, seed=0, iterations=4, cache=choose_cache(photos, "auto")[0])
-    for iteration in range(4):
-        crops[iteration]
-    assert len(list(users_folder.iterdir())) == 4
-    with_free_disk(monkeypatch, 0)
-    assert choose_cache(photos, "auto")[0] == users_folder
-
-
 def test_lr_files_are_counted_too(folder, tmp_path, users_folder, monkeypatch):
     (tmp_path / "lr").mkdir()
     for name in "ab":
@@ -94,11 +84,3 @@ def test_without_a_users_cache_training_goes_on_and_says_why(folder, tmp_path, m
     chosen, report = choose_cache(photos_of(folder)[0], "auto")
     assert chosen is None
     assert "no cache folder" in report
-
-
-def test_what_a_killed_run_left_half_written_is_removed(folder, users_folder):
-    photos, _ = photos_of(folder)
-    choose_cache(photos, "auto")
-    (users_folder / ".x.npy.0123abcd.part").write_bytes(b"half")
-    choose_cache(photos, "auto")
-    assert not list(users_folder.iterdir())

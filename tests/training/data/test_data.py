@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from srflow_sdk.errors import ImageError
-from srflow_training.data import Crops, Photos, halved, loader
-from srflow_training.presets import load_settings
+from srflow_training.data import halved, loader
 from srflow_training.resampling import reduce_bicubic, reduce_bilinear, round_to_8_bit
 from tests.training.crops import SCALE, as_image, crops_of, equal, places, save, texture, three_photographs
 
@@ -46,14 +45,6 @@ def test_the_lr_of_a_crop_is_its_part_of_the_photographs_reduction(tmp_path, red
     assert tops == ({1, 2} if shift else {0, 1, 2, 3})  # shifted crops keep away from the border
 
 
-def test_a_crop_as_large_as_the_photograph_has_the_photographs_reduction(tmp_path):
-    pixels = texture(32, 32)
-    save(tmp_path / "face.png", pixels)
-    batch = crops_of(tmp_path, crop=32, scale=16, flip="none", transposes=False)[0]
-    assert torch.equal(batch.hr[0], as_image(pixels)[0])
-    assert torch.equal(batch.lr[0], round_to_8_bit(reduce_bicubic(as_image(pixels), 16))[0])
-
-
 def test_a_crop_beside_the_border_sees_the_mirrored_photograph(tmp_path):
     """Also where it lies between the pixels of the photograph's own LR image."""
     pixels = texture(19, 16)
@@ -83,28 +74,6 @@ def test_flips_and_transposes_turn_hr_and_lr_alike(tmp_path):
     assert {image.numpy().tobytes() for image in mirrored} == {
         as_image(turned)[0].numpy().tobytes() for turned in (pixels, pixels[:, ::-1])
     }
-
-
-def test_faces_of_160_pixels_train_a_network_for_content_transfer(tmp_path):
-    faces = [texture(160, 160, seed) for seed in range(2)]
-    for number, face in enumerate(faces):
-        save(tmp_path / f"{number}.png", face)
-    data = load_settings("paper-x8-faces", ["data.hr_shift=4", "data.crop=144"]).data
-    photos = Photos(tmp_path, data, 8, report=pytest.fail)
-    (hr, lr, *_) = Crops(photos, data, scale=8, seed=0, iterations=1)[0]
-    assert (hr.shape, lr.shape) == ((16, 3, 144, 144), (16, 3, 18, 18))
-
-
-def test_values_are_8_bit_levels_and_noise_is_standard_normal(folder):
-    hr, lr, noise, *_ = crops_of(folder, batch=32)[0]
-    assert hr.shape == noise.shape == (32, 3, 16, 16)
-    assert lr.shape == (32, 3, 4, 4)
-    assert hr.dtype == lr.dtype == noise.dtype == torch.float32
-    for image in (hr, lr):
-        assert torch.allclose((image * 255).round(), image * 255, atol=1e-4)
-        assert 0 <= float(image.min()) < float(image.max()) <= 1
-    assert float(noise.mean()) == pytest.approx(0, abs=0.03)
-    assert float(noise.std()) == pytest.approx(1, abs=0.03)
 
 
 def test_bilinear_reduction_is_a_triangle_of_twice_the_scale():
@@ -175,10 +144,6 @@ def test_photographs_without_a_teachers_picture_of_their_size_are_reported_and_s
     assert "is not 32×32 px" in reports[1]
 
 
-def test_without_a_teacher_there_are_no_pictures_of_one(folder):
-    assert crops_of(folder)[0].teacher.shape == (4, 0, 16, 16)
-
-
 # Determinism
 
 
@@ -197,13 +162,6 @@ def test_a_seed_gives_the_crops_that_it_always_gave(folder):
     batch = crops_of(folder, choose_of=3, hr_shift=1)[5]
     found = [hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest()[:16] for part in batch[:4]]
     assert found == GOLDEN
-
-
-def test_crops_without_noise_are_otherwise_the_same(folder):
-    with_noise, without = crops_of(folder)[3], crops_of(folder, noise=False)[3]
-    assert torch.equal(with_noise.hr, without.hr)
-    assert torch.equal(with_noise.lr, without.lr)
-    assert without.noise.shape == (4, 0, 16, 16)
 
 
 @pytest.mark.parametrize("ranks", [2, 4])

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import pickle
 
 import numpy as np
 import pytest
@@ -57,11 +56,6 @@ def test_many_skipped_files_are_summed_up(tmp_path):
     crops_of(tmp_path, reports=reports)
     assert len(reports) == 11
     assert "15 more files" in reports[-1]
-
-
-def test_photographs_are_not_decoded_at_the_start(tmp_path):
-    damage_pixels(save(tmp_path / "a.png", texture(32, 32)))
-    assert len(crops_of(tmp_path).photos) == 1
 
 
 @pytest.mark.parametrize(
@@ -133,12 +127,6 @@ def test_a_photograph_that_changes_its_size_meanwhile_is_passed_over(folder):
     assert "90×120 pixels, but 120×90 by its header" in batches[-1].problems[0]
 
 
-def test_crops_travel_to_workers_without_the_report(folder):
-    crops = crops_of(folder, reports=[])
-    crops.photos.report = lambda line: None  # cannot be pickled
-    assert equal(pickle.loads(pickle.dumps(crops))[2], crops[2])
-
-
 # Cache
 
 
@@ -199,7 +187,7 @@ def test_a_cache_that_is_no_folder_is_refused(folder, tmp_path):
 # Formats
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "CMYK"])
+@pytest.mark.parametrize("mode", ["LA", "P", "CMYK"])
 def test_any_colour_mode_becomes_rgb(tmp_path, mode):
     image = Image.fromarray(texture(20, 24)).convert(mode)
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
@@ -217,8 +205,7 @@ def test_of_16_bits_the_upper_8_are_kept(tmp_path):
     assert np.array_equal(read_photo(tmp_path / "a.png"), np.repeat((grey >> 8)[..., None], 3, axis=2))
 
 
-@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
-@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize(("suffix", "orientation"), [("png", 6), ("jpg", 3), ("tif", 6)])
 def test_orientation_is_applied_and_known_from_the_header(tmp_path, suffix, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -246,11 +233,6 @@ def test_photographs_behind_links_are_found_once(tmp_path):
     (tmp_path / "photos" / "linked").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "photos")
     assert [path.name for path in image_files(tmp_path / "photos")] == ["a.png"]
-
-
-def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ImageError, match="nowhere: no such folder"):
-        image_files(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(("name", "why"), [("nowhere", "no such folder"), ("file", "is a file, not a folder")])

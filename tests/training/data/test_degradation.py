@@ -5,17 +5,13 @@ import pickle
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 
-from srflow_sdk.errors import ArgumentError
 from srflow_training import figures
-from srflow_training.checkpoints import load_with_notes
 from srflow_training.data import MARGIN, Batch, Crops, Photos, degrade, loader, pairs_picture
 from srflow_training.model import RRDB
 from srflow_training.resampling import mirror_pad, reduce_bicubic, reduce_bilinear, round_to_8_bit
 from srflow_training.settings import Degradation, RunSettings
-from srflow_training.trainer import Trainer
 from srflow_training.validation import Validation, runtime_noise
 from tests.networks import random_srflow, tiny_config
 
@@ -104,17 +100,6 @@ def test_direct_damage_begins_with_the_reduction_of_the_data(photos):
     assert torch.equal(validation._reduced(hr, 0), round_to_8_bit(reduce_bilinear(hr, 4)))
 
 
-def test_direct_is_a_share_of_the_damaged_crops():
-    image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    plain = reduce_bicubic(mirror_pad(image, MARGIN * 4), 4)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
-    same = [torch.equal(damaged(image, seed=seed, scale=4, direct=0.5), plain) for seed in range(200)]
-    assert 70 < sum(same) < 130
-
-
-def test_with_nothing_on_nothing_happens():
-    assert torch.allclose(damaged(random_image()), random_image(), atol=1e-5)
-
-
 def test_a_gaussian_blur_has_its_width_and_keeps_the_light():
     round_blur = damaged(impulse(), blur=1, sinc=0, anisotropic=0, blur_sigma=(1.5, 1.5))
     assert np.allclose(covariance(round_blur), np.eye(2) * 1.5**2, atol=0.03)
@@ -196,41 +181,12 @@ def test_jpeg_makes_blocks_of_eight_pixels_anywhere():
     assert len(phases) > 4
 
 
-@pytest.mark.parametrize(("webp", "expected"), [(0, "JPEG"), (1, "WEBP")])
-def test_files_have_the_format_and_quality_asked_for(monkeypatch, webp, expected):
-    files, original = [], Image.Image.save
-
-    def save(image, file, form, *, quality):
-        files.append((form, quality))
-        original(image, file, form, quality=quality)
-
-    monkeypatch.setattr(Image.Image, "save", save)
-    for seed in range(30):
-        damaged(flat(0.5, 16), seed=seed, compression=1, webp=webp, quality=(40, 42))
-    assert set(files) == {(expected, 40), (expected, 41), (expected, 42)}
-
-
 def test_a_resize_below_the_lr_size_loses_detail_and_one_above_does_not():
     image = random_image()
     lost = damaged(image, passes=2, resize=1, resize_factor=(0.3, 0.3))
     kept = damaged(image, passes=2, resize=1, resize_factor=(3, 3))
     assert high_frequencies(lost) < 0.1 * high_frequencies(image)
     assert high_frequencies(kept) > 0.3 * high_frequencies(image)
-
-
-def test_resizes_are_area_bilinear_and_bicubic_without_aliasing_and_areas_never_enlarge(monkeypatch):
-    seen, original = set(), torch.nn.functional.interpolate
-
-    def interpolate(image, size, *, mode, **options):
-        seen.add((mode, size[0] < image.shape[2]))
-        return original(image, size, mode=mode, **options)
-
-    monkeypatch.setattr("torch.nn.functional.interpolate", interpolate)
-    for seed in range(40):
-        damaged(random_image(), seed=seed, passes=2, resize=1, resize_factor=(0.5, 2))
-        assert float(damaged(random_image(128), seed=seed, scale=4).std()) < 0.1  # of 0.29
-    reducing = {("area", True), ("bilinear", True), ("bicubic", True)}
-    assert seen == {*reducing, ("bilinear", False), ("bicubic", False)}
 
 
 def test_operations_come_in_any_order():
@@ -243,19 +199,19 @@ def test_operations_come_in_any_order():
     assert 3 < sum(softened) < 17
 
 
-@pytest.mark.parametrize("scale", [4, 8])
-def test_lr_is_not_shifted_against_hr(scale):
+def test_lr_is_not_shifted_against_hr():
     """The centre of a spot, in the mean of many LR images with all operations on."""
+    scale = 4
     side = 24 * scale
     rows, columns = torch.meshgrid(torch.arange(side) + 0.5, torch.arange(side) + 0.5, indexing="ij")
     centre = 5.3 * scale, 18.6 * scale
     spot = torch.exp(-((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / (2 * (1.5 * scale) ** 2))
     image = 0.2 + 0.6 * spot.expand(1, 3, -1, -1)
-    mean = torch.stack([damaged(image, seed=seed, scale=scale, **{**EVERYTHING, "passes": 2}) for seed in range(80)])
+    mean = torch.stack([damaged(image, seed=seed, scale=scale, **{**EVERYTHING, "passes": 2}) for seed in range(40)])
     weights = (mean.mean(dim=(0, 1, 2)) - 0.2).double()
     weights *= weights > 0.05  # the noise far from the spot
     found = [float((weights.sum(1 - axis) * (torch.arange(24) + 0.5)).sum() / weights.sum()) for axis in (0, 1)]
-    assert found == pytest.approx([5.3, 18.6], abs=0.06)
+    assert found == pytest.approx([5.3, 18.6], abs=0.1)
 
 
 # Crops
@@ -271,13 +227,7 @@ def test_off_is_the_default_and_draws_nothing(photos):
     assert not torch.equal(plain.lr, damaged_batch.lr)
 
 
-def test_the_clean_share_of_crops_is_the_plain_reduction(photos):
-    plain, mixed = crops_of(photos, batch=200)[0], crops_of(photos, {"clean": 0.3}, batch=200)[0]
-    clean = (plain.lr == mixed.lr).flatten(1).all(dim=1)
-    assert float(clean.float().mean()) == pytest.approx(0.3, abs=0.08)
-
-
-@pytest.mark.parametrize(("scale", "crop"), [(4, 32), (4, 64), (8, 64), (16, 32)])
+@pytest.mark.parametrize(("scale", "crop"), [(4, 64), (16, 32)])
 def test_lr_has_its_exact_size_and_8_bit_levels(photos, scale, crop):
     lr = crops_of(photos, EVERYTHING, scale=scale, crop=crop, batch=16)[0].lr
     assert lr.shape == (16, 3, crop // scale, crop // scale)
@@ -311,40 +261,6 @@ def test_ranks_workers_threads_and_resuming_change_nothing(photos):
 
 
 # Runs
-
-
-def weights(run):
-    return {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-
-
-def test_a_run_resumes_bit_for_bit_and_records_how_it_was_damaged(tmp_path, photos):
-    settings = run_settings("strong")
-    whole = Trainer(settings, data=photos, out=tmp_path / "whole", val=photos, resume=False)
-    assert whole.validation.degradation == settings.data.degradation
-    whole.run()
-    run = Trainer(settings, data=photos, out=tmp_path / "resumed", val=photos, resume=False)
-    run.run()
-    (tmp_path / "resumed" / "states" / "iteration-00000004.pt").unlink()
-    again = Trainer(settings, data=photos, out=tmp_path / "resumed", val=photos, resume=True)
-    assert again.iteration == 2
-    again.run()
-    expected = weights(whole)
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(again).items())
-    notes = load_with_notes(whole.checkpoint)[1]
-    assert yaml.safe_load(notes["settings"])["data"]["degradation"]["noise_sigma"] == [1.0, 25.0]
-    assert yaml.safe_load((tmp_path / "whole" / "config.yaml").read_text())["data"]["degradation"]["passes"] == 2
-    with pytest.raises(ArgumentError, match=r"another data\.degradation"):
-        Trainer(run_settings(), data=photos, out=tmp_path / "whole", val=photos, resume=True)
-
-
-def test_tensorboard_shows_the_crops_once_a_run(tmp_path, photos):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    Trainer(run_settings(), data=photos, out=tmp_path, val=None, resume=False).run()
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
-    events.Reload()
-    [picture] = events.Images("training/crops")
-    assert (picture.step, picture.height, picture.width) == (1, 4 * 32, 2 * 32)
 
 
 def test_the_picture_of_crops_has_lr_as_squares_beside_hr():

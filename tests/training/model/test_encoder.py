@@ -84,15 +84,6 @@ def test_an_unshuffled_encoder_needs_multiples():
         model(torch.rand(1, 3, 8, 6))
 
 
-def test_its_settings_build_it_again_and_name_an_unshuffled_trunk_alone():
-    for unshuffle in UNSHUFFLES:
-        model = RRDB(scale=4, nf=8, growth=4, blocks=1, unshuffle=unshuffle)
-        assert ("unshuffle" in model.settings()) == (unshuffle > 1)
-        again = RRDB(**model.settings())
-        assert again.settings() == model.settings()
-        again.load_state_dict(model.state_dict())
-
-
 @torch.no_grad()
 def test_outputs_of_blocks_that_are_not_asked_for_are_not_kept():
     model, outputs, kept = RRDB(scale=4, nf=8, growth=4, blocks=6), [], []

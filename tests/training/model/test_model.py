@@ -24,7 +24,7 @@ def images(config, *, batch=2, lr_size=None, seed=0, dtype=torch.float64):
     return hr, lr
 
 
-@pytest.mark.parametrize(("scale", "unshuffle"), [(4, 1), (8, 1), (16, 1), (4, 2), (4, 4), (16, 4)])
+@pytest.mark.parametrize(("scale", "unshuffle"), [(4, 1), (8, 1), (16, 4)])
 @pytest.mark.parametrize("variant", VARIANTS)
 @torch.no_grad()
 def test_decode_inverts_encode_and_encode_inverts_decode(variant, scale, unshuffle):
@@ -101,7 +101,7 @@ def published_network(monkeypatch):
     return importlib.import_module("published_network")
 
 
-@pytest.mark.parametrize(("scale", "unshuffle"), [(4, 1), (8, 1), (4, 2), (4, 4), (8, 2)])
+@pytest.mark.parametrize(("scale", "unshuffle"), [(4, 1), (8, 2)])
 @pytest.mark.parametrize("variant", ["published", "bounded"])
 def test_the_likelihood_and_its_gradients_are_those_of_a_plain_computation(
     variant, scale, unshuffle, published_network

@@ -23,7 +23,7 @@ def step(run, iteration):
     return run.step(Batch(*(part.double() for part in batch[:5]), ()))
 
 
-@pytest.mark.parametrize("parts", [2, 4, 100])
+@pytest.mark.parametrize("parts", [4, 100])
 def test_parts_give_the_update_of_the_whole_batch(tmp_path, photos, parts):
     """In parts of equal and unequal size, and in more than there are crops."""
     whole = exact(tmp_path / "whole", photos)
@@ -38,7 +38,7 @@ def test_parts_give_the_update_of_the_whole_batch(tmp_path, photos, parts):
     for mine, theirs in zip(split.model.parameters(), whole.model.parameters(), strict=True):
         if theirs.grad is not None:
             torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-5, atol=1e-8)
-    assert sizes[: len(sizes) // 2] == {2: [3, 3], 4: [2, 2, 1, 1]}.get(parts, [1] * 6)
+    assert sizes[: len(sizes) // 2] == {4: [2, 2, 1, 1]}.get(parts, [1] * 6)
     for mine, theirs in zip(split.model.actnorms(), whole.model.actnorms(), strict=True):
         torch.testing.assert_close(mine.bias, theirs.bias, rtol=1e-6, atol=1e-9)
 

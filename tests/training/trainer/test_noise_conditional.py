@@ -61,22 +61,6 @@ def test_each_crop_has_its_own_noise(tmp_path, photos):
     torch.testing.assert_close(measured, 0.5 + 3.5 * batch.noise_share, rtol=0.1, atol=0.02)
 
 
-@pytest.mark.slow
-def test_a_run_trains_it_and_resumes_exactly(tmp_path, photos):
-    changes = {"network": NETWORK, "objective": NOISY}
-    whole = trainer(tmp_path / "whole", photos, **changes)
-    whole.run()
-    weights = [weight for name, weight in whole.model.named_parameters() if name.endswith("on_noise")]
-    assert all(bool(weight.detach().any()) for weight in weights)
-    stopped = trainer(tmp_path / "stopped", photos, **changes)
-    for iteration in range(3):
-        stopped.step(stopped.crops[iteration])
-    stopped._save()
-    resumed = trainer(tmp_path / "stopped", photos, resume=True, **changes)
-    resumed.run()
-    assert_same_weights(whole.model, resumed.model)
-
-
 def test_it_starts_from_a_network_without_it_and_the_other_way_round(tmp_path, photos):
     start = {"start": str(tmp_path / "plain.safetensors")}
     plain = trainer(tmp_path / "plain", photos)

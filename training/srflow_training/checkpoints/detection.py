@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,8 @@ _SIDE = 24
 _SMALL = 0.05  # of values in [0, 1]; the other skip misses by more, because every block adds a fifth of its input
 
 
-@dataclass(frozen=True)
-class RRDBShape:
-    """An encoder-only file: the network's shape, and a function from our tensor names to the file's."""
-
-    scale: int
-    nf: int
-    growth: int
-    blocks: int
-    trunk_skip: TrunkSkip
-    name_of: Callable[[str], str]
+NameOf = Callable[[str], str]
+"""Our name of a tensor → the file's."""
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
@@ -53,15 +44,15 @@ def _channels(state: Mapping[str, Tensor], key: str, axis: int = 0) -> int:
     return int(tensor.shape[axis])
 
 
-def detect_rrdb(state: Mapping[str, Tensor]) -> RRDBShape:
-    """Detect the shape and layout of an encoder-only network in any of the three layouts.
+def detect_rrdb(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], NameOf]:
+    """The fields of an encoder-only network in any of the three layouts, and its tensors' names.
 
     Raises: CheckpointError if it is another network, or not ×2, ×4, ×8 or ×16 on RGB.
     """
     if "conv_first.weight" in state and "trunk_conv.weight" in state:
         first, dense = "conv_first", "RRDB_trunk.0.RDB1.conv1"
         blocks, doublings = _count(state, r"RRDB_trunk\.(\d{1,4})\."), _count(state, r"upconv(\d)\.") - 1
-        name_of: Callable[[str], str] = published_rrdb_name
+        name_of: NameOf = published_rrdb_name
         trunk_skip: TrunkSkip = "last_block"
     elif "conv_first.weight" in state and "conv_body.weight" in state:
         first, dense = "conv_first", "body.0.rdb1.conv1"
@@ -79,16 +70,9 @@ def detect_rrdb(state: Mapping[str, Tensor]) -> RRDBShape:
             f"an RRDB network with {blocks} blocks, {colours} input channels and ×{2 ** max(doublings, 0)} upsampling; "
             "only ×2, ×4, ×8 and ×16 networks on RGB are supported"
         )
-    if blocks > len(state):
-        raise CheckpointError(f"a key names block {blocks - 1}, but the file holds only {len(state)} tensors")
-    return RRDBShape(
-        scale=2**doublings,
-        nf=_channels(state, f"{first}.weight"),
-        growth=_channels(state, f"{dense}.weight"),
-        blocks=blocks,
-        trunk_skip=trunk_skip,
-        name_of=name_of,
-    )
+    nf, growth = _channels(state, f"{first}.weight"), _channels(state, f"{dense}.weight")
+    fields = {"scale": 2**doublings, "nf": nf, "growth": growth, "blocks": blocks, "trunk_skip": trunk_skip}
+    return fields, name_of
 
 
 def detect_srflow(state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...] | None = None) -> SRFlowConfig:
@@ -102,7 +86,8 @@ def detect_srflow(state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...
 
     Raises: CheckpointError saying what is missing or does not fit.
     """
-    encoder = detect_rrdb({key.removeprefix("RRDB."): value for key, value in state.items() if key.startswith("RRDB.")})
+    of_encoder = {key.removeprefix("RRDB."): value for key, value in state.items() if key.startswith("RRDB.")}
+    encoder, _ = detect_rrdb(of_encoder)
     conditional, plain, splits = _flow_layers(state)
     levels, steps, transitions = _level_structure(conditional, plain, splits)
     split_levels = tuple(level for level, end in enumerate(_level_ends(conditional), start=1) if end + 1 in splits)
@@ -111,20 +96,18 @@ def detect_srflow(state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...
     actnorm = f"{prefix}.0.actnorm.bias" in state
     hidden, condition = (_channels(state, f"{prefix}.0.weight", axis) for axis in (0, 1))
     variant: Variant = "paper" if kernel == 3 else "bounded" if split_levels == tuple(range(1, levels)) else "published"
-    groups = condition // encoder.nf - (variant != "paper")
+    groups = condition // encoder["nf"] - (variant != "paper")
     try:
         if stacked_blocks is None:
-            stacked_blocks = default_stacked_blocks(variant, scale=encoder.scale, blocks=encoder.blocks, count=groups)
+            scale, blocks = encoder["scale"], encoder["blocks"]
+            stacked_blocks = default_stacked_blocks(variant, scale=scale, blocks=blocks, count=groups)
         config = SRFlowConfig.of_variant(
             variant,
-            scale=encoder.scale,
+            **{name: encoder[name] for name in ("scale", "nf", "growth", "blocks")},
             levels=levels,
             steps=steps,
             transition_steps=transitions,
             hidden=hidden,
-            nf=encoder.nf,
-            growth=encoder.growth,
-            blocks=encoder.blocks,
             split_levels=split_levels,
             net_actnorm=actnorm,
             net_middle_kernel=kernel,

@@ -29,7 +29,7 @@ _GRACE_S = 60
 
 
 class Batch(NamedTuple):
-    """One process's share of an iteration's crops, all float32.
+    """One process's share of an iteration's crops, all float32; as processes exchange it, its images are uint8.
 
     hr: N×3×crop×crop, RGB in [0, 1], multiples of 1/255. lr: N×3×crop/s×crop/s, likewise. teacher: the same places of
     the pictures of `data.teacher`, like hr; without channels if there are none. noise: standard normal, shaped like
@@ -45,27 +45,10 @@ class Batch(NamedTuple):
     teacher: Tensor
     problems: tuple[str, ...]
 
-
-@dataclass(frozen=True)
-class Levels:
-    """A batch as processes exchange it: images are uint8, a quarter of their size in float32."""
-
-    hr: Tensor
-    lr: Tensor
-    noise: Tensor
-    noise_share: Tensor
-    teacher: Tensor
-    problems: tuple[str, ...]
-
-    def batch(self) -> Batch:
-        """The batch itself."""
+    def floats(self) -> Batch:
+        """The batch with its images in [0, 1]."""
         hr, lr, teacher = (of_8_bit(images) for images in (self.hr, self.lr, self.teacher))
-        return Batch(hr, lr, self.noise, self.noise_share, teacher, self.problems)
-
-    def pin_memory(self) -> Batch:
-        """The batch in memory from which a GPU copies while it works; DataLoader calls this."""
-        hr, lr, noise, noise_share, teacher = (part.pin_memory() for part in self.batch()[:5])
-        return Batch(hr, lr, noise, noise_share, teacher, self.problems)
+        return self._replace(hr=hr, lr=lr, teacher=teacher)
 
 
 @dataclass(frozen=True)
@@ -124,10 +107,10 @@ class Crops(Dataset[Batch]):
         return self.iterations
 
     def __getitem__(self, iteration: int) -> Batch:
-        return self.levels(iteration).batch()
+        return self.levels(iteration).floats()
 
-    def levels(self, iteration: int) -> Levels:
-        """The same batch, for another process."""
+    def levels(self, iteration: int) -> Batch:
+        """The same batch with images in uint8, a quarter of their size, for another process."""
         if not 0 <= iteration < self.iterations:
             raise IndexError(f"iteration {iteration} of {self.iterations}")
         size, batch = self.settings.at(iteration / self.iterations)
@@ -140,7 +123,7 @@ class Crops(Dataset[Batch]):
         problems = [f"skipped: {line}" for line in self._broken.values()]
         if self._decoder.failure:
             problems.append(self._decoder.failure)
-        return Levels(
+        return Batch(
             hr=torch.from_numpy(_stacked([crop.turned(crop.hr) for crop in crops])),
             lr=torch.from_numpy(_stacked([crop.turned(lr) for crop, lr in images])),
             noise=torch.stack([crop.noise for crop in crops]),
@@ -277,16 +260,16 @@ def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
             if problem not in reported:
                 reported.add(problem)
                 crops.photos.report(problem)
-        yield outcome.batch() if isinstance(outcome, Levels) else outcome
+        yield outcome.floats()
 
 
-class _Outcomes(Dataset[Levels | SRFlowError]):
+class _Outcomes(Dataset[Batch | SRFlowError]):
     """Returns errors as values, because a DataLoader would put their traceback into their message."""
 
     def __init__(self, crops: Crops) -> None:
         self.crops = crops
 
-    def __getitem__(self, iteration: int) -> Levels | SRFlowError:
+    def __getitem__(self, iteration: int) -> Batch | SRFlowError:
         try:
             return self.crops.levels(iteration)
         except SRFlowError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -96,11 +96,7 @@ class PartsWhenNeeded(Sequence[Tensor]):
     def __len__(self) -> int:
         return len(self._nets)
 
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Tensor]: ...
-    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+    def __getitem__(self, index: Any) -> Any:
         """Compute one net's part, or several nets' together."""
         if isinstance(index, slice):
             return list(_parts(self._nets[index], self._features))
