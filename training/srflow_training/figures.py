@@ -176,8 +176,9 @@ def flip(image: Tensor, reference: Tensor) -> float:
     return float(flip_map(image, reference).double().mean())
 
 
-def vgg16_loss(features: Features, image: Tensor, reference: Tensor) -> Tensor:
-    """VGG16 feature distance of images that are not clipped: 0 if they are equal, at most 2.
+@torch.no_grad()
+def vgg16_distance(features: Features, image: Tensor, reference: Tensor) -> float:
+    """VGG16 feature distance: 0 if the images are equal, at most 2.
 
     At each position of a layer, the feature vectors (over the channels) are scaled to length 1. The squared length
     of their difference is averaged over the layer's positions, then over the five layers.
@@ -188,18 +189,9 @@ def vgg16_loss(features: Features, image: Tensor, reference: Tensor) -> Tensor:
             f"images are {list(image.shape)} and {list(reference.shape)}; "
             "N×3×H×W of the same shape, at least 16×16, is needed"
         )
-    with torch.no_grad():
-        targets = features(reference)
-    layers = [
-        (F.normalize(one.to(image.dtype), dim=1) - F.normalize(other.to(image.dtype), dim=1)).square().sum(dim=1).mean()
-        for one, other in zip(features(image), targets, strict=True)
-    ]
-    return torch.stack(layers).mean()
-
-
-def vgg16_distance(features: Features, image: Tensor, reference: Tensor) -> float:
-    """VGG16 feature distance, as :func:`vgg16_loss`. Raises: ArgumentError."""
-    return float(vgg16_loss(features, as_shown(image), reference))
+    pairs = zip(features(as_shown(image)), features(reference), strict=True)
+    layers = [(F.normalize(one, dim=1) - F.normalize(other, dim=1)).square().sum(dim=1).mean() for one, other in pairs]
+    return float(torch.stack(layers).mean())
 
 
 def lpips_loss(network: LPIPS, image: Tensor, reference: Tensor) -> Tensor:

@@ -1,9 +1,10 @@
-"""What a run computes on: its processes and their memory, the precision of its steps, and its CPU threads."""
+"""The hardware of a run: its processes and their memory, the precision of its steps, and its CPU threads."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import os
 import statistics
 import sys
@@ -269,35 +270,33 @@ class Pace:
             torch.set_num_threads(count)
         started = self._clock()
         yield
-        self._steps += 1
-        if self._steps > 1:  # the first step chooses kernels
-            self._add(count, self._clock() - started, left)
+        seconds, self._steps = self._clock() - started, self._steps + 1
+        if self._steps == 2 and left:  # the first step chooses kernels
+            threads = " with 1 thread" if count == 1 else ""
+            self._say(f"the other {left:,} iterations take about {_hours(left * seconds)}{threads}")
+        if self._steps > 1 and self._trials:
+            self._add(seconds, left)
+        elif self._steps > 1:
+            self._watch(seconds)
 
     def _begin(self) -> None:
         self._trials = deque(self._counts)
         self._times: dict[int, list[float]] = {}
         self._recent: deque[float] = deque(maxlen=_RECENT)
 
-    def _add(self, count: int, seconds: float, left: int) -> None:
-        if not self._trials:
-            self._watch(seconds)
-            return
-        if self._chosen is None and not self._times and left:
-            threads = " with 1 thread" if count == 1 else ""
-            self._say(f"the other {left:,} iterations take about {_hours(left * seconds)}{threads}")
+    def _add(self, seconds: float, left: int) -> None:
+        """Note a trial; after each number's first one, repeat those that are not hopeless; then choose."""
         self._times.setdefault(self._trials.popleft(), []).append(seconds)
         if not self._trials and all(len(times) == 1 for times in self._times.values()):
             best = min(times[0] for times in self._times.values())
             self._trials.extend(count for count, times in self._times.items() if times[0] < _HOPELESS * best)
-        if not self._trials:
-            self._choose(left)
-
-    def _choose(self, left: int) -> None:
+        if self._trials:
+            return
         steps = {count: statistics.mean(times) for count, times in self._times.items()}
-        before, best = self._chosen, min(steps, key=lambda count: steps[count])
-        if before is not None and before in steps and steps[best] > _CLEARLY * steps[before]:
-            best = before
-        self._chosen = best
+        before, best_count = self._chosen, min(steps, key=lambda count: steps[count])
+        if before is None or steps[best_count] <= _CLEARLY * steps.get(before, math.inf):
+            self._chosen = best_count
+        assert self._chosen is not None  # for the type checker
         self._again_s = 2 * self._again_s if self._chosen == before else _AGAIN_S
         self._expected, self._since, self._chosen_at = steps[self._chosen], 0, self._clock()
         if self._chosen != before and self._chosen and left:

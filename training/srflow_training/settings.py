@@ -422,7 +422,7 @@ class RunSettings(Section):
         return self.hardware.devices * self.hardware.nodes
 
     def _problems(self) -> Iterator[str]:
-        """What these settings cannot be combined with, and how to fix it."""
+        """Settings that contradict each other or the network, and how to fix it."""
         data, objective, is_flow = self.data, self.objective, self.kind == "srflow"
         for name in ("crop", "late_crop"):
             if getattr(data, name) % (multiple := self.crop_multiple):

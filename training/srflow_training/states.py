@@ -1,4 +1,4 @@
-"""What a run keeps to go back to: its states, whether they are healthy, and the best validation so far."""
+"""A run's states, to go back to; whether they are healthy; and the best validation so far."""
 
 from __future__ import annotations
 

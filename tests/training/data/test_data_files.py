@@ -226,15 +226,6 @@ def test_halving_is_the_bicubic_reduction():
     assert difference[3:-3, 3:-3].max() < 0.51  # borders are mirrored, not cut
 
 
-def test_photographs_behind_links_are_found_once(tmp_path):
-    (tmp_path / "elsewhere").mkdir()
-    Image.new("RGB", (32, 32)).save(tmp_path / "elsewhere" / "a.png")
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "linked").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "photos")
-    assert [path.name for path in image_files(tmp_path / "photos")] == ["a.png"]
-
-
 @pytest.mark.parametrize(("name", "why"), [("nowhere", "no such folder"), ("file", "is a file, not a folder")])
 def test_the_option_that_named_a_wrong_folder_is_told(folder, tmp_path, name, why):
     (tmp_path / "file").touch()

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from srflow_sdk.errors import ArgumentError
 from srflow_training import figures
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 from tests.training.metrics.test_resampling import pillow_on_a_mirrored_border
@@ -64,12 +63,3 @@ def test_the_diversity_score_is_its_formula_value_by_value():
         expected, rel=1e-12
     )
     assert 10 < expected < 90
-
-
-def test_samples_that_are_alike_or_perfect_have_no_diversity():
-    one = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    assert figures.space_diversity([one, one, one]) == 0
-    assert figures.space_diversity([one, 2 * one]) == 0  # one is the best everywhere
-    assert figures.space_diversity([torch.zeros_like(one), one]) == 0
-    with pytest.raises(ArgumentError, match="at least 2"):
-        figures.space_diversity([one])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from srflow_training.resampling import enlarge_bicubic, mirror_pad, reduce_bicubic, round_to_8_bit
+from srflow_training.resampling import enlarge_bicubic, mirror_pad, reduce_bicubic
 
 
 def pillow_on_a_mirrored_border(channel, scale, *, enlarge=False):
@@ -39,8 +39,3 @@ def test_padding_wider_than_the_image_goes_on_mirroring():
     image = np.arange(6, dtype=np.float32).reshape(2, 3)
     expected = np.pad(image, 7, mode="symmetric")
     assert np.array_equal(mirror_pad(torch.from_numpy(image)[None, None], 7)[0, 0].numpy(), expected)
-
-
-def test_rounding_is_to_8_bit_levels():
-    image = torch.tensor([-0.5, 0.1234, 0.5, 1.7])
-    assert torch.equal(round_to_8_bit(image) * 255, torch.tensor([0.0, 31.0, 128.0, 255.0]))

@@ -40,7 +40,7 @@ def small_network():
 
 
 def distance(features, a, b):
-    return float(figures.vgg16_loss(features, a, b))
+    return figures.vgg16_distance(features, a, b)
 
 
 def write_pth(path, network):

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import torch
 
-from srflow_sdk.errors import ArgumentError, DeviceError, SRFlowError
+from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_training.presets import load_settings
 from srflow_training.settings import dump_settings
 from srflow_training.trainer import Trainer
@@ -119,10 +119,3 @@ def test_without_a_compiler_compile_says_so_in_one_line(tmp_path, photos, monkey
     monkeypatch.setattr(run, "objective", no_compiler)
     with pytest.raises(DeviceError, match=r"no C\+\+ compiler found: install"):
         run.step(run.crops[0])
-
-
-def test_hardware_that_is_not_there_is_refused_in_one_line(tmp_path, photos):
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    with pytest.raises(SRFlowError, match="hardware"):
-        trainer(tmp_path, photos, hardware={"accelerator": "cuda"})

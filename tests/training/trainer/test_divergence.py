@@ -7,7 +7,6 @@ import torch
 from click.testing import CliRunner
 
 from srflow_training import load_checkpoint
-from srflow_training.checkpoints import load_with_notes
 from srflow_training.cli import train
 from srflow_training.states import Health, States
 from srflow_training.trainer import DivergedError
@@ -79,21 +78,6 @@ def test_the_last_healthy_state_outlives_later_ones_and_resume_goes_on_from_it(t
     assert (resumed.iteration, resumed.skipped_in_a_row) == (12, 0)
     resumed.run()
     assert resumed.skipped == 0
-
-
-@pytest.mark.slow
-def test_a_run_that_ends_collapsed_does_not_replace_its_last_good_checkpoint(tmp_path, photos):
-    schedule = {"iterations": 16, "save_every": 1, "keep": 2}
-    run = trainer(tmp_path, photos, schedule=schedule)
-    poisoned(run, start=12)  # four steps, none of which is skipped
-    with pytest.raises(DivergedError, match=r"had collapsed at iteration 16: continue from iteration 12, .* --resume "):
-        run.run()
-    assert run.skipped == 0
-    assert load_with_notes(run.checkpoint)[1]["iterations"] == 12
-    resumed = trainer(tmp_path, photos, resume=True, schedule=schedule)
-    assert resumed.iteration == 12
-    resumed.run()
-    assert load_with_notes(run.checkpoint)[1]["iterations"] == 16
 
 
 def test_a_streak_of_skipped_steps_begins_at_0_on_resume(tmp_path, photos):

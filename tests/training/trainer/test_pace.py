@@ -44,12 +44,6 @@ def test_the_fastest_number_of_threads_is_chosen_from_the_runs_own_steps():
     ]
 
 
-def test_a_run_that_ends_soon_is_told_seconds():
-    machine = Machine(t1=0.02, t2=0.01)
-    machine.run(machine.pace(1, 2), 10)
-    assert [line.partition("take about ")[2] for line in machine.lines] == ["72 s with 1 thread", "36 s"]
-
-
 def test_threads_that_wait_for_another_program_are_tried_once():
     machine = Machine(t1=1.0, t2=20.0)
     assert machine.run(machine.pace(1, 2), 6) == [1, 1, 2, 1, 1, 1]

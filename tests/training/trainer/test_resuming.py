@@ -69,25 +69,12 @@ def test_curves_of_a_resumed_run_do_not_run_twice(tmp_path, photos, monkeypatch)
     assert list(scalars(tmp_path)["training/loss"]) == [2, 4, 6]
 
 
-def test_a_finished_run_that_is_resumed_keeps_its_curves(tmp_path, photos):
-    for resume in (False, True):
-        trainer(tmp_path, photos, val=photos, resume=resume, schedule={"save_every": 2}).run()
-    curves = scalars(tmp_path)
-    assert list(curves["training/loss"]) == list(curves["validation/nll"]) == [2, 4, 6]
-
-
 def test_what_a_killed_run_had_half_written_is_removed(tmp_path, photos):
     trainer(tmp_path, photos).run()
     for name in ("states/.iteration-00000004.pt.0123abcd.part", ".model.safetensors.0123abcd.part"):
         (tmp_path / name).write_bytes(b"half")
     trainer(tmp_path, photos, resume=True)
     assert not list(tmp_path.rglob(".*"))
-
-
-def test_a_run_cannot_be_resumed_to_end_before_where_it_is(tmp_path, photos):
-    trainer(tmp_path, photos).run()
-    with pytest.raises(ArgumentError, match="has done 6 already"):
-        trainer(tmp_path, photos, resume=True, schedule={"iterations": 4})
 
 
 @pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, 0), (signal.SIGTERM, 2)])
@@ -153,11 +140,6 @@ def test_weights_that_are_not_finite_do_not_replace_the_last_good_state(tmp_path
     assert trainer(tmp_path, photos, resume=True, schedule=longer).iteration == 6
 
 
-def test_there_must_be_a_state_to_resume_from(tmp_path, photos):
-    with pytest.raises(ArgumentError, match="no saved state"):
-        trainer(tmp_path, photos, resume=True)
-
-
 def test_a_damaged_state_says_what_to_delete(tmp_path, photos):
     trainer(tmp_path, photos).run()
     newest = tmp_path / "states" / "iteration-00000006.pt"
@@ -174,10 +156,3 @@ def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tmp_path, phot
         trainer(tmp_path, photos)
     with pytest.raises(ArgumentError, match=r"another schedule\.clip_norm \(5\.0, not 1\.0\)"):
         trainer(tmp_path, photos, resume=True, schedule={"clip_norm": 1.0})
-
-
-def test_the_cache_may_change_when_a_run_is_resumed(tmp_path, photos):
-    trainer(tmp_path / "run", photos).run()
-    resumed = trainer(tmp_path / "run", photos, resume=True, data={"cache": str(tmp_path / "kept")})
-    assert resumed.notes == [f"decoded photographs: 0 MB in {tmp_path / 'kept'}"]
-    assert trainer(tmp_path / "run", photos, resume=True, data={"cache": "off"}).notes == []

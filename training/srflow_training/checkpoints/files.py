@@ -27,7 +27,7 @@ from srflow_training.model.config import ENCODERS
 _WRAPPERS = ("params_ema", "params", "state_dict", "model")
 _OWN_FORMAT = "srflow-sdk"
 SAMPLING_NOTES = ("default_tau", "auto_tau")
-"""What notes keep of a bundle's manifest, so that an export of a network that was trained further has it again."""
+"""Notes of a bundle's manifest, so that an export of a network that was trained further has its default τ again."""
 Model = TypeVar("Model", bound=nn.Module)
 
 
