@@ -14,10 +14,11 @@ from srflow_evaluation.options import LevelTaus
 from srflow_evaluation.sampling import compare, encoder_init, standard
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, save_checkpoint
-from srflow_training._lpips import MISSING
 from srflow_training.data import read_photo, to_image
+from srflow_training.lpips import MISSING
+from srflow_training.presets import load_settings
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
-from srflow_training.settings import dump_settings, load_settings
+from srflow_training.settings import dump_settings
 from tests.evaluation.outputs import lines_of, rows_of, summary_of
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle

@@ -13,17 +13,16 @@ from srflow_evaluation.page import report
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_evaluation.sampling import random_samples, tau_sweep
 from srflow_sdk.errors import ArgumentError
-from srflow_training import _vgg16 as vgg16
 from srflow_training import figures, save_checkpoint
-from srflow_training._lpips import LPIPS, MISSING
-from srflow_training._noise import runtime_noise
 from srflow_training.data import to_image
+from srflow_training.lpips import LPIPS, MISSING
 from srflow_training.resampling import enlarge_bicubic
+from srflow_training.validation import runtime_noise
 from tests.evaluation.outputs import lines_of, summary_of
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.pixels.test_consistency import matlab_1d
 from tests.training import lpips_files
-from tests.training.metrics.test_vgg16 import SMALL, small_network, write_pth
+from tests.training.metrics.test_vgg16 import small_network, small_shapes, write_pth
 
 CUT = Cut(scale=4, multiple=8)
 TAUS = [LevelTaus((0.8,))]
@@ -140,9 +139,9 @@ def test_lr_psnr_is_of_the_models_reduction(photos):
 
 def test_networks_stand_for_perception_where_they_are_measured(picture, lpips, tmp_path, monkeypatch):
     network, black = LPIPS.for_measuring(), torch.zeros_like(picture.hr)
-    monkeypatch.setattr(vgg16, "WIDTHS", SMALL)
+    monkeypatch.setattr(lpips, "convolution_shapes", small_shapes)
     write_pth(tmp_path / "vgg16.pth", small_network())
-    features = vgg16.VGG16Features.open(tmp_path / "vgg16.pth")
+    features = lpips.VGG16Features.open(tmp_path / "vgg16.pth")
     for networks, best in (
         ({}, "gmsd"),
         ({"vgg16": features}, "vgg16_feature_distance"),

@@ -17,8 +17,8 @@ from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_evaluation.sampling import best_of_n, ntire21, perception_distortion, random_samples, tau_sweep
 from srflow_sdk.errors import ArgumentError, MissingExtraError
 from srflow_training import figures, load_checkpoint, save_checkpoint
-from srflow_training._lpips import LPIPS
-from srflow_training._noise import runtime_noise
+from srflow_training.lpips import LPIPS
+from srflow_training.validation import runtime_noise
 from tests.evaluation.outputs import lines_of, rows_of, summary_of
 from tests.networks import random_srflow, tiny_config
 

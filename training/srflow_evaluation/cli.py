@@ -15,7 +15,7 @@ from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.plain_text import without_secrets
 from srflow_sdk.system.raising import require_extra
-from srflow_training._inputs import check_folder, check_model, require_all
+from srflow_training.inputs import check_folder, check_model, require_all
 
 _PRINTED = ("hr", "models", "taus", "vgg16", "metrics", "device")  # what report takes without a folder
 

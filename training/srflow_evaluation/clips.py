@@ -26,8 +26,7 @@ from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.clips.optical_flow import Motion, gray, motion_between
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.local_files import file_sha256
-from srflow_training.data import to_image
-from srflow_training.data._images import size_of
+from srflow_training.data import size_of, to_image
 from srflow_training.lpips_weights import weights_file
 
 MOTION = "motion.npz"

@@ -22,9 +22,8 @@ from srflow_evaluation.pictures import Cut, Picture, PictureFiles
 from srflow_evaluation.results import Results, Row, mean_of
 from srflow_sdk.errors import ImageError
 from srflow_training import figures
-from srflow_training._lpips import MISSING
-from srflow_training.data import image_files, read_photo, to_image
-from srflow_training.data._images import size_of
+from srflow_training.data import image_files, read_photo, size_of, to_image
+from srflow_training.lpips import MISSING
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
 SIDE = 256

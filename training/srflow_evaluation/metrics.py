@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from srflow_evaluation.pictures import Picture
-    from srflow_training._lpips import LPIPS
     from srflow_training.figures import Features
+    from srflow_training.lpips import LPIPS
 
 ConventionName = Literal["default", "published", "standard"]
 

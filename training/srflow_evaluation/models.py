@@ -31,12 +31,12 @@ from srflow_sdk.model.manifest import Reduction
 from srflow_sdk.system.device_names import split_device
 from srflow_sdk.system.hardware import available_memory
 from srflow_sdk.system.local_files import file_sha256
-from srflow_training._inputs import check_model
-from srflow_training._noise import runtime_noise
 from srflow_training.checkpoints import load_encoder, load_with_notes, reduction_of
-from srflow_training.data._images import to_image
+from srflow_training.data import to_image
+from srflow_training.inputs import check_model
 from srflow_training.model import Encoder, SRFlow
 from srflow_training.resampling import enlarge_bicubic
+from srflow_training.validation import runtime_noise
 
 
 class ConditionedFlow(Protocol):

@@ -17,8 +17,7 @@ from torch.nn import functional as F
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.model.manifest import Reduction
 from srflow_sdk.system.local_files import file_sha256
-from srflow_training.data import image_files, read_photo, to_image
-from srflow_training.data._images import size_of
+from srflow_training.data import image_files, read_photo, size_of, to_image
 from srflow_training.resampling import REDUCTIONS, mirror_pad, round_to_8_bit
 
 LEAST_SIDE = 64

@@ -44,7 +44,7 @@ from srflow_evaluation.results import Row
 from srflow_sdk.errors import ArgumentError, MissingExtraError
 from srflow_sdk.model.manifest import Reduction
 from srflow_training import figures
-from srflow_training._lpips import MISSING
+from srflow_training.lpips import MISSING
 from srflow_training.lpips_weights import HOW, weights_file
 
 TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0))
