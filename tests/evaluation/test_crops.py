@@ -13,6 +13,7 @@ from srflow_evaluation.options import LevelTaus
 from srflow_evaluation.pictures import Cut, picture_files
 from srflow_sdk.errors import ArgumentError, CheckpointError, ImageError
 from srflow_training import figures, save_checkpoint
+from srflow_training import lpips as judging
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, reduce_bilinear, round_to_8_bit
 from srflow_training.validation import runtime_noise
 from tests.evaluation.outputs import lines_of, summary_of
@@ -146,14 +147,14 @@ def test_the_command_without_a_folder_only_prints_a_table(checkpoint, wide, tmp_
 
 
 def test_figures_of_networks_are_columns_where_they_are_asked_for(checkpoint, lpips, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(lpips, "convolution_shapes", small_shapes)
+    monkeypatch.setattr(judging, "convolution_shapes", small_shapes)
     write_pth(tmp_path / "vgg16.pth", small_network())
     arguments = ["--model", checkpoint, "--hr", photos, "--crop", "64", "--vgg16", tmp_path / "vgg16.pth"]
     arguments += ["-o", tmp_path / "out", "--only", "transfer", "--metrics", "lpips,vgg16_feature_distance"]
     result = run(*arguments)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(f"| method | PSNR, dB ↑ | LPIPS ↓ | VGG16 feature distance ↓ | {ALWAYS}")
-    features = lpips.VGG16Features.open(tmp_path / "vgg16.pth")
+    features = judging.VGG16Features.open(tmp_path / "vgg16.pth")
     for line in lines_of(tmp_path / "out", method="bicubic"):
         with Image.open(tmp_path / "out" / "crops" / line["picture"] / "photograph.png") as photo:
             hr = torch.from_numpy(np.asarray(photo).transpose(2, 0, 1)[None].astype(np.float32) / 255)

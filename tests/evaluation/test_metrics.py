@@ -14,6 +14,7 @@ from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_evaluation.sampling import random_samples, tau_sweep
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, save_checkpoint
+from srflow_training import lpips as judging
 from srflow_training.data import to_image
 from srflow_training.lpips import LPIPS, MISSING
 from srflow_training.resampling import enlarge_bicubic
@@ -139,9 +140,9 @@ def test_lr_psnr_is_of_the_models_reduction(photos):
 
 def test_networks_stand_for_perception_where_they_are_measured(picture, lpips, tmp_path, monkeypatch):
     network, black = LPIPS.for_measuring(), torch.zeros_like(picture.hr)
-    monkeypatch.setattr(lpips, "convolution_shapes", small_shapes)
+    monkeypatch.setattr(judging, "convolution_shapes", small_shapes)
     write_pth(tmp_path / "vgg16.pth", small_network())
-    features = lpips.VGG16Features.open(tmp_path / "vgg16.pth")
+    features = judging.VGG16Features.open(tmp_path / "vgg16.pth")
     for networks, best in (
         ({}, "gmsd"),
         ({"vgg16": features}, "vgg16_feature_distance"),

@@ -9,11 +9,11 @@ from .bare_environment import ROOT
 BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes something first
     "srflow_sdk": 12_500,
     "apps/srflow_apps": 7_964,
-    "training/srflow_training": 6_724,
+    "training/srflow_training": 6_347,
     "training/srflow_evaluation": 6_031,
     "export/srflow_export": 7_066,
     "benchmarks": 5_224,
-    "tests": 50_983,
+    "tests": 49_799,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 

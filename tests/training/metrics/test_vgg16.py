@@ -11,12 +11,15 @@ from torch.nn import functional as F
 from srflow_sdk.errors import ArgumentError, CheckpointError, MissingExtraError
 from srflow_training import figures, lpips, lpips_weights
 from srflow_training.lpips import VGG16Features
+from srflow_training.resampling import round_to_8_bit
 
 SMALL = (6, 8, 8, 10, 10)
 RELUS = (3, 8, 15, 22, 29)  # relu1_2 … relu5_3 in torchvision's vgg16.features
 
 
-def small_shapes(_backbone="vgg"):
+def small_shapes(backbone="vgg", real=lpips_weights.convolution_shapes):
+    if backbone != "vgg":
+        return real(backbone)
     widths = [width for width, depth in zip(SMALL, (2, 2, 3, 3, 3), strict=True) for _ in range(depth)]
     return [(out, inputs, 3, 3) for out, inputs in zip(widths, (3, *widths), strict=False)]
 
@@ -91,7 +94,7 @@ def features_of(network, x):
 
 
 def photo(side=64):
-    coarse = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    coarse = round_to_8_bit(torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(2)))
     return F.interpolate(coarse, size=(side, side), mode="nearest")
 
 
