@@ -4,12 +4,13 @@ import itertools
 import re
 
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 
 from srflow_sdk.errors import ArgumentError
 from srflow_training.cli import train
-from srflow_training.model import SRFlowConfig
+from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import ENCODER_FIELDS
 from srflow_training.presets import load_settings, preset_names
 from srflow_training.settings import DEGRADATIONS, Degradation, RunSettings, dump_settings
@@ -22,12 +23,15 @@ FLOWS = [name for name in preset_names() if name not in PUBLISHED]
 # Presets
 
 
-def test_the_help_says_of_each_preset_what_it_is():
+def test_the_help_says_of_each_preset_what_it_is_and_how_large():
     told = CliRunner().invoke(train, ["--help"]).output
     assert len(preset_names()) <= 16
     for name in preset_names():
         line = next(line for line in told.splitlines() if re.match(rf" +{name} ", line))
-        assert len(line) > 30
+        with torch.device("meta"):
+            model = SRFlow(load_settings(name).config())
+        assert f" {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M " in line, name
+        assert re.search(r" [\d,]+ \+ [\d,]+ h +[\d.]+ GB  ×\d", line), name
 
 
 @pytest.mark.parametrize(
