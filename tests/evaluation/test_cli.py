@@ -118,7 +118,6 @@ def test_wrong_options_are_one_line_and_leave_nothing(photos, arguments, message
         (sampling.ntire21, {"metrics": ("psnr",)}, "add lr_psnr"),
         (sampling.random_samples, {"models": ["a", "b"]}, "has one model, not 2"),
         (sampling.random_samples, {"metrics": ("lpips",)}, "lpips: it cannot be measured here: its weights are not on"),
-        (sampling.random_samples, {"metrics": ("vgg16_feature_distance",)}, "it needs --vgg16 FILE"),
         (sampling.perception_distortion, {"metrics": ("psnr",)}, "name both"),
         (sampling.perception_distortion, {"metrics": ("ssim", "gmsd")}, "name both"),
         (sampling.tau_sweep, {"taus": AUTO}, "auto is a bundle's: export the checkpoint"),

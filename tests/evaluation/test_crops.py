@@ -13,13 +13,11 @@ from srflow_evaluation.options import LevelTaus
 from srflow_evaluation.pictures import Cut, picture_files
 from srflow_sdk.errors import ArgumentError, CheckpointError, ImageError
 from srflow_training import figures, save_checkpoint
-from srflow_training import lpips as judging
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, reduce_bilinear, round_to_8_bit
 from srflow_training.validation import runtime_noise
 from tests.evaluation.outputs import lines_of, summary_of
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
-from tests.training.metrics.test_vgg16 import small_network, small_shapes, write_pth
 
 TAUS = [LevelTaus((tau,)) for tau in (0.0, 0.8)]
 ALWAYS = "difference of two samples, /255 | colour shift, /255 | not finite |"
@@ -71,7 +69,7 @@ def test_bicubics_row_is_what_psnr_on_8_bit_values_without_a_border_gives(measur
     assert bicubic["psnr"] == pytest.approx(np.mean(expected), abs=1e-3)
     assert bicubic["colour_shift"] < 1
     assert 0 < bicubic["ssim"] < 1
-    assert not {"vgg16_feature_distance", "ms_ssim"} & {*bicubic}
+    assert "ms_ssim" not in bicubic
     assert smooth["sample_difference"] == 0 < sampled["sample_difference"]
     lines = lines_of(tmp_path / "out")
     assert [(line["picture"], line["crop"], line["method"]) for line in lines] == [
@@ -146,25 +144,12 @@ def test_the_command_without_a_folder_only_prints_a_table(checkpoint, wide, tmp_
     assert "has 3 levels" not in run("--hr", tmp_path, "--tau", "0.9:0.8").output
 
 
-def test_figures_of_networks_are_columns_where_they_are_asked_for(checkpoint, lpips, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(judging, "convolution_shapes", small_shapes)
-    write_pth(tmp_path / "vgg16.pth", small_network())
-    arguments = ["--model", checkpoint, "--hr", photos, "--crop", "64", "--vgg16", tmp_path / "vgg16.pth"]
-    arguments += ["-o", tmp_path / "out", "--only", "transfer", "--metrics", "lpips,vgg16_feature_distance"]
-    result = run(*arguments)
+def test_lpips_is_a_column_where_it_is_asked_for(checkpoint, lpips, photos, tmp_path):
+    arguments = ["--model", checkpoint, "--hr", photos, "--crop", "64", "--metrics", "lpips"]
+    result = run(*arguments, "-o", tmp_path / "out", "--only", "transfer")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith(f"| method | PSNR, dB ↑ | LPIPS ↓ | VGG16 feature distance ↓ | {ALWAYS}")
-    features = judging.VGG16Features.open(tmp_path / "vgg16.pth")
-    for line in lines_of(tmp_path / "out", method="bicubic"):
-        with Image.open(tmp_path / "out" / "crops" / line["picture"] / "photograph.png") as photo:
-            hr = torch.from_numpy(np.asarray(photo).transpose(2, 0, 1)[None].astype(np.float32) / 255)
-        image = enlarge_bicubic(round_to_8_bit(reduce_bicubic(hr, 4)), 4)
-        expected = figures.vgg16_distance(features, image, hr)
-        assert float(line["vgg16_feature_distance"]) == pytest.approx(expected)
-        assert expected > 0
-    (tmp_path / "vgg16.pth").write_bytes(b"no weights")
-    wrong = run(*arguments)
-    assert (wrong.exit_code, wrong.output.count("\n"), "vgg16.pth" in wrong.output) == (1, 1, True)
+    assert result.stdout.startswith(f"| method | PSNR, dB ↑ | LPIPS ↓ | {ALWAYS}")
+    assert all(float(line["lpips"]) > 0 for line in lines_of(tmp_path / "out", method="bicubic"))
 
 
 def test_tau_auto_is_measured_for_bundles(measure, tmp_path):

@@ -14,7 +14,6 @@ from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_evaluation.sampling import random_samples, tau_sweep
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, save_checkpoint
-from srflow_training import lpips as judging
 from srflow_training.data import to_image
 from srflow_training.lpips import LPIPS, MISSING
 from srflow_training.resampling import enlarge_bicubic
@@ -23,7 +22,6 @@ from tests.evaluation.outputs import lines_of, summary_of
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.pixels.test_consistency import matlab_1d
 from tests.training import lpips_files
-from tests.training.metrics.test_vgg16 import small_network, small_shapes, write_pth
 
 CUT = Cut(scale=4, multiple=8)
 TAUS = [LevelTaus((0.8,))]
@@ -138,16 +136,9 @@ def test_lr_psnr_is_of_the_models_reduction(photos):
     assert measured > figures.lr_psnr(picture.hr, picture.lr, reduction="bicubic")
 
 
-def test_networks_stand_for_perception_where_they_are_measured(picture, lpips, tmp_path, monkeypatch):
+def test_lpips_stands_for_perception_where_it_is_measured(picture, lpips):
     network, black = LPIPS.for_measuring(), torch.zeros_like(picture.hr)
-    monkeypatch.setattr(judging, "convolution_shapes", small_shapes)
-    write_pth(tmp_path / "vgg16.pth", small_network())
-    features = judging.VGG16Features.open(tmp_path / "vgg16.pth")
-    for networks, best in (
-        ({}, "gmsd"),
-        ({"vgg16": features}, "vgg16_feature_distance"),
-        ({"lpips": network}, "lpips"),
-    ):
+    for networks, best in (({}, "gmsd"), ({"lpips": network}, "lpips")):
         convention = Convention(scale=4, **networks)
         metrics = convention.metrics()
         assert perceptual_metric(metrics).name == best

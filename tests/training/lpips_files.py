@@ -7,6 +7,15 @@ import safetensors.numpy
 
 from srflow_training import lpips_weights
 
+SMALL = (6, 8, 8, 10, 10)
+"""Channels of a narrow VGG16's five blocks."""
+
+
+def small_shapes(_backbone="vgg"):
+    """Shapes of its convolutions, instead of `convolution_shapes`."""
+    widths = [width for width, depth in zip(SMALL, (2, 2, 3, 3, 3), strict=True) for _ in range(depth)]
+    return [(out, inputs, 3, 3) for out, inputs in zip(widths, (3, *widths), strict=False)]
+
 
 def random_weights(backbone, seed=0):
     """Weights as `read_weights` returns them."""

@@ -6,14 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from srflow_evaluation.metrics import Convention, Metric, perceptual_metric
-from srflow_evaluation.models import TILE, PaddedFlow, Subject, check_device, from_cpu, open_references, open_subject
+from srflow_evaluation.models import TILE, PaddedFlow, Subject, check_device, open_references, open_subject
 from srflow_evaluation.options import LevelTaus, Options
 from srflow_evaluation.output import Table, sheets_of
 from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files, read_picture
@@ -25,7 +24,7 @@ from srflow_sdk.model.manifest import Reduction
 from srflow_sdk.system.local_files import file_sha256, real_path
 from srflow_training import figures
 from srflow_training.data import size_of
-from srflow_training.lpips import LPIPS, MISSING, VGG16Features
+from srflow_training.lpips import LPIPS, MISSING
 from srflow_training.lpips_weights import weights_file
 
 NONFINITE = "nonfinite"
@@ -356,16 +355,14 @@ def open_flow(options: Options) -> Subject:
 
 def open_networks(options: Options, scale: int, reduction: Reduction) -> tuple[Convention, dict[str, str | None]]:
     """The convention, with the networks that metrics need, and the sha256 of their files; None: not measured."""
-    vgg16 = None if options.vgg16 is None else from_cpu(VGG16Features.open(options.vgg16).to(options.device))
     convention = Convention(
         name=options.convention,
         scale=scale,
         reduction=reduction,
         lpips=LPIPS.for_measuring(options.device),
-        vgg16=None if vgg16 is None else lru_cache(maxsize=2)(vgg16),  # a photograph's features serve all its images
     )
-    files = {"lpips": weights_file("alex"), "vgg16": options.vgg16}
-    return convention, {name: None if path is None else file_sha256(path) for name, path in files.items()}
+    file = weights_file("alex")
+    return convention, {"lpips": None if file is None else file_sha256(file)}
 
 
 def open_bench(options: Options, *, several: bool = False, alone: str = MODEL) -> Bench:

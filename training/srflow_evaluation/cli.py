@@ -17,7 +17,7 @@ from srflow_sdk.system.plain_text import without_secrets
 from srflow_sdk.system.raising import require_extra
 from srflow_training.inputs import check_folder, check_model, require_all
 
-_PRINTED = ("hr", "models", "taus", "vgg16", "metrics", "device")  # what report takes without a folder
+_PRINTED = ("hr", "models", "taus", "metrics", "device")  # what report takes without a folder
 
 
 class _ProtocolCommand(Command):

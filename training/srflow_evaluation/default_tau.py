@@ -226,7 +226,7 @@ def _is_allowed(kind: Mapping[tuple[float | None, bool], Point], tau: float, aut
 
 def _figures(image: Tensor, hr: Tensor, lr: Tensor, convention: Convention) -> dict[str, float]:
     assert convention.lpips is not None  # measure() has refused to begin without it
-    row = {
+    return {
         "psnr": figures.psnr(image, hr, border=convention.border),
         "lr_psnr": figures.lr_psnr(image, lr, reduction=convention.reduction),
         "specks": figures.specks(image, hr),
@@ -234,9 +234,6 @@ def _figures(image: Tensor, hr: Tensor, lr: Tensor, convention: Convention) -> d
         "GMSD": figures.gmsd(image, hr),
         "1 - HaarPSI": 1 - figures.haarpsi(image, hr),
     }
-    if convention.vgg16 is not None:
-        row["VGG16 feature distance"] = figures.vgg16_distance(convention.vgg16, image, hr)
-    return row
 
 
 def _mean(

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from srflow_evaluation.pictures import Picture
-    from srflow_training.figures import Features
     from srflow_training.lpips import LPIPS
 
 ConventionName = Literal["default", "published", "standard"]
@@ -29,14 +28,13 @@ _PUBLISHED = (
 class Convention:
     """The default one, that of the publication's measuring code, or the field's, of pictures that are not cut.
 
-    reduction: of the LR images, for its text. lpips, vgg16: the networks of metrics; None: these are not measured.
+    reduction: of the LR images, for its text. lpips: the network of that metric; None: it is not measured.
     """
 
     name: ConventionName = "default"
     scale: int
     reduction: Reduction = "bicubic"
     lpips: LPIPS | None = None
-    vgg16: Features | None = None
 
     @property
     def border(self) -> int:
@@ -148,15 +146,6 @@ METRICS = (
     Metric("haarpsi", "HaarPSI", ".4f", "higher", lambda f, x, p, c: f.haarpsi(x, p.hr)),
     Metric("gmsd", "GMSD", ".4f", "lower", lambda f, x, p, c: f.gmsd(x, p.hr), 1),
     Metric("flip", "FLIP", ".4f", "lower", lambda f, x, p, c: f.flip(x, p.hr), 0, _without_flip),
-    Metric(
-        "vgg16_feature_distance",
-        "VGG16 feature distance",
-        ".4f",
-        "lower",
-        lambda f, x, p, c: f.vgg16_distance(c.vgg16, x, p.hr),
-        2,
-        lambda c: "" if c.vgg16 is not None else "it needs --vgg16 FILE",
-    ),
     Metric("lr_psnr", "LR-PSNR, dB", ".2f", "higher", _lr_psnr),
 )
 """In the order of tables."""
@@ -171,5 +160,5 @@ def parse_metrics(text: str) -> tuple[str, ...]:
 
 
 def perceptual_metric(metrics: Sequence[Metric]) -> Metric:
-    """The metric that is closest to the eye's judgement: LPIPS, the VGG16 feature distance, or GMSD."""
+    """The metric that is closest to the eye's judgement: LPIPS, or GMSD."""
     return max(metrics, key=lambda metric: metric.perceptual)

@@ -97,7 +97,6 @@ class Options:
     most: int | None = None
     sheets: int | None = None
     published: str | None = None
-    vgg16: Path | None = None
     metrics: Sequence[str] = ()
     shard: Shard | None = None
     device: str = "cpu"

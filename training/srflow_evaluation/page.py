@@ -70,8 +70,8 @@ _WORDS = (
     "differ: at 0 there is one, smooth and closest to the photograph on average. Diversity measures how much they do: "
     "the deviation of each value among the samples of a picture, averaged, of 255 levels. Bicubic is ordinary "
     "enlarging. LR is the small picture, HR the photograph that it was made from.",
-    "PSNR, SSIM, MS-SSIM and HaarPSI are higher the closer a picture is to the photograph; LPIPS, GMSD, FLIP and the "
-    "VGG16 feature distance are lower. LPIPS comes closest to what people see as alike. Y-PSNR is PSNR of brightness "
+    "PSNR, SSIM, MS-SSIM and HaarPSI are higher the closer a picture is to the photograph; LPIPS, GMSD and FLIP "
+    "are lower. LPIPS comes closest to what people see as alike. Y-PSNR is PSNR of brightness "
     "alone. LR-PSNR says how well a picture reduces to its input again."
     "The figures whose numbers are given are those of the publication's "
     "supplement (Lugmayr et al., ECCV 2020).",

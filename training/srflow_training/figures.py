@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,6 @@ from srflow_sdk.latents import picture_latents
 from srflow_sdk.model.manifest import Reduction
 from srflow_training.lpips import LPIPS
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
-
-Features = Callable[[Tensor], Sequence[Tensor]]
-"""An image N×3×H×W in [0, 1] → its features by layer, N×C×H'×W' each: VGG16Features."""
 
 FLIP_PIXELS_PER_DEGREE = 67
 """Pixels per degree of the eye's field that FLIP assumes: a 4K screen 0.7 m wide, seen from 0.7 m (its default)."""
@@ -174,24 +171,6 @@ def flip_map(image: Tensor, reference: Tensor) -> Tensor:
 def flip(image: Tensor, reference: Tensor) -> float:
     """Mean of :func:`flip_map`, from 0, equality, to 1."""
     return float(flip_map(image, reference).double().mean())
-
-
-@torch.no_grad()
-def vgg16_distance(features: Features, image: Tensor, reference: Tensor) -> float:
-    """VGG16 feature distance: 0 if the images are equal, at most 2.
-
-    At each position of a layer, the feature vectors (over the channels) are scaled to length 1. The squared length
-    of their difference is averaged over the layer's positions, then over the five layers.
-    Raises: ArgumentError if the shapes differ or a side is under 16 pixels.
-    """
-    if image.shape != reference.shape or min(image.shape[2:]) < 16:
-        raise ArgumentError(
-            f"images are {list(image.shape)} and {list(reference.shape)}; "
-            "N×3×H×W of the same shape, at least 16×16, is needed"
-        )
-    pairs = zip(features(as_shown(image)), features(reference), strict=True)
-    layers = [(F.normalize(one, dim=1) - F.normalize(other, dim=1)).square().sum(dim=1).mean() for one, other in pairs]
-    return float(torch.stack(layers).mean())
 
 
 def lpips_loss(network: LPIPS, image: Tensor, reference: Tensor) -> Tensor:

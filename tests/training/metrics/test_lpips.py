@@ -9,7 +9,7 @@ from srflow_training import figures
 from srflow_training.lpips import LPIPS, AlexNetFeatures, VGG16Features
 from srflow_training.lpips_weights import weights_file
 from tests.training import lpips_files
-from tests.training.metrics.test_vgg16 import SMALL, small_shapes
+from tests.training.lpips_files import SMALL, small_shapes
 
 SHIFT, SCALE = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])  # as LPIPS is published
 ALEXNET = [(11, 4, 2), (5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1)]  # kernel, stride, padding

@@ -16,7 +16,7 @@ from srflow_training.settings import Decodings, Objective
 from tests.networks import random_srflow, tiny_config
 from tests.training import lpips_files
 from tests.training.crops import save
-from tests.training.metrics.test_vgg16 import SMALL, small_shapes
+from tests.training.lpips_files import SMALL, small_shapes
 from tests.training.runs import PLAIN, SCHEDULE, TINY, assert_same_weights, scalars, settings, trainer
 
 DATA = {"crop": 32, "batch": 2}
