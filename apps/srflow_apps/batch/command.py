@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import shutil
 import sys
 import tempfile
@@ -16,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast, get_args
 
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settings, attempted, begun, do_one
-from srflow_apps.batch.operations import Operation, Size
+from srflow_apps.batch.jobs import FolderResult, Job, Models, Settings, do_one
+from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.plan import Plan, make_plan, say_unread
 from srflow_apps.batch.ray import Cluster, run_on_ray
 from srflow_apps.batch.report import write_report
@@ -25,7 +26,7 @@ from srflow_apps.batch.run import Executor, Pixels, run_jobs, run_plan
 from srflow_apps.batch.storage import UrlPath, as_path, exists, is_folder, reading, shown, standing_for
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError
-from srflow_sdk.files import Provenance, check_writable, open_image, read_provenance, spooled, write_image
+from srflow_sdk.files import ImageReader, Provenance, check_writable, open_image, read_provenance, spooled, write_image
 from srflow_sdk.files.provenance import CLIP, INTERVAL, TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
@@ -56,11 +57,10 @@ def run_command(
     samples: int = 1,
     server: str | None = None,
 ) -> None:
-    """Do the operation to every input. Exits with a status other than 0 if something failed.
+    """Do the operation to every input, or that of `files.from_output`. Exits with another status than 0 on failure.
 
-    operation: with `files.from_output` it is replaced by the one that this picture was made with. output: None puts the
-    outputs beside the inputs. model: a bundle's path, an embedded model's name, or "auto"; None is "auto" for
-    upscaling, and x4-small otherwise. server: the URL of one that draws; `model` is then its model's name.
+    output: None puts the outputs beside the inputs. model: a bundle's path, an embedded model's name, or "auto"; None
+    is "auto" for upscaling, and x4-small otherwise. server: the URL of one that draws by a model of its own.
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
     piped, on_ray, again = STANDARD in (*inputs, output), files.ray is not None, files.from_output
@@ -146,7 +146,7 @@ def run_command(
             on: Any = {"cluster": cluster, "bundles": plan.bundles, "tile": machine.tile, "say": display.tell}
             execute: Executor = partial(run_on_ray, **on)
         else:
-            models, chosen = plan.models, list(plan.bundles)
+            models, chosen = plan.models, plan.bundles
             if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):  # only its model need be opened
                 chosen = [models.bundles[models.name(plan.jobs[0].source)]]
             if len(plan.jobs) == 1 or files.dry_run:  # of many, a line for each would hide what went wrong
@@ -185,16 +185,16 @@ def run_command(
 
 def _tell_of(plan: Plan, display: Display, files: FileChoices) -> None:
     """Say what is left out. Exits if nothing is left to do and something is wrong."""
-    for file in plan.refused:
+    found, tell = plan.found, display.tell if plan.total else display.say
+    for file in found.refused:
         display.say(f"error: {file.error}")
-    if plan.unread:
-        display.say(f"warning: {say_unread(plan.unread)}")
-    tell = display.tell if plan.total else display.say
-    if plan.clips:
-        tell(f"left out: {plan.clips} clips; name them as INPUTs of a command of their own")
-    if plan.own:
+    if found.unread:
+        display.say(f"warning: {say_unread(found.unread)}")
+    if found.clips:
+        tell(f"left out: {found.clips} clips; name them as INPUTs of a command of their own")
+    if found.own:
         made = f"srflow-{plan.settings.operation.name}'s own outputs"
-        tell(f"left out: {plan.own} of {made}; --include-own takes them")
+        tell(f"left out: {found.own} of {made}; --include-own takes them")
     if not plan.total:
         sys.exit(FAILED)
     if files.shard is not None and not plan.jobs:
@@ -257,74 +257,56 @@ def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str:
     return f"stopped because the server is lost: {done}; once it is back, run {again}"
 
 
-@dataclasses.dataclass(frozen=True)
-class _Preview:
-    """An input that would be drawn, its and its outputs' width and height, what draws it, and bytes of the outputs."""
-
-    job: Job
-    size: Size
-    made: Size
-    upscaler: Upscaler
-    room: int
-
-
 def dry_run(plan: Plan, display: Display) -> None:
-    """Say what a run of the plan would do; the last line says how long it would take and what it needs.
+    """Say what a run of the plan would do, by doing it up to the drawing. Exits if an input would fail."""
+    operation, todo = plan.settings.operation, list[_Preview]()
 
-    Each input is taken as far as a run takes it before it draws. Of each model's first input, some is drawn to see how
-    fast this machine is, in the temporary folder. Exits if an input would fail.
-    """
-    settings, operation = plan.settings, plan.settings.operation
+    def look(job: Job, reader: ImageReader, upscaler: Upscaler) -> None:
+        size = reader.width, reader.height
+        made = operation.output_size(size, upscaler.bundle.manifest)
+        for target in job.targets:
+            check_writable(target, channels=reader.channels, size=made)
+        room = math.prod(made) * reader.channels * reader.dtype.itemsize * len(job.targets)
+        todo.append((job, upscaler, math.prod(size), room))
+        replaced = ", replacing what is there" if any(map(exists, job.targets)) else ""
+        targets = ", ".join(map(str, job.targets))
+        display.answer(f"{job.source} ({size[0]}×{size[1]}) -> {targets} ({made[0]}×{made[1]}){replaced}")
 
-    def look(job: Job) -> _Preview | None:
-        with begun(job, plan.models, settings=settings, cancel=threading.Event()) as ready:
-            if ready is None:
-                return None
-            upscaler, _, source = ready
-            with open_image(source, max_pixels=settings.max_pixels) as reader:
-                size = reader.width, reader.height
-                made = operation.output_size(size, upscaler.bundle.manifest)
-                for target in job.targets:
-                    check_writable(target, channels=reader.channels, size=made)
-                room = made[0] * made[1] * reader.channels * reader.dtype.itemsize * len(job.targets)
-        return _Preview(job, size, made, upscaler, room)
-
-    todo, skipped, failed = list[_Preview](), 0, len(plan.refused)
+    settings, counts = dataclasses.replace(plan.settings, look=look), Counter(failed=len(plan.found.refused))
     with raised_interrupts(*STOPPING):
         for job in plan.jobs:
-            seen = attempted(job, partial(look, job))
-            if isinstance(seen, FolderFile):
-                failed += 1
-                display.say(f"error: {seen.error}")
-            elif seen is None:
-                skipped += 1
+            file = do_one(job, plan.models, settings=settings)
+            counts[file.status] += 1
+            if file.status == "failed":
+                display.say(f"error: {file.error}")
+            elif file.status == "skipped":
                 display.answer(f"{job.source}: would be skipped")
-            else:
-                todo.append(seen)
-                replaced = ", replacing what is there" if any(map(exists, job.targets)) else ""
-                (width, height), (large, high) = seen.size, seen.made
-                made = f"{', '.join(map(str, job.targets))} ({large}×{high}){replaced}"
-                display.answer(f"{job.source} ({width}×{height}) -> {made}")
-        mega = sum(seen.size[0] * seen.size[1] for seen in todo) / 1e6
+        mega = sum(pixels for _, _, pixels, _ in todo) / 1e6
         line = f"{len(todo)} file{'s' * (len(todo) != 1)}, {mega:{'.2g' if mega < 10 else '.0f'}} megapixels"
-        line += f" to {operation.name}{f', {skipped} to skip' if skipped else ''}"
-        line += f", {failed} would fail" if failed else ""
-        display.answer(f"dry run, nothing was written: {line}{_needs(todo, settings)}")
-    if failed:
+        line += f" to {operation.name}"
+        line += f", {counts['skipped']} to skip" if counts["skipped"] else ""
+        line += f", {counts['failed']} would fail" if counts["failed"] else ""
+        display.answer(f"dry run, nothing was written: {line}{_needs(todo, plan.settings)}")
+    if counts["failed"]:
         sys.exit(FAILED)
+
+
+_Preview = tuple[Job, Upscaler, int, int]
+"""An input that would be drawn, what draws it, its pixels, and its outputs' bytes if they were not compressed."""
 
 
 def _needs(todo: Sequence[_Preview], settings: Settings) -> str:
     """The time and room that inputs need; empty without any, or if none of a model can be read to measure it."""
-    speeds = dict[str, float]()  # seconds for a pixel
-    for seen in todo:
-        if (name := seen.upscaler.bundle.manifest.name) not in speeds:
+    speeds, seconds = dict[str, float](), 0.0  # speeds: seconds for a pixel
+    for job, upscaler, pixels, _ in todo:
+        if (name := upscaler.bundle.manifest.name) not in speeds:
             with contextlib.suppress(ImageError):
-                speeds[name] = measure_time(seen.job, seen.upscaler, settings) / (seen.size[0] * seen.size[1])
-    if not todo or not speeds.keys() >= {seen.upscaler.bundle.manifest.name for seen in todo}:
+                speeds[name] = measure_time(job, upscaler, settings) / pixels
+    for _, upscaler, pixels, _ in todo:
+        seconds += speeds.get(upscaler.bundle.manifest.name, math.nan) * pixels
+    if not todo or math.isnan(seconds):
         return ""
-    seconds = sum(speeds[seen.upscaler.bundle.manifest.name] * seen.size[0] * seen.size[1] for seen in todo)
-    room, place = sum(seen.room for seen in todo), todo[0].job.targets[0].parent
+    place, room = todo[0][0].targets[0].parent, sum(room for _, _, _, room in todo)
     if isinstance(place, UrlPath):
         return f"; {about(seconds)}, at most {_bytes(room)} at {place}"
     free = shutil.disk_usage(next((folder for folder in (place, *place.parents) if folder.is_dir()), Path())).free
@@ -376,10 +358,7 @@ _ONLY_WITH_OTHERS = {
 
 
 def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation) -> tuple[Provenance, list[Bundle]]:
-    """How an output was made, and the bundle it was made with. operation: asked for; only its kind counts.
-
-    Raises: ArgumentError, ImageError, one line, if it does not say, or this model or SDK cannot make it again.
-    """
+    """How an output was made, and the bundle it was made with. Raises: ArgumentError, ImageError if that cannot be."""
     if isinstance(output, UrlPath):
         raise ArgumentError(f"--from-output {output} is a URL; copy the file here and name it")
     if (recipe := read_provenance(output)) is None:
@@ -387,6 +366,7 @@ def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation
         raise ImageError(f"{output} does not say how it was made: {of}")
     same = [one for one in bundles if one.model_sha256 == recipe.model_sha256][:1]
     command, manifest, why = f"srflow-{recipe.operation}", bundles[0].manifest, ""
+    other = f"; make it again with srflow-sdk {recipe.sdk_version}"
     if recipe.operation in _ONLY_WITH_OTHERS:
         why = _ONLY_WITH_OTHERS[recipe.operation]
     elif recipe.operation != operation.name:
@@ -394,25 +374,21 @@ def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation
     elif recipe.tau is None and recipe.settings is None:
         why = "was made with a map of temperatures, which its file does not contain"
     elif not same:
-        why = (
-            f"was made with the model {recipe.model} (sha256 {recipe.model_sha256[:12]}…), not with {manifest.name} "
-            f"(sha256 {manifest.digest[:12]}…); name its bundle, or its name on the server, with --model"
-        )
+        models = f"{recipe.model} (sha256 {recipe.model_sha256[:12]}…), not with {manifest.name}"
+        fix = "name its bundle, or its name on the server, with --model"
+        why = f"was made with the model {models} (sha256 {manifest.digest[:12]}…); {fix}"
     elif recipe.auto_tau not in (None, AUTO_TAU_SCHEME) or recipe.latent_scheme != LATENT_SCHEME:
-        why = (
-            f"was made with version {recipe.auto_tau} of --tau auto and latent scheme {recipe.latent_scheme}, but this "
-            f"SDK has {AUTO_TAU_SCHEME} and {LATENT_SCHEME}; make it again with srflow-sdk {recipe.sdk_version}"
-        )
+        theirs = f"version {recipe.auto_tau} of --tau auto and latent scheme {recipe.latent_scheme}"
+        why = f"was made with {theirs}, but this SDK has {AUTO_TAU_SCHEME} and {LATENT_SCHEME}{other}"
     elif recipe.precision not in get_args(ComputePrecision):
-        unknown = f"the precision {recipe.precision!r:.40}, which this SDK does not know"
-        why = f"was made in {unknown}; make it again with srflow-sdk {recipe.sdk_version}"
+        why = f"was made in the precision {recipe.precision!r:.40}, which this SDK does not know{other}"
     if why:
         raise ImageError(f"{output} {why}")
     return recipe, same
 
 
 def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path:
-    """The input of an output: the one given, or one of the recorded name beside the output or in the current directory.
+    """The input of an output: that given, or one of the recorded name beside it or in the current directory.
 
     Raises: ImageError if none has the same bytes; ArgumentError if several are given.
     """

@@ -33,14 +33,11 @@ _BESIDES_NAME = 62  # columns of a line that are not the file's name: "[100/200]
 
 
 class Display(logging.Handler):
-    """Shows a batch's progress (see :class:`srflow_apps.batch.run.Watcher`). Use it as a context manager.
+    """Shows a batch's progress (see :class:`srflow_apps.batch.run.Watcher`), and logged warnings, while it is open.
 
-    While it is open, logged warnings are shown as lines. While :meth:`progress` is active and standard error is a
-    terminal, one line there shows the current input and tile and how long everything will take; all other output gets
-    its own lines. Elsewhere, a line says so 2 s after the work began and then every 10 s, as tiles are drawn.
-
-    quiet: show only warnings and errors. names_lost: whether names of finished files could not be printed. shows_names:
-    whether they are printed at all. unit: what :meth:`progressed` counts.
+    On a terminal, one line shows the current input and tile and how long everything will take. Elsewhere, a line says
+    so 2 s after the work began and then every 10 s. names_lost: names of finished files could not be printed. unit:
+    counted by :meth:`progressed`.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:

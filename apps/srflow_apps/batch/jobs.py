@@ -8,7 +8,7 @@ import errno
 import hashlib
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar, cast
@@ -25,7 +25,7 @@ from srflow_sdk.errors import (
     SRFlowError,
     UnavailableError,
 )
-from srflow_sdk.files import MAX_PIXELS, Provenance, WriteOptions, open_image, read_provenance
+from srflow_sdk.files import MAX_PIXELS, ImageReader, Provenance, WriteOptions, open_image, read_provenance
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import ModelChoice, choose_model
@@ -58,17 +58,15 @@ class Job:
 class Settings(WriteOptions):
     """The operation on every file, and how files are read and written. Raises: ArgumentError.
 
-    resume: skip inputs whose outputs all exist and were made from the same file with these settings; quality and
-    lossless do not count.
-    overwrite: replace files that exist; otherwise inputs with such an output are skipped.
-    beside: nobody named the outputs, so that an input fails rather than that it replaces a file.
-    recorded: what an earlier report says about outputs; `resume` holds them to it.
+    beside: nobody named the outputs, so an input fails rather than that it replaces a file. look: called instead of
+    drawing. recorded: an earlier report's outputs; `resume` holds them to it. The others are those of commands.
     """
 
     operation: Operation = field(default_factory=Upscaling)
     resume: bool = False
     overwrite: bool = True
     beside: bool = False
+    look: Callable[[Job, ImageReader, Upscaler], None] | None = None
     recorded: Recorded = field(default_factory=dict)
 
 
@@ -140,8 +138,7 @@ class FolderResult:
 class Models:
     """The models of a batch: one for all files, or for each file the one that suits it, which is looked at once.
 
-    scale: of the outputs. upscaler: has the models, open; it may be set later, before jobs are done. say: called with a
-    line about each file that is drawn: its model, and why it was chosen. Thread-safe.
+    upscaler: has them open; set before jobs are done. say: gets a line about each file that is drawn. Thread-safe.
     """
 
     say: Callable[[str], None] = staticmethod(lambda _: None)
@@ -189,29 +186,6 @@ def digest(models: Sequence[Manifest]) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-@contextlib.contextmanager
-def begun(
-    job: Job, models: Models, *, settings: Settings, cancel: threading.Event
-) -> Iterator[tuple[Upscaler, str | None, Path] | None]:
-    """The Upscaler for a job, why it is this one, and the job's input; None if the settings say to leave the job alone.
-
-    Raises: ImageError, OSError if the input cannot be read, or a file would be replaced whose name nobody chose.
-    """
-    looks = settings.resume or settings.beside or not settings.overwrite  # or no store is asked
-    there = [target for target in job.targets if looks and exists(target)]
-    complete = settings.resume and len(there) == len(job.targets)
-    if (there and not settings.overwrite) or (complete and is_done(job, models, settings=settings, cancel=cancel)):
-        yield None
-    elif there and settings.beside:
-        raise ImageError(f"{there[0]} exists; remove it, or name it with -o, which may replace it")
-    else:
-        with reading(job.source) as source:
-            upscaler, why = models.drawing(job.source, source, cancel=cancel)
-            if why is not None:
-                models.say(f"{job.source}: {upscaler.bundle.manifest.name} ({why})")
-            yield upscaler, why, source
-
-
 def do_one(
     job: Job,
     models: Models,
@@ -226,38 +200,9 @@ def do_one(
     Raises: ArgumentError, MissingExtraError: these concern every file alike. CancelledError.
     """
     cancel = cancel or threading.Event()
-
-    def work() -> FolderFile:
-        with begun(job, models, settings=settings, cancel=cancel) as ready:
-            if ready is None:
-                return FolderFile(source=job.source, targets=job.targets, status="skipped")
-            upscaler, why, source = ready
-            how = {each.name: getattr(settings, each.name) for each in dataclasses.fields(WriteOptions)}
-            with writing(job.targets) as targets:
-                run = {"progress": progress, "cancel": cancel}
-                file = settings.operation.on_file(upscaler, job, source, targets, run, **how)
-        if file.note:
-            models.say(f"{job.source}: {file.note}")
-        return FolderFile(
-            source=job.source,
-            targets=job.targets,
-            status="done",
-            outputs=tuple(map(lambda one, to: dataclasses.replace(one, path=to), file.outputs, job.targets)),
-            size=file.size,
-            seconds=file.seconds,
-            model=upscaler.bundle.manifest.name,
-            why=why,
-            note=file.note or None,
-        )
-
-    with cancelled_by(cancel):  # a store's silence, too
-        return attempted(job, work)
-
-
-def attempted(job: Job, work: Callable[[], _T]) -> _T | FolderFile:
-    """Return work(), or a failed result if it raises an error that concerns this job alone."""
     try:
-        return work()
+        with cancelled_by(cancel):  # a store's silence, too
+            return _done(job, models, settings, progress, cancel)
     except (ArgumentError, MissingExtraError, CancelledError):
         raise
     except (SRFlowError, MemoryError, OSError) as error:
@@ -273,6 +218,38 @@ def attempted(job: Job, work: Callable[[], _T]) -> _T | FolderFile:
         return dataclasses.replace(failed, disk_full=full, server_lost=isinstance(error, UnavailableError))
 
 
+def _done(
+    job: Job, models: Models, settings: Settings, progress: Progress | None, cancel: threading.Event
+) -> FolderFile:
+    result = FolderFile(source=job.source, targets=job.targets, status="skipped")
+    looks = settings.resume or settings.beside or not settings.overwrite  # or no store is asked
+    there = [target for target in job.targets if looks and exists(target)]
+    complete = settings.resume and len(there) == len(job.targets)
+    if (there and not settings.overwrite) or (complete and is_done(job, models, settings=settings, cancel=cancel)):
+        return result
+    if there and settings.beside:
+        raise ImageError(f"{there[0]} exists; remove it, or name it with -o, which may replace it")
+    with reading(job.source) as source:
+        upscaler, why = models.drawing(job.source, source, cancel=cancel)
+        manifest = upscaler.bundle.manifest
+        result = dataclasses.replace(result, status="done", model=manifest.name, why=why)
+        if why is not None:
+            models.say(f"{job.source}: {manifest.name} ({why})")
+        if settings.look is not None:
+            with open_image(source, max_pixels=settings.max_pixels) as reader:
+                settings.look(job, reader, upscaler)
+            return result
+        how = {each.name: getattr(settings, each.name) for each in dataclasses.fields(WriteOptions)}
+        with writing(job.targets) as targets:
+            run = {"progress": progress, "cancel": cancel}
+            file = settings.operation.on_file(upscaler, job, source, targets, run, **how)
+    if file.note:
+        models.say(f"{job.source}: {file.note}")
+    outputs = tuple(map(lambda one, to: dataclasses.replace(one, path=to), file.outputs, job.targets))
+    note = file.note or None
+    return dataclasses.replace(result, outputs=outputs, size=file.size, seconds=file.seconds, note=note)
+
+
 def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> FolderFile:
     """The result of an input that failed. reason: becomes one line, which names the input."""
     line, name = without_secrets(" ".join(reason.split())), without_secrets(str(source))
@@ -281,10 +258,9 @@ def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> Fol
 
 
 def is_done(job: Job, models: Models, *, settings: Settings, cancel: threading.Event) -> bool:
-    """True if every output of a job exists and was made from the input as it is now, with these settings.
+    """True if every output exists and was made from the input as it is now, with these settings, but for the device.
 
-    The device, the tiles' size and the SDK's version do not count. If an earlier report has an output's length and
-    hash, it must be that very file; otherwise it must be whole. Files are read whole only if their headers agree.
+    If an earlier report has an output's length and hash, it must be that very file; otherwise it must be whole.
     Raises: ImageError, OSError if the input cannot be read; CancelledError.
     """
 

@@ -30,15 +30,10 @@ from srflow_sdk.files import MAX_PIXELS, READABLE, UNREAD, WRITABLE, check_writa
 from srflow_sdk.files.formats import format_of, save_options
 from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system.local_files import check_replaceable
 
 MAX_SAMPLES = 1000
 """How many samples of a file may be drawn at a time: each has an encoder, with a thread and files, of its own."""
-
-
-def _is_part(shard: Any) -> bool:
-    return (
-        isinstance(shard, (tuple, list)) and len(shard) == 2 and all(map(is_whole, shard)) and 1 <= shard[0] <= shard[1]
-    )
 
 
 def in_shard(name: PurePosixPath, shard: Shard) -> bool:
@@ -48,28 +43,38 @@ def in_shard(name: PurePosixPath, shard: Shard) -> bool:
     return int.from_bytes(hashlib.sha256(spelling).digest()[:8], "big") % shard[1] == shard[0] - 1
 
 
+@dataclass(kw_only=True)
+class Found:
+    """The inputs found: jobs without targets, and of folders what is left out, by name or by number.
+
+    refused: failed results of folders that cannot be used. unread: images, by the names of their formats. own: pictures
+    that the operation made.
+    """
+
+    jobs: list[Job] = field(default_factory=list)
+    refused: list[FolderFile] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+    own: int = 0
+    clips: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The decisions about a batch.
-
-    jobs: this machine's share of `total`. refused: failed results of inputs that cannot become jobs. unread: how many
-    images are left out, by the names of their formats. own: how many, because the operation made them. clips: how many
-    clips are. bundles, models: the model, or those of which each picture gets the one that suits it. tile: as
-    requested, for the report. earlier: the rows of the report that this batch goes on with.
-    """
+    """The decisions about a batch. jobs: this machine's share of `total`. tile: as requested. earlier: of a report."""
 
     jobs: tuple[Job, ...]
     total: int
     settings: Settings
-    bundles: Sequence[Bundle]
     models: Models
-    refused: tuple[FolderFile, ...] = ()
-    unread: Mapping[str, int] = field(default_factory=dict)
-    own: int = 0
-    clips: int = 0
+    found: Found = field(default_factory=Found)
     tile: TileSize = "auto"
     report: Path | None = None
     earlier: Rows = field(default_factory=dict)
+
+    @property
+    def bundles(self) -> list[Bundle]:
+        """The model, or those of which each picture gets the one that suits it."""
+        return list(self.models.bundles.values())
 
 
 def make_plan(
@@ -78,7 +83,7 @@ def make_plan(
     output: str | None,
     bundles: Sequence[Bundle],
     *,
-    files: FileChoices | None = None,
+    files: FileChoices,
     samples: int = 1,
     max_pixels: int = MAX_PIXELS,
     tile: TileSize = "auto",
@@ -87,40 +92,34 @@ def make_plan(
 ) -> Plan:
     """Find the inputs, name their outputs, and refuse what cannot be done. Nothing is written.
 
-    output: a file or directory, as :func:`plan_outputs` tells them apart; with a slash at its end it is a directory.
-    None puts outputs beside the inputs, as :func:`beside` says, and replaces nothing. bundles: those that there are.
-    keep: files that must not be overwritten, besides the inputs. directory: the output is one, whatever its name.
+    output: as :func:`plan_outputs` takes it, or None. directory: it is one, whatever its name. keep: as there.
     Raises: ArgumentError, BundleError, ImageError for what concerns all files.
     """
-    files = files or FileChoices()
     bundles = operation.needed(bundles)
-    if not inputs:
-        raise ArgumentError("there are no inputs; name files and folders")
+    part: Any = files.shard
     for name in ("recursive", "resume", "overwrite"):
         flag(name, getattr(files, name))
     if not is_whole(samples) or not 1 <= samples <= MAX_SAMPLES:
         then = f", then go on with --sample {MAX_SAMPLES}" if is_whole(samples) and samples > 0 else ""
         raise ArgumentError(f"samples is {samples!r}; ask for 1 to {MAX_SAMPLES}{then}")
-    if samples != 1 and operation.interval is not None:
-        raise ArgumentError("an interval is of one picture, and has three files; leave out samples")
-    if output == "":
-        raise ArgumentError('-o is empty; name a file or a directory ("." is the current one)')
-    if files.shard is not None and not _is_part(files.shard):
-        raise ArgumentError(f"shard is {files.shard!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)")
-    if files.format is not None and files.format not in FORMATS:
-        raise ArgumentError(f"format is {files.format!r}; the formats are {', '.join(FORMATS)}")
+    for wrong, why in (
+        (not inputs, "there are no inputs; name files and folders"),
+        (output == "", '-o is empty; name a file or a directory ("." is the current one)'),
+        (
+            samples != 1 and operation.interval is not None,
+            "an interval is of one picture, and has three files; leave out samples",
+        ),
+        (
+            part is not None and not (isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]),
+            f"shard is {part!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)",
+        ),
+        (files.format not in (None, *FORMATS), f"format is {files.format!r}; the formats are {', '.join(FORMATS)}"),
+    ):
+        if wrong:
+            raise ArgumentError(why)
     earlier = read_report(files.report) if files.report is not None and files.resume else {}
-    settings = Settings(
-        operation=operation,
-        report=files.report is not None,
-        max_pixels=max_pixels,
-        resume=files.resume,
-        overwrite=files.overwrite,
-        beside=output is None,
-        quality=files.quality,
-        lossless=files.lossless,
-        recorded=recorded_in(earlier),
-    )
+    same: Any = {name: getattr(files, name) for name in ("resume", "overwrite", "quality", "lossless")}
+    made: Any = {"report": files.report is not None, "beside": output is None, "recorded": recorded_in(earlier)}
     models = Models(bundles, operation.scale, max_pixels=max_pixels)
     naming = Naming(
         pattern=files.name,
@@ -139,7 +138,7 @@ def make_plan(
     jobs, named = found.jobs, set(inputs)
     if not files.include_own:  # an earlier run's outputs among the photos, which would be enlarged again
         jobs = [job for job in jobs if job.source in named or not _made_by(operation.name, job.source)]
-    own = len(found.jobs) - len(jobs)
+    found.own = len(found.jobs) - len(jobs)
     if output is None:  # of *.png, what an earlier run made of the others is left out
         makers = {identity(out / name): job for job in jobs for name in naming.names(job)}
         jobs = [job for job in jobs if makers.get(identity(job.source), job) is job]
@@ -155,39 +154,20 @@ def make_plan(
     return Plan(
         jobs=mine,
         total=len(jobs),
-        settings=settings,
-        bundles=bundles,
+        settings=Settings(operation=operation, max_pixels=max_pixels, **same, **made),
         models=models,
-        refused=tuple(found.refused),
-        unread=found.unread,
-        own=own,
-        clips=found.clips,
+        found=found,
         tile=tile,
         report=files.report,
         earlier=earlier,
     )
 
 
-@dataclass(kw_only=True)
-class Found:
-    """The files and folders that inputs turned out to be.
-
-    jobs: without outputs. refused: failed results of folders that cannot be listed, or have no images. unread: how many
-    images are left out, by the names of their formats (:data:`UNREAD`). clips: how many clips are.
-    """
-
-    jobs: list[Job] = field(default_factory=list)
-    refused: list[FolderFile] = field(default_factory=list)
-    unread: Counter[str] = field(default_factory=Counter)
-    clips: int = 0
-
-
 def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False, exclude: Sequence[str] = ()) -> Found:
-    """Find the files given, and the image files (:data:`READABLE`) in the folders given, sorted.
+    """Find the files given, and the image files in the folders given, sorted, without what is hidden or below `out`.
 
-    Hidden files and folders are skipped, and so is everything under `out` if that lies inside a folder: those are
-    earlier outputs. recursive: subfolders too; links to folders are not followed, so that none is entered twice.
-    exclude: shell patterns of names, or of paths within a folder, to leave out.
+    recursive: subfolders too; links to folders are not followed, so that none is entered twice. exclude: shell patterns
+    of names, or of paths within a folder, to leave out.
     """
     found = Found()
     for path in inputs:
@@ -206,11 +186,10 @@ def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False, e
             else:
                 found.clips += ending in CLIPS
         if not names and len(found.refused) == before:
-            more = "; links to folders are not followed" if recursive else "; --recursive searches its subfolders too"
-            why = f"there are no images in this folder ({', '.join(READABLE)}){more}"
-            if left_out:
-                why = f"--exclude leaves out all {left_out} images of this folder"
-            found.refused.append(failure(path, f"{path}: {why}"))
+            more = "links to folders are not followed" if recursive else "--recursive searches its subfolders too"
+            why = f"there are no images in this folder ({', '.join(READABLE)}); {more}"
+            excluded = f"--exclude leaves out all {left_out} images of this folder"
+            found.refused.append(failure(path, excluded if left_out else why))
         found.jobs += [
             Job(source=path / name, targets=(), name=name) for name in sorted(names, key=lambda name: name.parts)
         ]
@@ -238,7 +217,7 @@ def _names_in(folder: Path, refused: list[FolderFile], *, out: Path, recursive: 
 
     def refuse(error: OSError) -> None:
         place = Path(error.filename or folder)
-        refused.append(failure(place, f"{place}: the folder cannot be listed: {error.strerror}"))
+        refused.append(failure(place, f"the folder cannot be listed: {error.strerror}"))
 
     out = real_path(out)
     inside = real_path(folder) in out.parents
@@ -257,11 +236,10 @@ def say_unread(unread: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
-    """How the files in an output directory are named.
+    """How the files in an output directory are named. values: of the fields that all inputs share, if they are one.
 
-    pattern: with fields in braces; None is "{stem}", for several samples "{stem}_s{sample}", with the ending. numbers:
-    the samples'. bounds: each input has three outputs, its picture and the bounds of an interval. values: of the fields
-    that all inputs share; None if it is not one number. model: the field's value for an input, by its path.
+    pattern: with fields in braces; None is "{stem}", for several samples "{stem}_s{sample}", with the ending. bounds:
+    each input has three outputs, its picture and the bounds of an interval. model: the field's value for an input.
     """
 
     pattern: str | None = None
@@ -342,13 +320,10 @@ def plan_outputs(
     """Name the output of every input file and sample.
 
     out is a file if it has an ending and there is one input, otherwise a directory; `directory` makes it one, whatever
-    its name, and so does an ending that no image has, such as `large.v2`, if there are several inputs or a folder. In a
-    directory, `naming` names the files, and subfolders are kept; with a file `large.png`, samples become `large_s0.png`
-    … A file given twice is one job. Inputs that would share an output all get other ones, the same in every run.
-    inputs: as given on the command line, including folders. keep: further files that must not be overwritten.
-
-    Raises: ArgumentError if several inputs share one output file, two inputs would write the same file all the same, or
-    an output is an input or would become one the next time because it lies in an input folder.
+    its name, and so does an ending that no image has, such as `large.v2`, if there are several inputs or a folder. With
+    a file `large.png`, samples become `large_s0.png` … A file given twice is one job. inputs: as given on the command
+    line, including folders. keep: further files that must not be overwritten.
+    Raises: ArgumentError if an output is an input, another output, or would become an input the next time.
     """
     folders = [path for path in inputs if is_folder(path)]
     several = bool(folders) or len(found) > 1
@@ -436,11 +411,7 @@ def identity(path: Path) -> str:
 
 
 def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
-    """Find what cannot be written before minutes of work, not after. Nothing is created.
-
-    Raises: ArgumentError for an unknown ending, or a report that would replace an input or output; ImageError if a file
-    cannot be written there.
-    """
+    """Raises: ArgumentError, ImageError for what cannot be written, before minutes of work. Nothing is created."""
     jobs = list(jobs)
     targets = [target for job in jobs for target in job.targets]
     for target in targets:
@@ -449,6 +420,10 @@ def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
         if identity(report) in {identity(path) for path in [*targets, *(job.source for job in jobs)]}:
             raise ArgumentError(f"the report {report} would replace an input or output; name another file")
         targets.append(report)
+        try:
+            check_replaceable(report)
+        except OSError as error:
+            raise ImageError(f"the report {report} cannot be written: {error.strerror}") from error
     folders: dict[Path, None] = {}
     for target in targets:
         if isinstance(target, UrlPath):

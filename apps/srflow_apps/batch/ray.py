@@ -94,25 +94,17 @@ def run_on_ray(
 ) -> FolderResult:
     """Let a cluster's workers do the jobs, as :func:`run_jobs` does them; a worker that dies loses nothing.
 
-    Each worker that is free gets the next job, and Ray begins a dead one anew, with its job. Results come in the order
-    in which files end. If check() or the watcher raises, the workers stop at their next tile, and what they finished is
-    taken. bundles: the model; several if each picture gets the one that suits it. say: called with a line about the
-    workers.
-
+    Each worker that is free gets the next job, and Ray begins a dead one anew, with its job. If check() or the watcher
+    raises, the workers stop at their next tile, and what they finished is taken. say: gets a line about the workers.
     Raises: also DeviceError if the cluster cannot be used.
     """
     targets = [target for job in jobs for target in job.targets]
     first, *others = bundles
     local = any(not isinstance(path, UrlPath) for path in (*targets, *(job.source for job in jobs)))
-    worker: dict[str, Any] = {
-        "settings": settings,
-        "model": BY_PICTURE if others else first.path.stem if first.is_embedded else first.path.resolve(),
-        "sha256": digest([bundle.manifest for bundle in bundles]),
-        "device": cluster.device,
-        "precision": cluster.precision,
-        "tile": tile,
-        "folder": str(Path.cwd()) if local else None,
-    }
+    model = BY_PICTURE if others else first.path.stem if first.is_embedded else first.path.resolve()
+    same = {"model": model, "sha256": digest([bundle.manifest for bundle in bundles]), "tile": tile}
+    machine = {"device": cluster.device, "precision": cluster.precision, "folder": str(Path.cwd()) if local else None}
+    worker: dict[str, Any] = {"settings": settings, **same, **machine}
     done: dict[int, FolderFile] = {}
     ended: dict[str, Any] = {"device": "ray", "precision": str(cluster.precision)}
 
@@ -189,10 +181,7 @@ def is_seen(path: Path) -> bool:
 
 
 def _share(ray: Any, cluster: Cluster, *, most: int, say: Callable[[str], None]) -> tuple[int, int, float]:
-    """Divide the cluster: how many workers, and the CPUs and GPUs of each. say: called with a line about that.
-
-    Raises: DeviceError if no machine has room for a worker.
-    """
+    """Divide the cluster: how many workers, and the CPUs and GPUs of each. Raises: DeviceError without room for one."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     cpus = cluster.cpus or min([_MOST_CPUS, *(int(resources["CPU"]) for resources in machines)])
     gpus = cluster.gpus
@@ -201,10 +190,8 @@ def _share(ray: Any, cluster: Cluster, *, most: int, say: Callable[[str], None])
         gpus = int(may and any(resources.get("GPU", 0) >= 1 for resources in machines))
     fits = [min(int(one["CPU"] // cpus), int(one.get("GPU", 0) / gpus + 1e-6) if gpus else most) for one in machines]
     if not (room := sum(fits)):
-        raise DeviceError(
-            f"no machine of the Ray cluster has {cpus} CPUs and {gpus:g} GPUs for a worker; ask for less with "
-            "--threads and --ray-gpus"
-        )
+        wanted = f"{cpus} CPUs and {gpus:g} GPUs for a worker; ask for less with --threads and --ray-gpus"
+        raise DeviceError(f"no machine of the Ray cluster has {wanted}")
     workers = min(room, most, cluster.workers or room)
     numbers = {"worker": workers, "CPU": cpus, "GPU": gpus, "machine": len(machines)}
     worker, cpu, gpu, machine = (f"{count:g} {what}{'s' * (count > 1)}" for what, count in numbers.items())
@@ -215,11 +202,7 @@ def _share(ray: Any, cluster: Cluster, *, most: int, say: Callable[[str], None])
 
 @dataclass(kw_only=True)
 class DoJobs:
-    """An actor of a cluster that does jobs, one after the other; :meth:`stop` may come meanwhile.
-
-    model: the path of a bundle that every machine has, an embedded model's name, or "auto". sha256: what it must be; of
-    several, as of :func:`digest`. folder: what paths that are not absolute begin at.
-    """
+    """An actor of a cluster that does jobs. model: a path, an embedded model's name, or "auto". folder: to work in."""
 
     settings: Settings
     model: str | Path | None = None
@@ -235,10 +218,9 @@ class DoJobs:
         self._models: Models | None = None
 
     def do(self, job: Job, seen: bool) -> tuple[FolderFile, str, str] | None:
-        """Do a job. seen: whether the machine that made the plan has the input.
+        """Do a job, if this machine has what it needs, the input if it was seen: the result, device and precision.
 
-        Returns: the result, the device and the precision; None if it was to stop.
-        Raises: SRFlowError for what concerns all files, such as a BundleError if this machine has another model.
+        Returns None if it was to stop. Raises: SRFlowError for what concerns all files, such as another model here.
         """
         models = self._models = self._models or self._opened()
         assert models.upscaler is not None  # for the type checker
@@ -278,10 +260,7 @@ class DoJobs:
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """Ray, connected; a connection that this process has is used, and stays.
-
-    Raises: MissingExtraError, DeviceError.
-    """
+    """Ray, connected; a connection that this process has is used, and stays. Raises: MissingExtraError, DeviceError."""
     for name, value in {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}.items():
         os.environ.setdefault(name, value)
     try:
@@ -303,11 +282,8 @@ def connected(address: str) -> Iterator[Any]:
             _check_answers(address)
             try:
                 with _without_standard_error(), kept_handlers():
-                    ray.init(
-                        address=None if address == "auto" else address,
-                        log_to_driver=False,
-                        logging_level=logging.CRITICAL,
-                    )
+                    where = None if address == "auto" else address
+                    ray.init(address=where, log_to_driver=False, logging_level=logging.CRITICAL)
             except SystemExit as error:  # of Ray's own handler of SIGTERM
                 raise KeyboardInterrupt(error.code) from error
             except Exception as error:  # Ray raises that itself where its raylet does not start in time
@@ -317,22 +293,13 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def raylet_of_this_machine(ray: Any) -> Callable[[], bool]:
-    """A function that tells if the raylet by which this process belongs to the cluster is alive.
-
-    Soon after its death, Ray's native code ends this process too, without a word; until then Ray can be left in peace.
-    """
+    """A function that tells if this process's raylet lives: after its death Ray's code soon ends this process, too."""
     mine = ray.get_runtime_context().get_node_id()
     sockets = {f"--raylet_socket_name={node['RayletSocketName']}" for node in ray.nodes() if node["NodeID"] == mine}
     found = (each for each in psutil.process_iter(["cmdline"]) if sockets & set(each.info["cmdline"] or ()))
     raylet = next(found, None)
 
-    def lives() -> bool:
-        try:
-            return raylet is None or raylet.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-
-    return lives
+    return lambda: raylet is None or (raylet.is_running() and raylet.status() != psutil.STATUS_ZOMBIE)
 
 
 @contextlib.contextmanager

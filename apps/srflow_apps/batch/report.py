@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Recorded, digest
 from srflow_apps.batch.operations import Operation
-from srflow_apps.batch.storage import UrlPath, reading, remove_leftovers, shown, writing
+from srflow_apps.batch.storage import reading, remove_leftovers, shown, writing
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ImageError
 from srflow_sdk.model.model_choice import BY_PICTURE
-from srflow_sdk.system.local_files import check_replaceable, open_regular, write_atomically
+from srflow_sdk.system.local_files import open_regular, write_atomically
 from srflow_sdk.system.plain_text import without_secrets
 
 if TYPE_CHECKING:
@@ -31,11 +31,7 @@ Rows = Mapping[tuple[Any, ...], dict[str, Any]]
 
 
 def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
-    """The record of a batch, as JSON values.
-
-    A file's `size` is the input's width and height; `lr_psnr` is in dB, at most 200 (output and input agree exactly),
-    null if it was not measured. Files that were not reached before an interrupt are not listed. If each picture had
-    the model that suits it, the files name theirs, and settings in which the models differ are null.
+    """The record of a batch, as JSON values; settings in which the models differ are null.
 
     The report that this one replaces supplies the measurements of files that are skipped now: `resume` held them to its
     hashes. Its rows for files that were not reached stay under `earlier`.
@@ -121,15 +117,6 @@ def recorded_in(rows: Rows) -> Recorded:
     """Lengths and hashes of the outputs that rows are about, by their paths."""
     outputs = [output for row in rows.values() for output in row["outputs"]]
     return {one["path"]: (one["bytes"], one["sha256"]) for one in outputs if one.get("bytes") and one.get("sha256")}
-
-
-def check_report(path: Path) -> None:
-    """Raises: ImageError if a report cannot have this name because it is that of a pipe or a device."""
-    try:
-        if not isinstance(path, UrlPath):
-            check_replaceable(path)
-    except OSError as error:
-        raise ImageError(f"the report {path} cannot be written: {error.strerror}") from error
 
 
 def write_report(plan: Plan, result: FolderResult) -> None:

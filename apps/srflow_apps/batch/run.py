@@ -17,7 +17,7 @@ from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settin
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.plan import Plan, make_plan
 from srflow_apps.batch.ray import Cluster, run_on_ray
-from srflow_apps.batch.report import check_report, write_report
+from srflow_apps.batch.report import write_report
 from srflow_apps.batch.storage import UrlPath, as_path, make_folders, remove_leftovers
 from srflow_sdk._checks import file_path, keywords_of
 from srflow_sdk.drawing.options import DrawOptions
@@ -87,13 +87,11 @@ def run_jobs(
     watcher: Watcher | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> FolderResult:
-    """Do every job; failures are part of the result.
+    """Do every job; failures are part of the result. What killed runs left of the outputs is removed first.
 
     check: called between files and between tiles, but not while files are being finished. A KeyboardInterrupt that it
-    raises ends the batch: finished files stay, and nothing remains of the current one. A full disk ends it too, and so
-    does a server that is lost, because the other files would also fail, after all the work. What killed runs left of
-    these outputs is removed first.
-
+    raises ends the batch: finished files stay, and nothing remains of the current one. A full disk or a lost server
+    ends it too: the other files would also fail, after all the work.
     Raises: ArgumentError, MissingExtraError: these concern every file alike.
     """
     remove_leftovers([target for job in jobs for target in job.targets])
@@ -161,18 +159,15 @@ def run_jobs(
 def run_plan(
     plan: Plan, execute: Executor, *, watcher: Watcher | None = None, check: Callable[[], None] = lambda: None
 ) -> FolderResult:
-    """Make the directories of the outputs and the report, and do what was planned.
-
-    watcher, check: as for :func:`run_jobs`. Raises: also ImageError if a directory or the report cannot be written.
-    """
+    """Make the directories of the outputs and the report, and do what was planned. Raises: also ImageError."""
     folders = [target.parent for job in plan.jobs for target in job.targets]
     if plan.report is not None:
-        check_report(plan.report)
         folders.append(plan.report.parent)
     make_folders(folders)
     result = execute(plan.jobs, settings=plan.settings, watcher=watcher, check=check)
-    files, total = (*plan.refused, *result.files), len(plan.jobs) + len(plan.refused)
-    return dataclasses.replace(result, files=files, total=total, unread=dict(plan.unread))
+    refused = tuple(plan.found.refused)
+    files, total = (*refused, *result.files), len(plan.jobs) + len(refused)
+    return dataclasses.replace(result, files=files, total=total, unread=dict(plan.found.unread))
 
 
 def upscale_folder(
@@ -310,7 +305,7 @@ class _Follower:
         self._tell: Callable[[FolderFile], Any] = on_file or (lambda _: None)
         self._progress, self._lock = progress, threading.Lock()
         self._pixels = Pixels([]) if progress is None else Pixels.of(plan.jobs, max_pixels=plan.settings.max_pixels)
-        for file in plan.refused:
+        for file in plan.found.refused:
             self._tell(file)
 
     def progressed(self, number: int, done: int, total: int) -> None:

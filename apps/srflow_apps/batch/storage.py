@@ -24,18 +24,11 @@ from srflow_sdk.system.plain_text import QUERY, WITH_QUERY, public_user, without
 
 _T = TypeVar("_T")
 
-_SILENT_S = 60.0
-"""How long a web server may send nothing."""
-
+_SILENT_S = 60.0  # a web server may send nothing for so long
 _GRACE_S = 1.0  # for an upload that has begun when the caller cancels
-
-_WHOLE = ("s3", "gs", "abfs")
-"""Protocols of stores where an upload appears only when it is complete. They have no folders and no renaming."""
-
+_WHOLE = ("s3", "gs", "abfs")  # stores without folders and renaming, where an upload appears when it is complete
 _READ_ONLY = ("http", "https")
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "sftp": "paramiko", "abfs": "adlfs", "adl": "adlfs"}
-_UNREACHABLE = ("EndpointConnectionError", "ConnectTimeoutError", "ClientConnectorError", "ConnectionClosedError")
-_NO_ACCESS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "Forbidden")
 _SHOWN: dict[str, str] = {}  # by the temporary file that stands for each just now
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)  # two letters at least: C:// is a disk
@@ -47,9 +40,8 @@ _PORTS = {"http": "80", "https": "443", "sftp": "22", "ftp": "21"}
 class UrlPath(PosixPath):
     """A place in a store, which folders and names are taken from as from any path. `str` gives the URL without secrets.
 
-    Only this module can open it: to the operating system it is a file that does not exist. What opening needs besides,
-    a password or a query, is in its second part, the host's, so that folders and names have it too, and it can be
-    pickled.
+    A password or a query is in its second part, the host's, so that folders and names have it too, and it can be
+    pickled. Only this module can open it.
     """
 
     def __str__(self) -> str:
@@ -246,14 +238,10 @@ def remove_leftovers(targets: Iterable[Path]) -> None:
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[Path]:
     """A local file with this content and the same bare name, while the block runs. Its ImageErrors name the path."""
-    if not isinstance(path, UrlPath):
-        yield path
-        return
-    with _folder() as folder:
-        local = Path(folder) / path.name
-        fetch(path, local)
-        with standing_for({local: str(path)}):
-            yield local
+    with _local([path]) as (local,):
+        if isinstance(path, UrlPath):
+            fetch(path, local)
+        yield local
 
 
 @contextlib.contextmanager
@@ -262,16 +250,23 @@ def writing(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
 
     ImageErrors of the block name the targets.
     """
-    urls = [target for target in targets if isinstance(target, UrlPath)]
-    if not urls:
-        yield targets
+    with _local(targets) as written:
+        yield written
+        for local, target in zip(written, targets, strict=True):
+            if isinstance(target, UrlPath):
+                put(local, target)
+
+
+@contextlib.contextmanager
+def _local(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    """The paths, with files in a temporary folder for URLs, into which a store that was left may still write."""
+    if not any(isinstance(path, UrlPath) for path in paths):
+        yield paths
         return
-    with _folder() as folder:
-        written = {url: Path(folder) / url.name for url in urls}
-        with standing_for({local: str(url) for url, local in written.items()}):
-            yield [written[target] if isinstance(target, UrlPath) else target for target in targets]
-        for url, local in written.items():
-            put(local, url)
+    with tempfile.TemporaryDirectory(prefix="srflow-", ignore_cleanup_errors=True) as folder:
+        local = [Path(folder) / path.name if isinstance(path, UrlPath) else path for path in paths]
+        with standing_for({one: str(path) for one, path in zip(local, paths, strict=True) if one is not path}):
+            yield local
 
 
 @contextlib.contextmanager
@@ -295,16 +290,10 @@ def shown(line: str) -> str:
     return line
 
 
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder for copies. A store that was left while it answered may still write into it."""
-    return tempfile.TemporaryDirectory(prefix="srflow-", ignore_cleanup_errors=True)
-
-
 def _asked(path: UrlPath, ask: Callable[[Any, str], _T], what: str | None = None, *, grace_s: float = 0.0) -> _T:
-    """Return ask(store, key), with its errors as the SDK's: stores raise exceptions that have no common base.
+    """Return ask(store, the store's key for the path), with its errors as the SDK's: they have no common base.
 
-    key: the store's own name for the path. A signal, or the event of :func:`cancelled_by` and then `grace_s` seconds,
-    ends the waiting: stores may be silent.
+    A signal, or the event of :func:`cancelled_by` and then `grace_s` seconds, ends the waiting: stores may be silent.
     """
 
     def call() -> _T:
@@ -349,14 +338,19 @@ def _store(path: UrlPath) -> Any:
 
 def _reason(error: Exception, path: UrlPath) -> str:
     text, kind, on_s3 = str(error).strip(), type(error).__name__, path.scheme == "s3"
-    if "credentials" in f"{text}{kind}".lower():
+    said = f"{text} {kind}"
+    if "credentials" in said.lower():
         fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE" if on_s3 else "log in with its tool"
         return f"there are no credentials ({text}); {fix}"
     if isinstance(error, FileNotFoundError):
         return "the bucket does not exist" if "bucket" in text.lower() else "there is no such file or bucket"
-    if isinstance(error, PermissionError) or any(name in text for name in _NO_ACCESS):
+    if isinstance(error, PermissionError) or re.search(
+        "InvalidAccessKey|SignatureDoesNotMatch|ExpiredTok|Forbid", said
+    ):
         return f"access is denied ({text or kind}); check the credentials and what they allow"
-    if kind in _UNREACHABLE or isinstance(error, ConnectionError):
+    if isinstance(error, ConnectionError) or re.search(
+        "ConnectionError|ConnectTimeout|ConnectorError|ClosedError", kind
+    ):
         return f"the store cannot be reached ({text or kind}); check the network{', or AWS_ENDPOINT_URL' * on_s3}"
     if isinstance(error, TimeoutError) or kind.endswith("TimeoutError"):  # asyncio's is another, before Python 3.11
         return f"the store does not answer ({text or kind}); try again later"

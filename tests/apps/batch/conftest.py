@@ -42,8 +42,7 @@ def only(upscaler: Upscaler) -> Models:
 
 def plan_of(upscaler: Upscaler, settings: Settings, **others: Any) -> Plan:
     """A plan with these settings for files that are all drawn by this one."""
-    bundles: Any = {"bundles": [upscaler.bundle], "models": only(upscaler)}
-    return Plan(jobs=(), total=0, settings=settings, **bundles, **others)
+    return Plan(jobs=(), total=0, settings=settings, models=only(upscaler), **others)
 
 
 def tree(folder: Path, *names: str) -> Path:
