@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from srflow_apps.batch.display import Display
 from srflow_apps.batch.jobs import FolderResult, Job, Models, Settings, do_one
@@ -24,6 +24,7 @@ from srflow_apps.batch.ray import Cluster, run_on_ray
 from srflow_apps.batch.report import write_report
 from srflow_apps.batch.run import Executor, Pixels, run_jobs, run_plan
 from srflow_apps.batch.storage import UrlPath, as_path, exists, is_folder, reading, shown, standing_for
+from srflow_apps.clips.reading import is_clip
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError
 from srflow_sdk.files import ImageReader, Provenance, check_writable, open_image, read_provenance, spooled, write_image
@@ -65,29 +66,17 @@ def run_command(
     """
     piped, on_ray, again = STANDARD in (*inputs, output), files.ray is not None, files.from_output
     several = samples > 1 or files.name is not None or files.shard is not None or files.dry_run
-    for wrong, why in (
-        (
-            model == BY_PICTURE and operation.name != UPSCALE,
-            f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it",
-        ),
-        (again is not None and output is None, "--from-output makes a picture again; name the file for it with -o"),
-        (
-            not on_ray and (files.ray_workers, files.ray_gpus) != (None, None),
-            "--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray",
-        ),
-        (
-            on_ray and (piped or files.frame is not None),
-            "--ray needs files that other machines see; leave it out for pipes and --frame",
-        ),
-        (
-            on_ray and server is not None,
-            "--ray draws on the cluster's machines, --server on the server's; leave one of them out",
-        ),
-        (
-            output == STANDARD and several,
-            "-o - is standard output, one picture; leave out --samples, --name, --shard, --dry-run",
-        ),
-    ):
+    one_model = f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it"
+    unused = not on_ray and (files.ray_workers, files.ray_gpus) != (None, None)
+    for why, wrong in {
+        one_model: model == BY_PICTURE and operation.name != UPSCALE,
+        "--from-output makes a picture again; name the file for it with -o": again is not None and output is None,
+        "--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray": unused,
+        "--ray needs files that other machines see; leave it out for pipes and --frame": on_ray
+        and (piped or files.frame),
+        "--ray draws on the cluster's machines, --server on the server's; leave one of them out": on_ray and server,
+        "-o - is one picture; leave out --samples, --name, --shard, --dry-run": output == STANDARD and several,
+    }.items():
         if wrong:
             raise ArgumentError(why)
     with contextlib.ExitStack() as stack:
@@ -119,32 +108,20 @@ def run_command(
             recipe, bundles = read_recipe(again, bundles, operation=operation)
             operation = operation.recorded(recipe)
             paths, keep = [find_source(again, recipe, paths)], [*keep, again]
-            # On its device, since others round otherwise.
-            known = machine.device == "auto" and recipe.device in get_args(DeviceName)
-            device, precision = recipe.device if known else machine.device, recipe.precision
-            machine = dataclasses.replace(
-                machine, tile=recipe.tile, device=cast("Any", device), precision=cast("Any", precision)
-            )
+            how: Any = {"tile": recipe.tile, "precision": recipe.precision}
+            if machine.device == "auto" and recipe.device in get_args(DeviceName):  # others round otherwise
+                how["device"] = recipe.device
+            machine = dataclasses.replace(machine, **how)
             if server is not None:  # its tile is recorded
                 upscaler = stack.enter_context(RemoteUpscaler(server, model=str(bundles[0].path), tile=recipe.tile))
-        plan = make_plan(
-            operation,
-            paths,
-            output,
-            bundles,
-            files=files,
-            samples=samples,
-            max_pixels=machine.max_pixels,
-            tile=machine.tile,
-            keep=keep,
-        )
+        limits: Any = {"max_pixels": machine.max_pixels, "tile": machine.tile, "samples": samples}
+        plan = make_plan(operation, paths, output, bundles, files=files, keep=keep, **limits)
         _tell_of(plan, display, files)
-        options: Any = {name: getattr(machine, name) for name in ("device", "precision")}
-        if on_ray and not files.dry_run:
-            how: Any = {"workers": files.ray_workers, "gpus": files.ray_gpus, "cpus": machine.threads, **options}
-            cluster = Cluster(address=cast("str", files.ray), **how)
-            on: Any = {"cluster": cluster, "bundles": plan.bundles, "tile": machine.tile, "say": display.tell}
-            execute: Executor = partial(run_on_ray, **on)
+        options: Any = {"device": machine.device, "precision": machine.precision}
+        if files.ray is not None and not files.dry_run:
+            of_each: Any = {"workers": files.ray_workers, "gpus": files.ray_gpus, "cpus": machine.threads}
+            on: Any = {"cluster": Cluster(address=files.ray, **of_each, **options), "tile": machine.tile}
+            execute: Executor = partial(run_on_ray, bundles=plan.bundles, say=display.tell, **on)
         else:
             models, chosen = plan.models, plan.bundles
             if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):  # only its model need be opened
@@ -366,6 +343,8 @@ def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation
     """How an output was made, and the bundle it was made with. Raises: ArgumentError, ImageError if that cannot be."""
     if isinstance(output, UrlPath):
         raise ArgumentError(f"--from-output {output} is a URL; copy the file here and name it")
+    if is_clip(output):
+        raise ArgumentError(f"--from-output is for pictures, and {output} is a clip; its comment says how it was made")
     if (recipe := read_provenance(output)) is None:
         of = f"it is not an output of srflow-{operation.name}, or another program dropped that when it saved the file"
         raise ImageError(f"{output} does not say how it was made: {of}")

@@ -85,7 +85,7 @@ def run_clips(
 
 @dataclass(frozen=True)
 class ClipRun:
-    """A run of the command on clips. upscaling: with the options of drawing alone. bundles: as of Batch."""
+    """A run of the command on clips. bundles: the model, or those of which each clip gets the one that suits it."""
 
     upscaling: Upscaling
     latents: LatentsOfClip
@@ -114,10 +114,7 @@ class ClipRun:
             sys.exit(FAILED)
 
     def _targets(self, sources: Sequence[Path], output: str | None) -> list[Path]:
-        """The output of each clip or folder of frames: a file, in a directory, or, for None, beside it.
-
-        Raises: ArgumentError, ImageError.
-        """
+        """The output of each clip or folder of frames: a file, in a directory, or, for None, beside it."""
         suffix, out = f"_{self.upscaling.suffix(self.bundles[0].manifest)}" * (output is None), Path(output or "")
         ends = [path.suffix if path.suffix.lower() in WRITTEN else ".mp4" * is_clip(path) for path in sources]
         targets = [
@@ -257,16 +254,13 @@ class ClipRun:
         return not clip.damage
 
     def make_piped(self, source: str, output: str) -> None:
-        """Make a clip of standard input, on standard output, or both: from its first frame to its last, without parts.
-
-        Raises: ArgumentError, ImageError.
-        """
-        files, say, target = self.files, self.display.say, Path(output)
-        if output == STANDARD and (sys.stdout is None or sys.stdout.isatty()):
+        """Make a clip of standard input, on standard output, or both, from its first frame on, without parts."""
+        files, say, target, out = self.files, self.display.say, Path(output), output == STANDARD
+        if out and (sys.stdout is None or sys.stdout.isatty()):
             raise ArgumentError("-o - is standard output; redirect it to a program: | ffmpeg -i - large.mp4")
-        if output == STANDARD and (self.codec, files.quality) != (None, None):
+        if out and (self.codec, files.quality) != (None, None):
             raise ArgumentError("--codec and --quality are not for -o -, which is not compressed; name a file with -o")
-        if output != STANDARD and not files.overwrite and os.path.lexists(output):
+        if not out and not files.overwrite and os.path.lexists(output):
             self.display.tell(f"{source}: {output} exists: skipped")
             return
         clip = Clip(None if source == STANDARD else Path(source), max_pixels=self.machine.max_pixels)
@@ -284,7 +278,7 @@ class ClipRun:
         bundle = self._bundle(clip.name, sample)
         look = self._large(clip.look, bundle)
         with self._opened(bundle) as upscaler:
-            if output == STANDARD:  # it has no tag of the matrix: its reader guesses
+            if out:  # it has no tag of the matrix: its reader guesses
                 look = dataclasses.replace(look, matrix=guessed_matrix(look.width, look.height))
                 pixel_format = f"yuv{look.chroma}p{'10le' * look.deep}"
                 sink = Encoding(codec="rawvideo", quality=None, pixel_format=pixel_format, look=look).pipe()
@@ -298,13 +292,13 @@ class ClipRun:
             with sink as put:
                 for number, frame in enumerate(itertools.chain([first], frames)):
                     put(drawer.draw(frame, number))
-        if output != STANDARD:
+        if not out:
             self.display.printed(target)
 
     def make_frames(self, folder: Path, output: str | None) -> None:
         """Make the numbered frames in a folder, as one clip, into another folder, under their names.
 
-        With --resume, those that are there, made of just these frames just so, stay. Raises: ArgumentError, ImageError.
+        With --resume, those that are there, made of just these frames just so, stay.
         """
         files, paths, target = self.files, _numbered(folder), self._targets([folder], output)[0]
         if is_clip(target) or self.codec is not None:
@@ -330,9 +324,10 @@ class ClipRun:
             record = self._record(bundle.manifest, len(paths), digest, frame=number, **settings)
             return dataclasses.replace(one, operation=CLIP, settings=record, source=folder.name)
 
-        there = {number for number, path in enumerate(outputs) if not files.overwrite and os.path.lexists(path)}
-        made_so = {number for number, path in enumerate(outputs) if files.resume and _is_made(path, made(number))}
-        todo = set(range(len(paths))) - there - made_so
+        def stays(number: int, path: Path) -> bool:
+            return (not files.overwrite and os.path.lexists(path)) or (files.resume and _is_made(path, made(number)))
+
+        todo = {number for number, path in enumerate(outputs) if not stays(number, path)}
         with self._opened(bundle) as upscaler:
             now = f" ({len(todo)} of them now)" if len(todo) < len(paths) else ""
             line = f"{folder}: {len(paths)} frames{now} -> {target}; {self._estimate(upscaler, sample, len(todo))}"

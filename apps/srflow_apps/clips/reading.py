@@ -29,9 +29,6 @@ CLIPS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".y4m")
 Y4M = "yuv4mpegpipe"
 """FFmpeg's name of YUV4MPEG2."""
 
-JUMP_S = 10
-"""From this on, a broadcast's times do not go on or back, but another one begins."""
-
 _MAGIC = b"YUV4MPEG2"
 _READ = {"format_whitelist": f"mov,matroska,avi,mpegts,{Y4M}", "protocol_whitelist": "file"}  # no playlists
 _UNTAGGED, _LIMITED, _FULL = 2, 1, 2
@@ -116,11 +113,10 @@ def guessed_matrix(width: int, height: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """The looks of a clip's frames, those of an output, too.
+    """The looks of a clip's frames, of an output's, too; upright, after so many quarter turns to the left.
 
-    width, height: upright. turns: quarter turns to the left that make a stored frame upright. aspect: of a pixel, width
-    over height. deep: more than 8 bits. chroma: its layout, such as "420". primaries, transfer, matrix: of ITU-T H.273;
-    the matrix is never unspecified, or a player would guess another one for a larger picture. range: 1 limited, 2 full.
+    aspect: of a pixel, width over height. deep: more than 8 bits. primaries, transfer, matrix, range: of ITU-T H.273;
+    the matrix is never unspecified, or a player would guess another one for a larger picture.
     """
 
     width: int
@@ -194,11 +190,10 @@ def _precise() -> Any:
 
 
 class Clip:
-    """A clip in a file, or, for None, in standard input. What it shows of itself is known once it is decoded.
+    """A clip in a file, or, for None, in standard input. is_broadcast: its times begin anywhere. damage: if it has any.
 
-    is_broadcast: its times begin anywhere, and may jump. damage: what is wrong with it.
-    After :meth:`look_through`, also: times, of every frame that can be decoded, in units of time_base. sample: one of
-    them, RGB. interlaced: some are.
+    After :meth:`look_through`, also: times, of every frame that can be decoded, in units of time_base; sample: one of
+    them, RGB; interlaced: some are.
     """
 
     sample: NDArray[Any]
@@ -220,30 +215,20 @@ class Clip:
         return self._look
 
     def look_through(self) -> None:
-        """Decode it once: how many frames there are, when each is shown, and whether the file is whole.
-
-        Raises: ImageError if it has no video, cannot be decoded, or its frames change their size; MissingExtraError.
-        """
+        """Decode it once: how many frames there are, when each is shown, and whether the file is whole."""
         times, first, sample = list[Any](), None, None
         for frame in self.decoded():
             first = first or frame
-            if (sizes := [f"{each.width}×{each.height}" for each in (first, frame)])[0] != sizes[1]:
-                changed = f"{sizes[0]} to {sizes[1]} at frame {len(times)}"
-                raise ImageError(
-                    f"{self.name}: its frames change from {changed}; cut it there, or bring it to one size"
-                )
+            if (frame.width, frame.height) != (first.width, first.height):
+                sizes = f"{first.width}×{first.height} to {frame.width}×{frame.height} at frame {len(times)}"
+                raise ImageError(f"{self.name}: its frames change from {sizes}; cut it there, or bring it to one size")
             if not len(times) & (len(times) - 1):  # the last is from the second half; the first is black in many
                 sample = frame
             self.interlaced |= frame.interlaced_frame
             times.append(frame.pts)
         rate, self.sample = self.look.rate, self.look.to_rgb(sample)
         base = self._base
-        most = JUMP_S / base if self.is_broadcast and base else sys.maxsize
-        if (
-            not base
-            or None in times
-            or not all(0 < after - before < most for before, after in itertools.pairwise(times))
-        ):
+        if not base or None in times or not all(after > before for before, after in itertools.pairwise(times)):
             start = round((times[0] or 0) * (base or 0) * rate)
             base, times = 1 / rate, list(range(start, start + len(times)))
         if not self.damage and self._duration > self._end + _SHORTER_S:

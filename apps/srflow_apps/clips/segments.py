@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,8 @@ class Segments:
     ) -> None:
         """Draw those that are missing; frames before one are passed over, or followed, unless there is a state.
 
-        pictures: of the whole clip. drawn: called after each frame. Raises: ImageError, and the errors of drawing.
+        A frame is encoded while the next is drawn. pictures: of the whole clip. drawn: called after each frame.
+        Raises: ImageError, and the errors of drawing.
         """
         place, clip = 0, None
         for path in todo:
@@ -124,15 +126,21 @@ class Segments:
                     if int(arrays["number"]) == numbers.start - 1:
                         clip.go_on(arrays)
                         start = numbers.start
-            with encoding.file(path) as put:
+            with encoding.file(path) as put, ThreadPoolExecutor(1, thread_name_prefix="srflow-encode") as encoder:
+                encoded: Future[None] | None = None
                 for number in range(place, numbers.stop):
                     if (frame := next(pictures, None)) is None:
                         raise ImageError(f"it has only {number} frames now: it has changed")
                     if number >= numbers.start:
-                        put(clip.draw(frame, number))
+                        picture = clip.draw(frame, number)
+                        if encoded is not None:  # one at a time, or pictures would fill the memory
+                            encoded.result()
+                        encoded = encoder.submit(put, picture)
                         drawn()
                     elif number >= start:
                         clip.follow(frame, number)
+                if encoded is not None:
+                    encoded.result()
                 if clip.start(numbers.stop) < numbers.stop < self.frames:
                     following = replacing(path.with_suffix(".state"))
                     with following as descriptor, os.fdopen(os.dup(descriptor), "wb") as file:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.clips.reading import JUMP_S, Y4M, Clip, Look, av_errors, opened, pyav, video_of
+from srflow_apps.clips.reading import Y4M, Clip, Look, av_errors, opened, pyav, video_of
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.system.local_files import replacing
 
@@ -45,10 +45,7 @@ Put = Callable[[NDArray[Any] | None], None]
 """Encodes a frame, H×W×3; for None, what an encoder still holds."""
 
 Kept = Mapping[int, tuple[str, str] | None]
-"""How streams of sound and text of a source get into an output, by their numbers: an encoder and a layout of channels.
-
-None copies a stream. One that is left out is not in it.
-"""
+"""By the numbers of a source's streams of sound and text: an encoder and a layout of channels, or None for a copy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +63,9 @@ class Encoding:
         if width % (8 // pixels.chroma_width(8)) or height % (8 // pixels.chroma_height(8)):
             smaller = range(width - width % 2, 0, -2)
             fits = next((side for side in smaller if (side * height / width / 2 + 0.1) % 1 < 0.2), 2)  # even, too
-            raise ArgumentError(
-                f"{target} would have {width}×{height} pixels, and sides must be even for {self.codec} in "
-                f"{self.pixel_format}; choose another --scale or --size, such as --size {fits}x"
-            )
+            even = f"sides must be even for {self.codec} in {self.pixel_format}"
+            fix = f"choose another --scale or --size, such as --size {fits}x"
+            raise ArgumentError(f"{target} would have {width}×{height} pixels, and {even}; {fix}")
         segment = BytesIO()
         name = f"{target} in {self.codec}"
         with av_errors(name, "cannot be written"), pyav().open(segment, "w", format="matroska") as output:
@@ -157,12 +153,9 @@ def chosen_encoding(target: Path, look: Look, *, codec: str | None, quality: int
     if found is None:
         raise ArgumentError(f"this PyAV has no encoder {names[0]} for YUV; leave out --codec for the usual one")
     name = av.Codec(found, "w").name  # h264 is libx264
-    for kind in (WRITTEN[ending], "matroska"):  # of the parts
-        with av.open(BytesIO(), "w", format=kind) as container:
-            if not {av.Codec(name, "w").canonical_name, name} & set(container.supported_codecs):
-                raise ArgumentError(
-                    f"{target}: {ending[1:]} files cannot hold {name}; choose another --codec or ending"
-                )
+    with av.open(BytesIO(), "w", format=WRITTEN[ending]) as container:
+        if not {av.Codec(name, "w").canonical_name, name} & set(container.supported_codecs):
+            raise ArgumentError(f"{target}: {ending[1:]} files cannot hold {name}; choose another --codec or ending")
     if quality is not None and name not in _WORST:
         raise ArgumentError(f"--quality is not for the codec {name}, but for {', '.join(_WORST)}")
     depths = ("10le", "12le", "16le", "") if look.deep else ("",)
@@ -225,10 +218,7 @@ def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, li
 
 
 class Joined:
-    """A clip whose pictures are in segments; the rest comes from its source. times: of its pictures.
-
-    dropped: how many packets were damaged, by their streams' numbers.
-    """
+    """A clip whose pictures are in segments; the rest comes from its source. dropped: damaged packets, by stream."""
 
     def __init__(self, clip: Clip, times: Sequence[int], target: Path, kept: Kept, record: str = "") -> None:
         self._clip, self._times, self._target, self._kept, self._record = clip, times, target, kept, record
@@ -279,10 +269,9 @@ class Joined:
         return found
 
     def _pictures(self, segments: Sequence[Any], stream: Any) -> Iterator[Any]:
-        """The packets of all segments with the source's times since the beginning.
+        """The packets of all segments with the source's times since the beginning. Raises: ImageError without them all.
 
-        Decoding times are those of the frames themselves, moved back by as many frames as the encoder reorders: so they
-        increase, and none is later than its frame is shown. Raises: ImageError if there is not a packet for each frame.
+        Decoding times are those of the frames, moved back by as many as the encoder reorders: so they increase.
         """
         base = self._clip.time_base
         shown = [time - round(self._begin / base) for time in self._times]
@@ -293,9 +282,8 @@ class Joined:
             ranks = {time: rank for rank, time in enumerate(sorted(times), start=len(places))}
             places += [ranks[time] for time in times]
         if len(places) != len(shown):
-            raise ImageError(
-                f"{segments[0].parent} has {len(places)} of {len(shown)} frames; remove it, and begin anew"
-            )
+            there = f"{len(places)} of {len(shown)} frames"
+            raise ImageError(f"{segments[0].parent} has {there}; remove it, and begin anew")
         delay = max(number - place for number, place in enumerate(places))
         decoded = [shown[0] - usual * back for back in range(delay, 0, -1)] + shown
         ends = [*shown[1:], shown[-1] + usual]
@@ -308,26 +296,20 @@ class Joined:
     def _others(self, source: Any, copies: Mapping[int, Any], most: int | None) -> Iterator[Any]:
         """The packets of the other streams with their times since the beginning, as they are, or encoded anew.
 
-        Times go on as those of the pictures do. What cannot be decoded is dropped.
+        Times grow. What cannot be decoded is dropped.
         """
         error = pyav().error.FFmpegError
-        late: dict[int, int] = {}
         last: dict[int, tuple[int, int]] = {}  # decoding time and duration
         streams = [source.streams[number] for number in copies]
         with contextlib.suppress(error):  # of a file that breaks off, as was said
             for packet in itertools.islice(source.demux(streams) if streams else (), most):
-                number, usual = packet.stream.index, packet.duration
+                number = packet.stream.index
                 if (time := packet.dts if packet.dts is not None else packet.pts) is not None:
-                    time -= late.setdefault(number, round(self._begin / packet.time_base))
-                    if number in last:
-                        before, step = last[number]
-                        usual = usual or step or time - before
-                        jumps = abs(time - before) * packet.time_base > JUMP_S
-                        jumps &= self._clip.is_broadcast and packet.stream.type == "audio"  # text pauses for longer
-                        if jumps or time <= before:
-                            on = before + max(usual if jumps else 1, 1)
-                            late[number], time = late[number] - (on - time) * jumps, on
-                    packet.pts = time if packet.pts is None else max(packet.pts - late[number], time)
+                    late = round(self._begin / packet.time_base)
+                    before, step = last.get(number, (time - late - 1, packet.duration))
+                    usual = packet.duration or step or time - late - before
+                    time = max(time - late, before + 1)
+                    packet.pts = time if packet.pts is None else max(packet.pts - late, time)
                     packet.dts, packet.duration = time, usual
                     last[number] = time, usual
                 if self._kept[number] is not None:

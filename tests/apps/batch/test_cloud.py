@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import socket
@@ -22,7 +23,7 @@ from moto.server import ThreadedMotoServer
 
 from srflow_apps.batch import storage
 from srflow_apps.batch.jobs import FolderFile
-from srflow_apps.batch.storage import UrlPath, as_path
+from srflow_apps.batch.storage import UrlPath
 from srflow_apps.commands import cli
 from srflow_sdk import read_provenance, upscale_folder
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -157,18 +158,9 @@ def test_outputs_below_an_input_folder_are_no_inputs_the_next_time(
     for _ in range(2):
         result = upscale_folder(pictures, f"{pictures}/large", upscaler=upscaler, recursive=True)
         assert result.count("done") == 3
-    with pytest.raises(ArgumentError, match=r"would overwrite the input s3://bucket/photos/a\.png"):
-        upscale_folder(pictures, pictures, upscaler=upscaler)
-
-
-def test_an_output_over_its_input_by_another_name_of_the_store_is_refused(
-    server: Server, pictures: str, tiny_bundle: Path
-) -> None:
-    before = server.store.cat_file("bucket/photos/a.png")
-    done = run(tiny_bundle, f"{pictures}/a.png", "-o", f"{pictures.replace('s3:', 's3a:')}/a.png")
-    assert done.exit_code == 2
-    assert "would overwrite the input s3://bucket/photos/a.png" in done.stderr
-    assert server.store.cat_file("bucket/photos/a.png") == before
+    for same in (pictures, pictures.replace("s3:", "s3a:")):
+        with pytest.raises(ArgumentError, match=r"would overwrite the input s3://bucket/photos/a\.png"):
+            upscale_folder(pictures, same, upscaler=upscaler)
 
 
 @pytest.mark.parametrize(
@@ -254,23 +246,12 @@ def test_a_server_that_dies_fails_what_is_left_and_a_second_run_makes_it(
 def test_an_upload_that_breaks_leaves_what_was_there(server: Server, tmp_path: Path) -> None:
     server.store.pipe_file("bucket/a.bin", b"old")
     (tmp_path / "new.bin").write_bytes(b"n" * 200_000)
-    proxy = Proxy(server.address, cut_sent=100_000)
+    proxy = Proxy(server.address, cut=100_000)
     server.use(*proxy.address)
     with pytest.raises(ImageError, match=r"^s3://bucket/a.bin: the file cannot be written: "):
         storage.put(tmp_path / "new.bin", UrlPath("s3:/bucket/a.bin"))
     assert names(server) == ["a.bin"]
     assert server.store.cat_file("bucket/a.bin") == b"old"
-    proxy.close()
-
-
-def test_a_download_that_breaks_goes_on_where_it_was(server: Server, tmp_path: Path) -> None:
-    content = np.random.default_rng(0).bytes(250_000)
-    server.store.pipe_file("bucket/a.bin", content)
-    proxy = Proxy(server.address, cut_received=100_000)
-    server.use(*proxy.address)
-    storage.fetch(UrlPath("s3:/bucket/a.bin"), tmp_path / "a.bin")
-    assert (tmp_path / "a.bin").read_bytes() == content
-    assert proxy.cuts == 2
     proxy.close()
 
 
@@ -299,20 +280,6 @@ def test_where_uploads_grow_visibly_they_are_moved_into_place(tmp_path: Path, mo
     store.store.clear()
 
 
-def test_urls_are_paths_in_all_but_what_the_system_knows(tmp_path: Path) -> None:
-    url = as_path("S3://bucket/photos//a.png")
-    assert str(url) == "s3://bucket/photos/a.png"
-    assert (url.name, str(url.parent), str(url.with_name("b c.png"))) == (
-        "a.png",
-        "s3://bucket/photos",
-        "s3://bucket/photos/b c.png",
-    )
-    for scheme in ("file", "FILE", "local"):
-        assert as_path(f"{scheme}://{tmp_path}/a.png") == tmp_path / "a.png"
-    assert not isinstance(as_path("photos/a.png"), UrlPath)
-    assert not isinstance(as_path("C://photos"), UrlPath)
-
-
 def test_fsspec_is_not_imported_for_paths(tiny_bundle: Path, tmp_path: Path, photo: np.ndarray) -> None:
     write_image(tmp_path / "a.png", photo[:12, :16])
     program = (
@@ -326,13 +293,8 @@ def test_fsspec_is_not_imported_for_paths(tiny_bundle: Path, tmp_path: Path, pho
 class Proxy:
     """Passes bytes on between clients and a server, and breaks connections: all, or after so many bytes."""
 
-    def __init__(
-        self, server: tuple[str, int], *, cut_sent: int | None = None, cut_received: int | None = None
-    ) -> None:
-        self.refuse = False
-        self.cuts = 0
-        self._server = server
-        self._limits = cut_sent, cut_received
+    def __init__(self, server: tuple[str, int], *, cut: int | None = None) -> None:
+        self.refuse, self._server, self._cut = False, server, cut
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = self._listener.getsockname()
         threading.Thread(target=self._accept, daemon=True).start()
@@ -350,23 +312,17 @@ class Proxy:
                 client.close()
                 continue
             server = socket.create_connection(self._server)
-            for ends, cut in zip(((client, server), (server, client)), self._limits, strict=True):
-                threading.Thread(target=self._pass_on, args=(*ends, cut), daemon=True).start()
+            for ends in ((client, server, self._cut), (server, client, None)):
+                threading.Thread(target=self._pass_on, args=ends, daemon=True).start()
 
     def _pass_on(self, giver: socket.socket, taker: socket.socket, cut: int | None) -> None:
         passed = 0
-        try:
+        with contextlib.suppress(OSError):
             while data := giver.recv(1 << 14):
                 passed += len(data)
-                if cut is not None and passed > cut:
-                    self.cuts += 1
                 if self.refuse or (cut is not None and passed > cut):
                     break
                 taker.sendall(data)
-        except OSError:
-            pass
         for end in (giver, taker):
-            try:
+            with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +12,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from srflow_apps.batch.choices import FileChoices
-from srflow_apps.batch.jobs import Job, Settings, do_one
-from srflow_apps.batch.operations import Upscaling
-from srflow_apps.batch.plan import make_plan
-from srflow_apps.batch.run import run_plan
 from srflow_sdk import FolderFile, FolderResult, OutputSize, read_provenance, upscale_folder
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.calibrated import calibrated
 from tests.sdk.tiny_bundle import hidden_files
-
-from .conftest import only
 
 
 @pytest.fixture
@@ -66,30 +57,6 @@ def test_every_file_has_a_result_and_a_bad_one_does_not_stop_the_others(
     picture = upscaler.upscale(read_image(photos / "a.png").pixels, tau=0.5, seed=3)
     assert np.array_equal(read_image(out / "a.png").pixels, picture)
     assert pickle.loads(pickle.dumps(result)) == result, "it comes from a worker's machine"
-
-
-def test_another_executor_gives_the_same(photos: Path, out: Path, upscaler: Upscaler, tmp_path: Path) -> None:
-    """One that sends pickled jobs to workers, of which every one has a model of its own."""
-
-    def worker(work: bytes) -> bytes:
-        job, settings = pickle.loads(work)
-        with Upscaler(upscaler.bundle, device="cpu", threads=1) as own:
-            return pickle.dumps(do_one(job, only(own), settings=settings))
-
-    def execute(jobs: Sequence[Job], *, settings: Settings, **_: Any) -> FolderResult:
-        with ThreadPoolExecutor(2) as pool:
-            done = list(pool.map(worker, [pickle.dumps((job, settings)) for job in jobs]))
-        return FolderResult(files=tuple(map(pickle.loads, done)), total=len(jobs))
-
-    files_chosen = FileChoices(recursive=True)
-    result = run_plan(make_plan(Upscaling(), [photos], f"{out}/", [upscaler.bundle], files=files_chosen), execute)
-    here = upscale_folder(photos, tmp_path / "here", upscaler=upscaler, recursive=True)
-    assert [(file.source, file.status, file.error) for file in result.files] == [
-        (file.source, file.status, file.error) for file in here.files
-    ]
-    assert {name: (out / name).read_bytes() for name in files(out)} == {
-        name: (tmp_path / "here" / name).read_bytes() for name in files(tmp_path / "here")
-    }
 
 
 def test_the_callbacks_hear_of_every_file_and_of_all_pixels(photos: Path, out: Path, upscaler: Upscaler) -> None:

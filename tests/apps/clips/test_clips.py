@@ -132,10 +132,8 @@ def test_webm_gets_vp9_and_says_what_it_cannot_hold(run: Run, tmp_path: Path) ->
     [
         ("clip.avi", "pcm_s16le", "large.mp4", "aac"),
         ("clip.mkv", "libopus", "large.mov", "aac"),
-        ("clip.mkv", "flac", "large.mov", "aac"),
         ("clip.mkv", "ac3", "large.webm", "opus"),
         ("clip.mkv", "flac", "large.mp4", "flac"),
-        ("clip.mkv", "alac", "large.mov", "alac"),
     ],
 )
 @pytest.mark.usefixtures("plain")
@@ -166,20 +164,6 @@ def loudness(path: Path) -> float:
         return float(
             np.std(np.concatenate([m.to_ndarray()[0] for f in container.decode(audio=0) for m in mono.resample(f)]))
         )
-
-
-@pytest.mark.usefixtures("plain")
-def test_one_broadcast_after_the_other(run: Run, tmp_path: Path) -> None:
-    """Their times go back where the second begins."""
-    one = write_clip(tmp_path / "one.ts", moving(25), sound=True, output_ts_offset="3600").read_bytes()
-    two = write_clip(tmp_path / "two.ts", moving(50), sound=True, output_ts_offset="7").read_bytes()
-    (tmp_path / "clip.ts").write_bytes(one + two)
-    made(run, "clip.ts", "-o", "large.mp4")
-    after = seen(tmp_path / "large.mp4")
-    assert len(after.times) == 75
-    assert after.times[-1] - after.times[0] == pytest.approx(74 / 25, abs=0.001)
-    assert after.times[0] < 0.2
-    assert heard(tmp_path / "large.mp4") == pytest.approx(3, abs=0.2)
 
 
 @pytest.mark.usefixtures("plain")
@@ -226,18 +210,6 @@ def test_a_codec_may_be_called_otherwise_or_be_of_other_bits(run: Run, tmp_path:
     assert seen(tmp_path / "large.mov").format == "yuv422p10le"
 
 
-def test_the_model_is_chosen_once_a_clip(two_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from click.testing import CliRunner
-
-    from srflow_apps.commands import cli
-
-    monkeypatch.chdir(tmp_path)
-    write_clip(tmp_path / "clip.mp4", moving(30))
-    result = CliRunner().invoke(cli.upscale, ["clip.mp4", "--device", "cpu", "--threads", "1", "--latents", "fresh"])
-    assert result.exit_code == 0, result.output
-    assert result.stderr.count("x4-small (") == 1
-
-
 @pytest.mark.parametrize(("scale", "model", "said"), [("2", "x2-small", "x2-small ("), ("6", "x8-small", "(192×144")])
 def test_the_scale_chooses_a_clip_s_model(
     five_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: str, model: str, said: str
@@ -251,7 +223,7 @@ def test_the_scale_chooses_a_clip_s_model(
     arguments = ["clip.mp4", "--latents", "fresh", "--scale", scale, "--device", "cpu", "--threads", "1"]
     result = CliRunner().invoke(cli.upscale, arguments)
     assert result.exit_code == 0, result.output
-    assert said in result.stderr
+    assert result.stderr.count(said) == 1
     assert json.loads(record_in(tmp_path / f"clip_x{scale}.mp4"))["model"] == model
 
 

@@ -138,12 +138,11 @@ def test_a_second_run_leaves_the_parts_of_the_first_alone(run: Run, parts: Path,
     assert run("clip.mp4", "-o", "large.mp4").exit_code == 0
 
 
-@pytest.mark.parametrize("latents", ["motion", pytest.param("fresh", marks=pytest.mark.slow)])
-def test_shards_make_the_same_clip_whichever_comes_last(run: Run, tmp_path: Path, latents: str) -> None:
+def test_shards_make_the_same_clip_whichever_comes_last(run: Run, tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4", moving(13, width=16, height=16))
-    assert run("clip.mp4", "-o", "whole.mp4", "--latents", latents).exit_code == 0
+    assert run("clip.mp4", "-o", "whole.mp4").exit_code == 0
     for index in (2, 3, 1):
-        result = run("clip.mp4", "-o", "large.mp4", "--latents", latents, "--shard", f"{index}/3")
+        result = run("clip.mp4", "-o", "large.mp4", "--shard", f"{index}/3")
         assert result.exit_code == 0, result.output
     assert result.stdout == "large.mp4\n"
     assert seen(tmp_path / "large.mp4").frames == seen(tmp_path / "whole.mp4").frames
@@ -172,21 +171,7 @@ def test_what_somebody_else_put_beside_the_parts_stays(run: Run, tmp_path: Path)
     assert (tmp_path / "large.mp4.parts" / "letter.txt").exists()
 
 
-@pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(tmp_path: Path, tiny_bundle: Path) -> None:
-    write_clip(tmp_path / "clip.mp4", moving(60))
-    arguments = command(tiny_bundle, "clip.mp4", "-o", "large.mp4")
-    with subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
-        while not list(tmp_path.glob("large.mp4.parts/0*.mkv")) and process.poll() is None:
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate()
-    assert process.returncode == 130
-    assert "--resume goes on" in said
-    assert not list(tmp_path.glob("large.mp4.parts/.*"))
-
-
-@pytest.mark.parametrize(("frames", "signals"), [(1, ["SIGINT"]), (1, ["SIGTERM"]), (2, ["SIGINT", "SIGINT"])])
+@pytest.mark.parametrize(("frames", "signals"), [(1, ["SIGTERM"]), (2, ["SIGINT", "SIGINT"])])
 def test_signals_end_a_pipe_that_waits_or_is_drawn(
     tmp_path: Path, tiny_bundle: Path, frames: int, signals: list[str]
 ) -> None:
@@ -197,8 +182,8 @@ def test_signals_end_a_pipe_that_waits_or_is_drawn(
         subprocess.Popen(arguments, cwd=tmp_path, stdin=subprocess.PIPE, stderr=errors) as process,
     ):
         assert process.stdin is not None
-        process.stdin.write(b"YUV4MPEG2 W1024 H768 F25:1 C420jpeg\n")
-        process.stdin.write(frames * (b"FRAME\n" + bytes(range(256)) * 768 * 6))
+        process.stdin.write(b"YUV4MPEG2 W512 H384 F25:1 C420jpeg\n")
+        process.stdin.write(frames * (b"FRAME\n" + bytes(range(256)) * 384 * 3))
         process.stdin.flush()
         try:
             for _ in range(6000):
@@ -218,7 +203,7 @@ def test_signals_end_a_pipe_that_waits_or_is_drawn(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv444p", "yuv420p10le"])
+@pytest.mark.parametrize("pixel_format", ["yuv444p", "yuv420p10le"])
 def test_a_pipe_gives_the_frames_of_a_clip(tmp_path: Path, tiny_bundle: Path, pixel_format: str) -> None:
     pictures = moving(3)
     options = {"strict": "unofficial"}
@@ -256,7 +241,7 @@ def test_a_clip_goes_through_a_pipe_into_another(tmp_path: Path, tiny_bundle: Pa
 Y4M = b"YUV4MPEG2 W32 H24 F25:1 Ip A1:1 C420jpeg\n"
 
 
-@pytest.mark.parametrize("given", [Y4M[:20], Y4M, Y4M + (b"FRAME\n" + bytes(32 * 24 * 3 // 2)) * 3])
+@pytest.mark.parametrize("given", [Y4M[:20], Y4M + (b"FRAME\n" + bytes(32 * 24 * 3 // 2)) * 3])
 def test_a_pipe_that_waits_for_input_can_be_stopped(tmp_path: Path, tiny_bundle: Path, given: bytes) -> None:
     with subprocess.Popen(
         command(tiny_bundle, "-", "-o", "-"), cwd=tmp_path, stdin=-1, stdout=-1, stderr=subprocess.PIPE
@@ -276,8 +261,7 @@ def test_a_pipe_that_waits_for_input_can_be_stopped(tmp_path: Path, tiny_bundle:
         assert process.stderr.read().splitlines()[-1] == b"interrupted"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_pipe_whose_reader_waits_can_be_stopped(tmp_path: Path, tiny_bundle: Path, number: int) -> None:
+def test_a_pipe_whose_reader_waits_can_be_stopped(tmp_path: Path, tiny_bundle: Path) -> None:
     head = Y4M.replace(b"W32 H24", b"W64 H48")  # of larger frames than a pipe holds
     (tmp_path / "clip.y4m").write_bytes(head + (b"FRAME\n" + bytes(64 * 48 * 3 // 2)) * 9)
     with (
@@ -289,12 +273,12 @@ def test_a_pipe_whose_reader_waits_can_be_stopped(tmp_path: Path, tiny_bundle: P
         assert process.stdout is not None
         while unread(process.stdout.fileno()) < 40_000 and process.poll() is None:
             time.sleep(0.01)
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         try:
             process.wait(20)
         finally:
             process.kill()
-        assert process.returncode == 128 + number
+        assert process.returncode == 143
 
 
 def wait_for_reader(process: subprocess.Popen[bytes]) -> None:
@@ -356,42 +340,30 @@ def test_frames_that_are_there_stay_and_the_others_are_the_same(run: Run, tmp_pa
     assert "7 frames ->" in run("frames", "-o", "large", "--latents", "motion", "--resume").stderr
 
 
-@pytest.mark.parametrize("ending", ["png", "jpg"])
-def test_a_frame_that_is_another_s_is_drawn_again(run: Run, tmp_path: Path, ending: str) -> None:
+def test_a_frame_that_is_another_s_is_drawn_again(run: Run, tmp_path: Path) -> None:
     write_frames(tmp_path / "frames", 5)
-    command = ("frames", "-o", "large", "--latents", "fresh", "--format", ending)
+    command = ("frames", "-o", "large", "--latents", "fresh", "--format", "jpg")
     assert run(*command).exit_code == 0
     files = {path.name: path.read_bytes() for path in (tmp_path / "large").iterdir()}
-    (tmp_path / "large" / f"f2.{ending}").write_bytes(files[f"f3.{ending}"])
-    (tmp_path / "large" / f"f3.{ending}").write_bytes(files[f"f2.{ending}"])
+    (tmp_path / "large" / "f2.jpg").write_bytes(files["f3.jpg"])
+    (tmp_path / "large" / "f3.jpg").write_bytes(files["f2.jpg"])
     assert "5 frames (2 of them now)" in run(*command, "--resume").stderr
     assert {path.name: path.read_bytes() for path in (tmp_path / "large").iterdir()} == files
 
 
-def test_frames_of_several_sizes_are_refused(run: Run, tmp_path: Path) -> None:
-    write_frames(tmp_path / "frames", 3)
-    write_image(tmp_path / "frames" / "f1.png", moving(1, width=40)[0])
-    result = run("frames", "-o", "large", "--latents", "motion")
-    assert result.exit_code == 1
-    assert "frames of a clip have one size" in result.stderr
-
-
-def test_frames_that_exist_may_be_kept_whatever_they_are(run: Run, tmp_path: Path) -> None:
-    write_frames(tmp_path / "frames", 2)
-    (tmp_path / "large").mkdir()
-    (tmp_path / "large" / "f0.png").write_text("mine")
-    assert "(1 of them now)" in run("frames", "-o", "large", "--latents", "motion", "--no-overwrite").stderr
-    assert (tmp_path / "large" / "f0.png").read_text() == "mine"
-
-
-def test_frames_do_not_become_a_file(run: Run, tmp_path: Path) -> None:
+def test_a_folder_is_one_clip_only_with_latents_and_into_a_folder_only(run: Run, tmp_path: Path) -> None:
     write_frames(tmp_path / "frames", 2)
     for wrong in (("-o", "large.mp4"), ("-o", "large", "--codec", "libx264")):
         result = run("frames", "--latents", "motion", *wrong)
         assert result.exit_code == 2
         assert "frames of a folder become files in a folder" in result.stderr
-
-
-def test_a_folder_is_pictures_without_latents(run: Run, tmp_path: Path) -> None:
-    write_frames(tmp_path / "frames", 2)
-    assert run("frames", "-o", "large").stdout.split() == [f"large{os.sep}f0.png", f"large{os.sep}f1.png"]
+    (tmp_path / "large").mkdir()
+    (tmp_path / "large" / "f0.png").write_text("mine")
+    assert "(1 of them now)" in run("frames", "-o", "large", "--latents", "motion", "--no-overwrite").stderr
+    assert (tmp_path / "large" / "f0.png").read_text() == "mine"
+    write_image(tmp_path / "frames" / "f1.png", moving(1, width=40)[0])
+    assert "frames of a clip have one size" in run("frames", "-o", "large", "--latents", "motion").stderr
+    write_clip(tmp_path / "frames" / "clip.mp4", moving(2))
+    result = run("frames", "-o", "pictures")
+    assert result.stdout.split() == ["pictures/f0.png", "pictures/f1.png"]
+    assert "left out: 1 clips; name them as INPUTs of a command of their own" in result.stderr
