@@ -241,8 +241,8 @@ def _done(
             return result
         how = {each.name: getattr(settings, each.name) for each in dataclasses.fields(WriteOptions)}
         with writing(job.targets) as targets:
-            run = {"progress": progress, "cancel": cancel}
-            file = settings.operation.on_file(upscaler, job, source, targets, run, **how)
+            how.update(progress=progress, cancel=cancel)
+            file = settings.operation.on_file(upscaler, job, source, targets, **how)
     if file.note:
         models.say(f"{job.source}: {file.note}")
     outputs = tuple(map(lambda one, to: dataclasses.replace(one, path=to), file.outputs, job.targets))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -33,9 +33,6 @@ _log = logging.getLogger(__name__)
 
 FIELDS = ("stem", "ending", "scale", "sample", "seed", "tau", "model")
 """The fields that a name pattern may contain, in braces."""
-
-Run = Mapping[str, Any]
-"""The keywords `progress` and `cancel` of :meth:`Upscaler.upscale`."""
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -100,10 +97,7 @@ class Operation:
         raise NotImplementedError
 
     def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
-        """The record that sample `number` of an input of this size would have, but for names and tiles.
-
-        Raises: ImageError, OSError if other files that it is made from cannot be read.
-        """
+        """The record that sample `number` would have, but for names and tiles. Raises: ImageError, OSError."""
         fields = self.fields_of(job, manifest, size, number)
         return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
 
@@ -115,19 +109,14 @@ class Operation:
         """The settings, as JSON values, for a report."""
         raise NotImplementedError
 
-    def on_file(
-        self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
-    ) -> FileResult:
-        """Make the targets, local files as is the source, as :meth:`Upscaler.upscale_file` does with these keywords."""
+    def on_file(self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
+        """Make local targets of a local source, as :meth:`Upscaler.upscale_file` does with these keywords."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Upscaling(Operation):
-    """Enlarging, as in :meth:`Upscaler.upscale_file`.
-
-    options: with no array for `tau`, and without `progress` and `cancel`, which belong to the run.
-    """
+    """Enlarging, as in :meth:`Upscaler.upscale_file`. options: without `progress` and `cancel`."""
 
     options: DrawOptions = field(default_factory=DrawOptions)
     interval: float | None = None
@@ -173,11 +162,8 @@ class Upscaling(Operation):
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {**self.options.described(manifest), "interval": self.interval}
 
-    def on_file(
-        self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
-    ) -> FileResult:
-        draw = {**vars(self.options), **run}
-        return upscaler.upscale_file(source, targets, interval=self.interval, **writing, **draw)
+    def on_file(self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
+        return upscaler.upscale_file(source, targets, interval=self.interval, **{**vars(self.options), **how})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,12 +180,9 @@ class Restoring(Operation):
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)
         if bundle.manifest.model.get("noise_conditional"):
-            _log.warning(
-                "the model %s is noise-conditional, so noise makes its latents larger everywhere, and its restorations "
-                "are worse than their inputs, as a rule; name one that is not, such as --model %s",
-                bundle.manifest.name,
-                DEFAULT_MODEL,
-            )
+            why = "so noise makes its latents larger, and its restorations are worse than their inputs, as a rule"
+            said = "the model %s is noise-conditional, %s; name one that is not, such as --model %s"
+            _log.warning(said, bundle.manifest.name, why, DEFAULT_MODEL)
 
     def recorded(self, recipe: Provenance) -> Restoring:
         return Restoring(options=RestoreOptions.from_record(recipe.settings or ""))
@@ -210,17 +193,14 @@ class Restoring(Operation):
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": RESTORE, **json.loads(self.options.recorded())}
 
-    def on_file(
-        self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
-    ) -> FileResult:
-        return upscaler.restore_file(source, targets[0], **writing, **{**vars(self.options), **run})
+    def on_file(self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
+        return upscaler.restore_file(source, targets[0], **{**vars(self.options), **how})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transferring(Operation):
     """Putting parts of other pictures into the inputs, as in :meth:`Upscaler.transfer_file`.
 
-    options: without `progress` and `cancel`.
     source, mask, lr: files for all inputs, or folders with a picture for each, of the input's name in its own folder.
     """
 
@@ -246,12 +226,11 @@ class Transferring(Operation):
         settings = json.loads(self.options.provenance_fields(manifest, {})["settings"])
         return {"operation": TRANSFER, "seed": self.options.seed, **settings}
 
-    def on_file(
-        self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], run: Run, **writing: Any
-    ) -> FileResult:
+    def on_file(self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
         others: Any = self._others(job)
-        how: Any = {"options": dataclasses.replace(self.options, **run), "writing": WriteOptions(**writing)}
-        return transfer_file(upscaler._painter, source, output=targets[0], **others, **how)
+        options = dataclasses.replace(self.options, progress=how.pop("progress"), cancel=how.pop("cancel"))
+        made: Any = {"output": targets[0], "options": options, "writing": WriteOptions(**how)}
+        return transfer_file(upscaler._painter, source, **made, **others)
 
     def _others(self, job: Job) -> dict[str, Path | None]:
         """The files besides the target. Raises: ImageError if a folder does not have the one for this job."""
