@@ -12,7 +12,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -20,9 +19,9 @@ from srflow_apps.batch.display import Display
 from srflow_apps.batch.jobs import FolderResult, Job, Models, Settings, do_one
 from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.plan import Plan, make_plan, say_unread
-from srflow_apps.batch.ray import Cluster, run_on_ray
+from srflow_apps.batch.ray import Cluster
 from srflow_apps.batch.report import write_report
-from srflow_apps.batch.run import Executor, Pixels, run_jobs, run_plan
+from srflow_apps.batch.run import Pixels, run_plan
 from srflow_apps.batch.storage import UrlPath, as_path, exists, is_folder, reading, shown, standing_for
 from srflow_apps.clips.reading import is_clip
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
@@ -118,10 +117,10 @@ def run_command(
         plan = make_plan(operation, paths, output, bundles, files=files, keep=keep, **limits)
         _tell_of(plan, display, files)
         options: Any = {"device": machine.device, "precision": machine.precision}
+        cluster: Cluster | None = None
         if files.ray is not None and not files.dry_run:
             of_each: Any = {"workers": files.ray_workers, "gpus": files.ray_gpus, "cpus": machine.threads}
-            on: Any = {"cluster": Cluster(address=files.ray, **of_each, **options), "tile": machine.tile}
-            execute: Executor = partial(run_on_ray, bundles=plan.bundles, say=display.tell, **on)
+            cluster = Cluster(address=files.ray, **of_each, **options)
         else:
             models, chosen = plan.models, plan.bundles
             if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):  # only its model need be opened
@@ -135,14 +134,13 @@ def run_command(
                 drawn = f"{upscaler.device} draws with {upscaler.precision}; leave out --server"
                 raise ArgumentError(f"{again} was made with --precision {machine.precision}, and {drawn}")
             models.upscaler = upscaler
-            execute = partial(run_jobs, models=models)
         if files.dry_run:
             dry_run(plan, display)
             return
         names = [job.source.name for job in plan.jobs]
         measured = display.progress(names, lambda: Pixels.of(plan.jobs, max_pixels=machine.max_pixels))
         with measured, deferred_interrupts(*STOPPING) as interrupts:
-            result = run_plan(plan, execute, watcher=display, check=interrupts)
+            result = run_plan(plan, watcher=display, check=interrupts, cluster=cluster, say=display.tell)
             if stopped := result.interrupted or result.disk_full or result.server_lost:
                 display.say(_how_to_continue(result, on_ray=on_ray))
             write_report(plan, result)

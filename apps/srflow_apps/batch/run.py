@@ -8,7 +8,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
 _POLL_S = 0.2
 UNKNOWN_PIXELS = 1_000_000
 """The pixels that an input with a URL counts for: it is not fetched only to be counted."""
-
-Executor = Callable[..., FolderResult]
-"""Runs the jobs of a plan, wherever it likes, by :func:`do_one`, with the keywords of :func:`run_jobs`."""
 
 
 class Watcher(Protocol):
@@ -157,14 +153,26 @@ def run_jobs(
 
 
 def run_plan(
-    plan: Plan, execute: Executor, *, watcher: Watcher | None = None, check: Callable[[], None] = lambda: None
+    plan: Plan,
+    *,
+    watcher: Watcher,
+    check: Callable[[], None],
+    cluster: Cluster | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> FolderResult:
-    """Make the directories of the outputs and the report, and do what was planned. Raises: also ImageError."""
+    """Make the directories of the outputs and the report, and do what was planned, here or on a cluster.
+
+    watcher, check, say: as for :func:`run_jobs` and :func:`run_on_ray`. Raises: also ImageError.
+    """
     folders = [target.parent for job in plan.jobs for target in job.targets]
     if plan.report is not None:
         folders.append(plan.report.parent)
     make_folders(folders)
-    result = execute(plan.jobs, settings=plan.settings, watcher=watcher, check=check)
+    how: Any = {"settings": plan.settings, "watcher": watcher, "check": check}
+    if cluster is None:
+        result = run_jobs(plan.jobs, plan.models, **how)
+    else:
+        result = run_on_ray(plan.jobs, cluster=cluster, bundles=plan.bundles, tile=plan.tile, say=say, **how)
     refused = tuple(plan.found.refused)
     files, total = (*refused, *result.files), len(plan.jobs) + len(refused)
     return dataclasses.replace(result, files=files, total=total, unread=dict(plan.found.unread))
@@ -267,19 +275,16 @@ def upscale_folder(
             tile="auto" if given is None else given._tile,
             directory=True,
         )
-        follower = _Follower(plan, on_file, draw.progress)
+        follower, cluster = _Follower(plan, on_file, draw.progress), None
         if ray is None:
             plan.models.upscaler = given or stack.enter_context(Upscaler(plan.bundles))
             plan.models.upscaler._painter.check_open()  # or every file would fail
-            execute: Executor = partial(run_jobs, models=plan.models)
+        elif not plan.bundles[0].manifest.files:
+            raise ArgumentError("upscaler is a server's, and Ray's machines need the model's files: leave out ray")
         else:
-            if not plan.bundles[0].manifest.files:
-                raise ArgumentError("upscaler is a server's, and Ray's machines need the model's files: leave out ray")
             cluster = ray if isinstance(ray, Cluster) else Cluster(address=ray)
-            execute = partial(run_on_ray, cluster=cluster, bundles=plan.bundles, tile=plan.tile)
-        result = run_plan(plan, execute, watcher=follower, check=lambda: _raise_if_set(cancelled))
-        if plan.report is not None:
-            write_report(plan, result)
+        result = run_plan(plan, watcher=follower, check=lambda: _raise_if_set(cancelled), cluster=cluster)
+        write_report(plan, result)
     if result.interrupted and not cancelled.is_set():
         raise KeyboardInterrupt  # now that everything is in order
     return result

@@ -199,25 +199,10 @@ def put(local: Path, path: UrlPath) -> None:
 
 
 def make_folders(folders: Iterable[Path]) -> None:
-    """Create folders, and check that buckets exist. Raises: ImageError if one cannot be written to."""
-    for folder in sorted(
-        dict.fromkeys(folders), key=lambda folder: isinstance(folder, UrlPath)
-    ):  # this machine's first
-        if isinstance(folder, UrlPath):
-            check_folder(folder)
-            continue
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ImageError(f"the directory {folder} cannot be created: {error.strerror or error}") from error
-
-
-def check_folder(folder: UrlPath) -> None:
-    """Look before any work if files can be put there; make the folder if the store has folders. Raises: ImageError."""
-    check_written(folder)
+    """Create folders, those on this machine first, and look if buckets exist. Raises: ImageError, ArgumentError."""
 
     def check(store: Any, key: str) -> None:
-        if folder.scheme not in _WHOLE:
+        if not whole:
             store.makedirs(key, exist_ok=True)
             return
         try:
@@ -227,7 +212,16 @@ def check_folder(folder: UrlPath) -> None:
         except PermissionError:  # some may write what they may not list
             return
 
-    _asked(folder, check, "nothing can be written there")
+    for folder in sorted(dict.fromkeys(folders), key=lambda folder: isinstance(folder, UrlPath)):
+        if isinstance(folder, UrlPath):
+            check_written(folder)
+            whole = folder.scheme in _WHOLE
+            _asked(folder, check, "nothing can be written there")
+            continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImageError(f"the directory {folder} cannot be created: {error.strerror or error}") from error
 
 
 def remove_leftovers(targets: Iterable[Path]) -> None:

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from srflow_sdk.drawing.options import DrawOptions
 
 
+_PIECE = 128  # side of what is drawn to see how fast this machine is
+
+
 def run_clips(
     inputs: Sequence[str],
     output: str | None,
@@ -171,10 +174,12 @@ class ClipRun:
     def _estimate(self, upscaler: Upscaler, sample: NDArray[Any], frames: int) -> str:
         """How long so many frames take here, by a piece of one."""
         with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
-            write_image(path := Path(folder) / "frame.png", sample)
+            piece = np.ascontiguousarray(sample[:_PIECE, :_PIECE])
+            write_image(path := Path(folder) / "frame.png", piece)
             drawn = (path,) * (2 if self.latents == "motion" else 1)  # motion needs the detail apart
             job = Job(source=path, targets=drawn, name=PurePosixPath(path.name))
-            each = measure_time(job, upscaler, Settings(operation=self.upscaling))
+            whole = Upscaling(options=dataclasses.replace(self.upscaling.options, scale=None))
+            each = measure_time(job, upscaler, Settings(operation=whole)) * sample.size / piece.size
         return f"{about(each * frames)}, {each:.1f} s a frame"
 
     def _make(self, source: Path, target: Path, *, beside: bool) -> bool:

@@ -266,7 +266,7 @@ def test_where_uploads_grow_visibly_they_are_moved_into_place(tmp_path: Path, mo
     store = fsspec.filesystem("memory")
     store.store.clear()
     (tmp_path / "a.bin").write_bytes(b"content")
-    storage.check_folder(UrlPath("memory:/out/deep"))
+    storage.make_folders([UrlPath("memory:/out/deep")])
     storage.put(tmp_path / "a.bin", UrlPath("memory:/out/deep/a.bin"))
     assert store.find("/out") == ["/out/deep/a.bin"]
 
