@@ -8,7 +8,7 @@ import os
 import re
 import socket
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +94,8 @@ def run_on_ray(
 ) -> FolderResult:
     """Let a cluster's workers do the jobs, as :func:`run_jobs` does them; a worker that dies loses nothing.
 
-    Each worker that is free gets the next job, and Ray begins a dead one anew, with its job. If check() or the watcher
-    raises, the workers stop at their next tile, and what they finished is taken. say: gets a line about the workers.
+    Each worker that is free gets the next job, and a dead one gets a successor. If check() or the watcher raises, the
+    workers stop at their next tile, and what they finished is taken. say: gets a line about the workers.
     Raises: also DeviceError if the cluster cannot be used.
     """
     targets = [target for job in jobs for target in job.targets]
@@ -108,50 +108,63 @@ def run_on_ray(
     done: dict[int, FolderFile] = {}
     ended: dict[str, Any] = {"device": "ray", "precision": str(cluster.precision)}
 
+    def take(number: int, file: FolderFile, device: str, precision: str) -> None:
+        done[number] = file
+        ended.update({"device": device, "precision": precision} if device else {})
+        if watcher is not None:
+            watcher.finished(number + 1, file)
+        if file.disk_full:
+            raise _EndedError("disk_full")
+
     def draw(ray: Any) -> None:
         raylet_lives = raylet_of_this_machine(ray)
         workers, cpus, gpus = _share(ray, cluster, most=len(jobs), say=say)
-        again = {"max_restarts": -1, "max_task_retries": _ATTEMPTS - 1}
-        actor_class = ray.remote(DoJobs).options(num_cpus=cpus, num_gpus=gpus or None, max_concurrency=2, **again)
-        idle = [actor_class.remote(**worker, threads=cpus) for _ in range(workers)]
-        waiting, doing = deque(range(len(jobs))), dict[Any, tuple[Any, int]]()  # by the answer that is to come
+        actor_class = ray.remote(DoJobs).options(num_cpus=cpus, num_gpus=gpus or None, max_concurrency=2)
+        waiting, deaths, idle = deque(range(len(jobs))), Counter[int](), list[Any]()
+        doing = dict[Any, tuple[Any, int | None]]()  # by the answer that is to come; None: the worker begins
 
-        def take(answer: Any) -> None:
+        def begin() -> None:
+            actor = actor_class.remote(**worker, threads=cpus)
+            doing[actor.do.remote(None, False)] = actor, None  # answered once there is room for it
+
+        def answered(answer: Any) -> None:
             actor, number = doing.pop(answer)
             try:
                 result = ray.get(answer)
             except ray.exceptions.RayActorError as error:
                 if error.actor_init_failed:
                     raise
-                result = failure(jobs[number].source, _KILLED, targets=jobs[number].targets), "", ""
+                begin()  # a successor
+                deaths[number or 0] += number is not None
+                if number is not None and deaths[number] < _ATTEMPTS:
+                    waiting.append(number)
+                elif number is not None:
+                    take(number, failure(jobs[number].source, _KILLED, targets=jobs[number].targets), "", "")
+                return
             idle.append(actor)
-            if result is not None:  # it is None if the worker was to stop
-                done[number], device, precision = result
-                ended.update({"device": device, "precision": precision} if device else {})
-                if watcher is not None:
-                    watcher.finished(number + 1, done[number])
-                if done[number].disk_full:
-                    raise _EndedError("disk_full")
+            if result is not None and number is not None:  # it is None if the worker was to stop
+                take(number, *result)
 
+        for _ in range(workers):
+            begin()
         try:
-            while waiting or doing:
+            while waiting or any(number is not None for _, number in doing.values()):
                 while waiting and idle:
                     actor, number = idle.pop(), waiting.popleft()
                     doing[actor.do.remote(jobs[number], is_seen(jobs[number].source))] = actor, number
-                if not waiting:
-                    idle.clear()  # they end, so that there is room for one whose machine died
                 check()
                 if not raylet_lives():
                     raise _EndedError("server_lost")
                 for answer in ray.wait(list(doing), timeout=_POLL_S)[0]:
-                    take(answer)
+                    answered(answer)
         except BaseException as error:
             if str(error) != "server_lost":  # or whatever asks Ray for anything now may end this process
-                for actor, _ in doing.values():
-                    actor.stop.remote()
-                for answer in ray.wait(list(doing), num_returns=len(doing), timeout=_STOP_S)[0] if doing else ():
+                busy = [answer for answer, (_, number) in doing.items() if number is not None]
+                for answer in busy:
+                    doing[answer][0].stop.remote()
+                for answer in ray.wait(busy, num_returns=len(busy), timeout=_STOP_S)[0] if busy else ():
                     with contextlib.suppress(_EndedError, ray.exceptions.RayError):  # its machine may have died
-                        take(answer)
+                        answered(answer)
             raise
 
     remove_leftovers(targets)
@@ -217,11 +230,14 @@ class DoJobs:
         self._cancel = threading.Event()
         self._models: Models | None = None
 
-    def do(self, job: Job, seen: bool) -> tuple[FolderFile, str, str] | None:
-        """Do a job, if this machine has what it needs, the input if it was seen: the result, device and precision.
+    def do(self, job: Job | None, seen: bool) -> tuple[FolderFile, str, str] | None:
+        """Do a job; None does nothing. seen: whether the machine that made the plan has the input.
 
-        Returns None if it was to stop. Raises: SRFlowError for what concerns all files, such as another model here.
+        Returns: the result, the device and the precision; None if it was to stop.
+        Raises: SRFlowError for what concerns all files, such as another model on this machine.
         """
+        if job is None:
+            return None
         models = self._models = self._models or self._opened()
         assert models.upscaler is not None  # for the type checker
         needed = [*([job.source] if seen else []), *(target.parent for target in job.targets)]
