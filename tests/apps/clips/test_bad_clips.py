@@ -147,7 +147,8 @@ def test_without_pyav_or_opencv_or_with_an_old_one(run: Run, tmp_path: Path, mon
     monkeypatch.setitem(sys.modules, "cv2", None)
     assert 'pip install "srflow-sdk[video]"' in refused(run, "clip.mp4", "-o", "large.mp4")
     monkeypatch.setitem(sys.modules, "av", None)
-    assert 'run: pip install -U "srflow-sdk[video]"' in refused(run, "clip.mp4", "-o", "large.mp4")
+    fresh = refused(run, "clip.mp4", "-o", "large.mp4", "--latents", "fresh")
+    assert 'run: pip install -U "srflow-sdk[video]"' in fresh
 
 
 def test_a_disk_that_is_full(run: Run, tmp_path: Path) -> None:
