@@ -48,8 +48,8 @@ Gate = Literal["quick", "full"]
 Also = Literal["int8"]
 """A second encoder that an export may hold beside its own graphs."""
 
-PATCHES: dict[Gate, tuple[int, int]] = {"quick": (24, 32), "full": (40, 48)}  # LR pixels
-"""Height and width of the patch of each photograph, by gate."""
+PATCHES: dict[Gate, tuple[int, int]] = {"quick": (24, 32), "full": (40, 48)}
+"""Height and width of the patch of each photograph in LR pixels, by gate; beyond ×4 of as many HR pixels as at ×4."""
 
 _USUAL_TAU = 0.8
 _LONGEST = 500  # characters of the reason why a part is left out
@@ -159,7 +159,7 @@ def add_int8_encoder(
         say(f"{INT8_ENCODER}: {len(content) / 1e6:.1f} MB")
         manifest = dataclasses.replace(bundle.manifest, files={**bundle.manifest.files, INT8_ENCODER: {}})
         staged = Bundle(path=stage.path, manifest=manifest)
-        rows = prove_int8_encoder(bundle, staged, size=PATCHES[gate], say=say)
+        rows = prove_int8_encoder(bundle, staged, size=_patch(gate, manifest.scale), say=say)
         kept = [row for row in manifest.parity if row.get("graph") != INT8_GRAPHS]
         parity = [*kept, *(row.to_dict() for row in rows)]
         return stage.commit(dataclasses.replace(manifest, parity=parity, files={}))
@@ -202,7 +202,7 @@ def _proved(
     model: SRFlow, staged: Bundle, options: ExportOptions, optional: _OptionalParts, say: Callable[[str], None]
 ) -> Manifest:
     """Compare the graphs with the network and measure their halos; return the manifest. Raises: ExportError."""
-    size = PATCHES[options.gate]
+    size = _patch(options.gate, model.config.scale)
     rows = prove(model, staged, size=size, say=say)
     for name, prove_part in ((FUSED, prove_fused), (INT8_ENCODER, prove_int8_encoder)):
         proving = partial(prove_part, model, staged, size=size, say=say)
@@ -221,6 +221,11 @@ def _proved(
         parity=[row.to_dict() for row in rows],
         files={},
     )
+
+
+def _patch(gate: Gate, scale: int) -> tuple[int, int]:
+    height, width = PATCHES[gate]
+    return height * 4 // max(scale, 4), width * 4 // max(scale, 4)
 
 
 def _with_finite_tau(
