@@ -12,12 +12,12 @@ split; a network has one of each.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import onnx
 import torch
-from onnx import AttributeProto, TensorProto, helper
+from onnx import helper, parser
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -191,129 +191,108 @@ def append_functions(proto: onnx.ModelProto, *, scale_map: ScaleMap, order: Affi
         proto.opset_import.append(helper.make_opsetid(DOMAIN, _DOMAIN_VERSION))
 
 
+_MULTIPLIERS: dict[ScaleMap, str] = {
+    "sigmoid": """
+    two = Constant <value_float: float = 2.0> ()
+    smallest = Constant <value_float: float = 0.0001> ()
+    one = Constant <value_float: float = 1.0> ()
+    s_plus_2 = Add (s, two)
+    minus_x = Neg (s_plus_2)
+    odds = Exp (minus_x)
+    one_and_odds = Add (odds, one)
+    sigmoid = Div (one, one_and_odds)
+    affine_scale = Add (sigmoid, smallest)
+    multiplier = Div (one, affine_scale)""",  # see exact_sigmoid
+    "exp": """
+    minus_s = Neg (s)
+    multiplier = Exp (minus_s)""",
+    "tanh": """
+    clamp_value = Constant <value_float: float = @clamp> ()
+    relative_s = Div (s, clamp_value)
+    bounded_s = Tanh (relative_s)
+    log_scale = Mul (bounded_s, clamp_value)
+    minus_log_scale = Neg (log_scale)
+    multiplier = Exp (minus_log_scale)""",
+}
+"""`s` → `multiplier`, as in :func:`affine_inverse`; c comes from the attribute `clamp`."""
+
+_ADDENDS: dict[AffineOrder, str] = {
+    "scale_first": """
+    minus_shift = Neg (shift)
+    addend = Mul (minus_shift, multiplier)""",
+    "shift_first": """
+    addend = Neg (shift)""",
+}
+
+_BOUNDED = """
+    bound_value = Constant <value_float: float = @bound> ()
+    relative_logs = Div (free_logs, bound_value)
+    bounded_logs = Tanh (relative_logs)
+    logs = Mul (bounded_logs, bound_value)"""
+
+
 def _flow_step_tail_function(scale_map: ScaleMap, order: AffineOrder) -> onnx.FunctionProto:
-    """FlowStepTail in standard operators: what :func:`flow_step_tail` computes, in float32."""
-    node = helper.make_node
-    minus_shift = node("Neg", ["shift"], ["minus_shift"])
-    addend = {
-        "scale_first": [minus_shift, node("Mul", ["minus_shift", "multiplier"], ["addend"])],
-        "shift_first": [node("Neg", ["shift"], ["addend"])],
-    }
-    nodes = [
-        _integers("channel_axis", 1),
-        _integers("none", 0),
-        node("Split", ["head"], ["raw_shift", "raw_s"], axis=1, num_outputs=2),
-        *_widened("raw_shift", "shift"),
-        *_widened("raw_s", "s"),
-        # A function does not know C; h_B has as many channels as shift.
-        node("Shape", ["h"], ["channels"], start=1, end=2),
-        node("Shape", ["shift"], ["changed"], start=1, end=2),
-        node("Sub", ["channels", "changed"], ["kept"]),
-        node("Slice", ["h", "none", "kept", "channel_axis"], ["h_a"]),
-        node("Slice", ["h", "kept", "channels", "channel_axis"], ["h_b"]),
-        *_multiplier(scale_map),
-        *addend[order],
-        node("Mul", ["h_b", "multiplier"], ["scaled_h_b"]),
-        node("Add", ["scaled_h_b", "addend"], ["decoded_h_b"]),
-        node("Concat", ["h_a", "decoded_h_b"], ["decoded"], axis=1),
-        _attribute("begin", AttributeProto.INTS, "begin_at"),
-        _attribute("end", AttributeProto.INTS, "end_at"),
-        node("Slice", ["injector_scale", "begin_at", "end_at", "channel_axis"], ["raw_scale"]),
-        node("Slice", ["injector_shift", "begin_at", "end_at", "channel_axis"], ["raw_offset"]),
-        *_widened("raw_scale", "scale"),
-        *_widened("raw_offset", "offset"),
-        node("Mul", ["decoded", "scale"], ["scaled"]),
-        node("Add", ["scaled", "offset"], ["injected"]),
-        node("Conv", ["injected", "mixing_weight", "mixing_bias"], ["out"]),
-    ]
-    inputs = ["h", "head", "injector_scale", "injector_shift", "mixing_weight", "mixing_bias"]
-    return _function("FlowStepTail", inputs, nodes, ["scale_map", "order", "clamp", "begin", "end"])
+    """FlowStepTail in standard operators: what :func:`flow_step_tail` computes, in float32.
+
+    A function does not know C; h_B has as many channels as shift. Conditioning may be float16, and the flow is float32:
+    runtimes drop the casts if the values are float32 already.
+    """
+    return _function(
+        "FlowStepTail <scale_map, order, clamp, begin, end, plugin_namespace, plugin_version>"
+        "(h, head, injector_scale, injector_shift, mixing_weight, mixing_bias) => (out)",
+        f"""
+    channel_axis = Constant <value_ints: ints = [1]> ()
+    none = Constant <value_ints: ints = [0]> ()
+    raw_shift, raw_s = Split <axis: int = 1, num_outputs: int = 2> (head)
+    shift = Cast <to: int = 1> (raw_shift)
+    s = Cast <to: int = 1> (raw_s)
+    channels = Shape <end: int = 2, start: int = 1> (h)
+    changed = Shape <end: int = 2, start: int = 1> (shift)
+    kept = Sub (channels, changed)
+    h_a = Slice (h, none, kept, channel_axis)
+    h_b = Slice (h, kept, channels, channel_axis){_MULTIPLIERS[scale_map]}{_ADDENDS[order]}
+    scaled_h_b = Mul (h_b, multiplier)
+    decoded_h_b = Add (scaled_h_b, addend)
+    decoded = Concat <axis: int = 1> (h_a, decoded_h_b)
+    begin_at = Constant <value_ints: ints = @begin> ()
+    end_at = Constant <value_ints: ints = @end> ()
+    raw_scale = Slice (injector_scale, begin_at, end_at, channel_axis)
+    raw_offset = Slice (injector_shift, begin_at, end_at, channel_axis)
+    scale = Cast <to: int = 1> (raw_scale)
+    offset = Cast <to: int = 1> (raw_offset)
+    scaled = Mul (decoded, scale)
+    injected = Add (scaled, offset)
+    out = Conv (injected, mixing_weight, mixing_bias)""",
+    )
 
 
 def _unsqueeze_split_function(*, bounded: bool) -> onnx.FunctionProto:
     """UnsqueezeSplit in standard operators: what :func:`unsqueeze_split` computes, in float32."""
-    node = helper.make_node
-    bound = [
-        _attribute("bound", AttributeProto.FLOAT, "bound_value"),
-        node("Div", ["free_logs", "bound_value"], ["relative_logs"]),
-        node("Tanh", ["relative_logs"], ["bounded_logs"]),
-        node("Mul", ["bounded_logs", "bound_value"], ["logs"]),
-    ]
-    nodes = [
-        node("DepthToSpace", ["h"], ["kept"], blocksize=2, mode="CRD"),
-        node("Split", ["head"], ["raw_mean", "raw_logs"], axis=1, num_outputs=2),
-        *_widened("raw_mean", "mean"),
-        *_widened("raw_logs", "free_logs"),
-        *(bound if bounded else []),
-        node("Exp", ["logs" if bounded else "free_logs"], ["scale"]),
-        _integers("pixel_axes", 1, 2, 3),
-        node("Unsqueeze", ["tau", "pixel_axes"], ["temperature"]),
-        node("Mul", ["temperature", "noise"], ["latent"]),
-        node("Mul", ["scale", "latent"], ["scaled_latent"]),
-        node("Add", ["mean", "scaled_latent"], ["drawn"]),
-        node("Concat", ["kept", "drawn"], ["out"], axis=1),
-    ]
-    return _function("UnsqueezeSplit", ["h", "head", "noise", "tau"], nodes, ["bound"])
+    return _function(
+        "UnsqueezeSplit <bound, plugin_namespace, plugin_version>(h, head, noise, tau) => (out)",
+        f"""
+    kept = DepthToSpace <blocksize: int = 2, mode: string = "CRD"> (h)
+    raw_mean, raw_logs = Split <axis: int = 1, num_outputs: int = 2> (head)
+    mean = Cast <to: int = 1> (raw_mean)
+    free_logs = Cast <to: int = 1> (raw_logs){_BOUNDED if bounded else ""}
+    scale = Exp ({"logs" if bounded else "free_logs"})
+    pixel_axes = Constant <value_ints: ints = [1, 2, 3]> ()
+    temperature = Unsqueeze (tau, pixel_axes)
+    latent = Mul (temperature, noise)
+    scaled_latent = Mul (scale, latent)
+    drawn = Add (mean, scaled_latent)
+    out = Concat <axis: int = 1> (kept, drawn)""",
+    )
 
 
-def _multiplier(scale_map: ScaleMap) -> list[onnx.NodeProto]:
-    """`s` → `multiplier`, as in :func:`affine_inverse`; c comes from the attribute `clamp`."""
-    node = helper.make_node
-    if scale_map == "sigmoid":
-        return [
-            _number("two", 2.0),
-            _number("smallest", 1e-4),
-            _number("one", 1.0),
-            node("Add", ["s", "two"], ["s_plus_2"]),
-            node("Neg", ["s_plus_2"], ["minus_x"]),
-            node("Exp", ["minus_x"], ["odds"]),
-            node("Add", ["odds", "one"], ["one_and_odds"]),
-            node("Div", ["one", "one_and_odds"], ["sigmoid"]),  # see exact_sigmoid
-            node("Add", ["sigmoid", "smallest"], ["affine_scale"]),
-            node("Div", ["one", "affine_scale"], ["multiplier"]),
-        ]
-    if scale_map == "exp":
-        return [node("Neg", ["s"], ["minus_s"]), node("Exp", ["minus_s"], ["multiplier"])]
-    return [
-        _attribute("clamp", AttributeProto.FLOAT, "clamp_value"),
-        node("Div", ["s", "clamp_value"], ["relative_s"]),
-        node("Tanh", ["relative_s"], ["bounded_s"]),
-        node("Mul", ["bounded_s", "clamp_value"], ["log_scale"]),
-        node("Neg", ["log_scale"], ["minus_log_scale"]),
-        node("Exp", ["minus_log_scale"], ["multiplier"]),
-    ]
+def _function(head: str, body: str) -> onnx.FunctionProto:
+    """Parse ONNX's text syntax. Functions declare all attributes of their nodes, also those that only plugins read."""
+    function = parser.parse_function(f'<opset_import: ["" : {OPSET}], domain: "{DOMAIN}">\n{head} {{{body}\n}}')
+    for node in function.node:
+        node.ClearField("domain")  # the parser writes the empty one, which is meant anyway
+    return function
 
 
 def _node(op: str, inputs: Iterable[str], **attributes: Any) -> onnx.NodeProto:
     """A flow op's node, without its output."""
     return helper.make_node(op, list(inputs), [], domain=DOMAIN, **attributes, **_PLUGIN)
-
-
-def _function(
-    name: str, inputs: Sequence[str], nodes: Sequence[onnx.NodeProto], attributes: Sequence[str]
-) -> onnx.FunctionProto:
-    """Declare all attributes that nodes carry, even those that only kernels and plugins read."""
-    opsets = [helper.make_opsetid("", OPSET)]
-    declared = [*attributes, *_PLUGIN]
-    return helper.make_function(DOMAIN, name, list(inputs), ["out"], list(nodes), opsets, attributes=declared)
-
-
-def _attribute(name: str, kind: AttributeProto.AttributeType, output: str) -> onnx.NodeProto:
-    """The value of the function's attribute, a float or a list of integers, as a tensor."""
-    constant = helper.make_node("Constant", [], [output])
-    key = "value_float" if kind == AttributeProto.FLOAT else "value_ints"
-    constant.attribute.append(AttributeProto(name=key, ref_attr_name=name, type=kind))
-    return constant
-
-
-def _integers(output: str, *values: int) -> onnx.NodeProto:
-    return helper.make_node("Constant", [], [output], value_ints=list(values))
-
-
-def _number(output: str, value: float) -> onnx.NodeProto:
-    return helper.make_node("Constant", [], [output], value_float=value)
-
-
-def _widened(raw: str, output: str) -> list[onnx.NodeProto]:
-    """Conditioning may be float16; the flow is float32. Runtimes drop the cast if the value is float32 already."""
-    return [helper.make_node("Cast", [raw], [output], to=TensorProto.FLOAT)]

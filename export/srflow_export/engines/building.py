@@ -8,13 +8,11 @@ these faults.
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import logging
-import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,27 +27,16 @@ from srflow_sdk.system.local_files import write_atomically
 logger = logging.getLogger(__name__)
 
 _NO_CAPABILITIES = ("NONE", "CURRENT")  # CURRENT needs a GPU
-_SAY_EVERY_S = 2.0  # a full-size graph takes seconds with TensorRT-RTX, and many minutes with TensorRT
-_KEPT = 3  # messages: the first says why, later ones follow from it
-# The inspector describes a tensor in words, such as "Half" or "Row major linear FP16 format"; the first match counts.
-_TYPE_WORDS = (
-    (re.compile(r"bf16|bfloat16", re.IGNORECASE), "bfloat16"),
-    (re.compile(r"fp16|float16|half", re.IGNORECASE), "float16"),
-    (re.compile(r"fp8|float8", re.IGNORECASE), "float8"),
-    (re.compile(r"fp32|float", re.IGNORECASE), "float32"),
-    (re.compile(r"int8", re.IGNORECASE), "int8"),
-    (re.compile(r"int32", re.IGNORECASE), "int32"),
-    (re.compile(r"int64", re.IGNORECASE), "int64"),
-    (re.compile(r"bool", re.IGNORECASE), "bool"),
-)
+_SAY_EVERY_S = 10.0  # a full-size graph takes seconds with TensorRT-RTX, and many minutes with TensorRT
+
+
 _TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8"}
-# Kinds of an engine's layers that move or convert values and compute nothing, and of a network's.
-_MOVING_KINDS = {"reformat", "noop", "cast", "constant", "shuffle", "identity", "copy", "slice"}
+
 _MOVING = {
     *("CONSTANT", "CAST", "SHUFFLE", "IDENTITY", "SHAPE", "GATHER", "SLICE", "UNSQUEEZE", "SQUEEZE", "CONCATENATION"),
 }
 _ONNX_TYPES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
-_FLOATS = ("float32", "float16", "bfloat16")
+
 _COMPUTES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -146,8 +133,6 @@ def _configure(trt: Any, config: Any, options: BuilderOptions, *, sms: tuple[int
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
     # TF32 is on by default; it computes float32 convolutions with the ten mantissa bits of half precision.
     config.clear_flag(trt.BuilderFlag.TF32)
-    # Without it the inspector gives only the names of an engine's layers, not their types.
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
 
 
 def _set_compute_capabilities(trt: Any, config: Any, sms: tuple[int, ...]) -> None:
@@ -197,16 +182,13 @@ def _in_background(build: Callable[[], Any], monitor: Any, *, name: str, say: Ca
     """
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         future = pool.submit(build)
-        told = ""
+        start = time.monotonic()
         try:
             while not concurrent.futures.wait([future], timeout=_SAY_EVERY_S).done:
-                line = f"{name}: {monitor.line()}"
-                if line != told:
-                    say(line)
-                told = line
+                say(f"{name}: building for {time.monotonic() - start:.0f} s")
             return future.result()
         except BaseException:
-            monitor.stop()
+            monitor.stopped.set()
             raise
 
 
@@ -220,6 +202,26 @@ def _reason(said: str, options: BuilderOptions) -> str:
             "or choose smaller --shapes"
         )
     return f"memory ran out ({said}); choose smaller --shapes, or close other programs that use the GPU"
+
+
+def build_monitor(trt: Any) -> Any:
+    """A `trt.IProgressMonitor` that ends the build at its next step once `stopped` is set."""
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.stopped = threading.Event()
+
+        def phase_start(self, _phase: str, _parent: str | None, _steps: int) -> None:
+            pass
+
+        def step_complete(self, _phase: str, _step: int) -> bool:
+            return not self.stopped.is_set()
+
+        def phase_finish(self, _phase: str) -> None:
+            pass
+
+    return Monitor()
 
 
 def build_logger(trt: Any) -> Any:
@@ -242,72 +244,28 @@ def build_logger(trt: Any) -> Any:
 
         def said(self) -> str:
             """The first errors, or warnings if there are no errors, in one line."""
-            return "; ".join(" ".join(line.split()) for line in (self._errors or self._warnings)[:_KEPT])
+            return "; ".join(" ".join(line.split()) for line in (self._errors or self._warnings)[:3])
 
     return Logger()
 
 
-def build_monitor(trt: Any) -> Any:
-    """A `trt.IProgressMonitor` with `line()`, the progress, and `stop()`, which ends the build at its next step."""
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self._lock = threading.Lock()
-            self._phases: dict[str, list[int]] = {}  # name → steps done, steps; parents come first
-            self._stopped = False
-
-        def phase_start(self, phase_name: str, _parent_phase: str | None, num_steps: int) -> None:
-            with self._lock:
-                self._phases[phase_name] = [0, num_steps]
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            with self._lock:
-                if phase_name in self._phases:
-                    self._phases[phase_name][0] = step + 1
-                return not self._stopped
-
-        def phase_finish(self, phase_name: str) -> None:
-            with self._lock:
-                self._phases.pop(phase_name, None)
-
-        def stop(self) -> None:
-            """Make the library end the build without an engine."""
-            with self._lock:
-                self._stopped = True
-
-        def line(self) -> str:
-            """The innermost phase and its progress."""
-            with self._lock:
-                if not self._phases:
-                    return "building"
-                name, (done, steps) = list(self._phases.items())[-1]
-            return f"{name.lower()}, {done} of {steps}"
-
-    return Monitor()
-
-
 @dataclass(frozen=True, kw_only=True)
-class EngineReport:
-    """The contents of an engine.
+class NetworkReport:
+    """What a library understood when it parsed a graph.
 
-    inputs, outputs: types of its input and output tensors by name, such as {"lr": "float32"}.
-    layers: how many it has. convolutions: how many of its convolutions compute in each type, such as {"float16": 351};
-    computing: the same for all layers that compute, by the types of their results. Both are empty if the engine was
-    built without detailed profiling verbosity, and so only names its layers. plugins: how many layers of a parsed
-    network are plugins.
+    inputs, outputs: types of its tensors by name, such as {"lr": "float32"}. convolutions: how many compute in each
+    type, such as {"float16": 351}; computing: the same for all layers that compute. plugins: how many layers are some.
     """
 
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
-    layers: int
     convolutions: Mapping[str, int]
     computing: Mapping[str, int]
-    plugins: int = 0
+    plugins: int
 
 
-def network_report(network: Any) -> EngineReport:
-    """Describe what a library understood when it parsed a graph, before it builds; needs no GPU."""
+def network_report(network: Any) -> NetworkReport:
+    """Describe a parsed network before it is built; needs no GPU."""
     convolutions: Counter[str] = Counter()
     computing: Counter[str] = Counter()
     plugins = 0
@@ -316,16 +274,15 @@ def network_report(network: Any) -> EngineReport:
         if layer.type.name in _MOVING:
             continue
         plugins += layer.type.name == "PLUGIN_V3"
-        type_ = type_name(layer.get_output(0).dtype)
+        type_ = _type_name(layer.get_output(0).dtype)
         computing[type_] += 1
         if layer.type.name in ("CONVOLUTION", "DECONVOLUTION"):
             convolutions[type_] += 1
     tensors = [network.get_input(index) for index in range(network.num_inputs)]
     results = [network.get_output(index) for index in range(network.num_outputs)]
-    return EngineReport(
-        inputs={tensor.name: type_name(tensor.dtype) for tensor in tensors},
-        outputs={tensor.name: type_name(tensor.dtype) for tensor in results},
-        layers=network.num_layers,
+    return NetworkReport(
+        inputs={tensor.name: _type_name(tensor.dtype) for tensor in tensors},
+        outputs={tensor.name: _type_name(tensor.dtype) for tensor in results},
         convolutions=dict(convolutions),
         computing=dict(computing),
         plugins=plugins,
@@ -333,16 +290,35 @@ def network_report(network: Any) -> EngineReport:
 
 
 def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False) -> None:
-    """Raises: ExportError unless a network has the graph's ends, its types of convolutions, and all plugins or none."""
-    report = network_report(network)
-    wanted = graph.flow_nodes if plugins else 0
-    faults = [f"{report.plugins} flow operations are plugins, not {wanted}"] if report.plugins != wanted else []
+    """Raises: ExportError unless a network has the graph's ends and types, and all plugins or none.
+
+    fp32: no layer may compute in half. fp16, bf16: the graph's convolutions must, and nothing in the other one.
+    """
+    report, wanted = network_report(network), graph.flow_nodes if plugins else 0
+    faults = [
+        f"{kind} {tensor} is {actual.get(tensor, 'missing')}, not {expected.get(tensor, 'there')}"
+        for kind, actual, expected in zip(
+            ("input", "output"), (report.inputs, report.outputs), graph.types(), strict=True
+        )
+        for tensor in {**expected, **actual}
+        if actual.get(tensor) != expected.get(tensor)
+    ]
+    faults += [f"{report.plugins} flow operations are plugins, not {wanted}"] if report.plugins != wanted else []
     faults += [
         f"{report.convolutions.get(type_, 0)} convolutions compute in {type_}, not {count}"
         for type_, count in (dict.fromkeys(report.convolutions, 0) | convolution_types(graph, plugins=plugins)).items()
         if report.convolutions.get(type_, 0) != count
     ]
-    _check(report, graph, name=f"{graph.name}, as {trt.__name__} reads it,", faults=faults)
+    faults += [
+        f"{report.computing[type_]} layers compute in {type_}"
+        for type_ in ("float16", "bfloat16")
+        if type_ != _COMPUTES[graph.precision] and report.computing.get(type_)
+    ]
+    if faults:
+        raise ExportError(
+            f"{graph.name}, as {trt.__name__} reads it, is not the graph that was exported: {'; '.join(faults)}; "
+            f"export the checkpoint again with --precision {graph.precision}, or use another version of the library"
+        )
 
 
 def convolution_types(graph: Graph, *, plugins: bool = False) -> dict[str, int]:
@@ -354,114 +330,6 @@ def convolution_types(graph: Graph, *, plugins: bool = False) -> dict[str, int]:
     return dict(Counter(_ONNX_TYPES.get(type_, TensorProto.DataType.Name(type_).lower()) for type_ in results))
 
 
-def check_plan(trt: Any, plan: bytes, graph: Graph) -> bool:
-    """Load an engine and check it with its own inspector. Needs the GPU that it is for.
-
-    Returns whether the inspector gave the types of its layers. Raises: ExportError if the engine does not load, or is
-    not what was asked for.
-    """
-    log = build_logger(trt)
-    engine = trt.Runtime(log).deserialize_cuda_engine(plan)
-    if engine is None:
-        raise ExportError(
-            f"{graph.name}: the engine that {trt.__name__} {trt.__version__} built does not load again: {log.said()}; "
-            "build it again, without other programs on the GPU and with --no-cache"
-        )
-    report = inspect_engine(trt, engine)
-    _check(report, graph, name=f"the engine of {graph.name}")
-    return any(type_ in _FLOATS for type_ in report.computing)
-
-
-def _check(report: EngineReport, graph: Graph, *, name: str, faults: Sequence[str] = ()) -> None:
-    ends = [
-        f"{kind} {tensor} is {actual.get(tensor, 'missing')}, not {expected.get(tensor, 'there')}"
-        for kind, actual, expected in zip(
-            ("input", "output"), (report.inputs, report.outputs), graph.types(), strict=True
-        )
-        for tensor in {**expected, **actual}
-        if actual.get(tensor) != expected.get(tensor)
-    ]
-    faults = [*ends, *faults, *_precision_faults(report, graph.precision)]
-    if faults:
-        raise ExportError(
-            f"{name} is not the graph that was exported: {'; '.join(faults)}; export the checkpoint again with "
-            f"--precision {graph.precision}, or use another version of the library"
-        )
-
-
-def _precision_faults(report: EngineReport, precision: str) -> list[str]:
-    """fp32: no layer may compute in half. fp16, bf16: some convolutions must, and nothing in the other one."""
-    wanted = _COMPUTES[precision]
-    others = [type_ for type_ in ("float16", "bfloat16") if type_ != wanted]
-    faults = [f"{report.computing[type_]} layers compute in {type_}" for type_ in others if report.computing.get(type_)]
-    counted = report.convolutions or report.computing
-    told = any(type_ in _FLOATS for type_ in counted)  # an inspector may give no types at all
-    if told and not counted.get(wanted):
-        faults.append(f"no {'convolution' if report.convolutions else 'layer'} computes in {wanted}")
-    return faults
-
-
-def inspect_engine(trt: Any, engine: Any) -> EngineReport:
-    """Ask an engine's own inspector what it contains. Needs the GPU that the engine is for, to create a context.
-
-    Shapes are set to the first profile's best ones; without shapes, the inspector leaves out the types of tensors.
-    """
-    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    inputs, outputs = (
-        {name: type_name(engine.get_tensor_dtype(name)) for name in names if engine.get_tensor_mode(name).name == mode}
-        for mode in ("INPUT", "OUTPUT")
-    )
-    inspector = engine.create_engine_inspector()
-    context = engine.create_execution_context()
-    if context is not None:
-        for name in inputs:
-            context.set_input_shape(name, engine.get_tensor_profile_shape(name, 0)[1])
-        inspector.execution_context = context
-    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-    convolutions, computing = layer_types(text)
-    return EngineReport(
-        inputs=inputs, outputs=outputs, layers=engine.num_layers, convolutions=convolutions, computing=computing
-    )
-
-
-def layer_types(information: str) -> tuple[dict[str, int], dict[str, int]]:
-    """Count the convolutions, and all computing layers, of each type in an inspector's JSON.
-
-    A layer without a type counts as "unknown". Layers that are only names are not counted.
-    """
-    convolutions: Counter[str] = Counter()
-    computing: Counter[str] = Counter()
-    for entry in json.loads(information).get("Layers", []):
-        if not isinstance(entry, dict):
-            continue  # a name: the engine was built without detailed verbosity
-        kind = str(entry.get("LayerType", "")).lower()
-        if kind in _MOVING_KINDS:
-            continue
-        if "conv" in kind or entry.get("ParameterType") == "Convolution":
-            weights = entry.get("Weights")
-            said = [weights] if isinstance(weights, dict) else _tensors(entry, "Inputs")
-            convolutions[_said_type(said)] += 1
-        computing[_said_type(_tensors(entry, "Outputs"))] += 1
-    return dict(convolutions), dict(computing)
-
-
-def _tensors(described: Mapping[str, Any], side: str) -> list[dict[str, Any]]:
-    entries = described.get(side)
-    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-
-
-def _said_type(entries: Iterable[Mapping[str, Any]]) -> str:
-    """The first type named in descriptions of tensors or weights."""
-    for entry in entries:
-        # Tensors have "Format/Datatype" in 10.x, "DataType" and "Format" in 11; weights have "Type".
-        fields = {key.lower(): str(value) for key, value in entry.items()}
-        for field in ("type", "datatype", "format/datatype", "format"):
-            for words, name in _TYPE_WORDS:
-                if words.search(fields.get(field, "")):
-                    return name
-    return "unknown"
-
-
-def type_name(dtype: Any) -> str:
+def _type_name(dtype: Any) -> str:
     """numpy's name of a `trt.DataType`: "float32", "float16", "bfloat16", "int32" …; others in lower case."""
     return _TYPES.get(dtype.name, str(dtype.name).lower())

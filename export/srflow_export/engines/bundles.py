@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from srflow_export.bundle_writer import acquired, bundle_lock, staged_bundle
-from srflow_export.engines.building import build_engine, check_plan, check_sms
+from srflow_export.engines.building import build_engine, check_sms
 from srflow_export.engines.graphs import Graph, read_graph
 from srflow_export.engines.requests import (
     EngineRequest,
@@ -135,7 +135,7 @@ def build_engines(
 
     Raises: ArgumentError for an impossible request; MissingExtraError or ExportError, see
     :func:`load_library` and :func:`build_engine`;
-    ExportError if what was built is not what was asked for, or cannot be written; BundleError for a graph with
+    ExportError if an engine cannot be written; BundleError for a graph with
     inputs that this exporter does not write.
     """
     check_request(request)
@@ -148,15 +148,11 @@ def build_engines(
     check_sms(library.module, sms)
     read = [read_graph(folder / name, precision=request.precision) for name in graphs]
     plugins = plugins_for(library, nodes=sum(graph.flow_nodes for graph in read), rebuild=elsewhere, say=say)
-    checked: list[bool] = []
     names: dict[str, str] = {}
+    request = dataclasses.replace(request, sms=sms, profile=profile)
     for graph in read:
         part = graph.name.partition(".")[0]
-        own = plugins if graph.flow_nodes else None
-        engine, is_checked = _engine(
-            graph, manifest, dataclasses.replace(request, sms=sms, profile=profile), library, own, say
-        )
-        checked.append(is_checked)
+        engine = _engine(graph, manifest, request, library, plugins if graph.flow_nodes else None, say)
         names[part] = _write(folder, f"{_stem(library, sms, request.precision)}.{part}.engine", engine)
     return EngineRecord(
         runtime=request.runtime,
@@ -166,9 +162,10 @@ def build_engines(
         gpu=library.gpu.name if library.gpu else "",
         profile=profile,
         graphs={graph.name: graph.sha256 for graph in read},
-        checked="engine" if all(checked) else "network",
         plugins=plugins,
-        **names,
+        encoder=names["encoder"],
+        sampler=names["sampler"],
+        inverter=names.get("inverter", ""),
     )
 
 
@@ -179,26 +176,20 @@ def _engine(
     library: Library,
     plugins: PluginLibrary | None,
     say: Callable[[str], None],
-) -> tuple[bytes, bool]:
-    """An engine from the cache, or built; and whether its own inspector confirmed it. One that fails is not cached."""
+) -> bytes:
+    """An engine from the cache, or built."""
     assert request.profile is not None  # for the type checker: build_engines fills it in
     shapes = graph.input_shapes(request.profile, scale=manifest.scale)
-    checks: list[bool] = []
-
-    def check(engine: bytes) -> bytes:
-        checks.append(library.gpu is not None and check_plan(library.module, engine, graph))
-        return engine
 
     def build() -> bytes:
         with_plugins = plugins is not None
-        engine = build_engine(
+        return build_engine(
             library.module, graph, shapes, request.builder, sms=request.sms, plugins=with_plugins, say=say
         )
-        return check(engine)
 
     folder = cache_folder("built-engines") if request.builder.use_cache else None
     if folder is None:
-        return build(), checks[0]
+        return build()
     made_of: dict[str, Any] = {
         "graph": graph.sha256,
         "precision": graph.precision,
@@ -211,10 +202,7 @@ def _engine(
     }
     if plugins is not None:
         made_of["plugins"] = dataclasses.asdict(plugins)
-    engine = EngineCache(folder).get(made_of, build, name=graph.name, say=say)
-    if not checks:
-        check(engine)
-    return engine, checks[0]
+    return EngineCache(folder).get(made_of, build, name=graph.name, say=say)
 
 
 def _stem(library: Library, sms: tuple[int, ...], precision: str) -> str:

@@ -48,7 +48,6 @@ def built(monkeypatch):
     monkeypatch.setattr(
         "srflow_export.engines.bundles.build_engine", lambda _, graph, *__, **___: names.append(graph.name) or b"engine"
     )
-    monkeypatch.setattr("srflow_export.engines.bundles.check_plan", lambda *_: True)
     return names
 
 
@@ -211,7 +210,6 @@ def calls(monkeypatch):
         return f"{graph.name} {len(found)}".encode()
 
     monkeypatch.setattr("srflow_export.engines.bundles.build_engine", build)
-    monkeypatch.setattr("srflow_export.engines.bundles.check_plan", lambda *_: True)
     return found
 
 

@@ -26,20 +26,16 @@ VARIABLES = {
     "builder": "Builder",
     "cache": "ITimingCache",
     "config": "IBuilderConfig",
-    "context": "IExecutionContext",
-    "engine": "ICudaEngine",
     "error": "ParserError",
-    "inspector": "EngineInspector",
     "layer": "ILayer",
     "network": "INetworkDefinition",
     "parser": "OnnxParser",
     "profile": "IOptimizationProfile",
     "registry": "IPluginRegistry",
-    "runtime": "Runtime",
     "severity": "ILogger.Severity",
     "tensor": "ITensor",
 }
-RESULTS = {"get_timing_cache": "ITimingCache", "get_output": "ITensor", "Runtime": "Runtime"}
+RESULTS = {"get_timing_cache": "ITimingCache", "get_output": "ITensor"}
 
 
 def used_names(path):
@@ -72,10 +68,7 @@ def test_the_reading_of_the_code_finds_what_it_must(used):
         ("", "get_plugin_registry"),
         ("BuilderFlag", "TF32"),
         ("Builder", "build_serialized_network"),
-        ("EngineInspector", "get_engine_information"),
         ("IBuilderConfig", "progress_monitor"),
-        ("ICudaEngine", "get_tensor_profile_shape"),
-        ("IExecutionContext", "set_input_shape"),
         ("ILayer", "type"),
         ("ILogger.Severity", "ERROR"),
         ("IOptimizationProfile", "set_shape"),
@@ -83,9 +76,8 @@ def test_the_reading_of_the_code_finds_what_it_must(used):
         ("ITensor", "dtype"),
         ("ITimingCache", "serialize"),
         ("ParserError", "node_name"),
-        ("Runtime", "deserialize_cuda_engine"),
     } <= used
-    assert len(used) > 60
+    assert len(used) > 45
 
 
 @pytest.mark.parametrize("version", SURFACES)
