@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import click
@@ -15,8 +15,8 @@ from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
 
 
 @dataclass(frozen=True, kw_only=True)
-class _PageChoices:
-    """The options that srflow-demo alone has."""
+class PageChoices:
+    """Where the page is served and to whom, and how large what is sent may be."""
 
     host: str = option("127.0.0.1", "Address to serve at. 0.0.0.0 lets other machines in, unencrypted.")
     port: int = option(7860, "Port to serve at; 0 takes a free one.", least=0, up_to=65535)
@@ -35,20 +35,10 @@ class _PageChoices:
     type=NameOrPath(),
     help="Model; auto: the page has a choice, and takes what suits each photo.  [default: auto]",
 )
-@with_options_of(_PageChoices)
+@with_options_of(PageChoices)
 @with_options_of(MachineChoices, leave=("max_pixels", "quiet"))
 @click.version_option(__version__, prog_name="srflow-demo")
-def demo(
-    *,
-    model: str | None,
-    host: str,
-    port: int,
-    allow_host: tuple[str, ...],
-    open: bool,
-    max_upload: int,
-    max_pixels: int,
-    **machine: Any,
-) -> None:
+def demo(*, model: str | None, **values: Any) -> None:
     """Serve a local page to play with a photo: temperature, seed, eight samples, restoring and transferring.
 
     The page's address is printed; --open opens it. It holds a token, without which nobody gets in, and only this
@@ -68,23 +58,15 @@ def demo(
         from srflow_apps.demo.page_server import listening, serve
         from srflow_sdk.upscaler import Upscaler
 
-        with listening(host, port) as listener, Upscaler(model, **machine) as upscaler:
+        choices = PageChoices(**{field.name: values.pop(field.name) for field in fields(PageChoices)})
+        with listening(choices.host, choices.port) as listener, Upscaler(model, **values) as upscaler:
             interrupts()
             if not is_loopback(listener.getsockname()[0]):
-                say(
-                    f"warning: other machines reach this page at {host}; whoever has its address can use it, and what "
-                    "is sent is not encrypted"
+                warning = (
+                    f"warning: other machines reach this page at {choices.host}; whoever has its address can use it"
                 )
-            serve(
-                upscaler,
-                listener,
-                names=[host, *allow_host],
-                open_browser=open,
-                say=lambda address: click.echo(f"srflow-demo: {address}"),
-                interrupts=interrupts,
-                upload_bytes=max_upload,
-                max_pixels=max_pixels,
-            )
+                say(f"{warning}, and what is sent is not encrypted")
+            serve(upscaler, listener, choices, interrupts, say=lambda address: click.echo(f"srflow-demo: {address}"))
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ import socket
 import tempfile
 import threading
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from srflow_apps.demo.command import PageChoices
 from srflow_apps.demo.guard import Guard
 from srflow_apps.demo.routes import Routes
 from srflow_apps.demo.sessions import Sessions
@@ -45,27 +46,21 @@ def listening(host: str, port: int) -> socket.socket:
 def serve(
     upscaler: Upscaler,
     listener: socket.socket,
-    *,
-    names: Sequence[str],
-    open_browser: bool,
-    say: Callable[[str], None],
+    choices: PageChoices,
     interrupts: Interrupts,
-    **limits: int,
+    *,
+    say: Callable[[str], None],
 ) -> None:
-    """Serve the page until a signal comes. say: prints the address once the page answers. limits: as of Routes.
-
-    names: of this machine, under which the page may be asked for beside the address that it is reached at.
-
-    Raises: MissingExtraError without the extra `demo`.
-    """
+    """Serve the page until a signal comes. say: prints the address once the page answers. Raises: MissingExtraError."""
     uvicorn, _ = require_extra("uvicorn", "demo"), require_extra("starlette", "demo")
     host, port = listener.getsockname()[:2]
     place = _ANY.get(host, host)
     with tempfile.TemporaryDirectory(prefix="srflow-demo-", ignore_cleanup_errors=True) as folder:
         libvips.pyvips().cache_set_max(0)  # no pixels of a page that was closed stay in memory
         sessions = Sessions(Path(folder).resolve())
-        routes = Routes(upscaler, sessions, **limits)
-        guard = Guard(routes.application(), port=port, names=[name.lower() for name in names if name not in _ANY])
+        routes = Routes(upscaler, sessions, upload_bytes=choices.max_upload, max_pixels=choices.max_pixels)
+        names = [name.lower() for name in (choices.host, *choices.allow_host) if name not in _ANY]
+        guard = Guard(routes.application(), port=port, names=names)
         address = f"http://{f'[{place}]' if ':' in place else place}:{port}/?token="
         config = uvicorn.Config(
             guard,
@@ -85,7 +80,7 @@ def serve(
 
         def started() -> None:
             say(address + guard.token)
-            if open_browser:  # with another token: other users may read a browser's command line
+            if choices.open:  # with another token: other users may read a browser's command line
                 threading.Thread(target=webbrowser.open, args=(address + guard.token_once(),), daemon=True).start()
 
         try:

@@ -47,10 +47,8 @@ def draw_options(said: Said) -> DrawOptions:
 
 def crop_of(said: Said) -> tuple[int, list[int] | None]:
     """The side of the crop's enlargement in pixels, and its left and top in the photo; None: the most detailed."""
-    side, place = (
-        whole("the crop's side", said.get("side"), least=1, most=_MAX_SIDE),
-        [said.get("left"), said.get("top")],
-    )
+    side = whole("the crop's side", said.get("side"), least=1, most=_MAX_SIDE)
+    place = [said.get("left"), said.get("top")]
     if place == [None, None]:
         return side, None
     return side, [whole("the crop's place", one, least=-_FARTHEST, most=_FARTHEST) for one in place]

@@ -273,32 +273,22 @@ def only_runtime(keep: str) -> str:
 
 
 def _sdk() -> Found:
-    machine = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
-    return OK, f"{DISTRIBUTION} {__version__}, {machine}"
-
-
-def _machine() -> Found:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return OK, f"{cores} processor cores, {available_memory() / 2**30:.1f} GiB of free memory"
+    machine = f"{platform.system()} {platform.machine()}, {cores} cores, {available_memory() / 2**30:.1f} GiB free"
+    return OK, f"{DISTRIBUTION} {__version__}, Python {platform.python_version()}, {machine}"
 
 
 def _models() -> Found:
+    """The models, and what `--precision fastest` chose for each before; nothing is measured."""
+    from srflow_sdk.backends.ways import cached_choice
     from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 
-    manifests = [Bundle.embedded(name).manifest for name in Bundle.embedded_names() or (DEFAULT_MODEL,)]
-    each = (f"{one.name}, ×{one.scale}, {one.precision}, tau {one.default_tau:g}" for one in manifests)
+    each = []
+    for bundle in map(Bundle.embedded, Bundle.embedded_names() or (DEFAULT_MODEL,)):
+        one, fastest = bundle.manifest, cached_choice(bundle)
+        each.append(f"{one.name}, ×{one.scale}, {one.precision}, tau {one.default_tau:g}")
+        each[-1] += f", fastest: {fastest}" if fastest else ""
     return OK, f"{'; '.join(each)}; files verified"
-
-
-def _fastest() -> Found:
-    """The choice that `--precision fastest` made before for each embedded model; nothing is measured."""
-    from srflow_sdk.backends.ways import cached_choice
-    from srflow_sdk.model.bundle import Bundle
-
-    chosen = {name: cached_choice(Bundle.embedded(name)) for name in Bundle.embedded_names()}
-    each = "; ".join(f"{name}: {choice or 'not measured yet'}" for name, choice in chosen.items())
-    measures = "; --precision fastest measures it, once" if None in chosen.values() else ""
-    return OK, f"fastest for {each}{measures}"
 
 
 def _onnxruntime() -> Found:
@@ -335,14 +325,8 @@ def _nvidia_gpu() -> Found:
 
 
 def judged(device: str, *, on: str = "", fix: str | Fix = "") -> Found:
-    """Judge a device: "ok" only if its picture agrees with the CPU's. The network is the SDK's own, so it is no cause.
-
-    on: begins the detail. fix: the command for a problem.
-    """
-    try:
-        answer = upscale(device)
-    except Exception as error:
-        return PROBLEM, f"{on}{_line(error)}", fix
+    """Judge a device: "ok" only if its picture agrees with the CPU's. on: begins the detail. fix: for a wrong one."""
+    answer = upscale(device)
     width, height = answer["size"]
     detail = f"{on}works: 32×32 to {width}×{height} in {answer['seconds']:.2f} s"
     decibels = answer.get("decibels")
@@ -427,15 +411,14 @@ def extra_packages(extra: str) -> Found:
         return PROBLEM, f"{purpose}: {', '.join(each)}", install
     if absent := [one.name for one, version in has.items() if not version]:
         return MISSING, f"{purpose}; not installed: {', '.join(absent)}", install
-    elsewhere = ", ".join(one.name for one in every if one not in here)
-    not_here = [f"not made for this Python or machine: {elsewhere}"] if elsewhere else []
     present = ", ".join(f"{one.name} {version}" for one, version in has.items())
-    return (OK if present else MISSING), "; ".join([present or purpose, *not_here])
+    elsewhere = ", ".join(one.name for one in every if one not in here)
+    elsewhere = elsewhere and f"; not made for this Python or machine: {elsewhere}"
+    return (OK if present else MISSING), f"{present or purpose}{elsewhere}"
 
 
 PARTS: dict[str, Callable[[], Found]] = {
     "SDK": _sdk,
-    "machine": _machine,
     "embedded models": _models,
     "ONNX Runtime": _onnxruntime,
     "upscale on CPU": partial(judged, "cpu"),
@@ -446,7 +429,6 @@ PARTS: dict[str, Callable[[], Found]] = {
     "TensorRT-RTX": partial(_tensorrt, "tensorrt_rtx", "rtx"),
     **{f"{device} EP": partial(_plugin, device) for device in get_args(PluginDevice)},
     "OpenVINO": _openvino,
-    "precision": _fastest,
     "native library": native_library,
     "TensorRT plugins": partial(native_library, "plugins"),
     **{name: partial(extra_packages, extra) for extra, (name, _) in EXTRAS.items()},

@@ -19,7 +19,6 @@ from srflow_apps.doctor import examination as doctor
 from srflow_apps.doctor.examination import MISSING, OK, PROBLEM, Check, basics_work, examine
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import SRFlowError
-from srflow_sdk.model.bundle import Bundle
 
 CPU_RUNTIME = {"version": "1.32.0", "package": "onnxruntime", "cuda": "", "providers": ["CPUExecutionProvider"]}
 GPU_RUNTIME = {
@@ -252,6 +251,7 @@ def test_the_library_of_plugins_is_named_with_its_version_and_another_releases_i
 def test_the_fastest_precision_is_what_was_measured_before(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
     measured = {"x4-small": "bf16 on cpu (0.12 s)"}
     monkeypatch.setattr("srflow_sdk.backends.ways.cached_choice", lambda bundle: measured.get(bundle.manifest.name))
-    found = {name: measured.get(name, "not measured yet") for name in Bundle.embedded_names()}
-    each = "; ".join(f"{name}: {choice}" for name, choice in found.items())
-    assert diagnose()["precision"].detail == f"fastest for {each}; --precision fastest measures it, once"
+    small, *others = diagnose()["embedded models"].detail.split("; ")
+    assert small.startswith("x4-small, ×4, fp32, tau 0.")
+    assert small.endswith(", fastest: bf16 on cpu (0.12 s)")
+    assert not any("fastest" in one for one in others)
