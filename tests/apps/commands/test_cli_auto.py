@@ -75,18 +75,6 @@ def test_auto_gives_each_picture_the_model_that_suits_it(
     assert other.stdout == "out/clean.png\n", "only the one that another model drew is made again"
 
 
-def test_a_picture_is_made_again_with_the_embedded_model_that_made_it(
-    run_installed: Run, two_models: Path, mixed: tuple[str, str]
-) -> None:
-    first = run_installed("noisy.png", "-o", "big.png", "--model", "auto")
-    assert "noisy.png: x4-photo (noise of 5.5/255)\n" in first.stderr, "of one picture, why is said"
-    for model in ([], ["--model", "auto"], ["--model", "x4-photo"]):
-        result = run_installed("--from-output", "big.png", "-o", "again.png", *model)
-        assert (result.exit_code, result.stdout) == (0, "again.png\n")
-        assert np.array_equal(read_image("again.png").pixels, read_image("big.png").pixels)
-    assert run_installed("--from-output", "big.png", "-o", "again.png", "--model", "x4-small").exit_code == 1
-
-
 def test_it_is_the_commands_default_for_upscaling_alone(
     run_installed: Run, two_models: Path, mixed: tuple[str, str]
 ) -> None:

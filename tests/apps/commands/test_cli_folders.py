@@ -102,20 +102,6 @@ def test_what_is_left_out_of_folders_is_one_line(run: Run, photos: Path) -> None
     assert summary == "4 done, 0 skipped, 0 failed"
 
 
-def test_folders_that_cannot_be_taken_fail_alone(run: Run) -> None:
-    Path("empty").mkdir()
-    result = run("empty", "photos", "missing", "-o", "out", "--report", "report.json")
-    assert result.exit_code == 1
-    assert result.stdout.split() == ["out/a.png", "out/b.png"]
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert [error.split(": ")[1] for error in errors] == ["empty", "missing"]
-    assert result.stderr.splitlines()[-1] == "2 done, 0 skipped, 2 failed"
-    report = json.loads(Path("report.json").read_text())
-    assert [file["source"] for file in report["files"] if file["status"] == "failed"] == ["empty", "missing"]
-    assert report["summary"]["inputs"] == 4
-    assert run("empty", "photos", "-o", "out", "--tau", "-1").exit_code == 2, "wrong usage stays wrong usage"
-
-
 def test_outputs_inside_the_folder_are_not_taken_as_inputs(run: Run) -> None:
     for _ in range(2):
         assert run("photos", "-o", "photos/large", "--recursive").exit_code == 0
@@ -141,12 +127,6 @@ def test_shards_divide_the_work(run: Run) -> None:
     written = [part.stdout.split() for part in parts]
     assert sorted(name for names in written for name in names) == sorted(whole)
     assert max(map(len, written)) < len(whole)
-
-
-def test_an_empty_shard_is_fine_and_says_so(run: Run) -> None:
-    empty = [result for n in (1, 2) if not (result := run("photos/a.png", "-o", "out", "--shard", f"{n}/2")).stdout]
-    assert [(result.exit_code, len(result.stderr.splitlines())) for result in empty] == [(0, 1)]
-    assert "nothing to do" in empty[0].stderr
 
 
 def _large(photos: Path, photo: np.ndarray) -> None:

@@ -31,29 +31,6 @@ def test_one_frame_of_an_animation_is_a_picture(run: Run, folder: Path, suffix: 
     assert Path("again.png").read_bytes() == Path("out.png").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "status", "says"),
-    [
-        (["a.png", "--frame", "2", "-o", "x.png"], 1, "a.png has no frame 2, but 1: the first is 1"),
-        (["bad.png", "--frame", "1", "-o", "x.png"], 1, "bad.png: this is not an image file"),
-        (["none.png", "--frame", "1", "-o", "x.png"], 1, "there is no such file"),
-        (["a.png", "--frame", "1", "-o", "x.png", "--max-pixels", "99"], 1, "exceed the limit of 99"),
-        (
-            ["a.png", "--frame", "1"],
-            2,
-            "--frame is of one file on this machine; name one INPUT, and the output with -o",
-        ),
-        (["a.png", "b.png", "--frame", "1", "-o", "x"], 2, "--frame is of one file"),
-        ([".", "--frame", "1", "-o", "x"], 2, "--frame is of one file"),
-        (["s3://b/a.gif", "--frame", "1", "-o", "x.png"], 2, "--frame is of one file on this machine"),
-    ],
-)
-def test_a_frame_that_there_is_not_is_one_line(run: Run, arguments: list[str], status: int, says: str) -> None:
-    result = run(*arguments)
-    assert (result.exit_code, says in result.stderr.splitlines()[-1]) == (status, True), result.stderr
-    assert not Path("x.png").exists()
-
-
 def test_a_frame_never_replaces_its_file_and_keeps_depth_and_orientation(run: Run, folder: Path) -> None:
     pages = [np.full((12, 16, 3), value, np.uint16) for value in (0, 60000)]
     with tifffile.TiffWriter("deep.tif") as file:

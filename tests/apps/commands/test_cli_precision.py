@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,21 +55,6 @@ def test_resume_takes_another_precision_for_another_picture(run: Run) -> None:
     assert "2 done, 0 skipped" in other.stderr
     dry = run("a.png", "-o", "out", "--resume", "--dry-run", "--precision", "int8")
     assert "would be skipped" not in dry.stdout
-
-
-def test_the_report_says_the_precision_and_older_ones_mean_the_bundles(run: Run) -> None:
-    run("a.png", "-o", "out", "--report", "report.json")
-    report = json.loads(Path("report.json").read_text(encoding="utf-8"))
-    assert report["settings"]["precision"] == "bundle"
-    measured = report["files"][0]["outputs"][0]["lr_psnr"]
-    assert measured is not None
-    del report["settings"]["precision"]
-    Path("report.json").write_text(json.dumps(report), encoding="utf-8")
-    run("a.png", "-o", "out", "--report", "report.json", "--resume")
-    kept = json.loads(Path("report.json").read_text(encoding="utf-8"))
-    assert kept["files"][0]["outputs"][0]["lr_psnr"] == measured
-    run("a.png", "-o", "out", "--report", "report.json", "--resume", "--precision", "int8")
-    assert json.loads(Path("report.json").read_text(encoding="utf-8"))["settings"]["precision"] == "int8"
 
 
 def test_fastest_says_what_it_measured_once(run: Run) -> None:

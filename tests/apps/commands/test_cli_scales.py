@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from srflow_apps.batch.jobs import Job, Settings
-from srflow_apps.batch.operations import Upscaling
-from srflow_apps.batch.ray import DoJobs
 from srflow_apps.commands import cli
-from srflow_sdk import Upscaler, upscale_folder
-from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import read_image, read_provenance, write_image
 from tests.sdk.clean_and_noisy import noisy, smooth
 from tests.sdk.test_by_picture import opened
@@ -75,19 +70,3 @@ def test_a_scale_that_no_model_has_is_said_once(run_installed: Run) -> None:
     assert "the model x4-small enlarges 4 times; ask for at most 4, name a model that enlarges more" in named.stderr
     assert run_installed("clean.png", "--model", "x16-small", "-o", "16.png").exit_code == 0
     assert read_image("16.png").pixels.shape == (1536, 1536, 3)
-
-
-def test_folders_and_workers_choose_the_same(run_installed: Run, opened: list[str], tmp_path: Path) -> None:
-    with Upscaler(device="cpu", threads=1) as mine:
-        for number, upscaler in enumerate(("auto", mine)):
-            del opened[:]
-            result = upscale_folder(list(PICTURES), f"out{number}", upscaler=upscaler, scale=2)  # type: ignore[arg-type]
-            assert [file.model for file in result.files] == ["x2-small", "x4-photo"]
-            assert opened == (["x2-small", "x4-photo"] if upscaler == "auto" else opened)
-    settings = Settings(operation=Upscaling(options=DrawOptions(scale=8)))
-    jobs = [
-        Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"8{name}",)) for name in PICTURES
-    ]
-    worker = DoJobs(settings=settings, model="auto", device="cpu", threads=1)
-    done = [worker.do(job, True) for job in jobs]
-    assert [one and one[0].model for one in done] == ["x8-small"] * 2

@@ -34,27 +34,6 @@ def test_options_set_the_size(run: Run, arguments: list[str], size: tuple[int, i
     assert read_image("sr.png").pixels.shape == (size[1], size[0], 3)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "why"),
-    [
-        (["--scale", "0"], "'0' is not a number above 0"),
-        (["--scale", "nan"], "'nan' is not a number above 0"),
-        (["--scale", "4.1"], "scale is 4.1, but the model tiny enlarges 4 times"),
-        (["--size", "100"], "'100' is not a size in pixels, such as 3840x (the width)"),
-        (["--size", "x"], "'x' is not a size"),
-        (["--size", "0x9"], "'0x9' is not a size"),
-        (["--max-size", "-3"], "'-3' is not a number of pixels"),
-        (["--scale", "2", "--max-size", "9"], "--scale, --size and --max-size all set the size"),
-        (["--size", "9x", "--name", "{stem}_{scale}.png"], "{scale} is not one number for all pictures"),
-    ],
-)
-def test_what_is_no_size_is_refused_before_any_work(run: Run, arguments: list[str], why: str) -> None:
-    result = run("a.png", "-o", "out", *arguments)
-    assert result.exit_code == 2
-    assert why in " ".join(result.stderr.split())
-    assert not Path("out").exists()
-
-
 def test_a_photo_that_is_too_small_for_the_size_does_not_stop_the_others(run: Run, photo: np.ndarray) -> None:
     write_image("small.png", photo[:20, :20])
     result = run("small.png", "a.png", "-o", "out", "--size", "200x")

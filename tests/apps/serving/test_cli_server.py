@@ -15,7 +15,6 @@ from srflow_apps.commands import cli
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.triton import RemoteUpscaler
-from srflow_sdk.upscaler import Upscaler
 
 from .inference_server import InferenceServer
 
@@ -102,19 +101,6 @@ def test_server_that_is_lost_ends_the_folder_and_what_is_done_stays(
     again = remotely(*names, "-o", "out", "--resume")
     back.stop()
     assert "3 done, 1 skipped, 0 failed" in again.stderr
-
-
-def test_folder_function_takes_a_remote_upscaler_and_says_that_its_server_was_lost(
-    folder: Path, server: InferenceServer, upscaler: Upscaler
-) -> None:
-    server.before = lambda inputs: server.stop() if len(server.requests) == 2 else None
-    with RemoteUpscaler(server.url, retry_for=0) as remote:
-        result = upscale_folder([folder / "a.png", folder / "b.png"], folder / "out", upscaler=remote)
-    assert result.server_lost
-    assert not result.interrupted
-    assert [file.status for file in result.files] == ["done", "failed"]
-    assert result.files[1].server_lost
-    assert np.array_equal(pixels(folder / "out" / "a.png"), upscaler.upscale(pixels(folder / "a.png")))
 
 
 @pytest.mark.parametrize(

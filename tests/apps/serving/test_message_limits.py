@@ -42,11 +42,6 @@ def test_no_window_of_any_plan_needs_a_larger_message(
         assert 12 * scale**2 * pixels * samples + ENVELOPE_BYTES <= message_bytes
 
 
-def test_auto_takes_the_largest_tile_that_fits() -> None:
-    core = LIMITS.core("auto", height=900, width=900, halo=10)
-    assert core == 176  # (176 + 20)² pixels of 192 bytes are 7.4 MB, (192 + 20)² 8.6 MB
-
-
 def test_servers_limits_count_too() -> None:
     assert dataclasses.replace(LIMITS, tile_pixels=5000).pixels == 5000
     small = dataclasses.replace(LIMITS, answer_bytes=192_000, halo=0)

@@ -51,12 +51,6 @@ def test_picture_is_the_local_one_to_the_bit_with_equal_tiles(
             assert np.array_equal(remote.upscale(image, **options), local.upscale(image, **options)), options
 
 
-def test_no_message_is_larger_than_the_limit(photo: NDArray[np.uint8], server: InferenceServer) -> None:
-    with RemoteUpscaler(server.url, max_message_bytes=SMALL_MESSAGES) as remote:
-        remote.encode(photo).samples(3, tau="auto")
-    assert SMALL_MESSAGES / 2 < max(server.message_sizes) <= SMALL_MESSAGES
-
-
 def test_samples_share_a_request_as_far_as_they_fit_and_are_what_each_is_alone(
     photo: NDArray[np.uint8], server: InferenceServer, remote: RemoteUpscaler, upscaler: Upscaler
 ) -> None:
@@ -92,13 +86,6 @@ def test_file_is_the_local_one_and_names_the_servers_model(
     assert there.provenance == here.provenance
     assert there.lr_psnr == here.lr_psnr
     assert there.provenance.model_sha256 == upscaler.bundle.model_sha256
-
-
-def test_progress_counts_tiles_of_samples(photo: NDArray[np.uint8], server: InferenceServer) -> None:
-    with RemoteUpscaler(server.url, tile=32) as remote:
-        told: list[tuple[int, int]] = []
-        remote.encode(photo).samples(2, progress=lambda done, total: told.append((done, total)))
-    assert told == [(done, 8) for done in range(1, 9)]
 
 
 @pytest.mark.parametrize(("tile", "asked"), [(None, "whole pictures of this size"), (44, "tiles of 44 pixels")])

@@ -32,12 +32,6 @@ def drawn(tau: float = 0.9, seed: int = 3, samples: int = 1, sample: int = 0) ->
     }
 
 
-def test_a_request_with_nothing_but_an_image_gets_the_defaults(
-    service: PictureService, upscaler: Upscaler, photo: np.ndarray
-) -> None:
-    assert np.array_equal(service.answer({"image": photo})["upscaled"], [upscaler.upscale(photo)])
-
-
 @pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA"])
 def test_a_file_gives_what_upscaler_gives_as_rgb(
     service: PictureService, upscaler: Upscaler, photo: np.ndarray, mode: str
@@ -80,17 +74,6 @@ def test_a_tau_map_at_a_place_gives_what_the_whole_pictures_map_gives(
     found = service.answer(inputs)["tile_upscaled"][0, 4 * 6 :]
     wanted = upscaler.upscale(photo, tau=tau, seed=3)
     assert np.array_equal(from_unit(found, np.dtype(np.uint8)), wanted[4 * 26 :])
-
-
-def test_a_tile_that_begins_before_the_picture_has_the_pictures_latents_inside(service: PictureService) -> None:
-    lr = np.full((20, 20, 3), 0.5, np.float32)
-    inside = service.answer({"tile": lr, "origin": np.array([0, 0]), **drawn()})["tile_upscaled"]
-    around = service.answer(
-        {"tile": np.pad(lr, ((8, 0), (8, 0), (0, 0)), mode="edge"), "origin": np.array([-8, -8]), **drawn()}
-    )["tile_upscaled"]
-    reach = 4 * 6
-    assert np.array_equal(around[:, 32 + reach :, 32 + reach :], inside[:, reach:, reach:])
-    assert not np.array_equal(around[:, :80, :80], inside)
 
 
 def test_a_tile_needs_a_temperature_where_the_default_comes_from_the_picture(tmp_path: Path) -> None:

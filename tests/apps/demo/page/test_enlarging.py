@@ -15,7 +15,7 @@ from srflow_sdk import Upscaler, read_provenance
 from tests.chromium import SCREENS, in_chromium
 
 from ..visitor import wait_until
-from .browser import PANEL, caption, changed, choose, choose_and_rest, download, error, shown, tab
+from .browser import PANEL, caption, changed, choose, choose_and_rest, download, shown, tab
 
 pytestmark = in_chromium
 PRESSED = "button[aria-pressed=true]"
@@ -60,15 +60,6 @@ def test_the_picture_follows_the_slider_and_the_seed(page, photos) -> None:
     changed(page, lambda: slider.press("ArrowLeft"))
     page.wait_for_function("() => !document.querySelector('#auto').checked")
     assert "τ auto" not in caption(page)
-
-
-def test_a_seed_that_is_none_is_refused_in_words(page, photos, open_page) -> None:
-    open_page.refused.add(400)
-    choose_and_rest(page, photos / "cat.png")
-    for seed in ("-1", "99999999999", "1.5"):
-        page.locator("#seed").fill(seed)
-        assert "it must be a whole number from 0 to 4294967295" in error(page)
-        page.get_by_role("button", name="Close this message").click()
 
 
 def test_a_sample_of_the_strip_is_shown_and_rendered(page, photos, bundle, tmp_path) -> None:
@@ -177,7 +168,7 @@ def test_a_render_can_be_cancelled(page, photos, server) -> None:
     wait_until(lambda: not [path for path in server.files() if path.name.startswith("huge_x4")])
 
 
-def test_the_picture_is_that_of_the_frame_after_each_of_ten_fast_drags(page, photos) -> None:
+def test_the_picture_is_that_of_the_frame_after_each_of_three_fast_drags(page, photos) -> None:
     """Half a second each, 60 moves a second."""
     random = np.random.default_rng(4)
     y, x = np.mgrid[0:270, 0:480]
@@ -187,7 +178,7 @@ def test_the_picture_is_that_of_the_frame_after_each_of_ten_fast_drags(page, pho
     )
     page.wait_for_selector(".sf-strip button >> nth=7")
     board, where = page.locator(".sf-overview"), page.locator(".sf-where")
-    for ends in random.uniform(0.1, 0.9, (10, 4)):
+    for ends in random.uniform(0.1, 0.9, (3, 4)):
         with page.expect_response("**/samples"):  # it rests
             page.evaluate(
                 """([x, y, toX, toY]) => new Promise((done) => {
@@ -259,24 +250,6 @@ def test_a_crop_opens_at_100_percent_with_a_pixel_for_a_pixel_of_the_screen(open
         page.get_by_role("button", name="Zoom in").first.click()
         assert page.locator(".sf-zoom:visible").inner_text() == "150 %"
         page.get_by_role("button", name="100 %").first.click()
-
-
-def test_the_first_crop_is_where_the_photo_has_most_detail(page, photos) -> None:
-    page.get_by_label("256 × 256").dispatch_event("click")  # 64 pixels of the photo; hidden until there is one
-    choose_and_rest(page, photos / "wide.jpg")
-    left, top = map(int, re.search(r"from (\d+), (\d+)\.", page.locator(".sf-where").inner_text()).groups())
-    assert 372 <= left <= 380
-    assert 172 <= top <= 180
-
-
-@pytest.mark.parametrize("screen", SCREENS)
-def test_samples_are_shown_large_enough_to_tell_them_apart(open_page, photos, screen) -> None:
-    page = open_page(screen)
-    choose_and_rest(page, photos / "large.png")
-    for image in page.locator(".sf-strip img").all():
-        width, pixels = image.evaluate("(image) => [image.clientWidth, image.naturalWidth]")
-        assert width >= 150
-        assert 0.8 <= width / pixels <= 1.2  # neither reduced nor soft
 
 
 def test_the_example_is_drawn_without_a_photo_of_ones_own(page) -> None:

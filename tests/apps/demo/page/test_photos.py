@@ -12,7 +12,7 @@ import pytest
 from tests.chromium import in_chromium
 
 from ..visitor import Visitor, wait_until
-from .browser import PANEL, changed, choose, choose_and_rest, error, files_of, leave, shown, tab
+from .browser import PANEL, changed, choose_and_rest, error, files_of, leave, shown, tab
 
 pytestmark = in_chromium
 
@@ -109,21 +109,6 @@ def test_two_pages_show_two_photos_and_closing_one_deletes_its_files(open_page, 
     leave(one)
     wait_until(lambda: not files_of(server, "own.png"))
     assert len(files_of(server, "large.png")) == before
-
-
-def test_a_photo_that_was_only_chosen_is_deleted_with_its_page(open_page, photos, server) -> None:
-    page = open_page()
-    tab(page, "Restore")
-    choose(page, photos / "own.png")
-    assert files_of(server, "own.png")
-    page.reload()
-    wait_until(lambda: not files_of(server, "own.png"))
-
-
-def test_a_page_says_that_it_lives(page, photos) -> None:
-    with page.expect_response("**/alive") as told:
-        choose(page, photos / "cat.png")
-    assert told.value.status == 200
 
 
 def test_a_page_whose_session_was_ended_says_so_and_goes_on_with_another_photo(open_page, photos, server) -> None:
