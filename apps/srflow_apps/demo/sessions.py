@@ -69,7 +69,8 @@ class Job:
 
     def join(self, timeout_s: float) -> None:
         """Wait until it has ended."""
-        wait([self._future], timeout_s)
+        if not self._future.cancelled():  # of which `wait` would hear only once its turn came
+            wait([self._future], timeout_s)
 
     def _told(self, done: int, total: int) -> None:
         self.fraction = done / total
