@@ -8,12 +8,12 @@ from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes something first
     "srflow_sdk": 12_500,
-    "apps/srflow_apps": 7_964,
+    "apps/srflow_apps": 7_922,
     "training/srflow_training": 6_347,
     "training/srflow_evaluation": 6_031,
     "export/srflow_export": 6_906,
     "benchmarks": 5_224,
-    "tests": 49_799,
+    "tests": 48_667,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
