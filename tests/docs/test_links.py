@@ -39,13 +39,10 @@ def test_links_and_anchors_of_a_page_lead_somewhere(page: str) -> None:
     ("link", "says"),
     [
         ("none.md", "there is no none.md"),
-        ("../../elsewhere.md", "there is no ../../elsewhere.md"),
         ("install.md#none", "install.md#none: no heading"),
-        ("#none", "#none: no heading"),
         ("#τ", "#τ: no heading"),  # on GitHub alone
         ("#a-b", None),
         ("install.md#the-cache", None),
-        ("../README.md", None),
         ("https://arxiv.org/none#none", None),
     ],
 )

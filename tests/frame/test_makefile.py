@@ -43,27 +43,3 @@ def test_a_python_that_will_not_do_is_one_clear_line(tmp_path: Path, python: str
     assert error.startswith("error: ")
     assert says in error
     assert not (tmp_path / "venv").exists()
-
-
-@pytest.mark.parametrize(("tensorrt", "builds"), [(0, True), (1, False)])
-def test_the_gpu_report_builds_the_plugins_first_where_tensorrt_is_and_does_without_them(
-    tmp_path: Path, tensorrt: int, builds: bool
-) -> None:
-    log, python, nvcc = tmp_path / "log", tmp_path / "venv" / "bin" / "python", tmp_path / "nvcc"
-    python.parent.mkdir(parents=True)
-    python.write_text(
-        f'#!/bin/sh\necho "$*" >> {log}\n'
-        'case "$*" in *card) echo gpu-cu13;; *freeze) echo onnxruntime-gpu==1;; *export.native*) exit 1;;\n'
-        f'"-c import tensorrt") exit {tensorrt};; esac\n'
-    )
-    nvcc.write_text("#!/bin/sh\n")
-    for script in (python, nvcc):
-        script.chmod(0o755)
-    environment = f"PATH={tmp_path}:{os.environ['PATH']}"
-    done = make("gpu-report", f"VENV={tmp_path / 'venv'}", environment, "NATIVE_ARGS=-DX=1", "GPU_REPORT_ARGS=--quick")
-    assert done.returncode == 0, done.stderr
-    called = log.read_text().splitlines()
-    assert "-m pip install --quiet --editable .[bench,native,gpu-cu13]" in called
-    assert called[-1] == "-m benchmarks.gpu_report gpu-report.md --quick"
-    assert ("-m srflow_export.native tensorrt -DX=1" in called) == builds
-    assert ("without the plugin library" in done.stderr) == builds

@@ -63,11 +63,3 @@ def test_a_missing_input_is_said_before_anything_heavy_is_loaded(
     assert (done.returncode, done.stderr.splitlines()) == (1, [f"error: {line}" for line in says])
     assert {*done.stdout.split()} <= may_load
     assert not list(tmp_path.iterdir())
-
-
-def test_of_several_inputs_those_that_exist_are_done(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "srflow_sdk", PHOTO, "a.png", "-o", "out", "--dry-run"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 1
-    assert "error: a.png: there is no such file" in done.stderr
-    assert f"{PHOTO} (225×150) -> out/cat.png" in done.stdout
