@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ctypes.util
+from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from srflow_sdk.backends import OnnxRuntimeBackend, native_library
-from srflow_sdk.backends.native_library import VARIABLE, check_native_library, find_native_library
+from srflow_sdk.backends.native_library import VARIABLE, check_native_library, find_native_library, load_plugins
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import PluginLibrary
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 
@@ -65,6 +68,23 @@ def test_what_is_no_library_of_ours_is_refused(tmp_path: Path) -> None:
     assert other is not None
     with pytest.raises(DeviceError, match="srflow_version"):
         check_native_library(Path(other), version="1.0")
+
+
+def test_engines_take_the_library_that_they_were_built_with_alone(beside: Path) -> None:
+    library, loads = beside / "libsrflow_trt.so", list[str]()
+    registry = SimpleNamespace(get_creator=lambda *plugin: loads or None, load_library=loads.append)
+    trt = SimpleNamespace(__version__="11.1", get_plugin_registry=lambda: registry)
+    library.write_bytes(b"another build")
+    wanted = PluginLibrary(sha256=sha256(b"built with").hexdigest(), version="0.1.0", tensorrt_major=11)
+    with pytest.raises(DeviceError, match=rf"for TensorRT 11 with the sha256 {wanted.sha256}, and here are {library}"):
+        load_plugins(trt, wanted, rebuild="srflow-export")
+    assert loads == []  # before its code runs
+    library.write_bytes(b"built with")
+    load_plugins(trt, wanted, rebuild="srflow-export")
+    load_plugins(trt, wanted, rebuild="srflow-export")
+    assert loads == [str(library)]
+    with pytest.raises(DeviceError, match="and TensorRT 10"):
+        load_plugins(SimpleNamespace(__version__="10.9"), wanted, rebuild="srflow-export")
 
 
 @pytest.mark.parametrize("plugins", [True, False])
