@@ -1,17 +1,24 @@
-"""Checks: each gives rows, of one engine or of our kernels."""
+"""Checks: each gives rows, of one engine or of our kernels; and the process in which those of one engine run.
+
+That is `python -m benchmarks.gpu_report.checks`, see `order.py`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.bench.processes import serve, without_paths
 from benchmarks.gpu_report.card import NoGpuError, memory_in_use
-from benchmarks.gpu_report.network import Setting, make_references, picture
+from benchmarks.gpu_report.network import AbsentError, LackingError, Setting, make_references, picture
 from benchmarks.gpu_report.rows import FURTHER, PICTURE, Row, Verdict
 
 LEAST_DB = 38.0
@@ -26,9 +33,8 @@ class Opened(contextlib.ExitStack):
     """What the process of an engine has open. said: what the SDK warned of so far.
 
     An engine has: about, what loading says; draw(pixels), float32 h×w×3 in [0, 1] → sh×sw×3, at TAU with the latents of
-    SEED; calls(size), what is timed by name: PICTURE from pixels to pixels, FURTHER, and its stages;
-    milliseconds(call, rounds), the median; captured(call), the call as a CUDA graph, or None where the engine makes
-    graphs by itself; judged, whether the times are those of whole pictures.
+    SEED; calls(size), what is timed by name: PICTURE from pixels to pixels, FURTHER, or its stages;
+    milliseconds(call, rounds), the median.
     """
 
     def __init__(self, setting: Setting, said: list[str]) -> None:
@@ -118,12 +124,12 @@ def memory_runs_out(of: Opened) -> Iterator[Row]:
 
 
 def times(of: Opened) -> Iterator[Row]:
-    """What a picture and its stages take: at first, and then; as CUDA graphs, and not."""
+    """What a picture or its stages take: at first, and then."""
     setting, engine = of.setting, of.engine
     rounds = _QUICK_ROUNDS if setting.quick else _ROUNDS
 
     def row(name: str, how: str, taken: float) -> Row:
-        counts = engine.judged and name in (PICTURE, FURTHER) and how != "cold"
+        counts = name in (PICTURE, FURTHER) and how != "cold"
         return Row(f"{name}, {how}", setting.engine, f"{taken:.2f} ms", figure=taken if counts else None)
 
     for name, call in engine.calls(setting.size).items():
@@ -132,11 +138,6 @@ def times(of: Opened) -> Iterator[Row]:
         while time.monotonic() < until:
             engine.milliseconds(call, 1)
         yield row(name, "warm", engine.milliseconds(call, rounds))
-        if engine.captured is not None:
-            try:
-                yield row(name, "CUDA graph", engine.milliseconds(engine.captured(call), rounds))
-            except RuntimeError as error:
-                yield Row(f"{name}, CUDA graph", setting.engine, str(error), verdict="not run")
     with contextlib.suppress(NoGpuError):
         yield Row("GPU memory of all programs", setting.engine, f"{memory_in_use() / 1e9:.2f} GB")
 
@@ -171,3 +172,66 @@ CHECKS: dict[str, Callable[[Opened], Iterator[Row]]] = {
     "memory runs out": memory_runs_out,
 }
 """By the name in `order.py`."""
+
+
+class Checks(logging.Handler):
+    """Answers {"check": NAME} with the rows of that check, and takes what the SDK warns of meanwhile."""
+
+    disk_bytes = 0
+
+    def __init__(self, variant: Mapping[str, Any]) -> None:
+        super().__init__(logging.WARNING)
+        self.runs_on: str = variant["engine"]
+        self._said: list[str] = []
+        self._reported: set[str] = set()
+        setting = Setting(self.runs_on, Path(variant["work"]), quick=variant["quick"], size=variant["size"])
+        self._open = Opened(setting, self._said)
+        logging.getLogger("srflow_sdk").handlers = [self]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a message."""
+        self._said.append(record.getMessage())
+
+    def prepare(self, job: Mapping[str, Any]) -> Callable[[], Iterator[dict[str, Any]]]:
+        """The work of a job."""
+        return lambda: self.answers(job["check"])
+
+    def answers(self, check: str) -> Iterator[dict[str, Any]]:
+        """{"row": fields} as each row is known, and {"absent": why} if no other check of the engine can run.
+
+        What a check raises is a row, and so is each of the SDK's warnings, once.
+        """
+        for answer in self._answers(check):
+            for line in self._said:
+                if line not in self._reported and not line.startswith("memory ran out"):
+                    self._reported.add(line)
+                    yield self._row("warning", line)
+            yield answer
+
+    def _answers(self, check: str) -> Iterator[dict[str, Any]]:
+        try:
+            for row in CHECKS[check](self._open):
+                yield {"row": asdict(row)}
+        except AbsentError as error:
+            yield {"absent": str(error)}
+        except LackingError as error:
+            yield self._row(check, str(error), "not run")
+        except Exception as error:
+            if any(isinstance(each, ModuleNotFoundError) for each in (error, error.__cause__)):
+                yield {"absent": str(error)}
+                return
+            # What the processor cannot do, or the memory is too small for, says nothing about the GPU's arithmetic.
+            full = check == "reference" or "OutOfMemory" in type(error).__name__
+            yield self._row(check, f"{type(error).__name__}: {error}", "not run" if full else "wrong")
+            if check in ("reference", "loading"):  # the others would fail for the same reason
+                yield {"absent": f"{check} failed"}
+        else:
+            yield {}  # for warnings after the last row
+
+    def _row(self, name: str, words: str, verdict: Verdict = "") -> dict[str, Any]:
+        value = " ".join(without_paths(words).split())[:400]
+        return {"row": asdict(Row(name, self.runs_on, value, verdict=verdict))}
+
+
+if __name__ == "__main__":
+    serve(Checks, lambda _: None)

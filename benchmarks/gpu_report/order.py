@@ -37,7 +37,7 @@ class Runner:
     budget_s: float
     say: Callable[[str], None]
     start: Callable[[Mapping[str, Any]], Worker] = lambda variant: Worker(
-        variant, module="benchmarks.gpu_report.child"
+        variant, module="benchmarks.gpu_report.checks"
     ).__enter__()
     _held: tuple[str, Worker] | None = None
 

@@ -86,9 +86,6 @@ def _export(*options: str) -> None:
 class SdkEngine:
     """An Upscaler on one device, which draws pictures in one piece."""
 
-    judged = True
-    captured = None  # engines capture by themselves
-
     def __init__(self, upscaler: Upscaler, bundle: Bundle, about: str) -> None:
         self.upscaler, self.bundle, self.about = upscaler, bundle, about
 

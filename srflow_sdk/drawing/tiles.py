@@ -33,7 +33,7 @@ CPU_ACTIVATIONS, GPU_ACTIVATIONS, TRIMMED_ACTIVATIONS, OTHER_ACTIVATIONS = 2.6, 
 """Conditioning and activations together, in units of the conditioning: ONNX Runtime on the CPU, GPUs, OpenVINO's
 encoder on a CPU whose system takes freed memory back, and all others.
 
-Measured by `benchmarks/tile_memory.py --mixed`, but for GPUs, whose factor was measured with larger graphs.
+docs/notes/speed.md has how they were measured, but for GPUs, whose factor was measured with larger graphs.
 """
 
 _AUTO_GOOD, _AUTO_MAX = 64, 512
