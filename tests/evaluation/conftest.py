@@ -30,11 +30,12 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def options(photos, checkpoint, tmp_path):
-    """Make the options of a protocol that writes to the folder `out`."""
+    """Make the options of a protocol that writes to the folder `out`, with a few metrics, which are measured fast."""
 
     def make(**changes):
         output = changes.pop("out", tmp_path / "out")
-        return Options(**{"models": [str(checkpoint)], "hr": photos, "output": output, **changes})
+        chosen = {"models": [str(checkpoint)], "hr": photos, "metrics": ("psnr", "ssim", "gmsd", "lr_psnr")}
+        return Options(**{**chosen, "output": output, **changes})
 
     return make
 

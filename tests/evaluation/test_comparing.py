@@ -263,6 +263,6 @@ def test_another_methods_folder_has_one_for_each_set(options, sets, tmp_path):
 
 def test_without_the_weights_of_lpips_a_note_says_how_to_get_them(options, sets, tmp_path, monkeypatch):
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "empty"))
-    table = standard(options(hr=sets / "Set5", models=[], taus=[LevelTaus((0.0,))]))
+    table = standard(options(hr=sets / "Set5", models=[], taus=[LevelTaus((0.0,))], metrics=()))
     assert table.notes[0].startswith("Y-PSNR, dB ↑, ×4. ")
     assert table.notes[1] == MISSING

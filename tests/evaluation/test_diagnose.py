@@ -63,27 +63,14 @@ def test_central_intervals_lie_between_the_kth_smallest_and_the_kth_largest(n, p
     assert [held for _, held in found] == pytest.approx([shares[k : n + 1 - k].sum() for k in range(1, n // 2 + 1)])
 
 
-@pytest.mark.parametrize("count", [4, 10])
-def test_error_equals_deviation_in_every_bin_if_the_photograph_is_one_more_sample(count):
-    """Also with few samples, though a value's deviation is then much a matter of chance."""
-    generator = torch.Generator().manual_seed(2)
-    deviation = 2 ** (4 * torch.rand(1, 3, 200, 250, generator=generator)) / 255  # 1 … 16 levels
-    *samples, hr = (0.5 + deviation * torch.randn(deviation.shape, generator=generator) for _ in range(count + 1))
-    bins = statistics.error_by_deviation(samples, hr)
-    assert sum(found["count"] for found in bins) == deviation.numel()
-    large = [found for found in bins if found["count"] > 3000]
-    assert len(large) >= 6
-    for found in large:
-        assert found["squared_error"] == pytest.approx(found["variance"], rel=0.12)
-
-
-def test_error_is_in_squares_of_255ths():
-    hr = torch.full((1, 3, 8, 8), 110 / 255)
-    samples = [torch.full((1, 3, 8, 8), (100 + 3 * (number % 2)) / 255) for number in range(8)]
-    (found,) = statistics.error_by_deviation(samples, hr)
-    assert found["bin"] == 1.5  # 3/2·√(4/3) = 1.73
-    assert found["variance"] == pytest.approx(1.5**2 * 4 / 3)
-    assert found["squared_error"] == pytest.approx(8.5**2 / 1.25)
+def test_error_equals_the_deviation_if_the_photograph_is_one_more_sample():
+    *samples, hr = normal_values(10, 12, seed=2)
+    error, variance = statistics.error_and_variance(samples, hr)
+    assert error == pytest.approx(variance, rel=0.05)
+    assert variance == pytest.approx(12**2, rel=0.05)  # in squares of 255ths
+    far = [torch.full((1, 3, 8, 8), (100 + 3 * (number % 2)) / 255) for number in range(8)]
+    error, variance = statistics.error_and_variance(far, torch.full((1, 3, 8, 8), 110 / 255))
+    assert (error, variance) == pytest.approx((8.5**2 / 1.25, 1.5**2 * 4 / 3))
 
 
 def test_moments_are_scipys():
@@ -101,10 +88,10 @@ def test_latents_that_are_all_equal_have_no_shape():
     assert moments(np.full((6, 4, 4), 2, np.float32)) == {"mean": 2, "deviation": 0, "skewness": 0, "kurtosis": 0}
 
 
-def test_quantiles_of_normal_latents_are_the_diagonal():
+def test_quantiles_of_normal_latents_are_the_distributions():
     latents = 2 * np.random.default_rng(1).standard_normal((6, 300, 400), np.float32) + 1
     expected = [2 * value + 1 for value in NORMAL_QUANTILES]
-    assert quantiles(latents)[2:-2] == pytest.approx(expected[2:-2], abs=0.05)
+    assert quantiles(latents) == pytest.approx(expected, abs=0.4)
     assert quantiles(latents)[0] == pytest.approx(np.quantile(latents, stats.norm.cdf(-3.5)), abs=1e-5)
 
 
@@ -128,11 +115,6 @@ def test_an_input_is_an_8_bit_picture_of_the_photographs_size_and_the_same_each_
     assert torch.equal(hr, before)
 
 
-@pytest.mark.parametrize("name", ["with training's noise", "shuffled pixels", "text", "line art"])
-def test_another_photograph_gets_another_one(hr, name):
-    assert not torch.equal(INPUTS[name](hr, "a"), INPUTS[name](hr, "b"))
-
-
 def test_inputs_are_what_they_are_called(hr):
     made = {name: make(hr, "a") for name, make in INPUTS.items()}
     assert torch.equal(made["upside down"][..., 0, :], hr[..., -1, :])
@@ -143,15 +125,9 @@ def test_inputs_are_what_they_are_called(hr):
     assert pixels[0] == pixels[1]
     noise = (made["with training's noise"] - hr)[(hr > 0.1) & (hr < 0.9)] * 255
     assert float(noise.std()) == pytest.approx((16 / 3 + 1 / 12) ** 0.5, rel=0.05)
-    for name in ("text", "line art"):
-        white = (made[name] == 1).double().mean()
-        assert 0.4 < white < 0.98
-        assert made[name].min() < 0.2
 
 
 FILES = {
-    "calibration.png",
-    "latents.png",
     "measured.jsonl",
     "results.csv",
     "settings.json",
@@ -195,27 +171,18 @@ def test_latents_and_bits_are_the_networks(measured, photos, checkpoint):
     assert summary["bicubic"]["deviation"] == pytest.approx(255 * math.sqrt(variance), rel=1e-4)
     for name, square in zip("abc", squares, strict=True):
         assert summary["bits_per_dimension"][name]["flow"] == pytest.approx(bits[name], rel=1e-4)
-        density = torch.distributions.Normal(0.0, math.sqrt(variance)).log_prob(square.sqrt().float()).double()
-        expected = 8 - float(density.mean()) / math.log(2)
-        assert summary["bits_per_dimension"][name]["gaussian"] == pytest.approx(expected, abs=1e-3)
+        size = float(torch.cat(squares).sqrt().mean())
+        for kind, model in {
+            "gaussian": torch.distributions.Normal(0.0, math.sqrt(variance)),
+            "laplacian": torch.distributions.Laplace(0.0, size),
+        }.items():
+            expected = 8 - float(model.log_prob(square.sqrt().float()).double().mean()) / math.log(2)
+            assert summary["bits_per_dimension"][name][kind] == pytest.approx(expected, abs=1e-3)
     assert max(trip["max"] for trip in summary["round_trip"].values()) < 0.1
     assert {path.name for path in measured.iterdir()} == FILES
 
 
-def test_the_laplacian_is_that_of_the_mean_absolute_error(measured, photos):
-    errors = {}
-    for picture in pictures(photos):
-        spread = torch.from_numpy(dequantised(picture.hr[0].numpy()))[None]
-        errors[picture.name] = (spread - (255 * enlarge_bicubic(picture.lr, 4) + 0.5) / 256).double().flatten()
-    size = float(torch.cat(list(errors.values())).abs().mean())
-    for name, error in errors.items():
-        density = torch.distributions.Laplace(0.0, size).log_prob(error)
-        found = summary_of(measured)["bits_per_dimension"][name]["laplacian"]
-        assert found == pytest.approx(8 - float(density.mean()) / math.log(2), abs=1e-3)
-
-
 @pytest.mark.slow
-@pytest.mark.usefixtures("drawn_plots")
 def test_a_bundle_is_measured_alike(options, tmp_path):
     table = str(diagnose(options(models=[], samples=4, most=2)))
     summary = summary_of(tmp_path / "out")
@@ -233,25 +200,6 @@ def test_a_bundle_is_measured_alike(options, tmp_path):
         if name.endswith(".png"):
             with Image.open(tmp_path / "out" / name) as picture:
                 assert np.asarray(picture.convert("L")).std() > 1
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("drawn_plots")
-def test_a_run_that_was_stopped_continues_with_the_same_bytes(options, measured, tmp_path):
-    class StopError(Exception):
-        pass
-
-    def stop_at_the_second(line):
-        if line.startswith("picture 2"):
-            raise StopError
-
-    with pytest.raises(StopError):
-        diagnose(options(samples=4, progress=stop_at_the_second))
-    lines = []
-    diagnose(options(samples=4, progress=lines.append))
-    assert lines[:2] == ["1 of 3 pictures are already measured", "picture 1 of 2: b"]
-    for name in FILES - {"settings.json"}:
-        assert (tmp_path / "out" / name).read_bytes() == (measured / name).read_bytes(), name
 
 
 def test_a_network_whose_latents_are_not_finite_is_called_so(options, tmp_path):

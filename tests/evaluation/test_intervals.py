@@ -157,13 +157,6 @@ def test_the_command_writes_the_calibration_alone_into_the_bundle(tmp_path, fold
     assert again.stdout == result.stdout
 
 
-def test_a_calibration_needs_a_bundle_of_ones_own(folder, checkpoint):
-    for model in (["--model", checkpoint], []):
-        result = run("calibrate", "--hr", folder, *model)
-        assert result.exit_code == 1
-        assert result.stderr == "error: intervals are a bundle's: name it with --model BUNDLE\n"
-
-
 def test_another_default_temperature_forgets_the_calibration(tmp_path):
     from srflow_evaluation.default_tau import Choice, write
 

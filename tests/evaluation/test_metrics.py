@@ -9,7 +9,6 @@ from srflow_evaluation.bench import open_bench
 from srflow_evaluation.damaged import damaged
 from srflow_evaluation.metrics import METRICS, Convention, perceptual_metric
 from srflow_evaluation.options import LevelTaus
-from srflow_evaluation.page import report
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_evaluation.sampling import random_samples, tau_sweep
 from srflow_sdk.errors import ArgumentError
@@ -18,7 +17,7 @@ from srflow_training.data import to_image
 from srflow_training.lpips import LPIPS, MISSING
 from srflow_training.resampling import enlarge_bicubic
 from srflow_training.validation import runtime_noise
-from tests.evaluation.outputs import lines_of, summary_of
+from tests.evaluation.outputs import lines_of
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.pixels.test_consistency import matlab_1d
 from tests.training import lpips_files
@@ -158,11 +157,11 @@ def test_flip_is_left_out_where_it_is_not_installed(picture, options, monkeypatc
     monkeypatch.setattr(figures, "has_flip", lambda: False)
     assert "flip" not in found("default", picture)[1]
     assert "FLIP" not in str(Convention(scale=4))
-    assert any("pip install flip-evaluator" in note for note in open_bench(options()).notes)
+    assert any("pip install flip-evaluator" in note for note in open_bench(options(metrics=())).notes)
 
 
 def test_without_the_weights_a_sentence_says_how_to_get_them(options):
-    table = tau_sweep(options(taus=TAUS, samples=2, most=1))
+    table = tau_sweep(options(taus=TAUS, samples=2, most=1, metrics=()))
     assert MISSING in table.notes
     assert "python -m srflow_training.lpips_weights" in MISSING
     assert not any("LPIPS" in heading for heading in table.headings)
@@ -185,9 +184,3 @@ def test_only_the_metrics_that_are_named_are_measured(options, lpips, tmp_path):
         options(out=tmp_path / "damaged", most=1, centre=64, metrics=("ssim",), degradations=["noise:10"], taus=TAUS)
     )
     assert table.headings == ["method", "SSIM ↑"]  # which it leaves out otherwise
-
-
-def test_the_crops_of_a_report_have_the_same_choice(lpips, options, tmp_path):
-    chosen = {"centre": 64, "most": 1, "metrics": ("lpips", "haarpsi"), "taus": TAUS, "only": ["samples"]}
-    assert report(options(**chosen)).startswith("| method | PSNR, dB ↑ | LPIPS ↓ | HaarPSI ↑ |")
-    assert set(summary_of(tmp_path / "out" / "samples")["metrics"]) == {"lpips", "haarpsi"}

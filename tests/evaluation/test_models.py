@@ -19,7 +19,6 @@ from srflow_evaluation.sampling import random_samples, tau_sweep
 from srflow_export.unfolding import trainable_network
 from srflow_sdk import Bundle, Latents, Upscaler
 from srflow_sdk.errors import ArgumentError, BundleError, NonFiniteError
-from srflow_sdk.flow.inverting import dequantised
 from srflow_training import load_checkpoint, save_checkpoint
 from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name
 from srflow_training.data import read_photo, to_image
@@ -97,15 +96,6 @@ def test_of_what_is_computed_when_needed_one_part_is_held_at_a_time(picture, mon
         network.decode_conditioned(condition, latents)
     nets = sum(len(step.nets()) for level in network.flow_levels() for step in level.all_steps())
     assert held == [0] * (2 * nets)  # before each convolution
-
-
-def test_a_bundles_dequantised_likelihood_is_the_runtimes(picture):
-    spread = torch.from_numpy(dequantised(picture.hr[0].numpy()))[None]
-    found = open_subject(None).flow(picture.lr).invert(spread)
-    pixels = [(x[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8) for x in (picture.hr, picture.lr)]
-    with Upscaler("x4-small", device="cpu") as upscaler:
-        latents = upscaler.encode(pixels[1]).invert(pixels[0], dequantise=True)
-    assert found.log_likelihood == pytest.approx(latents.log_likelihood, rel=1e-5)
 
 
 def test_a_bundle_without_an_inverter_only_samples(tmp_path, picture):

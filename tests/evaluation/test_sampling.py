@@ -6,11 +6,9 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
 
 from srflow_evaluation import output
-from srflow_evaluation.cli import evaluate
 from srflow_evaluation.models import open_subject
 from srflow_evaluation.options import LevelTaus, Options
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
@@ -23,13 +21,14 @@ from tests.evaluation.outputs import lines_of, rows_of, summary_of
 from tests.networks import random_srflow, tiny_config
 
 TAUS = [LevelTaus((tau,)) for tau in (0.0, 0.8)]
+FEW = ("psnr", "ssim", "gmsd", "lr_psnr")
 
 
 @pytest.fixture(scope="module")
 def swept(photos, checkpoint, tmp_path_factory):
     """Folder of the three photographs, measured at TAUS with two samples; tests only read it, or copy it."""
     out = tmp_path_factory.mktemp("swept") / "out"
-    tau_sweep(Options(models=[str(checkpoint)], hr=photos, output=out, taus=TAUS, samples=2))
+    tau_sweep(Options(models=[str(checkpoint)], hr=photos, output=out, taus=TAUS, samples=2, metrics=FEW))
     return out
 
 
@@ -58,17 +57,6 @@ def test_figures_are_means_over_samples_and_pictures(swept, photos, checkpoint):
     for name in ("tau_sweep.png", "sheet_1_a.png"):
         with Image.open(swept / name) as picture:
             assert np.asarray(picture.convert("L")).std() > 1
-
-
-def test_references_and_other_methods_have_their_figures(options, photos, tmp_path):
-    save_checkpoint(tmp_path / "gan.safetensors", random_srflow(tiny_config(), seed=3).encoder)
-    tau_sweep(
-        options(most=1, taus=TAUS[1:], samples=2, references=[tmp_path / "gan.safetensors"], others={"truth": photos})
-    )
-    found = summary_of(tmp_path / "out")["references"]
-    assert list(found) == ["bicubic", "gan", "truth"]
-    assert found["truth"]["psnr"] == 100
-    assert found["truth"]["gmsd"] == pytest.approx(0, abs=1e-6)
 
 
 def test_methods_that_do_not_fit_are_refused(options, tmp_path):
@@ -133,13 +121,13 @@ def shown_in(figure):
 def test_a_plot_over_the_temperature_has_the_publications_panels_and_no_bicubic(options, tmp_path, figure_of):
     reference = tmp_path / "reference.safetensors"
     save_checkpoint(reference, random_srflow(tiny_config(), seed=3).encoder)
-    chosen = {"taus": TAUS, "samples": 2, "most": 1, "references": [reference]}
+    chosen = {"taus": TAUS, "samples": 2, "most": 1, "references": [reference], "metrics": ()}
     tau_sweep(options(**chosen))
     panels = ["PSNR, dB ↑", "GMSD ↓", "LR-PSNR, dB ↑", "variance, /255²"]
     assert shown_in(figure_of()) == (panels, ["tiny", "reference"])
     perception_distortion(options(**chosen))
     assert shown_in(figure_of())[1] == ["tiny", "reference"]
-    tau_sweep(options(**chosen, metrics=("psnr", "gmsd", "haarpsi"), out=tmp_path / "named"))
+    tau_sweep(options(**{**chosen, "metrics": ("psnr", "gmsd", "haarpsi")}, out=tmp_path / "named"))
     assert shown_in(figure_of())[0] == ["PSNR, dB ↑", "HaarPSI ↑", "GMSD ↓", "variance, /255²"]
 
 
@@ -158,22 +146,6 @@ def test_a_sheet_shows_whole_pictures_of_at_most_256_pixels(options, tmp_path, s
     with Image.open(tmp_path / "out" / "sheet_2_b.png") as sheet:
         assert sheet.width == 4 * (cells[1] + 6) + 6  # LR, bicubic, τ 0, HR
         assert cells[0] < sheet.height < cells[0] + 90
-
-
-def test_the_command_prints_its_table_with_the_convention(photos, checkpoint, tmp_path):
-    arguments = ["tau-sweep", "--model", str(checkpoint), "--hr", str(photos), "--tau", "0.5", "--samples", "2"]
-    arguments += ["--pictures", "1", "--convention", "published", "-o", str(tmp_path / "out")]
-    result = CliRunner().invoke(evaluate, arguments)
-    assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("| method | PSNR, dB ↑ |")
-    assert "| τ 0.5 |" in result.stdout
-    assert "uniform 7×7" in result.stdout
-    assert "uniform 7×7" in summary_of(tmp_path / "out")["convention"]
-    assert "picture 1 of 1: a" in result.stderr
-    other = CliRunner().invoke(evaluate, [*arguments, "--tau", "0.6"])
-    assert other.exit_code == 1
-    assert other.output.startswith("error: -o ")
-    assert "different: taus" in other.output
 
 
 @pytest.mark.parametrize("protocol", [tau_sweep, best_of_n])
@@ -260,17 +232,6 @@ def test_each_picture_has_the_means_and_the_deviation_of_its_samples(options, ph
     most, least = ("abc"[place] for place in (np.argmax(diversity), np.argmin(diversity)))
     assert f"The samples of {most} differ most" in summary["notes"][-1]
     assert f"those of {least} least" in summary["notes"][-1]
-
-
-def test_the_first_pictures_have_sheets_with_all_samples(options, tmp_path):
-    table = random_samples(options(taus=[TAU], samples=2))
-    sheets = sorted(path.name for path in (tmp_path / "out").glob("*.png"))
-    assert sheets == ["sheet_1_a.png", "sheet_2_b.png", "sheet_3_c.png"]
-    with Image.open(tmp_path / "out" / "sheet_1_a.png") as sheet:
-        width, height = sheet.size
-    assert width == 4 * (2 * 72 + 6) + 6  # LR, bicubic, HR, deviation
-    assert height > 2 * 2 * 64  # and the samples below
-    assert "| τ 0.7, mean of 2 samples |" in str(table)
 
 
 def test_a_missing_sheet_is_drawn_again_and_one_of_another_picture_is_deleted(options, tmp_path):

@@ -247,21 +247,6 @@ def test_true_lr_images_of_the_targets_are_used(options, unfolded, photos, masks
     assert found["checkpoint"] == pytest.approx(found["bundle"], rel=0.05)
 
 
-def test_sheets_are_of_the_pictures_that_are_measured_and_each_has_its_own(options, photos, tmp_path):
-    folder = tmp_path / "photographs"
-    for path, name in zip(sorted(photos.iterdir()), ("a/b.png", "a_b.png", "c.png"), strict=True):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(path.read_bytes())
-
-    def sheets(most):
-        transfer(options(hr=folder, most=most))
-        return sorted(path.name for path in (tmp_path / "out").glob("sheet_*"))
-
-    assert sheets(2) == ["sheet_1_a_b.png", "sheet_2_a_b.png"]
-    assert sheets(3) == ["sheet_1_a_b.png", "sheet_2_a_b.png", "sheet_3_c.png"]
-    assert sheets(2) == ["sheet_1_a_b.png", "sheet_2_a_b.png"]
-
-
 def test_a_picture_whose_next_one_changed_is_measured_again(options, photos, tmp_path):
     folder = tmp_path / "copies"
     folder.mkdir()

@@ -13,21 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from srflow_evaluation import intervals
 from srflow_evaluation.bench import Bench, open_bench
-from srflow_evaluation.diagnosis import PHOTOGRAPH, findings, table_of, write_plots
+from srflow_evaluation.diagnosis import PHOTOGRAPH, findings, table_of
 from srflow_evaluation.models import ConditionedFlow
 from srflow_evaluation.options import LevelTaus, Options, check_samples_differ
-from srflow_evaluation.output import FONT, Table, shown_place, write_sheet
+from srflow_evaluation.output import Table, shown_place, write_sheet
 from srflow_evaluation.pictures import LEAST_SIDE, Cut, Picture, PictureFiles
 from srflow_evaluation.results import Results, Row
 from srflow_evaluation.statistics import (
     LEAST_SAMPLES,
     NORMAL_QUANTILES,
-    error_by_deviation,
+    error_and_variance,
     moments,
     quantiles,
     rank_shares,
@@ -37,7 +36,6 @@ from srflow_sdk.errors import NonFiniteError
 from srflow_sdk.flow.inverting import dequantised
 from srflow_sdk.model.manifest import Reduction
 from srflow_training import figures
-from srflow_training.data import to_image
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
 TAUS = (LevelTaus((0.8,)), LevelTaus((1.0,)))
@@ -55,13 +53,12 @@ CONVENTION = (
 
 _TEXT = {"part": "", "tau": "", "level": "", "input": ""}  # in every row: the order of columns is then always the same
 _TRAINING_NOISE = 4 / 3**0.5 / 255  # what training adds by default
-_LETTERS = "aaabcdeeeefghiijklmnnooprrsstttuuvwy"
 _INPUT_SIDE = 256  # pixels of the pictures that are no photographs, and of the photographs beside them
 
 
 @torch.no_grad()
 def diagnose(options: Options) -> Table:
-    """Measure and write results.csv, summary.json, plots and a sheet of the inputs; return the tables.
+    """Measure and write results.csv, summary.json and a sheet of the inputs; return the tables.
 
     Raises: SRFlowError; BundleError for a bundle without an inverter.
     """
@@ -98,7 +95,6 @@ def diagnose(options: Options) -> Table:
     notes = [note for part in table.parts for note in part.notes]
     summary = bench.summary("diagnose", [], [], samples=count)
     results.write_summary({**summary, **found, "convention": CONVENTION, "notes": notes})
-    write_plots(options.out, title, rows, found)
     return table
 
 
@@ -135,16 +131,16 @@ def _of_photograph(flow: ConditionedFlow, picture: Picture) -> list[Row]:
 
 
 def _of_samples(flow: ConditionedFlow, picture: Picture, taus: Sequence[LevelTaus], count: int) -> list[Row]:
-    """Calibration: for each τ a row of ranks, and one for each bin of deviations."""
+    """Calibration: for each τ a row, of ranks, error and variance."""
     rows: list[Row] = []
     for tau in taus:
         samples = [flow.sample(tau, seed) for seed in range(count)]
         broken = sum(figures.nonfinite(sample) for sample in samples)
         shares = rank_shares(samples, picture.hr)
-        row: Row = {"part": "ranks", "tau": str(tau), "nonfinite": float(broken)}
-        rows.append({**row, **{f"rank_{rank}": share for rank, share in enumerate(shares)}})
-        of_bins = error_by_deviation(samples, picture.hr)
-        rows += [{"part": "deviation", "tau": str(tau), **bin_} for bin_ in of_bins]
+        error, variance = error_and_variance(samples, picture.hr)
+        row: Row = {"part": "ranks", "tau": str(tau), "nonfinite": float(broken), "values": float(picture.hr.numel())}
+        ranks = {f"rank_{rank}": share for rank, share in enumerate(shares)}
+        rows.append({**row, "squared_error": error, "variance": variance, **ranks})
     return rows
 
 
@@ -222,8 +218,6 @@ def odd_inputs(scale: int, reduction: Reduction) -> Mapping[str, Callable[[Tenso
         "blurred": lambda hr, _: round_to_8_bit(enlarge_bicubic(REDUCTIONS[reduction](hr, scale), scale)),
         "constant": lambda hr, _: round_to_8_bit(hr.mean(dim=(2, 3), keepdim=True)).expand_as(hr).contiguous(),
         "shuffled pixels": _shuffled,
-        "text": _text,
-        "line art": _line_art,
     }
 
 
@@ -241,31 +235,3 @@ def _shuffled(hr: Tensor, name: str) -> Tensor:
     """The photograph's pixels in random order: noise with its colours."""
     order = torch.from_numpy(_generator(name).permutation(hr.shape[2] * hr.shape[3]))
     return hr.flatten(2)[..., order].reshape(hr.shape)
-
-
-def _text(hr: Tensor, name: str) -> Tensor:
-    """Lines of words in black on white."""
-    page, random = _page(hr), _generator(name)
-    draw, size = ImageDraw.Draw(page), int(random.integers(11, 20))
-    font = ImageFont.truetype(FONT, size)
-    for top in range(2, page.height, size + 4):
-        words = ("".join(random.choice(list(_LETTERS), random.integers(1, 11))) for _ in range(page.width // 20 + 1))
-        draw.text((4, top), " ".join(words), "black", font)
-    return to_image(np.asarray(page))
-
-
-def _line_art(hr: Tensor, name: str) -> Tensor:
-    """Straight lines and circles in black on white, with soft edges."""
-    page, random = _page(hr, zoom=4), _generator(name)
-    draw = ImageDraw.Draw(page)
-    for _ in range(12):
-        x, y, end_x, end_y = (int(random.integers(0, side)) for side in (page.width, page.height) * 2)
-        radius, thickness = int(random.integers(20, 300)), int(random.integers(4, 12))
-        draw.line((x, y, end_x, end_y), "black", thickness)
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), outline="black", width=thickness)
-    small = page.resize((hr.shape[3], hr.shape[2]), Image.Resampling.BOX)
-    return to_image(np.asarray(small))
-
-
-def _page(hr: Tensor, *, zoom: int = 1) -> Image.Image:
-    return Image.new("RGB", (zoom * hr.shape[3], zoom * hr.shape[2]), "white")

@@ -1,15 +1,14 @@
-"""The findings of `diagnose`, from the rows of its results.csv: its part of summary.json, the tables, and the plots."""
+"""The findings of `diagnose`, from the rows of its results.csv: its part of summary.json, and the tables."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from srflow_evaluation.output import Panel, Table, write_plot
+from srflow_evaluation.output import Table
 from srflow_evaluation.results import Row, mean_of
-from srflow_evaluation.statistics import BIN_EDGES, NORMAL_QUANTILES, coverage
+from srflow_evaluation.statistics import NORMAL_QUANTILES, coverage
 from srflow_sdk.latents.picture_latents import bits_per_dimension
 
 PHOTOGRAPH = "photograph"
@@ -32,8 +31,8 @@ def findings(rows: Sequence[Row]) -> Findings:
     bits, bicubic = _bits(photographs)
     levels = []
     for level in _in_order(of_levels, "level"):
-        means = mean_of([row for row in of_levels if row["level"] == level], [*MOMENTS, _QUANTILES[0], _QUANTILES[-1]])
-        ends = [means.pop(name) for name in (_QUANTILES[0], _QUANTILES[-1])]
+        means = mean_of([row for row in of_levels if row["level"] == level], [*MOMENTS, *_QUANTILES])
+        ends = [means.pop(name) for name in _QUANTILES]
         levels.append({"level": int(level), **means, "ends": ends})
     return {
         "rows": levels,
@@ -52,23 +51,16 @@ def _in_order(rows: Sequence[Row], column: str) -> list[str]:
 
 
 def _calibration(rows: Sequence[Row], tau: str) -> dict[str, Any]:
-    """The samples at one τ: the share of values at each rank, and error by deviation, roots of mean squares, /255."""
+    """The samples at one τ: the share of values at each rank; error and deviation, roots of mean squares, /255."""
     of_tau = [row for row in rows if row["tau"] == tau]
-    ranks = [row for row in of_tau if row["part"] == "ranks"]
-    shares = list(mean_of(ranks, [name for name in ranks[0] if name.startswith("rank_")]).values())
-    measured = [row for row in of_tau if row["part"] == "deviation"]
-    total, squares, bins = sum(float(row["count"]) for row in measured), {"variance": 0.0, "squared_error": 0.0}, []
-    for lower in BIN_EDGES:
-        inside = [row for row in measured if float(row["bin"]) == lower]
-        count = sum(float(row["count"]) for row in inside)
-        sums = {name: sum(float(row["count"]) * float(row[name]) for row in inside) for name in squares}
-        squares = {name: value + sums[name] for name, value in squares.items()}
-        if count:
-            deviation, error = (math.sqrt(value / count) for value in sums.values())
-            bins.append({"lower": lower, "share": count / total, "deviation": deviation, "error": error})
-    deviation, error = (math.sqrt(value / total) for value in squares.values())
+    shares = list(mean_of(of_tau, [name for name in of_tau[0] if name.startswith("rank_")]).values())
+    total = sum(float(row["values"]) for row in of_tau)
+    error, deviation = (
+        math.sqrt(sum(float(row["values"]) * float(row[name]) for row in of_tau) / total)
+        for name in ("squared_error", "variance")
+    )
     held = [{"promised": promised, "held": share} for promised, share in coverage(shares)]
-    return {"tau": tau, "deviation": deviation, "error": error, "coverage": held, "ranks": shares, "bins": bins}
+    return {"tau": tau, "deviation": deviation, "error": error, "coverage": held, "ranks": shares}
 
 
 def _round_trips(photographs: Sequence[Row], of_levels: Sequence[Row]) -> dict[str, Any]:
@@ -161,7 +153,7 @@ def table_of(found: Findings, title: str) -> Table:
     if values := found["values_not_finite"]:
         notes.append(f"{values} values of samples are not finite (NaN or infinite): they count as black.")
     note = (
-        "Latents of the whole photographs, as they are: means over photographs; latents.png has each. Samples are "
+        "Latents of the whole photographs, as they are: means over photographs. Samples are "
         "drawn as if they were standard normal. Smaller ones mean that photographs have less detail than samples at "
         "τ = 1, so that a smaller τ looks truer; larger ones, that the model has not learned this kind of picture. "
         "Kurtosis is usually positive: flat areas have small latents, and textures large ones."
@@ -177,7 +169,7 @@ def table_of(found: Findings, title: str) -> Table:
         _bits_table(found),
         _inputs_table(found),
     ]
-    return Table(headings, [*rows, normal], [*notes, note], title="Latents", more=more, figure="latents")
+    return Table(headings, [*rows, normal], [*notes, note], title="Latents", more=more)
 
 
 def _calibration_table(found: Sequence[Mapping[str, Any]]) -> Table:
@@ -197,11 +189,11 @@ def _calibration_table(found: Sequence[Mapping[str, Any]]) -> Table:
         f"Of {len(found[0]['ranks']) - 1} samples: their deviation (root of the mean variance); how far the photograph "
         "is from their mean (root mean square, less what a finite number of samples adds); and the share of values "
         "inside of the central intervals that promise to hold so many. Error / deviation is 1 for a model that knows "
-        "how wrong it is. Where it is larger, a deviation map (Encoding.std) promises too much; calibration.png "
-        f"says by how much at each deviation. Here {'; '.join(verdicts)}."
+        "how wrong it is. Where it is larger, a deviation map (Encoding.std) promises too much. "
+        f"Here {'; '.join(verdicts)}."
     )
     headings = ["τ", "deviation, /255", "error, /255", "error / deviation", *promised]
-    return Table(headings, rows, [note], title="Calibration", figure="calibration")
+    return Table(headings, rows, [note], title="Calibration")
 
 
 def _round_trip_table(found: Findings) -> list[Table]:
@@ -282,59 +274,3 @@ def _inputs_table(found: Findings) -> Table:
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def write_plots(folder: Path, title: str, rows: Sequence[Row], found: Findings) -> None:
-    """Write latents.png, a Q–Q plot of each level with a line for each photograph, and calibration.png."""
-    panels = []
-    for level in found["rows"]:
-        of_level = [row for row in rows if row["part"] == "level" and row["level"] == str(level["level"])]
-        curves = {
-            str(row["picture"]): [
-                (normal, float(row[name])) for normal, name in zip(NORMAL_QUANTILES, _QUANTILES, strict=True)
-            ]
-            for row in of_level
-        }
-        heading = f"level {level['level']}: deviation {level['deviation']:.2f}"
-        axes = ("quantiles of the standard normal distribution", "quantiles of the photograph's latents")
-        ends = (NORMAL_QUANTILES[0], NORMAL_QUANTILES[-1])
-        panels.append(Panel(heading, *axes, curves=curves, diagonal=ends, markers=False))
-    if panels:
-        write_plot(folder / "latents.png", f"latents of photographs: {title}", panels)
-    else:
-        (folder / "latents.png").unlink(missing_ok=True)
-    by_tau = {f"τ {tau['tau']}": tau for tau in found["calibration"]}
-    bins = [one[name] for tau in by_tau.values() for one in tau["bins"] for name in ("deviation", "error")]
-    errors = {
-        name: [(one["deviation"], one["error"]) for one in tau["bins"] if one["deviation"] > 0 and one["error"] > 0]
-        for name, tau in by_tau.items()
-    }
-    held = {name: [(one["promised"], one["held"]) for one in tau["coverage"]] for name, tau in by_tau.items()}
-    ranks = {name: list(enumerate(tau["ranks"])) for name, tau in by_tau.items()}
-    even = 1 / len(found["calibration"][0]["ranks"])
-    panels = [
-        Panel(
-            "error by predicted deviation",
-            "deviation of samples, /255",
-            "error of their mean, /255",
-            curves=errors,
-            diagonal=(min((end for end in bins if end > 0), default=0.1), max(bins)),
-            log=True,
-        ),
-        Panel(
-            "coverage of central intervals",
-            "probability of the interval",
-            "values inside",
-            curves=held,
-            diagonal=(0, 1),
-        ),
-        Panel(
-            "rank of the photograph",
-            "samples below the photograph",
-            "share of values",
-            curves=ranks,
-            lines={"calibrated": even},
-            bottom=0,
-        ),
-    ]
-    write_plot(folder / "calibration.png", f"calibration of samples: {title}", panels)

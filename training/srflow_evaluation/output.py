@@ -6,15 +6,14 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
-from matplotlib.transforms import Bbox
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional as F
@@ -179,7 +178,6 @@ def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
 
 
 _STYLES = ("--", ":", "-.")
-_LEGEND = 13  # names at most
 
 
 @dataclass(frozen=True)
@@ -187,8 +185,7 @@ class Panel:
     """A part of a plot.
 
     curves: by name, points (x, y), or (x, y, caption). points: single ones by name. lines: horizontal ones by name.
-    diagonal: the ends of a dashed line where x is y. log: both axes. first_tick: where x begins, if it is a whole
-    number that has a tick whatever the others are. bottom: where y begins. markers: whether points are seen.
+    first_tick: where x begins, if it is a whole number that has a tick whatever the others are.
     """
 
     title: str
@@ -197,18 +194,14 @@ class Panel:
     curves: Mapping[str, Sequence[tuple[Any, ...]]] = field(default_factory=dict)
     points: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     lines: Mapping[str, float] = field(default_factory=dict)
-    diagonal: tuple[float, float] | None = None
-    log: bool = False
     first_tick: float | None = None
-    bottom: float | None = None
-    markers: bool = True
 
 
 def write_plot(path: Path, title: str, panels: Sequence[Panel]) -> None:
-    """Write panels side by side, three in a row (four in two rows), with one legend below."""
+    """Write panels side by side as a PNG, three in a row (four in two), with one legend below. Raises: OSError."""
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows, alone = -(-len(panels) // columns), len(panels) == 1
-    figure = Figure(figsize=(7, 5.2) if alone else (4.2 * columns, 3.4 * rows + 0.9), layout="constrained")
+    figure = Figure(figsize=(7, 5.2) if alone else (4.2 * columns, 3.0 * rows + 0.9), layout="constrained")
     shown = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes in shown[len(panels) :]:
         axes.set_visible(False)
@@ -217,10 +210,7 @@ def write_plot(path: Path, title: str, panels: Sequence[Panel]) -> None:
     handles = {
         str(label): handle for axes in shown for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    if len(handles) <= _LEGEND:
-        figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(4 if alone else 6, len(handles)))
-    for axes, panel in zip(shown, panels, strict=False):
-        _write_captions(figure, axes, panel)
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(6, len(handles)))
     save(figure, path, title)
 
 
@@ -233,18 +223,13 @@ def save(figure: Figure, path: Path, title: str) -> None:
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
-    if panel.log:
-        axes.set(xscale="log", yscale="log")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-            axis.set_major_formatter("{x:g}")
-            axis.set_minor_formatter(NullFormatter())
-    if panel.diagonal is not None:
-        axes.plot(panel.diagonal, panel.diagonal, linestyle="--", color="black")
-    marker = "o" if panel.markers else None
     for number, (name, points) in enumerate(panel.curves.items()):
         x, y = [point[0] for point in points], [point[1] for point in points]
-        axes.plot(x, y, marker=marker, color=f"C{number % 10}", label=name)
+        axes.plot(x, y, marker="o", color=f"C{number % 10}", label=name)
+        for x_at, y_at, *captions in points:
+            for caption in captions:
+                offset: dict[str, Any] = {"xytext": (5, 5), "textcoords": "offset points", "fontsize": 8}
+                axes.annotate(caption, (x_at, y_at), color=f"C{number % 10}", **offset)
     for number, (name, (x_at, y_at)) in enumerate(panel.points.items(), start=len(panel.curves)):
         axes.plot([x_at], [y_at], marker="s", linestyle="", color=f"C{number % 10}", label=name)
     for number, (name, level) in enumerate(panel.lines.items()):
@@ -255,29 +240,5 @@ def _draw(axes: Axes, panel: Panel) -> None:
     if panel.first_tick is not None:
         others = MaxNLocator(8, integer=True).tick_values(panel.first_tick, axes.dataLim.x1)
         axes.set_xticks([panel.first_tick, *(tick for tick in others if panel.first_tick < tick <= axes.dataLim.x1)])
-    if panel.bottom is not None:
-        axes.set_ylim(bottom=panel.bottom)
     axes.margins(0.1)  # for captions
     axes.grid(alpha=0.3)
-
-
-def _write_captions(figure: Figure, axes: Axes, panel: Panel) -> None:
-    """Write captions in their curve's colour on a side of their point where nothing else is; otherwise none."""
-    captioned = [
-        (number, point) for number, points in enumerate(panel.curves.values()) for point in points if len(point) > 2
-    ]
-    if not captioned:
-        return
-    figure.draw_without_rendering()
-    places = [(x, y) for _, (x, y, _) in captioned] + list(panel.points.values())
-    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in axes.transData.transform(places)]
-    for number, (x, y, caption) in captioned:
-        for right, up in ((5, 5), (5, -12), (-5, 5), (-5, -12)):
-            side: Literal["left", "right"] = "left" if right > 0 else "right"
-            text = axes.annotate(caption, (x, y), (right, up), textcoords="offset points", fontsize=8, ha=side)
-            text.set_color(f"C{number % 10}")
-            box = text.get_window_extent()
-            if not any(box.overlaps(other) for other in taken):
-                taken.append(box)
-                break
-            text.remove()

@@ -11,16 +11,14 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from srflow_evaluation.bench import check_out, open_bench, open_networks
+from srflow_evaluation.bench import check_out, open_bench
 from srflow_evaluation.crops import (
     BICUBIC,
     PHOTOGRAPH,
-    Crops,
     ShownCrop,
     large_enough,
     measure_crops,
@@ -30,7 +28,7 @@ from srflow_evaluation.crops import (
 from srflow_evaluation.models import Subject, open_subject
 from srflow_evaluation.options import Options
 from srflow_evaluation.output import Table
-from srflow_evaluation.pictures import Cut, PictureFiles, picture_files
+from srflow_evaluation.pictures import Cut, PictureFiles
 from srflow_evaluation.protocols import PROTOCOLS, Protocol
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, BundleError, SRFlowError
@@ -39,24 +37,13 @@ from srflow_training.data import image_files
 
 PAGE = "report.html"
 
-_PLOTS = {
+_CAPTIONS = {
     "tau_sweep": "Each metric, and how much samples differ, over the temperature τ",
     "perception_distortion": "Each temperature as a point: closeness to the photograph, and naturalness",
     "best_of_n": "The best of the first n samples by each metric",
-    "latents": "Quantiles of each photograph's latents over those of a standard normal distribution (dashed), by level",
-    "calibration": "Error over the samples' deviation, coverage of central intervals, and the photograph's rank among "
-    "the samples; dashed is a calibrated model",
+    "sheet": "A detail of a photograph, or what was made of one, side by side",
 }
-
-_SHEETS = {
-    "tau-sweep": "A detail of a photograph at each temperature",
-    "best-of-n": "A detail of a photograph: its best samples",
-    "restore": "A detail of a photograph: degraded, super-resolved and restored",
-    "transfer": "Content of one picture put into another",
-    "samples": "A detail of a photograph: samples of it, and the map of their deviation",
-    "ntire21": "A detail of a photograph: samples of it",
-    "diagnose": "The inputs that are no photographs, made of one",
-}
+"""Of plots by their names, and of all sheets."""
 
 _CROPS = (
     "How close each method comes to the photographs, and how the samples differ. Look for a model whose figures beat "
@@ -78,18 +65,6 @@ _WORDS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Measured:
-    """All that is open before anything is measured."""
-
-    subject: Subject
-    cut: Cut
-    pictures: Sequence[PictureFiles]
-    settings: Mapping[str, Any]
-    protocols: Mapping[str, Protocol] = field(default_factory=dict)
-    left_out: str = ""
-
-
 def report(options: Options) -> str:
     """Return the table of crops. With a folder, measure all that applies into it, and write report.html beside it.
 
@@ -101,24 +76,55 @@ def report(options: Options) -> str:
         return _printed(options)
     if options.out.suffix in (".html", ".json"):
         raise ArgumentError(f"-o {options.out}: report writes a folder with report.html in it: name a folder")
-    measured = _opened(options)
-    if measured.left_out:
-        options.progress(f"left out: {measured.left_out}")
-    steps = len(measured.protocols) + 1
-    crops = _crops(measured, replace(options, progress=_counted(options.progress, "crops", 1, steps)))
-    sections, shown = [], set[Path]()
-    for number, (name, protocol) in enumerate(measured.protocols.items(), start=2):
-        progress = _counted(options.progress, name, number, steps)
-        sections.append(_run(name, protocol, replace(options, taus=(), progress=progress), shown))
-    if crops is None:
-        first = Section(name="crops", problem=too_small(measured.cut))
+    check_out(options)
+    bench = open_bench(options)
+    without = {} if options.only else _not_applying(bench.subject, bench.pictures)
+    left_out = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in without.items())
+    if left_out:
+        options.progress(f"left out: {left_out}")
+    skipped = {name for names in without.values() for name in names}
+    protocols = {
+        name: protocol
+        for name, protocol in PROTOCOLS.items()
+        if protocol.in_report and (name in options.only if options.only else name not in skipped)
+    }
+
+    def counted(name: str, number: int) -> Callable[[str], None]:
+        return lambda line: options.progress(f"{name} ({number} of {len(protocols) + 1}): {line}")
+
+    subject, cut, progress = bench.subject, bench.cut, counted("crops", 1)
+    if large_enough(bench.pictures, cut):
+        of_crops = replace(options, progress=progress)
+        crops = measure_crops(subject, bench.pictures, cut, of_crops, out=options.out, settings=bench.settings)
+        shown_crops = [_comparison(crop) for crop in crops.shown]
+        sections = [Section(name="crops", reading=_CROPS, table=crops.table, crops=shown_crops)]
+        counts = f"{crops.count}, from {len(crops.names)} photographs, of which {len(crops.shown)} have one to compare"
     else:
-        first = Section(name="crops", reading=_CROPS, table=crops.table, crops=comparisons(crops.shown))
-    title, written = f"{measured.subject.name}, ×{measured.subject.scale}", options.out / PAGE
-    write_atomically(written, render(title, _facts(measured, options, crops), _WORDS, [first, *sections]))
+        progress(f"not measured: {too_small(cut)}")
+        crops, counts = None, "none, because no photograph is large enough"
+        sections = [Section(name="crops", problem=too_small(cut))]
+    shown = set[Path]()
+    for number, (name, protocol) in enumerate(protocols.items(), start=2):
+        sections.append(_run(name, protocol, replace(options, taus=(), progress=counted(name, number)), shown))
+    names = [files.name for files in bench.pictures]
+    listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    centre = f", the centre of each, at most {options.centre} pixels a side" if options.centre else ""
+    facts = {
+        "model": subject.name,
+        "sha256": subject.sha256,
+        "scale": f"×{subject.scale}",
+        "photographs": f"{len(names)} from {options.hr}{centre}: {listed}",
+        "crops": counts,
+        **({"left out": left_out} if left_out else {}),
+        "LR images": f"from {options.lr} (crops: reduced)" if options.lr else f"{subject.reduction} reduction, 8 bits",
+        "convention": f"{options.convention}; each section states it in full",
+        "version": f"srflow-sdk {__version__}",
+    }
+    title, written = f"{subject.name}, ×{subject.scale}", options.out / PAGE
+    write_atomically(written, _rendered(title, facts, sections))
     printed = "" if crops is None else f"{crops.table}\n\n"
     printed += f"{written}: {written.stat().st_size / 1e6:.1f} MB; open it in a browser"
-    failed = "; ".join(f"{section.name}: {section.problem}" for section in sections if section.problem)
+    failed = "; ".join(f"{section.name}: {section.problem}" for section in sections[1:] if section.problem)
     if failed:
         options.say(printed)
         raise ArgumentError(f"{written} is written without {failed}. Choose the others with --only")
@@ -139,15 +145,6 @@ def _printed(options: Options) -> str:
     return str(replace(found.table, notes=()))
 
 
-def _crops(measured: _Measured, options: Options) -> Crops | None:
-    """Measure the crops; None if no photograph holds one. Raises: ImageError if the page would then be empty."""
-    if measured.protocols and not large_enough(measured.pictures, measured.cut):
-        options.progress(f"not measured: {too_small(measured.cut)}")
-        return None
-    subject, pictures, cut = measured.subject, measured.pictures, measured.cut
-    return measure_crops(subject, pictures, cut, options, out=options.out, settings=measured.settings)
-
-
 def _not_applying(subject: Subject, pictures: Sequence[PictureFiles]) -> dict[str, list[str]]:
     """The protocols that these photographs or this model cannot have, by the reason."""
     reasons: dict[str, list[str]] = {}
@@ -162,52 +159,6 @@ def _not_applying(subject: Subject, pictures: Sequence[PictureFiles]) -> dict[st
             name for name in alone if name not in named
         ]
     return {reason: names for reason, names in reasons.items() if names}
-
-
-def _opened(options: Options) -> _Measured:
-    check_out(options)
-    subject = open_subject(options.model, device=options.device)
-    for tau in options.taus:
-        subject.check(tau)
-    if subject.flow is not None:
-        bench = open_bench(options)
-        without = {} if options.only else _not_applying(subject, bench.pictures)
-        skipped = {name for names in without.values() for name in names}
-        return _Measured(
-            subject=subject,
-            cut=bench.cut,
-            pictures=bench.pictures,
-            settings=bench.settings,
-            protocols={
-                name: protocol
-                for name, protocol in PROTOCOLS.items()
-                if protocol.in_report and (name in options.only if options.only else name not in skipped)
-            },
-            left_out="; ".join(f"{', '.join(names)}: {reason}" for reason, names in without.items()),
-        )
-    of_protocols = {
-        "--only": options.only,
-        "--reference": options.references,
-        "--other": options.others or options.tools,
-        "--lr": options.lr,
-        "--convention": options.convention != "default",
-    }
-    if unused := [flag for flag, value in of_protocols.items() if value]:
-        raise ArgumentError(
-            f"{subject.name} is an RRDB, which has one answer and no temperature, so that its report has only crops: "
-            f"leave out {', '.join(unused)}"
-        )
-    cut = Cut(scale=subject.scale, multiple=subject.scale * subject.multiple, centre=options.centre)
-    settings = {
-        "version": __version__,
-        "model": subject.sha256,
-        "crop": options.centre,
-        "device": options.device,
-        "metrics": list(options.metrics),
-        **open_networks(options, subject.scale, subject.reduction)[1],
-    }
-    pictures = picture_files(options.hr, cut=cut, most=options.most)
-    return _Measured(subject=subject, cut=cut, pictures=pictures, settings=settings)
 
 
 def _run(name: str, protocol: Protocol, options: Options, shown: set[Path]) -> Section:
@@ -227,46 +178,13 @@ def _run(name: str, protocol: Protocol, options: Options, shown: set[Path]) -> S
         about=protocol.about,
         reading=protocol.reading,
         table=found,
-        figures=embedded({path: _caption_of(name, path) for path in files}),
+        figures=[_embed(path, path.stem.replace("_", " "), _caption(path)) for path in files],
     )
 
 
-def _caption_of(protocol: str, path: Path) -> str:
-    """A sentence on a plot or sheet of a protocol, with the name of its file; of others the name alone."""
-    is_sheet = path.stem == "sheet" or path.stem.startswith("sheet_")
-    text = _SHEETS.get(protocol, "") if is_sheet else _PLOTS.get(path.stem, "")
-    return f"{text} ({path.name})." if text else f"{path.name}."
-
-
-def _counted(progress: Callable[[str], None], name: str, number: int, steps: int) -> Callable[[str], None]:
-    return lambda line: progress(f"{name} ({number} of {steps}): {line}")
-
-
-def _facts(measured: _Measured, options: Options, crops: Crops | None) -> dict[str, str]:
-    """Say what was measured, and with what, at the top of the page."""
-    names = [files.name for files in measured.pictures]
-    listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    cut = f", the centre of each, at most {options.centre} pixels a side" if options.centre else ""
-    reduced = f"{measured.subject.reduction} reduction, 8 bits"
-    return {
-        "model": measured.subject.name,
-        "sha256": measured.subject.sha256,
-        "scale": f"×{measured.subject.scale}",
-        "photographs": f"{len(names)} from {options.hr}{cut}: {listed}",
-        "crops": _counted_crops(crops),
-        **({"left out": measured.left_out} if measured.left_out else {}),
-        "LR images": f"from {options.lr} (crops: reduced)" if options.lr else reduced,
-        "convention": f"{options.convention}; each section states it in full",
-        "version": f"srflow-sdk {__version__}",
-    }
-
-
-def _counted_crops(crops: Crops | None) -> str:
-    if crops is None:
-        return "none, because no photograph is large enough"
-    of = f"{len(crops.names)} photographs" if len(crops.names) > 1 else "a photograph"
-    shown = f"; {len(crops.shown)} photographs have crops to compare" if len(crops.shown) < len(crops.names) else ""
-    return f"{crops.count} {'crop' if crops.count == 1 else 'crops'} of {of}{shown}"
+def _caption(path: Path) -> str:
+    """A sentence on a plot or sheet, with the name of its file."""
+    return f"{_CAPTIONS['sheet' if path.stem.startswith('sheet') else path.stem]} ({path.name})."
 
 
 _USUAL = ("tau auto", "tau 0.8")
@@ -323,18 +241,8 @@ class Section:
         return [figure for figure in self.figures if figure.stem not in drawn]
 
 
-def embedded(captions: Mapping[Path, str]) -> list[Embedded]:
-    """Embed plots and sheets, named by their files. captions: by file, in the page's order. Raises: OSError."""
-    return [_embed(path, path.stem.replace("_", " "), caption) for path, caption in captions.items()]
-
-
-def comparisons(crops: Sequence[ShownCrop]) -> list[Comparison]:
-    """Embed crops. Raises: OSError."""
-    return [_comparison(crop) for crop in crops]
-
-
-def render(title: str, facts: Mapping[str, str], words: Sequence[str], sections: Sequence[Section]) -> bytes:
-    """The page in UTF-8. Every text is escaped. facts: by name, what was measured. words: what the reader must know."""
+def _rendered(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> bytes:
+    """The page in UTF-8. Every text is escaped. facts: by name, what was measured, for its top."""
     environment = Environment(
         loader=PackageLoader("srflow_evaluation", "."),
         autoescape=True,
@@ -342,7 +250,7 @@ def render(title: str, facts: Mapping[str, str], words: Sequence[str], sections:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    values = {"title": title, "facts": facts, "words": words, "sections": sections}
+    values = {"title": title, "facts": facts, "words": _WORDS, "sections": sections}
     return environment.get_template("page.html").render(**values).encode()
 
 

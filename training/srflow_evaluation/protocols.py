@@ -223,8 +223,8 @@ PROTOCOLS = {
         takes=frozenset({"tau", "samples"}),
         inverts=True,
         lacks=frozenset({"reference", "other", "convention", "metrics", "sheets"}),
-        reading="Look for Q-Q points on the diagonal and coverage near its nominal value; the notes say what it means "
-        "if they are not.",
+        reading="Look for latents like standard normal ones and coverage near its nominal value; the notes say what it "
+        "means if they are not.",
     ),
 }
 

@@ -17,16 +17,13 @@ from torch import Tensor
 
 from srflow_training.figures import as_shown
 
-NORMAL_QUANTILES = tuple(step / 2 for step in range(-7, 8))
-"""Standard normal values of the Q–Q plot: −3.5 … 3.5."""
+NORMAL_QUANTILES = (-3.5, 3.5)
+"""Standard normal values: what of normal latents is beyond them is two in ten thousand."""
 
 _PROBABILITIES = [0.5 * (1 + math.erf(value / math.sqrt(2))) for value in NORMAL_QUANTILES]
 
-BIN_EDGES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
-"""Lower ends of the bins of deviations, /255; the last one is open."""
-
 LEAST_SAMPLES = 4
-"""Two to choose a value's bin, two to measure their deviation."""
+"""Fewer have hardly a deviation."""
 
 
 def moments(latents: npt.NDArray[np.float32]) -> dict[str, float]:
@@ -74,27 +71,15 @@ def coverage(shares: Sequence[float]) -> list[tuple[float, float]]:
     return [((n + 1 - 2 * k) / (n + 1), sum(shares[k : n + 1 - k])) for k in range(1, n // 2 + 1)]
 
 
-def error_by_deviation(samples: Sequence[Tensor], hr: Tensor) -> list[dict[str, float]]:
-    """For each bin of :data:`BIN_EDGES` that has values: how many, their mean variance and mean squared error, /255².
+def error_and_variance(samples: Sequence[Tensor], hr: Tensor) -> tuple[float, float]:
+    """The mean squared distance of the photograph from the samples' mean, and their mean variance, /255².
 
-    The first half of the samples chooses the bin of a value, and the others give its deviation and its error, the
-    distance of the photograph from their mean: a deviation that is small by chance does not also count as predicted.
-    The squared error is divided by 1 + 1/n, so that it equals the variance if the photograph is one more sample.
-    samples: at least 4, and hr: 1×3×H×W in [0, 1].
+    Of the second half of the samples. The squared distance is divided by 1 + 1/n, so that it equals the variance if the
+    photograph is one more sample. samples: at least 4, and hr: 1×3×H×W in [0, 1].
     """
-    shown, truth = _levels(samples), _levels([hr])[0]
-    half = len(samples) // 2
-    chosen = np.digitize(shown[:half].std(axis=0, ddof=1), BIN_EDGES) - 1
-    variance = shown[half:].var(axis=0, ddof=1)
-    square = (truth - shown[half:].mean(axis=0)) ** 2 / (1 + 1 / (len(samples) - half))
-    found = []
-    for number, lower in enumerate(BIN_EDGES):
-        inside = chosen == number
-        count = int(inside.sum())
-        if count:
-            figures = {"variance": float(variance[inside].mean()), "squared_error": float(square[inside].mean())}
-            found.append({"bin": lower, "count": float(count), **figures})
-    return found
+    shown, truth = _levels(samples[len(samples) // 2 :]), _levels([hr])[0]
+    square = (truth - shown.mean(axis=0)) ** 2 / (1 + 1 / len(shown))
+    return float(square.mean()), float(shown.var(axis=0, ddof=1).mean())
 
 
 def _levels(images: Sequence[Tensor]) -> npt.NDArray[np.float64]:
