@@ -10,10 +10,10 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "srflow_sdk": 12_500,
     "apps/srflow_apps": 7_922,
     "training/srflow_training": 6_347,
-    "training/srflow_evaluation": 5_763,
+    "training/srflow_evaluation": 5_757,
     "export/srflow_export": 6_906,
     "benchmarks": 4_914,
-    "tests": 48_080,
+    "tests": 48_076,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
