@@ -1,8 +1,10 @@
-"""Build an engine as srflow-export does, with plugins in TensorRT-RTX's own parser, in a separate process because
-plugins stay registered. `rtx_builder.py MODEL with|without` writes to stdout, as JSON, its size or the refusal.
+"""What TensorRT-RTX makes of an ONNX file, in a process of its own, because plugins stay registered, and one that the
+parser rejects may end it. It writes JSON to stdout, and TensorRT's log to stderr.
 
-The library is the one that SRFLOW_TENSORRT_PLUGINS names; without it, none is loaded. The exporter itself loads none
-for TensorRT-RTX, which does not support plugins officially: it stands in for TensorRT, which cannot run here.
+`rtx_builder.py parse MODEL [LIBRARY]`: what its parser and builder find. `rtx_builder.py with|without MODEL`: the size
+of an engine as srflow-export builds it, or the refusal, with the library that SRFLOW_TENSORRT_PLUGINS names, if any.
+The exporter itself loads none for TensorRT-RTX, which does not support plugins officially: it stands in for TensorRT,
+which cannot run here.
 """
 
 from __future__ import annotations
@@ -38,5 +40,53 @@ def built(model: Path, *, plugins: bool) -> dict[str, Any]:
     return {"bytes": len(engine)}
 
 
+class Log(trt.ILogger):
+    def log(self, severity: trt.ILogger.Severity, message: str) -> None:
+        if severity <= trt.ILogger.WARNING:
+            sys.stderr.write(f"{severity.name}: {message}\n")
+
+
+def found(model: str, library: str | None) -> dict[str, Any]:
+    log = Log()
+    builder = trt.Builder(log)
+    if library:
+        builder.get_plugin_registry().load_library(library)
+    network = builder.create_network(0)
+    parser = trt.OnnxParser(network, log)
+    if not parser.parse_from_file(model):
+        return {"parsed": False}
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    plugins = {
+        layer.name: [list(layer.get_output(0).shape), layer.get_output(0).dtype.name]
+        for layer in layers
+        if layer.type == trt.LayerType.PLUGIN_V3
+    }
+    engine = builder.build_serialized_network(network, configuration(builder, network))
+    return {"parsed": True, "plugins": plugins, "engine_bytes": 0 if engine is None else engine.nbytes}
+
+
+def configuration(builder: trt.Builder, network: trt.INetworkDefinition) -> trt.IBuilderConfig:
+    """Build for SM89, with batches of 1 to 2, a first tensor of 8 to 32 pixels a side, and the others in proportion."""
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(trt.ComputeCapability.SM89, 0)
+    profile = builder.create_optimization_profile()
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        if tensor.name == "tau":
+            profile.set_shape("tau", (1,), (1,), (2,))
+            continue
+        double = 2 if tensor.name in ("noise", "prior") else 1
+        smallest, usual, largest = (
+            (batch, tensor.shape[1], double * side, double * side) for batch, side in ((1, 8), (1, 16), (2, 32))
+        )
+        profile.set_shape(tensor.name, smallest, usual, largest)
+    config.add_optimization_profile(profile)
+    return config
+
+
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(built(Path(sys.argv[1]), plugins=sys.argv[2] == "with")) + "\n")
+    what, model, *rest = sys.argv[1:]
+    parsed = what == "parse"
+    said = found(model, rest[0] if rest else None) if parsed else built(Path(model), plugins=what == "with")
+    sys.stdout.write(json.dumps(said) + "\n")

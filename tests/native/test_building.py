@@ -12,10 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from srflow_export import native
-from srflow_sdk._version import __version__
 from srflow_sdk.backends import native_library
-from srflow_sdk.backends.native_library import VARIABLE, check_native_library, find_native_library
-from tests.native.conftest import ROOT, NativeTree
+from tests.native.conftest import ROOT
 
 # Stands in for CMake: writes its arguments down, and installs what BUILT names.
 CMAKE = """#!{python}
@@ -66,7 +64,13 @@ def run(*arguments: str) -> tuple[int, str]:
     return result.exit_code, result.output
 
 
-def test_libraries_are_built_with_ninja_and_placed_where_the_sdk_looks(places: Path, cmake: Path) -> None:
+def test_libraries_are_built_with_ninja_for_this_tensorrt_and_placed_where_the_sdk_looks(
+    places: Path, cmake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = places / "site" / "tensorrt_cu13-10.15.1.29.dist-info"
+    package.mkdir(parents=True)
+    (package / "METADATA").write_text("Name: tensorrt-cu13\nVersion: 10.15.1.29\n")
+    monkeypatch.syspath_prepend(package.parent)
     (places / "native").mkdir()
     (places / "native" / "libsrflow_trt.so").write_bytes(b"an older one")
     status, output = run("tensorrt", "-DTensorRT_INCLUDE_DIR=/there")
@@ -75,19 +79,11 @@ def test_libraries_are_built_with_ninja_and_placed_where_the_sdk_looks(places: P
     folder = places / "clone" / "build" / "native-tensorrt"
     assert configured.startswith(f"--fresh -S {places}/clone --preset tensorrt -B {folder} -G Ninja -DSRFLOW_TESTS=OFF")
     assert configured.endswith(" -DTensorRT_INCLUDE_DIR=/there")
+    assert "-DSRFLOW_TENSORRT_VERSION=10.15.1.29" in configured.split()
     assert built == f"--build {folder} --parallel {os.cpu_count()}"
     assert installed.startswith(f"--install {folder} --prefix ")
     assert (places / "native" / "libsrflow_trt.so").read_bytes() == b"a library"
     assert f"wrote {places}/native/libsrflow_trt_preload.so" in output
-
-
-def test_cmake_is_told_which_tensorrt_is_installed(cmake: Path, monkeypatch: pytest.MonkeyPatch, places: Path) -> None:
-    package = places / "site" / "tensorrt_cu13-10.15.1.29.dist-info"
-    package.mkdir(parents=True)
-    (package / "METADATA").write_text("Name: tensorrt-cu13\nVersion: 10.15.1.29\n")
-    monkeypatch.syspath_prepend(package.parent)
-    assert run("tensorrt")[0] == 0
-    assert "-DSRFLOW_TENSORRT_VERSION=10.15.1.29" in cmake.read_text().splitlines()[0].split()
 
 
 def test_a_library_that_cmake_left_out_places_nothing(
@@ -141,17 +137,3 @@ def test_the_installed_package_is_meant_not_the_clone_that_python_finds_first(tm
         [sys.executable, "-c", code], env=environment, cwd=clone, capture_output=True, text=True, check=True
     ).stdout.split()
     assert found == [str(clone / "srflow_sdk" / "__init__.py"), str(site / "srflow_sdk")]
-
-
-@pytest.mark.slow
-def test_the_real_library_for_the_cpu_is_found_and_fits(
-    native_tree: NativeTree, places: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not native_tree.found("cpu", "OnnxRuntime_INCLUDE_DIR"):
-        pytest.skip("ONNX Runtime's headers are not installed: apt-get install libonnxruntime-dev")
-    monkeypatch.delenv(VARIABLE, raising=False)
-    monkeypatch.setattr(native, "_SDK", native_tree.path / "srflow_sdk")
-    native.build(native_tree.path, "cpu", into=places / "native")
-    found = find_native_library()
-    assert found == places / "native" / "libsrflow_ort.so"
-    check_native_library(found, version=__version__)

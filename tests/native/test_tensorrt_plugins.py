@@ -20,8 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from srflow_export import onnx_models
 from srflow_export.flow_ops import append_functions
 from srflow_sdk.backends.native_library import PLUGINS
-from tests.native.conftest import ROOT, NativeTree
-from tests.native.plugin_build import built_plugins
+from tests.native.conftest import ROOT, NativeTree, built_plugins
 from tests.networks import random_srflow, tiny_config
 
 pytestmark = pytest.mark.slow  # nvcc builds the plugins in half a minute
@@ -31,7 +30,7 @@ CHANNELS, STEPS, DRAWN = 12, 3, 6
 
 @dataclass(frozen=True)
 class Parsed:
-    """What rtx_parser.py found: `found` is empty if the file was refused; `log` is the whole log."""
+    """What the parser found: `found` is empty if the file was refused; `log` is the whole log."""
 
     found: dict[str, Any]
     log: str
@@ -59,20 +58,20 @@ def links(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def parse(links: Path) -> Parse:
-    """parse(model, library) runs rtx_parser.py in a separate process."""
+    """parse(model, library) runs TensorRT-RTX's parser in a separate process."""
 
     def run(model: onnx.ModelProto, *libraries: Path) -> Parsed:
         onnx.save(model, links / "model.onnx")
-        return run_script(links, "rtx_parser.py", links / "model.onnx", *libraries)
+        return run_script(links, "parse", links / "model.onnx", *libraries)
 
     return run
 
 
-def run_script(links: Path, name: str, *arguments: object, **variables: str) -> Parsed:
-    """Run a script of this folder with TensorRT-RTX."""
+def run_script(links: Path, *arguments: object, **variables: str) -> Parsed:
+    """Run rtx_builder.py with TensorRT-RTX."""
     environment = {key: value for key, value in os.environ.items() if key not in ("LD_PRELOAD", PLUGINS)}
     environment["LD_LIBRARY_PATH"] = os.pathsep.join([str(links), os.environ.get("LD_LIBRARY_PATH", "")])
-    command = [sys.executable, str(Path(__file__).with_name(name)), *map(str, arguments)]
+    command = [sys.executable, str(Path(__file__).with_name("rtx_builder.py")), *map(str, arguments)]
     result = subprocess.run(
         command, env=environment | variables, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
     )
@@ -121,13 +120,9 @@ def test_plugins_infer_shapes_and_an_engine_is_built(parse: Parse, library: Path
         "split": [[-1, CHANNELS // 4 + DRAWN, -1, -1], "FLOAT"],
     }
     assert parsed.found["engine_bytes"] > 0
-
-
-@pytest.mark.parametrize("conditioning", [TensorProto.FLOAT, TensorProto.FLOAT16], ids=["float32", "float16"])
-def test_the_same_file_is_built_without_plugins(parse: Parse, conditioning: int) -> None:
-    parsed = parse(small_model(conditioning))
-    assert parsed.found["plugins"] == {}
-    assert parsed.found["engine_bytes"] > 0
+    without = parse(small_model(conditioning))  # the same file
+    assert without.found["plugins"] == {}
+    assert without.found["engine_bytes"] > 0
 
 
 @pytest.mark.parametrize(
@@ -160,19 +155,14 @@ def sampler(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-def test_srflow_exports_builder_takes_a_plugin_for_each_flow_operation(
+def test_srflow_exports_builder_takes_a_plugin_for_each_flow_operation_and_no_function(
     links: Path, library: Path, sampler: Path
 ) -> None:
-    """Before, it refused the network, whose convolutions are fewer by one for each plugin."""
     named = {PLUGINS: str(library)}
-    assert run_script(links, "rtx_builder.py", sampler, "with", **named).found["bytes"] > 0
     nodes = sum(node.domain == "srflow" for node in onnx.load(sampler).graph.node)
-    refused = run_script(links, "rtx_builder.py", sampler, "without", **named).found["refused"]
+    assert run_script(links, "with", sampler, **named).found["bytes"] > 0
+    refused = run_script(links, "without", sampler, **named).found["refused"]
     assert f"{nodes} flow operations are plugins, not 0" in refused
-
-
-def test_srflow_exports_builder_refuses_functions_in_place_of_plugins(links: Path, sampler: Path) -> None:
-    nodes = sum(node.domain == "srflow" for node in onnx.load(sampler).graph.node)
-    refused = run_script(links, "rtx_builder.py", sampler, "with").found["refused"]
+    refused = run_script(links, "with", sampler).found["refused"]  # which has functions in their place
     assert f"0 flow operations are plugins, not {nodes}" in refused
-    assert run_script(links, "rtx_builder.py", sampler, "without").found["bytes"] > 0
+    assert run_script(links, "without", sampler).found["bytes"] > 0

@@ -1,4 +1,4 @@
-"""What can be tested of the CUDA kernels and the plugin library without a GPU: they build, load and refuse."""
+"""CMake's presets, and what can be tested of CUDA kernels and plugins without a GPU: they build, load and refuse."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import onnxruntime
 import pytest
 
-from tests.native.conftest import ROOT, NativeTree
-from tests.native.plugin_build import ARCHITECTURE, built_plugins, skip_without_nvcc
+from tests.native.conftest import ARCHITECTURE, DEBIAN, ROOT, NativeTree, built_plugins, skip_without_nvcc
 
 MOST = (1 << 63) - 1
 C_INTERFACE = {"srflow_version", "srflow_standard_normal", "srflow_standard_normal_cuda"}
@@ -27,20 +27,31 @@ def build(native_tree: NativeTree) -> Path:
     return built_plugins(native_tree)
 
 
-def exported_symbols(library: Path) -> set[str]:
-    """All exported symbols; weak and unique ones (templates of the standard library) could mix with other copies."""
-    lines = subprocess.run(["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True).stdout
-    return {line.split()[-1] for line in lines.splitlines()}
-
-
 @pytest.mark.slow
-def test_plugin_library_exports_what_tensorrt_calls_and_the_c_interface(build: Path) -> None:
-    assert exported_symbols(build / "runtime/tensorrt/libsrflow_trt.so") == C_INTERFACE | PLUGIN_ENTRY_POINTS
-
-
-@pytest.mark.slow
-def test_preload_library_exports_nothing_to_be_registered_twice_by(build: Path) -> None:
-    assert exported_symbols(build / "runtime/tensorrt/libsrflow_trt_preload.so") == C_INTERFACE
+@pytest.mark.parametrize(
+    ("library", "symbols"),
+    [
+        ("tensorrt/libsrflow_trt.so", C_INTERFACE | PLUGIN_ENTRY_POINTS),
+        ("tensorrt/libsrflow_trt_preload.so", C_INTERFACE),  # nothing to be registered twice by
+        ("cuda/libsrflow_cuda.so", C_INTERFACE | FLOW_OPS),
+        ("ort/libsrflow_ort.so", C_INTERFACE | {"RegisterCustomOps"}),
+    ],
+)
+def test_a_library_exports_what_is_called_and_needs_neither_cuda_nor_tensorrt_to_load(
+    build: Path, library: str, symbols: set[str]
+) -> None:
+    """Weak and unique symbols (templates of the standard library) could mix with other copies."""
+    path = build / "runtime" / library
+    lines = subprocess.run(["nm", "-D", "--defined-only", path], capture_output=True, text=True, check=True).stdout
+    assert {line.split()[-1] for line in lines.splitlines()} == symbols
+    dynamic = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=True)
+    needed = [line for line in dynamic.stdout.splitlines() if "(NEEDED)" in line]
+    assert needed
+    assert not any(word in line for line in needed for word in ("cuda", "nvinfer", "tensorrt"))
+    if "RegisterCustomOps" in symbols:
+        onnxruntime.SessionOptions().register_custom_ops_library(str(path))
+    elif "preload" not in library:
+        ctypes.CDLL(str(path))
 
 
 @pytest.mark.slow
@@ -50,28 +61,6 @@ def test_preload_library_says_where_it_finds_no_tensorrt(build: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "LD_LIBRARY_PATH"}
     result = subprocess.run([sys.executable, "-c", load], env=environment, capture_output=True, text=True, check=True)
     assert result.stderr.startswith("srflow: plugins are not registered: libnvinfer.so.")
-
-
-@pytest.mark.slow
-def test_cuda_library_exports_the_flow_ops_and_the_c_interface(build: Path) -> None:
-    assert exported_symbols(build / "runtime/cuda/libsrflow_cuda.so") == C_INTERFACE | FLOW_OPS
-
-
-@pytest.mark.slow
-def test_onnxruntime_without_cuda_takes_the_library_that_has_its_kernels(build: Path) -> None:
-    library = build / "runtime/ort/libsrflow_ort.so"
-    assert exported_symbols(library) == C_INTERFACE | {"RegisterCustomOps"}
-    onnxruntime.SessionOptions().register_custom_ops_library(str(library))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("library", ["tensorrt/libsrflow_trt.so", "cuda/libsrflow_cuda.so", "ort/libsrflow_ort.so"])
-def test_library_needs_neither_cuda_nor_tensorrt_to_load(build: Path, library: str) -> None:
-    dynamic = subprocess.run(["readelf", "-d", build / "runtime" / library], capture_output=True, text=True, check=True)
-    needed = [line for line in dynamic.stdout.splitlines() if "(NEEDED)" in line]
-    assert needed
-    assert not any(word in line for line in needed for word in ("cuda", "nvinfer", "tensorrt"))
-    ctypes.CDLL(str(build / "runtime" / library))
 
 
 @pytest.mark.slow
@@ -155,74 +144,79 @@ def test_latents_kernel_fuses_no_double_operations(tmp_path: Path) -> None:
     assert "fma.rn.f64" not in operations
 
 
-def configured(tree: NativeTree, folder: str, *options: str) -> str:
-    """CMake's messages, without the environment's TensorRT."""
-    command = ["cmake", "-S", ".", "-B", f"build/{folder}", "-DSRFLOW_ORT=OFF", "-DSRFLOW_TESTS=OFF", *options]
-    environment = {key: value for key, value in os.environ.items() if key != "TENSORRT_INCLUDE_DIR"}
-    result = subprocess.run(command, cwd=tree.path, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return " ".join((result.stdout + result.stderr).split())
+HIDDEN = ("-DCMAKE_FIND_ROOT_PATH=/nonexistent", "-DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY")
+HEADERS = ("NvInferRuntime.h", "NvInferVersion.h")
 
 
-def test_without_nvcc_the_cuda_parts_are_left_out_with_a_word(native_tree: NativeTree) -> None:
-    words = configured(native_tree, "no_nvcc", "-DSRFLOW_CUDA=ON", "-DCMAKE_CUDA_COMPILER=CMAKE_CUDA_COMPILER-NOTFOUND")
-    assert "no CUDA compiler was found" in words
-    native_tree.run(["cmake", "--build", "build/no_nvcc", "--target", "srflow_c_api"])
+@pytest.fixture
+def configured(native_tree: NativeTree, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """CMake's messages for a build folder and options, without the environment's TensorRT."""
+    monkeypatch.delenv("TENSORRT_INCLUDE_DIR", raising=False)
+    command = ("cmake", "-S", ".", "-DSRFLOW_TESTS=OFF")
+    return lambda folder, *options: " ".join(native_tree.run([*command, "-B", f"build/{folder}", *options]).split())
 
 
-def test_without_tensorrts_headers_or_cuda_the_plugins_are_left_out_with_a_word(
-    native_tree: NativeTree, tmp_path: Path
+def test_what_a_library_lacks_is_named_and_the_rest_is_built(
+    native_tree: NativeTree, configured: Callable[..., str], tmp_path: Path
 ) -> None:
-    hidden = ("-DCMAKE_FIND_ROOT_PATH=/nonexistent", "-DCMAKE_FIND_ROOT_PATH_MODE_INCLUDE=ONLY")
-    words = configured(native_tree, "no_headers", "-DSRFLOW_TENSORRT=ON", *hidden)
+    no_ort, no_nvcc = "-DSRFLOW_ORT=OFF", "-DCMAKE_CUDA_COMPILER=CMAKE_CUDA_COMPILER-NOTFOUND"
+    words = configured("no_nvcc", no_ort, "-DSRFLOW_CUDA=ON", no_nvcc)
+    assert "no CUDA compiler was found" in words
+    words = configured("no_headers", no_ort, "-DSRFLOW_TENSORRT=ON", *HIDDEN)
     assert "libsrflow_trt is left out: TensorRT's headers were not found" in words
     assert "the folder with NvInferRuntime.h of TensorRT 10.15 or newer" in words
     assert "-DTensorRT_INCLUDE_DIR=" in words
     given = f"-DTensorRT_INCLUDE_DIR={tmp_path}"
-    words = configured(native_tree, "no_headers", "-DSRFLOW_TENSORRT=ON", given)
+    words = configured("no_headers", no_ort, "-DSRFLOW_TENSORRT=ON", given)
     assert f"libsrflow_trt is left out: TensorRT's headers were not found in {tmp_path}." in words
-    native_tree.run(["cmake", "--build", "build/no_headers", "--target", "srflow_c_api"])
-    for header in ("NvInferRuntime.h", "NvInferVersion.h"):
+    for header in HEADERS:
         (tmp_path / header).touch()
-    words = configured(native_tree, "no_headers", "-DSRFLOW_TENSORRT=ON", given)
+    words = configured("no_headers", no_ort, "-DSRFLOW_TENSORRT=ON", given)
     assert "libsrflow_trt is left out: the plugins need the CUDA kernels" in words
+    no_tests = ("-DSRFLOW_TESTS=ON", "-DCMAKE_DISABLE_FIND_PACKAGE_GTest=ON")
+    words = configured("bare", "-DOnnxRuntime_INCLUDE_DIR=OnnxRuntime_INCLUDE_DIR-NOTFOUND", *HIDDEN, *no_tests)
+    assert "libsrflow_ort is left out" in words
+    assert "libonnxruntime-dev" in words
+    assert "libgtest-dev" in words
+    words = configured("wrong_folder", f"-DOnnxRuntime_INCLUDE_DIR={tmp_path}")
+    assert f"libsrflow_ort is left out: ONNX Runtime's headers were not found in {tmp_path}." in words
+    for folder in ("no_nvcc", "no_headers", "bare"):
+        native_tree.run(["cmake", "--build", f"build/{folder}", "--target", "srflow_c_api"])
 
 
-def test_headers_of_another_major_version_than_the_installed_one_are_refused(
-    native_tree: NativeTree, tmp_path: Path
+def test_headers_of_an_old_tensorrt_or_another_major_version_are_told(
+    configured: Callable[..., str], tmp_path: Path
 ) -> None:
-    (tmp_path / "NvInferRuntime.h").touch()
-    (tmp_path / "NvInferVersion.h").write_text("#define TRT_MAJOR_ENTERPRISE 10\n#define TRT_MINOR_ENTERPRISE 15\n")
-    given = ("-DSRFLOW_TENSORRT=ON", f"-DTensorRT_INCLUDE_DIR={tmp_path}")
-    words = configured(native_tree, "another_major", *given, "-DSRFLOW_TENSORRT_VERSION=11.4.0.106")
+    (tmp_path / HEADERS[0]).touch()
+
+    def told(major: int, minor: int, infix: str, *options: str) -> str:
+        """A release says its version in one of two ways."""
+        parts = {"MAJOR": major, "MINOR": minor}
+        lines = [f"#define {infix.format(part)} {number} //!< TensorRT 7\n" for part, number in parts.items()]
+        (tmp_path / HEADERS[1]).write_text("".join(lines))
+        given = ("-DSRFLOW_ORT=OFF", "-DSRFLOW_TENSORRT=ON", f"-DTensorRT_INCLUDE_DIR={tmp_path}")
+        return configured("versions", *given, *options)
+
+    for major, minor, infix, old in (
+        (10, 14, "NV_TENSORRT_{}", True),
+        (10, 15, "TRT_{}_ENTERPRISE", False),
+        (11, 0, "NV_TENSORRT_{}", False),
+        (1, 3, "TRT_{}_ENTERPRISE", False),  # of TensorRT-RTX
+    ):
+        about = f"are of {major}.{minor}; the plugins are made for 10.15 or newer"
+        assert (about in told(major, minor, infix)) == old, (major, minor)
+    words = told(10, 15, "TRT_{}_ENTERPRISE", "-DSRFLOW_TENSORRT_VERSION=11.4.0.106")
     assert f"TensorRT's headers in {tmp_path} are of 10.15, and a library works with one major version." in words
     assert "the folder with NvInferRuntime.h of TensorRT 11.4: include/ of github.com/NVIDIA/TensorRT at" in words
-    words = configured(native_tree, "another_major", *given, "-DSRFLOW_TENSORRT_VERSION=10.16.1.11")
-    assert "are of 10.15" not in words
+    assert "are of 10.15" not in told(10, 15, "TRT_{}_ENTERPRISE", "-DSRFLOW_TENSORRT_VERSION=10.16.1.11")
 
 
-@pytest.mark.parametrize(
-    ("version", "warned"), [((10, 9), True), ((10, 14), True), ((10, 15), False), ((11, 0), False), ((1, 3), False)]
-)
-@pytest.mark.parametrize("infix", ["TRT_{}_ENTERPRISE", "NV_TENSORRT_{}"])
-def test_headers_of_an_old_tensorrt_are_warned_of(
-    native_tree: NativeTree, tmp_path: Path, version: tuple[int, int], warned: bool, infix: str
+def test_every_gpu_of_these_years_has_machine_code_or_ptx(
+    native_tree: NativeTree, configured: Callable[..., str]
 ) -> None:
-    parts = zip(("MAJOR", "MINOR"), version, strict=True)
-    (tmp_path / "NvInferRuntime.h").touch()
-    (tmp_path / "NvInferVersion.h").write_text(
-        "".join(f"#define {infix.format(part)} {number} //!< TensorRT 7\n" for part, number in parts)
-    )
-    options = ("-DSRFLOW_TENSORRT=ON", f"-DTensorRT_INCLUDE_DIR={tmp_path}")
-    words = configured(native_tree, "old_headers", *options)
-    about = f"are of {version[0]}.{version[1]}; the plugins are made for 10.15 or newer"
-    assert (about in words) == warned
-
-
-def test_every_gpu_of_these_years_has_machine_code_or_ptx(native_tree: NativeTree) -> None:
     """PTX works on GPUs of its number and above. Orin (87) and Thor (110) do not run other GPUs' machine code."""
-    configured(native_tree, "architectures")
-    cache = (native_tree.path / "build" / "architectures" / "CMakeCache.txt").read_text()
+    configured("no_nvcc", "-DSRFLOW_ORT=OFF")
+    cache = (native_tree.path / "build" / "no_nvcc" / "CMakeCache.txt").read_text()
     (values,) = re.findall(r"^SRFLOW_CUDA_ARCHITECTURES:\w+=(.*)$", cache, flags=re.MULTILINE)
     architectures = [value.partition("-") for value in values.split(";")]
     compiled = {int(number) for number, _, kind in architectures if kind != "virtual"}
@@ -233,18 +227,15 @@ def test_every_gpu_of_these_years_has_machine_code_or_ptx(native_tree: NativeTre
 
 
 @pytest.mark.slow
-def test_gpu_report_calls_the_built_library_and_no_kernel_with_mixed_types(build: Path) -> None:
-    torch = pytest.importorskip("torch")
-    from benchmarks.gpu_report import kernels as gpu_kernels
+@pytest.mark.parametrize("preset", ["cpu", "asan"])
+def test_preset_builds_and_passes_its_tests_from_a_fresh_clone(native_tree: NativeTree, preset: str) -> None:
+    if not native_tree.found(preset, "GTest_DIR"):
+        pytest.skip(f"GoogleTest is not installed: {DEBIAN}")
+    native_tree.built(preset)
+    assert "100% tests passed" in native_tree.run(["ctest", "--preset", preset])
 
-    assert all((gpu_kernels.RUNTIME / source).is_file() for source in gpu_kernels.SOURCES)
-    kernels = gpu_kernels.Kernels(build / "runtime/cuda/libsrflow_cuda.so", torch.device("cpu"))
-    shapes = {"steps": 2, "half": True, "batch": 1, "device": torch.device("cpu")}
-    h, head, *rest = gpu_kernels.step_inputs(12, 4, **shapes)
-    named = {"scale_map": "exp", "order": "shift_first", "clamp": 0.0}
-    nothing = (h[:0], head[:0], *rest)
-    assert kernels.flow_step_tail(*nothing, step=1, **named).shape == (0, 12, 4, 4)
-    with pytest.raises(RuntimeError, match=r"CUDA error 1$"):
-        kernels.flow_step_tail(*nothing, step=2, **named)
-    with pytest.raises(ValueError, match="conditioning that is all float32 or all float16"):
-        kernels.flow_step_tail(h, head.float(), *rest, step=1, **named)
+
+def test_install_puts_the_library_under_lib(native_tree: NativeTree, ort_library: Path, tmp_path: Path) -> None:
+    native_tree.run(["cmake", "--install", "build/cpu", "--prefix", str(tmp_path)])
+    assert (tmp_path / "lib" / ort_library.name).is_file()
+    assert (tmp_path / "include" / "srflow" / "srflow.h").is_file()
