@@ -12,10 +12,8 @@ import pytest
 
 from srflow_sdk import AsyncUpscaler, CancelledError, Upscaler, read_image, write_image
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError
-from srflow_sdk.system.interrupts import is_cancelled
 
 from .flow_bundle import write_flow_bundle
-from .tiny_bundle import write_tiny_bundle
 
 Body = Callable[[AsyncUpscaler], Coroutine[Any, Any, Any]]
 CLOSED = "the upscaler is closed; await its calls before its `async with` block ends"
@@ -40,7 +38,7 @@ def test_every_method_gives_what_upscaler_gives(
     write_image(tmp_path / "photo.png", photo)
 
     async def body(up: AsyncUpscaler) -> None:
-        assert (up.scale, up.device, up.bundle.path) == (4, "cpu", tiny_bundle)
+        assert (up.scale, up.device, up.precision, up.bundle.path) == (4, "cpu", "bundle", tiny_bundle)
         assert np.array_equal(await up.upscale(photo, seed=3, tau=0.5), upscaler.upscale(photo, seed=3, tau=0.5))
         assert (await up.upscale(str(tmp_path / "photo.png"))).size == (244, 180)
         done = await up.upscale_file(tmp_path / "photo.png", tmp_path / "large.png", report=True, seed=3, tau=0.5)
@@ -59,9 +57,9 @@ def test_every_method_gives_what_upscaler_gives(
 
 def test_what_only_a_flow_can_do_gives_what_upscaler_gives(tmp_path: Path) -> None:
     bundle = write_flow_bundle(tmp_path / "flow.srflow")
-    target, source = np.random.default_rng(0).integers(60, 190, (2, 48, 44, 3), np.uint8)
-    mask = np.zeros((48, 44), np.bool_)
-    mask[20:30, 15:25] = True
+    target, source = np.random.default_rng(0).integers(60, 190, (2, 24, 20, 3), np.uint8)
+    mask = np.zeros((24, 20), np.bool_)
+    mask[10:15, 8:14] = True
     for name, picture in {"a": target, "b": source, "mask": np.where(mask, 255, 0).astype(np.uint8)}.items():
         write_image(tmp_path / f"{name}.png", picture)
 
@@ -81,7 +79,7 @@ def test_what_only_a_flow_can_do_gives_what_upscaler_gives(tmp_path: Path) -> No
         best = await up.best_of(target[:9, :9], score, 3, tau=1.0, seed=4)
         assert np.array_equal(best, flow.best_of(target[:9, :9], score, 3, tau=1.0, seed=4))
         assert await up.log_likelihood(target, dequantise=True) == flow.log_likelihood(target, dequantise=True)
-        mine, theirs, told = await up.encode(target[:12, :11]), flow.encode(target[:12, :11]), []
+        mine, theirs, told = await up.encode(target[:6, :5]), flow.encode(target[:6, :5]), []
         latents = await mine.invert(source, progress=lambda done, total: told.append((done, total)))
         assert latents.log_likelihood == theirs.invert(source).log_likelihood
         assert np.array_equal(await mine.decode(latents), theirs.decode(latents))
@@ -135,7 +133,7 @@ def test_a_cancelled_task_ends_the_work_and_the_loop_never_waits() -> None:
         drawing = asyncio.create_task(up.upscale(LARGE))
         longest = 0.0
         begun = time.monotonic()
-        while time.monotonic() < begun + 0.7:  # the network is in the middle of its only tile
+        while time.monotonic() < begun + 0.3:  # the network is in the middle of its only tile
             before = time.monotonic()
             await asyncio.sleep(0.01)
             longest = max(longest, time.monotonic() - before)
@@ -152,42 +150,6 @@ def test_a_cancelled_task_ends_the_work_and_the_loop_never_waits() -> None:
     assert ended < 5  # 0.1 s
 
 
-def test_a_timeout_leaves_no_file(tmp_path: Path) -> None:
-    write_image(tmp_path / "photo.png", LARGE)
-
-    async def body(up: AsyncUpscaler) -> None:
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(up.upscale_file(tmp_path / "photo.png", tmp_path / "large.png"), 0.7)
-        assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
-
-    run(body, None)
-
-
-def test_encoding_is_cancelled_between_small_tiles(tiny_bundle: Path) -> None:
-    async def body(up: AsyncUpscaler) -> None:
-        encode = up._opened._painter.encode
-        tiles = 0
-
-        def counted(lr: Any) -> Any:
-            nonlocal tiles
-            tiles += 1
-            if tiles == 3:
-                loop.call_soon_threadsafe(task.cancel)
-                deadline = time.monotonic() + 60
-                while not is_cancelled() and time.monotonic() < deadline:
-                    threading.Event().wait(0.01)
-            return encode(lr)
-
-        up._opened._painter.encode = counted  # type: ignore[method-assign]
-        loop = asyncio.get_running_loop()
-        task = asyncio.create_task(up.encode(LARGE))
-        await asyncio.wait([task])
-        assert task.cancelled()
-        assert tiles == 3
-
-    run(body, tiny_bundle, tile=32)
-
-
 def test_progress_is_told_in_the_loop_and_before_the_picture_is_there(tiny_bundle: Path, photo: np.ndarray) -> None:
     async def body(up: AsyncUpscaler) -> list[tuple[int, int]]:
         told: list[tuple[int, int]] = []
@@ -200,23 +162,13 @@ def test_progress_is_told_in_the_loop_and_before_the_picture_is_there(tiny_bundl
         await up.upscale(photo, progress=progress)
         return told
 
-    told = run(body, tiny_bundle, tile=16)
-    assert len(told) == 12
-    assert told == [(number, 12) for number in range(1, 13)]
+    assert run(body, tiny_bundle, tile=16) == [(number, 12) for number in range(1, 13)]
 
+    async def failing(up: AsyncUpscaler) -> None:
+        await up.upscale(photo, progress=lambda done, total: 1 // 0)
 
-def test_an_error_of_progress_ends_the_call(tiny_bundle: Path, photo: np.ndarray) -> None:
-    class OddError(Exception):
-        pass
-
-    def progress(done: int, total: int) -> None:
-        raise OddError(done)
-
-    async def body(up: AsyncUpscaler) -> None:
-        with pytest.raises(OddError, match="1"):
-            await up.upscale(photo, progress=progress)
-
-    run(body, tiny_bundle, tile=16)
+    with pytest.raises(ZeroDivisionError):
+        run(failing, tiny_bundle, tile=16)
 
 
 def test_the_callers_event_cancels_too(tiny_bundle: Path, photo: np.ndarray) -> None:
@@ -226,10 +178,7 @@ def test_the_callers_event_cancels_too(tiny_bundle: Path, photo: np.ndarray) -> 
         with pytest.raises(CancelledError):
             await up.upscale(photo, cancel=event, progress=lambda done, total: event.set())
         with pytest.raises(CancelledError):
-            await up.upscale(photo, cancel=event)
-        event.clear()
-        with pytest.raises(CancelledError):
-            await up.encode(np.tile(photo, (5, 5, 1)), cancel=event, progress=lambda done, total: event.set())
+            await up.encode(photo, cancel=event)
 
     run(body, tiny_bundle, tile=16)
 
@@ -265,7 +214,7 @@ def test_leaving_the_block_ends_what_runs_and_what_waits() -> None:
     async def main() -> list[BaseException]:
         async with AsyncUpscaler(device="cpu", threads=1, tile=None, at_once=1) as up:
             calls = [asyncio.create_task(up.upscale(LARGE)) for _ in range(2)]
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.2)
         return [call.exception() or AssertionError() for call in (await asyncio.wait(calls))[0]]
 
     begun = time.monotonic()
@@ -282,10 +231,10 @@ def test_calls_that_wait_when_the_block_ends_are_not_cancelled_with_the_loop(
 
     async def main() -> list[asyncio.Task[Any]]:
         async with AsyncUpscaler(tiny_bundle, device="cpu", threads=1, at_once=1) as up:
-            return [asyncio.create_task(up.upscale(photo)) for _ in range(500)]
+            return [asyncio.create_task(up.upscale(photo)) for _ in range(100)]
 
     calls = asyncio.run(main())
-    assert [str(call.exception()) for call in calls] == [CLOSED] * 500
+    assert [str(call.exception()) for call in calls] == [CLOSED] * 100
 
 
 def test_a_call_that_its_caller_cancels_when_the_block_ends_says_so(tiny_bundle: Path, photo: np.ndarray) -> None:
@@ -299,14 +248,3 @@ def test_a_call_that_its_caller_cancels_when_the_block_ends_says_so(tiny_bundle:
         return call
 
     assert isinstance(asyncio.run(main()).exception(), CancelledError)
-
-
-def test_its_precision_is_that_of_upscaler(tmp_path: Path, photo: np.ndarray) -> None:
-    bundle = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
-
-    async def body(up: AsyncUpscaler) -> np.ndarray:
-        assert up.precision == "int8"
-        return await up.upscale(photo)
-
-    with Upscaler(bundle, device="cpu", threads=1, precision="int8") as upscaler:
-        np.testing.assert_array_equal(run(body, bundle, precision="int8"), upscaler.upscale(photo))

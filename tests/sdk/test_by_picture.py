@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shutil
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_sdk import ArgumentError, AsyncUpscaler, BundleError, CancelledError, DeviceError, Upscaler, upscale_folder
+from srflow_sdk import (
+    ArgumentError,
+    AsyncUpscaler,
+    BundleError,
+    CancelledError,
+    DeviceError,
+    ImageError,
+    OutputSize,
+    Upscaler,
+    choose_model,
+    upscale_folder,
+)
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.model import model_choice as module
@@ -21,6 +34,7 @@ from srflow_sdk.model.bundle import Bundle
 
 from .clean_and_noisy import noisy, smooth
 from .flow_bundle import write_flow_bundle
+from .tiny_bundle import write_tiny_bundle
 
 CPU: dict[str, Any] = {"device": "cpu", "threads": 1}
 PICTURES = {"x4-small": smooth(), "x4-photo": noisy(10)}
@@ -40,23 +54,24 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("named", [(), ("auto",), (None,)])
-def test_each_picture_is_drawn_by_the_model_that_suits_it(two_models: Path, named: tuple[Any, ...]) -> None:
-    with Upscaler(*named, **CPU) as up:
-        for name, picture in PICTURES.items():
-            with Upscaler(name, **CPU) as pinned:
-                expected = pinned.upscale(picture, seed=2)
-                assert np.array_equal(up.upscale(picture, seed=2), expected), "at the model's own temperature, too"
-                assert np.array_equal(up.encode(picture).sample(seed=2), expected)
-
-
-def test_the_second_model_is_opened_once_a_picture_needs_it(two_models: Path, opened: list[str]) -> None:
-    with Upscaler(**CPU) as up:
-        up.upscale(smooth())
-        assert opened == ["x4-small"]
-        for _ in range(2):
-            up.upscale(noisy(10))
-        assert opened == ["x4-small", "x4-photo"]
+def test_each_picture_is_drawn_by_the_model_that_suits_it_which_is_opened_once(
+    two_models: Path, opened: list[str]
+) -> None:
+    expected = []
+    for name, picture in PICTURES.items():
+        with Upscaler(name, **CPU) as pinned:
+            expected.append(pinned.upscale(picture, seed=2))
+    for named in ((), ("auto",), (None,)):
+        opened.clear()
+        with Upscaler(*named, **CPU) as up:
+            assert np.array_equal(up.upscale(smooth(), seed=2), expected[0])
+            assert opened == ["x4-small"]
+            with ThreadPoolExecutor(4) as pool:
+                drawn = list(pool.map(lambda _: up.upscale(noisy(10), seed=2), range(4)))
+            assert all(np.array_equal(one, expected[1]) for one in drawn), "at the model's own temperature, too"
+            assert opened == ["x4-small", "x4-photo"]
+            assert np.array_equal(up.encode(noisy(10)).sample(seed=2), expected[1])
+            assert all(map(np.array_equal, up.upscale_many([smooth(), noisy(10)], seed=2), expected))
 
 
 def _doors(path: Path) -> dict[str, Callable[[], Any]]:
@@ -77,10 +92,10 @@ def test_the_same_file_gets_the_same_model_through_every_door(two_models: Path, 
             assert np.array_equal(np.asarray(up.upscale(image())), np.asarray(photo.upscale(image()))), door
             assert np.array_equal(np.asarray(up.encode(image()).sample()), np.asarray(photo.upscale(image()))), door
         up.upscale_file(path, tmp_path / "one.png")
-        upscale_folder(path, tmp_path / "default")
-        upscale_folder(path, tmp_path / "given", upscaler=up)
-        written = [tmp_path / "one.png", *(tmp_path / folder / "photo.png" for folder in ("default", "given"))]
-        assert [read_provenance(file).model for file in written] == ["x4-photo"] * 3  # type: ignore[union-attr]
+        upscale_folder(path, tmp_path / "folder", upscaler=up)
+        written = [tmp_path / "one.png", tmp_path / "folder" / "photo.png"]
+        assert [read_provenance(file).model for file in written] == ["x4-photo"] * 2  # type: ignore[union-attr]
+        assert photo.upscale(path, layout="chw").tobytes() == up.upscale(path, layout="chw").tobytes()
 
         async def drawn() -> Any:
             async with AsyncUpscaler(**CPU) as waiting:
@@ -89,15 +104,6 @@ def test_the_same_file_gets_the_same_model_through_every_door(two_models: Path, 
 
         assert np.array_equal(np.asarray(asyncio.run(drawn())), np.asarray(photo.upscale(path)))
     assert np.array_equal(read_image(tmp_path / "async.png").pixels, read_image(tmp_path / "one.png").pixels)
-
-
-def test_a_folder_says_which_models_drew(two_models: Path, tmp_path: Path) -> None:
-    for name, picture in PICTURES.items():
-        write_image(tmp_path / f"{name}.png", picture)
-    with Upscaler(**CPU) as up:
-        result = upscale_folder(tmp_path, tmp_path / "out", upscaler=up)
-    assert {file.source.stem: file.model for file in result.files} == {name: name for name in PICTURES}
-    assert all(file.why for file in result.files)
 
 
 def test_there_is_no_one_bundle_and_the_error_names_them(two_models: Path) -> None:
@@ -120,13 +126,12 @@ def test_what_is_open_closes(two_models: Path) -> None:
     up = Upscaler(**CPU)
     encodings = [up.encode(picture) for picture in PICTURES.values()]
     up.close()
-    for call in (*(encoding.sample for encoding in encodings), *(lambda p=p: up.upscale(p) for p in PICTURES.values())):
-        with pytest.raises(DeviceError, match="was closed"):
-            call()
     late = Upscaler(**CPU)
     late.close()
-    with pytest.raises(DeviceError, match="was closed"):
-        late.upscale(noisy(10))
+    drawing = [lambda p=p: up.upscale(p) for p in PICTURES.values()]
+    for call in (*(encoding.sample for encoding in encodings), *drawing, lambda: late.upscale(noisy(10))):
+        with pytest.raises(DeviceError, match="was closed"):
+            call()
 
 
 def test_looking_at_the_picture_is_cancelled(two_models: Path, tmp_path: Path, opened: list[str]) -> None:
@@ -141,16 +146,6 @@ def test_looking_at_the_picture_is_cancelled(two_models: Path, tmp_path: Path, o
         with pytest.raises(CancelledError):
             up.upscale_file(tmp_path / "noisy.png", tmp_path / "large.png", cancel=cancel)
         assert opened == ["x4-small"]
-
-
-def test_threads_open_the_second_model_once(two_models: Path, opened: list[str]) -> None:
-    with Upscaler(**CPU) as up:
-        threads = [threading.Thread(target=up.upscale, args=(noisy(10),)) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert opened == ["x4-small", "x4-photo"]
 
 
 def test_one_model_left_is_the_only_one(two_models: Path) -> None:
@@ -213,3 +208,101 @@ def test_what_a_flow_does_besides_takes_the_model_for_clean_pictures(two_flows: 
         assert np.array_equal(encoding.decode(other), photo.encode(noisy(10)[:64, :64]).decode(other))
         with pytest.raises(ArgumentError, match="it must be Latents"):
             encoding.decode(small)
+
+
+# With "auto", the scale chooses the model, too: the smallest that enlarges so much, by what the manifests say.
+
+CHOSEN = [
+    (None, "x4-small", "x4-photo"),
+    (1, "x2-small", "x4-photo"),
+    (2, "x2-small", "x4-photo"),
+    (2.01, "x4-small", "x4-photo"),
+    (8, "x8-small", "x8-small"),
+    (9, "x16-small", "x16-small"),
+    (OutputSize(width=96), "x2-small", "x4-photo"),  # of a picture of 96×96
+    (OutputSize(height=300), "x4-small", "x4-photo"),
+    (OutputSize(width=500, height=1000), "x8-small", "x8-small"),
+    (OutputSize(max_side=150), "x2-small", "x4-photo"),
+    (OutputSize(max_side=5000), "x4-small", "x4-photo"),  # which asks for no more than it is
+    (OutputSize(width=5000), "x16-small", "x16-small"),  # which cannot be
+]
+
+
+@pytest.mark.parametrize(("scale", "clean", "damaged"), CHOSEN)
+def test_the_smallest_model_that_enlarges_so_much(five_models: Path, scale: Any, clean: str, damaged: str) -> None:
+    assert choose_model(smooth(), scale=scale).name == clean
+    choice = choose_model(noisy(10), scale=scale)
+    assert choice.name == damaged
+    assert choice.why.startswith("noise of ") or (damaged == clean and not isinstance(scale, OutputSize))
+
+
+def test_manifests_decide_not_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, fields in {"a": {"scale": 8}, "b": {"scale": 2, "removes_damage": True}, "c": {"scale": 2}}.items():
+        write_tiny_bundle(tmp_path / f"{name}.srflow", name=name, **fields)
+    monkeypatch.setattr("srflow_sdk.model.bundle._EMBEDDED", tmp_path)
+    assert [choose_model(picture, scale=2).name for picture in (smooth(), noisy(10))] == ["c", "b"]
+    assert choose_model(noisy(10), scale=3).name == "a"
+
+
+@pytest.mark.parametrize(
+    ("lacks", "scale", "clean", "damaged"),
+    [
+        (["x2-small"], 2, "x4-small", "x4-photo"),
+        (["x4-small"], 4, "x8-small", "x4-photo"),
+        (["x4-photo"], 2, "x2-small", "x2-small"),
+        (["x8-small"], 8, "x16-small", "x16-small"),
+    ],
+)
+def test_without_a_model_the_next_larger_serves(
+    five_models: Path, lacks: list[str], scale: float, clean: str, damaged: str
+) -> None:
+    for name in lacks:
+        shutil.rmtree(five_models / f"{name}.srflow")
+    assert [choose_model(picture, scale=scale).name for picture in (smooth(), noisy(10))] == [clean, damaged]
+
+
+def test_every_method_draws_with_it(five_models: Path, tmp_path: Path) -> None:
+    small, drawn = smooth(16), {"scale": 8, "seed": 3}
+    write_image(tmp_path / "small.png", small)
+    with Upscaler(**CPU) as up, Upscaler("x8-small", **CPU) as pinned:
+        expected = pinned.upscale(small, **drawn)  # type: ignore[call-overload]
+        assert expected.shape == (128, 128, 3)
+        assert np.array_equal(up.upscale(small, **drawn), expected)  # type: ignore[call-overload]
+        assert np.array_equal(up.upscale_many([small], **drawn)[0], expected)  # type: ignore[call-overload]
+        assert np.array_equal(up.best_of(small, lambda _: 0.0, 1, **drawn), expected)  # type: ignore[call-overload]
+        up.upscale_file(tmp_path / "small.png", tmp_path / "large.png", **drawn)  # type: ignore[arg-type]
+        assert np.array_equal(read_image(tmp_path / "large.png").pixels, expected)
+        values: Any = {**drawn, "value_range": (0, 255)}
+        assert np.array_equal(up.upscale(small, **values), pinned.upscale(small, **values))
+
+
+def test_a_model_is_opened_once_a_scale_needs_it(five_models: Path, opened: list[str]) -> None:
+    with Upscaler(**CPU) as up:
+        up.upscale(noisy(10), scale=2)
+        assert opened == ["x4-small", "x4-photo"]
+        up.upscale(noisy(10)[:16, :16], scale=8)
+        assert opened == ["x4-small", "x4-photo", "x8-small"]
+        assert up.scale == 4
+        assert up.upscale(smooth()).shape == (384, 384, 3)
+    with Upscaler("x8-small", **CPU) as one:
+        assert one.scale == 8
+
+
+def test_a_scale_above_all_is_refused_with_those_that_there_are(five_models: Path, two_models: Path) -> None:
+    fix = "ask for at most 16, upscale an output again, or name a bundle of your own"
+    with Upscaler(**CPU) as up:
+        with pytest.raises(ArgumentError, match=f"scale is 17, but the models here enlarge 2, 4, 8, 16 times: {fix}"):
+            up.upscale(smooth(), scale=17)
+        with pytest.raises(ImageError, match="the model x16-small enlarges 16 times"):
+            up.upscale(smooth(), scale=OutputSize(width=5000))
+        with pytest.raises(ArgumentError, match="x4-small enlarges 4 times; ask for at most 4, name a model that"):
+            up.encode(smooth()).sample(scale=8)
+    with pytest.raises(ArgumentError, match="it must be a number above 0"):
+        choose_model(smooth(), scale=0)
+
+
+def test_only_manifests_are_read_to_choose(five_models: Path) -> None:
+    assert Bundle.embedded_names() == ("x4-small", "x2-small", "x4-photo", "x8-small", "x16-small")
+    for name in Bundle.embedded_names():
+        (five_models / f"{name}.srflow" / "sampler.onnx").unlink()
+    assert choose_model(smooth(), scale=2).name == "x2-small"

@@ -14,20 +14,12 @@ from srflow_sdk import ArgumentError, ImageError, Upscaler, read_provenance
 HEIGHTS = (np.indices((20, 24)).sum(axis=0) * 25.0 - 300).astype(np.float32)[..., None]  # -300 … 750
 
 
-@pytest.mark.parametrize(
-    "dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "f2", "f4", "f8", ">i2"]
-)
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int32", "int64", "f2", "f8", ">i2"])
 def test_the_answer_has_the_dtype_and_the_units(upscaler: Upscaler, dtype: str) -> None:
     values = (HEIGHTS[..., 0] / 10 + 40).clip(0, 110).astype(dtype)
     large = upscaler.upscale(values, value_range=(0, 110), tau=0, consistent=True)
     assert (large.shape, large.dtype) == ((80, 96), values.dtype.newbyteorder("="))
     assert abs(float(large.mean(dtype=np.float64)) - float(values.mean(dtype=np.float64))) < 2
-
-
-def test_the_range_of_the_dtype_gives_the_ordinary_picture(upscaler: Upscaler, photo: np.ndarray) -> None:
-    deep = photo.astype(np.uint16) * 257
-    ordinary = upscaler.upscale(deep, tau=0.7, seed=3)
-    assert np.abs(upscaler.upscale(deep, value_range=(0, 65535), tau=0.7, seed=3) - ordinary.astype(int)).max() <= 1
 
 
 @pytest.mark.parametrize("dtype", ["uint64", "int64"])
@@ -78,14 +70,14 @@ def test_each_band_is_drawn_alone_with_one_field(upscaler: Upscaler) -> None:
     assert half.shape == (30, 36, 5)
 
 
-@pytest.mark.parametrize(
-    "given",
-    [(1, 0), (1, 1), ("1%", 99), ("1%", "101%"), ("-1%", "9%"), ("a", "b"), (0, np.inf), (0,), 3, "12", (np.nan, 1)],
-)
-def test_a_wrong_range_is_one_line(upscaler: Upscaler, given: Any) -> None:
-    with pytest.raises(ArgumentError, match=r"^value_range is ") as caught:
-        upscaler.upscale(HEIGHTS, value_range=given)
-    assert "\n" not in str(caught.value)
+def test_a_wrong_range_is_one_line(upscaler: Upscaler, photo: np.ndarray) -> None:
+    for given in ((1, 1), ("1%", 99), ("1%", "101%"), ("a", "b"), (0, np.inf), (0,), 3, "12", (np.nan, 1)):
+        with pytest.raises(ArgumentError, match=r"^value_range is ") as caught:
+            upscaler.upscale(HEIGHTS, value_range=given)  # type: ignore[call-overload]
+        assert "\n" not in str(caught.value)
+    for draw in (upscaler.encode(photo).sample, lambda **options: upscaler.upscale_many([photo], **options)):
+        with pytest.raises(ArgumentError, match="value_range is for upscale and upscale_file"):
+            draw(value_range=(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -107,13 +99,7 @@ def test_what_cannot_be_drawn_is_one_line(upscaler: Upscaler, values: Any, why: 
     assert "\n" not in str(caught.value)
 
 
-def test_other_methods_refuse_it(upscaler: Upscaler, photo: np.ndarray) -> None:
-    for draw in (upscaler.encode(photo).sample, lambda **options: upscaler.upscale_many([photo], **options)):
-        with pytest.raises(ArgumentError, match="value_range is for upscale and upscale_file"):
-            draw(value_range=(0, 1))
-
-
-@pytest.mark.parametrize(("dtype", "bands"), [("int16", 1), ("float32", 1), ("uint16", 5), ("int32", 3), ("uint8", 2)])
+@pytest.mark.parametrize(("dtype", "bands"), [("float32", 1), ("uint16", 5), ("int32", 3)])
 def test_a_file_keeps_its_dtype_bands_and_their_meaning(
     upscaler: Upscaler, tmp_path: Path, dtype: str, bands: int
 ) -> None:
@@ -135,19 +121,14 @@ def test_a_file_keeps_its_dtype_bands_and_their_meaning(
         assert (made.value_range, made.sample) == ("0 120", sample)
 
 
-@pytest.mark.parametrize(("values", "fix"), [(HEIGHTS, "--range 1% 99%"), (HEIGHTS.astype(np.int16), "--range 1% 99%")])
-def test_without_a_range_such_a_file_is_refused_with_the_option(
-    upscaler: Upscaler, tmp_path: Path, values: np.ndarray, fix: str
-) -> None:
-    tifffile.imwrite(tmp_path / "in.tif", values)
-    with pytest.raises(ImageError, match=fix):
-        upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.tif")
-
-
 def test_only_tiff_holds_values_in_their_units(upscaler: Upscaler, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "in.tif", HEIGHTS)
     with pytest.raises(ArgumentError, match=r"end its name in \.tif"):
         upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.png", value_range=(0, 1))
+    for values in (HEIGHTS, HEIGHTS.astype(np.int16)):
+        tifffile.imwrite(tmp_path / "in.tif", values)
+        with pytest.raises(ImageError, match="--range 1% 99%"):
+            upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.tif")
     tifffile.imwrite(tmp_path / "planar.tif", np.zeros((5, 9, 9), np.uint16), planarconfig="separate")
     tifffile.imwrite(tmp_path / "negative.tif", np.zeros((9, 9), np.uint16), photometric="miniswhite")
     for name, why in {"planar": "planar", "negative": "zero is white in it"}.items():

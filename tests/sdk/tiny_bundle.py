@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+import onnx.parser
+from onnx import TensorProto, numpy_helper
 
 from srflow_export.bundle_writer import staged_bundle
 from srflow_sdk.model.bundle import Bundle, LatentLevel, Manifest
@@ -24,7 +25,8 @@ _FEATURES = 5
 Int8 = Literal["near", "other", "infinite"]
 INT8_ROW = {"graph": "encoder.int8+sampler", "photo": "face", "tau": 0.8, "psnr_db": 45.0}
 _INT8_GAINS = {"near": 1.0, "other": 3.0, "infinite": math.inf}
-_HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
+_HALF = {"fp16": ("float16", TensorProto.FLOAT16), "bf16": ("bfloat16", TensorProto.BFLOAT16)}
+_FLOAT = ("float", TensorProto.FLOAT)
 STUB_FILES = {"encoder.onnx": b"encoder", "sampler.onnx": b"sampler"}
 
 
@@ -102,101 +104,69 @@ def _weights(name: str, *shape: int) -> onnx.TensorProto:
     return numpy_helper.from_array(values, name)
 
 
-def _conv(source: str, weight: str, target: str, *, pad: int) -> onnx.NodeProto:
-    return helper.make_node("Conv", [source, weight], [target], pads=[pad] * 4)
-
-
-def _value(name: str, *shape: str | int, kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, shape)
-
-
-def _conditioning(precision: str, scale: int) -> list[onnx.ValueInfoProto]:
-    """Tensors of the LR image's size, which their names tell."""
-    kind, level = _HALF.get(precision, TensorProto.FLOAT), f"level{scale.bit_length() - 1}"
-    return [
-        _value(f"{level}_features", "b", _FEATURES, "h", "w", kind=kind),
-        _value(f"{level}_base", "b", 3, "h", "w", kind=kind),
-    ]
-
-
-def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+def _model(inputs: str, outputs: str, nodes: list[str], *weights: onnx.TensorProto, **numbers: Any) -> onnx.ModelProto:
+    """A model of nodes in ONNX's own notation. numbers: constants."""
+    text = f'<ir_version: 8, opset_import: ["": 17]> graph ({inputs}) => ({outputs}) {{ {" ".join(nodes)} }}'
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.extend(weights)
+    model.graph.initializer.extend(numpy_helper.from_array(np.array(value), name) for name, value in numbers.items())
     onnx.checker.check_model(model)
     return model
 
 
+def _conditioning(precision: str, scale: int) -> tuple[str, int, str]:
+    """Tensors of the LR image's size, which their names tell: their level, element type, and declaration."""
+    level = f"level{scale.bit_length() - 1}"
+    kind, element = _HALF.get(precision, _FLOAT)
+    return level, element, f"{kind}[b, {_FEATURES}, h, w] {level}_features, {kind}[b, 3, h, w] {level}_base"
+
+
 def _encoder(precision: str = "fp32", *, gain: float = 1.0, scale: int = SCALE) -> onnx.ModelProto:
-    nodes = [_conv("lr", "w1", "hidden", pad=1), helper.make_node("Relu", ["hidden"], ["active"])]
+    level, element, outputs = _conditioning(precision, scale)
+    rounded = "quantised = QuantizeLinear(active, step, zero) rounded = DequantizeLinear(quantised, step, zero)"
+    int8 = precision == "int8"
+    nodes = [
+        "hidden = Conv<pads = [1, 1, 1, 1]>(lr, w1) active = Relu(hidden)",
+        rounded if int8 else "",
+        f"plain = Conv<pads = [1, 1, 1, 1]>({'rounded' if int8 else 'active'}, w2) features = Mul(plain, gain)",
+        f"{level}_features = Cast<to = {element}>(features) {level}_base = Cast<to = {element}>(lr)",
+    ]
     weights = [_weights("w1", _FEATURES, 3, 3, 3), _weights("w2", _FEATURES, _FEATURES, 3, 3)]
-    if precision == "int8":
-        weights.append(numpy_helper.from_array(np.array(0.01, np.float32), "step"))
-        weights.append(numpy_helper.from_array(np.array(0, np.int8), "zero"))
-        nodes.append(helper.make_node("QuantizeLinear", ["active", "step", "zero"], ["quantised"]))
-        nodes.append(helper.make_node("DequantizeLinear", ["quantised", "step", "zero"], ["rounded"]))
-    nodes.append(_conv(nodes[-1].output[0], "w2", "features", pad=1))
-    if gain != 1:
-        weights.append(numpy_helper.from_array(np.array(gain, np.float32), "gain"))
-        nodes[-1].output[0] = "plain"
-        nodes.append(helper.make_node("Mul", ["plain", "gain"], ["features"]))
-    kind = _HALF.get(precision, TensorProto.FLOAT)
-    outputs = _conditioning(precision, scale)
-    for source, target in zip(("features", "lr"), outputs, strict=True):
-        nodes.append(helper.make_node("Cast", [source], [target.name], to=kind))
-    graph = helper.make_graph(nodes, "encoder", [_value("lr", "b", 3, "h", "w")], outputs, weights)
-    return _model(graph)
+    numbers = {"gain": np.float32(gain), **({"step": np.float32(0.01), "zero": np.int8(0)} if int8 else {})}
+    return _model("float[b, 3, h, w] lr", outputs, nodes, *weights, **numbers)
 
 
 def _sampler(
     gain: float, *, half_overflow: bool = False, precision: str = "fp32", scale: int = SCALE
 ) -> onnx.ModelProto:
     """sr = gain · (lr enlarged + conv(features enlarged, tau · noise of every level enlarged))."""
-    inputs = [*_conditioning(precision, scale), _value("tau", "m")]
+    level, _, conditioning = _conditioning(precision, scale)
+    inputs, total = [conditioning, "float[m] tau"], "detail"
+    weights, numbers = [_weights("w_features", 3, _FEATURES, 3, 3)], {"gain": np.float32(gain)}
+
+    def enlarged(name: str, factor: int) -> str:
+        numbers[f"sizes_{name}"] = np.array([1, 1, factor, factor], np.float32)
+        how = 'mode = "nearest", coordinate_transformation_mode = "asymmetric", nearest_mode = "floor"'
+        return f"{name}_hr = Resize<{how}>({name}, , sizes_{name})"
+
     nodes = [
-        helper.make_node("Cast", [inputs[0].name], ["features"], to=TensorProto.FLOAT),
-        helper.make_node("Cast", [inputs[1].name], ["base"], to=TensorProto.FLOAT),
+        f"features = Cast<to = 1>({level}_features) base = Cast<to = 1>({level}_base) tau4 = Reshape(tau, column)",
+        enlarged("base", scale),
+        enlarged("features", scale),
+        "detail = Conv<pads = [1, 1, 1, 1]>(features_hr, w_features)",
     ]
-    nodes.append(helper.make_node("Reshape", ["tau", "column"], ["tau4"]))
-    weights = [
-        numpy_helper.from_array(np.array([-1, 1, 1, 1]), "column"),
-        numpy_helper.from_array(np.array(gain, np.float32), "gain"),
-    ]
-
-    def enlarge(source: str, target: str, factor: int) -> None:
-        sizes = f"sizes_{target}"
-        weights.append(numpy_helper.from_array(np.array([1, 1, factor, factor], np.float32), sizes))
-        nodes.append(
-            helper.make_node(
-                "Resize",
-                [source, "", sizes],
-                [target],
-                mode="nearest",
-                coordinate_transformation_mode="asymmetric",
-                nearest_mode="floor",
-            )
-        )
-
-    enlarge("base", "base_hr", scale)
-    enlarge("features", "features_hr", scale)
-    nodes.append(_conv("features_hr", "w_features", "detail", pad=1))
-    weights.append(_weights("w_features", 3, _FEATURES, 3, 3))
-    total = "detail"
-    for level, channels in _levels(scale).items():
-        inputs.append(_value(f"noise_level{level}", "n", channels, f"h{level}", f"w{level}"))
-        nodes.append(helper.make_node("Mul", [f"noise_level{level}", "tau4"], [f"latent{level}"]))
-        enlarge(f"latent{level}", f"latent{level}_hr", 2**level)
-        nodes.append(_conv(f"latent{level}_hr", f"w_noise{level}", f"texture{level}", pad=1))
-        weights.append(_weights(f"w_noise{level}", 3, channels, 3, 3))
-        nodes.append(helper.make_node("Add", [total, f"texture{level}"], [f"sum{level}"]))
-        total = f"sum{level}"
-    nodes.append(helper.make_node("Add", ["base_hr", total], ["mixed"]))
-    result = "scaled" if half_overflow else "sr"
-    nodes.append(helper.make_node("Mul", ["mixed", "gain"], [result]))
+    for number, channels in _levels(scale).items():
+        inputs.append(f"float[n, {channels}, h{number}, w{number}] noise_level{number}")
+        nodes.append(f"latent{number} = Mul(noise_level{number}, tau4)")
+        nodes.append(enlarged(f"latent{number}", 2**number))
+        nodes.append(f"texture{number} = Conv<pads = [1, 1, 1, 1]>(latent{number}_hr, w_noise{number})")
+        nodes.append(f"sum{number} = Add({total}, texture{number})")
+        weights.append(_weights(f"w_noise{number}", 3, channels, 3, 3))
+        total = f"sum{number}"
+    nodes.append(f"mixed = Add(base_hr, {total}) {'scaled' if half_overflow else 'sr'} = Mul(mixed, gain)")
     if half_overflow:
-        weights.append(numpy_helper.from_array(np.array(65504 / 0.9, np.float32), "large"))
-        nodes += [
-            helper.make_node("Mul", ["scaled", "large"], ["enlarged"]),
-            helper.make_node("Cast", ["enlarged"], ["half"], to=TensorProto.FLOAT16),
-            helper.make_node("Cast", ["half"], ["back"], to=TensorProto.FLOAT),
-            helper.make_node("Div", ["back", "large"], ["sr"]),
-        ]
-    return _model(helper.make_graph(nodes, "sampler", inputs, [_value("sr", "n", 3, "H", "W")], weights))
+        numbers["large"] = np.float32(65504 / 0.9)
+        nodes.append("enlarged = Mul(scaled, large) half = Cast<to = 10>(enlarged)")
+        nodes.append("back = Cast<to = 1>(half) sr = Div(back, large)")
+    column = np.array([-1, 1, 1, 1])
+    return _model(", ".join(inputs), "float[n, 3, H, W] sr", nodes, *weights, column=column, **numbers)

@@ -1,17 +1,20 @@
-"""A machine with a GPU and a library that runs engines, for one test."""
+"""A machine with a GPU and a library that runs engines, for one test, and drawings of the tiny bundle on it."""
 
 from __future__ import annotations
 
 import importlib.machinery
 import sys
 import types
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from srflow_sdk.backends import tensorrt
+from srflow_sdk.backends.base import Drawing
 from srflow_sdk.backends.tensorrt import TensorRTBackend
+from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRuntime
 from srflow_sdk.system.hardware import Gpu
@@ -67,3 +70,28 @@ def noise(batch: int, height: int = 24, width: int = 30) -> dict[int, np.ndarray
         level: rng.standard_normal((batch, channels, height * SCALE >> level, width * SCALE >> level), np.float32)
         for level, channels in LEVELS.items()
     }
+
+
+WINDOW = Window(top=-2, left=6, height=24, width=30)
+CORE = Window(top=8, left=4, height=80, width=100)
+
+
+def drawing_of(bundle: Bundle, **changes: Any) -> Drawing:
+    return replace(
+        Drawing(
+            levels=bundle.manifest.latent_levels,
+            scale=SCALE,
+            seed=(1 << 64) - 3,
+            sample=1 << 40,
+            window=WINDOW,
+            tau=0.7,
+            core=CORE,
+        ),
+        **changes,
+    )
+
+
+def maps_of(bundle: Bundle) -> dict[int, np.ndarray]:
+    rng = np.random.default_rng(1)
+    sizes = {entry.level: (96 >> entry.level, 120 >> entry.level) for entry in bundle.manifest.latent_levels}
+    return {level: rng.random(size, np.float32) * np.float32(2) for level, size in sizes.items()}

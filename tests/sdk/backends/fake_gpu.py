@@ -13,8 +13,7 @@ import itertools
 import re
 import threading
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +24,6 @@ from .fake_ptx import Kernel, kernels_of
 
 class cudaError_t(enum.IntEnum):
     cudaSuccess = 0
-    cudaErrorInvalidValue = 1
     cudaErrorMemoryAllocation = 2
     cudaErrorNoDevice = 100
     cudaErrorStreamCaptureUnsupported = 900
@@ -34,7 +32,6 @@ class cudaError_t(enum.IntEnum):
 
 class CUresult(enum.IntEnum):
     CUDA_SUCCESS = 0
-    CUDA_ERROR_INVALID_PTX = 218
     CUDA_ERROR_UNSUPPORTED_PTX_VERSION = 222
 
 
@@ -47,13 +44,14 @@ class cudaStreamCaptureMode(enum.IntEnum):
     cudaStreamCaptureModeThreadLocal = 1
 
 
+OK = cudaError_t.cudaSuccess
 Work = Callable[[], None]
 
 
 @dataclass
 class _Stream:
+    device: int
     pending: list[Work] = field(default_factory=list)
-    device: int = 0
     captured: list[Work] | None = None
     spoiled: bool = False
     capturing_thread: int = 0
@@ -62,30 +60,24 @@ class _Stream:
 class FakeGpu:
     """One GPU with so many bytes of memory. `violations` is what a real one would have answered with a crash."""
 
-    def __init__(self, nbytes: int = 1 << 30, *, devices: int = 1) -> None:
-        self.nbytes = nbytes
-        self.devices = devices
+    def __init__(self, nbytes: int = 1 << 30) -> None:
+        self.nbytes, self.devices, self.can_capture, self.ptx_version = nbytes, 1, True, 8.0
+        self.violations: list[str] = []
         self.blocks: dict[int, np.ndarray] = {}
+        self.pinned: dict[int, np.ndarray] = {}
         self.streams: dict[int, _Stream] = {}
         self.graphs: dict[int, list[Work]] = {}
-        self.violations: list[str] = []
-        self.allocations = self.launches = self.captures = 0
-        self.can_capture = True
-        self.ptx_version = 8.0
         self.modules: dict[int, dict[str, Kernel]] = {}
         self.kernels: dict[int, Kernel] = {}
+        self.contexts: set[int] = set()  # GPUs whose primary context was initialised
+        # What happened so far: kernels that ran, bytes of copies to the host and from ordinary memory of it, and more.
         self.started: list[str] = []
-        self.outside_graphs = 0
-        """Launches of kernels that were not captured."""
         self.downloaded: list[int] = []
-        self.pinned: dict[int, np.ndarray] = {}
         self.pageable: list[int] = []
-        """Bytes of the copies from and to ordinary memory of the host."""
+        self.allocations = self.launches = self.captures = self.outside_graphs = 0
         self._handles = itertools.count(1000)
         self._lock = threading.RLock()
         self._current = threading.local()
-        self.contexts: set[int] = set()
-        """GPUs whose primary context was initialised."""
 
     @property
     def used(self) -> int:
@@ -114,59 +106,53 @@ class FakeGpu:
     def capturing(self, stream: int) -> bool:
         return self.streams[stream].captured is not None
 
-    @contextmanager
-    def _call(self) -> Iterator[None]:
-        """During a capture, this thread may do nothing that is not captured."""
+    def device_here(self) -> int | None:
+        """The GPU of this thread's context; None: it has none."""
+        return getattr(self._current, "device", None)
+
+    def _not_captured(self) -> threading.RLock:  # type: ignore[valid-type]
+        """The lock for a call that no capture may see: it spoils the one of its thread."""
         with self._lock:
             for stream in self.streams.values():
-                if stream.captured is not None and stream.capturing_thread == threading.get_ident():
-                    stream.spoiled = True
-            yield
+                stream.spoiled |= stream.captured is not None and stream.capturing_thread == threading.get_ident()
+        return self._lock
 
     # The runtime's functions: a status, then values.
 
     def cudaGetDeviceCount(self) -> tuple[Any, ...]:
-        return (cudaError_t.cudaSuccess, self.devices) if self.devices else (cudaError_t.cudaErrorNoDevice, 0)
+        return (OK, self.devices) if self.devices else (cudaError_t.cudaErrorNoDevice, 0)
 
     def cudaSetDevice(self, device: int) -> tuple[Any, ...]:
         """It initialises the context, too (CUDA Runtime API, "Device Management": since 12.0)."""
         self.contexts.add(device)
         self._current.device = device
-        return (cudaError_t.cudaSuccess,)
-
-    def device_here(self) -> int | None:
-        """The GPU of this thread's context; None: it has none."""
-        return getattr(self._current, "device", None)
+        return (OK,)
 
     def cudaGetLastError(self) -> tuple[Any, ...]:
-        return (cudaError_t.cudaSuccess,)
+        return (OK,)
 
     def cudaGetErrorString(self, error: Any) -> tuple[Any, ...]:
         text = "out of memory" if error == cudaError_t.cudaErrorMemoryAllocation else error.name
-        return cudaError_t.cudaSuccess, text.encode()
+        return OK, text.encode()
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
-        handle = next(self._handles)
-        device = self.device_here()
-        if device is None:
-            self.violated("a stream is made without a context")
-        self.streams[handle] = _Stream(device=device)
-        return cudaError_t.cudaSuccess, handle
+        self.streams[handle := next(self._handles)] = _Stream(self._current.device)  # which an earlier call has made
+        return OK, handle
 
     def cudaStreamDestroy(self, stream: int) -> tuple[Any, ...]:
         if self.streams.pop(stream).pending:
             self.violated("a stream with work on it is destroyed")
-        return (cudaError_t.cudaSuccess,)
+        return (OK,)
 
     def cudaStreamSynchronize(self, stream: int) -> tuple[Any, ...]:
-        with self._call():
+        with self._not_captured():
             pending, self.streams[stream].pending = self.streams[stream].pending, []
             for work in pending:
                 work()
-        return (cudaError_t.cudaSuccess,)
+        return (OK,)
 
     def cudaMallocAsync(self, size: int, hStream: int) -> tuple[Any, ...]:
-        with self._call():
+        with self._not_captured():
             if self.used + size > self.nbytes:
                 return cudaError_t.cudaErrorMemoryAllocation, 0
             block = np.full(size + 256, 0x7F, np.uint8)  # whoever reads what nobody wrote gets nonsense
@@ -174,58 +160,53 @@ class FakeGpu:
             block = block[start : start + size]
             self.blocks[block.ctypes.data] = block
             self.allocations += 1
-        return cudaError_t.cudaSuccess, block.ctypes.data
+        return OK, block.ctypes.data
 
     def cudaFreeAsync(self, devPtr: int, hStream: int) -> tuple[Any, ...]:
-        with self._call():
+        with self._not_captured():
             if devPtr not in self.blocks:
                 self.violated("memory is freed that is not allocated")
             self.blocks.pop(devPtr)[...] = 0x7F
-        return (cudaError_t.cudaSuccess,)
+        return (OK,)
 
     def cudaMallocHost(self, size: int) -> tuple[Any, ...]:
-        with self._call():
+        with self._not_captured():
             memory = np.full(size, 0x7F, np.uint8)
             self.pinned[memory.ctypes.data] = memory
-        return cudaError_t.cudaSuccess, memory.ctypes.data
+        return OK, memory.ctypes.data
 
     def cudaFreeHost(self, ptr: int) -> tuple[Any, ...]:
-        with self._call():
+        with self._not_captured():
             self.pinned.pop(ptr)[...] = 0x7F
-        return (cudaError_t.cudaSuccess,)
+        return (OK,)
 
     def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: Any, stream: int) -> tuple[Any, ...]:
         """Ordinary memory is staged by the call, and pinned memory is read when the copy's turn has come (CUDA runtime
         API, "API synchronization behavior", Memcpy, Asynchronous)."""
-        with self._call():
+        with self._not_captured():
             up = kind == cudaMemcpyKind.cudaMemcpyHostToDevice
             host = src if up else dst
             pinned = any(start <= host and host + count <= start + one.nbytes for start, one in self.pinned.items())
-            if not pinned:
-                self.pageable.append(count)
-            if up:
-                staged = None if pinned else ctypes.string_at(src, count)
+            (self.pageable if not pinned else []).append(count)
+            (self.downloaded if not up else []).append(count)
+            staged = ctypes.string_at(src, count) if up and not pinned else None
 
-                def upload() -> None:
+            def copy() -> None:
+                if up:
                     data = ctypes.string_at(src, count) if staged is None else staged
                     self.view(dst, count)[...] = np.frombuffer(data, np.uint8)
-
-                self.put(stream, upload)
-            else:
-                self.downloaded.append(count)
-
-                def download() -> None:
+                else:
                     ctypes.memmove(dst, self.view(src, count).ctypes.data, count)
 
-                self.put(stream, download)
-        return (cudaError_t.cudaSuccess,)
+            self.put(stream, copy)
+        return (OK,)
 
     def cudaStreamBeginCapture(self, stream: int, mode: Any) -> tuple[Any, ...]:
         if not self.can_capture:
             return (cudaError_t.cudaErrorStreamCaptureUnsupported,)
         target = self.streams[stream]
         target.captured, target.spoiled, target.capturing_thread = [], False, threading.get_ident()
-        return (cudaError_t.cudaSuccess,)
+        return (OK,)
 
     def cudaStreamEndCapture(self, stream: int) -> tuple[Any, ...]:
         target = self.streams[stream]
@@ -233,25 +214,24 @@ class FakeGpu:
         if work is None or target.spoiled:
             return cudaError_t.cudaErrorStreamCaptureInvalidated, None
         self.captures += 1
-        return cudaError_t.cudaSuccess, work
+        return OK, work
 
     def cudaGraphInstantiate(self, graph: Any, flags: int) -> tuple[Any, ...]:
-        handle = next(self._handles)
-        self.graphs[handle] = graph
-        return cudaError_t.cudaSuccess, handle
+        self.graphs[handle := next(self._handles)] = graph
+        return OK, handle
 
     def cudaGraphDestroy(self, graph: Any) -> tuple[Any, ...]:
-        return (cudaError_t.cudaSuccess,)
+        return (OK,)
 
     def cudaGraphLaunch(self, graphExec: int, stream: int) -> tuple[Any, ...]:
         self.launches += 1
         for work in self.graphs[graphExec]:
             self.put(stream, work)
-        return (cudaError_t.cudaSuccess,)
+        return (OK,)
 
     def cudaGraphExecDestroy(self, graphExec: int) -> tuple[Any, ...]:
         del self.graphs[graphExec]
-        return (cudaError_t.cudaSuccess,)
+        return (OK,)
 
     # The driver's functions.
 
@@ -267,20 +247,16 @@ class FakeGpu:
 
     def cuModuleLoadData(self, image: int) -> tuple[Any, ...]:
         """image: "a NULL-terminated text string" of PTX (CUDA driver API, section 6.11)."""
-        with self._call():
+        with self._not_captured():
             ptx = ctypes.string_at(image).decode()
-            found = re.search(r"^\.version (\d+\.\d+)$", ptx, re.MULTILINE)
-            if found is None:
-                return CUresult.CUDA_ERROR_INVALID_PTX, None
-            if float(found[1]) > self.ptx_version:
+            (version,) = re.findall(r"^\.version (\d+\.\d+)$", ptx, re.MULTILINE)
+            if float(version) > self.ptx_version:
                 return CUresult.CUDA_ERROR_UNSUPPORTED_PTX_VERSION, None
-            handle = next(self._handles)
-            self.modules[handle] = kernels_of(ptx)
+            self.modules[handle := next(self._handles)] = kernels_of(ptx)
         return CUresult.CUDA_SUCCESS, handle
 
     def cuModuleGetFunction(self, hmod: int, name: bytes) -> tuple[Any, ...]:
-        handle = next(self._handles)
-        self.kernels[handle] = self.modules[hmod][name.decode()]
+        self.kernels[handle := next(self._handles)] = self.modules[hmod][name.decode()]
         return CUresult.CUDA_SUCCESS, handle
 
     def cuModuleUnload(self, hmod: int) -> tuple[Any, ...]:
@@ -307,7 +283,6 @@ class FakeGpu:
             self.violated("a grid is too large or empty")
         pointers = (ctypes.c_uint64 * len(kernel.parameters)).from_address(kernelParams)
         arguments = [ctypes.c_uint64.from_address(pointer).value for pointer in pointers]
-
         self.outside_graphs += not self.capturing(hStream)
 
         def work() -> None:
@@ -322,21 +297,12 @@ FUNCTIONS = tuple(name for name in vars(FakeGpu) if name.startswith("cuda"))
 DRIVER_FUNCTIONS = tuple(name for name in vars(FakeGpu) if name.startswith("cu") and name not in FUNCTIONS)
 
 
-def runtime_module(gpu: FakeGpu) -> types.ModuleType:
+def runtime_module(gpu: FakeGpu) -> types.SimpleNamespace:
     """The GPU as `cuda.bindings.runtime` shows it."""
-    module = types.ModuleType("cuda.bindings.runtime")
-    for name in FUNCTIONS:
-        setattr(module, name, getattr(gpu, name))
-    for kind in (cudaError_t, cudaMemcpyKind, cudaStreamCaptureMode):
-        setattr(module, kind.__name__, kind)
-    module.cudaStreamNonBlocking = 1  # type: ignore[attr-defined]
-    return module
+    kinds = {kind.__name__: kind for kind in (cudaError_t, cudaMemcpyKind, cudaStreamCaptureMode)}
+    return types.SimpleNamespace(cudaStreamNonBlocking=1, **kinds, **{name: getattr(gpu, name) for name in FUNCTIONS})
 
 
-def driver_module(gpu: FakeGpu) -> types.ModuleType:
+def driver_module(gpu: FakeGpu) -> types.SimpleNamespace:
     """The GPU as `cuda.bindings.driver` shows it."""
-    module = types.ModuleType("cuda.bindings.driver")
-    for name in DRIVER_FUNCTIONS:
-        setattr(module, name, getattr(gpu, name))
-    module.CUresult = CUresult  # type: ignore[attr-defined]
-    return module
+    return types.SimpleNamespace(CUresult=CUresult, **{name: getattr(gpu, name) for name in DRIVER_FUNCTIONS})

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper
 
 from srflow_export.bundle_writer import staged_bundle
 from srflow_sdk.model.bundle import Bundle
@@ -54,12 +53,10 @@ class ILogger:
 
 
 class ExecutionContextAllocationStrategy:
-    STATIC = "static"
     USER_MANAGED = "user managed"
 
 
 class CudaGraphStrategy:
-    DISABLED = "disabled"
     WHOLE_GRAPH_CAPTURE = "whole graph capture"
 
 
@@ -78,11 +75,9 @@ class IRuntimeCache:
 
 
 class IRuntimeConfig:
-    cuda_graph_strategy = CudaGraphStrategy.DISABLED
-
-    def __init__(self) -> None:
-        self._strategy = ExecutionContextAllocationStrategy.STATIC
-        self._cache: IRuntimeCache | None = None
+    cuda_graph_strategy = "disabled"
+    _strategy = "static"
+    _cache: IRuntimeCache | None = None
 
     def set_execution_context_allocation_strategy(self, strategy: str) -> None:
         self._strategy = strategy
@@ -151,25 +146,22 @@ class IExecutionContext:
             self._busy.release()
 
     def _execute(self, stream: int) -> bool:
-        if self._engine._runtime._rendezvous is not None and self._ready < 0:
-            self._engine._runtime._rendezvous.wait(timeout=20)
-        if self._engine._runtime._failure:
-            self._log.log(ILogger.ERROR, self._engine._runtime._failure)
+        runtime, capturing, version = self._engine._runtime, self._gpu.capturing(stream), self._version
+        if runtime._rendezvous is not None and self._ready < 0:
+            runtime._rendezvous.wait(timeout=20)
+        if runtime._failure:
+            self._log.log(ILogger.ERROR, runtime._failure)
             return False
-        if self._stream_in_use not in (None, stream):
-            self._gpu.violated("an execution context is used on two streams at once")
         names = {*self._engine._inputs, *self._engine._outputs}
-        if self._shapes.keys() != set(self._engine._inputs) or self._addresses.keys() != names:
-            self._log.log(ILogger.ERROR, "enqueueV3: shapes or addresses are not set")
-            return False
-        if self._memory[1] < self.update_device_memory_size_for_shapes():
-            self._gpu.violated("the activations do not fit the memory")
-        capturing = self._gpu.capturing(stream)
-        if capturing and (self._ready != self._version or self._engine._own_graphs):
-            self._gpu.streams[stream].spoiled = True
-            self._log.log(ILogger.ERROR, "enqueueV3: operation not permitted when stream is capturing")
-            return False
-        version = self._version
+        for what, wrong in {
+            "an execution context is used on two streams at once": self._stream_in_use not in (None, stream),
+            "shapes or addresses are not set": {*self._shapes} != {*self._engine._inputs}
+            or {*self._addresses} != names,
+            "the activations do not fit the memory": self._memory[1] < self.update_device_memory_size_for_shapes(),
+            "what is not ready is captured": capturing and (self._ready != version or self._engine._own_graphs),
+        }.items():
+            if wrong:
+                self._gpu.violated(what)
 
         def work() -> None:
             if version != self._version:
@@ -203,11 +195,9 @@ class ICudaEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self._inputs = {value.name: _TYPES[value.type][1] for value in self._session.get_inputs()}
-        self._outputs = {value.name: _TYPES[value.type][1] for value in self._session.get_outputs()}
-        self._types = {
-            value.name: _TYPES[value.type][0] for value in (*self._session.get_inputs(), *self._session.get_outputs())
-        }
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self._inputs, self._outputs = ({one.name: _TYPES[one.type][1] for one in side} for side in (inputs, outputs))
+        self._types = {one.name: _TYPES[one.type][0] for one in (*inputs, *outputs)}
         self._known: dict[tuple[Any, ...], dict[str, tuple[int, ...]]] = {}
 
     @property
@@ -223,21 +213,14 @@ class ICudaEngine:
     def get_tensor_dtype(self, name: str) -> Any:
         return _Named(self._types[name], {**self._inputs, **self._outputs}[name]().itemsize)
 
-    def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Dims]:
-        assert profile_index == 0
-        return [Dims(shape) for shape in self._profile[name]]
-
     def create_runtime_config(self) -> IRuntimeConfig:
         return IRuntimeConfig()
 
-    def create_execution_context(self, strategy: Any = ExecutionContextAllocationStrategy.STATIC) -> Any:
+    def create_execution_context(self, strategy: Any = None) -> Any:
         if isinstance(strategy, IRuntimeConfig):
             self._runtime._configs.append(strategy)
             strategy = strategy._strategy
         assert strategy == ExecutionContextAllocationStrategy.USER_MANAGED
-        if self._runtime._failure:
-            self._log.log(ILogger.ERROR, self._runtime._failure)
-            return None
         self._runtime._contexts += 1
         return IExecutionContext(self)
 
@@ -303,17 +286,16 @@ class Runtime:
 
 def library_module(gpu: FakeGpu, runtime: EngineRuntime) -> types.ModuleType:
     """`tensorrt` or `tensorrt_rtx`. Its Runtime objects are in `_made`."""
-    module = types.ModuleType(runtime)
-    module.__version__ = VERSION[runtime]  # type: ignore[attr-defined]
-    rtx = runtime == "tensorrt_rtx"
-    registry = IPluginRegistry()
+    module, registry, rtx = types.ModuleType(runtime), IPluginRegistry(), runtime == "tensorrt_rtx"
     fields = {"_gpu": gpu, "_own_graphs": rtx, "_made": [], "_registry": registry}
-    contents = {"get_plugin_registry": lambda: registry}
-    contents |= {"ILogger": ILogger, "ExecutionContextAllocationStrategy": ExecutionContextAllocationStrategy}
-    contents["Runtime"] = type("Runtime", (Runtime,), fields)
-    if rtx:
-        contents["CudaGraphStrategy"] = CudaGraphStrategy
-    vars(module).update(contents)
+    vars(module).update(
+        __version__=VERSION[runtime],
+        get_plugin_registry=lambda: registry,
+        ILogger=ILogger,
+        ExecutionContextAllocationStrategy=ExecutionContextAllocationStrategy,
+        Runtime=type("Runtime", (Runtime,), fields),
+        **({"CudaGraphStrategy": CudaGraphStrategy} if rtx else {}),
+    )
     return module
 
 
@@ -321,20 +303,15 @@ def write_engine_bundle(
     tiny: Path,
     target: Path,
     *,
-    engines: int = 1,
-    half: bool = False,
     spoil: Any = lambda *engines: engines,
     **record: Any,
 ) -> Bundle:
     """The tiny bundle, or another one of the same levels, with engines of its graphs, its inverter's among them.
 
-    half: conditioning in float16. engines: how many pairs. spoil: what to put in place of the engines' bytes.
-    record: fields to override.
+    spoil: what to put in place of the engines' bytes. record: fields to override.
     """
     names = [name for name in ("encoder.onnx", "sampler.onnx", "inverter.onnx") if (tiny / name).exists()]
     graphs = {name: (tiny / name).read_bytes() for name in names}
-    if half:
-        graphs = {name: _halved(content) for name, content in graphs.items()}
     profile: LrProfile = record.get("profile", PROFILE)
     with staged_bundle(target) as stage:
         for name, content in graphs.items():
@@ -347,14 +324,14 @@ def write_engine_bundle(
         fields: dict[str, Any] = {
             "runtime": "tensorrt",
             "version": VERSION[record.get("runtime", "tensorrt")],
-            "precision": "fp16" if half else "fp32",
+            "precision": "fp32",
             "compute_capabilities": ("8.9",),
             "gpu": "",
             "profile": profile,
             **plans,
             "graphs": {name: file_sha256(stage.path / name) for name in graphs},
         }
-        stage.commit(tiny_manifest(engines=(EngineRecord(**{**fields, **record}),) * engines))
+        stage.commit(tiny_manifest(engines=(EngineRecord(**{**fields, **record}),)))
     return Bundle.open(target)
 
 
@@ -371,26 +348,6 @@ def _engine(graph: bytes, profile: LrProfile) -> bytes:
         ]
     assert set(LEVELS) >= {int(name[-1]) for name in shapes if name.startswith("noise")}
     return _MAGIC + json.dumps(shapes).encode() + b"\n" + graph
-
-
-def _halved(graph: bytes) -> bytes:
-    """The same graph with what goes from encoder to sampler in half precision."""
-    model = onnx.load_from_string(graph)
-    sides = model.graph.output if model.graph.name == "encoder" else model.graph.input
-    for value in sides:
-        if value.name == "tau" or value.name.startswith("noise"):
-            continue
-        name, wide = value.name, f"{value.name}_float"
-        value.type.tensor_type.elem_type = TensorProto.FLOAT16
-        for node in model.graph.node:
-            for names in (node.input, node.output):
-                names[:] = [wide if entry == name else entry for entry in names]
-        if model.graph.name == "encoder":
-            model.graph.node.append(helper.make_node("Cast", [wide], [name], to=TensorProto.FLOAT16))
-        else:
-            model.graph.node.insert(0, helper.make_node("Cast", [name], [wide], to=TensorProto.FLOAT))
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
 
 
 def with_plugins(*engines: bytes) -> list[bytes]:

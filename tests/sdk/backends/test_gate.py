@@ -13,7 +13,7 @@ import pytest
 
 from srflow_sdk import backends
 from srflow_sdk.backends import OnnxRuntimeBackend, open_backend
-from srflow_sdk.backends.gate import check_agreement, is_within_gate, photographs, picture, psnr
+from srflow_sdk.backends.gate import check_agreement, is_within_gate, photographs, psnr
 from srflow_sdk.backends.providers import Provider
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
@@ -27,30 +27,26 @@ def bundle(tiny_bundle: Path) -> Bundle:
     return Bundle.open(tiny_bundle)
 
 
+def test_the_distance_of_two_pictures_is_a_psnr() -> None:
+    for multiple in (1, 2, 7, 64):  # photographs that fit any network
+        for photo in photographs(multiple):
+            assert photo.dtype == np.float32
+            assert photo.shape[2] % multiple == photo.shape[3] % multiple == 0
+            assert 0 <= photo.min() < photo.max() <= 1
+    assert psnr(np.full_like(photo, 0.5), np.full_like(photo, 0.6)) == pytest.approx(20, abs=1e-3)
+    assert psnr(photo, photo) == float("inf")
+    assert psnr(photo * np.float32("nan"), photo) == float("-inf")
+
+
 class Wrong(OnnxRuntimeBackend):
     """The CPU's picture and an error of one part in `parts`."""
 
     parts = 10.0
-    named = "wrong"
-
-    @property
-    def device(self) -> str:
-        return self.named
+    device = "wrong"  # type: ignore[assignment]
 
     def sample_impl(self, conditioning: Any, noise: Mapping[int, Any], tau: float) -> Any:
         sr = super().sample_impl(conditioning, noise, tau)
         return sr * np.float32(1 + 1 / self.parts)
-
-
-def test_the_distance_of_two_backends_is_a_psnr(bundle: Bundle) -> None:
-    lr = photographs(2)[0]
-    with Wrong(bundle, threads=1) as wrong, OnnxRuntimeBackend(bundle, threads=1) as cpu:
-        right = picture(cpu, lr, bundle.manifest)
-        coarse = psnr(picture(wrong, lr, bundle.manifest), right)
-        wrong.parts = 1000
-        assert psnr(picture(wrong, lr, bundle.manifest), right) - coarse == pytest.approx(40, abs=3)
-    assert psnr(right, right) == float("inf")
-    assert psnr(right * np.float32("nan"), right) == float("-inf")
 
 
 def test_values_that_are_not_finite_disagree_unless_the_network_makes_them(
@@ -103,10 +99,10 @@ def test_a_plugin_that_computes_another_picture_is_an_error_if_asked_for_and_pas
         def __init__(self, bundle: Bundle, *, device: str = "cpu", gpu: int = 0, threads: int | None = None) -> None:
             super().__init__(bundle, threads=threads)
             self.parts = 4.0 if device == "webgpu" else float("inf")
-            self.named = device
+            self.device = device  # type: ignore[misc,assignment]
 
         def deactivate_impl(self) -> None:
-            closed.append(self.named)
+            closed.append(self.device)
             super().deactivate_impl()
 
     monkeypatch.setattr(backends, "OnnxRuntimeBackend", Backend)
@@ -118,14 +114,6 @@ def test_a_plugin_that_computes_another_picture_is_an_error_if_asked_for_and_pas
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "continuing without webgpu" in caplog.text
     backend.deactivate()
-
-
-def test_the_photographs_fit_any_network() -> None:
-    for multiple in (1, 2, 7, 64):
-        for photo in photographs(multiple):
-            assert photo.dtype == np.float32
-            assert photo.shape[2] % multiple == photo.shape[3] % multiple == 0
-            assert 0 <= photo.min() < photo.max() <= 1
 
 
 def recorded(*decibels: object) -> Manifest:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,13 @@ import pytest
 
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.backends.tensorrt import TensorRTBackend
-from srflow_sdk.errors import DeviceError
+from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile
 
 from ..flow_bundle import write_flow_bundle
-from .drawings import drawing_of
-from .engine_machine import EngineMachine, noise
+from ..tiny_bundle import write_tiny_bundle
+from .engine_machine import EngineMachine, drawing_of, maps_of, noise
 from .fake_tensorrt import IExecutionContext, write_engine_bundle
 
 
@@ -28,9 +30,8 @@ def test_engines_give_what_the_graphs_give(
 ) -> None:
     machine.install(runtime)
     with TensorRTBackend(write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", runtime=runtime)) as backend:
-        assert backend.device == runtime
-        assert backend.gpu == 0
-        conditioning = backend.encode(lr)
+        assert (backend.device, backend.gpu, backend.can_invert) == (runtime, 0, False)
+        conditioning = backend.encode(np.asfortranarray(lr.astype(np.float64)))  # any layout and float
         assert conditioning.nbytes == 24 * 30 * 4 * 8
         for _ in range(4):  # plainly, as it is captured, and from the graph
             np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
@@ -38,10 +39,7 @@ def test_engines_give_what_the_graphs_give(
 
 def test_images_of_a_batch_are_computed_one_by_one(machine: EngineMachine, engine_bundle: Bundle) -> None:
     batch = np.random.default_rng(4).random((3, 3, 24, 30), np.float32)
-    with (
-        TensorRTBackend(engine_bundle) as backend,
-        OnnxRuntimeBackend(engine_bundle, threads=1) as graphs,
-    ):
+    with TensorRTBackend(engine_bundle) as backend, OnnxRuntimeBackend(engine_bundle, threads=1) as graphs:
         for images in (batch, batch[:1]):
             got = backend.sample(backend.encode(images), noise(3), 0.5)
             np.testing.assert_allclose(got, graphs.sample(graphs.encode(images), noise(3), 0.5), atol=1e-6)
@@ -49,19 +47,11 @@ def test_images_of_a_batch_are_computed_one_by_one(machine: EngineMachine, engin
             backend.sample(backend.encode(batch[:2]), noise(3), 0.5)
 
 
-def test_arrays_of_any_layout_and_float_are_taken(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, expected: np.ndarray
-) -> None:
-    with TensorRTBackend(engine_bundle) as backend:
-        turned = {level: np.asfortranarray(array) for level, array in noise(1).items()}
-        conditioning = backend.encode(np.asfortranarray(lr.astype(np.float64)))
-        np.testing.assert_array_equal(backend.sample(conditioning, turned, 0.7), expected)
-
-
 def test_conditioning_of_half_engines_takes_half_the_memory(
-    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path, lr: np.ndarray, expected: np.ndarray
+    machine: EngineMachine, tmp_path: Path, lr: np.ndarray, expected: np.ndarray
 ) -> None:
-    with TensorRTBackend(write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", half=True)) as backend:
+    half = write_tiny_bundle(tmp_path / "half.srflow", precision="fp16")
+    with TensorRTBackend(write_engine_bundle(half, tmp_path / "b.srflow")) as backend:
         conditioning = backend.encode(lr)
         assert conditioning.nbytes == 24 * 30 * 2 * 8
         got = backend.sample(conditioning, noise(1), 0.7)
@@ -105,11 +95,7 @@ def test_graphs_are_as_many_as_sizes_that_are_kept(machine: EngineMachine, engin
 
 
 def test_a_graph_that_cannot_be_captured_is_done_without(
-    machine: EngineMachine,
-    engine_bundle: Bundle,
-    lr: np.ndarray,
-    expected: np.ndarray,
-    caplog: pytest.LogCaptureFixture,
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, expected: np.ndarray, caplog: Any
 ) -> None:
     machine.gpu.can_capture = False
     with TensorRTBackend(engine_bundle) as backend:
@@ -117,9 +103,47 @@ def test_a_graph_that_cannot_be_captured_is_done_without(
         for _ in range(4):
             np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
         backend.encode(lr)
-    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+    assert [message.partition(":")[0] for message in caplog.messages] == [
         "continuing without CUDA graphs, which could not be captured"
     ]
+
+
+def test_a_capture_that_is_interrupted_leaves_the_stream_usable(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with TensorRTBackend(engine_bundle) as backend:
+        conditioning = backend.encode(lr)
+        expected = backend.sample(conditioning, noise(1), 0.7)
+        with monkeypatch.context() as patched:
+            patched.setattr(IExecutionContext, "execute_async_v3", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                backend.sample(conditioning, noise(1), 0.7)
+        assert not any(machine.gpu.capturing(stream) for stream in machine.gpu.streams)
+        for _ in range(3):
+            np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
+
+
+def test_garbage_that_is_collected_during_a_capture_does_not_spoil_it(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TensorRTBackend(engine_bundle) as backend:
+        conditioning = backend.encode(lr)
+        backend.sample(conditioning, noise(1), 0.7)
+        garbage = [backend.encode(lr) for _ in range(9)]  # more than are kept for the next
+        original = IExecutionContext.execute_async_v3
+
+        def collecting(self: Any, stream_handle: int) -> bool:
+            garbage.clear()
+            return original(self, stream_handle)
+
+        monkeypatch.setattr(IExecutionContext, "execute_async_v3", collecting)
+        before = len(machine.gpu.blocks)
+        backend.sample(conditioning, noise(1), 0.7)
+        assert machine.gpu.captures == 1
+        assert len(machine.gpu.blocks) == before - 5
 
 
 def test_tensorrt_rtx_captures_by_itself_in_one_context_and_keeps_its_kernels(
@@ -150,153 +174,68 @@ def test_tensorrt_rtx_captures_by_itself_in_one_context_and_keeps_its_kernels(
     assert kept.read_bytes() == b"compiled"
 
 
-def test_threads_use_contexts_of_their_own_and_one_engine(
+def test_threads_use_contexts_of_their_own_and_an_only_thread_the_same_one_again(
     machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, expected: np.ndarray
 ) -> None:
-    with TensorRTBackend(engine_bundle) as backend, ThreadPoolExecutor(4) as pool:
+    with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)  # made by one thread, used by all
         contexts = machine.runtime._contexts
         machine.runtime._rendezvous = threading.Barrier(4)
-
-        def draw(_: int) -> np.ndarray:
-            result: np.ndarray = backend.sample(conditioning, noise(1), 0.7)
-            return result
-
-        for got in pool.map(draw, range(16)):
-            np.testing.assert_array_equal(got, expected)
+        with ThreadPoolExecutor(4) as pool:
+            for got in pool.map(lambda _: backend.sample(conditioning, noise(1), 0.7), range(4)):
+                np.testing.assert_array_equal(got, expected)
         assert machine.runtime._contexts == contexts + 4
-
-
-def test_an_only_thread_gets_the_same_context_again_whatever_others_left(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
-) -> None:
-    with TensorRTBackend(engine_bundle) as backend:
-        conditioning = backend.encode(lr)
-        machine.runtime._rendezvous = threading.Barrier(2)
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda _: backend.sample(conditioning, noise(1), 0.7), range(2)))
         for _ in range(4):
             backend.sample(conditioning, noise(1), 0.7)
         assert (machine.gpu.captures, machine.gpu.launches) == (1, 4)
 
 
-def test_contexts_of_threads_that_ended_are_used_again(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
-) -> None:
-    with TensorRTBackend(engine_bundle) as backend:
-        for _ in range(5):
-            thread = threading.Thread(target=backend.encode, args=(lr,))
-            thread.start()
-            thread.join()
-        assert machine.runtime._contexts == 1
-
-
-def test_the_apps_own_choice_of_a_gpu_is_put_back(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
+@pytest.mark.parametrize("before", [None, 0])
+def test_the_gpu_of_that_number_is_used_and_the_apps_own_choice_is_put_back(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, before: int | None
 ) -> None:
     machine.gpu.devices = 2
-    machine.gpu.cudaSetDevice(1)
-    with TensorRTBackend(engine_bundle) as backend:
-        backend.encode(lr)
-        assert machine.gpu.device_here() == 1
-    assert machine.gpu.violations == []
-
-
-def test_the_second_gpu_makes_no_context_on_the_first(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
-) -> None:
-    machine.gpu.devices = 2
+    if before is not None:
+        machine.gpu.cudaSetDevice(before)
     with TensorRTBackend(engine_bundle, gpu=1) as backend:
         conditioning = backend.encode(lr)
         thread = threading.Thread(target=backend.sample, args=(conditioning, noise(1), 0.7))
         thread.start()
         thread.join()
         backend.draw(conditioning, drawing_of(engine_bundle))
-        assert machine.gpu.device_here() is None
-    assert machine.gpu.contexts == {1}
-    assert machine.gpu.violations == []
+        assert machine.gpu.device_here() == before
+    assert machine.gpu.contexts == {1} | ({before} - {None})
 
 
-def test_a_capture_that_fails_inside_leaves_the_stream_usable(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, monkeypatch: pytest.MonkeyPatch
+def test_what_does_not_fit_is_refused_and_the_next_call_works(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
 ) -> None:
-    with TensorRTBackend(engine_bundle) as backend:
-        conditioning = backend.encode(lr)
-        expected = backend.sample(conditioning, noise(1), 0.7)
-        with monkeypatch.context() as patched:
-            patched.setattr(IExecutionContext, "execute_async_v3", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                backend.sample(conditioning, noise(1), 0.7)
-        assert not any(machine.gpu.capturing(stream) for stream in machine.gpu.streams)
-        for _ in range(3):
-            np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
-
-
-def interrupted(*_: object) -> bool:
-    raise KeyboardInterrupt
-
-
-def test_sizes_outside_of_the_profile_are_refused_with_the_fix(machine: EngineMachine, engine_bundle: Bundle) -> None:
-    with TensorRTBackend(engine_bundle) as backend:
+    with TensorRTBackend(engine_bundle) as backend, OnnxRuntimeBackend(engine_bundle, threads=1) as graphs:
         assert backend.window_limits == LrProfile(min=(20, 20), opt=(40, 40), max=(64, 64))
         for height, width in ((18, 40), (40, 66)):
             words = rf"20×20 to 64×64, not {width}×{height}.*--trt fp32 --shapes MIN,OPT,MAX$"
             with pytest.raises(DeviceError, match=words):
                 backend.encode(np.zeros((1, 3, height, width), np.float32))
-
-
-def test_noise_that_does_not_fit_is_a_typed_error(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
-) -> None:
-    with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)
         with pytest.raises(DeviceError, match=r"sampling on tensorrt failed.*do not fit together"):
             backend.sample(conditioning, noise(1, height=26), 0.5)
         with pytest.raises(DeviceError, match=r"refuses noise_level1 of 1×6×160×60: setInputShape"):
             backend.sample(conditioning, noise(1, height=80), 0.5)
-        backend.sample(conditioning, noise(1), 0.5)
-
-
-def test_conditioning_of_another_backend_is_refused(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
-) -> None:
-    with TensorRTBackend(engine_bundle) as backend, OnnxRuntimeBackend(engine_bundle, threads=1) as graphs:
         with pytest.raises(DeviceError, match="OrtConditioning belongs to another backend"):
             backend.sample(graphs.encode(lr), noise(1), 0.5)
         with TensorRTBackend(engine_bundle) as twin, pytest.raises(DeviceError, match="from another backend"):
             backend.sample(twin.encode(lr), noise(1), 0.5)
+        with pytest.raises(DeviceError, match="has no inverter"):
+            backend.invert(conditioning, np.zeros((1, 3, 96, 120), np.float32))
+        backend.sample(conditioning, noise(1), 0.5)
 
 
-def test_engines_that_the_library_does_not_load_are_refused(
-    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", spoil=lambda encoder, _: (encoder, b"not a plan"))
-    with pytest.raises(DeviceError, match=r"sampler\.plan cannot be loaded: .*magic tag does not.*build it again"):
-        TensorRTBackend(bundle).activate()
-    assert machine.gpu.used == 0
-
-
-def test_a_gpu_that_cuda_cannot_use_is_a_typed_error(machine: EngineMachine, engine_bundle: Bundle) -> None:
-    machine.gpu.devices = 0
-    with pytest.raises(DeviceError, match="cudaGetDeviceCount: cudaErrorNoDevice"):
-        TensorRTBackend(engine_bundle).activate()
-
-
-@pytest.fixture(scope="module")
-def inverting(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A real network's graphs, with an inverter."""
-    return Bundle.open(write_flow_bundle(tmp_path_factory.mktemp("inverting") / "flow.srflow"))
-
-
-@pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt_rtx"])
-def test_an_inverters_engine_gives_what_its_graph_gives(
-    machine: EngineMachine, inverting: Bundle, tmp_path: Path, runtime: Any
-) -> None:
-    machine.install(runtime)
-    bundle = write_engine_bundle(inverting.path, tmp_path / "b.srflow", runtime=runtime)
+def test_an_inverters_engine_gives_what_its_graph_gives(machine: EngineMachine, tmp_path: Path) -> None:
+    flow = Bundle.open(write_flow_bundle(tmp_path / "flow.srflow"))
     draws = np.random.default_rng(5)
     lr, hr = draws.random((2, 3, 24, 30), np.float32), draws.random((2, 3, 96, 120), np.float32)
-    with TensorRTBackend(bundle) as backend, OnnxRuntimeBackend(inverting, threads=1) as graphs:
+    bundle = write_engine_bundle(flow.path, tmp_path / "b.srflow")
+    with TensorRTBackend(bundle) as backend, OnnxRuntimeBackend(flow, threads=1) as graphs:
         assert backend.can_invert
         for images in (lr, lr[:1]):  # an image for each picture, and one for both
             latents, density = backend.invert(backend.encode(images), hr)
@@ -307,15 +246,106 @@ def test_an_inverters_engine_gives_what_its_graph_gives(
             np.testing.assert_allclose(density, nats, rtol=1e-5)
         with pytest.raises(DeviceError, match="2 images does not fit pictures: 1"):
             backend.invert(backend.encode(lr), hr[:1])
-        with pytest.raises(DeviceError, match="OrtConditioning belongs to another backend"):
-            backend.invert(graphs.encode(lr), hr)
     assert machine.gpu.used == 0
 
 
-def test_engines_without_an_inverter_still_draw(machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray) -> None:
+# What it holds on the GPU, and when it lets go of it.
+
+
+def test_closing_frees_everything_and_conditioning_of_before_is_refused(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
+) -> None:
+    backend, gpu = TensorRTBackend(engine_bundle), machine.gpu
+    with backend:
+        old = backend.encode(lr)
+        backend.sample(old, noise(1), 0.5)
+        held = len(gpu.blocks)
+        kept = [backend.encode(lr) for _ in range(20)]
+        del kept  # freed with the object, but for a few blocks
+        assert len(gpu.blocks) == held + 4
+    assert (gpu.used, gpu.streams, gpu.modules, gpu.pinned, backend.window_limits) == (0, {}, {}, {}, None)
+    with backend:
+        with pytest.raises(DeviceError, match=r"before this one was closed; encode again"):
+            backend.sample(old, noise(1), 0.5)
+        del old
+        backend.encode(lr)
+    backend.activate()
+    backend.encode(lr)
+    del backend  # which nobody closes: Python does
+    gc.collect()
+    assert gpu.used == 0
+
+
+def test_a_backend_that_is_closed_while_it_is_in_use_ends_the_call_first(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, expected: np.ndarray
+) -> None:
+    backend = TensorRTBackend(engine_bundle)
+    backend.activate()
+    conditioning = backend.encode(lr)
+    meeting = machine.runtime._rendezvous = threading.Barrier(2)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(backend.sample, conditioning, noise(1), 0.7)
+        while meeting.n_waiting == 0 and not call.done():
+            pass
+        backend.deactivate()
+        assert machine.gpu.used > 0
+        meeting.wait()
+        np.testing.assert_array_equal(call.result(), expected)
+    assert machine.gpu.used == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("[defaultAllocator.cpp::allocate::57] Error Code 1: Cuda Runtime (out of memory)", OutOfMemoryError),
+        ("[executionContext.cpp] Error Code 2: OutOfMemory (Requested size was 5000 bytes.)", OutOfMemoryError),
+        ("[myelin.cpp] Error Code 1: Myelin (kernel failed)", DeviceError),
+    ],
+)
+def test_what_the_library_logs_decides_which_error_it_is(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, expected: np.ndarray, line: str, kind: type
+) -> None:
     with TensorRTBackend(engine_bundle) as backend:
-        assert not backend.can_invert
         conditioning = backend.encode(lr)
-        with pytest.raises(DeviceError, match="has no inverter"):
-            backend.invert(conditioning, np.zeros((1, 3, 96, 120), np.float32))
-        assert backend.sample(conditioning, noise(1), 0.7).shape == (1, 3, 96, 120)
+        machine.runtime._failure = line
+        for _ in range(2):
+            with pytest.raises(DeviceError) as caught:
+                backend.sample(conditioning, noise(1), 0.7)
+            assert type(caught.value) is kind
+            assert line in str(caught.value)
+        machine.runtime._failure = ""
+        np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
+
+
+def test_memory_that_other_sizes_hold_is_given_up_before_memory_is_said_to_be_out(
+    machine: EngineMachine, engine_bundle: Bundle
+) -> None:
+    with TensorRTBackend(engine_bundle) as backend:
+        small = np.zeros((1, 3, 24, 30), np.float32)
+        backend.sample(backend.encode(small), noise(1), 0.5)
+        machine.gpu.nbytes = int(machine.gpu.used * 1.15)
+        backend.sample(backend.encode(np.zeros((1, 3, 24, 32), np.float32)), noise(1, width=32), 0.5)
+        with pytest.raises(OutOfMemoryError, match=r"encoding 64×64 pixels on tensorrt failed.*use smaller tiles"):
+            backend.encode(np.zeros((1, 3, 64, 64), np.float32))
+        assert machine.gpu.used == 0  # nothing is held back from those who try with less
+        backend.encode(small)
+
+
+def test_copies_go_through_pinned_memory_that_every_run_uses_again(
+    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
+) -> None:
+    drawing = drawing_of(engine_bundle, maps=maps_of(engine_bundle), rounded=True)
+    with TensorRTBackend(engine_bundle) as backend:
+        results = []
+        for round_ in range(3):
+            conditioning = backend.encode(lr)
+            results.append(backend.sample(conditioning, noise(1), round_ / 4))
+            results.append(backend.draw(conditioning, replace(drawing, seed=round_)))
+            results.append(backend.draw(conditioning, replace(drawing, seed=round_, rounded=False)))
+            if round_ == 0:
+                first = [result.copy() for result in results]
+                pinned = set(machine.gpu.pinned)
+        assert machine.gpu.pageable == []
+        assert set(machine.gpu.pinned) == pinned
+        for result, before in zip(results, first, strict=False):  # they are the caller's
+            np.testing.assert_array_equal(result, before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ def picture(*shape: int) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("shape", "tile"),
-    [((45, 61), "auto"), ((45, 61), 16), ((45, 61), 40), ((64, 64), "auto"), ((110, 70), 40), ((1, 200), 16)],
+    [((45, 61), "auto"), ((45, 61), 16), ((64, 64), "auto"), ((110, 70), 40)],
 )
 def test_pictures_are_those_of_the_cpu(
     machine: EngineMachine, engine_bundle: Bundle, upscaler: Upscaler, shape: tuple[int, int], tile: Any
@@ -35,10 +34,7 @@ def test_pictures_are_those_of_the_cpu(
         assert engines.device == "tensorrt"
         got = engines.encode(image).samples(2, seed=5)
     expected = upscaler.encode(image).samples(2, seed=5)
-    if min(shape) >= 20:
-        np.testing.assert_allclose(got, expected, atol=2e-6)
-    else:  # lower than what engines take: the last row is repeated below, where the CPU's network sees nothing
-        np.testing.assert_allclose(np.mean(got), np.mean(expected), atol=0.05)
+    np.testing.assert_allclose(got, expected, atol=2e-6)
 
 
 def test_an_image_smaller_than_the_engines_take_differs_at_its_lower_and_right_border_alone(
@@ -52,17 +48,6 @@ def test_an_image_smaller_than_the_engines_take_differs_at_its_lower_and_right_b
     above = (18 - 6) * SCALE  # of the rows that the network's reach of 6 keeps from the border
     np.testing.assert_allclose(got[:above], expected[:above], atol=2e-6)
     assert np.abs(got[above:] - expected[above:]).max() > 1e-3
-
-
-@pytest.mark.slow
-def test_pictures_of_many_threads_are_those_of_one(
-    machine: EngineMachine, engine_bundle: Bundle, upscaler: Upscaler
-) -> None:
-    image = picture(70, 90)
-    with machine.upscaler(engine_bundle, 32) as engines, ThreadPoolExecutor(6) as pool:
-        results = list(pool.map(lambda seed: engines.upscale(image, seed=seed), range(6)))
-    for seed, got in enumerate(results):
-        np.testing.assert_allclose(got, upscaler.upscale(image, seed=seed), atol=2e-6)
 
 
 def test_an_encoding_draws_from_what_stays_on_the_gpu(

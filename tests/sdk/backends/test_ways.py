@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import json
 import math
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from srflow_sdk.backends import Backend, base, open_backend, ways
+from srflow_sdk.backends import openvino as graphs
 from srflow_sdk.backends.ways import REFERENCE, Measured, Way, cached_choice, choose, measured
-from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError
+from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.raising import PassingError
+from srflow_sdk.system.raising import PassingError, is_installed
+from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import INT8_ROW, tiny_manifest, write_tiny_bundle
 
@@ -23,6 +30,10 @@ OPENVINO = Way(device="openvino", precision="bundle")
 BF16 = Way(device="openvino", precision="bf16")
 INT8_OPENVINO = Way(device="openvino", precision="int8")
 MANIFEST = tiny_manifest(parity=[INT8_ROW])
+
+
+def timed(way: Way, seconds: float, decibels: float = math.inf) -> Measured:
+    return Measured(way=way, seconds=seconds, decibels=decibels)
 
 
 @pytest.fixture(autouse=True)
@@ -58,7 +69,7 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
 @pytest.fixture(autouse=True)
 def _without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its ways are measured in test_precision.py."""
+    """Measure its ways only where a test asks for it."""
     monkeypatch.setattr(ways, "is_installed", lambda _: False)
 
 
@@ -74,29 +85,15 @@ def test_what_was_measured_is_not_measured_again(bundle: Bundle, measurements: C
     assert all(0 < one.seconds < math.inf and one.error is None for one in first)
     assert first[0].decibels == math.inf
     assert 38 < first[1].decibels < 90
+    assert (cached_choice(bundle, threads=1) or "").startswith(("float32 on cpu (", "int8 on cpu ("))
     assert both(bundle) == first
     assert measurements() == 1
 
 
-def test_beside_the_reference_one_way_is_open_at_a_time(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, opened_ways = ways._made, []
-    is_open: list[Backend] = []
-
-    def counting(bundle: Bundle, way: Way, threads: int | None) -> Backend:
-        is_open[:] = [backend for backend in is_open if backend._active]
-        assert len(is_open) <= 1, f"{way} is opened beside {is_open}"
-        is_open.append(real(bundle, way, threads))
-        opened_ways.append(way)
-        return is_open[-1]
-
-    monkeypatch.setattr(ways, "_made", counting)
-    both(bundle)
-    assert opened_ways == [REFERENCE, INT8]
-    assert not any(backend._active for backend in is_open)
-
-
-@pytest.mark.parametrize("error", [OutOfMemoryError("memory ran out"), PassingError("no threads"), MemoryError()])
-@pytest.mark.parametrize("name", ["_made", "_seconds"])
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [(OutOfMemoryError("memory ran out"), "_made"), (PassingError("no threads"), "_seconds"), (MemoryError(), "_made")],
+)
 def test_a_failure_that_may_pass_is_measured_at_the_next_start(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, error: Exception, name: str
 ) -> None:
@@ -131,36 +128,29 @@ def test_a_way_is_timed_by_its_ratio_to_the_reference_at_that_moment(
     assert [one.seconds for one in both(bundle)] == [2.0, 0.5]
 
 
-@pytest.mark.parametrize("change", ["processor", "version", "threads", "model"])
-def test_a_change_of_what_it_depends_on_measures_again(
-    bundle: Bundle,
-    measurements: Callable[[], int],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    change: str,
+def test_a_change_of_what_it_depends_on_and_a_damaged_entry_are_measured_again(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
 ) -> None:
-    both(bundle)
-    if change == "processor":
-        monkeypatch.setattr(ways, "processor", lambda: "another")
-    elif change == "version":
-        monkeypatch.setattr(ways, "_version", lambda _: "0.0.1")
-    elif change == "model":
-        bundle = Bundle.open(write_tiny_bundle(tmp_path / "other.srflow", int8="near", default_tau=0.5))
-    both(bundle, threads=2 if change == "threads" else 1)
-    assert measurements() == 2
+    calls: list[int] = []
+    monkeypatch.setattr(ways, "_measure", lambda *_: calls.append(1) or ([timed(REFERENCE, 1.0)], True))
 
+    def again(bundle: Bundle = bundle, threads: int = 1) -> bool:
+        before = len(calls)
+        for _ in range(2):
+            assert ways.measured(bundle, threads=threads) == {REFERENCE: timed(REFERENCE, 1.0)}
+        return len(calls) == before + 1
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"way": 1}', b"[" * 5000])
-def test_a_damaged_entry_is_measured_again(
-    bundle: Bundle, measurements: Callable[[], int], cache: Path, content: bytes
-) -> None:
-    both(bundle)
-    (entry,) = cache.iterdir()
-    entry.write_bytes(content)
-    both(bundle)
-    assert measurements() == 2
-    both(bundle)
-    assert measurements() == 2
+    assert again()
+    assert not again()
+    assert again(threads=2)
+    assert again(Bundle.open(write_tiny_bundle(tmp_path / "other.srflow", int8="near", default_tau=0.5)))
+    for name, value in (("processor", lambda: "another"), ("_version", lambda _: "0.0.1")):
+        monkeypatch.setattr(ways, name, value)
+        assert again()
+    for content in (b"", b'{"way": 1}', b"[" * 5000):
+        for entry in cache.iterdir():
+            entry.write_bytes(content)
+        assert again()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), CancelledError("cancelled")])
@@ -227,10 +217,6 @@ def test_int8_with_other_pictures_than_recorded_is_not_chosen(tmp_path: Path, in
     assert choose(with_time, bundle.manifest, device="cpu") == REFERENCE
 
 
-def timed(way: Way, seconds: float, decibels: float = math.inf) -> Measured:
-    return Measured(way=way, seconds=seconds, decibels=decibels)
-
-
 @pytest.mark.parametrize(
     ("found", "device", "chosen"),
     [
@@ -249,10 +235,157 @@ def test_the_fastest_within_the_gate_is_chosen(found: list[Measured], device: st
     assert choose({one.way: one for one in found}, MANIFEST, device=device) == chosen
 
 
-def test_the_backend_says_what_fastest_became(bundle: Bundle) -> None:
-    assert cached_choice(bundle, threads=1) is None
-    backend = open_backend(bundle, threads=1, precision="fastest")
-    assert (chosen := cached_choice(bundle, threads=1)) is not None
-    named = "float32" if backend.precision == "bundle" else backend.precision
-    assert chosen.startswith(f"{named} on {backend.device} (")
+# What `precision=` computes, and what it refuses.
+
+needs_openvino = pytest.mark.skipif(not is_installed("openvino"), reason="openvino is not installed")
+
+
+@pytest.fixture
+def with_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ways, "is_installed", is_installed)
+
+
+@pytest.fixture
+def floats(photo: np.ndarray) -> np.ndarray:
+    return (photo / 255).astype(np.float32)
+
+
+def remember(bundle: Bundle, *found: Measured) -> None:
+    """Let it be what an earlier start measured."""
+    file = ways._file(bundle, 1)
+    assert file is not None
+    file.write_text(json.dumps([dataclasses.asdict(one) for one in found]))
+
+
+def decibels(one: np.ndarray, other: np.ndarray) -> float:
+    error = float(np.mean((one.astype(np.float64) - other) ** 2))
+    return -10 * math.log10(error) if error else math.inf
+
+
+def test_bundle_is_what_was_exported_whatever_else_the_bundle_holds_and_was_measured(
+    bundle: Bundle, tiny_bundle: Path, floats: np.ndarray
+) -> None:
+    known = (REFERENCE, INT8, BF16, OPENVINO)
+    remember(bundle, *(Measured(way=way, seconds=0.001 if way == INT8 else 1.0, decibels=60.0) for way in known))
+    with Upscaler(bundle, threads=1, precision="fastest") as fastest:
+        assert fastest.precision == "int8"
+        rounded = fastest.upscale(floats)
+    with Upscaler(bundle, threads=1) as plain, Upscaler(tiny_bundle, device="cpu", threads=1) as without:
+        assert plain.precision == "bundle"
+        picture = plain.upscale(floats)
+        np.testing.assert_array_equal(picture, without.upscale(floats))
+    assert 30 < decibels(picture, rounded) < 100
+
+
+@needs_openvino
+@pytest.mark.usefixtures("with_openvino")
+def test_bf16_runs_on_openvino_or_says_that_the_processor_cannot(bundle: Bundle, floats: np.ndarray) -> None:
+    import openvino
+
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(DeviceError, match="no bfloat16 arithmetic"):
+            Upscaler(bundle, threads=1, precision="bf16")
+        return
+    with Upscaler(bundle, threads=1, precision="bf16") as upscaler, Upscaler(bundle, device="cpu") as exact:
+        assert (upscaler.device, upscaler.precision) == ("openvino", "bf16")
+        assert 38 < decibels(upscaler.upscale(floats), exact.upscale(floats)) < 100
+
+
+@needs_openvino
+@pytest.mark.usefixtures("with_openvino")
+def test_fastest_does_not_take_bf16_where_the_processor_has_none(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO would compute it in float32, and the picture's record would say bf16."""
+    monkeypatch.setattr(ways, "has_bf16", lambda: False)
+    found = ways.measured(bundle, threads=1)
+    assert list(found) == [REFERENCE, INT8_OPENVINO, INT8, BF16, OPENVINO]
+    assert found[BF16].seconds == math.inf
+    assert found[BF16].error == "this processor has no bfloat16 arithmetic"
+    assert ways._read(ways._file(bundle, 1)) == found, "it is not measured again"
+
+
+def test_a_tile_that_is_not_finite_in_int8_is_computed_again_in_float32(
+    tmp_path: Path, tiny_bundle: Path, floats: np.ndarray, caplog: pytest.LogCaptureFixture
+) -> None:
+    overflowing = write_tiny_bundle(tmp_path / "infinite.srflow", int8="infinite")
+    with Upscaler(overflowing, device="cpu", threads=1, precision="int8") as upscaler:
+        assert (upscaler.device, upscaler.precision) == ("cpu", "int8")
+        picture = upscaler.upscale(floats)
+        samples = upscaler.encode(floats).samples(2)  # with conditioning that is kept
+    assert "computing it again in float32" in caplog.text
+    with Upscaler(tiny_bundle, device="cpu", threads=1) as exact:
+        np.testing.assert_allclose(picture, exact.upscale(floats), atol=1e-6)
+        np.testing.assert_allclose(samples[1], exact.upscale(floats, sample=1), atol=1e-6)
+
+
+@needs_openvino
+@pytest.mark.usefixtures("with_openvino")
+@pytest.mark.parametrize(
+    ("theirs", "our_db", "runs_on"),
+    [
+        (timed(INT8_OPENVINO, 0.01, 40.0), 42.0, "openvino"),
+        (timed(INT8_OPENVINO, 0.01, 44.0), 60.0, "openvino"),  # further than 3 dB, and still hard to see
+        (timed(INT8_OPENVINO, 0.11, 44.0), 45.0, "cpu"),
+        (timed(INT8_OPENVINO, 0.01, 41.0), 45.0, "cpu"),
+        (Measured(way=INT8_OPENVINO, error="it did not start"), 45.0, "cpu"),
+    ],
+)
+def test_int8_runs_where_it_is_faster_and_right(bundle: Bundle, theirs: Measured, our_db: float, runs_on: str) -> None:
+    remember(bundle, timed(REFERENCE, 0.2), theirs, timed(INT8, 0.1, our_db))
+    backend = open_backend(bundle, threads=1, precision="int8")
+    assert (backend.device, backend.precision) == (runs_on, "int8")
     backend.deactivate()
+    if theirs.error is not None or theirs.decibels < min(our_db - 3, 43):
+        with pytest.raises(DeviceError, match="int8 gives no picture near enough on OpenVINO here"):
+            open_backend(bundle, device="openvino", threads=1, precision="int8")
+
+
+@pytest.mark.usefixtures("with_openvino")
+@pytest.mark.parametrize(("seconds", "said"), [(0.2, True), (0.05, False)])
+def test_bf16_that_takes_longer_says_so(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seconds: float, said: bool
+) -> None:
+    monkeypatch.setattr(ways, "has_bf16", lambda: True)
+    monkeypatch.setattr(ways, "_opened", lambda _bundle, way, _threads: way)
+    remember(bundle, timed(REFERENCE, 0.1), timed(BF16, seconds, 50.0))
+    assert open_backend(bundle, device="openvino", threads=1, precision="bf16") == BF16  # type: ignore[comparison-overlap]
+    assert ("bf16 takes longer than float32" in caplog.text) is said
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "error", "words"),
+    [
+        ({}, {"device": "cuda", "precision": "int8"}, ArgumentError, "for processors"),
+        ({}, {"device": "cpu", "precision": "bf16"}, ArgumentError, "computed by OpenVINO"),
+        ({}, {"precision": "fp16"}, ArgumentError, "must be one of bundle, bf16, int8, fastest"),
+        ({}, {"precision": "int8"}, BundleError, "srflow-export --bundle {path} --also int8"),
+        ({"precision": "fp16"}, {"precision": "int8"}, ArgumentError, "computes in fp16 already"),
+    ],
+)
+def test_what_no_device_computes_is_refused(
+    tmp_path: Path, fields: dict[str, Any], options: dict[str, Any], error: type[Exception], words: str
+) -> None:
+    path = write_tiny_bundle(tmp_path / "b.srflow", **fields)
+    with pytest.raises(error, match=words.format(path=path)):
+        Upscaler(path, **options)
+
+
+def test_fastest_of_a_half_bundle_is_the_bundle(tmp_path: Path) -> None:
+    half = write_tiny_bundle(tmp_path / "half.srflow", precision="fp16")
+    with Upscaler(half, threads=1, precision="fastest") as upscaler:
+        assert (upscaler.device, upscaler.precision) == ("cpu", "bundle")
+
+
+def test_without_openvino_bf16_names_the_extra_and_the_others_run_on_onnx_runtime(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)  # importing it fails
+    monkeypatch.setattr(graphs, "_core", functools.cache(graphs._core.__wrapped__))  # which may have started before
+    for options in ({"precision": "bf16"}, {"precision": "int8", "device": "openvino"}):
+        with pytest.raises(DeviceError, match=r'pip install "srflow-sdk\[openvino\]"'):
+            open_backend(bundle, **options)  # type: ignore[arg-type]
+    for precision in ("int8", "fastest"):
+        backend = open_backend(bundle, threads=1, precision=precision)  # type: ignore[arg-type]
+        assert backend.device == "cpu"
+        backend.deactivate()

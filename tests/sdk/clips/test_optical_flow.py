@@ -30,20 +30,6 @@ def test_a_fade_is_one_shot_and_a_flash_is_a_cut() -> None:
     assert motion_between(dark, dark + np.uint8(60), height=80, width=100).is_cut
 
 
-def test_the_number_of_threads_changes_nothing_and_stays() -> None:
-    import cv2
-
-    threads, found = cv2.getNumThreads(), []
-    try:
-        for number in (1, 3):
-            cv2.setNumThreads(number)
-            found.append(motion_between(BEFORE, NOW, height=80, width=100).flow)
-            assert cv2.getNumThreads() == number
-    finally:
-        cv2.setNumThreads(threads)
-    assert np.array_equal(*found)
-
-
 @pytest.mark.parametrize("band", [80, 32])
 def test_pictures_are_carried_by_whole_pixels_exactly(band: int) -> None:
     picture = np.random.default_rng(2).random((80, 120, 3)).astype(np.float32)

@@ -7,17 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from srflow_sdk.drawing.file_upscaling import made_of
 from srflow_sdk.drawing.finishing import lr_psnr
 from srflow_sdk.drawing.low_resolution import RowBuffer
-from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, NonFiniteError
-from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
+from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.upscaler import Upscaler
 
-from ..pixels.icc_writer import DISPLAY_P3, SRGB_CURVE, matrix_profile
 from ..tiny_bundle import write_tiny_bundle
 
 
@@ -31,25 +27,20 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_a_file_becomes_what_its_pixels_become(
-    tiled: Upscaler, tmp_path: Path, photo: np.ndarray, suffix: str, dtype: type, channels: int
-) -> None:
-    values = np.dstack([photo, photo[::-1, :, 0]])[..., [0, 3] if channels == 2 else slice(0, channels)]
-    pixels = values.astype(dtype) * {np.uint8: 1, np.uint16: 257, np.float32: np.float32(1 / 255)}[dtype]
-    write_image(tmp_path / "lr.tif", pixels.astype(dtype))
-    tiled.upscale_file(tmp_path / "lr.tif", tmp_path / f"sr{suffix}", seed=2)
-    got = read_image(tmp_path / f"sr{suffix}").pixels
-    expected = tiled.upscale(pixels.astype(dtype), seed=2)
-    if dtype is np.float32 and suffix == ".png":
-        expected = np.rint(expected * 65535).astype(np.uint16)
-    np.testing.assert_array_equal(got, expected)
+def test_a_file_of_floats_keeps_them_or_their_sixteen_bits(tiled: Upscaler, tmp_path: Path, photo: np.ndarray) -> None:
+    pixels = photo.astype(np.float32) / 255
+    write_image(tmp_path / "lr.tif", pixels)
+    expected = tiled.upscale(pixels, seed=2)
+    tiled.upscale_file(tmp_path / "lr.tif", tmp_path / "sr.tif", seed=2)
+    np.testing.assert_array_equal(read_image(tmp_path / "sr.tif").pixels, expected)
+    tiled.upscale_file(tmp_path / "lr.tif", tmp_path / "sr.png", seed=2)
+    sixteen = np.rint(expected * 65535).astype(np.uint16)
+    np.testing.assert_array_equal(read_image(tmp_path / "sr.png").pixels, sixteen)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 2)])
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif"])
+@pytest.mark.parametrize(
+    ("shape", "suffix"), [((1, 1), ".png"), ((1, 50), ".jpg"), ((50, 1), ".webp"), ((3, 2), ".tif")]
+)
 def test_the_smallest_images_work(tiled: Upscaler, tmp_path: Path, shape: tuple[int, int], suffix: str) -> None:
     write_image(tmp_path / "lr.png", np.full((*shape, 3), 90, np.uint8))
     result = tiled.upscale_file(tmp_path / "lr.png", tmp_path / f"sr{suffix}", report=True, consistent=True)
@@ -74,43 +65,12 @@ def test_every_target_holds_its_sample_and_says_how_it_was_made(
         assert (made.tau, made.seed, made.sample, made.tile) == (0.1 + 0.2, seed, 7 + index, 16)
         assert made.model_sha256 == tiled.bundle.manifest.digest
         assert made.source == "lr.png"
+    tau = np.random.default_rng(0).random((45, 61))
+    mapped = tiled.upscale_file(tmp_path / "lr.png", tmp_path / "c.png", tau=tau)
+    np.testing.assert_array_equal(read_image(tmp_path / "c.png").pixels, tiled.upscale(photo, tau=tau))
+    assert mapped.outputs[0].provenance.tau is None
     measured = [lr_psnr(read_image(target).pixels, photo) for target in targets]
     assert [output.lr_psnr for output in result.outputs] == pytest.approx(measured, abs=1e-6)
-
-
-def test_a_map_of_temperatures_is_used_and_said(tiled: Upscaler, tmp_path: Path, photo: np.ndarray) -> None:
-    write_image(tmp_path / "lr.png", photo)
-    tau = np.random.default_rng(0).random((45, 61))
-    tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", tau=tau)
-    np.testing.assert_array_equal(read_image(tmp_path / "sr.png").pixels, tiled.upscale(photo, tau=tau))
-    made = read_provenance(tmp_path / "sr.png")
-    assert made is not None
-    assert made.tau is None
-
-
-def test_the_profile_is_kept_and_the_file_is_what_the_pil_image_becomes(
-    tiled: Upscaler, tmp_path: Path, photo: np.ndarray
-) -> None:
-    profile = matrix_profile(DISPLAY_P3, SRGB_CURVE)
-    write_image(tmp_path / "lr.png", photo, metadata=Metadata(icc_profile=profile))
-    tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", seed=5)
-    file = read_image(tmp_path / "sr.png")
-    assert file.metadata.icc_profile == profile
-    image = tiled.upscale(tmp_path / "lr.png", seed=5)
-    assert image.info["icc_profile"] == profile
-    # Rows of the enlarged residual are computed with three rows of context here, with all there: equal to rounding.
-    assert np.abs(np.asarray(image).astype(int) - file.pixels).max() <= 1
-
-
-def test_a_picture_in_the_camera_s_orientation_comes_out_upright(
-    tiled: Upscaler, tmp_path: Path, photo: np.ndarray
-) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(photo).save(tmp_path / "lr.png", exif=exif)
-    tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png")
-    upright = np.rot90(photo, -1).copy()
-    np.testing.assert_array_equal(read_image(tmp_path / "sr.png").pixels, tiled.upscale(upright))
 
 
 def test_nothing_remains_of_a_call_that_failed(tmp_path: Path, photo: np.ndarray, tiled: Upscaler) -> None:
@@ -139,59 +99,6 @@ def test_nothing_remains_of_a_call_that_failed(tmp_path: Path, photo: np.ndarray
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("srflow")]
 
 
-def test_a_source_that_breaks_off_is_one_line_and_leaves_nothing(tmp_path: Path, tiled: Upscaler) -> None:
-    pixels = np.random.default_rng(0).integers(0, 255, (90, 60, 3), np.uint8)
-    write_image(tmp_path / "lr.png", pixels)
-    whole = (tmp_path / "lr.png").read_bytes()
-    (tmp_path / "lr.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ImageError, match=r"lr\.png") as error:
-        tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png")
-    assert "\n" not in str(error.value)
-    assert names(tmp_path) == ["lr.png"]
-
-
-@pytest.mark.parametrize(
-    ("targets", "error"),
-    [
-        ([], ArgumentError),
-        (["sr.bmp"], ArgumentError),
-        (["sr.jpg"], ImageError),
-        (["missing/sr.png"], ImageError),
-    ],
-)
-def test_targets_that_cannot_be_are_refused_before_the_work(
-    tmp_path: Path, photo: np.ndarray, tiled: Upscaler, targets: list[str], error: type[Exception]
-) -> None:
-    write_image(tmp_path / "lr.png", np.dstack([photo, photo[..., 0]]))
-    with pytest.raises(error):
-        tiled.upscale_file(
-            tmp_path / "lr.png",
-            [tmp_path / target for target in targets],
-            progress=lambda done, total: pytest.fail("it went to work"),
-        )
-
-
-def test_a_webp_larger_than_webp_can_be_is_refused_before_the_work(tmp_path: Path, tiled: Upscaler) -> None:
-    write_image(tmp_path / "lr.png", np.zeros((1, 4200, 3), np.uint8))
-    with pytest.raises(ImageError, match=r"16,?383"):
-        tiled.upscale_file(
-            tmp_path / "lr.png", tmp_path / "sr.webp", progress=lambda done, total: pytest.fail("it went to work")
-        )
-
-
-def test_what_a_file_would_say_is_known_before_it_is_made(tiled: Upscaler, tmp_path: Path, photo: np.ndarray) -> None:
-    write_image(tmp_path / "lr.png", photo)
-    for scale in (None, 1.5):
-        options = DrawOptions(seed=3, scale=scale, linear_light=True)
-        result = tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", **vars(options))
-        made = result.outputs[0].provenance
-        manifest, (height, width) = tiled.bundle.manifest, photo.shape[:2]
-        factor, _, _ = options.output_of(manifest, height=height, width=width)
-        known = options.provenance_fields(manifest, sample=0, scale=factor)
-        assert (known["tau"], known["scale"]) == (0.8, scale)
-        assert made == made_of(manifest, source=tmp_path / "lr.png", source_sha256=made.source_sha256, tile=16, **known)
-
-
 def test_rows_of_the_source_are_forgotten_as_they_are_done(
     tiled: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,41 +119,7 @@ def test_rows_of_the_source_are_forgotten_as_they_are_done(
     assert result.outputs[0].lr_psnr == pytest.approx(measured, abs=0.01)
 
 
-def test_the_source_is_not_overwritten_nor_one_sample_by_another(
-    tiled: Upscaler, tmp_path: Path, photo: np.ndarray
-) -> None:
-    source = tmp_path / "lr.png"
-    write_image(source, photo)
-    before = source.read_bytes()
-    for targets in ([source], [tmp_path / "." / "lr.png"], [tmp_path / "sr.png", tmp_path / "sr.png"]):
-        with pytest.raises(ArgumentError, match=r"overwritten|same file"):
-            tiled.upscale_file(source, targets)
-    assert source.read_bytes() == before
-    assert names(tmp_path) == ["lr.png"]
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"source": 3},
-        {"source": ""},
-        {"targets": None},
-        {"targets": [3]},
-        {"max_pixels": "10"},
-        {"report": None},
-        {"progress": "x"},
-        {"cancel": True},
-        {"seed": -1},
-    ],
-)
-def test_wrong_arguments_are_typed_errors(tiled: Upscaler, tmp_path: Path, arguments: dict[str, Any]) -> None:
-    write_image(tmp_path / "lr.png", np.zeros((8, 8, 3), np.uint8))
-    with pytest.raises(ArgumentError):
-        tiled.upscale_file(**{"source": tmp_path / "lr.png", "targets": tmp_path / "sr.png", **arguments})
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".webp", ".png", ".tif"])
-@pytest.mark.parametrize("truncate", [True, False])
+@pytest.mark.parametrize(("suffix", "truncate"), [(".jpg", True), (".png", False), (".tif", True)])
 def test_a_source_that_changes_meanwhile_gives_one_error_and_no_output(
     tiled: Upscaler, tmp_path: Path, suffix: str, truncate: bool
 ) -> None:
@@ -262,3 +135,37 @@ def test_a_source_that_changes_meanwhile_gives_one_error_and_no_output(
         tiled.upscale_file(source, target, progress=change)
     assert target.read_bytes() == b"older"
     assert names(tmp_path) == sorted([source.name, target.name])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        ({"source": 3}, ArgumentError, "source is 3"),
+        ({"source": ""}, ArgumentError, "source is ''"),
+        ({"targets": None}, ArgumentError, "target"),
+        ({"targets": [3]}, ArgumentError, "3"),
+        ({"targets": []}, ArgumentError, "there is no target"),
+        ({"targets": "sr.bmp"}, ArgumentError, r"\.png, \.jpg"),
+        ({"targets": "sr.jpg"}, ImageError, "no transparency"),
+        ({"targets": "missing/sr.png"}, ImageError, "cannot be written"),
+        ({"source": "wide.png", "targets": "sr.webp"}, ImageError, r"16,?383"),
+        ({"targets": "./lr.png"}, ArgumentError, "would be overwritten by its own enlargement"),
+        ({"targets": ["sr.png", "sr.png"]}, ArgumentError, "written to the same file"),
+        ({"max_pixels": "10"}, ArgumentError, "max_pixels is '10'"),
+        ({"report": None}, ArgumentError, "report is None"),
+        ({"progress": "x"}, ArgumentError, "progress is 'x'"),
+        ({"seed": -1}, ArgumentError, "seed is -1"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_the_work(
+    tiled: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], error: Any, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "lr.png", np.full((8, 8, 4), 90, np.uint8))
+    write_image(tmp_path / "wide.png", np.zeros((1, 4200, 3), np.uint8))
+    before = (tmp_path / "lr.png").read_bytes()
+    monkeypatch.setattr("srflow_sdk.drawing.file_upscaling.draw_tiles", lambda *_, **__: pytest.fail("it went to work"))
+    with pytest.raises(error, match=says):
+        tiled.upscale_file(**{"source": "lr.png", "targets": "sr.png", **arguments})
+    assert names(tmp_path) == ["lr.png", "wide.png"]
+    assert (tmp_path / "lr.png").read_bytes() == before

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import io
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution
+from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution, RowBuffer
 from srflow_sdk.pixels.colour import conversion_for
 from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.upscaler import Upscaler
@@ -31,11 +33,8 @@ def test_the_network_sees_the_image_padded_once_at_its_end() -> None:
     padded = np.pad(pixels, ((0, 1), (0, 1), (0, 0)), mode="edge").transpose(2, 0, 1) / np.float32(255)
     np.testing.assert_array_equal(seen, padded.astype(np.float32))
     np.testing.assert_array_equal(lr.network_rows(2, 6), seen[:, 2:])
-
-
-def test_gray_is_shown_to_the_network_three_times() -> None:
-    seen = low_resolution(np.full((4, 4, 1), 51, np.uint8)).network_rows(0, 4)
-    assert np.unique(seen).tolist() == [np.float32(0.2)]
+    gray = low_resolution(np.full((4, 4, 1), 51, np.uint8)).network_rows(0, 4)
+    assert (gray.shape, np.unique(gray).tolist()) == ((3, 4, 4), [np.float32(0.2)])
 
 
 def test_rows_do_not_depend_on_how_they_are_asked_for() -> None:
@@ -48,8 +47,7 @@ def test_rows_do_not_depend_on_how_they_are_asked_for() -> None:
     np.testing.assert_allclose(lr.enlarged_alpha(12, 30, 4), lr.enlarged_alpha(0, 60, 4)[48:120], atol=1)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA"])
-@pytest.mark.parametrize("tile", [16, None])
+@pytest.mark.parametrize(("mode", "tile"), [("RGBA", 16), ("LA", None)])
 def test_colour_under_transparency_does_not_show(
     tiny_bundle: Path, photo: np.ndarray, mode: str, tile: int | str
 ) -> None:
@@ -107,3 +105,57 @@ def test_colours_beyond_srgb_reach_to_the_edge_of_what_is_visible() -> None:
     lr = low_resolution(pixels, icc_profile=P3)
     own = lr.in_own_profile(lr.colours(0, 20).repeat(4, 0).repeat(4, 1), 0, 20, 4)
     np.testing.assert_allclose(own[:, : 4 * 12] * 255, np.broadcast_to([10, 250, 20], (80, 48, 3)), atol=1)
+
+
+# The rows of a file, decoded ahead and dropped once they are done.
+
+PIXELS = np.arange(40 * 3 * 2).reshape(40, 3, 2).astype(np.uint8)
+
+
+class Decoder:
+    def __init__(self) -> None:
+        self.row = 0
+        self.threads: set[str] = set()
+
+    def read(self, count: int) -> np.ndarray:
+        self.threads.add(threading.current_thread().name)
+        self.row += count
+        assert self.row <= 40, "no more rows than there are"
+        return PIXELS[self.row - count : self.row]
+
+
+@pytest.mark.parametrize("ahead", [1, 7, 1000])
+def test_streamed_rows_are_the_images(ahead: int) -> None:
+    with closing(RowBuffer((decoder := Decoder()).read, height=40, ahead=ahead)) as rows:
+        for top, bottom, forget in [(0, 9, 0), (3, 12, 5), (5, 30, 20), (20, 40, 39), (39, 40, 40)]:
+            np.testing.assert_array_equal(rows.rows(top, bottom), PIXELS[top:bottom])
+            rows.forget(forget)
+    assert threading.current_thread().name not in decoder.threads, "they are decoded ahead"
+
+
+def test_forgotten_rows_are_gone_and_their_memory_with_them() -> None:
+    buffer = RowBuffer()
+    buffer.append(PIXELS[:20])
+    buffer.append(PIXELS[20:30])
+    buffer.forget(18)
+    assert buffer.bottom == 30
+    np.testing.assert_array_equal(buffer.rows(18, 30), PIXELS[18:30])
+    assert buffer.rows(18, 30).base.nbytes == PIXELS[18:30].nbytes
+    with pytest.raises(IndexError):
+        buffer.rows(17, 20)
+    with pytest.raises(IndexError):
+        buffer.rows(18, 31)
+
+
+def test_what_failed_fails_again_for_everyone_who_asks() -> None:
+    requests = []
+
+    def fail(count: int) -> np.ndarray:
+        requests.append(count)
+        raise ValueError("damaged")
+
+    with closing(RowBuffer(fail, height=40, ahead=40)) as rows:
+        for _ in range(3):
+            with pytest.raises(ValueError, match="damaged"):
+                rows.rows(0, 4)
+    assert requests == [40]

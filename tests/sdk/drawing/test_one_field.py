@@ -72,16 +72,7 @@ def test_latents_of_a_tile_are_the_images_bit_for_bit(height: int, width: int, c
         tiles = plan_tiles(2 * height, 2 * width, core=2 * core, halo=halo, multiple=multiple)
         for tile in tiles[:: max(len(tiles) // 5, 1)]:
             window = tile.window.scaled(SCALE, 1 << level)
-            part = standard_normal(
-                seed,
-                3,
-                level,
-                channels=channels,
-                top=window.top,
-                left=window.left,
-                height=window.height,
-                width=window.width,
-            )
+            part = standard_normal(seed, 3, level, channels=channels, **vars(window))
             rows, columns = window.slices
             np.testing.assert_array_equal(part, field[:, rows, columns])
 
@@ -141,3 +132,9 @@ def test_the_embedded_model_keeps_its_promise() -> None:
             difference = np.abs(upscaler.upscale(image, tau=1.0, seed=1) - whole)
         assert difference.max() <= 2 / 255
         assert difference.mean() <= 0.02 / 255
+
+
+def test_the_tests_of_tiles_would_notice_a_missing_halo(tmp_path: Path) -> None:
+    bundle = write_tiny_bundle(tmp_path / "b.srflow", halo=0)
+    with Upscaler(bundle, device="cpu", tile=None) as whole, Upscaler(bundle, device="cpu", tile=16) as tiled:
+        assert np.abs(whole.upscale(PICTURE) - tiled.upscale(PICTURE)).max() > 0.01

@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,13 @@ import pytest
 from numpy.typing import NDArray
 
 from srflow_sdk.backends import Conditioning, OnnxRuntimeBackend
+from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
+from srflow_sdk.latents import arrays
 from srflow_sdk.upscaler import Upscaler
 
+from ..flow_bundle import write_flow_bundle
 from ..tiny_bundle import write_tiny_bundle
 
 
@@ -50,8 +54,7 @@ def small_device(monkeypatch: pytest.MonkeyPatch, bundle: Path, tile: Any, **lim
     return Upscaler(bundle, device="cpu", threads=1, tile=tile)
 
 
-@pytest.mark.parametrize("limits", [{"encode_limit": 1000}, {"sample_limit": 1000}])
-@pytest.mark.parametrize("tile", [None, 40])
+@pytest.mark.parametrize(("limits", "tile"), [({"encode_limit": 1000}, None), ({"sample_limit": 1000}, 40)])
 def test_out_of_memory_makes_tiles_smaller_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch,
     tiny_bundle: Path,
@@ -98,7 +101,7 @@ def test_an_encoding_keeps_what_fits(monkeypatch: pytest.MonkeyPatch, tiny_bundl
 RUN_OUT = """
 import logging, resource, sys
 import numpy as np
-from srflow_sdk import Upscaler
+
 logging.basicConfig(format="%(message)s")
 image = np.random.default_rng(0).integers(0, 255, (600, 500, 3), np.uint8)
 with Upscaler(sys.argv[1], device="cpu", threads=1, tile=int(sys.argv[2])) as upscaler:
@@ -159,51 +162,29 @@ def test_values_that_are_not_finite_in_float32_either_are_a_typed_error(tmp_path
         opened.upscale(np.ones_like(floats), tau=1.2, seed=9)
 
 
-def test_auto_tiles_fit_the_memory_that_is_free(
-    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, photo: np.ndarray
-) -> None:
-    cores = []
+def test_auto_tiles_fit_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
     with Upscaler(tiny_bundle, device="cpu", threads=1) as opened:
-        manifest = dataclasses.replace(opened.bundle.manifest, conditioning_bytes_per_pixel=30_000)
-        monkeypatch.setattr(opened._painter, "manifest", manifest)
-        for free in (64 << 30, 12 << 30, 4 << 30, 1 << 30, 1 << 20):
-            monkeypatch.setattr("srflow_sdk.drawing.painter.available_memory", lambda free=free: free)
-            cores.append(opened._painter.core(3000, 4000))
-    assert cores == [144, 128, 80, 64, 16]
 
+        def cores(nbytes: int, *free: int, precision: Any = "fp32") -> list[int | None]:
+            changes: Any = {"conditioning_bytes_per_pixel": nbytes, "precision": precision}
+            opened._painter.manifest = dataclasses.replace(opened.bundle.manifest, **changes)
+            found = []
+            for each in free:
+                monkeypatch.setattr("srflow_sdk.drawing.painter.available_memory", lambda each=each: each)
+                found.append(opened._painter.core(3000, 4000))
+            return found
 
-@pytest.mark.parametrize(("height", "width"), [(866, 1156), (3000, 4000)])  # 1 and 12 megapixels
-def test_halos_are_a_quarter_of_the_embedded_models_work_at_most(
-    monkeypatch: pytest.MonkeyPatch, height: int, width: int
-) -> None:
+        free = [64 << 30, 12 << 30, 4 << 30, 1 << 30, 1 << 20]
+        assert cores(30_000, *free) == [144, 128, 80, 64, 16]
+        assert cores(15_000, *free, precision="fp16") == cores(30_000, *free), "a CPU computes half graphs in float32"
+        usual = cores(12_000, 64 << 30)
+        monkeypatch.setattr(type(opened._painter.backend), "device", "openvino")
+        assert cores(12_000, 64 << 30) < usual, "which takes more memory"
     monkeypatch.setattr("srflow_sdk.drawing.painter.available_memory", lambda: 16 << 30)
-    with Upscaler("x4-small", device="cpu", threads=1) as opened:
-        tiles = opened._painter.plan(height, width, opened._painter.core(height, width))
-    assert sum(tile.window.height * tile.window.width for tile in tiles) <= 1.25 * height * width
-
-
-def test_a_runtime_that_takes_more_memory_gets_smaller_tiles(
-    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path
-) -> None:
-    cores = []
-    with Upscaler(tiny_bundle, device="cpu", threads=1) as opened:
-        opened._painter.manifest = dataclasses.replace(opened.bundle.manifest, conditioning_bytes_per_pixel=12_000)
-        for device in ("cpu", "openvino"):
-            monkeypatch.setattr(type(opened._painter.backend), "device", device)
-            cores.append(opened._painter.core(3000, 4000))
-    assert cores[1] < cores[0]
-
-
-def test_half_graphs_get_tiles_for_the_float32_that_a_cpu_computes_in(tmp_path: Path) -> None:
-    """Their conditioning is half as large; all else in a tile is not."""
-    cores = {}
-    for precision, nbytes in (("fp32", 30_000), ("fp16", 15_000), ("int8", 30_000)):
-        bundle = write_tiny_bundle(tmp_path / f"{precision}.srflow", precision=precision)
-        with Upscaler(bundle, device="cpu", threads=1) as opened:
-            manifest = dataclasses.replace(opened.bundle.manifest, conditioning_bytes_per_pixel=nbytes)
-            opened._painter.manifest = manifest
-            cores[precision] = opened._painter.core(3000, 4000)
-    assert cores["fp32"] == cores["fp16"] == cores["int8"]
+    with Upscaler("x4-small", device="cpu", threads=1) as embedded:
+        tiles = embedded._painter.plan(3000, 4000, embedded._painter.core(3000, 4000))
+    seen = sum(tile.window.height * tile.window.width for tile in tiles)
+    assert seen <= 1.25 * 3000 * 4000, "halos are a quarter of the work at most"
 
 
 def test_a_tile_that_did_not_fit_is_tried_again_for_the_next_picture(
@@ -277,3 +258,82 @@ def test_an_answer_that_does_not_fit_in_memory_is_a_typed_error(
     monkeypatch.setattr("srflow_sdk.encoding._Canvas", full)
     with pytest.raises(OutOfMemoryError, match=r"for 3 pictures of 244×180"):
         upscaler.encode(floats).samples(3)
+
+
+# What is kept encoded is sized by the memory that is free, and dropped when it runs out.
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_flow_bundle(tmp_path_factory.mktemp("flow") / "flow.srflow")
+
+
+@pytest.fixture
+def flow(bundle: Path) -> Iterator[Upscaler]:
+    with Upscaler(bundle, device="cpu", threads=1, tile=16) as opened:
+        yield opened
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(60, 190, (140, 66, 3), np.uint8)
+
+
+@pytest.mark.parametrize(("free", "budget"), [(1 << 34, ENCODING_BUDGET_BYTES), (600_000_000, 150_000_000), (0, 0)])
+def test_at_most_a_quarter_of_the_free_memory_is_kept(
+    flow: Upscaler, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch, free: int, budget: int
+) -> None:
+    def noted(_encoding: Any, *_: Any, memory_budget: int, **__: Any) -> None:
+        raise EOFError(memory_budget)
+
+    monkeypatch.setattr(Encoding, "__init__", noted)
+    monkeypatch.setattr("srflow_sdk.drawing.painter.available_memory", lambda: free)
+    for call in (
+        lambda: flow.restore(picture),
+        lambda: flow.transfer(picture, picture[::-1], np.ones((140, 66), np.bool_), blend="none"),
+        lambda: flow.best_of(picture, lambda made: made.std(), 2),
+    ):
+        with pytest.raises(EOFError) as caught:
+            call()
+        assert caught.value.args == (budget,)
+
+
+@pytest.mark.parametrize("graph", ["invert", "sample"])
+def test_where_memory_runs_out_kept_tiles_are_encoded_again(
+    flow: Upscaler, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch, graph: str
+) -> None:
+    wanted = flow.restore(picture, tau=0.5)
+    work: Any = getattr(OnnxRuntimeBackend, graph)
+    failed: list[int] = []
+
+    def scarce(backend: Any, conditioning: Any, *arguments: Any) -> Any:
+        if len(failed) < 1:
+            failed.append(1)
+            raise OutOfMemoryError("out of memory")
+        return work(backend, conditioning, *arguments)
+
+    monkeypatch.setattr(OnnxRuntimeBackend, graph, scarce)
+    monkeypatch.setattr(Painter, "shrink", lambda *_: pytest.fail("tiles became smaller instead"))
+    assert np.array_equal(flow.restore(picture, tau=0.5), wanted)
+    assert failed
+
+
+def test_what_was_dropped_is_no_longer_counted(
+    flow: Upscaler, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no memory for the latents while tiles are kept."""
+    encoding = flow.encode(picture[:35, :17])
+    assert encoding.kept_tiles == encoding.tiles == 6
+    large = np.full((140, 68, 3), 99, np.uint8)
+    wanted = flow.encode(picture[:35, :17], memory_budget=0).invert(large)
+    allocate = arrays.allocate
+
+    def scarce(*arguments: Any) -> Any:
+        if encoding.kept_tiles:
+            raise MemoryError
+        return allocate(*arguments)
+
+    monkeypatch.setattr(arrays, "allocate", scarce)
+    latents = encoding.invert(large)
+    assert (encoding.kept_tiles, encoding.nbytes) == (0, 0)
+    assert all(np.array_equal(latents.levels[level], wanted.levels[level]) for level in wanted.levels)

@@ -19,7 +19,7 @@ from srflow_sdk.upscaler import Upscaler
 from ..pixels.icc_writer import ADOBE_RGB, DISPLAY_P3, SRGB_CURVE, gamma_curve, matrix_profile
 from ..pixels.reference import whole
 
-SIZES = {2: (90, 122), 1.5: (68, 92), 1: (45, 61), 3.9: (176, 238), 0.3: (14, 18)}
+SIZES = {2: (90, 122), 1.5: (68, 92), 3.9: (176, 238), 0.3: (14, 18)}
 
 
 @pytest.fixture
@@ -43,8 +43,7 @@ def not_linear(light: np.ndarray) -> np.ndarray:
     return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
-@pytest.mark.parametrize("reduction", ["bicubic", "lanczos"])
-@pytest.mark.parametrize("scale", SIZES)
+@pytest.mark.parametrize(("scale", "reduction"), [(2, "bicubic"), (1.5, "lanczos"), (3.9, "bicubic"), (0.3, "lanczos")])
 def test_a_smaller_picture_is_the_reduction_of_the_model_s(
     tiled: Upscaler, floats: np.ndarray, scale: float, reduction: Kernel
 ) -> None:
@@ -52,14 +51,6 @@ def test_a_smaller_picture_is_the_reduction_of_the_model_s(
     got = tiled.upscale(floats, seed=3, scale=scale, reduction=reduction)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_values_are_rounded_once(tiled: Upscaler, photo: np.ndarray, floats: np.ndarray, dtype: type) -> None:
-    white = np.iinfo(dtype).max
-    pixels = (photo.astype(np.uint32) * (white // 255)).astype(dtype)
-    expected = np.rint(tiled.upscale(floats, scale=1.5) * np.float32(white)).astype(dtype)
-    np.testing.assert_array_equal(tiled.upscale(pixels, scale=1.5), expected)
 
 
 def test_light_is_averaged_if_that_is_asked_for(tiled: Upscaler, floats: np.ndarray) -> None:
@@ -82,7 +73,7 @@ def test_linear_light_is_that_of_the_image_s_profile(tiled: Upscaler, photo: np.
     assert np.abs(out - with_srgb)[bright].max() > 1e-2
 
 
-@pytest.mark.parametrize("scale", [4, 4.0, OutputSize(width=244), OutputSize(max_side=5000)])
+@pytest.mark.parametrize("scale", [4, OutputSize(max_side=5000)])
 def test_the_model_s_scale_changes_nothing(tiled: Upscaler, photo: np.ndarray, tmp_path: Path, scale: Any) -> None:
     np.testing.assert_array_equal(tiled.upscale(photo, scale=scale, linear_light=True), tiled.upscale(photo))
     write_image(tmp_path / "lr.png", photo)
@@ -91,34 +82,19 @@ def test_the_model_s_scale_changes_nothing(tiled: Upscaler, photo: np.ndarray, t
     assert (tmp_path / "sr.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
-@pytest.mark.parametrize("tile", [16, 22, 32])
-@pytest.mark.parametrize("scale", [2, 1.5])
-def test_tiles_do_not_show_in_smaller_pictures(
-    tiny_bundle: Path, upscaler: Upscaler, floats: np.ndarray, tile: int, scale: float
+@pytest.mark.parametrize("channels", [[0], [0, 1, 2, 3]])
+def test_a_file_becomes_what_its_pixels_become(
+    tiled: Upscaler, tmp_path: Path, photo: np.ndarray, channels: list[int]
 ) -> None:
-    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=tile) as other:
-        got = other.upscale(floats, scale=scale, seed=1)
-    np.testing.assert_allclose(got, upscaler.upscale(floats, scale=scale, seed=1), atol=2e-6)
-
-
-@pytest.mark.parametrize("kind", ["gray", "gray, alpha", "RGB", "RGBA"])
-def test_a_file_becomes_what_its_pixels_become(tiled: Upscaler, tmp_path: Path, photo: np.ndarray, kind: str) -> None:
-    values = np.dstack([photo, photo[::-1, :, 0]])
-    pixels = values[..., {"gray": [0], "gray, alpha": [0, 3], "RGB": [0, 1, 2], "RGBA": [0, 1, 2, 3]}[kind]]
-    pixels = pixels.astype(np.uint16) * 257
+    pixels = np.dstack([photo, photo[::-1, :, 0]])[..., channels].astype(np.uint16) * 257
     write_image(tmp_path / "lr.tif", pixels)
     tiled.upscale_file(tmp_path / "lr.tif", tmp_path / "sr.tif", seed=2, scale=1.5)
     expected = tiled.upscale(pixels, seed=2, scale=1.5)
     assert expected.shape == (68, 92, pixels.shape[2])
+    if pixels.shape[2] == 1:
+        floats = tiled.upscale((pixels / 65535).astype(np.float32), seed=2, scale=1.5)
+        np.testing.assert_array_equal(expected, np.rint(floats * np.float32(65535)).astype(np.uint16))  # rounded once
     np.testing.assert_array_equal(read_image(tmp_path / "sr.tif").pixels, expected)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 2)])
-@pytest.mark.parametrize("scale", [0.4, 1, 2.5])
-def test_the_smallest_images_work(tiled: Upscaler, shape: tuple[int, int], scale: float) -> None:
-    out = tiled.upscale(np.full((*shape, 4), 90, np.uint8), scale=scale, tau=0)
-    assert out.shape == (*(max(int(side * scale + 0.5), 1) for side in shape), 4)
-    assert np.all(out[..., 3] == 90)
 
 
 def test_opaque_alpha_changes_nothing_and_transparent_colours_do_not_bleed(tiled: Upscaler, photo: np.ndarray) -> None:
@@ -224,9 +200,3 @@ def test_rows_are_needed_until_a_band_of_them_is_finished(
         finishing.push(np.full((60, 244, 3), 0.5, finishing.band_dtype))
     assert sum(map(len, given)) == request.height
     assert finishing.needed_from >= 25  # those above it were dropped
-
-
-def test_what_a_format_holds_is_checked_at_the_smaller_size(upscaler: Upscaler, tmp_path: Path) -> None:
-    write_image(tmp_path / "lr.png", np.full((2, 5000, 3), 90, np.uint8))
-    upscaler.upscale_file(tmp_path / "lr.png", tmp_path / "sr.webp", scale=2)  # at 4 it would be too wide
-    assert read_image(tmp_path / "sr.webp").pixels.shape == (4, 10_000, 3)

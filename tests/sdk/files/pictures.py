@@ -7,6 +7,7 @@ import struct
 import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import tifffile
 from PIL import Image, ImageCms
@@ -42,40 +43,13 @@ def profile(name: str = "sRGB") -> bytes:
 
 
 def read_by_another_library(path: Path, channels: int, dtype: type) -> np.ndarray:
-    """H×W×C: by tifffile for TIFF, by hand for 16-bit PNG (Pillow keeps 8 bits of colour), else by Pillow."""
+    """H×W×C: by tifffile for TIFF, by OpenCV for 16-bit PNG (Pillow keeps 8 bits of colour), else by Pillow."""
     if path.suffix == ".tif":
         array = tifffile.imread(path)
     elif path.suffix == ".png" and dtype == np.uint16:
-        array = read_deep_png(path)
+        array = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        array = array if channels == 1 else array[..., {2: [0, 3], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]]
     else:
         with Image.open(path) as image:
             array = np.asarray(image)
     return array.reshape(*array.shape[:2], channels)
-
-
-def read_deep_png(path: Path) -> np.ndarray:
-    """A 16-bit PNG that is not interlaced, H×W×C: chunks, zlib and the five filters of the specification."""
-    data, at, pixels = path.read_bytes(), 8, b""
-    while at < len(data):
-        (size,) = struct.unpack_from(">I", data, at)
-        kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + size]
-        assert struct.unpack_from(">I", data, at + 8 + size)[0] == zlib.crc32(kind + body)
-        if kind == b"IHDR":
-            width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", body)
-        pixels += body if kind == b"IDAT" else b""
-        at += size + 12
-    assert (depth, interlaced) == (16, 0)
-    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
-    step, stride = 2 * channels, 2 * channels * width
-    raw, above = zlib.decompress(pixels), bytes(stride)
-    rows = []
-    for y in range(height):
-        kind, line = raw[y * (stride + 1)], bytearray(raw[y * (stride + 1) + 1 : (y + 1) * (stride + 1)])
-        for i in range(stride):
-            left, up = line[i - step] if i >= step else 0, above[i]
-            corner = above[i - step] if i >= step else 0
-            nearest = min((left, up, corner), key=lambda value: abs(left + up - corner - value))
-            line[i] = (line[i] + (0, left, up, (left + up) // 2, nearest)[kind]) & 255
-        above = bytes(line)
-        rows.append(above)
-    return np.frombuffer(b"".join(rows), ">u2").reshape(height, width, channels).astype(np.uint16)

@@ -1,6 +1,13 @@
 from __future__ import annotations
 
+import errno
+import io
+import os
+import subprocess
+import sys
+import tempfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +15,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from srflow_sdk.errors import ImageError
-from srflow_sdk.files import open_image, read_image, write_image
+from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files import open_image, read_image, spooled, write_image
 from tests.sdk.files.pictures import WRITTEN, noise, picture
 
 
@@ -109,3 +116,131 @@ print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) /
         run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.jpg")], capture_output=True, check=True)
         used.append(int(run.stdout))
     assert used[1] < used[0] + 40  # the larger one has 120 MB of pixels
+
+
+# Files that change while they are read: an error, whatever has been decoded by then.
+
+
+CHANGED = "the file changed while it was read; try again when nothing writes to it any more"
+
+TRUNCATES = """
+import os, sys
+from srflow_sdk.files import open_image
+from srflow_sdk.errors import ImageError
+
+for path in sys.argv[1:]:
+    try:
+        with open_image(path) as reader:
+            reader.read_rows(1)
+            os.truncate(path, os.path.getsize(path) // 20)
+            reader.read_rows(reader.height - 1)
+            reader.check_unchanged()
+    except ImageError as error:
+        print(error)
+"""
+
+
+def truncated_in_place(path: Path) -> None:
+    os.truncate(path, path.stat().st_size - 1)
+
+
+def written_in_place(path: Path) -> None:
+    """With the same length, and a time that is certainly another."""
+    with path.open("r+b") as file:
+        file.write(file.read(1))
+    os.utime(path, ns=(0, 1))
+
+
+def replaced(path: Path) -> None:
+    """With all that can be seen but the inode."""
+    status = path.stat()
+    (path.parent / "new").write_bytes(path.read_bytes())
+    os.utime(path.parent / "new", ns=(status.st_atime_ns, status.st_mtime_ns))
+    (path.parent / "new").replace(path)
+
+
+def test_a_file_that_becomes_shorter_is_an_error_and_not_a_signal(tmp_path: Path) -> None:
+    paths = [tmp_path / f"a{suffix}" for suffix in (*WRITTEN, ".gif", ".bmp", ".png")]
+    for path in paths:
+        if path.suffix in WRITTEN:
+            write_image(path, noise(600, 600))
+        else:
+            Image.fromarray(noise(600, 600)).save(path)
+    done = subprocess.run(
+        [sys.executable, "-c", TRUNCATES, *map(str, paths)], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done
+    assert done.stdout.splitlines() == [f"{path}: {CHANGED}" for path in paths]
+    assert not done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".webp"])  # read row by row, and whole
+@pytest.mark.parametrize("change", [truncated_in_place, written_in_place, replaced, Path.unlink])
+def test_every_change_is_seen_and_ends_the_reading(tmp_path: Path, suffix: str, change: Callable[[Path], None]) -> None:
+    path = tmp_path / f"a{suffix}"
+    write_image(path, noise(40, 40))
+    with open_image(path) as reader, open_image(path) as other:
+        reader.read_rows(40)
+        reader.check_unchanged()
+        change(path)
+        for call in (reader.check_unchanged, lambda: other.read_rows(1), other.sha256):
+            with pytest.raises(ImageError, match=CHANGED):
+                call()
+
+
+# Encoded pictures that come as bytes or from a file object.
+
+
+@pytest.fixture
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that they are copied to."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+class Endless(io.RawIOBase):
+    """Begins with some bytes, and then gives zeros for ever."""
+
+    def __init__(self, head: bytes) -> None:
+        self.head = head
+
+    def read(self, size: int = -1) -> bytes:
+        given, self.head = self.head, b""
+        return given or bytes(size)
+
+
+def test_the_bytes_and_what_is_left_of_a_stream_are_a_file_meanwhile(spool: Path) -> None:
+    stream = io.BytesIO(b"xyzabc")
+    stream.seek(3)
+    for given in (b"abc", bytearray(b"abc"), memoryview(b"abc"), stream):
+        with spooled(given, name="stdin") as path:  # type: ignore[arg-type]
+            assert (path.name, path.read_bytes()) == ("stdin", b"abc")
+        assert not list(spool.iterdir())
+    with pytest.raises(ArgumentError, match='open\\(path, "rb"\\)'), spooled(io.StringIO("abc"), name="image"):  # type: ignore[arg-type]
+        pytest.fail("there is no file")
+
+
+@pytest.mark.parametrize("content", [b"", b"GIF89a", b"not a picture"])
+def test_errors_name_the_picture_and_not_the_file(spool: Path, content: bytes) -> None:
+    with pytest.raises(ImageError) as error, spooled(content, name="stdin") as path:
+        read_image(path)
+    assert str(error.value).startswith("stdin: ")
+    assert str(spool) not in str(error.value)
+    assert not list(spool.iterdir())
+
+
+def test_a_stream_without_end_is_read_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("srflow_sdk.files.passed_images._METADATA_BYTES", 1000)
+    png = Endless(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(ImageError, match=r"over 17,000 bytes; .*--max-pixels"), spooled(png, name="a", max_pixels=1000):
+        pytest.fail("there is no file")
+
+
+def test_a_folder_without_room_is_named(spool: Path) -> None:
+    class Full(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(ImageError, match=f"stdin cannot be copied to {spool}: No space left .* TMPDIR"):  # noqa: SIM117
+        with spooled(Full(), name="stdin"):
+            pytest.fail("there is no file")

@@ -139,20 +139,6 @@ def test_other_failures_are_not_blamed_on_the_disk(tmp_path: Path, monkeypatch: 
     assert names(tmp_path) == []
 
 
-def test_many_writers_at_once_in_one_thread(tmp_path: Path) -> None:
-    pictures = [np.roll(noise(100, 200), number, 0) for number in range(8)]
-    writers = [writer(tmp_path / f"{number}.png", pictures[0]) for number in range(8)]
-    for opened in writers:
-        opened.__enter__()
-    for start in range(0, 100, 20):
-        for opened, pixels in zip(writers, pictures, strict=True):
-            opened.write_rows(pixels[start : start + 20])
-    for opened in writers:
-        opened.__exit__(None, None, None)
-    for number, pixels in enumerate(pictures):
-        np.testing.assert_array_equal(read_image(tmp_path / f"{number}.png").pixels, pixels)
-
-
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are listed where Linux has them")
 def test_many_threads_write_without_growth_of_descriptors(tmp_path: Path) -> None:
     def write(number: int) -> None:

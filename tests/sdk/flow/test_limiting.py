@@ -68,18 +68,16 @@ def test_a_position_that_is_too_large_gets_the_size_asked_for_and_its_neighbours
 
 
 def test_a_level_shrinks_as_a_whole_over_global() -> None:
-    latents = changed_by(normal_latents(), lambda _, array: array * np.float32(3))
-    found = limited(latents, TAUS, over="global").levels[1]
+    latents = changed_by(normal_latents(), lambda level, array: array * np.float32({3: 0}.get(level, 3)))
+    precise = Latents(dict(latents.levels), height=90, width=70, model_sha256="0" * 64, precision="int8")
+    limited_too = limited(precise, {1: 0.9, 3: 0.9}, over="global")
+    assert limited_too.precision == "int8"
+    np.testing.assert_array_equal(limited_too.levels[2], latents.levels[2])  # without a temperature
+    assert not limited_too.levels[3].any(), "zeros stay zeros"
+    found = limited_too.levels[1]
     assert root_mean_square(found[:, :ROWS, :COLUMNS], (0, 1, 2)) == pytest.approx(0.9, rel=1e-6)
     ratio = found / latents.levels[1]
     assert np.ptp(ratio) < 1e-6
-
-
-def test_levels_without_a_temperature_stay() -> None:
-    latents = changed_by(normal_latents(), lambda _, array: array * np.float32(3))
-    found = limited(latents, {2: 0.9}, over="spatial")
-    np.testing.assert_array_equal(found.levels[1], latents.levels[1])
-    assert not np.array_equal(found.levels[2], latents.levels[2])
 
 
 @pytest.mark.parametrize("over", ["spatial", "local"])
@@ -95,16 +93,6 @@ def test_infinite_latents_are_an_error_that_names_the_level() -> None:
     latents = changed_by(normal_latents(), lambda level, array: array * np.float32(np.inf if level == 2 else 1))
     with pytest.raises(NonFiniteError, match="level 2"):
         limited(latents, TAUS, over="spatial")
-
-
-def test_limited_latents_keep_the_precision_that_they_were_made_with() -> None:
-    latents = Latents(dict(normal_latents().levels), height=90, width=70, model_sha256="0" * 64, precision="int8")
-    assert limited(latents, TAUS, over="spatial").precision == "int8"
-
-
-def test_zeros_stay_zeros() -> None:
-    latents = changed_by(normal_latents(), lambda _, array: array * 0)
-    assert not limited(latents, TAUS, over="spatial").levels[1].any()
 
 
 LEVELS = (1, 2, 3)

@@ -77,8 +77,9 @@ def test_drawings_and_pages_are_clean() -> None:
         assert choose_model(np.clip(drawing + noise, 0, 255).astype(np.uint8)).name == "x4-photo"
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("quality", [30, 85])
-def test_the_quality_of_a_jpeg_is_in_its_tables(tmp_path: Path, quality: int) -> None:
+def test_the_quality_of_a_jpeg_is_in_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quality: int) -> None:
     _jpeg(smooth(), quality).save(tmp_path / "a.jpg", "JPEG", quality=quality)
     content = (tmp_path / "a.jpg").read_bytes()
     for picture in (tmp_path / "a.jpg", content, bytearray(content), io.BytesIO(content)):
@@ -88,15 +89,8 @@ def test_the_quality_of_a_jpeg_is_in_its_tables(tmp_path: Path, quality: int) ->
         choose_model(content[: len(content) // 2])
     Image.fromarray(smooth()).save(tmp_path / "fine.jpg", "JPEG", quality=97)
     assert choose_model(tmp_path / "fine.jpg").name == "x4-small"
-
-
-@pytest.mark.filterwarnings("error")
-def test_large_pictures_are_no_bombs_if_the_limit_allows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    Image.fromarray(smooth()).save(tmp_path / "a.jpg", quality=60)
-    assert measure_damage(tmp_path / "a.jpg").quality == 60
-    Image.fromarray(smooth()).save(tmp_path / "a.png")
-    assert measure_damage(tmp_path / "a.png").quality is None
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # a large picture is no bomb
+    assert measure_damage(tmp_path / "a.jpg").quality == quality
 
 
 def test_a_jpeg_that_became_a_png_shows_its_blocks(tmp_path: Path) -> None:
@@ -160,30 +154,15 @@ def test_blocks_of_a_jpeg_that_was_saved_again_at_high_quality_count(tmp_path: P
     assert choose_model(tmp_path / "again.jpg").why == "blocks of 8×8, as of a JPEG"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea"])
-def test_lossy_files_count_by_their_kind(tmp_path: Path, name: str) -> None:
-    photo = getattr(pytest.importorskip("skimage.data"), name)()
+def test_lossy_files_count_by_their_kind_and_drawings_stay_clean(tmp_path: Path) -> None:
+    photo = np.asarray(Image.open(Path(__file__).parents[3] / "examples/photos/cat.png").convert("RGB"))
     assert choose_model(photo).why == "clean"
-    for quality in (10, 30, 50, 80):
-        Image.fromarray(photo).save(tmp_path / "a.avif", quality=quality)
-        with Image.open(tmp_path / "a.avif") as image:
-            for picture in (tmp_path / "a.avif", (tmp_path / "a.avif").read_bytes(), image):
-                choice = choose_model(picture)
-                assert (choice.name, choice.why[:8]) == ("x4-photo", "AVIF of "), quality
-    for quality in (30, 50, 80):
-        Image.fromarray(photo).save(tmp_path / "a.webp", quality=quality)
-        assert choose_model(tmp_path / "a.webp").why.startswith("WebP of ")
-    Image.fromarray(photo).save(tmp_path / "a.gif")
-    assert choose_model(tmp_path / "a.gif").why.startswith("GIF of ")
-    for ending in ("avif", "webp"):
-        Image.fromarray(photo).save(tmp_path / f"fine.{ending}", quality=95)
-        write_image(tmp_path / f"lossless.{ending}", photo, lossless=True)
-        assert choose_model(tmp_path / f"fine.{ending}").why == "clean"
-        assert choose_model(tmp_path / f"lossless.{ending}").why == "clean"
-
-
-def test_drawings_of_these_kinds_stay_clean(tmp_path: Path) -> None:
+    for ending, kind in {"avif": "AVIF of ", "webp": "WebP of ", "gif": "GIF of "}.items():
+        file = tmp_path / f"photo.{ending}"
+        Image.fromarray(photo).save(file, quality=50)
+        with Image.open(file) as image:
+            for picture in (file, file.read_bytes(), image):
+                assert (choose_model(picture).name, choose_model(picture).why[: len(kind)]) == ("x4-photo", kind)
     page = Image.new("RGB", (400, 300), "white")
     for line in range(12):
         ImageDraw.Draw(page).text((8, 8 + 24 * line), "sphinx of black quartz, judge my vow", "black")

@@ -240,10 +240,11 @@ def test_damaged_profiles_never_raise_nor_give_anything_but_colours(
             assert result.max() <= 1
 
 
-@pytest.mark.parametrize("profile", [TABLES], ids=["libvips"])
-def test_many_threads_get_what_one_gets(profile: bytes) -> None:
+@pytest.mark.parametrize("profile", [ADOBE, TABLES], ids=["formulas", "libvips"])
+def test_many_threads_and_strips_get_what_one_gets(profile: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [np.random.default_rng(seed).random((40, 60, 3), np.float32) for seed in range(4)]
     expected = [conversion(profile).from_srgb(conversion(profile).to_srgb(picture)) for picture in pictures]
+    monkeypatch.setattr(colour, "_STRIP", 200)  # as of large pictures
     colour._conversion.cache_clear()
     start = threading.Barrier(4)
 
@@ -257,10 +258,3 @@ def test_many_threads_get_what_one_gets(profile: bytes) -> None:
     with ThreadPoolExecutor(4) as pool:
         for result, alone in zip(pool.map(there_and_back, pictures), expected, strict=True):
             np.testing.assert_array_equal(result, alone)
-
-
-def test_large_pictures_are_converted_as_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = np.random.default_rng(0).random((50, 30, 3), np.float32)
-    whole = conversion(ADOBE).to_srgb(picture)
-    monkeypatch.setattr(colour, "_STRIP", 200)
-    np.testing.assert_array_equal(conversion(ADOBE).to_srgb(picture), whole)

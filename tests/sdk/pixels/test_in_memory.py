@@ -27,16 +27,6 @@ def random_array(*shape: int, dtype: type = np.uint8) -> np.ndarray:
     return values.astype(np.float32) if dtype is np.float32 else (values * np.iinfo(dtype).max).astype(dtype)
 
 
-def test_float64_is_computed_as_float32_and_comes_back_as_float64() -> None:
-    array = random_array(6, 9, 3, dtype=np.float32)
-    pixels, kind = unpacked(array.astype(np.float64))
-    assert pixels.dtype == kind.dtype == np.float32
-    out = kind.wrapped(pixels)
-    assert isinstance(out, np.ndarray)
-    assert out.dtype == np.float64
-    np.testing.assert_array_equal(out, array)
-
-
 def test_an_animation_is_refused_and_a_copy_of_a_frame_is_not(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (4, 4), (level, 0, 0)) for level in (0, 128, 255)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
@@ -56,24 +46,18 @@ def test_arrays_come_back_of_the_same_kind_with_exact_values(shape: tuple[int, .
     assert out.dtype == dtype
     assert out.shape == (shape[0] * SCALE, shape[1] * SCALE, *shape[2:])
     np.testing.assert_allclose(out[::SCALE, ::SCALE], before, atol=1e-6 if dtype is np.float32 else 0)
+    if dtype is np.float32:  # float64 is computed as float32, and comes back
+        double = identity_upscale(array.astype(np.float64))
+        assert double.dtype == np.float64
+        np.testing.assert_array_equal(double, out)
     np.testing.assert_array_equal(array, before)
     kind = unpacked(array)[1]
     assert (kind.colours, kind.has_alpha) == {1: (1, False), 2: (1, True), 3: (3, False), 4: (3, True)}[kind.channels]
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA"])
-def test_pil_images_come_back_in_their_mode(mode: str) -> None:
-    channels = len(mode)
-    image = Image.fromarray(random_array(6, 9, *([channels] if channels > 1 else [])), mode=None)
-    assert image.mode == mode
-    out = identity_upscale(image)
-    assert (out.mode, out.size) == (mode, (36, 24))
-    np.testing.assert_array_equal(np.asarray(out.convert("RGB"))[::4, ::4], np.asarray(image.convert("RGB")))
-
-
 @pytest.mark.parametrize(
     ("mode", "expected"),
-    [("1", "L"), ("P", "RGB"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("HSV", "RGB"), ("RGBX", "RGB"), ("RGBa", "RGBA")],
+    [("L", "L"), ("RGBA", "RGBA"), ("1", "L"), ("P", "RGB"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("RGBa", "RGBA")],
 )
 def test_modes_that_the_network_cannot_see_are_converted(mode: str, expected: str) -> None:
     image = Image.fromarray(random_array(6, 9, 4)).convert("RGBA" if mode == "RGBa" else "RGB").convert(mode)
@@ -84,17 +68,11 @@ def test_modes_that_the_network_cannot_see_are_converted(mode: str, expected: st
     )
 
 
-def test_a_transparent_palette_comes_back_as_rgba() -> None:
+def test_sixteen_bit_gray_stays_sixteen_bit_and_a_transparent_palette_becomes_rgba() -> None:
     file = io.BytesIO()
     Image.fromarray(random_array(6, 9, 3)).quantize(8).save(file, "PNG", transparency=3)
-    image = Image.open(file)
-    assert image.mode == "P"
-    out = identity_upscale(image)
-    assert out.mode == "RGBA"
-    assert np.asarray(out)[..., 3].min() == 0
-
-
-def test_sixteen_bit_gray_stays_sixteen_bit() -> None:
+    palette = identity_upscale(Image.open(file))
+    assert (palette.mode, np.asarray(palette)[..., 3].min()) == ("RGBA", 0)
     array = random_array(6, 9, dtype=np.uint16)
     for image in (Image.fromarray(array), Image.fromarray(array.astype(np.int32))):
         out = identity_upscale(image)
@@ -142,15 +120,12 @@ ONE_NAN[4, 4, 1] = np.nan
     ("array", "reason"),
     [
         (np.zeros((4, 4, 3), np.float16), "float16"),
-        (np.full((4, 4, 3), 1.00000001), "values run from"),
         (np.zeros((4, 4, 3), np.int32), "int32"),
         (np.zeros((4, 4, 3), bool), "bool"),
-        (np.zeros((4, 4, 5), np.uint8), "shape"),
         (np.zeros((1, 4, 4, 3), np.uint8), "shape"),
         (np.zeros(4, np.uint8), "shape"),
         (np.zeros((0, 4, 3), np.uint8), "no pixels"),
         (ONE_NAN, "NaN"),
-        (np.full((4, 4, 3), np.inf, np.float32), "infinite"),
         (np.full((4, 4, 3), 1.01, np.float32), "clip"),
         (np.full((4, 4, 3), -0.01, np.float32), "clip"),
         ("text", "not str"),

@@ -103,7 +103,6 @@ def test_channels_first_are_the_same_picture(upscaler: Upscaler, photo: np.ndarr
     np.testing.assert_array_equal(drawn, np.moveaxis(upscaler.upscale(photo, seed=2), -1, 0))
     assert upscaler.upscale(photo[..., 0], layout="chw").shape == (180, 244)
     encoding, same = upscaler.encode(first, layout="chw"), upscaler.encode(photo)
-    np.testing.assert_array_equal(encoding.samples(2)[1], np.moveaxis(same.samples(2)[1], -1, 0))
     np.testing.assert_array_equal(encoding.std(2), np.moveaxis(same.std(2), -1, 0))
     best = upscaler.best_of(first, lambda picture: picture.shape[0], 1, layout="chw")
     np.testing.assert_array_equal(best, np.moveaxis(same.sample(), -1, 0))
