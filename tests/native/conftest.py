@@ -55,7 +55,7 @@ class NativeTree:
 
 
 @pytest.fixture(scope="session")
-def native_tree(tmp_path_factory: pytest.TempPathFactory) -> NativeTree:
+def native_tree(tmp_path_factory):
     for tool in ("cmake", "c++"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed: {DEBIAN}")
@@ -75,7 +75,7 @@ def native_tree(tmp_path_factory: pytest.TempPathFactory) -> NativeTree:
 
 
 @pytest.fixture(scope="session")
-def ort_library(native_tree: NativeTree) -> Path:
+def ort_library(native_tree):
     """libsrflow_ort, built by the preset cpu without the C++ tests, which take most of a build."""
     if not native_tree.found("cpu", "OnnxRuntime_INCLUDE_DIR"):
         pytest.skip(f"ONNX Runtime's headers are not installed: {DEBIAN}")

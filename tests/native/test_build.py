@@ -1,19 +1,15 @@
 """CMake's presets, and what can be tested of CUDA kernels and plugins without a GPU: they build, load and refuse."""
 
-from __future__ import annotations
-
 import ctypes
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import onnxruntime
 import pytest
 
-from tests.native.conftest import ARCHITECTURE, DEBIAN, ROOT, NativeTree, built_plugins, skip_without_nvcc
+from tests.native.conftest import ARCHITECTURE, DEBIAN, ROOT, built_plugins, skip_without_nvcc
 
 MOST = (1 << 63) - 1
 C_INTERFACE = {"srflow_version", "srflow_standard_normal", "srflow_standard_normal_cuda"}
@@ -23,7 +19,7 @@ INVALID_VALUE = 1  # cudaErrorInvalidValue
 
 
 @pytest.fixture(scope="module")
-def build(native_tree: NativeTree) -> Path:
+def build(native_tree):
     return built_plugins(native_tree)
 
 
@@ -37,9 +33,7 @@ def build(native_tree: NativeTree) -> Path:
         ("ort/libsrflow_ort.so", C_INTERFACE | {"RegisterCustomOps"}),
     ],
 )
-def test_a_library_exports_what_is_called_and_needs_neither_cuda_nor_tensorrt_to_load(
-    build: Path, library: str, symbols: set[str]
-) -> None:
+def test_a_library_exports_what_is_called_and_needs_neither_cuda_nor_tensorrt_to_load(build, library, symbols):
     """Weak and unique symbols (templates of the standard library) could mix with other copies."""
     path = build / "runtime" / library
     lines = subprocess.run(["nm", "-D", "--defined-only", path], capture_output=True, text=True, check=True).stdout
@@ -55,7 +49,7 @@ def test_a_library_exports_what_is_called_and_needs_neither_cuda_nor_tensorrt_to
 
 
 @pytest.mark.slow
-def test_preload_library_says_where_it_finds_no_tensorrt(build: Path) -> None:
+def test_preload_library_says_where_it_finds_no_tensorrt(build):
     library = build / "runtime/tensorrt/libsrflow_trt_preload.so"
     load = f"import ctypes; ctypes.CDLL({str(library)!r})"
     environment = {key: value for key, value in os.environ.items() if key != "LD_LIBRARY_PATH"}
@@ -64,18 +58,16 @@ def test_preload_library_says_where_it_finds_no_tensorrt(build: Path) -> None:
 
 
 @pytest.mark.slow
-def test_plugins_pass_their_tests(build: Path) -> None:
+def test_plugins_pass_their_tests(build):
     tests = build / "runtime/tensorrt/tests/srflow_trt_tests"
     result = subprocess.run([tests], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "[  PASSED  ]" in result.stdout
 
 
-def step_arguments(**changes: object) -> list[object]:
+def step_arguments(**changes):
     """Valid arguments of srflow_flow_step_tail_cuda for an empty batch, so that there is nothing to compute."""
-    arguments: dict[str, object] = dict.fromkeys(
-        ("h", "head", "injector_scale", "injector_shift", "mixing_weight", "mixing_bias", "out")
-    )
+    arguments = dict.fromkeys(("h", "head", "injector_scale", "injector_shift", "mixing_weight", "mixing_bias", "out"))
     arguments |= {"half": 0, "batch": ctypes.c_int64(0), "channels": ctypes.c_int64(12), "pixels": ctypes.c_int64(64)}
     arguments |= {"conditioning_batch": ctypes.c_int64(1), "conditioning_channels": ctypes.c_int64(36)}
     arguments |= {"begin": ctypes.c_int64(24), "scale_map": b"tanh", "order": b"shift_first"}
@@ -84,7 +76,7 @@ def step_arguments(**changes: object) -> list[object]:
 
 
 @pytest.mark.slow
-def test_kernels_refuse_sizes_that_do_not_fit_before_cuda_is_asked(build: Path) -> None:
+def test_kernels_refuse_sizes_that_do_not_fit_before_cuda_is_asked(build):
     library = ctypes.CDLL(str(build / "runtime/cuda/libsrflow_cuda.so"))
     assert library.srflow_flow_step_tail_cuda(*step_arguments()) == 0
     for change in (
@@ -105,12 +97,9 @@ def test_kernels_refuse_sizes_that_do_not_fit_before_cuda_is_asked(build: Path) 
     ):
         assert library.srflow_flow_step_tail_cuda(*step_arguments(**change)) == INVALID_VALUE, change
 
-    def split(*, height: int = 8, tau_batch: int = 1, kept: int = 3, drawn: int = 3, width: int = 8) -> int:
+    def split(*, height=8, tau_batch=1, kept=3, drawn=3, width=8):
         sizes = [ctypes.c_int64(size) for size in (0, kept, drawn, height, width, tau_batch)]
-        status: int = library.srflow_unsqueeze_split_cuda(
-            None, None, None, None, None, 0, *sizes, ctypes.c_float(2), None
-        )
-        return status
+        return library.srflow_unsqueeze_split_cuda(None, None, None, None, None, 0, *sizes, ctypes.c_float(2), None)
 
     assert split() == 0
     assert split(height=7) == INVALID_VALUE
@@ -120,7 +109,7 @@ def test_kernels_refuse_sizes_that_do_not_fit_before_cuda_is_asked(build: Path) 
 
 
 @pytest.mark.slow
-def test_latents_kernel_refuses_what_the_c_function_refuses(build: Path) -> None:
+def test_latents_kernel_refuses_what_the_c_function_refuses(build):
     library = ctypes.CDLL(str(build / "runtime/cuda/libsrflow_cuda.so"))
     room = (ctypes.c_float * 4)()
     for level, channels, top, out in ((0, 1, 0, room), (1, 0, 0, room), (1, 1, -1, room), (1, 1, 0, None)):
@@ -131,7 +120,7 @@ def test_latents_kernel_refuses_what_the_c_function_refuses(build: Path) -> None
     assert library.srflow_standard_normal_cuda(ctypes.c_uint64(0), ctypes.c_uint64(0), 1, 1, *whole, room, None) == 1
 
 
-def test_latents_kernel_fuses_no_double_operations(tmp_path: Path) -> None:
+def test_latents_kernel_fuses_no_double_operations(tmp_path):
     """A fused multiply-add rounds once and scheme 1 rounds twice, so fusing would change the latent field."""
     skip_without_nvcc()
     ptx = tmp_path / "latents.ptx"
@@ -149,16 +138,14 @@ HEADERS = ("NvInferRuntime.h", "NvInferVersion.h")
 
 
 @pytest.fixture
-def configured(native_tree: NativeTree, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+def configured(native_tree, monkeypatch):
     """CMake's messages for a build folder and options, without the environment's TensorRT."""
     monkeypatch.delenv("TENSORRT_INCLUDE_DIR", raising=False)
     command = ("cmake", "-S", ".", "-DSRFLOW_TESTS=OFF")
     return lambda folder, *options: " ".join(native_tree.run([*command, "-B", f"build/{folder}", *options]).split())
 
 
-def test_what_a_library_lacks_is_named_and_the_rest_is_built(
-    native_tree: NativeTree, configured: Callable[..., str], tmp_path: Path
-) -> None:
+def test_what_a_library_lacks_is_named_and_the_rest_is_built(native_tree, configured, tmp_path):
     no_ort, no_nvcc = "-DSRFLOW_ORT=OFF", "-DCMAKE_CUDA_COMPILER=CMAKE_CUDA_COMPILER-NOTFOUND"
     words = configured("no_nvcc", no_ort, "-DSRFLOW_CUDA=ON", no_nvcc)
     assert "no CUDA compiler was found" in words
@@ -184,12 +171,10 @@ def test_what_a_library_lacks_is_named_and_the_rest_is_built(
         native_tree.run(["cmake", "--build", f"build/{folder}", "--target", "srflow_c_api"])
 
 
-def test_headers_of_an_old_tensorrt_or_another_major_version_are_told(
-    configured: Callable[..., str], tmp_path: Path
-) -> None:
+def test_headers_of_an_old_tensorrt_or_another_major_version_are_told(configured, tmp_path):
     (tmp_path / HEADERS[0]).touch()
 
-    def told(major: int, minor: int, infix: str, *options: str) -> str:
+    def told(major, minor, infix, *options):
         """A release says its version in one of two ways."""
         parts = {"MAJOR": major, "MINOR": minor}
         lines = [f"#define {infix.format(part)} {number} //!< TensorRT 7\n" for part, number in parts.items()]
@@ -211,9 +196,7 @@ def test_headers_of_an_old_tensorrt_or_another_major_version_are_told(
     assert "are of 10.15" not in told(10, 15, "TRT_{}_ENTERPRISE", "-DSRFLOW_TENSORRT_VERSION=10.16.1.11")
 
 
-def test_every_gpu_of_these_years_has_machine_code_or_ptx(
-    native_tree: NativeTree, configured: Callable[..., str]
-) -> None:
+def test_every_gpu_of_these_years_has_machine_code_or_ptx(native_tree, configured):
     """PTX works on GPUs of its number and above. Orin (87) and Thor (110) do not run other GPUs' machine code."""
     configured("no_nvcc", "-DSRFLOW_ORT=OFF")
     cache = (native_tree.path / "build" / "no_nvcc" / "CMakeCache.txt").read_text()
@@ -228,14 +211,14 @@ def test_every_gpu_of_these_years_has_machine_code_or_ptx(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["cpu", "asan"])
-def test_preset_builds_and_passes_its_tests_from_a_fresh_clone(native_tree: NativeTree, preset: str) -> None:
+def test_preset_builds_and_passes_its_tests_from_a_fresh_clone(native_tree, preset):
     if not native_tree.found(preset, "GTest_DIR"):
         pytest.skip(f"GoogleTest is not installed: {DEBIAN}")
     native_tree.built(preset)
     assert "100% tests passed" in native_tree.run(["ctest", "--preset", preset])
 
 
-def test_install_puts_the_library_under_lib(native_tree: NativeTree, ort_library: Path, tmp_path: Path) -> None:
+def test_install_puts_the_library_under_lib(native_tree, ort_library, tmp_path):
     native_tree.run(["cmake", "--install", "build/cpu", "--prefix", str(tmp_path)])
     assert (tmp_path / "lib" / ort_library.name).is_file()
     assert (tmp_path / "include" / "srflow" / "srflow.h").is_file()

@@ -1,12 +1,9 @@
 """`python -m srflow_export.native`: what it asks of CMake, where the libraries go, and what is missing."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -31,7 +28,7 @@ if sys.argv[1] == "--install":
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def places(tmp_path, monkeypatch):
     """A clone, and the package's folder beside it."""
     monkeypatch.setattr(native, "_SDK", tmp_path)
     monkeypatch.setattr(native_library, "_BESIDE", tmp_path / "native")
@@ -45,7 +42,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def cmake(places: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cmake(places, monkeypatch):
     """The file with its calls."""
     scripts = places / "bin"
     scripts.mkdir()
@@ -59,14 +56,12 @@ def cmake(places: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return places / "calls"
 
 
-def run(*arguments: str) -> tuple[int, str]:
+def run(*arguments):
     result = CliRunner().invoke(native.main, arguments)
     return result.exit_code, result.output
 
 
-def test_libraries_are_built_with_ninja_for_this_tensorrt_and_placed_where_the_sdk_looks(
-    places: Path, cmake: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_libraries_are_built_with_ninja_for_this_tensorrt_and_placed_where_the_sdk_looks(places, cmake, monkeypatch):
     package = places / "site" / "tensorrt_cu13-10.15.1.29.dist-info"
     package.mkdir(parents=True)
     (package / "METADATA").write_text("Name: tensorrt-cu13\nVersion: 10.15.1.29\n")
@@ -86,9 +81,7 @@ def test_libraries_are_built_with_ninja_for_this_tensorrt_and_placed_where_the_s
     assert f"wrote {places}/native/libsrflow_trt_preload.so" in output
 
 
-def test_a_library_that_cmake_left_out_places_nothing(
-    places: Path, cmake: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_library_that_cmake_left_out_places_nothing(places, cmake, monkeypatch):
     monkeypatch.setenv("BUILT", "libsrflow_ort.so")
     status, output = run("tensorrt")
     assert status == 1
@@ -99,9 +92,7 @@ def test_a_library_that_cmake_left_out_places_nothing(
 
 
 @pytest.mark.parametrize("step", ["--preset", "--build", "--install"])
-def test_a_failure_of_cmake_is_told_and_places_nothing(
-    places: Path, cmake: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
+def test_a_failure_of_cmake_is_told_and_places_nothing(places, cmake, monkeypatch, step):
     monkeypatch.setenv("FAILS", step)
     status, output = run("cpu")
     assert status == 1
@@ -109,13 +100,13 @@ def test_a_failure_of_cmake_is_told_and_places_nothing(
     assert not (places / "native").exists()
 
 
-def test_without_cmake_the_extra_is_named(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_cmake_the_extra_is_named(places, monkeypatch):
     monkeypatch.setattr(native.sysconfig, "get_path", lambda _: "/nowhere")
     monkeypatch.setenv("PATH", "/nowhere")
     assert run("cpu") == (1, "error: CMake is not installed: pip install '.[native]'\n")
 
 
-def test_only_the_sources_of_the_installed_version_are_built(places: Path, cmake: Path) -> None:
+def test_only_the_sources_of_the_installed_version_are_built(places, cmake):
     (places / "clone" / "srflow_sdk" / "_version.py").write_text('__version__ = "0.0.1"\n')
     status, output = run("cpu")
     assert status == 1
@@ -125,7 +116,7 @@ def test_only_the_sources_of_the_installed_version_are_built(places: Path, cmake
     assert not cmake.exists()
 
 
-def test_the_installed_package_is_meant_not_the_clone_that_python_finds_first(tmp_path: Path) -> None:
+def test_the_installed_package_is_meant_not_the_clone_that_python_finds_first(tmp_path):
     """`python -m` looks into the current folder first, which has a folder srflow_sdk."""
     site, clone = tmp_path / "site", tmp_path / "clone"
     for name, source in (("srflow_export", ROOT / "export"), ("srflow_sdk", ROOT)):

@@ -1,7 +1,4 @@
-from __future__ import annotations
-
 import ctypes
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +11,7 @@ U64 = (1 << 64) - 1
 
 
 @pytest.fixture(scope="module")
-def library(ort_library: Path) -> ctypes.CDLL:
+def library(ort_library):
     loaded = ctypes.CDLL(str(ort_library))
     loaded.srflow_version.restype = ctypes.c_char_p
     sizes = [ctypes.c_int] * 2 + [ctypes.c_int64] * 4
@@ -22,18 +19,18 @@ def library(ort_library: Path) -> ctypes.CDLL:
     return loaded
 
 
-def drawn(library: ctypes.CDLL, seed: int, sample: int, level: int, **window: int) -> np.ndarray:
+def drawn(library, seed, sample, level, **window):
     out = np.full((window["channels"], window["height"], window["width"]), np.nan, np.float32)
     places = [window[name] for name in ("channels", "top", "left", "height", "width")]
     assert library.srflow_standard_normal(seed, sample, level, *places, out.ctypes.data) == 0
     return out
 
 
-def test_library_is_the_package_s_version(library: ctypes.CDLL) -> None:
+def test_library_is_the_package_s_version(library):
     assert library.srflow_version().decode() == srflow_sdk.__version__
 
 
-def test_latents_are_those_of_python_bit_for_bit(library: ctypes.CDLL) -> None:
+def test_latents_are_those_of_python_bit_for_bit(library):
     random = np.random.default_rng(0)
     ends = {"channels": 17, "top": LIMIT - 2, "left": LIMIT - 3, "height": 2, "width": 3}
     for seed, sample, level in ((0, 0, 1), (U64, U64, 63)):
@@ -49,13 +46,13 @@ def test_latents_are_those_of_python_bit_for_bit(library: ctypes.CDLL) -> None:
         np.testing.assert_array_equal(drawn(library, seed, sample, level, **place), expected)
 
 
-def test_a_million_latents_are_the_same_bits(library: ctypes.CDLL) -> None:
+def test_a_million_latents_are_the_same_bits(library):
     """Enough words to cover both branches of the transform fully."""
     place = {"channels": 8, "top": 0, "left": 0, "height": 350, "width": 360}
     np.testing.assert_array_equal(drawn(library, 7, 0, 2, **place), standard_normal(7, 0, 2, **place))
 
 
-def test_arguments_out_of_range_are_refused(library: ctypes.CDLL) -> None:
+def test_arguments_out_of_range_are_refused(library):
     assert library.srflow_standard_normal(0, 0, 64, 1, 0, 0, 1, 1, np.empty(1, np.float32).ctypes.data) == 1
     assert library.srflow_standard_normal(0, 0, 1, 1, 0, 0, 1, 1, None) == 1
     room = np.zeros(64, np.float32)

@@ -1,7 +1,5 @@
 """How the real cuda-bindings hands kernels to a driver, which here only prints what it gets."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess
@@ -23,7 +21,7 @@ unload()
 """
 
 
-def test_kernels_reach_the_driver_as_they_were_launched(tmp_path: Path) -> None:
+def test_kernels_reach_the_driver_as_they_were_launched(tmp_path):
     pytest.importorskip("cuda.bindings.driver")
     if shutil.which("cc") is None:
         pytest.skip("cc is not on the PATH: install a C compiler")

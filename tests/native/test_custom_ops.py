@@ -1,11 +1,8 @@
 """The flow ops in three implementations: torch, the function that ONNX Runtime inlines, and the native kernel."""
 
-from __future__ import annotations
-
 import math
 import re
-from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -17,13 +14,13 @@ from srflow_export import flow_ops
 from srflow_training.model.config import AffineOrder, ScaleMap
 from tests.native import models
 
-SCALE_MAPS: tuple[ScaleMap, ...] = get_args(ScaleMap)
-ORDERS: tuple[AffineOrder, ...] = get_args(AffineOrder)
+SCALE_MAPS = get_args(ScaleMap)
+ORDERS = get_args(AffineOrder)
 TOLERANCE = 4e-6  # relative to the numbers' size: some 30 roundings
 HALF = torch.float16
 
 
-def assert_equal(library: Path, proto: onnx.ModelProto, inputs: models.Inputs, results: Any, size: np.ndarray) -> None:
+def assert_equal(library, proto, inputs, results, size):
     """results: torch's, and the exact one."""
     plain, exact = (result.numpy() for result in results)
     for actual in (plain, models.run(proto, inputs, None), models.run(proto, inputs, library)):
@@ -32,16 +29,16 @@ def assert_equal(library: Path, proto: onnx.ModelProto, inputs: models.Inputs, r
         assert np.max(np.abs(actual - exact) / size) <= TOLERANCE
 
 
-def assert_tails_equal(library: Path, scale_map: ScaleMap, order: AffineOrder, **shapes: Any) -> None:
+def assert_tails_equal(library, scale_map, order, **shapes):
     inputs = models.tail_inputs(**shapes)
     clamp = 1.5 if scale_map == "tanh" else 0.0
-    step: dict[str, Any] = {"step": models.STEP, "scale_map": scale_map, "order": order, "clamp": clamp}
+    step = {"step": models.STEP, "scale_map": scale_map, "order": order, "clamp": clamp}
     results = [flow_ops.flow_step_tail(**given, **step) for given in (inputs, models.in_double(inputs))]
     size = models.tail_size(inputs, scale_map, order, clamp=clamp)
     assert_equal(library, models.tail_model(inputs, scale_map, order, clamp=clamp), inputs, results, size)
 
 
-def assert_splits_equal(library: Path, bound: float | None, **shapes: Any) -> None:
+def assert_splits_equal(library, bound, **shapes):
     inputs = models.split_inputs(**shapes)
     results = [flow_ops.unsqueeze_split(**given, bound=bound) for given in (inputs, models.in_double(inputs))]
     logs = np.abs(inputs["head"].double().numpy()[:, inputs["noise"].shape[1] :])
@@ -53,21 +50,19 @@ def assert_splits_equal(library: Path, bound: float | None, **shapes: Any) -> No
 @pytest.mark.parametrize("dtype", [torch.float32, HALF])
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("scale_map", SCALE_MAPS)
-def test_tails_are_equal_for_both_variants(
-    ort_library: Path, scale_map: ScaleMap, order: AffineOrder, dtype: torch.dtype
-) -> None:
+def test_tails_are_equal_for_both_variants(ort_library, scale_map, order, dtype):
     assert_tails_equal(ort_library, scale_map, order, dtype=dtype)
     assert_tails_equal(ort_library, scale_map, order, dtype=dtype, conditioning_batch=3)
 
 
 @pytest.mark.parametrize("scale_map", SCALE_MAPS)
-def test_tails_are_equal_at_extreme_scales(ort_library: Path, scale_map: ScaleMap) -> None:
+def test_tails_are_equal_at_extreme_scales(ort_library, scale_map):
     """Raw outputs up to about 45: their exp is 1e19, and a sigmoid's scale is at its minimum, 1e-4."""
     assert_tails_equal(ort_library, scale_map, "scale_first", spread=12.0)
     assert_tails_equal(ort_library, scale_map, "shift_first", spread=12.0, dtype=HALF)
 
 
-def test_both_are_equal_for_random_shapes(ort_library: Path) -> None:
+def test_both_are_equal_for_random_shapes(ort_library):
     random = np.random.default_rng(0)
     for _ in range(8):
         batch, channels, height, width = (int(value) for value in random.integers((1, 1, 1, 1), (4, 30, 40, 40)))
@@ -80,13 +75,13 @@ def test_both_are_equal_for_random_shapes(ort_library: Path) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, HALF])
 @pytest.mark.parametrize("bound", [None, 2.0])
-def test_splits_are_equal_for_both_kinds_of_logs(ort_library: Path, bound: float | None, dtype: torch.dtype) -> None:
+def test_splits_are_equal_for_both_kinds_of_logs(ort_library, bound, dtype):
     assert_splits_equal(ort_library, bound, dtype=dtype)
     assert_splits_equal(ort_library, bound, dtype=dtype, taus=3)
     assert_splits_equal(ort_library, bound, dtype=dtype, spread=12.0)
 
 
-def test_a_chain_of_tails_may_work_in_place(ort_library: Path) -> None:
+def test_a_chain_of_tails_may_work_in_place(ort_library):
     """ONNX Runtime gives a tail its input's memory if that input is no longer needed."""
     inputs = models.tail_inputs(batch=1, size=(40, 50))
     proto = models.tail_model(inputs, "tanh", "scale_first", clamp=0.5)
@@ -106,13 +101,12 @@ def test_a_chain_of_tails_may_work_in_place(ort_library: Path) -> None:
     np.testing.assert_allclose(native, inlined, rtol=1e-4, atol=1e-5 * np.abs(inlined).max())
 
 
-def test_kernels_tell_their_output_s_shape(ort_library: Path) -> None:
+def test_kernels_tell_their_output_s_shape(ort_library):
     """Shapes are known before a run, because ONNX Runtime plans memory with them; named axes keep their names."""
 
-    def known(proto: onnx.ModelProto) -> list[str | int]:
+    def known(proto):
         session = ort.InferenceSession(proto.SerializeToString(), models.options(ort_library))
-        shape: list[str | int] = session.get_outputs()[0].shape
-        return shape
+        return session.get_outputs()[0].shape
 
     tail, split = models.tail_inputs(), models.split_inputs()
     attributes = models.tail_attributes("tanh", "scale_first", clamp=1.5, channels=12)
@@ -136,7 +130,7 @@ def test_kernels_tell_their_output_s_shape(ort_library: Path) -> None:
         ("bound", math.nan, "bound is nan; it must be positive and finite, or 0 for none"),
     ],
 )
-def test_attributes_without_meaning_are_refused(ort_library: Path, attribute: str, value: Any, message: str) -> None:
+def test_attributes_without_meaning_are_refused(ort_library, attribute, value, message):
     inputs = models.tail_inputs()
     attributes = models.tail_attributes("tanh", "scale_first", clamp=1.5, channels=12) | {attribute: value}
     proto = models.op_model("FlowStepTail", inputs, attributes)
@@ -146,7 +140,7 @@ def test_attributes_without_meaning_are_refused(ort_library: Path, attribute: st
         ort.InferenceSession(proto.SerializeToString(), models.options(ort_library))
 
 
-def test_the_input_that_does_not_fit_is_named(ort_library: Path) -> None:
+def test_the_input_that_does_not_fit_is_named(ort_library):
     tails, splits = models.tail_inputs(batch=2, conditioning_batch=2), models.split_inputs(taus=3)
     tail, split = models.tail_model(tails, "tanh", "scale_first", clamp=1.5), models.split_model(splits, bound=None)
     for proto, inputs, names in ((tail, tails, {*tails} - {"h"}), (split, splits, {*splits} - {"h"})):

@@ -1,9 +1,6 @@
 """A bundle exported with --plugins: the same file runs without the library, with it, and in TensorRT-RTX."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -13,14 +10,13 @@ from click.testing import CliRunner
 
 from srflow_export import onnx_models
 from srflow_export.cli import main
-from srflow_export.unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
 from srflow_training import load_checkpoint, save_checkpoint
 from tests.networks import random_srflow, tiny_config
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plugins")
     config = tiny_config(levels=2, split_levels=(1,), steps=2)
     save_checkpoint(folder / "tiny.safetensors", random_srflow(config))
@@ -30,18 +26,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle.open(folder / "tiny.srflow")
 
 
-def flow_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+def flow_nodes(model):
     return [node for node in model.graph.node if node.domain == "srflow"]
 
 
-def picture(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, library: str) -> np.ndarray:
+def picture(bundle, monkeypatch, library):
     monkeypatch.setenv("SRFLOW_NATIVE_LIBRARY", library)
     image = np.random.default_rng(0).random((14, 10, 3), dtype=np.float32)
     with Upscaler(bundle, device="cpu") as upscaler:
         return upscaler.upscale(image, tau=0.8, seed=3)
 
 
-def test_the_flow_is_in_nodes_that_are_functions_too_and_carry_what_tensorrt_looks_for(bundle: Bundle) -> None:
+def test_the_flow_is_in_nodes_that_are_functions_too_and_carry_what_tensorrt_looks_for(bundle):
     model = onnx.load(bundle.file("sampler.onnx"))
     nodes = flow_nodes(model)
     assert sorted(node.op_type for node in nodes) == ["FlowStepTail"] * 4 + ["UnsqueezeSplit"]
@@ -57,16 +53,14 @@ def test_the_flow_is_in_nodes_that_are_functions_too_and_carry_what_tensorrt_loo
     assert [d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim][2:] == ["sr_height", "sr_width"]
 
 
-def test_the_same_picture_with_the_library_and_without(
-    bundle: Bundle, ort_library: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_same_picture_with_the_library_and_without(bundle, ort_library, monkeypatch):
     inlined = picture(bundle, monkeypatch, "")
     native = picture(bundle, monkeypatch, str(ort_library))
     assert 0 < np.abs(inlined - native).max() < 1e-5  # the roundings differ, so the library was really used
     assert min(row["psnr_db"] for row in bundle.manifest.parity) > 90
 
 
-def test_half_conditioning_goes_into_the_kernels_as_it_is(bundle: Bundle, ort_library: Path) -> None:
+def test_half_conditioning_goes_into_the_kernels_as_it_is(bundle, ort_library):
     model = load_checkpoint(bundle.path.with_name("tiny.safetensors"))
     proto = onnx_models.sampler_model(model, "fp16", flow_nodes=True)
     kinds = {node.input[2] for node in flow_nodes(proto) if node.op_type == "FlowStepTail"}
@@ -91,9 +85,7 @@ def test_half_conditioning_goes_into_the_kernels_as_it_is(bundle: Bundle, ort_li
 
 
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="pip install tensorrt-rtx-cu13")
-def test_tensorrt_rtx_builds_the_exported_files_without_plugins(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tensorrt_rtx_builds_the_exported_files_without_plugins(bundle, tmp_path, monkeypatch):
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path))
     arguments = ["--engines-for", str(bundle.path), "--rtx", "fp32", "--sm", "89", "--shapes", "8,16,32"]
     result = CliRunner().invoke(main, arguments)

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from srflow_export import onnx_models
 from srflow_export.flow_ops import append_functions
 from srflow_sdk.backends.native_library import PLUGINS
-from tests.native.conftest import ROOT, NativeTree, built_plugins
+from tests.native.conftest import ROOT, built_plugins
 from tests.networks import random_srflow, tiny_config
 
 pytestmark = pytest.mark.slow  # nvcc builds the plugins in half a minute
@@ -40,12 +40,12 @@ Parse = Callable[..., Parsed]
 
 
 @pytest.fixture(scope="module")
-def library(native_tree: NativeTree) -> Path:
+def library(native_tree):
     return built_plugins(native_tree) / "runtime/tensorrt/libsrflow_trt.so"
 
 
 @pytest.fixture(scope="module")
-def links(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def links(tmp_path_factory):
     """A folder with a file named libtensorrt_rtx.so, without which plugins end the process."""
     spec = importlib.util.find_spec("tensorrt_rtx_libs")
     if spec is None or not spec.submodule_search_locations:
@@ -57,17 +57,17 @@ def links(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def parse(links: Path) -> Parse:
+def parse(links):
     """parse(model, library) runs TensorRT-RTX's parser in a separate process."""
 
-    def run(model: onnx.ModelProto, *libraries: Path) -> Parsed:
+    def run(model, *libraries):
         onnx.save(model, links / "model.onnx")
         return run_script(links, "parse", links / "model.onnx", *libraries)
 
     return run
 
 
-def run_script(links: Path, *arguments: object, **variables: str) -> Parsed:
+def run_script(links, *arguments, **variables):
     """Run rtx_builder.py with TensorRT-RTX."""
     environment = {key: value for key, value in os.environ.items() if key not in ("LD_PRELOAD", PLUGINS)}
     environment["LD_LIBRARY_PATH"] = os.pathsep.join([str(links), os.environ.get("LD_LIBRARY_PATH", "")])
@@ -79,7 +79,7 @@ def run_script(links: Path, *arguments: object, **variables: str) -> Parsed:
     return Parsed(json.loads(result.stdout.splitlines()[-1]), result.stderr)
 
 
-def small_model(conditioning: int = TensorProto.FLOAT, **attributes: Any) -> onnx.ModelProto:
+def small_model(conditioning=TensorProto.FLOAT, **attributes):
     """Both flow ops, one after the other, with open sizes. attributes: the tail's; None leaves one out."""
     named = {"plugin_namespace": "srflow", "plugin_version": "1"}
     tail = {"scale_map": "tanh", "order": "shift_first", "clamp": 0.7, "begin": [CHANNELS], "end": [2 * CHANNELS]}
@@ -89,7 +89,7 @@ def small_model(conditioning: int = TensorProto.FLOAT, **attributes: Any) -> onn
     inputs = ["mixed", "prior", "noise", "tau"]
     split = helper.make_node("UnsqueezeSplit", inputs, ["out"], name="split", domain="srflow", bound=2.0, **named)
 
-    def tensor(name: str, kind: int, channels: int, sides: tuple[str, str], batch: str = "n") -> onnx.ValueInfoProto:
+    def tensor(name, kind, channels, sides, batch="n"):
         return helper.make_tensor_value_info(name, kind, [batch, channels, *sides])
 
     coarse, fine = ("y", "x"), ("fine_y", "fine_x")
@@ -113,7 +113,7 @@ def small_model(conditioning: int = TensorProto.FLOAT, **attributes: Any) -> onn
 
 
 @pytest.mark.parametrize("conditioning", [TensorProto.FLOAT, TensorProto.FLOAT16], ids=["float32", "float16"])
-def test_plugins_infer_shapes_and_an_engine_is_built(parse: Parse, library: Path, conditioning: int) -> None:
+def test_plugins_infer_shapes_and_an_engine_is_built(parse, library, conditioning):
     parsed = parse(small_model(conditioning), library)
     assert parsed.found["plugins"] == {
         "step": [[-1, CHANNELS, -1, -1], "FLOAT"],
@@ -136,9 +136,7 @@ def test_plugins_infer_shapes_and_an_engine_is_built(parse: Parse, library: Path
     ],
     ids=["unknown map", "missing", "wrong type", "too wide", "beyond the conditioning"],
 )
-def test_what_does_not_fit_is_refused_in_one_line(
-    parse: Parse, library: Path, attributes: dict[str, Any], words: str
-) -> None:
+def test_what_does_not_fit_is_refused_in_one_line(parse, library, attributes, words):
     parsed = parse(small_model(**attributes), library)
     assert parsed.found == {"parsed": False}
     ours = [line for line in parsed.log.splitlines() if line.startswith("srflow: ")]
@@ -147,17 +145,15 @@ def test_what_does_not_fit_is_refused_in_one_line(
 
 
 @pytest.fixture(scope="module")
-def sampler(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sampler(tmp_path_factory):
     """A sampler of `--precision fp16 --plugins`, with six steps and two splits."""
-    file: Path = tmp_path_factory.mktemp("plugins") / "sampler.onnx"
+    file = tmp_path_factory.mktemp("plugins") / "sampler.onnx"
     model = onnx_models.sampler_model(random_srflow(tiny_config(steps=2)), "fp16", flow_nodes=True)
     file.write_bytes(onnx_models.finished(model, {}))
     return file
 
 
-def test_srflow_exports_builder_takes_a_plugin_for_each_flow_operation_and_no_function(
-    links: Path, library: Path, sampler: Path
-) -> None:
+def test_srflow_exports_builder_takes_a_plugin_for_each_flow_operation_and_no_function(links, library, sampler):
     named = {PLUGINS: str(library)}
     nodes = sum(node.domain == "srflow" for node in onnx.load(sampler).graph.node)
     assert run_script(links, "with", sampler, **named).found["bytes"] > 0

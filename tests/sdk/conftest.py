@@ -1,11 +1,6 @@
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from srflow_apps.commands import cli
 from srflow_sdk.files import write_image
@@ -23,24 +18,24 @@ upscale()
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bundle(tmp_path_factory):
     return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny.srflow")
 
 
 @pytest.fixture(scope="session")
-def upscaler(tiny_bundle: Path) -> Iterator[Upscaler]:
+def upscaler(tiny_bundle):
     with Upscaler(tiny_bundle, device="cpu", threads=1) as opened:
         yield opened
 
 
 @pytest.fixture(autouse=True)
-def _no_progress_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_progress_lines(monkeypatch):
     """On a slow machine, progress would stand between the lines that tests look for."""
     monkeypatch.setattr("srflow_apps.batch.display.FIRST_AFTER_S", 3600)
 
 
 @pytest.fixture
-def two_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def two_models(tmp_path, monkeypatch):
     """Two embedded models, whose pictures and default temperatures differ."""
     folder = tmp_path / "installed"
     folder.mkdir()
@@ -51,7 +46,7 @@ def two_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def five_models(two_models: Path) -> Path:
+def five_models(two_models):
     """Those two, and clean ones for other scales."""
     for scale in (2, 8, 16):
         write_tiny_bundle(two_models / f"x{scale}-small.srflow", name=f"x{scale}-small", scale=scale)
@@ -59,7 +54,7 @@ def five_models(two_models: Path) -> Path:
 
 
 @pytest.fixture
-def photo() -> np.ndarray:
+def photo():
     """A smooth uint8 picture with an odd size, H×W×3."""
     y, x = np.mgrid[0:45, 0:61]
     waves = [np.sin(x / 7 + shift) * np.cos(y / 5 - shift) for shift in (0, 1, 2)]
@@ -67,7 +62,7 @@ def photo() -> np.ndarray:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, photo: np.ndarray) -> Path:
+def folder(tmp_path, photo):
     """Two photos, a.png and b.png, and bad.png, which is none."""
     write_image(tmp_path / "a.png", photo)
     write_image(tmp_path / "b.png", photo[::-1])
@@ -76,7 +71,7 @@ def folder(tmp_path: Path, photo: np.ndarray) -> Path:
 
 
 @pytest.fixture
-def run(tiny_bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def run(tiny_bundle, folder, monkeypatch):
     """srflow-upscale with the tiny bundle, in the folder of photos."""
     monkeypatch.chdir(folder)
     model = ["--model", str(tiny_bundle), "--device", "cpu", "--threads", "1"]

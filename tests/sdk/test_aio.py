@@ -1,10 +1,7 @@
-from __future__ import annotations
-
 import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +17,10 @@ CLOSED = "the upscaler is closed; await its calls before its `async with` block 
 LARGE = np.zeros((700, 700, 3), np.uint8)  # in one tile, half a minute of the embedded model's time
 
 
-def run(body: Body, bundle: Path | None, **options: Any) -> Any:
+def run(body, bundle, **options):
     """Run body(upscaler) in an event loop, and check that no thread of the SDK is left."""
 
-    async def main() -> Any:
+    async def main():
         async with AsyncUpscaler(bundle, device="cpu", threads=1, **options) as upscaler:
             return await body(upscaler)
 
@@ -32,12 +29,10 @@ def run(body: Body, bundle: Path | None, **options: Any) -> Any:
     return result
 
 
-def test_every_method_gives_what_upscaler_gives(
-    tiny_bundle: Path, upscaler: Upscaler, photo: np.ndarray, tmp_path: Path
-) -> None:
+def test_every_method_gives_what_upscaler_gives(tiny_bundle, upscaler, photo, tmp_path):
     write_image(tmp_path / "photo.png", photo)
 
-    async def body(up: AsyncUpscaler) -> None:
+    async def body(up):
         assert (up.scale, up.device, up.precision, up.bundle.path) == (4, "cpu", "bundle", tiny_bundle)
         assert np.array_equal(await up.upscale(photo, seed=3, tau=0.5), upscaler.upscale(photo, seed=3, tau=0.5))
         assert (await up.upscale(str(tmp_path / "photo.png"))).size == (244, 180)
@@ -55,7 +50,7 @@ def test_every_method_gives_what_upscaler_gives(
     run(body, tiny_bundle)
 
 
-def test_what_only_a_flow_can_do_gives_what_upscaler_gives(tmp_path: Path) -> None:
+def test_what_only_a_flow_can_do_gives_what_upscaler_gives(tmp_path):
     bundle = write_flow_bundle(tmp_path / "flow.srflow")
     target, source = np.random.default_rng(0).integers(60, 190, (2, 24, 20, 3), np.uint8)
     mask = np.zeros((24, 20), np.bool_)
@@ -63,10 +58,10 @@ def test_what_only_a_flow_can_do_gives_what_upscaler_gives(tmp_path: Path) -> No
     for name, picture in {"a": target, "b": source, "mask": np.where(mask, 255, 0).astype(np.uint8)}.items():
         write_image(tmp_path / f"{name}.png", picture)
 
-    def score(picture: Any) -> float:
+    def score(picture):
         return float(np.asarray(picture).std())
 
-    async def body(up: AsyncUpscaler) -> None:
+    async def body(up):
         restored = flow.restore(target, tau=0.5, over="spatial")
         assert np.array_equal(await up.restore(target, tau=0.5, over="spatial"), restored)
         await up.restore_file(tmp_path / "a.png", tmp_path / "c.png", report=True, tau=0.5, over="spatial")
@@ -89,18 +84,18 @@ def test_what_only_a_flow_can_do_gives_what_upscaler_gives(tmp_path: Path) -> No
         with pytest.raises(CancelledError):
             await mine.decode(latents, cancel=cancel)
         with pytest.raises(TypeError, match="'taus' is no keyword here"):
-            await up.restore(target, taus=1)  # type: ignore[call-overload]
+            await up.restore(target, taus=1)
 
     with Upscaler(bundle, device="cpu", threads=1) as flow:
         run(body, bundle)
 
 
-def test_errors_are_those_of_upscaler(tiny_bundle: Path, photo: np.ndarray, tmp_path: Path) -> None:
-    async def body(up: AsyncUpscaler) -> None:
+def test_errors_are_those_of_upscaler(tiny_bundle, photo, tmp_path):
+    async def body(up):
         with pytest.raises(ArgumentError, match="tau is 7"):
             await up.upscale(photo, tau=7)
         with pytest.raises(TypeError, match="'colour' is no keyword here"):
-            await up.upscale(photo, colour=1)  # type: ignore[call-overload]
+            await up.upscale(photo, colour=1)
         with pytest.raises(ImageError, match="absent"):
             await up.upscale("absent.png")
 
@@ -112,8 +107,8 @@ def test_errors_are_those_of_upscaler(tiny_bundle: Path, photo: np.ndarray, tmp_
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("srflow-async")]
 
 
-def test_before_and_after_its_block_it_says_so(tiny_bundle: Path, photo: np.ndarray) -> None:
-    async def main() -> None:
+def test_before_and_after_its_block_it_says_so(tiny_bundle, photo):
+    async def main():
         up = AsyncUpscaler(tiny_bundle, device="cpu")
         with pytest.raises(DeviceError, match="async with AsyncUpscaler"):
             await up.upscale(photo)
@@ -127,8 +122,8 @@ def test_before_and_after_its_block_it_says_so(tiny_bundle: Path, photo: np.ndar
     asyncio.run(main())
 
 
-def test_a_cancelled_task_ends_the_work_and_the_loop_never_waits() -> None:
-    async def body(up: AsyncUpscaler) -> tuple[float, float]:
+def test_a_cancelled_task_ends_the_work_and_the_loop_never_waits():
+    async def body(up):
         await up.upscale(LARGE[:16, :16])  # nothing is loaded later
         drawing = asyncio.create_task(up.upscale(LARGE))
         longest = 0.0
@@ -150,11 +145,11 @@ def test_a_cancelled_task_ends_the_work_and_the_loop_never_waits() -> None:
     assert ended < 5  # 0.1 s
 
 
-def test_progress_is_told_in_the_loop_and_before_the_picture_is_there(tiny_bundle: Path, photo: np.ndarray) -> None:
-    async def body(up: AsyncUpscaler) -> list[tuple[int, int]]:
-        told: list[tuple[int, int]] = []
+def test_progress_is_told_in_the_loop_and_before_the_picture_is_there(tiny_bundle, photo):
+    async def body(up):
+        told = []
 
-        def progress(done: int, total: int) -> None:
+        def progress(done, total):
             assert asyncio.get_running_loop() is not None
             assert threading.current_thread() is threading.main_thread()
             told.append((done, total))
@@ -164,17 +159,17 @@ def test_progress_is_told_in_the_loop_and_before_the_picture_is_there(tiny_bundl
 
     assert run(body, tiny_bundle, tile=16) == [(number, 12) for number in range(1, 13)]
 
-    async def failing(up: AsyncUpscaler) -> None:
+    async def failing(up):
         await up.upscale(photo, progress=lambda done, total: 1 // 0)
 
     with pytest.raises(ZeroDivisionError):
         run(failing, tiny_bundle, tile=16)
 
 
-def test_the_callers_event_cancels_too(tiny_bundle: Path, photo: np.ndarray) -> None:
+def test_the_callers_event_cancels_too(tiny_bundle, photo):
     event = threading.Event()
 
-    async def body(up: AsyncUpscaler) -> None:
+    async def body(up):
         with pytest.raises(CancelledError):
             await up.upscale(photo, cancel=event, progress=lambda done, total: event.set())
         with pytest.raises(CancelledError):
@@ -184,14 +179,14 @@ def test_the_callers_event_cancels_too(tiny_bundle: Path, photo: np.ndarray) -> 
 
 
 @pytest.mark.parametrize("at_once", [1, 3])
-def test_no_more_calls_run_at_a_time_than_allowed(tiny_bundle: Path, photo: np.ndarray, at_once: int) -> None:
-    async def body(up: AsyncUpscaler) -> int:
+def test_no_more_calls_run_at_a_time_than_allowed(tiny_bundle, photo, at_once):
+    async def body(up):
         meeting = threading.Barrier(at_once)  # nobody passes unless so many run at a time
         lock = threading.Lock()
         running = most = 0
         upscale = up._opened.upscale
 
-        def counted(*arguments: Any, **keywords: Any) -> Any:
+        def counted(*arguments, **keywords):
             nonlocal running, most
             with lock:
                 running += 1
@@ -203,15 +198,15 @@ def test_no_more_calls_run_at_a_time_than_allowed(tiny_bundle: Path, photo: np.n
                 with lock:
                     running -= 1
 
-        up._opened.upscale = counted  # type: ignore[method-assign]
+        up._opened.upscale = counted
         await asyncio.gather(*(up.upscale(photo) for _ in range(6)))
         return most
 
     assert run(body, tiny_bundle, at_once=at_once) == at_once
 
 
-def test_leaving_the_block_ends_what_runs_and_what_waits() -> None:
-    async def main() -> list[BaseException]:
+def test_leaving_the_block_ends_what_runs_and_what_waits():
+    async def main():
         async with AsyncUpscaler(device="cpu", threads=1, tile=None, at_once=1) as up:
             calls = [asyncio.create_task(up.upscale(LARGE)) for _ in range(2)]
             await asyncio.sleep(0.2)
@@ -224,12 +219,10 @@ def test_leaving_the_block_ends_what_runs_and_what_waits() -> None:
     assert time.monotonic() - begun < 20  # each picture would take half a minute
 
 
-def test_calls_that_wait_when_the_block_ends_are_not_cancelled_with_the_loop(
-    tiny_bundle: Path, photo: np.ndarray
-) -> None:
+def test_calls_that_wait_when_the_block_ends_are_not_cancelled_with_the_loop(tiny_bundle, photo):
     """asyncio.run cancels the tasks that are not done when main() ends, as if they had been cancelled themselves."""
 
-    async def main() -> list[asyncio.Task[Any]]:
+    async def main():
         async with AsyncUpscaler(tiny_bundle, device="cpu", threads=1, at_once=1) as up:
             return [asyncio.create_task(up.upscale(photo)) for _ in range(100)]
 
@@ -237,10 +230,10 @@ def test_calls_that_wait_when_the_block_ends_are_not_cancelled_with_the_loop(
     assert [str(call.exception()) for call in calls] == [CLOSED] * 100
 
 
-def test_a_call_that_its_caller_cancels_when_the_block_ends_says_so(tiny_bundle: Path, photo: np.ndarray) -> None:
+def test_a_call_that_its_caller_cancels_when_the_block_ends_says_so(tiny_bundle, photo):
     event = threading.Event()
 
-    async def main() -> asyncio.Task[Any]:
+    async def main():
         async with AsyncUpscaler(tiny_bundle, device="cpu", threads=1, tile=16) as up:
             call = asyncio.create_task(up.upscale(photo, cancel=event))
             await asyncio.sleep(0)

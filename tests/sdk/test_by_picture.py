@@ -1,15 +1,10 @@
 """`Upscaler()` is `Upscaler("auto")`: each picture is drawn by the embedded model that suits it, whatever the door."""
 
-from __future__ import annotations
-
 import asyncio
 import io
 import shutil
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -36,17 +31,17 @@ from .clean_and_noisy import noisy, smooth
 from .flow_bundle import write_flow_bundle
 from .tiny_bundle import write_tiny_bundle
 
-CPU: dict[str, Any] = {"device": "cpu", "threads": 1}
+CPU = {"device": "cpu", "threads": 1}
 PICTURES = {"x4-small": smooth(), "x4-photo": noisy(10)}
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def opened(monkeypatch):
     """The names of the models that were opened."""
-    names: list[str] = []
+    names = []
     real = Painter.__init__
 
-    def remembered(self: Painter, bundle: Bundle, *others: Any) -> None:
+    def remembered(self, bundle, *others):
         names.append(bundle.manifest.name)
         real(self, bundle, *others)
 
@@ -54,9 +49,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_each_picture_is_drawn_by_the_model_that_suits_it_which_is_opened_once(
-    two_models: Path, opened: list[str]
-) -> None:
+def test_each_picture_is_drawn_by_the_model_that_suits_it_which_is_opened_once(two_models, opened):
     expected = []
     for name, picture in PICTURES.items():
         with Upscaler(name, **CPU) as pinned:
@@ -74,7 +67,7 @@ def test_each_picture_is_drawn_by_the_model_that_suits_it_which_is_opened_once(
             assert all(map(np.array_equal, up.upscale_many([smooth(), noisy(10)], seed=2), expected))
 
 
-def _doors(path: Path) -> dict[str, Callable[[], Any]]:
+def _doors(path):
     return {
         "path": lambda: path,
         "text": lambda: str(path),
@@ -84,7 +77,7 @@ def _doors(path: Path) -> dict[str, Callable[[], Any]]:
     }
 
 
-def test_the_same_file_gets_the_same_model_through_every_door(two_models: Path, tmp_path: Path) -> None:
+def test_the_same_file_gets_the_same_model_through_every_door(two_models, tmp_path):
     path = tmp_path / "photo.jpg"
     Image.fromarray(smooth()).save(path, quality=80)  # as an array it is clean
     with Upscaler("x4-photo", **CPU) as photo, Upscaler(**CPU) as up:
@@ -94,10 +87,10 @@ def test_the_same_file_gets_the_same_model_through_every_door(two_models: Path, 
         up.upscale_file(path, tmp_path / "one.png")
         upscale_folder(path, tmp_path / "folder", upscaler=up)
         written = [tmp_path / "one.png", tmp_path / "folder" / "photo.png"]
-        assert [read_provenance(file).model for file in written] == ["x4-photo"] * 2  # type: ignore[union-attr]
+        assert [read_provenance(file).model for file in written] == ["x4-photo"] * 2
         assert photo.upscale(path, layout="chw").tobytes() == up.upscale(path, layout="chw").tobytes()
 
-        async def drawn() -> Any:
+        async def drawn():
             async with AsyncUpscaler(**CPU) as waiting:
                 assert (await waiting.upscale_file(path, tmp_path / "async.png")).outputs[0].provenance.model
                 return await waiting.upscale(str(path))
@@ -106,14 +99,14 @@ def test_the_same_file_gets_the_same_model_through_every_door(two_models: Path, 
     assert np.array_equal(read_image(tmp_path / "async.png").pixels, read_image(tmp_path / "one.png").pixels)
 
 
-def test_there_is_no_one_bundle_and_the_error_names_them(two_models: Path) -> None:
+def test_there_is_no_one_bundle_and_the_error_names_them(two_models):
     with Upscaler(**CPU) as up:
         with pytest.raises(ArgumentError, match="name 'x4-small' or 'x4-photo'"):
             up.bundle  # noqa: B018
         assert (up.scale, up.device, up.precision) == (4, "cpu", "bundle")
 
 
-def test_a_name_or_a_path_pins_one_model(two_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_or_a_path_pins_one_model(two_models, monkeypatch):
     for model in ("x4-photo", two_models / "x4-photo.srflow", Bundle.embedded("x4-photo")):
         with Upscaler(model, **CPU) as up:
             assert up.bundle.manifest.name == "x4-photo"
@@ -122,7 +115,7 @@ def test_a_name_or_a_path_pins_one_model(two_models: Path, monkeypatch: pytest.M
                 up.upscale(smooth())
 
 
-def test_what_is_open_closes(two_models: Path) -> None:
+def test_what_is_open_closes(two_models):
     up = Upscaler(**CPU)
     encodings = [up.encode(picture) for picture in PICTURES.values()]
     up.close()
@@ -134,7 +127,7 @@ def test_what_is_open_closes(two_models: Path) -> None:
             call()
 
 
-def test_looking_at_the_picture_is_cancelled(two_models: Path, tmp_path: Path, opened: list[str]) -> None:
+def test_looking_at_the_picture_is_cancelled(two_models, tmp_path, opened):
     write_image(tmp_path / "noisy.png", noisy(10))
     cancel = threading.Event()
     cancel.set()
@@ -148,7 +141,7 @@ def test_looking_at_the_picture_is_cancelled(two_models: Path, tmp_path: Path, o
         assert opened == ["x4-small"]
 
 
-def test_one_model_left_is_the_only_one(two_models: Path) -> None:
+def test_one_model_left_is_the_only_one(two_models):
     (two_models / "x4-photo.srflow").rename(two_models / "gone")
     for model in (None, "auto"):
         with Upscaler(model, **CPU) as up:
@@ -158,7 +151,7 @@ def test_one_model_left_is_the_only_one(two_models: Path) -> None:
         Upscaler(**CPU)
 
 
-def test_files_are_verified_once_their_model_is_needed(two_models: Path) -> None:
+def test_files_are_verified_once_their_model_is_needed(two_models):
     sampler = two_models / "x4-photo.srflow" / "sampler.onnx"
     sampler.write_bytes(sampler.read_bytes()[::-1])
     with Upscaler(**CPU) as up:
@@ -167,23 +160,23 @@ def test_files_are_verified_once_their_model_is_needed(two_models: Path) -> None
             up.upscale(noisy(10))
 
 
-def test_own_bundles_are_chosen_from_too(two_models: Path) -> None:
+def test_own_bundles_are_chosen_from_too(two_models):
     own = [Bundle.open(two_models / f"{name}.srflow") for name in PICTURES]
     with Upscaler(own, **CPU) as given, Upscaler(**CPU) as up:
         assert np.array_equal(given.upscale(noisy(10)), up.upscale(noisy(10)))
     for wrong in ([], [two_models], 7, ""):
         with pytest.raises(ArgumentError, match='must be "auto", the path of a bundle'):
-            Upscaler(wrong, **CPU)  # type: ignore[arg-type]
+            Upscaler(wrong, **CPU)
 
 
 @pytest.fixture
-def two_flows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def two_flows(tmp_path, monkeypatch):
     for name, tau in (("x4-small", 0.8), ("x4-photo", 0.5)):
         write_flow_bundle(tmp_path / f"{name}.srflow", name=name, default_tau=tau, removes_damage=name == "x4-photo")
     monkeypatch.setattr("srflow_sdk.model.bundle._EMBEDDED", tmp_path)
 
 
-def test_what_a_flow_does_besides_takes_the_model_for_clean_pictures(two_flows: None, opened: list[str]) -> None:
+def test_what_a_flow_does_besides_takes_the_model_for_clean_pictures(two_flows, opened):
     small, large = noisy(10)[:16, :16], noisy(10)[:64, :64]
     with Upscaler("x4-small", **CPU) as clean, Upscaler("x4-photo", **CPU) as photo, Upscaler(**CPU) as up:
         assert np.array_equal(up.restore(large), clean.restore(large))
@@ -192,7 +185,7 @@ def test_what_a_flow_does_besides_takes_the_model_for_clean_pictures(two_flows: 
         mask[20:40, 20:40] = True
         assert np.array_equal(up.transfer(large, large[::-1], mask), clean.transfer(large, large[::-1], mask))
 
-        def score(picture: Any) -> float:
+        def score(picture):
             return float(np.std(picture))
 
         assert np.array_equal(up.best_of(noisy(10), score, 2), clean.best_of(noisy(10), score, 2))
@@ -229,14 +222,14 @@ CHOSEN = [
 
 
 @pytest.mark.parametrize(("scale", "clean", "damaged"), CHOSEN)
-def test_the_smallest_model_that_enlarges_so_much(five_models: Path, scale: Any, clean: str, damaged: str) -> None:
+def test_the_smallest_model_that_enlarges_so_much(five_models, scale, clean, damaged):
     assert choose_model(smooth(), scale=scale).name == clean
     choice = choose_model(noisy(10), scale=scale)
     assert choice.name == damaged
     assert choice.why.startswith("noise of ") or (damaged == clean and not isinstance(scale, OutputSize))
 
 
-def test_manifests_decide_not_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manifests_decide_not_names(tmp_path, monkeypatch):
     for name, fields in {"a": {"scale": 8}, "b": {"scale": 2, "removes_damage": True}, "c": {"scale": 2}}.items():
         write_tiny_bundle(tmp_path / f"{name}.srflow", name=name, **fields)
     monkeypatch.setattr("srflow_sdk.model.bundle._EMBEDDED", tmp_path)
@@ -253,30 +246,28 @@ def test_manifests_decide_not_names(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (["x8-small"], 8, "x16-small", "x16-small"),
     ],
 )
-def test_without_a_model_the_next_larger_serves(
-    five_models: Path, lacks: list[str], scale: float, clean: str, damaged: str
-) -> None:
+def test_without_a_model_the_next_larger_serves(five_models, lacks, scale, clean, damaged):
     for name in lacks:
         shutil.rmtree(five_models / f"{name}.srflow")
     assert [choose_model(picture, scale=scale).name for picture in (smooth(), noisy(10))] == [clean, damaged]
 
 
-def test_every_method_draws_with_it(five_models: Path, tmp_path: Path) -> None:
+def test_every_method_draws_with_it(five_models, tmp_path):
     small, drawn = smooth(16), {"scale": 8, "seed": 3}
     write_image(tmp_path / "small.png", small)
     with Upscaler(**CPU) as up, Upscaler("x8-small", **CPU) as pinned:
-        expected = pinned.upscale(small, **drawn)  # type: ignore[call-overload]
+        expected = pinned.upscale(small, **drawn)
         assert expected.shape == (128, 128, 3)
-        assert np.array_equal(up.upscale(small, **drawn), expected)  # type: ignore[call-overload]
-        assert np.array_equal(up.upscale_many([small], **drawn)[0], expected)  # type: ignore[call-overload]
-        assert np.array_equal(up.best_of(small, lambda _: 0.0, 1, **drawn), expected)  # type: ignore[call-overload]
-        up.upscale_file(tmp_path / "small.png", tmp_path / "large.png", **drawn)  # type: ignore[arg-type]
+        assert np.array_equal(up.upscale(small, **drawn), expected)
+        assert np.array_equal(up.upscale_many([small], **drawn)[0], expected)
+        assert np.array_equal(up.best_of(small, lambda _: 0.0, 1, **drawn), expected)
+        up.upscale_file(tmp_path / "small.png", tmp_path / "large.png", **drawn)
         assert np.array_equal(read_image(tmp_path / "large.png").pixels, expected)
-        values: Any = {**drawn, "value_range": (0, 255)}
+        values = {**drawn, "value_range": (0, 255)}
         assert np.array_equal(up.upscale(small, **values), pinned.upscale(small, **values))
 
 
-def test_a_model_is_opened_once_a_scale_needs_it(five_models: Path, opened: list[str]) -> None:
+def test_a_model_is_opened_once_a_scale_needs_it(five_models, opened):
     with Upscaler(**CPU) as up:
         up.upscale(noisy(10), scale=2)
         assert opened == ["x4-small", "x4-photo"]
@@ -288,7 +279,7 @@ def test_a_model_is_opened_once_a_scale_needs_it(five_models: Path, opened: list
         assert one.scale == 8
 
 
-def test_a_scale_above_all_is_refused_with_those_that_there_are(five_models: Path, two_models: Path) -> None:
+def test_a_scale_above_all_is_refused_with_those_that_there_are(five_models, two_models):
     fix = "ask for at most 16, upscale an output again, or name a bundle of your own"
     with Upscaler(**CPU) as up:
         with pytest.raises(ArgumentError, match=f"scale is 17, but the models here enlarge 2, 4, 8, 16 times: {fix}"):
@@ -301,7 +292,7 @@ def test_a_scale_above_all_is_refused_with_those_that_there_are(five_models: Pat
         choose_model(smooth(), scale=0)
 
 
-def test_only_manifests_are_read_to_choose(five_models: Path) -> None:
+def test_only_manifests_are_read_to_choose(five_models):
     assert Bundle.embedded_names() == ("x4-small", "x2-small", "x4-photo", "x8-small", "x16-small")
     for name in Bundle.embedded_names():
         (five_models / f"{name}.srflow" / "sampler.onnx").unlink()

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import json
 import pydoc
 import re
@@ -14,7 +12,7 @@ from srflow_sdk import errors
 from srflow_sdk.system import raising as _raising
 
 
-def test_unknown_names_are_attribute_errors() -> None:
+def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="Upscalar"):
         _ = srflow_sdk.Upscalar
 
@@ -26,13 +24,13 @@ def test_unknown_names_are_attribute_errors() -> None:
         ("from srflow_sdk import Upscaler; import numpy", {"torch", "onnx", "onnxruntime", "pyvips", "click"}),
     ],
 )
-def test_importing_imports_nothing_heavy(statement: str, absent: set[str]) -> None:
+def test_importing_imports_nothing_heavy(statement, absent):
     script = f"import sys; {statement}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert not absent.intersection(done.stdout.split())
 
 
-def test_every_public_name_resolves_and_is_listed_and_help_fits_two_screens() -> None:
+def test_every_public_name_resolves_and_is_listed_and_help_fits_two_screens():
     assert {getattr(srflow_sdk, name).__name__ for name in srflow_sdk.__all__} == {*srflow_sdk.__all__}
     assert set(dir(srflow_sdk)) == {*srflow_sdk.__all__, "__version__"}
     assert srflow_sdk.__version__ == metadata.version("srflow-sdk")
@@ -40,9 +38,9 @@ def test_every_public_name_resolves_and_is_listed_and_help_fits_two_screens() ->
     assert len(text.splitlines()) <= 2 * 70
 
 
-def test_the_tree_at_the_top_of_the_module_is_the_hierarchy() -> None:
+def test_the_tree_at_the_top_of_the_module_is_the_hierarchy():
     assert errors.__doc__ is not None
-    parents: list[type] = []
+    parents = []
     drawn = {}
     for indent, name in re.findall(r"^    ([│├└─ ]*)([A-Z]\w+Error)\b", errors.__doc__, re.MULTILINE):
         depth = len(indent) // 4
@@ -58,7 +56,7 @@ def test_the_tree_at_the_top_of_the_module_is_the_hierarchy() -> None:
     assert issubclass(errors.ArgumentError, ValueError)
 
 
-def test_a_message_is_one_line_that_a_terminal_can_show() -> None:
+def test_a_message_is_one_line_that_a_terminal_can_show():
     message = str(errors.BundleError("a\n  b \x1b[31mred\x9b \u2028 \u202e é ×"))
     assert message == "a b �[31mred� � � é ×"
     endless = str(errors.ImageError(f"{'a' * 50_000}; use another"))
@@ -67,7 +65,7 @@ def test_a_message_is_one_line_that_a_terminal_can_show() -> None:
     assert len(endless) < 2100
 
 
-def test_a_missing_extra_is_one_line_with_the_pip_command() -> None:
+def test_a_missing_extra_is_one_line_with_the_pip_command():
     with pytest.raises(errors.MissingExtraError, match=r'absent_module.*pip install "srflow-sdk\[train\]"') as error:
         _raising.require_extra("absent_module", "train")
     assert "\n" not in str(error.value)

@@ -1,10 +1,6 @@
-from __future__ import annotations
-
 import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,16 +13,16 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.upscaler import Upscaler
 
 
-def open_tiled(bundle: Path, tile: Any) -> Upscaler:
+def open_tiled(bundle, tile):
     return Upscaler(bundle, device="cpu", threads=1, tile=tile)
 
 
 @pytest.fixture
-def floats(photo: np.ndarray) -> np.ndarray:
+def floats(photo):
     return (photo / np.float32(255)).astype(np.float32)
 
 
-def test_tau_seed_and_sample_change_the_picture(upscaler: Upscaler, floats: np.ndarray) -> None:
+def test_tau_seed_and_sample_change_the_picture(upscaler, floats):
     pictures = [
         upscaler.upscale(floats, tau=tau, seed=seed, sample=sample)
         for tau, seed, sample in [(0.0, 0, 0), (0.8, 0, 0), (0.8, 1, 0), (0.8, 0, 1), (0.4, 0, 0)]
@@ -36,32 +32,28 @@ def test_tau_seed_and_sample_change_the_picture(upscaler: Upscaler, floats: np.n
             assert np.abs(one - other).mean() > 0.01
     np.testing.assert_array_equal(upscaler.upscale(floats, tau=0, seed=2), pictures[0], "tau 0 ignores the seed")
     np.testing.assert_array_equal(upscaler.upscale(floats), pictures[1], "the bundle's tau, and seed 0")
-    numbers: Any = {"tau": np.float64(0.8), "seed": np.int64(1), "sample": np.uint8(0)}
+    numbers = {"tau": np.float64(0.8), "seed": np.int64(1), "sample": np.uint8(0)}
     np.testing.assert_array_equal(upscaler.upscale(floats, **numbers), pictures[2])
 
 
 @pytest.mark.parametrize(("budget", "kept"), [(0, 0), (40_000, 2), (1 << 30, 12)])
-def test_an_encoding_gives_the_same_samples_whatever_it_keeps(
-    tiny_bundle: Path, floats: np.ndarray, monkeypatch: pytest.MonkeyPatch, budget: int, kept: int
-) -> None:
+def test_an_encoding_gives_the_same_samples_whatever_it_keeps(tiny_bundle, floats, monkeypatch, budget, kept):
     calls = []
     with open_tiled(tiny_bundle, np.int64(16)) as opened:
         expected = [opened.upscale(floats, tau=0.9, seed=3, sample=sample) for sample in range(2)]
         encode = opened._painter.backend.encode
         monkeypatch.setattr(opened._painter.backend, "encode", lambda lr: calls.append(lr.shape) or encode(lr))
         mine = floats.copy()
-        encoding = opened.encode(mine, memory_budget=np.int64(budget))  # type: ignore[arg-type]
+        encoding = opened.encode(mine, memory_budget=np.int64(budget))
         mine[:] = 0  # it does not change with the caller's array
         assert (encoding.tiles, encoding.kept_tiles) == (12, kept)
         assert encoding.nbytes <= budget
         calls.clear()
-        np.testing.assert_array_equal(encoding.samples(np.int64(2), tau=0.9, seed=3), expected)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(encoding.samples(np.int64(2), tau=0.9, seed=3), expected)
         assert len(calls) == 12 - kept, "what is kept is not encoded again"
 
 
-def test_pil_images_come_back_as_they_were_given_and_agree_with_arrays(
-    upscaler: Upscaler, photo: np.ndarray, floats: np.ndarray
-) -> None:
+def test_pil_images_come_back_as_they_were_given_and_agree_with_arrays(upscaler, photo, floats):
     for mode in ("RGBA", "L", "I;16"):
         image = Image.new("I;16", (13, 10), 900) if mode == "I;16" else Image.fromarray(photo).convert(mode)
         out = upscaler.upscale(image)
@@ -71,7 +63,7 @@ def test_pil_images_come_back_as_they_were_given_and_agree_with_arrays(
     np.testing.assert_array_equal(np.asarray(upscaler.upscale(Image.fromarray(photo))), from_floats)
 
 
-def test_paths_bytes_and_binary_files_give_a_pil_image(upscaler: Upscaler, photo: np.ndarray, tmp_path: Path) -> None:
+def test_paths_bytes_and_binary_files_give_a_pil_image(upscaler, photo, tmp_path):
     path = tmp_path / "photo.png"
     write_image(path, photo)
     expected = upscaler.upscale(photo, seed=2)
@@ -82,7 +74,7 @@ def test_paths_bytes_and_binary_files_give_a_pil_image(upscaler: Upscaler, photo
     assert lr_psnr(answers[0], path.read_bytes()) == lr_psnr(answers[0], path)
 
 
-def test_many_threads_share_one_upscaler(tiny_bundle: Path, floats: np.ndarray) -> None:
+def test_many_threads_share_one_upscaler(tiny_bundle, floats):
     floats = floats[:30, :40]
     with open_tiled(tiny_bundle, 16) as opened:
         expected = [opened.upscale(floats, seed=seed) for seed in range(4)]
@@ -94,13 +86,13 @@ def test_many_threads_share_one_upscaler(tiny_bundle: Path, floats: np.ndarray) 
     np.testing.assert_array_equal(drawn, expected * 2)
 
 
-def test_progress_counts_tiles_of_samples_and_may_stop_the_call(tiny_bundle: Path, floats: np.ndarray) -> None:
-    seen: list[tuple[int, int]] = []
+def test_progress_counts_tiles_of_samples_and_may_stop_the_call(tiny_bundle, floats):
+    seen = []
     with open_tiled(tiny_bundle, 16) as opened:
         opened.encode(floats).samples(2, progress=lambda done, total: seen.append((done, total)))
         assert seen == [(done, 24) for done in range(1, 25)]
 
-        def stop(done: int, total: int) -> None:
+        def stop(done, total):
             raise InterruptedError
 
         with pytest.raises(InterruptedError):
@@ -108,7 +100,7 @@ def test_progress_counts_tiles_of_samples_and_may_stop_the_call(tiny_bundle: Pat
         opened.upscale(floats)
 
 
-def test_arguments_out_of_range_are_typed_errors(upscaler: Upscaler, floats: np.ndarray) -> None:
+def test_arguments_out_of_range_are_typed_errors(upscaler, floats):
     wrong = {
         "tau": (-0.1, 2.1, float("nan"), "0.8", True, [0.8], 10**400),
         "seed": (-1, 1 << 64, 1.0),
@@ -120,23 +112,23 @@ def test_arguments_out_of_range_are_typed_errors(upscaler: Upscaler, floats: np.
     for name, values in wrong.items():
         for value in values:
             with pytest.raises(ArgumentError, match=name):
-                upscaler.upscale(floats, **{name: value})  # type: ignore[call-overload]
+                upscaler.upscale(floats, **{name: value})
 
 
-def test_options_out_of_range_are_typed_errors(tiny_bundle: Path) -> None:
+def test_options_out_of_range_are_typed_errors(tiny_bundle):
     wrong = {"tile": (4, np.zeros(3)), "device": ("npu",), "threads": (0,), "bundle": (3, "")}
     for name, values in wrong.items():
         for value in values:
             with pytest.raises(ArgumentError):
-                Upscaler(**{"bundle": tiny_bundle, name: value})  # type: ignore[arg-type]
+                Upscaler(**{"bundle": tiny_bundle, name: value})
     with pytest.raises(DeviceError):
         Upscaler(tiny_bundle, device="tensorrt")
     with pytest.raises(BundleError):
         Upscaler("absent.srflow")
 
 
-def test_numbers_of_samples_out_of_range_are_typed_errors(upscaler: Upscaler, floats: np.ndarray) -> None:
-    encoding: Any = upscaler.encode(floats)
+def test_numbers_of_samples_out_of_range_are_typed_errors(upscaler, floats):
+    encoding = upscaler.encode(floats)
     for n in (0, 1.5, True, 1 << 63, None):
         with pytest.raises(ArgumentError, match=r"^n is "):
             encoding.samples(n)
@@ -147,9 +139,9 @@ def test_numbers_of_samples_out_of_range_are_typed_errors(upscaler: Upscaler, fl
         encoding.samples(2, sample=(1 << 64) - 1)
 
 
-def test_the_error_of_an_unknown_keyword_names_the_right_ones(upscaler: Upscaler, floats: np.ndarray) -> None:
-    encoding: Any = upscaler.encode(floats)
-    samples: Any = {"samples": 3}
+def test_the_error_of_an_unknown_keyword_names_the_right_ones(upscaler, floats):
+    encoding = upscaler.encode(floats)
+    samples = {"samples": 3}
     for call in (
         lambda: upscaler.upscale(floats, **samples),
         lambda: upscaler.upscale_file("a.png", "b.png", **samples),
@@ -159,12 +151,12 @@ def test_the_error_of_an_unknown_keyword_names_the_right_ones(upscaler: Upscaler
             TypeError, match=r"'samples' is no .* there are tau, seed, .*; encode\(image\)\.samples\(n\)"
         ):
             call()
-    wrong: Any = {"blur": 1}
+    wrong = {"blur": 1}
     with pytest.raises(TypeError, match=r"'blur' is no .* there are tau, over, progress, cancel$"):
         upscaler.restore(floats, **wrong)
 
 
-def test_what_is_no_image_is_a_typed_error(upscaler: Upscaler, tmp_path: Path) -> None:
+def test_what_is_no_image_is_a_typed_error(upscaler, tmp_path):
     write_image(tmp_path / "deep.png", np.full((8, 8, 3), 40_000, np.uint16))
     with Image.open(tmp_path / "deep.png") as closed:
         pass
@@ -176,11 +168,11 @@ def test_what_is_no_image_is_a_typed_error(upscaler: Upscaler, tmp_path: Path) -
         (closed, ImageError, "damaged"),
     ):
         with pytest.raises(error, match=says):
-            upscaler.upscale(image)  # type: ignore[call-overload]
+            upscaler.upscale(image)
     assert upscaler.upscale(read_image(tmp_path / "deep.png").pixels).dtype == np.uint16
 
 
-def test_an_upscaler_shows_what_it_is_and_is_not_pickled(tiny_bundle: Path) -> None:
+def test_an_upscaler_shows_what_it_is_and_is_not_pickled(tiny_bundle):
     bundle = Bundle.open(tiny_bundle)
     with Upscaler(bundle, device="cpu", threads=1) as opened:
         assert opened.bundle is bundle
@@ -191,7 +183,7 @@ def test_an_upscaler_shows_what_it_is_and_is_not_pickled(tiny_bundle: Path) -> N
     assert "x4-small or " in repr(Upscaler(device="cpu"))
 
 
-def test_a_closed_upscaler_says_so(tiny_bundle: Path, floats: np.ndarray) -> None:
+def test_a_closed_upscaler_says_so(tiny_bundle, floats):
     opened = open_tiled(tiny_bundle, None)
     encoding = opened.encode(floats)
     opened.close()

@@ -1,20 +1,14 @@
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.model.bundle import Bundle
 
 from .engine_machine import EngineMachine, noise
 from .fake_tensorrt import write_engine_bundle
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[EngineMachine]:
+def machine(monkeypatch, tmp_path):
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
     machine = EngineMachine(monkeypatch)
     machine.install()
@@ -23,18 +17,17 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[EngineM
 
 
 @pytest.fixture(scope="session")
-def engine_bundle(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def engine_bundle(tiny_bundle, tmp_path_factory):
     """The tiny bundle with engines for the machine of the fixture above."""
     return write_engine_bundle(tiny_bundle, tmp_path_factory.mktemp("engines") / "tiny.srflow")
 
 
 @pytest.fixture
-def lr() -> np.ndarray:
+def lr():
     return np.random.default_rng(2).random((1, 3, 24, 30), np.float32)
 
 
 @pytest.fixture
-def expected(engine_bundle: Bundle, lr: np.ndarray) -> np.ndarray:
+def expected(engine_bundle, lr):
     with OnnxRuntimeBackend(engine_bundle, threads=1) as backend:
-        result: np.ndarray = backend.sample(backend.encode(lr), noise(1), 0.7)
-        return result
+        return backend.sample(backend.encode(lr), noise(1), 0.7)

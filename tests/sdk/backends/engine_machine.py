@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import importlib.machinery
 import sys
-import types
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pytest
 
 from srflow_sdk.backends import tensorrt
 from srflow_sdk.backends.base import Drawing
 from srflow_sdk.backends.tensorrt import TensorRTBackend
 from srflow_sdk.drawing.tiles import Window
-from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import EngineRuntime
 from srflow_sdk.system.hardware import Gpu
 from srflow_sdk.upscaler import Upscaler
 
@@ -30,7 +26,7 @@ RTX_4090 = Gpu(name="NVIDIA GeForce RTX 4090", compute_capability="8.9", cuda="1
 class EngineMachine:
     """The GPU is `gpu`; `found` is what its driver says of it. Neither library is there until it is installed."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch):
         self._monkeypatch = monkeypatch
         self.gpu = FakeGpu()
         self.found: Gpu | None = RTX_4090
@@ -42,7 +38,7 @@ class EngineMachine:
         for name in ("tensorrt", "tensorrt_rtx"):
             monkeypatch.setitem(sys.modules, name, None)
 
-    def install(self, runtime: EngineRuntime = "tensorrt", **attributes: Any) -> types.ModuleType:
+    def install(self, runtime="tensorrt", **attributes):
         self.library = library_module(self.gpu, runtime)
         self.library.__spec__ = importlib.machinery.ModuleSpec(runtime, None)
         vars(self.library).update(attributes)
@@ -50,12 +46,12 @@ class EngineMachine:
         return self.library
 
     @property
-    def runtime(self) -> Any:
+    def runtime(self):
         """The library's Runtime of the backend that was activated last."""
         return self.library.Runtime._made[-1]
 
-    def upscaler(self, bundle: Bundle, tile: Any = "auto") -> Upscaler:
-        def opened(*_: Any, **__: Any) -> TensorRTBackend:
+    def upscaler(self, bundle, tile="auto"):
+        def opened(*_, **__):
             backend = TensorRTBackend(bundle)
             backend.activate()
             return backend
@@ -64,7 +60,7 @@ class EngineMachine:
         return Upscaler(bundle, tile=tile)
 
 
-def noise(batch: int, height: int = 24, width: int = 30) -> dict[int, np.ndarray]:
+def noise(batch, height=24, width=30):
     rng = np.random.default_rng(3)
     return {
         level: rng.standard_normal((batch, channels, height * SCALE >> level, width * SCALE >> level), np.float32)
@@ -76,7 +72,7 @@ WINDOW = Window(top=-2, left=6, height=24, width=30)
 CORE = Window(top=8, left=4, height=80, width=100)
 
 
-def drawing_of(bundle: Bundle, **changes: Any) -> Drawing:
+def drawing_of(bundle, **changes):
     return replace(
         Drawing(
             levels=bundle.manifest.latent_levels,
@@ -91,7 +87,7 @@ def drawing_of(bundle: Bundle, **changes: Any) -> Drawing:
     )
 
 
-def maps_of(bundle: Bundle) -> dict[int, np.ndarray]:
+def maps_of(bundle):
     rng = np.random.default_rng(1)
     sizes = {entry.level: (96 >> entry.level, 120 >> entry.level) for entry in bundle.manifest.latent_levels}
     return {level: rng.random(size, np.float32) * np.float32(2) for level, size in sizes.items()}

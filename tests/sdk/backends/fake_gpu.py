@@ -15,7 +15,6 @@ import threading
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -60,7 +59,7 @@ class _Stream:
 class FakeGpu:
     """One GPU with so many bytes of memory. `violations` is what a real one would have answered with a crash."""
 
-    def __init__(self, nbytes: int = 1 << 30) -> None:
+    def __init__(self, nbytes=1 << 30):
         self.nbytes, self.devices, self.can_capture, self.ptx_version = nbytes, 1, True, 8.0
         self.violations: list[str] = []
         self.blocks: dict[int, np.ndarray] = {}
@@ -80,14 +79,14 @@ class FakeGpu:
         self._current = threading.local()
 
     @property
-    def used(self) -> int:
+    def used(self):
         return sum(block.nbytes for block in self.blocks.values())
 
-    def violated(self, what: str) -> None:
+    def violated(self, what):
         self.violations.append(what)
         raise AssertionError(what)
 
-    def view(self, address: int, nbytes: int) -> np.ndarray:
+    def view(self, address, nbytes):
         """Live device memory as bytes."""
         for start, block in list(self.blocks.items()):
             if start <= address and address + nbytes <= start + block.nbytes:
@@ -95,7 +94,7 @@ class FakeGpu:
         self.violated(f"{nbytes} bytes at {address:#x} are not allocated")
         raise AssertionError
 
-    def put(self, stream: int, work: Work) -> None:
+    def put(self, stream, work):
         """Work on a stream: kept until it is waited for, or for the graph that is captured."""
         with self._lock:
             target = self.streams[stream]
@@ -103,14 +102,14 @@ class FakeGpu:
                 self.violated(f"a stream of GPU {target.device} is used where {self.device_here()} is current")
             (target.pending if target.captured is None else target.captured).append(work)
 
-    def capturing(self, stream: int) -> bool:
+    def capturing(self, stream):
         return self.streams[stream].captured is not None
 
-    def device_here(self) -> int | None:
+    def device_here(self):
         """The GPU of this thread's context; None: it has none."""
         return getattr(self._current, "device", None)
 
-    def _not_captured(self) -> threading.RLock:  # type: ignore[valid-type]
+    def _not_captured(self):
         """The lock for a call that no capture may see: it spoils the one of its thread."""
         with self._lock:
             for stream in self.streams.values():
@@ -119,39 +118,39 @@ class FakeGpu:
 
     # The runtime's functions: a status, then values.
 
-    def cudaGetDeviceCount(self) -> tuple[Any, ...]:
+    def cudaGetDeviceCount(self):
         return (OK, self.devices) if self.devices else (cudaError_t.cudaErrorNoDevice, 0)
 
-    def cudaSetDevice(self, device: int) -> tuple[Any, ...]:
+    def cudaSetDevice(self, device):
         """It initialises the context, too (CUDA Runtime API, "Device Management": since 12.0)."""
         self.contexts.add(device)
         self._current.device = device
         return (OK,)
 
-    def cudaGetLastError(self) -> tuple[Any, ...]:
+    def cudaGetLastError(self):
         return (OK,)
 
-    def cudaGetErrorString(self, error: Any) -> tuple[Any, ...]:
+    def cudaGetErrorString(self, error):
         text = "out of memory" if error == cudaError_t.cudaErrorMemoryAllocation else error.name
         return OK, text.encode()
 
-    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
+    def cudaStreamCreateWithFlags(self, flags):
         self.streams[handle := next(self._handles)] = _Stream(self._current.device)  # which an earlier call has made
         return OK, handle
 
-    def cudaStreamDestroy(self, stream: int) -> tuple[Any, ...]:
+    def cudaStreamDestroy(self, stream):
         if self.streams.pop(stream).pending:
             self.violated("a stream with work on it is destroyed")
         return (OK,)
 
-    def cudaStreamSynchronize(self, stream: int) -> tuple[Any, ...]:
+    def cudaStreamSynchronize(self, stream):
         with self._not_captured():
             pending, self.streams[stream].pending = self.streams[stream].pending, []
             for work in pending:
                 work()
         return (OK,)
 
-    def cudaMallocAsync(self, size: int, hStream: int) -> tuple[Any, ...]:
+    def cudaMallocAsync(self, size, hStream):
         with self._not_captured():
             if self.used + size > self.nbytes:
                 return cudaError_t.cudaErrorMemoryAllocation, 0
@@ -162,25 +161,25 @@ class FakeGpu:
             self.allocations += 1
         return OK, block.ctypes.data
 
-    def cudaFreeAsync(self, devPtr: int, hStream: int) -> tuple[Any, ...]:
+    def cudaFreeAsync(self, devPtr, hStream):
         with self._not_captured():
             if devPtr not in self.blocks:
                 self.violated("memory is freed that is not allocated")
             self.blocks.pop(devPtr)[...] = 0x7F
         return (OK,)
 
-    def cudaMallocHost(self, size: int) -> tuple[Any, ...]:
+    def cudaMallocHost(self, size):
         with self._not_captured():
             memory = np.full(size, 0x7F, np.uint8)
             self.pinned[memory.ctypes.data] = memory
         return OK, memory.ctypes.data
 
-    def cudaFreeHost(self, ptr: int) -> tuple[Any, ...]:
+    def cudaFreeHost(self, ptr):
         with self._not_captured():
             self.pinned.pop(ptr)[...] = 0x7F
         return (OK,)
 
-    def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: Any, stream: int) -> tuple[Any, ...]:
+    def cudaMemcpyAsync(self, dst, src, count, kind, stream):
         """Ordinary memory is staged by the call, and pinned memory is read when the copy's turn has come (CUDA runtime
         API, "API synchronization behavior", Memcpy, Asynchronous)."""
         with self._not_captured():
@@ -191,7 +190,7 @@ class FakeGpu:
             (self.downloaded if not up else []).append(count)
             staged = ctypes.string_at(src, count) if up and not pinned else None
 
-            def copy() -> None:
+            def copy():
                 if up:
                     data = ctypes.string_at(src, count) if staged is None else staged
                     self.view(dst, count)[...] = np.frombuffer(data, np.uint8)
@@ -201,14 +200,14 @@ class FakeGpu:
             self.put(stream, copy)
         return (OK,)
 
-    def cudaStreamBeginCapture(self, stream: int, mode: Any) -> tuple[Any, ...]:
+    def cudaStreamBeginCapture(self, stream, mode):
         if not self.can_capture:
             return (cudaError_t.cudaErrorStreamCaptureUnsupported,)
         target = self.streams[stream]
         target.captured, target.spoiled, target.capturing_thread = [], False, threading.get_ident()
         return (OK,)
 
-    def cudaStreamEndCapture(self, stream: int) -> tuple[Any, ...]:
+    def cudaStreamEndCapture(self, stream):
         target = self.streams[stream]
         work, target.captured = target.captured, None
         if work is None or target.spoiled:
@@ -216,36 +215,36 @@ class FakeGpu:
         self.captures += 1
         return OK, work
 
-    def cudaGraphInstantiate(self, graph: Any, flags: int) -> tuple[Any, ...]:
+    def cudaGraphInstantiate(self, graph, flags):
         self.graphs[handle := next(self._handles)] = graph
         return OK, handle
 
-    def cudaGraphDestroy(self, graph: Any) -> tuple[Any, ...]:
+    def cudaGraphDestroy(self, graph):
         return (OK,)
 
-    def cudaGraphLaunch(self, graphExec: int, stream: int) -> tuple[Any, ...]:
+    def cudaGraphLaunch(self, graphExec, stream):
         self.launches += 1
         for work in self.graphs[graphExec]:
             self.put(stream, work)
         return (OK,)
 
-    def cudaGraphExecDestroy(self, graphExec: int) -> tuple[Any, ...]:
+    def cudaGraphExecDestroy(self, graphExec):
         del self.graphs[graphExec]
         return (OK,)
 
     # The driver's functions.
 
-    def cuCtxGetCurrent(self) -> tuple[Any, ...]:
+    def cuCtxGetCurrent(self):
         return CUresult.CUDA_SUCCESS, self.device_here()
 
-    def cuCtxSetCurrent(self, ctx: Any) -> tuple[Any, ...]:
+    def cuCtxSetCurrent(self, ctx):
         self._current.device = ctx
         return (CUresult.CUDA_SUCCESS,)
 
-    def cuGetErrorString(self, error: Any) -> tuple[Any, ...]:
+    def cuGetErrorString(self, error):
         return CUresult.CUDA_SUCCESS, error.name.encode()
 
-    def cuModuleLoadData(self, image: int) -> tuple[Any, ...]:
+    def cuModuleLoadData(self, image):
         """image: "a NULL-terminated text string" of PTX (CUDA driver API, section 6.11)."""
         with self._not_captured():
             ptx = ctypes.string_at(image).decode()
@@ -255,28 +254,28 @@ class FakeGpu:
             self.modules[handle := next(self._handles)] = kernels_of(ptx)
         return CUresult.CUDA_SUCCESS, handle
 
-    def cuModuleGetFunction(self, hmod: int, name: bytes) -> tuple[Any, ...]:
+    def cuModuleGetFunction(self, hmod, name):
         self.kernels[handle := next(self._handles)] = self.modules[hmod][name.decode()]
         return CUresult.CUDA_SUCCESS, handle
 
-    def cuModuleUnload(self, hmod: int) -> tuple[Any, ...]:
+    def cuModuleUnload(self, hmod):
         del self.modules[hmod]
         return (CUresult.CUDA_SUCCESS,)
 
     def cuLaunchKernel(
         self,
-        f: int,
-        gridDimX: int,
-        gridDimY: int,
-        gridDimZ: int,
-        blockDimX: int,
-        blockDimY: int,
-        blockDimZ: int,
-        sharedMemBytes: int,
-        hStream: int,
-        kernelParams: int,
-        extra: int,
-    ) -> tuple[Any, ...]:
+        f,
+        gridDimX,
+        gridDimY,
+        gridDimZ,
+        blockDimX,
+        blockDimY,
+        blockDimZ,
+        sharedMemBytes,
+        hStream,
+        kernelParams,
+        extra,
+    ):
         """The parameters are copied by the call: their memory is the caller's again."""
         kernel = self.kernels[f]
         if not (0 < gridDimX < 1 << 31 and 0 < gridDimY < 1 << 16) or blockDimX > 1024:
@@ -285,7 +284,7 @@ class FakeGpu:
         arguments = [ctypes.c_uint64.from_address(pointer).value for pointer in pointers]
         self.outside_graphs += not self.capturing(hStream)
 
-        def work() -> None:
+        def work():
             self.started.append(kernel.parameters[0].partition("_param_")[0])
             kernel.run((gridDimX, gridDimY), blockDimX, arguments, self.view)
 
@@ -297,12 +296,12 @@ FUNCTIONS = tuple(name for name in vars(FakeGpu) if name.startswith("cuda"))
 DRIVER_FUNCTIONS = tuple(name for name in vars(FakeGpu) if name.startswith("cu") and name not in FUNCTIONS)
 
 
-def runtime_module(gpu: FakeGpu) -> types.SimpleNamespace:
+def runtime_module(gpu):
     """The GPU as `cuda.bindings.runtime` shows it."""
     kinds = {kind.__name__: kind for kind in (cudaError_t, cudaMemcpyKind, cudaStreamCaptureMode)}
     return types.SimpleNamespace(cudaStreamNonBlocking=1, **kinds, **{name: getattr(gpu, name) for name in FUNCTIONS})
 
 
-def driver_module(gpu: FakeGpu) -> types.SimpleNamespace:
+def driver_module(gpu):
     """The GPU as `cuda.bindings.driver` shows it."""
     return types.SimpleNamespace(CUresult=CUresult, **{name: getattr(gpu, name) for name in DRIVER_FUNCTIONS})

@@ -7,7 +7,7 @@ end of their block, until all have returned. What is rounded, and how, is said b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 Memory = Callable[[int, int], np.ndarray]
 """Bytes of device memory, by address and number: `FakeGpu.view`."""
 
-_TYPES: dict[str, Any] = {
+_TYPES = {
     "pred": np.bool_,
     "u8": np.uint8,
     "u32": np.uint32,
@@ -31,7 +31,7 @@ _TYPES: dict[str, Any] = {
 _REGISTERS = {"%p": np.bool_, "%r": np.uint32, "%f": np.float32, "%rd": np.uint64, "%fd": np.float64}
 _COMPARED = {"lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal}
 _COMPARED |= {"ne": np.not_equal}
-_PLAIN: dict[str, Callable[..., Any]] = {
+_PLAIN = {
     "add.s32": np.add,
     "add.s64": np.add,
     "sub.s64": np.subtract,
@@ -65,14 +65,14 @@ class Kernel:
     instructions: list[tuple[str, str, list[str]]] = field(default_factory=list)
     labels: dict[str, int] = field(default_factory=dict)
 
-    def run(self, grid: Sequence[int], threads: int, arguments: Sequence[int], memory: Memory) -> None:
+    def run(self, grid, threads, arguments, memory):
         """Run every thread of the grid."""
         _Lanes(self, grid, threads, dict(zip(self.parameters, arguments, strict=True)), memory).run()
 
 
-def kernels_of(ptx: str) -> dict[str, Kernel]:
+def kernels_of(ptx):
     """The entries of a module by name."""
-    found: dict[str, Kernel] = {}
+    found = {}
     for name, parameters, body in re.findall(r"\.entry (\w+)\(([^)]*)\)\s*\{(.*?)\n\}", ptx, re.DOTALL):
         kernel = found[name] = Kernel(re.findall(r"\.param \.u64 (\w+)", parameters))
         assert len(kernel.parameters) == parameters.count(".param"), "all parameters have 64 bits"
@@ -80,7 +80,7 @@ def kernels_of(ptx: str) -> dict[str, Kernel]:
             if line.endswith(":"):
                 kernel.labels[line[:-1]] = len(kernel.instructions)
             elif not line.startswith((".reg", ".pragma")):
-                guard, operation, operands = re.fullmatch(r"(?:@(!?%p\d+) )?\s*(\S+)\s*(.*);", line).groups("")  # type: ignore[union-attr]
+                guard, operation, operands = re.fullmatch(r"(?:@(!?%p\d+) )?\s*(\S+)\s*(.*);", line).groups("")
                 kernel.instructions.append((guard, operation, re.findall(r"\[[^]]*\]|[^\s,]+", operands)))
     return found
 
@@ -88,9 +88,7 @@ def kernels_of(ptx: str) -> dict[str, Kernel]:
 class _Lanes:
     """The threads of a launch: a place in the code and registers for each."""
 
-    def __init__(
-        self, kernel: Kernel, grid: Sequence[int], threads: int, parameters: dict[str, int], memory: Memory
-    ) -> None:
+    def __init__(self, kernel, grid, threads, parameters, memory):
         self.kernel, self.memory, self.parameters = kernel, memory, parameters
         lane = np.arange(grid[0] * grid[1] * threads, dtype=np.uint32)
         block = lane // np.uint32(threads)
@@ -104,7 +102,7 @@ class _Lanes:
         self.place = np.zeros(len(lane), np.int64)
         self.now: Any = slice(None)
 
-    def run(self) -> None:
+    def run(self):
         code, starts = self.kernel.instructions, set(self.kernel.labels.values())
         with np.errstate(all="ignore"):
             while (at := int(self.place.min())) < len(code):
@@ -124,7 +122,7 @@ class _Lanes:
                         self.place[self.now] = at
                         break
 
-    def value(self, operand: str, kind: str) -> np.ndarray:
+    def value(self, operand, kind):
         """An operand of this type for the lanes that run now."""
         dtype = _TYPES[kind]
         if operand in self.special:
@@ -140,18 +138,18 @@ class _Lanes:
             return np.array([int(operand) != 0])
         return np.array([int(operand)], np.int64).astype(np.int32 if dtype().itemsize == 4 else np.int64).view(dtype)
 
-    def put(self, register: str, values: np.ndarray) -> None:
+    def put(self, register, values):
         if register not in self.registers:
             self.registers[register] = np.zeros(len(self.place), _REGISTERS[register.rstrip("0123456789")])
         target = self.registers[register]
         same = values.dtype == target.dtype or values.dtype.itemsize == target.itemsize
         target[self.now] = values.view(target.dtype) if same else values
 
-    def addresses(self, operand: str) -> np.ndarray:
+    def addresses(self, operand):
         register, _, offset = operand.strip("[]").partition("+")
         return self.value(register, "u64") + np.uint64(int(offset or 0) % 2**64)
 
-    def execute(self, operation: str, operands: list[str]) -> None:
+    def execute(self, operation, operands):
         to, *sources = operands
         name, _, kind = operation.rpartition(".")
         if operation in _PLAIN:
@@ -195,7 +193,7 @@ class _Lanes:
         else:
             raise AssertionError(f"{operation} is not emulated")
 
-    def cells(self, addresses: np.ndarray, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    def cells(self, addresses, dtype):
         """Memory that holds all the addresses, as cells of this type, and the index of each."""
         size = dtype().itemsize
         assert not (addresses % np.uint64(size)).any(), "an access is not aligned"
@@ -203,7 +201,7 @@ class _Lanes:
         return self.memory(low, high - low + size).view(dtype), (addresses - np.uint64(low)) // np.uint64(size)
 
 
-def _high(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _high(a, b):
     """The upper half of the product of 64-bit numbers."""
     half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
     a0, a1, b0, b1 = a & low, a >> half, b & low, b >> half

@@ -19,7 +19,7 @@ import onnxruntime
 
 from srflow_export.bundle_writer import staged_bundle
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import EngineRecord, EngineRuntime, LrProfile
+from srflow_sdk.model.engine_records import EngineRecord, LrProfile
 from srflow_sdk.system.local_files import file_sha256
 
 from ..tiny_bundle import LEVELS, SCALE, tiny_manifest
@@ -40,7 +40,7 @@ class Dims(tuple[int, ...]):
 
 
 class _Named:
-    def __init__(self, name: str, itemsize: int = 0) -> None:
+    def __init__(self, name, itemsize=0):
         self.name = name
         self.itemsize = itemsize
 
@@ -48,7 +48,7 @@ class _Named:
 class ILogger:
     INTERNAL_ERROR, ERROR, WARNING, INFO, VERBOSE = range(5)
 
-    def log(self, severity: Any, msg: str) -> None:
+    def log(self, severity, msg):
         raise NotImplementedError
 
 
@@ -61,13 +61,13 @@ class CudaGraphStrategy:
 
 
 class IRuntimeCache:
-    def __init__(self) -> None:
+    def __init__(self):
         self._kernels = b"compiled"
 
-    def serialize(self) -> bytes:
+    def serialize(self):
         return self._kernels
 
-    def deserialize(self, blob: bytes) -> bool:
+    def deserialize(self, blob):
         if not blob.startswith(b"compiled"):
             return False
         self._kernels = blob + b" again"
@@ -79,19 +79,19 @@ class IRuntimeConfig:
     _strategy = "static"
     _cache: IRuntimeCache | None = None
 
-    def set_execution_context_allocation_strategy(self, strategy: str) -> None:
+    def set_execution_context_allocation_strategy(self, strategy):
         self._strategy = strategy
 
-    def create_runtime_cache(self) -> IRuntimeCache:
+    def create_runtime_cache(self):
         return IRuntimeCache()
 
-    def set_runtime_cache(self, cache: IRuntimeCache) -> bool:
+    def set_runtime_cache(self, cache):
         self._cache = cache
         return True
 
 
 class IExecutionContext:
-    def __init__(self, engine: ICudaEngine) -> None:
+    def __init__(self, engine):
         self._engine = engine
         self._gpu, self._log = engine._gpu, engine._log
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -102,7 +102,7 @@ class IExecutionContext:
         self._stream_in_use: int | None = None
         self._busy = threading.Lock()
 
-    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+    def set_input_shape(self, name, shape):
         low, _, high = self._engine._profile[name]
         fits = len(shape) == len(low) and all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
         if not fits:
@@ -112,32 +112,32 @@ class IExecutionContext:
         self._shapes[name] = tuple(shape)
         return True
 
-    def infer_shapes(self) -> list[str]:
+    def infer_shapes(self):
         missing = [name for name in self._engine._inputs if name not in self._shapes]
         if not missing:
             self._engine._output_shapes(self._shapes)
         return missing
 
-    def get_tensor_shape(self, name: str) -> Dims:
+    def get_tensor_shape(self, name):
         if name in self._shapes:
             return Dims(self._shapes[name])
         return Dims(self._engine._output_shapes(self._shapes)[name])
 
-    def update_device_memory_size_for_shapes(self) -> int:
+    def update_device_memory_size_for_shapes(self):
         return _ACTIVATIONS * int(np.prod(next(iter(self._shapes.values()))))
 
-    def set_device_memory(self, memory: int, size: int) -> None:
+    def set_device_memory(self, memory, size):
         self._version += 1
         self._memory = (memory, size)
 
-    def set_tensor_address(self, name: str, memory: int) -> bool:
+    def set_tensor_address(self, name, memory):
         if memory % 256:
             self._gpu.violated(f"{name} is not aligned")
         self._version += 1
         self._addresses[name] = memory
         return True
 
-    def execute_async_v3(self, stream_handle: int) -> bool:
+    def execute_async_v3(self, stream_handle):
         if not self._busy.acquire(blocking=False):
             self._gpu.violated("two threads use one execution context")
         try:
@@ -145,7 +145,7 @@ class IExecutionContext:
         finally:
             self._busy.release()
 
-    def _execute(self, stream: int) -> bool:
+    def _execute(self, stream):
         runtime, capturing, version = self._engine._runtime, self._gpu.capturing(stream), self._version
         if runtime._rendezvous is not None and self._ready < 0:
             runtime._rendezvous.wait(timeout=20)
@@ -163,7 +163,7 @@ class IExecutionContext:
             if wrong:
                 self._gpu.violated(what)
 
-        def work() -> None:
+        def work():
             if version != self._version:
                 self._gpu.violated("a graph runs whose execution context was changed after the capture")
             self._compute()
@@ -174,7 +174,7 @@ class IExecutionContext:
             self._ready, self._stream_in_use = version, stream
         return True
 
-    def _compute(self) -> None:
+    def _compute(self):
         engine, gpu = self._engine, self._gpu
         gpu.view(*self._memory)[...] = 0x55  # activations: nothing else may lie there
         feeds = {}
@@ -187,7 +187,7 @@ class IExecutionContext:
 
 
 class ICudaEngine:
-    def __init__(self, runtime: Runtime, content: bytes) -> None:
+    def __init__(self, runtime, content):
         header, _, graph = content.removeprefix(_MAGIC).partition(b"\n")
         self._runtime = runtime
         self._gpu, self._log, self._own_graphs = runtime._gpu, runtime._logger, runtime._own_graphs
@@ -201,22 +201,22 @@ class ICudaEngine:
         self._known: dict[tuple[Any, ...], dict[str, tuple[int, ...]]] = {}
 
     @property
-    def num_io_tensors(self) -> int:
+    def num_io_tensors(self):
         return len(self._types)
 
-    def get_tensor_name(self, index: int) -> str:
+    def get_tensor_name(self, index):
         return list(self._types)[index]
 
-    def get_tensor_mode(self, name: str) -> Any:
+    def get_tensor_mode(self, name):
         return _Named("INPUT" if name in self._inputs else "OUTPUT")
 
-    def get_tensor_dtype(self, name: str) -> Any:
+    def get_tensor_dtype(self, name):
         return _Named(self._types[name], {**self._inputs, **self._outputs}[name]().itemsize)
 
-    def create_runtime_config(self) -> IRuntimeConfig:
+    def create_runtime_config(self):
         return IRuntimeConfig()
 
-    def create_execution_context(self, strategy: Any = None) -> Any:
+    def create_execution_context(self, strategy=None):
         if isinstance(strategy, IRuntimeConfig):
             self._runtime._configs.append(strategy)
             strategy = strategy._strategy
@@ -224,7 +224,7 @@ class ICudaEngine:
         self._runtime._contexts += 1
         return IExecutionContext(self)
 
-    def _output_shapes(self, shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    def _output_shapes(self, shapes):
         key = tuple(sorted(shapes.items()))
         if key not in self._known:
             zeros = {name: np.zeros(shapes[name], dtype) for name, dtype in self._inputs.items()}
@@ -239,11 +239,11 @@ class ICudaEngine:
 class IPluginRegistry:
     """`_loads`: what it was asked to load."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self._loads: list[str] = []
         self._registered = False
 
-    def load_library(self, plugin_path: str) -> object | None:
+    def load_library(self, plugin_path):
         """NvInferRuntimeCommon.h: "will fail and return nullptr if any of the plugins are already registered"."""
         self._loads.append(plugin_path)
         if self._registered or not Path(plugin_path).read_bytes().startswith(PLUGIN_LIBRARY):
@@ -251,7 +251,7 @@ class IPluginRegistry:
         self._registered = True
         return object()
 
-    def get_creator(self, type: str, version: str, plugin_namespace: str = "") -> object | None:
+    def get_creator(self, type, version, plugin_namespace=""):
         known = type in ("FlowStepTail", "UnsqueezeSplit") and (version, plugin_namespace) == ("1", "srflow")
         return object() if known and self._registered else None
 
@@ -267,12 +267,12 @@ class Runtime:
     _contexts = 0
     _configs: list[IRuntimeConfig]
 
-    def __init__(self, logger: ILogger) -> None:
+    def __init__(self, logger):
         self._logger = logger
-        type(self)._made.append(self)  # type: ignore[attr-defined]
+        type(self)._made.append(self)
         self._configs = []
 
-    def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
+    def deserialize_cuda_engine(self, serialized_engine):
         if serialized_engine.startswith(_WITH_PLUGINS):
             if not self._registry._registered:
                 self._logger.log(ILogger.ERROR, "IPluginRegistry::getCreator: cannot find FlowStepTail version 1")
@@ -284,7 +284,7 @@ class Runtime:
         return ICudaEngine(self, serialized_engine)
 
 
-def library_module(gpu: FakeGpu, runtime: EngineRuntime) -> types.ModuleType:
+def library_module(gpu, runtime):
     """`tensorrt` or `tensorrt_rtx`. Its Runtime objects are in `_made`."""
     module, registry, rtx = types.ModuleType(runtime), IPluginRegistry(), runtime == "tensorrt_rtx"
     fields = {"_gpu": gpu, "_own_graphs": rtx, "_made": [], "_registry": registry}
@@ -299,20 +299,14 @@ def library_module(gpu: FakeGpu, runtime: EngineRuntime) -> types.ModuleType:
     return module
 
 
-def write_engine_bundle(
-    tiny: Path,
-    target: Path,
-    *,
-    spoil: Any = lambda *engines: engines,
-    **record: Any,
-) -> Bundle:
+def write_engine_bundle(tiny, target, *, spoil=lambda *engines: engines, **record):
     """The tiny bundle, or another one of the same levels, with engines of its graphs, its inverter's among them.
 
     spoil: what to put in place of the engines' bytes. record: fields to override.
     """
     names = [name for name in ("encoder.onnx", "sampler.onnx", "inverter.onnx") if (tiny / name).exists()]
     graphs = {name: (tiny / name).read_bytes() for name in names}
-    profile: LrProfile = record.get("profile", PROFILE)
+    profile = record.get("profile", PROFILE)
     with staged_bundle(target) as stage:
         for name, content in graphs.items():
             (stage.path / name).write_bytes(content)
@@ -321,7 +315,7 @@ def write_engine_bundle(
         plans = {name.removesuffix(".onnx"): f"engines/{name.removesuffix('.onnx')}.plan" for name in graphs}
         for plan, content in zip(plans.values(), built, strict=True):
             (stage.path / plan).write_bytes(content)
-        fields: dict[str, Any] = {
+        fields = {
             "runtime": "tensorrt",
             "version": VERSION[record.get("runtime", "tensorrt")],
             "precision": "fp32",
@@ -335,7 +329,7 @@ def write_engine_bundle(
     return Bundle.open(target)
 
 
-def _engine(graph: bytes, profile: LrProfile) -> bytes:
+def _engine(graph, profile):
     """Engine bytes with a profile for each input of the graph, as the exporter's rule has it."""
     shapes = {}
     for value in onnx.load_from_string(graph).graph.input:
@@ -350,6 +344,6 @@ def _engine(graph: bytes, profile: LrProfile) -> bytes:
     return _MAGIC + json.dumps(shapes).encode() + b"\n" + graph
 
 
-def with_plugins(*engines: bytes) -> list[bytes]:
+def with_plugins(*engines):
     """The engines, as if built with plugins: for `spoil`."""
     return [engine.replace(_MAGIC, _WITH_PLUGINS, 1) for engine in engines]

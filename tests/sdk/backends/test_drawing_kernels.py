@@ -1,29 +1,24 @@
 """Latents that the GPU draws, and pictures that it rounds: the very PTX that is shipped, against numpy."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from srflow_sdk.backends import OnnxRuntimeBackend, base
-from srflow_sdk.backends.base import Drawing
 from srflow_sdk.backends.tensorrt import TensorRTBackend
 from srflow_sdk.backends.tensorrt_engines import execution
 from srflow_sdk.drawing.painter import is_usable
 from srflow_sdk.drawing.tiles import Window
-from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import from_unit
 
 from ..tiny_bundle import write_tiny_bundle
-from .engine_machine import CORE, WINDOW, EngineMachine, drawing_of, maps_of, noise
+from .engine_machine import CORE, WINDOW, drawing_of, maps_of, noise
 from .fake_gpu import FakeGpu
 from .fake_ptx import kernels_of
 from .fake_tensorrt import PROFILE, _engine, write_engine_bundle
@@ -33,9 +28,7 @@ PTX = Path(execution.__file__).with_name("drawing.ptx")
 
 
 @pytest.mark.parametrize("case", ["plain", "below zero", "map", "margins"])
-def test_the_gpu_draws_numpys_latents_bit_for_bit(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:
+def test_the_gpu_draws_numpys_latents_bit_for_bit(machine, engine_bundle, lr, monkeypatch, case):
     drawing = {
         "plain": drawing_of(engine_bundle, window=replace(WINDOW, top=2)),
         "below zero": drawing_of(engine_bundle),
@@ -55,9 +48,7 @@ def test_the_gpu_draws_numpys_latents_bit_for_bit(
     assert machine.gpu.started == ["srflow_draw_latents"] * 12  # of three levels
 
 
-def test_one_graph_draws_and_rounds_every_sample_and_window_of_a_size(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
-) -> None:
+def test_one_graph_draws_and_rounds_every_sample_and_window_of_a_size(machine, engine_bundle, lr):
     """The arguments of a captured kernel stay (CUDA C++ Programming Guide, "Updating Instantiated Graphs"): what
     changes must lie in memory."""
     drawings = [
@@ -91,7 +82,7 @@ def test_one_graph_draws_and_rounds_every_sample_and_window_of_a_size(
         np.testing.assert_array_equal(from_unit(drawn, np.dtype(np.uint8)), expected[0])
 
 
-def drawn_by_the_processor(backend: TensorRTBackend, conditioning: Any, drawing: Drawing) -> np.ndarray:
+def drawn_by_the_processor(backend, conditioning, drawing):
     rows, columns = drawing.core.slices
     picture = backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
     return from_unit(picture.transpose(1, 2, 0), np.dtype(np.uint8))
@@ -102,9 +93,7 @@ UNUSABLE = [np.nan, np.inf, -np.inf, 65504.004, -65504.004]
 
 
 @pytest.mark.parametrize("unusable", [None, *UNUSABLE])
-def test_the_gpu_rounds_as_numpy_does_and_says_if_a_value_is_not_usable(
-    engine_bundle: Bundle, unusable: float | None
-) -> None:
+def test_the_gpu_rounds_as_numpy_does_and_says_if_a_value_is_not_usable(engine_bundle, unusable):
     rng = np.random.default_rng(5)
     values = np.concatenate([ROUNDING, np.arange(511) / np.float32(510), rng.uniform(-0.5, 1.5, 4000)])
     picture = rng.permutation(np.resize(values.astype(np.float32), 3 * 40 * 50)).reshape(3, 40, 50)
@@ -134,17 +123,12 @@ def test_the_gpu_rounds_as_numpy_does_and_says_if_a_value_is_not_usable(
     [(3, np.uint8, True), (4, np.uint8, True), (1, np.uint8, False), (3, np.uint16, False)],
 )
 def test_pictures_of_the_gpu_are_the_processors_and_it_rounds_colours_of_8_bits(
-    machine: EngineMachine,
-    engine_bundle: Bundle,
-    monkeypatch: pytest.MonkeyPatch,
-    channels: int,
-    dtype: Any,
-    rounds: bool,
-) -> None:
+    machine, engine_bundle, monkeypatch, channels, dtype, rounds
+):
     image = np.random.default_rng(7).integers(0, np.iinfo(dtype).max, (50, 60, channels), dtype)
     tau = np.random.default_rng(2).random((50, 60))
 
-    def drawn(upscaler: Any) -> list[np.ndarray]:
+    def drawn(upscaler):
         one = upscaler.upscale(image, seed=4, tau=tau)
         return [one, upscaler.upscale(image, seed=4, consistent=True), upscaler.encode(image).mean(3)]
 
@@ -159,9 +143,7 @@ def test_pictures_of_the_gpu_are_the_processors_and_it_rounds_colours_of_8_bits(
     assert ("srflow_quantise" in machine.gpu.started) == rounds
 
 
-def test_a_tile_that_is_not_usable_is_computed_again_by_the_processor(
-    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_tile_that_is_not_usable_is_computed_again_by_the_processor(machine, tiny_bundle, tmp_path, caplog):
     overflowing = write_tiny_bundle(tmp_path / "overflowing.srflow", half_overflow=True) / "sampler.onnx"
     sampler = _engine(overflowing.read_bytes(), PROFILE)
     bundle = write_engine_bundle(
@@ -180,13 +162,8 @@ def test_a_tile_that_is_not_usable_is_computed_again_by_the_processor(
 
 @pytest.mark.parametrize("broken", ["old driver", "no file"])
 def test_where_the_gpu_cannot_draw_the_processor_does_and_one_line_says_so(
-    machine: EngineMachine,
-    engine_bundle: Bundle,
-    lr: np.ndarray,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    broken: str,
-) -> None:
+    machine, engine_bundle, lr, monkeypatch, caplog, broken
+):
     drawing = drawing_of(engine_bundle)
     rows, columns = drawing.core.slices
     reason = {
@@ -210,7 +187,7 @@ def test_where_the_gpu_cannot_draw_the_processor_does_and_one_line_says_so(
     assert machine.gpu.streams == {}
 
 
-def test_the_ptx_is_made_of_the_sources() -> None:
+def test_the_ptx_is_made_of_the_sources():
     spec = importlib.util.spec_from_file_location("make_ptx", ROOT / "runtime/cuda/make_ptx.py")
     assert spec is not None
     assert spec.loader is not None
@@ -221,7 +198,7 @@ def test_the_ptx_is_made_of_the_sources() -> None:
     assert f"{made}\n" == make_ptx.first_line(ptx), "run runtime/cuda/make_ptx.py again, as its first lines say"
 
 
-def test_the_ptx_rounds_every_operation_and_is_old_enough_for_every_driver() -> None:
+def test_the_ptx_rounds_every_operation_and_is_old_enough_for_every_driver():
     """PTX ISA, 9.7.3: "An add instruction with an explicit rounding modifier is treated conservatively by the code
     optimizer", and mul and add without one "may be optimized to use fused-multiply-add instructions"."""
     ptx = PTX.read_text("utf-8")

@@ -1,11 +1,7 @@
 """Which engines a machine can run, and what it is told where it can run none."""
 
-from __future__ import annotations
-
 import dataclasses
 import sys
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,20 +17,20 @@ from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.system.hardware import Gpu
 from srflow_sdk.system.local_files import file_sha256
 
-from .engine_machine import RTX_4090, EngineMachine, noise
+from .engine_machine import RTX_4090, noise
 from .fake_tensorrt import PLUGIN_LIBRARY, with_plugins, write_engine_bundle
 
 H100 = Gpu(name="NVIDIA H100", compute_capability="9.0", cuda="13.0")
 RTX_3080 = Gpu(name="NVIDIA GeForce RTX 3080", compute_capability="8.6", cuda="13.0")
-L4: dict[str, Any] = {"gpu": "NVIDIA L4", "compute_capabilities": ("8.9", "12.0"), "precision": "fp16"}
-RTX: dict[str, Any] = {"runtime": "tensorrt_rtx", "compute_capabilities": ("8.9", "12.0")}
+L4 = {"gpu": "NVIDIA L4", "compute_capabilities": ("8.9", "12.0"), "precision": "fp16"}
+RTX = {"runtime": "tensorrt_rtx", "compute_capabilities": ("8.9", "12.0")}
 OTHER_GRAPHS = {"graphs": dict.fromkeys(REQUIRED_FILES, "0" * 64)}
 TRT, TRT_FP16, RTX_BUILD = (
     f"{how} --shapes 20x20,40x40,64x64" for how in ("--trt fp32", "--trt fp16", "--rtx fp32 --sm {}")
 )
 
 
-def refused(bundle: Bundle) -> str:
+def refused(bundle):
     with pytest.raises(DeviceError) as caught:
         TensorRTBackend(bundle).activate()
     text = str(caught.value)
@@ -42,15 +38,13 @@ def refused(bundle: Bundle) -> str:
     return text
 
 
-def test_the_first_engines_that_fit_are_taken_and_else_each_says_why_not(
-    machine: EngineMachine, engine_bundle: Bundle
-) -> None:
+def test_the_first_engines_that_fit_are_taken_and_else_each_says_why_not(machine, engine_bundle):
     (record,) = engine_bundle.manifest.engines
     old = dataclasses.replace(record, version="10.15.1.29", encoder="engines/old.plan")
     foreign = dataclasses.replace(record, compute_capabilities=("12.0",), encoder="engines/foreign.plan")
     last = dataclasses.replace(record, precision="fp16")
 
-    def holding(*records: Any) -> Bundle:
+    def holding(*records):
         return dataclasses.replace(
             engine_bundle, manifest=dataclasses.replace(engine_bundle.manifest, engines=tuple(records))
         )
@@ -75,15 +69,8 @@ def test_the_first_engines_that_fit_are_taken_and_else_each_says_why_not(
     ],
 )
 def test_engines_that_do_not_fit_are_refused_with_the_fix(
-    machine: EngineMachine,
-    tiny_bundle: Path,
-    tmp_path: Path,
-    record: Any,
-    found: Any,
-    library: Any,
-    says: str,
-    ends: str,
-) -> None:
+    machine, tiny_bundle, tmp_path, record, found, library, says, ends
+):
     machine.install(record.get("runtime", "tensorrt"), **library)
     machine.found = found
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", **record)
@@ -97,9 +84,7 @@ def test_engines_that_do_not_fit_are_refused_with_the_fix(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_bundle_without_engines_is_refused_with_what_runs_it_and_what_builds_them(
-    machine: EngineMachine, tiny_bundle: Path, precision: Any
-) -> None:
+def test_a_bundle_without_engines_is_refused_with_what_runs_it_and_what_builds_them(machine, tiny_bundle, precision):
     bundle = Bundle.open(tiny_bundle)
     bundle = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, precision=precision))
     assert not tensorrt_offered(bundle)
@@ -116,8 +101,8 @@ def test_a_bundle_without_engines_is_refused_with_what_runs_it_and_what_builds_t
     ],
 )
 def test_a_library_that_is_not_installed_is_named_with_its_version(
-    machine: EngineMachine, monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, tmp_path: Path, runtime: Any, fix: str
-) -> None:
+    machine, monkeypatch, tiny_bundle, tmp_path, runtime, fix
+):
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", runtime=runtime)
     monkeypatch.delitem(sys.modules, runtime)
     monkeypatch.setattr(sys, "path", [])
@@ -126,9 +111,7 @@ def test_a_library_that_is_not_installed_is_named_with_its_version(
     assert fix in refused(bundle)
 
 
-def test_a_library_that_cannot_be_loaded_is_to_be_installed_again(
-    machine: EngineMachine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, engine_bundle: Bundle
-) -> None:
+def test_a_library_that_cannot_be_loaded_is_to_be_installed_again(machine, monkeypatch, tmp_path, engine_bundle):
     """As the wheel of TensorRT's Python module is without the wheel of its libraries."""
     (tmp_path / "tensorrt.py").write_text("raise FileNotFoundError('Could not find: libnvinfer.so.11')")
     monkeypatch.delitem(sys.modules, "tensorrt")
@@ -136,18 +119,14 @@ def test_a_library_that_cannot_be_loaded_is_to_be_installed_again(
     assert "which cannot be imported (Could not find: libnvinfer.so.11): pip install" in refused(engine_bundle)
 
 
-def test_a_machine_on_which_cuda_does_not_start_is_told_why(
-    machine: EngineMachine, monkeypatch: pytest.MonkeyPatch, engine_bundle: Bundle
-) -> None:
+def test_a_machine_on_which_cuda_does_not_start_is_told_why(machine, monkeypatch, engine_bundle):
     machine.gpu.devices = 0
     assert "cudaGetDeviceCount: cudaErrorNoDevice" in refused(engine_bundle)
     monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
     assert refused(engine_bundle).endswith('pip install "cuda-bindings==13.*"')
 
 
-def test_engines_that_the_library_does_not_load_are_refused(
-    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_engines_that_the_library_does_not_load_are_refused(machine, tiny_bundle, tmp_path):
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", spoil=lambda encoder, _: (encoder, b"not a plan"))
     with pytest.raises(DeviceError, match=r"sampler\.plan cannot be loaded: .*magic tag does not.*build it again"):
         TensorRTBackend(bundle).activate()
@@ -159,8 +138,8 @@ def test_engines_that_the_library_does_not_load_are_refused(
 
 @pytest.mark.parametrize("wrong", [False, True])
 def test_engines_are_used_if_they_draw_the_cpus_picture_and_released_if_not(
-    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: bool
-) -> None:
+    machine, tiny_bundle, tmp_path, monkeypatch, wrong
+):
     profile = LrProfile(min=(2, 2), opt=(64, 64), max=(64, 64))  # as srflow-export builds them unless told otherwise
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "two.srflow", profile=profile)
     if wrong:
@@ -178,10 +157,8 @@ def test_engines_are_used_if_they_draw_the_cpus_picture_and_released_if_not(
 
 
 @pytest.mark.parametrize("error", [DeviceError("another GPU"), BundleError("no engine of these graphs")])
-def test_auto_passes_over_engines_that_cannot_be_used(
-    machine: EngineMachine, engine_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: Any, error: Exception
-) -> None:
-    def fail(_self: TensorRTBackend) -> None:
+def test_auto_passes_over_engines_that_cannot_be_used(machine, engine_bundle, monkeypatch, caplog, error):
+    def fail(_self):
         raise error
 
     monkeypatch.setattr(TensorRTBackend, "activate_impl", fail)
@@ -196,7 +173,7 @@ def test_auto_passes_over_engines_that_cannot_be_used(
 
 
 @pytest.fixture
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def library(tmp_path, monkeypatch):
     """The library of plugins in the package's folder."""
     monkeypatch.setattr(native_library, "_BESIDE", tmp_path / "native")
     monkeypatch.setattr(sys, "platform", "linux")
@@ -206,7 +183,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "native" / "libsrflow_trt.so"
 
 
-def with_library(library: Path, tiny_bundle: Path, **changes: Any) -> Bundle:
+def with_library(library, tiny_bundle, **changes):
     """A bundle whose engines were built with that library."""
     fields = {"sha256": file_sha256(library), "version": "0.1.0", "tensorrt_major": 11, **changes}
     target = library.parent / "tiny.srflow"
@@ -215,15 +192,8 @@ def with_library(library: Path, tiny_bundle: Path, **changes: Any) -> Bundle:
 
 @pytest.mark.parametrize("named", [False, True])
 def test_the_library_that_the_variable_names_or_else_the_packages_is_loaded_once(
-    machine: EngineMachine,
-    library: Path,
-    tiny_bundle: Path,
-    tmp_path: Path,
-    monkeypatch: Any,
-    named: bool,
-    lr: np.ndarray,
-    expected: np.ndarray,
-) -> None:
+    machine, library, tiny_bundle, tmp_path, monkeypatch, named, lr, expected
+):
     bundle = with_library(library, tiny_bundle)
     if named:
         library = library.rename(tmp_path / "other.so")
@@ -234,7 +204,7 @@ def test_the_library_that_the_variable_names_or_else_the_packages_is_loaded_once
     assert machine.library.get_plugin_registry()._loads == [str(library)]
 
 
-def test_engines_without_plugins_load_nothing(machine: EngineMachine, library: Path, engine_bundle: Bundle) -> None:
+def test_engines_without_plugins_load_nothing(machine, library, engine_bundle):
     with TensorRTBackend(engine_bundle):
         assert machine.library.get_plugin_registry()._loads == []
 
@@ -247,9 +217,7 @@ def test_engines_without_plugins_load_nothing(machine: EngineMachine, library: P
         (PLUGIN_LIBRARY, {"tensorrt_major": 10}, "need the libsrflow_trt.so of srflow-sdk 0.1.0 for TensorRT 10 with"),
     ],
 )
-def test_another_library_is_refused_before_its_code_runs(
-    machine: EngineMachine, library: Path, tiny_bundle: Path, content: bytes | None, record: Any, says: str
-) -> None:
+def test_another_library_is_refused_before_its_code_runs(machine, library, tiny_bundle, content, record, says):
     bundle, sha256 = with_library(library, tiny_bundle, **record), file_sha256(library)
     if content is None:
         library.unlink()
@@ -261,7 +229,7 @@ def test_another_library_is_refused_before_its_code_runs(
     assert machine.library.get_plugin_registry()._loads == []
 
 
-def test_a_file_that_tensorrt_cannot_load_is_named(machine: EngineMachine, library: Path, tiny_bundle: Path) -> None:
+def test_a_file_that_tensorrt_cannot_load_is_named(machine, library, tiny_bundle):
     library.write_bytes(b"no library")
     assert f"TensorRT 11.1.0.106 cannot load {library}; build it again (docs/native.md)" in refused(
         with_library(library, tiny_bundle)

@@ -1,12 +1,7 @@
 """The gate: a device whose picture differs is refused, and what a bundle promises in less precision."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,17 +12,16 @@ from srflow_sdk.backends.gate import check_agreement, is_within_gate, photograph
 from srflow_sdk.backends.providers import Provider
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import Manifest
 
 from ..tiny_bundle import INT8_ROW, tiny_manifest, write_tiny_bundle
 
 
 @pytest.fixture
-def bundle(tiny_bundle: Path) -> Bundle:
+def bundle(tiny_bundle):
     return Bundle.open(tiny_bundle)
 
 
-def test_the_distance_of_two_pictures_is_a_psnr() -> None:
+def test_the_distance_of_two_pictures_is_a_psnr():
     for multiple in (1, 2, 7, 64):  # photographs that fit any network
         for photo in photographs(multiple):
             assert photo.dtype == np.float32
@@ -42,16 +36,14 @@ class Wrong(OnnxRuntimeBackend):
     """The CPU's picture and an error of one part in `parts`."""
 
     parts = 10.0
-    device = "wrong"  # type: ignore[assignment]
+    device = "wrong"
 
-    def sample_impl(self, conditioning: Any, noise: Mapping[int, Any], tau: float) -> Any:
+    def sample_impl(self, conditioning, noise, tau):
         sr = super().sample_impl(conditioning, noise, tau)
         return sr * np.float32(1 + 1 / self.parts)
 
 
-def test_values_that_are_not_finite_disagree_unless_the_network_makes_them(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_values_that_are_not_finite_disagree_unless_the_network_makes_them(bundle, tmp_path, monkeypatch):
     monkeypatch.setattr(Wrong, "parts", float("nan"))
     huge = Bundle.open(write_tiny_bundle(tmp_path / "huge.srflow", gain=float("inf")))
     with Wrong(huge, threads=1) as wrong, OnnxRuntimeBackend(huge, threads=1) as cpu:
@@ -75,9 +67,7 @@ def test_values_that_are_not_finite_disagree_unless_the_network_makes_them(
         ([{"tau": 0.0, "own_db": None}, {"tau": 0.0, "own_db": -200.0}, {"own_db": 25.0}], "at least 38"),
     ],
 )
-def test_a_network_that_multiplies_rounding_is_held_to_what_its_export_recorded(
-    bundle: Bundle, parity: list[dict[str, Any]], message: str | None
-) -> None:
+def test_a_network_that_multiplies_rounding_is_held_to_what_its_export_recorded(bundle, parity, message):
     """The tiny bundle's picture and an error of one part in ten are 20 to 30 dB apart."""
     manifest = dataclasses.replace(bundle.manifest, parity=parity, default_tau=0.8)
     with Wrong(bundle, threads=1) as wrong, OnnxRuntimeBackend(bundle, threads=1) as cpu:
@@ -89,19 +79,19 @@ def test_a_network_that_multiplies_rounding_is_held_to_what_its_export_recorded(
 
 
 def test_a_plugin_that_computes_another_picture_is_an_error_if_asked_for_and_passed_over_if_not(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+    bundle, monkeypatch, caplog
+):
     monkeypatch.setattr(Provider, "offered", lambda self: self.device in ("webgpu", "cpu"))
     monkeypatch.setattr(Provider, "suits_auto", lambda self: self.device == "webgpu")
-    closed: list[str] = []
+    closed = []
 
     class Backend(Wrong):
-        def __init__(self, bundle: Bundle, *, device: str = "cpu", gpu: int = 0, threads: int | None = None) -> None:
+        def __init__(self, bundle, *, device="cpu", gpu=0, threads=None):
             super().__init__(bundle, threads=threads)
             self.parts = 4.0 if device == "webgpu" else float("inf")
-            self.device = device  # type: ignore[misc,assignment]
+            self.device = device
 
-        def deactivate_impl(self) -> None:
+        def deactivate_impl(self):
             closed.append(self.device)
             super().deactivate_impl()
 
@@ -116,7 +106,7 @@ def test_a_plugin_that_computes_another_picture_is_an_error_if_asked_for_and_pas
     backend.deactivate()
 
 
-def recorded(*decibels: object) -> Manifest:
+def recorded(*decibels):
     return tiny_manifest(parity=[{**INT8_ROW, "psnr_db": value} for value in decibels])
 
 
@@ -139,11 +129,11 @@ def recorded(*decibels: object) -> Manifest:
         ("bundle", (), 89.9, False),
     ],
 )
-def test_what_is_near_enough(precision: Any, rows: tuple[object, ...], decibels: float, within: bool) -> None:
+def test_what_is_near_enough(precision, rows, decibels, within):
     assert is_within_gate(precision, decibels, recorded(*rows)) is within
 
 
-def test_rows_of_other_graphs_promise_nothing() -> None:
+def test_rows_of_other_graphs_promise_nothing():
     other = tiny_manifest(parity=[{**INT8_ROW, "graph": "encoder+sampler", "psnr_db": 90.0}])
     assert is_within_gate("bf16", 38.0, other)
     assert not is_within_gate("int8", 60.0, other)

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,13 @@ import openvino
 import pytest
 
 from srflow_sdk import Upscaler
-from srflow_sdk.backends import Backend, OnnxRuntimeBackend, open_backend
+from srflow_sdk.backends import OnnxRuntimeBackend, open_backend
 from srflow_sdk.backends import openvino as graphs
 from srflow_sdk.backends.openvino import Graph, OpenVinoBackend
 from srflow_sdk.backends.providers import Provider
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.device_names import Device
 from srflow_sdk.system.interrupts import cancelled_by
 
 from ..tiny_bundle import write_tiny_bundle
@@ -33,36 +31,36 @@ BOTH = pytest.mark.parametrize("both", [True, False])
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled(tmp_path_factory):
     return tmp_path_factory.mktemp("compiled")
 
 
 @pytest.fixture(autouse=True)
-def _cache(compiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _cache(compiled, monkeypatch):
     """One for all of them: compiling the embedded model takes most of their time."""
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(compiled))
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path, monkeypatch):
     """An empty one."""
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "openvino"
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_bundle: Path) -> Bundle:
+def bundle(tiny_bundle):
     return Bundle.open(tiny_bundle)
 
 
 @pytest.fixture(scope="module", params=[True, False])
-def backend(request: pytest.FixtureRequest, bundle: Bundle) -> Iterator[Backend]:
+def backend(request, bundle):
     with OpenVinoBackend(bundle, threads=1, both=request.param) as opened:
         yield opened
 
 
 @contextlib.contextmanager
-def opened(bundle: Bundle, device: Device) -> Iterator[Backend]:
+def opened(bundle, device):
     backend = open_backend(bundle, device=device, threads=1)
     try:
         yield backend
@@ -70,13 +68,13 @@ def opened(bundle: Bundle, device: Device) -> Iterator[Backend]:
         backend.deactivate()
 
 
-def image(height: int, width: int, batch: int = 1) -> np.ndarray:
+def image(height, width, batch=1):
     y, x = np.mgrid[:height, :width].astype(np.float32)
     waves = [0.5 + 0.4 * np.sin(x / 4 + shift) * np.cos(y / 3 - shift) for shift in range(3 * batch)]
     return np.stack(waves).reshape(batch, 3, height, width)
 
 
-def noise(bundle: Bundle, height: int, width: int, batch: int = 1) -> dict[int, np.ndarray]:
+def noise(bundle, height, width, batch=1):
     levels, scale = bundle.manifest.latent_levels, bundle.manifest.scale
     drawn = [
         window_noise(levels, scale=scale, seed=7, sample=sample, height=height, width=width) for sample in range(batch)
@@ -84,16 +82,15 @@ def noise(bundle: Bundle, height: int, width: int, batch: int = 1) -> dict[int, 
     return {level: np.stack([one[level] for one in drawn]) for level in drawn[0]}
 
 
-def picture(backend: Any, bundle: Bundle, height: int = 16, width: int = 20, tau: float = 0.8) -> np.ndarray:
-    drawn: np.ndarray = backend.sample(backend.encode(image(height, width)), noise(bundle, height, width), tau)
-    return drawn
+def picture(backend, bundle, height=16, width=20, tau=0.8):
+    return backend.sample(backend.encode(image(height, width)), noise(bundle, height, width), tau)
 
 
-def decibels(found: np.ndarray, expected: np.ndarray) -> float:
+def decibels(found, expected):
     return float(-10 * np.log10(np.mean((found - expected).astype(np.float64) ** 2) + 1e-30))
 
 
-def sampling_gives(patch: pytest.MonkeyPatch, *, times: float) -> None:
+def sampling_gives(patch, *, times):
     """Multiply all pictures of the device by a number."""
     right = OpenVinoBackend.sample_impl
     patch.setattr(OpenVinoBackend, "sample_impl", lambda *given: right(*given) * np.float32(times))
@@ -103,7 +100,7 @@ def sampling_gives(patch: pytest.MonkeyPatch, *, times: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["x4-small", "x2-small"])
-def test_pictures_of_any_size_are_the_cpus(name: str) -> None:
+def test_pictures_of_any_size_are_the_cpus(name):
     """Left alone, OpenVINO computes in bfloat16 where the processor can: 54 dB."""
     embedded = Bundle.embedded(name)
     with opened(embedded, "openvino") as found, OnnxRuntimeBackend(embedded, threads=1) as cpu:
@@ -113,7 +110,7 @@ def test_pictures_of_any_size_are_the_cpus(name: str) -> None:
 
 
 @BOTH
-def test_bfloat16_changes_the_encoder_and_never_the_sampler(both: bool) -> None:
+def test_bfloat16_changes_the_encoder_and_never_the_sampler(both):
     embedded = Bundle.embedded()
     exact, coarse = (OpenVinoBackend(embedded, threads=1, both=both, hint=hint) for hint in ("f32", "bf16"))
     with exact, coarse:
@@ -125,7 +122,7 @@ def test_bfloat16_changes_the_encoder_and_never_the_sampler(both: bool) -> None:
         assert differs == ("BF16" in capabilities)
 
 
-def test_one_encoding_serves_a_batch_of_noise_and_a_batch_of_images(bundle: Bundle, backend: Backend) -> None:
+def test_one_encoding_serves_a_batch_of_noise_and_a_batch_of_images(bundle, backend):
     conditioning, drawn = backend.encode(image(8, 10)), noise(bundle, 8, 10, batch=3)
     assert conditioning.nbytes == 8 * 10 * bundle.manifest.conditioning_bytes_per_pixel
     together = backend.sample(conditioning, drawn, 0.7)
@@ -137,9 +134,7 @@ def test_one_encoding_serves_a_batch_of_noise_and_a_batch_of_images(bundle: Bund
         np.testing.assert_allclose(backend.sample(one, alone, 0.7)[0], several[index], atol=1e-6)
 
 
-def test_what_was_returned_does_not_change_with_later_runs_or_the_callers_arrays(
-    bundle: Bundle, backend: Backend
-) -> None:
+def test_what_was_returned_does_not_change_with_later_runs_or_the_callers_arrays(bundle, backend):
     lr = image(16, 20)
     conditioning = backend.encode(lr)
     first = backend.sample(conditioning, noise(bundle, 16, 20), 0.8)
@@ -154,9 +149,7 @@ def test_what_was_returned_does_not_change_with_later_runs_or_the_callers_arrays
 @pytest.mark.parametrize(
     ("precision", "bound", "both"), [("fp32", 1e-5, False), ("bf16", 1e-5, False), ("fp16", 0.02, True)]
 )
-def test_bundles_of_every_precision_run_and_onnxruntime_draws_from_float32_graphs(
-    tmp_path: Path, precision: str, bound: float, both: bool
-) -> None:
+def test_bundles_of_every_precision_run_and_onnxruntime_draws_from_float32_graphs(tmp_path, precision, bound, both):
     """A bfloat16 bundle by the float32 graphs beside its own, like on the CPU."""
     bundle = Bundle.open(write_tiny_bundle(tmp_path / "b.srflow", twins=precision == "bf16", precision=precision))
     with OpenVinoBackend(bundle, threads=1) as found, OnnxRuntimeBackend(bundle, threads=1) as cpu:
@@ -164,7 +157,7 @@ def test_bundles_of_every_precision_run_and_onnxruntime_draws_from_float32_graph
         assert (isinstance(found._sampler, Graph), found.trims_memory) == (both, not both)
 
 
-def test_inverting_gives_the_cpus_latents_and_in_bfloat16_ones_that_give_the_picture_back() -> None:
+def test_inverting_gives_the_cpus_latents_and_in_bfloat16_ones_that_give_the_picture_back():
     embedded = Bundle.embedded()
     hr = np.random.default_rng(2).random((1, 3, 64, 64), np.float32)
     with OpenVinoBackend(embedded, threads=1) as found, OnnxRuntimeBackend(embedded, threads=1) as cpu:
@@ -179,12 +172,12 @@ def test_inverting_gives_the_cpus_latents_and_in_bfloat16_ones_that_give_the_pic
         assert decibels(coarse.sample(conditioning, latents, 1.0), hr) > 45
 
 
-def test_threads_share_one_backend(bundle: Bundle, backend: Backend) -> None:
+def test_threads_share_one_backend(bundle, backend):
     sizes = [(16, 16), (40, 24), (24, 40)] * 3
     expected = {size: picture(backend, bundle, *size) for size in sizes}
-    same: list[bool] = []
+    same = []
 
-    def draw(size: tuple[int, int]) -> None:
+    def draw(size):
         same.append(np.array_equal(picture(backend, bundle, *size), expected[size]))
 
     threads = [threading.Thread(target=draw, args=(size,)) for size in sizes]
@@ -195,7 +188,7 @@ def test_threads_share_one_backend(bundle: Bundle, backend: Backend) -> None:
     assert same == [True] * len(sizes)
 
 
-def test_a_tile_that_is_not_finite_is_computed_again_on_the_cpu(bundle: Bundle, caplog: Any) -> None:
+def test_a_tile_that_is_not_finite_is_computed_again_on_the_cpu(bundle, caplog):
     photo = np.random.default_rng(1).random((32, 32, 3), np.float32)
     with Upscaler(bundle, device="openvino", threads=1, tile=16) as up:
         expected = up.upscale(photo)
@@ -208,7 +201,7 @@ def test_a_tile_that_is_not_finite_is_computed_again_on_the_cpu(bundle: Bundle, 
 # Devices.
 
 
-def test_threads_of_the_processor_and_its_precision_are_set(bundle: Bundle) -> None:
+def test_threads_of_the_processor_and_its_precision_are_set(bundle):
     with OpenVinoBackend(bundle, both=True, threads=1, hint="bf16") as backend:
         encoder, sampler = (getattr(backend, name)._compiled for name in ("_encoder", "_sampler"))
         assert [graph.get_property("INFERENCE_NUM_THREADS") for graph in (encoder, sampler)] == [1, 1]
@@ -218,29 +211,27 @@ def test_threads_of_the_processor_and_its_precision_are_set(bundle: Bundle) -> N
 class Machine:
     """OpenVINO's Core on a machine with other devices, where every graph runs on the processor."""
 
-    def __init__(self, *devices: str) -> None:
+    def __init__(self, *devices):
         self.available_devices = list(devices)
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.core = openvino.Core()
 
-    def get_property(self, device: str, name: str) -> Any:
+    def get_property(self, device, name):
         return f"{device} of a test" if name == "FULL_DEVICE_NAME" else self.core.get_property("CPU", name)
 
-    def compile_model(self, path: str, device: str, settings: dict[str, Any]) -> Any:
+    def compile_model(self, path, device, settings):
         self.asked.append((device, settings))
         return self.core.compile_model(path, "CPU", settings)
 
 
-def on(monkeypatch: pytest.MonkeyPatch, *devices: str) -> Machine:
+def on(monkeypatch, *devices):
     machine = Machine(*devices)
     monkeypatch.setattr(graphs, "openvino_core", lambda: machine)
     monkeypatch.setattr(graphs, "_RENDERERS", (Path("/dev"), "null" if len(devices) > 1 else "none"))
     return machine
 
 
-def test_the_first_gpu_is_taken_in_float32_and_bfloat16_is_the_processors(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_gpu_is_taken_in_float32_and_bfloat16_is_the_processors(bundle, monkeypatch):
     machine = on(monkeypatch, "CPU", "GPU.0", "GPU.1", "NPU")
     with opened(bundle, "openvino") as backend:
         picture(backend, bundle)
@@ -253,9 +244,7 @@ def test_the_first_gpu_is_taken_in_float32_and_bfloat16_is_the_processors(
         assert [device for device, _ in machine.asked] == ["CPU"], "ONNX Runtime draws"
 
 
-def test_auto_takes_openvinos_gpu_and_leaves_the_processor_to_onnx_runtime(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_takes_openvinos_gpu_and_leaves_the_processor_to_onnx_runtime(bundle, monkeypatch):
     monkeypatch.setattr(Provider, "offered", lambda self: self.device == "cpu")
     for devices, expected in ((("CPU", "GPU"), "openvino"), (("CPU",), "cpu"), (("CPU", "NPU"), "cpu")):
         on(monkeypatch, *devices)
@@ -269,15 +258,13 @@ def test_auto_takes_openvinos_gpu_and_leaves_the_processor_to_onnx_runtime(
 # Its cache of compiled graphs: used, checked, bounded, and never in the way.
 
 
-def from_cache(backend: OpenVinoBackend) -> list[bool]:
+def from_cache(backend):
     return [
         graph._compiled.get_property("LOADED_FROM_CACHE") for graph in (backend._encoder, backend._sampler) if graph
     ]
 
 
-def test_compiled_graphs_are_kept_and_another_precision_or_file_is_compiled_anew(
-    bundle: Bundle, cache: Path, tmp_path: Path
-) -> None:
+def test_compiled_graphs_are_kept_and_another_precision_or_file_is_compiled_anew(bundle, cache, tmp_path):
     with OpenVinoBackend(bundle, both=True, threads=1) as first:
         assert from_cache(first) == [False, False]
         expected = picture(first, bundle)
@@ -293,7 +280,7 @@ def test_compiled_graphs_are_kept_and_another_precision_or_file_is_compiled_anew
 
 
 @pytest.mark.parametrize("damaged", [lambda content: b"", lambda content: content[: len(content) // 2]])
-def test_a_damaged_cache_costs_only_time(bundle: Bundle, cache: Path, damaged: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_cache_costs_only_time(bundle, cache, damaged):
     with OpenVinoBackend(bundle, both=True, threads=1) as backend:
         expected = picture(backend, bundle)
     for path in cache.glob("*/*.blob"):
@@ -305,9 +292,7 @@ def test_a_damaged_cache_costs_only_time(bundle: Bundle, cache: Path, damaged: C
         np.testing.assert_array_equal(picture(backend, bundle), expected)
 
 
-def test_a_cache_that_cannot_be_written_costs_only_time(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, cache, monkeypatch):
     """OpenVINO would wait for ever for an entry that it could not write before, so a process does not ask again."""
     resource = pytest.importorskip("resource")
     monkeypatch.setattr(graphs, "_cache_works", True)
@@ -328,7 +313,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
 
 
 @BOTH
-def test_a_cancelled_run_ends_soon_and_the_next_gives_the_right_picture(both: bool) -> None:
+def test_a_cancelled_run_ends_soon_and_the_next_gives_the_right_picture(both):
     """OpenVINO leaves the shapes of a run that was cancelled in a part of its nodes."""
     embedded = Bundle.embedded()
     with OpenVinoBackend(embedded, threads=1, both=both) as backend:
@@ -338,14 +323,14 @@ def test_a_cancelled_run_ends_soon_and_the_next_gives_the_right_picture(both: bo
         event, started = threading.Event(), threading.Event()
         real = encoder._compiled
 
-        def create() -> Any:
+        def create():
             started.set()
             return real.create_infer_request()
 
         encoder._compiled = types.SimpleNamespace(create_infer_request=create)
-        ended: list[BaseException] = []
+        ended = []
 
-        def encode() -> None:
+        def encode():
             try:
                 with cancelled_by(event):
                     backend.encode(image(256, 256))
@@ -361,9 +346,7 @@ def test_a_cancelled_run_ends_soon_and_the_next_gives_the_right_picture(both: bo
         np.testing.assert_array_equal(picture(backend, embedded), expected)
 
 
-def test_freed_memory_is_returned_when_windows_change_their_size_and_kept_by_none_once_it_ran_out(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_freed_memory_is_returned_when_windows_change_their_size_and_kept_by_none_once_it_ran_out(bundle, monkeypatch):
     returned = []
     monkeypatch.setattr(graphs, "return_freed_memory", lambda: returned.append(1))
     with OpenVinoBackend(bundle, threads=1) as backend:
@@ -372,7 +355,7 @@ def test_freed_memory_is_returned_when_windows_change_their_size_and_kept_by_non
         assert len(returned) == 3
         real, asked = backend._encoder.run, []
 
-        def run(*given: Any, scarce: bool) -> Any:
+        def run(*given, scarce):
             asked.append(scarce)
             if len(asked) == 1:
                 raise OutOfMemoryError("no memory")
@@ -385,7 +368,7 @@ def test_freed_memory_is_returned_when_windows_change_their_size_and_kept_by_non
         assert (asked, backend._scarce) == ([False, True], True), "ONNX Runtime is asked to keep none, too"
 
 
-def test_what_openvino_refuses_is_a_typed_error_in_one_line(bundle: Bundle, backend: Backend, tmp_path: Path) -> None:
+def test_what_openvino_refuses_is_a_typed_error_in_one_line(bundle, backend, tmp_path):
     with pytest.raises(DeviceError, match="sampling on openvino failed: ") as caught:
         backend.sample(backend.encode(image(8, 10)), noise(bundle, 10, 10), 0.5)
     assert "\n" not in str(caught.value)
@@ -423,15 +406,13 @@ with Upscaler(sys.argv[1], device="openvino", threads=1) as up:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_process_is_refused_instead_of_waiting_for_ever(tiny_bundle: Path) -> None:
+def test_a_forked_process_is_refused_instead_of_waiting_for_ever(tiny_bundle):
     command = [sys.executable, "-W", "ignore", "-c", FORKED, str(tiny_bundle)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout.split() == ["0", "0", "0"], done.stderr
 
 
-def test_a_package_that_is_missing_or_does_not_load_is_named_with_the_fix(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_package_that_is_missing_or_does_not_load_is_named_with_the_fix(bundle, tmp_path, monkeypatch):
     graphs._core.cache_clear()
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "openvino", None)
@@ -448,9 +429,7 @@ def test_a_package_that_is_missing_or_does_not_load_is_named_with_the_fix(
         del sys.modules[name]
 
 
-def test_a_wrong_picture_is_refused_and_the_fixes_name_the_cache(
-    bundle: Bundle, compiled: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_picture_is_refused_and_the_fixes_name_the_cache(bundle, compiled, monkeypatch):
     sampling_gives(monkeypatch, times=1.1)
     with pytest.raises(DeviceError, match=r"openvino computes a different picture from cpu ") as caught:
         open_backend(bundle, device="openvino")

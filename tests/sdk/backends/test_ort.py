@@ -1,12 +1,9 @@
-from __future__ import annotations
-
 import ctypes.util
 import logging
 import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +20,7 @@ from srflow_sdk.model.bundle import Bundle
 from tests.sdk.tiny_bundle import LEVELS, write_stub_bundle, write_tiny_bundle
 
 
-def noise(batch: int, height: int = 8, width: int = 10) -> dict[int, np.ndarray]:
+def noise(batch, height=8, width=10):
     rng = np.random.default_rng(3)
     return {
         level: rng.standard_normal((batch, channels, height * 4 >> level, width * 4 >> level), np.float32)
@@ -32,16 +29,16 @@ def noise(batch: int, height: int = 8, width: int = 10) -> dict[int, np.ndarray]
 
 
 @pytest.fixture
-def bundle(tiny_bundle: Path) -> Bundle:
+def bundle(tiny_bundle):
     return Bundle.open(tiny_bundle)
 
 
 @pytest.fixture
-def lr() -> np.ndarray:
+def lr():
     return np.random.default_rng(2).random((1, 3, 8, 10), np.float32)
 
 
-def test_one_encoding_serves_a_batch_of_noise(bundle: Bundle, lr: np.ndarray) -> None:
+def test_one_encoding_serves_a_batch_of_noise(bundle, lr):
     with OnnxRuntimeBackend(bundle, threads=1) as backend:
         conditioning = backend.encode(np.asfortranarray(lr.astype(np.float64)))  # any layout and float
         assert conditioning.nbytes == 8 * 10 * bundle.manifest.conditioning_bytes_per_pixel
@@ -53,7 +50,7 @@ def test_one_encoding_serves_a_batch_of_noise(bundle: Bundle, lr: np.ndarray) ->
             np.testing.assert_allclose(backend.sample(conditioning, alone, 0.7)[0], together[index], atol=1e-6)
 
 
-def test_a_cpu_runs_a_bfloat16_bundle_by_its_float32_graphs(tmp_path: Path, lr: np.ndarray) -> None:
+def test_a_cpu_runs_a_bfloat16_bundle_by_its_float32_graphs(tmp_path, lr):
     """ONNX Runtime has no convolution in bfloat16 there. Here the others would overflow."""
     pictures = {}
     for precision in ("bf16", "fp16"):
@@ -64,7 +61,7 @@ def test_a_cpu_runs_a_bfloat16_bundle_by_its_float32_graphs(tmp_path: Path, lr: 
     assert not np.isfinite(pictures["fp16"]).all()
 
 
-def test_use_outside_the_context_is_a_typed_error(bundle: Bundle, lr: np.ndarray) -> None:
+def test_use_outside_the_context_is_a_typed_error(bundle, lr):
     backend = OnnxRuntimeBackend(bundle, threads=1)
     with pytest.raises(DeviceError, match="not active"):
         backend.encode(lr)
@@ -76,18 +73,18 @@ def test_use_outside_the_context_is_a_typed_error(bundle: Bundle, lr: np.ndarray
         backend.encode(lr)
 
 
-def test_a_shape_that_the_graph_refuses_is_a_typed_error(bundle: Bundle, lr: np.ndarray) -> None:
+def test_a_shape_that_the_graph_refuses_is_a_typed_error(bundle, lr):
     with OnnxRuntimeBackend(bundle, threads=1) as backend, pytest.raises(DeviceError, match="failed"):
         backend.sample(backend.encode(lr), noise(1, height=10), 0.5)
 
 
-def test_files_that_are_no_graphs_are_a_bundle_error(tmp_path: Path) -> None:
+def test_files_that_are_no_graphs_are_a_bundle_error(tmp_path):
     bundle = write_stub_bundle(tmp_path / "b.srflow")
     with pytest.raises(BundleError, match=r"encoder\.onnx is not a graph"):
         open_backend(bundle, device="cpu")
 
 
-def test_cuda_that_is_not_there_is_a_device_error_with_the_fix(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_that_is_not_there_is_a_device_error_with_the_fix(bundle, monkeypatch):
     with pytest.raises(DeviceError, match=r"pip install onnxruntime-gpu.*srflow-doctor"):
         open_backend(bundle, device="cuda")
 
@@ -113,13 +110,13 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="graphs are kept on L
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "graphs"
 
 
 @pytest.fixture
-def few_bytes_a_file() -> Iterator[None]:
+def few_bytes_a_file():
     import resource
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -130,7 +127,7 @@ def few_bytes_a_file() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def drawn() -> tuple[np.ndarray, set[str]]:
+def drawn():
     """What the embedded model drew on a backend of its own, and the kept weights that the process had mapped."""
     bundle = Bundle.embedded()
     with OnnxRuntimeBackend(bundle, threads=1) as backend:
@@ -140,12 +137,12 @@ def drawn() -> tuple[np.ndarray, set[str]]:
         return sr, {path for path in mapped if path.startswith(os.environ["SRFLOW_CACHE_DIR"])}
 
 
-def entries(folder: Path) -> list[Path]:
+def entries(folder):
     return sorted(folder.iterdir())
 
 
 @linux
-def test_the_second_process_maps_the_kept_weights_and_draws_the_same_bits(folder: Path) -> None:
+def test_the_second_process_maps_the_kept_weights_and_draws_the_same_bits(folder):
     first, _ = drawn()
     found = entries(folder)
     assert len(found) == 2  # encoder and sampler, and no leftovers
@@ -157,7 +154,7 @@ def test_the_second_process_maps_the_kept_weights_and_draws_the_same_bits(folder
 
 @linux
 @pytest.mark.parametrize("damaged", ["weights.bin", "graph.onnx"])
-def test_a_kept_graph_that_does_not_load_is_deleted_and_the_bundles_is_used(folder: Path, damaged: str) -> None:
+def test_a_kept_graph_that_does_not_load_is_deleted_and_the_bundles_is_used(folder, damaged):
     first, _ = drawn()
     for entry in entries(folder):
         os.truncate(entry / damaged, 1000)
@@ -171,9 +168,7 @@ def test_a_kept_graph_that_does_not_load_is_deleted_and_the_bundles_is_used(fold
 
 @linux
 @pytest.mark.usefixtures("few_bytes_a_file")
-def test_without_room_or_a_folder_nothing_is_kept_and_nobody_is_warned(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_room_or_a_folder_nothing_is_kept_and_nobody_is_warned(folder, monkeypatch, caplog):
     assert np.isfinite(drawn()[0]).all()
     assert entries(folder) == []
     (folder.parent / "file").write_bytes(b"")
@@ -183,7 +178,7 @@ def test_without_room_or_a_folder_nothing_is_kept_and_nobody_is_warned(
 
 
 @linux
-def test_those_used_longest_ago_make_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_those_used_longest_ago_make_room(folder, monkeypatch):
     drawn()
     old = entries(folder)
     for age, entry in enumerate(old, start=1):
@@ -197,7 +192,7 @@ def test_those_used_longest_ago_make_room(folder: Path, monkeypatch: pytest.Monk
 
 
 @linux
-def test_what_a_killed_process_left_is_deleted_an_hour_later(folder: Path) -> None:
+def test_what_a_killed_process_left_is_deleted_an_hour_later(folder):
     folder.mkdir(parents=True)
     for name, age in ((".old.part", 4000), (".new.part", 0)):
         (folder / name).mkdir()
@@ -206,7 +201,7 @@ def test_what_a_killed_process_left_is_deleted_an_hour_later(folder: Path) -> No
     assert [entry.name for entry in entries(folder) if entry.name.startswith(".")] == [".new.part"]
 
 
-def test_processors_with_other_instructions_have_places_of_their_own(tmp_path: Path) -> None:
+def test_processors_with_other_instructions_have_places_of_their_own(tmp_path):
     told = tmp_path / "cpuinfo"
     found = set()
     for flags in ("avx2", "avx2 avx512f"):
@@ -218,7 +213,7 @@ def test_processors_with_other_instructions_have_places_of_their_own(tmp_path: P
 
 
 @linux
-def test_an_inverter_whose_weights_lie_in_another_sampler_is_another_graph(folder: Path, tmp_path: Path) -> None:
+def test_an_inverter_whose_weights_lie_in_another_sampler_is_another_graph(folder, tmp_path):
     mine = Bundle.embedded("x2-small")
     changed = mine.file("sampler.onnx").read_bytes()
     shared = onnx.load(mine.file("inverter.onnx"), load_external_data=False).graph.initializer
@@ -232,7 +227,7 @@ def test_an_inverter_whose_weights_lie_in_another_sampler_is_another_graph(folde
         (stage.path / "sampler.onnx").write_bytes(changed[:start] + bytes(length) + changed[start + length :])
         stage.commit(mine.manifest)
 
-    def latents(bundle: Bundle) -> np.ndarray:
+    def latents(bundle):
         random = np.random.default_rng(0)
         with OnnxRuntimeBackend(bundle, threads=1) as backend:
             conditioning = backend.encode(random.random((1, 3, 16, 16), np.float32))
@@ -249,7 +244,7 @@ def test_an_inverter_whose_weights_lie_in_another_sampler_is_another_graph(folde
 
 
 @pytest.fixture
-def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def beside(tmp_path, monkeypatch):
     """The package's folder for it."""
     monkeypatch.setattr(native_library, "_BESIDE", tmp_path / "native")
     monkeypatch.delenv(VARIABLE, raising=False)
@@ -258,9 +253,7 @@ def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "native"
 
 
-def test_the_variable_comes_before_the_package_and_empty_means_none(
-    beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_variable_comes_before_the_package_and_empty_means_none(beside, tmp_path, monkeypatch):
     assert find_native_library() is None
     (beside / "libsrflow_ort.so").touch()
     assert find_native_library() == beside / "libsrflow_ort.so"
@@ -279,9 +272,7 @@ def test_the_variable_comes_before_the_package_and_empty_means_none(
         ("/nowhere/libsrflow_ort.so", r"no such file; build the library \(docs/native.md\), or unset"),
     ],
 )
-def test_a_relative_path_or_no_file_is_refused_and_not_loaded(
-    beside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str, says: str
-) -> None:
+def test_a_relative_path_or_no_file_is_refused_and_not_loaded(beside, tmp_path, monkeypatch, named, says):
     """Otherwise whoever can write to the current folder could run code."""
     (tmp_path / "other.so").touch()
     monkeypatch.chdir(tmp_path)
@@ -290,7 +281,7 @@ def test_a_relative_path_or_no_file_is_refused_and_not_loaded(
         find_native_library()
 
 
-def test_what_is_no_library_of_ours_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_library_of_ours_is_refused(tmp_path):
     (tmp_path / "text.so").write_text("no library")
     with pytest.raises(DeviceError, match=r"text\.so is not a usable library"):
         check_native_library(tmp_path / "text.so", version="1.0")
@@ -301,7 +292,7 @@ def test_what_is_no_library_of_ours_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("plugins", [True, False])
-def test_only_bundles_with_plugins_ask_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plugins: bool) -> None:
+def test_only_bundles_with_plugins_ask_for_it(tmp_path, monkeypatch, plugins):
     bundle = Bundle.open(write_tiny_bundle(tmp_path / "tiny.srflow", plugins=plugins))
     monkeypatch.setenv(VARIABLE, "/nowhere/libsrflow_ort.so")
     backend = OnnxRuntimeBackend(bundle, device="cpu")

@@ -1,11 +1,7 @@
 """The table of ONNX Runtime's providers: what each is given, what is refused and why, and the order of "auto"."""
 
-from __future__ import annotations
-
 import os
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_args
 
@@ -25,12 +21,12 @@ GPU = onnxruntime.OrtHardwareDeviceType.GPU
 
 
 @pytest.fixture
-def bundle(tiny_bundle: Path) -> Bundle:
+def bundle(tiny_bundle):
     return Bundle.open(tiny_bundle)
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")  # so that it is put back
     monkeypatch.setattr(providers, "_registered", set())
@@ -38,14 +34,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def gpu_build(monkeypatch: pytest.MonkeyPatch) -> None:
+def gpu_build(monkeypatch):
     """An ONNX Runtime that offers CUDA."""
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
 
 
 @pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def package(tmp_path, monkeypatch):
     """A WebGPU package, to be given content."""
     folder = tmp_path / "site"
     monkeypatch.syspath_prepend(folder)
@@ -55,7 +51,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.pop("onnxruntime_ep_webgpu", None)
 
 
-def offer(monkeypatch: pytest.MonkeyPatch, *names: str, gpu: bool | None = None) -> None:
+def offer(monkeypatch, *names, gpu=None):
     """Make providers look installed, and where `gpu` says so, plug-ins find a GPU or none."""
     monkeypatch.setattr(Provider, "offered", lambda self: self.device in names)
     if gpu is not None:
@@ -67,7 +63,7 @@ def offer(monkeypatch: pytest.MonkeyPatch, *names: str, gpu: bool | None = None)
 class Found:
     """What ONNX Runtime says of a device of a plug-in provider."""
 
-    def __init__(self, provider: str, kind: Any = GPU, **metadata: str) -> None:
+    def __init__(self, provider, kind=GPU, **metadata):
         self.ep_name = provider
         self.ep_metadata = metadata
         self.device = SimpleNamespace(type=kind, vendor="Maker", metadata=metadata)
@@ -81,13 +77,11 @@ class Found:
         ([CPU], r"CUDA support but could not start it"),
     ],
 )
-def test_a_provider_that_takes_no_node_or_does_not_start_is_refused(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, listed: list[str], says: str
-) -> None:
+def test_a_provider_that_takes_no_node_or_does_not_start_is_refused(bundle, monkeypatch, listed, says):
     """ONNX Runtime makes a session without it, in silence, and may still list it."""
     real = onnxruntime.InferenceSession
 
-    def idle(path: str, options: Any, providers: list[Any], **rest: Any) -> Any:
+    def idle(path, options, providers, **rest):
         session = real(path, options, providers=[CPU], **rest)
         session._providers = listed
         return session
@@ -98,12 +92,10 @@ def test_a_provider_that_takes_no_node_or_does_not_start_is_refused(
 
 
 @pytest.mark.usefixtures("gpu_build")
-def test_the_gpu_of_that_number_computes_and_keeps_the_conditioning(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Any] = []
+def test_the_gpu_of_that_number_computes_and_keeps_the_conditioning(bundle, monkeypatch):
+    asked = []
 
-    def session(_path: str, _options: Any, providers: list[Any], **_: Any) -> Any:
+    def session(_path, _options, providers, **_):
         asked.append([options["device_id"] for _, options in providers[:-1]])
         raise RuntimeError("there is no GPU")
 
@@ -123,10 +115,10 @@ def test_the_gpu_of_that_number_computes_and_keeps_the_conditioning(
     [("cpu", 0, "cpu:0"), ("cuda", 1, "gpu:1"), ("rtx", 0, "cpu:0")],
 )
 def test_after_an_out_of_memory_only_arenas_of_built_in_providers_are_asked_to_shrink(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: Any, gpu: int, arena: str
-) -> None:
+    bundle, monkeypatch, device, gpu, arena
+):
     """ONNX Runtime ends a run that names an arena it does not have (ValidateAndParseShrinkArenaString)."""
-    asked: list[str] = []
+    asked = []
     options = SimpleNamespace(add_run_config_entry=lambda _name, value: asked.append(value))
     monkeypatch.setattr(onnxruntime, "RunOptions", lambda: options)
     backend = OnnxRuntimeBackend(bundle, device=device, gpu=gpu)
@@ -136,9 +128,7 @@ def test_after_an_out_of_memory_only_arenas_of_built_in_providers_are_asked_to_s
 
 
 @pytest.mark.parametrize("device", get_args(PluginDevice))
-def test_an_absent_package_is_refused_with_the_command_that_installs_it(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: str
-) -> None:
+def test_an_absent_package_is_refused_with_the_command_that_installs_it(bundle, monkeypatch, device):
     offer(monkeypatch)
     with pytest.raises(DeviceError, match=f"is not installed: pip install {PROVIDERS[device].package}; it needs"):
         open_backend(bundle, device=device)
@@ -152,9 +142,7 @@ def test_an_absent_package_is_refused_with_the_command_that_installs_it(
         ("", "no attribute 'get_library_path'"),
     ],
 )
-def test_a_package_that_cannot_be_loaded_is_refused_and_tried_again_next_time(
-    bundle: Bundle, package: Path, content: str, says: str
-) -> None:
+def test_a_package_that_cannot_be_loaded_is_refused_and_tried_again_next_time(bundle, package, content, says):
     (package / "__init__.py").write_text(content)
     assert PROVIDERS["webgpu"].offered(), "it is found without importing it"
     for _ in range(2):
@@ -162,9 +150,7 @@ def test_a_package_that_cannot_be_loaded_is_refused_and_tried_again_next_time(
             open_backend(bundle, device="webgpu")
 
 
-def test_a_gpu_is_preferred_and_what_cannot_compute_float32_or_at_all_is_left_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_gpu_is_preferred_and_what_cannot_compute_float32_or_at_all_is_left_out(monkeypatch):
     kinds, plugin = onnxruntime.OrtHardwareDeviceType, PROVIDERS["webgpu"]
     cpu, gpu = Found(plugin.name, kinds.CPU), Found(plugin.name)
     machine = [
@@ -182,7 +168,7 @@ def test_a_gpu_is_preferred_and_what_cannot_compute_float32_or_at_all_is_left_ou
     assert not plugin.suits_auto()
 
 
-def test_no_device_is_refused_with_what_it_needs(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_device_is_refused_with_what_it_needs(bundle, monkeypatch):
     monkeypatch.setattr(providers, "_registered", {PROVIDERS["webgpu"].module})
     monkeypatch.setattr(onnxruntime, "get_ep_devices", list)
     with pytest.raises(DeviceError, match=r"WebGPU offers no device.*Vulkan.*srflow-doctor"):
@@ -194,12 +180,12 @@ def test_no_device_is_refused_with_what_it_needs(bundle: Bundle, monkeypatch: py
     [("webgpu", 0, {"preferredLayout": "NCHW"}), ("rtx", 1, {"nv_runtime_cache_path": "/"})],
 )
 def test_each_plugin_gets_the_device_of_that_number_and_the_settings_that_keep_the_picture(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, device: str, number: int, settings: dict[str, str]
-) -> None:
+    bundle, monkeypatch, device, number, settings
+):
     monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
     machine, given = [Found(PROVIDERS[device].name) for _ in range(2)], []
 
-    def found(_plugin: object) -> list[Any]:
+    def found(_plugin):
         assert device != "rtx" or os.environ["NVIDIA_TF32_OVERRIDE"] == "0", "set before the library is loaded"
         return machine
 
@@ -215,9 +201,7 @@ def test_each_plugin_gets_the_device_of_that_number_and_the_settings_that_keep_t
         PROVIDERS[device].prepare(2)
 
 
-def test_a_library_is_registered_once_and_not_if_the_application_did(
-    package: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_library_is_registered_once_and_not_if_the_application_did(package, monkeypatch):
     """ONNX Runtime refuses the same name twice, and shows every device twice for two names."""
     (package / "__init__.py").write_text("def get_library_path():\n    return 'lib.so'\n")
     plugin, calls = PROVIDERS["webgpu"], list[Any]()
@@ -233,24 +217,22 @@ def test_a_library_is_registered_once_and_not_if_the_application_did(
     assert len(calls) == 1
 
 
-def order(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, *, works: str) -> list[str]:
+def order(bundle, monkeypatch, *, works):
     """The devices that "auto" tries, up to the one that works."""
-    tried: list[str] = []
+    tried = []
 
-    def opened(_bundle: Bundle, device: str, *, gpu: int = 0, threads: int | None) -> Any:
+    def opened(_bundle, device, *, gpu=0, threads):
         tried.append(device)
         if device != works:
             raise DeviceError("it does not start")
         return device
 
     monkeypatch.setattr(backends, "_opened", opened)
-    assert open_backend(bundle) == works  # type: ignore[comparison-overlap]
+    assert open_backend(bundle) == works
     return tried
 
 
-def test_auto_goes_from_cuda_over_the_plugins_with_a_gpu_to_the_cpu(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_auto_goes_from_cuda_over_the_plugins_with_a_gpu_to_the_cpu(bundle, monkeypatch, caplog):
     offer(monkeypatch, "cuda", *get_args(PluginDevice), gpu=True)
     monkeypatch.setattr(backends, "gpu_offered", lambda: True)
     gpus = ["cuda", *get_args(PluginDevice), "openvino"]
@@ -261,14 +243,14 @@ def test_auto_goes_from_cuda_over_the_plugins_with_a_gpu_to_the_cpu(
 
 
 def test_auto_leaves_out_plugins_without_a_gpu_in_silence_and_warns_of_those_that_cannot_be_loaded(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+    bundle, monkeypatch, caplog
+):
     offer(monkeypatch, *get_args(PluginDevice), gpu=False)
     assert order(bundle, monkeypatch, works="cpu") == ["cpu"]
     assert not caplog.records
     offer(monkeypatch, "webgpu")
 
-    def broken(_plugin: Provider) -> bool:
+    def broken(_plugin):
         raise DeviceError("WebGPU cannot be loaded")
 
     monkeypatch.setattr(Provider, "suits_auto", broken)
@@ -276,9 +258,7 @@ def test_auto_leaves_out_plugins_without_a_gpu_in_silence_and_warns_of_those_tha
     assert "continuing without webgpu: WebGPU cannot be loaded" in caplog.text
 
 
-def test_auto_takes_the_bundles_own_engines_first_if_they_fit(
-    bundle: Bundle, engine_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_takes_the_bundles_own_engines_first_if_they_fit(bundle, engine_bundle, monkeypatch):
     offer(monkeypatch, "cuda")
     monkeypatch.setattr(tensorrt, "tensorrt_offered", lambda _bundle: True)
     assert order(engine_bundle, monkeypatch, works="cuda") == ["tensorrt", "cuda"]
@@ -287,10 +267,8 @@ def test_auto_takes_the_bundles_own_engines_first_if_they_fit(
     assert order(engine_bundle, monkeypatch, works="cuda") == ["cuda"]
 
 
-def test_engines_that_do_not_fit_are_the_error_and_run_on_the_gpu_of_that_number(
-    engine_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_bundle: Bundle, *, gpu: int) -> None:
+def test_engines_that_do_not_fit_are_the_error_and_run_on_the_gpu_of_that_number(engine_bundle, monkeypatch):
+    def refuse(_bundle, *, gpu):
         raise DeviceError(f"built for another GPU than {gpu}")
 
     monkeypatch.setattr(tensorrt, "TensorRTBackend", refuse)
@@ -298,9 +276,9 @@ def test_engines_that_do_not_fit_are_the_error_and_run_on_the_gpu_of_that_number
         open_backend(engine_bundle, device="tensorrt:1")
 
 
-def test_unknown_devices_are_refused_with_the_list_and_only_gpus_have_numbers(bundle: Bundle) -> None:
+def test_unknown_devices_are_refused_with_the_list_and_only_gpus_have_numbers(bundle):
     with pytest.raises(ArgumentError) as caught:
-        open_backend(bundle, device="gpu")  # type: ignore[arg-type]
+        open_backend(bundle, device="gpu")
     assert all(name in str(caught.value) for name in get_args(DeviceName))
     for device in ("cpu:0", "webgpu:1", "cuda:01", "cuda:", "cuda:-1", "cuda:1:2", "cuda:¹"):
         with pytest.raises(ArgumentError, match="such as cuda:1"):

@@ -1,13 +1,9 @@
 """The backend over a GPU in main memory, which computes what the ONNX graphs compute: see fake_gpu, fake_tensorrt."""
 
-from __future__ import annotations
-
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,14 +16,12 @@ from srflow_sdk.model.engine_records import LrProfile
 
 from ..flow_bundle import write_flow_bundle
 from ..tiny_bundle import write_tiny_bundle
-from .engine_machine import EngineMachine, drawing_of, maps_of, noise
+from .engine_machine import drawing_of, maps_of, noise
 from .fake_tensorrt import IExecutionContext, write_engine_bundle
 
 
 @pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt_rtx"])
-def test_engines_give_what_the_graphs_give(
-    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path, lr: np.ndarray, expected: np.ndarray, runtime: Any
-) -> None:
+def test_engines_give_what_the_graphs_give(machine, tiny_bundle, tmp_path, lr, expected, runtime):
     machine.install(runtime)
     with TensorRTBackend(write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", runtime=runtime)) as backend:
         assert (backend.device, backend.gpu, backend.can_invert) == (runtime, 0, False)
@@ -37,7 +31,7 @@ def test_engines_give_what_the_graphs_give(
             np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
 
 
-def test_images_of_a_batch_are_computed_one_by_one(machine: EngineMachine, engine_bundle: Bundle) -> None:
+def test_images_of_a_batch_are_computed_one_by_one(machine, engine_bundle):
     batch = np.random.default_rng(4).random((3, 3, 24, 30), np.float32)
     with TensorRTBackend(engine_bundle) as backend, OnnxRuntimeBackend(engine_bundle, threads=1) as graphs:
         for images in (batch, batch[:1]):
@@ -47,9 +41,7 @@ def test_images_of_a_batch_are_computed_one_by_one(machine: EngineMachine, engin
             backend.sample(backend.encode(batch[:2]), noise(3), 0.5)
 
 
-def test_conditioning_of_half_engines_takes_half_the_memory(
-    machine: EngineMachine, tmp_path: Path, lr: np.ndarray, expected: np.ndarray
-) -> None:
+def test_conditioning_of_half_engines_takes_half_the_memory(machine, tmp_path, lr, expected):
     half = write_tiny_bundle(tmp_path / "half.srflow", precision="fp16")
     with TensorRTBackend(write_engine_bundle(half, tmp_path / "b.srflow")) as backend:
         conditioning = backend.encode(lr)
@@ -59,9 +51,7 @@ def test_conditioning_of_half_engines_takes_half_the_memory(
     assert np.abs(got - expected).max() > 0
 
 
-def test_the_third_run_of_a_size_and_all_later_ones_are_launched_from_a_graph(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
-) -> None:
+def test_the_third_run_of_a_size_and_all_later_ones_are_launched_from_a_graph(machine, engine_bundle, lr):
     gpu = machine.gpu
     with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)
@@ -82,7 +72,7 @@ def test_the_third_run_of_a_size_and_all_later_ones_are_launched_from_a_graph(
         assert gpu.launches == launches
 
 
-def test_graphs_are_as_many_as_sizes_that_are_kept(machine: EngineMachine, engine_bundle: Bundle) -> None:
+def test_graphs_are_as_many_as_sizes_that_are_kept(machine, engine_bundle):
     with TensorRTBackend(engine_bundle) as backend:
         for height in range(20, 40, 2):
             conditioning = backend.encode(np.zeros((1, 3, height, 20), np.float32))
@@ -94,9 +84,7 @@ def test_graphs_are_as_many_as_sizes_that_are_kept(machine: EngineMachine, engin
     assert machine.gpu.graphs == {}
 
 
-def test_a_graph_that_cannot_be_captured_is_done_without(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, expected: np.ndarray, caplog: Any
-) -> None:
+def test_a_graph_that_cannot_be_captured_is_done_without(machine, engine_bundle, lr, expected, caplog):
     machine.gpu.can_capture = False
     with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)
@@ -108,10 +96,8 @@ def test_a_graph_that_cannot_be_captured_is_done_without(
     ]
 
 
-def test_a_capture_that_is_interrupted_leaves_the_stream_usable(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: object) -> bool:
+def test_a_capture_that_is_interrupted_leaves_the_stream_usable(machine, engine_bundle, lr, monkeypatch):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
     with TensorRTBackend(engine_bundle) as backend:
@@ -126,16 +112,14 @@ def test_a_capture_that_is_interrupted_leaves_the_stream_usable(
             np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
 
 
-def test_garbage_that_is_collected_during_a_capture_does_not_spoil_it(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_garbage_that_is_collected_during_a_capture_does_not_spoil_it(machine, engine_bundle, lr, monkeypatch):
     with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)
         backend.sample(conditioning, noise(1), 0.7)
         garbage = [backend.encode(lr) for _ in range(9)]  # more than are kept for the next
         original = IExecutionContext.execute_async_v3
 
-        def collecting(self: Any, stream_handle: int) -> bool:
+        def collecting(self, stream_handle):
             garbage.clear()
             return original(self, stream_handle)
 
@@ -146,20 +130,17 @@ def test_garbage_that_is_collected_during_a_capture_does_not_spoil_it(
         assert len(machine.gpu.blocks) == before - 5
 
 
-def test_tensorrt_rtx_captures_by_itself_in_one_context_and_keeps_its_kernels(
-    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path
-) -> None:
+def test_tensorrt_rtx_captures_by_itself_in_one_context_and_keeps_its_kernels(machine, tiny_bundle, tmp_path):
     machine.install("tensorrt_rtx")
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", runtime="tensorrt_rtx")
 
-    def run() -> list[Any]:
+    def run():
         with TensorRTBackend(bundle) as backend:
             for height in (20, 22, 24, 20):
                 conditioning = backend.encode(np.zeros((1, 3, height, 20), np.float32))
                 for _ in range(3):
                     backend.sample(conditioning, noise(1, height, 20), 0.5)
-            configs: list[Any] = machine.runtime._configs
-            return configs
+            return machine.runtime._configs
 
     configs = run()
     assert len(configs) == 2  # one context of each engine
@@ -174,9 +155,7 @@ def test_tensorrt_rtx_captures_by_itself_in_one_context_and_keeps_its_kernels(
     assert kept.read_bytes() == b"compiled"
 
 
-def test_threads_use_contexts_of_their_own_and_an_only_thread_the_same_one_again(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, expected: np.ndarray
-) -> None:
+def test_threads_use_contexts_of_their_own_and_an_only_thread_the_same_one_again(machine, engine_bundle, lr, expected):
     with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)  # made by one thread, used by all
         contexts = machine.runtime._contexts
@@ -191,9 +170,7 @@ def test_threads_use_contexts_of_their_own_and_an_only_thread_the_same_one_again
 
 
 @pytest.mark.parametrize("before", [None, 0])
-def test_the_gpu_of_that_number_is_used_and_the_apps_own_choice_is_put_back(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, before: int | None
-) -> None:
+def test_the_gpu_of_that_number_is_used_and_the_apps_own_choice_is_put_back(machine, engine_bundle, lr, before):
     machine.gpu.devices = 2
     if before is not None:
         machine.gpu.cudaSetDevice(before)
@@ -207,9 +184,7 @@ def test_the_gpu_of_that_number_is_used_and_the_apps_own_choice_is_put_back(
     assert machine.gpu.contexts == {1} | ({before} - {None})
 
 
-def test_what_does_not_fit_is_refused_and_the_next_call_works(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
-) -> None:
+def test_what_does_not_fit_is_refused_and_the_next_call_works(machine, engine_bundle, lr):
     with TensorRTBackend(engine_bundle) as backend, OnnxRuntimeBackend(engine_bundle, threads=1) as graphs:
         assert backend.window_limits == LrProfile(min=(20, 20), opt=(40, 40), max=(64, 64))
         for height, width in ((18, 40), (40, 66)):
@@ -230,7 +205,7 @@ def test_what_does_not_fit_is_refused_and_the_next_call_works(
         backend.sample(conditioning, noise(1), 0.5)
 
 
-def test_an_inverters_engine_gives_what_its_graph_gives(machine: EngineMachine, tmp_path: Path) -> None:
+def test_an_inverters_engine_gives_what_its_graph_gives(machine, tmp_path):
     flow = Bundle.open(write_flow_bundle(tmp_path / "flow.srflow"))
     draws = np.random.default_rng(5)
     lr, hr = draws.random((2, 3, 24, 30), np.float32), draws.random((2, 3, 96, 120), np.float32)
@@ -252,9 +227,7 @@ def test_an_inverters_engine_gives_what_its_graph_gives(machine: EngineMachine, 
 # What it holds on the GPU, and when it lets go of it.
 
 
-def test_closing_frees_everything_and_conditioning_of_before_is_refused(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
-) -> None:
+def test_closing_frees_everything_and_conditioning_of_before_is_refused(machine, engine_bundle, lr):
     backend, gpu = TensorRTBackend(engine_bundle), machine.gpu
     with backend:
         old = backend.encode(lr)
@@ -276,9 +249,7 @@ def test_closing_frees_everything_and_conditioning_of_before_is_refused(
     assert gpu.used == 0
 
 
-def test_a_backend_that_is_closed_while_it_is_in_use_ends_the_call_first(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, expected: np.ndarray
-) -> None:
+def test_a_backend_that_is_closed_while_it_is_in_use_ends_the_call_first(machine, engine_bundle, lr, expected):
     backend = TensorRTBackend(engine_bundle)
     backend.activate()
     conditioning = backend.encode(lr)
@@ -302,9 +273,7 @@ def test_a_backend_that_is_closed_while_it_is_in_use_ends_the_call_first(
         ("[myelin.cpp] Error Code 1: Myelin (kernel failed)", DeviceError),
     ],
 )
-def test_what_the_library_logs_decides_which_error_it_is(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray, expected: np.ndarray, line: str, kind: type
-) -> None:
+def test_what_the_library_logs_decides_which_error_it_is(machine, engine_bundle, lr, expected, line, kind):
     with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)
         machine.runtime._failure = line
@@ -317,9 +286,7 @@ def test_what_the_library_logs_decides_which_error_it_is(
         np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
 
 
-def test_memory_that_other_sizes_hold_is_given_up_before_memory_is_said_to_be_out(
-    machine: EngineMachine, engine_bundle: Bundle
-) -> None:
+def test_memory_that_other_sizes_hold_is_given_up_before_memory_is_said_to_be_out(machine, engine_bundle):
     with TensorRTBackend(engine_bundle) as backend:
         small = np.zeros((1, 3, 24, 30), np.float32)
         backend.sample(backend.encode(small), noise(1), 0.5)
@@ -331,9 +298,7 @@ def test_memory_that_other_sizes_hold_is_given_up_before_memory_is_said_to_be_ou
         backend.encode(small)
 
 
-def test_copies_go_through_pinned_memory_that_every_run_uses_again(
-    machine: EngineMachine, engine_bundle: Bundle, lr: np.ndarray
-) -> None:
+def test_copies_go_through_pinned_memory_that_every_run_uses_again(machine, engine_bundle, lr):
     drawing = drawing_of(engine_bundle, maps=maps_of(engine_bundle), rounded=True)
     with TensorRTBackend(engine_bundle) as backend:
         results = []

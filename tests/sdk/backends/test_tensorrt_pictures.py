@@ -1,24 +1,16 @@
 """The Upscaler over engines: the same picture as on the CPU, whatever the tiles, the threads and the memory."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
 from srflow_sdk.errors import DeviceError
-from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile
-from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import SCALE
-from .engine_machine import EngineMachine
 from .fake_tensorrt import write_engine_bundle
 
 
-def picture(*shape: int) -> np.ndarray:
+def picture(*shape):
     return np.random.default_rng(7).random((*shape, 3), np.float32)
 
 
@@ -26,9 +18,7 @@ def picture(*shape: int) -> np.ndarray:
     ("shape", "tile"),
     [((45, 61), "auto"), ((45, 61), 16), ((64, 64), "auto"), ((110, 70), 40)],
 )
-def test_pictures_are_those_of_the_cpu(
-    machine: EngineMachine, engine_bundle: Bundle, upscaler: Upscaler, shape: tuple[int, int], tile: Any
-) -> None:
+def test_pictures_are_those_of_the_cpu(machine, engine_bundle, upscaler, shape, tile):
     image = picture(*shape)
     with machine.upscaler(engine_bundle, tile) as engines:
         assert engines.device == "tensorrt"
@@ -38,8 +28,8 @@ def test_pictures_are_those_of_the_cpu(
 
 
 def test_an_image_smaller_than_the_engines_take_differs_at_its_lower_and_right_border_alone(
-    machine: EngineMachine, engine_bundle: Bundle, upscaler: Upscaler
-) -> None:
+    machine, engine_bundle, upscaler
+):
     image = picture(18, 60)
     tau = np.random.default_rng(1).uniform(0, 1, (18, 60))
     with machine.upscaler(engine_bundle) as engines:
@@ -50,9 +40,7 @@ def test_an_image_smaller_than_the_engines_take_differs_at_its_lower_and_right_b
     assert np.abs(got[above:] - expected[above:]).max() > 1e-3
 
 
-def test_an_encoding_draws_from_what_stays_on_the_gpu(
-    machine: EngineMachine, engine_bundle: Bundle, upscaler: Upscaler
-) -> None:
+def test_an_encoding_draws_from_what_stays_on_the_gpu(machine, engine_bundle, upscaler):
     image = picture(100, 70)
     with machine.upscaler(engine_bundle) as engines:
         encoding = engines.encode(image)
@@ -64,9 +52,7 @@ def test_an_encoding_draws_from_what_stays_on_the_gpu(
 
 
 @pytest.mark.slow
-def test_memory_that_runs_out_makes_tiles_smaller(
-    machine: EngineMachine, engine_bundle: Bundle, upscaler: Upscaler, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_memory_that_runs_out_makes_tiles_smaller(machine, engine_bundle, upscaler, caplog):
     image = picture(120, 120)
     machine.gpu.nbytes = 1_600_000  # of which activations of the encoder for 64×64 pixels alone would take 2.4 MB
     with machine.upscaler(engine_bundle, 52) as engines:
@@ -79,9 +65,7 @@ def test_memory_that_runs_out_makes_tiles_smaller(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("nbytes", [1 << 30, 1_900_000])
-def test_windows_are_never_smaller_than_the_engines_take(
-    machine: EngineMachine, tiny_bundle: Path, tmp_path: Path, upscaler: Upscaler, nbytes: int
-) -> None:
+def test_windows_are_never_smaller_than_the_engines_take(machine, tiny_bundle, tmp_path, upscaler, nbytes):
     profile = LrProfile(min=(36, 36), opt=(40, 40), max=(64, 64))
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", profile=profile)
     image = picture(100, 64)
@@ -92,9 +76,7 @@ def test_windows_are_never_smaller_than_the_engines_take(
 
 
 @pytest.mark.parametrize(("tile", "words"), [(None, r"the image, 100×70,"), (54, r"tile=54 with its halo, 66×66,")])
-def test_tiles_larger_than_the_engines_take_are_refused_with_the_largest(
-    machine: EngineMachine, engine_bundle: Bundle, tile: Any, words: str
-) -> None:
+def test_tiles_larger_than_the_engines_take_are_refused_with_the_largest(machine, engine_bundle, tile, words):
     image = picture(70, 100)
     with (
         machine.upscaler(engine_bundle, tile) as engines,

@@ -5,14 +5,10 @@ exporter's tests. It lacks what `RTX_ALONE` lists and IRuntimeConfig's graphs an
 makes use with TensorRT-RTX alone.
 """
 
-from __future__ import annotations
-
-import enum
 import inspect
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -32,12 +28,12 @@ RTX_ALONE = ["CudaGraphStrategy", "IRuntimeCache"]
 RECORDED = json.loads((Path(__file__).parents[2] / "export/engines/tensorrt_surface.json").read_text(encoding="utf-8"))
 
 
-def public(kind: type) -> dict[str, Any]:
+def public(kind):
     return {name: value for name, value in vars(kind).items() if not name.startswith("_")}
 
 
 @pytest.mark.parametrize("name", CLASSES + RTX_ALONE)
-def test_the_library_has_every_name_that_the_fake_has(name: str) -> None:
+def test_the_library_has_every_name_that_the_fake_has(name):
     trt = pytest.importorskip("tensorrt_rtx")
     real = getattr(trt, name)
     for attribute, fake in public(getattr(fake_tensorrt, name)).items():
@@ -48,19 +44,19 @@ def test_the_library_has_every_name_that_the_fake_has(name: str) -> None:
 
 
 @pytest.mark.parametrize("version", list(RECORDED))
-def test_tensorrt_has_them_too(version: str) -> None:
+def test_tensorrt_has_them_too(version):
     for name in ("ICudaEngine", "IExecutionContext", "ILogger", "IPluginRegistry", "Runtime"):
         assert set(public(getattr(fake_tensorrt, name))) <= set(RECORDED[version][name]), name
 
 
-def signatures(method: Any) -> list[list[str]]:
+def signatures(method):
     """Names of the arguments of a pybind11 method, for each overload."""
     lines = re.findall(rf"^(?:\d+\. )?{method.__name__}\((.*)\) -> ", method.__doc__, re.MULTILINE)
     bare = [re.sub(r"\[[^\]]*\]| = <[^>]*>| = \w+", "", line) for line in lines]
     return [[argument.partition(":")[0].strip() for argument in line.split(",")] for line in bare]
 
 
-def test_names_of_types_and_modes_are_the_librarys() -> None:
+def test_names_of_types_and_modes_are_the_librarys():
     trt = pytest.importorskip("tensorrt_rtx")
     for name, dtype in fake_tensorrt._TYPES.values():
         assert trt.DataType.__members__[name].itemsize == dtype().itemsize
@@ -68,7 +64,7 @@ def test_names_of_types_and_modes_are_the_librarys() -> None:
     assert issubclass(type(trt.ILogger.ERROR), type(trt.ILogger.INTERNAL_ERROR))
 
 
-def test_loggers_can_be_made_as_ours_is() -> None:
+def test_loggers_can_be_made_as_ours_is():
     from srflow_sdk.backends.tensorrt_engines.execution import EngineLog
 
     trt = pytest.importorskip("tensorrt_rtx")
@@ -79,7 +75,7 @@ def test_loggers_can_be_made_as_ours_is() -> None:
 
 
 @pytest.mark.parametrize("name", fake_gpu.FUNCTIONS + fake_gpu.DRIVER_FUNCTIONS)
-def test_cuda_has_every_function_that_the_fake_has(name: str) -> None:
+def test_cuda_has_every_function_that_the_fake_has(name):
     cuda = pytest.importorskip("cuda.bindings." + ("driver" if name in fake_gpu.DRIVER_FUNCTIONS else "runtime"))
     heading = getattr(cuda, name).__doc__.splitlines()[0].replace("*", "")
     arguments = [part.partition(":")[0].split()[-1] for part in heading[heading.index("(") + 1 : -1].split(",") if part]
@@ -90,7 +86,7 @@ def test_cuda_has_every_function_that_the_fake_has(name: str) -> None:
 @pytest.mark.parametrize(
     "kind", [fake_gpu.cudaError_t, fake_gpu.CUresult, fake_gpu.cudaMemcpyKind, fake_gpu.cudaStreamCaptureMode]
 )
-def test_constants_are_cudas(kind: type[enum.IntEnum]) -> None:
+def test_constants_are_cudas(kind):
     cuda = pytest.importorskip("cuda.bindings.runtime")
     driver = pytest.importorskip("cuda.bindings.driver")
     real = getattr(driver if kind is fake_gpu.CUresult else cuda, kind.__name__)
@@ -101,7 +97,7 @@ def test_constants_are_cudas(kind: type[enum.IntEnum]) -> None:
     assert int(cuda.cudaStream_t(5)) == 5  # how a stream is handed to the library
 
 
-def test_cuda_without_a_driver_is_a_typed_error() -> None:
+def test_cuda_without_a_driver_is_a_typed_error():
     """The real cuda-bindings, where there is no GPU."""
     from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
     from srflow_sdk.errors import DeviceError

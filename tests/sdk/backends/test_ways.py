@@ -1,21 +1,16 @@
 """What is fastest is measured once for each machine and model, and remembered."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json
 import math
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from srflow_sdk.backends import Backend, base, open_backend, ways
+from srflow_sdk.backends import base, open_backend, ways
 from srflow_sdk.backends import openvino as graphs
 from srflow_sdk.backends.ways import REFERENCE, Measured, Way, cached_choice, choose, measured
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, OutOfMemoryError
@@ -32,34 +27,34 @@ INT8_OPENVINO = Way(device="openvino", precision="int8")
 MANIFEST = tiny_manifest(parity=[INT8_ROW])
 
 
-def timed(way: Way, seconds: float, decibels: float = math.inf) -> Measured:
+def timed(way, seconds, decibels=math.inf):
     return Measured(way=way, seconds=seconds, decibels=decibels)
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path, monkeypatch):
     """An empty cache folder."""
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
     return tmp_path / "cache" / "precision"
 
 
 @pytest.fixture(autouse=True)
-def _one_round(monkeypatch: pytest.MonkeyPatch) -> None:
+def _one_round(monkeypatch):
     """Repetitions only make times more exact."""
     monkeypatch.setattr(ways, "_ROUNDS", 1)
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Bundle:
+def bundle(tmp_path):
     return Bundle.open(write_tiny_bundle(tmp_path / "tiny.srflow", int8="near"))
 
 
 @pytest.fixture
-def measurements(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+def measurements(monkeypatch):
     """How many measurements began so far, by what the log says."""
-    begun: list[str] = []
+    begun = []
 
-    def note(message: str, *_: object) -> None:
+    def note(message, *_):
         if message.startswith("measuring"):
             begun.append(message)
 
@@ -68,18 +63,18 @@ def measurements(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
 
 
 @pytest.fixture(autouse=True)
-def _without_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+def _without_openvino(monkeypatch):
     """Measure its ways only where a test asks for it."""
     monkeypatch.setattr(ways, "is_installed", lambda _: False)
 
 
-def both(bundle: Bundle, *, threads: int | None = 1) -> list[Measured]:
+def both(bundle, *, threads=1):
     found = measured(bundle, threads=threads)
     assert list(found) == [REFERENCE, INT8]
     return list(found.values())
 
 
-def test_what_was_measured_is_not_measured_again(bundle: Bundle, measurements: Callable[[], int]) -> None:
+def test_what_was_measured_is_not_measured_again(bundle, measurements):
     first = both(bundle)
     assert [one.way for one in first] == [REFERENCE, INT8]
     assert all(0 < one.seconds < math.inf and one.error is None for one in first)
@@ -94,12 +89,10 @@ def test_what_was_measured_is_not_measured_again(bundle: Bundle, measurements: C
     ("error", "name"),
     [(OutOfMemoryError("memory ran out"), "_made"), (PassingError("no threads"), "_seconds"), (MemoryError(), "_made")],
 )
-def test_a_failure_that_may_pass_is_measured_at_the_next_start(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, error: Exception, name: str
-) -> None:
+def test_a_failure_that_may_pass_is_measured_at_the_next_start(bundle, monkeypatch, error, name):
     real = getattr(ways, name)
 
-    def failing(first: Any, second: Any, *rest: Any, **keywords: Any) -> Any:
+    def failing(first, second, *rest, **keywords):
         if "int8" in (getattr(first, "precision", None), getattr(second, "precision", None)):
             raise error
         return real(first, second, *rest, **keywords)
@@ -114,12 +107,10 @@ def test_a_failure_that_may_pass_is_measured_at_the_next_start(
     assert both(bundle)[1].error is None
 
 
-def test_a_way_is_timed_by_its_ratio_to_the_reference_at_that_moment(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_way_is_timed_by_its_ratio_to_the_reference_at_that_moment(bundle, monkeypatch):
     seconds = {"bundle": 2.0, "int8": 1.5}
 
-    def taken(backend: Backend, *_: object) -> float:
+    def taken(backend, *_):
         if backend.precision == "int8":
             seconds["bundle"] = 6.0  # from now on the machine is busy
         return seconds[backend.precision]
@@ -128,13 +119,11 @@ def test_a_way_is_timed_by_its_ratio_to_the_reference_at_that_moment(
     assert [one.seconds for one in both(bundle)] == [2.0, 0.5]
 
 
-def test_a_change_of_what_it_depends_on_and_a_damaged_entry_are_measured_again(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path
-) -> None:
-    calls: list[int] = []
+def test_a_change_of_what_it_depends_on_and_a_damaged_entry_are_measured_again(bundle, monkeypatch, tmp_path, cache):
+    calls = []
     monkeypatch.setattr(ways, "_measure", lambda *_: calls.append(1) or ([timed(REFERENCE, 1.0)], True))
 
-    def again(bundle: Bundle = bundle, threads: int = 1) -> bool:
+    def again(bundle=bundle, threads=1):
         before = len(calls)
         for _ in range(2):
             assert ways.measured(bundle, threads=threads) == {REFERENCE: timed(REFERENCE, 1.0)}
@@ -154,16 +143,14 @@ def test_a_change_of_what_it_depends_on_and_a_damaged_entry_are_measured_again(
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), CancelledError("cancelled")])
-def test_an_interrupted_measurement_leaves_nothing(
-    bundle: Bundle, cache: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
-) -> None:
+def test_an_interrupted_measurement_leaves_nothing(bundle, cache, monkeypatch, error):
     draw, calls = base.window_noise, []
 
-    def interrupted(*arguments: object, **keywords: object) -> object:
+    def interrupted(*arguments, **keywords):
         calls.append(1)
         if len(calls) == 5:  # while the second way is compared
             raise error
-        return draw(*arguments, **keywords)  # type: ignore[arg-type]
+        return draw(*arguments, **keywords)
 
     monkeypatch.setattr(base, "window_noise", interrupted)
     with pytest.raises(type(error)):
@@ -171,30 +158,24 @@ def test_an_interrupted_measurement_leaves_nothing(
     assert list(cache.iterdir()) == []
 
 
-def test_of_two_at_a_time_one_measures_and_the_other_takes_its_result(
-    bundle: Bundle, measurements: Callable[[], int]
-) -> None:
+def test_of_two_at_a_time_one_measures_and_the_other_takes_its_result(bundle, measurements):
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: both(bundle), range(2))
     assert first == second
     assert measurements() == 1
 
 
-def test_without_a_cache_folder_it_is_measured_each_time(
-    bundle: Bundle, measurements: Callable[[], int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_cache_folder_it_is_measured_each_time(bundle, measurements, monkeypatch):
     monkeypatch.setenv("SRFLOW_CACHE_DIR", "/dev/null/none")
     both(bundle)
     both(bundle)
     assert measurements() == 2
 
 
-def test_a_way_that_does_not_start_is_recorded_and_not_chosen(
-    bundle: Bundle, measurements: Callable[[], int], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_way_that_does_not_start_is_recorded_and_not_chosen(bundle, measurements, monkeypatch):
     real = ways._made
 
-    def failing(bundle: Bundle, way: Way, threads: int | None) -> Backend:
+    def failing(bundle, way, threads):
         if way == INT8:
             raise DeviceError("it does not start")
         return real(bundle, way, threads)
@@ -208,8 +189,8 @@ def test_a_way_that_does_not_start_is_recorded_and_not_chosen(
 
 
 @pytest.mark.parametrize("int8", ["other", "infinite"])
-def test_int8_with_other_pictures_than_recorded_is_not_chosen(tmp_path: Path, int8: str) -> None:
-    bundle = Bundle.open(write_tiny_bundle(tmp_path / "wrong.srflow", int8=int8))  # type: ignore[arg-type]
+def test_int8_with_other_pictures_than_recorded_is_not_chosen(tmp_path, int8):
+    bundle = Bundle.open(write_tiny_bundle(tmp_path / "wrong.srflow", int8=int8))
     found = both(bundle)
     assert found[1].decibels < 38
     assert found[1].seconds == math.inf
@@ -231,7 +212,7 @@ def test_int8_with_other_pictures_than_recorded_is_not_chosen(tmp_path: Path, in
         ([timed(REFERENCE, 0.1), timed(OPENVINO, 1.0, 20)], "openvino", None),
     ],
 )
-def test_the_fastest_within_the_gate_is_chosen(found: list[Measured], device: str, chosen: Way | None) -> None:
+def test_the_fastest_within_the_gate_is_chosen(found, device, chosen):
     assert choose({one.way: one for one in found}, MANIFEST, device=device) == chosen
 
 
@@ -241,30 +222,28 @@ needs_openvino = pytest.mark.skipif(not is_installed("openvino"), reason="openvi
 
 
 @pytest.fixture
-def with_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
+def with_openvino(monkeypatch):
     monkeypatch.setattr(ways, "is_installed", is_installed)
 
 
 @pytest.fixture
-def floats(photo: np.ndarray) -> np.ndarray:
+def floats(photo):
     return (photo / 255).astype(np.float32)
 
 
-def remember(bundle: Bundle, *found: Measured) -> None:
+def remember(bundle, *found):
     """Let it be what an earlier start measured."""
     file = ways._file(bundle, 1)
     assert file is not None
     file.write_text(json.dumps([dataclasses.asdict(one) for one in found]))
 
 
-def decibels(one: np.ndarray, other: np.ndarray) -> float:
+def decibels(one, other):
     error = float(np.mean((one.astype(np.float64) - other) ** 2))
     return -10 * math.log10(error) if error else math.inf
 
 
-def test_bundle_is_what_was_exported_whatever_else_the_bundle_holds_and_was_measured(
-    bundle: Bundle, tiny_bundle: Path, floats: np.ndarray
-) -> None:
+def test_bundle_is_what_was_exported_whatever_else_the_bundle_holds_and_was_measured(bundle, tiny_bundle, floats):
     known = (REFERENCE, INT8, BF16, OPENVINO)
     remember(bundle, *(Measured(way=way, seconds=0.001 if way == INT8 else 1.0, decibels=60.0) for way in known))
     with Upscaler(bundle, threads=1, precision="fastest") as fastest:
@@ -279,7 +258,7 @@ def test_bundle_is_what_was_exported_whatever_else_the_bundle_holds_and_was_meas
 
 @needs_openvino
 @pytest.mark.usefixtures("with_openvino")
-def test_bf16_runs_on_openvino_or_says_that_the_processor_cannot(bundle: Bundle, floats: np.ndarray) -> None:
+def test_bf16_runs_on_openvino_or_says_that_the_processor_cannot(bundle, floats):
     import openvino
 
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
@@ -293,9 +272,7 @@ def test_bf16_runs_on_openvino_or_says_that_the_processor_cannot(bundle: Bundle,
 
 @needs_openvino
 @pytest.mark.usefixtures("with_openvino")
-def test_fastest_does_not_take_bf16_where_the_processor_has_none(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fastest_does_not_take_bf16_where_the_processor_has_none(bundle, monkeypatch):
     """OpenVINO would compute it in float32, and the picture's record would say bf16."""
     monkeypatch.setattr(ways, "has_bf16", lambda: False)
     found = ways.measured(bundle, threads=1)
@@ -305,9 +282,7 @@ def test_fastest_does_not_take_bf16_where_the_processor_has_none(
     assert ways._read(ways._file(bundle, 1)) == found, "it is not measured again"
 
 
-def test_a_tile_that_is_not_finite_in_int8_is_computed_again_in_float32(
-    tmp_path: Path, tiny_bundle: Path, floats: np.ndarray, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_tile_that_is_not_finite_in_int8_is_computed_again_in_float32(tmp_path, tiny_bundle, floats, caplog):
     overflowing = write_tiny_bundle(tmp_path / "infinite.srflow", int8="infinite")
     with Upscaler(overflowing, device="cpu", threads=1, precision="int8") as upscaler:
         assert (upscaler.device, upscaler.precision) == ("cpu", "int8")
@@ -331,7 +306,7 @@ def test_a_tile_that_is_not_finite_in_int8_is_computed_again_in_float32(
         (Measured(way=INT8_OPENVINO, error="it did not start"), 45.0, "cpu"),
     ],
 )
-def test_int8_runs_where_it_is_faster_and_right(bundle: Bundle, theirs: Measured, our_db: float, runs_on: str) -> None:
+def test_int8_runs_where_it_is_faster_and_right(bundle, theirs, our_db, runs_on):
     remember(bundle, timed(REFERENCE, 0.2), theirs, timed(INT8, 0.1, our_db))
     backend = open_backend(bundle, threads=1, precision="int8")
     assert (backend.device, backend.precision) == (runs_on, "int8")
@@ -343,13 +318,11 @@ def test_int8_runs_where_it_is_faster_and_right(bundle: Bundle, theirs: Measured
 
 @pytest.mark.usefixtures("with_openvino")
 @pytest.mark.parametrize(("seconds", "said"), [(0.2, True), (0.05, False)])
-def test_bf16_that_takes_longer_says_so(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, seconds: float, said: bool
-) -> None:
+def test_bf16_that_takes_longer_says_so(bundle, monkeypatch, caplog, seconds, said):
     monkeypatch.setattr(ways, "has_bf16", lambda: True)
     monkeypatch.setattr(ways, "_opened", lambda _bundle, way, _threads: way)
     remember(bundle, timed(REFERENCE, 0.1), timed(BF16, seconds, 50.0))
-    assert open_backend(bundle, device="openvino", threads=1, precision="bf16") == BF16  # type: ignore[comparison-overlap]
+    assert open_backend(bundle, device="openvino", threads=1, precision="bf16") == BF16
     assert ("bf16 takes longer than float32" in caplog.text) is said
 
 
@@ -363,29 +336,25 @@ def test_bf16_that_takes_longer_says_so(
         ({"precision": "fp16"}, {"precision": "int8"}, ArgumentError, "computes in fp16 already"),
     ],
 )
-def test_what_no_device_computes_is_refused(
-    tmp_path: Path, fields: dict[str, Any], options: dict[str, Any], error: type[Exception], words: str
-) -> None:
+def test_what_no_device_computes_is_refused(tmp_path, fields, options, error, words):
     path = write_tiny_bundle(tmp_path / "b.srflow", **fields)
     with pytest.raises(error, match=words.format(path=path)):
         Upscaler(path, **options)
 
 
-def test_fastest_of_a_half_bundle_is_the_bundle(tmp_path: Path) -> None:
+def test_fastest_of_a_half_bundle_is_the_bundle(tmp_path):
     half = write_tiny_bundle(tmp_path / "half.srflow", precision="fp16")
     with Upscaler(half, threads=1, precision="fastest") as upscaler:
         assert (upscaler.device, upscaler.precision) == ("cpu", "bundle")
 
 
-def test_without_openvino_bf16_names_the_extra_and_the_others_run_on_onnx_runtime(
-    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_openvino_bf16_names_the_extra_and_the_others_run_on_onnx_runtime(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "openvino", None)  # importing it fails
     monkeypatch.setattr(graphs, "_core", functools.cache(graphs._core.__wrapped__))  # which may have started before
     for options in ({"precision": "bf16"}, {"precision": "int8", "device": "openvino"}):
         with pytest.raises(DeviceError, match=r'pip install "srflow-sdk\[openvino\]"'):
-            open_backend(bundle, **options)  # type: ignore[arg-type]
+            open_backend(bundle, **options)
     for precision in ("int8", "fastest"):
-        backend = open_backend(bundle, threads=1, precision=precision)  # type: ignore[arg-type]
+        backend = open_backend(bundle, threads=1, precision=precision)
         assert backend.device == "cpu"
         backend.deactivate()

@@ -1,13 +1,10 @@
 """FrameUpscaler: what becomes of a clip's frames, on a tiny bundle."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +16,7 @@ from srflow_sdk.upscaler import Upscaler
 Frames = Callable[[int], np.ndarray]
 
 
-def scene(seed: int, height: int = 400, width: int = 500) -> np.ndarray:
+def scene(seed, height=400, width=500):
     """A picture with texture of several sizes, far from black and white, uint8 H×W×3."""
     random = np.random.default_rng(seed)
     coarse, fine = random.random((height // 10, width // 10, 3)), random.random((height // 4, width // 4, 3))
@@ -28,21 +25,21 @@ def scene(seed: int, height: int = 400, width: int = 500) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def pan() -> Frames:
+def pan():
     """Frame t of a camera that moves by two pixels down and one to the right, 40×48."""
     picture = scene(0)
     return lambda t: picture[2 * t : 2 * t + 40, t : t + 48]
 
 
-def drawn(upscaler: Upscaler, frames: Frames, numbers: range, first: int | None = None, **options: object) -> list:
+def drawn(upscaler, frames, numbers, first=None, **options):
     """These frames; those from `first` on are only followed before."""
-    clip = FrameUpscaler(upscaler, **options)  # type: ignore[arg-type]
+    clip = FrameUpscaler(upscaler, **options)
     for number in range(numbers.start if first is None else first, numbers.start):
         clip.follow(frames(number), number)
     return [clip.draw(frames(number), number) for number in numbers]
 
 
-def test_a_keyframe_is_what_upscale_draws(upscaler: Upscaler, pan: Frames) -> None:
+def test_a_keyframe_is_what_upscale_draws(upscaler, pan):
     for options in ({"tau": 0.6, "seed": 3, "sample": 2}, {"tau": "auto", "scale": 2, "consistent": True}):
         (frame,) = drawn(upscaler, pan, range(1), **options)
         assert np.array_equal(frame, upscaler.upscale(pan(0), **options)), options
@@ -51,7 +48,7 @@ def test_a_keyframe_is_what_upscale_draws(upscaler: Upscaler, pan: Frames) -> No
     assert not np.array_equal(first, second)
 
 
-def test_what_is_drawn_moves_with_the_picture(upscaler: Upscaler, pan: Frames) -> None:
+def test_what_is_drawn_moves_with_the_picture(upscaler, pan):
     smooth = [upscaler.upscale(pan(number), tau=0.0).astype(float) for number in range(6)]
     changes = {}
     for latents in ("motion", "screen", "fresh"):
@@ -62,7 +59,7 @@ def test_what_is_drawn_moves_with_the_picture(upscaler: Upscaler, pan: Frames) -
     assert changes["motion"] < 0.5 * min(changes["fresh"], changes["screen"])
 
 
-def test_detail_neither_fades_nor_grows_where_nothing_moves(upscaler: Upscaler, pan: Frames) -> None:
+def test_detail_neither_fades_nor_grows_where_nothing_moves(upscaler, pan):
     smooth = upscaler.upscale(pan(0)[:24], tau=0.0).astype(float)
     frames = drawn(upscaler, lambda t: pan(0)[:24], range(24), tau=0.1)
     spread = [np.std(frame - smooth) for frame in frames]
@@ -70,7 +67,7 @@ def test_detail_neither_fades_nor_grows_where_nothing_moves(upscaler: Upscaler, 
     assert np.abs(np.mean(frames[14:], axis=0) - smooth).mean() < spread[0]
 
 
-def test_frames_that_see_the_same_are_averaged(upscaler: Upscaler, pan: Frames) -> None:
+def test_frames_that_see_the_same_are_averaged(upscaler, pan):
     random = np.random.default_rng(4)
     noisy = [np.clip(pan(0) + random.normal(0, 4, pan(0).shape), 0, 255).astype(np.uint8) for _ in range(5)]
     changes = []
@@ -80,10 +77,10 @@ def test_frames_that_see_the_same_are_averaged(upscaler: Upscaler, pan: Frames) 
     assert changes[0] < 0.6 * changes[1]
 
 
-def test_a_run_may_start_anywhere(upscaler: Upscaler, pan: Frames) -> None:
+def test_a_run_may_start_anywhere(upscaler, pan):
     options = {"keyframes": 4, "tau": "auto"}
     whole = drawn(upscaler, pan, range(8), **options)
-    clip = FrameUpscaler(upscaler, **options)  # type: ignore[arg-type]
+    clip = FrameUpscaler(upscaler, **options)
     assert clip.start(6) == 4
     for number, part in (
         (6, drawn(upscaler, pan, range(6, 8), first=4, **options)),
@@ -93,23 +90,23 @@ def test_a_run_may_start_anywhere(upscaler: Upscaler, pan: Frames) -> None:
             assert np.array_equal(frame, expected)
 
 
-def test_tiles_do_not_show(tiny_bundle: Path, pan: Frames) -> None:
+def test_tiles_do_not_show(tiny_bundle, pan):
     with (
         Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as tiled,
         Upscaler(tiny_bundle, device="cpu", threads=1, tile=None) as one,
-    ):  # type: ignore[arg-type]
+    ):
         options = {"tau": "auto", "scale": 3, "consistent": True}
         pairs = zip(drawn(tiled, pan, range(2), **options), drawn(one, pan, range(2), **options), strict=True)
         assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in pairs)
 
 
-def test_a_cut_begins_anew(upscaler: Upscaler, pan: Frames) -> None:
+def test_a_cut_begins_anew(upscaler, pan):
     other = scene(1)[100:140, 100:148]
     frames = drawn(upscaler, lambda t: pan(t) if t < 2 else other, range(3))
     assert np.array_equal(frames[2], upscaler.upscale(other))
 
 
-def test_other_latents_are_those_of_pictures(upscaler: Upscaler, pan: Frames) -> None:
+def test_other_latents_are_those_of_pictures(upscaler, pan):
     screen = FrameUpscaler(upscaler, latents="screen", sample=4)
     fresh = FrameUpscaler(upscaler, latents="fresh", seed=5)
     assert screen.start(300) == fresh.start(300) == 300
@@ -117,14 +114,14 @@ def test_other_latents_are_those_of_pictures(upscaler: Upscaler, pan: Frames) ->
     assert np.array_equal(fresh.draw(pan(7), 7), upscaler.upscale(pan(7), seed=5, sample=7))
 
 
-def test_sixteen_bits_and_odd_sizes_come_back(upscaler: Upscaler, pan: Frames) -> None:
+def test_sixteen_bits_and_odd_sizes_come_back(upscaler, pan):
     frames = drawn(upscaler, lambda t: pan(t)[:37, :41].astype(np.uint16) * 257, range(2))
     assert [(frame.dtype, frame.shape) for frame in frames] == [(np.uint16, (148, 164, 3))] * 2
     tiny = drawn(upscaler, lambda t: pan(t)[:3, :5], range(2))
     assert tiny[1].shape == (12, 20, 3)
 
 
-def test_frames_that_do_not_follow_are_refused(upscaler: Upscaler, pan: Frames) -> None:
+def test_frames_that_do_not_follow_are_refused(upscaler, pan):
     clip = FrameUpscaler(upscaler, keyframes=10)
     with pytest.raises(ArgumentError, match=r"frame 13 needs those before it, and none was: follow them from 10 on"):
         clip.draw(pan(3), 13)
@@ -136,15 +133,15 @@ def test_frames_that_do_not_follow_are_refused(upscaler: Upscaler, pan: Frames) 
         clip.draw(pan(1)[:, :-1], 11)
     for frame in (pan(0).astype(np.float32), pan(0)[..., :1], pan(0)[0], None):
         with pytest.raises(ArgumentError, match="must be"):
-            clip.draw(frame, 11)  # type: ignore[arg-type]
+            clip.draw(frame, 11)
     clip.draw(pan(1), 11)
     clip.draw(pan(0), 20)  # a keyframe needs no other
     for wrong in ({"latents": "still"}, {"keyframes": 0}, {"tau": 3}):
         with pytest.raises(ArgumentError):
-            FrameUpscaler(upscaler, **wrong)  # type: ignore[arg-type]
+            FrameUpscaler(upscaler, **wrong)
 
 
-def test_after_an_error_the_frame_is_drawn_again(upscaler: Upscaler, pan: Frames) -> None:
+def test_after_an_error_the_frame_is_drawn_again(upscaler, pan):
     cancel = threading.Event()
     clip = FrameUpscaler(upscaler, cancel=cancel)
     clip.draw(pan(0), 0)
@@ -155,7 +152,7 @@ def test_after_an_error_the_frame_is_drawn_again(upscaler: Upscaler, pan: Frames
     assert np.array_equal(clip.draw(pan(1), 1), drawn(upscaler, pan, range(2))[1])
 
 
-def test_without_opencv_one_line_says_what_to_install(upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_opencv_one_line_says_what_to_install(upscaler, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(MissingExtraError, match=r'^cv2 is not installed.*pip install "srflow-sdk\[video\]"$'):
         FrameUpscaler(upscaler)
@@ -165,9 +162,7 @@ def test_without_opencv_one_line_says_what_to_install(upscaler: Upscaler, monkey
 
 
 @pytest.mark.parametrize("tau", [0.8, "auto"])
-def test_another_upscaler_goes_on_after_the_last_frame(
-    upscaler: Upscaler, pan: Frames, tmp_path: Path, tau: float | str
-) -> None:
+def test_another_upscaler_goes_on_after_the_last_frame(upscaler, pan, tmp_path, tau):
     frames = [pan(number)[:24, :32] for number in range(4)]
     first = FrameUpscaler(upscaler, tau=tau)
     assert first.state() == {}

@@ -1,7 +1,5 @@
 """Motion between frames: what is found, what is taken for new, and what is carried along."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -11,12 +9,12 @@ SCENE = np.rint(255 * np.random.default_rng(1).random((20, 24))).astype(np.uint8
 BEFORE, NOW = np.ascontiguousarray(SCENE[10:90, 10:110]), np.ascontiguousarray(SCENE[13:93, 8:108])
 
 
-def moved(columns: float, rows: float, *, height: int = 20, width: int = 30) -> Motion:
+def moved(columns, rows, *, height=20, width=30):
     flow = np.ones((height, width, 2), np.float32) * np.array([columns, rows], np.float32)
     return Motion(flow=flow, seen=np.ones((height, width), np.bool_))
 
 
-def test_motion_is_found_and_what_appears_is_not_seen() -> None:
+def test_motion_is_found_and_what_appears_is_not_seen():
     found = motion_between(BEFORE, NOW, height=80, width=100)
     assert np.abs(np.median(found.flow, axis=(0, 1)) - [-2, 3]).max() < 0.1
     assert found.seen.mean() > 0.8
@@ -24,14 +22,14 @@ def test_motion_is_found_and_what_appears_is_not_seen() -> None:
     assert motion_between(BEFORE, np.ascontiguousarray(SCENE.T[10:90, 10:110]), height=80, width=100).is_cut
 
 
-def test_a_fade_is_one_shot_and_a_flash_is_a_cut() -> None:
+def test_a_fade_is_one_shot_and_a_flash_is_a_cut():
     dark = NOW // 2
     assert motion_between(dark, dark + np.uint8(10), height=80, width=100).seen.mean() > 0.95
     assert motion_between(dark, dark + np.uint8(60), height=80, width=100).is_cut
 
 
 @pytest.mark.parametrize("band", [80, 32])
-def test_pictures_are_carried_by_whole_pixels_exactly(band: int) -> None:
+def test_pictures_are_carried_by_whole_pixels_exactly(band):
     picture = np.random.default_rng(2).random((80, 120, 3)).astype(np.float32)
     parts = [moved(-0.5, 1).carried(picture, top=top, bottom=min(top + band, 80)) for top in range(0, 80, band)]
     came = np.concatenate([pictures[0] for pictures, _ in parts])
@@ -42,24 +40,24 @@ def test_pictures_are_carried_by_whole_pixels_exactly(band: int) -> None:
     assert not seen[:, :1].any()
 
 
-def test_what_is_carried_fades_out_where_a_pixel_was_not_seen() -> None:
+def test_what_is_carried_fades_out_where_a_pixel_was_not_seen():
     motion = moved(0, 0)
     motion.seen[:, 15:] = False
     _, seen = motion.carried(np.zeros((80, 120, 3), np.float32), top=0, bottom=80)
     assert np.array_equal(seen[40, 57:63, 0], [1, 0.875, 0.625, 0.375, 0.125, 0])
 
 
-def test_a_way_back_that_misses_by_half_a_pixel_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_way_back_that_misses_by_half_a_pixel_is_not_believed(monkeypatch):
     class Dis:
         """Finds 2 columns to the right, and `back` of them on the way back."""
 
-        def __init__(self, back: float) -> None:
+        def __init__(self, back):
             self.ways = iter([[2, 0], [-back, 0]])
 
-        def setFinestScale(self, _: int) -> None:  # noqa: N802, OpenCV's name
+        def setFinestScale(self, _):  # noqa: N802, OpenCV's name
             pass
 
-        def calc(self, *_: object) -> np.ndarray:
+        def calc(self, *_):
             return np.ones((80, 100, 2), np.float32) * np.array(next(self.ways), np.float32)
 
     for back, share in ((1.9, 1), (1.5, 0)):
@@ -68,7 +66,7 @@ def test_a_way_back_that_misses_by_half_a_pixel_is_not_believed(monkeypatch: pyt
         assert motion_between(flat, flat, height=80, width=100).seen.mean() == share
 
 
-def test_fractions_of_a_pixel_are_interpolated() -> None:
+def test_fractions_of_a_pixel_are_interpolated():
     y, x = np.mgrid[:80, :120]
     wave = np.sin(x / 3 + y / 5)[..., None].repeat(3, 2).astype(np.float32)
     (came,), _ = moved(0.1, 0).carried(wave, top=0, bottom=80)

@@ -1,9 +1,5 @@
-from __future__ import annotations
-
 import os
 import threading
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -18,16 +14,16 @@ from ..tiny_bundle import write_tiny_bundle
 
 
 @pytest.fixture
-def tiled(tiny_bundle: Path) -> Any:
+def tiled(tiny_bundle):
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
         yield opened
 
 
-def names(folder: Path) -> list[str]:
+def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_of_floats_keeps_them_or_their_sixteen_bits(tiled: Upscaler, tmp_path: Path, photo: np.ndarray) -> None:
+def test_a_file_of_floats_keeps_them_or_their_sixteen_bits(tiled, tmp_path, photo):
     pixels = photo.astype(np.float32) / 255
     write_image(tmp_path / "lr.tif", pixels)
     expected = tiled.upscale(pixels, seed=2)
@@ -41,7 +37,7 @@ def test_a_file_of_floats_keeps_them_or_their_sixteen_bits(tiled: Upscaler, tmp_
 @pytest.mark.parametrize(
     ("shape", "suffix"), [((1, 1), ".png"), ((1, 50), ".jpg"), ((50, 1), ".webp"), ((3, 2), ".tif")]
 )
-def test_the_smallest_images_work(tiled: Upscaler, tmp_path: Path, shape: tuple[int, int], suffix: str) -> None:
+def test_the_smallest_images_work(tiled, tmp_path, shape, suffix):
     write_image(tmp_path / "lr.png", np.full((*shape, 3), 90, np.uint8))
     result = tiled.upscale_file(tmp_path / "lr.png", tmp_path / f"sr{suffix}", report=True, consistent=True)
     assert result.size == (shape[1], shape[0])
@@ -49,9 +45,7 @@ def test_the_smallest_images_work(tiled: Upscaler, tmp_path: Path, shape: tuple[
     assert result.outputs[0].lr_psnr is not None
 
 
-def test_every_target_holds_its_sample_and_says_how_it_was_made(
-    tiled: Upscaler, tmp_path: Path, photo: np.ndarray
-) -> None:
+def test_every_target_holds_its_sample_and_says_how_it_was_made(tiled, tmp_path, photo):
     write_image(tmp_path / "lr.png", photo)
     targets = [tmp_path / "a.png", tmp_path / "b.tif"]
     seed = (1 << 64) - 3
@@ -73,7 +67,7 @@ def test_every_target_holds_its_sample_and_says_how_it_was_made(
     assert [output.lr_psnr for output in result.outputs] == pytest.approx(measured, abs=1e-6)
 
 
-def test_nothing_remains_of_a_call_that_failed(tmp_path: Path, photo: np.ndarray, tiled: Upscaler) -> None:
+def test_nothing_remains_of_a_call_that_failed(tmp_path, photo, tiled):
     source = tmp_path / "lr.png"
     write_image(source, photo)
     out = tmp_path / "out"
@@ -81,7 +75,7 @@ def test_nothing_remains_of_a_call_that_failed(tmp_path: Path, photo: np.ndarray
     (out / "b.png").write_bytes(b"older")
     targets = [out / "a.jpg", out / "b.png", out / "c.tif"]
 
-    def interrupt(done: int, total: int) -> None:
+    def interrupt(done, total):
         if done > total // 2:
             raise KeyboardInterrupt
 
@@ -99,15 +93,13 @@ def test_nothing_remains_of_a_call_that_failed(tmp_path: Path, photo: np.ndarray
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("srflow")]
 
 
-def test_rows_of_the_source_are_forgotten_as_they_are_done(
-    tiled: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_of_the_source_are_forgotten_as_they_are_done(tiled, tmp_path, monkeypatch):
     pixels = np.random.default_rng(0).integers(60, 190, (600, 9, 4), np.uint8)
     write_image(tmp_path / "lr.png", pixels)
     held = []
     append = RowBuffer.append
 
-    def remember(self: RowBuffer, rows: np.ndarray) -> None:
+    def remember(self, rows):
         append(self, rows)
         held.append(len(self._held) if self._held is not None else 0)
 
@@ -120,14 +112,12 @@ def test_rows_of_the_source_are_forgotten_as_they_are_done(
 
 
 @pytest.mark.parametrize(("suffix", "truncate"), [(".jpg", True), (".png", False), (".tif", True)])
-def test_a_source_that_changes_meanwhile_gives_one_error_and_no_output(
-    tiled: Upscaler, tmp_path: Path, suffix: str, truncate: bool
-) -> None:
+def test_a_source_that_changes_meanwhile_gives_one_error_and_no_output(tiled, tmp_path, suffix, truncate):
     source, target = tmp_path / f"lr{suffix}", tmp_path / "sr.png"
     write_image(source, np.random.default_rng(0).integers(0, 256, (300, 20, 3), dtype=np.uint8))
     target.write_bytes(b"older")
 
-    def change(done: int, total: int) -> None:
+    def change(done, total):
         if done == (1 if truncate else total):
             os.truncate(source, source.stat().st_size // 2) if truncate else source.write_bytes(b"another version")
 
@@ -157,9 +147,7 @@ def test_a_source_that_changes_meanwhile_gives_one_error_and_no_output(
         ({"seed": -1}, ArgumentError, "seed is -1"),
     ],
 )
-def test_what_cannot_be_is_refused_before_the_work(
-    tiled: Upscaler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], error: Any, says: str
-) -> None:
+def test_what_cannot_be_is_refused_before_the_work(tiled, tmp_path, monkeypatch, arguments, error, says):
     monkeypatch.chdir(tmp_path)
     write_image(tmp_path / "lr.png", np.full((8, 8, 4), 90, np.uint8))
     write_image(tmp_path / "wide.png", np.zeros((1, 4200, 3), np.uint8))

@@ -1,11 +1,6 @@
 """Intervals of pictures in memory and in files: the bounds of samples, drawn tile by tile."""
 
-from __future__ import annotations
-
 import tracemalloc
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,23 +14,23 @@ from tests.sdk.pixels.icc_writer import gamma_curve, matrix_profile
 
 
 @pytest.fixture
-def photo(photo: np.ndarray) -> np.ndarray:
+def photo(photo):
     """Of four tiles."""
     return photo[:21, :27]
 
 
 @pytest.fixture(scope="module")
-def path(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def path(tiny_bundle, tmp_path_factory):
     return calibrated(tiny_bundle, tmp_path_factory.mktemp("calibrated") / "tiny.srflow")
 
 
 @pytest.fixture(scope="module")
-def opened(path: Path) -> Iterator[Upscaler]:
+def opened(path):
     with Upscaler(path, device="cpu", threads=1, tile=16) as upscaler:
         yield upscaler
 
 
-def test_the_bounds_are_those_of_all_samples_at_once(opened: Upscaler, photo: np.ndarray) -> None:
+def test_the_bounds_are_those_of_all_samples_at_once(opened, photo):
     """What streams, tile by tile, is what one would compute from all samples in float64."""
     floats = np.clip(photo.astype(np.float32) / 127 - 0.5, 0, 1)  # black and white too, where bounds end
     encoding = opened.encode(floats)
@@ -50,8 +45,8 @@ def test_the_bounds_are_those_of_all_samples_at_once(opened: Upscaler, photo: np
 
 
 @pytest.mark.parametrize("kind", ["gray", "alpha", "sixteen", "pil"])
-def test_bounds_are_pictures_of_the_images_kind(opened: Upscaler, photo: np.ndarray, kind: str) -> None:
-    images: dict[str, Any] = {
+def test_bounds_are_pictures_of_the_images_kind(opened, photo, kind):
+    images = {
         "gray": photo[..., :1],
         "alpha": np.dstack([photo, photo[..., :1]]),
         "sixteen": photo.astype(np.uint16) * 257,
@@ -70,7 +65,7 @@ def test_bounds_are_pictures_of_the_images_kind(opened: Upscaler, photo: np.ndar
         np.testing.assert_array_equal(low[..., 3], high[..., 3])
 
 
-def test_an_interval_of_many_samples_holds_no_more_than_that_of_few(path: Path, photo: np.ndarray) -> None:
+def test_an_interval_of_many_samples_holds_no_more_than_that_of_few(path, photo):
     peaks = []
     with Upscaler(path, device="cpu", threads=1, tile=16) as upscaler:
         encoding = upscaler.encode(photo)
@@ -83,7 +78,7 @@ def test_an_interval_of_many_samples_holds_no_more_than_that_of_few(path: Path, 
     assert peaks[1] < 1.1 * peaks[0]
 
 
-def test_what_has_no_interval_is_refused(opened: Upscaler, upscaler: Upscaler, photo: np.ndarray) -> None:
+def test_what_has_no_interval_is_refused(opened, upscaler, photo):
     encoding = opened.encode(photo)
     with pytest.raises(ArgumentError, match="omit consistent"):
         encoding.interval(8, consistent=True)
@@ -97,7 +92,7 @@ def test_what_has_no_interval_is_refused(opened: Upscaler, upscaler: Upscaler, p
         opened.upscale_file("photo.png", "large.png", interval=0.9)
 
 
-def test_files_have_the_bounds_that_memory_has(opened: Upscaler, photo: np.ndarray, tmp_path: Path) -> None:
+def test_files_have_the_bounds_that_memory_has(opened, photo, tmp_path):
     source, targets = tmp_path / "photo.png", [tmp_path / f"{name}.png" for name in ("large", "low", "high")]
     write_image(source, photo)
     result = opened.upscale_file(source, targets, interval=0.9, seed=5, report=True)
@@ -116,7 +111,7 @@ def test_files_have_the_bounds_that_memory_has(opened: Upscaler, photo: np.ndarr
     assert made[1].settings == "low, 0.9 of 8 samples, factors 5 2.8 2.8 2.4"
 
 
-def test_in_a_small_profile_low_is_not_above_high(opened: Upscaler, photo: np.ndarray, tmp_path: Path) -> None:
+def test_in_a_small_profile_low_is_not_above_high(opened, photo, tmp_path):
     """Its conversion mixes channels with signs: a larger green makes the red smaller."""
     small = matrix_profile([(0.36, 0.33), (0.32, 0.36), (0.29, 0.29)], gamma_curve(1.8))
     Image.fromarray(photo).save(tmp_path / "photo.png", icc_profile=small)

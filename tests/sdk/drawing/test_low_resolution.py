@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import threading
 from contextlib import closing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,13 +18,13 @@ from ..pixels.icc_writer import DISPLAY_P3, SRGB_CURVE, matrix_profile
 P3 = matrix_profile(DISPLAY_P3, SRGB_CURVE)
 
 
-def low_resolution(pixels: np.ndarray, *, icc_profile: bytes | None = None, reach: int = 6) -> LowResolution:
+def low_resolution(pixels, *, icc_profile=None, reach=6):
     kind = ImageKind(channels=pixels.shape[2], dtype=pixels.dtype, icc_profile=icc_profile)
     height, width = pixels.shape[:2]
     return LowResolution(source=ArrayRows(pixels), kind=kind, height=height, width=width, multiple=2, reach=reach)
 
 
-def test_the_network_sees_the_image_padded_once_at_its_end() -> None:
+def test_the_network_sees_the_image_padded_once_at_its_end():
     pixels = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
     lr = low_resolution(pixels)
     seen = lr.network_rows(0, 6)
@@ -37,7 +36,7 @@ def test_the_network_sees_the_image_padded_once_at_its_end() -> None:
     assert (gray.shape, np.unique(gray).tolist()) == ((3, 4, 4), [np.float32(0.2)])
 
 
-def test_rows_do_not_depend_on_how_they_are_asked_for() -> None:
+def test_rows_do_not_depend_on_how_they_are_asked_for():
     pixels = np.random.default_rng(0).integers(0, 255, (60, 9, 4), np.uint8)
     pixels[20:40, 2:, 3] = 0
     lr = low_resolution(pixels)
@@ -48,15 +47,13 @@ def test_rows_do_not_depend_on_how_they_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize(("mode", "tile"), [("RGBA", 16), ("LA", None)])
-def test_colour_under_transparency_does_not_show(
-    tiny_bundle: Path, photo: np.ndarray, mode: str, tile: int | str
-) -> None:
+def test_colour_under_transparency_does_not_show(tiny_bundle, photo, mode, tile):
     image = np.asarray(Image.fromarray(photo).convert(mode)).copy()
     image[12:30, 20:50, -1] = 0
     image[30:34, 20:50, -1] = 128
     other = image.copy()
     other[12:30, 20:50, :-1] = 255 - image[12:30, 20:50, :-1]
-    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=tile) as opened:  # type: ignore[arg-type]
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=tile) as opened:
         one, two = opened.upscale(image, seed=1), opened.upscale(other, seed=1)
     np.testing.assert_array_equal(one[..., -1], two[..., -1])
     visible = one[..., -1] > 0
@@ -65,16 +62,14 @@ def test_colour_under_transparency_does_not_show(
     np.testing.assert_array_equal(one[visible], two[visible])
 
 
-def test_an_opaque_image_costs_and_changes_nothing(upscaler: Upscaler, photo: np.ndarray) -> None:
+def test_an_opaque_image_costs_and_changes_nothing(upscaler, photo):
     opaque = np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
     answer = upscaler.upscale(opaque)
     np.testing.assert_array_equal(answer[..., :3], upscaler.upscale(photo))
     assert (answer[..., 3] == 255).all()
 
 
-def test_colours_of_a_wide_profile_are_converted_for_the_network_and_come_back(
-    upscaler: Upscaler, photo: np.ndarray
-) -> None:
+def test_colours_of_a_wide_profile_are_converted_for_the_network_and_come_back(upscaler, photo):
     conversion = conversion_for(P3, channels=3)
     assert conversion is not None
     image = Image.fromarray(photo)
@@ -89,7 +84,7 @@ def test_colours_of_a_wide_profile_are_converted_for_the_network_and_come_back(
     assert np.percentile(inside, 95) < 2.5
 
 
-def test_what_srgb_cannot_hold_is_kept(upscaler: Upscaler) -> None:
+def test_what_srgb_cannot_hold_is_kept(upscaler):
     image = Image.new("RGB", (20, 20), (10, 250, 20))  # of Display P3: far outside sRGB
     image.info["icc_profile"] = P3
     answer = np.asarray(upscaler.upscale(image, tau=0), np.float32)
@@ -99,7 +94,7 @@ def test_what_srgb_cannot_hold_is_kept(upscaler: Upscaler) -> None:
     assert np.abs(answer - [10, 250, 20]).mean() < moved + 8
 
 
-def test_colours_beyond_srgb_reach_to_the_edge_of_what_is_visible() -> None:
+def test_colours_beyond_srgb_reach_to_the_edge_of_what_is_visible():
     pixels = np.full((20, 20, 4), (10, 250, 20, 255), np.uint8)
     pixels[:, 10:] = (200, 0, 200, 0)
     lr = low_resolution(pixels, icc_profile=P3)
@@ -113,11 +108,11 @@ PIXELS = np.arange(40 * 3 * 2).reshape(40, 3, 2).astype(np.uint8)
 
 
 class Decoder:
-    def __init__(self) -> None:
+    def __init__(self):
         self.row = 0
         self.threads: set[str] = set()
 
-    def read(self, count: int) -> np.ndarray:
+    def read(self, count):
         self.threads.add(threading.current_thread().name)
         self.row += count
         assert self.row <= 40, "no more rows than there are"
@@ -125,7 +120,7 @@ class Decoder:
 
 
 @pytest.mark.parametrize("ahead", [1, 7, 1000])
-def test_streamed_rows_are_the_images(ahead: int) -> None:
+def test_streamed_rows_are_the_images(ahead):
     with closing(RowBuffer((decoder := Decoder()).read, height=40, ahead=ahead)) as rows:
         for top, bottom, forget in [(0, 9, 0), (3, 12, 5), (5, 30, 20), (20, 40, 39), (39, 40, 40)]:
             np.testing.assert_array_equal(rows.rows(top, bottom), PIXELS[top:bottom])
@@ -133,7 +128,7 @@ def test_streamed_rows_are_the_images(ahead: int) -> None:
     assert threading.current_thread().name not in decoder.threads, "they are decoded ahead"
 
 
-def test_forgotten_rows_are_gone_and_their_memory_with_them() -> None:
+def test_forgotten_rows_are_gone_and_their_memory_with_them():
     buffer = RowBuffer()
     buffer.append(PIXELS[:20])
     buffer.append(PIXELS[20:30])
@@ -147,10 +142,10 @@ def test_forgotten_rows_are_gone_and_their_memory_with_them() -> None:
         buffer.rows(18, 31)
 
 
-def test_what_failed_fails_again_for_everyone_who_asks() -> None:
+def test_what_failed_fails_again_for_everyone_who_asks():
     requests = []
 
-    def fail(count: int) -> np.ndarray:
+    def fail(count):
         requests.append(count)
         raise ValueError("damaged")
 

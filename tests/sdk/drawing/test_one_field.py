@@ -1,7 +1,5 @@
 """One image is one random field: the same seed gives the same picture, however it is cut, ordered and counted."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +21,10 @@ slow_fixtures = settings(max_examples=15, suppress_health_check=[HealthCheck.fun
 
 
 @pytest.fixture(scope="module")
-def upscalers(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int | None], Upscaler]:
+def upscalers(tmp_path_factory):
     """By overlap beyond the network's reach, and tile size (None: untiled)."""
     folder = tmp_path_factory.mktemp("overlaps")
-    opened: dict[tuple[int, int | None], Upscaler] = {}
+    opened = {}
     for overlap in (0, 5, 12):
         bundle = write_tiny_bundle(folder / f"{overlap}.srflow", halo=REACH + overlap)
         for tile in (None, 16, 18, 26, 33, 64):
@@ -44,16 +42,7 @@ def upscalers(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int |
     sample=st.integers(0, 1000),
     tau=st.floats(0, 2),
 )
-def test_any_tile_and_overlap_give_the_same_picture(
-    upscalers: dict[tuple[int, int | None], Upscaler],
-    height: int,
-    width: int,
-    tile: int,
-    overlap: int,
-    seed: int,
-    sample: int,
-    tau: float,
-) -> None:
+def test_any_tile_and_overlap_give_the_same_picture(upscalers, height, width, tile, overlap, seed, sample, tau):
     image = PICTURE[:height, :width]
     whole = upscalers[0, None].upscale(image, tau=tau, seed=seed, sample=sample)
     tiled = upscalers[overlap, tile].upscale(image, tau=tau, seed=seed, sample=sample)
@@ -64,7 +53,7 @@ def test_any_tile_and_overlap_give_the_same_picture(
 @given(
     height=st.integers(1, 60), width=st.integers(1, 60), core=st.integers(1, 20), halo=st.integers(0, 30), seed=SEEDS
 )
-def test_latents_of_a_tile_are_the_images_bit_for_bit(height: int, width: int, core: int, halo: int, seed: int) -> None:
+def test_latents_of_a_tile_are_the_images_bit_for_bit(height, width, core, halo, seed):
     multiple = 2
     for level, channels in LEVELS.items():
         side = [2 * length * SCALE >> level for length in (height, width)]
@@ -79,9 +68,7 @@ def test_latents_of_a_tile_are_the_images_bit_for_bit(height: int, width: int, c
 
 @settings(slow_fixtures, max_examples=4)
 @given(first=st.integers(0, 50), count=st.integers(2, 4), seed=SEEDS)
-def test_a_sample_does_not_know_its_company(
-    upscalers: dict[tuple[int, int | None], Upscaler], first: int, count: int, seed: int
-) -> None:
+def test_a_sample_does_not_know_its_company(upscalers, first, count, seed):
     image = PICTURE[:10, :20]
     together = upscalers[0, 16].encode(image).samples(count, seed=seed, sample=first)
     for index, picture in enumerate(together):
@@ -100,16 +87,8 @@ def test_a_sample_does_not_know_its_company(
     consistent=st.booleans(),
 )
 def test_a_streamed_file_is_the_picture_in_memory(
-    upscalers: dict[tuple[int, int | None], Upscaler],
-    tmp_path: Path,
-    height: int,
-    width: int,
-    channels: int,
-    dtype: type,
-    seed: int,
-    tile: int | None,
-    consistent: bool,
-) -> None:
+    upscalers, tmp_path, height, width, channels, dtype, seed, tile, consistent
+):
     pixels = np.random.default_rng(seed % 1000).integers(
         0, np.iinfo(dtype).max, (height, width, channels), dtype, endpoint=True
     )
@@ -120,7 +99,7 @@ def test_a_streamed_file_is_the_picture_in_memory(
     np.testing.assert_array_equal(read_image(tmp_path / "sr.png").pixels, expected)
 
 
-def test_the_embedded_model_keeps_its_promise() -> None:
+def test_the_embedded_model_keeps_its_promise():
     """At most 2/255 anywhere, 0.02/255 on average, on a photograph, whatever the tiles."""
     photo = read_image(Path(__file__).parents[3] / "examples/photos/cat.png").pixels[30:80, 90:150]
     image = (photo / np.float32(255)).astype(np.float32)
@@ -134,7 +113,7 @@ def test_the_embedded_model_keeps_its_promise() -> None:
         assert difference.mean() <= 0.02 / 255
 
 
-def test_the_tests_of_tiles_would_notice_a_missing_halo(tmp_path: Path) -> None:
+def test_the_tests_of_tiles_would_notice_a_missing_halo(tmp_path):
     bundle = write_tiny_bundle(tmp_path / "b.srflow", halo=0)
     with Upscaler(bundle, device="cpu", tile=None) as whole, Upscaler(bundle, device="cpu", tile=16) as tiled:
         assert np.abs(whole.upscale(PICTURE) - tiled.upscale(PICTURE)).max() > 0.01

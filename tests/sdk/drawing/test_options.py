@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,13 +14,13 @@ from ..tiny_bundle import tiny_manifest
 MANIFEST = tiny_manifest()
 
 
-def output(scale: Any, *, width: int, height: int) -> tuple[float | None, int, int]:
+def output(scale, *, width, height):
     """Scale, width and height of the output of an image."""
     factor, height, width = DrawOptions(scale=scale).output_of(MANIFEST, height=height, width=width)
     return factor, width, height
 
 
-def test_the_keywords_for_type_checkers_are_the_options() -> None:
+def test_the_keywords_for_type_checkers_are_the_options():
     hints = {field.name: field.type for field in dataclasses.fields(DrawOptions)}
     typed = {name: hint.__forward_arg__ for name, hint in DrawKeywords.__annotations__.items()}
     assert typed == hints
@@ -42,26 +39,26 @@ def test_the_keywords_for_type_checkers_are_the_options() -> None:
         (OutputSize(max_side=99), (99, 73)),
     ],
 )
-def test_sizes_keep_the_proportions_and_are_rounded(scale: Any, size: tuple[int, int]) -> None:
+def test_sizes_keep_the_proportions_and_are_rounded(scale, size):
     factor, *got = output(scale, width=61, height=45)
     assert factor is not None
     assert tuple(got) == size
 
 
 @pytest.mark.parametrize("side", [1, 3, 49, 997, 3000, 65535])
-def test_a_width_or_height_is_met_exactly(side: int) -> None:
+def test_a_width_or_height_is_met_exactly(side):
     for wanted in {1, side, side * 4 - 1, (side * 7 + 1) // 3}:
         assert output(OutputSize(width=wanted), width=side, height=31)[1] == wanted
         assert output(OutputSize(height=wanted), width=31, height=side)[2] == wanted
 
 
 @pytest.mark.parametrize("scale", [None, 4, OutputSize(width=244), OutputSize(max_side=9000)])
-def test_the_model_s_own_size_is_not_reduced(scale: Any) -> None:
+def test_the_model_s_own_size_is_not_reduced(scale):
     assert output(scale, width=61, height=45) == (None, 244, 180)
 
 
 @pytest.mark.parametrize("scale", [0, float("nan"), float("inf"), True, "2"])
-def test_what_is_no_scale_is_refused_before_any_image_is_seen(scale: Any) -> None:
+def test_what_is_no_scale_is_refused_before_any_image_is_seen(scale):
     with pytest.raises(ArgumentError, match=r"scale is .*; it must be a number above 0"):
         DrawOptions(scale=scale)
 
@@ -70,12 +67,12 @@ def test_what_is_no_scale_is_refused_before_any_image_is_seen(scale: Any) -> Non
     "sides",
     [{}, {"width": 0}, {"height": 1.5}, {"max_side": True}, {"width": 9, "max_side": 9}, {"width": -3, "height": 2}],
 )
-def test_what_is_no_size_is_refused(sides: dict[str, Any]) -> None:
+def test_what_is_no_size_is_refused(sides):
     with pytest.raises(ArgumentError):
         OutputSize(**sides)
 
 
-def test_more_than_the_model_s_scale_is_refused_with_the_reason() -> None:
+def test_more_than_the_model_s_scale_is_refused_with_the_reason():
     with pytest.raises(ArgumentError, match=r"scale is 4.5, but the model tiny enlarges 4 times"):
         output(4.5, width=61, height=45)
     with pytest.raises(ImageError, match=r"a width of 3840 pixels would be 62.95 times the image's 61×45.* to 244×180"):
@@ -85,12 +82,12 @@ def test_more_than_the_model_s_scale_is_refused_with_the_reason() -> None:
 
 
 @pytest.mark.parametrize("keyword", [{"reduction": "nearest"}, {"reduction": 3}, {"linear_light": 1}])
-def test_other_ways_to_reduce_are_refused(keyword: dict[str, Any]) -> None:
+def test_other_ways_to_reduce_are_refused(keyword):
     with pytest.raises(ArgumentError, match=f"{next(iter(keyword))} is .*; it must be"):
         DrawOptions(**keyword)
 
 
-def test_a_scale_s_name_is_a_number_if_all_images_have_the_same() -> None:
+def test_a_scale_s_name_is_a_number_if_all_images_have_the_same():
     assert [repr(DrawOptions(scale=scale).named_scale(MANIFEST)) for scale in (None, 2.0, 1.5)] == ["4", "2", "1.5"]
     assert DrawOptions(scale=OutputSize(width=8)).named_scale(MANIFEST) is None
 
@@ -103,7 +100,7 @@ def test_a_scale_s_name_is_a_number_if_all_images_have_the_same() -> None:
         DrawOptions(tau=1, value_range=("1%", "99%")),
     ],
 )
-def test_the_options_come_back_from_what_a_picture_records(options: DrawOptions) -> None:
+def test_the_options_come_back_from_what_a_picture_records(options):
     fields = options.provenance_fields(MANIFEST, sample=options.sample, scale=options.scale)
     made = made_of(MANIFEST, source=Path("a.png"), source_sha256="", tile=None, **fields)
     assert DrawOptions.from_provenance(made) == options

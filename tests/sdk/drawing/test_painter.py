@@ -1,20 +1,14 @@
-from __future__ import annotations
-
 import dataclasses
 import gc
 import logging
 import subprocess
 import sys
 import weakref
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from srflow_sdk.backends import Conditioning, OnnxRuntimeBackend
+from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
@@ -30,25 +24,23 @@ class SmallDevice(OnnxRuntimeBackend):
 
     encode_limit = sample_limit = 1 << 30
 
-    def encode_impl(self, lr: NDArray[np.float32]) -> Any:
+    def encode_impl(self, lr):
         if lr.shape[2] * lr.shape[3] > self.encode_limit:
             raise OutOfMemoryError("encoding failed: out of memory")
         return super().encode_impl(lr)
 
-    def sample_impl(
-        self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
-    ) -> NDArray[np.float32]:
+    def sample_impl(self, conditioning, noise, tau):
         if noise[2].shape[2] * noise[2].shape[3] > self.sample_limit:
             raise MemoryError
         return super().sample_impl(conditioning, noise, tau)
 
 
 @pytest.fixture
-def floats(photo: np.ndarray) -> np.ndarray:
+def floats(photo):
     return (photo / np.float32(255)).astype(np.float32)
 
 
-def small_device(monkeypatch: pytest.MonkeyPatch, bundle: Path, tile: Any, **limits: int) -> Upscaler:
+def small_device(monkeypatch, bundle, tile, **limits):
     backend = type("Device", (SmallDevice,), limits)
     monkeypatch.setattr("srflow_sdk.backends.OnnxRuntimeBackend", backend)
     return Upscaler(bundle, device="cpu", threads=1, tile=tile)
@@ -56,15 +48,9 @@ def small_device(monkeypatch: pytest.MonkeyPatch, bundle: Path, tile: Any, **lim
 
 @pytest.mark.parametrize(("limits", "tile"), [({"encode_limit": 1000}, None), ({"sample_limit": 1000}, 40)])
 def test_out_of_memory_makes_tiles_smaller_and_says_so_once(
-    monkeypatch: pytest.MonkeyPatch,
-    tiny_bundle: Path,
-    upscaler: Upscaler,
-    floats: np.ndarray,
-    caplog: pytest.LogCaptureFixture,
-    limits: dict[str, int],
-    tile: Any,
-) -> None:
-    progress: list[tuple[int, int]] = []
+    monkeypatch, tiny_bundle, upscaler, floats, caplog, limits, tile
+):
+    progress = []
     with small_device(monkeypatch, tiny_bundle, tile, **limits) as opened:
         encoding = opened.encode(floats, memory_budget=0)
         got = encoding.samples(2, seed=3, progress=lambda *step: progress.append(step))
@@ -80,9 +66,7 @@ def test_out_of_memory_makes_tiles_smaller_and_says_so_once(
     assert progress[-1][0] == progress[-1][1]
 
 
-def test_memory_that_is_never_enough_is_a_typed_error(
-    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, floats: np.ndarray
-) -> None:
+def test_memory_that_is_never_enough_is_a_typed_error(monkeypatch, tiny_bundle, floats):
     with (
         small_device(monkeypatch, tiny_bundle, None, encode_limit=10) as opened,
         pytest.raises(OutOfMemoryError, match="the smallest possible"),
@@ -90,7 +74,7 @@ def test_memory_that_is_never_enough_is_a_typed_error(
         opened.upscale(floats)
 
 
-def test_an_encoding_keeps_what_fits(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, upscaler: Upscaler) -> None:
+def test_an_encoding_keeps_what_fits(monkeypatch, tiny_bundle, upscaler):
     image = np.random.default_rng(0).random((100, 100, 3), np.float32)
     with small_device(monkeypatch, tiny_bundle, 34, encode_limit=1700) as opened:
         encoding = opened.encode(image)  # the first tile lies in a corner and sees 40×40 pixels, the second 40×46
@@ -116,8 +100,8 @@ print(float(result.sum(dtype=np.float64)))
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of address space work on Linux")
-def test_memory_that_really_runs_out_makes_tiles_smaller(tiny_bundle: Path) -> None:
-    def run(megabytes: int) -> tuple[float, str]:
+def test_memory_that_really_runs_out_makes_tiles_smaller(tiny_bundle):
+    def run(megabytes):
         command = [sys.executable, "-c", RUN_OUT, str(tiny_bundle), "500", str(megabytes)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr
@@ -131,12 +115,10 @@ def test_memory_that_really_runs_out_makes_tiles_smaller(tiny_bundle: Path) -> N
 
 
 @pytest.mark.parametrize("twins", [True, False])
-def test_a_tile_that_overflows_in_half_is_computed_in_float32(
-    tmp_path: Path, floats: np.ndarray, caplog: pytest.LogCaptureFixture, twins: bool
-) -> None:
+def test_a_tile_that_overflows_in_half_is_computed_in_float32(tmp_path, floats, caplog, twins):
     bright = floats * np.float32(0.4)
     bright[30:, 40:] = 1.0
-    arguments: dict[str, Any] = {"tau": 0.2, "seed": 5}
+    arguments = {"tau": 0.2, "seed": 5}
     with Upscaler(write_tiny_bundle(tmp_path / "exact.srflow"), device="cpu", tile=16, threads=1) as exact:
         expected = exact.upscale(bright, **arguments)
     bundle = write_tiny_bundle(tmp_path / "half.srflow", half_overflow=True, twins=twins, precision="fp16")
@@ -153,7 +135,7 @@ def test_a_tile_that_overflows_in_half_is_computed_in_float32(
     ]
 
 
-def test_values_that_are_not_finite_in_float32_either_are_a_typed_error(tmp_path: Path, floats: np.ndarray) -> None:
+def test_values_that_are_not_finite_in_float32_either_are_a_typed_error(tmp_path, floats):
     bundle = write_tiny_bundle(tmp_path / "b.srflow", gain=3e38, half_overflow=True, twins=True)
     with (
         Upscaler(bundle, device="cpu", tile=16, threads=1) as opened,
@@ -162,11 +144,11 @@ def test_values_that_are_not_finite_in_float32_either_are_a_typed_error(tmp_path
         opened.upscale(np.ones_like(floats), tau=1.2, seed=9)
 
 
-def test_auto_tiles_fit_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path) -> None:
+def test_auto_tiles_fit_the_memory_that_is_free(monkeypatch, tiny_bundle):
     with Upscaler(tiny_bundle, device="cpu", threads=1) as opened:
 
-        def cores(nbytes: int, *free: int, precision: Any = "fp32") -> list[int | None]:
-            changes: Any = {"conditioning_bytes_per_pixel": nbytes, "precision": precision}
+        def cores(nbytes, *free, precision="fp32"):
+            changes = {"conditioning_bytes_per_pixel": nbytes, "precision": precision}
             opened._painter.manifest = dataclasses.replace(opened.bundle.manifest, **changes)
             found = []
             for each in free:
@@ -187,17 +169,15 @@ def test_auto_tiles_fit_the_memory_that_is_free(monkeypatch: pytest.MonkeyPatch,
     assert seen <= 1.25 * 3000 * 4000, "halos are a quarter of the work at most"
 
 
-def test_a_tile_that_did_not_fit_is_tried_again_for_the_next_picture(
-    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, floats: np.ndarray
-) -> None:
+def test_a_tile_that_did_not_fit_is_tried_again_for_the_next_picture(monkeypatch, tiny_bundle, floats):
     with small_device(monkeypatch, tiny_bundle, 26, encode_limit=850) as opened:
         encoding = opened.encode(floats, memory_budget=0)
         encoding.sample()  # 26 fails, 16 fits: a tile of 26 is divided into ones of 16, not given up
         assert encoding._kept.largest_core == 16
-        sides: list[int] = []
+        sides = []
         encode = SmallDevice.encode_impl
 
-        def noted(backend: Any, lr: Any) -> Any:
+        def noted(backend, lr):
             sides.append(lr.shape[2])
             return encode(backend, lr)
 
@@ -210,16 +190,14 @@ def test_a_tile_that_did_not_fit_is_tried_again_for_the_next_picture(
     assert max(sides) > small
 
 
-def test_garbage_is_collected_before_tiles_become_smaller(
-    monkeypatch: pytest.MonkeyPatch, tiny_bundle: Path, floats: np.ndarray, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_garbage_is_collected_before_tiles_become_smaller(monkeypatch, tiny_bundle, floats, caplog):
     class Cycle:
-        def __init__(self) -> None:
+        def __init__(self):
             self.itself = self
 
     encode = OnnxRuntimeBackend.encode_impl
 
-    def scarce(backend: Any, lr: Any) -> Any:
+    def scarce(backend, lr):
         if garbage() is not None:
             raise OutOfMemoryError("what is not collected holds all memory")
         return encode(backend, lr)
@@ -237,7 +215,7 @@ def test_garbage_is_collected_before_tiles_become_smaller(
     assert not caplog.records
 
 
-def test_an_encoding_is_released_with_its_last_reference(upscaler: Upscaler, floats: np.ndarray) -> None:
+def test_an_encoding_is_released_with_its_last_reference(upscaler, floats):
     encoding = upscaler.encode(floats)
     encoding.sample()
     kept = weakref.ref(encoding._kept)
@@ -249,10 +227,8 @@ def test_an_encoding_is_released_with_its_last_reference(upscaler: Upscaler, flo
         gc.enable()
 
 
-def test_an_answer_that_does_not_fit_in_memory_is_a_typed_error(
-    monkeypatch: pytest.MonkeyPatch, upscaler: Upscaler, floats: np.ndarray
-) -> None:
-    def full(*_: Any) -> None:
+def test_an_answer_that_does_not_fit_in_memory_is_a_typed_error(monkeypatch, upscaler, floats):
+    def full(*_):
         raise MemoryError
 
     monkeypatch.setattr("srflow_sdk.encoding._Canvas", full)
@@ -264,26 +240,24 @@ def test_an_answer_that_does_not_fit_in_memory_is_a_typed_error(
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(tmp_path_factory):
     return write_flow_bundle(tmp_path_factory.mktemp("flow") / "flow.srflow")
 
 
 @pytest.fixture
-def flow(bundle: Path) -> Iterator[Upscaler]:
+def flow(bundle):
     with Upscaler(bundle, device="cpu", threads=1, tile=16) as opened:
         yield opened
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
+def picture():
     return np.random.default_rng(0).integers(60, 190, (140, 66, 3), np.uint8)
 
 
 @pytest.mark.parametrize(("free", "budget"), [(1 << 34, ENCODING_BUDGET_BYTES), (600_000_000, 150_000_000), (0, 0)])
-def test_at_most_a_quarter_of_the_free_memory_is_kept(
-    flow: Upscaler, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch, free: int, budget: int
-) -> None:
-    def noted(_encoding: Any, *_: Any, memory_budget: int, **__: Any) -> None:
+def test_at_most_a_quarter_of_the_free_memory_is_kept(flow, picture, monkeypatch, free, budget):
+    def noted(_encoding, *_, memory_budget, **__):
         raise EOFError(memory_budget)
 
     monkeypatch.setattr(Encoding, "__init__", noted)
@@ -299,14 +273,12 @@ def test_at_most_a_quarter_of_the_free_memory_is_kept(
 
 
 @pytest.mark.parametrize("graph", ["invert", "sample"])
-def test_where_memory_runs_out_kept_tiles_are_encoded_again(
-    flow: Upscaler, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch, graph: str
-) -> None:
+def test_where_memory_runs_out_kept_tiles_are_encoded_again(flow, picture, monkeypatch, graph):
     wanted = flow.restore(picture, tau=0.5)
-    work: Any = getattr(OnnxRuntimeBackend, graph)
-    failed: list[int] = []
+    work = getattr(OnnxRuntimeBackend, graph)
+    failed = []
 
-    def scarce(backend: Any, conditioning: Any, *arguments: Any) -> Any:
+    def scarce(backend, conditioning, *arguments):
         if len(failed) < 1:
             failed.append(1)
             raise OutOfMemoryError("out of memory")
@@ -318,9 +290,7 @@ def test_where_memory_runs_out_kept_tiles_are_encoded_again(
     assert failed
 
 
-def test_what_was_dropped_is_no_longer_counted(
-    flow: Upscaler, picture: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_dropped_is_no_longer_counted(flow, picture, monkeypatch):
     """There is no memory for the latents while tiles are kept."""
     encoding = flow.encode(picture[:35, :17])
     assert encoding.kept_tiles == encoding.tiles == 6
@@ -328,7 +298,7 @@ def test_what_was_dropped_is_no_longer_counted(
     wanted = flow.encode(picture[:35, :17], memory_budget=0).invert(large)
     allocate = arrays.allocate
 
-    def scarce(*arguments: Any) -> Any:
+    def scarce(*arguments):
         if encoding.kept_tiles:
             raise MemoryError
         return allocate(*arguments)

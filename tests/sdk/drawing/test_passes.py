@@ -1,8 +1,4 @@
-from __future__ import annotations
-
 import threading
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,17 +17,17 @@ from ..tiny_bundle import tiny_manifest, write_tiny_bundle
 SCALE = 4
 
 
-def unit(pixels: np.ndarray) -> np.ndarray:
+def unit(pixels):
     return pixels.astype(np.float32) / (1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max)
 
 
 @pytest.fixture
-def noise() -> np.ndarray:
+def noise():
     """A picture that the tiny network is far from reproducing, away from black and white."""
     return np.random.default_rng(0).integers(60, 190, (45, 61, 3), np.uint8)
 
 
-def test_the_mean_and_deviation_are_those_of_the_samples(tiny_bundle: Path, photo: np.ndarray) -> None:
+def test_the_mean_and_deviation_are_those_of_the_samples(tiny_bundle, photo):
     image = unit(photo)
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=32) as opened:
         encoding = opened.encode(image)
@@ -43,16 +39,14 @@ def test_the_mean_and_deviation_are_those_of_the_samples(tiny_bundle: Path, phot
     np.testing.assert_allclose(deviation, samples.std(0, ddof=1), atol=2e-6)
 
 
-def test_the_mean_is_of_the_images_kind_and_the_deviation_is_float(upscaler: Upscaler, photo: np.ndarray) -> None:
+def test_the_mean_is_of_the_images_kind_and_the_deviation_is_float(upscaler, photo):
     assert upscaler.encode(Image.fromarray(photo)).mean(3).mode == "RGB"
     deviation = upscaler.encode(Image.fromarray(photo).convert("LA")).std(3)
     assert (deviation.dtype, deviation.shape) == (np.float32, (180, 244, 1))
     assert 0 < deviation.mean() < 1
 
 
-def test_consistency_and_its_measure_are_of_the_reduction_that_the_model_was_trained_on(
-    tmp_path: Path, noise: np.ndarray
-) -> None:
+def test_consistency_and_its_measure_are_of_the_reduction_that_the_model_was_trained_on(tmp_path, noise):
     bundle = write_tiny_bundle(tmp_path / "bilinear.srflow", reduction="bilinear")
     write_image(tmp_path / "in.png", noise)
     with Upscaler(bundle, device="cpu", threads=1) as opened:
@@ -66,9 +60,7 @@ def test_consistency_and_its_measure_are_of_the_reduction_that_the_model_was_tra
 @pytest.mark.parametrize(
     ("dtype", "channels", "tile"), [(np.uint8, 3, 16), (np.uint16, 1, None), (np.float32, 3, None), (np.float32, 1, 32)]
 )
-def test_a_consistent_answer_reduces_to_the_input(
-    tiny_bundle: Path, noise: np.ndarray, dtype: type, channels: int, tile: Any
-) -> None:
+def test_a_consistent_answer_reduces_to_the_input(tiny_bundle, noise, dtype, channels, tile):
     steps = 255 if dtype is np.float32 else np.iinfo(dtype).max
     image = unit(noise[..., :channels])
     image = image if dtype is np.float32 else (image * steps).astype(dtype)
@@ -80,7 +72,7 @@ def test_a_consistent_answer_reduces_to_the_input(
     assert answer.dtype == plain.dtype
 
 
-def test_consistent_answers_are_the_same_for_any_tile(tiny_bundle: Path) -> None:
+def test_consistent_answers_are_the_same_for_any_tile(tiny_bundle):
     tall = np.random.default_rng(0).random((150, 20, 3), np.float32)
     with Upscaler(tiny_bundle, threads=1, tile=16) as tiled, Upscaler(tiny_bundle, threads=1, tile=None) as whole:
         one = tiled.upscale(tall, consistent=True)
@@ -89,9 +81,7 @@ def test_consistent_answers_are_the_same_for_any_tile(tiny_bundle: Path) -> None
     assert lr_psnr(one, tall) == pytest.approx(lr_psnr(other, tall), abs=0.01)
 
 
-def test_the_report_measures_every_answer_and_warns_under_40_db(
-    upscaler: Upscaler, noise: np.ndarray, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
+def test_the_report_measures_every_answer_and_warns_under_40_db(upscaler, noise, caplog, tmp_path):
     write_image(tmp_path / "lr.png", noise)
     targets = [tmp_path / f"{number}.png" for number in range(3)]
     outputs = upscaler.upscale_file(tmp_path / "lr.png", targets, report=True).outputs
@@ -108,10 +98,10 @@ def test_the_report_measures_every_answer_and_warns_under_40_db(
     assert not caplog.records
 
 
-def test_drawing_and_encoding_are_cancelled_before_the_next_tile(tiny_bundle: Path, photo: np.ndarray) -> None:
+def test_drawing_and_encoding_are_cancelled_before_the_next_tile(tiny_bundle, photo):
     cancel, seen = threading.Event(), list[tuple[int, int]]()
 
-    def stop_at_three(done: int, total: int) -> None:
+    def stop_at_three(done, total):
         seen.append((done, total))
         if done == 3:
             cancel.set()
@@ -135,7 +125,7 @@ def test_drawing_and_encoding_are_cancelled_before_the_next_tile(tiny_bundle: Pa
         assert 1 <= kept.kept_tiles < 12
 
 
-def test_an_answer_in_another_profile_is_consistent_in_that_profile(tiny_bundle: Path, noise: np.ndarray) -> None:
+def test_an_answer_in_another_profile_is_consistent_in_that_profile(tiny_bundle, noise):
     image = Image.fromarray(noise)
     image.info["icc_profile"] = matrix_profile(ADOBE_RGB, gamma_curve(1.8))
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
@@ -147,12 +137,12 @@ def test_an_answer_in_another_profile_is_consistent_in_that_profile(tiny_bundle:
 # lr_psnr, and the warning where it is low.
 
 
-def random(*shape: int) -> np.ndarray:
+def random(*shape):
     return np.random.default_rng(len(shape)).integers(0, 256, shape, np.uint8)
 
 
 @pytest.mark.parametrize(("size", "dtype"), [((5, 7), np.uint8), ((65, 3), np.uint16), ((200, 9), np.float32)])
-def test_it_is_the_psnr_of_the_reduction(size: tuple[int, int], dtype: type) -> None:
+def test_it_is_the_psnr_of_the_reduction(size, dtype):
     white = 1 if dtype is np.float32 else np.iinfo(dtype).max
     image = (np.random.default_rng(0).random((*size, 3)) * white).astype(dtype)
     answer = (np.random.default_rng(1).random((size[0] * 3, size[1] * 3, 3)) * white).astype(dtype)
@@ -161,11 +151,11 @@ def test_it_is_the_psnr_of_the_reduction(size: tuple[int, int], dtype: type) -> 
     assert lr_psnr(answer, image) == pytest.approx(-10 * np.log10(error), abs=1e-4)
 
 
-def test_black_pictures_are_infinitely_alike() -> None:
+def test_black_pictures_are_infinitely_alike():
     assert lr_psnr(np.zeros((8, 8), np.uint8), np.zeros((4, 4), np.uint8)) == float("inf")
 
 
-def test_invisible_pixels_do_not_count() -> None:
+def test_invisible_pixels_do_not_count():
     image, answer = random(6, 8, 4), random(24, 32, 4)
     image[..., 3] = 255
     image[:3, :, 3] = 0
@@ -177,7 +167,7 @@ def test_invisible_pixels_do_not_count() -> None:
     assert np.isnan(lr_psnr(answer, image))
 
 
-def test_paths_and_pil_images_are_taken(tmp_path: Path, upscaler: Upscaler) -> None:
+def test_paths_and_pil_images_are_taken(tmp_path, upscaler):
     photo = random(9, 11, 3)
     write_image(tmp_path / "lr.png", photo)
     answer = upscaler.upscale(photo)
@@ -199,9 +189,7 @@ def test_paths_and_pil_images_are_taken(tmp_path: Path, upscaler: Upscaler) -> N
         (3, random(4, 4, 3), ImageError, "int"),
     ],
 )
-def test_what_does_not_belong_together_is_a_typed_error(
-    answer: Any, image: np.ndarray, error: type[Exception], says: str
-) -> None:
+def test_what_does_not_belong_together_is_a_typed_error(answer, image, error, says):
     with pytest.raises(error, match=says):
         lr_psnr(answer, image)
 
@@ -224,8 +212,8 @@ NO_NEARER = "a consistent output came no nearer, as pixels cannot be darker than
     ],
 )
 def test_an_output_that_does_not_match_its_input_is_warned_of_with_what_helps(
-    caplog: pytest.LogCaptureFixture, value: Any, options: dict[str, Any], removes_damage: bool, advice: str | None
-) -> None:
+    caplog, value, options, removes_damage, advice
+):
     manifest = tiny_manifest(removes_damage=removes_damage)
     warn_if_inconsistent("photo.png", [value], options=DrawOptions(**options), manifest=manifest)
     ends = [message.partition(" (39.9 dB, below 40)")[2] for message in caplog.messages]

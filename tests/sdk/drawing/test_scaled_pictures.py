@@ -1,17 +1,12 @@
 """Outputs that are smaller than the model's picture, against a reduction of the whole picture in float64."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
 
 from srflow_sdk import OutputSize, lr_psnr
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution, RowBuffer
-from srflow_sdk.drawing.options import DrawOptions, Kernel, make_request
+from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
 from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.upscaler import Upscaler
@@ -23,44 +18,42 @@ SIZES = {2: (90, 122), 1.5: (68, 92), 3.9: (176, 238), 0.3: (14, 18)}
 
 
 @pytest.fixture
-def tiled(tiny_bundle: Path) -> Any:
+def tiled(tiny_bundle):
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
         yield opened
 
 
 @pytest.fixture
-def floats(photo: np.ndarray) -> np.ndarray:
+def floats(photo):
     return (photo / np.float32(255)).astype(np.float32)
 
 
-def linear(values: np.ndarray) -> np.ndarray:
+def linear(values):
     """IEC 61966-2-1."""
     return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
 
 
-def not_linear(light: np.ndarray) -> np.ndarray:
+def not_linear(light):
     light = np.clip(light, 0, 1)
     return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
 @pytest.mark.parametrize(("scale", "reduction"), [(2, "bicubic"), (1.5, "lanczos"), (3.9, "bicubic"), (0.3, "lanczos")])
-def test_a_smaller_picture_is_the_reduction_of_the_model_s(
-    tiled: Upscaler, floats: np.ndarray, scale: float, reduction: Kernel
-) -> None:
+def test_a_smaller_picture_is_the_reduction_of_the_model_s(tiled, floats, scale, reduction):
     expected = np.clip(whole(tiled.upscale(floats, seed=3), SIZES[scale], reduction), 0, 1)
     got = tiled.upscale(floats, seed=3, scale=scale, reduction=reduction)
     assert got.dtype == np.float32
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-def test_light_is_averaged_if_that_is_asked_for(tiled: Upscaler, floats: np.ndarray) -> None:
+def test_light_is_averaged_if_that_is_asked_for(tiled, floats):
     large = tiled.upscale(floats).astype(np.float64)
     got = tiled.upscale(floats, scale=2, linear_light=True)
     np.testing.assert_allclose(got, not_linear(whole(linear(large), SIZES[2], "bicubic")), atol=2e-5)
     assert np.abs(got - tiled.upscale(floats, scale=2)).max() > 1e-3
 
 
-def test_linear_light_is_that_of_the_image_s_profile(tiled: Upscaler, photo: np.ndarray, tmp_path: Path) -> None:
+def test_linear_light_is_that_of_the_image_s_profile(tiled, photo, tmp_path):
     profile = matrix_profile(ADOBE_RGB, gamma_curve(1.8))
     write_image(tmp_path / "lr.tif", photo.astype(np.uint16) * 257, metadata=Metadata(icc_profile=profile))
     tiled.upscale_file(tmp_path / "lr.tif", tmp_path / "large.tif")
@@ -74,7 +67,7 @@ def test_linear_light_is_that_of_the_image_s_profile(tiled: Upscaler, photo: np.
 
 
 @pytest.mark.parametrize("scale", [4, OutputSize(max_side=5000)])
-def test_the_model_s_scale_changes_nothing(tiled: Upscaler, photo: np.ndarray, tmp_path: Path, scale: Any) -> None:
+def test_the_model_s_scale_changes_nothing(tiled, photo, tmp_path, scale):
     np.testing.assert_array_equal(tiled.upscale(photo, scale=scale, linear_light=True), tiled.upscale(photo))
     write_image(tmp_path / "lr.png", photo)
     tiled.upscale_file(tmp_path / "lr.png", tmp_path / "plain.png")
@@ -83,9 +76,7 @@ def test_the_model_s_scale_changes_nothing(tiled: Upscaler, photo: np.ndarray, t
 
 
 @pytest.mark.parametrize("channels", [[0], [0, 1, 2, 3]])
-def test_a_file_becomes_what_its_pixels_become(
-    tiled: Upscaler, tmp_path: Path, photo: np.ndarray, channels: list[int]
-) -> None:
+def test_a_file_becomes_what_its_pixels_become(tiled, tmp_path, photo, channels):
     pixels = np.dstack([photo, photo[::-1, :, 0]])[..., channels].astype(np.uint16) * 257
     write_image(tmp_path / "lr.tif", pixels)
     tiled.upscale_file(tmp_path / "lr.tif", tmp_path / "sr.tif", seed=2, scale=1.5)
@@ -97,7 +88,7 @@ def test_a_file_becomes_what_its_pixels_become(
     np.testing.assert_array_equal(read_image(tmp_path / "sr.tif").pixels, expected)
 
 
-def test_opaque_alpha_changes_nothing_and_transparent_colours_do_not_bleed(tiled: Upscaler, photo: np.ndarray) -> None:
+def test_opaque_alpha_changes_nothing_and_transparent_colours_do_not_bleed(tiled, photo):
     opaque = np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
     plain = tiled.upscale(photo, scale=2)
     got = tiled.upscale(opaque, scale=2)
@@ -116,7 +107,7 @@ def test_opaque_alpha_changes_nothing_and_transparent_colours_do_not_bleed(tiled
     assert np.abs(mixed[..., :3] / 255 - unweighted)[seen].max() > 50 / 255
 
 
-def test_mean_is_reduced_and_the_deviation_is_that_of_smaller_samples(tiled: Upscaler, floats: np.ndarray) -> None:
+def test_mean_is_reduced_and_the_deviation_is_that_of_smaller_samples(tiled, floats):
     encoding = tiled.encode(floats)
     samples = encoding.samples(2, seed=5, scale=1.5)
     for number, sample in enumerate(samples):
@@ -129,9 +120,7 @@ def test_mean_is_reduced_and_the_deviation_is_that_of_smaller_samples(tiled: Ups
     assert deviation.mean() < 0.9 * encoding.std(2, seed=5).mean()  # averaging removes some of it
 
 
-def test_what_is_consistent_and_measured_is_the_model_s_picture(
-    tiled: Upscaler, tmp_path: Path, photo: np.ndarray
-) -> None:
+def test_what_is_consistent_and_measured_is_the_model_s_picture(tiled, tmp_path, photo):
     write_image(tmp_path / "lr.png", photo)
     floats = (photo / np.float32(255)).astype(np.float32)
     large = tiled.upscale(floats, consistent=True)
@@ -146,7 +135,7 @@ def test_what_is_consistent_and_measured_is_the_model_s_picture(
     assert lr_psnr(tmp_path / "a.png", photo) > 35  # the smaller file itself is close to it
 
 
-def test_a_file_says_its_scale_and_prints_at_the_same_size(tiled: Upscaler, tmp_path: Path, photo: np.ndarray) -> None:
+def test_a_file_says_its_scale_and_prints_at_the_same_size(tiled, tmp_path, photo):
     profile = matrix_profile(DISPLAY_P3, SRGB_CURVE)
     write_image(tmp_path / "lr.png", photo, metadata=Metadata(icc_profile=profile, resolution=(10.0, 12.0)))
     tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.tif", scale=1.5, reduction="lanczos", linear_light=True)
@@ -162,8 +151,8 @@ def test_a_file_says_its_scale_and_prints_at_the_same_size(tiled: Upscaler, tmp_
     assert (made.scale, made.reduction, made.linear_light) == (None, None, False)
 
 
-def test_rows_are_given_as_soon_as_their_pixels_are_there(tiled: Upscaler, photo: np.ndarray) -> None:
-    given: list[np.ndarray] = []
+def test_rows_are_given_as_soon_as_their_pixels_are_there(tiled, photo):
+    given = []
     rgba = np.dstack([photo, photo[..., 0]])
     source = ArrayRows(rgba)
     kind = ImageKind(channels=4, dtype=np.dtype(np.uint8))
@@ -181,11 +170,9 @@ def test_rows_are_given_as_soon_as_their_pixels_are_there(tiled: Upscaler, photo
 
 
 @pytest.mark.parametrize("options", [{}, {"consistent": True}, {"scale": 1.5}])
-def test_rows_are_needed_until_a_band_of_them_is_finished(
-    tiled: Upscaler, photo: np.ndarray, options: dict[str, Any]
-) -> None:
+def test_rows_are_needed_until_a_band_of_them_is_finished(tiled, photo, options):
     class Dropping(RowBuffer):
-        def rows(self, top: int, bottom: int) -> np.ndarray:
+        def rows(self, top, bottom):
             lr.forget(finishing.needed_from)  # as the thread that draws the next band does, at any time
             return super().rows(top, bottom)
 
@@ -194,7 +181,7 @@ def test_rows_are_needed_until_a_band_of_them_is_finished(
     kind = ImageKind(channels=4, dtype=np.dtype(np.uint8), icc_profile=matrix_profile(DISPLAY_P3, SRGB_CURVE))
     lr = LowResolution(source=source, kind=kind, height=45, width=61, multiple=1, reach=1)
     request = make_request(DrawOptions(**options), tiled.bundle.manifest, height=45, width=61)
-    given: list[np.ndarray] = []
+    given = []
     finishing = Finishing(lr, tiled.bundle.manifest, request, write=given.append, measure=True)
     for _ in range(3):
         finishing.push(np.full((60, 244, 3), 0.5, finishing.band_dtype))

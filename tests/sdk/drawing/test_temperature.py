@@ -1,9 +1,6 @@
-from __future__ import annotations
-
 import dataclasses
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,13 +16,13 @@ from srflow_sdk.upscaler import Upscaler
 from ..tiny_bundle import write_tiny_bundle
 
 
-def test_a_constant_map_gives_what_the_number_gives(upscaler: Upscaler, photo: np.ndarray) -> None:
+def test_a_constant_map_gives_what_the_number_gives(upscaler, photo):
     number = upscaler.upscale(photo, tau=0.7, seed=2)
     for dtype in (np.float32, np.float64):
         np.testing.assert_array_equal(upscaler.upscale(photo, tau=np.full((45, 61), 0.7, dtype), seed=2), number)
 
 
-def test_a_mask_is_smooth_where_it_is_zero_and_textured_where_it_is_not(upscaler: Upscaler, photo: np.ndarray) -> None:
+def test_a_mask_is_smooth_where_it_is_zero_and_textured_where_it_is_not(upscaler, photo):
     mask = np.zeros((45, 61))
     mask[:, 30:] = 0.9
     mixed = upscaler.upscale(photo, tau=mask, seed=2)
@@ -35,7 +32,7 @@ def test_a_mask_is_smooth_where_it_is_zero_and_textured_where_it_is_not(upscaler
 
 
 @pytest.mark.parametrize(("level", "side"), [(1, 8), (2, 4), (3, 2)])
-def test_the_map_lies_on_every_levels_grid(level: int, side: int) -> None:
+def test_the_map_lies_on_every_levels_grid(level, side):
     tau = np.array([[0.0, 1.0, 0.5, 0.5]] * 4)
     maps, factor = Temperature(tau, default=0.8, height=4, width=4, multiple=2).on_levels(
         [level], Window(top=0, left=0, height=4, width=4), 4
@@ -56,7 +53,7 @@ def test_the_map_lies_on_every_levels_grid(level: int, side: int) -> None:
         np.zeros((45, 61), bool),
     ],
 )
-def test_maps_that_are_none_are_typed_errors(upscaler: Upscaler, photo: np.ndarray, tau: Any) -> None:
+def test_maps_that_are_none_are_typed_errors(upscaler, photo, tau):
     with pytest.raises(ArgumentError, match="tau map"):
         upscaler.upscale(photo, tau=tau)
 
@@ -64,32 +61,32 @@ def test_maps_that_are_none_are_typed_errors(upscaler: Upscaler, photo: np.ndarr
 # tau="auto": where it is high and low, and that it is the same for any tiles.
 
 
-def with_surroundings(levels: np.ndarray) -> np.ndarray:
+def with_surroundings(levels):
     """An 8-bit image H×W×3 as :func:`texture` takes it."""
     rgb = (levels / np.float32(255)).astype(np.float32).transpose(2, 0, 1)
     return np.pad(rgb, ((0, 0), (REACH, REACH), (REACH, REACH)), mode="edge")
 
 
-def noise(deviation: float, *, height: int = 64, width: int = 64) -> np.ndarray:
+def noise(deviation, *, height=64, width=64):
     values = np.random.default_rng(0).normal(128, deviation, (height, width, 1))
     return np.clip(np.rint(np.repeat(values, 3, axis=2)), 0, 255).astype(np.uint8)
 
 
-def page(size: int, *, side: int = 96, ink: str = "black", paper: str = "white") -> np.ndarray:
+def page(size, *, side=96, ink="black", paper="white"):
     drawn = Image.new("RGB", (side * 4, side * 4), paper)
     for top in range(8, side * 4, round(1.4 * size)):
         ImageDraw.Draw(drawn).text((8, top), "sphinx of black quartz judge my vow", ink, ImageFont.load_default(size))
     return np.asarray(drawn.resize((side, side), Image.Resampling.BOX))
 
 
-def test_texture_and_text_get_all_of_the_temperature_and_flat_areas_none() -> None:
+def test_texture_and_text_get_all_of_the_temperature_and_flat_areas_none():
     assert texture(with_surroundings(noise(25))).min() == 1
     assert texture(with_surroundings(page(24, ink="#dcdcdc", paper="#1e1e24")))[8:24].min() == 1
     assert texture(with_surroundings(np.full((40, 50, 3), 255, np.uint8))).max() == 0
     assert 0.4 < texture(with_surroundings(noise(1))).mean() < 0.6
 
 
-def test_it_is_half_the_deviation_of_the_window_around_each_pixel() -> None:
+def test_it_is_half_the_deviation_of_the_window_around_each_pixel():
     levels = noise(2, height=20, width=22)
     found = texture(with_surroundings(levels))
     padded = np.pad(levels[..., 0].astype(np.float64), REACH, mode="edge")
@@ -98,35 +95,33 @@ def test_it_is_half_the_deviation_of_the_window_around_each_pixel() -> None:
         assert found[row, column] == pytest.approx(min(window.std() / 2, 1), abs=1e-6)
 
 
-def test_a_pixel_depends_on_its_window_alone_to_the_bit() -> None:
+def test_a_pixel_depends_on_its_window_alone_to_the_bit():
     whole = with_surroundings(np.concatenate([page(24, side=60), noise(40, height=60, width=60)], axis=1))
     part = whole[:, 20:60, 40:90]
     np.testing.assert_array_equal(texture(part), texture(whole)[20 : 60 - 2 * REACH, 40 : 90 - 2 * REACH])
 
 
 @pytest.fixture
-def mixed() -> np.ndarray:
+def mixed():
     """Text beside texture, an odd size, and larger than a few tiles."""
     return np.concatenate([page(24, side=75), noise(40, height=75, width=68)], axis=1)
 
 
 @pytest.mark.parametrize("tile", [22, 40])
 @pytest.mark.parametrize("tau", ["auto", np.random.default_rng(0).random((75, 143))], ids=["auto", "map"])
-def test_it_gives_the_same_picture_for_any_tile(tiny_bundle: Path, mixed: np.ndarray, tile: int, tau: Any) -> None:
+def test_it_gives_the_same_picture_for_any_tile(tiny_bundle, mixed, tile, tau):
     image = (mixed / np.float32(255)).astype(np.float32)
     with Upscaler(tiny_bundle, tile=None, threads=1) as whole, Upscaler(tiny_bundle, tile=tile, threads=1) as tiled:
         np.testing.assert_allclose(tiled.upscale(image, tau=tau), whole.upscale(image, tau=tau), atol=2e-6)
 
 
-def test_it_is_the_map_of_the_whole_picture_times_the_models_default(upscaler: Upscaler, mixed: np.ndarray) -> None:
+def test_it_is_the_map_of_the_whole_picture_times_the_models_default(upscaler, mixed):
     image = mixed[:74, :142]  # multiples of the network's, so that nothing is padded
     temperature = np.float32(upscaler.bundle.manifest.default_tau) * texture(with_surroundings(image))
     np.testing.assert_array_equal(upscaler.upscale(image, tau="auto"), upscaler.upscale(image, tau=temperature))
 
 
-def test_tiles_drawn_in_parts_after_memory_ran_out_have_the_same_temperature(
-    tiny_bundle: Path, mixed: np.ndarray
-) -> None:
+def test_tiles_drawn_in_parts_after_memory_ran_out_have_the_same_temperature(tiny_bundle, mixed):
     image = (mixed / np.float32(255)).astype(np.float32)
     with Upscaler(tiny_bundle, tile=48, threads=1) as upscaler:
         encoding = upscaler.encode(image, memory_budget=0)
@@ -135,13 +130,11 @@ def test_tiles_drawn_in_parts_after_memory_ran_out_have_the_same_temperature(
         np.testing.assert_allclose(encoding.sample(tau="auto"), expected, atol=2e-6)
 
 
-def test_streamed_rows_above_a_tile_are_kept_for_its_map(
-    tiny_bundle: Path, mixed: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_streamed_rows_above_a_tile_are_kept_for_its_map(tiny_bundle, mixed, tmp_path, monkeypatch):
     """With a halo smaller than the map's reach, and bands that are finished, and so forgotten, at once."""
 
     class AtOnce(ThreadPoolExecutor):
-        def submit(self, *call: Any) -> Future[Any]:
+        def submit(self, *call):
             done = super().submit(*call)
             wait([done])
             return done
@@ -162,11 +155,11 @@ def test_streamed_rows_above_a_tile_are_kept_for_its_map(
 
 
 @pytest.fixture(scope="module")
-def embedded() -> Upscaler:
+def embedded():
     return Upscaler("x4-small", device="cpu", tile=None)
 
 
-def test_flat_white_has_no_grain_and_texture_stays_as_sharp_as_at_the_fixed_temperature(embedded: Upscaler) -> None:
+def test_flat_white_has_no_grain_and_texture_stays_as_sharp_as_at_the_fixed_temperature(embedded):
     encoding = embedded.encode(np.full((48, 48, 3), 255, np.uint8))
     np.testing.assert_array_equal(encoding.sample(tau="auto"), encoding.sample(tau=0))
     assert encoding.sample(tau="auto").std() < encoding.sample(tau=0.8).std() / 2
@@ -176,13 +169,13 @@ def test_flat_white_has_no_grain_and_texture_stays_as_sharp_as_at_the_fixed_temp
     encoding = embedded.encode(fur)
     number = embedded.bundle.manifest.default_tau
 
-    def variety(tau: Any) -> float:
+    def variety(tau):
         return float(np.abs(encoding.sample(tau=tau).astype(float) - encoding.sample(tau=tau, seed=1)).mean())
 
     assert variety("auto") > 0.95 * variety(number)
 
 
-def test_a_manifests_auto_tau_makes_it_the_default(tiny_bundle: Path, mixed: np.ndarray) -> None:
+def test_a_manifests_auto_tau_makes_it_the_default(tiny_bundle, mixed):
     mixed = mixed[:40, 40:90]
     opened = Bundle.open(tiny_bundle)
     for auto, tau in ((True, "auto"), (False, opened.manifest.default_tau)):

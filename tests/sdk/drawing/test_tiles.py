@@ -1,7 +1,4 @@
-from __future__ import annotations
-
 import itertools
-from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +6,6 @@ import pytest
 from srflow_sdk.drawing.tiles import (
     AUTO_BUDGET_BYTES,
     MIN_TILE,
-    TileSize,
     Window,
     check_tile,
     core_size,
@@ -21,7 +17,7 @@ from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.model.engine_records import LrProfile
 
 
-def core_of(height: int, width: int, tile: Any = "auto", **options: Any) -> int | None:
+def core_of(height, width, tile="auto", **options):
     return core_size(tile, height=height, width=width, multiple=2, **options)
 
 
@@ -29,9 +25,7 @@ def core_of(height: int, width: int, tile: Any = "auto", **options: Any) -> int 
     ("height", "width"), [(2, 2), (2, 400), (46, 62), (128, 130), (254, 66), (512, 384), (866, 1156)]
 )
 @pytest.mark.parametrize(("core", "halo"), [(16, 6), (64, 0), (32, 7), (None, 9), (100, 5)])
-def test_cores_cover_every_pixel_once_and_windows_hold_the_halo(
-    height: int, width: int, core: int | None, halo: int
-) -> None:
+def test_cores_cover_every_pixel_once_and_windows_hold_the_halo(height, width, core, halo):
     covered, reach = np.zeros((height, width), int), padded_size(halo, 2)
     tiles = plan_tiles(height, width, core=core, halo=halo, multiple=2)
     for tile in tiles:
@@ -52,7 +46,7 @@ def test_cores_cover_every_pixel_once_and_windows_hold_the_halo(
         assert max(sizes) - min(sizes) <= 2, "no tile is a sliver"
 
 
-def test_a_small_image_is_one_tile_and_a_large_one_fits_the_budget() -> None:
+def test_a_small_image_is_one_tile_and_a_large_one_fits_the_budget():
     usual = {"conditioning_bytes_per_pixel": 34_000, "halo": 16}
     assert core_of(64, 64, **usual) is None
     for nbytes, halo in itertools.product((3_000, 10_000), (0, 8, 16)):
@@ -67,12 +61,12 @@ def test_a_small_image_is_one_tile_and_a_large_one_fits_the_budget() -> None:
 
 
 @pytest.mark.parametrize("tile", ["all", 15, 64.0, True, np.zeros(3)])
-def test_other_tile_sizes_are_refused(tile: object) -> None:
+def test_other_tile_sizes_are_refused(tile):
     with pytest.raises(ArgumentError, match="tile is"):
         check_tile(tile)
 
 
-def test_sizes_are_multiples() -> None:
+def test_sizes_are_multiples():
     options = {"height": 999, "width": 999, "halo": 4, "conditioning_bytes_per_pixel": 1}
     assert core_size(33, multiple=8, **options) == 40
     with pytest.raises(ArgumentError, match="multiples of 2"):
@@ -84,14 +78,14 @@ def test_sizes_are_multiples() -> None:
 LIMITS = LrProfile(min=(24, 32), opt=(64, 80), max=(128, 160))
 
 
-def limited(tile: TileSize, height: int, width: int, limits: LrProfile = LIMITS, *, halo: int = 7) -> int | None:
+def limited(tile, height, width, limits=LIMITS, *, halo=7):
     memory = {"conditioning_bytes_per_pixel": 1000, "budget": 1 << 30}
     return core_of(height, width, tile, halo=halo, limits=limits, **memory)
 
 
 @pytest.mark.parametrize("tile", ["auto", 16, 48, 112])
 @pytest.mark.parametrize(("height", "width"), [(24, 32), (128, 160), (130, 40), (26, 1000), (300, 162), (600, 700)])
-def test_windows_stay_within_what_a_backend_takes(height: int, width: int, tile: TileSize) -> None:
+def test_windows_stay_within_what_a_backend_takes(height, width, tile):
     core = limited(tile, height, width)
     tiles = plan_tiles(height, width, core=core, halo=7, multiple=2, least=LIMITS.min)
     tops = [tile.window.top for tile in tiles]
@@ -115,7 +109,7 @@ def test_windows_stay_within_what_a_backend_takes(height: int, width: int, tile:
     assert (covered == 1).all()
 
 
-def test_auto_takes_an_image_whole_if_it_may_and_else_what_the_backend_is_best_at() -> None:
+def test_auto_takes_an_image_whole_if_it_may_and_else_what_the_backend_is_best_at():
     assert limited("auto", 128, 160) is None
     assert limited("auto", 130, 160) == 48  # windows of 64×64
     assert limited("auto", 2000, 3000) == 48
@@ -125,7 +119,7 @@ def test_auto_takes_an_image_whole_if_it_may_and_else_what_the_backend_is_best_a
     assert limited("auto", 130, 160, LrProfile(min=(8, 8), opt=(20, 20), max=(24, 100))) == 8
 
 
-def test_tiles_that_a_backend_does_not_take_are_refused_with_the_largest_and_the_fix() -> None:
+def test_tiles_that_a_backend_does_not_take_are_refused_with_the_largest_and_the_fix():
     assert limited(None, 128, 160) is None
     with pytest.raises(DeviceError, match=r"the image, 160×130, is larger than the 160×128.*tile=112.*24x32,64x80,160"):
         limited(None, 130, 160)

@@ -1,10 +1,6 @@
 """Every format and kind of pixels: written by another library and read by ours, and the other way round."""
 
-from __future__ import annotations
-
 import struct
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +16,7 @@ DTYPES = (np.uint8, np.uint16, np.float32)
 EXACT_WEBP = {"lossless": True, "exact": True}
 
 
-def pillow(channels: int = 3, **size: int) -> Image.Image:
+def pillow(channels=3, **size):
     """The picture as Pillow's image; L for one channel."""
     pixels = picture(channels, **size)
     return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
@@ -39,7 +35,7 @@ def pillow(channels: int = 3, **size: int) -> Image.Image:
         (pillow(), "noending", {"format": "PNG"}),
     ],
 )
-def test_lossless_files_of_pillow_are_read_exactly(tmp_path: Path, image: Image.Image, name: str, options: Any) -> None:
+def test_lossless_files_of_pillow_are_read_exactly(tmp_path, image, name, options):
     image.save(tmp_path / name, **options)
     expected = np.asarray(image)
     pixels = read_image(tmp_path / name).pixels
@@ -58,7 +54,7 @@ def test_lossless_files_of_pillow_are_read_exactly(tmp_path: Path, image: Image.
         (4, "a.avif", {"quality": 95}),
     ],
 )
-def test_lossy_files_of_pillow_come_close(tmp_path: Path, channels: int, name: str, options: Any) -> None:
+def test_lossy_files_of_pillow_come_close(tmp_path, channels, name, options):
     pillow(channels).save(tmp_path / name, **options)
     pixels = read_image(tmp_path / name).pixels
     assert pixels.shape == (40, 56, channels)
@@ -68,10 +64,10 @@ def test_lossy_files_of_pillow_come_close(tmp_path: Path, channels: int, name: s
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16", "float32"])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("layout", ["strips", "tiles", "planes", "big-endian"])
-def test_tiffs_of_tifffile(tmp_path: Path, dtype: str, channels: int, layout: str) -> None:
+def test_tiffs_of_tifffile(tmp_path, dtype, channels, layout):
     kind = np.float32 if dtype.startswith("float") else np.dtype(dtype).type
     pixels = picture(channels, kind).astype(dtype)
-    options: dict[str, Any] = {"photometric": "minisblack" if channels <= 2 else "rgb", "planarconfig": "contig"}
+    options = {"photometric": "minisblack" if channels <= 2 else "rgb", "planarconfig": "contig"}
     options["extrasamples"] = ["unassalpha"] if channels in (2, 4) else None
     options["byteorder"] = ">" if layout == "big-endian" else "<"
     if layout == "tiles":
@@ -90,7 +86,7 @@ def test_tiffs_of_tifffile(tmp_path: Path, dtype: str, channels: int, layout: st
     np.testing.assert_array_equal(back, pixels)
 
 
-def test_bmps_with_rows_from_the_top_and_old_headers_are_read(tmp_path: Path) -> None:
+def test_bmps_with_rows_from_the_top_and_old_headers_are_read(tmp_path):
     pixels = picture(height=4, width=8)
     rows = pixels[..., ::-1].tobytes()
     top_down = struct.pack("<IiiHHIIiiII", 40, 8, -4, 1, 24, 0, len(rows), 0, 0, 0, 0)
@@ -108,7 +104,7 @@ def test_bmps_with_rows_from_the_top_and_old_headers_are_read(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("suffix", [".png", ".gif", ".bmp"])
-def test_palettes_become_rgb_and_with_transparency_rgba(tmp_path: Path, suffix: str) -> None:
+def test_palettes_become_rgb_and_with_transparency_rgba(tmp_path, suffix):
     image = pillow().quantize(16)
     image.save(tmp_path / f"p{suffix}")
     np.testing.assert_array_equal(read_image(tmp_path / f"p{suffix}").pixels, np.asarray(image.convert("RGB")))
@@ -119,21 +115,21 @@ def test_palettes_become_rgb_and_with_transparency_rgba(tmp_path: Path, suffix: 
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".bmp"])
-def test_gray_stays_gray_also_of_one_bit(tmp_path: Path, suffix: str) -> None:
+def test_gray_stays_gray_also_of_one_bit(tmp_path, suffix):
     image = pillow().convert("1", dither=Image.Dither.NONE)
     image.save(tmp_path / f"1{suffix}")
     np.testing.assert_array_equal(read_image(tmp_path / f"1{suffix}").pixels[..., 0], np.where(image, 255, 0))
 
 
 @pytest.mark.parametrize(("suffix", "icc"), [(".jpg", None), (".tif", b"broken" * 100)])
-def test_cmyk_becomes_srgb_and_loses_its_profile(tmp_path: Path, suffix: str, icc: bytes | None) -> None:
+def test_cmyk_becomes_srgb_and_loses_its_profile(tmp_path, suffix, icc):
     pillow().convert("CMYK").save(tmp_path / f"c{suffix}", quality=95, icc_profile=icc)
     file = read_image(tmp_path / f"c{suffix}")
     assert (file.pixels.shape, file.pixels.dtype, file.metadata.icc_profile) == ((40, 56, 3), np.uint8, None)
     assert np.corrcoef(file.pixels.ravel(), picture().ravel())[0, 1] > 0.9
 
 
-def test_lab_becomes_srgb_and_loses_its_profile(tmp_path: Path) -> None:
+def test_lab_becomes_srgb_and_loses_its_profile(tmp_path):
     lab = rgb2lab(picture() / 255)
     light, rest = lab[..., :1] * 65535 / 100, lab[..., 1:] * 256
     stored = np.concatenate([np.rint(light).astype(np.uint16), np.rint(rest).astype(np.int16).view(np.uint16)], -1)
@@ -147,7 +143,7 @@ def test_lab_becomes_srgb_and_loses_its_profile(tmp_path: Path) -> None:
     ("suffix", "orientation"),
     [*((".png", orientation) for orientation in range(1, 9)), (".jpg", 6), (".tif", 5), (".webp", 8)],
 )
-def test_orientation_is_applied_and_reset(tmp_path: Path, suffix: str, orientation: int) -> None:
+def test_orientation_is_applied_and_reset(tmp_path, suffix, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {".jpg": {"quality": 100, "subsampling": 0}, ".webp": {"lossless": True}}.get(suffix, {})
@@ -166,7 +162,7 @@ def test_orientation_is_applied_and_reset(tmp_path: Path, suffix: str, orientati
 
 
 @pytest.mark.parametrize("orientation", [2, 3, 6])
-def test_orientation_of_pictures_that_libvips_does_not_keep_whole(tmp_path: Path, orientation: int) -> None:
+def test_orientation_of_pictures_that_libvips_does_not_keep_whole(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     pillow(height=2000, width=90).save(tmp_path / "a.png", exif=exif)
@@ -179,7 +175,7 @@ def test_orientation_of_pictures_that_libvips_does_not_keep_whole(tmp_path: Path
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.filterwarnings("ignore")
-def test_lossless_formats_hold_the_exact_pixels(tmp_path: Path, suffix: str, dtype: type, channels: int) -> None:
+def test_lossless_formats_hold_the_exact_pixels(tmp_path, suffix, dtype, channels):
     pixels = picture(channels, dtype, height=9, width=14)
     write_image(tmp_path / f"a{suffix}", pixels)
     if suffix == ".png" and dtype == np.float32:
@@ -192,7 +188,7 @@ def test_lossless_formats_hold_the_exact_pixels(tmp_path: Path, suffix: str, dty
 
 @pytest.mark.parametrize("suffix", LOSSY)
 @pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 1), (np.uint16, 2), (np.uint8, 3), (np.float32, 4)])
-def test_lossy_formats_come_close_in_eight_bits(tmp_path: Path, suffix: str, dtype: type, channels: int) -> None:
+def test_lossy_formats_come_close_in_eight_bits(tmp_path, suffix, dtype, channels):
     path = tmp_path / f"a{suffix}"
     if suffix == ".jpg" and channels in (2, 4):
         with pytest.raises(ImageError, match="no transparency"):
@@ -210,7 +206,7 @@ def test_lossy_formats_come_close_in_eight_bits(tmp_path: Path, suffix: str, dty
 
 @pytest.mark.parametrize("suffix", WRITTEN)
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
-def test_the_smallest_images(tmp_path: Path, suffix: str, size: tuple[int, int]) -> None:
+def test_the_smallest_images(tmp_path, suffix, size):
     pixels = picture(height=size[0], width=size[1])
     write_image(tmp_path / f"a{suffix}", pixels)
     with Image.open(tmp_path / f"a{suffix}") as image:
@@ -219,6 +215,6 @@ def test_the_smallest_images(tmp_path: Path, suffix: str, size: tuple[int, int])
     assert np.abs(back.astype(int) - pixels).mean() <= (0 if suffix in LOSSLESS else 4)
 
 
-def test_all_endings_named_are_endings_tested() -> None:
+def test_all_endings_named_are_endings_tested():
     assert {suffix.replace("jpeg", "jpg").replace("tiff", "tif") for suffix in WRITABLE} == set(WRITTEN)
     assert set(WRITABLE) < set(READABLE)

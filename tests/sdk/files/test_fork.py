@@ -1,10 +1,7 @@
 """libvips has threads, and a forked process does not: it would wait for them for ever."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,7 +45,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ot
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 24, 3), np.uint8))
     image.save(tmp_path / "lying.png")
     exif = Image.Exif()
@@ -57,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def forked(bundle: Path, folder: Path, parent: str, child: str) -> str:
+def forked(bundle, folder, parent, child):
     command = [sys.executable, "-c", SCRIPT, str(bundle), str(folder), parent, child]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
@@ -65,12 +62,12 @@ def forked(bundle: Path, folder: Path, parent: str, child: str) -> str:
 
 
 @pytest.mark.parametrize(("parent", "child"), [("array", "rotated"), ("file", "array")])
-def test_a_forked_process_works(tiny_bundle: Path, folder: Path, parent: str, child: str) -> None:
+def test_a_forked_process_works(tiny_bundle, folder, parent, child):
     assert forked(tiny_bundle, folder, parent, child) == "works\n"
 
 
 @pytest.mark.parametrize(("parent", "child"), [("file", "rotated"), ("rotated", "file")])
-def test_or_says_at_once_what_to_do(tiny_bundle: Path, folder: Path, parent: str, child: str) -> None:
+def test_or_says_at_once_what_to_do(tiny_bundle, folder, parent, child):
     said = forked(tiny_bundle, folder, parent, child)
     assert said.startswith("DeviceError this process was forked")
     assert 'multiprocessing.get_context("spawn")' in said

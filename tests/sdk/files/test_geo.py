@@ -1,16 +1,12 @@
 """GeoTIFF's tags travel, and the corners stay where they were, as this file computes them from OGC's GeoTIFF 1.1."""
 
-from __future__ import annotations
-
 import logging
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 
-from srflow_sdk import OutputSize, Upscaler
+from srflow_sdk import OutputSize
 
 AREA, POINT = (1025, 0, 1, 1), (1025, 0, 1, 2)
 PLACED = [
@@ -20,20 +16,20 @@ PLACED = [
 TURNED = [(34264, "d", 16, (8.0, 6.0, 0, 5e5, 6.0, -8.0, 0, 4.6e6, 0, 0, 0, 0, 0, 0, 0, 1.0), True)]
 
 
-def write_geotiff(path: Path, values: np.ndarray, raster_type: tuple[int, ...], placed: list[Any] = PLACED) -> None:
+def write_geotiff(path, values, raster_type, placed=PLACED):
     keys = (1, 1, 0, 3, 1024, 0, 1, 1, *raster_type, 3072, 0, 1, 32633)
     tags = [*placed, (34735, "H", len(keys), keys, True), (42113, "s", 0, "-99", True)]
     planar = "contig" if values.ndim == 3 else None
     tifffile.imwrite(path, values, photometric="minisblack", planarconfig=planar, extratags=tags)
 
 
-def corners(path: Path) -> list[tuple[float, ...]]:
+def corners(path):
     """Where the corners of the picture lie, by the tags alone."""
     with tifffile.TiffFile(path) as file:
         tags = {tag.code: tag.value for tag in file.pages.first.tags.values()}
     keys = tags[34735]
     shift = 0.5 if keys[keys.index(1025) + 3] == 2 else 0.0
-    found: list[tuple[float, ...]] = []
+    found = []
     for column, row in ((0, 0), (tags[256], 0), (0, tags[257]), (tags[256], tags[257])):
         i, j = column - shift, row - shift
         if 34264 in tags:
@@ -54,9 +50,7 @@ def corners(path: Path) -> list[tuple[float, ...]]:
         (POINT, TURNED, {"value_range": (-100, 900)}),
     ],
 )
-def test_the_corners_stay_where_they_were(
-    upscaler: Upscaler, tmp_path: Path, raster_type: tuple[int, ...], placed: list[Any], options: Any
-) -> None:
+def test_the_corners_stay_where_they_were(upscaler, tmp_path, raster_type, placed, options):
     values = np.indices((13, 17)).sum(axis=0).astype(np.uint16) * 20
     write_geotiff(tmp_path / "in.tif", values, raster_type, placed)
     upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.tif", **options)
@@ -65,7 +59,7 @@ def test_the_corners_stay_where_they_were(
         assert file.pages.first.tags[42113].value == "-99"
 
 
-def test_nodata_is_kept_and_values_do_not_become_it(upscaler: Upscaler, tmp_path: Path) -> None:
+def test_nodata_is_kept_and_values_do_not_become_it(upscaler, tmp_path):
     """As where nothing is 0, and dark pixels are drawn darker than they were."""
     values = np.random.default_rng(0).choice([-98, 300], (13, 17, 3)).astype(np.int16)
     values[:3, :5, 0] = values[9:, :5, 1] = -99  # each band has its own
@@ -76,9 +70,7 @@ def test_nodata_is_kept_and_values_do_not_become_it(upscaler: Upscaler, tmp_path
     assert (written[20:] == -98).any()
 
 
-def test_other_formats_say_that_they_cannot_hold_it(
-    upscaler: Upscaler, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_other_formats_say_that_they_cannot_hold_it(upscaler, tmp_path, caplog):
     write_geotiff(tmp_path / "in.tif", np.zeros((9, 9), np.uint16), AREA)
     with caplog.at_level(logging.WARNING):
         upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.png")
@@ -86,7 +78,7 @@ def test_other_formats_say_that_they_cannot_hold_it(
 
 
 @pytest.mark.parametrize("tag", [(33550, "H", 3, (1, 1, 0), True), (34264, "d", 3, (1.0, 2.0, 3.0), True)])
-def test_malformed_tags_do_not_stop_it(upscaler: Upscaler, tmp_path: Path, tag: Any) -> None:
+def test_malformed_tags_do_not_stop_it(upscaler, tmp_path, tag):
     write_geotiff(tmp_path / "in.tif", np.zeros((9, 9), np.uint8), AREA, [tag])
     upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.tif")
     assert tifffile.imread(tmp_path / "out.tif").shape == (36, 36)

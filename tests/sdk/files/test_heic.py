@@ -1,10 +1,7 @@
 """HEIC photographs, which libvips from PyPI cannot decode: the extra `heic` does, 10 bits and turned ones too."""
 
-from __future__ import annotations
-
 import base64
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,11 +29,11 @@ TURNED = (
 
 
 @pytest.fixture
-def heic(tmp_path: Path) -> Path:
+def heic(tmp_path):
     return tmp_path / "photo.heic"
 
 
-def test_ten_bits_reach_white(heic: Path) -> None:
+def test_ten_bits_reach_white(heic):
     heic.write_bytes(zlib.decompress(base64.b85decode(DEEP)))
     pixels = read_image(heic).pixels
     assert (pixels.dtype, pixels.shape) == (np.uint16, (8, 8, 3))
@@ -44,7 +41,7 @@ def test_ten_bits_reach_white(heic: Path) -> None:
     assert pixels[-1].max() == 0
 
 
-def test_a_turned_photograph_is_upright_once(heic: Path) -> None:
+def test_a_turned_photograph_is_upright_once(heic):
     heic.write_bytes(zlib.decompress(base64.b85decode(TURNED)))
     with open_image(heic) as reader:
         assert (reader.width, reader.height) == (8, 16)
@@ -54,7 +51,7 @@ def test_a_turned_photograph_is_upright_once(heic: Path) -> None:
         assert reader.metadata.exif is not None
 
 
-def test_a_damaged_one_is_one_line(heic: Path) -> None:
+def test_a_damaged_one_is_one_line(heic):
     data = zlib.decompress(base64.b85decode(DEEP))
     for broken in (data[:-20], data[:400] + bytes(len(data) - 400)):
         heic.write_bytes(broken)
@@ -63,10 +60,10 @@ def test_a_damaged_one_is_one_line(heic: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def test_whatever_the_decoder_raises_is_one_line(heic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_the_decoder_raises_is_one_line(heic, monkeypatch):
     heic.write_bytes(zlib.decompress(base64.b85decode(DEEP)))
 
-    def failing(*_: object, **keywords: object) -> None:
+    def failing(*_, **keywords):
         raise RuntimeError("Memory allocation error: Invalid image size")
 
     monkeypatch.setattr("pi_heif.open_heif", failing)
@@ -74,7 +71,7 @@ def test_whatever_the_decoder_raises_is_one_line(heic: Path, monkeypatch: pytest
         read_image(heic)
 
 
-def test_without_a_decoder_the_error_says_what_helps(heic: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_decoder_the_error_says_what_helps(heic, monkeypatch):
     monkeypatch.setattr("srflow_sdk.files.decoders.is_installed", lambda module: False)
     heic.write_bytes(zlib.decompress(base64.b85decode(DEEP)))
     try:

@@ -1,7 +1,5 @@
 """Files that are not what they seem: each is refused in one line that begins with its path."""
 
-from __future__ import annotations
-
 import os
 import struct
 import zlib
@@ -16,7 +14,7 @@ from srflow_sdk.files import UNREAD, open_image, read_image, read_provenance, wr
 from tests.sdk.files.pictures import WRITTEN, chunk, noise, picture
 
 
-def refusal(path: Path) -> str:
+def refusal(path):
     with pytest.raises(ImageError) as error:
         read_image(path)
     message = str(error.value)
@@ -25,7 +23,7 @@ def refusal(path: Path) -> str:
     return message
 
 
-def png_claiming(width: int, height: int) -> bytes:
+def png_claiming(width, height):
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
@@ -33,7 +31,7 @@ def png_claiming(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
-def test_truncated(tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str) -> None:
+def test_truncated(tmp_path, capfd, suffix):
     path = tmp_path / f"a{suffix}"
     write_image(path, noise(64, 64))
     whole = path.read_bytes()
@@ -66,12 +64,12 @@ def test_truncated(tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: st
         (png_claiming(0, 7), "damaged"),
     ],
 )
-def test_other_contents(tmp_path: Path, content: bytes, words: str) -> None:
+def test_other_contents(tmp_path, content, words):
     (tmp_path / "a.png").write_bytes(content)
     assert words in refusal(tmp_path / "a.png")
 
 
-def test_formats_that_are_not_read_are_called_by_their_name(tmp_path: Path) -> None:
+def test_formats_that_are_not_read_are_called_by_their_name(tmp_path):
     for suffix in {".ppm", ".jp2"} & {*UNREAD}:
         Image.fromarray(picture()).save(tmp_path / f"a{suffix}")
         assert f"{UNREAD[suffix]} files are not supported" in refusal(tmp_path / f"a{suffix}")
@@ -79,7 +77,7 @@ def test_formats_that_are_not_read_are_called_by_their_name(tmp_path: Path) -> N
     assert "camera raw" in refusal(tmp_path / "a.dng")
 
 
-def test_what_is_no_regular_file(tmp_path: Path) -> None:
+def test_what_is_no_regular_file(tmp_path):
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere.png")
@@ -95,20 +93,20 @@ def test_what_is_no_regular_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission(tmp_path: Path) -> None:
+def test_a_file_without_permission(tmp_path):
     write_image(tmp_path / "a.png", picture())
     (tmp_path / "a.png").chmod(0)
     assert "Permission denied" in refusal(tmp_path / "a.png")
 
 
-def test_more_pixels_than_the_limit_are_refused_before_decoding(tmp_path: Path) -> None:
+def test_more_pixels_than_the_limit_are_refused_before_decoding(tmp_path):
     write_image(tmp_path / "a.png", picture())
     with pytest.raises(ImageError, match=r"56×40 pixels .* limit of 2,239; .* raise max_pixels \(--max-pixels\)"):
         open_image(tmp_path / "a.png", max_pixels=40 * 56 - 1)
     assert read_image(tmp_path / "a.png", max_pixels=40 * 56).pixels.shape == (40, 56, 3)
 
 
-def test_truncated_and_absurdly_large_bmps(tmp_path: Path) -> None:
+def test_truncated_and_absurdly_large_bmps(tmp_path):
     Image.fromarray(picture()).save(tmp_path / "a.bmp")
     whole = (tmp_path / "a.bmp").read_bytes()
     (tmp_path / "a.bmp").write_bytes(whole[:-500])
@@ -119,7 +117,7 @@ def test_truncated_and_absurdly_large_bmps(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [b"", b"x", b"Exif\0\0II*\0\xff\xff\xff\xff", bytes(50_000)])
-def test_broken_metadata_does_not_stop_reading(tmp_path: Path, block: bytes) -> None:
+def test_broken_metadata_does_not_stop_reading(tmp_path, block):
     for suffix in (".png", ".jpg", ".webp"):
         Image.fromarray(picture()).save(tmp_path / f"a{suffix}", exif=block, icc_profile=block or b"?", xmp=block)
         file = read_image(tmp_path / f"a{suffix}")
@@ -127,7 +125,7 @@ def test_broken_metadata_does_not_stop_reading(tmp_path: Path, block: bytes) -> 
         assert read_image(tmp_path / f"b{suffix}").metadata.icc_profile is None
 
 
-def test_a_damaged_middle_is_an_error_where_it_is_reached(tmp_path: Path) -> None:
+def test_a_damaged_middle_is_an_error_where_it_is_reached(tmp_path):
     path = tmp_path / "a.png"
     write_image(path, noise(600, 600))
     data = bytearray(path.read_bytes())

@@ -1,10 +1,7 @@
 """What travels from file to file, as Pillow reads it."""
 
-from __future__ import annotations
-
 import io
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +19,7 @@ EXIF_IFD, GPS_IFD, THUMBNAIL_IFD = 0x8769, 0x8825, 1
 PIXEL_WIDTH, PIXEL_HEIGHT, EXPOSURE, MAKER_NOTE, DATE = 0xA002, 0xA003, 0x829A, 0x927C, 0x9003
 
 
-def camera_exif(orientation: int = 1) -> bytes:
+def camera_exif(orientation=1):
     """With camera, exposure, GPS and a thumbnail, as a camera writes it."""
     exif = Image.Exif()
     exif[MAKE], exif[MODEL], exif[ORIENTATION] = "Acme", "Box 1", orientation
@@ -38,7 +35,7 @@ def camera_exif(orientation: int = 1) -> bytes:
     return with_thumbnail(block, stream.getvalue())
 
 
-def with_thumbnail(block: bytes, jpeg: bytes) -> bytes:
+def with_thumbnail(block, jpeg):
     """Append IFD1 to an EXIF block in Pillow's byte order."""
     order = {b"II": "<", b"MM": ">"}[block[6:8]]
     tiff = bytearray(block[6:])
@@ -58,9 +55,7 @@ def with_thumbnail(block: bytes, jpeg: bytes) -> bytes:
     ("origin", "suffix", "orientation"),
     [(".jpg", ".png", 1), (".png", ".jpg", 6), (".webp", ".webp", 6), (".jpg", ".avif", 6), (None, ".jpg", 6)],
 )
-def test_exif_tells_of_the_camera_and_of_the_new_picture(
-    tmp_path: Path, origin: str | None, suffix: str, orientation: int
-) -> None:
+def test_exif_tells_of_the_camera_and_of_the_new_picture(tmp_path, origin, suffix, orientation):
     exif = camera_exif(orientation)
     assert b"\xff\xd8\xff" in exif
     metadata = Metadata(exif=exif, resolution=(300 / 25.4, 300 / 25.4))  # a caller's own
@@ -84,7 +79,7 @@ def test_exif_tells_of_the_camera_and_of_the_new_picture(
 
 
 @pytest.mark.parametrize(("origin", "suffix"), [(".png", ".tif"), (".jpg", ".png"), (".tif", ".png")])
-def test_the_print_size_stays_and_turns_with_the_picture(tmp_path: Path, origin: str, suffix: str) -> None:
+def test_the_print_size_stays_and_turns_with_the_picture(tmp_path, origin, suffix):
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     Image.fromarray(picture()).save(tmp_path / f"a{origin}", dpi=(100, 300), exif=exif)
@@ -98,7 +93,7 @@ def test_the_print_size_stays_and_turns_with_the_picture(tmp_path: Path, origin:
 @pytest.mark.parametrize(
     ("origin", "suffix"), [(".png", ".jpg"), (".jpg", ".png"), (".tif", ".webp"), (".webp", ".tif"), (".png", ".avif")]
 )
-def test_a_file_without_resolution_and_exif_gets_neither(tmp_path: Path, origin: str, suffix: str) -> None:
+def test_a_file_without_resolution_and_exif_gets_neither(tmp_path, origin, suffix):
     Image.fromarray(picture()).save(tmp_path / f"a{origin}")
     metadata = read_image(tmp_path / f"a{origin}").metadata
     assert metadata.resolution is None
@@ -113,7 +108,7 @@ def test_a_file_without_resolution_and_exif_gets_neither(tmp_path: Path, origin:
 
 
 @pytest.mark.parametrize(("big", "order"), [(False, "<"), (True, ">")])
-def test_a_resolution_can_be_removed_from_any_tiff(tmp_path: Path, big: bool, order: str) -> None:
+def test_a_resolution_can_be_removed_from_any_tiff(tmp_path, big, order):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, picture(), bigtiff=big, byteorder=order, resolution=(300, 200), resolutionunit=2)
     with path.open("r+b") as file:
@@ -127,7 +122,7 @@ def test_a_resolution_can_be_removed_from_any_tiff(tmp_path: Path, big: bool, or
 @pytest.mark.parametrize(
     ("suffix", "channels"), [*((suffix, 3) for suffix in WRITTEN), (".png", 1), (".jpg", 1), (".tif", 1)]
 )
-def test_the_profile_travels_and_its_absence_too(tmp_path: Path, suffix: str, channels: int) -> None:
+def test_the_profile_travels_and_its_absence_too(tmp_path, suffix, channels):
     icc = profile() if channels == 3 else profile()[:16] + b"GRAY" + profile()[20:]  # the header is what tells
     path = tmp_path / f"a{suffix}"
     for given in (icc, None):
@@ -141,7 +136,7 @@ def test_the_profile_travels_and_its_absence_too(tmp_path: Path, suffix: str, ch
 
 
 @pytest.mark.parametrize("origin", [".jpg", ".tif"])
-def test_iptc_travels_to_jpeg_without_what_photoshop_keeps_beside(tmp_path: Path, origin: str) -> None:
+def test_iptc_travels_to_jpeg_without_what_photoshop_keeps_beside(tmp_path, origin):
     records = b"\x1c\x02\x78\x00\x05hello"
     path = tmp_path / f"a{origin}"
     if origin == ".tif":
@@ -163,9 +158,7 @@ def test_iptc_travels_to_jpeg_without_what_photoshop_keeps_beside(tmp_path: Path
 
 
 @pytest.mark.parametrize(("suffix", "channels", "gamma"), [(".webp", 1, 1.0), (".avif", 2, 3.0)])
-def test_gray_in_a_profile_looks_the_same_where_gray_becomes_rgb(
-    tmp_path: Path, suffix: str, channels: int, gamma: float
-) -> None:
+def test_gray_in_a_profile_looks_the_same_where_gray_becomes_rgb(tmp_path, suffix, channels, gamma):
     gray = np.repeat(np.linspace(40, 255, 256).astype(np.uint8)[None, :, None], 32, 0)
     opaque = np.full_like(gray, 255)
     pixels = gray if channels == 1 else np.concatenate([gray, opaque], -1)
@@ -190,9 +183,7 @@ def test_gray_in_a_profile_looks_the_same_where_gray_becomes_rgb(
     ],
     ids=["nonsense", "cut", "CMYK", "gray", "zeros", "large"],
 )
-def test_a_profile_that_cannot_belong_to_the_pixels_is_named_once_and_left_out(
-    tmp_path: Path, suffix: str, icc: bytes, words: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_profile_that_cannot_belong_to_the_pixels_is_named_once_and_left_out(tmp_path, suffix, icc, words, caplog):
     path = tmp_path / f"a{suffix}"
     write_image(path, picture(), metadata=Metadata(icc_profile=icc))
     (message,) = caplog.messages
@@ -201,7 +192,7 @@ def test_a_profile_that_cannot_belong_to_the_pixels_is_named_once_and_left_out(
     assert read_image(path).metadata.icc_profile is None
 
 
-def test_blocks_too_large_to_be_read_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_blocks_too_large_to_be_read_are_named(tmp_path, caplog):
     path = tmp_path / "a.webp"
     huge = bytes(6 << 20)
     Image.fromarray(picture()).save(path, icc_profile=huge, xmp=huge)
@@ -214,13 +205,12 @@ def test_blocks_too_large_to_be_read_are_named(tmp_path: Path, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp"])
-def test_exif_that_is_too_large_is_left_out_and_the_file_is_named(
-    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_exif_that_is_too_large_is_left_out_and_the_file_is_named(tmp_path, suffix, caplog):
     exif = Image.Exif()
     exif[MAKE] = "Acme"
     exif.get_ifd(EXIF_IFD).update({MAKER_NOTE: bytes(70_000), DATE: "2024:05:06 07:08:09"})
-    write_image(tmp_path / f"a{suffix}", picture(), metadata=Metadata(exif=exif.tobytes()))
+    Image.fromarray(picture()).save(tmp_path / "a.webp", exif=exif.tobytes())
+    write_image(tmp_path / f"a{suffix}", picture(), metadata=read_image(tmp_path / "a.webp").metadata)
     (message,) = caplog.messages
     assert message.startswith(f"{tmp_path / f'a{suffix}'}: EXIF block left out: its 70")
     caplog.clear()
@@ -244,7 +234,7 @@ def test_exif_that_is_too_large_is_left_out_and_the_file_is_named(
         (".jpg", False, False),
     ],
 )
-def test_exif_says_srgb_where_the_values_are(tmp_path: Path, suffix: str, tagged: bool, given: bool) -> None:
+def test_exif_says_srgb_where_the_values_are(tmp_path, suffix, tagged, given):
     exif = Image.Exif()
     exif.get_ifd(EXIF_IFD)[0xA001] = 65535
     icc = profile() if tagged else None
@@ -257,7 +247,7 @@ def test_exif_says_srgb_where_the_values_are(tmp_path: Path, suffix: str, tagged
 
 
 @pytest.mark.parametrize("suffix", WITH_EXIF)
-def test_the_largest_blocks_that_are_kept_can_be_written(tmp_path: Path, suffix: str) -> None:
+def test_the_largest_blocks_that_are_kept_can_be_written(tmp_path, suffix):
     exif = Image.Exif()
     exif.get_ifd(EXIF_IFD)[MAKER_NOTE] = bytes(59_000)
     metadata = Metadata(exif=exif.tobytes(), xmp=b"<x>" + bytes(80_000) + b"</x>")
@@ -269,22 +259,20 @@ def test_the_largest_blocks_that_are_kept_can_be_written(tmp_path: Path, suffix:
 # PNG chunks behind the pixels, as ImageMagick writes them.
 
 
-def with_chunks_at_the_end(*chunks: bytes) -> bytes:
+def with_chunks_at_the_end(*chunks):
     stream = io.BytesIO()
     Image.fromarray(picture()).save(stream, "PNG")
     return stream.getvalue()[:-12] + b"".join(chunks) + stream.getvalue()[-12:]
 
 
-def exif_chunk(orientation: int) -> bytes:
+def exif_chunk(orientation):
     exif = Image.Exif()
     exif[0x0112], exif[0x010F], exif[0x011A], exif[0x011B], exif[0x0128] = orientation, "Acme", 150.0, 150.0, 2
     return chunk(b"eXIf", exif.tobytes()[6:])
 
 
 @pytest.mark.parametrize(("orientation", "before"), [(1, None), (3, None), (6, None), (6, 1)])
-def test_orientation_and_camera_are_found_behind_the_pixels_if_not_before_them(
-    tmp_path: Path, orientation: int, before: int | None
-) -> None:
+def test_orientation_and_camera_are_found_behind_the_pixels_if_not_before_them(tmp_path, orientation, before):
     path = tmp_path / "a.png"
     data = with_chunks_at_the_end(exif_chunk(orientation))
     path.write_bytes(data if before is None else data[:33] + exif_chunk(before) + data[33:])
@@ -297,7 +285,7 @@ def test_orientation_and_camera_are_found_behind_the_pixels_if_not_before_them(
     assert (exif[0x010F], exif[0x0112]) == ("Acme", 1)
 
 
-def test_damaged_chunks_behind_the_pixels_and_frames_before_them_are_passed_over(tmp_path: Path) -> None:
+def test_damaged_chunks_behind_the_pixels_and_frames_before_them_are_passed_over(tmp_path):
     path = tmp_path / "a.png"
     huge = struct.pack(">I4s", 0x7FFFFFFF, b"eXIf")
     for bad in (chunk(b"eXIf", b""), chunk(b"eXIf", b"nonsense"), exif_chunk(6)[:-1] + b"?", huge):

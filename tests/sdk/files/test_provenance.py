@@ -1,8 +1,5 @@
-from __future__ import annotations
-
 import dataclasses
 import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -38,9 +35,7 @@ FOREIGN = (
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
-def test_every_format_gives_it_back_and_another_library_finds_it_beside_what_was_there(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_every_format_gives_it_back_and_another_library_finds_it_beside_what_was_there(tmp_path, suffix):
     write_image(tmp_path / f"a{suffix}", picture(), metadata=Metadata(xmp=FOREIGN), provenance=EXAMPLE)
     assert read_provenance(tmp_path / f"a{suffix}") == EXAMPLE
     with Image.open(tmp_path / f"a{suffix}") as image:
@@ -53,7 +48,7 @@ def test_every_format_gives_it_back_and_another_library_finds_it_beside_what_was
     assert 'dc:format="image/png"' in text
 
 
-def test_an_output_made_from_an_output_tells_of_the_last_one_only(tmp_path: Path) -> None:
+def test_an_output_made_from_an_output_tells_of_the_last_one_only(tmp_path):
     write_image(tmp_path / "a.png", picture(), metadata=Metadata(xmp=FOREIGN), provenance=EXAMPLE)
     file = read_image(tmp_path / "a.png")
     later = dataclasses.replace(EXAMPLE, source="a.png", tau=None, tile=96, consistent=True)
@@ -68,13 +63,13 @@ def test_an_output_made_from_an_output_tells_of_the_last_one_only(tmp_path: Path
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=30)
 
 
-def test_what_few_outputs_have_survives_and_others_say_nothing_of_it() -> None:
+def test_what_few_outputs_have_survives_and_others_say_nothing_of_it():
     plain = with_provenance(None, EXAMPLE)
     for fields in (
         {"precision": "int8", "device": "openvino"},
         {"scale": np.float64(1 / 3), "reduction": "lanczos", "linear_light": np.bool_(True)},
     ):
-        other = dataclasses.replace(EXAMPLE, seed=np.uint64(2**64 - 1), **fields)  # type: ignore[arg-type]
+        other = dataclasses.replace(EXAMPLE, seed=np.uint64(2**64 - 1), **fields)
         packet = with_provenance(FOREIGN, other)
         assert provenance_in(packet) == other
         assert not [name for name in fields if name.encode() in plain]
@@ -97,19 +92,19 @@ def test_what_few_outputs_have_survives_and_others_say_nothing_of_it() -> None:
         source_sha256=TEXTS,
     )
 )
-def test_all_values_survive_exactly(provenance: Provenance) -> None:
+def test_all_values_survive_exactly(provenance):
     assert provenance_in(with_provenance(None, provenance)) == provenance
     assert provenance_in(with_provenance(FOREIGN, provenance)) == provenance
 
 
 @pytest.mark.parametrize("source", ["\udcff\udcfe.png", "a\x01\n\t\r\x85.png", "%41%.png", "]]>", "<!DOCTYPE a>"])
-def test_file_names_that_xml_cannot_hold_survive(source: str) -> None:
+def test_file_names_that_xml_cannot_hold_survive(source):
     provenance = dataclasses.replace(EXAMPLE, source=source)
     assert provenance_in(with_provenance(None, provenance)) == provenance
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_a_file_without_provenance_says_none(tmp_path: Path, suffix: str) -> None:
+def test_a_file_without_provenance_says_none(tmp_path, suffix):
     Image.fromarray(picture()).save(tmp_path / f"a{suffix}")
     assert read_provenance(tmp_path / f"a{suffix}") is None
     write_image(tmp_path / f"b{suffix}", picture(), metadata=Metadata(xmp=FOREIGN))
@@ -130,7 +125,7 @@ def test_a_file_without_provenance_says_none(tmp_path: Path, suffix: str) -> Non
         ("<x:xmpmeta", "<x:xmpmeta" + " " * 2_000_000),
     ],
 )
-def test_malformed_provenance_is_none(old: str, new: str) -> None:
+def test_malformed_provenance_is_none(old, new):
     packet = with_provenance(None, EXAMPLE).decode()
     malformed = packet.replace(f"srflow:{old}" if "=" in old else old, f"srflow:{new}" if new[:1].isalpha() else new)
     assert malformed != packet
@@ -148,11 +143,11 @@ def test_malformed_provenance_is_none(old: str, new: str) -> None:
         b"<a>" * sys.getrecursionlimit() * 2,
     ],
 )
-def test_packets_that_are_no_sound_xmp_are_replaced(packet: bytes) -> None:
+def test_packets_that_are_no_sound_xmp_are_replaced(packet):
     assert provenance_in(with_provenance(packet, EXAMPLE)) == EXAMPLE
 
 
-def test_it_is_read_from_the_header_alone(tmp_path: Path) -> None:
+def test_it_is_read_from_the_header_alone(tmp_path):
     path = tmp_path / "a.png"
     write_image(path, np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8), provenance=EXAMPLE)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -181,7 +176,7 @@ NESTED = STALE.replace(b"<exif:ISO>200", b"<a>" * 50_000 + b"</a>" * 50_000 + b"
 @pytest.mark.parametrize(
     ("suffix", "provenance"), [(".png", None), (".jpg", EXAMPLE), (".tif", EXAMPLE), (".webp", None)]
 )
-def test_a_packet_says_nothing_of_older_pixels(tmp_path: Path, suffix: str, provenance: Provenance | None) -> None:
+def test_a_packet_says_nothing_of_older_pixels(tmp_path, suffix, provenance):
     write_image(tmp_path / f"a{suffix}", picture(), metadata=Metadata(xmp=STALE), provenance=provenance)
     packet = read_image(tmp_path / f"a{suffix}").metadata.xmp
     assert packet is not None
@@ -192,5 +187,5 @@ def test_a_packet_says_nothing_of_older_pixels(tmp_path: Path, suffix: str, prov
 
 
 @pytest.mark.parametrize("packet", [FOREIGN, b"", b"<a>" * 3000, NESTED])
-def test_a_packet_without_such_things_or_that_is_none_stays_as_it_is(packet: bytes) -> None:
+def test_a_packet_without_such_things_or_that_is_none_stays_as_it_is(packet):
     assert for_new_pixels(packet) is packet

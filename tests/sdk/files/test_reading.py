@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import errno
 import io
 import os
@@ -7,7 +5,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +18,7 @@ from tests.sdk.files.pictures import WRITTEN, noise, picture
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
-def test_rows_that_stream_in_any_thread_are_those_of_the_whole_file(tmp_path: Path, suffix: str) -> None:
+def test_rows_that_stream_in_any_thread_are_those_of_the_whole_file(tmp_path, suffix):
     write_image(tmp_path / f"a{suffix}", noise(300, 17))
     whole = read_image(tmp_path / f"a{suffix}").pixels
     with open_image(tmp_path / f"a{suffix}") as reader:
@@ -34,7 +31,7 @@ def test_rows_that_stream_in_any_thread_are_those_of_the_whole_file(tmp_path: Pa
         np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
-def test_more_rows_than_there_are_and_closed_files_are_typed_errors(tmp_path: Path) -> None:
+def test_more_rows_than_there_are_and_closed_files_are_typed_errors(tmp_path):
     write_image(tmp_path / "a.png", picture())
     reader = open_image(tmp_path / "a.png")
     reader.read_rows(39)
@@ -46,7 +43,7 @@ def test_more_rows_than_there_are_and_closed_files_are_typed_errors(tmp_path: Pa
         reader.read_rows(1)
 
 
-def test_a_file_that_changed_is_read_anew(tmp_path: Path) -> None:
+def test_a_file_that_changed_is_read_anew(tmp_path):
     for pixels in (picture(), 255 - picture()):
         write_image(tmp_path / "a.png", pixels)
         np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, pixels)
@@ -56,7 +53,7 @@ def test_a_file_that_changed_is_read_anew(tmp_path: Path) -> None:
     ("value", "says"),
     [(-0.1, r"must be in \[0, 1\]"), (1.1, r"must be in \[0, 1\]"), (np.inf, "to inf"), (np.nan, r"\(NaN\)")],
 )
-def test_floats_out_of_range_are_refused_with_the_range(tmp_path: Path, value: float, says: str) -> None:
+def test_floats_out_of_range_are_refused_with_the_range(tmp_path, value, says):
     pixels = picture(3, np.float32)
     pixels[20, 20, 1] = value
     tifffile.imwrite(tmp_path / "f.tif", pixels, photometric="rgb")
@@ -65,7 +62,7 @@ def test_floats_out_of_range_are_refused_with_the_range(tmp_path: Path, value: f
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int16", "complex64"])
-def test_other_types_of_pixels_are_refused(tmp_path: Path, dtype: str) -> None:
+def test_other_types_of_pixels_are_refused(tmp_path, dtype):
     tifffile.imwrite(tmp_path / "t.tif", np.ones((5, 5, 3), dtype), photometric="rgb")
     with pytest.raises(ImageError, match="save it with"):
         read_image(tmp_path / "t.tif")
@@ -75,7 +72,7 @@ def test_other_types_of_pixels_are_refused(tmp_path: Path, dtype: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".tif", ".avif"])
-def test_animations_and_pages_are_refused(tmp_path: Path, suffix: str) -> None:
+def test_animations_and_pages_are_refused(tmp_path, suffix):
     frames = [Image.fromarray(picture(3) // divisor) for divisor in (1, 2, 3)]
     frames[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=frames[1:])
     with pytest.raises(ImageError, match="an animation" if suffix == ".avif" else "3 frames"):
@@ -83,7 +80,7 @@ def test_animations_and_pages_are_refused(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("full_first", [True, False])
-def test_a_page_that_is_a_smaller_version_is_no_second_picture(tmp_path: Path, full_first: bool) -> None:
+def test_a_page_that_is_a_smaller_version_is_no_second_picture(tmp_path, full_first):
     pages = [(picture(), 0), (picture()[::4, ::4], 1), (picture()[::8, ::8], 1)]
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for pixels, kind in pages if full_first else pages[::-1]:
@@ -96,7 +93,7 @@ def test_a_page_that_is_a_smaller_version_is_no_second_picture(tmp_path: Path, f
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read where Linux has it")
-def test_memory_does_not_grow_with_the_height(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_height(tmp_path):
     import subprocess
     import sys
 
@@ -140,18 +137,18 @@ for path in sys.argv[1:]:
 """
 
 
-def truncated_in_place(path: Path) -> None:
+def truncated_in_place(path):
     os.truncate(path, path.stat().st_size - 1)
 
 
-def written_in_place(path: Path) -> None:
+def written_in_place(path):
     """With the same length, and a time that is certainly another."""
     with path.open("r+b") as file:
         file.write(file.read(1))
     os.utime(path, ns=(0, 1))
 
 
-def replaced(path: Path) -> None:
+def replaced(path):
     """With all that can be seen but the inode."""
     status = path.stat()
     (path.parent / "new").write_bytes(path.read_bytes())
@@ -159,7 +156,7 @@ def replaced(path: Path) -> None:
     (path.parent / "new").replace(path)
 
 
-def test_a_file_that_becomes_shorter_is_an_error_and_not_a_signal(tmp_path: Path) -> None:
+def test_a_file_that_becomes_shorter_is_an_error_and_not_a_signal(tmp_path):
     paths = [tmp_path / f"a{suffix}" for suffix in (*WRITTEN, ".gif", ".bmp", ".png")]
     for path in paths:
         if path.suffix in WRITTEN:
@@ -176,7 +173,7 @@ def test_a_file_that_becomes_shorter_is_an_error_and_not_a_signal(tmp_path: Path
 
 @pytest.mark.parametrize("suffix", [".tif", ".webp"])  # read row by row, and whole
 @pytest.mark.parametrize("change", [truncated_in_place, written_in_place, replaced, Path.unlink])
-def test_every_change_is_seen_and_ends_the_reading(tmp_path: Path, suffix: str, change: Callable[[Path], None]) -> None:
+def test_every_change_is_seen_and_ends_the_reading(tmp_path, suffix, change):
     path = tmp_path / f"a{suffix}"
     write_image(path, noise(40, 40))
     with open_image(path) as reader, open_image(path) as other:
@@ -192,7 +189,7 @@ def test_every_change_is_seen_and_ends_the_reading(tmp_path: Path, suffix: str, 
 
 
 @pytest.fixture
-def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def spool(tmp_path, monkeypatch):
     """The folder that they are copied to."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
@@ -201,27 +198,27 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class Endless(io.RawIOBase):
     """Begins with some bytes, and then gives zeros for ever."""
 
-    def __init__(self, head: bytes) -> None:
+    def __init__(self, head):
         self.head = head
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size=-1):
         given, self.head = self.head, b""
         return given or bytes(size)
 
 
-def test_the_bytes_and_what_is_left_of_a_stream_are_a_file_meanwhile(spool: Path) -> None:
+def test_the_bytes_and_what_is_left_of_a_stream_are_a_file_meanwhile(spool):
     stream = io.BytesIO(b"xyzabc")
     stream.seek(3)
     for given in (b"abc", bytearray(b"abc"), memoryview(b"abc"), stream):
-        with spooled(given, name="stdin") as path:  # type: ignore[arg-type]
+        with spooled(given, name="stdin") as path:
             assert (path.name, path.read_bytes()) == ("stdin", b"abc")
         assert not list(spool.iterdir())
-    with pytest.raises(ArgumentError, match='open\\(path, "rb"\\)'), spooled(io.StringIO("abc"), name="image"):  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match='open\\(path, "rb"\\)'), spooled(io.StringIO("abc"), name="image"):
         pytest.fail("there is no file")
 
 
 @pytest.mark.parametrize("content", [b"", b"GIF89a", b"not a picture"])
-def test_errors_name_the_picture_and_not_the_file(spool: Path, content: bytes) -> None:
+def test_errors_name_the_picture_and_not_the_file(spool, content):
     with pytest.raises(ImageError) as error, spooled(content, name="stdin") as path:
         read_image(path)
     assert str(error.value).startswith("stdin: ")
@@ -229,16 +226,16 @@ def test_errors_name_the_picture_and_not_the_file(spool: Path, content: bytes) -
     assert not list(spool.iterdir())
 
 
-def test_a_stream_without_end_is_read_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_without_end_is_read_up_to_the_limit(monkeypatch):
     monkeypatch.setattr("srflow_sdk.files.passed_images._METADATA_BYTES", 1000)
     png = Endless(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(ImageError, match=r"over 17,000 bytes; .*--max-pixels"), spooled(png, name="a", max_pixels=1000):
         pytest.fail("there is no file")
 
 
-def test_a_folder_without_room_is_named(spool: Path) -> None:
+def test_a_folder_without_room_is_named(spool):
     class Full(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
+        def read(self, size=-1):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(ImageError, match=f"stdin cannot be copied to {spool}: No space left .* TMPDIR"):  # noqa: SIM117

@@ -1,11 +1,8 @@
 """EXIF in TIFF, where libvips has none, as Pillow and tifffile see it."""
 
-from __future__ import annotations
-
 import io
 import json
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +19,7 @@ EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 COLOUR_SPACE, PIXEL_WIDTH, PIXEL_HEIGHT, MAKER_NOTE, DATE = 0xA001, 0xA002, 0xA003, 0x927C, 0x9003
 
 
-def exif_of(order: str = "<") -> Image.Exif:
+def exif_of(order="<"):
     exif = Image.Exif()
     exif.endian = order
     exif[MAKE], exif[COPYRIGHT], exif[DESCRIPTION] = "Acme", "someone", "a hill"
@@ -37,9 +34,7 @@ def exif_of(order: str = "<") -> Image.Exif:
     ("big", "order", "dtype"), [(False, "<", np.uint8), (True, ">", np.uint8), (True, "<", np.float32)]
 )
 @pytest.mark.filterwarnings("error")
-def test_others_find_what_was_written_and_all_that_was_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, big: bool, order: str, dtype: type
-) -> None:
+def test_others_find_what_was_written_and_all_that_was_there(tmp_path, monkeypatch, big, order, dtype):
     if big:
         monkeypatch.setattr(writing, "_BIGTIFF_BYTES", 1)
     path, pixels = tmp_path / "a.tif", picture(3, dtype, height=301)
@@ -70,7 +65,7 @@ def test_others_find_what_was_written_and_all_that_was_there(
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".tif"])
-def test_what_pillow_wrote_travels_on(tmp_path: Path, suffix: str) -> None:
+def test_what_pillow_wrote_travels_on(tmp_path, suffix):
     Image.fromarray(picture()).save(tmp_path / "a.tif", exif=exif_of().tobytes())
     file = read_image(tmp_path / "a.tif")
     block = Image.Exif()
@@ -88,7 +83,7 @@ def test_what_pillow_wrote_travels_on(tmp_path: Path, suffix: str) -> None:
         assert exif.get_ifd(GPS_IFD)[4] == (13.0, 24.0, 0.0)
 
 
-def test_descriptions_of_the_array_stay_behind(tmp_path: Path) -> None:
+def test_descriptions_of_the_array_stay_behind(tmp_path):
     for number, description in enumerate([None, "ImageJ=1.54f\nimages=1\n", "<OME/>", json.dumps({"shape": [1]})]):
         tifffile.imwrite(tmp_path / f"{number}.tif", picture(), photometric="rgb", description=description)
         block = read_image(tmp_path / f"{number}.tif").metadata.exif
@@ -98,7 +93,7 @@ def test_descriptions_of_the_array_stay_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_damaged_directories_are_left_out_without_a_word(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_damaged_directories_are_left_out_without_a_word(tmp_path, capfd):
     stream = io.BytesIO()
     Image.fromarray(picture()).save(stream, "TIFF", exif=exif_of().tobytes())
     data = stream.getvalue()
@@ -117,7 +112,7 @@ def test_damaged_directories_are_left_out_without_a_word(tmp_path: Path, capfd: 
     assert capfd.readouterr().err == ""
 
 
-def test_long_values_are_left_out_and_others_stay(tmp_path: Path) -> None:
+def test_long_values_are_left_out_and_others_stay(tmp_path):
     exif = exif_of()
     exif[DESCRIPTION] = "x" * 5_000_000
     Image.fromarray(picture()).save(tmp_path / "a.tif", exif=exif.tobytes())
@@ -130,7 +125,7 @@ def test_long_values_are_left_out_and_others_stay(tmp_path: Path) -> None:
         assert image.getexif().get_ifd(EXIF_IFD)[DATE] == "2024:05:06 07:08:09"
 
 
-def test_text_and_fractions_stay_as_they_are(tmp_path: Path) -> None:
+def test_text_and_fractions_stay_as_they_are(tmp_path):
     exif = Image.Exif()
     exif[COPYRIGHT] = "© Ünal".encode()
     exif.endian = "<"
@@ -147,16 +142,14 @@ def test_text_and_fractions_stay_as_they_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [b"x", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"])
-def test_blocks_that_are_no_exif_leave_the_file_as_it_is(tmp_path: Path, block: bytes) -> None:
+def test_blocks_that_are_no_exif_leave_the_file_as_it_is(tmp_path, block):
     write_image(tmp_path / "a.tif", picture())
     assert read_image(tmp_path / "a.tif").metadata.exif is None
     write_image(tmp_path / "b.tif", picture(), metadata=Metadata(exif=block))
     assert (tmp_path / "a.tif").read_bytes() == (tmp_path / "b.tif").read_bytes()
 
 
-def test_a_file_without_room_stays_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_without_room_stays_as_it_is(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr("srflow_sdk.files.tiff.MAX_CLASSIC_BYTES", 1000)
     write_image(tmp_path / "a.tif", picture())
     write_image(tmp_path / "b.tif", picture(), metadata=Metadata(exif=exif_of().tobytes()))

@@ -1,12 +1,9 @@
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +13,14 @@ from srflow_sdk.files import ImageWriter, check_writable, read_image, write_imag
 from tests.sdk.files.pictures import WRITTEN, names, noise, picture
 
 
-def writer(path: Path, pixels: np.ndarray) -> ImageWriter:
+def writer(path, pixels):
     height, width, channels = pixels.shape
     return ImageWriter(path, width=width, height=height, channels=channels, dtype=pixels.dtype)
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
 @pytest.mark.parametrize("counts", [(1,) * 50, (7, 40, 3)])
-def test_the_file_does_not_depend_on_how_rows_came(tmp_path: Path, suffix: str, counts: tuple[int, ...]) -> None:
+def test_the_file_does_not_depend_on_how_rows_came(tmp_path, suffix, counts):
     pixels = noise(50, 33)
     write_image(tmp_path / f"whole{suffix}", pixels)
     with writer(tmp_path / f"rows{suffix}", pixels) as rows:
@@ -44,13 +41,13 @@ def test_the_file_does_not_depend_on_how_rows_came(tmp_path: Path, suffix: str, 
         os.fsdecode(b"\xff\xfe.png"),
     ],
 )
-def test_odd_file_names_are_only_names(tmp_path: Path, name: str) -> None:
+def test_odd_file_names_are_only_names(tmp_path, name):
     write_image(tmp_path / name, picture())
     assert names(tmp_path) == [name]
     np.testing.assert_array_equal(read_image(tmp_path / name).pixels, picture())
 
 
-def test_nothing_is_seen_under_the_target_before_the_end(tmp_path: Path) -> None:
+def test_nothing_is_seen_under_the_target_before_the_end(tmp_path):
     with writer(tmp_path / "a.png", picture()) as rows:
         rows.write_rows(picture())
         (part,) = names(tmp_path)
@@ -64,9 +61,7 @@ def test_nothing_is_seen_under_the_target_before_the_end(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("suffix", WRITTEN)
 @pytest.mark.parametrize(("error", "written"), [(RuntimeError, 0), (KeyboardInterrupt, 250), (RuntimeError, 500)])
-def test_an_exception_in_the_block_leaves_the_old_file_and_no_other(
-    tmp_path: Path, suffix: str, error: type[BaseException], written: int
-) -> None:
+def test_an_exception_in_the_block_leaves_the_old_file_and_no_other(tmp_path, suffix, error, written):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"old")
     threads = threading.active_count()
@@ -78,7 +73,7 @@ def test_an_exception_in_the_block_leaves_the_old_file_and_no_other(
     assert threading.active_count() == threads
 
 
-def test_rows_that_do_not_fit_are_errors_and_leave_no_file(tmp_path: Path) -> None:
+def test_rows_that_do_not_fit_are_errors_and_leave_no_file(tmp_path):
     path = tmp_path / "a.png"
     with pytest.raises(ImageError, match="only 39 of 40 rows"), writer(path, picture()) as rows:
         rows.write_rows(picture()[:39])
@@ -119,7 +114,7 @@ for suffix, height, said in ((".png", 20_000, ""), (".tif", 20_000, ""), (".tif"
 """
 
 
-def test_a_full_disk_ends_writing_promptly_and_is_called_so(tmp_path: Path) -> None:
+def test_a_full_disk_ends_writing_promptly_and_is_called_so(tmp_path):
     command = [sys.executable, "-c", FAILING]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path)
     expected = "True 1 {} cannot be written: the disk is full, or a limit is reached"
@@ -129,8 +124,8 @@ def test_a_full_disk_ends_writing_promptly_and_is_called_so(tmp_path: Path) -> N
     assert names(tmp_path) == []
 
 
-def test_other_failures_are_not_blamed_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_arguments: object, **_options: object) -> None:
+def test_other_failures_are_not_blamed_on_the_disk(tmp_path, monkeypatch):
+    def fail(*_arguments, **_options):
         raise RuntimeError("out of paint")
 
     monkeypatch.setattr("srflow_sdk.files.writing.attach", fail)
@@ -140,11 +135,11 @@ def test_other_failures_are_not_blamed_on_the_disk(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are listed where Linux has them")
-def test_many_threads_write_without_growth_of_descriptors(tmp_path: Path) -> None:
-    def write(number: int) -> None:
+def test_many_threads_write_without_growth_of_descriptors(tmp_path):
+    def write(number):
         write_image(tmp_path / f"{number}{WRITTEN[number % len(WRITTEN)]}", picture())
 
-    def descriptors() -> int:
+    def descriptors():
         return len(list(Path("/proc/self/fd").iterdir()))
 
     with ThreadPoolExecutor(4) as pool:
@@ -155,13 +150,13 @@ def test_many_threads_write_without_growth_of_descriptors(tmp_path: Path) -> Non
     assert len(names(tmp_path)) == 30
 
 
-def test_floats_beyond_the_range_are_clipped(tmp_path: Path) -> None:
+def test_floats_beyond_the_range_are_clipped(tmp_path):
     pixels = picture(1, np.float32) * 2 - 0.5
     write_image(tmp_path / "a.tif", pixels)
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, np.clip(pixels, 0, 1))
 
 
-def test_the_largest_sides(tmp_path: Path) -> None:
+def test_the_largest_sides(tmp_path):
     for name, size in {"a.webp": (16_383, 2), "a.jpg": (65_500, 2), "a.png": (600_000, 1)}.items():
         write_image(tmp_path / name, np.zeros((size[1], size[0], 4 if name == "a.png" else 1), np.uint8))
         assert read_image(tmp_path / name).pixels.shape[:2] == size[::-1]
@@ -177,7 +172,7 @@ def test_the_largest_sides(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp", ".avif"])
-def test_quality_costs_bytes(tmp_path: Path, suffix: str) -> None:
+def test_quality_costs_bytes(tmp_path, suffix):
     for quality in (10, 60, 95):
         write_image(tmp_path / f"{quality}{suffix}", noise(40, 56), quality=quality)
     sizes = [(tmp_path / f"{quality}{suffix}").stat().st_size for quality in (10, 60, 95)]
@@ -185,7 +180,7 @@ def test_quality_costs_bytes(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".webp", ".avif"])
-def test_lossless_pictures_keep_every_pixel(tmp_path: Path, suffix: str) -> None:
+def test_lossless_pictures_keep_every_pixel(tmp_path, suffix):
     pixels = noise(40, 56, 4)
     pixels[..., 3:] |= 1  # colours that nobody sees may change
     write_image(tmp_path / f"a{suffix}", pixels, lossless=True)
@@ -214,9 +209,7 @@ NAN = np.full((4, 4, 3), np.nan, np.float32)
         ("a.webp", picture(), {"lossless": "yes"}, "lossless is 'yes'"),
     ],
 )
-def test_what_a_format_cannot_hold_is_refused(
-    tmp_path: Path, name: str, pixels: np.ndarray, options: dict[str, Any], says: str
-) -> None:
+def test_what_a_format_cannot_hold_is_refused(tmp_path, name, pixels, options, says):
     (tmp_path / "folder.png").mkdir()
     with pytest.raises((ImageError, ArgumentError), match=says):
         write_image(tmp_path / name, pixels, **options)

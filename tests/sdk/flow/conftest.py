@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,18 +20,18 @@ class Pictures:
 
 
 @pytest.fixture(scope="session")
-def flow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def flow_bundle(tmp_path_factory):
     return write_flow_bundle(tmp_path_factory.mktemp("flow") / "flow.srflow")
 
 
 @pytest.fixture(scope="session")
-def flow(flow_bundle: Path) -> Iterator[Upscaler]:
+def flow(flow_bundle):
     with Upscaler(flow_bundle, device="cpu", threads=1) as opened:
         yield opened
 
 
 @pytest.fixture
-def pictures() -> Pictures:
+def pictures():
     y, x = np.mgrid[0:64, 0:56]
     rng = np.random.default_rng(0)
     waves = np.stack([np.sin(x / 9 + shift) * np.cos(y / 7 - shift) for shift in (0, 1, 2)], -1)

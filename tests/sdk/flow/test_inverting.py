@@ -1,10 +1,6 @@
 """Encoding.invert and decode: the latents that make a picture, and the picture that latents make."""
 
-from __future__ import annotations
-
 import threading
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +20,7 @@ SCALE = 4
 
 
 @pytest.fixture
-def hr() -> np.ndarray:
+def hr():
     """A uint8 picture with detail, 96×80."""
     y, x = np.mgrid[0:96, 0:80]
     waves = np.stack([np.sin(x / 5 + shift) * np.cos(y / 3 - shift) for shift in (0, 1, 2)], -1)
@@ -32,11 +28,11 @@ def hr() -> np.ndarray:
     return np.clip(np.rint(127.5 + 70 * waves + noise), 0, 255).astype(np.uint8)
 
 
-def lr_of(hr: np.ndarray, upscaler: Upscaler) -> np.ndarray:
+def lr_of(hr, upscaler):
     return reduced_image(hr, upscaler.bundle.manifest)
 
 
-KINDS: dict[str, tuple[Any, float]] = {  # and how far each may be off
+KINDS = {  # and how far each may be off
     "uint8": (lambda hr: hr, 0),
     "uint16": (lambda hr: hr.astype(np.uint16) * 257, 4),
     "float32": (lambda hr: hr / np.float32(255), 2e-5),
@@ -45,15 +41,13 @@ KINDS: dict[str, tuple[Any, float]] = {  # and how far each may be off
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_decoding_the_latents_of_a_picture_gives_the_picture(flow: Upscaler, hr: np.ndarray, kind: str) -> None:
+def test_decoding_the_latents_of_a_picture_gives_the_picture(flow, hr, kind):
     make, tolerance = KINDS[kind]
     encoding = flow.encode(make(lr_of(hr, flow)))
     np.testing.assert_allclose(encoding.decode(encoding.invert(make(hr))), make(hr), atol=tolerance, rtol=0)
 
 
-def test_decoding_drawn_latents_gives_the_sample_to_the_bit(
-    flow: Upscaler, hr: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_decoding_drawn_latents_gives_the_sample_to_the_bit(flow, hr, monkeypatch):
     monkeypatch.setattr(ChromaBounds, "bounded", lambda self, picture: picture)  # which samples alone have
     encoding = flow.encode(lr_of(hr, flow) / np.float32(255))
     manifest = flow.bundle.manifest
@@ -63,9 +57,7 @@ def test_decoding_drawn_latents_gives_the_sample_to_the_bit(
 
 
 @pytest.mark.parametrize(("tile", "parts"), [(16, None), (18, None), (40, 16)])
-def test_tiles_and_their_parts_give_the_same_latents_and_nats(
-    flow: Upscaler, flow_bundle: Path, tile: int, parts: int | None
-) -> None:
+def test_tiles_and_their_parts_give_the_same_latents_and_nats(flow, flow_bundle, tile, parts):
     image = np.random.default_rng(1).integers(0, 256, (240, 172, 3), np.uint8)
     lr = lr_of(image, flow)
     whole = flow.encode(lr).invert(image)
@@ -81,9 +73,7 @@ def test_tiles_and_their_parts_give_the_same_latents_and_nats(
 
 
 @pytest.mark.parametrize(("height", "width"), [(93, 80), (89, 73), (1, 1)])
-def test_pictures_of_any_size_come_back_and_their_padding_counts_nothing(
-    flow: Upscaler, hr: np.ndarray, height: int, width: int
-) -> None:
+def test_pictures_of_any_size_come_back_and_their_padding_counts_nothing(flow, hr, height, width):
     image = np.ascontiguousarray(hr[:height, :width])
     encoding = flow.encode(lr_of(image, flow))
     latents = encoding.invert(image)
@@ -96,7 +86,7 @@ def test_pictures_of_any_size_come_back_and_their_padding_counts_nothing(
         assert whole.bits_per_dimension == pytest.approx(latents.bits_per_dimension, abs=0.35)
 
 
-def test_the_log_likelihood_is_the_inversions(flow: Upscaler, hr: np.ndarray) -> None:
+def test_the_log_likelihood_is_the_inversions(flow, hr):
     lr = lr_of(hr, flow)
     expected = flow.encode(lr).invert(hr).log_likelihood
     assert flow.log_likelihood(hr) == flow.log_likelihood(hr, lr) == pytest.approx(expected, rel=1e-6)
@@ -104,9 +94,7 @@ def test_the_log_likelihood_is_the_inversions(flow: Upscaler, hr: np.ndarray) ->
     assert flow.log_likelihood(shifted, lr) < flow.log_likelihood(hr, lr), "it is not its reduction"
 
 
-def test_dequantisation_stays_within_each_level_and_is_the_same_for_any_tiles(
-    flow: Upscaler, flow_bundle: Path, hr: np.ndarray
-) -> None:
+def test_dequantisation_stays_within_each_level_and_is_the_same_for_any_tiles(flow, flow_bundle, hr):
     lr = lr_of(hr, flow)
     encoding = flow.encode(lr / np.float32(255))
     once, again = (encoding.invert(hr, dequantise=True) for _ in range(2))
@@ -120,8 +108,8 @@ def test_dequantisation_stays_within_each_level_and_is_the_same_for_any_tiles(
     np.testing.assert_allclose(latents.levels[1], once.levels[1], atol=1e-3)
 
 
-def test_progress_counts_tiles_and_cancel_ends_it(flow_bundle: Path, hr: np.ndarray) -> None:
-    calls: list[tuple[int, int]] = []
+def test_progress_counts_tiles_and_cancel_ends_it(flow_bundle, hr):
+    calls = []
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=16) as upscaler:
         encoding = upscaler.encode(lr_of(hr, upscaler))
         latents = encoding.invert(hr, progress=lambda *count: calls.append(count))
@@ -133,24 +121,24 @@ def test_progress_counts_tiles_and_cancel_ends_it(flow_bundle: Path, hr: np.ndar
                 call()
 
 
-def test_what_does_not_belong_together_is_a_typed_error(flow: Upscaler, hr: np.ndarray, tmp_path: Path) -> None:
+def test_what_does_not_belong_together_is_a_typed_error(flow, hr, tmp_path):
     encoding = flow.encode(lr_of(hr, flow))
     latents = encoding.invert(hr)
-    usual: dict[str, Any] = {"height": 96, "width": 80, "model_sha256": flow.bundle.model_sha256}
+    usual = {"height": 96, "width": 80, "model_sha256": flow.bundle.model_sha256}
     with Upscaler(write_flow_bundle(tmp_path / "other.srflow", variant="published"), threads=1) as other:
         foreign = other.encode(lr_of(hr, other)).invert(hr)
     smaller = flow.encode(lr_of(hr[:40], flow)).invert(hr[:40])
     without = Latents({level: array for level, array in latents.levels.items() if level != 2}, **usual)
     broken = Latents({level: np.full_like(array, np.nan) for level, array in latents.levels.items()}, **usual)
     place = "from latents, in rows 0 to 23 and columns 0 to 19 of the LR image; "
-    cases: list[tuple[Any, type[Exception], str]] = [
+    cases = [
         (lambda: encoding.invert(np.zeros((96, 84, 3), np.uint8)), ImageError, "needs 80×96"),
         (lambda: encoding.invert(np.zeros((24, 20, 3), np.uint8)), ImageError, "needs 80×96"),
-        (lambda: encoding.invert(hr, progress=3), ArgumentError, "progress is 3"),  # type: ignore[arg-type]
+        (lambda: encoding.invert(hr, progress=3), ArgumentError, "progress is 3"),
         (lambda: encoding.decode(foreign), ArgumentError, "are of the model"),
         (lambda: encoding.decode(smaller), ArgumentError, "a picture of 80×40"),
         (lambda: encoding.decode(without), ArgumentError, "a picture of 80×96"),
-        (lambda: encoding.decode({}), ArgumentError, "latents is dict; it must be Latents"),  # type: ignore[arg-type]
+        (lambda: encoding.decode({}), ArgumentError, "latents is dict; it must be Latents"),
         (lambda: encoding.decode(broken), NonFiniteError, place),
     ]
     for call, error, says in cases:
@@ -158,9 +146,7 @@ def test_what_does_not_belong_together_is_a_typed_error(flow: Upscaler, hr: np.n
             call()
 
 
-def test_a_bundle_without_an_inverter_upscales_and_the_others_are_refused_before_any_work(
-    hr: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundle_without_an_inverter_upscales_and_the_others_are_refused_before_any_work(hr, tmp_path, monkeypatch):
     with Upscaler(write_flow_bundle(tmp_path / "old.srflow", inverter=False), device="cpu", threads=1) as upscaler:
         encoding = upscaler.encode(lr_of(hr, upscaler))
         assert encoding.sample().shape == hr.shape
@@ -171,7 +157,7 @@ def test_a_bundle_without_an_inverter_upscales_and_the_others_are_refused_before
                 call(hr)
 
 
-def test_decoding_in_another_precision_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_decoding_in_another_precision_says_so(tmp_path, caplog):
     bundle = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
     small = np.full((8, 8, 3), 0.4, np.float32)
     random = np.random.default_rng(0)

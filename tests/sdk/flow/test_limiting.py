@@ -1,7 +1,5 @@
 """Limiting: latents that are too large become as large as true ones, and others stay to the bit."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +8,6 @@ from srflow_sdk.errors import ArgumentError, NonFiniteError
 from srflow_sdk.flow.options import RESTORE_SCHEME, RestoreOptions
 from srflow_sdk.flow.restoring import decide, limited
 from srflow_sdk.latents import arrays
-from srflow_sdk.latents.normalising import Collection
 from srflow_sdk.latents.picture_latents import Latents
 
 from ..latents.pictures import changed_by, normal_latents
@@ -19,19 +16,19 @@ TAUS = {1: 0.9, 2: 0.9, 3: 0.9}
 ROWS, COLUMNS = 45, 35  # of level 1 that hold pixels of 90×70; padding has one more of each
 
 
-def root_mean_square(values: np.ndarray, axis: tuple[int, ...] | int) -> np.ndarray:
+def root_mean_square(values, axis):
     return np.sqrt(np.square(values.astype(np.float64)).mean(axis=axis))
 
 
 @pytest.mark.parametrize("over", ["spatial", "local", "global"])
-def test_latents_that_are_small_enough_stay_to_the_bit(over: Collection) -> None:
+def test_latents_that_are_small_enough_stay_to_the_bit(over):
     latents = changed_by(normal_latents(), lambda _, array: array.clip(-0.8, 0.8) + 0.05)
     kept = limited(latents, TAUS, over=over)
     assert all(np.array_equal(kept.levels[level], latents.levels[level]) for level in TAUS)
 
 
-def test_a_channel_that_is_too_large_gets_the_size_asked_for_and_the_others_stay() -> None:
-    def loud(level: int, array: np.ndarray) -> np.ndarray:
+def test_a_channel_that_is_too_large_gets_the_size_asked_for_and_the_others_stay():
+    def loud(level, array):
         array *= 0.5
         array[2] = array[2] * 6 + 1
         return array
@@ -43,8 +40,8 @@ def test_a_channel_that_is_too_large_gets_the_size_asked_for_and_the_others_stay
     np.testing.assert_array_equal(found[others], latents.levels[1][others])
 
 
-def test_padding_does_not_count() -> None:
-    def padded_with_millions(level: int, array: np.ndarray) -> np.ndarray:
+def test_padding_does_not_count():
+    def padded_with_millions(level, array):
         array *= 0.5
         array[:, -(-90 >> level) :] = 1e6
         array[:, :, -(-70 >> level) :] = 1e6
@@ -55,8 +52,8 @@ def test_padding_does_not_count() -> None:
     np.testing.assert_array_equal(found[:, :ROWS, :COLUMNS], latents.levels[1][:, :ROWS, :COLUMNS])
 
 
-def test_a_position_that_is_too_large_gets_the_size_asked_for_and_its_neighbours_stay() -> None:
-    def dotted(level: int, array: np.ndarray) -> np.ndarray:
+def test_a_position_that_is_too_large_gets_the_size_asked_for_and_its_neighbours_stay():
+    def dotted(level, array):
         array = array.clip(-0.8, 0.8)
         array[:, 3, 5] = 40
         return array
@@ -67,7 +64,7 @@ def test_a_position_that_is_too_large_gets_the_size_asked_for_and_its_neighbours
     np.testing.assert_array_equal(found[:, :3], latents.levels[1][:, :3])
 
 
-def test_a_level_shrinks_as_a_whole_over_global() -> None:
+def test_a_level_shrinks_as_a_whole_over_global():
     latents = changed_by(normal_latents(), lambda level, array: array * np.float32({3: 0}.get(level, 3)))
     precise = Latents(dict(latents.levels), height=90, width=70, model_sha256="0" * 64, precision="int8")
     limited_too = limited(precise, {1: 0.9, 3: 0.9}, over="global")
@@ -81,7 +78,7 @@ def test_a_level_shrinks_as_a_whole_over_global() -> None:
 
 
 @pytest.mark.parametrize("over", ["spatial", "local"])
-def test_the_answer_does_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch, over: Collection) -> None:
+def test_the_answer_does_not_depend_on_the_chunks(monkeypatch, over):
     latents = changed_by(normal_latents(), lambda _, array: array * np.float32(3))
     whole = limited(latents, TAUS, over=over)
     monkeypatch.setattr(arrays, "_CHUNK", 700)
@@ -89,7 +86,7 @@ def test_the_answer_does_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatc
     assert all(np.array_equal(parts.levels[level], whole.levels[level]) for level in TAUS)
 
 
-def test_infinite_latents_are_an_error_that_names_the_level() -> None:
+def test_infinite_latents_are_an_error_that_names_the_level():
     latents = changed_by(normal_latents(), lambda level, array: array * np.float32(np.inf if level == 2 else 1))
     with pytest.raises(NonFiniteError, match="level 2"):
         limited(latents, TAUS, over="spatial")
@@ -99,12 +96,12 @@ LEVELS = (1, 2, 3)
 SMOOTH = np.asarray(Image.fromarray(np.uint8([[[80, 90, 70], [160, 150, 140]]])).resize((160, 160), Image.BICUBIC))
 
 
-def noisy(deviation: float, shape: tuple[int, ...] = SMOOTH.shape) -> np.ndarray:
+def noisy(deviation, shape=SMOOTH.shape):
     noise = np.random.default_rng(0).normal(0, deviation, shape)
     return np.clip(np.rint(SMOOTH + noise), 0, 255).astype(np.uint8)
 
 
-def test_noise_is_found_in_colour_in_gray_and_shared_by_the_channels() -> None:
+def test_noise_is_found_in_colour_in_gray_and_shared_by_the_channels():
     shared = noisy(20, (160, 160, 1))
     for picture in (noisy(20), shared, np.repeat(shared[..., :1], 3, axis=2), shared[..., :1]):
         decision = decide(picture, RestoreOptions(), LEVELS)
@@ -114,8 +111,8 @@ def test_noise_is_found_in_colour_in_gray_and_shared_by_the_channels() -> None:
     assert decision.why == "noise of 17/255: spatial, τ 0.8"
 
 
-def test_the_coarse_levels_shrink_with_noise_and_keep_texture() -> None:
-    def tau(deviation: float, texture: float) -> float:
+def test_the_coarse_levels_shrink_with_noise_and_keep_texture():
+    def tau(deviation, texture):
         waves = texture * np.sin(np.arange(160) / 5)
         picture = np.clip(np.rint(noisy(deviation) + waves[:, None]), 0, 255).astype(np.uint8)
         return decide(picture, RestoreOptions(), LEVELS).taus[3]
@@ -127,7 +124,7 @@ def test_the_coarse_levels_shrink_with_noise_and_keep_texture() -> None:
     assert tau(20, 10) < tau(20, 30) < tau(20, 60)
 
 
-def test_dots_are_limited_where_they_are() -> None:
+def test_dots_are_limited_where_they_are():
     random = np.random.default_rng(0).random(SMOOTH.shape[:2])
     dotted = SMOOTH.copy()
     dotted[random < 0.01] = 0
@@ -141,7 +138,7 @@ def test_dots_are_limited_where_they_are() -> None:
 
 
 @pytest.mark.parametrize("picture", [SMOOTH, noisy(2)])
-def test_what_has_hardly_any_damage_is_left_alone_unless_the_options_say_so(picture: np.ndarray) -> None:
+def test_what_has_hardly_any_damage_is_left_alone_unless_the_options_say_so(picture):
     decision = decide(picture, RestoreOptions(), LEVELS)
     assert (decision.over, decision.why) == (None, "no damage found: copied unchanged")
     assert decide(picture, RestoreOptions(over="local"), LEVELS).over == "local"
@@ -157,9 +154,9 @@ def test_what_has_hardly_any_damage_is_left_alone_unless_the_options_say_so(pict
         ({"over": "everything"}, "over is 'everything'"),
     ],
 )
-def test_wrong_options_are_named(options: dict[str, object], wrong: str) -> None:
+def test_wrong_options_are_named(options, wrong):
     with pytest.raises(ArgumentError, match=wrong):
-        RestoreOptions(**options)  # type: ignore[arg-type]
+        RestoreOptions(**options)
 
 
 @pytest.mark.parametrize(
@@ -170,11 +167,11 @@ def test_wrong_options_are_named(options: dict[str, object], wrong: str) -> None
         RestoreOptions(tau={1: 0.1, 3: 0.2}, over="global"),
     ],
 )
-def test_what_is_recorded_gives_the_same_options(options: RestoreOptions) -> None:
+def test_what_is_recorded_gives_the_same_options(options):
     assert RestoreOptions.from_record(options.recorded()) == options
 
 
-def test_records_of_another_version_and_damaged_ones_are_refused() -> None:
+def test_records_of_another_version_and_damaged_ones_are_refused():
     newer = RestoreOptions().recorded().replace(f'"scheme": {RESTORE_SCHEME}', '"scheme": 99')
     with pytest.raises(ArgumentError, match="version 99"):
         RestoreOptions.from_record(newer)

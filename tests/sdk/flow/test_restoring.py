@@ -1,13 +1,9 @@
 """Upscaler.restore and best_of."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +17,7 @@ from srflow_sdk.flow.restoring import limited
 
 from ..pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
 
-KINDS: dict[str, Any] = {
+KINDS = {
     "uint16": lambda picture: picture.astype(np.uint16) * 257,
     "float64": lambda picture: picture / 255,
     "gray": lambda picture: picture[..., 0],
@@ -32,7 +28,7 @@ KINDS: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def noisy() -> np.ndarray:
+def noisy():
     """A uint8 picture with noise and sides that are no multiple of anything, 71×58×3."""
     y, x = np.mgrid[0:71, 0:58]
     waves = np.stack([np.sin(x / 5 + shift) * np.cos(y / 3 - shift) for shift in (0, 1, 2)], -1)
@@ -40,7 +36,7 @@ def noisy() -> np.ndarray:
     return np.clip(np.rint(127.5 + 70 * waves + noise), 0, 255).astype(np.uint8)
 
 
-def test_restoring_is_reducing_inverting_limiting_and_decoding(flow: Upscaler, noisy: np.ndarray) -> None:
+def test_restoring_is_reducing_inverting_limiting_and_decoding(flow, noisy):
     encoding = flow.encode(reduced_image(noisy, flow.bundle.manifest))
     latents = encoding.invert(noisy)
     taus = dict.fromkeys(latents.levels, 0.4)
@@ -50,13 +46,13 @@ def test_restoring_is_reducing_inverting_limiting_and_decoding(flow: Upscaler, n
     assert np.abs(restored.astype(int) - noisy).max() > 10
 
 
-def test_a_picture_with_small_latents_comes_back_as_it_was(flow: Upscaler, noisy: np.ndarray) -> None:
+def test_a_picture_with_small_latents_comes_back_as_it_was(flow, noisy):
     smooth = np.full_like(noisy, 128) + np.arange(58, dtype=np.uint8)[:, None]
     np.testing.assert_array_equal(flow.restore(smooth, tau=2, over="local"), smooth)
     assert not np.array_equal(flow.restore(smooth, tau=0.1, over="local"), smooth)
 
 
-def written(text: str, *, size: int, on: Image.Image, ink: str) -> np.ndarray:
+def written(text, *, size, on, ink):
     page = on.copy()
     for top in range(4, page.height, round(1.5 * size)):
         ImageDraw.Draw(page).text((4, top), text, ink, ImageFont.load_default(size))
@@ -64,7 +60,7 @@ def written(text: str, *, size: int, on: Image.Image, ink: str) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def embedded() -> Iterator[Upscaler]:
+def embedded():
     with Upscaler("x4-small", device="cpu", tile=None) as opened:
         yield opened
 
@@ -79,16 +75,16 @@ CLEAN = {
 
 
 @pytest.mark.parametrize("name", CLEAN)
-def test_clean_pictures_come_back_as_they_were_text_and_captions_too(embedded: Upscaler, name: str) -> None:
+def test_clean_pictures_come_back_as_they_were_text_and_captions_too(embedded, name):
     picture = CLEAN[name]()
     np.testing.assert_array_equal(embedded.restore(picture), picture)
 
 
-def error(one: np.ndarray, other: np.ndarray) -> float:
+def error(one, other):
     return float(np.mean((one.astype(float) - other) ** 2))
 
 
-def test_noise_and_dots_become_less(embedded: Upscaler) -> None:
+def test_noise_and_dots_become_less(embedded):
     photo, random = CLEAN["photograph"](), np.random.default_rng(0)
     noisy = np.clip(np.rint(photo + random.normal(0, 10, photo.shape)), 0, 255).astype(np.uint8)
     assert error(embedded.restore(noisy), photo) < 0.7 * error(noisy, photo)
@@ -99,7 +95,7 @@ def test_noise_and_dots_become_less(embedded: Upscaler) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_answer_has_the_kind_and_size_of_the_picture(flow: Upscaler, noisy: np.ndarray, kind: str) -> None:
+def test_the_answer_has_the_kind_and_size_of_the_picture(flow, noisy, kind):
     image = KINDS[kind](noisy)
     restored = flow.restore(image, tau=0.5)
     assert type(restored) is type(image)
@@ -110,24 +106,24 @@ def test_the_answer_has_the_kind_and_size_of_the_picture(flow: Upscaler, noisy: 
         np.testing.assert_array_equal(after[..., -1], before[..., -1])
 
 
-def test_it_does_not_depend_on_the_tiles(flow_bundle: Path, flow: Upscaler, noisy: np.ndarray) -> None:
+def test_it_does_not_depend_on_the_tiles(flow_bundle, flow, noisy):
     image = noisy / np.float32(255)
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=16) as tiled:
         np.testing.assert_allclose(tiled.restore(image, tau=0.4), flow.restore(image, tau=0.4), atol=1e-3)
 
 
-def test_progress_counts_the_tiles_of_all_three_passes(flow_bundle: Path, noisy: np.ndarray) -> None:
-    told: list[tuple[int, int]] = []
+def test_progress_counts_the_tiles_of_all_three_passes(flow_bundle, noisy):
+    told = []
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=16) as tiled:
         tiled.restore(noisy, progress=lambda done, total: told.append((done, total)))
     assert told == [(done, 6) for done in range(1, 7)]  # two tiles, encoded, inverted and decoded
 
 
-def test_a_tile_is_encoded_once_for_both_passes(noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tile_is_encoded_once_for_both_passes(noisy, monkeypatch):
     encoded = []
     encode = Painter.encode
 
-    def counted(painter: Painter, *arguments: Any) -> Any:
+    def counted(painter, *arguments):
         encoded.append(arguments)
         return encode(painter, *arguments)
 
@@ -139,12 +135,12 @@ def test_a_tile_is_encoded_once_for_both_passes(noisy: np.ndarray, monkeypatch: 
     assert len(encoded) == 2  # LR 18×15
 
 
-def test_it_can_be_cancelled_in_any_pass(flow_bundle: Path, noisy: np.ndarray) -> None:
+def test_it_can_be_cancelled_in_any_pass(flow_bundle, noisy):
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=16) as tiled:
         for last in (1, 3, 5):
             cancel = threading.Event()
 
-            def stop(done: int, total: int, last: int = last, cancel: threading.Event = cancel) -> None:
+            def stop(done, total, last=last, cancel=cancel):
                 assert done <= last
                 if done == last:
                     cancel.set()
@@ -153,34 +149,34 @@ def test_it_can_be_cancelled_in_any_pass(flow_bundle: Path, noisy: np.ndarray) -
                 tiled.restore(noisy, progress=stop, cancel=cancel)
 
 
-def test_a_clean_picture_whose_call_is_cancelled_is_not_returned(flow: Upscaler) -> None:
+def test_a_clean_picture_whose_call_is_cancelled_is_not_returned(flow):
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(CancelledError):
         flow.restore(np.full((64, 64, 3), 128, np.uint8), cancel=cancel)
 
 
-def test_levels_that_the_model_does_not_have_are_refused(flow: Upscaler, noisy: np.ndarray) -> None:
+def test_levels_that_the_model_does_not_have_are_refused(flow, noisy):
     with pytest.raises(ArgumentError, match="level 7"):
         flow.restore(noisy, tau={7: 0.5})
 
 
-def test_best_of_is_the_sample_with_the_highest_score(flow: Upscaler, noisy: np.ndarray) -> None:
+def test_best_of_is_the_sample_with_the_highest_score(flow, noisy):
     small = noisy[:20, :24]
     samples = flow.encode(small).samples(5, tau=1.5, sample=3)
     wanted = max(samples, key=lambda picture: picture.std())
     np.testing.assert_array_equal(flow.best_of(small, lambda picture: picture.std(), 5, tau=1.5, sample=3), wanted)
-    told: list[tuple[int, int]] = []
+    told = []
     first = flow.best_of(small, lambda _: -np.inf, 3, tau=1, progress=lambda *step: told.append(step))
     np.testing.assert_array_equal(first, flow.upscale(small, tau=1), "of equal scores")
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_best_of_holds_two_pictures_at_most(flow: Upscaler, noisy: np.ndarray) -> None:
-    drawn: list[weakref.ref[Any]] = []
+def test_best_of_holds_two_pictures_at_most(flow, noisy):
+    drawn = []
     held = []
 
-    def score(picture: Any) -> float:
+    def score(picture):
         assert (picture.mode, picture.size) == ("RGB", (96, 80)), "of the image's kind"
         drawn.append(weakref.ref(picture))
         held.append(sum(reference() is not None for reference in drawn))
@@ -191,20 +187,20 @@ def test_best_of_holds_two_pictures_at_most(flow: Upscaler, noisy: np.ndarray) -
 
 
 @pytest.mark.parametrize("value", [float("nan"), "high", None, 10**400, 10**5000], ids=lambda _: "")
-def test_scores_that_are_no_numbers_are_refused(flow: Upscaler, noisy: np.ndarray, value: Any) -> None:
+def test_scores_that_are_no_numbers_are_refused(flow, noisy, value):
     scores = itertools.chain([1.0], itertools.repeat(value))
     with pytest.raises(ArgumentError, match=r"score returned .* for sample 1"):
         flow.best_of(noisy[:20, :24], lambda _: next(scores), 3)
 
 
 @pytest.fixture(scope="module")
-def face() -> np.ndarray:
+def face():
     """A clean photograph, 112×112×3."""
     photo = Path(__file__).parents[3] / "export/srflow_export/photos/face.png"
     return np.asarray(Image.open(photo).convert("RGB"))
 
 
-def cut_out(photo: np.ndarray, hidden: int | None) -> tuple[np.ndarray, np.ndarray]:
+def cut_out(photo, hidden):
     """The photo with alpha, a circle with other colours around it, and whether pixels are inside the circle."""
     y, x = np.mgrid[: photo.shape[0], : photo.shape[1]]
     inside = (y - photo.shape[0] / 2) ** 2 + (x - photo.shape[1] / 2) ** 2 < (0.4 * photo.shape[0]) ** 2
@@ -213,19 +209,19 @@ def cut_out(photo: np.ndarray, hidden: int | None) -> tuple[np.ndarray, np.ndarr
 
 
 @pytest.mark.parametrize("hidden", [0, None])
-def test_a_clean_cut_out_comes_back_without_halos(embedded: Upscaler, face: np.ndarray, hidden: int | None) -> None:
+def test_a_clean_cut_out_comes_back_without_halos(embedded, face, hidden):
     image, inside = cut_out(face, hidden)
     restored = embedded.restore(image)
     assert np.abs(restored.astype(int) - image)[inside].max() <= 1
     np.testing.assert_array_equal(restored[~inside], image[~inside])
 
 
-def test_a_cut_out_is_about_as_likely_as_its_photo(embedded: Upscaler, face: np.ndarray) -> None:
+def test_a_cut_out_is_about_as_likely_as_its_photo(embedded, face):
     image, _ = cut_out(face, 255)
     assert embedded.log_likelihood(image) == pytest.approx(embedded.log_likelihood(face), rel=0.05)
 
 
-def test_hidden_colours_do_not_show_in_the_reduced_image(flow: Upscaler) -> None:
+def test_hidden_colours_do_not_show_in_the_reduced_image(flow):
     y, x = np.mgrid[0:523, 0:40]
     shades = (128 + 100 * np.sin(y / 40) * np.cos(x / 9)).astype(np.uint8)
     alpha = np.where((y // 16 + x // 16) % 2 == 0, 255, 0).astype(np.uint8)
@@ -235,7 +231,7 @@ def test_hidden_colours_do_not_show_in_the_reduced_image(flow: Upscaler) -> None
     assert small.shape == (131, 10, 2)
 
 
-def test_a_file_with_a_profile_is_restored_as_its_picture_is(flow: Upscaler, noisy: np.ndarray, tmp_path: Path) -> None:
+def test_a_file_with_a_profile_is_restored_as_its_picture_is(flow, noisy, tmp_path):
     Image.fromarray(noisy).save(tmp_path / "wide.png", icc_profile=matrix_profile(ADOBE_RGB, gamma_curve(563 / 256)))
     with Image.open(tmp_path / "wide.png") as picture:
         wanted = flow.restore(picture.copy(), tau=0.4, over="spatial")

@@ -1,10 +1,6 @@
 """Upscaler.transfer."""
 
-from __future__ import annotations
-
 import threading
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,31 +13,29 @@ from srflow_sdk.pixels.colour import conversion_for
 from srflow_sdk.upscaler import Upscaler
 
 from ..pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
-from .conftest import Pictures
 
 CANCELLED = threading.Event()
 CANCELLED.set()
 ADOBE = matrix_profile(ADOBE_RGB, gamma_curve(563 / 256))
 
 
-def near(mask: np.ndarray, reach: int = 6) -> np.ndarray:
+def near(mask, reach=6):
     """Pixels within `reach` steps of the mask."""
     y, x = np.nonzero(mask)
     rows, columns = np.indices(mask.shape)
     steps = np.abs(rows[..., None] - y) + np.abs(columns[..., None] - x)
-    result: np.ndarray = steps.min(axis=-1) <= reach
-    return result
+    return steps.min(axis=-1) <= reach
 
 
 @pytest.mark.parametrize("blend", ["gradient", "none"])
-def test_only_the_mask_and_its_edge_change(flow: Upscaler, pictures: Pictures, blend: Any) -> None:
+def test_only_the_mask_and_its_edge_change(flow, pictures, blend):
     result = flow.transfer(pictures.target, pictures.source, pictures.mask, blend=blend)
     far = ~near(pictures.mask)
     assert np.array_equal(result[far], pictures.target[far])
     assert np.abs(result.astype(int) - pictures.target)[pictures.mask].mean() > 5
 
 
-def test_without_normalising_the_content_arrives_as_it_was_blended(flow: Upscaler, pictures: Pictures) -> None:
+def test_without_normalising_the_content_arrives_as_it_was_blended(flow, pictures):
     lighter = np.clip(pictures.target.astype(int) + 30, 0, 255).astype(np.uint8)  # the blend takes the 30 off again
     for source, blend in ((lighter, "gradient"), (pictures.target, "none")):
         result = flow.transfer(pictures.target, source, pictures.mask, blend=blend, tau={})
@@ -49,9 +43,7 @@ def test_without_normalising_the_content_arrives_as_it_was_blended(flow: Upscale
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
-def test_the_content_is_what_the_public_methods_make_of_a_paste(
-    flow: Upscaler, pictures: Pictures, everywhere: bool
-) -> None:
+def test_the_content_is_what_the_public_methods_make_of_a_paste(flow, pictures, everywhere):
     mask = pictures.mask | everywhere
     target, source = (picture.astype(np.float32) / 255 for picture in (pictures.target, pictures.source))
     encoding = flow.encode(reduced_image(target, flow.bundle.manifest))
@@ -61,16 +53,16 @@ def test_the_content_is_what_the_public_methods_make_of_a_paste(
     np.testing.assert_allclose(result[mask], expected[mask], atol=1e-5)
 
 
-def test_the_default_temperatures_are_those_of_the_docstring(flow: Upscaler, pictures: Pictures) -> None:
+def test_the_default_temperatures_are_those_of_the_docstring(flow, pictures):
     for blend, tau in (("gradient", {1: 0.8}), ("none", 0.9)):
-        arguments: Any = (pictures.target, pictures.source, pictures.mask)
+        arguments = (pictures.target, pictures.source, pictures.mask)
         default = flow.transfer(*arguments, blend=blend)
         assert np.array_equal(default, flow.transfer(*arguments, blend=blend, tau=tau))
         assert not np.array_equal(default, flow.transfer(*arguments, blend=blend, tau=0.3))
     assert not np.array_equal(default, flow.transfer(*arguments, blend=blend, seed=1))
 
 
-def test_a_true_lr_image_decides_what_the_plain_way_shows(flow: Upscaler, pictures: Pictures) -> None:
+def test_a_true_lr_image_decides_what_the_plain_way_shows(flow, pictures):
     arguments = (pictures.target, pictures.source, pictures.mask)
     lr = reduced_image(pictures.target, flow.bundle.manifest)
     reduced = flow.transfer(*arguments, blend="none")
@@ -82,24 +74,24 @@ def test_a_true_lr_image_decides_what_the_plain_way_shows(flow: Upscaler, pictur
     np.testing.assert_allclose(other, encoding.decode(latents) * 255, atol=1)
 
 
-def test_tiles_change_nothing(flow: Upscaler, flow_bundle: Path, pictures: Pictures) -> None:
+def test_tiles_change_nothing(flow, flow_bundle, pictures):
     arguments = (pictures.target, pictures.source, pictures.mask)
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=16) as tiled:
         assert np.abs(tiled.transfer(*arguments).astype(int) - flow.transfer(*arguments)).max() <= 1
 
 
-def test_only_the_surroundings_of_the_mask_are_computed(flow_bundle: Path) -> None:
+def test_only_the_surroundings_of_the_mask_are_computed(flow_bundle):
     target = np.full((800, 800, 3), 120, np.uint8)
     mask = np.zeros((800, 800), bool)
     mask[500:510, 400:410] = True
-    told: list[tuple[int, int]] = []
+    told = []
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=64) as tiled:
         result = tiled.transfer(target, target + 50, mask, progress=lambda *counts: told.append(counts))
     assert told == [(1, 3), (2, 3), (3, 3)]  # encoded, inverted, decoded; the whole picture has 16 tiles
     assert np.array_equal(result[:400], target[:400])
 
 
-KINDS: dict[str, Any] = {
+KINDS = {
     "uint16": lambda rgb: rgb.astype(np.uint16) * 257,
     "float64": lambda rgb: rgb / 255.0,
     "gray and alpha": lambda rgb: np.dstack([rgb[..., 0], rgb[..., 1]]),
@@ -108,7 +100,7 @@ KINDS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_answer_is_of_the_targets_kind(flow: Upscaler, pictures: Pictures, kind: str) -> None:
+def test_the_answer_is_of_the_targets_kind(flow, pictures, kind):
     target = KINDS[kind](pictures.target)
     result = flow.transfer(target, pictures.source, pictures.mask)
     assert (result.shape, result.dtype) == (target.shape, target.dtype)
@@ -119,7 +111,7 @@ def test_the_answer_is_of_the_targets_kind(flow: Upscaler, pictures: Pictures, k
         assert np.array_equal(result[..., -1], target[..., -1])
 
 
-def test_a_target_keeps_its_colour_profile_and_its_colours_beyond_srgb(flow: Upscaler, pictures: Pictures) -> None:
+def test_a_target_keeps_its_colour_profile_and_its_colours_beyond_srgb(flow, pictures):
     vivid = pictures.target.copy()
     vivid[..., 0] = 10  # greens and blues that sRGB does not have
     target, source = Image.fromarray(vivid), Image.fromarray(vivid)
@@ -129,7 +121,7 @@ def test_a_target_keeps_its_colour_profile_and_its_colours_beyond_srgb(flow: Ups
     assert np.abs(np.asarray(result).astype(int) - vivid).max() <= 1
 
 
-def test_a_source_is_converted_to_the_targets_profile(flow: Upscaler) -> None:
+def test_a_source_is_converted_to_the_targets_profile(flow):
     red = np.full((48, 48, 3), (180, 100, 100), np.uint8)
     target = Image.fromarray(red)
     target.info["icc_profile"] = ADOBE
@@ -140,13 +132,13 @@ def test_a_source_is_converted_to_the_targets_profile(flow: Upscaler) -> None:
     assert np.abs(adobe.to_srgb(result) * 255 - red).max() < 1.5
 
 
-def test_masks_of_any_form_select_the_same(pictures: Pictures, tmp_path: Path) -> None:
+def test_masks_of_any_form_select_the_same(pictures, tmp_path):
     torch = pytest.importorskip("torch")
     inside = pictures.mask
     light = np.where(inside, 128, 127).astype(np.uint8)  # just inside and just outside
     opaque = np.where(inside, 255, 0).astype(np.uint8)
     Image.fromarray(light).save(tmp_path / "mask.png")
-    forms: dict[str, Any] = {
+    forms = {
         "uint8": light,
         "uint8 H×W×1": light[..., None],
         "bool H×W×1": inside[..., None],
@@ -163,13 +155,13 @@ def test_masks_of_any_form_select_the_same(pictures: Pictures, tmp_path: Path) -
         assert np.array_equal(mask_of(mask), inside), form
 
 
-def test_what_is_transparent_in_the_source_is_left_out(flow: Upscaler, pictures: Pictures) -> None:
+def test_what_is_transparent_in_the_source_is_left_out(flow, pictures):
     cut_out = np.dstack([pictures.source, np.where(pictures.mask, 255, 0).astype(np.uint8)])
     expected = flow.transfer(pictures.target, pictures.source, pictures.mask)
     assert np.array_equal(flow.transfer(pictures.target, cut_out, np.ones_like(pictures.mask)), expected)
 
 
-def test_content_does_not_fit_the_invisible_colours_of_the_target(flow: Upscaler, pictures: Pictures) -> None:
+def test_content_does_not_fit_the_invisible_colours_of_the_target(flow, pictures):
     alpha = np.full((64, 56, 1), 255, np.uint8)
     alpha[:, 24:] = 0  # through the mask
     target = np.dstack([pictures.target, alpha])
@@ -180,15 +172,13 @@ def test_content_does_not_fit_the_invisible_colours_of_the_target(flow: Upscaler
     assert change.max() <= 1
 
 
-def test_an_empty_mask_gives_the_target_and_a_warning(
-    flow: Upscaler, pictures: Pictures, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_empty_mask_gives_the_target_and_a_warning(flow, pictures, caplog):
     result = flow.transfer(pictures.target, pictures.source, np.zeros_like(pictures.mask))
     assert np.array_equal(result, pictures.target)
     assert "the mask is empty" in caplog.text
 
 
-def test_a_full_mask_gives_the_source(flow: Upscaler, pictures: Pictures) -> None:
+def test_a_full_mask_gives_the_source(flow, pictures):
     result = flow.transfer(pictures.target, pictures.source, np.ones_like(pictures.mask), tau={})
     assert np.abs(result.astype(int) - pictures.source).max() <= 1
 
@@ -209,9 +199,7 @@ def test_a_full_mask_gives_the_source(flow: Upscaler, pictures: Pictures) -> Non
         ({"cancel": CANCELLED}, CancelledError, "cancelled by the caller"),
     ],
 )
-def test_what_does_not_fit_is_one_line(
-    flow: Upscaler, pictures: Pictures, change: dict[str, Any], error: type[Exception], says: str
-) -> None:
+def test_what_does_not_fit_is_one_line(flow, pictures, change, error, says):
     arguments = {"target": pictures.target, "source": pictures.source, "mask": pictures.mask, **change}
     with pytest.raises(error, match=says):
         flow.transfer(**arguments)

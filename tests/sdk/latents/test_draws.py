@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -22,17 +20,17 @@ GOLDEN = {  # means and deviations of two collections
 }
 
 
-def words_of(block: tuple[int, ...]) -> list[int]:
+def words_of(block):
     return [part for word in block for part in (word & 0xFFFFFFFF, word >> 32)]
 
 
-def reference(seed: int, level: int, over: str, collection: int, size: int) -> tuple[float, float]:
+def reference(seed, level, over, collection, size):
     """Statistics 1 as its documentation says, one collection at a time, with the library's logarithm."""
 
-    def block(number: int) -> list[int]:
+    def block(number):
         return words_of(philox4x64_10((collection + 1, number, 0, (KINDS[over] << 32) + level), (seed, 0)))
 
-    def normal(word: int) -> float:
+    def normal(word):
         return float(normal_from_words(np.array([word], np.uint32))[0])
 
     shape = (size - 1) / 2 + (1 if size == 2 else 0)
@@ -51,14 +49,14 @@ def reference(seed: int, level: int, over: str, collection: int, size: int) -> t
 
 @pytest.mark.parametrize(("over", "size", "count"), [("spatial", 1000, 40), ("local", 3, 400), ("local", 2, 400)])
 @pytest.mark.parametrize(("seed", "level"), [(0, 1), (MASK, 3)])
-def test_draws_are_those_of_the_documented_blocks(over: str, size: int, count: int, seed: int, level: int) -> None:
+def test_draws_are_those_of_the_documented_blocks(over, size, count, seed, level):
     drawn = true_statistics(seed, level, over, size=size, first=7, count=count)
     expected = np.array([reference(seed, level, over, 7 + index, size) for index in range(count)])
     np.testing.assert_array_equal(drawn.mean, expected[:, 0])
     np.testing.assert_allclose(drawn.deviation, expected[:, 1], rtol=1e-12)
 
 
-def test_golden_values_of_statistics_1() -> None:
+def test_golden_values_of_statistics_1():
     """Never change these: other statistics are a new STATISTICS_SCHEME."""
     assert STATISTICS_SCHEME == 1
     for (seed, level, over, size, first), expected in GOLDEN.items():
@@ -66,7 +64,7 @@ def test_golden_values_of_statistics_1() -> None:
         assert " ".join(value.hex() for value in (*drawn.mean.tolist(), *drawn.deviation.tolist())) == expected
 
 
-def test_draws_do_not_depend_on_how_collections_are_grouped() -> None:
+def test_draws_do_not_depend_on_how_collections_are_grouped():
     whole = true_statistics(3, 2, "local", size=3, count=40_000)  # enough for a few that need a second block
     for first, count in ((0, 1), (39_999, 1), (11_111, 20_000)):
         part = true_statistics(3, 2, "local", size=3, first=first, count=count)
@@ -74,8 +72,8 @@ def test_draws_do_not_depend_on_how_collections_are_grouped() -> None:
         np.testing.assert_array_equal(part.deviation, whole.deviation[first : first + count])
 
 
-def test_draws_that_reject_a_whole_block_take_the_next() -> None:
-    def rejected(index: int) -> bool:
+def test_draws_that_reject_a_whole_block_take_the_next():
+    def rejected(index):
         words = words_of(philox4x64_10((index + 1, 0, 0, (2 << 32) + 1), (0, 0)))
         d = 1 - 1 / 3
         normals = normal_from_words(np.array(words[2::2], np.uint32)).astype(float)
@@ -91,7 +89,7 @@ def test_draws_that_reject_a_whole_block_take_the_next() -> None:
 
 
 @pytest.mark.parametrize("size", [2, 3, 4, 6, 12, 48, 5000])
-def test_draws_are_distributed_as_the_mean_and_deviation_of_normal_numbers(size: int) -> None:
+def test_draws_are_distributed_as_the_mean_and_deviation_of_normal_numbers(size):
     stats = pytest.importorskip("scipy.stats")
     drawn = true_statistics(1, 1, "local", size=size, count=100_000)
     squares = drawn.deviation**2 * (size - 1)
@@ -100,7 +98,7 @@ def test_draws_are_distributed_as_the_mean_and_deviation_of_normal_numbers(size:
     assert abs(np.corrcoef(drawn.mean, drawn.deviation)[0, 1]) < 5 / math.sqrt(100_000)
 
 
-def test_seeds_levels_and_kinds_give_unrelated_draws() -> None:
+def test_seeds_levels_and_kinds_give_unrelated_draws():
     draws = [
         true_statistics(seed, level, over, size=12, count=2000)
         for seed in (0, 1)

@@ -1,10 +1,7 @@
-from __future__ import annotations
-
 import json
 import os
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,24 +17,24 @@ from .pictures import MODEL, normal_latents
 
 
 @pytest.fixture
-def saved(tmp_path: Path) -> Path:
+def saved(tmp_path):
     path = tmp_path / "a.safetensors"
     normal_latents(log_likelihood=-1234.5678901234567).save(path)
     return path
 
 
-def parts(path: Path) -> tuple[dict[str, Any], bytes]:
+def parts(path):
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     return json.loads(content[8 : 8 + length]), content[8 + length :]
 
 
-def write(path: Path, header: object, data: bytes) -> None:
+def write(path, header, data):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
-def test_what_was_saved_is_loaded_bit_for_bit(saved: Path) -> None:
+def test_what_was_saved_is_loaded_bit_for_bit(saved):
     latents, loaded = normal_latents(log_likelihood=-1234.5678901234567), Latents.load(str(saved))
     for level, array in latents.levels.items():
         np.testing.assert_array_equal(loaded.levels[level].view(np.uint32), array.view(np.uint32))
@@ -48,7 +45,7 @@ def test_what_was_saved_is_loaded_bit_for_bit(saved: Path) -> None:
     assert Latents.load(saved).log_likelihood is None
 
 
-def test_the_safetensors_package_reads_the_file_and_writes_what_is_read(saved: Path, tmp_path: Path) -> None:
+def test_the_safetensors_package_reads_the_file_and_writes_what_is_read(saved, tmp_path):
     arrays = safetensors.numpy.load_file(saved)
     assert sorted(arrays) == ["level1", "level2", "level3"]
     for level, array in normal_latents().levels.items():
@@ -66,11 +63,9 @@ def test_the_safetensors_package_reads_the_file_and_writes_what_is_read(saved: P
 
 @pytest.mark.parametrize("precision", ["bundle", "bf16", "int8"])
 @pytest.mark.parametrize("nats", [None, 1.0, 123.25])
-def test_odd_values_and_the_precision_are_kept_and_values_are_aligned(
-    saved: Path, precision: Any, nats: float | None
-) -> None:
+def test_odd_values_and_the_precision_are_kept_and_values_are_aligned(saved, precision, nats):
     array = np.array([np.nan, np.inf, -np.inf, -0.0], np.float32).reshape(4, 1, 1)
-    given: Any = {"height": 1, "width": 2, "model_sha256": MODEL, "log_likelihood": nats, "precision": precision}
+    given = {"height": 1, "width": 2, "model_sha256": MODEL, "log_likelihood": nats, "precision": precision}
     Latents({1: array}, **given).save(saved)
     loaded = Latents.load(saved)
     np.testing.assert_array_equal(loaded.levels[1].view(np.uint32), array.view(np.uint32))
@@ -80,10 +75,10 @@ def test_odd_values_and_the_precision_are_kept_and_values_are_aligned(
     assert (b"precision" in content) == (precision != "bundle"), "exact latents are those of older versions"
 
 
-def test_a_failed_save_leaves_the_older_file_and_nothing_else(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_save_leaves_the_older_file_and_nothing_else(saved, monkeypatch):
     before = saved.read_bytes()
 
-    def full(*_: object) -> None:
+    def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(local_files.Path, "replace", full)
@@ -93,18 +88,18 @@ def test_a_failed_save_leaves_the_older_file_and_nothing_else(saved: Path, monke
     assert list(saved.parent.iterdir()) == [saved]
 
 
-def test_places_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+def test_places_that_cannot_be_written_are_named(tmp_path):
     latents = normal_latents()
     with pytest.raises(ImageError, match=r"b/a cannot be written: the folder .*/b is missing; make it first$"):
         latents.save(tmp_path / "b" / "a")
     with pytest.raises(ImageError, match="cannot be written"):
         latents.save(tmp_path)
     with pytest.raises(ArgumentError, match=r"^path is 3; it must be the path of a file"):
-        latents.save(3)  # type: ignore[arg-type]
+        latents.save(3)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_model_accepts_its_own_latents_only(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_model_accepts_its_own_latents_only(tiny_bundle, tmp_path):
     bundle = Bundle.open(tiny_bundle)
     zeros = {level: np.zeros((channels, 64 >> level, 64 >> level), np.float32) for level, channels in LEVELS.items()}
     mine = Latents(zeros, height=60, width=60, model_sha256=bundle.model_sha256)
@@ -116,11 +111,11 @@ def test_a_model_accepts_its_own_latents_only(tiny_bundle: Path, tmp_path: Path)
     with pytest.raises(ArgumentError, match=r"in .*other are of the model 0123\w+…, not of tiny \(\w+…\): "):
         Latents.load(tmp_path / "other", model=bundle)
     with pytest.raises(ArgumentError, match=r"^model is str; it must be a Bundle"):
-        Latents.load(tmp_path / "mine", model=str(tiny_bundle))  # type: ignore[arg-type]
+        Latents.load(tmp_path / "mine", model=str(tiny_bundle))
 
 
 Change = Callable[[dict[str, Any]], object]
-HOSTILE: dict[str, Change] = {
+HOSTILE = {
     "no metadata": lambda h: h.pop("__metadata__"),
     "metadata that are a list": lambda h: h.update(__metadata__=[1]),
     "another format": lambda h: h["__metadata__"].update(format="pt"),
@@ -152,7 +147,7 @@ HOSTILE: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_header_that_lies_gives_one_line(saved: Path, name: str) -> None:
+def test_a_header_that_lies_gives_one_line(saved, name):
     header, data = parts(saved)
     HOSTILE[name](header)
     write(saved, header, data)
@@ -178,21 +173,21 @@ def test_a_header_that_lies_gives_one_line(saved: Path, name: str) -> None:
         b"\x89PNG\r\n\x1a\n" + b"\0" * 100,
     ],
 )
-def test_other_files_give_one_line(tmp_path: Path, content: bytes) -> None:
+def test_other_files_give_one_line(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     with pytest.raises(ImageError, match=r"a\.png is not a file of latents: .*; Latents\.save writes one$"):
         Latents.load(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("change", [-1, -4, -30_000, 1, 4])
-def test_a_file_that_is_cut_off_or_goes_on_is_refused(saved: Path, change: int) -> None:
+def test_a_file_that_is_cut_off_or_goes_on_is_refused(saved, change):
     content = saved.read_bytes()
     saved.write_bytes(content[:change] if change < 0 else content + bytes(change))
     with pytest.raises(ImageError, match=r"its tensors need .* bytes and it has"):
         Latents.load(saved)
 
 
-def test_links_are_followed_and_what_is_no_file_is_refused_at_once(saved: Path, tmp_path: Path) -> None:
+def test_links_are_followed_and_what_is_no_file_is_refused_at_once(saved, tmp_path):
     (tmp_path / "link").symlink_to(saved)
     assert Latents.load(tmp_path / "link").height == 90
     os.mkfifo(tmp_path / "fifo")

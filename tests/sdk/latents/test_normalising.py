@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -14,17 +12,17 @@ HEIGHT, WIDTH = 90, 70
 OVER = ["spatial", "local", "global"]
 
 
-def real(latents: Latents, level: int) -> np.ndarray:
+def real(latents, level):
     """A level without its padding, in float64."""
     step = 1 << level
     return latents.levels[level][:, : -(-HEIGHT // step), : -(-WIDTH // step)].astype(np.float64)
 
 
-def unlikely() -> Latents:
+def unlikely():
     """Latents with another mean and deviation in every channel, and large ones in the padding."""
     rng = np.random.default_rng(5)
 
-    def change(level: int, array: np.ndarray) -> np.ndarray:
+    def change(level, array):
         channels = len(array)
         array *= rng.uniform(0.2, 4, (channels, 1, 1))
         array += rng.uniform(-2, 2, (channels, 1, 1))
@@ -35,7 +33,7 @@ def unlikely() -> Latents:
 
 
 @pytest.mark.parametrize("tau", [0, 0.4, 2.0])
-def test_spatial_gives_every_channel_the_drawn_mean_and_deviation(tau: float) -> None:
+def test_spatial_gives_every_channel_the_drawn_mean_and_deviation(tau):
     result = unlikely().normalised(tau, over="spatial", seed=9)
     for level, channels in ((entry.level, entry.channels) for entry in LEVELS):
         values = real(result, level).reshape(channels, -1)
@@ -44,7 +42,7 @@ def test_spatial_gives_every_channel_the_drawn_mean_and_deviation(tau: float) ->
         np.testing.assert_allclose(values.std(axis=1, ddof=1), tau * drawn.deviation, rtol=1e-5)
 
 
-def test_local_gives_every_position_the_drawn_mean_and_deviation() -> None:
+def test_local_gives_every_position_the_drawn_mean_and_deviation():
     result = unlikely().normalised(0.8, over="local", seed=9)
     for level, channels in ((entry.level, entry.channels) for entry in LEVELS):
         values = real(result, level).reshape(channels, -1)
@@ -53,7 +51,7 @@ def test_local_gives_every_position_the_drawn_mean_and_deviation() -> None:
         np.testing.assert_allclose(values.std(axis=0, ddof=1), 0.8 * drawn.deviation, rtol=1e-4)
 
 
-def test_global_gives_every_level_the_drawn_mean_and_deviation() -> None:
+def test_global_gives_every_level_the_drawn_mean_and_deviation():
     result = unlikely().normalised(0.8, over="global", seed=9)
     for entry in LEVELS:
         values = real(result, entry.level)
@@ -63,11 +61,11 @@ def test_global_gives_every_level_the_drawn_mean_and_deviation() -> None:
 
 
 @pytest.mark.parametrize("over", OVER)
-def test_only_the_mean_and_the_scale_of_a_collection_change(over: str) -> None:
+def test_only_the_mean_and_the_scale_of_a_collection_change(over):
     before, after = unlikely(), unlikely().normalised(0.9, over=over)
     axes = {"spatial": (1, 2), "local": (0,), "global": (0, 1, 2)}[over]
 
-    def standard(values: np.ndarray) -> np.ndarray:
+    def standard(values):
         return (values - values.mean(axis=axes, keepdims=True)) / values.std(axis=axes, keepdims=True)
 
     for level in before.levels:
@@ -75,7 +73,7 @@ def test_only_the_mean_and_the_scale_of_a_collection_change(over: str) -> None:
 
 
 @pytest.mark.parametrize("over", OVER)
-def test_padding_neither_counts_nor_changes(over: str) -> None:
+def test_padding_neither_counts_nor_changes(over):
     latents = unlikely()
     other = changed_by(latents, lambda level, array: np.where(array == 1000, -7, array))
     one, two = latents.normalised(0.7, over=over), other.normalised(0.7, over=over)
@@ -86,12 +84,12 @@ def test_padding_neither_counts_nor_changes(over: str) -> None:
 
 
 @pytest.mark.parametrize("over", OVER)
-def test_only_what_is_inside_where_counts_and_changes(over: str) -> None:
+def test_only_what_is_inside_where_counts_and_changes(over):
     where = np.zeros((HEIGHT, WIDTH), bool)
     where[21:60, 13:14] = where[70:, 30:] = True
     latents = unlikely()
 
-    def outside_moved(level: int, array: np.ndarray) -> np.ndarray:
+    def outside_moved(level, array):
         inside = mask_positions(where, level)
         array[:, : inside.shape[0], : inside.shape[1]][:, ~inside] += 50
         return array
@@ -110,7 +108,7 @@ def test_only_what_is_inside_where_counts_and_changes(over: str) -> None:
 
 
 @pytest.mark.parametrize("over", OVER)
-def test_result_does_not_depend_on_how_rows_are_cut(over: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_result_does_not_depend_on_how_rows_are_cut(over, monkeypatch):
     where = np.random.default_rng(1).random((HEIGHT, WIDTH)) < 0.05
     expected = unlikely().normalised(0.9, over=over, where=where)
     for chunk in (1, 3000):
@@ -121,7 +119,7 @@ def test_result_does_not_depend_on_how_rows_are_cut(over: str, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("over", OVER)
-def test_seeds_differ_and_one_seed_repeats_itself(over: str) -> None:
+def test_seeds_differ_and_one_seed_repeats_itself(over):
     latents = unlikely()
     one, again, other = (latents.normalised(0.9, over=over, seed=seed) for seed in (1, 1, 2))
     for level in latents.levels:
@@ -129,7 +127,7 @@ def test_seeds_differ_and_one_seed_repeats_itself(over: str) -> None:
         assert (real(one, level) != real(other, level)).mean() > 0.9
 
 
-def test_levels_without_a_tau_stay_as_they_are() -> None:
+def test_levels_without_a_tau_stay_as_they_are():
     latents = unlikely()
     result = latents.normalised({2: 0.5}, over="global")
     assert 0.45 < real(result, 2).std() < 0.55
@@ -138,7 +136,7 @@ def test_levels_without_a_tau_stay_as_they_are() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -1000.3])
-def test_equal_latents_become_the_drawn_mean(value: float) -> None:
+def test_equal_latents_become_the_drawn_mean(value):
     flat = changed_by(normal_latents(height=HEIGHT, width=WIDTH), lambda level, array: np.full_like(array, value))
     for over in ("spatial", "global", "local"):
         result = real(flat.normalised(1.0, over=over, seed=2), 1)
@@ -148,7 +146,7 @@ def test_equal_latents_become_the_drawn_mean(value: float) -> None:
         assert (result[0] == result[0, 0, 0]).all() == (over != "local")
 
 
-def test_a_single_latent_stays_as_it_is() -> None:
+def test_a_single_latent_stays_as_it_is():
     latents = Latents({1: np.full((1, 1, 1), 7, np.float32)}, height=2, width=2, model_sha256=MODEL)
     for over in ("spatial", "local", "global"):
         assert latents.normalised(0.5, over=over).levels[1].item() == 7
@@ -161,8 +159,8 @@ def test_a_single_latent_stays_as_it_is() -> None:
 @pytest.mark.parametrize("over", OVER)
 @pytest.mark.parametrize("values", [(np.nan, 0), (np.inf, 0), (np.inf, -np.inf)])
 @pytest.mark.filterwarnings("error")
-def test_latents_that_are_not_finite_are_refused_if_they_count(over: str, values: tuple[float, float]) -> None:
-    def damaged(level: int, array: np.ndarray) -> np.ndarray:
+def test_latents_that_are_not_finite_are_refused_if_they_count(over, values):
+    def damaged(level, array):
         if level == 2:
             array[0:2, 5, 6] = values
         return array
@@ -176,7 +174,7 @@ def test_latents_that_are_not_finite_are_refused_if_they_count(over: str, values
     latents.normalised({1: 0.9, 3: 0.9}, over=over)
 
 
-def test_odd_arguments_are_refused_in_one_line() -> None:
+def test_odd_arguments_are_refused_in_one_line():
     latents = normal_latents(height=HEIGHT, width=WIDTH)
     cases = [
         ({"tau": 2.1}, r"^tau is 2\.1; it must be a finite number from 0 to 2$"),

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import errno
 import gc
 import math
@@ -16,13 +14,13 @@ from srflow_sdk.latents import arrays
 from .pictures import MODEL, normal_arrays, normal_latents
 
 
-def assert_equal(one: Latents, other: Latents) -> None:
+def assert_equal(one, other):
     assert list(one.levels) == list(other.levels)
     for level, array in one.levels.items():
         np.testing.assert_array_equal(array, other.levels[level])
 
 
-def test_they_cannot_be_changed_from_outside() -> None:
+def test_they_cannot_be_changed_from_outside():
     given = normal_arrays(padded_height=96, padded_width=72)
     latents = Latents(given, height=90, width=70, model_sha256=MODEL)
     before = latents.levels[1].copy()
@@ -35,18 +33,18 @@ def test_they_cannot_be_changed_from_outside() -> None:
         with pytest.raises(ValueError, match="read-only"):
             array[0, 0, 0] = 1
     with pytest.raises(TypeError):
-        latents.levels[1] = before  # type: ignore[index]
+        latents.levels[1] = before
     with pytest.raises(AttributeError):
-        latents.height = 3  # type: ignore[misc]
+        latents.height = 3
 
 
-def test_bits_per_dimension_is_for_8_bit_levels() -> None:
+def test_bits_per_dimension_is_for_8_bit_levels():
     latents = normal_latents(log_likelihood=-1000.0)
     assert latents.log_likelihood == -1000
     assert latents.bits_per_dimension == pytest.approx(8 + 1000 / (3 * 90 * 70 * math.log(2)))
 
 
-def test_log_likelihood_is_forgotten_once_they_change() -> None:
+def test_log_likelihood_is_forgotten_once_they_change():
     latents = normal_latents(log_likelihood=5.0)
     assert [one.log_likelihood for one in (latents.scaled(0.5), latents.normalised(1))] == [None] * 2
     assert [one.log_likelihood for one in (latents.scaled(1), latents.scaled({2: 1}))] == [5, 5]
@@ -54,7 +52,7 @@ def test_log_likelihood_is_forgotten_once_they_change() -> None:
     assert latents != normal_latents(log_likelihood=5.0)
 
 
-def test_scaled_multiplies_the_levels_that_have_a_tau() -> None:
+def test_scaled_multiplies_the_levels_that_have_a_tau():
     latents = normal_latents()
     for level, array in latents.scaled(0.3).levels.items():
         np.testing.assert_array_equal(array, latents.levels[level] * np.float32(0.3))
@@ -64,7 +62,7 @@ def test_scaled_multiplies_the_levels_that_have_a_tau() -> None:
     np.testing.assert_array_equal(result.levels[3], latents.levels[3] * 2)
 
 
-def test_odd_arrays_are_refused_in_one_line() -> None:
+def test_odd_arrays_are_refused_in_one_line():
     good = normal_arrays(padded_height=96, padded_width=72)
     usual = {"height": 90, "width": 70, "model_sha256": MODEL}
     cases = [
@@ -84,26 +82,26 @@ def test_odd_arrays_are_refused_in_one_line() -> None:
             Latents(levels, **{**usual, **changed})
 
 
-def test_repr_says_size_levels_and_bits() -> None:
+def test_repr_says_size_levels_and_bits():
     shown = repr(normal_latents(log_likelihood=0.0).scaled({1: 1}))
     assert shown == ("Latents(90×70, level 1: 6×48×36, level 2: 12×24×18, level 3: 48×12×9, 8.000 bits per dimension)")
 
 
 @pytest.fixture
-def mapped(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def mapped(monkeypatch, tmp_path):
     """Small latents are mapped too, from files in this folder."""
     monkeypatch.setattr(arrays, "MAPPED_BEYOND_BYTES", 100_000)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
 
 
-def open_files(folder: Path) -> int:
+def open_files(folder):
     """Mappings of (deleted) files in a folder, by this process."""
     return Path("/proc/self/maps").read_text().count(str(folder))
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="mappings are only listed on Linux")  # noqa: PTH110
-def test_large_latents_are_mapped_from_files_that_vanish_with_them(mapped: Path) -> None:
+def test_large_latents_are_mapped_from_files_that_vanish_with_them(mapped):
     latents = normal_latents(height=80, width=160)
     assert open_files(mapped) == 3
     assert list(mapped.iterdir()) == []
@@ -121,7 +119,7 @@ def test_large_latents_are_mapped_from_files_that_vanish_with_them(mapped: Path)
     assert open_files(mapped) == 0
 
 
-def test_mapped_latents_equal_those_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_mapped_latents_equal_those_in_memory(monkeypatch, tmp_path):
     expected = normal_latents(height=80, width=160).normalised(0.9, over="local")
     monkeypatch.setattr(arrays, "MAPPED_BEYOND_BYTES", 0)
     result = normal_latents(height=80, width=160).normalised(0.9, over="local")
@@ -131,10 +129,8 @@ def test_mapped_latents_equal_those_in_memory(monkeypatch: pytest.MonkeyPatch, t
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system never reserves room")
-def test_a_disk_that_is_full_or_not_there_is_said_before_anything_is_mapped(
-    mapped: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refused(*_: int) -> None:
+def test_a_disk_that_is_full_or_not_there_is_said_before_anything_is_mapped(mapped, monkeypatch):
+    def refused(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", refused)
@@ -146,7 +142,7 @@ def test_a_disk_that_is_full_or_not_there_is_said_before_anything_is_mapped(
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system never reserves room")
-def test_room_that_cannot_be_reserved_is_written(mapped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_room_that_cannot_be_reserved_is_written(mapped, monkeypatch):
     monkeypatch.delattr(os, "posix_fallocate")
     levels = normal_latents(height=80, width=160).levels
     for level, array in normal_arrays(padded_height=80, padded_width=160).items():

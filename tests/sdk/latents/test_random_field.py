@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import hashlib
 
 import numpy as np
@@ -29,7 +27,7 @@ GOLDEN_FIELD = [
 GOLDEN_SHA256 = "9c70a9be59080761a826607f9b7ebf23c36047b59df17af8dd5929e664648fd5"
 
 
-def philox4x64_10(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
+def philox4x64_10(counter, key):
     """Philox as published, in plain integers: the reference for the field's bits."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
@@ -40,23 +38,23 @@ def philox4x64_10(counter: tuple[int, int, int, int], key: tuple[int, int]) -> t
     return c0, c1, c2, c3
 
 
-def reference_word(seed: int, sample: int, level: int, channel: int, y: int, x: int) -> int:
+def reference_word(seed, sample, level, channel, y, x):
     block = philox4x64_10((x + 1, y, channel // 8, level), (seed, sample))
     return (block[channel % 8 // 2] >> (32 * (channel % 2))) & 0xFFFFFFFF
 
 
-def window(seed: int = 3, sample: int = 1, level: int = 2, **place: int) -> np.ndarray:
+def window(seed=3, sample=1, level=2, **place):
     defaults = {"channels": 12, "top": 0, "left": 0, "height": 20, "width": 30}
     return standard_normal(seed, sample, level, **{**defaults, **place})
 
 
-def test_reference_philox_gives_random123s_known_answer() -> None:
+def test_reference_philox_gives_random123s_known_answer():
     expected = (0x16554D9ECA36314C, 0xDB20FE9D672D0FDC, 0xD7E772CEE186176B, 0x7E68B68AEC7BA23B)
     assert philox4x64_10((0, 0, 0, 0), (0, 0)) == expected
 
 
 @pytest.mark.parametrize(("seed", "sample", "level"), [(0, 0, 1), (MASK, 5, 3), (12345678901234567890, MASK, 2)])
-def test_bits_are_those_of_the_documented_philox_blocks(seed: int, sample: int, level: int) -> None:
+def test_bits_are_those_of_the_documented_philox_blocks(seed, sample, level):
     top, left = 1000, (1 << 32) - 4
     drawn = window(seed, sample, level, channels=19, top=top, left=left, height=2, width=3)
     words = [
@@ -66,7 +64,7 @@ def test_bits_are_those_of_the_documented_philox_blocks(seed: int, sample: int, 
     np.testing.assert_array_equal(drawn, normal_from_words(np.array(words, np.uint32)))
 
 
-def test_golden_values_of_scheme_1() -> None:
+def test_golden_values_of_scheme_1():
     """Never change these: a new field is a new LATENT_SCHEME."""
     assert LATENT_SCHEME == 1
     words = np.array([0, 1, 2**20, 2**30, 2**31, 3_973_344_665, 2**32 - 1], np.uint32)
@@ -76,21 +74,21 @@ def test_golden_values_of_scheme_1() -> None:
     assert hashlib.sha256(large.astype("<f4").tobytes()).hexdigest() == GOLDEN_SHA256
 
 
-def test_any_window_is_cut_out_of_the_same_field() -> None:
-    whole = window(np.int64(3), np.uint64(1), channels=20, height=40, width=50)  # type: ignore[arg-type]
+def test_any_window_is_cut_out_of_the_same_field():
+    whole = window(np.int64(3), np.uint64(1), channels=20, height=40, width=50)
     part = window(channels=9, top=7, left=13, height=21, width=30)
     np.testing.assert_array_equal(part, whole[:9, 7:28, 13:43])
     np.testing.assert_array_equal(window(top=39, left=49, height=1, width=1), whole[:12, 39:, 49:])
 
 
-def test_seed_sample_level_and_channel_give_unrelated_numbers() -> None:
+def test_seed_sample_level_and_channel_give_unrelated_numbers():
     fields = [window(seed, sample, level) for seed in (3, 4) for sample in (0, 1) for level in (1, 2)]
     flat = np.stack([plane.ravel() for field in fields for plane in field])
     correlation = np.corrcoef(flat) - np.eye(len(flat))
     assert np.abs(correlation).max() < 0.2  # 600 numbers each: 5 standard errors
 
 
-def test_numbers_are_standard_normal_and_independent_of_their_neighbours() -> None:
+def test_numbers_are_standard_normal_and_independent_of_their_neighbours():
     field = window(channels=16, height=200, width=200).astype(np.float64)
     count = field.size
     assert abs(field.mean()) < 5 / count**0.5
@@ -100,7 +98,7 @@ def test_numbers_are_standard_normal_and_independent_of_their_neighbours() -> No
         assert abs((shifted * cut).mean()) < 5 / count**0.5
 
 
-def test_transform_is_the_inverse_normal_distribution_to_float32() -> None:
+def test_transform_is_the_inverse_normal_distribution_to_float32():
     special = pytest.importorskip("scipy.special")
     words = np.random.default_rng(0).integers(0, 2**32, 200_000, dtype=np.uint32)
     words[:4] = 0, 1, 2**32 - 2, 2**32 - 1
@@ -108,7 +106,7 @@ def test_transform_is_the_inverse_normal_distribution_to_float32() -> None:
     np.testing.assert_allclose(normal_from_words(words), expected, rtol=6.1e-8)
 
 
-def test_tails_are_finite_and_the_transform_is_odd() -> None:
+def test_tails_are_finite_and_the_transform_is_odd():
     words = np.array([0, 1, 17, 322_122_547, 322_122_548, 2**31 - 1], np.uint32)
     normal = normal_from_words(words)
     assert np.isfinite(normal).all()
@@ -129,7 +127,7 @@ def test_tails_are_finite_and_the_transform_is_odd() -> None:
         {"left": (1 << 32) - 2, "width": 3},
     ],
 )
-def test_values_outside_the_field_are_refused(change: dict[str, int]) -> None:
+def test_values_outside_the_field_are_refused(change):
     with pytest.raises(ArgumentError, match=next(reversed(change))):
         window(**change)
 
@@ -137,7 +135,7 @@ def test_values_outside_the_field_are_refused(change: dict[str, int]) -> None:
 LEVELS = (LatentLevel(level=1, channels=6), LatentLevel(level=2, channels=12), LatentLevel(level=3, channels=48))
 
 
-def test_noise_of_a_window_is_the_field_at_its_place_on_every_level() -> None:
+def test_noise_of_a_window_is_the_field_at_its_place_on_every_level():
     noise = window_noise(LEVELS, scale=4, seed=5, sample=2, top=26, left=10, height=38, width=44)
     places = {1: (52, 20, 76, 88), 2: (26, 10, 38, 44), 3: (13, 5, 19, 22)}
     assert list(noise) == list(places)
@@ -147,7 +145,7 @@ def test_noise_of_a_window_is_the_field_at_its_place_on_every_level() -> None:
         np.testing.assert_array_equal(noise[entry.level], expected)
 
 
-def test_a_window_that_begins_before_the_image_joins_the_fields_end_to_its_beginning() -> None:
+def test_a_window_that_begins_before_the_image_joins_the_fields_end_to_its_beginning():
     around = window_noise(LEVELS, scale=4, seed=1, sample=0, top=-4, left=-2, height=12, width=10)
     inside = window_noise(LEVELS, scale=4, seed=1, sample=0, height=8, width=8)
     for level, channels in ((entry.level, entry.channels) for entry in LEVELS):
@@ -158,7 +156,7 @@ def test_a_window_that_begins_before_the_image_joins_the_fields_end_to_its_begin
 
 
 @pytest.mark.parametrize("name", ["top", "left", "height", "width"])
-def test_a_window_between_latent_pixels_is_refused(name: str) -> None:
+def test_a_window_between_latent_pixels_is_refused(name):
     place = {"top": 2, "left": 2, "height": 2, "width": 2, name: 3}
     with pytest.raises(ArgumentError, match=rf"^{name} is 3 LR pixels.*level 3.*size multiple"):
         window_noise(LEVELS, scale=4, seed=0, sample=0, **place)

@@ -1,11 +1,6 @@
-from __future__ import annotations
-
 import json
 import os
 import shutil
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
@@ -19,7 +14,7 @@ from tests.irregular import KINDS, make_irregular
 from ..tiny_bundle import STUB_FILES, hidden_files, tiny_manifest, write_stub_bundle
 
 
-def edit(target: Path, change: Callable[[dict[str, Any]], None], *, sign: bool = True) -> None:
+def edit(target, change, *, sign=True):
     """Change manifest.json, by default with a digest that fits, as somebody who knows the format would."""
     path = target / "manifest.json"
     raw = json.loads(path.read_text())
@@ -30,11 +25,11 @@ def edit(target: Path, change: Callable[[dict[str, Any]], None], *, sign: bool =
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Path:
+def target(tmp_path):
     return tmp_path / "model.srflow"
 
 
-def test_a_written_bundle_opens_with_everything_that_was_said(target: Path) -> None:
+def test_a_written_bundle_opens_with_everything_that_was_said(target):
     provenance = {"checkpoint": {"name": "m.pth", "sha256": "ab"}, "versions": {"torch": "2.13"}, "π": 3.5}
     bundle = write_stub_bundle(
         target, provenance=provenance, model={"steps": 16}, parity=[{"tau": 0.8, "psnr_db": 91.5}]
@@ -54,7 +49,7 @@ def test_a_written_bundle_opens_with_everything_that_was_said(target: Path) -> N
     )
 
 
-def test_only_listed_files_are_handed_out_which_may_lie_in_one_folder_and_be_links(target: Path) -> None:
+def test_only_listed_files_are_handed_out_which_may_lie_in_one_folder_and_be_links(target):
     with staged_bundle(target) as stage:
         for name, data in {**STUB_FILES, "engines/encoder.engine": b"plan"}.items():
             (stage.path / name).parent.mkdir(exist_ok=True)
@@ -87,19 +82,19 @@ def test_only_listed_files_are_handed_out_which_may_lie_in_one_folder_and_be_lin
         ),
     ],
 )
-def test_a_damaged_file_is_refused(target: Path, damage: Callable[[Path], object], says: str) -> None:
+def test_a_damaged_file_is_refused(target, damage, says):
     write_stub_bundle(target)
     damage(target)
     with pytest.raises(BundleError, match=says):
         Bundle.open(target)
 
 
-def irregular(path: Path, kind: str) -> None:
+def irregular(path, kind):
     path.unlink()
     make_irregular(path, kind)
 
 
-def test_a_file_of_another_size_is_not_hashed(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_size_is_not_hashed(target, monkeypatch):
     write_stub_bundle(target)
     os.truncate(target / "sampler.onnx", 100 << 30)  # sparse
     (target / "encoder.onnx").write_bytes(b"")
@@ -110,14 +105,14 @@ def test_a_file_of_another_size_is_not_hashed(target: Path, monkeypatch: pytest.
     assert hashed == []
 
 
-def test_bundles_that_do_not_name_a_reduction_were_trained_on_bicubic_ones(target: Path) -> None:
+def test_bundles_that_do_not_name_a_reduction_were_trained_on_bicubic_ones(target):
     write_stub_bundle(target, reduction="bilinear")
     assert Bundle.open(target).manifest.reduction == "bilinear"
     edit(target, lambda raw: raw.pop("reduction"))
     assert Bundle.open(target).manifest.reduction == "bicubic"
 
 
-def test_an_edited_manifest_is_refused_and_unknown_fields_are_ignored(target: Path) -> None:
+def test_an_edited_manifest_is_refused_and_unknown_fields_are_ignored(target):
     write_stub_bundle(target)
     edit(target, lambda raw: raw.update(remark="hello"))
     assert Bundle.open(target).manifest.name == "tiny"
@@ -128,7 +123,7 @@ def test_an_edited_manifest_is_refused_and_unknown_fields_are_ignored(target: Pa
 
 HASH = {"sha256": "0" * 64, "bytes": 1}
 GRAPHS = dict.fromkeys(("encoder.onnx", "sampler.onnx"), HASH)
-MISSING: Any = object()
+MISSING = object()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +159,7 @@ MISSING: Any = object()
         *((field, MISSING, field) for field in ("schema", "digest", "scale", "files", "halo", "provenance")),
     ],
 )
-def test_values_that_cannot_be_are_refused(target: Path, field: str, value: Any, says: str) -> None:
+def test_values_that_cannot_be_are_refused(target, field, value, says):
     write_stub_bundle(target)
     edit(target, lambda raw: raw.pop(field) if value is MISSING else raw.update({field: value}), sign=field != "digest")
     with pytest.raises(BundleError, match=says) as caught:
@@ -175,7 +170,7 @@ def test_values_that_cannot_be_are_refused(target: Path, field: str, value: Any,
 @pytest.mark.parametrize(
     "text", ["", "[]", "{", '{"schema": NaN}', "[" * 100_000, '{"a":' * 5000 + "1" + "}" * 5000, "\udcff\x80"]
 )
-def test_hostile_json_is_refused(target: Path, text: str) -> None:
+def test_hostile_json_is_refused(target, text):
     write_stub_bundle(target)
     whole = (target / "manifest.json").read_text()
     for content in (text, whole.replace('"model": {}', f'"model": {text}')):
@@ -184,13 +179,13 @@ def test_hostile_json_is_refused(target: Path, text: str) -> None:
             Bundle.open(target)
 
 
-def test_other_scripts_and_signs_are_plain_text(target: Path) -> None:
+def test_other_scripts_and_signs_are_plain_text(target):
     name = "Модель 4× “π” 👩‍🔬 نمونه"
     assert write_stub_bundle(target, name=name).manifest.name == name
 
 
 @pytest.mark.parametrize("kind", ["absent", "file", "empty folder"])
-def test_what_is_no_bundle_is_refused_with_the_way_to_one(tmp_path: Path, kind: str) -> None:
+def test_what_is_no_bundle_is_refused_with_the_way_to_one(tmp_path, kind):
     path = tmp_path / "x"
     if kind == "file":
         path.write_bytes(b"checkpoint")
@@ -200,7 +195,7 @@ def test_what_is_no_bundle_is_refused_with_the_way_to_one(tmp_path: Path, kind: 
         Bundle.open(path)
 
 
-def test_a_bundle_can_be_moved_and_reached_through_links(tmp_path: Path) -> None:
+def test_a_bundle_can_be_moved_and_reached_through_links(tmp_path):
     write_stub_bundle(tmp_path / "here")
     shutil.move(tmp_path / "here", tmp_path / "there")
     (tmp_path / "link").symlink_to("there")
@@ -211,7 +206,7 @@ def test_a_bundle_can_be_moved_and_reached_through_links(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("name", Bundle.embedded_names())
-def test_an_embedded_model_names_its_licence_and_its_training_data(name: str) -> None:
+def test_an_embedded_model_names_its_licence_and_its_training_data(name):
     bundle = Bundle.embedded(name)
     assert bundle.manifest.provenance["licence"] == "Apache-2.0"
     assert "examples/training_photos.py" in bundle.manifest.provenance["training_data"]
@@ -220,7 +215,7 @@ def test_an_embedded_model_names_its_licence_and_its_training_data(name: str) ->
         assert metadata["srflow.licence"] == "Apache-2.0"
 
 
-def test_without_an_embedded_model_the_error_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_embedded_model_the_error_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("srflow_sdk.model.bundle._EMBEDDED", tmp_path)
     with pytest.raises(BundleError, match=r"no model 'x4-small' \(it has: none\).*name a bundle"):
         Bundle.embedded()

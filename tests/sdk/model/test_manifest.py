@@ -1,12 +1,9 @@
 """What a manifest may say of its engines, intervals and model, to this SDK and to a server's clients."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import shlex
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -36,11 +33,11 @@ RECORD = EngineRecord(
 )
 
 
-def raw(**changes: Any) -> Any:
+def raw(**changes):
     return json.loads(json.dumps({**dataclasses.asdict(RECORD), **changes}))
 
 
-def test_a_record_is_read_as_it_was_written() -> None:
+def test_a_record_is_read_as_it_was_written():
     assert _read_record(EngineRecord, raw()) == RECORD
     older = raw()  # from before inverters
     del older["inverter"]
@@ -60,12 +57,12 @@ def test_a_record_is_read_as_it_was_written() -> None:
         ({"checked": "maybe"}, "checked is 'maybe'"),
     ],
 )
-def test_a_record_that_would_pass_a_check_unseen_is_refused(changes: dict[str, Any], words: str) -> None:
+def test_a_record_that_would_pass_a_check_unseen_is_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         _read_record(EngineRecord, raw(**changes))
 
 
-def test_a_command_says_all_that_was_asked_for_and_survives_the_shell() -> None:
+def test_a_command_says_all_that_was_asked_for_and_survives_the_shell():
     command = engines_command(
         Path("my models/x4.srflow"),
         runtime="tensorrt_rtx",
@@ -80,7 +77,7 @@ def test_a_command_says_all_that_was_asked_for_and_survives_the_shell() -> None:
     assert engines_command("B", runtime="tensorrt", precision="fp32") == "srflow-export --engines-for B --trt fp32"
 
 
-def test_the_gpus_of_tensorrt_rtx_are_those_that_it_names() -> None:
+def test_the_gpus_of_tensorrt_rtx_are_those_that_it_names():
     trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13")
     names = set(trt.ComputeCapability.__members__) - {"NONE", "CURRENT"}
     assert {f"SM{sm}" for sm in RTX_SMS} <= names
@@ -89,7 +86,7 @@ def test_the_gpus_of_tensorrt_rtx_are_those_that_it_names() -> None:
 # The calibration in a manifest: what it says of a pixel, and that it changes neither the model nor older bundles.
 
 
-def test_a_calibration_comes_back_and_the_model_stays_the_same(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_calibration_comes_back_and_the_model_stays_the_same(tiny_bundle, tmp_path):
     before = Bundle.open(tiny_bundle)
     after = Bundle.open(calibrated(tiny_bundle, tmp_path / "calibrated.srflow"))
     assert before.manifest.intervals is None
@@ -102,20 +99,20 @@ def test_a_calibration_comes_back_and_the_model_stays_the_same(tiny_bundle: Path
     assert Manifest.from_description(described(after)).intervals == INTERVALS, "as a server tells"
 
 
-def test_each_class_has_its_factor() -> None:
+def test_each_class_has_its_factor():
     deviation = np.array([0.0, 0.5, 3.0, 9.0], np.float32) / 255
     wanted = [5.0 * 1, 5.0 * 1.5, 2.8 * 4, 2.4 * 10]
     np.testing.assert_allclose(INTERVALS.band(8, 0.9)(deviation) * 255, wanted, rtol=1e-6)
 
 
-def test_factors_are_those_of_the_next_smaller_number_of_samples_and_between_two_coverages() -> None:
+def test_factors_are_those_of_the_next_smaller_number_of_samples_and_between_two_coverages():
     assert INTERVALS.factors_of(7, 0.9) == INTERVALS.factors_of(4, 0.9) == [6.0, 3.0, 3.0, 2.5]
     assert INTERVALS.factors_of(100, 0.9) == INTERVALS.factors_of(8, 0.9)
     np.testing.assert_allclose(INTERVALS.factors_of(8, 0.85), [4.0, 2.3, 2.3, 1.9])
 
 
 @pytest.mark.parametrize(("n", "coverage"), [(3, 0.9), (8, 0.4), (8, 0.95), (8, float("nan")), (8, 90)])
-def test_what_was_not_calibrated_is_refused(n: int, coverage: float) -> None:
+def test_what_was_not_calibrated_is_refused(n, coverage):
     with pytest.raises(ArgumentError, match=r"^(n|coverage) is .*; it must be"):
         INTERVALS.band(n, coverage)
 
@@ -123,7 +120,7 @@ def test_what_was_not_calibrated_is_refused(n: int, coverage: float) -> None:
 # What a server tells of a bundle.
 
 
-def test_description_has_all_that_drawing_needs(tiny_bundle: Path) -> None:
+def test_description_has_all_that_drawing_needs(tiny_bundle):
     bundle = Bundle.open(tiny_bundle)
     told, whole = Manifest.from_description(described(bundle)), bundle.manifest
     flags = ("auto_tau", "removes_damage")
@@ -144,7 +141,7 @@ def test_description_has_all_that_drawing_needs(tiny_bundle: Path) -> None:
         ({"schema": 99}, "written by a newer SDK"),
     ],
 )
-def test_description_that_cannot_be_is_refused(change: dict[str, Any], reason: str, tiny_bundle: Path) -> None:
+def test_description_that_cannot_be_is_refused(change, reason, tiny_bundle):
     content = json.loads(described(Bundle.open(tiny_bundle))) | change
     with pytest.raises(BundleError, match=reason):
         Manifest.from_description(json.dumps(content))

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import io
 import os
 import threading
@@ -21,14 +19,14 @@ from ..clean_and_noisy import noisy, smooth
 from ..tiny_bundle import write_tiny_bundle
 
 
-def _jpeg(pixels: np.ndarray, quality: int) -> Image.Image:
+def _jpeg(pixels, quality):
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
     return Image.open(stream)
 
 
 @pytest.mark.parametrize("sigma", [5, 12])
-def test_noise_is_measured(sigma: float) -> None:
+def test_noise_is_measured(sigma):
     luma = sigma * np.sqrt(0.299**2 + 0.587**2 + 0.114**2)
     assert measure_damage(noisy(sigma)).noise == pytest.approx(luma, rel=0.25)
     choice = choose_model(noisy(sigma))
@@ -39,7 +37,7 @@ def test_noise_is_measured(sigma: float) -> None:
     assert choose_model(clipped).name == "x4-photo"
 
 
-def test_very_wide_pictures_are_measured_in_little_memory(tmp_path: Path) -> None:
+def test_very_wide_pictures_are_measured_in_little_memory(tmp_path):
     wide = np.tile(noisy(8)[:96, :96], (1, 1000, 1))
     write_image(tmp_path / "wide.png", wide)
     for picture in (wide, tmp_path / "wide.png"):
@@ -54,7 +52,7 @@ def test_very_wide_pictures_are_measured_in_little_memory(tmp_path: Path) -> Non
         assert found.noise == pytest.approx(measure_damage(wide[:, :16_384]).noise, rel=0.1)
 
 
-def test_clean_pictures_of_every_kind_get_the_model_for_clean_ones() -> None:
+def test_clean_pictures_of_every_kind_get_the_model_for_clean_ones():
     clean = smooth()
     for picture in (clean, clean / 255, clean.astype(np.uint16) * 257, clean[..., :1], clean[..., 0]):
         assert choose_model(picture) == srflow_sdk.ModelChoice(name="x4-small", why="clean")
@@ -63,7 +61,7 @@ def test_clean_pictures_of_every_kind_get_the_model_for_clean_ones() -> None:
     assert choose_model(np.full((40, 7, 4), 255, np.uint8)).name == "x4-small"
 
 
-def test_drawings_and_pages_are_clean() -> None:
+def test_drawings_and_pages_are_clean():
     page = np.full((256, 256, 3), 230, np.uint8)
     for line in range(16, 240, 23):  # "letters": strokes of one and two pixels
         for letter in range(16, 240, 9):
@@ -79,7 +77,7 @@ def test_drawings_and_pages_are_clean() -> None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("quality", [30, 85])
-def test_the_quality_of_a_jpeg_is_in_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quality: int) -> None:
+def test_the_quality_of_a_jpeg_is_in_its_tables(tmp_path, monkeypatch, quality):
     _jpeg(smooth(), quality).save(tmp_path / "a.jpg", "JPEG", quality=quality)
     content = (tmp_path / "a.jpg").read_bytes()
     for picture in (tmp_path / "a.jpg", content, bytearray(content), io.BytesIO(content)):
@@ -93,7 +91,7 @@ def test_the_quality_of_a_jpeg_is_in_its_tables(tmp_path: Path, monkeypatch: pyt
     assert measure_damage(tmp_path / "a.jpg").quality == quality
 
 
-def test_a_jpeg_that_became_a_png_shows_its_blocks(tmp_path: Path) -> None:
+def test_a_jpeg_that_became_a_png_shows_its_blocks(tmp_path):
     textured = np.clip(smooth(256) + np.random.default_rng(1).normal(0, 12, (256, 256, 1)), 0, 255).astype(np.uint8)
     compressed = np.asarray(_jpeg(textured, 30))
     assert measure_damage(textured).blocks < 1.2
@@ -102,7 +100,7 @@ def test_a_jpeg_that_became_a_png_shows_its_blocks(tmp_path: Path) -> None:
     assert choose_model(compressed).why.startswith("blocks of 8×8, as of a JPEG")
 
 
-def _texture() -> np.ndarray:
+def _texture():
     """Detail everywhere, as of gravel: neighbouring pixels are alike, as in no noise."""
     field = np.random.default_rng(3).normal(0, 1, (258, 258))
     for _ in range(2):
@@ -111,21 +109,21 @@ def _texture() -> np.ndarray:
     return np.repeat(np.rint(texture)[1:-1, 1:-1, None], 3, axis=2).astype(np.uint8)
 
 
-def test_texture_everywhere_is_not_noise() -> None:
+def test_texture_everywhere_is_not_noise():
     assert measure_damage(_texture()).noise == 0, "though the mask alone answers 3 levels"
     assert choose_model(_texture()).name == "x4-small"
     noise = np.random.default_rng(0).normal(0, 15, _texture().shape)
     assert choose_model(np.clip(_texture() + noise, 0, 255).astype(np.uint8)).why.startswith("noise of ")
 
 
-def test_noise_that_grows_with_brightness_is_found_where_it_is() -> None:
+def test_noise_that_grows_with_brightness_is_found_where_it_is():
     dark_first = np.repeat(np.linspace(4, 230, 256)[:, None, None], 256, axis=1).repeat(3, axis=2)
     speckled = dark_first * (1 + 0.1 * np.random.default_rng(0).standard_normal(dark_first.shape))
     assert choose_model(dark_first.astype(np.uint8)).name == "x4-small"
     assert choose_model(np.clip(speckled, 0, 255).astype(np.uint8)).why.startswith("noise of ")
 
 
-def test_black_and_white_dots_are_found() -> None:
+def test_black_and_white_dots_are_found():
     dotted, place = smooth(256), np.random.default_rng(0).random((256, 256))
     assert measure_damage(dotted).dots == 0
     dotted[place < 0.002], dotted[place > 0.998] = 0, 255
@@ -136,7 +134,7 @@ def test_black_and_white_dots_are_found() -> None:
     assert choose_model(stars).why == "clean", "nobody's dirt is white alone"
 
 
-def test_a_sensors_mosaic_is_found() -> None:
+def test_a_sensors_mosaic_is_found():
     mosaic = _texture()
     around = sum(np.roll(mosaic.astype(float), shift, axis) for shift in (1, -1) for axis in (0, 1)) / 4
     between = np.indices(mosaic.shape[:2]).sum(axis=0) % 2 == 0
@@ -146,7 +144,7 @@ def test_a_sensors_mosaic_is_found() -> None:
         assert choose_model(mosaic[cut:]).why.endswith("a sensor's mosaic"), measure_damage(mosaic)
 
 
-def test_blocks_of_a_jpeg_that_was_saved_again_at_high_quality_count(tmp_path: Path) -> None:
+def test_blocks_of_a_jpeg_that_was_saved_again_at_high_quality_count(tmp_path):
     textured = np.clip(smooth(256) + np.random.default_rng(1).normal(0, 2, (256, 256, 1)), 0, 255).astype(np.uint8)
     Image.fromarray(textured).save(tmp_path / "fine.jpg", quality=96)
     assert choose_model(tmp_path / "fine.jpg").why == "clean"
@@ -154,7 +152,7 @@ def test_blocks_of_a_jpeg_that_was_saved_again_at_high_quality_count(tmp_path: P
     assert choose_model(tmp_path / "again.jpg").why == "blocks of 8×8, as of a JPEG"
 
 
-def test_lossy_files_count_by_their_kind_and_drawings_stay_clean(tmp_path: Path) -> None:
+def test_lossy_files_count_by_their_kind_and_drawings_stay_clean(tmp_path):
     photo = np.asarray(Image.open(Path(__file__).parents[3] / "examples/photos/cat.png").convert("RGB"))
     assert choose_model(photo).why == "clean"
     for ending, kind in {"avif": "AVIF of ", "webp": "WebP of ", "gif": "GIF of "}.items():
@@ -173,15 +171,15 @@ def test_lossy_files_count_by_their_kind_and_drawings_stay_clean(tmp_path: Path)
         assert choose_model(tmp_path / f"page.{ending}").why == "clean", ending
 
 
-def test_a_pil_image_is_judged_as_its_file_until_it_is_copied(tmp_path: Path) -> None:
+def test_a_pil_image_is_judged_as_its_file_until_it_is_copied(tmp_path):
     Image.fromarray(smooth()).save(tmp_path / "a.jpg", quality=60)
     for opened in (tmp_path / "a.jpg", os.fsencode(tmp_path / "a.jpg"), io.BytesIO((tmp_path / "a.jpg").read_bytes())):
-        with Image.open(opened) as image:  # type: ignore[arg-type]
+        with Image.open(opened) as image:
             assert choose_model(image).why == "JPEG of quality 60"
             assert measure_damage(image.copy()).quality is None
 
 
-def test_choosing_can_be_cancelled(tmp_path: Path, two_models: Path) -> None:
+def test_choosing_can_be_cancelled(tmp_path, two_models):
     write_image(tmp_path / "a.png", smooth())
     cancel = threading.Event()
     cancel.set()
@@ -192,19 +190,19 @@ def test_choosing_can_be_cancelled(tmp_path: Path, two_models: Path) -> None:
         choose_model(smooth())
 
 
-def test_what_transparent_pixels_hide_does_not_count() -> None:
+def test_what_transparent_pixels_hide_does_not_count():
     cut_out = np.dstack([noisy(8), np.full(smooth().shape[:2], 255, np.uint8)])
     cut_out[:, 32:] = 128, 128, 128, 0
     assert choose_model(cut_out[..., :3]).name == "x4-small"
     assert choose_model(cut_out).name == "x4-photo"
 
 
-def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         choose_model(tmp_path / "bad.jpg")
     with pytest.raises(ImageError, match="must be a PIL"):
-        choose_model(7)  # type: ignore[arg-type]
+        choose_model(7)
     with pytest.raises(ArgumentError, match="picture is ''"):
         choose_model("")
     for kind in KINDS:
@@ -216,7 +214,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
         choose_model(tmp_path / "a.png", max_pixels=100)
 
 
-def test_names_of_embedded_models_resolve(two_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_of_embedded_models_resolve(two_models, tmp_path, monkeypatch):
     assert Bundle.embedded_names() == ("x4-small", "x4-photo")
     assert Bundle.open("x4-photo").path == two_models / "x4-photo.srflow"
     assert Bundle.embedded("x4-photo").is_embedded

@@ -1,7 +1,5 @@
 """Pixels of other profiles reach the network as sRGB and come back; sRGB in all its forms is left alone."""
 
-from __future__ import annotations
-
 import io
 import logging
 import threading
@@ -12,18 +10,16 @@ import pytest
 import pyvips
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from srflow_sdk.pixels import colour
-from srflow_sdk.pixels.colour import ColourConversion, conversion_for
+from srflow_sdk.pixels.colour import conversion_for
 from tests.sdk.pixels.icc_writer import (
     ADOBE_RGB,
     D50,
     DISPLAY_P3,
     SRGB,
     SRGB_CURVE,
-    Array,
     gamma_curve,
     gray_profile,
     identity_curve,
@@ -45,13 +41,13 @@ SAMPLED = matrix_profile(ADOBE_RGB, sampled_curve([(n / 1023) ** 1.8 for n in ra
 MATRICES = {"p3": P3, "adobe": ADOBE, "linear": LINEAR, "sampled": SAMPLED}
 
 
-def lab_from_adobe(rgb: Array) -> Array:
+def lab_from_adobe(rgb):
     xyz = rgb ** (563 / 256) @ primaries_matrix(ADOBE_RGB).T / D50
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
 
 
-def adobe_from_lab(lab: Array) -> Array:
+def adobe_from_lab(lab):
     y = (lab[:, 0] + 16) / 116
     f = np.stack([y + lab[:, 1] / 500, y, y - lab[:, 2] / 200], axis=1)
     xyz = np.where(f > 0.2069, f**3, (f - 16 / 116) / 7.787) * D50
@@ -65,22 +61,22 @@ ALL = MATRICES | {"tables": TABLES}
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> None:
+def _fresh():
     colour._conversion.cache_clear()
 
 
-def conversion(profile: bytes) -> ColourConversion:
+def conversion(profile):
     found = conversion_for(profile, channels=3)
     assert found is not None
     return found
 
 
-def cube(levels: int = 18) -> NDArray[np.uint8]:
+def cube(levels=18):
     values = np.linspace(0, 255, levels).round().astype(np.uint8)
     return np.stack(np.meshgrid(values, values, values), axis=-1).reshape(levels, -1, 3)
 
 
-def pillow_to_srgb(pixels: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint8]:
+def pillow_to_srgb(pixels, profile):
     image = ImageCms.profileToProfile(
         Image.fromarray(pixels),
         ImageCms.ImageCmsProfile(io.BytesIO(profile)),
@@ -93,7 +89,7 @@ def pillow_to_srgb(pixels: NDArray[np.uint8], profile: bytes) -> NDArray[np.uint
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("p3", 1.1), ("adobe", 1.1), ("linear", 1.1), ("tables", 2.5)])
-def test_to_srgb_agrees_with_another_engine(name: str, tolerance: float) -> None:
+def test_to_srgb_agrees_with_another_engine(name, tolerance):
     pixels = cube()
     expected = pillow_to_srgb(pixels, ALL[name]).astype(np.float32)
     result = conversion(ALL[name]).to_srgb(pixels)
@@ -108,7 +104,7 @@ def test_to_srgb_agrees_with_another_engine(name: str, tolerance: float) -> None
 
 @pytest.mark.parametrize("profile", MATRICES.values(), ids=MATRICES)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_colours_that_srgb_holds_come_back(profile: bytes, dtype: type) -> None:
+def test_colours_that_srgb_holds_come_back(profile, dtype):
     levels = np.array([0, 1, 2, 3, 5, 8, 13, 21, 40, 80, 140, 200, 254, 255]) / 255
     colours = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(14, -1, 3)
     white = 1 if dtype == np.float32 else np.iinfo(dtype).max
@@ -120,7 +116,7 @@ def test_colours_that_srgb_holds_come_back(profile: bytes, dtype: type) -> None:
     assert np.abs(back - pixels / white)[held].max() <= 0.3 / 255  # a sampled curve may begin with several zeros
 
 
-def test_colours_come_back_from_lookup_tables_within_their_grid() -> None:
+def test_colours_come_back_from_lookup_tables_within_their_grid():
     pixels = np.clip(cube(12), 110, 160)  # away from the edges of what either space holds
     there = conversion(TABLES).to_srgb(pixels)
     difference = np.abs(conversion(TABLES).from_srgb(there) * 255 - pixels)
@@ -128,7 +124,7 @@ def test_colours_come_back_from_lookup_tables_within_their_grid() -> None:
     assert difference.max() < 4
 
 
-def test_every_kind_of_curve_is_inverted() -> None:
+def test_every_kind_of_curve_is_inverted():
     curves = [
         gamma_curve(2.2),
         sampled_curve([0, 0.2, 0.5, 1]),
@@ -156,18 +152,18 @@ def test_every_kind_of_curve_is_inverted() -> None:
     ],
     ids=["falling", "not monotone", "negative power", "mirrored", "unknown kind", "no power"],
 )
-def test_curves_without_an_inverse_are_left_to_libvips(curve: bytes) -> None:
+def test_curves_without_an_inverse_are_left_to_libvips(curve):
     assert colour._formulas(matrix_profile(SRGB, curve)) is None
 
 
-def test_lookup_tables_count_more_than_the_matrix_beside_them() -> None:
+def test_lookup_tables_count_more_than_the_matrix_beside_them():
     misleading = matrix_tags(DISPLAY_P3, gamma_curve(1.0))
     tables = {b"A2B0": bytes(8), b"B2A0": bytes(8)}
     assert colour._formulas(profile(b"RGB ", b"XYZ ", misleading)) is not None
     assert colour._formulas(profile(b"RGB ", b"XYZ ", misleading | tables)) is None
 
 
-def srgb_profiles() -> dict[str, bytes]:
+def srgb_profiles():
     plain = pyvips.Image.black(1, 1, bands=3).copy(interpretation="srgb")
     samples = [n / 1023 for n in range(1024)]
     curve = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in samples]
@@ -180,7 +176,7 @@ def srgb_profiles() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("profile", srgb_profiles().values(), ids=srgb_profiles())
-def test_srgb_profiles_in_their_many_forms_need_no_conversion(profile: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_srgb_profiles_in_their_many_forms_need_no_conversion(profile, caplog):
     assert conversion_for(profile, channels=3) is None
     assert conversion_for(profile, channels=4) is None
     assert conversion_for(matrix_profile(SRGB, gamma_curve(2.2)), channels=3) is not None, "a plain gamma is another"
@@ -188,9 +184,7 @@ def test_srgb_profiles_in_their_many_forms_need_no_conversion(profile: bytes, ca
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-def test_gray_images_and_images_without_a_profile_keep_their_values(
-    channels: int, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_gray_images_and_images_without_a_profile_keep_their_values(channels, caplog):
     assert conversion_for(None, channels=3) is None
     assert conversion_for(gray_profile(gamma_curve(1.8)), channels=channels) is None
     assert conversion_for(P3, channels=channels) is None
@@ -211,7 +205,7 @@ UNUSABLE = {
 
 
 @pytest.mark.parametrize("profile", UNUSABLE.values(), ids=UNUSABLE)
-def test_unusable_profiles_warn_once_and_keep_the_values(profile: bytes, caplog: pytest.LogCaptureFixture) -> None:
+def test_unusable_profiles_warn_once_and_keep_the_values(profile, caplog):
     with caplog.at_level(logging.WARNING, "srflow_sdk"):
         for _ in range(3):
             assert conversion_for(profile, channels=3) is None
@@ -226,9 +220,7 @@ def test_unusable_profiles_warn_once_and_keep_the_values(profile: bytes, caplog:
     base=st.sampled_from([P3, SAMPLED, TABLES]),
     changes=st.lists(st.tuples(st.integers(0, 600), st.integers(0, 255)), min_size=1, max_size=8),
 )
-def test_damaged_profiles_never_raise_nor_give_anything_but_colours(
-    base: bytes, changes: list[tuple[int, int]]
-) -> None:
+def test_damaged_profiles_never_raise_nor_give_anything_but_colours(base, changes):
     damaged = bytearray(base)
     for place, value in changes:
         damaged[place % len(damaged)] = value
@@ -241,14 +233,14 @@ def test_damaged_profiles_never_raise_nor_give_anything_but_colours(
 
 
 @pytest.mark.parametrize("profile", [ADOBE, TABLES], ids=["formulas", "libvips"])
-def test_many_threads_and_strips_get_what_one_gets(profile: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_threads_and_strips_get_what_one_gets(profile, monkeypatch):
     pictures = [np.random.default_rng(seed).random((40, 60, 3), np.float32) for seed in range(4)]
     expected = [conversion(profile).from_srgb(conversion(profile).to_srgb(picture)) for picture in pictures]
     monkeypatch.setattr(colour, "_STRIP", 200)  # as of large pictures
     colour._conversion.cache_clear()
     start = threading.Barrier(4)
 
-    def there_and_back(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    def there_and_back(picture):
         start.wait()
         for _ in range(2):
             found = conversion(profile)

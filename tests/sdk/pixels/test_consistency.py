@@ -1,7 +1,5 @@
 """The bicubic reduction agrees with MATLAB's convention; projections reduce to the LR picture, however they are cut."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -12,7 +10,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk.drawing.options import Kernel
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.pixels.resizing import CONTEXT, RowReducer, projected
 from srflow_training.resampling import REDUCTIONS, reduce_bicubic
@@ -26,9 +23,7 @@ SCALES = st.integers(2, 16)
 SIDES = st.integers(1, 12)
 
 
-def smooth_picture(
-    height: int, width: int, channels: int, *, seed: int = 0, low: float = 0.2, high: float = 0.8
-) -> Floats:
+def smooth_picture(height, width, channels, *, seed=0, low=0.2, high=0.8):
     """Random blobs with some grain, within [low, high]."""
     rng = np.random.default_rng(seed)
     coarse = rng.random((channels, max(height // 6, 1), max(width // 6, 1)), np.float32)
@@ -37,11 +32,11 @@ def smooth_picture(
     return (low + (high - low) * picture).astype(np.float32)
 
 
-def noise(*shape: int, seed: int = 0) -> Floats:
+def noise(*shape, seed=0):
     return np.random.default_rng(seed).random(shape, np.float32)
 
 
-def matlab_1d(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
+def matlab_1d(values, scale):
     """imresize's definition, one output at a time, in float64, along the first axis."""
     size = len(values)
     rows = []
@@ -57,7 +52,7 @@ def matlab_1d(values: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
 
 @QUICK
 @given(height=SIDES, width=SIDES, scale=SCALES, channels=st.sampled_from([1, 3]))
-def test_reduction_is_the_definition_of_imresize(height: int, width: int, scale: int, channels: int) -> None:
+def test_reduction_is_the_definition_of_imresize(height, width, scale, channels):
     hr = noise(height * scale, width * scale, channels)
     expected = matlab_1d(matlab_1d(hr.astype(np.float64), scale).swapaxes(0, 1), scale).swapaxes(0, 1)
     result = reduced(hr, scale)
@@ -66,7 +61,7 @@ def test_reduction_is_the_definition_of_imresize(height: int, width: int, scale:
 
 
 @pytest.mark.parametrize(("scale", "height", "width"), [(2, 20, 23), (3, 1, 5), (8, 1, 1)])
-def test_reduction_agrees_with_the_trainers(scale: int, height: int, width: int) -> None:
+def test_reduction_agrees_with_the_trainers(scale, height, width):
     hr = noise(height * scale, width * scale, 3)
     trained_on = reduce_bicubic(torch.from_numpy(hr.transpose(2, 0, 1)[None].copy()), scale)[0].permute(1, 2, 0)
     np.testing.assert_allclose(reduced(hr, scale), trained_on.numpy(), atol=2e-6)
@@ -74,7 +69,7 @@ def test_reduction_agrees_with_the_trainers(scale: int, height: int, width: int)
 
 @QUICK
 @given(height=SIDES, width=SIDES, scale=SCALES, channels=st.sampled_from([1, 3]), seed=st.integers(0, 99))
-def test_projection_reduces_to_the_lr_picture(height: int, width: int, scale: int, channels: int, seed: int) -> None:
+def test_projection_reduces_to_the_lr_picture(height, width, scale, channels, seed):
     hr = smooth_picture(height * scale, width * scale, channels, seed=seed, low=0.3, high=0.7)
     lr = reduced(hr, scale) + 0.05 * (noise(height, width, channels, seed=seed) - 0.5)
     result = projected(hr, lr, scale)
@@ -83,7 +78,7 @@ def test_projection_reduces_to_the_lr_picture(height: int, width: int, scale: in
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
-def test_a_bilinear_reduction_is_the_trainers_and_pictures_are_projected_onto_it(scale: int) -> None:
+def test_a_bilinear_reduction_is_the_trainers_and_pictures_are_projected_onto_it(scale):
     hr = smooth_picture(12 * scale, 9 * scale, 3)
     lr = smooth_picture(12, 9, 3, seed=1, low=0.35, high=0.65)
     trained = REDUCTIONS["bilinear"](torch.from_numpy(hr).permute(2, 0, 1)[None].double(), scale)[0].permute(1, 2, 0)
@@ -93,7 +88,7 @@ def test_a_bilinear_reduction_is_the_trainers_and_pictures_are_projected_onto_it
     np.testing.assert_allclose(again, lr, atol=1e-4)
 
 
-def test_projection_is_the_smallest_change_that_reduces_to_the_lr_picture() -> None:
+def test_projection_is_the_smallest_change_that_reduces_to_the_lr_picture():
     scale, hr = 3, smooth_picture(18, 15, 1)
     lr = np.clip(reduced(hr, scale) + 0.02, 0, 1)
     columns = [reduced(np.eye(270, dtype=np.float32)[i].reshape(18, 15, 1), scale).ravel() for i in range(270)]
@@ -109,7 +104,7 @@ def test_projection_is_the_smallest_change_that_reduces_to_the_lr_picture() -> N
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4, 8])
-def test_projection_reaches_the_lr_picture_within_rounding_although_much_is_clipped(scale: int) -> None:
+def test_projection_reaches_the_lr_picture_within_rounding_although_much_is_clipped(scale):
     truth = np.clip(smooth_picture(40 * scale, 48 * scale, 3, low=-0.5, high=1.5), 0, 1)
     lr = (np.rint(np.clip(reduced(truth, scale), 0, 1) * 255) / 255).astype(np.float32)
     hr = np.clip(truth + 0.1 * (noise(*truth.shape) - 0.5), 0, 1)
@@ -130,9 +125,7 @@ def test_projection_reaches_the_lr_picture_within_rounding_although_much_is_clip
     saturated=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_projection_of_a_cut_equals_the_whole_beyond_its_context(
-    scale: int, top: int, bottom: int, width: int, saturated: bool, seed: int
-) -> None:
+def test_projection_of_a_cut_equals_the_whole_beyond_its_context(scale, top, bottom, width, saturated, seed):
     height = top + bottom + 2 * CONTEXT + 3
     hr, lr = noise(height * scale, width * scale, 1, seed=seed), noise(height, width, 1, seed=seed)
     if saturated:
@@ -147,7 +140,7 @@ def test_projection_of_a_cut_equals_the_whole_beyond_its_context(
     assert np.isnan(cut[last * scale :]).all()
 
 
-def test_lr_pictures_that_no_picture_reduces_to_cost_no_precision() -> None:
+def test_lr_pictures_that_no_picture_reduces_to_cost_no_precision():
     worst = 0.0
     for seed in range(12):
         lr = (np.indices((2 * CONTEXT + 20, 8)).sum(axis=0) % 2)[..., None].astype(np.float32)  # a chessboard
@@ -159,7 +152,7 @@ def test_lr_pictures_that_no_picture_reduces_to_cost_no_precision() -> None:
 
 
 @pytest.mark.parametrize("scale", [1, 17])
-def test_unknown_scales_are_refused(scale: int) -> None:
+def test_unknown_scales_are_refused(scale):
     with pytest.raises(ArgumentError, match="scale is"):
         projected(noise(17, 17, 1), noise(1, 1, 1), scale)
 
@@ -167,10 +160,10 @@ def test_unknown_scales_are_refused(scale: int) -> None:
 # Reduction by any factor, row by row.
 
 
-KERNELS: tuple[Kernel, ...] = ("bicubic", "lanczos")
+KERNELS = ("bicubic", "lanczos")
 
 
-def in_bands(picture: np.ndarray, to: tuple[int, int], kernel: Kernel, band: int) -> np.ndarray:
+def in_bands(picture, to, kernel, band):
     reducer = RowReducer((picture.shape[0], picture.shape[1]), to, kernel)
     return np.concatenate([reducer.push(picture[top : top + band]) for top in range(0, len(picture), band)])
 
@@ -185,9 +178,7 @@ def in_bands(picture: np.ndarray, to: tuple[int, int], kernel: Kernel, band: int
         ((1, 1), (1, 1)),
     ],
 )
-def test_a_reduction_is_what_the_formula_says_of_the_whole_picture(
-    kernel: Kernel, size: tuple[int, int], to: tuple[int, int]
-) -> None:
+def test_a_reduction_is_what_the_formula_says_of_the_whole_picture(kernel, size, to):
     picture = np.random.default_rng(1).random((*size, 3), np.float32)
     got = in_bands(picture, to, kernel, 7)
     assert (got.dtype, got.shape) == (np.float32, (*to, 3))
@@ -196,7 +187,7 @@ def test_a_reduction_is_what_the_formula_says_of_the_whole_picture(
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("to", [(24, 32), (37, 50), (2, 3)])
-def test_bands_do_not_change_a_bit(kernel: Kernel, to: tuple[int, int]) -> None:
+def test_bands_do_not_change_a_bit(kernel, to):
     picture = np.random.default_rng(2).random((48, 64, 2), np.float32)
     expected = in_bands(picture, to, kernel, 48)
     for band in (1, 5, 16):
@@ -204,14 +195,14 @@ def test_bands_do_not_change_a_bit(kernel: Kernel, to: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_same_size_is_the_same_picture_and_flat_stays_flat(kernel: Kernel) -> None:
+def test_the_same_size_is_the_same_picture_and_flat_stays_flat(kernel):
     picture = np.random.default_rng(4).random((9, 11, 3), np.float32)
     np.testing.assert_array_equal(in_bands(picture, (9, 11), kernel, 4), picture)
     flat = in_bands(np.full((40, 50, 1), 0.3, np.float32), (13, 17), kernel, 8)
     np.testing.assert_allclose(flat, 0.3, atol=1e-6)
 
 
-def test_only_the_rows_under_the_kernel_are_held() -> None:
+def test_only_the_rows_under_the_kernel_are_held():
     reducer = RowReducer((4000, 8), (10, 8), "bicubic")
     for _ in range(0, 2000, 100):
         reducer.push(np.ones((100, 8, 3), np.float32))

@@ -1,8 +1,4 @@
-from __future__ import annotations
-
 import io
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +10,7 @@ from srflow_sdk.pixels.in_memory import from_unit, luma, to_unit, unpacked
 SCALE = 4
 
 
-def identity_upscale(image: Any) -> Any:
+def identity_upscale(image):
     """The image through the conversions alone, every pixel repeated SCALE times a side."""
     pixels, kind = unpacked(image)
     assert pixels.shape[2] == kind.channels
@@ -22,12 +18,12 @@ def identity_upscale(image: Any) -> Any:
     return kind.wrapped(repeated)
 
 
-def random_array(*shape: int, dtype: type = np.uint8) -> np.ndarray:
+def random_array(*shape, dtype=np.uint8):
     values = np.random.default_rng(1).random(shape)
     return values.astype(np.float32) if dtype is np.float32 else (values * np.iinfo(dtype).max).astype(dtype)
 
 
-def test_an_animation_is_refused_and_a_copy_of_a_frame_is_not(tmp_path: Path) -> None:
+def test_an_animation_is_refused_and_a_copy_of_a_frame_is_not(tmp_path):
     frames = [Image.new("RGB", (4, 4), (level, 0, 0)) for level in (0, 128, 255)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     with Image.open(tmp_path / "a.gif") as image:
@@ -39,7 +35,7 @@ def test_an_animation_is_refused_and_a_copy_of_a_frame_is_not(tmp_path: Path) ->
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 1), (5, 7, 2), (5, 7, 3), (5, 7, 4), (1, 1, 3)])
-def test_arrays_come_back_of_the_same_kind_with_exact_values(shape: tuple[int, ...], dtype: type) -> None:
+def test_arrays_come_back_of_the_same_kind_with_exact_values(shape, dtype):
     array = random_array(*shape, dtype=dtype)
     before = array.copy()
     out = identity_upscale(array)
@@ -59,7 +55,7 @@ def test_arrays_come_back_of_the_same_kind_with_exact_values(shape: tuple[int, .
     ("mode", "expected"),
     [("L", "L"), ("RGBA", "RGBA"), ("1", "L"), ("P", "RGB"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("RGBa", "RGBA")],
 )
-def test_modes_that_the_network_cannot_see_are_converted(mode: str, expected: str) -> None:
+def test_modes_that_the_network_cannot_see_are_converted(mode, expected):
     image = Image.fromarray(random_array(6, 9, 4)).convert("RGBA" if mode == "RGBa" else "RGB").convert(mode)
     out = identity_upscale(image)
     assert out.mode == expected
@@ -68,7 +64,7 @@ def test_modes_that_the_network_cannot_see_are_converted(mode: str, expected: st
     )
 
 
-def test_sixteen_bit_gray_stays_sixteen_bit_and_a_transparent_palette_becomes_rgba() -> None:
+def test_sixteen_bit_gray_stays_sixteen_bit_and_a_transparent_palette_becomes_rgba():
     file = io.BytesIO()
     Image.fromarray(random_array(6, 9, 3)).quantize(8).save(file, "PNG", transparency=3)
     palette = identity_upscale(Image.open(file))
@@ -80,7 +76,7 @@ def test_sixteen_bit_gray_stays_sixteen_bit_and_a_transparent_palette_becomes_rg
         np.testing.assert_array_equal(np.asarray(out)[::4, ::4], array)
 
 
-def test_big_endian_and_strided_arrays_are_read_as_what_they_are() -> None:
+def test_big_endian_and_strided_arrays_are_read_as_what_they_are():
     array = random_array(6, 10, 3, dtype=np.uint16)
     swapped = identity_upscale(array.astype(">u2"))
     np.testing.assert_array_equal(swapped, identity_upscale(array))
@@ -88,13 +84,13 @@ def test_big_endian_and_strided_arrays_are_read_as_what_they_are() -> None:
     np.testing.assert_array_equal(identity_upscale(array[:, ::2]), identity_upscale(array[:, ::2].copy()))
 
 
-def test_gray_is_the_luma_of_what_the_network_gives() -> None:
+def test_gray_is_the_luma_of_what_the_network_gives():
     gray = luma(np.array([1.0, 0.0, 0.0], np.float32).reshape(1, 1, 3))
     assert gray.shape == (1, 1, 1)
     assert from_unit(gray, np.dtype(np.uint8)).item() == 76
 
 
-def test_values_are_clipped_and_rounded() -> None:
+def test_values_are_clipped_and_rounded():
     values = np.array([-0.5, 1.7, 100.4 / 255], np.float32)
     assert from_unit(values, np.dtype(np.uint8)).tolist() == [0, 255, 100]
     assert from_unit(values, np.dtype(np.uint16)).tolist() == [0, 65535, 25803]
@@ -102,7 +98,7 @@ def test_values_are_clipped_and_rounded() -> None:
     assert values[0] == -0.5, "the input is not changed"
 
 
-def test_profile_and_exif_of_a_pil_image_are_kept() -> None:
+def test_profile_and_exif_of_a_pil_image_are_kept():
     image = Image.fromarray(random_array(4, 4, 3))
     image.info = {"icc_profile": b"profile", "exif": b"Exif", "comment": b"x"}
     assert identity_upscale(image).info == {"icc_profile": b"profile", "exif": b"Exif"}
@@ -136,13 +132,13 @@ ONE_NAN[4, 4, 1] = np.nan
         (Image.fromarray(np.full((3, 3), 70_000, np.int32)), "65535"),
     ],
 )
-def test_what_is_not_an_image_is_a_typed_error(array: Any, reason: str) -> None:
+def test_what_is_not_an_image_is_a_typed_error(array, reason):
     with pytest.raises(ImageError, match=reason):
         unpacked(array)
 
 
 @pytest.mark.parametrize("kind", ["AVIF", "TIFF", "JPEG"])
-def test_what_damaged_files_raise_in_pillow_is_a_typed_error(kind: str) -> None:
+def test_what_damaged_files_raise_in_pillow_is_a_typed_error(kind):
     stream = io.BytesIO()
     Image.fromarray(random_array(24, 32, 3)).save(stream, kind)
     data = bytearray(stream.getvalue())

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import threading
 
 import numpy as np
@@ -11,14 +9,13 @@ from srflow_sdk.pixels.membrane import Grid, blended
 STEP = 1 / 255
 
 
-def harmonic_function(height: int, width: int) -> np.ndarray:
+def harmonic_function(height, width):
     """Harmonic on the grid, too: the second differences of x² - y² and x·y cancel."""
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
-    result: np.ndarray = 0.5 + 0.4 * (x**2 - y**2) - 0.3 * x * y
-    return result
+    return 0.5 + 0.4 * (x**2 - y**2) - 0.3 * x * y
 
 
-def masks(height: int, width: int) -> dict[str, np.ndarray]:
+def masks(height, width):
     y, x = np.mgrid[0:height, 0:width]
     rng = np.random.default_rng(0)
     return {
@@ -32,7 +29,7 @@ def masks(height: int, width: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", list(masks(9, 9)))
-def test_a_harmonic_function_is_found_again_from_its_border(name: str) -> None:
+def test_a_harmonic_function_is_found_again_from_its_border(name):
     exact, mask = harmonic_function(75, 131), masks(75, 131)[name]
     found = Grid(mask).solved(np.where(mask, 7.0, exact))
     assert np.abs(found - exact).max() < 0.05 * STEP
@@ -40,7 +37,7 @@ def test_a_harmonic_function_is_found_again_from_its_border(name: str) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_each_value_is_the_mean_of_the_neighbours_that_exist(seed: int) -> None:
+def test_each_value_is_the_mean_of_the_neighbours_that_exist(seed):
     rng = np.random.default_rng(seed)
     values = rng.random((70, 53))
     unknown = np.zeros(values.shape, bool)
@@ -52,14 +49,14 @@ def test_each_value_is_the_mean_of_the_neighbours_that_exist(seed: int) -> None:
     assert np.ptp(found[1:-1, 1:-1][unknown]) > 0.1
 
 
-def test_without_a_border_there_is_no_correction() -> None:
+def test_without_a_border_there_is_no_correction():
     assert not Grid(np.ones((20, 30), bool)).solved(np.ones((20, 30))).any()
     source = np.random.default_rng(0).random((20, 30, 3), np.float32)
     assert np.array_equal(blended(np.zeros_like(source), source, np.ones((20, 30), bool)), source)
     assert np.array_equal(blended(source, 1 - source, np.zeros((20, 30), bool)), source), "an empty mask"
 
 
-def test_content_that_differs_by_a_constant_arrives_without_a_step() -> None:
+def test_content_that_differs_by_a_constant_arrives_without_a_step():
     target = np.random.default_rng(0).random((60, 80, 3), np.float32) / 2
     mask = masks(60, 80)["disc"]
     mask[:30, :20] = True  # up to the border
@@ -72,7 +69,7 @@ def test_content_that_differs_by_a_constant_arrives_without_a_step() -> None:
     assert np.allclose(result[masks(60, 80)["disc"]], 0.2 + detail[masks(60, 80)["disc"]], atol=0.05 * STEP)
 
 
-def test_a_cancelled_blend_ends_before_its_next_step() -> None:
+def test_a_cancelled_blend_ends_before_its_next_step():
     cancel = threading.Event()
     cancel.set()
     mask = np.zeros((40, 40), bool)

@@ -1,14 +1,9 @@
 """Colour under transparency reaches nothing that is seen, however the picture is cut; alpha grows smoothly."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
@@ -18,32 +13,30 @@ SIDES = st.integers(1, 24)
 SEEDS = st.integers(0, 999)
 
 
-def noise(*shape: int, seed: int = 0) -> NDArray[np.float32]:
+def noise(*shape, seed=0):
     return np.random.default_rng(seed).random(shape, np.float32)
 
 
-def alpha_with_holes(height: int, width: int, *, seed: int) -> NDArray[np.uint8]:
+def alpha_with_holes(height, width, *, seed):
     """A few visible specks, sparse or dense, some of them half transparent."""
     rng = np.random.default_rng(seed)
     visible = rng.random((height, width)) < rng.choice([0.01, 0.1, 0.6])
     return np.asarray(visible * rng.integers(1, 256, (height, width)), np.uint8)
 
 
-def within_reach(alpha: NDArray[Any], reach: int) -> NDArray[np.bool_]:
+def within_reach(alpha, reach):
     """Pixels at most `reach` away from a visible one, by looking at every square."""
     padded = np.pad(alpha > 0, reach)
     return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1)).any(axis=(2, 3)))
 
 
-def times(plane: NDArray[np.float32], scale: int) -> NDArray[np.float32]:
+def times(plane, scale):
     return enlarged(plane, plane.shape[0] * scale, plane.shape[1] * scale)
 
 
 @QUICK
 @given(height=SIDES, width=SIDES, channels=st.sampled_from([1, 3]), reach=st.integers(1, 8), seed=SEEDS)
-def test_hidden_colours_change_nothing_within_reach_of_what_is_seen(
-    height: int, width: int, channels: int, reach: int, seed: int
-) -> None:
+def test_hidden_colours_change_nothing_within_reach_of_what_is_seen(height, width, channels, reach, seed):
     alpha = alpha_with_holes(height, width, seed=seed)
     colour = noise(height, width, channels, seed=seed)
     other = np.where(alpha[..., None] > 0, colour, noise(height, width, channels, seed=seed + 1))
@@ -57,9 +50,7 @@ def test_hidden_colours_change_nothing_within_reach_of_what_is_seen(
 
 @QUICK
 @given(above=st.integers(0, 12), below=st.integers(0, 12), rows=st.integers(1, 8), reach=st.integers(1, 6), seed=SEEDS)
-def test_cut_with_reach_rows_of_context_gives_the_same_bits(
-    above: int, below: int, rows: int, reach: int, seed: int
-) -> None:
+def test_cut_with_reach_rows_of_context_gives_the_same_bits(above, below, rows, reach, seed):
     top, bottom = min(above, reach), min(below, reach)
     alpha = alpha_with_holes(above + rows + below, 13, seed=seed)
     colour = noise(*alpha.shape, 3, seed=seed)
@@ -68,7 +59,7 @@ def test_cut_with_reach_rows_of_context_gives_the_same_bits(
     np.testing.assert_array_equal(cut, filled(colour, alpha, reach)[above : above + rows])
 
 
-def test_hidden_pixels_take_the_mean_of_their_neighbours_growing_outwards() -> None:
+def test_hidden_pixels_take_the_mean_of_their_neighbours_growing_outwards():
     colour = np.array([[[0.2], [0.9], [0.9], [0.9], [0.9]], [[0.6], [0.9], [0.9], [0.9], [0.9]]], np.float32)
     alpha = np.array([[255, 0, 0, 0, 0], [1, 0, 0, 0, 0]], np.uint8)
     expected = np.array([[0.2, 0.4, 0.4, 0.9, 0.9], [0.6, 0.4, 0.4, 0.9, 0.9]], np.float32)
@@ -79,7 +70,7 @@ def test_hidden_pixels_take_the_mean_of_their_neighbours_growing_outwards() -> N
 
 @QUICK
 @given(height=SIDES, width=SIDES, channels=st.integers(1, 4), scale=st.integers(2, 8))
-def test_enlarging_is_pillows_bicubic_of_each_channel(height: int, width: int, channels: int, scale: int) -> None:
+def test_enlarging_is_pillows_bicubic_of_each_channel(height, width, channels, scale):
     plane = noise(height, width, channels) * 3 - 1
     result = times(plane, scale)
     for c in range(channels):
@@ -89,9 +80,7 @@ def test_enlarging_is_pillows_bicubic_of_each_channel(height: int, width: int, c
 
 @QUICK
 @given(above=st.integers(0, 6), below=st.integers(0, 6), rows=st.integers(1, 5), scale=st.integers(2, 8), seed=SEEDS)
-def test_enlarging_a_cut_equals_the_whole_beyond_its_context(
-    above: int, below: int, rows: int, scale: int, seed: int
-) -> None:
+def test_enlarging_a_cut_equals_the_whole_beyond_its_context(above, below, rows, scale, seed):
     top, bottom = min(above, ENLARGE_CONTEXT), min(below, ENLARGE_CONTEXT)
     plane = noise(above + rows + below, 7, 2, seed=seed)
     cut = times(plane[above - top : above + rows + bottom], scale)[top * scale : (top + rows) * scale]
@@ -99,7 +88,7 @@ def test_enlarging_a_cut_equals_the_whole_beyond_its_context(
 
 
 @pytest.mark.parametrize("value", [np.uint8(77), np.uint16(40_001), np.float32(0.3)])
-def test_constant_alpha_stays_exactly_that_constant_and_other_alpha_in_its_range(value: Any) -> None:
+def test_constant_alpha_stays_exactly_that_constant_and_other_alpha_in_its_range(value):
     result = enlarged_alpha(np.full((8, 5), value), 4)
     assert (result.dtype, result.shape) == (value.dtype, (32, 20))
     assert (result == value).all()

@@ -7,9 +7,8 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import psutil
 import pytest
@@ -23,13 +22,13 @@ NO_LIMIT_V1 = "9223372036854771712"
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path, monkeypatch):
     """The root folder of a machine without control groups."""
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=MACHINE))
     return tmp_path
 
 
-def write(root: Path, **files: str | int) -> None:
+def write(root, **files):
     """Files by path, in which a double underscore stands for a slash."""
     for name, content in files.items():
         path = root / name.replace("__", "/")
@@ -37,18 +36,18 @@ def write(root: Path, **files: str | int) -> None:
         path.write_text(f"{content}\n")
 
 
-def write_group(root: Path, group: str, **files: str | int) -> None:
+def write_group(root, group, **files):
     write(root / "sys/fs/cgroup" / group, **{f"memory.{name}": content for name, content in files.items()})
 
 
-def test_a_containers_limit_counts_less_what_it_uses_and_cannot_drop(root: Path) -> None:
+def test_a_containers_limit_counts_less_what_it_uses_and_cannot_drop(root):
     assert hardware.available_memory(root) == MACHINE
     write(root, proc__self__cgroup="0::/")
     write_group(root, "", max=500 * MIB, current=300 * MIB, stat=f"anon 1\ninactive_file {50 * MIB}\nactive_file 7")
     assert hardware.available_memory(root) == 250 * MIB
 
 
-def test_the_tightest_group_on_the_way_up_decides(root: Path) -> None:
+def test_the_tightest_group_on_the_way_up_decides(root):
     write(root, proc__self__cgroup="0::/user.slice/app.scope")
     write_group(root, "user.slice/app.scope", max="max", current=100 * MIB)
     write_group(root, "user.slice", max=200 * MIB, high="max", current=120 * MIB)
@@ -61,7 +60,7 @@ def test_the_tightest_group_on_the_way_up_decides(root: Path) -> None:
 
 
 @pytest.mark.parametrize("controllers", ["memory", "cpu,memory"])
-def test_version_1_groups_count_by_their_own_names(root: Path, controllers: str) -> None:
+def test_version_1_groups_count_by_their_own_names(root, controllers):
     write(root, proc__self__cgroup=f"9:name=systemd:/\n4:{controllers}:/job/7\n3:cpuset:/tight\n0::/")
     stat = f"inactive_file 0\ntotal_inactive_file {10 * MIB}"
     write_group(root, "memory", limit_in_bytes=NO_LIMIT_V1, usage_in_bytes=800 * MIB)
@@ -72,7 +71,7 @@ def test_version_1_groups_count_by_their_own_names(root: Path, controllers: str)
 
 
 @pytest.mark.parametrize("path", ["/docker/0123abcd", "/../../elsewhere"])
-def test_in_a_container_whose_path_is_the_hosts_the_mount_itself_decides(root: Path, path: str) -> None:
+def test_in_a_container_whose_path_is_the_hosts_the_mount_itself_decides(root, path):
     write(root, proc__self__cgroup=f"4:memory:{path}\n0::{path}")
     write_group(root, "memory", limit_in_bytes=64 * MIB, usage_in_bytes=4 * MIB)
     write_group(root, "unified", max=70 * MIB, current=5 * MIB)
@@ -89,13 +88,13 @@ def test_in_a_container_whose_path_is_the_hosts_the_mount_itself_decides(root: P
         {"max": 2 * MACHINE, "current": "?", "stat": "inactive_file"},
     ],
 )
-def test_what_cannot_be_read_limits_nothing(root: Path, files: dict[str, str | int]) -> None:
+def test_what_cannot_be_read_limits_nothing(root, files):
     write(root, proc__self__cgroup="0::/\nnonsense\n\n0::/" + "\N{SNOWMAN}")
     write_group(root, "", **files)
     assert hardware.available_memory(root) == MACHINE
 
 
-def test_this_machine_has_some() -> None:
+def test_this_machine_has_some():
     assert 0 < hardware.available_memory() <= psutil.virtual_memory().total
 
 
@@ -119,7 +118,7 @@ print(before - resident())
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps freed memory so")
-def test_freed_memory_is_returned() -> None:
+def test_freed_memory_is_returned():
     """A block at the heap's end, in use, keeps all below it from the system otherwise."""
     done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, timeout=60, check=True)
     assert int(done.stdout) > 80_000_000
@@ -128,12 +127,12 @@ def test_freed_memory_is_returned() -> None:
 class FakeDriver:
     """NVIDIA's driver: functions that write through their pointers, as its do. failing: the one that fails."""
 
-    def __init__(self, failing: str = "") -> None:
+    def __init__(self, failing=""):
         self.calls: list[str] = []
         self._failing = failing
 
-    def __getattr__(self, name: str) -> Any:
-        def function(*arguments: Any) -> int:
+    def __getattr__(self, name):
+        def function(*arguments):
             self.calls.append(name)
             pointer, *rest = arguments
             if name == "cuDeviceGetName":
@@ -165,7 +164,7 @@ CONTEXT = ["cuDevicePrimaryCtxRetain", "cuCtxPushCurrent_v2", "cuMemGetInfo_v2",
 MEMORY = [*IDENTITY[:2], *CONTEXT, "cuDevicePrimaryCtxRelease_v2"]
 
 
-def test_the_driver_tells_a_gpu_and_its_free_memory_in_a_context_that_is_given_back(monkeypatch: Any) -> None:
+def test_the_driver_tells_a_gpu_and_its_free_memory_in_a_context_that_is_given_back(monkeypatch):
     driver = FakeDriver()
     monkeypatch.setattr(hardware, "cuda_driver", lambda: driver)
     assert find_gpu(1) == Gpu(name="NVIDIA GeForce RTX 5090", compute_capability="12.1", cuda="13.2")
@@ -176,7 +175,7 @@ def test_the_driver_tells_a_gpu_and_its_free_memory_in_a_context_that_is_given_b
 
 
 @pytest.mark.parametrize("failing", [*IDENTITY[2:4], *MEMORY])
-def test_whatever_fails_there_is_no_figure_and_no_context_left(monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+def test_whatever_fails_there_is_no_figure_and_no_context_left(monkeypatch, failing):
     driver = FakeDriver(failing)
     monkeypatch.setattr(hardware, "cuda_driver", lambda: driver)
     assert (find_gpu(1) is None) == (failing in IDENTITY)
@@ -187,6 +186,6 @@ def test_whatever_fails_there_is_no_figure_and_no_context_left(monkeypatch: pyte
 
 
 @pytest.mark.parametrize("library", ["no_such_library.so.1", None])
-def test_without_a_driver_or_its_functions_there_is_no_gpu(monkeypatch: Any, library: str | None) -> None:
+def test_without_a_driver_or_its_functions_there_is_no_gpu(monkeypatch, library):
     monkeypatch.setattr(hardware, "cuda_driver", lambda: ctypes.CDLL(library))
     assert (find_gpu(), hardware.gpu_free_memory()) == (None, None)

@@ -1,16 +1,11 @@
 """Signals and a caller's `cancel` end work at safe moments, native calls too."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,22 +26,22 @@ from srflow_sdk.system.interrupts import (
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send itself these signals")
 
 
-def press_ctrl_c() -> None:
+def press_ctrl_c():
     os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.fixture(autouse=True)
-def pythons_own_handler() -> Iterator[None]:
+def pythons_own_handler():
     """Whatever this test run itself does with Ctrl-C."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def test_an_interrupt_waits_for_the_check_or_the_end_and_a_second_one_does_not() -> None:
+def test_an_interrupt_waits_for_the_check_or_the_end_and_a_second_one_does_not():
     reached = []
 
-    def work(presses: int, check_after: bool) -> None:
+    def work(presses, check_after):
         with deferred_interrupts() as check:
             check()
             for press in range(presses):
@@ -63,7 +58,7 @@ def test_an_interrupt_waits_for_the_check_or_the_end_and_a_second_one_does_not()
         reached.clear()
 
 
-def test_another_error_is_not_hidden_and_the_handler_is_restored_also_of_those_who_ignore_it() -> None:
+def test_another_error_is_not_hidden_and_the_handler_is_restored_also_of_those_who_ignore_it():
     with pytest.raises(ZeroDivisionError), deferred_interrupts():  # noqa: PT012
         press_ctrl_c()
         raise ZeroDivisionError
@@ -76,12 +71,12 @@ def test_another_error_is_not_hidden_and_the_handler_is_restored_also_of_those_w
 
 
 @pytest.mark.parametrize("number", STOPPING)
-def test_other_signals_that_ask_to_stop_wait_too_and_say_which_they_are(number: int) -> None:
+def test_other_signals_that_ask_to_stop_wait_too_and_say_which_they_are(number):
     default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     runners = signal.signal(number, default)  # pytest-xdist's processes have a handler of their own
     reached = []
 
-    def work() -> None:
+    def work():
         with deferred_interrupts(*STOPPING) as interrupts:
             os.kill(os.getpid(), number)
             reached.append(interrupts.number)
@@ -96,8 +91,8 @@ def test_other_signals_that_ask_to_stop_wait_too_and_say_which_they_are(number: 
         signal.signal(number, runners)
 
 
-def test_in_another_thread_nothing_is_held_back() -> None:
-    def work() -> bool:
+def test_in_another_thread_nothing_is_held_back():
+    def work():
         with deferred_interrupts() as check:
             check()
             return signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -106,7 +101,7 @@ def test_in_another_thread_nothing_is_held_back() -> None:
         assert pool.submit(work).result()
 
 
-def test_handlers_that_a_library_sets_do_not_stay() -> None:
+def test_handlers_that_a_library_sets_do_not_stay():
     before = {number: signal.getsignal(number) for number in STOPPING}
     with kept_handlers():
         for number in STOPPING:
@@ -115,16 +110,16 @@ def test_handlers_that_a_library_sets_do_not_stay() -> None:
 
 
 @pytest.mark.parametrize("how", ["ctrl-c", "cancel", "cancel in a thread"])
-def test_a_run_ends_at_its_next_operator_and_the_backend_still_works(tiny_bundle: Path, how: str) -> None:
+def test_a_run_ends_at_its_next_operator_and_the_backend_still_works(tiny_bundle, how):
     event, lr, ended_early = threading.Event(), np.ones((1, 3, 8, 8), np.float32), []
 
     class LongCall:
         """In place of a session: a run that only ends once it is told to."""
 
-        def __getattr__(self, name: str) -> Any:
+        def __getattr__(self, name):
             return getattr(session, name)
 
-        def run_with_iobinding(self, binding: Any, options: Any) -> None:
+        def run_with_iobinding(self, binding, options):
             if how == "ctrl-c":
                 threading.Event().wait(0.1)  # until the main thread waits
                 press_ctrl_c()
@@ -139,7 +134,7 @@ def test_a_run_ends_at_its_next_operator_and_the_backend_still_works(tiny_bundle
     with OnnxRuntimeBackend(Bundle.open(tiny_bundle), threads=1) as backend:
         session, backend._encoder = backend._encoder, LongCall()
 
-        def encode() -> None:
+        def encode():
             with cancelled_by(None if how == "ctrl-c" else event):
                 backend.encode(lr)
 
@@ -150,10 +145,10 @@ def test_a_run_ends_at_its_next_operator_and_the_backend_still_works(tiny_bundle
         assert backend.encode(lr).nbytes == 64 * 32
 
 
-def test_other_threads_make_the_call_themselves() -> None:
-    found: list[bool] = []
+def test_other_threads_make_the_call_themselves():
+    found = []
 
-    def caller() -> None:
+    def caller():
         here = threading.current_thread()
         found.append(interruptible(lambda: threading.current_thread() is here, stop=lambda: None))
 
@@ -164,18 +159,18 @@ def test_other_threads_make_the_call_themselves() -> None:
     assert interruptible(lambda: threading.current_thread() is not threading.main_thread(), stop=lambda: None)
 
 
-def test_errors_of_the_call_are_the_callers_and_without_threads_it_is_made_here(monkeypatch) -> None:
+def test_errors_of_the_call_are_the_callers_and_without_threads_it_is_made_here(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         interruptible(lambda: 1 // 0, stop=lambda: None)
 
-    def no_thread(_self: threading.Thread) -> None:
+    def no_thread(_self):
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", no_thread)
     assert interruptible(lambda: 5, stop=lambda: None) == 5
 
 
-def test_a_call_that_waits_for_others_is_left_after_its_time_or_once_it_is_cancelled() -> None:
+def test_a_call_that_waits_for_others_is_left_after_its_time_or_once_it_is_cancelled():
     silent, cancel, stopped = threading.Event(), threading.Event(), []
     assert abandonable(lambda: 5, seconds=30) == 5
     with pytest.raises(ZeroDivisionError):
@@ -194,7 +189,7 @@ def test_a_call_that_waits_for_others_is_left_after_its_time_or_once_it_is_cance
     silent.set()
 
 
-def test_a_signal_whose_number_got_lost_on_the_way_keeps_its_exit_status(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_whose_number_got_lost_on_the_way_keeps_its_exit_status(monkeypatch):
     monkeypatch.setattr(interrupts, "_raised", [])
     assert interrupts.exit_status() == 130
     with interrupts.raised_interrupts(signal.SIGTERM), pytest.raises(KeyboardInterrupt):

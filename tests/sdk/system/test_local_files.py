@@ -1,7 +1,5 @@
 """A reader finds the old content or the new; what killed processes left goes, and what is in work stays."""
 
-from __future__ import annotations
-
 import errno
 import importlib
 import logging
@@ -24,21 +22,19 @@ from srflow_sdk.system.local_files import remove_stale_parts, remove_stale_parts
 from ..flow_bundle import write_flow_bundle
 
 
-def names(folder: Path) -> list[str]:
+def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Path:
+def target(tmp_path):
     (tmp_path / "a.json").write_bytes(b"old")
     return tmp_path / "a.json"
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_failed_write_leaves_the_older_file_and_says_why(
-    target: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    def full(*_: object) -> None:
+def test_a_failed_write_leaves_the_older_file_and_says_why(target, monkeypatch, call):
+    def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(*((os, "fsync") if call == "fsync" else (Path, "replace")), full)
@@ -48,11 +44,11 @@ def test_a_failed_write_leaves_the_older_file_and_says_why(
     assert names(target.parent) == ["a.json"]
 
 
-def test_a_folder_that_cannot_be_flushed_does_not_fail_a_write(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_flushed_does_not_fail_a_write(target, monkeypatch):
     """Some network file systems refuse it; the file is there."""
     real = os.fsync
 
-    def fsync(descriptor: int) -> None:
+    def fsync(descriptor):
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "Invalid argument")
         real(descriptor)
@@ -64,7 +60,7 @@ def test_a_folder_that_cannot_be_flushed_does_not_fail_a_write(target: Path, mon
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_link_stays_and_the_file_behind_it_is_replaced(target: Path, tmp_path: Path, exists: bool) -> None:
+def test_a_link_stays_and_the_file_behind_it_is_replaced(target, tmp_path, exists):
     (tmp_path / "links").mkdir()
     link, further = tmp_path / "links" / "b.json", tmp_path / "links" / "c.json"
     link.symlink_to("c.json")
@@ -81,7 +77,7 @@ def test_a_link_stays_and_the_file_behind_it_is_replaced(target: Path, tmp_path:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="FIFOs")
 @pytest.mark.parametrize("linked", [True, False])
-def test_a_pipe_is_never_replaced(tmp_path: Path, linked: bool) -> None:
+def test_a_pipe_is_never_replaced(tmp_path, linked):
     fifo, link = tmp_path / "fifo", tmp_path / "link"
     os.mkfifo(fifo)
     link.symlink_to(fifo)
@@ -94,9 +90,7 @@ def test_a_pipe_is_never_replaced(tmp_path: Path, linked: bool) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize(("moment", "content"), [("before", b"old"), ("after", b"new")])
-def test_a_process_killed_at_the_rename_leaves_the_old_content_or_the_new(
-    target: Path, moment: str, content: bytes
-) -> None:
+def test_a_process_killed_at_the_rename_leaves_the_old_content_or_the_new(target, moment, content):
     code = f"""
 import os, sys
 from pathlib import Path
@@ -117,7 +111,7 @@ write_atomically(Path(sys.argv[1]), b"new")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
-def test_rights_are_those_of_any_new_file_and_nothing_else_stays(target: Path) -> None:
+def test_rights_are_those_of_any_new_file_and_nothing_else_stays(target):
     before = os.umask(0o027)
     try:
         write_atomically(target, b"new")
@@ -129,10 +123,10 @@ def test_rights_are_those_of_any_new_file_and_nothing_else_stays(target: Path) -
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no locks to tell them apart")
-def test_the_part_is_locked_until_it_has_its_name(target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_part_is_locked_until_it_has_its_name(target, monkeypatch):
     real = Path.replace
 
-    def replace(self: Path, new: Path) -> Path:
+    def replace(self, new):
         remove_stale_parts(target)  # another process starts to write the same file
         return real(self, new)
 
@@ -142,7 +136,7 @@ def test_the_part_is_locked_until_it_has_its_name(target: Path, monkeypatch: pyt
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no locks to tell them apart")
-def test_a_folder_is_cleared_of_stale_parts_alone(tmp_path: Path) -> None:
+def test_a_folder_is_cleared_of_stale_parts_alone(tmp_path):
     for name in (".a.0123abcd.part", ".b.0123abcd.part", ".c.part", "d.json"):
         (tmp_path / name).touch()
     with replacing(tmp_path / "e"):
@@ -152,13 +146,13 @@ def test_a_folder_is_cleared_of_stale_parts_alone(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> Upscaler:
+def flow(tmp_path_factory):
     return Upscaler(write_flow_bundle(tmp_path_factory.mktemp("bundles") / "flow.srflow"), device="cpu", threads=1)
 
 
 @pytest.mark.parametrize("call", ["upscale_file", "restore_file", "transfer_file"])
 @pytest.mark.parametrize("name", ["loop.png", "folder/a.png", "nul\0.png"])
-def test_names_that_lead_nowhere_are_one_line(flow: Upscaler, tmp_path: Path, call: str, name: str) -> None:
+def test_names_that_lead_nowhere_are_one_line(flow, tmp_path, call, name):
     good, bad = tmp_path / "lr.png", tmp_path / name
     write_image(good, np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "loop.png").symlink_to("loop.png")
@@ -176,14 +170,14 @@ def test_names_that_lead_nowhere_are_one_line(flow: Upscaler, tmp_path: Path, ca
 
 
 @pytest.fixture
-def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+def no_cache(monkeypatch):
     """No folder is named yet, and nobody was warned."""
     monkeypatch.setattr(cache, "_complained", False)
     monkeypatch.delenv("SRFLOW_CACHE_DIR", raising=False)
 
 
 @pytest.mark.usefixtures("no_cache")
-def test_the_variable_names_the_folder_which_is_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_variable_names_the_folder_which_is_private(tmp_path, monkeypatch):
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "deep" / "cache"))
     found = cache_folder("engines", "key")
     assert found == tmp_path / "deep" / "cache" / "engines" / "key"
@@ -198,9 +192,7 @@ def test_the_variable_names_the_folder_which_is_private(tmp_path: Path, monkeypa
 
 @pytest.mark.usefixtures("no_cache")
 @pytest.mark.skipif(sys.platform != "linux", reason="where Linux keeps caches")
-def test_without_it_the_folder_is_where_the_system_keeps_caches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_it_the_folder_is_where_the_system_keeps_caches(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder() == tmp_path / "xdg" / "srflow-sdk"
@@ -214,9 +206,7 @@ def test_without_it_the_folder_is_where_the_system_keeps_caches(
     ("system", "folder"),
     [("macos.MacOS", "home/Library/Caches/srflow-sdk"), ("windows.Windows", "local/srflow-sdk/Cache")],
 )
-def test_other_systems_have_their_own_places(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, folder: str
-) -> None:
+def test_other_systems_have_their_own_places(tmp_path, monkeypatch, system, folder):
     module, _, name = system.partition(".")
     places = importlib.import_module(f"platformdirs.{module}")
     monkeypatch.setattr(platformdirs, "PlatformDirs", getattr(places, name))
@@ -228,9 +218,7 @@ def test_other_systems_have_their_own_places(
 
 @pytest.mark.usefixtures("no_cache")
 @pytest.mark.parametrize("home", [True, False])
-def test_a_folder_that_cannot_be_made_costs_the_cache_and_one_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, home: bool
-) -> None:
+def test_a_folder_that_cannot_be_made_costs_the_cache_and_one_warning(tmp_path, monkeypatch, caplog, home):
     if home:
         (tmp_path / "file").touch()
         monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
