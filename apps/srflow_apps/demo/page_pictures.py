@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import ImageReader, libvips, open_image
+from srflow_sdk.files import ImageReader, libvips, open_image, read_image
+from srflow_sdk.pixels.in_memory import from_unit, to_unit
 
 _HEAT = ((0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164))
 """Dark to bright, evenly spaced."""
@@ -90,16 +91,9 @@ def size_of(path: Path, *, max_pixels: int) -> tuple[int, int]:
 
 
 def mask_from(path: Path) -> Image.Image | None:
-    """The mask that the page drew, a PNG; None if nothing is selected. Raises: ImageError if it is no such file."""
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            if image.width * image.height > 1 << 24:
-                raise ValueError("too large")
-            drawn = image.convert("L")
-    except (ValueError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = "not a PNG" if isinstance(error, UnidentifiedImageError) else error
-        raise ImageError(f"the mask cannot be read ({reason}); draw it again") from error
-    return drawn if np.asarray(drawn).max() >= 128 else None
+    """The mask that the page drew, a gray picture; None if nothing is selected. Raises: ImageError if it is none."""
+    drawn = from_unit(to_unit(read_image(path, max_pixels=1 << 24).pixels[..., 0]), np.dtype(np.uint8))
+    return Image.fromarray(drawn) if drawn.max() >= 128 else None
 
 
 @contextlib.contextmanager
