@@ -7,8 +7,8 @@ import errno
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NoReturn, TextIO
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -163,26 +163,3 @@ def _exit(status: int) -> NoReturn:
     if any(call.is_alive() for call in calls):
         os._exit(status)
     sys.exit(status)
-
-
-def fail_if_absent(inputs: Sequence[str | os.PathLike[str]], *, needed: Literal["any", "all"] = "any") -> None:
-    """Fail before anything is loaded if none of the input files exists, or, with "all", not each of them.
-
-    Standard input and URLs count as existing. A batch of which some files exist reports the others as it reaches them.
-    Raises: ArgumentError for a URL that names no place.
-    """
-    absent = [path for path in inputs if _is_absent(path)]
-    if absent and (needed == "all" or len(absent) == len(inputs)):
-        for path in absent[:-1]:
-            say(f"error: {path}: there is no such file")
-        fail(f"{absent[-1]}: there is no such file")
-
-
-def _is_absent(path: str | os.PathLike[str]) -> bool:
-    if os.fspath(path) == "-" or isinstance(place := as_path(path), UrlPath):
-        return False
-    try:
-        place.stat()
-    except OSError as error:  # of another kind: it may exist, and reading it says what is wrong
-        return isinstance(error, FileNotFoundError)
-    return False

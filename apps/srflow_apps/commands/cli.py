@@ -18,7 +18,6 @@ from srflow_apps.commands.base_command import (
     NameOrPath,
     exit_statuses,
     fail,
-    fail_if_absent,
 )
 from srflow_apps.commands.options import HEADINGS, MOST, Options, Side, Size, option, options_of
 from srflow_sdk._version import __version__
@@ -281,7 +280,6 @@ def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path 
       draw-mask | srflow-transfer portrait.png other.png - -o - --format jpg > both.jpg
     """
     others = {"source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
-    fail_if_absent([target, *others.values()], needed="all")
     from srflow_apps.batch.command import STANDARD, standard_input
     from srflow_apps.batch.operations import Transferring
 
@@ -353,8 +351,6 @@ def _check_inputs(inputs: tuple[str, ...], files: FileChoices) -> None:
         raise click.MissingParameter(param_hint="'INPUT...'", param_type="argument")
     if "" in inputs:  # such as that of an unset variable
         raise click.UsageError('an INPUT is empty; name a file or a folder ("." is the current one)')
-    if files.ray is None and files.report is None:
-        fail_if_absent(inputs)
 
 
 def _refuse_chosen(*names: str) -> None:

@@ -113,6 +113,7 @@ def test_panes_zoom_and_move_together(page, photos) -> None:
     for mode in ("Side by side", "Uncertainty"):
         page.get_by_role("button", name=mode).first.click()
         assert views.count() == 2
+        assert not page.locator(".sf-divider:visible").count()
         page.get_by_role("button", name="Fit").first.click()
         flat = transforms()
         page.get_by_role("button", name="100 %").first.click()
