@@ -212,14 +212,11 @@ def _large_enough(folder: Path, least: int) -> tuple[list[Path], list[str]]:
     usable, skipped = [], []
     for path in image_files(folder, option="--val"):
         try:
-            small = min(size_of(path)) < least
+            if min(size_of(path)) < least:
+                raise ImageError(f"{path}: smaller than {least} px")
+            usable.append(path)
         except ImageError as error:
             skipped.append(str(error))
-            continue
-        if small:
-            skipped.append(f"{path}: smaller than {least} px")
-        else:
-            usable.append(path)
     return usable, skipped
 
 

@@ -28,11 +28,10 @@ def run_command(arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("validated", [True, False])
-def test_the_advice_after_a_divergence_works_as_printed(tmp_path, photos, validated):
+def test_the_advice_after_a_divergence_works_as_printed(tmp_path, photos):
     out = tmp_path / "a run"
     overrides = [part for override in [*OVERRIDES, "schedule.learning_rate=1"] for part in ("--set", override)]
-    val = ["--val", str(photos)] if validated else []
+    val = ["--val", str(photos)]
     diverged = run_command(["--config", "x4-small", "--data", str(photos), *val, "--out", str(out), *overrides])
     assert diverged.exit_code == 1, diverged.output
     advice = diverged.output.strip().splitlines()[-1]

@@ -174,25 +174,6 @@ def test_clipping_can_be_switched_off(tmp_path, photos):
     assert float(norm) > 100
 
 
-@pytest.mark.slow
-def test_an_unshuffled_encoder_is_pretrained_handed_on_and_fits_no_other_trunk(tmp_path, photos):
-    network = {**FLOW, "unshuffle": 4}
-    rrdb = {"kind": "rrdb", "scale": 4, **TINY, "unshuffle": 4}
-    first = trainer(tmp_path / "rrdb", photos, val=photos, network=rrdb, objective={"noise": 0.0})
-    assert all(size % 16 == 0 for crop in first.validation.crops for size in crop.shape[2:])
-    checkpoint = first.run()
-    assert load_checkpoint(checkpoint).unshuffle == 4
-    start = {"encoder": str(checkpoint)}
-    run = trainer(tmp_path / "flow", photos, val=photos, network=network, schedule=start, objective={"l1": 1.0})
-    assert_same_weights(run.model.encoder, load_checkpoint(checkpoint))
-    assert load_checkpoint(run.run()).config.unshuffle == 4
-    with pytest.raises(CheckpointError, match=r"--set network\.unshuffle=4$"):
-        trainer(tmp_path / "other", photos, schedule=start)
-    plain = trainer(tmp_path / "plain", photos, network={**rrdb, "unshuffle": 1}).run()
-    with pytest.raises(CheckpointError, match=r"--set network\.unshuffle=1$"):
-        trainer(tmp_path / "other", photos, network=network, schedule={"encoder": str(plain)})
-
-
 def test_an_encoder_of_another_shape_is_refused(tmp_path, photos):
     rrdb = {"kind": "rrdb", "scale": 4, **TINY, "nf": 12}
     checkpoint = trainer(tmp_path / "rrdb", photos, network=rrdb).run()

@@ -10,7 +10,6 @@ from PIL import Image
 from srflow_sdk.errors import ImageError
 from srflow_training import figures
 from srflow_training.data import read_photo, to_image
-from srflow_training.model import RRDB
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, reduce_bilinear, round_to_8_bit
 from srflow_training.validation import Validation, runtime_noise
 from tests.networks import random_srflow, tiny_config
@@ -46,14 +45,6 @@ def validation(tmp_path_factory):
 @pytest.fixture
 def flow():
     return random_srflow(tiny_config())
-
-
-@pytest.fixture
-def rrdb():
-    torch.manual_seed(0)
-    model = RRDB(scale=4, nf=8, growth=4, blocks=1, image_base="bicubic")
-    model.initialize()
-    return model
 
 
 def lr_of(hr):
@@ -110,16 +101,6 @@ def test_validation_reduces_as_the_training_reduces(tmp_path, flow):
     assert found["validation/lr_psnr_tau0.8"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_an_rrdbs_figures_are_those_of_its_image(validation, rrdb):
-    found = validation.figures(rrdb)
-    assert set(found) == {"validation/psnr", "validation/y_psnr", "validation/ssim", "validation/psnr_bicubic"}
-    with torch.no_grad():
-        pairs = [(rrdb(lr_of(hr)), hr) for hr in validation.crops]
-    assert found["validation/psnr"] == mean(figures.psnr(image, hr, border=4) for image, hr in pairs)
-    assert found["validation/y_psnr"] == mean(figures.y_psnr(image, hr, border=4) for image, hr in pairs)
-    assert found["validation/ssim"] == mean(figures.ssim(image, hr, border=4) for image, hr in pairs)
-
-
 @pytest.mark.parametrize("training", [True, False])
 def test_the_model_and_the_random_numbers_of_training_are_left_alone(validation, flow, training):
     flow.train(training)
@@ -135,8 +116,8 @@ def test_the_model_and_the_random_numbers_of_training_are_left_alone(validation,
     assert validation.figures(flow) == first
 
 
-def test_mixed_precision_of_training_does_not_reach_the_figures(validation, flow, rrdb):
-    for model in (flow, rrdb):
+def test_mixed_precision_of_training_does_not_reach_the_figures(validation, flow):
+    for model in (flow, flow.encoder):
         expected = validation.figures(model)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             assert validation.figures(model) == pytest.approx(expected, rel=1e-6)
@@ -224,13 +205,13 @@ def test_a_photograph_with_broken_pixels_is_reported_and_the_others_measured(tmp
     assert "0.png" in lines[0]
 
 
-def test_large_photographs_are_cut_around_their_centre(tmp_path, rrdb):
+def test_large_photographs_are_cut_around_their_centre(tmp_path, flow):
     save_photo(tmp_path / "large.png", 300, 400)
     validation = Validation(tmp_path, scale=4, multiple=8, count=1)
     pixels = np.asarray(Image.open(tmp_path / "large.png"), dtype=np.float32) / 255
     crop = torch.from_numpy(pixels[22 : 22 + 256, 72 : 72 + 256]).permute(2, 0, 1)
     assert torch.equal(validation.crops[0][0], crop)
-    assert torch.equal(validation.grid(rrdb)[:, :, -128:], crop[:, 64:192, 64:192])
+    assert torch.equal(validation.grid(flow.encoder)[:, :, -128:], crop[:, 64:192, 64:192])
 
 
 @pytest.mark.parametrize(("side", "levels", "shown"), [(120, 5, 96), (300, 8, 128)])

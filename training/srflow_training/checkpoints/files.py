@@ -149,11 +149,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if not path.is_file():
         raise CheckpointError(f"{path}: {'is a folder: name a file in it' if path.is_dir() else 'no such file'}")
     try:
-        if _is_safetensors(path):
+        with path.open("rb") as opened:
+            start = opened.read(9)
+        if len(start) == 9 and start[8:] == b"{":  # an 8-byte header length, then JSON
             with safetensors.safe_open(path, framework="pt") as file:
                 names = list(file.keys())
                 return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
-        if not _is_torch_file(path):
+        if not start.startswith((b"PK", b"\x80")):  # a zip archive, or in old versions of torch a pickle
             raise CheckpointError(f"{path} is not a checkpoint: it is neither a .pth nor a .safetensors file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's words about odd pickles, which it then reads or refuses
@@ -176,19 +178,6 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0][:300] if text else type(error).__name__
-
-
-def _is_safetensors(path: Path) -> bool:
-    """True if the content is an 8-byte header length, then JSON."""
-    with path.open("rb") as file:
-        start = file.read(9)
-    return len(start) == 9 and start[8:] == b"{"
-
-
-def _is_torch_file(path: Path) -> bool:
-    """True if the content begins as torch writes it: a zip archive, or in old versions a pickle."""
-    with path.open("rb") as file:
-        return file.read(2).startswith((b"PK", b"\x80"))
 
 
 def _unwrapped(path: Path, content: object) -> dict[str, Tensor]:

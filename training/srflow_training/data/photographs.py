@@ -160,19 +160,13 @@ class Photos:
             _Companions(kind, folder, Path(named), scale) for kind in kinds if (named := getattr(settings, kind))
         ]
         needed = max(settings.crop, settings.late_crop) + 2 * self.edge
-        skipped, too_small = [], False
+        skipped = []
         for path in image_files(folder, option="--data"):
             try:
                 self.sizes += _sizes_of(path, settings, needed, companions)
             except ImageError as error:
                 skipped.append(str(error))
-                too_small |= isinstance(error, _TooSmallError)
         report_skipped(skipped, report)
-        if not self.sizes and too_small:
-            raise ImageError(
-                f"--data {folder}: no photograph is at least {needed} px high and wide: "
-                "lower data.crop or add larger ones"
-            )
         if not self.sizes:
             raise ImageError(f"--data {folder}: no photograph can be used; the first problem: {skipped[0]}")
         self._files = len({photo.path for photo in self.sizes})
@@ -200,10 +194,6 @@ def report_skipped(skipped: Sequence[str], report: Callable[[str], None], *, sta
         report(f"{start} {len(skipped) - _MOST_REPORTS} more files for reasons like these")
 
 
-class _TooSmallError(ImageError):
-    """A photograph is too small for a crop at all of its sizes."""
-
-
 def _sizes_of(path: Path, settings: DataSettings, needed: int, companions: Sequence[_Companions]) -> list[Photo]:
     """The sizes at which a file is used. Raises: ImageError if it cannot be used."""
     height, width = size_of(path)
@@ -213,7 +203,8 @@ def _sizes_of(path: Path, settings: DataSettings, needed: int, companions: Seque
         if min(height, width) >> halvings >= needed
     ]
     if not sizes:
-        raise _TooSmallError(f"{path}: {width}×{height} px is too small for crops of {needed} px")
+        why = f"{path}: {width}×{height} px is too small for crops of {needed} px"
+        raise ImageError(f"{why}: lower data.crop, or leave it out")
     for files in companions:
         sizes = [files.beside(photo) for photo in sizes]
     return sizes
