@@ -16,11 +16,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, get_args
 
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.jobs import FolderResult, Job, Models, Settings, do_one
+from srflow_apps.batch.jobs import FolderResult, Job, Models, Settings, do_one, write_report
 from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.plan import Plan, make_plan, say_unread
 from srflow_apps.batch.ray import Cluster
-from srflow_apps.batch.report import write_report
 from srflow_apps.batch.run import Pixels, run_plan
 from srflow_apps.batch.storage import UrlPath, as_path, exists, is_folder, reading, shown, standing_for
 from srflow_apps.clips.reading import is_clip

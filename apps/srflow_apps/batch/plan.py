@@ -18,9 +18,17 @@ from string import Formatter
 from typing import Any
 
 from srflow_apps.batch.choices import FORMATS, FileChoices, Shard
-from srflow_apps.batch.jobs import FolderFile, Job, Models, Settings, failure
+from srflow_apps.batch.jobs import (
+    FolderFile,
+    Job,
+    Models,
+    Rows,
+    Settings,
+    failure,
+    read_report,
+    recorded_in,
+)
 from srflow_apps.batch.operations import Operation
-from srflow_apps.batch.report import Rows, read_report, recorded_in
 from srflow_apps.batch.storage import UrlPath, as_path, check_written, file_names, is_folder, real_path
 from srflow_apps.clips.reading import CLIPS
 from srflow_sdk._checks import flag, is_whole

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from srflow_apps.batch.choices import FileChoices, Format
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settings, do_one
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settings, do_one, write_report
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.plan import Plan, make_plan
 from srflow_apps.batch.ray import Cluster, run_on_ray
-from srflow_apps.batch.report import write_report
 from srflow_apps.batch.storage import UrlPath, as_path, make_folders, remove_leftovers
 from srflow_sdk._checks import file_path, keywords_of
 from srflow_sdk.drawing.options import DrawOptions

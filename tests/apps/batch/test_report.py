@@ -10,8 +10,16 @@ from typing import Any
 
 import pytest
 
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
-from srflow_apps.batch.report import batch_report, read_report, recorded_in, write_report
+from srflow_apps.batch.jobs import (
+    FolderFile,
+    FolderResult,
+    Job,
+    Settings,
+    batch_report,
+    read_report,
+    recorded_in,
+    write_report,
+)
 from srflow_apps.batch.run import run_jobs
 from srflow_sdk import upscale_folder
 from srflow_sdk.errors import ImageError
