@@ -92,9 +92,11 @@ def run_jobs(
     remove_leftovers([target for job in jobs for target in job.targets])
     results, interrupted = list[FolderFile](), False
     cancel, drawing = threading.Event(), threading.Lock()
+    room = threading.Semaphore(2)  # no file begins before the watcher has heard of the last but one
 
     def work(number: int, job: Job) -> FolderFile:
         with contextlib.ExitStack() as turn:  # which ends once the file is drawn: the next begins while this is written
+            room.acquire()
             turn.enter_context(drawing)
             stop_if_set(cancel)
 
@@ -128,12 +130,14 @@ def run_jobs(
                 while not wait([future], timeout=_POLL_S).done:
                     check()
                 take(number)
+                room.release()
                 if results[-1].disk_full or results[-1].server_lost:
                     break
         except KeyboardInterrupt:
             interrupted = True
         finally:
             cancel.set()
+            room.release(2)
             pool.shutdown(cancel_futures=True)
     for number in range(len(results) + 1, len(jobs) + 1):  # what was being finished counts
         if not futures[number - 1].cancelled() and futures[number - 1].exception() is None:
