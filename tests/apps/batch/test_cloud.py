@@ -128,20 +128,6 @@ def test_a_folder_goes_from_store_to_store_with_names_provenance_and_report_and_
     assert run(tiny_bundle, *command).stderr.splitlines()[-1] == "1 done, 2 skipped, 1 failed"
 
 
-def test_pictures_from_a_store_are_those_from_a_disk(
-    server: Server, pictures: str, upscaler: Upscaler, tmp_path: Path
-) -> None:
-    server.store.get("bucket/photos/", str(tmp_path / "photos"), recursive=True)
-    upscale_folder(tmp_path / "photos", tmp_path / "disk", upscaler=upscaler, recursive=True)
-    result = upscale_folder(pictures, "s3://bucket/large", upscaler=upscaler, recursive=True)
-    assert str(result) == "3 done, 0 skipped, 0 failed"
-    assert [str(file.targets[0]) for file in result.files] == [
-        f"s3://bucket/large/{name}" for name in ("a.png", "b.png", "sub/a.png")
-    ]
-    for name in ("a.png", "b.png", "sub/a.png"):
-        assert server.store.cat_file(f"bucket/large/{name}") == (tmp_path / "disk" / name).read_bytes()
-
-
 def test_a_dry_run_of_a_store_writes_nothing_and_names_the_urls(
     server: Server, pictures: str, tiny_bundle: Path
 ) -> None:

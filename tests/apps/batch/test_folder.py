@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tifffile
 
-from srflow_sdk import FolderFile, FolderResult, OutputSize, read_provenance, upscale_folder
-from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageError
+from srflow_sdk import FolderFile, FolderResult, read_provenance, upscale_folder
+from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.calibrated import calibrated
@@ -146,17 +146,6 @@ def test_samples_names_formats_and_shards_are_those_of_the_command(photos: Path,
     assert again.count("skipped") == 1
 
 
-def test_a_size_in_pixels_is_that_of_every_file_and_is_resumed(photos: Path, out: Path, upscaler: Upscaler) -> None:
-    def run(width: int) -> FolderResult:
-        return upscale_folder(photos, out, upscaler=upscaler, scale=OutputSize(width=width), resume=True)
-
-    assert str(run(40)) == "2 done, 0 skipped, 1 failed"
-    assert read_image(out / "b.png").pixels.shape == (30, 40, 3)
-    assert str(run(40)) == "0 done, 2 skipped, 1 failed"
-    assert str(run(48)) == "2 done, 0 skipped, 1 failed"
-    assert "enlarges 4 times" in str(run(65).files[0].error)
-
-
 def test_a_folder_without_images_and_a_missing_file_are_results(out: Path, upscaler: Upscaler, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "a.tga").touch()
@@ -207,11 +196,6 @@ def test_a_closed_upscaler_is_an_error_and_not_that_of_every_file(photos: Path, 
     closed.close()
     with pytest.raises(DeviceError, match="was closed"):
         upscale_folder(photos, out, upscaler=closed)
-
-
-def test_an_output_that_is_a_file_is_refused(photos: Path, upscaler: Upscaler) -> None:
-    with pytest.raises(ImageError, match="is not a directory"):
-        upscale_folder(photos, photos / "a.png", upscaler=upscaler)
 
 
 def test_files_of_values_need_no_choice_of_a_model(two_models: Path, tmp_path: Path) -> None:

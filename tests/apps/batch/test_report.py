@@ -131,8 +131,8 @@ def test_an_interrupted_resume_keeps_what_the_older_report_says_of_the_rest(
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "[]", "{}", '{"schema": 99}', '{"schema": 1}', '{"schema": 1, "files": [NaN]}', "[" * 100_000),
-        *('{"schema": 1, "files": 3}', '{"schema": 1, "files": [{"outputs": [{"path": 1}]}]}'),
+        *("", "[]", '{"schema": 99}', "[" * 100_000, '{"schema": 1, "files": [NaN]}'),
+        '{"schema": 1, "files": [{"outputs": [{"path": 1}]}]}',
     ],
 )
 def test_a_report_that_is_none_is_no_obstacle(jobs: list[Job], upscaler: Upscaler, path: Path, text: str) -> None:

@@ -94,16 +94,6 @@ def test_passwords_and_signatures_open_pictures_and_stand_nowhere(
     assert "2 skipped" in again.stderr  # signed anew, they are the same pictures
 
 
-def test_two_pictures_that_only_their_queries_tell_apart_are_not_one(
-    place: str, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    urls = [f"http://{place}/a.png?id={number}&sig=s1gned" for number in (1, 2)]
-    done = run(tiny_bundle, *urls, "-o", str(tmp_path / "out"))
-    assert done.exit_code == 2, done.output
-    assert "s1gned" not in done.output
-    assert not (tmp_path / "out").exists()
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
