@@ -8,12 +8,12 @@ from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes something first
     "srflow_sdk": 12_500,
-    "apps/srflow_apps": 7_707,
+    "apps/srflow_apps": 7_700,
     "training/srflow_training": 6_347,
     "training/srflow_evaluation": 5_757,
     "export/srflow_export": 6_906,
     "benchmarks": 4_914,
-    "tests": 46_495,
+    "tests": 46_432,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
