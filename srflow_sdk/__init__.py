@@ -16,78 +16,48 @@ from srflow_sdk._lazy_names import lazy_names
 
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would take longer than all the rest here
 
-if TYPE_CHECKING:
-    from srflow_apps.batch.jobs import FolderFile, FolderResult
-    from srflow_apps.batch.run import upscale_folder
-    from srflow_sdk.aio import AsyncEncoding, AsyncUpscaler
-    from srflow_sdk.drawing.file_upscaling import FileOutput, FileResult
-    from srflow_sdk.drawing.finishing import lr_psnr
-    from srflow_sdk.drawing.options import OutputSize
-    from srflow_sdk.encoding import Encoding
-    from srflow_sdk.errors import (
-        ArgumentError,
-        BundleError,
-        CancelledError,
-        CheckpointError,
-        DeviceError,
-        ExportError,
-        ImageError,
-        MissingExtraError,
-        NonFiniteError,
-        OutOfMemoryError,
-        RemoteError,
-        SRFlowError,
-        UnavailableError,
-    )
-    from srflow_sdk.files import ImageFile, Metadata, Provenance, read_image, read_provenance, write_image
-    from srflow_sdk.latents.picture_latents import Latents
-    from srflow_sdk.model.bundle import Bundle
-    from srflow_sdk.model.model_choice import ModelChoice, choose_model
-    from srflow_sdk.upscaler import Upscaler
+if TYPE_CHECKING:  # each twice, by which type checkers know what is public
+    from srflow_apps.batch.jobs import FolderFile as FolderFile
+    from srflow_apps.batch.jobs import FolderResult as FolderResult
+    from srflow_apps.batch.run import upscale_folder as upscale_folder
+    from srflow_sdk.aio import AsyncEncoding as AsyncEncoding
+    from srflow_sdk.aio import AsyncUpscaler as AsyncUpscaler
+    from srflow_sdk.drawing.file_upscaling import FileOutput as FileOutput
+    from srflow_sdk.drawing.file_upscaling import FileResult as FileResult
+    from srflow_sdk.drawing.finishing import lr_psnr as lr_psnr
+    from srflow_sdk.drawing.options import OutputSize as OutputSize
+    from srflow_sdk.encoding import Encoding as Encoding
+    from srflow_sdk.errors import ArgumentError as ArgumentError
+    from srflow_sdk.errors import BundleError as BundleError
+    from srflow_sdk.errors import CancelledError as CancelledError
+    from srflow_sdk.errors import CheckpointError as CheckpointError
+    from srflow_sdk.errors import DeviceError as DeviceError
+    from srflow_sdk.errors import ExportError as ExportError
+    from srflow_sdk.errors import ImageError as ImageError
+    from srflow_sdk.errors import MissingExtraError as MissingExtraError
+    from srflow_sdk.errors import NonFiniteError as NonFiniteError
+    from srflow_sdk.errors import OutOfMemoryError as OutOfMemoryError
+    from srflow_sdk.errors import RemoteError as RemoteError
+    from srflow_sdk.errors import SRFlowError as SRFlowError
+    from srflow_sdk.errors import UnavailableError as UnavailableError
+    from srflow_sdk.files import ImageFile as ImageFile
+    from srflow_sdk.files import Metadata as Metadata
+    from srflow_sdk.files import Provenance as Provenance
+    from srflow_sdk.files import read_image as read_image
+    from srflow_sdk.files import read_provenance as read_provenance
+    from srflow_sdk.files import write_image as write_image
+    from srflow_sdk.latents.picture_latents import Latents as Latents
+    from srflow_sdk.model.bundle import Bundle as Bundle
+    from srflow_sdk.model.model_choice import ModelChoice as ModelChoice
+    from srflow_sdk.model.model_choice import choose_model as choose_model
+    from srflow_sdk.upscaler import Upscaler as Upscaler
 
 __version__: str
 
 # From its import on, ONNX Runtime reports what it runs on to its maker, unless this is set before.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__all__ = [
-    "ArgumentError",
-    "AsyncEncoding",
-    "AsyncUpscaler",
-    "Bundle",
-    "BundleError",
-    "CancelledError",
-    "CheckpointError",
-    "DeviceError",
-    "Encoding",
-    "ExportError",
-    "FileOutput",
-    "FileResult",
-    "FolderFile",
-    "FolderResult",
-    "ImageError",
-    "ImageFile",
-    "Latents",
-    "Metadata",
-    "MissingExtraError",
-    "ModelChoice",
-    "NonFiniteError",
-    "OutOfMemoryError",
-    "OutputSize",
-    "Provenance",
-    "RemoteError",
-    "SRFlowError",
-    "UnavailableError",
-    "Upscaler",
-    "choose_model",
-    "lr_psnr",
-    "read_image",
-    "read_provenance",
-    "upscale_folder",
-    "write_image",
-]
-
-_NAMES = {  # by module; all others are errors
+_NAMES = {  # by module
     "aio": ("AsyncEncoding", "AsyncUpscaler"),
     "model.bundle": ("Bundle",),
     "encoding": ("Encoding",),
@@ -98,10 +68,15 @@ _NAMES = {  # by module; all others are errors
     "model.model_choice": ("ModelChoice", "choose_model"),
     "drawing.options": ("OutputSize",),
     "upscaler": ("Upscaler",),
-    "_version": ("__version__",),
     "drawing.finishing": ("lr_psnr",),
     "srflow_apps.batch.run": ("upscale_folder",),
+    "errors": (
+        *("ArgumentError", "BundleError", "CancelledError", "CheckpointError", "DeviceError", "ExportError"),
+        *("ImageError", "MissingExtraError", "NonFiniteError", "OutOfMemoryError", "RemoteError", "SRFlowError"),
+        "UnavailableError",
+    ),
 }
 _HOMES = {name: home for home, names in _NAMES.items() for name in names}
+__all__ = sorted(_HOMES)
 
-__getattr__, __dir__ = lazy_names(__name__, {name: _HOMES.get(name, "errors") for name in [*__all__, "__version__"]})
+__getattr__, __dir__ = lazy_names(__name__, {**_HOMES, "__version__": "_version"})

@@ -12,10 +12,7 @@ if TYPE_CHECKING:
 
 
 def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A package's `__getattr__` and `__dir__`. homes: by name, the module that defines it.
-
-    It lies inside the package, or is named in full, from srflow_ on.
-    """
+    """A package's `__getattr__` and `__dir__`. homes: a name's module, in the package or in full from srflow_ on."""
 
     def get(name: str) -> Any:
         if name not in homes:

@@ -15,10 +15,10 @@ from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, Progress, make_request
 from srflow_sdk.drawing.painter import KeptTiles, Painter, draw_tiles
 from srflow_sdk.errors import OutOfMemoryError
-from srflow_sdk.files.passed_images import EncodedImage, loaded
+from srflow_sdk.files.passed_images import AnyImage, loaded
 from srflow_sdk.flow.inverting import check_latents, high_resolution, invert, inverting_tiles
 from srflow_sdk.latents.picture_latents import Latents
-from srflow_sdk.pixels.in_memory import ImageKind, InMemoryImage, Tensor
+from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
 
@@ -151,7 +151,7 @@ class Encoding(Generic[ImageT]):
 
     def invert(
         self,
-        hr: InMemoryImage | Tensor | EncodedImage,
+        hr: AnyImage,
         *,
         dequantise: bool = False,
         progress: Progress | None = None,

@@ -23,15 +23,14 @@ from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
-from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture, loaded
+from srflow_sdk.files.passed_images import AnyImage, EncodedImage, as_path_or_picture, loaded
 from srflow_sdk.flow.inverting import opaque_image, reduced_image
 from srflow_sdk.flow.options import RestoreKeywords, RestoreOptions, TransferKeywords, TransferOptions
 from srflow_sdk.flow.restoring import restore_file, restore_pixels
-from srflow_sdk.flow.transferring import AnyImage, Picture, mask_of, transfer_file, transferred
+from srflow_sdk.flow.transferring import Picture, mask_of, transfer_file, transferred
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.model_choice import bundles_of, choose_model, needed
+from srflow_sdk.model.model_choice import ModelChoice, bundles_of, choose_model, needed
 from srflow_sdk.pixels.in_memory import (
-    InMemoryImage,
     Layout,
     StackT,
     Tensor,
@@ -153,9 +152,7 @@ class Upscaler:
     def upscale(self, image: EncodedImage, **options: Unpack[PictureKeywords]) -> Image.Image: ...
     @overload
     def upscale(self, image: TensorT, **options: Unpack[PictureKeywords]) -> TensorT: ...
-    def upscale(
-        self, image: InMemoryImage | Tensor | EncodedImage, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]
-    ) -> InMemoryImage | Tensor:
+    def upscale(self, image: AnyImage, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]) -> Any:
         """Upscale an image into one of its kind, by :class:`~srflow_sdk.drawing.options.DrawOptions`."""
         draw = keywords_of(DrawOptions, options)
         if draw.value_range is not None:
@@ -163,8 +160,7 @@ class Upscaler:
                 raise ImageError("value_range is for arrays and tensors, and for TIFF files with upscale_file")
             values, kind = unpacked(image, layout=layout, raw=True)
             return kind.wrapped(self._in_range(values, draw))
-        picture: InMemoryImage = self._encoding(image, layout=layout, draw=draw)._pictures(draw)[0]
-        return picture
+        return self._encoding(image, layout=layout, draw=draw)._pictures(draw)[0]
 
     @overload
     def upscale_many(self, images: Sequence[ImageT], **options: Unpack[PictureKeywords]) -> list[ImageT]: ...
@@ -233,7 +229,7 @@ class Upscaler:
     def encode(self, image: Tensor, **options: Unpack[EncodeKeywords]) -> Encoding[Any]: ...
     def encode(
         self,
-        image: InMemoryImage | Tensor | EncodedImage,
+        image: AnyImage,
         *,
         layout: Layout = "hwc",
         memory_budget: int = ENCODING_BUDGET_BYTES,
@@ -265,13 +261,13 @@ class Upscaler:
     ) -> TensorT: ...
     def best_of(
         self,
-        image: InMemoryImage | Tensor | EncodedImage,
+        image: AnyImage,
         score: Callable[[Any], float],
         n: int,
         *,
         layout: Layout = "hwc",
         **options: Unpack[DrawKeywords],
-    ) -> InMemoryImage | Tensor:
+    ) -> Any:
         """Draw `n` samples, 1 to 2^20, and return the one whose `score`, a function of a picture, is the highest."""
         draw = keywords_of(DrawOptions, options)
         if not callable(score):
@@ -287,23 +283,15 @@ class Upscaler:
             value = _score(score(picture), sample)
             if best is None or value > highest:
                 best, highest = picture, value
-        return cast("InMemoryImage", best)
+        return best
 
     @overload
     def restore(self, image: ImageT, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]) -> ImageT: ...
     @overload
-    def restore(
-        self, image: EncodedImage, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]
-    ) -> Image.Image: ...
+    def restore(self, image: EncodedImage, *, layout: Layout = ..., **_: Unpack[RestoreKeywords]) -> Image.Image: ...
     @overload
     def restore(self, image: TensorT, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]) -> TensorT: ...
-    def restore(
-        self,
-        image: InMemoryImage | Tensor | EncodedImage,
-        *,
-        layout: Layout = "hwc",
-        **options: Unpack[RestoreKeywords],
-    ) -> InMemoryImage | Tensor:
+    def restore(self, image: AnyImage, *, layout: Layout = "hwc", **options: Unpack[RestoreKeywords]) -> Any:
         """Remove noise and dots, not blur and JPEG's blocks, by :class:`~srflow_sdk.flow.options.RestoreOptions`."""
         chosen = keywords_of(RestoreOptions, options)
         with memory_errors_typed("for the image; use a smaller one"):
@@ -364,7 +352,7 @@ class Upscaler:
         mask: AnyImage | NDArray[np.bool_],
         lr: AnyImage | None = None,
         **options: Unpack[TransferKeywords],
-    ) -> InMemoryImage | Tensor:
+    ) -> Any:
         """Put what a mask selects of one picture into another (:class:`~srflow_sdk.flow.options.TransferOptions`).
 
         Args:
@@ -405,8 +393,8 @@ class Upscaler:
 
     def log_likelihood(
         self,
-        hr: InMemoryImage | Tensor | EncodedImage,
-        lr: InMemoryImage | Tensor | EncodedImage | None = None,
+        hr: AnyImage,
+        lr: AnyImage | None = None,
         *,
         dequantise: bool = False,
         progress: Progress | None = None,
@@ -428,7 +416,7 @@ class Upscaler:
 
     def _encoding(
         self,
-        image: InMemoryImage | Tensor | EncodedImage,
+        image: AnyImage,
         *,
         layout: Layout = "hwc",
         draw: DrawOptions = DrawOptions(),  # noqa: B008, frozen
@@ -465,7 +453,8 @@ class Upscaler:
         """The painter of the model for a picture, None: a clean one. limits, Raises: as of :func:`choose_model`."""
         if picture is None:
             return self._painter_of(needed(self._bundles.values(), scale)[0].manifest.name)
-        return self._painter_of(choose_model(picture, scale=scale, among=self._bundles.values(), **limits).name)
+        choice = choose_model(picture, scale=scale, among=self._bundles.values(), **limits)
+        return self._painter_of(choice.name).showing(choice.of(self._bundles.values()))
 
     def _painter_of(self, name: str) -> Painter:
         self._painter.check_open()
@@ -477,13 +466,14 @@ class Upscaler:
                 self._painters[name] = self._opened(self._bundles[name])
             return self._painters[name]
 
-    def _only(self, name: str) -> Self:
+    def _only(self, choice: ModelChoice) -> Self:
         """An upscaler with one of the models, which closes with this one: they share what is open."""
         if len(self._bundles) == 1:
             return self
-        one, painter = type(self).__new__(type(self)), self._painter_of(name)
+        one, bundle = type(self).__new__(type(self)), choice.of(self._bundles.values())
+        painter = self._painter_of(choice.name).showing(bundle)
         vars(one).update(vars(self))
-        one._open([self._bundles[name]], lambda _: painter, self._tile)
+        one._open([bundle], lambda _: painter, self._tile)
         return one
 
 

@@ -15,10 +15,10 @@ from srflow_sdk._checks import one_of
 from srflow_sdk.drawing.low_resolution import LowResolution, RowBuffer
 from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files.passed_images import EncodedImage, loaded
+from srflow_sdk.files.passed_images import AnyImage, loaded
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.colour import SRGB_CURVE, Curve
-from srflow_sdk.pixels.in_memory import InMemoryImage, Layout, Tensor, from_unit, to_unit
+from srflow_sdk.pixels.in_memory import Layout, from_unit, to_unit
 from srflow_sdk.pixels.resizing import CONTEXT, LrKernel, RowReducer, projected
 
 LOW_LR_PSNR_DB = 40.0
@@ -159,8 +159,8 @@ class _Shrinking:
 
 
 def lr_psnr(
-    answer: InMemoryImage | Tensor | EncodedImage,
-    image: InMemoryImage | Tensor | EncodedImage,
+    answer: AnyImage,
+    image: AnyImage,
     *,
     reduction: LrKernel = "bicubic",
     layout: Layout = "hwc",

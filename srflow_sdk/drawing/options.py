@@ -1,7 +1,6 @@
 """The options of every drawing method, as keywords and as options of commands, and the request that they become.
 
-Commands make an option of each field with metadata: its "help", and where needed its "metavar", "flag", "least" value,
-and whether "most" people need it. `--help` imports this module, so it imports no numpy.
+Commands make an option of each field of :func:`option`. `--help` imports this module, so it imports no numpy.
 """
 
 from __future__ import annotations
@@ -31,6 +30,15 @@ Reduce = Literal["mean", "std", "interval"]
 Kernel = Literal["bicubic", "lanczos"]
 
 _MAX_SAMPLES = 1 << 20
+
+
+def option(default: Any, help: str, **more: Any) -> Any:
+    """A field that commands make an option of.
+
+    help and more: of the option: metavar, flag, `least` value, largest one (`up_to`), the `heading` of its group, and
+    whether `most` people need it.
+    """
+    return field(default=default, metadata={"help": help, **more})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,36 +130,22 @@ class DrawOptions:
         ArgumentError: A value is wrong for any image.
     """
 
-    tau: Tau | None = field(
-        default=None,
-        metadata={
-            "metavar": "auto|T",
-            "help": "Temperature: 0 is smooth, larger is sharper; auto: less on flat areas.  [default: the model's]",
-            "most": True,
-        },
+    tau: Tau | None = option(
+        None,
+        "Temperature: 0 is smooth, larger is sharper; auto: less on flat areas.  [default: the model's]",
+        metavar="auto|T",
+        most=True,
     )
-    seed: int = field(default=0, metadata={"least": 0, "help": "Same seed, same picture."})
-    sample: int = field(default=0, metadata={"least": 0, "help": "Number of the first picture."})
-    consistent: bool = field(
-        default=False, metadata={"help": "Make outputs reduce to their inputs again, as far as possible."}
+    seed: int = option(0, "Same seed, same picture.", least=0)
+    sample: int = option(0, "Number of the first picture.", least=0)
+    consistent: bool = option(False, "Make outputs reduce to their inputs again, as far as possible.")
+    scale: float | OutputSize | None = option(
+        None, "Enlarge F times, such as 2 or 1.5.  [default: the model's; auto: 4]", metavar="F", most=True
     )
-    scale: float | OutputSize | None = field(
-        default=None,
-        metadata={
-            "metavar": "F",
-            "help": "Enlarge F times, such as 2 or 1.5.  [default: the model's; auto: 4]",
-            "most": True,
-        },
-    )
-    reduction: Kernel = field(default="bicubic", metadata={"help": "How a picture is reduced to a smaller size."})
-    linear_light: bool = field(default=False, metadata={"help": "Reduce it in linear light."})
-    value_range: RangeKeyword | None = field(
-        default=None,
-        metadata={
-            "flag": "--range",
-            "metavar": "LOW HIGH",
-            "help": "Values of a TIFF that are black and white, or 1% 99%.",
-        },
+    reduction: Kernel = option("bicubic", "How a picture is reduced to a smaller size.")
+    linear_light: bool = option(False, "Reduce it in linear light.")
+    value_range: RangeKeyword | None = option(
+        None, "Values of a TIFF that are black and white, or 1% 99%.", flag="--range", metavar="LOW HIGH"
     )
     progress: Progress | None = None
     cancel: threading.Event | None = None

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,9 @@ from srflow_sdk.system.hardware import available_memory, can_return_freed_memory
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 _FLOAT32 = np.dtype(np.float32)
 _LARGEST = 65504  # of float16; a picture's values are in [0, 1], or little beyond
 _THREADS = 8  # that finish outputs at a time, if there are so many
@@ -67,7 +70,6 @@ def draw_tiles(
     """Draw every picture of a request, and write its rows, which are finished while the next ones are drawn.
 
     tiles: from :meth:`Painter.plan`. measure: return the pictures' LR-PSNR in dB, but for bounds of an interval.
-    Raises: whatever painting, reading, writing and the request's `progress` raise.
     """
     manifest, plain, bounds = painter.manifest, request.reduce == "std", request.reduce == "interval"
     if plain and request.scale is not None:
@@ -150,10 +152,7 @@ class KeptTiles:
 
 
 class Painter:
-    """Computes tiles with one bundle on one backend, for all images and threads of an Upscaler.
-
-    tile: as for :class:`~srflow_sdk.upscaler.Upscaler`.
-    """
+    """Computes tiles, of a size or "auto", with one bundle on one backend, for all threads of an Upscaler."""
 
     def __init__(self, bundle: Bundle, backend: Backend, tile: TileSize) -> None:
         self.manifest = bundle.manifest
@@ -162,7 +161,7 @@ class Painter:
         """The backend that computes the tiles."""
         self._tile = tile
         self._on_cpu: dict[str, Backend] = {}  # by what is said when one is made
-        self._closed = False
+        self._closed = threading.Event()
         limits = backend.window_limits
         self._least = (1, 1) if limits is None else limits.min  # height and width of windows
         self._lock = threading.Lock()
@@ -170,26 +169,32 @@ class Painter:
     def __reduce__(self) -> NoReturn:
         raise TypeError("an Upscaler holds open sessions and cannot be pickled: make one in each process")
 
+    def showing(self, bundle: Bundle) -> Self:
+        """Give a painter with the bundle's defaults, which shares the backends and closes with this one."""
+        if bundle.manifest == self.manifest:
+            return self
+        other = object.__new__(type(self))
+        vars(other).update(vars(self), manifest=bundle.manifest)
+        return other
+
     def close(self) -> None:
         """Release the backends. Closing twice is harmless."""
         self.backend.deactivate()
         with self._lock:
-            self._closed = True
+            self._closed.set()
             for backend in self._on_cpu.values():
                 backend.deactivate()
             self._on_cpu.clear()
 
     def check_open(self) -> None:
         """Raises: DeviceError once it was closed."""
-        if self._closed:
+        if self._closed.is_set():
             raise DeviceError("this Upscaler was closed: make another one, or use it inside its `with` block")
 
     def core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
-        """Choose the side of the tiles' cores for a height×width image (whole size multiples); None: one tile.
+        """Choose the side of the cores for a height×width image (whole size multiples); None: one. Raises: DeviceError.
 
         halo: of the tiles, in LR pixels; None is the manifest's.
-
-        Raises: DeviceError if the requested tiles are larger than the backend takes, or it was closed.
         """
         self.check_open()
         manifest, backend, auto = self.manifest, self.backend, dict[str, Any]()
@@ -230,11 +235,7 @@ class Painter:
         return split_tile(tile, core=core, halo=halo, multiple=multiple, least=self._least)
 
     def encode(self, lr: NDArray[np.float32], backend: Backend | None = None) -> Conditioning:
-        """Encode a window, float32 3×h×w. If the backend takes none so small, the last row and column are repeated.
-
-        backend: None is the painter's own.
-        Raises: DeviceError, OutOfMemoryError.
-        """
+        """Encode a window, float32 3×h×w. If the backend takes none so small, the last row and column are repeated."""
         backend = backend or self.backend
         bottom, right = self.margins(backend, *lr.shape[1:])
         if bottom or right:
@@ -261,8 +262,6 @@ class Painter:
         """Draw the tile's core for every picture of a request: sh×sw×channels of its dtype.
 
         lr: the tile's window, float32 3×h×w. kept: of the picture. after_sample: called with the number of those done.
-
-        Raises: NonFiniteError, OutOfMemoryError if even the smallest tiles need too much, DeviceError, CancelledError.
         """
         self.check_open()
 
@@ -351,10 +350,7 @@ class Painter:
     def samples(
         self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles, *, rounded: bool
     ) -> Iterator[NDArray[Any]]:
-        """Encode a tile, and draw its core for each sample: RGB, h×w×3, in float32.
-
-        rounded: uint8 will do, from devices that round by themselves.
-        """
+        """Encode a tile, and draw its core for each sample: RGB, h×w×3, float32, or uint8 where `rounded` will do."""
         cancel, temperatures = request.options.cancel, [request.temperature]
         if request.mirrored:
             temperatures.append(request.temperature.mirrored())
@@ -427,7 +423,7 @@ class Painter:
     def _cpu_backend(self, graphs: tuple[str, str], warning: str) -> Backend | None:
         """Make a backend on the CPU, and say so, or return the one that was made; None if the painter is closed."""
         with self._lock:
-            if warning not in self._on_cpu and not self._closed:
+            if warning not in self._on_cpu and not self._closed.is_set():
                 backend = OnnxRuntimeBackend(self._bundle, device="cpu", graphs=graphs)
                 backend.activate()
                 self._on_cpu[warning] = backend
@@ -446,10 +442,7 @@ class Painter:
         return backend
 
     def conditioning_budget(self, most: int) -> int:
-        """Choose how many bytes of conditioning to keep: a quarter of what is free, at most `most`.
-
-        Tiles may take half of what is free; pictures, latents and threads need the rest.
-        """
+        """Choose how many bytes of conditioning to keep: a quarter of what is free, as tiles may take half of it."""
         gpu = self.backend.gpu
         free = available_memory() if gpu is None else gpu_free_memory(gpu)
         return most if free is None else min(most, free // 4)

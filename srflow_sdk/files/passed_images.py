@@ -27,10 +27,10 @@ _METADATA_BYTES = 64 << 20
 EncodedImage = PathLike | bytes | BinaryIO
 """An image file: its path, its bytes, or a file object opened for reading in binary mode."""
 
+AnyImage = InMemoryImage | Tensor | EncodedImage
 
-def loaded(
-    image: InMemoryImage | Tensor | EncodedImage, *, layout: Layout = "hwc", max_pixels: int = MAX_PIXELS
-) -> tuple[NDArray[Any], ImageKind]:
+
+def loaded(image: AnyImage, *, layout: Layout = "hwc", max_pixels: int = MAX_PIXELS) -> tuple[NDArray[Any], ImageKind]:
     """An image's pixels, H×W×channels, and its kind; a file is read as an 8-bit PIL image, upright."""
     with as_path_or_picture(image, max_pixels=max_pixels) as found:
         if isinstance(found, (str, os.PathLike)):
@@ -43,9 +43,7 @@ def loaded(
 
 
 @contextlib.contextmanager
-def as_path_or_picture(
-    image: InMemoryImage | Tensor | EncodedImage, *, max_pixels: int = MAX_PIXELS
-) -> Iterator[InMemoryImage | Tensor | PathLike]:
+def as_path_or_picture(image: AnyImage, *, max_pixels: int = MAX_PIXELS) -> Iterator[InMemoryImage | Tensor | PathLike]:
     """The image, so that it can be read more than once: bytes and file objects as the path of :func:`spooled`."""
     if isinstance(image, (bytes, bytearray, memoryview)) or (
         hasattr(image, "read") and not isinstance(image, os.PathLike)

@@ -1,8 +1,12 @@
-"""Reads image files through libvips: upright rows from the top as they are decoded, 8 and 16 bits exactly."""
+"""Reads image files through libvips: upright rows from the top as they are decoded, 8 and 16 bits exactly.
+
+What it does not read Pillow decodes, and pi-heif the HEVC in HEIC.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import re
 import stat
@@ -13,15 +17,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import decoders, libvips
+from srflow_sdk.files import libvips
 from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, SNIFFED_BYTES, UNREAD, Format, PathLike, recognised
 from srflow_sdk.files.metadata import Metadata, exif_behind_pixels, metadata_of
 from srflow_sdk.files.provenance import Provenance, provenance_in
 from srflow_sdk.files.tiff import PHOTOMETRIC, PLANAR, Tiff, read_tiff
-from srflow_sdk.pixels.in_memory import ImageKind
+from srflow_sdk.pixels.in_memory import PILLOW_ERRORS, ImageKind, unpacked
 from srflow_sdk.system.local_files import file_sha256, open_regular
+from srflow_sdk.system.raising import is_installed
 
 _NAME_RANGE = 'name the range of its values (--range 1% 99%, value_range=("1%", "99%"))'
 _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the network's memory
@@ -34,6 +40,11 @@ RAW_DTYPES |= {"char": "int8", "short": "int16", "int": "int32", "uint": "uint32
 _CHANGED = "the file changed while it was read; try again when nothing writes to it any more"
 _Stamp = tuple[int, int, int, int]  # device, inode, size and time of a file
 _ORDERED_ORIENTATIONS = (1, 2)  # orientations for which rows come from the top
+# Of files that libvips does not decode:
+_MM_PER_INCH = 25.4
+_MAX_SIDE = 10_000_000  # libvips' own limit, in the versions where it is lowest
+_MAX_RESOLUTION = 1e6  # libvips complains on standard error from here on
+_KEPT = ("vips-loader", "resolution-unit", "icc-profile-data", "exif-data", "xmp-data")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +140,7 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         if self._decoded_whole:
             image = _opened(source, access="random", page=page)
         with _errors_in_one_line(path, source.stamp):
-            upright, converted = decoders.decoded(image, path, source.kind).autorot(), False
+            upright, converted = _decoded(image, path, source.kind).autorot(), False
             if not raw:
                 upright, converted = _converted(upright)
             geo = source.tiff.geo if orientation == 1 else None
@@ -256,7 +267,7 @@ def _opened(source: _Source, *, access: str = "sequential", page: int | None = N
     pyvips, kind = libvips.pyvips(), source.kind
     with _errors_in_one_line(source.path):
         if kind.pillow:
-            return decoders.header_by_pillow(source.path, kind)
+            return _header_by_pillow(source.path, kind)
         options: dict[str, Any] = {"access": access, "fail_on": "error"}
         content: tuple[Any, ...]
         if kind.mapped:  # a mapped file that becomes shorter ends the process
@@ -345,3 +356,56 @@ def _explained(cause: str) -> str:
     if cause:
         return f"the file is damaged, truncated or unsupported ({cause}); copy or download it again, or save it as PNG"
     return "the file is damaged or truncated; copy or download it again"
+
+
+def _header_by_pillow(path: Path, kind: Format) -> Any:
+    """A libvips image of the file's size, with its resolution, but not its pixels. Raises: ValueError, OSError."""
+    pyvips, picture = libvips.pyvips(), _by_pillow(path, kind, decode=False)
+    image = pyvips.Image.black(*picture.size)
+    image.set_type(pyvips.GValue.gstr_type, "vips-loader", kind.name)
+    x, y = (value / _MM_PER_INCH for value in picture.info.get("dpi", (0, 0)))
+    if 0 < max(x, y) < _MAX_RESOLUTION:
+        image = image.copy(xres=x, yres=y)
+        image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
+    return image
+
+
+def _decoded(header: Any, path: Path, kind: Format) -> Any:
+    """The libvips image of a file, of which libvips may have the header alone. Raises: ValueError, OSError."""
+    module = next(filter(is_installed, kind.decoders), None)
+    if kind.pillow:
+        pixels, _ = unpacked(_by_pillow(path, kind, decode=True))
+    elif module is not None and libvips.get_field(header, "heif-compression") == "hevc":
+        try:
+            picture = importlib.import_module(module).open_heif(path, convert_hdr_to_8bit=False)
+            pixels = np.array(picture)  # a copy: the memory is the picture's
+        except (EOFError, RuntimeError, SyntaxError) as error:  # what damaged files raise besides
+            raise ValueError(str(error) or "it ends too early") from error
+        if pixels.dtype == np.uint16:  # 10 or 12 bits in the upper ones: white is white only if the lower are filled
+            pixels = pixels | pixels >> picture.info["bit_depth"]
+    else:
+        return header
+    pyvips = libvips.pyvips()
+    image = pyvips.Image.new_from_array(pixels, interpretation="auto").copy(xres=header.xres, yres=header.yres)
+    for name in _KEPT:
+        if field_type := header.get_typeof(name):
+            image.set_type(field_type, name, header.get(name))
+    image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # these decoders have turned it, whatever EXIF says
+    return image
+
+
+def _by_pillow(path: Path, kind: Format, *, decode: bool) -> Image.Image:
+    """Raises: ValueError if the file is damaged or truncated; OSError."""
+    with path.open("rb") as file:
+        try:
+            Image.init()
+            picture = Image.OPEN[kind.pillow][0](file, str(path))  # not Image.open, which has a limit of its own
+            if not 0 < min(picture.size) <= max(picture.size) <= _MAX_SIDE:
+                raise ValueError("its size is wrong")
+            if decode:
+                picture.load()
+        except PILLOW_ERRORS as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise ValueError(str(error)) from error
+    return picture

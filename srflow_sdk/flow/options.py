@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from srflow_sdk._checks import level_taus, one_of
-from srflow_sdk.drawing.options import DrawOptions, Progress, WatchKeywords
+from srflow_sdk.drawing.options import DrawOptions, Progress, WatchKeywords, option
 from srflow_sdk.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -58,20 +58,14 @@ class RestoreOptions:
         ArgumentError: for values that are wrong for any picture.
     """
 
-    tau: LevelTaus | None = field(
-        default=None,
-        metadata={
-            "metavar": "T|LEVEL=T,…",
-            "help": "How large latents may be: smaller is smoother.  [default: as measured]",
-            "most": True,
-        },
+    tau: LevelTaus | None = option(
+        None,
+        "How large latents may be: smaller is smoother.  [default: as measured]",
+        metavar="T|LEVEL=T,…",
+        most=True,
     )
-    over: Over = field(
-        default="auto",
-        metadata={
-            "help": "spatial: noise everywhere; local: dots and scratches; auto: what the picture shows.",
-            "most": True,
-        },
+    over: Over = option(
+        "auto", "spatial: noise everywhere; local: dots and scratches; auto: what the picture shows.", most=True
     )
     progress: Progress | None = None
     cancel: threading.Event | None = None
@@ -146,24 +140,18 @@ class TransferOptions:
         ArgumentError: for values that are wrong for any picture.
     """
 
-    blend: Blend = field(
-        default="gradient",
-        metadata={
-            "help": "gradient: fit brightness and colour first; none: as published, for pictures that agree at LR "
-            "size.",
-            "most": True,
-        },
+    blend: Blend = option(
+        "gradient",
+        "gradient: fit brightness and colour first; none: as published, for pictures that agree at LR size.",
+        most=True,
     )
-    tau: LevelTaus | None = field(
-        default=None,
-        metadata={
-            "metavar": "T|LEVEL=T,…",
-            "help": "Temperature of the content's latents.  [default: gradient 1=0.8, the finest level alone; none "
-            "0.9]",
-            "most": True,
-        },
+    tau: LevelTaus | None = option(
+        None,
+        "Temperature of the content's latents.  [default: gradient 1=0.8, the finest level alone; none 0.9]",
+        metavar="T|LEVEL=T,…",
+        most=True,
     )
-    seed: int = field(default=0, metadata={"least": 0, "help": "Of what normalising draws: same seed, same picture."})
+    seed: int = option(0, "Of what normalising draws: same seed, same picture.", least=0)
     progress: Progress | None = None
     cancel: threading.Event | None = None
 

@@ -21,7 +21,7 @@ from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import ImageReader, WriteOptions
-from srflow_sdk.files.passed_images import EncodedImage, loaded
+from srflow_sdk.files.passed_images import AnyImage, loaded
 from srflow_sdk.flow.inverting import reduced_image, round_trip_halo
 from srflow_sdk.flow.options import TransferOptions
 from srflow_sdk.flow.restoring import encoded_for_both, made_of_files
@@ -29,8 +29,6 @@ from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import conversion_for
 from srflow_sdk.pixels.in_memory import (
     ImageKind,
-    InMemoryImage,
-    Tensor,
     array_of,
     from_unit,
     grayed,
@@ -46,8 +44,6 @@ REACH = 6
 """How far, in pixels, content fades into the target outside of the mask; decoding changes less than 0.01/255 there."""
 
 _HALF = 0.5
-
-AnyImage = InMemoryImage | Tensor | EncodedImage
 
 
 @dataclass(frozen=True)

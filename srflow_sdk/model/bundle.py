@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from srflow_sdk.errors import ArgumentError, BundleError
@@ -73,6 +73,10 @@ class Bundle:
             raise BundleError(f"{directory} cannot be opened as a bundle: {error}") from error
         except BundleError as error:
             raise BundleError(f"{directory}: {error}") from error
+
+    def _by_default(self, tau: float) -> Bundle:
+        """Give the bundle another default temperature; its digest stays."""
+        return replace(self, manifest=replace(self.manifest, default_tau=tau))
 
     def _verify(self) -> None:
         """Raises: BundleError unless every file is there as it was exported."""

@@ -34,13 +34,7 @@ class Intervals:
     photographs: int
 
     def factors_of(self, n: int, coverage: float) -> list[float]:
-        """The factor of each class.
-
-        n: between two of the table's numbers, the factors are those of the smaller one.
-        coverage: between two of the table's, they are interpolated.
-
-        Raises: ArgumentError for fewer samples, and for a coverage outside of the table.
-        """
+        """The factor of each class: of the next smaller n, interpolated by coverage. Raises: ArgumentError beyond."""
         whole("n", n, least=self.samples[0], of=" of samples")
         coverage = real("coverage", coverage, least=self.coverage[0], most=self.coverage[-1])
         table = self.factors[int(np.searchsorted(self.samples, n, side="right")) - 1]

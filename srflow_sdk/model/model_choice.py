@@ -1,4 +1,4 @@
-"""Which model suits a picture: by the scale that is wanted, and by whether the picture is noisy or compressed."""
+"""Which model suits a picture: by the scale that is wanted, and by the damage that its pixels show."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from srflow_sdk.drawing.options import DrawOptions, OutputSize
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
 from srflow_sdk.files.formats import SNIFFED_BYTES, recognised
-from srflow_sdk.files.passed_images import EncodedImage, as_path_or_picture
+from srflow_sdk.files.passed_images import AnyImage, as_path_or_picture
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor, luma, to_unit, unpacked
+from srflow_sdk.pixels.in_memory import luma, to_unit, unpacked
 from srflow_sdk.system.interrupts import is_cancelled
 from srflow_sdk.system.local_files import open_regular
 
@@ -41,18 +41,16 @@ _LARGEST_STEP = 2.0  # 8-bit levels; larger ones are edges of things, not of blo
 _UNSEEN_STEP = 0.3  # 8-bit levels; smaller steps are no damage, however smooth the rest is
 _LEAST_DOT = 30  # 8-bit levels between a dot and all pixels around it
 _DOT_OVER_RANGE = 2  # how much farther from them than they lie apart: letters and twigs do not stand alone
-_LARGEST_BEND = 16  # 8-bit levels of a Laplacian that count, so that edges do not decide
-_UNSEEN_BEND = 0.3  # as _UNSEEN_STEP
 _STANDARD_LUMA_SUM = 3688  # of JPEG's table K.1 (ITU-T T.81, Annex K), which is that of quality 50
-# From these on, or below them, a picture is taken for damaged:
-_NOISY, _NOISY_IN_THE_MIDDLE = 1.6, 3.5  # standard deviation in 8-bit levels, of its quietest tenth or median block
 _WHITE = 0.5  # answers of pixels one apart over those of pixels two apart, which are 1 for white noise
-_COMPRESSED = 94  # JPEG quality
-_FEW_BITS = 2.0  # a pixel: a lossy file with fewer lacks detail, and a GIF with more is no drawing but a photograph
-_BLOCKY = 1.13  # steps between blocks of 8×8 over those elsewhere
-_BLOCKY_LOSSY = 1.5  # a JPEG or WebP of high quality has small ones of its own
+_NOISY_IN_THE_MIDDLE = 3.5  # as _NOISY, of the median block
+# From these on, or below them, a picture is taken for damaged; from the second on, for a little damaged:
+_NOISY, _FAINTLY_NOISY = 1.6, 1.2  # standard deviation in 8-bit levels, of its quietest tenth
+_BLOCKY, _FAINTLY_BLOCKY = 1.2, 1.05  # steps between blocks of 8×8 over those elsewhere
+_COARSE, _FINE = 60, 92  # qualities of JPEGs: the coarser the tables, the fainter the steps that are damage
+_FEW_BITS, _LITTLE_BITS = 1.0, 2.0  # a pixel of a lossy file; a GIF with more is no drawing but a photograph
 _DOTTED = 0.03  # percentage of bright and of dark dots
-_MOSAIC = 1.15  # detail on one colour of a chessboard over that on the other
+_FAINT_TAU = 0.4  # of "auto", at most: more draws what little there is, and x4-photo takes detail for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +60,17 @@ class ModelChoice:
     Attributes:
         name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`.
         why: what was seen, in words; "" if only one model enlarges so much, whatever the picture shows.
+        tau: the model's default temperature for this picture; None is its own.
     """
 
     name: str
     why: str
+    tau: float | None = None
+
+    def of(self, bundles: Iterable[Bundle]) -> Bundle:
+        """The model among these, with this default temperature."""
+        bundle = next(one for one in bundles if one.manifest.name == self.name)
+        return bundle if self.tau is None else bundle._by_default(self.tau)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +78,8 @@ class Damage:
     """The measurements of a picture.
 
     Attributes:
-        quality: of its JPEG file, 1 to 100, by the sum of its luma table; None for other formats.
-        lossy: "WebP", "AVIF" or "HEIC" unless it is lossless, or "GIF"; None for other formats.
+        quality: of its JPEG file, 1 to 100, by the sum of its luma table; None for others.
+        lossy: "WebP", "AVIF" or "HEIC" unless it is lossless, or "GIF"; None for other formats. They hide their blocks.
         bits: of that file, for each pixel.
         noise: standard deviation in 8-bit levels, in the quietest tenth of the picture, or in its median block if only
             that is noisy; 0 if what is found there is texture.
@@ -84,8 +89,6 @@ class Damage:
             elsewhere; about 1 if there are none.
         dots: percentage of pixels that stand out alone from those around them, of the bright or of the dark ones,
             whichever are fewer.
-        mosaic: how much more detail there is on one colour of a chessboard than on the other; about 1, and more if a
-            sensor's mosaic was interpolated.
         size: height and width in pixels.
     """
 
@@ -97,7 +100,6 @@ class Damage:
     texture: float
     blocks: float
     dots: float
-    mosaic: float
     size: tuple[int, int]
 
 
@@ -136,7 +138,7 @@ def _suiting(bundles: Sequence[Bundle], scale: float) -> list[Bundle]:
 
 
 def choose_model(
-    picture: InMemoryImage | Tensor | EncodedImage,
+    picture: AnyImage,
     *,
     scale: float | OutputSize | None = None,
     among: Iterable[Bundle] | None = None,
@@ -145,17 +147,19 @@ def choose_model(
 ) -> ModelChoice:
     """Choose the smallest model that enlarges so much: for a noisy or compressed picture, of those that remove damage.
 
+    Where the damage is faint, the model for clean pictures draws with a lower temperature.
+
     Args:
         picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is read to its end), a
-            PIL image, array or tensor. A JPEG also shows its quality, and other lossy files their bits a pixel; as a
-            PIL image too that is no copy, a JPEG always, the others if they were opened by their path.
+            PIL image, array or tensor. A JPEG's tables say how closely to look for blocks, and other lossy files show
+            their bits a pixel; a PIL image too, of these if it was opened by their path.
         scale: as for :meth:`Upscaler.upscale`; a max_side asks for no more than None does, which is the first model's.
         among: the models; None is the embedded ones, x4-small first. If none of its kind enlarges so much, any does.
         max_pixels: larger files are refused.
         cancel: once this event is set, from any thread, the call ends within a band of rows.
 
     Returns:
-        The model's name, and why.
+        The model's name, why, and the temperature.
 
     Raises:
         ImageError: the picture cannot be read.
@@ -170,27 +174,29 @@ def choose_model(
     if len(bundles) == 1:
         return ModelChoice(name=bundles[0].manifest.name, why="")
     damage = measure_damage(picture, max_pixels=max_pixels, cancel=cancel)
-    reasons = []
-    if damage.quality is not None and damage.quality < _COMPRESSED:
-        reasons.append(f"JPEG of quality {damage.quality}")
-    elif damage.lossy is not None and (damage.bits > _FEW_BITS) == (damage.lossy == "GIF"):
-        reasons.append(f"{damage.lossy} of {damage.bits:.1f} bits a pixel")
-    elif damage.blocks > (_BLOCKY if damage.quality is None and damage.lossy is None else _BLOCKY_LOSSY):
-        reasons.append("blocks of 8×8, as of a JPEG")
-    if damage.noise > _NOISY:
-        reasons.append(f"noise of {damage.noise:.1f}/255")
-    if damage.dots > _DOTTED:
-        reasons.append("black and white dots")
-    if damage.mosaic > _MOSAIC:
-        reasons.append("a sensor's mosaic")
+    little, few = damage.lossy is not None and damage.bits < _LITTLE_BITS, damage.bits < _FEW_BITS
+    if damage.lossy == "GIF":
+        little, few = False, not little
+    fine = _FINE if damage.quality is None else damage.quality
+    blocky = float(np.interp(fine, (_COARSE, _FINE), (_FAINTLY_BLOCKY, _BLOCKY)))
+    seen = (  # what it may be, whether it is, and whether it is a little
+        (f"{damage.lossy} of {damage.bits:.1f} bits a pixel", damage.lossy is not None and few, little),
+        ("blocks of 8×8, as of a JPEG", damage.blocks > blocky, damage.blocks > _FAINTLY_BLOCKY),
+        (f"noise of {damage.noise:.1f}/255", damage.noise > _NOISY, damage.noise > _FAINTLY_NOISY),
+        ("black and white dots", damage.dots > _DOTTED, False),
+    )
+    much, faint = (", ".join(one[0] for one in seen if one[which]) for which in (1, 2))
     if isinstance(scale, OutputSize):
         wanted = scale.scale_for(height=damage.size[0], width=damage.size[1])
         bundles = _suiting(bundles, min(wanted, bundles[0].manifest.scale) if scale.max_side else wanted)
-    return ModelChoice(name=bundles[bool(reasons)].manifest.name, why=", ".join(reasons) or "clean")
+    name = bundles[bool(much)].manifest.name
+    if much or not faint:
+        return ModelChoice(name=name, why=much or "clean")
+    return ModelChoice(name=name, why=f"faint: {faint}; auto τ {_FAINT_TAU:g}", tau=_FAINT_TAU)
 
 
 def measure_damage(
-    picture: InMemoryImage | Tensor | EncodedImage,
+    picture: AnyImage,
     *,
     max_pixels: int = MAX_PIXELS,
     cancel: threading.Event | None = None,
@@ -211,7 +217,7 @@ def measure_damage(
             _, lossy, nbytes = _of_file(Path(os.fsdecode(getattr(found, "filename", "") or "")))
             quality = _quality_in(found)
         left = max(width - _MOST_COLUMNS, 0) // 2 // _CELL * _CELL  # a column at which JPEG's blocks may begin
-        noises, deviations, steps, dots, bends = [], [], [], np.zeros(3), np.zeros((2, 2))
+        noises, deviations, steps, dots = [], [], [], np.zeros(3)
         while band := [strip[:, left : left + _MOST_COLUMNS].copy() for strip in itertools.islice(strips, _STRIPS)]:
             if is_cancelled() or (cancel is not None and cancel.is_set()):
                 raise CancelledError("cancelled by the caller")
@@ -220,10 +226,7 @@ def measure_damage(
             deviations.append(_cells(levels, _BLOCK).std((1, 2)))
             steps.append(_steps(levels))
             dots += _dots(levels)
-            bends += _bends(levels)
     bright, dark, measured = dots
-    # The chessboard's two colours: each counts as its lesser half, so that stripes are no chessboard.
-    (one, two), (three, four) = bends / max(measured / 4, 1) + _UNSEEN_BEND
     noise, white = _noise(noises)
     deviation = float(np.median(np.concatenate([np.zeros(1), *deviations])))
     return Damage(
@@ -235,7 +238,6 @@ def measure_damage(
         texture=math.sqrt(max(deviation**2 - noise**2, 0)),
         blocks=_blockiness(steps),
         dots=float(100 * min(bright, dark) / max(measured, 1)),
-        mosaic=float(max(min(one, four) / max(two, three), min(two, three) / max(one, four))),
         size=(height, width),
     )
 
@@ -316,13 +318,6 @@ def _dots(levels: NDArray[np.float32]) -> NDArray[np.float64]:
         above = inner[rows, columns] - highest
         counts.append((above > np.maximum(_LEAST_DOT, _DOT_OVER_RANGE * (highest - lowest))).sum())
     return np.array([*counts, inner.size], float)
-
-
-def _bends(levels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """2×2: sums of the Laplacian's absolute values, by the row and the column modulo 2."""
-    inner, sides = levels[1:-1, 1:-1], levels[1:-1, :-2] + levels[1:-1, 2:] + levels[:-2, 1:-1] + levels[2:, 1:-1]
-    bend = np.minimum(np.abs(4 * inner - sides), _LARGEST_BEND)
-    return np.array([[bend[row::2, column::2].sum(dtype=float) for column in (0, 1)] for row in (0, 1)])
 
 
 def _cells(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:

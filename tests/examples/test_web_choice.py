@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from srflow_sdk.files import read_image, write_image
-from srflow_sdk.model.model_choice import _NOISY, choose_model, measure_damage
+from srflow_sdk.model.model_choice import _FAINTLY_NOISY, choose_model, measure_damage
 from tests.sdk.clean_and_noisy import noisy, smooth
 
 from .test_web_modules import NODE, SOURCES
@@ -49,9 +49,6 @@ def files(folder):
         place = random.random(pixels.shape[:2])
         damaged["dots"] = pixels.copy()
         damaged["dots"][place < 0.002], damaged["dots"][place > 0.998] = 0, 255
-        mosaic, between = pixels.astype(float), np.indices(pixels.shape[:2]).sum(axis=0) % 2 == 0
-        around = sum(np.roll(mosaic, shift, axis) for shift in (1, -1) for axis in (0, 1)) / 4
-        damaged["mosaic"] = np.rint(np.where(between[..., None], around, mosaic)).astype(np.uint8)
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "JPEG", quality=40)
         damaged["blocks"] = np.asarray(Image.open(stream))
@@ -86,11 +83,11 @@ def test_the_page_measures_and_chooses_as_the_sdk(tmp_path):
     chosen = []
     for path, found in zip(paths, json.loads(done.stdout), strict=True):
         damage, expected = measure_damage(path), choose_model(path)
-        assert (found["name"], found["why"]) == (expected.name, expected.why), path.name
+        assert (found["name"], found["why"], found["tau"]) == (expected.name, expected.why, expected.tau), path.name
         for name in ("quality", "lossy"):
             assert found["damage"][name] == getattr(damage, name), path.name
-        for name in ("bits", "noise", "blocks", "dots", "mosaic"):
-            least = _NOISY if name == "noise" else 0  # of less, rounding decides whether it is texture
+        for name in ("bits", "noise", "blocks", "dots"):
+            least = _FAINTLY_NOISY if name == "noise" else 0  # of less, rounding decides whether it is texture
             mine, its = (max(value, least) for value in (found["damage"][name], getattr(damage, name)))
             assert mine == pytest.approx(its, rel=1e-3, abs=1e-4), f"{name} of {path.name}"
         chosen.append(expected.name)

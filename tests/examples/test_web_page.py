@@ -495,11 +495,11 @@ def test_the_photo_gets_the_model_that_suits_it_which_is_fetched_when_it_is_need
         assert opened.page.locator("#model").inner_text() == "x4-small (clean)"
         assert "srflow-upscale does" in claim.inner_text()
         assert not any("x4-photo" in url for url in opened.asked)
-        (tmp_path / "photo.jpg").write_bytes(jpeg(smooth(40), 60))
+        (tmp_path / "photo.jpg").write_bytes(jpeg(smooth(64), 60))
         opened.page.set_input_files(".sf-photo input", tmp_path / "photo.jpg")
         opened.page.wait_for_function("() => document.querySelector('#model').textContent.startsWith('x4-photo')")
-        opened.says("160×160 pixels in")
-        assert opened.page.locator("#model").inner_text() == "x4-photo (JPEG of quality 60)"
+        opened.says("256×256 pixels in")
+        assert opened.page.locator("#model").inner_text() == "x4-photo (blocks of 8×8, as of a JPEG)"
         assert "srflow-upscale does" in claim.inner_text()
         name, picture = opened.downloaded()
         assert name == "photo_x4_tauauto0.5_seed0.png", "at the model's own temperature"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from srflow_apps.commands.options import option
+from srflow_sdk.drawing.options import option
 from srflow_sdk.system.device_names import Device, Precision
 
 if TYPE_CHECKING:

@@ -365,6 +365,8 @@ def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation
         why = f"was made in the precision {recipe.precision!r:.40}, which this SDK does not know{other}"
     if why:
         raise ImageError(f"{output} {why}")
+    if recipe.tau is not None and recipe.auto_tau is not None:
+        same = [same[0]._by_default(recipe.tau)]
     return recipe, same
 
 

@@ -190,7 +190,7 @@ class Models:
         """The Upscaler for a file, and why it has this model; None if all have the same. local: as for :meth:`of`."""
         assert self.upscaler is not None  # for the type checker: it is set before jobs are done
         choice = self.of(source, local, cancel=cancel)
-        return self.upscaler._only(choice.name), choice.why or None
+        return self.upscaler._only(choice), choice.why or None
 
 
 def digest(models: Sequence[Manifest]) -> str:

@@ -138,7 +138,7 @@ class ClipRun:
         choice = choose_model(sample, scale=self.upscaling.scale, among=self.bundles)
         if choice.why:
             self.display.tell(f"{name}: {choice.name} ({choice.why})")
-        return next(bundle for bundle in self.bundles if bundle.manifest.name == choice.name)
+        return choice.of(self.bundles)
 
     def _opened(self, bundle: Bundle) -> Upscaler:
         options = {name: getattr(self.machine, name) for name in ("device", "tile", "threads", "precision")}

@@ -19,9 +19,9 @@ from srflow_apps.commands.base_command import (
     exit_statuses,
     fail,
 )
-from srflow_apps.commands.options import HEADINGS, MOST, Options, Side, Size, option, options_of
+from srflow_apps.commands.options import HEADINGS, MOST, Options, Side, Size, options_of
 from srflow_sdk._version import __version__
-from srflow_sdk.drawing.options import DrawOptions
+from srflow_sdk.drawing.options import DrawOptions, option
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
 

@@ -32,14 +32,6 @@ Side = Any
 """An OutputSize, written as the number of pixels of its longer side."""
 
 
-def option(default: Any, help: str, **how: Any) -> Any:
-    """A field of a dataclass that is an option of commands.
-
-    how: as :mod:`srflow_sdk.drawing.options` says; "up_to" is the largest value, and "heading" that of another group.
-    """
-    return dataclasses.field(default=default, metadata={"help": help, **how})
-
-
 def options_of(choices: type[Any], heading: str, *, leave: Container[str] = ()) -> Options:
     """The options of a dataclass's fields, but for those to leave out: each field that has a help is one.
 

@@ -9,8 +9,9 @@ import click
 
 from srflow_apps.batch.choices import MachineChoices, Pixels
 from srflow_apps.commands.base_command import SETTINGS, Command, NameOrPath, exit_statuses, say
-from srflow_apps.commands.options import option, with_options_of
+from srflow_apps.commands.options import with_options_of
 from srflow_sdk._version import __version__
+from srflow_sdk.drawing.options import option
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
 
 

@@ -19,7 +19,7 @@ from srflow_apps.demo.sessions import Session, Work
 from srflow_sdk._checks import real, whole
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError, CancelledError
-from srflow_sdk.model.model_choice import BY_PICTURE, choose_model
+from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, choose_model
 from srflow_sdk.upscaler import Upscaler
 
 SAMPLES = 8
@@ -74,7 +74,7 @@ class Tabs:
         try:
             if name == "enlarge":
                 session.suits = choose_model(path, among=self._bundles.values(), max_pixels=self._max_pixels)
-                photo = session.photo = self._opened(session.suits.name, path)
+                photo = session.photo = self._opened(session.suits, path)
                 image = data_url(preview(path, most=_OVERVIEW_SIDE)[0])
                 return {"image": image, "width": photo.width, "height": photo.height}
             if name != "mask":
@@ -193,24 +193,25 @@ class Tabs:
 
         return photo, "transferred", ("photo", "with the content"), make
 
-    def _opened(self, model: str, path: Path) -> LivePhoto:
-        return LivePhoto(self._upscaler._only(model), path, max_pixels=self._max_pixels)
+    def _opened(self, choice: ModelChoice, path: Path) -> LivePhoto:
+        return LivePhoto(self._upscaler._only(choice), path, max_pixels=self._max_pixels)
 
     def _shown(self, session: Session, said: Said, *, cancel: threading.Event | None = None) -> LivePhoto:
         """The photo, with the crop that the page asks for encoded by the model that it asks for."""
         (path,) = _sent(session, "enlarge", words="there is no photo yet; choose one first")
-        photo, name, (side, place) = session.photo, self._named(session, said), crop_of(said)
-        if photo is None or photo.model != name:
-            photo = session.photo = self._opened(name, path)
-        side = max(1, side // self._bundles[name].manifest.scale)
+        photo, choice, (side, place) = session.photo, self._named(session, said), crop_of(said)
+        if photo is None or photo.model != choice.name:
+            photo = session.photo = self._opened(choice, path)
+        side = max(1, side // self._bundles[choice.name].manifest.scale)
         left, top = place or photo.most_detailed(side)
         photo.show(left=left, top=top, side=side, cancel=cancel)
         return photo
 
-    def _named(self, session: Session, said: Said) -> str:
+    def _named(self, session: Session, said: Said) -> ModelChoice:
         """The model that the page asks for."""
         name = choice_of({"model": BY_PICTURE, **said}, "model", (BY_PICTURE, *self._bundles))
-        return session.suits.name if session.suits and name == BY_PICTURE else str(name)
+        suits = session.suits
+        return suits if suits and name in (BY_PICTURE, suits.name) else ModelChoice(name=str(name), why="")
 
     def _fitting_size(self, photo: Path, other: Path) -> tuple[int, int]:
         """The photo's size, to which the other picture's middle is brought. Raises: ArgumentError if it is too far."""

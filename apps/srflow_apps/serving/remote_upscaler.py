@@ -23,12 +23,11 @@ from srflow_sdk.drawing.painter import KeptTiles, Painter, is_usable, not_finite
 from srflow_sdk.drawing.tiles import MIN_TILE, Tile, TileSize, Window, check_tile, padded_size
 from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError, BundleError, RemoteError, UnavailableError
-from srflow_sdk.files.passed_images import EncodedImage
+from srflow_sdk.files.passed_images import AnyImage
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import BY_PICTURE
 from srflow_sdk.model.serving_config import MODEL_PARAMETER, ServingOptions
-from srflow_sdk.pixels.in_memory import InMemoryImage, Tensor
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
 from srflow_sdk.upscaler import Upscaler
@@ -445,5 +444,5 @@ class RemoteUpscaler(Upscaler):
         for server in self._servers:  # also of a model that no picture needed
             server.close()
 
-    def _encoding(self, image: InMemoryImage | Tensor | EncodedImage, **how: Any) -> Encoding[Any]:
+    def _encoding(self, image: AnyImage, **how: Any) -> Encoding[Any]:
         return super()._encoding(image, **{**how, "memory_budget": 0})

@@ -12,29 +12,36 @@ const DARKEST = 3, BRIGHTEST = 252, MOST_CLIPPED = 0.1;
 const QUIETEST = 0.1, MIDDLE = 0.5, MEDIAN_OF_NORMAL = 0.6745;
 const LARGEST_STEP = 2, UNSEEN_STEP = 0.3;
 const LEAST_DOT = 30, DOT_OVER_RANGE = 2;
-const LARGEST_BEND = 16, UNSEEN_BEND = 0.3;
-const STANDARD_LUMA_SUM = 3688;
-const NOISY = 1.6, NOISY_IN_THE_MIDDLE = 3.5, WHITE = 0.5;
-const COMPRESSED = 94, FEW_BITS = 2, BLOCKY = 1.13, BLOCKY_LOSSY = 1.5, DOTTED = 0.03, MOSAIC = 1.15;
+const NOISY_IN_THE_MIDDLE = 3.5, WHITE = 0.5;
+const NOISY = 1.6, FAINTLY_NOISY = 1.2, BLOCKY = 1.2, FAINTLY_BLOCKY = 1.05, FEW_BITS = 1, LITTLE_BITS = 2, DOTTED = 0.03;
+const STANDARD_LUMA_SUM = 3688, COARSE = 60, FINE = 92;
+const FAINT_TAU = 0.4;
 const SNIFFED_BYTES = 1 << 16;
 const HEIF = ["avif", "avis", "heic", "heix", "hevc", "heim", "heis", "mif1"];
 
 /**
- * @typedef {{quality: number | null, lossy: string | null, bits: number, noise: number, blocks: number, dots: number,
- *   mosaic: number}} Damage
+ * @typedef {{quality: number | null, lossy: string | null, bits: number, noise: number, blocks: number, dots: number}} Damage
  * @typedef {{levels: Float32Array, rows: number, columns: number}} Band luma in 8-bit levels
  */
 
-/** @param {Damage} damage @returns {{name: string, why: string}} */
-export function choice({ quality, lossy, bits, noise, blocks, dots, mosaic }) {
-  const reasons = [];
-  if (quality !== null && quality < COMPRESSED) reasons.push(`JPEG of quality ${quality}`);
-  else if (lossy !== null && bits > FEW_BITS === (lossy === "GIF")) reasons.push(`${lossy} of ${bits.toFixed(1)} bits a pixel`);
-  else if (blocks > (quality === null && lossy === null ? BLOCKY : BLOCKY_LOSSY)) reasons.push("blocks of 8×8, as of a JPEG");
-  if (noise > NOISY) reasons.push(`noise of ${noise.toFixed(1)}/255`);
-  if (dots > DOTTED) reasons.push("black and white dots");
-  if (mosaic > MOSAIC) reasons.push("a sensor's mosaic");
-  return { name: reasons.length > 0 ? PHOTO : CLEAN, why: reasons.join(", ") || "clean" };
+/** @param {Damage} damage @returns {{name: string, why: string, tau: number | null}} tau: at most so much; null: as the model */
+export function choice({ quality, lossy, bits, noise, blocks, dots }) {
+  const gif = lossy === "GIF", little = lossy !== null && bits < LITTLE_BITS;
+  const fine = Math.min(Math.max(((quality ?? FINE) - COARSE) / (FINE - COARSE), 0), 1); // of the tables
+  const blocky = FAINTLY_BLOCKY + fine * (BLOCKY - FAINTLY_BLOCKY);
+  /** @type {[string, boolean, boolean][]} what it may be, whether it is, and whether it is a little */
+  const seen = [
+    [`${lossy} of ${bits.toFixed(1)} bits a pixel`, gif ? !little : lossy !== null && bits < FEW_BITS, little && !gif],
+    ["blocks of 8×8, as of a JPEG", blocks > blocky, blocks > FAINTLY_BLOCKY],
+    [`noise of ${noise.toFixed(1)}/255`, noise > NOISY, noise > FAINTLY_NOISY],
+    ["black and white dots", dots > DOTTED, false],
+  ];
+  const much = seen.filter((one) => one[1]), faint = seen.filter((one) => one[2]);
+  /** @param {typeof seen} found */
+  const words = (found) => found.map(([what]) => what).join(", ");
+  if (much.length > 0) return { name: PHOTO, why: words(much), tau: null };
+  if (faint.length === 0) return { name: CLEAN, why: "clean", tau: null };
+  return { name: CLEAN, why: `faint: ${words(faint)}; auto τ ${FAINT_TAU}`, tau: FAINT_TAU };
 }
 
 /**
@@ -47,7 +54,7 @@ export function damageOf(rgba, height, width, file) {
   const noises = [[], []];
   /** @type {[Float64Array[], Float64Array[]]} by direction */
   const cells = [[], []];
-  const dots = [0, 0], bends = [0, 0, 0, 0];
+  const dots = [0, 0];
   let inner = 0;
   for (let top = 0; top < height; top += BAND_ROWS) {
     const band = luma(rgba, top, Math.min(BAND_ROWS, height - top), width);
@@ -55,19 +62,16 @@ export function damageOf(rgba, height, width, file) {
     addSteps(band, cells[0]);
     addSteps(transposed(band), cells[1]);
     addDots(band, dots);
-    addBends(band, bends);
     inner += Math.max(band.rows - 2, 0) * Math.max(width - 2, 0);
   }
-  const [one, two, three, four] = bends.map((sum) => sum / Math.max(inner / 4, 1) + UNSEEN_BEND);
-  const { quality, lossy } = traitsOf(file);
+  const lossy = lossyKind(file);
   return {
-    quality,
+    quality: file[0] === 0xff && file[1] === 0xd8 ? jpegQuality(file) : null,
     lossy,
     bits: lossy === null ? 0 : (8 * file.length) / (height * width),
     noise: noise(noises),
     blocks: Math.min(blockiness(cells[0]), blockiness(cells[1])),
     dots: (100 * Math.min(...dots)) / Math.max(inner, 1),
-    mosaic: Math.max(Math.min(one, four) / Math.max(two, three), Math.min(two, three) / Math.max(one, four)),
   };
 }
 
@@ -176,27 +180,15 @@ function addDots({ levels, rows, columns }, dots) {
   }
 }
 
-/** Add up the Laplacian by the row and the column modulo 2. @param {Band} band @param {number[]} bends */
-function addBends({ levels, rows, columns }, bends) {
-  for (let y = 1; y < rows - 1; y++) {
-    for (let x = 1; x < columns - 1; x++) {
-      const at = y * columns + x;
-      const sides = levels[at - 1] + levels[at + 1] + levels[at - columns] + levels[at + columns];
-      bends[2 * ((y - 1) % 2) + ((x - 1) % 2)] += Math.min(Math.abs(4 * levels[at] - sides), LARGEST_BEND);
-    }
-  }
-}
-
-/** What a file says of how it was compressed. @param {Uint8Array} file @returns {{quality: number | null, lossy: string | null}} */
-function traitsOf(file) {
-  if (file[0] === 0xff && file[1] === 0xd8) return { quality: jpegQuality(file), lossy: null };
+/** The kind of a file that hides its blocks; null for others. @param {Uint8Array} file @returns {string | null} */
+function lossyKind(file) {
   const head = new TextDecoder("latin1").decode(file.subarray(0, SNIFFED_BYTES));
-  if (/^GIF8[79]a/.test(head)) return { quality: null, lossy: "GIF" };
+  if (/^GIF8[79]a/.test(head)) return "GIF";
   const webp = head.startsWith("RIFF") && head.slice(8, 12) === "WEBP";
   const heif = head.slice(4, 8) === "ftyp" && HEIF.some((brand) => brands(head).includes(brand));
   const lossless = head.includes("VP8L") || /colrnclx[^]{4}\0\0/.test(head);
-  if (lossless || !(webp || heif)) return { quality: null, lossy: null };
-  return { quality: null, lossy: webp ? "WebP" : head.slice(0, 64).includes("avif") ? "AVIF" : "HEIC" };
+  if (lossless || !(webp || heif)) return null;
+  return webp ? "WebP" : head.slice(0, 64).includes("avif") ? "AVIF" : "HEIC";
 }
 
 /** @param {string} head of an HEIF file */

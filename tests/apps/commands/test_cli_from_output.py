@@ -43,6 +43,16 @@ def test_a_temperature_from_the_picture_is_drawn_again_and_told_apart_from_its_n
         assert made.count("\n") == expected, "made again only if the temperature was another"
 
 
+def test_auto_is_drawn_again_with_the_temperature_that_it_had(run: Run) -> None:
+    run("a.png", "-o", "big.png", "--tau", "auto")
+    provenance = read_provenance("big.png")
+    assert provenance is not None
+    write_image("gentle.png", read_image("big.png").pixels, provenance=dataclasses.replace(provenance, tau=0.125))
+    assert run("--from-output", "gentle.png", "-o", "again.png").exit_code == 0
+    assert (made := read_provenance("again.png")) is not None
+    assert (made.tau, made.auto_tau) == (0.125, provenance.auto_tau)
+
+
 def test_another_version_of_the_map_is_refused(run: Run) -> None:
     run("a.png", "-o", "big.png", "--tau", "auto")
     provenance = read_provenance("big.png")

@@ -72,7 +72,7 @@ def test_whatever_the_decoder_raises_is_one_line(heic, monkeypatch):
 
 
 def test_without_a_decoder_the_error_says_what_helps(heic, monkeypatch):
-    monkeypatch.setattr("srflow_sdk.files.decoders.is_installed", lambda module: False)
+    monkeypatch.setattr("srflow_sdk.files.reading.is_installed", lambda module: False)
     heic.write_bytes(zlib.decompress(base64.b85decode(DEEP)))
     try:
         read_image(heic)

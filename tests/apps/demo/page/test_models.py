@@ -24,13 +24,13 @@ def both(tmp_path_factory):
 
 
 def test_the_page_says_which_model_suits_the_photo_and_takes_another(both, chromium, tmp_path) -> None:
-    Image.fromarray(smooth(32)).save(tmp_path / "small.jpg", quality=60)
+    Image.fromarray(smooth(64)).save(tmp_path / "small.jpg", quality=60)
     page = chromium.new_page()
     page.set_default_timeout(60_000)
     page.goto(both.url)
     choose_and_rest(page, tmp_path / "small.jpg")
     said = page.locator(".sf-model [role=status]")
-    assert said.inner_text() == "x4-photo: JPEG of quality 60"
+    assert said.inner_text() == "x4-photo: blocks of 8×8, as of a JPEG"
     assert page.get_by_label("Model").locator("option").all_inner_texts() == [
         *("what suits the photo", *Bundle.embedded_names())
     ]
