@@ -43,12 +43,39 @@ export function isGray(rgba) {
   return true;
 }
 
+const CHROMA_REACH = 3, CHROMA_SLACK = 0.5, GRAY = 0.5 / 255;
+
+/** @param {number} red @param {number} green @param {number} blue */
+const luma = (red, green, blue) => 0.299 * red + 0.587 * green + 0.114 * blue;
+
 /**
- * The visible part of a tile as 8-bit RGBA, rounded as the SDK rounds: half to even. A gray photo's picture is the luma of
- * the network's colours, as the SDK's is.
+ * How far blue less luma and red less luma may be, least and most each, where an LR pixel is: ChromaBounds of the SDK.
+ * @param {{lr: Float32Array, rows: number, columns: number}} photo @param {number} y @param {number} x
+ */
+function chromaBounds({ lr, rows, columns }, y, x) {
+  const area = rows * columns, bounds = [Infinity, -Infinity, Infinity, -Infinity];
+  for (let down = -CHROMA_REACH; down <= CHROMA_REACH; down++) {
+    const row = Math.min(Math.max(y + down, 0), rows - 1) * columns;
+    for (let right = -CHROMA_REACH; right <= CHROMA_REACH; right++) {
+      const at = row + Math.min(Math.max(x + right, 0), columns - 1);
+      const level = luma(lr[at], lr[at + area], lr[at + 2 * area]), blue = lr[at + 2 * area] - level, red = lr[at] - level;
+      bounds[0] = Math.min(bounds[0], blue);
+      bounds[1] = Math.max(bounds[1], blue);
+      bounds[2] = Math.min(bounds[2], red);
+      bounds[3] = Math.max(bounds[3], red);
+    }
+  }
+  const most = Math.max(...bounds.map(Math.abs));
+  return bounds.map((bound, at) => (most < GRAY ? 0 : bound + (at % 2 ? 1 : -1) * CHROMA_SLACK * most));
+}
+
+/**
+ * The visible part of a tile as 8-bit RGBA, rounded as the SDK rounds: half to even. As there, a gray photo's picture is the
+ * luma of the network's colours, and no colour is far from those around it.
  * @param {Float32Array} sr the window's picture, 3×(scale·h)×(scale·w)
  * @param {import("./tiles.js").Tile} tile @param {number} scale
- * @param {{height: number, width: number, gray: boolean}} photo what lies beyond it was added to fill up the last tiles
+ * @param {{height: number, width: number, gray: boolean, lr: Float32Array, rows: number, columns: number}} photo what lies
+ *   beyond it was added to fill up the last tiles
  */
 export function visible(sr, { core, window }, scale, photo) {
   const rows = scale * window.height, columns = scale * window.width;
@@ -57,14 +84,29 @@ export function visible(sr, { core, window }, scale, photo) {
   const width = scale * Math.min(core.width, photo.width - core.left);
   const rgba = new Uint8ClampedArray(4 * height * width).fill(255);
   const area = rows * columns;
+  /** @type {number[][]} of a row of LR pixels */
+  let bounds = [];
   for (let y = 0; y < height; y++) {
+    if (y % scale === 0) {
+      const places = Array.from({ length: photo.gray ? 0 : width / scale }, (_, x) => core.left + x);
+      bounds = places.map((x) => chromaBounds(photo, core.top + y / scale, x));
+    }
     for (let x = 0; x < width; x++) {
-      const from = (top + y) * columns + left + x;
-      const red = sr[from], green = sr[from + area], blue = sr[from + 2 * area], to = 4 * (y * width + x);
-      const luma = 0.299 * red + 0.587 * green + 0.114 * blue;
-      rgba[to] = 255 * (photo.gray ? luma : red);
-      rgba[to + 1] = 255 * (photo.gray ? luma : green);
-      rgba[to + 2] = 255 * (photo.gray ? luma : blue);
+      const from = (top + y) * columns + left + x, to = 4 * (y * width + x);
+      let red = sr[from], green = sr[from + area], blue = sr[from + 2 * area];
+      const level = luma(red, green, blue);
+      if (photo.gray) red = green = blue = level;
+      else {
+        const [leastBlue, mostBlue, leastRed, mostRed] = bounds[Math.floor(x / scale)];
+        const more = Math.min(Math.max(blue - level, leastBlue), mostBlue);
+        const other = Math.min(Math.max(red - level, leastRed), mostRed);
+        if (more !== blue - level || other !== red - level) {
+          [red, blue, green] = [level + other, level + more, level - (0.299 * other + 0.114 * more) / 0.587];
+        }
+      }
+      rgba[to] = 255 * red;
+      rgba[to + 1] = 255 * green;
+      rgba[to + 2] = 255 * blue;
     }
   }
   return { rgba, height, width, top: scale * core.top, left: scale * core.left };
