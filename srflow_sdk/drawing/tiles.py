@@ -38,8 +38,6 @@ docs/notes/speed.md has how they were measured, but for GPUs, whose factor was m
 
 _AUTO_GOOD, _AUTO_MAX = 64, 512
 _MANY = 8  # tiles a side: from here on, windows of one size cost at most 6 % more work
-_COMMON_GPU_BUDGET = 4 << 30  # half of what is free on a GPU with 8 GB
-_ENDLESS = 1 << 14  # LR pixels a side: an image too large for one tile
 _AUTO_STEP = 16  # so that a little more or less free memory does not give other tiles
 
 
@@ -170,26 +168,6 @@ def _limited_core(
 def _shapes(limits: LrProfile, largest: int) -> str:
     """The profile with a larger maximum, as `srflow-export --shapes` takes it."""
     return ",".join([*("x".join(map(str, size)) for size in (limits.min, limits.opt)), str(largest)])
-
-
-def common_gpu_profile(*, multiple: int, halo: int, conditioning_bytes_per_pixel: int) -> LrProfile:
-    """Sizes of the square windows that `tile="auto"` uses on a GPU with 8 GB: what engines are built for by default.
-
-    Returns:
-        The smallest possible image; then, as optimum and as maximum, the largest core that fits such a GPU with its
-        halo: some runtimes reserve activations for the largest size, and larger windows only save some halo.
-    """
-    core = core_size(
-        "auto",
-        height=_ENDLESS,
-        width=_ENDLESS,
-        multiple=multiple,
-        halo=halo,
-        conditioning_bytes_per_pixel=conditioning_bytes_per_pixel,
-        budget=_COMMON_GPU_BUDGET,
-    )
-    side = (core or MIN_TILE) + 2 * padded_size(halo, multiple)
-    return LrProfile(min=(multiple, multiple), opt=(side, side), max=(side, side))
 
 
 def check_tile(tile: object) -> None:

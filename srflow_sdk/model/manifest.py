@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
-from srflow_sdk.drawing.tiles import common_gpu_profile
 from srflow_sdk.errors import BundleError
 from srflow_sdk.latents.random_field import LATENT_SCHEME, LatentLevel
-from srflow_sdk.model.engine_records import EngineRecord, LrProfile
+from srflow_sdk.model.engine_records import EngineRecord
 from srflow_sdk.model.intervals import Intervals
 from srflow_sdk.system.plain_text import is_plain, short
 
@@ -130,18 +129,6 @@ class Manifest:
         if all(name in self.files for name in FP32_GRAPHS):
             return FP32_GRAPHS
         return REQUIRED_FILES if self.precision == "fp32" else None
-
-    @property
-    def default_profile(self) -> LrProfile:
-        """LR sizes that engines of this model take by default: those of the tiles that a GPU gets.
-
-        See :func:`srflow_sdk.drawing.tiles.common_gpu_profile`.
-        """
-        return common_gpu_profile(
-            multiple=self.size_multiple,
-            halo=self.halo,
-            conditioning_bytes_per_pixel=self.conditioning_bytes_per_pixel,
-        )
 
     def to_json(self) -> str:
         """The text of manifest.json, with the other fields' digest.

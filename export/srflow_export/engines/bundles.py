@@ -28,15 +28,18 @@ from srflow_export.engines.requests import (
 )
 from srflow_sdk._version import __version__
 from srflow_sdk.backends.native_library import PLUGINS, check_native_library, find_native_library, load_plugins
+from srflow_sdk.drawing.tiles import MIN_TILE, core_size, padded_size
 from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import EnginePrecision, EngineRecord, PluginLibrary
+from srflow_sdk.model.engine_records import EnginePrecision, EngineRecord, LrProfile, PluginLibrary
 from srflow_sdk.model.manifest import INVERTER, REQUIRED_FILES, Manifest
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.local_files import file_sha256, write_atomically
 
 logger = logging.getLogger(__name__)
 
+_COMMON_GPU_BUDGET = 4 << 30  # half of what is free on a GPU with 8 GB
+_ENDLESS = 1 << 14  # LR pixels a side: an image too large for one tile
 _SHORT = {"tensorrt": "trt", "tensorrt_rtx": "rtx"}
 _FORMAT = 2  # of the key and the entry, and of what is built from a graph
 
@@ -139,7 +142,7 @@ def build_engines(
     inputs that this exporter does not write.
     """
     check_request(request)
-    profile = request.profile or manifest.default_profile
+    profile = request.profile or default_profile(manifest)
     check_profile(profile, manifest)
     elsewhere = elsewhere or command_of(request)
     if library is None:
@@ -321,3 +324,21 @@ class EngineCache:
             write_atomically(self.folder / f"{key}.json", (json.dumps(record, indent=1) + "\n").encode())
         except OSError as error:
             logger.warning("%s: the engine cannot be cached (%s)", self.folder, error.strerror or error)
+
+
+def default_profile(manifest: Manifest) -> LrProfile:
+    """The smallest image, and as optimum and maximum the largest window that `tile="auto"` uses on a GPU with 8 GB.
+
+    Some runtimes reserve activations for the largest size, and larger windows only save some halo.
+    """
+    core = core_size(
+        "auto",
+        height=_ENDLESS,
+        width=_ENDLESS,
+        multiple=manifest.size_multiple,
+        halo=manifest.halo,
+        conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
+        budget=_COMMON_GPU_BUDGET,
+    )
+    side, least = (core or MIN_TILE) + 2 * padded_size(manifest.halo, manifest.size_multiple), manifest.size_multiple
+    return LrProfile(min=(least, least), opt=(side, side), max=(side, side))

@@ -49,7 +49,7 @@ class EngineRequest:
 
     runtime: the library. precision: of the graphs that they are built from. sms: GPUs that TensorRT-RTX builds for, as
     compute capabilities without the dot, such as (89, 120); empty for TensorRT, which builds for this machine's GPU.
-    profile: LR sizes; None: those of :attr:`srflow_sdk.model.manifest.Manifest.default_profile`. builder: how they are
+    profile: LR sizes; None: those of :func:`srflow_export.engines.bundles.default_profile`. builder: how they are
     built.
     """
 
