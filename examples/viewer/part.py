@@ -1,7 +1,8 @@
-"""A part of a photo, drawn again and again: the very pixels that the whole picture has there.
+"""A part of a photo, drawn again and again: the pixels that the whole picture has there.
 
 The encoder sees the part with its halo, and the latents are those of the part's place in the whole photo. Both are what
-tiles do, so the part of the seed is the part of the picture that "Save" writes.
+tiles do, so the part of the seed is the part of the picture that "Save" writes, but for the few colours far from those
+around them, which samples do not have and decoded latents do. A gray photo in RGB goes in as gray, so that it stays so.
 """
 
 from __future__ import annotations
@@ -69,10 +70,13 @@ class LivePart:
         halo = padded_size(manifest.halo, manifest.size_multiple)
         top, left = max(place.top - halo, 0), max(place.left - halo, 0)
         seen = photo[top : place.top + place.height + halo, left : place.left + place.width + halo]
-        self._upscaler = upscaler
+        gray = seen.shape[2] > 2 and (seen[..., :3] == seen[..., :1]).all()
+        self._upscaler, self._channels = upscaler, photo.shape[2]
         self._window = Window(top=top, left=left, height=seen.shape[0], width=seen.shape[1])
         self._place = place
-        self._encoding = upscaler.encode(np.ascontiguousarray(seen))
+        self._encoding = upscaler.encode(
+            np.ascontiguousarray(seen[..., [0, *range(3, seen.shape[2])]] if gray else seen)
+        )
 
     def sample(self, *, tau: float, seed: int, cancel: threading.Event) -> Pixels:
         """The part, `scale` times as large, in the photo's channels and dtype. Raises as :meth:`Encoding.decode`."""
@@ -95,5 +99,7 @@ class LivePart:
             model_sha256=self._upscaler.bundle.model_sha256,
         )
         picture = self._encoding.decode(latents, cancel=cancel)
+        if picture.shape[2] < self._channels:
+            picture = picture[..., [0, 0, 0, *range(1, picture.shape[2])]]
         top, left = (self._place.top - window.top) * scale, (self._place.left - window.left) * scale
         return picture[top : top + self._place.height * scale, left : left + self._place.width * scale]

@@ -4,7 +4,7 @@
     python examples/viewer/viewer.py photo.jpg
 
 The photo is encoded once, and a slider only samples again, in a thread. Of a large photo a part follows the slider; it
-has the very pixels that "Save" writes at that place (of sRGB photos: the screen ignores other profiles, which the file
+has the pixels that "Save" writes at that place (of sRGB photos: the screen ignores other profiles, which the file
 keeps). Transparent parts are shown white.
 """
 

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from srflow_sdk import Upscaler, read_image, read_provenance, write_image
+from srflow_sdk.drawing.low_resolution import ChromaBounds
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -37,8 +38,10 @@ def viewer():
 
 @pytest.fixture(scope="module")
 def upscaler(tmp_path_factory):
+    """Of colours far from those around, as latents have them: the tiny network draws nothing else."""
     bundle = write_tiny_bundle(tmp_path_factory.mktemp("viewer") / "tiny.srflow", default_tau=0.7)
-    with Upscaler(bundle, device="cpu", threads=1) as opened:
+    with pytest.MonkeyPatch.context() as patch, Upscaler(bundle, device="cpu", threads=1) as opened:
+        patch.setattr(ChromaBounds, "bounded", lambda self, picture: picture)
         yield opened
 
 
@@ -162,6 +165,13 @@ def test_a_photo_of_any_kind_is_drawn_as_it_is_saved(window, photos, tmp_path, v
     saved = read_image(tmp_path / "saved.png").pixels
     assert (saved.shape[2], saved.dtype.itemsize) == {"gray": (1, 1), "transparent": (4, 1), "16 bits": (3, 2)}[kind]
     assert_same(picture, viewer.as_rgb(saved))
+
+
+def test_a_gray_photo_in_rgb_is_shown_gray(window, photos, tmp_path):
+    with Image.open(photos / "small.png") as small:
+        small.convert("L").convert("RGB").save(tmp_path / "gray.png")
+    after(window.artist.drawn, lambda: window.open_photo(tmp_path / "gray.png"))
+    assert np.ptp(shown(window).astype(int), axis=2).max() == 0
 
 
 def test_saving_can_be_cancelled_and_leaves_nothing(window, photos, tmp_path):
