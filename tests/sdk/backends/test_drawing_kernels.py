@@ -13,6 +13,7 @@ import pytest
 from srflow_sdk.backends import OnnxRuntimeBackend, base
 from srflow_sdk.backends.tensorrt import TensorRTBackend
 from srflow_sdk.backends.tensorrt_engines import execution
+from srflow_sdk.drawing.low_resolution import ChromaBounds
 from srflow_sdk.drawing.painter import is_usable
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.pixels.in_memory import from_unit
@@ -118,6 +119,13 @@ def test_the_gpu_rounds_as_numpy_does_and_says_if_a_value_is_not_usable(engine_b
         np.testing.assert_array_equal(gpu.view(target, expected.nbytes).reshape(expected.shape), expected)
 
 
+@pytest.fixture
+def unbounded(monkeypatch):
+    """Colours as a device draws them: the GPU rounds before they are bounded, and the processor after."""
+    monkeypatch.setattr(ChromaBounds, "bounded", lambda self, picture: picture)
+
+
+@pytest.mark.usefixtures("unbounded")
 @pytest.mark.parametrize(
     ("channels", "dtype", "rounds"),
     [(3, np.uint8, True), (4, np.uint8, True), (1, np.uint8, False), (3, np.uint16, False)],
@@ -143,6 +151,7 @@ def test_pictures_of_the_gpu_are_the_processors_and_it_rounds_colours_of_8_bits(
     assert ("srflow_quantise" in machine.gpu.started) == rounds
 
 
+@pytest.mark.usefixtures("unbounded")
 def test_a_tile_that_is_not_usable_is_computed_again_by_the_processor(machine, tiny_bundle, tmp_path, caplog):
     overflowing = write_tiny_bundle(tmp_path / "overflowing.srflow", half_overflow=True) / "sampler.onnx"
     sampler = _engine(overflowing.read_bytes(), PROFILE)
