@@ -25,6 +25,7 @@ from srflow_evaluation.crops import (
     shown_method,
     too_small,
 )
+from srflow_evaluation.metrics import METRICS
 from srflow_evaluation.models import Subject, open_subject
 from srflow_evaluation.options import Options
 from srflow_evaluation.output import Table
@@ -51,17 +52,21 @@ _CROPS = (
     "temperature τ rises; that is the price of texture. Move the sliders to judge with your own eyes."
 )
 
+_HIGHER, _LOWER = (
+    ", ".join(metric.title.removesuffix(", dB") for metric in METRICS if metric.better == better)
+    for better in ("higher", "lower")
+)
+
 _WORDS = (
     "SRFlow draws samples: each is a sharp picture that the small one may have come from. The seed is the number that "
     "a sample is drawn from: the same seed gives the same sample. The temperature, τ (tau), says how much samples "
     "differ: at 0 there is one, smooth and closest to the photograph on average. Diversity measures how much they do: "
     "the deviation of each value among the samples of a picture, averaged, of 255 levels. Bicubic is ordinary "
     "enlarging. LR is the small picture, HR the photograph that it was made from.",
-    "PSNR, SSIM, MS-SSIM and HaarPSI are higher the closer a picture is to the photograph; LPIPS, GMSD and FLIP "
-    "are lower. LPIPS comes closest to what people see as alike. Y-PSNR is PSNR of brightness "
-    "alone. LR-PSNR says how well a picture reduces to its input again."
-    "The figures whose numbers are given are those of the publication's "
-    "supplement (Lugmayr et al., ECCV 2020).",
+    f"{_HIGHER} are higher the closer a picture is to the photograph; {_LOWER} are lower. LPIPS comes "
+    "closest to what people see as alike. Y-PSNR is PSNR of brightness alone. LR-PSNR says how well a picture reduces "
+    "to its input again. The figures whose numbers are given are those of the publication's supplement (Lugmayr et "
+    "al., ECCV 2020).",
 )
 
 
