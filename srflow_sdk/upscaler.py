@@ -30,16 +30,7 @@ from srflow_sdk.flow.restoring import restore_file, restore_pixels
 from srflow_sdk.flow.transferring import Picture, mask_of, transfer_file, transferred
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import ModelChoice, bundles_of, choose_model, needed
-from srflow_sdk.pixels.in_memory import (
-    Layout,
-    StackT,
-    Tensor,
-    TensorT,
-    array_of,
-    is_tensor,
-    tensor_maker,
-    unpacked,
-)
+from srflow_sdk.pixels.in_memory import Layout, StackT, Tensor, TensorT, array_of, is_tensor, tensor_maker, unpacked
 from srflow_sdk.pixels.value_range import RangeKeyword, in_range
 from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed

@@ -158,13 +158,7 @@ class _Shrinking:
         return values
 
 
-def lr_psnr(
-    answer: AnyImage,
-    image: AnyImage,
-    *,
-    reduction: LrKernel = "bicubic",
-    layout: Layout = "hwc",
-) -> float:
+def lr_psnr(answer: AnyImage, image: AnyImage, *, reduction: LrKernel = "bicubic", layout: Layout = "hwc") -> float:
     """Measure the PSNR in dB between an image and the reduction (MATLAB's) of an answer to it.
 
     Both are compared in [0, 1] and in the image's own profile; fully transparent pixels of the image do not count.

@@ -59,10 +59,7 @@ class RestoreOptions:
     """
 
     tau: LevelTaus | None = option(
-        None,
-        "How large latents may be: smaller is smoother.  [default: as measured]",
-        metavar="T|LEVEL=T,…",
-        most=True,
+        None, "How large latents may be: smaller is smoother.  [default: as measured]", metavar="T|LEVEL=T,…", most=True
     )
     over: Over = option(
         "auto", "spatial: noise everywhere; local: dots and scratches; auto: what the picture shows.", most=True

@@ -27,15 +27,7 @@ from srflow_sdk.flow.options import TransferOptions
 from srflow_sdk.flow.restoring import encoded_for_both, made_of_files
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import conversion_for
-from srflow_sdk.pixels.in_memory import (
-    ImageKind,
-    array_of,
-    from_unit,
-    grayed,
-    is_tensor,
-    luma,
-    to_unit,
-)
+from srflow_sdk.pixels.in_memory import ImageKind, array_of, from_unit, grayed, is_tensor, luma, to_unit
 from srflow_sdk.pixels.membrane import blended, bounds, neighbour_sums
 
 _log = logging.getLogger(__name__)

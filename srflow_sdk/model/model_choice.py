@@ -195,12 +195,7 @@ def choose_model(
     return ModelChoice(name=name, why=f"faint: {faint}; auto τ {_FAINT_TAU:g}", tau=_FAINT_TAU)
 
 
-def measure_damage(
-    picture: AnyImage,
-    *,
-    max_pixels: int = MAX_PIXELS,
-    cancel: threading.Event | None = None,
-) -> Damage:
+def measure_damage(picture: AnyImage, *, max_pixels: int = MAX_PIXELS, cancel: threading.Event | None = None) -> Damage:
     """Measure a picture, file or in memory. max_pixels, cancel, errors: as of :func:`choose_model`."""
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))

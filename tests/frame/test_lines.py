@@ -7,7 +7,7 @@ import pytest
 from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes something first
-    "srflow_sdk": 12_500,
+    "srflow_sdk": 12_495,
     "apps/srflow_apps": 7_700,
     "training/srflow_training": 6_347,
     "training/srflow_evaluation": 5_757,
