@@ -198,9 +198,8 @@ def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False, e
             why = f"there are no images in this folder ({', '.join(READABLE)}); {more}"
             excluded = f"--exclude leaves out all {left_out} images of this folder"
             found.refused.append(failure(path, excluded if left_out else why))
-        found.jobs += [
-            Job(source=path / name, targets=(), name=name) for name in sorted(names, key=lambda name: name.parts)
-        ]
+        names.sort(key=lambda name: name.parts)
+        found.jobs += [Job(source=path / name, targets=(), name=name) for name in names]
     return found
 
 
@@ -299,14 +298,10 @@ def _with_bounds(name: str) -> list[str]:
 
 
 def beside(inputs: Sequence[Path], suffix: str, *, naming: Naming) -> tuple[Path, Naming]:
-    """The directory and the names of outputs that nobody named: photo_x4.png beside photo.jpg, photos_x4 beside photos.
-
-    Raises: ArgumentError if the inputs are several folders, or files in several ones.
-    """
+    """The directory and the names of outputs that nobody named: photo_x4.png beside photo.jpg, photos_x4 likewise."""
     folders = [path for path in inputs if is_folder(path)]
     if len({identity(path.parent) for path in inputs}) > 1 or (folders and len(inputs) > 1):
-        where = "are several folders, or lie in several; name a directory for the outputs with -o"
-        raise ArgumentError(f"the inputs {where}")
+        raise ArgumentError("the inputs are several folders, or lie in several; name a directory with -o")
     if not folders:
         pattern = "{stem}_" + suffix + "_s{sample}" * (len(naming.numbers) > 1) + naming.ending
         return inputs[0].parent, dataclasses.replace(naming, pattern=naming.pattern or pattern)
