@@ -82,12 +82,6 @@ def test_a_signal_as_soon_as_the_stage_exists_leaves_nothing(target: Path, monke
     assert hidden_files(target.parent) == []
 
 
-def test_without_a_commit_nothing_appears(target: Path) -> None:
-    with staged_bundle(target) as stage:
-        (stage.path / "encoder.onnx").write_bytes(b"half")
-    assert list(target.parent.iterdir()) == []
-
-
 @pytest.mark.parametrize(
     ("files", "manifest"),
     [

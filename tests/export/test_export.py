@@ -23,9 +23,6 @@ from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import ArgumentError, CheckpointError, ExportError
 from srflow_training import RRDB, load_checkpoint, save_checkpoint
-from srflow_training.checkpoints import files as checkpoint_files
-from srflow_training.checkpoints.keys import to_published
-from srflow_training.validation import runtime_noise
 from tests.networks import GOLDEN, random_srflow, tiny_config
 
 NOTES = {"iterations": 1, "reduction": "bilinear", "removes_damage": True, "default_tau": 0.5, "auto_tau": True}
@@ -78,20 +75,6 @@ def test_the_fused_graph_of_a_published_checkpoint_gives_the_published_image(gol
     for expected, value in ((golden["sr"], tau), (golden["sr_tau0"], np.zeros(1, np.float32))):
         (sr,) = run(fused, lr=golden["lr"].astype(np.float32), tau=value, **noise)
         assert np.abs(sr - expected).max() < 1e-3 * np.ptp(expected)
-
-
-@pytest.mark.slow
-def test_a_published_layout_x8_checkpoint_exports_and_agrees(folder):
-    model = random_srflow(tiny_config("published", scale=8, blocks=4, stacked_blocks=(0, 1, 2, 3), steps=1))
-    torch.save(to_published(model.state_dict(), model.config), folder / "x8.pth")
-    export_checkpoint(folder / "x8.pth", folder / "x8.srflow", ExportOptions(halo=16, fused=True, inverter=False))
-    lr = torch.rand(1, 3, 6, 10)
-    latents = {level: torch.randn(1, *shape) for level, shape in model.latent_shapes(6, 10).items()}
-    with torch.no_grad():
-        expected = model.decode(lr, {level: 0.8 * z for level, z in latents.items()}).numpy()
-    noise = {f"noise_level{level}": z.numpy() for level, z in latents.items()}
-    (sr,) = run(folder / "x8.srflow" / "fused.onnx", lr=lr.numpy(), tau=np.float32([0.8]), **noise)
-    assert np.abs(sr - expected).max() < 1e-3 * np.ptp(expected)
 
 
 @pytest.mark.parametrize(("lr_batch", "batch", "taus"), [(1, 1, 1), (1, 3, 1), (1, 3, 3), (3, 3, 1), (3, 3, 3)])
@@ -181,13 +164,6 @@ def test_the_manifest_says_what_was_proved_and_where_the_weights_come_from(bundl
     assert manifest.provenance["halo"]["measured"]["halo"] == manifest.halo > 0
 
 
-def test_an_export_reads_its_checkpoints_tensors_once(folder, least, monkeypatch):
-    read_tensors, read = checkpoint_files.read_tensors, []
-    monkeypatch.setattr(checkpoint_files, "read_tensors", lambda path: read.append(path) or read_tensors(path))
-    export_checkpoint(least, folder / "once.srflow", UNMEASURED)
-    assert read == [least]
-
-
 def sha256_of_graphs(checkpoint):
     model = load_checkpoint(checkpoint)
     encoder, sampler = onnx_models.encoder_model(model), onnx_models.sampler_model(model, flow_nodes=True)
@@ -224,17 +200,6 @@ def test_weights_stored_in_half_make_half_the_file_and_nearly_the_same_picture(f
         with Upscaler(folder / f"{weights}.srflow", device="cpu") as upscaler:
             pictures.append(upscaler.upscale(image, tau=0.8))
     assert 0 < np.abs(pictures[0] - pictures[1]).max() < 5e-3
-
-
-def test_the_runtime_gives_the_torch_networks_picture(bundle, checkpoint):
-    """From the public API down: the same latents, whichever side draws them."""
-    model, image = load_checkpoint(checkpoint), np.random.default_rng(0).random((10, 8, 3), dtype=np.float32)
-    lr = torch.from_numpy(image.transpose(2, 0, 1)[None].copy())
-    with torch.no_grad():
-        expected = model.decode(lr, {level: 0.7 * z for level, z in runtime_noise(model, lr, seed=5).items()})[0]
-    with Upscaler(bundle, device="cpu") as upscaler:
-        actual = upscaler.upscale(image, tau=0.7, seed=5)
-    np.testing.assert_allclose(actual, expected.numpy().transpose(1, 2, 0).clip(0, 1), atol=1e-4)
 
 
 def test_a_graph_that_differs_is_refused_and_the_older_bundle_stays(folder, least, least_bundle, monkeypatch):

@@ -10,7 +10,6 @@ from click.testing import CliRunner
 from srflow_export.cli import main
 from srflow_export.parity.gate import INT8_GRAPHS
 from srflow_sdk import Bundle
-from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.backends.openvino import OpenVinoBackend
 from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
 from srflow_training import save_checkpoint
@@ -63,15 +62,6 @@ def test_the_gates_rows_of_the_other_encoder_are_recorded(both):
     assert [row["photo"] for row in rows] == [name for name in ("edges", "face", "fur", "sky") for _ in range(4)]
     assert {row["tau"] for row in rows} == {0, 0.5, 0.8, 1}
     assert all(38 <= row["psnr_db"] < 200 for row in rows)  # 200 would be the very picture
-
-
-def test_the_runtime_runs_the_other_encoder_with_the_bundles_sampler(both):
-    lr = np.random.default_rng(0).random((1, 3, 16, 24), dtype=np.float32)
-    with OnnxRuntimeBackend(both, device="cpu") as exact:
-        expected = exact.encode(lr)
-    with OnnxRuntimeBackend(both, device="cpu", graphs=(INT8_ENCODER, "sampler.onnx")) as rough:
-        found = rough.encode(lr)
-    assert type(found) is type(expected)
 
 
 def test_a_bundle_that_exists_gets_the_encoder_and_keeps_everything_else(plain, tmp_path):
@@ -164,16 +154,6 @@ def test_a_network_that_int8_is_too_coarse_for_gets_its_bundle_without(rough, tm
     assert error.startswith("error: the bundle has no encoder.int8.onnx, which --also int8 asks for: it was left out")
     assert any("int8 is too coarse for this network: encoder" in line for line in lines)
     assert INT8_ENCODER not in Bundle.open(tmp_path / "m.srflow").manifest.files
-
-
-@pytest.mark.slow
-def test_a_refused_encoder_leaves_an_older_bundle_as_it_was(rough, tmp_path):
-    bundle = export(rough, tmp_path / "m.srflow")
-    before = (bundle.path / "manifest.json").read_bytes()
-    assert run("--bundle", bundle.path, "--also", "int8").exit_code == 1
-    assert (bundle.path / "manifest.json").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["m.srflow"]
-    assert INT8_ENCODER not in {path.name for path in bundle.path.iterdir()}
 
 
 @pytest.mark.slow

@@ -11,14 +11,13 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from srflow_export import ExportOptions, export_checkpoint, onnx_models
+from srflow_export import onnx_models
 from srflow_export.graphs import EncoderGraph
 from srflow_export.inversion import InverterGraph
 from srflow_export.parity.gate import float32_backend, prove_inverse
 from srflow_sdk import Bundle
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.errors import ExportError
-from srflow_training import save_checkpoint
 from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
 CASES = [
@@ -89,25 +88,6 @@ def test_the_runtimes_inverter_gives_the_published_implementations_latents_and_n
     for level, latent in latents.items():
         np.testing.assert_allclose(latent, golden[f"encoded_level{level}"], atol=1e-3)
     np.testing.assert_allclose(log_density.sum(), golden["log_likelihood"], rtol=1e-3)
-
-
-@pytest.mark.slow
-def test_int8_has_an_inverter(tmp_path: Path) -> None:
-    """So has half precision: test_inverter_halo.py measures with it."""
-    save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
-    options = ExportOptions(precision="int8", halo=8)
-    manifest = export_checkpoint(tmp_path / "tiny.safetensors", tmp_path / "tiny.srflow", options)
-    assert "inverter.onnx" in manifest.files
-
-
-def test_no_inverter_leaves_it_out(tmp_path: Path) -> None:
-    save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
-    manifest = export_checkpoint(
-        tmp_path / "tiny.safetensors", tmp_path / "tiny.srflow", ExportOptions(inverter=False, halo=8)
-    )
-    assert "inverter.onnx" not in manifest.files
-    with OnnxRuntimeBackend(Bundle.open(tmp_path / "tiny.srflow"), device="cpu") as backend:
-        assert not backend.can_invert
 
 
 def test_the_gate_refuses_an_inverter_of_another_network(golden_bundle: Path) -> None:

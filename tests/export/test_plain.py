@@ -1,7 +1,5 @@
 """`srflow-export --plain`: one ONNX file from picture to picture, equal to the runtime."""
 
-import dataclasses
-
 import numpy as np
 import onnx
 import onnxruntime
@@ -248,16 +246,6 @@ def test_bad_bundles_and_names_are_one_line(tiny, tmp_path):
         assert says in result.output
         assert result.output.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["half.srflow"]
-
-
-def test_a_bundle_with_another_latent_scheme_is_refused_in_one_line(tmp_path):
-    bundle = write_tiny_bundle(tmp_path / "m.srflow")
-    manifest = Bundle.open(bundle).manifest
-    (bundle / "manifest.json").write_text(dataclasses.replace(manifest, latent_scheme=2).to_json())
-    result = run("--bundle", bundle, "--plain", "-o", tmp_path / "plain.onnx")
-    assert result.exit_code == 1
-    assert "the bundle needs latent scheme 2" in result.output
-    assert result.output.count("\n") == 1
 
 
 @pytest.mark.parametrize(

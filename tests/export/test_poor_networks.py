@@ -86,19 +86,6 @@ def test_where_the_networks_samples_overflow_the_default_tau_is_one_at_which_the
     assert "the network itself diverges on more photographs at tau 0.8 than at 0, which becomes" in result.output
 
 
-def test_the_latents_of_a_poor_network_are_its_own(smallest_scales: tuple[Result, Bundle, SRFlow]) -> None:
-    _, bundle, model = smallest_scales
-    hr = np.random.default_rng(0).random((32, 40, 3), dtype=np.float32)
-    lr = hr.reshape(8, 4, 10, 4, 3).mean(axis=(1, 3))
-    with Upscaler(bundle, device="cpu") as upscaler:
-        latents = upscaler.encode(lr).invert(hr)
-    with torch.no_grad():
-        expected, nats = model.encode(*(torch.from_numpy(x.transpose(2, 0, 1)[None].copy()) for x in (hr, lr)))
-    assert latents.log_likelihood == pytest.approx(float(nats), rel=1e-5)
-    for level, values in expected.items():
-        np.testing.assert_allclose(latents.levels[level], values[0].numpy(), atol=1e-3)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "precision"), [("x4-wrapped", "fp16"), ("x8", "fp16"), ("x8-faces", "bf16"), ("x4", "int8")]

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, shape_inference
 
 from srflow_export.cli import main
-from srflow_export.graphs import EncoderGraph, SamplerGraph, conditioning_bytes_per_pixel
+from srflow_export.graphs import conditioning_bytes_per_pixel
 from srflow_export.unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
 from srflow_training import load_checkpoint, save_checkpoint
@@ -144,27 +144,3 @@ def test_a_network_that_overflows_in_half_is_refused_with_the_way_out(tmp_path):
     assert error.startswith("error: rounded as on GPUs: the checkpoint's network itself gives no finite picture")
     assert error.endswith("--precision fp32")
     assert [path.name for path in tmp_path.iterdir()] == ["wide.safetensors"]
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("variant", ["paper", "published", "bounded"])
-@torch.no_grad()
-def test_torch_computes_the_same_graphs_in_half(variant, dtype):
-    model = random_srflow(tiny_config(variant))
-    lr = torch.rand(1, 3, 8, 6)
-    noise = {level: torch.randn(1, *shape) for level, shape in model.latent_shapes(8, 6).items()}
-    expected = model.decode(lr, noise)
-    conditioning = EncoderGraph(model, dtype).eval()(lr)
-    assert {part.dtype for part in conditioning} == {dtype}
-    *_, sr = SamplerGraph(model, dtype).eval()(*conditioning, *noise.values(), torch.ones(1))
-    assert sr.dtype == torch.float32
-    error = float((sr - expected).abs().max() / expected.abs().max())
-    assert 0 < error < (0.01 if dtype is torch.float16 else 0.1)
-
-
-@pytest.mark.parametrize("how", ["", "@rounded", "@cpu"])
-def test_the_command_compares_a_bundle_with_its_checkpoint(bundle, how):
-    checkpoint = bundle.path.with_name("tiny.safetensors")
-    result = CliRunner().invoke(main, ["--compare", str(checkpoint), f"{bundle.path}{how}"])
-    assert result.exit_code == 0, result.output
-    assert result.output.count(" dB") == 4 * 4 * (1 if how == "@cpu" else 2)

@@ -14,7 +14,7 @@ from srflow_export import onnx_models
 from srflow_export.graphs import EncoderGraph
 from srflow_export.int8_layout import IntegerEncoderGraph
 from srflow_export.parity.photographs import photographs
-from srflow_export.quantisation import _least_error, activation_ranges, calibration_crops, int8_encoder
+from srflow_export.quantisation import _least_error, calibration_crops, int8_encoder
 from srflow_sdk.errors import ExportError
 from tests.networks import PLAIN, random_srflow, tiny_config
 
@@ -116,31 +116,6 @@ def test_results_are_near_those_in_float32_and_named_as_theirs(model, encoder):
         assert 0 < np.abs(value - reference).max() < 0.1 * np.ptp(reference)
 
 
-@pytest.mark.slow
-def test_channels_of_unlike_size_are_as_exact_as_others(model, encoder):
-    unlike = copy.deepcopy(model)
-    with torch.no_grad():  # a thousand times smaller, and taken as if they were larger: the network stays what it is
-        for block in unlike.encoder.blocks:
-            for dense in block.dense:
-                dense.convs[0].weight.mul_(1e-3)
-                dense.convs[0].bias.mul_(1e-3)
-                grown = slice(dense.convs[0].in_channels, dense.convs[1].in_channels)
-                for conv in dense.convs[1:]:
-                    conv.weight[:, grown].mul_(1e3)
-    assert decibels(unlike, int8_encoder(unlike)) > decibels(model, encoder) - 3
-
-
-def decibels(model, integers):
-    """By how much the conditioning in float32 is larger than the error of that in int8."""
-    lr = np.random.default_rng(0).random((1, 3, 16, 24), dtype=np.float32)
-    found, exact = (
-        onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"lr": lr})
-        for proto in (integers, onnx_models.encoder_model(model))
-    )
-    shares = [np.square(one - other).mean() / other.var() for one, other in zip(found, exact, strict=True)]
-    return -10 * np.log10(np.mean(shares))
-
-
 def test_features_that_are_not_finite_are_refused_in_one_line(model):
     broken = copy.deepcopy(model)
     with torch.no_grad():
@@ -178,18 +153,6 @@ def _windows_of_eight(lr):
     """Every run of eight pixels in a row."""
     rows = np.round(255 * lr[0]).astype(np.uint8).transpose(1, 2, 0)
     return [rows[y, x : x + 8] for y in range(rows.shape[0]) for x in range(rows.shape[1] - 7)]
-
-
-@pytest.mark.slow
-def test_every_convolutions_input_has_a_range_that_holds_zero():
-    crops = calibration_crops(2, side=32)[:2]
-    encoder = onnx_models.integer_encoder_model(random_srflow(tiny_config()), crops)
-    ranges = activation_ranges(encoder, crops)
-    assert set(ranges) == {node.input[0] for node in encoder.graph.node if node.op_type == "Conv"}
-    assert all(low <= 0 <= high and low < high for low, high in ranges.values())
-    low, high = ranges["lr"]
-    assert low == 0
-    assert 0.4 < high <= 1
 
 
 def _fourth_power(values, ends):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from srflow_export.cli import main
 from srflow_export.triton import parameters_in, write_repository
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.serving_config import ServingOptions, described
+from srflow_sdk.model.serving_config import ServingOptions
 from tests.networks import golden_checkpoint
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -195,11 +194,6 @@ triton.write_repository({str(bundle)!r}, {str(tmp_path / "models")!r})
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".models.staging")]
 
 
-def test_options_come_back_from_the_configs_parameters() -> None:
-    options = ServingOptions(device="cpu", tile=None, sessions=3, threads=2, in_flight=5, max_pixels=7, max_samples=9)
-    assert ServingOptions.of_parameters({**options.parameters(), "model": "{}"}) == options
-
-
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -213,20 +207,6 @@ def test_options_come_back_from_the_configs_parameters() -> None:
 def test_a_parameter_that_cannot_be_is_named(name: str, text: str, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         ServingOptions.of_parameters({name: text})
-
-
-def test_the_description_says_what_a_client_needs(bundle: Path) -> None:
-    opened = Bundle.open(bundle)
-    content = json.loads(described(opened))
-    manifest = opened.manifest
-    assert {name: content[name] for name in ("scale", "size_multiple", "halo", "latent_scheme", "default_tau")} == {
-        name: getattr(manifest, name) for name in ("scale", "size_multiple", "halo", "latent_scheme", "default_tau")
-    }
-    assert (content["auto_tau"], content["reduction"], content["model_sha256"]) == (
-        manifest.auto_tau,
-        manifest.reduction,
-        opened.model_sha256,
-    )
 
 
 def test_several_bundles_have_a_model_each(tmp_path: Path) -> None:

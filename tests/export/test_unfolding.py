@@ -16,9 +16,9 @@ from srflow_export.folding import fold_net
 from srflow_export.graphs import EncoderGraph, SamplerGraph
 from srflow_export.onnx_models import store_weights_in_half
 from srflow_export.parity.photographs import photo_patches
-from srflow_export.unfolding import trainable_network, write_checkpoint_of
+from srflow_export.unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
+from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.model.bundle import LatentLevel, Manifest
 from srflow_training import load_checkpoint
 from srflow_training.checkpoints import load_with_notes
@@ -209,13 +209,6 @@ def test_settings_that_exist_are_not_replaced_and_nothing_is_written(tmp_path, b
     assert not (tmp_path / "start.safetensors").exists()
 
 
-def test_a_checkpoint_is_not_named_like_another_kind_of_file(tmp_path, bundle):
-    result = CliRunner().invoke(main, ["--checkpoint-of", str(bundle), "-o", str(tmp_path / "start.pth")])
-    assert result.exit_code == 1
-    assert "name start.safetensors" in result.output
-    assert not any(tmp_path.glob("start*"))
-
-
 def test_a_file_that_exists_is_not_replaced(tmp_path, bundle):
     target = tmp_path / "trained.safetensors"
     target.write_bytes(b"hours of training")
@@ -224,27 +217,6 @@ def test_a_file_that_exists_is_not_replaced(tmp_path, bundle):
     assert result.output.startswith("error: ")
     assert "already exists" in result.output
     assert target.read_bytes() == b"hours of training"
-
-
-def test_a_target_that_cannot_be_written_is_a_typed_error(tmp_path, bundle):
-    (tmp_path / "file").touch()
-    with pytest.raises(CheckpointError, match="cannot be written"):
-        write_checkpoint_of(bundle, tmp_path / "file" / "start.safetensors")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "reason"),
-    [
-        ([], "name a checkpoint"),
-        (["--checkpoint-of", "a.srflow"], "-o FILE.safetensors"),
-        (["--checkpoint-of", "a.srflow", "-o", "b", "--ckpt", "c"], "leave --ckpt out"),
-        (["--checkpoint-of", "a.srflow", "-o", "b", "--weights", "fp32"], "leave --weights out"),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused(arguments, reason):
-    result = CliRunner().invoke(main, arguments)
-    assert result.exit_code == 2
-    assert reason in result.output
 
 
 def without(graph, name):

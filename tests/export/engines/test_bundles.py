@@ -11,7 +11,6 @@ import sys
 import threading
 from types import ModuleType, SimpleNamespace
 
-import onnx
 import pytest
 
 from srflow_export import exporter, onnx_models
@@ -59,16 +58,9 @@ def build_again(folder, manifest, request, here):
 @pytest.mark.parametrize(
     ("request_changes", "library_changes"),
     [
-        ({"precision": "fp32"}, {}),
-        ({"sms": (89,)}, {}),
         ({"profile": LrProfile(min=(16, 16), opt=(64, 64), max=(168, 168))}, {}),
-        ({"builder": BuilderOptions(level=2)}, {}),
         ({"builder": BuilderOptions(workspace=1 << 30)}, {}),
         ({}, {"version": "1.7.1.117"}),
-        ({}, {"runtime": "tensorrt"}),
-        ({}, {"gpu": None}),
-        ({}, {"gpu": Gpu(name="H", compute_capability="9.0", cuda="13.0")}),
-        ({}, {"gpu": Gpu(name="G", compute_capability="8.9", cuda="13.0")}),
         ({}, {"gpu": Gpu(name="G", compute_capability="9.0", cuda="13.1")}),
     ],
     ids=str,
@@ -83,15 +75,6 @@ def test_whatever_decides_what_is_built_builds_again(folder, manifest, built, re
     build_again(folder, manifest, *changed)
     build_again(folder, manifest, REQUEST, HERE)
     assert len(built) == 4
-
-
-def test_another_graph_builds_again(folder, manifest, built):
-    build_again(folder, manifest, REQUEST, HERE)
-    model = onnx.load(folder / "sampler.onnx")
-    model.doc_string = "another"
-    onnx.save(model, folder / "sampler.onnx")
-    build_again(folder, manifest, REQUEST, HERE)
-    assert built == ["encoder.onnx", "sampler.onnx", "sampler.onnx"]
 
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -127,49 +110,12 @@ def test_a_damaged_entry_is_built_again_and_kept(cache, ending, content):
     assert [cache.get(INPUT, build, name="encoder.onnx") for _ in range(2)] == [b"engine 2"] * 2
 
 
-def test_a_failed_build_leaves_nothing_and_frees_the_lock(cache):
-    def fail():
-        raise RuntimeError("no")
-
-    with pytest.raises(RuntimeError):
-        cache.get(INPUT, fail, name="encoder.onnx")
-    assert not list(cache.folder.glob("*.engine"))
-    assert cache.get(INPUT, Builder(), name="encoder.onnx") == b"engine 1"
-
-
 def test_a_folder_that_cannot_be_made_is_said_and_done_without(tmp_path):
     (tmp_path / "file").write_text("in the way")
     lines = []
     engine = EngineCache(tmp_path / "file" / "engines").get(INPUT, Builder(), name="encoder.onnx", say=lines.append)
     assert engine == b"engine 1"
     assert "cannot keep engines" in lines[0]
-
-
-def get_when_another_waits(folder, log, waiting, results):
-    def build():
-        with log.open("a") as file:
-            file.write("built\n")
-        waiting.wait(DEADLINE_S)  # until the other one stands at the lock
-        return b"one engine"
-
-    def say(line):
-        if "waiting for it" in line:
-            waiting.set()
-
-    results.put(EngineCache(folder).get(INPUT, build, name="encoder.onnx", say=say))
-
-
-def test_of_two_processes_one_builds_and_the_other_waits(cache, tmp_path):
-    waiting, results = SPAWN.Event(), SPAWN.Queue()
-    arguments = (cache.folder, tmp_path / "log", waiting, results)
-    processes = [SPAWN.Process(target=get_when_another_waits, args=arguments) for _ in range(2)]
-    for process in processes:
-        process.start()
-    assert [results.get(timeout=DEADLINE_S) for _ in processes] == [b"one engine"] * 2
-    for process in processes:
-        process.join(DEADLINE_S)
-    assert waiting.is_set()
-    assert (tmp_path / "log").read_text() == "built\n"
 
 
 TENSORRT = EngineRequest(runtime="tensorrt", precision="fp16")
@@ -446,15 +392,6 @@ class Builds:
             sampler=names[1],
             graphs={name: manifest.files[name]["sha256"] for name in ("encoder.onnx", "sampler.onnx")},
         )
-
-
-def test_engines_that_are_built_at_once_all_arrive(bundle, builds):
-    builds.meanwhile = lambda: add_engines(bundle, dataclasses.replace(REQUEST, sms=(120,)), say=builds.say)
-    add_engines(bundle, dataclasses.replace(REQUEST, sms=(89,)))
-    builds.thread.join(60)
-    manifest = Bundle.open(bundle).manifest
-    assert [record.compute_capabilities for record in manifest.engines] == [("12.0",), ("8.9",)]
-    assert len(manifest.files) == 6
 
 
 def test_an_export_while_engines_are_built_is_not_replaced_by_the_older_bundle(

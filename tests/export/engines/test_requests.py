@@ -19,7 +19,6 @@ from srflow_export.engines.requests import (
     check_profile,
     check_request,
     command_of,
-    input_shapes,
     load_library,
     parse_shapes,
 )
@@ -136,20 +135,6 @@ def test_an_input_that_the_exporter_never_made_is_named(name, shape):
     graph = Graph(name="odd.onnx", precision="fp32", content=b"", model=model)
     with pytest.raises(BundleError, match=f"odd.onnx: the tensor {name} is not one that srflow-export gives"):
         graph.input_shapes(parse_shapes("16,88,256"), scale=4)
-
-
-PROFILE = LrProfile(min=(16, 20), opt=(88, 100), max=(256, 300))
-
-
-def test_dimensions_that_vary_may_have_any_name_or_none() -> None:
-    found = [
-        input_shapes([(name, dimensions)], PROFILE, scale=4, graph="g.onnx")[name]
-        for name, dimensions in (
-            ("level1_step12_coupling", ["b", 8, "h1", "w1"]),
-            ("level1_coupling", [None, 8, None, None]),  # in bundles of version 0.1
-        )
-    ]
-    assert found == [InputShapes((1, 8, 32, 40), (1, 8, 176, 200), (1, 8, 512, 600))] * 2
 
 
 def test_a_missing_library_says_what_is_missing_how_to_get_it_and_how_to_build_elsewhere(monkeypatch):
