@@ -1,7 +1,7 @@
 // upscale MODEL PHOTO.png LARGE.png [--tau T] [--seed N] [--threads N]: what srflow-upscale does, without Python.
 //
 // It writes 8-bit RGB, in one piece: transparent parts become white (srflow-upscale enlarges the transparency too), and
-// profiles and metadata are left out. Colours far from those around them stay, so gray photos get some.
+// profiles and metadata are left out.
 #include <charconv>
 #include <cmath>
 #include <exception>

@@ -59,21 +59,54 @@ std::uint8_t level(float value) {
   return static_cast<std::uint8_t>(std::nearbyint(255.0f * std::clamp(value, 0.0f, 1.0f)));
 }
 
-// The upper left height × width pixels of 3 × … × columns values. Gray is the luma of the network's colours.
-Picture picture(const float* sr, std::int64_t rows, std::int64_t columns, std::int64_t height, std::int64_t width,
-                bool gray) {
-  Picture result{height, width, std::vector<std::uint8_t>(3 * height * width), gray};
-  for (std::int64_t y = 0; y < height; ++y) {
-    for (std::int64_t x = 0; x < width; ++x) {
-      const float* red = sr + y * columns + x;
-      const float *green = red + rows * columns, *blue = green + rows * columns;
-      std::uint8_t* rgb = &result.rgb[3 * (y * width + x)];
-      if (gray) {
-        std::fill_n(rgb, 3, level(0.299f * *red + 0.587f * *green + 0.114f * *blue));
-      } else {
-        rgb[0] = level(*red);
-        rgb[1] = level(*green);
-        rgb[2] = level(*blue);
+float luma(float red, float green, float blue) { return 0.299f * red + 0.587f * green + 0.114f * blue; }
+
+// How far from gray a picture may be, in blue less luma and in red less luma: as far as the photo is in the 7×7 pixels
+// around, and half as far again. ChromaBounds in srflow_sdk/drawing/low_resolution.py explains it.
+struct Chroma {
+  float low[2] = {2, 2}, high[2] = {-2, -2};
+
+  Chroma(const std::vector<float>& lr, std::int64_t rows, std::int64_t columns, std::int64_t y, std::int64_t x) {
+    constexpr std::int64_t kReach = 3;
+    float most = 0;
+    for (std::int64_t row = std::max<std::int64_t>(y - kReach, 0); row <= std::min(y + kReach, rows - 1); ++row) {
+      for (std::int64_t at = std::max<std::int64_t>(x - kReach, 0); at <= std::min(x + kReach, columns - 1); ++at) {
+        const float* red = &lr[row * columns + at];
+        const float *green = red + rows * columns, *blue = green + rows * columns;
+        const float gray = luma(*red, *green, *blue), found[2] = {*blue - gray, *red - gray};
+        for (int i : {0, 1}) {
+          low[i] = std::min(low[i], found[i]);
+          high[i] = std::max(high[i], found[i]);
+          most = std::max(most, std::abs(found[i]));
+        }
+      }
+    }
+    for (int i : {0, 1}) {
+      low[i] = most < 0.5f / 255 ? 0 : low[i] - most / 2;
+      high[i] = most < 0.5f / 255 ? 0 : high[i] + most / 2;
+    }
+  }
+};
+
+// The picture of a photo, of 3 × scale·rows × scale·columns values, without what filled the photo up. lr: the photo as the
+// graphs took it, 3 × rows × columns. Of a gray photo it is the luma of the network's colours.
+Picture picture(const float* sr, const Picture& photo, const std::vector<float>& lr, std::int64_t rows,
+                std::int64_t columns, std::int64_t scale) {
+  const std::int64_t width = photo.width * scale, area = rows * columns * scale * scale;
+  Picture result{photo.height * scale, width, std::vector<std::uint8_t>(3 * photo.height * scale * width), photo.gray};
+  for (std::int64_t y = 0; y < photo.height; ++y) {
+    for (std::int64_t x = 0; x < photo.width; ++x) {
+      const Chroma bounds(lr, rows, columns, y, x);
+      for (std::int64_t i = 0; i < scale * scale; ++i) {
+        const std::int64_t row = y * scale + i / scale, column = x * scale + i % scale;
+        const float* red = sr + row * columns * scale + column;
+        const float *green = red + area, *blue = green + area, gray = luma(*red, *green, *blue);
+        std::uint8_t* rgb = &result.rgb[3 * (row * width + column)];
+        const float to_blue = photo.gray ? 0 : std::clamp(*blue - gray, bounds.low[0], bounds.high[0]);
+        const float to_red = photo.gray ? 0 : std::clamp(*red - gray, bounds.low[1], bounds.high[1]);
+        rgb[0] = level(gray + to_red);
+        rgb[1] = level(gray - (0.299f * to_red + 0.114f * to_blue) / 0.587f);
+        rgb[2] = level(gray + to_blue);
       }
     }
   }
@@ -172,6 +205,5 @@ Picture Model::upscale(const Picture& photo, float tau, std::uint64_t seed) {
   for (Graph& graph : graphs_) run(graph, tensors);
   const auto found = tensors.find("sr");
   if (found == tensors.end()) throw std::runtime_error("the graph has no output sr");
-  return picture(found->second.GetTensorData<float>(), rows * scale_, columns * scale_, photo.height * scale_,
-                 photo.width * scale_, photo.gray);
+  return picture(found->second.GetTensorData<float>(), photo, lr, rows, columns, scale_);
 }
