@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from srflow_sdk.errors import ArgumentError
 from srflow_training import figures
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 from tests.training.metrics.test_resampling import pillow_on_a_mirrored_border
@@ -63,3 +64,6 @@ def test_the_diversity_score_is_its_formula_value_by_value():
         expected, rel=1e-12
     )
     assert 10 < expected < 90
+    assert figures.space_diversity([torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)]) == 0
+    with pytest.raises(ArgumentError, match="at least 2"):
+        figures.space_diversity([torch.from_numpy(maps[0])])

@@ -50,6 +50,8 @@ def test_variants_mix():
     config = SRFlowConfig.of_variant("published", scale_map="exp")
     assert config.variant == "mixed"
     assert SRFlowConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ArgumentError, match="unknown network fields: kernel"):
+        SRFlowConfig.from_dict({**config.to_dict(), "kernel": 3})
 
 
 @pytest.mark.parametrize(
@@ -105,4 +107,5 @@ def test_an_unshuffled_encoder_moves_its_trunk_and_not_the_levels(scale, levels,
 def test_lists_of_json_become_tuples():
     config = SRFlowConfig(stacked_blocks=[0, 2], clamp=[0.5, 0.6, 0.7])
     assert (config.stacked_blocks, config.clamp) == ((0, 2), (0.5, 0.6, 0.7))
+    assert [config.clamp_at(level) for level in (1, 2, 3)] == [0.5, 0.6, 0.7]
     assert {config: 1}[dataclasses.replace(config)] == 1

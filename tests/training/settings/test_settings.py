@@ -317,6 +317,7 @@ def test_wrong_settings_are_named_in_one_line(override, message):
         ("flow", ["network.unshuffle=3"], "network: unshuffle is 3: Input should be 1, 2 or 4"),
         ("flow", ["data.lr=lr", "data.degradation=photo"], r"data: lr: LR files are used as they are: set "),
         ("encoder", ["network.hidden=3"], r"unknown field network\.hidden"),
+        ("flow", ["objective.grid=1"], "objective.grid is for images that objective.l1 or perceptual decodes"),
         ("encoder", ["data.teacher=pictures"], "set both"),
         ("encoder", ["objective.teacher=0.5"], "set both"),
     ],
@@ -338,6 +339,7 @@ def test_wrong_settings_of_an_rrdb_are_named(stage, overrides, message):
         ("base: x4-small\nnetwork: {hidden: null}\ndata: {crop: }", r"data\.crop: Field required"),
         ("schedule: 3", "network: Field required"),
         ("base: x4-small\nschedule: 3", r"run\.yaml:2: schedule: Input should be a valid dictionary"),
+        ("base: x4-small\nhardware: 3", r"run\.yaml:2: hardware: Input should be a valid dictionary"),
         ("network: [1]", "network: Input should be a valid dictionary"),
         ("- 1", "the sections network, data, "),
         ("data: {crop: 8}", "network: Field required"),
@@ -354,6 +356,6 @@ def test_files_that_are_no_settings_are_refused_in_one_line(tmp_path, text, mess
     path = tmp_path / "sub" / "run.yaml"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ArgumentError, match=message) as error:
-        load_settings(str(path))
+        load_settings(str(path), ["hardware.threads=1"])
     assert "\n" not in str(error.value)
     assert len(str(error.value)) < 600

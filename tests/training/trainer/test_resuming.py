@@ -151,7 +151,11 @@ def test_a_damaged_state_says_what_to_delete(tmp_path, photos):
 
 
 def test_a_run_is_not_overwritten_nor_resumed_with_other_settings(tmp_path, photos):
+    with pytest.raises(ArgumentError, match="no saved state"):
+        trainer(tmp_path, photos, resume=True)
     trainer(tmp_path, photos).run()
+    with pytest.raises(ArgumentError, match="has done 6 already"):
+        trainer(tmp_path, photos, resume=True, schedule={"iterations": 4})
     with pytest.raises(ArgumentError, match="--resume"):
         trainer(tmp_path, photos)
     with pytest.raises(ArgumentError, match=r"another schedule\.clip_norm \(5\.0, not 1\.0\)"):

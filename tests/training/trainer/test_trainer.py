@@ -225,3 +225,16 @@ def test_a_residual_flow_refuses_an_encoder_whose_image_has_another_base(tmp_pat
     with pytest.raises(CheckpointError, match=r"has the base 'bicubic', and a residual flow needs .* 'nearest': train"):
         trainer(tmp_path / "flow", photos, **begun)
     trainer(tmp_path / "flow", photos, **{**begun, "network": {**network, "image_base": "nearest"}})
+
+
+def test_a_flow_goes_on_with_a_deeper_encoder(tmp_path, photos):
+    flow = trainer(tmp_path / "first", photos).run()
+    deeper = {"kind": "rrdb", "scale": 4, **TINY, "blocks": 3}
+    encoder = trainer(tmp_path / "rrdb", photos, network=deeper).run()
+    start = {"start": str(flow), "encoder": str(encoder)}
+    run = trainer(tmp_path / "second", photos, network={**FLOW, "blocks": 3, "stacked_blocks": [0, 2]}, schedule=start)
+    assert_same_weights(run.model.encoder, load_checkpoint(encoder))
+    assert_same_weights(run.model.levels, load_checkpoint(flow).levels)
+    network = {**FLOW, "blocks": 3, "stacked_blocks": [2]}
+    with pytest.raises(CheckpointError, match=r"--set network\.stacked_blocks=\[0,1\]$"):
+        trainer(tmp_path / "third", photos, network=network, schedule=start)
