@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,6 @@ class Parsed:
 
     found: dict[str, Any]
     log: str
-
-
-Parse = Callable[..., Parsed]
 
 
 @pytest.fixture(scope="module")

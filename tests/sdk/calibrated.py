@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 
@@ -29,10 +28,3 @@ def calibrated(bundle: Path, target: Path) -> Path:
     manifest = dataclasses.replace(Bundle.open(bundle).manifest, intervals=INTERVALS)
     (target / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
     return target
-
-
-def with_intervals(text: str, **fields: object) -> str:
-    """A manifest's text in which fields of its calibration are others."""
-    content = json.loads(text)
-    content["intervals"] |= fields
-    return json.dumps(content)

@@ -1,8 +1,6 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +10,6 @@ from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ImageErro
 
 from .flow_bundle import write_flow_bundle
 
-Body = Callable[[AsyncUpscaler], Coroutine[Any, Any, Any]]
 CLOSED = "the upscaler is closed; await its calls before its `async with` block ends"
 LARGE = np.zeros((700, 700, 3), np.uint8)  # in one tile, half a minute of the embedded model's time
 

@@ -133,8 +133,8 @@ def unbounded(monkeypatch):
 def test_pictures_of_the_gpu_are_the_processors_and_it_rounds_colours_of_8_bits(
     machine, engine_bundle, monkeypatch, channels, dtype, rounds
 ):
-    image = np.random.default_rng(7).integers(0, np.iinfo(dtype).max, (50, 60, channels), dtype)
-    tau = np.random.default_rng(2).random((50, 60))
+    image = np.random.default_rng(7).integers(0, np.iinfo(dtype).max, (36, 44, channels), dtype)
+    tau = np.random.default_rng(2).random((36, 44))
 
     def drawn(upscaler):
         one = upscaler.upscale(image, seed=4, tau=tau)

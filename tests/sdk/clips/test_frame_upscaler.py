@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -12,8 +11,6 @@ import pytest
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.errors import ArgumentError, CancelledError, MissingExtraError
 from srflow_sdk.upscaler import Upscaler
-
-Frames = Callable[[int], np.ndarray]
 
 
 def scene(seed, height=400, width=500):

@@ -107,11 +107,10 @@ def mixed():
     return np.concatenate([page(24, side=75), noise(40, height=75, width=68)], axis=1)
 
 
-@pytest.mark.parametrize("tile", [22, 40])
 @pytest.mark.parametrize("tau", ["auto", np.random.default_rng(0).random((75, 143))], ids=["auto", "map"])
-def test_it_gives_the_same_picture_for_any_tile(tiny_bundle, mixed, tile, tau):
+def test_it_gives_the_same_picture_for_any_tile(tiny_bundle, mixed, tau):
     image = (mixed / np.float32(255)).astype(np.float32)
-    with Upscaler(tiny_bundle, tile=None, threads=1) as whole, Upscaler(tiny_bundle, tile=tile, threads=1) as tiled:
+    with Upscaler(tiny_bundle, tile=None, threads=1) as whole, Upscaler(tiny_bundle, tile=22, threads=1) as tiled:
         np.testing.assert_allclose(tiled.upscale(image, tau=tau), whole.upscale(image, tau=tau), atol=2e-6)
 
 

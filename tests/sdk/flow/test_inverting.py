@@ -125,7 +125,7 @@ def test_what_does_not_belong_together_is_a_typed_error(flow, hr, tmp_path):
     encoding = flow.encode(lr_of(hr, flow))
     latents = encoding.invert(hr)
     usual = {"height": 96, "width": 80, "model_sha256": flow.bundle.model_sha256}
-    with Upscaler(write_flow_bundle(tmp_path / "other.srflow", variant="published"), threads=1) as other:
+    with Upscaler(write_flow_bundle(tmp_path / "other.srflow", name="other"), threads=1) as other:
         foreign = other.encode(lr_of(hr, other)).invert(hr)
     smaller = flow.encode(lr_of(hr[:40], flow)).invert(hr[:40])
     without = Latents({level: array for level, array in latents.levels.items() if level != 2}, **usual)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk.errors import ArgumentError
@@ -15,8 +14,6 @@ from srflow_sdk.pixels.resizing import CONTEXT, RowReducer, projected
 from srflow_training.resampling import REDUCTIONS, reduce_bicubic
 
 from .reference import reduced, whole
-
-Floats = NDArray[np.float32]
 
 QUICK = settings(max_examples=25, deadline=None)
 SCALES = st.integers(2, 16)
