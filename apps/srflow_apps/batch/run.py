@@ -92,11 +92,12 @@ def run_jobs(
     remove_leftovers([target for job in jobs for target in job.targets])
     results, interrupted = list[FolderFile](), False
     cancel, drawing = threading.Event(), threading.Lock()
-    room = threading.Semaphore(2)  # no file begins before the watcher has heard of the last but one
+    told, telling = 0, threading.Condition()  # no file begins before the watcher has heard of the last but one
 
     def work(number: int, job: Job) -> FolderFile:
+        with telling:
+            telling.wait_for(lambda: number <= told + 2 or cancel.is_set())
         with contextlib.ExitStack() as turn:  # which ends once the file is drawn: the next begins while this is written
-            room.acquire()
             turn.enter_context(drawing)
             stop_if_set(cancel)
 
@@ -118,9 +119,13 @@ def run_jobs(
             return file
 
     def take(number: int) -> None:
+        nonlocal told
         results.append(futures[number - 1].result())
         if watcher is not None:
             watcher.finished(number, results[-1])
+        with telling:
+            told = number
+            telling.notify_all()
 
     with ThreadPoolExecutor(2, thread_name_prefix="srflow-file") as pool:
         futures = [pool.submit(work, number, job) for number, job in enumerate(jobs, start=1)]
@@ -130,14 +135,14 @@ def run_jobs(
                 while not wait([future], timeout=_POLL_S).done:
                     check()
                 take(number)
-                room.release()
                 if results[-1].disk_full or results[-1].server_lost:
                     break
         except KeyboardInterrupt:
             interrupted = True
         finally:
             cancel.set()
-            room.release(2)
+            with telling:
+                telling.notify_all()
             pool.shutdown(cancel_futures=True)
     for number in range(len(results) + 1, len(jobs) + 1):  # what was being finished counts
         if not futures[number - 1].cancelled() and futures[number - 1].exception() is None:
