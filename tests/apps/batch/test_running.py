@@ -80,6 +80,26 @@ def test_a_file_is_drawn_while_the_one_before_it_is_finished(
     assert statuses(summary) == ["done", "done"]
 
 
+def test_no_file_begins_before_the_watcher_has_heard_of_the_last_but_one(
+    jobs: list[Job], upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[Job] = []
+
+    def skip(job: Job, *_: Any, **__: Any) -> FolderFile:
+        begun.append(job)
+        return FolderFile(source=job.source, targets=(), status="skipped")
+
+    class Slow(Recorder):
+        def finished(self, number: int, result: FolderFile) -> None:
+            assert len(begun) <= number + 1
+            super().finished(number, result)
+
+    monkeypatch.setattr("srflow_apps.batch.run.do_one", skip)
+    watcher = Slow()
+    run_jobs(jobs * 200, only(upscaler), settings=Settings(), watcher=watcher)
+    assert [number for number, _ in watcher.events] == list(range(1, 601))
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [
