@@ -25,7 +25,7 @@ LOW_LR_PSNR_DB = 40.0
 """Below this an output no longer reduces to its input, and a warning says so."""
 
 _ROWS = 64  # at a time, so that copies of a band stay small
-_ROUNDING = 1e-4
+_ROUNDING = 1e-6
 _INVISIBLE = np.float32(0.5 / 255)  # colours of pixels below it do not show
 Write = Callable[[NDArray[Any]], None]
 _log = logging.getLogger(__name__)
