@@ -21,8 +21,8 @@ from onnx import TensorProto, helper, inliner, numpy_helper
 from srflow_export import onnx_models
 from srflow_export.parity.measure import psnr
 from srflow_export.parity.photographs import photographs
-from srflow_sdk import Upscaler
 from srflow_sdk._version import __version__
+from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.latents.random_field import window_noise
@@ -202,15 +202,28 @@ class _Surroundings:
 
 
 def _compared(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
-    """PSNR of the file's picture of a photograph against the runtime's, in dB."""
+    """PSNR of the file's picture of a photograph against the runtime's graphs, in dB."""
     height, width = _PATCH if options.size is None else (options.size, options.size)
     photo = photographs(1)[1].lr[0].transpose(1, 2, 0)
     image = np.pad(photo, ((0, height), (0, width), (0, 0)), mode="wrap")[:height, :width].astype(options.io)
-    with Upscaler(bundle.path, device="cpu") as upscaler:
-        expected = upscaler.upscale(image.astype(np.float32), tau=options.tau_of(bundle), seed=options.seed)
+    expected = network_picture(bundle, image.astype(np.float32), tau=options.tau_of(bundle), seed=options.seed)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     (found,) = session.run(["output"], {"input": image.transpose(2, 0, 1)[None]})
     return psnr(found[0].transpose(1, 2, 0).astype(np.float32), expected, least_spread=1)
+
+
+def network_picture(bundle: Bundle, image: NDArray[np.float32], *, tau: float, seed: int = 0) -> NDArray[np.float32]:
+    """What a bundle's graphs draw of a picture h×w×3, before the runtime bounds its colours: clipped to [0, 1]."""
+    manifest, (height, width) = bundle.manifest, image.shape[:2]
+    rows, columns = (padded_size(side, manifest.size_multiple) for side in (height, width))
+    padded = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge").transpose(2, 0, 1)[None]
+    place = {"scale": manifest.scale, "height": rows, "width": columns}
+    noise = window_noise(manifest.latent_levels, seed=seed, sample=0, **place)
+    with OnnxRuntimeBackend(bundle, device="cpu", graphs=manifest.float32_graphs) as backend:
+        conditioning = backend.encode(np.ascontiguousarray(padded))
+        sr = backend.sample(conditioning, {level: values[None] for level, values in noise.items()}, tau)[0]
+    picture: NDArray[np.float32] = sr[:, : manifest.scale * height, : manifest.scale * width].transpose(1, 2, 0)
+    return picture.clip(0, 1)
 
 
 def _facts(bundle: Bundle, options: PlainOptions, opset: int) -> list[tuple[str, str]]:

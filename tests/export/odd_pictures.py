@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from srflow_sdk import Bundle, Upscaler
+from srflow_export.plain import network_picture
+from srflow_sdk import Bundle
 from srflow_training import SRFlow
 from srflow_training.validation import runtime_noise
 
@@ -21,7 +22,7 @@ def drawn_twice(bundle: Bundle | Path, model: SRFlow) -> tuple[NDArray[Any], NDA
     padded = np.pad(image, ((0, 1), (0, 1), (0, 0)), mode="edge")
     lr = torch.from_numpy(padded.transpose(2, 0, 1)[None].copy())
     expected = model.decode(lr, {level: 0.7 * z for level, z in runtime_noise(model, lr, seed=5).items()})[0]
-    with Upscaler(bundle, device="cpu", threads=1) as upscaler:
-        actual = upscaler.upscale(image, tau=0.7, seed=5)
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    actual = network_picture(opened, image, tau=0.7, seed=5)
     height, width = (model.config.scale * side for side in (11, 7))
     return actual, expected.numpy().transpose(1, 2, 0).clip(0, 1)[:height, :width]

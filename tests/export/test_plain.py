@@ -8,7 +8,8 @@ from click.testing import CliRunner
 
 from srflow_export import ExportOptions, export_checkpoint, plain
 from srflow_export.cli import main
-from srflow_sdk import Bundle, Upscaler
+from srflow_export.plain import network_picture
+from srflow_sdk import Bundle
 from srflow_training import save_checkpoint
 from tests.networks import proved_on_small_patches, random_srflow, tiny_config
 from tests.sdk.tiny_bundle import SCALE, hidden_files, write_tiny_bundle
@@ -56,8 +57,7 @@ def decibels(one, other):
 
 
 def of_runtime(bundle, lr, **how):
-    with Upscaler(bundle, device="cpu", threads=1) as upscaler:
-        return upscaler.upscale(lr, **how)
+    return network_picture(Bundle.open(bundle), lr, **how)
 
 
 @pytest.mark.parametrize("opset", [18, 17])
@@ -199,8 +199,12 @@ def test_a_checkpoints_plain_file_stands_beside_its_bundle(tmp_path):
 
 
 def test_another_picture_than_the_runtimes_leaves_nothing(tiny, tmp_path, monkeypatch):
-    whole = plain.window_noise
-    monkeypatch.setattr(plain, "window_noise", lambda *a, **k: whole(*a, **{**k, "seed": 1}))
+    whole = plain._Surroundings._latents
+
+    def others(self, side):
+        return {level: -values for level, values in whole(self, side).items()}
+
+    monkeypatch.setattr(plain._Surroundings, "_latents", others)
     result = run("--bundle", tiny, "--plain", "-o", tmp_path / "plain.onnx")
     assert result.exit_code == 1
     assert "is not written: its picture is" in result.output
