@@ -1,4 +1,4 @@
-"""Inputs that do not exist are an error at once: before the runtime, torch or a model is loaded."""
+"""Inputs that do not exist are an error at once: before torch is loaded, or a model of a file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from .bare_environment import ROOT
 
 HEAVY = {"numpy", "onnxruntime", "torch", "pyvips"}
+RUNTIME = HEAVY - {"torch"}  # a batch tells of it among its other files
 MANIFESTS = {"numpy"}  # these commands read the embedded model's manifest, or know its fields
 PHOTO = str(ROOT / "examples" / "photos" / "cat.png")
 _RUN = """
@@ -29,14 +30,8 @@ sys.exit(status)
 @pytest.mark.parametrize(
     ("command", "arguments", "says", "may_load"),
     [
-        ("srflow_apps.commands.cli:upscale", "a.png -o b.png", ["a.png: there is no such file"], set()),
-        ("srflow_apps.commands.cli:restore", "a.png -o b.png", ["a.png: there is no such file"], set()),
-        (
-            "srflow_apps.commands.cli:transfer",
-            f"{PHOTO} - a.png -o b.png",
-            ["a.png: there is no such file"],
-            set(),
-        ),
+        ("srflow_apps.commands.cli:upscale", "a.png -o b.png", ["a.png: there is no such file"], RUNTIME),
+        ("srflow_apps.commands.cli:restore", "a.png -o b.png", ["a.png: there is no such file"], RUNTIME),
         ("srflow_export.cli:main", "a.pth", ["a.pth: no such file"], MANIFESTS),
         (
             "srflow_training.cli:train",
