@@ -143,7 +143,7 @@ def measure(bundle: Bundle, options: Options) -> list[Point]:
 
 
 def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
-    """Choose the temperature, fixed or "auto", with the least LPIPS, averaged over the kinds.
+    """Choose the temperature, fixed or "auto", with the least LPIPS, averaged over the kinds; of equals "auto".
 
     On every kind it must be no worse than bicubic, or than 0, by LPIPS, draw at most :data:`MOST_SPECKS`, and keep
     :data:`LEAST_LR_PSNR`, or all but two decibels of what 0 has. removes_damage: of the model; its pictures need not be
@@ -156,11 +156,14 @@ def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
     def lpips(method: tuple[float, bool]) -> float:
         return float(np.mean([kind[method].error["LPIPS"] for kind in by_kind.values()]))
 
+    def preference(method: tuple[float, bool]) -> float:
+        return lpips(method) - _LPIPS_SLACK * method[1]
+
     consistent = not removes_damage
     allowed = [
         method for method in _METHODS if all(_is_allowed(kind, *method, consistent) for kind in by_kind.values())
     ]
-    tau, auto = min(allowed, key=lpips)
+    tau, auto = min(allowed, key=preference)
     reason = (
         f"the least LPIPS, {lpips((tau, auto)):.4f} on average, where 0 has {lpips((0.0, False)):.4f}; of temperatures "
         f"that draw at most {MOST_SPECKS:g} specks in 10,000 pixels and are no worse than bicubic by LPIPS on any kind"

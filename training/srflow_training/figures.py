@@ -248,11 +248,17 @@ def specks(image: Tensor, reference: Tensor) -> float:
     """Pixels that stand out alone where the photograph has none such, in 10,000.
 
     A pixel's difference to the median of its 3×3 luma, more than 6/255 and more than twice the largest such difference
-    of the photograph in the 7×7 around it. A face, sky or wall with more than 5 of them shows grains of sand at 200 %.
+    of the photograph in the 7×7 around it, where the photograph's luma spans less than half of black to white: the
+    edges of ink hide them. A face, sky or wall with more than 5 shows grains of sand at 200 %.
     """
     ours, photograph = _from_median(as_shown(image)), _from_median(reference)
-    around = F.max_pool2d(photograph, _SPECK_SIDE, stride=1, padding=_SPECK_SIDE // 2)
-    return 10_000 * float(((ours > _SPECK) & (ours > 2 * around)).float().mean())
+    plain = _largest_around(_luma(reference)) + _largest_around(-_luma(reference)) < 0.5
+    alone = (ours > _SPECK) & (ours > 2 * _largest_around(photograph)) & plain
+    return 10_000 * float(alone.float().mean())
+
+
+def _largest_around(values: Tensor) -> Tensor:
+    return F.max_pool2d(values, _SPECK_SIDE, stride=1, padding=_SPECK_SIDE // 2)
 
 
 def sample_difference(image: Tensor, other: Tensor) -> float:
@@ -312,9 +318,13 @@ def nonfinite(image: Tensor) -> int:
 
 def _from_median(image: Tensor) -> Tensor:
     """How far each luma is from the median of its 3×3, 1×1×H×W."""
-    luma = (image * torch.tensor([0.299, 0.587, 0.114])[None, :, None, None].to(image)).sum(dim=1, keepdim=True)
+    luma = _luma(image)
     around = F.unfold(F.pad(luma, (1, 1, 1, 1), "replicate"), 3).median(dim=1).values
     return (luma - around.reshape(luma.shape)).abs()
+
+
+def _luma(image: Tensor) -> Tensor:
+    return (image * torch.tensor([0.299, 0.587, 0.114])[None, :, None, None].to(image)).sum(dim=1, keepdim=True)
 
 
 def _decibels(difference: Tensor) -> float:
