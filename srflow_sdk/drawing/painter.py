@@ -320,11 +320,12 @@ class Painter:
         def rounded(picture: NDArray[Any]) -> NDArray[Any]:
             return picture if dtype in (np.float32, picture.dtype) else from_unit(picture, dtype)
 
-        levels = reduce is None and request.channels == 3 and dtype == np.uint8
         mean = squares = np.zeros(0, np.float32)
         bounds = None
         if request.hued and request.channels == 3:
             bounds = ChromaBounds(lr, tile.core.within(tile.window), self.manifest.halo)
+        # Colours are bounded before they are rounded: a device rounds only what has no bounds.
+        levels = reduce is None and request.channels == 3 and dtype == np.uint8 and bounds is None
         for count, picture in enumerate(self.samples(tile, lr, request, kept, rounded=levels), start=1):
             values = luma(picture) if request.channels == 1 else bounds.bounded(picture) if bounds else picture
             if reduce is None or (reduce == "interval" and count == 1):
