@@ -191,7 +191,7 @@ def choose_model(
         bundles = _suiting(bundles, min(wanted, bundles[0].manifest.scale) if scale.max_side else wanted)
     name = bundles[bool(much)].manifest.name
     if much or not faint:
-        return ModelChoice(name=name, why=much or "clean")
+        return ModelChoice(name=name, why=much or "no damage found")
     return ModelChoice(name=name, why=f"faint: {faint}; auto τ {_FAINT_TAU:g}", tau=_FAINT_TAU)
 
 

@@ -492,7 +492,7 @@ def test_the_photo_gets_the_model_that_suits_it_which_is_fetched_when_it_is_need
         assert claim.inner_text() == "", "before there is a photo"
         opened.choose(smooth(40))
         opened.says("160×160 pixels in")
-        assert opened.page.locator("#model").inner_text() == "x4-small (clean)"
+        assert opened.page.locator("#model").inner_text() == "x4-small (no damage found)"
         assert "srflow-upscale does" in claim.inner_text()
         assert not any("x4-photo" in url for url in opened.asked)
         (tmp_path / "photo.jpg").write_bytes(jpeg(smooth(64), 60))

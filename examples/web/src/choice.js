@@ -40,7 +40,7 @@ export function choice({ quality, lossy, bits, noise, blocks, dots }) {
   /** @param {typeof seen} found */
   const words = (found) => found.map(([what]) => what).join(", ");
   if (much.length > 0) return { name: PHOTO, why: words(much), tau: null };
-  if (faint.length === 0) return { name: CLEAN, why: "clean", tau: null };
+  if (faint.length === 0) return { name: CLEAN, why: "no damage found", tau: null };
   return { name: CLEAN, why: `faint: ${words(faint)}; auto τ ${FAINT_TAU}`, tau: FAINT_TAU };
 }
 

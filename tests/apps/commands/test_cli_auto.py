@@ -148,7 +148,7 @@ def test_a_worker_of_a_cluster_chooses_too(two_models: Path, mixed: tuple[str, s
     sha256 = digest([bundle.manifest for bundle in bundles_of("auto")])
     worker = DoJobs(settings=Settings(), model="auto", sha256=sha256, device="cpu", threads=1)
     files = [done[0] for job in jobs if (done := worker.do(job, True)) is not None]
-    assert [(file.model, str(file.why)[:5]) for file in files] == [("x4-small", "clean"), ("x4-photo", "noise")]
+    assert [(file.model, str(file.why)[:5]) for file in files] == [("x4-small", "no da"), ("x4-photo", "noise")]
     with pytest.raises(BundleError, match="has another model at"):
         DoJobs(settings=Settings(), model="auto", sha256="0" * 64, device="cpu").do(jobs[0], True)
 
@@ -159,10 +159,10 @@ def test_the_folder_function_takes_auto(two_models: Path, mixed: tuple[str, str]
         ("x4-small", "clean-x4-small.png"),
         ("x4-photo", "noisy-x4-photo.png"),
     ]
-    assert result.files[0].why == "clean"
+    assert result.files[0].why == "no damage found"
     report = json.loads(Path("report.json").read_text())
     assert report["model"]["name"] == "auto"
-    assert [file["why"][:5] for file in report["files"]] == ["clean", "noise"]
+    assert [file["why"][:5] for file in report["files"]] == ["no da", "noise"]
     with pytest.raises(ArgumentError, match='must be an Upscaler, "auto" or None'):
         upscale_folder(mixed, "out", upscaler="x4-photo")  # type: ignore[arg-type]
 

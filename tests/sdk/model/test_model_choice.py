@@ -57,7 +57,7 @@ def test_very_wide_pictures_are_measured_in_little_memory(tmp_path):
 def test_clean_pictures_of_every_kind_get_the_model_for_clean_ones():
     clean = smooth()
     for picture in (clean, clean / 255, clean.astype(np.uint16) * 257, clean[..., :1], clean[..., 0]):
-        assert choose_model(picture) == srflow_sdk.ModelChoice(name="x4-small", why="clean")
+        assert choose_model(picture) == srflow_sdk.ModelChoice(name="x4-small", why="no damage found")
     assert choose_model(Image.fromarray(clean)).name == "x4-small"
     assert choose_model(np.zeros((1, 1, 3), np.uint8)).name == "x4-small"
     assert choose_model(np.full((40, 7, 4), 255, np.uint8)).name == "x4-small"
@@ -72,7 +72,9 @@ def test_drawings_and_pages_are_clean():
     boxes = np.full((256, 256, 3), 200, np.uint8)
     boxes[32:128, 40:200], boxes[136:224, 16:120] = 90, 30  # on a grid of eight pixels, as user interfaces are
     for drawing in (page, boxes):
-        assert choose_model(drawing) == srflow_sdk.ModelChoice(name="x4-small", why="clean"), measure_damage(drawing)
+        assert choose_model(drawing) == srflow_sdk.ModelChoice(name="x4-small", why="no damage found"), measure_damage(
+            drawing
+        )
         noise = np.random.default_rng(0).normal(0, 8, drawing.shape)
         assert choose_model(np.clip(drawing + noise, 0, 255).astype(np.uint8)).name == "x4-photo"
 
@@ -82,7 +84,7 @@ def test_what_decides_of_a_jpeg_is_seen_in_its_pixels():
     cat = np.asarray(Image.open(CAT).convert("RGB"))
     seen = [choose_model(_jpeg(cat, quality)) for quality in (98, 90, 30)]
     assert seen == [
-        srflow_sdk.ModelChoice(name="x4-small", why="clean"),
+        srflow_sdk.ModelChoice(name="x4-small", why="no damage found"),
         srflow_sdk.ModelChoice(name="x4-small", why="faint: blocks of 8×8, as of a JPEG; auto τ 0.4", tau=0.4),
         srflow_sdk.ModelChoice(name="x4-photo", why="blocks of 8×8, as of a JPEG"),
     ]
@@ -152,7 +154,7 @@ def test_black_and_white_dots_are_found():
     assert choose_model(dotted) == srflow_sdk.ModelChoice(name="x4-photo", why="black and white dots")
     stars = np.full((256, 256, 3), 20, np.uint8)
     stars[place > 0.995] = 255
-    assert choose_model(stars).why == "clean", "nobody's dirt is white alone"
+    assert choose_model(stars).why == "no damage found", "nobody's dirt is white alone"
 
 
 def test_blocks_of_a_jpeg_that_was_saved_again_at_high_quality_count(tmp_path):
@@ -165,7 +167,7 @@ def test_blocks_of_a_jpeg_that_was_saved_again_at_high_quality_count(tmp_path):
 
 def test_lossy_files_count_by_their_kind_and_drawings_stay_clean(tmp_path):
     photo = np.asarray(Image.open(Path(__file__).parents[3] / "examples/photos/cat.png").convert("RGB"))
-    assert choose_model(photo).why == "clean"
+    assert choose_model(photo).why == "no damage found"
     for ending, kind in {"avif": "AVIF of ", "webp": "WebP of ", "gif": "GIF of "}.items():
         file = tmp_path / f"photo.{ending}"
         Image.fromarray(photo).save(file, quality=30)
@@ -181,7 +183,7 @@ def test_lossy_files_count_by_their_kind_and_drawings_stay_clean(tmp_path):
     for ending in ("avif", "webp"):
         write_image(tmp_path / f"page.{ending}", np.asarray(page), lossless=True)
     for ending in ("avif", "gif", "webp"):
-        assert choose_model(tmp_path / f"page.{ending}").why == "clean", ending
+        assert choose_model(tmp_path / f"page.{ending}").why == "no damage found", ending
 
 
 def test_a_pil_image_is_judged_as_its_file_until_it_is_copied(tmp_path):
