@@ -7,6 +7,9 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <regex>
 #include <sstream>
 #include <stdexcept>
 
@@ -168,6 +171,10 @@ void Model::read_metadata(const std::string& path) {
   scale_ = std::stoll(value("srflow.scale"));
   multiple_ = std::stoll(value("srflow.size_multiple"));
   default_tau_ = std::stof(value("srflow.default_tau"));
+  std::ifstream manifest(std::filesystem::path(path) / "manifest.json");  // may be newer than the graphs
+  const std::string text{std::istreambuf_iterator<char>(manifest), {}};
+  std::smatch tau;
+  if (std::regex_search(text, tau, std::regex(R"x("default_tau":\s*([0-9.]+))x"))) default_tau_ = std::stof(tau[1]);
   std::istringstream levels(value("srflow.latent_levels"));  // "1:6,2:12,3:48"
   for (std::string entry; std::getline(levels, entry, ',');) {
     channels_[std::stoi(entry)] = std::stoll(entry.substr(entry.find(':') + 1));
