@@ -185,7 +185,7 @@ def _text(name: str, value: Any) -> str:
     if kind is str:
         quote = functools.partial(urllib.parse.quote, safe="", errors="surrogateescape")
         return _UNSAFE.sub(lambda match: quote(match[0]), str(value or ""))
-    return "None" if value is None else repr(kind(value))
+    return "None" if value is None else repr(kind(value)).removesuffix(".0")
 
 
 def _value(name: str, text: str) -> Any:

@@ -145,8 +145,10 @@ class Display(logging.Handler):
                 bar.render_progress()
         elif time.monotonic() >= self._next_line_s:
             self._next_line_s = time.monotonic() + THEN_EVERY_S
-            left = f", about {bar.format_eta()} left" if bar.eta_known and not bar.finished else ""
-            self.say(f"{bar.label}, {bar.format_pct().strip()}{left}")
+            told = [bar.label, bar.format_pct().strip()]
+            if bar.eta_known and not bar.finished:
+                told = [text for text in told if text != "0%"] + [f"about {bar.format_eta()} left"]
+            self.say(", ".join(told))
 
     def _clear(self) -> None:
         if self._lasting and self._bar is not None:

@@ -73,6 +73,7 @@ def test_what_few_outputs_have_survives_and_others_say_nothing_of_it():
         packet = with_provenance(FOREIGN, other)
         assert provenance_in(packet) == other
         assert not [name for name in fields if name.encode() in plain]
+    assert b'tau="1"' in with_provenance(None, dataclasses.replace(EXAMPLE, tau=np.float64(1)))
     assert provenance_in(packet.replace(repr(1 / 3).encode(), b"nan")) is None
 
 
