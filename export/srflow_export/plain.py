@@ -213,7 +213,7 @@ def _compared(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
 
 
 def network_picture(bundle: Bundle, image: NDArray[np.float32], *, tau: float, seed: int = 0) -> NDArray[np.float32]:
-    """What a bundle's graphs draw of a picture h×w×3, before the runtime bounds its colours: clipped to [0, 1]."""
+    """Draw a picture h×w×3 with a bundle's graphs, without the runtime's bounds of colours: clipped to [0, 1]."""
     manifest, (height, width) = bundle.manifest, image.shape[:2]
     rows, columns = (padded_size(side, manifest.size_multiple) for side in (height, width))
     padded = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge").transpose(2, 0, 1)[None]

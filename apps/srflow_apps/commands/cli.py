@@ -43,7 +43,7 @@ _ONE_MODEL = "NAME|BUNDLE", "An embedded model, or a bundle.  [default: x4-small
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """What each command is asked for, besides its inputs. options: those of its operation."""
+    """The options of each command, besides its inputs. options: those of its operation."""
 
     options: dict[str, Any]
     output: str | None

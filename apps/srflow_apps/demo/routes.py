@@ -43,7 +43,7 @@ class _RefusedError(Exception):
 
 
 class Routes:
-    """What is done for requests: functions of a page's session and its request. They return JSON values, or a file.
+    """Serve requests: functions of a page's session and its request. They return JSON values, or a file.
 
     upload_bytes: the most of a file that is sent. max_pixels: the most of a picture, width × height.
     """

@@ -1,4 +1,4 @@
-"""What the tabs of the page ask for: a crop that follows their controls, the whole photo, restoring, transferring."""
+"""Draws for the tabs of the page: a crop that follows their controls, the whole photo, restoring, transferring."""
 
 from __future__ import annotations
 

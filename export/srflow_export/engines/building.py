@@ -251,7 +251,7 @@ def build_logger(trt: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkReport:
-    """What a library understood when it parsed a graph.
+    """A graph as a library understood it when it parsed it.
 
     inputs, outputs: types of its tensors by name, such as {"lr": "float32"}. convolutions: how many compute in each
     type, such as {"float16": 351}; computing: the same for all layers that compute. plugins: how many layers are some.
