@@ -47,7 +47,7 @@ _NOISY_IN_THE_MIDDLE = 3.5  # as _NOISY, of the median block
 # From these on, or below them, a picture is taken for damaged; from the second on, for a little damaged:
 _NOISY, _FAINTLY_NOISY = 1.6, 1.2  # standard deviation in 8-bit levels, of its quietest tenth
 _BLOCKY, _FAINTLY_BLOCKY = 1.2, 1.05  # steps between blocks of 8×8 over those elsewhere
-_COARSE, _FINE = 60, 92  # qualities of JPEGs: the coarser the tables, the fainter the steps that are damage
+_COARSE = 88  # quality of a JPEG: texture hides the blocks of coarser ones, whose pixels are as wrong
 _FEW_BITS, _LITTLE_BITS = 1.0, 2.0  # a pixel of a lossy file; a GIF with more is no drawing but a photograph
 _DOTTED = 0.03  # percentage of bright and of dark dots
 _FAINT_TAU = 0.4  # of "auto", at most: more draws what little there is, and x4-photo takes detail for it
@@ -151,7 +151,7 @@ def choose_model(
 
     Args:
         picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is read to its end), a
-            PIL image, array or tensor. A JPEG's tables say how closely to look for blocks, and other lossy files show
+            PIL image, array or tensor. A JPEG's tables show its quality, and other lossy files
             their bits a pixel; a PIL image too, of these if it was opened by their path.
         scale: as for :meth:`Upscaler.upscale`; a max_side asks for no more than None does, which is the first model's.
         among: the models; None is the embedded ones, x4-small first. If none of its kind enlarges so much, any does.
@@ -177,11 +177,11 @@ def choose_model(
     little, few = damage.lossy is not None and damage.bits < _LITTLE_BITS, damage.bits < _FEW_BITS
     if damage.lossy == "GIF":
         little, few = False, not little
-    fine = _FINE if damage.quality is None else damage.quality
-    blocky = float(np.interp(fine, (_COARSE, _FINE), (_FAINTLY_BLOCKY, _BLOCKY)))
+    coarse = damage.quality is not None and damage.quality < _COARSE
     seen = (  # what it may be, whether it is, and whether it is a little
+        (f"JPEG of quality {damage.quality}", coarse, False),
         (f"{damage.lossy} of {damage.bits:.1f} bits a pixel", damage.lossy is not None and few, little),
-        ("blocks of 8×8, as of a JPEG", damage.blocks > blocky, damage.blocks > _FAINTLY_BLOCKY),
+        ("blocks of 8×8, as of a JPEG", damage.blocks > _BLOCKY, damage.blocks > _FAINTLY_BLOCKY),
         (f"noise of {damage.noise:.1f}/255", damage.noise > _NOISY, damage.noise > _FAINTLY_NOISY),
         ("black and white dots", damage.dots > _DOTTED, False),
     )

@@ -14,7 +14,7 @@ const LARGEST_STEP = 2, UNSEEN_STEP = 0.3;
 const LEAST_DOT = 30, DOT_OVER_RANGE = 2;
 const NOISY_IN_THE_MIDDLE = 3.5, WHITE = 0.5;
 const NOISY = 1.6, FAINTLY_NOISY = 1.2, BLOCKY = 1.2, FAINTLY_BLOCKY = 1.05, FEW_BITS = 1, LITTLE_BITS = 2, DOTTED = 0.03;
-const STANDARD_LUMA_SUM = 3688, COARSE = 60, FINE = 92;
+const STANDARD_LUMA_SUM = 3688, COARSE = 88;
 const FAINT_TAU = 0.4;
 const SNIFFED_BYTES = 1 << 16;
 const HEIF = ["avif", "avis", "heic", "heix", "hevc", "heim", "heis", "mif1"];
@@ -27,12 +27,11 @@ const HEIF = ["avif", "avis", "heic", "heix", "hevc", "heim", "heis", "mif1"];
 /** @param {Damage} damage @returns {{name: string, why: string, tau: number | null}} tau: at most so much; null: as the model */
 export function choice({ quality, lossy, bits, noise, blocks, dots }) {
   const gif = lossy === "GIF", little = lossy !== null && bits < LITTLE_BITS;
-  const fine = Math.min(Math.max(((quality ?? FINE) - COARSE) / (FINE - COARSE), 0), 1); // of the tables
-  const blocky = FAINTLY_BLOCKY + fine * (BLOCKY - FAINTLY_BLOCKY);
   /** @type {[string, boolean, boolean][]} what it may be, whether it is, and whether it is a little */
   const seen = [
     [`${lossy} of ${bits.toFixed(1)} bits a pixel`, gif ? !little : lossy !== null && bits < FEW_BITS, little && !gif],
-    ["blocks of 8×8, as of a JPEG", blocks > blocky, blocks > FAINTLY_BLOCKY],
+    [`JPEG of quality ${quality}`, quality !== null && quality < COARSE, false],
+    ["blocks of 8×8, as of a JPEG", blocks > BLOCKY, blocks > FAINTLY_BLOCKY],
     [`noise of ${noise.toFixed(1)}/255`, noise > NOISY, noise > FAINTLY_NOISY],
     ["black and white dots", dots > DOTTED, false],
   ];

@@ -86,20 +86,19 @@ def test_what_decides_of_a_jpeg_is_seen_in_its_pixels():
     assert seen == [
         srflow_sdk.ModelChoice(name="x4-small", why="no damage found"),
         srflow_sdk.ModelChoice(name="x4-small", why="faint: blocks of 8×8, as of a JPEG; auto τ 0.4", tau=0.4),
-        srflow_sdk.ModelChoice(name="x4-photo", why="blocks of 8×8, as of a JPEG"),
+        srflow_sdk.ModelChoice(name="x4-photo", why="JPEG of quality 30, blocks of 8×8, as of a JPEG"),
     ]
     assert choose_model(np.asarray(_jpeg(cat, 90))) == seen[1], "as a screenshot"
+    assert choose_model(np.asarray(_jpeg(cat, 30))).why == "blocks of 8×8, as of a JPEG"
 
 
 @pytest.mark.filterwarnings("error")
-def test_coarse_tables_make_faint_blocks_count(tmp_path, monkeypatch):
+def test_coarse_tables_count_where_texture_hides_the_blocks(tmp_path, monkeypatch):
     textured = np.clip(smooth(256) + np.random.default_rng(1).normal(0, 20, (256, 256, 1)), 0, 255).astype(np.uint8)
     Image.fromarray(textured).save(tmp_path / "a.jpg", quality=45)
     damage = measure_damage(tmp_path / "a.jpg")
     assert (damage.quality, damage.blocks < 1.2) == (45, True)
-    assert choose_model(tmp_path / "a.jpg") == srflow_sdk.ModelChoice(
-        name="x4-photo", why="blocks of 8×8, as of a JPEG"
-    )
+    assert choose_model(tmp_path / "a.jpg") == srflow_sdk.ModelChoice(name="x4-photo", why="JPEG of quality 45")
     assert choose_model(read_image(tmp_path / "a.jpg").pixels).tau == 0.4
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # a large picture is no bomb
     assert measure_damage(tmp_path / "a.jpg") == damage
