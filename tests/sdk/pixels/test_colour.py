@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import pyvips
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from srflow_sdk.files import libvips  # imported elsewhere first, pyvips would log libvips' warnings
 from srflow_sdk.pixels import colour
 from srflow_sdk.pixels.colour import conversion_for
 from tests.sdk.pixels.icc_writer import (
@@ -164,7 +164,7 @@ def test_lookup_tables_count_more_than_the_matrix_beside_them():
 
 
 def srgb_profiles():
-    plain = pyvips.Image.black(1, 1, bands=3).copy(interpretation="srgb")
+    plain = libvips.pyvips().Image.black(1, 1, bands=3).copy(interpretation="srgb")
     samples = [n / 1023 for n in range(1024)]
     curve = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in samples]
     return {
