@@ -18,7 +18,7 @@ from srflow_sdk._checks import file_path, keywords_of, whole
 from srflow_sdk.backends import ComputePrecision, Device, Precision, open_backend
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
 from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, OutputSize, Progress, pass_of
-from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.drawing.painter import Painter, cleaned
 from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
@@ -424,6 +424,7 @@ class Upscaler:
             pixels, kind = loaded(found, layout=layout)
             seen = found if kind.pil_mode else pixels
             painter = painter or self._suiting(seen, draw.scale, cancel=draw.cancel)
+            pixels = cleaned(pixels, kind, painter, draw.cancel)
             if copied and kind.pil_mode is None:
                 # Tiles that are not kept are encoded later, when the caller's array may have changed.
                 pixels = pixels.copy()
@@ -444,27 +445,32 @@ class Upscaler:
         """The painter of the model for a picture, None: a clean one. limits, Raises: as of :func:`choose_model`."""
         if picture is None:
             return self._painter_of(needed(self._bundles.values(), scale)[0].manifest.name)
-        choice = choose_model(picture, scale=scale, among=self._bundles.values(), **limits)
-        return self._painter_of(choice.name).showing(choice.of(self._bundles.values()))
+        return self._drawing(choose_model(picture, scale=scale, among=self._bundles.values(), **limits))
 
-    def _painter_of(self, name: str) -> Painter:
+    def _drawing(self, choice: ModelChoice) -> Painter:
+        bundle, painter = choice.of(self._bundles.values()), self._painter_of(choice.name)
+        first = bundle._cleaner
+        return painter.showing(bundle, None if first is None else self._painter_of(first.manifest.name, first))
+
+    def _painter_of(self, name: str, bundle: Bundle | None = None) -> Painter:
+        """bundle: None is the one of this name among those given."""
         self._painter.check_open()
         if name in self._painters:  # no thread waits for the other model
             return self._painters[name]
         with self._opening:
             self._painter.check_open()
             if name not in self._painters:
-                self._painters[name] = self._opened(self._bundles[name])
+                self._painters[name] = self._opened(bundle or self._bundles[name])
             return self._painters[name]
 
     def _only(self, choice: ModelChoice) -> Self:
         """An upscaler with one of the models, which closes with this one: they share what is open."""
-        if len(self._bundles) == 1:
+        bundle, painter = choice.of(self._bundles.values()), self._drawing(choice)
+        if len(self._bundles) == 1 and self._bundles[choice.name]._cleaner is None:
             return self
-        one, bundle = type(self).__new__(type(self)), choice.of(self._bundles.values())
-        painter = self._painter_of(choice.name).showing(bundle)
+        one = type(self).__new__(type(self))
         vars(one).update(vars(self))
-        one._open([bundle], lambda _: painter, self._tile)
+        one._open([dataclasses.replace(bundle, _cleaner=None)], lambda _: painter, self._tile)
         return one
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.finishing import Write, warn_if_inconsistent
-from srflow_sdk.drawing.low_resolution import LowResolution, RowBuffer
+from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution, RowBuffer
 from srflow_sdk.drawing.options import DrawOptions, make_request, pass_of
-from srflow_sdk.drawing.painter import KeptTiles, Painter, draw_tiles
+from srflow_sdk.drawing.painter import KeptTiles, Painter, cleaned, draw_tiles
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import ImageReader, ImageWriter, Provenance, WriteOptions, check_writable, open_image
@@ -100,9 +100,13 @@ def upscale_file(
         padded = padded_size(height, unit), padded_size(width, unit)
         core = painter.core(*padded)
         tiles = painter.plan(*padded, core)
-        rows = RowBuffer(reader.read_rows, height=height, ahead=tiles[0].core.height)
-        stack.callback(rows.close)
-        lr = LowResolution(source=rows, kind=reader.kind, height=height, width=width, multiple=unit, reach=reach)
+        source_rows: ArrayRows | RowBuffer
+        if painter.cleaner is None:
+            source_rows = rows = RowBuffer(reader.read_rows, height=height, ahead=tiles[0].core.height)
+            stack.callback(rows.close)
+        else:  # it is held whole, which is little beside what is drawn of it
+            source_rows = ArrayRows(cleaned(reader.read_rows(height), reader.kind, painter, options.cancel))
+        lr = LowResolution(source=source_rows, kind=reader.kind, height=height, width=width, multiple=unit, reach=reach)
         known, writers = {"source_sha256": reader.sha256(), "tile": core}, list[ImageWriter]()
         for place, target in enumerate(targets):
             sample = request.samples[0 if interval is not None else place]
@@ -113,14 +117,15 @@ def upscale_file(
             writers.append(stack.enter_context(writer))
         measured: list[float | None] = [None] * len(targets)
         if raw:
-            values, geo = rows.rows(0, height), reader.metadata.geo
+            values, geo = source_rows.rows(0, height), reader.metadata.geo
             for number, writer in enumerate(writers):
                 progress = pass_of(number, len(writers), options.progress)
                 one = dataclasses.replace(options, sample=request.samples[number], progress=progress)
                 writer.write_rows(in_range(values, one, None if geo is None else geo.nodata))
         else:
             writes: list[Write] = [writer.write_rows for writer in writers]
-            measured = draw_tiles(lr, painter, tiles, request, writes, KeptTiles(), measure=writing.report)
+            measures = writing.report and painter.cleaner is None  # not how near the picture is to a cleaned one
+            measured = draw_tiles(lr, painter, tiles, request, writes, KeptTiles(), measure=measures)
         written = [  # all of them before the first appears under its name
             finished(writer, target, writing, lr_psnr=value)
             for writer, target, value in zip(writers, targets, measured, strict=True)
@@ -171,7 +176,7 @@ def writer_for(
     fields: as of :func:`made_of`.
     """
     backend = painter.backend
-    provenance = made_of(painter.manifest, source=reader.path, **fields)
+    provenance = made_of(painter.manifest, source=reader.path, cleaned_by=painter.cleaned_by, **fields)
     if backend.precision != "bundle":
         provenance = dataclasses.replace(provenance, precision=backend.precision, device=backend.device)
     return ImageWriter(

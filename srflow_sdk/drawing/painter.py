@@ -21,7 +21,7 @@ from srflow_sdk.backends import Backend, Conditioning, Drawing, OnnxRuntimeBacke
 from srflow_sdk.backends.base import with_margins
 from srflow_sdk.drawing.finishing import Finishing, Write, together
 from srflow_sdk.drawing.low_resolution import ChromaBounds, LowResolution
-from srflow_sdk.drawing.options import Request
+from srflow_sdk.drawing.options import DrawOptions, Request, make_request
 from srflow_sdk.drawing.temperature import Temperature
 from srflow_sdk.drawing.tiles import (
     AUTO_BUDGET_BYTES,
@@ -42,7 +42,7 @@ from srflow_sdk.drawing.tiles import (
 from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
-from srflow_sdk.pixels.in_memory import from_unit, luma
+from srflow_sdk.pixels.in_memory import ImageKind, from_unit, luma
 from srflow_sdk.system.hardware import available_memory, can_return_freed_memory, gpu_free_memory
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
@@ -120,6 +120,25 @@ def draw_tiles(
     return [None if output.meter is None else output.meter.db for output in outputs]
 
 
+def cleaned(pixels: NDArray[Any], kind: ImageKind, painter: Painter, cancel: threading.Event | None) -> NDArray[Any]:
+    """The pixels, H×W×C, as the cleaner of a painter draws them in this size; alpha stays. Without one: themselves."""
+    if (cleaner := painter.cleaner) is None:
+        return pixels
+    manifest, rows = cleaner.manifest, list[NDArray[Any]]()
+    lr = LowResolution.of(pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo)
+    options = DrawOptions(tau=0.0, scale=1, cancel=cancel)
+    request = make_request(options, manifest, height=lr.height, width=lr.width)
+    size = lr.padded_height, lr.padded_width
+    # Cores of the painter's size, which is recorded: so the picture can be made again.
+    core = cleaner.core(*size) if cleaner.backend.window_limits is not None else painter.core(*size)
+    core = None if core is None else padded_size(core, manifest.size_multiple)
+    draw_tiles(lr, cleaner, cleaner.plan(*size, core), request, [rows.append], KeptTiles())
+    result = np.concatenate(rows)
+    if kind.has_alpha:
+        result[..., -1] = pixels[..., -1]
+    return result
+
+
 @dataclass
 class KeptTiles:
     """A picture on the device: its tiles' conditioning; and how large tiles are once memory ran out."""
@@ -154,6 +173,9 @@ class KeptTiles:
 class Painter:
     """Computes tiles, of a size or "auto", with one bundle on one backend, for all threads of an Upscaler."""
 
+    cleaner: Painter | None = None
+    """Draws pictures at temperature 0 before this one, by :func:`cleaned`."""
+
     def __init__(self, bundle: Bundle, backend: Backend, tile: TileSize) -> None:
         self.manifest = bundle.manifest
         self._bundle = bundle
@@ -169,13 +191,18 @@ class Painter:
     def __reduce__(self) -> NoReturn:
         raise TypeError("an Upscaler holds open sessions and cannot be pickled: make one in each process")
 
-    def showing(self, bundle: Bundle) -> Self:
-        """Give a painter with the bundle's defaults, which shares the backends and closes with this one."""
-        if bundle.manifest == self.manifest:
+    def showing(self, bundle: Bundle, cleaner: Painter | None = None) -> Self:
+        """Give a painter with a bundle's defaults, and a cleaner, which shares backends and closes with this one."""
+        if bundle.manifest == self.manifest and cleaner is None:
             return self
         other = object.__new__(type(self))
-        vars(other).update(vars(self), manifest=bundle.manifest)
+        vars(other).update(vars(self), manifest=bundle.manifest, cleaner=cleaner or self.cleaner)
         return other
+
+    @property
+    def cleaned_by(self) -> str | None:
+        """The cleaner's name and digest, as provenance records them."""
+        return None if self.cleaner is None else f"{self.cleaner.manifest.name} {self.cleaner.manifest.digest}"
 
     def close(self) -> None:
         """Release the backends. Closing twice is harmless."""

@@ -69,6 +69,7 @@ class Provenance:
         settings: of an operation other than "upscale", what it needs besides the fields above, in its own words.
         precision, device: what the encoder computed in, "bf16" or "int8", and where, such as "openvino"; "bundle" and
             None if it computed as the bundle was exported.
+        cleaned_by: name and digest of the model that drew the source at temperature 0 before, in its size; None: none.
     """
 
     model: str
@@ -91,6 +92,7 @@ class Provenance:
     settings: str | None = None
     precision: str = "bundle"
     device: str | None = None
+    cleaned_by: str | None = None
 
 
 _KINDS: dict[str, Any] = dict.fromkeys(("seed", "sample", "latent_scheme", "tile", "auto_tau"), int)  # others are texts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from srflow_sdk.errors import ArgumentError, BundleError
@@ -36,6 +36,8 @@ class Bundle:
 
     path: Path
     manifest: Manifest
+    _cleaner: Bundle | None = field(default=None, repr=False)
+    """The model that draws damaged pictures first, of one that is chosen by the picture."""
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:

@@ -9,7 +9,7 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,16 +61,20 @@ class ModelChoice:
         name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`.
         why: what was seen, in words; "" if only one model enlarges so much, whatever the picture shows.
         tau: the model's default temperature for this picture; None is its own.
+        cleaner: the model that removes the damage first, at temperature 0 and in the picture's size; None: no model.
     """
 
     name: str
     why: str
     tau: float | None = None
+    cleaner: str | None = None
 
     def of(self, bundles: Iterable[Bundle]) -> Bundle:
-        """The model among these, with this default temperature."""
-        bundle = next(one for one in bundles if one.manifest.name == self.name)
-        return bundle if self.tau is None else bundle._by_default(self.tau)
+        """The model among these, with this default temperature, and with the cleaner that it needs, or none."""
+        there = {one.manifest.name: one for one in bundles}
+        bundle = there[self.name]
+        cleaner = None if self.cleaner is None else there.get(self.cleaner, bundle._cleaner)
+        return replace(bundle if self.tau is None else bundle._by_default(self.tau), _cleaner=cleaner)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +123,13 @@ def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> lis
 def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[Bundle]:
     """Those of the models that pictures may need, that for clean ones first; all if it sets the scale."""
     bundles = list(bundles)
-    if isinstance(scale, OutputSize) or len(bundles) == 1:
+    if len(bundles) == 1:
         return bundles
-    scales = sorted({one.manifest.scale for one in bundles})
+    if cleaner := max((one for one in bundles if one.manifest.removes_damage), key=_scale, default=None):
+        bundles = [replace(one, _cleaner=cleaner) if _scale(one) > _scale(cleaner) else one for one in bundles]
+    if isinstance(scale, OutputSize):
+        return bundles
+    scales = sorted(set(map(_scale, bundles)))
     if scale is not None and scale > scales[-1]:
         there = f"the models here enlarge {', '.join(map(str, scales))} times: ask for at most {scales[-1]}"
         raise ArgumentError(f"scale is {scale:g}, but {there}, upscale an output again, or name a bundle of your own")
@@ -129,10 +137,14 @@ def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[
     return [clean] if damaged is clean else [clean, damaged]
 
 
+def _scale(bundle: Bundle) -> int:
+    return bundle.manifest.scale
+
+
 def _suiting(bundles: Sequence[Bundle], scale: float) -> list[Bundle]:
     """The models for clean and for damaged pictures: the smallest that enlarge so much, the largest if none does."""
-    in_order = sorted(bundles, key=lambda one: one.manifest.scale)
-    enough = [one for one in in_order if one.manifest.scale >= min(scale, in_order[-1].manifest.scale)]
+    in_order = sorted(bundles, key=_scale)
+    enough = [one for one in in_order if _scale(one) >= min(scale, _scale(in_order[-1]))]
     kinds = ([one for one in enough if one.manifest.removes_damage == damaged] for damaged in (False, True))
     return [(kind or enough)[0] for kind in kinds]
 
@@ -147,19 +159,20 @@ def choose_model(
 ) -> ModelChoice:
     """Choose the smallest model that enlarges so much: for a noisy or compressed picture, of those that remove damage.
 
-    Where the damage is faint, the model for clean pictures draws with a lower temperature.
+    Where the damage is faint, the model for clean pictures draws with a lower temperature. Where no model of its kind
+    enlarges so much, the largest one that removes damage draws the picture first, in its own size.
 
     Args:
         picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is read to its end), a
             PIL image, array or tensor. A JPEG's tables show its quality, and other lossy files
             their bits a pixel; a PIL image too, of these if it was opened by their path.
         scale: as for :meth:`Upscaler.upscale`; a max_side asks for no more than None does, which is the first model's.
-        among: the models; None is the embedded ones, x4-small first. If none of its kind enlarges so much, any does.
+        among: the models; None is the embedded ones, x4-small first.
         max_pixels: larger files are refused.
         cancel: once this event is set, from any thread, the call ends within a band of rows.
 
     Returns:
-        The model's name, why, and the temperature.
+        The model's name, why, the temperature, and what draws first.
 
     Raises:
         ImageError: the picture cannot be read.
@@ -171,7 +184,7 @@ def choose_model(
     """
     DrawOptions(scale=scale)  # checks it
     bundles = needed(bundles_of(among), scale)
-    if len(bundles) == 1:
+    if len(bundles) == 1 and bundles[0]._cleaner is None:
         return ModelChoice(name=bundles[0].manifest.name, why="")
     damage = measure_damage(picture, max_pixels=max_pixels, cancel=cancel)
     little, few = damage.lossy is not None and damage.bits < _LITTLE_BITS, damage.bits < _FEW_BITS
@@ -189,9 +202,11 @@ def choose_model(
     if isinstance(scale, OutputSize):
         wanted = scale.scale_for(height=damage.size[0], width=damage.size[1])
         bundles = _suiting(bundles, min(wanted, bundles[0].manifest.scale) if scale.max_side else wanted)
-    name = bundles[bool(much)].manifest.name
-    if much or not faint:
-        return ModelChoice(name=name, why=much or "no damage found")
+    suits = bundles[-1 if much else 0]
+    name, cleaner = suits.manifest.name, suits._cleaner
+    if much or not faint or cleaner is not None:  # of clean thumbnails, most seem faintly damaged
+        first = cleaner.manifest.name if much and cleaner is not None else None
+        return ModelChoice(name=name, why=much or (faint and f"faint: {faint}") or "no damage found", cleaner=first)
     return ModelChoice(name=name, why=f"faint: {faint}; auto τ {_FAINT_TAU:g}", tau=_FAINT_TAU)
 
 

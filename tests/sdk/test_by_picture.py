@@ -289,6 +289,37 @@ def test_every_method_draws_with_it(five_models, tmp_path):
         assert np.array_equal(up.upscale(small, **values), pinned.upscale(small, **values))
 
 
+def test_a_damaged_picture_is_cleaned_before_a_model_for_clean_ones_enlarges_it(five_models, tmp_path):
+    damaged, drawn = noisy(10), {"scale": 8, "seed": 3}
+    alpha = np.linspace(0, 255, 96).astype(np.uint8)[:, None].repeat(96, 1)
+    source, target = tmp_path / "noisy.png", tmp_path / "large.png"
+    write_image(source, damaged)
+    with Upscaler(**CPU) as up, Upscaler("x4-photo", **CPU) as photo, Upscaler("x8-small", **CPU) as large:
+        expected = large.upscale(photo.upscale(damaged, tau=0, scale=1), **drawn)
+        assert not np.array_equal(expected, large.upscale(damaged, **drawn))
+        assert np.array_equal(up.upscale(damaged, **drawn), expected)
+        assert np.array_equal(up.upscale(damaged, seed=3, scale=OutputSize(width=768)), expected)
+        assert np.array_equal(up.upscale_many([damaged], **drawn)[0], expected)
+        see_through = np.dstack([damaged, alpha])
+        assert np.array_equal(up.upscale(see_through, **drawn)[..., 3], large.upscale(see_through, **drawn)[..., 3])
+        up.upscale_file(source, target, **drawn)
+        assert np.array_equal(read_image(target).pixels, expected)
+        assert read_provenance(target).cleaned_by == f"x4-photo {photo.bundle.model_sha256}"
+        upscale_folder([source], tmp_path / "out", upscaler=up, **drawn)
+        again = upscale_folder([source], tmp_path / "out", upscaler=up, resume=True, **drawn)
+        assert [file.status for file in again.files] == ["skipped"]
+        assert np.array_equal(read_image(tmp_path / "out" / "noisy.png").pixels, expected)
+        up.upscale_file(source, target, scale=4)
+        assert read_provenance(target).cleaned_by is None
+
+
+def test_the_choice_says_what_cleans(five_models):
+    choice = choose_model(noisy(10), scale=8)
+    assert (choice.name, choice.cleaner, choice.why[:8]) == ("x8-small", "x4-photo", "noise of")
+    assert choose_model(smooth(), scale=8).cleaner is None
+    assert choose_model(noisy(10), scale=4).cleaner is None
+
+
 def test_a_model_is_opened_once_a_scale_needs_it(five_models, opened):
     with Upscaler(**CPU) as up:
         up.upscale(noisy(10), scale=2)

@@ -29,7 +29,7 @@ from srflow_sdk.files import ImageReader, Provenance, check_writable, open_image
 from srflow_sdk.files.provenance import CLIP, INTERVAL, TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
+from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, bundles_of
 from srflow_sdk.system.device_names import ComputePrecision, DeviceName
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, exit_status, raised_interrupts
 from srflow_sdk.system.local_files import file_sha256
@@ -104,6 +104,8 @@ def run_command(
             bundles = bundles_of(model)
         if again is not None:
             recipe, bundles = read_recipe(again, bundles, operation=operation)
+            if server is not None and recipe.cleaned_by is not None:
+                raise ArgumentError(f"{again} was made with two models; leave out --server")
             operation = operation.recorded(recipe)
             paths, keep = [find_source(again, recipe, paths)], [*keep, again]
             how: Any = {"tile": recipe.tile, "precision": recipe.precision}
@@ -122,6 +124,9 @@ def run_command(
             cluster = Cluster(address=files.ray, **of_each, **options)
         else:
             models, chosen = plan.models, plan.bundles
+            if again is not None and (first := plan.bundles[0]._cleaner) is not None:  # whatever is measured today
+                known = ModelChoice(name=plan.bundles[0].manifest.name, why="", cleaner=first.manifest.name)
+                models.choices[plan.jobs[0].source] = known
             if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):  # only its model need be opened
                 chosen = [models.bundles[models.name(plan.jobs[0].source)]]
             if len(plan.jobs) == 1 or files.dry_run:  # of many, a line for each would hide what went wrong
@@ -346,6 +351,7 @@ def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation
         of = f"it is not an output of srflow-{operation.name}, or another program dropped that when it saved the file"
         raise ImageError(f"{output} does not say how it was made: {of}")
     same = [one for one in bundles if one.model_sha256 == recipe.model_sha256][:1]
+    cleaners = [one for one in bundles if f"{one.manifest.name} {one.model_sha256}" == recipe.cleaned_by]
     command, manifest, why = f"srflow-{recipe.operation}", bundles[0].manifest, ""
     other = f"; make it again with srflow-sdk {recipe.sdk_version}"
     if recipe.operation in _ONLY_WITH_OTHERS:
@@ -358,6 +364,8 @@ def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation
         models = f"{recipe.model} (sha256 {recipe.model_sha256[:12]}…), not with {manifest.name}"
         fix = "name its bundle, or its name on the server, with --model"
         why = f"was made with the model {models} (sha256 {manifest.digest[:12]}…); {fix}"
+    elif recipe.cleaned_by is not None and not cleaners:
+        why = f"was made with {recipe.cleaned_by:.60}… first, which is not here; leave out --model and --server"
     elif recipe.auto_tau not in (None, AUTO_TAU_SCHEME) or recipe.latent_scheme != LATENT_SCHEME:
         theirs = f"version {recipe.auto_tau} of --tau auto and latent scheme {recipe.latent_scheme}"
         why = f"was made with {theirs}, but this SDK has {AUTO_TAU_SCHEME} and {LATENT_SCHEME}{other}"
@@ -367,6 +375,8 @@ def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation
         raise ImageError(f"{output} {why}")
     if recipe.tau is not None and recipe.auto_tau is not None:
         same = [same[0]._by_default(recipe.tau)]
+    if cleaners:
+        same = [dataclasses.replace(same[0], _cleaner=cleaners[0])]
     return recipe, same
 
 

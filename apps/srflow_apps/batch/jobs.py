@@ -166,17 +166,17 @@ class Models:
     ) -> None:
         self.bundles = {bundle.manifest.name: bundle for bundle in bundles}
         self.upscaler, self._scale, self._max_pixels = upscaler, scale, max_pixels
-        self._made: dict[Path, ModelChoice] = {}
+        self.choices: dict[Path, ModelChoice] = {}
 
     def of(self, source: Path, local: Path | None = None, *, cancel: threading.Event | None = None) -> ModelChoice:
         """The choice for a file, with no reason if there was none. local: where it can be read; None fetches it."""
-        if len(self.bundles) == 1:
+        if len(self.bundles) == 1 and next(iter(self.bundles.values()))._cleaner is None:
             return ModelChoice(name=next(iter(self.bundles)), why="")
-        if source not in self._made:
+        if source not in self.choices:
             limits: dict[str, Any] = {"max_pixels": self._max_pixels, "cancel": cancel}
             with reading(source) if local is None else contextlib.nullcontext(local) as place:
-                self._made[source] = choose_model(place, scale=self._scale, among=self.bundles.values(), **limits)
-        return self._made[source]
+                self.choices[source] = choose_model(place, scale=self._scale, among=self.bundles.values(), **limits)
+        return self.choices[source]
 
     def name(self, source: Path) -> str:
         """The model's name for a file; of several, the first for one that cannot be read, which fails later."""
@@ -190,7 +190,8 @@ class Models:
         """The Upscaler for a file, and why it has this model; None if all have the same. local: as for :meth:`of`."""
         assert self.upscaler is not None  # for the type checker: it is set before jobs are done
         choice = self.of(source, local, cancel=cancel)
-        return self.upscaler._only(choice), choice.why or None
+        first = "" if choice.cleaner is None else f"first {choice.cleaner} at τ 0"
+        return self.upscaler._only(choice), "; ".join(filter(None, (choice.why, first))) or None
 
 
 def digest(models: Sequence[Manifest]) -> str:
@@ -298,6 +299,7 @@ def is_done(job: Job, models: Models, *, settings: Settings, cancel: threading.E
             size = reader.width, reader.height
             for number, made in enumerate(found, start=operation.sample):
                 wanted = operation.provenance(job, manifest, size=size, number=number, source_sha256=made.source_sha256)
+                wanted = dataclasses.replace(wanted, cleaned_by=upscaler._painter.cleaned_by)
                 if _what_matters(made) != _what_matters(dataclasses.replace(wanted, precision=upscaler.precision)):
                     return False
             if {made.source_sha256 for made in found} != {reader.sha256()}:

@@ -138,7 +138,7 @@ class ClipRun:
         choice = choose_model(sample, scale=self.upscaling.scale, among=self.bundles)
         if choice.why:
             self.display.tell(f"{name}: {choice.name} ({choice.why})")
-        return choice.of(self.bundles)
+        return dataclasses.replace(choice, cleaner=None).of(self.bundles)  # frames are not cleaned
 
     def _opened(self, bundle: Bundle) -> Upscaler:
         options = {name: getattr(self.machine, name) for name in ("device", "tile", "threads", "precision")}
