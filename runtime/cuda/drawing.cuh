@@ -1,8 +1,8 @@
-// What a drawing does on the GPU around the network: its latents before, and 8-bit levels after.
+// What a drawing does on the GPU before the network: its latents.
 //
-// srflow_sdk/backends/tensorrt_engines/drawing.ptx is made of this file, by make_ptx.py, and drawing.py there launches it.
-// All arguments have 64 bits, and what changes from one drawing to the next lies in device memory, so that a CUDA graph
-// holds for all drawings of a size.
+// srflow_sdk/backends/tensorrt_engines/drawing.ptx is made of this file, by make_ptx.py, and execution.py there launches
+// it. All arguments have 64 bits, and what changes from one drawing to the next lies in device memory, so that a CUDA
+// graph holds for all drawings of a size.
 #ifndef SRFLOW_CUDA_DRAWING_CUH_
 #define SRFLOW_CUDA_DRAWING_CUH_
 
@@ -11,15 +11,11 @@
 
 namespace srflow {
 
-// What changes. `usable` becomes 0 where a value cannot be a picture's.
+// What changes.
 struct Drawing {
   std::uint64_t seed, sample;
-  std::int64_t top, left, height, width;                      // of the noise, in LR pixels of the whole image
-  std::int64_t core_top, core_left, core_height, core_width;  // of what is wanted, in HR pixels of the picture
-  std::int64_t usable;
+  std::int64_t top, left, height, width;  // of the noise, in LR pixels of the whole image
 };
-
-constexpr float kLargest = 65504.0f;  // of float16; see srflow_sdk/drawing/values.py
 
 }  // namespace srflow
 
@@ -51,24 +47,6 @@ extern "C" __global__ void srflow_draw_latents(const srflow::Drawing* drawing, s
 #pragma unroll
     for (int j = 0; j < 4; ++j)  // the next word comes first
       block.word[j] = block.word[j] >> 32 | (j < 3 ? block.word[j + 1] << 32 : 0);
-  }
-}
-
-// The core of a picture, 3×height×width, as levels 0 … 255, core_height×core_width×3: clipped to [0, 1], times 255, to
-// the nearest integer, halves to even. Launch with blocks over the core's pixels.
-extern "C" __global__ void srflow_quantise(srflow::Drawing* drawing, std::int64_t height, std::int64_t width,
-                                           const float* picture, std::uint8_t* out) {
-  using namespace srflow;
-  const std::int64_t pixel = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (pixel >= drawing->core_height * drawing->core_width) return;
-  const std::int64_t y = quotient(pixel, drawing->core_width), x = pixel - y * drawing->core_width;
-  const std::int64_t from = (drawing->core_top + y) * width + drawing->core_left + x;
-#pragma unroll
-  for (int channel = 0; channel < 3; ++channel) {
-    const float value = picture[channel * height * width + from];
-    if (!(value >= -kLargest && value <= kLargest)) drawing->usable = 0;  // not so if it is NaN
-    const float clipped = value > 0.0f ? (value < 1.0f ? value : 1.0f) : 0.0f;
-    out[pixel * 3 + channel] = static_cast<std::uint8_t>(__float2int_rn(__fmul_rn(clipped, 255.0f)));
   }
 }
 

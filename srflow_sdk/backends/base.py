@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +55,6 @@ class Drawing:
         tau: The noise's standard deviation.
         maps: What the noise is multiplied by besides, float32 h×w for every level; empty for nothing.
         core: The wanted part of the picture, in HR pixels of the window.
-        rounded: 8-bit levels will do, from devices that make them: what becomes of values in [0, 1] in an 8-bit image.
     """
 
     levels: tuple[LatentLevel, ...]
@@ -67,7 +66,6 @@ class Drawing:
     tau: float
     maps: Mapping[int, _Array] = field(default_factory=dict)
     core: Window
-    rounded: bool = False
 
     @property
     def encoded(self) -> Window:
@@ -182,14 +180,13 @@ class Backend(ABC):
         self._require_active()
         return self.sample_impl(conditioning, noise, tau)
 
-    def draw(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
+    def draw(self, conditioning: Conditioning, drawing: Drawing) -> _Array:
         """Draw noise and decode it: the core of :meth:`sample`'s picture.
 
-        Devices that can draw the noise by themselves do, with the same bits, and those that can round do that where
-        `drawing` says so and all values are finite and within ±65504.
+        Devices that can draw the noise by themselves do, with the same bits.
 
         Returns:
-            float32 3×h×w, or rounded, uint8 h×w×3.
+            float32 3×h×w.
 
         Raises:
             SRFlowError: As :meth:`sample`.
@@ -206,7 +203,7 @@ class Backend(ABC):
         """True if the device draws the noise by itself."""
         return False
 
-    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
+    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> _Array:
         """Do the work of :meth:`draw` on the device."""
         raise NotImplementedError
 

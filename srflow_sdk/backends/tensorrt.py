@@ -147,14 +147,14 @@ class TensorRTBackend(Backend):
     def can_draw(self) -> bool:
         return self._session is not None and self._session.kernels is not None
 
-    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
+    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> _Array:
         session = still_open(self._session)
         kernels = still_open(session.kernels)
         (image,) = session.images(conditioning, 1, "noise for")
         levels = [(one, drawing.encoded.scaled(drawing.scale, 1 << one.level)) for one in drawing.levels]
         noise = {f"noise_level{one.level}": (1, one.channels, place.height, place.width) for one, place in levels}
 
-        def work(lane: GpuLane) -> NDArray[Any]:
+        def work(lane: GpuLane) -> _Array:
             with lane.binding(session.sampler, {**image.shapes, **noise, "tau": (1,)}) as binding:
                 return kernels.draw(binding, image.addresses, drawing)
 
@@ -192,8 +192,7 @@ class _Session:
             try:
                 self.kernels = DrawingKernels(gpu)
             except (DeviceError, ImportError, OSError) as error:
-                does = "the processor draws latents and rounds pictures"
-                _log.warning("%s, because the GPU's kernels cannot be used: %s", does, error)
+                _log.warning("the processor draws latents, because the GPU's kernel cannot be used: %s", error)
         self._inverter: Engine | None = None
         self._no_graphs = threading.Event()
         self._lock, self._loading = threading.Lock(), threading.Lock()

@@ -351,9 +351,7 @@ class Painter:
         bounds = None
         if request.hued and request.channels == 3:
             bounds = ChromaBounds(lr, tile.core.within(tile.window), self.manifest.halo)
-        # Colours are bounded before they are rounded: a device rounds only what has no bounds.
-        levels = reduce is None and request.channels == 3 and dtype == np.uint8 and bounds is None
-        for count, picture in enumerate(self.samples(tile, lr, request, kept, rounded=levels), start=1):
+        for count, picture in enumerate(self.samples(tile, lr, request, kept), start=1):
             values = luma(picture) if request.channels == 1 else bounds.bounded(picture) if bounds else picture
             if reduce is None or (reduce == "interval" and count == 1):
                 held.append(rounded(values))
@@ -376,9 +374,9 @@ class Painter:
         return [*held, *(rounded(np.clip(mean + side, 0, 1)) for side in (-half, half))]
 
     def samples(
-        self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles, *, rounded: bool
-    ) -> Iterator[NDArray[Any]]:
-        """Encode a tile, and draw its core for each sample: RGB, h×w×3, float32, or uint8 where `rounded` will do."""
+        self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles
+    ) -> Iterator[NDArray[np.float32]]:
+        """Encode a tile, and draw its core for each sample: float32 RGB, h×w×3."""
         cancel, temperatures = request.options.cancel, [request.temperature]
         if request.mirrored:
             temperatures.append(request.temperature.mirrored())
@@ -391,10 +389,10 @@ class Painter:
             for temperature in temperatures:
                 stop_if_set(cancel)
                 with cancelled_by(cancel):
-                    core = self._core(self.backend, tile, conditioning, request, temperature, sample, rounded=rounded)
-                    if core.dtype == np.float32 and not is_usable(core):
+                    core = self._core(self.backend, tile, conditioning, request, temperature, sample)
+                    if not is_usable(core):
                         core = self._core_again(tile, lr, request, temperature, sample)
-                yield core.transpose(1, 2, 0) if core.dtype == np.float32 else core
+                yield core.transpose(1, 2, 0)
 
     def _core(
         self,
@@ -404,10 +402,8 @@ class Painter:
         request: Request,
         temperature: Temperature,
         sample: int,
-        *,
-        rounded: bool = False,
-    ) -> NDArray[Any]:
-        """The tile's core of one sample, float32 3×h×w; uint8 h×w×3 where the device rounds by itself."""
+    ) -> NDArray[np.float32]:
+        """The tile's core of one sample, float32 3×h×w."""
         manifest, window = self.manifest, tile.window
         levels, scale = manifest.latent_levels, manifest.scale
         margins = self.margins(backend, window.height, window.width)
@@ -428,7 +424,6 @@ class Painter:
             tau=tau,
             maps=maps,
             core=core,
-            rounded=rounded,
         )
         return backend.draw(conditioning, drawing)
 

@@ -290,8 +290,8 @@ class RemotePainter(Painter):
         raise _only_here(self.backend.device)
 
     def samples(
-        self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles, *, rounded: bool
-    ) -> Iterator[NDArray[Any]]:
+        self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles
+    ) -> Iterator[NDArray[np.float32]]:
         options = request.options
         if request.latents is not None:
             raise _only_here(self.backend.device)

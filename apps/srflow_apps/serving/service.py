@@ -206,7 +206,7 @@ class PooledBackend(Backend):
         with self._next() as backend:
             return backend.sample(conditioning, noise, tau)
 
-    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
+    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[np.float32]:
         with self._next() as backend:
             return backend.draw_impl(conditioning, drawing)
 

@@ -1,11 +1,11 @@
-"""Runs one engine: shapes, addresses, activations, kernels around it, and a CUDA graph once the same work repeats.
+"""Runs one engine: shapes, addresses, activations, kernels before it, and a CUDA graph once the same work repeats.
 
-A graph has the kernels around the engine too; what changes from run to run they read from memory. It is bound to the
+A graph has the kernels before the engine too; what changes from run to run they read from memory. It is bound to the
 state of the execution context that it was captured from, so each tile size has its own. A lane keeps a few of them, and
 they share one workspace for activations, which only one of them uses at a time.
 
-The kernels draw latents and round pictures, with the bits of numpy's. They are runtime/cuda/drawing.cuh, as PTX
-(runtime/cuda/make_ptx.py), which the driver compiles for its GPU.
+The kernel draws latents, with the bits of numpy's. It is runtime/cuda/drawing.cuh, as PTX (runtime/cuda/make_ptx.py),
+which the driver compiles for its GPU.
 """
 
 from __future__ import annotations
@@ -31,10 +31,8 @@ from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.local_files import write_atomically
 
 Shape = tuple[int, ...]
-Stages = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # kernels before and after the engine
-_STATE = struct.Struct("<QQ9q")  # Drawing in drawing.cuh
+_STATE = struct.Struct("<QQ4q")  # Drawing in drawing.cuh
 _TAU = ALIGNMENT  # where it stands after that, as a tensor of the engine
-_LEVELS = 2 * ALIGNMENT  # where the rounded picture begins after that
 _CHANNELS = 8  # of a level that a thread draws
 _SIZES_KEPT = 4  # tiles of one image have at most this many: of corners, of two edges, of inner tiles
 _log = logging.getLogger(__name__)
@@ -187,7 +185,7 @@ class Binding:
         self._lane, self._engine = lane, engine
         self._buffers: dict[str, Block] = {}
         self._pinned: dict[str, NDArray[np.uint8]] = {}
-        self._bound: tuple[dict[str, int], Stages, Block | None] = ({}, ((), ()), None)
+        self._bound: tuple[dict[str, int], tuple[Launch, ...], Block | None] = ({}, (), None)
         self._settled = False
         self._graph: Any = None
         engine.log.clear()
@@ -208,26 +206,22 @@ class Binding:
         bound: Mapping[str, int],
         downloads: Mapping[str, Shape] | None = None,
         before: Sequence[Launch] = (),
-        after: Sequence[Launch] = (),
     ) -> dict[str, NDArray[Any]]:
         """Compute, and wait for it. The arrays are in memory that the next run uses again: copy what is kept.
 
-        bound: addresses of tensors that stay on the GPU. downloads: shapes of float32 outputs, or bytes of buffers.
+        bound: addresses of tensors that stay on the GPU. downloads: shapes of float32 outputs. before: kernels.
         """
         stream = self._lane.stream
         addresses = {name: self.buffer(name) for name in (*uploads, *(downloads or {}))}
         tensors = self.shapes.keys() | self.output_shapes.keys()
         bound = {**bound, **{name: address for name, address in addresses.items() if name in tensors}}
-        self._bind(bound, (tuple(before), tuple(after)))
+        self._bind(bound, tuple(before))
         for name, array in uploads.items():
             staged = self._staged(name, array.shape, array.dtype)
             np.copyto(staged, array)
             stream.upload(staged, addresses[name])
         self._compute()
-        arrays = {
-            name: self._staged(name, shape, np.dtype(np.float32 if name in tensors else np.uint8))
-            for name, shape in (downloads or {}).items()
-        }
+        arrays = {name: self._staged(name, shape, np.dtype(np.float32)) for name, shape in (downloads or {}).items()}
         for name, array in arrays.items():
             stream.download(addresses[name], array)
         stream.synchronize()
@@ -258,11 +252,11 @@ class Binding:
             self._buffers[name] = self._lane.memory.take(nbytes)
         return self._buffers[name].address
 
-    def _bind(self, addresses: dict[str, int], stages: Stages) -> None:
-        """Tell the context where its tensors and activations are. If that or a stage changed, a graph is void."""
+    def _bind(self, addresses: dict[str, int], kernels: tuple[Launch, ...]) -> None:
+        """Tell the context where its tensors and activations are. If that or a kernel changed, a graph is void."""
         workspace = self._lane.provide_workspace(self._needed)
         before, _, last = self._bound
-        if (addresses, stages, workspace) == self._bound:
+        if (addresses, kernels, workspace) == self._bound:
             return
         self._drop_graph()
         self._settled = False
@@ -272,7 +266,7 @@ class Binding:
         for name, address in addresses.items():
             if before.get(name) != address and not self.context.set_tensor_address(name, address):
                 raise self._engine.log.failure(f"the engine refuses the address of {name}")
-        self._bound = addresses, stages, workspace
+        self._bound = addresses, kernels, workspace
 
     def _compute(self) -> None:
         """Launch the graph, captured once a run was the same and so all lazy work is done; otherwise enqueue."""
@@ -295,14 +289,11 @@ class Binding:
         self._settled = True
 
     def _enqueue(self) -> None:
-        _, (before, after), _ = self._bound
-        for launch in before:
+        for launch in self._bound[1]:
             self._lane.stream.start(launch)
         self._engine.log.clear()
         if not self.context.execute_async_v3(self._lane.stream.handle):
             raise self._engine.log.failure("the engine failed")
-        for launch in after:
-            self._lane.stream.start(launch)
 
     def _drop_graph(self) -> None:
         if self._graph is not None:
@@ -311,18 +302,19 @@ class Binding:
 
 
 class DrawingKernels:
-    """The kernels of one GPU. Thread-safe. Raises: DeviceError if the driver does not take them."""
+    """The kernel of one GPU. Thread-safe. Raises: DeviceError if the driver does not take it."""
 
     def __init__(self, gpu: CudaGpu) -> None:
         ptx = Path(__file__).with_name("drawing.ptx").read_bytes()
-        self.unload, (self._latents, self._quantise) = gpu.load(ptx, "srflow_draw_latents", "srflow_quantise")
+        self.unload, self._latents = gpu.load(ptx, "srflow_draw_latents")
 
-    def draw(self, binding: Binding, bound: Mapping[str, int], drawing: Drawing) -> NDArray[Any]:
+    def draw(self, binding: Binding, bound: Mapping[str, int], drawing: Drawing) -> NDArray[np.float32]:
         """Draw the core of a picture with the sampler's binding. bound: the conditioning's addresses."""
-        whole, core = drawing.encoded.scaled(drawing.scale), drawing.core
         shape = binding.output_shapes["sr"]
-        state = binding.buffer("drawing", _LEVELS + 3 * whole.height * whole.width)
-        uploads: dict[str, NDArray[Any]] = {"drawing": _packed(drawing)}
+        packed = _STATE.pack(drawing.seed, drawing.sample, *dataclasses.astuple(drawing.window))
+        changing = np.frombuffer(packed.ljust(_TAU, b"\0") + np.float32(drawing.tau).tobytes(), np.uint8)
+        uploads: dict[str, NDArray[Any]] = {"drawing": changing}
+        state = binding.buffer("drawing", changing.nbytes)
         tensors, before = {**bound, "tau": state + _TAU, "sr": binding.buffer("sr")}, []
         for entry in drawing.levels:
             name, map_name = f"noise_level{entry.level}", f"map_level{entry.level}"
@@ -334,21 +326,6 @@ class DrawingKernels:
             grid = -(-place.height * place.width // THREADS), -(-entry.channels // _CHANNELS)
             of_level = (drawing.scale, entry.level, entry.channels, place.height, place.width)
             before.append(Launch(self._latents, grid, (state, *of_level, map_address, tensors[name])))
-        if not drawing.rounded:
-            picture = binding.run(uploads=uploads, bound=tensors, downloads={"sr": shape}, before=before)["sr"]
-            rows, columns = core.slices
-            return np.array(picture[0, :, rows, columns])
-        grid = -(-whole.height * whole.width // THREADS), 1  # enough for any core
-        after = [Launch(self._quantise, grid, (state, whole.height, whole.width, tensors["sr"], state + _LEVELS))]
-        wanted = {"drawing": (_LEVELS + core.height * core.width * 3,)}
-        found = binding.run(uploads=uploads, bound=tensors, downloads=wanted, before=before, after=after)["drawing"]
-        if not _STATE.unpack(found[: _STATE.size].tobytes())[-1]:  # the caller judges the values themselves
-            return self.draw(binding, bound, dataclasses.replace(drawing, rounded=False))
-        return np.array(found[_LEVELS:]).reshape(core.height, core.width, 3)
-
-
-def _packed(drawing: Drawing) -> NDArray[np.uint8]:
-    """All that changes from one drawing to the next, as it lies on the GPU."""
-    places = (*dataclasses.astuple(drawing.window), *dataclasses.astuple(drawing.core))
-    state = _STATE.pack(drawing.seed, drawing.sample, *places, 1)
-    return np.frombuffer(state.ljust(_TAU, b"\0") + np.float32(drawing.tau).tobytes(), np.uint8)
+        picture = binding.run(uploads=uploads, bound=tensors, downloads={"sr": shape}, before=before)["sr"]
+        rows, columns = drawing.core.slices
+        return np.array(picture[0, :, rows, columns])

@@ -49,18 +49,17 @@ def test_as_many_calls_are_computed_at_a_time_as_there_are_sessions(tiny_bundle:
     pool.deactivate()
 
 
-def test_a_gpu_of_a_pool_draws_and_rounds_by_itself(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_of_a_pool_draws_by_itself(tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = Bundle.open(tiny_bundle)
     place = Window(top=0, left=0, height=16, width=16)
-    drawing = Drawing(
-        levels=bundle.manifest.latent_levels, scale=4, seed=1, sample=0, window=place, tau=0.5, core=place, rounded=True
-    )
-    levels = np.full((16, 16, 3), 7, np.uint8)
+    levels = bundle.manifest.latent_levels
+    drawing = Drawing(levels=levels, scale=4, seed=1, sample=0, window=place, tau=0.5, core=place)
+    picture = np.full((3, 16, 16), 7, np.float32)
     with OnnxRuntimeBackend(bundle, threads=1) as backend:
         pool = PooledBackend([backend])
         conditioning = pool.encode(tile(0))
         expected = backend.draw(conditioning, drawing)
-        monkeypatch.setattr(backend, "draw_impl", lambda *_: levels)
+        monkeypatch.setattr(backend, "draw_impl", lambda *_: picture)
         np.testing.assert_array_equal(pool.draw(conditioning, drawing), expected)
         monkeypatch.setattr(OnnxRuntimeBackend, "can_draw", True)
-        assert pool.draw(conditioning, drawing) is levels
+        assert pool.draw(conditioning, drawing) is picture

@@ -71,7 +71,6 @@ class FakeGpu:
         self.contexts: set[int] = set()  # GPUs whose primary context was initialised
         # What happened so far: kernels that ran, bytes of copies to the host and from ordinary memory of it, and more.
         self.started: list[str] = []
-        self.downloaded: list[int] = []
         self.pageable: list[int] = []
         self.allocations = self.launches = self.captures = self.outside_graphs = 0
         self._handles = itertools.count(1000)
@@ -187,7 +186,6 @@ class FakeGpu:
             host = src if up else dst
             pinned = any(start <= host and host + count <= start + one.nbytes for start, one in self.pinned.items())
             (self.pageable if not pinned else []).append(count)
-            (self.downloaded if not up else []).append(count)
             staged = ctypes.string_at(src, count) if up and not pinned else None
 
             def copy():

@@ -18,7 +18,6 @@ Memory = Callable[[int, int], np.ndarray]
 
 _TYPES = {
     "pred": np.bool_,
-    "u8": np.uint8,
     "u32": np.uint32,
     "s32": np.int32,
     "b32": np.uint32,
@@ -37,13 +36,11 @@ _PLAIN = {
     "sub.s64": np.subtract,
     "mul.lo.s64": np.multiply,
     "min.s64": np.minimum,
-    "min.f32": np.fmin,  # of a number and NaN, the number
     "div.u32": np.floor_divide,
     "div.s64": np.floor_divide,  # of numbers that are not negative
     "and.b64": np.bitwise_and,
     "or.b64": np.bitwise_or,
     "xor.b64": np.bitwise_xor,
-    "and.pred": np.logical_and,
     "or.pred": np.logical_or,
     "not.pred": np.logical_not,
     # .rn: rounded to nearest even, and "never fused". Without it "mul/add sequences … may be optimized to use
@@ -175,9 +172,6 @@ class _Lanes:
         elif operation == "mul.wide.u32":
             a, b = (self.value(source, "u32").astype(np.uint64) for source in sources)
             self.put(to, a * b)
-        elif operation == "cvt.rni.s32.f32":  # to the nearest integer, "choosing even"; NaN gives 0
-            value = self.value(sources[0], kind)
-            self.put(to, np.where(np.isnan(value), 0, np.rint(value)).astype(np.int32))
         elif operation in ("cvt.u32.u64", "cvt.u64.u32", "cvt.s64.s32") or operation.startswith("cvt.rn."):
             self.put(to, self.value(sources[0], kind).astype(_TYPES[operation.split(".")[-2]]))
         elif name == "ld.param":
@@ -187,9 +181,7 @@ class _Lanes:
             self.put(to, cells[index])
         elif name == "st.global":
             cells, index = self.cells(self.addresses(to), _TYPES[kind])
-            cells[index] = (
-                self.value(sources[0], "u32").astype(np.uint8) if kind == "u8" else self.value(sources[0], kind)
-            )
+            cells[index] = self.value(sources[0], kind)
         else:
             raise AssertionError(f"{operation} is not emulated")
 

@@ -1,4 +1,4 @@
-"""Latents that the GPU draws, and pictures that it rounds: the very PTX that is shipped, against numpy."""
+"""Latents that the GPU draws: the very PTX that is shipped, against numpy."""
 
 import importlib.util
 import logging
@@ -14,14 +14,11 @@ from srflow_sdk.backends import OnnxRuntimeBackend, base
 from srflow_sdk.backends.tensorrt import TensorRTBackend
 from srflow_sdk.backends.tensorrt_engines import execution
 from srflow_sdk.drawing.low_resolution import ChromaBounds
-from srflow_sdk.drawing.painter import is_usable
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.pixels.in_memory import from_unit
 
 from ..tiny_bundle import write_tiny_bundle
 from .engine_machine import CORE, WINDOW, drawing_of, maps_of, noise
-from .fake_gpu import FakeGpu
-from .fake_ptx import kernels_of
 from .fake_tensorrt import PROFILE, _engine, write_engine_bundle
 
 ROOT = Path(__file__).parents[3]
@@ -38,10 +35,9 @@ def test_the_gpu_draws_numpys_latents_bit_for_bit(machine, engine_bundle, lr, mo
             engine_bundle, window=replace(WINDOW, height=20, width=26), margins=(4, 4), core=replace(CORE, height=70)
         ),
     }[case]
-    rows, columns = drawing.core.slices
     with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)
-        expected = backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
+        expected = drawn_by_the_processor(backend, conditioning, drawing)
         monkeypatch.setattr(base, "window_noise", None)  # the processor draws none
         machine.gpu.started.clear()
         for _ in range(4):  # plainly, as it is captured, and from the graph
@@ -49,13 +45,11 @@ def test_the_gpu_draws_numpys_latents_bit_for_bit(machine, engine_bundle, lr, mo
     assert machine.gpu.started == ["srflow_draw_latents"] * 12  # of three levels
 
 
-def test_one_graph_draws_and_rounds_every_sample_and_window_of_a_size(machine, engine_bundle, lr):
+def test_one_graph_draws_every_sample_and_window_of_a_size(machine, engine_bundle, lr):
     """The arguments of a captured kernel stay (CUDA C++ Programming Guide, "Updating Instantiated Graphs"): what
     changes must lie in memory."""
     drawings = [
-        drawing_of(
-            engine_bundle, rounded=True, seed=seed, sample=sample, tau=tau, window=replace(WINDOW, top=top), core=core
-        )
+        drawing_of(engine_bundle, seed=seed, sample=sample, tau=tau, window=replace(WINDOW, top=top), core=core)
         for seed, sample, tau, top, core in (
             (1, 0, 0.3, 0, CORE),
             (2, 0, 0.4, 4, replace(CORE, height=70)),
@@ -69,54 +63,21 @@ def test_one_graph_draws_and_rounds_every_sample_and_window_of_a_size(machine, e
         expected = [drawn_by_the_processor(backend, conditioning, drawing) for drawing in drawings]
         backend.draw(conditioning, drawings[0])
         outside, launches, captures = gpu.outside_graphs, gpu.launches, gpu.captures
-        gpu.downloaded.clear()
         for drawing, picture in zip(drawings, expected, strict=True):
             np.testing.assert_array_equal(backend.draw(conditioning, drawing), picture)
-        assert gpu.downloaded == [512 + picture.size for picture in expected], "only the rounded core leaves the GPU"
         assert (gpu.outside_graphs, gpu.launches, gpu.captures) == (outside, launches + 4, captures + 1)
-        plain = replace(drawings[0], rounded=False)  # other kernels: the graph is void
         with ThreadPoolExecutor(4) as pool:
             pictures = list(pool.map(lambda drawing: backend.draw(conditioning, drawing), drawings * 2))
         for picture, wanted in zip(pictures, expected * 2, strict=True):
             np.testing.assert_array_equal(picture, wanted)
-        drawn = backend.draw(conditioning, plain).transpose(1, 2, 0)
-        np.testing.assert_array_equal(from_unit(drawn, np.dtype(np.uint8)), expected[0])
+        mapped = replace(drawings[0], maps=maps_of(engine_bundle))  # another argument: the graph is void
+        wanted = drawn_by_the_processor(backend, conditioning, mapped)
+        np.testing.assert_array_equal(backend.draw(conditioning, mapped), wanted)
 
 
 def drawn_by_the_processor(backend, conditioning, drawing):
     rows, columns = drawing.core.slices
-    picture = backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
-    return from_unit(picture.transpose(1, 2, 0), np.dtype(np.uint8))
-
-
-ROUNDING = [0.0, -0.0, 1e-45, 0.5 / 255, 1.5 / 255, 2.5 / 255, 254.5 / 255, 1.0, 1.0000001, -0.1, 7.5, 65504, -65504]
-UNUSABLE = [np.nan, np.inf, -np.inf, 65504.004, -65504.004]
-
-
-@pytest.mark.parametrize("unusable", [None, *UNUSABLE])
-def test_the_gpu_rounds_as_numpy_does_and_says_if_a_value_is_not_usable(engine_bundle, unusable):
-    rng = np.random.default_rng(5)
-    values = np.concatenate([ROUNDING, np.arange(511) / np.float32(510), rng.uniform(-0.5, 1.5, 4000)])
-    picture = rng.permutation(np.resize(values.astype(np.float32), 3 * 40 * 50)).reshape(3, 40, 50)
-    core = Window(top=3, left=4, height=31, width=45)
-    rows, columns = core.slices
-    picture[:, :3] = np.nan  # outside the core, nothing counts
-    if unusable is not None:
-        picture[1, 33, 48] = unusable
-    expected = from_unit(np.nan_to_num(picture[:, rows, columns]).transpose(1, 2, 0), np.dtype(np.uint8))
-    gpu = FakeGpu()
-    _, state = gpu.cudaMallocAsync(256, 0)
-    _, source = gpu.cudaMallocAsync(picture.nbytes, 0)
-    _, target = gpu.cudaMallocAsync(expected.nbytes, 0)
-    gpu.view(source, picture.nbytes)[...] = np.frombuffer(picture.tobytes(), np.uint8)
-    packed = execution._packed(drawing_of(engine_bundle, core=core))[:256]
-    gpu.view(state, 256)[...] = packed
-    kernel = kernels_of(PTX.read_text("utf-8"))["srflow_quantise"]
-    kernel.run((-(-40 * 50 // 128), 1), 128, (state, 40, 50, source, target), gpu.view)
-    usable = bool(execution._STATE.unpack(gpu.view(state, execution._STATE.size).tobytes())[-1])
-    assert usable == is_usable(picture[:, rows, columns]) == (unusable is None)
-    if usable:
-        np.testing.assert_array_equal(gpu.view(target, expected.nbytes).reshape(expected.shape), expected)
+    return backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
 
 
 @pytest.mark.parametrize(("channels", "dtype"), [(3, np.uint8), (4, np.uint8), (1, np.uint8), (3, np.uint16)])
@@ -162,7 +123,6 @@ def test_where_the_gpu_cannot_draw_the_processor_does_and_one_line_says_so(
     machine, engine_bundle, lr, monkeypatch, caplog, broken
 ):
     drawing = drawing_of(engine_bundle)
-    rows, columns = drawing.core.slices
     reason = {
         "old driver": "cuModuleLoadData: CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
         "no file": "[Errno 2] No such file or directory: '/none/drawing.ptx'",
@@ -173,11 +133,11 @@ def test_where_the_gpu_cannot_draw_the_processor_does_and_one_line_says_so(
         monkeypatch.setattr(execution, "__file__", "/none/execution.py")
     with caplog.at_level(logging.WARNING), TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)
-        expected = backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
+        expected = drawn_by_the_processor(backend, conditioning, drawing)
         for _ in range(2):
             np.testing.assert_array_equal(backend.draw(conditioning, drawing), expected)
     assert [record.getMessage() for record in caplog.records] == [
-        f"the processor draws latents and rounds pictures, because the GPU's kernels cannot be used: {reason}"
+        f"the processor draws latents, because the GPU's kernel cannot be used: {reason}"
     ]
     assert machine.gpu.used == 0
     assert machine.gpu.modules == {}
