@@ -24,15 +24,9 @@ from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import Backend, Conditioning, Drawing, own, still_open
 from srflow_sdk.backends.native_library import load_plugins
-from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, DeviceMemory, aligned
-from srflow_sdk.backends.tensorrt_engines.execution import (
-    DrawingKernels,
-    Engine,
-    EngineLog,
-    GpuLane,
-    KernelCache,
-    Shape,
-)
+from srflow_sdk.backends.tensorrt_engines.cuda import ALIGNMENT, CudaGpu, DeviceMemory
+from srflow_sdk.backends.tensorrt_engines.execution import DrawingKernel, Engine, EngineLog, GpuLane, KernelCache, Shape
+from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import RTX_SMS, EnginePrecision, EngineRecord, LrProfile, engines_command
@@ -52,11 +46,12 @@ class _EncodedImage:
 
     def __init__(self, memory: DeviceMemory, engine: Engine, shapes: Mapping[str, Shape]) -> None:
         sizes = {name: engine.nbytes(name, shape) for name, shape in shapes.items()}
-        block = memory.take(sum(map(aligned, sizes.values())))
+        taken = [padded_size(size, ALIGNMENT) for size in sizes.values()]
+        block = memory.take(sum(taken))
         self.release = weakref.finalize(self, memory.give_back, block)
         self.release.atexit = False
         self.memory, self.shapes, self.nbytes = memory, dict(shapes), sum(sizes.values())
-        begins = accumulate(map(aligned, sizes.values()), initial=block.address)
+        begins = accumulate(taken, initial=block.address)
         self.addresses = dict(zip(sizes, begins, strict=False))
 
 
@@ -145,18 +140,18 @@ class TensorRTBackend(Backend):
 
     @property
     def can_draw(self) -> bool:
-        return self._session is not None and self._session.kernels is not None
+        return self._session is not None and self._session.kernel is not None
 
     def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> _Array:
         session = still_open(self._session)
-        kernels = still_open(session.kernels)
+        kernel = still_open(session.kernel)
         (image,) = session.images(conditioning, 1, "noise for")
         levels = [(one, drawing.encoded.scaled(drawing.scale, 1 << one.level)) for one in drawing.levels]
         noise = {f"noise_level{one.level}": (1, one.channels, place.height, place.width) for one, place in levels}
 
         def work(lane: GpuLane) -> _Array:
             with lane.binding(session.sampler, {**image.shapes, **noise, "tau": (1,)}) as binding:
-                return kernels.draw(binding, image.addresses, drawing)
+                return kernel.draw(binding, image.addresses, drawing)
 
         return session.run(f"sampling on {self.device}", work)
 
@@ -188,9 +183,9 @@ class _Session:
             self._runtime = library.Runtime(self._log.logger)
             self.encoder, self.sampler = self._loaded(record.encoder), self._loaded(record.sampler)
             self.memory = DeviceMemory(gpu, kept=_LANES)
-            self.kernels = None
+            self.kernel = None
             try:
-                self.kernels = DrawingKernels(gpu)
+                self.kernel = DrawingKernel(gpu)
             except (DeviceError, ImportError, OSError) as error:
                 _log.warning("the processor draws latents, because the GPU's kernel cannot be used: %s", error)
         self._inverter: Engine | None = None
@@ -301,8 +296,8 @@ class _Session:
                     lane.clear()
                     lane.stream.close()
                 self.memory.close()
-                if self.kernels is not None:  # last: captured graphs launch them
-                    self.kernels.unload()
+                if self.kernel is not None:  # last: captured graphs launch it
+                    self.kernel.unload()
         except DeviceError as error:  # after a failure on the GPU, nothing works there until the program ends
             _log.warning("GPU memory could not be released: %s", error)
         self._idle.clear()

@@ -251,8 +251,3 @@ class DeviceMemory:
     def _free(self, block: Block) -> None:
         del self._blocks[block.address]
         self._stream.call("cudaFreeAsync", block.address)
-
-
-def aligned(nbytes: int) -> int:
-    """The next multiple of :data:`ALIGNMENT`."""
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT

@@ -301,7 +301,7 @@ class Binding:
             self._lane.gpu.call("cudaGraphExecDestroy", graph)
 
 
-class DrawingKernels:
+class DrawingKernel:
     """The kernel of one GPU. Thread-safe. Raises: DeviceError if the driver does not take it."""
 
     def __init__(self, gpu: CudaGpu) -> None:
@@ -310,22 +310,21 @@ class DrawingKernels:
 
     def draw(self, binding: Binding, bound: Mapping[str, int], drawing: Drawing) -> NDArray[np.float32]:
         """Draw the core of a picture with the sampler's binding. bound: the conditioning's addresses."""
-        shape = binding.output_shapes["sr"]
         packed = _STATE.pack(drawing.seed, drawing.sample, *dataclasses.astuple(drawing.window))
         changing = np.frombuffer(packed.ljust(_TAU, b"\0") + np.float32(drawing.tau).tobytes(), np.uint8)
         uploads: dict[str, NDArray[Any]] = {"drawing": changing}
         state = binding.buffer("drawing", changing.nbytes)
-        tensors, before = {**bound, "tau": state + _TAU, "sr": binding.buffer("sr")}, []
+        tensors, before = {**bound, "tau": state + _TAU}, []
         for entry in drawing.levels:
             name, map_name = f"noise_level{entry.level}", f"map_level{entry.level}"
+            _, channels, height, width = binding.shapes[name]
             map_address, tensors[name] = 0, binding.buffer(name)
             if drawing.maps:
                 uploads[map_name] = drawing.maps[entry.level]
-                map_address = binding.buffer(map_name, int(np.prod(binding.shapes[name][2:])) * 4)
-            place = drawing.encoded.scaled(drawing.scale, 1 << entry.level)
-            grid = -(-place.height * place.width // THREADS), -(-entry.channels // _CHANNELS)
-            of_level = (drawing.scale, entry.level, entry.channels, place.height, place.width)
+                map_address = binding.buffer(map_name, height * width * 4)
+            grid = -(-height * width // THREADS), -(-channels // _CHANNELS)
+            of_level = (drawing.scale, entry.level, channels, height, width)
             before.append(Launch(self._latents, grid, (state, *of_level, map_address, tensors[name])))
-        picture = binding.run(uploads=uploads, bound=tensors, downloads={"sr": shape}, before=before)["sr"]
+        picture = binding.run(uploads=uploads, bound=tensors, downloads=binding.output_shapes, before=before)["sr"]
         rows, columns = drawing.core.slices
         return np.array(picture[0, :, rows, columns])
