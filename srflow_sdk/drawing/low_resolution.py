@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
-from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
+from srflow_sdk.pixels.in_memory import ImageKind, to_unit
 from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
 
 _CHROMA_REACH = 3  # LR pixels: of 7×7, so within any 8×8 around a pixel
@@ -125,11 +125,7 @@ class LowResolution:
     def network_rows(self, top: int, bottom: int) -> NDArray[np.float32]:
         """Rows of the padded image for the network: float32 3×(bottom - top)×padded_width, sRGB in [0, 1]."""
         colours = self.colours(top, min(bottom, self.height))
-        margins = (
-            (0, bottom - top - colours.shape[0]),
-            (0, padded_size(self.width, self.multiple) - self.width),
-            (0, 0),
-        )
+        margins = (0, bottom - top - colours.shape[0]), (0, self.padded_width - self.width), (0, 0)
         padded = np.pad(np.repeat(colours, 3 // colours.shape[2], axis=2), margins, mode="edge")
         return np.ascontiguousarray(padded.transpose(2, 0, 1))
 
@@ -201,11 +197,10 @@ class ChromaBounds:
         self._low: NDArray[np.float32] = np.where(gray, 0, low - slack)
         self._high: NDArray[np.float32] = np.where(gray, 0, high + slack)
 
-    def bounded(self, picture: NDArray[Any]) -> NDArray[Any]:
-        """A picture of the core, sh×sw×3, float32 or uint8, with the same luma; what is within bounds is as it was."""
+    def bounded(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A picture of the core, float32 sh×sw×3, with the same luma; what is within bounds is as it was."""
         height, width = self._low.shape[1:]
-        shape = (height, picture.shape[0] // height, width, picture.shape[1] // width, 3)
-        values = picture.reshape(shape) if picture.dtype == np.float32 else to_unit(picture).reshape(shape)
+        values = picture.reshape(height, picture.shape[0] // height, width, picture.shape[1] // width, 3)
         luma = _RED * values[..., 0] + _GREEN * values[..., 1] + _BLUE * values[..., 2]
         found = [values[..., channel] - luma for channel in (2, 0)]
         blue, red = (
@@ -216,8 +211,7 @@ class ChromaBounds:
         if not beyond.any():
             return picture
         luma, blue, red = luma[beyond], blue[beyond], red[beyond]
-        result = np.array(picture).reshape(shape)
+        result: NDArray[np.float32] = values.copy()
         green = luma - (_RED * red + _BLUE * blue) / _GREEN
-        changed = np.stack([luma + red, green, luma + blue], axis=-1)
-        result[beyond] = changed if picture.dtype == np.float32 else from_unit(changed, picture.dtype)
+        result[beyond] = np.stack([luma + red, green, luma + blue], axis=-1)
         return result.reshape(picture.shape)

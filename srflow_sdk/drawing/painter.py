@@ -344,8 +344,8 @@ class Painter:
         """A tile's pictures, for all samples, or for their mean, deviation or interval, which hold two in all."""
         reduce, dtype, held, count = request.reduce, request.dtype or _FLOAT32, list[NDArray[Any]](), 0
 
-        def rounded(picture: NDArray[Any]) -> NDArray[Any]:
-            return picture if dtype in (np.float32, picture.dtype) else from_unit(picture, dtype)
+        def rounded(picture: NDArray[np.float32]) -> NDArray[Any]:
+            return picture if dtype == np.float32 else from_unit(picture, dtype)
 
         mean = squares = np.zeros(0, np.float32)
         bounds = None
