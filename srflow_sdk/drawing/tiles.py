@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
 from typing import Any, Literal
 
@@ -149,7 +149,7 @@ def _limited_core(
     if largest < multiple:
         raise DeviceError(
             f"the engines take at most {most}, and the halo ({reach} on every side) fills all of it; build larger "
-            f"ones: srflow-export with --shapes {_shapes(limits, 4 * reach + MIN_TILE)}"
+            f"ones: srflow-export with --shapes {replace(limits, max=(4 * reach + MIN_TILE,) * 2)}"
         )
     if tile == "auto":
         best = max((min(limits.opt) - 2 * reach) // multiple * multiple, padded_size(MIN_TILE, multiple))
@@ -160,14 +160,9 @@ def _limited_core(
         smaller = f" or tile={largest}" if largest >= MIN_TILE else ""
         raise DeviceError(
             f'{what} is larger than the {most} that the engines take at once; use tile="auto"{smaller}, or build '
-            f"larger ones: srflow-export with --shapes {_shapes(limits, asked)}"
+            f"larger ones: srflow-export with --shapes {replace(limits, max=(asked, asked))}"
         )
     return core
-
-
-def _shapes(limits: LrProfile, largest: int) -> str:
-    """The profile with a larger maximum, as `srflow-export --shapes` takes it."""
-    return ",".join([*("x".join(map(str, size)) for size in (limits.min, limits.opt)), str(largest)])
 
 
 def check_tile(tile: object) -> None:
