@@ -111,8 +111,7 @@ def upscale_file(
         for place, target in enumerate(targets):
             sample = request.samples[0 if interval is not None else place]
             fields = options.provenance_fields(manifest, sample=sample, scale=request.scale)
-            if interval is not None:
-                fields |= interval_fields(manifest, interval, place)
+            fields |= interval_fields(manifest, interval, place)
             writer = writer_for(target, reader, painter, writing, size=size, times=times, raw=raw, **known, **fields)
             writers.append(stack.enter_context(writer))
         measured: list[float | None] = [None] * len(targets)

@@ -22,7 +22,6 @@ from srflow_sdk.errors import ArgumentError
 if TYPE_CHECKING:
     from srflow_sdk.drawing.low_resolution import LowResolution
 
-AUTO: Literal["auto"] = "auto"
 AUTO_TAU_SCHEME = 2
 """Version of the map, which pictures record: another formula gets another number."""
 
@@ -134,8 +133,8 @@ def checked_tau(tau: object) -> Tau:
     """A temperature as it is, a number as Python's own. Raises: ArgumentError for what is none."""
     if isinstance(tau, np.ndarray) and tau.ndim:
         return tau  # what it holds is checked once the image's size is known
-    if isinstance(tau, str) and tau == AUTO:
-        return AUTO
+    if isinstance(tau, str) and tau == "auto":
+        return "auto"
     number = tau.item() if isinstance(tau, np.ndarray) else tau
     if not is_real(number):
         raise ArgumentError(

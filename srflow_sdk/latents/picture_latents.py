@@ -173,7 +173,8 @@ class Latents:
         mask = None if where is None else self._mask("where", where)
 
         def apply(level: int, source: _Level, target: _Level) -> None:
-            inside = self._everywhere(level) if mask is None else arrays.mask_positions(mask, level)
+            size = arrays.picture_positions(level, height=self.height, width=self.width)
+            inside = np.ones(size, np.bool_) if mask is None else arrays.mask_positions(mask, level)
             normalise(source, target, inside, over=over, level=level, tau=taus[level], seed=seed)
 
         return self._changed(set(taus), apply)
@@ -231,9 +232,6 @@ class Latents:
         if (bits := self.bits_per_dimension) is not None:
             parts.append(f"{bits:.3f} bits per dimension")
         return f"Latents({', '.join(parts)})"
-
-    def _everywhere(self, level: int) -> NDArray[np.bool_]:
-        return np.ones(arrays.picture_positions(level, height=self.height, width=self.width), np.bool_)
 
     def _mask(self, name: str, mask: object) -> NDArray[np.bool_]:
         """A boolean H×W array. Raises: ArgumentError."""
