@@ -213,10 +213,10 @@ def test_the_photo_gets_what_suits_it_or_what_is_chosen(two_models, session, com
         tabs = Tabs(upscaler, max_pixels=10**8)
         tabs.take(session, "enlarge", copied(session, compressed))
         for chosen, name, why in (
-            ({}, "x4-photo", "blocks of 8×8, as of a JPEG"),
+            ({}, "x4-photo", "JPEG of quality 60, blocks of 8×8, as of a JPEG"),
             ({"model": "x4-small"}, "x4-small", ""),
-            ({"model": "auto"}, "x4-photo", "blocks of 8×8, as of a JPEG"),
-            ({"model": "x4-photo"}, "x4-photo", "blocks of 8×8, as of a JPEG"),
+            ({"model": "auto"}, "x4-photo", "JPEG of quality 60, blocks of 8×8, as of a JPEG"),
+            ({"model": "x4-photo"}, "x4-photo", "JPEG of quality 60, blocks of 8×8, as of a JPEG"),
         ):
             answer = tabs.show(session, {**WHOLE, **chosen})
             assert (answer["model"], answer["why"]) == (name, why)

@@ -85,7 +85,7 @@ def test_an_encoding_keeps_what_fits(monkeypatch, tiny_bundle, upscaler):
 RUN_OUT = """
 import logging, resource, sys
 import numpy as np
-
+from srflow_sdk import Upscaler
 logging.basicConfig(format="%(message)s")
 image = np.random.default_rng(0).integers(0, 255, (600, 500, 3), np.uint8)
 with Upscaler(sys.argv[1], device="cpu", threads=1, tile=int(sys.argv[2])) as upscaler:
