@@ -91,6 +91,11 @@ def names(server: Server) -> list[str]:
     return [key.removeprefix("bucket/") for key in server.store.find("bucket")]
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 def run(model: Path, *arguments: str) -> Result:
     return CliRunner().invoke(cli.upscale, [*arguments, "--model", str(model), "--device", "cpu", "--threads", "1"])
 
