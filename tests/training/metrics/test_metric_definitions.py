@@ -18,6 +18,14 @@ def pair():
     return photo + 0.25 * torch.randn(photo.shape, generator=generator), photo
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("gmsd", 0.1012558), ("haarpsi", 0.605557), ("ms_ssim", 0.8924143), ("flip", 0.3627808)]
+)
+def test_a_figure_is_what_its_publications_definition_gave(pair, name, value):
+    """Compared with second implementations of the definitions, of which these values are what is kept."""
+    assert getattr(figures, name)(*pair) == pytest.approx(value, abs=2e-6)
+
+
 def test_flip_takes_a_value_that_is_not_finite_as_black(pair):
     image, photo = pair[0].clone(), pair[1]
     image[..., :40] = float("nan")
