@@ -445,11 +445,11 @@ class Upscaler:
         """The painter of the model for a picture, None: a clean one. limits, Raises: as of :func:`choose_model`."""
         if picture is None:
             return self._painter_of(needed(self._bundles.values(), scale)[0].manifest.name)
-        return self._drawing(choose_model(picture, scale=scale, among=self._bundles.values(), **limits))
+        choice = choose_model(picture, scale=scale, among=self._bundles.values(), **limits)
+        return self._drawing(choice.of(self._bundles.values()))
 
-    def _drawing(self, choice: ModelChoice) -> Painter:
-        bundle, painter = choice.of(self._bundles.values()), self._painter_of(choice.name)
-        first = bundle._cleaner
+    def _drawing(self, bundle: Bundle) -> Painter:
+        painter, first = self._painter_of(bundle.manifest.name), bundle._cleaner
         return painter.showing(bundle, None if first is None else self._painter_of(first.manifest.name, first))
 
     def _painter_of(self, name: str, bundle: Bundle | None = None) -> Painter:
@@ -465,7 +465,8 @@ class Upscaler:
 
     def _only(self, choice: ModelChoice) -> Self:
         """An upscaler with one of the models, which closes with this one: they share what is open."""
-        bundle, painter = choice.of(self._bundles.values()), self._drawing(choice)
+        bundle = choice.of(self._bundles.values())
+        painter = self._drawing(bundle)
         if len(self._bundles) == 1 and self._bundles[choice.name]._cleaner is None:
             return self
         one = type(self).__new__(type(self))

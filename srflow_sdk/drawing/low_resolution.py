@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
-from srflow_sdk.pixels.in_memory import ImageKind, to_unit
+from srflow_sdk.pixels.in_memory import LUMA, ImageKind, to_unit
 from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
 
 _CHROMA_REACH = 3  # LR pixels: of 7×7, so within any 8×8 around a pixel
 _CHROMA_SLACK = 0.5  # of the strongest chroma around; of 24 photographs, 0.1 % of the true pixels go beyond
 _GRAY = 0.5 / 255  # less chroma is none: conversions of gray profiles leave as much
-_RED, _GREEN, _BLUE = map(np.float32, (0.299, 0.587, 0.114))  # ITU-R BT.601
+_RED, _GREEN, _BLUE = LUMA
 
 
 class ArrayRows:

@@ -202,7 +202,7 @@ class Painter:
     @property
     def cleaned_by(self) -> str | None:
         """The cleaner's name and digest, as provenance records them."""
-        return None if self.cleaner is None else f"{self.cleaner.manifest.name} {self.cleaner.manifest.digest}"
+        return None if self.cleaner is None else self.cleaner.manifest._name_and_digest
 
     def close(self) -> None:
         """Release the backends. Closing twice is harmless."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import operator
 import os
 import re
 import threading
@@ -50,6 +51,7 @@ _BLOCKY, _FAINTLY_BLOCKY = 1.2, 1.05  # steps between blocks of 8×8 over those 
 _COARSE = 88  # quality of a JPEG: texture hides the blocks of coarser ones, whose pixels are as wrong
 _FEW_BITS, _LITTLE_BITS = 1.0, 2.0  # a pixel of a lossy file; a GIF with more is no drawing but a photograph
 _DOTTED = 0.03  # percentage of bright and of dark dots
+_scale = operator.attrgetter("manifest.scale")
 _FAINT_TAU = 0.4  # of "auto", at most: more draws what little there is, and x4-photo takes detail for it
 
 
@@ -135,10 +137,6 @@ def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[
         raise ArgumentError(f"scale is {scale:g}, but {there}, upscale an output again, or name a bundle of your own")
     clean, damaged = _suiting(bundles, scale or bundles[0].manifest.scale)
     return [clean] if damaged is clean else [clean, damaged]
-
-
-def _scale(bundle: Bundle) -> int:
-    return bundle.manifest.scale
 
 
 def _suiting(bundles: Sequence[Bundle], scale: float) -> list[Bundle]:

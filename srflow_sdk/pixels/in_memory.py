@@ -38,7 +38,7 @@ StackT = TypeVar("StackT", bound="NDArray[Any] | Tensor")
 Layout = Literal["hwc", "chw"]
 """Where the channels of arrays and tensors are: last, or first."""
 
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's own conversion to mode L
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's own conversion to mode L
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32), np.dtype(np.float64))
 _CONVERTED = {"RGBA": "RGBA", "LA": "LA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB"}
 _CONVERTED |= {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
@@ -152,7 +152,7 @@ def tensor_maker(tensor: Tensor) -> Callable[[NDArray[Any]], Any] | None:
 
 def luma(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
     """RGB in the last axis, H×W×3, to gray, H×W×1."""
-    return np.asarray((rgb @ _LUMA)[..., None], np.float32)
+    return np.asarray((rgb @ LUMA)[..., None], np.float32)
 
 
 def grayed(pixels: NDArray[Any], *originals: NDArray[Any]) -> NDArray[Any]:

@@ -351,7 +351,7 @@ def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation
         of = f"it is not an output of srflow-{operation.name}, or another program dropped that when it saved the file"
         raise ImageError(f"{output} does not say how it was made: {of}")
     same = [one for one in bundles if one.model_sha256 == recipe.model_sha256][:1]
-    cleaners = [one for one in bundles if f"{one.manifest.name} {one.model_sha256}" == recipe.cleaned_by]
+    cleaners = [one for one in bundles if one.manifest._name_and_digest == recipe.cleaned_by]
     command, manifest, why = f"srflow-{recipe.operation}", bundles[0].manifest, ""
     other = f"; make it again with srflow-sdk {recipe.sdk_version}"
     if recipe.operation in _ONLY_WITH_OTHERS:
