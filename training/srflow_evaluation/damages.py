@@ -1,9 +1,8 @@
 """Damages of known kind and strength, for measuring what restoring gains, and what models make of damage.
 
-The trainer's, :func:`srflow_training.data.degrade`, are random mixtures of the first three kinds that end in an LR
-image; both encode by the trainer's :func:`coded`. The kinds from `motion` on are what it never draws: what cameras,
-lenses and old file formats do. A function takes pixels H×W×3 of 8 bits, an amount and random numbers, and returns
-pixels of the same shape.
+The first three kinds are the trainer's own functions, of which :func:`srflow_training.data.degrade` draws random
+mixtures that end in an LR image. The kinds from `dots` on are what it never draws: what cameras, lenses and old file
+formats do. A function takes pixels H×W×3 of 8 bits, an amount and random numbers, and returns pixels of the same shape.
 """
 
 from __future__ import annotations
@@ -16,12 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training.data import coded
+from srflow_training.data import coded, gaussian_blur, gaussian_noise
+from srflow_training.resampling import mirror_pad
 
 Pixels = NDArray[np.uint8]
 
@@ -103,7 +103,15 @@ class _Kind:
 
 def noise(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
     """Gaussian, of this standard deviation in 8-bit levels."""
-    return to_8_bits(picture + random.normal(0, amount, picture.shape))
+    image = _tensor(picture)
+    return _pixels(image + gaussian_noise(image, amount, random))
+
+
+def blur(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+    """By a Gaussian of this standard deviation in pixels, with mirrored borders."""
+    margin = math.ceil(4 * amount)
+    blurred = gaussian_blur(mirror_pad(_tensor(picture), margin), (amount, amount))
+    return _pixels(blurred[..., margin:-margin, margin:-margin])
 
 
 def dots(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
@@ -206,9 +214,7 @@ def _pixels(image: Tensor) -> Pixels:
 KINDS = {
     "noise": _Kind(noise, 255),
     "jpeg": _Kind(lambda picture, quality, _: coded(picture, "JPEG", quality=int(quality)), 100, least=1, whole=True),
-    "blur": _Kind(
-        lambda picture, sigma, _: np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(sigma))), 100
-    ),
+    "blur": _Kind(blur, 100),
     "dots": _Kind(dots, 100),
     "motion": _Kind(motion, 100),
     "speckle": _Kind(speckle, 100),

@@ -1,7 +1,7 @@
 """Training data: random crops of the photographs in a folder, and their LR images."""
 
 from srflow_training.data.crops import Batch, Crops, loader, pairs_picture
-from srflow_training.data.damage import MARGIN, degrade
+from srflow_training.data.damage import MARGIN, degrade, gaussian_blur, gaussian_noise
 from srflow_training.data.photographs import (
     Photo,
     Photos,
@@ -25,6 +25,8 @@ __all__ = [
     "choose_cache",
     "coded",
     "degrade",
+    "gaussian_blur",
+    "gaussian_noise",
     "halved",
     "image_files",
     "loader",

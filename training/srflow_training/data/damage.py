@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,6 +21,7 @@ from srflow_training.settings import Degradation
 MARGIN = 8
 """LR pixels that a window must have around what is wanted, more than the operations reach together."""
 
+Values = npt.NDArray[np.floating]
 _SINC_EDGE = 0.02  # cycles per LR pixel in which a sinc filter falls; keeps its kernel as short as the margin
 _CODING_BLOCK = 16  # pixels; of JPEG with halved chroma, and of WebP
 
@@ -60,25 +62,42 @@ def degrade(
     return image[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
-def _blur(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
-    """Multiply the spectrum by a Gaussian, or by a sinc filter's disc. zoom: pixels per LR pixel.
+def gaussian_blur(image: Tensor, widths: tuple[float, float], *, angle: float = 0.0, zoom: float = 1.0) -> Tensor:
+    """Blur N×C×H×W by a Gaussian; widths: its deviations along a direction and across it, in pixels/zoom.
 
-    By NumPy, whose transforms are the same for any number of threads. They take the image as periodic, which only the
-    margin sees.
+    The image is taken as periodic: give it a margin of a few deviations, and cut that off.
     """
+    down, right = _frequencies(image, zoom)
+    cos, sin = math.cos(angle), math.sin(angle)
+    along, across = cos * right + sin * down, cos * down - sin * right
+    return _passed(image, np.exp(-2 * math.pi**2 * ((widths[0] * along) ** 2 + (widths[1] * across) ** 2)))
+
+
+def gaussian_noise(image: Tensor, deviation: float, rng: np.random.Generator) -> Tensor:
+    """Noise to add to an image, of its shape."""
+    return deviation * torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
+
+
+def _frequencies(image: Tensor, zoom: float) -> tuple[Values, Values]:
+    """Of the rows and columns of a spectrum, in cycles per LR pixel."""
     height, width = image.shape[2:]
-    down, right = np.fft.fftfreq(height)[:, None] * zoom, np.fft.rfftfreq(width) * zoom  # cycles per LR pixel
+    return np.fft.fftfreq(height)[:, None] * zoom, np.fft.rfftfreq(width) * zoom
+
+
+def _passed(image: Tensor, shares: Values) -> Tensor:
+    """Multiply the spectrum. By NumPy, whose transforms are the same for any number of threads."""
+    spectrum = np.fft.rfft2(image.numpy()) * shares
+    return torch.from_numpy(np.fft.irfft2(spectrum, s=tuple(image.shape[2:])).astype(np.float32))
+
+
+def _blur(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
+    """A Gaussian, or a sinc filter's disc in the spectrum. zoom: pixels per LR pixel."""
     if rng.random() < settings.sinc:
-        excess = (np.hypot(down, right) - rng.uniform(*settings.sinc_cutoff)) / _SINC_EDGE
-        passed = 0.5 - 0.5 * np.tanh(excess)
-    else:
-        sigmas = rng.uniform(*settings.blur_sigma, size=2)
-        first, second = sigmas if rng.random() < settings.anisotropic else (sigmas[0], sigmas[0])
-        cos, sin = math.cos(angle := rng.uniform(0, math.pi)), math.sin(angle)
-        along, across = cos * right + sin * down, cos * down - sin * right
-        passed = np.exp(-2 * math.pi**2 * ((first * along) ** 2 + (second * across) ** 2))
-    spectrum = np.fft.rfft2(image.numpy()) * passed
-    return torch.from_numpy(np.fft.irfft2(spectrum, s=(height, width)).astype(np.float32))
+        excess = (np.hypot(*_frequencies(image, zoom)) - rng.uniform(*settings.sinc_cutoff)) / _SINC_EDGE
+        return _passed(image, 0.5 - 0.5 * np.tanh(excess))
+    first, second = rng.uniform(*settings.blur_sigma, size=2)
+    widths = (first, second) if rng.random() < settings.anisotropic else (first, first)
+    return gaussian_blur(image, widths, angle=rng.uniform(0, math.pi), zoom=zoom)
 
 
 def _resize(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
@@ -106,7 +125,7 @@ def _noise(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Gen
         white = sigma**-2  # photons
         noise = torch.from_numpy(rng.poisson(light.double().numpy() * white) / white).float() - light
     else:
-        noise = sigma * torch.from_numpy(rng.standard_normal(light.shape, dtype=np.float32))
+        noise = gaussian_noise(light, sigma, rng)
     return (pixels + noise).clamp(0, 1)
 
 
