@@ -6,50 +6,33 @@ import contextlib
 import errno
 import itertools
 import os
-import select
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ImageError, MissingExtraError
-from srflow_sdk.system.interrupts import abandonable
 from srflow_sdk.system.local_files import open_regular
 
 CLIPS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".y4m")
 """The endings of the clips that are read."""
 
-Y4M = "yuv4mpegpipe"
-"""FFmpeg's name of YUV4MPEG2."""
-
-_MAGIC = b"YUV4MPEG2"
-_READ = {"format_whitelist": f"mov,matroska,avi,mpegts,{Y4M}", "protocol_whitelist": "file"}  # no playlists
+_READ = {"format_whitelist": "mov,matroska,avi,mpegts,yuv4mpegpipe", "protocol_whitelist": "file"}  # no playlists
 _UNTAGGED, _LIMITED, _FULL = 2, 1, 2
 _BT709, _SMPTE170M = 1, 6
 _SCALERS = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # libswscale's matrices by H.273's
 _RATE = Fraction(25)  # where nothing says
 _SHORTER_S = 0.3  # than a file says, and yet whole
-_POLL_S = 0.1
 
 
 def is_clip(path: Path) -> bool:
     """True if the name is a clip's."""
     return path.suffix.lower() in CLIPS
-
-
-def is_piped_clip() -> bool:
-    """True if standard input is YUV4MPEG2, by its first bytes, which stay in it."""
-    if sys.stdin is None or sys.stdin.isatty():
-        return False
-    head: bytes = getattr(sys.stdin.buffer, "peek", lambda _: b"")(len(_MAGIC))
-    return head.startswith(_MAGIC)
 
 
 def pyav() -> Any:
@@ -66,31 +49,15 @@ def pyav() -> Any:
     return av
 
 
-class _Stdin:
-    """Standard input for PyAV until it is stopped: then it is at its end, so that no thread waits in it for ever."""
-
-    def __init__(self) -> None:
-        buffer: Any = sys.stdin.buffer
-        self.stopped, self._head = Event(), buffer.read1(len(buffer.peek()))
-
-    def read(self, size: int) -> bytes:
-        begin, self._head = self._head[:size], self._head[size:]
-        while not begin and not select.select([sys.stdin], [], [], _POLL_S)[0]:
-            if self.stopped.is_set():
-                return b""
-        return begin or os.read(sys.stdin.fileno(), size)
-
-
 @contextlib.contextmanager
-def opened(file: Path | BytesIO | _Stdin, name: Path | str = "") -> Iterator[Any]:
+def opened(file: Path | BytesIO, name: Path | str = "") -> Iterator[Any]:
     """The container in a file, called `name` in errors. Raises: ImageError, at once for pipes or folders."""
     with contextlib.ExitStack() as stack:
         with av_errors(name or str(file)):
             if isinstance(file, Path):
                 open_regular(file).close()
-                where: Any = f"file:{file.absolute()}"  # or a path may be a URL
-            else:
-                where = BytesIO(file.getvalue()) if isinstance(file, BytesIO) else file
+            # A path may be a URL; and a file in memory is read from its beginning each time.
+            where: Any = f"file:{file.absolute()}" if isinstance(file, Path) else BytesIO(file.getvalue())
             container = stack.enter_context(pyav().open(where, metadata_errors="replace", options=_READ))
         yield container
 
@@ -104,11 +71,6 @@ def av_errors(path: Path | str, doing: str = "cannot be read") -> Iterator[None]
     except (av.error.FFmpegError, OSError) as error:
         whys = {errno.ENOSPC: "the disk is full", errno.EBUSY: "its header or its first frame is damaged"}
         raise ImageError(f"{path} {doing}: {whys.get(error.errno or 0, error.strerror or str(error))}") from error
-
-
-def guessed_matrix(width: int, height: int) -> int:
-    """The matrix that players take for a clip without tags, by its size."""
-    return _BT709 if width >= 1280 or height > 576 else _SMPTE170M
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,8 +104,9 @@ class Look:
             return next((number for number in found if number not in (0, _UNTAGGED)), _UNTAGGED)
 
         matrix = tag("colorspace")
-        if matrix == _UNTAGGED:
-            matrix = _BT709 if pixels.is_rgb else guessed_matrix(*sides)
+        if matrix == _UNTAGGED:  # as players take it
+            hd = pixels.is_rgb or frame.width >= 1280 or frame.height > 576
+            matrix = _BT709 if hd else _SMPTE170M
         if matrix not in _SCALERS:
             raise ImageError(f"its colour matrix, number {matrix} of H.273, is not supported; convert it to BT.709")
         full = _FULL in (frame.color_range, context.color_range) or pixels.name.startswith("yuvj")
@@ -190,7 +153,7 @@ def _precise() -> Any:
 
 
 class Clip:
-    """A clip in a file, or, for None, in standard input. is_broadcast: its times begin anywhere. damage: if it has any.
+    """A clip in a file. is_broadcast: its times begin anywhere. damage: if it has any.
 
     After :meth:`look_through`, also: times, of every frame that can be decoded, in units of time_base; sample: one of
     them, RGB; interlaced: some are.
@@ -199,8 +162,8 @@ class Clip:
     sample: NDArray[Any]
     time_base: Fraction
 
-    def __init__(self, path: Path | None, *, max_pixels: int) -> None:
-        self.file, self.name, self._max_pixels = path or _Stdin(), str(path or "stdin"), max_pixels
+    def __init__(self, path: Path, *, max_pixels: int) -> None:
+        self.path, self._max_pixels = path, max_pixels
         self._look: Look | None = None
         self.times, self.damage = list[int](), ""
         self.is_broadcast = self.interlaced = False
@@ -211,7 +174,7 @@ class Clip:
         """By the first frame. Raises: ImageError if none was decoded."""
         if self._look is None:
             why = self.damage or "it is empty"
-            raise ImageError(f"{self.name} cannot be read: none of its frames can be decoded: {why}")
+            raise ImageError(f"{self.path} cannot be read: none of its frames can be decoded: {why}")
         return self._look
 
     def look_through(self) -> None:
@@ -221,7 +184,7 @@ class Clip:
             first = first or frame
             if (frame.width, frame.height) != (first.width, first.height):
                 sizes = f"{first.width}×{first.height} to {frame.width}×{frame.height} at frame {len(times)}"
-                raise ImageError(f"{self.name}: its frames change from {sizes}; cut it there, or bring it to one size")
+                raise ImageError(f"{self.path}: its frames change from {sizes}; cut it there, or bring it to one size")
             if not len(times) & (len(times) - 1):  # the last is from the second half; the first is black in many
                 sample = frame
             self.interlaced |= frame.interlaced_frame
@@ -237,18 +200,13 @@ class Clip:
 
     def pictures(self) -> Iterator[NDArray[Any]]:
         """The frames as RGB. Raises: ImageError."""
-        frames: Iterator[Any] = self.decoded()
-        if isinstance(self.file, _Stdin):  # FFmpeg waits in a thread of its own, as it would lose what a signal raises
-            coming, stop = frames, self.file.stopped.set
-            frames = iter(lambda: abandonable(lambda: next(coming, None), stop=stop), None)
-        for frame in frames:
-            yield self.look.to_rgb(frame)
+        yield from (self.look.to_rgb(frame) for frame in self.decoded())
 
     def decoded(self) -> Iterator[Any]:
         """The frames that can be decoded. Raises: ImageError, also for frames of more than max_pixels."""
         av = pyav()
-        with opened(self.file, self.name) as container, av_errors(self.name):
-            stream = video_of(container, self.name)
+        with opened(self.path) as container, av_errors(self.path):
+            stream = video_of(container, self.path)
             self._check_size(stream.width, stream.height)
             stream.thread_type, self.is_broadcast = "AUTO", "mpegts" in container.format.name
             self._base, self._duration = stream.time_base, (container.duration or 0) / 1e6
@@ -280,7 +238,7 @@ class Clip:
     def _check_size(self, width: int, height: int) -> None:
         if width * height > self._max_pixels:
             larger = f"frames of {width}×{height} are too large"
-            raise ImageError(f"{self.name}: {larger}; raise the limit with --max-pixels")
+            raise ImageError(f"{self.path}: {larger}; raise the limit with --max-pixels")
 
 
 def video_of(container: Any, name: Path | str) -> Any:

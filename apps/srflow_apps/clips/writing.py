@@ -1,12 +1,12 @@
-"""Writes clips with PyAV: encodes segments, and joins them with the sound and the times of their source."""
+"""Writes clips with PyAV: encodes their parts, and joins them with the sound and the times of their source."""
 
 from __future__ import annotations
 
 import contextlib
 import heapq
 import itertools
+import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.clips.reading import Y4M, Clip, Look, av_errors, opened, pyav, video_of
+from srflow_apps.clips.reading import Clip, Look, av_errors, opened, pyav, video_of
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.system.local_files import replacing
 
@@ -66,42 +66,20 @@ class Encoding:
             even = f"sides must be even for {self.codec} in {self.pixel_format}"
             fix = f"choose another --scale or --size, such as --size {fits}x"
             raise ArgumentError(f"{target} would have {width}×{height} pixels, and {even}; {fix}")
-        segment = BytesIO()
-        name = f"{target} in {self.codec}"
-        with av_errors(name, "cannot be written"), pyav().open(segment, "w", format="matroska") as output:
+        segment, refused = BytesIO(), av_errors(f"{target} in {self.codec}", "cannot be written")
+        with refused, pyav().open(segment, "w", format="matroska") as output:
             put = self._encoder(output)
             put(np.zeros((height, width, 3), np.uint16 if self.look.deep else np.uint8))
             put(None)
         return segment
 
     @contextlib.contextmanager
-    def file(self, target: Path, container: str = "matroska", **metadata: str) -> Iterator[Put]:
-        """Write a file, which appears complete, at the end. Raises: ImageError."""
-        with (
-            av_errors(target, "cannot be written"),
-            written(target) as path,
-            pyav().open(path, "w", format=container) as output,
-        ):
-            output.metadata.update(metadata)
+    def file(self, target: Path) -> Iterator[Put]:
+        """Write a part, a file which appears complete, at the end. Raises: ImageError."""
+        file, errors = written(target), av_errors(target, "cannot be written")
+        with errors, file as path, pyav().open(path, "w", format="matroska") as output:
             yield (put := self._encoder(output))
             put(None)
-
-    @contextlib.contextmanager
-    def pipe(self) -> Iterator[Put]:
-        """Write YUV4MPEG2 to standard output, whose reader may make it wait. Raises: ImageError."""
-        made, strict = BytesIO(), {"strict": "unofficial"}  # deep ones
-        with av_errors("stdout", "cannot be written"), pyav().open(made, "w", format=Y4M, options=strict) as output:
-            encode = self._encoder(output)
-
-            def put(rgb: NDArray[Any] | None) -> None:
-                encode(rgb)
-                rest = memoryview(made.getvalue())
-                while rest:  # outside FFmpeg, which would lose what a signal raises
-                    rest = rest[os.write(sys.stdout.fileno(), rest) :]
-                made.seek(0)
-                made.truncate()
-
-            yield put
 
     def _encoder(self, output: Any) -> Put:
         number, video = 0, output.add_stream(self.codec, rate=self.look.rate)
@@ -147,7 +125,7 @@ def chosen_encoding(target: Path, look: Look, *, codec: str | None, quality: int
     """
     av, ending = pyav(), target.suffix.lower()
     if ending not in WRITTEN:
-        raise ArgumentError(f"{target}: clips are written as {', '.join(WRITTEN)}; end the name so, or pipe -o -")
+        raise ArgumentError(f"{target}: clips are written as {', '.join(WRITTEN)}; end the name so")
     names = [codec] if codec is not None else _CODECS.get(ending, _CODECS[""])
     found = next((name for name in names if _formats(name)), None)
     if found is None:
@@ -173,12 +151,12 @@ def _formats(codec: str) -> list[str]:
         return []
 
 
-def record_in(target: Path) -> str:
-    """The record of :func:`join` in a clip; empty if there is none."""
-    with contextlib.suppress(ImageError), opened(target) as container, av_errors(target):
+def record_in(target: Path) -> dict[str, Any]:
+    """How a clip says that it was made; empty if it does not."""
+    with contextlib.suppress(ImageError, ValueError), opened(target) as container, av_errors(target):
         said = {name.lower(): text for name, text in container.metadata.items()}
-        return str(said.get(_COMMENT, "")).rpartition("\n")[2]
-    return ""
+        return dict(json.loads(str(said.get(_COMMENT, "")).rpartition("\n")[2]))
+    return {}
 
 
 def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, list[str]]:
@@ -199,9 +177,9 @@ def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, li
     with opened(segment) as made:
         plain = encoding.look.aspect == 1 or made.streams.video[0].codec_context.sample_aspect_ratio
     lost = [] if plain else ["the shape of its pixels is left out; the codecs libx264, libx265 and mpeg4 keep it"]
-    with opened(clip.file) as source:
+    with opened(clip.path) as source:
         for stream in source.streams:
-            if stream is video_of(source, clip.name):
+            if stream is video_of(source, clip.path):
                 continue
             ways: list[tuple[str, str] | None] = [None] * (stream.type in ("audio", "subtitle"))
             if stream.type == "audio" and stream.codec_context is not None:
@@ -237,11 +215,11 @@ class Joined:
         """
         av, clip, found, container = pyav(), self._clip, set[int](), WRITTEN[self._target.suffix.lower()]
         with (
-            opened(clip.file) as source,
+            opened(clip.path) as source,
             opened(segments[0], self._target) as first,
             av.open(file, "w", format=container) as output,
         ):
-            main, pictures = video_of(source, clip.name), output.add_stream_from_template(first.streams[0], opaque=True)
+            main, pictures = video_of(source, clip.path), output.add_stream_from_template(first.streams[0], opaque=True)
             pictures.time_base, pictures.disposition = clip.time_base, main.disposition
             pictures.metadata.update({key: main.metadata[key] for key in ("language", "title") if key in main.metadata})
             if pictures.codec_context.name == "hevc" and container != "matroska":

@@ -132,10 +132,7 @@ class _UpscaleChoices:
     )
     size: Size | None = option(None, "Size: 3840x is a width, x2160 a height; 3840x2160 fits within.", metavar="WxH")
     latents: _Latents | None = option(
-        None,
-        "How detail goes on; a folder is one clip.  [default: motion]",
-        metavar="motion|screen|fresh",
-        heading="Clips",
+        None, "How detail goes on.  [default: motion]", metavar="motion|screen|fresh", heading="Clips"
     )
     codec: str | None = option(
         None, "FFmpeg's encoder.  [default: libx264; .webm: libvpx-vp9]", metavar="NAME", heading="Clips"
@@ -168,7 +165,7 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
     one picture, INPUT may be - for standard input, and OUT - for standard output. INPUT, OUT and the report may be
     URLs, such as s3://bucket/photos: pip install "srflow-sdk[cloud]".
 
-    A clip, also a folder of frames or YUV4MPEG2 in a pipe, needs pip install "srflow-sdk[video]".
+    A clip needs pip install "srflow-sdk[video]".
 
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
     Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; one that
@@ -192,7 +189,7 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
     if len(sizes) > 1:
         raise click.UsageError("--scale, --size and --max-size all set the size; choose one of them")
     draw = DrawOptions(**{**options, "scale": sizes[0] if sizes else None})
-    if _are_clips(inputs, asked.output, own):
+    if _are_clips(inputs, own):
         from srflow_apps.clips.command import run_clips
 
         run_clips(inputs, asked.output, draw, own.latents, asked.model, own.codec, files, asked.machine)
@@ -319,29 +316,19 @@ def doctor(*, as_json: bool) -> None:
             fail("upscaling does not work here; the lines marked 'problem' say why")
 
 
-def _are_clips(inputs: tuple[str, ...], output: str | None, own: _UpscaleChoices) -> bool:
-    """True if the inputs are clips, by their names, by the first bytes of a pipe, or because an option says so.
-
-    Raises: ArgumentError for pictures among them, and for options that are not for clips.
-    """
-    from srflow_apps.clips.reading import is_clip, is_piped_clip
+def _are_clips(inputs: tuple[str, ...], own: _UpscaleChoices) -> bool:
+    """True if the inputs are clips, by their names. Raises: ArgumentError for pictures among them, and such options."""
+    from srflow_apps.clips.reading import is_clip
 
     chosen = [f"--{name}" for name in ("latents", "codec") if getattr(own, name) is not None]
-    clips = [path for path in inputs if is_clip(Path(path)) or (path == "-" and is_piped_clip())]
-    if not clips and not chosen and not ("-" in inputs and is_clip(Path(output or ""))):
+    pictures = [path for path in inputs if not is_clip(Path(path))]
+    if len(pictures) == len(inputs) and not chosen:
         return False
-    folders = [path for path in inputs if "--latents" in chosen and Path(path).is_dir()]
-    for path in inputs:
-        if path not in [*clips, *folders]:
-            why = f"{chosen[0]} is for clips" if chosen else "another INPUT is"
-            if path == "-":
-                raise ArgumentError("- is no YUV4MPEG2; make it so: ffmpeg -i clip.mp4 -f yuv4mpegpipe - | …")
-            raise ArgumentError(f"{path} is not a clip, and {why}; upscale it by a command of its own")
+    if pictures:
+        why = f"{chosen[0]} is for clips" if chosen else "another INPUT is"
+        raise ArgumentError(f"{pictures[0]} is not a clip, and {why}; upscale it by a command of its own")
     refused = ["samples", "interval", "value_range", "from_output", "server", "ray", "name", "frame", "report"]
-    pipe = "-" in (*inputs, output)
-    refused += ["recursive", *(["shard"] if folders else ["format", "lossless"])]
-    refused += ["resume", "shard", "dry_run"] if pipe else []
-    _refuse(*refused, why="with a clip" + " in a pipe" * pipe)
+    _refuse(*refused, "recursive", "shard", "format", "lossless", why="with a clip")
     return True
 
 

@@ -224,7 +224,7 @@ def test_the_scale_chooses_a_clip_s_model(
     result = CliRunner().invoke(cli.upscale, arguments)
     assert result.exit_code == 0, result.output
     assert result.stderr.count(said) == 1
-    assert json.loads(record_in(tmp_path / f"clip_x{scale}.mp4"))["model"] == model
+    assert record_in(tmp_path / f"clip_x{scale}.mp4")["model"] == model
 
 
 def test_several_clips_go_into_a_folder_and_a_bad_one_does_not_stop_the_others(run: Run, tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_several_clips_go_into_a_folder_and_a_bad_one_does_not_stop_the_others(r
     assert "error: two.mp4 cannot be read: Invalid data" in result.stderr
 
 
-def test_a_dry_run_says_how_long_it_takes_and_writes_nothing(run: Run, tmp_path: Path) -> None:
+def test_a_dry_run_writes_nothing(run: Run, tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4", moving(3))
     before = sorted(tmp_path.iterdir())
     made(run, "clip.mp4", "--dry-run", "-o", "new/large.mp4")
@@ -245,7 +245,6 @@ def test_a_dry_run_says_how_long_it_takes_and_writes_nothing(run: Run, tmp_path:
     assert (
         "dry run, nothing was written: clip.mp4: 3 frames -> clip_x4.mp4 (128×96, libx264, quality 67)" in result.stdout
     )
-    assert "s a frame" in result.stdout
     assert sorted(tmp_path.iterdir()) == before
 
 
