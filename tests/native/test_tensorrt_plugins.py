@@ -65,7 +65,8 @@ def parse(links):
 
 def run_script(links, *arguments, **variables):
     """Run rtx_builder.py with TensorRT-RTX."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("LD_PRELOAD", PLUGINS)}
+    environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+    environment[PLUGINS] = ""  # also where a library is installed
     environment["LD_LIBRARY_PATH"] = os.pathsep.join([str(links), os.environ.get("LD_LIBRARY_PATH", "")])
     command = [sys.executable, str(Path(__file__).with_name("rtx_builder.py")), *map(str, arguments)]
     result = subprocess.run(
