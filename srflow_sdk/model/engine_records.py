@@ -18,8 +18,6 @@ EngineRuntime = Literal["tensorrt", "tensorrt_rtx"]
 EnginePrecision = Literal["fp32", "fp16"]
 """Precision of the graphs that engines are built from."""
 
-EngineCheck = Literal["engine", "network"]
-
 RTX_SMS = (75, 80, 86, 89, 120, 121)
 """GPUs that TensorRT-RTX 1.7 builds for, as its ComputeCapability names them; others need TensorRT."""
 
@@ -75,8 +73,6 @@ class EngineRecord:
             the float32 graphs' names, and "inverter.onnx" with an inverter. A different hash in the bundle means that
             the graph was exported again since.
         inverter: the inverter's file in the bundle; empty if there is none, as in older bundles.
-        checked: how the build verified that they compute in this precision: "engine" with their own inspector;
-            "network" only by how the library read the graph, as on a machine without a GPU that can load them.
         plugins: the library whose plugins they contain, and without which they do not load; None: they need none.
     """
 
@@ -90,7 +86,6 @@ class EngineRecord:
     sampler: str
     graphs: Mapping[str, str]
     inverter: str = ""
-    checked: EngineCheck = "network"
     plugins: PluginLibrary | None = None
 
     @property

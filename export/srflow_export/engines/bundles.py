@@ -31,14 +31,15 @@ from srflow_sdk.backends.native_library import PLUGINS, check_native_library, fi
 from srflow_sdk.drawing.tiles import MIN_TILE, core_size, padded_size
 from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import EnginePrecision, EngineRecord, LrProfile, PluginLibrary
+from srflow_sdk.model.engine_records import EnginePrecision, EngineRecord, EngineRuntime, LrProfile, PluginLibrary
 from srflow_sdk.model.manifest import INVERTER, REQUIRED_FILES, Manifest
 from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.hardware import gpu_free_memory
 from srflow_sdk.system.local_files import file_sha256, write_atomically
 
 logger = logging.getLogger(__name__)
 
-_COMMON_GPU_BUDGET = 4 << 30  # half of what is free on a GPU with 8 GB
+_COMMON_GPU_BUDGET, _ANY_GPU_BUDGET = 4 << 30, 1 << 40  # half of what is free on a GPU with 8 GB, and more than on any
 _ENDLESS = 1 << 14  # LR pixels a side: an image too large for one tile
 _SHORT = {"tensorrt": "trt", "tensorrt_rtx": "rtx"}
 _FORMAT = 2  # of the key and the entry, and of what is built from a graph
@@ -142,7 +143,7 @@ def build_engines(
     inputs that this exporter does not write.
     """
     check_request(request)
-    profile = request.profile or default_profile(manifest)
+    profile = request.profile or default_profile(manifest, request.runtime)
     check_profile(profile, manifest)
     elsewhere = elsewhere or command_of(request)
     if library is None:
@@ -326,19 +327,27 @@ class EngineCache:
             logger.warning("%s: the engine cannot be cached (%s)", self.folder, error.strerror or error)
 
 
-def default_profile(manifest: Manifest) -> LrProfile:
-    """The smallest image, and as optimum and maximum the largest window that `tile="auto"` uses on a GPU with 8 GB.
+def default_profile(manifest: Manifest, runtime: EngineRuntime) -> LrProfile:
+    """The smallest image; as optimum and maximum the largest window that `tile="auto"` uses on this machine's GPU.
 
-    Some runtimes reserve activations for the largest size, and larger windows only save some halo.
+    TensorRT-RTX builds for GPUs that are elsewhere: the optimum is that of one with 8 GB, and the maximum that of any,
+    as its engines take memory for the sizes at hand.
     """
-    core = core_size(
-        "auto",
-        height=_ENDLESS,
-        width=_ENDLESS,
-        multiple=manifest.size_multiple,
-        halo=manifest.halo,
-        conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
-        budget=_COMMON_GPU_BUDGET,
-    )
-    side, least = (core or MIN_TILE) + 2 * padded_size(manifest.halo, manifest.size_multiple), manifest.size_multiple
-    return LrProfile(min=(least, least), opt=(side, side), max=(side, side))
+    free = gpu_free_memory() if runtime == "tensorrt" else None
+    multiple = manifest.size_multiple
+
+    def largest(budget: int) -> int:
+        core = core_size(
+            "auto",
+            height=_ENDLESS,
+            width=_ENDLESS,
+            multiple=multiple,
+            halo=manifest.halo,
+            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel,
+            budget=budget,
+        )
+        return (core or MIN_TILE) + 2 * padded_size(manifest.halo, multiple)
+
+    best = largest(_COMMON_GPU_BUDGET if free is None else free // 2)
+    most = largest(_ANY_GPU_BUDGET) if runtime == "tensorrt_rtx" else best
+    return LrProfile(min=(multiple, multiple), opt=(best, best), max=(most, most))

@@ -16,12 +16,13 @@ import pytest
 from srflow_export import exporter, onnx_models
 from srflow_export.bundle_writer import staged_bundle
 from srflow_export.engines import bundles
-from srflow_export.engines.bundles import EngineCache, add_engines, build_engines
+from srflow_export.engines.bundles import EngineCache, add_engines, build_engines, default_profile
 from srflow_export.engines.requests import BuilderOptions, EngineRequest, Library, parse_shapes
 from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_sdk._version import __version__
 from srflow_sdk.backends import native_library
 from srflow_sdk.backends.native_library import PLUGINS
+from srflow_sdk.drawing.tiles import core_size
 from srflow_sdk.errors import BundleError, DeviceError, ExportError, MissingExtraError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile, PluginLibrary
@@ -31,6 +32,7 @@ from srflow_sdk.system.local_files import file_sha256
 from srflow_training import save_checkpoint
 from tests.export.engines.conftest import REQUEST
 from tests.networks import random_srflow, tiny_config
+from tests.sdk.tiny_bundle import tiny_manifest
 
 HERE = Library(
     runtime="tensorrt_rtx",
@@ -116,6 +118,39 @@ def test_a_folder_that_cannot_be_made_is_said_and_done_without(tmp_path):
     engine = EngineCache(tmp_path / "file" / "engines").get(INPUT, Builder(), name="encoder.onnx", say=lines.append)
     assert engine == b"engine 1"
     assert "cannot keep engines" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "free", "side", "whole"),
+    [
+        ("tensorrt", 78_000_000_000, 544, (256, 512)),
+        ("tensorrt", 23_000_000_000, 400, (256,)),
+        ("tensorrt", 8 << 30, 240, ()),
+        ("tensorrt", None, 240, ()),
+        ("tensorrt_rtx", 78_000_000_000, 240, (256, 512)),  # built for GPUs that are elsewhere
+        ("tensorrt_rtx", 8 << 30, 240, ()),
+    ],
+)
+def test_default_sizes_follow_the_gpu_and_pictures_are_in_one_piece(monkeypatch, runtime, free, side, whole):
+    full_size = tiny_manifest(precision="fp16", halo=16, conditioning_bytes_per_pixel=16_896)
+    monkeypatch.setattr("srflow_export.engines.bundles.gpu_free_memory", lambda: free)
+    profile = default_profile(full_size, runtime)
+    assert profile.opt == (side, side)
+    budget = (free or 8 << 30) // 2
+    cores = {
+        size: core_size(
+            "auto",
+            height=size,
+            width=size,
+            multiple=2,
+            halo=16,
+            conditioning_bytes_per_pixel=16_896,
+            budget=budget,
+            limits=profile,
+        )
+        for size in (256, 512)
+    }
+    assert tuple(size for size, core in cores.items() if core is None) == whole
 
 
 TENSORRT = EngineRequest(runtime="tensorrt", precision="fp16")
