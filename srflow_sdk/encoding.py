@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 ImageT = TypeVar("ImageT", Image.Image, NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32], NDArray[np.float64])
 
-ENCODING_BUDGET_BYTES = 1 << 30
-"""Bytes of conditioning that are kept by default; tiles beyond it are encoded again for every draw."""
-
 
 class Encoding(Generic[ImageT]):
     """An encoded image: more samples, temperatures and seeds at a fraction of the cost. See :meth:`Upscaler.encode`.
@@ -52,7 +49,7 @@ class Encoding(Generic[ImageT]):
         kind: ImageKind,
         painter: Painter,
         *,
-        memory_budget: int,
+        memory_budget: int | None,
         halo: int | None = None,
         inverting: Painter | None = None,
         progress: Progress | None = None,
@@ -70,11 +67,12 @@ class Encoding(Generic[ImageT]):
         size = self._lr.padded_height, self._lr.padded_width
         self._tiles = painter.plan(*size, painter.core(*size, halo=self._halo), halo=self._halo)
         self._kept = KeptTiles()
+        budget = painter.conditioning_budget() if memory_budget is None else memory_budget
         nbytes, kept = 0, self._kept.tiles
         for tile in self._tiles:
             stop_if_set(cancel)
             (rows, columns), window = tile.window.slices, tile.window
-            if nbytes + window.height * window.width * manifest.conditioning_bytes_per_pixel > memory_budget:
+            if nbytes + window.height * window.width * manifest.conditioning_bytes_per_pixel > budget:
                 break
             seen = self._lr.network_rows(rows.start, rows.stop)
             try:

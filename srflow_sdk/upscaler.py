@@ -20,7 +20,7 @@ from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
 from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, OutputSize, Progress, pass_of
 from srflow_sdk.drawing.painter import Painter, cleaned
 from srflow_sdk.drawing.tiles import TileSize, check_tile
-from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding, ImageT
+from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import AnyImage, EncodedImage, as_path_or_picture, loaded
@@ -223,19 +223,21 @@ class Upscaler:
         image: AnyImage,
         *,
         layout: Layout = "hwc",
-        memory_budget: int = ENCODING_BUDGET_BYTES,
+        memory_budget: int | None = None,
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> Encoding[Any]:
         """Compute everything that depends on the image alone, so that drawing samples from it is quick.
 
         Args:
-            memory_budget: Bytes of conditioning to keep on the device; tiles beyond it are encoded for every draw.
+            memory_budget: Bytes of conditioning to keep on the device; tiles beyond it are encoded for every draw. None
+                is a third of a GPU's free memory, otherwise a quarter of what is free, at most 1 GiB.
         """
-        budget = whole("memory_budget", memory_budget, least=0, of=" of bytes")
+        if memory_budget is not None:
+            memory_budget = whole("memory_budget", memory_budget, least=0, also="None or ", of=" of bytes")
         draw = DrawOptions(progress=progress, cancel=cancel)
         return self._encoding(
-            image, layout=layout, draw=draw, memory_budget=budget, copied=True, progress=progress, cancel=cancel
+            image, layout=layout, draw=draw, memory_budget=memory_budget, copied=True, progress=progress, cancel=cancel
         )
 
     @overload
@@ -265,8 +267,7 @@ class Upscaler:
             raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
         numbers = draw.numbers(n)
         painter = self._suiting(None, draw.scale)
-        budget = painter.conditioning_budget(ENCODING_BUDGET_BYTES)
-        encoding = self._encoding(image, layout=layout, memory_budget=budget, painter=painter)
+        encoding = self._encoding(image, layout=layout, memory_budget=None, painter=painter)
         best, highest = None, -math.inf
         for place, sample in enumerate(numbers):
             progress = pass_of(place, len(numbers), draw.progress)
@@ -411,7 +412,7 @@ class Upscaler:
         *,
         layout: Layout = "hwc",
         draw: DrawOptions = DrawOptions(),  # noqa: B008, frozen
-        memory_budget: int = 0,
+        memory_budget: int | None = 0,
         copied: bool = False,
         painter: Painter | None = None,
         **watched: Unpack[WatchKeywords],

@@ -128,11 +128,16 @@ def times(of: Opened) -> Iterator[Row]:
     setting, engine = of.setting, of.engine
     rounds = _QUICK_ROUNDS if setting.quick else _ROUNDS
 
+    calls, kept, whole = engine.calls(setting.size), getattr(engine, "encoding", None), True
+    if kept is not None:
+        whole, said = kept.kept_tiles == kept.tiles, f"{kept.kept_tiles} of {kept.tiles} tiles, {kept.nbytes:,} bytes"
+        yield Row("kept between samples", setting.engine, said if whole else f"{said}: {FURTHER} encodes again")
+
     def row(name: str, how: str, taken: float) -> Row:
-        counts = name in (PICTURE, FURTHER) and how != "cold"
+        counts = (name == PICTURE or (name == FURTHER and whole)) and how != "cold"
         return Row(f"{name}, {how}", setting.engine, f"{taken:.2f} ms", figure=taken if counts else None)
 
-    for name, call in engine.calls(setting.size).items():
+    for name, call in calls.items():
         yield row(name, "cold", engine.milliseconds(call, 1))
         until = time.monotonic() + (0 if setting.quick else _WARM_UP_S)
         while time.monotonic() < until:

@@ -110,7 +110,7 @@ class SdkEngine:
     def calls(self, size: int) -> dict[str, Callable[[], object]]:
         """See `checks.Opened`; from pixels to pixels in 8 bits."""
         pixels, turn = np.round(picture(size, size) * 255).astype(np.uint8), count()
-        encoding = self.upscaler.encode(pixels)
+        self.encoding = encoding = self.upscaler.encode(pixels)
         return {
             PICTURE: lambda: self.upscaler.upscale(pixels, tau=TAU, seed=SEED),
             FURTHER: lambda: encoding.sample(tau=TAU, seed=SEED + next(turn)),

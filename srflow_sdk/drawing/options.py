@@ -89,7 +89,7 @@ class EncodeKeywords(WatchKeywords, total=False):
     """The keywords of :meth:`Upscaler.encode`."""
 
     layout: Layout
-    memory_budget: int
+    memory_budget: int | None
 
 
 class DrawKeywords(WatchKeywords, total=False):

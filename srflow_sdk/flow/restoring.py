@@ -26,7 +26,7 @@ from srflow_sdk.drawing.file_upscaling import FileResult, finished, writer_for
 from srflow_sdk.drawing.options import DrawOptions, Progress, pass_of
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import padded_size
-from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
+from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import ImageReader, WriteOptions, check_writable, open_image
 from srflow_sdk.files.formats import save_options
@@ -111,8 +111,8 @@ def encoded_for_both(
     lr: NDArray[Any], kind: ImageKind, painter: Painter, *, progress: Progress | None, cancel: threading.Event | None
 ) -> Encoding[Any]:
     """Encode an LR image in tiles that do for inverting and for drawing, and keep as many as memory allows."""
-    budget, halo = painter.conditioning_budget(ENCODING_BUDGET_BYTES), round_trip_halo(painter.manifest)
-    return Encoding(lr, kind, painter, memory_budget=budget, halo=halo, progress=progress, cancel=cancel)
+    halo = round_trip_halo(painter.manifest)
+    return Encoding(lr, kind, painter, memory_budget=None, halo=halo, progress=progress, cancel=cancel)
 
 
 def restore_file(

@@ -10,7 +10,6 @@ import pytest
 
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.encoding import ENCODING_BUDGET_BYTES, Encoding
 from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
 from srflow_sdk.latents import arrays
 from srflow_sdk.upscaler import Upscaler
@@ -255,21 +254,40 @@ def picture():
     return np.random.default_rng(0).integers(60, 190, (140, 66, 3), np.uint8)
 
 
-@pytest.mark.parametrize(("free", "budget"), [(1 << 34, ENCODING_BUDGET_BYTES), (600_000_000, 150_000_000), (0, 0)])
-def test_at_most_a_quarter_of_the_free_memory_is_kept(flow, picture, monkeypatch, free, budget):
-    def noted(_encoding, *_, memory_budget, **__):
-        raise EOFError(memory_budget)
+FULL_SIZE = 16_896 * 256**2  # bytes of the conditioning of 256×256 pixels, full-size ×4 in fp16
 
-    monkeypatch.setattr(Encoding, "__init__", noted)
-    monkeypatch.setattr("srflow_sdk.drawing.painter.available_memory", lambda: free)
+
+@pytest.mark.parametrize(
+    ("gpu", "free", "least", "most"),
+    [
+        (None, 1 << 34, 1 << 30, 1 << 30),
+        (None, 600_000_000, 150_000_000, 150_000_000),
+        (None, 0, 0, 0),
+        (0, 5_000_000_000, FULL_SIZE, 2_500_000_000),  # an 8 GB card with a desktop and engines
+        (0, 75_000_000_000, 4 * FULL_SIZE, 37_500_000_000),
+        (0, None, 1 << 30, 1 << 30),
+    ],
+)
+def test_what_is_kept_follows_the_memory_that_is_free(flow, monkeypatch, gpu, free, least, most):
+    monkeypatch.setattr(type(flow._painter.backend), "gpu", gpu)
+    for name in ("available_memory", "gpu_free_memory"):
+        monkeypatch.setattr(f"srflow_sdk.drawing.painter.{name}", lambda *_: free)
+    assert least <= flow._painter.conditioning_budget() <= most
+
+
+def test_every_call_that_draws_several_times_keeps_what_memory_allows(flow, picture, monkeypatch):
+    def noted(*_):
+        raise EOFError
+
+    monkeypatch.setattr(Painter, "conditioning_budget", noted)
     for call in (
+        lambda: flow.encode(picture),
         lambda: flow.restore(picture),
         lambda: flow.transfer(picture, picture[::-1], np.ones((140, 66), np.bool_), blend="none"),
         lambda: flow.best_of(picture, lambda made: made.std(), 2),
     ):
-        with pytest.raises(EOFError) as caught:
+        with pytest.raises(EOFError):
             call()
-        assert caught.value.args == (budget,)
 
 
 @pytest.mark.parametrize("graph", ["invert", "sample"])
