@@ -17,7 +17,7 @@ from srflow_sdk.errors import SRFlowError
 from srflow_sdk.model.manifest import Precision
 from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 
-_ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--workspace", "--timing-cache", "--no-cache")
+_ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--timing-cache")
 _PLAIN = ("--plain", "--seed", "--size", "--io", "--opset")
 _MODES: dict[str, tuple[str, ...]] = {  # tasks other than exporting, and the options that each takes
     "--bundle": ("--triton", "--also", "-o", "--gate", *_PLAIN, "--tau"),
@@ -38,7 +38,7 @@ _GROUPS = {
     "A plain ONNX file": "plain seed size io opset",
     "Graphs": "no_inverter fused weights plugins halo gate",
     "Checkpoint and manifest": "ckpt config stacked_blocks auto_tau licence training_data",
-    "Engines": "shapes builder_level workspace timing_cache no_cache",
+    "Engines": "shapes builder_level timing_cache",
 }
 
 
@@ -177,9 +177,7 @@ def _mode(context: click.Context) -> str:
 )
 @click.option("--shapes", metavar="MIN,OPT,MAX", help="LR sizes for engines.  [default: the runtime's tiles]")
 @click.option("--builder-level", type=click.IntRange(0, 5), help="Effort to find fast kernels.  [default: 3]")
-@click.option("--workspace", type=_Number(0, 1024, min_open=True), help="GiB of GPU memory for engines.")
 @click.option("--timing-cache", type=LocalPath(), help="TensorRT's kernel timings, read and updated.")
-@click.option("--no-cache", is_flag=True, help="Build engines even if the same ones were built before.")
 @click.option("--config", type=LocalPath(), help="Published YAML of the network.  [default: detect it]")
 @click.option(
     "--blocks", "stacked_blocks", callback=_blocks, metavar="1,8,15,22", help="RRDB blocks that condition the flow."

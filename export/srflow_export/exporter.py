@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from onnx import ModelProto
 
 from srflow_export import graphs, onnx_models
-from srflow_export.bundle_writer import bundle_lock, staged_bundle
+from srflow_export.bundle_writer import staged_bundle
 from srflow_export.halo import measured_halo, measured_inverter_halo
 from srflow_export.parity.gate import (
     FUSED,
@@ -119,14 +118,13 @@ def export_checkpoint(
         if not is_plain(text):  # said before minutes of work
             raise ArgumentError(f"{text!a} holds a line break or a control character; change it, or rename the file")
     optional = _OptionalParts(say)
-    with staged_bundle(target) as stage:
+    with staged_bundle(target, say=say) as stage:
         for name, content in _onnx_files(model, manifest, options, optional, say):
             (stage.path / name).write_bytes(content)
             say(f"{name}: {len(content) / 1e6:.1f} MB")
             manifest.files[name] = {}  # the stage fills in size and hash
         manifest = _proved(model, Bundle(path=stage.path, manifest=manifest), options, optional, say)
-        with bundle_lock(target, say=say):  # else a process adding engines to the old bundle would put it back
-            return stage.commit(manifest)
+        return stage.commit(manifest)
 
 
 def add_int8_encoder(
@@ -146,13 +144,10 @@ def add_int8_encoder(
     older exporter's layout, ExportError if int8 is too coarse for the network. In each case the target stays as it was.
     """
     _network_for_int8(Bundle.open(source))  # refuse before waiting, and without leaving a lock
-    with bundle_lock(target, say=say), staged_bundle(target) as stage:
+    with staged_bundle(target, say=say) as stage:
         bundle = Bundle.open(source)
         model = _network_for_int8(bundle)
-        for name in bundle.manifest.files:
-            copy = stage.path / name
-            copy.parent.mkdir(exist_ok=True)
-            shutil.copyfile(bundle.path / name, copy)
+        stage.copy(bundle, bundle.manifest.files)
         say(_QUANTISING)
         content = onnx_models.finished(int8_encoder(model), _metadata_of(bundle.manifest, precision="int8"))
         (stage.path / INT8_ENCODER).write_bytes(content)

@@ -6,7 +6,6 @@ known to be installed.
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -167,26 +166,21 @@ def _engine_requests(
     sm: tuple[int, ...],
     shapes: str | None,
     builder_level: int | None,
-    workspace: float | None,
     timing_cache: Path | None,
-    no_cache: bool,
 ) -> list[EngineRequest]:
     """The engines that the options ask for. Raises: ArgumentError."""
-    from srflow_export.engines import BuilderOptions, EngineRequest, check_request, check_targets, parse_shapes
+    from srflow_export.engines import EngineRequest, check_request, parse_shapes
 
-    profile = None if shapes is None else parse_shapes(shapes)
-    size = None if workspace is None else int(workspace * 2**30)
-    builder = BuilderOptions(level=builder_level, workspace=size, timing_cache=timing_cache, use_cache=not no_cache)
-    untimed = builder if trt is None else dataclasses.replace(builder, timing_cache=None)
+    more: dict[str, Any] = {"profile": None if shapes is None else parse_shapes(shapes), "level": builder_level}
     requests = []
     if trt is not None:
         mine = () if rtx is not None else sm
-        requests.append(EngineRequest(runtime="tensorrt", precision=trt, sms=mine, profile=profile, builder=builder))
+        requests.append(EngineRequest(runtime="tensorrt", precision=trt, sms=mine, timing_cache=timing_cache, **more))
     if rtx is not None:
-        requests.append(EngineRequest(runtime="tensorrt_rtx", precision=rtx, sms=sm, profile=profile, builder=untimed))
+        cache = timing_cache if trt is None else None  # else it is TensorRT's
+        requests.append(EngineRequest(runtime="tensorrt_rtx", precision=rtx, sms=sm, timing_cache=cache, **more))
     for request in requests:
         check_request(request)
-        check_targets(request)
     return requests
 
 

@@ -53,7 +53,6 @@ _INPUTS = {  # each optional
 }
 _OUTPUTS = {"upscaled": ("UINT8", "-1, -1, -1, 3"), "tile_upscaled": ("FP32", "-1, -1, -1, 3")}
 _A_ROOT = "the root of a file system, so nothing can be moved into it at once; name a folder inside it"
-_REPLACED = "replaced"
 _TILE_BYTES = 2 << 30
 _ACTIVATIONS = 5  # conditioning and activations together, in units of the conditioning: see tiles.py, rounded up
 _LEAST_CORE = 64  # LR pixels a side that a client's tile may have besides its halo, whatever the model
@@ -61,7 +60,7 @@ _NO_FOLDER = (
     b"This file is here so that Python makes no folder of this name: it would change the version's time, and a server "
     b"that polls the repository would load the version again.\n"
 )
-_OF_THE_MODEL = ("mode", "max_tile_pixels", VERSION_PARAMETER)  # parameters that a new version has its own of
+_OF_THE_MODEL = ("max_tile_pixels", VERSION_PARAMETER)  # parameters that a new version has its own of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +165,6 @@ def _options(place: Path, bundle: Bundle, say: Callable[[str], None]) -> Serving
     if not config.is_file():
         return options
     found = parameters_in(config.read_text())
-    if found.get("mode", "python") != "python":
-        say(f"{place.name} had the mode {found['mode']}, which is gone: the SDK runs the graphs now")
     defaults = options.parameters()
     kept = {key: text for key, text in found.items() if key not in _OF_THE_MODEL and defaults.get(key, text) != text}
     if kept:
@@ -234,7 +231,7 @@ def _add(model: _Model) -> tuple[int, dict[str, str]]:
     place, repository, bundle = model.place, model.place.parent, model.bundle
     files: dict[str, bytes | Path] = {"model.py": MODEL_PY.encode(), "__pycache__": _NO_FOLDER}
     files |= {f"{BUNDLE}/{file}": bundle.path / file for file in ("manifest.json", *bundle.manifest.files)}
-    with staging_directory(repository, rescue=lambda left: _put_back(left / _REPLACED, repository)) as stage:
+    with staging_directory(repository, into=repository) as stage:
         staged = stage / place.name
         if place.is_dir():
             shutil.copytree(place, staged, copy_function=_linked, symlinks=True)
@@ -248,17 +245,10 @@ def _add(model: _Model) -> tuple[int, dict[str, str]]:
             _write(staged / str(version) / name, content)
         for folder in [path for path in staged.rglob("*") if path.is_dir()] + [staged]:
             sync_directory(folder)
-        swap_in(staged, place, replaced=stage / _REPLACED / place.name)
+        swap_in(staged, place, stage=stage)
         with contextlib.suppress(OSError):  # not all systems can; the model is in place
             sync_directory(repository)
     return version, edited
-
-
-def _put_back(folder: Path, repository: Path) -> None:
-    """Put models that a killed process had moved away back into the repository."""
-    for model in folder.iterdir() if folder.is_dir() else []:
-        if not (repository / model.name).exists():
-            model.rename(repository / model.name)
 
 
 def _versions(model: Path) -> list[Path]:

@@ -47,7 +47,7 @@ def fill(folder: Path, models: Path, address: Path) -> dict[str, str]:
     for name in ("benchmarks", "examples"):
         (folder / name).symlink_to(ROOT / name)
     home = folder / "home"
-    (home / ".cache" / "srflow-sdk" / "built-engines").mkdir(parents=True)
+    (home / ".cache" / "srflow-sdk").mkdir(parents=True)
     path = [_commands(folder / "bin", address), Path(sys.executable).parent, *os.environ["PATH"].split(os.pathsep)]
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(("SRFLOW_", "PYTEST_"))},

@@ -1,6 +1,5 @@
 """Which options go together, and what each of srflow-export's tasks says of a wrong one."""
 
-import dataclasses
 import re
 import signal
 import subprocess
@@ -11,7 +10,6 @@ import pytest
 from click.testing import CliRunner
 
 from srflow_export.cli import main
-from srflow_export.engines import BuilderOptions
 from srflow_sdk import Bundle
 from srflow_sdk.errors import ExportError
 from srflow_training import save_checkpoint
@@ -160,12 +158,9 @@ def built(monkeypatch):
 
 
 def test_what_cannot_be_built_does_not_stop_the_rest(built):
-    result = run("--engines-for", "m.srflow", "--trt", "fp16", "--rtx", "fp16", "--sm", "89", "--workspace", "1.5")
+    result = run("--engines-for", "m.srflow", "--trt", "fp16", "--rtx", "fp16", "--sm", "89")
     assert result.exit_code == 1
-    assert [(request.runtime, request.sms, request.builder.workspace) for request in built] == [
-        ("tensorrt", (), 3 << 29),
-        ("tensorrt_rtx", (89,), 3 << 29),
-    ]
+    assert [(request.runtime, request.sms) for request in built] == [("tensorrt", ()), ("tensorrt_rtx", (89,))]
     assert result.output == "wrote m.srflow\nerror: no engines: TensorRT is not installed\n"
     result = run("--engines-for", "m.srflow", "--trt", "fp16")
     assert (result.exit_code, result.output) == (1, "error: no engines: TensorRT is not installed\n")
@@ -173,13 +168,10 @@ def test_what_cannot_be_built_does_not_stop_the_rest(built):
 
 
 def test_builder_options_reach_each_library_that_has_them(built, tmp_path):
-    options = ("--builder-level", "5", "--timing-cache", tmp_path / "timing", "--no-cache")
+    options = ("--builder-level", "5", "--timing-cache", tmp_path / "timing")
     run("--engines-for", "m.srflow", "--trt", "fp16", "--rtx", "fp16", "--sm", "89", *options)
-    shared = BuilderOptions(level=5, use_cache=False)
-    assert [request.builder for request in built] == [
-        dataclasses.replace(shared, timing_cache=tmp_path / "timing"),
-        shared,  # TensorRT-RTX times nothing
-    ]
+    found = [(request.level, request.timing_cache) for request in built]
+    assert found == [(5, tmp_path / "timing"), (5, None)], "TensorRT-RTX times nothing"
 
 
 def test_what_is_wrong_with_the_bundle_is_said_once(tmp_path):

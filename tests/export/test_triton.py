@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_export.cli import main
-from srflow_export.triton import parameters_in, write_repository
+from srflow_export.triton import write_repository
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.serving_config import ServingOptions
@@ -20,9 +20,6 @@ from tests.sdk.tiny_bundle import write_tiny_bundle
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return write_tiny_bundle(tmp_path / "tiny.srflow")
-
-
-MODE = '{ key: "mode" value: { string_value: "bls" } }'
 
 
 def run(*arguments: object) -> Result:
@@ -86,17 +83,6 @@ def test_a_second_export_keeps_the_limits_that_somebody_set(bundle: Path, tmp_pa
     config.write_text(written.replace('string_value: "3"', 'string_value: "0"'))
     with pytest.raises(ArgumentError, match=r"config\.pbtxt: max_samples is 0; .* correct it"):
         write_repository(bundle, tmp_path / "models")
-
-
-def test_a_repository_of_the_former_mode_is_written_anew_and_says_so(bundle: Path, tmp_path: Path) -> None:
-    write_repository(bundle, tmp_path / "models")
-    config = tmp_path / "models" / "srflow_upscale" / "config.pbtxt"
-    config.write_text(config.read_text().replace("parameters [\n", f"parameters [\n  {MODE},\n"))
-    assert parameters_in(config.read_text())["mode"] == "bls"
-    lines: list[str] = []
-    write_repository(bundle, tmp_path / "models", say=lines.append)
-    assert "srflow_upscale had the mode bls, which is gone: the SDK runs the graphs now" in lines
-    assert "mode" not in parameters_in(config.read_text())
 
 
 def test_a_config_that_was_edited_stays_beside_the_new_one(bundle: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import tensorrt_rtx as trt
 
 from srflow_export.engines.building import build_engine
 from srflow_export.engines.graphs import read_graph
-from srflow_export.engines.requests import BuilderOptions, parse_shapes
+from srflow_export.engines.requests import EngineRequest, parse_shapes
 from srflow_sdk.backends.native_library import PLUGINS, find_native_library, load_plugins
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.engine_records import PluginLibrary
@@ -34,7 +34,8 @@ def built(model: Path, *, plugins: bool) -> dict[str, Any]:
     graph = read_graph(model, precision="fp16")
     shapes = graph.input_shapes(parse_shapes("16,32,64"), scale=4)
     try:
-        engine = build_engine(trt, graph, shapes, BuilderOptions(), sms=(89,), plugins=plugins)
+        request = EngineRequest(runtime="tensorrt_rtx", precision="fp16", sms=(89,))
+        engine = build_engine(trt, graph, shapes, request, plugins=plugins)
     except ExportError as error:
         return {"refused": str(error)}
     return {"bytes": len(engine)}

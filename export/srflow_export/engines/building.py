@@ -12,24 +12,20 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from onnx import TensorProto, inliner, shape_inference
 
-from srflow_export.engines.graphs import Graph
-from srflow_export.engines.requests import BuilderOptions, InputShapes, read_measurements
-from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_export.engines.graphs import Graph, Shape
+from srflow_export.engines.requests import EngineRequest, read_measurements
+from srflow_sdk.errors import ExportError
 from srflow_sdk.system.local_files import write_atomically
 
 logger = logging.getLogger(__name__)
 
-_NO_CAPABILITIES = ("NONE", "CURRENT")  # CURRENT needs a GPU
 _SAY_EVERY_S = 10.0  # a full-size graph takes seconds with TensorRT-RTX, and many minutes with TensorRT
-
-
 _TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8"}
 
 _MOVING = {
@@ -43,22 +39,19 @@ _COMPUTES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 def build_engine(
     trt: Any,
     graph: Graph,
-    shapes: Mapping[str, InputShapes],
-    options: BuilderOptions,
+    shapes: Mapping[str, tuple[Shape, Shape, Shape]],
+    request: EngineRequest,
     *,
-    sms: tuple[int, ...] = (),
     plugins: bool = False,
     say: Callable[[str], None] = lambda _: None,
 ) -> bytes:
-    """Build an engine, after checking that the library read the graph correctly; `options.use_cache` is not used here.
+    """Build an engine, after checking that the library read the graph correctly.
 
-    sms: compute capabilities that TensorRT-RTX builds for, such as (89, 120); empty for TensorRT, which builds for this
-    machine's GPU. plugins: the graph's flow operations must become plugins, whose library is loaded.
-    `say` is called from the caller's thread. KeyboardInterrupt stops the build at its next step.
+    shapes: see :meth:`Graph.input_shapes`. plugins: the graph's flow operations must become plugins, whose library is
+    loaded. `say` is called from the caller's thread. KeyboardInterrupt stops the build at its next step.
 
-    Raises: ArgumentError for a GPU that the library does not build for, or a timing cache that cannot be read;
-    ExportError, with the library's own message, if it cannot read the graph, reads something else than was exported, or
-    cannot build it.
+    Raises: ArgumentError for a timing cache that cannot be read; ExportError, with the library's own message, if it
+    cannot read the graph, reads something else than was exported, or cannot build it.
     """
     name, log = graph.name, build_logger(trt)
     builder = trt.Builder(log)
@@ -72,45 +65,31 @@ def build_engine(
         )
     check_network(trt, network, graph, plugins=plugins)
     config = builder.create_builder_config()
-    _configure(trt, config, options, sms=sms)
+    _configure(trt, config, request)
     if config.add_optimization_profile(_profile(builder, shapes)) < 0:
         raise ExportError(
             f"{name}: {trt.__name__} {trt.__version__} does not accept these sizes: {log.said()}; choose others "
             "with --shapes"
         )
-    cache = _read_timing_cache(config, options.timing_cache)
+    _read_timing_cache(config, request.timing_cache)
     monitor = build_monitor(trt)
     config.progress_monitor = monitor
     start = time.monotonic()
     plan = _in_background(lambda: builder.build_serialized_network(network, config), monitor, name=name, say=say)
     if plan is None:
-        raise ExportError(f"{name}: {trt.__name__} {trt.__version__} cannot build it: {_reason(log.said(), options)}")
+        raise ExportError(
+            f"{name}: {trt.__name__} {trt.__version__} cannot build it: {log.said() or 'it gives no reason'}; other or "
+            "smaller --shapes may work, or closing other programs that use the GPU"
+        )
     engine = bytes(plan)
     say(f"{name}: built in {time.monotonic() - start:.0f} s, {len(engine) / 1e6:.1f} MB")
-    if cache is not None and options.timing_cache is not None:
-        keep_measurements(options.timing_cache, bytes(config.get_timing_cache().serialize()))
+    if request.timing_cache is not None:
+        try:
+            write_atomically(request.timing_cache, bytes(config.get_timing_cache().serialize()))
+        except OSError as failure:  # an engine that took minutes is not lost with it
+            why = failure.strerror or failure
+            logger.warning("%s: the timings cannot be kept (%s)", request.timing_cache, why)
     return engine
-
-
-def known_sms(trt: Any) -> tuple[int, ...]:
-    """Compute capabilities that the library builds for by name, such as (75, 80, 86, 89, 120)."""
-    names = trt.ComputeCapability.__members__
-    return tuple(sorted(int(name.removeprefix("SM")) for name in names if name not in _NO_CAPABILITIES))
-
-
-def check_sms(trt: Any, sms: Iterable[int]) -> None:
-    """Raises: ArgumentError for the first that the library does not build for, listing those it does."""
-    for sm in sms:
-        if sm not in known_sms(trt):
-            raise _refused(trt, sm)
-
-
-def _refused(trt: Any, sm: int) -> ArgumentError:
-    return ArgumentError(
-        f"--sm {sm}: {trt.__name__} {trt.__version__} does not build for this GPU, only for "
-        f"{', '.join(map(str, known_sms(trt)))}. Others, such as data-centre GPUs, need TensorRT itself: --trt on a "
-        "machine that has one"
-    )
 
 
 def _network_flags(trt: Any) -> int:
@@ -124,28 +103,21 @@ def _parser_error(error: Any) -> str:
     return f"{error.desc()} (operator {operator}, node {node})" if node or operator else str(error.desc())
 
 
-def _configure(trt: Any, config: Any, options: BuilderOptions, *, sms: tuple[int, ...]) -> None:
-    if sms:
-        _set_compute_capabilities(trt, config, sms)
-    if options.level is not None:
-        config.builder_optimization_level = options.level
-    if options.workspace is not None:
-        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace)
+def _configure(trt: Any, config: Any, request: EngineRequest) -> None:
+    if request.sms:
+        config.num_compute_capabilities = len(request.sms)
+    for index, sm in enumerate(request.sms):
+        config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), index)
+    if request.level is not None:
+        config.builder_optimization_level = request.level
     # TF32 is on by default; it computes float32 convolutions with the ten mantissa bits of half precision.
     config.clear_flag(trt.BuilderFlag.TF32)
 
 
-def _set_compute_capabilities(trt: Any, config: Any, sms: tuple[int, ...]) -> None:
-    config.num_compute_capabilities = len(sms)
-    for index, sm in enumerate(sms):
-        if not config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), index):
-            raise _refused(trt, sm)
-
-
-def _profile(builder: Any, shapes: Mapping[str, InputShapes]) -> Any:
+def _profile(builder: Any, shapes: Mapping[str, tuple[Shape, Shape, Shape]]) -> Any:
     profile = builder.create_optimization_profile()
-    for tensor, entry in shapes.items():
-        profile.set_shape(tensor, entry.min, entry.opt, entry.max)
+    for tensor, sizes in shapes.items():
+        profile.set_shape(tensor, *sizes)
     return profile
 
 
@@ -166,14 +138,6 @@ def _read_timing_cache(config: Any, file: Path | None) -> Any:
     return cache
 
 
-def keep_measurements(file: Path, content: bytes) -> None:
-    """Write a timing cache. A failure is only logged, so that an engine that took minutes is not lost."""
-    try:
-        write_atomically(file, content)
-    except OSError as failure:
-        logger.warning("%s: the timings cannot be kept (%s)", file, failure.strerror or failure)
-
-
 def _in_background(build: Callable[[], Any], monitor: Any, *, name: str, say: Callable[[str], None]) -> Any:
     """Run the build in another thread, and report its progress from this one.
 
@@ -190,18 +154,6 @@ def _in_background(build: Callable[[], Any], monitor: Any, *, name: str, say: Ca
         except BaseException:
             monitor.stopped.set()
             raise
-
-
-def _reason(said: str, options: BuilderOptions) -> str:
-    memory = any(words in said.lower() for words in ("outofmemory", "out of memory", "workspace"))
-    if not memory:
-        return f"{said or 'it gives no reason'}; other --shapes may work"
-    if options.workspace is not None:
-        return (
-            f"the workspace of {options.workspace >> 20} MiB is too small for the largest size ({said}); raise it, "
-            "or choose smaller --shapes"
-        )
-    return f"memory ran out ({said}); choose smaller --shapes, or close other programs that use the GPU"
 
 
 def build_monitor(trt: Any) -> Any:
@@ -249,70 +201,35 @@ def build_logger(trt: Any) -> Any:
     return Logger()
 
 
-@dataclass(frozen=True, kw_only=True)
-class NetworkReport:
-    """A graph as a library understood it when it parsed it.
-
-    inputs, outputs: types of its tensors by name, such as {"lr": "float32"}. convolutions: how many compute in each
-    type, such as {"float16": 351}; computing: the same for all layers that compute. plugins: how many layers are some.
-    """
-
-    inputs: Mapping[str, str]
-    outputs: Mapping[str, str]
-    convolutions: Mapping[str, int]
-    computing: Mapping[str, int]
-    plugins: int
-
-
-def network_report(network: Any) -> NetworkReport:
-    """Describe a parsed network before it is built; needs no GPU."""
-    convolutions: Counter[str] = Counter()
-    computing: Counter[str] = Counter()
-    plugins = 0
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        if layer.type.name in _MOVING:
-            continue
-        plugins += layer.type.name == "PLUGIN_V3"
-        type_ = _type_name(layer.get_output(0).dtype)
-        computing[type_] += 1
-        if layer.type.name in ("CONVOLUTION", "DECONVOLUTION"):
-            convolutions[type_] += 1
-    tensors = [network.get_input(index) for index in range(network.num_inputs)]
-    results = [network.get_output(index) for index in range(network.num_outputs)]
-    return NetworkReport(
-        inputs={tensor.name: _type_name(tensor.dtype) for tensor in tensors},
-        outputs={tensor.name: _type_name(tensor.dtype) for tensor in results},
-        convolutions=dict(convolutions),
-        computing=dict(computing),
-        plugins=plugins,
-    )
-
-
 def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False) -> None:
-    """Raises: ExportError unless a network has the graph's ends and types, and all plugins or none.
-
-    fp32: no layer may compute in half. fp16, bf16: the graph's convolutions must, and nothing in the other one.
+    """Raises: ExportError unless a parsed network has the graph's ends, all plugins or none, and convolutions of its
+    types. fp32: nor may any other layer compute in half.
     """
-    report, wanted = network_report(network), graph.flow_nodes if plugins else 0
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    types = Counter(_type_name(layer.get_output(0).dtype) for layer in layers if layer.type.name not in _MOVING)
+    convolutions = [layer for layer in layers if layer.type.name in ("CONVOLUTION", "DECONVOLUTION")]
+    found: dict[str, str | int] = {"plugins": sum(layer.type.name == "PLUGIN_V3" for layer in layers)}
+    wanted: dict[str, str | int] = {"plugins": graph.flow_nodes if plugins else 0}
+    inputs, results = graph.types()
+    for end, count, tensor_of, expected in (
+        ("input", network.num_inputs, network.get_input, inputs),
+        ("output", network.num_outputs, network.get_output, results),
+    ):
+        tensors = [tensor_of(index) for index in range(count)]
+        found |= {f"{end} {tensor.name}": _type_name(tensor.dtype) for tensor in tensors}
+        wanted |= {f"{end} {name}": type_ for name, type_ in expected.items()}
+    counts = Counter(_type_name(layer.get_output(0).dtype) for layer in convolutions)
+    found |= {f"convolutions in {type_}": count for type_, count in counts.items()}
+    for type_, count in convolution_types(graph, plugins=plugins).items():
+        wanted[f"convolutions in {type_}"] = count
+    for type_ in ("float16", "bfloat16"):
+        if type_ != _COMPUTES[graph.precision] and types[type_]:
+            found[f"layers in {type_}"] = types[type_]
+    names = dict.fromkeys((*wanted, *found))
     faults = [
-        f"{kind} {tensor} is {actual.get(tensor, 'missing')}, not {expected.get(tensor, 'there')}"
-        for kind, actual, expected in zip(
-            ("input", "output"), (report.inputs, report.outputs), graph.types(), strict=True
-        )
-        for tensor in {**expected, **actual}
-        if actual.get(tensor) != expected.get(tensor)
-    ]
-    faults += [f"{report.plugins} flow operations are plugins, not {wanted}"] if report.plugins != wanted else []
-    faults += [
-        f"{report.convolutions.get(type_, 0)} convolutions compute in {type_}, not {count}"
-        for type_, count in (dict.fromkeys(report.convolutions, 0) | convolution_types(graph, plugins=plugins)).items()
-        if report.convolutions.get(type_, 0) != count
-    ]
-    faults += [
-        f"{report.computing[type_]} layers compute in {type_}"
-        for type_ in ("float16", "bfloat16")
-        if type_ != _COMPUTES[graph.precision] and report.computing.get(type_)
+        f"{name}: {found.get(name, 'none')} instead of {wanted.get(name, 'none')}"
+        for name in names
+        if found.get(name) != wanted.get(name)
     ]
     if faults:
         raise ExportError(

@@ -1,23 +1,15 @@
-"""Add engines to an existing bundle, without its checkpoint or torch, on the machine that will run it.
-
-Built engines are kept in the user's cache folder, so that the same input is not built twice.
-"""
+"""Add engines to an existing bundle, without its checkpoint or torch, on the machine that will run it."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import logging
 import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from srflow_export.bundle_writer import acquired, bundle_lock, staged_bundle
-from srflow_export.engines.building import build_engine, check_sms
-from srflow_export.engines.graphs import Graph, read_graph
+from srflow_export.bundle_writer import staged_bundle
+from srflow_export.engines.building import build_engine
+from srflow_export.engines.graphs import read_graph
 from srflow_export.engines.requests import (
     EngineRequest,
     Library,
@@ -29,20 +21,16 @@ from srflow_export.engines.requests import (
 from srflow_sdk._version import __version__
 from srflow_sdk.backends.native_library import PLUGINS, check_native_library, find_native_library, load_plugins
 from srflow_sdk.drawing.tiles import MIN_TILE, core_size, padded_size
-from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
+from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EnginePrecision, EngineRecord, EngineRuntime, LrProfile, PluginLibrary
 from srflow_sdk.model.manifest import INVERTER, REQUIRED_FILES, Manifest
-from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.hardware import gpu_free_memory
-from srflow_sdk.system.local_files import file_sha256, write_atomically
-
-logger = logging.getLogger(__name__)
+from srflow_sdk.system.local_files import file_sha256
 
 _COMMON_GPU_BUDGET, _ANY_GPU_BUDGET = 4 << 30, 1 << 40  # half of what is free on a GPU with 8 GB, and more than on any
 _ENDLESS = 1 << 14  # LR pixels a side: an image too large for one tile
 _SHORT = {"tensorrt": "trt", "tensorrt_rtx": "rtx"}
-_FORMAT = 2  # of the key and the entry, and of what is built from a graph
 
 
 def add_engines(
@@ -60,26 +48,16 @@ def add_engines(
     """
     check_request(request)
     graphs_of(Bundle.open(target).manifest, request.precision)  # refuse before waiting, and without leaving a lock
-    with bundle_lock(target, say=say), staged_bundle(target) as stage:
+    with staged_bundle(target, say=say) as stage:
         bundle = Bundle.open(target)
         manifest = bundle.manifest
-        engines = {name for record in manifest.engines for name in record.files}
-        for name in manifest.files.keys() - engines:
-            _copy(bundle, name, stage.path)
+        stage.copy(bundle, manifest.files.keys() - {name for record in manifest.engines for name in record.files})
         elsewhere = command_of(request, bundle=target)
         graphs = graphs_of(manifest, request.precision)
         record = build_engines(stage.path, manifest, request, graphs=graphs, elsewhere=elsewhere, say=say)
         kept = [other for other in manifest.engines if not _replaces(record, other)]
-        for other in kept:
-            for name in other.files:
-                _copy(bundle, name, stage.path)
+        stage.copy(bundle, [name for other in kept for name in other.files])
         return stage.commit(dataclasses.replace(manifest, engines=(record, *kept), files={}))
-
-
-def _copy(bundle: Bundle, name: str, folder: Path) -> None:
-    copy = folder / name
-    copy.parent.mkdir(exist_ok=True)
-    shutil.copyfile(bundle.path / name, copy)
 
 
 def _replaces(new: EngineRecord, old: EngineRecord) -> bool:
@@ -89,20 +67,6 @@ def _replaces(new: EngineRecord, old: EngineRecord) -> bool:
         old.precision,
         old.compute_capabilities,
     )
-
-
-def check_targets(request: EngineRequest) -> None:
-    """Let the library refuse GPUs before anything is exported; does nothing if the library cannot be loaded.
-
-    Raises: ArgumentError for a GPU that it does not build for.
-    """
-    if not request.sms:
-        return
-    try:
-        library = load_library(request.runtime, elsewhere="")
-    except (MissingExtraError, ExportError):
-        return  # reported when the build starts: by then there is a bundle for its command to name
-    check_sms(library.module, request.sms)
 
 
 def graphs_of(manifest: Manifest, precision: EnginePrecision) -> tuple[str, ...]:
@@ -137,32 +101,36 @@ def build_engines(
     machine, for errors. library: None loads the request's. The files are exactly what the library built; the record
     says what they are for.
 
-    Raises: ArgumentError for an impossible request; MissingExtraError or ExportError, see
-    :func:`load_library` and :func:`build_engine`;
-    ExportError if an engine cannot be written; BundleError for a graph with
-    inputs that this exporter does not write.
+    Raises: ArgumentError for sizes that the model does not take; MissingExtraError or ExportError, see
+    :func:`load_library` and :func:`build_engine`; BundleError for a graph with inputs that this exporter does not
+    write; OSError if an engine cannot be written.
     """
-    check_request(request)
     profile = request.profile or default_profile(manifest, request.runtime)
     check_profile(profile, manifest)
     elsewhere = elsewhere or command_of(request)
     if library is None:
         library = load_library(request.runtime, elsewhere=elsewhere)
-    sms = tuple(sorted(set(request.sms)))
-    check_sms(library.module, sms)
+    own = (library.gpu.compute_capability,) if library.gpu else ()
+    request = dataclasses.replace(request, sms=tuple(sorted(set(request.sms))), profile=profile)
+    capabilities = tuple(f"{sm // 10}.{sm % 10}" for sm in request.sms) or own
     read = [read_graph(folder / name, precision=request.precision) for name in graphs]
     plugins = plugins_for(library, nodes=sum(graph.flow_nodes for graph in read), rebuild=elsewhere, say=say)
+    targets = [f"sm{capability.replace('.', '')}" for capability in capabilities]
+    stem = "-".join([_SHORT[library.runtime], library.version, *targets, request.precision])
     names: dict[str, str] = {}
-    request = dataclasses.replace(request, sms=sms, profile=profile)
+    (folder / "engines").mkdir(exist_ok=True)
     for graph in read:
         part = graph.name.partition(".")[0]
-        engine = _engine(graph, manifest, request, library, plugins if graph.flow_nodes else None, say)
-        names[part] = _write(folder, f"{_stem(library, sms, request.precision)}.{part}.engine", engine)
+        shapes = graph.input_shapes(profile, scale=manifest.scale)
+        with_plugins = plugins is not None and graph.flow_nodes > 0
+        names[part] = f"engines/{stem}.{part}.engine"  # such as rtx-1.7.1.116-sm89-sm120-fp16.encoder.engine
+        engine = build_engine(library.module, graph, shapes, request, plugins=with_plugins, say=say)
+        (folder / names[part]).write_bytes(engine)
     return EngineRecord(
         runtime=request.runtime,
         version=library.version,
         precision=request.precision,
-        compute_capabilities=tuple(f"{sm // 10}.{sm % 10}" for sm in sms) or _own_capability(library),
+        compute_capabilities=capabilities,
         gpu=library.gpu.name if library.gpu else "",
         profile=profile,
         graphs={graph.name: graph.sha256 for graph in read},
@@ -171,67 +139,6 @@ def build_engines(
         sampler=names["sampler"],
         inverter=names.get("inverter", ""),
     )
-
-
-def _engine(
-    graph: Graph,
-    manifest: Manifest,
-    request: EngineRequest,
-    library: Library,
-    plugins: PluginLibrary | None,
-    say: Callable[[str], None],
-) -> bytes:
-    """An engine from the cache, or built."""
-    assert request.profile is not None  # for the type checker: build_engines fills it in
-    shapes = graph.input_shapes(request.profile, scale=manifest.scale)
-
-    def build() -> bytes:
-        with_plugins = plugins is not None
-        return build_engine(
-            library.module, graph, shapes, request.builder, sms=request.sms, plugins=with_plugins, say=say
-        )
-
-    folder = cache_folder("built-engines") if request.builder.use_cache else None
-    if folder is None:
-        return build()
-    made_of: dict[str, Any] = {
-        "graph": graph.sha256,
-        "precision": graph.precision,
-        "shapes": {name: dataclasses.asdict(entry) for name, entry in shapes.items()},
-        "library": [library.runtime, library.version],
-        "sms": request.sms,
-        "gpu": dataclasses.asdict(library.gpu) if library.gpu else None,
-        "level": request.builder.level,
-        "workspace": request.builder.workspace,
-    }
-    if plugins is not None:
-        made_of["plugins"] = dataclasses.asdict(plugins)
-    return EngineCache(folder).get(made_of, build, name=graph.name, say=say)
-
-
-def _stem(library: Library, sms: tuple[int, ...], precision: str) -> str:
-    """How the engines' file names begin, such as "rtx-1.7.1.116-sm89-sm120-fp16"."""
-    targets = sms or tuple(int(capability.replace(".", "")) for capability in _own_capability(library))
-    return "-".join([_SHORT[library.runtime], library.version, *(f"sm{target}" for target in targets), precision])
-
-
-def _own_capability(library: Library) -> tuple[str, ...]:
-    return (library.gpu.compute_capability,) if library.gpu else ()
-
-
-def _write(folder: Path, name: str, engine: bytes) -> str:
-    """Write an engine, and return its name in the bundle."""
-    path = folder / "engines" / name
-    if path.exists():
-        raise ArgumentError(
-            f"engines/{name} already exists: a bundle has one set for each library, precision and set of GPUs"
-        )
-    try:
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(engine)
-    except OSError as error:
-        raise ExportError(f"{path}: the engine cannot be written: {error.strerror or error}") from error
-    return f"engines/{name}"
 
 
 def plugins_for(library: Library, *, nodes: int, rebuild: str, say: Callable[[str], None]) -> PluginLibrary | None:
@@ -264,67 +171,6 @@ def plugins_for(library: Library, *, nodes: int, rebuild: str, say: Callable[[st
     load_plugins(library.module, plugins, rebuild=rebuild)
     say(f"flow operations: {nodes} plugins of {path}, which the engines need wherever they run")
     return plugins
-
-
-class EngineCache:
-    """Engines in a folder, found by what they were built from. Safe for any number of processes at once."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def get(
-        self,
-        made_of: Mapping[str, Any],
-        build: Callable[[], bytes],
-        *,
-        name: str,
-        say: Callable[[str], None] = lambda _: None,
-    ) -> bytes:
-        """Return the engine of this input from the cache, or build it and keep it there.
-
-        made_of: everything that decides what is built, as JSON values. While one process builds, others that want the
-        same engine wait for it; the operating system frees the lock of one that dies. If the folder cannot be written,
-        `say` receives a line and the engine is built without the cache. name: for lines of progress.
-        """
-        text = json.dumps({"format": _FORMAT, **made_of}, sort_keys=True, indent=1)
-        key = hashlib.sha256(text.encode()).hexdigest()
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            waiting = f"{name}: another export is building the same engine; waiting for it"
-            lock = acquired(self.folder / f"{key}.lock", waiting=waiting, say=say)
-        except OSError as error:
-            say(f"{name}: {self.folder} cannot keep engines ({error.strerror or error}); building without the cache")
-            return build()
-        try:
-            if (kept := self._read(key)) is not None:
-                say(f"{name}: built before, {len(kept) / 1e6:.1f} MB from {self.folder}")
-                return kept
-            engine = build()
-            self._write(key, made_of, engine)
-            return engine
-        finally:
-            lock.release()
-
-    def _read(self, key: str) -> bytes | None:
-        try:
-            record = json.loads((self.folder / f"{key}.json").read_bytes())
-            engine = (self.folder / f"{key}.engine").read_bytes()
-            if hashlib.sha256(engine).hexdigest() == record["sha256"]:
-                return engine
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError, TypeError, KeyError):
-            pass
-        logger.warning("%s: the cached engine is damaged; building it again", self.folder / f"{key}.engine")
-        return None
-
-    def _write(self, key: str, made_of: Mapping[str, Any], engine: bytes) -> None:
-        record = {"sha256": hashlib.sha256(engine).hexdigest(), "bytes": len(engine), "made_of": made_of}
-        try:
-            write_atomically(self.folder / f"{key}.engine", engine)
-            write_atomically(self.folder / f"{key}.json", (json.dumps(record, indent=1) + "\n").encode())
-        except OSError as error:
-            logger.warning("%s: the engine cannot be cached (%s)", self.folder, error.strerror or error)
 
 
 def default_profile(manifest: Manifest, runtime: EngineRuntime) -> LrProfile:

@@ -10,6 +10,7 @@ OpenVINO are faster with the bundle's own files.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +22,15 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import external_data_helper, helper, numpy_helper
 
-from srflow_export.engines.requests import InputShapes, input_shapes
-from srflow_sdk.errors import ExportError
+from srflow_sdk.errors import BundleError, ExportError
 from srflow_sdk.model.engine_records import LrProfile
 
 _TAPS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
 """Which taps of a 3-convolution of the enlarged picture each tap of the transposed one sums."""
+
+_LEVEL = re.compile(r"(?:noise_)?level([0-9]{1,2})(?:_[a-z0-9_]+)?", re.ASCII)
+
+Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +61,30 @@ class Graph:
         inputs = {entry.name: _type_name(entry) for entry in self.inputs()}
         return inputs, {entry.name: _type_name(entry) for entry in self.model.graph.output}
 
-    def input_shapes(self, profile: LrProfile, *, scale: int) -> dict[str, InputShapes]:
-        """Shapes of all inputs, see :func:`input_shapes`. Raises: BundleError."""
-        inputs = [
-            (entry.name, [dim.dim_value or None for dim in entry.type.tensor_type.shape.dim]) for entry in self.inputs()
-        ]
-        return input_shapes(inputs, profile, scale=scale, graph=self.name)
+    def input_shapes(self, profile: LrProfile, *, scale: int) -> dict[str, tuple[Shape, Shape, Shape]]:
+        """The smallest, best and largest shape of each input for these LR sizes and a batch of one, by name.
+
+        Raises: BundleError for a tensor that the exporter never made, and for one without a fixed number of channels.
+        """
+        low, best, high = (
+            {entry.name: self._shape(entry, size, scale) for entry in self.inputs()}
+            for size in (profile.min, profile.opt, profile.max)
+        )
+        return {name: (shape, best[name], high[name]) for name, shape in low.items()}
+
+    def _shape(self, entry: onnx.ValueInfoProto, size: tuple[int, int], scale: int) -> Shape:
+        """`lr` has LR size, `hr` HR size, `level{ℓ}_…` and `noise_level{ℓ}` HR/2^ℓ; the runtime draws one at a time."""
+        dimensions, level = entry.type.tensor_type.shape.dim, _LEVEL.fullmatch(entry.name)
+        if entry.name == "tau" and len(dimensions) == 1:
+            return (1,)
+        channels = dimensions[1].dim_value if len(dimensions) == 4 else 0
+        if not channels or not (level or entry.name in ("lr", "hr")):
+            raise BundleError(
+                f"{self.name}: the tensor {entry.name} is not one that srflow-export gives its graphs, so its sizes "
+                "are unknown; export the checkpoint again with srflow-export"
+            )
+        factor, divisor = 1 if entry.name == "lr" else scale, 1 << int(level[1]) if level else 1
+        return (1, channels, *(factor * side // divisor for side in size))
 
     def inputs(self) -> list[onnx.ValueInfoProto]:
         """Its inputs, without the weights that old files list among them."""

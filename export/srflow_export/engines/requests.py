@@ -1,18 +1,18 @@
-"""Requests for engines: libraries, builder options and LR sizes; checks before anything is exported; the command."""
+"""Requests for engines: libraries, GPUs and LR sizes; checks before anything is exported; the command."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
-import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from srflow_sdk.drawing import tiles
-from srflow_sdk.errors import ArgumentError, BundleError, ExportError, MissingExtraError
+from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
 from srflow_sdk.model.engine_records import EnginePrecision, EngineRuntime, LrProfile, engines_command
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu
@@ -24,23 +24,7 @@ _EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "rtx"}
 
 _MOST = 1 << 14  # LR pixels per side; a larger engine would need more memory than any GPU has
 _SIDE = re.compile(r"[0-9]{1,6}", re.ASCII)
-_LEVEL = re.compile(r"(?:noise_)?level([0-9]{1,2})(?:_[a-z0-9_]+)?", re.ASCII)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuilderOptions:
-    """How engines are built, whatever their target.
-
-    level: 0 to 5, the effort to find fast kernels; None: the library's default. workspace: bytes of GPU memory for
-    activations and scratch; None: all there is. timing_cache: a file of TensorRT's kernel timings, read if it exists
-    and written back. use_cache: take engines that were built before from the user's cache folder, and keep new ones
-    there.
-    """
-
-    level: int | None = None
-    workspace: int | None = None
-    timing_cache: Path | None = None
-    use_cache: bool = True
+_NO_CAPABILITIES = ("NONE", "CURRENT")  # CURRENT needs a GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +33,17 @@ class EngineRequest:
 
     runtime: the library. precision: of the graphs that they are built from. sms: GPUs that TensorRT-RTX builds for, as
     compute capabilities without the dot, such as (89, 120); empty for TensorRT, which builds for this machine's GPU.
-    profile: LR sizes; None: those of :func:`srflow_export.engines.bundles.default_profile`. builder: how they are
-    built.
+    profile: LR sizes; None: those of :func:`srflow_export.engines.bundles.default_profile`. level: 0 to 5, the effort
+    to find fast kernels; None: the library's default. timing_cache: a file of TensorRT's kernel timings, read if it
+    exists and written back.
     """
 
     runtime: EngineRuntime
     precision: EnginePrecision
     sms: tuple[int, ...] = ()
     profile: LrProfile | None = None
-    builder: BuilderOptions = field(default_factory=BuilderOptions)
+    level: int | None = None
+    timing_cache: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,17 +65,11 @@ class Library:
         return _TITLES[self.runtime]
 
 
-@dataclass(frozen=True)
-class InputShapes:
-    """Shapes of one input: the smallest that an engine takes, the one it is optimised for, and the largest."""
-
-    min: tuple[int, ...]
-    opt: tuple[int, ...]
-    max: tuple[int, ...]
-
-
 def check_request(request: EngineRequest) -> None:
-    """Refuse impossible requests before anything is exported. Raises: ArgumentError."""
+    """Refuse impossible requests before anything is exported, GPUs too if the library can be loaded.
+
+    Raises: ArgumentError.
+    """
     is_rtx = request.runtime == "tensorrt_rtx"
     if is_rtx and not request.sms:
         raise ArgumentError(
@@ -98,17 +78,34 @@ def check_request(request: EngineRequest) -> None:
         )
     if request.sms and not is_rtx:
         raise ArgumentError("--sm goes with --rtx: TensorRT builds for this machine's own GPU; leave --sm out")
-    builder = request.builder
-    if builder.timing_cache is not None and is_rtx:
-        raise ArgumentError("TensorRT-RTX does not time kernels while it builds: leave the timing cache out")
-    if builder.timing_cache is not None:
-        if not builder.timing_cache.parent.is_dir():
-            raise ArgumentError(f"{builder.timing_cache}: its folder does not exist; create it, or name another file")
-        read_measurements(builder.timing_cache)
-    if builder.level is not None and not 0 <= builder.level <= 5:
-        raise ArgumentError(f"the builder level is {builder.level}; it must be from 0 to 5")
-    if builder.workspace is not None and builder.workspace < 1 << 20:
-        raise ArgumentError(f"the workspace is {builder.workspace} bytes; give it at least 1 MiB, or leave it out")
+    if request.timing_cache is not None:
+        if is_rtx:
+            raise ArgumentError("TensorRT-RTX does not time kernels while it builds: leave the timing cache out")
+        if not request.timing_cache.parent.is_dir():
+            raise ArgumentError(f"{request.timing_cache}: its folder does not exist; create it, or name another file")
+        read_measurements(request.timing_cache)
+    if request.level is not None and not 0 <= request.level <= 5:
+        raise ArgumentError(f"the builder level is {request.level}; it must be from 0 to 5")
+    if is_rtx:
+        with contextlib.suppress(MissingExtraError, ExportError):  # told later, when there is a bundle to build from
+            check_sms(load_library(request.runtime, elsewhere="").module, request.sms)
+
+
+def known_sms(trt: Any) -> tuple[int, ...]:
+    """Compute capabilities that the library builds for by name, such as (75, 80, 86, 89, 120)."""
+    names = trt.ComputeCapability.__members__
+    return tuple(sorted(int(name.removeprefix("SM")) for name in names if name not in _NO_CAPABILITIES))
+
+
+def check_sms(trt: Any, sms: Iterable[int]) -> None:
+    """Raises: ArgumentError for the first that the library does not build for, listing those it does."""
+    for sm in sms:
+        if sm not in known_sms(trt):
+            raise ArgumentError(
+                f"--sm {sm}: {trt.__name__} {trt.__version__} does not build for this GPU, only for "
+                f"{', '.join(map(str, known_sms(trt)))}. Others, such as data-centre GPUs, need TensorRT itself: "
+                "--trt on a machine that has one"
+            )
 
 
 def command_of(request: EngineRequest, *, bundle: str | os.PathLike[str] = "BUNDLE") -> str:
@@ -116,18 +113,7 @@ def command_of(request: EngineRequest, *, bundle: str | os.PathLike[str] = "BUND
     command = engines_command(
         bundle, runtime=request.runtime, precision=request.precision, sms=request.sms, profile=request.profile
     )
-    words = []
-    if request.builder.level is not None:
-        words += ["--builder-level", str(request.builder.level)]
-    if request.builder.workspace is not None:
-        words += ["--workspace", _gibibytes(request.builder.workspace)]
-    return f"{command} {shlex.join(words)}" if words else command
-
-
-def _gibibytes(size: int) -> str:
-    """The shortest number of GiB that srflow-export reads back as the same bytes."""
-    numbers = (f"{size / 2**30:.{digits}g}" for digits in range(4, 18))
-    return next(number for number in numbers if int(float(number) * 2**30) == size)
+    return command if request.level is None else f"{command} --builder-level {request.level}"
 
 
 def read_measurements(file: Path) -> bytes:
@@ -214,38 +200,6 @@ def check_profile(profile: LrProfile, manifest: Manifest) -> None:
                 f"--shapes {profile}: this model needs LR sides that are multiples of {multiple}, and "
                 f"{_size_text(size)} is not; use {_size_text(fix)}"
             )
-
-
-def input_shapes(
-    inputs: Iterable[tuple[str, Sequence[int | str | None]]], profile: LrProfile, *, scale: int, graph: str
-) -> dict[str, InputShapes]:
-    """The shapes of every input of a bundle's graphs, by input name, for these LR sizes and a batch of one.
-
-    inputs: name and dimensions; dimensions that are not numbers are dynamic. graph: its file, for errors.
-    Raises: BundleError for a tensor that the exporter never made, and for one without a fixed number of channels.
-    """
-    sizes = (profile.min, profile.opt, profile.max)
-    return {
-        name: InputShapes(*(_shape(name, dimensions, size, scale, graph) for size in sizes))
-        for name, dimensions in inputs
-    }
-
-
-def _shape(
-    name: str, dimensions: Sequence[int | str | None], size: tuple[int, int], scale: int, graph: str
-) -> tuple[int, ...]:
-    """`lr` has LR size, `hr` HR size, `level{ℓ}_…` and `noise_level{ℓ}` HR/2^ℓ; the runtime draws one at a time."""
-    channels = dimensions[1] if len(dimensions) == 4 else None
-    level = _LEVEL.fullmatch(name)
-    if name == "tau" and len(dimensions) == 1:
-        return (1,)
-    if not isinstance(channels, int) or not (level or name in ("lr", "hr")):
-        raise BundleError(
-            f"{graph}: the tensor {name} is not one that srflow-export gives its graphs, so its sizes are unknown; "
-            "export the checkpoint again with srflow-export"
-        )
-    factor, divisor = 1 if name == "lr" else scale, 1 << int(level[1]) if level else 1
-    return (1, channels, *(factor * side // divisor for side in size))
 
 
 def _parsed_size(text: str, part: str) -> tuple[int, int]:

@@ -14,11 +14,10 @@ from srflow_export.engines.building import (
     build_engine,
     check_network,
     convolution_types,
-    network_report,
 )
 from srflow_export.engines.bundles import build_engines, graphs_of
 from srflow_export.engines.graphs import Graph, read_graph
-from srflow_export.engines.requests import BuilderOptions, EngineRequest, Library, parse_shapes
+from srflow_export.engines.requests import EngineRequest, Library, check_request, parse_shapes
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.manifest import is_plain_file_name
@@ -42,29 +41,26 @@ def network(rtx, graph):
     del parser, parsed
 
 
-def test_a_parsed_networks_types_are_the_graphs(network, graph):
-    told = network_report(network)
-    assert (told.inputs, told.outputs) == graph.types()
-    assert told.convolutions == {
-        "float16": sum(node.op_type in ("Conv", "ConvTranspose") for node in graph.model.graph.node)
-    }
-    assert told.computing["float16"] > told.convolutions["float16"]
-    assert told.computing["float32"] > 0
-
-
 def test_a_parsed_network_with_a_convolution_of_another_type_is_refused(rtx, network, graph, exported):
     """The sampler's 1×1 chain in half would be such a one."""
     mixed = read_graph(exported / "sampler.onnx", precision="fp16")
     assert convolution_types(mixed) == {"float16": 11, "float32": 3}
     wrong = SimpleNamespace(name=graph.name, precision="fp16", types=graph.types, model=mixed.model)
     count = convolution_types(graph)["float16"]
-    with pytest.raises(ExportError, match=rf"{count} convolutions compute in float16, not 11; 0 .* float32, not 3"):
+    words = rf"convolutions in float16: {count} instead of 11; convolutions in float32: none instead of 3"
+    with pytest.raises(ExportError, match=words):
+        check_network(rtx, network, wrong)
+
+
+def test_a_layer_in_half_is_refused_in_a_graph_of_float32(rtx, network, graph):
+    wrong = SimpleNamespace(name=graph.name, precision="fp32", types=graph.types, model=graph.model)
+    with pytest.raises(ExportError, match=r"layers in float16: \d+ instead of none"):
         check_network(rtx, network, wrong)
 
 
 def test_a_parsed_network_of_another_graph_is_refused(rtx, network, graph, exported):
     check_network(rtx, network, graph)
-    with pytest.raises(ExportError, match=r"sampler.onnx, as tensorrt_rtx reads it, .*input tau is missing"):
+    with pytest.raises(ExportError, match=r"sampler.onnx, as tensorrt_rtx reads .*input tau: none instead of float32"):
         check_network(rtx, network, read_graph(exported / "sampler.onnx", precision="fp16"))
 
 
@@ -105,40 +101,12 @@ def test_engines_for_two_gpus_are_written_and_recorded_one_of_the_inverter_too(r
     assert [line.partition(":")[0] for line in lines if "built in" in line] == list(graphs)
 
 
-def test_unchanged_input_builds_nothing_and_changed_input_does(rtx, folder, manifest, monkeypatch):
-    builds = []
-
-    def counted(trt, graph, *args, **kwargs):
-        builds.append(graph.name)
-        return b"engine %d" % len(builds)
-
-    monkeypatch.setattr("srflow_export.engines.bundles.build_engine", counted)
-    first = build_engines(folder, manifest, REQUEST)
-    engines = [(folder / name).read_bytes() for name in (first.encoder, first.sampler)]
-    for name in (first.encoder, first.sampler):
-        (folder / name).unlink()
-    assert build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(89, 120, 89))) == first
-    assert [(folder / name).read_bytes() for name in (first.encoder, first.sampler)] == engines
-    assert builds == ["encoder.onnx", "sampler.onnx"]
-    build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(89,)))
-    assert len(builds) == 4
-    (folder / first.encoder).unlink()
-    build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(120,), builder=BuilderOptions(use_cache=False)))
-    build_engines_again = dataclasses.replace(REQUEST, sms=(120,), builder=BuilderOptions(level=1))
-    with pytest.raises(ArgumentError, match="already exists"):
-        build_engines(folder, manifest, build_engines_again)
-
-
-def test_a_gpu_that_the_library_does_not_build_for_is_refused_before_anything_is_built(rtx, folder, manifest):
-    lines = []
+def test_a_gpu_that_the_library_does_not_build_for_is_refused_before_anything_is_built(rtx):
     with pytest.raises(
         ArgumentError, match=r"--sm 90: .* does not build for this GPU, only for 75, 80, 86, 89, 120"
     ) as caught:
-        build_engines(folder, manifest, dataclasses.replace(REQUEST, sms=(89, 90)), say=lines.append)
+        check_request(dataclasses.replace(REQUEST, sms=(89, 90)))
     assert "--trt" in str(caught.value)
-    assert lines == []
-    assert not (folder / "engines").exists()
-    assert 90 not in building.known_sms(rtx)
 
 
 def test_sizes_that_the_model_does_not_take_are_refused(rtx, folder, manifest):
@@ -147,7 +115,7 @@ def test_sizes_that_the_model_does_not_take_are_refused(rtx, folder, manifest):
 
 
 def test_graphs_of_another_precision_are_refused(rtx, folder, manifest):
-    with pytest.raises(ExportError, match=r"encoder.onnx, as tensorrt_rtx reads it, .*layers compute in float16"):
+    with pytest.raises(ExportError, match=r"encoder.onnx, as tensorrt_rtx reads it, .*layers in float16"):
         build_engines(folder, manifest, dataclasses.replace(REQUEST, precision="fp32"))
 
 
@@ -161,7 +129,7 @@ def test_a_graph_that_the_library_cannot_read_is_named_with_its_reason(rtx):
     )
     graph = Graph(name="odd.onnx", precision="fp32", content=model.SerializeToString(), model=model)
     with pytest.raises(ExportError, match=r"odd.onnx: tensorrt_rtx .* cannot read the graph: .*NoSuchOperator"):
-        build_engine(rtx, graph, {}, BuilderOptions(), sms=(89,))
+        build_engine(rtx, graph, {}, REQUEST)
 
 
 def test_a_file_that_is_no_graph_is_named(folder, rtx, manifest):
@@ -174,20 +142,21 @@ def test_a_file_that_is_no_graph_is_named(folder, rtx, manifest):
 
 
 def test_sizes_that_the_library_refuses_are_told_in_its_words(rtx, graph):
-    wrong = {name: dataclasses.replace(entry, opt=entry.min, min=entry.opt) for name, entry in shapes(graph).items()}
+    wrong = {name: (best, low, high) for name, (low, best, high) in shapes(graph).items()}
     with pytest.raises(ExportError, match=r"encoder.onnx: .* does not accept these sizes: .*MIN<=OPT<=MAX"):
-        build_engine(rtx, graph, wrong, BuilderOptions(), sms=(89,))
+        build_engine(rtx, graph, wrong, REQUEST)
 
 
-def test_a_workspace_that_is_too_small_is_named_as_the_reason(rtx, graph):
-    with pytest.raises(ExportError, match=r"encoder.onnx: .*workspace of 1 MiB is too small for the largest size"):
-        build_engine(rtx, graph, shapes(graph, "16,88,1024"), BuilderOptions(workspace=1 << 20), sms=(89,))
+def test_a_build_that_fails_says_so_and_what_may_help(rtx, graph, monkeypatch):
+    monkeypatch.setattr(building, "_in_background", lambda *_, **__: None)
+    with pytest.raises(ExportError, match=r"encoder.onnx: tensorrt_rtx .* cannot build it: .*smaller --shapes"):
+        build_engine(rtx, graph, shapes(graph), REQUEST)
 
 
 def test_progress_is_told_from_the_callers_thread(rtx, graph, monkeypatch):
     monkeypatch.setattr(building, "_SAY_EVERY_S", 0.001)
     lines = []
-    build_engine(rtx, graph, shapes(graph), BuilderOptions(), sms=(89,), say=lines.append)
+    build_engine(rtx, graph, shapes(graph), REQUEST, say=lines.append)
     assert all(line.startswith("encoder.onnx: building for ") for line in lines[:-1])
     assert len(lines) > 1
     assert "built in" in lines[-1]
@@ -203,7 +172,7 @@ def test_an_interrupt_ends_the_build_and_reaches_the_caller(rtx, graph, monkeypa
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_engine(rtx, graph, shapes(graph), BuilderOptions(), sms=(89,), say=interrupt)
+        build_engine(rtx, graph, shapes(graph), REQUEST, say=interrupt)
     assert not monitors[0].step_complete("any", 0)  # what the library asks after each step
 
 
@@ -211,10 +180,9 @@ def test_every_option_reaches_the_builder(rtx):
     log = rtx.Logger(rtx.Logger.ERROR)
     config = rtx.Builder(log).create_builder_config()
     assert config.get_flag(rtx.BuilderFlag.TF32)
-    building._configure(rtx, config, BuilderOptions(level=1, workspace=3 << 30), sms=(89, 120))
+    building._configure(rtx, config, dataclasses.replace(REQUEST, level=1, sms=(89, 120)))
     assert not config.get_flag(rtx.BuilderFlag.TF32)
     assert config.builder_optimization_level == 1
-    assert config.get_memory_pool_limit(rtx.MemoryPoolType.WORKSPACE) == 3 << 30
     assert config.num_compute_capabilities == 2
     capabilities = [config.get_compute_capability(index) for index in range(2)]
     assert capabilities == [rtx.ComputeCapability.SM89, rtx.ComputeCapability.SM120]
@@ -252,8 +220,8 @@ def test_a_timing_cache_is_read_and_one_of_another_gpu_is_replaced(tmp_path, cap
 
 @pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
 def test_a_timing_cache_is_written_back(rtx, small_graph, tmp_path):
-    options = BuilderOptions(timing_cache=tmp_path / "timing")
-    build_engine(rtx, small_graph, shapes(small_graph), options, sms=(120,))
+    request = dataclasses.replace(REQUEST, sms=(120,), timing_cache=tmp_path / "timing")
+    build_engine(rtx, small_graph, shapes(small_graph), request)
     assert (tmp_path / "timing").stat().st_size > 0
     assert [path.name for path in tmp_path.glob("*timing*")] == ["timing"]
 
@@ -272,6 +240,6 @@ def test_engines_of_this_machines_gpu_are_named_and_recorded(monkeypatch, folder
 
 @pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
 def test_an_engine_is_not_lost_with_measurements_that_cannot_be_kept(rtx, small_graph, tmp_path, caplog):
-    options = BuilderOptions(timing_cache=tmp_path / "folder" / "timing")
-    assert len(build_engine(rtx, small_graph, shapes(small_graph), options, sms=(120,))) > 100_000
+    request = dataclasses.replace(REQUEST, sms=(120,), timing_cache=tmp_path / "folder" / "timing")
+    assert len(build_engine(rtx, small_graph, shapes(small_graph), request)) > 100_000
     assert "the timings cannot be kept (No such file or directory)" in caplog.text

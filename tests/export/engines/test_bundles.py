@@ -1,23 +1,22 @@
-"""Engines put into a bundle that is there already: with plugins, from the cache, by several processes at once.
+"""Engines put into a bundle that is there already: with plugins, by several processes at once.
 
 The real plugin library in the real parser: tests/native/test_tensorrt_plugins.py.
 """
 
 import dataclasses
-import multiprocessing
 import shutil
 import subprocess
 import sys
 import threading
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 
 from srflow_export import exporter, onnx_models
 from srflow_export.bundle_writer import staged_bundle
 from srflow_export.engines import bundles
-from srflow_export.engines.bundles import EngineCache, add_engines, build_engines, default_profile
-from srflow_export.engines.requests import BuilderOptions, EngineRequest, Library, parse_shapes
+from srflow_export.engines.bundles import add_engines, build_engines, default_profile
+from srflow_export.engines.requests import EngineRequest, Library, parse_shapes
 from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_sdk._version import __version__
 from srflow_sdk.backends import native_library
@@ -25,7 +24,7 @@ from srflow_sdk.backends.native_library import PLUGINS
 from srflow_sdk.drawing.tiles import core_size
 from srflow_sdk.errors import BundleError, DeviceError, ExportError, MissingExtraError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import EngineRecord, LrProfile, PluginLibrary
+from srflow_sdk.model.engine_records import EngineRecord, PluginLibrary
 from srflow_sdk.model.manifest import _read_record
 from srflow_sdk.system.hardware import Gpu
 from srflow_sdk.system.local_files import file_sha256
@@ -33,91 +32,6 @@ from srflow_training import save_checkpoint
 from tests.export.engines.conftest import REQUEST
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import tiny_manifest
-
-HERE = Library(
-    runtime="tensorrt_rtx",
-    module=SimpleNamespace(ComputeCapability=SimpleNamespace(__members__={"SM89": 1, "SM120": 2})),
-    version="1.7.1.116",
-    gpu=Gpu(name="G", compute_capability="9.0", cuda="13.0"),
-)
-
-
-@pytest.fixture
-def built(monkeypatch):
-    """Names of the graphs that were built from, by a library that is not there."""
-    names = []
-    monkeypatch.setattr(
-        "srflow_export.engines.bundles.build_engine", lambda _, graph, *__, **___: names.append(graph.name) or b"engine"
-    )
-    return names
-
-
-def build_again(folder, manifest, request, here):
-    shutil.rmtree(folder / "engines", ignore_errors=True)
-    build_engines(folder, manifest, request, library=here)
-
-
-@pytest.mark.parametrize(
-    ("request_changes", "library_changes"),
-    [
-        ({"profile": LrProfile(min=(16, 16), opt=(64, 64), max=(168, 168))}, {}),
-        ({"builder": BuilderOptions(workspace=1 << 30)}, {}),
-        ({}, {"version": "1.7.1.117"}),
-        ({}, {"gpu": Gpu(name="G", compute_capability="9.0", cuda="13.1")}),
-    ],
-    ids=str,
-)
-def test_whatever_decides_what_is_built_builds_again(folder, manifest, built, request_changes, library_changes):
-    build_again(folder, manifest, REQUEST, HERE)
-    build_again(folder, manifest, REQUEST, HERE)
-    assert len(built) == 2
-    changed = dataclasses.replace(REQUEST, **request_changes), dataclasses.replace(HERE, **library_changes)
-    build_again(folder, manifest, *changed)
-    assert built[2:] == ["encoder.onnx", "sampler.onnx"]
-    build_again(folder, manifest, *changed)
-    build_again(folder, manifest, REQUEST, HERE)
-    assert len(built) == 4
-
-
-SPAWN = multiprocessing.get_context("spawn")
-
-DEADLINE_S = 60
-
-INPUT = {"graph": "abc", "precision": "fp16", "sms": [89]}
-
-
-class Builder:
-    def __init__(self):
-        self.calls = 0
-
-    def __call__(self):
-        self.calls += 1
-        return b"engine %d" % self.calls
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return EngineCache(tmp_path / "engines")
-
-
-@pytest.mark.parametrize(
-    ("ending", "content"),
-    [("engine", b"engine X"), ("engine", None), ("json", None), ("json", b"[]"), ("json", b'{"bytes": 8}')],
-)
-def test_a_damaged_entry_is_built_again_and_kept(cache, ending, content):
-    build = Builder()
-    cache.get(INPUT, build, name="encoder.onnx")
-    (file,) = cache.folder.glob(f"*.{ending}")
-    file.unlink() if content is None else file.write_bytes(content)
-    assert [cache.get(INPUT, build, name="encoder.onnx") for _ in range(2)] == [b"engine 2"] * 2
-
-
-def test_a_folder_that_cannot_be_made_is_said_and_done_without(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    lines = []
-    engine = EngineCache(tmp_path / "file" / "engines").get(INPUT, Builder(), name="encoder.onnx", say=lines.append)
-    assert engine == b"engine 1"
-    assert "cannot keep engines" in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -243,26 +157,6 @@ def _lists(profile):
     return {name: list(size) for name, size in dataclasses.asdict(profile).items()}
 
 
-def test_another_library_is_another_engine_and_functions_are_a_third(tensorrt, calls, plugged, manifest, beside):
-    """Only the sampler's: the encoder has no flow operations."""
-
-    def built_again():
-        shutil.rmtree(plugged / "engines", ignore_errors=True)
-        calls.clear()
-        tensorrt.module.registry.loaded.clear()
-        build_engines(plugged, manifest, TENSORRT, library=tensorrt)
-        return [(name, plugins) for name, plugins, _ in calls]
-
-    assert built_again() == [("encoder.onnx", False), ("sampler.onnx", False)]
-    file = write_library(beside / "libsrflow_trt.so")
-    assert built_again() == [("sampler.onnx", True)]
-    assert built_again() == []
-    other = beside / "other.so"
-    other.write_bytes(file.read_bytes() + b"\0")
-    other.replace(file)  # not written into the file that is loaded
-    assert built_again() == [("sampler.onnx", True)]
-
-
 def test_without_a_library_functions_are_built_and_the_line_says_how_to_get_one(
     tensorrt, calls, plugged, manifest, beside
 ):
@@ -325,7 +219,7 @@ def no_builds(rtx, monkeypatch):
     """Engines that only say what they are: test_build.py has real ones."""
     monkeypatch.setattr(
         "srflow_export.engines.bundles.build_engine",
-        lambda trt, graph, shapes, options, *, sms, **_: repr((graph.sha256, shapes, sms)).encode(),
+        lambda trt, graph, shapes, request, **_: repr((graph.sha256, shapes, request.sms)).encode(),
     )
 
 
@@ -452,14 +346,7 @@ def test_what_is_no_bundle_is_refused_without_a_lock_beside_it(tmp_path):
 
 def test_the_command_for_another_machine_asks_for_all_the_same(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    request = EngineRequest(
-        runtime="tensorrt",
-        precision="fp16",
-        profile=parse_shapes("16,32,64"),
-        builder=BuilderOptions(level=4, workspace=3 << 29),
-    )
+    request = EngineRequest(runtime="tensorrt", precision="fp16", profile=parse_shapes("16,32,64"), level=4)
     with pytest.raises(MissingExtraError) as caught:
         add_engines(bundle, request)
-    assert str(caught.value).endswith(
-        f"--engines-for {bundle} --trt fp16 --shapes 16x16,32x32,64x64 --builder-level 4 --workspace 1.5"
-    )
+    assert str(caught.value).endswith(f"--engines-for {bundle} --trt fp16 --shapes 16x16,32x32,64x64 --builder-level 4")
