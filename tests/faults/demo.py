@@ -142,14 +142,14 @@ _ATTACKS = (_requested, _requested, _requested, _requested, _requested, _request
 def _word(host: _Host) -> str:
     """A part of a route, a path of the machine, or nonsense."""
     secret = str(host.folder / "secret")
-    routes = ("pages", "static", "pictures", "files", "work", "show", "samples", "canvas", "alive", "enlarge", "mask")
+    routes = ("pages", "static", "pictures", "files", "work", "show", "samples", "alive", "enlarge", "restore")
     secrets = (secret, quote(secret, safe=""), f"../../../../../..{secret}", f"file://{secret}", "/etc/passwd")
     nonsense = ("..", "%2e%2e", "\x00", "a X: b", "http://127.0.0.1:1/", "null", "127.0.0.1", "é", "a" * 3000)
     return host.chance.choice((*routes, *secrets, *nonsense, "page.html", str(host.folder / "fifo"), "same-origin"))
 
 
 def _said(host: _Host) -> bytes:
-    said: dict[str, object] = {**CONTROLS, "format": "png", "over": "auto", "blend": "none", "choose": True}
+    said: dict[str, object] = {**CONTROLS, "format": "png", "over": "auto"}
     for name in host.chance.sample(sorted(said), host.chance.randrange(4)):
         paths = (str(host.folder / "fifo"), {"path": str(host.folder / "secret")})
         said[name] = host.chance.choice((None, -1, 2**70, 1e308, True, "", [], {}, "png", *paths, [[0] * 50] * 50))

@@ -8,12 +8,12 @@ from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes something first
     "srflow_sdk": 12_495,
-    "apps/srflow_apps": 7_385,
+    "apps/srflow_apps": 7_243,
     "training/srflow_training": 6_235,
     "training/srflow_evaluation": 5_757,
     "export/srflow_export": 6_616,
     "benchmarks": 4_914,
-    "tests": 45_898,
+    "tests": 45_673,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_apps.demo.page_pictures import most_detailed
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.drawing.painter import KeptTiles
@@ -52,17 +51,18 @@ class LivePhoto:
         self._tile = Tile(core=_NOTHING, window=_NOTHING)
         self.crop = _NOTHING
 
-    def show(self, *, left: int, top: int, side: int, cancel: threading.Event | None = None) -> None:
-        """Choose the crop: `side` LR pixels wide and high, moved to lie within the photo.
+    def show(self, *, side: int, place: tuple[int, int] | None = None, cancel: threading.Event | None = None) -> None:
+        """Choose the crop: `side` LR pixels wide and high. It is encoded unless it is the one that was shown before.
 
-        It is smaller in a smaller photo, and where a TensorRT engine takes no tile as large. It is encoded unless it
-        is the crop that was shown before.
+        It is smaller in a smaller photo, and where a TensorRT engine takes no tile as large. place: its left and top,
+        moved to lie within the photo; None is in the middle.
 
         Raises: DeviceError, OutOfMemoryError, CancelledError.
         """
         multiple, lr = self._manifest.size_multiple, self._lr
         if self._painter.backend.window_limits is not None:
             side = min(side, self._painter.core(lr.padded_height, lr.padded_width) or side)
+        left, top = place or ((self.width - side) // 2, (self.height - side) // 2)
         rows = _span(top, side, self.height, multiple)
         columns = _span(left, side, self.width, multiple)
         crop = Window(top=rows[0], left=columns[0], height=rows[1], width=columns[1])
@@ -78,11 +78,6 @@ class LivePhoto:
         stop_if_set(cancel)
         self._kept.tiles[self._tile] = self._painter.encode(self._seen())
         self.crop = crop
-
-    def most_detailed(self, side: int) -> tuple[int, int]:
-        """Left and top of the crop of `side` pixels with the most detail."""
-        top, left = most_detailed(self._lr.source.rows(0, self.height), side)
-        return left, top
 
     def draw(self, options: DrawOptions) -> Picture:
         """One sample of the crop. Raises: as :meth:`Upscaler.upscale`."""

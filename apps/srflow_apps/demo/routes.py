@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from srflow_apps.demo.sessions import TABS, PageGoneError, Session, Sessions, delete_file, plain_name
 from srflow_apps.demo.tabs import FORMATS, Tabs
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 _SAID_BYTES = 16_384
-_MASK_BYTES = 4_000_000  # of 1024×1024 pixels without any compression
 _LINGER_BYTES = 4_000_000
 _ANOTHER = "another picture was chosen meanwhile"
 _PAGE = Path(__file__).parent / "page"
@@ -53,8 +52,7 @@ class Routes:
         self._tabs = Tabs(upscaler, max_pixels=max_pixels)
         self._drawing = ThreadPoolExecutor(2, thread_name_prefix="srflow-demo-draw")
         self._turn = ThreadPoolExecutor(1, thread_name_prefix="srflow-demo-work")  # one at a time, for all pages
-        self._flow = INVERTER in upscaler._painter.manifest.files
-        self._pictures = {name: tab for name, tab in TABS.items() if self._flow or tab == "enlarge"}
+        self._here = TABS if INVERTER in upscaler._painter.manifest.files else TABS[:1]
 
     def application(self) -> Any:
         """The ASGI application: these routes and methods; anything else is 404 or 405."""
@@ -94,15 +92,14 @@ class Routes:
             ("POST", "", self.open_page),
             ("POST", "/{page}/alive", self.alive),
             ("POST", "/{page}/close", self.close_page),
-            ("PUT", "/{page}/pictures/{name}", self.put_picture),
-            ("DELETE", "/{page}/pictures/{name}", self.delete_picture),
+            ("PUT", "/{page}/pictures/{tab}", self.put_picture),
+            ("DELETE", "/{page}/pictures/{tab}", self.delete_picture),
             ("POST", "/{page}/show", self.show),
             ("POST", "/{page}/samples", self.samples),
-            ("GET", "/{page}/canvas", self.canvas),
-            ("POST", "/{page}/work/{name}", self.begin_work),
-            ("GET", "/{page}/work/{name}", self.tell_work),
-            ("DELETE", "/{page}/work/{name}", self.cancel_work),
-            ("GET", "/{page}/files/{name}", self.file),
+            ("POST", "/{page}/work/{tab}", self.begin_work),
+            ("GET", "/{page}/work/{tab}", self.tell_work),
+            ("DELETE", "/{page}/work/{tab}", self.cancel_work),
+            ("GET", "/{page}/files/{tab}", self.file),
         ]
         routes = [Route(f"/pages{path}", answered(handler), methods=[method]) for method, path, handler in table]
         routes += [Route("/", show_page, methods=["GET"]), Route("/static/{name}", asset, methods=["GET"])]
@@ -125,33 +122,32 @@ class Routes:
 
     async def put_picture(self, session: Session, request: Request) -> Any:
         """Take a picture, whose body is the file and whose query is its name. An unfinished one of its place ends."""
-        name, me = self._named(request, "picture"), asyncio.current_task()
-        limit = _MASK_BYTES if name == "mask" else self._upload_bytes
+        tab, me = self._tab(request), asyncio.current_task()
         path = session.new_file(plain_name(request.query_params.get("name", "")))
-        session.expect(name, me)
+        session.expect(tab, me)
         try:
             with path.open("xb") as file:
-                async for piece in _pieces(request, limit, path.name):
+                async for piece in _pieces(request, self._upload_bytes, path.name):
                     file.write(piece)
             async with session.lock:
-                if session.receiving.get(name) is not me:
+                if session.receiving.get(tab) is not me:
                     raise ArgumentError(_ANOTHER)
-                session.expect(name, None)
-                return await self._in_thread(session, self._tabs.take, session, name, path)
+                session.expect(tab, None)
+                return await self._in_thread(session, self._tabs.take, session, tab, path)
         except asyncio.CancelledError:
-            if session.receiving.get(name) is me:  # the server ends
+            if session.receiving.get(tab) is me:  # the server ends
                 raise
             raise ArgumentError(_ANOTHER) from None
         finally:
-            if session.receiving.get(name) is me:
-                del session.receiving[name]
-            if session.pictures.get(name) != path:
+            if session.receiving.get(tab) is me:
+                del session.receiving[tab]
+            if session.pictures.get(tab) != path:
                 delete_file(path)
 
     async def delete_picture(self, session: Session, request: Request) -> None:
-        name = self._named(request, "picture")
-        session.expect(name, None)
-        await self._drawn(session, session.put, name, None)
+        tab = self._tab(request)
+        session.expect(tab, None)
+        await self._drawn(session, session.put, tab, None)
 
     async def show(self, session: Session, request: Request) -> Any:
         said = await _said(request)
@@ -164,11 +160,8 @@ class Routes:
         cancel = session.samples = threading.Event()
         return await self._drawn(session, self._tabs.samples, session, said, cancel)
 
-    async def canvas(self, session: Session, request: Request) -> Any:
-        return await self._drawn(session, self._tabs.show_pictures, session)
-
     async def begin_work(self, session: Session, request: Request) -> None:
-        tab, said = self._named(request, "tab"), await _said(request)
+        tab, said = self._tab(request), await _said(request)
 
         def begun() -> None:
             session.begin(tab, *self._tabs.begin(session, tab, said), turn=self._turn)
@@ -176,7 +169,7 @@ class Routes:
         await self._drawn(session, begun)
 
     async def tell_work(self, session: Session, request: Request) -> Any:
-        job = session.jobs.get(self._named(request, "tab"))
+        job = session.jobs.get(self._tab(request))
         if job is None:
             return {"state": "cancelled"}
         told: dict[str, Any] = {"state": job.state, "fraction": job.fraction, "left_s": job.left_s}
@@ -185,23 +178,23 @@ class Routes:
         return {**told, "name": job.target.name, "viewer": job.shown}
 
     async def cancel_work(self, session: Session, request: Request) -> None:
-        job = session.jobs.get(self._named(request, "tab"))
+        job = session.jobs.get(self._tab(request))
         if job is None or job.state not in ("waiting", "running"):
             raise ArgumentError("nothing runs that could be cancelled")
         job.cancel()
 
     async def file(self, session: Session, request: Request) -> Path:
-        job = session.jobs.get(self._named(request, "tab"))
+        job = session.jobs.get(self._tab(request))
         if job is None or job.state != "done":
             raise _RefusedError(404, "there is no such file")
         return job.target
 
-    def _named(self, request: Request, kind: Literal["picture", "tab"]) -> str:
-        """The picture or tab in a request's path, if the page has it."""
-        name = str(request.path_params["name"])
-        if name not in (self._pictures if kind == "picture" else self._pictures.values()):
-            raise _RefusedError(404, f"there is no such {kind}")
-        return name
+    def _tab(self, request: Request) -> str:
+        """The tab in a request's path, if the page has it."""
+        tab = str(request.path_params["tab"])
+        if tab not in self._here:
+            raise _RefusedError(404, "there is no such tab")
+        return tab
 
     async def _drawn(self, session: Session, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call what draws or reads pictures, once nothing else of its page does."""
@@ -227,7 +220,7 @@ class Routes:
             "device": self._upscaler.device,
             "tau": manifest.default_tau,
             "auto": "data-auto" if manifest.auto_tau else "",
-            "flow": "true" if self._flow else "false",
+            "tabs": " ".join(self._here),
             "upload_bytes": self._upload_bytes,
             "formats": " ".join(FORMATS),
             "version": __version__,

@@ -33,8 +33,8 @@ MOST_SESSIONS = 64
 MOST_PHOTOS = 8
 """Pages that hold their photo and its encoding in memory: the ones used last. Others read it again."""
 
-TABS = {"enlarge": "enlarge", "restore": "restore", "photo": "transfer", "other": "transfer", "mask": "transfer"}
-"""The pictures that a page may send, and the tab that each belongs to. A page has one of each."""
+TABS = ("enlarge", "restore")
+"""A page sends one picture for each, and each makes one file."""
 
 _END_S = 10.0
 _NAME_BYTES = 120
@@ -101,7 +101,7 @@ class Session:
     seen: float  # when it last said something
     lives: bool = False  # whether its scripts ever did
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    pictures: dict[str, Path] = field(default_factory=dict)  # what it sent, by the names of TABS
+    pictures: dict[str, Path] = field(default_factory=dict)  # what it sent, by its tab
     receiving: dict[str, asyncio.Task[Any] | None] = field(default_factory=dict)  # what still receives each
     photo: LivePhoto | None = None  # what the tab "Enlarge" shows, if it is in memory
     suits: ModelChoice | None = None  # the model that suits it, and why
@@ -115,25 +115,25 @@ class Session:
         folder.mkdir()  # not its parents: the page may have been ended
         return folder / name
 
-    def expect(self, name: str, task: asyncio.Task[Any] | None) -> None:
+    def expect(self, tab: str, task: asyncio.Task[Any] | None) -> None:
         """Let a task receive a picture, or none. The one that still receives an older one ends, and samples do."""
         self.samples.set()
-        if (older := self.receiving.get(name)) is not None and older is not asyncio.current_task():
+        if (older := self.receiving.get(tab)) is not None and older is not asyncio.current_task():
             older.cancel()
-        self.receiving[name] = task
+        self.receiving[tab] = task
 
-    def put(self, name: str, path: Path | None) -> None:
+    def put(self, tab: str, path: Path | None) -> None:
         """Replace a picture that the page sent; None only removes it.
 
         What the tab shows, made, or still makes of the older one is dropped, deleted or stopped.
         """
-        self._withdraw(TABS[name])
-        if name == "enlarge":
+        self._withdraw(tab)
+        if tab == "enlarge":
             self.photo = self.suits = None
-        if (old := self.pictures.pop(name, None)) is not None:
+        if (old := self.pictures.pop(tab, None)) is not None:
             delete_file(old)
         if path is not None:
-            self.pictures[name] = path
+            self.pictures[tab] = path
 
     def begin(self, tab: str, target: Path, work: Work, *, turn: ThreadPoolExecutor) -> Job:
         """Begin long work of a tab that writes a file; the tab's older one is stopped, and its file deleted."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import os
 import socket
 import stat
@@ -29,7 +28,6 @@ ROUTES = [
     ("DELETE", "/pages/{page}/pictures/enlarge"),
     ("POST", "/pages/{page}/show"),
     ("POST", "/pages/{page}/samples"),
-    ("GET", "/pages/{page}/canvas"),
     ("POST", "/pages/{page}/work/enlarge"),
     ("GET", "/pages/{page}/work/enlarge"),
     ("DELETE", "/pages/{page}/work/enlarge"),
@@ -65,6 +63,8 @@ def test_the_printed_address_opens_the_page_and_the_cookie_keeps_it_open(server)
     assert visitor.ask("GET", "/").status == 200
     assert "set-cookie" not in visitor.ask("GET", "/").headers
     assert server.url.partition("=")[2] not in visitor.cookie
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}  # such as a link in a mail
+    assert Visitor(server.url).ask("GET", f"/?{visitor.query}", headers=elsewhere).status == 200
 
 
 def test_cookies_of_other_ports_do_not_lock_the_visitor_out(visitor) -> None:
@@ -174,11 +174,6 @@ def test_what_a_page_elsewhere_sends_is_refused_and_nothing_is_kept(server, visi
     assert [path.name for path in server.files()] == ["sent.png"]
 
 
-def test_the_printed_address_opens_from_anywhere(server) -> None:
-    visitor = Visitor(server.url)  # such as from a link in a mail
-    assert visitor.ask("GET", f"/?{visitor.query}", headers={"Sec-Fetch-Site": "cross-site"}).status == 200
-
-
 def test_it_listens_on_the_loopback_address_alone(server) -> None:
     assert server.origin.startswith("http://127.0.0.1:")
     with socket.socket() as other:  # 127.0.0.2 is this machine, too, but not what was asked for
@@ -202,11 +197,7 @@ def test_an_upload_that_is_too_large_is_refused_and_nothing_is_kept(server, visi
 
 
 def test_an_upload_that_says_that_it_is_too_large_is_refused_before_it_is_sent(server, visitor) -> None:
-    connection = http.client.HTTPConnection(visitor.host, visitor.port, timeout=30)
-    connection.putrequest("PUT", f"/pages/{visitor.page}/pictures/enlarge?name=a.png")
-    connection.putheader("Cookie", visitor.cookie)
-    connection.putheader("Content-Length", "1500000000")
-    connection.endheaders()
+    connection = visitor.begin("enlarge", b"", length=1_500_000_000)
     assert connection.getresponse().status == 413
     connection.close()
     assert server.files() == []
@@ -223,12 +214,8 @@ def test_what_a_page_says_is_small_and_an_object(visitor, path) -> None:
 
 
 def test_an_upload_that_is_cut_off_leaves_nothing(server, visitor) -> None:
-    connection = http.client.HTTPConnection(visitor.host, visitor.port, timeout=30)
-    connection.putrequest("PUT", f"/pages/{visitor.page}/pictures/enlarge?name=half.png")
-    connection.putheader("Cookie", visitor.cookie)
-    connection.putheader("Content-Length", "1000")
-    connection.endheaders(b"half")
-    wait_until(lambda: [path.name for path in server.files()] == ["half.png"])
+    connection = visitor.begin("enlarge", b"half", length=1000)
+    wait_until(lambda: [path.name for path in server.files()] == ["slow.png"])
     connection.close()
     wait_until(lambda: server.files() == [])
 
@@ -286,6 +273,7 @@ def test_one_page_cannot_name_see_or_delete_what_another_has(server, visitor, ph
     wait_until(lambda: len(server.files()) == held)
     assert visitor.of_page("GET", "files/enlarge").status == 200
     assert visitor.of_page("POST", "show", CONTROLS).status == 200
+    assert server.connected_to() == []
 
 
 def test_without_an_inverter_there_is_nothing_to_restore(visitor, photo_bytes) -> None:
@@ -317,9 +305,3 @@ def test_a_broken_picture_is_an_error_in_words_and_is_not_kept(server, visitor) 
     assert answer.status == 400
     assert answer.json()["error"].startswith("broken.png")
     assert server.files() == []
-
-
-def test_the_server_connects_to_nothing(server, visitor, photo_bytes) -> None:
-    visitor.send("enlarge", "a.png", photo_bytes)
-    visitor.of_page("POST", "show", CONTROLS)
-    assert server.connected_to() == []

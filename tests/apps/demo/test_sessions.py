@@ -62,17 +62,17 @@ def test_closing_a_page_ends_its_work_and_deletes_its_files(sessions, uploaded) 
 
 
 def test_a_picture_takes_the_place_of_the_older_one_and_withdraws_what_its_tab_made(session, uploaded) -> None:
-    first = sent(session, "photo", uploaded)
-    target = session.new_file("both.png")
-    job = session.begin("transfer", target, lambda told, cancel: target.write_bytes(b"0"), turn=ThreadPoolExecutor(1))
+    first = sent(session, "enlarge", uploaded)
+    target = session.new_file("large.png")
+    job = session.begin("enlarge", target, lambda told, cancel: target.write_bytes(b"0"), turn=ThreadPoolExecutor(1))
     job.join(10)
     sent(session, "restore", uploaded)  # of another tab
     assert target.exists()
-    second = sent(session, "photo", uploaded)
+    second = sent(session, "enlarge", uploaded)
     assert not first.parent.exists()
     assert not target.exists()
-    assert (session.pictures["photo"], session.jobs) == (second, {})
-    session.put("photo", None)
+    assert (session.pictures["enlarge"], session.jobs) == (second, {})
+    session.put("enlarge", None)
     session.put("restore", None)
     assert list(session.folder.iterdir()) == []
 

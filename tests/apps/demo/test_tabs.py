@@ -14,8 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from srflow_apps.commands import cli
-from srflow_apps.demo.page_pictures import most_detailed
-from srflow_apps.demo.tabs import SAMPLES, Tabs
+from srflow_apps.demo.tabs import SAMPLES, Tabs, busiest, preview
 from srflow_sdk import read_provenance
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import read_image, write_image
@@ -27,17 +26,12 @@ from .conftest import copied, finished, opened, sent
 from .visitor import CONTROLS
 
 PNG = {**CONTROLS, "format": "png"}
-RESTORE = {"over": "spatial", "choose": True, "tau": 0.9, "format": "png"}
-TRANSFER = {"blend": "gradient", "seed": 0, "format": "png"}
+RESTORE = {"over": "spatial", "format": "png"}
 WHOLE = {**PNG, "side": 384, "auto": True}  # all of a picture of 96×96
 
 
 def pixels(url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))))
-
-
-def array(path: Path) -> np.ndarray:
-    return np.asarray(Image.open(path))
 
 
 @pytest.fixture
@@ -57,13 +51,12 @@ def shown(tabs, session, first):
     return tabs.show(session, CONTROLS)
 
 
-def test_opening_shows_the_photo_and_where_it_has_most_detail(tabs, session, first, shown, photo) -> None:
+def test_opening_shows_the_photo_and_its_middle(tabs, session, first, shown) -> None:
     assert (first["width"], first["height"]) == (61, 45)
     assert pixels(first["image"]).shape == (45, 61, 3)
     assert pixels(shown["before"]).shape == pixels(shown["after"]).shape == (96, 96, 3)
     assert (shown["name"], shown["why"]) == ("τ 0.8, seed 3, sample 0", "")
-    top, left = (start // 2 * 2 for start in most_detailed(photo, 24))  # the model's multiple is 2
-    assert shown["place"] == {"left": left, "top": top, "across": 24, "down": 24}
+    assert shown["place"] == {"left": 18, "top": 10, "across": 24, "down": 24}
     place = tabs.show(session, {**CONTROLS, "left": 999, "top": -5})["place"]  # moved into the photo
     assert (place["left"], place["top"]) == (38, 0)
 
@@ -85,26 +78,29 @@ def test_each_control_changes_the_picture(tabs, session, shown) -> None:
         ("seed", [None, -1, 2**32, 0.5, True, "1", []], "the seed is .* a whole number from 0 to 4294967295"),
         ("sample", [None, -1, 8, "1", 1.0, True], "the sample is .* from 0 to 7"),
         ("side", [None, 0, -8, 513, 10**9, 8.5, "256", True], "from 1 to 512"),  # a larger one takes all memory
-        (
-            "tau",
-            [None, float("nan"), float("inf"), "0.8", {}, True, 10**400],
-            "the temperature is .*; it must be a fin",
-        ),
+        ("tau", [None, float("nan"), "0.8", {}, True, 10**400], "the temperature is .*; it must be a fin"),
         ("tau", [-1, 3], "from 0 to 2"),
         ("left", [1, "0", 1.5, True], "the crop's place is"),
         ("model", ["x4-large", "", 1], "model is one of auto, "),
+        ("format", [None, "gif", "../png", "PNG", ["png"], {}], "format is one of png, jpg, webp, tif"),
+        ("over", [None, "all", 1], "over is one of auto, spatial, local"),
     ],
 )
-def test_what_no_control_says_is_refused(tabs, session, first, name, values, words) -> None:
+def test_what_no_control_says_is_refused(tabs, session, first, uploaded, name, values, words) -> None:
+    sent(session, "restore", uploaded)
+
+    def asked(change: dict[str, object]) -> object:
+        if name == "over":
+            return tabs.begin(session, "restore", {**RESTORE, **change})
+        return (
+            tabs.begin(session, "enlarge", {**PNG, **change})
+            if name == "format"
+            else tabs.show(session, {**CONTROLS, **change})
+        )
+
     for value in values:
         with pytest.raises(ArgumentError, match=words):
-            tabs.show(session, {**CONTROLS, name: value})
-
-
-@pytest.mark.parametrize("value", [None, "gif", "../png", "PNG", ["png"], {}])
-def test_a_format_is_one_of_four(tabs, session, first, value) -> None:
-    with pytest.raises(ArgumentError, match="format is one of png, jpg, webp, tif"):
-        tabs.begin(session, "enlarge", {**CONTROLS, "format": value})
+            asked({name: value})
 
 
 def test_the_photo_is_sent_again_only_with_another_crop(tabs, session, shown) -> None:
@@ -115,25 +111,32 @@ def test_the_photo_is_sent_again_only_with_another_crop(tabs, session, shown) ->
     assert pixels(smaller["before"]).shape == pixels(smaller["after"]).shape == (48, 48, 3)
 
 
-def test_eight_samples_and_their_deviation(tabs, session, shown) -> None:
+def test_eight_samples_their_deviation_and_where_they_differ_most(tabs, session, shown, monkeypatch) -> None:
+    monkeypatch.setattr("srflow_apps.demo.tabs._THUMBNAIL_SIDE", 32)
+    every = [pixels(tabs.show(session, {**CONTROLS, "sample": number})["after"]) for number in range(SAMPLES)]
+    std = np.std(np.array(every, float), axis=0, ddof=1).mean(axis=2)
+    sums = np.lib.stride_tricks.sliding_window_view(std, (32, 32)).sum((2, 3))
     drawn = tabs.samples(session, {**CONTROLS, "sample": 2}, threading.Event())
     assert len({*drawn["images"]}) == SAMPLES
-    assert pixels(drawn["spread"]).shape == (96, 96, 3)
+    part = pixels(drawn["images"][3])
+    places = [(y, x) for y, x in np.ndindex(sums.shape) if np.array_equal(every[3][y : y + 32, x : x + 32], part)]
+    assert sums[places[0]] >= 0.999 * sums.max()  # of rounded values
+    spread = pixels(drawn["spread"]).astype(int)
+    assert spread.shape == (96, 96, 3)
+    dark, bright = (spread[std <= np.quantile(std, share)] for share in (0.1, 1))
+    assert dark.mean() < bright.mean()
     assert "of 255" in drawn["scale"]
-    np.testing.assert_array_equal(pixels(drawn["images"][0]), pixels(shown["after"]))
     changed = threading.Event()
     changed.set()
     assert tabs.samples(session, {**CONTROLS, "seed": 9}, changed) is None
 
 
-def test_samples_show_where_they_differ_most(tabs, session, shown, monkeypatch) -> None:
-    monkeypatch.setattr("srflow_apps.demo.tabs._THUMBNAIL_SIDE", 32)
-    every = [pixels(tabs.show(session, {**CONTROLS, "sample": number})["after"]) for number in range(SAMPLES)]
-    std = np.std(np.array(every, float), axis=0, ddof=1).mean(axis=2)
-    sums = np.lib.stride_tricks.sliding_window_view(std, (32, 32)).sum((2, 3))
-    part = pixels(tabs.samples(session, CONTROLS, threading.Event())["images"][3])
-    places = [(y, x) for y, x in np.ndindex(sums.shape) if np.array_equal(every[3][y : y + 32, x : x + 32], part)]
-    assert sums[places[0]] >= 0.999 * sums.max()  # of rounded values
+def test_the_busiest_square_has_the_largest_sum() -> None:
+    values = np.random.default_rng(0).random((40, 30))
+    sums = np.lib.stride_tricks.sliding_window_view(values, (12, 12)).sum((2, 3))
+    assert busiest(values, 12) == np.unravel_index(sums.argmax(), sums.shape)
+    assert busiest(values, 35)[1] == 0
+    assert busiest(values, 99) == (0, 0)
 
 
 def test_the_width_of_intervals_is_shown_at_the_default_temperature(tiny_bundle, tmp_path, session, uploaded) -> None:
@@ -147,45 +150,38 @@ def test_the_width_of_intervals_is_shown_at_the_default_temperature(tiny_bundle,
     assert said[0.8]["spread"] != said[0.5]["spread"]
 
 
-def test_the_rendered_file_is_what_the_command_writes(tabs, session, first, uploaded, tiny_bundle, tmp_path) -> None:
+def test_the_rendered_file_is_what_the_command_writes_and_is_shown_reduced(
+    tabs, session, first, uploaded, tiny_bundle, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("srflow_apps.demo.tabs._PREVIEW_SIDE", 100)
     job = finished(tabs, session, "enlarge", {**PNG, "sample": 2})
-    assert (job.state, job.error) == ("done", None)
+    assert (job.state, job.error, job.target.name) == ("done", None, "photo_x4.png")
     arguments = ["--tau", "0.8", "--seed", "3", "--sample", "2", "--model", str(tiny_bundle), "--device", "cpu"]
     large = tmp_path / "large.png"
     done = CliRunner().invoke(cli.upscale, [str(uploaded), "-o", str(large), "--threads", "1", *arguments])
     assert done.exit_code == 0, done.output
     assert job.target.read_bytes() == large.read_bytes()
-    made = read_provenance(job.target)
-    assert (job.target.name, made.source) == ("photo_x4.png", "photo.png")
-
-
-def test_the_whole_result_is_shown_reduced_and_says_so(tabs, session, first, monkeypatch, uploaded) -> None:
-    monkeypatch.setattr("srflow_apps.demo.tabs._PREVIEW_SIDE", 50)
-    result = finished(tabs, session, "enlarge", PNG).shown
-    np.testing.assert_array_equal(pixels(result["before"]), array(uploaded))
-    assert pixels(result["after"]).shape[1] == 100
-    assert result["width"] == 4 * 61
-    assert result["names"] == {"before": "the whole photo", "after": "τ 0.8, seed 3, sample 0"}
-    assert result["note"] == "Shown reduced to 100 pixels; the file is whole."
+    np.testing.assert_array_equal(pixels(job.shown["before"]), np.asarray(Image.open(uploaded)))
+    assert (pixels(job.shown["after"]).shape[1], job.shown["width"]) == (100, 4 * 61)
+    assert job.shown["names"] == {"before": "the whole photo", "after": "τ 0.8, seed 3, sample 2"}
+    assert job.shown["note"] == "Shown reduced to 100 pixels; the file is whole."
 
 
 def test_a_file_that_is_no_picture_leaves_the_page_empty(tabs, session, first, tmp_path) -> None:
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"not a picture")
-    for name in ("enlarge", "restore"):
+    for tab in ("enlarge", "restore"):
         with pytest.raises(ImageError, match=r"bad\.png"):
-            tabs.take(session, name, copied(session, bad))
+            tabs.take(session, tab, copied(session, bad))
     assert session.pictures == {}
 
 
-def test_without_their_pictures_tabs_do_nothing(tabs, session, uploaded) -> None:
-    sent(session, "photo", uploaded)
-    for tab, said in (("enlarge", PNG), ("restore", RESTORE), ("transfer", TRANSFER)):
-        with pytest.raises(ArgumentError, match=r"choose (one|both) first"):
+def test_without_their_pictures_tabs_do_nothing(tabs, session) -> None:
+    for tab, said in (("enlarge", PNG), ("restore", RESTORE)):
+        with pytest.raises(ArgumentError, match="choose one first"):
             tabs.begin(session, tab, said)
     with pytest.raises(ArgumentError, match="choose one first"):
         tabs.show(session, CONTROLS)
-    assert tabs.show_pictures(session) == {}
 
 
 def test_two_pages_with_two_photos_do_not_meet(tabs, sessions, uploaded, photo, tmp_path) -> None:
@@ -215,7 +211,6 @@ def test_the_photo_gets_what_suits_it_or_what_is_chosen(two_models, session, com
         for chosen, name, why in (
             ({}, "x4-photo", "JPEG of quality 60, blocks of 8×8, as of a JPEG"),
             ({"model": "x4-small"}, "x4-small", ""),
-            ({"model": "auto"}, "x4-photo", "JPEG of quality 60, blocks of 8×8, as of a JPEG"),
             ({"model": "x4-photo"}, "x4-photo", "JPEG of quality 60, blocks of 8×8, as of a JPEG"),
         ):
             answer = tabs.show(session, {**WHOLE, **chosen})
@@ -234,129 +229,34 @@ def test_models_of_other_scales_are_there_to_choose(five_models, session, compre
         tabs = Tabs(upscaler, max_pixels=10**8)
         tabs.take(session, "enlarge", copied(session, compressed))
         assert tabs.show(session, WHOLE)["model"] == "x4-photo"
-        for name, side in (("x2-small", 192), ("x8-small", 384), ("x16-small", 384)):
+        for name, side in (("x2-small", 192), ("x8-small", 384)):
             answer = tabs.show(session, {**WHOLE, "model": name})
             assert (answer["model"], pixels(answer["after"]).shape) == (name, (side, side, 3))
             assert answer["scale"] == int(name.partition("-")[0].removeprefix("x"))
 
 
-@pytest.fixture
-def uses(flow) -> Tabs:
-    return Tabs(flow, max_pixels=10**6)
+def test_a_restored_file_is_what_the_sdk_writes(flow, session, photo, tmp_path) -> None:
+    noisy = tmp_path / "noisy.png[n=1]"  # which libvips takes for an option
+    Image.fromarray(photo).save(noisy, "BMP")  # which libvips does not read
+    tabs = Tabs(flow, max_pixels=10**6)
+    assert tabs.take(session, "restore", copied(session, noisy)) == {}
+    for over in ("auto", "spatial"):
+        job = finished(tabs, session, "restore", {**RESTORE, "over": over})
+        assert (job.state, job.error, job.target.name) == ("done", None, "noisy_restored.png")
+        flow.restore_file(noisy, tmp_path / "restored.png", over=over)
+        assert job.target.read_bytes() == (tmp_path / "restored.png").read_bytes()
+        np.testing.assert_array_equal(pixels(job.shown["before"]), photo)
+        np.testing.assert_array_equal(pixels(job.shown["after"]), np.asarray(Image.open(job.target)))
+        assert job.shown["names"] == {"before": "noisy", "after": "restored"}
 
 
-@pytest.fixture
-def other(tmp_path, photo) -> Path:
-    """A picture of another size."""
-    write_image(tmp_path / "other.png", np.tile(photo[::-1], (2, 1, 1)))
-    return tmp_path / "other.png"
-
-
-@pytest.fixture
-def mask(tmp_path, photo):
-    """A function that draws a mask with a square that is selected."""
-
-    def draw(*, side: int) -> Path:
-        drawn = np.zeros((*photo.shape[:2], 3), np.uint8)
-        drawn[10 : 10 + side, 20 : 20 + side] = 255
-        write_image(tmp_path / "mask.png", drawn)
-        return tmp_path / "mask.png"
-
-    return draw
-
-
-@pytest.fixture
-def both(session, uploaded, other):
-    """A page that has sent both pictures of a transfer."""
-    sent(session, "photo", uploaded)
-    sent(session, "other", other)
-    return session
-
-
-def test_names_that_end_in_brackets_and_bmps_are_shown_and_restored(uses, session, uploaded, photo, tmp_path) -> None:
-    sent(session, "photo", uploaded.rename(uploaded.with_name("photo.png[n=1]")))
-    Image.fromarray(np.tile(photo, (2, 2, 1))).save(tmp_path / "other.bmp")  # which libvips does not read
-    sent(session, "other", tmp_path / "other.bmp")
-    assert pixels(uses.show_pictures(session)["other"]).shape == photo.shape
-    Image.fromarray(photo).save(tmp_path / "noisy.bmp")
-    sent(session, "restore", tmp_path / "noisy.bmp")
-    job = finished(uses, session, "restore", RESTORE)
-    assert (job.state, job.error) == ("done", None)
-    np.testing.assert_array_equal(pixels(job.shown["before"]), photo)
-
-
-@pytest.mark.parametrize(
-    ("said", "keywords"),
-    [(RESTORE, {"over": "spatial", "tau": 0.9}), ({**RESTORE, "over": "auto", "choose": False, "tau": 0.1}, {})],
-    ids=["chosen", "as measured"],
-)
-def test_a_restored_file_is_what_the_sdk_writes(uses, flow, session, uploaded, tmp_path, said, keywords) -> None:
-    sent(session, "restore", uploaded)
-    job = finished(uses, session, "restore", said)
-    assert (job.state, job.error, job.target.name) == ("done", None, "photo_restored.png")
-    flow.restore_file(uploaded, tmp_path / "restored.png", **keywords)
-    assert job.target.read_bytes() == (tmp_path / "restored.png").read_bytes()
-    np.testing.assert_array_equal(pixels(job.shown["after"]), array(job.target))
-    assert job.shown["names"] == {"before": "noisy", "after": "restored"}
-
-
-def test_both_pictures_are_shown_in_the_photos_size(uses, both, photo) -> None:
-    shown = uses.show_pictures(both)
-    np.testing.assert_array_equal(pixels(shown["photo"]), photo)
-    assert pixels(shown["other"]).shape == photo.shape
-    assert sorted(path.name for path in both.folder.rglob("*.*")) == ["other.png", "photo.png"]
-
-
-def test_a_transferred_file_has_the_content_inside_the_mask_and_the_photo_elsewhere(uses, both, mask, photo) -> None:
-    sent(both, "mask", mask(side=16))
-    job = finished(uses, both, "transfer", TRANSFER)
-    assert (job.state, job.error, job.target.name) == ("done", None, "photo_transferred.png")
-    result = array(job.target)
-    np.testing.assert_array_equal(result[:, 45:], photo[:, 45:])
-    assert (result[12:24, 22:34] != photo[12:24, 22:34]).mean() > 0.5
-    assert read_provenance(job.target).operation == "transfer"
-    np.testing.assert_array_equal(pixels(job.shown["after"]), result)
-    names = sorted(path.name for path in both.folder.rglob("*.*"))
-    assert names == ["mask.png", "other.png", "photo.png", "photo_transferred.png"]  # nothing of the way there
-
-
-def test_a_picture_of_the_photos_size_goes_in_as_it_is(uses, flow, session, uploaded, photo, mask, tmp_path) -> None:
-    same = tmp_path / "same.png"
-    write_image(same, photo[::-1])
-    for name, path in (("photo", uploaded), ("other", same), ("mask", mask(side=16))):
-        sent(session, name, path)
-    job = finished(uses, session, "transfer", {**TRANSFER, "blend": "none", "seed": 7})
-    Image.open(mask(side=16)).convert("L").save(tmp_path / "gray.png")
-    flow.transfer_file(uploaded, same, tmp_path / "gray.png", tmp_path / "both.png", blend="none", seed=7)
-    np.testing.assert_array_equal(array(job.target), array(tmp_path / "both.png"))
-
-
-def test_a_transfer_without_a_mask_is_refused(uses, both, mask, tmp_path) -> None:
-    for drawn in (None, mask(side=0)):
-        if drawn is not None:
-            sent(both, "mask", drawn)
-        with pytest.raises(ArgumentError, match="the mask is empty; paint"):
-            uses.begin(both, "transfer", TRANSFER)
-    for contents in (b"hello", b"\x89PNG\r\n\x1a\n" + 30 * b"0", b""):
-        (tmp_path / "mask.png").write_bytes(contents)
-        sent(both, "mask", tmp_path / "mask.png")
-        with pytest.raises(ImageError, match=r"mask\.png"):
-            uses.begin(both, "transfer", TRANSFER)
-
-
-@pytest.mark.parametrize("sizes", [((64, 64), (1, 30_000)), ((1, 30_000), (64, 64))], ids=str)
-def test_pictures_of_too_different_shapes_are_refused_before_they_take_gigabytes(
-    uses, session, tmp_path, sizes
-) -> None:
-    for name, size in zip(("photo", "other"), sizes, strict=True):
-        Image.new("RGB", size).save(tmp_path / f"{name}.png")
-        sent(session, name, tmp_path / f"{name}.png")
-    with pytest.raises(ArgumentError, match=r"too different a shape from photo\.png .*crop it"):
-        uses.show_pictures(session)
-
-
-@pytest.mark.parametrize("said", [{"seed": -1}, {"seed": None}, {"blend": "all"}, {"blend": 1}, {"format": "exe"}])
-def test_controls_of_a_transfer_are_checked(uses, both, mask, said) -> None:
-    sent(both, "mask", mask(side=10))
-    with pytest.raises(ArgumentError):
-        uses.begin(both, "transfer", {**TRANSFER, **said})
+def test_a_preview_is_reduced_keeps_alpha_and_takes_results_of_any_size(tmp_path: Path) -> None:
+    picture = np.zeros((300, 2000, 4), np.uint8)
+    picture[:, 1000:] = (200, 100, 50, 255)
+    write_image(tmp_path / "wide.png", picture)
+    seen, width = preview(tmp_path / "wide.png", most=100)
+    assert (seen.shape, width) == ((15, 100, 4), 2000)
+    assert seen[7, 10, 3] == 0
+    assert np.abs(seen[7, 90].astype(int) - (200, 100, 50, 255)).max() <= 1
+    Image.new("1", (12_500, 8_100)).save(tmp_path / "large.png")  # more pixels than files may have by themselves
+    assert preview(tmp_path / "large.png", most=100)[0].shape[:2] == (65, 100)

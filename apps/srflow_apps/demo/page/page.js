@@ -7,7 +7,7 @@ const nav = document.querySelector("nav");
 const tabs = [];
 for (const tab of document.querySelectorAll("[role=tab]")) {
   const panel = document.getElementById(tab.getAttribute("aria-controls"));
-  if (panel.id === "enlarge" || document.body.dataset.flow === "true") tabs.push({ tab, panel, ...builders[panel.id](panel) });
+  if (document.body.dataset.tabs.split(" ").includes(panel.id)) tabs.push({ tab, panel, ...builders[panel.id](panel) });
   else [tab, panel].forEach((one) => one.remove());
 }
 

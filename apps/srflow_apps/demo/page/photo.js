@@ -1,16 +1,14 @@
 // @ts-nocheck  (examples/web has it, too)
-// A field for a picture: choose, drop or paste it, try an example, and remove it. What it says stands in its data-label,
-// data-choose, data-example (a file's address) and data-pasted, for the field that gets what is pasted, and what is
-// dropped anywhere. take(file) is called with a picture, or null if the example did not come, and clear() when it is to be
-// removed; they show what became of it.
+// A field for a picture: choose it, drop it anywhere on the page or paste it while the field is shown, try an example, and
+// remove it. What it says stands in its data-label, data-choose and data-example (a file's address). take(file) is called
+// with a picture, or null if the example did not come, and clear() when it is to be removed; they show what became of it.
 export function photo(element, take, clear) {
   const { label, choose, example } = element.dataset;
-  const pasted = "pasted" in element.dataset;
   element.innerHTML = `
     <span class="sf-label"></span>
     <label class="sf-drop"><span class="sf-chosen"></span><input type="file" accept="image/*"></label>
     ${example ? '<button type="button" class="sf-example">Try the example</button>' : ""}
-    <span class="sf-hint">or drop it here${pasted ? ", or paste it" : ""}</span>
+    <span class="sf-hint">or drop it here, or paste it</span>
     <button type="button" class="sf-remove">×</button>`;
   const [input, remove, chosen] = ["input", ".sf-remove", ".sf-chosen"].map((one) => element.querySelector(one));
   element.querySelector(".sf-label").textContent = label;
@@ -29,7 +27,6 @@ export function photo(element, take, clear) {
     const file = files.find(({ type }) => type.startsWith("image/")) ?? files[0];
     if (!file || !element.offsetParent) return;
     event.preventDefault();
-    event.stopPropagation(); // of a drop on this field, another one learns nothing
     take(file);
   }
 
@@ -39,14 +36,13 @@ export function photo(element, take, clear) {
     take(answer?.ok ? new File([await answer.blob()], example.split("/").pop()) : null);
   });
   remove.addEventListener("click", clear);
-  const zone = pasted ? document : element;
-  zone.addEventListener("dragover", () => element.classList.add("sf-over"));
-  for (const kind of ["dragleave", "drop"]) zone.addEventListener(kind, () => element.classList.remove("sf-over"));
-  zone.addEventListener("drop", (event) => given(event, event.dataTransfer));
-  if (pasted) document.addEventListener("paste", (event) => given(event, event.clipboardData));
+  document.addEventListener("dragover", () => element.classList.add("sf-over"));
+  for (const kind of ["dragleave", "drop"]) document.addEventListener(kind, () => element.classList.remove("sf-over"));
+  document.addEventListener("drop", (event) => given(event, event.dataTransfer));
+  document.addEventListener("paste", (event) => given(event, event.clipboardData));
   show("empty");
   return { show };
 }
 
-// A picture that is dropped beside a field does not take the place of the page.
+// What is dropped never takes the place of the page.
 for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());

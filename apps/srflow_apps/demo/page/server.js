@@ -78,7 +78,7 @@ export async function shown(function_) {
 // A field whose picture is sent to the server. changed(answer): called with the server's answer once a picture is there,
 // with null as soon as the older one is not.
 export function picture(element, changed) {
-  const { picture: name } = element.dataset;
+  const { tab } = element.dataset;
   const most = Number(uploadBytes);
   let sending = new AbortController();
 
@@ -95,7 +95,7 @@ export function picture(element, changed) {
     if (file.size > most) return said(`${file.name} is larger than the limit of ${most / 1e6} MB; choose a smaller one`);
     const mine = (sending = new AbortController());
     field.show("sent", `${file.name} is sent …`);
-    const answer = await shown(() => ask("PUT", `pictures/${name}?name=${encodeURIComponent(file.name)}`, file, mine.signal));
+    const answer = await shown(() => ask("PUT", `pictures/${tab}?name=${encodeURIComponent(file.name)}`, file, mine.signal));
     if (mine !== sending) return;
     if (!answer) return clear();
     field.show("chosen", `${file.name} (${Math.max(1, Math.round(file.size / 1000)).toLocaleString("en")} kB)`);
@@ -104,13 +104,13 @@ export function picture(element, changed) {
 
   const field = photo(element, take, () => {
     clear();
-    shown(() => ask("DELETE", `pictures/${name}`));
+    shown(() => ask("DELETE", `pictures/${tab}`));
   });
   return { clear };
 }
 
-// Long work of a tab: its buttons, how far it is, and the file at the end. controls(): a promise of what is sent to
-// begin. done(viewer): called with what the server shows of the result.
+// Long work of a tab: its buttons, how far it is, and the file at the end. controls(): what is sent to begin.
+// done(viewer): called with what the server shows of the result.
 export function work(element, controls, done) {
   const { tab, start: label } = element.dataset;
   element.innerHTML = `
@@ -138,7 +138,7 @@ export function work(element, controls, done) {
   }
 
   async function follow(mine) {
-    await ask("POST", `work/${tab}`, { ...(await controls()), format: format.value });
+    await ask("POST", `work/${tab}`, { ...controls(), format: format.value });
     for (;;) {
       const told = await ask("GET", `work/${tab}`);
       if (mine !== run) return;

@@ -1,14 +1,12 @@
 // The tabs of the page. In "Enlarge", the newest state of the controls is sent, whatever changes, as soon as the server has
 // answered the one before, and what is shown last is always that of the newest.
 import { controls } from "./controls.js";
-import { mask } from "./mask.js";
 import { overview } from "./overview.js";
 import { ask, picture, shown, work } from "./server.js";
 import { viewer } from "./viewer.js";
 
 const SETTLED_MS = 300; // eight samples are drawn once nothing changed for this long
 const checked = (panel, name) => panel.querySelector(`[name=${name}]:checked`).value;
-const seedOf = (text) => (text === "" ? null : Number(text));
 
 export function enlarge(panel) {
   const find = (selector) => panel.querySelector(selector);
@@ -45,7 +43,7 @@ export function enlarge(panel) {
 
   function state() {
     const { seed, ...how } = dials.value();
-    return { ...how, seed: seedOf(seed), model: model.value, side, sample, left: null, top: null, ...place };
+    return { ...how, seed: seed === "" ? null : Number(seed), model: model.value, side, sample, left: null, top: null, ...place };
   }
 
   function change() {
@@ -138,39 +136,7 @@ function strip(element, select) {
 }
 
 export function restore(panel) {
-  const [choose, strength] = ["#choose", "#strength"].map((one) => panel.querySelector(one));
   const views = viewer(panel.querySelector(".sf-viewer"));
-  const said = () => ({ over: checked(panel, "over"), choose: choose.checked, tau: Number(strength.value) });
-  const job = work(panel.querySelector(".sf-work"), said, views.show);
-  choose.addEventListener("change", () => (strength.disabled = !choose.checked));
-  strength.addEventListener("input", () => (panel.querySelector("output").value = strength.value));
+  const job = work(panel.querySelector(".sf-work"), () => ({ over: checked(panel, "over") }), views.show);
   return picture(panel.querySelector(".sf-photo"), () => (job.clear(), views.show(null)));
-}
-
-export function transfer(panel) {
-  const views = viewer(panel.querySelector(".sf-viewer"));
-  const painter = mask(panel.querySelector(".sf-mask"));
-
-  async function said() {
-    const drawn = await painter.drawn();
-    if (drawn) await ask("PUT", "pictures/mask?name=mask.png", drawn);
-    return { blend: checked(panel, "blend"), seed: seedOf(panel.querySelector("#transfer-seed").value) };
-  }
-
-  const job = work(panel.querySelector(".sf-work"), said, views.show);
-  const there = new Set();
-  let newest = 0;
-  const fields = [...panel.querySelectorAll(".sf-photo")].map((element) =>
-    picture(element, async (answer) => {
-      there[answer ? "add" : "delete"](element);
-      const mine = (newest += 1);
-      job.clear();
-      views.show(null);
-      painter.show({});
-      if (there.size < 2) return;
-      const pictures = await shown(() => ask("GET", "canvas"));
-      if (pictures && mine === newest) painter.show(pictures);
-    }),
-  );
-  return { clear: () => fields.forEach((field) => field.clear()) };
 }

@@ -28,9 +28,9 @@ def tab(page, name: str):
     return page.locator(PANEL)
 
 
-def choose(page, photo: Path, *, number: int = 0):
-    """Upload a photo to a field of the tab that is shown."""
-    field = page.locator(f"{PANEL} .sf-photo").nth(number)
+def choose(page, photo: Path):
+    """Upload a photo to the tab that is shown."""
+    field = page.locator(f"{PANEL} .sf-photo")
     field.locator("input[type=file]").set_input_files(photo)
     field.get_by_text(f"{photo.name} (").wait_for()  # its size, once it was sent
 

@@ -75,9 +75,7 @@ def page(open_page):
 
 @pytest.fixture(scope="package")
 def photos(tmp_path_factory) -> Path:
-    """cat.png, 96×80, with a hint of noise; other.png, of another size; large.png, 400×300; huge.png, 1200×900.
-
-    wide.jpg, 480×270, is gray but for a patch of 60×60 at 380, 180.
+    """cat.png, 96×80, with a hint of noise; large.png, 400×300; huge.png, 1200×900.
 
     own.png, 96×80, is of one test at a time.
     """
@@ -90,9 +88,5 @@ def photos(tmp_path_factory) -> Path:
     write_image(folder / "large.png", large)
     write_image(folder / "cat.png", large[:80, :96])
     write_image(folder / "own.png", large[100:180, :96])
-    write_image(folder / "other.png", large[::-1, ::-1][:160, :200])
-    wide = np.full((270, 480, 3), 120, np.uint8)
-    wide[180:240, 380:440] = large[:60, :60]
-    write_image(folder / "wide.jpg", wide)
     write_image(folder / "huge.png", np.tile(large[:, :, :1], (3, 3, 3)) // 64 * 64)
     return folder

@@ -45,8 +45,3 @@ def test_the_page_says_which_model_suits_the_photo_and_takes_another(both, chrom
     np.testing.assert_array_equal(shown(page), first)
     page.close()
     assert both.connected_to() == []
-
-
-def test_a_page_with_one_model_has_no_choice(page, photos) -> None:
-    choose_and_rest(page, photos / "cat.png")
-    assert not page.get_by_label("Model").is_visible()
