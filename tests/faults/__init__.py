@@ -1,4 +1,4 @@
-"""One campaign that attacks the commands: names, containers, pipes, kills, full disks, many threads, and demo's port.
+"""One campaign that attacks the commands: names, containers, pipes, kills, full disks, and demo's port.
 
 `make faults`, or `python -m tests.faults --help`. Each part makes seeded attempts and counts those survived. An attempt
 is *lost* if any of this happens:

@@ -1,20 +1,70 @@
-"""`python -m tests.faults`: runs the campaign and prints how its attempts ended."""
+"""`python -m tests.faults`: runs the campaign's parts, and prints how their attempts ended."""
 
 from __future__ import annotations
 
 import inspect
+import shutil
 import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
 
 import click
 
-from tests.faults.campaign import PARTS, run_part, table
+from tests.faults import clips, demo, disks, kills, names, pipes
+
+
+class Part(NamedTuple):
+    """Attempts of one kind.
+
+    attack takes an empty folder, a number of attempts and a seed. It yields for each attempt what was done, and its
+    loss in one line, or None if it was survived. count: how many `make faults` makes. short: how many the slow tests.
+    """
+
+    title: str
+    attack: Callable[[Path, int, int], Iterator[tuple[str, str | None]]]
+    count: int
+    short: int
+
+
+PARTS = {
+    "names": Part("names and things in a folder", names.attack, 60, 4),
+    "clips": Part("clips of every container, codec and name", clips.attack, 120, 8),
+    "pipes": Part("pipes that break, stop and wait", pipes.attack, 60, 8),
+    "folder": Part("kills of a run over a folder", kills.kill_folder, 60, 4),
+    "export": Part("kills of an export", kills.kill_export, 30, 4),
+    "training": Part("kills of a training run", kills.kill_training, 30, 4),
+    "disk": Part("full disks and limits", disks.attack, 48, 4),
+    "demo": Part("hostile requests to srflow-demo", demo.attack, 400, 40),
+}
+
+
+def run_part(name: str, *, count: int, seed: int, say: Callable[[str], None]) -> str:
+    """Make attempts in a temporary folder, which stays if any is lost; returns a line with their numbers.
+
+    say: told of every loss at once.
+    """
+    folder, begun = Path(tempfile.mkdtemp(prefix=f"srflow-faults-{name}-")), time.monotonic()
+    attempted = lost = 0
+    for what, loss in PARTS[name].attack(folder, count, seed):
+        attempted += 1
+        if loss is not None:
+            lost += 1
+            say(f"lost: {name}, seed {seed}, {what}: {loss}")
+    if lost:
+        say(f"{name}: its files are in {folder}")
+    else:
+        shutil.rmtree(folder)
+    return f"{name:<12}{attempted:>9}{attempted - lost:>9}{lost:>6}{time.monotonic() - begun:>7.0f} s"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--only", "names", multiple=True, type=click.Choice(sorted(PARTS)), help="A part. Repeatable.")
+@click.option("--only", "chosen", multiple=True, type=click.Choice(sorted(PARTS)), help="A part. Repeatable.")
 @click.option("--count", type=click.IntRange(min=1), help="Attempts per part.  [default: each part's own]")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed makes the same attempts.")
-def main(names: tuple[str, ...], count: int | None, seed: int) -> None:
+def main(chosen: tuple[str, ...], count: int | None, seed: int) -> None:
     """Attack the commands, and print what was survived.
 
     What counts as lost is defined at the top of tests/faults/__init__.py. Seeds fix the files, and when kills come;
@@ -24,17 +74,21 @@ def main(names: tuple[str, ...], count: int | None, seed: int) -> None:
     Parts, with the attempts that each makes by default:
     {parts}
     """
-    outcomes = []
-    for part in (part for part in PARTS.values() if not names or part.name in names):
-        click.echo(f"{part.title} …", err=True)
-        say = lambda line: click.echo(line, err=True)  # noqa: E731
-        outcomes.append(run_part(part, count=count or part.count, seed=seed, say=say))
-    click.echo(table(outcomes))
-    sys.exit(any(outcome.lost for outcome in outcomes))
+    lost: list[str] = []
+
+    def say(line: str) -> None:
+        lost.append(line)
+        click.echo(line, err=True)
+
+    click.echo(f"{'part':<12}{'attempted':>9}{'survived':>9}{'lost':>6}{'time':>9}")
+    for name in (name for name in PARTS if not chosen or name in chosen):
+        click.echo(run_part(name, count=count or PARTS[name].count, seed=seed, say=say))
+    click.echo("something was lost" if lost else "nothing was lost")
+    sys.exit(bool(lost))
 
 
 main.help = inspect.cleandoc(main.help or "").replace(
-    "{parts}", "\n".join(f"  {each.name:<12}{each.count:>6}  {each.title}" for each in PARTS.values())
+    "{parts}", "\n".join(f"  {name:<12}{part.count:>6}  {part.title}" for name, part in PARTS.items())
 )
 
 if __name__ == "__main__":

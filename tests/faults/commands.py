@@ -18,7 +18,6 @@ from tests.forked import context
 
 PROGRAMS = {
     "srflow-upscale": "srflow_apps.commands.cli:upscale",
-    "srflow-restore": "srflow_apps.commands.cli:restore",
     "srflow-export": "srflow_export.cli:main",
     "srflow-train": "srflow_training.cli:train",
 }

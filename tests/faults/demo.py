@@ -13,8 +13,6 @@ import random
 import signal
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -34,15 +32,6 @@ _END_S = 20
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "CONNECT", "X")
 _EXPECTED = {200, 400, 403, 404, 405, 408, 410, 413, 421, 431, 501}
-_STARTED = """
-import sys
-print("begun", flush=True)
-try:
-    from srflow_apps.demo.command import demo
-except KeyboardInterrupt:
-    sys.exit(130)
-demo()
-"""
 
 
 class _Host:
@@ -97,7 +86,6 @@ def attack(folder: Path, count: int, seed: int) -> Iterator[tuple[str, str | Non
                     loss = None if running.process.poll() is None else f"the server ended: {error}"
                 yield f"{number}, {act.__name__.strip('_')}", loss or (host.damage() if number % 10 == 0 else None)
             yield f"after {number}, a signal", host.damage() or _ended(host)
-        yield f"after {number}, a signal while it starts", _ended_while_it_starts(folder, options, chance)
 
 
 def _requested(host: _Host) -> str | None:
@@ -159,53 +147,25 @@ def _said(host: _Host) -> bytes:
 def _judged(host: _Host, answer: Answer) -> str | None:
     if answer.status not in _EXPECTED:
         return f"status {answer.status}: {answer.body[:300]!r}"
-    return _leak(host, answer.body)
-
-
-def _leak(host: _Host, body: bytes) -> str | None:
-    for secret in (SECRET, b"root:x:", b"Traceback", str(host.running.connections.parent).encode()):
-        if secret in body:
-            return f"gave {secret!r}: {body[:300]!r}"
-    return None
+    secrets = (SECRET, b"root:x:", b"Traceback", str(host.running.connections.parent).encode())
+    return next((f"gave {secret!r}: {answer.body[:300]!r}" for secret in secrets if secret in answer.body), None)
 
 
 def _ended(host: _Host) -> str | None:
     """End the server by a signal, while a photo is rendered and connections are open."""
-    number = host.chance.choice(_SIGNALS)
+    number, process = host.chance.choice(_SIGNALS), host.running.process
     host.visitor.of_page("POST", "work/enlarge", {**CONTROLS, "format": "png"})
-    host.running.process.send_signal(number)
-    loss = _end_of(host.running.process, number, host.running.connections.parent / "tmp")
-    for held in host.open:
-        held.close()
-    return loss
-
-
-def _ended_while_it_starts(folder: Path, options: tuple[str | Path, ...], chance: random.Random) -> str | None:
-    number, temporary = chance.choice(_SIGNALS), folder / "starting"
-    temporary.mkdir(exist_ok=True)
-    process = subprocess.Popen(
-        [sys.executable, "-c", _STARTED, "--port", "0", "--device", "cpu", *map(str, options)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(temporary)},
-    )
-    assert process.stdout is not None
-    process.stdout.readline()
-    time.sleep(chance.uniform(0, 3))
     process.send_signal(number)
-    return _end_of(process, number, temporary)
-
-
-def _end_of(process: subprocess.Popen[str], number: int, temporary: Path) -> str | None:
-    """What is wrong with how a server ended after a signal. Before it could handle one, the system ends it."""
     try:
         _, errors = process.communicate(timeout=_END_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
         return f"{signal.Signals(number).name} did not end it"
-    if process.returncode not in (128 + number, -number) or errors not in ("", "interrupted\n"):
+    finally:
+        for held in host.open:
+            held.close()
+    if process.returncode != 128 + number or errors not in ("", "interrupted\n"):
         return f"{signal.Signals(number).name} ended it with status {process.returncode}: {errors[-300:]!r}"
-    left = sorted(path.name for path in temporary.iterdir())
+    left = sorted(path.name for path in (host.running.connections.parent / "tmp").iterdir())
     return f"left behind: {', '.join(left)}" if left else None

@@ -45,13 +45,16 @@ def write_photos(folder: Path, endings: tuple[str, ...]) -> Path:
 
 def kill_folder(folder: Path, count: int, seed: int) -> Attempts:
     """Kill a run over a folder, and resume it. Visible pictures must equal those of a run that nobody killed."""
-    model = ["--model", str(write_tiny_bundle(folder / "tiny.srflow"))]
-    return _killed("srflow-upscale", _over_photos(folder, model), folder, count, seed, _contents)
+    photos = write_photos(folder / "photos", ("png", "jpg", "tif", "webp", "bmp") * 2)
+    options = ["--model", write_tiny_bundle(folder / "tiny.srflow"), "--resume", "--tile", "32", "--threads", "1"]
 
+    def command(out: Path) -> list[str | Path]:
+        return [photos, "-o", out, *options, "--device", "cpu", "--report", "report.json"]
 
-def kill_restoring(folder: Path, count: int, seed: int) -> Attempts:
-    """The same while a folder is restored, with the embedded model, which has an inverter."""
-    return _killed("srflow-restore", _over_photos(folder, []), folder, count, seed, _contents)
+    def contents(out: Path) -> dict[str, object]:
+        return {path.name: path.read_bytes() for path in out.glob("[!.]*")}
+
+    return _killed("srflow-upscale", command, folder, count, seed, contents)
 
 
 def kill_export(folder: Path, count: int, seed: int) -> Attempts:
@@ -84,16 +87,6 @@ def kill_training(folder: Path, count: int, seed: int) -> Attempts:
         return {name: tensor.numpy().tobytes() for name, tensor in found.items()}
 
     return _killed("srflow-train", command, folder, count, seed, weights, grows=True)
-
-
-def _over_photos(folder: Path, options: list[str]) -> Callable[[Path], list[str | Path]]:
-    photos = write_photos(folder / "photos", ("png", "jpg", "tif", "webp", "bmp") * 2)
-    more = ["--resume", "--tile", "32", "--threads", "1", "--device", "cpu", "--report", "report.json"]
-    return lambda out: [photos, "-o", out, *options, *more]
-
-
-def _contents(out: Path) -> dict[str, object]:
-    return {path.name: path.read_bytes() for path in out.glob("[!.]*")}
 
 
 def _killed(
