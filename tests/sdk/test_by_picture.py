@@ -274,21 +274,6 @@ def test_without_a_model_the_next_larger_serves(five_models, lacks, scale, clean
     assert [choose_model(picture, scale=scale).name for picture in (smooth(), noisy(10))] == [clean, damaged]
 
 
-def test_every_method_draws_with_it(five_models, tmp_path):
-    small, drawn = smooth(16), {"scale": 8, "seed": 3}
-    write_image(tmp_path / "small.png", small)
-    with Upscaler(**CPU) as up, Upscaler("x8-small", **CPU) as pinned:
-        expected = pinned.upscale(small, **drawn)
-        assert expected.shape == (128, 128, 3)
-        assert np.array_equal(up.upscale(small, **drawn), expected)
-        assert np.array_equal(up.upscale_many([small], **drawn)[0], expected)
-        assert np.array_equal(up.best_of(small, lambda _: 0.0, 1, **drawn), expected)
-        up.upscale_file(tmp_path / "small.png", tmp_path / "large.png", **drawn)
-        assert np.array_equal(read_image(tmp_path / "large.png").pixels, expected)
-        values = {**drawn, "value_range": (0, 255)}
-        assert np.array_equal(up.upscale(small, **values), pinned.upscale(small, **values))
-
-
 def test_a_damaged_picture_is_cleaned_before_a_model_for_clean_ones_enlarges_it(five_models, tmp_path):
     damaged, drawn = noisy(10), {"scale": 8, "seed": 3}
     alpha = np.linspace(0, 255, 96).astype(np.uint8)[:, None].repeat(96, 1)
@@ -343,10 +328,3 @@ def test_a_scale_above_all_is_refused_with_those_that_there_are(five_models, two
             up.encode(smooth()).sample(scale=8)
     with pytest.raises(ArgumentError, match="it must be a number above 0"):
         choose_model(smooth(), scale=0)
-
-
-def test_only_manifests_are_read_to_choose(five_models):
-    assert Bundle.embedded_names() == ("x4-small", "x2-small", "x4-photo", "x8-small", "x16-small")
-    for name in Bundle.embedded_names():
-        (five_models / f"{name}.srflow" / "sampler.onnx").unlink()
-    assert choose_model(smooth(), scale=2).name == "x2-small"

@@ -38,37 +38,3 @@ def test_pictures_are_carried_by_whole_pixels_exactly(band):
     assert seen[:76, 2:].all()
     assert not seen[77:].any()
     assert not seen[:, :1].any()
-
-
-def test_what_is_carried_fades_out_where_a_pixel_was_not_seen():
-    motion = moved(0, 0)
-    motion.seen[:, 15:] = False
-    _, seen = motion.carried(np.zeros((80, 120, 3), np.float32), top=0, bottom=80)
-    assert np.array_equal(seen[40, 57:63, 0], [1, 0.875, 0.625, 0.375, 0.125, 0])
-
-
-def test_a_way_back_that_misses_by_half_a_pixel_is_not_believed(monkeypatch):
-    class Dis:
-        """Finds 2 columns to the right, and `back` of them on the way back."""
-
-        def __init__(self, back):
-            self.ways = iter([[2, 0], [-back, 0]])
-
-        def setFinestScale(self, _):  # noqa: N802, OpenCV's name
-            pass
-
-        def calc(self, *_):
-            return np.ones((80, 100, 2), np.float32) * np.array(next(self.ways), np.float32)
-
-    for back, share in ((1.9, 1), (1.5, 0)):
-        monkeypatch.setattr("cv2.DISOpticalFlow_create", lambda _, back=back: Dis(back))
-        flat = np.full((80, 100), 9, np.uint8)
-        assert motion_between(flat, flat, height=80, width=100).seen.mean() == share
-
-
-def test_fractions_of_a_pixel_are_interpolated():
-    y, x = np.mgrid[:80, :120]
-    wave = np.sin(x / 3 + y / 5)[..., None].repeat(3, 2).astype(np.float32)
-    (came,), _ = moved(0.1, 0).carried(wave, top=0, bottom=80)
-    expected = np.sin((x + 0.4) / 3 + y / 5)
-    assert np.abs(came[10:-10, 10:-10, 0] - expected[10:-10, 10:-10]).max() < 0.01

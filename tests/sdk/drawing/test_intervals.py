@@ -1,7 +1,5 @@
 """Intervals of pictures in memory and in files: the bounds of samples, drawn tile by tile."""
 
-import tracemalloc
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -63,19 +61,6 @@ def test_bounds_are_pictures_of_the_images_kind(opened, photo, kind):
     assert (low[..., :colours] < high[..., :colours]).any()
     if kind == "alpha":
         np.testing.assert_array_equal(low[..., 3], high[..., 3])
-
-
-def test_an_interval_of_many_samples_holds_no_more_than_that_of_few(path, photo):
-    peaks = []
-    with Upscaler(path, device="cpu", threads=1, tile=16) as upscaler:
-        encoding = upscaler.encode(photo)
-        encoding.interval(4)
-        for n in (4, 12):
-            tracemalloc.start()
-            encoding.interval(n)
-            peaks.append(tracemalloc.get_traced_memory()[1])
-            tracemalloc.stop()
-    assert peaks[1] < 1.1 * peaks[0]
 
 
 def test_what_has_no_interval_is_refused(opened, upscaler, photo):

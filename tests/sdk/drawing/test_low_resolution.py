@@ -1,49 +1,17 @@
 from __future__ import annotations
 
 import io
-import threading
-from contextlib import closing
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution, RowBuffer
+from srflow_sdk import Upscaler, read_image
+from srflow_sdk.drawing.low_resolution import RowBuffer
 from srflow_sdk.pixels.colour import conversion_for
-from srflow_sdk.pixels.in_memory import ImageKind
-from srflow_sdk.upscaler import Upscaler
-
-from ..pixels.icc_writer import DISPLAY_P3, SRGB_CURVE, matrix_profile
+from tests.sdk.pixels.icc_writer import ADOBE_RGB, DISPLAY_P3, SRGB_CURVE, gamma_curve, matrix_profile
 
 P3 = matrix_profile(DISPLAY_P3, SRGB_CURVE)
-
-
-def low_resolution(pixels, *, icc_profile=None, reach=6):
-    kind = ImageKind(channels=pixels.shape[2], dtype=pixels.dtype, icc_profile=icc_profile)
-    height, width = pixels.shape[:2]
-    return LowResolution(source=ArrayRows(pixels), kind=kind, height=height, width=width, multiple=2, reach=reach)
-
-
-def test_the_network_sees_the_image_padded_once_at_its_end():
-    pixels = np.random.default_rng(0).integers(0, 255, (5, 7, 3), np.uint8)
-    lr = low_resolution(pixels)
-    seen = lr.network_rows(0, 6)
-    assert (seen.dtype, seen.shape) == (np.float32, (3, 6, 8))
-    padded = np.pad(pixels, ((0, 1), (0, 1), (0, 0)), mode="edge").transpose(2, 0, 1) / np.float32(255)
-    np.testing.assert_array_equal(seen, padded.astype(np.float32))
-    np.testing.assert_array_equal(lr.network_rows(2, 6), seen[:, 2:])
-    gray = low_resolution(np.full((4, 4, 1), 51, np.uint8)).network_rows(0, 4)
-    assert (gray.shape, np.unique(gray).tolist()) == ((3, 4, 4), [np.float32(0.2)])
-
-
-def test_rows_do_not_depend_on_how_they_are_asked_for():
-    pixels = np.random.default_rng(0).integers(0, 255, (60, 9, 4), np.uint8)
-    pixels[20:40, 2:, 3] = 0
-    lr = low_resolution(pixels)
-    whole = lr.network_rows(0, 60)
-    for top, bottom in [(0, 8), (10, 25), (22, 24), (36, 60)]:
-        np.testing.assert_array_equal(lr.network_rows(top, bottom), whole[:, top:bottom])
-    np.testing.assert_allclose(lr.enlarged_alpha(12, 30, 4), lr.enlarged_alpha(0, 60, 4)[48:120], atol=1)
 
 
 @pytest.mark.parametrize(("mode", "tile"), [("RGBA", 16), ("LA", None)])
@@ -94,63 +62,73 @@ def test_what_srgb_cannot_hold_is_kept(upscaler):
     assert np.abs(answer - [10, 250, 20]).mean() < moved + 8
 
 
-def test_colours_beyond_srgb_reach_to_the_edge_of_what_is_visible():
-    pixels = np.full((20, 20, 4), (10, 250, 20, 255), np.uint8)
-    pixels[:, 10:] = (200, 0, 200, 0)
-    lr = low_resolution(pixels, icc_profile=P3)
-    own = lr.in_own_profile(lr.colours(0, 20).repeat(4, 0).repeat(4, 1), 0, 20, 4)
-    np.testing.assert_allclose(own[:, : 4 * 12] * 255, np.broadcast_to([10, 250, 20], (80, 48, 3)), atol=1)
-
-
-# The rows of a file, decoded ahead and dropped once they are done.
-
-PIXELS = np.arange(40 * 3 * 2).reshape(40, 3, 2).astype(np.uint8)
-
-
-class Decoder:
-    def __init__(self):
-        self.row = 0
-        self.threads: set[str] = set()
-
-    def read(self, count):
-        self.threads.add(threading.current_thread().name)
-        self.row += count
-        assert self.row <= 40, "no more rows than there are"
-        return PIXELS[self.row - count : self.row]
-
-
-@pytest.mark.parametrize("ahead", [1, 7, 1000])
-def test_streamed_rows_are_the_images(ahead):
-    with closing(RowBuffer((decoder := Decoder()).read, height=40, ahead=ahead)) as rows:
-        for top, bottom, forget in [(0, 9, 0), (3, 12, 5), (5, 30, 20), (20, 40, 39), (39, 40, 40)]:
-            np.testing.assert_array_equal(rows.rows(top, bottom), PIXELS[top:bottom])
-            rows.forget(forget)
-    assert threading.current_thread().name not in decoder.threads, "they are decoded ahead"
-
-
-def test_forgotten_rows_are_gone_and_their_memory_with_them():
-    buffer = RowBuffer()
-    buffer.append(PIXELS[:20])
-    buffer.append(PIXELS[20:30])
+def test_rows_that_were_forgotten_are_gone():
+    buffer, pixels = RowBuffer(), np.arange(30 * 3 * 2, dtype=np.uint8).reshape(30, 3, 2)
+    buffer.append(pixels[:20])
+    buffer.append(pixels[20:])
     buffer.forget(18)
-    assert buffer.bottom == 30
-    np.testing.assert_array_equal(buffer.rows(18, 30), PIXELS[18:30])
-    assert buffer.rows(18, 30).base.nbytes == PIXELS[18:30].nbytes
-    with pytest.raises(IndexError):
-        buffer.rows(17, 20)
-    with pytest.raises(IndexError):
-        buffer.rows(18, 31)
+    np.testing.assert_array_equal(buffer.rows(18, 30), pixels[18:])
+    for top, bottom in ((17, 20), (18, 31)):
+        with pytest.raises(IndexError):
+            buffer.rows(top, bottom)
 
 
-def test_what_failed_fails_again_for_everyone_who_asks():
-    requests = []
+# Gray in, gray out, also in RGB; and the hues of pictures with little colour.
 
-    def fail(count):
-        requests.append(count)
-        raise ValueError("damaged")
 
-    with closing(RowBuffer(fail, height=40, ahead=40)) as rows:
-        for _ in range(3):
-            with pytest.raises(ValueError, match="damaged"):
-                rows.rows(0, 4)
-    assert requests == [40]
+@pytest.fixture(scope="module")
+def up():
+    with Upscaler("x4-small", device="cpu", threads=1, tile=16) as upscaler:
+        yield upscaler
+
+
+@pytest.fixture(scope="module")
+def gray():
+    """24×36×3, of noise and steps."""
+    picture = np.random.default_rng(0).normal(90, 25, (24, 36, 1)) + 60 * (np.arange(36) > 20)[None, :, None]
+    return np.clip(picture, 0, 255).astype(np.uint8).repeat(3, axis=2)
+
+
+def of_profile(gray):
+    image = Image.fromarray(gray)
+    image.info["icc_profile"] = matrix_profile(ADOBE_RGB, gamma_curve(2.2))
+    return image
+
+
+def files(up, gray, folder):
+    Image.fromarray(gray).save(folder / "gray.png")
+    targets = [folder / "picture.png", folder / "low.png", folder / "high.png"]
+    up.upscale_file(folder / "gray.png", targets, interval=0.9)
+    return [read_image(target).pixels for target in targets]
+
+
+DOORS = {
+    "array": lambda up, gray, _: up.upscale(gray, tau=1.2),
+    "profile": lambda up, gray, _: up.upscale(of_profile(gray)),
+    "float": lambda up, gray, _: up.upscale(gray / np.float32(255), scale=1.7, linear_light=True),
+    "consistent": lambda up, gray, _: up.upscale(gray.astype(np.uint16) * 257, consistent=True),
+    "samples": lambda up, gray, _: up.encode(gray).samples(2),
+    "mean": lambda up, gray, _: up.encode(gray).mean(2),
+    "std": lambda up, gray, _: up.encode(gray).std(2),
+    "files": files,
+    "restore": lambda up, gray, _: up.restore(gray, over="spatial", tau=0.5),
+    "transfer": lambda up, gray, _: up.transfer(gray, gray[::-1].copy(), gray[..., 0] > 100, blend="none"),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_gray_picture_comes_back_gray(up, gray, tmp_path, door):
+    answers = DOORS[door](up, gray, tmp_path)
+    for answer in answers if isinstance(answers, list) else [answers]:
+        assert np.ptp(np.asarray(answer, np.float64), axis=2).max() == 0
+
+
+def test_a_picture_of_one_hue_keeps_it_and_tiles_do_not_show(up, gray):
+    sepia = np.clip(gray * 0.6 + (48, 40, 26), 0, 255).astype(np.uint8)
+    with Upscaler("x4-small", device="cpu", threads=1, tile=None) as whole:
+        drawn = whole.upscale(sepia, tau=1.2)
+    assert np.abs(up.upscale(sepia, tau=1.2).astype(int) - drawn).max() <= 1
+    luma = drawn @ [0.299, 0.587, 0.114]
+    red, blue = ((drawn[..., channel] - luma)[(luma > 40) & (luma < 215)] for channel in (0, 2))  # none is clipped
+    assert red.min() > -1
+    assert blue.max() < -6

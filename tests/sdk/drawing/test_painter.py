@@ -11,7 +11,6 @@ import pytest
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
-from srflow_sdk.latents import arrays
 from srflow_sdk.upscaler import Upscaler
 
 from ..flow_bundle import write_flow_bundle
@@ -168,52 +167,6 @@ def test_auto_tiles_fit_the_memory_that_is_free(monkeypatch, tiny_bundle):
     assert seen <= 1.25 * 3000 * 4000, "halos are a quarter of the work at most"
 
 
-def test_a_tile_that_did_not_fit_is_tried_again_for_the_next_picture(monkeypatch, tiny_bundle, floats):
-    with small_device(monkeypatch, tiny_bundle, 26, encode_limit=850) as opened:
-        encoding = opened.encode(floats, memory_budget=0)
-        encoding.sample()  # 26 fails, 16 fits: a tile of 26 is divided into ones of 16, not given up
-        assert encoding._kept.largest_core == 16
-        sides = []
-        encode = SmallDevice.encode_impl
-
-        def noted(backend, lr):
-            sides.append(lr.shape[2])
-            return encode(backend, lr)
-
-        monkeypatch.setattr(type(opened._painter.backend), "encode_limit", 1 << 30)
-        monkeypatch.setattr(type(opened._painter.backend), "encode_impl", noted)
-        encoding.sample()
-        small = max(sides)
-        sides.clear()
-        opened.upscale(floats)
-    assert max(sides) > small
-
-
-def test_garbage_is_collected_before_tiles_become_smaller(monkeypatch, tiny_bundle, floats, caplog):
-    class Cycle:
-        def __init__(self):
-            self.itself = self
-
-    encode = OnnxRuntimeBackend.encode_impl
-
-    def scarce(backend, lr):
-        if garbage() is not None:
-            raise OutOfMemoryError("what is not collected holds all memory")
-        return encode(backend, lr)
-
-    gc.disable()
-    try:
-        garbage = weakref.ref(Cycle())
-        assert garbage() is not None
-        with Upscaler(tiny_bundle, device="cpu", threads=1, tile=26) as opened:
-            monkeypatch.setattr(OnnxRuntimeBackend, "encode_impl", scarce)
-            opened.upscale(floats)
-    finally:
-        gc.enable()
-    assert garbage() is None
-    assert not caplog.records
-
-
 def test_an_encoding_is_released_with_its_last_reference(upscaler, floats):
     encoding = upscaler.encode(floats)
     encoding.sample()
@@ -306,22 +259,3 @@ def test_where_memory_runs_out_kept_tiles_are_encoded_again(flow, picture, monke
     monkeypatch.setattr(Painter, "shrink", lambda *_: pytest.fail("tiles became smaller instead"))
     assert np.array_equal(flow.restore(picture, tau=0.5), wanted)
     assert failed
-
-
-def test_what_was_dropped_is_no_longer_counted(flow, picture, monkeypatch):
-    """There is no memory for the latents while tiles are kept."""
-    encoding = flow.encode(picture[:35, :17])
-    assert encoding.kept_tiles == encoding.tiles == 6
-    large = np.full((140, 68, 3), 99, np.uint8)
-    wanted = flow.encode(picture[:35, :17], memory_budget=0).invert(large)
-    allocate = arrays.allocate
-
-    def scarce(*arguments):
-        if encoding.kept_tiles:
-            raise MemoryError
-        return allocate(*arguments)
-
-    monkeypatch.setattr(arrays, "allocate", scarce)
-    latents = encoding.invert(large)
-    assert (encoding.kept_tiles, encoding.nbytes) == (0, 0)
-    assert all(np.array_equal(latents.levels[level], wanted.levels[level]) for level in wanted.levels)

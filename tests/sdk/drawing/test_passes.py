@@ -141,20 +141,6 @@ def random(*shape):
     return np.random.default_rng(len(shape)).integers(0, 256, shape, np.uint8)
 
 
-@pytest.mark.parametrize(("size", "dtype"), [((5, 7), np.uint8), ((65, 3), np.uint16), ((200, 9), np.float32)])
-def test_it_is_the_psnr_of_the_reduction(size, dtype):
-    white = 1 if dtype is np.float32 else np.iinfo(dtype).max
-    image = (np.random.default_rng(0).random((*size, 3)) * white).astype(dtype)
-    answer = (np.random.default_rng(1).random((size[0] * 3, size[1] * 3, 3)) * white).astype(dtype)
-    reduction = reduced((answer / np.float32(white)).astype(np.float32), 3)
-    error = np.mean((reduction.astype(np.float64) - image / white) ** 2)
-    assert lr_psnr(answer, image) == pytest.approx(-10 * np.log10(error), abs=1e-4)
-
-
-def test_black_pictures_are_infinitely_alike():
-    assert lr_psnr(np.zeros((8, 8), np.uint8), np.zeros((4, 4), np.uint8)) == float("inf")
-
-
 def test_invisible_pixels_do_not_count():
     image, answer = random(6, 8, 4), random(24, 32, 4)
     image[..., 3] = 255

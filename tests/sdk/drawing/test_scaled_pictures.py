@@ -4,11 +4,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk import OutputSize, lr_psnr
-from srflow_sdk.drawing.finishing import Finishing
-from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution, RowBuffer
-from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
-from srflow_sdk.pixels.in_memory import ImageKind
 from srflow_sdk.upscaler import Upscaler
 
 from ..pixels.icc_writer import ADOBE_RGB, DISPLAY_P3, SRGB_CURVE, gamma_curve, matrix_profile
@@ -150,41 +146,3 @@ def test_a_file_says_its_scale_and_prints_at_the_same_size(tiled, tmp_path, phot
     made = read_provenance(tmp_path / "sr.tif")
     assert made is not None
     assert (made.scale, made.reduction, made.linear_light) == (None, None, False)
-
-
-def test_rows_are_given_as_soon_as_their_pixels_are_there(tiled, photo):
-    given = []
-    rgba = np.dstack([photo, photo[..., 0]])
-    source = ArrayRows(rgba)
-    kind = ImageKind(channels=4, dtype=np.dtype(np.uint8))
-    lr = LowResolution(source=source, kind=kind, height=45, width=61, multiple=1, reach=6)
-    options = DrawOptions(scale=1.5, reduction="lanczos", linear_light=True)
-    request = make_request(options, tiled.bundle.manifest, height=45, width=61)
-    finishing = Finishing(lr, tiled.bundle.manifest, request, write=given.append)
-    for top in range(0, 45, 5):
-        finishing.push(np.full((20, 244, 3), 0.5, finishing.band_dtype))
-        rows = sum(map(len, given))
-        assert rows >= min((top + 5) * 1.5 - 4, 64)  # three lobes of the kernel reach further down
-        assert finishing.needed_from == top + 5  # and nothing above is kept
-    assert sum(map(len, given)) == 68
-    assert {(part.dtype, part.shape[1:]) for part in given} == {(np.dtype(np.uint8), (92, 4))}
-
-
-@pytest.mark.parametrize("options", [{}, {"consistent": True}, {"scale": 1.5}])
-def test_rows_are_needed_until_a_band_of_them_is_finished(tiled, photo, options):
-    class Dropping(RowBuffer):
-        def rows(self, top, bottom):
-            lr.forget(finishing.needed_from)  # as the thread that draws the next band does, at any time
-            return super().rows(top, bottom)
-
-    source = Dropping()
-    source.append(np.dstack([photo, photo[..., 0]]))
-    kind = ImageKind(channels=4, dtype=np.dtype(np.uint8), icc_profile=matrix_profile(DISPLAY_P3, SRGB_CURVE))
-    lr = LowResolution(source=source, kind=kind, height=45, width=61, multiple=1, reach=1)
-    request = make_request(DrawOptions(**options), tiled.bundle.manifest, height=45, width=61)
-    given = []
-    finishing = Finishing(lr, tiled.bundle.manifest, request, write=given.append, measure=True)
-    for _ in range(3):
-        finishing.push(np.full((60, 244, 3), 0.5, finishing.band_dtype))
-    assert sum(map(len, given)) == request.height
-    assert finishing.needed_from >= 25  # those above it were dropped

@@ -1,19 +1,14 @@
 import dataclasses
-from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from srflow_sdk import Bundle, read_provenance, write_image
-from srflow_sdk.drawing import painter
-from srflow_sdk.drawing.temperature import REACH, Temperature, texture
-from srflow_sdk.drawing.tiles import Window
+from srflow_sdk import Bundle
+from srflow_sdk.drawing.temperature import REACH, texture
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.upscaler import Upscaler
-
-from ..tiny_bundle import write_tiny_bundle
 
 
 def test_a_constant_map_gives_what_the_number_gives(upscaler, photo):
@@ -29,17 +24,6 @@ def test_a_mask_is_smooth_where_it_is_zero_and_textured_where_it_is_not(upscaler
     reach = 4 * 8  # of the tiny network, in HR pixels
     np.testing.assert_array_equal(mixed[:, : 120 - reach], upscaler.upscale(photo, tau=0)[:, : 120 - reach])
     np.testing.assert_array_equal(mixed[:, 120 + reach :], upscaler.upscale(photo, tau=0.9, seed=2)[:, 120 + reach :])
-
-
-@pytest.mark.parametrize(("level", "side"), [(1, 8), (2, 4), (3, 2)])
-def test_the_map_lies_on_every_levels_grid(level, side):
-    tau = np.array([[0.0, 1.0, 0.5, 0.5]] * 4)
-    maps, factor = Temperature(tau, default=0.8, height=4, width=4, multiple=2).on_levels(
-        [level], Window(top=0, left=0, height=4, width=4), 4
-    )
-    assert factor == 1.0
-    expected = {1: [0, 0, 1, 1, 0.5, 0.5, 0.5, 0.5], 2: [0, 1, 0.5, 0.5], 3: [0.5, 0.5]}[level]
-    np.testing.assert_array_equal(maps[level], np.broadcast_to(expected, (side, side)).astype(np.float32))
 
 
 @pytest.mark.parametrize(
@@ -95,12 +79,6 @@ def test_it_is_half_the_deviation_of_the_window_around_each_pixel():
         assert found[row, column] == pytest.approx(min(window.std() / 2, 1), abs=1e-6)
 
 
-def test_a_pixel_depends_on_its_window_alone_to_the_bit():
-    whole = with_surroundings(np.concatenate([page(24, side=60), noise(40, height=60, width=60)], axis=1))
-    part = whole[:, 20:60, 40:90]
-    np.testing.assert_array_equal(texture(part), texture(whole)[20 : 60 - 2 * REACH, 40 : 90 - 2 * REACH])
-
-
 @pytest.fixture
 def mixed():
     """Text beside texture, an odd size, and larger than a few tiles."""
@@ -118,39 +96,6 @@ def test_it_is_the_map_of_the_whole_picture_times_the_models_default(upscaler, m
     image = mixed[:74, :142]  # multiples of the network's, so that nothing is padded
     temperature = np.float32(upscaler.bundle.manifest.default_tau) * texture(with_surroundings(image))
     np.testing.assert_array_equal(upscaler.upscale(image, tau="auto"), upscaler.upscale(image, tau=temperature))
-
-
-def test_tiles_drawn_in_parts_after_memory_ran_out_have_the_same_temperature(tiny_bundle, mixed):
-    image = (mixed / np.float32(255)).astype(np.float32)
-    with Upscaler(tiny_bundle, tile=48, threads=1) as upscaler:
-        encoding = upscaler.encode(image, memory_budget=0)
-        expected = encoding.sample(tau="auto")
-        encoding._kept.largest_core = 16
-        np.testing.assert_allclose(encoding.sample(tau="auto"), expected, atol=2e-6)
-
-
-def test_streamed_rows_above_a_tile_are_kept_for_its_map(tiny_bundle, mixed, tmp_path, monkeypatch):
-    """With a halo smaller than the map's reach, and bands that are finished, and so forgotten, at once."""
-
-    class AtOnce(ThreadPoolExecutor):
-        def submit(self, *call):
-            done = super().submit(*call)
-            wait([done])
-            return done
-
-    monkeypatch.setattr(painter, "ThreadPoolExecutor", AtOnce)
-    narrow = write_tiny_bundle(tmp_path / "narrow.srflow")
-    opened = Bundle.open(narrow)
-    manifest = dataclasses.replace(opened.manifest, halo=2)
-    write_image(tmp_path / "in.png", mixed)
-    with Upscaler(Bundle(path=narrow, manifest=manifest), tile=16, threads=1) as upscaler:
-        upscaler.upscale_file(tmp_path / "in.png", tmp_path / "out.png", tau="auto")
-        expected = upscaler.upscale(mixed, tau="auto")
-    with Image.open(tmp_path / "out.png") as written:
-        np.testing.assert_array_equal(np.asarray(written), expected)
-    found = read_provenance(tmp_path / "out.png")
-    assert found is not None
-    assert (found.tau, found.auto_tau) == (0.8, 2)
 
 
 @pytest.fixture(scope="module")

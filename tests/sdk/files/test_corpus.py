@@ -161,16 +161,6 @@ def test_orientation_is_applied_and_reset(tmp_path, suffix, orientation):
         assert opened.size == upright.shape[1::-1]
 
 
-@pytest.mark.parametrize("orientation", [2, 3, 6])
-def test_orientation_of_pictures_that_libvips_does_not_keep_whole(tmp_path, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    pillow(height=2000, width=90).save(tmp_path / "a.png", exif=exif)
-    with Image.open(tmp_path / "a.png") as opened:
-        upright = np.asarray(ImageOps.exif_transpose(opened))
-    np.testing.assert_array_equal(read_image(tmp_path / "a.png").pixels, upright)
-
-
 @pytest.mark.parametrize("suffix", LOSSLESS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

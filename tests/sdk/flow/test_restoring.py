@@ -2,7 +2,6 @@
 
 import itertools
 import threading
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,13 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from srflow_sdk import Upscaler
-from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.errors import ArgumentError, CancelledError
+from srflow_sdk.errors import ArgumentError, CancelledError, NonFiniteError
 from srflow_sdk.flow.inverting import reduced_image
-from srflow_sdk.flow.restoring import limited
-
-from ..pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
+from srflow_sdk.flow.options import RESTORE_SCHEME, RestoreOptions
+from srflow_sdk.flow.restoring import decide, limited
+from srflow_sdk.latents.picture_latents import Latents
+from tests.sdk.latents.pictures import changed_by, normal_latents
+from tests.sdk.pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
 
 KINDS = {
     "uint16": lambda picture: picture.astype(np.uint16) * 257,
@@ -119,22 +119,6 @@ def test_progress_counts_the_tiles_of_all_three_passes(flow_bundle, noisy):
     assert told == [(done, 6) for done in range(1, 7)]  # two tiles, encoded, inverted and decoded
 
 
-def test_a_tile_is_encoded_once_for_both_passes(noisy, monkeypatch):
-    encoded = []
-    encode = Painter.encode
-
-    def counted(painter, *arguments):
-        encoded.append(arguments)
-        return encode(painter, *arguments)
-
-    monkeypatch.setattr(Painter, "encode", counted)
-    with Upscaler("x4-small", device="cpu", threads=1, tile=16) as embedded:
-        manifest = embedded.bundle.manifest
-        assert manifest.inverter_halo > manifest.halo, "or any model would do"
-        embedded.restore(noisy)
-    assert len(encoded) == 2  # LR 18×15
-
-
 def test_it_can_be_cancelled_in_any_pass(flow_bundle, noisy):
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=16) as tiled:
         for last in (1, 3, 5):
@@ -172,20 +156,6 @@ def test_best_of_is_the_sample_with_the_highest_score(flow, noisy):
     assert told == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_best_of_holds_two_pictures_at_most(flow, noisy):
-    drawn = []
-    held = []
-
-    def score(picture):
-        assert (picture.mode, picture.size) == ("RGB", (96, 80)), "of the image's kind"
-        drawn.append(weakref.ref(picture))
-        held.append(sum(reference() is not None for reference in drawn))
-        return len(held)
-
-    flow.best_of(Image.fromarray(noisy[:20, :24]), score, 6)
-    assert max(held) == 2
-
-
 @pytest.mark.parametrize("value", [float("nan"), "high", None, 10**400, 10**5000], ids=lambda _: "")
 def test_scores_that_are_no_numbers_are_refused(flow, noisy, value):
     scores = itertools.chain([1.0], itertools.repeat(value))
@@ -221,16 +191,6 @@ def test_a_cut_out_is_about_as_likely_as_its_photo(embedded, face):
     assert embedded.log_likelihood(image) == pytest.approx(embedded.log_likelihood(face), rel=0.05)
 
 
-def test_hidden_colours_do_not_show_in_the_reduced_image(flow):
-    y, x = np.mgrid[0:523, 0:40]
-    shades = (128 + 100 * np.sin(y / 40) * np.cos(x / 9)).astype(np.uint8)
-    alpha = np.where((y // 16 + x // 16) % 2 == 0, 255, 0).astype(np.uint8)
-    black, white = (np.dstack([np.where(alpha > 0, shades, np.uint8(hidden)), alpha]) for hidden in (0, 255))
-    small = reduced_image(black, flow.bundle.manifest)
-    np.testing.assert_array_equal(small, reduced_image(white, flow.bundle.manifest))
-    assert small.shape == (131, 10, 2)
-
-
 def test_a_file_with_a_profile_is_restored_as_its_picture_is(flow, noisy, tmp_path):
     Image.fromarray(noisy).save(tmp_path / "wide.png", icc_profile=matrix_profile(ADOBE_RGB, gamma_curve(563 / 256)))
     with Image.open(tmp_path / "wide.png") as picture:
@@ -238,3 +198,169 @@ def test_a_file_with_a_profile_is_restored_as_its_picture_is(flow, noisy, tmp_pa
     flow.restore_file(tmp_path / "wide.png", tmp_path / "clean.png", tau=0.4, over="spatial")
     with Image.open(tmp_path / "clean.png") as restored:
         np.testing.assert_array_equal(np.asarray(restored), np.asarray(wanted))
+
+
+# Latents that are too large become as large as true ones, and others stay to the bit.
+
+
+TAUS = {1: 0.9, 2: 0.9, 3: 0.9}
+ROWS, COLUMNS = 45, 35  # of level 1 that hold pixels of 90×70; padding has one more of each
+
+
+def root_mean_square(values, axis):
+    return np.sqrt(np.square(values.astype(np.float64)).mean(axis=axis))
+
+
+@pytest.mark.parametrize("over", ["spatial", "local", "global"])
+def test_latents_that_are_small_enough_stay_to_the_bit(over):
+    latents = changed_by(normal_latents(), lambda _, array: array.clip(-0.8, 0.8) + 0.05)
+    kept = limited(latents, TAUS, over=over)
+    assert all(np.array_equal(kept.levels[level], latents.levels[level]) for level in TAUS)
+
+
+def test_a_channel_that_is_too_large_gets_the_size_asked_for_and_the_others_stay():
+    def loud(level, array):
+        array *= 0.5
+        array[2] = array[2] * 6 + 1
+        return array
+
+    latents = changed_by(normal_latents(), loud)
+    found = limited(latents, TAUS, over="spatial").levels[1]
+    assert root_mean_square(found[2, :ROWS, :COLUMNS], (0, 1)) == pytest.approx(0.9, rel=1e-6)
+    others = [0, 1, 3, 4, 5]
+    np.testing.assert_array_equal(found[others], latents.levels[1][others])
+
+
+def test_padding_does_not_count():
+    def padded_with_millions(level, array):
+        array *= 0.5
+        array[:, -(-90 >> level) :] = 1e6
+        array[:, :, -(-70 >> level) :] = 1e6
+        return array
+
+    latents = changed_by(normal_latents(), padded_with_millions)
+    found = limited(latents, TAUS, over="spatial").levels[1]
+    np.testing.assert_array_equal(found[:, :ROWS, :COLUMNS], latents.levels[1][:, :ROWS, :COLUMNS])
+
+
+def test_a_position_that_is_too_large_gets_the_size_asked_for_and_its_neighbours_stay():
+    def dotted(level, array):
+        array = array.clip(-0.8, 0.8)
+        array[:, 3, 5] = 40
+        return array
+
+    latents = changed_by(normal_latents(), dotted)
+    found = limited(latents, TAUS, over="local").levels[1]
+    assert root_mean_square(found[:, 3, 5], 0) == pytest.approx(0.9, rel=1e-6)
+    np.testing.assert_array_equal(found[:, :3], latents.levels[1][:, :3])
+
+
+def test_a_level_shrinks_as_a_whole_over_global():
+    latents = changed_by(normal_latents(), lambda level, array: array * np.float32({3: 0}.get(level, 3)))
+    precise = Latents(dict(latents.levels), height=90, width=70, model_sha256="0" * 64, precision="int8")
+    limited_too = limited(precise, {1: 0.9, 3: 0.9}, over="global")
+    assert limited_too.precision == "int8"
+    np.testing.assert_array_equal(limited_too.levels[2], latents.levels[2])  # without a temperature
+    assert not limited_too.levels[3].any(), "zeros stay zeros"
+    found = limited_too.levels[1]
+    assert root_mean_square(found[:, :ROWS, :COLUMNS], (0, 1, 2)) == pytest.approx(0.9, rel=1e-6)
+    ratio = found / latents.levels[1]
+    assert np.ptp(ratio) < 1e-6
+
+
+def test_infinite_latents_are_an_error_that_names_the_level():
+    latents = changed_by(normal_latents(), lambda level, array: array * np.float32(np.inf if level == 2 else 1))
+    with pytest.raises(NonFiniteError, match="level 2"):
+        limited(latents, TAUS, over="spatial")
+
+
+LEVELS = (1, 2, 3)
+SMOOTH = np.asarray(Image.fromarray(np.uint8([[[80, 90, 70], [160, 150, 140]]])).resize((160, 160), Image.BICUBIC))
+
+
+def smooth_with_noise(deviation, shape=SMOOTH.shape):
+    noise = np.random.default_rng(0).normal(0, deviation, shape)
+    return np.clip(np.rint(SMOOTH + noise), 0, 255).astype(np.uint8)
+
+
+def test_noise_is_found_in_colour_in_gray_and_shared_by_the_channels():
+    shared = smooth_with_noise(20, (160, 160, 1))
+    for picture in (smooth_with_noise(20), shared, np.repeat(shared[..., :1], 3, axis=2), shared[..., :1]):
+        decision = decide(picture, RestoreOptions(), LEVELS)
+        assert decision.over == "spatial"
+        assert decision.taus[1] == 0.8
+        assert 0.7 <= decision.taus[3] == decision.taus[2] <= 0.95
+    assert decision.why == "noise of 17/255: spatial, τ 0.8"
+
+
+def test_the_coarse_levels_shrink_with_noise_and_keep_texture():
+    def tau(deviation, texture):
+        waves = texture * np.sin(np.arange(160) / 5)
+        picture = np.clip(np.rint(smooth_with_noise(deviation) + waves[:, None]), 0, 255).astype(np.uint8)
+        return decide(picture, RestoreOptions(), LEVELS).taus[3]
+
+    by_noise = [tau(deviation, 30) for deviation in (5, 10, 20, 40, 80)]
+    assert by_noise == sorted(by_noise, reverse=True)
+    assert tau(5, 60) == 1.15
+    assert tau(80, 5) < 0.6 + 0.1
+    assert tau(20, 10) < tau(20, 30) < tau(20, 60)
+
+
+def test_dots_are_limited_where_they_are():
+    random = np.random.default_rng(0).random(SMOOTH.shape[:2])
+    dotted = SMOOTH.copy()
+    dotted[random < 0.01] = 0
+    dotted[random > 0.99] = 255
+    decision = decide(dotted, RestoreOptions(), LEVELS)
+    assert (decision.over, decision.taus, decision.why) == (
+        "local",
+        dict.fromkeys(LEVELS, 1.0),
+        "black and white dots: local, τ 1",
+    )
+
+
+@pytest.mark.parametrize("picture", [SMOOTH, smooth_with_noise(2)])
+def test_what_has_hardly_any_damage_is_left_alone_unless_the_options_say_so(picture):
+    decision = decide(picture, RestoreOptions(), LEVELS)
+    assert (decision.over, decision.why) == (None, "no damage found: copied unchanged")
+    assert decide(picture, RestoreOptions(over="local"), LEVELS).over == "local"
+    assert decide(picture, RestoreOptions(tau=0.5), LEVELS).taus == dict.fromkeys(LEVELS, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({"tau": 3}, "tau is 3"),
+        ({"tau": float("nan")}, "tau is nan"),
+        ({"tau": "auto"}, "tau is 'auto'"),
+        ({"over": "everything"}, "over is 'everything'"),
+    ],
+)
+def test_wrong_options_are_named(options, wrong):
+    with pytest.raises(ArgumentError, match=wrong):
+        RestoreOptions(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        RestoreOptions(),
+        RestoreOptions(tau=0.3, over="local"),
+        RestoreOptions(tau={1: 0.1, 3: 0.2}, over="global"),
+    ],
+)
+def test_what_is_recorded_gives_the_same_options(options):
+    assert RestoreOptions.from_record(options.recorded()) == options
+
+
+def test_records_of_another_version_and_damaged_ones_are_refused():
+    newer = RestoreOptions().recorded().replace(f'"scheme": {RESTORE_SCHEME}', '"scheme": 99')
+    with pytest.raises(ArgumentError, match="version 99"):
+        RestoreOptions.from_record(newer)
+    recorded = RestoreOptions(tau=1.0).recorded()
+    forged = [recorded.replace('"tau": 1.0', f'"tau": {tau}') for tau in ("1" + "0" * 400, "[" * 100_000, '{"x": 1}')]
+    long = recorded.replace('"auto"', f'"{"a" * 10_000}"')
+    for damaged in ("", "[]", "{}", "null", long, *forged):
+        with pytest.raises(ArgumentError) as caught:
+            RestoreOptions.from_record(damaged)
+        assert len(str(caught.value)) < 150

@@ -178,11 +178,6 @@ def test_an_empty_mask_gives_the_target_and_a_warning(flow, pictures, caplog):
     assert "the mask is empty" in caplog.text
 
 
-def test_a_full_mask_gives_the_source(flow, pictures):
-    result = flow.transfer(pictures.target, pictures.source, np.ones_like(pictures.mask), tau={})
-    assert np.abs(result.astype(int) - pictures.source).max() <= 1
-
-
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [

@@ -10,7 +10,6 @@ import safetensors.numpy
 from safetensors import safe_open
 
 from srflow_sdk import ArgumentError, Bundle, ImageError, Latents, Upscaler
-from srflow_sdk.system import local_files
 from tests.sdk.tiny_bundle import LEVELS
 
 from .pictures import MODEL, normal_latents
@@ -73,19 +72,6 @@ def test_odd_values_and_the_precision_are_kept_and_values_are_aligned(saved, pre
     content = saved.read_bytes()
     assert struct.unpack("<Q", content[:8])[0] % 8 == 0
     assert (b"precision" in content) == (precision != "bundle"), "exact latents are those of older versions"
-
-
-def test_a_failed_save_leaves_the_older_file_and_nothing_else(saved, monkeypatch):
-    before = saved.read_bytes()
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(local_files.Path, "replace", full)
-    with pytest.raises(ImageError, match=r"a\.safetensors cannot be written: No space left on device$"):
-        normal_latents(seed=1).save(saved)
-    assert saved.read_bytes() == before
-    assert list(saved.parent.iterdir()) == [saved]
 
 
 def test_places_that_cannot_be_written_are_named(tmp_path):

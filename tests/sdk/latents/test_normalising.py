@@ -1,12 +1,13 @@
+import math
+
 import numpy as np
 import pytest
 
 from srflow_sdk import ArgumentError, Latents, NonFiniteError
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.arrays import mask_positions
-from srflow_sdk.latents.normalising import true_statistics
-
-from .pictures import LEVELS, MODEL, changed_by, normal_latents
+from srflow_sdk.latents.normalising import STATISTICS_SCHEME, true_statistics
+from tests.sdk.latents.pictures import LEVELS, MODEL, changed_by, normal_latents
 
 HEIGHT, WIDTH = 90, 70
 OVER = ["spatial", "local", "global"]
@@ -32,32 +33,15 @@ def unlikely():
     return changed_by(normal_latents(height=HEIGHT, width=WIDTH), change)
 
 
-@pytest.mark.parametrize("tau", [0, 0.4, 2.0])
-def test_spatial_gives_every_channel_the_drawn_mean_and_deviation(tau):
-    result = unlikely().normalised(tau, over="spatial", seed=9)
-    for level, channels in ((entry.level, entry.channels) for entry in LEVELS):
-        values = real(result, level).reshape(channels, -1)
-        drawn = true_statistics(9, level, "spatial", size=values.shape[1], count=channels)
-        np.testing.assert_allclose(values.mean(axis=1), tau * drawn.mean, atol=1e-6)
-        np.testing.assert_allclose(values.std(axis=1, ddof=1), tau * drawn.deviation, rtol=1e-5)
-
-
-def test_local_gives_every_position_the_drawn_mean_and_deviation():
-    result = unlikely().normalised(0.8, over="local", seed=9)
-    for level, channels in ((entry.level, entry.channels) for entry in LEVELS):
-        values = real(result, level).reshape(channels, -1)
-        drawn = true_statistics(9, level, "local", size=channels, count=values.shape[1])
-        np.testing.assert_allclose(values.mean(axis=0), 0.8 * drawn.mean, atol=1e-6)
-        np.testing.assert_allclose(values.std(axis=0, ddof=1), 0.8 * drawn.deviation, rtol=1e-4)
-
-
-def test_global_gives_every_level_the_drawn_mean_and_deviation():
-    result = unlikely().normalised(0.8, over="global", seed=9)
+@pytest.mark.parametrize(("over", "tau"), [("spatial", 0), ("spatial", 2.0), ("local", 0.8), ("global", 0.8)])
+def test_a_collection_gets_the_drawn_mean_and_deviation(over, tau):
+    result = unlikely().normalised(tau, over=over, seed=9)
     for entry in LEVELS:
-        values = real(result, entry.level)
-        drawn = true_statistics(9, entry.level, "global", size=values.size)
-        assert values.mean() == pytest.approx(0.8 * drawn.mean[0], abs=1e-6)
-        assert values.std(ddof=1) == pytest.approx(0.8 * drawn.deviation[0], rel=1e-5)
+        values = real(result, entry.level).reshape(entry.channels, -1)
+        values = {"spatial": values, "local": values.T, "global": values.reshape(1, -1)}[over]
+        drawn = true_statistics(9, entry.level, over, size=values.shape[1], count=len(values))
+        np.testing.assert_allclose(values.mean(axis=1), tau * drawn.mean, atol=1e-6)
+        np.testing.assert_allclose(values.std(axis=1, ddof=1), tau * drawn.deviation, rtol=1e-4)
 
 
 @pytest.mark.parametrize("over", OVER)
@@ -191,3 +175,44 @@ def test_odd_arguments_are_refused_in_one_line():
     for arguments, message in cases:
         with pytest.raises(ArgumentError, match=message):
             latents.normalised(**arguments)
+
+
+# The statistics that are drawn.
+
+
+GOLDEN = {  # means and deviations of two collections
+    (0, 1, "spatial", 1000, 0): "0x1.cd7433d8dbdbep-5 0x1.ad34dcfd6fde0p-6 0x1.0716a0d1d41fdp+0 0x1.f73378b878ebdp-1",
+    (2**63 + 7, 3, "local", 48, 123456): (
+        "-0x1.4133888cb7df7p-4 -0x1.763b9e46471c0p-2 0x1.12ef8d51c4603p+0 0x1.0135d5ca6b3a3p+0"
+    ),
+    (5, 2, "local", 2, 9): "0x1.821c120972f49p-1 0x1.6bf40beb293d2p-1 0x1.e65636d331a12p+0 0x1.1b9023408919dp-2",
+    (0, 2, "global", 5_000_000, 0): (
+        "-0x1.1458a3d495dbcp-11 -0x1.bf9fbaa871195p-13 0x1.ffc5014ef1871p-1 0x1.ffe147feb5a16p-1"
+    ),
+}
+
+
+def test_golden_values_of_statistics_1():
+    """Never change these: other statistics are a new STATISTICS_SCHEME."""
+    assert STATISTICS_SCHEME == 1
+    for (seed, level, over, size, first), expected in GOLDEN.items():
+        drawn = true_statistics(seed, level, over, size=size, first=first, count=2)
+        assert " ".join(value.hex() for value in (*drawn.mean.tolist(), *drawn.deviation.tolist())) == expected
+
+
+def test_draws_do_not_depend_on_how_collections_are_grouped():
+    whole = true_statistics(3, 2, "local", size=3, count=40_000)  # enough for a few that need a second block
+    for first, count in ((0, 1), (39_999, 1), (11_111, 20_000)):
+        part = true_statistics(3, 2, "local", size=3, first=first, count=count)
+        np.testing.assert_array_equal(part.mean, whole.mean[first : first + count])
+        np.testing.assert_array_equal(part.deviation, whole.deviation[first : first + count])
+
+
+@pytest.mark.parametrize("size", [2, 3, 48])
+def test_draws_are_distributed_as_the_mean_and_deviation_of_normal_numbers(size):
+    stats = pytest.importorskip("scipy.stats")
+    drawn = true_statistics(1, 1, "local", size=size, count=100_000)
+    squares = drawn.deviation**2 * (size - 1)
+    assert stats.kstest(drawn.mean * math.sqrt(size), "norm").pvalue > 0.001
+    assert stats.kstest(squares, "chi2", args=(size - 1,)).pvalue > 0.001
+    assert abs(np.corrcoef(drawn.mean, drawn.deviation)[0, 1]) < 5 / math.sqrt(100_000)

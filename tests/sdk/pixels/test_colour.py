@@ -24,10 +24,8 @@ from tests.sdk.pixels.icc_writer import (
     gray_profile,
     identity_curve,
     matrix_profile,
-    matrix_tags,
     parametric_curve,
     primaries_matrix,
-    profile,
     sampled_curve,
     table_profile,
 )
@@ -154,13 +152,6 @@ def test_every_kind_of_curve_is_inverted():
 )
 def test_curves_without_an_inverse_are_left_to_libvips(curve):
     assert colour._formulas(matrix_profile(SRGB, curve)) is None
-
-
-def test_lookup_tables_count_more_than_the_matrix_beside_them():
-    misleading = matrix_tags(DISPLAY_P3, gamma_curve(1.0))
-    tables = {b"A2B0": bytes(8), b"B2A0": bytes(8)}
-    assert colour._formulas(profile(b"RGB ", b"XYZ ", misleading)) is not None
-    assert colour._formulas(profile(b"RGB ", b"XYZ ", misleading | tables)) is None
 
 
 def srgb_profiles():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.pixels.in_memory import from_unit, luma, to_unit, unpacked
+from srflow_sdk.pixels.in_memory import from_unit, to_unit, unpacked
 
 SCALE = 4
 
@@ -82,12 +82,6 @@ def test_big_endian_and_strided_arrays_are_read_as_what_they_are():
     np.testing.assert_array_equal(swapped, identity_upscale(array))
     assert swapped.dtype == np.uint16
     np.testing.assert_array_equal(identity_upscale(array[:, ::2]), identity_upscale(array[:, ::2].copy()))
-
-
-def test_gray_is_the_luma_of_what_the_network_gives():
-    gray = luma(np.array([1.0, 0.0, 0.0], np.float32).reshape(1, 1, 3))
-    assert gray.shape == (1, 1, 1)
-    assert from_unit(gray, np.dtype(np.uint8)).item() == 76
 
 
 def test_values_are_clipped_and_rounded():

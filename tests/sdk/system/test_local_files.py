@@ -1,7 +1,6 @@
 """A reader finds the old content or the new; what killed processes left goes, and what is in work stays."""
 
 import errno
-import importlib
 import logging
 import os
 import signal
@@ -199,21 +198,6 @@ def test_without_it_the_folder_is_where_the_system_keeps_caches(tmp_path, monkey
     for ignored in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", ignored)
         assert cache_folder() == tmp_path / ".cache" / "srflow-sdk"
-
-
-@pytest.mark.usefixtures("no_cache")
-@pytest.mark.parametrize(
-    ("system", "folder"),
-    [("macos.MacOS", "home/Library/Caches/srflow-sdk"), ("windows.Windows", "local/srflow-sdk/Cache")],
-)
-def test_other_systems_have_their_own_places(tmp_path, monkeypatch, system, folder):
-    module, _, name = system.partition(".")
-    places = importlib.import_module(f"platformdirs.{module}")
-    monkeypatch.setattr(platformdirs, "PlatformDirs", getattr(places, name))
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("platformdirs.windows.get_win_folder", lambda _name: str(tmp_path / "local"))
-    assert cache_folder() == tmp_path / folder
 
 
 @pytest.mark.usefixtures("no_cache")
