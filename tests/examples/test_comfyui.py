@@ -22,13 +22,7 @@ torch = pytest.importorskip("torch")
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 FOLDER = EXAMPLES / "comfyui" / "srflow"
-OPTIONS = {
-    "INT": {"default", "min", "max", "control_after_generate", "tooltip"},
-    "FLOAT": {"default", "min", "max", "step", "tooltip"},
-    "STRING": {"default", "tooltip"},
-    "BOOLEAN": {"default", "tooltip"},
-}
-PYTHON = {"INT": int, "FLOAT": (int, float), "STRING": str, "BOOLEAN": bool}
+OPTIONS = {"default", "min", "max", "step", "control_after_generate", "tooltip"}
 
 
 class LoadImage:
@@ -62,8 +56,8 @@ class PreviewImage:
 
 
 class ComfyUI:
-    """What ComfyUI does, by its documentation: imports each folder, checks a graph against the nodes' types, runs what
-    the output nodes need, and keeps the results of nodes whose inputs stay the same."""
+    """What ComfyUI does, by its documentation: imports each folder, runs what the output nodes of a graph need, and
+    keeps the results of nodes whose inputs stay the same."""
 
     def __init__(self, custom_nodes):
         self.nodes = {"LoadImage": LoadImage, "PreviewImage": PreviewImage}
@@ -76,39 +70,8 @@ class ComfyUI:
             self.nodes |= module.NODE_CLASS_MAPPINGS
             self.names = module.NODE_DISPLAY_NAME_MAPPINGS
 
-    def inputs(self, name):
-        kinds = self.nodes[name].INPUT_TYPES()
-        return kinds["required"], {**kinds["required"], **kinds.get("optional", {})}
-
-    def check(self, graph):
-        """Why a graph is refused before anything of it runs: a line each."""
-        for key, node in graph.items():
-            required, declared = self.inputs(node["class_type"])
-            for name in sorted(set(required) - set(node["inputs"])):
-                yield f"{key}: {name} is missing"
-            for name, value in node["inputs"].items():
-                kind, *options = declared[name]
-                if isinstance(value, list):
-                    origin = self.nodes[graph[value[0]]["class_type"]]
-                    if origin.RETURN_TYPES[value[1]] != kind:
-                        yield f"{key}: {name} is {origin.RETURN_TYPES[value[1]]}, not {kind}"
-                elif (why := self.wrong(value, kind, *options)) is not None:
-                    yield f"{key}: {name} {why}"
-
-    @staticmethod
-    def wrong(value, kind, options=None):
-        options = options or {}
-        if isinstance(kind, list):
-            return None if value in kind else f"is {value}, not in the list"
-        if not isinstance(value, PYTHON[kind]) or (kind != "BOOLEAN" and isinstance(value, bool)):
-            return f"is no {kind}"
-        if value < options.get("min", value) or value > options.get("max", value):
-            return f"is {value}, beyond its range"
-        return None
-
     def run(self, graph):
         """What the output nodes show, by their keys. An error of a node comes out as it is."""
-        assert list(self.check(graph)) == []
         with torch.inference_mode():
             return {
                 key: self.result(graph, key)[1]["ui"]
@@ -191,24 +154,20 @@ def test_the_nodes_are_declared_as_comfyui_asks(comfy_ui):
     assert {name.removeprefix("SRFlow") for name in ours} == {"Load", "Upscale", "Encode", "Sample", "Restore"}
     assert set(comfy_ui.names) == set(ours)
     made = {kind for node in ours.values() for kind in node.RETURN_TYPES}
-    for name, node in ours.items():
-        required, declared = comfy_ui.inputs(name)
+    for node in ours.values():
+        inputs = node.INPUT_TYPES()
+        declared = {**inputs["required"], **inputs.get("optional", {})}
         assert len(node.RETURN_NAMES) == len(node.RETURN_TYPES)
-        assert node.CATEGORY == "SRFlow"
-        assert node.DESCRIPTION.endswith(".")
-        inspect.signature(getattr(node(), node.FUNCTION)).bind(**declared)
-        inspect.signature(getattr(node(), node.FUNCTION)).bind(**required)
+        assert (node.CATEGORY, node.DESCRIPTION[-1]) == ("SRFlow", ".")
+        for given in (declared, inputs["required"]):
+            inspect.signature(getattr(node(), node.FUNCTION)).bind(**given)
         for place, (kind, *more) in declared.items():
             options = more[0] if more else {}
-            if isinstance(kind, list):
-                assert kind
-                assert set(map(type, kind)) == {str}
-                assert set(options) <= {"tooltip"}
-            elif kind in OPTIONS:
-                assert set(options) <= OPTIONS[kind], place
-                assert comfy_ui.wrong(options["default"], kind, options) is None
+            assert set(options) <= OPTIONS, place
+            if kind in ("INT", "FLOAT"):
+                assert options["min"] <= options["default"] <= options["max"]
             else:
-                assert kind in made
+                assert isinstance(kind, list) or kind in {"STRING", "BOOLEAN", *made}, place
 
 
 @pytest.mark.parametrize(
@@ -235,7 +194,6 @@ def test_the_workflow_encodes_once_however_often_it_samples(comfy_ui, image, mon
     graph["2"]["inputs"]["device"] = "cpu"
     LoadImage.images["example.png"] = image[:1]
     shown = comfy_ui.run(graph)
-    assert list(comfy_ui.check(graph)) == []
     with Upscaler(device="cpu") as up:
         assert torch.equal(shown["6"][0], up.upscale(image[0], tau=0.0))
         assert len(shown["7"]) == 3

@@ -1,22 +1,21 @@
 """examples/cpp, built with CMake as its header says: the pictures are the SDK's, and mistakes get one line."""
 
 import shutil
-import struct
 import subprocess
-import zlib
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
 from PIL import Image
 
 from srflow_sdk import Bundle, Upscaler
+from tests.sdk.files.pictures import png_claiming
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "examples" / "cpp"
 BUNDLE = ROOT / "srflow_sdk" / "models" / "x4-small.srflow"
-GRAY, RGB = 0, 2  # as PNG numbers them
 DEBIAN = "apt-get install cmake g++ libonnxruntime-dev libpng-dev"
 
 pytestmark = pytest.mark.skipif(
@@ -72,49 +71,21 @@ def test_a_bundle_gives_the_sdks_pictures(run, photo, tmp_path):
         assert_same(tmp_path / "default.png", upscaler.upscale(photo, tau=default, seed=0))
 
 
-def test_a_fused_graph_gives_the_same_picture(run, photo, tmp_path):
-    """The composition of the bundle's two graphs, with the metadata that srflow-export writes."""
-    encoder, sampler = (onnx.load(BUNDLE / f"{name}.onnx") for name in ("encoder", "sampler"))
-    names = [output.name for output in encoder.graph.output]
-    parts = [onnx.compose.add_prefix(model, prefix) for model, prefix in ((encoder, "encoder_"), (sampler, "sampler_"))]
-    fused = onnx.compose.merge_models(*parts, io_map=[(f"encoder_{name}", f"sampler_{name}") for name in names])
-    rename = {"encoder_lr": "lr", "sampler_sr": "sr", "sampler_tau": "tau"}
-    rename |= {f"sampler_noise_level{level}": f"noise_level{level}" for level in (1, 2, 3)}
-    for value in [*fused.graph.input, *fused.graph.output]:
-        value.name = rename[value.name]
-    for node in fused.graph.node:
-        node.input[:] = [rename.get(name, name) for name in node.input]
-        node.output[:] = [rename.get(name, name) for name in node.output]
-    del fused.metadata_props[:]
-    fused.metadata_props.extend(sampler.metadata_props)
-    onnx.save(fused, tmp_path / "fused.onnx")
-    for model, large in ((BUNDLE, "two.png"), ("fused.onnx", "one.png")):
+def test_a_fused_graph_gives_the_same_picture(run, photo, tmp_path, golden_bundle):
+    for model, large in ((golden_bundle, "two.png"), (golden_bundle / "fused.onnx", "one.png")):
         done = run(model, "photo.png", large, "--tau", "0.8", "--seed", "5")
         assert (done.returncode, done.stderr) == (0, "")
     assert_same(tmp_path / "one.png", np.asarray(Image.open(tmp_path / "two.png")))
 
 
-def saved(path, pixels, bits, colour):
-    """A PNG file without further chunks, so without one for gamma: Pillow writes no 16-bit RGB."""
-    height, width = pixels.shape[:2]
-    big_endian = pixels.astype(">u2") * 257 if bits == 16 else pixels
-    rows = b"".join(b"\0" + row.tobytes() for row in big_endian)
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-    with path.open("wb") as file:
-        file.write(b"\x89PNG\r\n\x1a\n")
-        for name, content in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")):
-            checksum = struct.pack(">I", zlib.crc32(name + content))
-            file.write(struct.pack(">I", len(content)) + name + content + checksum)
-
-
-@pytest.mark.parametrize(("bits", "colour"), [(8, GRAY), (16, RGB)])
-def test_gray_and_16_bit_photos_give_the_sdks_pictures(run, photo, tmp_path, bits, colour):
-    pixels = photo if colour == RGB else np.asarray(Image.fromarray(photo).convert("L"))
-    saved(tmp_path / "other.png", pixels, bits, colour)
+@pytest.mark.parametrize("kind", ["gray", "16 bits"])
+def test_gray_and_16_bit_photos_give_the_sdks_pictures(run, photo, tmp_path, kind):
+    pixels = np.asarray(Image.fromarray(photo).convert("L")) if kind == "gray" else photo
+    cv2.imwrite(str(tmp_path / "other.png"), pixels if kind == "gray" else pixels[..., ::-1].astype(np.uint16) * 257)
     assert run(BUNDLE, "other.png", "large.png", "--tau", "0.8").returncode == 0
     with Upscaler("x4-small", device="cpu", threads=1) as upscaler:
         expected = upscaler.upscale(pixels, tau=0.8)
-    assert_same(tmp_path / "large.png", expected if colour == RGB else np.dstack([expected] * 3))
+    assert_same(tmp_path / "large.png", np.dstack([expected] * 3) if kind == "gray" else expected)
 
 
 def test_options_can_be_written_with_an_equals_sign_and_help_anywhere(run, photo, tmp_path):
@@ -154,11 +125,7 @@ def test_options_can_be_written_with_an_equals_sign_and_help_anywhere(run, photo
 )
 def test_a_mistake_gets_one_line_and_leaves_nothing(run, photo, tmp_path, arguments, status, line):
     (tmp_path / "text.png").write_text("no picture")
-    saved(tmp_path / "huge.png", np.zeros((1, 1), np.uint8), 8, GRAY)  # a header alone: its size is looked at first
-    content = bytearray((tmp_path / "huge.png").read_bytes())
-    content[16:24] = struct.pack(">II", 20000, 20000)
-    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    (tmp_path / "huge.png").write_bytes(content)
+    (tmp_path / "huge.png").write_bytes(png_claiming(20000, 20000))
     (tmp_path / "folder.png").mkdir()
     inputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("lr", "tau")]
     node = onnx.helper.make_node("Add", ["lr", "tau"], ["sr"])

@@ -167,13 +167,6 @@ def test_a_photo_of_any_kind_is_drawn_as_it_is_saved(window, photos, tmp_path, v
     assert_same(picture, viewer.as_rgb(saved))
 
 
-def test_a_gray_photo_in_rgb_is_shown_gray(window, photos, tmp_path):
-    with Image.open(photos / "small.png") as small:
-        small.convert("L").convert("RGB").save(tmp_path / "gray.png")
-    after(window.artist.drawn, lambda: window.open_photo(tmp_path / "gray.png"))
-    assert np.ptp(shown(window).astype(int), axis=2).max() == 0
-
-
 def test_saving_can_be_cancelled_and_leaves_nothing(window, photos, tmp_path):
     after(window.artist.drawn, lambda: window.open_photo(photos / "large.png"))
     window.save_to(tmp_path / "saved.png")

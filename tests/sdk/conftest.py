@@ -6,6 +6,7 @@ from srflow_apps.commands import cli
 from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
 
+from .flow_bundle import write_flow_bundle
 from .tiny_bundle import write_tiny_bundle
 
 UPSCALE = """
@@ -25,6 +26,29 @@ def tiny_bundle(tmp_path_factory):
 @pytest.fixture(scope="session")
 def upscaler(tiny_bundle):
     with Upscaler(tiny_bundle, device="cpu", threads=1) as opened:
+        yield opened
+
+
+@pytest.fixture
+def tiled(tiny_bundle):
+    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def embedded():
+    with Upscaler("x4-small", device="cpu", tile=None) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def flow_bundle(tmp_path_factory):
+    return write_flow_bundle(tmp_path_factory.mktemp("flow") / "flow.srflow")
+
+
+@pytest.fixture(scope="session")
+def flow(flow_bundle):
+    with Upscaler(flow_bundle, device="cpu", threads=1) as opened:
         yield opened
 
 
@@ -59,6 +83,12 @@ def photo():
     y, x = np.mgrid[0:45, 0:61]
     waves = [np.sin(x / 7 + shift) * np.cos(y / 5 - shift) for shift in (0, 1, 2)]
     return np.rint(127.5 + 90 * np.stack(waves, -1)).astype(np.uint8)
+
+
+@pytest.fixture
+def floats(photo):
+    """That picture, float32 in [0, 1]."""
+    return (photo / np.float32(255)).astype(np.float32)
 
 
 @pytest.fixture

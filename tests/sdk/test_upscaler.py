@@ -18,11 +18,6 @@ def open_tiled(bundle, tile):
     return Upscaler(bundle, device="cpu", threads=1, tile=tile)
 
 
-@pytest.fixture
-def floats(photo):
-    return (photo / np.float32(255)).astype(np.float32)
-
-
 def test_tau_seed_and_sample_change_the_picture(upscaler, floats):
     pictures = [
         upscaler.upscale(floats, tau=tau, seed=seed, sample=sample)

@@ -33,14 +33,10 @@ def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDAr
     assert_type(up.upscale(u8, tau=0.5, seed=1), NDArray[np.uint8])
     assert_type(up.upscale(f32, tau=np.ones((3, 4)), consistent=True, cancel=threading.Event()), NDArray[np.float32])
     assert_type(up.upscale(path, sample=3), Image.Image)
-    assert_type(up.upscale("a.png"), Image.Image)
-    assert_type(up.upscale(u8, scale=2, reduction="lanczos", linear_light=True), NDArray[np.uint8])
     assert_type(up.upscale(pil, scale=OutputSize(width=3840)), Image.Image)
-    assert_type(up.upscale(path.read_bytes()), Image.Image)
     with path.open("rb") as file:
         assert_type(up.upscale(file, tau=0.5), Image.Image)
     assert_type(lr_psnr(up.upscale(pil), pil), float)
-    assert_type(lr_psnr(path, u8), float)
 
 
 def served(pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
@@ -55,13 +51,11 @@ def served(pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
 def transferred(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], mask: NDArray[np.bool_], path: Path) -> None:
     assert_type(up.transfer(pil, path, mask), Image.Image)
     assert_type(up.transfer(u8, pil, "mask.png", lr=u8, blend="none", tau={1: 0.8}, seed=2), NDArray[np.uint8])
-    assert_type(up.transfer(path, path, path), Image.Image)
     assert_type(up.transfer_file(path, "b.png", "mask.png", "out.png", lr=path, quality=None), FileResult)
 
 
 def tensors(up: Upscaler, tensor: torch.Tensor) -> None:
     assert_type(up.upscale(tensor, tau=0.5, layout="chw"), torch.Tensor)
-    up.encode(tensor).samples(2)
     assert_type(lr_psnr(tensor, tensor), float)
 
 
@@ -69,19 +63,13 @@ async def awaited(pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
     async with AsyncUpscaler(at_once=1) as up:
         assert_type(await up.upscale(pil, tau=0.5), Image.Image)
         assert_type(await up.upscale(u8, progress=lambda done, total: None), NDArray[np.uint8])
-        assert_type(await up.upscale(path.read_bytes()), Image.Image)
         assert_type(await up.upscale_file(path, "large.png", quality=80, seed=1), FileResult)
         encoding: AsyncEncoding[Image.Image] = await up.encode(pil)
-        assert_type(await encoding.sample(tau=0.5), Image.Image)
         assert_type(await encoding.samples(3), list[Image.Image])
-        assert_type(await (await up.encode(u8, memory_budget=0)).mean(2), NDArray[np.uint8])
         assert_type(await encoding.std(2), NDArray[np.float32])
         assert_type(await encoding.decode(await encoding.invert(u8, dequantise=True), consistent=True), Image.Image)
         assert_type(await up.restore(u8, tau=0.9, over="local"), NDArray[np.uint8])
-        assert_type(await up.restore(path), Image.Image)
-        assert_type(await up.restore_file(path, "clean.png", quality=90), FileResult)
         assert_type(await up.transfer(pil, path, "mask.png", lr=u8, blend="none"), Image.Image)
-        assert_type(await up.transfer_file(path, "b.png", "mask.png", "out.png", lr=path), FileResult)
         assert_type(await up.best_of(u8, lambda picture: float(picture.std()), 4, tau=0.9), NDArray[np.uint8])
         assert_type(await up.log_likelihood(pil, u8), float)
 
@@ -94,11 +82,8 @@ def encoded(up: Upscaler, pil: Image.Image, u16: NDArray[np.uint16], count: int)
     assert_type(encoding.std(8, tau=0.9), NDArray[np.float32])
     deep = up.encode(u16, memory_budget=0)
     assert_type(deep, Encoding[NDArray[np.uint16]])
-    assert_type(deep.sample(), NDArray[np.uint16])
     assert_type(deep.samples(2), list[NDArray[np.uint16]])
     assert_type(deep.mean(2, consistent=True), NDArray[np.uint16])
-    assert_type(deep.std(2), NDArray[np.float32])
-    assert_type(up.encode("a.png").samples(2), list[Image.Image])
 
 
 def files(up: Upscaler, path: Path) -> None:
@@ -110,12 +95,10 @@ def files(up: Upscaler, path: Path) -> None:
 def restored(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
     assert_type(up.restore(pil, tau=0.9, over="local"), Image.Image)
     assert_type(up.restore(u8, tau={1: 0.9}), NDArray[np.uint8])
-    assert_type(up.restore(path), Image.Image)
     assert_type(up.restore_file(path, "clean.png", quality=90, over="spatial"), FileResult)
     assert_type(up.best_of(u8, lambda picture: float(picture.std()), 4, tau=0.9), NDArray[np.uint8])
     assert_type(up.upscale_many([u8, u8]), list[NDArray[np.uint8]])
     assert_type(up.upscale_many(u8), NDArray[np.uint8])
-    assert_type(up.best_of(path, lambda picture: picture.width, 4), Image.Image)
     up.restore(pil, over="everywhere")  # type: ignore[call-overload]
 
 
@@ -126,7 +109,6 @@ def latents(up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDAr
     assert_type(one.scaled({1: 0.5}).normalised(0.9, over="local", where=mask), Latents)
     one.save("a.safetensors")
     assert_type(Latents.load(Path("a.safetensors"), model=up), Latents)
-    Latents.load("a.safetensors", model=bundle)
 
 
 def folders(up: Upscaler, path: Path) -> None:
@@ -134,11 +116,9 @@ def folders(up: Upscaler, path: Path) -> None:
     result = upscale_folder([path, "b"], "large", upscaler=up, tau=0.5, format="jpg", on_file=heard.append)
     assert_type(result, FolderResult)
     assert_type(result.files[0].outputs[0].sha256, str | None)
-    upscale_folder("photos", path, shard=(1, 2), progress=lambda done, total: None)
 
 
 def opened() -> None:
-    Upscaler(tile=None)
     Upscaler("model.srflow", tile=64, device="cpu", threads=2)
     with Upscaler(tile="auto") as up:
         assert_type(up, Upscaler)
@@ -147,15 +127,10 @@ def opened() -> None:
 
 def refused(up: Upscaler, pil: Image.Image) -> None:
     up.upscale(pil, tau="0.8")  # type: ignore[call-overload]
-    up.upscale(pil, scale="2")  # type: ignore[call-overload]
     up.upscale(pil, reduction="nearest")  # type: ignore[call-overload]
     up.upscale(np.zeros((3, 4, 3), np.int64))  # type: ignore[type-var]
-    up.encode(np.zeros((3, 4, 3), np.complex64))  # type: ignore[type-var]
-    up.upscale(3)  # type: ignore[call-overload]
     up.upscale(pil, samples=8)  # type: ignore[call-overload]
     up.encode(pil).mean(8, reduce="std")  # type: ignore[call-arg]
     Latents.load("a.safetensors", model="x4-small")  # type: ignore[arg-type]
     Upscaler(device=1)  # type: ignore[arg-type]
-    Upscaler(tile="none")  # type: ignore[arg-type]
     upscale_folder("photos", "large", format="bmp")  # type: ignore[arg-type]
-    upscale_folder("photos", "large", tau="0.8")  # type: ignore[arg-type]

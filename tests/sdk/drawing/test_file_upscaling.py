@@ -12,12 +12,6 @@ from srflow_sdk.upscaler import Upscaler
 from ..tiny_bundle import write_tiny_bundle
 
 
-@pytest.fixture
-def tiled(tiny_bundle):
-    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
-        yield opened
-
-
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
 

@@ -13,7 +13,6 @@ from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
 from srflow_sdk.upscaler import Upscaler
 
-from ..flow_bundle import write_flow_bundle
 from ..tiny_bundle import write_tiny_bundle
 
 
@@ -31,11 +30,6 @@ class SmallDevice(OnnxRuntimeBackend):
         if noise[2].shape[2] * noise[2].shape[3] > self.sample_limit:
             raise MemoryError
         return super().sample_impl(conditioning, noise, tau)
-
-
-@pytest.fixture
-def floats(photo):
-    return (photo / np.float32(255)).astype(np.float32)
 
 
 def small_device(monkeypatch, bundle, tile, **limits):
@@ -189,17 +183,6 @@ def test_an_answer_that_does_not_fit_in_memory_is_a_typed_error(monkeypatch, ups
 
 
 # What is kept encoded is sized by the memory that is free, and dropped when it runs out.
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return write_flow_bundle(tmp_path_factory.mktemp("flow") / "flow.srflow")
-
-
-@pytest.fixture
-def flow(bundle):
-    with Upscaler(bundle, device="cpu", threads=1, tile=16) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -5,24 +5,12 @@ import pytest
 
 from srflow_sdk import OutputSize, lr_psnr
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
-from srflow_sdk.upscaler import Upscaler
 
 from ..pixels.icc_writer import ADOBE_RGB, DISPLAY_P3, SRGB_CURVE, gamma_curve, matrix_profile
 from ..pixels.reference import whole
 
 NEARLY_GRAY = 1e-4  # channels that differ by less become equal
 SIZES = {2: (90, 122), 1.5: (68, 92), 3.9: (176, 238), 0.3: (14, 18)}
-
-
-@pytest.fixture
-def tiled(tiny_bundle):
-    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as opened:
-        yield opened
-
-
-@pytest.fixture
-def floats(photo):
-    return (photo / np.float32(255)).astype(np.float32)
 
 
 def linear(values):

@@ -98,11 +98,6 @@ def test_it_is_the_map_of_the_whole_picture_times_the_models_default(upscaler, m
     np.testing.assert_array_equal(upscaler.upscale(image, tau="auto"), upscaler.upscale(image, tau=temperature))
 
 
-@pytest.fixture(scope="module")
-def embedded():
-    return Upscaler("x4-small", device="cpu", tile=None)
-
-
 def test_flat_white_has_no_grain_and_texture_stays_as_sharp_as_at_the_fixed_temperature(embedded):
     encoding = embedded.encode(np.full((48, 48, 3), 255, np.uint8))
     np.testing.assert_array_equal(encoding.sample(tau="auto"), encoding.sample(tau=0))

@@ -2,7 +2,6 @@
 
 import os
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ from PIL import Image
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import UNREAD, open_image, read_image, read_provenance, write_image
-from tests.sdk.files.pictures import WRITTEN, chunk, noise, picture
+from tests.sdk.files.pictures import WRITTEN, noise, picture, png_claiming
 
 
 def refusal(path):
@@ -21,13 +20,6 @@ def refusal(path):
     assert message.startswith(f"{path}: ".replace("\0", "�"))  # as errors show control characters
     assert "\n" not in message
     return message
-
-
-def png_claiming(width, height):
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND", b"")
-    )
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)

@@ -5,10 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from srflow_sdk.upscaler import Upscaler
-
-from ..flow_bundle import write_flow_bundle
-
 
 @dataclass(frozen=True)
 class Pictures:
@@ -17,17 +13,6 @@ class Pictures:
     target: np.ndarray
     source: np.ndarray
     mask: np.ndarray
-
-
-@pytest.fixture(scope="session")
-def flow_bundle(tmp_path_factory):
-    return write_flow_bundle(tmp_path_factory.mktemp("flow") / "flow.srflow")
-
-
-@pytest.fixture(scope="session")
-def flow(flow_bundle):
-    with Upscaler(flow_bundle, device="cpu", threads=1) as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -59,12 +59,6 @@ def written(text, *, size, on, ink):
     return np.asarray(page)
 
 
-@pytest.fixture(scope="module")
-def embedded():
-    with Upscaler("x4-small", device="cpu", tile=None) as opened:
-        yield opened
-
-
 CAT = Image.open(Path(__file__).parents[3] / "examples" / "photos" / "cat.png").convert("RGB")
 CLEAN = {
     "text": lambda: written("sphinx of black quartz", size=14, on=Image.new("RGB", (160, 128), "white"), ink="black"),

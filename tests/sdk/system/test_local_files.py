@@ -13,12 +13,10 @@ import numpy as np
 import platformdirs
 import pytest
 
-from srflow_sdk import ImageError, Upscaler, write_image
+from srflow_sdk import ImageError, write_image
 from srflow_sdk.system import cache_folder as cache
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.local_files import remove_stale_parts, remove_stale_parts_in, replacing, write_atomically
-
-from ..flow_bundle import write_flow_bundle
 
 
 def names(folder):
@@ -142,11 +140,6 @@ def test_a_folder_is_cleared_of_stale_parts_alone(tmp_path):
         (living,) = tmp_path.glob(".e.*.part")
         remove_stale_parts_in(tmp_path)
         assert names(tmp_path) == sorted([".c.part", "d.json", living.name])
-
-
-@pytest.fixture(scope="module")
-def flow(tmp_path_factory):
-    return Upscaler(write_flow_bundle(tmp_path_factory.mktemp("bundles") / "flow.srflow"), device="cpu", threads=1)
 
 
 @pytest.mark.parametrize("call", ["upscale_file", "restore_file", "transfer_file"])
