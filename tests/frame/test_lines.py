@@ -13,7 +13,7 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "training/srflow_evaluation": 5_757,
     "export/srflow_export": 6_616,
     "benchmarks": 4_914,
-    "tests": 45_673,
+    "tests": 44_124,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
