@@ -58,8 +58,8 @@ def pictures(subject: Subject, truth: np.ndarray) -> dict[str, torch.Tensor]:
     images = {"LR": lr, "bicubic": enlarge_bicubic(lr, subject.scale)}
     if subject.encoder is not None:
         images["encoder"] = subject.encoder(lr)
-    if subject.condition is not None:
-        sample = subject.condition(lr)
+    if subject.flow is not None:
+        sample = subject.sampler(lr)
         images["tau 0"] = sample(LevelTaus((0.0,)), 0)
         images |= {f"tau {subject.default_tau}, seed {seed}": sample(subject.default_tau, seed) for seed in SEEDS}
     return {**images, "HR": hr}

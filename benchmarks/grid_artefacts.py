@@ -56,10 +56,8 @@ def main() -> None:
     lrs = [round_to_8_bit(reduce_bicubic(crop, subject.scale)) for crop in crops]
     if subject.encoder is not None:
         print(f"LR encoder: {median_energy(map(subject.encoder, lrs)):.2f}")
-    condition = subject.condition
-    if condition is not None:
-        for tau in (LevelTaus((0.0,)), LevelTaus((0.8,))):
-            print(f"tau {tau}: {median_energy(condition(lr)(tau, 0) for lr in lrs):.2f}")
+    for tau in (LevelTaus((0.0,)), LevelTaus((0.8,))) if subject.flow is not None else ():
+        print(f"tau {tau}: {median_energy(subject.sampler(lr)(tau, 0) for lr in lrs):.2f}")
 
 
 if __name__ == "__main__":

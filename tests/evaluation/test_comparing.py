@@ -1,6 +1,4 @@
-"""Models side by side, each with LR images of its own reduction; the field's test sets; published figures."""
-
-import importlib
+"""Models side by side, and the field's test sets."""
 
 import numpy as np
 import pytest
@@ -25,8 +23,6 @@ from tests.sdk.tiny_bundle import write_tiny_bundle
 
 TAU = LevelTaus((0.8,))
 
-NAMES = ("one (bicubic LR)", "third (bilinear LR)")
-
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
@@ -43,7 +39,7 @@ def samples_of(path, photo, reduction, count):
     image = to_image(read_photo(photo))
     hr = image[..., : image.shape[2] // 8 * 8, : image.shape[3] // 8 * 8]
     lr = round_to_8_bit(REDUCTIONS[reduction](hr, 4))
-    sample = open_subject(str(path)).condition(lr)
+    sample = open_subject(str(path)).sampler(lr)
     with torch.no_grad():
         return hr, lr, [sample(TAU, seed) for seed in range(count)]
 
@@ -75,81 +71,35 @@ def test_which_encoder_was_trained_is_read_from_the_files_whatever_their_order(o
     assert summary["difference"]["psnr"] == pytest.approx(trained["psnr"] - scratch["psnr"])
 
 
-def test_another_methods_lr_psnr_is_against_the_reduction_that_it_enlarged(options, checkpoint, photos, tmp_path):
-    outputs = tmp_path / "outputs"
-    outputs.mkdir()
-    expected = {"bicubic": [], "bilinear": []}
-    for path in photos.iterdir():
-        with Image.open(path) as photo:
-            photo.effect_spread(2).save(outputs / path.name)
-        hr, made = (to_image(read_photo(folder / path.name)) for folder in (photos, outputs))
-        hr, made = (image[..., : hr.shape[2] // 8 * 8, : hr.shape[3] // 8 * 8] for image in (hr, made))
-        for reduction, found in expected.items():
-            lr = round_to_8_bit(REDUCTIONS[reduction](hr, 4))
-            found.append(figures.lr_psnr(made, lr, reduction=reduction))
-    for bilinear, reduction in (((), "bicubic"), (("ProgFSR",), "bilinear")):
-        out = tmp_path / reduction
-        table = compare(options(others={"ProgFSR": outputs}, bilinear=bilinear, samples=2, out=out))
-        found = summary_of(out)["references"]["ProgFSR"]["lr_psnr"]
-        assert found == pytest.approx(np.mean(expected[reduction]), abs=1e-4)
-        assert any("ProgFSR: LR-PSNR is against bilinear reductions" in note for note in table.notes) == bool(bilinear)
-    with pytest.raises(ArgumentError, match="--bilinear none: no --other has this name"):
-        compare(options(bilinear=["none"], samples=2, out=tmp_path / "none"))
-
-
 def test_a_bundle_stands_at_its_own_temperature(options):
     table = compare(options(models=["x4-small"], samples=2, most=1))
     assert table.rows[-1][0] == "x4-small, τ auto"
 
 
-def test_each_model_is_measured_on_lr_images_of_its_own_reduction(options, photos, models, tmp_path):
-    paths = [models / f"{name}.safetensors" for name in ("one", "third")]
-    table = str(compare(options(models=[str(path) for path in paths], samples=2)))
-    rows = rows_of(tmp_path / "out")
-    for path, name, reduction in zip(paths, NAMES, ("bicubic", "bilinear"), strict=True):
-        hr, lr, samples = samples_of(path, photos / "b.png", reduction, 2)
-        row = rows["b", name]
-        psnr = np.mean([figures.psnr(sample, hr, border=4) for sample in samples])
-        lr_psnr = np.mean([figures.lr_psnr(sample, lr, reduction=reduction) for sample in samples])
-        assert float(row["psnr"]) == pytest.approx(psnr, abs=1e-4)
-        assert float(row["lr_psnr"]) == pytest.approx(lr_psnr, abs=1e-4)
-        assert float(row["diversity"]) == pytest.approx(figures.diversity(samples), rel=1e-4)
-        assert f"| {name}, τ 0.8 |" in table
-    assert "bicubic for one (bicubic LR); bilinear for third (bilinear LR)" in table
-    summary = summary_of(tmp_path / "out")
-    assert [model["reduction"] for model in summary["models"]] == ["bicubic", "bilinear"]
-    assert "model" not in summary
-    with pytest.raises(ArgumentError, match="different reductions, and --lr is one"):
-        compare(options(models=[str(path) for path in paths], lr=photos))
+def test_a_model_is_measured_on_lr_images_of_its_own_reduction(options, photos, models, tmp_path):
+    path = models / "third.safetensors"
+    compare(options(models=[str(path)], samples=2))
+    hr, lr, samples = samples_of(path, photos / "b.png", "bilinear", 2)
+    row = rows_of(tmp_path / "out")["b", "third"]
+    psnr = np.mean([figures.psnr(sample, hr, border=4) for sample in samples])
+    lr_psnr = np.mean([figures.lr_psnr(sample, lr, reduction="bilinear") for sample in samples])
+    assert float(row["psnr"]) == pytest.approx(psnr, abs=1e-4)
+    assert float(row["lr_psnr"]) == pytest.approx(lr_psnr, abs=1e-4)
+    assert float(row["diversity"]) == pytest.approx(figures.diversity(samples), rel=1e-4)
+    assert summary_of(tmp_path / "out")["models"][0]["reduction"] == "bilinear"
 
 
 def test_sheets_have_a_row_per_crop_and_a_column_per_method(options, models, photos, tmp_path):
     wide = tmp_path / "hr"
     wide.mkdir()
     Image.open(photos / "a.png").resize((400, 136)).save(wide / "a.png")
-    paths = [str(models / "one.safetensors"), str(models / "third.safetensors")]
+    paths = [str(models / "one.safetensors"), str(models / "two.safetensors")]
     compare(options(hr=wide, models=paths, taus=[LevelTaus((0.0,)), TAU], samples=2, others={"truth": wide}))
     with Image.open(tmp_path / "out" / "sheet_1_a.png") as sheet:
         columns, rows = (sheet.width - 6) / (2 * 128 + 6), sheet.height // (2 * 128)
-    assert columns == 9  # two LR images; bicubic and truth; two models at two temperatures; HR
+    assert columns == 8  # LR; bicubic and truth; two models at two temperatures; HR
     assert rows == 3
     assert lines_of(tmp_path / "out")[1]["psnr"] == "100.0"
-
-
-@pytest.mark.parametrize("several", [True, False])
-def test_a_sheet_groups_its_columns_by_reduction(options, models, photos, monkeypatch, several):
-    drawn = []
-    module = importlib.import_module("srflow_evaluation.sampling")
-    monkeypatch.setattr(module, "write_sheet", lambda path, title, cells, places: drawn.append(cells))
-    paths = [str(models / "one.safetensors"), str(models / "third.safetensors")][: 2 if several else 1]
-    others = {"ProgFSR": photos, "plain": photos}
-    compare(options(models=paths, taus=[TAU], samples=2, most=1, others=others, bilinear=["ProgFSR"]))
-    names = [caption.partition("\n")[0] for caption, _ in drawn[0]]
-    bicubic = ["LR, bicubic", "bicubic", "plain", "one (bicubic LR), τ 0.8" if several else "one, τ 0.8"]
-    bilinear = ["LR, bilinear", "ProgFSR (bilinear LR)", *(["third (bilinear LR), τ 0.8"] if several else [])]
-    assert names == [*bicubic, *bilinear, "HR"]
-    small = round_to_8_bit(REDUCTIONS["bilinear"](drawn[0][-1][1], 4))
-    assert torch.equal(drawn[0][len(bicubic)][1], small)
 
 
 def test_names_are_short_where_they_are_unique(options, models, tmp_path):
@@ -169,6 +119,10 @@ def test_models_that_cannot_be_compared_are_refused(options, models, checkpoint,
     one = str(models / "one.safetensors")
     with pytest.raises(ArgumentError, match=r"×8, .* ×4: compare models of one scale"):
         compare(options(models=[one, str(path)]))
+    with pytest.raises(
+        ArgumentError, match=r"one.* on bicubic reductions, .*third.* on bilinear ones: measure them one"
+    ):
+        compare(options(models=[one, str(models / "third.safetensors")]))
     with pytest.raises(ArgumentError, match="at least 2"):
         compare(options(models=[one], samples=1))
     with pytest.raises(ArgumentError, match=r"compares two models, not 1: give --model twice"):
@@ -248,7 +202,7 @@ def test_a_checkpoint_gets_an_lr_image_that_is_reflected_to_its_multiple(options
     standard(options(hr=sets / "Set5", taus=[tau], metrics=["y_psnr"]))  # the folder of a set itself
     hr, lr = (picture(sets / "Set5" / part / "one.png") for part in ("HR", "LR"))
     with torch.no_grad():
-        image = subject.condition(padded(lr, 2))(tau, 0)[..., :68, :76]
+        image = subject.sampler(padded(lr, 2))(tau, 0)[..., :68, :76]
     row = rows_of(tmp_path / "out" / "Set5")["one", "tiny"]
     assert float(row["y_psnr"]) == pytest.approx(figures.y_psnr(image, hr, border=4), abs=1e-6)
 

@@ -10,12 +10,19 @@ from click.testing import CliRunner
 from PIL import Image
 from scipy import stats
 
-from srflow_evaluation import statistics
 from srflow_evaluation.cli import evaluate
-from srflow_evaluation.diagnose import diagnose, odd_inputs
+from srflow_evaluation.diagnose import (
+    NORMAL_QUANTILES,
+    coverage,
+    diagnose,
+    error_and_variance,
+    moments,
+    odd_inputs,
+    quantiles,
+    rank_shares,
+)
 from srflow_evaluation.options import Options
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
-from srflow_evaluation.statistics import NORMAL_QUANTILES, moments, quantiles
 from srflow_sdk.flow.inverting import dequantised
 from srflow_training import figures, load_checkpoint, save_checkpoint
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
@@ -31,11 +38,11 @@ def normal_values(count, deviation, seed):
 @pytest.mark.parametrize("deviation", [0.6, 12])  # of 8-bit levels: with many ties, and with few
 def test_a_photograph_that_is_one_more_sample_has_every_rank_as_often(deviation):
     *samples, hr = normal_values(8, deviation, seed=0)
-    shares = statistics.rank_shares(samples, hr)
+    shares = rank_shares(samples, hr)
     assert len(shares) == 8
     assert sum(shares) == pytest.approx(1)
     assert shares == pytest.approx([1 / 8] * 8, abs=0.01)
-    for promised, held in statistics.coverage(shares):
+    for promised, held in coverage(shares):
         assert held == pytest.approx(promised, abs=0.02)
 
 
@@ -50,7 +57,7 @@ def test_ranks_are_counted_value_by_value():
         ties = int((values == truth[index]).sum())
         expected[lowest : lowest + ties + 1] += 1 / (ties + 1)
     samples = [torch.from_numpy(sample / 255)[None] for sample in levels]
-    found = statistics.rank_shares(samples, torch.from_numpy(truth / 255)[None])
+    found = rank_shares(samples, torch.from_numpy(truth / 255)[None])
     assert found == pytest.approx(expected / truth.size)
 
 
@@ -58,18 +65,18 @@ def test_ranks_are_counted_value_by_value():
 def test_central_intervals_lie_between_the_kth_smallest_and_the_kth_largest(n, promised):
     promised = [value / 11 if value >= 1 else value for value in promised]
     shares = np.random.default_rng(1).dirichlet(np.ones(n + 1))
-    found = statistics.coverage(shares)
+    found = coverage(shares)
     assert [probability for probability, _ in found] == pytest.approx(promised)
     assert [held for _, held in found] == pytest.approx([shares[k : n + 1 - k].sum() for k in range(1, n // 2 + 1)])
 
 
 def test_error_equals_the_deviation_if_the_photograph_is_one_more_sample():
     *samples, hr = normal_values(10, 12, seed=2)
-    error, variance = statistics.error_and_variance(samples, hr)
+    error, variance = error_and_variance(samples, hr)
     assert error == pytest.approx(variance, rel=0.05)
     assert variance == pytest.approx(12**2, rel=0.05)  # in squares of 255ths
     far = [torch.full((1, 3, 8, 8), (100 + 3 * (number % 2)) / 255) for number in range(8)]
-    error, variance = statistics.error_and_variance(far, torch.full((1, 3, 8, 8), 110 / 255))
+    error, variance = error_and_variance(far, torch.full((1, 3, 8, 8), 110 / 255))
     assert (error, variance) == pytest.approx((8.5**2 / 1.25, 1.5**2 * 4 / 3))
 
 
@@ -216,7 +223,7 @@ def test_a_network_whose_latents_are_not_finite_is_called_so(options, tmp_path):
     assert "NaN" not in (tmp_path / "out" / "summary.json").read_text().replace("(NaN or infinite)", "")
 
 
-def test_the_command_prints_all_tables_and_refuses_what_means_nothing_to_it(photos, checkpoint, tmp_path):
+def test_the_command_prints_all_tables(photos, checkpoint, tmp_path):
     arguments = ["diagnose", "--model", str(checkpoint), "--hr", str(photos), "--pictures", "1", "--samples", "4"]
     arguments += ["-o", str(tmp_path / "out")]
     result = CliRunner().invoke(evaluate, arguments)
@@ -230,7 +237,3 @@ def test_the_command_prints_all_tables_and_refuses_what_means_nothing_to_it(phot
         "### Other inputs\n\n| input |",
     ):
         assert heading in result.stdout
-    refused = CliRunner().invoke(evaluate, [*arguments, "--convention", "published"])
-    assert refused.exit_code == 1
-    assert refused.output.startswith("error: diagnose has no --convention: leave it out, or take one of ")
-    assert "transfer" not in refused.output

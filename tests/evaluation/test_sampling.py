@@ -1,7 +1,6 @@
 """The protocols that draw samples: over the temperature, the best of n, all of them, models side by side."""
 
 import importlib
-import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from srflow_evaluation import output
 from srflow_evaluation.models import open_subject
 from srflow_evaluation.options import LevelTaus, Options
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
-from srflow_evaluation.sampling import best_of_n, ntire21, perception_distortion, random_samples, tau_sweep
+from srflow_evaluation.sampling import best_of_n, ntire21, random_samples, tau_sweep
 from srflow_sdk.errors import ArgumentError, MissingExtraError
 from srflow_training import figures, load_checkpoint, save_checkpoint
 from srflow_training.lpips import LPIPS
@@ -79,37 +78,25 @@ def test_a_temperature_that_is_named_twice_is_measured_once(options, tmp_path):
     assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 3
 
 
-def test_perception_distortion_uses_what_tau_sweep_measured(options, swept, tmp_path):
-    shutil.copytree(swept, tmp_path / "out")
-    before = (tmp_path / "out" / "results.csv").read_bytes()
-    lines = []
-    table = perception_distortion(options(taus=TAUS, samples=2, progress=lines.append))
-    assert lines == ["3 of 3 pictures are already measured"]
-    assert (tmp_path / "out" / "results.csv").read_bytes() == before
-    assert (tmp_path / "out" / "perception_distortion.png").is_file()
-    assert summary_of(tmp_path / "out")["protocol"] == "tau-sweep"  # that is what the folder holds
-    assert "| τ 0.8 |" in str(table)
-
-
 def test_several_models_are_curves_of_one_plot(options, checkpoint, tmp_path, monkeypatch):
     other = tmp_path / "other.safetensors"
     save_checkpoint(other, random_srflow(tiny_config(), seed=1))
     drawn = {}
     module = importlib.import_module("srflow_evaluation.sampling")
-    monkeypatch.setattr(module, "write_plot", lambda path, title, panels: drawn.update(panels[0].curves))
-    table = perception_distortion(options(models=[str(checkpoint), str(other)], taus=TAUS, samples=2, most=1))
-    assert list(drawn) == ["tiny", "other"]
-    assert [[caption for _, _, caption in points] for points in drawn.values()] == [["τ 0", "τ 0.8"]] * 2
-    assert drawn["tiny"][1][0] != drawn["other"][1][0]
+    monkeypatch.setattr(module, "write_plot", lambda path, title, panels: drawn.update({path.stem: panels[0].curves}))
+    table = tau_sweep(options(models=[str(checkpoint), str(other)], taus=TAUS, samples=2, most=1))
+    assert list(drawn["tau_sweep"]) == list(plane := drawn["perception_distortion"]) == ["tiny", "other"]
+    assert [[caption for _, _, caption in points] for points in plane.values()] == [["τ 0", "τ 0.8"]] * 2
+    assert plane["tiny"][1][0] != plane["other"][1][0]
     assert [row[0] for row in table.rows[1:]] == ["tiny, τ 0", "tiny, τ 0.8", "other, τ 0", "other, τ 0.8"]
 
 
 @pytest.fixture
 def figure_of(monkeypatch):
-    """The last figure that was to be saved."""
-    saved = []
-    monkeypatch.setattr(output, "save", lambda figure, path, title: saved.append(figure))
-    return lambda: saved[-1]
+    """The figure that was to be saved last under a name."""
+    saved = {}
+    monkeypatch.setattr(output, "save", lambda figure, path, title: saved.update({path.stem: figure}))
+    return saved.pop
 
 
 def shown_in(figure):
@@ -124,11 +111,11 @@ def test_a_plot_over_the_temperature_has_the_publications_panels_and_no_bicubic(
     chosen = {"taus": TAUS, "samples": 2, "most": 1, "references": [reference], "metrics": ()}
     tau_sweep(options(**chosen))
     panels = ["PSNR, dB ↑", "GMSD ↓", "LR-PSNR, dB ↑", "variance, /255²"]
-    assert shown_in(figure_of()) == (panels, ["tiny", "reference"])
-    perception_distortion(options(**chosen))
-    assert shown_in(figure_of())[1] == ["tiny", "reference"]
-    tau_sweep(options(**{**chosen, "metrics": ("psnr", "gmsd", "haarpsi")}, out=tmp_path / "named"))
-    assert shown_in(figure_of())[0] == ["PSNR, dB ↑", "HaarPSI ↑", "GMSD ↓", "variance, /255²"]
+    assert shown_in(figure_of("tau_sweep")) == (panels, ["tiny", "reference"])
+    assert shown_in(figure_of("perception_distortion"))[1] == ["tiny", "reference"]
+    tau_sweep(options(**{**chosen, "metrics": ("haarpsi", "gmsd")}, out=tmp_path / "named"))
+    assert shown_in(figure_of("tau_sweep"))[0] == ["HaarPSI ↑", "GMSD ↓", "variance, /255²"]
+    assert figure_of("perception_distortion", None) is None, "it is a metric over PSNR"
 
 
 @pytest.mark.slow
@@ -218,7 +205,7 @@ def test_each_picture_has_the_means_and_the_deviation_of_its_samples(options, ph
     for files in picture_files(photos, cut=cut):
         picture = read_picture(files, cut, "bicubic")
         with torch.no_grad():
-            drawn = [subject.condition(picture.lr)(TAU, seed) for seed in range(3)]
+            drawn = [subject.sampler(picture.lr)(TAU, seed) for seed in range(3)]
         levels_8_bit = np.stack([(image[0].clamp(0, 1) * 255).round().numpy() for image in drawn])
         diversity.append(levels_8_bit.std(axis=0, ddof=1).mean() / (np.pi**0.5 / 2))  # c4 of 3 samples
         row = rows[files.name, "model"]

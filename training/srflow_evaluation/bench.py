@@ -7,16 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
 from srflow_evaluation.metrics import Convention, Metric, perceptual_metric
 from srflow_evaluation.models import TILE, PaddedFlow, Subject, check_device, open_references, open_subject
 from srflow_evaluation.options import LevelTaus, Options
-from srflow_evaluation.output import Table, sheets_of
+from srflow_evaluation.output import Cell, Line, Table, sheets_of, table_of
 from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files, read_picture
-from srflow_evaluation.published_results import PUBLISHED, Published
 from srflow_evaluation.results import Results, Row, mean_of
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError
@@ -45,12 +44,6 @@ SAMPLES = 3
 PUBLISHED_CUT = 8  # pixels: the publication's test pictures have sides that are multiples of this
 _PLAIN = frozenset({"model", "best"})  # what the trainer calls its files
 
-Line = tuple[str, Mapping[str, Any]]
-"""A line of a table: the method's name, and its figures (or text)."""
-
-Cell = tuple[str, Tensor]
-"""A cell of a sheet: caption and image."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
@@ -58,8 +51,7 @@ class Bench:
 
     models: by their names in tables. references: other methods by name, picture → image 1×3×H×W: bicubic first.
     settings: all that the figures depend on except the pictures and what the protocol adds. notes: sentences for the
-    reader of the results. published: figures to compare with, if they are comparable. bilinear: references whose
-    LR-PSNR is of the bilinear reduction.
+    reader of the results.
     """
 
     models: Mapping[str, Subject]
@@ -70,8 +62,6 @@ class Bench:
     references: Mapping[str, Callable[[Picture], Tensor]]
     settings: Mapping[str, Any]
     notes: Sequence[str]
-    published: Published | None = None
-    bilinear: frozenset[str] = frozenset()
 
     @property
     def subject(self) -> Subject:
@@ -88,9 +78,9 @@ class Bench:
         """Of the metrics."""
         return [metric.name for metric in self.metrics]
 
-    def read(self, files: PictureFiles, reduction: Reduction | None = None) -> Picture:
-        """A picture, its LR image reduced for the first model, or by another reduction."""
-        return read_picture(files, self.cut, reduction or self.subject.reduction)
+    def read(self, files: PictureFiles) -> Picture:
+        """A picture, its LR image reduced as the models were trained."""
+        return read_picture(files, self.cut, self.subject.reduction)
 
     def figures(self, image: Tensor, picture: Picture) -> dict[str, float]:
         """All metrics of one image."""
@@ -115,13 +105,7 @@ class Bench:
 
     def reference_rows(self, picture: Picture, seen: Picture | None = None, **more: str) -> list[Row]:
         """A row for each other method. seen: what methods are given, if it is not what their images compare with."""
-        rows = []
-        for name, method in self.references.items():
-            image, own = method(seen or picture), picture
-            if name in self.bilinear:
-                own = replace(picture, lr=self.cut.reduced(picture.hr, "bilinear"), reduction="bilinear")
-            rows.append(self.row(own, name, [image], **more))
-        return rows
+        return [self.row(picture, name, [method(seen or picture)], **more) for name, method in self.references.items()]
 
     def means(self, rows: Sequence[Row], more: Iterable[str] = (), **chosen: str) -> dict[str, float]:
         """The means of all metrics, and of `more` columns, over the rows whose texts are as chosen."""
@@ -145,7 +129,7 @@ class Bench:
         rows_of: a picture's files, and where its sheet is drawn (None: nowhere) → its rows. sheets: how many, if
         `--sheets` is not given. settings: what the figures depend on besides.
         """
-        results = Results(options.out, {**self.settings, **settings}, shard=options.shard)
+        results = Results(options.out, {**self.settings, **settings})
         paths = sheets_of(results, self.pictures, options.sheets or sheets)
         measure = results.measure(self.pictures, lambda files: rows_of(files, paths.get(files.name)), options.progress)
         return results, measure
@@ -167,36 +151,14 @@ class Bench:
         return self.caption(name, self.figures(image, picture)), image
 
     def table(
-        self,
-        lines: Sequence[Line],
-        notes: Sequence[str],
-        more: Mapping[str, tuple[str, str]] | None = None,
-        *,
-        published: str = "",
+        self, lines: Sequence[Line], notes: Sequence[str], more: Mapping[str, tuple[str, str]] | None = None
     ) -> Table:
         """A table of lines, with the convention and the notes below.
 
-        more: heading and format of columns that are no metrics, by their names. published: the published table whose
-        figures stand in columns of their own, beside the measured ones: a method's by its name, SRFlow's for a flow's
-        line, which has its `tau`, and others' for a line that names them in `published`.
+        more: heading and format of columns that are no metrics, by their names.
         """
-        columns = {**{metric.name: (metric.heading, metric.form) for metric in self.metrics}, **(more or {})}
-        known = [
-            {} if self.published is None else self.published.line(published, row.get("published", name), row.get("tau"))
-            for name, row in lines
-        ]
-        headings, cells = ["method"], [[name] for name, _ in lines]
-        for key, (heading, form) in columns.items():
-            headings.append(heading)
-            beside = any(key in figures_of for figures_of in known)
-            if beside:
-                headings.append(f"{heading.split(',')[0].rstrip(' ↑↓')} published")
-            for (_, row), figures_of, line in zip(lines, known, cells, strict=True):
-                value = row.get(key, "")
-                line.append(value if isinstance(value, str) else format(value, form))
-                if beside:
-                    line.append(figures_of.get(key, ""))
-        return Table(headings, cells, [f"{self.convention}.", *notes])
+        columns = {metric.name: (metric.heading, metric.form) for metric in self.metrics}
+        return table_of({**columns, **(more or {})}, lines, [f"{self.convention}.", *notes])
 
     def summary(
         self, protocol: str, rows: Sequence[Row], means: Sequence[Mapping[str, Any]], *notes: str, **more: Any
@@ -216,38 +178,15 @@ class Bench:
             "pictures": len(self.pictures),
             "convention": str(self.convention),
             "metrics": {metric.name: {"heading": metric.heading, "better": metric.better} for metric in self.metrics},
-            "notes": [*([warning] if broken else []), *self.notes, *self._reductions(), *notes],
+            "notes": [*([warning] if broken else []), *self.notes, *notes],
             "rows": list(means),
             "references": {name: self.means(rows, method=name) for name in self.references},
-            **({} if self.published is None else {"published": self.published.tables}),
             **more,
         }
 
-    def _reductions(self) -> list[str]:
-        """A sentence on LR images, if the models were trained on different ones."""
-        by_reduction: dict[str, list[str]] = {}
-        for name, subject in self.models.items():
-            by_reduction.setdefault(subject.reduction, []).append(name)
-        if len(by_reduction) == 1:
-            return []
-        each = "; ".join(f"{reduction} for {', '.join(names)}" for reduction, names in by_reduction.items())
-        return [
-            f"Each model gets LR images reduced as it was trained, and its LR-PSNR is against those: {each}. "
-            f"The other methods get {self.subject.reduction} ones."
-        ]
 
-
-class Shown(NamedTuple):
-    """An image for a sheet: what made it (a model, or None), its name, and the picture that it was made of."""
-
-    subject: Subject | None
-    name: str
-    image: Tensor
-    picture: Picture
-
-
-Draw = Callable[[Bench, Path, Mapping[str, Picture], Sequence[Shown]], None]
-"""Draws a sheet: where, the picture by reduction, and what methods and models made of it."""
+Draw = Callable[[Bench, Path, Picture, Sequence[Cell]], None]
+"""Draws a sheet: where, the picture, and what methods and models made of it, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,12 +199,9 @@ class Sampled:
     summary: dict[str, Any]
 
     def lines(self) -> list[Line]:
-        """The table's lines; that of a network for bilinear reductions has no published figures beside it."""
-        lines: list[Line] = list(self.summary["references"].items())
-        for row in self.summary["rows"]:
-            bilinear = self.bench.models[row["method"]].reduction != "bicubic"
-            lines.append((called(row["method"], row["tau"]), {**row, **({"published": ""} if bilinear else {})}))
-        return lines
+        """The table's lines: the other methods, then the models at their temperatures."""
+        models = [(called(row["method"], row["tau"]), row) for row in self.summary["rows"]]
+        return [*self.summary["references"].items(), *models]
 
 
 def measure_models(
@@ -278,7 +214,7 @@ def measure_models(
     measured: str = "models",
     sheets: int = 0,
 ) -> Sampled:
-    """Measure the samples of all models, each on LR images reduced as it was trained. Raises: SRFlowError.
+    """Measure the samples of all models. Raises: SRFlowError.
 
     default: a model's temperatures if none are named. measured: what, for settings.json. The summary is not written.
     """
@@ -286,21 +222,17 @@ def measure_models(
     taus = {name: tuple(dict.fromkeys(options.taus or default(found))) for name, found in bench.models.items()}
 
     def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
-        pictures: dict[str, Picture] = {
-            subject.reduction: bench.read(files, subject.reduction) for subject in bench.models.values()
-        }
-        picture = pictures[bench.subject.reduction]
-        rows, shown = bench.reference_rows(picture), []
+        picture = bench.read(files)
+        rows, shown = bench.reference_rows(picture), list[Cell]()
         for name, subject in bench.models.items():
-            own = pictures[subject.reduction]
-            sample = subject.sampler(own.lr)
+            sample = subject.sampler(picture.lr)
             for tau in taus[name]:
                 drawn = [sample(tau, seed) for seed in range(1 if tau.is_zero else count)]
-                rows.append(bench.sampled_row(own, name, tau, drawn))
-                shown.append(Shown(subject, called(name, tau), drawn[0], own))
+                rows.append(bench.sampled_row(picture, name, tau, drawn))
+                shown.append((called(name, tau), drawn[0]))
         if sheet is not None:
-            others = [Shown(None, name, method(picture), picture) for name, method in bench.references.items()]
-            draw(bench, sheet, pictures, [*others, *shown])
+            others = [(name, method(picture)) for name, method in bench.references.items()]
+            draw(bench, sheet, picture, [*others, *shown])
         return rows
 
     results, rows = bench.measure(
@@ -326,7 +258,7 @@ def called(name: str, tau: LevelTaus | float | str) -> str:
 def model_names(subjects: Sequence[Subject], taken: Iterable[str]) -> list[str]:
     """A short name for each model: its file's, or its folder's; its path where these are not unique.
 
-    Where the models were trained on different reductions, names say on which. Raises: ArgumentError.
+    Raises: ArgumentError.
     """
     paths = [Path(subject.name) for subject in subjects]
     short = [path.parent.name if path.stem in _PLAIN and path.parent.name else path.stem for path in paths]
@@ -334,9 +266,7 @@ def model_names(subjects: Sequence[Subject], taken: Iterable[str]) -> list[str]:
     names = [name if counts[name] == 1 else subject.name for name, subject in zip(short, subjects, strict=True)]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ArgumentError(f"--model names {twice[0]} twice: name different models")
-    if len({subject.reduction for subject in subjects}) == 1:
-        return names
-    return [f"{name} ({subject.reduction} LR)" for name, subject in zip(names, subjects, strict=True)]
+    return names
 
 
 def check_out(options: Options) -> None:
@@ -391,7 +321,6 @@ def open_bench(options: Options, *, several: bool = False, alone: str = MODEL) -
     sizes = [size_of(files.hr) for files in pictures]
     convention, networks = open_networks(options, first.scale, first.reduction)
     metrics = convention.metrics(options.metrics)
-    published, remarks = _published(options, first, sizes)
     missing = [MISSING] if convention.lpips is None else []
     if not figures.has_flip():
         missing.append("FLIP is not measured, because flip-evaluator is not installed: pip install flip-evaluator.")
@@ -411,13 +340,10 @@ def open_bench(options: Options, *, several: bool = False, alone: str = MODEL) -
             "lr": "files" if options.lr is not None else first.reduction,
             "references": digests,
             "others": list(options.others),
-            "bilinear": sorted(options.bilinear),
             "device": options.device,
             **networks,
         },
-        notes=[*notes, *_mixed_scales(cut, sizes), *([] if options.metrics else missing), *remarks],
-        published=published,
-        bilinear=frozenset(options.bilinear),
+        notes=[*notes, *_mixed_scales(cut, sizes), *([] if options.metrics else missing)],
     )
 
 
@@ -456,35 +382,8 @@ def _check_models(options: Options, subjects: Sequence[Subject]) -> None:
             raise ArgumentError(
                 f"{subject.name} enlarges ×{subject.scale}, {first.name} ×{first.scale}: compare models of one scale"
             )
-    if options.lr is not None and len({subject.reduction for subject in subjects}) > 1:
-        raise ArgumentError(
-            "the models were trained on different reductions, and --lr is one: leave it out, and each gets its own"
-        )
-
-
-def _published(
-    options: Options, subject: Subject, sizes: Sequence[tuple[int, int]]
-) -> tuple[Published | None, list[str]]:
-    """The published figures that were asked for, if they are comparable, and a sentence on them."""
-    if options.published is None:
-        return None, []
-    found = PUBLISHED[options.published]
-    differences = found.differences(
-        convention=options.convention,
-        scale=subject.scale,
-        reduction=subject.reduction if options.lr is None else "bicubic",
-        centre=options.centre,
-        sizes=sizes,
-    )
-    if differences:
-        return None, [
-            f"The published figures ({options.published}) are left out, because this measurement is not comparable: "
-            f"{'; '.join(differences)}."
-        ]
-    notes = [f"Published: means over {found.what}, samples of SRFlow at τ {found.tau:g}; here: over {len(sizes)}."]
-    if not found.pictures or found.side:
-        notes.append(
-            f"Published figures compare only if {found.what} are measured; srflow-eval does not have those, and cannot "
-            "check that these are they."
-        )
-    return found, notes
+        if subject.reduction != first.reduction:
+            raise ArgumentError(
+                f"{first.name} was trained on {first.reduction} reductions, {subject.name} on {subject.reduction} "
+                "ones: measure them one by one"
+            )

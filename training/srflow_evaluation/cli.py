@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import IO, Any
+from typing import Any
 
 import click
 
@@ -20,36 +20,6 @@ from srflow_training.inputs import check_folder, check_model, require_all
 _PRINTED = ("hr", "models", "taus", "metrics", "device")  # what report takes without a folder
 
 
-class _ProtocolCommand(Command):
-    """A protocol's command. Of an option that only others have, it says which ones."""
-
-    def make_context(
-        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
-    ) -> click.Context:
-        try:
-            context = super().make_context(info_name, args, parent, **extra)
-        except click.NoSuchOption as error:
-            flag = error.option_name
-            having = [name for name, other in evaluate.commands.items() if any(flag in p.opts for p in other.params)]
-            if not having:
-                raise
-            raise _RefusedOption(
-                f"{info_name} has no {flag}: leave it out, or take one of {', '.join(having)}"
-            ) from error
-        if self.name == "report" and context.params["output"] is None:
-            for option in self.params:
-                if context.params[str(option.name)] not in (None, ()) and option.name not in _PRINTED:
-                    raise _RefusedOption(f"report takes {option.opts[-1]} only with a folder for its page: add -o OUT")
-        return context
-
-
-class _RefusedOption(click.ClickException):
-    """Shown in one line, with exit status 1."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"error: {self.message}", err=True, file=file)
-
-
 class _Protocols(Command, click.Group):
     """The commands of all protocols. Its help lists them first, with a line for each."""
 
@@ -57,14 +27,6 @@ class _Protocols(Command, click.Group):
         with formatter.section("Protocols"):
             formatter.write_dl([(name, command.get_short_help_str()) for name, command in self.commands.items()])
         super().format_options(ctx, formatter)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if not args and not ctx.resilient_parsing:
-            ctx.fail(f"name a protocol: {', '.join(self.commands)}")
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            raise click.UsageError(f"name the protocol first, then {error.option_name}", ctx) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -76,7 +38,6 @@ class _Protocols(Command, click.Group):
 
 @click.group(
     cls=_Protocols,
-    no_args_is_help=False,
     options_metavar="",
     subcommand_metavar="PROTOCOL [OPTIONS]",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -124,19 +85,19 @@ def _run(name: str, /, **given: Any) -> None:
 def _measured(name: str, given: dict[str, Any]) -> str:
     """Run a protocol; return its table, and the names of the files that it wrote. Raises: SRFlowError."""
     protocol = PROTOCOLS[name]
-    if protocol.writes and given["output"] is None:
-        raise ArgumentError(f"{name} writes a folder of results: name it with -o OUT")
+    if given.get("output") is None:
+        if protocol.writes:
+            raise ArgumentError(f"{name} writes a folder of results: name it with -o OUT")
+        for option in evaluate.commands[name].params if name == "report" else ():
+            if given[str(option.name)] not in (None, ()) and option.name not in _PRINTED:
+                raise ArgumentError(f"report takes {option.opts[-1]} only with a folder for its page: add -o OUT")
     for module in ("matplotlib", "jinja2"):
         require_extra(module, "train")
     from srflow_evaluation.options import Options
-    from srflow_evaluation.results import ShardMeasuredError
 
     progress, say = partial(click.echo, err=True), click.echo
     options = Options.parse(protocol=name, progress=progress, say=say, **given)
-    try:
-        printed = str(protocol.run(options))
-    except ShardMeasuredError as measured:
-        return str(measured)
+    printed = str(protocol.run(options))
     if not protocol.writes:
         return printed
     written = sorted(path.name for path in options.out.iterdir() if path.suffix != ".part")
@@ -146,7 +107,7 @@ def _measured(name: str, given: dict[str, Any]) -> str:
 for _name, _protocol in PROTOCOLS.items():
     _options = _protocol.options()
     evaluate.add_command(
-        _ProtocolCommand(
+        Command(
             _name,
             callback=partial(_run, _name),
             params=[option for found in _options.values() for option in found],

@@ -45,7 +45,7 @@ def clips(options: Options) -> Table:
     """
     lpips = () if weights_file("alex") is None else ("lpips",)
     bench = open_bench(replace(options, metrics=options.metrics or ("psnr", *lpips, "lr_psnr")))
-    tau = options.sampling_tau(options.default_tau(bench.subject))
+    tau = options.sampling_tau(bench.subject.default_tau)
     if bench.subject.upscaler is None:
         raise ArgumentError("clips are drawn by the runtime: export the checkpoint, and name the bundle with --model")
     if len(bench.pictures) < 2:

@@ -17,7 +17,7 @@ from torch import Tensor
 from srflow_evaluation.bench import NONFINITE, open_networks
 from srflow_evaluation.models import Subject
 from srflow_evaluation.options import LevelTaus, Options
-from srflow_evaluation.output import Table, shown_pixels, write_png
+from srflow_evaluation.output import Table, shown_pixels, table_of, write_png
 from srflow_evaluation.pictures import Cut, Picture, PictureFiles
 from srflow_evaluation.results import Results, Row, mean_of
 from srflow_sdk.errors import ImageError
@@ -165,15 +165,12 @@ def measure_crops(
     for method, of in of_methods.items():
         means[method][NONFINITE] = sum(float(line[NONFINITE]) for line in of)
     columns = {metric.name: (metric.heading, _FORMS.get(metric.name, metric.form)) for metric in metrics} | _MORE
-    cells = [
-        [shown_method(method), *(format(of[name], form) for name, (_, form) in columns.items())]
-        for method, of in means.items()
-    ]
+    table = [(shown_method(method), of) for method, of in means.items()]
     notes = [_convention(subject, side), *_left_out(len(pictures) - len(measured), side)]
     notes += [MISSING] if convention.lpips is None and not options.metrics else []
     headings = {name: heading for name, (heading, _) in columns.items()}
     found = Crops(
-        table=Table(["method", *headings.values()], cells, notes),
+        table=table_of(columns, table, notes),
         count=len(lines) // len(means),
         names=[files.name for files in measured],
         shown=[_shown(out, files.name, lines, methods) for files in measured if files.name in shown],

@@ -134,8 +134,6 @@ def damaged_lr(picture: Picture, damage: Damage) -> Tensor:
 def _opened(options: Options) -> Bench:
     """Models, other methods, and folders of outputs, which have one for each damage. Raises: SRFlowError."""
     bench = open_bench(replace(options, centre=options.centre or CROP, others={}), several=True, alone="")
-    if len({subject.reduction for subject in bench.models.values()}) > 1:
-        raise ArgumentError("the models were trained on different reductions: measure them one by one")
     others = {name: lambda seen, name=name: seen.others[name] for name in options.others}
     references = {**bench.references, **others}
     return replace(

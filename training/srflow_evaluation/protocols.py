@@ -11,14 +11,12 @@ import click
 
 from srflow_apps.commands.base_command import LocalPath, NameOrPath
 from srflow_evaluation.metrics import METRICS
-from srflow_evaluation.published_results import PUBLISHED
 
 if TYPE_CHECKING:
     from srflow_evaluation.options import Options
 
 COMMON = frozenset(
-    {"model", "lr", "output", "reference", "other", "convention", "crop", "pictures", "sheets"}
-    | {"metrics", "device", "shard"}
+    {"model", "lr", "output", "reference", "other", "convention", "crop", "pictures", "sheets"} | {"metrics", "device"}
 )
 """Options of all protocols on pictures; `--hr` is everyone's."""
 
@@ -33,9 +31,8 @@ class Protocol:
     function: module:function in this package, Options → the table, or the text, to print. about: its line in the
     command's help. reading: what to look for in its results. takes: its options besides the common ones. lacks: common
     options that it does not take. several_models: it measures each --model. writes: it needs a folder, and continues
-    there what was stopped. in_report: whether `report` runs it, with nothing but the common options. folder: the one in
-    the report's folder, if not its name: protocols that draw the same measurements share it. inverts: whether it needs
-    a model that inverts. pairs: whether it takes something from the next photograph.
+    there what was stopped. in_report: whether `report` runs it, with nothing but the common options. inverts: whether
+    it needs a model that inverts. pairs: whether it takes something from the next photograph.
     """
 
     function: str
@@ -46,7 +43,6 @@ class Protocol:
     several_models: bool = False
     writes: bool = True
     in_report: bool = True
-    folder: str = ""
     inverts: bool = False
     pairs: bool = False
 
@@ -86,7 +82,6 @@ PROTOCOLS = {
         function="page:report",
         about="a model and bicubic on crops, or all of it as a page",
         takes=frozenset({"tau", "only"}),
-        lacks=frozenset({"shard"}),
         writes=False,
         in_report=False,
         reading="PSNR, LPIPS, SSIM, HaarPSI, GMSD, LR-PSNR, difference of samples and colour shift, for bicubic and "
@@ -124,32 +119,25 @@ PROTOCOLS = {
     ),
     "tau-sweep": Protocol(
         function="sampling:tau_sweep",
-        about="all metrics and diversity over tau (figures 2 to 5)",
+        about="all metrics and diversity over tau (figures 2 to 6)",
         several_models=True,
-        takes=frozenset({"tau", "samples", "published", "bilinear"}),
+        takes=frozenset({"tau", "samples"}),
         reading="Look for PSNR and SSIM that fall slowly while diversity rises. LPIPS, where it was measured, is best "
-        "at the temperature to use; GMSD judges nearly as PSNR does.",
-    ),
-    "perception-distortion": Protocol(
-        function="sampling:perception_distortion",
-        about="the same points in one plane (figure 6)",
-        several_models=True,
-        takes=frozenset({"tau", "samples", "published", "bilinear"}),
-        folder="tau-sweep",
-        reading="Each point is a temperature: faithful pictures lie to the right, natural ones below. A model is "
-        "better than a method whose point lies above its curve.",
+        "at the temperature to use; GMSD judges nearly as PSNR does. In the plane of perception and distortion each "
+        "point is a temperature: faithful pictures lie to the right, natural ones below. A model is better than a "
+        "method whose point lies above its curve.",
     ),
     "best-of-n": Protocol(
         function="sampling:best_of_n",
         about="the best of the first n samples (figures 7 and 8)",
-        takes=frozenset({"tau", "samples", "published"}),
+        takes=frozenset({"tau", "samples"}),
         reading="Look at how much the best of n gains over the first sample: little means that samples hardly differ, "
         "much that choosing among them pays.",
     ),
     "restore": Protocol(
         function="restore:restore",
         about="degraded pictures restored (table 2, figures 9, 10)",
-        takes=frozenset({"tau", "sample-tau", "degradation", "degraded", "normalise", "published"}),
+        takes=frozenset({"tau", "sample-tau", "degradation", "degraded", "normalise"}),
         lacks=frozenset({"lr"}),
         inverts=True,
         reading="Look for a restored PSNR above the degraded picture's and the super-resolved one's. SSIM likes smooth "
@@ -175,14 +163,14 @@ PROTOCOLS = {
     "samples": Protocol(
         function="sampling:random_samples",
         about="samples and their deviation (figures 14 to 17)",
-        takes=frozenset({"tau", "samples", "published"}),
+        takes=frozenset({"tau", "samples"}),
         reading="Bright places of the deviation map are where the model is unsure: texture and edges, not flat areas.",
     ),
     "compare": Protocol(
         function="sampling:compare",
         about="models and other methods on crops (figures 11 to 13)",
         several_models=True,
-        takes=frozenset({"tau", "samples", "published", "bilinear"}),
+        takes=frozenset({"tau", "samples"}),
         in_report=False,
     ),
     "standard": Protocol(
@@ -190,7 +178,7 @@ PROTOCOLS = {
         about="the field's test sets, by the field's convention",
         several_models=True,
         takes=frozenset({"tau", "samples"}),
-        lacks=frozenset({"lr", "convention", "crop", "sheets", "shard"}),
+        lacks=frozenset({"lr", "convention", "crop", "sheets"}),
         in_report=False,
         reading="DIR holds the sets as benchmarks/standard_sets.py lays them out: SET/HR and SET/LR; or is one of "
         "them. A folder of --other has a folder for each set, whose pictures are named as the set's.",
@@ -199,20 +187,20 @@ PROTOCOLS = {
         function="sampling:encoder_init",
         about="two models, one from a trained encoder (table 1)",
         several_models=True,
-        takes=frozenset({"tau", "samples", "published", "bilinear"}),
+        takes=frozenset({"tau", "samples"}),
         in_report=False,
     ),
     "ntire21": Protocol(
         function="sampling:ntire21",
         about="NTIRE 2021's LR-PSNR and diversity of 10 samples",
-        takes=frozenset({"tau", "samples", "published"}),
+        takes=frozenset({"tau", "samples"}),
         reading="Look for a worst LR-PSNR above 45 dB, which the challenge demanded, and a diversity well above 0.",
     ),
     "clips": Protocol(
         function="clips:clips",
         about="the frames of a clip, and how they flicker",
         takes=frozenset({"tau"}),
-        lacks=frozenset({"lr", "reference", "other", "convention", "pictures", "sheets", "shard"}),
+        lacks=frozenset({"lr", "reference", "other", "convention", "pictures", "sheets"}),
         in_report=False,
         reading="DIR is one clip: its frames in the order of their names, and perhaps motion.npz, their true motion. "
         "Look for a flicker of motion near that of τ 0, with the LPIPS of the others.",
@@ -283,17 +271,6 @@ _OPTIONS: Collection[tuple[str, tuple[click.Option, ...]]] = {
             multiple=True,
             metavar="NAME=DIR|NAME",
         ),
-        _option(
-            "--bilinear",
-            "The --other of this name enlarged bilinear reductions: its LR-PSNR is against those. Repeatable.",
-            multiple=True,
-            metavar="NAME",
-        ),
-        _option(
-            "--published",
-            "Take the publication's tau for this data set; with --convention published, add columns with its figures.",
-            type=click.Choice(list(PUBLISHED)),
-        ),
     ),
     "Measuring": (
         _option("--convention", "How metrics are computed; published: as the publication's code.", **_CONVENTIONS),
@@ -312,11 +289,6 @@ _OPTIONS: Collection[tuple[str, tuple[click.Option, ...]]] = {
     ),
     "Runs": (
         _option("--device", "Where networks compute.  [default: cpu]", metavar="cpu|cuda[:N]"),
-        _option(
-            "--shard",
-            "Only every n-th photograph, from the i-th on. The same command without it puts shards in OUT together.",
-            metavar="i/n",
-        ),
         _option(
             "--only",
             "Protocol that report runs, besides the crops. Repeatable.  [default: all that apply]",

@@ -14,13 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from srflow_evaluation.bench import Line, open_bench
+from srflow_evaluation.bench import open_bench
 from srflow_evaluation.damages import Damage, generator_of
 from srflow_evaluation.models import ConditionedFlow
 from srflow_evaluation.options import ZERO, LevelTaus, Options
-from srflow_evaluation.output import Table, shown_place, write_sheet
+from srflow_evaluation.output import Line, Table, shown_place, write_sheet
 from srflow_evaluation.pictures import Picture, PictureFiles, to_pixels
-from srflow_evaluation.published_results import DEGRADED, RESTORATION, RESTORED, SUPERRESOLVED
 from srflow_evaluation.results import Row
 from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError
@@ -36,8 +35,6 @@ PUBLISHED_TAU = LevelTaus((0.9,))
 
 METHODS = {"degraded": "degraded", "superresolved": "super-resolved", "sampled": "sampled", "restored": "restored"}
 """The figures of a picture, by their names in results.csv, and how tables call them."""
-
-_PUBLISHED = {"degraded": DEGRADED, "sampled": SUPERRESOLVED, "restored": RESTORED}  # lines of its table
 
 
 @torch.no_grad()
@@ -56,7 +53,7 @@ def restore(options: Options) -> Table:
     open_flow = bench.subject.both_ways()
     if taken := [name for name in METHODS if name in bench.references]:
         raise ArgumentError(f"a method to compare is called {taken[0]}, which is a name of this protocol: rename it")
-    sampled = options.sample_tau or options.default_tau(bench.subject)
+    sampled = options.sample_tau or bench.subject.default_tau
     bench.subject.check(sampled)
     taus = {"degraded": "", "superresolved": "0", "sampled": str(sampled), "restored": tau}
 
@@ -102,14 +99,9 @@ def restore(options: Options) -> Table:
     )
     results.write_summary(summary)
     captions = METHODS | {"sampled": f"sampled, τ {sampled}", "superresolved": "super-resolved, τ 0"}
-    published = dict(_PUBLISHED) if what == DEGRADATION else {}  # it is of that degradation
-    if bench.published is not None and sampled.in_json != bench.published.tau:
-        published.pop("sampled", None)
-    lines: list[Line] = [
-        (captions[name], {**found, "published": published.get(name, "")}) for name, found in means.items()
-    ]
-    lines[1:1] = [(name, {**found, "published": ""}) for name, found in summary["references"].items()]
-    return bench.table(lines, summary["notes"], published=RESTORATION)
+    lines: list[Line] = [(captions[name], found) for name, found in means.items()]
+    lines[1:1] = summary["references"].items()
+    return bench.table(lines, summary["notes"])
 
 
 Change = Callable[[Latents, Tensor], Latents]

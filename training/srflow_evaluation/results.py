@@ -1,7 +1,7 @@
-"""The results of a protocol: `results.csv`, `summary.json`, and what a run that was stopped, or a shard, continues.
+"""The results of a protocol: `results.csv`, `summary.json`, and what a run that was stopped continues.
 
-Each picture's rows are a line of JSON, added to `measured.jsonl` when the picture is measured; a shard has a file of
-its own, so that several may run in one folder. results.csv is made of the lines.
+Each picture's rows are a line of JSON, added to `measured.jsonl` when the picture is measured. results.csv is made of
+the lines.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ import csv
 import io
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,59 +27,21 @@ Row = dict[str, str | float]
 _Key = tuple[str, str]  # a picture's name, and the sha256 of its files
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shard:
-    """Every count-th picture, from the number-th on; number: from 1."""
-
-    number: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """Parse "2/4". Raises: ArgumentError."""
-        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-        if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            raise ArgumentError(f"--shard is {text!r}; it must be i/n, from 1/n to n/n, such as 2/4")
-        return cls(number=int(match[1]), count=int(match[2]))
-
-    def of(self, pictures: Sequence[PictureFiles]) -> Sequence[PictureFiles]:
-        """The pictures that it measures."""
-        return pictures[self.number - 1 :: self.count]
-
-    def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
-
-
-class ShardMeasuredError(Exception):
-    """A shard is measured: not a failure, but the end of its run. The message says what is next."""
-
-
 class Results:
     """The rows of a protocol in a folder.
 
     settings: all that the figures depend on except the pictures; JSON-ready. A picture whose files are unchanged is
-    not measured again. shard: the pictures to measure; None: all.
-    Raises: ArgumentError if the folder holds a measurement with other settings, or shards of another division.
+    not measured again. Raises: ArgumentError if the folder holds a measurement with other settings.
     """
 
-    def __init__(self, out: Path, settings: Mapping[str, Any], *, shard: Shard | None = None) -> None:
-        self.out, self.shard = out, shard
+    def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
+        self.out, self._lines = out, out / "measured.jsonl"
         if out.exists() and not out.is_dir():
             raise ArgumentError(f"-o {out} is a file; the results are a folder: name another")
         out.mkdir(parents=True, exist_ok=True)
         remove_stale_parts(*(out / name for name in ("results.csv", "settings.json", "summary.json")))
-        name = "measured.jsonl" if shard is None else f"measured-{shard.number}-of-{shard.count}.jsonl"
-        self._own_lines, lines = out / name, sorted(out.glob("measured*.jsonl"))
-        counts = {int(path.stem.rpartition("-of-")[2]) for path in lines if "-of-" in path.stem}
-        if shard is not None and (others := counts - {shard.count}):
-            raise ArgumentError(
-                f"-o {out} holds shards of {max(others)}, and --shard {shard} divides the photographs "
-                f"otherwise: give i/{max(others)}, or name another folder"
-            )
         self._check_settings(json.loads(json.dumps(dict(settings))))
-        self._rows: dict[_Key, list[Row]] = {}
-        for path in lines:
-            self._rows.update(_read_lines(path))
+        self._rows: dict[_Key, list[Row]] = dict(_read_lines(self._lines)) if self._lines.is_file() else {}
         self._forgotten: set[str] = set()
 
     def measure(
@@ -90,26 +50,17 @@ class Results:
         rows_of: Callable[[PictureFiles], list[Row]],
         progress: Callable[[str], None],
     ) -> list[Row]:
-        """Measure the pictures that are not yet measured, write results.csv, and return the rows of all in their order.
-
-        Raises: ShardMeasuredError when the shard's own pictures are measured, if it is one.
-        """
-        own = pictures if self.shard is None else self.shard.of(pictures)
-        keys = {files.name: (files.name, files.sha256) for files in own}
-        left = [files for files in own if files.name in self._forgotten or keys[files.name] not in self._rows]
-        if len(left) < len(own):
-            progress(f"{len(own) - len(left)} of {len(own)} pictures are already measured")
+        """Measure the pictures that are not yet measured, write results.csv, and return all rows in their order."""
+        keys = {files.name: (files.name, files.sha256) for files in pictures}
+        left = [files for files in pictures if files.name in self._forgotten or keys[files.name] not in self._rows]
+        if len(left) < len(pictures):
+            progress(f"{len(pictures) - len(left)} of {len(pictures)} pictures are already measured")
         start = time.monotonic()
         for number, files in enumerate(left):
             spent = time.monotonic() - start
             rest = f", about {_duration(spent / number * (len(left) - number))} left" if number else ""
             progress(f"picture {number + 1} of {len(left)}: {files.name}{rest}")
             self._add(keys[files.name], rows_of(files))
-        if self.shard is not None:
-            raise ShardMeasuredError(
-                f"shard {self.shard}: {len(own)} of {len(pictures)} pictures are measured. When all shards are, the "
-                "same command without --shard puts them together"
-            )
         rows = [row for key in keys.values() for row in self._rows[key]]
         text = io.StringIO(newline="")
         columns = list(dict.fromkeys(name for row in rows for name in row))
@@ -150,7 +101,7 @@ class Results:
         """Keep a picture's rows."""
         content = json.dumps({"picture": key[0], "sha256": key[1], "rows": rows}, default=float)
         self._rows[key] = json.loads(content)["rows"]  # as they will be read again
-        with self._own_lines.open("ab+") as file:
+        with self._lines.open("ab+") as file:
             if file.tell():
                 file.seek(-1, io.SEEK_END)
                 content = content if file.read() == b"\n" else f"\n{content}"  # after a line that was cut off

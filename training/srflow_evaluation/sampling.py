@@ -24,10 +24,7 @@ from srflow_evaluation.bench import (
     SPREAD,
     VARIANCE,
     Bench,
-    Cell,
-    Line,
     Sampled,
-    Shown,
     called,
     check_out,
     measure_models,
@@ -37,12 +34,21 @@ from srflow_evaluation.bench import (
 from srflow_evaluation.metrics import Metric, perceptual_metric
 from srflow_evaluation.models import Subject
 from srflow_evaluation.options import ZERO, LevelTaus, Options
-from srflow_evaluation.output import SHEETS, Panel, Table, heat_map, shown_place, shown_places, write_plot, write_sheet
+from srflow_evaluation.output import (
+    SHEETS,
+    Cell,
+    Line,
+    Panel,
+    Table,
+    heat_map,
+    shown_place,
+    shown_places,
+    write_plot,
+    write_sheet,
+)
 from srflow_evaluation.pictures import Picture, PictureFiles
-from srflow_evaluation.published_results import ENCODERS, METHODS, PRETRAINED, S10, SCRATCH, SPACE
 from srflow_evaluation.results import Row
 from srflow_sdk.errors import ArgumentError, MissingExtraError
-from srflow_sdk.model.manifest import Reduction
 from srflow_training import figures
 from srflow_training.lpips import MISSING
 from srflow_training.lpips_weights import HOW, weights_file
@@ -53,69 +59,48 @@ TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.
 
 @torch.no_grad()
 def tau_sweep(options: Options) -> Table:
-    """Measure and write results.csv, summary.json, tau_sweep.png and sheets; return the table. Raises: SRFlowError."""
-    found = _over_tau(options)
-    metrics, rows = found.bench.metrics, found.summary["rows"]
-    headings = {metric.name: metric.heading for metric in metrics} | {VARIANCE: SPREAD[VARIANCE][0]}
-    chosen = {"psnr", perceptual_metric(metrics).name, "lr_psnr", VARIANCE, *options.metrics}
-    panels = []
-    for name in (name for name in headings if name in chosen):
-        curves = {
-            label: [(row["tau"], row[name]) for row in rows if row["method"] == model and isinstance(row["tau"], float)]
-            for model, label in found.bench.labels.items()
-        }
-        if any(curves.values()):
-            lines = {other: means[name] for other, means in _references(found).items() if name in means}
-            panels.append(Panel(headings[name], "τ", curves=curves, lines=lines))
-    if panels:
-        write_plot(options.out / "tau_sweep.png", found.bench.title, panels)
-    return found.bench.table(found.lines(), found.summary["notes"], SPREAD, published=METHODS)
+    """Measure and write results.csv, summary.json, sheets and both plots; return the table. Raises: SRFlowError.
 
-
-@torch.no_grad()
-def perception_distortion(options: Options) -> Table:
-    """Measure as :func:`tau_sweep` does, and draw perception_distortion.png; return the table. Raises: SRFlowError.
-
-    The two share a folder in a report, so summary.json is the same: its protocol is tau-sweep.
+    tau_sweep.png has the metrics over the temperature, perception_distortion.png each temperature as a point, if there
+    are metrics of both kinds. Bicubic is in neither: it lies far from the others and would flatten every curve.
     """
-    if options.metrics and ("psnr" not in options.metrics or len(options.metrics) < 2):
-        raise ArgumentError("perception-distortion draws a metric over PSNR: name both, such as --metrics psnr,lpips")
-    found = _over_tau(options)
-    perception, distortion = perceptual_metric(found.bench.metrics), found.bench.metrics[0]
-    curves = {
-        label: [
-            (row[distortion.name], row[perception.name], called(MODEL, row["tau"]))
-            for row in found.summary["rows"]
-            if row["method"] == model
-        ]
-        for model, label in found.bench.labels.items()
-    }
-    points = {name: (means[distortion.name], means[perception.name]) for name, means in _references(found).items()}
-    labels = (f"distortion: {distortion.heading}", f"perception: {perception.heading}")
-    write_plot(
-        options.out / "perception_distortion.png", found.bench.title, [Panel("", *labels, curves=curves, points=points)]
-    )
-    return found.bench.table(found.lines(), found.summary["notes"], SPREAD, published=METHODS)
-
-
-def _over_tau(options: Options) -> Sampled:
     bench = open_bench(options, several=True)
     found = measure_models(
         bench, options, lambda _: TAUS, _draw_over_tau, protocol="tau-sweep", measured="tau", sheets=1
     )
     found.results.write_summary(found.summary)
-    return found
+    metrics, rows = bench.metrics, found.summary["rows"]
+    of_models = {label: [row for row in rows if row["method"] == model] for model, label in bench.labels.items()}
+    others = {name: means for name, means in found.summary["references"].items() if name != "bicubic"}
+    perception, distortion = perceptual_metric(metrics), metrics[0]
+    headings = {metric.name: metric.heading for metric in metrics} | {VARIANCE: SPREAD[VARIANCE][0]}
+    panels = []
+    for name in (name for name in headings if name in {"psnr", perception.name, "lr_psnr", VARIANCE, *options.metrics}):
+        curves = {
+            label: [(row["tau"], row[name]) for row in of_model if isinstance(row["tau"], float)]
+            for label, of_model in of_models.items()
+        }
+        if any(curves.values()):
+            lines = {other: means[name] for other, means in others.items() if name in means}
+            panels.append(Panel(headings[name], "τ", curves=curves, lines=lines))
+    if panels:
+        write_plot(options.out / "tau_sweep.png", bench.title, panels)
+    if distortion.name == "psnr" and perception != distortion:
+        points = {name: (means[distortion.name], means[perception.name]) for name, means in others.items()}
+        plane = {
+            label: [(row[distortion.name], row[perception.name], called(MODEL, row["tau"])) for row in of_model]
+            for label, of_model in of_models.items()
+        }
+        labels = (f"distortion: {distortion.heading}", f"perception: {perception.heading}")
+        write_plot(
+            options.out / "perception_distortion.png", bench.title, [Panel("", *labels, curves=plane, points=points)]
+        )
+    return bench.table(found.lines(), found.summary["notes"], SPREAD)
 
 
-def _references(found: Sampled) -> dict[str, dict[str, float]]:
-    """Those that a plot shows: bicubic lies far from the others and would flatten every curve."""
-    return {name: means for name, means in found.summary["references"].items() if name != "bicubic"}
-
-
-def _draw_over_tau(bench: Bench, path: Path, pictures: Mapping[str, Picture], shown: Sequence[Shown]) -> None:
+def _draw_over_tau(bench: Bench, path: Path, picture: Picture, shown: Sequence[Cell]) -> None:
     """Draw figure 2: a picture over τ, between the input and the photograph."""
-    picture = next(iter(pictures.values()))
-    cells = [bench.cell(one.name, one.image, one.picture) for one in shown]
+    cells = [bench.cell(name, image, picture) for name, image in shown]
     title = f"{picture.name}: {', '.join(model_names([*bench.models.values()], ()))}"
     write_sheet(path, title, [("LR", picture.lr), *cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=5)
 
@@ -175,7 +160,7 @@ def best_of_n(options: Options) -> Table:
     write_plot(options.out / "best_of_n.png", title, panels)
     lines: list[Line] = [(f"best of {row['n']}", row) for row in means]
     lines[0] = (lines[0][0], {**means[0], "tau": tau.in_json})  # no choice: a plain sample
-    return bench.table([*summary["references"].items(), *lines], summary["notes"], published=METHODS)
+    return bench.table([*summary["references"].items(), *lines], summary["notes"])
 
 
 def _best_means(bench: Bench, rows: Sequence[Row], count: int) -> list[dict[str, Any]]:
@@ -210,7 +195,7 @@ def random_samples(options: Options) -> Table:
     """
     count = options.sample_count(DEVIATION_SAMPLES, "the deviation of samples is shown")
     bench = open_bench(options)
-    tau = options.sampling_tau(options.default_tau(bench.subject))
+    tau = options.sampling_tau(bench.subject.default_tau)
 
     def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
         picture = bench.read(files)
@@ -241,13 +226,13 @@ def random_samples(options: Options) -> Table:
     summary = bench.summary("samples", rows, [mean], extremes, samples=count)
     results.write_summary(summary)
     lines = [*summary["references"].items(), (f"τ {tau}, mean of {count} samples", mean)]
-    return bench.table(lines, summary["notes"], DIVERSITY_COLUMN, published=METHODS)
+    return bench.table(lines, summary["notes"], DIVERSITY_COLUMN)
 
 
 CROPS = 3
 """Rows of a sheet: the most detailed crops of a picture."""
 
-_REDUCTIONS: tuple[Reduction, ...] = ("bicubic", "bilinear")  # as a sheet groups its columns
+PRETRAINED, SCRATCH = "from a trained encoder", "from scratch"
 
 
 @torch.no_grad()
@@ -258,7 +243,7 @@ def compare(options: Options) -> Table:
     """
     found = _side_by_side(options, open_bench(options, several=True, alone=""), "compare")
     found.results.write_summary(found.summary)
-    return found.bench.table(found.lines(), found.summary["notes"], DIVERSITY_COLUMN, published=METHODS)
+    return found.bench.table(found.lines(), found.summary["notes"], DIVERSITY_COLUMN)
 
 
 @torch.no_grad()
@@ -285,21 +270,18 @@ def encoder_init(options: Options) -> Table:
     wins = {name: f"{count} of {len(bench.pictures)}" for name, count in summary["trained_is_better_on"].items()}
     lines: list[Line] = [
         *summary["references"].items(),
-        *(
-            (f"{row['method']}, {row['encoder']}, {called(MODEL, row['tau'])}", {**row, "published": row["encoder"]})
-            for row in summary["rows"]
-        ),
+        *((f"{row['method']}, {row['encoder']}, {called(MODEL, row['tau'])}", row) for row in summary["rows"]),
         ("trained − scratch", difference),
         ("the trained one is better on", wins),
     ]
-    return bench.table(lines, summary["notes"], DIVERSITY_COLUMN, published=ENCODERS)
+    return bench.table(lines, summary["notes"], DIVERSITY_COLUMN)
 
 
 def _side_by_side(options: Options, bench: Bench, protocol: str) -> Sampled:
     return measure_models(
         bench,
         options,
-        lambda subject: [options.default_tau(subject)],
+        lambda subject: [subject.default_tau],
         _draw_side_by_side,
         protocol=protocol,
         sheets=SHEETS,
@@ -333,22 +315,10 @@ def _wins(found: Sampled, one: str, other: str) -> dict[str, int]:
     return {name: sum(sign * (float(a[name]) - float(b[name])) > 0 for a, b in pairs) for name, sign in signs.items()}
 
 
-def _draw_side_by_side(bench: Bench, path: Path, pictures: Mapping[str, Picture], shown: Sequence[Shown]) -> None:
-    """Draw figures 11 to 13: a row for each crop; in columns each reduction with its methods, and the photograph."""
-    picture = next(iter(pictures.values()))
-    groups: dict[str, list[Cell]] = {}
-    for one in shown:
-        of_bilinear = one.name in bench.bilinear
-        own = bench.subject.reduction if one.subject is None else one.subject.reduction
-        name = f"{one.name} (bilinear LR)" if of_bilinear else one.name
-        groups.setdefault("bilinear" if of_bilinear else own, []).append(bench.cell(name, one.image, one.picture))
-    cells: list[Cell] = []
-    for reduction in _REDUCTIONS:
-        if members := groups.get(reduction):
-            lr = pictures[reduction].lr if reduction in pictures else bench.cut.reduced(picture.hr, reduction)
-            cells += [("LR" if len(groups) == 1 else f"LR, {reduction}", lr), *members]
-    cells.append(("HR", picture.hr))
-    title = f"{picture.name}, ×{picture.hr.shape[2] // picture.lr.shape[2]}; figures are of the whole picture"
+def _draw_side_by_side(bench: Bench, path: Path, picture: Picture, shown: Sequence[Cell]) -> None:
+    """Draw figures 11 to 13: a row for each crop; in columns the LR image, each method, and the photograph."""
+    cells = [("LR", picture.lr), *(bench.cell(name, image, picture) for name, image in shown), ("HR", picture.hr)]
+    title = f"{picture.name}, ×{bench.subject.scale}; figures are of the whole picture"
     write_sheet(path, title, cells, shown_places(picture.hr, CROPS))
 
 
@@ -377,7 +347,7 @@ def ntire21(options: Options) -> Table:
     tau = options.sampling_tau(NTIRE_TAU)
     if options.metrics and "lr_psnr" not in options.metrics:
         raise ArgumentError("ntire21 is about LR-PSNR: add lr_psnr to --metrics")
-    bench = _comparable(open_bench(options), count)
+    bench = open_bench(options)
     heading, distance = _distance(bench)
     score = f"diversity_score_{heading.lower()}"
 
@@ -414,15 +384,7 @@ def ntire21(options: Options) -> Table:
         score: (f"{called} by {heading} ↑", ".2f"),
         **DIVERSITY_COLUMN,
     }
-    return bench.table([*summary["references"].items(), (f"τ {tau}", line)], summary["notes"], columns, published=SPACE)
-
-
-def _comparable(bench: Bench, count: int) -> Bench:
-    """Leave out the published diversity score unless as many samples are compared."""
-    if bench.published is None or count == NTIRE_SAMPLES:
-        return bench
-    note = f"The published diversity score is left out: it is of {NTIRE_SAMPLES} samples, and this of {count}."
-    return replace(bench, published=bench.published.without(S10), notes=[*bench.notes, note])
+    return bench.table([*summary["references"].items(), (f"τ {tau}", line)], summary["notes"], columns)
 
 
 def _distance(bench: Bench) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:

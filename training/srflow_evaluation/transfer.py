@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch.nn import functional as F
 
-from srflow_evaluation.bench import MODEL, NONFINITE, Bench, Cell, open_flow
+from srflow_evaluation.bench import MODEL, NONFINITE, Bench, open_flow
 from srflow_evaluation.metrics import Convention
 from srflow_evaluation.models import Subject
 from srflow_evaluation.options import LevelTaus, Options
-from srflow_evaluation.output import SHEETS, WHOLE, Table, write_sheet
+from srflow_evaluation.output import SHEETS, WHOLE, Cell, Table, table_of, write_sheet
 from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files, to_array, to_pixels, to_tensor
 from srflow_evaluation.results import Row, mean_of
 from srflow_sdk._version import __version__
@@ -112,11 +112,8 @@ def transfer(options: Options) -> Table:
             **{f"{name}_{method}": value for method, found in means.items() for name, value in found.items()},
         }
     )
-    cells = [
-        [method, *(format(found[name], form) if name in found else "" for name, (_, form, _) in MEASURES.items())]
-        for method, found in means.items()
-    ]
-    return Table(["method", *(head for head, _, _ in MEASURES.values())], cells, [f"{CONVENTION}.", *notes])
+    columns = {name: (head, form) for name, (head, form, _) in MEASURES.items()}
+    return table_of(columns, [*means.items()], [f"{CONVENTION}.", *notes])
 
 
 def _opened(subject: Subject, options: Options, way: _Way) -> Bench:
