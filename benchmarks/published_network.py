@@ -7,7 +7,7 @@ the LR encoder draws its image although nothing needs it. Written from the publi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -35,29 +35,16 @@ def log_likelihood(model: SRFlow, hr: Tensor, lr: Tensor, *, frozen: bool = Fals
 
 
 @torch.no_grad()
-def inverse_matrices(model: SRFlow) -> list[Tensor]:
-    """Inverses of the 1×1 convolutions, C×C each, in the order in which :func:`sample` needs them."""
-    steps = [step for level in reversed(list(model.flow_levels())) for step in reversed(level.all_steps())]
-    return [torch.linalg.inv(step.mix.weight.double()).to(step.mix.weight.dtype) for step in steps]
-
-
-@torch.no_grad()
-def sample(
-    model: SRFlow, lr: Tensor, latents: Mapping[int, Tensor], *, matrices: Sequence[Tensor] | None = None
-) -> Tensor:
-    """Decode latents by level, 1 … L, with a temperature in them: N×3×H×W, not clipped.
-
-    matrices: those of :func:`inverse_matrices`; None computes them, as the authors' code does for every sample.
-    """
+def sample(model: SRFlow, lr: Tensor, latents: Mapping[int, Tensor]) -> Tensor:
+    """Decode latents by level, 1 … L, with a temperature in them: N×3×H×W, not clipped."""
     conditions = _conditions(model, lr)
-    inverses = iter(inverse_matrices(model) if matrices is None else matrices)
     levels = list(zip(model.flow_levels(), conditions, strict=True))
     h = latents[len(levels)]
     for number, (level, u) in reversed(list(enumerate(levels, start=1))):
         if level.split is not None:
             h = level.split.decode(h, latents[number])
         for step in reversed(level.all_steps()):
-            h = _inverse_step(step, h, u, next(inverses))
+            h = _inverse_step(step, h, u)
         h = F.pixel_shuffle(h, 2)
     return h
 
@@ -92,11 +79,12 @@ def _step(step: Step, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([h[:, :kept], changed], dim=1), nats + log_det
 
 
-def _inverse_step(step: Step, h: Tensor, u: Tensor, matrix: Tensor) -> Tensor:
+def _inverse_step(step: Step, h: Tensor, u: Tensor) -> Tensor:
     if step.injector is not None and step.coupling is not None:
         kept = h.shape[1] // 2
         changed = _inverse_affine(step.coupling, h[:, kept:], torch.cat([h[:, :kept], u], dim=1))
         h = _inverse_affine(step.injector, torch.cat([h[:, :kept], changed], dim=1), u)
+    matrix = torch.linalg.inv(step.mix.weight.double()).to(step.mix.weight.dtype)
     return step.actnorm.transform().decode(F.conv2d(h, matrix[:, :, None, None]))
 
 

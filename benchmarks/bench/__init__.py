@@ -6,7 +6,6 @@
     python -m benchmarks.bench --write              also writes tables and figures into docs/ (make bench)
 
 A part is a module with `run(settings)`, which measures, and `tables(result)`, which makes Markdown of that: `startup`,
-`competitors`, `growth`, `side_by_side`; `parts.py` lists them. What they measure runs in processes of its own
-(`processes.py`): networks in `variants.py`, other tools in `other_tools.py`. `networks.py` makes networks with random
-weights, `timing.py` has times and lines, `page.py` puts tables into pages.
+`competitors`, `growth`, `side_by_side`; `parts.py` lists them, and puts their tables into pages. What they measure runs
+in processes of its own (`processes.py`, `variants.py`). `networks.py` makes networks with random weights.
 """

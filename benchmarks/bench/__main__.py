@@ -8,8 +8,16 @@ import sys
 from pathlib import Path
 
 from benchmarks.bench.machine import machine, one_line
-from benchmarks.bench.page import MarkerError, module, read_results, texts, write_parts, write_results
-from benchmarks.bench.parts import PARTS, Settings
+from benchmarks.bench.parts import (
+    PARTS,
+    MarkerError,
+    Settings,
+    module,
+    read_results,
+    texts,
+    write_parts,
+    write_results,
+)
 from benchmarks.bench.processes import ROOT
 
 

@@ -18,14 +18,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.bench.page import table
-from benchmarks.bench.parts import Settings
+from benchmarks.bench.parts import Settings, table
 from benchmarks.bench.processes import MissingError, Worker
 
 SCALE = 4
@@ -100,64 +100,48 @@ def _tools(settings: Settings) -> dict[str, Any]:
     tools: dict[str, Any] = {}
     threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
     for label, how in _OURS.items():
-        variant = {"tool": "ours", "model": label.partition(",")[0], "threads": settings.threads, **how}
-        tools[f"{label}, {threads}"] = _InWorker(variant, settings)
-    one = {"tool": "ours", "model": "x4-small", "threads": 1, "device": "cpu", "precision": "bundle", "tau": "auto"}
-    tools["x4-small, τ = auto, ONNX Runtime, 1 thread"] = _InWorker(one, settings)
+        variant = {"way": "sdk", "model": label.partition(",")[0], "threads": settings.threads, **how}
+        tools[f"{label}, {threads}"] = partial(_in_worker, variant)
+    one = {"way": "sdk", "model": "x4-small", "threads": 1, "device": "cpu", "precision": "bundle", "tau": "auto"}
+    tools["x4-small, τ = auto, ONNX Runtime, 1 thread"] = partial(_in_worker, one)
     for model in _REALESRGAN:
-        variant = {"tool": "realesrgan", "model": model, "threads": settings.threads}
-        tools[f"{model}, ncnn on the CPU, {threads}"] = _InWorker(variant, settings)
-    span = {"tool": "span", "model": "spanx4_ch48", "threads": settings.threads}
-    tools[f"SPAN, 48 channels, ncnn on the CPU, {threads}"] = _InWorker(span, settings)
+        variant = {"way": "realesrgan", "model": model, "threads": settings.threads}
+        tools[f"{model}, ncnn on the CPU, {threads}"] = partial(_in_worker, variant)
+    span = {"way": "span", "model": "spanx4_ch48", "threads": settings.threads}
+    tools[f"SPAN, 48 channels, ncnn on the CPU, {threads}"] = partial(_in_worker, span)
     for model in _UPSCALERJS:
-        tools[f"@upscalerjs/{model}, WebAssembly, 1 thread"] = _InNode(model, settings)
+        tools[f"@upscalerjs/{model}, WebAssembly, 1 thread"] = partial(_in_node, model, settings.work / "upscalerjs")
     return tools
 
 
-class _InWorker:
-    def __init__(self, variant: dict[str, Any], settings: Settings) -> None:
-        self._variant, self._settings = variant, settings
-
-    def __call__(self, inputs: list[Path], outputs: list[Path]) -> dict[str, Any]:
-        """Times of the fastest of the runs."""
-        warm_up = inputs[0].with_name("warm-up.png")
-        job = {"inputs": [str(path) for path in inputs], "outputs": [str(path) for path in outputs]}
-        with Worker(self._variant, module="benchmarks.bench.other_tools") as worker:
-            worker.run(inputs=[str(warm_up)], outputs=[str(outputs[0])])
-            answer = worker.run(**job)
-            return {
-                "seconds": answer["tool_seconds"],
-                "peak_bytes": answer["peak_bytes"],
-                "load_seconds": worker.loaded["load_seconds"],
-                "disk_bytes": worker.loaded["disk_bytes"],
-            }
+def _in_worker(variant: dict[str, Any], inputs: list[Path], outputs: list[Path]) -> dict[str, Any]:
+    warm_up = inputs[0].with_name("warm-up.png")
+    with Worker(variant) as worker:
+        worker.run(inputs=[str(warm_up)], outputs=[str(outputs[0])])
+        answer = worker.run(inputs=[str(path) for path in inputs], outputs=[str(path) for path in outputs])
+        found = {"seconds": answer["tool_seconds"], "peak_bytes": answer["peak_bytes"]}
+        return found | {name: worker.loaded[name] for name in ("load_seconds", "disk_bytes")}
 
 
-class _InNode:
-    def __init__(self, model: str, settings: Settings) -> None:
-        self._model, self._home = model, settings.work / "upscalerjs"
-
-    def __call__(self, inputs: list[Path], outputs: list[Path]) -> dict[str, Any]:
-        """One run; the script makes its own warm-up."""
-        install(self._home)
-        jobs = []
-        for source, target in zip(inputs, outputs, strict=True):
-            with Image.open(source) as file:
-                pixels = np.asarray(file.convert("RGB"))
-            raw = source.with_suffix(".rgb")
-            raw.write_bytes(pixels.tobytes())
-            size = {"width": pixels.shape[1], "height": pixels.shape[0]}
-            jobs.append({"input": str(raw), "output": str(target.with_suffix(".rgb")), **size})
-        listed = inputs[0].with_name("jobs.json")
-        listed.write_text(json.dumps(jobs), encoding="utf-8")
-        script = Path(__file__).with_name("upscalerjs.mjs")
-        command = ["node", str(script), str(self._home), self._model, str(listed)]
-        answer = json.loads(_output(command, limit_s=300).splitlines()[-1])
-        for job, target in zip(jobs, outputs, strict=True):
-            bytes_of = Path(str(job["output"])).read_bytes()
-            size_of = (SCALE * int(job["width"]), SCALE * int(job["height"]))
-            Image.frombytes("RGB", size_of, bytes_of).save(target)
-        return dict(answer)
+def _in_node(model: str, home: Path, inputs: list[Path], outputs: list[Path]) -> dict[str, Any]:
+    """One run; the script makes its own warm-up."""
+    install(home)
+    jobs = []
+    for source, target in zip(inputs, outputs, strict=True):
+        with Image.open(source) as file:
+            pixels = np.asarray(file.convert("RGB"))
+        raw = source.with_suffix(".rgb")
+        raw.write_bytes(pixels.tobytes())
+        size = {"width": pixels.shape[1], "height": pixels.shape[0]}
+        jobs.append({"input": str(raw), "output": str(target.with_suffix(".rgb")), **size})
+    listed = inputs[0].with_name("jobs.json")
+    listed.write_text(json.dumps(jobs), encoding="utf-8")
+    command = ["node", str(Path(__file__).with_name("upscalerjs.mjs")), str(home), model, str(listed)]
+    answer = json.loads(_output(command, limit_s=300).splitlines()[-1])
+    for job, target in zip(jobs, outputs, strict=True):
+        size_of = (SCALE * int(job["width"]), SCALE * int(job["height"]))
+        Image.frombytes("RGB", size_of, Path(str(job["output"])).read_bytes()).save(target)
+    return dict(answer)
 
 
 def install(home: Path) -> None:

@@ -1,17 +1,13 @@
-"""How the embedded model's time and memory grow: with the picture, samples and threads; inverting and restoring too.
-
-Straight lines are fitted; the table says how far the farthest point is from its line.
-"""
+"""How the embedded model's time and memory grow: with the picture, samples and threads; inverting and restoring too."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
-from benchmarks.bench.page import table
-from benchmarks.bench.parts import Settings
+from benchmarks.bench.parts import Settings, table
 from benchmarks.bench.processes import MissingError, Worker
-from benchmarks.bench.timing import Line, Times, fit, geometric_steps, in_turn
+from benchmarks.bench.timing import Times, in_turn
 
 WAYS = {
     "ONNX Runtime": ("cpu", "bundle"),
@@ -19,7 +15,6 @@ WAYS = {
     "OpenVINO bf16": ("openvino", "bf16"),
 }
 PHOTO = 12.0  # megapixels
-_ABOUT = {"samples": "samples of one picture", "invert": "inverting", "restore": "restoring"}
 
 
 def run(settings: Settings) -> dict[str, Any]:
@@ -41,10 +36,11 @@ def run(settings: Settings) -> dict[str, Any]:
         "restore": [(16 * side * side, {"size": 4 * side, "op": "restore"}) for side in sides[:3]],
     }
     for name, jobs in series.items():
-        settings.say(_ABOUT[name])
+        settings.say(name)
         with _worker("cpu", "bundle", settings.threads) as worker:  # its own: runtimes keep the memory that they had
             found[name] = _series(worker, jobs, settings)
-    for threads in geometric_steps(1, os.cpu_count() or 1):
+    cores = os.cpu_count() or 1
+    for threads in sorted({*(count for count in (1, 2, 4, 8, 16, 32, 64) if count < cores), cores}):
         with _worker("cpu", "bundle", threads) as worker:
             found["threads"] += _series(worker, [(threads, {"size": small})], settings)
     return found
@@ -69,31 +65,30 @@ def _series(worker: Worker, jobs: list[tuple[int, dict[str, Any]]], settings: Se
     return points
 
 
-def _line(series: list[dict[str, Any]]) -> Line:
-    return fit([point["x"] for point in series], [Times(tuple(point["seconds"])).median for point in series])
-
-
 def tables(result: dict[str, Any]) -> str:
-    """One row for each line, then the threads, then a photograph by its line."""
-    pictures = {f"pictures, {name}": points for name, points in result["sizes"].items()}
-    rows = [_row(name, points, 1e6, "megapixel") for name, points in pictures.items()]
-    for key, name in _ABOUT.items():
-        rows.append(_row(name, result[key], *((1, "sample") if key == "samples" else (1e6, "megapixel"))))
-    head = ["Embedded model", "from … to", "line", "R²", "farthest point", "peak memory of the process"]
-    threads = []
-    for point in result["threads"]:
-        first, times = (Times(tuple(each["seconds"])) for each in (result["threads"][0], point))
-        threads.append([str(point["x"]), str(times), f"{first.median / times.median:.2f}"])
-    photo = [[name, f"{_line(points).at(PHOTO * 1e6) / 60:.1f} minutes"] for name, points in result["sizes"].items()]
-    texts = [table(head, rows), table(["Threads, ONNX Runtime", "one tile", "times one thread's speed"], threads)]
-    texts += [table([f"A {PHOTO:g}-megapixel photograph", "time, from the line"], photo)]
-    texts += [f"- {name}: not measured: {why}" for name, why in result["missing"].items()]
-    return "\n\n".join(texts)
+    """Times by the sides of the input, then by samples and threads, then a photograph at the rate of the largest."""
+    series = {f"pictures, {name}": points for name, points in result["sizes"].items()}
+    series |= {"inverting": result["invert"], "restoring": result["restore"]}
+    sizes = sorted({point["x"] for points in series.values() for point in points})
+    rows = []
+    for name, points in series.items():
+        times = {point["x"]: str(Times(tuple(point["seconds"]))) for point in points}
+        rows.append([name, *(times.get(size, "–") for size in sizes), _memory(points)])
+    sides = [f"{round(size**0.5)}×{round(size**0.5)}" for size in sizes]
+    texts = [table(["Embedded model", *sides, "peak memory of the process"], rows)]
+    for what, points in {"Samples": result["samples"], "Threads": result["threads"]}.items():
+        head = [f"{what}, ONNX Runtime, {sides[0]}", *(str(point["x"]) for point in points), "peak memory"]
+        texts.append(
+            table(head, [["time", *(str(Times(tuple(point["seconds"]))) for point in points), _memory(points)]])
+        )
+    rates = {
+        name: Times(tuple(points[-1]["seconds"])).median / points[-1]["x"] for name, points in result["sizes"].items()
+    }
+    photo = ", ".join(f"{rate * PHOTO * 1e6 / 60:.1f} minutes with {name}" for name, rate in rates.items())
+    texts.append(f"At the rate of the largest picture, a photograph of {PHOTO:g} megapixels takes {photo}.")
+    return "\n\n".join([*texts, *(f"- {name}: not measured: {why}" for name, why in result["missing"].items())])
 
 
-def _row(name: str, points: list[dict[str, Any]], unit: float, per: str) -> list[str]:
-    line, peaks = _line(points), [point["peak_bytes"] / 1e9 for point in points]
-    first, last = (points[end]["x"] / unit for end in (0, -1))
-    span = f"{first:.3f} to {last:.3f} {per}s" if unit > 1 else f"{first:g} to {last:g}"
-    grows = f"{line.start:.3f} s + {line.slope * unit:.3g} s a {per}"
-    return [name, span, grows, f"{line.r2:.4f}", f"{line.residual:.0%}", f"{min(peaks):.2f} to {max(peaks):.2f} GB"]
+def _memory(points: list[dict[str, Any]]) -> str:
+    peaks = [point["peak_bytes"] / 1e9 for point in points]
+    return f"{min(peaks):.2f} to {max(peaks):.2f} GB"

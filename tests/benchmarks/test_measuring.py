@@ -1,4 +1,4 @@
-"""Times in turn, lines, child processes and their peaks of memory."""
+"""Times in turn, child processes and their peaks of memory."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bench.processes import ROOT, MissingError, Worker, without_paths
-from benchmarks.bench.timing import LONG_S, Times, fit, geometric_steps, in_turn, paired_ratio
+from benchmarks.bench.timing import LONG_S, Times, in_turn, paired_ratio
 
 
 def test_calls_are_made_in_turn_after_a_warm_up_and_long_ones_once() -> None:
@@ -33,28 +33,6 @@ def test_a_ratio_is_of_runs_next_to_each_other() -> None:
 def test_a_time_is_shown_with_half_of_its_spread() -> None:
     assert str(Times((1.0, 1.1, 0.9))) == "1 s ± 10 %"
     assert str(Times((123.4,))) == "123 s"
-
-
-def test_steps_double_up_to_the_last() -> None:
-    assert list(geometric_steps(64, 300)) == [64, 128, 256, 300]
-    assert list(geometric_steps(1, 1)) == [1]
-
-
-def test_a_line_finds_its_start_and_slope_and_says_how_far_points_are() -> None:
-    exact = fit([1, 2, 4, 8], [3.0, 5.0, 9.0, 17.0])
-    assert (exact.start, exact.slope) == pytest.approx((1, 2))
-    assert exact.residual == pytest.approx(0, abs=1e-9)
-    assert exact.r2 == pytest.approx(1)
-    bent = fit([1, 2, 4, 8], [1.0, 4.0, 16.0, 64.0])
-    assert bent.start == 0
-    assert bent.residual > 0.3
-    assert bent.r2 < 0.9
-
-
-@pytest.mark.parametrize(("x", "y"), [([1, 2], [1.0, 2.0]), ([1, 1, 1], [1.0, 2.0, 3.0]), ([1, 2, 3], [1.0, 0.0, 2.0])])
-def test_too_few_points_are_no_line(x: list[float], y: list[float]) -> None:
-    with pytest.raises(ValueError, match="three points"):
-        fit(x, y)
 
 
 EMBEDDED = {"way": "ours", "file": None, "threads": 1, "device": "cpu", "precision": "bundle"}

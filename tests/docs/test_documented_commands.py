@@ -95,7 +95,7 @@ def _unclear(block: Block) -> str | None:
         ("srflow-upscale photo.jpg -o large.png --tua 1", "No such option '--tua'"),
         ("srflow-enlarge photo.jpg", "there is no command srflow-enlarge"),
         ("srflow-train --config x4-small --data photos --out run --set network.depth=3", "depth"),
-        ("python benchmarks/halo.py data --sizes 1", "has no option --sizes"),
+        ("python benchmarks/clips.py data --sizes 1", "has no option --sizes"),
         ("make everything", "has no target everything"),
         ("pytest tests/none.py", "there is no tests/none.py"),
         ('pip install "srflow-sdk[gpus]"', "there is no extra [gpus]"),
