@@ -10,10 +10,10 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "srflow_sdk": 12_495,
     "apps/srflow_apps": 7_243,
     "training/srflow_training": 6_235,
-    "training/srflow_evaluation": 5_757,
+    "training/srflow_evaluation": 5_248,
     "export/srflow_export": 6_616,
-    "benchmarks": 4_914,
-    "tests": 44_124,
+    "benchmarks": 4_428,
+    "tests": 43_713,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
