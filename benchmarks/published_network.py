@@ -56,9 +56,9 @@ def _conditions(model: SRFlow, lr: Tensor) -> list[Tensor]:
     assert image.shape[1] == 3
     conditions = []
     for shape in model.config.level_shapes:
-        factor = 2.0**shape.trunk_exponent
-        if shape.trunk_exponent > 0:
-            own = features.upsampled[shape.trunk_exponent]
+        factor = 2.0**shape.lr_exponent
+        if shape.lr_exponent > 0:
+            own = features.upsampled[shape.lr_exponent]
         else:
             own = F.interpolate(features.last, scale_factor=factor, mode="bilinear") if factor < 1 else features.last
         blocks = torch.cat(features.blocks, dim=1)

@@ -37,7 +37,7 @@ _GROUPS = {
     "Other tasks": "bundle checkpoint_of triton",
     "A plain ONNX file": "plain seed size io opset",
     "Graphs": "no_inverter fused weights plugins halo gate",
-    "Checkpoint and manifest": "ckpt config stacked_blocks auto_tau licence training_data",
+    "Checkpoint and manifest": "ckpt stacked_blocks auto_tau licence training_data",
     "Engines": "shapes builder_level timing_cache",
 }
 
@@ -178,7 +178,6 @@ def _mode(context: click.Context) -> str:
 @click.option("--shapes", metavar="MIN,OPT,MAX", help="LR sizes for engines.  [default: the runtime's tiles]")
 @click.option("--builder-level", type=click.IntRange(0, 5), help="Effort to find fast kernels.  [default: 3]")
 @click.option("--timing-cache", type=LocalPath(), help="TensorRT's kernel timings, read and updated.")
-@click.option("--config", type=LocalPath(), help="Published YAML of the network.  [default: detect it]")
 @click.option(
     "--blocks", "stacked_blocks", callback=_blocks, metavar="1,8,15,22", help="RRDB blocks that condition the flow."
 )

@@ -68,7 +68,7 @@ class ExportOptions:
     also: "int8" adds a second encoder to float32 graphs, see :func:`add_int8_encoder`.
     fused.onnx, inverter.onnx and the second encoder are optional parts: one that cannot be made or proved is left out.
     plugins: write flow operations as nodes that a native library can run, see :mod:`srflow_export.flow_ops`.
-    config: published YAML; None detects the network. stacked_blocks: see load_checkpoint.
+    stacked_blocks: see load_checkpoint.
     default_tau: what the runtime uses if no tau is given; None: that of the bundle which the training began with, or
     0.8, or less if the network's pictures are not finite there. auto_tau: scaled by the picture's texture, as
     ``tau="auto"``.
@@ -83,7 +83,6 @@ class ExportOptions:
     weights: Weights = "fp32"
     also: tuple[Also, ...] = ()
     plugins: bool = False
-    config: Path | None = None
     stacked_blocks: tuple[int, ...] | None = None
     default_tau: float | None = None
     auto_tau: bool = False
@@ -184,7 +183,7 @@ def _check_together(options: ExportOptions) -> None:
 
 def _read_network(checkpoint: Path, options: ExportOptions) -> tuple[SRFlow, dict[str, Any]]:
     """Read a checkpoint's network and notes. Raises: CheckpointError, ExportError if it has no flow."""
-    model, notes = load_with_notes(checkpoint, config=options.config, stacked_blocks=options.stacked_blocks)
+    model, notes = load_with_notes(checkpoint, stacked_blocks=options.stacked_blocks)
     if isinstance(model, Encoder):
         raise ExportError(
             f"{checkpoint} holds only an LR encoder, without a flow to sample from; train a flow with "
@@ -448,12 +447,11 @@ def _version(distribution: str) -> str:
 def _described(model: SRFlow) -> str:
     config = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    trunk = "" if config.unshuffle == 1 else f" at LR/{config.unshuffle}"
     name = {"rrdb": "RRDB", "plain": "plain"}[config.encoder]
     stacked = f" (stacked {', '.join(map(str, config.stacked_blocks))})" if config.stacked_blocks else ""
     steps = "/".join(str(config.steps_at(level)) for level in range(1, config.levels + 1))
     return (
-        f"×{config.scale} {config.variant}: {config.blocks} {name} blocks of {config.nf} channels{trunk}{stacked}, "
+        f"×{config.scale} {config.variant}: {config.blocks} {name} blocks of {config.nf} channels{stacked}, "
         f"L = {config.levels}, K = {steps if isinstance(config.steps, tuple) else config.steps}, "
         f"{parameters / 1e6:.2f} M parameters"
     )

@@ -27,9 +27,9 @@ Phases = dict[tuple[int, int], Tensor]
 
 def enlargement(config: SRFlowConfig, shape: LevelShape) -> int:
     """How many times as wide and high as the blocks' outputs the level's u is, if it repeats pixels; else 1."""
-    if config.condition or shape.trunk_exponent <= 0 or config.feature_resize != "nearest" or not config.stacked_blocks:
+    if config.condition or shape.lr_exponent <= 0 or config.feature_resize != "nearest" or not config.stacked_blocks:
         return 1
-    return int(2**shape.trunk_exponent)
+    return int(2**shape.lr_exponent)
 
 
 def kernel_shapes(factor: int) -> dict[str, tuple[int, int]]:

@@ -201,7 +201,7 @@ def _conditioning_parameters(model: SRFlow) -> Iterator[tuple[str, nn.Parameter]
     else:
         used += encoder.blocks[: 1 + max(config.stacked_blocks)]
     if config.level_feature and not config.condition and isinstance(encoder, RRDB):
-        used += encoder.upconvs[: max(0, *(shape.trunk_exponent for shape in config.level_shapes))]
+        used += encoder.upconvs[: max(0, *(shape.lr_exponent for shape in config.level_shapes))]
     parameters = {parameter for module in used for parameter in module.parameters()}
     return ((name, parameter) for name, parameter in model.named_parameters() if parameter in parameters)
 

@@ -84,7 +84,7 @@ class Manifest:
         removes_damage: true if those LR images were damaged, as by noise and JPEG, so that pictures rightly do not
             reduce to inputs.
         intervals: how :meth:`Encoding.interval` makes intervals; None, and not in the file: nobody has calibrated them.
-        model: the network's whole configuration, JSON values only; the runtime reads `noise_conditional`, to warn.
+        model: the network's whole configuration, JSON values only.
         provenance: checkpoint sha256 and file name, tool versions, training data note, licence, the halo's measurement;
             JSON values only, and no key is guaranteed.
         parity: the export gate's measurements, an object for each graph, photograph and tau; JSON values only.

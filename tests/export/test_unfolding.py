@@ -32,8 +32,6 @@ CASES = [
     ("published", {"scale": 8}),
     ("bounded", {"image_base": "bicubic"}),
     ("published", {"scale_map": "exp", "affine_order": "scale_first", "transition_steps": 0, "steps": 1}),
-    ("bounded", {"unshuffle": 2}),
-    ("published", {"scale": 8, "unshuffle": 4}),
     ("paper", {"levels": 2, "split_levels": (), "stacked_blocks": (0,), "trunk_skip": "first_conv"}),
     ("bounded", {**PLAIN, "last_kernel": 1}),
     ("paper", {**PLAIN_X2, "condition_kernel": 3, "stacked_blocks": (1,)}),

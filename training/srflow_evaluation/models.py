@@ -270,7 +270,7 @@ def open_subject(model: str | None, *, tile: int | None = None, device: str = "c
             name=model,
             sha256=sha256,
             scale=network.scale,
-            multiple=network.unshuffle,
+            multiple=1,
             reduction=reduction,
             levels=1,
             encoder=from_cpu(network),
@@ -363,7 +363,7 @@ def open_references(
                     f"--reference {path} has no image head (its last layer is zero), as checkpoints made of a bundle: "
                     "name the encoder that the flow started from, or another encoder"
                 )
-            of_scale, sides, digests[name] = network.scale, network.unshuffle, file_sha256(path)
+            of_scale, sides, digests[name] = network.scale, 1, file_sha256(path)
             image_of = from_cpu(network.to(options.device))
         if of_scale != scale:
             raise ArgumentError(f"--reference {path} enlarges ×{of_scale}, the model ×{scale}")

@@ -1,4 +1,4 @@
-"""The training losses, each one module, so that Fabric can distribute it and `torch.compile` can compile it."""
+"""The training losses, each one module, so that Fabric can distribute it."""
 
 from __future__ import annotations
 
@@ -14,15 +14,12 @@ from srflow_training import figures
 from srflow_training.lpips import LPIPS
 from srflow_training.model import Encoder, SRFlow
 from srflow_training.model.transforms import standard_normal_log_density
-from srflow_training.settings import Decodings, Hardware, Objective, RunSettings
+from srflow_training.settings import Decodings, Objective, RunSettings
 
 
-def noisy(hr: Tensor, noise: Tensor, above_least: Tensor, settings: Objective) -> Tensor:
-    """Add training noise to HR, N×3×H×W; noise: standard normal, like hr.
-
-    above_least: [N], what its standard deviation has above `settings.noise`, in 8-bit levels.
-    """
-    return hr + noise * ((settings.noise + above_least) / 255)[:, None, None, None]
+def noisy(hr: Tensor, noise: Tensor, settings: Objective) -> Tensor:
+    """Add training noise to HR, N×3×H×W; noise: standard normal, like hr."""
+    return hr + noise * (settings.noise / 255)
 
 
 def latents_of(noise: Tensor, shapes: Mapping[int, tuple[int, int, int]]) -> dict[int, Tensor]:
@@ -46,9 +43,8 @@ class PerceptualLoss(nn.Module):
     def __init__(self, settings: Objective) -> None:
         super().__init__()
         self.kind = settings.perceptual_loss
-        self.lpips = LPIPS.open("vgg") if self.kind in ("lpips_vgg", "ms_lpips_vgg") else None
+        self.lpips = None if self.kind == "gmsd" else LPIPS.open("vgg")
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]  # piq looks at values
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """Measure images N×3×H×W against reference, in [0, 1]: 0 for equality, NaN unless all values are finite."""
         if not bool(image.isfinite().all()):
@@ -56,9 +52,8 @@ class PerceptualLoss(nn.Module):
         if self.lpips is not None:
             of_lpips = figures.lpips_loss if self.kind == "lpips_vgg" else figures.multi_scale_lpips_loss
             return of_lpips(self.lpips, image, reference)
-        loss = {"gmsd": figures.gmsd_loss, "haarpsi": figures.haarpsi_loss, "ms_ssim": figures.ms_ssim_loss}[self.kind]
         with torch.autocast(image.device.type, enabled=False):  # differences of squares need full precision
-            return loss(image, reference)
+            return figures.gmsd_loss(image, reference)
 
 
 class FlowObjective(nn.Module):
@@ -69,19 +64,14 @@ class FlowObjective(nn.Module):
         self.model, self.settings, self.reduction = model, settings, reduction
         self.perceptual = PerceptualLoss(settings) if settings.perceptual > 0 else None
 
-    def forward(
-        self, hr: Tensor, lr: Tensor, noise: Tensor, noise_share: Tensor, *, decodings: Decodings
-    ) -> dict[str, Tensor]:
+    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, decodings: Decodings) -> dict[str, Tensor]:
         """Compute the loss of hr, N×3×H×W, and lr, N×3×h×w, both in [0, 1]; noise: standard normal, like hr.
 
-        noise_share: [N], in [0, 1), where each crop's noise lies between the least and the most.
         Returns scalars: `loss`; `nll`, the sum of `prior` and `log_det`, all in bits per HR pixel and channel; and,
         without their weights, what is due of `l1`, `grid`, `perceptual` and `lr_consistency`.
         """
         condition = self.model.condition(lr)
-        above_least = self.settings.noise_above_least(noise_share)
-        noisy_hr = noisy(hr, noise, above_least, self.settings)
-        latents, nats = self.model.encode_conditioned(noisy_hr, condition, above_least)
+        latents, nats = self.model.encode_conditioned(noisy(hr, noise, self.settings), condition)
         density = torch.stack([standard_normal_log_density(latent) for latent in latents.values()]).sum(dim=0)
         nll, prior = (figures.bits_per_dimension_loss(values, hr) for values in (nats, density))
         terms = {"loss": nll, "nll": nll, "prior": prior, "log_det": nll - prior}
@@ -118,17 +108,10 @@ class EncoderObjective(nn.Module):
         self.model, self.settings = model, settings
 
     def forward(
-        self,
-        hr: Tensor,
-        lr: Tensor,
-        noise: Tensor,
-        noise_share: Tensor,
-        teacher: Tensor | None = None,
-        *,
-        decodings: Decodings,
+        self, hr: Tensor, lr: Tensor, noise: Tensor, teacher: Tensor | None = None, *, decodings: Decodings
     ) -> dict[str, Tensor]:
         """Compute `loss`, for images in [0, 1]; teacher: its pictures, like hr. Others as for a flow's objective."""
-        target = noisy(hr, noise, self.settings.noise_above_least(noise_share), self.settings) if noise.numel() else hr
+        target = noisy(hr, noise, self.settings) if noise.numel() else hr
         errors = self.model.errors(lr, [target] if teacher is None else [target, teacher])
         losses = [figures.mean_magnitude(error) for error in errors]
         if teacher is None:
@@ -137,24 +120,19 @@ class EncoderObjective(nn.Module):
         return {"loss": (1 - share) * losses[0] + share * losses[1], "photograph": losses[0], "teacher": losses[1]}
 
 
-def memory_format(hardware: Hardware) -> torch.memory_format:
-    """The memory layout of images and of the weights of convolutions."""
-    return torch.channels_last if hardware.channels_last else torch.contiguous_format
-
-
 def objective_of(model: SRFlow | Encoder, settings: RunSettings) -> FlowObjective | EncoderObjective:
-    """The loss of a network, with all weights in the run's memory layout. Raises: as :class:`PerceptualLoss`."""
+    """The loss of a network, with all weights in their memory layout. Raises: as :class:`PerceptualLoss`."""
     objective = (
         EncoderObjective(model, settings.objective)
         if isinstance(model, Encoder)
         else FlowObjective(model, settings.objective, settings.data.reduction)
     )
-    lay_out(objective, settings.hardware)
+    lay_out(objective)
     return objective
 
 
-def lay_out(module: nn.Module, hardware: Hardware) -> None:
-    """Give the weights of convolutions the run's memory layout."""
+def lay_out(module: nn.Module) -> None:
+    """Give the weights of convolutions the memory layout that images have: channels last."""
     for parameter in module.parameters():
         if parameter.ndim == 4 and parameter.shape[-1] > 1:
-            parameter.data = parameter.data.contiguous(memory_format=memory_format(hardware))
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from torch import Tensor
 
 from srflow_sdk._checks import MAX_TAU
 from srflow_sdk.errors import ArgumentError
@@ -153,8 +151,6 @@ class DataSettings(Section):
     lr: folder of LR images to use instead of making them, named like the HR ones (or with the scale appended: "x4").
     teacher: folder of pictures that another network made of the photographs' reductions (`benchmarks/teacher.py`), for
     an LR encoder's `objective.teacher`; named like the photographs, halved ones with "-halved1", "-halved2", … .
-    late_crop, late_share: side of the crops in the last share of the iterations, with fewer per batch for the same
-    cost; 0: never. Useful because the inverse is used on larger images than it was trained on.
     workers: processes that decode photographs, per device. cache: folder that keeps decoded photographs, so that
     crops need no decoding (3 bytes per pixel); "auto": the user's cache, if at most half of its free disk is needed;
     "off": none.
@@ -172,8 +168,6 @@ class DataSettings(Section):
     degradation: Annotated[Degradation | None, BeforeValidator(_off)] = None
     lr: str = ""
     teacher: str = ""
-    late_crop: PixelsOrZero = 0
-    late_share: Share = 0.1
     workers: Processes = 2
     cache: Annotated[str, BeforeValidator(lambda value: "off" if value in OFF else value)] = "auto"
 
@@ -184,12 +178,6 @@ class DataSettings(Section):
         if self.lr and self.degradation:
             raise ValueError("lr: LR files are used as they are: set data.degradation=off, or leave out data.lr")
         return self
-
-    def at(self, progress: float) -> tuple[int, int]:
-        """Crop and batch when this share of the iterations is done."""
-        if self.late_crop and progress >= 1 - self.late_share:
-            return self.late_crop, max(1, round(self.batch * (self.crop / self.late_crop) ** 2))
-        return self.crop, self.batch
 
 
 LEAST_PERCEPTUAL = 16
@@ -208,9 +196,6 @@ class Objective(Section):
     """The loss: a flow's negative log-likelihood in bits per HR pixel and channel, or an LR encoder's L1 error.
 
     noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published; an LR encoder: 0).
-    noise_max: if not 0, each crop's standard deviation is drawn between noise and this, and a network with
-    `noise_conditional` sees how far it is above noise. Decoding then has the least noise, so noise should be small,
-    e.g. 0.5 (8-bit rounding alone is 0.29).
     teacher: share of an LR encoder's loss that is the difference to the pictures of `data.teacher`, 0 … 1; the rest is
     the difference to the photographs.
     The other terms are a flow's, in weights (0: off). Each costs a decoding and its gradient in the iterations that
@@ -221,11 +206,10 @@ class Objective(Section):
     grid: mean amplitude of the waves that repeat every `scale` pixels in what is decoded for other terms: what is left
     of the squeezes' regular grid, and the weave that a perceptual loss makes.
     perceptual: a perceptual distance, 0 for equality, between HR and a sample at perceptual_tau, in 0 … 2, whose
-    latents are the iteration's noise. perceptual_loss: its kind. gmsd: GMSD; haarpsi and ms_ssim: 1 − HaarPSI and
-    1 − MS-SSIM; lpips_vgg: LPIPS with VGG16, whose weights `python -m srflow_training.lpips_weights` gets;
-    ms_lpips_vgg: the mean of that at three sizes, for large scales. LPIPS with AlexNet is not among them, because
-    models are judged by it. Only gmsd, haarpsi and ms_ssim clip the sample to [0, 1], so values outside get no gradient
-    from them. ms_ssim has as many of its five scales as fit the crop (three at 80 px, five from 161 px).
+    latents are the iteration's noise. perceptual_loss: its kind. gmsd: GMSD, which clips the sample to [0, 1], so
+    values outside get no gradient from it; lpips_vgg: LPIPS with VGG16, whose weights
+    `python -m srflow_training.lpips_weights` gets; ms_lpips_vgg: the mean of that at three sizes, for large scales.
+    LPIPS with AlexNet is not among them, because models are judged by it.
     perceptual_every: add it only in iterations n − 1, 2n − 1, …, so that with l1_every=2 and perceptual_every=2 no
     iteration decodes twice.
     lr_consistency: mean absolute error between the reductions (`data.reduction`) of HR and of the sample, or of the
@@ -234,24 +218,19 @@ class Objective(Section):
     """
 
     noise: Annotated[float, Field(ge=0)] = 4 / math.sqrt(3)
-    noise_max: Annotated[float, Field(ge=0)] = 0.0
     teacher: Share = 0.0
     l1: Weight = 0.0
     l1_every: Count = 1
     grid: Weight = 0.0
     perceptual: Weight = 0.0
-    perceptual_loss: Literal["lpips_vgg", "ms_lpips_vgg", "gmsd", "haarpsi", "ms_ssim"] = "gmsd"
+    perceptual_loss: Literal["lpips_vgg", "ms_lpips_vgg", "gmsd"] = "gmsd"
     perceptual_tau: Annotated[float, Field(ge=0, le=MAX_TAU)] = 0.8
     perceptual_every: Count = 1
     lr_consistency: Weight = 0.0
 
     def needs_noise(self, kind: str) -> bool:
         """True if training draws noise. kind: of the network that is trained."""
-        return kind == "srflow" or max(self.noise, self.noise_max) > 0
-
-    def noise_above_least(self, share: Tensor) -> Tensor:
-        """Each crop's standard deviation above `noise`, in 8-bit levels; share: [N], uniform in [0, 1)."""
-        return share * max(0.0, self.noise_max - self.noise)
+        return kind == "srflow" or self.noise > 0
 
     @property
     def decodings(self) -> Decodings:
@@ -330,18 +309,22 @@ class Hardware(Section):
     accelerator: cpu, cuda, or auto: cuda if there is a GPU. devices: per node. nodes: machines; start each with the
     same command, as for Lightning Fabric or torchrun. precision: fp32, bf16 (convolutions of the encoder and of the
     conditional nets in bfloat16, the flow's state in float32), or auto: the one whose steps are faster on this
-    processor; a resumed run keeps its own. channels_last: memory layout of images. compile: use torch.compile for
-    the loss, which takes minutes at first. threads: CPU threads per process; 0: those with
-    which steps are fastest, timed at the start and again when they become slower.
+    processor; a resumed run keeps its own. threads: CPU threads per process; 0: as many as PyTorch takes.
     """
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: Machines = 1
     nodes: Machines = 1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    channels_last: bool = True
-    compile: bool = False
     threads: Processes = 0
+
+
+_GONE: dict[str, dict[str, Any]] = {
+    "data": {"late_crop": 0, "late_share": 0.1},
+    "objective": {"noise_max": 0.0, "perceptual_vgg16": ""},
+    "hardware": {"channels_last": True, "compile": False},
+}
+"""Fields of earlier versions at the values that runs saved which did not use them."""
 
 
 class RunSettings(Section):
@@ -354,24 +337,20 @@ class RunSettings(Section):
     hardware: Hardware = Hardware()
 
     @classmethod
-    def from_dict(cls, raw: Mapping[str, Any], places: Mapping[str, str] | None = None) -> RunSettings:
-        """Validate raw sections; a field that is null takes its default (but `network.split_clamp`: no bound).
-
-        places: where a field was read, by its name, for the error. Raises: ArgumentError naming a field that is wrong
-        or unknown.
-        """
+    def from_dict(cls, raw: Mapping[str, Any]) -> RunSettings:
+        """Validate raw sections. Raises: ArgumentError naming a field that is wrong or unknown."""
         # YAML reads a section without fields as None
         raw = {name: {} if section is None else section for name, section in {"schedule": {}, **raw}.items()}
-        raw = {name: _without_nulls(str(name), section) for name, section in raw.items()}
+        for name, gone in _GONE.items():
+            if isinstance(section := raw.get(name), dict):
+                raw[name] = {key: value for key, value in section.items() if key not in gone or value != gone[key]}
         network, objective = raw.get("network"), raw.setdefault("objective", {})
-        if isinstance(objective, dict) and not objective.get("perceptual_vgg16", True):
-            del objective["perceptual_vgg16"]  # of earlier versions
         if isinstance(network, dict) and network.get("kind") in ENCODERS and isinstance(objective, dict):
             raw["objective"] = {"noise": 0.0, **objective}  # L1 does not need a noisy target
         try:
             settings = cls.model_validate(raw)
         except ValidationError as error:
-            raise ArgumentError(_first_problem(error, places or {})) from error
+            raise ArgumentError(_first_problem(error)) from error
         config = settings.config()
         if problem := next(settings._problems(), ""):
             raise ArgumentError(problem)
@@ -394,9 +373,6 @@ class RunSettings(Section):
             values["encoder"] = encoder
         elif self.kind != "srflow":
             raise ArgumentError(f"network.kind is {self.network.get('kind')!r}; it must be srflow, rrdb or plain")
-        for name in ("clamp", "split_clamp"):
-            with contextlib.suppress(KeyError, TypeError, ValueError):  # YAML reads 1e-1, without a point, as text
-                values[name] = float(values[name])
         try:
             return SRFlowConfig.of_variant(self.network.get("variant", "bounded"), **values)
         except ArgumentError as error:
@@ -414,7 +390,7 @@ class RunSettings(Section):
     def crop_multiple(self) -> int:
         """HR crops must be multiples of this."""
         config = self.config()
-        return config.scale * (config.size_multiple if self.kind == "srflow" else config.unshuffle)
+        return config.scale * (config.size_multiple if self.kind == "srflow" else 1)
 
     @property
     def ranks(self) -> int:
@@ -424,25 +400,15 @@ class RunSettings(Section):
     def _problems(self) -> Iterator[str]:
         """Settings that contradict each other or the network, and how to fix it."""
         data, objective, is_flow = self.data, self.objective, self.kind == "srflow"
-        for name in ("crop", "late_crop"):
-            if getattr(data, name) % (multiple := self.crop_multiple):
-                yield f"data.{name} is {getattr(data, name)}; this network needs multiples of {multiple}"
-        for _, batch in (data.at(0.0), data.at(1.0)):
-            if batch % self.ranks:
-                why = f"data.batch gives {batch} crops, not a multiple of the {self.ranks} devices"
-                yield f"{why}: choose another data.batch (or data.late_crop)"
+        if data.crop % self.crop_multiple:
+            yield f"data.crop is {data.crop}; this network needs multiples of {self.crop_multiple}"
+        if data.batch % self.ranks:
+            yield f"data.batch is {data.batch}; it must be a multiple of the {self.ranks} devices"
         if data.teacher and is_flow:
             yield "data.teacher is for LR encoders, and this network is a flow: leave it out"
         if bool(data.teacher) != (objective.teacher > 0):
             why = "data.teacher is the folder of its pictures, objective.teacher their share of the loss"
             yield f"{why}: set both, e.g. objective.teacher=0.5, or neither"
-        least, most = objective.noise, objective.noise_max
-        if 0 < most < least:
-            why = f"objective.noise_max is {most:g}, less than objective.noise, {least:g}"
-            yield f"{why}: set objective.noise={min(0.5, most / 2):g}, the least of the noise"
-        if self.config().noise_conditional and most <= least:
-            why = "network.noise_conditional needs training images with different noise"
-            yield f"{why}: set objective.noise=0.5 and objective.noise_max=4"
         for name in ("perceptual", "lr_consistency", "grid", "l1"):
             if getattr(objective, name) and not is_flow:
                 yield f"objective.{name} is for flows, and an LR encoder's whole loss is L1: set it to 0"
@@ -457,11 +423,11 @@ class RunSettings(Section):
                 what = f"objective.{name} is {every}, more than the run's {iterations} iterations, so {why}"
                 yield f"{what}: lower it, or raise schedule.iterations"
         side = LEAST_PERCEPTUAL * (4 if objective.perceptual_loss == "ms_lpips_vgg" else 1)
-        if objective.perceptual and (crop := min(data.crop, data.late_crop or data.crop)) < side:
-            yield f"objective.perceptual needs crops of at least {side} pixels, not {crop}: set data.crop"
+        if objective.perceptual and data.crop < side:
+            yield f"objective.perceptual needs crops of at least {side} pixels, not {data.crop}: set data.crop"
 
 
-def _field_names(section: str) -> list[str]:
+def field_names(section: str) -> list[str]:
     """The fields of a section, those of a run if it is empty; none if there is no such section."""
     if section == "network":
         return ["kind", "variant", *(field.name for field in dataclasses.fields(SRFlowConfig))]
@@ -473,32 +439,17 @@ def _field_names(section: str) -> list[str]:
     return [] if model is None else [*model.model_fields]
 
 
-def _without_nulls(name: str, section: Any) -> Any:
-    """A section without the fields that are to have their default. Unknown ones stay, to be refused."""
-    if not isinstance(section, dict):
-        return section
-    kept = {
-        key: value
-        for key, value in section.items()
-        if value is not None or key not in _field_names(name) or (name, key) == ("network", "split_clamp")
-    }
-    if name == "data" and isinstance(nested := kept.get("degradation"), dict):
-        kept["degradation"] = _without_nulls("data.degradation", nested) or (None if nested else {})
-    return kept
-
-
-def _first_problem(error: ValidationError, places: Mapping[str, str]) -> str:
-    """One line: file and line, key, and pydantic's reason."""
+def _first_problem(error: ValidationError) -> str:
+    """One line: the field, and pydantic's reason."""
     problem = error.errors()[0]
     parts = [str(part) for part in problem["loc"]]
     name = ".".join(parts)[:200]
-    place = next((places[key] for end in (3, 2, 1) if (key := ".".join(parts[:end])) in places), "")
     if problem["type"] == "extra_forbidden":
-        known = ", ".join(_field_names(".".join(parts[:-1])))
-        return f"{place}unknown field {name}; the fields are {known}"
+        known = ", ".join(field_names(".".join(parts[:-1])))
+        return f"unknown field {name}; the fields are {known}"
     reason = problem["msg"].removeprefix("Value error, ")
     value = "" if problem["type"] in ("missing", "value_error") else f" (it is {problem['input']!r:.80})"
-    return f"{place}{name}: {reason}{value}"
+    return f"{name}: {reason}{value}"
 
 
 def dump_settings(settings: RunSettings) -> str:

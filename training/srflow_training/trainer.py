@@ -18,16 +18,16 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
-from srflow_sdk.errors import ArgumentError, CheckpointError, DeviceError, SRFlowError
+from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.system.interrupts import STOPPING, Interrupts, deferred_interrupts
 from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
 from srflow_training.checkpoints import SAMPLING_NOTES, load_encoder, load_with_notes, save_checkpoint
 from srflow_training.data import Batch, Crops, Photos, choose_cache, loader, pairs_picture
-from srflow_training.hardware import Pace, launched, with_precision
+from srflow_training.hardware import launched, with_precision
 from srflow_training.inputs import is_first_process
 from srflow_training.model import Encoder, PlainEncoder, SRFlow
 from srflow_training.model.config import UNUSED
-from srflow_training.objective import PerceptualLoss, lay_out, memory_format, noisy, objective_of
+from srflow_training.objective import PerceptualLoss, lay_out, noisy, objective_of
 from srflow_training.settings import RunSettings, dump_settings
 from srflow_training.states import Best, Health, States, first_difference, without_paths
 from srflow_training.validation import Validation
@@ -43,7 +43,7 @@ _FREE_ON_RESUME = {
 }
 _MAX_SKIPPED = 20  # non-finite steps in a row that stop a run
 _SAFE_RATE = 2.5e-4  # half the published one: the most that is advised after a divergence
-_ENCODER_ALONE = ("encoder", "growth", "blocks", "unshuffle", "trunk_skip")
+_ENCODER_ALONE = ("encoder", "growth", "blocks", "trunk_skip")
 """Fields that no tensor of the flow depends on."""
 
 
@@ -152,18 +152,20 @@ class Trainer:
     ) -> Path:
         """Train to the end. Returns the checkpoint to export.
 
-        report: gets figures every `log_every` iterations. say: gets an estimate, and the number of CPU threads.
+        report: gets figures every `log_every` iterations. say: gets an estimate after the second one.
 
         Ctrl-C, SIGTERM and SIGHUP take effect after the current step, and its state is saved.
         Raises: DivergedError, KeyboardInterrupt.
         """
-        pace = Pace.of(self.fabric, self.settings.hardware.threads, say)
-        with deferred_interrupts(*STOPPING) as interrupts, self._log() as log, pace:
+        second = self.iteration + 2  # the first step chooses kernels
+        with deferred_interrupts(*STOPPING) as interrupts, self._log() as log:
             meter = Meter(self._mean_of_ranks)
             for batch in loader(self.crops, start=self.iteration, workers=self.settings.data.workers):
-                with pace.timed(left=self.schedule.iterations - self.iteration - 1):
-                    terms = self.step(batch)
-                meter.add(terms)
+                started = time.monotonic()
+                meter.add(self.step(batch))
+                left = self.schedule.iterations - self.iteration
+                if self.iteration == second and left:
+                    say(f"the other {left:,} iterations take about {_hours(left * (time.monotonic() - started))}")
                 figures = self._figures(meter)
                 if figures:
                     log(figures, batch)
@@ -193,19 +195,19 @@ class Trainer:
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Do one update, or skip it if not finite. Returns the terms of the loss and the gradient's norm."""
-        hr, lr, noise, teacher = (self._on_device(x) for x in (batch.hr, batch.lr, batch.noise, batch.teacher))
-        noise_share = batch.noise_share.to(self.fabric.device, non_blocking=True)
+        hr, lr, noise, teacher = (
+            images.to(self.fabric.device, memory_format=torch.channels_last, non_blocking=True)
+            for images in (batch.hr, batch.lr, batch.noise, batch.teacher)
+        )
         if self.iteration == 0 and isinstance(self.model, SRFlow) and not self.schedule.start:
-            objective = self.settings.objective
-            noisy_hr = noisy(hr, noise, objective.noise_above_least(noise_share), objective)
-            self.model.initialize_actnorms(noisy_hr, lr, self._mean_of_ranks)
+            self.model.initialize_actnorms(noisy(hr, noise, self.settings.objective), lr, self._mean_of_ranks)
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.learning_rate_at(self.iteration)
         if isinstance(self.model, SRFlow):
             frozen = self.iteration < self.schedule.freeze_encoder * self.schedule.iterations
             self.model.encoder.requires_grad_(not frozen)
         self.optimiser.zero_grad(set_to_none=True)
-        terms = self._gradients(hr, lr, noise, noise_share, *([teacher] if teacher.numel() else []))
+        terms = self._gradients(hr, lr, noise, *([teacher] if teacher.numel() else []))
         norm = self.fabric.clip_gradients(
             self.objective, self.optimiser, max_norm=self.schedule.clip_norm or math.inf, error_if_nonfinite=False
         )
@@ -230,24 +232,12 @@ class Trainer:
             share = len(part[0]) / size
             # the ranks' gradients are averaged once, after the last part
             with self.fabric.no_backward_sync(self.objective) if number < len(parts) else nullcontext():
-                terms = self._loss(*part)
+                decodings = self.settings.objective.decodings_at(self.iteration)
+                terms: dict[str, Tensor] = self.objective(*part, decodings=decodings)
                 self.fabric.backward(terms["loss"] * share)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach() * share
         return sums
-
-    def _loss(self, *part: Tensor) -> dict[str, Tensor]:
-        decodings = self.settings.objective.decodings_at(self.iteration)
-        try:
-            terms: dict[str, Tensor] = self.objective(*part, decodings=decodings)
-        except Exception as error:
-            if not self.settings.hardware.compile:
-                raise
-            reason = str(error).strip().splitlines()[0][:200]
-            raise DeviceError(
-                f"hardware.compile: {reason}: install a C++ compiler, or set hardware.compile=false"
-            ) from error
-        return terms
 
     def _skip(self) -> None:
         self.skipped += 1
@@ -271,17 +261,11 @@ class Trainer:
 
     def _to_device(self) -> None:
         """Move network, average and optimiser to the device, with the network inside its objective."""
-        objective: Any = objective_of(self.model, self.settings)
-        if self.settings.hardware.compile:
-            objective = torch.compile(objective)
-        self.objective, self.optimiser = self.fabric.setup(objective, self.optimiser)
+        self.objective, self.optimiser = self.fabric.setup(objective_of(self.model, self.settings), self.optimiser)
         if self.average is not None:
             self.average.to(self.fabric.device)
-            lay_out(self.average, self.settings.hardware)  # two layouts cost ten times the time of their average
+            lay_out(self.average)  # two layouts cost ten times the time of their average
             self.average.n_averaged = self.average.n_averaged.cpu()  # read in every step
-
-    def _on_device(self, images: Tensor) -> Tensor:
-        return images.to(self.fabric.device, memory_format=memory_format(self.settings.hardware), non_blocking=True)
 
     def _mean_of_ranks(self, statistic: Tensor) -> Tensor:
         return cast("Tensor", self.fabric.all_reduce(statistic, reduce_op="mean"))
@@ -399,6 +383,12 @@ class Trainer:
             yield write
 
 
+def _hours(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
+
+
 class Meter:
     """Means of the loss terms over all processes, and the speed, since the last restart."""
 
@@ -451,20 +441,11 @@ def copy_weights(source: SRFlow | Encoder, target: SRFlow | Encoder, path: str, 
     """Copy the weights of a file's network. Raises: CheckpointError naming the fields that differ.
 
     encoder: the LR encoder's too. Without, an SRFlow may have another one that gives its flow as many features.
-    A noise-conditional network may start from one that is not: with `on_noise` = 0 both compute the same. One that is
-    not may start from one that is, and computes what that does of images with the least noise.
     """
     theirs, ours = (_shape_of(model) for model in (source, target))
     if isinstance(given := _encoder_of(source), PlainEncoder) and not given.composed():
         given.compose()
     state = source.state_dict()
-    if ours["noise_conditional"] and not theirs["noise_conditional"]:
-        theirs["noise_conditional"] = True
-        on_noise = {name: values for name, values in target.state_dict().items() if name.endswith("on_noise")}
-        state |= {name: torch.zeros_like(values) for name, values in on_noise.items()}
-    elif theirs["noise_conditional"] and not ours["noise_conditional"]:
-        theirs["noise_conditional"] = False
-        state = {name: values for name, values in state.items() if not name.endswith("on_noise")}
     if not encoder:
         theirs |= {name: ours[name] for name in _ENCODER_ALONE}
         if len(theirs["stacked_blocks"]) == len(ours["stacked_blocks"]):

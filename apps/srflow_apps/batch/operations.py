@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ from srflow_sdk.files import READABLE, Provenance, WriteOptions
 from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
 from srflow_sdk.flow.transferring import transfer_file
-from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle, check_inverts
+from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import needed
 from srflow_sdk.system.local_files import file_sha256
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from srflow_apps.batch.jobs import Job
     from srflow_sdk.upscaler import Upscaler
 
-_log = logging.getLogger(__name__)
 
 FIELDS = ("stem", "ending", "scale", "sample", "seed", "tau", "model")
 """The fields that a name pattern may contain, in braces."""
@@ -179,10 +177,6 @@ class Restoring(Operation):
 
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)
-        if bundle.manifest.model.get("noise_conditional"):
-            why = "so noise makes its latents larger, and its restorations are worse than their inputs, as a rule"
-            said = "the model %s is noise-conditional, %s; name one that is not, such as --model %s"
-            _log.warning(said, bundle.manifest.name, why, DEFAULT_MODEL)
 
     def recorded(self, recipe: Provenance) -> Restoring:
         return Restoring(options=RestoreOptions.from_record(recipe.settings or ""))

@@ -46,18 +46,6 @@ def test_a_file_is_restored_as_the_method_does_it(run: Run, flow_bundle: Path, p
     assert not np.array_equal(wanted, photo)
 
 
-@pytest.mark.parametrize("noise_conditional", [False, True])
-def test_a_noise_conditional_model_is_said_to_restore_badly(
-    folder: Path, tmp_path: Path, noise_conditional: bool
-) -> None:
-    model = {"noise_conditional": True} if noise_conditional else {}
-    bundle = write_flow_bundle(tmp_path / "noisy.srflow", removes_damage=True, model=model)
-    arguments = [str(folder / "a.png"), str(folder / "b.png"), "-o", str(tmp_path / "out"), "--model", str(bundle)]
-    result = CliRunner().invoke(cli.restore, [*arguments, "--device", "cpu", "--threads", "1"])
-    assert result.exit_code == 0
-    assert result.stderr.count("name one that is not, such as --model x4-small") == noise_conditional
-
-
 def test_a_folder_is_resumed_by_its_settings(run: Run) -> None:
     first = run(".", "-o", "out", "--tau", "0.5")
     assert first.exit_code == 1

@@ -15,7 +15,7 @@ from srflow_sdk.errors import CheckpointError
 from srflow_training import RRDB, SRFlow, SRFlowConfig, load_checkpoint, save_checkpoint
 from srflow_training.checkpoints import detect_srflow, load_encoder, load_with_notes
 from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name, to_published
-from tests.networks import golden_checkpoint, random_srflow, tiny_config
+from tests.networks import random_srflow, tiny_config
 
 PRESETS = {
     "×4 general": {"scale": 4, "blocks": 23},
@@ -74,43 +74,6 @@ def test_stacked_blocks_can_be_named_where_the_rule_is_wrong(published):
         load_checkpoint(path, stacked_blocks=(0, 1, 2))
 
 
-YAML = """
-scale: 4
-network_G:
-  which_model_G: SRFlowNet
-  nf: 64
-  nb: 4
-  flow:
-    K: 2
-    L: 3
-    additionalFlowNoAffine: 2
-    split: {enable: true}
-    stackRRDB: {blocks: [0, 1, 2, 3], concat: true}
-"""
-
-
-def test_a_published_yaml_gives_the_configuration_that_detection_gives(tmp_path):
-    path = golden_checkpoint(tmp_path / "golden.pth")
-    (tmp_path / "conf.yml").write_text(YAML)
-    assert load_checkpoint(path, config=tmp_path / "conf.yml").config == load_checkpoint(path).config
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a: [", "YAML"),
-        ("network_G: 3", "network_G"),
-        (YAML.replace("K: 2", "K: 3"), "missing"),
-        ("!!python/object/apply:os.system ['true']", "YAML"),
-    ],
-)
-def test_wrong_yaml_files_are_refused(tmp_path, text, message):
-    path = golden_checkpoint(tmp_path / "golden.pth")
-    (tmp_path / "conf.yml").write_text(text)
-    with pytest.raises(CheckpointError, match=message):
-        load_checkpoint(path, config=tmp_path / "conf.yml")
-
-
 @pytest.mark.parametrize("scale", [4, 8])
 @pytest.mark.parametrize("layout", ["published", "esrgan", "old esrgan"])
 def test_encoder_only_files_load_in_three_layouts(published, layout, scale):
@@ -151,20 +114,6 @@ def test_own_files_keep_config_notes_and_initialisation(tmp_path):
     assert notes == {"data": "photographs"}
     encoder = load_encoder(tmp_path / "m.safetensors")
     assert torch.equal(encoder.conv_last.weight, model.encoder.conv_last.weight)
-
-
-@pytest.mark.parametrize("unshuffle", [1, 2, 4])
-def test_own_files_keep_an_unshuffled_encoder(tmp_path, unshuffle):
-    flow = random_srflow(tiny_config(unshuffle=unshuffle))
-    for model in (flow, flow.encoder):
-        save_checkpoint(tmp_path / "m.safetensors", model)
-        with safetensors.safe_open(tmp_path / "m.safetensors", framework="pt") as file:
-            assert ("unshuffle" in json.loads(file.metadata()["network"])) == (unshuffle > 1)
-        encoder = load_encoder(tmp_path / "m.safetensors")
-        assert encoder.unshuffle == unshuffle
-        lr = torch.rand(1, 3, 8, 4)
-        with torch.no_grad():
-            assert torch.equal(encoder(lr), flow.encoder(lr))
 
 
 class Hostile:

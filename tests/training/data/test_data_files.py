@@ -39,7 +39,7 @@ def test_unreadable_and_small_files_are_reported_and_skipped(tmp_path):
         crops_of(tmp_path)
     save(tmp_path / "small.png", texture(30, 50))
     save(tmp_path / "good.png", texture(36, 36))
-    crops = crops_of(tmp_path, late_crop=32, hr_shift=2, reports=reports)
+    crops = crops_of(tmp_path, crop=32, hr_shift=2, reports=reports)
     assert len(crops.photos) == 1
     assert len(reports) == 2
     assert "broken.png" in reports[0]

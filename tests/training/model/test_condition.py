@@ -17,7 +17,6 @@ CONFIGS = {
     "plain, with a block": plain_config(stacked_blocks=(0,)),
     "rrdb": tiny_config(condition=(8, 12, 16), **BY_LEVEL),
     "rrdb, without its level feature": tiny_config(condition=(8, 12, 16), level_feature=False),
-    "unshuffled rrdb": tiny_config(condition=(8, 12, 16), unshuffle=2),
     "paper": tiny_config("paper", condition=(8, 12, 16), **BY_LEVEL),
     "residual": plain_config(residual=True, image_base="nearest"),
     "×2": plain_config(scale=2, condition=(8, 12)),
@@ -36,12 +35,12 @@ def test_u_is_a_shuffled_1x1_convolution_of_the_trunk_and_decoding_inverts_encod
     for shape, features, projection in zip(
         config.level_shapes, model.features(lr).levels, model.projections, strict=True
     ):
-        x, cell = trunk, 2 ** abs(shape.trunk_exponent)
-        if shape.trunk_exponent < 0:
+        x, cell = trunk, 2 ** abs(shape.lr_exponent)
+        if shape.lr_exponent < 0:
             x = F.pixel_unshuffle(x, cell)
         weight, bias = projection.conv.weight[..., 0, 0], projection.conv.bias
         x = F.leaky_relu(torch.einsum("oc,nchw->nohw", weight, x) + bias[:, None, None], 0.2)
-        if shape.trunk_exponent > 0:
+        if shape.lr_exponent > 0:
             x = F.pixel_shuffle(x, cell)
         height = int(8 * 2.0**shape.lr_exponent)
         assert x.shape == (2, config.condition[shape.level - 1], height, height // 2)
@@ -86,9 +85,7 @@ def test_files_of_networks_without_these_options_name_none_of_them():
         "condition_kernel",
         "injector_hidden",
         "last_kernel",
-        "unshuffle",
         "residual",
-        "noise_conditional",
     }
     assert not known & set(SRFlowConfig.of_variant("published").to_dict())
     assert not known & set(tiny_config().to_dict())

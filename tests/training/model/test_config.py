@@ -63,7 +63,6 @@ def test_variants_mix():
         ({"split_levels": (3,)}, "L − 1"),
         ({"kernel": 3}, "unknown field 'kernel'"),
         ({"net_middle_kernel": 5}, "net_middle_kernel is 5: Input should be 1 or 3"),
-        ({"unshuffle": "2"}, "unshuffle is '2': Input should be 1, 2 or 4"),
         ({"scale_map": "softplus"}, "Input should be 'exp', 'sigmoid' or 'tanh'"),
         ({"clamp": 0.0}, "positive"),
         ({"clamp": [0.5, 0.6]}, "clamp has 2 values"),
@@ -91,17 +90,6 @@ def test_bad_values_are_named(overrides, message):
     if "kernel" not in overrides:
         with pytest.raises(ArgumentError, match=message):
             SRFlowConfig.from_dict(overrides)
-
-
-@pytest.mark.parametrize(("scale", "levels", "unshuffle"), [(4, 3, 2), (4, 3, 4), (4, 4, 2), (8, 3, 2), (16, 5, 4)])
-def test_an_unshuffled_encoder_moves_its_trunk_and_not_the_levels(scale, levels, unshuffle):
-    shapes = {"scale": scale, "levels": levels, "split_levels": ()}
-    plain, config = (SRFlowConfig.of_variant("bounded", **shapes, unshuffle=factor) for factor in (1, unshuffle))
-    assert config.size_multiple % unshuffle == config.size_multiple % plain.size_multiple == 0
-    assert config.size_multiple == max(unshuffle, plain.size_multiple)
-    for shape, before in zip(config.level_shapes, plain.level_shapes, strict=True):
-        assert shape.lr_exponent == before.lr_exponent == before.trunk_exponent
-        assert 2.0**shape.trunk_exponent == unshuffle * 2.0**shape.lr_exponent
 
 
 def test_lists_of_json_become_tuples():

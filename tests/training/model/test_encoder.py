@@ -1,4 +1,4 @@
-"""The LR encoder with an unshuffled trunk, against computations of another form."""
+"""The RRDB encoder, against computations of another form."""
 
 import weakref
 
@@ -6,49 +6,24 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from srflow_sdk.errors import ArgumentError
 from srflow_training.model import RRDB
 from tests.networks import random_srflow, tiny_config
 from tests.training.model.test_transforms import normal
 
-UNSHUFFLES = (1, 2, 4)
-
-
-def encoder(unshuffle, **overrides):
-    return random_srflow(tiny_config(unshuffle=unshuffle, **overrides)).encoder.double()
-
 
 def trunk(model, lr):
-    """The blocks' outputs and the trunk's. PixelUnshuffle and a 3×3 convolution are one convolution with a stride."""
-    first, factor = model.conv_first, model.unshuffle
-    x = F.conv2d(lr, F.pixel_shuffle(first.weight, factor), first.bias, stride=factor, padding=factor)
-    blocks = []
+    """The blocks' outputs and the trunk's."""
+    x, blocks = model.conv_first(lr), []
     for block in model.blocks:
         x = block(x)
         blocks.append(x)
     return blocks, x + model.conv_trunk(x)
 
 
-@pytest.mark.parametrize("unshuffle", UNSHUFFLES)
-@torch.no_grad()
-def test_the_trunk_sees_cells_of_lr_pixels_as_one_pixel(unshuffle):
-    model, lr = encoder(unshuffle), normal(2, 3, 8, 12)
-    blocks, last = trunk(model, lr)
-    assert last.shape == (2, 8, 8 // unshuffle, 12 // unshuffle)
-    features = model.features(lr, block_indices=(1, 0), max_exponent=2)
-    torch.testing.assert_close(features.last, last, rtol=0, atol=1e-12)
-    torch.testing.assert_close(features.blocks, (blocks[1], blocks[0]), rtol=0, atol=1e-12)
-    assert {exponent: up.shape[2] for exponent, up in features.upsampled.items()} == {
-        1: 16 // unshuffle,
-        2: 32 // unshuffle,
-    }
-
-
 @pytest.mark.parametrize("scale", [4, 8])
-@pytest.mark.parametrize("unshuffle", UNSHUFFLES)
 @torch.no_grad()
-def test_the_image_head_goes_up_from_the_trunk(unshuffle, scale):
-    model, lr = encoder(unshuffle, scale=scale, image_base="bicubic"), normal(1, 3, 8, 4)
+def test_the_image_head_goes_up_from_the_trunk(scale):
+    model, lr = random_srflow(tiny_config(scale=scale, image_base="bicubic")).encoder.double(), normal(1, 3, 8, 4)
     _, x = trunk(model, lr)
     for conv in model.upconvs:
         x = F.leaky_relu(conv(x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)), 0.2)
@@ -58,30 +33,20 @@ def test_the_image_head_goes_up_from_the_trunk(unshuffle, scale):
     torch.testing.assert_close(model(lr), head + base, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("unshuffle", [2, 4])
 @torch.no_grad()
-def test_every_level_is_conditioned_at_its_own_resolution(unshuffle):
-    model = random_srflow(tiny_config(scale=8, unshuffle=unshuffle)).double()
-    lr = normal(1, 3, 8, 4)
+def test_every_level_is_conditioned_at_its_own_resolution():
+    model, lr = random_srflow(tiny_config(scale=8)).double(), normal(1, 3, 8, 4)
     blocks, last = trunk(model.encoder, lr)
     for shape, features in zip(model.config.level_shapes, model.features(lr).levels, strict=True):
         u = features.u()
         height = int(8 * 2.0**shape.lr_exponent)
         assert u.shape == (1, model.config.feature_channels, height, height // 2)
         own, stacked = u[:, :8], u[:, 8:]
-        if height <= last.shape[2]:
-            cell = last.shape[2] // height
-            expected = F.interpolate(last, scale_factor=1 / cell, mode="bilinear") if cell > 1 else last
+        if height <= 8:
+            expected = F.interpolate(last, scale_factor=0.5, mode="bilinear") if height < 8 else last
             torch.testing.assert_close(own, expected, rtol=0, atol=1e-12)
         small = torch.cat(blocks, dim=1)
         torch.testing.assert_close(stacked, F.interpolate(small, size=u.shape[2:], mode="nearest"), rtol=0, atol=1e-12)
-
-
-def test_an_unshuffled_encoder_needs_multiples():
-    model = RRDB(scale=4, nf=8, growth=4, blocks=1, unshuffle=4)
-    assert model(torch.rand(1, 3, 8, 4)).shape == (1, 3, 32, 16)
-    with pytest.raises(ArgumentError, match=r"\[1, 3, 8, 6\].*multiples of unshuffle, 4"):
-        model(torch.rand(1, 3, 8, 6))
 
 
 @torch.no_grad()

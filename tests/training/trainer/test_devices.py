@@ -51,7 +51,7 @@ def test_bfloat16_rounds_neither_images_nor_noise(tmp_path, photos):
     run.objective.module.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
     batch = run.crops[0]
     run.step(batch)
-    for given, arrived in zip((batch.hr, batch.lr, batch.noise, batch.noise_share), seen, strict=True):
+    for given, arrived in zip((batch.hr, batch.lr, batch.noise), seen, strict=True):
         assert torch.equal(arrived, given)
 
 
@@ -108,14 +108,3 @@ def test_processes_that_the_settings_do_not_know_of_are_refused(tmp_path, photos
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(DeviceError, match="2 processes were started for 1 nodes of 1 devices"):
         trainer(tmp_path, photos)
-
-
-def test_without_a_compiler_compile_says_so_in_one_line(tmp_path, photos, monkeypatch):
-    def no_compiler(*arguments, **options):
-        raise RuntimeError("no C++ compiler found\nand a long story")
-
-    monkeypatch.setattr(torch, "compile", lambda module: torch.nn.Module())
-    run = trainer(tmp_path, photos, hardware={"compile": True})
-    monkeypatch.setattr(run, "objective", no_compiler)
-    with pytest.raises(DeviceError, match=r"no C\+\+ compiler found: install"):
-        run.step(run.crops[0])

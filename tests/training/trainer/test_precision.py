@@ -51,11 +51,11 @@ def test_bf16_must_be_clearly_faster():
     assert {StepTimes(1.0, bf16).precision for bf16 in (0.96, 2.0, None)} == {"fp32"}
 
 
-@pytest.mark.parametrize(("stage", "unshuffle"), [("encoder", 4), ("flow", 1)])
-def test_timing_leaves_random_numbers_and_threads_alone(stage, unshuffle):
+@pytest.mark.parametrize("stage", ["encoder", "flow"])
+def test_timing_leaves_random_numbers_and_threads_alone(stage):
     torch.manual_seed(5)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    times = time_steps(tiny(*(FLOW if stage == "flow" else ()), f"network.unshuffle={unshuffle}", stage=stage), CPU)
+    times = time_steps(tiny(*(FLOW if stage == "flow" else ()), stage=stage), CPU)
     assert times.fp32 > 0
     assert times.bf16 > 0
     assert torch.equal(torch.get_rng_state(), state)

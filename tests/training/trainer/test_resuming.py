@@ -34,7 +34,7 @@ def test_a_run_killed_and_resumed_gives_the_weights_of_one_never_killed(tmp_path
     changes = {
         "schedule": {"iterations": 24, "save_every": 2, "freeze_encoder": 0.5, "keep": 2},
         "objective": {"l1": 1.0, "l1_every": 3},
-        "data": {"late_crop": 32, "batch": 4, "workers": 1},
+        "data": {"batch": 4, "workers": 1},
     }
     whole = trainer(tmp_path / "whole", photos, **changes)
     whole.run()

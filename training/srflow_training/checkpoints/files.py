@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_sdk.model.manifest import Reduction
 from srflow_sdk.system.local_files import write_atomically
-from srflow_training.checkpoints.detection import detect_rrdb, detect_srflow, fit_trunk_skip, read_published_config
+from srflow_training.checkpoints.detection import detect_rrdb, detect_srflow, fit_trunk_skip
 from srflow_training.checkpoints.keys import from_published, published_rrdb_name, published_srflow_name
 from srflow_training.model import RRDB, Encoder, PlainEncoder, SRFlow, SRFlowConfig, build_encoder
 from srflow_training.model.config import ENCODERS
@@ -31,36 +31,27 @@ SAMPLING_NOTES = ("default_tau", "auto_tau")
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def load_checkpoint(
-    path: str | os.PathLike[str],
-    *,
-    config: str | os.PathLike[str] | None = None,
-    stacked_blocks: tuple[int, ...] | None = None,
-) -> SRFlow | Encoder:
+def load_checkpoint(path: str | os.PathLike[str], *, stacked_blocks: tuple[int, ...] | None = None) -> SRFlow | Encoder:
     """Load the network in a checkpoint file: float32, on the CPU, in eval mode.
 
     path: a published SRFlow `.pth` (also wrapped in params, params_ema, state_dict or prefixed module.), an RRDB or
     ESRGAN-family `.pth` or `.safetensors` (gives an RRDB, the encoder-only baseline), or our `.safetensors`. ESRGAN's
     released files have the keys of SRFlow's encoders but another skip; that with which the network works is taken.
-    config: a published YAML configuration to use instead of detecting the network from keys and shapes.
-    stacked_blocks: RRDB blocks that condition the flow; overrides detection and the configuration.
+    stacked_blocks: RRDB blocks that condition the flow, of which neither keys nor shapes tell; None: the usual ones.
 
     Raises: CheckpointError for files that are missing, truncated, unsafe or hold another architecture.
     """
-    return _opened(path, config=config, stacked_blocks=stacked_blocks)[0]
+    return _opened(path, stacked_blocks)[0]
 
 
 def load_with_notes(
-    path: str | os.PathLike[str],
-    *,
-    config: str | os.PathLike[str] | None = None,
-    stacked_blocks: tuple[int, ...] | None = None,
+    path: str | os.PathLike[str], *, stacked_blocks: tuple[int, ...] | None = None
 ) -> tuple[SRFlow | Encoder, dict[str, Any]]:
     """Load a checkpoint as :func:`load_checkpoint` does, and the notes given to :func:`save_checkpoint`.
 
     The notes are empty for files that are not ours. Raises: CheckpointError, also for notes that are not JSON.
     """
-    model, metadata = _opened(path, config=config, stacked_blocks=stacked_blocks)
+    model, metadata = _opened(path, stacked_blocks)
     try:
         notes = json.loads(metadata.get("notes", "{}"))
     except (ValueError, RecursionError) as error:
@@ -94,20 +85,17 @@ def default_tau_of(notes: Mapping[str, Any]) -> tuple[float | None, bool]:
 
 
 def _opened(
-    path: str | os.PathLike[str], *, config: str | os.PathLike[str] | None, stacked_blocks: tuple[int, ...] | None
+    path: str | os.PathLike[str], stacked_blocks: tuple[int, ...] | None
 ) -> tuple[SRFlow | Encoder, dict[str, str]]:
     """The network and the file's metadata."""
     state, metadata = read_tensors(Path(path))
     try:
         if metadata.get("format") == _OWN_FORMAT:
-            if config is not None or stacked_blocks is not None:
-                raise ArgumentError("the file itself describes its network: omit the configuration and blocks")
+            if stacked_blocks is not None:
+                raise ArgumentError("the file itself describes its network: omit the blocks")
             return _load_own(state, metadata), metadata
         if any(key.startswith("flowUpsamplerNet.") for key in state):
-            if config is not None:
-                network = read_published_config(Path(config), stacked_blocks=stacked_blocks)
-            else:
-                network = detect_srflow(state, stacked_blocks=stacked_blocks)
+            network = detect_srflow(state, stacked_blocks=stacked_blocks)
             return _filled(lambda: SRFlow(network), state, published_srflow_name(network)), metadata
         fields, name_of = detect_rrdb(state)
         model = _filled(lambda: RRDB(**fields), state, name_of)

@@ -33,15 +33,13 @@ class Batch(NamedTuple):
 
     hr: N×3×crop×crop, RGB in [0, 1], multiples of 1/255. lr: N×3×crop/s×crop/s, likewise. teacher: the same places of
     the pictures of `data.teacher`, like hr; without channels if there are none. noise: standard normal, shaped like
-    hr, or without channels if it was not asked for. noise_share: [N], uniform in [0, 1), for a strength of
-    the noise that differs from crop to crop. problems: one line for each problem that this process has found so far: a
-    photograph that cannot be decoded and is skipped, or a cache that cannot be written.
+    hr, or without channels if it was not asked for. problems: one line for each problem that this process has found
+    so far: a photograph that cannot be decoded and is skipped, or a cache that cannot be written.
     """
 
     hr: Tensor
     lr: Tensor
     noise: Tensor
-    noise_share: Tensor
     teacher: Tensor
     problems: tuple[str, ...]
 
@@ -62,7 +60,6 @@ class _Crop:
     flipped: tuple[int, ...]
     transposed: bool
     noise: Tensor
-    noise_share: float
 
     def turned(self, pixels: Pixels) -> Pixels:
         """Pixels as the crop is flipped and transposed, 3×H×W."""
@@ -113,10 +110,9 @@ class Crops(Dataset[Batch]):
         """The same batch with images in uint8, a quarter of their size, for another process."""
         if not 0 <= iteration < self.iterations:
             raise IndexError(f"iteration {iteration} of {self.iterations}")
-        size, batch = self.settings.at(iteration / self.iterations)
         crops = [
-            self._crop(np.random.default_rng([self.seed, iteration, index]), size)
-            for index in range(self.rank, batch, self.ranks)
+            self._crop(np.random.default_rng([self.seed, iteration, index]))
+            for index in range(self.rank, self.settings.batch, self.ranks)
         ]
         lrs = self._reduced([crop.window for crop in crops if crop.lr is None])
         images = [(crop, next(lrs) if crop.lr is None else crop.lr) for crop in crops]
@@ -127,12 +123,12 @@ class Crops(Dataset[Batch]):
             hr=torch.from_numpy(_stacked([crop.turned(crop.hr) for crop in crops])),
             lr=torch.from_numpy(_stacked([crop.turned(lr) for crop, lr in images])),
             noise=torch.stack([crop.noise for crop in crops]),
-            noise_share=torch.tensor([crop.noise_share for crop in crops], dtype=torch.float32),
             teacher=torch.from_numpy(_stacked([crop.turned(crop.teacher) for crop in crops])),
             problems=tuple(problems),
         )
 
-    def _crop(self, rng: np.random.Generator, size: int) -> _Crop:
+    def _crop(self, rng: np.random.Generator) -> _Crop:
+        size = self.settings.crop
         pixels, lr_pixels, taught = self._draw(rng)
         top, left = self._place(rng, pixels, size)
         shift = self.settings.hr_shift
@@ -148,7 +144,7 @@ class Crops(Dataset[Batch]):
         noise = torch.empty(0, size, size)
         if self.noise:
             noise = torch.from_numpy(rng.standard_normal((3, size, size), dtype=np.float32))
-        return _Crop(hr, teacher, lr, window, flipped, transposed, noise, rng.random())
+        return _Crop(hr, teacher, lr, window, flipped, transposed, noise)
 
     def _draw(self, rng: np.random.Generator) -> tuple[Pixels, Pixels | None, Pixels | None]:
         """Draw a photograph that can be decoded: its pixels, and those of its LR file and its teacher's, if any."""

@@ -159,7 +159,7 @@ class Photos:
         companions = [
             _Companions(kind, folder, Path(named), scale) for kind in kinds if (named := getattr(settings, kind))
         ]
-        needed = max(settings.crop, settings.late_crop) + 2 * self.edge
+        needed = settings.crop + 2 * self.edge
         skipped = []
         for path in image_files(folder, option="--data"):
             try:

@@ -31,18 +31,16 @@ VARIANTS: tuple[Variant, ...] = get_args(Variant)
 SCALES = (2, 4, 8, 16)
 ENCODERS: tuple[EncoderKind, ...] = get_args(EncoderKind)
 ENCODER_FIELDS: dict[EncoderKind, tuple[str, ...]] = {
-    "rrdb": ("scale", "nf", "growth", "blocks", "unshuffle", "trunk_skip", "image_base"),
+    "rrdb": ("scale", "nf", "growth", "blocks", "trunk_skip", "image_base"),
     "plain": ("scale", "nf", "blocks", "image_base"),
 }
 """The fields that describe an encoder of each kind, alone or in an SRFlow."""
 UNUSED: dict[str, Any] = {
     "encoder": "rrdb",
-    "unshuffle": 1,
     "condition": [],
     "condition_kernel": 3,
     "injector_hidden": None,
     "last_kernel": 3,
-    "noise_conditional": False,
     "residual": False,
 }
 """Options of later versions, which files leave out at these values, so that earlier versions read them."""
@@ -56,14 +54,12 @@ class LevelShape:
     channels: channels of the flow state inside the level's steps.
     latent_channels: channels that leave as this level's latent; 0 if none do.
     lr_exponent: the level has LR·2^lr_exponent pixels a side.
-    trunk_exponent: it has 2^trunk_exponent times the sides of the LR encoder's trunk.
     """
 
     level: int
     channels: int
     latent_channels: int
     lr_exponent: int
-    trunk_exponent: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +72,12 @@ class SRFlowConfig:
     are one for all levels, or L of them.
     encoder: of the LR image: rrdb (published), or plain (ours: small and fast).
     nf, growth, blocks: the encoder's channels, channels added by a dense layer (rrdb alone), number of blocks.
-    unshuffle: the encoder's trunk sees cells of this many LR pixels a side as one pixel, 1 (published), 2 or 4.
     trunk_skip: what the encoder adds to its trunk convolution: the last block's output (published), or the first
     convolution's (ESRGAN).
     stacked_blocks: indices of the RRDB blocks whose outputs condition the flow.
     level_feature: the condition u starts with the encoder's feature at the level's own resolution.
-    feature_resize: how block outputs (the trunk's resolution) reach a level's resolution.
-    condition: channels of u at levels 1 … L, which a 1×1 convolution computes from the features at the trunk's size;
+    feature_resize: how block outputs (the LR image's resolution) reach a level's resolution.
+    condition: channels of u at levels 1 … L, which a 1×1 convolution computes from the features at the LR size;
     pixel shuffle or its inverse brings them to the level's. Empty: u is the features themselves (published).
     condition_kernel: kernel of f's first convolution where it sees u, 3 (published) or 1, which needs a `condition`.
     net_actnorm: f's first two convolutions have no bias and are followed by an actnorm.
@@ -95,8 +90,6 @@ class SRFlowConfig:
     image_base: image that the output of the encoder's own image head is added to.
     residual: the flow models HR less the encoder's own image, so that the image at τ = 0 begins as the encoder's. It
     needs a plain encoder, and an image_base other than bicubic, which exported graphs do not have.
-    noise_conditional: f also sees how noisy the training images are, so that decoding can leave the noise out (NCSR,
-    arXiv:2106.04428). Decoding costs nothing more, and exported graphs are the same.
     """
 
     scale: Literal[2, 4, 8, 16] = 4
@@ -109,7 +102,6 @@ class SRFlowConfig:
     nf: Count = 64
     growth: Count = 32
     blocks: Count = 23
-    unshuffle: Literal[1, 2, 4] = 1
     trunk_skip: TrunkSkip = "last_block"
     stacked_blocks: Integers = (1, 8, 15, 22)
     level_feature: bool = True
@@ -126,7 +118,6 @@ class SRFlowConfig:
     split_levels: Integers = (1, 2)
     image_base: ImageBase = "none"
     residual: bool = False
-    noise_conditional: bool = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -228,8 +219,8 @@ class SRFlowConfig:
 
     @property
     def size_multiple(self) -> int:
-        """LR height and width must be multiples of this: of unshuffle and of 2^L / scale, both powers of two."""
-        return max(self.unshuffle, (1 << self.levels) // self.scale)
+        """LR height and width must be multiples of this."""
+        return max(1, (1 << self.levels) // self.scale)
 
     def clamp_at(self, level: int) -> float:
         """Clamp c of a level, 1 … L."""
@@ -241,14 +232,13 @@ class SRFlowConfig:
     def level_shapes(self) -> tuple[LevelShape, ...]:
         """Shapes of levels 1 … L."""
         shapes, channels, exponent = [], 3, self.scale.bit_length() - 1
-        trunk = exponent + self.unshuffle.bit_length() - 1
         for level in range(1, self.levels + 1):
             channels *= 4
             if level == self.levels:
                 leaving = channels
             else:
                 leaving = channels - channels // 2 if level in self.split_levels else 0
-            shapes.append(LevelShape(level, channels, leaving, exponent - level, trunk - level))
+            shapes.append(LevelShape(level, channels, leaving, exponent - level))
             channels -= leaving
         return tuple(shapes)
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srflow_sdk.errors import ArgumentError
 from srflow_training.model.config import EncoderKind, ImageBase, TrunkSkip
 
 
@@ -80,7 +79,6 @@ class ResidualBlock(nn.Module):
 class EncoderFeatures:
     """Features that can condition the flow.
 
-    h and w are those of the trunk: the LR image's, divided by the encoder's `unshuffle`.
     last: N×nf×h×w, the trunk's output. blocks: the output of each requested RRDB block, N×nf×h×w.
     upsampled: {exponent k: N×nf×2^k h×2^k w}, after the LeakyReLU, k ≥ 1.
     """
@@ -94,14 +92,12 @@ class Encoder(nn.Module, ABC):
     """An LR encoder: features for the flow, and an image head of its own, by which it is pretrained with L1.
 
     kind: its name in `SRFlowConfig.encoder` and in files. scale: HR size / LR size. nf: channels of its features.
-    unshuffle: the trunk sees cells of this many LR pixels a side as one pixel.
     image_base: what the image head's output is added to. conv_first, blocks, conv_trunk: the trunk, in this order.
     """
 
     kind: ClassVar[EncoderKind]
     scale: int
     nf: int
-    unshuffle: int = 1
     image_base: ImageBase
     conv_first: nn.Module
     blocks: nn.ModuleList
@@ -109,7 +105,7 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def features(self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0) -> EncoderFeatures:
-        """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to 2^max_exponent trunk sides."""
+        """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to 2^max_exponent LR sides."""
 
     def _through_blocks(self, x: Tensor, block_indices: tuple[int, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The last block's output, and those of the named blocks; the others' are not kept."""
@@ -147,9 +143,6 @@ class RRDB(Encoder):
     """RRDB super-resolution network (Wang et al., ESRGAN, ECCV-W 2018); on its own, SRFlow's L1-trained baseline.
 
     scale: 2, 4, 8 or 16. image_base: "bicubic" or "nearest" adds the image head's output to that enlargement.
-    unshuffle: an option of ours, 1, 2 or 4: the trunk sees cells of this many LR pixels a side as one pixel, with the
-    cell's pixels as channels, and more upsamplings make up for it. At the same cost the trunk can have unshuffle² times
-    the parameters, and it sees unshuffle times as far.
     trunk_skip: what is added to the trunk convolution's output: the last block's output (as SRFlow's published
     networks compute it) or the first convolution's (as ESRGAN does).
     """
@@ -163,26 +156,22 @@ class RRDB(Encoder):
         nf: int = 64,
         growth: int = 32,
         blocks: int = 23,
-        unshuffle: int = 1,
         trunk_skip: TrunkSkip = "last_block",
         image_base: ImageBase = "none",
     ) -> None:
         super().__init__()
-        self.scale, self.nf, self.growth, self.unshuffle = scale, nf, growth, unshuffle
+        self.scale, self.nf, self.growth = scale, nf, growth
         self.trunk_skip, self.image_base = trunk_skip, image_base
-        self.conv_first = _conv3x3(3 * unshuffle**2, nf)
+        self.conv_first = _conv3x3(3, nf)
         self.blocks = nn.ModuleList(ResidualBlock(nf, growth) for _ in range(blocks))
         self.conv_trunk = _conv3x3(nf, nf)
-        self.upconvs = nn.ModuleList(_conv3x3(nf, nf) for _ in range((scale * unshuffle).bit_length() - 1))
+        self.upconvs = nn.ModuleList(_conv3x3(nf, nf) for _ in range(scale.bit_length() - 1))
         self.conv_hr = _conv3x3(nf, nf)
         self.conv_last = _conv3x3(nf, 3)
 
     def features(self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0) -> EncoderFeatures:
-        """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to 2^max_exponent trunk sides.
-
-        Raises: ArgumentError if h or w is not a multiple of `unshuffle`.
-        """
-        first = self.conv_first(self._unshuffled(lr))
+        """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to 2^max_exponent LR sides."""
+        first = self.conv_first(lr)
         x, outputs = self._through_blocks(first, block_indices)
         last = (x if self.trunk_skip == "last_block" else first) + self.conv_trunk(x)
         upsampled, up = {}, last
@@ -191,17 +180,8 @@ class RRDB(Encoder):
             upsampled[exponent] = up
         return EncoderFeatures(last, outputs, upsampled)
 
-    def _unshuffled(self, lr: Tensor) -> Tensor:
-        if self.unshuffle == 1:
-            return lr
-        if lr.shape[2] % self.unshuffle or lr.shape[3] % self.unshuffle:
-            raise ArgumentError(
-                f"lr has shape {list(lr.shape)}; h and w must be multiples of unshuffle, {self.unshuffle}: pad it"
-            )
-        return F.pixel_unshuffle(lr, self.unshuffle)
-
     def forward(self, lr: Tensor) -> Tensor:
-        """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1], h and w multiples of `unshuffle`."""
+        """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1]."""
         exponent = len(self.upconvs)
         image: Tensor = self.conv_last(
             lrelu(self.conv_hr(self.features(lr, max_exponent=exponent).upsampled[exponent]))
@@ -224,7 +204,6 @@ class RRDB(Encoder):
                     nn.init.zeros_(module.bias)
 
     def settings(self) -> dict[str, Any]:
-        """JSON-ready keyword arguments that build this network again; without an unshuffle of 1, as in a config's."""
+        """JSON-ready keyword arguments that build this network again."""
         names = ("scale", "nf", "growth", "trunk_skip", "image_base")
-        values = {name: getattr(self, name) for name in names} | {"blocks": len(self.blocks)}
-        return values if self.unshuffle == 1 else {**values, "unshuffle": self.unshuffle}
+        return {name: getattr(self, name) for name in names} | {"blocks": len(self.blocks)}

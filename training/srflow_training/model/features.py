@@ -55,10 +55,9 @@ class LevelFeatures:
 
 
 class Projection(nn.Module):
-    """u of a level from the encoder's features at the trunk's size: a 1×1 convolution, LeakyReLU, and pixel shuffle.
+    """u of a level from the encoder's features at the LR size: a 1×1 convolution, LeakyReLU, and pixel shuffle.
 
-    exponent: the level has 2^exponent times the trunk's sides. Levels that are smaller than the trunk see all of its
-    pixels, as channels.
+    exponent: the level has 2^exponent times the LR image's sides. Smaller levels see all of its pixels, as channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, exponent: int) -> None:

@@ -112,7 +112,6 @@ class ConditionalNet(nn.Module):
         self.actnorm1 = Actnorm(hidden) if config.net_actnorm else None
         self.actnorm2 = Actnorm(hidden) if config.net_actnorm else None
         self.conv3 = ZerosConv(hidden, 2 * out_channels, kernel=config.last_kernel)
-        self.on_noise = nn.Parameter(torch.zeros(hidden)) if config.noise_conditional else None
         self.scale_map, self.order, self.clamp = config.scale_map, config.affine_order, config.clamp_at(level)
 
     def first_on_u(self) -> tuple[Tensor, Tensor | None]:
@@ -135,14 +134,9 @@ class ConditionalNet(nn.Module):
         assert bias is not None  # for the type checker: without actnorm the convolution has a bias
         return weight, bias
 
-    def forward(self, on_u: Tensor, h_a: Tensor | None = None, *, noise: Tensor | None = None) -> ElementwiseAffine:
-        """The affine map, given the first convolution's part on u, N×hidden×H×W, and h_a, N×state×H×W.
-
-        noise: [N], as for `SRFlow.encode`; None: 0.
-        """
+    def forward(self, on_u: Tensor, h_a: Tensor | None = None) -> ElementwiseAffine:
+        """The affine map, given the first convolution's part on u, N×hidden×H×W, and h_a, N×state×H×W."""
         x = on_u if h_a is None else on_u + self._on_state(h_a)
-        if self.on_noise is not None and noise is not None:
-            x = x + (noise[:, None] * self.on_noise)[..., None, None].to(x.dtype)
         x = F.relu(_first_normalised(x, self.actnorm1))
         weight, bias = self.conv2.weight, self.conv2.bias
         if self.actnorm2 is not None:
@@ -198,19 +192,16 @@ class Step(nn.Module):
         """Injector and coupling, or none."""
         return [net for net in (self.injector, self.coupling) if net is not None]
 
-    def encode(
-        self, h: Tensor, mix: MixChannels, on_u: Sequence[Tensor], noise: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def encode(self, h: Tensor, mix: MixChannels, on_u: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Encode h, N×C×H×W; return it with the step's log-determinant, [N] or a scalar.
 
         mix: actnorm and 1×1 convolution. on_u: the first convolutions' parts on u, one for each of :meth:`nets`.
-        noise: [N], as for `SRFlow.encode`.
         """
         if self.actnorm.average is not None:
             self.actnorm.initialize(h)
             (mix,) = mix_channels([self.actnorm.transform()], [self.mix.weight], "encode")
         h, log_det = mix.encode(h)
-        for transform in self._conditional_transforms(on_u, noise):
+        for transform in self._conditional_transforms(on_u):
             h, step_log_det = transform.encode(h)
             log_det = log_det + step_log_det
         return h, log_det
@@ -221,13 +212,13 @@ class Step(nn.Module):
             h = transform.decode(h)
         return mix.decode(h)
 
-    def _conditional_transforms(self, on_u: Sequence[Tensor], noise: Tensor | None = None) -> list[Transform]:
+    def _conditional_transforms(self, on_u: Sequence[Tensor]) -> list[Transform]:
         if self.injector is None or self.coupling is None:
             return []
         injector, coupling = self.injector, self.coupling
         # Each part on u is taken where it is needed: if it is computed only then, one of them is in memory at a time.
-        affine_of_h_a = CouplingTransform(lambda h_a: coupling(on_u[1], h_a, noise=noise))
-        return [injector(on_u[0], noise=noise), affine_of_h_a]
+        affine_of_h_a = CouplingTransform(lambda h_a: coupling(on_u[1], h_a))
+        return [injector(on_u[0]), affine_of_h_a]
 
 
 class Split(nn.Module):

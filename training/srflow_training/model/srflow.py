@@ -43,13 +43,13 @@ class Level(nn.Module):
         """Transition and conditional steps in encoding order."""
         return [step for step in (*self.transitions, *self.steps) if isinstance(step, Step)]
 
-    def encode(self, h: Tensor, parts: Parts, noise: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
+    def encode(self, h: Tensor, parts: Parts) -> tuple[Tensor, Tensor | None, Tensor]:
         """Encode h of the level below, N×C/4×2H×2W, given :meth:`parts_on_u`; return h, N×C×H×W without the latent's
         channels, this level's latent (None without a split) and the log-determinant, [N] or a scalar.
         """
         h, log_likelihood = Squeeze().encode(h)
         for step, mix, on_u in zip(self.all_steps(), self.mixes("encode"), parts, strict=True):
-            h, log_det = step.encode(h, mix, on_u, noise)
+            h, log_det = step.encode(h, mix, on_u)
             log_likelihood = log_likelihood + log_det
         if self.split is None:
             return h, None, log_likelihood
@@ -150,7 +150,7 @@ class SRFlow(nn.Module):
         fields = {name: getattr(config, name) for name in ENCODER_FIELDS[config.encoder]}
         self.encoder = build_encoder(config.encoder, fields)
         self.projections = nn.ModuleList(
-            Projection(config.feature_channels, channels, exponent=shape.trunk_exponent)
+            Projection(config.feature_channels, channels, exponent=shape.lr_exponent)
             for channels, shape in zip(config.condition, config.level_shapes, strict=False)
         )
         self.levels = nn.ModuleList(Level(shape, config) for shape in config.level_shapes)
@@ -197,7 +197,7 @@ class SRFlow(nn.Module):
             trunk = torch.cat(wanted, dim=1) if len(wanted) > 1 else wanted[0]
             levels = [projection(trunk) for projection in self.projections]
             return Features(levels, found.last if self.config.residual else None)
-        exponents = [shape.trunk_exponent for shape in self.config.level_shapes]
+        exponents = [shape.lr_exponent for shape in self.config.level_shapes]
         features = self.encoder.features(
             lr,
             block_indices=self.config.stacked_blocks,
@@ -215,28 +215,24 @@ class SRFlow(nn.Module):
         own += [_resize(block, exponent, self.config.feature_resize) for block in features.blocks]
         return LevelFeatures(own=torch.cat(own, dim=1))
 
-    def encode(self, hr: Tensor, lr: Tensor, noise: Tensor | None = None) -> tuple[dict[int, Tensor], Tensor]:
+    def encode(self, hr: Tensor, lr: Tensor) -> tuple[dict[int, Tensor], Tensor]:
         """Encode to latents by level and the log-likelihood log p(hr | lr) in nats, [N].
 
-        No dequantisation noise is added. noise: [N], for noise-conditional networks, the standard deviation of the
-        noise in hr above the least that it was trained with, in 8-bit levels; None: 0, as in decoding.
-        Raises: ArgumentError if the shapes do not fit.
+        No dequantisation noise is added. Raises: ArgumentError if the shapes do not fit.
         """
         scale = self.config.scale
         if hr.ndim != 4 or hr.shape[2:] != (scale * lr.shape[-2], scale * lr.shape[-1]) or len(hr) != len(lr):
             raise ArgumentError(
                 f"hr has shape {list(hr.shape)} and lr {list(lr.shape)}; hr must be {scale} times as high and wide"
             )
-        return self.encode_conditioned(hr, self.condition(lr), noise)
+        return self.encode_conditioned(hr, self.condition(lr))
 
-    def encode_conditioned(
-        self, hr: Tensor, condition: Condition, noise: Tensor | None = None
-    ) -> tuple[dict[int, Tensor], Tensor]:
+    def encode_conditioned(self, hr: Tensor, condition: Condition) -> tuple[dict[int, Tensor], Tensor]:
         """Like :meth:`encode`, given the result of :meth:`condition` (a frozen encoder need not run twice)."""
         latents: dict[int, Tensor] = {}
         h, log_likelihood = hr if condition.image is None else hr - condition.image, hr.new_zeros(len(hr))
         for number, (level, parts) in enumerate(zip(self.flow_levels(), condition.levels, strict=True), start=1):
-            h, latent, log_det = level.encode(h, parts, noise)
+            h, latent, log_det = level.encode(h, parts)
             log_likelihood = log_likelihood + log_det
             if latent is not None:
                 latents[number] = latent
@@ -245,9 +241,9 @@ class SRFlow(nn.Module):
             log_likelihood = log_likelihood + standard_normal_log_density(latent)
         return latents, log_likelihood
 
-    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor | None = None) -> Tensor:
+    def forward(self, hr: Tensor, lr: Tensor) -> Tensor:
         """Log-likelihood in nats, [N]: what training maximises."""
-        return self.encode(hr, lr, noise)[1]
+        return self.encode(hr, lr)[1]
 
     def decode(self, lr: Tensor, latents: Mapping[int, Tensor]) -> Tensor:
         """Decode latents, already scaled by τ, to an image N×3×H×W, not clipped.
