@@ -104,7 +104,9 @@ int main(int count, char** arguments) {
     }
     const Picture photo = read_png(options.files[1], kMostPixels);
     Model model(options.files[0], options.threads);
-    write_png(options.files[2], model.upscale(photo, options.tau.value_or(model.default_tau()), options.seed));
+    const std::optional<float> tau = options.tau ? options.tau : model.default_tau();
+    if (!tau) throw UsageError(options.files[0] + " has no manifest.json beside it with a temperature: give --tau");
+    write_png(options.files[2], model.upscale(photo, *tau, options.seed));
     return 0;
   } catch (const UsageError& error) {
     std::cerr << "error: " << error.what() << "\n";

@@ -170,8 +170,8 @@ void Model::read_metadata(const std::string& path) {
   }
   scale_ = std::stoll(value("srflow.scale"));
   multiple_ = std::stoll(value("srflow.size_multiple"));
-  default_tau_ = std::stof(value("srflow.default_tau"));
-  std::ifstream manifest(std::filesystem::path(path) / "manifest.json");  // may be newer than the graphs
+  const std::filesystem::path place = path;
+  std::ifstream manifest((std::filesystem::is_directory(place) ? place : place.parent_path()) / "manifest.json");
   const std::string text{std::istreambuf_iterator<char>(manifest), {}};
   std::smatch tau;
   if (std::regex_search(text, tau, std::regex(R"x("default_tau":\s*([0-9.]+))x"))) default_tau_ = std::stof(tau[1]);

@@ -23,7 +23,8 @@ class Model {
   // The picture, scale times as large. tau: 0 … 2. Throws std::runtime_error or Ort::Exception.
   Picture upscale(const Picture& photo, float tau, std::uint64_t seed);
 
-  float default_tau() const { return default_tau_; }
+  // The manifest's; a fused.onnx without one beside it has none.
+  std::optional<float> default_tau() const { return default_tau_; }
 
  private:
   struct Graph {
@@ -41,7 +42,7 @@ class Model {
   std::vector<Graph> graphs_;  // fused, or encoder and sampler
   std::int64_t scale_ = 0, multiple_ = 0;
   std::map<int, std::int64_t> channels_;  // of the latents, by level
-  float default_tau_ = 0;
+  std::optional<float> default_tau_;
 };
 
 #endif  // UPSCALE_MODEL_H_

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -16,7 +16,7 @@ from onnx import ModelProto
 
 from srflow_export import graphs, onnx_models
 from srflow_export.bundle_writer import staged_bundle
-from srflow_export.halo import measured_halo, measured_inverter_halo
+from srflow_export.halo import with_halo, with_inverter_halo
 from srflow_export.parity.gate import (
     FUSED,
     INT8_GRAPHS,
@@ -29,7 +29,9 @@ from srflow_export.parity.gate import (
     prove_inverse,
     tau_of_finite_pictures,
 )
-from srflow_export.parity.measure import ParityRow, Progress
+from srflow_export.parity.measure import Comparison, ParityRow, Progress
+from srflow_export.parity.photographs import photo_patches
+from srflow_export.parity.runners import Runner, graphs_runner, torch_runner
 from srflow_export.quantisation import int8_encoder
 from srflow_export.unfolding import trainable_network
 from srflow_sdk.backends import Backend
@@ -116,14 +118,14 @@ def export_checkpoint(
     for text in (manifest.name, options.licence or ""):
         if not is_plain(text):  # said before minutes of work
             raise ArgumentError(f"{text!a} holds a line break or a control character; change it, or rename the file")
-    optional = _OptionalParts(say)
     with staged_bundle(target, say=say) as stage:
+        staged = Bundle(path=stage.path, manifest=manifest)
+        optional = _OptionalParts(staged, say)
         for name, content in _onnx_files(model, manifest, options, optional, say):
             (stage.path / name).write_bytes(content)
             say(f"{name}: {len(content) / 1e6:.1f} MB")
             manifest.files[name] = {}  # the stage fills in size and hash
-        manifest = _proved(model, Bundle(path=stage.path, manifest=manifest), options, optional, say)
-        return stage.commit(manifest)
+        return stage.commit(_proved(model, staged, options, optional, say))
 
 
 def add_int8_encoder(
@@ -153,9 +155,10 @@ def add_int8_encoder(
         say(f"{INT8_ENCODER}: {len(content) / 1e6:.1f} MB")
         manifest = dataclasses.replace(bundle.manifest, files={**bundle.manifest.files, INT8_ENCODER: {}})
         staged = Bundle(path=stage.path, manifest=manifest)
-        rows = prove_int8_encoder(bundle, staged, size=_patch(gate, manifest.scale), say=say)
+        reference = graphs_runner(bundle)
+        rows = prove_int8_encoder(_comparison(manifest, reference, gate, name="the float32 graphs", say=say), staged)
         kept = [row for row in manifest.parity if row.get("graph") != INT8_GRAPHS]
-        parity = [*kept, *(row.to_dict() for row in rows)]
+        parity = [*kept, *map(asdict, rows)]
         return stage.commit(dataclasses.replace(manifest, parity=parity, files={}))
 
 
@@ -196,30 +199,41 @@ def _proved(
     model: SRFlow, staged: Bundle, options: ExportOptions, optional: _OptionalParts, say: Callable[[str], None]
 ) -> Manifest:
     """Compare the graphs with the network and measure their halos; return the manifest. Raises: ExportError."""
-    size = _patch(options.gate, model.config.scale)
-    rows = prove(model, staged, size=size, say=say)
+    reference, name = torch_runner(model), "the checkpoint's network"
+    comparison = _comparison(staged.manifest, reference, options.gate, name=name, model=model, say=say)
+    rows = prove(comparison, staged)
     for name, prove_part in ((FUSED, prove_fused), (INT8_ENCODER, prove_int8_encoder)):
-        proving = partial(prove_part, model, staged, size=size, say=say)
-        rows += optional.proved(name, staged, proving, otherwise=[])
+        if name in staged.manifest.files:
+            rows += optional.tried(name, partial(prove_part, comparison, staged), otherwise=[])
     manifest = _with_finite_tau(staged.manifest, rows, options, say=say)
     with float32_backend(staged) as backend:
         if options.halo is None:
-            manifest = _with_measured_halo(backend, manifest, say)
-        staged = dataclasses.replace(staged, manifest=manifest)
-        proving_inverter = partial(_with_proved_inverter, model, staged, backend, options, say)
-        manifest = optional.proved(INVERTER, staged, proving_inverter, otherwise=manifest)
+            manifest = with_halo(manifest, backend, say=say)
+        if INVERTER in manifest.files:
+            bundle = dataclasses.replace(staged, manifest=manifest)
+            proving = partial(_with_proved_inverter, model, bundle, backend, options, say)
+            manifest = optional.tried(INVERTER, proving, otherwise=manifest)
     left_out = {"left_out": optional.left_out} if optional.left_out else {}
     return dataclasses.replace(
         manifest,
         provenance={**manifest.provenance, **left_out},
-        parity=[row.to_dict() for row in rows],
+        parity=[asdict(row) for row in rows],
         files={},
     )
 
 
-def _patch(gate: Gate, scale: int) -> tuple[int, int]:
-    height, width = PATCHES[gate]
-    return height * 4 // max(scale, 4), width * 4 // max(scale, 4)
+def _comparison(
+    manifest: Manifest,
+    reference: Runner,
+    gate: Gate,
+    *,
+    name: str,
+    model: SRFlow | None = None,
+    say: Callable[[str], None],
+) -> Comparison:
+    height, width = (length * 4 // max(manifest.scale, 4) for length in PATCHES[gate])
+    photos = photo_patches(manifest.size_multiple, size=(height, width))
+    return Comparison(photos, manifest, reference, name=name, model=model, say=say)
 
 
 def _with_finite_tau(
@@ -237,29 +251,6 @@ def _with_finite_tau(
     return dataclasses.replace(manifest, default_tau=tau)
 
 
-def _with_measured_halo(backend: Backend, manifest: Manifest, say: Callable[[str], None]) -> Manifest:
-    """The manifest with the halo that its graphs need, and the measurement as `provenance["halo"]`."""
-    row, smaller = measured_halo(backend, manifest, say=say)
-    say(
-        f"halo {row.halo}: tiles differ from the untiled picture by at most {255 * row.max_abs:.2g}/255, "
-        f"on average {255 * row.mean_abs:.2g}/255"
-    )
-    if not row.compared:
-        _logger.warning(
-            "the halo could not be measured, as the network itself diverges on the photographs, or takes larger ones: "
-            "it is %d LR pixels",
-            row.halo,
-        )
-    elif not row.is_enough:
-        _logger.warning(
-            "tiles of this network differ from the untiled picture even with a halo of %d LR pixels: expect seams, or "
-            "use tile=None (--tile none)",
-            row.halo,
-        )
-    record = {"measured": row.to_dict(), "next_smaller": smaller and smaller.to_dict()}
-    return dataclasses.replace(manifest, halo=row.halo, provenance={**manifest.provenance, "halo": record})
-
-
 def _with_proved_inverter(
     model: SRFlow, bundle: Bundle, backend: Backend, options: ExportOptions, say: Callable[[str], None]
 ) -> Manifest:
@@ -274,64 +265,33 @@ def _with_proved_inverter(
             f"the network itself comes back badly from its latents; the graphs, to {worst:.1f} dB: what is restored, "
             "transferred or decoded has this error, too"
         )
-    provenance = {**manifest.provenance, "inverter": [row.to_dict() for row in rows]}
+    provenance = {**manifest.provenance, "inverter": [asdict(row) for row in rows]}
     manifest = dataclasses.replace(manifest, provenance=provenance, round_trip_db=worst)
     if options.halo is not None:
         return dataclasses.replace(manifest, inverter_halo=options.halo)
-    return _with_inverter_halo(backend, manifest, say)
-
-
-def _with_inverter_halo(backend: Backend, manifest: Manifest, say: Callable[[str], None]) -> Manifest:
-    """The manifest with the inverter's measured halo, and the measurement."""
-    row, smaller = measured_inverter_halo(backend, manifest, say=say)
-    say(
-        f"inverter's halo {row.halo}: latents of tiles differ from untiled ones by at most {row.max_latent:.1g}, the "
-        f"log density by {row.mean_nats:.1g} nats a value"
-    )
-    if not row.is_enough:
-        _logger.warning(
-            "latents of tiles differ from those of the untiled picture by up to %.1g with a halo of %d LR pixels, and "
-            "a wider one does not help: use tile=None where that is too much",
-            row.max_latent,
-            row.halo,
-        )
-    record = {"measured": row.to_dict(), "next_smaller": smaller and smaller.to_dict()}
-    provenance = {**manifest.provenance, "inverter_halo": record}
-    return dataclasses.replace(manifest, inverter_halo=row.halo, provenance=provenance)
+    return with_inverter_halo(manifest, backend, say=say)
 
 
 @dataclass
 class _OptionalParts:
     """Makes and proves files that a bundle can do without. `say` receives a line for each that is left out, and why."""
 
+    staged: Bundle
     say: Callable[[str], None]
     left_out: dict[str, str] = field(default_factory=dict)
 
-    def made(self, name: str, make: Callable[[], _T]) -> _T | None:
-        """The result of `make`, or None if that failed."""
+    def tried(self, name: str, make_or_prove: Callable[[], _T], *, otherwise: _T) -> _T:
+        """The result for a file; if that fails, the staged bundle loses the file, and the result is `otherwise`."""
         try:
-            return make()
+            return make_or_prove()
         except Exception as error:  # of whichever library
-            self._leave_out(name, error)
-            return None
-
-    def proved(self, name: str, bundle: Bundle, prove: Callable[[], _T], *, otherwise: _T) -> _T:
-        """The result of `prove`. If the bundle does not have the file, or it fails and loses it, `otherwise`."""
-        if name not in bundle.manifest.files:
+            _logger.debug("%s is left out", name, exc_info=error)
+            reason = printable(" ".join((str(error) or type(error).__name__).split()))[:_LONGEST]
+            self.left_out[name] = reason
+            self.say(f"{name} is left out: {reason}")
+            (self.staged.path / name).unlink(missing_ok=True)
+            self.staged.manifest.files.pop(name, None)
             return otherwise
-        try:
-            return prove()
-        except Exception as error:
-            self._leave_out(name, error)
-            (bundle.path / name).unlink()
-            del bundle.manifest.files[name]
-            return otherwise
-
-    def _leave_out(self, name: str, error: Exception) -> None:
-        _logger.debug("%s is left out", name, exc_info=error)
-        reason = printable(" ".join((str(error) or type(error).__name__).split()))[:_LONGEST]
-        self.left_out[name] = reason
-        self.say(f"{name} is left out: {reason}")
 
 
 def _onnx_files(
@@ -343,8 +303,8 @@ def _onnx_files(
         say(_QUANTISING)
         traced["encoder.onnx"] = int8_encoder(model)
     if options.fused:
-        fused = optional.made(FUSED, lambda: onnx_models.joined(traced["encoder.onnx"], traced["sampler.onnx"]))
-        traced |= {} if fused is None else {FUSED: fused}
+        joining = partial(onnx_models.joined, traced["encoder.onnx"], traced["sampler.onnx"])
+        traced = optional.tried(FUSED, lambda: traced | {FUSED: joining()}, otherwise=traced)
     written: dict[str, bytes] = {}
     for name in ("encoder.onnx", "sampler.onnx", INVERTER, FUSED, *FP32_GRAPHS):
         if name in traced:
@@ -356,7 +316,7 @@ def _onnx_files(
             yield name, written[name]
     if "int8" in options.also:
         say(_QUANTISING)
-        integers = optional.made(INT8_ENCODER, lambda: int8_encoder(model))
+        integers = optional.tried(INT8_ENCODER, lambda: int8_encoder(model), otherwise=None)
         if integers is not None:
             yield INT8_ENCODER, onnx_models.finished(integers, _metadata_of(manifest, precision="int8"))
 
@@ -376,8 +336,8 @@ def _traced(
         found[sampler] = onnx_models.sampler_model(model, precision, flow_nodes=flow_nodes)
         progress.step()
     if options.inverter:
-        inverter = optional.made(INVERTER, lambda: onnx_models.inverter_model(model, options.precision))
-        found |= {} if inverter is None else {INVERTER: inverter}
+        tracing = partial(onnx_models.inverter_model, model, options.precision)
+        found = optional.tried(INVERTER, lambda: found | {INVERTER: tracing()}, otherwise=found)
         progress.step()
     return found
 
@@ -394,7 +354,6 @@ def _metadata_of(manifest: Manifest, *, precision: Precision | None = None) -> d
         "srflow.latent_scheme": str(manifest.latent_scheme),
         "srflow.latent_levels": ",".join(f"{level.level}:{level.channels}" for level in manifest.latent_levels),
         "srflow.precision": precision or manifest.precision,
-        "srflow.default_tau": f"{manifest.default_tau:g}",
         "srflow.checkpoint_sha256": str(checkpoint["sha256"]),
         "srflow.licence": str(manifest.provenance["licence"]),
     }

@@ -13,9 +13,9 @@ that multiplies it would get the largest halo for it: graphs of lower precision 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Manifest
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
+_logger = logging.getLogger(__name__)
 _MAX_ABS = 0.1 / 255
 """Largest difference allowed anywhere in a picture: a twentieth of what the SDK promises for the embedded model, 2/255.
 
@@ -91,10 +92,6 @@ class HaloRow:
         """True if the bounds are met."""
         return self.compared > 0 and self.max_abs <= _MAX_ABS and self.mean_abs <= _MEAN_ABS
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, kw_only=True)
 class InverterHaloRow:
@@ -113,10 +110,6 @@ class InverterHaloRow:
         """True if the bounds are met."""
         return self.max_latent <= _MAX_LATENT and self.mean_nats <= _MEAN_NATS
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
@@ -125,6 +118,52 @@ class Whole:
     lr: Array
     seed: int
     pictures: dict[float, Array]
+
+
+def with_halo(manifest: Manifest, backend: Backend, *, say: Callable[[str], None] = lambda _: None) -> Manifest:
+    """The manifest with the halo that its graphs need, and the measurement as `provenance["halo"]`."""
+    row, smaller = measured_halo(backend, manifest, say=say)
+    say(
+        f"halo {row.halo}: tiles differ from the untiled picture by at most {255 * row.max_abs:.2g}/255, "
+        f"on average {255 * row.mean_abs:.2g}/255"
+    )
+    if not row.compared:
+        _logger.warning(
+            "the halo could not be measured, as the network itself diverges on the photographs, or takes larger ones: "
+            "it is %d LR pixels",
+            row.halo,
+        )
+    elif not row.is_enough:
+        _logger.warning(
+            "tiles of this network differ from the untiled picture even with a halo of %d LR pixels: expect seams, or "
+            "use tile=None (--tile none)",
+            row.halo,
+        )
+    return replace(manifest, halo=row.halo, provenance=manifest.provenance | {"halo": _record(row, smaller)})
+
+
+def with_inverter_halo(
+    manifest: Manifest, backend: Backend, *, say: Callable[[str], None] = lambda _: None
+) -> Manifest:
+    """The same for the inverter: `inverter_halo`, in provenance too."""
+    row, smaller = measured_inverter_halo(backend, manifest, say=say)
+    say(
+        f"inverter's halo {row.halo}: latents of tiles differ from untiled ones by at most {row.max_latent:.1g}, the "
+        f"log density by {row.mean_nats:.1g} nats a value"
+    )
+    if not row.is_enough:
+        _logger.warning(
+            "latents of tiles differ from those of the untiled picture by up to %.1g with a halo of %d LR pixels, and "
+            "a wider one does not help: use tile=None where that is too much",
+            row.max_latent,
+            row.halo,
+        )
+    provenance = manifest.provenance | {"inverter_halo": _record(row, smaller)}
+    return replace(manifest, inverter_halo=row.halo, provenance=provenance)
+
+
+def _record(row: HaloRow | InverterHaloRow, smaller: HaloRow | InverterHaloRow | None) -> dict[str, object]:
+    return {"measured": asdict(row), "next_smaller": None if smaller is None else asdict(smaller)}
 
 
 def measured_halo(

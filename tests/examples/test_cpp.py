@@ -76,6 +76,10 @@ def test_a_fused_graph_gives_the_same_picture(run, photo, tmp_path, golden_bundl
         done = run(model, "photo.png", large, "--tau", "0.8", "--seed", "5")
         assert (done.returncode, done.stderr) == (0, "")
     assert_same(tmp_path / "one.png", np.asarray(Image.open(tmp_path / "two.png")))
+    done = run("fused.onnx", "photo.png", "default.png")
+    assert (done.returncode, "no manifest.json beside it with a temperature: give --tau" in done.stderr) == (2, True)
+    shutil.copy(BUNDLE / "manifest.json", tmp_path)
+    assert run("fused.onnx", "photo.png", "default.png").returncode == 0
 
 
 @pytest.mark.parametrize("kind", ["gray", "16 bits"])

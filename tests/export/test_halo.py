@@ -14,7 +14,6 @@ from PIL import Image
 
 from srflow_export import ExportOptions, export_checkpoint, halo
 from srflow_export.cli import main
-from srflow_export.exporter import _with_inverter_halo, _with_measured_halo
 from srflow_export.halo import (
     HaloRow,
     InverterHaloRow,
@@ -49,12 +48,12 @@ def measured_inverter(bundle):
 
 def with_measured_halo(bundle, say=lambda _: None):
     with float32_backend(bundle) as backend:
-        return _with_measured_halo(backend, bundle.manifest, say)
+        return halo.with_halo(bundle.manifest, backend, say=say)
 
 
 def with_inverter_halo(bundle, say=lambda _: None):
     with float32_backend(bundle) as backend:
-        return _with_inverter_halo(backend, bundle.manifest, say)
+        return halo.with_inverter_halo(bundle.manifest, backend, say=say)
 
 
 @pytest.fixture(scope="module")

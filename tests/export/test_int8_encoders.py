@@ -69,7 +69,6 @@ def test_a_bundle_that_exists_gets_the_encoder_and_keeps_everything_else(plain, 
     before = plain.manifest.to_json()
     result = run("--bundle", plain.path, "--also", "int8", "-o", new)
     assert result.exit_code == 0, result.output
-    assert "comparing encoder.int8+sampler with the float32 graphs" in result.output
     assert result.output.endswith(f"wrote {new}\n")
     made = Bundle.open(new)
     files = dict(made.manifest.files)
@@ -135,14 +134,13 @@ def rough(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_network_that_int8_is_too_coarse_for_is_refused_at_the_first_photograph(rough, tmp_path):
+def test_a_network_that_int8_is_too_coarse_for_is_refused(rough, tmp_path):
     result = run(rough, "-o", tmp_path / "m.srflow", "--halo", 16, "--no-inverter", "--precision", "int8")
     assert result.exit_code == 1
     *_, error = result.output.splitlines()
     assert error.startswith("error: int8 is too coarse for this network: encoder")
     assert "it goes wrong at level" in error
     assert "--precision bf16" in error
-    assert not any(name in result.output for name in (" face ", " sky "))  # what was not needed any more
     assert not list(tmp_path.iterdir())
 
 

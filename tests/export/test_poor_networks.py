@@ -209,7 +209,7 @@ def row(tau: float = 0.0, **fields: Any) -> ParityRow:
 
 
 def checked(*rows: ParityRow, own: ParityRow | None) -> list[ParityRow]:
-    return check(rows, min_psnr_db={"graphs": 90}, reference="the network", own=lambda _: own)
+    return check(rows, bound_db=90, reference="the network", own=lambda _: own)
 
 
 def test_below_the_bound_graphs_may_be_as_far_from_the_network_as_itself_and_a_margin() -> None:

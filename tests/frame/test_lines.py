@@ -11,9 +11,9 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "apps/srflow_apps": 7_243,
     "training/srflow_training": 5_962,
     "training/srflow_evaluation": 5_248,
-    "export/srflow_export": 6_616,
+    "export/srflow_export": 6_491,
     "benchmarks": 4_428,
-    "tests": 43_381,
+    "tests": 43_320,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast, get_args
 
 from srflow_export.graphs import latent_levels
-from srflow_export.parity.gate import MIN_PSNR_DB, NetworkItself, arithmetic_of, min_psnr_db, runs_on_cpus
-from srflow_export.parity.measure import ParityRow, check, measure, table
+from srflow_export.parity.gate import MIN_PSNR_DB, arithmetic_of, min_psnr_db, runs_on_cpus
+from srflow_export.parity.measure import Comparison, ParityRow
 from srflow_export.parity.photographs import photo_patches
 from srflow_export.parity.runners import Arithmetic, Runner, backend_runner, graphs_runner, torch_runner
 from srflow_sdk.backends import Backend, Device, Precision, open_backend
 from srflow_sdk.errors import ArgumentError, ExportError
-from srflow_sdk.latents.random_field import LatentLevel
 from srflow_sdk.model.bundle import Bundle, Manifest, bundle_path
-from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.manifest import LEAST_DB
 from srflow_sdk.system.device_names import DeviceName, split_device
 from srflow_training.checkpoints import load_checkpoint
@@ -30,28 +28,17 @@ _ROUNDED = "rounded"
 class Side:
     """One side of a comparison.
 
-    name: as the user gave it. bound_db: the PSNR that its precision promises. arithmetic: in what a torch network
-    rounds as this side does; None if in nothing. model: a checkpoint's network. backend: opens a device's.
+    manifest: of a checkpoint, one with just enough to draw its latents. bound_db: the PSNR that its precision promises.
+    arithmetic: in what a torch network rounds as this side does; None if in nothing. model: a checkpoint's network.
+    backend: opens a device's.
     """
 
-    name: str
     runner: Runner
-    scale: int
-    size_multiple: int
-    latent_levels: tuple[LatentLevel, ...]
+    manifest: Manifest
     bound_db: float
     arithmetic: Arithmetic | None
     model: SRFlow | None = None
     backend: Callable[[], Backend] | None = None
-
-    def window_limits(self) -> list[LrProfile]:
-        """LR sizes that a device takes; known only once its graphs are loaded."""
-        if self.backend is None:
-            return []
-        backend = self.backend()
-        limits = backend.window_limits
-        backend.deactivate()
-        return [] if limits is None else [limits]
 
 
 def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: None) -> list[ParityRow]:
@@ -66,18 +53,18 @@ def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: N
     cannot be compared; what opening them raises.
     """
     one, other = open_side(first), open_side(second)
-    if (one.scale, one.latent_levels) != (other.scale, other.latent_levels):
+    ends = [(side.manifest.scale, side.manifest.latent_levels) for side in (one, other)]
+    if ends[0] != ends[1]:
         raise ArgumentError(f"{first} and {second} cannot be compared: they differ in scale or in their latents")
-    manifest = _common(one, other)
-    photos = photo_patches(manifest.size_multiple, limits=[*one.window_limits(), *other.window_limits()])
-    rows = measure(photos, manifest, {other.name: other.runner}, one.runner, say=say)
-    for line in table(rows):
-        say(line)
-    bounds = {other.name: min(one.bound_db, other.bound_db)}
-    if one.model is None:
-        return check(rows, min_psnr_db=bounds, reference=one.name)
-    itself = NetworkItself(one.model, manifest, photos, say=say)
-    return check(rows, min_psnr_db=bounds, reference=one.name, own=lambda row: itself.row(row, other.arithmetic))
+    multiple, limits = max(one.manifest.size_multiple, other.manifest.size_multiple), []
+    for backend in (side.backend() for side in (one, other) if side.backend is not None):
+        limits += [] if backend.window_limits is None else [backend.window_limits]  # known once its graphs are loaded
+        backend.deactivate()
+    manifest = replace(one.manifest, size_multiple=multiple)
+    photos = photo_patches(multiple, limits=limits)
+    comparison = Comparison(photos, manifest, one.runner, name=first, model=one.model, say=say)
+    bound_db = min(one.bound_db, other.bound_db)
+    return comparison.checked(second, other.runner, bound_db=bound_db, arithmetic=other.arithmetic)
 
 
 def open_side(text: str) -> Side:
@@ -90,13 +77,18 @@ def open_side(text: str) -> Side:
         model = load_checkpoint(path)
         if isinstance(model, Encoder):
             raise ExportError(f"{path} holds only an LR encoder, without a flow to sample from")
-        config = model.config
         return Side(
-            name=text,
             runner=torch_runner(model),
-            scale=config.scale,
-            size_multiple=config.size_multiple,
-            latent_levels=latent_levels(config),
+            manifest=Manifest(
+                name="",
+                variant="",
+                scale=model.config.scale,
+                size_multiple=model.config.size_multiple,
+                latent_levels=latent_levels(model.config),
+                default_tau=0,
+                halo=0,
+                conditioning_bytes_per_pixel=1,
+            ),
             bound_db=MIN_PSNR_DB["fp32"],
             arithmetic="fp64",
             model=model,
@@ -115,16 +107,7 @@ def open_side(text: str) -> Side:
         if precision != "bundle":
             bound_db = min(bound_db, LEAST_DB)
             arithmetic = "bf16" if precision == "bf16" else None
-    return Side(
-        name=text,
-        runner=runner,
-        scale=manifest.scale,
-        size_multiple=manifest.size_multiple,
-        latent_levels=manifest.latent_levels,
-        bound_db=bound_db,
-        arithmetic=arithmetic,
-        backend=backend,
-    )
+    return Side(runner=runner, manifest=manifest, bound_db=bound_db, arithmetic=arithmetic, backend=backend)
 
 
 def _parsed(text: str) -> tuple[Path, list[str]]:
@@ -146,17 +129,3 @@ def _device_and_precision(text: str, words: list[str]) -> tuple[Device, Precisio
     if words:
         raise ArgumentError(f"{text}: name a device, a precision, or DEVICE@PRECISION, such as openvino@int8")
     return device, cast(Precision, precision)
-
-
-def _common(one: Side, other: Side) -> Manifest:
-    """A manifest for both, with just enough to draw their latents."""
-    return Manifest(
-        name="",
-        variant="",
-        scale=one.scale,
-        size_multiple=max(one.size_multiple, other.size_multiple),
-        latent_levels=one.latent_levels,
-        default_tau=0,
-        halo=0,
-        conditioning_bytes_per_pixel=1,
-    )

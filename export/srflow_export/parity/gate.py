@@ -10,26 +10,19 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
 
 from srflow_export import onnx_models
-from srflow_export.parity.measure import MARGIN_DB, TAUS, ParityRow, check, compared, feed, measure, psnr, table
-from srflow_export.parity.photographs import PATCH, Array, LrPhoto, photo_patches, photographs
-from srflow_export.parity.runners import (
-    Arithmetic,
-    Runner,
-    computing_in,
-    graphs_runner,
-    torch_runner,
-)
+from srflow_export.parity.measure import MARGIN_DB, TAUS, Comparison, ParityRow, psnr
+from srflow_export.parity.photographs import Array, photographs
+from srflow_export.parity.runners import Arithmetic, computing_in, graphs_runner
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.bundle import Bundle, Manifest
@@ -60,9 +53,6 @@ MIN_PSNR_OF_HALF_WEIGHTS_DB = 50.0
 INT8_GRAPHS = "encoder.int8+sampler"
 """The name of the second encoder's rows in a manifest."""
 
-_HARDEST = "fur"
-"""The photograph on which int8 is furthest off, in small and full-size networks, so that a failure shows at once."""
-
 _MAX_NATS, _MAX_NATS_IN_FLOAT32 = 1e-2, 1e-3
 """Largest difference of log densities from the network's, in nats for each value of the photograph.
 
@@ -78,7 +68,6 @@ _Pair = tuple[str, Array, Array]
 
 _WIDER: dict[Precision, int] = {"fp16": 2, "bf16": 2, "int8": 1}  # float32 conditioning / the precision's
 
-_NETWORK = "the checkpoint's network"
 _AS_IT_IS, _ROUNDED, _FUSED, _FLOAT32 = "encoder+sampler", "rounded as on GPUs", "fused", "float32 graphs"
 
 FUSED = "fused.onnx"
@@ -95,72 +84,60 @@ def runs_on_cpus(manifest: Manifest) -> bool:
     return manifest.precision != "bf16"
 
 
-def prove(
-    model: SRFlow, bundle: Bundle, *, size: tuple[int, int] = PATCH, say: Callable[[str], None] = lambda _: None
-) -> list[ParityRow]:
-    """Compare a bundle's graphs with the network on photographs; `say` receives progress and the table.
+def prove(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
+    """Compare a bundle's required graphs, and float32 ones beside them, with the network.
 
-    size: height and width, in LR pixels, of the patch of each photograph.
-
-    The graphs run on ONNX Runtime's CPU provider: as they are, if it can run them, and rounded as on GPUs, if they are
-    typed in half. fused.onnx is left to :func:`prove_fused`.
+    They run on ONNX Runtime's CPU provider: as they are, if it can run them, and rounded as on GPUs, if they are typed
+    in half.
     Raises: ExportError if one is below its bound or has values that are not finite, where the network is not to blame.
     """
-    manifest = bundle.manifest
-    half = manifest.precision in ("fp16", "bf16")
-    decoders: dict[str, Runner] = {}
-    rows: list[ParityRow] = []
+    manifest, rows = bundle.manifest, list[ParityRow]()
     if manifest.precision == "int8":
-        rows += _prove_integers(model, bundle, REQUIRED_FILES, _AS_IT_IS, size=size, say=say)
+        rows += _of_integers(comparison, bundle, REQUIRED_FILES, _AS_IT_IS)
     elif runs_on_cpus(manifest):
-        decoders[_AS_IT_IS] = graphs_runner(bundle)
-    if half:
-        decoders[_ROUNDED] = graphs_runner(bundle, rounded=True)
-    bounds = dict.fromkeys(decoders, min_psnr_db(manifest.precision, manifest.weights))
+        rows += _as_promised(comparison, bundle, REQUIRED_FILES, _AS_IT_IS)
+    if manifest.precision in ("fp16", "bf16"):
+        rows += _as_promised(comparison, bundle, REQUIRED_FILES, _ROUNDED, rounded=True)
     if manifest.precision != "fp32" and manifest.float32_graphs is not None:
-        decoders[_FLOAT32] = graphs_runner(bundle, *manifest.float32_graphs)
-        bounds[_FLOAT32] = min_psnr_db("fp32", manifest.weights)
-    return rows + _compared(model, bundle, decoders, bounds, size=size, say=say)
-
-
-def prove_fused(
-    model: SRFlow, bundle: Bundle, *, size: tuple[int, int] = PATCH, say: Callable[[str], None] = lambda _: None
-) -> list[ParityRow]:
-    """The same for fused.onnx."""
-    manifest = bundle.manifest
-    decoders = {_FUSED: graphs_runner(bundle, FUSED, rounded=manifest.precision in ("fp16", "bf16"))}
-    bounds = {_FUSED: min_psnr_db(manifest.precision, manifest.weights)}
-    return _compared(model, bundle, decoders, bounds, size=size, say=say)
-
-
-def _compared(
-    model: SRFlow,
-    bundle: Bundle,
-    decoders: Mapping[str, Runner],
-    bounds: Mapping[str, float],
-    *,
-    size: tuple[int, int],
-    say: Callable[[str], None],
-) -> list[ParityRow]:
-    if not decoders:
-        return []
-    manifest = bundle.manifest
-    photos = photo_patches(manifest.size_multiple, size=size)
-    rows = measure(photos, manifest, decoders, torch_runner(model), say=say)
-    for line in table(rows):
-        say(line)
-    itself = NetworkItself(model, manifest, photos, say=say)
-
-    def own(row: ParityRow) -> ParityRow | None:
-        return itself.row(row, "fp64" if row.graph == _FLOAT32 else arithmetic_of(manifest.precision, manifest.weights))
-
-    rows = check(rows, min_psnr_db=bounds, reference=_NETWORK, own=own)
-    if excused := [row.own_db for row in rows if row.own_db is not None]:
-        say(
-            f"the network multiplies rounding: its own pictures in the bundle's arithmetic are {min(excused):.1f} dB "
-            "from its float32 ones, and the graphs are as near"
+        rows += comparison.checked(
+            _FLOAT32,
+            graphs_runner(bundle, *manifest.float32_graphs),
+            bound_db=min_psnr_db("fp32", manifest.weights),
+            arithmetic="fp64",
         )
     return rows
+
+
+def prove_fused(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
+    """The same for fused.onnx."""
+    rounded = bundle.manifest.precision in ("fp16", "bf16")
+    return _as_promised(comparison, bundle, (FUSED,), _FUSED, rounded=rounded)
+
+
+def prove_int8_encoder(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
+    """The same for a second encoder, with the bundle's own sampler; the reference may be float32 graphs.
+
+    Raises: ExportError if a photograph and tau are below what int8 promises, or not finite.
+    """
+    return _of_integers(comparison, bundle, (INT8_ENCODER, REQUIRED_FILES[1]), INT8_GRAPHS)
+
+
+def _as_promised(
+    comparison: Comparison, bundle: Bundle, names: tuple[str, ...], graph: str, *, rounded: bool = False
+) -> list[ParityRow]:
+    precision, weights = bundle.manifest.precision, bundle.manifest.weights
+    runner, bound = graphs_runner(bundle, *names, rounded=rounded), min_psnr_db(precision, weights)
+    return comparison.checked(graph, runner, bound_db=bound, arithmetic=arithmetic_of(precision, weights))
+
+
+def _of_integers(comparison: Comparison, bundle: Bundle, names: tuple[str, str], graph: str) -> list[ParityRow]:
+    try:
+        return comparison.checked(graph, graphs_runner(bundle, *names), bound_db=MIN_PSNR_DB["int8"], arithmetic=None)
+    except ExportError as error:
+        raise ExportError(
+            f"int8 is too coarse for this network: {error}. Train the network further (weights near the start of "
+            "training lose most), or upscale with --precision bf16, which is finer and needs no export"
+        ) from error
 
 
 def arithmetic_of(precision: Precision, weights: Weights) -> Arithmetic | None:
@@ -174,26 +151,6 @@ def arithmetic_of(precision: Precision, weights: Weights) -> Arithmetic | None:
     return "half weights" if weights == "fp16" else "fp64"
 
 
-class NetworkItself:
-    """The torch network in other arithmetics beside its float32 self; computed once each, when first asked for."""
-
-    def __init__(
-        self, model: SRFlow, manifest: Manifest, photos: Sequence[LrPhoto], *, say: Callable[[str], None]
-    ) -> None:
-        self._model, self._manifest, self._photos, self._say = model, manifest, photos, say
-        self._rows: dict[Arithmetic, dict[tuple[str, float], ParityRow]] = {}
-
-    def row(self, of: ParityRow, arithmetic: Arithmetic | None) -> ParityRow | None:
-        """Its row of the same photograph and tau."""
-        if arithmetic is None:
-            return None
-        if arithmetic not in self._rows:
-            decoders = {f"the network in {arithmetic}": torch_runner(self._model, arithmetic)}
-            rows = measure(self._photos, self._manifest, decoders, torch_runner(self._model), say=self._say)
-            self._rows[arithmetic] = {(row.photo, row.tau): row for row in rows}
-        return self._rows[arithmetic][of.photo, of.tau]
-
-
 def tau_of_finite_pictures(rows: Sequence[ParityRow], wanted: float) -> float:
     """The largest tau up to `wanted` at which the network diverges on no more photographs than at tau 0.
 
@@ -203,61 +160,6 @@ def tau_of_finite_pictures(rows: Sequence[ParityRow], wanted: float) -> float:
     above = min((tau for tau in TAUS if tau >= wanted), default=1.0)  # the tested tau that stands for it
     taus = [tau for tau in TAUS if tau <= above and diverging[tau] <= diverging[0.0]]
     return wanted if above in taus else max(taus)
-
-
-def prove_int8_encoder(
-    reference: SRFlow | Bundle,
-    bundle: Bundle,
-    *,
-    size: tuple[int, int] = PATCH,
-    say: Callable[[str], None] = lambda _: None,
-) -> list[ParityRow]:
-    """Compare a bundle's second encoder, with the bundle's own sampler, with the network or with float32 graphs.
-
-    One photograph after the other, and the hardest first: a failure ends it. size, say: as in :func:`prove`.
-    Raises: ExportError if a photograph and tau are below what int8 promises, or not finite.
-    """
-    return _prove_integers(reference, bundle, (INT8_ENCODER, REQUIRED_FILES[1]), INT8_GRAPHS, size=size, say=say)
-
-
-def _prove_integers(
-    reference: SRFlow | Bundle,
-    bundle: Bundle,
-    names: tuple[str, str],
-    graph: str,
-    *,
-    size: tuple[int, int],
-    say: Callable[[str], None],
-) -> list[ParityRow]:
-    manifest, rows = bundle.manifest, {}
-    if isinstance(reference, Bundle):
-        name, runner = "the float32 graphs", graphs_runner(reference)
-    else:
-        name, runner = _NETWORK, torch_runner(reference)
-    photos = {photo.name: (seed, photo) for seed, photo in enumerate(photo_patches(manifest.size_multiple, size=size))}
-    say(f"comparing {graph} with {name}")
-    with runner() as network, graphs_runner(bundle, *names)() as decoder:
-        for photo in sorted(photos, key=lambda name: name != _HARDEST):
-            seed, patch = photos[photo]
-            inputs = feed(patch.lr, manifest, seed=seed)
-            rows[photo] = list(compared(graph, photo, decoder(inputs), network(inputs)))
-            for line in list(table(rows[photo]))[len(rows) > 1 :]:
-                say(line)
-            if not all(row.diverged for row in rows[photo]):
-                _check_integers(rows[photo], graph, name)
-    found = [row for photo in photos for row in rows[photo]]
-    _check_integers(found, graph, name)
-    return found
-
-
-def _check_integers(rows: Sequence[ParityRow], graph: str, reference: str) -> None:
-    try:
-        check(rows, min_psnr_db={graph: MIN_PSNR_DB["int8"]}, reference=reference)
-    except ExportError as error:
-        raise ExportError(
-            f"int8 is too coarse for this network: {error}. Train the network further (weights near the start of "
-            "training lose most), or upscale with --precision bf16, which is finer and needs no export"
-        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,10 +180,6 @@ class InverseRow:
     own_round_trip_db: float
     nonfinite: int
     diverged: bool
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return asdict(self)
 
 
 def prove_inverse(model: SRFlow, bundle: Bundle, exact: Backend) -> list[InverseRow]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from srflow_export.graphs import level_of
 from srflow_export.parity.photographs import Array, LrPhoto
-from srflow_export.parity.runners import Runner
+from srflow_export.parity.runners import Arithmetic, Runner, torch_runner
 from srflow_sdk.errors import ExportError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Manifest
+from srflow_training.model import SRFlow
 
 TAUS = (0.0, 0.5, 0.8, 1.0)
 
@@ -85,10 +85,6 @@ class ParityRow:
         """Where it goes wrong: the first level, in decoding order, that is below the bound; otherwise the worst."""
         return next((level for level, db in self.levels_db.items() if db < bound_db), self.worst_level)
 
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON values."""
-        return {**asdict(self), "levels_db": {str(level): db for level, db in self.levels_db.items()}}
-
 
 def feed(lr: Array, manifest: Manifest, *, seed: int) -> dict[str, Array]:
     """Inputs of a runner for one LR photograph 1×3×h×w at all TAUS, each with the same noise, the runtime's."""
@@ -123,55 +119,97 @@ def compared(
         )
 
 
-def measure(
-    photos: Sequence[LrPhoto],
-    manifest: Manifest,
-    decoders: Mapping[str, Runner],
-    reference: Runner,
-    *,
-    say: Callable[[str], None] = lambda _: None,
-) -> list[ParityRow]:
-    """Compare every decoder on every photograph at every τ of TAUS; `say` receives lines of progress.
+class Comparison:
+    """Compares decoders with a reference on photographs. What the reference draws is computed once.
 
-    Only one runner is active at a time.
+    name: the reference's, for errors. model: its network, if it has one in torch. `say` receives lines of progress and
+    tables.
     """
-    feeds = [feed(photo.lr, manifest, seed=seed) for seed, photo in enumerate(photos)]
-    progress = Progress("comparing with the network", len(feeds) * (1 + len(decoders)), say)
-    references = _outputs(reference, feeds, progress)
-    rows: list[ParityRow] = []
-    for name, runner in decoders.items():
-        for photo, outputs, expected in zip(photos, _outputs(runner, feeds, progress), references, strict=True):
-            rows += compared(name, photo.name, outputs, expected)
-    return rows
+
+    def __init__(
+        self,
+        photos: Sequence[LrPhoto],
+        manifest: Manifest,
+        reference: Runner,
+        *,
+        name: str,
+        model: SRFlow | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.name, self.model, self.say = name, model, say
+        self._photos, self._reference = photos, reference
+        self._feeds = [feed(photo.lr, manifest, seed=seed) for seed, photo in enumerate(photos)]
+        self._references: list[Mapping[str, Array]] = []
+        self._own: dict[Arithmetic, dict[tuple[str, float], ParityRow]] = {}
+
+    def rows(self, graph: str, decoder: Runner) -> list[ParityRow]:
+        """Compare a decoder on every photograph at every τ of TAUS. Only one runner is active at a time."""
+        self._references = self._references or self._outputs(self._reference, self.name)
+        outputs = self._outputs(decoder, graph)
+        found = zip(self._photos, outputs, self._references, strict=True)
+        return [row for photo, ours, theirs in found for row in compared(graph, photo.name, ours, theirs)]
+
+    def checked(
+        self, graph: str, decoder: Runner, *, bound_db: float, arithmetic: Arithmetic | None
+    ) -> list[ParityRow]:
+        """Compare a decoder, show the table, and check that it is good enough; see :func:`check`.
+
+        arithmetic: what the network shows in torch of what rounding as in these graphs makes of it; None if nothing.
+        """
+        rows = self.rows(graph, decoder)
+        for line in table(rows):
+            self.say(line)
+
+        def own(row: ParityRow) -> ParityRow | None:
+            return self._itself(row, arithmetic)
+
+        rows = check(rows, bound_db=bound_db, reference=self.name, own=own)
+        if excused := [row.own_db for row in rows if row.own_db is not None]:
+            self.say(
+                f"the network multiplies rounding: its own pictures in the bundle's arithmetic are {min(excused):.1f} "
+                "dB from its float32 ones, and the graphs are as near"
+            )
+        return rows
+
+    def _itself(self, row: ParityRow, arithmetic: Arithmetic | None) -> ParityRow | None:
+        """The row of the torch network in another arithmetic beside its float32 self, computed when first asked for."""
+        if arithmetic is None or self.model is None:
+            return None
+        if arithmetic not in self._own:
+            rows = self.rows(f"the network in {arithmetic}", torch_runner(self.model, arithmetic))
+            self._own[arithmetic] = {(row.photo, row.tau): row for row in rows}
+        return self._own[arithmetic][row.photo, row.tau]
+
+    def _outputs(self, runner: Runner, name: str) -> list[Mapping[str, Array]]:
+        progress, outputs = Progress(f"comparing {name}", len(self._feeds), self.say), []
+        with runner() as infer:
+            for each in self._feeds:
+                outputs.append(infer(each))
+                progress.step()
+        return outputs
 
 
 Own = Callable[[ParityRow], ParityRow | None]
 """The row of the network itself in a row's arithmetic, with the same photograph and τ; None if there is none."""
 
 
-def check(
-    rows: Sequence[ParityRow],
-    *,
-    min_psnr_db: Mapping[str, float],
-    reference: str,
-    own: Own = lambda _: None,
-) -> list[ParityRow]:
+def check(rows: Sequence[ParityRow], *, bound_db: float, reference: str, own: Own = lambda _: None) -> list[ParityRow]:
     """Return the rows, those that the network itself excuses with their `own_db`.
 
-    min_psnr_db: what graphs of a healthy network reach. A bad network is further from itself in another arithmetic, or
+    bound_db: what graphs of a healthy network reach. A bad network is further from itself in another arithmetic, or
     not finite in it: then its own row, less :data:`MARGIN_DB`, is the bound. Only a bad export is below that, or not
     finite where the network is. reference: what the rows were compared with, for the message.
     Raises: ExportError naming the worst row below its bound, or that there is nothing to compare.
     """
     counted = [row for row in rows if not row.diverged] or [row for row in rows if row.comparable]
-    if rows and not counted:
+    if not counted:
         raise ExportError(
             f"{reference} itself gives no finite picture of any photograph, at any tau: there is nothing to compare; "
             "train it further, or check that its file is the right one and whole"
         )
     excused: dict[int, float] = {}
-    for row in sorted(counted, key=lambda row: (not row.nonfinite, row.psnr_db - min_psnr_db[row.graph])):
-        bound = min_psnr_db[row.graph]
+    for row in sorted(counted, key=lambda row: (not row.nonfinite, row.psnr_db)):
+        bound = bound_db
         if not row.nonfinite and row.psnr_db >= bound:
             continue
         itself = own(row)
@@ -189,12 +227,11 @@ def check(
             f"{where}: {row.psnr_db:.1f} dB against {reference}, but {bound:.0f} dB are needed "
             f"(largest difference {row.max_abs:.2g}){at}"
         )
-    for graph in dict.fromkeys(row.graph for row in counted):
-        if all(row.nonfinite for row in counted if row.graph == graph):
-            raise ExportError(
-                f"{graph}: {reference} itself gives no finite picture in this precision, on any photograph; use "
-                "another one, such as --precision fp32"
-            )
+    if all(row.nonfinite for row in counted):
+        raise ExportError(
+            f"{counted[0].graph}: {reference} itself gives no finite picture in this precision, on any photograph; use "
+            "another one, such as --precision fp32"
+        )
     return [replace(row, own_db=excused.get(id(row))) for row in rows]
 
 
@@ -210,15 +247,6 @@ def table(rows: Sequence[ParityRow]) -> Iterator[str]:
         level = row.worst_level
         worst = "" if level is None else f"{level}: {row.levels_db[level]:.1f} dB"
         yield f"{head}  {row.psnr_db:5.1f} dB  {row.max_abs:18.1e}  {row.nonfinite:10}  {worst}".rstrip()
-
-
-def _outputs(runner: Runner, feeds: Sequence[Mapping[str, Array]], progress: Progress) -> list[Mapping[str, Array]]:
-    outputs = []
-    with runner() as infer:
-        for each in feeds:
-            outputs.append(infer(each))
-            progress.step()
-    return outputs
 
 
 def psnr(values: Array, reference: Array, *, least_spread: float) -> float:

@@ -25,7 +25,7 @@ def refused(*rows, bound=50):
     with pytest.raises(ExportError) as error:
         check(
             rows,
-            min_psnr_db=dict.fromkeys(("fused", "encoder+sampler", "graph"), bound),
+            bound_db=bound,
             reference="the checkpoint's network",
         )
     return str(error.value)
@@ -57,7 +57,7 @@ def test_where_the_reference_itself_diverges_there_is_nothing_to_compare(wild):
     references[3] = wild
     found = rows_of({"sr": values(0.5)}, {"sr": references})
     assert [row.diverged for row in found] == [False, False, False, True]
-    check(found, min_psnr_db={"graph": 90}, reference="it")
+    check(found, bound_db=90, reference="it")
     assert "left out" in list(table(found))[-1]
     assert "gives no finite picture of any photograph" in refused(row(tau=0.0, diverged=True, comparable=False))
 
@@ -78,7 +78,7 @@ def test_the_level_at_which_it_goes_wrong_is_the_first_below_the_bound():
 def test_the_worst_row_is_named_with_its_photograph_and_tau():
     message = refused(row(psnr_db=49.0), row(psnr_db=45.0, photo="sky", tau=1.0, graph="encoder+sampler"), row())
     assert message.startswith("encoder+sampler at tau 1 on the photograph 'sky': 45.0 dB against the checkpoint's")
-    check([row(psnr_db=50.0)], min_psnr_db={"fused": 50}, reference="it")
+    check([row(psnr_db=50.0)], bound_db=50, reference="it")
 
 
 def test_the_table_has_a_line_for_each_row_under_a_head():
