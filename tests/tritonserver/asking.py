@@ -1,13 +1,11 @@
-"""Asks srflow_upscale with NVIDIA's client."""
+"""Asks srflow_upscale with NVIDIA's client, over gRPC; RemoteUpscaler asks over HTTP."""
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import tritonclient.grpc
-import tritonclient.http
 
 TYPES: dict[str, tuple[str, Any]] = {
     "image": ("UINT8", np.uint8),
@@ -22,25 +20,20 @@ TYPES: dict[str, tuple[str, Any]] = {
 }
 
 
-def tensors(client: ModuleType, inputs: dict[str, Any]) -> list[Any]:
+def tensors(inputs: dict[str, Any]) -> list[tritonclient.grpc.InferInput]:
     """The inputs as the client's tensors; single values become arrays of one element."""
     made = []
     for name, value in inputs.items():
         kind, dtype = TYPES[name]
         array = np.array([value], dtype) if np.ndim(value) == 0 else np.ascontiguousarray(value, dtype)
-        tensor = client.InferInput(name, list(array.shape), kind)
+        tensor = tritonclient.grpc.InferInput(name, list(array.shape), kind)
         tensor.set_data_from_numpy(array)
         made.append(tensor)
     return made
 
 
-def ask(address: str, *, http: bool = False, timeout_s: float = 120, **inputs: Any) -> dict[str, np.ndarray]:
+def ask(address: str, *, timeout_s: float = 120, **inputs: Any) -> dict[str, np.ndarray]:
     """The outputs by name. Raises: tritonclient.utils.InferenceServerException with what the server says."""
-    if http:
-        with tritonclient.http.InferenceServerClient(address, network_timeout=timeout_s) as client:
-            answer = client.infer("srflow_upscale", tensors(tritonclient.http, inputs))
-            names = [entry["name"] for entry in answer.get_response()["outputs"]]
-            return {name: answer.as_numpy(name) for name in names}
     with tritonclient.grpc.InferenceServerClient(address) as client:
-        answer = client.infer("srflow_upscale", tensors(tritonclient.grpc, inputs), client_timeout=timeout_s)
+        answer = client.infer("srflow_upscale", tensors(inputs), client_timeout=timeout_s)
         return {entry.name: answer.as_numpy(entry.name) for entry in answer.get_response().outputs}

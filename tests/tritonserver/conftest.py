@@ -17,7 +17,7 @@ ALONE = ("--model-control-mode=explicit", "--load-model=srflow_upscale")
 
 @pytest.fixture(scope="session")
 def environment() -> ServerEnvironment:
-    pytest.importorskip("tritonclient.grpc", reason='pip install "tritonclient[grpc,http]"')
+    pytest.importorskip("tritonclient.grpc", reason='pip install "tritonclient[grpc]"')
     try:
         return server_environment()
     except UnavailableError as error:
@@ -35,7 +35,7 @@ def upscaler(tiny_bundle: Path) -> Iterator[Upscaler]:
         yield opened
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(
     environment: ServerEnvironment, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:

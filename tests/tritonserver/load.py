@@ -81,7 +81,7 @@ def bare(upscaler: Upscaler, asked: Sequence[Question], *, seconds: float) -> Lo
 def served(
     server: Server, asked: Sequence[Question], *, clients: int, seconds: float = math.inf, answers: float = math.inf
 ) -> Load:
-    """The same pictures from a server, by this many clients at a time; every second one speaks HTTP.
+    """The same pictures from a server, by this many clients at a time.
 
     Until so many seconds have passed, or so many answers have come.
     """
@@ -91,10 +91,9 @@ def served(
         for question in _for_ever(asked, number):
             if ended.is_set():
                 return
-            http, before = number % 2 == 1, time.perf_counter()
+            before = time.perf_counter()
             try:
-                address = server.http if http else server.grpc
-                (answer,) = ask(address, http=http, image=question.image, seed=question.seed)["upscaled"]
+                (answer,) = ask(server.grpc, image=question.image, seed=question.seed)["upscaled"]
                 wrong = "" if np.array_equal(answer, question.answer) else "another picture"
             except Exception as error:
                 wrong = f"{type(error).__name__}: {error}"

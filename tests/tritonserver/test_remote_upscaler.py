@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("tritonclient.grpc", reason='pip install "tritonclient[grpc,http]"')
+pytest.importorskip("tritonclient.grpc", reason='pip install "tritonclient[grpc]"')
 
 from srflow_export.triton import write_repository
-from srflow_sdk.errors import CancelledError, UnavailableError
+from srflow_sdk.errors import CancelledError
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.triton import RemoteUpscaler
 from srflow_sdk.upscaler import Upscaler
@@ -34,7 +34,7 @@ def picture(number: int = 0, height: int = 45, width: int = 61) -> np.ndarray:
 
 @pytest.mark.parametrize("tile", ["auto", 16])
 def test_pictures_are_the_local_ones_to_the_bit(server: Server, tiny_bundle: Path, tile: Any) -> None:
-    image = picture()
+    image = picture(height=26, width=37)
     kinds = [image, image[..., 0], image.astype(np.uint16) * 257, np.dstack([image, image[..., :1]])]
     with (
         RemoteUpscaler(server.http, tile=tile) as remote,
@@ -58,38 +58,18 @@ def test_pictures_larger_than_a_message_differ_by_rounding_at_most(server: Serve
 
 
 def test_threads_share_a_server(server: Server, upscaler: Upscaler) -> None:
+    pictures = [picture(number, height=20, width=30) for number in range(16)]
     with RemoteUpscaler(server.http) as remote, ThreadPoolExecutor(8) as pool:
-        drawn = pool.map(lambda seed: remote.upscale(picture(seed), seed=seed), range(32))
-        for seed, large in enumerate(drawn):
-            assert np.array_equal(large, upscaler.upscale(picture(seed), seed=seed))
+        drawn = pool.map(lambda image: remote.upscale(image, seed=3), pictures)
+        assert all(map(np.array_equal, drawn, [upscaler.upscale(image, seed=3) for image in pictures]))
 
 
 def test_cancelled_request_ends_and_the_next_one_is_answered(server: Server, upscaler: Upscaler) -> None:
-    cancel, image = threading.Event(), picture(height=300, width=300)
+    cancel, image = threading.Event(), picture(height=150, width=150)
     with RemoteUpscaler(server.http, max_message_bytes=400_000) as remote:
         with pytest.raises(CancelledError):
             remote.upscale(image, cancel=cancel, progress=lambda done, total: cancel.set() if done == 3 else None)
         assert np.array_equal(remote.upscale(picture()[:20, :20]), upscaler.upscale(picture()[:20, :20]))
-
-
-def test_new_version_with_another_model_in_the_middle_of_a_picture_is_refused(
-    environment: ServerEnvironment, tiny_bundle: Path, tmp_path: Path
-) -> None:
-    models, other = tmp_path / "models", write_tiny_bundle(tmp_path / "other.srflow", name="other", gain=0.5)
-    write_repository(tiny_bundle, models)
-    flags = ("--model-control-mode=poll", "--repository-poll-secs=1", CPU)
-    with running_server(environment, models, tmp_path, *flags) as server:
-        with RemoteUpscaler(server.http, tile=16) as remote:
-
-            def replace(done: int, total: int) -> None:
-                if done == 2:
-                    write_repository(other, models)
-                    server.wait_until(lambda: server.has_ready("srflow_upscale", 2), "switched")
-
-            with pytest.raises(UnavailableError, match=r"now serves another model .* other \(sha256 .* of tiny"):
-                remote.upscale(picture(), progress=replace)
-        with RemoteUpscaler(server.http) as again:
-            assert again.bundle.manifest.name == "other"
 
 
 def test_command_whose_server_is_killed_keeps_what_is_done_and_continues_with_resume(
@@ -101,7 +81,7 @@ def test_command_whose_server_is_killed_keeps_what_is_done_and_continues_with_re
     write_repository(tiny_bundle, tmp_path / "models")
     photos, out = tmp_path / "photos", tmp_path / "out"
     photos.mkdir()
-    for number in range(20):
+    for number in range(12):
         write_image(photos / f"{number:02}.png", picture(number))
     code = """
 from srflow_apps.commands.cli import upscale
@@ -131,15 +111,15 @@ upscale()
     done = sorted(path.name for path in out.iterdir())  # no parts of others
     assert done == [f"{number:02}.png" for number in range(len(done))]
     assert [Path(name).name for name in first] == done[:3]
-    assert len(done) < 20
+    assert len(done) < 12
     second = tmp_path / "second"
     second.mkdir()
     with running_server(environment, tmp_path / "models", second, *ALONE) as server:
         again = command(server, "--resume")
         _, said = again.communicate(timeout=300)
-    assert f"{20 - len(done)} done, {len(done)} skipped, 0 failed" in said
+    assert f"{12 - len(done)} done, {len(done)} skipped, 0 failed" in said
     with Upscaler(tiny_bundle, device="cpu", tile=16) as local:
-        for number in range(20):
+        for number in range(12):
             path = out / f"{number:02}.png"
             assert np.array_equal(read_image(path).pixels, local.upscale(picture(number)))
             made = read_provenance(path)
