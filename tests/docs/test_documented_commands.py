@@ -104,16 +104,3 @@ def _unclear(block: Block) -> str | None:
 def test_a_command_that_does_not_exist_is_found(command: str, says: str) -> None:
     (words,) = commands(command)
     assert says in str(problem(words))
-
-
-def test_a_page_is_cut_into_blocks_with_their_comments() -> None:
-    source = (
-        "Text `srflow-doctor --json` more\n\n<!-- not run: needs a GPU -->\n```\nsrflow-doctor\n```\n\n"
-        "1. item\n\n   <!-- setup:\n   x = 1\n   -->\n   <!-- exit status 2 -->\n   ```python\n   print(x)\n   ```\n"
-        "```console\n$ ls \\\n  -l\nfile\n```\n<!-- else -->\n```json\n{}\n```\n"
-    )
-    shell, python, console, other = blocks("page.md", source)
-    assert (shell.kind, shell.not_run, shell.line, shell.script) == ("shell", "needs a GPU", 5, "srflow-doctor\n")
-    assert (python.setup, python.text, python.status) == ("x = 1\n", "print(x)\n", 2)
-    assert console.script == "ls \\\n  -l\n"
-    assert (other.kind, other.unknown_comments) == ("json", ("else",))

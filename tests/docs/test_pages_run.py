@@ -19,7 +19,7 @@ from .prepared import BUNDLE, fill, write_models
 
 pytestmark = pytest.mark.slow
 PAGE_LIMIT_S = 600
-# Without PyPI's page, which is README.md: test_pypi.py.
+# Without PyPI's page, which is README.md: test_pages.py.
 RUN = [
     page
     for page in PAGES

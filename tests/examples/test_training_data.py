@@ -23,33 +23,6 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     return importlib.import_module
 
 
-def test_each_photograph_is_copied_once_from_its_largest_real_file(example, tmp_path, monkeypatch):
-    script = example("training_photos")
-
-    def fake(command, *, check, cwd=None):
-        if command[0] == "apt-get":
-            (Path(cwd) / f"{command[-1]}.deb").touch()
-            return
-        package, scratch = Path(command[2]).stem, Path(command[3])
-        place, names = script.PHOTOS[package]
-        for name in names.split():
-            pattern = scratch / place.format(name)
-            pattern.parent.mkdir(parents=True, exist_ok=True)
-            if pattern.name == "*":
-                (pattern.parent / "2560x1600.png").write_text(f"large {name}")
-                (pattern.parent / "1080x1920.png").write_text("small")
-                (pattern.parent / "1280x800.jpg").symlink_to("2560x1600.png")
-            else:
-                pattern.with_suffix(".png").write_text(f"large {name}")
-
-    monkeypatch.setattr(script.subprocess, "run", fake)
-    script.main(tmp_path / "train")
-    files = list((tmp_path / "train").iterdir())
-    assert len(files) == 46
-    assert all(file.read_text() == f"large {file.stem}" for file in files)
-    assert "46 photographs" in script.__doc__
-
-
 def saved(picture: Image.Image, path: Path, **options: int) -> Path:
     picture.save(path, **options)
     return path

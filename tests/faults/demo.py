@@ -79,7 +79,7 @@ def attack(folder: Path, count: int, seed: int) -> Iterator[tuple[str, str | Non
         with served(folder / f"server{first}", *options) as running:
             host = _Host(folder, running, chance)
             for number in range(first, min(first + _EVERY, count)):
-                act = chance.choice(_ATTACKS)
+                act = chance.choice((_requested, _requested, _requested, _unfinished))
                 try:
                     loss = act(host)
                 except (OSError, http.client.HTTPException) as error:
@@ -112,19 +112,6 @@ def _unfinished(host: _Host) -> str | None:
     held.sendall(whole[: host.chance.randrange(1, len(whole))])
     host.open.append(held)
     return None
-
-
-def _crowd(host: _Host) -> str | None:
-    """Pages that never live; then the attacker begins anew."""
-    for _ in range(100):
-        if (loss := _judged(host, host.attacker.ask("POST", "/pages"))) is not None:
-            return loss
-    host.attacker.of_page("POST", "close")
-    host.attacker.open()
-    return None
-
-
-_ATTACKS = (_requested, _requested, _requested, _requested, _requested, _requested, _unfinished, _crowd)
 
 
 def _word(host: _Host) -> str:

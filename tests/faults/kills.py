@@ -26,7 +26,7 @@ TRAINING_OPTIONS = [
     for setting in (
         *("network.nf=8", "network.blocks=2", "network.steps=1", "network.hidden=8", "data.crop=16", "data.batch=2"),
         *("network.condition=[8,8,8]", "network.injector_hidden=8", "data.workers=0", "data.widest=200"),
-        *("data.narrowest=16", "data.choose_of=1", "schedule.iterations=60", "schedule.save_every=4"),
+        *("data.narrowest=16", "data.choose_of=1", "schedule.iterations=30", "schedule.save_every=4"),
         *("schedule.log_every=20", "hardware.precision=fp32", "hardware.accelerator=cpu"),
         "hardware.threads=1",  # another number, which a busy machine may choose, gives other bits
     )

@@ -11,7 +11,6 @@ import yaml
 from click.testing import CliRunner
 
 from srflow_apps.commands.cli import upscale
-from srflow_sdk.model.serving_config import ServingOptions
 
 from .bare_environment import ROOT
 
@@ -67,21 +66,3 @@ def test_the_job_tries_evicted_parts_again_and_parts_with_files_that_fail_not() 
     assert pod["restartPolicy"] == "Never"  # Kubernetes takes such rules with no other
     done = CliRunner().invoke(upscale, ["no-such-photo.png", "-o", "large.png"])
     assert done.exit_code in failed["onExitCodes"]["values"]
-
-
-def test_the_servers_memory_holds_the_answers_that_it_may_have_at_a_time() -> None:
-    pod = named("Deployment")["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    (shared,) = (
-        int(volume["emptyDir"]["sizeLimit"].removesuffix("Gi")) for volume in pod["volumes"] if "emptyDir" in volume
-    )
-    options = ServingOptions()
-    assert shared << 30 >= options.in_flight * (options.max_answer_bytes + 3 * options.max_pixels)
-    copies = 4  # the pictures, the answer made of them, shared memory, the server's own
-    assert gibibytes(container["resources"]["limits"]["memory"]) << 30 > (
-        copies * options.in_flight * options.max_answer_bytes
-    )
-
-
-def gibibytes(text: str) -> int:
-    return int(text.removesuffix("Gi"))

@@ -2,49 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 import yaml
-from packaging.version import Version
 
 from docs.site.licences import PAGE, licence, page, requirements
 from docs.site.reference import project
 from srflow_sdk import __version__
 
 from .bare_environment import ROOT
-
-PACKAGES = (
-    "srflow_sdk",
-    "apps/srflow_apps",
-    "training/srflow_training",
-    "training/srflow_evaluation",
-    "export/srflow_export",
-)
-
-
-def deprecations(source: str) -> Iterator[str]:
-    """All texts of each call that warns of a deprecation, or marks an option of click as deprecated."""
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Call):
-            continue
-        names = {found.id for found in ast.walk(node) if isinstance(found, ast.Name)}
-        marked = any(keyword.arg == "deprecated" for keyword in node.keywords)
-        warns = isinstance(node.func, ast.Attribute) and node.func.attr == "warn" and "DeprecationWarning" in names
-        if marked or warns:
-            texts = [found.value for found in ast.walk(node) if isinstance(found, ast.Constant)]
-            yield " ".join(text for text in texts if isinstance(text, str))
-
-
-def test_deprecations_name_the_version_that_removes_them_and_it_has_not_come() -> None:
-    for path in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
-        for texts in deprecations(path.read_text(encoding="utf-8")):
-            removed = re.search(r"removed in (\d+\.\d+)", texts)
-            assert removed, f"{path}: {texts}: say that it is removed in X.Y"
-            assert Version(__version__) < Version(removed[1]), f"{path}: {texts}"
 
 
 def test_the_version_stands_in_one_place_and_the_citation_has_it() -> None:

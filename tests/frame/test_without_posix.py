@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 from .bare_environment import ROOT
@@ -57,35 +56,22 @@ for name, module in list(sys.modules.items()):
 """
 
 
-def succeeds(command: str) -> str:
-    """Code that runs a command and goes on after it."""
-    call = f"srflow_apps.commands.cli.{command}()"
-    return f"try:\n    {call}\nexcept SystemExit as ended:\n    assert not ended.code, ended\n"
-
-
-def run(code: str, *arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", HIDE + code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+UPSCALE = """
+try:
+    srflow_apps.commands.cli.upscale()
+except SystemExit as ended:
+    assert not ended.code, ended
+"""
 
 
 def test_every_module_imports_and_a_folder_is_upscaled_resumed_and_reported(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     with Image.open(ROOT / "examples" / "photos" / "cat.png") as photo:
         photo.resize((40, 30)).save(tmp_path / "photos" / "cat.png")
-    command = ("photos", "-o", "large", "--device", "cpu", "--report", "report.json", "--resume", "--threads", "1")
-    done = run(2 * succeeds("upscale"), *command, cwd=tmp_path)
+    words = ["photos", "-o", "large", "--device", "cpu", "--report", "report.json", "--resume", "--threads", "1"]
+    command = [sys.executable, "-c", HIDE + 2 * UPSCALE, *words]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "1 skipped" in done.stderr
     with Image.open(tmp_path / "large" / "cat.png") as large:
         assert large.size == (160, 120)
-
-
-@pytest.mark.slow
-def test_the_doctor_and_the_flows_own_uses_work(tmp_path: Path) -> None:
-    with Image.open(ROOT / "examples" / "photos" / "cat.png") as photo:
-        photo.resize((40, 40)).save(tmp_path / "cat.png")
-    code = succeeds("restore") + "del sys.argv[1:]\n" + succeeds("doctor")
-    done = run(code, "cat.png", "-o", "clean.png", "--threads", "1", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "clean.png").is_file()
-    assert "\nok       SDK" in done.stdout

@@ -1,0 +1,169 @@
+"""The pages: their links lead somewhere, they stay few and short, and what architecture.md names exists."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import click
+import pytest
+
+from docs import tables
+from docs.pypi import pypi_page
+
+from .pages import PAGES, ROOT, anchors, links
+
+
+def broken(page: str, source: str) -> list[str]:
+    """The links of a page that lead nowhere, each with the reason."""
+    found = []
+    for link in links(source):
+        parts = urlsplit(link)
+        if parts.scheme or parts.netloc:
+            continue
+        place = (ROOT / page).parent / unquote(parts.path) if parts.path else ROOT / page
+        if not place.exists() or not place.resolve().is_relative_to(ROOT):
+            found.append(f"{page}: there is no {unquote(link)}")
+        elif parts.fragment and unquote(parts.fragment) not in _anchors(place, page, source):
+            found.append(f"{page}: {unquote(link)}: no heading has this anchor, on GitHub and in the site")
+    return found
+
+
+def _anchors(place: Path, page: str, source: str) -> set[str]:
+    return anchors(source if place == ROOT / page else place.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_links_and_anchors_of_a_page_lead_somewhere(page: str) -> None:
+    wrong = broken(page, (ROOT / page).read_text(encoding="utf-8"))
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("link", "says"),
+    [
+        ("none.md", "there is no none.md"),
+        ("install.md#none", "install.md#none: no heading"),
+        ("#τ", "#τ: no heading"),  # on GitHub alone
+        ("#a-b", None),
+        ("install.md#the-cache", None),
+        ("https://arxiv.org/none#none", None),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_found(link: str, says: str | None) -> None:
+    for text in (f"[text]({link})", f"| a |\n|---|\n| ![picture]({link}) |"):
+        wrong = broken("docs/faq.md", f"# A: `b`\n\n## τ\n\n```\n# none\n[x](none)\n```\n{text}\n")
+        assert len(wrong) == (says is not None)
+        assert says is None or says in wrong[0]
+
+
+MOST_PAGES, MOST_WORDS, MOST_WORDS_OF_A_PAGE, LINE = 30, 38_000, 2000, 120
+SLACK = 1.02  # so that a fix never needs a raise
+
+
+def test_the_pages_are_few_and_short() -> None:
+    pages = {path.relative_to(ROOT): len(path.read_text("utf-8").split()) for path in (ROOT / "docs").rglob("*.md")}
+    assert len(pages) <= MOST_PAGES
+    assert sum(pages.values()) <= MOST_WORDS * SLACK
+    assert not {name for name, words in pages.items() if words > MOST_WORDS_OF_A_PAGE and "notes" not in name.parts}
+
+
+def test_a_change_is_one_line() -> None:
+    _, *releases = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = [line for release in releases for line in release.splitlines()[1:]]
+    assert not [line for line in lines if line.startswith((" ", "\t"))]
+    assert not [line for line in lines if line.startswith("- ") and len(line) > LINE]
+
+
+def test_pypis_page_is_made_from_the_readme() -> None:
+    made = pypi_page((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert (ROOT / "PYPI.md").read_text(encoding="utf-8") == made, "run python -m docs.pypi"
+
+
+def test_pypis_page_has_no_file_of_the_repository() -> None:
+    readme = "A [file](docs/x.md#y), [site](https://a.b/c).\n<!-- not on PyPI -->\n![x](y.jpg)\n<!-- end -->\n"
+    assert pypi_page(readme) == "A file, [site](https://a.b/c).\n"
+    assert pypi_page("```\npip install .    # in a clone\n```\n") == "```\npip install srflow-sdk\n```\n"
+    found = links((ROOT / "PYPI.md").read_text(encoding="utf-8"))
+    assert found
+    assert not [link for link in found if not link.startswith("https://")]
+
+
+HOUSES = [ROOT, *(ROOT / name for name in ("srflow_sdk", "apps", "training", "export"))]
+
+
+def test_every_file_and_folder_of_the_architecture_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/.]+(?:/|\.(?:py|js|html|h|md|txt)))`", text))
+    found = {path.relative_to(ROOT).as_posix() for house in HOUSES[1:] for path in house.rglob("*")}
+    missing = {
+        name
+        for name in named
+        if not (ROOT / name).exists() and not any(f"/{path}".endswith(f"/{name.rstrip('/')}") for path in found)
+    }
+    assert len(named) > 80
+    assert not missing
+
+
+def test_a_picture_passes_the_functions_of_its_path_in_their_order() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    path = text[text.index("## The path of an image") : text.index("## The path of a checkpoint")]
+    steps = re.findall(r"^\|[^|]*\| `([\w/]+)\.py` `([a-z]\w+)` \|", path, re.MULTILINE)
+    command = [sys.executable, str(ROOT / "benchmarks" / "path.py"), "--list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    passed = re.findall(r"^srflow_sdk\.([\w.]+)\.(\w+):\d+$", listed, re.MULTILINE)
+    places = [passed.index((module.replace("/", "."), name)) for module, name in steps]
+    assert len(steps) > 15
+    assert places == sorted(places)
+
+
+# docs/tables.py: what a command prints goes where its page says, and nowhere else.
+
+
+PAGE = """# Page
+
+<!-- printed by: measure a -->
+| x |
+|---|
+| 1 |
+<!-- end of table -->
+
+Between.
+
+<!-- printed by (table 2): measure a -->
+| x |
+|---|
+| 2 |
+<!-- end of table -->
+<!-- printed by: measure b -->
+| x |
+|---|
+| 3 |
+<!-- end of table -->
+"""
+PRINTED = "note\n| y |\n|---|\n| 10 |\n\n| y |\n|---|\n| 20 |\nend | of | it\n"
+
+
+def test_each_table_of_a_page_gets_its_own(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE, encoding="utf-8")
+    tables.replace_tables(page, "measure a", PRINTED)
+    expected = PAGE.replace("| x |", "| y |", 2).replace("| 1 |", "| 10 |").replace("| 2 |", "| 20 |")
+    assert page.read_text(encoding="utf-8") == expected
+    found = [(table.command, table.number) for table in tables.tables_of(page)]
+    assert found == [("measure a", 1), ("measure a", 2), ("measure b", 1)]
+    with pytest.raises(click.ClickException, match="wants table 2 of 1"):
+        tables.replace_tables(page, "measure a", "| y |\n|---|\n| 10 |\n")
+
+
+def test_the_marked_tables_of_all_pages_are_whole() -> None:
+    found = [table for path in tables.pages() for table in tables.tables_of(path)]
+    assert found
+    for table in found:
+        assert tables.printed_tables(table.text) == [table.text], f"{table.page.name}: {table.command}"
+    for path in tables.pages():
+        begun = path.read_text(encoding="utf-8").count("<!-- printed by")
+        assert begun == len(tables.tables_of(path)), f"{path.name}: a marker without its end"
