@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,6 @@ import torch
 
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.layers import ZerosConv
-from tests.golden.make_checkpoint import golden_state_dict
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -59,6 +59,40 @@ def random_srflow(config: SRFlowConfig, *, seed: int = 0) -> SRFlow:
         for actnorm in model.actnorms():
             actnorm.initialized.fill_(True)
     return model.eval()
+
+
+def golden_state_dict(spec: dict) -> dict[str, np.ndarray]:
+    """Weights in the published layout, each drawn by numpy with its name as the key, so that none has to be stored.
+
+    spec: {"seed", "G", "A", "shapes": {name: shape}}.
+    """
+    state = {}
+    for name, shape in spec["shapes"].items():
+        rng = np.random.default_rng([spec["seed"], zlib.crc32(name.encode())])
+        draw = rng.standard_normal(shape)
+        fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 1
+        if name.endswith("invconv.weight"):
+            channels = shape[0]
+            rotation = np.eye(channels)
+            for _ in range(4):  # a product of Householder reflections: orthogonal without LAPACK
+                axis = rng.standard_normal(channels)
+                axis /= np.sqrt((axis * axis).sum())
+                rotation = rotation - 2 * np.outer(axis, axis @ rotation)
+            value = rotation + 0.02 * draw
+        elif name.startswith("RRDB.RRDB_trunk") and name.endswith(".weight"):
+            value = draw * spec["G"] / np.sqrt(fan_in)
+        elif name.endswith((".affine.fAffine.4.weight", ".affine.fFeatures.4.weight", "conv.weight")):
+            value = draw * spec["A"] / np.sqrt(fan_in)
+        elif name.endswith(".weight"):
+            value = draw / np.sqrt(fan_in)
+        elif ".fAffine." in name or ".fFeatures." in name:
+            value = 0.05 * draw
+        elif name.endswith("actnorm.logs"):
+            value = 0.2 + 0.05 * draw
+        else:
+            value = 0.05 * draw
+        state[name] = value.astype(np.float32)
+    return state
 
 
 def golden_checkpoint(path: Path) -> Path:

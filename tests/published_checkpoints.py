@@ -18,7 +18,7 @@ from torch import Tensor
 from srflow_training.checkpoints.keys import from_published, published_srflow_name, to_published
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.resampling import reduce_bicubic
-from tests.golden.make_checkpoint import golden_state_dict
+from tests.networks import golden_state_dict
 
 State = dict[str, Tensor]
 CAT = Path(__file__).parents[1] / "examples" / "photos" / "cat.png"

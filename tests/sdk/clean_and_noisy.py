@@ -1,19 +1,6 @@
-"""Pictures that suit the one and the other embedded model, and what opens the models."""
-
-import contextlib
-from collections.abc import Iterator
+"""Pictures that suit the one and the other embedded model."""
 
 import numpy as np
-
-from srflow_apps.batch.jobs import Models
-from srflow_sdk import Upscaler
-from srflow_sdk.model.model_choice import bundles_of
-
-
-@contextlib.contextmanager
-def models() -> Iterator[Models]:
-    with Upscaler("auto", device="cpu", threads=1) as upscaler:
-        yield Models(bundles_of("auto"), max_pixels=10_000, upscaler=upscaler)
 
 
 def smooth(side: int = 96) -> np.ndarray:

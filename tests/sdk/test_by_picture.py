@@ -129,15 +129,6 @@ def test_there_is_no_one_bundle_and_the_error_names_them(two_models):
         assert (up.scale, up.device, up.precision) == (4, "cpu", "bundle")
 
 
-def test_a_name_or_a_path_pins_one_model(two_models, monkeypatch):
-    for model in ("x4-photo", two_models / "x4-photo.srflow", Bundle.embedded("x4-photo")):
-        with Upscaler(model, **CPU) as up:
-            assert up.bundle.manifest.name == "x4-photo"
-            with monkeypatch.context() as patch:
-                patch.setattr(module, "measure_damage", None)
-                up.upscale(smooth())
-
-
 def test_what_is_open_closes(two_models):
     up = Upscaler(**CPU)
     encodings = [up.encode(picture) for picture in PICTURES.values()]

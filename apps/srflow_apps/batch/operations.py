@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, interval_fields
+from srflow_apps.batch.choices import FORMATS, FileChoices
+from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, interval_fields, made_of
 from srflow_sdk.drawing.options import DrawOptions, OutputSize
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, Provenance, WriteOptions
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from srflow_sdk.upscaler import Upscaler
 
 
+FIELDS = ("stem", "ending", "scale", "sample", "seed", "tau", "model")
+"""The fields that a name pattern may contain, in braces."""
+
 Size = tuple[int, int]
 """Width and height in pixels."""
 
@@ -35,12 +39,14 @@ Size = tuple[int, int]
 class Operation:
     """An operation on every input of a batch. Unless it says otherwise, outputs are as large as inputs.
 
-    name: the verb, as provenance has it. interval: a coverage; outputs are then a picture and the bounds of its
-    interval.
+    name: the verb, as provenance has it. end: of the names of outputs that nobody named. name_fields: of patterns of
+    outputs' names. interval: a coverage; outputs are then a picture and the bounds of its interval.
     """
 
     options: Any
     name: ClassVar[str]
+    end: ClassVar[str]
+    name_fields: ClassVar[Sequence[str]] = ("stem", "ending", "seed", "tau", "model")
     interval: float | None = None
 
     @property
@@ -68,12 +74,17 @@ class Operation:
     def check(self, bundle: Bundle) -> None:
         """Raises: ArgumentError, BundleError if this model cannot do it to any picture."""
 
-    def named(self, manifest: Manifest) -> dict[str, Any]:
-        """What names of outputs may tell of the options: None for what is not one number for all pictures.
+    def ending(self, files: FileChoices) -> str:
+        """The ending of an output whose name does not set a format."""
+        return f".{files.format or ('tif' if self.raw else FORMATS[0])}"
 
-        suffix: the end of names that nobody chose.
-        """
-        raise NotImplementedError
+    def named(self, manifest: Manifest) -> dict[str, Any]:
+        """The fields of names that depend on the model: `tau` and `scale`; None if that is not one number."""
+        return {"tau": None, "scale": 1}
+
+    def suffix(self, manifest: Manifest) -> str:
+        """The end of the names of outputs that nobody named."""
+        return self.end
 
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         """Size of the outputs of an input. Raises: ArgumentError, ImageError if the model cannot make them."""
@@ -83,8 +94,13 @@ class Operation:
         """The operation by which a picture was made. Raises: ArgumentError if nothing can be made with it."""
         raise NotImplementedError
 
+    def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
+        """The record that sample `number` would have, but for names and tiles. Raises: ImageError, OSError."""
+        fields = self.fields_of(job, manifest, size, number)
+        return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
+
     def fields_of(self, job: Job, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
-        """The fields of sample `number`'s provenance that the options decide. Raises: ImageError, OSError."""
+        """The fields of that record that the options decide."""
         raise NotImplementedError
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
@@ -104,6 +120,7 @@ class Upscaling(Operation):
     interval: float | None = None
 
     name = UPSCALE
+    name_fields = FIELDS
 
     def __post_init__(self) -> None:
         if isinstance(self.options.tau, np.ndarray):
@@ -114,16 +131,17 @@ class Upscaling(Operation):
             self.options.band(bundle.manifest, n=INTERVAL_SAMPLES, coverage=self.interval)
 
     def named(self, manifest: Manifest) -> dict[str, Any]:
-        scale, tau, number = self.options.scale, self.options.tau, self.options.named_scale(manifest)
+        return {"tau": self.options.recorded_tau(manifest)[0], "scale": self.options.named_scale(manifest)}
+
+    def suffix(self, manifest: Manifest) -> str:
+        scale, tau = self.options.scale, self.options.tau
         if not isinstance(scale, OutputSize):
-            end = f"x{number:g}"
+            end = f"x{self.options.named_scale(manifest):g}"
         elif scale.max_side is not None:
             end = f"max{scale.max_side}"
         else:
             end = f"{scale.width or ''}x{scale.height or ''}"
-        end += "" if tau is None or isinstance(tau, (str, np.ndarray)) else f"_tau{tau:g}"
-        seed, recorded = self.options.seed, self.options.recorded_tau(manifest)[0]
-        return {"seed": seed, "tau": recorded, "scale": number, "suffix": end}
+        return end if tau is None or isinstance(tau, (str, np.ndarray)) else f"{end}_tau{tau:g}"
 
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         width, height = size
@@ -152,10 +170,10 @@ class Restoring(Operation):
 
     options: RestoreOptions = field(default_factory=RestoreOptions)
 
-    name = RESTORE
+    name, end = RESTORE, "restored"
 
     def named(self, manifest: Manifest) -> dict[str, Any]:
-        return {"tau": self.options.number, "suffix": "restored"}
+        return {"tau": self.options.number, "scale": 1}
 
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)
@@ -185,10 +203,10 @@ class Transferring(Operation):
     mask: Path
     lr: Path | None = None
 
-    name = TRANSFER
+    name, end = TRANSFER, "transferred"
 
     def named(self, manifest: Manifest) -> dict[str, Any]:
-        return {"seed": self.options.seed, "tau": self.options.number(manifest), "suffix": "transferred"}
+        return {"tau": self.options.number(manifest), "scale": 1}
 
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)

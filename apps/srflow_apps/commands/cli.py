@@ -160,7 +160,7 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
 
     For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
     a directory, made if needed, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2;
-    --name takes {stem}, {ending}, {scale}, {sample}, {seed}, {tau}. Outputs replace existing files, but never
+    --name takes {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}. Outputs replace existing files, but never
     inputs. Without -o, photo.jpg becomes photo_x4.png beside it, photos becomes photos_x4, and nothing is replaced. For
     one picture, INPUT may be - for standard input, and OUT - for standard output. INPUT, OUT and the report may be
     URLs, such as s3://bucket/photos: pip install "srflow-sdk[cloud]".
@@ -169,7 +169,7 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
 
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
     Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; one that
-    was not finished begins again.
+    was not finished begins again. --dry-run says how long it takes.
 
     Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
 
@@ -215,8 +215,8 @@ def restore(asked: _Asked, *, inputs: tuple[str, ...]) -> None:
     comes back as it was. The model must have an inverter.
 
     For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
-    a directory, made if needed, where photo.jpg becomes photo.png; --name takes {stem}, {ending}, {tau}.
-    Outputs replace existing files, but never inputs. Without -o, photo.jpg becomes photo_restored.png beside
+    a directory, made if needed, where photo.jpg becomes photo.png; --name takes {stem}, {ending}, {seed}, {tau},
+    {model}. Outputs replace existing files, but never inputs. Without -o, photo.jpg becomes photo_restored.png beside
     it, a folder photos becomes photos_restored, and nothing is replaced. For one picture, INPUT may be - for standard
     input, and OUT - for standard output.
 

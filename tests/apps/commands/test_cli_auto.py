@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_apps.batch import storage
-from srflow_apps.batch.jobs import Job, Settings, digest, do_one
+from srflow_apps.batch.jobs import Job, Models, Settings, digest, do_one
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.ray import DoJobs
 from srflow_apps.batch.storage import UrlPath, as_path
@@ -22,7 +22,7 @@ from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, upscale_fol
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.model.model_choice import bundles_of
-from tests.sdk.clean_and_noisy import models, noisy, smooth
+from tests.sdk.clean_and_noisy import noisy, smooth
 
 Run = Callable[..., Result]
 
@@ -108,11 +108,36 @@ def test_one_picture_opens_one_model(
     assert opened == ["x4-photo"]
 
 
-def test_a_dry_run_says_each_picture_s_model(run_installed: Run, two_models: Path, mixed: tuple[str, str]) -> None:
+def test_names_have_the_model_that_drew(run_installed: Run, two_models: Path, mixed: tuple[str, str]) -> None:
+    Path("bad.png").write_bytes(b"no picture")
+    result = run_installed(*mixed, "bad.png", "-o", "out", "--name", "{stem}_{model}.png")
+    assert result.exit_code == 1, "for the bad one"
+    assert result.stdout.split() == ["out/clean_x4-small.png", "out/noisy_x4-photo.png"]
+    assert sum("bad.png" in line for line in result.stderr.splitlines()) == 1
+    assert run_installed(*mixed, "-o", "out", "--name", "{stem}_{model}.png", "--resume").stdout == ""
+
+
+def test_a_dry_run_measures_each_model(
+    run_installed: Run, two_models: Path, mixed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from srflow_apps.batch import command
+
+    measured: list[tuple[str, str]] = []
+
+    def measure(job: Job, upscaler: Upscaler, settings: Settings) -> float:
+        measured.append((upscaler.bundle.manifest.name, job.name.name))
+        return 96 * 96 * (0.011 if len(measured) > 1 else 0.002)
+
+    monkeypatch.setattr(command, "measure_time", measure)
+    clean = [str(shutil.copy("clean.png", f"{number}.png")) for number in range(6)]
+    result = run_installed(*clean, "noisy.png", "-o", "out", "--dry-run")
+    assert "about 4 minutes" in result.stdout, "of each model's first, wherever that stands"
+    measured.clear()
     result = run_installed(*mixed, "-o", "out", "--dry-run")
     assert result.exit_code == 0
-    assert "clean.png: x4-small (no damage found)" in result.stderr
     assert "noisy.png: x4-photo" in result.stderr
+    assert measured == [("x4-small", "clean.png"), ("x4-photo", "noisy.png")]
+    assert "about 2 minutes" in result.stdout, "96×96 pixels at 2 ms and as many at 11 ms"
     assert not Path("out").exists()
 
 
@@ -129,10 +154,10 @@ def test_a_worker_of_a_cluster_chooses_too(two_models: Path, mixed: tuple[str, s
 
 
 def test_the_folder_function_takes_auto(two_models: Path, mixed: tuple[str, str]) -> None:
-    result = upscale_folder(mixed, "out", upscaler="auto", report="report.json")
+    result = upscale_folder(mixed, "out", upscaler="auto", name="{stem}-{model}.png", report="report.json")
     assert [(file.model, file.targets[0].name) for file in result.files] == [
-        ("x4-small", "clean.png"),
-        ("x4-photo", "noisy.png"),
+        ("x4-small", "clean-x4-small.png"),
+        ("x4-photo", "noisy-x4-photo.png"),
     ]
     assert result.files[0].why == "no damage found"
     report = json.loads(Path("report.json").read_text())
@@ -168,7 +193,8 @@ def test_a_file_that_comes_from_elsewhere_is_fetched_once(
         for name in mixed
     ]
     settings = Settings(operation=Upscaling(options=DrawOptions()), resume=True)
-    with models() as opened:
+    with Upscaler("auto", device="cpu", threads=1) as upscaler:
+        opened = Models(bundles_of("auto"), max_pixels=10_000, upscaler=upscaler)
         done = [do_one(job, opened, settings=settings) for job in jobs]
     assert [(file.status, file.model) for file in done] == [("done", "x4-small"), ("done", "x4-photo")]
     assert fetched == list(mixed)

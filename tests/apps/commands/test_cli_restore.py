@@ -126,4 +126,12 @@ def test_names_take_a_temperature_only_if_it_is_chosen(run: Run) -> None:
     assert run("a.png", "-o", "out/", "--name", "{stem}_{tau}.png", "--tau", "0.5").stdout == "out/a_0.5.png\n"
     result = run("a.png", "-o", "out/", "--name", "{stem}_{tau}.png")
     assert result.exit_code == 2
-    assert "cannot be filled in ('tau'); the fields are {stem}, {ending}, {sample}, numbers also" in result.stderr
+    assert "choose it with --tau" in result.stderr
+
+
+@pytest.mark.parametrize("pattern", ["{sample}.png", "{stem}_{scale}.png"])
+def test_names_have_no_fields_that_only_upscaling_fills(run: Run, pattern: str) -> None:
+    result = run("a.png", "-o", "out", "--name", pattern)
+    assert result.exit_code == 2
+    assert "the fields are {stem}, {ending}, {seed}, {tau}, {model}" in result.stderr
+    assert "numbers also {seed:06}" in run("a.png", "-o", "out", "--name", "{stem:d}.png").stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -60,3 +61,16 @@ def read_by_another_library(path: Path, channels: int, dtype: type) -> np.ndarra
         with Image.open(path) as image:
             array = np.asarray(image)
     return array.reshape(*array.shape[:2], channels)
+
+
+IRREGULAR = ("FIFO", "device", "folder")
+
+
+def make_irregular(path: Path, kind: str) -> None:
+    """Put one of IRREGULAR at this path."""
+    if kind == "FIFO":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()

@@ -21,20 +21,25 @@ EXIF_IFD, GPS_IFD, THUMBNAIL_IFD = 0x8769, 0x8825, 1
 COLOUR_SPACE, PIXEL_WIDTH, PIXEL_HEIGHT, MAKER_NOTE, DATE = 0xA001, 0xA002, 0xA003, 0x927C, 0x9003
 
 
-def camera_exif(orientation=1):
-    """With camera, exposure, GPS and a thumbnail, as a camera writes it."""
+def exif_of(order="<"):
+    """With camera, lens, exposure and GPS, as a camera writes it."""
     exif = Image.Exif()
-    exif[MAKE], exif[MODEL], exif[ORIENTATION] = "Acme", "Box 1", orientation
-    exif[X_RESOLUTION] = exif[X_RESOLUTION + 1] = 300.0
-    exif[0x0128] = 2
-    exif.get_ifd(EXIF_IFD).update(
-        {PIXEL_WIDTH: 56, PIXEL_HEIGHT: 40, MAKER_NOTE: b"secret" * 20, DATE: "2024:05:06 07:08:09"}
-    )
+    exif.endian = order
+    exif[MAKE], exif[COPYRIGHT], exif[DESCRIPTION] = "Acme", "someone", "a hill"
+    exif_ifd = exif.get_ifd(EXIF_IFD)
+    exif_ifd.update({DATE: "2024:05:06 07:08:09", MAKER_NOTE: b"secret" * 20, 0x8827: 200, 0xA434: "A lens"})
+    exif_ifd.update({PIXEL_WIDTH: 9, PIXEL_HEIGHT: 9, COLOUR_SPACE: 65535})
     exif.get_ifd(GPS_IFD).update({1: "N", 2: (52.0, 30.0, 1.5), 3: "E", 4: (13.0, 24.0, 0.0)})
-    block = exif.tobytes()
-    stream = io.BytesIO()
+    return exif
+
+
+def camera_exif(orientation=1):
+    """That, with a turn, a print size and a thumbnail."""
+    exif, stream = exif_of(), io.BytesIO()
+    exif[MODEL], exif[ORIENTATION], exif[0x0128] = "Box 1", orientation, 2
+    exif[X_RESOLUTION] = exif[X_RESOLUTION + 1] = 300.0
     Image.new("RGB", (8, 6)).save(stream, "JPEG")
-    return with_thumbnail(block, stream.getvalue())
+    return with_thumbnail(exif.tobytes(), stream.getvalue())
 
 
 def with_thumbnail(block, jpeg):
@@ -288,17 +293,6 @@ def test_damaged_chunks_behind_the_pixels_and_frames_before_them_are_passed_over
 
 
 # EXIF in TIFF, where libvips has none, as Pillow and tifffile see it.
-
-
-def exif_of(order="<"):
-    exif = Image.Exif()
-    exif.endian = order
-    exif[MAKE], exif[COPYRIGHT], exif[DESCRIPTION] = "Acme", "someone", "a hill"
-    exif_ifd = exif.get_ifd(EXIF_IFD)
-    exif_ifd.update({DATE: "2024:05:06 07:08:09", MAKER_NOTE: b"secret" * 20, 0x8827: 200, 0xA434: "A lens"})
-    exif_ifd.update({PIXEL_WIDTH: 9, PIXEL_HEIGHT: 9, COLOUR_SPACE: 65535})
-    exif.get_ifd(GPS_IFD).update({1: "N", 2: (52.0, 30.0, 1.5), 3: "E", 4: (13.0, 24.0, 0.0)})
-    return exif
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from srflow_export.bundle_writer import staged_bundle
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import manifest_digest
-from tests.irregular import KINDS, make_irregular
+from tests.sdk.files.pictures import IRREGULAR, make_irregular
 
 from ..tiny_bundle import STUB_FILES, hidden_files, tiny_manifest, write_stub_bundle
 
@@ -74,10 +74,10 @@ def test_only_listed_files_are_handed_out_which_may_lie_in_one_folder_and_be_lin
             r"encoder\.onnx has 3 bytes, not the manifest's 10",
         ),
         (lambda folder: (folder / "encoder.onnx").unlink(), r"encoder\.onnx is missing"),
-        *((lambda folder, kind=kind: irregular(folder / "sampler.onnx", kind), "not a regular file") for kind in KINDS),
         *(
-            (lambda folder, kind=kind: irregular(folder / "manifest.json", kind), "not a regular file")
-            for kind in KINDS
+            (lambda folder, name=name, kind=kind: irregular(folder / name, kind), "not a regular file")
+            for name in ("sampler.onnx", "manifest.json")
+            for kind in IRREGULAR
         ),
     ],
 )

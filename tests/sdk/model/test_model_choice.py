@@ -1,5 +1,4 @@
 import io
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +6,10 @@ import pytest
 from PIL import Image, ImageDraw
 
 import srflow_sdk
-from srflow_sdk import ArgumentError, Bundle, BundleError, CancelledError, ImageError, Upscaler, choose_model
+from srflow_sdk import ArgumentError, Bundle, BundleError, ImageError, Upscaler, choose_model
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.model.model_choice import measure_damage
-from srflow_sdk.system.interrupts import cancelled_by
-from tests.irregular import KINDS, make_irregular
+from tests.sdk.files.pictures import IRREGULAR, make_irregular
 
 from ..clean_and_noisy import noisy, smooth
 from ..tiny_bundle import write_tiny_bundle
@@ -150,17 +148,6 @@ def test_lossy_files_count_by_their_kind_and_drawings_stay_clean(tmp_path):
         assert choose_model(tmp_path / f"page.{ending}").why == "no damage found", ending
 
 
-def test_choosing_can_be_cancelled(tmp_path, two_models):
-    write_image(tmp_path / "a.png", smooth())
-    cancel = threading.Event()
-    cancel.set()
-    for picture in (tmp_path / "a.png", smooth()):
-        with pytest.raises(CancelledError):
-            choose_model(picture, cancel=cancel)
-    with cancelled_by(cancel), pytest.raises(CancelledError):
-        choose_model(smooth())
-
-
 def test_what_transparent_pixels_hide_does_not_count():
     cut_out = np.dstack([noisy(8), np.full(smooth().shape[:2], 255, np.uint8)])
     cut_out[:, 32:] = 128, 128, 128, 0
@@ -176,7 +163,7 @@ def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
         choose_model(7)
     with pytest.raises(ArgumentError, match="picture is ''"):
         choose_model("")
-    for kind in KINDS:
+    for kind in IRREGULAR:
         make_irregular(tmp_path / f"{kind}.jpg", kind)
         with pytest.raises(ImageError, match=r"not a regular file|directory"):
             choose_model(tmp_path / f"{kind}.jpg")  # and does not wait for someone to write to it

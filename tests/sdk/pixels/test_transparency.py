@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
+from srflow_sdk.pixels.transparency import enlarged, enlarged_alpha, filled
 
 QUICK = settings(max_examples=50, deadline=None)
 SIDES = st.integers(1, 24)
@@ -76,15 +76,6 @@ def test_enlarging_is_pillows_bicubic_of_each_channel(height, width, channels, s
     for c in range(channels):
         image = Image.fromarray(plane[..., c].copy()).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
         np.testing.assert_array_equal(result[..., c], np.asarray(image))
-
-
-@QUICK
-@given(above=st.integers(0, 6), below=st.integers(0, 6), rows=st.integers(1, 5), scale=st.integers(2, 8), seed=SEEDS)
-def test_enlarging_a_cut_equals_the_whole_beyond_its_context(above, below, rows, scale, seed):
-    top, bottom = min(above, ENLARGE_CONTEXT), min(below, ENLARGE_CONTEXT)
-    plane = noise(above + rows + below, 7, 2, seed=seed)
-    cut = times(plane[above - top : above + rows + bottom], scale)[top * scale : (top + rows) * scale]
-    np.testing.assert_allclose(cut, times(plane, scale)[above * scale : (above + rows) * scale], atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [np.uint8(77), np.uint16(40_001), np.float32(0.3)])

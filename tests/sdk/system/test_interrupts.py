@@ -91,16 +91,6 @@ def test_other_signals_that_ask_to_stop_wait_too_and_say_which_they_are(number):
         signal.signal(number, runners)
 
 
-def test_in_another_thread_nothing_is_held_back():
-    def work():
-        with deferred_interrupts() as check:
-            check()
-            return signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-    with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(work).result()
-
-
 def test_handlers_that_a_library_sets_do_not_stay():
     before = {number: signal.getsignal(number) for number in STOPPING}
     with kept_handlers():
