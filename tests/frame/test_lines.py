@@ -13,7 +13,7 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "training/srflow_evaluation": 5_248,
     "export/srflow_export": 6_491,
     "benchmarks": 4_428,
-    "tests": 43_320,
+    "tests": 42_920,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
