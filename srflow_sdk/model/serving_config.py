@@ -32,8 +32,8 @@ class ServingOptions:
         device: as for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is the CPU.
         precision: as for :class:`~srflow_sdk.Upscaler`, but by name: replicas must give the same pictures.
         tile: as for :class:`~srflow_sdk.Upscaler`: "auto", "none" or a number of LR pixels.
-        sessions: how many tiles are computed at a time; 0: two. On the CPU each has sessions of its own.
-        threads: CPU threads of each session; 0: one per core.
+        sessions: how many tiles are computed at a time; 0: two.
+        threads: CPU threads; 0: one per core.
         in_flight: how many requests are worked on at a time; more wait in the server's own queue, by its policy.
         max_pixels: largest image, height × width of the input.
         max_tile_pixels: largest `tile`, height × width; it is computed in one piece.

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from queue import SimpleQueue
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import MAX_TAU
-from srflow_sdk.backends import Backend, Conditioning, Drawing, open_backend
+from srflow_sdk.backends import Backend, open_backend
 from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.drawing.painter import KeptTiles, Painter
 from srflow_sdk.drawing.temperature import Temperature
@@ -25,7 +25,6 @@ from srflow_sdk.errors import ArgumentError, ImageError, OutOfMemoryError
 from srflow_sdk.files import RAISE_LIMIT, read_image, spooled
 from srflow_sdk.files.passed_images import eight_bit_picture
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.serving_config import ServingOptions
 from srflow_sdk.pixels.in_memory import ImageKind, unpacked
 from srflow_sdk.system.raising import memory_errors_typed
@@ -50,17 +49,18 @@ _SESSIONS = 2  # tiles at a time by default: one's Python parts leave the proces
 class PictureService:
     """Draws for any number of threads with one bundle.
 
-    backend: None opens the pool that the options ask for. Raises: BundleError, DeviceError.
+    backend: an active one; None opens the one that the options ask for. Raises: BundleError, DeviceError.
     """
 
     def __init__(self, bundle: Bundle, options: ServingOptions, *, backend: Backend | None = None) -> None:
         self.options = options
         self.manifest = bundle.manifest
-        self.backend = backend or open_pool(bundle, options)
-        self._painter = _ConstantPainter(bundle, self.backend, options.tile)
+        how: dict[str, Any] = {"device": options.device, "precision": options.precision}
+        self.backend = backend or open_backend(bundle, threads=options.threads or None, **how)
+        self._painter = _ServicePainter(bundle, self.backend, options)
 
     def close(self) -> None:
-        """Release the sessions."""
+        """Release the backend."""
         self._painter.close()
 
     def answer(
@@ -157,87 +157,19 @@ class PictureService:
             )
 
 
-class PooledBackend(Backend):
-    """Runs each call on the next session that is free.
+class _ServicePainter(Painter):
+    """Computes so many tiles at a time. They never shrink: a request that needs too much leaves the others' pictures.
 
-    backends: active ones of one bundle on one device; one may stand here several times, as backends are thread-safe.
-    Conditioning must be usable by all of them. Calls of equal shapes are not joined into batches: that was slower.
+    Calls of equal shapes are not joined into batches, and each tile has no session of its own: neither was faster.
     """
 
-    def __init__(self, backends: Sequence[Backend]) -> None:
-        super().__init__()
-        self._backends = list(backends)
-        self.precision = self._backends[0].precision
-        self._idle = SimpleQueue[Backend]()
-        for backend in backends:
-            self._idle.put(backend)
-        self.activate()
+    def __init__(self, bundle: Bundle, backend: Backend, options: ServingOptions) -> None:
+        super().__init__(bundle, backend, options.tile)
+        self._room = threading.Semaphore(options.sessions or _SESSIONS)
 
-    @property
-    def device(self) -> str:
-        return self._backends[0].device
-
-    @property
-    def gpu(self) -> int | None:
-        return self._backends[0].gpu
-
-    @property
-    def window_limits(self) -> LrProfile | None:
-        return self._backends[0].window_limits
-
-    @property
-    def can_draw(self) -> bool:  # otherwise the processor draws the noise before the call waits for its turn
-        return self._backends[0].can_draw
-
-    def activate_impl(self) -> None:
-        """Nothing is left to load: the backends are active."""
-
-    def deactivate_impl(self) -> None:
-        for backend in self._backends:
-            backend.deactivate()
-
-    def encode_impl(self, lr: NDArray[np.float32]) -> Conditioning:
-        with self._next() as backend:
-            return backend.encode(lr)
-
-    def sample_impl(
-        self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
-    ) -> NDArray[np.float32]:
-        with self._next() as backend:
-            return backend.sample(conditioning, noise, tau)
-
-    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[np.float32]:
-        with self._next() as backend:
-            return backend.draw_impl(conditioning, drawing)
-
-    @contextlib.contextmanager
-    def _next(self) -> Iterator[Backend]:
-        backend = self._idle.get()
-        try:
-            yield backend
-        finally:
-            self._idle.put(backend)
-
-
-def open_pool(bundle: Bundle, options: ServingOptions) -> PooledBackend:
-    """The sessions that the options ask for, active. Raises: BundleError, DeviceError."""
-    threads, precision = options.threads or None, options.precision
-    backends = [open_backend(bundle, device=options.device, threads=threads, precision=precision)]
-    try:
-        while len(backends) < (options.sessions or _SESSIONS):
-            # Elsewhere than on the CPU, conditioning belongs to its session, which takes several calls at a time.
-            own = backends[0].device == "cpu"
-            more = open_backend(bundle, device="cpu", threads=threads, precision=precision) if own else backends[0]
-            backends.append(more)
-        return PooledBackend(backends)
-    except BaseException:
-        for backend in backends:
-            backend.deactivate()
-        raise
-
-
-class _ConstantPainter(Painter):
-    """A painter whose tiles never shrink: one request that needs too much must not change the others' pictures."""
+    def draw(self, *arguments: Any, **keywords: Any) -> list[NDArray[Any]]:
+        with self._room:
+            return super().draw(*arguments, **keywords)
 
     def shrink(self, tile: Tile, kept: KeptTiles, error: Exception) -> None:
         side = max(tile.window.height, tile.window.width)

@@ -1,7 +1,6 @@
 """The model that Triton's python backend loads: `model.py` in a repository imports :class:`TritonPythonModel`.
 
-Requests are answered from threads, through their response senders, so that one instance works on several at a time and
-their tiles share its sessions.
+Requests are answered from threads, through their response senders, so that one instance works on several at a time.
 """
 
 from __future__ import annotations
@@ -16,8 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from srflow_apps.serving.service import PictureService
 from srflow_sdk.errors import ArgumentError, CancelledError, DeviceError, ImageError, OutOfMemoryError, SRFlowError
@@ -38,11 +35,6 @@ class TritonPythonModel:
         self._triton = triton
         for package in ("srflow_sdk", "srflow_apps"):
             logging.getLogger(package).addHandler(_ServerLog(triton.Logger))
-        if int(np.__version__.split(".")[0]) >= 2:
-            _log.warning(
-                "numpy %s: the answers of Triton 24.10 and older are empty with it; there: pip install 'numpy<2'",
-                np.__version__,
-            )
         parameters = {
             name: value["string_value"] for name, value in json.loads(args["model_config"])["parameters"].items()
         }

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,28 @@ def test_a_request_that_runs_out_of_memory_fails_alone(
     service.close()
 
 
+def test_as_many_tiles_are_computed_at_a_time_as_the_options_say(tiny_bundle: Path, photo: np.ndarray) -> None:
+    go, begun = threading.Event(), threading.Semaphore(0)
+
+    class Held(OnnxRuntimeBackend):
+        def encode_impl(self, lr: np.ndarray) -> Any:
+            begun.release()
+            assert go.wait(30)
+            return super().encode_impl(lr)
+
+    bundle = Bundle.open(tiny_bundle)
+    backend = Held(bundle, threads=1)
+    backend.activate()
+    service = PictureService(bundle, ServingOptions(device="cpu", sessions=2), backend=backend)
+    with ThreadPoolExecutor(3) as threads:
+        answers = [threads.submit(service.answer, {"image": photo[:8, :8]}) for _ in range(3)]
+        assert all(begun.acquire(timeout=30) for _ in range(2))
+        assert not begun.acquire(timeout=0.1)
+        go.set()
+        assert len({answer.result(30)["upscaled"].tobytes() for answer in answers}) == 1
+    service.close()
+
+
 def test_a_server_draws_in_the_precision_of_its_parameters(tmp_path: Path, photo: np.ndarray) -> None:
     path = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
     options = ServingOptions.of_parameters({"device": "cpu", "threads": "1", "precision": "int8"})
@@ -126,15 +150,3 @@ def test_a_server_draws_in_the_precision_of_its_parameters(tmp_path: Path, photo
     with Upscaler(path, device="cpu", threads=1, precision="int8") as upscaler:
         assert np.array_equal(service.answer({"image": photo})["upscaled"], [upscaler.upscale(photo)])
     service.close()
-
-
-@pytest.mark.parametrize(
-    ("wrong", "words"),
-    [
-        ({"precision": "fastest"}, "precision is 'fastest'; it must be one of bundle, bf16, int8"),
-        ({"precision": "fp8"}, "must be one of bundle, bf16, int8"),
-    ],
-)
-def test_precisions_that_a_server_cannot_promise_are_refused(wrong: dict[str, str], words: str) -> None:
-    with pytest.raises(ArgumentError, match=words):
-        ServingOptions.of_parameters(wrong)
