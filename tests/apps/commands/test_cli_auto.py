@@ -1,4 +1,4 @@
-"""The embedded model that suits each picture: the default of srflow-upscale, and upscale_folder(upscaler="auto")."""
+"""The embedded model that suits each picture and scale: the default of srflow-upscale, and upscale_folder("auto")."""
 
 from __future__ import annotations
 
@@ -6,122 +6,90 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from srflow_apps.batch import storage
+from srflow_apps.batch import command, storage
 from srflow_apps.batch.jobs import Job, Models, Settings, digest, do_one
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.ray import DoJobs
 from srflow_apps.batch.storage import UrlPath, as_path
 from srflow_apps.commands import cli
-from srflow_sdk import ArgumentError, Bundle, BundleError, Upscaler, upscale_folder
+from srflow_sdk import ArgumentError, BundleError, Upscaler, upscale_folder
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.model.model_choice import bundles_of
 from tests.sdk.clean_and_noisy import noisy, smooth
+from tests.sdk.test_by_picture import opened
+
+__all__ = ["opened"]
 
 Run = Callable[..., Result]
+MIXED = "clean.png", "noisy.png"
 
 
-@pytest.fixture
-def mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
-    """The names of a clean and of a noisy picture in the current directory."""
+@pytest.fixture(autouse=True)
+def _pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clean and a noisy picture in the current directory."""
     monkeypatch.chdir(tmp_path)
     write_image("clean.png", smooth())
     write_image("noisy.png", noisy(10))
-    return "clean.png", "noisy.png"
 
 
 @pytest.fixture
-def run_installed() -> Run:
+def run() -> Run:
     """srflow-upscale on one thread of the CPU."""
     return lambda *arguments: CliRunner().invoke(cli.upscale, [*arguments, "--device", "cpu", "--threads", "1"])
 
 
-def test_the_command_lists_the_models(run_installed: Run, two_models: Path) -> None:
-    first, second = run_installed("--models").stdout.splitlines()
+def drew(*paths: str) -> list[str]:
+    return [provenance.model for provenance in map(read_provenance, paths) if provenance is not None]
+
+
+def test_the_command_lists_the_models(run: Run, two_models: Path) -> None:
+    first, second = run("--models").stdout.splitlines()
     assert first.startswith("x4-small  ×4  tau 0.8  for clean photographs")
     assert second.startswith("x4-photo  ×4  tau 0.5  for photographs as they come")
 
 
-def test_auto_gives_each_picture_the_model_that_suits_it(
-    run_installed: Run, two_models: Path, mixed: tuple[str, str]
-) -> None:
-    result = run_installed(*mixed, "-o", "out", "--model", "auto", "--report", "report.json")
+def test_each_picture_gets_the_model_that_suits_it(run: Run, two_models: Path) -> None:
+    result = run(*MIXED, "-o", "out", "--report", "report.json")
     assert (result.exit_code, result.stdout.split()) == (0, ["out/clean.png", "out/noisy.png"])
     assert result.stderr.endswith("2 done, 0 skipped, 0 failed; x4-photo drew 1, x4-small drew 1\n")
     assert "noisy.png: x4-" not in result.stderr, "of a folder, one line is enough"
-    for name, model in zip(mixed, ("x4-small", "x4-photo"), strict=True):
+    for name, model in zip(MIXED, ("x4-small", "x4-photo"), strict=True):
         with Upscaler(model, device="cpu", threads=1) as upscaler:
             expected = upscaler.upscale(read_image(name).pixels)
         assert np.array_equal(read_image(f"out/{name}").pixels, expected), "at the model's own temperature, too"
-        provenance = read_provenance(f"out/{name}")
-        assert provenance is not None
-        assert provenance.model == model
+        assert drew(f"out/{name}") == [model]
     report = json.loads(Path("report.json").read_text())
     assert [file["model"] for file in report["files"]] == ["x4-small", "x4-photo"]
     assert (report["model"]["name"], report["settings"]["tau"]) == ("auto", None)
+    assert "x4-" not in run(*MIXED, "-o", "out", "--quiet").stderr
 
-    again = run_installed(*mixed, "-o", "out", "--model", "auto", "--resume", "--report", "report.json")
+    again = run(*MIXED, "-o", "out", "--model", "auto", "--resume", "--report", "report.json")
     assert again.stdout == "", "both are kept"
     assert "x4-" not in again.stderr, "so nothing is said of their models"
     kept = json.loads(Path("report.json").read_text())
     assert [file["model"] for file in kept["files"]] == ["x4-small", "x4-photo"]
-    other = run_installed(*mixed, "-o", "out", "--model", "x4-photo", "--resume")
+    other = run(*MIXED, "-o", "out", "--model", "x4-photo", "--resume")
     assert other.stdout == "out/clean.png\n", "only the one that another model drew is made again"
-
-
-def test_it_is_the_commands_default_for_upscaling_alone(
-    run_installed: Run, two_models: Path, mixed: tuple[str, str]
-) -> None:
-    result = run_installed(*mixed, "-o", "out")
-    assert (result.exit_code, result.stdout.split()) == (0, ["out/clean.png", "out/noisy.png"])
-    assert provenance_models("out") == ["x4-small", "x4-photo"]
-    assert "x4-" not in run_installed(*mixed, "-o", "out", "--quiet").stderr
-    restored = CliRunner().invoke(cli.restore, ["noisy.png", "-o", "restored.png", "--threads", "1"])
-    assert "x4-photo" not in restored.output
     shutil.rmtree(two_models / "x4-photo.srflow")
-    assert run_installed("noisy.png", "-o", "big.png").exit_code == 0, "with the only model that is left"
-    assert run_installed("noisy.png", "-o", "big.png", "--model", "auto").exit_code == 0
+    assert run("noisy.png", "-o", "big.png").exit_code == 0, "with the only model that is left"
 
 
-def provenance_models(folder: str) -> list[str]:
-    found = [read_provenance(path) for path in sorted(Path(folder).iterdir())]
-    return [provenance.model for provenance in found if provenance is not None]
-
-
-def test_one_picture_opens_one_model(
-    run_installed: Run, two_models: Path, mixed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    opened: list[str] = []
-
-    def open_one(bundles: list[Bundle], **options: Any) -> Upscaler:
-        opened.extend(bundle.manifest.name for bundle in bundles)
-        return Upscaler(bundles, **options)
-
-    monkeypatch.setattr("srflow_apps.batch.command.Upscaler", open_one)
-    assert run_installed("noisy.png", "-o", "big.png").exit_code == 0
-    assert opened == ["x4-photo"]
-
-
-def test_names_have_the_model_that_drew(run_installed: Run, two_models: Path, mixed: tuple[str, str]) -> None:
+def test_names_have_the_model_that_drew(run: Run, two_models: Path) -> None:
     Path("bad.png").write_bytes(b"no picture")
-    result = run_installed(*mixed, "bad.png", "-o", "out", "--name", "{stem}_{model}.png")
+    result = run(*MIXED, "bad.png", "-o", "out", "--name", "{stem}_{model}.png")
     assert result.exit_code == 1, "for the bad one"
     assert result.stdout.split() == ["out/clean_x4-small.png", "out/noisy_x4-photo.png"]
     assert sum("bad.png" in line for line in result.stderr.splitlines()) == 1
-    assert run_installed(*mixed, "-o", "out", "--name", "{stem}_{model}.png", "--resume").stdout == ""
+    assert run(*MIXED, "-o", "out", "--name", "{stem}_{model}.png", "--resume").stdout == ""
 
 
-def test_a_dry_run_measures_each_model(
-    run_installed: Run, two_models: Path, mixed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from srflow_apps.batch import command
-
+def test_a_dry_run_measures_each_model(run: Run, two_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[tuple[str, str]] = []
 
     def measure(job: Job, upscaler: Upscaler, settings: Settings) -> float:
@@ -130,20 +98,16 @@ def test_a_dry_run_measures_each_model(
 
     monkeypatch.setattr(command, "measure_time", measure)
     clean = [str(shutil.copy("clean.png", f"{number}.png")) for number in range(6)]
-    result = run_installed(*clean, "noisy.png", "-o", "out", "--dry-run")
+    result = run(*clean, "noisy.png", "-o", "out", "--dry-run")
     assert "about 4 minutes" in result.stdout, "of each model's first, wherever that stands"
-    measured.clear()
-    result = run_installed(*mixed, "-o", "out", "--dry-run")
-    assert result.exit_code == 0
     assert "noisy.png: x4-photo" in result.stderr
-    assert measured == [("x4-small", "clean.png"), ("x4-photo", "noisy.png")]
-    assert "about 2 minutes" in result.stdout, "96×96 pixels at 2 ms and as many at 11 ms"
+    assert measured == [("x4-small", "0.png"), ("x4-photo", "noisy.png")]
     assert not Path("out").exists()
 
 
-def test_a_worker_of_a_cluster_chooses_too(two_models: Path, mixed: tuple[str, str], tmp_path: Path) -> None:
+def test_a_worker_of_a_cluster_chooses_too(two_models: Path, tmp_path: Path) -> None:
     jobs = [
-        Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"big-{name}",)) for name in mixed
+        Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"big-{name}",)) for name in MIXED
     ]
     sha256 = digest([bundle.manifest for bundle in bundles_of("auto")])
     worker = DoJobs(settings=Settings(), model="auto", sha256=sha256, device="cpu", threads=1)
@@ -153,34 +117,20 @@ def test_a_worker_of_a_cluster_chooses_too(two_models: Path, mixed: tuple[str, s
         DoJobs(settings=Settings(), model="auto", sha256="0" * 64, device="cpu").do(jobs[0], True)
 
 
-def test_the_folder_function_takes_auto(two_models: Path, mixed: tuple[str, str]) -> None:
-    result = upscale_folder(mixed, "out", upscaler="auto", name="{stem}-{model}.png", report="report.json")
+def test_the_folder_function_takes_auto(two_models: Path) -> None:
+    result = upscale_folder(MIXED, "out", upscaler="auto", name="{stem}-{model}.png", report="report.json")
     assert [(file.model, file.targets[0].name) for file in result.files] == [
         ("x4-small", "clean-x4-small.png"),
         ("x4-photo", "noisy-x4-photo.png"),
     ]
-    assert result.files[0].why == "no damage found"
     report = json.loads(Path("report.json").read_text())
     assert report["model"]["name"] == "auto"
     assert [file["why"][:5] for file in report["files"]] == ["no da", "noise"]
     with pytest.raises(ArgumentError, match='must be an Upscaler, "auto" or None'):
-        upscale_folder(mixed, "out", upscaler="x4-photo")  # type: ignore[arg-type]
+        upscale_folder(MIXED, "out", upscaler="x4-photo")  # type: ignore[arg-type]
 
 
-def test_what_auto_cannot_do_is_refused(run_installed: Run, two_models: Path, mixed: tuple[str, str]) -> None:
-    restored = CliRunner().invoke(cli.restore, [*mixed, "-o", "out", "--model", "auto"])
-    assert restored.exit_code == 2
-    assert restored.stderr.endswith(
-        "Error: --model auto is for srflow-upscale; srflow-restore needs one model: name it\n"
-    )
-    assert not Path("out").exists()
-    with pytest.raises(ArgumentError, match="bundle is 3"):
-        Upscaler(3)  # type: ignore[arg-type]
-
-
-def test_a_file_that_comes_from_elsewhere_is_fetched_once(
-    two_models: Path, mixed: tuple[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_comes_from_elsewhere_is_fetched_once(two_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[str] = []
 
     def fetch(url: UrlPath, local: Path) -> None:
@@ -190,11 +140,71 @@ def test_a_file_that_comes_from_elsewhere_is_fetched_once(
     monkeypatch.setattr(storage, "fetch", fetch)
     jobs = [
         Job(name=PurePosixPath(name), source=as_path(f"s3://a/{name}"), targets=(Path(f"big-{name}"),))
-        for name in mixed
+        for name in MIXED
     ]
     settings = Settings(operation=Upscaling(options=DrawOptions()), resume=True)
     with Upscaler("auto", device="cpu", threads=1) as upscaler:
-        opened = Models(bundles_of("auto"), max_pixels=10_000, upscaler=upscaler)
-        done = [do_one(job, opened, settings=settings) for job in jobs]
+        those = Models(bundles_of("auto"), max_pixels=10_000, upscaler=upscaler)
+        done = [do_one(job, those, settings=settings) for job in jobs]
     assert [(file.status, file.model) for file in done] == [("done", "x4-small"), ("done", "x4-photo")]
-    assert fetched == list(mixed)
+    assert fetched == list(MIXED)
+
+
+@pytest.mark.parametrize(
+    ("size", "names", "suffix", "side"),
+    [
+        (["--scale", "2"], ["x2-small", "x4-photo"], "x2", 192),
+        (["--scale", "8"], ["x8-small"], "x8", 768),
+        (["--size", "500x"], ["x8-small"], "500x", 500),
+        (["--max-size", "150"], ["x2-small", "x4-photo"], "max150", 150),
+        (["--max-size", "4000"], ["x4-small", "x4-photo"], "max4000", 384),
+    ],
+)
+def test_the_scale_names_the_models_and_files(
+    run: Run, five_models: Path, opened: list[str], size: list[str], names: list[str], suffix: str, side: int
+) -> None:
+    result = run(*MIXED, *size)
+    outputs = [f"{name[:5]}_{suffix}.png" for name in MIXED]
+    assert (result.exit_code, result.stdout.split()) == (0, outputs), result.output
+    assert drew(*outputs) == [names[0], names[-1]]
+    assert all(read_image(path).pixels.shape == (side, side, 3) for path in outputs)
+    if size[0] == "--scale":
+        assert opened == names + ["x4-photo"] * (suffix == "x8"), "no others"
+    assert run(*MIXED, "-o", ".", "--name", f"{{stem}}_{suffix}.png", *size, "--resume").stdout == ""
+    again = run("--from-output", outputs[1], "-o", "again.png")
+    assert again.exit_code == 0, again.output
+    assert np.array_equal(read_image("again.png").pixels, read_image(outputs[1]).pixels)
+
+
+def test_a_scale_that_no_model_has_is_said_once(run: Run, five_models: Path) -> None:
+    for inputs in (["clean.png"], MIXED):
+        result = run(*inputs, "--scale", "20")
+        assert result.exit_code != 0
+        assert "the models here enlarge 2, 4, 8, 16 times: ask for at most 16" in result.stderr
+        assert result.stderr.count("scale is 20") == 1
+    named = run("clean.png", "--scale", "5", "--model", "x4-small")
+    assert "the model x4-small enlarges 4 times; ask for at most 4, name a model that enlarges more" in named.stderr
+
+
+def test_what_cleaned_a_picture_is_said_and_cleans_it_again(
+    run: Run, five_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = run("noisy.png", "-o", "large.png", "--scale", "8", "--tile", "32")
+    assert "noisy.png: x8-small (noise of 5.5/255; first x4-photo at τ 0)" in made.stderr
+    monkeypatch.setattr("srflow_sdk.model.model_choice._NOISY", 99)  # as another version may measure
+    assert run("--from-output", "large.png", "-o", "again.png").exit_code == 0
+    assert np.array_equal(read_image("again.png").pixels, read_image("large.png").pixels)
+    assert read_provenance(Path("again.png")) == read_provenance(Path("large.png"))
+    refused = run("--from-output", "large.png", "-o", "other.png", "--model", "x8-small")
+    assert refused.exit_code
+    assert "first, which is not here; leave out --model and --server" in refused.output
+
+
+def test_auto_is_for_upscaling_alone(two_models: Path) -> None:
+    for command_, name in ((cli.restore, "srflow-restore"), (cli.transfer, "srflow-transfer")):
+        inputs = [*MIXED, "clean.png"] if command_ is cli.transfer else MIXED
+        result = CliRunner().invoke(command_, [*inputs, "-o", "out", "--model", "auto"])
+        assert result.exit_code == 2
+        assert result.stderr.endswith(f"Error: --model auto is for srflow-upscale; {name} needs one model: name it\n")
+        assert not Path("out").exists()
+    assert "x4-photo" not in CliRunner().invoke(cli.restore, ["noisy.png", "-o", "big.png", "--threads", "1"]).output
