@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -109,13 +108,6 @@ def _rtx_options(bundle: Bundle, gpu: int) -> dict[str, str]:
     return {} if cache is None else {"nv_runtime_cache_path": str(cache)}
 
 
-def _turn_tf32_off(gpu: int) -> None:
-    """Keep TensorRT's float32 convolutions in float32, for this process, unless its environment says otherwise."""
-    # The provider has no option for it, and TensorRT's default is on (microsoft/onnxruntime issue 26029). NVIDIA's
-    # libraries read the variable when they first start, so it is set before the plug-in's library is loaded.
-    os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
-
-
 PROVIDERS: dict[str, Provider] = {  # in the order of "auto"
     row.device: row
     for row in (
@@ -143,7 +135,6 @@ PROVIDERS: dict[str, Provider] = {  # in the order of "auto"
             name="NvTensorRTRTXExecutionProvider",
             title="NV TensorRT-RTX",
             options=_rtx_options,
-            check=_turn_tf32_off,
             bfloat16=True,
             memory="cuda",
             module="onnxruntime_ep_nv_tensorrt_rtx",

@@ -60,6 +60,9 @@ class Command(click.Command):
             raise
 
     def main(self, *arguments: Any, **keywords: Any) -> Any:
+        # TensorRT's default is TF32, and ONNX Runtime's TensorRT-RTX has no option (microsoft/onnxruntime issue 26029).
+        # NVIDIA's libraries read this when they first start. The SDK leaves it alone: torch beside it would be slower.
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         try:
             return super().main(*arguments, **keywords)
         except OSError as error:

@@ -33,6 +33,7 @@ class TritonPythonModel:
         """Open the bundle in the version's folder. Raises: TritonModelException, one line, if that is impossible."""
         triton: Any = importlib.import_module("triton_python_backend_utils")  # only the python backend has it
         self._triton = triton
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # as in commands: float32 convolutions stay in float32
         for package in ("srflow_sdk", "srflow_apps"):
             logging.getLogger(package).addHandler(_ServerLog(triton.Logger))
         parameters = {

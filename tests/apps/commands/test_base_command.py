@@ -1,9 +1,24 @@
 from __future__ import annotations
 
+import os
+
 import click
+import pytest
 from click.testing import CliRunner
 
 from srflow_apps.commands.base_command import Command
+
+
+def test_float32_stays_float32_on_gpus_in_commands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")  # so that it is put back
+
+    @click.command(cls=Command)
+    def command() -> None:
+        click.echo(os.environ["NVIDIA_TF32_OVERRIDE"])
+
+    assert CliRunner().invoke(command).stdout == "1\n", "the user's own"
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
+    assert CliRunner().invoke(command).stdout == "0\n"
 
 
 def test_help_has_options_under_their_headings_and_the_others_last() -> None:

@@ -144,6 +144,9 @@ def test_a_repository_of_the_mode_that_is_gone_says_what_to_do_in_one_line(monke
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     for package in ("srflow_sdk", "srflow_apps"):
         monkeypatch.setattr(logging.getLogger(package), "handlers", [])
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "")  # so that it is put back
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
     config = json.dumps({"parameters": {"mode": {"string_value": "bls"}}})
     with pytest.raises(RuntimeError, match=r"^the mode bls is gone, .*: srflow-export --bundle BUNDLE --triton REPO$"):
         TritonPythonModel().initialize({"model_config": config})
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0", "float32 convolutions stay in float32 in the server"
