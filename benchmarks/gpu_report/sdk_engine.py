@@ -20,8 +20,7 @@ from benchmarks.bench.processes import ROOT
 from benchmarks.gpu_report.network import SEED, TAU, AbsentError, LackingError, Setting, network, picture
 from benchmarks.gpu_report.rows import FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.backends.native_library import PLUGINS, find_native_library
-from srflow_sdk.system.local_files import file_sha256
+from srflow_sdk.backends.native_library import PLUGINS, find_native_library, plugins_of
 
 _NEEDED = {  # by device: modules, and the names of their packages
     "tensorrt": {"tensorrt": "tensorrt", "cuda.bindings": "cuda-bindings"},
@@ -69,8 +68,8 @@ def _stale(bundle: Bundle) -> bool:
     import tensorrt  # type: ignore[import-not-found,unused-ignore]
 
     library = find_native_library(PLUGINS)
-    here = tensorrt.__version__, library and file_sha256(library)
-    return any((record.version, record.plugins and record.plugins.sha256) != here for record in bundle.manifest.engines)
+    here = tensorrt.__version__, library and plugins_of(library)
+    return any((record.version, record.plugins) != here for record in bundle.manifest.engines)
 
 
 def _export(*options: str) -> None:

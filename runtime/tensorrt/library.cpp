@@ -12,3 +12,5 @@ extern "C" SRFLOW_API nvinfer1::IPluginCreatorInterface* const* getCreators(std:
 }
 
 int srflow_tensorrt_major(void) { return NV_TENSORRT_MAJOR; }
+
+int srflow_plugins_abi(void) { return SRFLOW_PLUGINS_ABI; }

@@ -18,7 +18,6 @@ from srflow_sdk._version import __version__
 from srflow_sdk.backends.base import one_line, runtime_errors
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.engine_records import PluginLibrary
-from srflow_sdk.system.local_files import file_sha256
 
 VARIABLE = "SRFLOW_NATIVE_LIBRARY"
 """Environment variable that names the library; if empty, none is used, even if one lies beside the package."""
@@ -76,14 +75,23 @@ def runs_on_cuda(path: Path) -> bool:
         return True
 
 
+def plugins_of(path: Path) -> PluginLibrary:
+    """What a library of TensorRT's plugins is. Raises: DeviceError if it is none of this version of the SDK."""
+    library = check_native_library(path, version=__version__, variable=PLUGINS)
+    if not hasattr(library, "srflow_plugins_abi"):
+        raise DeviceError(f"{path} has no plugins for TensorRT: name a libsrflow_trt.so in {PLUGINS}")
+    major, abi = library.srflow_tensorrt_major(), library.srflow_plugins_abi()
+    return PluginLibrary(version=__version__, tensorrt_major=major, abi=abi)
+
+
 def load_plugins(trt: Any, wanted: PluginLibrary, *, rebuild: str) -> None:
     """Let TensorRT load plugins, once in a process. rebuild: the command for engines. Raises: DeviceError."""
     path, major = find_native_library(PLUGINS), str(trt.__version__).partition(".")[0]
-    if path is None or file_sha256(path) != wanted.sha256 or major != str(wanted.tensorrt_major):
+    if path is None or plugins_of(path) != wanted or major != str(wanted.tensorrt_major):
         raise DeviceError(
-            f"they need the libsrflow_trt.so of srflow-sdk {wanted.version} for TensorRT {wanted.tensorrt_major} with "
-            f"the sha256 {wanted.sha256}, and here are {path or 'none'} and TensorRT {trt.__version__}: name that file "
-            f"in {PLUGINS}, or build them again: {rebuild}"
+            f"they need the libsrflow_trt.so of srflow-sdk {wanted.version} (ABI {wanted.abi}) for TensorRT "
+            f"{wanted.tensorrt_major}, and here are {path or 'none'} and TensorRT {trt.__version__}: name that file in "
+            f"{PLUGINS}, or build them again: {rebuild}"
         )
     # It returns nothing for a file that it cannot load, and where the plugins are registered already, as by LD_PRELOAD
     # (IPluginRegistry::loadLibrary in NvInferRuntimeCommon.h; seen with TensorRT-RTX 1.7).

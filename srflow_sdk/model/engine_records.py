@@ -49,11 +49,14 @@ class LrProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class PluginLibrary:
-    """A `libsrflow_trt`: its file's sha256, its srflow-sdk, and the major version of the TensorRT that loads it."""
+    """A `libsrflow_trt`: its srflow-sdk, the number in its header, and the major version of the TensorRT it is for.
 
-    sha256: str
+    abi: 0 of engines that were built before there was one.
+    """
+
     version: str
     tensorrt_major: int
+    abi: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,11 +23,11 @@ from benchmarks.gpu_report.checks import CHECKS, Checks, Opened
 from benchmarks.gpu_report.network import AbsentError, LackingError, Setting, picture
 from benchmarks.gpu_report.order import TORCH, order
 from benchmarks.gpu_report.rows import Row
+from srflow_sdk._version import __version__
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.engine_records import PluginLibrary
-from srflow_sdk.system.local_files import file_sha256
 from tests.sdk.backends.engine_machine import EngineMachine
-from tests.sdk.backends.fake_tensorrt import write_engine_bundle
+from tests.sdk.backends.fake_tensorrt import write_engine_bundle, write_plugin_library
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 
@@ -175,12 +175,11 @@ def test_an_export_that_lacks_a_package_is_not_wrong(said: str, kind: type[Excep
 def test_engines_of_another_tensorrt_or_library_are_built_again(
     stale: str, machine: EngineMachine, tmp_path, monkeypatch
 ) -> None:
-    library = tmp_path / "libsrflow_trt.so"
-    library.write_bytes(b"plugins")
-    record = PluginLibrary(sha256=file_sha256(library), version="1", tensorrt_major=10)
+    library = write_plugin_library(tmp_path / "libsrflow_trt.so")
+    record = PluginLibrary(version=__version__, tensorrt_major=10, abi=1)
     monkeypatch.setenv("SRFLOW_TENSORRT_PLUGINS", "" if stale == "no library" else str(library))
     if stale == "library":
-        library.write_bytes(b"others")
+        write_plugin_library(library, abi=2)
     if stale == "version":
         machine.library.__version__ = "10.0"
     tiny, target = write_tiny_bundle(tmp_path / "tiny.srflow"), tmp_path / "gpu.srflow"

@@ -19,18 +19,20 @@ import tensorrt_rtx as trt
 from srflow_export.engines.building import build_engine
 from srflow_export.engines.graphs import read_graph
 from srflow_export.engines.requests import EngineRequest, parse_shapes
+from srflow_sdk.backends import native_library
 from srflow_sdk.backends.native_library import PLUGINS, find_native_library, load_plugins
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.engine_records import PluginLibrary
-from srflow_sdk.system.local_files import file_sha256
+
+RTX = PluginLibrary(version="", tensorrt_major=int(trt.__version__.split(".")[0]))
 
 
 def built(model: Path, *, plugins: bool) -> dict[str, Any]:
     library = find_native_library(PLUGINS)
     if library is not None:
-        own = PluginLibrary(sha256=file_sha256(library), version="", tensorrt_major=int(trt.__version__.split(".")[0]))
+        native_library.plugins_of = lambda _: RTX  # it is for TensorRT
         for _ in range(2):  # the second time, TensorRT would refuse it
-            load_plugins(trt, own, rebuild="")
+            load_plugins(trt, RTX, rebuild="")
     graph = read_graph(model, precision="fp16")
     shapes = graph.input_shapes(parse_shapes("16,32,64"), scale=4)
     try:

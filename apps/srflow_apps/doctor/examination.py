@@ -243,8 +243,7 @@ def native_library(plugins: str = "") -> Found:
         without = "engines are built" if plugins else "bundles with plugins run"
         return MISSING, f"none; {without} without it (docs/native.md)", _AGAIN["TensorRT plugins"] if plugins else ""
     if plugins:
-        library = native.check_native_library(path, version=__version__, variable=native.PLUGINS)
-        return OK, f"{path}, for TensorRT {library.srflow_tensorrt_major()}"
+        return OK, f"{path}, for TensorRT {native.plugins_of(path).tensorrt_major}"
     native.register(importlib.import_module("onnxruntime").SessionOptions(), path)  # which really loads it
     return OK, f"{path}, kernels for {'CPU and CUDA' if native.runs_on_cuda(path) else 'CPU'}"
 

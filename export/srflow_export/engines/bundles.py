@@ -18,15 +18,13 @@ from srflow_export.engines.requests import (
     command_of,
     load_library,
 )
-from srflow_sdk._version import __version__
-from srflow_sdk.backends.native_library import PLUGINS, check_native_library, find_native_library, load_plugins
+from srflow_sdk.backends.native_library import PLUGINS, find_native_library, load_plugins, plugins_of
 from srflow_sdk.drawing.tiles import MIN_TILE, core_size, padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EnginePrecision, EngineRecord, EngineRuntime, LrProfile, PluginLibrary
 from srflow_sdk.model.manifest import INVERTER, REQUIRED_FILES, Manifest
 from srflow_sdk.system.hardware import gpu_free_memory
-from srflow_sdk.system.local_files import file_sha256
 
 _COMMON_GPU_BUDGET, _ANY_GPU_BUDGET = 4 << 30, 1 << 40  # half of what is free on a GPU with 8 GB, and more than on any
 _ENDLESS = 1 << 14  # LR pixels a side: an image too large for one tile
@@ -158,16 +156,12 @@ def plugins_for(library: Library, *, nodes: int, rebuild: str, say: Callable[[st
     if path is None:
         say(f"flow operations: {nodes} functions in standard operators, {why}")
         return None
-    native = check_native_library(path, version=__version__, variable=PLUGINS)
-    if not hasattr(native, "srflow_tensorrt_major"):
-        raise ExportError(f"{path} has no plugins for TensorRT: name a libsrflow_trt.so in {PLUGINS}")
-    built_for, major = native.srflow_tensorrt_major(), library.version.partition(".")[0]
-    if str(built_for) != major:
+    plugins, major = plugins_of(path), library.version.partition(".")[0]
+    if str(plugins.tensorrt_major) != major:
         raise ExportError(
-            f"{path} is for TensorRT {built_for}, and {library.version} is installed: build it with the headers of "
-            f"TensorRT {major} (python -m srflow_export.native tensorrt), or set {PLUGINS}= to do without plugins"
+            f"{path} is for TensorRT {plugins.tensorrt_major}, and {library.version} is installed: build it with the "
+            f"headers of TensorRT {major} (python -m srflow_export.native tensorrt), or set {PLUGINS}= to do without"
         )
-    plugins = PluginLibrary(sha256=file_sha256(path), version=__version__, tensorrt_major=built_for)
     load_plugins(library.module, plugins, rebuild=rebuild)
     say(f"flow operations: {nodes} plugins of {path}, which the engines need wherever they run")
     return plugins

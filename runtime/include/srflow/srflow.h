@@ -16,6 +16,11 @@ SRFLOW_API const char* srflow_version(void);
 /* The major version of the TensorRT that this library's plugins are for, such as 10. Only in libsrflow_trt. */
 SRFLOW_API int srflow_tensorrt_major(void);
 
+/* The number of what engines and plugins share, likewise. Raise it when an engine that was built with the plugins of
+ * before cannot run with these: when their fields, inputs, outputs or formats change. */
+#define SRFLOW_PLUGINS_ABI 1
+SRFLOW_API int srflow_plugins_abi(void);
+
 /* A window of the standard normal latent field, scheme 1 (srflow_sdk/latents/random_field.py): out is channels × height × width
  * floats in C order. seed, sample: any. level: 1 … 63. channels: 1 … 65536, from channel 0 on. top, left: the window in
  * the level's own latent pixels; coordinates are 0 … 2^32 − 1. Returns 0, or 1 if an argument is out of range, or out

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +17,7 @@ from srflow_apps.doctor import examination as doctor
 from srflow_apps.doctor.examination import MISSING, OK, PROBLEM, Check, basics_work, examine
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import SRFlowError
+from tests.sdk.backends.fake_tensorrt import write_plugin_library
 
 CPU_RUNTIME = {"version": "1.32.0", "package": "onnxruntime", "cuda": "", "providers": ["CPUExecutionProvider"]}
 GPU_RUNTIME = {
@@ -229,17 +228,13 @@ def test_a_device_is_asked_for_a_picture_that_is_compared_with_the_cpus(monkeypa
 def test_the_library_of_plugins_is_named_with_its_version_and_another_releases_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compiler = shutil.which("cc") or pytest.skip("no C compiler")
     monkeypatch.delenv("SRFLOW_TENSORRT_PLUGINS", raising=False)
     native_library = doctor.native_library.__wrapped__  # type: ignore[attr-defined]
     assert native_library("plugins")[0] == MISSING
     library = tmp_path / "libsrflow_trt.so"
     monkeypatch.setenv("SRFLOW_TENSORRT_PLUGINS", str(library))
     for version in (__version__, "0.0.9"):
-        functions = {"const char *srflow_version": f'"{version}"', "int srflow_tensorrt_major": "10"}
-        source = "\n".join(f"{name}(void) {{ return {value}; }}" for name, value in functions.items())
-        command = [compiler, "-shared", "-fPIC", "-x", "c", "-", "-o", library]
-        subprocess.run(command, input=source, text=True, check=True)
+        write_plugin_library(library, version=version)
         if version == __version__:
             assert native_library("plugins") == (OK, f"{library}, for TensorRT 10")
             library = library.with_name("other.so")

@@ -27,10 +27,10 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, PluginLibrary
 from srflow_sdk.model.manifest import _read_record
 from srflow_sdk.system.hardware import Gpu
-from srflow_sdk.system.local_files import file_sha256
 from srflow_training import save_checkpoint
 from tests.export.engines.conftest import REQUEST
 from tests.networks import random_srflow, tiny_config
+from tests.sdk.backends.fake_tensorrt import write_plugin_library
 from tests.sdk.tiny_bundle import tiny_manifest
 
 
@@ -130,22 +130,11 @@ def beside(monkeypatch, tmp_path):
     return tmp_path / "native"
 
 
-def write_library(file, version=__version__, major=10):
-    """A library with the C functions that are asked; the plugins are the registry's own."""
-    if shutil.which("cc") is None:
-        pytest.skip("cc is not installed: apt-get install gcc")
-    answer = f"int srflow_tensorrt_major(void) {{ return {major}; }}" if major else ""
-    source = f'const char *srflow_version(void) {{ return "{version}"; }}\n{answer}\n'
-    command = ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(file)]
-    subprocess.run(command, input=source, text=True, check=True)
-    return file
-
-
 def test_the_library_is_loaded_before_the_graphs_are_parsed_and_recorded(tensorrt, calls, plugged, manifest, beside):
-    library, lines = write_library(beside / "libsrflow_trt.so"), []
+    library, lines = write_plugin_library(beside / "libsrflow_trt.so"), []
     record = build_engines(plugged, manifest, TENSORRT, library=tensorrt, say=lines.append)
     assert calls == [("encoder.onnx", False, True), ("sampler.onnx", True, True)]
-    assert record.plugins == PluginLibrary(sha256=file_sha256(library), version=__version__, tensorrt_major=10)
+    assert record.plugins == PluginLibrary(version=__version__, tensorrt_major=10, abi=1)
     assert (
         _read_record(EngineRecord, dataclasses.asdict(record) | {"profile": _lists(record.profile)}).plugins
         == record.plugins
@@ -170,7 +159,7 @@ def test_without_a_library_functions_are_built_and_the_line_says_how_to_get_one(
 
 
 def test_tensorrt_rtx_gets_functions(rtx, plugged, manifest, beside, monkeypatch):
-    write_library(beside / "libsrflow_trt.so")
+    write_plugin_library(beside / "libsrflow_trt.so")
     found = []
     monkeypatch.setattr(
         "srflow_export.engines.bundles.build_engine", lambda *_, plugins, **__: found.append(plugins) or b"engine"
@@ -190,7 +179,7 @@ def test_tensorrt_rtx_gets_functions(rtx, plugged, manifest, beside, monkeypatch
             ExportError,
             r"is for TensorRT 11, and 10.15.1.29 is installed: build it with the headers of T",
         ),
-        ({"major": 0}, ExportError, r"has no plugins for TensorRT: name a libsrflow_trt.so in SRFLOW_TENSORRT_PLUGINS"),
+        ({"major": 0}, DeviceError, r"has no plugins for TensorRT: name a libsrflow_trt.so in SRFLOW_TENSORRT_PLUGINS"),
         ({"version": "0.0.1"}, DeviceError, r"is from srflow-sdk 0.0.1, but .*, or set SRFLOW_TENSORRT_PLUGINS= to"),
     ],
     ids=["other TensorRT", "custom ops", "other SDK"],
@@ -198,7 +187,7 @@ def test_tensorrt_rtx_gets_functions(rtx, plugged, manifest, beside, monkeypatch
 def test_a_library_that_does_not_fit_is_refused_with_the_fix(
     tensorrt, calls, plugged, manifest, beside, made, error, words
 ):
-    write_library(beside / "libsrflow_trt.so", **made)
+    write_plugin_library(beside / "libsrflow_trt.so", **made)
     with pytest.raises(error, match=words):
         build_engines(plugged, manifest, TENSORRT, library=tensorrt)
     assert not calls

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 import threading
 import types
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 
 from srflow_export.bundle_writer import staged_bundle
+from srflow_sdk._version import __version__
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import EngineRecord, LrProfile
 from srflow_sdk.system.local_files import file_sha256
@@ -29,8 +32,6 @@ VERSION = {"tensorrt": "11.1.0.106", "tensorrt_rtx": "1.7.1.116"}
 PROFILE = LrProfile(min=(20, 20), opt=(40, 40), max=(64, 64))
 _MAGIC = b"FAKE ENGINE\n"
 _WITH_PLUGINS = b"FAKE ENGINE WITH PLUGINS\n"
-PLUGIN_LIBRARY = b"fake plugins"
-"""How a file begins that the registry can load."""
 _ACTIVATIONS = 200  # bytes for each element of the first input
 _TYPES = {"tensor(float)": ("FLOAT", np.float32), "tensor(float16)": ("HALF", np.float16)}
 
@@ -237,7 +238,9 @@ class ICudaEngine:
 
 
 class IPluginRegistry:
-    """`_loads`: what it was asked to load."""
+    """`_loads`: what it was asked to load. `_refuses`: it cannot."""
+
+    _refuses = False
 
     def __init__(self):
         self._loads: list[str] = []
@@ -246,7 +249,7 @@ class IPluginRegistry:
     def load_library(self, plugin_path):
         """NvInferRuntimeCommon.h: "will fail and return nullptr if any of the plugins are already registered"."""
         self._loads.append(plugin_path)
-        if self._registered or not Path(plugin_path).read_bytes().startswith(PLUGIN_LIBRARY):
+        if self._registered or self._refuses:
             return None
         self._registered = True
         return object()
@@ -282,6 +285,18 @@ class Runtime:
             self._logger.log(ILogger.ERROR, "Error Code 1: Serialization\n(magic tag does not match)")
             return None
         return ICudaEngine(self, serialized_engine)
+
+
+def write_plugin_library(file, version=__version__, major=10, abi=1):
+    """A real library with the C functions that are asked; the plugins are the registry's own. major 0: without."""
+    if shutil.which("cc") is None:
+        pytest.skip("cc is not installed: apt-get install gcc")
+    answers = {"srflow_tensorrt_major": major, "srflow_plugins_abi": abi} if major else {}
+    source = f'const char *srflow_version(void) {{ return "{version}"; }}\n'
+    source += "".join(f"int {name}(void) {{ return {number}; }}\n" for name, number in answers.items())
+    made = file.with_suffix(".made")  # not written into a file that is loaded
+    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(made)], input=source, text=True, check=True)
+    return made.replace(file)
 
 
 def library_module(gpu, runtime):

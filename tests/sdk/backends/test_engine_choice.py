@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from srflow_sdk._version import __version__
 from srflow_sdk.backends import native_library, open_backend
 from srflow_sdk.backends.native_library import PLUGINS
 from srflow_sdk.backends.providers import Provider
@@ -15,10 +16,9 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile, PluginLibrary
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.system.hardware import Gpu
-from srflow_sdk.system.local_files import file_sha256
 
 from .engine_machine import RTX_4090, noise
-from .fake_tensorrt import PLUGIN_LIBRARY, with_plugins, write_engine_bundle
+from .fake_tensorrt import with_plugins, write_engine_bundle, write_plugin_library
 
 H100 = Gpu(name="NVIDIA H100", compute_capability="9.0", cuda="13.0")
 RTX_3080 = Gpu(name="NVIDIA GeForce RTX 3080", compute_capability="8.6", cuda="13.0")
@@ -179,13 +179,12 @@ def library(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv(PLUGINS, raising=False)
     (tmp_path / "native").mkdir()
-    (tmp_path / "native" / "libsrflow_trt.so").write_bytes(PLUGIN_LIBRARY)
-    return tmp_path / "native" / "libsrflow_trt.so"
+    return write_plugin_library(tmp_path / "native" / "libsrflow_trt.so", major=11)
 
 
 def with_library(library, tiny_bundle, **changes):
     """A bundle whose engines were built with that library."""
-    fields = {"sha256": file_sha256(library), "version": "0.1.0", "tensorrt_major": 11, **changes}
+    fields = {"version": __version__, "tensorrt_major": 11, "abi": 1, **changes}
     target = library.parent / "tiny.srflow"
     return write_engine_bundle(tiny_bundle, target, spoil=with_plugins, plugins=PluginLibrary(**fields))
 
@@ -210,27 +209,37 @@ def test_engines_without_plugins_load_nothing(machine, library, engine_bundle):
 
 
 @pytest.mark.parametrize(
-    ("content", "record", "says"),
+    ("library_has", "record", "says"),
     [
         (None, {}, "and here are none and TensorRT 11.1.0.106: name that file in SRFLOW_TENSORRT_PLUGINS, or build"),
-        (b"another build", {}, "for TensorRT 11 with the sha256 {sha256}, and here are {library}"),
-        (PLUGIN_LIBRARY, {"tensorrt_major": 10}, "need the libsrflow_trt.so of srflow-sdk 0.1.0 for TensorRT 10 with"),
+        ({"abi": 2}, {}, "(ABI 1) for TensorRT 11, and here are {library}"),
+        ({}, {"abi": 0}, "(ABI 0) for TensorRT 11, and here are {library}"),  # of before it had a number
+        ({}, {"tensorrt_major": 10}, "need the libsrflow_trt.so of srflow-sdk 0.1.0 (ABI 1) for TensorRT 10, and"),
+        ({"version": "0.0.1"}, {}, "{library} is from srflow-sdk 0.0.1, but this is"),
     ],
 )
-def test_another_library_is_refused_before_its_code_runs(machine, library, tiny_bundle, content, record, says):
-    bundle, sha256 = with_library(library, tiny_bundle, **record), file_sha256(library)
-    if content is None:
+def test_another_library_is_refused_before_tensorrt_loads_it(machine, library, tiny_bundle, library_has, record, says):
+    bundle = with_library(library, tiny_bundle, **record)
+    if library_has is None:
         library.unlink()
     else:
-        library.write_bytes(content)
+        write_plugin_library(library, **{"major": 11, **library_has})
     text = refused(bundle)
-    assert says.format(sha256=sha256, library=library) in text
-    assert text.endswith(f"srflow-export --engines-for {bundle.path} {TRT}")
+    assert says.format(library=library) in text
+    if "version" not in (library_has or {}):
+        assert text.endswith(f"srflow-export --engines-for {bundle.path} {TRT}")
     assert machine.library.get_plugin_registry()._loads == []
 
 
+def test_a_library_that_was_compiled_again_runs_the_engines(machine, library, tiny_bundle):
+    bundle = with_library(library, tiny_bundle)
+    library.write_bytes(library.read_bytes() + b"other debug symbols")
+    with TensorRTBackend(bundle):
+        assert machine.library.get_plugin_registry()._loads == [str(library)]
+
+
 def test_a_file_that_tensorrt_cannot_load_is_named(machine, library, tiny_bundle):
-    library.write_bytes(b"no library")
+    machine.library.get_plugin_registry()._refuses = True
     assert f"TensorRT 11.1.0.106 cannot load {library}; build it again (docs/native.md)" in refused(
         with_library(library, tiny_bundle)
     )
