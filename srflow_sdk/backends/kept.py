@@ -67,14 +67,7 @@ def keeping(folder: Path) -> Iterator[Path]:
             if entry.name.startswith("."):
                 too_old = used < time.time() - _STALE_SECONDS
             else:
-                left -= bytes_of(entry)
+                left -= sum(path.stat().st_size for path in entry.iterdir())
                 too_old = left < 0
             if too_old:
                 shutil.rmtree(entry, ignore_errors=True)
-
-
-def bytes_of(folder: Path) -> int:
-    """The size of a folder's files; 0 if it is not there."""
-    with contextlib.suppress(OSError):
-        return sum(path.stat().st_size for path in folder.iterdir())
-    return 0

@@ -15,7 +15,6 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -24,9 +23,15 @@ from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import Backend, Conditioning, Drawing, own, still_open
 from srflow_sdk.backends.native_library import load_plugins
-from srflow_sdk.backends.tensorrt_engines.cuda import ALIGNMENT, CudaGpu, DeviceMemory
-from srflow_sdk.backends.tensorrt_engines.execution import DrawingKernel, Engine, EngineLog, GpuLane, KernelCache, Shape
-from srflow_sdk.drawing.tiles import padded_size
+from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, DeviceMemory
+from srflow_sdk.backends.tensorrt_engines.execution import (
+    DrawingKernel,
+    EncodedImage,
+    Engine,
+    EngineLog,
+    GpuLane,
+    KernelCache,
+)
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import RTX_SMS, EnginePrecision, EngineRecord, LrProfile, engines_command
@@ -41,25 +46,11 @@ _T = TypeVar("_T")
 _Array = NDArray[np.float32]
 
 
-class _EncodedImage:
-    """The encoder's outputs for one image, in one block of device memory, which is given back with the object."""
-
-    def __init__(self, memory: DeviceMemory, engine: Engine, shapes: Mapping[str, Shape]) -> None:
-        sizes = {name: engine.nbytes(name, shape) for name, shape in shapes.items()}
-        taken = [padded_size(size, ALIGNMENT) for size in sizes.values()]
-        block = memory.take(sum(taken))
-        self.release = weakref.finalize(self, memory.give_back, block)
-        self.release.atexit = False
-        self.memory, self.shapes, self.nbytes = memory, dict(shapes), sum(sizes.values())
-        begins = accumulate(taken, initial=block.address)
-        self.addresses = dict(zip(sizes, begins, strict=False))
-
-
 @dataclass(frozen=True, eq=False)
 class TensorRTConditioning(Conditioning):
     """The encoder's outputs on the GPU, image by image. Freed with the object, or when the backend closes."""
 
-    images: list[_EncodedImage]
+    images: list[EncodedImage]
 
     @property
     def nbytes(self) -> int:
@@ -105,53 +96,39 @@ class TensorRTBackend(Backend):
 
     def encode_impl(self, lr: _Array) -> TensorRTConditioning:
         session = still_open(self._session)
-        height, width = lr.shape[-2:]
-        if not (profile := session.record.profile).holds(height, width):
-            least, most = ("{1}×{0}".format(*size) for size in (profile.min, profile.max))
-            raise DeviceError(
-                f"the engines take LR images from {least} to {most}, not {width}×{height}; use other tiles, or build "
-                f"engines for this size: {session.rebuild(shapes=False)} --shapes MIN,OPT,MAX"
-            )
 
-        def encode(one: _Array) -> _EncodedImage:
-            def work(lane: GpuLane) -> _EncodedImage:
-                with lane.binding(session.encoder, {"lr": one.shape}) as binding:
-                    image = _EncodedImage(session.memory, session.encoder, binding.output_shapes)
-                    try:
-                        binding.run(uploads={"lr": one}, bound=image.addresses)
-                    except BaseException:
-                        image.release()  # the error's traceback would keep it
-                        raise
-                    return image
+        def encode(uploads: dict[str, _Array], lane: GpuLane) -> EncodedImage:
+            with lane.binding(session.encoder, {"lr": uploads["lr"].shape}) as binding:
+                image = EncodedImage(session.memory, session.encoder, binding.output_shapes)
+                try:
+                    binding.run(uploads=uploads, bound=lane.slot(image, filled=False))
+                    lane.move_out(image)
+                except BaseException:
+                    image.release()  # the error's traceback would keep it
+                    raise
+                return image
 
-            return session.run(f"encoding {width}×{height} pixels on {self.device}", work)
-
-        return TensorRTConditioning([encode(one["lr"]) for one in _each({"lr": lr})])
+        what = f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}"
+        return TensorRTConditioning([session.run(what, partial(encode, one)) for one in _each({"lr": lr})])
 
     def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
-        session, what = still_open(self._session), f"sampling on {self.device}"
-        uploads = list(_each({f"noise_level{level}": array for level, array in noise.items()}))
-        images = session.images(conditioning, len(uploads), "noise for")
-        drawn: list[_Array] = [
-            session.computed(session.sampler, image, {**one, "tau": np.array([tau], np.float32)}, what)["sr"]
-            for image, one in zip(images, uploads, strict=True)
-        ]
-        return drawn[0] if len(drawn) == 1 else np.concatenate(drawn)
+        session, arrays = still_open(self._session), {f"noise_level{level}": array for level, array in noise.items()}
+        arrays["tau"] = np.full(len(next(iter(noise.values()))), tau, np.float32)
+        return session.computed(session.sampler, conditioning, arrays, f"sampling on {self.device}")["sr"]
 
     @property
     def can_draw(self) -> bool:
-        return self._session is not None and self._session.kernel is not None
+        return self._session is not None
 
     def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> _Array:
         session = still_open(self._session)
-        kernel = still_open(session.kernel)
-        (image,) = session.images(conditioning, 1, "noise for")
+        (image,) = session.images(conditioning, 1)
         levels = [(one, drawing.encoded.scaled(drawing.scale, 1 << one.level)) for one in drawing.levels]
         noise = {f"noise_level{one.level}": (1, one.channels, place.height, place.width) for one, place in levels}
 
         def work(lane: GpuLane) -> _Array:
             with lane.binding(session.sampler, {**image.shapes, **noise, "tau": (1,)}) as binding:
-                return kernel.draw(binding, image.addresses, drawing)
+                return session.kernel.draw(binding, lane.slot(image), drawing)
 
         return session.run(f"sampling on {self.device}", work)
 
@@ -161,20 +138,17 @@ class TensorRTBackend(Backend):
 
     def invert_impl(self, conditioning: Conditioning, hr: _Array) -> tuple[dict[int, _Array], _Array]:
         session = still_open(self._session)
-        names = {f"latent_level{entry.level}": entry.level for entry in self._bundle.manifest.latent_levels}
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
-        images, inverter = session.images(conditioning, len(hr), "pictures:"), session.inverter()
-        pairs = zip(images, _each({"hr": hr}), strict=True)
-        found = [session.computed(inverter, image, one, what) for image, one in pairs]
-        joined = {name: np.concatenate([each[name] for each in found]) for name in (*names, "log_density")}
-        return {level: joined[name] for name, level in names.items()}, joined["log_density"]
+        found = session.computed(session.inverter(), conditioning, {"hr": hr}, what)
+        levels = [entry.level for entry in self._bundle.manifest.latent_levels]
+        return {level: found[f"latent_level{level}"] for level in levels}, found["log_density"]
 
 
 class _Session:
     """Loaded engines with their memory and lanes, from one activation to the last call after it is closed."""
 
     def __init__(self, bundle: Bundle, record: EngineRecord, library: ModuleType, found: Gpu, gpu: CudaGpu) -> None:
-        self.record, self.rebuild = record, partial(_build, bundle, found, record)
+        self.record, self._found = record, found
         self._bundle, self._library, self._gpu = bundle, library, gpu
         name = "".join(character if character.isalnum() else "-" for character in found.name)
         self._kernel_cache = KernelCache(f"{bundle.model_sha256[:32]}-{name}")
@@ -182,14 +156,10 @@ class _Session:
             self._log = EngineLog(library)
             self._runtime = library.Runtime(self._log.logger)
             self.encoder, self.sampler = self._loaded(record.encoder), self._loaded(record.sampler)
-            self.memory = DeviceMemory(gpu, kept=_LANES)
-            self.kernel = None
-            try:
-                self.kernel = DrawingKernel(gpu)
-            except (DeviceError, ImportError, OSError) as error:
-                _log.warning("the processor draws latents, because the GPU's kernel cannot be used: %s", error)
+            self.kernel = DrawingKernel(gpu)
+            self.memory = DeviceMemory(gpu)
         self._inverter: Engine | None = None
-        self._no_graphs = threading.Event()
+        self._warned = threading.Event()
         self._lock, self._loading = threading.Lock(), threading.Lock()
         self._turns = threading.BoundedSemaphore(_LANES)
         self._idle: list[GpuLane] = []
@@ -208,29 +178,34 @@ class _Session:
         engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
             failure = self._log.failure(f"{path} cannot be loaded")
-            raise type(failure)(f"{failure}; build it again: {self.rebuild()}")
+            raise type(failure)(f"{failure}; build it again: {_build(self._bundle, self._found, self.record)}")
         own_graphs = self.record.runtime == "tensorrt_rtx"
         return Engine(self._library, engine, log=self._log, kernels=self._kernel_cache, own_graphs=own_graphs)
 
-    def images(self, conditioning: Conditioning, count: int, what: str) -> list[_EncodedImage]:
+    def images(self, conditioning: Conditioning, count: int) -> list[EncodedImage]:
         """One image's conditioning for each of `count`. Raises: DeviceError if it is of another session or batch."""
         images = own(conditioning, TensorRTConditioning).images
         if any(image.memory is not self.memory for image in images):
             raise DeviceError("conditioning is from another backend or from before this one was closed; encode again")
         if len(images) not in (1, count):
-            raise DeviceError(f"conditioning of {len(images)} images does not fit {what} {count}")
+            raise DeviceError(f"conditioning of {len(images)} images does not fit a batch of {count}")
         return images if len(images) == count else images * count
 
-    def computed(self, engine: Engine, image: _EncodedImage, uploads: Mapping[str, _Array], what: str) -> Any:
-        """The outputs of an engine by name, for one image's conditioning and arrays."""
+    def computed(
+        self, engine: Engine, conditioning: Conditioning, batch: Mapping[str, _Array], what: str
+    ) -> dict[str, _Array]:
+        """The outputs of an engine by name for a batch, which is computed one by one."""
 
-        def work(lane: GpuLane) -> dict[str, _Array]:
+        def work(image: EncodedImage, uploads: dict[str, _Array], lane: GpuLane) -> dict[str, _Array]:
             shapes = {**image.shapes, **{name: array.shape for name, array in uploads.items()}}
             with lane.binding(engine, shapes) as binding:
-                found = binding.run(uploads=uploads, bound=image.addresses, downloads=binding.output_shapes)
-                return {name: np.array(array) for name, array in found.items()}
+                arrays = binding.run(uploads=uploads, bound=lane.slot(image), downloads=binding.output_shapes)
+                return {name: np.array(array) for name, array in arrays.items()}
 
-        return self.run(what, work)
+        parts = list(_each(batch))
+        pairs = zip(self.images(conditioning, len(parts)), parts, strict=True)
+        found = [self.run(what, partial(work, *pair)) for pair in pairs]
+        return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 
     def run(self, what: str, work: Callable[[GpuLane], _T]) -> _T:
         """Do work in a lane. what: it in words, for errors. Raises: DeviceError, OutOfMemoryError."""
@@ -260,7 +235,7 @@ class _Session:
                 # The one that was used last: a single thread always gets the same one, with its graphs.
                 lane = self._idle.pop() if self._idle else None
             try:
-                lane = lane or GpuLane(self._gpu, self.memory, self._no_graphs)
+                lane = lane or GpuLane(self._gpu, self.memory, self._warned)
                 yield lane
             finally:
                 with self._lock:
@@ -296,8 +271,7 @@ class _Session:
                     lane.clear()
                     lane.stream.close()
                 self.memory.close()
-                if self.kernel is not None:  # last: captured graphs launch it
-                    self.kernel.unload()
+                self.kernel.unload()  # last: captured graphs launch it
         except DeviceError as error:  # after a failure on the GPU, nothing works there until the program ends
             _log.warning("GPU memory could not be released: %s", error)
         self._idle.clear()
@@ -369,14 +343,14 @@ def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
     return library
 
 
-def _build(bundle: Bundle, gpu: Gpu | None, record: EngineRecord | None = None, *, shapes: bool = True) -> str:
+def _build(bundle: Bundle, gpu: Gpu | None, record: EngineRecord | None = None) -> str:
     """The command that builds a bundle's first engines, or such as a record's again, for this GPU.
 
-    TensorRT builds for GPUs that TensorRT-RTX does not support, such as data-centre ones. shapes: name the record's.
+    TensorRT builds for GPUs that TensorRT-RTX does not support, such as data-centre ones.
     """
     if record is None or gpu is None:
         precision: EnginePrecision = "fp16" if bundle.manifest.precision == "fp16" else "fp32"
         return engines_command(bundle.path, runtime="tensorrt", precision=precision)
     sm = int(gpu.compute_capability.replace(".", ""))
-    runtime, profile = record.runtime if sm in RTX_SMS else "tensorrt", record.profile if shapes else None
+    runtime, profile = record.runtime if sm in RTX_SMS else "tensorrt", record.profile
     return engines_command(bundle.path, runtime=runtime, precision=record.precision, sms=(sm,), profile=profile)

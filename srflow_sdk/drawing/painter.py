@@ -43,7 +43,7 @@ from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, luma
-from srflow_sdk.system.hardware import available_memory, can_return_freed_memory, gpu_free_memory
+from srflow_sdk.system.hardware import CAN_RETURN_MEMORY, available_memory, gpu_free_memory
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
 
@@ -233,7 +233,7 @@ class Painter:
             auto = {"activations": GPU_ACTIVATIONS, **({} if free is None else {"budget": free // 2})}
         elif self._tile == "auto":
             free = available_memory()
-            trims = backend.trims_memory and can_return_freed_memory()
+            trims = backend.trims_memory and CAN_RETURN_MEMORY
             activations = TRIMMED_ACTIVATIONS if trims else OTHER_ACTIVATIONS
             auto = {
                 "activations": CPU_ACTIVATIONS if backend.device.startswith("cpu") else activations,

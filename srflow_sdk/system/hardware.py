@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _TRIM: Any = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # musl has none
+CAN_RETURN_MEMORY = _TRIM is not None
 
 # A control group's files with its limits and its usage, and the statistic of what the kernel can drop.
 _VERSION_1 = (["memory.limit_in_bytes"], "memory.usage_in_bytes", "total_inactive_file")
@@ -49,11 +50,6 @@ def return_freed_memory() -> None:
     """Return what this process has freed to the system: glibc keeps blocks of up to 32 MB, hardly reused."""
     if _TRIM is not None:
         _TRIM(ctypes.c_size_t(0))
-
-
-def can_return_freed_memory() -> bool:
-    """True if :func:`return_freed_memory` does something here."""
-    return _TRIM is not None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,15 +113,9 @@ class Stream:
         """Call a function of CUDA's runtime whose last argument is the stream, as :meth:`CudaGpu.call` does."""
         return self._gpu.call(function, *arguments, self._handle)
 
-    def upload(self, array: NDArray[Any], address: int) -> None:
-        """Copy a contiguous array to the GPU; it must not change until :meth:`synchronize`."""
-        kind = self._runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
-        self.call("cudaMemcpyAsync", address, array.ctypes.data, array.nbytes, kind)
-
-    def download(self, address: int, array: NDArray[Any]) -> None:
-        """Copy from the GPU into a contiguous array; it is filled after :meth:`synchronize`."""
-        kind = self._runtime.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        self.call("cudaMemcpyAsync", array.ctypes.data, address, array.nbytes, kind)
+    def copy(self, source: int, target: int, nbytes: int) -> None:
+        """Copy memory of the GPU or the host; the source must not change until :meth:`synchronize`."""
+        self.call("cudaMemcpyAsync", target, source, nbytes, self._runtime.cudaMemcpyKind.cudaMemcpyDefault)
 
     def start(self, launch: Launch) -> None:
         """Start a kernel. Raises: DeviceError."""
@@ -169,10 +163,10 @@ class Block:
 
 
 class DeviceMemory:
-    """Blocks of a GPU's memory; `kept` unused ones wait for requests of their size, so that addresses stay."""
+    """Blocks of a GPU's memory; an unused one waits for a request of its size."""
 
-    def __init__(self, gpu: CudaGpu, *, kept: int) -> None:
-        self._gpu, self._kept, self._stream = gpu, kept, gpu.new_stream()
+    def __init__(self, gpu: CudaGpu) -> None:
+        self._gpu, self._stream = gpu, gpu.new_stream()
         self._lock = threading.Lock()
         self._returned: deque[Block] = deque()
         self._spare: deque[Block] = deque()
@@ -182,11 +176,10 @@ class DeviceMemory:
     def take(self, nbytes: int) -> Block:
         """Get a block of this size, with undefined content. Raises: OutOfMemoryError, DeviceError."""
         with self._lock:
-            self._sort(self._kept)
-            for block in self._spare:
-                if block.nbytes == nbytes:
-                    self._spare.remove(block)
-                    return block
+            self._sort(1)
+            if self._spare and self._spare[0].nbytes == nbytes:
+                return self._spare.popleft()
+            self._sort(0)
             (address,) = self._stream.call("cudaMallocAsync", nbytes)
             block = Block(address=int(address), nbytes=nbytes)
             self._blocks[block.address] = block
@@ -203,16 +196,9 @@ class DeviceMemory:
         if self._lock.acquire(blocking=False):
             try:
                 with contextlib.suppress(DeviceError), self._gpu.current():
-                    self._sort(self._kept)
+                    self._sort(1)
             finally:
                 self._lock.release()
-
-    def free(self, block: Block) -> None:
-        """Free a block at once, because no other of its size will be needed."""
-        with self._lock:
-            if not self._closed:
-                self._free(block)
-                self._stream.synchronize()
 
     def trim(self) -> None:
         """Free all unused blocks."""
@@ -226,7 +212,7 @@ class DeviceMemory:
             try:
                 yield
             finally:
-                self._sort(self._kept)
+                self._sort(1)
 
     def close(self) -> None:
         """Free every block, used or not."""

@@ -16,8 +16,10 @@ import logging
 import math
 import struct
 import threading
+import weakref
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import OUT_OF_MEMORY, Drawing
 from srflow_sdk.backends.tensorrt_engines.cuda import ALIGNMENT, THREADS, Block, CudaGpu, DeviceMemory, Launch
+from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.local_files import write_atomically
@@ -34,7 +37,9 @@ Shape = tuple[int, ...]
 _STATE = struct.Struct("<QQ4q")  # Drawing in drawing.cuh
 _TAU = ALIGNMENT  # where it stands after that, as a tensor of the engine
 _CHANNELS = 8  # of a level that a thread draws
+_CAPTURES = 3  # that may fail before a context does without a graph
 _SIZES_KEPT = 4  # tiles of one image have at most this many: of corners, of two edges, of inner tiles
+_numbers = count(1)  # of images
 _log = logging.getLogger(__name__)
 
 
@@ -128,14 +133,50 @@ class Engine:
         return context
 
 
-class GpuLane:
-    """A stream, execution contexts of the engines and a workspace, which one call at a time has to itself."""
+class EncodedImage:
+    """The encoder's outputs for one image, in one block of device memory, which is given back with the object."""
 
-    def __init__(self, gpu: CudaGpu, memory: DeviceMemory, no_graphs: threading.Event) -> None:
-        self.gpu, self.memory, self.no_graphs = gpu, memory, no_graphs
+    def __init__(self, memory: DeviceMemory, engine: Engine, shapes: Mapping[str, Shape]) -> None:
+        sizes = {name: engine.nbytes(name, shape) for name, shape in shapes.items()}
+        *begins, end = accumulate((padded_size(size, ALIGNMENT) for size in sizes.values()), initial=0)
+        self.number = next(_numbers)
+        self.begins = dict(zip(sizes, begins, strict=True))
+        self.memory, self.shapes, self.nbytes, self.block = memory, dict(shapes), sum(sizes.values()), memory.take(end)
+        self.release = weakref.finalize(self, memory.give_back, self.block)
+        self.release.atexit = False
+
+
+class GpuLane:
+    """A stream, execution contexts of the engines, a workspace, and a slot that holds the conditioning of one image.
+
+    One call at a time has it to itself. Engines write and read conditioning in the slot alone, so that graphs hold for
+    every image of a size. warned: set once it was said that a graph could not be captured.
+    """
+
+    def __init__(self, gpu: CudaGpu, memory: DeviceMemory, warned: threading.Event) -> None:
+        self.gpu, self.memory, self.warned = gpu, memory, warned
         self.stream = gpu.new_stream()
-        self.workspace: Block | None = None
+        self._in_slot = 0  # the number of the image
+        self._blocks: dict[str, Block] = {}
         self._kept: dict[Engine, list[Binding]] = {}
+
+    def slot(self, image: EncodedImage, *, filled: bool = True) -> dict[str, int]:
+        """Addresses in the slot of an image's conditioning, which is copied there unless it is; or, if not filled, of
+        what :meth:`move_out` will copy to the image's own memory.
+        """
+        slot = self.provide("slot", image.block.nbytes)
+        if self._in_slot != image.number:
+            self._in_slot = 0
+            if filled:
+                self.stream.copy(image.block.address, slot.address, image.block.nbytes)
+                self._in_slot = image.number
+        return {name: slot.address + begin for name, begin in image.begins.items()}
+
+    def move_out(self, image: EncodedImage) -> None:
+        """Copy what an encoder wrote into the slot to the image's own memory, and wait for it."""
+        self.stream.copy(self._blocks["slot"].address, image.block.address, image.block.nbytes)
+        self.stream.synchronize()
+        self._in_slot = image.number
 
     @contextlib.contextmanager
     def binding(self, engine: Engine, shapes: Mapping[str, Shape]) -> Iterator[Binding]:
@@ -153,6 +194,7 @@ class GpuLane:
         try:
             yield binding
         except BaseException:
+            self._in_slot = 0
             with contextlib.suppress(DeviceError):
                 self.stream.synchronize()
             with contextlib.suppress(DeviceError):
@@ -160,21 +202,25 @@ class GpuLane:
             raise
         self._kept[engine].append(binding)
 
-    def provide_workspace(self, nbytes: int) -> Block | None:
-        """The workspace, at least this large. It is not in use, because every call waits for its work."""
-        if nbytes and (self.workspace is None or self.workspace.nbytes < nbytes):
-            self.clear(contexts=False)
-            self.workspace = self.memory.take(nbytes)
-        return self.workspace
+    def provide(self, what: str, nbytes: int) -> Block:
+        """The workspace or the slot, at least this large. It is not in use, because every call waits for its work."""
+        if what not in self._blocks or self._blocks[what].nbytes < nbytes:
+            self._drop(what)
+            self._blocks[what] = self.memory.take(nbytes)
+        return self._blocks[what]
 
-    def clear(self, *, contexts: bool = True) -> None:
-        """Release the workspace, and contexts and graphs; the next call makes new ones."""
-        while contexts and self._kept:
+    def clear(self) -> None:
+        """Release the workspace, the slot, contexts and graphs; the next call makes new ones."""
+        while self._kept:
             for binding in self._kept.popitem()[1]:
                 binding.close()
-        if self.workspace is not None:
-            self.memory.free(self.workspace)
-            self.workspace = None
+        for what in list(self._blocks):
+            self._drop(what)
+
+    def _drop(self, what: str) -> None:
+        self._in_slot = self._in_slot if what != "slot" else 0
+        if what in self._blocks:
+            self.memory.give_back(self._blocks.pop(what))
 
 
 class Binding:
@@ -187,11 +233,13 @@ class Binding:
         self._pinned: dict[str, NDArray[np.uint8]] = {}
         self._bound: tuple[dict[str, int], tuple[Launch, ...], Block | None] = ({}, (), None)
         self._settled = False
+        self._captures_left = _CAPTURES
         self._graph: Any = None
         engine.log.clear()
         for name, shape in shapes.items():
             if not context.set_input_shape(name, shape):
-                raise engine.log.failure(f"the engine refuses {name} of {'×'.join(map(str, shape))}")
+                size = "×".join(map(str, shape))
+                raise engine.log.failure(f"the engine was not built for {name} of {size}; use other tiles, or --shapes")
         try:
             context.infer_shapes()
         except RuntimeError as error:
@@ -219,11 +267,11 @@ class Binding:
         for name, array in uploads.items():
             staged = self._staged(name, array.shape, array.dtype)
             np.copyto(staged, array)
-            stream.upload(staged, addresses[name])
+            stream.copy(staged.ctypes.data, addresses[name], staged.nbytes)
         self._compute()
         arrays = {name: self._staged(name, shape, np.dtype(np.float32)) for name, shape in (downloads or {}).items()}
         for name, array in arrays.items():
-            stream.download(addresses[name], array)
+            stream.copy(addresses[name], array.ctypes.data, array.nbytes)
         stream.synchronize()
         return arrays
 
@@ -237,7 +285,7 @@ class Binding:
         """Release the graph and buffers. The context remains, as another binding may use it."""
         self._drop_graph()
         for block in self._buffers.values():
-            self._lane.memory.free(block)
+            self._lane.memory.give_back(block)
         for memory in self._pinned.values():
             self._lane.gpu.unpin(memory)
         self._buffers.clear()
@@ -254,7 +302,7 @@ class Binding:
 
     def _bind(self, addresses: dict[str, int], kernels: tuple[Launch, ...]) -> None:
         """Tell the context where its tensors and activations are. If that or a kernel changed, a graph is void."""
-        workspace = self._lane.provide_workspace(self._needed)
+        workspace = self._lane.provide("workspace", self._needed) if self._needed else None
         before, _, last = self._bound
         if (addresses, kernels, workspace) == self._bound:
             return
@@ -271,17 +319,17 @@ class Binding:
     def _compute(self) -> None:
         """Launch the graph, captured once a run was the same and so all lazy work is done; otherwise enqueue."""
         lane = self._lane
-        may_capture = self._settled and not (self._engine.own_graphs or lane.no_graphs.is_set())
-        if self._graph is None and may_capture:
+        if self._graph is None and self._settled and self._captures_left and not self._engine.own_graphs:
             try:
                 with lane.memory.untouched():
                     self._graph = lane.stream.capture(self._enqueue)
             except OutOfMemoryError:
                 raise  # more memory is made free, and then this is tried again
             except DeviceError as error:
-                if not lane.no_graphs.is_set():
-                    _log.warning("continuing without CUDA graphs, which could not be captured: %s", error)
-                lane.no_graphs.set()
+                self._captures_left -= 1
+                if not lane.warned.is_set():
+                    _log.warning("a CUDA graph could not be captured, so the GPU waits for the processor: %s", error)
+                lane.warned.set()
         if self._graph is not None:
             lane.stream.call("cudaGraphLaunch", self._graph)
         else:

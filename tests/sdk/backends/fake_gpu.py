@@ -35,8 +35,7 @@ class CUresult(enum.IntEnum):
 
 
 class cudaMemcpyKind(enum.IntEnum):
-    cudaMemcpyHostToDevice = 1
-    cudaMemcpyDeviceToHost = 2
+    cudaMemcpyDefault = 4
 
 
 class cudaStreamCaptureMode(enum.IntEnum):
@@ -72,6 +71,7 @@ class FakeGpu:
         # What happened so far: kernels that ran, bytes of copies to the host and from ordinary memory of it, and more.
         self.started: list[str] = []
         self.pageable: list[int] = []
+        self.copied: list[tuple[bool, bool, int]] = []  # from the GPU, to it, bytes
         self.allocations = self.launches = self.captures = self.outside_graphs = 0
         self._handles = itertools.count(1000)
         self._lock = threading.RLock()
@@ -182,18 +182,20 @@ class FakeGpu:
         """Ordinary memory is staged by the call, and pinned memory is read when the copy's turn has come (CUDA runtime
         API, "API synchronization behavior", Memcpy, Asynchronous)."""
         with self._not_captured():
-            up = kind == cudaMemcpyKind.cudaMemcpyHostToDevice
-            host = src if up else dst
-            pinned = any(start <= host and host + count <= start + one.nbytes for start, one in self.pinned.items())
+            on_gpu = [any(at <= one < at + len(block) for at, block in self.blocks.items()) for one in (src, dst)]
+            self.copied.append((on_gpu[0], on_gpu[1], count))
+            host = [one for one, here in zip((src, dst), on_gpu, strict=True) if not here]
+            spans = [(start, start + memory.nbytes) for start, memory in self.pinned.items()]
+            pinned = all(any(start <= one and one + count <= end for start, end in spans) for one in host)
             (self.pageable if not pinned else []).append(count)
-            staged = ctypes.string_at(src, count) if up and not pinned else None
+            staged = ctypes.string_at(src, count) if not (pinned or on_gpu[0]) else None
 
             def copy():
-                if up:
-                    data = ctypes.string_at(src, count) if staged is None else staged
+                data = self.view(src, count).tobytes() if on_gpu[0] else staged or ctypes.string_at(src, count)
+                if on_gpu[1]:
                     self.view(dst, count)[...] = np.frombuffer(data, np.uint8)
                 else:
-                    ctypes.memmove(dst, self.view(src, count).ctypes.data, count)
+                    ctypes.memmove(dst, data, count)
 
             self.put(stream, copy)
         return (OK,)

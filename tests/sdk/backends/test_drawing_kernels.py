@@ -1,7 +1,6 @@
 """Latents that the GPU draws: the very PTX that is shipped, against numpy."""
 
 import importlib.util
-import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +14,7 @@ from srflow_sdk.backends.tensorrt import TensorRTBackend
 from srflow_sdk.backends.tensorrt_engines import execution
 from srflow_sdk.drawing.low_resolution import ChromaBounds
 from srflow_sdk.drawing.tiles import Window
+from srflow_sdk.errors import DeviceError
 from srflow_sdk.pixels.in_memory import from_unit
 
 from ..tiny_bundle import write_tiny_bundle
@@ -118,30 +118,11 @@ def test_a_tile_that_is_not_usable_is_computed_again_by_the_processor(machine, t
     ]
 
 
-@pytest.mark.parametrize("broken", ["old driver", "no file"])
-def test_where_the_gpu_cannot_draw_the_processor_does_and_one_line_says_so(
-    machine, engine_bundle, lr, monkeypatch, caplog, broken
-):
-    drawing = drawing_of(engine_bundle)
-    reason = {
-        "old driver": "cuModuleLoadData: CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
-        "no file": "[Errno 2] No such file or directory: '/none/drawing.ptx'",
-    }[broken]
-    if broken == "old driver":
-        machine.gpu.ptx_version = 7.8  # of CUDA 11.8
-    else:
-        monkeypatch.setattr(execution, "__file__", "/none/execution.py")
-    with caplog.at_level(logging.WARNING), TensorRTBackend(engine_bundle) as backend:
-        conditioning = backend.encode(lr)
-        expected = drawn_by_the_processor(backend, conditioning, drawing)
-        for _ in range(2):
-            np.testing.assert_array_equal(backend.draw(conditioning, drawing), expected)
-    assert [record.getMessage() for record in caplog.records] == [
-        f"the processor draws latents, because the GPU's kernel cannot be used: {reason}"
-    ]
-    assert machine.gpu.used == 0
-    assert machine.gpu.modules == {}
-    assert machine.gpu.streams == {}
+def test_a_driver_that_cannot_read_the_kernel_is_a_typed_error_and_nothing_is_left(machine, engine_bundle):
+    machine.gpu.ptx_version = 7.8  # of CUDA 11.8
+    with pytest.raises(DeviceError, match="cuModuleLoadData: CUDA_ERROR_UNSUPPORTED_PTX_VERSION"):
+        TensorRTBackend(engine_bundle).activate()
+    assert (machine.gpu.used, machine.gpu.modules, machine.gpu.streams) == (0, {}, {})
 
 
 def test_the_ptx_is_made_of_the_sources():
