@@ -1,7 +1,5 @@
 """clips: what flickers along the true motion, and what does not."""
 
-import csv
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,7 +8,7 @@ from srflow_evaluation import clips as module
 from srflow_evaluation.clips import clips
 from srflow_evaluation.options import LevelTaus
 from srflow_sdk.errors import ArgumentError
-from tests.evaluation.outputs import summary_of
+from tests.evaluation.outputs import lines_of, summary_of
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 FRAMES, STEP = 4, 8  # a step of whole LR pixels, so that only what is drawn changes
@@ -57,8 +55,7 @@ def test_what_moves_with_the_picture_flickers_least(options, bundle, clip, tmp_p
     assert [row[0] for row in table.rows] == ["bicubic", "τ 0", "motion", "screen", "fresh"] == list(found)
     assert summary_of(tmp_path / "out")["hr_flicker"] == 0
     assert found["motion"] < 0.5 * min(found["screen"], found["fresh"])
-    with (tmp_path / "out" / "results.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = lines_of(tmp_path / "out")
     assert len(rows) == FRAMES * 6
     assert [row["picture"] for row in rows if row["flicker"] == ""] == ["00"] * 6
 

@@ -1,7 +1,5 @@
 """damaged: what models and other methods make of damaged LR images."""
 
-import csv
-
 import numpy as np
 import pytest
 import torch
@@ -15,14 +13,7 @@ from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_training import figures
 from srflow_training.data import read_photo, to_image
 from srflow_training.resampling import enlarge_bicubic
-from tests.evaluation.outputs import summary_of
-
-
-def lines_of(out, **chosen):
-    with (out / "results.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return [row for row in rows if all(row[name] == value for name, value in chosen.items())]
-
+from tests.evaluation.outputs import lines_of, summary_of
 
 TWO = ["noise:10", "jpeg:30"]
 

@@ -5,6 +5,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from srflow_evaluation import default_tau
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.default_tau import TAUS, Point, choose, markdown
 from srflow_sdk import Bundle, Upscaler
@@ -117,7 +118,9 @@ def run(*arguments):
     return CliRunner().invoke(evaluate, ["default-tau", *map(str, arguments)])
 
 
-def test_the_command_writes_the_choice_into_the_bundle(tmp_path, pictures, lpips):
+def test_the_command_writes_the_choice_into_the_bundle(tmp_path, pictures, lpips, monkeypatch):
+    monkeypatch.setattr(default_tau, "TAUS", (0.0, 0.8, 1.0))
+    monkeypatch.setattr(default_tau, "_METHODS", [(0.0, False), (0.8, True), (0.8, False), (1.0, True), (1.0, False)])
     bundle = write_tiny_bundle(tmp_path / "m.srflow")
     before = Bundle.open(bundle)
     result = run("--model", bundle, "--hr", pictures)

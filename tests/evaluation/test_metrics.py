@@ -127,14 +127,6 @@ def test_notes_say_that_ms_ssim_has_other_numbers_of_scales(options, tmp_path):
     assert "3 scales for some and 5 for others" in notes[0]
 
 
-def test_lr_psnr_is_of_the_models_reduction(photos):
-    picture = read_picture(picture_files(photos, cut=CUT)[0], CUT, "bilinear")
-    lr_psnr = next(metric for metric in METRICS if metric.name == "lr_psnr")
-    measured = lr_psnr.measure(picture.hr, picture, Convention(scale=4))
-    assert measured == figures.lr_psnr(picture.hr, picture.lr, reduction="bilinear")
-    assert measured > figures.lr_psnr(picture.hr, picture.lr, reduction="bicubic")
-
-
 def test_lpips_stands_for_perception_where_it_is_measured(picture, lpips):
     network, black = LPIPS.for_measuring(), torch.zeros_like(picture.hr)
     for networks, best in (({}, "gmsd"), ({"lpips": network}, "lpips")):

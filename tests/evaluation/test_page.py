@@ -13,13 +13,11 @@ from srflow_evaluation.cli import evaluate
 from srflow_evaluation.options import Options
 from srflow_evaluation.page import report
 from srflow_evaluation.protocols import PROTOCOLS
-from srflow_evaluation.sampling import best_of_n, tau_sweep
+from srflow_evaluation.sampling import best_of_n
 from srflow_sdk import __version__
 from srflow_sdk.errors import ArgumentError
 from tests.evaluation.outputs import lines_of, summary_of
 from tests.sdk.tiny_bundle import write_tiny_bundle
-
-TWO = ["tau-sweep", "best-of-n"]
 
 
 @pytest.fixture
@@ -39,10 +37,10 @@ def sections(text):
 
 
 @pytest.fixture(scope="module")
-def best_of_ten(photos, checkpoint, tmp_path_factory):
+def best_of_two(photos, checkpoint, tmp_path_factory):
     """Folder of a report with best-of-n alone; tests only read it."""
     out = tmp_path_factory.mktemp("report") / "out"
-    report(Options(models=[str(checkpoint)], hr=photos, output=out, centre=64, most=2, only=["best-of-n"]))
+    report(Options(models=[str(checkpoint)], hr=photos, output=out, centre=64, most=2, samples=2, only=["best-of-n"]))
     return out
 
 
@@ -72,16 +70,16 @@ def test_the_page_shows_every_protocol_with_its_table_notes_plots_and_sheets(opt
         assert html.escape(fact) in text
 
 
-def test_the_page_needs_nothing_but_itself(best_of_ten):
-    text = (best_of_ten / "report.html").read_text(encoding="utf-8")
+def test_the_page_needs_nothing_but_itself(best_of_two):
+    text = (best_of_two / "report.html").read_text(encoding="utf-8")
     sources = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'\s>)]*)""", text)
     assert len(sources) > 10
     assert {source.split(":")[0] if ":" in source else source[0] for source in sources} == {"data", "#"}
     assert "default-src 'none'; img-src data:" in text
 
 
-def test_the_page_has_one_notation_and_explains_its_words(best_of_ten):
-    text = (best_of_ten / "report.html").read_text(encoding="utf-8")
+def test_the_page_has_one_notation_and_explains_its_words(best_of_two):
+    text = (best_of_two / "report.html").read_text(encoding="utf-8")
     shown = re.sub(r"<(style|script)>.*?</\1>", "", text, flags=re.DOTALL)
     shown = re.sub(r"base64,[^\"]*|--?tau|best-of-n", "", shown)
     assert re.findall(r".{0,20}\btau [\d.a]+", shown) == []
@@ -94,19 +92,17 @@ def test_the_page_has_one_notation_and_explains_its_words(best_of_ten):
 
 @pytest.mark.usefixtures("drawn_plots")
 def test_what_was_measured_before_is_used_and_pages_are_equal_to_the_byte(small):
-    tau_sweep(replace(small, output=small.out / "tau-sweep"))
+    best_of_n(replace(small, output=small.out / "best-of-n"))
     said = []
-    content = page_of(small, progress=said.append, only=TWO)
-    assert "tau-sweep (2 of 3): 2 of 2 pictures are already measured" in said
-    assert "best-of-n (3 of 3): picture 1 of 2: a" in said
-    assert sections(content) == ["crops", *TWO]
+    content = page_of(small, progress=said.append, only=["best-of-n"])
+    assert "best-of-n (2 of 2): 2 of 2 pictures are already measured" in said
+    assert "crops (1 of 2): picture 1 of 2: a" in said
+    assert sections(content) == ["crops", "best-of-n"]
     said.clear()
-    assert page_of(small, progress=said.append, only=TWO) == content
-    assert len(said) == 3
-    assert all(line.endswith("2 of 2 pictures are already measured") for line in said)
+    assert page_of(small, progress=said.append, only=["best-of-n"]) == content
+    assert [line.partition(": ")[2] for line in said] == ["2 of 2 pictures are already measured"] * 2
 
 
-@pytest.mark.usefixtures("drawn_plots")
 def test_texts_are_escaped(small, tmp_path):
     shutil.copytree(small.hr, tmp_path / "photos")
     (tmp_path / "photos" / "a.png").rename(tmp_path / "photos" / "a<b> & 'c'.png")

@@ -10,13 +10,11 @@ from PIL import Image
 from srflow_evaluation import output
 from srflow_evaluation.models import open_subject
 from srflow_evaluation.options import LevelTaus, Options
-from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_evaluation.sampling import best_of_n, ntire21, random_samples, tau_sweep
 from srflow_sdk.errors import ArgumentError, MissingExtraError
 from srflow_training import figures, load_checkpoint, save_checkpoint
 from srflow_training.lpips import LPIPS
-from srflow_training.validation import runtime_noise
-from tests.evaluation.outputs import lines_of, rows_of, summary_of
+from tests.evaluation.outputs import drawn_in, lines_of, pictures_of, rows_of, samples_by, summary_of
 from tests.networks import random_srflow, tiny_config
 
 TAUS = [LevelTaus((tau,)) for tau in (0.0, 0.8)]
@@ -32,15 +30,9 @@ def swept(photos, checkpoint, tmp_path_factory):
 
 
 def test_figures_are_means_over_samples_and_pictures(swept, photos, checkpoint):
-    model, cut = load_checkpoint(checkpoint), Cut(scale=4, multiple=8)
     psnr, diversity, variance = [], [], []
-    for files in picture_files(photos, cut=cut):
-        picture = read_picture(files, cut, "bicubic")
-        with torch.no_grad():
-            samples = []
-            for seed in range(2):
-                noise = runtime_noise(model, picture.lr, seed=seed)
-                samples.append(model.decode(picture.lr, {level: 0.8 * z for level, z in noise.items()}))
+    for picture in pictures_of(photos):
+        samples = samples_by(load_checkpoint(checkpoint), picture.lr, 0.8, 2)
         psnr += [figures.psnr(sample, picture.hr, border=4) for sample in samples]
         diversity.append(figures.diversity(samples))
         variance.append(figures.variance(samples))
@@ -166,14 +158,7 @@ def test_the_best_is_that_of_each_picture_and_metric(options, tmp_path):
     assert summary["rows"][3]["psnr"] > summary["rows"][0]["psnr"]
     assert list(summary["references"]) == ["bicubic"]
     assert "| best of 4 |" in str(table)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "best_of_n.png",
-        "measured.jsonl",
-        "results.csv",
-        "settings.json",
-        "sheet_1_a.png",
-        "summary.json",
-    }
+    assert drawn_in(tmp_path / "out") == {"best_of_n.png", "sheet_1_a.png"}
 
 
 def test_the_plot_begins_with_a_tick_at_1_and_has_the_scale_of_its_samples_alone(options, monkeypatch):
@@ -197,18 +182,14 @@ def test_each_picture_has_the_means_and_the_deviation_of_its_samples(options, ph
     path = tmp_path / "flow.safetensors"
     save_checkpoint(path, random_srflow(tiny_config(scale=scale)))
     random_samples(options(models=[str(path)], taus=[TAU], samples=3))
-    subject = open_subject(str(path))
-    cut = Cut(scale=scale, multiple=scale * subject.multiple)
     rows = rows_of(tmp_path / "out")
     assert len(rows) == 3 * 2
     diversity = []
-    for files in picture_files(photos, cut=cut):
-        picture = read_picture(files, cut, "bicubic")
-        with torch.no_grad():
-            drawn = [subject.sampler(picture.lr)(TAU, seed) for seed in range(3)]
+    for picture in pictures_of(photos, scale, scale * open_subject(str(path)).multiple):
+        drawn = samples_by(load_checkpoint(path), picture.lr, 0.7, 3)
         levels_8_bit = np.stack([(image[0].clamp(0, 1) * 255).round().numpy() for image in drawn])
         diversity.append(levels_8_bit.std(axis=0, ddof=1).mean() / (np.pi**0.5 / 2))  # c4 of 3 samples
-        row = rows[files.name, "model"]
+        row = rows[picture.name, "model"]
         assert float(row["diversity"]) == pytest.approx(diversity[-1], rel=1e-4)
         psnr = [figures.psnr(image, picture.hr, border=scale) for image in drawn]
         assert float(row["psnr"]) == pytest.approx(np.mean(psnr), abs=1e-4)
@@ -235,15 +216,9 @@ def test_a_missing_sheet_is_drawn_again_and_one_of_another_picture_is_deleted(op
 
 def test_figures_are_those_of_the_samples(options, photos, checkpoint, tmp_path):
     table = str(ntire21(options(samples=3)))
-    network, cut = load_checkpoint(checkpoint), Cut(scale=4, multiple=8)
     worst, scores, means = [], [], []
-    for files in picture_files(photos, cut=cut):
-        picture = read_picture(files, cut, "bicubic")
-        samples = []
-        with torch.no_grad():
-            for seed in range(3):
-                noise = runtime_noise(network, picture.lr, seed=seed)
-                samples.append(network.decode(picture.lr, {level: 0.9 * z for level, z in noise.items()}))
+    for picture in pictures_of(photos):
+        samples = samples_by(load_checkpoint(checkpoint), picture.lr, 0.9, 3)
         found = [figures.lr_psnr(sample, picture.lr) for sample in samples]
         worst.append(min(found))
         means.append(sum(found) / 3)
@@ -257,28 +232,17 @@ def test_figures_are_those_of_the_samples(options, photos, checkpoint, tmp_path)
     assert row["diversity_score_flip"] > 1
     assert "| S₃ by FLIP ↑ |" in table
     assert "not comparable with published scores" in table
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "measured.jsonl",
-        "results.csv",
-        "settings.json",
-        "sheet_1_a.png",
-        "summary.json",
-    }
+    assert drawn_in(tmp_path / "out") == {"sheet_1_a.png"}
 
 
 def test_the_distance_is_the_spatial_lpips_where_its_weights_are(options, lpips, photos, checkpoint, tmp_path):
     table = str(ntire21(options(samples=2, most=1)))
     assert "| S₂ by LPIPS ↑ |" in table
     assert "FLIP it is not comparable" not in table
-    network = LPIPS.open("alex")
-    cut = Cut(scale=4, multiple=8)
-    picture = read_picture(picture_files(photos, cut=cut)[0], cut, "bicubic")
-    model, maps = load_checkpoint(checkpoint), []
+    picture, network = pictures_of(photos)[0], LPIPS.open("alex")
+    samples = samples_by(load_checkpoint(checkpoint), picture.lr, 0.9, 2)
     with torch.no_grad():
-        for seed in range(2):
-            noise = runtime_noise(model, picture.lr, seed=seed)
-            image = model.decode(picture.lr, {level: 0.9 * z for level, z in noise.items()})
-            maps.append(network.maps(figures.as_shown(image), picture.hr))
+        maps = [network.maps(figures.as_shown(image), picture.hr) for image in samples]
     assert maps[0].shape == (1, 1, 64, 72)
     (row,) = summary_of(tmp_path / "out")["rows"]
     assert row["diversity_score_lpips"] == pytest.approx(figures.space_diversity(maps), rel=1e-3)

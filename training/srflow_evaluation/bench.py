@@ -275,14 +275,6 @@ def check_out(options: Options) -> None:
         raise ArgumentError(f"-o {options.out} is inside --hr, whose pictures are measured: name a folder elsewhere")
 
 
-def open_flow(options: Options) -> Subject:
-    """Open the only model, which must be a flow that has the temperatures. Raises: SRFlowError."""
-    check_out(options)
-    subject = open_subject(options.model, tile=TILE, device=options.device)
-    _check_models(options, [subject])
-    return subject
-
-
 def open_networks(options: Options, scale: int, reduction: Reduction) -> tuple[Convention, dict[str, str | None]]:
     """The convention, with the networks that metrics need, and the sha256 of their files; None: not measured."""
     convention = Convention(

@@ -559,7 +559,7 @@ def _inputs_table(found: Mapping[str, Any]) -> Table:
     )
     headings = ["input", "bits per dimension", *(f"deviation, level {level}" for level in levels)]
     headings += ["outside by bits", "outside by deviation"]
-    return Table(headings, rows, [note], title="Other inputs", figure="sheet")
+    return Table(headings, rows, [note], title="Other inputs")
 
 
 def _number(value: float | None) -> str:

@@ -34,16 +34,14 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 class Table:
     """A table of plain text with sentences below it; as a string, Markdown with `more` below.
 
-    title: a heading, none if empty. more: further tables that belong to it, each with a title. figure: the name of the
-    plot that draws the table, without `.png`.
+    title: a heading, none if empty. more: further tables that belong to it, each with a title.
     """
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
     title: str = ""
-    more: Sequence[Table] = field(default=())
-    figure: str = ""
+    more: Sequence[Table] = ()
 
     def __str__(self) -> str:
         heading = [f"### {self.title}"] if self.title else []

@@ -9,7 +9,7 @@ import base64
 import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -194,10 +194,9 @@ _USUAL = ("tau auto", "tau 0.8")
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """An image inside the page. source: a data: URI. width, height: pixels. stem: its file's name without `.png`."""
+    """An image inside the page. source: a data: URI. width, height: pixels."""
 
     name: str
-    stem: str
     source: str
     width: int
     height: int
@@ -228,18 +227,8 @@ class Section:
     reading: str = ""
     table: Table | None = None
     figures: Sequence[Embedded] = ()
-    crops: Sequence[Comparison] = field(default=())
+    crops: Sequence[Comparison] = ()
     problem: str = ""
-
-    def figures_of(self, table: Table) -> list[Embedded]:
-        """The plots that draw this part of the table."""
-        return [figure for figure in self.figures if figure.stem == table.figure]
-
-    @property
-    def other_figures(self) -> list[Embedded]:
-        """The figures that belong to no part of the table alone."""
-        drawn = [] if self.table is None else [part.figure for part in self.table.parts]
-        return [figure for figure in self.figures if figure.stem not in drawn]
 
 
 def _rendered(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> bytes:
@@ -253,16 +242,6 @@ def _rendered(title: str, facts: Mapping[str, str], sections: Sequence[Section])
     )
     values = {"title": title, "facts": facts, "words": _WORDS, "sections": sections}
     return environment.get_template("page.html").render(**values).encode()
-
-
-def _data_uri(png: bytes) -> str:
-    """A PNG as a data: URI; lossless WebP takes its place where that is smaller."""
-    kind, content, smaller = "png", png, io.BytesIO()
-    with Image.open(io.BytesIO(png)) as image:
-        image.convert("RGB").save(smaller, format="WEBP", lossless=True, method=4)
-    if smaller.tell() < len(png):
-        kind, content = "webp", smaller.getvalue()
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def _comparison(crop: ShownCrop) -> Comparison:
@@ -282,8 +261,12 @@ def _comparison(crop: ShownCrop) -> Comparison:
 
 
 def _embed(path: Path, name: str, caption: str = "") -> Embedded:
-    """Read a PNG."""
-    content = path.read_bytes()
+    """Read a PNG; lossless WebP takes its place where that is smaller."""
+    kind, content, smaller = "png", path.read_bytes(), io.BytesIO()
     with Image.open(io.BytesIO(content)) as image:
         width, height = image.size
-    return Embedded(name=name, stem=path.stem, source=_data_uri(content), width=width, height=height, caption=caption)
+        image.convert("RGB").save(smaller, format="WEBP", lossless=True, method=4)
+    if smaller.tell() < len(content):
+        kind, content = "webp", smaller.getvalue()
+    source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return Embedded(name=name, source=source, width=width, height=height, caption=caption)

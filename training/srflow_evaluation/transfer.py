@@ -6,9 +6,8 @@ and one above the other.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch.nn import functional as F
 
-from srflow_evaluation.bench import MODEL, NONFINITE, Bench, open_flow
-from srflow_evaluation.metrics import Convention
+from srflow_evaluation.bench import NONFINITE, open_bench
 from srflow_evaluation.models import Subject
 from srflow_evaluation.options import LevelTaus, Options
 from srflow_evaluation.output import SHEETS, WHOLE, Cell, Table, table_of, write_sheet
-from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files, to_array, to_pixels, to_tensor
+from srflow_evaluation.pictures import Picture, PictureFiles, to_array, to_pixels, to_tensor
 from srflow_evaluation.results import Row, mean_of
-from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.flow.options import FINEST_TAU, PLAIN_TAU, Blend
 from srflow_sdk.flow.transferring import mask_of, shares
@@ -69,10 +66,10 @@ def transfer(options: Options) -> Table:
 
     Raises: SRFlowError.
     """
-    way = _Way.of(options)
-    subject = open_flow(options)
+    way, bench = _Way.of(options), open_bench(options)
+    bench = replace(bench, pictures=_with_sources(bench.pictures, options))
+    subject = bench.subject
     subject.both_ways()  # refuses a bundle without an inverter before anything is written
-    bench = _opened(subject, options, way)
 
     def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
         picture = bench.read(files)
@@ -88,14 +85,20 @@ def transfer(options: Options) -> Table:
             if options.lr is None:
                 tau = subject.default_tau
                 drawn = to_pixels(as_shown(subject.sampler(picture.lr)(tau, 0)))
-                enlarged = dataclasses.replace(case, target=drawn, lr=to_pixels(picture.lr))
+                enlarged = replace(case, target=drawn, lr=to_pixels(picture.lr))
                 cells += enlarged.cells(enlarged.made(subject, way)[0], f"target, super-resolved, τ {tau}")
             height, width = cells[0][1].shape[2:]
             title = f"{files.name}, transferred at τ {way.said}: {subject.name}"
             write_sheet(sheet, title, cells, [(slice(0, height), slice(0, width))], columns=4)
         return rows
 
-    results, rows = bench.measure(options, rows_of, sheets=SHEETS)
+    settings = {
+        "source": "files" if options.source is not None else "next",
+        "mask": "files" if options.mask is not None else "ellipse",
+        "normalise": options.normalise,
+        "tau": str(way.tau or ""),
+    }
+    results, rows = bench.measure(options, rows_of, sheets=SHEETS, measured="transfer", **settings)
     means = {name: mean_of([row for row in rows if row["method"] == name], list(MEASURES)) for name in METHODS}
     source = "the middle of the next picture, scaled to cover" if options.source is None else "from --source"
     mask = "an ellipse in the middle" if options.mask is None else "from --mask"
@@ -105,10 +108,11 @@ def transfer(options: Options) -> Table:
     results.write_summary(
         {
             **bench.summary("transfer", [], [{"method": name, **found} for name, found in means.items()]),
+            "references": {},
             "convention": CONVENTION,
             "metrics": {name: {"heading": head, "better": better} for name, (head, _, better) in MEASURES.items()},
             "notes": notes,
-            **{name: bench.settings[name] for name in ("source", "mask", "normalise", "tau")},
+            **settings,
             **{f"{name}_{method}": value for method, found in means.items() for name, value in found.items()},
         }
     )
@@ -116,37 +120,14 @@ def transfer(options: Options) -> Table:
     return table_of(columns, [*means.items()], [f"{CONVENTION}.", *notes])
 
 
-def _opened(subject: Subject, options: Options, way: _Way) -> Bench:
-    """The targets, each with its source. Raises: ImageError, ArgumentError."""
-    cut = Cut(scale=subject.scale, multiple=subject.scale * subject.multiple, centre=options.centre)
-    pictures = picture_files(options.hr, lr=options.lr, cut=cut, most=options.most, inputs=options.inputs)
-    if options.source is None:
-        if len(pictures) == 1:
-            raise ArgumentError(
-                "content is taken from the next picture, but there is only one: name another with --source"
-            )
-        nexts = [*pictures[1:], pictures[0]]
-        pictures = [dataclasses.replace(files, beside=after.hr) for files, after in zip(pictures, nexts, strict=True)]
-    return Bench(
-        models={MODEL: subject},
-        cut=cut,
-        pictures=pictures,
-        convention=Convention(scale=subject.scale),
-        metrics=(),
-        references={},
-        settings={
-            "version": __version__,
-            "model": subject.sha256,
-            "measured": "transfer",
-            "crop": options.centre,
-            "lr": "files" if options.lr is not None else subject.reduction,
-            "source": "files" if options.source is not None else "next",
-            "mask": "files" if options.mask is not None else "ellipse",
-            "normalise": options.normalise,
-            "tau": str(way.tau or ""),
-        },
-        notes=[],
-    )
+def _with_sources(pictures: Sequence[PictureFiles], options: Options) -> Sequence[PictureFiles]:
+    """The targets, each with the next one if no sources are named. Raises: ArgumentError."""
+    if options.source is not None:
+        return pictures
+    if len(pictures) == 1:
+        raise ArgumentError("content is taken from the next picture, but there is only one: name another with --source")
+    nexts = [*pictures[1:], pictures[0]]
+    return [replace(files, beside=after.hr) for files, after in zip(pictures, nexts, strict=True)]
 
 
 @dataclass(frozen=True)
