@@ -94,6 +94,7 @@ def test_wrong_options_are_one_line_and_leave_nothing(photos, arguments, message
     ("protocol", "changes", "message"),
     [
         (sampling.best_of_n, {"samples": 1}, "at least 2"),
+        (sampling.compare, {"samples": 1}, "at least 2"),
         (sampling.random_samples, {"taus": ZERO}, "all samples are the same"),
         (sampling.ntire21, {"taus": TWO}, "one temperature"),
         (sampling.ntire21, {"metrics": ("psnr",)}, "add lr_psnr"),

@@ -1,5 +1,7 @@
 """The metrics, an entry each: what they compute by each convention, and which columns there are."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -19,7 +21,6 @@ from srflow_training.resampling import enlarge_bicubic
 from srflow_training.validation import runtime_noise
 from tests.evaluation.outputs import lines_of
 from tests.networks import random_srflow, tiny_config
-from tests.sdk.pixels.test_consistency import matlab_1d
 from tests.training import lpips_files
 
 CUT = Cut(scale=4, multiple=8)
@@ -55,6 +56,19 @@ def test_the_published_one_takes_whole_pictures_and_uniform_windows(picture, nam
     if name == "default":
         assert row["lr_psnr"] == figures.lr_psnr(image, picture.lr, border=1)
     assert says in str(Convention(name=name, scale=4))
+
+
+def matlab_1d(values, scale):
+    """imresize's definition, one output at a time, in float64, along the first axis."""
+    size, rows = len(values), []
+    for out in range(size // scale):
+        centre = out * scale + (scale - 1) / 2
+        near = np.arange(math.floor(centre - 2 * scale), math.ceil(centre + 2 * scale) + 1)
+        x = np.abs(near - centre) / scale
+        weight = np.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, np.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0))
+        mirrored = [p % (2 * size) if p % (2 * size) < size else 2 * size - 1 - p % (2 * size) for p in near]
+        rows.append(np.tensordot(weight / weight.sum(), values[mirrored], axes=1))
+    return np.stack(rows)
 
 
 def imresized(levels, scale):
