@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from srflow_training.data import Crops, Photos, choose_cache
+from srflow_training.data import Crops, Photos
 from srflow_training.settings import DataSettings
 
 SCALE = 4
@@ -33,11 +33,10 @@ def three_photographs(folder):
 def crops_of(
     folder, *, scale=SCALE, seed=0, iterations=100, noise=True, rank=0, ranks=1, reports=None, cache="off", **data
 ):
-    settings = DataSettings(**{"crop": 16, "batch": 4, **data})
+    settings = DataSettings(**{"crop": 16, "batch": 4, "cache": cache, **data})
     report = [].append if reports is None else reports.append
     photos = Photos(folder, settings, scale, report)
-    kept, _ = choose_cache(photos, cache)
-    given = {"seed": seed, "iterations": iterations, "noise": noise, "rank": rank, "ranks": ranks, "cache": kept}
+    given = {"seed": seed, "iterations": iterations, "noise": noise, "rank": rank, "ranks": ranks}
     return Crops(photos, settings, scale=scale, **given)
 
 

@@ -78,11 +78,6 @@ def uniform_ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
     return float((luminance * (2 * covariance + c2) / (variance_one + variance_other + c2)).mean())
 
 
-def mean_absolute_error_loss(image: Tensor, reference: Tensor) -> Tensor:
-    """Mean absolute difference of values in [0, 1]."""
-    return mean_magnitude(image - reference)
-
-
 def mean_magnitude(difference: Tensor) -> Tensor:
     """Mean absolute value; unlike that of mean(), its gradient is not divided value by value."""
     return difference.abs().sum() / difference.numel()
@@ -109,8 +104,9 @@ def bits_per_dimension(nats: Tensor, image: Tensor) -> float:
 
 
 def gmsd_loss(image: Tensor, reference: Tensor) -> Tensor:
-    """GMSD of the clipped image; 0 is equality."""
-    gmsd: Tensor = piq.gmsd(_clipped(image), reference)
+    """GMSD of the image, clipped to [0, 1], which piq insists on; 0 is equality."""
+    clipped: Tensor = _FiniteGradient.apply(image.clamp(0, 1))  # type: ignore[no-untyped-call]
+    gmsd: Tensor = piq.gmsd(clipped, reference)
     return gmsd
 
 
@@ -119,15 +115,10 @@ def gmsd(image: Tensor, reference: Tensor) -> float:
     return float(gmsd_loss(as_shown(image), reference))
 
 
-def haarpsi_loss(image: Tensor, reference: Tensor) -> Tensor:
-    """1 − HaarPSI of the clipped image; 0 is equality."""
-    scores: Tensor = piq.haarpsi(_clipped(image), reference, reduction="none")
-    return 1 - scores.masked_fill(scores.isposinf(), 1.0).mean()  # two black images weigh nothing: infinite for piq
-
-
 def haarpsi(image: Tensor, reference: Tensor) -> float:
     """Haar wavelet-based perceptual similarity (Reisenhofer et al., 2018); 1 is equality."""
-    return 1 - float(haarpsi_loss(as_shown(image), reference))
+    score: Tensor = piq.haarpsi(as_shown(image), reference)
+    return 1.0 if bool(score.isposinf()) else float(score)  # two black images weigh nothing: infinite for piq
 
 
 def ms_ssim_scales(height: int, width: int) -> int:
@@ -135,17 +126,13 @@ def ms_ssim_scales(height: int, width: int) -> int:
     return min(len(_MS_SSIM_WEIGHTS), ((min(height, width) - 1) // 10).bit_length())
 
 
-def ms_ssim_loss(image: Tensor, reference: Tensor) -> Tensor:
-    """1 − MS-SSIM of the clipped image, with the first of the five scales that fit it: five from 161 pixels."""
-    scales = ms_ssim_scales(*image.shape[2:])
-    weights = torch.tensor(_MS_SSIM_WEIGHTS[:scales], device=image.device, dtype=image.dtype)
-    similarity: Tensor = piq.multi_scale_ssim(_clipped(image), reference, scale_weights=weights)
-    return 1 - similarity
-
-
 def ms_ssim(image: Tensor, reference: Tensor) -> float:
-    """Multi-scale SSIM (Wang et al., 2003), mean over the RGB channels, from 11 pixels a side; 1 is equality."""
-    return 1 - float(ms_ssim_loss(as_shown(image), reference))
+    """Multi-scale SSIM (Wang et al., 2003), mean over the RGB channels, from 11 pixels a side; 1 is equality.
+
+    With the first of the five scales that fit the image: five from 161 pixels.
+    """
+    weights = torch.tensor(_MS_SSIM_WEIGHTS[: ms_ssim_scales(*image.shape[2:])])
+    return float(piq.multi_scale_ssim(as_shown(image), reference, scale_weights=weights))
 
 
 def has_flip() -> bool:
@@ -263,7 +250,7 @@ def _largest_around(values: Tensor) -> Tensor:
 
 def sample_difference(image: Tensor, other: Tensor) -> float:
     """Mean absolute difference of two samples, /255."""
-    return float(mean_absolute_error_loss(as_shown(image), as_shown(other)) * 255)
+    return float(mean_magnitude(as_shown(image) - as_shown(other)) * 255)
 
 
 def deviation_map(samples: Sequence[Tensor]) -> Tensor:
@@ -341,14 +328,8 @@ def _windows(image: Tensor) -> Tensor:
     return F.avg_pool2d(image, 7, stride=1)
 
 
-def _clipped(image: Tensor) -> Tensor:
-    """Clip to [0, 1], which piq insists on, with a gradient of 0 where a figure has no derivative."""
-    clipped: Tensor = _FiniteGradient.apply(image.clamp(0, 1))  # type: ignore[no-untyped-call]
-    return clipped
-
-
 class _FiniteGradient(torch.autograd.Function):
-    """Identity whose gradient is 0 where it would be NaN: GMSD's in areas without any edge, MS-SSIM's at 0."""
+    """Identity whose gradient is 0 where it would be NaN: GMSD's in areas without any edge."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

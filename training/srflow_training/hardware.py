@@ -19,7 +19,7 @@ from lightning_fabric.plugins import MixedPrecision
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch.utils.flop_counter import FlopCounterMode
 
-from srflow_sdk.errors import ArgumentError, DeviceError
+from srflow_sdk.errors import DeviceError
 from srflow_training.objective import objective_of
 from srflow_training.presets import load_settings
 from srflow_training.settings import Hardware, RunSettings
@@ -128,8 +128,9 @@ def with_precision(settings: RunSettings, fabric: Fabric, *, resumed: Path | Non
         return settings, ""
     chosen, note = "fp32", ""
     if fabric.is_global_zero:
-        kept = precision_of_run(resumed) if resumed else None
-        if kept:
+        saved = resumed / "config.yaml" if resumed else None
+        kept = load_settings(str(saved)).hardware.precision if saved and saved.is_file() else "auto"
+        if kept != "auto":
             chosen, note = kept, f"precision: {kept} (as in the run so far)"
         else:
             times = time_steps(settings, fabric.device)
@@ -137,15 +138,6 @@ def with_precision(settings: RunSettings, fabric: Fabric, *, resumed: Path | Non
             note = f"precision: {chosen} (timed on a small crop: {times})"
     hardware = settings.hardware.model_copy(update={"precision": fabric.broadcast(chosen)})
     return settings.model_copy(update={"hardware": hardware}), note
-
-
-def precision_of_run(out: Path) -> StepPrecision | None:
-    """The precision in a run's config.yaml; None if it does not say."""
-    try:
-        precision = load_settings(str(out / "config.yaml")).hardware.precision
-    except ArgumentError:
-        return None
-    return None if precision == "auto" else precision
 
 
 def time_steps(settings: RunSettings, device: torch.device) -> StepTimes:
@@ -189,7 +181,7 @@ class _TimedStep:
             lr, noise = torch.rand(batch, 3, side // scale, side // scale), torch.randn_like(hr)
         self.device, self.objective = device, objective_of(model, settings)
         self.images = [image.to(device, memory_format=torch.channels_last) for image in (hr, lr, noise)]
-        self.decodings = settings.objective.decodings  # all, as in the run's most expensive iterations
+        self.with_l1 = settings.objective.l1 > 0  # as in the run's most expensive iterations
         if device.type == "cpu":
             whole, self.images = self.images, [image[:1] for image in self.images]
             with FlopCounterMode(display=False) as counter:
@@ -203,7 +195,7 @@ class _TimedStep:
         self._wait()
         started = clock()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bf16"):
-            terms = self.objective(*self.images, decodings=self.decodings)
+            terms = self.objective(*self.images, with_l1=self.with_l1)
         terms["loss"].backward()
         self._wait()
         self.objective.zero_grad(set_to_none=True)

@@ -14,7 +14,7 @@ from srflow_training import figures
 from srflow_training.lpips import LPIPS
 from srflow_training.model import Encoder, SRFlow
 from srflow_training.model.transforms import standard_normal_log_density
-from srflow_training.settings import Decodings, Objective, RunSettings
+from srflow_training.settings import Objective, RunSettings
 
 
 def noisy(hr: Tensor, noise: Tensor, settings: Objective) -> Tensor:
@@ -64,11 +64,11 @@ class FlowObjective(nn.Module):
         self.model, self.settings, self.reduction = model, settings, reduction
         self.perceptual = PerceptualLoss(settings) if settings.perceptual > 0 else None
 
-    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, decodings: Decodings) -> dict[str, Tensor]:
+    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, with_l1: bool) -> dict[str, Tensor]:
         """Compute the loss of hr, N×3×H×W, and lr, N×3×h×w, both in [0, 1]; noise: standard normal, like hr.
 
-        Returns scalars: `loss`; `nll`, the sum of `prior` and `log_det`, all in bits per HR pixel and channel; and,
-        without their weights, what is due of `l1`, `grid`, `perceptual` and `lr_consistency`.
+        with_l1: whether `l1` is due. Returns scalars: `loss`; `nll`, the sum of `prior` and `log_det`, all in bits per
+        HR pixel and channel; and, without their weights, what is due of `l1`, `grid`, `perceptual`, `lr_consistency`.
         """
         condition = self.model.condition(lr)
         latents, nats = self.model.encode_conditioned(noisy(hr, noise, self.settings), condition)
@@ -77,16 +77,15 @@ class FlowObjective(nn.Module):
         terms = {"loss": nll, "nll": nll, "prior": prior, "log_det": nll - prior}
         decoded: list[Tensor] = []
         scale = self.model.config.scale
-        if decodings.mean:
+        if with_l1:
             zeros = {level: torch.zeros_like(latent) for level, latent in latents.items()}
             decoded.append(self.model.decode_conditioned(condition, zeros))
-            self._add(terms, "l1", figures.mean_absolute_error_loss(decoded[-1], hr))
-        if decodings.sample:
+            self._add(terms, "l1", figures.mean_magnitude(decoded[-1] - hr))
+        if self.perceptual is not None:
             drawn = latents_of(noise, self.model.latent_shapes(lr.shape[2], lr.shape[3]))
             tau = self.settings.perceptual_tau
             decoded.append(self.model.decode_conditioned(condition, {level: tau * z for level, z in drawn.items()}))
-            if self.perceptual is not None:
-                self._add(terms, "perceptual", self.perceptual(decoded[-1], hr))
+            self._add(terms, "perceptual", self.perceptual(decoded[-1], hr))
         if decoded and self.settings.grid > 0:
             grids = [figures.grid_loss(image, period=scale) for image in decoded]
             self._add(terms, "grid", torch.stack(grids).sum())
@@ -108,7 +107,7 @@ class EncoderObjective(nn.Module):
         self.model, self.settings = model, settings
 
     def forward(
-        self, hr: Tensor, lr: Tensor, noise: Tensor, teacher: Tensor | None = None, *, decodings: Decodings
+        self, hr: Tensor, lr: Tensor, noise: Tensor, teacher: Tensor | None = None, *, with_l1: bool
     ) -> dict[str, Tensor]:
         """Compute `loss`, for images in [0, 1]; teacher: its pictures, like hr. Others as for a flow's objective."""
         target = noisy(hr, noise, self.settings) if noise.numel() else hr

@@ -152,7 +152,7 @@ class DataSettings(Section):
     teacher: folder of pictures that another network made of the photographs' reductions (`benchmarks/teacher.py`), for
     an LR encoder's `objective.teacher`; named like the photographs, halved ones with "-halved1", "-halved2", … .
     workers: processes that decode photographs, per device. cache: folder that keeps decoded photographs, so that
-    crops need no decoding (3 bytes per pixel); "auto": the user's cache, if at most half of its free disk is needed;
+    crops need no decoding (3 bytes per pixel); "auto": the user's cache, for as long as half of its free disk is left;
     "off": none.
     """
 
@@ -184,14 +184,6 @@ LEAST_PERCEPTUAL = 16
 """Side in pixels of the smallest image that perceptual distances take, at each of their sizes."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Decodings:
-    """The images that an iteration's loss decodes: the one at τ = 0, and a sample at `Objective.perceptual_tau`."""
-
-    mean: bool = False
-    sample: bool = False
-
-
 class Objective(Section):
     """The loss: a flow's negative log-likelihood in bits per HR pixel and channel, or an LR encoder's L1 error.
 
@@ -210,11 +202,8 @@ class Objective(Section):
     values outside get no gradient from it; lpips_vgg: LPIPS with VGG16, whose weights
     `python -m srflow_training.lpips_weights` gets; ms_lpips_vgg: the mean of that at three sizes, for large scales.
     LPIPS with AlexNet is not among them, because models are judged by it.
-    perceptual_every: add it only in iterations n − 1, 2n − 1, …, so that with l1_every=2 and perceptual_every=2 no
-    iteration decodes twice.
     lr_consistency: mean absolute error between the reductions (`data.reduction`) of HR and of the sample, or of the
-    decoding at τ = 0 in an iteration without a sample; iterations that decode nothing do not have it. Without l1 and
-    perceptual, a sample is decoded for it, once in perceptual_every iterations.
+    decoding at τ = 0 without one; iterations that decode nothing do not have it.
     """
 
     noise: Annotated[float, Field(ge=0)] = 4 / math.sqrt(3)
@@ -225,24 +214,15 @@ class Objective(Section):
     perceptual: Weight = 0.0
     perceptual_loss: Literal["lpips_vgg", "ms_lpips_vgg", "gmsd"] = "gmsd"
     perceptual_tau: Annotated[float, Field(ge=0, le=MAX_TAU)] = 0.8
-    perceptual_every: Count = 1
     lr_consistency: Weight = 0.0
 
     def needs_noise(self, kind: str) -> bool:
         """True if training draws noise. kind: of the network that is trained."""
         return kind == "srflow" or self.noise > 0
 
-    @property
-    def decodings(self) -> Decodings:
-        """Every image that some iteration's loss decodes."""
-        return Decodings(mean=self.l1 > 0, sample=self.perceptual > 0 or (self.lr_consistency > 0 and self.l1 == 0))
-
-    def decodings_at(self, iteration: int) -> Decodings:
-        """The images that this iteration's loss decodes, counted from 0."""
-        return Decodings(
-            mean=self.decodings.mean and iteration % self.l1_every == 0,
-            sample=self.decodings.sample and (iteration + 1) % self.perceptual_every == 0,
-        )
+    def has_l1_at(self, iteration: int) -> bool:
+        """True if this iteration's loss has the term `l1`, counted from 0."""
+        return self.l1 > 0 and iteration % self.l1_every == 0
 
 
 class Schedule(Section):
@@ -321,7 +301,7 @@ class Hardware(Section):
 
 _GONE: dict[str, dict[str, Any]] = {
     "data": {"late_crop": 0, "late_share": 0.1},
-    "objective": {"noise_max": 0.0, "perceptual_vgg16": ""},
+    "objective": {"noise_max": 0.0, "perceptual_every": 1, "perceptual_vgg16": ""},
     "hardware": {"channels_last": True, "compile": False},
 }
 """Fields of earlier versions at the values that runs saved which did not use them."""
@@ -412,16 +392,9 @@ class RunSettings(Section):
         for name in ("perceptual", "lr_consistency", "grid", "l1"):
             if getattr(objective, name) and not is_flow:
                 yield f"objective.{name} is for flows, and an LR encoder's whole loss is L1: set it to 0"
-        if objective.grid and not objective.l1 and not objective.perceptual:
-            yield "objective.grid is for images that objective.l1 or perceptual decodes: set one above 0, or grid to 0"
-        iterations = self.schedule.iterations
-        for name, is_due, why in (
-            ("perceptual_every", objective.decodings.sample, "no iteration would decode a sample"),
-            ("l1_every", objective.decodings.mean and iterations > 1, "only the first iteration would have this term"),
-        ):
-            if is_due and (every := getattr(objective, name)) > iterations:
-                what = f"objective.{name} is {every}, more than the run's {iterations} iterations, so {why}"
-                yield f"{what}: lower it, or raise schedule.iterations"
+        for name in ("grid", "lr_consistency"):
+            if getattr(objective, name) and not objective.l1 and not objective.perceptual:
+                yield f"objective.{name} is for images that objective.l1 or perceptual decodes: set one of them"
         side = LEAST_PERCEPTUAL * (4 if objective.perceptual_loss == "ms_lpips_vgg" else 1)
         if objective.perceptual and data.crop < side:
             yield f"objective.perceptual needs crops of at least {side} pixels, not {data.crop}: set data.crop"

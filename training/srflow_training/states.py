@@ -1,4 +1,4 @@
-"""A run's states, to go back to; whether they are healthy; and the best validation so far."""
+"""A run's states, to go back to; whether it is healthy; and the best validation so far."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_sdk.system.local_files import remove_stale_parts_in, write_atomically
 from srflow_training.settings import Hardware, RunSettings
 
-_SUSPECT = "-suspect"
 _RECENT = 3  # steps that are judged together
 _PSNR_DROP = 6.0  # dB below the best validation
 _FLOW = {  # 1: higher is better
@@ -32,10 +31,7 @@ _ENCODER = {"psnr": 1, "y_psnr": 1, "ssim": 1}
 
 
 class States:
-    """`iteration-*.pt` files in a folder, written atomically: the newest `keep`, and the newest healthy one.
-
-    States saved after the run seems to have diverged are named `iteration-*-suspect.pt`.
-    """
+    """`iteration-*.pt` files in a folder, written atomically: the newest `keep`."""
 
     def __init__(self, folder: Path, *, keep: int) -> None:
         self.folder, self.keep = folder, keep
@@ -48,32 +44,18 @@ class States:
         """The state files, oldest first."""
         return sorted(self.folder.glob("iteration-*.pt"))
 
-    def save(self, iteration: int, state: Mapping[str, Any], *, healthy: bool = True) -> None:
-        """Write a state, then delete all but the newest `keep` and the newest healthy one."""
+    def save(self, iteration: int, state: Mapping[str, Any]) -> None:
+        """Write a state, then delete all but the newest `keep`."""
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         self.folder.mkdir(parents=True, exist_ok=True)
-        names = [f"iteration-{iteration:08d}{suffix}.pt" for suffix in ("", _SUSPECT)]
-        write_atomically(self.folder / names[not healthy], buffer.getvalue())
-        (self.folder / names[healthy]).unlink(missing_ok=True)
-        last_healthy = self._healthy()[-1:]
+        write_atomically(self.folder / f"iteration-{iteration:08d}.pt", buffer.getvalue())
         for file in self.files()[: -self.keep]:
-            if file not in last_healthy:
-                file.unlink()
+            file.unlink()
 
-    def newest_is_suspect(self) -> bool:
-        """True if the run seems to have diverged before its newest state."""
-        return any(file.stem.endswith(_SUSPECT) for file in self.files()[-1:])
-
-    def discard_suspect(self) -> int | None:
-        """Delete the states after the newest healthy one. Returns its iteration; None if there is none."""
-        for file in self.files():
-            if file.stem.endswith(_SUSPECT):
-                file.unlink(missing_ok=True)  # another process of the run deletes them too
-        return int(self._healthy()[-1].stem.split("-")[1]) if self._healthy() else None
-
-    def _healthy(self) -> list[Path]:
-        return [file for file in self.files() if not file.stem.endswith(_SUSPECT)]
+    def newest(self) -> int | None:
+        """The iteration of the newest state; None if there is none."""
+        return next((int(file.stem.removeprefix("iteration-")) for file in reversed(self.files())), None)
 
     def load(self) -> dict[str, Any]:
         """Load the newest state to the CPU. Raises: CheckpointError."""

@@ -22,7 +22,7 @@ from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.system.interrupts import STOPPING, Interrupts, deferred_interrupts
 from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
 from srflow_training.checkpoints import SAMPLING_NOTES, load_encoder, load_with_notes, save_checkpoint
-from srflow_training.data import Batch, Crops, Photos, choose_cache, loader, pairs_picture
+from srflow_training.data import Batch, Crops, Photos, loader, pairs_picture
 from srflow_training.hardware import launched, with_precision
 from srflow_training.inputs import is_first_process
 from srflow_training.model import Encoder, PlainEncoder, SRFlow
@@ -91,12 +91,10 @@ class Trainer:
             )
         if settings.objective.perceptual and is_first_process():
             PerceptualLoss(settings.objective)  # a wrong file is reported here
-        cache, report_of_cache = choose_cache(self.photos, settings.data.cache)
         self.fabric, loss_precision = launched(settings.hardware)
         settings, note = with_precision(settings, self.fabric, resumed=out if resume else None)
         loss_precision.bf16 = settings.hardware.precision == "bf16"
         self.settings = settings
-        self.notes = [line for line in (report_of_cache, note) if line]
         self.crops = Crops(
             self.photos,
             settings.data,
@@ -106,8 +104,9 @@ class Trainer:
             noise=settings.objective.needs_noise(settings.kind),
             rank=self.fabric.global_rank,
             ranks=self.fabric.world_size,
-            cache=cache,
         )
+        kept = self.crops.decoder.folder
+        self.notes = [*([f"decoded photographs are kept in {kept}"] if kept else []), *([note] if note else [])]
         torch.manual_seed(self.schedule.seed)
         self.model = settings.build()
         self.sampling: dict[str, Any] = {}  # the default τ that the network it starts from had in its bundle
@@ -177,7 +176,7 @@ class Trainer:
                 if self._on_any_rank(interrupts):
                     self._save()
                     raise KeyboardInterrupt(interrupts.number or signal.SIGINT)
-        if self.fabric.broadcast(self.states.newest_is_suspect()):
+        if self.fabric.broadcast(not self.health.judge()):
             raise self._diverged("the loss or the validation had collapsed")
         if self.fabric.is_global_zero:
             self._write_checkpoint(self.checkpoint)  # again: a run killed before it wrote this has only the state
@@ -232,8 +231,8 @@ class Trainer:
             share = len(part[0]) / size
             # the ranks' gradients are averaged once, after the last part
             with self.fabric.no_backward_sync(self.objective) if number < len(parts) else nullcontext():
-                decodings = self.settings.objective.decodings_at(self.iteration)
-                terms: dict[str, Tensor] = self.objective(*part, decodings=decodings)
+                with_l1 = self.settings.objective.has_l1_at(self.iteration)
+                terms: dict[str, Tensor] = self.objective(*part, with_l1=with_l1)
                 self.fabric.backward(terms["loss"] * share)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach() * share
@@ -248,10 +247,9 @@ class Trainer:
             raise self._diverged(f"{self.skipped_in_a_row} steps in a row were not finite")
 
     def _diverged(self, what: str) -> DivergedError:
-        """Discard states after the last healthy one; the error's message ends with the command that continues."""
-        healthy = self.states.discard_suspect()
-        begin, fix = ["--resume"], f"continue from iteration {healthy}, the last healthy state,"
-        if healthy is None:
+        """An error whose message ends with the command that continues from the newest state, which is healthy."""
+        begin, fix = ["--resume"], f"continue from iteration {self.states.newest()}, the last healthy state,"
+        if self.states.newest() is None:
             begin, fix = ["--config", str(self.out / "config.yaml")], "begin again"
         data, val = self.folders
         rate = f"schedule.learning_rate={min(self.schedule.learning_rate / 4, _SAFE_RATE):.3g}"
@@ -271,11 +269,12 @@ class Trainer:
         return cast("Tensor", self.fabric.all_reduce(statistic, reduce_op="mean"))
 
     def _save(self) -> None:
-        """Write state and, if healthy, the checkpoint. Raises: DivergedError if weights are not finite."""
+        """Write state and checkpoint, if the run is healthy. Raises: DivergedError if weights are not finite."""
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise self._diverged("the weights were not finite")
-        if self.fabric.is_global_zero:
-            healthy = self.health.judge()
+        if not self.fabric.is_global_zero:
+            return
+        if self.health.judge():
             state = {
                 "iteration": self.iteration,
                 "skipped": (self.skipped, self.skipped_in_a_row),
@@ -287,12 +286,10 @@ class Trainer:
                 "best": {self.best.metric: self.best.value},
                 "sampling": self.sampling,
             }
-            self.states.save(self.iteration, state, healthy=healthy)
-            if healthy:
-                self._write_checkpoint(self.checkpoint)
-            else:
-                what = "is kept" if self.checkpoint.exists() else "is not written"
-                _logger.warning("iteration %d: the run may be diverging, %s %s", self.iteration, self.checkpoint, what)
+            self.states.save(self.iteration, state)
+            self._write_checkpoint(self.checkpoint)
+        else:
+            _logger.warning("iteration %d: the run may be diverging, so its state is not saved", self.iteration)
 
     def _write_checkpoint(self, path: Path) -> None:
         notes = {

@@ -145,7 +145,7 @@ class Validation:
             return torch.cat([self._grid_row(model, index, crop) for index, crop in rows], dim=1)
 
     def _grid_row(self, model: SRFlow | Encoder, index: int, crop: Tensor) -> Tensor:
-        hr = _centre(crop, max(_CELL, self.multiple), multiple=self.multiple)
+        [hr] = _spread(crop, max(_CELL, self.multiple), 1, multiple=self.multiple)
         lr = self._reduced(hr, index)
         if isinstance(model, Encoder):
             images = [_image_of(model, lr)]
@@ -198,13 +198,6 @@ def _device(model: SRFlow | Encoder) -> torch.device:
 def _image_of(model: Encoder, lr: Tensor) -> Tensor:
     image: Tensor = model(lr.to(_device(model)))
     return image.cpu()
-
-
-def _centre(image: Tensor, most: int, *, multiple: int) -> Tensor:
-    """Crop the centre to at most `most` pixels a side, in multiples of `multiple`."""
-    height, width = (min(most, size) // multiple * multiple for size in image.shape[2:])
-    top, left = ((size - side) // 2 for size, side in zip(image.shape[2:], (height, width), strict=True))
-    return image[..., top : top + height, left : left + width].contiguous()
 
 
 def _large_enough(folder: Path, least: int) -> tuple[list[Path], list[str]]:

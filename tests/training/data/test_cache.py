@@ -1,22 +1,18 @@
-"""Where decoded photographs are kept, and what the user is told about it."""
+"""Where decoded photographs are kept, and how much of the disk they may take."""
 
 import shutil
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
-from PIL import Image
 
-from srflow_training.data import Photos, choose_cache
-from srflow_training.settings import DataSettings
+from tests.training.crops import crops_of, save, texture
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two photographs of 60×50 pixels, each used whole and halved: 2 × (9000 + 2250) bytes decoded."""
-    (tmp_path / "photos").mkdir()
-    for name in "ab":
-        Image.fromarray(np.zeros((60, 50, 3), np.uint8)).save(tmp_path / "photos" / f"{name}.png")
+    """Three photographs of 60×50 pixels: 9128 bytes each as .npy files."""
+    for name in "abc":
+        save(tmp_path / "photos" / f"{name}.png", texture(60, 50, ord(name)))
     return tmp_path / "photos"
 
 
@@ -26,61 +22,36 @@ def users_folder(tmp_path, monkeypatch):
     return tmp_path / "user" / "photographs"
 
 
-def photos_of(folder, **data):
-    settings = DataSettings(**{"crop": 16, "batch": 8, "narrowest": 25, **data})
-    return Photos(folder, settings, 4, pytest.fail), settings
+def with_disk(monkeypatch, size, folder):
+    """A disk with this much free beside what the folder holds."""
+
+    def usage(_path):
+        return SimpleNamespace(free=size - sum(file.stat().st_size for file in folder.glob("*.npy")))
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
 
 
-def with_free_disk(monkeypatch, size):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=size))
+@pytest.mark.parametrize(("free", "kept"), [(2 * 27_500, 3), (2 * 27_000, 2)])
+def test_the_users_cache_takes_half_of_the_free_disk_and_no_more(folder, users_folder, monkeypatch, free, kept):
+    with_disk(monkeypatch, free, users_folder)
+    batch = crops_of(folder, cache="auto", batch=16)[0]
+    assert len(list(users_folder.glob("*.npy"))) == kept
+    assert len(batch.problems) == (kept < 3)
+    assert all("half of the disk that was free is taken" in line for line in batch.problems)
 
 
-def test_the_cache_is_on_by_default_and_in_the_users_folder(folder, users_folder):
-    photos, settings = photos_of(folder)
-    chosen, report = choose_cache(photos, settings.cache)
-    assert chosen == users_folder
-    assert report == f"decoded photographs: 0 MB in {users_folder}"
-
-
-def test_what_is_kept_may_take_half_of_the_free_disk_and_no_more(folder, users_folder, monkeypatch):
-    photos, _ = photos_of(folder)
-    with_free_disk(monkeypatch, 45_000)
-    assert choose_cache(photos, "auto")[0] == users_folder
-    with_free_disk(monkeypatch, 44_999)
-    chosen, report = choose_cache(photos, "auto")
-    assert chosen is None
-    assert "more than half of the 0 MB free" in report
-    assert "data.cache=FOLDER" in report
-
-
-def test_lr_files_are_counted_too(folder, tmp_path, users_folder, monkeypatch):
-    (tmp_path / "lr").mkdir()
-    for name in "ab":
-        Image.fromarray(np.zeros((15, 12, 3), np.uint8)).save(tmp_path / "lr" / f"{name}.png")
-    photos, _ = photos_of(folder, narrowest=0, lr=str(tmp_path / "lr"))
-    needed = 2 * (9000 + 9000 // 16)
-    with_free_disk(monkeypatch, 2 * needed)
-    assert choose_cache(photos, "auto")[0] == users_folder
-    with_free_disk(monkeypatch, 2 * needed - 1)
-    assert choose_cache(photos, "auto")[0] is None
-
-
-def test_a_folder_that_the_user_names_is_taken_whatever_its_free_disk(folder, tmp_path, monkeypatch):
-    photos, _ = photos_of(folder)
-    with_free_disk(monkeypatch, 0)
-    found = choose_cache(photos, str(tmp_path / "mine"))
-    assert found == (tmp_path / "mine", f"decoded photographs: 0 MB in {tmp_path / 'mine'}")
+def test_a_folder_that_the_user_names_may_fill_its_disk(folder, tmp_path, monkeypatch):
+    with_disk(monkeypatch, 28_000, tmp_path / "mine")
+    assert crops_of(folder, cache=str(tmp_path / "mine"), batch=16)[0].problems == ()
+    assert len(list((tmp_path / "mine").glob("*.npy"))) == 3
 
 
 def test_nothing_is_kept_when_switched_off(folder, users_folder):
-    photos, _ = photos_of(folder)
-    assert choose_cache(photos, "off") == (None, "")
+    assert crops_of(folder, cache="off")[0].problems == ()
     assert not users_folder.exists()
 
 
 def test_without_a_users_cache_training_goes_on_and_says_why(folder, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
-    chosen, report = choose_cache(photos_of(folder)[0], "auto")
-    assert chosen is None
-    assert "no cache folder" in report
+    assert "no cache folder" in crops_of(folder, cache="auto")[0].problems[0]

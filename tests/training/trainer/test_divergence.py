@@ -42,7 +42,6 @@ def test_the_advice_after_a_divergence_works_as_printed(tmp_path, photos):
     assert resumed.exit_code == 0, resumed.output
     assert "step skipped" not in resumed.output
     assert finite(out / "model.safetensors")
-    assert not list((out / "states").glob("*-suspect.pt"))
 
 
 def poisoned(run, *, start):
@@ -88,18 +87,13 @@ def test_a_streak_of_skipped_steps_begins_at_0_on_resume(tmp_path, photos):
     assert (resumed.skipped, resumed.skipped_in_a_row) == (19, 0)
 
 
-def test_only_suspect_states_rotate_beyond_the_newest_healthy_one(tmp_path):
+def test_the_newest_states_are_kept(tmp_path):
     states = States(tmp_path, keep=2)
-    for iteration, healthy in [(1, True), (2, True), (3, False), (4, False), (5, False)]:
-        states.save(iteration, {"iteration": iteration}, healthy=healthy)
-    names = [file.name for file in states.files()]
-    assert names == ["iteration-00000002.pt", "iteration-00000004-suspect.pt", "iteration-00000005-suspect.pt"]
-    assert states.load()["iteration"] == 5  # a run that was killed goes on as it was
-    assert states.discard_suspect() == 2
-    assert states.load()["iteration"] == 2
-    states.save(2, {"iteration": 2}, healthy=False)
-    assert [file.name for file in states.files()] == ["iteration-00000002-suspect.pt"]
-    assert states.discard_suspect() is None
+    assert states.newest() is None
+    for iteration in (1, 2, 3):
+        states.save(iteration, {"iteration": iteration})
+    assert [file.name for file in states.files()] == ["iteration-00000002.pt", "iteration-00000003.pt"]
+    assert states.load()["iteration"] == states.newest() == 3
 
 
 def health_of(*losses, norm=1.0):

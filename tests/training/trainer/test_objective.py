@@ -12,7 +12,7 @@ from srflow_training import figures, load_checkpoint, lpips, lpips_weights
 from srflow_training.cli import _report
 from srflow_training.model.transforms import Squeeze
 from srflow_training.objective import PerceptualLoss, latents_of, objective_of
-from srflow_training.settings import Decodings, Objective
+from srflow_training.settings import Objective
 from tests.networks import random_srflow, tiny_config
 from tests.training import lpips_files
 from tests.training.crops import save
@@ -21,7 +21,7 @@ from tests.training.runs import PLAIN, SCHEDULE, TINY, assert_same_weights, scal
 
 DATA = {"crop": 32, "batch": 2}
 KINDS = ["gmsd", "lpips_vgg", "ms_lpips_vgg"]
-ALL = {"l1": 2.0, "l1_every": 2, "grid": 5.0, "perceptual": 3.0, "perceptual_every": 2, "lr_consistency": 4.0}
+ALL = {"l1": 2.0, "l1_every": 2, "grid": 5.0, "perceptual": 3.0, "lr_consistency": 4.0}
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_an_encoders_loss_is_the_mean_of_its_differences_to_photograph_and_teach
     of_run = settings(network=network, data={"teacher": "pictures"}, objective={"teacher": 0.25})
     model, hr, teacher, lr = of_run.build().double(), *torch.rand(2, 2, 3, 32, 32).double(), torch.rand(2, 3, 8, 8)
     given = hr, lr.double(), torch.empty(2, 0, 32, 32), teacher
-    terms = objective_of(model, of_run)(*given, decodings=Decodings())
+    terms = objective_of(model, of_run)(*given, with_l1=False)
     to_photograph, to_teacher = ((model(lr.double()) - wanted).abs().mean() for wanted in (hr, teacher))
     expected = {"loss": 0.75 * to_photograph + 0.25 * to_teacher, "photograph": to_photograph, "teacher": to_teacher}
     torch.testing.assert_close(terms, expected)
@@ -163,26 +163,13 @@ def test_grid_measures_waves_of_its_period_and_little_else():
 # Terms
 
 
-def test_decodings_take_turns():
-    objective = Objective(**ALL)
-    assert [objective.decodings_at(i) for i in range(3)] == [
-        Decodings(mean=True),
-        Decodings(sample=True),
-        Decodings(mean=True),
-    ]
-    assert objective.decodings == Decodings(mean=True, sample=True)
-    assert Objective().decodings == Decodings()
-    assert Objective(lr_consistency=1.0, perceptual_every=3).decodings_at(2) == Decodings(sample=True)
-    assert Objective(lr_consistency=1.0, l1=1.0).decodings == Decodings(mean=True)
-
-
 def test_the_loss_is_the_weighted_sum_of_its_terms_on_the_decodings(tmp_path, photos):
-    objective = {**ALL, "l1_every": 1, "perceptual_every": 1, "perceptual_tau": 0.5}
+    objective = {**ALL, "l1_every": 1, "perceptual_tau": 0.5}
     run = trainer(tmp_path, photos, data=DATA, objective=objective)
     batch = run.crops[0]
     run.step(batch)  # actnorms
     with torch.no_grad():
-        terms = run.objective(*batch[:3], decodings=run.settings.objective.decodings)
+        terms = run.objective(*batch[:3], with_l1=run.settings.objective.l1 > 0)
         zeros = latents_of(0 * batch.noise, run.model.latent_shapes(8, 8))
         sample = run.model.decode(
             batch.lr, {k: 0.5 * z for k, z in latents_of(batch.noise, run.model.latent_shapes(8, 8)).items()}
@@ -202,12 +189,12 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_on_the_decodings(tmp_path, ph
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("name", ["l1", "grid", "perceptual", "lr_consistency"])
 def test_each_term_trains_the_flow_and_an_encoder_that_is_not_frozen(tmp_path, photos, name, frozen):
-    run = trainer(tmp_path, photos, data=DATA, objective={**({"l1": 1.0} if name == "grid" else {}), name: 1.0})
+    run = trainer(tmp_path, photos, data=DATA, objective={"l1": 1.0, name: 1.0})
     batch = run.crops[0]
     run.step(batch)  # actnorms, and a ZerosConv that is no longer zero
     run.model.zero_grad(set_to_none=True)
     run.model.encoder.requires_grad_(not frozen)
-    terms = run.objective(*batch[:3], decodings=run.settings.objective.decodings)
+    terms = run.objective(*batch[:3], with_l1=run.settings.objective.l1 > 0)
     run.fabric.backward(terms[name])
     assert (run.model.encoder.conv_first.weight.grad is None) == frozen
     assert float(run.model.levels[0].steps[0].mix.weight.grad.abs().max()) > 0
@@ -219,7 +206,7 @@ def test_terms_are_printed_beside_the_loss(tmp_path, photos, capsys):
     schedule = {"iterations": 2, "log_every": 1}
     trainer(tmp_path, photos, data=DATA, objective=ALL, schedule=schedule).run(_report)
     first, second = capsys.readouterr().out.splitlines()
-    assert re.search(r"loss \S+ \(l1 [\d.]+, grid [\d.]+, lr_consistency [\d.]+\)  gradient", first)
+    assert re.search(r"loss \S+ \(l1 [\d.]+, grid [\d.]+, perceptual [\d.]+, lr_consistency [\d.]+\)  gradient", first)
     assert re.search(r"loss \S+ \(grid [\d.]+, perceptual [\d.]+, lr_consistency [\d.]+\)  gradient", second)
 
 
@@ -274,12 +261,7 @@ def test_lpips_without_its_weights_is_refused_before_anything_starts(tmp_path, p
             {"objective": {"l1": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}},
             "an LR encoder's whole loss is L1",
         ),
-        (
-            {"objective": {"perceptual": 1.0, "perceptual_every": 7}, "data": DATA},
-            "perceptual_every is 7, more than",
-        ),
-        ({"objective": {"lr_consistency": 1.0, "perceptual_every": 7}}, "no iteration would decode a sample"),
-        ({"objective": {"l1": 1.0, "l1_every": 7}}, r"l1_every is 7, .*only the first .*raise schedule\.iterations$"),
+        ({"objective": {"lr_consistency": 1.0}}, "lr_consistency is for images that objective.l1 or perceptual decod"),
         ({"objective": {"perceptual_loss": "lpips"}}, r"perceptual_loss: .*\(it is 'lpips'\)"),
         ({"objective": {"perceptual_tau": 3.0}}, "perceptual_tau: "),
     ],

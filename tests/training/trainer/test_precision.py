@@ -10,7 +10,6 @@ from srflow_training.checkpoints import load_with_notes
 from srflow_training.cli import train
 from srflow_training.hardware import StepTimes, time_steps
 from srflow_training.presets import load_settings
-from srflow_training.settings import Decodings
 from srflow_training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -78,7 +77,7 @@ def test_a_processor_without_bf16_trains_in_fp32(monkeypatch):
 
 def test_the_images_that_the_loss_decodes_are_timed_too():
     settings = tiny(*FLOW, "objective.l1=1", "objective.perceptual=1", stage="flow")
-    assert hardware._TimedStep(settings, CPU).decodings == Decodings(mean=True, sample=True)
+    assert hardware._TimedStep(settings, CPU).with_l1
 
 
 def test_a_run_holds_its_precision_and_keeps_it_when_resumed(tmp_path, photos, timings):

@@ -138,8 +138,6 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_many_stop_the_run(tmp
     run.step(batches[2])
     assert all(torch.equal(tensor, before[name]) for name, tensor in run.model.named_parameters())
     assert (run.skipped, run.iteration) == (1, 3)
-    run._save()
-    assert run.states.load()["skipped"] == (1, 1)
     assert "step skipped" in caplog.text
     run.step(batches[3])
     assert (run.skipped, run.skipped_in_a_row) == (1, 0)
@@ -203,7 +201,7 @@ def test_the_command_trains_resumes_and_fails_in_one_line(tmp_path, photos):
     assert result.exit_code == 0, result.output
     assert "srflow-export --ckpt" in result.output
     assert result.output.count("warning: the network starts from nothing") == 1
-    assert result.output.count("decoded photographs: 0 MB in ") == 1
+    assert result.output.count("decoded photographs are kept in ") == 1
     again = CliRunner().invoke(train, arguments)
     assert again.exit_code == 1
     assert again.output.splitlines()[-1].startswith("error: ")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,39 +28,33 @@ _CONDITIONAL_NET_PARTS = {
 
 def published_rrdb_name(name: str) -> str:
     """`blocks.3.dense.0.convs.1.weight` → `RRDB_trunk.3.RDB1.conv2.weight`."""
-    if match := re.fullmatch(r"blocks\.(\d+)\.dense\.(\d)\.convs\.(\d)\.(\w+)", name):
-        block, dense, conv, kind = match.groups()
-        return f"RRDB_trunk.{block}.RDB{int(dense) + 1}.conv{int(conv) + 1}.{kind}"
-    if match := re.fullmatch(r"upconvs\.(\d)\.(\w+)", name):
-        return f"upconv{int(match[1]) + 1}.{match[2]}"
-    return name.replace("conv_trunk", "trunk_conv").replace("conv_hr", "HRconv")
+    others = {f"upconvs.{number}": f"upconv{number + 1}" for number in range(4)}
+    others |= {"conv_trunk": "trunk_conv", "conv_hr": "HRconv"}
+    return _renamed(name, "RRDB_trunk.{}.RDB{}.conv{}.{}", others)
 
 
 def esrgan_name(name: str) -> str:
     """The newer ESRGAN layout: `blocks.3.dense.0.convs.1.weight` → `body.3.rdb1.conv2.weight`."""
-    if match := re.fullmatch(r"blocks\.(\d+)\.dense\.(\d)\.convs\.(\d)\.(\w+)", name):
-        block, dense, conv, kind = match.groups()
-        return f"body.{block}.rdb{int(dense) + 1}.conv{int(conv) + 1}.{kind}"
-    if match := re.fullmatch(r"upconvs\.(\d)\.(\w+)", name):
-        return f"conv_up{int(match[1]) + 1}.{match[2]}"
-    return name.replace("conv_trunk", "conv_body")
+    others = {f"upconvs.{number}": f"conv_up{number + 1}" for number in range(4)}
+    return _renamed(name, "body.{}.rdb{}.conv{}.{}", {**others, "conv_trunk": "conv_body"})
 
 
 def old_esrgan_name(blocks: int, scale: int) -> Callable[[str], str]:
     """The older ESRGAN layout, positions in a Sequential: model.0, model.1.sub.*, model.3, model.6, … ."""
-    upsamplings = scale.bit_length() - 1
-    fixed = {"conv_first": "model.0", "conv_trunk": f"model.1.sub.{blocks}"}
-    fixed |= {f"upconvs.{i}": f"model.{3 * (i + 1)}" for i in range(upsamplings)}
-    fixed |= {"conv_hr": f"model.{3 * upsamplings + 2}", "conv_last": f"model.{3 * upsamplings + 4}"}
+    end = 3 * (scale.bit_length() - 1)  # of the upsamplings
+    others = {f"upconvs.{number}": f"model.{3 * (number + 1)}" for number in range(4)}
+    others |= {"conv_first": "model.0", "conv_trunk": f"model.1.sub.{blocks}"}
+    others |= {"conv_hr": f"model.{end + 2}", "conv_last": f"model.{end + 4}"}
+    return partial(_renamed, in_block="model.1.sub.{}.RDB{}.conv{}.0.{}", others=others)
 
-    def name_of(name: str) -> str:
-        if match := re.fullmatch(r"blocks\.(\d+)\.dense\.(\d)\.convs\.(\d)\.(\w+)", name):
-            block, dense, conv, kind = match.groups()
-            return f"model.1.sub.{block}.RDB{int(dense) + 1}.conv{int(conv) + 1}.0.{kind}"
-        stem, kind = name.rsplit(".", 1)
-        return f"{fixed[stem]}.{kind}"
 
-    return name_of
+def _renamed(name: str, in_block: str, others: Mapping[str, str]) -> str:
+    """The name of an RRDB's tensor in a layout. in_block: of those of blocks. others: of layers beside them."""
+    if match := re.fullmatch(r"blocks\.(\d+)\.dense\.(\d)\.convs\.(\d)\.(\w+)", name):
+        block, dense, conv, kind = match.groups()
+        return in_block.format(block, int(dense) + 1, int(conv) + 1, kind)
+    stem, kind = name.rsplit(".", 1)
+    return f"{others.get(stem, stem)}.{kind}"
 
 
 def published_srflow_name(config: SRFlowConfig) -> Callable[[str], str | None]:

@@ -5,7 +5,6 @@ from srflow_training.data.damage import MARGIN, degrade, gaussian_blur, gaussian
 from srflow_training.data.photographs import (
     Photo,
     Photos,
-    choose_cache,
     coded,
     halved,
     image_files,
@@ -22,7 +21,6 @@ __all__ = [
     "Crops",
     "Photo",
     "Photos",
-    "choose_cache",
     "coded",
     "degrade",
     "gaussian_blur",

@@ -72,7 +72,7 @@ class Crops(Dataset[Batch]):
 
     Crop i of a batch depends only on (seed, iteration, i) and the photographs. Rank r takes crops r, r + ranks, …,
     so the batch is the same for any number of ranks and workers, and after resuming. noise: whether it is drawn; all
-    else is the same. cache: folder that keeps decoded photographs (`choose_cache`); None: none.
+    else is the same.
 
     Raises: ArgumentError if the cache folder cannot be created; on reading, ImageError if no photograph can be decoded.
     """
@@ -88,7 +88,6 @@ class Crops(Dataset[Batch]):
         noise: bool = True,
         rank: int = 0,
         ranks: int = 1,
-        cache: Path | None = None,
     ) -> None:
         self.photos = photos
         self.settings = settings
@@ -97,7 +96,7 @@ class Crops(Dataset[Batch]):
         self.iterations = iterations
         self.noise = noise
         self.rank, self.ranks = rank, ranks
-        self._decoder = Decoder(cache)
+        self.decoder = Decoder(settings.cache)
         self._broken: dict[Path, str] = {}
 
     def __len__(self) -> int:
@@ -117,8 +116,8 @@ class Crops(Dataset[Batch]):
         lrs = self._reduced([crop.window for crop in crops if crop.lr is None])
         images = [(crop, next(lrs) if crop.lr is None else crop.lr) for crop in crops]
         problems = [f"skipped: {line}" for line in self._broken.values()]
-        if self._decoder.failure:
-            problems.append(self._decoder.failure)
+        if self.decoder.failure:
+            problems.append(self.decoder.failure)
         return Batch(
             hr=torch.from_numpy(_stacked([crop.turned(crop.hr) for crop in crops])),
             lr=torch.from_numpy(_stacked([crop.turned(lr) for crop, lr in images])),
@@ -160,7 +159,7 @@ class Crops(Dataset[Batch]):
         raise ImageError(f"{self.photos.folder}: no photograph can be decoded; the first problem: {first}")
 
     def _decoded(self, photo: Photo) -> tuple[Pixels, Pixels | None, Pixels | None]:
-        read, (rows, columns) = self._decoder.pixels, (photo.height // self.scale, photo.width // self.scale)
+        read, (rows, columns) = self.decoder.pixels, (photo.height // self.scale, photo.width // self.scale)
         pixels = read(photo.path, height=photo.height, width=photo.width, halvings=photo.halvings)
         lr = None if photo.lr is None else read(photo.lr, height=rows, width=columns)
         if photo.teacher is None:

@@ -5,6 +5,7 @@ Of a folder only the headers are read. Pixels are decoded on demand, or kept dec
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -34,6 +35,10 @@ _ON_THEIR_SIDE = (5, 6, 7, 8)  # EXIF orientations whose rows are stored as colu
 _16_BIT_GREY = ("I", "I;16", "I;16B")
 _MOST_REPORTS = 10
 _SHARE_OF_FREE_DISK = 0.5
+_NOT_KEPT = (
+    "photographs not yet in it are decoded for every crop, which is slow; free some space and resume, or name a folder "
+    "with data.cache=FOLDER"
+)
 
 
 def image_files(folder: Path, *, option: str = "") -> list[Path]:
@@ -258,21 +263,30 @@ class Decoder:
     photograph's path, size in bytes and modification time, so a changed photograph is decoded again. Any number of
     processes can share the folder and can be killed; the folder can be deleted when no training is running.
 
-    failure: one line on why the cache is no longer written, e.g. a full disk; empty if it is.
+    setting: `DataSettings.cache`. folder: of the cache; None: there is none. failure: one line on why the cache is no
+    longer written, e.g. a full disk; empty if it is.
 
     Raises: ArgumentError if the cache folder cannot be created.
     """
 
-    def __init__(self, cache: Path | None = None) -> None:
-        self.cache = cache
-        self.failure = ""
-        if self.cache:
-            try:
-                self.cache.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise ArgumentError(
-                    f"data.cache: {cache} cannot be created ({error.strerror}): name another folder"
-                ) from error
+    def __init__(self, setting: str = "off") -> None:
+        self.failure, self._reserve = "", 0.0  # bytes of the disk that stay free
+        if setting == "auto":
+            self.folder = cache_folder("photographs")
+        else:
+            self.folder = None if setting == "off" else Path(setting)
+        if self.folder is None:
+            self.failure = "" if setting == "off" else f"data.cache: this user has no cache folder: {_NOT_KEPT}"
+            return
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArgumentError(
+                f"data.cache: {self.folder} cannot be created ({error.strerror}): name another folder"
+            ) from error
+        if setting == "auto":
+            remove_stale_parts_in(self.folder)
+            self._reserve = _SHARE_OF_FREE_DISK * shutil.disk_usage(self.folder).free
 
     def pixels(self, path: Path, *, height: int, width: int, halvings: int = 0) -> npt.NDArray[np.uint8]:
         """Read height×width×3, 8-bit sRGB, upright, read-only; height and width are expected after the halvings.
@@ -280,9 +294,9 @@ class Decoder:
         Raises: ImageError if the file cannot be read or its image has another size.
         """
         shape = (height, width, 3)
-        if self.cache is None:
+        if self.folder is None:
             return _decoded(path, shape, halvings)
-        file = self.cache / cache_name(path, halvings)
+        file = self.folder / _cache_name(path, halvings)
         pixels = _mapped(file, shape)
         if pixels is None:
             pixels = _decoded(path, shape, halvings)
@@ -295,12 +309,11 @@ class Decoder:
         content = io.BytesIO()
         np.save(content, pixels)
         try:
+            if shutil.disk_usage(file.parent).free - pixels.nbytes < self._reserve:
+                raise OSError(errno.ENOSPC, "half of the disk that was free is taken")
             write_atomically(file, content.getvalue())
         except OSError as error:
-            self.failure = (
-                f"data.cache: {self.cache} cannot be written ({error.strerror}): photographs not yet in it "
-                "are decoded for every crop, which is slow; free some space and resume"
-            )
+            self.failure = f"data.cache: {self.folder} cannot be written ({error.strerror}): {_NOT_KEPT}"
 
 
 def _decoded(path: Path, shape: tuple[int, int, int], halvings: int) -> npt.NDArray[np.uint8]:
@@ -315,7 +328,7 @@ def _decoded(path: Path, shape: tuple[int, int, int], halvings: int) -> npt.NDAr
     return photo
 
 
-def cache_name(path: Path, halvings: int) -> str:
+def _cache_name(path: Path, halvings: int) -> str:
     """Name of a photograph's file in a cache. Raises: ImageError if the photograph cannot be read."""
     try:
         status = path.stat()
@@ -334,44 +347,3 @@ def _mapped(file: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8] | 
     if pixels.shape != shape or pixels.dtype != np.uint8:
         return None
     return pixels.view(np.ndarray)  # slicing a memmap takes ten times as long
-
-
-def choose_cache(photos: Photos, setting: str) -> tuple[Path | None, str]:
-    """The folder for decoded photographs by `DataSettings.cache`, and a line for the user, or "" if not wanted.
-
-    "auto" takes the user's cache folder if what is not in it yet needs at most half of the disk that is free there.
-    """
-    if setting == "off":
-        return None, ""
-    files = _decoded_sizes(photos)
-    total = _readable(sum(files.values()))
-    if setting != "auto":
-        return Path(setting), f"decoded photographs: {total} in {setting}"
-    why, folder = "this user has no cache folder", cache_folder("photographs")
-    if folder is not None:
-        remove_stale_parts_in(folder)
-        missing = sum(size for name, size in files.items() if not (folder / name).exists())
-        free = shutil.disk_usage(folder).free
-        if missing <= _SHARE_OF_FREE_DISK * free:
-            return folder, f"decoded photographs: {total} in {folder}"
-        why = f"they need {_readable(missing)}, more than half of the {_readable(free)} free in {folder}"
-    return None, (
-        f"decoded photographs are not kept, so every crop costs decoding: {why}; name a folder with data.cache=FOLDER"
-    )
-
-
-def _decoded_sizes(photos: Photos) -> dict[str, int]:
-    """{name in the cache: bytes} of every photograph at each of its sizes, of its LR file and its teacher's."""
-    sizes = {}
-    for photo in photos.sizes:
-        pixels = photo.height * photo.width
-        sizes[cache_name(photo.path, photo.halvings)] = 3 * pixels
-        if photo.lr is not None:
-            sizes[cache_name(photo.lr, 0)] = 3 * pixels // photos.step**2
-        if photo.teacher is not None:
-            sizes[cache_name(photo.teacher, 0)] = 3 * pixels
-    return sizes
-
-
-def _readable(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
