@@ -34,15 +34,12 @@ _RENAME_EXCHANGE = 2
 _EXCHANGE_UNSUPPORTED = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class BundleStage:
-    """A hidden directory beside the target where an export collects the bundle's files; see :func:`staged_bundle`.
+    """Where an export collects the bundle's files, in :attr:`path`; see :func:`staged_bundle`."""
 
-    path: the directory; write the files here.
-    """
-
-    def __init__(self, *, path: Path, target: Path) -> None:
-        self.path = path
-        self.target = target
+    path: Path
+    target: Path
 
     def copy(self, bundle: Bundle, names: Iterable[str]) -> None:
         """Copy files of a bundle."""

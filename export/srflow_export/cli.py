@@ -24,7 +24,7 @@ from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupt
 from srflow_sdk.system.raising import require_extra
 
 if TYPE_CHECKING:
-    from srflow_export.engines import EngineRequest
+    from srflow_export.engines.requests import EngineRequest
     from srflow_export.exporter import Also, Gate
 
 _REPOSITORY_MODULES = ("filelock",)
@@ -224,14 +224,12 @@ def _write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
     _get_ready(*_MODULES)
     from srflow_export.unfolding import write_checkpoint_of
 
-    written = write_checkpoint_of(bundle, output)
+    config = write_checkpoint_of(bundle, output)
     click.echo(f"wrote {output}")
-    if written.collapsed:
-        click.echo("its encoder's kernels are collapsed; a run that starts from it composes them again")
-    if Path(written.config) == output.with_suffix(".yaml"):
-        click.echo(f"wrote {written.config}")
+    if Path(config) == output.with_suffix(".yaml"):
+        click.echo(f"wrote {config}")
     start = f"schedule.start={shlex.quote(str(output))}"
-    click.echo(f"train it: srflow-train --config {shlex.quote(written.config)} --set {start} --data PHOTOS --out RUN")
+    click.echo(f"train it: srflow-train --config {shlex.quote(config)} --set {start} --data PHOTOS --out RUN")
     return False
 
 
@@ -277,7 +275,7 @@ def _engine_requests(
     timing_cache: Path | None,
 ) -> list[EngineRequest]:
     """The engines that the options ask for. Raises: ArgumentError."""
-    from srflow_export.engines import EngineRequest, check_request, parse_shapes
+    from srflow_export.engines.requests import EngineRequest, check_request, parse_shapes
 
     more: dict[str, Any] = {"profile": None if shapes is None else parse_shapes(shapes), "level": builder_level}
     requests = []
@@ -307,7 +305,7 @@ def _graphs_precision(asked: Precision | None, requests: list[EngineRequest]) ->
 
 def _add_engines(bundle: Path, requests: list[EngineRequest]) -> bool:
     """Build every engine that can be built, then report the failures; whether there were any."""
-    from srflow_export.engines import add_engines
+    from srflow_export.engines.bundles import add_engines
 
     failures = []
     for request in requests:

@@ -144,10 +144,14 @@ def add_int8_encoder(
     Raises: ArgumentError if the bundle's graphs are not float32, BundleError if it cannot be read or written, or has an
     older exporter's layout, ExportError if int8 is too coarse for the network. In each case the target stays as it was.
     """
-    _network_for_int8(Bundle.open(source))  # refuse before waiting, and without leaving a lock
+    if (precision := Bundle.open(source).manifest.precision) != "fp32":
+        raise ArgumentError(
+            f"{source} has graphs in {precision}; a second encoder in int8 goes with float32 graphs: export the "
+            "checkpoint with --precision fp32 --also int8"
+        )
     with staged_bundle(target, say=say) as stage:
         bundle = Bundle.open(source)
-        model = _network_for_int8(bundle)
+        model = trainable_network(bundle.path)
         stage.copy(bundle, bundle.manifest.files)
         say(_QUANTISING)
         content = onnx_models.finished(int8_encoder(model), _metadata_of(bundle.manifest, precision="int8"))
@@ -160,17 +164,6 @@ def add_int8_encoder(
         kept = [row for row in manifest.parity if row.get("graph") != INT8_GRAPHS]
         parity = [*kept, *map(asdict, rows)]
         return stage.commit(dataclasses.replace(manifest, parity=parity, files={}))
-
-
-def _network_for_int8(bundle: Bundle) -> SRFlow:
-    """The bundle's network. Raises: ArgumentError, BundleError if it cannot have a second encoder."""
-    precision = bundle.manifest.precision
-    if precision != "fp32":
-        raise ArgumentError(
-            f"{bundle.path} has graphs in {precision}; a second encoder in int8 goes with float32 graphs: export the "
-            "checkpoint with --precision fp32 --also int8"
-        )
-    return trainable_network(bundle.path)
 
 
 def _check_together(options: ExportOptions) -> None:

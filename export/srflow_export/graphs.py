@@ -20,16 +20,15 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from itertools import islice
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_export import flow_ops
-from srflow_export.folding import FoldedConv, FoldedMixing, fold_mixing, fold_net, fold_split, side_by_side
+from srflow_export.folding import FoldedConv, FoldedMixing, FoldedNet, fold_mixing, fold_net, fold_split, side_by_side
 from srflow_export.on_features import PhaseConv, enlargement, interleaved, keep_blocked_layout
 from srflow_sdk.latents.random_field import LatentLevel
 from srflow_sdk.model.manifest import Precision
@@ -129,20 +128,33 @@ class Conv(nn.Module):
         return F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2, groups=self.groups)
 
 
-@dataclass(frozen=True)
-class AffineSettings:
+class AffineSettings(TypedDict):
     """How a conditional net's raw outputs become an affine map, see :func:`srflow_export.flow_ops.affine_inverse`."""
 
     scale_map: ScaleMap
     order: AffineOrder
     clamp: float
 
-    @classmethod
-    def of(cls, net: ConditionalNet) -> AffineSettings:
-        return cls(net.scale_map, net.order, net.clamp)
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+def affine_settings(net: ConditionalNet) -> AffineSettings:
+    """A net's."""
+    return AffineSettings(scale_map=net.scale_map, order=net.order, clamp=net.clamp)
+
+
+def folded_nets(level: Level) -> tuple[list[FoldedNet], list[FoldedNet], AffineSettings]:
+    """A level's injectors and couplings, folded, and how injectors' raw outputs become affine maps."""
+    steps = [step for step in level.steps if isinstance(step, Step)]
+    injectors = [step.injector for step in steps if step.injector is not None]
+    couplings = [fold_net(step.coupling) for step in steps if step.coupling is not None]
+    return [fold_net(net) for net in injectors], couplings, affine_settings(injectors[0])
+
+
+def injectors_maps(head: Tensor, steps: int, affine: AffineSettings) -> tuple[Tensor, Tensor]:
+    """Scales and shifts of a level's injectors, each of all steps. head: by step, [shift; s]."""
+    batch, _, height, width = head.shape
+    halves = head.reshape(batch, steps, -1, width).chunk(2, dim=2)  # of the rows that a step's channels have together
+    shift, s = (half.reshape(batch, -1, height, width) for half in halves)
+    return flow_ops.affine_inverse(shift, s, **affine)
 
 
 class _LevelEncoder(nn.Module):
@@ -153,10 +165,7 @@ class _LevelEncoder(nn.Module):
 
     def __init__(self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype) -> None:
         super().__init__()
-        steps = [step for step in level.steps if isinstance(step, Step)]
-        nets = [step.injector for step in steps if step.injector is not None]
-        injectors = [fold_net(net) for net in nets]
-        couplings = [fold_net(step.coupling) for step in steps if step.coupling is not None]
+        injectors, couplings, self.affine = folded_nets(level)
         on_u = {"injector": [net.on_u for net in injectors], "coupling": [net.on_u for net in couplings]}
         factor = enlargement(config, shape)
         own = config.nf if config.level_feature else 0
@@ -168,11 +177,10 @@ class _LevelEncoder(nn.Module):
                 for part, convs in on_u.items()
             }
         )
-        self.conv2 = Conv.of([net.conv2 for net in injectors], dtype=dtype, groups=len(steps))
+        self.steps, self.state_dtype = len(injectors), state_dtype(dtype)
+        self.conv2 = Conv.of([net.conv2 for net in injectors], dtype=dtype, groups=self.steps)
         heads = [side_by_side([net.shift, net.scale]) for net in injectors]
-        self.head = Conv.of(heads, dtype=dtype, groups=len(steps))
-        self.steps, self.state_dtype = len(steps), state_dtype(dtype)
-        self.affine = AffineSettings.of(nets[0])
+        self.head = Conv.of(heads, dtype=dtype, groups=self.steps)
 
     def forward(self, features: LevelFeatures) -> tuple[Tensor, ...]:
         """Coupling pre-activations, injector scales and injector shifts, each of all steps."""
@@ -185,12 +193,7 @@ class _LevelEncoder(nn.Module):
         else:
             u = features.u()
             hidden, pre_activation = self._hidden(injector(u)), coupling(u)
-        head = self.head(hidden).to(self.state_dtype)
-        batch, _, height, width = head.shape
-        # by step, [shift; s]: halves of the rows that a step's channels have together
-        halves = head.reshape(batch, self.steps, -1, width).chunk(2, dim=2)
-        shift, s = (half.reshape(batch, -1, height, width) for half in halves)
-        scale, shift = flow_ops.affine_inverse(shift, s, **self.affine.to_dict())
+        scale, shift = injectors_maps(self.head(hidden).to(self.state_dtype), self.steps, self.affine)
         tensors = (pre_activation, *(part.to(pre_activation.dtype) for part in (scale, shift)))
         return tuple(each for tensor in tensors for each in tensor.chunk(self.steps, dim=1))
 
@@ -278,7 +281,7 @@ class CouplingNet(nn.Module):
         self.on_h_a = Conv(net.on_h_a, None, dtype=dtype)
         self.conv2 = Conv.of([net.conv2], dtype=dtype)
         self.head = Conv.of([net.shift, net.scale], dtype=dtype)
-        self.affine = AffineSettings.of(step.coupling)
+        self.affine = affine_settings(step.coupling)
 
     def affine_of(self, h: Tensor, coupling: Tensor) -> Tensor:
         """[shift; s] for h, N×C×H×W, of which the first ⌊C/2⌋ channels count. coupling: B×hidden×H×W."""
@@ -311,7 +314,7 @@ class _StepSampler(CouplingNet):
         assert self.mixing.bias is not None  # for the type checker: it has one
         weights = self.mixing.weight, self.mixing.bias
         tail = flow_ops.flow_step_tail if self.flow_nodes else flow_ops.decoded_tail
-        return tail(h, self.affine_of(h, coupling), scale, shift, *weights, step=0, **self.affine.to_dict())
+        return tail(h, self.affine_of(h, coupling), scale, shift, *weights, step=0, **self.affine)
 
 
 def conditional_steps(level: Level, config: SRFlowConfig) -> list[tuple[Step, FoldedMixing]]:

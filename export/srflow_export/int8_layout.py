@@ -25,13 +25,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srflow_export import flow_ops
-from srflow_export.folding import FoldedConv, fold_net, side_by_side
-from srflow_export.graphs import AffineSettings, Conv, EncoderGraph
+from srflow_export.folding import FoldedConv, side_by_side
+from srflow_export.graphs import Conv, EncoderGraph, folded_nets, injectors_maps
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.encoder import DenseBlock, ResidualBlock
 from srflow_training.model.features import LevelFeatures
-from srflow_training.model.layers import Step
 from srflow_training.model.srflow import Level
 
 Array = npt.NDArray[np.float32]
@@ -118,10 +116,8 @@ class _PlainLevel(nn.Module):
 
     def __init__(self, level: Level, config: SRFlowConfig, largest: Tensor) -> None:
         super().__init__()
-        steps = [step for step in level.steps if isinstance(step, Step)]
-        nets = [step.injector for step in steps if step.injector is not None]
-        injectors = [fold_net(net) for net in nets]
-        couplings = [fold_net(step.coupling) for step in steps if step.coupling is not None]
+        injectors, couplings, self.affine = folded_nets(level)
+        self.steps = len(injectors)
         on_u, conv1 = ([net.on_u for net in nets] for nets in (couplings, injectors))
         by = _balance(largest, [conv.weight for conv in (*conv1, *on_u)])
         self.injector, self.coupling = (
@@ -129,20 +125,15 @@ class _PlainLevel(nn.Module):
         )
         self.shares: Tensor
         self.register_buffer("shares", (1 / by).float()[:, None, None])
-        self.conv2 = _conv([net.conv2 for net in injectors], groups=len(steps))
-        self.head = _conv([side_by_side([net.shift, net.scale]) for net in injectors], groups=len(steps))
-        self.steps = len(steps)
-        self.affine = AffineSettings.of(nets[0])
+        self.conv2 = _conv([net.conv2 for net in injectors], groups=self.steps)
+        self.head = _conv([side_by_side([net.shift, net.scale]) for net in injectors], groups=self.steps)
 
     def forward(self, features: LevelFeatures) -> tuple[Tensor, ...]:
         """Coupling pre-activations, injector scales and injector shifts, each of all steps."""
         u = features.u() * self.shares
         pre_activation = self.coupling(u)
         head = self.head(F.relu(self.conv2(F.relu(self.injector(u)))))
-        batch, _, height, width = head.shape
-        halves = head.reshape(batch, self.steps, -1, width).chunk(2, dim=2)  # by step, [shift; s]
-        shift, s = (half.reshape(batch, -1, height, width) for half in halves)
-        scale, shift = flow_ops.affine_inverse(shift, s, **self.affine.to_dict())
+        scale, shift = injectors_maps(head, self.steps, self.affine)
         return tuple(each for tensor in (pre_activation, scale, shift) for each in self._by_step(tensor))
 
     def _by_step(self, tensor: Tensor) -> list[Tensor]:

@@ -6,7 +6,6 @@ larger than the window sees repeated. Standard operators alone, no model-local f
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.local_files import remove_stale_parts, replacing, write_atomically
+from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
 
 WINDOW = 256  # LR pixels a side of the latents in a file with dynamic sides
 _PATCH = (45, 47)  # LR pixels on which a file with dynamic sides is compared: odd, so that they are padded
@@ -55,23 +54,18 @@ class PlainOptions:
 
 
 def write_plain(source: Path, target: Path, options: PlainOptions, *, say: Callable[[str], None]) -> None:
-    """Write a bundle's plain file, and a page about it with the suffix .md, once it draws the runtime's picture.
+    """Write a bundle's plain file, whose metadata say what it is, once it draws the runtime's picture.
 
-    Missing folders are made. Raises: ArgumentError for another suffix than .onnx, a bundle without float32 graphs, or
-    where the page would replace one of something else; BundleError; ExportError if its picture of a photograph is not
-    the runtime's, or the file cannot be written. In each case nothing is left and older files stay.
+    Missing folders are made. Raises: ArgumentError for another suffix than .onnx, or a bundle without float32 graphs;
+    BundleError; ExportError if its picture of a photograph is not the runtime's, or the file cannot be written. In each
+    case nothing is left and an older file stays.
     """
     if target.suffix != ".onnx":
         raise ArgumentError(f"{target}: a plain file is one of ONNX: name it {target.stem or 'plain'}.onnx")
-    page, heading = target.with_suffix(".md"), f"# {target.name}\n"
-    if page.exists() and not page.read_bytes().startswith(heading.encode()):
-        raise ArgumentError(
-            f"{page} is no page of {target.name}, and would be replaced by it: choose another name with -o"
-        )
     bundle = Bundle.open(source)
     model = plain_model(bundle, options)
     facts = _facts(bundle, options, model.opset_import[0].version)
-    content = onnx_models.finished(model, {f"srflow.{name}": text for name, text in facts})
+    content = onnx_models.finished(model, {f"srflow.{name}": text for name, text in facts.items()})
     decibels = _compared(content, bundle, options)
     if decibels < _LEAST_DB:
         raise ExportError(
@@ -79,15 +73,12 @@ def write_plain(source: Path, target: Path, options: PlainOptions, *, say: Calla
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale_parts(target, page)
-        with replacing(page) as descriptor:
-            os.write(descriptor, f"{heading}\n{_page(facts)}".encode())
-            os.fsync(descriptor)
-            write_atomically(target, content)
+        remove_stale_parts(target)
+        write_atomically(target, content)
     except OSError as error:
         raise ExportError(f"{target}: the file cannot be written: {error.strerror or error}") from error
-    at = f"tau {dict(facts)['tau']}, {len(content) / 1e6:.1f} MB"
-    say(f"wrote {target} and its page: {at}, {decibels:.1f} dB from the runtime's picture")
+    at = f"tau {facts['tau']}, {len(content) / 1e6:.1f} MB"
+    say(f"wrote {target}: {at}, {decibels:.1f} dB from the runtime's picture")
 
 
 def plain_model(bundle: Bundle, options: PlainOptions) -> onnx.ModelProto:
@@ -226,42 +217,31 @@ def network_picture(bundle: Bundle, image: NDArray[np.float32], *, tau: float, s
     return picture.clip(0, 1)
 
 
-def _facts(bundle: Bundle, options: PlainOptions, opset: int) -> list[tuple[str, str]]:
-    """The lines of the file's metadata and of its page, in order: what open photo editors ask of a model is named."""
+def _facts(bundle: Bundle, options: PlainOptions, opset: int) -> dict[str, str]:
+    """The file's metadata: what open photo editors ask of a model is named."""
     manifest, size, tau = bundle.manifest, options.size, options.tau_of(bundle)
     choices = f"--tau {tau} --seed {options.seed} --io {options.io} --opset {opset}" + (
         f" --size {size}" if size else ""
     )
     ours = "srflow-train of srflow-sdk, Apache-2.0" if "training" in manifest.provenance else "unknown"
     repeated = f"up to {WINDOW} pixels a side, the runtime's picture; beyond, the texture's random field repeats"
-    return [
-        ("model", manifest.name),
-        ("scope", f"pictures, {manifest.scale} times as high and wide"),
-        *((name, str(manifest.provenance.get(name, "unknown"))) for name in ("licence", "training_data")),
-        ("training_code", ours),
-        ("architecture", "SRFlow: an encoder of the picture, and a conditional normalizing flow"),
-        ("paper", "SRFlow: Learning the Super-Resolution Space with Normalizing Flow, ECCV 2020, arXiv:2006.14200"),
-        ("limitations", "detail that it adds is plausible, not known: no evidence of what was there"),
-        (
-            "input",
-            f"'input', {options.io}, 1x3x{'height x width' if size is None else f'{size}x{size}'}, sRGB, R first",
-        ),
-        ("output", f"'output', the same, {manifest.scale} times as high and wide"),
-        ("range", "0 to 1, both"),
-        ("scale", str(manifest.scale)),
-        ("halo", f"{manifest.halo} input pixels, the least overlap of tiles on each side"),
-        ("tau", f"{tau:g}" + ", everywhere, where the model's default follows the picture" * manifest.auto_tau),
-        ("seed", str(options.seed)),
-        ("latents", repeated if size is None and tau else "the runtime's picture at any size that it takes"),
-        ("opset", str(opset)),
-        ("made_by", f"srflow-sdk {__version__}: srflow-export --bundle {manifest.name} --plain {choices}"),
-        ("bundle_sha256", bundle.model_sha256),
-    ]
-
-
-def _page(facts: list[tuple[str, str]]) -> str:
-    """The Markdown page beside the file, below its heading."""
-    rows = "".join(f"| {key.replace('_', ' ')} | {text.replace('|', '&#124;')} |\n" for key, text in facts)
-    first = "A picture goes in, a larger one comes out; standard ONNX operators. It runs where it is opened, and sends "
-    first += "nothing. The weights are under the model's licence; training data have their own."
-    return f"{first}\n\n| | |\n|---|---|\n{rows}"
+    return {
+        "model": manifest.name,
+        "scope": f"pictures, {manifest.scale} times as high and wide",
+        **{name: str(manifest.provenance.get(name, "unknown")) for name in ("licence", "training_data")},
+        "training_code": ours,
+        "architecture": "SRFlow: an encoder of the picture, and a conditional normalizing flow",
+        "paper": "SRFlow: Learning the Super-Resolution Space with Normalizing Flow, ECCV 2020, arXiv:2006.14200",
+        "limitations": "detail that it adds is plausible, not known: no evidence of what was there",
+        "input": f"'input', {options.io}, 1x3x{'height x width' if size is None else f'{size}x{size}'}, sRGB, R first",
+        "output": f"'output', the same, {manifest.scale} times as high and wide",
+        "range": "0 to 1, both",
+        "scale": str(manifest.scale),
+        "halo": f"{manifest.halo} input pixels, the least overlap of tiles on each side",
+        "tau": f"{tau:g}" + ", everywhere, where the model's default follows the picture" * manifest.auto_tau,
+        "seed": str(options.seed),
+        "latents": repeated if size is None and tau else "the runtime's picture at any size that it takes",
+        "opset": str(opset),
+        "made_by": f"srflow-sdk {__version__}: srflow-export --bundle {manifest.name} --plain {choices}",
+        "bundle_sha256": bundle.model_sha256,
+    }

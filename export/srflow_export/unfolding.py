@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
@@ -52,19 +51,11 @@ def trainable_network(bundle_path: str | os.PathLike[str]) -> SRFlow:
     return _unfolded(Bundle.open(bundle_path))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """config: what `srflow-train --config` takes to train the checkpoint further: the preset of the bundle's name if
-    that has its network, or a `.yaml` that was written beside it, with data and schedule of a preset.
-    collapsed: the kernels of its plain encoder are no composed ones, which a bundle does not hold.
-    """
-
-    config: str
-    collapsed: bool
-
-
-def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> Written:
+def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> str:
     """Write :func:`trainable_network` as a `.safetensors`; its notes say under "bundle" where it comes from.
+
+    Returns what `srflow-train --config` takes to train it further: the preset of the bundle's name if that has its
+    network, or a `.yaml` that was written beside it, with data and schedule of a preset.
 
     Raises: ArgumentError if one of the files exists or the target is not named .safetensors, CheckpointError if one
     cannot be written, BundleError as :func:`trainable_network`.
@@ -87,8 +78,7 @@ def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> Wr
             write_atomically(beside, _settings(network.config).encode())
     except OSError as error:
         raise CheckpointError(f"{target}: the checkpoint cannot be written: {error.strerror or error}") from error
-    collapsed = isinstance(network.encoder, PlainEncoder)
-    return Written(config=manifest.name if beside is None else str(beside), collapsed=collapsed)
+    return manifest.name if beside is None else str(beside)
 
 
 def _has_preset(name: str, network: SRFlowConfig) -> bool:

@@ -153,7 +153,7 @@ def built(monkeypatch):
         if request.runtime == "tensorrt":
             raise ExportError("no engines: TensorRT is not installed")
 
-    monkeypatch.setattr("srflow_export.engines.add_engines", add)
+    monkeypatch.setattr("srflow_export.engines.bundles.add_engines", add)
     return tried
 
 

@@ -136,7 +136,7 @@ def test_slices_with_steps_become_pools_of_the_same_values(tmp_path):
     assert np.array_equal(y, x[..., ::3])
 
 
-def test_metadata_and_the_page_say_what_the_file_is(tiny, tmp_path):
+def test_metadata_say_what_the_file_is(tiny, tmp_path):
     model = written(tiny, tmp_path, "--tau", 0.6, "--seed", 3)
     facts = {entry.key.removeprefix("srflow."): entry.value for entry in model.metadata_props}
     assert facts["model"] == "tiny"
@@ -146,13 +146,9 @@ def test_metadata_and_the_page_say_what_the_file_is(tiny, tmp_path):
     assert facts["range"] == "0 to 1, both"
     assert facts["halo"].startswith("6 input pixels")
     assert "up to 256 pixels a side" in facts["latents"]
-    page = (tmp_path / "plain.md").read_text()
-    assert page.startswith("# plain.onnx\n")
     assert facts["training_code"] == "unknown"
     assert "arXiv:2006.14200" in facts["paper"]
     assert {"scope", "architecture", "limitations"} <= set(facts)
-    for key, value in facts.items():
-        assert f"| {key.replace('_', ' ')} | {value.replace('|', '&#124;')} |" in page
 
 
 def test_the_command_in_the_metadata_writes_the_file_again(tmp_path):
@@ -164,7 +160,6 @@ def test_the_command_in_the_metadata_writes_the_file_again(tmp_path):
     assert by.startswith("srflow-sdk ")
     assert run(*command.split(), "-o", tmp_path / "again.onnx").exit_code == 0
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "plain.onnx").read_bytes()
-    assert "| training code | srflow-train of srflow-sdk, Apache-2.0 |" in (tmp_path / "plain.md").read_text()
 
 
 def test_of_tau_auto_the_number_is_baked_and_that_is_said(tmp_path):
@@ -188,13 +183,8 @@ def test_a_checkpoints_plain_file_stands_beside_its_bundle(tmp_path):
             tmp_path / "m.srflow",
         )
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "m.srflow",
-        "plain.md",
-        "plain.onnx",
-        "tiny.safetensors",
-    ]
-    assert "| tau | 0.5 |" in (tmp_path / "plain.md").read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.srflow", "plain.onnx", "tiny.safetensors"]
+    assert f"wrote {tmp_path / 'plain.onnx'}: tau 0.5, " in result.output
     assert Bundle.open(tmp_path / "m.srflow").manifest.default_tau == 0.5
 
 
@@ -216,19 +206,10 @@ def test_folders_are_made_and_what_a_killed_export_left_is_removed(tiny, tmp_pat
     written(tiny, folder)
     (folder / ".plain.onnx.0123abcd.part").write_bytes(b"half")
     written(tiny, folder, "--seed", 1)
-    assert sorted(path.name for path in folder.iterdir()) == ["plain.md", "plain.onnx"]
+    assert [path.name for path in folder.iterdir()] == ["plain.onnx"]
 
 
-def test_a_page_of_something_else_is_not_replaced(tiny, tmp_path):
-    (tmp_path / "README.md").write_text("# A project\n")
-    result = run("--bundle", tiny, "--plain", "-o", tmp_path / "README.onnx")
-    assert result.exit_code == 1
-    assert "README.md is no page of README.onnx" in result.output
-    assert result.output.count("\n") == 1
-    assert [path.read_text() for path in tmp_path.iterdir()] == ["# A project\n"]
-
-
-def test_a_file_that_cannot_be_written_leaves_no_page(tiny, tmp_path):
+def test_a_file_that_cannot_be_written_leaves_nothing(tiny, tmp_path):
     (tmp_path / "plain.onnx").mkdir()
     result = run("--bundle", tiny, "--plain", "-o", tmp_path / "plain.onnx")
     assert result.exit_code == 1

@@ -70,11 +70,10 @@ def test_tiles_with_the_measured_halo_are_the_untiled_picture(bundle):
 
 
 @torch.no_grad()
-def test_its_checkpoint_can_be_had_back_collapsed_and_says_so(bundle, model, tmp_path):
+def test_its_checkpoint_can_be_had_back_collapsed(bundle, model, tmp_path):
     target = tmp_path / "again.safetensors"
     result = CliRunner().invoke(main, ["--checkpoint-of", str(bundle.path), "-o", str(target)])
     assert result.exit_code == 0, result.output
-    assert "its encoder's kernels are collapsed; a run that starts from it composes them again" in result.output
     again = load_checkpoint(target)
     assert again.config == model.config
     assert isinstance(again.encoder, PlainEncoder)

@@ -11,9 +11,9 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "apps/srflow_apps": 7_135,
     "training/srflow_training": 5_813,
     "training/srflow_evaluation": 5_202,
-    "export/srflow_export": 6_491,
+    "export/srflow_export": 6_395,
     "benchmarks": 4_427,
-    "tests": 42_418,
+    "tests": 42_398,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 

@@ -142,13 +142,8 @@ def _of_integers(comparison: Comparison, bundle: Bundle, names: tuple[str, str],
 
 def arithmetic_of(precision: Precision, weights: Weights) -> Arithmetic | None:
     """In what the torch network shows what rounding as in these graphs makes of it; None if torch has none such."""
-    if precision == "fp16":
-        return "fp16"
-    if precision == "bf16":
-        return "bf16"
-    if precision == "int8":
-        return None
-    return "half weights" if weights == "fp16" else "fp64"
+    found: dict[Precision, Arithmetic] = {"fp32": "fp64", "fp16": "fp16", "bf16": "bf16"}
+    return "half weights" if precision == "fp32" and weights == "fp16" else found.get(precision)
 
 
 def tau_of_finite_pictures(rows: Sequence[ParityRow], wanted: float) -> float:
@@ -199,9 +194,9 @@ def prove_inverse(model: SRFlow, bundle: Bundle, exact: Backend) -> list[Inverse
                 replace(theirs, back=ours.back) for theirs, ours in zip(found, _as_it_is(integers, pairs), strict=True)
             ]
     references = [_own(model, pair, "fp32") for pair in pairs]
-    theirs = references
-    if (rounded := _rounding(arithmetic, manifest.weights)) != "fp32":
-        theirs = [_own(model, pair, rounded) for pair in pairs]
+    if arithmetic == "fp32" and manifest.weights == "fp16":
+        arithmetic = "half weights"
+    theirs = references if arithmetic == "fp32" else [_own(model, pair, arithmetic) for pair in pairs]
     rows = [
         _row(pair, values, own, back=itself.back)
         for pair, values, own, itself in zip(pairs, found, references, theirs, strict=True)
@@ -216,15 +211,11 @@ def prove_inverse(model: SRFlow, bundle: Bundle, exact: Backend) -> list[Inverse
     return rows
 
 
-def _rounding(arithmetic: Arithmetic, weights: Weights) -> Arithmetic:
-    return "half weights" if arithmetic == "fp32" and weights == "fp16" else arithmetic
-
-
 def _row(pair: _Pair, found: _Found, own: _Found, *, back: Array) -> InverseRow:
     name, _, hr = pair
     return InverseRow(
         photo=name,
-        latents_db=_latents_db(found, own),
+        latents_db=min(psnr(a, b, least_spread=0) for a, b in zip(found.latents, own.latents, strict=True)),
         nats=_nats_apart(found, own, hr),
         round_trip_db=psnr(found.back, hr, least_spread=1),
         own_round_trip_db=psnr(back, hr, least_spread=1),
@@ -232,10 +223,6 @@ def _row(pair: _Pair, found: _Found, own: _Found, *, back: Array) -> InverseRow:
         diverged=any(not np.abs(latent).max() < _OVERFLOW for latent in own.latents)
         or not np.isfinite(own.log_density).all(),
     )
-
-
-def _latents_db(one: _Found, other: _Found) -> float:
-    return min(psnr(a, b, least_spread=0) for a, b in zip(one.latents, other.latents, strict=True))
 
 
 def _nats_apart(one: _Found, other: _Found, hr: Array) -> float:

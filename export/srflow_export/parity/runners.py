@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnx import TensorProto, helper, inliner, numpy_helper, shape_inference
+from onnx import TensorProto, helper, inliner, shape_inference
 
 from srflow_export import onnx_models
 from srflow_export.graphs import decoded_names, level_of, noise_names
@@ -140,7 +140,7 @@ def graphs_runner(bundle: Bundle, *names: str, rounded: bool = False) -> Runner:
 def rounded_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Rewrite a graph with float32 operators, with values rounded to half where the graph says so.
 
-    Model-local functions are inlined. The graph's inputs must be float32; its outputs keep their types.
+    Model-local functions are inlined.
     Raises: onnx.shape_inference.InferenceError if types cannot be inferred.
     """
     flat = inliner.inline_local_functions(proto)
@@ -148,35 +148,18 @@ def rounded_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
     types = {weight.name: weight.data_type for weight in graph.initializer}
     values = (*graph.value_info, *graph.input, *graph.output)
     types |= {value.name: value.type.tensor_type.elem_type for value in values}
-    rounded = onnx.ModelProto()
-    rounded.CopyFrom(flat)
-    for weight in rounded.graph.initializer:
-        _widen(weight)
-    del rounded.graph.node[:], rounded.graph.value_info[:]
-    for node in flat.graph.node:
-        rounded.graph.node.extend(_rounded_nodes(node, types))
-    return rounded
+    onnx_models.compute_in_float32(flat)
+    nodes = [rounded for node in flat.graph.node for rounded in _with_rounding(node, types)]
+    del flat.graph.node[:], flat.graph.value_info[:]
+    flat.graph.node.extend(nodes)
+    return flat
 
 
-def _widen(tensor: onnx.TensorProto) -> None:
-    if tensor.data_type in _HALF:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
-
-
-def _rounded_nodes(node: onnx.NodeProto, types: dict[str, int]) -> Iterator[onnx.NodeProto]:
-    computed = onnx.NodeProto()
-    computed.CopyFrom(node)
-    half = [name for name in node.output if types.get(name) in _HALF]
-    for attribute in computed.attribute:
-        if node.op_type == "Cast" and attribute.name == "to" and attribute.i in _HALF:
-            attribute.i = TensorProto.FLOAT
-        if attribute.HasField("t"):
-            _widen(attribute.t)
-    if node.op_type in _MOVING or not half:
-        yield computed
-        return
-    computed.output[:] = [f"{name}.exact" if name in half else name for name in node.output]
-    yield computed
+def _with_rounding(node: onnx.NodeProto, types: dict[str, int]) -> Iterator[onnx.NodeProto]:
+    """The node, and a rounding behind each of its outputs that is in half."""
+    half = [] if node.op_type in _MOVING else [name for name in node.output if types.get(name) in _HALF]
+    node.output[:] = [f"{name}.exact" if name in half else name for name in node.output]
+    yield node
     for name in half:
         yield helper.make_node("Cast", [f"{name}.exact"], [f"{name}.half"], to=types[name])
         yield helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT)
