@@ -37,6 +37,14 @@ _OUTPUT = click.Option(
 )
 
 
+_OF_ALL = """\
+    The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
+    Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; one that
+    was not finished begins again. --dry-run says how long it takes.
+
+    Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
+
+"""  # before the examples in the help
 _INPUTS = click.Argument(["inputs"], nargs=-1, metavar="[INPUT]...", type=click.Path(readable=False))
 _ONE_MODEL = "NAME|BUNDLE", "An embedded model, or a bundle.  [default: x4-small]"
 
@@ -95,7 +103,7 @@ def _operation(
             name,
             params=[*arguments, *(one for those in sorted_.values() for one in those)],
             callback=called,
-            help=function.__doc__,
+            help=(function.__doc__ or "").replace("    \b\n", f"{_OF_ALL}    \b\n"),
             context_settings=SETTINGS,
             groups={heading: " ".join(str(one.name) for one in those) for heading, those in sorted_.items() if those},
         )
@@ -167,12 +175,6 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
 
     A clip needs pip install "srflow-sdk[video]".
 
-    The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
-    Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; one that
-    was not finished begins again. --dry-run says how long it takes.
-
-    Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
-
     \b
     Examples:
       srflow-upscale photo.jpg                             photo_x4.png
@@ -214,16 +216,8 @@ def restore(asked: _Asked, *, inputs: tuple[str, ...]) -> None:
     The noise of a camera goes, and so do salt and pepper. Blur and the blocks of a JPEG stay, and a photo without noise
     comes back as it was. The model must have an inverter.
 
-    For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
-    a directory, made if needed, where photo.jpg becomes photo.png; --name takes {stem}, {ending}, {seed}, {tau},
-    {model}. Outputs replace existing files, but never inputs. Without -o, photo.jpg becomes photo_restored.png beside
-    it, a folder photos becomes photos_restored, and nothing is replaced. For one picture, INPUT may be - for standard
-    input, and OUT - for standard output.
-
-    The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
-    Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others.
-
-    Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
+    INPUT and OUT are as for srflow-upscale; --name takes {stem}, {ending}, {seed}, {tau}, {model}. Without -o,
+    photo.jpg becomes photo_restored.png beside it, a folder photos becomes photos_restored, and nothing is replaced.
 
     \b
     Examples:
@@ -265,8 +259,6 @@ def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path 
 
     TARGET may be a folder of pictures; OUT is a directory then. SOURCE, MASK and the file of --lr are each one picture
     for all of them, or a folder with a picture of the same name, but for the ending, for each.
-
-    Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
 
     \b
     Examples:

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import errno
-import re
 import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -48,17 +46,22 @@ def test_quiet_prints_only_warnings_and_errors(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setattr("srflow_apps.batch.display.FIRST_AFTER_S", 0)
     result = run("a.png", "bad.png", "-o", "out", "--report", "report.json", "--quiet")
     assert (result.exit_code, result.stdout) == (1, "")
-    warning, error = sorted(result.stderr.splitlines(), reverse=True)
-    assert (warning[:8], error[:7]) == ("warning:", "error: ")
+    warning, error = sorted(result.stderr.splitlines(), reverse=True)  # an output far from its input is one
+    assert (warning[:16], error[:7]) == ("warning: a.png: ", "error: ")
     assert run("a.png", "-o", "big.png", "--quiet").stderr == ""
 
 
-def test_quality_and_lossless_are_the_writers(run: Run, upscaler: Upscaler, photo: np.ndarray) -> None:
+def test_quality_and_lossless_are_the_writers_and_names_follow_the_pattern(
+    run: Run, upscaler: Upscaler, photo: np.ndarray
+) -> None:
     for quality in ("20", "90"):
         assert run("a.png", "-o", f"{quality}.jpg", "--quality", quality).exit_code == 0
     assert Path("20.jpg").stat().st_size < Path("90.jpg").stat().st_size
     assert run("a.png", "-o", "big.webp", "--lossless").exit_code == 0
     assert np.array_equal(read_image("big.webp").pixels, upscaler.upscale(photo))
+    result = run("a.png", "-o", "out", "--name", "{stem}-{model}-t{tau}-{seed}.jpg", "--seed", "7")
+    assert result.stdout == "out/a-tiny-t0.8-7.jpg\n"
+    assert Image.open("out/a-tiny-t0.8-7.jpg").format == "JPEG"
 
 
 def test_files_that_exist_are_left_alone_if_asked(run: Run) -> None:
@@ -140,14 +143,6 @@ def test_version(command: object) -> None:
     assert version("srflow-sdk") in result.stdout
 
 
-@pytest.mark.parametrize("command", [cli.upscale, cli.restore, cli.transfer])
-def test_help_names_every_option_once(command: click.Command) -> None:
-    result = CliRunner().invoke(command, ["--help"], terminal_width=100)
-    named = re.findall(r"^  (?:-\w, )?(--[\w-]+)", result.stdout, re.MULTILINE)
-    options = [max(one.opts, key=len) for one in command.params if isinstance(one, click.Option)]
-    assert sorted(named) == sorted([*options, "--help"])
-
-
 @pytest.mark.parametrize("module", ["srflow_sdk", "srflow_apps.commands.cli"])
 def test_the_package_runs_as_a_command(module: str) -> None:
     command = [sys.executable, "-m", module, "--help"]
@@ -195,34 +190,8 @@ def test_a_format_that_cannot_hold_the_alpha_is_refused_before_the_work(
     assert "no transparency" in result.stderr
 
 
-@pytest.mark.parametrize(("limit", "status"), [("2744", 1), ("2745", 0), ("2.745k", 0), ("3K", 0), ("1M", 0)])
+@pytest.mark.parametrize(("limit", "status"), [("2744", 1), ("2.745k", 0), ("3K", 0)])
 def test_larger_inputs_than_allowed_are_refused(run: Run, limit: str, status: int) -> None:
     result = run("a.png", "-o", "big.png", "--max-pixels", limit)
     assert result.exit_code == status
     assert ("61×45" in result.stderr) == bool(status)
-
-
-def test_an_output_far_from_its_input_is_warned_of_once(run: Run) -> None:
-    result = run("a.png", "-o", "big.png", "--samples", "2", "--report", "report.json")
-    assert result.exit_code == 0
-    (warning,) = result.stderr.splitlines()
-    assert warning.startswith("warning: a.png: ")
-
-
-@pytest.mark.parametrize(
-    ("options", "advice"), [(["--consistent"], "a consistent output came"), (["--tau", "0"], "ask for a cons")]
-)
-def test_the_warning_about_black_dots_on_white_advises_what_helps(run: Run, options: list[str], advice: str) -> None:
-    dots = np.full((40, 40, 3), 255, np.uint8)
-    dots[::3, ::3] = 0
-    write_image("dots.png", dots)
-    result = run("dots.png", "-o", "big.png", "--report", "report.json", *options)
-    assert result.exit_code == 0
-    (warning,) = result.stderr.splitlines()
-    assert f"below 40); {advice}" in warning
-
-
-def test_names_in_a_directory_follow_the_pattern(run: Run) -> None:
-    result = run("a.png", "-o", "out", "--name", "{stem}-{model}-t{tau}-{seed}.jpg", "--seed", "7")
-    assert result.stdout == "out/a-tiny-t0.8-7.jpg\n"
-    assert (Image.open("out/a-tiny-t0.8-7.jpg").format) == "JPEG"

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
-from srflow_apps.commands.cli import upscale
 from tests.sdk.tiny_bundle import hidden_files
 
 Run = Callable[..., Result]
@@ -29,10 +28,8 @@ def photos(folder: Path) -> Path:
     [
         (["a.png"], ["a_x4.png"]),
         (["a.png", "--scale", "1.5"], ["a_x1.5.png"]),
-        (["a.png", "--size", "40x"], ["a_40x.png"]),
-        (["a.png", "--tau", "0.4"], ["a_x4_tau0.4.png"]),
-        (["a.png", "--tau", "auto"], ["a_x4.png"]),
-        (["a.png", "--max-size", "40"], ["a_max40.png"]),
+        (["a.png", "--size", "40x", "--tau", "0.4"], ["a_40x_tau0.4.png"]),
+        (["a.png", "--max-size", "40", "--tau", "auto"], ["a_max40.png"]),
         (["a.png", "--samples", "2", "--sample", "3", "--format", "webp"], ["a_x4_s3.webp", "a_x4_s4.webp"]),
         (["a.png", "--name", "{stem}-{seed}.tif"], ["a-0.tif"]),
         (["a.png", "b.png"], ["a_x4.png", "b_x4.png"]),
@@ -98,7 +95,3 @@ def test_where_there_is_no_place_beside_the_fix_is_one_line(
     result = run(*arguments)
     assert result.exit_code == 2
     assert says in result.stderr.splitlines()[-1]
-
-
-def test_two_dashes_before_a_letter_suggest_one() -> None:
-    assert "Did you mean '-o'?" in CliRunner().invoke(upscale, ["a.png", "--o", "b.png"]).stderr

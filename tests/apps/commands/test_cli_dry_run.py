@@ -81,18 +81,9 @@ def test_a_dry_run_refuses_what_a_run_refuses(run: Run, folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["a.png", "b.png", "bad.png"]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.2, "about 1 second"),
-        (75, "about 75 seconds"),
-        (720, "about 12 minutes"),
-        (9000, "about 2.5 hours"),
-        (90_000, "about 25 hours"),
-    ],
-)
-def test_times_are_in_words(seconds: float, words: str) -> None:
-    assert about(seconds) == words
+def test_times_are_in_words() -> None:
+    seconds = {0.2: "1 second", 75: "75 seconds", 720: "12 minutes", 9000: "2.5 hours", 90_000: "25 hours"}
+    assert {number: about(number) for number in seconds} == {n: f"about {words}" for n, words in seconds.items()}
 
 
 def test_the_time_is_measured_by_doing_it_elsewhere(

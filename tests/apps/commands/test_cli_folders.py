@@ -156,21 +156,19 @@ def test_after_a_kill_resume_gives_what_an_undisturbed_run_gives(
     assert pixels("out") == pixels("undisturbed")
 
 
-def test_ctrl_c_leaves_whole_files_only_and_says_how_to_go_on(
-    run: Run, start: Start, photos: Path, photo: np.ndarray
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_whole_files_only_and_says_how_to_go_on(
+    run: Run, start: Start, photos: Path, photo: np.ndarray, number: signal.Signals
 ) -> None:
     _large(photos, photo)
     process = start("photos", "-o", "out", "--recursive", "--tile", "16", "--report", "report.json")
     assert process.stdout is not None
     assert process.stdout.readline() == "out/a.png\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert (
-        stderr.splitlines()[-1]
-        == "interrupted: 1 of 4 done; the same command with --resume keeps those and makes the others"
-    )
-    assert "Traceback" not in stderr
+    assert process.returncode == 128 + number
+    end = "interrupted: 1 of 4 done; the same command with --resume keeps those and makes the others"
+    assert [line for line in stderr.splitlines() if not line.startswith("warning: ")] == [end]
     assert files("out") == ["a.png"]
     report = json.loads(Path("report.json").read_text())
     assert report["summary"] == {"inputs": 4, "done": 1, "skipped": 0, "failed": 0, "interrupted": True}
@@ -179,18 +177,6 @@ def test_ctrl_c_leaves_whole_files_only_and_says_how_to_go_on(
     _, *rest = PHOTOS
     write_image("photos/b.png", photo[:12, :16])  # a small one again: this is about going on
     assert run("photos", "-o", "out", "--recursive", "--resume").stdout.split() == [f"out/{name}" for name in rest]
-
-
-def test_a_signal_that_asks_to_stop_leaves_whole_files_only(start: Start, photos: Path, photo: np.ndarray) -> None:
-    _large(photos, photo)
-    process = start("photos", "-o", "out", "--recursive", "--tile", "16")
-    assert process.stdout is not None
-    assert process.stdout.readline() == "out/a.png\n"
-    process.send_signal(signal.SIGTERM)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM
-    assert stderr == "interrupted: 1 of 4 done; the same command with --resume keeps those and makes the others\n"
-    assert files(photos.parent / "out") == ["a.png"]
 
 
 def test_a_single_picture_that_is_interrupted_is_not_said_to_continue(

@@ -24,11 +24,6 @@ from tests.sdk.flow_bundle import write_flow_bundle
 Run = Callable[..., Result]
 
 
-@pytest.fixture(scope="module")
-def flow_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_flow_bundle(tmp_path_factory.mktemp("flow") / "flow.srflow")
-
-
 @pytest.fixture
 def run(flow_bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """srflow-restore with a tiny flow, in a folder with a.png, b.png, and bad.png, which is no picture."""
@@ -122,16 +117,13 @@ def test_a_report_into_a_pipe_is_refused_before_any_work(run: Run) -> None:
     assert not Path("clean.png").exists()
 
 
-def test_names_take_a_temperature_only_if_it_is_chosen(run: Run) -> None:
+def test_names_have_the_fields_that_restoring_fills(run: Run) -> None:
     assert run("a.png", "-o", "out/", "--name", "{stem}_{tau}.png", "--tau", "0.5").stdout == "out/a_0.5.png\n"
-    result = run("a.png", "-o", "out/", "--name", "{stem}_{tau}.png")
-    assert result.exit_code == 2
-    assert "choose it with --tau" in result.stderr
-
-
-@pytest.mark.parametrize("pattern", ["{sample}.png", "{stem}_{scale}.png"])
-def test_names_have_no_fields_that_only_upscaling_fills(run: Run, pattern: str) -> None:
-    result = run("a.png", "-o", "out", "--name", pattern)
-    assert result.exit_code == 2
-    assert "the fields are {stem}, {ending}, {seed}, {tau}, {model}" in result.stderr
-    assert "numbers also {seed:06}" in run("a.png", "-o", "out", "--name", "{stem:d}.png").stderr
+    for pattern, says in (
+        ("{stem}_{tau}.png", "choose it with --tau"),
+        ("{sample}.png", "the fields are {stem}, {ending}, {seed}, {tau}, {model}"),
+        ("{stem}_{scale}.png", "the fields are {stem}, {ending}, {seed}, {tau}, {model}"),
+        ("{stem:d}.png", "numbers also {seed:06}"),
+    ):
+        result = run("a.png", "-o", "out/", "--name", pattern)
+        assert (result.exit_code, says in result.stderr) == (2, True), result.stderr

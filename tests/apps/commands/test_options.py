@@ -1,14 +1,18 @@
-"""Options of commands are the fields of dataclasses: a field with a help is one, with the field's type and default."""
+"""Options of commands: fields of dataclasses with a help; their help under headings; what the shell completes."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import click
 import pytest
+from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
+from srflow_apps.commands import cli
+from srflow_apps.commands.base_command import Command
 from srflow_apps.commands.options import with_options_of
 
 Colour = Literal["red", "blue"]
@@ -23,8 +27,9 @@ class Choices:
     secret: int = 0
 
 
-@click.command()
+@click.command(cls=Command, groups={"Shown": "big_one number"})
 @with_options_of(Choices)
+@click.option("--hidden", hidden=True, expose_value=False)
 def command(**values: Any) -> None:
     click.echo(sorted(values.items()))
 
@@ -47,9 +52,35 @@ def test_what_a_field_cannot_be_is_wrong_usage(arguments: list[str]) -> None:
     assert CliRunner().invoke(command, arguments).exit_code == 2
 
 
-def test_the_help_shows_each_with_its_default() -> None:
-    lines = CliRunner().invoke(command, ["--help"], terminal_width=100).stdout.splitlines()
-    shown = {line.split()[0]: line.split("  ", 2)[2].strip() for line in lines if line.startswith("  --")}
-    del shown["--help"]
-    assert shown["--number"] == "How many.  [default: 3; x>=1]"
-    assert set(shown) == {"--number", "--colour", "--big-one", "--no-keep"}
+def test_the_help_shows_each_with_its_default_under_headings_and_the_others_last() -> None:
+    lines = CliRunner().invoke(command, ["--help"], terminal_width=100).stdout.split("[OPTIONS]\n\n")[1].splitlines()
+    words = [line.split()[0] if line.startswith(" ") else line for line in lines]
+    assert words == ["Shown:", "--big-one", "--number", "", "Other options:", "--no-keep", "--colour", "--help"]
+    assert lines[2].split("  ", 2)[2].strip() == "How many.  [default: 3; x>=1]"
+
+
+@pytest.mark.parametrize("of", [cli.upscale, cli.restore, cli.transfer])
+def test_a_commands_help_names_every_option_once(of: click.Command) -> None:
+    result = CliRunner().invoke(of, ["--help"], terminal_width=100)
+    named = re.findall(r"^  (?:-\w, )?(--[\w-]+)", result.stdout, re.MULTILINE)
+    options = [max(one.opts, key=len) for one in of.params if isinstance(one, click.Option)]
+    assert sorted(named) == sorted([*options, "--help"])
+    assert result.stdout.index("Exit status: 0 success") < result.stdout.index("Examples:")
+
+
+@pytest.mark.parametrize(
+    ("words", "last", "expected"),
+    [
+        ([], "--rep", "plain,--report"),
+        (["a.png", "--device"], "te", "plain,tensorrt"),
+        (["a.png", "-o"], "lar", "file,lar"),
+        (["a.png", "--model"], "x", "file,x"),
+    ],
+)
+def test_options_choices_and_files_are_completed(words: list[str], last: str, expected: str) -> None:
+    shell = BashComplete(cli.upscale, {}, "srflow-upscale", "_SRFLOW_UPSCALE_COMPLETE")
+    assert [shell.format_completion(one) for one in shell.get_completions(words, last)] == [expected]
+
+
+def test_two_dashes_before_a_letter_suggest_one() -> None:
+    assert "Did you mean '-o'?" in CliRunner().invoke(cli.upscale, ["a.png", "--o", "b.png"]).stderr

@@ -79,6 +79,8 @@ def test_the_picture_says_how_it_was_made(run: Run, flow: Upscaler) -> None:
         ),
         (["target.png", "source.png", "mask.png", "-o", "out.xyz"], 2, "ending"),
         (["target.png", "source.png", "mask.png", "-o", "out.png", "--quality", "80"], 2, "no quality"),
+        (["-", "source.png", "-", "-o", "out.png"], 2, "- is standard input, one picture"),
+        (["target.png", "source.png", "mask.png", "-o", "out.png", "--format", "jpg"], 2, "two formats"),
         (["target.png", "source.png", "mask.png", "-o", "out.png", "--tau", "1=a"], 2, "numbers by level"),
         (["target.png", "source.png", "mask.png", "-o", "out.png", "--tau", "8=0.5"], 2, "tau names level 8"),
         (["target.png", "source.png", "mask.png", "-o", "out.png", "--max-pixels", "99"], 1, "pixels"),
@@ -146,19 +148,6 @@ def test_one_input_and_the_output_may_be_pipes(run: Run, piped: str) -> None:
     provenance = read_provenance("sent.tif")
     assert provenance is not None
     assert "stdin" in f"{provenance.source} {provenance.settings}"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["-", "source.png", "-", "-o", "out.png"], "- is standard input, one picture"),
-        (["target.png", "source.png", "mask.png", "-o", "out.png", "--format", "jpg"], "two formats"),
-    ],
-)
-def test_wrong_use_of_pipes_is_one_line(run: Run, arguments: list[str], says: str) -> None:
-    result = run(*arguments)
-    assert result.exit_code == 2
-    assert says in result.stderr.splitlines()[-1]
 
 
 def test_errors_call_pipes_by_their_names(run: Run, pictures: Pictures) -> None:
