@@ -1,6 +1,5 @@
 """Which photographs of a folder are used, at which sizes, and what becomes of files that are broken, cached or odd."""
 
-import errno
 import os
 
 import numpy as np
@@ -161,19 +160,6 @@ def test_a_photograph_that_changes_is_cached_anew(tmp_path):
     after = crops_of(photo.parent, cache=str(tmp_path / "cache"))[0]
     assert not torch.equal(before.hr, after.hr)
     assert equal(after, crops_of(photo.parent)[0])
-
-
-def test_a_full_disk_is_reported_once_and_training_goes_on(folder, tmp_path, monkeypatch):
-    def full(path, content):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-    monkeypatch.setattr("srflow_training.data.photographs.write_atomically", full)
-    reports = []
-    crops = crops_of(folder, cache=str(tmp_path / "cache"), iterations=6, reports=reports)
-    batches = list(loader(crops, start=0, workers=2))
-    assert len(reports) == 1
-    assert "No space left" in reports[0]
-    assert equal(batches[5], crops_of(folder, iterations=6)[5])
 
 
 def test_a_cache_that_is_no_folder_is_refused(folder, tmp_path):

@@ -7,33 +7,21 @@ import pytest
 import torch
 
 from srflow_training import figures
-from srflow_training.data import MARGIN, Batch, Crops, Photos, degrade, loader, pairs_picture
+from srflow_training.data import MARGIN, Batch, degrade, loader, pairs_picture
 from srflow_training.model import RRDB
 from srflow_training.resampling import mirror_pad, reduce_bicubic, reduce_bilinear, round_to_8_bit
-from srflow_training.settings import Degradation, RunSettings
+from srflow_training.settings import Degradation
 from srflow_training.validation import Validation, runtime_noise
 from tests.networks import random_srflow, tiny_config
+from tests.training import crops
+from tests.training.crops import equal
 
 NOTHING = {"passes": 1, "clean": 0, "blur": 0, "resize": 0, "noise": 0, "compression": 0}
 EVERYTHING = {"preset": "strong", "clean": 0, "blur": 1, "resize": 1, "noise": 1, "compression": 1}
 
 
-def run_settings(degradation=None, **data):
-    schedule = {"iterations": 4, "save_every": 2, "log_every": 1, "validate_every": 2, "validate_crops": 1}
-    network = {"kind": "rrdb", "nf": 8, "growth": 4, "blocks": 1}
-    sections = {"network": network, "schedule": schedule, "hardware": {"accelerator": "cpu", "precision": "fp32"}}
-    fields = {"crop": 32, "batch": 4, "workers": 0, "cache": "off", "degradation": degradation, **data}
-    return RunSettings.from_dict({**sections, "data": fields})
-
-
-def crops_of(photos, degradation=None, *, scale=4, rank=0, ranks=1, **data):
-    settings = run_settings(degradation, **data).data
-    found = Photos(photos, settings, scale, print)
-    return Crops(found, settings, scale=scale, seed=0, iterations=6, rank=rank, ranks=ranks)
-
-
-def equal(first, second):
-    return all(torch.equal(a, b) for a, b in zip(first[:3], second[:3], strict=True))
+def crops_of(photos, degradation=None, **fields):
+    return crops.crops_of(photos, degradation=degradation, **{"crop": 32, "iterations": 6, **fields})
 
 
 def damaged(image, *, seed=0, scale=1, **fields):
@@ -85,15 +73,11 @@ def test_direct_damage_is_of_lr_pixels_and_comes_once():
 def test_direct_damage_begins_with_the_reduction_of_the_data(photos):
     """The network of a run with `data.reduction: bilinear` must see bilinear reductions, in training and validation."""
     direct = Degradation(**NOTHING, direct=1)
-    crops = {
-        reduction: crops_of(photos, {**NOTHING, "direct": 1}, reduction=reduction)[0]
-        for reduction in ("bicubic", "bilinear")
-    }
+    bicubic, bilinear = (crops_of(photos, NOTHING | {"direct": 1}, reduction=way)[0] for way in ("bicubic", "bilinear"))
     plain = crops_of(photos, reduction="bilinear")[0]
-    assert torch.equal(crops["bicubic"].hr, crops["bilinear"].hr)
-    assert not torch.equal(crops["bicubic"].lr, crops["bilinear"].lr)
-    if torch.equal(plain.hr, crops["bilinear"].hr):
-        assert torch.equal(plain.lr, crops["bilinear"].lr)
+    assert torch.equal(bicubic.hr, bilinear.hr)
+    assert not torch.equal(bicubic.lr, bilinear.lr)
+    assert torch.equal(plain.lr, bilinear.lr)
     validation = Validation(photos, scale=4, multiple=8, degradation=direct, reduction="bilinear", count=1)
     [hr] = validation.crops
     assert torch.equal(validation._reduced(hr, 0), round_to_8_bit(reduce_bilinear(hr, 4)))

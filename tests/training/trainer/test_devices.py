@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from srflow_sdk.errors import ArgumentError, DeviceError
-from srflow_training.presets import load_settings
 from srflow_training.settings import dump_settings
-from srflow_training.trainer import Trainer
 from tests.training.runs import ranks_command, run_two, settings, trainer
 
 
@@ -27,22 +25,6 @@ def test_bfloat16_leaves_the_flows_state_in_float32(tmp_path, photos):
     with torch.no_grad():
         difference = exact.model.encode(batch.hr, batch.lr)[1] - nats
     assert float(difference.abs().max()) / batch.hr[0].numel() < 0.05
-
-
-@pytest.mark.parametrize("preset", ["x4-photo", "x8-general", "paper-x4"])
-def test_presets_train_in_bfloat16(tmp_path, photos, preset):
-    network = load_settings(preset, []).network
-    small = ["network.nf=8", "network.blocks=2", "data.crop=32", "data.batch=2", "data.workers=0"]
-    if "plain" not in (network["kind"], network.get("encoder")):
-        small += ["network.growth=4"]
-    if network["kind"] == "srflow":
-        small += ["network.stacked_blocks=[0,1]", "network.steps=1", "network.hidden=8"]
-    if "injector_hidden" in network:
-        small += ["network.injector_hidden=8"]
-    chosen = load_settings(preset, [*small, "hardware.accelerator=cpu", "hardware.precision=bf16"])
-    run = Trainer(chosen, data=photos, out=tmp_path, val=None, resume=False)
-    assert run.step(run.crops[0])["loss"].isfinite()
-    assert run.skipped == 0
 
 
 def test_bfloat16_rounds_neither_images_nor_noise(tmp_path, photos):

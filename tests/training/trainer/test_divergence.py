@@ -7,6 +7,7 @@ import torch
 from click.testing import CliRunner
 
 from srflow_training import load_checkpoint
+from srflow_training.checkpoints import load_with_notes
 from srflow_training.cli import train
 from srflow_training.states import Health, States
 from srflow_training.trainer import DivergedError
@@ -44,38 +45,14 @@ def test_the_advice_after_a_divergence_works_as_printed(tmp_path, photos):
     assert finite(out / "model.safetensors")
 
 
-def poisoned(run, *, start):
-    """Make all losses of a run grow from iteration `start`, and not finite ten iterations later."""
-    original = run.objective
-
-    def objective(*batch, **options):
-        if run.iteration >= start:
-            with torch.no_grad():
-                run.model.encoder.conv_first.weight.mul_(3)  # worthless long before it is not finite
-        terms = original(*batch, **options)
-        if run.iteration < start:
-            return terms
-        bad = float("nan") if run.iteration >= start + 10 else 1e4
-        worse = (terms["loss"] + 10) * bad
-        return {**terms, "loss": worse, "nll": worse}
-
-    run.objective = objective
-    run.fabric.clip_gradients = lambda *a, **k: torch.nn.utils.clip_grad_norm_(run.model.parameters(), 5.0)
-
-
-@pytest.mark.slow
-def test_the_last_healthy_state_outlives_later_ones_and_resume_goes_on_from_it(tmp_path, photos):
-    schedule = {"iterations": 60, "save_every": 4, "keep": 2}
-    run = trainer(tmp_path, photos, schedule=schedule)
-    poisoned(run, start=12)
-    with pytest.raises(DivergedError, match=r"continue from iteration 12, the last healthy state, .* --resume "):
+def test_a_run_that_ends_collapsed_saves_nothing_after_its_last_healthy_state(tmp_path, photos, monkeypatch, caplog):
+    run = trainer(tmp_path, photos, schedule={"save_every": 2})
+    monkeypatch.setattr(run.health, "judge", lambda: run.iteration < 4)
+    with pytest.raises(DivergedError, match=r"collapsed at iteration 6: continue from iteration 2, the last healthy"):
         run.run()
-    healthy = {name: tensor.isfinite().all() for name, tensor in load_checkpoint(run.checkpoint).state_dict().items()}
-    assert all(healthy.values())
-    resumed = trainer(tmp_path, photos, resume=True, schedule={**schedule, "iterations": 24, "learning_rate": 1e-4})
-    assert (resumed.iteration, resumed.skipped_in_a_row) == (12, 0)
-    resumed.run()
-    assert resumed.skipped == 0
+    assert [file.name for file in run.states.files()] == ["iteration-00000002.pt"]
+    assert load_with_notes(run.checkpoint)[1]["iterations"] == 2
+    assert caplog.text.count("the run may be diverging, so its state is not saved") == 2
 
 
 def test_a_streak_of_skipped_steps_begins_at_0_on_resume(tmp_path, photos):
