@@ -132,10 +132,6 @@ class Degradation(Section):
         return self
 
 
-def _off(value: Any) -> Any:
-    return None if value in OFF else value
-
-
 class DataSettings(Section):
     """How training crops are taken.
 
@@ -165,7 +161,7 @@ class DataSettings(Section):
     transposes: bool = True
     hr_shift: PixelsOrZero = 0
     reduction: Reduction = "bicubic"
-    degradation: Annotated[Degradation | None, BeforeValidator(_off)] = None
+    degradation: Annotated[Degradation | None, BeforeValidator(lambda value: None if value in OFF else value)] = None
     lr: str = ""
     teacher: str = ""
     workers: Processes = 2

@@ -116,7 +116,7 @@ class Health:
     def add_step(self, loss: Tensor, gradient_norm: Tensor) -> None:
         """Note a step's loss, which counts as infinite if the gradient is not finite."""
         if "loss" not in self._first:
-            self._first["loss"] = self._best["loss"] = _or_infinity(float(loss))
+            self._first["loss"] = self._best["loss"] = float(loss) if bool(loss.isfinite()) else math.inf
         self._losses.append(torch.where(torch.isfinite(gradient_norm), loss, math.inf).detach())
 
     def add_validation(self, figures: Mapping[str, float]) -> None:
@@ -153,10 +153,6 @@ class Health:
         """Continue from a saved state."""
         self._best, self._first = dict(state["best"]), dict(state["first"])
         self._validated = bool(state["validated"])
-
-
-def _or_infinity(value: float) -> float:
-    return value if math.isfinite(value) else math.inf
 
 
 class Best:

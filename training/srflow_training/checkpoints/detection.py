@@ -62,7 +62,8 @@ def detect_rrdb(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], NameOf]:
         doublings = (_count(state, r"model\.(\d{1,2})\.") - 1 - 4) // 3
         name_of, trunk_skip = old_esrgan_name(blocks, 2**doublings), "first_conv"
     else:
-        raise CheckpointError(f"no known network: the first keys are {_first_keys(state)}; {_EXPECTED}")
+        first_keys = ", ".join(list(state)[:3]) or "(none)"
+        raise CheckpointError(f"no known network: the first keys are {first_keys}; {_EXPECTED}")
     if (colours := _channels(state, f"{first}.weight", 1)) != 3 or doublings not in (1, 2, 3, 4) or not blocks:
         raise CheckpointError(
             f"an RRDB network with {blocks} blocks, {colours} input channels and ×{2 ** max(doublings, 0)} upsampling; "
@@ -153,10 +154,6 @@ def _level_structure(conditional: list[int], plain: list[int], splits: set[int])
             f"splits at {sorted(splits)}; a tensor may be missing"
         )
     return levels, steps, transitions
-
-
-def _first_keys(state: Mapping[str, Tensor]) -> str:
-    return ", ".join(list(state)[:3]) or "(none)"
 
 
 @torch.no_grad()
