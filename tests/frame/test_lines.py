@@ -9,11 +9,11 @@ from .bare_environment import ROOT
 BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes something first
     "srflow_sdk": 12_495,
     "apps/srflow_apps": 7_127,
-    "training/srflow_training": 5_813,
+    "training/srflow_training": 5_802,
     "training/srflow_evaluation": 5_202,
     "export/srflow_export": 6_395,
     "benchmarks": 4_427,
-    "tests": 42_283,
+    "tests": 42_082,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
