@@ -72,15 +72,6 @@ def test_a_consistent_answer_reduces_to_the_input(tiny_bundle, noise, dtype, cha
     assert answer.dtype == plain.dtype
 
 
-def test_consistent_answers_are_the_same_for_any_tile(tiny_bundle):
-    tall = np.random.default_rng(0).random((150, 20, 3), np.float32)
-    with Upscaler(tiny_bundle, threads=1, tile=16) as tiled, Upscaler(tiny_bundle, threads=1, tile=None) as whole:
-        one = tiled.upscale(tall, consistent=True)
-        other = whole.upscale(tall, consistent=True)
-    np.testing.assert_allclose(one, other, atol=2e-5)
-    assert lr_psnr(one, tall) == pytest.approx(lr_psnr(other, tall), abs=0.01)
-
-
 def test_the_report_measures_every_answer_and_warns_under_40_db(upscaler, noise, caplog, tmp_path):
     write_image(tmp_path / "lr.png", noise)
     targets = [tmp_path / f"{number}.png" for number in range(3)]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from srflow_sdk import OutputSize, lr_psnr
+from srflow_sdk import lr_psnr
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
 
 from ..pixels.icc_writer import ADOBE_RGB, DISPLAY_P3, SRGB_CURVE, gamma_curve, matrix_profile
@@ -49,28 +49,6 @@ def test_linear_light_is_that_of_the_image_s_profile(tiled, photo, tmp_path):
     assert np.abs(out - expected)[bright].max() < 5e-4
     with_srgb = not_linear(whole(linear(large), SIZES[2], "bicubic"))
     assert np.abs(out - with_srgb)[bright].max() > 1e-2
-
-
-@pytest.mark.parametrize("scale", [4, OutputSize(max_side=5000)])
-def test_the_model_s_scale_changes_nothing(tiled, photo, tmp_path, scale):
-    np.testing.assert_array_equal(tiled.upscale(photo, scale=scale, linear_light=True), tiled.upscale(photo))
-    write_image(tmp_path / "lr.png", photo)
-    tiled.upscale_file(tmp_path / "lr.png", tmp_path / "plain.png")
-    tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", scale=scale, reduction="lanczos")
-    assert (tmp_path / "sr.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
-
-
-@pytest.mark.parametrize("channels", [[0], [0, 1, 2, 3]])
-def test_a_file_becomes_what_its_pixels_become(tiled, tmp_path, photo, channels):
-    pixels = np.dstack([photo, photo[::-1, :, 0]])[..., channels].astype(np.uint16) * 257
-    write_image(tmp_path / "lr.tif", pixels)
-    tiled.upscale_file(tmp_path / "lr.tif", tmp_path / "sr.tif", seed=2, scale=1.5)
-    expected = tiled.upscale(pixels, seed=2, scale=1.5)
-    assert expected.shape == (68, 92, pixels.shape[2])
-    if pixels.shape[2] == 1:
-        floats = tiled.upscale((pixels / 65535).astype(np.float32), seed=2, scale=1.5)
-        np.testing.assert_array_equal(expected, np.rint(floats * np.float32(65535)).astype(np.uint16))  # rounded once
-    np.testing.assert_array_equal(read_image(tmp_path / "sr.tif").pixels, expected)
 
 
 def test_opaque_alpha_changes_nothing_and_transparent_colours_do_not_bleed(tiled, photo):

@@ -120,43 +120,18 @@ def test_unknown_scales_are_refused(scale):
 # Reduction by any factor, row by row.
 
 
-KERNELS = ("bicubic", "lanczos")
-
-
 def in_bands(picture, to, kernel, band):
     reducer = RowReducer((picture.shape[0], picture.shape[1]), to, kernel)
     return np.concatenate([reducer.push(picture[top : top + band]) for top in range(0, len(picture), band)])
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize(
-    ("size", "to"),
-    [
-        ((48, 64), (37, 50)),
-        ((48, 64), (5, 3)),
-        ((4, 200), (1, 199)),
-        ((1, 1), (1, 1)),
-    ],
-)
-def test_a_reduction_is_what_the_formula_says_of_the_whole_picture(kernel, size, to):
+@pytest.mark.parametrize("kernel", ["bicubic", "lanczos"])
+@pytest.mark.parametrize(("size", "to"), [((48, 64), (37, 50)), ((48, 64), (5, 3)), ((4, 200), (1, 199))])
+def test_a_reduction_in_bands_is_what_the_formula_says_of_the_whole_picture(kernel, size, to):
     picture = np.random.default_rng(1).random((*size, 3), np.float32)
     got = in_bands(picture, to, kernel, 7)
     assert (got.dtype, got.shape) == (np.float32, (*to, 3))
     np.testing.assert_allclose(got, whole(picture, to, kernel), atol=1e-6)
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-@pytest.mark.parametrize("to", [(24, 32), (37, 50), (2, 3)])
-def test_bands_do_not_change_a_bit(kernel, to):
-    picture = np.random.default_rng(2).random((48, 64, 2), np.float32)
-    expected = in_bands(picture, to, kernel, 48)
-    for band in (1, 5, 16):
-        np.testing.assert_array_equal(in_bands(picture, to, kernel, band), expected)
-
-
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_the_same_size_is_the_same_picture_and_flat_stays_flat(kernel):
-    picture = np.random.default_rng(4).random((9, 11, 3), np.float32)
-    np.testing.assert_array_equal(in_bands(picture, (9, 11), kernel, 4), picture)
-    flat = in_bands(np.full((40, 50, 1), 0.3, np.float32), (13, 17), kernel, 8)
-    np.testing.assert_allclose(flat, 0.3, atol=1e-6)
+    for band in (1, 5, size[0]):
+        np.testing.assert_array_equal(in_bands(picture, to, kernel, band), got)
+    np.testing.assert_array_equal(in_bands(picture, size, kernel, 4), picture)
