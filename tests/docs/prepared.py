@@ -11,15 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from srflow_export import ExportOptions, export_checkpoint
 from srflow_sdk import Bundle
 from tests.apps.clips.clips import write_clip
-from tests.networks import golden_checkpoint
 
 from .forking import write_program
 from .pages import ROOT
 
-CHECKPOINT, BUNDLE = "SRFlow_DF2K_4X.pth", "SRFlow_DF2K_4X.srflow"
 PHOTO = ROOT / "examples" / "photos" / "cat.png"
 SIZE = (60, 44)
 
@@ -30,19 +27,16 @@ SMALL = ("network.nf=8", "network.blocks=2")
 SMALL_FLOW = ("network.stacked_blocks=[0,1]", "network.steps=2", "network.hidden=8")
 
 
-def write_models(folder: Path) -> Path:
-    """Write the checkpoint and its bundle: a network with the published names and layout, and few channels."""
-    golden_checkpoint(folder / CHECKPOINT)
-    export_checkpoint(folder / CHECKPOINT, folder / BUNDLE, ExportOptions(fused=True, halo=8))  # measured, a minute
-    return folder
+def fill(folder: Path, bundle: Path, address: Path) -> dict[str, str]:
+    """Fill the folder of a page, and return the environment variables for its blocks.
 
-
-def fill(folder: Path, models: Path, address: Path) -> dict[str, str]:
-    """Fill the folder of a page, and return the environment variables for its blocks. address: of `forking.serve`."""
+    bundle: of the golden checkpoint, which lies beside it: a network with the published names and layout, and few
+    channels. address: of `forking.serve`.
+    """
     _pictures(folder)
-    shutil.copy(models / CHECKPOINT, folder)
-    for name in (BUNDLE, "model.srflow", "my.srflow", "OLD.srflow"):
-        shutil.copytree(models / BUNDLE, folder / name)
+    shutil.copy(bundle.with_suffix(".pth"), folder / "SRFlow_DF2K_4X.pth")
+    for name in ("SRFlow_DF2K_4X.srflow", "model.srflow", "my.srflow", "OLD.srflow"):
+        shutil.copytree(bundle, folder / name)
     shutil.copytree(Bundle.embedded().path, folder / "x4-small.srflow")
     for name in ("benchmarks", "examples"):
         (folder / name).symlink_to(ROOT / name)

@@ -10,12 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
-
-from tests.conftest import shared_folder
 
 from .pages import PAGES, ROOT, blocks
-from .prepared import BUNDLE, fill, write_models
+from .prepared import fill
 
 pytestmark = pytest.mark.slow
 PAGE_LIMIT_S = 600
@@ -25,13 +22,6 @@ RUN = [
     for page in PAGES
     if page != "PYPI.md" and any(b.not_run is None and b.kind in ("shell", "console", "python") for b in blocks(page))
 ]
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = shared_folder(tmp_path_factory, "models-of-pages")
-    with FileLock(folder / "lock"):
-        return folder if (folder / BUNDLE).exists() else write_models(folder)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +38,11 @@ def address() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_blocks_of_a_page_run(page: str, models: Path, address: Path, tmp_path: Path) -> None:
+def test_blocks_of_a_page_run(page: str, golden_bundle: Path, address: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.docs.running", page],
         cwd=tmp_path,
-        env=fill(tmp_path, models, address),
+        env=fill(tmp_path, golden_bundle, address),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
