@@ -26,7 +26,7 @@ def in_node(module, program, *values):
     path = json.dumps((SOURCES / module).as_uri())
     script = f"import * as its from {path};\nconst values = JSON.parse(process.argv[1]);\n{program}"
     command = [NODE, "--input-type=module", "-e", script, json.dumps(values)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
