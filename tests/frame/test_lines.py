@@ -13,7 +13,7 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "training/srflow_evaluation": 5_202,
     "export/srflow_export": 6_395,
     "benchmarks": 4_427,
-    "tests": 42_082,
+    "tests": 41_939,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
