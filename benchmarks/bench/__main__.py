@@ -8,16 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.bench.machine import machine, one_line
-from benchmarks.bench.parts import (
-    PARTS,
-    MarkerError,
-    Settings,
-    module,
-    read_results,
-    texts,
-    write_parts,
-    write_results,
-)
+from benchmarks.bench.parts import PARTS, Settings, module, read_results, texts, write_parts, write_results
 from benchmarks.bench.processes import ROOT
 
 
@@ -73,10 +64,7 @@ def main(arguments: list[str] | None = None) -> None:
         write_results(figures, results)  # after each part: a run that is stopped keeps what it has
         print(f"\n{texts(results)[name]}", flush=True)
     if options.write:
-        try:
-            write_parts(texts(results))
-        except MarkerError as error:
-            sys.exit(f"error: {error}")
+        write_parts(texts(results))
     print(f"\nfigures are in {figures}", file=sys.stderr)
     if failed:
         sys.exit(f"error: these parts failed, and their tables are older: {', '.join(failed)}")

@@ -48,10 +48,6 @@ class Settings:
         return 1 if self.quick else 3
 
 
-class MarkerError(Exception):
-    """No page has a part's markers; the message says which, and how to fix it."""
-
-
 def module(name: str) -> Any:
     """The module of a part."""
     return importlib.import_module(f"benchmarks.bench.{name.replace('-', '_')}")
@@ -83,13 +79,13 @@ def parts_of(page: str) -> dict[str, str]:
 
 
 def write_parts(found: Mapping[str, str], pages: Sequence[Path] = PAGES) -> None:
-    """Write texts into the pages. Raises: MarkerError, before anything is written."""
+    """Write texts into the pages. Ends the program before anything is written if a part has no markers."""
     sources = {page: page.read_text(encoding="utf-8") for page in pages}
     for name in found:
         if not any(name in parts_of(source) for source in sources.values()):
             names = " or ".join(page.name for page in pages)
             markers = f'"<!-- make bench: {name} -->" and "<!-- end of {name} -->"'
-            raise MarkerError(f"no lines {markers} in {names}: add both where the tables should stand")
+            raise SystemExit(f"error: no lines {markers} in {names}: add both where the tables should stand")
     for page, source in sources.items():
         page.write_text(
             _PART.sub(

@@ -12,16 +12,7 @@ import pytest
 
 from benchmarks.bench import side_by_side
 from benchmarks.bench.__main__ import asked
-from benchmarks.bench.parts import (
-    PAGES,
-    MarkerError,
-    parts_of,
-    read_results,
-    table,
-    texts,
-    write_parts,
-    write_results,
-)
+from benchmarks.bench.parts import PAGES, parts_of, read_results, table, texts, write_parts, write_results
 from benchmarks.bench.processes import ROOT
 
 Bench = Callable[[str], subprocess.CompletedProcess[str]]
@@ -146,7 +137,7 @@ def test_only_what_stands_between_the_markers_changes(tmp_path: Path) -> None:
 def test_a_part_without_markers_is_refused_with_the_lines_to_add(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(ONE, encoding="utf-8")
-    with pytest.raises(MarkerError, match=r'no lines "<!-- make bench: three -->" and ".*" in page.md'):
+    with pytest.raises(SystemExit, match=r'no lines "<!-- make bench: three -->" and ".*" in page.md'):
         write_parts({"one": "| new |", "three": "| new |"}, [page])
     assert page.read_text(encoding="utf-8") == ONE
 

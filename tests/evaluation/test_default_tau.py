@@ -21,19 +21,13 @@ def points(
 ):
     """The figures of a model that has this LPIPS; bicubic has 0.4."""
     methods = [(None, False), (0.0, False), *((tau, auto) for tau in TAUS[1:] for auto in (False, True))]
-    return [
-        Point(
-            kind=kind,
-            tau=tau,
-            auto=auto,
-            psnr=30.0,
-            lr_psnr=lr_psnr(kind, tau or 0.0, auto),
-            specks=specks(kind, tau or 0.0),
-            error={"LPIPS": 0.4 if tau is None else lpips_of(kind, tau, auto), "GMSD": 0.1},
-        )
-        for kind in kinds
-        for tau, auto in methods
-    ]
+    found = []
+    for kind in kinds:
+        for tau, auto in methods:
+            of = {"psnr": 30.0, "lpips": 0.4 if tau is None else lpips_of(kind, tau, auto), "gmsd": 0.1, "haarpsi": 0.2}
+            of |= {"lr_psnr": lr_psnr(kind, tau or 0.0, auto), "specks": specks(kind, tau or 0.0)}
+            found.append(Point(kind=kind, tau=tau, auto=auto, figures=of))
+    return found
 
 
 def falling_until(best, *, auto_is=0.0):
@@ -93,7 +87,7 @@ def test_the_table_shows_the_choice_and_the_next_temperature_beside_bicubic():
     heading, _, *rows = markdown(choose(points(falling_until(0.6, auto_is=0.01)))).splitlines()
     assert heading == "| kind | bicubic | tau 0 | tau 0.6 | auto 0.6 | tau 0.7 | auto 0.7 |"
     lpips = ("0.4000", "0.2100", "0.1500", "0.1600", "0.1600", "0.1700")
-    cells = " | ".join(f"30.00, {value}, 50.0, 0.0, 0.1000" for value in lpips)
+    cells = " | ".join(f"30.00, {value}, 50.0, 0.0, 0.1000, 0.2000" for value in lpips)
     assert rows == [f"| {kind} | {cells} |" for kind in ("photographs", "text")]
     heading = markdown(choose(points(falling_until(1.0)))).splitlines()[0]
     assert heading.endswith("| tau 0.9 | auto 0.9 | tau 1 | auto 1 |")

@@ -47,13 +47,9 @@ def test_rows_show_all_methods_at_each_place_and_lr_images_enlarged(tmp_path):
         assert (second[:, left : left + 128] == 255).all()
 
 
-def test_a_table_is_written_as_markdown_with_its_notes():
-    table = Table(["method", "PSNR"], [["a", "1"], ["b", ""]], ["A note."])
-    assert str(table) == "| method | PSNR |\n|---|---|\n| a | 1 |\n| b |  |\n\nA note."
-
-
-def test_further_tables_follow_below_their_titles_with_their_own_notes():
+def test_a_table_is_written_as_markdown_with_its_notes_and_those_below_it():
     below = Table(["b"], [["2"]], ["Second."], title="Below")
-    table = Table(["a"], [["1"]], ["First."], title="Above", more=[below])
-    assert str(table) == ("### Above\n\n| a |\n|---|\n| 1 |\n\nFirst.\n\n### Below\n\n| b |\n|---|\n| 2 |\n\nSecond.")
+    table = Table(["method", "PSNR"], [["a", "1"], ["b", ""]], ["A note."], title="Above", more=[below])
+    above = "### Above\n\n| method | PSNR |\n|---|---|\n| a | 1 |\n| b |  |\n\nA note."
+    assert str(table) == f"{above}\n\n### Below\n\n| b |\n|---|\n| 2 |\n\nSecond."
     assert table.parts == [table, below]

@@ -224,22 +224,6 @@ def test_true_lr_images_of_the_targets_are_used(options, unfolded, photos, masks
     assert found["checkpoint"] == pytest.approx(found["bundle"], rel=0.05)
 
 
-def test_a_picture_whose_next_one_changed_is_measured_again(options, photos, tmp_path):
-    folder = tmp_path / "copies"
-    folder.mkdir()
-    for path in photos.iterdir():
-        (folder / path.name).write_bytes(path.read_bytes())
-    transfer(options(hr=folder))
-    ImageOps.invert(Image.open(folder / "c.png")).save(folder / "c.png")
-    lines = []
-    transfer(options(hr=folder, progress=lines.append))
-    assert [line.split(",")[0] for line in lines] == [
-        "1 of 3 pictures are already measured",
-        "picture 1 of 2: b",
-        "picture 2 of 2: c",
-    ]
-
-
 def test_masks_without_an_edge_are_refused(options, masks):
     Image.new("L", (72, 64), 127).save(masks / "a.png")
     with pytest.raises(ImageError, match=r"a\.png: nothing is at least half as bright as white: paint white"):

@@ -42,6 +42,16 @@ MOST_SPECKS = 5.0
 DAMAGES = ("jpeg:60", "jpeg:85", "noise:5", "noise:8+jpeg:85")
 """The damages of LR images, crop by crop in turn, for a model that removes damage."""
 
+FIGURES = {
+    "psnr": ("RGB PSNR in dB", ".2f"),
+    "lpips": ("LPIPS", ".4f"),
+    "lr_psnr": ("LR-PSNR in dB", ".1f"),
+    "specks": ("specks in 10,000 pixels", ".1f"),
+    "gmsd": ("GMSD", ".4f"),
+    "haarpsi": ("1 - HaarPSI", ".4f"),
+}
+"""What is measured, in the order of a cell: what it is, and its format."""
+
 _METHODS = [(0.0, False), *((tau, auto) for tau in TAUS[1:] for auto in (False, True))]
 _CROPS_OF_A_KIND = 12
 _LR_PSNR_SLACK = 2.0  # dB below what a kind has at 0, where that is hardly more than LEAST_LR_PSNR, or less
@@ -50,22 +60,16 @@ _LPIPS_SLACK = 0.005  # nobody sees this difference; flat areas have hardly any 
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """Means over a kind's crops.
+    """A kind of content at a temperature.
 
-    tau: None for bicubic interpolation.
-    auto: whether the picture's texture scaled it.
-    psnr, lr_psnr: in dB.
-    specks: in 10,000 pixels, beyond those at 0; of any crop the most.
-    error: how far from the photograph by each measure, "LPIPS" first; 0 is equality.
+    tau: None for bicubic interpolation. auto: whether the picture's texture scaled it. figures: means over the crops by
+    the names of FIGURES; of specks the most of any crop, beyond those at 0.
     """
 
     kind: str
     tau: float | None
     auto: bool
-    psnr: float
-    lr_psnr: float
-    specks: float
-    error: Mapping[str, float]
+    figures: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,8 +93,7 @@ def default_tau(options: Options) -> str:
     bundle = Bundle.open(model)
     choice = choose(measure(bundle, options), removes_damage=bundle.manifest.removes_damage)
     write(bundle, choice)
-    lpips, *others = choice.points[0].error
-    names = f"RGB PSNR in dB, {lpips}, LR-PSNR in dB, specks in 10,000 pixels, {', '.join(others)}"
+    names = ", ".join(name for name, _ in FIGURES.values())
     return f"{markdown(choice)}\n\n{names}; of those in dB more is better, else less.\n{model}: {choice}"
 
 
@@ -154,7 +157,7 @@ def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
         by_kind.setdefault(point.kind, {})[point.tau, point.auto] = point
 
     def lpips(method: tuple[float, bool]) -> float:
-        return float(np.mean([kind[method].error["LPIPS"] for kind in by_kind.values()]))
+        return float(np.mean([kind[method].figures["lpips"] for kind in by_kind.values()]))
 
     def preference(method: tuple[float, bool]) -> float:
         return lpips(method) - _LPIPS_SLACK * method[1]
@@ -190,7 +193,12 @@ def markdown(choice: Choice) -> str:
     near = [tau for tau in TAUS if tau > 0 and tau >= choice.tau][:2] if choice.tau < TAUS[-1] else list(TAUS[-2:])
     methods: list[tuple[float | None, bool]] = [(None, False), (0.0, False)]
     methods += [(tau, auto) for tau in near for auto in (False, True)]
-    cells = {(point.kind, point.tau, point.auto): _cell(point) for point in choice.points}
+    cells = {
+        (point.kind, point.tau, point.auto): ", ".join(
+            f"{point.figures[name]:{form}}" for name, (_, form) in FIGURES.items()
+        )
+        for point in choice.points
+    }
     kinds = dict.fromkeys(point.kind for point in choice.points)
     rows = [[kind, *(cells[kind, tau, auto] for tau, auto in methods)] for kind in kinds]
     return markdown_table(["kind", *("bicubic" if tau is None else _named(tau, auto) for tau, auto in methods)], rows)
@@ -198,11 +206,6 @@ def markdown(choice: Choice) -> str:
 
 def _named(tau: float, auto: bool) -> str:
     return f"{'auto' if auto else 'tau'} {tau:g}"
-
-
-def _cell(point: Point) -> str:
-    lpips, *others = (f"{error:.4f}" for error in point.error.values())
-    return ", ".join([f"{point.psnr:.2f}", lpips, f"{point.lr_psnr:.1f}", f"{point.specks:.1f}", *others])
 
 
 def _has_images(folder: Path) -> bool:
@@ -219,23 +222,23 @@ def _some_crops(folder: Path) -> list[npt.NDArray[np.float32]]:
 
 
 def _is_allowed(kind: Mapping[tuple[float | None, bool], Point], tau: float, auto: bool, consistent: bool) -> bool:
-    point, zero, bicubic = kind[tau, auto], kind[0.0, False], kind[None, False]
-    if point.specks > MOST_SPECKS:
+    found, zero, bicubic = (kind[method].figures for method in ((tau, auto), (0.0, False), (None, False)))
+    if found["specks"] > MOST_SPECKS:
         return False
-    if consistent and point.lr_psnr < min(LEAST_LR_PSNR, zero.lr_psnr - _LR_PSNR_SLACK):
+    if consistent and found["lr_psnr"] < min(LEAST_LR_PSNR, zero["lr_psnr"] - _LR_PSNR_SLACK):
         return False
-    return point.error["LPIPS"] <= max(bicubic.error["LPIPS"] + _LPIPS_SLACK, zero.error["LPIPS"])
+    return found["lpips"] <= max(bicubic["lpips"] + _LPIPS_SLACK, zero["lpips"])
 
 
 def _figures(image: Tensor, hr: Tensor, lr: Tensor, convention: Convention) -> dict[str, float]:
     assert convention.lpips is not None  # measure() has refused to begin without it
     return {
         "psnr": figures.psnr(image, hr, border=convention.border),
+        "lpips": figures.lpips(convention.lpips, image, hr),
         "lr_psnr": figures.lr_psnr(image, lr, reduction=convention.reduction),
         "specks": figures.specks(image, hr),
-        "LPIPS": figures.lpips(convention.lpips, image, hr),
-        "GMSD": figures.gmsd(image, hr),
-        "1 - HaarPSI": 1 - figures.haarpsi(image, hr),
+        "gmsd": figures.gmsd(image, hr),
+        "haarpsi": 1 - figures.haarpsi(image, hr),
     }
 
 
@@ -243,6 +246,5 @@ def _mean(
     kind: str, tau: float | None, auto: bool, by_crop: Sequence[Mapping[str, float]], still: Sequence[float]
 ) -> Point:
     specks = max(row["specks"] - other for row, other in zip(by_crop, still, strict=True))
-    means = {name: float(np.mean([row[name] for row in by_crop])) for name in by_crop[0] if name != "specks"}
-    psnr, lr_psnr = means.pop("psnr"), means.pop("lr_psnr")
-    return Point(kind=kind, tau=tau, auto=auto, psnr=psnr, lr_psnr=lr_psnr, specks=specks, error=means)
+    means = {name: float(np.mean([row[name] for row in by_crop])) for name in FIGURES}
+    return Point(kind=kind, tau=tau, auto=auto, figures={**means, "specks": specks})

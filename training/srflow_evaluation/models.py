@@ -295,11 +295,6 @@ def _trained_encoder(notes: Mapping[str, Any]) -> bool | None:
     return bool(schedule.get("encoder"))
 
 
-def has_head(network: Encoder) -> bool:
-    """True if the network makes an image of its own: `srflow-export --checkpoint-of` writes a last layer of zeros."""
-    return any(bool(parameter.any()) for parameter in network.image_layer.parameters())
-
-
 def _bundle(model: str | None) -> Bundle | None:
     """The bundle that is meant, or None if a file is. Raises: BundleError."""
     if model is None:
@@ -358,7 +353,7 @@ def open_references(
             notes.append(f"{name} is a bundle: one sample of each picture, at τ {bundle.default_tau}.")
         else:
             network = load_encoder(path)
-            if not has_head(network):
+            if not any(bool(parameter.any()) for parameter in network.image_layer.parameters()):
                 raise ArgumentError(
                     f"--reference {path} has no image head (its last layer is zero), as checkpoints made of a bundle: "
                     "name the encoder that the flow started from, or another encoder"
