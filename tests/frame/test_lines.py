@@ -10,10 +10,10 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "srflow_sdk": 12_495,
     "apps/srflow_apps": 7_127,
     "training/srflow_training": 5_802,
-    "training/srflow_evaluation": 5_202,
+    "training/srflow_evaluation": 5_199,
     "export/srflow_export": 6_395,
-    "benchmarks": 4_427,
-    "tests": 41_939,
+    "benchmarks": 4_411,
+    "tests": 41_890,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
