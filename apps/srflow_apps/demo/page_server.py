@@ -38,8 +38,6 @@ def listening(host: str, port: int) -> socket.socket:
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             raise ArgumentError(f"{host} is no address of this machine ({why}); try --host 127.0.0.1") from error
         fix = "choose another with --port, or --port 0 for a free one"
-        if isinstance(error, PermissionError):
-            raise DeviceError(f"port {port} needs an administrator; {fix}") from error
         raise DeviceError(f"port {port} of {host} cannot be used ({why}); {fix}") from error
 
 

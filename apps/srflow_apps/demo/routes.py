@@ -115,7 +115,7 @@ class Routes:
         return {"page": (await self._sessions.open())[0]}
 
     async def alive(self, session: Session, request: Request) -> None:
-        session.lives = True
+        """To be heard is all that there is to it."""
 
     async def close_page(self, session: Session, request: Request) -> None:
         await self._sessions.close(request.path_params["page"])

@@ -99,7 +99,7 @@ class Session:
 
     folder: Path  # its files
     seen: float  # when it last said something
-    lives: bool = False  # whether its scripts ever did
+    lives: bool = False  # whether it was heard of since it was opened
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     pictures: dict[str, Path] = field(default_factory=dict)  # what it sent, by its tab
     receiving: dict[str, asyncio.Task[Any] | None] = field(default_factory=dict)  # what still receives each
@@ -194,7 +194,7 @@ class Sessions:
         if session is None:
             raise PageGoneError("the page was closed, and its pictures were deleted; choose them again")
         self._sessions[key] = session
-        session.seen = self._clock()
+        session.seen, session.lives = self._clock(), True
         return session
 
     def forget_photos(self) -> None:

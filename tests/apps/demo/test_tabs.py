@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 import threading
 from pathlib import Path
 
@@ -23,15 +21,12 @@ from tests.sdk.calibrated import calibrated
 from tests.sdk.clean_and_noisy import smooth
 
 from .conftest import copied, finished, opened, sent
+from .page.browser import of_url as pixels
 from .visitor import CONTROLS
 
 PNG = {**CONTROLS, "format": "png"}
 RESTORE = {"over": "spatial", "format": "png"}
 WHOLE = {**PNG, "side": 384, "auto": True}  # all of a picture of 96×96
-
-
-def pixels(url: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))))
 
 
 @pytest.fixture

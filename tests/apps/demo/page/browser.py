@@ -41,9 +41,12 @@ def choose_and_rest(page, photo: Path):
     page.wait_for_selector(".sf-strip button >> nth=7")
 
 
-def shown(page) -> np.ndarray:
-    url = page.locator(AFTER).get_attribute("src")
+def of_url(url: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))))
+
+
+def shown(page) -> np.ndarray:
+    return of_url(page.locator(AFTER).get_attribute("src"))
 
 
 def changed(page, act) -> None:

@@ -75,7 +75,7 @@ def page(open_page):
 
 @pytest.fixture(scope="package")
 def photos(tmp_path_factory) -> Path:
-    """cat.png, 96×80, with a hint of noise; large.png, 400×300; huge.png, 1200×900.
+    """cat.png, 96×80, with a hint of noise; medium.png, 200×160; large.png, 400×300; huge.png, 1200×900.
 
     own.png, 96×80, is of one test at a time.
     """
@@ -87,6 +87,7 @@ def photos(tmp_path_factory) -> Path:
     large = large.astype(np.uint8)
     write_image(folder / "large.png", large)
     write_image(folder / "cat.png", large[:80, :96])
+    write_image(folder / "medium.png", large[:160, :200])
     write_image(folder / "own.png", large[100:180, :96])
     write_image(folder / "huge.png", np.tile(large[:, :, :1], (3, 3, 3)) // 64 * 64)
     return folder
