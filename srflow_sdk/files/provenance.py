@@ -21,7 +21,7 @@ _LOGGER = logging.getLogger(__name__)
 
 NAMESPACE = "https://srflow-sdk.dev/ns/1.0/"
 
-UPSCALE, RESTORE, TRANSFER, INTERVAL, CLIP = "upscale", "restore", "transfer", "interval", "clip"
+UPSCALE, RESTORE, TRANSFER, INTERVAL = "upscale", "restore", "transfer", "interval"
 """Operations; "interval" made a bound of one, and "clip" a frame. A picture that does not name its own was upscaled.
 The `source` of a transfer is its target, and its `settings` name the other inputs."""
 

@@ -42,7 +42,7 @@ class FileChoices:
     exclude: tuple[str, ...] = option((), "Leave such files of folders out; may be repeated.", metavar="GLOB")
     include_own: bool = option(False, "Take pictures of folders that this command made, too.")
     report: Path | None = option(None, "Write a report, with PSNRs if enlarged.", metavar="FILE.json")
-    dry_run: bool = option(False, "Say what would be done, how long it would take, and write nothing.", most=True)
+    dry_run: bool = option(False, "Say what would be done, and write nothing.", most=True)
     from_output: Path | None = option(None, "Make this picture again.", metavar="SR", heading="Pictures")
     frame: int | None = option(None, "Which frame of an animation, or page of a TIFF.", least=1, metavar="N")
     ray: str | None = option(

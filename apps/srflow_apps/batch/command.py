@@ -8,25 +8,23 @@ import math
 import shutil
 import sys
 import tempfile
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, get_args
 
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.jobs import FolderResult, Job, Models, Settings, do_one, write_report
+from srflow_apps.batch.jobs import FolderResult, Job, do_one, write_report
 from srflow_apps.batch.operations import Operation
-from srflow_apps.batch.plan import Plan, make_plan, say_unread
+from srflow_apps.batch.plan import Plan, ending_of, make_plan, say_unread
 from srflow_apps.batch.ray import Cluster
 from srflow_apps.batch.run import Pixels, run_plan
 from srflow_apps.batch.storage import UrlPath, as_path, exists, is_folder, reading, shown, standing_for
 from srflow_apps.clips.reading import is_clip
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
-from srflow_sdk.errors import ArgumentError, CancelledError, ImageError
+from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import ImageReader, Provenance, check_writable, open_image, read_provenance, spooled, write_image
-from srflow_sdk.files.provenance import CLIP, INTERVAL, TRANSFER, UPSCALE
+from srflow_sdk.files.provenance import INTERVAL, TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, bundles_of
@@ -42,7 +40,6 @@ STANDARD = "-"
 """The name of standard input among the inputs, and of standard output as the output."""
 
 FAILED = 1
-_ENOUGH_S = 2.0  # of drawing, to see how fast this machine is
 
 
 def run_command(
@@ -87,9 +84,16 @@ def run_command(
                 raise ArgumentError("-o - is standard output, one picture; name one INPUT, which is no folder")
             if sys.stdout is None or sys.stdout.isatty():
                 raise ArgumentError("-o - is standard output; redirect it to a file or program: > large.png")
-            sent = _folder(stack) / f"stdout{operation.ending(files)}"
+            sent = _folder(stack) / f"stdout{ending_of(operation, files)}"
             stack.enter_context(standing_for({sent: "stdout"}))
             output, display.shows_names = str(sent), False
+        recipe = None
+        if again is not None:
+            recipe = read_recipe(again, operation=operation)
+            operation, how = operation.recorded(recipe), {"tile": recipe.tile, "precision": recipe.precision}
+            if machine.device == "auto" and recipe.device in get_args(DeviceName):  # others round otherwise
+                how["device"] = recipe.device
+            machine = dataclasses.replace(machine, **how)  # type: ignore[arg-type]
         upscaler: Upscaler | None = None
         if server is not None:
             from srflow_apps.serving.remote_upscaler import RemoteUpscaler
@@ -98,22 +102,12 @@ def run_command(
             bundles = list(upscaler._bundles.values())
             if model == BY_PICTURE and len(bundles) == 1:
                 display.tell("--model auto: the server draws all pictures with its own model")
-        elif model is None and operation.name != UPSCALE and again is None:
-            bundles = [Bundle.embedded()]
         else:
-            bundles = bundles_of(model)
-        if again is not None:
-            recipe, bundles = read_recipe(again, bundles, operation=operation)
-            if server is not None and recipe.cleaned_by is not None:
-                raise ArgumentError(f"{again} was made with two models; leave out --server")
-            operation = operation.recorded(recipe)
+            default = model is None and operation.name != UPSCALE and recipe is None
+            bundles = [Bundle.embedded()] if default else bundles_of(model)
+        if again is not None and recipe is not None:
+            bundles = [recipe_bundle(again, recipe, bundles, on_server=server is not None)]
             paths, keep = [find_source(again, recipe, paths)], [*keep, again]
-            how: Any = {"tile": recipe.tile, "precision": recipe.precision}
-            if machine.device == "auto" and recipe.device in get_args(DeviceName):  # others round otherwise
-                how["device"] = recipe.device
-            machine = dataclasses.replace(machine, **how)
-            if server is not None:  # its tile is recorded
-                upscaler = stack.enter_context(RemoteUpscaler(server, model=str(bundles[0].path), tile=recipe.tile))
         limits: Any = {"max_pixels": machine.max_pixels, "tile": machine.tile, "samples": samples}
         plan = make_plan(operation, paths, output, bundles, files=files, keep=keep, **limits)
         _tell_of(plan, display, files)
@@ -123,23 +117,14 @@ def run_command(
             of_each: Any = {"workers": files.ray_workers, "gpus": files.ray_gpus, "cpus": machine.threads}
             cluster = Cluster(address=files.ray, **of_each, **options)
         else:
-            models, chosen = plan.models, plan.bundles
-            if again is not None and (first := plan.bundles[0]._cleaner) is not None:  # whatever is measured today
-                known = ModelChoice(name=plan.bundles[0].manifest.name, why="", cleaner=first.manifest.name)
-                models.choices[plan.jobs[0].source] = known
-            if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):  # only its model need be opened
-                chosen = [models.bundles[models.name(plan.jobs[0].source)]]
+            plan.models.upscaler = upscaler or stack.enter_context(_upscaler(plan, machine, recipe=recipe))
+            if recipe is not None and plan.models.upscaler.precision != recipe.precision:
+                drawn = f"{plan.models.upscaler.device} draws with {plan.models.upscaler.precision}; leave out --server"
+                raise ArgumentError(f"{again} was made with --precision {recipe.precision}, and {drawn}")
             if len(plan.jobs) == 1 or files.dry_run:  # of many, a line for each would hide what went wrong
-                models.say = display.tell
-            if upscaler is None:
-                options |= {"threads": machine.threads, "tile": machine.tile}
-                upscaler = stack.enter_context(Upscaler(chosen, **options))
-            if again is not None and upscaler.precision != machine.precision:
-                drawn = f"{upscaler.device} draws with {upscaler.precision}; leave out --server"
-                raise ArgumentError(f"{again} was made with --precision {machine.precision}, and {drawn}")
-            models.upscaler = upscaler
+                plan.models.say = display.tell
         if files.dry_run:
-            dry_run(plan, display)
+            _dry_run(plan, display)
             return
         names = [job.source.name for job in plan.jobs]
         measured = display.progress(names, lambda: Pixels.of(plan.jobs, max_pixels=machine.max_pixels))
@@ -160,6 +145,19 @@ def run_command(
             with raised_interrupts(*STOPPING), sent.open("rb") as picture:
                 shutil.copyfileobj(picture, sys.stdout.buffer)
             sys.stdout.buffer.flush()
+
+
+def _upscaler(plan: Plan, machine: MachineChoices, *, recipe: Provenance | None) -> Upscaler:
+    """What draws on this machine, with the models that the inputs may need, or with that of the only one."""
+    chosen, models = plan.bundles, plan.models
+    if recipe is not None and chosen[0]._cleaner is not None:  # whatever is measured today
+        cleaner = chosen[0]._cleaner.manifest.name
+        models.choices[plan.jobs[0].source] = ModelChoice(name=chosen[0].manifest.name, why="", cleaner=cleaner)
+    if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):
+        with contextlib.suppress(ImageError, OSError):  # it fails later
+            chosen = [models.bundles[models.of(plan.jobs[0].source).name]]
+    options = {name: getattr(machine, name) for name in ("device", "precision", "threads", "tile")}
+    return Upscaler(chosen, **options)
 
 
 def _tell_of(plan: Plan, display: Display, files: FileChoices) -> None:
@@ -228,25 +226,25 @@ def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str:
         return "interrupted: nothing of the picture is kept; the same command begins it again"
     if result.interrupted:
         return f"interrupted: {done}; the same command with --resume keeps those and makes the others"
+    why, fix = "the server is lost", "once it is back, run"
     if result.disk_full:
-        return f"stopped because the disk is full: {done}; free space, then run {again}"
-    if on_ray:
-        why = "Ray's raylet on this machine died, perhaps for want of memory"
-        return f"stopped because {why}: {done}; run {again}"
-    return f"stopped because the server is lost: {done}; once it is back, run {again}"
+        why, fix = "the disk is full", "free space, then run"
+    elif on_ray:
+        why, fix = "Ray's raylet on this machine died, perhaps for want of memory", "run"
+    return f"stopped because {why}: {done}; {fix} {again}"
 
 
-def dry_run(plan: Plan, display: Display) -> None:
+def _dry_run(plan: Plan, display: Display) -> None:
     """Say what a run of the plan would do, by doing it up to the drawing. Exits if an input would fail."""
-    operation, todo = plan.settings.operation, list[_Preview]()
+    operation, pixels, rooms = plan.settings.operation, list[int](), list[int]()
 
     def look(job: Job, reader: ImageReader, upscaler: Upscaler) -> None:
         size = reader.width, reader.height
         made = operation.output_size(size, upscaler.bundle.manifest)
         for target in job.targets:
             check_writable(target, channels=reader.channels, size=made)
-        room = math.prod(made) * reader.channels * reader.dtype.itemsize * len(job.targets)
-        todo.append((job, upscaler, math.prod(size), room))
+        pixels.append(math.prod(size))
+        rooms.append(math.prod(made) * reader.channels * reader.dtype.itemsize * len(job.targets))
         replaced = ", replacing what is there" if any(map(exists, job.targets)) else ""
         targets = ", ".join(map(str, job.targets))
         display.answer(f"{job.source} ({size[0]}×{size[1]}) -> {targets} ({made[0]}×{made[1]}){replaced}")
@@ -260,89 +258,24 @@ def dry_run(plan: Plan, display: Display) -> None:
                 display.say(f"error: {file.error}")
             elif file.status == "skipped":
                 display.answer(f"{job.source}: would be skipped")
-        mega = sum(pixels for _, _, pixels, _ in todo) / 1e6
-        line = f"{len(todo)} file{'s' * (len(todo) != 1)}, {mega:{'.2g' if mega < 10 else '.0f'}} megapixels"
-        line += f" to {operation.name}"
-        line += f", {counts['skipped']} to skip" if counts["skipped"] else ""
-        line += f", {counts['failed']} would fail" if counts["failed"] else ""
-        display.answer(f"dry run, nothing was written: {line}{_needs(todo, plan.settings)}")
+    mega, room = sum(pixels) / 1e6, sum(rooms) / 1e6
+    line = f"{len(pixels)} file{'s' * (len(pixels) != 1)}, {mega:{'.2g' if mega < 10 else '.0f'}} megapixels"
+    line += f" to {operation.name}, at most {max(room, 0.1):.1f} MB" if pixels else f" to {operation.name}"
+    line += f", {counts['skipped']} to skip" if counts["skipped"] else ""
+    line += f", {counts['failed']} would fail" if counts["failed"] else ""
+    display.answer(f"dry run, nothing was written: {line}")
     if counts["failed"]:
         sys.exit(FAILED)
-
-
-_Preview = tuple[Job, Upscaler, int, int]
-"""An input that would be drawn, what draws it, its pixels, and its outputs' bytes if they were not compressed."""
-
-
-def _needs(todo: Sequence[_Preview], settings: Settings) -> str:
-    """The time and room that inputs need; empty without any, or if none of a model can be read to measure it."""
-    speeds, seconds = dict[str, float](), 0.0  # speeds: seconds for a pixel
-    for job, upscaler, pixels, _ in todo:
-        if (name := upscaler.bundle.manifest.name) not in speeds:
-            with contextlib.suppress(ImageError):
-                speeds[name] = measure_time(job, upscaler, settings) / pixels
-    for _, upscaler, pixels, _ in todo:
-        seconds += speeds.get(upscaler.bundle.manifest.name, math.nan) * pixels
-    if not todo or math.isnan(seconds):
-        return ""
-    place, room = todo[0][0].targets[0].parent, sum(room for _, _, _, room in todo)
-    if isinstance(place, UrlPath):
-        return f"; {about(seconds)}, at most {_bytes(room)} at {place}"
-    free = shutil.disk_usage(next((folder for folder in (place, *place.parents) if folder.is_dir()), Path())).free
-    enough = "" if room < free else ", which may not be enough"
-    return f"; {about(seconds)}, at most {_bytes(room)} of disk ({_bytes(free)} free{enough})"
-
-
-def measure_time(job: Job, upscaler: Upscaler, settings: Settings) -> float:
-    """The seconds that a job takes: it is begun, or done twice, in the temporary folder. Raises: ImageError."""
-    cancel, drawn = threading.Event(), list[tuple[float, float]]()
-
-    def progressed(done: int, total: int) -> None:
-        drawn.append((time.monotonic(), done / total))
-        if done < total and drawn[-1][0] - drawn[0][0] > _ENOUGH_S:  # the first makes the model ready
-            cancel.set()
-
-    with contextlib.ExitStack() as stack:
-        folder = _folder(stack)
-        targets = tuple(folder / f"{number}_{target.name}" for number, target in enumerate(job.targets))
-        anew: Any = {"resume": False, "overwrite": True, "beside": False, "report": False}
-        models, how = Models([upscaler.bundle], upscaler=upscaler), dataclasses.replace(settings, **anew)
-        with contextlib.suppress(CancelledError):
-            for _ in range(2):
-                drawn.clear()
-                started, piece = time.monotonic(), dataclasses.replace(job, targets=targets)
-                done = do_one(piece, models, settings=how, progress=progressed, cancel=cancel)
-                if done.error is not None:
-                    raise ImageError(done.error)
-                if (seconds := time.monotonic() - started) > _ENOUGH_S:
-                    break
-            return seconds
-    (begin, first), (end, last) = drawn[0], drawn[-1]
-    return (end - begin) / (last - first)
-
-
-def about(seconds: float) -> str:
-    """A time in words: "about 12 minutes"."""
-    if seconds < 90:
-        return f"about {max(round(seconds), 1)} second{'s' * (round(seconds) > 1)}"
-    if seconds < 5400:
-        return f"about {round(seconds / 60)} minutes"
-    return f"about {seconds / 3600:.1f} hours" if seconds < 36_000 else f"about {round(seconds / 3600)} hours"
-
-
-def _bytes(count: float) -> str:
-    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(count / 1e6, 0.1):.1f} MB"
 
 
 _ONLY_WITH_OTHERS = {
     INTERVAL: "is a bound of an interval; make it again with srflow-upscale --interval",
     TRANSFER: "was made by srflow-transfer from several pictures; run that again with the ones it was made from",
-    CLIP: "is a frame of a clip, which is only made again as a whole, with --latents",
 }
 
 
-def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation) -> tuple[Provenance, list[Bundle]]:
-    """How an output was made, and the bundle it was made with. Raises: ArgumentError, ImageError if that cannot be."""
+def read_recipe(output: Path, *, operation: Operation) -> Provenance:
+    """How an output was made. Raises: ArgumentError, ImageError if this operation cannot make it again."""
     if isinstance(output, UrlPath):
         raise ArgumentError(f"--from-output {output} is a URL; copy the file here and name it")
     if is_clip(output):
@@ -350,34 +283,39 @@ def read_recipe(output: Path, bundles: Sequence[Bundle], *, operation: Operation
     if (recipe := read_provenance(output)) is None:
         of = f"it is not an output of srflow-{operation.name}, or another program dropped that when it saved the file"
         raise ImageError(f"{output} does not say how it was made: {of}")
-    same = [one for one in bundles if one.model_sha256 == recipe.model_sha256][:1]
-    cleaners = [one for one in bundles if one.manifest._name_and_digest == recipe.cleaned_by]
-    command, manifest, why = f"srflow-{recipe.operation}", bundles[0].manifest, ""
-    other = f"; make it again with srflow-sdk {recipe.sdk_version}"
+    command, other = f"srflow-{recipe.operation}", f"; make it again with srflow-sdk {recipe.sdk_version}"
     if recipe.operation in _ONLY_WITH_OTHERS:
         why = _ONLY_WITH_OTHERS[recipe.operation]
     elif recipe.operation != operation.name:
         why = f"was not made by srflow-{operation.name} but by {command}; make it again with {command} --from-output"
     elif recipe.tau is None and recipe.settings is None:
         why = "was made with a map of temperatures, which its file does not contain"
-    elif not same:
-        models = f"{recipe.model} (sha256 {recipe.model_sha256[:12]}…), not with {manifest.name}"
-        fix = "name its bundle, or its name on the server, with --model"
-        why = f"was made with the model {models} (sha256 {manifest.digest[:12]}…); {fix}"
-    elif recipe.cleaned_by is not None and not cleaners:
-        why = f"was made with {recipe.cleaned_by:.60}… first, which is not here; leave out --model and --server"
     elif recipe.auto_tau not in (None, AUTO_TAU_SCHEME) or recipe.latent_scheme != LATENT_SCHEME:
         theirs = f"version {recipe.auto_tau} of --tau auto and latent scheme {recipe.latent_scheme}"
         why = f"was made with {theirs}, but this SDK has {AUTO_TAU_SCHEME} and {LATENT_SCHEME}{other}"
     elif recipe.precision not in get_args(ComputePrecision):
         why = f"was made in the precision {recipe.precision!r:.40}, which this SDK does not know{other}"
-    if why:
-        raise ImageError(f"{output} {why}")
+    else:
+        return recipe
+    raise ImageError(f"{output} {why}")
+
+
+def recipe_bundle(output: Path, recipe: Provenance, bundles: Sequence[Bundle], *, on_server: bool) -> Bundle:
+    """The model that an output was made with, and the one that cleaned its input. Raises: ImageError without them."""
+    same = [one for one in bundles if one.model_sha256 == recipe.model_sha256]
+    cleaners = [one for one in bundles if one.manifest._name_and_digest == recipe.cleaned_by]
+    if not same:
+        models = f"{recipe.model} (sha256 {recipe.model_sha256[:12]}…), not with {bundles[0].manifest.name}"
+        fix = "name its bundle, or its name on the server, with --model"
+        there = f"(sha256 {bundles[0].manifest.digest[:12]}…); {fix}"
+        raise ImageError(f"{output} was made with the model {models} {there}")
+    if recipe.cleaned_by is not None and (on_server or not cleaners):
+        fix = "which is not here; leave out --model and --server"
+        raise ImageError(f"{output} was made with {recipe.cleaned_by:.60}… first, {fix}")
+    bundle = same[0]
     if recipe.tau is not None and recipe.auto_tau is not None:
-        same = [same[0]._by_default(recipe.tau)]
-    if cleaners:
-        same = [dataclasses.replace(same[0], _cleaner=cleaners[0])]
-    return recipe, same
+        bundle = bundle._by_default(recipe.tau)
+    return dataclasses.replace(bundle, _cleaner=cleaners[0]) if cleaners else bundle
 
 
 def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path:

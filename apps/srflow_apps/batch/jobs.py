@@ -13,12 +13,12 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from srflow_apps.batch.operations import Operation, Upscaling
 from srflow_apps.batch.storage import exists, reading, remove_leftovers, shown, writing
 from srflow_sdk._version import __version__
-from srflow_sdk.drawing.file_upscaling import FileOutput
+from srflow_sdk.drawing.file_upscaling import FileOutput, made_of
 from srflow_sdk.drawing.options import OutputSize, Progress
 from srflow_sdk.errors import (
     ArgumentError,
@@ -41,18 +41,17 @@ from srflow_sdk.upscaler import Upscaler
 if TYPE_CHECKING:
     from srflow_apps.batch.plan import Plan
 
-_T = TypeVar("_T")
 _EXACT = 200.0  # dB, as JSON has no infinity
 _ROWS = 128  # that are decoded at a time
 _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows has no quotas
 
 Status = Literal["done", "skipped", "failed"]
 
-Recorded = Mapping[str, tuple[int, str]]
-"""Lengths in bytes and sha256 of files that were written, by their paths."""
-
 Rows = Mapping[tuple[Any, ...], dict[str, Any]]
 """The rows of a report by their inputs and outputs, of those that have outputs."""
+
+Take = Callable[[int, "FolderFile", str, str], None]
+"""Takes what became of a job, by its number from 1, and the device and precision, or "" for those of this process."""
 
 REPORT_SCHEMA = 1
 """Version of the report's fields."""
@@ -72,7 +71,8 @@ class Settings(WriteOptions):
     """The operation on every file, and how files are read and written. Raises: ArgumentError.
 
     beside: nobody named the outputs, so an input fails rather than that it replaces a file. look: called instead of
-    drawing. recorded: an earlier report's outputs; `resume` holds them to it. The others are those of commands.
+    drawing. recorded: sha256 of outputs by their paths, as an earlier report has them: `resume` holds them to it. The
+    others are those of commands.
     """
 
     operation: Operation = field(default_factory=Upscaling)
@@ -80,7 +80,7 @@ class Settings(WriteOptions):
     overwrite: bool = True
     beside: bool = False
     look: Callable[[Job, ImageReader, Upscaler], None] | None = None
-    recorded: Recorded = field(default_factory=dict)
+    recorded: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +148,10 @@ class FolderResult:
         return ", ".join(f"{self.count(status)} {status}" for status in ("done", "skipped", "failed"))
 
 
+class EndedError(Exception):
+    """The run ends early; the message is the field of :class:`FolderResult` that says why."""
+
+
 class Models:
     """The models of a batch: one for all files, or for each file the one that suits it, which is looked at once.
 
@@ -177,12 +181,6 @@ class Models:
             with reading(source) if local is None else contextlib.nullcontext(local) as place:
                 self.choices[source] = choose_model(place, scale=self._scale, among=self.bundles.values(), **limits)
         return self.choices[source]
-
-    def name(self, source: Path) -> str:
-        """The model's name for a file; of several, the first for one that cannot be read, which fails later."""
-        with contextlib.suppress(ImageError, OSError):
-            return self.of(source).name
-        return next(iter(self.bundles))
 
     def drawing(
         self, source: Path, local: Path | None = None, *, cancel: threading.Event | None = None
@@ -272,57 +270,44 @@ def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> Fol
 
 
 def is_done(job: Job, models: Models, *, settings: Settings, cancel: threading.Event) -> bool:
-    """True if every output exists and was made from the input as it is now, with these settings, but for the device.
+    """True if every output is whole, and was made from the input as it is now, with these settings but for the device.
 
-    If an earlier report has an output's length and hash, it must be that very file; otherwise it must be whole.
     Raises: ImageError, OSError if the input cannot be read; CancelledError.
     """
-
-    def read(use: Callable[[Path], _T], target: Path) -> _T | None:
-        with contextlib.suppress(ImageError, OSError), reading(target) as output:
-            return use(output)
-        return None  # it is damaged, or a folder: it is made again
-
-    def intact(target: Path) -> bool:
-        stop_if_set(cancel)
-        if (recorded := settings.recorded.get(str(target))) is not None:
-            return read(lambda output: (output.stat().st_size, file_sha256(output)), target) == recorded
-        return bool(read(lambda output: _decoded(output, raw=operation.raw), target))
-
     upscaler, _ = models.drawing(job.source, cancel=cancel)
     operation, manifest = settings.operation, upscaler.bundle.manifest
-    with reading(job.source) as source:
-        found = [made for target in job.targets if (made := read(read_provenance, target)) is not None]
-        if len(found) < len(job.targets):
-            return False
-        with open_image(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
-            size = reader.width, reader.height
-            for number, made in enumerate(found, start=operation.sample):
-                wanted = operation.provenance(job, manifest, size=size, number=number, source_sha256=made.source_sha256)
-                wanted = dataclasses.replace(wanted, cleaned_by=upscaler._painter.cleaned_by)
-                if _what_matters(made) != _what_matters(dataclasses.replace(wanted, precision=upscaler.precision)):
-                    return False
-            if {made.source_sha256 for made in found} != {reader.sha256()}:
+    with reading(job.source) as source, open_image(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
+        record: Any = {"source": Path(), "source_sha256": reader.sha256(), "tile": None}
+        record.update(cleaned_by=upscaler._painter.cleaned_by, precision=upscaler.precision)
+        for number, target in enumerate(job.targets, start=operation.sample):
+            stop_if_set(cancel)
+            fields = operation.fields_of(job, manifest, (reader.width, reader.height), number)
+            if not _is_whole(target, made_of(manifest, **record, **fields), settings):
                 return False
-    return all(map(intact, job.targets))
-
-
-def _decoded(output: Path, *, raw: bool) -> bool:
-    with open_image(output, max_pixels=sys.maxsize, raw=raw) as reader:
-        for row in range(0, reader.height, _ROWS):
-            reader.read_rows(min(_ROWS, reader.height - row))
     return True
 
 
-def _what_matters(provenance: Provenance) -> Provenance:
-    return dataclasses.replace(provenance, model="", sdk_version="", tile=None, source="", device=None)
+def _is_whole(target: Path, wanted: Provenance, settings: Settings) -> bool:
+    """True if a picture says that it was made so, and is the file that a report names, or can be decoded."""
+    others: Any = {"model": "", "sdk_version": "", "tile": None, "source": "", "device": None}
+    with contextlib.suppress(ImageError, OSError), reading(target) as output:  # it is damaged, or a folder
+        made = read_provenance(output)
+        if made is None or dataclasses.replace(made, **others) != dataclasses.replace(wanted, **others):
+            return False
+        if (recorded := settings.recorded.get(str(target))) is not None:
+            return file_sha256(output) == recorded
+        with open_image(output, max_pixels=sys.maxsize, raw=settings.operation.raw) as reader:
+            for row in range(0, reader.height, _ROWS):
+                reader.read_rows(min(_ROWS, reader.height - row))
+        return True
+    return False
 
 
 def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
     """The record of a batch, as JSON values; settings in which the models differ are null.
 
-    The report that this one replaces supplies the measurements of files that are skipped now: `resume` held them to its
-    hashes. Its rows for files that were not reached stay under `earlier`.
+    The report that this one replaces supplies the measurements of files that are skipped now. Its rows for files that
+    were not reached stay under `earlier`.
     """
     settings, models = plan.settings, [bundle.manifest for bundle in plan.bundles]
     first, *others = [settings.operation.described(manifest) for manifest in models]
@@ -399,12 +384,6 @@ def read_report(path: Path) -> Rows:
         if report["schema"] == REPORT_SCHEMA:
             return {_pictures(row): row for row in [*report.get("earlier", []), *report["files"]] if row["outputs"]}
     return {}
-
-
-def recorded_in(rows: Rows) -> Recorded:
-    """Lengths and hashes of the outputs that rows are about, by their paths."""
-    outputs = [output for row in rows.values() for output in row["outputs"]]
-    return {one["path"]: (one["bytes"], one["sha256"]) for one in outputs if one.get("bytes") and one.get("sha256")}
 
 
 def write_report(plan: Plan, result: FolderResult) -> None:

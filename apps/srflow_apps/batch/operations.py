@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from srflow_apps.batch.choices import FORMATS, FileChoices
-from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, interval_fields, made_of
+from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, interval_fields
 from srflow_sdk.drawing.options import DrawOptions, OutputSize
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import READABLE, Provenance, WriteOptions
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from srflow_sdk.upscaler import Upscaler
 
 
-FIELDS = ("stem", "ending", "scale", "sample", "seed", "tau", "model")
-"""The fields that a name pattern may contain, in braces."""
-
 Size = tuple[int, int]
 """Width and height in pixels."""
 
@@ -39,14 +35,12 @@ Size = tuple[int, int]
 class Operation:
     """An operation on every input of a batch. Unless it says otherwise, outputs are as large as inputs.
 
-    name: the verb, as provenance has it. end: of the names of outputs that nobody named. name_fields: of patterns of
-    outputs' names. interval: a coverage; outputs are then a picture and the bounds of its interval.
+    name: the verb, as provenance has it. interval: a coverage; outputs are then a picture and the bounds of its
+    interval.
     """
 
     options: Any
     name: ClassVar[str]
-    end: ClassVar[str]
-    name_fields: ClassVar[Sequence[str]] = ("stem", "ending", "seed", "tau", "model")
     interval: float | None = None
 
     @property
@@ -74,17 +68,12 @@ class Operation:
     def check(self, bundle: Bundle) -> None:
         """Raises: ArgumentError, BundleError if this model cannot do it to any picture."""
 
-    def ending(self, files: FileChoices) -> str:
-        """The ending of an output whose name does not set a format."""
-        return f".{files.format or ('tif' if self.raw else FORMATS[0])}"
-
     def named(self, manifest: Manifest) -> dict[str, Any]:
-        """The fields of names that depend on the model: `tau` and `scale`; None if that is not one number."""
-        return {"tau": None, "scale": 1}
+        """What names of outputs may tell of the options: None for what is not one number for all pictures.
 
-    def suffix(self, manifest: Manifest) -> str:
-        """The end of the names of outputs that nobody named."""
-        return self.end
+        suffix: the end of names that nobody chose.
+        """
+        raise NotImplementedError
 
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         """Size of the outputs of an input. Raises: ArgumentError, ImageError if the model cannot make them."""
@@ -94,13 +83,8 @@ class Operation:
         """The operation by which a picture was made. Raises: ArgumentError if nothing can be made with it."""
         raise NotImplementedError
 
-    def provenance(self, job: Job, manifest: Manifest, *, size: Size, number: int, source_sha256: str) -> Provenance:
-        """The record that sample `number` would have, but for names and tiles. Raises: ImageError, OSError."""
-        fields = self.fields_of(job, manifest, size, number)
-        return made_of(manifest, source=Path(), source_sha256=source_sha256, tile=None, **fields)
-
     def fields_of(self, job: Job, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
-        """The fields of that record that the options decide."""
+        """The fields of sample `number`'s provenance that the options decide. Raises: ImageError, OSError."""
         raise NotImplementedError
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
@@ -120,7 +104,6 @@ class Upscaling(Operation):
     interval: float | None = None
 
     name = UPSCALE
-    name_fields = FIELDS
 
     def __post_init__(self) -> None:
         if isinstance(self.options.tau, np.ndarray):
@@ -131,17 +114,16 @@ class Upscaling(Operation):
             self.options.band(bundle.manifest, n=INTERVAL_SAMPLES, coverage=self.interval)
 
     def named(self, manifest: Manifest) -> dict[str, Any]:
-        return {"tau": self.options.recorded_tau(manifest)[0], "scale": self.options.named_scale(manifest)}
-
-    def suffix(self, manifest: Manifest) -> str:
-        scale, tau = self.options.scale, self.options.tau
+        scale, tau, number = self.options.scale, self.options.tau, self.options.named_scale(manifest)
         if not isinstance(scale, OutputSize):
-            end = f"x{self.options.named_scale(manifest):g}"
+            end = f"x{number:g}"
         elif scale.max_side is not None:
             end = f"max{scale.max_side}"
         else:
             end = f"{scale.width or ''}x{scale.height or ''}"
-        return end if tau is None or isinstance(tau, (str, np.ndarray)) else f"{end}_tau{tau:g}"
+        end += "" if tau is None or isinstance(tau, (str, np.ndarray)) else f"_tau{tau:g}"
+        seed, recorded = self.options.seed, self.options.recorded_tau(manifest)[0]
+        return {"seed": seed, "tau": recorded, "scale": number, "suffix": end}
 
     def output_size(self, size: Size, manifest: Manifest) -> Size:
         width, height = size
@@ -170,10 +152,10 @@ class Restoring(Operation):
 
     options: RestoreOptions = field(default_factory=RestoreOptions)
 
-    name, end = RESTORE, "restored"
+    name = RESTORE
 
     def named(self, manifest: Manifest) -> dict[str, Any]:
-        return {"tau": self.options.number, "scale": 1}
+        return {"tau": self.options.number, "suffix": "restored"}
 
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)
@@ -203,10 +185,10 @@ class Transferring(Operation):
     mask: Path
     lr: Path | None = None
 
-    name, end = TRANSFER, "transferred"
+    name = TRANSFER
 
     def named(self, manifest: Manifest) -> dict[str, Any]:
-        return {"tau": self.options.number(manifest), "scale": 1}
+        return {"seed": self.options.seed, "tau": self.options.number(manifest), "suffix": "transferred"}
 
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)

@@ -7,27 +7,16 @@ import dataclasses
 import functools
 import hashlib
 import os
-import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
-from string import Formatter
 from typing import Any
 
-from srflow_apps.batch.choices import FORMATS, FileChoices, Shard
-from srflow_apps.batch.jobs import (
-    FolderFile,
-    Job,
-    Models,
-    Rows,
-    Settings,
-    failure,
-    read_report,
-    recorded_in,
-)
+from srflow_apps.batch.choices import FORMATS, FileChoices
+from srflow_apps.batch.jobs import FolderFile, Job, Models, Rows, Settings, failure, read_report
 from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.storage import UrlPath, as_path, check_written, file_names, is_folder, real_path
 from srflow_apps.clips.reading import CLIPS
@@ -42,13 +31,6 @@ from srflow_sdk.system.local_files import check_replaceable
 
 MAX_SAMPLES = 1000
 """How many samples of a file may be drawn at a time: each has an encoder, with a thread and files, of its own."""
-
-
-def in_shard(name: PurePosixPath, shard: Shard) -> bool:
-    """True if the input of this name belongs to the part. Every name belongs to one, the same on every machine."""
-    # macOS may spell an accented letter as two characters where Linux has one.
-    spelling = unicodedata.normalize("NFC", name.as_posix()).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.sha256(spelling).digest()[:8], "big") % shard[1] == shard[0] - 1
 
 
 @dataclass(kw_only=True)
@@ -126,22 +108,9 @@ def make_plan(
         if wrong:
             raise ArgumentError(why)
     earlier = read_report(files.report) if files.report is not None and files.resume else {}
-    same: Any = {name: getattr(files, name) for name in ("resume", "overwrite", "quality", "lossless")}
-    made: Any = {"report": files.report is not None, "beside": output is None, "recorded": recorded_in(earlier)}
-    models = Models(bundles, operation.scale, max_pixels=max_pixels)
-    naming = Naming(
-        pattern=files.name,
-        ending=operation.ending(files),
-        numbers=range(operation.sample, operation.sample + samples),
-        bounds=operation.interval is not None,
-        values={"seed": vars(operation.options).get("seed", 0), **operation.named(bundles[0].manifest)},
-        model=models.name,
-    )
-    naming.check(operation.name_fields)
-    if output is None:
-        out, naming = beside(inputs, operation.suffix(bundles[0].manifest), naming=naming)
-    else:
-        out = as_path(output)
+    written = [output for row in earlier.values() for output in row["outputs"] if output.get("sha256")]
+    naming = Naming.of(operation, bundles[0], files, samples)
+    naming, out, directory = placed(naming, inputs, output, directory=directory)
     found = find_inputs(inputs, out=out, recursive=files.recursive, exclude=files.exclude)
     jobs, named = found.jobs, set(inputs)
     if not files.include_own:  # an earlier run's outputs among the photos, which would be enlarged again
@@ -150,25 +119,33 @@ def make_plan(
     if output is None:  # of *.png, what an earlier run made of the others is left out
         makers = {identity(out / name): job for job in jobs for name in naming.names(job)}
         jobs = [job for job in jobs if makers.get(identity(job.source), job) is job]
-    directory = directory or output is None or output.endswith(("/", os.sep))
     jobs = plan_outputs(jobs, out, inputs=inputs, keep=keep, naming=naming, directory=directory)
     # Divided last: two inputs with one output are an error on every machine, whichever has them.
-    mine = tuple(job for job in jobs if files.shard is None or in_shard(job.name, files.shard))
+    mine = tuple(job for job in jobs if part is None or part_of(job.name, part[1]) == part[0])
     check_targets(mine, report=files.report)
     for target in {target.suffix: target for job in mine for target in job.targets}.values():
         if files.format is not None and format_of(target) is not format_of(f"a.{files.format}"):
             raise ArgumentError(f"{target} and --format {files.format} are two formats; leave --format out")
         save_options(target, quality=files.quality, lossless=files.lossless)
+    same: Any = {name: getattr(files, name) for name in ("resume", "overwrite", "quality", "lossless")}
+    same |= {"max_pixels": max_pixels, "report": files.report is not None, "beside": output is None}
     return Plan(
         jobs=mine,
         total=len(jobs),
-        settings=Settings(operation=operation, max_pixels=max_pixels, **same, **made),
-        models=models,
+        settings=Settings(operation=operation, recorded={one["path"]: one["sha256"] for one in written}, **same),
+        models=Models(bundles, operation.scale, max_pixels=max_pixels),
         found=found,
         tile=tile,
         report=files.report,
         earlier=earlier,
     )
+
+
+def part_of(name: PurePosixPath, parts: int) -> int:
+    """The part, from 1, of so many, to which the input of this name belongs: the same on every machine."""
+    # macOS may spell an accented letter as two characters where Linux has one.
+    spelling = unicodedata.normalize("NFC", name.as_posix()).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.sha256(spelling).digest()[:8], "big") % parts + 1
 
 
 def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False, exclude: Sequence[str] = ()) -> Found:
@@ -243,72 +220,82 @@ def say_unread(unread: Mapping[str, int]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
-    """How the files in an output directory are named. values: of the fields that all inputs share, if they are one.
+    """How output files are named: by a pattern with fields in braces.
 
-    pattern: with fields in braces; None is "{stem}", for several samples "{stem}_s{sample}", with the ending. bounds:
-    each input has three outputs, its picture and the bounds of an interval. model: the field's value for an input.
+    pattern: None is "{stem}", for several samples "{stem}_s{sample}", with the ending. numbers: of the samples. bounds:
+    each input has three outputs, its picture and the bounds of an interval. values: of the fields that all have alike.
     """
 
     pattern: str | None = None
     ending: str = ".png"
     numbers: Sequence[int] = range(1)
     bounds: bool = False
-    values: Mapping[str, Any] = field(default_factory=lambda: {"seed": 0, "tau": 0.0, "scale": 4.0})
-    model: Callable[[Path], str] = lambda _: "model"
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, operation: Operation, bundle: Bundle, files: FileChoices, samples: int) -> Naming:
+        """What an operation and its options name. Raises: ArgumentError if the pattern cannot name the outputs."""
+        naming = cls(
+            pattern=files.name,
+            ending=ending_of(operation, files),
+            numbers=range(operation.sample, operation.sample + samples),
+            bounds=operation.interval is not None,
+            values={name: value for name, value in operation.named(bundle.manifest).items() if value is not None},
+        )
+        naming.check()
+        return naming
+
+    def default(self, suffix: str = "") -> str:
+        """The pattern that nobody chose, with something after the stem."""
+        return "{stem}" + suffix + "_s{sample}" * (len(self.numbers) > 1) + self.ending
 
     def names(self, job: Job, *, stem: str | None = None) -> list[str]:
         """The names of one input's outputs. stem: what to put for {stem}; None is the input's own."""
-        pattern = self.pattern or ("{stem}" if len(self.numbers) == 1 else "{stem}_s{sample}") + self.ending
-        model = self.model(job.source) if "{model" in pattern else ""  # or pictures would be looked at for nothing
         own = {"stem": (job.name.stem if stem is None else stem) or "image", "ending": job.name.suffix[1:]}
-        fields = {**self.values, **own, "model": re.sub(r"[^\w.+-]", "-", model)}
-        names = [pattern.format(**fields, sample=number) for number in self.numbers]
-        return _with_bounds(names[0]) if self.bounds else names
+        pattern = self.pattern or self.default()
+        names = [pattern.format(**self.values, **own, sample=number) for number in self.numbers]
+        place = PurePosixPath(names[0])
+        return [*names, *(f"{place.stem}_{end}{place.suffix}" for end in ("low", "high") if self.bounds)]
 
-    def check(self, fields: Sequence[str]) -> None:
-        """Raises: ArgumentError if the pattern cannot name the outputs with these fields."""
+    def check(self) -> None:
+        """Raises: ArgumentError if the pattern cannot name the outputs."""
         if self.pattern is None:
             return
-        said, known = f"--name {self.pattern}", ", ".join(f"{{{name}}}" for name in fields)
-        photo = Job(source=Path("photo.jpg"), targets=(), name=PurePosixPath("photo.jpg"))
+        said, photo = f"--name {self.pattern}", PurePosixPath("photo.jpg")
         try:
-            named = [name for _, name, _, _ in Formatter().parse(self.pattern) if name is not None]
-            if unknown := [name for name in named if name not in fields]:
-                raise ValueError(f"{{{unknown[0]}}} cannot be filled in")
-            if none := [name for name in named if self.values.get(name, 0) is None]:
-                fix = "choose it with --tau" if none[0] == "tau" else "leave it out, or use --scale"
-                raise ArgumentError(f"{said}: {{{none[0]}}} is not one number for all pictures; {fix}")
-            dataclasses.replace(self, model=lambda _: "model").names(photo)
-        except ArgumentError:
-            raise
-        except ValueError as error:
-            more = "numbers also {seed:06} or {tau:.2f}, and a brace is {{"
-            raise ArgumentError(f"{said}: {error}; the fields are {known}, {more}") from error
+            names = self.names(Job(source=Path(photo), targets=(), name=photo))
+        except (ValueError, LookupError, AttributeError, TypeError) as error:
+            known = ", ".join(f"{{{name}}}" for name in ("stem", "ending", "sample", *self.values) if name != "suffix")
+            more = "numbers also {sample:03} or {seed:06}, and a brace is {{; {tau} and {scale} must be numbers"
+            raise ArgumentError(f"{said} cannot be filled in ({error}); the fields are {known}, {more}") from error
         if "/" in self.pattern or "\\" in self.pattern:
             raise ArgumentError(f"{said} names a folder; give only a file name, and the folder with -o")
-        if len(self.numbers) > 1 and "sample" not in named:
+        if len(set(names)) < len(names):
             raise ArgumentError(f"{said} gives all {len(self.numbers)} samples the same name; add {{sample}}")
         check_writable(self.pattern)
 
 
-def _with_bounds(name: str) -> list[str]:
-    """The names of a picture and of the bounds of its interval: photo.png, photo_low.png and photo_high.png."""
-    place = PurePosixPath(name)
-    return [name, *(f"{place.stem}_{bound}{place.suffix}" for bound in ("low", "high"))]
+def ending_of(operation: Operation, files: FileChoices) -> str:
+    """The ending of an output whose name does not set a format."""
+    return f".{files.format or ('tif' if operation.raw else FORMATS[0])}"
 
 
-def beside(inputs: Sequence[Path], suffix: str, *, naming: Naming) -> tuple[Path, Naming]:
-    """The directory and the names of outputs that nobody named: photo_x4.png beside photo.jpg, photos_x4 likewise."""
-    folders = [path for path in inputs if is_folder(path)]
+def placed(naming: Naming, inputs: Sequence[Path], output: str | None, *, directory: bool) -> tuple[Naming, Path, bool]:
+    """The names of outputs, the file or directory that they go to, and whether it is a directory in any case.
+
+    What nobody named lies beside the inputs: photo_x4.png beside photo.jpg, the folder photos_x4 beside photos.
+    """
+    if output is not None:
+        return naming, as_path(output), directory or output.endswith(("/", os.sep))
+    folders, suffix = [path for path in inputs if is_folder(path)], f"_{naming.values['suffix']}"
     if len({identity(path.parent) for path in inputs}) > 1 or (folders and len(inputs) > 1):
         raise ArgumentError("the inputs are several folders, or lie in several; name a directory with -o")
     if not folders:
-        pattern = "{stem}_" + suffix + "_s{sample}" * (len(naming.numbers) > 1) + naming.ending
-        return inputs[0].parent, dataclasses.replace(naming, pattern=naming.pattern or pattern)
+        return dataclasses.replace(naming, pattern=naming.pattern or naming.default(suffix)), inputs[0].parent, True
     folder = folders[0] if folders[0].name not in ("", "..") else real_path(folders[0])
     if not folder.name:
-        raise ArgumentError(f"{folder} has no name to which _{suffix} could be added; name a directory with -o")
-    return folder.with_name(f"{folder.name}_{suffix}"), naming
+        raise ArgumentError(f"{folder} has no name to which {suffix} could be added; name a directory with -o")
+    return naming, folder.with_name(f"{folder.name}{suffix}"), True
 
 
 def plan_outputs(
@@ -405,7 +392,7 @@ def _folded(name: str) -> str:
 def identity(path: Path) -> str:
     """A key that is equal for all names of a file: links are followed, and hard links recognised if the file exists."""
     if isinstance(path, UrlPath):
-        return path.key
+        return str(path)
     with contextlib.suppress(OSError):
         status = path.stat()
         if status.st_ino:  # Windows may report 0 on some file systems; then only the name is left

@@ -9,26 +9,25 @@ import re
 import socket
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settings, digest, do_one, failure
-from srflow_apps.batch.storage import UrlPath, exists, remove_leftovers
+from srflow_apps.batch.jobs import EndedError, FolderFile, Job, Models, Settings, Take, digest, do_one, failure
+from srflow_apps.batch.storage import UrlPath, is_seen
 from srflow_sdk._checks import one_of, real, whole
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, MissingExtraError, SRFlowError
-from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
 from srflow_sdk.system.device_names import Device, Precision, split_device
 from srflow_sdk.system.interrupts import kept_handlers
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
-    from srflow_apps.batch.run import Watcher
+    from srflow_apps.batch.plan import Plan
 
 _CONNECT_S = 5.0
 _POLL_S = 0.2
@@ -82,39 +81,25 @@ class Cluster:
 
 
 def run_on_ray(
-    jobs: Sequence[Job],
-    *,
-    cluster: Cluster,
-    bundles: Sequence[Bundle],
-    tile: TileSize,
-    settings: Settings,
-    watcher: Watcher | None = None,
-    check: Callable[[], None] = lambda: None,
-    say: Callable[[str], None] = lambda _: None,
-) -> FolderResult:
-    """Let a cluster's workers do the jobs, as :func:`run_jobs` does them; a worker that dies loses nothing.
+    plan: Plan, *, cluster: Cluster, take: Take, check: Callable[[], None], say: Callable[[str], None]
+) -> None:
+    """Let a cluster's workers do the jobs; a worker that dies loses nothing. Results come as they end.
 
-    Each worker that is free gets the next job, and a dead one gets a successor. If check() or the watcher raises, the
+    Each worker that is free gets the next job, and a dead one gets a successor. If check() or take() raises, the
     workers stop at their next tile, and what they finished is taken. say: gets a line about the workers.
-    Raises: also DeviceError if the cluster cannot be used.
+    Raises: as :func:`run_plan`; EndedError.
     """
-    targets = [target for job in jobs for target in job.targets]
-    first, *others = bundles
-    local = any(not isinstance(path, UrlPath) for path in (*targets, *(job.source for job in jobs)))
-    model = BY_PICTURE if others else first.path.stem if first.is_embedded else first.path.resolve()
-    same = {"model": model, "sha256": digest([bundle.manifest for bundle in bundles]), "tile": tile}
-    machine = {"device": cluster.device, "precision": cluster.precision, "folder": str(Path.cwd()) if local else None}
-    worker: dict[str, Any] = {"settings": settings, **same, **machine}
-    done: dict[int, FolderFile] = {}
-    ended: dict[str, Any] = {"device": "ray", "precision": str(cluster.precision)}
-
-    def take(number: int, file: FolderFile, device: str, precision: str) -> None:
-        done[number] = file
-        ended.update({"device": device, "precision": precision} if device else {})
-        if watcher is not None:
-            watcher.finished(number + 1, file)
-        if file.disk_full:
-            raise _EndedError("disk_full")
+    jobs, (first, *others) = plan.jobs, plan.bundles
+    paths = [path for job in jobs for path in (job.source, *job.targets)]
+    worker: dict[str, Any] = {
+        "settings": plan.settings,
+        "model": BY_PICTURE if others else first.path.stem if first.is_embedded else first.path.resolve(),
+        "sha256": digest([bundle.manifest for bundle in plan.bundles]),
+        "tile": plan.tile,
+        "device": cluster.device,
+        "precision": cluster.precision,
+        "folder": None if all(isinstance(path, UrlPath) for path in paths) else str(Path.cwd()),
+    }
 
     def draw(ray: Any) -> None:
         raylet_lives = raylet_of_this_machine(ray)
@@ -139,11 +124,11 @@ def run_on_ray(
                 if number is not None and deaths[number] < _ATTEMPTS:
                     waiting.append(number)
                 elif number is not None:
-                    take(number, failure(jobs[number].source, _KILLED, targets=jobs[number].targets), "", "")
+                    take(number + 1, failure(jobs[number].source, _KILLED, targets=jobs[number].targets), "", "")
                 return
             idle.append(actor)
             if result is not None and number is not None:  # it is None if the worker was to stop
-                take(number, *result)
+                take(number + 1, *result)
 
         for _ in range(workers):
             begin()
@@ -154,7 +139,7 @@ def run_on_ray(
                     doing[actor.do.remote(jobs[number], is_seen(jobs[number].source))] = actor, number
                 check()
                 if not raylet_lives():
-                    raise _EndedError("server_lost")
+                    raise EndedError("server_lost")
                 for answer in ray.wait(list(doing), timeout=_POLL_S)[0]:
                     answered(answer)
         except BaseException as error:
@@ -163,34 +148,17 @@ def run_on_ray(
                 for answer in busy:
                     doing[answer][0].stop.remote()
                 for answer in ray.wait(busy, num_returns=len(busy), timeout=_STOP_S)[0] if busy else ():
-                    with contextlib.suppress(_EndedError, ray.exceptions.RayError):  # its machine may have died
+                    with contextlib.suppress(EndedError, ray.exceptions.RayError):  # its machine may have died
                         answered(answer)
             raise
 
-    remove_leftovers(targets)
-    if jobs:
-        with connected(cluster.address) as ray:
-            try:
-                draw(ray)
-            except KeyboardInterrupt:
-                ended["interrupted"] = True
-            except _EndedError as error:
-                ended[str(error)] = True
-            except ray.exceptions.RayError as error:
-                if isinstance(cause := getattr(error, "cause", None), SRFlowError):  # what a worker raised
-                    raise cause from error
-                raise cluster_error(cluster.address, error) from error
-    remove_leftovers(targets)  # of workers that died
-    return FolderResult(files=tuple(done[number] for number in sorted(done)), total=len(jobs), **ended)
-
-
-class _EndedError(Exception):
-    """The run ends early; the message is the field of :class:`FolderResult` that says why."""
-
-
-def is_seen(path: Path) -> bool:
-    """True if this machine has the file, as far as can be told without asking a store."""
-    return isinstance(path, UrlPath) or exists(path)
+    with connected(cluster.address) as ray:
+        try:
+            draw(ray)
+        except ray.exceptions.RayError as error:
+            if isinstance(cause := getattr(error, "cause", None), SRFlowError):  # what a worker raised
+                raise cause from error
+            raise cluster_error(cluster.address, error) from error
 
 
 def _share(ray: Any, cluster: Cluster, *, most: int, say: Callable[[str], None]) -> tuple[int, int, float]:

@@ -6,17 +6,19 @@ import contextlib
 import dataclasses
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from srflow_apps.batch.choices import FileChoices, Format
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settings, do_one, write_report
+from srflow_apps.batch.jobs import EndedError, FolderFile, FolderResult, Job, Take, do_one, write_report
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.plan import Plan, make_plan
 from srflow_apps.batch.ray import Cluster, run_on_ray
-from srflow_apps.batch.storage import UrlPath, as_path, make_folders, remove_leftovers
+from srflow_apps.batch.storage import UrlPath, as_path, is_seen, make_folders, remove_leftovers
 from srflow_sdk._checks import file_path, keywords_of
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError
@@ -74,36 +76,65 @@ class Pixels:
         return step
 
 
-def run_jobs(
-    jobs: Sequence[Job],
-    models: Models,
+def run_plan(
+    plan: Plan,
     *,
-    settings: Settings,
-    watcher: Watcher | None = None,
+    watcher: Watcher,
     check: Callable[[], None] = lambda: None,
+    cluster: Cluster | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> FolderResult:
-    """Do every job; failures are part of the result. What killed runs left of the outputs is removed first.
+    """Do every job, in threads or on a cluster; failures are part of the result. What killed runs left is removed.
 
     check: called between files and between tiles, but not while files are being finished. A KeyboardInterrupt that it
     raises ends the batch: finished files stay, and nothing remains of the current one. A full disk or a lost server
-    ends it too: the other files would also fail, after all the work.
-    Raises: ArgumentError, MissingExtraError: these concern every file alike.
+    ends it too: the other files would also fail, after all the work. say: gets a line about the cluster.
+    Raises: ArgumentError, MissingExtraError, ImageError, DeviceError: these concern every file alike.
     """
-    remove_leftovers([target for job in jobs for target in job.targets])
-    results, interrupted = list[FolderFile](), False
+    targets = [target for job in plan.jobs for target in job.targets]
+    there = [job for job in plan.jobs if cluster is not None or is_seen(job.source)]  # or folders would stay empty
+    report = [] if plan.report is None else [plan.report.parent]
+    make_folders([*(target.parent for job in there for target in job.targets), *report])
+    remove_leftovers(targets)
+    done: dict[int, FolderFile] = {}
+    ended: dict[str, Any] = {"device": "ray" if cluster else "", "precision": str(cluster.precision) if cluster else ""}
+
+    def take(number: int, file: FolderFile, device: str, precision: str) -> None:
+        done[number] = file
+        ended.update({"device": device, "precision": precision} if device else {})
+        watcher.finished(number, file)
+        if file.disk_full or file.server_lost:
+            raise EndedError("disk_full" if file.disk_full else "server_lost")
+
+    try:
+        if cluster is None:
+            upscaler = plan.models.upscaler
+            assert upscaler is not None  # for the type checker
+            ended.update(device=upscaler.device, precision=str(upscaler.precision))
+            _run_in_threads(plan, take=take, watcher=watcher, check=check)
+        elif plan.jobs:
+            run_on_ray(plan, cluster=cluster, take=take, check=check, say=say)
+    except KeyboardInterrupt:
+        ended["interrupted"] = True
+    except EndedError as error:
+        ended[str(error)] = True
+    remove_leftovers(targets)  # of workers that died
+    files = (*plan.found.refused, *(done[number] for number in sorted(done)))
+    total = len(plan.jobs) + len(plan.found.refused)
+    return FolderResult(files=files, total=total, unread=dict(plan.found.unread), **ended)
+
+
+def _run_in_threads(plan: Plan, *, take: Take, watcher: Watcher, check: Callable[[], None]) -> None:
+    """Do the jobs in order; each is drawn while the one before it is written. Raises: as run_plan; EndedError."""
     cancel, drawing = threading.Event(), threading.Lock()
-    told, telling = 0, threading.Condition()  # no file begins before the watcher has heard of the last but one
 
     def work(number: int, job: Job) -> FolderFile:
-        with telling:
-            telling.wait_for(lambda: number <= told + 2 or cancel.is_set())
-        with contextlib.ExitStack() as turn:  # which ends once the file is drawn: the next begins while this is written
+        with contextlib.ExitStack() as turn:  # which ends once the file is drawn
             turn.enter_context(drawing)
             stop_if_set(cancel)
 
             def progressed(done: int, total: int) -> None:
-                if watcher is not None:
-                    watcher.progressed(number, done, total)
+                watcher.progressed(number, done, total)
                 if done < total:
                     check()
                 else:
@@ -111,79 +142,36 @@ def run_jobs(
 
             hopeless = True  # as it is for all others, none of which begins
             try:
-                file = do_one(job, models, settings=settings, progress=progressed, cancel=cancel)
+                file = do_one(job, plan.models, settings=plan.settings, progress=progressed, cancel=cancel)
                 hopeless = file.disk_full or file.server_lost
             finally:
                 if hopeless:
                     cancel.set()
             return file
 
-    def take(number: int) -> None:
-        nonlocal told
-        results.append(futures[number - 1].result())
-        if watcher is not None:
-            watcher.finished(number, results[-1])
-        with telling:
-            told = number
-            telling.notify_all()
-
+    numbered, begun = iter(enumerate(plan.jobs, start=1)), deque[tuple[int, Future[FolderFile]]]()
     with ThreadPoolExecutor(2, thread_name_prefix="srflow-file") as pool:
-        futures = [pool.submit(work, number, job) for number, job in enumerate(jobs, start=1)]
         try:
-            for number, future in enumerate(futures, start=1):
+            while True:
+                begun.extend(
+                    (number, pool.submit(work, number, job)) for number, job in islice(numbered, 2 - len(begun))
+                )
+                if not begun:
+                    return
                 check()
-                while not wait([future], timeout=_POLL_S).done:
+                while not wait([begun[0][1]], timeout=_POLL_S).done:
                     check()
-                take(number)
-                if results[-1].disk_full or results[-1].server_lost:
-                    break
-        except KeyboardInterrupt:
-            interrupted = True
+                number, file = begun.popleft()
+                take(number, file.result(), "", "")
+        except (KeyboardInterrupt, EndedError):
+            cancel.set()
+            for number, file in begun:  # what was being finished counts
+                if file.exception() is None:
+                    with contextlib.suppress(KeyboardInterrupt, EndedError):
+                        take(number, file.result(), "", "")
+            raise
         finally:
             cancel.set()
-            with telling:
-                telling.notify_all()
-            pool.shutdown(cancel_futures=True)
-    for number in range(len(results) + 1, len(jobs) + 1):  # what was being finished counts
-        if not futures[number - 1].cancelled() and futures[number - 1].exception() is None:
-            with contextlib.suppress(KeyboardInterrupt):
-                take(number)
-    assert models.upscaler is not None  # for the type checker
-    return FolderResult(
-        files=tuple(results),
-        total=len(jobs),
-        interrupted=interrupted,
-        disk_full=any(file.disk_full for file in results),
-        server_lost=any(file.server_lost for file in results),
-        device=models.upscaler.device,
-        precision=str(models.upscaler.precision),
-    )
-
-
-def run_plan(
-    plan: Plan,
-    *,
-    watcher: Watcher,
-    check: Callable[[], None],
-    cluster: Cluster | None = None,
-    say: Callable[[str], None] = lambda _: None,
-) -> FolderResult:
-    """Make the directories of the outputs and the report, and do what was planned, here or on a cluster.
-
-    watcher, check, say: as for :func:`run_jobs` and :func:`run_on_ray`. Raises: also ImageError.
-    """
-    folders = [target.parent for job in plan.jobs for target in job.targets]
-    if plan.report is not None:
-        folders.append(plan.report.parent)
-    make_folders(folders)
-    how: Any = {"settings": plan.settings, "watcher": watcher, "check": check}
-    if cluster is None:
-        result = run_jobs(plan.jobs, plan.models, **how)
-    else:
-        result = run_on_ray(plan.jobs, cluster=cluster, bundles=plan.bundles, tile=plan.tile, say=say, **how)
-    refused = tuple(plan.found.refused)
-    files, total = (*refused, *result.files), len(plan.jobs) + len(refused)
-    return dataclasses.replace(result, files=files, total=total, unread=dict(plan.found.unread))
 
 
 def upscale_folder(

@@ -15,86 +15,45 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PosixPath, PurePosixPath
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote
 
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, MissingExtraError, SRFlowError
 from srflow_sdk.system import local_files
 from srflow_sdk.system.interrupts import abandonable
-from srflow_sdk.system.plain_text import QUERY, WITH_QUERY, public_user, without_secrets
+from srflow_sdk.system.plain_text import QUERY, without_secrets
 
 _T = TypeVar("_T")
 
-_SILENT_S = 60.0  # a web server may send nothing for so long
 _GRACE_S = 1.0  # for an upload that has begun when the caller cancels
 _WHOLE = ("s3", "gs", "abfs")  # stores without folders and renaming, where an upload appears when it is complete
-_READ_ONLY = ("http", "https")
+_WEB = ("http", "https")  # which are only read
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "sftp": "paramiko", "abfs": "adlfs", "adl": "adlfs"}
+_PACKAGES |= dict.fromkeys(_WEB, "aiohttp")
 _SHOWN: dict[str, str] = {}  # by the temporary file that stands for each just now
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)  # two letters at least: C:// is a disk
 _HOST = re.compile(r"arn:[^@]*|\[[^\]@]*\](:\d*)?|[^:@\[\]]*(:\d*)?", re.DOTALL)
 _ALIASES = {"s3a": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "ssh": "sftp"}  # one scheme for each kind of store
-_PORTS = {"http": "80", "https": "443", "sftp": "22", "ftp": "21"}
 
 
 class UrlPath(PosixPath):
-    """A place in a store, which folders and names are taken from as from any path. `str` gives the URL without secrets.
+    """A place in a store, of which folders and names are taken as of any path. `str` gives the URL.
 
-    A password or a query is in its second part, the host's, so that folders and names have it too, and it can be
-    pickled. Only this module can open it.
+    Its first part is the protocol with its colon, its second the host or bucket.
     """
 
     def __str__(self) -> str:
-        return self._written(secret=False)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, UrlPath) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    @property
-    def name(self) -> str:
-        """The last part; of a host alone, the host."""
-        return self._host[1] if len(self.parts) == 2 else super().name
-
-    @property
-    def key(self) -> str:
-        """A key that is equal for all names of a place: without the password, but with the query."""
-        return f"{self}{self._host[2]}"
+        return f"{self.scheme}://{'/'.join(self.parts[1:])}" if len(self.parts) > 1 else self.scheme or "."
 
     @property
     def scheme(self) -> str:
         """The protocol, such as "s3"."""
         return (*self.parts, "")[0].removesuffix(":")
 
-    @property
-    def whole(self) -> str:
-        """The URL with all its secrets: for what opens it, and nothing else."""
-        return self._written(secret=True)
-
-    @property
-    def _host(self) -> tuple[str, str, str]:
-        """The user with an @, the host, and the query with its ?."""
-        host, query = self.parts[1] if len(self.parts) > 1 else "", ""
-        if self.scheme in WITH_QUERY:
-            host, _, query = host.partition("?")
-        user, at, host = host.rpartition("@")
-        return user + at, host, unquote(query, errors="surrogateescape")
-
-    def _written(self, *, secret: bool) -> str:
-        if len(self.parts) < 2:
-            return self.scheme or "."
-        user, host, query = self._host
-        if not secret:
-            user, query = public_user(self.scheme, user), ""
-        return f"{self.scheme}://{'/'.join((user + host, *self.parts[2:]))}{query}"
-
 
 def as_path(text: str | os.PathLike[str]) -> Path:
     """The path, or the URL, that a user named. A `file://` or `local://` URL is a path.
 
-    Raises: ArgumentError for a URL that names no place in a store.
+    Raises: ArgumentError for a URL that names no place in a store, and for one with a password or a query.
     """
     match = None if isinstance(text, UrlPath) else _URL.fullmatch(os.fspath(text))
     if match is None:
@@ -102,41 +61,37 @@ def as_path(text: str | os.PathLike[str]) -> Path:
     scheme, rest = _ALIASES.get(match[1].lower(), match[1].lower()), match[2]
     if scheme in ("file", "local"):
         return Path(rest)
-    cut = next((index for index, sign in enumerate(rest) if sign in "?#"), len(rest)) if scheme in WITH_QUERY else None
-    (authority, _, path), query = rest[:cut].partition("/"), "" if cut is None else rest[cut:]
-    user, at, host = authority.rpartition("@")
-    public = public_user(scheme, user + at)
-    shown = without_secrets(f"{scheme}://{public}{host}/{path}")
-    where = f"write {scheme}://bucket/folder"
-    login = "set the variables that this store's tools read"
-    port = "what follows its colon is no port; in a name or password, write @ : / ? # as %40 %3A %2F %3F %23"
+    authority, _, path = rest.partition("/")
+    user, _, host = authority.rpartition("@")
+    shown, where = without_secrets(f"{scheme}://{rest}"), f"write {scheme}://bucket/folder"
+    password = "a URL has no password here; set the variables or files that this store's tools read, or pipe: curl …"
     for wrong, why in (
-        (not _HOST.fullmatch(host), f"{scheme}://…: {port}"),
-        (not (host + path).strip("/"), f"{scheme}:// names no place; {where}"),
+        (":" in user or (user and scheme in _WEB), f"{scheme}://…: {password} | srflow-upscale - -o OUT"),
+        (not _HOST.fullmatch(host), f"{scheme}://…: what follows its colon is no port, and {password}"),
+        (not rest.strip("/"), f"{scheme}:// names no place; {where}"),
         (not host and scheme != "memory", f"{shown} names no bucket or host; {where}"),
-        (public != user + at and scheme in _WHOLE, f"{shown}: {scheme}:// takes no password; {login}"),
-        (cut is None and QUERY.search(path), f"{shown}: only http:// and https:// have a query; leave ?name=value out"),
+        (
+            QUERY.search(rest) or (scheme in _WEB and not {"?", "#"}.isdisjoint(rest)),
+            f"{shown}: a URL has no query here; pipe the picture: curl 'URL' | srflow-upscale - -o OUT",
+        ),
         (".." in path.split("/"), f"{shown}: a URL with .. may mean several places; write the place itself"),
         (os.name != "posix", f"{shown}: URLs are supported on Linux and macOS only; copy the files to a disk"),
     ):
         if wrong:
             raise ArgumentError(why)
-    if scheme in _PORTS:
-        host = host.lower().removesuffix(f":{_PORTS[scheme]}").removesuffix(":")
-    query = f"?{quote(query, safe='', errors='surrogateescape')}" if query else ""
-    return UrlPath(f"{scheme}:/{user}{at}{host}{query}/{path}")
+    return UrlPath(f"{scheme}:/{rest}")
 
 
 def check_written(path: UrlPath) -> None:
     """Raises: ArgumentError if nothing can be written to such URLs."""
-    if path.scheme in _READ_ONLY:
+    if path.scheme in _WEB:
         raise ArgumentError(f"{path}: {path.scheme}:// can only be read; name a path or another URL for outputs")
 
 
 def is_folder(path: Path) -> bool:
     """True if it is a folder, as far as can be seen. Raises: ImageError if a URL's store does not answer."""
     if isinstance(path, UrlPath):
-        return path.scheme not in _READ_ONLY and _asked(path, lambda store, key: bool(store.isdir(key)))
+        return path.scheme not in _WEB and _asked(path, lambda store, key: bool(store.isdir(key)))
     try:
         return path.is_dir()
     except OSError:  # a parent folder cannot be entered
@@ -148,6 +103,11 @@ def exists(path: Path) -> bool:
     if isinstance(path, UrlPath):
         return _asked(path, lambda store, key: bool(store.exists(key)))
     return os.path.lexists(path)
+
+
+def is_seen(path: Path) -> bool:
+    """True if this machine has the file, as far as can be told without asking a store."""
+    return isinstance(path, UrlPath) or os.path.lexists(path)
 
 
 def real_path(path: Path) -> Path:
@@ -292,7 +252,7 @@ def _asked(path: UrlPath, ask: Callable[[Any, str], _T], what: str | None = None
 
     def call() -> _T:
         store = _store(path)
-        return ask(store, str(store._strip_protocol(path.whole)))
+        return ask(store, str(store._strip_protocol(str(path))))
 
     try:
         return abandonable(call, grace=grace_s)
@@ -307,20 +267,14 @@ def _asked(path: UrlPath, ask: Callable[[Any, str], _T], what: str | None = None
 
 def _store(path: UrlPath) -> Any:
     """The file system of fsspec for a URL. Raises: MissingExtraError, ArgumentError, ImageError."""
-    options: dict[str, Any] = {}
     try:
         import fsspec
 
-        if path.scheme in _READ_ONLY:  # which may take as long as it sends something; fsspec's own limit is 5 minutes
-            import aiohttp
-
-            limits = aiohttp.ClientTimeout(total=None, sock_connect=_SILENT_S, sock_read=_SILENT_S)
-            options = {"client_kwargs": {"timeout": limits}}
-        return fsspec.url_to_fs(path.whole, use_listings_cache=False, **options)[0]
+        return fsspec.url_to_fs(str(path), use_listings_cache=False)[0]
     except ImportError as error:
         if error.name == "fsspec":
             raise MissingExtraError(f'{path}: URLs need fsspec; run: pip install "srflow-sdk[cloud]"') from error
-        package = "aiohttp" if path.scheme in _READ_ONLY else _PACKAGES.get(path.scheme)
+        package = _PACKAGES.get(path.scheme)
         fix = str(error) if package is None else f"run: pip install {package}"
         raise MissingExtraError(f"{path}: {path.scheme}:// needs a package that is not installed; {fix}") from error
     except ValueError as error:

@@ -84,7 +84,7 @@ def run_clips(
         display.unit = "frame"
         bundles = upscaling.needed(bundles_of(model))
         run = _ClipRun(upscaling, latents or "motion", bundles, codec, files, machine, display)
-        suffix = None if output is not None else upscaling.suffix(bundles[0].manifest)
+        suffix = None if output is not None else upscaling.named(bundles[0].manifest)["suffix"]
         for source, target in zip(sources, _targets(sources, output, suffix), strict=True):
             try:
                 failed |= not run.make(source, target, beside=output is None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_apps.batch.jobs import Job, Models, Settings
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settings
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.plan import Plan
+from srflow_apps.batch.run import Watcher, run_plan
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
@@ -40,9 +42,25 @@ def only(upscaler: Upscaler) -> Models:
     return Models([upscaler.bundle], upscaler=upscaler)
 
 
-def plan_of(upscaler: Upscaler, settings: Settings, **others: Any) -> Plan:
+def plan_of(upscaler: Upscaler, settings: Settings, jobs: Sequence[Job] = (), **others: Any) -> Plan:
     """A plan with these settings for files that are all drawn by this one."""
-    return Plan(jobs=(), total=0, settings=settings, models=only(upscaler), **others)
+    return Plan(jobs=tuple(jobs), total=len(jobs), settings=settings, models=only(upscaler), **others)
+
+
+class Unwatched(Watcher):
+    """Follows a batch without a word."""
+
+    def progressed(self, number: int, done: int, total: int) -> None:
+        pass
+
+    def finished(self, number: int, file: FolderFile) -> None:
+        pass
+
+
+def run_jobs(
+    jobs: Sequence[Job], upscaler: Upscaler, *, settings: Settings, watcher: Watcher | None = None, **others: Any
+) -> FolderResult:
+    return run_plan(plan_of(upscaler, settings, jobs), watcher=watcher or Unwatched(), **others)
 
 
 def tree(folder: Path, *names: str) -> Path:

@@ -17,17 +17,15 @@ from srflow_apps.batch.jobs import (
     Settings,
     batch_report,
     read_report,
-    recorded_in,
     write_report,
 )
-from srflow_apps.batch.run import run_jobs
 from srflow_sdk import upscale_folder
 from srflow_sdk.errors import ImageError
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
 
-from .conftest import job, only, plan_of, settings_with
+from .conftest import job, plan_of, run_jobs, settings_with
 
 
 @pytest.fixture
@@ -44,7 +42,7 @@ def run(jobs: list[Job], upscaler: Upscaler, path: Path, **options: Any) -> dict
 
 
 def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Upscaler, path: Path) -> None:
-    run_jobs(jobs[:1], only(upscaler), settings=settings_with())
+    run_jobs(jobs[:1], upscaler, settings=settings_with())
     jobs[1].source.write_bytes(b"not a picture")
     path.write_text("old")
     report = run(jobs, upscaler, path)
@@ -67,7 +65,7 @@ def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Up
 
 def test_the_password_of_a_misspelt_url_stands_in_no_report(upscaler: Upscaler, path: Path) -> None:
     place = Path("https:/somebody:s3cr3t@host/a.png")  # as pathlib has it
-    result = run_jobs([job(place, path.with_name("a.png"))], only(upscaler), settings=settings_with())
+    result = run_jobs([job(place, path.with_name("a.png"))], upscaler, settings=settings_with())
     write_report(plan_of(upscaler, settings_with(), report=path), result)
     assert "s3cr3t" not in path.read_text()
     assert json.loads(path.read_text())["files"][0]["source"] == "https:/host/a.png"
@@ -79,7 +77,7 @@ def test_the_password_of_a_misspelt_url_stands_in_no_report(upscaler: Upscaler, 
 def test_the_report_is_strict_json(
     jobs: list[Job], upscaler: Upscaler, measured: float | None, reported: float | None
 ) -> None:
-    (file,) = run_jobs(jobs[:1], only(upscaler), settings=Settings()).files
+    (file,) = run_jobs(jobs[:1], upscaler, settings=Settings()).files
     output = dataclasses.replace(file.outputs[0], lr_psnr=measured)
     result = FolderResult(files=(dataclasses.replace(file, outputs=(output,)),), total=1)
     report = batch_report(plan_of(upscaler, Settings()), result)
@@ -136,7 +134,7 @@ def test_an_interrupted_resume_keeps_what_the_older_report_says_of_the_rest(
     ],
 )
 def test_a_report_that_is_none_is_no_obstacle(jobs: list[Job], upscaler: Upscaler, path: Path, text: str) -> None:
-    run_jobs(jobs[:1], only(upscaler), settings=settings_with())
+    run_jobs(jobs[:1], upscaler, settings=settings_with())
     path.write_text(text)
-    assert recorded_in(read_report(path) or {}) == {}
+    assert read_report(path) == {}
     assert run(jobs[:1], upscaler, path)["files"][0]["outputs"][0]["lr_psnr"] is None

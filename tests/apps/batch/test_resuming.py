@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 
 from srflow_apps.batch.jobs import FolderResult, Job, is_done
-from srflow_apps.batch.run import run_jobs
 from srflow_sdk.errors import CancelledError
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
-from .conftest import job, only, settings_with
+from .conftest import job, only, run_jobs, settings_with
 
 
 def statuses(result: FolderResult) -> list[str]:
@@ -26,7 +25,7 @@ def statuses(result: FolderResult) -> list[str]:
 
 
 def run(jobs: list[Job], upscaler: Any, **settings: Any) -> FolderResult:
-    return run_jobs(jobs, only(upscaler), settings=settings_with(**settings))
+    return run_jobs(jobs, upscaler, settings=settings_with(**settings))
 
 
 def test_resume_leaves_alone_what_is_done(jobs: list[Job], upscaler: Upscaler) -> None:

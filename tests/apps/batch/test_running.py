@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
-from srflow_apps.batch.run import run_jobs
 from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError, OutOfMemoryError, SRFlowError
 from srflow_sdk.files import ImageWriter, write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
 
-from .conftest import only, settings_with
+from .conftest import run_jobs, settings_with
 
 
 def statuses(summary: FolderResult) -> list[str]:
@@ -23,7 +22,7 @@ def statuses(summary: FolderResult) -> list[str]:
 
 
 def run(jobs: list[Job], upscaler: Any, **settings: Any) -> FolderResult:
-    return run_jobs(jobs, only(upscaler), settings=settings_with(**settings))
+    return run_jobs(jobs, upscaler, settings=settings_with(**settings))
 
 
 class Failing:
@@ -76,7 +75,7 @@ def test_a_file_is_drawn_while_the_one_before_it_is_finished(
             super().__exit__(*error)
 
     monkeypatch.setattr("srflow_sdk.drawing.file_upscaling.ImageWriter", SlowWriter)
-    summary = run_jobs(jobs[:2], only(upscaler), settings=Settings(), watcher=Tiles())
+    summary = run_jobs(jobs[:2], upscaler, settings=Settings(), watcher=Tiles())
     assert statuses(summary) == ["done", "done"]
 
 
@@ -96,7 +95,7 @@ def test_no_file_begins_before_the_watcher_has_heard_of_the_last_but_one(
 
     monkeypatch.setattr("srflow_apps.batch.run.do_one", skip)
     watcher = Slow()
-    run_jobs(jobs * 200, only(upscaler), settings=Settings(), watcher=watcher)
+    run_jobs(jobs * 200, upscaler, settings=Settings(), watcher=watcher)
     assert [number for number, _ in watcher.events] == list(range(1, 601))
 
 
@@ -177,7 +176,7 @@ def test_an_interrupt_ends_the_batch_after_the_current_tile(
 
     watcher = Tiles()
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=16) as tiled:
-        summary = run_jobs(jobs, only(tiled), settings=Settings(), watcher=watcher, check=watcher.pressed)
+        summary = run_jobs(jobs, tiled, settings=Settings(), watcher=watcher, check=watcher.pressed)
     assert summary.interrupted
     assert (statuses(summary), summary.total, summary.remaining) == (["done"], 3, 2)
     assert [path.name for path in jobs[0].targets[0].parent.iterdir()] == ["a.png"]
@@ -190,7 +189,7 @@ def test_an_interrupt_in_the_last_tile_lets_the_files_be_finished(jobs: list[Job
                 raise KeyboardInterrupt
 
     watcher = Pressed()
-    summary = run_jobs(jobs, only(upscaler), settings=Settings(), watcher=watcher, check=watcher.check)
+    summary = run_jobs(jobs, upscaler, settings=Settings(), watcher=watcher, check=watcher.check)
     assert summary.interrupted
     assert statuses(summary)[0] == "done"
     assert [job.targets[0].exists() for job in jobs] == [number < len(summary.files) for number in range(3)]

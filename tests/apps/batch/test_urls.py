@@ -16,17 +16,15 @@ from srflow_sdk.system.plain_text import without_secrets
 SIGNED = "https://somebody:s3cr3t@Store.example:443/photos/a.png?X-Amz-Signature=s3cr3t%2F1&x=/y#s3cr3t"
 
 
-def test_a_signed_url_is_shown_without_what_signs_it_and_opened_with_it() -> None:
-    url = as_path(SIGNED)
+def test_folders_and_names_are_taken_of_urls_as_of_paths() -> None:
+    url = as_path("S3A://bucket/photos//a.png")
     assert isinstance(url, UrlPath)
-    assert str(url) == f"{url}" == "https://store.example/photos/a.png"
-    assert url.whole == SIGNED.replace("Store.example:443", "store.example")
-    assert (url.name, url.stem, url.suffix) == ("a.png", "a", ".png")
+    assert str(url) == "s3://bucket/photos/a.png"
+    assert (url.name, url.stem, url.suffix, url.scheme) == ("a.png", "a", ".png", "s3")
     for other in (url.with_name("b.png"), url.parent / "b.png", pickle.loads(pickle.dumps(url.parent)) / "b.png"):
-        assert str(other) == "https://store.example/photos/b.png"
-        assert other.whole == url.whole.replace("a.png", "b.png")
-    assert url.parent.parent.name == "store.example"
-    assert "s3cr3t" not in f"{url!r} {url.parents} {[str(parent) for parent in url.parents]}"
+        assert str(other) == "s3://bucket/photos/b.png"
+        assert other == as_path("s3://bucket/photos/b.png") != url
+    assert identity(url) == identity(as_path("s3://bucket/photos/a.png"))
     for text in ("file:///photos/a.png", "local:///photos/a.png", "/photos/a.png"):
         assert as_path(text) == Path("/photos/a.png")
     assert not isinstance(as_path("C://photos"), UrlPath)
@@ -35,12 +33,8 @@ def test_a_signed_url_is_shown_without_what_signs_it_and_opened_with_it() -> Non
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("sftp://somebody:s3cr3t@Host:22/a.png", "sftp://somebody@host/a.png"),
         ("ssh://somebody@host:2222/a.png", "sftp://somebody@host:2222/a.png"),
-        ("https://s3cr3t@host/a.png", "https://host/a.png"),
-        ("http://host:8080/a.png?s3cr3t", "http://host:8080/a.png"),
-        ("http://[::1]:80/a.png", "http://[::1]/a.png"),
-        ("S3A://bucket//a.png", "s3://bucket/a.png"),
+        ("http://[::1]:80/a.png", "http://[::1]:80/a.png"),
         ("s3://bucket/a@b:c d.png", "s3://bucket/a@b:c d.png"),
         ("s3://bucket/what?.png", "s3://bucket/what?.png"),
         ("abfss://container@account.dfs.core.windows.net/a.png", "abfs://container@account.dfs.core.windows.net/a.png"),
@@ -48,24 +42,7 @@ def test_a_signed_url_is_shown_without_what_signs_it_and_opened_with_it() -> Non
     ],
 )
 def test_a_place_has_one_form(text: str, shown: str) -> None:
-    url = as_path(text)
-    assert str(url) == shown
-    assert as_path(shown) == url or "s3cr3t" in text
-    assert identity(as_path(shown)) == identity(url) or "?" in text
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "same"),
-    [
-        ("s3a://bucket/a.png", "s3://bucket/a.png", True),
-        ("sftp://somebody:one@host/a.png", "sftp://somebody:two@host:22/a.png", True),
-        ("http://host/get?id=1", "http://host/get?id=2", False),
-        ("s3://bucket/a.png", "s3://bucket/b.png", False),
-    ],
-)
-def test_places_are_compared_without_passwords_and_with_queries(first: str, second: str, same: bool) -> None:
-    one, other = as_path(first), as_path(second)
-    assert (one == other) == (hash(one) == hash(other)) == (identity(one) == identity(other)) == same
+    assert str(as_path(text)) == shown
 
 
 @pytest.mark.parametrize(
@@ -73,11 +50,12 @@ def test_places_are_compared_without_passwords_and_with_queries(first: str, seco
     [
         ("s3://bucket/x/../a.png", "s3://bucket/x/../a.png: a URL with .. may mean several places"),
         ("https://somebody:s3/cr3t@host/a.png", "https://…: what follows its colon is no port"),
-        ("https://somebody:s3?cr3t@host/a.png", "https://…: what follows its colon is no port"),
         ("s3://KEY:s3/cr3t@bucket/a.png", "s3://…: what follows its colon is no port"),
-        ("s3://KEY:s3cr3t@bucket/a.png", "s3://KEY@bucket/a.png: s3:// takes no password"),
-        ("s3://bucket/a.png?X-Amz-Signature=s3cr3t", "s3://bucket/a.png: only http:// and https:// have a query"),
-        ("abfs://c@a/x.png?sv=1&sig=s3cr3t", "abfs://c@a/x.png: only http:// and https:// have a query"),
+        ("sftp://KEY:s3cr3t@bucket/a.png", "sftp://…: a URL has no password here"),
+        ("https://s3cr3t@host/a.png", "https://…: a URL has no password here"),
+        (SIGNED, "https://…: a URL has no password here"),
+        (SIGNED.replace("somebody:s3cr3t@", ""), "https://Store.example:443/photos/a.png: a URL has no query here"),
+        ("s3://bucket/a.png?X-Amz-Signature=s3cr3t", "s3://bucket/a.png: a URL has no query here"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_one_line_without_its_secret(text: str, line: str) -> None:
