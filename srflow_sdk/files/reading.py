@@ -302,10 +302,7 @@ def _check_supported(
         raise ImageError(f"{path} has no frame {page}, but {pages}: the first is 1")
     # The further images of a HEIC, in which no page can be chosen, are variants of the first.
     if pages > 1 and page is None and source.kind.paged and not source.tiff.is_one_picture:
-        raise ImageError(
-            f"{path}: the file holds {pages} frames or pages; save the one you want as its own file, or let "
-            "srflow-upscale --frame N take it"
-        )
+        raise ImageError(f"{path}: the file holds {pages} frames or pages; save the one you want as its own file")
     if image.interpretation in ("lab", "labs", "labq", "cmyk"):
         return
     if image.format not in (RAW_DTYPES if raw else _DTYPES):

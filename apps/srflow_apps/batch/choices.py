@@ -44,18 +44,11 @@ class FileChoices:
     report: Path | None = option(None, "Write a report, with PSNRs if enlarged.", metavar="FILE.json")
     dry_run: bool = option(False, "Say what would be done, and write nothing.", most=True)
     from_output: Path | None = option(None, "Make this picture again.", metavar="SR", heading="Pictures")
-    frame: int | None = option(None, "Which frame of an animation, or page of a TIFF.", least=1, metavar="N")
     ray: str | None = option(
         None,
         "Let a Ray cluster do it: this machine's, or that at host:port.",
         metavar="auto|ADDRESS",
         heading="Machines",
-    )
-    ray_workers: int | None = option(
-        None, "Workers of --ray.  [default: as many as there is room for]", least=1, heading="Machines"
-    )
-    ray_gpus: float | None = option(
-        None, "GPUs of each worker.  [default: 1 if there are any]", least=0, up_to=64, metavar="F", heading="Machines"
     )
 
 

@@ -19,11 +19,11 @@ from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.plan import Plan, ending_of, make_plan, say_unread
 from srflow_apps.batch.ray import Cluster
 from srflow_apps.batch.run import Pixels, run_plan
-from srflow_apps.batch.storage import UrlPath, as_path, exists, is_folder, reading, shown, standing_for
+from srflow_apps.batch.storage import UrlPath, as_path, exists, is_folder, reading, standing_for
 from srflow_apps.clips.reading import is_clip
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import ImageReader, Provenance, check_writable, open_image, read_provenance, spooled, write_image
+from srflow_sdk.files import ImageReader, Provenance, check_writable, read_provenance, spooled
 from srflow_sdk.files.provenance import INTERVAL, TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
@@ -62,13 +62,10 @@ def run_command(
     piped, on_ray, again = STANDARD in (*inputs, output), files.ray is not None, files.from_output
     several = samples > 1 or files.name is not None or files.shard is not None or files.dry_run
     one_model = f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it"
-    unused = not on_ray and (files.ray_workers, files.ray_gpus) != (None, None)
     for why, wrong in {
         one_model: model == BY_PICTURE and operation.name != UPSCALE,
         "--from-output makes a picture again; name the file for it with -o": again is not None and output is None,
-        "--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray": unused,
-        "--ray needs files that other machines see; leave it out for pipes and --frame": on_ray
-        and (piped or files.frame),
+        "--ray needs files that other machines see; leave it out for pipes": on_ray and piped,
         "--ray draws on the cluster's machines, --server on the server's; leave one of them out": on_ray and server,
         "-o - is one picture; leave out --samples, --name, --shard, --dry-run": output == STANDARD and several,
     }.items():
@@ -76,15 +73,21 @@ def run_command(
             raise ArgumentError(why)
     with contextlib.ExitStack() as stack:
         display = stack.enter_context(Display(quiet=machine.quiet))
-        paths, keep, sent = [as_path(text) for text in inputs], list[Path](), None
-        if STANDARD in inputs or files.frame is not None:
-            paths, keep = _opened_inputs(paths, output, files, machine.max_pixels, stack)
+        paths, sent = [as_path(text) for text in inputs], None
+        if STANDARD in inputs:
+            if len(paths) > 1:
+                raise ArgumentError("- is standard input, one picture; it must be the only input")
+            if output is None:
+                where = "name the output: -o large.png, or -o -"
+                raise ArgumentError(f"- is standard input, which lies in no folder; {where}")
+            paths = [stack.enter_context(standard_input(machine.max_pixels))]
         if output == STANDARD:
             if len(paths) > 1 or any(map(is_folder, paths)):
                 raise ArgumentError("-o - is standard output, one picture; name one INPUT, which is no folder")
             if sys.stdout is None or sys.stdout.isatty():
                 raise ArgumentError("-o - is standard output; redirect it to a file or program: > large.png")
-            sent = _folder(stack) / f"stdout{ending_of(operation, files)}"
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-"))
+            sent = Path(folder) / f"stdout{ending_of(operation, files)}"
             stack.enter_context(standing_for({sent: "stdout"}))
             output, display.shows_names = str(sent), False
         recipe = None
@@ -107,15 +110,14 @@ def run_command(
             bundles = [Bundle.embedded()] if default else bundles_of(model)
         if again is not None and recipe is not None:
             bundles = [recipe_bundle(again, recipe, bundles, on_server=server is not None)]
-            paths, keep = [find_source(again, recipe, paths)], [*keep, again]
+            paths = [find_source(again, recipe, paths)]
         limits: Any = {"max_pixels": machine.max_pixels, "tile": machine.tile, "samples": samples}
-        plan = make_plan(operation, paths, output, bundles, files=files, keep=keep, **limits)
+        plan = make_plan(operation, paths, output, bundles, files=files, keep=[again] if again else (), **limits)
         _tell_of(plan, display, files)
         options: Any = {"device": machine.device, "precision": machine.precision}
         cluster: Cluster | None = None
         if files.ray is not None and not files.dry_run:
-            of_each: Any = {"workers": files.ray_workers, "gpus": files.ray_gpus, "cpus": machine.threads}
-            cluster = Cluster(address=files.ray, **of_each, **options)
+            cluster = Cluster(address=files.ray, cpus=machine.threads, **options)
         else:
             plan.models.upscaler = upscaler or stack.enter_context(_upscaler(plan, machine, recipe=recipe))
             if recipe is not None and plan.models.upscaler.precision != recipe.precision:
@@ -129,7 +131,8 @@ def run_command(
         names = [job.source.name for job in plan.jobs]
         measured = display.progress(names, lambda: Pixels.of(plan.jobs, max_pixels=machine.max_pixels))
         with measured, deferred_interrupts(*STOPPING) as interrupts:
-            result = run_plan(plan, watcher=display, check=interrupts, cluster=cluster, say=display.tell)
+            shown: Any = {"progressed": display.progressed, "finished": display.finished, "say": display.tell}
+            result = run_plan(plan, check=interrupts, cluster=cluster, **shown)
             if stopped := result.interrupted or result.disk_full or result.server_lost:
                 display.say(_how_to_continue(result, on_ray=on_ray))
             write_report(plan, result)
@@ -155,7 +158,7 @@ def _upscaler(plan: Plan, machine: MachineChoices, *, recipe: Provenance | None)
         models.choices[plan.jobs[0].source] = ModelChoice(name=chosen[0].manifest.name, why="", cleaner=cleaner)
     if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):
         with contextlib.suppress(ImageError, OSError):  # it fails later
-            chosen = [models.bundles[models.of(plan.jobs[0].source).name]]
+            chosen = [models.bundles[models.of(plan.jobs[0].source, plan.jobs[0].source).name]]
     options = {name: getattr(machine, name) for name in ("device", "precision", "threads", "tile")}
     return Upscaler(chosen, **options)
 
@@ -167,43 +170,14 @@ def _tell_of(plan: Plan, display: Display, files: FileChoices) -> None:
         display.say(f"error: {file.error}")
     if found.unread:
         display.say(f"warning: {say_unread(found.unread)}")
-    if found.clips:
-        tell(f"left out: {found.clips} clips; name them as INPUTs of a command of their own")
-    if found.own:
-        made = f"srflow-{plan.settings.operation.name}'s own outputs"
-        tell(f"left out: {found.own} of {made}; --include-own takes them")
+    for what, count in found.others.items():
+        if count:
+            tell(f"left out: {count} {what}")
     if not plan.total:
         sys.exit(FAILED)
     if files.shard is not None and not plan.jobs:
         part = "{}/{}".format(*files.shard)
         display.tell(f"none of the {plan.total} inputs is in part {part}: nothing to do")
-
-
-def _opened_inputs(
-    paths: list[Path], output: str | None, files: FileChoices, max_pixels: int, stack: contextlib.ExitStack
-) -> tuple[list[Path], list[Path]]:
-    """The inputs, with a file for standard input, or a frame; and files of which they are parts, which are kept."""
-    keep: list[Path] = []
-    if Path(STANDARD) in paths:
-        if len(paths) > 1:
-            raise ArgumentError("- is standard input, one picture; it must be the only input")
-        if output is None:
-            raise ArgumentError("- is standard input, which lies in no folder; name the output: -o large.png, or -o -")
-        paths = [stack.enter_context(standard_input(max_pixels))]
-    if files.frame is not None:
-        if len(paths) != 1 or isinstance(paths[0], UrlPath) or is_folder(paths[0]) or output is None:
-            raise ArgumentError("--frame is of one file on this machine; name one INPUT, and the output with -o")
-        with open_image(paths[0], max_pixels=max_pixels, page=files.frame) as reader:
-            ending = ".tif" if reader.dtype.kind == "f" else ".png"
-            frame = _folder(stack) / f"{paths[0].stem}_frame{files.frame}{ending}"
-            write_image(frame, reader.read_rows(reader.height), metadata=reader.metadata)
-        stack.enter_context(standing_for({frame: shown(f"{paths[0]} frame {files.frame}")}))
-        keep, paths = paths, [frame]
-    return paths, keep
-
-
-def _folder(stack: contextlib.ExitStack) -> Path:
-    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-")))
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 FIRST_AFTER_S, THEN_EVERY_S = 2.0, 10.0
 _CLEAR = "\r\x1b[K"
 _MEASURING = logging.getLogger("srflow_sdk.backends.ways")  # takes seconds, so people are told
-_BESIDES_NAME = 62  # columns of a line that are not the file's name: "[100/200] … tile 10/24  [bar]  100%  00:10:00"
+_BESIDES_NAME = 52  # columns of a line that are not the file's name: "[100/200] … tile 10/24, 99%, about 00:10:00 left"
 
 
 class Display(logging.Handler):
-    """Shows a batch's progress (see :class:`srflow_apps.batch.run.Watcher`), and logged warnings, while it is open.
+    """Shows how far a batch is, what it finished, and logged warnings, while it is open.
 
     On a terminal, one line shows the current input and tile and how long everything will take. Elsewhere, a line says
     so 2 s after the work began and then every 10 s. names_lost: names of finished files could not be printed. unit:
@@ -46,8 +46,8 @@ class Display(logging.Handler):
         self._lasting = sys.stderr is not None and sys.stderr.isatty()  # a bar stays in its line
         self._names: Sequence[str] = ()
         self._pixels: Pixels | None = None
-        self._bar: Any = None
-        self._next_line_s = 0.0
+        self._skipped = 0  # pixels that take no time, and would spoil the estimate
+        self._begun_s = self._next_line_s = 0.0
         self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -72,34 +72,31 @@ class Display(logging.Handler):
         if not names or self._quiet:
             yield
             return
-        self._names, self._pixels = names, measure()
-        look: dict[str, Any] = {"width": 16, "bar_template": "%(label)s  [%(bar)s]  %(info)s", "file": sys.stderr}
-        self._bar = click.progressbar(length=sum(self._pixels.of_each), label=self._label(1), **look)
-        self._next_line_s = time.monotonic() + FIRST_AFTER_S
+        self._names, self._pixels, self._skipped = names, measure(), 0
+        self._begun_s = time.monotonic()
+        self._next_line_s = self._begun_s + FIRST_AFTER_S
         try:
-            self._step(0)
+            self._show(1)
             yield
         finally:
-            with self._lock, contextlib.suppress(OSError):
-                bar, self._bar = self._bar, None
-                bar.render_finish()
+            with self._lock:
+                self._clear()
+                self._pixels = None
 
     def progressed(self, number: int, done: int, total: int) -> None:
         """Update the progress line."""
         with self._lock:
-            if self._bar is not None and self._pixels is not None:
-                self._bar.label = f"{self._label(number)} {self.unit} {done}/{total}"
-                self._step(self._pixels.reach(number, done / total))  # a small image's tile may change the label alone
+            if self._pixels is not None:
+                self._pixels.reach(number, done / total)
+                self._show(number, f" {self.unit} {done}/{total}")
 
     def finished(self, number: int, file: FolderFile) -> None:
         """Print the files' names, or the error."""
         with self._lock:
-            if self._bar is not None and self._pixels is not None:
+            if self._pixels is not None:
                 rest = self._pixels.reach(number, 1)
-                if file.status != "done":  # its remaining pixels take no time, and would spoil the estimate
-                    self._bar.length, rest = self._bar.length - rest, 0
-                self._bar.label = self._label(min(number + 1, len(self._names)))
-                self._step(rest)
+                self._skipped += rest if file.status != "done" else 0
+                self._show(min(number + 1, len(self._names)))
             if file.status == "failed":
                 self.say(f"error: {file.error}")
             for target in file.targets if file.status == "done" else ():
@@ -137,25 +134,27 @@ class Display(logging.Handler):
             if error.errno != errno.EPIPE:
                 self.say(f"error: the files were written, but their names cannot be printed: {error.strerror or error}")
 
-    def _step(self, pixels: int) -> None:
-        bar = self._bar
-        bar.make_step(pixels)
-        if self._lasting:
-            with contextlib.suppress(OSError):
-                bar.render_progress()
-        elif time.monotonic() >= self._next_line_s:
-            self._next_line_s = time.monotonic() + THEN_EVERY_S
-            told = [bar.label, bar.format_pct().strip()]
-            if bar.eta_known and not bar.finished:
-                told = [text for text in told if text != "0%"] + [f"about {bar.format_eta()} left"]
-            self.say(", ".join(told))
-
-    def _clear(self) -> None:
-        if self._lasting and self._bar is not None:
-            write_error(_CLEAR, end="")
-
-    def _label(self, number: int) -> str:
-        name = printable(self._names[number - 1])
+    def _show(self, number: int, tile: str = "") -> None:
+        """Say how far everything is, and which input is drawn: always on a terminal, elsewhere now and then."""
+        now = time.monotonic()
+        if self._pixels is None or (not self._lasting and now < self._next_line_s):
+            return
+        self._next_line_s = now + THEN_EVERY_S
+        all_of_it = sum(self._pixels.of_each) - self._skipped
+        part = (self._pixels.done - self._skipped) / all_of_it if all_of_it else 0.0
+        name, count = printable(self._names[number - 1]), len(self._names)
         room = max(shutil.get_terminal_size().columns - _BESIDES_NAME, 12) if self._lasting else len(name)
         short = name if len(name) <= room else f"{name[: room - 8]}…{name[-7:]}"
-        return f"[{number}/{len(self._names)}] {short}" if len(self._names) > 1 else short
+        line = f"[{number}/{count}] {short}{tile}" if count > 1 else f"{short}{tile}"
+        line += f", {int(100 * part)}%" if part >= 0.01 else ""
+        if 0 < part < 1:
+            minutes, seconds = divmod(round((now - self._begun_s) * (1 / part - 1)), 60)
+            line += f", about {minutes // 60:02}:{minutes % 60:02}:{seconds:02} left"
+        if self._lasting:
+            write_error(f"{_CLEAR}{line}", end="")
+        else:
+            self.say(line)
+
+    def _clear(self) -> None:
+        if self._lasting and self._pixels is not None:
+            write_error(_CLEAR, end="")

@@ -172,24 +172,14 @@ class Models:
         self.upscaler, self._scale, self._max_pixels = upscaler, scale, max_pixels
         self.choices: dict[Path, ModelChoice] = {}
 
-    def of(self, source: Path, local: Path | None = None, *, cancel: threading.Event | None = None) -> ModelChoice:
-        """The choice for a file, with no reason if there was none. local: where it can be read; None fetches it."""
+    def of(self, source: Path, local: Path, *, cancel: threading.Event | None = None) -> ModelChoice:
+        """The choice for a file, with no reason if there was none. local: where it can be read."""
         if len(self.bundles) == 1 and next(iter(self.bundles.values()))._cleaner is None:
             return ModelChoice(name=next(iter(self.bundles)), why="")
         if source not in self.choices:
-            limits: dict[str, Any] = {"max_pixels": self._max_pixels, "cancel": cancel}
-            with reading(source) if local is None else contextlib.nullcontext(local) as place:
-                self.choices[source] = choose_model(place, scale=self._scale, among=self.bundles.values(), **limits)
+            limits: Any = {"max_pixels": self._max_pixels, "cancel": cancel}
+            self.choices[source] = choose_model(local, scale=self._scale, among=self.bundles.values(), **limits)
         return self.choices[source]
-
-    def drawing(
-        self, source: Path, local: Path | None = None, *, cancel: threading.Event | None = None
-    ) -> tuple[Upscaler, str | None]:
-        """The Upscaler for a file, and why it has this model; None if all have the same. local: as for :meth:`of`."""
-        assert self.upscaler is not None  # for the type checker: it is set before jobs are done
-        choice = self.of(source, local, cancel=cancel)
-        first = "" if choice.cleaner is None else f"first {choice.cleaner} at τ 0"
-        return self.upscaler._only(choice), "; ".join(filter(None, (choice.why, first))) or None
 
 
 def digest(models: Sequence[Manifest]) -> str:
@@ -233,18 +223,24 @@ def do_one(
 def _done(
     job: Job, models: Models, settings: Settings, progress: Progress | None, cancel: threading.Event
 ) -> FolderFile:
-    result = FolderFile(source=job.source, targets=job.targets, status="skipped")
+    assert models.upscaler is not None  # for the type checker: it is set before jobs are done
+    skipped = FolderFile(source=job.source, targets=job.targets, status="skipped")
     looks = settings.resume or settings.beside or not settings.overwrite  # or no store is asked
     there = [target for target in job.targets if looks and exists(target)]
-    complete = settings.resume and len(there) == len(job.targets)
-    if (there and not settings.overwrite) or (complete and is_done(job, models, settings=settings, cancel=cancel)):
-        return result
-    if there and settings.beside:
-        raise ImageError(f"{there[0]} exists; remove it, or name it with -o, which may replace it")
+    if there and not settings.overwrite:
+        return skipped
     with reading(job.source) as source:
-        upscaler, why = models.drawing(job.source, source, cancel=cancel)
+        choice = models.of(job.source, source, cancel=cancel)
+        upscaler = models.upscaler._only(choice)
+        complete = settings.resume and len(there) == len(job.targets)
+        if complete and _is_done(job, source, upscaler, settings, cancel):
+            return skipped
+        if there and settings.beside:
+            raise ImageError(f"{there[0]} exists; remove it, or name it with -o, which may replace it")
         manifest = upscaler.bundle.manifest
-        result = dataclasses.replace(result, status="done", model=manifest.name, why=why)
+        first = f"first {choice.cleaner} at τ 0" if choice.cleaner else ""
+        why = "; ".join(filter(None, (choice.why, first))) or None
+        result = dataclasses.replace(skipped, status="done", model=manifest.name, why=why)
         if why is not None:
             models.say(f"{job.source}: {manifest.name} ({why})")
         if settings.look is not None:
@@ -254,7 +250,7 @@ def _done(
         how = {each.name: getattr(settings, each.name) for each in dataclasses.fields(WriteOptions)}
         with writing(job.targets) as targets:
             how.update(progress=progress, cancel=cancel)
-            file = settings.operation.on_file(upscaler, job, source, targets, **how)
+            file = settings.operation.on_file(upscaler, source, targets, **how)
     if file.note:
         models.say(f"{job.source}: {file.note}")
     outputs = tuple(map(lambda one, to: dataclasses.replace(one, path=to), file.outputs, job.targets))
@@ -269,19 +265,18 @@ def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> Fol
     return FolderFile(source=source, targets=targets, status="failed", error=line)
 
 
-def is_done(job: Job, models: Models, *, settings: Settings, cancel: threading.Event) -> bool:
+def _is_done(job: Job, source: Path, upscaler: Upscaler, settings: Settings, cancel: threading.Event) -> bool:
     """True if every output is whole, and was made from the input as it is now, with these settings but for the device.
 
     Raises: ImageError, OSError if the input cannot be read; CancelledError.
     """
-    upscaler, _ = models.drawing(job.source, cancel=cancel)
     operation, manifest = settings.operation, upscaler.bundle.manifest
-    with reading(job.source) as source, open_image(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
+    with open_image(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
         record: Any = {"source": Path(), "source_sha256": reader.sha256(), "tile": None}
         record.update(cleaned_by=upscaler._painter.cleaned_by, precision=upscaler.precision)
         for number, target in enumerate(job.targets, start=operation.sample):
             stop_if_set(cancel)
-            fields = operation.fields_of(job, manifest, (reader.width, reader.height), number)
+            fields = operation.fields_of(manifest, (reader.width, reader.height), number)
             if not _is_whole(target, made_of(manifest, **record, **fields), settings):
                 return False
     return True
@@ -344,17 +339,12 @@ def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
 
 def _row(file: FolderFile, operation: Operation) -> dict[str, Any]:
     outputs: list[dict[str, Any]] = []
-    if file.status == "done":
-        for output in file.outputs:
-            measured = output.lr_psnr
-            decibels = None if measured is None or math.isnan(measured) else min(measured, _EXACT)
-            record = {"path": _said(output.path), "sample": output.provenance.sample, "lr_psnr": decibels}
-            outputs.append({**record, "bytes": output.size_bytes, "sha256": output.sha256})
-    elif file.status == "skipped":
-        for place, target in enumerate(file.targets):
-            number = operation.sample + (place if operation.interval is None else 0)
-            record = {"path": _said(target), "sample": number, "lr_psnr": None}
-            outputs.append({**record, "bytes": None, "sha256": None})
+    for place, target in enumerate(() if file.status == "failed" else file.targets):
+        made = file.outputs[place] if file.outputs else None
+        number = operation.sample + (place if operation.interval is None else 0)
+        measured = None if made is None or made.lr_psnr is None or math.isnan(made.lr_psnr) else made.lr_psnr
+        record = {"path": _said(target), "sample": number, "lr_psnr": measured and min(measured, _EXACT)}
+        outputs.append({**record, "bytes": made and made.size_bytes, "sha256": made and made.sha256})
     return {
         "source": _said(file.source),
         "status": file.status,

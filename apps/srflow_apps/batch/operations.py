@@ -13,8 +13,8 @@ import numpy as np
 
 from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, interval_fields
 from srflow_sdk.drawing.options import DrawOptions, OutputSize
-from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import READABLE, Provenance, WriteOptions
+from srflow_sdk.errors import ArgumentError
+from srflow_sdk.files import Provenance, WriteOptions
 from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
 from srflow_sdk.flow.transferring import transfer_file
@@ -24,7 +24,6 @@ from srflow_sdk.model.model_choice import needed
 from srflow_sdk.system.local_files import file_sha256
 
 if TYPE_CHECKING:
-    from srflow_apps.batch.jobs import Job
     from srflow_sdk.upscaler import Upscaler
 
 
@@ -83,7 +82,7 @@ class Operation:
         """The operation by which a picture was made. Raises: ArgumentError if nothing can be made with it."""
         raise NotImplementedError
 
-    def fields_of(self, job: Job, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
+    def fields_of(self, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
         """The fields of sample `number`'s provenance that the options decide. Raises: ImageError, OSError."""
         raise NotImplementedError
 
@@ -91,7 +90,7 @@ class Operation:
         """The settings, as JSON values, for a report."""
         raise NotImplementedError
 
-    def on_file(self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
+    def on_file(self, upscaler: Upscaler, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
         """Make local targets of a local source, as :meth:`Upscaler.upscale_file` does with these keywords."""
         raise NotImplementedError
 
@@ -133,7 +132,7 @@ class Upscaling(Operation):
     def recorded(self, recipe: Provenance) -> Upscaling:
         return Upscaling(options=DrawOptions.from_provenance(recipe))
 
-    def fields_of(self, job: Job, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
+    def fields_of(self, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
         scale, _, _ = self.options.output_of(manifest, height=size[1], width=size[0])
         sample = number if self.interval is None else self.sample
         fields = self.options.provenance_fields(manifest, sample=sample, scale=scale)
@@ -142,7 +141,7 @@ class Upscaling(Operation):
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {**self.options.described(manifest), "interval": self.interval}
 
-    def on_file(self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
+    def on_file(self, upscaler: Upscaler, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
         return upscaler.upscale_file(source, targets, interval=self.interval, **{**vars(self.options), **how})
 
 
@@ -163,21 +162,21 @@ class Restoring(Operation):
     def recorded(self, recipe: Provenance) -> Restoring:
         return Restoring(options=RestoreOptions.from_record(recipe.settings or ""))
 
-    def fields_of(self, job: Job, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
+    def fields_of(self, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
         return self.options.provenance_fields()
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": RESTORE, **json.loads(self.options.recorded())}
 
-    def on_file(self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
+    def on_file(self, upscaler: Upscaler, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
         return upscaler.restore_file(source, targets[0], **{**vars(self.options), **how})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transferring(Operation):
-    """Putting parts of other pictures into the inputs, as in :meth:`Upscaler.transfer_file`.
+    """Putting parts of another picture into the inputs, as in :meth:`Upscaler.transfer_file`.
 
-    source, mask, lr: files for all inputs, or folders with a picture for each, of the input's name in its own folder.
+    source, mask, lr: files, for all inputs.
     """
 
     options: TransferOptions = field(default_factory=TransferOptions)
@@ -194,34 +193,16 @@ class Transferring(Operation):
         check_inverts(bundle)
         self.options.taus(bundle.manifest)
 
-    def fields_of(self, job: Job, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
-        others = {what: None if path is None else (path, file_sha256(path)) for what, path in self._others(job).items()}
+    def fields_of(self, manifest: Manifest, size: Size, number: int) -> dict[str, Any]:
+        paths = {"source": self.source, "mask": self.mask, "lr": self.lr}
+        others = {what: None if path is None else (path, file_sha256(path)) for what, path in paths.items()}
         return self.options.provenance_fields(manifest, others)
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
         settings = json.loads(self.options.provenance_fields(manifest, {})["settings"])
         return {"operation": TRANSFER, "seed": self.options.seed, **settings}
 
-    def on_file(self, upscaler: Upscaler, job: Job, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
-        others: Any = self._others(job)
+    def on_file(self, upscaler: Upscaler, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
         options = dataclasses.replace(self.options, progress=how.pop("progress"), cancel=how.pop("cancel"))
         made: Any = {"output": targets[0], "options": options, "writing": WriteOptions(**how)}
-        return transfer_file(upscaler._painter, source, **made, **others)
-
-    def _others(self, job: Job) -> dict[str, Path | None]:
-        """The files besides the target. Raises: ImageError if a folder does not have the one for this job."""
-        places = {"source": self.source, "mask": self.mask, "lr": self.lr}
-        return {what: None if place is None else _belonging(place, job) for what, place in places.items()}
-
-
-def _belonging(place: Path, job: Job) -> Path:
-    """The file itself, or the picture in a folder that has the job's name there, but for the ending."""
-    if not place.is_dir():
-        return place
-    folder = place / job.name.parent
-    same = [path for path in sorted(folder.glob("*")) if path.stem == job.name.stem]
-    found = [path for path in same if path.suffix.lower() in READABLE]
-    if len(found) != 1:
-        why = f"it has {', '.join(path.name for path in found)}" if found else "it has none"
-        raise ImageError(f"{folder} must have one picture called {job.name.stem}, as {job.source} is, but {why}")
-    return found[0]
+        return transfer_file(upscaler._painter, source, self.source, self.mask, lr=self.lr, **made)

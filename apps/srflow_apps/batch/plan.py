@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import hashlib
 import os
@@ -37,15 +38,14 @@ MAX_SAMPLES = 1000
 class Found:
     """The inputs found: jobs without targets, and of folders what is left out, by name or by number.
 
-    refused: failed results of folders that cannot be used. unread: images, by the names of their formats. own: pictures
-    that the operation made.
+    refused: failed results of folders that cannot be used. unread: images, by the names of their formats. others: what
+    is no input of this command, by what it is.
     """
 
     jobs: list[Job] = field(default_factory=list)
     refused: list[FolderFile] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
-    own: int = 0
-    clips: int = 0
+    others: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ def make_plan(
     jobs, named = found.jobs, set(inputs)
     if not files.include_own:  # an earlier run's outputs among the photos, which would be enlarged again
         jobs = [job for job in jobs if job.source in named or not _made_by(operation.name, job.source)]
-    found.own = len(found.jobs) - len(jobs)
+    found.others[f"of srflow-{operation.name}'s own outputs; --include-own takes them"] += len(found.jobs) - len(jobs)
     if output is None:  # of *.png, what an earlier run made of the others is left out
         makers = {identity(out / name): job for job in jobs for name in naming.names(job)}
         jobs = [job for job in jobs if makers.get(identity(job.source), job) is job]
@@ -168,8 +168,8 @@ def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False, e
                 names.append(name)
             elif ending in UNREAD:
                 found.unread[UNREAD[ending]] += 1
-            else:
-                found.clips += ending in CLIPS
+            elif ending in CLIPS:
+                found.others["clips; name them as INPUTs of a command of their own"] += 1
         if not names and len(found.refused) == before:
             more = "links to folders are not followed" if recursive else "--recursive searches its subfolders too"
             why = f"there are no images in this folder ({', '.join(READABLE)}); {more}"
@@ -402,26 +402,27 @@ def identity(path: Path) -> str:
 
 def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
     """Raises: ArgumentError, ImageError for what cannot be written, before minutes of work. Nothing is created."""
-    jobs = list(jobs)
-    targets = [target for job in jobs for target in job.targets]
+    targets, sources = [target for job in jobs for target in job.targets], [job.source for job in jobs]
     for target in targets:
         check_writable(target)
     if report is not None:
-        if identity(report) in {identity(path) for path in [*targets, *(job.source for job in jobs)]}:
+        if identity(report) in {identity(path) for path in [*targets, *sources]}:
             raise ArgumentError(f"the report {report} would replace an input or output; name another file")
         targets.append(report)
-        try:
-            check_replaceable(report)
-        except OSError as error:
-            raise ImageError(f"the report {report} cannot be written: {error.strerror}") from error
     folders: dict[Path, None] = {}
     for target in targets:
         if isinstance(target, UrlPath):
             check_written(target)
-        elif is_folder(target):
-            raise ImageError(f"{target} cannot be written: it is a directory")
-        else:
-            folders[target.parent] = None
+            continue
+        folders[target.parent] = None
+        try:
+            if is_folder(target):
+                raise IsADirectoryError(errno.EISDIR, "it is a directory")
+            check_replaceable(target)
+        except OSError as error:
+            raise ImageError(
+                f"{'the report ' * (target is report)}{target} cannot be written: {error.strerror}"
+            ) from error
     for folder in folders:
         place = next(place for place in (folder, *folder.parents, Path()) if os.path.lexists(place))
         if not is_folder(place):

@@ -18,7 +18,7 @@ import psutil
 
 from srflow_apps.batch.jobs import EndedError, FolderFile, Job, Models, Settings, Take, digest, do_one, failure
 from srflow_apps.batch.storage import UrlPath, is_seen
-from srflow_sdk._checks import one_of, real, whole
+from srflow_sdk._checks import one_of, whole
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, MissingExtraError, SRFlowError
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
@@ -35,7 +35,6 @@ _STOP_S = 20.0  # for workers to end their tile
 _ATTEMPTS = 3  # a file that kills its worker must not do so for ever
 
 _KILLED = f"its worker was killed {_ATTEMPTS} times; perhaps it needs more memory than a machine has"
-_MOST_GPUS = 64
 _MOST_CPUS = 4  # of a worker, unless chosen: several workers use a large machine better than many threads do
 _ADDRESS = re.compile(r"auto|local|[^/\s]+:([0-9]{1,5})", re.ASCII)
 _LAST_PORT = 65_535
@@ -47,17 +46,12 @@ class Cluster:
 
     address: "auto" is the cluster that this machine belongs to (or RAY_ADDRESS names), and a new one on this machine
     alone if there is none; otherwise host:port of its head.
-    workers: at most so many; None is as many as there is room for.
-    gpus: of each worker, such as 0.5 for two on a GPU; None is 1 if the cluster has GPUs and `device` may be one,
-    otherwise 0.
-    cpus: of each worker, and its threads; None is up to 4.
+    cpus: of each worker, and its threads; None is up to 4. It has a GPU, too, if there is one and `device` may be one.
     device, precision: as of :class:`~srflow_sdk.Upscaler`; with "fastest", machines with other processors may choose
     otherwise.
     """
 
     address: str = "auto"
-    workers: int | None = None
-    gpus: float | None = None
     cpus: int | None = None
     device: Device = "auto"
     precision: Precision = "bundle"
@@ -69,11 +63,8 @@ class Cluster:
             client = " (the Ray Client, ray://, is not supported)"
             fix = f'give "auto" or host:port, such as head:6379{client * str(self.address).startswith("ray://")}'
             raise ArgumentError(f"the address of the Ray cluster is {shown}; {fix}")
-        for name in ("workers", "cpus"):
-            if getattr(self, name) is not None:
-                whole(name, getattr(self, name), least=1)
-        if self.gpus is not None:
-            real("gpus", self.gpus, least=0, most=_MOST_GPUS)
+        if self.cpus is not None:
+            whole("cpus", self.cpus, least=1)
         split_device(self.device)
         if ":" in self.device:
             raise ArgumentError(f"device is {self.device!r}, but Ray chooses each worker's GPU: leave the number out")
@@ -161,22 +152,19 @@ def run_on_ray(
             raise cluster_error(cluster.address, error) from error
 
 
-def _share(ray: Any, cluster: Cluster, *, most: int, say: Callable[[str], None]) -> tuple[int, int, float]:
+def _share(ray: Any, cluster: Cluster, *, most: int, say: Callable[[str], None]) -> tuple[int, int, int]:
     """Divide the cluster: how many workers, and the CPUs and GPUs of each. Raises: DeviceError without room for one."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     cpus = cluster.cpus or min([_MOST_CPUS, *(int(resources["CPU"]) for resources in machines)])
-    gpus = cluster.gpus
-    if gpus is None:
-        may = cluster.device not in ("cpu", "openvino")
-        gpus = int(may and any(resources.get("GPU", 0) >= 1 for resources in machines))
-    fits = [min(int(one["CPU"] // cpus), int(one.get("GPU", 0) / gpus + 1e-6) if gpus else most) for one in machines]
-    if not (room := sum(fits)):
-        wanted = f"{cpus} CPUs and {gpus:g} GPUs for a worker; ask for less with --threads and --ray-gpus"
+    may = cluster.device not in ("cpu", "openvino")
+    gpus = int(may and any(resources.get("GPU", 0) >= 1 for resources in machines))
+    fits = [min(int(one["CPU"] // cpus), int(one.get("GPU", 0)) if gpus else most) for one in machines]
+    if not (workers := min(sum(fits), most)):
+        wanted = f"{cpus} CPUs{' and a GPU' * gpus} for a worker; ask for less with --threads"
         raise DeviceError(f"no machine of the Ray cluster has {wanted}")
-    workers = min(room, most, cluster.workers or room)
-    numbers = {"worker": workers, "CPU": cpus, "GPU": gpus, "machine": len(machines)}
-    worker, cpu, gpu, machine = (f"{count:g} {what}{'s' * (count > 1)}" for what, count in numbers.items())
-    each = f"{'each ' * (workers > 1)}with {cpu}{f' and {gpu}' if gpus else ''}"
+    counted = {"worker": workers, "CPU": cpus, "machine": len(machines)}
+    worker, cpu, machine = (f"{count} {what}{'s' * (count > 1)}" for what, count in counted.items())
+    each = f"{'each ' * (workers > 1)}with {cpu}{' and 1 GPU' * gpus}"
     say(f"Ray: {worker}, {each}; the cluster has {machine}")
     return workers, cpus, gpus
 

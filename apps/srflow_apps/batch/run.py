@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from srflow_apps.batch.choices import FileChoices, Format
 from srflow_apps.batch.jobs import EndedError, FolderFile, FolderResult, Job, Take, do_one, write_report
@@ -30,21 +30,10 @@ from srflow_sdk.upscaler import Upscaler
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from srflow_sdk.drawing.options import DrawKeywords, Progress
+    from srflow_sdk.drawing.options import DrawKeywords
 
 _POLL_S = 0.2
-UNKNOWN_PIXELS = 1_000_000
-"""The pixels that an input with a URL counts for: it is not fetched only to be counted."""
-
-
-class Watcher(Protocol):
-    """Follows a batch. Called from any thread, but :meth:`finished` only from the one that runs the batch."""
-
-    def progressed(self, number: int, done: int, total: int) -> None:
-        """Called when `done` of `total` tiles of a job are drawn. Jobs are numbered from 1."""
-
-    def finished(self, number: int, file: FolderFile) -> None:
-        """Called when the job has ended and its files are in place. Jobs end in order, but for those of a cluster."""
+_OF_URL = 1_000_000  # pixels that an input with a URL counts for: it is not fetched only to be counted
 
 
 class Pixels:
@@ -57,13 +46,11 @@ class Pixels:
     @classmethod
     def of(cls, jobs: Sequence[Job], *, max_pixels: int) -> Pixels:
         """Read the headers of the inputs; those that will fail count nothing."""
-        paths = [job.source for job in jobs]
-        return cls(
-            [
-                UNKNOWN_PIXELS if isinstance(path, UrlPath) else count_pixels(path, max_pixels=max_pixels)
-                for path in paths
-            ]
-        )
+
+        def count(path: Path) -> int:
+            return _OF_URL if isinstance(path, UrlPath) else count_pixels(path, max_pixels=max_pixels)
+
+        return cls([count(job.source) for job in jobs])
 
     @property
     def done(self) -> int:
@@ -79,16 +66,20 @@ class Pixels:
 def run_plan(
     plan: Plan,
     *,
-    watcher: Watcher,
+    progressed: Callable[[int, int, int], None] = lambda *_: None,
+    finished: Callable[[int, FolderFile], None] = lambda *_: None,
     check: Callable[[], None] = lambda: None,
     cluster: Cluster | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> FolderResult:
     """Do every job, in threads or on a cluster; failures are part of the result. What killed runs left is removed.
 
-    check: called between files and between tiles, but not while files are being finished. A KeyboardInterrupt that it
-    raises ends the batch: finished files stay, and nothing remains of the current one. A full disk or a lost server
-    ends it too: the other files would also fail, after all the work. say: gets a line about the cluster.
+    progressed: called from any thread with the number of a job, from 1, and how many of its tiles are drawn, and of how
+    many. finished: called in this one when a job has ended and its files are in place; jobs end in order, but for those
+    of a cluster. check: called between files and between tiles, but not while files are being finished. A
+    KeyboardInterrupt that it raises ends the batch: finished files stay, and nothing remains of the current one. A full
+    disk or a lost server ends it too: the other files would also fail, after all the work. say: gets a line about the
+    cluster.
     Raises: ArgumentError, MissingExtraError, ImageError, DeviceError: these concern every file alike.
     """
     targets = [target for job in plan.jobs for target in job.targets]
@@ -102,7 +93,7 @@ def run_plan(
     def take(number: int, file: FolderFile, device: str, precision: str) -> None:
         done[number] = file
         ended.update({"device": device, "precision": precision} if device else {})
-        watcher.finished(number, file)
+        finished(number, file)
         if file.disk_full or file.server_lost:
             raise EndedError("disk_full" if file.disk_full else "server_lost")
 
@@ -111,7 +102,7 @@ def run_plan(
             upscaler = plan.models.upscaler
             assert upscaler is not None  # for the type checker
             ended.update(device=upscaler.device, precision=str(upscaler.precision))
-            _run_in_threads(plan, take=take, watcher=watcher, check=check)
+            _run_in_threads(plan, take=take, progressed=progressed, check=check)
         elif plan.jobs:
             run_on_ray(plan, cluster=cluster, take=take, check=check, say=say)
     except KeyboardInterrupt:
@@ -124,7 +115,9 @@ def run_plan(
     return FolderResult(files=files, total=total, unread=dict(plan.found.unread), **ended)
 
 
-def _run_in_threads(plan: Plan, *, take: Take, watcher: Watcher, check: Callable[[], None]) -> None:
+def _run_in_threads(
+    plan: Plan, *, take: Take, progressed: Callable[[int, int, int], None], check: Callable[[], None]
+) -> None:
     """Do the jobs in order; each is drawn while the one before it is written. Raises: as run_plan; EndedError."""
     cancel, drawing = threading.Event(), threading.Lock()
 
@@ -133,8 +126,8 @@ def _run_in_threads(plan: Plan, *, take: Take, watcher: Watcher, check: Callable
             turn.enter_context(drawing)
             stop_if_set(cancel)
 
-            def progressed(done: int, total: int) -> None:
-                watcher.progressed(number, done, total)
+            def drawn(done: int, total: int) -> None:
+                progressed(number, done, total)
                 if done < total:
                     check()
                 else:
@@ -142,7 +135,7 @@ def _run_in_threads(plan: Plan, *, take: Take, watcher: Watcher, check: Callable
 
             hopeless = True  # as it is for all others, none of which begins
             try:
-                file = do_one(job, plan.models, settings=plan.settings, progress=progressed, cancel=cancel)
+                file = do_one(job, plan.models, settings=plan.settings, progress=drawn, cancel=cancel)
                 hopeless = file.disk_full or file.server_lost
             finally:
                 if hopeless:
@@ -210,7 +203,7 @@ def upscale_folder(
             `Upscaler()` for this call: each picture gets the embedded model that suits it.
         samples: pictures for each input, `sample` … `sample + samples - 1`, at most 1000.
         recursive: take subfolders too.
-        name: a pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}; None is
+        name: a pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau}; None is
             "{stem}.png", for several samples "{stem}_s{sample}.png".
         format: of the outputs; None is PNG, with `value_range` TIFF, or what the name says.
         quality: as in :meth:`Upscaler.upscale_file`.
@@ -246,6 +239,8 @@ def upscale_folder(
         raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto" or None')
     if not isinstance(inputs, Iterable | os.PathLike):
         raise ArgumentError(f"inputs is {inputs!r:.60}; it must be a path, or several")
+    if on_file is not None and not callable(on_file):
+        raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
     paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
     cancelled = draw.cancel or threading.Event()
     with contextlib.ExitStack() as stack:
@@ -271,7 +266,26 @@ def upscale_folder(
             tile="auto" if given is None else given._tile,
             directory=True,
         )
-        follower, cluster = _Follower(plan, on_file, draw.progress), None
+        progress, lock, cluster = draw.progress, threading.Lock(), None
+        pixels = Pixels.of(plan.jobs, max_pixels=max_pixels) if progress is not None else None
+
+        def progressed(number: int, done: int, total: int) -> None:
+            with lock:
+                if progress is not None and pixels is not None and pixels.reach(number, done / total):
+                    progress(pixels.done, sum(pixels.of_each))
+
+        def finished(number: int, file: FolderFile) -> None:
+            progressed(number, 1, 1)
+            if on_file is not None:
+                on_file(file)
+
+        def check() -> None:
+            if cancelled.is_set():
+                raise KeyboardInterrupt  # what ends a batch
+
+        for file in plan.found.refused:
+            if on_file is not None:
+                on_file(file)
         if ray is None:
             plan.models.upscaler = given or stack.enter_context(Upscaler(plan.bundles))
             plan.models.upscaler._painter.check_open()  # or every file would fail
@@ -279,41 +293,14 @@ def upscale_folder(
             raise ArgumentError("upscaler is a server's, and Ray's machines need the model's files: leave out ray")
         else:
             cluster = ray if isinstance(ray, Cluster) else Cluster(address=ray)
-        result = run_plan(plan, watcher=follower, check=lambda: _raise_if_set(cancelled), cluster=cluster)
+        result = run_plan(plan, progressed=progressed, finished=finished, check=check, cluster=cluster)
         write_report(plan, result)
     if result.interrupted and not cancelled.is_set():
         raise KeyboardInterrupt  # now that everything is in order
     return result
 
 
-def _raise_if_set(cancelled: threading.Event) -> None:
-    if cancelled.is_set():
-        raise KeyboardInterrupt  # what ends a batch
-
-
 def _path(name: str, value: PathLike, of: str = "a file") -> Path:
     """The path or URL. Raises: ArgumentError."""
     file_path(name, value, of)
     return as_path(os.fsdecode(value))
-
-
-class _Follower:
-    """Passes on to a caller what happens; pixels are counted only if they are asked for."""
-
-    def __init__(self, plan: Plan, on_file: Callable[[FolderFile], None] | None, progress: Progress | None) -> None:
-        if on_file is not None and not callable(on_file):
-            raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
-        self._tell: Callable[[FolderFile], Any] = on_file or (lambda _: None)
-        self._progress, self._lock = progress, threading.Lock()
-        self._pixels = Pixels([]) if progress is None else Pixels.of(plan.jobs, max_pixels=plan.settings.max_pixels)
-        for file in plan.found.refused:
-            self._tell(file)
-
-    def progressed(self, number: int, done: int, total: int) -> None:
-        with self._lock:
-            if self._progress is not None and self._pixels.reach(number, done / total):
-                self._progress(self._pixels.done, sum(self._pixels.of_each))
-
-    def finished(self, number: int, file: FolderFile) -> None:
-        self.progressed(number, 1, 1)
-        self._tell(file)

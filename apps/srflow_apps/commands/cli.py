@@ -28,7 +28,7 @@ from srflow_sdk.flow.options import RestoreOptions, TransferOptions
 if TYPE_CHECKING:
     from srflow_apps.batch.operations import Operation
 
-_ONE_PLACE = ("frame", "from_output", "ray", "ray_workers", "ray_gpus")  # what srflow-transfer has no use for
+_ONE_PLACE = ("from_output", "ray")  # what srflow-transfer has no use for
 _OUTPUT = click.Option(
     ["-o", "--output"],
     metavar="OUT",
@@ -40,7 +40,7 @@ _OUTPUT = click.Option(
 _OF_ALL = """\
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
     Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; one that
-    was not finished begins again. --dry-run says how long it takes.
+    was not finished begins again.
 
     Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
 
@@ -168,7 +168,7 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
 
     For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
     a directory, made if needed, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2;
-    --name takes {stem}, {ending}, {scale}, {sample}, {seed}, {tau}, {model}. Outputs replace existing files, but never
+    --name takes {stem}, {ending}, {scale}, {sample}, {seed}, {tau}. Outputs replace existing files, but never
     inputs. Without -o, photo.jpg becomes photo_x4.png beside it, photos becomes photos_x4, and nothing is replaced. For
     one picture, INPUT may be - for standard input, and OUT - for standard output. INPUT, OUT and the report may be
     URLs, such as s3://bucket/photos: pip install "srflow-sdk[cloud]".
@@ -201,7 +201,7 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
     if own.interval is not None and (own.samples > 1 or asked.output == "-"):
         raise ArgumentError("--interval writes three files of each input; leave out --samples and -o -")
     if draw.value_range is not None:
-        _refuse("dry_run", "frame", "interval", why="with --range")
+        _refuse("dry_run", "interval", why="with --range")
     if own.server is not None:
         _refuse("device", "threads", "precision", why="with --server: the server has its own")
     from srflow_apps.batch.operations import Upscaling
@@ -216,7 +216,7 @@ def restore(asked: _Asked, *, inputs: tuple[str, ...]) -> None:
     The noise of a camera goes, and so do salt and pepper. Blur and the blocks of a JPEG stay, and a photo without noise
     comes back as it was. The model must have an inverter.
 
-    INPUT and OUT are as for srflow-upscale; --name takes {stem}, {ending}, {seed}, {tau}, {model}. Without -o,
+    INPUT and OUT are as for srflow-upscale; --name takes {stem}, {ending}, {tau}. Without -o,
     photo.jpg becomes photo_restored.png beside it, a folder photos becomes photos_restored, and nothing is replaced.
 
     \b
@@ -257,15 +257,11 @@ def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path 
     GIF, BMP and AVIF are read. OUT replaces an existing file, but never an input; without -o, portrait.png becomes
     portrait_transferred.png beside it. One input may be -, standard input, and OUT may be -, standard output.
 
-    TARGET may be a folder of pictures; OUT is a directory then. SOURCE, MASK and the file of --lr are each one picture
-    for all of them, or a folder with a picture of the same name, but for the ending, for each.
-
     \b
     Examples:
       srflow-transfer portrait.png other.png mask.png -o both.png
       srflow-transfer upscaled.png photo.png mask.png -o best.png --lr small.png --blend none
       srflow-transfer portrait.png other.png mask.png -o both.png --tau 1=0.9,2=0.9
-      srflow-transfer portraits others masks -o both --resume
       draw-mask | srflow-transfer portrait.png other.png - -o - --format jpg > both.jpg
     """
     others = {"source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
@@ -319,7 +315,7 @@ def _are_clips(inputs: tuple[str, ...], own: _UpscaleChoices) -> bool:
     if pictures:
         why = f"{chosen[0]} is for clips" if chosen else "another INPUT is"
         raise ArgumentError(f"{pictures[0]} is not a clip, and {why}; upscale it by a command of its own")
-    refused = ["samples", "interval", "value_range", "from_output", "server", "ray", "name", "frame", "report"]
+    refused = ["samples", "interval", "value_range", "from_output", "server", "ray", "name", "report"]
     _refuse(*refused, "recursive", "shard", "format", "lossless", why="with a clip")
     return True
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Models, Settings
+from srflow_apps.batch.jobs import FolderResult, Job, Models, Settings
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.plan import Plan
-from srflow_apps.batch.run import Watcher, run_plan
+from srflow_apps.batch.run import run_plan
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
@@ -47,20 +47,13 @@ def plan_of(upscaler: Upscaler, settings: Settings, jobs: Sequence[Job] = (), **
     return Plan(jobs=tuple(jobs), total=len(jobs), settings=settings, models=only(upscaler), **others)
 
 
-class Unwatched(Watcher):
-    """Follows a batch without a word."""
-
-    def progressed(self, number: int, done: int, total: int) -> None:
-        pass
-
-    def finished(self, number: int, file: FolderFile) -> None:
-        pass
-
-
 def run_jobs(
-    jobs: Sequence[Job], upscaler: Upscaler, *, settings: Settings, watcher: Watcher | None = None, **others: Any
+    jobs: Sequence[Job], upscaler: Any, *, settings: Settings, watcher: Any = None, **others: Any
 ) -> FolderResult:
-    return run_plan(plan_of(upscaler, settings, jobs), watcher=watcher or Unwatched(), **others)
+    """Run a plan of these jobs. watcher: follows it by methods."""
+    if watcher is not None:
+        others |= {"progressed": watcher.progressed, "finished": watcher.finished}
+    return run_plan(plan_of(upscaler, settings, jobs), **others)
 
 
 def tree(folder: Path, *names: str) -> Path:

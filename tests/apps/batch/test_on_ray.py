@@ -151,7 +151,7 @@ def test_a_program_that_uses_ray_shares_out_a_folder_of_a_store_and_stays_connec
             "s3://pictures/photos",
             "s3://pictures/large",
             upscaler=upscaler,
-            ray=Cluster(workers=1, cpus=1, device="cpu"),
+            ray=Cluster(cpus=1, device="cpu"),
             on_file=lambda file: heard.append(str(file.targets[0])),
         )
         assert ray.is_initialized()
@@ -288,7 +288,7 @@ def test_without_room_for_a_worker_the_error_says_what_to_ask_for(
     start: Start, photos: Path, tiny_bundle: Path
 ) -> None:
     write_photos(photos, 1, 12)
-    process = start("--model", str(tiny_bundle), "--ray-gpus", "2", "--quiet")
+    process = start("--model", str(tiny_bundle), "--threads", "99", "--quiet")
     _, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1
-    assert err.startswith("error: no machine of the Ray cluster has 1 CPUs and 2 GPUs for a worker; ask for less")
+    assert err.startswith("error: no machine of the Ray cluster has 99 CPUs for a worker; ask for less")

@@ -59,8 +59,6 @@ def test_either_side_may_be_a_file(run: Run) -> None:
     Path("piped.png").write_bytes(piped)
     assert np.array_equal(read_image("piped.png").pixels, read_image("out/stdin.png").pixels)
     assert json.loads(Path("report.json").read_text())["files"][0]["source"] == "stdin"
-    run("-", "-o", "out", "--frame", "1", "--report", "report.json", input=Path("a.png").read_bytes())
-    assert json.loads(Path("report.json").read_text())["files"][0]["source"] == "stdin frame 1"
 
 
 def test_a_picture_is_made_again_from_what_was_piped(run: Run) -> None:

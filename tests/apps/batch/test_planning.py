@@ -75,7 +75,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     left_out = ("c.TGA", "d.tga", "e.nef", "sub/f.cr3", "sub/g.xcf", "notes.txt", "i.mp4", ".j.tga", "large/k.tga")
     tree(tmp_path, "a.png", "b.bmp", *left_out)
     found = find(tmp_path, out=tmp_path / "large", recursive=True)
-    assert (names(found), found.clips) == (["a.png", "b.bmp"], 1)
+    assert (names(found), found.others.total()) == (["a.png", "b.bmp"], 1)
     said = "left out, because such images are not read: 2 TGA, 2 camera raw, 1 GIMP; convert them to PNG or TIFF"
     assert say_unread(found.unread) == said
     assert names(find(tmp_path, recursive=True, exclude=["*.bmp", "sub/*"])) == ["a.png"]
@@ -90,82 +90,80 @@ def named(path: str | Path, name: str | None = None) -> Job:
 VALUES = {"seed": 7, "tau": 0.5, "scale": 4}
 
 
-def targets(inputs: list[str], out: str | Path, *, directory: bool = False, **naming: Any) -> list[str]:
-    jobs = plan_outputs(
-        [named(path) for path in inputs],
-        Path(out),
-        naming=Naming(**naming),
-        directory=directory,
-    )
-    return [target.as_posix() for job in jobs for target in job.targets]
+def targets(inputs: str, out: str | Path, *, directory: bool = False, **naming: Any) -> str:
+    """The outputs of some inputs, between spaces as these are."""
+    names = Naming(**{"values": VALUES, **naming})
+    names.check()
+    jobs = plan_outputs([named(path) for path in inputs.split()], Path(out), naming=names, directory=directory)
+    return " ".join(target.as_posix() for job in jobs for target in job.targets)
 
 
 @pytest.mark.parametrize(
-    ("inputs", "out", "numbers", "expected"),
+    ("inputs", "out", "naming", "expected"),
     [
-        (["a.jpg"], "{big}.webp", range(1), ["{big}.webp"]),
-        (["a.jpg"], "new/big.png", range(2), ["new/big_s0.png", "new/big_s1.png"]),
-        (["a.jpg"], "big.png", range(5, 7), ["big_s5.png", "big_s6.png"]),
-        (["a.jpg"], "out", range(1), ["out/a.png"]),
-        (["x/a.jpg", "y/b.tar.png"], "out", range(1), ["out/a.png", "out/b.tar.png"]),
-        (["a.jpg", "b.jpg"], "out", range(2), ["out/a_s0.png", "out/a_s1.png", "out/b_s0.png", "out/b_s1.png"]),
-        (["a.jpg", "b.jpg"], "large.v2", range(1), ["large.v2/a.png", "large.v2/b.png"]),
+        ("a.jpg", "{big}.webp", {}, "{big}.webp"),
+        ("a.jpg", "new/big.png", {"numbers": range(2)}, "new/big_s0.png new/big_s1.png"),
+        ("a.jpg", "big.png", {"numbers": range(5, 7)}, "big_s5.png big_s6.png"),
+        ("a.jpg", "out", {}, "out/a.png"),
+        ("x/a.jpg y/b.tar.png", "out", {}, "out/a.png out/b.tar.png"),
+        ("a.jpg b.jpg", "out", {"numbers": range(2)}, "out/a_s0.png out/a_s1.png out/b_s0.png out/b_s1.png"),
+        ("a.jpg b.jpg", "large.v2", {}, "large.v2/a.png large.v2/b.png"),
+        ("x/a.b.JPG", "out", {"pattern": "{stem}_{ending}.png"}, "out/a.b_JPG.png"),
+        ("a.JPG", "out", {"pattern": "{seed}_{sample:03}_t{tau:.2f}.WEBP", "numbers": [5]}, "out/7_005_t0.50.WEBP"),
+        ("a.JPG", "out", {"pattern": "{{{stem}}}.png"}, "out/{a}.png"),
+        # inputs of one output get different ones
+        ("a.gif a.webp b.gif", "out", {}, "out/a_gif.png out/a_webp.png out/b.png"),
+        ("a.webp b.gif a.gif", "out", {}, "out/a_webp.png out/b.png out/a_gif.png"),
+        ("A.jpg a.png", "out", {}, "out/A_jpg.png out/a_png.png"),
+        ("x/a.png y/a.png y/a.jpg", "out", {}, "out/x_a_png.png out/y_a_png.png out/a_jpg.png"),
+        ("x/a x/a.png", "out", {}, "out/a.png out/a_png.png"),
+        ("x/a.gif x/a.webp x/a_gif.png", "out", {}, "out/x_a_gif.png out/a_webp.png out/x_a_gif_png.png"),
+        ("x/Stra\u00dfe.jpg y/STRASSE.jpg", "out", {}, "out/x_Stra\u00dfe_jpg.png out/y_STRASSE_jpg.png"),
+        ("x/caf\u00e9.jpg y/cafe\u0301.jpg", "out", {}, "out/x_caf\u00e9_jpg.png out/y_cafe\u0301_jpg.png"),
+        ("a.gif a.tif", "out", {"pattern": "{stem}_x4.jpg"}, "out/a_gif_x4.jpg out/a_tif_x4.jpg"),
+        ("a.gif a.tif", "out", {"pattern": "{stem}.{ending}.png"}, "out/a.gif.png out/a.tif.png"),
     ],
 )
-def test_names_of_outputs(inputs: list[str], out: str, numbers: range, expected: list[str]) -> None:
-    assert targets(inputs, out, numbers=numbers) == expected
+def test_names_of_outputs(inputs: str, out: str, naming: dict[str, Any], expected: str) -> None:
+    assert targets(inputs, out, **naming) == expected
 
 
 @pytest.mark.parametrize(
-    ("pattern", "expected"),
+    ("inputs", "out", "naming", "says"),
     [
-        ("{stem}_x4.jpg", "a.b_x4.jpg"),
-        ("{stem}_{ending}.png", "a.b_JPG.png"),
-        ("{stem}_{seed}_{sample:03}_t{tau:.2f}.WEBP", "a.b_7_005_t0.50.WEBP"),
-        ("{{{stem}}}.png", "{a.b}.png"),
+        *(
+            ("a.jpg", "out", {"pattern": pattern}, says)
+            for pattern, says in (
+                ("{stem}_{size}.png", r"cannot be filled in \('size'\); the fields are \{stem\}, .*\{sample\}"),
+                ("{}.png", "cannot be filled in"),
+                ("{stem.x}.png", "cannot be filled in"),
+                ("{stem}_{tau:d}.png", r"Unknown format code 'd' .*; the fields are .* numbers also \{sample:03\}"),
+                ("{stem.png", "expected '}'"),
+                ("sub/{stem}.png", "and the folder with -o"),
+                ("..\\{stem}.png", "and the folder with -o"),
+                ("{stem}.bmp", "the ending of the name sets the format"),
+            )
+        ),
+        ("a.jpg", "out", {"pattern": "{stem}.png", "numbers": range(2)}, r"same name; add \{sample\}"),
+        ("a.jpg", "big.png", {"pattern": "{stem}.png"}, "both name the file"),
+        ("a.jpg b.jpg", "new/big.png", {}, r"big\.png is one file and there are 2 inputs; .* -o new/big/$"),
+        ("a.jpg b.jpg", "new/big.tga", {}, r"big\.tga is one file and there are 2 inputs; .* -o new/big/$"),
+        ("A.jpg a.jpg", "out", {"pattern": "{sample}.png"}, r"would both be written to .*; add \{stem\} to --name"),
+        ("x/p/a.jpg y/p/a.jpg", "out", {}, "would both be written to .*; take two directories"),
     ],
 )
-def test_patterns_name_the_outputs(pattern: str, expected: str) -> None:
-    naming: Any = {"pattern": pattern, "numbers": [5], "values": VALUES}
-    Naming(**naming).check()
-    assert targets(["x/a.b.JPG"], "out", **naming) == [f"out/{expected}"]
-
-
-@pytest.mark.parametrize(
-    ("pattern", "says"),
-    [
-        ("{stem}_{size}.png", r"cannot be filled in \('size'\); the fields are \{stem\}, .*\{sample\}"),
-        ("{}.png", "cannot be filled in"),
-        ("{stem.x}.png", "cannot be filled in"),
-        ("{stem}_{tau:d}.png", r"Unknown format code 'd' .*; the fields are .* numbers also \{sample:03\}"),
-        ("{stem.png", "expected '}'"),
-        ("sub/{stem}.png", "and the folder with -o"),
-        ("..\\{stem}.png", "and the folder with -o"),
-        ("{stem}.bmp", "the ending of the name sets the format"),
-    ],
-)
-def test_patterns_that_name_nothing_are_refused(pattern: str, says: str) -> None:
+def test_names_that_cannot_be_given_are_refused(inputs: str, out: str, naming: dict[str, Any], says: str) -> None:
     with pytest.raises(ArgumentError, match=says):
-        Naming(pattern=pattern, values=VALUES).check()
+        targets(inputs, out, **naming)
 
 
 def test_an_existing_directory_or_a_trailing_slash_is_a_directory_whatever_its_name(tmp_path: Path) -> None:
     folder = tmp_path / "set.png"
-    assert targets(["a.jpg"], "v1.2", directory=True) == ["v1.2/a.png"]
+    assert targets("a.jpg", "v1.2", directory=True) == "v1.2/a.png"
     folder.mkdir()
-    assert targets(["a.jpg"], folder) == [f"{folder.as_posix()}/a.png"]
+    assert targets("a.jpg", folder) == f"{folder.as_posix()}/a.png"
     (job,) = plan_outputs([named("a.jpg")], Path("large.v2"), naming=Naming(), inputs=[tmp_path])
     assert job.targets == (Path("large.v2/a.png"),)
-
-
-def test_one_file_cannot_have_several_names_or_inputs(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"same name; add \{sample\}"):
-        Naming(pattern="{stem}.png", numbers=range(2)).check()
-    with pytest.raises(ArgumentError, match="both name the file"):
-        targets(["a.jpg"], "big.png", pattern="{stem}.png")
-    for name in ("new/big.png", "new/big.bmp", "new/big.tga"):
-        with pytest.raises(ArgumentError, match=r"big\.... is one file and there are 2 inputs; .* -o new/big/$"):
-            targets(["a.jpg", "b.jpg"], name)
     with pytest.raises(ArgumentError, match=r"big\.png is one file and .* is a folder"):
         plan_outputs([named("a.jpg")], Path("big.png"), naming=Naming(), inputs=[tmp_path])
 
@@ -177,35 +175,7 @@ def test_outputs_among_the_inputs_are_refused(tmp_path: Path, out: str) -> None:
     files = find(folder, out=place, recursive=True).jobs
     with pytest.raises(ArgumentError, match=r"among the inputs|overwrite the input"):
         plan_outputs(files, place, naming=Naming(pattern="{stem}_x4.png"), inputs=[folder])
-    inside = folder / "large"
-    assert plan_outputs(files, inside, naming=Naming(), inputs=[folder])
-
-
-@pytest.mark.parametrize(
-    ("inputs", "expected"),
-    [
-        (["a.gif", "a.webp", "b.gif"], ["a_gif.png", "a_webp.png", "b.png"]),
-        (["a.webp", "b.gif", "a.gif"], ["a_webp.png", "b.png", "a_gif.png"]),
-        (["A.jpg", "a.png"], ["A_jpg.png", "a_png.png"]),
-        (["x/a.png", "y/a.png", "y/a.jpg"], ["x_a_png.png", "y_a_png.png", "a_jpg.png"]),
-        (["x/a", "x/a.png"], ["a.png", "a_png.png"]),
-        (["x/a.gif", "x/a.webp", "x/a_gif.png"], ["x_a_gif.png", "a_webp.png", "x_a_gif_png.png"]),
-        (["x/Stra\u00dfe.jpg", "y/STRASSE.jpg"], ["x_Stra\u00dfe_jpg.png", "y_STRASSE_jpg.png"]),
-        (["x/caf\u00e9.jpg", "y/cafe\u0301.jpg"], ["x_caf\u00e9_jpg.png", "y_cafe\u0301_jpg.png"]),
-    ],
-)
-def test_inputs_of_one_output_get_different_ones(inputs: list[str], expected: list[str]) -> None:
-    assert targets(inputs, "out") == [f"out/{name}" for name in expected]
-
-
-def test_inputs_of_one_stem_keep_the_pattern_and_their_samples() -> None:
-    assert targets(["a.gif", "a.tif"], "out", pattern="{stem}_x4_{sample}.jpg", numbers=range(2)) == [
-        "out/a_gif_x4_0.jpg",
-        "out/a_gif_x4_1.jpg",
-        "out/a_tif_x4_0.jpg",
-        "out/a_tif_x4_1.jpg",
-    ]
-    assert targets(["a.gif", "a.tif"], "out", pattern="{stem}.{ending}.png") == ["out/a.gif.png", "out/a.tif.png"]
+    assert plan_outputs(files, folder / "large", naming=Naming(), inputs=[folder])
 
 
 def test_equal_names_in_different_subfolders_stay_as_they_are(tmp_path: Path) -> None:
@@ -214,30 +184,15 @@ def test_equal_names_in_different_subfolders_stay_as_they_are(tmp_path: Path) ->
     assert [job.targets[0].as_posix() for job in jobs] == ["out/a.png", "out/sub/a_gif.png", "out/sub/a_png.png"]
 
 
-@pytest.mark.parametrize(
-    ("first", "second", "pattern", "fix"),
-    [
-        ("A.jpg", "a.jpg", "{sample}.png", r"add \{stem\} to --name"),
-        ("x/p/a.jpg", "y/p/a.jpg", None, "two directories"),
-        ("a.jpg", "b.jpg", "{seed}.png", r"add \{stem\} to --name"),
-    ],
-)
-def test_two_inputs_that_cannot_be_named_apart_are_refused(
-    tmp_path: Path, first: str, second: str, pattern: str | None, fix: str
-) -> None:
-    with pytest.raises(ArgumentError, match=f"would both be written to .*; .*{fix}"):
-        targets([first, second], tmp_path / "out", pattern=pattern, values=VALUES)
-
-
 def test_names_that_some_disks_take_for_one_are_told_apart_everywhere(tmp_path: Path) -> None:
-    planned = targets(["A.jpg", "a.jpg", "b.jpg"], tmp_path / "out")
-    names = [Path(path).name for path in planned]
+    planned = targets("A.jpg a.jpg b.jpg", tmp_path / "out")
+    names = [Path(path).name for path in planned.split()]
     assert names[2] == "b.png"
     assert len({name.casefold() for name in names}) == 3
     assert [name[: len("a_jpg_")] for name in names[:2]] == ["A_jpg_", "a_jpg_"]
-    assert sorted(targets(["b.jpg", "a.jpg", "A.jpg"], tmp_path / "out")) == sorted(planned)
+    assert sorted(targets("b.jpg a.jpg A.jpg", tmp_path / "out").split()) == sorted(planned.split())
     tree(tmp_path / "out", *names)
-    assert targets(["A.jpg", "a.jpg", "b.jpg"], tmp_path / "out") == planned
+    assert targets("A.jpg a.jpg b.jpg", tmp_path / "out") == planned
 
 
 def test_a_file_that_is_named_twice_is_one_job(tmp_path: Path) -> None:

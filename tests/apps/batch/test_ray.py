@@ -29,7 +29,6 @@ ray = pytest.importorskip("ray")
         ({"address": "localhost:99999"}, "give .auto. or host:port"),
         ({"address": "ray://head:10001"}, "Ray Client"),
         ({"address": 3}, "the address of the Ray cluster is 3"),
-        *(({"gpus": wrong}, "gpus is .*; it must be") for wrong in ("1", True, -1, float("nan"))),
         ({"device": "foo"}, "device is .*; it must be"),
         ({"device": "cuda:1"}, "Ray chooses each worker's GPU"),
         ({"precision": "fp16"}, "precision is .*; it must be"),
@@ -88,9 +87,7 @@ def test_a_worker_refuses_another_model_than_the_plan_was_made_for(tiny_bundle: 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("photos -o out --ray-workers 2", "--ray-workers and --ray-gpus are about a Ray cluster; name it with --ray"),
         ("- -o out.png --ray auto", "--ray needs files that other machines see"),
-        ("photos/0.png -o out.png --frame 1 --ray auto", "--ray needs files that other machines see"),
         ("photos -o out --ray=", "the address of the Ray cluster is empty"),
         ("photos -o out --ray auto --device cuda:1", "Ray chooses each worker's GPU: leave the number out"),
     ],

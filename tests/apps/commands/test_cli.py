@@ -59,9 +59,9 @@ def test_quality_and_lossless_are_the_writers_and_names_follow_the_pattern(
     assert Path("20.jpg").stat().st_size < Path("90.jpg").stat().st_size
     assert run("a.png", "-o", "big.webp", "--lossless").exit_code == 0
     assert np.array_equal(read_image("big.webp").pixels, upscaler.upscale(photo))
-    result = run("a.png", "-o", "out", "--name", "{stem}-{model}-t{tau}-{seed}.jpg", "--seed", "7")
-    assert result.stdout == "out/a-tiny-t0.8-7.jpg\n"
-    assert Image.open("out/a-tiny-t0.8-7.jpg").format == "JPEG"
+    result = run("a.png", "-o", "out", "--name", "{stem}-t{tau}-{seed}.jpg", "--seed", "7")
+    assert result.stdout == "out/a-t0.8-7.jpg\n"
+    assert Image.open("out/a-t0.8-7.jpg").format == "JPEG"
 
 
 def test_files_that_exist_are_left_alone_if_asked(run: Run) -> None:
@@ -94,7 +94,7 @@ def test_files_that_exist_are_left_alone_if_asked(run: Run) -> None:
         (["a.png", "-o", "big.png", "--tile", "large"], 2, "is not auto, none or a number"),
         (["a.png", "-o", "big.png", "--tile", "15"], 2, "'15' is not auto, none or a number of pixels, at least 16"),
         (["a.png", "-o", "big.png", "--tile", "3"], 2, "16"),
-        (["a.png", "-o", "out", "--name", "{size}.png"], 2, "{size} cannot be filled in"),
+        (["a.png", "-o", "out", "--name", "{size}.png"], 2, "cannot be filled in ('size')"),
         (["a.png", "-o", "out", "--name", "{stem}.png", "--samples", "2"], 2, "same name; add {sample}"),
         (["a.png", "-o", "big.png", "--name", "{stem}.png"], 2, "both name the file"),
         (["a.png", "-o", "big.png", "--quality", "90"], 2, "PNG is lossless and has no quality"),
@@ -114,15 +114,7 @@ def test_files_that_exist_are_left_alone_if_asked(run: Run) -> None:
         (["a.png", "-o", "out", "--size", "0x9"], 2, "'0x9' is not a size"),
         (["a.png", "-o", "out", "--max-size", "-3"], 2, "'-3' is not a number of pixels"),
         (["a.png", "-o", "out", "--scale", "2", "--max-size", "9"], 2, "--size and --max-size all set the size"),
-        (["a.png", "-o", "out", "--size", "9x", "--name", "{scale}.png"], 2, "{scale} is not one number for all"),
-        (["a.png", "--frame", "2", "-o", "x.png"], 1, "a.png has no frame 2, but 1: the first is 1"),
-        (["bad.png", "--frame", "1", "-o", "x.png"], 1, "bad.png: this is not an image file"),
-        (["none.png", "--frame", "1", "-o", "x.png"], 1, "there is no such file"),
-        (["a.png", "--frame", "1", "-o", "x.png", "--max-pixels", "99"], 1, "exceed the limit of 99"),
-        (["a.png", "--frame", "1"], 2, "--frame is of one file on this machine; name one INPUT, and the output with"),
-        (["a.png", "b.png", "--frame", "1", "-o", "x"], 2, "--frame is of one file"),
-        ([".", "--frame", "1", "-o", "x"], 2, "--frame is of one file"),
-        (["s3://b/a.gif", "--frame", "1", "-o", "x.png"], 2, "--frame is of one file on this machine"),
+        (["a.png", "-o", "out", "--size", "9x", "--name", "{scale}.png"], 2, "cannot be filled in ('scale')"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is_written(

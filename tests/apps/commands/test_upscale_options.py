@@ -1,4 +1,4 @@
-"""srflow-upscale's --scale, --size, --max-size, --interval, --precision, --range and --frame.
+"""srflow-upscale's --scale, --size, --max-size, --interval, --precision and --range.
 
 What they make, what their files say of it, what --resume and --from-output do then, and what they refuse.
 """
@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner, Result
-from PIL import Image
 
 from srflow_apps.commands import cli
 from srflow_sdk.files import read_image, read_provenance, write_image
@@ -226,39 +225,6 @@ def test_a_file_of_numbers_is_enlarged_resumed_and_made_again(run: Run, heights:
     assert run(heights, "--range", "1%", "99%").stdout == "heights_x4.tif\n", "what nobody named is TIFF"
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".tif"])
-def test_one_frame_of_an_animation_is_a_picture(run: Run, suffix: str) -> None:
-    name = f"moving{suffix}"
-    frames = [Image.new("RGB", (20, 16), colour) for colour in ("black", "white")]
-    frames[1].putpixel((3, 3), (0, 0, 0))  # or a GIF would have one frame
-    frames[0].save(name, save_all=True, append_images=frames[1:])
-    assert "--frame N take it" in run(name, "-o", "out.png").stderr
-    done = run(name, "--frame", "2", "-o", "out.png")
-    assert done.exit_code == 0, done.stderr
-    assert read_image(Path("out.png")).pixels[-8:].mean() > 150  # black gives 80
-    assert "1 skipped" in run(name, "--frame", "2", "-o", "out.png", "--resume").stderr
-    assert made_again(run, "out.png", name, "--frame", "2")
-
-
-def test_a_frame_never_replaces_its_file_and_keeps_depth_and_orientation(run: Run) -> None:
-    with tifffile.TiffWriter("deep.tif") as file:
-        for value in (0, 60000):
-            file.write(np.full((12, 16, 3), value, np.uint16), photometric="rgb")
-    before = Path("deep.tif").read_bytes()
-    Path("link.tif").symlink_to("deep.tif")
-    for name in ("deep.tif", "link.tif"):
-        result = run(name, "--frame", "2", "-o", "deep.tif")
-        assert (result.exit_code, "would overwrite the input" in result.stderr) == (2, True)
-    assert Path("deep.tif").read_bytes() == before
-    assert run("deep.tif", "--frame", "2", "-o", "out.png").exit_code == 0
-    assert read_image(Path("out.png")).pixels.dtype == np.uint16
-    turned = Image.Exif()
-    turned[0x112] = 6
-    Image.new("RGB", (20, 16)).save("turned.jpg", exif=turned)
-    assert run("turned.jpg", "--frame", "1", "-o", "out.png").exit_code == 0
-    assert read_image(Path("out.png")).pixels.shape == (80, 64, 3)
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -270,7 +236,6 @@ def test_a_frame_never_replaces_its_file_and_keeps_depth_and_orientation(run: Ru
         (["--range", "9", "1"], "value_range is ('9', '1'); it must be two numbers, the smaller one"),
         (["--range", "1%", "200%"], "percentiles are from 0 to 100"),
         (["--range", "0", "1", "--dry-run"], "--dry-run cannot be chosen with --range"),
-        (["--range", "0", "1", "--frame", "1"], "--frame cannot be chosen with --range"),
         (["--range", "0", "1", "-o", "out.png"], "end its name in .tif"),
     ],
 )
