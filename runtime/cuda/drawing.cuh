@@ -1,4 +1,4 @@
-// What a drawing does on the GPU before the network: its latents.
+// What a drawing does on the GPU around the network: its latents before, and levels of 8 or 16 bits after.
 //
 // srflow_sdk/backends/tensorrt_engines/drawing.ptx is made of this file, by make_ptx.py, and execution.py there launches
 // it. All arguments have 64 bits, and what changes from one drawing to the next lies in device memory, so that a CUDA
@@ -11,42 +11,114 @@
 
 namespace srflow {
 
-// What changes.
+// What changes. `unusable` becomes 1 where a value cannot be a picture's.
 struct Drawing {
   std::uint64_t seed, sample;
-  std::int64_t top, left, height, width;  // of the noise, in LR pixels of the whole image
+  std::int64_t top, left;                                     // of the noise, in LR pixels of the whole image
+  std::int64_t core_top, core_left, core_height, core_width;  // of what is wanted, in HR pixels of the picture
+  std::int64_t unusable;
 };
+
+constexpr float kLargest = 65504.0f;                         // of float16, as painter.py has it
+constexpr float kRed = 0.299f, kGreen = 0.587f, kBlue = 0.114f;  // luma, as in_memory.py has it
+
+// Float32 operations that are rounded one by one, as numpy's.
+#if defined(__CUDA_ARCH__)
+SRFLOW_HD float sum(float a, float b) { return __fadd_rn(a, b); }
+SRFLOW_HD float product(float a, float b) { return __fmul_rn(a, b); }
+SRFLOW_HD float quotient_of(float a, float b) { return __fdiv_rn(a, b); }
+SRFLOW_HD int nearest(float a) { return __float2int_rn(a); }
+#else
+SRFLOW_HD float sum(float a, float b) { return a + b; }
+SRFLOW_HD float product(float a, float b) { return a * b; }
+SRFLOW_HD float quotient_of(float a, float b) { return a / b; }
+SRFLOW_HD int nearest(float a) { return static_cast<int>(std::nearbyint(a)); }
+#endif
+
+// A window of one level's latents, on its own grid. Coordinates wrap at 2^32.
+struct LatentWindow {
+  std::uint64_t seed, sample;
+  std::int64_t level, channels, top, left, height, width;
+};
+
+// The noise of one level, channels×height×width. map: null, or the window's temperatures.
+//
+// Launch with blocks over the pixels (x) and over groups of eight channels (y).
+__device__ inline void draw_latents(const LatentWindow& window, const float* map, float* out) {
+  const std::int64_t pixels = window.height * window.width;
+  const std::int64_t pixel = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (pixel >= pixels) return;
+  const std::int64_t y = quotient(pixel, window.width), x = pixel - y * window.width;
+  PhiloxBlock block =
+      latent_block(window.seed, window.sample, static_cast<int>(window.level), blockIdx.y,
+                   static_cast<std::uint32_t>(window.top + y), static_cast<std::uint32_t>(window.left + x));
+  const float factor = map != nullptr ? map[pixel] : 1.0f;
+  std::int64_t channel = static_cast<std::int64_t>(blockIdx.y) * kChannelsPerBlock;
+  const std::int64_t end = channel + kChannelsPerBlock < window.channels ? channel + kChannelsPerBlock : window.channels;
+#if defined(__CUDACC__)
+#pragma unroll 1
+#endif
+  for (; channel < end; ++channel) {
+    out[channel * pixels + pixel] = product(normal_from_word(block_word(block, 0)), factor);
+    for (int j = 0; j < 4; ++j)  // the next word comes first
+      block.word[j] = block.word[j] >> 32 | (j < 3 ? block.word[j + 1] << 32 : 0);
+  }
+}
+
+SRFLOW_HD float within(float value, float low, float high) {
+  const float raised = value > low ? value : low;
+  return raised < high ? raised : high;
+}
 
 }  // namespace srflow
 
-// The noise of one level, channels×height×width, which may be larger than the drawing's window: zero beyond it. map: null,
-// or the window's temperatures on the level's grid. Coordinates before the image are those of the field's end.
-//
-// Launch with blocks over the pixels (x) and over groups of eight channels (y).
+// The latents of one level. See draw_latents.
 extern "C" __global__ void srflow_draw_latents(const srflow::Drawing* drawing, std::int64_t scale, std::int64_t level,
                                                std::int64_t channels, std::int64_t height, std::int64_t width,
                                                const float* map, float* out) {
+  const std::int64_t top = drawing->top * scale >> level, left = drawing->left * scale >> level;
+  srflow::draw_latents({drawing->seed, drawing->sample, level, channels, top, left, height, width}, map, out);
+}
+
+// The core of a picture, 3×height×width, as levels from 0 to `most`, 255 or 65535, core_height×core_width×3: first within
+// bounds of its chroma (ChromaBounds in low_resolution.py), then clipped to [0, 1], times `most`, to the nearest integer,
+// halves to even. bounds: null, or for each LR pixel of the core the least blue and red less luma, and the largest.
+//
+// Launch with blocks over the picture's pixels.
+extern "C" __global__ void srflow_finish(srflow::Drawing* drawing, std::int64_t scale, std::int64_t most,
+                                         std::int64_t height, std::int64_t width, const float* picture,
+                                         const float* bounds, void* out) {
   using namespace srflow;
-  const std::int64_t pixels = height * width;
   const std::int64_t pixel = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (pixel >= pixels) return;
-  const std::int64_t y = quotient(pixel, width), x = pixel - y * width;
-  const std::int64_t drawn_width = drawing->width * scale >> level;
-  const bool inside = x < drawn_width && y < drawing->height * scale >> level;
-  const auto top = static_cast<std::uint32_t>(drawing->top * scale >> level);
-  const auto left = static_cast<std::uint32_t>(drawing->left * scale >> level);
-  PhiloxBlock block = latent_block(drawing->seed, drawing->sample, static_cast<int>(level), blockIdx.y,
-                                   top + static_cast<std::uint32_t>(y), left + static_cast<std::uint32_t>(x));
-  const float factor = map != nullptr && inside ? map[y * drawn_width + x] : 1.0f;
-  std::int64_t channel = static_cast<std::int64_t>(blockIdx.y) * kChannelsPerBlock;
-  const std::int64_t end = channel + kChannelsPerBlock < channels ? channel + kChannelsPerBlock : channels;
-#pragma unroll 1
-  for (; channel < end; ++channel) {
-    const float normal = inside ? normal_from_word(block_word(block, 0)) : 0.0f;
-    out[channel * pixels + pixel] = __fmul_rn(normal, factor);
-#pragma unroll
-    for (int j = 0; j < 4; ++j)  // the next word comes first
-      block.word[j] = block.word[j] >> 32 | (j < 3 ? block.word[j + 1] << 32 : 0);
+  const std::int64_t core_width = drawing->core_width;
+  if (pixel >= drawing->core_height * core_width) return;
+  const std::int64_t y = quotient(pixel, core_width), x = pixel - y * core_width, plane = height * width;
+  const float* const from = picture + (drawing->core_top + y) * width + drawing->core_left + x;
+  float red = from[0], green = from[plane], blue = from[2 * plane];
+  const bool usable = red >= -kLargest && red <= kLargest && green >= -kLargest && green <= kLargest &&
+                      blue >= -kLargest && blue <= kLargest;  // not so if one is NaN
+  if (!usable) drawing->unusable = 1;
+  if (bounds != nullptr) {
+    const std::int64_t columns = quotient(core_width, scale), places = columns * quotient(drawing->core_height, scale);
+    const float* const bound = bounds + quotient(y, scale) * columns + quotient(x, scale);
+    const float luma = sum(sum(product(kRed, red), product(kGreen, green)), product(kBlue, blue));
+    const float own_blue = sum(blue, -luma), own_red = sum(red, -luma);
+    const float near_blue = within(own_blue, bound[0], bound[2 * places]);
+    const float near_red = within(own_red, bound[places], bound[3 * places]);
+    if (near_blue != own_blue || near_red != own_red) {
+      red = sum(luma, near_red);
+      green = sum(luma, -quotient_of(sum(product(kRed, near_red), product(kBlue, near_blue)), kGreen));
+      blue = sum(luma, near_blue);
+    }
+  }
+  const float values[] = {red, green, blue}, largest = static_cast<float>(most);
+  for (int channel = 0; channel < 3; ++channel) {
+    const int level = nearest(product(within(values[channel], 0.0f, 1.0f), largest));
+    if (most == 255) {
+      static_cast<std::uint8_t*>(out)[pixel * 3 + channel] = static_cast<std::uint8_t>(level);
+    } else {
+      static_cast<std::uint16_t*>(out)[pixel * 3 + channel] = static_cast<std::uint16_t>(level);
+    }
   }
 }
 

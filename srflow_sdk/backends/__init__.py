@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 
 from srflow_sdk._checks import one_of, whole
-from srflow_sdk.backends.base import Backend, Conditioning, Drawing
+from srflow_sdk.backends.base import Backend, Conditioning, Drawing, Finish
 from srflow_sdk.backends.gate import check_agreement
 from srflow_sdk.backends.openvino import OpenVinoBackend, gpu_offered
 from srflow_sdk.backends.ort import OnnxRuntimeBackend
@@ -22,6 +22,7 @@ __all__ = [
     "Conditioning",
     "Device",
     "Drawing",
+    "Finish",
     "OnnxRuntimeBackend",
     "Precision",
     "open_backend",

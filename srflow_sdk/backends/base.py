@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,17 @@ class Conditioning(ABC):
         """Bytes held on the device."""
 
 
+@dataclass(frozen=True)
+class Finish:
+    """What a device may do to a picture's core: keep its chroma within `bounds`, and round it to a dtype.
+
+    bounds: those of :class:`~srflow_sdk.drawing.low_resolution.ChromaBounds`, float32 4×h×w; None: it stays.
+    """
+
+    dtype: np.dtype[Any]
+    bounds: _Array | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
     """A sample to draw of a window of an image, with noise that is not drawn yet.
@@ -51,10 +62,10 @@ class Drawing:
         levels, scale: The model's.
         seed, sample: Of the random field.
         window: In LR pixels of the image.
-        margins: Rows below the window and columns to its right that were encoded with it, in LR pixels, without noise.
         tau: The noise's standard deviation.
         maps: What the noise is multiplied by besides, float32 h×w for every level; empty for nothing.
         core: The wanted part of the picture, in HR pixels of the window.
+        finish: How the picture will be finished; None: the values are wanted as they are.
     """
 
     levels: tuple[LatentLevel, ...]
@@ -62,31 +73,17 @@ class Drawing:
     seed: int
     sample: int
     window: Window
-    margins: tuple[int, int] = (0, 0)
     tau: float
     maps: Mapping[int, _Array] = field(default_factory=dict)
     core: Window
-
-    @property
-    def encoded(self) -> Window:
-        """The window with its margins."""
-        (bottom, right), window = self.margins, self.window
-        return Window(top=window.top, left=window.left, height=window.height + bottom, width=window.width + right)
+    finish: Finish | None = None
 
     def noise(self) -> dict[int, _Array]:
         """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it."""
         noise = window_noise(self.levels, scale=self.scale, seed=self.seed, sample=self.sample, **vars(self.window))
         if self.maps:
             noise = {level: array * self.maps[level] for level, array in noise.items()}
-        return with_margins(noise, self.margins, self.scale)
-
-
-def with_margins(latents: Mapping[int, _Array], margins: tuple[int, int], scale: int) -> dict[int, _Array]:
-    """Latents by level, C×h×w, as a batch of one, with zeros for rows below and columns to the right, in LR pixels."""
-    if not any(margins):
-        return {level: array[None] for level, array in latents.items()}
-    added = {level: [(0, side * scale >> level) for side in margins] for level in latents}
-    return {level: np.pad(array, ((0, 0), *added[level]))[None] for level, array in latents.items()}
+        return {level: array[None] for level, array in noise.items()}
 
 
 class Backend(ABC):
@@ -180,32 +177,24 @@ class Backend(ABC):
         self._require_active()
         return self.sample_impl(conditioning, noise, tau)
 
-    def draw(self, conditioning: Conditioning, drawing: Drawing) -> _Array:
-        """Draw noise and decode it: the core of :meth:`sample`'s picture.
-
-        Devices that can draw the noise by themselves do, with the same bits.
+    def draw(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
+        """Draw noise and decode it: the core of :meth:`sample`'s picture, with the same bits.
 
         Returns:
-            float32 3×h×w.
+            float32 h×w×3; or, of the dtype that the drawing names, finished, if the device does that and the values can
+            be a picture's.
 
         Raises:
             SRFlowError: As :meth:`sample`.
         """
         self._require_active()
-        if self.can_draw:
-            return self.draw_impl(conditioning, drawing)
+        return self.draw_impl(conditioning, drawing)
+
+    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
+        """Do the work of :meth:`draw`. Devices that draw noise by themselves have another one."""
         rows, columns = drawing.core.slices
-        core: _Array = self.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
-        return core
-
-    @property
-    def can_draw(self) -> bool:
-        """True if the device draws the noise by itself."""
-        return False
-
-    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> _Array:
-        """Do the work of :meth:`draw` on the device."""
-        raise NotImplementedError
+        drawn: _Array = self.sample(conditioning, drawing.noise(), drawing.tau)[0].transpose(1, 2, 0)
+        return drawn[rows, columns]
 
     @property
     def can_invert(self) -> bool:

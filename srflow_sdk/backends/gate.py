@@ -53,7 +53,8 @@ def picture(backend: Backend, lr: _Array, manifest: Manifest) -> _Array:
         tau=manifest.default_tau,
         core=whole.scaled(manifest.scale),
     )
-    return backend.draw(backend.encode(lr), drawing)[None]
+    drawn: _Array = backend.draw(backend.encode(lr), drawing).transpose(2, 0, 1)
+    return drawn[None]
 
 
 def psnr(found: _Array, expected: _Array) -> float:

@@ -25,7 +25,7 @@ from srflow_sdk.backends.base import Backend, Conditioning, Drawing, own, still_
 from srflow_sdk.backends.native_library import load_plugins
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, DeviceMemory
 from srflow_sdk.backends.tensorrt_engines.execution import (
-    DrawingKernel,
+    DrawingKernels,
     EncodedImage,
     Engine,
     EngineLog,
@@ -101,7 +101,7 @@ class TensorRTBackend(Backend):
             with lane.binding(session.encoder, {"lr": uploads["lr"].shape}) as binding:
                 image = EncodedImage(session.memory, session.encoder, binding.output_shapes)
                 try:
-                    binding.run(uploads=uploads, bound=lane.slot(image, filled=False))
+                    binding.run(uploads, lane.slot(image, filled=False))
                     lane.move_out(image)
                 except BaseException:
                     image.release()  # the error's traceback would keep it
@@ -116,19 +116,15 @@ class TensorRTBackend(Backend):
         arrays["tau"] = np.full(len(next(iter(noise.values()))), tau, np.float32)
         return session.computed(session.sampler, conditioning, arrays, f"sampling on {self.device}")["sr"]
 
-    @property
-    def can_draw(self) -> bool:
-        return self._session is not None
-
-    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> _Array:
+    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
         session = still_open(self._session)
         (image,) = session.images(conditioning, 1)
-        levels = [(one, drawing.encoded.scaled(drawing.scale, 1 << one.level)) for one in drawing.levels]
+        levels = [(one, drawing.window.scaled(drawing.scale, 1 << one.level)) for one in drawing.levels]
         noise = {f"noise_level{one.level}": (1, one.channels, place.height, place.width) for one, place in levels}
 
-        def work(lane: GpuLane) -> _Array:
+        def work(lane: GpuLane) -> NDArray[Any]:
             with lane.binding(session.sampler, {**image.shapes, **noise, "tau": (1,)}) as binding:
-                return session.kernel.draw(binding, lane.slot(image), drawing)
+                return session.kernels.draw(binding, lane.slot(image), drawing)
 
         return session.run(f"sampling on {self.device}", work)
 
@@ -156,7 +152,7 @@ class _Session:
             self._log = EngineLog(library)
             self._runtime = library.Runtime(self._log.logger)
             self.encoder, self.sampler = self._loaded(record.encoder), self._loaded(record.sampler)
-            self.kernel = DrawingKernel(gpu)
+            self.kernels = DrawingKernels(gpu)
             self.memory = DeviceMemory(gpu)
         self._inverter: Engine | None = None
         self._warned = threading.Event()
@@ -199,8 +195,10 @@ class _Session:
         def work(image: EncodedImage, uploads: dict[str, _Array], lane: GpuLane) -> dict[str, _Array]:
             shapes = {**image.shapes, **{name: array.shape for name, array in uploads.items()}}
             with lane.binding(engine, shapes) as binding:
-                arrays = binding.run(uploads=uploads, bound=lane.slot(image), downloads=binding.output_shapes)
-                return {name: np.array(array) for name, array in arrays.items()}
+                binding.run(uploads, lane.slot(image))
+                return {
+                    name: np.array(binding.downloaded(name, shape)) for name, shape in binding.output_shapes.items()
+                }
 
         parts = list(_each(batch))
         pairs = zip(self.images(conditioning, len(parts)), parts, strict=True)
@@ -271,7 +269,7 @@ class _Session:
                     lane.clear()
                     lane.stream.close()
                 self.memory.close()
-                self.kernel.unload()  # last: captured graphs launch it
+                self.kernels.unload()  # last: captured graphs launch it
         except DeviceError as error:  # after a failure on the GPU, nothing works there until the program ends
             _log.warning("GPU memory could not be released: %s", error)
         self._idle.clear()

@@ -188,24 +188,24 @@ class ChromaBounds:
         chroma = np.pad(np.stack([lr[2] - luma, lr[0] - luma]), ((0, 0), (reach, reach), (reach, reach)), mode="edge")
         rows, columns = (slice(side.start, side.stop + 2 * reach) for side in core.slices)
         low, high = chroma[:, rows, columns], chroma[:, rows, columns]
-        for axis in (1, 2):
-            around = np.lib.stride_tricks.sliding_window_view
-            low = around(low, 2 * reach + 1, axis).min(axis=-1)
-            high = around(high, 2 * reach + 1, axis).max(axis=-1)
+        for axis, count in (1, core.height), (2, core.width):
+            around = [(slice(None),) * axis + (slice(at, at + count),) for at in range(2 * reach + 1)]
+            low = functools.reduce(np.minimum, (low[shifted] for shifted in around))
+            high = functools.reduce(np.maximum, (high[shifted] for shifted in around))
         most = np.maximum(np.abs(low), np.abs(high)).max(axis=0)
         gray, slack = most < _GRAY, np.float32(_CHROMA_SLACK) * most
-        self._low: NDArray[np.float32] = np.where(gray, 0, low - slack)
-        self._high: NDArray[np.float32] = np.where(gray, 0, high + slack)
+        self.limits: NDArray[np.float32] = np.where(gray, 0, np.concatenate([low - slack, high + slack]))
+        """The least blue and red less luma at each LR pixel of the core, and the largest: 4×h×w."""
 
     def bounded(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
         """A picture of the core, float32 sh×sw×3, with the same luma; what is within bounds is as it was."""
-        height, width = self._low.shape[1:]
+        height, width = self.limits.shape[1:]
         values = picture.reshape(height, picture.shape[0] // height, width, picture.shape[1] // width, 3)
         luma = _RED * values[..., 0] + _GREEN * values[..., 1] + _BLUE * values[..., 2]
         found = [values[..., channel] - luma for channel in (2, 0)]
         blue, red = (
             np.clip(chroma, low[:, None, :, None], high[:, None, :, None])
-            for chroma, low, high in zip(found, self._low, self._high, strict=True)
+            for chroma, low, high in zip(found, self.limits[:2], self.limits[2:], strict=True)
         )
         beyond = (blue != found[0]) | (red != found[1])
         if not beyond.any():

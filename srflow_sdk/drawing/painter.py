@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends import Backend, Conditioning, Drawing, OnnxRuntimeBackend
-from srflow_sdk.backends.base import with_margins
+from srflow_sdk.backends import Backend, Conditioning, Drawing, Finish, OnnxRuntimeBackend
 from srflow_sdk.drawing.finishing import Finishing, Write, together
 from srflow_sdk.drawing.low_resolution import ChromaBounds, LowResolution
 from srflow_sdk.drawing.options import DrawOptions, Request, make_request
@@ -263,20 +262,8 @@ class Painter:
         return split_tile(tile, core=core, halo=halo, multiple=multiple, least=self._least)
 
     def encode(self, lr: NDArray[np.float32], backend: Backend | None = None) -> Conditioning:
-        """Encode a window, float32 3×h×w. If the backend takes none so small, the last row and column are repeated."""
-        backend = backend or self.backend
-        bottom, right = self.margins(backend, *lr.shape[1:])
-        if bottom or right:
-            lr = np.pad(lr, ((0, 0), (0, bottom), (0, right)), mode="edge")
-        return backend.encode(lr[None])
-
-    def margins(self, backend: Backend, height: int, width: int) -> tuple[int, int]:
-        """Count the rows and columns that a window lacks; the CPU, which others fall back to, takes any."""
-        if backend is not self.backend:
-            return 0, 0
-        least = (padded_size(side, self.manifest.size_multiple) for side in self._least)
-        bottom, right = (max(side - have, 0) for side, have in zip(least, (height, width), strict=True))
-        return bottom, right
+        """Encode a window, float32 3×h×w."""
+        return (backend or self.backend).encode(lr[None])
 
     def draw(
         self,
@@ -345,15 +332,19 @@ class Painter:
         """A tile's pictures, for all samples, or for their mean, deviation or interval, which hold two in all."""
         reduce, dtype, held, count = request.reduce, request.dtype or _FLOAT32, list[NDArray[Any]](), 0
 
-        def rounded(picture: NDArray[np.float32]) -> NDArray[Any]:
-            return picture if dtype == np.float32 else from_unit(picture, dtype)
+        def rounded(picture: NDArray[Any]) -> NDArray[Any]:
+            return picture if picture.dtype == dtype else from_unit(picture, dtype)
 
         mean = squares = np.zeros(0, np.float32)
-        bounds = None
+        bounds = finish = None
         if request.hued and request.channels == 3:
             bounds = ChromaBounds(lr, tile.core.within(tile.window), self.manifest.halo)
-        for count, picture in enumerate(self.samples(tile, lr, request, kept), start=1):
-            values = luma(picture) if request.channels == 1 else bounds.bounded(picture) if bounds else picture
+        if reduce is None and request.channels == 3 and dtype != np.float32:
+            finish = Finish(dtype, None if bounds is None else bounds.limits)
+        for count, picture in enumerate(self.samples(tile, lr, request, kept, finish), start=1):
+            values = luma(picture) if request.channels == 1 else picture
+            if bounds is not None and picture.dtype == np.float32:
+                values = bounds.bounded(picture)
             if reduce is None or (reduce == "interval" and count == 1):
                 held.append(rounded(values))
             if reduce is not None:  # Welford's update: squared deviations without a difference of large numbers
@@ -375,9 +366,9 @@ class Painter:
         return [*held, *(rounded(np.clip(mean + side, 0, 1)) for side in (-half, half))]
 
     def samples(
-        self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles
-    ) -> Iterator[NDArray[np.float32]]:
-        """Encode a tile, and draw its core for each sample: float32 RGB, h×w×3."""
+        self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles, finish: Finish | None
+    ) -> Iterator[NDArray[Any]]:
+        """Encode a tile, and draw its core for each sample: RGB, h×w×3, float32 unless the device finished it."""
         cancel, temperatures = request.options.cancel, [request.temperature]
         if request.mirrored:
             temperatures.append(request.temperature.mirrored())
@@ -390,10 +381,10 @@ class Painter:
             for temperature in temperatures:
                 stop_if_set(cancel)
                 with cancelled_by(cancel):
-                    core = self._core(self.backend, tile, conditioning, request, temperature, sample)
-                    if not is_usable(core):
+                    core = self._core(self.backend, tile, conditioning, request, temperature, sample, finish)
+                    if core.dtype == np.float32 and not is_usable(core):
                         core = self._core_again(tile, lr, request, temperature, sample)
-                yield core.transpose(1, 2, 0)
+                yield core
 
     def _core(
         self,
@@ -403,17 +394,17 @@ class Painter:
         request: Request,
         temperature: Temperature,
         sample: int,
-    ) -> NDArray[np.float32]:
-        """The tile's core of one sample, float32 3×h×w."""
+        finish: Finish | None = None,
+    ) -> NDArray[Any]:
+        """The tile's core of one sample, h×w×3, float32 unless the backend finished it."""
         manifest, window = self.manifest, tile.window
         levels, scale = manifest.latent_levels, manifest.scale
-        margins = self.margins(backend, window.height, window.width)
         core = tile.core.within(window).scaled(scale)
         if request.latents is not None:
-            latents = with_margins(request.latents._window(window, scale), margins, scale)
+            latents = {level: array[None] for level, array in request.latents._window(window, scale).items()}
             rows, columns = core.slices
-            drawn: NDArray[np.float32] = backend.sample(conditioning, latents, 1.0)[0, :, rows, columns]
-            return drawn
+            drawn: NDArray[np.float32] = backend.sample(conditioning, latents, 1.0)[0].transpose(1, 2, 0)
+            return drawn[rows, columns]
         maps, tau = temperature.on_levels((entry.level for entry in levels), window, scale)
         drawing = Drawing(
             levels=levels,
@@ -421,16 +412,16 @@ class Painter:
             seed=int(request.options.seed),
             sample=sample,
             window=window,
-            margins=margins,
             tau=tau,
             maps=maps,
             core=core,
+            finish=finish,
         )
         return backend.draw(conditioning, drawing)
 
     def _core_again(
         self, tile: Tile, lr: NDArray[np.float32], request: Request, temperature: Temperature, sample: int
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[Any]:
         """The core in float32 on the CPU, after the backend gave values that are not finite."""
         graphs, also = self.manifest.float32_graphs or REQUIRED_FILES, ""
         if graphs != REQUIRED_FILES or self.backend.device != "cpu" or self.backend.precision != "bundle":

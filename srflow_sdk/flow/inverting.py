@@ -68,14 +68,10 @@ def invert(
         stop_if_set(cancel)
 
         def whole() -> float:
-            bottom, right = painter.margins(backend, tile.window.height, tile.window.width)
-            wide = large
-            if bottom or right:
-                wide = np.pad(large, ((0, 0), (0, scale * bottom), (0, scale * right)), mode="edge")
             with cancelled_by(cancel):
                 conditioning = kept.tiles.get(tile) if backend is painter.backend else None
                 conditioning = painter.encode(seen, backend) if conditioning is None else conditioning
-                latents, density = backend.invert(conditioning, wide[None])
+                latents, density = backend.invert(conditioning, large[None])
             core, place = tile.core.within(tile.window), tile.core
             found = {level: array[0][_on_level(core, level, scale)] for level, array in latents.items()}
             nats = density[0, 0][core.slices]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from srflow_apps.serving.http_client import Address, HttpClient, NotThereError, UnknownModelError, parse_address
 from srflow_sdk._checks import real, whole
-from srflow_sdk.backends import Backend, Conditioning
+from srflow_sdk.backends import Backend, Conditioning, Finish
 from srflow_sdk.drawing.options import Request
 from srflow_sdk.drawing.painter import KeptTiles, Painter, is_usable, not_finite
 from srflow_sdk.drawing.tiles import MIN_TILE, Tile, TileSize, Window, check_tile, padded_size
@@ -290,8 +290,8 @@ class RemotePainter(Painter):
         raise _only_here(self.backend.device)
 
     def samples(
-        self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles
-    ) -> Iterator[NDArray[np.float32]]:
+        self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles, finish: Finish | None
+    ) -> Iterator[NDArray[Any]]:
         options = request.options
         if request.latents is not None:
             raise _only_here(self.backend.device)

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#define __device__
 #define __global__
 #define __launch_bounds__(...)
 #define __syncthreads() srflow::host_grid::current->wait()

@@ -2,7 +2,7 @@
 #include "host_grid.h"
 // After host_grid.h:
 #include "../flow_step_tail.cuh"
-#include "../latents.cuh"
+#include "../drawing.cuh"
 #include "../unsqueeze_split.cuh"
 
 #include <gtest/gtest.h>
@@ -236,7 +236,7 @@ TEST(LatentsKernel, EqualsTheCFunctionBitForBit) {
   ASSERT_EQ(srflow_standard_normal(window.seed, window.sample, window.level, window.channels, window.top, window.left,
                                    window.height, window.width, expected.data()),
             0);
-  srflow::host_grid::run({5, 2, 1}, 64, 0, [&] { srflow::standard_normal_kernel(window, got.data()); });
+  srflow::host_grid::run({5, 2, 1}, 64, 0, [&] { srflow::draw_latents(window, nullptr, got.data()); });
   EXPECT_EQ(got, expected);
 }
 

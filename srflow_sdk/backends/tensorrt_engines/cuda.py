@@ -65,12 +65,12 @@ class CudaGpu:
         finally:
             self.call("cuCtxSetCurrent", before)
 
-    def load(self, ptx: bytes, name: str) -> tuple[Callable[[], object], int]:
-        """Load a kernel, which the driver compiles and caches; returns a function to unload it, and its handle."""
+    def load(self, ptx: bytes, *names: str) -> tuple[Callable[[], object], list[int]]:
+        """Load kernels, which the driver compiles and caches; returns a function to unload them, and their handles."""
         code = ctypes.create_string_buffer(ptx)  # NUL-terminated (CUDA driver API, cuModuleLoadData)
         (module,) = self.call("cuModuleLoadData", ctypes.addressof(code))
-        (kernel,) = self.call("cuModuleGetFunction", module, name.encode())
-        return partial(self.call, "cuModuleUnload", module), int(kernel)
+        kernels = [int(*self.call("cuModuleGetFunction", module, name.encode())) for name in names]
+        return partial(self.call, "cuModuleUnload", module), kernels
 
     def pin(self, nbytes: int) -> NDArray[np.uint8]:
         """Allocate memory of the host that the GPU copies from and to by itself. Free it with :meth:`unpin`."""

@@ -1,11 +1,11 @@
-"""Runs one engine: shapes, addresses, activations, kernels before it, and a CUDA graph once the same work repeats.
+"""Runs one engine: shapes, addresses, activations, kernels around it, and a CUDA graph once the same work repeats.
 
-A graph has the kernels before the engine too; what changes from run to run they read from memory. It is bound to the
+A graph has the kernels around the engine too; what changes from run to run they read from memory. It is bound to the
 state of the execution context that it was captured from, so each tile size has its own. A lane keeps a few of them, and
 they share one workspace for activations, which only one of them uses at a time.
 
-The kernel draws latents, with the bits of numpy's. It is runtime/cuda/drawing.cuh, as PTX (runtime/cuda/make_ptx.py),
-which the driver compiles for its GPU.
+The kernels draw latents and round pictures, with the bits of numpy's. They are runtime/cuda/drawing.cuh, as PTX
+(runtime/cuda/make_ptx.py), which the driver compiles for its GPU.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.local_files import write_atomically
 
 Shape = tuple[int, ...]
-_STATE = struct.Struct("<QQ4q")  # Drawing in drawing.cuh
+_Around = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # kernels before and after an engine
+_STATE = struct.Struct("<QQ2q4qq")  # Drawing in drawing.cuh; its last number becomes 1 where values are not usable
 _TAU = ALIGNMENT  # where it stands after that, as a tensor of the engine
 _CHANNELS = 8  # of a level that a thread draws
 _CAPTURES = 3  # that may fail before a context does without a graph
@@ -231,7 +232,7 @@ class Binding:
         self._lane, self._engine = lane, engine
         self._buffers: dict[str, Block] = {}
         self._pinned: dict[str, NDArray[np.uint8]] = {}
-        self._bound: tuple[dict[str, int], tuple[Launch, ...], Block | None] = ({}, (), None)
+        self._bound: tuple[dict[str, int], _Around, Block | None] = ({}, ((), ()), None)
         self._settled = False
         self._captures_left = _CAPTURES
         self._graph: Any = None
@@ -249,31 +250,32 @@ class Binding:
 
     def run(
         self,
-        *,
         uploads: Mapping[str, NDArray[Any]],
         bound: Mapping[str, int],
-        downloads: Mapping[str, Shape] | None = None,
+        *,
         before: Sequence[Launch] = (),
-    ) -> dict[str, NDArray[Any]]:
-        """Compute, and wait for it. The arrays are in memory that the next run uses again: copy what is kept.
+        after: Sequence[Launch] = (),
+    ) -> None:
+        """Compute, without waiting for it.
 
-        bound: addresses of tensors that stay on the GPU. downloads: shapes of float32 outputs. before: kernels.
+        bound: addresses of tensors that stay on the GPU; other outputs have a buffer. before, after: kernels.
         """
-        stream = self._lane.stream
-        addresses = {name: self.buffer(name) for name in (*uploads, *(downloads or {}))}
+        addresses = {name: self.buffer(name) for name in (*uploads, *self.output_shapes) if name not in bound}
         tensors = self.shapes.keys() | self.output_shapes.keys()
         bound = {**bound, **{name: address for name, address in addresses.items() if name in tensors}}
-        self._bind(bound, tuple(before))
+        self._bind(bound, (tuple(before), tuple(after)))
         for name, array in uploads.items():
             staged = self._staged(name, array.shape, array.dtype)
             np.copyto(staged, array)
-            stream.copy(staged.ctypes.data, addresses[name], staged.nbytes)
+            self._lane.stream.copy(staged.ctypes.data, addresses[name], staged.nbytes)
         self._compute()
-        arrays = {name: self._staged(name, shape, np.dtype(np.float32)) for name, shape in (downloads or {}).items()}
-        for name, array in arrays.items():
-            stream.copy(addresses[name], array.ctypes.data, array.nbytes)
-        stream.synchronize()
-        return arrays
+
+    def downloaded(self, name: str, shape: Shape, dtype: Any = np.float32) -> NDArray[Any]:
+        """What a buffer holds after a run, which is waited for, in memory that the next run uses again."""
+        array = self._staged(name, shape, np.dtype(dtype))
+        self._lane.stream.copy(self._buffers[name].address, array.ctypes.data, array.nbytes)
+        self._lane.stream.synchronize()
+        return array
 
     def _staged(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> NDArray[Any]:
         """An array in pinned memory, the same for all runs, which is as large as the buffer of this name."""
@@ -300,7 +302,7 @@ class Binding:
             self._buffers[name] = self._lane.memory.take(nbytes)
         return self._buffers[name].address
 
-    def _bind(self, addresses: dict[str, int], kernels: tuple[Launch, ...]) -> None:
+    def _bind(self, addresses: dict[str, int], kernels: _Around) -> None:
         """Tell the context where its tensors and activations are. If that or a kernel changed, a graph is void."""
         workspace = self._lane.provide("workspace", self._needed) if self._needed else None
         before, _, last = self._bound
@@ -337,11 +339,14 @@ class Binding:
         self._settled = True
 
     def _enqueue(self) -> None:
-        for launch in self._bound[1]:
+        before, after = self._bound[1]
+        for launch in before:
             self._lane.stream.start(launch)
         self._engine.log.clear()
         if not self.context.execute_async_v3(self._lane.stream.handle):
             raise self._engine.log.failure("the engine failed")
+        for launch in after:
+            self._lane.stream.start(launch)
 
     def _drop_graph(self) -> None:
         if self._graph is not None:
@@ -349,20 +354,21 @@ class Binding:
             self._lane.gpu.call("cudaGraphExecDestroy", graph)
 
 
-class DrawingKernel:
-    """The kernel of one GPU. Thread-safe. Raises: DeviceError if the driver does not take it."""
+class DrawingKernels:
+    """The kernels of one GPU. Thread-safe. Raises: DeviceError if the driver does not take them."""
 
     def __init__(self, gpu: CudaGpu) -> None:
         ptx = Path(__file__).with_name("drawing.ptx").read_bytes()
-        self.unload, self._latents = gpu.load(ptx, "srflow_draw_latents")
+        self.unload, (self._latents, self._finish) = gpu.load(ptx, "srflow_draw_latents", "srflow_finish")
 
-    def draw(self, binding: Binding, bound: Mapping[str, int], drawing: Drawing) -> NDArray[np.float32]:
+    def draw(self, binding: Binding, bound: Mapping[str, int], drawing: Drawing) -> NDArray[Any]:
         """Draw the core of a picture with the sampler's binding. bound: the conditioning's addresses."""
-        packed = _STATE.pack(drawing.seed, drawing.sample, *dataclasses.astuple(drawing.window))
+        place = drawing.window.top, drawing.window.left, *dataclasses.astuple(drawing.core)
+        packed = _STATE.pack(drawing.seed, drawing.sample, *place, 0)
         changing = np.frombuffer(packed.ljust(_TAU, b"\0") + np.float32(drawing.tau).tobytes(), np.uint8)
         uploads: dict[str, NDArray[Any]] = {"drawing": changing}
         state = binding.buffer("drawing", changing.nbytes)
-        tensors, before = {**bound, "tau": state + _TAU}, []
+        tensors, before, after, finish = {**bound, "tau": state + _TAU}, [], [], drawing.finish
         for entry in drawing.levels:
             name, map_name = f"noise_level{entry.level}", f"map_level{entry.level}"
             _, channels, height, width = binding.shapes[name]
@@ -373,6 +379,21 @@ class DrawingKernel:
             grid = -(-height * width // THREADS), -(-channels // _CHANNELS)
             of_level = (drawing.scale, entry.level, channels, height, width)
             before.append(Launch(self._latents, grid, (state, *of_level, map_address, tensors[name])))
-        picture = binding.run(uploads=uploads, bound=tensors, downloads=binding.output_shapes, before=before)["sr"]
+        _, _, height, width = binding.output_shapes["sr"]
+        if finish is not None:
+            name, most, bounds = f"sr_{finish.dtype}", int(np.iinfo(finish.dtype).max), 0
+            made = binding.buffer(name, height * width * 3 * finish.dtype.itemsize)
+            if finish.bounds is not None:
+                uploads["bounds"] = finish.bounds
+                bounds = binding.buffer("bounds", height * width * 16 // drawing.scale**2)
+            how = (state, drawing.scale, most, height, width, binding.buffer("sr"), bounds, made)
+            after.append(Launch(self._finish, (-(-height * width // THREADS), 1), how))
+        binding.run(uploads, tensors, before=before, after=after)
+        if (
+            finish is not None
+            and not _STATE.unpack(binding.downloaded("drawing", (_STATE.size,), np.uint8).tobytes())[-1]
+        ):
+            return np.array(binding.downloaded(name, (drawing.core.height, drawing.core.width, 3), finish.dtype))
         rows, columns = drawing.core.slices
-        return np.array(picture[0, :, rows, columns])
+        core = binding.downloaded("sr", (3, height, width))[:, rows, columns]
+        return np.array(core.transpose(1, 2, 0))

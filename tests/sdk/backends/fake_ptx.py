@@ -22,6 +22,8 @@ _TYPES = {
     "s32": np.int32,
     "b32": np.uint32,
     "f32": np.float32,
+    "u8": np.uint8,
+    "u16": np.uint16,
     "u64": np.uint64,
     "s64": np.int64,
     "b64": np.uint64,
@@ -42,12 +44,18 @@ _PLAIN = {
     "or.b64": np.bitwise_or,
     "xor.b64": np.bitwise_xor,
     "or.pred": np.logical_or,
+    "and.pred": np.logical_and,
     "not.pred": np.logical_not,
     # .rn: rounded to nearest even, and "never fused". Without it "mul/add sequences … may be optimized to use
     # fused-multiply-add" (9.7.3, add), so that the operations without it are missing here.
     "add.rn.f64": np.add,
     "mul.rn.f64": np.multiply,
     "mul.rn.f32": np.multiply,
+    "add.rn.f32": np.add,
+    "div.rn.f32": np.divide,
+    "max.f32": np.fmax,  # "if one of the inputs is NaN, the result is the other" (9.7.3)
+    "min.f32": np.fmin,
+    "neg.f32": np.negative,
     "div.rn.f64": np.divide,
     "sqrt.rn.f64": np.sqrt,
     "neg.f64": np.negative,
@@ -174,6 +182,8 @@ class _Lanes:
             self.put(to, a * b)
         elif operation in ("cvt.u32.u64", "cvt.u64.u32", "cvt.s64.s32") or operation.startswith("cvt.rn."):
             self.put(to, self.value(sources[0], kind).astype(_TYPES[operation.split(".")[-2]]))
+        elif operation == "cvt.rni.s32.f32":  # to the nearest integer, halves to even
+            self.put(to, np.rint(self.value(sources[0], kind)).astype(np.int32))
         elif name == "ld.param":
             self.put(to, np.array([self.parameters[sources[0].strip("[]")]], np.uint64))
         elif name == "ld.global":
@@ -181,7 +191,8 @@ class _Lanes:
             self.put(to, cells[index])
         elif name == "st.global":
             cells, index = self.cells(self.addresses(to), _TYPES[kind])
-            cells[index] = self.value(sources[0], kind)
+            wide = {"u8": "u32", "u16": "u32"}.get(kind, kind)  # "a wider register … is truncated" (9.4.1)
+            cells[index] = self.value(sources[0], wide).astype(_TYPES[kind])
         else:
             raise AssertionError(f"{operation} is not emulated")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk.backends import OnnxRuntimeBackend, base
+from srflow_sdk.backends import Backend, Finish, OnnxRuntimeBackend, base
 from srflow_sdk.backends.tensorrt import TensorRTBackend
 from srflow_sdk.backends.tensorrt_engines import execution
 from srflow_sdk.drawing.low_resolution import ChromaBounds
@@ -25,15 +25,12 @@ ROOT = Path(__file__).parents[3]
 PTX = Path(execution.__file__).with_name("drawing.ptx")
 
 
-@pytest.mark.parametrize("case", ["plain", "below zero", "map", "margins"])
+@pytest.mark.parametrize("case", ["plain", "below zero", "map"])
 def test_the_gpu_draws_numpys_latents_bit_for_bit(machine, engine_bundle, lr, monkeypatch, case):
     drawing = {
         "plain": drawing_of(engine_bundle, window=replace(WINDOW, top=2)),
         "below zero": drawing_of(engine_bundle),
         "map": drawing_of(engine_bundle, maps=maps_of(engine_bundle), tau=1.0),
-        "margins": drawing_of(
-            engine_bundle, window=replace(WINDOW, height=20, width=26), margins=(4, 4), core=replace(CORE, height=70)
-        ),
     }[case]
     with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)
@@ -77,7 +74,30 @@ def test_one_graph_draws_every_sample_and_window_of_a_size(machine, engine_bundl
 
 def drawn_by_the_processor(backend, conditioning, drawing):
     rows, columns = drawing.core.slices
-    return backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns]
+    return backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns].transpose(1, 2, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("bounded", [True, False])
+def test_the_gpu_bounds_colours_and_rounds_as_the_processor_and_hands_back_levels_alone(
+    machine, engine_bundle, lr, dtype, bounded
+):
+    whole, dtype = Window(top=0, left=0, height=24, width=30), np.dtype(dtype)
+    with TensorRTBackend(engine_bundle) as backend:
+        conditioning = backend.encode(lr)
+        for number, core in enumerate((whole, Window(top=4, left=2, height=16, width=20), whole)):
+            bounds = ChromaBounds(lr[0] / 8 + np.float32(0.4), core, 6) if bounded else None
+            finish = Finish(dtype, None if bounds is None else bounds.limits)
+            drawing = drawing_of(engine_bundle, core=core.scaled(4), seed=number, finish=finish)
+            values = drawn_by_the_processor(backend, conditioning, drawing)
+            near = values if bounds is None else bounds.bounded(values)
+            assert not bounded or 0.1 < (near != values).any(axis=-1).mean() < 1
+            before = len(machine.gpu.copied)
+            got = backend.draw(conditioning, drawing)
+            assert (got.dtype, got.shape) == (dtype, (core.height * 4, core.width * 4, 3))
+            np.testing.assert_array_equal(got, from_unit(near, dtype))
+            to_host = sum(nbytes for *way, nbytes in machine.gpu.copied[before:] if way == [True, False])
+            assert to_host == got.nbytes + 72  # of float32 it would be 12 bytes a pixel
 
 
 @pytest.mark.parametrize(("channels", "dtype"), [(3, np.uint8), (4, np.uint8), (1, np.uint8), (3, np.uint16)])
@@ -90,14 +110,14 @@ def test_pictures_of_the_gpu_are_the_processors(machine, engine_bundle, monkeypa
         return [one, upscaler.upscale(image, seed=4, consistent=True), upscaler.encode(image).mean(3)]
 
     with monkeypatch.context() as patched, machine.upscaler(engine_bundle, 32) as upscaler:
-        patched.setattr(TensorRTBackend, "can_draw", False)
+        patched.setattr(TensorRTBackend, "draw_impl", Backend.draw_impl)
         expected = drawn(upscaler)
     assert machine.gpu.started == []
     monkeypatch.setattr(base, "window_noise", None)  # the processor draws none
     with machine.upscaler(engine_bundle, 32) as upscaler:
         for got, wanted in zip(drawn(upscaler), expected, strict=True):
             np.testing.assert_array_equal(got, wanted)
-    assert "srflow_draw_latents" in machine.gpu.started
+    assert {"srflow_draw_latents", *(["srflow_finish"] if channels > 1 else [])} == {*machine.gpu.started}
 
 
 def test_a_tile_that_is_not_usable_is_computed_again_by_the_processor(machine, tiny_bundle, tmp_path, caplog):
@@ -141,7 +161,7 @@ def test_the_ptx_rounds_every_operation_and_is_old_enough_for_every_driver():
     optimizer", and mul and add without one "may be optimized to use fused-multiply-add instructions"."""
     ptx = PTX.read_text("utf-8")
     operations = set(re.findall(r"^\s*(?:@!?%p\d+ )?([a-z][\w.]*\.f(?:32|64))\b", ptx, re.MULTILINE))
-    rounded = {"add.rn.f64", "mul.rn.f64", "div.rn.f64", "sqrt.rn.f64", "mul.rn.f32"}
+    rounded = {f"{name}.rn.{kind}" for name in ("add", "mul", "div") for kind in ("f32", "f64")} | {"sqrt.rn.f64"}
     arithmetic = {
         name for name in operations if re.match(r"add|sub|mul|mad|fma|div|rcp|sqrt|rsqrt|ex2|lg2|sin|cos", name)
     }

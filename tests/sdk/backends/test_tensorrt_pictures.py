@@ -6,7 +6,6 @@ import pytest
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.engine_records import LrProfile
 
-from ..tiny_bundle import SCALE
 from .fake_tensorrt import write_engine_bundle
 
 
@@ -27,17 +26,9 @@ def test_pictures_are_those_of_the_cpu(machine, engine_bundle, upscaler, shape, 
     np.testing.assert_allclose(got, expected, atol=2e-6)
 
 
-def test_an_image_smaller_than_the_engines_take_differs_at_its_lower_and_right_border_alone(
-    machine, engine_bundle, upscaler
-):
-    image = picture(18, 60)
-    tau = np.random.default_rng(1).uniform(0, 1, (18, 60))
-    with machine.upscaler(engine_bundle) as engines:
-        got = engines.upscale(image, seed=5, tau=tau)
-    expected = upscaler.upscale(image, seed=5, tau=tau)
-    above = (18 - 6) * SCALE  # of the rows that the network's reach of 6 keeps from the border
-    np.testing.assert_allclose(got[:above], expected[:above], atol=2e-6)
-    assert np.abs(got[above:] - expected[above:]).max() > 1e-3
+def test_an_image_smaller_than_the_engines_take_is_refused_with_the_fix(machine, engine_bundle):
+    with machine.upscaler(engine_bundle) as engines, pytest.raises(DeviceError, match=r"lr of 1×3×18×60; .*--shapes"):
+        engines.upscale(picture(18, 60))
 
 
 def test_an_encoding_draws_from_what_stays_on_the_gpu(machine, engine_bundle, upscaler):
