@@ -10,8 +10,6 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-from tests import kept
-
 # The same examples in every run, so that a failing test fails for everyone. Another seed finds new ones:
 # pytest --hypothesis-seed=1
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
@@ -39,14 +37,6 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     folder.mkdir(exist_ok=True)
     return folder
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Lets tests/kept.py keep things in this run."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(kept.FOLDER, str(shared_folder(tmp_path_factory, "kept")))
-        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -182,7 +182,7 @@ def measured_halo(
     """
     rows: list[HaloRow] = []
     for largest in _LARGEST:
-        rows = _picture_rows(backend, manifest, largest, say) or rows
+        rows = _picture_rows(backend, manifest, largest, say, whatever=largest == _LARGEST[-1]) or rows
         enough = next((index for index, row in enumerate(rows) if row.is_enough), None)
         if enough is not None:
             return rows[enough], rows[enough - 1] if enough else None
@@ -192,8 +192,13 @@ def measured_halo(
     return HaloRow(halo=max(_LARGEST[-1] // step, 1) * step, max_abs=0.0, mean_abs=0.0, compared=0), None
 
 
-def _picture_rows(backend: Backend, manifest: Manifest, largest: int, say: Callable[[str], None]) -> list[HaloRow]:
-    """A row for each halo up to the largest that is a multiple, and that the photographs are large enough for."""
+def _picture_rows(
+    backend: Backend, manifest: Manifest, largest: int, say: Callable[[str], None], *, whatever: bool
+) -> list[HaloRow]:
+    """A row for each halo up to the largest that is a multiple, and that the photographs are large enough for.
+
+    It ends with the photograph after which none can be enough, unless it is to go on whatever it finds.
+    """
     step, photos = manifest.size_multiple, photographs(manifest.size_multiple)
     core, beyond = (-(-length // step) * step for length in (_CORE, _BEYOND))
     largest = max(largest // step, 1) * step
@@ -203,7 +208,7 @@ def _picture_rows(backend: Backend, manifest: Manifest, largest: int, say: Calla
     halos = range(step, min(largest, inside - step) + 1, step)
     if not halos:
         return []
-    found: dict[int, list[tuple[float, float]]] = {halo: [] for halo in halos}  # largest and mean differences
+    rows = [HaloRow(halo=halo, max_abs=0.0, mean_abs=0.0, compared=0) for halo in halos]
     progress = Progress(f"measuring the halo, up to {largest}", len(photos), say)
     for number, photo in enumerate(photos):
         is_odd = number % 2 == 1
@@ -218,21 +223,16 @@ def _picture_rows(backend: Backend, manifest: Manifest, largest: int, say: Calla
             pixels = change.reshape(3, inside, manifest.scale, inside, manifest.scale)
             if start:
                 pixels = pixels[:, ::-1, :, ::-1]  # the cuts come last
-            for halo in halos:
-                seen = inside - halo
+            for index, row in enumerate(rows):
+                seen = inside - row.halo
                 border = slice(max(0, seen - core), seen)
-                mean = pixels[:, border, :, border].mean(dtype=np.float64)
-                found[halo].append((float(pixels[:, :seen, :, :seen].max()), float(mean)))
+                mean = float(pixels[:, border, :, border].mean(dtype=np.float64))
+                most = max(row.max_abs, float(pixels[:, :seen, :, :seen].max()))
+                rows[index] = replace(row, max_abs=most, mean_abs=max(row.mean_abs, mean), compared=row.compared + 1)
         progress.step()
-    return [
-        HaloRow(
-            halo=halo,
-            max_abs=max((most for most, _ in pairs), default=0.0),
-            mean_abs=max((mean for _, mean in pairs), default=0.0),
-            compared=len(pairs),
-        )
-        for halo, pairs in found.items()
-    ]
+        if rows[0].compared and not whatever and not any(row.is_enough for row in rows):
+            break
+    return rows
 
 
 def whole(backend: Backend, manifest: Manifest, lr: Array, *, taus: Sequence[float], seed: int) -> Whole:

@@ -113,8 +113,6 @@ def write_repository(
                 say(f"wrote {place}, version {version}")
                 for name, old in edited.items():
                     say(f"{place / name} had been edited: it is {place / old} now; repeat in the new one what you need")
-        for older in sorted(path for path in target.glob("srflow_*") if path not in places):
-            say(f"{shown / older.name} is still an older bundle's: remove it if no client needs it")
     except OSError as error:
         why = f"it is {_A_ROOT}" if error.errno == errno.EXDEV else error.strerror or str(error)
         raise ExportError(f"{repository}: models cannot be written there: {why}") from error

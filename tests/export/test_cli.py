@@ -41,13 +41,20 @@ def run(*arguments):
             ["--bundle", "m.srflow", "--triton", "r", "--gate", "full"],
             "--gate only applies to a bundle that is",
         ),
-        (["--bundle", "m.srflow", "--also", "fp16"], "'fp16' is not"),
         (["--engines-for", "m.srflow", "--rtx", "fp16", "--fused"], "leave --fused out"),
         (["--ckpt", "m.pth", "--precision", "fp8"], "'fp8' is not one of"),
-        (["--ckpt", "m.pth", "--trt", "int8"], "'int8' is not one of"),
         (["m.pth", "--precision", "https://u:s3cr3t@h/a?sig=s1gned"], "'https://h/a' is not one of"),  # without secrets
         (["--ckpt", "m.pth", "--builder-level", "6"], "6 is not in the range"),
         (["--ckpt", "m.pth", "--tau", "nan"], "'nan' is not a number"),
+        (["--bundle", "m.srflow", "--plain", "--size", "8"], "8 is not in the range 16<=x<=2048"),
+        (["--bundle", "m.srflow", "--plain", "--tau", "1.5"], "1.5 is not in the range"),
+        (["--bundle", "m.srflow", "--plain", "--also", "int8"], "--also takes one bundle and writes one -o"),
+        (["--bundle", "a", "--bundle", "b", "--plain"], "--plain takes one bundle"),
+        (["--bundle", "m.srflow", "--plain", "--gate", "full"], "--gate only applies"),
+        (["--bundle", "m.srflow", "--triton", "r", "--tau", "0.5"], "--tau only applies"),
+        (["--bundle", "m.srflow", "--triton", "r", "--seed", "1"], "--seed only applies to a plain file: add --plain"),
+        (["m.pth", "--opset", "17"], "--opset only applies to a plain file: add --plain"),
+        (["--engines-for", "m.srflow", "--rtx", "fp16", "--plain"], "leave --plain out"),
     ],
 )
 def test_options_that_do_not_go_together_are_a_usage_error(arguments, says):
@@ -187,6 +194,7 @@ def test_a_gpu_that_rtx_does_not_build_for_is_refused_before_the_export(tmp_path
     result = run("--ckpt", tmp_path / "m.pth", "--rtx", "fp16", "--sm", "90")
     assert result.exit_code == 1
     assert result.output.startswith("error: --sm 90: tensorrt_rtx")
+    assert "does not build for this GPU, only for 75, 80, 86, 89, 120" in result.output
 
 
 def test_without_the_library_the_bundle_is_exported_first(tmp_path, monkeypatch, built):

@@ -107,17 +107,3 @@ def test_nodes_carry_what_kernels_and_plugins_read() -> None:
     }
     assert {opset.domain: opset.version for opset in proto.opset_import} == {"": 18, "srflow": 1}
     assert len({node.name for node in proto.graph.node}) == 2
-
-
-def test_clamp_of_other_maps_is_0() -> None:
-    proto = exported(SplitThenTail("exp", "scale_first", None), half=False)
-    (clamp,) = [attribute.f for attribute in proto.graph.node[1].attribute if attribute.name == "clamp"]
-    assert clamp == 0.0
-
-
-def test_a_model_without_flow_ops_gets_no_functions() -> None:
-    graph = onnx.helper.make_graph([], "empty", [], [])
-    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)])
-    append_functions(proto, scale_map="exp", order="scale_first", split_bounded=True)
-    assert not proto.functions
-    assert len(proto.opset_import) == 1

@@ -11,9 +11,10 @@ from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_export.graphs import EncoderGraph, SamplerGraph
 from srflow_export.halo import _MAX_ABS
 from srflow_export.parity.photographs import photographs
+from srflow_export.plain import network_picture
 from srflow_sdk import Bundle
 from srflow_training import PlainEncoder, load_checkpoint, save_checkpoint
-from tests.export.odd_pictures import drawn_twice
+from srflow_training.validation import runtime_noise
 from tests.export.test_halo import worst
 from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
@@ -56,10 +57,15 @@ def test_its_encoder_holds_one_kernel_for_each_convolution(bundle, model):
     assert model.encoder.composed()  # the exporter collapses its own copy
 
 
-def test_the_sdk_draws_the_networks_pictures(bundle, model):
-    actual, expected = drawn_twice(bundle, model)
-    assert actual.shape == (11 * model.config.scale, 7 * model.config.scale, 3)
-    np.testing.assert_allclose(actual, expected, atol=1e-4)
+@torch.no_grad()
+def test_the_sdk_draws_the_networks_pictures_of_sides_that_are_no_multiples(bundle, model):
+    image = np.random.default_rng(0).random((11, 7, 3), dtype=np.float32)
+    padded = np.pad(image, ((0, 1), (0, 1), (0, 0)), mode="edge")
+    lr = torch.from_numpy(padded.transpose(2, 0, 1)[None].copy())
+    expected = model.decode(lr, {level: 0.7 * z for level, z in runtime_noise(model, lr, seed=5).items()})[0]
+    height, width = 11 * model.config.scale, 7 * model.config.scale
+    actual = network_picture(bundle, image, tau=0.7, seed=5)
+    np.testing.assert_allclose(actual, expected.numpy().transpose(1, 2, 0).clip(0, 1)[:height, :width], atol=1e-4)
 
 
 def test_tiles_with_the_measured_halo_are_the_untiled_picture(bundle):

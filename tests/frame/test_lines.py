@@ -11,9 +11,9 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "apps/srflow_apps": 6_826,
     "training/srflow_training": 5_802,
     "training/srflow_evaluation": 5_199,
-    "export/srflow_export": 6_395,
+    "export/srflow_export": 6_393,
     "benchmarks": 4_411,
-    "tests": 41_562,
+    "tests": 41_016,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 

@@ -17,8 +17,8 @@ from srflow_export.engines.building import (
 )
 from srflow_export.engines.bundles import build_engines, graphs_of
 from srflow_export.engines.graphs import Graph, read_graph
-from srflow_export.engines.requests import EngineRequest, Library, check_request, parse_shapes
-from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_export.engines.requests import EngineRequest, Library, parse_shapes
+from srflow_sdk.errors import ExportError
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.manifest import is_plain_file_name
 from srflow_sdk.system.hardware import Gpu
@@ -99,19 +99,6 @@ def test_engines_for_two_gpus_are_written_and_recorded_one_of_the_inverter_too(r
     assert len(set(contents)) == 3
     assert all(is_plain_file_name(name) for name in record.files)
     assert [line.partition(":")[0] for line in lines if "built in" in line] == list(graphs)
-
-
-def test_a_gpu_that_the_library_does_not_build_for_is_refused_before_anything_is_built(rtx):
-    with pytest.raises(
-        ArgumentError, match=r"--sm 90: .* does not build for this GPU, only for 75, 80, 86, 89, 120"
-    ) as caught:
-        check_request(dataclasses.replace(REQUEST, sms=(89, 90)))
-    assert "--trt" in str(caught.value)
-
-
-def test_sizes_that_the_model_does_not_take_are_refused(rtx, folder, manifest):
-    with pytest.raises(ArgumentError, match="multiples of 2"):
-        build_engines(folder, manifest, dataclasses.replace(REQUEST, profile=parse_shapes("15,88,168")))
 
 
 def test_graphs_of_another_precision_are_refused(rtx, folder, manifest):

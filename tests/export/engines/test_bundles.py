@@ -3,31 +3,29 @@
 The real plugin library in the real parser: tests/native/test_tensorrt_plugins.py.
 """
 
+import contextlib
 import dataclasses
 import shutil
 import subprocess
 import sys
-import threading
 from types import ModuleType
 
 import pytest
+from filelock import FileLock, Timeout
 
-from srflow_export import exporter, onnx_models
+from srflow_export import onnx_models
 from srflow_export.bundle_writer import staged_bundle
 from srflow_export.engines import bundles
 from srflow_export.engines.bundles import add_engines, build_engines, default_profile
 from srflow_export.engines.requests import EngineRequest, Library, parse_shapes
-from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_sdk._version import __version__
 from srflow_sdk.backends import native_library
 from srflow_sdk.backends.native_library import PLUGINS
 from srflow_sdk.drawing.tiles import core_size
 from srflow_sdk.errors import BundleError, DeviceError, ExportError, MissingExtraError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import EngineRecord, PluginLibrary
-from srflow_sdk.model.manifest import _read_record
+from srflow_sdk.model.engine_records import PluginLibrary
 from srflow_sdk.system.hardware import Gpu
-from srflow_training import save_checkpoint
 from tests.export.engines.conftest import REQUEST
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.backends.fake_tensorrt import write_plugin_library
@@ -135,15 +133,7 @@ def test_the_library_is_loaded_before_the_graphs_are_parsed_and_recorded(tensorr
     record = build_engines(plugged, manifest, TENSORRT, library=tensorrt, say=lines.append)
     assert calls == [("encoder.onnx", False, True), ("sampler.onnx", True, True)]
     assert record.plugins == PluginLibrary(version=__version__, tensorrt_major=10, abi=1)
-    assert (
-        _read_record(EngineRecord, dataclasses.asdict(record) | {"profile": _lists(record.profile)}).plugins
-        == record.plugins
-    )
     assert lines == [f"flow operations: 5 plugins of {library}, which the engines need wherever they run"]
-
-
-def _lists(profile):
-    return {name: list(size) for name, size in dataclasses.asdict(profile).items()}
 
 
 def test_without_a_library_functions_are_built_and_the_line_says_how_to_get_one(
@@ -194,13 +184,17 @@ def test_a_library_that_does_not_fit_is_refused_with_the_fix(
     assert tensorrt.module.registry.loaded == []
 
 
-@pytest.fixture
-def bundle(exported, manifest, tmp_path):
-    with staged_bundle(tmp_path / "tiny.srflow") as stage:
-        for name in ("encoder.onnx", "sampler.onnx"):
+def write_bundle(target, exported, manifest, names=("encoder.onnx", "sampler.onnx")):
+    with staged_bundle(target) as stage:
+        for name in names:
             (stage.path / name).write_bytes((exported / name).read_bytes())
         stage.commit(manifest)
-    return tmp_path / "tiny.srflow"
+    return target
+
+
+@pytest.fixture
+def bundle(exported, manifest, tmp_path):
+    return write_bundle(tmp_path / "tiny.srflow", exported, manifest)
 
 
 @pytest.fixture
@@ -234,10 +228,7 @@ def test_engines_are_added_and_replaced_for_the_same_gpus_only(no_builds, bundle
 
 
 def test_the_inverters_engine_is_added_kept_and_replaced_with_the_others(no_builds, exported, manifest, tmp_path):
-    with staged_bundle(tmp_path / "tiny.srflow") as stage:
-        for name in ("encoder.onnx", "sampler.onnx", "inverter.onnx"):
-            (stage.path / name).write_bytes((exported / name).read_bytes())
-        stage.commit(manifest)
+    write_bundle(tmp_path / "tiny.srflow", exported, manifest, ("encoder.onnx", "sampler.onnx", "inverter.onnx"))
     for sm in (89, 120, 89):
         after = add_engines(tmp_path / "tiny.srflow", dataclasses.replace(REQUEST, sms=(sm,)))
     assert [record.compute_capabilities for record in after.engines] == [("8.9",), ("12.0",)]
@@ -263,67 +254,20 @@ def test_engines_are_built_without_torch(bundle):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.fixture
-def builds(monkeypatch, bundle):
-    """Engines without a library; `builds.meanwhile` runs while the first pair is built, in a thread of its own.
-
-    That build goes on when the other one is at its end, or stands at the lock and says so.
-    """
-    return Builds(monkeypatch)
-
-
-class Builds:
-    def __init__(self, monkeypatch):
-        self.meanwhile = None
-        self.free = threading.Event()
-        self.thread = None
-        monkeypatch.setattr(bundles, "build_engines", self.build)
-
-    def say(self, line):
-        if "waiting for it" in line:
-            self.free.set()
-
-    def _run(self):
-        try:
-            self.meanwhile()
-        finally:
-            self.free.set()
-
-    def build(self, folder, manifest, request, **_):
-        if self.meanwhile is not None and self.thread is None:
-            self.thread = threading.Thread(target=self._run)
-            self.thread.start()
-            assert self.free.wait(60)
-        (folder / "engines").mkdir(exist_ok=True)
-        (sm,) = request.sms
-        names = [f"engines/sm{sm}.{part}.engine" for part in ("encoder", "sampler")]
-        for name in names:
-            (folder / name).write_bytes(name.encode())
-        return EngineRecord(
-            runtime="tensorrt_rtx",
-            version="1",
-            precision="fp16",
-            compute_capabilities=(f"{sm // 10}.{sm % 10}",),
-            gpu="",
-            profile=parse_shapes("16,32,64"),
-            encoder=names[0],
-            sampler=names[1],
-            graphs={name: manifest.files[name]["sha256"] for name in ("encoder.onnx", "sampler.onnx")},
-        )
-
-
-def test_an_export_while_engines_are_built_is_not_replaced_by_the_older_bundle(
-    bundle, builds, exported, monkeypatch, tmp_path
+def test_engines_are_built_for_what_another_process_wrote_meanwhile_and_under_the_lock(
+    no_builds, bundle, exported, manifest, cache_folder, monkeypatch
 ):
-    """The graphs and the comparison are none of this test's; all else of the export is real."""
-    graphs = [(name, (exported / name).read_bytes()) for name in ("encoder.onnx", "sampler.onnx")]
-    monkeypatch.setattr(exporter, "_onnx_files", lambda *_: graphs)
-    monkeypatch.setattr(exporter, "prove", lambda *_, **__: [])
-    save_checkpoint(tmp_path / "new.safetensors", random_srflow(tiny_config(steps=1)))
-    options = ExportOptions(halo=16, name="the new one")
-    builds.meanwhile = lambda: export_checkpoint(tmp_path / "new.safetensors", bundle, options, say=builds.say)
-    add_engines(bundle, dataclasses.replace(REQUEST, sms=(89,)))
-    builds.thread.join(60)
+    @contextlib.contextmanager
+    def waited(target, **options):
+        write_bundle(target, exported, dataclasses.replace(manifest, name="the new one"))
+        with staged_bundle(target, **options) as stage:
+            (lock,) = (cache_folder / "locks").iterdir()
+            with pytest.raises(Timeout):
+                FileLock(lock).acquire(timeout=0)
+            yield stage
+
+    monkeypatch.setattr(bundles, "staged_bundle", waited)
+    add_engines(bundle, REQUEST)
     assert Bundle.open(bundle).manifest.name == "the new one"
 
 
