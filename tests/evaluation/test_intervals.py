@@ -30,7 +30,7 @@ def missed_of(rng, photographs):
 def test_the_rule_holds_the_promise_for_exchangeable_photographs(coverage):
     """On average over calibrations of forty and one photograph more, in float64; and wastes little."""
     rng, held = np.random.default_rng(1), []
-    for _ in range(400):
+    for _ in range(150):
         missed = missed_of(rng, 41)
         held.append(1 - missed[40, least_factor(missed[:40], np.ones(40), coverage)])
     error = np.std(held) / np.sqrt(len(held))

@@ -72,6 +72,7 @@ def test_the_page_needs_nothing_but_itself(small):
 
 @pytest.mark.usefixtures("drawn_plots")
 def test_what_was_measured_before_is_used_and_pages_are_equal_to_the_byte(small):
+    small = replace(small, samples=2)
     best_of_n(replace(small, output=small.out / "best-of-n"))
     said = []
     content = page_of(small, progress=said.append, only=["best-of-n"])
