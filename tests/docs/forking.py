@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.networks import proved_on_small_patches
+
 from .commands import click_command
 
 PRELOADED = ("torchvision", "torch.utils.tensorboard", "lightning_fabric", "piq", "onnx", "safetensors.torch")
@@ -38,10 +40,10 @@ def write_program(path: Path, address: Path, more: tuple[str, ...] = ()) -> None
 
 
 def serve(address: str) -> None:
-    """Answer programs until this process is killed."""
+    """Answer programs until this process is killed. Exports are proved on small patches, as in other tests."""
     for name in PRELOADED:
         importlib.import_module(name)
-    with socket.socket(socket.AF_UNIX) as listening:
+    with proved_on_small_patches(), socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen()
         sys.stdout.write("ready\n")
