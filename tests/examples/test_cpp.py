@@ -92,15 +92,6 @@ def test_gray_and_16_bit_photos_give_the_sdks_pictures(run, photo, tmp_path, kin
     assert_same(tmp_path / "large.png", np.dstack([expected] * 3) if kind == "gray" else expected)
 
 
-def test_options_can_be_written_with_an_equals_sign_and_help_anywhere(run, photo, tmp_path):
-    assert run(BUNDLE, "photo.png", "one.png", "--tau", "0.5", "--seed", "3").returncode == 0
-    assert run("--seed=3", BUNDLE, "photo.png", "two.png", "--tau=0.5").returncode == 0
-    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
-    done = run(BUNDLE, "photo.png", "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("Usage: upscale MODEL PHOTO.png LARGE.png")
-
-
 @pytest.mark.parametrize(
     ("arguments", "status", "line"),
     [

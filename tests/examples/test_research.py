@@ -47,19 +47,11 @@ def test_noise_is_unlikely_and_samples_are_as_likely_as_their_temperature_says(t
         assert len(figure.convert("RGB").getcolors(1 << 24)) > 50
 
 
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
-        ("text.png", "this is not an image file"),
-        ("tiny.png", "has 15×40 pixels: choose photos of at least 16 pixels a side"),
-    ],
-)
-def test_a_photo_that_cannot_be_used_is_one_line(tmp_path, name, line):
-    (tmp_path / "text.png").write_text("no picture")
+def test_a_photo_that_cannot_be_used_is_one_line(tmp_path):
     Image.new("RGB", (15, 40)).save(tmp_path / "tiny.png")
-    done = run(tmp_path / name, "-o", tmp_path / "out")
+    done = run(tmp_path / "tiny.png", "-o", tmp_path / "out")
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
-    assert line in done.stderr
+    assert "has 15×40 pixels: choose photos of at least 16 pixels a side" in done.stderr
     assert list((tmp_path / "out").iterdir()) == []

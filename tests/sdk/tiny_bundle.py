@@ -6,6 +6,7 @@ Nothing reaches further than REACH LR pixels, so any tiling with that halo must 
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 from typing import Any, Literal
@@ -49,14 +50,14 @@ def write_tiny_bundle(
     precision, scale = manifest.get("precision", "fp32"), manifest.get("scale", SCALE)
     sampler = _sampler(gain, half_overflow=half_overflow, precision=precision, scale=scale)
     with staged_bundle(target) as stage:
-        (stage.path / "encoder.onnx").write_bytes(_encoder(precision, scale=scale).SerializeToString())
-        (stage.path / "sampler.onnx").write_bytes(sampler.SerializeToString())
+        (stage.path / "encoder.onnx").write_bytes(_encoder(precision, scale=scale))
+        (stage.path / "sampler.onnx").write_bytes(sampler)
         if twins:
-            (stage.path / "encoder.fp32.onnx").write_bytes(_encoder(scale=scale).SerializeToString())
-            (stage.path / "sampler.fp32.onnx").write_bytes(_sampler(gain, scale=scale).SerializeToString())
+            (stage.path / "encoder.fp32.onnx").write_bytes(_encoder(scale=scale))
+            (stage.path / "sampler.fp32.onnx").write_bytes(_sampler(gain, scale=scale))
         if int8 is not None:
             quantised = _encoder("int8", gain=_INT8_GAINS[int8], scale=scale)
-            (stage.path / "encoder.int8.onnx").write_bytes(quantised.SerializeToString())
+            (stage.path / "encoder.int8.onnx").write_bytes(quantised)
             manifest.setdefault("parity", [INT8_ROW])
         stage.commit(tiny_manifest(**manifest))
     return target
@@ -104,14 +105,14 @@ def _weights(name: str, *shape: int) -> onnx.TensorProto:
     return numpy_helper.from_array(values, name)
 
 
-def _model(inputs: str, outputs: str, nodes: list[str], *weights: onnx.TensorProto, **numbers: Any) -> onnx.ModelProto:
-    """A model of nodes in ONNX's own notation. numbers: constants."""
+def _model(inputs: str, outputs: str, nodes: list[str], *weights: onnx.TensorProto, **numbers: Any) -> bytes:
+    """A model's file, of nodes in ONNX's own notation. numbers: constants."""
     text = f'<ir_version: 8, opset_import: ["": 17]> graph ({inputs}) => ({outputs}) {{ {" ".join(nodes)} }}'
     model = onnx.parser.parse_model(text)
     model.graph.initializer.extend(weights)
     model.graph.initializer.extend(numpy_helper.from_array(np.array(value), name) for name, value in numbers.items())
     onnx.checker.check_model(model)
-    return model
+    return model.SerializeToString()
 
 
 def _conditioning(precision: str, scale: int) -> tuple[str, int, str]:
@@ -121,7 +122,8 @@ def _conditioning(precision: str, scale: int) -> tuple[str, int, str]:
     return level, element, f"{kind}[b, {_FEATURES}, h, w] {level}_features, {kind}[b, 3, h, w] {level}_base"
 
 
-def _encoder(precision: str = "fp32", *, gain: float = 1.0, scale: int = SCALE) -> onnx.ModelProto:
+@functools.cache  # hundreds of tests write bundles
+def _encoder(precision: str = "fp32", *, gain: float = 1.0, scale: int = SCALE) -> bytes:
     level, element, outputs = _conditioning(precision, scale)
     rounded = "quantised = QuantizeLinear(active, step, zero) rounded = DequantizeLinear(quantised, step, zero)"
     int8 = precision == "int8"
@@ -136,9 +138,8 @@ def _encoder(precision: str = "fp32", *, gain: float = 1.0, scale: int = SCALE) 
     return _model("float[b, 3, h, w] lr", outputs, nodes, *weights, **numbers)
 
 
-def _sampler(
-    gain: float, *, half_overflow: bool = False, precision: str = "fp32", scale: int = SCALE
-) -> onnx.ModelProto:
+@functools.cache
+def _sampler(gain: float, *, half_overflow: bool = False, precision: str = "fp32", scale: int = SCALE) -> bytes:
     """sr = gain · (lr enlarged + conv(features enlarged, tau · noise of every level enlarged))."""
     level, _, conditioning = _conditioning(precision, scale)
     inputs, total = [conditioning, "float[m] tau"], "detail"

@@ -21,12 +21,12 @@ END_S = 120
 
 
 class Server:
-    """A running server. http, grpc, metrics: its addresses; process: the server's own, not those of its models."""
+    """A running server. http, grpc: its addresses; process: the server's own, not those of its models."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path, ports: Sequence[int]) -> None:
         self.process = process
         self.log = log
-        self.http, self.grpc, self.metrics = (f"127.0.0.1:{port}" for port in ports)
+        self.http, self.grpc = (f"127.0.0.1:{port}" for port in ports)
 
     def text(self) -> str:
         """What the server has logged so far."""
@@ -56,12 +56,6 @@ class Server:
                 total += process.memory_full_info().uss
         return total
 
-    def is_at_rest(self) -> bool:
-        """Whether its processes compute nothing for half a second, so that memory() counts no work."""
-        before = self._processor_seconds()
-        time.sleep(0.5)
-        return self._processor_seconds() - before < 0.03
-
     def segments(self) -> set[Path]:
         """The shared memory that it has with its models: a file for each instance, until that ends."""
         maps = Path(f"/proc/{self.process.pid}/maps").read_text().splitlines()
@@ -85,9 +79,6 @@ class Server:
         own = psutil.Process(self.process.pid)
         return [own, *own.children(recursive=True)]
 
-    def _processor_seconds(self) -> float:
-        return sum(sum(process.cpu_times()[:2]) for process in self._processes())
-
     def _answers(self, path: str) -> bool:
         try:
             with urllib.request.urlopen(f"http://{self.http}{path}", timeout=5) as answer:
@@ -100,7 +91,7 @@ class Server:
 def running_server(environment: ServerEnvironment, repository: Path, folder: Path, *flags: str) -> Iterator[Server]:
     """Start a server, wait until it is ready, and end it afterwards. folder: for its log and what it needs."""
     variables, backends = environment.with_tree(folder)
-    ports = _free_ports(3)
+    ports = _free_ports(2)
     command = [
         environment.binary,
         f"--model-repository={repository}",
@@ -109,8 +100,7 @@ def running_server(environment: ServerEnvironment, repository: Path, folder: Pat
         f"--http-port={ports[0]}",
         "--grpc-address=127.0.0.1",
         f"--grpc-port={ports[1]}",
-        "--metrics-address=127.0.0.1",
-        f"--metrics-port={ports[2]}",
+        "--allow-metrics=false",
         "--disable-auto-complete-config",
         *flags,
     ]

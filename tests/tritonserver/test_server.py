@@ -2,11 +2,7 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
 import threading
-import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,7 +25,7 @@ from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import write_tiny_bundle
 from tests.tritonserver.asking import ask, tensors
 from tests.tritonserver.conftest import ALONE, CPU
-from tests.tritonserver.environment import ROOT, ServerEnvironment
+from tests.tritonserver.environment import ServerEnvironment
 from tests.tritonserver.load import questions, served
 from tests.tritonserver.server import Server, running_server
 
@@ -137,46 +133,6 @@ def begun(server: Server) -> int:
     with tritonclient.grpc.InferenceServerClient(server.grpc) as client:
         model = client.get_inference_statistics("srflow_upscale", as_json=True)["model_stats"][0]
     return int(model.get("execution_count", 0))
-
-
-def nothing_waits(server: Server) -> bool:
-    """Whether no request waits in the server's queue."""
-    with urllib.request.urlopen(f"http://{server.metrics}/metrics", timeout=5) as answer:
-        lines = answer.read().decode().splitlines()
-    return any(line.startswith("nv_inference_pending_request_count") and line.endswith(" 0") for line in lines)
-
-
-def test_a_client_that_is_killed_leaves_nothing_behind(server: Server, upscaler: Upscaler) -> None:
-    code = f"""
-import sys; sys.path[:0] = [{str(ROOT)!r}, {str(ROOT / "apps")!r}]
-import numpy as np
-from tests.tritonserver.asking import ask
-print("asking", flush=True)
-while True:
-    ask({server.grpc!r}, image=np.zeros((160, 160, 3), np.uint8), samples=16)
-"""
-
-    def kill_one() -> None:
-        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as client:
-            assert client.stdout is not None
-            client.stdout.readline()
-            time.sleep(0.5)  # somewhere in the middle; where does not matter
-            client.kill()
-
-    def memory_after(kills: int) -> int:
-        for _ in range(kills):
-            kill_one()
-            server.wait_until(lambda: nothing_waits(server) and server.is_at_rest(), "at rest")
-        ask(server.grpc, image=picture())
-        return server.memory()
-
-    # ONNX Runtime keeps what its busiest moment took: here three requests at a time, more than one client makes.
-    with ThreadPoolExecutor(3) as clients:
-        assert all(clients.map(lambda _: ask(server.grpc, image=np.zeros((160, 160, 3)), samples=16), range(3)))
-    before = memory_after(1)
-    answer_bytes = 16 * 640 * 640 * 3
-    assert memory_after(3) < before + 2 * answer_bytes
-    assert np.array_equal(ask(server.grpc, image=picture())["upscaled"], [upscaler.upscale(picture())])
 
 
 def test_a_polling_server_takes_new_versions_and_never_sees_half_of_one(
