@@ -77,10 +77,12 @@ def _pictures(folder: Path) -> None:
 
 
 def _commands(folder: Path, address: Path) -> Path:
-    """The commands that need torch, in a folder for the front of PATH; srflow-train's adds the settings above."""
+    """The commands that need torch, in a folder for the front of PATH: exports do not measure the halo of the golden
+    network, and trainings have the settings above."""
     folder.mkdir()
-    for name in ("srflow-export", "srflow-eval"):
-        write_program(folder / name, address)
+    write_program(folder / "srflow-eval", address)
+    measured = "words += ['--halo', '8'] if '--ckpt' in words and '--halo' not in words else []"
+    write_program(folder / "srflow-export", address, (measured,))
     shortened = (
         f"short, small, flow = map(list, {json.dumps([SHORT, SMALL, SMALL_FLOW])})",
         "flows = [] if 'encoder' in words else flow",
