@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from srflow_sdk.errors import ArgumentError, CheckpointError
-from srflow_sdk.system.local_files import remove_stale_parts_in, write_atomically
+from srflow_sdk.system.local_files import write_atomically
 from srflow_training.settings import Hardware, RunSettings
 
 _RECENT = 3  # steps that are judged together
@@ -36,13 +36,9 @@ class States:
     def __init__(self, folder: Path, *, keep: int) -> None:
         self.folder, self.keep = folder, keep
 
-    def clear_unfinished(self) -> None:
-        """Delete partial files left by a killed run."""
-        remove_stale_parts_in(self.folder)
-
     def files(self) -> list[Path]:
         """The state files, oldest first."""
-        return sorted(self.folder.glob("iteration-*.pt"))
+        return sorted(self.folder.glob("iteration-*[0-9].pt"))
 
     def save(self, iteration: int, state: Mapping[str, Any]) -> None:
         """Write a state, then delete all but the newest `keep`."""

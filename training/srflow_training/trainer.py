@@ -20,7 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.system.interrupts import STOPPING, Interrupts, deferred_interrupts
-from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
+from srflow_sdk.system.local_files import remove_stale_parts, remove_stale_parts_in, write_atomically
 from srflow_training.checkpoints import SAMPLING_NOTES, load_encoder, load_with_notes, save_checkpoint
 from srflow_training.data import Batch, Crops, Photos, loader, pairs_picture
 from srflow_training.hardware import launched, with_precision
@@ -128,7 +128,7 @@ class Trainer:
             self._restore()
         if self.fabric.is_global_zero:
             remove_stale_parts(self.checkpoint, out / "config.yaml")
-            self.states.clear_unfinished()
+            remove_stale_parts_in(self.states.folder)
             out.mkdir(parents=True, exist_ok=True)
             write_atomically(out / "config.yaml", dump_settings(settings).encode())
 

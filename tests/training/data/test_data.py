@@ -155,6 +155,8 @@ def test_crops_follow_from_seed_and_iteration_alone(folder):
         assert not torch.equal(first[7][index], first[8][index])
         assert not torch.equal(first[7][index], other[7][index])
         assert len(first[7][index].flatten(1).unique(dim=0)) == 4  # no two elements alike
+    with pytest.raises(IndexError, match="iteration 100 of 100"):
+        first[len(first)]
 
 
 def test_a_seed_gives_the_crops_that_it_always_gave(folder):

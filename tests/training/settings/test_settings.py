@@ -145,7 +145,6 @@ def test_degradation_is_saved_published_and_compared():
     assert first_difference(strong, off, {}).startswith("data.degradation (")
     older = yaml.safe_load(dump_settings(off))
     del older["data"]["degradation"]
-    older["objective"]["perceptual_vgg16"] = ""  # an option that is no more
     assert first_difference(RunSettings.from_dict(older), off, {}) == ""
 
 

@@ -75,11 +75,6 @@ def test_a_processor_without_bf16_trains_in_fp32(monkeypatch):
     assert "bf16 not possible" in str(times)
 
 
-def test_the_images_that_the_loss_decodes_are_timed_too():
-    settings = tiny(*FLOW, "objective.l1=1", "objective.perceptual=1", stage="flow")
-    assert hardware._TimedStep(settings, CPU).with_l1
-
-
 def test_a_run_holds_its_precision_and_keeps_it_when_resumed(tmp_path, photos, timings):
     out = tmp_path / "run"
     assert "precision: bf16 (timed on a small crop: fp32 2 s, bf16 1 s)" in run(photos, out)

@@ -31,9 +31,20 @@ def test_a_run_gives_a_checkpoint_that_loads_and_curves(tmp_path, photos):
 
 def test_training_lowers_the_loss(tmp_path, photos):
     losses = []
-    schedule = {"iterations": 40, "log_every": 10, "learning_rate": 2e-3}
+    schedule = {"iterations": 20, "log_every": 5, "learning_rate": 2e-3}
     trainer(tmp_path, photos, schedule=schedule).run(lambda figures: losses.append(figures["loss"]))
     assert losses[-1] < losses[0] - 0.3
+
+
+def test_a_run_says_after_two_steps_how_long_it_takes(tmp_path, photos):
+    class SaidError(Exception):
+        pass
+
+    def say(line):
+        raise SaidError(line)
+
+    with pytest.raises(SaidError, match=r"^the other 99,999,998 iterations take about [\d.]+ hours$"):
+        trainer(tmp_path, photos, schedule={"iterations": 10**8}).run(say=say)
 
 
 def test_the_checkpoint_holds_the_moving_average_of_the_weights(tmp_path, photos):
@@ -148,19 +159,13 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_many_stop_the_run(tmp
         run.step(batches[0])
 
 
-def test_the_checkpoint_says_which_reduction_it_is_for(tmp_path, photos):
-    run = trainer(tmp_path, photos, val=photos, data={"reduction": "bilinear"})
+def test_the_checkpoint_says_how_its_lr_images_were_made(tmp_path, photos):
+    run = trainer(tmp_path, photos, val=photos, data={"reduction": "bilinear", "degradation": "photo"})
     assert run.validation.reduction == "bilinear"
     run._write_checkpoint(run.checkpoint)
-    assert reduction_of(load_with_notes(run.checkpoint)[1]) == "bilinear"
+    notes = load_with_notes(run.checkpoint)[1]
+    assert (reduction_of(notes), notes["removes_damage"]) == ("bilinear", True)
     assert reduction_of({}) == "bicubic"  # published files have no notes
-
-
-@pytest.mark.parametrize(("degradation", "removes"), [(None, False), ("photo", True)])
-def test_the_checkpoint_says_whether_its_lr_images_were_damaged(tmp_path, photos, degradation, removes):
-    run = trainer(tmp_path, photos, data={"degradation": degradation})
-    run._write_checkpoint(run.checkpoint)
-    assert load_with_notes(run.checkpoint)[1]["removes_damage"] is removes
 
 
 def test_clipping_can_be_switched_off(tmp_path, photos):

@@ -14,6 +14,7 @@ from srflow_training.model import RRDB
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, reduce_bilinear, round_to_8_bit
 from srflow_training.validation import Validation, runtime_noise
 from tests.networks import random_srflow, tiny_config
+from tests.training.crops import places
 
 
 def save_photo(path, height, width, *, seed=0):
@@ -159,22 +160,12 @@ def test_with_fewer_photographs_than_crops_each_gives_several_places(tmp_path):
     crops = Validation(tmp_path, scale=4, multiple=8, count=7, size=64).crops
     assert [tuple(crop.shape) for crop in crops] == [(1, 3, 64, 64)] * 7
     assert len({crop.numpy().tobytes() for crop in crops}) == 7
-    photos = [to_image(read_photo(tmp_path / f"{index}.png"))[0] for index in range(3)]
-    of = [[place_of(crop[0], photo) for photo in photos] for crop in crops]
-    assert [[place is not None for place in row].index(True) for row in of] == [0, 0, 0, 1, 1, 2, 2]
-    assert of[0][0] == of[3][1] == of[5][2] == (68, 118)  # each photograph's centre first
+    photos = [read_photo(tmp_path / f"{index}.png") for index in range(3)]
+    found = [[(index, *place) for index in range(3) for place in places(photos[index], crop[0])] for crop in crops]
+    assert [index for [(index, _, _)] in found] == [0, 0, 0, 1, 1, 2, 2]
+    assert {found[first][0][1:] for first in (0, 3, 5)} == {(68, 118)}  # each photograph's centre first
     again = Validation(tmp_path, scale=4, multiple=8, count=7, size=64).crops
     assert all(torch.equal(crop, other) for crop, other in zip(crops, again, strict=True))
-
-
-def place_of(crop, photo):
-    """Top and left of the crop in the photograph; None if it is not from it."""
-    side = crop.shape[1]
-    corners = (photo[:, : 1 - side, : 1 - side] == crop[:, :1, :1]).all(dim=0).nonzero().tolist()
-    for top, left in corners:
-        if torch.equal(photo[:, top : top + side, left : left + side], crop):
-            return top, left
-    return None
 
 
 def test_large_photographs_are_cut_around_their_centre(tmp_path, flow):
