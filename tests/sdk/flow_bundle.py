@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from functools import partial
+import functools
 from pathlib import Path
 from typing import Any
 
 from srflow_export import graphs, onnx_models
 from srflow_export.bundle_writer import staged_bundle
 from srflow_sdk.model.manifest import Manifest
-from tests.kept import kept
 from tests.networks import random_srflow, tiny_config
 
 HALO = 20
 
 
+@functools.cache  # to trace a network takes seconds
 def _graph(name: str, variant: str, scale: int) -> bytes:
     """What a graph's file holds."""
     export = {
@@ -39,8 +39,7 @@ def write_flow_bundle(
     names = ("encoder.onnx", "sampler.onnx", *(("inverter.onnx",) if inverter else ()))
     with staged_bundle(target) as stage:
         for file in names:
-            graph = kept(f"{file} of a flow bundle, {variant} x{scale}", partial(_graph, file, variant, scale))
-            (stage.path / file).write_bytes(graph)
+            (stage.path / file).write_bytes(_graph(file, variant, scale))
         stage.commit(
             Manifest(
                 name=name,
