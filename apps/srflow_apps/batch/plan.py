@@ -309,21 +309,18 @@ def plan_outputs(
 ) -> list[Job]:
     """Name the output of every input file and sample.
 
-    out is a file if it has an ending and there is one input, otherwise a directory; `directory` makes it one, whatever
-    its name, and so does an ending that no image has, such as `large.v2`, if there are several inputs or a folder. With
-    a file `large.png`, samples become `large_s0.png` … A file given twice is one job. inputs: as given on the command
-    line, including folders. keep: further files that must not be overwritten.
-    Raises: ArgumentError if an output is an input, another output, or would become an input the next time.
+    out is a file if it has an ending and there is one input, otherwise a directory; so is `large.v2`, whose ending no
+    image has, for several inputs. A file given twice is one job. inputs: as given, folders too. keep: other files that
+    must not be overwritten. Raises: ArgumentError if an output is an input, another's, or an input the next time.
     """
     folders = [path for path in inputs if is_folder(path)]
     several = bool(folders) or len(found) > 1
     names_image = out.suffix.lower() in {*READABLE, *WRITABLE, *UNREAD}
     directory = directory or is_folder(out) or (not names_image and (several or out.suffix == ""))
     if found and not directory and (several or naming.pattern is not None):
-        count = f"there are {len(found)} inputs"
-        why = f"{folders[0]} is a folder" if folders else count if several else "--name both name the file"
-        what = f"{out} is one file and" if several else f"-o {out} and"
-        raise ArgumentError(f"{what} {why}; name a directory: -o {out.with_suffix('')}/")
+        count = f"there are {len(found)} inputs" if several else "--name names the files of a directory"
+        why = f"{folders[0]} is a folder" if folders else count
+        raise ArgumentError(f"{out} is one file and {why}; name a directory: -o {out.with_suffix('')}/")
     if not directory:  # its name is the pattern
         stem, end = (text.replace("{", "{{").replace("}", "}}") for text in (out.stem, out.suffix))
         naming = dataclasses.replace(naming, pattern=stem + "_s{sample}" * (len(naming.numbers) > 1) + end)
@@ -334,13 +331,12 @@ def plan_outputs(
         jobs.setdefault((identity(job.source), targets), dataclasses.replace(job, targets=targets))
     _check_apart(list(jobs.values()), naming, keep)
     places = {real_path(place) for place in {target.parent for job in jobs.values() for target in job.targets}}
+    above = {folder for place in places for folder in (place, *place.parents)} - {*real_path(out).parents}
     for folder in folders:
-        whole = real_path(folder)
-        inside = any(place == whole or whole in place.parents for place in places)
-        if inside and whole not in real_path(out).parents:  # what lies under `out` is never taken as an input
+        if real_path(folder) in above:  # but what lies under `out` is never taken as an input
+            own = f"give them a folder of their own, such as -o {folder / 'large'}/"
             raise ArgumentError(
-                f"outputs would lie among the inputs in {folder} and become inputs the next time; "
-                f"give them a folder of their own, such as -o {folder / 'large'}/"
+                f"outputs would lie among the inputs in {folder} and become inputs the next time; {own}"
             )
     return list(jobs.values())
 
@@ -376,13 +372,12 @@ def _check_apart(jobs: Sequence[Job], naming: Naming, keep: Iterable[Path]) -> N
         if (file := kept.get(identity(target))) is not None:
             raise ArgumentError(f"{target} would overwrite the input {file}; name another output")
         # macOS and Windows do not tell A.png from a.png; what a command means must not depend on the disk.
-        for key in (identity(target), f"folded {_folded(str(real(target.parent) / target.name))}"):
-            if (other := writers.setdefault(key, job.source)) is not job.source:
-                why = " on a disk that ignores case" if key.startswith("folded") else ""
-                fix = "rename one of them" if other.parent == job.source.parent else "take two directories"
-                if naming.pattern is not None and "{stem" not in naming.pattern:
-                    fix = "add {stem} to --name"
-                raise ArgumentError(f"{other} and {job.source} would both be written to {target}{why}; {fix}")
+        name = _folded(str(real(target.parent) / target.name))
+        if (other := writers.setdefault(name, job.source)) is not job.source:
+            fix = "rename one of them" if other.parent == job.source.parent else "take two directories"
+            if naming.pattern is not None and "{stem" not in naming.pattern:
+                fix = "add {stem} to --name"
+            raise ArgumentError(f"{other} and {job.source} would both be written to {target}; {fix}")
 
 
 def _folded(name: str) -> str:

@@ -56,6 +56,14 @@ def run_jobs(
     return run_plan(plan_of(upscaler, settings, jobs), **others)
 
 
+def run(jobs: Sequence[Job], upscaler: Any, **settings: Any) -> FolderResult:
+    return run_jobs(jobs, upscaler, settings=settings_with(**settings))
+
+
+def statuses(result: FolderResult) -> list[str]:
+    return [file.status for file in result.files]
+
+
 def tree(folder: Path, *names: str) -> Path:
     """Make empty files in a folder."""
     for name in names:

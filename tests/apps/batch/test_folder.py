@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from srflow_sdk import FolderFile, FolderResult, read_provenance, upscale_folder
+from srflow_sdk import FolderFile, read_provenance, upscale_folder
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler
@@ -107,21 +107,6 @@ def test_ctrl_c_is_raised_on_when_the_report_is_written(
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["summary"]["interrupted"]
     assert report["files"][0]["status"] == "done"
-
-
-def test_resume_takes_its_report_to_know_the_outputs(
-    photos: Path, out: Path, upscaler: Upscaler, tmp_path: Path
-) -> None:
-    def run() -> FolderResult:
-        return upscale_folder(photos, out, upscaler=upscaler, resume=True, report=tmp_path / "r.json")
-
-    assert str(run()) == "2 done, 0 skipped, 1 failed"
-    assert str(run()) == "0 done, 2 skipped, 1 failed"
-    forged = read_image(out / "a.png").pixels[::-1]
-    write_image(out / "a.png", forged, provenance=read_provenance(out / "a.png"))
-    assert str(run()) == "1 done, 1 skipped, 1 failed"
-    report = json.loads((tmp_path / "r.json").read_text())
-    assert all(len(output["sha256"]) == 64 for file in report["files"] for output in file["outputs"])
 
 
 def test_samples_names_formats_and_shards_are_those_of_the_command(photos: Path, out: Path, upscaler: Upscaler) -> None:

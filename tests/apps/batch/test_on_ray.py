@@ -274,21 +274,19 @@ def test_a_raylet_that_dies_is_one_line_and_resume_completes(photos: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_what_is_wrong_for_every_file_is_one_line(start: Start, photos: Path, tiny_bundle: Path) -> None:
-    write_photos(photos, 2, 12)
-    process = start("--model", str(tiny_bundle), "--tau", "7", "--quiet")
-    _, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 2
-    assert err.splitlines()[-1].startswith("Error: tau is 7")
-    assert "Traceback" not in err
-
-
-@pytest.mark.slow
-def test_without_room_for_a_worker_the_error_says_what_to_ask_for(
-    start: Start, photos: Path, tiny_bundle: Path
+@pytest.mark.parametrize(
+    ("option", "status", "says"),
+    [
+        ("--tau=7", 2, "Error: tau is 7"),
+        ("--threads=99", 1, "error: no machine of the Ray cluster has 99 CPUs for a worker; ask for less"),
+    ],
+)
+def test_what_is_wrong_for_every_file_is_one_line(
+    start: Start, photos: Path, tiny_bundle: Path, option: str, status: int, says: str
 ) -> None:
-    write_photos(photos, 1, 12)
-    process = start("--model", str(tiny_bundle), "--threads", "99", "--quiet")
+    write_photos(photos, 2, 12)
+    process = start("--model", str(tiny_bundle), option, "--quiet")
     _, err = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 1
-    assert err.startswith("error: no machine of the Ray cluster has 99 CPUs for a worker; ask for less")
+    assert process.returncode == status
+    assert err.splitlines()[-1].startswith(says)
+    assert "Traceback" not in err

@@ -145,7 +145,7 @@ def test_names_of_outputs(inputs: str, out: str, naming: dict[str, Any], expecte
             )
         ),
         ("a.jpg", "out", {"pattern": "{stem}.png", "numbers": range(2)}, r"same name; add \{sample\}"),
-        ("a.jpg", "big.png", {"pattern": "{stem}.png"}, "both name the file"),
+        ("a.jpg", "big.png", {"pattern": "{stem}.png"}, "--name names the files of a directory"),
         ("a.jpg b.jpg", "new/big.png", {}, r"big\.png is one file and there are 2 inputs; .* -o new/big/$"),
         ("a.jpg b.jpg", "new/big.tga", {}, r"big\.tga is one file and there are 2 inputs; .* -o new/big/$"),
         ("A.jpg a.jpg", "out", {"pattern": "{sample}.png"}, r"would both be written to .*; add \{stem\} to --name"),

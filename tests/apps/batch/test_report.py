@@ -21,6 +21,7 @@ from srflow_apps.batch.jobs import (
 )
 from srflow_sdk import upscale_folder
 from srflow_sdk.errors import ImageError
+from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
@@ -105,7 +106,9 @@ def test_what_was_measured_of_skipped_files_is_kept_as_long_as_they_are_the_same
     assert first[0]["outputs"][0]["lr_psnr"] > 0
     for _ in range(2):
         assert run(jobs, upscaler, path)["files"] == [{**file, "status": "skipped"} for file in first]
-    jobs[0].targets[0].write_bytes(b"another's")
+    forged, made = read_image(jobs[0].targets[0]), read_provenance(jobs[0].targets[0])
+    write_image(jobs[0].targets[0], forged.pixels[::-1], provenance=made)
+    assert [file["status"] for file in run(jobs, upscaler, path)["files"]] == ["done", "skipped", "skipped"]
     kept = run(jobs, upscaler, path, overwrite=False)["files"]
     assert [file["outputs"][0]["sha256"] for file in kept] == [None] * 3, "nobody looked"
 

@@ -11,21 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_apps.batch.jobs import FolderResult, Job, do_one
+from srflow_apps.batch.jobs import Job, do_one
 from srflow_sdk.errors import CancelledError
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
-from .conftest import job, only, run_jobs, settings_with
-
-
-def statuses(result: FolderResult) -> list[str]:
-    return [file.status for file in result.files]
-
-
-def run(jobs: list[Job], upscaler: Any, **settings: Any) -> FolderResult:
-    return run_jobs(jobs, upscaler, settings=settings_with(**settings))
+from .conftest import job, only, run, settings_with, statuses
 
 
 def test_resume_leaves_alone_what_is_done(jobs: list[Job], upscaler: Upscaler) -> None:

@@ -8,21 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Settings
+from srflow_apps.batch.jobs import FolderFile, Job, Settings
 from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError, OutOfMemoryError, SRFlowError
 from srflow_sdk.files import ImageWriter, write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
 
-from .conftest import run_jobs, settings_with
-
-
-def statuses(summary: FolderResult) -> list[str]:
-    return [result.status for result in summary.files]
-
-
-def run(jobs: list[Job], upscaler: Any, **settings: Any) -> FolderResult:
-    return run_jobs(jobs, upscaler, settings=settings_with(**settings))
+from .conftest import run, run_jobs, statuses
 
 
 class Failing:

@@ -96,7 +96,7 @@ def test_files_that_exist_are_left_alone_if_asked(run: Run) -> None:
         (["a.png", "-o", "big.png", "--tile", "3"], 2, "16"),
         (["a.png", "-o", "out", "--name", "{size}.png"], 2, "cannot be filled in ('size')"),
         (["a.png", "-o", "out", "--name", "{stem}.png", "--samples", "2"], 2, "same name; add {sample}"),
-        (["a.png", "-o", "big.png", "--name", "{stem}.png"], 2, "both name the file"),
+        (["a.png", "-o", "big.png", "--name", "{stem}.png"], 2, "--name names the files of a directory"),
         (["a.png", "-o", "big.png", "--quality", "90"], 2, "PNG is lossless and has no quality"),
         (["a.png", "-o", "big.jpg", "--lossless"], 2, "JPEG cannot be lossless"),
         ([".", "-o", "big.png"], 2, "is a folder"),
