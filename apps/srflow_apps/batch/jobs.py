@@ -198,7 +198,6 @@ def do_one(
 ) -> FolderFile:
     """Make an input's targets, or leave it alone if the settings say so. A failure is a result.
 
-    progress, cancel: as in :meth:`Upscaler.upscale`.
     Raises: ArgumentError, MissingExtraError: these concern every file alike. CancelledError.
     """
     cancel = cancel or threading.Event()
@@ -266,10 +265,7 @@ def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> Fol
 
 
 def _is_done(job: Job, source: Path, upscaler: Upscaler, settings: Settings, cancel: threading.Event) -> bool:
-    """True if every output is whole, and was made from the input as it is now, with these settings but for the device.
-
-    Raises: ImageError, OSError if the input cannot be read; CancelledError.
-    """
+    """True if every output is whole, and was made from the input as it is now, with these settings but the device."""
     operation, manifest = settings.operation, upscaler.bundle.manifest
     with open_image(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
         record: Any = {"source": Path(), "source_sha256": reader.sha256(), "tile": None}
@@ -301,8 +297,7 @@ def _is_whole(target: Path, wanted: Provenance, settings: Settings) -> bool:
 def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
     """The record of a batch, as JSON values; settings in which the models differ are null.
 
-    The report that this one replaces supplies the measurements of files that are skipped now. Its rows for files that
-    were not reached stay under `earlier`.
+    The report before it has the measurements of files that are skipped now. `earlier`: its rows of those not reached.
     """
     settings, models = plan.settings, [bundle.manifest for bundle in plan.bundles]
     first, *others = [settings.operation.described(manifest) for manifest in models]

@@ -32,10 +32,9 @@ Size = tuple[int, int]
 
 
 class Operation:
-    """An operation on every input of a batch. Unless it says otherwise, outputs are as large as inputs.
+    """An operation on every input of a batch. name: the verb, as provenance has it.
 
-    name: the verb, as provenance has it. interval: a coverage; outputs are then a picture and the bounds of its
-    interval.
+    interval: a coverage; outputs are then a picture and the bounds of its interval.
     """
 
     options: Any

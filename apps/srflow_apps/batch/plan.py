@@ -80,11 +80,7 @@ def make_plan(
     keep: Sequence[Path] = (),
     directory: bool = False,
 ) -> Plan:
-    """Find the inputs, name their outputs, and refuse what cannot be done. Nothing is written.
-
-    output: as :func:`plan_outputs` takes it, or None. directory: it is one, whatever its name. keep: as there.
-    Raises: ArgumentError, BundleError, ImageError for what concerns all files.
-    """
+    """Find the inputs, name their outputs as :func:`plan_outputs`, and refuse what cannot be done. Writes nothing."""
     bundles = operation.needed(bundles)
     part: Any = files.shard
     for name in ("recursive", "resume", "overwrite"):
@@ -149,11 +145,7 @@ def part_of(name: PurePosixPath, parts: int) -> int:
 
 
 def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False, exclude: Sequence[str] = ()) -> Found:
-    """Find the files given, and the image files in the folders given, sorted, without what is hidden or below `out`.
-
-    recursive: subfolders too; links to folders are not followed, so that none is entered twice. exclude: shell patterns
-    of names, or of paths within a folder, to leave out.
-    """
+    """Find the files given, and images in the folders given, sorted, but what is hidden, below `out` or excluded."""
     found = Found()
     for path in inputs:
         if not is_folder(path):
@@ -207,6 +199,7 @@ def _names_in(folder: Path, refused: list[FolderFile], *, out: Path, recursive: 
     inside = real_path(folder) in out.parents
     for place, folders, files in os.walk(folder, onerror=refuse):
         here = Path(place)
+        # Links to folders are not followed, so that none is entered twice.
         visible = [name for name in folders if recursive and not name.startswith(".")]
         folders[:] = [name for name in visible if not (inside and real_path(here / name) == out)]
         yield from (PurePosixPath((here / name).relative_to(folder)) for name in files if not name.startswith("."))

@@ -74,11 +74,9 @@ class Cluster:
 def run_on_ray(
     plan: Plan, *, cluster: Cluster, take: Take, check: Callable[[], None], say: Callable[[str], None]
 ) -> None:
-    """Let a cluster's workers do the jobs; a worker that dies loses nothing. Results come as they end.
+    """Let a cluster's free workers do job after job, and let a dead one's successor do its job again.
 
-    Each worker that is free gets the next job, and a dead one gets a successor. If check() or take() raises, the
-    workers stop at their next tile, and what they finished is taken. say: gets a line about the workers.
-    Raises: as :func:`run_plan`; EndedError.
+    If check() or take() raises, the workers stop at their next tile, and what they finished is taken.
     """
     jobs, (first, *others) = plan.jobs, plan.bundles
     paths = [path for job in jobs for path in (job.source, *job.targets)]
@@ -187,10 +185,9 @@ class DoJobs:
         self._models: Models | None = None
 
     def do(self, job: Job | None, seen: bool) -> tuple[FolderFile, str, str] | None:
-        """Do a job; None does nothing. seen: whether the machine that made the plan has the input.
+        """Do a job, and say on what device and in what precision; None if it was to stop, or if there is none.
 
-        Returns: the result, the device and the precision; None if it was to stop.
-        Raises: SRFlowError for what concerns all files, such as another model on this machine.
+        seen: whether the machine that made the plan has the input. Raises: SRFlowError for what concerns all files.
         """
         if job is None:
             return None

@@ -200,10 +200,7 @@ def reading(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    """Local paths to write, with the same bare names. URLs appear, each whole, if the block ends without an exception.
-
-    ImageErrors of the block name the targets.
-    """
+    """Local paths to write, with the same bare names. URLs appear, each whole, if the block ends without an error."""
     with _local(targets) as written:
         yield written
         for local, target in zip(written, targets, strict=True):
