@@ -19,8 +19,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from srflow_evaluation import LevelTaus, Subject, open_subject
+from srflow_evaluation.output import shown_pixels
 from srflow_training.data import image_files, read_photo, to_image
-from srflow_training.figures import as_shown
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 
 CROP, CAPTION, GAP = 128, 18, 4
@@ -65,13 +65,6 @@ def pictures(subject: Subject, truth: np.ndarray) -> dict[str, torch.Tensor]:
     return {**images, "HR": hr}
 
 
-def drawn(image: torch.Tensor) -> Image.Image:
-    """1×3×H×W in [0, 1], pixel by pixel in CROP×CROP."""
-    pixels = (as_shown(image)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    pixels[~torch.isfinite(image)[0].all(dim=0).numpy()] = (255, 0, 255)
-    return Image.fromarray(pixels).resize((CROP, CROP), Image.Resampling.NEAREST)
-
-
 @torch.no_grad()
 def main() -> None:
     """Draw the sheet."""
@@ -89,7 +82,8 @@ def main() -> None:
         for column, (caption, image) in enumerate(images.items()):
             label = what if caption == "LR" else caption
             draw.text((column * width + 2, line * height + 3), label, fill="black")
-            sheet.paste(drawn(image), (column * width, line * height + CAPTION))
+            pixels = shown_pixels(image).resize((CROP, CROP), Image.Resampling.NEAREST)
+            sheet.paste(pixels, (column * width, line * height + CAPTION))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(arguments.output, quality=92)
     print(arguments.output)
