@@ -151,7 +151,7 @@ def test_a_network_that_int8_is_too_coarse_for_gets_its_bundle_without(rough, tm
 def test_a_trained_networks_encoder_is_near_float32_and_its_pictures_come_back_from_their_latents(tmp_path):
     """x4-small's: far more than the 43 dB that users are promised, to notice a loss."""
     pytest.importorskip("openvino")
-    result = run("--bundle", "x4-small", "--also", "int8", "-o", tmp_path / "both.srflow")
+    result = run("--bundle", "x4-small", "--also", "int8", "--gate", "full", "-o", tmp_path / "both.srflow")
     assert result.exit_code == 0, result.output
     rows = int8_rows(both := Bundle.open(tmp_path / "both.srflow"))
     assert len(rows) == 16
