@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,16 +103,6 @@ def test_a_line_and_the_report_say_what_was_decided(run: Run, deviation: int, sa
     result = run("gray.png", "-o", "clean.png", "--report", "report.json")
     assert (result.exit_code, result.stderr) == (0, f"gray.png: {says}\n")
     assert json.loads(Path("report.json").read_text("utf-8"))["files"][0]["note"] == says
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="FIFOs")
-def test_a_report_into_a_pipe_is_refused_before_any_work(run: Run) -> None:
-    os.mkfifo("report")
-    result = run("a.png", "-o", "clean.png", "--report", "report")
-    assert result.exit_code == 1
-    assert "the report report cannot be written: it is a pipe or a device; name a file" in result.stderr
-    assert Path("report").is_fifo()
-    assert not Path("clean.png").exists()
 
 
 def test_names_have_the_fields_that_restoring_fills(run: Run) -> None:

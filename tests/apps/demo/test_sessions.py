@@ -148,7 +148,7 @@ def test_names_of_files_are_no_paths_and_short_enough_for_a_disk(name, plain) ->
     assert plain_name(name) == plain
 
 
-def test_work_tells_how_far_it_is_and_only_one_of_a_turn_runs(session) -> None:
+def test_work_tells_how_far_it_is_and_why_it_failed_and_only_one_of_a_turn_runs(session) -> None:
     turn, first, second = ThreadPoolExecutor(1), Held(), Held()
     one, other = (Job(session.new_file("a.png"), work, turn=turn) for work in (first, second))
     assert first.begun.wait(10)
@@ -159,6 +159,9 @@ def test_work_tells_how_far_it_is_and_only_one_of_a_turn_runs(session) -> None:
     for job in (one, other):
         job.join(10)
         assert (job.state, job.fraction, job.left_s, job.shown) == ("done", 1.0, None, "finished")
+    failed = Job(session.new_file("a.png"), lambda told, cancel: told(1, 0), turn=turn)
+    failed.join(10)
+    assert (failed.state, type(failed.error)) == ("failed", ZeroDivisionError)
 
 
 @pytest.mark.parametrize("when", ["before it begins", "while it runs", "as it ends"])
@@ -180,15 +183,6 @@ def test_work_that_is_cancelled_leaves_no_file(session, when) -> None:
     before.let.set()
     assert job.state == "cancelled"
     assert not target.exists()
-
-
-def test_the_error_of_work_is_kept_for_the_page(session) -> None:
-    def fail(told: Any, cancel: threading.Event) -> None:
-        raise ImageError("the disk is full")
-
-    job = Job(session.new_file("large.png"), fail, turn=ThreadPoolExecutor(1))
-    job.join(10)
-    assert (job.state, str(job.error)) == ("failed", "the disk is full")
 
 
 def test_newer_work_of_a_tab_ends_the_older_and_what_it_wrote(session) -> None:

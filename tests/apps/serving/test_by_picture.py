@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from PIL import Image
 
-from srflow_apps.batch.run import upscale_folder
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, RemoteError, Upscaler, read_provenance
-from srflow_sdk.files import read_image, write_image
+from srflow_sdk.files import write_image
 from srflow_sdk.triton import RemoteUpscaler
 from tests.sdk.clean_and_noisy import noisy, smooth
 
@@ -70,34 +69,25 @@ def test_a_name_is_the_only_model(both: InferenceServer) -> None:
         RemoteUpscaler(both.url, model="srflow_upscale")
 
 
-def test_the_command_and_folders_choose_too(
+def test_the_command_chooses_too_and_makes_pictures_again_and_numbers_by_the_model_for_clean_ones(
     both: InferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name, picture in PICTURES.items():
         write_image(f"{name}.png", picture)
-    names = [f"{name}.png" for name in PICTURES]
-    result = CliRunner().invoke(cli.upscale, [*names, "-o", "out", "--server", both.url])
-    assert result.exit_code == 0, result.output
-    assert "x4-photo drew 1, x4-small drew 1" in result.stderr
-    with RemoteUpscaler(both.url) as remote:
-        assert upscale_folder(names, "again", upscaler=remote).count("done") == 2
+
+    def run(*arguments: str) -> Result:
+        result = CliRunner().invoke(cli.upscale, [*arguments])
+        assert result.exit_code == 0, result.output
+        return result
+
+    there = "--server", both.url
+    assert "x4-photo drew 1, x4-small drew 1" in run("x4-photo.png", "x4-small.png", "-o", "out", *there).stderr
     for name in PICTURES:
-        for folder in ("out", "again"):
-            provenance = read_provenance(f"{folder}/{name}.png")
-            assert provenance is not None
-            assert provenance.model == name
-        assert np.array_equal(read_image(f"out/{name}.png").pixels, read_image(f"again/{name}.png").pixels)
-    again = CliRunner().invoke(cli.upscale, ["--from-output", f"out/{name}.png", "-o", "b.png", "--server", both.url])
-    assert again.exit_code == 0, again.output
-
-
-def test_values_in_a_range_are_drawn_by_the_model_for_clean_pictures(
-    both: InferenceServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
+        assert (made := read_provenance(f"out/{name}.png")) is not None
+        assert made.model == name
+    run("--from-output", "out/x4-photo.png", "-o", "b.png", *there)
     tifffile.imwrite("in.tif", (np.indices((9, 9)).sum(axis=0) * 50 - 400).astype(np.int16), photometric="minisblack")
-    for where in ("there.tif", "--server", both.url), ("here.tif", "--device", "cpu"):
-        result = CliRunner().invoke(cli.upscale, ["in.tif", "--range", "-400", "400", "-o", *where])
-        assert result.exit_code == 0, result.stderr
+    run("in.tif", "--range", "-400", "400", "-o", "there.tif", *there)
+    run("in.tif", "--range", "-400", "400", "-o", "here.tif", "--device", "cpu")
     assert np.array_equal(tifffile.imread("there.tif"), tifffile.imread("here.tif"))

@@ -49,19 +49,7 @@ def test_folder_becomes_what_it_becomes_here(
     assert report["summary"] == {"inputs": 3, "done": 2, "skipped": 0, "failed": 1, "interrupted": False}
 
 
-def test_resume_knows_the_servers_model(
-    remotely: Callable[..., Result], run: Callable[..., Result], server: InferenceServer, other_bundle: Path
-) -> None:
-    assert run("a.png", "b.png", "-o", "out").exit_code == 0
-    result = remotely("a.png", "b.png", "-o", "out", "--resume")
-    assert "0 done, 2 skipped, 0 failed" in result.stderr
-    assert not server.requests
-    server.load(other_bundle)
-    result = remotely("a.png", "b.png", "-o", "out", "--resume")
-    assert "2 done, 0 skipped, 0 failed" in result.stderr
-
-
-def test_picture_is_made_again_from_its_output(
+def test_outputs_are_kept_or_made_again_by_the_servers_model(
     remotely: Callable[..., Result],
     run: Callable[..., Result],
     folder: Path,
@@ -69,13 +57,18 @@ def test_picture_is_made_again_from_its_output(
     other_bundle: Path,
 ) -> None:
     assert run("a.png", "-o", "a4.png", "--seed", "7", "--consistent", "--tile", "16").exit_code == 0
-    assert remotely("--from-output", "a4.png", "-o", "again.png").exit_code == 0
+    kept = "a.png", "-o", "a4.png", "--seed", "7", "--consistent", "--resume"
+    assert "0 done, 1 skipped, 0 failed" in remotely(*kept).stderr
+    assert not server.requests
+    again = "--from-output", "a4.png", "-o", "again.png"
+    assert remotely(*again).exit_code == 0
     assert (folder / "again.png").read_bytes() == (folder / "a4.png").read_bytes()
     server.load(other_bundle)
-    result = remotely("--from-output", "a4.png", "-o", "again.png")
+    result = remotely(*again)
     assert result.exit_code == 1
     assert "was made with the model tiny" in result.stderr
     assert "name its bundle, or its name on the server, with --model" in result.stderr
+    assert remotely(*kept).stdout == "a4.png\n"
 
 
 def test_server_that_is_lost_ends_the_folder_and_what_is_done_stays(

@@ -55,6 +55,7 @@ def test_an_answer_that_trickles_ends_at_the_deadline(
         with pytest.raises(RemoteError, match=r"answer within 0\.6 s"):
             remote.upscale(photo)
         assert time.monotonic() - begun < 3
+        assert len(server.requests) <= 1  # it is no reason to ask again
 
 
 def declared(answer: Answer) -> Iterable[bytes]:

@@ -118,18 +118,7 @@ def test_errors_reach_the_client_with_their_code(service: PictureService, caplog
 
 
 LOGS = ("log_error", "log_warn", "log_info")
-FORMER = '''"""Loaded by Triton's python backend; srflow-sdk, in the server's Python environment, does the work."""
-
-try:
-    from srflow_sdk._serving.triton_model import TritonPythonModel
-except ImportError as error:
-    raise ImportError(
-        f"srflow_upscale needs srflow-sdk in the server's Python environment ({error}): "
-        "pip install 'srflow-sdk>=0.1.0'"
-    ) from error
-
-__all__ = ["TritonPythonModel"]
-'''
+FORMER = "from srflow_sdk._serving.triton_model import TritonPythonModel"  # in repositories of earlier versions
 
 
 @pytest.mark.parametrize("text", [FORMER, MODEL_PY], ids=["former", "today"])
