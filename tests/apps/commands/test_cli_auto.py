@@ -17,7 +17,7 @@ from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.ray import DoJobs
 from srflow_apps.batch.storage import UrlPath, as_path
 from srflow_apps.commands import cli
-from srflow_sdk import ArgumentError, BundleError, Upscaler, upscale_folder
+from srflow_sdk import ArgumentError, Upscaler, upscale_folder
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.model.model_choice import bundles_of
@@ -89,15 +89,11 @@ def test_a_dry_run_says_each_picture_s_model(run: Run, two_models: Path) -> None
 
 
 def test_a_worker_of_a_cluster_chooses_too(two_models: Path, tmp_path: Path) -> None:
-    jobs = [
-        Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"big-{name}",)) for name in MIXED
-    ]
+    jobs = [Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"x-{name}",)) for name in MIXED]
     sha256 = digest([bundle.manifest for bundle in bundles_of("auto")])
     worker = DoJobs(settings=Settings(), model="auto", sha256=sha256, device="cpu", threads=1)
     files = [done[0] for job in jobs if (done := worker.do(job, True)) is not None]
     assert [(file.model, str(file.why)[:5]) for file in files] == [("x4-small", "no da"), ("x4-photo", "noise")]
-    with pytest.raises(BundleError, match="has another model at"):
-        DoJobs(settings=Settings(), model="auto", sha256="0" * 64, device="cpu").do(jobs[0], True)
 
 
 def test_the_folder_function_takes_auto(two_models: Path) -> None:

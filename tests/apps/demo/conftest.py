@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,9 @@ import pytest
 from srflow_apps.demo.sessions import Job, Session, Sessions
 from srflow_apps.demo.tabs import Tabs
 from srflow_sdk.files import write_image
-from srflow_sdk.upscaler import Upscaler
-from tests.sdk.flow_bundle import write_flow_bundle
+from tests.sdk.conftest import flow, flow_bundle
+
+__all__ = ["flow", "flow_bundle"]
 
 
 class Clock:
@@ -66,14 +66,6 @@ def finished(tabs: Tabs, session: Session, tab: str, said: dict[str, Any]) -> Jo
     job = session.begin(tab, *tabs.begin(session, tab, said), turn=ThreadPoolExecutor(1))
     job.join(60)
     return job
-
-
-@pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upscaler]:
-    """A tiny real flow, with an inverter."""
-    bundle = write_flow_bundle(tmp_path_factory.mktemp("bundles") / "flow.srflow")
-    with Upscaler(bundle, device="cpu", threads=1) as upscaler:
-        yield upscaler
 
 
 @pytest.fixture

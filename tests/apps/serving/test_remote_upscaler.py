@@ -6,8 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from srflow_apps.serving.remote_upscaler import ENVELOPE_BYTES, Limits
+from srflow_sdk.drawing.tiles import padded_size, plan_tiles
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.triton import RemoteUpscaler
 from srflow_sdk.upscaler import Upscaler
@@ -124,3 +129,39 @@ def test_the_servers_calibration_gives_intervals(tiny_bundle: Path, tmp_path: Pa
     finally:
         server.stop()
     np.testing.assert_array_equal(there, local)
+
+
+@given(
+    height=st.integers(1, 3000),
+    width=st.integers(1, 3000),
+    multiple=st.sampled_from([1, 2, 3, 8]),
+    halo=st.integers(0, 60),
+    scale=st.sampled_from([1, 2, 4, 8]),
+    tile=st.one_of(st.none(), st.just("auto"), st.integers(16, 900)),
+    message_bytes=st.integers(1 << 16, 1 << 25),
+    tile_pixels=st.integers(1000, 1 << 20),
+)
+def test_no_window_of_any_plan_needs_a_larger_message(
+    height: int,
+    width: int,
+    multiple: int,
+    halo: int,
+    scale: int,
+    tile: int | str | None,
+    message_bytes: int,
+    tile_pixels: int,
+) -> None:
+    model: dict[str, int] = {"scale": scale, "multiple": multiple, "halo": halo}
+    try:
+        limits = Limits(message_bytes=message_bytes, tile_pixels=tile_pixels, answer_bytes=1 << 22, samples=16, **model)
+    except ArgumentError:
+        return
+    height, width = padded_size(height, multiple), padded_size(width, multiple)
+    core = limits.core(tile, height=height, width=width, halo=halo)  # type: ignore[arg-type]
+    for one in plan_tiles(height, width, core=core, halo=halo, multiple=multiple):
+        pixels = one.window.height * one.window.width
+        assert pixels <= tile_pixels
+        assert 16 * pixels + ENVELOPE_BYTES <= message_bytes
+        samples = limits.samples_at_once(pixels)
+        assert 1 <= samples <= limits.samples
+        assert 12 * scale**2 * pixels * samples <= min(message_bytes - ENVELOPE_BYTES, limits.answer_bytes)

@@ -9,20 +9,14 @@ import pytest
 
 from srflow_sdk.files import write_image
 from tests.chromium import SCREENS, running_chromium
-from tests.sdk.flow_bundle import write_flow_bundle
 
 from ..served import served
 
 
 @pytest.fixture(scope="package")
-def bundle(tmp_path_factory) -> Path:
-    return write_flow_bundle(tmp_path_factory.mktemp("bundles") / "flow.srflow")
-
-
-@pytest.fixture(scope="package")
-def server(bundle, tmp_path_factory):
+def server(flow_bundle, tmp_path_factory):
     pytest.importorskip("uvicorn", reason='pip install "srflow-sdk[demo]"')
-    options = ("--model", bundle, "--max-upload", "1M", "--tile", "32", "--threads", "1")
+    options = ("--model", flow_bundle, "--max-upload", "1M", "--tile", "32", "--threads", "1")
     with served(tmp_path_factory.mktemp("demo"), *options) as running:
         yield running
 

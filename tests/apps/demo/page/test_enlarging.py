@@ -44,7 +44,7 @@ def test_the_picture_follows_the_slider_and_the_seed(page, photos) -> None:
 
 
 def test_a_sample_of_the_strip_is_shown_rendered_and_its_file_shown_beside_the_photo(
-    page, photos, bundle, tmp_path
+    page, photos, flow_bundle, tmp_path
 ) -> None:
     choose_and_rest(page, photos / "medium.png")
     changed(page, page.get_by_role("button", name="sample 3").click)
@@ -54,7 +54,7 @@ def test_a_sample_of_the_strip_is_shown_rendered_and_its_file_shown_beside_the_p
     page.get_by_role("button", name="Render the whole photo").click()
     file = download(page, "enlarge", tmp_path)
     assert file.name == "medium_x4.png"
-    with Upscaler(bundle, device="cpu", threads=1, tile=32) as upscaler:
+    with Upscaler(flow_bundle, device="cpu", threads=1, tile=32) as upscaler:
         upscaler.upscale_file(photos / "medium.png", tmp_path / "expected.png", tau=0.8, seed=0, sample=3)
     assert file.read_bytes() == (tmp_path / "expected.png").read_bytes()
     pixels = np.asarray(Image.open(file))
