@@ -47,8 +47,8 @@ _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows h
 
 Status = Literal["done", "skipped", "failed"]
 
-Rows = Mapping[tuple[Any, ...], dict[str, Any]]
-"""The rows of a report by their inputs and outputs, of those that have outputs."""
+Rows = Mapping[str, dict[str, Any]]
+"""The rows of a report that have outputs, by the path of the first."""
 
 Take = Callable[[int, "FolderFile", str, str], None]
 """Takes what became of a job, by its number from 1, and the device and precision, or "" for those of this process."""
@@ -71,8 +71,8 @@ class Settings(WriteOptions):
     """The operation on every file, and how files are read and written. Raises: ArgumentError.
 
     beside: nobody named the outputs, so an input fails rather than that it replaces a file. look: called instead of
-    drawing. recorded: sha256 of outputs by their paths, as an earlier report has them: `resume` holds them to it. The
-    others are those of commands.
+    drawing. earlier: of the report that will be replaced: `resume` holds outputs to its hashes. The others are those of
+    commands.
     """
 
     operation: Operation = field(default_factory=Upscaling)
@@ -80,7 +80,7 @@ class Settings(WriteOptions):
     overwrite: bool = True
     beside: bool = False
     look: Callable[[Job, ImageReader, Upscaler], None] | None = None
-    recorded: Mapping[str, str] = field(default_factory=dict)
+    earlier: Rows = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,27 +267,30 @@ def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> Fol
 def _is_done(job: Job, source: Path, upscaler: Upscaler, settings: Settings, cancel: threading.Event) -> bool:
     """True if every output is whole, and was made from the input as it is now, with these settings but the device."""
     operation, manifest = settings.operation, upscaler.bundle.manifest
+    outputs = settings.earlier.get(str(job.targets[0]), {}).get("outputs", ())
+    hashes = {output["path"]: output.get("sha256") for output in outputs}
     with open_image(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
         record: Any = {"source": Path(), "source_sha256": reader.sha256(), "tile": None}
         record.update(cleaned_by=upscaler._painter.cleaned_by, precision=upscaler.precision)
         for number, target in enumerate(job.targets, start=operation.sample):
             stop_if_set(cancel)
             fields = operation.fields_of(manifest, (reader.width, reader.height), number)
-            if not _is_whole(target, made_of(manifest, **record, **fields), settings):
+            sha256 = hashes.get(str(target))
+            if not _is_whole(target, made_of(manifest, **record, **fields), raw=operation.raw, sha256=sha256):
                 return False
     return True
 
 
-def _is_whole(target: Path, wanted: Provenance, settings: Settings) -> bool:
-    """True if a picture says that it was made so, and is the file that a report names, or can be decoded."""
+def _is_whole(target: Path, wanted: Provenance, *, raw: bool, sha256: str | None) -> bool:
+    """True if a picture says that it was made so, and has this hash, or, if none is known, can be decoded."""
     others: Any = {"model": "", "sdk_version": "", "tile": None, "source": "", "device": None}
     with contextlib.suppress(ImageError, OSError), reading(target) as output:  # it is damaged, or a folder
         made = read_provenance(output)
         if made is None or dataclasses.replace(made, **others) != dataclasses.replace(wanted, **others):
             return False
-        if (recorded := settings.recorded.get(str(target))) is not None:
-            return file_sha256(output) == recorded
-        with open_image(output, max_pixels=sys.maxsize, raw=settings.operation.raw) as reader:
+        if sha256 is not None:
+            return file_sha256(output) == sha256
+        with open_image(output, max_pixels=sys.maxsize, raw=raw) as reader:
             for row in range(0, reader.height, _ROWS):
                 reader.read_rows(min(_ROWS, reader.height - row))
         return True
@@ -304,7 +307,7 @@ def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
     name = BY_PICTURE if others else models[0].name
     rows = [_row(file, settings.operation) for file in result.files]
     for row in rows if settings.overwrite else ():  # or the earlier one says nothing of what is there
-        if row["status"] == "skipped" and (entry := plan.earlier.get(_pictures(row))) is not None:
+        if row["status"] == "skipped" and (entry := settings.earlier.get(row["outputs"][0]["path"])) is not None:
             row.update({each: entry.get(each) for each in ("size", "seconds", "model", "why", "note", "outputs")})
     report: dict[str, Any] = {
         "schema": REPORT_SCHEMA,
@@ -326,9 +329,9 @@ def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
         },
         "files": rows,
     }
-    if plan.earlier and len(rows) < result.total:
+    if settings.earlier and len(rows) < result.total:
         reached = {row["source"] for row in rows}
-        report["earlier"] = [row for row in plan.earlier.values() if row["source"] not in reached]
+        report["earlier"] = [row for row in settings.earlier.values() if row["source"] not in reached]
     return report
 
 
@@ -357,17 +360,14 @@ def _said(path: Path) -> str:
     return without_secrets(shown(str(path)))  # of URLs that are misspelt, too
 
 
-def _pictures(row: dict[str, Any]) -> tuple[Any, ...]:
-    return (row["source"], *((output["path"], output["sample"]) for output in row["outputs"]))
-
-
 def read_report(path: Path) -> Rows:
     """The rows of an earlier report; none if there is no report that can be read."""
     no_report = (ImageError, OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError)
     with contextlib.suppress(*no_report), reading(path) as local, open_regular(local) as file:
         report = json.loads(file.read(), parse_constant=lambda _: None)
         if report["schema"] == REPORT_SCHEMA:
-            return {_pictures(row): row for row in [*report.get("earlier", []), *report["files"]] if row["outputs"]}
+            rows = [row for row in (*report.get("earlier", []), *report["files"]) if row["source"] and row["outputs"]]
+            return {row["outputs"][0]["path"]: row for row in rows}
     return {}
 
 

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from srflow_apps.batch.choices import FORMATS, FileChoices
-from srflow_apps.batch.jobs import FolderFile, Job, Models, Rows, Settings, failure, read_report
+from srflow_apps.batch.jobs import FolderFile, Job, Models, Settings, failure, read_report
 from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.storage import UrlPath, as_path, check_written, file_names, is_folder, real_path
 from srflow_apps.clips.reading import CLIPS
@@ -50,7 +50,7 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The decisions about a batch. jobs: this machine's share of `total`. tile: as requested. earlier: of a report."""
+    """The decisions about a batch. jobs: this machine's share of `total`. tile: as requested."""
 
     jobs: tuple[Job, ...]
     total: int
@@ -59,7 +59,6 @@ class Plan:
     found: Found = field(default_factory=Found)
     tile: TileSize = "auto"
     report: Path | None = None
-    earlier: Rows = field(default_factory=dict)
 
     @property
     def bundles(self) -> list[Bundle]:
@@ -104,7 +103,6 @@ def make_plan(
         if wrong:
             raise ArgumentError(why)
     earlier = read_report(files.report) if files.report is not None and files.resume else {}
-    written = [output for row in earlier.values() for output in row["outputs"] if output.get("sha256")]
     naming = Naming.of(operation, bundles[0], files, samples)
     naming, out, directory = placed(naming, inputs, output, directory=directory)
     found = find_inputs(inputs, out=out, recursive=files.recursive, exclude=files.exclude)
@@ -128,12 +126,11 @@ def make_plan(
     return Plan(
         jobs=mine,
         total=len(jobs),
-        settings=Settings(operation=operation, recorded={one["path"]: one["sha256"] for one in written}, **same),
+        settings=Settings(operation=operation, earlier=earlier, **same),
         models=Models(bundles, operation.scale, max_pixels=max_pixels),
         found=found,
         tile=tile,
         report=files.report,
-        earlier=earlier,
     )
 
 
