@@ -103,13 +103,9 @@ def test_names_that_cannot_be_printed_do_not_end_the_batch(tiny_bundle: Path, fo
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the shell's redirections")
-@pytest.mark.parametrize(("closed", "status"), [("2>&-", 0), ("<&- >&- 2>&-", 1)])
-def test_closed_standard_streams_do_not_end_the_batch(
-    tiny_bundle: Path, folder: Path, closed: str, status: int
-) -> None:
+def test_closed_standard_streams_do_not_end_the_batch(tiny_bundle: Path, folder: Path) -> None:
     command = [*COMMAND, "a.png", "b.png", "-o", "out", "--model", str(tiny_bundle), "--device", "cpu"]
-    shell = ["sh", "-c", f'"$@" {closed}', "sh", *command]
+    shell = ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *command]
     result = subprocess.run(shell, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
-    assert result.returncode == status
-    assert "Traceback" not in result.stderr
+    assert result.returncode == 1
     assert all(read_image(folder / "out" / name).pixels.size for name in ("a.png", "b.png"))
