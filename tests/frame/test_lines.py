@@ -8,12 +8,12 @@ from .bare_environment import ROOT
 
 BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes something first
     "srflow_sdk": 12_495,
-    "apps/srflow_apps": 6_802,
+    "apps/srflow_apps": 6_799,
     "training/srflow_training": 5_798,
     "training/srflow_evaluation": 5_199,
     "export/srflow_export": 6_393,
     "benchmarks": 4_405,
-    "tests": 40_724,
+    "tests": 40_713,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
