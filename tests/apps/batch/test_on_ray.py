@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import signal
@@ -290,3 +291,24 @@ def test_what_is_wrong_for_every_file_is_one_line(
     assert process.returncode == status
     assert err.splitlines()[-1].startswith(says)
     assert "Traceback" not in err
+
+
+@pytest.mark.slow
+def test_the_example_of_a_table_of_files_gives_a_table_of_results(tmp_path: Path) -> None:
+    """On a cluster of its own: the one above has no CPU for Ray's reading beside the worker's."""
+    write_photos(tmp_path / "in", 1, 12)
+    (tmp_path / "in" / "bad.png").write_bytes(b"no image")
+    rows = [
+        ("source", "target"),
+        *((tmp_path / "in" / name, tmp_path / "large" / name) for name in ("0.png", "bad.png")),
+    ]
+    (tmp_path / "photos.csv").write_text("\n".join(f"{source},{target}" for source, target in rows))
+    example = Path(__file__).parents[3] / "examples" / "ray_batch.py"
+    environment = {**os.environ, **ENVIRON, "RAY_ADDRESS": "local"}
+    command = [sys.executable, example, tmp_path / "photos.csv", tmp_path / "made"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, env=environment)
+    assert done.returncode == 0, done.stderr
+    made = [row for path in (tmp_path / "made").glob("*.csv") for row in csv.DictReader(path.open(newline=""))]
+    assert {Path(row["source"]).name: row["status"] for row in made} == {"0.png": "done", "bad.png": "failed"}
+    assert any("this is not an image file" in row["error"] for row in made)
+    assert (tmp_path / "large" / "0.png").is_file()
