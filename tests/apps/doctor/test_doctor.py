@@ -176,8 +176,11 @@ def test_every_extra_has_its_line_or_a_check_elsewhere_or_is_for_a_clone() -> No
 def test_versions_and_markers_of_an_extras_packages_are_evaluated(
     monkeypatch: pytest.MonkeyPatch, installed: dict[str, str], state: str, detail: str
 ) -> None:
-    requires = ["starlette<2,>=0.40; extra == 'demo'", 'flip>=2; python_version < "3" and extra == "demo"', "numpy>=1"]
-    monkeypatch.setattr("importlib.metadata.requires", lambda _name: [*requires, "ray; extra == 'ray'"])
+    requires = ["starlette<2,>=0.40; extra == 'demo'", "numpy>=1"]
+    requires += [
+        f'{one}; python_version < "3" and extra == "{extra}"' for one, extra in (("flip", "demo"), ("ray", "ray"))
+    ]
+    monkeypatch.setattr("importlib.metadata.requires", lambda _name: requires)
 
     def found(*, name: str) -> list[SimpleNamespace]:
         return [SimpleNamespace(version=installed[name])] if name in installed else []
@@ -185,6 +188,7 @@ def test_versions_and_markers_of_an_extras_packages_are_evaluated(
     monkeypatch.setattr("importlib.metadata.distributions", found)
     expected = [state, detail, *([] if state == OK else ['pip install "srflow-sdk[demo]"'])]
     assert [*doctor.extra_packages("demo")] == expected
+    assert doctor.extra_packages("ray") == (MISSING, "--ray; not made for this Python or machine")
 
 
 def test_a_question_brings_its_answer_or_one_line_of_error() -> None:
