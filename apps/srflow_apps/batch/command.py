@@ -257,18 +257,21 @@ def read_recipe(output: Path, *, operation: Operation) -> Provenance:
     if (recipe := read_provenance(output)) is None:
         of = f"it is not an output of srflow-{operation.name}, or another program dropped that when it saved the file"
         raise ImageError(f"{output} does not say how it was made: {of}")
-    command, other = f"srflow-{recipe.operation}", f"; make it again with srflow-sdk {recipe.sdk_version}"
+    command = f"srflow-{recipe.operation}"
     if recipe.operation in _ONLY_WITH_OTHERS:
         why = _ONLY_WITH_OTHERS[recipe.operation]
     elif recipe.operation != operation.name:
         why = f"was not made by srflow-{operation.name} but by {command}; make it again with {command} --from-output"
     elif recipe.tau is None and recipe.settings is None:
         why = "was made with a map of temperatures, which its file does not contain"
-    elif recipe.auto_tau not in (None, AUTO_TAU_SCHEME) or recipe.latent_scheme != LATENT_SCHEME:
-        theirs = f"version {recipe.auto_tau} of --tau auto and latent scheme {recipe.latent_scheme}"
-        why = f"was made with {theirs}, but this SDK has {AUTO_TAU_SCHEME} and {LATENT_SCHEME}{other}"
-    elif recipe.precision not in get_args(ComputePrecision):
-        why = f"was made in the precision {recipe.precision!r:.40}, which this SDK does not know{other}"
+    elif (
+        recipe.auto_tau not in (None, AUTO_TAU_SCHEME)
+        or recipe.latent_scheme != LATENT_SCHEME
+        or recipe.precision not in get_args(ComputePrecision)
+    ):
+        theirs = f"version {recipe.auto_tau} of --tau auto, latent scheme {recipe.latent_scheme}"
+        theirs += f" and the precision {recipe.precision!r:.40}, not all of which this SDK knows"
+        why = f"was made with {theirs}; make it again with srflow-sdk {recipe.sdk_version}"
     else:
         return recipe
     raise ImageError(f"{output} {why}")
@@ -300,16 +303,11 @@ def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path
     if len(given) > 1:
         raise ArgumentError(f"--from-output makes one picture again; name one input, not {len(given)}")
     name = PurePosixPath(recipe.source.replace("\\", "/")).name  # the file may be from anywhere: no paths from it
-    found = "which is neither beside it nor in the current directory; name it as INPUT"
-    for path in given or [place / name for place in (output.parent, Path()) if name]:
-        if given or path.is_file():
-            try:
-                with reading(path) as local:
-                    sha256 = file_sha256(local)
-            except OSError as error:
-                raise ImageError(f"{path}: the file cannot be read: {error.strerror or error}") from error
-            if sha256 == recipe.source_sha256:
+    places = [place / name for place in (output.parent, Path()) if name and (place / name).is_file()]
+    for path in given or places:
+        with reading(path) as local:
+            if file_sha256(local) == recipe.source_sha256:
                 return path
-            found = f"and {path} (sha256 {sha256[:12]}…) is another file" if given else found
+    found = f"and {given[0]} is another file" if given else "which is neither beside it nor in the current directory"
     wanted = f"{name or 'a file'} (sha256 {recipe.source_sha256[:12]}…)"
-    raise ImageError(f"{output} was made from {wanted}, {found}")
+    raise ImageError(f"{output} was made from {wanted}, {found}; name it as INPUT")

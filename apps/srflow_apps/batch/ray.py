@@ -160,10 +160,7 @@ def _share(ray: Any, cluster: Cluster, *, most: int, say: Callable[[str], None])
     if not (workers := min(sum(fits), most)):
         wanted = f"{cpus} CPUs{' and a GPU' * gpus} for a worker; ask for less with --threads"
         raise DeviceError(f"no machine of the Ray cluster has {wanted}")
-    counted = {"worker": workers, "CPU": cpus, "machine": len(machines)}
-    worker, cpu, machine = (f"{count} {what}{'s' * (count > 1)}" for what, count in counted.items())
-    each = f"{'each ' * (workers > 1)}with {cpu}{' and 1 GPU' * gpus}"
-    say(f"Ray: {worker}, {each}; the cluster has {machine}")
+    say(f"Ray: workers: {workers}, CPUs of each: {cpus}, GPUs of each: {gpus}; machines: {len(machines)}")
     return workers, cpus, gpus
 
 

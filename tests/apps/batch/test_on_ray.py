@@ -116,7 +116,7 @@ def test_a_folder_is_done_and_resumed_as_without_ray(
     assert sorted(out.splitlines()) == ["out/0.png", "out/1.png", "out/2.png"]
     lines = [line for line in err.splitlines() if not line.startswith("[")]  # how far it is, after two seconds
     assert lines == [
-        "Ray: 1 worker, with 1 CPU; the cluster has 1 machine",
+        "Ray: workers: 1, CPUs of each: 1, GPUs of each: 0; machines: 1",
         "error: photos/bad.png: this is not an image file in a supported format",
         "error: none.png: there is no such file",
         "3 done, 0 skipped, 2 failed",
