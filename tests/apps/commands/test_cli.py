@@ -1,3 +1,5 @@
+"""srflow-upscale: its outputs and their names, what it says, what it would do (--dry-run), and what it refuses."""
+
 from __future__ import annotations
 
 import errno
@@ -13,8 +15,10 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from srflow_apps.commands import cli
+from srflow_apps.commands.cli import restore, transfer, upscale
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler
+from tests.sdk.tiny_bundle import hidden_files
 
 Run = Callable[..., Result]
 
@@ -181,3 +185,172 @@ def test_larger_inputs_than_allowed_are_refused(run: Run, limit: str, status: in
     result = run("a.png", "-o", "big.png", "--max-pixels", limit)
     assert result.exit_code == status
     assert ("61×45" in result.stderr) == bool(status)
+
+
+def everything(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_dry_run_says_what_would_be_made_and_writes_nothing(run: Run, folder: Path) -> None:
+    before = everything(folder)
+    result = run(".", "-o", "out", "--samples", "2", "--report", "r.json", "--dry-run")
+    first, second, last = result.stdout.splitlines()
+    assert first == "a.png (61×45) -> out/a_s0.png, out/a_s1.png (244×180)"
+    assert second.startswith("b.png (61×45) -> ")
+    assert last.startswith(
+        "dry run, nothing was written: 2 files, 0.0055 megapixels to upscale, at most 0.5 MB, 1 would fail"
+    )
+    assert result.stderr == "error: bad.png: this is not an image file in a supported format\n"
+    assert result.exit_code == 1
+    assert everything(folder) == before
+
+
+def test_a_dry_run_says_what_resume_would_skip_and_what_would_be_replaced(run: Run) -> None:
+    run("a.png", "b.png", "-o", "out")
+    Path("out", "b.png").write_bytes(b"broken")
+    result = run("a.png", "b.png", "-o", "out", "--resume", "--dry-run")
+    first, second, last = result.stdout.splitlines()
+    assert first == "a.png: would be skipped"
+    assert second == "b.png (61×45) -> out/b.png (244×180), replacing what is there"
+    assert last.endswith("1 file, 0.0027 megapixels to upscale, at most 0.1 MB, 1 to skip")
+    assert result.exit_code == 0
+    assert Path("out", "b.png").read_bytes() == b"broken"
+    result = run("a.png", "b.png", "-o", "out", "--no-overwrite", "--dry-run")
+    assert result.stdout.splitlines()[-1] == (
+        "dry run, nothing was written: 0 files, 0 megapixels to upscale, 2 to skip"
+    )
+
+
+def test_a_dry_run_refuses_what_a_run_refuses(run: Run, folder: Path) -> None:
+    for arguments, says in (
+        (("a.png", "-o", "a.png"), "would overwrite the input"),
+        (("a.png", "-o", "bad.png/b.png"), "bad.png is not a directory"),
+        (("a.png", "-o", "-"), "--dry-run"),
+    ):
+        result = run(*arguments, "--dry-run")
+        assert result.exit_code in (1, 2)
+        assert says in result.stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["a.png", "b.png", "bad.png"]
+
+
+@pytest.fixture
+def photos(folder: Path) -> Path:
+    """A folder of two photos, in the current directory."""
+    (folder / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).rename(folder / "photos" / name)
+    (folder / "bad.png").unlink()
+    return folder / "photos"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["a.png"], ["a_x4.png"]),
+        (["a.png", "--scale", "1.5"], ["a_x1.5.png"]),
+        (["a.png", "--size", "40x", "--tau", "0.4"], ["a_40x_tau0.4.png"]),
+        (["a.png", "--max-size", "40", "--tau", "auto"], ["a_max40.png"]),
+        (["a.png", "--samples", "2", "--sample", "3", "--format", "webp"], ["a_x4_s3.webp", "a_x4_s4.webp"]),
+        (["a.png", "--name", "{stem}-{seed}.tif"], ["a-0.tif"]),
+        (["a.png", "b.png"], ["a_x4.png", "b_x4.png"]),
+        (["photos"], ["photos_x4/a.png", "photos_x4/b.png"]),
+        (["photos/", "--scale", "2"], ["photos_x2/a.png", "photos_x2/b.png"]),
+    ],
+)
+def test_names_say_what_was_asked_for(
+    arguments: list[str], names: list[str], run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent if arguments[0].startswith("photos") else photos)
+    before = {*photos.parent.rglob("*.*")}
+    result = run(*arguments)
+    assert result.exit_code == 0, result.stderr
+    made = {*photos.parent.rglob("*.*")} - before
+    assert sorted(path.relative_to(Path.cwd()).as_posix() for path in made) == names
+
+
+def test_no_file_is_replaced_and_those_with_the_same_settings_are_kept(run: Run, photos: Path) -> None:
+    made = photos / "a_x4.png"
+    assert run("photos/a.png").exit_code == 0
+    first = made.read_bytes()
+    for again in ([], ["--seed", "1", "--resume"], ["--dry-run"]):
+        result = run("photos/a.png", *again)
+        assert result.exit_code == 1
+        assert "photos/a_x4.png exists; remove it, or name it with -o" in result.stderr
+    for kept in ("--resume", "--no-overwrite"):
+        assert "1 skipped" in run("photos/a.png", kept).stderr
+    assert made.read_bytes() == first
+    assert run("photos/a.png", "--tau", "0", "-o", "photos/a_x4.png").exit_code == 0
+    assert made.read_bytes() != first
+    assert hidden_files(photos) == []
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_folder_does_not_enlarge_its_own_outputs_again(run: Run, photos: Path, ending: str) -> None:
+    assert run("photos/a.png", "-o", f"photos/a_x4.{ending}").exit_code == 0
+    (photos / "c.png").write_bytes((photos / "b.png").read_bytes())
+    left = run("photos", "--exclude", "c.*", "--exclude", "d/*")
+    assert sorted(path.name for path in Path("photos_x4").iterdir()) == ["a.png", "b.png"]
+    assert "left out: 1 of srflow-upscale's own outputs; --include-own takes them" in left.stderr
+    assert run("photos", "-o", "all", "--include-own").exit_code == 0
+    assert len([*Path("all").iterdir()]) == 4
+    assert run(f"photos/a_x4.{ending}", "-o", "again.png").exit_code == 0  # what is named is meant
+    assert run("photos_x4").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-"], "- is standard input, which lies in no folder; name the output"),
+        (["photos", "photos/a.png"], "the inputs are several folders, or lie in several"),
+        (["photos/a.png", "c.png"], "the inputs are several folders, or lie in several"),
+        (["photos/a.png", "--name", "{stem}.png"], "would overwrite the input"),
+        (["/"], "/ has no name to which _x4 could be added"),
+        (["--from-output", "photos/a.png"], "--from-output makes a picture again; name the file for it with -o"),
+    ],
+)
+def test_where_there_is_no_place_beside_the_fix_is_one_line(
+    arguments: list[str], says: str, run: Run, photos: Path
+) -> None:
+    Path("c.png").write_bytes((photos / "a.png").read_bytes())
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert says in result.stderr.splitlines()[-1]
+
+
+EMPTY, URL = "is empty; name a file", "is a URL; name a file or folder on this machine"
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "says"),
+    [
+        (upscale, ["", "-o", "x"], EMPTY),
+        (upscale, ["a.png", "", "-o", "x"], EMPTY),
+        (restore, ["", "-o", "x", "--dry-run"], EMPTY),
+        (upscale, ["a.png", "-o", "x.png", "--report", ""], EMPTY),
+        (upscale, ["a.png", "-o", "x.png", "--report", "-"], "it must be a file; name it"),
+        (upscale, ["a.png", "-o", "x.png", "--model", ""], EMPTY),
+        (upscale, ["a.png", "-o", "x.png", "--model", "s3://b/m.srflow"], f"s3://b/m.srflow {URL}"),
+        (transfer, ["a.png", "", "a.png", "-o", "x.png"], EMPTY),
+        (transfer, ["a.png", "a.png", "a.png", "-o", ""], EMPTY),
+        (transfer, ["https://a.b/c.png", "a.png", "a.png", "-o", "x.png"], f"https://a.b/c.png {URL}"),
+        (transfer, ["a.png", "a.png", "a.png", "-o", "x.png", "--lr", "s3://b/c.png"], f"s3://b/c.png {URL}"),
+        (transfer, ["a.png", "a.png", "a.png", "-o", "x.png", "--model", "auto"], "srflow-transfer needs one model"),
+    ],
+)
+def test_they_are_wrong_usage_in_one_line_and_nothing_is_written(
+    command, arguments, says, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"")
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 2
+    assert says in result.stderr.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_files_url_is_its_path(tmp_path: Path) -> None:
+    result = CliRunner().invoke(transfer, [f"file://{tmp_path}/a.png"] * 3 + ["-o", "x.png"])
+    assert f"error: {tmp_path}/a.png: there is no such file" in result.stderr
+    (tmp_path / "a.png").write_bytes(b"")
+    result = CliRunner().invoke(upscale, [f"{tmp_path}/a.png", "-o", "x.png", "--model", f"file://{tmp_path}/m.srflow"])
+    assert f"error: {tmp_path}/m.srflow: there is no such bundle" in result.stderr

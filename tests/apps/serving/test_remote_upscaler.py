@@ -70,16 +70,6 @@ def test_samples_share_a_request_as_far_as_they_fit_and_are_what_each_is_alone(
     assert [int(request["samples"][0]) for request in server.requests] == [2, 2, 1]
 
 
-def test_mean_deviation_and_best_are_the_local_ones(
-    photo: NDArray[np.uint8], remote: RemoteUpscaler, upscaler: Upscaler
-) -> None:
-    there, here = remote.encode(photo), upscaler.encode(photo)
-    assert np.array_equal(there.mean(3), here.mean(3))
-    assert np.array_equal(there.std(3), here.std(3))
-    best = [one.best_of(photo, lambda picture: float(picture.std()), 4) for one in (remote, upscaler)]
-    assert np.array_equal(*best)
-
-
 def test_file_is_the_local_one_and_names_the_servers_model(
     photo: NDArray[np.uint8], remote: RemoteUpscaler, upscaler: Upscaler, tmp_path: Path
 ) -> None:

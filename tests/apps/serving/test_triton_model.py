@@ -200,7 +200,8 @@ def test_a_model_py_finds_the_model(text: str) -> None:
 
 
 def test_a_repository_of_the_mode_that_is_gone_says_what_to_do_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    utils = SimpleNamespace(TritonModelException=RuntimeError, Logger=SimpleNamespace(**dict.fromkeys(LOGS, print)))
+    said = dict.fromkeys(LOGS, (log := list[str]()).append)
+    utils = SimpleNamespace(TritonModelException=RuntimeError, Logger=SimpleNamespace(**said))
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
     for package in ("srflow_sdk", "srflow_apps"):
         monkeypatch.setattr(logging.getLogger(package), "handlers", [])
@@ -209,4 +210,6 @@ def test_a_repository_of_the_mode_that_is_gone_says_what_to_do_in_one_line(monke
     config = json.dumps({"parameters": {"mode": {"string_value": "bls"}}})
     with pytest.raises(RuntimeError, match=r"^the mode bls is gone, .*: srflow-export --bundle BUNDLE --triton REPO$"):
         TritonPythonModel().initialize({"model_config": config})
+    logging.getLogger("srflow_sdk").warning("the SDK's log is the server's")
+    assert log == ["the SDK's log is the server's"]
     assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0", "float32 convolutions stay in float32 in the server"
