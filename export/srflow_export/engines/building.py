@@ -33,6 +33,7 @@ _MOVING = {
 }
 _ONNX_TYPES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
 
+_LINEAR = 1 << 0  # TensorFormat.LINEAR alone
 _COMPUTES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
@@ -64,6 +65,9 @@ def build_engine(
             "checkpoint again with this srflow-sdk, or use another version of the library"
         )
     check_network(trt, network, graph, plugins=plugins)
+    for count, get in ((network.num_inputs, network.get_input), (network.num_outputs, network.get_output)):
+        for tensor in map(get, range(count)):  # the runtime has room for what the shape says, and HWC8 pads channels
+            tensor.allowed_formats = _LINEAR
     config = builder.create_builder_config()
     _configure(trt, config, request)
     if config.add_optimization_profile(_profile(builder, shapes)) < 0:

@@ -140,6 +140,21 @@ def test_a_build_that_fails_says_so_and_what_may_help(rtx, graph, monkeypatch):
         build_engine(rtx, graph, shapes(graph), REQUEST)
 
 
+def test_what_goes_into_an_engine_and_out_of_it_is_linear(rtx, graph, monkeypatch):
+    seen = []
+
+    def noted(_trt, network, *_, **__):
+        seen.append(network)
+
+    monkeypatch.setattr(building, "check_network", noted)
+    build_engine(rtx, graph, shapes(graph), REQUEST)
+    (network,) = seen
+    tensors = [network.get_input(at) for at in range(network.num_inputs)]
+    tensors += [network.get_output(at) for at in range(network.num_outputs)]
+    assert len(tensors) > 3
+    assert {tensor.allowed_formats for tensor in tensors} == {1 << int(rtx.TensorFormat.LINEAR)}
+
+
 def test_progress_is_told_from_the_callers_thread(rtx, graph, monkeypatch):
     monkeypatch.setattr(building, "_SAY_EVERY_S", 0.001)
     lines = []
