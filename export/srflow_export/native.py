@@ -18,10 +18,13 @@ import click
 
 from srflow_sdk.backends.native_library import _BESIDE
 from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError, SRFlowError
+from srflow_sdk.system.hardware import cuda_of_wheels, find_gpu
 from srflow_sdk.system.local_files import write_atomically
 
 _NEEDED = {"cpu": "libsrflow_ort", "cuda": "libsrflow_cuda", "tensorrt": "libsrflow_trt"}
 _TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
+_HEADERS = {"10": "kernel-lens==2.0.1"}  # wheels that carry TensorRT's headers, by their major version
+_NVCC = ("nvidia-cuda-nvcc", "nvidia-cuda-cccl")  # of CUDA 13: PyPI has none of CUDA 12
 # The installed SDK, although `python -m` finds the clone's first; they are the same in an editable install.
 _SDK = next(folder for folder in (Path(__file__).parents[1] / "srflow_sdk", _BESIDE.parent) if folder.is_dir())
 
@@ -44,7 +47,8 @@ def main(preset: str, options: tuple[str, ...]) -> None:
 def build(source: Path, preset: str, *options: str, into: Path) -> None:
     """Build below `source`/build/, and place all libraries in the folder `into`. CMake's output passes through.
 
-    Raises: ArgumentError for sources of another version, MissingExtraError without CMake, ExportError if CMake fails.
+    TensorRT's headers and nvcc come from PyPI where the options name none and there is none. Raises: ArgumentError for
+    sources of another version, MissingExtraError without CMake or nvcc, ExportError if CMake or pip fails.
     """
     version, folder = source / "srflow_sdk" / "_version.py", source / "build" / f"native-{preset}"
     if not version.is_file() or version.read_bytes() != (_SDK / "_version.py").read_bytes():
@@ -53,6 +57,16 @@ def build(source: Path, preset: str, *options: str, into: Path) -> None:
         )
     tensorrt = [each.version for name in _TENSORRT for each in metadata.distributions(name=name)]
     wanted = [f"-DSRFLOW_TENSORRT_VERSION={version}" for version in tensorrt[:1]]  # CMake asks for its headers
+    tools, named = source / "build" / "native-tools", " ".join(options)
+    major = tensorrt[0].partition(".")[0] if tensorrt else "10"
+    if preset == "tensorrt" and "TensorRT_INCLUDE_DIR" not in named and "TENSORRT_INCLUDE_DIR" not in os.environ:
+        headers = tools / "kernel_lens" / "include" / "tensorrt"
+        if major in _HEADERS:  # otherwise CMake says where they are
+            wanted += [f"-DTensorRT_INCLUDE_DIR={_from_pypi(headers, tools, '--no-deps', _HEADERS[major])}"]
+    if preset != "cpu" and "CMAKE_CUDA_COMPILER" not in named and not (_tool("nvcc") or "CUDACXX" in os.environ):
+        if (gpu := find_gpu()) is not None and cuda_of_wheels(gpu.cuda) < 13:
+            raise MissingExtraError(f"nvcc is not on the PATH, and this driver needs one of CUDA {gpu.cuda} or older")
+        wanted += [f"-DCMAKE_CUDA_COMPILER={_from_pypi(tools / 'nvidia' / 'cu13' / 'bin' / 'nvcc', tools, *_NVCC)}"]
     generator = ("-G", "Ninja") if _tool("ninja") else ()
     _cmake(
         "--fresh", "-S", source, "--preset", preset, "-B", folder, *generator, "-DSRFLOW_TESTS=OFF", *wanted, *options
@@ -67,6 +81,18 @@ def build(source: Path, preset: str, *options: str, into: Path) -> None:
         for path in built:
             write_atomically(into / path.name, path.read_bytes())  # processes may have the older one loaded
             click.echo(f"wrote {into / path.name}")
+
+
+def _from_pypi(wanted: Path, tools: Path, *packages: str) -> Path:
+    """What packages bring into a folder of tools. Raises: ExportError if pip fails."""
+    if not wanted.exists():
+        click.echo(f"fetching {' '.join(packages)} into {tools}")
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(tools), *packages]
+        if subprocess.run(command, check=False).returncode != 0 or not wanted.exists():
+            raise ExportError(
+                f"pip did not bring {wanted}; its output above says why, and docs/native.md the way without"
+            )
+    return wanted
 
 
 def _tool(name: str) -> str | None:

@@ -4,13 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 from srflow_export import native
 from srflow_sdk.backends import native_library
+from srflow_sdk.errors import ExportError
+from srflow_sdk.system.hardware import Gpu
 from tests.native.conftest import ROOT
+
+FROM_PYPI = native._from_pypi
 
 # Stands in for CMake: writes its arguments down, and installs what BUILT names.
 CMAKE = """#!{python}
@@ -41,6 +46,50 @@ def places(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def pip(monkeypatch):
+    """What PyPI was asked for; it brings everything but what CUDA 12 would need."""
+    asked = []
+
+    def brought(wanted, _tools, *packages):
+        asked.append(packages)
+        return wanted
+
+    for name in ("TENSORRT_INCLUDE_DIR", "CUDACXX"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(native, "_from_pypi", brought)
+    monkeypatch.setattr(native, "find_gpu", lambda: None)
+    return asked
+
+
+@pytest.mark.parametrize(("installed", "headers"), [(None, True), ("10.15.1.29", True), ("11.4.0.106", False)])
+def test_headers_and_nvcc_come_from_pypi_where_there_are_none(places, cmake, pip, monkeypatch, installed, headers):
+    found = [SimpleNamespace(version=installed)] if installed else []
+    monkeypatch.setattr(native.metadata, "distributions", lambda name: found if name == "tensorrt" else [])
+    monkeypatch.setenv("PATH", "/nowhere")
+    status, output = run("tensorrt")
+    assert status == 0, output
+    tools = places / "clone" / "build" / "native-tools"
+    configured = cmake.read_text().splitlines()[0].split()
+    assert f"-DCMAKE_CUDA_COMPILER={tools}/nvidia/cu13/bin/nvcc" in configured
+    assert (f"-DTensorRT_INCLUDE_DIR={tools}/kernel_lens/include/tensorrt" in configured) == headers
+    assert pip == [("--no-deps", "kernel-lens==2.0.1")] * headers + [("nvidia-cuda-nvcc", "nvidia-cuda-cccl")]
+    pip.clear()
+    assert run("cpu")[0] == 0
+    assert pip == []
+
+
+def test_a_driver_that_runs_no_cuda_13_needs_a_toolkit(places, cmake, pip, monkeypatch):
+    monkeypatch.setattr(native, "find_gpu", lambda: Gpu(name="G", compute_capability="8.9", cuda="12.4"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert run("cuda") == (1, "error: nvcc is not on the PATH, and this driver needs one of CUDA 12.4 or older\n")
+
+
+def test_what_pip_does_not_bring_is_an_error(tmp_path):
+    with pytest.raises(ExportError, match=r"pip did not bring .*nvcc; .*docs/native\.md"):
+        FROM_PYPI(tmp_path / "nvcc", tmp_path, "--no-index", "nvidia-cuda-nvcc")
+
+
 @pytest.fixture
 def cmake(places, monkeypatch):
     """The file with its calls."""
@@ -68,12 +117,12 @@ def test_libraries_are_built_with_ninja_for_this_tensorrt_and_placed_where_the_s
     monkeypatch.syspath_prepend(package.parent)
     (places / "native").mkdir()
     (places / "native" / "libsrflow_trt.so").write_bytes(b"an older one")
-    status, output = run("tensorrt", "-DTensorRT_INCLUDE_DIR=/there")
+    status, output = run("tensorrt", "-DTensorRT_INCLUDE_DIR=/there", "-DCMAKE_CUDA_COMPILER=/there/nvcc")
     assert status == 0, output
     configured, built, installed = cmake.read_text().splitlines()
     folder = places / "clone" / "build" / "native-tensorrt"
     assert configured.startswith(f"--fresh -S {places}/clone --preset tensorrt -B {folder} -G Ninja -DSRFLOW_TESTS=OFF")
-    assert configured.endswith(" -DTensorRT_INCLUDE_DIR=/there")
+    assert configured.endswith(" -DTensorRT_INCLUDE_DIR=/there -DCMAKE_CUDA_COMPILER=/there/nvcc")
     assert "-DSRFLOW_TENSORRT_VERSION=10.15.1.29" in configured.split()
     assert built == f"--build {folder} --parallel {os.cpu_count()}"
     assert installed.startswith(f"--install {folder} --prefix ")
