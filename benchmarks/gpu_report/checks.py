@@ -95,6 +95,10 @@ def repeats(of: Opened) -> Iterator[Row]:
     with ThreadPoolExecutor(THREADS) as pool:
         found = list(pool.map(lambda _: of.engine.draw(pixels), range(2 * THREADS)))
     yield equal(f"{THREADS} threads", of, found, first)
+    if (alone := getattr(of.engine, "samples", None)) is not None:
+        differ = sum(not np.array_equal(*pair) for pair in alone(pixels))
+        verdict: Verdict = "wrong" if differ else "fine"
+        yield Row("samples at once and alone", of.setting.engine, f"{differ} of 4 differ", "0", verdict)
 
 
 def plugins(of: Opened) -> Iterator[Row]:

@@ -106,6 +106,12 @@ class SdkEngine:
         drawn: np.ndarray = self.upscaler.upscale(pixels, tau=TAU, seed=SEED)
         return drawn
 
+    def samples(self, pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Pairs of a sample that is drawn with three others and the same one alone."""
+        encoding = self.upscaler.encode(pixels)
+        for number, drawn in enumerate(encoding.samples(4, tau=TAU, seed=SEED)):
+            yield drawn, encoding.sample(tau=TAU, seed=SEED, sample=number)
+
     def calls(self, size: int) -> dict[str, Callable[[], object]]:
         """See `checks.Opened`; from pixels to pixels in 8 bits."""
         pixels, turn = np.round(picture(size, size) * 255).astype(np.uint8), count()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -81,9 +81,7 @@ class Drawing:
     def noise(self) -> dict[int, _Array]:
         """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it."""
         noise = window_noise(self.levels, scale=self.scale, seed=self.seed, sample=self.sample, **vars(self.window))
-        if self.maps:
-            noise = {level: array * self.maps[level] for level, array in noise.items()}
-        return {level: array[None] for level, array in noise.items()}
+        return {level: (array * self.maps[level] if self.maps else array)[None] for level, array in noise.items()}
 
 
 class Backend(ABC):
@@ -95,6 +93,9 @@ class Backend(ABC):
 
     precision: ComputePrecision = "bundle"
     """The encoder's arithmetic; whoever makes the backend sets it."""
+
+    drawn_at_once = 1
+    """How many samples of one window :meth:`draw` likes to have."""
 
     trims_memory = False
     """True if it returns the memory of a run to the system, where that takes it back."""
@@ -177,24 +178,22 @@ class Backend(ABC):
         self._require_active()
         return self.sample_impl(conditioning, noise, tau)
 
-    def draw(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
-        """Draw noise and decode it: the core of :meth:`sample`'s picture, with the same bits.
+    def draw(self, conditioning: Conditioning, drawings: Sequence[Drawing]) -> list[NDArray[Any]]:
+        """Draw noise and decode it: the cores of :meth:`sample`'s pictures, with the same bits.
+
+        Args:
+            conditioning: From :meth:`encode` of this backend.
+            drawings: Samples of one window with the same core and finish.
 
         Returns:
-            float32 h×w×3; or, of the dtype that the drawing names, finished, if the device does that and the values can
-            be a picture's.
+            For each, float32 h×w×3; or, of the dtype that the drawing names, finished, if the device does that and the
+            values can be a picture's.
 
         Raises:
             SRFlowError: As :meth:`sample`.
         """
-        self._require_active()
-        return self.draw_impl(conditioning, drawing)
-
-    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
-        """Do the work of :meth:`draw`. Devices that draw noise by themselves have another one."""
-        rows, columns = drawing.core.slices
-        drawn: _Array = self.sample(conditioning, drawing.noise(), drawing.tau)[0].transpose(1, 2, 0)
-        return drawn[rows, columns]
+        drawn = ((one.core, self.sample(conditioning, one.noise(), one.tau)[0]) for one in drawings)
+        return [picture.transpose(1, 2, 0)[core.slices] for core, picture in drawn]
 
     @property
     def can_invert(self) -> bool:

@@ -12,8 +12,7 @@ import importlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any, TypeVar
@@ -46,19 +45,8 @@ _T = TypeVar("_T")
 _Array = NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class TensorRTConditioning(Conditioning):
-    """The encoder's outputs on the GPU, image by image. Freed with the object, or when the backend closes."""
-
-    images: list[EncodedImage]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(image.nbytes for image in self.images)
-
-
 class TensorRTBackend(Backend):
-    """The first of a bundle's engines that this machine can run. Batches are computed image by image."""
+    """The first of a bundle's engines that this machine can run, for one image at a time."""
 
     def __init__(self, bundle: Bundle, *, gpu: int = 0) -> None:
         self._bundle, self._gpu = bundle, gpu
@@ -86,6 +74,7 @@ class TensorRTBackend(Backend):
         record, library, found = select_engines(self._bundle, gpu=self._gpu)
         cuda = CudaGpu.open(self._gpu, wheels=cuda_of_wheels(found.cuda))
         self._session = _Session(self._bundle, record, library, found, cuda)
+        self.drawn_at_once = self._session.sampler.most_samples
         # Called by Python too: a backend that nobody closed must not keep the GPU's memory.
         self._release = release = weakref.finalize(self, self._session.close)
         release.atexit = False
@@ -94,39 +83,43 @@ class TensorRTBackend(Backend):
         self._session = None
         self._release()
 
-    def encode_impl(self, lr: _Array) -> TensorRTConditioning:
+    def encode_impl(self, lr: _Array) -> EncodedImage:
         session = still_open(self._session)
 
-        def encode(uploads: dict[str, _Array], lane: GpuLane) -> EncodedImage:
-            with lane.binding(session.encoder, {"lr": uploads["lr"].shape}) as binding:
+        def encode(lane: GpuLane) -> EncodedImage:
+            with lane.binding(session.encoder, {"lr": lr.shape}) as binding:
                 image = EncodedImage(session.memory, session.encoder, binding.output_shapes)
                 try:
-                    binding.run(uploads, lane.slot(image, filled=False))
+                    binding.run({"lr": np.asarray(lr, np.float32)}, lane.slot(image, filled=False))
                     lane.move_out(image)
                 except BaseException:
                     image.release()  # the error's traceback would keep it
                     raise
                 return image
 
-        what = f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}"
-        return TensorRTConditioning([session.run(what, partial(encode, one)) for one in _each({"lr": lr})])
+        return session.run(f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}", encode)
 
     def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
         session, arrays = still_open(self._session), {f"noise_level{level}": array for level, array in noise.items()}
         arrays["tau"] = np.full(len(next(iter(noise.values()))), tau, np.float32)
         return session.computed(session.sampler, conditioning, arrays, f"sampling on {self.device}")["sr"]
 
-    def draw_impl(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
-        session = still_open(self._session)
-        (image,) = session.images(conditioning, 1)
-        levels = [(one, drawing.window.scaled(drawing.scale, 1 << one.level)) for one in drawing.levels]
-        noise = {f"noise_level{one.level}": (1, one.channels, place.height, place.width) for one, place in levels}
+    def draw(self, conditioning: Conditioning, drawings: Sequence[Drawing]) -> list[NDArray[Any]]:
+        self._require_active()
+        session, first, count = still_open(self._session), drawings[0], len(drawings)
+        image, what = session.own_image(conditioning), f"sampling on {self.device}"
+        levels = [(one, first.window.scaled(first.scale, 1 << one.level)) for one in first.levels]
+        noise = {f"noise_level{one.level}": (one.channels, place.height, place.width) for one, place in levels}
 
-        def work(lane: GpuLane) -> NDArray[Any]:
-            with lane.binding(session.sampler, {**image.shapes, **noise, "tau": (1,)}) as binding:
-                return session.kernels.draw(binding, lane.slot(image), drawing)
+        def work(some: Sequence[Drawing], lane: GpuLane) -> list[NDArray[Any]]:
+            shapes = {name: (len(some), *shape) for name, shape in {**noise, "tau": ()}.items()}
+            with lane.binding(session.sampler, image.shapes | shapes) as binding:
+                return session.kernels.draw(binding, lane.slot(image), some)
 
-        return session.run(f"sampling on {self.device}", work)
+        if count == self.drawn_at_once > 1:
+            with contextlib.suppress(OutOfMemoryError):  # one by one takes less
+                return session.run(what, partial(work, drawings))
+        return [session.run(what, partial(work, [one]))[0] for one in drawings]
 
     @property
     def can_invert(self) -> bool:
@@ -178,32 +171,28 @@ class _Session:
         own_graphs = self.record.runtime == "tensorrt_rtx"
         return Engine(self._library, engine, log=self._log, kernels=self._kernel_cache, own_graphs=own_graphs)
 
-    def images(self, conditioning: Conditioning, count: int) -> list[EncodedImage]:
-        """One image's conditioning for each of `count`. Raises: DeviceError if it is of another session or batch."""
-        images = own(conditioning, TensorRTConditioning).images
-        if any(image.memory is not self.memory for image in images):
+    def own_image(self, conditioning: Conditioning) -> EncodedImage:
+        """Conditioning as this session made it. Raises: DeviceError for another one's."""
+        if (image := own(conditioning, EncodedImage)).memory is not self.memory:
             raise DeviceError("conditioning is from another backend or from before this one was closed; encode again")
-        if len(images) not in (1, count):
-            raise DeviceError(f"conditioning of {len(images)} images does not fit a batch of {count}")
-        return images if len(images) == count else images * count
+        return image
 
     def computed(
-        self, engine: Engine, conditioning: Conditioning, batch: Mapping[str, _Array], what: str
+        self, engine: Engine, conditioning: Conditioning, arrays: Mapping[str, _Array], what: str
     ) -> dict[str, _Array]:
-        """The outputs of an engine by name for a batch, which is computed one by one."""
+        """The outputs of an engine by name, for an image and the arrays of its other inputs."""
+        image = self.own_image(conditioning)
+        uploads = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
-        def work(image: EncodedImage, uploads: dict[str, _Array], lane: GpuLane) -> dict[str, _Array]:
-            shapes = {**image.shapes, **{name: array.shape for name, array in uploads.items()}}
-            with lane.binding(engine, shapes) as binding:
+        def work(lane: GpuLane) -> dict[str, _Array]:
+            with lane.binding(
+                engine, {**image.shapes, **{name: one.shape for name, one in uploads.items()}}
+            ) as binding:
                 binding.run(uploads, lane.slot(image))
-                return {
-                    name: np.array(binding.downloaded(name, shape)) for name, shape in binding.output_shapes.items()
-                }
+                shapes = binding.output_shapes
+                return {name: np.array(binding.downloaded(name, shape)) for name, shape in shapes.items()}
 
-        parts = list(_each(batch))
-        pairs = zip(self.images(conditioning, len(parts)), parts, strict=True)
-        found = [self.run(what, partial(work, *pair)) for pair in pairs]
-        return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
+        return self.run(what, work)
 
     def run(self, what: str, work: Callable[[GpuLane], _T]) -> _T:
         """Do work in a lane. what: it in words, for errors. Raises: DeviceError, OutOfMemoryError."""
@@ -273,13 +262,6 @@ class _Session:
         except DeviceError as error:  # after a failure on the GPU, nothing works there until the program ends
             _log.warning("GPU memory could not be released: %s", error)
         self._idle.clear()
-
-
-def _each(arrays: Mapping[str, _Array]) -> Iterator[dict[str, _Array]]:
-    """A batch's arrays in float32, one by one, as batches of one."""
-    floats = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
-    for index in range(len(next(iter(floats.values())))):
-        yield {name: array[index : index + 1] for name, array in floats.items()}
 
 
 def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:

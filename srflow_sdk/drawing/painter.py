@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -377,50 +378,51 @@ class Painter:
             found = kept.tiles.get(tile)
             conditioning = self.encode(lr) if found is None else found
             del found
-        for sample in request.samples:
-            for temperature in temperatures:
-                stop_if_set(cancel)
-                with cancelled_by(cancel):
-                    core = self._core(self.backend, tile, conditioning, request, temperature, sample, finish)
+        wanted = ((sample, temperature) for sample in request.samples for temperature in temperatures)
+        while some := list(itertools.islice(wanted, self.backend.drawn_at_once)):
+            stop_if_set(cancel)
+            with cancelled_by(cancel):
+                cores = self._cores(self.backend, tile, conditioning, request, some, finish)
+                for place, (core, which) in enumerate(zip(cores, some, strict=True)):
                     if core.dtype == np.float32 and not is_usable(core):
-                        core = self._core_again(tile, lr, request, temperature, sample)
-                yield core
+                        cores[place] = self._core_again(tile, lr, request, *which)
+            yield from cores
 
-    def _core(
+    def _cores(
         self,
         backend: Backend,
         tile: Tile,
         conditioning: Conditioning,
         request: Request,
-        temperature: Temperature,
-        sample: int,
+        wanted: Sequence[tuple[int, Temperature]],
         finish: Finish | None = None,
-    ) -> NDArray[Any]:
-        """The tile's core of one sample, h×w×3, float32 unless the backend finished it."""
+    ) -> list[NDArray[Any]]:
+        """The tile's cores of samples at temperatures, h×w×3, float32 unless the backend finished them."""
         manifest, window = self.manifest, tile.window
         levels, scale = manifest.latent_levels, manifest.scale
         core = tile.core.within(window).scaled(scale)
         if request.latents is not None:
             latents = {level: array[None] for level, array in request.latents._window(window, scale).items()}
-            rows, columns = core.slices
-            drawn: NDArray[np.float32] = backend.sample(conditioning, latents, 1.0)[0].transpose(1, 2, 0)
-            return drawn[rows, columns]
-        maps, tau = temperature.on_levels((entry.level for entry in levels), window, scale)
-        drawing = Drawing(
-            levels=levels,
-            scale=scale,
-            seed=int(request.options.seed),
-            sample=sample,
-            window=window,
-            tau=tau,
-            maps=maps,
-            core=core,
-            finish=finish,
-        )
-        return backend.draw(conditioning, drawing)
+            return [backend.sample(conditioning, latents, 1.0)[0].transpose(1, 2, 0)[core.slices]]
+        drawings = []
+        for sample, temperature in wanted:
+            maps, tau = temperature.on_levels((entry.level for entry in levels), window, scale)
+            drawing = Drawing(
+                levels=levels,
+                scale=scale,
+                seed=int(request.options.seed),
+                sample=sample,
+                window=window,
+                tau=tau,
+                maps=maps,
+                core=core,
+                finish=finish,
+            )
+            drawings.append(drawing)
+        return backend.draw(conditioning, drawings)
 
     def _core_again(
-        self, tile: Tile, lr: NDArray[np.float32], request: Request, temperature: Temperature, sample: int
+        self, tile: Tile, lr: NDArray[np.float32], request: Request, sample: int, temperature: Temperature
     ) -> NDArray[Any]:
         """The core in float32 on the CPU, after the backend gave values that are not finite."""
         graphs, also = self.manifest.float32_graphs or REQUIRED_FILES, ""
@@ -429,7 +431,7 @@ class Painter:
                 graphs, "a tile had NaN or infinite values; computing it again in float32 on the CPU"
             )
             if fp32 is not None:
-                core = self._core(fp32, tile, self.encode(lr, fp32), request, temperature, sample)
+                (core,) = self._cores(fp32, tile, self.encode(lr, fp32), request, [(sample, temperature)])
                 if is_usable(core):
                     return core
                 also = ", in float32 too"

@@ -25,6 +25,7 @@ from onnx import external_data_helper, helper, numpy_helper
 from srflow_sdk.errors import BundleError, ExportError
 from srflow_sdk.model.engine_records import LrProfile
 
+SAMPLES_AT_ONCE = 4
 _TAPS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
 """Which taps of a 3-convolution of the enlarged picture each tap of the transposed one sums."""
 
@@ -62,21 +63,23 @@ class Graph:
         return inputs, {entry.name: _type_name(entry) for entry in self.model.graph.output}
 
     def input_shapes(self, profile: LrProfile, *, scale: int) -> dict[str, tuple[Shape, Shape, Shape]]:
-        """The smallest, best and largest shape of each input for these LR sizes and a batch of one, by name.
+        """The smallest, best and largest shape of each input for these LR sizes, by name, for one image.
+
+        The runtime draws one sample of it, or SAMPLES_AT_ONCE.
 
         Raises: BundleError for a tensor that the exporter never made, and for one without a fixed number of channels.
         """
         low, best, high = (
-            {entry.name: self._shape(entry, size, scale) for entry in self.inputs()}
-            for size in (profile.min, profile.opt, profile.max)
+            {entry.name: self._shape(entry, size, scale, samples) for entry in self.inputs()}
+            for size, samples in ((profile.min, 1), (profile.opt, SAMPLES_AT_ONCE), (profile.max, SAMPLES_AT_ONCE))
         )
         return {name: (shape, best[name], high[name]) for name, shape in low.items()}
 
-    def _shape(self, entry: onnx.ValueInfoProto, size: tuple[int, int], scale: int) -> Shape:
-        """`lr` has LR size, `hr` HR size, `level{ℓ}_…` and `noise_level{ℓ}` HR/2^ℓ; the runtime draws one at a time."""
+    def _shape(self, entry: onnx.ValueInfoProto, size: tuple[int, int], scale: int, samples: int) -> Shape:
+        """`lr` has LR size, `hr` HR size, `level{ℓ}_…` and `noise_level{ℓ}` HR/2^ℓ."""
         dimensions, level = entry.type.tensor_type.shape.dim, _LEVEL.fullmatch(entry.name)
         if entry.name == "tau" and len(dimensions) == 1:
-            return (1,)
+            return (samples,)
         channels = dimensions[1].dim_value if len(dimensions) == 4 else 0
         if not channels or not (level or entry.name in ("lr", "hr")):
             raise BundleError(
@@ -84,7 +87,8 @@ class Graph:
                 "are unknown; export the checkpoint again with srflow-export"
             )
         factor, divisor = 1 if entry.name == "lr" else scale, 1 << int(level[1]) if level else 1
-        return (1, channels, *(factor * side // divisor for side in size))
+        batch = samples if entry.name.startswith("noise_") else 1
+        return (batch, channels, *(factor * side // divisor for side in size))
 
     def inputs(self) -> list[onnx.ValueInfoProto]:
         """Its inputs, without the weights that old files list among them."""

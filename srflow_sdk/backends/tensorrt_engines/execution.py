@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends.base import OUT_OF_MEMORY, Drawing
+from srflow_sdk.backends.base import OUT_OF_MEMORY, Conditioning, Drawing
 from srflow_sdk.backends.tensorrt_engines.cuda import ALIGNMENT, THREADS, Block, CudaGpu, DeviceMemory, Launch
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
@@ -109,8 +109,10 @@ class Engine:
         self._trt, self._engine, self._kernels = trt, engine, kernels
         self.log, self.own_graphs = log, own_graphs
         self.contexts_kept = 1 if own_graphs else _SIZES_KEPT
-        names = map(engine.get_tensor_name, range(engine.num_io_tensors))
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self.outputs = [name for name in names if engine.get_tensor_mode(name).name == "OUTPUT"]
+        # The samples that a sampler draws at once; engines that were built before there were several draw one.
+        self.most_samples = int(engine.get_tensor_profile_shape("tau", 0)[2][0]) if "tau" in names else 1
         self._lock = threading.Lock()
 
     def nbytes(self, name: str, shape: Shape) -> int:
@@ -134,17 +136,21 @@ class Engine:
         return context
 
 
-class EncodedImage:
-    """The encoder's outputs for one image, in one block of device memory, which is given back with the object."""
+class EncodedImage(Conditioning):
+    """The encoder's outputs for one image, in one block of memory. Freed with the object, or with the backend."""
 
     def __init__(self, memory: DeviceMemory, engine: Engine, shapes: Mapping[str, Shape]) -> None:
         sizes = {name: engine.nbytes(name, shape) for name, shape in shapes.items()}
         *begins, end = accumulate((padded_size(size, ALIGNMENT) for size in sizes.values()), initial=0)
         self.number = next(_numbers)
         self.begins = dict(zip(sizes, begins, strict=True))
-        self.memory, self.shapes, self.nbytes, self.block = memory, dict(shapes), sum(sizes.values()), memory.take(end)
+        self.memory, self.shapes, self.block = memory, dict(shapes), memory.take(end)
         self.release = weakref.finalize(self, memory.give_back, self.block)
         self.release.atexit = False
+
+    @property
+    def nbytes(self) -> int:
+        return self.block.nbytes
 
 
 class GpuLane:
@@ -270,18 +276,18 @@ class Binding:
             self._lane.stream.copy(staged.ctypes.data, addresses[name], staged.nbytes)
         self._compute()
 
-    def downloaded(self, name: str, shape: Shape, dtype: Any = np.float32) -> NDArray[Any]:
-        """What a buffer holds after a run, which is waited for, in memory that the next run uses again."""
-        array = self._staged(name, shape, np.dtype(dtype))
-        self._lane.stream.copy(self._buffers[name].address, array.ctypes.data, array.nbytes)
+    def downloaded(self, name: str, shape: Shape, dtype: Any = np.float32, *, first: int = 0) -> NDArray[Any]:
+        """What a buffer holds from a byte on, once a run has ended, in memory that the next run uses again."""
+        array = self._staged(name, shape, np.dtype(dtype), first)
+        self._lane.stream.copy(self._buffers[name].address + first, array.ctypes.data, array.nbytes)
         self._lane.stream.synchronize()
         return array
 
-    def _staged(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> NDArray[Any]:
+    def _staged(self, name: str, shape: Shape, dtype: np.dtype[Any], first: int = 0) -> NDArray[Any]:
         """An array in pinned memory, the same for all runs, which is as large as the buffer of this name."""
         if name not in self._pinned:
             self._pinned[name] = self._lane.gpu.pin(self._buffers[name].nbytes)
-        return self._pinned[name][: math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+        return self._pinned[name][first : first + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
 
     def close(self) -> None:
         """Release the graph and buffers. The context remains, as another binding may use it."""
@@ -361,39 +367,51 @@ class DrawingKernels:
         ptx = Path(__file__).with_name("drawing.ptx").read_bytes()
         self.unload, (self._latents, self._finish) = gpu.load(ptx, "srflow_draw_latents", "srflow_finish")
 
-    def draw(self, binding: Binding, bound: Mapping[str, int], drawing: Drawing) -> NDArray[Any]:
-        """Draw the core of a picture with the sampler's binding. bound: the conditioning's addresses."""
-        place = drawing.window.top, drawing.window.left, *dataclasses.astuple(drawing.core)
-        packed = _STATE.pack(drawing.seed, drawing.sample, *place, 0)
-        changing = np.frombuffer(packed.ljust(_TAU, b"\0") + np.float32(drawing.tau).tobytes(), np.uint8)
-        uploads: dict[str, NDArray[Any]] = {"drawing": changing}
-        state = binding.buffer("drawing", changing.nbytes)
-        tensors, before, after, finish = {**bound, "tau": state + _TAU}, [], [], drawing.finish
-        for entry in drawing.levels:
-            name, map_name = f"noise_level{entry.level}", f"map_level{entry.level}"
-            _, channels, height, width = binding.shapes[name]
-            map_address, tensors[name] = 0, binding.buffer(name)
-            if drawing.maps:
-                uploads[map_name] = drawing.maps[entry.level]
-                map_address = binding.buffer(map_name, height * width * 4)
-            grid = -(-height * width // THREADS), -(-channels // _CHANNELS)
-            of_level = (drawing.scale, entry.level, channels, height, width)
-            before.append(Launch(self._latents, grid, (state, *of_level, map_address, tensors[name])))
+    def draw(self, binding: Binding, bound: Mapping[str, int], drawings: Sequence[Drawing]) -> list[NDArray[Any]]:
+        """Draw the cores of pictures with the sampler's binding, which differ in what is drawn alone.
+
+        bound: the conditioning's addresses.
+        """
+        count, (scale, finish, core) = len(drawings), (drawings[0].scale, drawings[0].finish, drawings[0].core)
+        places = [(one.window.top, one.window.left, *dataclasses.astuple(core)) for one in drawings]
+        packed = (_STATE.pack(one.seed, one.sample, *at, 0) for one, at in zip(drawings, places, strict=True))
+        states = b"".join(state.ljust(_TAU, b"\0") for state in packed)
+        taus = np.array([one.tau for one in drawings], np.float32).tobytes()
+        uploads: dict[str, NDArray[Any]] = {"drawing": np.frombuffer(states + taus, np.uint8)}
+        state = binding.buffer("drawing", len(states + taus))
+        tensors, before, after = {**bound, "tau": state + len(states)}, [], []
         _, _, height, width = binding.output_shapes["sr"]
-        if finish is not None:
-            name, most, bounds = f"sr_{finish.dtype}", int(np.iinfo(finish.dtype).max), 0
-            made = binding.buffer(name, height * width * 3 * finish.dtype.itemsize)
-            if finish.bounds is not None:
-                uploads["bounds"] = finish.bounds
-                bounds = binding.buffer("bounds", height * width * 16 // drawing.scale**2)
-            how = (state, drawing.scale, most, height, width, binding.buffer("sr"), bounds, made)
-            after.append(Launch(self._finish, (-(-height * width // THREADS), 1), how))
+        nbytes = 0 if finish is None else height * width * 3 * finish.dtype.itemsize
+        for place, drawing in enumerate(drawings):
+            own_state = state + place * _TAU
+            for entry in drawing.levels:
+                name, map_name = f"noise_level{entry.level}", f"map_level{entry.level}_{place}"
+                _, channels, rows, columns = binding.shapes[name]
+                map_address, tensors[name] = 0, binding.buffer(name)
+                if drawing.maps:
+                    uploads[map_name] = drawing.maps[entry.level]
+                    map_address = binding.buffer(map_name, rows * columns * 4)
+                grid = -(-rows * columns // THREADS), -(-channels // _CHANNELS)
+                target = tensors[name] + place * channels * rows * columns * 4
+                of_level = (scale, entry.level, channels, rows, columns)
+                before.append(Launch(self._latents, grid, (own_state, *of_level, map_address, target)))
+            if finish is not None:
+                made, bounds, most = f"sr_{finish.dtype}", 0, int(np.iinfo(finish.dtype).max)
+                target = binding.buffer(made, count * nbytes) + place * nbytes
+                source = binding.buffer("sr") + place * height * width * 12
+                if finish.bounds is not None:
+                    uploads["bounds"] = finish.bounds
+                    bounds = binding.buffer("bounds", height * width * 16 // scale**2)
+                how = (own_state, scale, most, height, width, source, bounds, target)
+                after.append(Launch(self._finish, (-(-height * width // THREADS), 1), how))
         binding.run(uploads, tensors, before=before, after=after)
-        if (
-            finish is not None
-            and not _STATE.unpack(binding.downloaded("drawing", (_STATE.size,), np.uint8).tobytes())[-1]
-        ):
-            return np.array(binding.downloaded(name, (drawing.core.height, drawing.core.width, 3), finish.dtype))
-        rows, columns = drawing.core.slices
-        core = binding.downloaded("sr", (3, height, width))[:, rows, columns]
-        return np.array(core.transpose(1, 2, 0))
+        found, (down, across) = [], core.slices
+        left = b"" if finish is None else binding.downloaded("drawing", (len(states),), np.uint8).tobytes()
+        for place in range(count):
+            if finish is not None and not _STATE.unpack_from(left, place * _TAU)[-1]:
+                wanted = (core.height, core.width, 3)
+                found.append(np.array(binding.downloaded(made, wanted, finish.dtype, first=place * nbytes)))
+            else:
+                values = binding.downloaded("sr", (3, height, width), first=place * height * width * 12)
+                found.append(np.array(values[:, down, across].transpose(1, 2, 0)))
+        return found
