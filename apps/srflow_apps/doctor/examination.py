@@ -149,9 +149,9 @@ def graphics() -> dict[str, Any]:
 
 @apart
 def upscale(device: str) -> str:
-    """Upscale a small image with the embedded model, on a device whose picture is compared with the CPU's as it opens.
+    """Upscale a small image with the embedded model: what was done, in words.
 
-    Returns what it did, in words.
+    A device that may err is compared with the CPU as it opens, and raises what is wrong.
     """
     import numpy as np
 
