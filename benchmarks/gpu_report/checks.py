@@ -77,7 +77,9 @@ def kernels(of: Opened) -> Iterator[Row]:
 
 
 def loading(of: Opened) -> Iterator[Row]:
-    """Say what the engine took to be there."""
+    """Say what the engine took to be there: building, which the budget leaves out, has a row of its own."""
+    if (built := getattr(of.engine, "built", "")) != "":
+        yield Row("building", of.setting.engine, built, "not of the budget")
     yield Row("loading", of.setting.engine, of.engine.about, verdict="fine")
 
 

@@ -85,8 +85,8 @@ def _export(*options: str) -> None:
 class SdkEngine:
     """An Upscaler on one device, which draws pictures in one piece."""
 
-    def __init__(self, upscaler: Upscaler, bundle: Bundle, about: str) -> None:
-        self.upscaler, self.bundle, self.about = upscaler, bundle, about
+    def __init__(self, upscaler: Upscaler, bundle: Bundle, about: str, built: str) -> None:
+        self.upscaler, self.bundle, self.about, self.built = upscaler, bundle, about, built
 
     @classmethod
     @contextlib.contextmanager
@@ -98,8 +98,8 @@ class SdkEngine:
         made = time.perf_counter()
         device: Any = setting.kind
         with Upscaler(bundle, device=device, tile=None) as upscaler:
-            about = f"export {made - started:.0f} s, opening {time.perf_counter() - made:.1f} s"
-            yield cls(upscaler, bundle, about)
+            about = f"opening {time.perf_counter() - made:.1f} s"
+            yield cls(upscaler, bundle, about, f"{made - started:.0f} s for the export and its engines")
 
     def draw(self, pixels: np.ndarray) -> np.ndarray:
         """See `checks.Opened`."""

@@ -281,7 +281,9 @@ def test_one_export_serves_the_engines_and_onnx_runtime_draws_its_pictures(cpu_w
     setting = Setting("cpu fp16", cpu_work, quick=True, size=32)
     found = answered(setting, ["loading", "pictures", "times", "repeats", "plugins"])
     assert "wrong" not in verdicts(found)
-    assert found["loading"][0].value.startswith("export ")
+    building, opening = found["loading"]
+    assert (building.check, building.verdict, opening.verdict) == ("building", "", "fine")
+    assert building.value.endswith(" s for the export and its engines")
     assert [row.verdict for row in found["pictures"]] == ["fine"] * 3
     assert {row.check for row in found["times"] if row.figure} == {"one picture, warm", "a further sample, warm"}
 
