@@ -1,4 +1,4 @@
-"""Runs the commands of pages that need torch, each as a fork of one process that has it: to import it takes seconds.
+"""Runs the commands of pages, each as a fork of one process that has what they import: torch alone takes seconds.
 
 python -m tests.docs.forking ADDRESS is that process. `write_program` writes what pages find on their PATH: it hands its
 streams, folder, environment and words over, and ends as the command ends.
@@ -6,14 +6,16 @@ streams, folder, environment and words over, and ends as the command ends.
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
 import socket
 import stat
 import sys
+import traceback
 from pathlib import Path
-from typing import Any
 
 from tests.networks import proved_on_small_patches
 
@@ -43,6 +45,7 @@ def serve(address: str) -> None:
     """Answer programs until this process is killed. Exports are proved on small patches, as in other tests."""
     for name in PRELOADED:
         importlib.import_module(name)
+    gc.freeze()  # so that forks share what they do not change
     with proved_on_small_patches(), socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen()
@@ -61,23 +64,29 @@ def serve(address: str) -> None:
 
 def _answer(asked: socket.socket) -> None:
     wanted, streams, _, _ = socket.recv_fds(asked, 1 << 18, 3)
-    command = os.fork()
-    if command == 0:
-        asked.close()
-        _run(*json.loads(wanted), streams)
-    _, status = os.waitpid(command, 0)
-    asked.sendall(str(os.waitstatus_to_exitcode(status) & 255).encode())
-    os._exit(0)
+    status = _run(*json.loads(wanted), streams)
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    asked.sendall(str(status & 255).encode())
+    os._exit(0)  # without taking apart all that was imported
 
 
-def _run(words: list[str], folder: str, environment: dict[str, str], streams: list[int]) -> Any:
+def _run(words: list[str], folder: str, environment: dict[str, str], streams: list[int]) -> int:
     for stream, given in enumerate(streams):
         os.dup2(given, stream)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = words
-    click_command(words[0])()
+    try:
+        click_command(words[0])()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

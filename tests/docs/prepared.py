@@ -77,10 +77,11 @@ def _pictures(folder: Path) -> None:
 
 
 def _commands(folder: Path, address: Path) -> Path:
-    """The commands that need torch, in a folder for the front of PATH: exports do not measure the halo of the golden
-    network, and trainings have the settings above."""
+    """The commands, in a folder for the front of PATH: exports do not measure the halo of the golden network, and
+    trainings have the settings above."""
     folder.mkdir()
-    write_program(folder / "srflow-eval", address)
+    for name in ("srflow-upscale", "srflow-restore", "srflow-transfer", "srflow-doctor", "srflow-eval"):
+        write_program(folder / name, address)
     measured = "words += ['--halo', '8'] if '--ckpt' in words and '--halo' not in words else []"
     write_program(folder / "srflow-export", address, (measured,))
     shortened = (

@@ -26,7 +26,7 @@ RUN = [
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[Path]:
-    """Of the process that runs the commands with torch."""
+    """Of the process that runs the commands."""
     with tempfile.TemporaryDirectory() as folder:  # a short path, as sockets need
         command = [sys.executable, "-m", "tests.docs.forking", f"{folder}/socket"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
