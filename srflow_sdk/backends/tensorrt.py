@@ -105,7 +105,6 @@ class TensorRTBackend(Backend):
         return session.computed(session.sampler, conditioning, arrays, f"sampling on {self.device}")["sr"]
 
     def draw(self, conditioning: Conditioning, drawings: Sequence[Drawing]) -> list[NDArray[Any]]:
-        self._require_active()
         session, first, count = still_open(self._session), drawings[0], len(drawings)
         image, what = session.own_image(conditioning), f"sampling on {self.device}"
         levels = [(one, first.window.scaled(first.scale, 1 << one.level)) for one in first.levels]
@@ -117,8 +116,9 @@ class TensorRTBackend(Backend):
                 return session.kernels.draw(binding, lane.slot(image), some)
 
         if count == self.drawn_at_once > 1:
-            with contextlib.suppress(OutOfMemoryError):  # one by one takes less
+            with contextlib.suppress(OutOfMemoryError):
                 return session.run(what, partial(work, drawings))
+            self.drawn_at_once = 1  # until it is opened again: one by one takes less
         return [session.run(what, partial(work, [one]))[0] for one in drawings]
 
     @property
