@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import shutil
 import sys
 import tempfile
@@ -210,15 +209,13 @@ def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str:
 
 def _dry_run(plan: Plan, display: Display) -> None:
     """Say what a run of the plan would do, by doing it up to the drawing. Exits if an input would fail."""
-    operation, pixels, rooms = plan.settings.operation, list[int](), list[int]()
+    operation = plan.settings.operation
 
     def look(job: Job, reader: ImageReader, upscaler: Upscaler) -> None:
         size = reader.width, reader.height
         made = operation.output_size(size, upscaler.bundle.manifest)
         for target in job.targets:
             check_writable(target, channels=reader.channels, size=made)
-        pixels.append(math.prod(size))
-        rooms.append(math.prod(made) * reader.channels * reader.dtype.itemsize * len(job.targets))
         replaced = ", replacing what is there" if any(map(exists, job.targets)) else ""
         targets = ", ".join(map(str, job.targets))
         display.answer(f"{job.source} ({size[0]}×{size[1]}) -> {targets} ({made[0]}×{made[1]}){replaced}")
@@ -232,11 +229,7 @@ def _dry_run(plan: Plan, display: Display) -> None:
                 display.say(f"error: {file.error}")
             elif file.status == "skipped":
                 display.answer(f"{job.source}: would be skipped")
-    mega, room = sum(pixels) / 1e6, sum(rooms) / 1e6
-    line = f"{len(pixels)} file{'s' * (len(pixels) != 1)}, {mega:{'.2g' if mega < 10 else '.0f'}} megapixels"
-    line += f" to {operation.name}, at most {max(room, 0.1):.1f} MB" if pixels else f" to {operation.name}"
-    line += f", {counts['skipped']} to skip" if counts["skipped"] else ""
-    line += f", {counts['failed']} would fail" if counts["failed"] else ""
+    line = f"{counts['done']} to {operation.name}, {counts['skipped']} to skip, {counts['failed']} would fail"
     display.answer(f"dry run, nothing was written: {line}")
     if counts["failed"]:
         sys.exit(FAILED)

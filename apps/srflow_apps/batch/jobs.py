@@ -47,8 +47,8 @@ _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows h
 
 Status = Literal["done", "skipped", "failed"]
 
-Rows = Mapping[str, dict[str, Any]]
-"""The rows of a report that have outputs, by the path of the first."""
+Hashes = Mapping[str, str]
+"""The sha256 of outputs, by their paths."""
 
 Take = Callable[[int, "FolderFile", str, str], None]
 """Takes what became of a job, by its number from 1, and the device and precision, or "" for those of this process."""
@@ -71,7 +71,7 @@ class Settings(WriteOptions):
     """The operation on every file, and how files are read and written. Raises: ArgumentError.
 
     beside: nobody named the outputs, so an input fails rather than that it replaces a file. look: called instead of
-    drawing. earlier: of the report that will be replaced: `resume` holds outputs to its hashes. The others are those of
+    drawing. earlier: of the report that will be replaced: `resume` holds outputs to them. The others are those of
     commands.
     """
 
@@ -80,7 +80,7 @@ class Settings(WriteOptions):
     overwrite: bool = True
     beside: bool = False
     look: Callable[[Job, ImageReader, Upscaler], None] | None = None
-    earlier: Rows = field(default_factory=dict)
+    earlier: Hashes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,15 +267,13 @@ def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> Fol
 def _is_done(job: Job, source: Path, upscaler: Upscaler, settings: Settings, cancel: threading.Event) -> bool:
     """True if every output is whole, and was made from the input as it is now, with these settings but the device."""
     operation, manifest = settings.operation, upscaler.bundle.manifest
-    outputs = settings.earlier.get(str(job.targets[0]), {}).get("outputs", ())
-    hashes = {output["path"]: output.get("sha256") for output in outputs}
     with open_image(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
         record: Any = {"source": Path(), "source_sha256": reader.sha256(), "tile": None}
         record.update(cleaned_by=upscaler._painter.cleaned_by, precision=upscaler.precision)
         for number, target in enumerate(job.targets, start=operation.sample):
             stop_if_set(cancel)
             fields = operation.fields_of(manifest, (reader.width, reader.height), number)
-            sha256 = hashes.get(str(target))
+            sha256 = settings.earlier.get(str(target))
             if not _is_whole(target, made_of(manifest, **record, **fields), raw=operation.raw, sha256=sha256):
                 return False
     return True
@@ -300,16 +298,14 @@ def _is_whole(target: Path, wanted: Provenance, *, raw: bool, sha256: str | None
 def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
     """The record of a batch, as JSON values; settings in which the models differ are null.
 
-    The report before it has the measurements of files that are skipped now. `earlier`: its rows of those not reached.
+    `earlier`: hashes from the report before it, of outputs that this run did not make.
     """
     settings, models = plan.settings, [bundle.manifest for bundle in plan.bundles]
     first, *others = [settings.operation.described(manifest) for manifest in models]
     name = BY_PICTURE if others else models[0].name
     rows = [_row(file, settings.operation) for file in result.files]
-    for row in rows if settings.overwrite else ():  # or the earlier one says nothing of what is there
-        if row["status"] == "skipped" and (entry := settings.earlier.get(row["outputs"][0]["path"])) is not None:
-            row.update({each: entry.get(each) for each in ("size", "seconds", "model", "why", "note", "outputs")})
-    report: dict[str, Any] = {
+    made = {output["path"] for row in rows if row["status"] == "done" for output in row["outputs"]}
+    return {
         "schema": REPORT_SCHEMA,
         "model": {"name": name, "sha256": digest(models), "scale": models[0].scale},
         "settings": {
@@ -328,11 +324,8 @@ def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
             "interrupted": result.interrupted,
         },
         "files": rows,
+        "earlier": {path: sha256 for path, sha256 in settings.earlier.items() if path not in made},
     }
-    if settings.earlier and len(rows) < result.total:
-        reached = {row["source"] for row in rows}
-        report["earlier"] = [row for row in settings.earlier.values() if row["source"] not in reached]
-    return report
 
 
 def _row(file: FolderFile, operation: Operation) -> dict[str, Any]:
@@ -360,14 +353,14 @@ def _said(path: Path) -> str:
     return without_secrets(shown(str(path)))  # of URLs that are misspelt, too
 
 
-def read_report(path: Path) -> Rows:
-    """The rows of an earlier report; none if there is no report that can be read."""
+def read_report(path: Path) -> Hashes:
+    """The hashes in an earlier report; none if there is no report that can be read."""
     no_report = (ImageError, OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError)
     with contextlib.suppress(*no_report), reading(path) as local, open_regular(local) as file:
         report = json.loads(file.read(), parse_constant=lambda _: None)
         if report["schema"] == REPORT_SCHEMA:
-            rows = [row for row in (*report.get("earlier", []), *report["files"]) if row["source"] and row["outputs"]]
-            return {row["outputs"][0]["path"]: row for row in rows}
+            outputs = [output for row in report["files"] for output in row["outputs"]]
+            return {**report["earlier"], **{each["path"]: each["sha256"] for each in outputs if each["sha256"]}}
     return {}
 
 

@@ -12,7 +12,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -105,7 +104,7 @@ def make_plan(
     earlier = read_report(files.report) if files.report is not None and files.resume else {}
     naming = Naming.of(operation, bundles[0], files, samples)
     naming, out, directory = placed(naming, inputs, output, directory=directory)
-    found = find_inputs(inputs, out=out, recursive=files.recursive, exclude=files.exclude)
+    found = find_inputs(inputs, out=out, recursive=files.recursive)
     jobs, named = found.jobs, set(inputs)
     if not files.include_own:  # an earlier run's outputs among the photos, which would be enlarged again
         jobs = [job for job in jobs if job.source in named or not _made_by(operation.name, job.source)]
@@ -141,19 +140,17 @@ def part_of(name: PurePosixPath, parts: int) -> int:
     return int.from_bytes(hashlib.sha256(spelling).digest()[:8], "big") % parts + 1
 
 
-def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False, exclude: Sequence[str] = ()) -> Found:
-    """Find the files given, and images in the folders given, sorted, but what is hidden, below `out` or excluded."""
+def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -> Found:
+    """Find the files given, and images in the folders given, sorted, but what is hidden or below `out`."""
     found = Found()
     for path in inputs:
         if not is_folder(path):
             found.jobs.append(Job(source=path, targets=(), name=PurePosixPath(path.name)))
             continue
-        names, before, left_out = list[PurePosixPath](), len(found.refused), 0
+        names, before = list[PurePosixPath](), len(found.refused)
         for name in _names_in(path, found.refused, out=out, recursive=recursive):
             ending = name.suffix.lower()
-            if any(fnmatch(each, glob) for glob in exclude for each in (name.name, name.as_posix())):
-                left_out += ending in READABLE
-            elif ending in READABLE:
+            if ending in READABLE:
                 names.append(name)
             elif ending in UNREAD:
                 found.unread[UNREAD[ending]] += 1
@@ -162,8 +159,7 @@ def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False, e
         if not names and len(found.refused) == before:
             more = "links to folders are not followed" if recursive else "--recursive searches its subfolders too"
             why = f"there are no images in this folder ({', '.join(READABLE)}); {more}"
-            excluded = f"--exclude leaves out all {left_out} images of this folder"
-            found.refused.append(failure(path, excluded if left_out else why))
+            found.refused.append(failure(path, why))
         names.sort(key=lambda name: name.parts)
         found.jobs += [Job(source=path / name, targets=(), name=name) for name in names]
     return found

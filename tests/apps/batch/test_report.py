@@ -1,4 +1,4 @@
-"""The report of a batch: its fields, what it keeps of the one before, and secrets that stand in none."""
+"""The report of a batch: its fields, the hashes of the one before, and secrets that stand in none."""
 
 from __future__ import annotations
 
@@ -99,41 +99,36 @@ def test_a_report_that_cannot_be_written_is_one_line_and_leaves_nothing(
     assert not hidden_files(path.parent)
 
 
-def test_what_was_measured_of_skipped_files_is_kept_as_long_as_they_are_the_same(
-    jobs: list[Job], upscaler: Upscaler, path: Path
-) -> None:
-    first = run(jobs, upscaler, path)["files"]
-    assert first[0]["outputs"][0]["lr_psnr"] > 0
-    for _ in range(2):
-        assert run(jobs, upscaler, path)["files"] == [{**file, "status": "skipped"} for file in first]
-    forged, made = read_image(jobs[0].targets[0]), read_provenance(jobs[0].targets[0])
-    write_image(jobs[0].targets[0], forged.pixels[::-1], provenance=made)
-    assert [file["status"] for file in run(jobs, upscaler, path)["files"]] == ["done", "skipped", "skipped"]
-    kept = run(jobs, upscaler, path, overwrite=False)["files"]
-    assert [file["outputs"][0]["sha256"] for file in kept] == [None] * 3, "nobody looked"
+def hashes(report: dict[str, Any]) -> dict[str, str]:
+    """All that it knows, of outputs made and not made."""
+    outputs = [output for file in report["files"] for output in file["outputs"]]
+    return {**report["earlier"], **{each["path"]: each["sha256"] for each in outputs if each["sha256"]}}
 
 
-def test_an_interrupted_resume_keeps_what_the_older_report_says_of_the_rest(
-    jobs: list[Job], upscaler: Upscaler, path: Path
-) -> None:
+def test_outputs_are_held_to_the_hashes_of_every_report_before(jobs: list[Job], upscaler: Upscaler, path: Path) -> None:
     def stop(file: FolderFile) -> None:
         raise KeyboardInterrupt
 
-    whole = run(jobs, upscaler, path)
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            run(jobs, upscaler, path, on_file=stop)
-        assert len(json.loads(path.read_text())["files"]) < 3
-    resumed = run(jobs, upscaler, path)
-    assert [file["outputs"] for file in resumed["files"]] == [file["outputs"] for file in whole["files"]]
-    assert "earlier" not in resumed
+    whole = hashes(run(jobs, upscaler, path))
+    assert whole == {str(one.targets[0]): file_sha256(one.targets[0]) for one in jobs}
+    with pytest.raises(KeyboardInterrupt):
+        run(jobs, upscaler, path, on_file=stop)
+    report = json.loads(path.read_text())
+    assert 1 <= len(report["files"]) < 3
+    assert hashes(report) == hashes(run(jobs, upscaler, path)) == whole
+    forged, made = read_image(jobs[0].targets[0]), read_provenance(jobs[0].targets[0])
+    write_image(jobs[0].targets[0], forged.pixels[::-1], provenance=made)
+    report = run(jobs, upscaler, path)
+    assert [file["status"] for file in report["files"]] == ["done", "skipped", "skipped"]
+    assert [*report["earlier"]] == [str(one.targets[0]) for one in jobs[1:]]
+    assert hashes(report) == whole
 
 
 @pytest.mark.parametrize(
     "text",
     [
         *("", "[]", '{"schema": 99}', "[" * 100_000, '{"schema": 1, "files": [NaN]}'),
-        '{"schema": 1, "files": [{"outputs": [{"path": 1}]}]}',
+        '{"schema": 1, "earlier": {}, "files": [{"outputs": [{"path": 1}]}]}',
     ],
 )
 def test_a_report_that_is_none_is_no_obstacle(jobs: list[Job], upscaler: Upscaler, path: Path, text: str) -> None:

@@ -197,9 +197,7 @@ def test_a_dry_run_says_what_would_be_made_and_writes_nothing(run: Run, folder: 
     first, second, last = result.stdout.splitlines()
     assert first == "a.png (61×45) -> out/a_s0.png, out/a_s1.png (244×180)"
     assert second.startswith("b.png (61×45) -> ")
-    assert last.startswith(
-        "dry run, nothing was written: 2 files, 0.0055 megapixels to upscale, at most 0.5 MB, 1 would fail"
-    )
+    assert last.startswith("dry run, nothing was written: 2 to upscale, 0 to skip, 1 would fail")
     assert result.stderr == "error: bad.png: this is not an image file in a supported format\n"
     assert result.exit_code == 1
     assert everything(folder) == before
@@ -212,13 +210,11 @@ def test_a_dry_run_says_what_resume_would_skip_and_what_would_be_replaced(run: R
     first, second, last = result.stdout.splitlines()
     assert first == "a.png: would be skipped"
     assert second == "b.png (61×45) -> out/b.png (244×180), replacing what is there"
-    assert last.endswith("1 file, 0.0027 megapixels to upscale, at most 0.1 MB, 1 to skip")
+    assert last.endswith(": 1 to upscale, 1 to skip, 0 would fail")
     assert result.exit_code == 0
     assert Path("out", "b.png").read_bytes() == b"broken"
     result = run("a.png", "b.png", "-o", "out", "--no-overwrite", "--dry-run")
-    assert result.stdout.splitlines()[-1] == (
-        "dry run, nothing was written: 0 files, 0 megapixels to upscale, 2 to skip"
-    )
+    assert result.stdout.splitlines()[-1] == ("dry run, nothing was written: 0 to upscale, 2 to skip, 0 would fail")
 
 
 def test_a_dry_run_refuses_what_a_run_refuses(run: Run, folder: Path) -> None:
@@ -287,12 +283,11 @@ def test_no_file_is_replaced_and_those_with_the_same_settings_are_kept(run: Run,
 @pytest.mark.parametrize("ending", ["png", "jpg"])
 def test_a_folder_does_not_enlarge_its_own_outputs_again(run: Run, photos: Path, ending: str) -> None:
     assert run("photos/a.png", "-o", f"photos/a_x4.{ending}").exit_code == 0
-    (photos / "c.png").write_bytes((photos / "b.png").read_bytes())
-    left = run("photos", "--exclude", "c.*", "--exclude", "d/*")
+    left = run("photos")
     assert sorted(path.name for path in Path("photos_x4").iterdir()) == ["a.png", "b.png"]
     assert "left out: 1 of srflow-upscale's own outputs; --include-own takes them" in left.stderr
     assert run("photos", "-o", "all", "--include-own").exit_code == 0
-    assert len([*Path("all").iterdir()]) == 4
+    assert len([*Path("all").iterdir()]) == 3
     assert run(f"photos/a_x4.{ending}", "-o", "again.png").exit_code == 0  # what is named is meant
     assert run("photos_x4").exit_code == 1
 
