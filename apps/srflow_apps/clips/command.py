@@ -103,7 +103,7 @@ def _targets(sources: Sequence[Path], output: str | None, suffix: str | None) ->
     if output is not None and len(sources) == 1 and not (out.is_dir() or output.endswith(("/", os.sep))):
         targets = [out]
     else:
-        endings = [path.suffix if path.suffix.lower() in WRITTEN else ".mp4" for path in sources]
+        endings = [path.suffix if path.suffix.lower() in WRITTEN else ".mkv" for path in sources]
         folders = [path.parent if output is None else out for path in sources]
         targets = [folders[i] / f"{path.stem}{end}{endings[i]}" for i, path in enumerate(sources)]
     real = [real_path(target) for target in targets]
@@ -178,10 +178,7 @@ class _ClipRun:
             except (SRFlowError, KeyboardInterrupt):
                 tell(f"{source}: the parts that are done stay; the same command with --resume goes on")
                 raise
-            joined = Joined(clip, clip.times, target, kept, said)
-            joined.to_file(parts.paths())
-            for number, packets in joined.dropped.items():
-                say(f"warning: {source}: {packets} damaged packets of stream {number} are left out")
+            Joined(clip, clip.times, target, kept, said).to_file(parts.paths())
             parts.clear()
         self.display.printed(target)
         return not clip.damage

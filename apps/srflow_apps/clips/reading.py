@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from srflow_sdk.errors import ImageError, MissingExtraError
 from srflow_sdk.system.local_files import open_regular
 
-CLIPS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".y4m")
+CLIPS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".y4m")
 """The endings of the clips that are read."""
 
-_READ = {"format_whitelist": "mov,matroska,avi,mpegts,yuv4mpegpipe", "protocol_whitelist": "file"}  # no playlists
+_READ = {"format_whitelist": "mov,matroska,avi,yuv4mpegpipe", "protocol_whitelist": "file"}  # no playlists
 _UNTAGGED, _LIMITED, _FULL = 2, 1, 2
 _BT709, _SMPTE170M = 1, 6
 _SCALERS = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # libswscale's matrices by H.273's
@@ -77,8 +77,9 @@ def av_errors(path: Path | str, doing: str = "cannot be read") -> Iterator[None]
 class Look:
     """The looks of a clip's frames, of an output's, too; upright, after so many quarter turns to the left.
 
-    aspect: of a pixel, width over height. deep: more than 8 bits. primaries, transfer, matrix, range: of ITU-T H.273;
-    the matrix is never unspecified, or a player would guess another one for a larger picture.
+    aspect: of a pixel, width over height. deep: more than 8 bits. format: of YUV, by FFmpeg's name. primaries,
+    transfer, matrix, range: of ITU-T H.273; the matrix is never unspecified, or a player would guess another one for a
+    larger picture.
     """
 
     width: int
@@ -86,7 +87,7 @@ class Look:
     turns: int
     aspect: Fraction
     deep: bool
-    chroma: str
+    format: str
     rate: Fraction
     primaries: int
     transfer: int
@@ -110,14 +111,14 @@ class Look:
         if matrix not in _SCALERS:
             raise ImageError(f"its colour matrix, number {matrix} of H.273, is not supported; convert it to BT.709")
         full = _FULL in (frame.color_range, context.color_range) or pixels.name.startswith("yuvj")
-        shares = (1, 1) if pixels.is_rgb else (8 // pixels.chroma_width(8), 8 // pixels.chroma_height(8))
+        deep = max(part.bits for part in pixels.components) > 8
         return cls(
             width=sides[turns % 2],
             height=sides[1 - turns % 2],
             turns=turns,
             aspect=1 / aspect if turns % 2 else aspect,
-            deep=max(part.bits for part in pixels.components) > 8,
-            chroma="420" if pixels.is_rgb else {(2, 1): "422", (1, 1): "444"}.get(shares, "420"),
+            deep=deep,
+            format=f"yuv420p{'10le' * deep}" if pixels.is_rgb else pixels.name,
             rate=stream.average_rate or stream.guessed_rate or _RATE,
             primaries=tag("color_primaries"),
             transfer=tag("color_trc"),
@@ -153,7 +154,7 @@ def _precise() -> Any:
 
 
 class Clip:
-    """A clip in a file. is_broadcast: its times begin anywhere. damage: if it has any.
+    """A clip in a file. damage: if it has any.
 
     After :meth:`look_through`, also: times, of every frame that can be decoded, in units of time_base; sample: one of
     them, RGB; interlaced: some are.
@@ -166,7 +167,7 @@ class Clip:
         self.path, self._max_pixels = path, max_pixels
         self._look: Look | None = None
         self.times, self.damage = list[int](), ""
-        self.is_broadcast = self.interlaced = False
+        self.interlaced = False
         self._duration = self._end = 0.0  # in seconds: as the file says, and of its last packet
 
     @property
@@ -208,7 +209,7 @@ class Clip:
         with opened(self.path) as container, av_errors(self.path):
             stream = video_of(container, self.path)
             self._check_size(stream.width, stream.height)
-            stream.thread_type, self.is_broadcast = "AUTO", "mpegts" in container.format.name
+            stream.thread_type = "AUTO"
             self._base, self._duration = stream.time_base, (container.duration or 0) / 1e6
             packets, packet = container.demux(), None
             while True:
@@ -217,7 +218,7 @@ class Clip:
                     if packet is not None and packet.pts is not None:
                         end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                         self._end = max(self._end, end)
-                    if packet is not None and packet.is_corrupt and stream.frames:  # not in broadcasts, which begin so
+                    if packet is not None and packet.is_corrupt:
                         self.damage = self.damage or "it breaks off"
                     if packet is not None and (packet.stream is not stream or not packet.size):
                         continue

@@ -7,7 +7,6 @@ import heapq
 import itertools
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -39,13 +38,9 @@ _THREADS = 4  # the same everywhere, since they change the bits of some encoders
 _REORDERED = 64  # frames, more than any encoder holds back
 _COMMENT = "comment"
 _TRIED = 8  # packets of a stream, to see whether a container takes it
-_SOUND = 96_000  # bits a second for each channel that is encoded anew
 
 Put = Callable[[NDArray[Any] | None], None]
 """Encodes a frame, H×W×3; for None, what an encoder still holds."""
-
-Kept = Mapping[int, tuple[str, str] | None]
-"""By the numbers of a source's streams of sound and text: an encoder and a layout of channels, or None for a copy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,11 +131,9 @@ def chosen_encoding(target: Path, look: Look, *, codec: str | None, quality: int
             raise ArgumentError(f"{target}: {ending[1:]} files cannot hold {name}; choose another --codec or ending")
     if quality is not None and name not in _WORST:
         raise ArgumentError(f"--quality is not for the codec {name}, but for {', '.join(_WORST)}")
-    depths = ("10le", "12le", "16le", "") if look.deep else ("",)
-    wanted = (f"yuv{chroma}p{depth}" for depth in depths for chroma in (look.chroma, "420", "422", "444"))
-    pixel_format = next((each for each in wanted if each in _formats(name)), _formats(name)[0])
+    best, _ = av.codec.codec.find_best_pix_fmt_of_list(_formats(name), look.format)
     chosen = (QUALITY if quality is None else quality) if name in _WORST else None
-    return Encoding(codec=name, quality=chosen, pixel_format=pixel_format, look=look)
+    return Encoding(codec=name, quality=chosen, pixel_format=best.name, look=look)
 
 
 def _formats(codec: str) -> list[str]:
@@ -159,20 +152,20 @@ def record_in(target: Path) -> dict[str, Any]:
     return {}
 
 
-def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, list[str]]:
-    """The streams that the output will have beside its pictures: a beginning is written to memory to see what fits.
+def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[list[int], list[str]]:
+    """The source's streams of sound and text that fit the output: a beginning is written to memory to see that.
 
-    Returns also what is lost or becomes otherwise, one a line. Raises: ArgumentError if the pictures do not fit.
+    Returns also what is lost, one a line. Raises: ArgumentError if the pictures do not fit.
     """
-    ending, segment = target.suffix[1:], encoding.tried(target)
-    kept: dict[int, tuple[str, str] | None] = {}
+    ending, segment, kept = target.suffix[1:], encoding.tried(target), list[int]()
 
-    def fits(kept: Kept) -> bool:
+    def fits(*streams: int) -> bool:
         with contextlib.suppress(pyav().error.FFmpegError, ValueError):
-            return Joined(clip, clip.times[:1], target, kept).write(BytesIO(), [segment], most=_TRIED) >= kept.keys()
+            joined = Joined(clip, clip.times[:1], target, streams)
+            return joined.write(BytesIO(), [segment], most=_TRIED) >= {*streams}
         return False
 
-    if not fits({}):
+    if not fits():
         raise ArgumentError(f"{target}: {ending} files cannot hold such {encoding.codec}; end the name in .mkv")
     with opened(segment) as made:
         plain = encoding.look.aspect == 1 or made.streams.video[0].codec_context.sample_aspect_ratio
@@ -181,27 +174,19 @@ def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, li
         for stream in source.streams:
             if stream is video_of(source, clip.path):
                 continue
-            ways: list[tuple[str, str] | None] = [None] * (stream.type in ("audio", "subtitle"))
-            if stream.type == "audio" and stream.codec_context is not None:
-                codec = "libopus" if ending.lower() == "webm" else "aac"
-                ways += [(codec, stream.layout.name), (codec, "stereo")]
-            found = next(([way] for way in ways if fits({stream.index: way})), [])
-            if found:
-                kept[stream.index] = found[0]
-            if found != [None]:
-                becomes = f"becomes {found[0][0].removeprefix('lib')}" if found and found[0] else "is left out"
+            if stream.type in ("audio", "subtitle") and fits(stream.index):
+                kept.append(stream.index)
+            else:
                 why = f"{ending} files cannot hold it here; .mkv holds most sound and text"
-                lost.append(f"{stream.type} stream {stream.index} {becomes}: {why}")
+                lost.append(f"{stream.type} stream {stream.index} is left out: {why}")
     return kept, lost
 
 
 class Joined:
-    """A clip whose pictures are in segments; the rest comes from its source. dropped: damaged packets, by stream."""
+    """A clip whose pictures are in segments; the rest comes from its source. kept: numbers of the source's streams."""
 
-    def __init__(self, clip: Clip, times: Sequence[int], target: Path, kept: Kept, record: str = "") -> None:
+    def __init__(self, clip: Clip, times: Sequence[int], target: Path, kept: Sequence[int], record: str = "") -> None:
         self._clip, self._times, self._target, self._kept, self._record = clip, times, target, kept, record
-        self._begin = Fraction(0)  # in seconds
-        self.dropped = Counter[int]()
 
     def to_file(self, segments: Sequence[Path]) -> None:
         """Write the target, which appears complete, without encoding the pictures again. Raises: ImageError."""
@@ -224,35 +209,25 @@ class Joined:
             pictures.metadata.update({key: main.metadata[key] for key in ("language", "title") if key in main.metadata})
             if pictures.codec_context.name == "hevc" and container != "matroska":
                 pictures.codec_context.codec_tag = "hvc1"  # or Apple's players refuse it
-            copies = {number: _copy(output, source.streams[number], way) for number, way in self._kept.items()}
+            copies = {number: _copy(output, source.streams[number]) for number in self._kept}
             output.metadata.update(said := {name.lower(): text for name, text in source.metadata.items()})
             output.metadata[_COMMENT] = "\n".join(filter(None, (said.get(_COMMENT), self._record)))
             output.set_chapters(source.chapters())
-            # A broadcast's times begin anywhere; a player of another container would wait for them.
-            self._begin = Fraction(source.start_time or 0, av.time_base) * clip.is_broadcast
             output.start_encoding()
             # Merged by time, or all pictures would wait in memory for the sound.
             for packet in heapq.merge(
                 self._pictures(segments, pictures), self._others(source, copies, most), key=_time
             ):
-                number = [None, *copies][packet.stream_index]
-                try:
-                    output.mux(packet)
-                except av.error.FFmpegError as error:
-                    if number is None or isinstance(error, OSError):
-                        raise
-                    self.dropped[number] += 1
-                else:
-                    found |= {number} - {None}
+                output.mux(packet)
+                found.update(self._kept[packet.stream_index - 1 : packet.stream_index])
         return found
 
     def _pictures(self, segments: Sequence[Any], stream: Any) -> Iterator[Any]:
-        """The packets of all segments with the source's times since the beginning. Raises: ImageError without them all.
+        """The packets of all segments with the source's times. Raises: ImageError without them all.
 
         Decoding times are those of the frames, moved back by as many as the encoder reorders: so they increase.
         """
-        base = self._clip.time_base
-        shown = [time - round(self._begin / base) for time in self._times]
+        base, shown = self._clip.time_base, list(self._times)
         usual = max(round(1 / self._clip.look.rate / base), 1)
         places: list[int] = []  # of every packet: the number of its frame
         for segment in segments:
@@ -272,47 +247,22 @@ class Joined:
             yield packet
 
     def _others(self, source: Any, copies: Mapping[int, Any], most: int | None) -> Iterator[Any]:
-        """The packets of the other streams with their times since the beginning, as they are, or encoded anew.
-
-        Times grow. What cannot be decoded is dropped.
-        """
-        error = pyav().error.FFmpegError
-        last: dict[int, tuple[int, int]] = {}  # decoding time and duration
-        streams = [source.streams[number] for number in copies]
-        with contextlib.suppress(error):  # of a file that breaks off, as was said
+        """The packets of the other streams, whose times grow."""
+        last: dict[int, int] = {}
+        with contextlib.suppress(pyav().error.FFmpegError):  # of a file that breaks off, as was said
+            streams = [source.streams[number] for number in copies]
             for packet in itertools.islice(source.demux(streams) if streams else (), most):
-                number = packet.stream.index
-                if (time := packet.dts if packet.dts is not None else packet.pts) is not None:
-                    late = round(self._begin / packet.time_base)
-                    before, step = last.get(number, (time - late - 1, packet.duration))
-                    usual = packet.duration or step or time - late - before
-                    time = max(time - late, before + 1)
-                    packet.pts = time if packet.pts is None else max(packet.pts - late, time)
-                    packet.dts, packet.duration = time, usual
-                    last[number] = time, usual
-                if self._kept[number] is not None:
-                    try:
-                        frames = packet.decode()
-                    except error:
-                        self.dropped[number] += 1
-                        continue
-                    yield from (each for frame in frames for each in copies[number].encode(frame))
-                elif time is not None:
+                if (time := packet.pts if packet.dts is None else packet.dts) is not None:
+                    number = packet.stream.index
+                    packet.dts = last[number] = max(time, last.get(number, time - 1) + 1)
+                    packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
                     packet.stream = copies[number]
                     yield packet
-        for number in (number for number, way in self._kept.items() if way is not None):
-            yield from copies[number].encode(None)
 
 
-def _copy(output: Any, stream: Any, way: tuple[str, str] | None) -> Any:
+def _copy(output: Any, stream: Any) -> Any:
     """A stream of the output for one of the source. Raises: ValueError, FFmpegError if there cannot be one."""
-    if way is None:
-        copy = output.add_stream_from_template(stream, opaque=True)
-    else:
-        rates = pyav().Codec(way[0], "w").audio_rates
-        copy = output.add_stream(way[0], rate=stream.rate if not rates or stream.rate in rates else 48_000)
-        copy.layout = way[1]
-        copy.bit_rate = _SOUND * copy.layout.nb_channels
+    copy = output.add_stream_from_template(stream, opaque=True)
     copy.metadata.update(stream.metadata)
     copy.disposition = stream.disposition
     return copy

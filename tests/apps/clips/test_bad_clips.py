@@ -4,9 +4,11 @@ import os
 import resource
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 from click.testing import Result
@@ -93,9 +95,14 @@ def test_an_mp4_that_lacks_its_last_bytes_is_damaged(run: Run, tmp_path: Path) -
 
 
 def test_a_size_that_changes(run: Run, tmp_path: Path) -> None:
-    parts = [write_clip(tmp_path / f"{n}.ts", moving(3, width=32 * n)).read_bytes() for n in (1, 2)]
-    (tmp_path / "clip.ts").write_bytes(b"".join(parts))
-    line = refused(run, "clip.ts", "-o", "large.mp4")
+    with av.open("clip.avi", "w") as output:
+        stream = output.add_mux_stream("mjpeg", rate=25, width=32, height=24)
+        for number, width in enumerate((32, 32, 32, 64)):
+            packet = av.Packet(cv2.imencode(".jpg", np.zeros((24, width, 3), np.uint8))[1].tobytes())
+            packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, number, number, True
+            packet.time_base = Fraction(1, 25)
+            output.mux(packet)
+    line = refused(run, "clip.avi", "-o", "large.mp4")
     assert "its frames change from 32×24 to 64×24 at frame 3" in line
 
 
