@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from srflow_export.engines.bundles import default_profile
 from srflow_sdk.backends.tensorrt_engines.execution import DrawingKernels
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
+from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile
 
 from .fake_tensorrt import IExecutionContext, write_engine_bundle
@@ -76,6 +78,16 @@ def test_samples_that_do_not_fit_at_once_are_drawn_one_by_one(machine, engine_bu
         got = engines.encode(image).samples(8, seed=5)
     assert (runs, failed) == ([1] * 8, [4, 4])  # tried again once memory was made free, and not for the others
     np.testing.assert_allclose(got, upscaler.encode(image).samples(8, seed=5), atol=2e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 20), (20, 20)])
+def test_engines_of_the_default_sizes_take_any_small_picture(machine, tiny_bundle, tmp_path, upscaler, shape):
+    profile = default_profile(Bundle.open(tiny_bundle).manifest, "tensorrt")
+    bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", profile=profile)
+    image = picture(*shape)
+    with machine.upscaler(bundle) as engines:
+        got = engines.upscale(image, seed=5)
+    np.testing.assert_allclose(got, upscaler.upscale(image, seed=5), atol=2e-6)
 
 
 def test_an_image_smaller_than_the_engines_take_is_refused_with_the_fix(machine, engine_bundle):
