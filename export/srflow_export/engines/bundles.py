@@ -190,4 +190,4 @@ def default_profile(manifest: Manifest, runtime: EngineRuntime) -> LrProfile:
 
     best = largest(_COMMON_GPU_BUDGET if free is None else free // 2)
     most = largest(_ANY_GPU_BUDGET) if runtime == "tensorrt_rtx" else best
-    return LrProfile(min=(16, 16), opt=(best, best), max=(most, most))
+    return LrProfile(min=(multiple, multiple), opt=(best, best), max=(most, most))
