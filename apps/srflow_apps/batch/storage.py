@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import math
 import os
 import re
-import secrets
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PosixPath, PurePosixPath
@@ -24,8 +22,8 @@ from srflow_sdk.system.plain_text import QUERY, without_secrets
 _T = TypeVar("_T")
 
 _GRACE_S = 1.0  # for an upload that has begun when the caller cancels
-_WHOLE = ("s3", "gs", "abfs")  # stores without folders and renaming, where an upload appears when it is complete
-_WEB = ("http", "https")  # which are only read
+_WRITTEN = ("s3", "gs", "abfs")  # stores where an upload appears when it is complete
+_WEB = ("http", "https")
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "sftp": "paramiko", "abfs": "adlfs", "adl": "adlfs"}
 _PACKAGES |= dict.fromkeys(_WEB, "aiohttp")
 _SHOWN: dict[str, str] = {}  # by the temporary file that stands for each just now
@@ -69,7 +67,7 @@ def as_path(text: str | os.PathLike[str]) -> Path:
         (":" in user or (user and scheme in _WEB), f"{scheme}://…: {password} | srflow-upscale - -o OUT"),
         (not _HOST.fullmatch(host), f"{scheme}://…: what follows its colon is no port, and {password}"),
         (not rest.strip("/"), f"{scheme}:// names no place; {where}"),
-        (not host and scheme != "memory", f"{shown} names no bucket or host; {where}"),
+        (not host, f"{shown} names no bucket or host; {where}"),
         (
             QUERY.search(rest) or (scheme in _WEB and not {"?", "#"}.isdisjoint(rest)),
             f"{shown}: a URL has no query here; pipe the picture: curl 'URL' | srflow-upscale - -o OUT",
@@ -84,8 +82,8 @@ def as_path(text: str | os.PathLike[str]) -> Path:
 
 def check_written(path: UrlPath) -> None:
     """Raises: ArgumentError if nothing can be written to such URLs."""
-    if path.scheme in _WEB:
-        raise ArgumentError(f"{path}: {path.scheme}:// can only be read; name a path or another URL for outputs")
+    if path.scheme not in _WRITTEN:
+        raise ArgumentError(f"{path}: {path.scheme}:// can only be read; name a path, or s3://, gs:// or abfs://")
 
 
 def is_folder(path: Path) -> bool:
@@ -140,31 +138,17 @@ def fetch(path: UrlPath, local: Path) -> None:
 
 def put(local: Path, path: UrlPath) -> None:
     """Copy a file of this machine there. It appears whole, or not at all. Raises: ImageError, CancelledError."""
-    whole, hidden = path.scheme in _WHOLE, f".{path.name}.{secrets.token_hex(4)}.part"
 
     def upload(store: Any, key: str) -> None:
-        part = key if whole else f"{key.removesuffix(path.name)}{hidden}"
-        try:
-            store.put_file(str(local), part)
-            if not whole:
-                store.mv(part, key)
-        except BaseException:
-            with contextlib.suppress(Exception):
-                if not whole:
-                    store.rm_file(part)
-            raise
+        store.put_file(str(local), key)
 
-    # A part is not left alone, or it would stay.
-    _asked(path, upload, "the file cannot be written", grace_s=_GRACE_S if whole else math.inf)
+    _asked(path, upload, "the file cannot be written", grace_s=_GRACE_S)
 
 
 def make_folders(folders: Iterable[Path]) -> None:
     """Create folders, those on this machine first, and look if buckets exist. Raises: ImageError, ArgumentError."""
 
     def check(store: Any, key: str) -> None:
-        if not whole:
-            store.makedirs(key, exist_ok=True)
-            return
         try:
             store.info(key.strip("/").split("/")[0])
         except FileNotFoundError as error:
@@ -175,7 +159,6 @@ def make_folders(folders: Iterable[Path]) -> None:
     for folder in sorted(dict.fromkeys(folders), key=lambda folder: isinstance(folder, UrlPath)):
         if isinstance(folder, UrlPath):
             check_written(folder)
-            whole = folder.scheme in _WHOLE
             _asked(folder, check, "nothing can be written there")
             continue
         try:

@@ -160,7 +160,7 @@ def test_outputs_below_an_input_folder_are_no_inputs_the_next_time(
         ("{photo} -o s3://nowhere/out/", 1, "s3://nowhere/out: the bucket does not exist; create it, or name another"),
         ("s3://bucket/none.png -o out.png", 1, "s3://bucket/none.png: the file cannot be read: there is no such file"),
         ("foo://bucket/a.png -o out.png", 2, "foo://bucket/a.png: foo:// is not known"),
-        ("{photo} -o https://example.org/a.png", 2, "https:// can only be read; name a path or another URL"),
+        ("{photo} -o https://example.org/a.png", 2, "https:// can only be read; name a path, or"),
         ("-o out.png --from-output s3://bucket/a.png", 2, "--from-output s3://bucket/a.png is a URL; copy the file"),
     ],
 )
@@ -237,24 +237,6 @@ def test_a_file_that_is_not_whole_is_an_error(server: Server, tmp_path: Path, mo
     monkeypatch.setattr(type(server.store), "size", lambda *_: 1001)
     with pytest.raises(ImageError, match="it changed, or the connection ended too early"):
         storage.fetch(UrlPath("s3:/bucket/a.bin"), tmp_path / "a.bin")
-
-
-def test_where_uploads_grow_visibly_they_are_moved_into_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = fsspec.filesystem("memory")
-    store.store.clear()
-    (tmp_path / "a.bin").write_bytes(b"content")
-    storage.make_folders([UrlPath("memory:/out/deep")])
-    storage.put(tmp_path / "a.bin", UrlPath("memory:/out/deep/a.bin"))
-    assert store.find("/out") == ["/out/deep/a.bin"]
-
-    def fails(*_: Any, **__: Any) -> None:
-        raise OSError("no room")
-
-    monkeypatch.setattr(type(store), "mv", fails)
-    with pytest.raises(ImageError, match=r"memory://out/deep/b\.bin: the file cannot be written: no room"):
-        storage.put(tmp_path / "a.bin", UrlPath("memory:/out/deep/b.bin"))
-    assert store.find("/out") == ["/out/deep/a.bin"]
-    store.store.clear()
 
 
 def test_fsspec_is_not_imported_for_paths(tiny_bundle: Path, tmp_path: Path, photo: np.ndarray) -> None:
