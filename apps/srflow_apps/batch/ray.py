@@ -36,8 +36,7 @@ _ATTEMPTS = 3  # a file that kills its worker must not do so for ever
 
 _KILLED = f"its worker was killed {_ATTEMPTS} times; perhaps it needs more memory than a machine has"
 _MOST_CPUS = 4  # of a worker, unless chosen: several workers use a large machine better than many threads do
-_ADDRESS = re.compile(r"auto|local|[^/\s]+:([0-9]{1,5})", re.ASCII)
-_LAST_PORT = 65_535
+_ADDRESS = re.compile(r"auto|local|[^/\s]+:\d+", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +56,9 @@ class Cluster:
     precision: Precision = "bundle"
 
     def __post_init__(self) -> None:
-        named = _ADDRESS.fullmatch(self.address) if isinstance(self.address, str) else None
-        if named is None or not 1 <= int(named[1] or 1) <= _LAST_PORT:
-            shown = f"{self.address!r}" if self.address else "empty"
-            client = " (the Ray Client, ray://, is not supported)"
-            fix = f'give "auto" or host:port, such as head:6379{client * str(self.address).startswith("ray://")}'
-            raise ArgumentError(f"the address of the Ray cluster is {shown}; {fix}")
+        if not (isinstance(self.address, str) and _ADDRESS.fullmatch(self.address)):
+            fix = 'give "auto" or host:port, such as head:6379; the Ray Client, ray://, is not supported'
+            raise ArgumentError(f"the address of the Ray cluster is {self.address!r}; {fix}")
         if self.cpus is not None:
             whole("cpus", self.cpus, least=1)
         split_device(self.device)
@@ -99,7 +95,7 @@ def run_on_ray(
 
         def begin() -> None:
             actor = actor_class.remote(**worker, threads=cpus)
-            doing[actor.do.remote(None, False)] = actor, None  # answered once there is room for it
+            doing[actor.do.remote(None)] = actor, None  # answered once there is room for it
 
         def answered(answer: Any) -> None:
             actor, number = doing.pop(answer)
@@ -125,7 +121,7 @@ def run_on_ray(
             while waiting or any(number is not None for _, number in doing.values()):
                 while waiting and idle:
                     actor, number = idle.pop(), waiting.popleft()
-                    doing[actor.do.remote(jobs[number], is_seen(jobs[number].source))] = actor, number
+                    doing[actor.do.remote(jobs[number])] = actor, number
                 check()
                 if not raylet_lives():
                     raise EndedError("server_lost")
@@ -181,17 +177,16 @@ class DoJobs:
         self._cancel = threading.Event()
         self._models: Models | None = None
 
-    def do(self, job: Job | None, seen: bool) -> tuple[FolderFile, str, str] | None:
+    def do(self, job: Job | None) -> tuple[FolderFile, str, str] | None:
         """Do a job, and say on what device and in what precision; None if it was to stop, or if there is none.
 
-        seen: whether the machine that made the plan has the input. Raises: SRFlowError for what concerns all files.
+        Raises: SRFlowError for what concerns all files.
         """
         if job is None:
             return None
         models = self._models = self._models or self._opened()
         assert models.upscaler is not None  # for the type checker
-        needed = [*([job.source] if seen else []), *(target.parent for target in job.targets)]
-        if absent := [path for path in needed if not is_seen(path)]:
+        if absent := [path for path in (job.source.parent, job.targets[0].parent) if not is_seen(path)]:
             reason = (
                 f"{job.source}: the machine {socket.gethostname()} does not have {absent[0]}; every machine of the "
                 "cluster needs the folders under the same paths, or use URLs"
@@ -227,8 +222,7 @@ class DoJobs:
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Any]:
     """Ray, connected; a connection that this process has is used, and stays. Raises: MissingExtraError, DeviceError."""
-    for name, value in {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         # Ray's native code would end this process once the raylet of this machine has died, where the parent process is
         # 1, as in a container: it takes the parent for its raylet. It reads the raylet's id once, when it is loaded,
@@ -247,7 +241,7 @@ def connected(address: str) -> Iterator[Any]:
             worker.print_to_stdstream = lambda *_, **__: None
             _check_answers(address)
             try:
-                with _without_standard_error(), kept_handlers():
+                with kept_handlers():
                     where = None if address == "auto" else address
                     ray.init(address=where, log_to_driver=False, logging_level=logging.CRITICAL)
             except SystemExit as error:  # of Ray's own handler of SIGTERM
@@ -266,19 +260,6 @@ def raylet_of_this_machine(ray: Any) -> Callable[[], bool]:
     raylet = next(found, None)
 
     return lambda: raylet is None or (raylet.is_running() and raylet.status() != psutil.STATUS_ZOMBIE)
-
-
-@contextlib.contextmanager
-def _without_standard_error() -> Iterator[None]:
-    """Ray's native code says there how much it will say."""
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 def _check_answers(address: str) -> None:

@@ -25,8 +25,7 @@ ray = pytest.importorskip("ray")
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        *(({"address": text}, "the address of the Ray cluster is ") for text in ("head", "", "head:x", "head:0")),
-        ({"address": "localhost:99999"}, "give .auto. or host:port"),
+        *(({"address": text}, "the address of the Ray cluster is ") for text in ("head", "", "head:x")),
         ({"address": "ray://head:10001"}, "Ray Client"),
         ({"address": 3}, "the address of the Ray cluster is 3"),
         ({"device": "foo"}, "device is .*; it must be"),
@@ -61,7 +60,7 @@ def test_a_worker_draws_in_the_precision_asked_for_and_says_so(photos: Path, tmp
     write_photos(photos, 1, 12)
     bundle = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
     worker = DoJobs(settings=Settings(), model=bundle, device="cpu", precision="int8", threads=1)
-    done = worker.do(job(photos / "0.png", tmp_path / "large.png"), True)
+    done = worker.do(job(photos / "0.png", tmp_path / "large.png"))
     assert done is not None
     assert done[1:] == ("cpu", "int8")
     made = read_provenance(tmp_path / "large.png")
@@ -72,7 +71,7 @@ def test_a_worker_draws_in_the_precision_asked_for_and_says_so(photos: Path, tmp
 def test_a_machine_without_the_folder_says_which_it_is(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
     write_photos(photos, 1, 12)
     worker = DoJobs(settings=Settings(), model=tiny_bundle, device="cpu", threads=1)
-    done = worker.do(job(photos / "0.png", tmp_path / "none" / "0.png"), True)
+    done = worker.do(job(photos / "0.png", tmp_path / "none" / "0.png"))
     assert done is not None
     said = f"the machine {socket.gethostname()} does not have {tmp_path / 'none'}; every machine"
     assert said in str(done[0].error)
@@ -81,14 +80,14 @@ def test_a_machine_without_the_folder_says_which_it_is(photos: Path, tmp_path: P
 def test_a_worker_refuses_another_model_than_the_plan_was_made_for(tiny_bundle: Path) -> None:
     worker = DoJobs(settings=Settings(), model=tiny_bundle, sha256="0" * 64, device="cpu")
     with pytest.raises(BundleError, match="has another model at"):
-        worker.do(job(Path("a.png")), True)
+        worker.do(job(Path("a.png")))
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ("- -o out.png --ray auto", "--ray needs files that other machines see"),
-        ("photos -o out --ray=", "the address of the Ray cluster is empty"),
+        ("photos -o out --ray=", "the address of the Ray cluster is ''"),
         ("photos -o out --ray auto --device cuda:1", "Ray chooses each worker's GPU: leave the number out"),
     ],
 )
