@@ -12,9 +12,9 @@ from pathlib import Path
 from benchmarks.bench.machine import machine, one_line
 from benchmarks.bench.networks import sources_digest
 from benchmarks.bench.parts import Settings
-from benchmarks.gpu_report.card import Card, card_or_exit
 from benchmarks.gpu_report.order import Runner
 from benchmarks.gpu_report.rows import FURTHER_MS, NO_VERDICT, PICTURE_MS, Report, aims, exit_status, summary
+from srflow_sdk.system.hardware import Gpu, find_gpu, gpu_free_memory
 
 AIMED_SIZE = 256
 """LR pixels a side for which the aims hold."""
@@ -47,10 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--size {options.size}: name a multiple of 4 that is at least 16")
     if not options.budget > 0:
         parser.error(f"--budget {options.budget:g}: name a number of seconds")
-    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # so that CUDA's first GPU is nvidia-smi's
-    card = card_or_exit()
+    gpu = find_gpu()
     try:
-        report = Report(options.target, f"{_about(card)}\n\n{one_line(machine())} {date.today()}.")
+        report = Report(options.target, f"{_about(gpu)}\n\n{one_line(machine())} {date.today()}.")
     except OSError as error:
         print(f"gpu-report: the file cannot be written: {error}", file=sys.stderr)
         return NO_VERDICT
@@ -58,7 +57,8 @@ def main(arguments: list[str] | None = None) -> int:
     def say(line: str) -> None:
         print(f"  {line}", file=sys.stderr, flush=True)
 
-    name = f"gpu-{'tiny' if options.quick else 'full'}-{options.size}-{card.compute_capability}-{sources_digest()}"
+    capability = gpu.compute_capability if gpu else "none"
+    name = f"gpu-{'tiny' if options.quick else 'full'}-{options.size}-{capability}-{sources_digest()}"
     variant = {"work": str(options.work.resolve() / name), "quick": options.quick, "size": options.size}
     try:
         Runner(report, {**variant, "threads": os.cpu_count() or 1}, options.budget, say).run()
@@ -66,17 +66,19 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nstopped; the file has what was found so far", file=sys.stderr)
         return NO_VERDICT
     if options.size == AIMED_SIZE and not options.quick:
-        for row in aims(report.rows):
+        for row in [*aims(report.rows)]:
             report.add(row)
     report.append(f"\n{summary(report.rows)}\n")
     print(summary(report.rows))
-    print(f"wrote {options.target}: please send it to us, with the card's name it goes into docs/performance.md")
+    print(f"wrote {options.target}: please send it to us, with the GPU's name it goes into docs/performance.md")
     return exit_status(report.rows)
 
 
-def _about(card: Card) -> str:
-    memory = f"{card.memory / 1024:.0f} GiB" if card.memory else "the host's memory"
-    return f"{card.name}, {memory}, driver {card.driver}, compute capability {card.compute_capability / 10:.1f}."
+def _about(gpu: Gpu | None) -> str:
+    if gpu is None:
+        return "No NVIDIA GPU."
+    memory = f"{(gpu_free_memory() or 0) / 2**30:.0f} GiB free"
+    return f"{gpu.name}, {memory}, a driver for CUDA {gpu.cuda}, compute capability {gpu.compute_capability}."
 
 
 if __name__ == "__main__":

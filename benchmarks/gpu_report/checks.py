@@ -11,15 +11,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.bench.processes import serve, without_paths
-from benchmarks.gpu_report.card import NoGpuError, memory_in_use
-from benchmarks.gpu_report.network import AbsentError, LackingError, Setting, make_references, picture
+from benchmarks.gpu_report.network import AbsentError, Setting, make_references, picture
 from benchmarks.gpu_report.rows import FURTHER, PICTURE, Row, Verdict
+from srflow_sdk.system.hardware import gpu_free_memory
 
 LEAST_DB = 38.0
 """PSNR that a picture in fp16 must have against the CPU's from float32."""
@@ -29,179 +30,44 @@ _ROUNDS, _QUICK_ROUNDS = 20, 2
 _WARM_UP_S = 0.2  # until the GPU's clocks are up
 
 
-class Opened(contextlib.ExitStack):
-    """What the process of an engine has open. said: what the SDK warned of so far.
+class Checks(logging.Handler):
+    """The process of an engine: answers {"check": NAME} with that check's rows, and takes what the SDK warns of.
+
+    said: what it warned of so far. free: bytes of GPU memory, before anything is opened.
 
     An engine has: about, what loading says; draw(pixels), float32 h×w×3 in [0, 1] → sh×sw×3, at TAU with the latents of
     SEED; calls(size), what is timed by name: PICTURE from pixels to pixels, FURTHER, or its stages;
     milliseconds(call, rounds), the median.
     """
 
-    def __init__(self, setting: Setting, said: list[str]) -> None:
-        super().__init__()
-        self.setting, self.said = setting, said
-        self._engine: Any = None
-
-    @property
-    def engine(self) -> Any:
-        """The engine, opened when a check asks for it first. Raises: AbsentError."""
-        if self._engine is None:
-            if self.setting.kind == "torch":
-                from benchmarks.gpu_report.torch_engine import TorchEngine as Kind
-            else:
-                from benchmarks.gpu_report.sdk_engine import SdkEngine as Kind  # type: ignore[assignment]
-            self._engine = self.enter_context(Kind.opened(self.setting))
-        return self._engine
-
-
-def reference(of: Opened) -> Iterator[Row]:
-    """Make the network, and what is expected of it."""
-    make_references(of.setting)
-    yield Row("reference", of.setting.engine, f"float32 pictures of {len(of.setting.pictures())} sizes")
-
-
-def kernels(of: Opened) -> Iterator[Row]:
-    """Our kernels, built by nvcc for this GPU, agree with numpy to the bit and with float64."""
-    from benchmarks.gpu_report import kernels, torch_engine
-
-    library = torch_engine.kernels(of.setting.folder)
-    yield Row("kernels", of.setting.engine, f"nvcc builds them: {library.bytes / 1e6:.1f} MB", verdict="fine")
-    for name, wrong in {
-        "latents": kernels.wrong_latents,
-        "FlowStepTail": kernels.wrong_steps,
-        "UnsqueezeSplit": kernels.wrong_splits,
-    }.items():
-        lines = wrong(library)
-        value = f"{len(lines)} wrong cases{f': {lines[0]}' if lines else ''}"
-        yield Row(name, of.setting.engine, value, "0", "wrong" if lines else "fine")
-
-
-def loading(of: Opened) -> Iterator[Row]:
-    """Say what the engine took to be there: building, which the budget leaves out, has a row of its own."""
-    if (built := getattr(of.engine, "built", "")) != "":
-        yield Row("building", of.setting.engine, built, "not of the budget")
-    yield Row("loading", of.setting.engine, of.engine.about, verdict="fine")
-
-
-def pictures(of: Opened) -> Iterator[Row]:
-    """Pictures of several sizes are the CPU's."""
-    for name, size in of.setting.pictures().items():
-        yield judged(f"{name}, {size[1]}×{size[0]}", of, of.engine.draw(picture(*size)), of.setting.expected(name))
-
-
-def repeats(of: Opened) -> Iterator[Row]:
-    """The same call gives the same bits, in eight threads too."""
-    pixels = picture(*of.setting.pictures()["square"])
-    first = of.engine.draw(pixels)
-    yield equal("repeated", of, [of.engine.draw(pixels) for _ in range(3)], first)
-    with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(lambda _: of.engine.draw(pixels), range(2 * THREADS)))
-    yield equal(f"{THREADS} threads", of, found, first)
-    if (alone := getattr(of.engine, "samples", None)) is not None:
-        differ = sum(not np.array_equal(*pair) for pair in alone(pixels))
-        verdict: Verdict = "wrong" if differ else "fine"
-        yield Row("samples at once and alone", of.setting.engine, f"{differ} of 4 differ", "0", verdict)
-
-
-def plugins(of: Opened) -> Iterator[Row]:
-    """The plan has a plugin layer for each of the flow's operations."""
-    if of.setting.kind == "tensorrt":
-        from benchmarks.gpu_report.sdk_engine import plugin_layers
-
-        found, wanted = plugin_layers(of.engine.bundle)
-        advice = "" if found else ": python -m srflow_export.native tensorrt"
-        verdict: Verdict = "fine" if found == wanted > 0 else "wrong"
-        yield Row("plugin layers", of.setting.engine, f"{found}{advice}", f"= {wanted}", verdict)
-
-
-def memory_runs_out(of: Opened) -> Iterator[Row]:
-    """Where the memory is not enough for a tile, it is split, and the picture stays the same."""
-    from benchmarks.gpu_report import sdk_engine
-
-    name, pixels = "memory runs out", picture(of.setting.size, of.setting.size)
-    whole, before = of.engine.draw(pixels), len(of.said)
-    between = of.engine.bundle.manifest.conditioning_bytes_per_pixel * of.setting.size**2  # what lies between graphs
-    with sdk_engine.nearly_full(between * 3 // 5):
-        split = of.engine.draw(pixels)
-    said = [line for line in of.said[before:] if line.startswith("memory ran out")]
-    verdict: Verdict = "fine" if said else "wrong"
-    yield Row(name, of.setting.engine, said[0] if said else "no tile was split", "a tile is split", verdict)
-    yield judged(f"{name}, the picture", of, split, whole)
-
-
-def times(of: Opened) -> Iterator[Row]:
-    """What a picture or its stages take: at first, and then."""
-    setting, engine = of.setting, of.engine
-    rounds = _QUICK_ROUNDS if setting.quick else _ROUNDS
-
-    calls, kept, whole = engine.calls(setting.size), getattr(engine, "encoding", None), True
-    if kept is not None:
-        whole, said = kept.kept_tiles == kept.tiles, f"{kept.kept_tiles} of {kept.tiles} tiles, {kept.nbytes:,} bytes"
-        yield Row("kept between samples", setting.engine, said if whole else f"{said}: {FURTHER} encodes again")
-
-    def row(name: str, how: str, taken: float) -> Row:
-        counts = (name == PICTURE or (name == FURTHER and whole)) and how != "cold"
-        return Row(f"{name}, {how}", setting.engine, f"{taken:.2f} ms", figure=taken if counts else None)
-
-    for name, call in calls.items():
-        yield row(name, "cold", engine.milliseconds(call, 1))
-        until = time.monotonic() + (0 if setting.quick else _WARM_UP_S)
-        while time.monotonic() < until:
-            engine.milliseconds(call, 1)
-        yield row(name, "warm", engine.milliseconds(call, rounds))
-    with contextlib.suppress(NoGpuError):
-        yield Row("GPU memory of all programs", setting.engine, f"{memory_in_use() / 1e9:.2f} GB")
-
-
-def judged(name: str, of: Opened, drawn: np.ndarray, expected: np.ndarray) -> Row:
-    """A row about a picture."""
-    limit = f"≥ {LEAST_DB:.0f} dB"
-    if drawn.shape != expected.shape:
-        return Row(name, of.setting.engine, f"shape {drawn.shape}, not {expected.shape}", limit, "wrong")
-    if bad := int(np.sum(~np.isfinite(drawn))):
-        return Row(name, of.setting.engine, f"{bad} values are not finite", limit, "wrong")
-    difference = np.clip(drawn, 0, 1).astype(np.float64) - np.clip(expected, 0, 1)
-    psnr = min(100.0, -10 * float(np.log10(max(np.mean(difference**2), 1e-10))))
-    value = f"{psnr:.1f} dB, at most {np.abs(difference).max():.1e} apart"
-    return Row(name, of.setting.engine, value, limit, "fine" if psnr >= LEAST_DB else "wrong")
-
-
-def equal(name: str, of: Opened, pictures: list[np.ndarray], first: np.ndarray) -> Row:
-    """A row about pictures that must have the bits of the first."""
-    differ = sum(not np.array_equal(each, first) for each in pictures)
-    return Row(name, of.setting.engine, f"{differ} of {len(pictures)} differ", "0", "wrong" if differ else "fine")
-
-
-CHECKS: dict[str, Callable[[Opened], Iterator[Row]]] = {
-    "reference": reference,
-    "kernels": kernels,
-    "loading": loading,
-    "pictures": pictures,
-    "times": times,
-    "repeats": repeats,
-    "plugins": plugins,
-    "memory runs out": memory_runs_out,
-}
-"""By the name in `order.py`."""
-
-
-class Checks(logging.Handler):
-    """Answers {"check": NAME} with the rows of that check, and takes what the SDK warns of meanwhile."""
-
     disk_bytes = 0
 
     def __init__(self, variant: Mapping[str, Any]) -> None:
         super().__init__(logging.WARNING)
         self.runs_on: str = variant["engine"]
-        self._said: list[str] = []
+        self.setting = Setting(self.runs_on, Path(variant["work"]), quick=variant["quick"], size=variant["size"])
+        self.said: list[str] = []
+        self.free = gpu_free_memory()
         self._reported: set[str] = set()
-        setting = Setting(self.runs_on, Path(variant["work"]), quick=variant["quick"], size=variant["size"])
-        self._open = Opened(setting, self._said)
+        self._opened = contextlib.ExitStack()
         logging.getLogger("srflow_sdk").handlers = [self]
+
+    @cached_property
+    def engine(self) -> Any:
+        """The engine, opened when a check asks for it first. Raises: AbsentError."""
+        if self.setting.kind == "torch":
+            from benchmarks.gpu_report.torch_engine import TorchEngine as Kind
+        else:
+            from benchmarks.gpu_report.sdk_engine import SdkEngine as Kind  # type: ignore[assignment]
+        return self._opened.enter_context(Kind.opened(self.setting))
+
+    def row(self, name: str, value: str, limit: str, right: bool) -> Row:
+        """A row of this engine that is fine or wrong."""
+        return Row(name, self.runs_on, value, limit, "fine" if right else "wrong")
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a message."""
-        self._said.append(record.getMessage())
+        self.said.append(record.getMessage())
 
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], Iterator[dict[str, Any]]]:
         """The work of a job."""
@@ -213,7 +79,7 @@ class Checks(logging.Handler):
         What a check raises is a row, and so is each of the SDK's warnings, once.
         """
         for answer in self._answers(check):
-            for line in self._said:
+            for line in self.said:
                 if line not in self._reported and not line.startswith("memory ran out"):
                     self._reported.add(line)
                     yield self._row("warning", line)
@@ -221,12 +87,10 @@ class Checks(logging.Handler):
 
     def _answers(self, check: str) -> Iterator[dict[str, Any]]:
         try:
-            for row in CHECKS[check](self._open):
+            for row in CHECKS[check](self):
                 yield {"row": asdict(row)}
         except AbsentError as error:
             yield {"absent": str(error)}
-        except LackingError as error:
-            yield self._row(check, str(error), "not run")
         except Exception as error:
             if any(isinstance(each, ModuleNotFoundError) for each in (error, error.__cause__)):
                 yield {"absent": str(error)}
@@ -242,6 +106,123 @@ class Checks(logging.Handler):
     def _row(self, name: str, words: str, verdict: Verdict = "") -> dict[str, Any]:
         value = " ".join(without_paths(words).split())[:400]
         return {"row": asdict(Row(name, self.runs_on, value, verdict=verdict))}
+
+
+def reference(of: Checks) -> Iterator[Row]:
+    """Make the network, and what is expected of it."""
+    make_references(of.setting)
+    yield Row("reference", of.runs_on, f"float32 pictures of {len(of.setting.pictures())} sizes")
+
+
+def kernels(of: Checks) -> Iterator[Row]:
+    """Our kernels, built by nvcc for this GPU, agree with numpy to the bit and with float64."""
+    from benchmarks.gpu_report.torch_engine import wrong_kernels
+
+    for name, wrong in wrong_kernels(of.setting.folder):
+        yield of.row(name, f"{len(wrong)} wrong cases{f': {wrong[0]}' if wrong else ''}", "0", not wrong)
+
+
+def loading(of: Checks) -> Iterator[Row]:
+    """Say what the engine took to be there: building, which the budget leaves out, has a row of its own."""
+    if (built := getattr(of.engine, "built", "")) != "":
+        yield Row("building", of.runs_on, built, "not of the budget")
+    yield Row("loading", of.runs_on, of.engine.about, verdict="fine")
+
+
+def pictures(of: Checks) -> Iterator[Row]:
+    """Pictures of several sizes are the CPU's."""
+    for name, size in of.setting.pictures().items():
+        yield judged(f"{name}, {size[1]}×{size[0]}", of, of.engine.draw(picture(*size)), of.setting.expected(name))
+
+
+def repeats(of: Checks) -> Iterator[Row]:
+    """The same call gives the same bits, in eight threads too, and a sample those that it has among others."""
+    pixels = picture(*of.setting.pictures()["square"])
+    first = of.engine.draw(pixels)
+    with ThreadPoolExecutor(THREADS) as pool:
+        threads = list(pool.map(lambda _: of.engine.draw(pixels), range(2 * THREADS)))
+    pairs = {
+        "repeated": [(of.engine.draw(pixels), first) for _ in range(3)],
+        f"{THREADS} threads": [(drawn, first) for drawn in threads],
+    }
+    if of.setting.kind != "torch":
+        pairs["samples at once and alone"] = list(of.engine.samples(pixels))
+    for name, found in pairs.items():
+        differ = sum(not np.array_equal(*pair) for pair in found)
+        yield of.row(name, f"{differ} of {len(found)} differ", "0", not differ)
+
+
+def plugins(of: Checks) -> Iterator[Row]:
+    """The plan has a plugin layer for each of the flow's operations."""
+    if of.setting.kind == "tensorrt":
+        from benchmarks.gpu_report.sdk_engine import plugin_layers
+
+        found, wanted = plugin_layers(of.engine.bundle)
+        advice = "" if found else ": python -m srflow_export.native tensorrt"
+        yield of.row("plugin layers", f"{found}{advice}", f"= {wanted}", found == wanted > 0)
+
+
+def memory_runs_out(of: Checks) -> Iterator[Row]:
+    """Where the memory is not enough for a tile, it is split, and the picture stays the same."""
+    from benchmarks.gpu_report import sdk_engine
+
+    name, pixels = "memory runs out", picture(of.setting.size, of.setting.size)
+    whole, before = of.engine.draw(pixels), len(of.said)
+    between = of.engine.bundle.manifest.conditioning_bytes_per_pixel * of.setting.size**2  # what lies between graphs
+    with sdk_engine.nearly_full(between * 3 // 5):
+        split = of.engine.draw(pixels)
+    said = [line for line in of.said[before:] if line.startswith("memory ran out")]
+    yield of.row(name, said[0] if said else "no tile was split", "a tile is split", bool(said))
+    yield judged(f"{name}, the picture", of, split, whole)
+
+
+def times(of: Checks) -> Iterator[Row]:
+    """What a picture or its stages take: at first, and then."""
+    setting, engine = of.setting, of.engine
+    rounds = _QUICK_ROUNDS if setting.quick else _ROUNDS
+
+    calls, kept, whole = engine.calls(setting.size), getattr(engine, "encoding", None), True
+    if kept is not None:
+        whole, said = kept.kept_tiles == kept.tiles, f"{kept.kept_tiles} of {kept.tiles} tiles, {kept.nbytes:,} bytes"
+        yield Row("kept between samples", of.runs_on, said if whole else f"{said}: {FURTHER} encodes again")
+
+    def row(name: str, how: str, taken: float) -> Row:
+        counts = (name == PICTURE or (name == FURTHER and whole)) and how != "cold"
+        return Row(f"{name}, {how}", of.runs_on, f"{taken:.2f} ms", figure=taken if counts else None)
+
+    for name, call in calls.items():
+        yield row(name, "cold", engine.milliseconds(call, 1))
+        until = time.monotonic() + (0 if setting.quick else _WARM_UP_S)
+        while time.monotonic() < until:
+            engine.milliseconds(call, 1)
+        yield row(name, "warm", engine.milliseconds(call, rounds))
+    if of.free is not None and (left := gpu_free_memory()) is not None:
+        yield Row("GPU memory", of.runs_on, f"{(of.free - left) / 1e9:.2f} GB")
+
+
+def judged(name: str, of: Checks, drawn: np.ndarray, expected: np.ndarray) -> Row:
+    """A row about a picture."""
+    limit = f"≥ {LEAST_DB:.0f} dB"
+    if drawn.shape != expected.shape:
+        return of.row(name, f"shape {drawn.shape}, not {expected.shape}", limit, False)
+    if bad := int(np.sum(~np.isfinite(drawn))):
+        return of.row(name, f"{bad} values are not finite", limit, False)
+    difference = np.clip(drawn, 0, 1).astype(np.float64) - np.clip(expected, 0, 1)
+    psnr = min(100.0, -10 * float(np.log10(max(np.mean(difference**2), 1e-10))))
+    return of.row(name, f"{psnr:.1f} dB, at most {np.abs(difference).max():.1e} apart", limit, psnr >= LEAST_DB)
+
+
+CHECKS: dict[str, Callable[[Checks], Iterator[Row]]] = {
+    "reference": reference,
+    "kernels": kernels,
+    "loading": loading,
+    "pictures": pictures,
+    "times": times,
+    "repeats": repeats,
+    "plugins": plugins,
+    "memory runs out": memory_runs_out,
+}
+"""By the name in `order.py`."""
 
 
 if __name__ == "__main__":

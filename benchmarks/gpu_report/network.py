@@ -21,11 +21,7 @@ _TINY: dict[str, Any] = {"nf": 8, "growth": 4, "blocks": 2, "stacked_blocks": (0
 
 
 class AbsentError(Exception):
-    """An engine is not on this machine; the message says what is missing, for "not run: …"."""
-
-
-class LackingError(Exception):
-    """The same for what one check needs."""
+    """An engine is not on this machine, or what its check needs; the message says what, for "not run: …"."""
 
 
 @dataclass(frozen=True)

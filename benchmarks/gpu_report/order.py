@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.bench.processes import MissingError, Worker
 from benchmarks.gpu_report.rows import Report, Row, Verdict
 
-CPU, TORCH, SDK = "cpu fp32", "torch fp16", ("tensorrt fp16", "cuda fp16", "rtx fp16")
+CPU, NVCC, TORCH, SDK = "cpu fp32", "nvcc", "torch fp16", ("tensorrt fp16", "cuda fp16", "rtx fp16")
 
 _BUILD_S = 3600.0
 """An export and its engines may take so long, outside of the budget: full-size engines take many minutes."""
@@ -19,7 +19,7 @@ _BUILD_S = 3600.0
 def order() -> Iterator[tuple[str, str]]:
     """(engine, check): first what the verdict needs, engine by engine, then the rest."""
     yield CPU, "reference"
-    yield TORCH, "kernels"
+    yield NVCC, "kernels"
     yield from ((engine, check) for engine in (TORCH, *SDK) for check in ("loading", "pictures", "times"))
     yield from ((engine, "repeats") for engine in (TORCH, *SDK))
     yield from ((engine, check) for engine in SDK for check in ("plugins", "memory runs out"))
@@ -60,8 +60,6 @@ class Runner:
                     waiting.pop(0)
                 if lacking:
                     needing = [each for each in waiting if each == job or engine in (CPU, each[0])]
-                    if (engine, check) == (TORCH, "kernels"):  # which have their own needs
-                        needing = [each for each in waiting if each == job]
                     waiting = [each for each in waiting if each not in needing]
                     self._skip(needing, lacking)
         finally:

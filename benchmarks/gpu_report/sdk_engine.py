@@ -3,56 +3,58 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib
 import json
-import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import astuple
 from itertools import count
 from typing import Any
 
 import numpy as np
 
 from benchmarks.bench.processes import ROOT
-from benchmarks.gpu_report.network import SEED, TAU, AbsentError, LackingError, Setting, network, picture
+from benchmarks.gpu_report.network import SEED, TAU, AbsentError, Setting, network, picture
 from benchmarks.gpu_report.rows import FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.backends.native_library import PLUGINS, find_native_library, plugins_of
+from srflow_sdk.system.hardware import find_gpu
 
 _NEEDED = {  # by device: modules, and the names of their packages
-    "tensorrt": {"tensorrt": "tensorrt", "cuda.bindings": "cuda-bindings"},
+    "tensorrt": {"tensorrt": "tensorrt", "cuda.bindings.runtime": "cuda-bindings"},
     "rtx": {"onnxruntime_ep_nv_tensorrt_rtx": "ONNX Runtime's plug-in for TensorRT-RTX"},
-    "cuda": {},
+    "cuda": {"onnxruntime": "onnxruntime-gpu"},
 }
 
 
 def check_present(kind: str) -> None:
-    """Raises: AbsentError if a package behind a device is not installed."""
+    """Raises: AbsentError if a package behind a device is not installed, or there is no GPU."""
     for module, name in _NEEDED[kind].items():
         try:
-            found = importlib.util.find_spec(module)
-        except ModuleNotFoundError:  # of the package around it
-            found = None
-        if found is None:
+            found = importlib.import_module(module)
+        except ModuleNotFoundError:
+            raise AbsentError(f"{name} is not installed") from None
+        if kind == "cuda" and "CUDAExecutionProvider" not in found.get_available_providers():
             raise AbsentError(f"{name} is not installed")
-    if kind == "cuda":
-        import onnxruntime
-
-        if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-            raise AbsentError("onnxruntime-gpu is not installed")
+    if find_gpu() is None:
+        raise AbsentError("this machine has no NVIDIA GPU")
 
 
 def exported(setting: Setting) -> Bundle:
     """The bundle that all engines share, in fp16 and with the flow's operations as nodes; for TensorRT, with engines.
 
+    Its name has the TensorRT and the library of plugins that are here, as engines run with no others.
     Raises: AbsentError, RuntimeError if that fails.
     """
-    target, smallest = setting.folder / "gpu.srflow", min(setting.pictures()["square"])
-    if setting.kind == "tensorrt" and target.is_dir() and _stale(Bundle.open(target)):
-        shutil.rmtree(target)
+    version = "none"
+    with contextlib.suppress(ImportError):
+        version = importlib.import_module("tensorrt").__version__
+    library, smallest = find_native_library(PLUGINS), min(setting.pictures()["square"])
+    built_by = (version, *(astuple(plugins_of(library)) if library else ()))
+    target = setting.folder / f"gpu-{'-'.join(map(str, built_by))}.srflow"
     if not target.is_dir():
         network(setting)
         options = ("--halo", "16", "--no-inverter", "--plugins", "--precision", "fp16")
@@ -61,15 +63,6 @@ def exported(setting: Setting) -> Bundle:
         sizes = f"{smallest},{setting.size},{setting.size}"
         _export("--engines-for", str(target), "--trt", "fp16", "--shapes", sizes)
     return Bundle.open(target)
-
-
-def _stale(bundle: Bundle) -> bool:
-    """Whether its engines are of another TensorRT or another library of plugins than those that are here."""
-    import tensorrt  # type: ignore[import-not-found,unused-ignore]
-
-    library = find_native_library(PLUGINS)
-    here = tensorrt.__version__, library and plugins_of(library)
-    return any((record.version, record.plugins) != here for record in bundle.manifest.engines)
 
 
 def _export(*options: str) -> None:
@@ -102,7 +95,7 @@ class SdkEngine:
             yield cls(upscaler, bundle, about, f"{made - started:.0f} s for the export and its engines")
 
     def draw(self, pixels: np.ndarray) -> np.ndarray:
-        """See `checks.Opened`."""
+        """See `checks.Checks`."""
         drawn: np.ndarray = self.upscaler.upscale(pixels, tau=TAU, seed=SEED)
         return drawn
 
@@ -113,7 +106,7 @@ class SdkEngine:
             yield drawn, encoding.sample(tau=TAU, seed=SEED, sample=number)
 
     def calls(self, size: int) -> dict[str, Callable[[], object]]:
-        """See `checks.Opened`; from pixels to pixels in 8 bits."""
+        """See `checks.Checks`; from pixels to pixels in 8 bits."""
         pixels, turn = np.round(picture(size, size) * 255).astype(np.uint8), count()
         self.encoding = encoding = self.upscaler.encode(pixels)
         return {
@@ -122,7 +115,7 @@ class SdkEngine:
         }
 
     def milliseconds(self, call: Callable[[], object], rounds: int) -> float:
-        """See `checks.Opened`; the host's clock."""
+        """See `checks.Checks`; the host's clock."""
         times = []
         for _ in range(rounds):
             started = time.perf_counter()
@@ -133,15 +126,15 @@ class SdkEngine:
 
 @contextlib.contextmanager
 def nearly_full(left: int) -> Iterator[None]:
-    """In this context, so many bytes of GPU memory are free at most. Raises: LackingError."""
+    """In this context, so many bytes of GPU memory are free at most. Raises: AbsentError."""
     try:
         from cuda.bindings import runtime  # type: ignore[import-not-found,unused-ignore]
     except ImportError:
-        raise LackingError("cuda-bindings is not installed") from None
+        raise AbsentError("cuda-bindings is not installed") from None
     _, free, _ = runtime.cudaMemGetInfo()
     error, taken = runtime.cudaMalloc(max(free - left, 1 << 20))
     if int(error):
-        raise LackingError(f"the memory cannot be filled: CUDA error {int(error)}")
+        raise AbsentError(f"the memory cannot be filled: CUDA error {int(error)}")
     try:
         yield
     finally:
@@ -165,15 +158,5 @@ def plugin_layers(bundle: Bundle) -> tuple[int, int]:
     if plan is None:
         raise RuntimeError("TensorRT cannot load the sampler's engine")
     text = plan.create_engine_inspector().get_engine_information(tensorrt.LayerInformationFormat.JSON)
-    return plugins_in(text), wanted
-
-
-def plugins_in(information: str) -> int:
-    """Plugin layers in an inspector's JSON: by their type, or, in an engine that only names layers, by their name."""
-    words = ("FlowStepTail", "UnsqueezeSplit")
-    return sum(
-        "plugin" in str(layer.get("LayerType", "")).lower()
-        if isinstance(layer, dict)
-        else any(word in str(layer) for word in words)
-        for layer in json.loads(information).get("Layers", [])
-    )
+    layers = json.loads(text).get("Layers", [])  # their names, as the builder's verbosity is the default
+    return sum(any(word in str(layer) for word in ("FlowStepTail", "UnsqueezeSplit")) for layer in layers), wanted

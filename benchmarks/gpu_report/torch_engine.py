@@ -1,39 +1,127 @@
-"""The exported graphs in torch on a GPU, in fp16 with channels last; and our kernels, built by nvcc for it."""
+"""What torch and nvcc alone show: our kernels are right, and the exported graphs in fp16 with channels last."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import hashlib
+import itertools
 import shutil
 import statistics
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
-from benchmarks.gpu_report.kernels import Kernels, build
-from benchmarks.gpu_report.network import TAU, AbsentError, LackingError, Setting, latents, network, picture
-from srflow_export import graphs
+from benchmarks.bench.processes import ROOT
+from benchmarks.gpu_report.network import TAU, AbsentError, Setting, latents, network, picture
+from srflow_export import flow_ops, graphs
+from srflow_sdk.latents.random_field import standard_normal
 from srflow_training import SRFlow
+from srflow_training.model.config import AffineOrder, ScaleMap
+
+RUNTIME = ROOT / "runtime"
+SOURCES = ("flow_step_tail.cu", "unsqueeze_split.cu", "latents.cu", "c_functions.cpp", "../c_api/c_api.cpp")
+TOLERANCE = 1e-4  # of a kernel against torch in float64, relative to the largest value
 
 
 def gpu() -> torch.device:
     """The GPU that torch uses. Raises: AbsentError."""
     if not torch.cuda.is_available():
-        raise AbsentError("torch sees no CUDA GPU: nvidia-smi shows one, so install torch's CUDA build")
+        raise AbsentError("torch sees no CUDA GPU: it needs one, and a CUDA build of torch")
     return torch.device("cuda", torch.cuda.current_device())
 
 
-@lru_cache(maxsize=1)
-def kernels(folder: Path) -> Kernels:
-    """Our kernels, built for this GPU. Raises: LackingError without nvcc, RuntimeError if it fails."""
-    device = gpu()
+def build(folder: Path, architecture: str) -> Path:
+    """Build libsrflow_cuda for an architecture such as sm_89, unless it is there. Raises: AbsentError, RuntimeError."""
     if shutil.which("nvcc") is None:
-        raise LackingError("nvcc is not on the PATH: install NVIDIA's CUDA toolkit and put its bin folder there")
-    card = torch.cuda.get_device_properties(device)
-    return Kernels(build(folder, f"sm_{card.major}{card.minor}"), device)
+        raise AbsentError("nvcc is not on the PATH: install NVIDIA's CUDA toolkit and put its bin folder there")
+    digest = hashlib.sha256()
+    for source in sorted(path for path in RUNTIME.rglob("*") if path.is_file()):
+        digest.update(source.read_bytes())
+    library = folder / f"libsrflow_cuda-{architecture}-{digest.hexdigest()[:12]}.so"
+    if not library.is_file():
+        part = library.with_suffix(".part")
+        options = ["-std=c++17", "-O3", f"-arch={architecture}", "-shared", "-cudart", "static"]
+        options += ["-Xcompiler", "-fPIC,-ffp-contract=off", '-DSRFLOW_VERSION="benchmark"', f"-I{RUNTIME / 'include'}"]
+        command = ["nvcc", *options, *(str(RUNTIME / "cuda" / source) for source in SOURCES), "-o", str(part)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode != 0:
+            raise RuntimeError(f"nvcc failed for {architecture}: {result.stdout}{result.stderr}")
+        part.replace(library)
+    return library
+
+
+def wrong_kernels(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each of our kernels, built for this GPU, with a line for each case that is wrong. Raises: as :func:`build`."""
+    card = torch.cuda.get_device_properties(gpu())
+    library = ctypes.CDLL(str(build(folder, f"sm_{card.major}{card.minor}")))
+    for name, wrong in (("latents", wrong_latents), ("FlowStepTail", wrong_steps), ("UnsqueezeSplit", wrong_splits)):
+        yield name, list(wrong(library, gpu()))
+
+
+def wrong_latents(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
+    """Compare the latents with numpy's, bit for bit."""
+    seed, sample, level, channels, window = (1 << 64) - 1, 3, 2, 19, (5, (1 << 32) - 700, 300, 700)
+    out = torch.empty(channels, *window[2:], device=device)
+    begin = [ctypes.c_uint64(seed), ctypes.c_uint64(sample), level, channels, *map(ctypes.c_int64, window)]
+    _call(library.srflow_standard_normal_cuda, begin, [out], [])
+    named = dict(zip(("top", "left", "height", "width"), window, strict=True))
+    got, expected = out.cpu().numpy(), standard_normal(seed, sample, level, channels=channels, **named)
+    if differ := int(np.sum(got.view(np.uint32) != expected.view(np.uint32))):
+        yield f"{differ} of {got.size} are not those of srflow_sdk.latents.random_field"
+
+
+def wrong_steps(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
+    """Compare FlowStepTail with torch in float64: one step of three over the conditioning of one image of two."""
+    counts, sides = (1, 12, 24, 48, 96, 192, 384), (13, 40)  # odd and even numbers of pixels
+    maps, orders, kinds = get_args(ScaleMap), get_args(AffineOrder), (torch.float32, torch.float16)
+    for channels, side, kind, scale_map, order in itertools.product(counts, sides, kinds, maps, orders):
+        h = torch.randn(2, channels, side, side, device=device)
+        head = torch.randn(2, 2 * (channels - channels // 2), side, side, device=device).to(kind)
+        scale, shift = (torch.randn(1, 3 * channels, side, side, device=device).to(kind) for _ in range(2))
+        weight = torch.randn(channels, channels, 1, 1, device=device) / channels**0.5
+        inputs, out = [h, head, scale, shift, weight, torch.randn(channels, device=device)], torch.empty_like(h)
+        sizes = map(ctypes.c_int64, (2, channels, side**2, 1, 3 * channels, channels))
+        rest = [int(kind == torch.float16), *sizes, scale_map.encode(), order.encode(), ctypes.c_float(0.7)]
+        _call(library.srflow_flow_step_tail_cuda, [], [*inputs, out], rest)
+        keywords: dict[str, Any] = {"step": 1, "scale_map": scale_map, "order": order, "clamp": 0.7}
+        expected = flow_ops.decoded_tail(*(tensor.double() for tensor in inputs), **keywords)
+        yield from _difference(f"{channels} channels, {side}×{side}, {kind}, {scale_map}, {order}", out, expected)
+
+
+def wrong_splits(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
+    """The same for UnsqueezeSplit."""
+    for kind, bound, batch in itertools.product((torch.float32, torch.float16), (None, 2.0), (1, 3)):
+        h, noise = (torch.randn(batch, c, side, side, device=device) for c, side in ((24, 20), (6, 40)))
+        head = torch.randn(batch, 12, 40, 40, device=device).to(kind)
+        tau, out = torch.rand(batch, device=device), torch.empty(batch, 6 + 6, 40, 40, device=device)
+        sizes = map(ctypes.c_int64, (batch, 6, 6, 40, 40, batch))
+        rest = [int(kind == torch.float16), *sizes, ctypes.c_float(bound or 0.0)]
+        _call(library.srflow_unsqueeze_split_cuda, [], [h, head, noise, tau, out], rest)
+        kept = F.pixel_shuffle(h.double(), 2)
+        expected = flow_ops.decoded_split(kept, head.double(), noise.double(), tau.double(), bound=bound)
+        yield from _difference(f"batch {batch}, {kind}, bound {bound}", out, expected)
+
+
+def _call(function: Any, begin: Sequence[Any], tensors: Sequence[Tensor], rest: Sequence[Any]) -> None:
+    """Run a kernel on torch's stream; tensors are contiguous."""
+    device = tensors[-1].device
+    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
+    if error := function(*begin, *pointers, *rest, ctypes.c_void_p(stream)):
+        raise RuntimeError(f"the kernel was refused with CUDA error {error}")
+
+
+def _difference(name: str, got: Tensor, expected: Tensor) -> Iterator[str]:
+    worst = ((got.double() - expected).abs().max() / expected.abs().max()).item()
+    if not worst <= TOLERANCE:  # NaN is wrong too
+        yield f"{name}: differs from torch by {worst:.1e} of the largest value"
 
 
 class TorchEngine:
@@ -54,13 +142,13 @@ class TorchEngine:
 
     @torch.inference_mode()
     def draw(self, pixels: np.ndarray) -> np.ndarray:
-        """See `checks.Opened`."""
+        """See `checks.Checks`."""
         lr, rest = self._inputs(pixels)
         drawn: np.ndarray = self._sampler(*self._encoder(lr), *rest)[-1][0].float().cpu().numpy().transpose(1, 2, 0)
         return drawn
 
     def calls(self, size: int) -> dict[str, Callable[[], object]]:
-        """See `checks.Opened`. All inputs are on the GPU, so that no time is a whole picture's."""
+        """See `checks.Checks`. All inputs are on the GPU, so that no time is a whole picture's."""
         lr, rest = self._inputs(picture(size, size))
         with torch.inference_mode():
             conditioning = self._encoder(lr)
@@ -68,7 +156,7 @@ class TorchEngine:
         return {name: torch.inference_mode()(call) for name, call in calls.items()}
 
     def milliseconds(self, call: Callable[[], object], rounds: int) -> float:
-        """See `checks.Opened`; CUDA events' time, with the fastest algorithms that cuDNN finds."""
+        """See `checks.Checks`; CUDA events' time, with the fastest algorithms that cuDNN finds."""
         times: list[float] = []
         with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False):
             for _ in range(rounds):

@@ -12,7 +12,7 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "training/srflow_training": 5_798,
     "training/srflow_evaluation": 5_199,
     "export/srflow_export": 6_393,
-    "benchmarks": 4_405,
+    "benchmarks": 4_200,
     "tests": 40_713,
 }
 SLACK = 1.02  # so that a fix never needs a raise

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 USERS = sorted(
     path.relative_to(ROOT) for folder in ("examples", "benchmarks") for path in ROOT.glob(f"{folder}/**/*.py")
 )
-INSIDE = [Path("benchmarks/gpu_report/sdk_engine.py")]
-"""It checks on a GPU what lies behind the public names."""
+INSIDE = [path for path in USERS if path.parent.name == "gpu_report"]
+"""They check on a GPU what lies behind the public names."""
 OURS = ("srflow_sdk", "srflow_apps", "srflow_training", "srflow_evaluation", "srflow_export")
 FRONTS = ("srflow_sdk", "srflow_training", "srflow_export")
 HEAVY = {"torch", "onnx", "numpy", "tensorrt", "tensorrt_rtx", "onnxruntime"}
