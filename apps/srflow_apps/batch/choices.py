@@ -39,7 +39,6 @@ class FileChoices:
     resume: bool = option(False, "Skip inputs with outputs made from them with these settings.", most=True)
     overwrite: bool = option(True, "Skip inputs whose output exists, of any contents.", flag="--no-overwrite")
     shard: Shard | None = option(None, "Process only part I of N of the inputs, one part per machine.", metavar="I/N")
-    include_own: bool = option(False, "Take pictures of folders that this command made, too.")
     report: Path | None = option(None, "Write a report, with PSNRs if enlarged.", metavar="FILE.json")
     dry_run: bool = option(False, "Say what would be done, and write nothing.", most=True)
     from_output: Path | None = option(None, "Make this picture again.", metavar="SR", heading="Pictures")

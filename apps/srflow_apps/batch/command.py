@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from srflow_apps.batch.display import Display
 from srflow_apps.batch.jobs import FolderResult, Job, do_one, write_report
 from srflow_apps.batch.operations import Operation
-from srflow_apps.batch.plan import Plan, ending_of, make_plan, say_unread
+from srflow_apps.batch.plan import Plan, ending_of, make_plan
 from srflow_apps.batch.ray import Cluster
 from srflow_apps.batch.run import Pixels, run_plan
 from srflow_apps.batch.storage import UrlPath, as_path, exists, is_folder, reading, standing_for
@@ -167,8 +167,6 @@ def _tell_of(plan: Plan, display: Display, files: FileChoices) -> None:
     found, tell = plan.found, display.tell if plan.total else display.say
     for file in found.refused:
         display.say(f"error: {file.error}")
-    if found.unread:
-        display.say(f"warning: {say_unread(found.unread)}")
     for what, count in found.others.items():
         if count:
             tell(f"left out: {count} {what}")

@@ -120,7 +120,6 @@ class FolderResult:
     interrupted: True if a signal or `cancel` ended the run.
     disk_full, server_lost: True if a full disk, or a server that is not available any more, ended it; on a Ray cluster,
     the death of its raylet on this machine.
-    unread: how many images were left out because their formats are not read, by the formats' names.
     device, precision: what they were drawn on, such as "cpu", and what its encoder computed in, "bundle", "bf16" or
     "int8"; on a cluster, of the last file that ended.
     """
@@ -130,7 +129,6 @@ class FolderResult:
     interrupted: bool = False
     disk_full: bool = False
     server_lost: bool = False
-    unread: Mapping[str, int] = field(default_factory=dict)
     device: str = ""
     precision: str = "bundle"
 

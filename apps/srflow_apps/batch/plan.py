@@ -35,15 +35,13 @@ MAX_SAMPLES = 1000
 
 @dataclass(kw_only=True)
 class Found:
-    """The inputs found: jobs without targets, and of folders what is left out, by name or by number.
+    """The inputs found: jobs without targets, and of folders what is left out.
 
-    refused: failed results of folders that cannot be used. unread: images, by the names of their formats. others: what
-    is no input of this command, by what it is.
+    refused: failed results of folders that cannot be used. others: how many files are left out, by what they are.
     """
 
     jobs: list[Job] = field(default_factory=list)
     refused: list[FolderFile] = field(default_factory=list)
-    unread: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
 
 
@@ -106,9 +104,11 @@ def make_plan(
     naming, out, directory = placed(naming, inputs, output, directory=directory)
     found = find_inputs(inputs, out=out, recursive=files.recursive)
     jobs, named = found.jobs, set(inputs)
-    if not files.include_own:  # an earlier run's outputs among the photos, which would be enlarged again
-        jobs = [job for job in jobs if job.source in named or not _made_by(operation.name, job.source)]
-    found.others[f"of srflow-{operation.name}'s own outputs; --include-own takes them"] += len(found.jobs) - len(jobs)
+    # An earlier run's outputs among the photos would be enlarged again.
+    jobs = [job for job in jobs if job.source in named or not _made_by(operation.name, job.source)]
+    found.others[f"of srflow-{operation.name}'s own outputs; it takes those that are named"] += len(found.jobs) - len(
+        jobs
+    )
     if output is None:  # of *.png, what an earlier run made of the others is left out
         makers = {identity(out / name): job for job in jobs for name in naming.names(job)}
         jobs = [job for job in jobs if makers.get(identity(job.source), job) is job]
@@ -153,7 +153,7 @@ def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -
             if ending in READABLE:
                 names.append(name)
             elif ending in UNREAD:
-                found.unread[UNREAD[ending]] += 1
+                found.others[f"{UNREAD[ending]}, which is not read; convert it to PNG or TIFF"] += 1
             elif ending in CLIPS:
                 found.others["clips; name them as INPUTs of a command of their own"] += 1
         if not names and len(found.refused) == before:
@@ -196,12 +196,6 @@ def _names_in(folder: Path, refused: list[FolderFile], *, out: Path, recursive: 
         visible = [name for name in folders if recursive and not name.startswith(".")]
         folders[:] = [name for name in visible if not (inside and real_path(here / name) == out)]
         yield from (PurePosixPath((here / name).relative_to(folder)) for name in files if not name.startswith("."))
-
-
-def say_unread(unread: Mapping[str, int]) -> str:
-    """One line about the images that were left out, such as "2 camera raw, 1 TGA"."""
-    named = ", ".join(f"{count} {name}" for name, count in sorted(unread.items(), key=lambda item: (-item[1], item[0])))
-    return f"left out, because such images are not read: {named}; convert them to PNG or TIFF"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,24 +322,15 @@ def plan_outputs(
 
 
 def _stems_apart(jobs: Sequence[Job], naming: Naming) -> list[str]:
-    """Texts to put for {stem}, so that no two inputs have the same output, as far as that can be done.
-
-    `a.gif` and `a.webp` become `a_gif` and `a_webp`, `x/a.png` and `y/a.png` `x_a_png` and `y_a_png`; `A.png` and
-    `a.png`, which are one file on some disks, get six digits of a hash. Names depend only on which inputs there are.
-    """
-    stems = [job.name.stem for job in jobs]
-    for renaming in ("{name}", "{folder}_{name}", "{name}_{digest:.6}"):
-        writers: dict[str, list[int]] = {}
-        for number, (job, stem) in enumerate(zip(jobs, stems, strict=True)):
-            for name in naming.names(job, stem=stem):
-                writers.setdefault(_folded(str(job.name.parent / name)), []).append(number)
-        for numbers in writers.values():
-            if len({identity(jobs[number].source) for number in numbers}) > 1:
-                for number in numbers:
-                    job, folder = jobs[number], real_path(jobs[number].source.parent).name
-                    digest = hashlib.sha256(f"{folder}/{job.name}".encode("utf-8", "surrogateescape")).hexdigest()
-                    name = "_".join(filter(None, (job.name.stem, job.name.suffix[1:])))
-                    stems[number] = renaming.format(name=name, folder=folder, digest=digest)
+    """Texts to put for {stem}: where two inputs would have the same output, `a_gif` and `a_webp`."""
+    stems, writers = [job.name.stem for job in jobs], dict[str, list[int]]()
+    for number, job in enumerate(jobs):
+        for name in naming.names(job):
+            writers.setdefault(_folded(str(job.name.parent / name)), []).append(number)
+    for numbers in writers.values():
+        if len({identity(jobs[number].source) for number in numbers}) > 1:
+            for number in numbers:
+                stems[number] = "_".join(filter(None, (jobs[number].name.stem, jobs[number].name.suffix[1:])))
     return stems
 
 

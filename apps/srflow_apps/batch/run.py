@@ -112,7 +112,7 @@ def run_plan(
     remove_leftovers(targets)  # of workers that died
     files = (*plan.found.refused, *(done[number] for number in sorted(done)))
     total = len(plan.jobs) + len(plan.found.refused)
-    return FolderResult(files=files, total=total, unread=dict(plan.found.unread), **ended)
+    return FolderResult(files=files, total=total, **ended)
 
 
 def _run_in_threads(
@@ -133,14 +133,7 @@ def _run_in_threads(
                 else:
                     turn.close()
 
-            hopeless = True  # as it is for all others, none of which begins
-            try:
-                file = do_one(job, plan.models, settings=plan.settings, progress=drawn, cancel=cancel)
-                hopeless = file.disk_full or file.server_lost
-            finally:
-                if hopeless:
-                    cancel.set()
-            return file
+            return do_one(job, plan.models, settings=plan.settings, progress=drawn, cancel=cancel)
 
     numbered, begun = iter(enumerate(plan.jobs, start=1)), deque[tuple[int, Future[FolderFile]]]()
     with ThreadPoolExecutor(2, thread_name_prefix="srflow-file") as pool:
@@ -250,7 +243,6 @@ def upscale_folder(
             str(_path("output", output, "a directory")),
             bundles_of() if given is None else list(given._bundles.values()),
             files=FileChoices(
-                include_own=True,
                 recursive=recursive,
                 name=name,
                 format=format,

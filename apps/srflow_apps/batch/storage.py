@@ -272,10 +272,5 @@ def _reason(error: Exception, path: UrlPath) -> str:
         return f"there are no credentials ({text}); {fix}"
     if isinstance(error, FileNotFoundError):
         return "the bucket does not exist" if "bucket" in text.lower() else "there is no such file or bucket"
-    if isinstance(error, PermissionError) or re.search("InvalidAccess|SignatureDoes|ExpiredTok|Forbid", said):
-        return f"access is denied ({text or kind}); check the credentials and what they allow"
-    if isinstance(error, ConnectionError) or "Connect" in kind:
-        return f"the store cannot be reached ({text or kind}); check the network{', or AWS_ENDPOINT_URL' * on_s3}"
-    if isinstance(error, TimeoutError) or kind.endswith("TimeoutError"):  # asyncio's is another, before Python 3.11
-        return f"the store does not answer ({text or kind}); try again later"
-    return getattr(error, "strerror", None) or text or kind
+    fix = f"check the network, the credentials and what they allow{', and AWS_ENDPOINT_URL' * on_s3}"
+    return f"the store said {getattr(error, 'strerror', None) or text or kind}; {fix}"

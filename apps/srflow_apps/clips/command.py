@@ -32,19 +32,16 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import bundles_of, choose_model
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
 from srflow_sdk.system.local_files import (
+    LOCKS_EXIST,
     check_replaceable,
     file_sha256,
+    lock,
     real_path,
     remove_stale_parts,
     replacing,
     write_atomically,
 )
 from srflow_sdk.upscaler import Upscaler
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from srflow_apps.batch.choices import FileChoices, MachineChoices
@@ -262,16 +259,11 @@ class Parts:
         with contextlib.ExitStack() as stack:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                if fcntl is not None:
+                if LOCKS_EXIST:
                     stack.callback(os.close, descriptor := os.open(self.folder, os.O_RDONLY))
-                    try:
-                        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BlockingIOError as error:
-                        raise ImageError(
-                            f"{self.folder} is in use: another run makes this clip; wait for it"
-                        ) from error
-                    except OSError:  # this file system has no locks
-                        pass
+                    if not lock(descriptor, wait=False):
+                        why = "another run makes this clip; wait for it (or the disk has no locks: take another)"
+                        raise ImageError(f"{self.folder} is in use: {why}")
                 if (self.folder / _SETTINGS).exists() and not self.done():
                     say(f"{self.folder} has parts of another clip, model or settings: beginning anew")
                 if not (keep and self.done()):

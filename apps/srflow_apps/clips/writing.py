@@ -126,9 +126,6 @@ def chosen_encoding(target: Path, look: Look, *, codec: str | None, quality: int
     if found is None:
         raise ArgumentError(f"this PyAV has no encoder {names[0]} for YUV; leave out --codec for the usual one")
     name = av.Codec(found, "w").name  # h264 is libx264
-    with av.open(BytesIO(), "w", format=WRITTEN[ending]) as container:
-        if not {av.Codec(name, "w").canonical_name, name} & set(container.supported_codecs):
-            raise ArgumentError(f"{target}: {ending[1:]} files cannot hold {name}; choose another --codec or ending")
     if quality is not None and name not in _WORST:
         raise ArgumentError(f"--quality is not for the codec {name}, but for {', '.join(_WORST)}")
     best, _ = av.codec.codec.find_best_pix_fmt_of_list(_formats(name), look.format)

@@ -119,7 +119,7 @@ def test_odd_sides(run: Run, tmp_path: Path) -> None:
     [
         (("-o", "large.gif"), "clips are written as .mp4, .m4v, .mov, .mkv, .webm"),
         (("-o", "large.mp4", "--codec", "nonsense"), "no encoder nonsense"),
-        (("-o", "large.webm", "--codec", "libx264"), "webm files cannot hold libx264"),
+        (("-o", "large.webm", "--codec", "libx264"), "webm files cannot hold such libx264"),
         (("-o", "large.mkv", "--codec", "ffv1", "--quality", "5"), "--quality is not for the codec ffv1"),
         (("-o", "large.mp4", "--samples", "2"), "--samples cannot be chosen with a clip"),
         (("-o", "-"), "a clip is a file on this machine, and so is its output"),
