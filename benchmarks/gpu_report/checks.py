@@ -5,8 +5,8 @@ That is `python -m benchmarks.gpu_report.checks`, see `order.py`.
 
 from __future__ import annotations
 
-import contextlib
 import logging
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -36,8 +36,7 @@ class Checks(logging.Handler):
     said: what it warned of so far. free: bytes of GPU memory, before anything is opened.
 
     An engine has: about, what loading says; draw(pixels), float32 h×w×3 in [0, 1] → sh×sw×3, at TAU with the latents of
-    SEED; calls(size), what is timed by name: PICTURE from pixels to pixels, FURTHER, or its stages;
-    milliseconds(call, rounds), the median.
+    SEED; calls(size), what is timed by name: PICTURE from pixels to pixels, FURTHER, or its stages.
     """
 
     disk_bytes = 0
@@ -49,7 +48,6 @@ class Checks(logging.Handler):
         self.said: list[str] = []
         self.free = gpu_free_memory()
         self._reported: set[str] = set()
-        self._opened = contextlib.ExitStack()
         logging.getLogger("srflow_sdk").handlers = [self]
 
     @cached_property
@@ -59,7 +57,7 @@ class Checks(logging.Handler):
             from benchmarks.gpu_report.torch_engine import TorchEngine as Kind
         else:
             from benchmarks.gpu_report.sdk_engine import SdkEngine as Kind  # type: ignore[assignment]
-        return self._opened.enter_context(Kind.opened(self.setting))
+        return Kind(self.setting)
 
     def row(self, name: str, value: str, limit: str, right: bool) -> Row:
         """A row of this engine that is fine or wrong."""
@@ -191,13 +189,23 @@ def times(of: Checks) -> Iterator[Row]:
         return Row(f"{name}, {how}", of.runs_on, f"{taken:.2f} ms", figure=taken if counts else None)
 
     for name, call in calls.items():
-        yield row(name, "cold", engine.milliseconds(call, 1))
+        yield row(name, "cold", milliseconds(call, 1))
         until = time.monotonic() + (0 if setting.quick else _WARM_UP_S)
         while time.monotonic() < until:
-            engine.milliseconds(call, 1)
-        yield row(name, "warm", engine.milliseconds(call, rounds))
+            call()
+        yield row(name, "warm", milliseconds(call, rounds))
     if of.free is not None and (left := gpu_free_memory()) is not None:
         yield Row("GPU memory", of.runs_on, f"{(of.free - left) / 1e9:.2f} GB")
+
+
+def milliseconds(call: Callable[[], object], rounds: int) -> float:
+    """The median by the host's clock."""
+    times = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        call()
+        times.append(1e3 * (time.perf_counter() - started))
+    return statistics.median(times)
 
 
 def judged(name: str, of: Checks, drawn: np.ndarray, expected: np.ndarray) -> Row:
@@ -213,14 +221,8 @@ def judged(name: str, of: Checks, drawn: np.ndarray, expected: np.ndarray) -> Ro
 
 
 CHECKS: dict[str, Callable[[Checks], Iterator[Row]]] = {
-    "reference": reference,
-    "kernels": kernels,
-    "loading": loading,
-    "pictures": pictures,
-    "times": times,
-    "repeats": repeats,
-    "plugins": plugins,
-    "memory runs out": memory_runs_out,
+    check.__name__.replace("_", " "): check
+    for check in (reference, kernels, loading, pictures, times, repeats, plugins, memory_runs_out)
 }
 """By the name in `order.py`."""
 

@@ -42,28 +42,29 @@ class Runner:
     _held: tuple[str, Worker] | None = None
 
     def run(self) -> None:
-        """Run all checks that the budget allows; the others are rows too."""
-        until, waiting = time.monotonic() + self.budget_s, list(order())
+        """Run all checks that the budget allows; the others are rows too, one for each engine and reason."""
+        until = time.monotonic() + self.budget_s
+        lacking: dict[str, str] = {}
+        skipped: dict[tuple[str, str], list[str]] = {}
         try:
-            while waiting:
-                engine, check = job = waiting[0]
-                began = time.monotonic()
-                if began >= until:
-                    self._skip(waiting, f"the budget of {self.budget_s:.0f} s was used up")
-                    return
-                self.say(f"{engine}: {check}")
-                rows = len(self.report.rows)
-                lacking = self._asked(engine, check, began + _BUILD_S if check == "loading" else until)
-                if check == "loading":
-                    until += time.monotonic() - began
-                if len(self.report.rows) > rows or not lacking:
-                    waiting.pop(0)
-                if lacking:
-                    needing = [each for each in waiting if each == job or engine in (CPU, each[0])]
-                    waiting = [each for each in waiting if each not in needing]
-                    self._skip(needing, lacking)
+            for engine, check in order():
+                began, rows = time.monotonic(), len(self.report.rows)
+                why = lacking.get(CPU) or lacking.get(engine)
+                if why is None and began >= until:
+                    why = f"the budget of {self.budget_s:.0f} s was used up"
+                if why is None:
+                    self.say(f"{engine}: {check}")
+                    why = self._asked(engine, check, began + _BUILD_S if check == "loading" else until)
+                    if check == "loading":
+                        until += time.monotonic() - began
+                    if why:
+                        lacking[engine] = why
+                if why and len(self.report.rows) == rows:
+                    skipped.setdefault((engine, why), []).append(check)
         finally:
             self._release()
+            for (engine, why), checks in skipped.items():
+                self.report.add(Row(", ".join(checks), engine, why, verdict="not run"))
 
     def _asked(self, engine: str, check: str, until: float) -> str:
         """Run one check and report its rows. Returns why those that need it cannot run, or an empty text."""
@@ -83,12 +84,6 @@ class Runner:
                 verdict, lacking = "not run", str(error)
             self.report.add(Row(check, engine, str(error), verdict=verdict))
         return lacking
-
-    def _skip(self, waiting: list[tuple[str, str]], why: str) -> None:
-        """Add a row for each engine, with the names of its checks."""
-        for engine in dict.fromkeys(engine for engine, _ in waiting):
-            names = ", ".join(check for each, check in waiting if each == engine)
-            self.report.add(Row(names, engine, why, verdict="not run"))
 
     def _release(self) -> None:
         held, self._held = self._held, None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -78,21 +77,16 @@ def _export(*options: str) -> None:
 class SdkEngine:
     """An Upscaler on one device, which draws pictures in one piece."""
 
-    def __init__(self, upscaler: Upscaler, bundle: Bundle, about: str, built: str) -> None:
-        self.upscaler, self.bundle, self.about, self.built = upscaler, bundle, about, built
-
-    @classmethod
-    @contextlib.contextmanager
-    def opened(cls, setting: Setting) -> Iterator[SdkEngine]:
-        """The engine of a setting. Raises: AbsentError, SRFlowError."""
+    def __init__(self, setting: Setting) -> None:
+        """Raises: AbsentError, SRFlowError."""
         check_present(setting.kind)
         started = time.perf_counter()
-        bundle = exported(setting)
+        self.bundle = exported(setting)
         made = time.perf_counter()
         device: Any = setting.kind
-        with Upscaler(bundle, device=device, tile=None) as upscaler:
-            about = f"opening {time.perf_counter() - made:.1f} s"
-            yield cls(upscaler, bundle, about, f"{made - started:.0f} s for the export and its engines")
+        self.upscaler = Upscaler(self.bundle, device=device, tile=None)
+        self.built = f"{made - started:.0f} s for the export and its engines"
+        self.about = f"opening {time.perf_counter() - made:.1f} s"
 
     def draw(self, pixels: np.ndarray) -> np.ndarray:
         """See `checks.Checks`."""
@@ -113,15 +107,6 @@ class SdkEngine:
             PICTURE: lambda: self.upscaler.upscale(pixels, tau=TAU, seed=SEED),
             FURTHER: lambda: encoding.sample(tau=TAU, seed=SEED + next(turn)),
         }
-
-    def milliseconds(self, call: Callable[[], object], rounds: int) -> float:
-        """See `checks.Checks`; the host's clock."""
-        times = []
-        for _ in range(rounds):
-            started = time.perf_counter()
-            call()
-            times.append(1e3 * (time.perf_counter() - started))
-        return statistics.median(times)
 
 
 @contextlib.contextmanager

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import hashlib
 import itertools
 import shutil
-import statistics
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,7 +20,6 @@ from benchmarks.bench.processes import ROOT
 from benchmarks.gpu_report.network import TAU, AbsentError, Setting, latents, network, picture
 from srflow_export import flow_ops, graphs
 from srflow_sdk.latents.random_field import standard_normal
-from srflow_training import SRFlow
 from srflow_training.model.config import AffineOrder, ScaleMap
 
 RUNTIME = ROOT / "runtime"
@@ -38,22 +35,16 @@ def gpu() -> torch.device:
 
 
 def build(folder: Path, architecture: str) -> Path:
-    """Build libsrflow_cuda for an architecture such as sm_89, unless it is there. Raises: AbsentError, RuntimeError."""
+    """Build libsrflow_cuda for an architecture such as sm_89. Raises: AbsentError, RuntimeError."""
     if shutil.which("nvcc") is None:
         raise AbsentError("nvcc is not on the PATH: install NVIDIA's CUDA toolkit and put its bin folder there")
-    digest = hashlib.sha256()
-    for source in sorted(path for path in RUNTIME.rglob("*") if path.is_file()):
-        digest.update(source.read_bytes())
-    library = folder / f"libsrflow_cuda-{architecture}-{digest.hexdigest()[:12]}.so"
-    if not library.is_file():
-        part = library.with_suffix(".part")
-        options = ["-std=c++17", "-O3", f"-arch={architecture}", "-shared", "-cudart", "static"]
-        options += ["-Xcompiler", "-fPIC,-ffp-contract=off", '-DSRFLOW_VERSION="benchmark"', f"-I{RUNTIME / 'include'}"]
-        command = ["nvcc", *options, *(str(RUNTIME / "cuda" / source) for source in SOURCES), "-o", str(part)]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        if result.returncode != 0:
-            raise RuntimeError(f"nvcc failed for {architecture}: {result.stdout}{result.stderr}")
-        part.replace(library)
+    library = folder / "libsrflow_cuda.so"
+    options = ["-std=c++17", "-O3", f"-arch={architecture}", "-shared", "-cudart", "static", "-o", str(library)]
+    options += ["-Xcompiler", "-fPIC,-ffp-contract=off", '-DSRFLOW_VERSION="benchmark"', f"-I{RUNTIME / 'include'}"]
+    command = ["nvcc", *options, *(str(RUNTIME / "cuda" / source) for source in SOURCES)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise RuntimeError(f"nvcc failed for {architecture}: {result.stdout}{result.stderr}")
     return library
 
 
@@ -127,18 +118,12 @@ def _difference(name: str, got: Tensor, expected: Tensor) -> Iterator[str]:
 class TorchEngine:
     """EncoderGraph and SamplerGraph of the network, typed as they are exported."""
 
-    def __init__(self, model: SRFlow, device: torch.device) -> None:
-        self._model, self._device = model, device
+    def __init__(self, setting: Setting) -> None:
+        self._device, self._model = gpu(), network(setting)
         self.about = f"torch {torch.__version__}, channels last"
-        as_exported: dict[str, Any] = {"device": device, "memory_format": torch.channels_last}
-        self._encoder = graphs.EncoderGraph(model, torch.float16).to(**as_exported).eval()
-        self._sampler = graphs.SamplerGraph(model, torch.float16).to(**as_exported).eval()
-
-    @classmethod
-    @contextlib.contextmanager
-    def opened(cls, setting: Setting) -> Iterator[TorchEngine]:
-        """The engine of a setting. Raises: AbsentError."""
-        yield cls(network(setting), gpu())
+        as_exported: dict[str, Any] = {"device": self._device, "memory_format": torch.channels_last}
+        self._encoder = graphs.EncoderGraph(self._model, torch.float16).to(**as_exported).eval()
+        self._sampler = graphs.SamplerGraph(self._model, torch.float16).to(**as_exported).eval()
 
     @torch.inference_mode()
     def draw(self, pixels: np.ndarray) -> np.ndarray:
@@ -152,23 +137,19 @@ class TorchEngine:
         lr, rest = self._inputs(picture(size, size))
         with torch.inference_mode():
             conditioning = self._encoder(lr)
-        calls = {"encoder": lambda: self._encoder(lr), "sampler": lambda: self._sampler(*conditioning, *rest)}
-        return {name: torch.inference_mode()(call) for name, call in calls.items()}
 
-    def milliseconds(self, call: Callable[[], object], rounds: int) -> float:
-        """See `checks.Checks`; CUDA events' time, with the fastest algorithms that cuDNN finds."""
-        times: list[float] = []
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False):
-            for _ in range(rounds):
-                begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-                begin.record()
-                call()
-                end.record()
-                end.synchronize()
-                times.append(begin.elapsed_time(end))
-        return statistics.median(times)
+        @torch.inference_mode()
+        def stage(graph: torch.nn.Module, *inputs: Tensor) -> None:
+            """Run a graph to its end, with the fastest algorithms that cuDNN finds."""
+            with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False):
+                graph(*inputs)
+            if self._device.type == "cuda":
+                torch.cuda.synchronize(self._device)
 
-    def _inputs(self, pixels: np.ndarray) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        encoder, sampler = partial(stage, self._encoder, lr), partial(stage, self._sampler, *conditioning, *rest)
+        return {"encoder": encoder, "sampler": sampler}
+
+    def _inputs(self, pixels: np.ndarray) -> tuple[Tensor, list[Tensor]]:
         """The encoder's input; and the sampler's beside the conditioning: latents and tau."""
         lr = torch.from_numpy(pixels.transpose(2, 0, 1)[None]).to(self._device, memory_format=torch.channels_last)
         given = latents(self._model, *pixels.shape[:2])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
@@ -34,14 +35,10 @@ def timed(engine: str, milliseconds: float, *, further: float = 1.0) -> list[Row
 
 @pytest.mark.parametrize(("cuda", "found"), [("12.4", "gpu-cu12,tensorrt-cu12"), ("13.0", "gpu-cu13,tensorrt-cu13")])
 def test_the_driver_decides_which_wheels_are_installed(cuda, found, monkeypatch, capsys) -> None:
-    gpu = Gpu(name="NVIDIA H100", compute_capability="9.0", cuda=cuda)
-    monkeypatch.setattr(extras, "find_gpu", lambda: gpu)
+    monkeypatch.setattr(extras, "find_gpu", lambda: replace(H100, cuda=cuda))
     extras.main()
     assert capsys.readouterr().out.strip() == found
     assert set(found.split(",")) <= set(metadata("srflow-sdk").get_all("Provides-Extra") or ())
-
-
-def test_nothing_is_installed_without_a_gpu(monkeypatch, capsys) -> None:
     monkeypatch.setattr(extras, "find_gpu", lambda: None)
     with pytest.raises(SystemExit, match=r"^2$"):
         extras.main()

@@ -12,8 +12,8 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "training/srflow_training": 5_798,
     "training/srflow_evaluation": 5_199,
     "export/srflow_export": 6_393,
-    "benchmarks": 4_200,
-    "tests": 40_713,
+    "benchmarks": 4_163,
+    "tests": 40_587,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
