@@ -193,10 +193,8 @@ def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str:
     """Advice about a batch that did not finish. A picture begins again: one alone has no --resume."""
     done = f"{result.total - result.remaining} of {result.total} done"
     again = "the same command" if result.total == 1 else "the same command with --resume"
-    if result.interrupted and result.total == 1:
-        return "interrupted: nothing of the picture is kept; the same command begins it again"
     if result.interrupted:
-        return f"interrupted: {done}; the same command with --resume keeps those and makes the others"
+        return f"interrupted: {done}; {again} makes what is missing"
     why, fix = "the server is lost", "once it is back, run"
     if result.disk_full:
         why, fix = "the disk is full", "free space, then run"

@@ -19,7 +19,6 @@ import psutil
 from srflow_apps.batch.jobs import EndedError, FolderFile, Job, Models, Settings, Take, digest, do_one, failure
 from srflow_apps.batch.storage import UrlPath, is_seen
 from srflow_sdk._checks import one_of, whole
-from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, MissingExtraError, SRFlowError
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
 from srflow_sdk.system.device_names import Device, Precision, split_device
@@ -80,11 +79,9 @@ def run_on_ray(
         "settings": plan.settings,
         "model": BY_PICTURE if others else first.path.stem if first.is_embedded else first.path.resolve(),
         "sha256": digest([bundle.manifest for bundle in plan.bundles]),
-        "tile": plan.tile,
-        "device": cluster.device,
-        "precision": cluster.precision,
         "folder": None if all(isinstance(path, UrlPath) for path in paths) else str(Path.cwd()),
     }
+    machine = {"tile": plan.tile, "device": cluster.device, "precision": cluster.precision}
 
     def draw(ray: Any) -> None:
         raylet_lives = raylet_of_this_machine(ray)
@@ -94,7 +91,7 @@ def run_on_ray(
         doing = dict[Any, tuple[Any, int | None]]()  # by the answer that is to come; None: the worker begins
 
         def begin() -> None:
-            actor = actor_class.remote(**worker, threads=cpus)
+            actor = actor_class.remote(**worker, machine={**machine, "threads": cpus})
             doing[actor.do.remote(None)] = actor, None  # answered once there is room for it
 
         def answered(answer: Any) -> None:
@@ -162,15 +159,15 @@ def _share(ray: Any, cluster: Cluster, *, most: int, say: Callable[[str], None])
 
 @dataclass(kw_only=True)
 class DoJobs:
-    """An actor of a cluster that does jobs. model: a path, an embedded model's name, or "auto". folder: to work in."""
+    """An actor of a cluster that does jobs.
+
+    model: a path, an embedded model's name, or "auto". machine: keywords of Upscaler. folder: to work in.
+    """
 
     settings: Settings
-    model: str | Path | None = None
-    sha256: str | None = None
-    device: Device = "auto"
-    precision: Precision = "bundle"
-    tile: TileSize = "auto"
-    threads: int | None = None
+    model: str | Path
+    sha256: str
+    machine: dict[str, Any]
     folder: str | None = None
 
     def __post_init__(self) -> None:
@@ -208,15 +205,13 @@ class DoJobs:
                 os.chdir(self.folder)
         bundles = self.settings.operation.needed(bundles_of(self.model))
         found = digest([bundle.manifest for bundle in bundles])
-        if self.sha256 is not None and found != self.sha256:
+        if found != self.sha256:
             raise BundleError(
                 f"the machine {socket.gethostname()} has another model at {bundles[0].path} (sha256 "
                 f"{found[:12]}… instead of {self.sha256[:12]}…); give all machines the same one"
             )
-        machine: Any = {name: getattr(self, name) for name in ("device", "tile", "threads", "precision")}
-        upscaler = Upscaler(bundles, **machine)
         scale, max_pixels = self.settings.operation.scale, self.settings.max_pixels
-        return Models(bundles, scale, max_pixels=max_pixels, upscaler=upscaler)
+        return Models(bundles, scale, max_pixels=max_pixels, upscaler=Upscaler(bundles, **self.machine))
 
 
 @contextlib.contextmanager

@@ -24,8 +24,6 @@ _T = TypeVar("_T")
 _GRACE_S = 1.0  # for an upload that has begun when the caller cancels
 _WRITTEN = ("s3", "gs", "abfs")  # stores where an upload appears when it is complete
 _WEB = ("http", "https")
-_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "sftp": "paramiko", "abfs": "adlfs", "adl": "adlfs"}
-_PACKAGES |= dict.fromkeys(_WEB, "aiohttp")
 _SHOWN: dict[str, str] = {}  # by the temporary file that stands for each just now
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)  # two letters at least: C:// is a disk
@@ -254,14 +252,9 @@ def _store(path: UrlPath) -> Any:
     except ImportError as error:
         if error.name == "fsspec":
             raise MissingExtraError(f'{path}: URLs need fsspec; run: pip install "srflow-sdk[cloud]"') from error
-        package = _PACKAGES.get(path.scheme)
-        fix = str(error) if package is None else f"run: pip install {package}"
-        raise MissingExtraError(f"{path}: {path.scheme}:// needs a package that is not installed; {fix}") from error
+        raise MissingExtraError(f"{path}: a package is not installed: {error}") from error  # its name, by fsspec
     except ValueError as error:
-        if "not known" not in str(error):
-            raise ImageError(f"{path}: {error}") from error
-        known = "file://, s3://, gs://, abfs://, sftp://, https://"
-        raise ArgumentError(f"{path}: {path.scheme}:// is not known; among those that are known are {known}") from error
+        raise ArgumentError(f"{path}: {error}; known are s3://, gs://, abfs://, sftp://, https:// and more") from error
 
 
 def _reason(error: Exception, path: UrlPath) -> str:

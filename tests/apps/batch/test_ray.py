@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import socket
 import sys
@@ -15,6 +16,7 @@ from srflow_apps.batch.jobs import Settings
 from srflow_apps.batch.ray import Cluster, DoJobs, connected
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, BundleError, DeviceError, read_provenance, upscale_folder
+from srflow_sdk.model.bundle import Bundle
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 from .conftest import job, write_photos
@@ -56,10 +58,15 @@ def test_a_signal_while_ray_connects_is_an_interrupt(monkeypatch: pytest.MonkeyP
         pass
 
 
+def worker_of(bundle: Path, **machine: Any) -> DoJobs:
+    sha256 = Bundle.open(bundle).manifest.digest
+    return DoJobs(settings=Settings(), model=bundle, sha256=sha256, machine={"device": "cpu", "threads": 1, **machine})
+
+
 def test_a_worker_draws_in_the_precision_asked_for_and_says_so(photos: Path, tmp_path: Path) -> None:
     write_photos(photos, 1, 12)
     bundle = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
-    worker = DoJobs(settings=Settings(), model=bundle, device="cpu", precision="int8", threads=1)
+    worker = worker_of(bundle, precision="int8")
     done = worker.do(job(photos / "0.png", tmp_path / "large.png"))
     assert done is not None
     assert done[1:] == ("cpu", "int8")
@@ -70,7 +77,7 @@ def test_a_worker_draws_in_the_precision_asked_for_and_says_so(photos: Path, tmp
 
 def test_a_machine_without_the_folder_says_which_it_is(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
     write_photos(photos, 1, 12)
-    worker = DoJobs(settings=Settings(), model=tiny_bundle, device="cpu", threads=1)
+    worker = worker_of(tiny_bundle)
     done = worker.do(job(photos / "0.png", tmp_path / "none" / "0.png"))
     assert done is not None
     said = f"the machine {socket.gethostname()} does not have {tmp_path / 'none'}; every machine"
@@ -78,7 +85,7 @@ def test_a_machine_without_the_folder_says_which_it_is(photos: Path, tmp_path: P
 
 
 def test_a_worker_refuses_another_model_than_the_plan_was_made_for(tiny_bundle: Path) -> None:
-    worker = DoJobs(settings=Settings(), model=tiny_bundle, sha256="0" * 64, device="cpu")
+    worker = dataclasses.replace(worker_of(tiny_bundle), sha256="0" * 64)
     with pytest.raises(BundleError, match="has another model at"):
         worker.do(job(Path("a.png")))
 

@@ -154,7 +154,7 @@ def test_a_signal_leaves_whole_files_only_and_says_how_to_go_on(
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    end = "interrupted: 1 of 4 done; the same command with --resume keeps those and makes the others"
+    end = "interrupted: 1 of 4 done; the same command with --resume makes what is missing"
     assert [line for line in stderr.splitlines() if not line.startswith("warning: ")] == [end]
     assert files("out") == ["a.png"]
     report = json.loads(Path("report.json").read_text())
@@ -175,7 +175,7 @@ def test_a_single_picture_that_is_interrupted_is_not_said_to_continue(
     monkeypatch.setattr(Display, "progressed", interrupt)
     result = run("photos/a.png", "-o", "large.png", "--samples", "2", "--resume")
     assert result.exit_code == 130
-    assert result.stderr == "interrupted: nothing of the picture is kept; the same command begins it again\n"
+    assert result.stderr == "interrupted: 0 of 1 done; the same command makes what is missing\n"
 
 
 def test_progress_on_a_terminal_shows_images_tiles_and_percent_and_errors_on_lines_of_their_own(
