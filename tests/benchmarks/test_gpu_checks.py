@@ -129,6 +129,15 @@ def test_rows_come_as_they_are_known_and_each_warning_is_one(monkeypatch) -> Non
     assert [answer["row"]["check"] for answer in of.answers("pictures") if answer] == ["first"], "each once"
 
 
+def test_what_an_engine_lacks_is_one_line(machine: EngineMachine, monkeypatch) -> None:
+    monkeypatch.setattr(sdk_engine, "find_gpu", lambda: None)
+    with pytest.raises(AbsentError, match=r"^this machine has no NVIDIA GPU$"):
+        sdk_engine.check_present("tensorrt")
+    monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", None)
+    with pytest.raises(AbsentError, match=r"^cuda-bindings is not installed$"):
+        sdk_engine.check_present("tensorrt")
+
+
 @pytest.mark.parametrize(
     ("said", "kind"),
     [
