@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
             report.add(row)
     report.append(f"\n{summary(report.rows)}\n")
     print(summary(report.rows))
-    print(f"wrote {options.target}: please send it to us, with the GPU's name it goes into docs/performance.md")
+    print(f"wrote {options.target}{': please send it to us, for docs/performance.md' if gpu else ''}")
     return exit_status(report.rows)
 
 

@@ -13,7 +13,7 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "training/srflow_evaluation": 5_199,
     "export/srflow_export": 6_393,
     "benchmarks": 4_163,
-    "tests": 40_587,
+    "tests": 40_583,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
