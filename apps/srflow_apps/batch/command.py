@@ -130,7 +130,7 @@ def run_command(
         names = [job.source.name for job in plan.jobs]
         measured = display.progress(names, lambda: Pixels.of(plan.jobs, max_pixels=machine.max_pixels))
         with measured, deferred_interrupts(*STOPPING) as interrupts:
-            shown: Any = {"progressed": display.progressed, "finished": display.finished, "say": display.tell}
+            shown: Any = {"progressed": display.progressed, "finished": display.finished}
             result = run_plan(plan, check=interrupts, cluster=cluster, **shown)
             if stopped := result.interrupted or result.disk_full or result.server_lost:
                 display.say(_how_to_continue(result, on_ray=on_ray))

@@ -50,8 +50,8 @@ Status = Literal["done", "skipped", "failed"]
 Hashes = Mapping[str, str]
 """The sha256 of outputs, by their paths."""
 
-Take = Callable[[int, "FolderFile", str, str], None]
-"""Takes what became of a job, by its number from 1, and the device and precision, or "" for those of this process."""
+Take = Callable[[int, "FolderFile"], None]
+"""Takes what became of a job, by its number from 1."""
 
 REPORT_SCHEMA = 1
 """Version of the report's fields."""
@@ -121,7 +121,7 @@ class FolderResult:
     disk_full, server_lost: True if a full disk, or a server that is not available any more, ended it; on a Ray cluster,
     the death of its raylet on this machine.
     device, precision: what they were drawn on, such as "cpu", and what its encoder computed in, "bundle", "bf16" or
-    "int8"; on a cluster, of the last file that ended.
+    "int8"; on a cluster "ray", and the precision that was asked for.
     """
 
     files: tuple[FolderFile, ...]

@@ -18,10 +18,10 @@ import psutil
 
 from srflow_apps.batch.jobs import EndedError, FolderFile, Job, Models, Settings, Take, digest, do_one, failure
 from srflow_apps.batch.storage import UrlPath, is_seen
-from srflow_sdk._checks import one_of, whole
+from srflow_sdk._checks import whole
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, MissingExtraError, SRFlowError
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
-from srflow_sdk.system.device_names import Device, Precision, split_device
+from srflow_sdk.system.device_names import Device, Precision
 from srflow_sdk.system.interrupts import kept_handlers
 from srflow_sdk.upscaler import Upscaler
 
@@ -60,15 +60,9 @@ class Cluster:
             raise ArgumentError(f"the address of the Ray cluster is {self.address!r}; {fix}")
         if self.cpus is not None:
             whole("cpus", self.cpus, least=1)
-        split_device(self.device)
-        if ":" in self.device:
-            raise ArgumentError(f"device is {self.device!r}, but Ray chooses each worker's GPU: leave the number out")
-        one_of("precision", self.precision, Precision)
 
 
-def run_on_ray(
-    plan: Plan, *, cluster: Cluster, take: Take, check: Callable[[], None], say: Callable[[str], None]
-) -> None:
+def run_on_ray(plan: Plan, *, cluster: Cluster, take: Take, check: Callable[[], None]) -> None:
     """Let a cluster's free workers do job after job, and let a dead one's successor do its job again.
 
     If check() or take() raises, the workers stop at their next tile, and what they finished is taken.
@@ -85,7 +79,7 @@ def run_on_ray(
 
     def draw(ray: Any) -> None:
         raylet_lives = raylet_of_this_machine(ray)
-        workers, cpus, gpus = _share(ray, cluster, most=len(jobs), say=say)
+        workers, cpus, gpus = _share(ray, cluster, most=len(jobs))
         actor_class = ray.remote(DoJobs).options(num_cpus=cpus, num_gpus=gpus or None, max_concurrency=2)
         waiting, deaths, idle = deque(range(len(jobs))), Counter[int](), list[Any]()
         doing = dict[Any, tuple[Any, int | None]]()  # by the answer that is to come; None: the worker begins
@@ -106,11 +100,11 @@ def run_on_ray(
                 if number is not None and deaths[number] < _ATTEMPTS:
                     waiting.append(number)
                 elif number is not None:
-                    take(number + 1, failure(jobs[number].source, _KILLED, targets=jobs[number].targets), "", "")
+                    take(number + 1, failure(jobs[number].source, _KILLED, targets=jobs[number].targets))
                 return
             idle.append(actor)
             if result is not None and number is not None:  # it is None if the worker was to stop
-                take(number + 1, *result)
+                take(number + 1, result)
 
         for _ in range(workers):
             begin()
@@ -143,7 +137,7 @@ def run_on_ray(
             raise cluster_error(cluster.address, error) from error
 
 
-def _share(ray: Any, cluster: Cluster, *, most: int, say: Callable[[str], None]) -> tuple[int, int, int]:
+def _share(ray: Any, cluster: Cluster, *, most: int) -> tuple[int, int, int]:
     """Divide the cluster: how many workers, and the CPUs and GPUs of each. Raises: DeviceError without room for one."""
     machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     cpus = cluster.cpus or min([_MOST_CPUS, *(int(resources["CPU"]) for resources in machines)])
@@ -153,7 +147,6 @@ def _share(ray: Any, cluster: Cluster, *, most: int, say: Callable[[str], None])
     if not (workers := min(sum(fits), most)):
         wanted = f"{cpus} CPUs{' and a GPU' * gpus} for a worker; ask for less with --threads"
         raise DeviceError(f"no machine of the Ray cluster has {wanted}")
-    say(f"Ray: workers: {workers}, CPUs of each: {cpus}, GPUs of each: {gpus}; machines: {len(machines)}")
     return workers, cpus, gpus
 
 
@@ -174,26 +167,20 @@ class DoJobs:
         self._cancel = threading.Event()
         self._models: Models | None = None
 
-    def do(self, job: Job | None) -> tuple[FolderFile, str, str] | None:
-        """Do a job, and say on what device and in what precision; None if it was to stop, or if there is none.
-
-        Raises: SRFlowError for what concerns all files.
-        """
+    def do(self, job: Job | None) -> FolderFile | None:
+        """Do a job. Returns None if it was to stop, or if there is none. Raises: SRFlowError as :func:`do_one`."""
         if job is None:
             return None
         models = self._models = self._models or self._opened()
-        assert models.upscaler is not None  # for the type checker
         if absent := [path for path in (job.source.parent, job.targets[0].parent) if not is_seen(path)]:
             reason = (
                 f"{job.source}: the machine {socket.gethostname()} does not have {absent[0]}; every machine of the "
                 "cluster needs the folders under the same paths, or use URLs"
             )
-            return failure(job.source, reason, targets=job.targets), "", ""
-        try:
-            file = do_one(job, models, settings=self.settings, cancel=self._cancel)
-        except CancelledError:
-            return None
-        return file, models.upscaler.device, str(models.upscaler.precision)
+            return failure(job.source, reason, targets=job.targets)
+        with contextlib.suppress(CancelledError):
+            return do_one(job, models, settings=self.settings, cancel=self._cancel)
+        return None
 
     def stop(self) -> None:
         """End the work at the next tile."""

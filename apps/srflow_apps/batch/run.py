@@ -70,7 +70,6 @@ def run_plan(
     finished: Callable[[int, FolderFile], None] = lambda *_: None,
     check: Callable[[], None] = lambda: None,
     cluster: Cluster | None = None,
-    say: Callable[[str], None] = lambda _: None,
 ) -> FolderResult:
     """Do every job, in threads or on a cluster; failures are part of the result. What killed runs left is removed.
 
@@ -78,8 +77,7 @@ def run_plan(
     many. finished: called in this one when a job has ended and its files are in place; jobs end in order, but for those
     of a cluster. check: called between files and between tiles, but not while files are being finished. A
     KeyboardInterrupt that it raises ends the batch: finished files stay, and nothing remains of the current one. A full
-    disk or a lost server ends it too: the other files would also fail, after all the work. say: gets a line about the
-    cluster.
+    disk or a lost server ends it too: the other files would also fail, after all the work.
     Raises: ArgumentError, MissingExtraError, ImageError, DeviceError: these concern every file alike.
     """
     targets = [target for job in plan.jobs for target in job.targets]
@@ -90,9 +88,8 @@ def run_plan(
     done: dict[int, FolderFile] = {}
     ended: dict[str, Any] = {"device": "ray" if cluster else "", "precision": str(cluster.precision) if cluster else ""}
 
-    def take(number: int, file: FolderFile, device: str, precision: str) -> None:
+    def take(number: int, file: FolderFile) -> None:
         done[number] = file
-        ended.update({"device": device, "precision": precision} if device else {})
         finished(number, file)
         if file.disk_full or file.server_lost:
             raise EndedError("disk_full" if file.disk_full else "server_lost")
@@ -104,7 +101,7 @@ def run_plan(
             ended.update(device=upscaler.device, precision=str(upscaler.precision))
             _run_in_threads(plan, take=take, progressed=progressed, check=check)
         elif plan.jobs:
-            run_on_ray(plan, cluster=cluster, take=take, check=check, say=say)
+            run_on_ray(plan, cluster=cluster, take=take, check=check)
     except KeyboardInterrupt:
         ended["interrupted"] = True
     except EndedError as error:
@@ -148,13 +145,13 @@ def _run_in_threads(
                 while not wait([begun[0][1]], timeout=_POLL_S).done:
                     check()
                 number, file = begun.popleft()
-                take(number, file.result(), "", "")
+                take(number, file.result())
         except (KeyboardInterrupt, EndedError):
             cancel.set()
             for number, file in begun:  # what was being finished counts
                 if file.exception() is None:
                     with contextlib.suppress(KeyboardInterrupt, EndedError):
-                        take(number, file.result(), "", "")
+                        take(number, file.result())
             raise
         finally:
             cancel.set()

@@ -258,12 +258,11 @@ def _store(path: UrlPath) -> Any:
 
 
 def _reason(error: Exception, path: UrlPath) -> str:
-    text, kind, on_s3 = str(error).strip(), type(error).__name__, path.scheme == "s3"
-    said = f"{text} {kind}"
-    if "credentials" in said.lower():
-        fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE" if on_s3 else "log in with its tool"
-        return f"there are no credentials ({text}); {fix}"
+    text = str(error).strip()
     if isinstance(error, FileNotFoundError):
         return "the bucket does not exist" if "bucket" in text.lower() else "there is no such file or bucket"
-    fix = f"check the network, the credentials and what they allow{', and AWS_ENDPOINT_URL' * on_s3}"
-    return f"the store said {getattr(error, 'strerror', None) or text or kind}; {fix}"
+    of_s3 = " (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and AWS_ENDPOINT_URL" * (
+        path.scheme == "s3"
+    )
+    said = f"the store said {text or type(error).__name__}; check the network, and the credentials{of_s3}"
+    return getattr(error, "strerror", None) or said  # such as that this disk is full

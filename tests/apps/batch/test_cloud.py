@@ -182,7 +182,7 @@ def test_without_credentials_the_error_says_which_are_missing(
     done = run(tiny_bundle, "s3://bucket/photos", "-o", "out")
     assert done.exit_code == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: s3://bucket/photos: there are no credentials (")
+    assert line.startswith("error: s3://bucket/photos: the store said Unable to locate credentials; check ")
     assert "AWS_ACCESS_KEY_ID" in line
 
 

@@ -30,9 +30,6 @@ ray = pytest.importorskip("ray")
         *(({"address": text}, "the address of the Ray cluster is ") for text in ("head", "", "head:x")),
         ({"address": "ray://head:10001"}, "Ray Client"),
         ({"address": 3}, "the address of the Ray cluster is 3"),
-        ({"device": "foo"}, "device is .*; it must be"),
-        ({"device": "cuda:1"}, "Ray chooses each worker's GPU"),
-        ({"precision": "fp16"}, "precision is .*; it must be"),
         ({"cpus": 1.5}, "cpus is .*; it must be"),
     ],
     ids=str,
@@ -63,13 +60,12 @@ def worker_of(bundle: Path, **machine: Any) -> DoJobs:
     return DoJobs(settings=Settings(), model=bundle, sha256=sha256, machine={"device": "cpu", "threads": 1, **machine})
 
 
-def test_a_worker_draws_in_the_precision_asked_for_and_says_so(photos: Path, tmp_path: Path) -> None:
+def test_a_worker_draws_in_the_precision_asked_for(photos: Path, tmp_path: Path) -> None:
     write_photos(photos, 1, 12)
     bundle = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
     worker = worker_of(bundle, precision="int8")
     done = worker.do(job(photos / "0.png", tmp_path / "large.png"))
     assert done is not None
-    assert done[1:] == ("cpu", "int8")
     made = read_provenance(tmp_path / "large.png")
     assert made is not None
     assert made.precision == "int8"
@@ -81,7 +77,7 @@ def test_a_machine_without_the_folder_says_which_it_is(photos: Path, tmp_path: P
     done = worker.do(job(photos / "0.png", tmp_path / "none" / "0.png"))
     assert done is not None
     said = f"the machine {socket.gethostname()} does not have {tmp_path / 'none'}; every machine"
-    assert said in str(done[0].error)
+    assert said in str(done.error)
 
 
 def test_a_worker_refuses_another_model_than_the_plan_was_made_for(tiny_bundle: Path) -> None:
@@ -95,7 +91,6 @@ def test_a_worker_refuses_another_model_than_the_plan_was_made_for(tiny_bundle: 
     [
         ("- -o out.png --ray auto", "--ray needs files that other machines see"),
         ("photos -o out --ray=", "the address of the Ray cluster is ''"),
-        ("photos -o out --ray auto --device cuda:1", "Ray chooses each worker's GPU: leave the number out"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

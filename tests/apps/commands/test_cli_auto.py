@@ -90,7 +90,7 @@ def test_a_worker_of_a_cluster_chooses_too(two_models: Path, tmp_path: Path) -> 
     jobs = [Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"x-{name}",)) for name in MIXED]
     sha256 = digest([bundle.manifest for bundle in bundles_of("auto")])
     worker = DoJobs(settings=Settings(), model="auto", sha256=sha256, machine={"device": "cpu", "threads": 1})
-    files = [done[0] for job in jobs if (done := worker.do(job)) is not None]
+    files = [done for job in jobs if (done := worker.do(job)) is not None]
     assert [(file.model, str(file.why)[:5]) for file in files] == [("x4-small", "no da"), ("x4-photo", "noise")]
 
 
