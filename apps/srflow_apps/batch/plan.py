@@ -102,6 +102,8 @@ def make_plan(
     earlier = read_report(files.report) if files.report is not None and files.resume else {}
     naming = Naming.of(operation, bundles[0], files, samples)
     naming, out, directory = placed(naming, inputs, output, directory=directory)
+    if isinstance(out, UrlPath):
+        check_written(out)  # before its store is asked
     found = find_inputs(inputs, out=out, recursive=files.recursive)
     jobs, named = found.jobs, set(inputs)
     # An earlier run's outputs among the photos would be enlarged again.

@@ -161,6 +161,7 @@ def test_outputs_below_an_input_folder_are_no_inputs_the_next_time(
         ("s3://bucket/none.png -o out.png", 1, "s3://bucket/none.png: the file cannot be read: there is no such file"),
         ("foo://bucket/a.png -o out.png", 2, "foo://bucket/a.png: Protocol not known: foo; known are s3://"),
         ("{photo} -o https://example.org/a.png", 2, "https:// can only be read; name a path, or"),
+        ("{photo} -o sftp://example.org/a.png", 2, "sftp:// can only be read; name a path, or"),
         ("-o out.png --from-output s3://bucket/a.png", 2, "--from-output s3://bucket/a.png is a URL; copy the file"),
     ],
 )
