@@ -270,6 +270,9 @@ def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path 
 
     chosen = TransferOptions(**asked.options)  # a wrong one is said before the model is loaded
     piped = [what for what, path in others.items() if path == Path(STANDARD)]
+    for what, path in others.items():
+        if path.is_dir():
+            raise ArgumentError(f"{path} is a folder, and {what.upper()} is one picture; name a file")
     if len(piped) + (target == Path(STANDARD)) > 1:
         raise ArgumentError("- is standard input, one picture; name files for the other inputs")
     with standard_input(asked.machine.max_pixels) if piped else contextlib.nullcontext() as sent:

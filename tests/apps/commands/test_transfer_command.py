@@ -70,6 +70,7 @@ def test_the_picture_says_how_it_was_made(run: Run, flow: Upscaler) -> None:
     ("arguments", "status", "says"),
     [
         (["target.png", "source.png", "missing.png", "-o", "out.png"], 1, "missing.png: there is no such file"),
+        (["target.png", ".", "mask.png", "-o", "out.png"], 2, ". is a folder, and SOURCE is one picture; name a file"),
         (["target.png", "source.png", "small.png", "-o", "out.png"], 1, "mask has 9×9 pixels; for a target of 56×64"),
         (
             ["target.png", "source.png", "mask.png", "-o", "mask.png"],
