@@ -22,7 +22,7 @@ _LOGGER = logging.getLogger(__name__)
 NAMESPACE = "https://srflow-sdk.dev/ns/1.0/"
 
 UPSCALE, RESTORE, TRANSFER, INTERVAL = "upscale", "restore", "transfer", "interval"
-"""Operations; "interval" made a bound of one, and "clip" a frame. A picture that does not name its own was upscaled.
+"""Operations; "interval" made a bound of one. A picture that does not name its own was upscaled.
 The `source` of a transfer is its target, and its `settings` name the other inputs."""
 
 _MAX_BYTES = 1 << 20
@@ -65,7 +65,7 @@ class Provenance:
         reduction: the kernel, "bicubic" or "lanczos", None likewise.
         linear_light: whether light was averaged instead of values.
         value_range: the values that were black and white, or percentiles, as text; None: those of the dtype.
-        operation: what was done, "upscale", "restore", "transfer", "interval", which is a bound of one, or "clip".
+        operation: what was done, "upscale", "restore", "transfer", or "interval", which is a bound of one.
         settings: of an operation other than "upscale", what it needs besides the fields above, in its own words.
         precision, device: what the encoder computed in, "bf16" or "int8", and where, such as "openvino"; "bundle" and
             None if it computed as the bundle was exported.

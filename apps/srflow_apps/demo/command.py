@@ -40,7 +40,7 @@ class PageChoices:
 @with_options_of(MachineChoices, leave=("max_pixels", "quiet"))
 @click.version_option(__version__, prog_name="srflow-demo")
 def demo(*, model: str | None, **values: Any) -> None:
-    """Serve a local page to play with a photo: temperature, seed, eight samples, restoring and transferring.
+    """Serve a local page to play with a photo: temperature, seed, eight samples and restoring.
 
     The page's address is printed; --open opens it. It holds a token, without which nobody gets in, and only this
     machine reaches it unless --host says otherwise. Pictures stay here and are deleted when their page is closed.

@@ -32,7 +32,7 @@ export function enlarge(panel) {
   let opened = null; // what the server told of the photo
   let sample = 0;
   let side = Number(checked(panel, "side")); // of the crop, enlarged
-  let place = null; // of the crop; null: where the photo has most detail
+  let place = null; // of the crop; null: in the middle of the photo
   let shows; // the place of the photo that the viewer has
   let newest = 0; // counts changes
   let drawn = 0; // the change whose picture is shown
