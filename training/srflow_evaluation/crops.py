@@ -94,7 +94,8 @@ def large_enough(pictures: Sequence[PictureFiles], cut: Cut) -> list[PictureFile
 def too_small(cut: Cut) -> str:
     """Say that no photograph holds a whole crop, and what to do."""
     side = _side(cut)
-    return f"no photograph is at least {side}×{side} pixels: name larger ones, or a smaller --crop with -o OUT"
+    larger = "name a folder with larger ones, or a smaller --crop with -o OUT"
+    return f"no photograph is at least {side}×{side} pixels: {larger}"
 
 
 def shown_method(method: str) -> str:
