@@ -332,10 +332,14 @@ def _row(file: FolderFile, operation: Operation) -> dict[str, Any]:
         made = file.outputs[place] if file.outputs else None
         number = operation.sample + (place if operation.interval is None else 0)
         measured = None if made is None or made.lr_psnr is None or math.isnan(made.lr_psnr) else made.lr_psnr
-        record = {"path": _said(target), "sample": number, "lr_psnr": measured and min(measured, _EXACT)}
+        record = {
+            "path": without_secrets(shown(str(target))),
+            "sample": number,
+            "lr_psnr": measured and min(measured, _EXACT),
+        }
         outputs.append({**record, "bytes": made and made.size_bytes, "sha256": made and made.sha256})
     return {
-        "source": _said(file.source),
+        "source": without_secrets(shown(str(file.source))),  # of URLs that are misspelt, too
         "status": file.status,
         "error": None if file.error is None else shown(file.error),
         "model": file.model,
@@ -345,10 +349,6 @@ def _row(file: FolderFile, operation: Operation) -> dict[str, Any]:
         "seconds": None if file.seconds is None else round(file.seconds, 3),
         "outputs": outputs,
     }
-
-
-def _said(path: Path) -> str:
-    return without_secrets(shown(str(path)))  # of URLs that are misspelt, too
 
 
 def read_report(path: Path) -> Hashes:

@@ -38,9 +38,13 @@ _THREADS = 4  # the same everywhere, since they change the bits of some encoders
 _REORDERED = 64  # frames, more than any encoder holds back
 _COMMENT = "comment"
 _TRIED = 8  # packets of a stream, to see whether a container takes it
+_SOUND = 96_000  # bits a second for each channel that is encoded anew
 
 Put = Callable[[NDArray[Any] | None], None]
 """Encodes a frame, H×W×3; for None, what an encoder still holds."""
+
+Kept = Mapping[int, bool]
+"""By the numbers of a source's streams of sound and text: whether they are encoded anew, as AAC, or Opus in WebM."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,20 +153,20 @@ def record_in(target: Path) -> dict[str, Any]:
     return {}
 
 
-def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[list[int], list[str]]:
+def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, list[str]]:
     """The source's streams of sound and text that fit the output: a beginning is written to memory to see that.
 
-    Returns also what is lost, one a line. Raises: ArgumentError if the pictures do not fit.
+    Returns also what is lost or becomes otherwise, one a line. Raises: ArgumentError if the pictures do not fit.
     """
-    ending, segment, kept = target.suffix[1:], encoding.tried(target), list[int]()
+    ending, segment = target.suffix[1:], encoding.tried(target)
+    kept = dict[int, bool]()
 
-    def fits(*streams: int) -> bool:
+    def fits(kept: Kept) -> bool:
         with contextlib.suppress(pyav().error.FFmpegError, ValueError):
-            joined = Joined(clip, clip.times[:1], target, streams)
-            return joined.write(BytesIO(), [segment], most=_TRIED) >= {*streams}
+            return Joined(clip, clip.times[:1], target, kept).write(BytesIO(), [segment], most=_TRIED) >= kept.keys()
         return False
 
-    if not fits():
+    if not fits({}):
         raise ArgumentError(f"{target}: {ending} files cannot hold such {encoding.codec}; end the name in .mkv")
     with opened(segment) as made:
         plain = encoding.look.aspect == 1 or made.streams.video[0].codec_context.sample_aspect_ratio
@@ -171,18 +175,21 @@ def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[list[int
         for stream in source.streams:
             if stream is video_of(source, clip.path):
                 continue
-            if stream.type in ("audio", "subtitle") and fits(stream.index):
-                kept.append(stream.index)
-            else:
-                why = f"{ending} files cannot hold it here; .mkv holds most sound and text"
-                lost.append(f"{stream.type} stream {stream.index} is left out: {why}")
+            becomes = "is left out"
+            if stream.type in ("audio", "subtitle") and fits({stream.index: False}):
+                kept[stream.index] = False
+                continue
+            if stream.type == "audio" and stream.codec_context is not None and fits({stream.index: True}):
+                kept[stream.index], becomes = True, f"becomes {'opus' if ending.lower() == 'webm' else 'aac'}"
+            why = f"{ending} files cannot hold it here; .mkv holds most sound and text"
+            lost.append(f"{stream.type} stream {stream.index} {becomes}: {why}")
     return kept, lost
 
 
 class Joined:
-    """A clip whose pictures are in segments; the rest comes from its source. kept: numbers of the source's streams."""
+    """A clip whose pictures are in segments; the rest comes from its source."""
 
-    def __init__(self, clip: Clip, times: Sequence[int], target: Path, kept: Sequence[int], record: str = "") -> None:
+    def __init__(self, clip: Clip, times: Sequence[int], target: Path, kept: Kept, record: str = "") -> None:
         self._clip, self._times, self._target, self._kept, self._record = clip, times, target, kept, record
 
     def to_file(self, segments: Sequence[Path]) -> None:
@@ -206,7 +213,8 @@ class Joined:
             pictures.metadata.update({key: main.metadata[key] for key in ("language", "title") if key in main.metadata})
             if pictures.codec_context.name == "hevc" and container != "matroska":
                 pictures.codec_context.codec_tag = "hvc1"  # or Apple's players refuse it
-            copies = {number: _copy(output, source.streams[number]) for number in self._kept}
+            codecs = {True: "libopus" if container == "webm" else "aac", False: None}
+            copies = {number: _copy(output, source.streams[number], codecs[new]) for number, new in self._kept.items()}
             output.metadata.update(said := {name.lower(): text for name, text in source.metadata.items()})
             output.metadata[_COMMENT] = "\n".join(filter(None, (said.get(_COMMENT), self._record)))
             output.set_chapters(source.chapters())
@@ -216,7 +224,7 @@ class Joined:
                 self._pictures(segments, pictures), self._others(source, copies, most), key=_time
             ):
                 output.mux(packet)
-                found.update(self._kept[packet.stream_index - 1 : packet.stream_index])
+                found.update([*copies][packet.stream_index - 1 : packet.stream_index])
         return found
 
     def _pictures(self, segments: Sequence[Any], stream: Any) -> Iterator[Any]:
@@ -244,22 +252,33 @@ class Joined:
             yield packet
 
     def _others(self, source: Any, copies: Mapping[int, Any], most: int | None) -> Iterator[Any]:
-        """The packets of the other streams, whose times grow."""
+        """The packets of the other streams, whose times grow, as they are or encoded anew."""
         last: dict[int, int] = {}
         with contextlib.suppress(pyav().error.FFmpegError):  # of a file that breaks off, as was said
             streams = [source.streams[number] for number in copies]
             for packet in itertools.islice(source.demux(streams) if streams else (), most):
-                if (time := packet.pts if packet.dts is None else packet.dts) is not None:
-                    number = packet.stream.index
+                number = packet.stream.index
+                if self._kept[number]:
+                    with contextlib.suppress(pyav().error.FFmpegError):  # of a damaged packet
+                        yield from (each for frame in packet.decode() for each in copies[number].encode(frame))
+                elif (time := packet.pts if packet.dts is None else packet.dts) is not None:
                     packet.dts = last[number] = max(time, last.get(number, time - 1) + 1)
                     packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
                     packet.stream = copies[number]
                     yield packet
+        for number in (number for number, new in self._kept.items() if new):
+            yield from copies[number].encode(None)
 
 
-def _copy(output: Any, stream: Any) -> Any:
+def _copy(output: Any, stream: Any, codec: str | None) -> Any:
     """A stream of the output for one of the source. Raises: ValueError, FFmpegError if there cannot be one."""
-    copy = output.add_stream_from_template(stream, opaque=True)
+    if codec is None:
+        copy = output.add_stream_from_template(stream, opaque=True)
+    else:
+        rates = pyav().Codec(codec, "w").audio_rates
+        copy = output.add_stream(codec, rate=stream.rate if not rates or stream.rate in rates else 48_000)
+        copy.layout = "stereo" if stream.channels > 1 else "mono"
+        copy.bit_rate = _SOUND * copy.layout.nb_channels
     copy.metadata.update(stream.metadata)
     copy.disposition = stream.disposition
     return copy

@@ -122,18 +122,39 @@ def test_webm_gets_vp9_and_says_what_it_cannot_hold(run: Run, tmp_path: Path) ->
     write_clip(tmp_path / "clip.mkv", moving(3), sound=True, text=True)
     result = made(run, "clip.mkv", "-o", "large.webm")
     assert "libvpx-vp9" in result.stderr
-    assert "warning: clip.mkv: audio stream 1 is left out: webm files cannot hold it" in result.stderr
+    assert "warning: clip.mkv: audio stream 1 becomes opus: webm files cannot hold it" in result.stderr
     assert "warning: clip.mkv: subtitle stream 2 is left out: webm files cannot hold it" in result.stderr
     assert len(seen(tmp_path / "large.webm").frames) == 3
 
 
-@pytest.mark.parametrize(("sound", "kept"), [("flac", True), ("pcm_s16le", False)])
+@pytest.mark.parametrize(
+    ("name", "sound", "target", "becomes"),
+    [
+        ("clip.avi", "pcm_s16le", "large.mp4", "aac"),
+        ("clip.mkv", "ac3", "large.webm", "opus"),
+        ("clip.mkv", "flac", "large.mp4", "flac"),
+    ],
+)
 @pytest.mark.usefixtures("plain")
-def test_sound_is_copied_or_said_to_be_left_out(run: Run, tmp_path: Path, sound: str, kept: bool) -> None:
-    source = write_clip(tmp_path / "clip.mkv", moving(30), sound=sound, layout="stereo")
-    result = made(run, "clip.mkv", "-o", "large.mp4")
-    assert ("audio stream 1 is left out: mp4 files cannot hold it" in result.stderr) != kept
-    assert seen(tmp_path / "large.mp4").sound == (seen(source).sound if kept else b"")
+def test_sound_that_a_container_cannot_hold_is_encoded_anew(
+    run: Run, tmp_path: Path, name: str, sound: str, target: str, becomes: str
+) -> None:
+    source = write_clip(tmp_path / name, moving(30), sound=sound, layout="stereo", codec="mpeg4", options={})
+    result = made(run, name, "-o", target)
+    assert (f"audio stream 1 becomes {becomes}: " in result.stderr) == (becomes != sound)
+    if becomes == sound:
+        assert seen(tmp_path / target).sound == seen(source).sound != b""
+    else:
+        assert heard(tmp_path / target) == pytest.approx(heard(source), rel=0.1)
+
+
+def heard(path: Path) -> tuple[float, float]:
+    """The seconds of sound, and its loudness."""
+    with av.open(str(path)) as container:
+        mono = av.AudioResampler(format="flt", layout="mono")
+        frames = list(container.decode(audio=0))
+        samples = np.concatenate([one.to_ndarray()[0] for frame in frames for one in mono.resample(frame)])
+        return sum(frame.samples / frame.sample_rate for frame in frames), float(samples.std())
 
 
 @pytest.mark.usefixtures("plain")
