@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -172,17 +171,15 @@ def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, li
         plain = encoding.look.aspect == 1 or made.streams.video[0].codec_context.sample_aspect_ratio
     lost = [] if plain else ["the shape of its pixels is left out; the codecs libx264, libx265 and mpeg4 keep it"]
     with opened(clip.path) as source:
-        for stream in source.streams:
-            if stream is video_of(source, clip.path):
-                continue
-            becomes = "is left out"
-            if stream.type in ("audio", "subtitle") and fits({stream.index: False}):
-                kept[stream.index] = False
-                continue
-            if stream.type == "audio" and stream.codec_context is not None and fits({stream.index: True}):
-                kept[stream.index], becomes = True, f"becomes {'opus' if ending.lower() == 'webm' else 'aac'}"
-            why = f"{ending} files cannot hold it here; .mkv holds most sound and text"
-            lost.append(f"{stream.type} stream {stream.index} {becomes}: {why}")
+        pictures = video_of(source, clip.path)
+        for number, stream in ((each.index, each) for each in source.streams if each is not pictures):
+            may = stream.type in ("audio", "subtitle"), stream.type == "audio" and stream.codec_context is not None
+            kept.update(next(({number: new} for new in (False, True) if may[new] and fits({number: new})), {}))
+            if kept.get(number, True):
+                sound = "becomes opus" if ending.lower() == "webm" else "becomes aac"
+                becomes = sound if number in kept else "is left out"
+                why = f"{ending} files cannot hold it here; .mkv holds most sound and text"
+                lost.append(f"{stream.type} stream {number} {becomes}: {why}")
     return kept, lost
 
 
@@ -221,7 +218,9 @@ class Joined:
             output.start_encoding()
             # Merged by time, or all pictures would wait in memory for the sound.
             for packet in heapq.merge(
-                self._pictures(segments, pictures), self._others(source, copies, most), key=_time
+                self._pictures(segments, pictures),
+                self._others(source, copies, most),
+                key=lambda packet: packet.dts * packet.time_base,
             ):
                 output.mux(packet)
                 found.update([*copies][packet.stream_index - 1 : packet.stream_index])
@@ -287,8 +286,3 @@ def _copy(output: Any, stream: Any, codec: str | None) -> Any:
 def _packets(segment: Any) -> Iterator[Any]:
     with opened(segment) as container:
         yield from (packet for packet in container.demux(video=0) if packet.size)
-
-
-def _time(packet: Any) -> Fraction:
-    time: Fraction = (packet.dts if packet.dts is not None else packet.pts) * packet.time_base
-    return time
