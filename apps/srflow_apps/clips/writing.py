@@ -42,8 +42,8 @@ _SOUND = 96_000  # bits a second for each channel that is encoded anew
 Put = Callable[[NDArray[Any] | None], None]
 """Encodes a frame, H×W×3; for None, what an encoder still holds."""
 
-Kept = Mapping[int, bool]
-"""By the numbers of a source's streams of sound and text: whether they are encoded anew, as AAC, or Opus in WebM."""
+Kept = Mapping[int, str | None]
+"""By the numbers of a source's streams of sound and text: the encoder of what is encoded anew, or None for a copy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,8 +157,8 @@ def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, li
 
     Returns also what is lost or becomes otherwise, one a line. Raises: ArgumentError if the pictures do not fit.
     """
-    ending, segment = target.suffix[1:], encoding.tried(target)
-    kept = dict[int, bool]()
+    ending, segment, kept = target.suffix[1:], encoding.tried(target), dict[int, str | None]()
+    sound = "libopus" if ending.lower() == "webm" else "aac"
 
     def fits(kept: Kept) -> bool:
         with contextlib.suppress(pyav().error.FFmpegError, ValueError):
@@ -173,11 +173,11 @@ def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, li
     with opened(clip.path) as source:
         pictures = video_of(source, clip.path)
         for number, stream in ((each.index, each) for each in source.streams if each is not pictures):
-            may = stream.type in ("audio", "subtitle"), stream.type == "audio" and stream.codec_context is not None
-            kept.update(next(({number: new} for new in (False, True) if may[new] and fits({number: new})), {}))
-            if kept.get(number, True):
-                sound = "becomes opus" if ending.lower() == "webm" else "becomes aac"
-                becomes = sound if number in kept else "is left out"
+            ways: list[str | None] = [None] * (stream.type in ("audio", "subtitle"))
+            ways += [sound] * (stream.type == "audio" and stream.codec_context is not None)
+            kept.update(next(({number: way} for way in ways if fits({number: way})), {}))
+            if kept.get(number, sound) is not None:
+                becomes = f"becomes {sound.removeprefix('lib')}" if number in kept else "is left out"
                 why = f"{ending} files cannot hold it here; .mkv holds most sound and text"
                 lost.append(f"{stream.type} stream {number} {becomes}: {why}")
     return kept, lost
@@ -210,12 +210,12 @@ class Joined:
             pictures.metadata.update({key: main.metadata[key] for key in ("language", "title") if key in main.metadata})
             if pictures.codec_context.name == "hevc" and container != "matroska":
                 pictures.codec_context.codec_tag = "hvc1"  # or Apple's players refuse it
-            codecs = {True: "libopus" if container == "webm" else "aac", False: None}
-            copies = {number: _copy(output, source.streams[number], codecs[new]) for number, new in self._kept.items()}
+            copies = {number: _copy(output, source.streams[number], codec) for number, codec in self._kept.items()}
             output.metadata.update(said := {name.lower(): text for name, text in source.metadata.items()})
             output.metadata[_COMMENT] = "\n".join(filter(None, (said.get(_COMMENT), self._record)))
             output.set_chapters(source.chapters())
             output.start_encoding()
+            numbers = [*copies]  # after the pictures, which are stream 0
             # Merged by time, or all pictures would wait in memory for the sound.
             for packet in heapq.merge(
                 self._pictures(segments, pictures),
@@ -223,7 +223,7 @@ class Joined:
                 key=lambda packet: packet.dts * packet.time_base,
             ):
                 output.mux(packet)
-                found.update([*copies][packet.stream_index - 1 : packet.stream_index])
+                found.update(numbers[packet.stream_index - 1 : packet.stream_index])
         return found
 
     def _pictures(self, segments: Sequence[Any], stream: Any) -> Iterator[Any]:
@@ -257,7 +257,7 @@ class Joined:
             streams = [source.streams[number] for number in copies]
             for packet in itertools.islice(source.demux(streams) if streams else (), most):
                 number = packet.stream.index
-                if self._kept[number]:
+                if self._kept[number] is not None:
                     with contextlib.suppress(pyav().error.FFmpegError):  # of a damaged packet
                         yield from (each for frame in packet.decode() for each in copies[number].encode(frame))
                 elif (time := packet.pts if packet.dts is None else packet.dts) is not None:
@@ -265,7 +265,7 @@ class Joined:
                     packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
                     packet.stream = copies[number]
                     yield packet
-        for number in (number for number, new in self._kept.items() if new):
+        for number in (number for number, codec in self._kept.items() if codec is not None):
             yield from copies[number].encode(None)
 
 
