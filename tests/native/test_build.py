@@ -14,7 +14,7 @@ from tests.native.conftest import ARCHITECTURE, DEBIAN, ROOT, built_plugins, ski
 MOST = (1 << 63) - 1
 C_INTERFACE = {"srflow_version", "srflow_standard_normal", "srflow_standard_normal_cuda"}
 FLOW_OPS = {"srflow_flow_step_tail_cuda", "srflow_unsqueeze_split_cuda"}
-PLUGIN_ENTRY_POINTS = {"getCreators", "setLoggerFinder", "srflow_tensorrt_major"}
+PLUGIN_ENTRY_POINTS = {"getCreators", "setLoggerFinder", "srflow_tensorrt_major", "srflow_plugins_abi"}
 INVALID_VALUE = 1  # cudaErrorInvalidValue
 
 
