@@ -77,7 +77,7 @@ class Encoding(Generic[ImageT]):
             seen = self._lr.network_rows(rows.start, rows.stop)
             try:
                 with cancelled_by(cancel):
-                    kept[tile] = painter.encode(seen[:, :, columns])
+                    kept[tile] = painter.backend.encode(seen[None, :, :, columns])
             except (OutOfMemoryError, MemoryError):
                 # Drawing needs room too: half of what fits is kept, the rest is encoded again for every draw.
                 for last in list(kept)[(len(kept) + 1) // 2 :]:

@@ -158,7 +158,6 @@ class Backend(ABC):
             DeviceError: The backend is not active, or the device fails.
             OutOfMemoryError: Its memory ran out.
         """
-        self._require_active()
         return self.encode_impl(lr)
 
     def sample(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
@@ -175,7 +174,6 @@ class Backend(ABC):
         Raises:
             DeviceError, OutOfMemoryError: As in :meth:`encode`.
         """
-        self._require_active()
         return self.sample_impl(conditioning, noise, tau)
 
     def draw(self, conditioning: Conditioning, drawings: Sequence[Drawing]) -> list[NDArray[Any]]:
@@ -214,7 +212,6 @@ class Backend(ABC):
         Raises:
             DeviceError: As in :meth:`encode`, or :attr:`can_invert` is false.
         """
-        self._require_active()
         if not self.can_invert:
             raise DeviceError(f"the {self.device} backend has no inverter")
         return self.invert_impl(conditioning, hr)
@@ -222,10 +219,6 @@ class Backend(ABC):
     def invert_impl(self, conditioning: Conditioning, hr: _Array) -> tuple[dict[int, _Array], _Array]:
         """Do the work of :meth:`invert`."""
         raise NotImplementedError
-
-    def _require_active(self) -> None:
-        if not self._active:
-            raise DeviceError(f"the {self.device} backend is not active: it was closed, or never entered")
 
     @abstractmethod
     def activate_impl(self) -> None:
@@ -272,9 +265,9 @@ def one_line(error: object) -> str:
 
 
 def still_open(part: _T | None) -> _T:
-    """A part of an active backend. Raises: DeviceError if another thread closed the backend in the middle of a call."""
+    """A part of an active backend, as each call takes it. Raises: DeviceError if it was closed, perhaps meanwhile."""
     if part is None:
-        raise DeviceError("the backend was closed while it was in use; close it when no thread needs it any more")
+        raise DeviceError("the backend is not active: it was closed, or never entered")
     return part
 
 

@@ -174,10 +174,6 @@ def writer_for(
 
     fields: as of :func:`made_of`.
     """
-    backend = painter.backend
-    provenance = made_of(painter.manifest, source=reader.path, cleaned_by=painter.cleaned_by, **fields)
-    if backend.precision != "bundle":
-        provenance = dataclasses.replace(provenance, precision=backend.precision, device=backend.device)
     return ImageWriter(
         target,
         width=size[0],
@@ -185,7 +181,7 @@ def writer_for(
         channels=reader.channels,
         dtype=reader.dtype,
         metadata=reader.metadata.enlarged(times, sides=(size[0] / reader.width, size[1] / reader.height)),
-        provenance=provenance,
+        provenance=made_of(painter, source=reader.path, **fields),
         quality=options.quality,
         lossless=options.lossless,
         raw=raw,
@@ -200,8 +196,9 @@ def finished(writer: ImageWriter, target: Path, options: WriteOptions, *, lr_psn
     return FileOutput(path=target, provenance=writer.provenance, lr_psnr=lr_psnr, size_bytes=size_bytes, sha256=sha256)
 
 
-def made_of(manifest: Manifest, *, source: Path, source_sha256: str, tile: int | None, **others: Any) -> Provenance:
-    """The record of how a model made a picture of a file. tile: of the cores. others: what the operation decides."""
+def made_of(painter: Painter, *, source: Path, source_sha256: str, tile: int | None, **others: Any) -> Provenance:
+    """The record of how a picture of a file is made here. tile: of the cores. others: what the operation decides."""
+    manifest, cleaner, backend = painter.manifest, painter.cleaner, painter.backend
     return Provenance(
         model=manifest.name,
         model_sha256=manifest.digest,
@@ -210,5 +207,8 @@ def made_of(manifest: Manifest, *, source: Path, source_sha256: str, tile: int |
         tile=tile,
         source=source.name,
         source_sha256=source_sha256,
+        precision=backend.precision,
+        device=None if backend.precision == "bundle" else backend.device,
+        cleaned_by=None if cleaner is None else cleaner.manifest._name_and_digest,
         **others,
     )

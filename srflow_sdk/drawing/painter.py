@@ -200,11 +200,6 @@ class Painter:
         vars(other).update(vars(self), manifest=bundle.manifest, cleaner=cleaner or self.cleaner)
         return other
 
-    @property
-    def cleaned_by(self) -> str | None:
-        """The cleaner's name and digest, as provenance records them."""
-        return None if self.cleaner is None else self.cleaner.manifest._name_and_digest
-
     def close(self) -> None:
         """Release the backends. Closing twice is harmless."""
         self.backend.deactivate()
@@ -261,10 +256,6 @@ class Painter:
         """Cut a tile into ones that memory may be enough for."""
         core, multiple = kept.largest_core or MIN_TILE, self.manifest.size_multiple
         return split_tile(tile, core=core, halo=halo, multiple=multiple, least=self._least)
-
-    def encode(self, lr: NDArray[np.float32], backend: Backend | None = None) -> Conditioning:
-        """Encode a window, float32 3×h×w."""
-        return (backend or self.backend).encode(lr[None])
 
     def draw(
         self,
@@ -376,7 +367,7 @@ class Painter:
         stop_if_set(cancel)
         with cancelled_by(cancel):
             found = kept.tiles.get(tile)
-            conditioning = self.encode(lr) if found is None else found
+            conditioning = self.backend.encode(lr[None]) if found is None else found
             del found
         wanted = ((sample, temperature) for sample in request.samples for temperature in temperatures)
         while some := list(itertools.islice(wanted, self.backend.drawn_at_once)):
@@ -431,7 +422,7 @@ class Painter:
                 graphs, "a tile had NaN or infinite values; computing it again in float32 on the CPU"
             )
             if fp32 is not None:
-                (core,) = self._cores(fp32, tile, self.encode(lr, fp32), request, [(sample, temperature)])
+                (core,) = self._cores(fp32, tile, fp32.encode(lr[None]), request, [(sample, temperature)])
                 if is_usable(core):
                     return core
                 also = ", in float32 too"

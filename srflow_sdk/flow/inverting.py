@@ -70,7 +70,7 @@ def invert(
         def whole() -> float:
             with cancelled_by(cancel):
                 conditioning = kept.tiles.get(tile) if backend is painter.backend else None
-                conditioning = painter.encode(seen, backend) if conditioning is None else conditioning
+                conditioning = backend.encode(seen[None]) if conditioning is None else conditioning
                 latents, density = backend.invert(conditioning, large[None])
             core, place = tile.core.within(tile.window), tile.core
             found = {level: array[0][_on_level(core, level, scale)] for level, array in latents.items()}

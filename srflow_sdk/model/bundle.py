@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from srflow_sdk.errors import ArgumentError, BundleError
@@ -76,10 +76,6 @@ class Bundle:
         except BundleError as error:
             raise BundleError(f"{directory}: {error}") from error
 
-    def _by_default(self, tau: float) -> Bundle:
-        """Give the bundle another default temperature; its digest stays."""
-        return replace(self, manifest=replace(self.manifest, default_tau=tau))
-
     def _verify(self) -> None:
         """Raises: BundleError unless every file is there as it was exported."""
         for name, record in self.manifest.files.items():
@@ -106,19 +102,19 @@ class Bundle:
         Raises:
             BundleError: this installation has no such model, or it is damaged.
         """
-        found = _embedded()
-        if name not in found:
-            others = ", ".join(cls.embedded_names()) or "none"
+        if name not in (names := cls.embedded_names()):
+            others = ", ".join(names) or "none"
             raise BundleError(
                 f"this installation of srflow-sdk has no model {name!r} (it has: {others}); "
                 "reinstall it (pip install --force-reinstall srflow-sdk) or name a bundle"
             )
-        return cls.open(found[name])
+        return cls.open(name)
 
     @staticmethod
     def embedded_names() -> tuple[str, ...]:
         """The names of the models that are installed with the SDK, the default first."""
-        return tuple(sorted(_embedded(), key=lambda name: (name != DEFAULT_MODEL, len(name), name)))
+        names = (path.stem for path in _EMBEDDED.glob("*.srflow"))
+        return tuple(sorted(names, key=lambda name: (name != DEFAULT_MODEL, len(name), name)))
 
     @property
     def is_embedded(self) -> bool:
@@ -155,10 +151,5 @@ def check_inverts(bundle: Bundle) -> None:
 
 def bundle_path(path: str | os.PathLike[str]) -> Path:
     """The directory that :meth:`Bundle.open` opens: of an embedded model if a string is its name. It may not exist."""
-    named = _embedded().get(path) if isinstance(path, str) else None
-    return named or Path(path)
-
-
-def _embedded() -> dict[str, Path]:
-    """The directories of the embedded models, by their names."""
-    return {path.stem: path for path in sorted(_EMBEDDED.glob("*.srflow"))}
+    is_name = isinstance(path, str) and path in Bundle.embedded_names()
+    return _EMBEDDED / f"{path}.srflow" if is_name else Path(path)

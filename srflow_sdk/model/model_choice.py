@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from srflow_sdk._checks import file_path
 from srflow_sdk.drawing.options import DrawOptions, OutputSize
-from srflow_sdk.errors import ArgumentError, CancelledError
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
 from srflow_sdk.files.formats import SNIFFED_BYTES, recognised
 from srflow_sdk.files.passed_images import AnyImage, as_path_or_picture
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import luma, to_unit, unpacked
-from srflow_sdk.system.interrupts import is_cancelled
 from srflow_sdk.system.local_files import open_regular
+from srflow_sdk.system.raising import stop_if_set
 
 BY_PICTURE = "auto"  # the name under which a user asks for the model that suits each picture
 _READ_ROWS, _STRIPS = 16, 8  # rows of a strip, and strips of a band: a multiple of _BLOCK and of JPEG's 8
@@ -75,8 +75,9 @@ class ModelChoice:
         """The model among these, with this default temperature, and with the cleaner that it needs, or none."""
         there = {one.manifest.name: one for one in bundles}
         bundle = there[self.name]
+        tau = bundle.manifest.default_tau if self.tau is None else self.tau
         cleaner = None if self.cleaner is None else there.get(self.cleaner, bundle._cleaner)
-        return replace(bundle if self.tau is None else bundle._by_default(self.tau), _cleaner=cleaner)
+        return replace(bundle, manifest=replace(bundle.manifest, default_tau=tau), _cleaner=cleaner)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,8 +228,7 @@ def measure_damage(picture: AnyImage, *, max_pixels: int = MAX_PIXELS, cancel: t
         left = max(width - _MOST_COLUMNS, 0) // 2 // _CELL * _CELL  # a column at which JPEG's blocks may begin
         noises, deviations, steps, dots = [], [], [], np.zeros(3)
         while band := [strip[:, left : left + _MOST_COLUMNS].copy() for strip in itertools.islice(strips, _STRIPS)]:
-            if is_cancelled() or (cancel is not None and cancel.is_set()):
-                raise CancelledError("cancelled by the caller")
+            stop_if_set(cancel)
             levels = _luma(np.concatenate(band))
             noises.append(_noise_of_blocks(levels))
             deviations.append(_cells(levels, _BLOCK).std((1, 2)))

@@ -280,7 +280,7 @@ def recipe_bundle(output: Path, recipe: Provenance, bundles: Sequence[Bundle], *
         raise ImageError(f"{output} was made with {recipe.cleaned_by:.60}… first, {fix}")
     bundle = same[0]
     if recipe.tau is not None and recipe.auto_tau is not None:
-        bundle = bundle._by_default(recipe.tau)
+        bundle = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, default_tau=recipe.tau))
     return dataclasses.replace(bundle, _cleaner=cleaners[0]) if cleaners else bundle
 
 

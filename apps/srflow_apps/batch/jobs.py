@@ -267,12 +267,12 @@ def _is_done(job: Job, source: Path, upscaler: Upscaler, settings: Settings, can
     operation, manifest = settings.operation, upscaler.bundle.manifest
     with open_image(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
         record: Any = {"source": Path(), "source_sha256": reader.sha256(), "tile": None}
-        record.update(cleaned_by=upscaler._painter.cleaned_by, precision=upscaler.precision)
         for number, target in enumerate(job.targets, start=operation.sample):
             stop_if_set(cancel)
             fields = operation.fields_of(manifest, (reader.width, reader.height), number)
             sha256 = settings.earlier.get(str(target))
-            if not _is_whole(target, made_of(manifest, **record, **fields), raw=operation.raw, sha256=sha256):
+            wanted = made_of(upscaler._painter, **record, **fields)
+            if not _is_whole(target, wanted, raw=operation.raw, sha256=sha256):
                 return False
     return True
 

@@ -46,11 +46,12 @@ class Pixels:
     @classmethod
     def of(cls, jobs: Sequence[Job], *, max_pixels: int) -> Pixels:
         """Read the headers of the inputs; those that will fail count nothing."""
-
-        def count(path: Path) -> int:
-            return _OF_URL if isinstance(path, UrlPath) else count_pixels(path, max_pixels=max_pixels)
-
-        return cls([count(job.source) for job in jobs])
+        return cls(
+            [
+                _OF_URL if isinstance(job.source, UrlPath) else count_pixels(job.source, max_pixels=max_pixels)
+                for job in jobs
+            ]
+        )
 
     @property
     def done(self) -> int:

@@ -112,20 +112,6 @@ def _operation(
     return made
 
 
-def _list_models(context: click.Context, _: click.Parameter, value: bool) -> None:
-    """Print the embedded models, one in a line, and exit."""
-    if not value or context.resilient_parsing:
-        return
-    with exit_statuses():
-        from srflow_sdk.model.model_choice import bundles_of
-
-        for manifest in (bundle.manifest for bundle in bundles_of()):
-            tau = f"{'auto ' if manifest.auto_tau else ''}{manifest.default_tau:g}"
-            kind = "photographs as they come: noisy, compressed, a little blurred" * manifest.removes_damage
-            click.echo(f"{manifest.name}  ×{manifest.scale}  tau {tau}  for {kind or 'clean photographs'}")
-    context.exit()
-
-
 _Latents = Literal["motion", "screen", "fresh"]
 
 
@@ -133,6 +119,7 @@ _Latents = Literal["motion", "screen", "fresh"]
 class _UpscaleChoices:
     """The options that srflow-upscale alone has, besides those of drawing."""
 
+    models: bool = option(False, "List the embedded ones.")
     samples: int = option(1, "Pictures per input.", least=1, most=True)
     max_size: Side | None = option(None, "Longer side of outputs, at most.", metavar="N", most=True)
     interval: float | None = option(
@@ -150,18 +137,11 @@ class _UpscaleChoices:
     )
 
 
-_LIST = click.Option(
-    ["--models"], is_flag=True, is_eager=True, expose_value=False, callback=_list_models, help="List the embedded ones."
-)
-_OWN = options_of(_UpscaleChoices, "Pictures")
-_OWN["Pictures"].insert(0, _LIST)
-
-
 @_operation(
     "srflow-upscale",
     DrawOptions,
     ("auto|NAME|BUNDLE", "Model; auto: what suits each photo.  [default: auto]"),
-    more=_OWN,
+    more=options_of(_UpscaleChoices, "Pictures"),
 )
 def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
     """Enlarge photos, PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, folders of them, and clips.
@@ -186,6 +166,9 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
       srflow-upscale clip.mp4                              clip_x4.mp4, with its sound
     """
     files, options, own = asked.files, asked.options, _UpscaleChoices(**more)
+    if own.models:
+        _list_models()
+        return
     _check_inputs(inputs, files)
     sizes = [value for value in (options["scale"], own.size, own.max_size) if value is not None]
     if len(sizes) > 1:
@@ -305,6 +288,16 @@ def doctor(*, as_json: bool) -> None:
             click.echo(json.dumps({"works": basics_work(checks), "checks": found}, indent=2))
         if not basics_work(checks):
             fail("upscaling does not work here; the lines marked 'problem' say why")
+
+
+def _list_models() -> None:
+    """Print the embedded models, one in a line."""
+    from srflow_sdk.model.model_choice import bundles_of
+
+    for manifest in (bundle.manifest for bundle in bundles_of()):
+        tau = f"{'auto ' if manifest.auto_tau else ''}{manifest.default_tau:g}"
+        kind = "photographs as they come: noisy, compressed, a little blurred" * manifest.removes_damage
+        click.echo(f"{manifest.name}  ×{manifest.scale}  tau {tau}  for {kind or 'clean photographs'}")
 
 
 def _are_clips(inputs: tuple[str, ...], own: _UpscaleChoices) -> bool:

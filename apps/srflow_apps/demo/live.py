@@ -76,7 +76,7 @@ class LivePhoto:
         height, width = min(below, lr.padded_height) - above, min(behind, lr.padded_width) - before
         self._tile = Tile(core=crop, window=Window(top=above, left=before, height=height, width=width))
         stop_if_set(cancel)
-        self._kept.tiles[self._tile] = self._painter.encode(self._seen())
+        self._kept.tiles[self._tile] = self._painter.backend.encode(self._seen()[None])
         self.crop = crop
 
     def draw(self, options: DrawOptions) -> Picture:

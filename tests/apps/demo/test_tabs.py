@@ -263,8 +263,9 @@ def test_a_crop_is_that_part_of_the_file_that_the_sdk_writes(upscaler, uploaded,
 
 def test_the_same_crop_is_encoded_once(upscaler, uploaded, monkeypatch) -> None:
     encoded: list[object] = []
-    encode = upscaler._painter.encode
-    monkeypatch.setattr(upscaler._painter, "encode", lambda *a, **k: (encoded.append(a), encode(*a, **k))[1])
+    backend = upscaler._painter.backend
+    encode = backend.encode
+    monkeypatch.setattr(backend, "encode", lambda *a, **k: (encoded.append(a), encode(*a, **k))[1])
     live = live_crop(upscaler, uploaded, place=(4, 4))
     for tau in (0.1, 0.5, 0.9):
         live.show(place=(4, 4), side=24)

@@ -1,5 +1,6 @@
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -100,5 +101,6 @@ def test_a_scale_s_name_is_a_number_if_all_images_have_the_same():
 )
 def test_the_options_come_back_from_what_a_picture_records(options):
     fields = options.provenance_fields(MANIFEST, sample=options.sample, scale=options.scale)
-    made = made_of(MANIFEST, source=Path("a.png"), source_sha256="", tile=None, **fields)
+    painter = SimpleNamespace(manifest=MANIFEST, cleaner=None, backend=SimpleNamespace(precision="bundle"))
+    made = made_of(painter, source=Path("a.png"), source_sha256="", tile=None, **fields)
     assert DrawOptions.from_provenance(made) == options

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from srflow_sdk.drawing.low_resolution import ChromaBounds
-from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, NonFiniteError
 from srflow_sdk.flow.inverting import reduced_image
 from srflow_sdk.latents.picture_latents import Latents
@@ -150,7 +149,7 @@ def test_a_bundle_without_an_inverter_upscales_and_the_others_are_refused_before
     with Upscaler(write_flow_bundle(tmp_path / "old.srflow", inverter=False), device="cpu", threads=1) as upscaler:
         encoding = upscaler.encode(lr_of(hr, upscaler))
         assert encoding.sample().shape == hr.shape
-        monkeypatch.setattr(Painter, "encode", lambda *_, **__: pytest.fail("it went to work"))
+        monkeypatch.setattr(upscaler._painter.backend, "encode", lambda *_, **__: pytest.fail("it went to work"))
         mask = np.ones(hr.shape[:2], bool)
         for call in (encoding.invert, upscaler.restore, lambda image: upscaler.transfer(image, image, mask)):
             with pytest.raises(BundleError, match=r"has no inverter\.onnx.*export its checkpoint again"):
