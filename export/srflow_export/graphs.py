@@ -48,13 +48,8 @@ DTYPES: dict[Precision, torch.dtype] = {
 """The type of everything outside the flow, by precision."""
 
 
-def conditioning_names(config: SRFlowConfig) -> list[str]:
-    """Names of the encoder's outputs, in order; the sampler takes the same, in the same order."""
-    return [name for shape in config.level_shapes for name in level_conditioning(config, shape)]
-
-
 def level_conditioning(config: SRFlowConfig, shape: LevelShape) -> dict[str, int]:
-    """The channels of a level's conditioning tensors by name, in order."""
+    """The channels of a level's conditioning tensors by name, in the order of the encoder's outputs."""
     hidden = config.hidden_at(shape.level)
     channels = {"coupling": hidden, "injector_scale": shape.channels, "injector_shift": shape.channels}
     return {
@@ -237,7 +232,7 @@ class _OwnImage(nn.Module):
 
 
 class EncoderGraph(nn.Module):
-    """lr (float32 B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of :func:`conditioning_names`.
+    """lr (float32 B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of :func:`level_conditioning`.
 
     dtype: the type of the encoder, of all convolutions on u, and of the conditioning.
     """
@@ -363,7 +358,7 @@ class _LevelSampler(nn.Module):
 class SamplerGraph(nn.Module):
     """Conditioning, noise and tau → what levels L … 1 decode to; the last is sr (float32 N×3×sh×sw, not clipped).
 
-    Inputs in the order of :func:`conditioning_names`, then :func:`noise_names` (standard normal, N×C×H×W), then tau
+    Inputs in the order of :func:`level_conditioning`, then :func:`noise_names` (standard normal, N×C×H×W), then tau
     ([1] or [N]). dtype: that of convolutions in conditional nets and priors, and of the conditioning. flow_nodes: in an
     exported graph, the flow's own operations are nodes of :mod:`srflow_export.flow_ops`.
     """

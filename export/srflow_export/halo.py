@@ -178,60 +178,76 @@ def measured_halo(
     photographs are too small for networks with a size_multiple above 32, and for their largest candidates.
 
     Each of the exporter's photographs is computed whole and once more without what lies behind two cuts, a horizontal
-    and a vertical one, at tau 0, the bundle's default and 1. `say` receives lines of progress.
+    and a vertical one, at tau 0, the bundle's default and 1. A photograph that needs a larger halo than its part shows
+    is measured again on a larger one, and those after it on a part for the halo that it needs. `say` receives lines of
+    progress.
     """
-    rows: list[HaloRow] = []
-    for largest in _LARGEST:
-        rows = _picture_rows(backend, manifest, largest, say, whatever=largest == _LARGEST[-1]) or rows
-        enough = next((index for index, row in enumerate(rows) if row.is_enough), None)
-        if enough is not None:
-            return rows[enough], rows[enough - 1] if enough else None
-    if rows:
-        return rows[-1], None
-    step = manifest.size_multiple
-    return HaloRow(halo=max(_LARGEST[-1] // step, 1) * step, max_abs=0.0, mean_abs=0.0, compared=0), None
+    step, photos = manifest.size_multiple, photographs(manifest.size_multiple)
+    room = min(length for photo in photos for length in photo.lr.shape[2:])
+    tries = sorted({max(largest // step, 1) * step for largest in _LARGEST})
+    progress = Progress("measuring the halo", len(photos), say)
+    needed, found = tries[0], []
+    for number, photo in enumerate(photos):
+        for largest in (needed, *(larger for larger in tries if larger > needed)):
+            rows = _picture_rows(backend, manifest, photo.lr, number, largest=largest, room=room)
+            if not rows or not rows[-1].compared or rows[-1].is_enough:
+                break
+        if rows and rows[-1].compared:
+            found.append(rows)
+            needed = max(needed, next((row.halo for row in rows if row.is_enough), rows[-1].halo))
+        progress.step()
+    if not found:
+        return HaloRow(halo=tries[-1], max_abs=0.0, mean_abs=0.0, compared=0), None
+    # A photograph whose part was too small for a row counts with its last one, as a wider halo changes less.
+    worst = [_worst([rows[min(index, len(rows) - 1)] for rows in found]) for index in range(max(map(len, found)))]
+    for index, row in enumerate(worst):
+        if row.is_enough:
+            return row, worst[index - 1] if index else None
+    return worst[-1], None
+
+
+def _worst(rows: Sequence[HaloRow]) -> HaloRow:
+    """All photographs in one row, whose halo is the largest."""
+    return HaloRow(
+        halo=max(row.halo for row in rows),
+        max_abs=max(row.max_abs for row in rows),
+        mean_abs=max(row.mean_abs for row in rows),
+        compared=sum(row.compared for row in rows),
+    )
 
 
 def _picture_rows(
-    backend: Backend, manifest: Manifest, largest: int, say: Callable[[str], None], *, whatever: bool
+    backend: Backend, manifest: Manifest, photo: Array, number: int, *, largest: int, room: int
 ) -> list[HaloRow]:
-    """A row for each halo up to the largest that is a multiple, and that the photographs are large enough for.
-
-    It ends with the photograph after which none can be enough, unless it is to go on whatever it finds.
-    """
-    step, photos = manifest.size_multiple, photographs(manifest.size_multiple)
+    """Of one photograph, a row for each halo up to the largest that is a multiple; room: the smallest one's side."""
+    step = manifest.size_multiple
     core, beyond = (-(-length // step) * step for length in (_CORE, _BEYOND))
-    largest = max(largest // step, 1) * step
-    side = min(largest + core + beyond, *(length for photo in photos for length in photo.lr.shape[2:]))
+    side = min(largest + core + beyond, room)
     inside = side - beyond
-    corner = max(0, min(_PLACE // step * step, *(length for photo in photos for length in photo.lr.shape[2:])) - side)
-    halos = range(step, min(largest, inside - step) + 1, step)
-    if not halos:
-        return []
-    rows = [HaloRow(halo=halo, max_abs=0.0, mean_abs=0.0, compared=0) for halo in halos]
-    progress = Progress(f"measuring the halo, up to {largest}", len(photos), say)
-    for number, photo in enumerate(photos):
-        is_odd = number % 2 == 1
-        place = slice(0, side) if is_odd else slice(corner, corner + side)
-        lr = np.ascontiguousarray(photo.lr[..., place, place])
-        reference = whole(backend, manifest, lr, taus=sorted({0.0, manifest.default_tau, 1.0}), seed=number)
-        start = beyond if is_odd else 0  # the upper left part of one photograph, the lower right of the next
-        part = Window(top=start, left=start, height=inside, width=inside)
-        for tau, change in differences(backend, manifest, reference, Tile(core=part, window=part)).items():
-            if not np.abs(reference.pictures[tau]).max() < DIVERGED:  # true for NaN
-                continue
-            pixels = change.reshape(3, inside, manifest.scale, inside, manifest.scale)
-            if start:
-                pixels = pixels[:, ::-1, :, ::-1]  # the cuts come last
-            for index, row in enumerate(rows):
-                seen = inside - row.halo
-                border = slice(max(0, seen - core), seen)
-                mean = float(pixels[:, border, :, border].mean(dtype=np.float64))
-                most = max(row.max_abs, float(pixels[:, :seen, :, :seen].max()))
-                rows[index] = replace(row, max_abs=most, mean_abs=max(row.mean_abs, mean), compared=row.compared + 1)
-        progress.step()
-        if rows[0].compared and not whatever and not any(row.is_enough for row in rows):
-            break
+    is_odd = number % 2 == 1
+    corner = 0 if is_odd else max(0, min(_PLACE // step * step, room) - side)
+    rows = [
+        HaloRow(halo=halo, max_abs=0.0, mean_abs=0.0, compared=0)
+        for halo in range(step, min(largest, inside - step) + 1, step)
+    ]
+    if not rows:
+        return rows
+    lr = np.ascontiguousarray(photo[..., corner : corner + side, corner : corner + side])
+    reference = whole(backend, manifest, lr, taus=sorted({0.0, manifest.default_tau, 1.0}), seed=number)
+    start = beyond if is_odd else 0  # the upper left part of one photograph, the lower right of the next
+    part = Window(top=start, left=start, height=inside, width=inside)
+    for tau, change in differences(backend, manifest, reference, Tile(core=part, window=part)).items():
+        if not np.abs(reference.pictures[tau]).max() < DIVERGED:  # true for NaN
+            continue
+        pixels = change.reshape(3, inside, manifest.scale, inside, manifest.scale)
+        if start:
+            pixels = pixels[:, ::-1, :, ::-1]  # the cuts come last
+        for index, row in enumerate(rows):
+            seen = inside - row.halo
+            border = slice(max(0, seen - core), seen)
+            mean = float(pixels[:, border, :, border].mean(dtype=np.float64))
+            most = max(row.max_abs, float(pixels[:, :seen, :, :seen].max()))
+            rows[index] = replace(row, max_abs=most, mean_abs=max(row.mean_abs, mean), compared=row.compared + 1)
     return rows
 
 

@@ -44,7 +44,7 @@ of an earlier x4-small came out 0.8 dB worse on other photographs."""
 
 
 class IntegerEncoderGraph(EncoderGraph):
-    """lr (float32 B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of `conditioning_names`.
+    """lr (float32 B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of `level_conditioning`.
 
     Float32; :mod:`srflow_export.quantisation` turns its convolutions into integer ones.
     crops: float32 1×3×h×w in [0, 1], on which the sizes of features are measured.

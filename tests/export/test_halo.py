@@ -97,14 +97,18 @@ def test_the_measured_halo_is_enough_and_the_next_smaller_one_is_not(bundle, fou
     assert worst(bundle, lr, core=16, reach=smaller.halo, tau=0.8)[0] > 2 * halo._MAX_ABS
 
 
-@pytest.mark.slow
-def test_a_halo_that_the_parts_of_the_photographs_are_too_small_for_is_found_on_all_of_them(bundle, found, monkeypatch):
-    expected, _ = found
-    monkeypatch.setattr(halo, "_LARGEST", (expected.halo - 2, 64))
+def test_a_photograph_that_needs_a_larger_halo_is_measured_again_and_later_ones_on_no_larger_part_than_it_needs(
+    bundle, found, monkeypatch
+):
+    largest, real = [], halo._picture_rows
+    monkeypatch.setattr(halo, "_LARGEST", (found[0].halo - 2, 64))
+    monkeypatch.setattr(
+        halo, "_picture_rows", lambda *args, **size: largest.append(size["largest"]) or real(*args, **size)
+    )
     row, smaller = measured(bundle)
-    assert (row.is_enough, row.halo) == (True, expected.halo)
-    assert smaller is not None
-    assert smaller.halo == row.halo - 2
+    assert (row.is_enough, row.halo, smaller.halo) == (True, found[0].halo, found[0].halo - 2)
+    assert largest.count(64) == 1
+    assert largest[-1] == row.halo
 
 
 def test_a_network_that_no_halo_is_enough_for_gets_the_largest_and_a_warning(
