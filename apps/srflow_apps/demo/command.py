@@ -1,18 +1,35 @@
-"""The command srflow-demo: its options and exit statuses."""
+"""The command srflow-demo: serves its page, to this machine alone unless told otherwise, until a signal comes."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import logging
+import socket
+import tempfile
+import threading
+import webbrowser
 from dataclasses import dataclass, fields
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from srflow_apps.batch.choices import MachineChoices, Pixels
 from srflow_apps.commands.base_command import SETTINGS, Command, NameOrPath, exit_statuses, say
 from srflow_apps.commands.options import with_options_of
+from srflow_apps.demo.guard import Guard, is_loopback
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.options import option
-from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
+from srflow_sdk.errors import ArgumentError, DeviceError
+from srflow_sdk.system.interrupts import STOPPING, Interrupts, deferred_interrupts
+from srflow_sdk.system.raising import require_extra
+
+if TYPE_CHECKING:
+    from srflow_sdk.upscaler import Upscaler
+
+_LOOK_S = 0.05  # between two looks for a signal, and for pages that fell silent
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,19 +72,83 @@ def demo(*, model: str | None, **values: Any) -> None:
       srflow-demo --model model.srflow --port 8000
     """
     with exit_statuses(), deferred_interrupts(*STOPPING) as interrupts:
-        from srflow_apps.demo.guard import is_loopback
-        from srflow_apps.demo.page_server import listening, serve
         from srflow_sdk.upscaler import Upscaler
 
         choices = PageChoices(**{field.name: values.pop(field.name) for field in fields(PageChoices)})
         with listening(choices.host, choices.port) as listener, Upscaler(model, **values) as upscaler:
             interrupts()
             if not is_loopback(listener.getsockname()[0]):
-                warning = (
-                    f"warning: other machines reach this page at {choices.host}; whoever has its address can use it"
-                )
-                say(f"{warning}, and what is sent is not encrypted")
-            serve(upscaler, listener, choices, interrupts, say=lambda address: click.echo(f"srflow-demo: {address}"))
+                who = f"other machines reach this page at {choices.host}; whoever has its address can use it"
+                say(f"warning: {who}, and what is sent is not encrypted")
+            serve(upscaler, listener, choices, interrupts)
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 takes a free one. Raises: ArgumentError, DeviceError if it is in use."""
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address, family=family, dualstack_ipv6=family == socket.AF_INET6)
+    except OSError as error:
+        why = str(error.strerror).partition(" (while")[0]  # Python adds the address
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise ArgumentError(f"{host} is no address of this machine ({why}); try --host 127.0.0.1") from error
+        fix = "choose another with --port, or --port 0 for a free one"
+        raise DeviceError(f"port {port} of {host} cannot be used ({why}); {fix}") from error
+
+
+def serve(upscaler: Upscaler, listener: socket.socket, choices: PageChoices, interrupts: Interrupts) -> None:
+    """Serve the page until a signal comes; its address is printed once it answers. Raises: MissingExtraError."""
+    uvicorn, _ = require_extra("uvicorn", "demo"), require_extra("starlette", "demo")
+    import asyncio
+
+    from srflow_apps.demo.routes import Routes
+    from srflow_apps.demo.sessions import Sessions
+    from srflow_sdk.files import libvips
+
+    host, port = listener.getsockname()[:2]
+    place = _ANY.get(host, host)
+    with tempfile.TemporaryDirectory(prefix="srflow-demo-", ignore_cleanup_errors=True) as folder:
+        libvips.pyvips().cache_set_max(0)  # no pixels of a page that was closed stay in memory
+        sessions = Sessions(Path(folder).resolve())
+        routes = Routes(upscaler, sessions, upload_bytes=choices.max_upload, max_pixels=choices.max_pixels)
+        names = [name.lower() for name in (choices.host, *choices.allow_host) if name not in _ANY]
+        guard = Guard(routes.application(), port=port, names=names)
+        address = f"http://{f'[{place}]' if ':' in place else place}:{port}/?token="
+        config = uvicorn.Config(
+            guard,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_level="error",
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=512,
+            timeout_graceful_shutdown=1,
+        )
+        server = uvicorn.Server(config)
+        server.capture_signals = contextlib.nullcontext  # they are handled here
+        # Once it ends, uvicorn reports each page that was still open, with a traceback.
+        logging.getLogger("uvicorn.error").addFilter(lambda _: interrupts.number is None and not server.should_exit)
+
+        async def served() -> None:
+            serving, said = asyncio.ensure_future(server.serve(sockets=[listener])), False
+            while not serving.done():
+                if server.started and not said:
+                    said = True
+                    click.echo(f"srflow-demo: {address}{guard.token}")
+                    if choices.open:  # with another token: other users may read a browser's command line
+                        opening = (address + guard.token_once(),)
+                        threading.Thread(target=webbrowser.open, args=opening, daemon=True).start()
+                server.should_exit |= interrupts.number is not None
+                await sessions.close_silent()
+                await asyncio.wait([serving], timeout=_LOOK_S)
+            await serving
+
+        try:
+            interrupts()
+            asyncio.run(served())
+        finally:
+            routes.stop()
 
 
 if __name__ == "__main__":

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Everything is ours and in files: no inline scripts or styles, no eval, no other address.
 _POLICY = (
@@ -26,10 +29,6 @@ _NO_TOKEN = "This address lacks its token. Open the whole address that srflow-de
 _OTHER_PAGE = "Other pages may not ask this one for anything."
 _OTHER_NAME = "srflow-demo does not know this name of its machine; start it with --allow-host NAME if it is yours."
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-
 
 class Guard:
     """An ASGI application, for requests of its own page alone.
@@ -42,9 +41,7 @@ class Guard:
     port: for the cookie's name, since browsers send cookies to all ports of a name.
     """
 
-    def __init__(
-        self, application: Callable[[Message, Receive, Send], Awaitable[None]], *, port: int, names: Sequence[str]
-    ) -> None:
+    def __init__(self, application: ASGIApp, *, port: int, names: Sequence[str]) -> None:
         self._application, self._names = application, names
         self.token = secrets.token_urlsafe(32)
         self._once: set[str] = set()
@@ -56,7 +53,7 @@ class Guard:
         self._once.add(token)
         return token
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return  # uvicorn closes what nobody accepts
         headers: dict[bytes, list[str]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ class LivePhoto:
         self._kept = KeptTiles()
         self._tile = Tile(core=_NOTHING, window=_NOTHING)
         self.crop = _NOTHING
+        """The tile's core, without what fills up the photo's last row and column."""
 
     def show(self, *, side: int, place: tuple[int, int] | None = None, cancel: threading.Event | None = None) -> None:
         """Choose the crop: `side` LR pixels wide and high. It is encoded unless it is the one that was shown before.
@@ -59,25 +60,22 @@ class LivePhoto:
 
         Raises: DeviceError, OutOfMemoryError, CancelledError.
         """
-        multiple, lr = self._manifest.size_multiple, self._lr
+        lr = self._lr
         if self._painter.backend.window_limits is not None:
             side = min(side, self._painter.core(lr.padded_height, lr.padded_width) or side)
         left, top = place or ((self.width - side) // 2, (self.height - side) // 2)
-        rows = _span(top, side, self.height, multiple)
-        columns = _span(left, side, self.width, multiple)
-        crop = Window(top=rows[0], left=columns[0], height=rows[1], width=columns[1])
-        if crop == self.crop and len(self._kept.tiles):
+        (top, height), (above, seen_height) = self._spans(top, side, lr.padded_height)
+        (left, width), (before, seen_width) = self._spans(left, side, lr.padded_width)
+        core = Window(top=top, left=left, height=height, width=width)
+        tile = Tile(core=core, window=Window(top=above, left=before, height=seen_height, width=seen_width))
+        if tile in self._kept.tiles:
             return
         self._painter.check_open()
-        self._kept = KeptTiles()
-        reach = padded_size(self._manifest.halo, multiple)
-        above, before = max(crop.top - reach, 0), max(crop.left - reach, 0)
-        below, behind = crop.top + crop.height + reach, crop.left + crop.width + reach
-        height, width = min(below, lr.padded_height) - above, min(behind, lr.padded_width) - before
-        self._tile = Tile(core=crop, window=Window(top=above, left=before, height=height, width=width))
         stop_if_set(cancel)
-        self._kept.tiles[self._tile] = self._painter.backend.encode(self._seen()[None])
-        self.crop = crop
+        self._kept, self._tile = KeptTiles(), tile
+        height, width = min(height, self.height - top), min(width, self.width - left)
+        self.crop = dataclasses.replace(core, height=height, width=width)
+        self._kept.tiles[tile] = self._painter.backend.encode(self._seen()[None])
 
     def draw(self, options: DrawOptions) -> Picture:
         """One sample of the crop. Raises: as :meth:`Upscaler.upscale`."""
@@ -95,45 +93,37 @@ class LivePhoto:
         above, below = max(crop.top - 2, 0), min(crop.top + crop.height + 2, self.height)
         colours = from_unit(self._lr.colours(above, below), np.dtype(np.uint8))
         image = Image.fromarray(colours.squeeze(-1) if colours.shape[2] == 1 else colours)
-        height, width = self._visible()
-        box = (crop.left, crop.top - above, crop.left + width, crop.top - above + height)
-        large = np.asarray(image.resize((width * scale, height * scale), Image.Resampling.BICUBIC, box=box))
-        return self._with_alpha(large.reshape(height * scale, width * scale, -1))
+        height, width = crop.height * scale, crop.width * scale
+        box = (crop.left, crop.top - above, crop.left + crop.width, crop.top - above + crop.height)
+        large = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
+        return self._shown(to_unit(large.reshape(height, width, -1)))
+
+    def _spans(self, start: int, side: int, length: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Start and length of a crop's side within the padded image, and of what the network sees: all multiples."""
+        multiple = self._manifest.size_multiple
+        side, reach = min(padded_size(side, multiple), length), padded_size(self._manifest.halo, multiple)
+        start = min(max(start, 0), length - side) // multiple * multiple
+        first = max(start - reach, 0)
+        return (start, side), (first, min(start + side + reach, length) - first)
 
     def _seen(self) -> NDArray[np.float32]:
         window = self._tile.window
         rows = self._lr.network_rows(window.top, window.top + window.height)
         return rows[:, :, window.left : window.left + window.width]
 
-    def _visible(self) -> tuple[int, int]:
-        """Height and width of the crop without what fills up the photo's last row and column."""
-        crop = self.crop
-        return min(crop.height, self.height - crop.top), min(crop.width, self.width - crop.left)
-
     def _drawn(self, options: DrawOptions, *, n: int) -> list[NDArray[np.float32]]:
         """The crop of n samples, float32 H×W×1 or 3."""
         request = make_request(options, self._manifest, height=self.height, width=self.width, n=n)
-        window, lr, scale, (height, width) = self._tile.window, self._lr, self._manifest.scale, self._visible()
+        window, lr, scale = self._tile.window, self._lr, self._manifest.scale
         temperature = request.temperature.for_rows(lr, window.top, window.top + window.height)
         wanted = dataclasses.replace(request, temperature=temperature, channels=lr.kind.colours)
         drawn = self._painter.draw(self._tile, self._seen(), wanted, self._kept)
-        return [picture[: height * scale, : width * scale] for picture in drawn]
+        return [picture[: self.crop.height * scale, : self.crop.width * scale] for picture in drawn]
 
-    def _shown(self, colours: NDArray[Any]) -> Picture:
+    def _shown(self, colours: NDArray[np.float32]) -> Picture:
         """Colours in [0, 1] as 8-bit pixels, with the crop's alpha if there is one."""
-        return self._with_alpha(from_unit(colours.copy(), np.dtype(np.uint8)))
-
-    def _with_alpha(self, pixels: Picture) -> Picture:
-        if not self._lr.kind.has_alpha:
-            return pixels
-        crop, scale = self.crop, self._manifest.scale
-        rows = self._lr.enlarged_alpha(crop.top, min(crop.top + crop.height, self.height), scale)
-        alpha = rows[:, crop.left * scale : (crop.left + crop.width) * scale]
-        return np.dstack([pixels, from_unit(to_unit(alpha), np.dtype(np.uint8))])
-
-
-def _span(start: int, side: int, length: int, multiple: int) -> tuple[int, int]:
-    """Start and length of a crop's side within the padded image, both multiples of `multiple`."""
-    padded = padded_size(length, multiple)
-    side = min(padded_size(side, multiple), padded)
-    return min(max(start, 0), padded - side) // multiple * multiple, side
+        crop, scale, parts = self.crop, self._manifest.scale, [colours]
+        if self._lr.kind.has_alpha:
+            rows = self._lr.enlarged_alpha(crop.top, crop.top + crop.height, scale)
+            parts.append(to_unit(rows[:, crop.left * scale : (crop.left + crop.width) * scale, None]))
+        return from_unit(np.concatenate(parts, axis=2), np.dtype(np.uint8))

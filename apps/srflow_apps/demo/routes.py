@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from srflow_apps.demo.sessions import TABS, PageGoneError, Session, Sessions, delete_file, plain_name
+from srflow_apps.demo.sessions import TABS, RefusedError, Session, Sessions, delete_file, plain_name
 from srflow_apps.demo.tabs import FORMATS, Tabs
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
@@ -31,14 +31,6 @@ _PAGE = Path(__file__).parent / "page"
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".jpg": "image/jpeg"}
 
 _log = logging.getLogger(__name__)
-
-
-class _RefusedError(Exception):
-    """A request that gets a status of its own."""
-
-    def __init__(self, status: int, words: str) -> None:
-        super().__init__(words)
-        self.status = status
 
 
 class Routes:
@@ -60,15 +52,10 @@ class Routes:
         from starlette.responses import FileResponse, JSONResponse, Response
         from starlette.routing import Route, Router
 
-        page, assets = self._filled_page(), {path.name: path.read_bytes() for path in _PAGE.iterdir()}
-
-        async def show_page(request: Request) -> Response:
-            return Response(page, media_type="text/html")
-
-        async def asset(request: Request) -> Response:
-            name = request.path_params["name"]
-            kind = _TYPES.get(Path(name).suffix) if name in assets else None
-            return Response(assets[name], media_type=kind) if kind else JSONResponse({"error": "no such file"}, 404)
+        fixed = {"/": Response(self._filled_page(), media_type="text/html")}
+        for path in _PAGE.iterdir():
+            if path.suffix in _TYPES:
+                fixed[f"/static/{path.name}"] = Response(path.read_bytes(), media_type=_TYPES[path.suffix])
 
         def answered(handler: Callable[[Any, Request], Any]) -> Callable[[Request], Any]:
             async def answer(request: Request) -> Response:
@@ -76,6 +63,8 @@ class Routes:
                 try:
                     if "page" in request.path_params:
                         session = self._sessions.get(request.path_params["page"])
+                    if request.path_params.get("tab", TABS[0]) not in self._here:
+                        raise RefusedError(404, "there is no such tab")
                     found = await handler(session, request)
                 except ClientDisconnect:
                     return JSONResponse({"error": "the request was cut off"}, 400)
@@ -102,7 +91,7 @@ class Routes:
             ("GET", "/{page}/files/{tab}", self.file),
         ]
         routes = [Route(f"/pages{path}", answered(handler), methods=[method]) for method, path, handler in table]
-        routes += [Route("/", show_page, methods=["GET"]), Route("/static/{name}", asset, methods=["GET"])]
+        routes += [Route(path, answer, methods=["GET"]) for path, answer in fixed.items()]
         return Router(routes, redirect_slashes=False)
 
     def stop(self) -> None:
@@ -122,7 +111,7 @@ class Routes:
 
     async def put_picture(self, session: Session, request: Request) -> Any:
         """Take a picture, whose body is the file and whose query is its name. An unfinished one of its place ends."""
-        tab, me = self._tab(request), asyncio.current_task()
+        tab, me = request.path_params["tab"], asyncio.current_task()
         path = session.new_file(plain_name(request.query_params.get("name", "")))
         session.expect(tab, me)
         try:
@@ -139,13 +128,11 @@ class Routes:
                 raise
             raise ArgumentError(_ANOTHER) from None
         finally:
-            if session.receiving.get(tab) is me:
-                del session.receiving[tab]
             if session.pictures.get(tab) != path:
                 delete_file(path)
 
     async def delete_picture(self, session: Session, request: Request) -> None:
-        tab = self._tab(request)
+        tab = request.path_params["tab"]
         session.expect(tab, None)
         await self._drawn(session, session.put, tab, None)
 
@@ -161,15 +148,11 @@ class Routes:
         return await self._drawn(session, self._tabs.samples, session, said, cancel)
 
     async def begin_work(self, session: Session, request: Request) -> None:
-        tab, said = self._tab(request), await _said(request)
-
-        def begun() -> None:
-            session.begin(tab, *self._tabs.begin(session, tab, said), turn=self._turn)
-
-        await self._drawn(session, begun)
+        tab, said = request.path_params["tab"], await _said(request)
+        await self._drawn(session, self._tabs.begin, session, tab, said, self._turn)
 
     async def tell_work(self, session: Session, request: Request) -> Any:
-        job = session.jobs.get(self._tab(request))
+        job = session.jobs.get(request.path_params["tab"])
         if job is None:
             return {"state": "cancelled"}
         told: dict[str, Any] = {"state": job.state, "fraction": job.fraction, "left_s": job.left_s}
@@ -178,23 +161,14 @@ class Routes:
         return {**told, "name": job.target.name, "viewer": job.shown}
 
     async def cancel_work(self, session: Session, request: Request) -> None:
-        job = session.jobs.get(self._tab(request))
-        if job is None or job.state not in ("waiting", "running"):
-            raise ArgumentError("nothing runs that could be cancelled")
-        job.cancel()
+        if (job := session.jobs.get(request.path_params["tab"])) is not None:
+            job.cancel()
 
     async def file(self, session: Session, request: Request) -> Path:
-        job = session.jobs.get(self._tab(request))
+        job = session.jobs.get(request.path_params["tab"])
         if job is None or job.state != "done":
-            raise _RefusedError(404, "there is no such file")
+            raise RefusedError(404, "there is no such file")
         return job.target
-
-    def _tab(self, request: Request) -> str:
-        """The tab in a request's path, if the page has it."""
-        tab = str(request.path_params["tab"])
-        if tab not in self._here:
-            raise _RefusedError(404, "there is no such tab")
-        return tab
 
     async def _drawn(self, session: Session, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call what draws or reads pictures, once nothing else of its page does."""
@@ -204,11 +178,8 @@ class Routes:
     async def _in_thread(self, session: Session, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call it in one of few threads, unless its page was closed meanwhile."""
         if session.closed:
-            raise PageGoneError("the page was closed; load it again")
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._drawing, function, *arguments)
-        finally:
-            self._sessions.forget_photos()
+            raise RefusedError(410, "the page was closed; load it again")
+        return await asyncio.get_running_loop().run_in_executor(self._drawing, function, *arguments)
 
     def _filled_page(self) -> str:
         manifest, bundles = self._upscaler._painter.manifest, self._upscaler._bundles
@@ -237,7 +208,7 @@ async def _said(request: Request) -> dict[str, Any]:
     except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict):
-        raise _RefusedError(400, "the request is not a JSON object; load the page again")
+        raise RefusedError(400, "the request is not a JSON object; load the page again")
     return said
 
 
@@ -256,13 +227,13 @@ async def _pieces(request: Request, limit: int, what: str) -> AsyncIterator[byte
                 yield piece
         if size <= limit:
             return
-    raise _RefusedError(413, f"{what} is larger than the limit of {limit / 1e6:g} MB; choose a smaller one")
+    raise RefusedError(413, f"{what} is larger than the limit of {limit / 1e6:g} MB; choose a smaller one")
 
 
 def _words(session: Session | None, error: BaseException) -> str:
     """An error as its page shows it."""
     text = str(error)
-    if not isinstance(error, (SRFlowError, _RefusedError)):
+    if not isinstance(error, SRFlowError):
         _log.error("the demo failed", exc_info=error)
         text = f"this is a fault of the demo ({type(error).__name__}: {error}); its terminal says more"
     return session.in_words(text) if session is not None else text

@@ -48,11 +48,11 @@ class Job:
     """
 
     def __init__(self, target: Path, work: Work, *, turn: ThreadPoolExecutor) -> None:
-        self.target, self._work, self._cancel, self._started = target, work, threading.Event(), 0.0
+        self.target, self._cancel, self._started = target, threading.Event(), 0.0
         self.state: Literal["waiting", "running", "done", "failed", "cancelled"] = "waiting"
         self.fraction, self.shown = 0.0, None
         self.error: BaseException | None = None
-        self._future = turn.submit(self._run)
+        self._future = turn.submit(self._run, work)
 
     @property
     def left_s(self) -> float | None:
@@ -72,14 +72,14 @@ class Job:
         if not self._future.cancelled():  # of which `wait` would hear only once its turn came
             wait([self._future], timeout_s)
 
-    def _told(self, done: int, total: int) -> None:
-        self.fraction = done / total
+    def _run(self, work: Work) -> None:
+        def told(done: int, total: int) -> None:
+            self.fraction = done / total
 
-    def _run(self) -> None:
         try:
             self._started, self.state = time.monotonic(), "running"
             stop_if_set(self._cancel)
-            self.shown = self._work(self._told, self._cancel)
+            self.shown = work(told, self._cancel)
             stop_if_set(self._cancel)
             self.fraction, self.state = 1.0, "done"
         except BaseException as error:  # whatever it is, the page gets it
@@ -87,10 +87,12 @@ class Job:
             self.error, self.state = error, "cancelled" if self._cancel.is_set() else "failed"
 
 
-class PageGoneError(ArgumentError):
-    """The page was ended, or never was."""
+class RefusedError(ArgumentError):
+    """A request that gets a status of its own: 410 if its page was ended, or never was."""
 
-    status = 410
+    def __init__(self, status: int, words: str) -> None:
+        super().__init__(words)
+        self.status = status
 
 
 @dataclass(kw_only=True)
@@ -189,19 +191,15 @@ class Sessions:
         return key, session
 
     def get(self, key: str) -> Session:
-        """An open page, which is used now. Raises: PageGoneError."""
+        """An open page, which is used now: only so many used last keep their photo in memory. Raises: RefusedError."""
         session = self._sessions.pop(key, None)
         if session is None:
-            raise PageGoneError("the page was closed, and its pictures were deleted; choose them again")
+            raise RefusedError(410, "the page was closed, and its pictures were deleted; choose them again")
         self._sessions[key] = session
         session.seen, session.lives = self._clock(), True
+        for other in list(self._sessions.values())[:-MOST_PHOTOS]:
+            other.photo = None  # whoever draws it this moment has it still
         return session
-
-    def forget_photos(self) -> None:
-        """Drop the photos of all pages from memory but of those used last."""
-        holding = [session for session in self._sessions.values() if session.photo is not None]
-        for session in holding[:-MOST_PHOTOS]:
-            session.photo = None  # whoever draws it this moment has it still
 
     async def close(self, key: str) -> None:
         """End a page and delete what it held. Nothing happens if it is not open."""

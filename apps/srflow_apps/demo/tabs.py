@@ -8,6 +8,7 @@ import io
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from srflow_apps.demo.live import LivePhoto
-from srflow_apps.demo.sessions import Session, Work
+from srflow_apps.demo.sessions import Session
 from srflow_sdk._checks import real, whole
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError
@@ -94,15 +95,14 @@ class Tabs:
         options = draw_options(said)
         photo = self._shown(session, said)
         after, crop, manifest = photo.draw(options), photo.crop, self._bundles[photo.model].manifest
-        across, down = min(crop.width, photo.width), min(crop.height, photo.height)
         shown = {
             "after": data_url(after),
             "name": _name(options),
-            "place": {"left": crop.left, "top": crop.top, "across": across, "down": down},
+            "place": {"left": crop.left, "top": crop.top, "across": crop.width, "down": crop.height},
             "model": photo.model,
             "scale": manifest.scale,
             "tau": manifest.default_tau,
-            "why": session.suits.why if session.suits and session.suits.name == photo.model else "",
+            "why": self._named(session, said).why,
         }
         if said.get("shows") != shown["place"]:
             shown["before"] = data_url(photo.bicubic())
@@ -135,24 +135,24 @@ class Tabs:
             "scale": f"Black: {words} {255 * brightest:.1f} of 255, or more.",
         }
 
-    def begin(self, session: Session, tab: str, said: Said) -> tuple[Path, Work]:
-        """The file that a tab makes, and the work that writes it and returns what the viewer shows of it."""
-        source = _sent(session, tab)
-        make: Callable[..., Any] = self._upscaler.restore_file
+    def begin(self, session: Session, tab: str, said: Said, turn: ThreadPoolExecutor) -> None:
+        """Begin the work that writes a tab's file and returns what the viewer shows of it. turn: as of a Job."""
+        source, upscaler = _sent(session, tab), self._upscaler
         if tab == "enlarge":
-            options, upscaler = draw_options(said), self._upscaler._only(self._named(session, said))
+            options, upscaler = draw_options(said), upscaler._only(self._named(session, said))
             how: dict[str, Any] = {"tau": options.tau, "seed": options.seed, "sample": options.sample}
-            ending, names, make = f"x{upscaler.scale}", ("the whole photo", _name(options)), upscaler.upscale_file
+            ending, names = f"x{upscaler.scale}", ("the whole photo", _name(options))
         else:
             how = {"over": choice_of(said, "over", ("auto", "spatial", "local"))}
             ending, names = "restored", ("noisy", "restored")
+        make: Callable[..., Any] = upscaler.upscale_file if tab == "enlarge" else upscaler.restore_file
         target = session.new_file(f"{source.stem}_{ending}.{choice_of(said, 'format', FORMATS)}")
 
         def write(told: Callable[[int, int], None], cancel: threading.Event) -> dict[str, Any]:
             make(source, target, progress=told, cancel=cancel, max_pixels=self._max_pixels, **how)
             return _compared(source, target, names)
 
-        return target, write
+        session.begin(tab, target, write, turn=turn)
 
     def _opened(self, choice: ModelChoice, path: Path) -> LivePhoto:
         return LivePhoto(self._upscaler._only(choice), path, max_pixels=self._max_pixels)

@@ -63,7 +63,8 @@ def sent(session: Session, name: str, path: Path) -> Path:
 
 def finished(tabs: Tabs, session: Session, tab: str, said: dict[str, Any]) -> Job:
     """The job of long work of a tab, once it has ended."""
-    job = session.begin(tab, *tabs.begin(session, tab, said), turn=ThreadPoolExecutor(1))
+    tabs.begin(session, tab, said, ThreadPoolExecutor(1))
+    job = session.jobs[tab]
     job.join(60)
     return job
 

@@ -10,9 +10,8 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from srflow_apps.demo.command import demo
+from srflow_apps.demo.command import demo, listening
 from srflow_apps.demo.guard import is_loopback
-from srflow_apps.demo.page_server import listening
 from srflow_sdk.errors import ArgumentError
 
 from .served import served

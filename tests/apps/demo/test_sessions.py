@@ -11,7 +11,7 @@ import pytest
 
 from srflow_apps.demo import sessions as module
 from srflow_apps.demo.live import LivePhoto
-from srflow_apps.demo.sessions import Job, PageGoneError, plain_name
+from srflow_apps.demo.sessions import Job, RefusedError, plain_name
 from srflow_apps.demo.tabs import Tabs
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.system.raising import stop_if_set
@@ -46,7 +46,7 @@ def test_closing_a_page_ends_its_work_and_deletes_its_files(sessions, uploaded) 
     assert job.state == "cancelled"
     assert not session.folder.exists()
     for gone in (key, "", "../etc", "é"):
-        with pytest.raises(PageGoneError):
+        with pytest.raises(RefusedError):
             sessions.get(gone)
     asyncio.run(sessions.close(key))  # harmless
 
@@ -86,11 +86,10 @@ def test_only_so_many_pages_hold_their_photo_in_memory_and_the_others_read_it_ag
     tabs, pages = Tabs(upscaler, max_pixels=10**8), [asyncio.run(sessions.open()) for _ in range(3)]
 
     def held() -> list[bool]:
-        sessions.forget_photos()
         return [page.photo is not None for _, page in pages]
 
-    for _, page in pages:
-        tabs.take(page, "enlarge", copied(page, uploaded))
+    for key, page in pages:
+        tabs.take(sessions.get(key), "enlarge", copied(page, uploaded))
     assert held() == [False, True, True]
     shown = [tabs.show(sessions.get(key), CONTROLS)["after"] for key, _ in pages]
     assert shown == [shown[0]] * 3
@@ -106,7 +105,7 @@ def test_only_pages_that_live_are_too_many(sessions) -> None:
         asyncio.run(sessions.open())
     asyncio.run(sessions.close(keys[0]))
     silent = [asyncio.run(sessions.open())[0] for _ in range(2)]  # each takes the silent one's place
-    with pytest.raises(PageGoneError):
+    with pytest.raises(RefusedError):
         sessions.get(silent[0])
     assert all(map(sessions.get, [*keys[1:], silent[-1]]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from .conftest import copied, finished, sent
 from .page.browser import of_url as pixels
 from .visitor import CONTROLS
 
+TURN = ThreadPoolExecutor(1)
 PNG = {**CONTROLS, "format": "png"}
 RESTORE = {"over": "spatial", "format": "png"}
 WHOLE = {**PNG, "side": 384, "auto": True}  # all of a picture of 96×96
@@ -87,9 +89,9 @@ def test_what_no_control_says_is_refused(tabs, session, first, uploaded, name, v
 
     def asked(change: dict[str, object]) -> object:
         if name == "over":
-            return tabs.begin(session, "restore", {**RESTORE, **change})
+            return tabs.begin(session, "restore", {**RESTORE, **change}, TURN)
         return (
-            tabs.begin(session, "enlarge", {**PNG, **change})
+            tabs.begin(session, "enlarge", {**PNG, **change}, TURN)
             if name == "format"
             else tabs.show(session, {**CONTROLS, **change})
         )
@@ -175,7 +177,7 @@ def test_a_file_that_is_no_picture_leaves_the_page_empty(tabs, session, first, t
 def test_without_their_pictures_tabs_do_nothing(tabs, session) -> None:
     for tab, said in (("enlarge", PNG), ("restore", RESTORE)):
         with pytest.raises(ArgumentError, match="choose one first"):
-            tabs.begin(session, tab, said)
+            tabs.begin(session, tab, said, TURN)
     with pytest.raises(ArgumentError, match="choose one first"):
         tabs.show(session, CONTROLS)
 
