@@ -13,8 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, get_args
 
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.jobs import FolderResult, Job, do_one, write_report
-from srflow_apps.batch.operations import Operation
+from srflow_apps.batch.jobs import FolderResult, Job, Operation, do_one, write_report
 from srflow_apps.batch.plan import Plan, ending_of, make_plan
 from srflow_apps.batch.ray import Cluster
 from srflow_apps.batch.run import Pixels, run_plan
@@ -58,33 +57,30 @@ def run_command(
     is "auto" for upscaling, and x4-small otherwise. server: the URL of one that draws by a model of its own.
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
-    piped, on_ray, again = STANDARD in (*inputs, output), files.ray is not None, files.from_output
+    paths, on_ray, again = [as_path(text) for text in inputs], files.ray is not None, files.from_output
+    piped, sends, sent = STANDARD in inputs, output == STANDARD, None
     several = samples > 1 or files.name is not None or files.shard is not None or files.dry_run
-    one_model = f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it"
     for why, wrong in {
-        one_model: model == BY_PICTURE and operation.name != UPSCALE,
+        f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it": model == BY_PICTURE
+        and operation.name != UPSCALE,
         "--from-output makes a picture again; name the file for it with -o": again is not None and output is None,
-        "--ray needs files that other machines see; leave it out for pipes": on_ray and piped,
+        "--ray needs files that other machines see; leave it out for pipes": on_ray and (piped or sends),
         "--ray draws on the cluster's machines, --server on the server's; leave one of them out": on_ray and server,
-        "-o - is one picture; leave out --samples, --name, --shard, --dry-run": output == STANDARD and several,
+        "- is standard input, one picture; it must be the only input": piped and len(paths) > 1,
+        "- is standard input, which lies in no folder; name the output: -o large.png, or -o -": piped and not output,
+        "-o - is one picture; leave out --samples, --name, --shard, --dry-run": sends and several,
+        "-o - is standard output, one picture; name one INPUT, which is no folder": sends
+        and (len(paths) > 1 or any(map(is_folder, paths))),
+        "-o - is standard output; redirect it to a file or program: > large.png": sends
+        and (sys.stdout is None or sys.stdout.isatty()),
     }.items():
         if wrong:
             raise ArgumentError(why)
     with contextlib.ExitStack() as stack:
         display = stack.enter_context(Display(quiet=machine.quiet))
-        paths, sent = [as_path(text) for text in inputs], None
-        if STANDARD in inputs:
-            if len(paths) > 1:
-                raise ArgumentError("- is standard input, one picture; it must be the only input")
-            if output is None:
-                where = "name the output: -o large.png, or -o -"
-                raise ArgumentError(f"- is standard input, which lies in no folder; {where}")
+        if piped:
             paths = [stack.enter_context(standard_input(machine.max_pixels))]
-        if output == STANDARD:
-            if len(paths) > 1 or any(map(is_folder, paths)):
-                raise ArgumentError("-o - is standard output, one picture; name one INPUT, which is no folder")
-            if sys.stdout is None or sys.stdout.isatty():
-                raise ArgumentError("-o - is standard output; redirect it to a file or program: > large.png")
+        if sends:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-"))
             sent = Path(folder) / f"stdout{ending_of(operation, files)}"
             stack.enter_context(standing_for({sent: "stdout"}))
@@ -128,8 +124,8 @@ def run_command(
             _dry_run(plan, display)
             return
         names = [job.source.name for job in plan.jobs]
-        measured = display.progress(names, lambda: Pixels.of(plan.jobs, max_pixels=machine.max_pixels))
-        with measured, deferred_interrupts(*STOPPING) as interrupts:
+        display.begin(names, lambda: Pixels.of(plan.jobs, max_pixels=machine.max_pixels))
+        with deferred_interrupts(*STOPPING) as interrupts:
             shown: Any = {"progressed": display.progressed, "finished": display.finished}
             result = run_plan(plan, check=interrupts, cluster=cluster, **shown)
             if stopped := result.interrupted or result.disk_full or result.server_lost:
@@ -192,15 +188,15 @@ def standard_input(max_pixels: int) -> Iterator[Path]:
 def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str:
     """Advice about a batch that did not finish. A picture begins again: one alone has no --resume."""
     done = f"{result.total - result.remaining} of {result.total} done"
-    again = "the same command" if result.total == 1 else "the same command with --resume"
+    again = f"the same command{' with --resume' * (result.total > 1)}"
     if result.interrupted:
         return f"interrupted: {done}; {again} makes what is missing"
-    why, fix = "the server is lost", "once it is back, run"
+    why = "the server is lost", "once it is back, run"
+    if on_ray:
+        why = "Ray's raylet on this machine died, perhaps for want of memory", "run"
     if result.disk_full:
-        why, fix = "the disk is full", "free space, then run"
-    elif on_ray:
-        why, fix = "Ray's raylet on this machine died, perhaps for want of memory", "run"
-    return f"stopped because {why}: {done}; {fix} {again}"
+        why = "the disk is full", "free space, then run"
+    return f"stopped because {why[0]}: {done}; {why[1]} {again}"
 
 
 def _dry_run(plan: Plan, display: Display) -> None:
@@ -231,12 +227,6 @@ def _dry_run(plan: Plan, display: Display) -> None:
         sys.exit(FAILED)
 
 
-_ONLY_WITH_OTHERS = {
-    INTERVAL: "is a bound of an interval; make it again with srflow-upscale --interval",
-    TRANSFER: "was made by srflow-transfer from several pictures; run that again with the ones it was made from",
-}
-
-
 def read_recipe(output: Path, *, operation: Operation) -> Provenance:
     """How an output was made. Raises: ArgumentError, ImageError if this operation cannot make it again."""
     if isinstance(output, UrlPath):
@@ -246,38 +236,37 @@ def read_recipe(output: Path, *, operation: Operation) -> Provenance:
     if (recipe := read_provenance(output)) is None:
         of = f"it is not an output of srflow-{operation.name}, or another program dropped that when it saved the file"
         raise ImageError(f"{output} does not say how it was made: {of}")
-    command = f"srflow-{recipe.operation}"
-    if recipe.operation in _ONLY_WITH_OTHERS:
-        why = _ONLY_WITH_OTHERS[recipe.operation]
-    elif recipe.operation != operation.name:
-        why = f"was not made by srflow-{operation.name} but by {command}; make it again with {command} --from-output"
-    elif recipe.tau is None and recipe.settings is None:
-        why = "was made with a map of temperatures, which its file does not contain"
-    elif (
-        recipe.auto_tau not in (None, AUTO_TAU_SCHEME)
-        or recipe.latent_scheme != LATENT_SCHEME
-        or recipe.precision not in get_args(ComputePrecision)
-    ):
-        theirs = f"version {recipe.auto_tau} of --tau auto, latent scheme {recipe.latent_scheme}"
-        theirs += f" and the precision {recipe.precision!r:.40}, not all of which this SDK knows"
-        why = f"was made with {theirs}; make it again with srflow-sdk {recipe.sdk_version}"
-    else:
-        return recipe
-    raise ImageError(f"{output} {why}")
+    again = {
+        INTERVAL: "srflow-upscale --interval; run that again",
+        TRANSFER: "srflow-transfer; run that again, with the pictures that it was made from",
+    }.get(recipe.operation, f"srflow-{recipe.operation}; make it again with srflow-{recipe.operation} --from-output")
+    known = (recipe.auto_tau or AUTO_TAU_SCHEME, recipe.latent_scheme) == (AUTO_TAU_SCHEME, LATENT_SCHEME)
+    theirs = f"version {recipe.auto_tau} of --tau auto, latent scheme {recipe.latent_scheme}"
+    theirs += f" and the precision {recipe.precision!r:.40}, not all of which this SDK knows"
+    for why, wrong in {
+        f"made by {again}": recipe.operation != operation.name,
+        "made with a map of temperatures, which its file does not contain": recipe.tau is None and not recipe.settings,
+        f"made with {theirs}; make it again with srflow-sdk {recipe.sdk_version}": (
+            not known or recipe.precision not in get_args(ComputePrecision)
+        ),
+    }.items():
+        if wrong:
+            raise ImageError(f"{output} was {why}")
+    return recipe
 
 
 def recipe_bundle(output: Path, recipe: Provenance, bundles: Sequence[Bundle], *, on_server: bool) -> Bundle:
     """The model that an output was made with, and the one that cleaned its input. Raises: ImageError without them."""
     same = [one for one in bundles if one.model_sha256 == recipe.model_sha256]
     cleaners = [one for one in bundles if one.manifest._name_and_digest == recipe.cleaned_by]
+    made = f"{output} was made with"
     if not same:
-        models = f"{recipe.model} (sha256 {recipe.model_sha256[:12]}…), not with {bundles[0].manifest.name}"
-        fix = "name its bundle, or its name on the server, with --model"
-        there = f"(sha256 {bundles[0].manifest.digest[:12]}…); {fix}"
-        raise ImageError(f"{output} was made with the model {models} {there}")
+        other = f"{bundles[0].manifest.name} (sha256 {bundles[0].manifest.digest[:12]}…)"
+        fix = f"not with {other}; name its bundle, or its name on the server, with --model"
+        raise ImageError(f"{made} the model {recipe.model} (sha256 {recipe.model_sha256[:12]}…), {fix}")
     if recipe.cleaned_by is not None and (on_server or not cleaners):
         fix = "which is not here; leave out --model and --server"
-        raise ImageError(f"{output} was made with {recipe.cleaned_by:.60}… first, {fix}")
+        raise ImageError(f"{made} {recipe.cleaned_by:.60}… first, {fix}")
     bundle = same[0]
     if recipe.tau is not None and recipe.auto_tau is not None:
         bundle = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, default_tau=recipe.tau))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
@@ -10,7 +9,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +46,6 @@ class Display(logging.Handler):
         self._names: Sequence[str] = ()
         self._pixels: Pixels | None = None
         self._skipped = 0  # pixels that take no time, and would spoil the estimate
-        self._begun_s = self._next_line_s = 0.0
         self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -57,6 +55,7 @@ class Display(logging.Handler):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._clear()
         logging.getLogger().removeHandler(self)
         _MEASURING.setLevel(logging.NOTSET)
 
@@ -66,22 +65,13 @@ class Display(logging.Handler):
         if warns or record.name == _MEASURING.name:  # other libraries talk, too
             self.say(f"{'warning: ' * warns}{' '.join(record.getMessage().split())}")
 
-    @contextlib.contextmanager
-    def progress(self, names: Sequence[str], measure: Callable[[], Pixels]) -> Iterator[None]:
-        """Show how far the inputs of these names are, while the block runs. measure: tells how much work they are."""
-        if not names or self._quiet:
-            yield
-            return
-        self._names, self._pixels, self._skipped = names, measure(), 0
-        self._begun_s = time.monotonic()
-        self._next_line_s = self._begun_s + FIRST_AFTER_S
-        try:
+    def begin(self, names: Sequence[str], measure: Callable[[], Pixels]) -> None:
+        """Show from now on how far the inputs of these names are. measure: tells how much work they are."""
+        if names and not self._quiet:
+            self._names, self._pixels, self._skipped = names, measure(), 0
+            self._begun_s = time.monotonic()
+            self._next_line_s = self._begun_s + FIRST_AFTER_S
             self._show(1)
-            yield
-        finally:
-            with self._lock:
-                self._clear()
-                self._pixels = None
 
     def progressed(self, number: int, done: int, total: int) -> None:
         """Update the progress line."""
@@ -140,7 +130,7 @@ class Display(logging.Handler):
         if self._pixels is None or (not self._lasting and now < self._next_line_s):
             return
         self._next_line_s = now + THEN_EVERY_S
-        all_of_it = sum(self._pixels.of_each) - self._skipped
+        all_of_it = self._pixels.total - self._skipped
         part = (self._pixels.done - self._skipped) / all_of_it if all_of_it else 0.0
         name, count = printable(self._names[number - 1]), len(self._names)
         room = max(shutil.get_terminal_size().columns - _BESIDES_NAME, 12) if self._lasting else len(name)

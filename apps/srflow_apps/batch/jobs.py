@@ -1,8 +1,7 @@
-"""Jobs, an input and its outputs each: doing one, or leaving it for `resume`, its result, and the report of all."""
+"""Jobs, an operation on an input each: doing one, or leaving it for `resume`, its result, and the report of all."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import errno
 import hashlib
@@ -10,16 +9,17 @@ import json
 import math
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
-from srflow_apps.batch.operations import Operation, Upscaling
+import numpy as np
+
 from srflow_apps.batch.storage import exists, reading, remove_leftovers, shown, writing
 from srflow_sdk._version import __version__
-from srflow_sdk.drawing.file_upscaling import FileOutput, made_of
-from srflow_sdk.drawing.options import OutputSize, Progress
+from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileOutput, FileResult, interval_fields, made_of
+from srflow_sdk.drawing.options import DrawOptions, OutputSize, Progress
 from srflow_sdk.errors import (
     ArgumentError,
     CancelledError,
@@ -29,11 +29,14 @@ from srflow_sdk.errors import (
     UnavailableError,
 )
 from srflow_sdk.files import MAX_PIXELS, ImageReader, Provenance, WriteOptions, open_image, read_provenance
-from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
+from srflow_sdk.flow.options import RestoreOptions, TransferOptions
+from srflow_sdk.flow.transferring import transfer_file
+from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, choose_model
+from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, choose_model, needed
 from srflow_sdk.system.interrupts import cancelled_by
-from srflow_sdk.system.local_files import file_sha256, open_regular, write_atomically
+from srflow_sdk.system.local_files import file_sha256, write_atomically
 from srflow_sdk.system.plain_text import without_secrets
 from srflow_sdk.system.raising import stop_if_set
 from srflow_sdk.upscaler import Upscaler
@@ -47,14 +50,187 @@ _DISK_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows h
 
 Status = Literal["done", "skipped", "failed"]
 
-Hashes = Mapping[str, str]
-"""The sha256 of outputs, by their paths."""
-
 Take = Callable[[int, "FolderFile"], None]
 """Takes what became of a job, by its number from 1."""
 
 REPORT_SCHEMA = 1
 """Version of the report's fields."""
+
+
+class Operation:
+    """An operation on every input of a batch. name: the verb, as provenance has it.
+
+    interval: a coverage; outputs are then a picture and the bounds of its interval.
+    """
+
+    options: Any
+    name: ClassVar[str]
+    interval: float | None = None
+
+    @property
+    def sample(self) -> int:
+        """Number of the first output."""
+        return getattr(self.options, "sample", 0)
+
+    @property
+    def scale(self) -> float | OutputSize | None:
+        """How large the outputs were asked to be."""
+        return getattr(self.options, "scale", None)
+
+    @property
+    def raw(self) -> bool:
+        """True if files are of values in their own units: TIFF, and no pictures by which a model could be chosen."""
+        return getattr(self.options, "value_range", None) is not None
+
+    def needed(self, bundles: Sequence[Bundle]) -> list[Bundle]:
+        """Those of the models that inputs may need, that for clean ones first. Raises: as :meth:`check`."""
+        found = needed(bundles, self.scale)[: 1 if self.raw else None]
+        for bundle in found:
+            self.check(bundle)
+        return found
+
+    def check(self, bundle: Bundle) -> None:
+        """Raises: ArgumentError, BundleError if this model cannot do it to any picture."""
+
+    def named(self, manifest: Manifest) -> dict[str, Any]:
+        """What names of outputs may tell of the options: None for what is not one number for all pictures.
+
+        suffix: the end of names that nobody chose.
+        """
+        raise NotImplementedError
+
+    def output_size(self, size: tuple[int, int], manifest: Manifest) -> tuple[int, int]:
+        """Size of the outputs of an input. Raises: ArgumentError, ImageError if the model cannot make them."""
+        return size
+
+    def recorded(self, recipe: Provenance) -> Operation:
+        """The operation by which a picture was made. Raises: ArgumentError if nothing can be made with it."""
+        raise NotImplementedError
+
+    def fields_of(self, manifest: Manifest, size: tuple[int, int], number: int) -> dict[str, Any]:
+        """The fields of sample `number`'s provenance that the options decide. Raises: ImageError, OSError."""
+        raise NotImplementedError
+
+    def described(self, manifest: Manifest) -> dict[str, Any]:
+        """The settings, as JSON values, for a report."""
+        raise NotImplementedError
+
+    def on_file(self, upscaler: Upscaler, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
+        """Make local targets of a local source, as :meth:`Upscaler.upscale_file` does with these keywords."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upscaling(Operation):
+    """Enlarging, as in :meth:`Upscaler.upscale_file`. options: without `progress` and `cancel`."""
+
+    options: DrawOptions = field(default_factory=DrawOptions)
+    interval: float | None = None
+
+    name = UPSCALE
+
+    def __post_init__(self) -> None:
+        if isinstance(self.options.tau, np.ndarray):
+            raise ArgumentError("tau is a map, which fits one image only; give a number, or use upscale_file")
+
+    def check(self, bundle: Bundle) -> None:
+        if self.interval is not None:
+            self.options.band(bundle.manifest, n=INTERVAL_SAMPLES, coverage=self.interval)
+
+    def named(self, manifest: Manifest) -> dict[str, Any]:
+        scale, tau, number = self.options.scale, self.options.tau, self.options.named_scale(manifest)
+        if not isinstance(scale, OutputSize):
+            end = f"x{number:g}"
+        elif scale.max_side is not None:
+            end = f"max{scale.max_side}"
+        else:
+            end = f"{scale.width or ''}x{scale.height or ''}"
+        end += "" if tau is None or isinstance(tau, (str, np.ndarray)) else f"_tau{tau:g}"
+        seed, recorded = self.options.seed, self.options.recorded_tau(manifest)[0]
+        return {"seed": seed, "tau": recorded, "scale": number, "suffix": end}
+
+    def output_size(self, size: tuple[int, int], manifest: Manifest) -> tuple[int, int]:
+        width, height = size
+        _, height, width = self.options.output_of(manifest, height=height, width=width)
+        return width, height
+
+    def recorded(self, recipe: Provenance) -> Upscaling:
+        return Upscaling(options=DrawOptions.from_provenance(recipe))
+
+    def fields_of(self, manifest: Manifest, size: tuple[int, int], number: int) -> dict[str, Any]:
+        scale, _, _ = self.options.output_of(manifest, height=size[1], width=size[0])
+        sample = number if self.interval is None else self.sample
+        fields = self.options.provenance_fields(manifest, sample=sample, scale=scale)
+        return {**fields, **interval_fields(manifest, self.interval, number - self.sample)}
+
+    def described(self, manifest: Manifest) -> dict[str, Any]:
+        return {**self.options.described(manifest), "interval": self.interval}
+
+    def on_file(self, upscaler: Upscaler, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
+        return upscaler.upscale_file(source, targets, interval=self.interval, **{**vars(self.options), **how})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restoring(Operation):
+    """Restoring, as in :meth:`Upscaler.restore_file`. options: without `progress` and `cancel`."""
+
+    options: RestoreOptions = field(default_factory=RestoreOptions)
+
+    name = RESTORE
+
+    def named(self, manifest: Manifest) -> dict[str, Any]:
+        return {"tau": self.options.number, "suffix": "restored"}
+
+    def check(self, bundle: Bundle) -> None:
+        check_inverts(bundle)
+
+    def recorded(self, recipe: Provenance) -> Restoring:
+        return Restoring(options=RestoreOptions.from_record(recipe.settings or ""))
+
+    def fields_of(self, manifest: Manifest, size: tuple[int, int], number: int) -> dict[str, Any]:
+        return self.options.provenance_fields()
+
+    def described(self, manifest: Manifest) -> dict[str, Any]:
+        return {"operation": RESTORE, **json.loads(self.options.recorded())}
+
+    def on_file(self, upscaler: Upscaler, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
+        return upscaler.restore_file(source, targets[0], **{**vars(self.options), **how})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transferring(Operation):
+    """Putting parts of another picture into the inputs, as in :meth:`Upscaler.transfer_file`.
+
+    source, mask, lr: files, for all inputs.
+    """
+
+    options: TransferOptions = field(default_factory=TransferOptions)
+    source: Path
+    mask: Path
+    lr: Path | None = None
+
+    name = TRANSFER
+
+    def named(self, manifest: Manifest) -> dict[str, Any]:
+        return {"seed": self.options.seed, "tau": self.options.number(manifest), "suffix": "transferred"}
+
+    def check(self, bundle: Bundle) -> None:
+        check_inverts(bundle)
+        self.options.taus(bundle.manifest)
+
+    def fields_of(self, manifest: Manifest, size: tuple[int, int], number: int) -> dict[str, Any]:
+        paths = {"source": self.source, "mask": self.mask, "lr": self.lr}
+        others = {what: None if path is None else (path, file_sha256(path)) for what, path in paths.items()}
+        return self.options.provenance_fields(manifest, others)
+
+    def described(self, manifest: Manifest) -> dict[str, Any]:
+        settings = json.loads(self.options.provenance_fields(manifest, {})["settings"])
+        return {"operation": TRANSFER, "seed": self.options.seed, **settings}
+
+    def on_file(self, upscaler: Upscaler, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
+        options = dataclasses.replace(self.options, progress=how.pop("progress"), cancel=how.pop("cancel"))
+        made: Any = {"output": targets[0], "options": options, "writing": WriteOptions(**how)}
+        return transfer_file(upscaler._painter, source, self.source, self.mask, lr=self.lr, **made)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +247,7 @@ class Settings(WriteOptions):
     """The operation on every file, and how files are read and written. Raises: ArgumentError.
 
     beside: nobody named the outputs, so an input fails rather than that it replaces a file. look: called instead of
-    drawing. earlier: of the report that will be replaced: `resume` holds outputs to them. The others are those of
-    commands.
+    drawing. The others are those of commands.
     """
 
     operation: Operation = field(default_factory=Upscaling)
@@ -80,7 +255,6 @@ class Settings(WriteOptions):
     overwrite: bool = True
     beside: bool = False
     look: Callable[[Job, ImageReader, Upscaler], None] | None = None
-    earlier: Hashes = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +294,6 @@ class FolderResult:
     interrupted: True if a signal or `cancel` ended the run.
     disk_full, server_lost: True if a full disk, or a server that is not available any more, ended it; on a Ray cluster,
     the death of its raylet on this machine.
-    device, precision: what they were drawn on, such as "cpu", and what its encoder computed in, "bundle", "bf16" or
-    "int8"; on a cluster "ray", and the precision that was asked for.
     """
 
     files: tuple[FolderFile, ...]
@@ -129,8 +301,6 @@ class FolderResult:
     interrupted: bool = False
     disk_full: bool = False
     server_lost: bool = False
-    device: str = ""
-    precision: str = "bundle"
 
     def count(self, status: Status) -> int:
         """How many inputs ended with this status."""
@@ -265,101 +435,71 @@ def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> Fol
 def _is_done(job: Job, source: Path, upscaler: Upscaler, settings: Settings, cancel: threading.Event) -> bool:
     """True if every output is whole, and was made from the input as it is now, with these settings but the device."""
     operation, manifest = settings.operation, upscaler.bundle.manifest
+    others: Any = {"model": "", "sdk_version": "", "tile": None, "source": "", "device": None}
     with open_image(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
+        size = reader.width, reader.height
         record: Any = {"source": Path(), "source_sha256": reader.sha256(), "tile": None}
-        for number, target in enumerate(job.targets, start=operation.sample):
-            stop_if_set(cancel)
-            fields = operation.fields_of(manifest, (reader.width, reader.height), number)
-            sha256 = settings.earlier.get(str(target))
-            wanted = made_of(upscaler._painter, **record, **fields)
-            if not _is_whole(target, wanted, raw=operation.raw, sha256=sha256):
-                return False
+    for number, target in enumerate(job.targets, start=operation.sample):
+        stop_if_set(cancel)
+        wanted = made_of(upscaler._painter, **record, **operation.fields_of(manifest, size, number))
+        try:
+            with reading(target) as output:
+                made = read_provenance(output)
+                if made is None or dataclasses.replace(made, **others) != dataclasses.replace(wanted, **others):
+                    return False
+                with open_image(output, max_pixels=sys.maxsize, raw=operation.raw) as reader:
+                    for row in range(0, reader.height, _ROWS):  # it is whole if all of it can be decoded
+                        reader.read_rows(min(_ROWS, reader.height - row))
+        except (ImageError, OSError):  # it is damaged, or a folder
+            return False
     return True
 
 
-def _is_whole(target: Path, wanted: Provenance, *, raw: bool, sha256: str | None) -> bool:
-    """True if a picture says that it was made so, and has this hash, or, if none is known, can be decoded."""
-    others: Any = {"model": "", "sdk_version": "", "tile": None, "source": "", "device": None}
-    with contextlib.suppress(ImageError, OSError), reading(target) as output:  # it is damaged, or a folder
-        made = read_provenance(output)
-        if made is None or dataclasses.replace(made, **others) != dataclasses.replace(wanted, **others):
-            return False
-        if sha256 is not None:
-            return file_sha256(output) == sha256
-        with open_image(output, max_pixels=sys.maxsize, raw=raw) as reader:
-            for row in range(0, reader.height, _ROWS):
-                reader.read_rows(min(_ROWS, reader.height - row))
-        return True
-    return False
-
-
 def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
-    """The record of a batch, as JSON values; settings in which the models differ are null.
-
-    `earlier`: hashes from the report before it, of outputs that this run did not make.
-    """
-    settings, models = plan.settings, [bundle.manifest for bundle in plan.bundles]
+    """The record of a batch, as JSON values; settings in which the models differ are null."""
+    settings, upscaler, models = plan.settings, plan.models.upscaler, [bundle.manifest for bundle in plan.bundles]
     first, *others = [settings.operation.described(manifest) for manifest in models]
+    same = {each: value if all(one[each] == value for one in others) else None for each, value in first.items()}
     name = BY_PICTURE if others else models[0].name
-    rows = [_row(file, settings.operation) for file in result.files]
-    made = {output["path"] for row in rows if row["status"] == "done" for output in row["outputs"]}
     return {
         "schema": REPORT_SCHEMA,
         "model": {"name": name, "sha256": digest(models), "scale": models[0].scale},
         "settings": {
-            **{each: value if all(one[each] == value for one in others) else None for each, value in first.items()},
+            **same,
             **{each: getattr(settings, each) for each in ("max_pixels", "resume", "overwrite", "quality", "lossless")},
             "tile": "none" if plan.tile is None else plan.tile,
-            "device": result.device,
-            "precision": result.precision,
+            "device": upscaler.device if upscaler else "ray",
+            "precision": upscaler and upscaler.precision,
             "sdk_version": __version__,
         },
         "summary": {
             "inputs": result.total,
-            "done": result.count("done"),
-            "skipped": result.count("skipped"),
-            "failed": result.count("failed"),
+            **{status: result.count(status) for status in get_args(Status)},
             "interrupted": result.interrupted,
         },
-        "files": rows,
-        "earlier": {path: sha256 for path, sha256 in settings.earlier.items() if path not in made},
+        "files": [_row(file, settings.operation) for file in result.files],
     }
 
 
 def _row(file: FolderFile, operation: Operation) -> dict[str, Any]:
+    def said(what: object) -> str:  # of URLs that are misspelt, too
+        return without_secrets(shown(str(what)))
+
     outputs: list[dict[str, Any]] = []
     for place, target in enumerate(() if file.status == "failed" else file.targets):
         made = file.outputs[place] if file.outputs else None
+        psnr = None if made is None or made.lr_psnr is None or math.isnan(made.lr_psnr) else min(made.lr_psnr, _EXACT)
         number = operation.sample + (place if operation.interval is None else 0)
-        measured = None if made is None or made.lr_psnr is None or math.isnan(made.lr_psnr) else made.lr_psnr
-        record = {
-            "path": without_secrets(shown(str(target))),
-            "sample": number,
-            "lr_psnr": measured and min(measured, _EXACT),
-        }
-        outputs.append({**record, "bytes": made and made.size_bytes, "sha256": made and made.sha256})
+        content = {"bytes": made and made.size_bytes, "sha256": made and made.sha256}
+        outputs.append({"path": said(target), "sample": number, "lr_psnr": psnr, **content})
     return {
-        "source": without_secrets(shown(str(file.source))),  # of URLs that are misspelt, too
+        "source": said(file.source),
         "status": file.status,
-        "error": None if file.error is None else shown(file.error),
-        "model": file.model,
-        "why": file.why,
-        "note": file.note,
-        "size": None if file.size is None else list(file.size),
+        "error": file.error and said(file.error),
+        **{each: getattr(file, each) for each in ("model", "why", "note", "size")},
         "seconds": None if file.seconds is None else round(file.seconds, 3),
         "outputs": outputs,
     }
-
-
-def read_report(path: Path) -> Hashes:
-    """The hashes in an earlier report; none if there is no report that can be read."""
-    no_report = (ImageError, OSError, ValueError, RecursionError, AttributeError, KeyError, TypeError)
-    with contextlib.suppress(*no_report), reading(path) as local, open_regular(local) as file:
-        report = json.loads(file.read(), parse_constant=lambda _: None)
-        if report["schema"] == REPORT_SCHEMA:
-            outputs = [output for row in report["files"] for output in row["outputs"]]
-            return {**report["earlier"], **{each["path"]: each["sha256"] for each in outputs if each["sha256"]}}
-    return {}
 
 
 def write_report(plan: Plan, result: FolderResult) -> None:

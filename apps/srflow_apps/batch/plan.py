@@ -10,17 +10,16 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
-from srflow_apps.batch.choices import FORMATS, FileChoices
-from srflow_apps.batch.jobs import FolderFile, Job, Models, Settings, failure, read_report
-from srflow_apps.batch.operations import Operation
-from srflow_apps.batch.storage import UrlPath, as_path, check_written, file_names, is_folder, real_path
+from srflow_apps.batch.choices import FORMATS, FileChoices, Format
+from srflow_apps.batch.jobs import FolderFile, Job, Models, Operation, Settings, failure
+from srflow_apps.batch.storage import UrlPath, as_path, check_bucket, check_written, file_names, is_folder, real_path
 from srflow_apps.clips.reading import CLIPS
-from srflow_sdk._checks import flag, is_whole
+from srflow_sdk._checks import flag, one_of, whole
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, ImageError, SRFlowError
 from srflow_sdk.files import MAX_PIXELS, READABLE, UNREAD, WRITABLE, check_writable, read_provenance
@@ -76,45 +75,37 @@ def make_plan(
     keep: Sequence[Path] = (),
     directory: bool = False,
 ) -> Plan:
-    """Find the inputs, name their outputs as :func:`plan_outputs`, and refuse what cannot be done. Writes nothing."""
-    bundles = operation.needed(bundles)
-    part: Any = files.shard
+    """Find the inputs, name their outputs as :func:`plan_outputs`, and refuse what cannot be done. Writes nothing.
+
+    directory: `output` is one, whatever its name.
+    """
+    bundles, part = operation.needed(bundles), cast("Any", files.shard)
     for name in ("recursive", "resume", "overwrite"):
         flag(name, getattr(files, name))
-    if not is_whole(samples) or not 1 <= samples <= MAX_SAMPLES:
-        then = f", then go on with --sample {MAX_SAMPLES}" if is_whole(samples) and samples > 0 else ""
-        raise ArgumentError(f"samples is {samples!r}; ask for 1 to {MAX_SAMPLES}{then}")
-    for wrong, why in (
-        (not inputs, "there are no inputs; name files and folders"),
-        (output == "", '-o is empty; name a file or a directory ("." is the current one)'),
-        (
-            samples != 1 and operation.interval is not None,
-            "an interval is of one picture, and has three files; leave out samples",
-        ),
-        (
-            part is not None and not (isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]),
-            f"shard is {part!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)",
-        ),
-        (files.format not in (None, *FORMATS), f"format is {files.format!r}; the formats are {', '.join(FORMATS)}"),
-    ):
+    whole("samples", samples, least=1, most=MAX_SAMPLES)
+    one_of("format", files.format or FORMATS[0], Format)
+    no_part = part is not None and not (isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1])
+    bounds = operation.interval is not None
+    for why, wrong in {
+        "there are no inputs; name files and folders": not inputs,
+        '-o is empty; name a file or a directory ("." is the current one)': output == "",
+        "an interval is of one picture, and has three files; leave out samples": bounds and samples > 1,
+        f"shard is {part!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)": no_part,
+    }.items():
         if wrong:
             raise ArgumentError(why)
-    earlier = read_report(files.report) if files.report is not None and files.resume else {}
     naming = Naming.of(operation, bundles[0], files, samples)
-    naming, out, directory = placed(naming, inputs, output, directory=directory)
-    if isinstance(out, UrlPath):
-        check_written(out)  # before its store is asked
+    naming, out = placed(naming, inputs, output, directory=directory)
     found = find_inputs(inputs, out=out, recursive=files.recursive)
-    jobs, named = found.jobs, set(inputs)
     # An earlier run's outputs among the photos would be enlarged again.
-    jobs = [job for job in jobs if job.source in named or not _made_by(operation.name, job.source)]
-    found.others[f"of srflow-{operation.name}'s own outputs; it takes those that are named"] += len(found.jobs) - len(
-        jobs
-    )
+    named = set(inputs)
+    jobs = [job for job in found.jobs if job.source in named or not _made_by(operation.name, job.source)]
+    left_out = f"of srflow-{operation.name}'s own outputs; it takes those that are named"
+    found.others[left_out] = len(found.jobs) - len(jobs)
     if output is None:  # of *.png, what an earlier run made of the others is left out
         makers = {identity(out / name): job for job in jobs for name in naming.names(job)}
         jobs = [job for job in jobs if makers.get(identity(job.source), job) is job]
-    jobs = plan_outputs(jobs, out, inputs=inputs, keep=keep, naming=naming, directory=directory)
+    jobs = plan_outputs(jobs, out, inputs=inputs, keep=keep, naming=naming)
     # Divided last: two inputs with one output are an error on every machine, whichever has them.
     mine = tuple(job for job in jobs if part is None or part_of(job.name, part[1]) == part[0])
     check_targets(mine, report=files.report)
@@ -127,7 +118,7 @@ def make_plan(
     return Plan(
         jobs=mine,
         total=len(jobs),
-        settings=Settings(operation=operation, earlier=earlier, **same),
+        settings=Settings(operation=operation, **same),
         models=Models(bundles, operation.scale, max_pixels=max_pixels),
         found=found,
         tile=tile,
@@ -144,27 +135,48 @@ def part_of(name: PurePosixPath, parts: int) -> int:
 
 def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -> Found:
     """Find the files given, and images in the folders given, sorted, but what is hidden or below `out`."""
-    found = Found()
+    found, out = Found(), real_path(out)
     for path in inputs:
         if not is_folder(path):
             found.jobs.append(Job(source=path, targets=(), name=PurePosixPath(path.name)))
             continue
-        names, before = list[PurePosixPath](), len(found.refused)
-        for name in _names_in(path, found.refused, out=out, recursive=recursive):
+        before, top = (len(found.jobs), len(found.refused)), real_path(path)
+        for name in sorted(_names_in(path, found.refused, recursive=recursive), key=lambda name: name.parts):
             ending = name.suffix.lower()
+            if top in out.parents and out in (top / name).parents:
+                continue
             if ending in READABLE:
-                names.append(name)
+                found.jobs.append(Job(source=path / name, targets=(), name=name))
             elif ending in UNREAD:
                 found.others[f"{UNREAD[ending]}, which is not read; convert it to PNG or TIFF"] += 1
             elif ending in CLIPS:
                 found.others["clips; name them as INPUTs of a command of their own"] += 1
-        if not names and len(found.refused) == before:
+        if before == (len(found.jobs), len(found.refused)):
             more = "links to folders are not followed" if recursive else "--recursive searches its subfolders too"
             why = f"there are no images in this folder ({', '.join(READABLE)}); {more}"
             found.refused.append(failure(path, why))
-        names.sort(key=lambda name: name.parts)
-        found.jobs += [Job(source=path / name, targets=(), name=name) for name in names]
     return found
+
+
+def _names_in(folder: Path, refused: list[FolderFile], *, recursive: bool) -> list[PurePosixPath]:
+    """Names of files that are not hidden. refused: gets folders that cannot be listed."""
+    if isinstance(folder, UrlPath):
+        try:
+            return file_names(folder, recursive=recursive)
+        except ImageError as error:
+            refused.append(failure(folder, str(error)))
+            return []
+
+    def refuse(error: OSError) -> None:
+        place = Path(error.filename or folder)
+        refused.append(failure(place, f"the folder cannot be listed: {error.strerror}"))
+
+    names = list[PurePosixPath]()
+    for place, folders, files in os.walk(folder, onerror=refuse):  # without links to folders: none is entered twice
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        here = PurePosixPath(Path(place).relative_to(folder))
+        names += [here / name for name in files if not name.startswith(".")]
+    return names
 
 
 def _made_by(operation: str, path: Path) -> bool:
@@ -173,31 +185,6 @@ def _made_by(operation: str, path: Path) -> bool:
         made = None if isinstance(path, UrlPath) else read_provenance(path)
         return made is not None and made.operation in (operation, INTERVAL)
     return False
-
-
-def _names_in(folder: Path, refused: list[FolderFile], *, out: Path, recursive: bool) -> Iterator[PurePosixPath]:
-    """Names of files that are neither hidden nor below `out`. refused: gets folders that cannot be listed."""
-    if isinstance(folder, UrlPath):
-        try:
-            names = file_names(folder, recursive=recursive)
-        except ImageError as error:
-            refused.append(failure(folder, str(error)))
-            return
-        yield from (name for name in names if folder not in out.parents or out not in (folder / name).parents)
-        return
-
-    def refuse(error: OSError) -> None:
-        place = Path(error.filename or folder)
-        refused.append(failure(place, f"the folder cannot be listed: {error.strerror}"))
-
-    out = real_path(out)
-    inside = real_path(folder) in out.parents
-    for place, folders, files in os.walk(folder, onerror=refuse):
-        here = Path(place)
-        # Links to folders are not followed, so that none is entered twice.
-        visible = [name for name in folders if recursive and not name.startswith(".")]
-        folders[:] = [name for name in visible if not (inside and real_path(here / name) == out)]
-        yield from (PurePosixPath((here / name).relative_to(folder)) for name in files if not name.startswith("."))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,9 +218,10 @@ class Naming:
         """The pattern that nobody chose, with something after the stem."""
         return "{stem}" + suffix + "_s{sample}" * (len(self.numbers) > 1) + self.ending
 
-    def names(self, job: Job, *, stem: str | None = None) -> list[str]:
-        """The names of one input's outputs. stem: what to put for {stem}; None is the input's own."""
-        own = {"stem": (job.name.stem if stem is None else stem) or "image", "ending": job.name.suffix[1:]}
+    def names(self, job: Job, *, apart: bool = False) -> list[str]:
+        """The names of one input's outputs. apart: {stem} has the input's ending, too: `a_gif` beside `a_webp`."""
+        stem, ending = job.name.stem, job.name.suffix[1:]
+        own = {"stem": (f"{stem}_{ending}" if apart and ending else stem) or "image", "ending": ending}
         pattern = self.pattern or self.default()
         names = [pattern.format(**self.values, **own, sample=number) for number in self.numbers]
         place = PurePosixPath(names[0])
@@ -262,78 +250,71 @@ def ending_of(operation: Operation, files: FileChoices) -> str:
     return f".{files.format or ('tif' if operation.raw else FORMATS[0])}"
 
 
-def placed(naming: Naming, inputs: Sequence[Path], output: str | None, *, directory: bool) -> tuple[Naming, Path, bool]:
-    """The names of outputs, the file or directory that they go to, and whether it is a directory in any case.
+def placed(
+    naming: Naming, inputs: Sequence[Path], output: str | None, *, directory: bool = False
+) -> tuple[Naming, Path]:
+    """The names of outputs, and the folder that they go to. Raises: ArgumentError if they need another one.
 
-    What nobody named lies beside the inputs: photo_x4.png beside photo.jpg, the folder photos_x4 beside photos.
+    What nobody named lies beside the inputs: photo_x4.png beside photo.jpg, the folder photos_x4 beside photos. OUT is
+    a file if it has an ending and there is one input, otherwise a directory; so is `large.v2`, whose ending no image
+    has, for several inputs.
     """
-    if output is not None:
-        return naming, as_path(output), directory or output.endswith(("/", os.sep))
-    folders, suffix = [path for path in inputs if is_folder(path)], f"_{naming.values['suffix']}"
-    if len({identity(path.parent) for path in inputs}) > 1 or (folders and len(inputs) > 1):
-        raise ArgumentError("the inputs are several folders, or lie in several; name a directory with -o")
-    if not folders:
-        return dataclasses.replace(naming, pattern=naming.pattern or naming.default(suffix)), inputs[0].parent, True
-    folder = folders[0] if folders[0].name not in ("", "..") else real_path(folders[0])
-    if not folder.name:
-        raise ArgumentError(f"{folder} has no name to which {suffix} could be added; name a directory with -o")
-    return naming, folder.with_name(f"{folder.name}{suffix}"), True
+    folders = [path for path in inputs if is_folder(path)]
+    if output is None:
+        suffix = f"_{naming.values['suffix']}"
+        if len({identity(path.parent) for path in inputs}) > 1 or (folders and len(inputs) > 1):
+            raise ArgumentError("the inputs are several folders, or lie in several; name a directory with -o")
+        if not folders:
+            return dataclasses.replace(naming, pattern=naming.pattern or naming.default(suffix)), inputs[0].parent
+        folder = folders[0] if folders[0].name not in ("", "..") else real_path(folders[0])
+        if not folder.name:
+            raise ArgumentError(f"{folder} has no name to which {suffix} could be added; name a directory with -o")
+        return naming, folder.with_name(f"{folder.name}{suffix}")
+    out, several = as_path(output), bool(folders) or len(inputs) > 1
+    if isinstance(out, UrlPath):
+        check_written(out)  # before its store is asked
+    is_image = out.suffix.lower() in {*READABLE, *WRITABLE, *UNREAD}
+    directory |= output.endswith(("/", os.sep)) or (not is_image and (several or out.suffix == ""))
+    if directory or is_folder(out):
+        return naming, out
+    if several or naming.pattern is not None:
+        count = f"there are {len(inputs)} inputs" if several else "--name names the files of a directory"
+        why = f"{folders[0]} is a folder" if folders else count
+        raise ArgumentError(f"{out} is one file and {why}; name a directory: -o {out.with_suffix('')}/")
+    stem, end = (text.replace("{", "{{").replace("}", "}}") for text in (out.stem, out.suffix))
+    pattern = stem + "_s{sample}" * (len(naming.numbers) > 1) + end
+    return dataclasses.replace(naming, pattern=pattern), out.parent
 
 
 def plan_outputs(
-    found: Sequence[Job],
-    out: Path,
-    *,
-    naming: Naming,
-    directory: bool = False,
-    inputs: Sequence[Path] = (),
-    keep: Sequence[Path] = (),
+    found: Sequence[Job], out: Path, *, naming: Naming, inputs: Sequence[Path] = (), keep: Sequence[Path] = ()
 ) -> list[Job]:
-    """Name the output of every input file and sample.
+    """Name the output of every input file and sample, in a folder. A file given twice is one job.
 
-    out is a file if it has an ending and there is one input, otherwise a directory; so is `large.v2`, whose ending no
-    image has, for several inputs. A file given twice is one job. inputs: as given, folders too. keep: other files that
-    must not be overwritten. Raises: ArgumentError if an output is an input, another's, or an input the next time.
+    inputs: as given, folders too. keep: other files that must not be overwritten. Raises: ArgumentError if an output is
+    an input, another's, or an input the next time.
     """
-    folders = [path for path in inputs if is_folder(path)]
-    several = bool(folders) or len(found) > 1
-    names_image = out.suffix.lower() in {*READABLE, *WRITABLE, *UNREAD}
-    directory = directory or is_folder(out) or (not names_image and (several or out.suffix == ""))
-    if found and not directory and (several or naming.pattern is not None):
-        count = f"there are {len(found)} inputs" if several else "--name names the files of a directory"
-        why = f"{folders[0]} is a folder" if folders else count
-        raise ArgumentError(f"{out} is one file and {why}; name a directory: -o {out.with_suffix('')}/")
-    if not directory:  # its name is the pattern
-        stem, end = (text.replace("{", "{{").replace("}", "}}") for text in (out.stem, out.suffix))
-        naming = dataclasses.replace(naming, pattern=stem + "_s{sample}" * (len(naming.numbers) > 1) + end)
+    writers = dict[str, set[str]]()  # the inputs, by the outputs that they would have
+
+    def targets(job: Job, *, apart: bool = False) -> tuple[Path, ...]:
+        return tuple(out / job.name.parent / name for name in naming.names(job, apart=apart))
+
+    for job in found:
+        for target in targets(job):
+            writers.setdefault(_folded(target), set()).add(identity(job.source))
     jobs: dict[tuple[str, tuple[Path, ...]], Job] = {}
-    for job, stem in zip(found, _stems_apart(found, naming), strict=True):
-        folder = out / job.name.parent if directory else out.parent
-        targets = tuple(folder / name for name in naming.names(job, stem=stem))
-        jobs.setdefault((identity(job.source), targets), dataclasses.replace(job, targets=targets))
+    for job in found:
+        apart = any(len(writers[_folded(target)]) > 1 for target in targets(job))
+        job = dataclasses.replace(job, targets=targets(job, apart=apart))
+        jobs.setdefault((identity(job.source), job.targets), job)
     _check_apart(list(jobs.values()), naming, keep)
     places = {real_path(place) for place in {target.parent for job in jobs.values() for target in job.targets}}
     above = {folder for place in places for folder in (place, *place.parents)} - {*real_path(out).parents}
-    for folder in folders:
+    for folder in inputs:
         if real_path(folder) in above:  # but what lies under `out` is never taken as an input
-            own = f"give them a folder of their own, such as -o {folder / 'large'}/"
-            raise ArgumentError(
-                f"outputs would lie among the inputs in {folder} and become inputs the next time; {own}"
-            )
+            why = f"outputs would lie among the inputs in {folder} and become inputs the next time"
+            raise ArgumentError(f"{why}; give them a folder of their own, such as -o {folder / 'large'}/")
     return list(jobs.values())
-
-
-def _stems_apart(jobs: Sequence[Job], naming: Naming) -> list[str]:
-    """Texts to put for {stem}: where two inputs would have the same output, `a_gif` and `a_webp`."""
-    stems, writers = [job.name.stem for job in jobs], dict[str, list[int]]()
-    for number, job in enumerate(jobs):
-        for name in naming.names(job):
-            writers.setdefault(_folded(str(job.name.parent / name)), []).append(number)
-    for numbers in writers.values():
-        if len({identity(jobs[number].source) for number in numbers}) > 1:
-            for number in numbers:
-                stems[number] = "_".join(filter(None, (jobs[number].name.stem, jobs[number].name.suffix[1:])))
-    return stems
 
 
 def _check_apart(jobs: Sequence[Job], naming: Naming, keep: Iterable[Path]) -> None:
@@ -345,7 +326,7 @@ def _check_apart(jobs: Sequence[Job], naming: Naming, keep: Iterable[Path]) -> N
         if (file := kept.get(identity(target))) is not None:
             raise ArgumentError(f"{target} would overwrite the input {file}; name another output")
         # macOS and Windows do not tell A.png from a.png; what a command means must not depend on the disk.
-        name = _folded(str(real(target.parent) / target.name))
+        name = _folded(real(target.parent) / target.name)
         if (other := writers.setdefault(name, job.source)) is not job.source:
             fix = "rename one of them" if other.parent == job.source.parent else "take two directories"
             if naming.pattern is not None and "{stem" not in naming.pattern:
@@ -353,8 +334,8 @@ def _check_apart(jobs: Sequence[Job], naming: Naming, keep: Iterable[Path]) -> N
             raise ArgumentError(f"{other} and {job.source} would both be written to {target}; {fix}")
 
 
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+def _folded(path: Path) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", str(path)).casefold())
 
 
 def identity(path: Path) -> str:
@@ -377,21 +358,21 @@ def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
         if identity(report) in {identity(path) for path in [*targets, *sources]}:
             raise ArgumentError(f"the report {report} would replace an input or output; name another file")
         targets.append(report)
-    folders: dict[Path, None] = {}
     for target in targets:
         if isinstance(target, UrlPath):
             check_written(target)
             continue
-        folders[target.parent] = None
         try:
             if is_folder(target):
                 raise IsADirectoryError(errno.EISDIR, "it is a directory")
             check_replaceable(target)
         except OSError as error:
-            raise ImageError(
-                f"{'the report ' * (target is report)}{target} cannot be written: {error.strerror}"
-            ) from error
-    for folder in folders:
+            what = f"the report {target}" if target is report else target
+            raise ImageError(f"{what} cannot be written: {error.strerror}") from error
+    for folder in dict.fromkeys(target.parent for target in targets):
+        if isinstance(folder, UrlPath):
+            check_bucket(folder)
+            continue
         place = next(place for place in (folder, *folder.parents, Path()) if os.path.lexists(place))
         if not is_folder(place):
             why = f"{place} is not a directory; for a file, name one with an ending, such as .png"

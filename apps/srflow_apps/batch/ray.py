@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from srflow_apps.batch.jobs import EndedError, FolderFile, Job, Models, Settings, Take, digest, do_one, failure
-from srflow_apps.batch.storage import UrlPath, is_seen
+from srflow_apps.batch.storage import UrlPath
 from srflow_sdk._checks import whole
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, MissingExtraError, SRFlowError
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
@@ -69,15 +69,7 @@ def run_on_ray(plan: Plan, *, cluster: Cluster, take: Take, check: Callable[[], 
     """
     jobs, (first, *others) = plan.jobs, plan.bundles
     paths = [path for job in jobs for path in (job.source, *job.targets)]
-    worker: dict[str, Any] = {
-        "settings": plan.settings,
-        "model": BY_PICTURE if others else first.path.stem if first.is_embedded else first.path.resolve(),
-        "sha256": digest([bundle.manifest for bundle in plan.bundles]),
-        "folder": None if all(isinstance(path, UrlPath) for path in paths) else str(Path.cwd()),
-    }
-    machine = {"tile": plan.tile, "device": cluster.device, "precision": cluster.precision}
-
-    def draw(ray: Any) -> None:
+    with connected(cluster.address) as ray:
         raylet_lives = raylet_of_this_machine(ray)
         workers, cpus, gpus = _share(ray, cluster, most=len(jobs))
         actor_class = ray.remote(DoJobs).options(num_cpus=cpus, num_gpus=gpus or None, max_concurrency=2)
@@ -85,8 +77,14 @@ def run_on_ray(plan: Plan, *, cluster: Cluster, take: Take, check: Callable[[], 
         doing = dict[Any, tuple[Any, int | None]]()  # by the answer that is to come; None: the worker begins
 
         def begin() -> None:
-            actor = actor_class.remote(**worker, machine={**machine, "threads": cpus})
-            doing[actor.do.remote(None)] = actor, None  # answered once there is room for it
+            actor = actor_class.remote(
+                settings=plan.settings,
+                model=BY_PICTURE if others else first.path.stem if first.is_embedded else first.path.resolve(),
+                sha256=digest([bundle.manifest for bundle in plan.bundles]),
+                folder=None if all(isinstance(path, UrlPath) for path in paths) else str(Path.cwd()),
+                machine={"tile": plan.tile, "device": cluster.device, "precision": cluster.precision, "threads": cpus},
+            )
+            doing[actor.__ray_ready__.remote()] = actor, None  # answered once there is room for it
 
         def answered(answer: Any) -> None:
             actor, number = doing.pop(answer)
@@ -128,14 +126,6 @@ def run_on_ray(plan: Plan, *, cluster: Cluster, take: Take, check: Callable[[], 
                         answered(answer)
             raise
 
-    with connected(cluster.address) as ray:
-        try:
-            draw(ray)
-        except ray.exceptions.RayError as error:
-            if isinstance(cause := getattr(error, "cause", None), SRFlowError):  # what a worker raised
-                raise cause from error
-            raise cluster_error(cluster.address, error) from error
-
 
 def _share(ray: Any, cluster: Cluster, *, most: int) -> tuple[int, int, int]:
     """Divide the cluster: how many workers, and the CPUs and GPUs of each. Raises: DeviceError without room for one."""
@@ -167,16 +157,13 @@ class DoJobs:
         self._cancel = threading.Event()
         self._models: Models | None = None
 
-    def do(self, job: Job | None) -> FolderFile | None:
-        """Do a job. Returns None if it was to stop, or if there is none. Raises: SRFlowError as :func:`do_one`."""
-        if job is None:
-            return None
+    def do(self, job: Job) -> FolderFile | None:
+        """Do a job. Returns None if it was to stop. Raises: SRFlowError as :func:`do_one`."""
         models = self._models = self._models or self._opened()
-        if absent := [path for path in (job.source.parent, job.targets[0].parent) if not is_seen(path)]:
-            reason = (
-                f"{job.source}: the machine {socket.gethostname()} does not have {absent[0]}; every machine of the "
-                "cluster needs the folders under the same paths, or use URLs"
-            )
+        folders = [path for path in (job.source.parent, job.targets[0].parent) if not isinstance(path, UrlPath)]
+        if absent := [path for path in folders if not path.exists()]:
+            fix = "every machine of the cluster needs the folders under the same paths, or use URLs"
+            reason = f"{job.source}: the machine {socket.gethostname()} does not have {absent[0]}; {fix}"
             return failure(job.source, reason, targets=job.targets)
         with contextlib.suppress(CancelledError):
             return do_one(job, models, settings=self.settings, cancel=self._cancel)
@@ -203,7 +190,10 @@ class DoJobs:
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """Ray, connected; a connection that this process has is used, and stays. Raises: MissingExtraError, DeviceError."""
+    """Ray, connected; a connection that this process has is used, and stays.
+
+    Raises: MissingExtraError, DeviceError, also for Ray's errors in the block; SRFlowError that a worker raised.
+    """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         # Ray's native code would end this process once the raylet of this machine has died, where the parent process is
@@ -231,7 +221,12 @@ def connected(address: str) -> Iterator[Any]:
             except Exception as error:  # Ray raises that itself where its raylet does not start in time
                 raise cluster_error(address, error) from error
             stack.callback(ray.shutdown)
-        yield ray
+        try:
+            yield ray
+        except ray.exceptions.RayError as error:
+            if isinstance(cause := getattr(error, "cause", None), SRFlowError):  # what a worker raised
+                raise cause from error
+            raise cluster_error(address, error) from error
 
 
 def raylet_of_this_machine(ray: Any) -> Callable[[], bool]:

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from srflow_apps.batch.choices import FileChoices, Format
-from srflow_apps.batch.jobs import EndedError, FolderFile, FolderResult, Job, Take, do_one, write_report
-from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.jobs import EndedError, FolderFile, FolderResult, Job, Take, Upscaling, do_one, write_report
 from srflow_apps.batch.plan import Plan, make_plan
 from srflow_apps.batch.ray import Cluster, run_on_ray
-from srflow_apps.batch.storage import UrlPath, as_path, is_seen, make_folders, remove_leftovers
+from srflow_apps.batch.storage import UrlPath, as_path, make_folders, remove_leftovers
 from srflow_sdk._checks import file_path, keywords_of
-from srflow_sdk.drawing.options import DrawOptions
+from srflow_sdk.drawing.options import DrawOptions, Progress
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike, count_pixels
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
@@ -37,30 +36,33 @@ _OF_URL = 1_000_000  # pixels that an input with a URL counts for: it is not fet
 
 
 class Pixels:
-    """How far a batch is, in its inputs' pixels, or in other numbers of how much each job is. Only grows."""
+    """How far a batch is, in its inputs' pixels, or in other numbers of how much each job is. Only grows.
 
-    def __init__(self, of_each: Sequence[int]) -> None:
-        self.of_each = list(of_each)
-        self._reached = [0] * len(self.of_each)
+    tell: called with `done` and `total` as it does. Thread-safe.
+    """
+
+    def __init__(self, of_each: Sequence[int], tell: Progress = lambda *_: None) -> None:
+        self._of_each, self._tell = list(of_each), tell
+        self._reached, self._lock = [0] * len(self._of_each), threading.Lock()
+        self.done, self.total = 0, sum(self._of_each)
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], *, max_pixels: int) -> Pixels:
+    def of(cls, jobs: Sequence[Job], *, max_pixels: int, tell: Progress = lambda *_: None) -> Pixels:
         """Read the headers of the inputs; those that will fail count nothing."""
-        return cls(
-            [
-                _OF_URL if isinstance(job.source, UrlPath) else count_pixels(job.source, max_pixels=max_pixels)
-                for job in jobs
-            ]
-        )
-
-    @property
-    def done(self) -> int:
-        return sum(self._reached)
+        counts = [
+            _OF_URL if isinstance(job.source, UrlPath) else count_pixels(job.source, max_pixels=max_pixels)
+            for job in jobs
+        ]
+        return cls(counts, tell)
 
     def reach(self, number: int, part: float) -> int:
         """Count a part, 0 … 1, of a job, numbered from 1, as done. Returns how many pixels that adds."""
-        step = max(round(self.of_each[number - 1] * part) - self._reached[number - 1], 0)
-        self._reached[number - 1] += step
+        with self._lock:
+            step = max(round(self._of_each[number - 1] * part) - self._reached[number - 1], 0)
+            self._reached[number - 1] += step
+            self.done += step
+            if step:
+                self._tell(self.done, self.total)
         return step
 
 
@@ -82,12 +84,10 @@ def run_plan(
     Raises: ArgumentError, MissingExtraError, ImageError, DeviceError: these concern every file alike.
     """
     targets = [target for job in plan.jobs for target in job.targets]
-    there = [job for job in plan.jobs if cluster is not None or is_seen(job.source)]  # or folders would stay empty
-    report = [] if plan.report is None else [plan.report.parent]
-    make_folders([*(target.parent for job in there for target in job.targets), *report])
+    if cluster is not None:  # its machines only write to folders that they share
+        make_folders(target.parent for target in targets)
     remove_leftovers(targets)
-    done: dict[int, FolderFile] = {}
-    ended: dict[str, Any] = {"device": "ray" if cluster else "", "precision": str(cluster.precision) if cluster else ""}
+    done, ended = dict[int, FolderFile](), dict[str, Any]()
 
     def take(number: int, file: FolderFile) -> None:
         done[number] = file
@@ -97,9 +97,6 @@ def run_plan(
 
     try:
         if cluster is None:
-            upscaler = plan.models.upscaler
-            assert upscaler is not None  # for the type checker
-            ended.update(device=upscaler.device, precision=str(upscaler.precision))
             _run_in_threads(plan, take=take, progressed=progressed, check=check)
         elif plan.jobs:
             run_on_ray(plan, cluster=cluster, take=take, check=check)
@@ -228,16 +225,13 @@ def upscale_folder(
     given = upscaler if isinstance(upscaler, Upscaler) else None
     if given is None and upscaler not in (None, BY_PICTURE):
         raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto" or None')
-    if not isinstance(inputs, Iterable | os.PathLike):
-        raise ArgumentError(f"inputs is {inputs!r:.60}; it must be a path, or several")
     if on_file is not None and not callable(on_file):
         raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
-    paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else list(inputs)
-    cancelled = draw.cancel or threading.Event()
+    hear, cancelled, cluster = on_file or (lambda _: None), draw.cancel or threading.Event(), None
     with contextlib.ExitStack() as stack:
         plan = make_plan(
             Upscaling(options=dataclasses.replace(draw, progress=None, cancel=None), interval=interval),
-            [_path("an input", path) for path in paths],
+            _paths(inputs),
             str(_path("output", output, "a directory")),
             bundles_of() if given is None else list(given._bundles.values()),
             files=FileChoices(
@@ -256,26 +250,23 @@ def upscale_folder(
             tile="auto" if given is None else given._tile,
             directory=True,
         )
-        progress, lock, cluster = draw.progress, threading.Lock(), None
-        pixels = Pixels.of(plan.jobs, max_pixels=max_pixels) if progress is not None else None
+        progress = draw.progress
+        pixels = Pixels.of(plan.jobs, max_pixels=max_pixels, tell=progress) if progress is not None else None
 
         def progressed(number: int, done: int, total: int) -> None:
-            with lock:
-                if progress is not None and pixels is not None and pixels.reach(number, done / total):
-                    progress(pixels.done, sum(pixels.of_each))
+            if pixels is not None:
+                pixels.reach(number, done / total)
 
         def finished(number: int, file: FolderFile) -> None:
             progressed(number, 1, 1)
-            if on_file is not None:
-                on_file(file)
+            hear(file)
 
         def check() -> None:
             if cancelled.is_set():
                 raise KeyboardInterrupt  # what ends a batch
 
         for file in plan.found.refused:
-            if on_file is not None:
-                on_file(file)
+            hear(file)
         if ray is None:
             plan.models.upscaler = given or stack.enter_context(Upscaler(plan.bundles))
             plan.models.upscaler._painter.check_open()  # or every file would fail
@@ -288,6 +279,14 @@ def upscale_folder(
     if result.interrupted and not cancelled.is_set():
         raise KeyboardInterrupt  # now that everything is in order
     return result
+
+
+def _paths(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
+    """The paths and URLs. Raises: ArgumentError."""
+    if not isinstance(inputs, Iterable | os.PathLike):
+        raise ArgumentError(f"inputs is {inputs!r:.60}; it must be a path, or several")
+    paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
+    return [_path("an input", path) for path in paths]
 
 
 def _path(name: str, value: PathLike, of: str = "a file") -> Path:

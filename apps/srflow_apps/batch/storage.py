@@ -84,6 +84,20 @@ def check_written(path: UrlPath) -> None:
         raise ArgumentError(f"{path}: {path.scheme}:// can only be read; name a path, or s3://, gs:// or abfs://")
 
 
+def check_bucket(folder: UrlPath) -> None:
+    """Raises: ImageError if there is none, or if its store does not answer."""
+
+    def check(store: Any, key: str) -> None:
+        try:
+            store.info(key.strip("/").split("/")[0])
+        except FileNotFoundError as error:
+            raise ImageError(f"{folder}: the bucket does not exist; create it, or name another") from error
+        except PermissionError:  # some may write what they may not list
+            return
+
+    _asked(folder, check, "nothing can be written there")
+
+
 def is_folder(path: Path) -> bool:
     """True if it is a folder, as far as can be seen. Raises: ImageError if a URL's store does not answer."""
     if isinstance(path, UrlPath):
@@ -99,11 +113,6 @@ def exists(path: Path) -> bool:
     if isinstance(path, UrlPath):
         return _asked(path, lambda store, key: bool(store.exists(key)))
     return os.path.lexists(path)
-
-
-def is_seen(path: Path) -> bool:
-    """True if this machine has the file, as far as can be told without asking a store."""
-    return isinstance(path, UrlPath) or os.path.lexists(path)
 
 
 def real_path(path: Path) -> Path:
@@ -143,26 +152,17 @@ def put(local: Path, path: UrlPath) -> None:
     _asked(path, upload, "the file cannot be written", grace_s=_GRACE_S)
 
 
-def make_folders(folders: Iterable[Path]) -> None:
-    """Create folders, those on this machine first, and look if buckets exist. Raises: ImageError, ArgumentError."""
-
-    def check(store: Any, key: str) -> None:
-        try:
-            store.info(key.strip("/").split("/")[0])
-        except FileNotFoundError as error:
-            raise ImageError(f"{folder}: the bucket does not exist; create it, or name another") from error
-        except PermissionError:  # some may write what they may not list
-            return
-
-    for folder in sorted(dict.fromkeys(folders), key=lambda folder: isinstance(folder, UrlPath)):
-        if isinstance(folder, UrlPath):
-            check_written(folder)
-            _asked(folder, check, "nothing can be written there")
-            continue
+def make_folders(folders: Iterable[Path]) -> list[Path]:
+    """Create those on this machine; returns the new ones, each after those above it. Raises: ImageError."""
+    made = list[Path]()
+    for folder in dict.fromkeys(folder for folder in folders if not isinstance(folder, UrlPath)):
+        new = [place for place in (*reversed(folder.parents), folder) if not os.path.lexists(place)]
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ImageError(f"the directory {folder} cannot be created: {error.strerror or error}") from error
+        made += new
+    return made
 
 
 def remove_leftovers(targets: Iterable[Path]) -> None:
@@ -181,12 +181,22 @@ def reading(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    """Local paths to write, with the same bare names. URLs appear, each whole, if the block ends without an error."""
-    with _local(targets) as written:
-        yield written
-        for local, target in zip(written, targets, strict=True):
-            if isinstance(target, UrlPath):
-                put(local, target)
+    """Local paths to write, with the same bare names, in folders that are made for them.
+
+    URLs appear, each whole, if the block ends without an error. After one, new folders go if nothing is in them.
+    """
+    made = make_folders(target.parent for target in targets)
+    try:
+        with _local(targets) as written:
+            yield written
+            for local, target in zip(written, targets, strict=True):
+                if isinstance(target, UrlPath):
+                    put(local, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            for folder in reversed(made):
+                folder.rmdir()
+        raise
 
 
 @contextlib.contextmanager

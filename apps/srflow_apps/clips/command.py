@@ -19,8 +19,7 @@ import numpy as np
 
 from srflow_apps.batch.command import FAILED, STANDARD
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.jobs import failure
-from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.jobs import Upscaling, failure
 from srflow_apps.batch.run import Pixels
 from srflow_apps.clips.reading import Clip, av_errors
 from srflow_apps.clips.writing import WRITTEN, Encoding, Joined, chosen_encoding, kept_streams, record_in
@@ -169,9 +168,9 @@ class _ClipRun:
             opened = Upscaler([bundle], **options)
         with opened as upscaler, parts.held(keep=files.resume, say=tell):
             drawer = FrameUpscaler(upscaler, latents=self.latents, keyframes=KEYFRAMES, **vars(self.upscaling.options))
+            self.display.begin([source.name], lambda: Pixels([now]))
             try:
-                with self.display.progress([source.name], lambda: Pixels([now])):
-                    self._draw(clip, drawer, encoding, parts)
+                self._draw(clip, drawer, encoding, parts)
             except (SRFlowError, KeyboardInterrupt):
                 tell(f"{source}: the parts that are done stay; the same command with --resume goes on")
                 raise

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_apps.batch.jobs import FolderResult, Job, Models, Settings
-from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.jobs import FolderResult, Job, Models, Settings, Upscaling
 from srflow_apps.batch.plan import Plan
 from srflow_apps.batch.run import run_plan
 from srflow_sdk.drawing.options import DrawOptions

@@ -41,7 +41,8 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(
         said.extend(capsys.readouterr().err.splitlines())
         return said
 
-    with Display() as display, display.progress(names, lambda: Pixels.of(jobs, max_pixels=10_000)):
+    with Display() as display:
+        display.begin(names, lambda: Pixels.of(jobs, max_pixels=10_000))
         now[0] += 1.9
         display.progressed(1, 1, 6)
         assert lines() == []
@@ -54,11 +55,13 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(
         now[0] += 1
         display.finished(1, FolderFile(source=jobs[0].source, targets=jobs[0].targets, status="skipped"))
         assert lines().pop().startswith("[2/3] b.png, 22%, about "), "what is skipped takes no time"
-    with Display() as display, display.progress(["large.png"], lambda: Pixels([1000])):
+    with Display() as display:
+        display.begin(["large.png"], lambda: Pixels([1000]))
         now[0] += 2
         display.progressed(1, 1, 1000)
         assert lines().pop().startswith("large.png tile 1/1000, about 00:"), "no 0%, which stays for long"
-    with Display(quiet=True) as display, display.progress(names, lambda: Pixels([1])):
+    with Display(quiet=True) as display:
+        display.begin(names, lambda: Pixels([1]))
         now[0] += 99
         display.progressed(1, 1, 2)
         assert lines() == []

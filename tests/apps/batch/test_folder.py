@@ -144,10 +144,10 @@ def test_a_folder_without_images_and_a_missing_file_are_results(out: Path, upsca
     [
         ({"shard": (3, 2)}, r"shard is \(3, 2\)"),
         ({"shard": "1/2"}, "shard is"),
-        ({"format": "bmp"}, "the formats are png"),
+        ({"format": "bmp"}, "format is 'bmp'; it must be one of png"),
         ({"name": "{who}.png"}, "cannot be filled in"),
-        ({"samples": 0}, "samples is 0; ask for 1 to 1000$"),
-        ({"samples": 1001}, "samples is 1001; ask for 1 to 1000, then go on with --sample 1000"),
+        ({"samples": 0}, "samples is 0; it must be a whole number from 1 to 1000$"),
+        ({"samples": 1001}, "samples is 1001"),
         ({"samples": True}, "samples is True"),
         ({"inputs": []}, "there are no inputs"),
         ({"inputs": None}, "inputs is None; it must be a path, or several"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from srflow_apps.batch.jobs import Job
-from srflow_apps.batch.plan import Found, Naming, check_targets, find_inputs, part_of, plan_outputs
+from srflow_apps.batch.plan import Found, Naming, check_targets, find_inputs, part_of, placed, plan_outputs
 from srflow_sdk.errors import ArgumentError, ImageError
 
 from .conftest import tree
@@ -91,7 +91,8 @@ def targets(inputs: str, out: str | Path, *, directory: bool = False, **naming: 
     """The outputs of some inputs, between spaces as these are."""
     names = Naming(**{"values": VALUES, **naming})
     names.check()
-    jobs = plan_outputs([named(path) for path in inputs.split()], Path(out), naming=names, directory=directory)
+    names, folder = placed(names, [Path(path) for path in inputs.split()], str(out), directory=directory)
+    jobs = plan_outputs([named(path) for path in inputs.split()], folder, naming=names)
     return " ".join(target.as_posix() for job in jobs for target in job.targets)
 
 
@@ -159,10 +160,9 @@ def test_an_existing_directory_or_a_trailing_slash_is_a_directory_whatever_its_n
     assert targets("a.jpg", "v1.2", directory=True) == "v1.2/a.png"
     folder.mkdir()
     assert targets("a.jpg", folder) == f"{folder.as_posix()}/a.png"
-    (job,) = plan_outputs([named("a.jpg")], Path("large.v2"), naming=Naming(), inputs=[tmp_path])
-    assert job.targets == (Path("large.v2/a.png"),)
+    assert placed(Naming(), [tmp_path], "large.v2")[1] == Path("large.v2")
     with pytest.raises(ArgumentError, match=r"big\.png is one file and .* is a folder"):
-        plan_outputs([named("a.jpg")], Path("big.png"), naming=Naming(), inputs=[tmp_path])
+        placed(Naming(), [tmp_path], "big.png")
 
 
 @pytest.mark.parametrize("out", [".", "..", "sub/.."])
@@ -202,7 +202,7 @@ def test_no_input_is_overwritten_by_any_output_under_any_name(
     with pytest.raises(ArgumentError, match="would overwrite the input"):
         plan_outputs([named(tmp_path / "other.jpg"), named(photo)], out, naming=Naming())
     with pytest.raises(ArgumentError, match="would overwrite"):
-        plan_outputs([named(tmp_path / "photo.jpg")], out, naming=Naming(), directory=True, keep=[photo])
+        plan_outputs([named(tmp_path / "photo.jpg")], out, naming=Naming(), keep=[photo])
 
 
 def test_every_input_is_in_one_shard_the_same_on_every_machine() -> None:
@@ -216,7 +216,8 @@ def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "dir.png").mkdir()
 
     def check(target: str, report: str | None = None) -> None:
-        jobs = plan_outputs([named(tmp_path / "a.jpg")], tmp_path / target, naming=Naming())
+        names, folder = placed(Naming(), [tmp_path / "a.jpg"], str(tmp_path / target))
+        jobs = plan_outputs([named(tmp_path / "a.jpg")], folder, naming=names)
         check_targets(jobs, report=None if report is None else tmp_path / report)
 
     check("new/deep/big.png", "reports/r.json")

@@ -1,4 +1,4 @@
-"""The report of a batch: its fields, the hashes of the one before, and secrets that stand in none."""
+"""The report of a batch: its fields, and secrets that stand in none."""
 
 from __future__ import annotations
 
@@ -10,18 +10,9 @@ from typing import Any
 
 import pytest
 
-from srflow_apps.batch.jobs import (
-    FolderFile,
-    FolderResult,
-    Job,
-    Settings,
-    batch_report,
-    read_report,
-    write_report,
-)
+from srflow_apps.batch.jobs import FolderResult, Job, Settings, batch_report, write_report
 from srflow_sdk import upscale_folder
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
@@ -97,42 +88,3 @@ def test_a_report_that_cannot_be_written_is_one_line_and_leaves_nothing(
         write_report(plan_of(upscaler, Settings(), report=path), FolderResult(files=(), total=0))
     assert not path.exists()
     assert not hidden_files(path.parent)
-
-
-def hashes(report: dict[str, Any]) -> dict[str, str]:
-    """All that it knows, of outputs made and not made."""
-    outputs = [output for file in report["files"] for output in file["outputs"]]
-    return {**report["earlier"], **{each["path"]: each["sha256"] for each in outputs if each["sha256"]}}
-
-
-def test_outputs_are_held_to_the_hashes_of_every_report_before(jobs: list[Job], upscaler: Upscaler, path: Path) -> None:
-    def stop(file: FolderFile) -> None:
-        raise KeyboardInterrupt
-
-    whole = hashes(run(jobs, upscaler, path))
-    assert whole == {str(one.targets[0]): file_sha256(one.targets[0]) for one in jobs}
-    with pytest.raises(KeyboardInterrupt):
-        run(jobs, upscaler, path, on_file=stop)
-    report = json.loads(path.read_text())
-    assert 1 <= len(report["files"]) < 3
-    assert hashes(report) == hashes(run(jobs, upscaler, path)) == whole
-    forged, made = read_image(jobs[0].targets[0]), read_provenance(jobs[0].targets[0])
-    write_image(jobs[0].targets[0], forged.pixels[::-1], provenance=made)
-    report = run(jobs, upscaler, path)
-    assert [file["status"] for file in report["files"]] == ["done", "skipped", "skipped"]
-    assert [*report["earlier"]] == [str(one.targets[0]) for one in jobs[1:]]
-    assert hashes(report) == whole
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("", "[]", '{"schema": 99}', "[" * 100_000, '{"schema": 1, "files": [NaN]}'),
-        '{"schema": 1, "earlier": {}, "files": [{"outputs": [{"path": 1}]}]}',
-    ],
-)
-def test_a_report_that_is_none_is_no_obstacle(jobs: list[Job], upscaler: Upscaler, path: Path, text: str) -> None:
-    run_jobs(jobs[:1], upscaler, settings=settings_with())
-    path.write_text(text)
-    assert read_report(path) == {}
-    assert run(jobs[:1], upscaler, path)["files"][0]["outputs"][0]["lr_psnr"] is None

@@ -14,7 +14,7 @@ from srflow_sdk.files import ImageWriter, write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
 
-from .conftest import run, run_jobs, statuses
+from .conftest import job, run, run_jobs, statuses
 
 
 class Failing:
@@ -142,6 +142,15 @@ def test_a_broken_file_leaves_nothing(jobs: list[Job], upscaler: Upscaler) -> No
     jobs[1].source.write_bytes(jobs[1].source.read_bytes()[:-200])
     assert statuses(run(jobs, upscaler)) == ["done", "failed", "done"]
     assert sorted(path.name for path in jobs[0].targets[0].parent.iterdir()) == ["a.png", "c.png"]
+
+
+def test_a_folder_is_made_for_what_is_written_alone(jobs: list[Job], upscaler: Upscaler, tmp_path: Path) -> None:
+    jobs[0].source.write_bytes(jobs[0].source.read_bytes()[:-200])
+    broken, whole = (job(one.source, tmp_path / "new" / "deep" / f"{one.source.name}") for one in jobs[:2])
+    assert statuses(run([broken], upscaler)) == ["failed"]
+    assert not (tmp_path / "new").exists()
+    assert statuses(run([broken, whole], upscaler)) == ["failed", "done"]
+    assert [path.name for path in (tmp_path / "new" / "deep").iterdir()] == ["b.png"]
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -12,8 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_apps.batch import storage
-from srflow_apps.batch.jobs import Job, Models, Settings, digest, do_one
-from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.jobs import Job, Models, Settings, Upscaling, digest, do_one
 from srflow_apps.batch.ray import DoJobs
 from srflow_apps.batch.storage import UrlPath, as_path
 from srflow_apps.commands import cli

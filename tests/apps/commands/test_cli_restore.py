@@ -64,11 +64,11 @@ def test_each_command_makes_only_its_own_pictures_again(run: Run, flow_bundle: P
     upscale = ["--model", str(flow_bundle), "--device", "cpu"]
     result = CliRunner().invoke(cli.upscale, ["--from-output", "clean.png", "-o", "x.png", *upscale])
     assert result.exit_code == 1
-    assert "not made by srflow-upscale but by srflow-restore" in result.stderr
+    assert "was made by srflow-restore; make it again with srflow-restore --from-output" in result.stderr
     CliRunner().invoke(cli.upscale, ["a.png", "-o", "large.png", *upscale])
     result = run("--from-output", "large.png", "-o", "x.png")
     assert result.exit_code == 1
-    assert "not made by srflow-restore but by srflow-upscale" in result.stderr
+    assert "was made by srflow-upscale; make it again with srflow-upscale --from-output" in result.stderr
     assert not Path("x.png").exists()
 
 

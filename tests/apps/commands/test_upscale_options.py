@@ -150,7 +150,7 @@ def test_the_bounds_of_an_interval_stand_beside_the_picture_and_are_not_made_aga
     for name, pixels in zip(result.stdout.split(), expected, strict=True):
         np.testing.assert_array_equal(read_image(name).pixels, pixels)
     again = run_calibrated("small.png", "--from-output", "small_x4_low.png", "-o", "again.png")
-    assert "small_x4_low.png is a bound of an interval; make it again with srflow-upscale --interval" in again.stderr
+    assert "small_x4_low.png was made by srflow-upscale --interval; run that again" in again.stderr
 
 
 def test_resume_makes_intervals_again_that_are_not_whole_or_of_another_coverage(
