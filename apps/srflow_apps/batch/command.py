@@ -18,7 +18,7 @@ from srflow_apps.batch.plan import Plan, ending_of, make_plan
 from srflow_apps.batch.ray import Cluster
 from srflow_apps.batch.run import Pixels, run_plan
 from srflow_apps.batch.storage import UrlPath, as_path, exists, is_folder, reading, standing_for
-from srflow_apps.clips.reading import is_clip
+from srflow_apps.clips.files import is_clip
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import ImageReader, Provenance, check_writable, read_provenance, spooled

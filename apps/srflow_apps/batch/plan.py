@@ -18,7 +18,7 @@ from typing import Any, cast
 from srflow_apps.batch.choices import FORMATS, FileChoices, Format
 from srflow_apps.batch.jobs import FolderFile, Job, Models, Operation, Settings, failure
 from srflow_apps.batch.storage import UrlPath, as_path, check_bucket, check_written, file_names, is_folder, real_path
-from srflow_apps.clips.reading import CLIPS
+from srflow_apps.clips.files import CLIPS
 from srflow_sdk._checks import flag, one_of, whole
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, ImageError, SRFlowError

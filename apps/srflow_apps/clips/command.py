@@ -21,25 +21,15 @@ from srflow_apps.batch.command import FAILED, STANDARD
 from srflow_apps.batch.display import Display
 from srflow_apps.batch.jobs import Upscaling, failure
 from srflow_apps.batch.run import Pixels
-from srflow_apps.clips.reading import Clip, av_errors
-from srflow_apps.clips.writing import WRITTEN, Encoding, Joined, chosen_encoding, kept_streams, record_in
+from srflow_apps.clips.files import WRITTEN, Clip, Encoding, av_errors, chosen_encoding, join, kept_streams, record_in
 from srflow_sdk._version import __version__
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.clips.optical_flow import opencv
 from srflow_sdk.errors import ArgumentError, ImageError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import bundles_of, choose_model
+from srflow_sdk.system import local_files
 from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
-from srflow_sdk.system.local_files import (
-    LOCKS_EXIST,
-    check_replaceable,
-    file_sha256,
-    lock,
-    real_path,
-    remove_stale_parts,
-    replacing,
-    write_atomically,
-)
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -102,9 +92,9 @@ def _targets(sources: Sequence[Path], output: str | None, suffix: str | None) ->
         endings = [path.suffix if path.suffix.lower() in WRITTEN else ".mkv" for path in sources]
         folders = [path.parent if output is None else out for path in sources]
         targets = [folders[i] / f"{path.stem}{end}{endings[i]}" for i, path in enumerate(sources)]
-    real = [real_path(target) for target in targets]
+    real = [local_files.real_path(target) for target in targets]
     for target in real:
-        if real.count(target) > 1 or target in map(real_path, sources):
+        if real.count(target) > 1 or target in map(local_files.real_path, sources):
             raise ArgumentError(f"{target} would overwrite an input, or another output; name each with -o")
     return targets
 
@@ -128,7 +118,7 @@ class _ClipRun:
             tell(f"{source}: {target} exists: skipped")
             return True
         with av_errors(target, "cannot be written"):  # now, not when all is drawn
-            check_replaceable(target)
+            local_files.check_replaceable(target)
         clip = Clip(source, max_pixels=self.machine.max_pixels)
         clip.look_through()
         choice = choose_model(clip.sample, scale=self.upscaling.scale, among=self.bundles)
@@ -162,7 +152,7 @@ class _ClipRun:
             self.display.answer(f"dry run, nothing was written: {line}")
             return not clip.damage
         tell(line)
-        remove_stale_parts(target)
+        local_files.remove_stale_parts(target)
         options = {name: getattr(self.machine, name) for name in ("device", "tile", "threads", "precision")}
         with deferred_interrupts(*STOPPING):  # a signal breaks imports of native code
             opened = Upscaler([bundle], **options)
@@ -174,7 +164,7 @@ class _ClipRun:
             except (SRFlowError, KeyboardInterrupt):
                 tell(f"{source}: the parts that are done stay; the same command with --resume goes on")
                 raise
-            Joined(clip, clip.times, target, kept, said).to_file(parts.paths())
+            join(clip, parts.paths(), target, kept, record=said)
             parts.clear()
         self.display.printed(target)
         return not clip.damage
@@ -186,7 +176,7 @@ class _ClipRun:
             "model": bundle.manifest.name,
             "model_sha256": bundle.manifest.digest,
             "latent_scheme": bundle.manifest.latent_scheme,
-            "source_sha256": file_sha256(clip.path),
+            "source_sha256": local_files.file_sha256(clip.path),
             "frames": len(clip.times),
             "latents": self.latents,
             "keyframes": KEYFRAMES,
@@ -217,7 +207,7 @@ class _ClipRun:
                 if encoded is not None:
                     encoded.result()
                 if drawer.start(stop) < stop < parts.frames:
-                    following = replacing(path.with_suffix(".state"))
+                    following = local_files.replacing(path.with_suffix(".state"))
                     with following as descriptor, os.fdopen(os.dup(descriptor), "wb") as file:
                         np.savez(file, **drawer.state())
             path.with_name(f"{int(path.stem) - 1:06}.state").unlink(missing_ok=True)
@@ -258,16 +248,16 @@ class Parts:
         with contextlib.ExitStack() as stack:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                if LOCKS_EXIST:
+                if local_files.LOCKS_EXIST:
                     stack.callback(os.close, descriptor := os.open(self.folder, os.O_RDONLY))
-                    if not lock(descriptor, wait=False):
+                    if not local_files.lock(descriptor, wait=False):
                         why = "another run makes this clip; wait for it (or the disk has no locks: take another)"
                         raise ImageError(f"{self.folder} is in use: {why}")
                 if (self.folder / _SETTINGS).exists() and not self.done():
                     say(f"{self.folder} has parts of another clip, model or settings: beginning anew")
                 if not (keep and self.done()):
                     self.clear(folder=False)
-                    write_atomically(self.folder / _SETTINGS, self.record.encode())
+                    local_files.write_atomically(self.folder / _SETTINGS, self.record.encode())
             except OSError as error:
                 raise ImageError(f"{self.folder} cannot be written: {error.strerror or error}") from error
             yield

@@ -302,7 +302,7 @@ def _list_models() -> None:
 
 def _are_clips(inputs: tuple[str, ...], own: _UpscaleChoices) -> bool:
     """True if the inputs are clips, by their names. Raises: ArgumentError for pictures among them, and such options."""
-    from srflow_apps.clips.reading import is_clip
+    from srflow_apps.clips.files import is_clip
 
     chosen = [f"--{name}" for name in ("latents", "codec") if getattr(own, name) is not None]
     pictures = [path for path in inputs if not is_clip(Path(path))]

@@ -36,11 +36,12 @@ def write_clip(
     chapter: str | None = None,
     metadata: dict[str, str] | None = None,
     options: dict[str, str] | None = None,
+    output_ts_offset: str = "0",
     **context: Any,
 ) -> Path:
     """Write a clip of 25 frames a second, or with these times in ms. context: attributes of the encoder."""
     height, width = pictures[0].shape[:2]
-    with av.open(str(path), "w") as output:
+    with av.open(str(path), "w", options={"output_ts_offset": output_ts_offset}) as output:
         output.metadata.update(metadata or {})
         if chapter is not None:
             title = {"title": chapter}

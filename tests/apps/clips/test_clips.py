@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from srflow_apps.clips.writing import record_in
+from srflow_apps.clips.files import record_in
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.upscaler import Upscaler
 
@@ -146,6 +146,45 @@ def test_sound_that_a_container_cannot_hold_is_encoded_anew(
         assert seen(tmp_path / target).sound == seen(source).sound != b""
     else:
         assert heard(tmp_path / target) == pytest.approx(heard(source), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("sound", "target"), [("pcm_s16le", "large.mp4"), ("ac3", "large.webm"), ("wavpack", "large.mp4")]
+)
+@pytest.mark.usefixtures("plain")
+def test_sound_that_is_encoded_anew_keeps_its_channels_where_the_encoder_has_them(
+    run: Run, tmp_path: Path, sound: str, target: str
+) -> None:
+    write_clip(tmp_path / "clip.mkv", moving(5), sound=sound, layout="5.1(side)")
+    made(run, "clip.mkv", "-o", target)
+    with av.open(str(tmp_path / target)) as container:
+        assert container.streams.audio[0].layout.name == "5.1"
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_broadcast_begins_at_zero(run: Run, tmp_path: Path) -> None:
+    """Its times begin anywhere, and a player would wait for them."""
+    source = write_clip(tmp_path / "clip.ts", moving(3), sound=True, output_ts_offset="3600")
+    made(run, "clip.ts", "-o", "large.mkv")
+    before, after = seen(source), seen(tmp_path / "large.mkv")
+    late = [float(old - new) for old, new in zip(before.times, after.times, strict=True)]
+    assert min(late) > 3599
+    assert max(late) - min(late) < 0.002
+    assert after.times[0] < 0.1
+    assert after.sound
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_damaged_packet_of_sound_is_left_out(run: Run, tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "clip.ts", moving(50), sound=True)
+    with av.open(str(source)) as container:
+        places = [packet.pos for packet in container.demux(audio=0) if packet.size]
+    broken = bytearray(source.read_bytes())
+    at = broken.index(b"\xff\xf1", places[len(places) // 2])  # where a frame of ADTS begins
+    broken[at : at + 2] = b"\0\0"
+    (tmp_path / "clip.ts").write_bytes(broken)
+    made(run, "clip.ts", "-o", "large.mp4")
+    assert heard(tmp_path / "large.mp4")[0] > 1
 
 
 def heard(path: Path) -> tuple[float, float]:

@@ -90,7 +90,7 @@ def fail() -> NoReturn:
 def parts(run: Run, whole: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """All parts of clip.mp4, which are not joined yet."""
     with monkeypatch.context() as patch:
-        patch.setattr("srflow_apps.clips.writing.Joined.to_file", lambda *_, **__: fail())
+        patch.setattr("srflow_apps.clips.command.join", lambda *_, **__: fail())
         assert run("clip.mp4", "-o", "large.mp4").exit_code == 1
     return tmp_path / "large.mp4.parts"
 
