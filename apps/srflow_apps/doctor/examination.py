@@ -45,7 +45,7 @@ EXTRAS = {
 DEADLINE_S = 120
 OK, MISSING, PROBLEM = "ok", "missing", "problem"
 _CPU_RUNTIME, _GPU_RUNTIME = "onnxruntime", "onnxruntime-gpu"
-_NO_RUNTIME = "ONNX Runtime does not work, see above"
+_NO_RUNTIME, _NO_GPU = "ONNX Runtime does not work, see above", "there is no NVIDIA GPU to use"
 
 Found = Sequence[Any]
 """A state, a detail, and fixes, as of :class:`Check`; a fix may be its command alone."""
@@ -106,6 +106,8 @@ def _line(error: Exception) -> str:
 
 def apart(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function of this module run in a process of its own. Raises: RuntimeError, one line, for what it raised."""
+    if __name__ == "__main__":  # this is that process
+        return function
 
     @functools.wraps(function)
     def asked(*arguments: str) -> Any:
@@ -164,27 +166,31 @@ def upscale(device: str) -> str:
 
 
 @apart
-def plugin(device: str) -> dict[str, Any]:
-    """The devices that a plug-in provider of ONNX Runtime finds, None if it is not installed, and what it needs."""
+def plugin(device: str) -> Found:
+    """A plug-in provider of ONNX Runtime, upscaling on the first device that it finds."""
     from srflow_sdk.backends.providers import PROVIDERS, find_devices
 
     row = PROVIDERS[device]
-    about = {"needs": row.needs, "fix": f"pip install {row.package}", "version": row.version()}
     if not row.offered():
-        return {**about, "devices": None}
-    found = ((one.device, one.ep_metadata.get("FULL_DEVICE_NAME")) for one in find_devices(row))
-    return {**about, "devices": [f"{one.type.name}, {name or one.vendor}".rstrip(", ") for one, name in found]}
+        return MISSING, f"not installed; it needs {row.needs}", f"pip install {row.package}"
+    if not (found := find_devices(row)):
+        return MISSING, f"{row.version()} is installed but offers no device here; it needs {row.needs}"
+    one, name = found[0].device, found[0].ep_metadata.get("FULL_DEVICE_NAME")
+    kind = f"{one.type.name}, {name or one.vendor}".rstrip(", ")
+    return OK, f"{row.version()} on {kind}: {upscale(device)}"
 
 
 @apart
-def openvino() -> str:
-    """OpenVINO's version and the device that it would take; "" if it is absent."""
+def openvino() -> Found:
+    """OpenVINO, upscaling on the device that it would take."""
     if importlib.util.find_spec("openvino") is None:
-        return ""
+        detail = "not installed; it runs on processors of any maker and on Intel's GPUs"
+        return MISSING, detail, f'pip install "{DISTRIBUTION}[openvino]"'
     from srflow_sdk.backends.openvino import best_device, import_openvino, openvino_core
 
     device, version = best_device(), str(import_openvino().__version__).partition("-")[0]
-    return f"{version} on {device}, {openvino_core().get_property(device, 'FULL_DEVICE_NAME')}"
+    name = openvino_core().get_property(device, "FULL_DEVICE_NAME")
+    return OK, f"{version} on {device}, {name}: {upscale('openvino')}"
 
 
 @apart
@@ -282,20 +288,20 @@ def _onnxruntime() -> Found:
     owners, purposes = runtimes(), [("for the CPU", _CPU_RUNTIME), ("for NVIDIA GPUs", _GPU_RUNTIME)]
     if _or_none(graphics):
         purposes.reverse()
-    outcome = "active"
     try:
         one = runtime()
         active = f"{one['package']} {one['version']}{', CUDA ' * bool(one['cuda'])}{one['cuda']} with "
         active += ", ".join(name.removesuffix("ExecutionProvider") for name in one["providers"])
         if len(owners) < 2:
             return OK, active
+        says = f"active: {active}"
     except Exception as error:
-        active, outcome = _line(error), "import onnxruntime fails"
+        says = f"import onnxruntime fails: {_line(error)}"
     if not owners:
-        return PROBLEM, f"not installed: {active}", *((purpose, f"pip install {keep}") for purpose, keep in purposes)
-    detail = f"{owners[0]} is installed and broken, perhaps because another onnxruntime was uninstalled: {active}"
+        return PROBLEM, f"not installed; {says}", *((purpose, f"pip install {keep}") for purpose, keep in purposes)
+    detail = f"{owners[0]} is installed and broken, perhaps because another onnxruntime was uninstalled; {says}"
     if len(owners) > 1:
-        detail = f"{' and '.join(owners)} overwrite each other's files; {outcome}: {active}"
+        detail = f"{' and '.join(owners)} overwrite each other's files; {says}"
     return PROBLEM, detail, *((purpose, only_runtime(keep)) for purpose, keep in purposes)
 
 
@@ -313,15 +319,12 @@ def _nvidia_gpu() -> Found:
 
 def _cuda() -> Found:
     one, found = _or_none(runtime), _or_none(graphics)
-    if one is None:
-        return MISSING, _NO_RUNTIME
-    wheels = cuda_of_wheels(found["cuda"]) if found else 0
-    build = only_runtime(f'"{_GPU_RUNTIME}<1.27"' if wheels == 12 else _GPU_RUNTIME) if found else ""
+    if one is None or found is None:
+        return MISSING, _NO_GPU if one else _NO_RUNTIME
+    wheels = cuda_of_wheels(found["cuda"])
+    build = only_runtime(f'"{_GPU_RUNTIME}<1.27"' if wheels == 12 else _GPU_RUNTIME)
     if "CUDAExecutionProvider" not in one["providers"]:
-        no_gpu = "" if found else ", and there is no GPU to use"
-        return MISSING, f"the active ONNX Runtime ({one['package']}) is built without CUDA{no_gpu}", build
-    if not found:
-        return MISSING, "this ONNX Runtime is built with CUDA, but there is no GPU to use"
+        return MISSING, f"the active ONNX Runtime ({one['package']}) is built without CUDA", build
     major = int(str(one["cuda"]).partition(".")[0] or 0)
     if major > wheels:  # wheels since 1.27 are for CUDA 13
         why = f"this ONNX Runtime is for CUDA {one['cuda']}, which the driver (up to {found['cuda']}) does not run"
@@ -335,16 +338,15 @@ def _cuda() -> Found:
 
 
 def _tensorrt(module: str, extra: str) -> Found:
-    found = _or_none(graphics)
-    of_driver = f"-cu{cuda_of_wheels(found['cuda'])}" if found and extra == "tensorrt" else ""
+    if (found := _or_none(graphics)) is None:
+        return MISSING, _NO_GPU  # so nobody downloads gigabytes for nothing
+    of_driver = f"-cu{cuda_of_wheels(found['cuda'])}" if extra == "tensorrt" else ""
     fix = f'pip install "{DISTRIBUTION}[{extra}{of_driver}]"'
     try:
         version = module_version(module)
     except Exception as error:
         absent = f"No module named '{module}'" in str(error)
         return (MISSING, "not installed", fix) if absent else (PROBLEM, _line(error), fix)
-    if not found:
-        return MISSING, f"{module} {version}, but no GPU to run engines on"
     return OK, f"{module} {version} on {found['gpus'][0]}"
 
 
@@ -352,20 +354,9 @@ def _plugin(device: str) -> Found:
     if _or_none(runtime) is None:
         return MISSING, _NO_RUNTIME
     if device == "rtx" and _or_none(graphics) is None:
-        return MISSING, "there is no NVIDIA GPU to use"
-    found = plugin(device)
-    if found["devices"] is None:
-        return MISSING, f"not installed; it needs {found['needs']}", found["fix"]
-    if not found["devices"]:
-        return MISSING, f"{found['version']} is installed but offers no device here; it needs {found['needs']}"
-    return OK, f"{found['version']} on {found['devices'][0]}: {upscale(device)}"
-
-
-def _openvino() -> Found:
-    if found := openvino():
-        return OK, f"{found}: {upscale('openvino')}"
-    detail = "not installed; it runs on processors of any maker and on Intel's GPUs"
-    return MISSING, detail, f'pip install "{DISTRIBUTION}[openvino]"'
+        return MISSING, _NO_GPU
+    found: Found = plugin(device)
+    return found
 
 
 def extra_packages(extra: str) -> Found:
@@ -398,9 +389,9 @@ PARTS: dict[str, Callable[[], Found]] = {
     "TensorRT": partial(_tensorrt, "tensorrt", "tensorrt"),
     "TensorRT-RTX": partial(_tensorrt, "tensorrt_rtx", "rtx"),
     **{f"{device} EP": partial(_plugin, device) for device in get_args(PluginDevice)},
-    "OpenVINO": _openvino,
+    "OpenVINO": openvino,
     "native library": native_library,
-    "TensorRT plugins": partial(native_library, "plugins"),
+    "TensorRT plugins": lambda: native_library("plugins") if _or_none(graphics) else (MISSING, _NO_GPU),
     **{name: partial(extra_packages, extra) for extra, (name, _) in EXTRAS.items()},
 }
 """The parts that are looked at, by the names of their lines. An error of one is a problem."""
@@ -415,6 +406,6 @@ _AGAIN: dict[str, str | tuple[str, str]] = {  # the command for a part that is b
 
 if __name__ == "__main__":
     try:
-        sys.stdout.write("\n" + json.dumps(globals()[sys.argv[1]].__wrapped__(*sys.argv[2:])))
+        sys.stdout.write("\n" + json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))
     except Exception as error:
         sys.exit(_line(error))

@@ -17,6 +17,7 @@ from srflow_apps.commands import cli
 from srflow_apps.doctor import examination as doctor
 from srflow_apps.doctor.examination import MISSING, OK, PROBLEM, Check, basics_work, examine
 from srflow_sdk._version import __version__
+from srflow_sdk.backends.providers import PROVIDERS
 from srflow_sdk.errors import SRFlowError
 from tests.sdk.backends.fake_tensorrt import write_plugin_library
 
@@ -29,15 +30,12 @@ GPU_RUNTIME = {
 }
 DRIVER = {"gpus": ["NVIDIA L4"], "cuda": "13.0"}
 WORKS = "works: 32×32 to 128×128 in 0.25 s"
-PLUGIN = {"version": "1.8.1", "needs": "hardware", "fix": "pip install it", "devices": ["GPU, Arc"]}
-OPENVINO = "2026.4.1 on CPU, AMD EPYC"
 NO_DRIVER = RuntimeError("libcuda.so.1: cannot open shared object file: No such file or directory")
 ANSWERS: dict[str, Any] = {  # of a CPU machine where all is well
     "runtime": CPU_RUNTIME,
     "graphics": NO_DRIVER,
     "upscale": WORKS,
-    "plugin": {**PLUGIN, "devices": None},
-    "openvino": "",
+    "plugin": (MISSING, "not installed; it needs hardware", "pip install it"),
     "module_version": RuntimeError("No module named 'tensorrt'"),
     "module_version tensorrt_rtx": RuntimeError("No module named 'tensorrt_rtx'"),
     "cuda_libraries": None,
@@ -63,7 +61,7 @@ def diagnose(monkeypatch: pytest.MonkeyPatch) -> Diagnose:
 
         for question in {name.partition(" ")[0] for name in answers}:
             monkeypatch.setattr(doctor, question, asked(question))
-        for name in ("image files", "native library", "TensorRT plugins"):
+        for name in ("image files", "native library", "TensorRT plugins", "OpenVINO"):
             monkeypatch.setitem(doctor.PARTS, name, lambda: (OK, "as ever"))
         return {check.name: check for check in examine()}
 
@@ -73,7 +71,7 @@ def diagnose(monkeypatch: pytest.MonkeyPatch) -> Diagnose:
 def test_a_cpu_machine_misses_the_gpu_parts_and_nothing_else(diagnose: Diagnose) -> None:
     checks = diagnose()
     assert checks["upscale on CPU"].detail == WORKS
-    devices = ("NVIDIA GPU", "upscale on CUDA", "TensorRT", "TensorRT-RTX", "rtx EP", "webgpu EP", "OpenVINO")
+    devices = ("NVIDIA GPU", "upscale on CUDA", "TensorRT", "TensorRT-RTX", "rtx EP", "webgpu EP")
     assert {name for name, check in checks.items() if check.state == MISSING} >= {*devices}
     assert not [check for check in checks.values() if check.state == PROBLEM]
     assert basics_work(checks.values())
@@ -98,7 +96,8 @@ LOST = RuntimeError("libcublasLt.so.13: cannot open shared object file")
         ({"graphics": RuntimeError("it sees no GPU")}, "NVIDIA GPU", PROBLEM, "it sees no GPU", None),
         ({"graphics": DRIVER}, "upscale on CUDA", MISSING, "built without CUDA", "--no-deps onnxruntime-gpu"),
         (GPU, "upscale on CUDA", OK, WORKS, None),
-        ({"runtime": GPU_RUNTIME}, "upscale on CUDA", MISSING, "there is no GPU to use", None),
+        ({"runtime": GPU_RUNTIME}, "upscale on CUDA", MISSING, "no NVIDIA GPU", None),
+        ({"runtime": RuntimeError("no module")}, "upscale on CUDA", MISSING, "ONNX Runtime does not work", None),
         ({**GPU, "upscale": RuntimeError("it fails")}, "upscale on CUDA", PROBLEM, "it fails", None),
         ({**GPU, "cuda_libraries": LOST}, "upscale on CUDA", MISSING, "libcublasLt.so.13", "-gpu[cuda,cudnn]"),
         (
@@ -110,21 +109,12 @@ LOST = RuntimeError("libcublasLt.so.13: cannot open shared object file")
         ),
         ({"graphics": {**DRIVER, "cuda": "12.4"}}, "TensorRT", MISSING, "not installed", "[tensorrt-cu12]"),
         ({"graphics": DRIVER, "module_version": "10.15.1"}, "TensorRT", OK, "tensorrt 10.15.1 on NVIDIA L4", None),
-        ({"module_version__tensorrt_rtx": "1.7"}, "TensorRT-RTX", MISSING, "1.7, but no GPU", None),
-        ({"plugin": PLUGIN}, "webgpu EP", OK, f"1.8.1 on GPU, Arc: {WORKS}", None),
+        ({}, "TensorRT", MISSING, "no NVIDIA GPU", None),  # and so no command: it takes gigabytes
         ({}, "webgpu EP", MISSING, "not installed; it needs hardware", "pip install it"),
-        ({"plugin": {**PLUGIN, "devices": []}}, "webgpu EP", MISSING, "no device here; it needs hardware", None),
         ({"plugin": RuntimeError("it died")}, "webgpu EP", PROBLEM, "it died", None),
         ({"runtime": RuntimeError("no module")}, "webgpu EP", MISSING, "ONNX Runtime does not work", None),
         ({"plugin": RuntimeError("it died")}, "rtx EP", MISSING, "no NVIDIA GPU", None),
         ({"plugin": RuntimeError("it died"), "graphics": DRIVER}, "rtx EP", PROBLEM, "it died", None),
-        ({}, "OpenVINO", MISSING, "not installed", '"srflow-sdk[openvino]"'),
-        ({"openvino": OPENVINO}, "OpenVINO", OK, f"{OPENVINO}: works", None),
-        ({"openvino": RuntimeError("it does not start")}, "OpenVINO", PROBLEM, "it does not", "-reinstall openvino"),
-        (
-            {"openvino": OPENVINO, "upscale__openvino": RuntimeError("openvino computes a different picture")},
-            *("OpenVINO", PROBLEM, "a different picture", "-reinstall openvino"),
-        ),
     ],
 )
 def test_a_part_says_what_it_can_do_or_why_not_and_the_command(
@@ -133,6 +123,35 @@ def test_a_part_says_what_it_can_do_or_why_not_and_the_command(
     check = diagnose(**answers)[name]
     assert (check.state, says in check.detail) == (state, True), check
     assert [command.endswith(fix) or fix in command for _, command in check.fixes] == ([] if fix is None else [True])
+
+
+def test_a_plug_in_upscales_on_its_first_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    arc = SimpleNamespace(type=SimpleNamespace(name="GPU"), vendor="Intel")
+    found: list[SimpleNamespace] = []
+    row: Any = SimpleNamespace(needs="hardware", package="it", version=lambda: "1.8.1", offered=lambda: True)
+    monkeypatch.setitem(PROVIDERS, "webgpu", row)
+    monkeypatch.setattr("srflow_sdk.backends.providers.find_devices", lambda _row: found)
+    monkeypatch.setattr(doctor, "upscale", lambda _device: WORKS)
+    plugin = doctor.plugin.__wrapped__  # type: ignore[attr-defined]
+    assert plugin("webgpu") == (MISSING, "1.8.1 is installed but offers no device here; it needs hardware")
+    found.append(SimpleNamespace(device=arc, ep_metadata={"FULL_DEVICE_NAME": "Arc"}))
+    assert plugin("webgpu") == (OK, f"1.8.1 on GPU, Arc: {WORKS}")
+    row.offered = lambda: False
+    assert plugin("webgpu") == (MISSING, "not installed; it needs hardware", "pip install it")
+
+
+def test_openvino_upscales_or_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    openvino = doctor.openvino.__wrapped__  # type: ignore[attr-defined]
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    assert openvino()[0::2] == (MISSING, 'pip install "srflow-sdk[openvino]"')
+    monkeypatch.undo()
+    pytest.importorskip("openvino", reason='pip install "srflow-sdk[openvino]"')
+    monkeypatch.setattr(doctor, "upscale", lambda _device: WORKS)
+    state, detail = openvino()
+    assert (state, detail.endswith(f": {WORKS}")) == (OK, True)
+    monkeypatch.setattr(doctor, "PARTS", {"OpenVINO": broken})
+    (check,) = examine()
+    assert (check.state, check.fixes) == (PROBLEM, (("", "pip install -U --force-reinstall openvino"),))
 
 
 def test_a_report_is_aligned_and_as_wide_as_the_terminal_and_never_breaks_a_command() -> None:
@@ -201,7 +220,7 @@ def test_a_question_brings_its_answer_or_one_line_of_error() -> None:
     assert native_library()[0] in (OK, MISSING)
     assert set(runtime()) == {"version", "package", "cuda", "providers"}
     assert "PNG" in image_files()[1]
-    assert plugin("webgpu")["needs"]
+    assert plugin("webgpu")[0] in (OK, MISSING)
 
 
 def test_a_question_that_kills_python_is_answered_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,7 +295,7 @@ def broken() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("owners", "says", "fix"),
     [
-        ([], "not installed: it has no", "pip install onnxruntime"),
+        ([], "not installed; import onnxruntime fails: it has no", "pip install onnxruntime"),
         (["onnxruntime 1.2"], "onnxruntime 1.2 is installed and broken", "--no-deps onnxruntime"),
         (["onnxruntime 1.2", "onnxruntime-gpu 1.3"], "overwrite each other's files; import", "--no-deps onnxruntime"),
     ],
