@@ -171,7 +171,8 @@ class FrameUpscaler:
             motion = None if motion.is_cut else motion
         # A keyframe is drawn with the latents that were asked for, others with those of samples that nobody asks for.
         sample = options.sample + (number << 32 if motion else 0)
-        plain = replace(options, sample=sample % (1 << 64), consistent=False, scale=None)
+        which = {name: getattr(options, name) for name in ("tau", "seed", "progress", "cancel")}
+        plain = DrawOptions(sample=sample % (1 << 64), **which)  # what finishes a picture is done in `draw`, once
         encoding = self._upscaler._encoding(to_unit(frame), draw=plain)
         picture, detail = encoding._drawn(plain, mirrored=True)
         np.subtract(picture, detail, out=detail)
