@@ -53,9 +53,6 @@ Status = Literal["done", "skipped", "failed"]
 Take = Callable[[int, "FolderFile"], None]
 """Takes what became of a job, by its number from 1."""
 
-REPORT_SCHEMA = 1
-"""Version of the report's fields."""
-
 
 class Operation:
     """An operation on every input of a batch. name: the verb, as provenance has it.
@@ -462,7 +459,7 @@ def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
     same = {each: value if all(one[each] == value for one in others) else None for each, value in first.items()}
     name = BY_PICTURE if others else models[0].name
     return {
-        "schema": REPORT_SCHEMA,
+        "schema": 1,  # the version of these fields
         "model": {"name": name, "sha256": digest(models), "scale": models[0].scale},
         "settings": {
             **same,

@@ -307,31 +307,25 @@ def plan_outputs(
         apart = any(len(writers[_folded(target)]) > 1 for target in targets(job))
         job = dataclasses.replace(job, targets=targets(job, apart=apart))
         jobs.setdefault((identity(job.source), job.targets), job)
-    _check_apart(list(jobs.values()), naming, keep)
-    places = {real_path(place) for place in {target.parent for job in jobs.values() for target in job.targets}}
+    real, taken = functools.cache(real_path), dict[str, Path]()
+    kept = {identity(path): path for path in [*(job.source for job in jobs.values()), *keep]}
+    for job, target in [(one, target) for one in jobs.values() for target in one.targets]:
+        if (file := kept.get(identity(target))) is not None:
+            raise ArgumentError(f"{target} would overwrite the input {file}; name another output")
+        # macOS and Windows do not tell A.png from a.png; what a command means must not depend on the disk.
+        other = taken.setdefault(_folded(real(target.parent) / target.name), job.source)
+        if other is not job.source:
+            fix = "rename one of them" if other.parent == job.source.parent else "take two directories"
+            if naming.pattern is not None and "{stem" not in naming.pattern:
+                fix = "add {stem} to --name"
+            raise ArgumentError(f"{other} and {job.source} would both be written to {target}; {fix}")
+    places = {real(target.parent) for job in jobs.values() for target in job.targets}
     above = {folder for place in places for folder in (place, *place.parents)} - {*real_path(out).parents}
     for folder in inputs:
         if real_path(folder) in above:  # but what lies under `out` is never taken as an input
             why = f"outputs would lie among the inputs in {folder} and become inputs the next time"
             raise ArgumentError(f"{why}; give them a folder of their own, such as -o {folder / 'large'}/")
     return list(jobs.values())
-
-
-def _check_apart(jobs: Sequence[Job], naming: Naming, keep: Iterable[Path]) -> None:
-    """Raises: ArgumentError if an output is an input, or that of two inputs, or is in `keep`."""
-    real = functools.cache(real_path)
-    kept = {identity(path): path for path in [*(job.source for job in jobs), *keep]}
-    writers: dict[str, Path] = {}
-    for job, target in [(one, target) for one in jobs for target in one.targets]:
-        if (file := kept.get(identity(target))) is not None:
-            raise ArgumentError(f"{target} would overwrite the input {file}; name another output")
-        # macOS and Windows do not tell A.png from a.png; what a command means must not depend on the disk.
-        name = _folded(real(target.parent) / target.name)
-        if (other := writers.setdefault(name, job.source)) is not job.source:
-            fix = "rename one of them" if other.parent == job.source.parent else "take two directories"
-            if naming.pattern is not None and "{stem" not in naming.pattern:
-                fix = "add {stem} to --name"
-            raise ArgumentError(f"{other} and {job.source} would both be written to {target}; {fix}")
 
 
 def _folded(path: Path) -> str:

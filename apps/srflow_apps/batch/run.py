@@ -199,8 +199,7 @@ def upscale_folder(
         resume: skip inputs whose outputs exist, intact and made from them with these settings.
         overwrite: replace files that exist; False skips inputs with such an output.
         shard: (i, n) takes only part i of n, for i from 1, by a hash of the names.
-        report: a JSON file to write; outputs' LR-PSNRs are measured then, and with `resume`, outputs are held to the
-            lengths and hashes of the report that was there.
+        report: a JSON file to write; outputs' LR-PSNRs are measured then.
         ray: the cluster that draws the files: "auto", "host:port" or a :class:`srflow_sdk.ray.Cluster`. Of upscaler,
             only the model and the tile count then.
         max_pixels: larger inputs fail.

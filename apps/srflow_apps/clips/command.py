@@ -194,7 +194,7 @@ class _ClipRun:
         for path in parts.paths()[begin // SEGMENT :]:
             first = int(path.stem) * SEGMENT
             stop = min(first + SEGMENT, parts.frames)
-            with encoding.file(path) as put, ThreadPoolExecutor(1, thread_name_prefix="srflow-encode") as encoder:
+            with encoding.part(path, path) as put, ThreadPoolExecutor(1, thread_name_prefix="srflow-encode") as encoder:
                 encoded: Future[None] | None = None
                 for number in range(first, stop):
                     if (frame := next(pictures, None)) is None:

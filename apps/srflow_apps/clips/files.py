@@ -40,7 +40,6 @@ WRITTEN = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".we
 QUALITY = 67
 """Of --quality: constant rate factor 17 of H.264, which is hardly told from the original."""
 
-_CODECS = {".webm": ("libvpx-vp9", "libsvtav1"), "": ("libx264", "libopenh264", "mpeg4")}
 _WORST = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63, "libsvtav1": 63, "libaom-av1": 63, "mpeg4": 31}
 _OPTIONS = {  # frames that wait in memory
     "libx264": {"rc-lookahead": "12"},
@@ -302,18 +301,15 @@ class Encoding:
         if width % (8 // pixels.chroma_width(8)) or height % (8 // pixels.chroma_height(8)):
             even = f"sides must be even for {self.codec} in {self.pixel_format}"
             raise ArgumentError(f"{target} would have {width}×{height} pixels, and {even}; choose another --size")
-        segment, refused = BytesIO(), av_errors(f"{target} in {self.codec}", "cannot be written")
-        with refused, pyav().open(segment, "w", format="matroska") as output:
-            put = self._encoder(output)
+        with self.part(segment := BytesIO(), f"{target} in {self.codec}") as put:
             put(np.zeros((height, width, 3), np.uint16 if self.look.deep else np.uint8))
-            put(None)
         return segment
 
     @contextlib.contextmanager
-    def file(self, target: Path) -> Iterator[Put]:
-        """Write a part, a file which appears complete, at the end. Raises: ImageError."""
-        file, errors = written(target), av_errors(target, "cannot be written")
-        with errors, file as path, pyav().open(path, "w", format="matroska") as output:
+    def part(self, target: Path | BytesIO, name: Path | str) -> Iterator[Put]:
+        """Write a part, to memory or as a file, which appears complete, at the end. Raises: ImageError."""
+        file = written(target) if isinstance(target, Path) else contextlib.nullcontext(target)
+        with av_errors(name, "cannot be written"), file as place, pyav().open(place, "w", format="matroska") as output:
             yield (put := self._encoder(output))
             put(None)
 
@@ -360,11 +356,10 @@ def chosen_encoding(target: Path, look: Look, *, codec: str | None, quality: int
     av, ending = pyav(), target.suffix.lower()
     if ending not in WRITTEN:
         raise ArgumentError(f"{target}: clips are written as {', '.join(WRITTEN)}; end the name so")
-    names = [codec] if codec is not None else _CODECS.get(ending, _CODECS[""])
-    found = next((name for name in names if _formats(name)), None)
-    if found is None:
-        raise ArgumentError(f"this PyAV has no encoder {names[0]} for YUV; leave out --codec for the usual one")
-    name = av.Codec(found, "w").name  # h264 is libx264
+    asked = codec or ("libvpx-vp9" if ending == ".webm" else "libx264")
+    if not _formats(asked):
+        raise ArgumentError(f"this PyAV has no encoder {asked} for YUV; name another with --codec, such as mpeg4")
+    name = av.Codec(asked, "w").name  # h264 is libx264
     if quality is not None and name not in _WORST:
         raise ArgumentError(f"--quality is not for the codec {name}, but for {', '.join(_WORST)}")
     best, _ = av.codec.codec.find_best_pix_fmt_of_list(_formats(name), look.format)
