@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import click
 
 from srflow_apps.batch.choices import FileChoices, MachineChoices
-from srflow_apps.commands.base_command import (
-    SETTINGS,
-    Command,
-    LocalPath,
-    NameOrPath,
-    exit_statuses,
-    fail,
-)
+from srflow_apps.commands.base_command import SETTINGS, Command, LocalPath, NameOrPath, exit_statuses, fail
 from srflow_apps.commands.options import HEADINGS, MOST, Options, Side, Size, options_of
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.options import DrawOptions, option

@@ -53,7 +53,7 @@ class NotThereError(Exception):
     """The server cannot be reached or says that it is unavailable: the same call may work later."""
 
 
-class UnknownModelError(Exception):
+class UnknownModelError(RemoteError):
     """The server has no such model."""
 
 

@@ -47,10 +47,6 @@ _LARGEST_CORE, _STEP = 512, 16  # of tiles that are chosen here, in LR pixels
 _T = TypeVar("_T")
 
 
-class NoModelError(RemoteError):
-    """The server has no such model."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """The tiles and samples that messages can hold.
@@ -134,7 +130,7 @@ class Server:
     timeout: seconds that a call may take. retry_for: seconds for which a call is tried again while the server is
     unavailable; the first one, which opens it, is not.
 
-    Raises: ArgumentError, UnavailableError if it cannot be reached, NoModelError.
+    Raises: ArgumentError, UnavailableError if it cannot be reached, UnknownModelError.
     """
 
     def __init__(
@@ -163,7 +159,7 @@ class Server:
         except UnknownModelError as error:
             others = self._others()
             self.close()
-            raise NoModelError(f"{address} has no model {model!r}{others}") from error
+            raise UnknownModelError(f"{address} has no model {model!r}{others}") from error
         except BaseException:
             self.close()
             raise
@@ -241,7 +237,7 @@ class Server:
         """The models that there are, for an error."""
         try:
             names = self._client.models()
-        except (NotThereError, UnknownModelError, RemoteError):
+        except (NotThereError, RemoteError):
             return ""
         return f"; its models are {', '.join(names[:20])}" if names else "; it has none that is ready"
 
@@ -430,7 +426,7 @@ class RemoteUpscaler(Upscaler):
         self._servers = list[Server]()
         with contextlib.ExitStack() as stack:
             for name in Bundle.embedded_names() if model == BY_PICTURE else ():
-                with contextlib.suppress(NoModelError):
+                with contextlib.suppress(UnknownModelError):
                     ask(f"{MODEL}-{name}")
             if not self._servers:
                 ask(MODEL if model == BY_PICTURE else model)

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._checks import MAX_TAU
 from srflow_sdk.backends import Backend, open_backend
 from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.drawing.painter import KeptTiles, Painter
@@ -120,7 +119,9 @@ class PictureService:
             _check_pixels(height, width, limit=self.options.max_tile_pixels)
         if height % multiple or width % multiple:
             raise ArgumentError(f"tile: it is {width}×{height}; both sides must be multiples of {multiple}")
-        _check_range("tile", tile, 1)
+        low, high = float(tile.min()), float(tile.max())  # NaN if there is one
+        if not (low >= 0 and high <= 1):
+            raise ArgumentError(f"tile: its values run from {low:g} to {high:g}; they must be numbers from 0 to 1")
         top, left = map(int, inputs["origin"]) if "origin" in inputs else (0, 0)
         if top % multiple or left % multiple or max(abs(top), abs(left)) > _FARTHEST:
             must = f"both must be multiples of {multiple}, at most {_FARTHEST} from 0"
@@ -129,16 +130,14 @@ class PictureService:
         if tau_map is not None:
             if draw.tau is not None:
                 raise ArgumentError("tau_map: it stands instead of tau; leave one of them out")
-            if (shape := tau_map.shape) != (height, width):
-                raise ArgumentError(f"tau_map: its shape is {list(shape)}; it must be the tile's {[height, width]}")
-            _check_range("tau_map", tau_map, MAX_TAU)
             tau = tau_map.copy()
         elif tau == "auto":
             whole = "this model's default is made from the whole picture"
             raise ArgumentError(f"tau: {whole}, so a tile needs tau, or tau_map for its pixels")
         self._check_answer(samples * height * width * 12)
         window, default = Window(top=top, left=left, height=height, width=width), self.manifest.default_tau
-        temperature = Temperature(tau, default=default, height=height, width=width, multiple=multiple)
+        with _field("tau_map"):
+            temperature = Temperature(tau, default=default, height=height, width=width, multiple=multiple)
         request = Request(
             options=draw, temperature=temperature.placed(top, left), samples=range(draw.sample, draw.sample + samples)
         )
@@ -222,12 +221,6 @@ def _file(content: NDArray[Any], options: ServingOptions) -> tuple[NDArray[np.ui
 def _check_pixels(height: int, width: int, *, limit: int) -> None:
     if height * width > limit:
         raise ArgumentError(f"it has {width}×{height} pixels; this server takes at most {limit:,}")
-
-
-def _check_range(name: str, values: NDArray[np.float32], most: float) -> None:
-    low, high = float(values.min()), float(values.max())  # NaN if there is one
-    if not (low >= 0 and high <= most):
-        raise ArgumentError(f"{name}: its values run from {low:g} to {high:g}; they must be numbers from 0 to {most:g}")
 
 
 @contextlib.contextmanager
