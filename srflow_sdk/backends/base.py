@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -78,6 +78,12 @@ class Drawing:
     core: Window
     finish: Finish | None = None
 
+    @property
+    def shapes(self) -> dict[int, tuple[int, int, int]]:
+        """Channels, height and width of the noise by level."""
+        places = {one: self.window.scaled(self.scale, 1 << one.level) for one in self.levels}
+        return {one.level: (one.channels, place.height, place.width) for one, place in places.items()}
+
     def noise(self) -> dict[int, _Array]:
         """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it."""
         noise = window_noise(self.levels, scale=self.scale, seed=self.seed, sample=self.sample, **vars(self.window))
@@ -100,6 +106,7 @@ class Backend(ABC):
     trims_memory = False
     """True if it returns the memory of a run to the system, where that takes it back."""
 
+    _noise: Callable[[Drawing], Mapping[int, Any]] = staticmethod(Drawing.noise)  # as sample_impl takes it
     _scarce = False  # True: return the memory that a run took to the system once it ends
     _active = False
 
@@ -176,22 +183,32 @@ class Backend(ABC):
         """
         return self.sample_impl(conditioning, noise, tau)
 
-    def draw(self, conditioning: Conditioning, drawings: Sequence[Drawing]) -> list[NDArray[Any]]:
-        """Draw noise and decode it: the cores of :meth:`sample`'s pictures, with the same bits.
+    def begin(self, conditioning: Conditioning, drawings: Sequence[Drawing]) -> Callable[[], list[NDArray[Any]]]:
+        """Begin to draw noise and decode it; the function that is returned does the rest, or waits for it, once.
+
+        Others may be begun before it is called: a device computes them while it hands back the first.
 
         Args:
             conditioning: From :meth:`encode` of this backend.
             drawings: Samples of one window with the same core and finish.
 
         Returns:
-            For each, float32 h×w×3; or, of the dtype that the drawing names, finished, if the device does that and the
-            values can be a picture's.
+            A function that gives the cores of :meth:`sample`'s pictures, with the same bits, float32 h×w×3; or, if the
+            device finishes them, of the dtype that the drawing names, and NaN where values cannot be a picture's.
 
         Raises:
-            SRFlowError: As :meth:`sample`.
+            SRFlowError: As :meth:`sample`; so does the function.
         """
-        drawn = ((one.core, self.sample(conditioning, one.noise(), one.tau)[0]) for one in drawings)
-        return [picture.transpose(1, 2, 0)[core.slices] for core, picture in drawn]
+
+        def drawn() -> list[NDArray[Any]]:
+            pictures = ((one.core, self.sample(conditioning, self._noise(one), one.tau)[0]) for one in drawings)
+            return [picture.transpose(1, 2, 0)[core.slices] for core, picture in pictures]
+
+        return drawn
+
+    def draw(self, conditioning: Conditioning, drawings: Sequence[Drawing]) -> list[NDArray[Any]]:
+        """Draw at once what :meth:`begin` begins."""
+        return self.begin(conditioning, drawings)()
 
     @property
     def can_invert(self) -> bool:

@@ -1,8 +1,8 @@
 """TensorRT and TensorRT-RTX: a bundle's engines, run on a GPU without torch; which of them, and why not the others.
 
-Threads share the engines. Every call takes a lane of its own, with a stream and execution contexts, and waits for its
-work before it gives the lane back. So memory can be reused as soon as a call has ended, and conditioning that one
-thread made can be used by any other.
+Threads share the engines. Every call takes a lane of its own, with a stream and execution contexts, and may give it
+back while the GPU still works: an encoder's work is never waited for, and a sample's only by who reads it. So a failure
+of the GPU may be raised by the call after. Conditioning that one thread made can be used by any other.
 """
 
 from __future__ import annotations
@@ -87,15 +87,17 @@ class TensorRTBackend(Backend):
         session = still_open(self._session)
 
         def encode(lane: GpuLane) -> EncodedImage:
-            with lane.binding(session.encoder, {"lr": lr.shape}) as binding:
-                image = EncodedImage(session.memory, session.encoder, binding.output_shapes)
-                try:
+            image: EncodedImage | None = None
+            try:
+                with lane.binding(session.encoder, {"lr": lr.shape}) as binding:
+                    image = EncodedImage(session.memory, session.encoder, binding.output_shapes)
                     binding.run({"lr": np.asarray(lr, np.float32)}, lane.slot(image, filled=False))
                     lane.move_out(image)
-                except BaseException:
-                    image.release()  # the error's traceback would keep it
-                    raise
-                return image
+                    return image
+            except BaseException:
+                if image is not None:  # the error's traceback would keep it
+                    image.release()
+                raise
 
         return session.run(f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}", encode)
 
@@ -104,22 +106,25 @@ class TensorRTBackend(Backend):
         arrays["tau"] = np.full(len(next(iter(noise.values()))), tau, np.float32)
         return session.computed(session.sampler, conditioning, arrays, f"sampling on {self.device}")["sr"]
 
-    def draw(self, conditioning: Conditioning, drawings: Sequence[Drawing]) -> list[NDArray[Any]]:
-        session, first, count = still_open(self._session), drawings[0], len(drawings)
-        image, what = session.own_image(conditioning), f"sampling on {self.device}"
-        levels = [(one, first.window.scaled(first.scale, 1 << one.level)) for one in first.levels]
-        noise = {f"noise_level{one.level}": (one.channels, place.height, place.width) for one, place in levels}
+    def begin(self, conditioning: Conditioning, drawings: Sequence[Drawing]) -> Callable[[], list[NDArray[Any]]]:
+        session, what = still_open(self._session), f"sampling on {self.device}"
+        image = session.own_image(conditioning)
+        noise = {f"noise_level{level}": shape for level, shape in drawings[0].shapes.items()}
 
-        def work(some: Sequence[Drawing], lane: GpuLane) -> list[NDArray[Any]]:
+        def work(some: Sequence[Drawing], lane: GpuLane) -> Callable[[], list[NDArray[Any]]]:
             shapes = {name: (len(some), *shape) for name, shape in {**noise, "tau": ()}.items()}
             with lane.binding(session.sampler, image.shapes | shapes) as binding:
                 return session.kernels.draw(binding, lane.slot(image), some)
 
-        if count == self.drawn_at_once > 1:
-            with contextlib.suppress(OutOfMemoryError):
-                return session.run(what, partial(work, drawings))
+        parts = [drawings] if len(drawings) == self.drawn_at_once else [[one] for one in drawings]
+        try:
+            begun = [session.run(what, partial(work, some)) for some in parts]
+        except OutOfMemoryError:
+            if self.drawn_at_once == 1:
+                raise
             self.drawn_at_once = 1  # until it is opened again: one by one takes less
-        return [session.run(what, partial(work, [one]))[0] for one in drawings]
+            return self.begin(conditioning, drawings)
+        return lambda: [core for cores in begun for core in session.arrived(what, cores)]
 
     @property
     def can_invert(self) -> bool:
@@ -184,34 +189,43 @@ class _Session:
         image = self.own_image(conditioning)
         uploads = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
-        def work(lane: GpuLane) -> dict[str, _Array]:
+        def work(lane: GpuLane) -> Callable[[], dict[str, _Array]]:
             with lane.binding(
                 engine, {**image.shapes, **{name: one.shape for name, one in uploads.items()}}
             ) as binding:
                 binding.run(uploads, lane.slot(image))
                 shapes = binding.output_shapes
-                return {name: np.array(binding.downloaded(name, shape)) for name, shape in shapes.items()}
+                sizes = [engine.nbytes(*output) for output in shapes.items()]
+                sent = binding.sent([*zip(map(binding.buffer, shapes), sizes, strict=True)], most=sum(sizes))
 
-        return self.run(what, work)
+            def outputs() -> dict[str, _Array]:
+                with sent.read() as came:
+                    parts = np.split(came.view(np.float32).copy(), np.cumsum(sizes)[:-1] // 4)
+                pairs = zip(shapes.items(), parts, strict=True)
+                return {name: part.reshape(shape) for (name, shape), part in pairs}
+
+            return outputs
+
+        return self.arrived(what, self.run(what, work))
 
     def run(self, what: str, work: Callable[[GpuLane], _T]) -> _T:
         """Do work in a lane. what: it in words, for errors. Raises: DeviceError, OutOfMemoryError."""
-        try:
-            with self._lane() as lane:
-                with contextlib.suppress(OutOfMemoryError):
-                    return work(lane)
-                # Other lanes' and earlier sizes' memory may be what is missing. It is freed outside the handler: the
-                # error's traceback keeps memory alive.
+        with _said(what), self._lane() as lane:
+            with contextlib.suppress(OutOfMemoryError):
+                return work(lane)
+            # Other lanes' and earlier sizes' memory may be what is missing. It is freed outside the handler: the
+            # error's traceback keeps memory alive.
+            self._clear(lane)
+            try:
+                return work(lane)
+            except OutOfMemoryError:
                 self._clear(lane)
-                try:
-                    return work(lane)
-                except OutOfMemoryError:
-                    self._clear(lane)
-                    raise
-        except OutOfMemoryError as error:
-            raise OutOfMemoryError(f"{what} failed: out of memory ({error}); use smaller tiles") from error
-        except DeviceError as error:
-            raise DeviceError(f"{what} failed: {error}") from error
+                raise
+
+    def arrived(self, what: str, read: Callable[[], _T]) -> _T:
+        """Read results, which the GPU may still compute. what, errors: as of :meth:`run`."""
+        with _said(what), self._gpu.current():
+            return read()
 
     @contextlib.contextmanager
     def _lane(self) -> Iterator[GpuLane]:
@@ -255,13 +269,23 @@ class _Session:
             with self._gpu.current():
                 self._kernel_cache.save()
                 for lane in self._idle:
-                    lane.clear()
-                    lane.stream.close()
+                    lane.close()
                 self.memory.close()
                 self.kernels.unload()  # last: captured graphs launch it
         except DeviceError as error:  # after a failure on the GPU, nothing works there until the program ends
             _log.warning("GPU memory could not be released: %s", error)
         self._idle.clear()
+
+
+@contextlib.contextmanager
+def _said(what: str) -> Iterator[None]:
+    """Say in the errors of the block what failed."""
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise OutOfMemoryError(f"{what} failed: out of memory ({error}); use smaller tiles") from error
+    except DeviceError as error:
+        raise DeviceError(f"{what} failed: {error}") from error
 
 
 def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:

@@ -10,6 +10,7 @@ import gc
 import itertools
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -370,16 +371,24 @@ class Painter:
             conditioning = self.backend.encode(lr[None]) if found is None else found
             del found
         wanted = ((sample, temperature) for sample in request.samples for temperature in temperatures)
-        while some := list(itertools.islice(wanted, self.backend.drawn_at_once)):
+        begun = deque[tuple[list[tuple[int, Temperature]], Callable[[], list[NDArray[Any]]]]]()
+        while True:
             stop_if_set(cancel)
             with cancelled_by(cancel):
-                cores = self._cores(self.backend, tile, conditioning, request, some, finish)
+                if some := list(itertools.islice(wanted, self.backend.drawn_at_once)):
+                    begun.append((some, self._begun(self.backend, tile, conditioning, request, some, finish)))
+                    if len(begun) == 1:
+                        continue  # the next ones are computed while these are copied and finished
+                elif not begun:
+                    return
+                some, cores = begun[0][0], begun[0][1]()
+                begun.popleft()
                 for place, (core, which) in enumerate(zip(cores, some, strict=True)):
                     if core.dtype == np.float32 and not is_usable(core):
                         cores[place] = self._core_again(tile, lr, request, *which)
             yield from cores
 
-    def _cores(
+    def _begun(
         self,
         backend: Backend,
         tile: Tile,
@@ -387,14 +396,14 @@ class Painter:
         request: Request,
         wanted: Sequence[tuple[int, Temperature]],
         finish: Finish | None = None,
-    ) -> list[NDArray[Any]]:
-        """The tile's cores of samples at temperatures, h×w×3, float32 unless the backend finished them."""
+    ) -> Callable[[], list[NDArray[Any]]]:
+        """What gives the tile's cores of samples at temperatures, h×w×3, float32 unless the backend finished them."""
         manifest, window = self.manifest, tile.window
         levels, scale = manifest.latent_levels, manifest.scale
         core = tile.core.within(window).scaled(scale)
         if request.latents is not None:
             latents = {level: array[None] for level, array in request.latents._window(window, scale).items()}
-            return [backend.sample(conditioning, latents, 1.0)[0].transpose(1, 2, 0)[core.slices]]
+            return lambda: [backend.sample(conditioning, latents, 1.0)[0].transpose(1, 2, 0)[core.slices]]
         drawings = []
         for sample, temperature in wanted:
             maps, tau = temperature.on_levels((entry.level for entry in levels), window, scale)
@@ -410,7 +419,7 @@ class Painter:
                 finish=finish,
             )
             drawings.append(drawing)
-        return backend.draw(conditioning, drawings)
+        return backend.begin(conditioning, drawings)
 
     def _core_again(
         self, tile: Tile, lr: NDArray[np.float32], request: Request, sample: int, temperature: Temperature
@@ -422,7 +431,7 @@ class Painter:
                 graphs, "a tile had NaN or infinite values; computing it again in float32 on the CPU"
             )
             if fp32 is not None:
-                (core,) = self._cores(fp32, tile, fp32.encode(lr[None]), request, [(sample, temperature)])
+                (core,) = self._begun(fp32, tile, fp32.encode(lr[None]), request, [(sample, temperature)])()
                 if is_usable(core):
                     return core
                 also = ", in float32 too"

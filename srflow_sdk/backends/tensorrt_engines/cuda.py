@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import importlib
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -49,7 +49,7 @@ class CudaGpu:
             runtime, driver = map(importlib.import_module, ("cuda.bindings.runtime", "cuda.bindings.driver"))
         except ImportError as error:
             install = f'pip install "cuda-bindings=={wheels}.*"'
-            raise DeviceError(f"engines need cuda-bindings ({error}): {install}") from error
+            raise DeviceError(f"work on the GPU needs cuda-bindings ({error}): {install}") from error
         gpu = cls(runtime, driver, number)
         gpu.call("cudaGetDeviceCount")  # which starts CUDA in this process
         return gpu
@@ -83,10 +83,15 @@ class CudaGpu:
         """Free pinned memory, of which no array is left."""
         self.call("cudaFreeHost", memory.ctypes.data)
 
+    def new_event(self) -> Any:
+        """Create an event, for :meth:`Stream.mark`."""
+        (event,) = self.call("cudaEventCreateWithFlags", self._runtime.cudaEventDisableTiming)
+        return event
+
     def new_stream(self) -> Stream:
         """Create a stream that does not wait for work on the default stream."""
         (handle,) = self.call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking)
-        return Stream(self, self._runtime, handle)
+        return Stream(self, self._runtime, handle, self.new_event())
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
         """Call a function of CUDA, and return its values without the status. Raises: OutOfMemoryError, DeviceError."""
@@ -105,8 +110,8 @@ class CudaGpu:
 class Stream:
     """A queue of work on a GPU. Made by :meth:`CudaGpu.new_stream`; used by one thread at a time."""
 
-    def __init__(self, gpu: CudaGpu, runtime: Any, handle: Any) -> None:
-        self._gpu, self._runtime, self._handle = gpu, runtime, handle
+    def __init__(self, gpu: CudaGpu, runtime: Any, handle: Any, event: Any) -> None:
+        self._gpu, self._runtime, self._handle, self._event = gpu, runtime, handle, event
         self.handle = int(handle)  # as TensorRT takes it
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
@@ -116,6 +121,19 @@ class Stream:
     def copy(self, source: int, target: int, nbytes: int) -> None:
         """Copy memory of the GPU or the host; the source must not change until :meth:`synchronize`."""
         self.call("cudaMemcpyAsync", target, source, nbytes, self._runtime.cudaMemcpyKind.cudaMemcpyDefault)
+
+    def mark(self, event: Any) -> None:
+        """Put an event behind the work so far; "cudaEventSynchronize" waits for it, if it was ever put anywhere."""
+        self.call("cudaEventRecord", event)
+
+    def wait(self, event: Any) -> None:
+        """Let later work wait for an event where it stands now. The processor does not wait."""
+        self._gpu.call("cudaStreamWaitEvent", self._handle, event, 0)
+
+    def follow(self, other: Stream) -> None:
+        """Let later work wait for what the other one has so far."""
+        other.mark(other._event)
+        self.wait(other._event)
 
     def start(self, launch: Launch) -> None:
         """Start a kernel. Raises: DeviceError."""
@@ -152,6 +170,7 @@ class Stream:
     def close(self) -> None:
         """Destroy the stream."""
         self.call("cudaStreamDestroy")
+        self._gpu.call("cudaEventDestroy", self._event)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +190,7 @@ class DeviceMemory:
         self._returned: deque[Block] = deque()
         self._spare: deque[Block] = deque()
         self._blocks: dict[int, Block] = {}
+        self._events = defaultdict[int, Any](gpu.new_event)  # behind the last use of blocks that streams share
         self._closed = False
 
     def take(self, nbytes: int) -> Block:
@@ -186,8 +206,16 @@ class DeviceMemory:
             self._stream.synchronize()  # so that other streams may use it
             return block
 
+    def copy(self, stream: Stream, source: int, target: int, *, block: Block) -> None:
+        """Copy all of a block that other streams use too, or all of it anew, once they have done so."""
+        with self._lock:
+            event = self._events[block.address]
+            stream.wait(event)
+            stream.copy(source, target, block.nbytes)
+            stream.mark(event)
+
     def give_back(self, block: Block) -> None:
-        """Return a block that no stream uses, in any thread at any time: Python calls it when it collects garbage."""
+        """Return a block that no stream uses but by :meth:`copy`, in any thread at any time, also from a finaliser."""
         if self._closed:
             return
         self._returned.append(block)
@@ -228,6 +256,8 @@ class DeviceMemory:
     def _sort(self, keep: int) -> None:
         """Take in the blocks that came back, and free the oldest beyond the number to keep."""
         while self._returned and not self._closed:
+            if (address := self._returned[0].address) in self._events:
+                self._gpu.call("cudaEventSynchronize", self._events[address])
             self._spare.append(self._returned.popleft())
         if len(self._spare) > keep:
             while len(self._spare) > keep:
@@ -236,4 +266,6 @@ class DeviceMemory:
 
     def _free(self, block: Block) -> None:
         del self._blocks[block.address]
+        if block.address in self._events:
+            self._gpu.call("cudaEventDestroy", self._events.pop(block.address))
         self._stream.call("cudaFreeAsync", block.address)

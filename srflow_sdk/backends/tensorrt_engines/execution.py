@@ -11,14 +11,14 @@ The kernels draw latents and round pictures, with the bits of numpy's. They are 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import math
 import struct
 import threading
 import weakref
 from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from itertools import accumulate, count
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from srflow_sdk.system.local_files import write_atomically
 
 Shape = tuple[int, ...]
 _Around = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # kernels before and after an engine
+_Cores = Callable[[], list[NDArray[Any]]]
 _STATE = struct.Struct("<QQ2q4qq")  # Drawing in drawing.cuh; its last number becomes 1 where values are not usable
 _TAU = ALIGNMENT  # where it stands after that, as a tensor of the engine
 _CHANNELS = 8  # of a level that a thread draws
@@ -156,13 +157,15 @@ class EncodedImage(Conditioning):
 class GpuLane:
     """A stream, execution contexts of the engines, a workspace, and a slot that holds the conditioning of one image.
 
-    One call at a time has it to itself. Engines write and read conditioning in the slot alone, so that graphs hold for
-    every image of a size. warned: set once it was said that a graph could not be captured.
+    One call at a time has it to itself, and may leave work on its stream: the next one's comes behind. Who changes or
+    frees what that work uses waits for it first, by :meth:`settle`. Engines write and read conditioning in the slot
+    alone, so that graphs hold for every image of a size. What they make leaves by another stream while later work runs.
+    warned: set once it was said that a graph could not be captured.
     """
 
     def __init__(self, gpu: CudaGpu, memory: DeviceMemory, warned: threading.Event) -> None:
         self.gpu, self.memory, self.warned = gpu, memory, warned
-        self.stream = gpu.new_stream()
+        self.stream, self.copies = gpu.new_stream(), gpu.new_stream()
         self._in_slot = 0  # the number of the image
         self._blocks: dict[str, Block] = {}
         self._kept: dict[Engine, list[Binding]] = {}
@@ -175,15 +178,19 @@ class GpuLane:
         if self._in_slot != image.number:
             self._in_slot = 0
             if filled:
-                self.stream.copy(image.block.address, slot.address, image.block.nbytes)
+                self.memory.copy(self.stream, image.block.address, slot.address, block=image.block)
                 self._in_slot = image.number
         return {name: slot.address + begin for name, begin in image.begins.items()}
 
     def move_out(self, image: EncodedImage) -> None:
-        """Copy what an encoder wrote into the slot to the image's own memory, and wait for it."""
-        self.stream.copy(self._blocks["slot"].address, image.block.address, image.block.nbytes)
-        self.stream.synchronize()
+        """Copy what an encoder wrote into the slot to the image's own memory."""
+        self.memory.copy(self.stream, self._blocks["slot"].address, image.block.address, block=image.block)
         self._in_slot = image.number
+
+    def settle(self) -> None:
+        """Wait for all work that calls left on the streams."""
+        self.stream.synchronize()
+        self.copies.synchronize()
 
     @contextlib.contextmanager
     def binding(self, engine: Engine, shapes: Mapping[str, Shape]) -> Iterator[Binding]:
@@ -203,30 +210,36 @@ class GpuLane:
         except BaseException:
             self._in_slot = 0
             with contextlib.suppress(DeviceError):
-                self.stream.synchronize()
-            with contextlib.suppress(DeviceError):
                 binding.close()
             raise
         self._kept[engine].append(binding)
 
     def provide(self, what: str, nbytes: int) -> Block:
-        """The workspace or the slot, at least this large. It is not in use, because every call waits for its work."""
+        """The workspace, the slot, or what is leaving: memory of the lane, at least this large."""
         if what not in self._blocks or self._blocks[what].nbytes < nbytes:
             self._drop(what)
             self._blocks[what] = self.memory.take(nbytes)
         return self._blocks[what]
 
     def clear(self) -> None:
-        """Release the workspace, the slot, contexts and graphs; the next call makes new ones."""
+        """Release memory, contexts and graphs; the next call makes new ones."""
+        self.settle()
         while self._kept:
             for binding in self._kept.popitem()[1]:
                 binding.close()
         for what in list(self._blocks):
             self._drop(what)
 
+    def close(self) -> None:
+        """Release everything; the lane cannot be used any more."""
+        self.clear()
+        self.stream.close()
+        self.copies.close()
+
     def _drop(self, what: str) -> None:
         self._in_slot = self._in_slot if what != "slot" else 0
         if what in self._blocks:
+            self.settle()
             self.memory.give_back(self._blocks.pop(what))
 
 
@@ -238,6 +251,9 @@ class Binding:
         self._lane, self._engine = lane, engine
         self._buffers: dict[str, Block] = {}
         self._pinned: dict[str, NDArray[np.uint8]] = {}
+        self._sent = weakref.WeakSet[Sent]()
+        self._free = defaultdict[int, list[tuple[NDArray[np.uint8], Any]]](list)  # for what is sent, by its bytes
+        self._held = contextlib.ExitStack()
         self._bound: tuple[dict[str, int], _Around, Block | None] = ({}, ((), ()), None)
         self._settled = False
         self._captures_left = _CAPTURES
@@ -253,6 +269,7 @@ class Binding:
             raise engine.log.failure(f"the shapes do not fit together ({error})") from error
         self.output_shapes: dict[str, Shape] = {name: tuple(context.get_tensor_shape(name)) for name in engine.outputs}
         self._needed = int(context.update_device_memory_size_for_shapes())
+        self._taken = self._event()  # behind the last copies out of what is pinned
 
     def run(
         self,
@@ -270,34 +287,51 @@ class Binding:
         tensors = self.shapes.keys() | self.output_shapes.keys()
         bound = {**bound, **{name: address for name, address in addresses.items() if name in tensors}}
         self._bind(bound, (tuple(before), tuple(after)))
+        self._lane.gpu.call("cudaEventSynchronize", self._taken)
         for name, array in uploads.items():
-            staged = self._staged(name, array.shape, array.dtype)
-            np.copyto(staged, array)
+            if name not in self._pinned:
+                self._pinned[name] = self._pin(self._buffers[name].nbytes)
+            staged = self._pinned[name][: array.nbytes]
+            np.copyto(staged.view(array.dtype).reshape(array.shape), array)
             self._lane.stream.copy(staged.ctypes.data, addresses[name], staged.nbytes)
+        self._lane.stream.mark(self._taken)
         self._compute()
 
-    def downloaded(self, name: str, shape: Shape, dtype: Any = np.float32, *, first: int = 0) -> NDArray[Any]:
-        """What a buffer holds from a byte on, once a run has ended, in memory that the next run uses again."""
-        array = self._staged(name, shape, np.dtype(dtype), first)
-        self._lane.stream.copy(self._buffers[name].address + first, array.ctypes.data, array.nbytes)
-        self._lane.stream.synchronize()
-        return array
+    def sent(self, pieces: Sequence[tuple[int, int]], *, most: int) -> Sent:
+        """Send pieces of memory to the host, by address and bytes, which are at most so many in all.
 
-    def _staged(self, name: str, shape: Shape, dtype: np.dtype[Any], first: int = 0) -> NDArray[Any]:
-        """An array in pinned memory, the same for all runs, which is as large as the buffer of this name."""
-        if name not in self._pinned:
-            self._pinned[name] = self._lane.gpu.pin(self._buffers[name].nbytes)
-        return self._pinned[name][first : first + math.prod(shape) * dtype.itemsize].view(dtype).reshape(shape)
+        They are first copied aside on the GPU, which takes microseconds: while they leave, later work may write there.
+        """
+        memory, arrived = self._free[most].pop() if self._free[most] else (self._pin(most), self._event())
+        stream, copies, aside, end = self._lane.stream, self._lane.copies, self._lane.provide("leaving", most), 0
+        stream.follow(copies)
+        for address, nbytes in pieces:
+            stream.copy(address, aside.address + end, nbytes)
+            end += nbytes
+        copies.follow(stream)
+        copies.copy(aside.address, memory.ctypes.data, end)
+        copies.mark(arrived)
+        self._sent.add(sent := Sent(self._lane.gpu, memory, arrived))
+        weakref.finalize(sent, self._free[most].append, (memory, arrived)).atexit = False
+        return sent
 
     def close(self) -> None:
-        """Release the graph and buffers. The context remains, as another binding may use it."""
+        """Release the graph, buffers and events. The context remains, as another binding may use it."""
+        self._lane.settle()
         self._drop_graph()
-        for block in self._buffers.values():
-            self._lane.memory.give_back(block)
-        for memory in self._pinned.values():
-            self._lane.gpu.unpin(memory)
-        self._buffers.clear()
-        self._pinned.clear()
+        for sent in list(self._sent):
+            sent.keep()
+        self._held.close()
+
+    def _pin(self, nbytes: int) -> NDArray[np.uint8]:
+        memory = self._lane.gpu.pin(nbytes)
+        self._held.callback(self._lane.gpu.unpin, memory)
+        return memory
+
+    def _event(self) -> Any:
+        event = self._lane.gpu.new_event()
+        self._held.callback(self._lane.gpu.call, "cudaEventDestroy", event)
+        return event
 
     def buffer(self, name: str, nbytes: int | None = None) -> int:
         """The address of a tensor's buffer, or of another one of so many bytes; it stays until :meth:`close`."""
@@ -306,6 +340,7 @@ class Binding:
                 shape = self.shapes[name] if name in self.shapes else self.output_shapes[name]
                 nbytes = self._engine.nbytes(name, shape)
             self._buffers[name] = self._lane.memory.take(nbytes)
+            self._held.callback(self._lane.memory.give_back, self._buffers[name])
         return self._buffers[name].address
 
     def _bind(self, addresses: dict[str, int], kernels: _Around) -> None:
@@ -314,6 +349,7 @@ class Binding:
         before, _, last = self._bound
         if (addresses, kernels, workspace) == self._bound:
             return
+        self._lane.settle()
         self._drop_graph()
         self._settled = False
         self._engine.log.clear()
@@ -360,6 +396,32 @@ class Binding:
             self._lane.gpu.call("cudaGraphExecDestroy", graph)
 
 
+class Sent:
+    """Results on their way to pinned memory. Their lane may be used, and be cleared, before they are read, or never."""
+
+    def __init__(self, gpu: CudaGpu, memory: NDArray[np.uint8], arrived: Any) -> None:
+        self._gpu, self._memory, self._arrived, self._lock = gpu, memory, arrived, threading.Lock()
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[NDArray[np.uint8]]:
+        """Wait for the results, which can be read in the block. Raises: DeviceError."""
+        with self._lock:
+            if self._arrived is not None:
+                self._gpu.call("cudaEventSynchronize", self._arrived)
+            yield self._memory
+
+    def keep(self) -> None:
+        """Copy what has arrived, because the pinned memory is freed."""
+        with self._lock:
+            self._memory, self._arrived = self._memory.copy(), None
+
+
+def state_of(drawing: Drawing) -> bytes:
+    """A Drawing of drawing.cuh."""
+    place = (drawing.window.top, drawing.window.left, *astuple(drawing.core))
+    return _STATE.pack(drawing.seed, drawing.sample, *place, 0).ljust(_TAU, b"\0")
+
+
 class DrawingKernels:
     """The kernels of one GPU. Thread-safe. Raises: DeviceError if the driver does not take them."""
 
@@ -367,37 +429,43 @@ class DrawingKernels:
         ptx = Path(__file__).with_name("drawing.ptx").read_bytes()
         self.unload, (self._latents, self._finish) = gpu.load(ptx, "srflow_draw_latents", "srflow_finish")
 
-    def draw(self, binding: Binding, bound: Mapping[str, int], drawings: Sequence[Drawing]) -> list[NDArray[Any]]:
+    def latents(
+        self, drawing: Drawing, state: int, targets: Mapping[int, int], maps: Mapping[int, int]
+    ) -> list[Launch]:
+        """What draws the noise of each level to an address, times a map; state: where :func:`state_of` stands."""
+        found = []
+        for level, (channels, rows, columns) in drawing.shapes.items():
+            grid = -(-rows * columns // THREADS), -(-channels // _CHANNELS)
+            of_level = (drawing.scale, level, channels, rows, columns)
+            found.append(Launch(self._latents, grid, (state, *of_level, maps.get(level, 0), targets[level])))
+        return found
+
+    def draw(self, binding: Binding, bound: Mapping[str, int], drawings: Sequence[Drawing]) -> _Cores:
         """Draw the cores of pictures with the sampler's binding, which differ in what is drawn alone.
 
-        bound: the conditioning's addresses.
+        bound: the conditioning's addresses. Returns a function that waits for the cores and gives them.
         """
         count, (scale, finish, core) = len(drawings), (drawings[0].scale, drawings[0].finish, drawings[0].core)
-        places = [(one.window.top, one.window.left, *dataclasses.astuple(core)) for one in drawings]
-        packed = (_STATE.pack(one.seed, one.sample, *at, 0) for one, at in zip(drawings, places, strict=True))
-        states = b"".join(state.ljust(_TAU, b"\0") for state in packed)
+        states = b"".join(map(state_of, drawings))
         taus = np.array([one.tau for one in drawings], np.float32).tobytes()
         uploads: dict[str, NDArray[Any]] = {"drawing": np.frombuffer(states + taus, np.uint8)}
         state = binding.buffer("drawing", len(states + taus))
-        tensors, before, after = {**bound, "tau": state + len(states)}, [], []
+        names = {level: f"noise_level{level}" for level in drawings[0].shapes}
+        tensors = {**bound, "tau": state + len(states), **{name: binding.buffer(name) for name in names.values()}}
+        before, after = list[Launch](), list[Launch]()
         _, _, height, width = binding.output_shapes["sr"]
         nbytes = 0 if finish is None else height * width * 3 * finish.dtype.itemsize
         for place, drawing in enumerate(drawings):
-            own_state = state + place * _TAU
-            for entry in drawing.levels:
-                name, map_name = f"noise_level{entry.level}", f"map_level{entry.level}_{place}"
-                _, channels, rows, columns = binding.shapes[name]
-                map_address, tensors[name] = 0, binding.buffer(name)
-                if drawing.maps:
-                    uploads[map_name] = drawing.maps[entry.level]
-                    map_address = binding.buffer(map_name, rows * columns * 4)
-                grid = -(-rows * columns // THREADS), -(-channels // _CHANNELS)
-                target = tensors[name] + place * channels * rows * columns * 4
-                of_level = (scale, entry.level, channels, rows, columns)
-                before.append(Launch(self._latents, grid, (own_state, *of_level, map_address, target)))
+            own_state, maps = state + place * _TAU, dict[int, int]()
+            for level, values in drawing.maps.items():
+                uploads[f"map_level{level}_{place}"] = values
+                maps[level] = binding.buffer(f"map_level{level}_{place}", values.nbytes)
+            sizes = {level: 4 * math.prod(shape) for level, shape in drawing.shapes.items()}
+            targets = {level: tensors[names[level]] + place * size for level, size in sizes.items()}
+            before += self.latents(drawing, own_state, targets, maps)
             if finish is not None:
-                made, bounds, most = f"sr_{finish.dtype}", 0, int(np.iinfo(finish.dtype).max)
-                target = binding.buffer(made, count * nbytes) + place * nbytes
+                bounds, most = 0, int(np.iinfo(finish.dtype).max)
+                target = binding.buffer(f"sr_{finish.dtype}", count * nbytes) + place * nbytes
                 source = binding.buffer("sr") + place * height * width * 12
                 if finish.bounds is not None:
                     uploads["bounds"] = finish.bounds
@@ -405,13 +473,22 @@ class DrawingKernels:
                 how = (own_state, scale, most, height, width, source, bounds, target)
                 after.append(Launch(self._finish, (-(-height * width // THREADS), 1), how))
         binding.run(uploads, tensors, before=before, after=after)
-        found, (down, across) = [], core.slices
-        left = b"" if finish is None else binding.downloaded("drawing", (len(states),), np.uint8).tobytes()
-        for place in range(count):
-            if finish is not None and not _STATE.unpack_from(left, place * _TAU)[-1]:
-                wanted = (core.height, core.width, 3)
-                found.append(np.array(binding.downloaded(made, wanted, finish.dtype, first=place * nbytes)))
-            else:
-                values = binding.downloaded("sr", (3, height, width), first=place * height * width * 12)
-                found.append(np.array(values[:, down, across].transpose(1, 2, 0)))
-        return found
+        form, dtype, name = (3, height, width), np.dtype(np.float32), "sr"
+        if finish is not None:
+            form, dtype, name = (core.height, core.width, 3), finish.dtype, f"sr_{finish.dtype}"
+        first, size, stride = len(states), math.prod(form) * dtype.itemsize, height * width * 3 * dtype.itemsize
+        pieces = [(state, first), *((binding.buffer(name) + place * stride, size) for place in range(count))]
+        sent, (down, across) = binding.sent(pieces, most=first + count * stride), core.slices
+
+        def core_of(came: NDArray[np.uint8], place: int) -> NDArray[Any]:
+            values = came[first + place * size :][:size].view(dtype).reshape(form)
+            if finish is None:
+                return np.array(values[:, down, across].transpose(1, 2, 0))
+            usable = not _STATE.unpack_from(came.data, place * _TAU)[-1]
+            return values.copy() if usable else np.full(form, np.nan, np.float32)
+
+        def cores() -> list[NDArray[Any]]:
+            with sent.read() as came:
+                return [core_of(came, place) for place in range(count)]
+
+        return cores

@@ -65,6 +65,8 @@ class FakeGpu:
         self.pinned: dict[int, np.ndarray] = {}
         self.streams: dict[int, _Stream] = {}
         self.graphs: dict[int, list[Work]] = {}
+        self.events: dict[int, tuple[int, list[bool]]] = {}  # where each stands: a stream, and whether it got there
+        self.eager: set[int] = set()  # streams whose work is done at once, as early as a GPU may do it
         self.modules: dict[int, dict[str, Kernel]] = {}
         self.kernels: dict[int, Kernel] = {}
         self.contexts: set[int] = set()  # GPUs whose primary context was initialised
@@ -72,6 +74,7 @@ class FakeGpu:
         self.started: list[str] = []
         self.pageable: list[int] = []
         self.copied: list[tuple[bool, bool, int]] = []  # from the GPU, to it, bytes
+        self.waited: list[str] = []  # the functions by which the processor waited for work that was not done
         self.allocations = self.launches = self.captures = self.outside_graphs = 0
         self._handles = itertools.count(1000)
         self._lock = threading.RLock()
@@ -100,6 +103,14 @@ class FakeGpu:
             if self.device_here() != target.device:
                 self.violated(f"a stream of GPU {target.device} is used where {self.device_here()} is current")
             (target.pending if target.captured is None else target.captured).append(work)
+            if stream in self.eager and target.captured is None:
+                self._work(stream)
+
+    def _work(self, stream, until=lambda: False):
+        """Do what waits on a stream, as far as an event. What it waits for is done, too."""
+        pending = self.streams[stream].pending
+        while pending and not until():
+            pending.pop(0)()
 
     def capturing(self, stream):
         return self.streams[stream].captured is not None
@@ -144,9 +155,37 @@ class FakeGpu:
 
     def cudaStreamSynchronize(self, stream):
         with self._not_captured():
-            pending, self.streams[stream].pending = self.streams[stream].pending, []
-            for work in pending:
-                work()
+            self.waited += ["cudaStreamSynchronize"] if self.streams[stream].pending else []
+            self._work(stream)
+        return (OK,)
+
+    def cudaEventCreateWithFlags(self, flags):
+        self.events[handle := next(self._handles)] = 0, [True]
+        return OK, handle
+
+    def cudaEventDestroy(self, event):
+        if not self.events.pop(event)[1][0]:
+            self.violated("an event is destroyed that is waited for")
+        return (OK,)
+
+    def cudaEventRecord(self, event, stream):
+        done = [False]
+        self.events[event] = stream, done
+        self.put(stream, lambda: done.__setitem__(0, True))
+        return (OK,)
+
+    def cudaStreamWaitEvent(self, stream, event, flags):
+        """It waits for what the event stands for now: recording it again changes nothing (CUDA runtime API)."""
+        of, done = self.events[event]
+        self.put(stream, lambda: self._work(of, lambda: done[0]) if not done[0] else None)
+        return (OK,)
+
+    def cudaEventSynchronize(self, event):
+        of, done = self.events[event]
+        with self._not_captured():
+            if not done[0]:
+                self.waited.append("cudaEventSynchronize")
+                self._work(of, lambda: done[0])
         return (OK,)
 
     def cudaMallocAsync(self, size, hStream):
@@ -299,7 +338,8 @@ DRIVER_FUNCTIONS = tuple(name for name in vars(FakeGpu) if name.startswith("cu")
 def runtime_module(gpu):
     """The GPU as `cuda.bindings.runtime` shows it."""
     kinds = {kind.__name__: kind for kind in (cudaError_t, cudaMemcpyKind, cudaStreamCaptureMode)}
-    return types.SimpleNamespace(cudaStreamNonBlocking=1, **kinds, **{name: getattr(gpu, name) for name in FUNCTIONS})
+    flags = {"cudaStreamNonBlocking": 1, "cudaEventDisableTiming": 2}
+    return types.SimpleNamespace(**flags, **kinds, **{name: getattr(gpu, name) for name in FUNCTIONS})
 
 
 def driver_module(gpu):

@@ -110,7 +110,7 @@ def test_pictures_of_the_gpu_are_the_processors(machine, engine_bundle, monkeypa
         return [one, upscaler.upscale(image, seed=4, consistent=True), upscaler.encode(image).mean(3)]
 
     with monkeypatch.context() as patched, machine.upscaler(engine_bundle, 32) as upscaler:
-        patched.setattr(TensorRTBackend, "draw", Backend.draw)
+        patched.setattr(TensorRTBackend, "begin", Backend.begin)
         expected = drawn(upscaler)
     assert machine.gpu.started == []
     monkeypatch.setattr(base, "window_noise", None)  # the processor draws none

@@ -93,7 +93,7 @@ def test_constants_are_cudas(kind):
     for member in kind:
         assert int(getattr(real, member.name)) == member.value
         assert getattr(real, member.name).name == member.name
-    assert cuda.cudaStreamNonBlocking == 1
+    assert (cuda.cudaStreamNonBlocking, cuda.cudaEventDisableTiming) == (1, 2)
     assert int(cuda.cudaStream_t(5)) == 5  # how a stream is handed to the library
 
 
