@@ -7,6 +7,7 @@ the same code as the GPU.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import shutil
@@ -19,14 +20,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends.base import Backend, Conditioning, one_line, own, runtime_errors, still_open
+from srflow_sdk.backends.base import Backend, Conditioning, Drawing, one_line, own, runtime_errors, still_open
 from srflow_sdk.backends.kept import keeping, kept_folder, processor
 from srflow_sdk.backends.native_library import find_native_library, register, runs_on_cuda
 from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
+from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
+from srflow_sdk.backends.tensorrt_engines.execution import DrawingKernels, state_of
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
 from srflow_sdk.system.device_names import DeviceName
+from srflow_sdk.system.hardware import cuda_of_wheels, find_gpu
 from srflow_sdk.system.interrupts import interruptible, is_cancelled
 
 _log = logging.getLogger(__name__)
@@ -92,6 +96,11 @@ class OnnxRuntimeBackend(Backend):
     def activate_impl(self) -> None:
         self._provider.prepare(self._number)
         self._encoder, self._sampler = map(self._session, self._graphs)
+        if self._provider.device == "cuda":
+            try:
+                self._noise = gpu_latents(self._number).draw
+            except DeviceError as error:
+                _log.warning("latents are drawn by the processor: %s", error)
 
     def deactivate_impl(self) -> None:
         self._encoder = self._sampler = self._inverter = None
@@ -110,7 +119,10 @@ class OnnxRuntimeBackend(Backend):
         for name, value in own(conditioning, OrtConditioning).values.items():
             binding.bind_ortvalue_input(name, value)
         for level, array in noise.items():
-            binding.bind_cpu_input(f"noise_level{level}", np.ascontiguousarray(array, np.float32))
+            if isinstance(array, np.ndarray):
+                binding.bind_cpu_input(f"noise_level{level}", np.ascontiguousarray(array, np.float32))
+            else:
+                binding.bind_ortvalue_input(f"noise_level{level}", array)
         binding.bind_cpu_input("tau", np.array([tau], np.float32))
         binding.bind_output("sr", "cpu")
         self._run(session, binding, f"sampling on {self.device}")
@@ -221,6 +233,36 @@ class OnnxRuntimeBackend(Backend):
         # Memory plans are kept per input shape, and tiles come in several: 0.7 GB over nine tiles of a full-size model.
         options.enable_mem_pattern = False
         return options
+
+
+class GpuLatents:
+    """Draws noise on a GPU, into OrtValues there, by the kernel of engines. Thread-safe. Raises: DeviceError."""
+
+    def __init__(self, number: int) -> None:
+        found = find_gpu(number)
+        self._gpu = CudaGpu.open(number, wheels=cuda_of_wheels(found.cuda) if found else 12)
+        with self._gpu.current():
+            self._kernels, self._stream = DrawingKernels(self._gpu), self._gpu.new_stream()
+        self._lock = threading.Lock()
+
+    def draw(self, drawing: Drawing) -> dict[int, Any]:
+        """The noise by level. It is there when this returns: ONNX Runtime has a stream of its own."""
+        value, where = onnxruntime().OrtValue, ("cuda", self._gpu.number)
+        with runtime_errors("drawing latents failed"), self._lock, self._gpu.current():
+            state = value.ortvalue_from_numpy(np.frombuffer(state_of(drawing), np.uint8), *where)
+            maps = {level: value.ortvalue_from_numpy(array, *where) for level, array in drawing.maps.items()}
+            noise, addresses = dict[int, Any](), dict[int, int]()
+            for level, shape in drawing.shapes.items():
+                noise[level] = value.ortvalue_from_shape_and_type((1, *shape), np.float32, *where)
+                addresses[level] = noise[level].data_ptr()
+            at = {level: array.data_ptr() for level, array in maps.items()}
+            for launch in self._kernels.latents(drawing, state.data_ptr(), addresses, at):
+                self._stream.start(launch)
+            self._stream.synchronize()
+        return noise
+
+
+gpu_latents = functools.cache(GpuLatents)  # the kernels of a GPU, for the life of the process
 
 
 def _made(path: Path, options: Any, providers: list[Any] | None) -> Any:
