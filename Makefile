@@ -94,7 +94,7 @@ bench: $(bench) ## measure speed and memory on this CPU (about 15 minutes) and w
 # For example: make gpu-report GPU_REPORT_ARGS="--size 128" NATIVE_ARGS=-DTensorRT_INCLUDE_DIR=/opt/tensorrt/include
 .PHONY: gpu-report
 gpu-report: | $(python) ## on a machine with an NVIDIA GPU: check and time everything in ten minutes, in gpu-report.md
-	@extras=$$($(python) -m benchmarks.gpu_report.extras) && \
+	@extras=$$($(python) -c 'from benchmarks.gpu_report.__main__ import extras; extras()') && \
 		PYTHONWARNINGS=ignore $(python) -m pip install --quiet --editable ".[bench,native,$$extras]"
 	@rm -f $(plain) $(dev) $(bench) && $(python) -m pip uninstall --quiet --yes onnxruntime
 	@$(python) -m pip install --quiet --no-deps --force-reinstall "$$($(python) -m pip freeze | grep ^onnxruntime-gpu==)"

@@ -12,9 +12,8 @@ from pathlib import Path
 from benchmarks.bench.machine import machine, one_line
 from benchmarks.bench.networks import sources_digest
 from benchmarks.bench.parts import Settings
-from benchmarks.gpu_report.order import Runner
-from benchmarks.gpu_report.rows import FURTHER_MS, NO_VERDICT, PICTURE_MS, Report, aims, exit_status, summary
-from srflow_sdk.system.hardware import Gpu, find_gpu, gpu_free_memory
+from benchmarks.gpu_report.report import FURTHER_MS, NO_VERDICT, PICTURE_MS, Report, Runner, aims, exit_status, summary
+from srflow_sdk.system.hardware import cuda_of_wheels, find_gpu, gpu_free_memory
 
 AIMED_SIZE = 256
 """LR pixels a side for which the aims hold."""
@@ -47,9 +46,12 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--size {options.size}: name a multiple of 4 that is at least 16")
     if not options.budget > 0:
         parser.error(f"--budget {options.budget:g}: name a number of seconds")
-    gpu = find_gpu()
+    gpu, about = find_gpu(), "No NVIDIA GPU."
+    if gpu is not None:
+        about = f"{gpu.name}, {(gpu_free_memory() or 0) / 2**30:.0f} GiB free, a driver for CUDA {gpu.cuda}, "
+        about += f"compute capability {gpu.compute_capability}."
     try:
-        report = Report(options.target, f"{_about(gpu)}\n\n{one_line(machine())} {date.today()}.")
+        report = Report(options.target, f"{about}\n\n{one_line(machine())} {date.today()}.")
     except OSError as error:
         print(f"gpu-report: the file cannot be written: {error}", file=sys.stderr)
         return NO_VERDICT
@@ -74,11 +76,11 @@ def main(arguments: list[str] | None = None) -> int:
     return exit_status(report.rows)
 
 
-def _about(gpu: Gpu | None) -> str:
-    if gpu is None:
-        return "No NVIDIA GPU."
-    memory = f"{(gpu_free_memory() or 0) / 2**30:.0f} GiB free"
-    return f"{gpu.name}, {memory}, a driver for CUDA {gpu.cuda}, compute capability {gpu.compute_capability}."
+def extras() -> None:
+    """Print the extras of srflow-sdk that fit the driver, for pip. It needs no other package."""
+    if (gpu := find_gpu()) is None:
+        sys.exit("gpu-report: no NVIDIA GPU: its driver is not installed, or shows none to CUDA")
+    print("gpu-cu{0},tensorrt-cu{0}".format(cuda_of_wheels(gpu.cuda)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Checks: each gives rows, of one engine or of our kernels; and the process in which those of one engine run.
 
-That is `python -m benchmarks.gpu_report.checks`, see `order.py`.
+That is `python -m benchmarks.gpu_report.checks`, see `report.py`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench.processes import serve, without_paths
-from benchmarks.gpu_report.network import AbsentError, Setting, make_references, picture
-from benchmarks.gpu_report.rows import FURTHER, PICTURE, Row, Verdict
+from benchmarks.bench.processes import MissingError, serve, without_paths
+from benchmarks.gpu_report.network import Setting, make_references, picture
+from benchmarks.gpu_report.report import FURTHER, PICTURE, Row, Verdict
+from srflow_sdk.backends.gate import psnr
+from srflow_sdk.model.manifest import LEAST_DB
 from srflow_sdk.system.hardware import gpu_free_memory
-
-LEAST_DB = 38.0
-"""PSNR that a picture in fp16 must have against the CPU's from float32."""
 
 THREADS = 8
 _ROUNDS, _QUICK_ROUNDS = 20, 2
@@ -52,7 +51,7 @@ class Checks(logging.Handler):
 
     @cached_property
     def engine(self) -> Any:
-        """The engine, opened when a check asks for it first. Raises: AbsentError."""
+        """The engine, opened when a check asks for it first. Raises: MissingError."""
         if self.setting.kind == "torch":
             from benchmarks.gpu_report.torch_engine import TorchEngine as Kind
         else:
@@ -78,7 +77,7 @@ class Checks(logging.Handler):
         """
         for answer in self._answers(check):
             for line in self.said:
-                if line not in self._reported and not line.startswith("memory ran out"):
+                if line not in self._reported:
                     self._reported.add(line)
                     yield self._row("warning", line)
             yield answer
@@ -87,7 +86,7 @@ class Checks(logging.Handler):
         try:
             for row in CHECKS[check](self):
                 yield {"row": asdict(row)}
-        except AbsentError as error:
+        except MissingError as error:
             yield {"absent": str(error)}
         except Exception as error:
             if any(isinstance(each, ModuleNotFoundError) for each in (error, error.__cause__)):
@@ -151,27 +150,12 @@ def repeats(of: Checks) -> Iterator[Row]:
 
 
 def plugins(of: Checks) -> Iterator[Row]:
-    """The plan has a plugin layer for each of the flow's operations."""
-    if of.setting.kind == "tensorrt":
-        from benchmarks.gpu_report.sdk_engine import plugin_layers
+    """The plan of TensorRT has a plugin layer for each of the flow's operations."""
+    from benchmarks.gpu_report.sdk_engine import plugin_layers
 
-        found, wanted = plugin_layers(of.engine.bundle)
-        advice = "" if found else ": python -m srflow_export.native tensorrt"
-        yield of.row("plugin layers", f"{found}{advice}", f"= {wanted}", found == wanted > 0)
-
-
-def memory_runs_out(of: Checks) -> Iterator[Row]:
-    """Where the memory is not enough for a tile, it is split, and the picture stays the same."""
-    from benchmarks.gpu_report import sdk_engine
-
-    name, pixels = "memory runs out", picture(of.setting.size, of.setting.size)
-    whole, before = of.engine.draw(pixels), len(of.said)
-    between = of.engine.bundle.manifest.conditioning_bytes_per_pixel * of.setting.size**2  # what lies between graphs
-    with sdk_engine.nearly_full(between * 3 // 5):
-        split = of.engine.draw(pixels)
-    said = [line for line in of.said[before:] if line.startswith("memory ran out")]
-    yield of.row(name, said[0] if said else "no tile was split", "a tile is split", bool(said))
-    yield judged(f"{name}, the picture", of, split, whole)
+    found, wanted = plugin_layers(of.engine.bundle)
+    advice = "" if found else ": python -m srflow_export.native tensorrt"
+    yield of.row("plugin layers", f"{found}{advice}", f"= {wanted}", found == wanted > 0)
 
 
 def times(of: Checks) -> Iterator[Row]:
@@ -213,18 +197,14 @@ def judged(name: str, of: Checks, drawn: np.ndarray, expected: np.ndarray) -> Ro
     limit = f"≥ {LEAST_DB:.0f} dB"
     if drawn.shape != expected.shape:
         return of.row(name, f"shape {drawn.shape}, not {expected.shape}", limit, False)
-    if bad := int(np.sum(~np.isfinite(drawn))):
-        return of.row(name, f"{bad} values are not finite", limit, False)
-    difference = np.clip(drawn, 0, 1).astype(np.float64) - np.clip(expected, 0, 1)
-    psnr = min(100.0, -10 * float(np.log10(max(np.mean(difference**2), 1e-10))))
-    return of.row(name, f"{psnr:.1f} dB, at most {np.abs(difference).max():.1e} apart", limit, psnr >= LEAST_DB)
+    decibels = min(100.0, psnr(drawn, expected))  # -inf where a value is not finite
+    return of.row(name, f"{decibels:.1f} dB", limit, decibels >= LEAST_DB)
 
 
 CHECKS: dict[str, Callable[[Checks], Iterator[Row]]] = {
-    check.__name__.replace("_", " "): check
-    for check in (reference, kernels, loading, pictures, times, repeats, plugins, memory_runs_out)
+    check.__name__: check for check in (reference, kernels, loading, pictures, times, repeats, plugins)
 }
-"""By the name in `order.py`."""
+"""By the name in `report.py`."""
 
 
 if __name__ == "__main__":

@@ -20,10 +20,6 @@ TAU, SEED = 0.8, 7
 _TINY: dict[str, Any] = {"nf": 8, "growth": 4, "blocks": 2, "stacked_blocks": (0, 1), "steps": 2, "hidden": 8}
 
 
-class AbsentError(Exception):
-    """An engine is not on this machine, or what its check needs; the message says what, for "not run: …"."""
-
-
 @dataclass(frozen=True)
 class Setting:
     """An engine's name, `KIND PRECISION`, the folder of networks, and the size of what is timed, LR pixels a side."""
@@ -90,14 +86,11 @@ def picture(height: int, width: int) -> np.ndarray:
 
 def latents(model: SRFlow, height: int, width: int) -> dict[int, np.ndarray]:
     """Noise by level, 1×C×H×W, as the SDK draws it for the first sample."""
-    from srflow_sdk.latents.random_field import LatentLevel, window_noise
+    from srflow_export.graphs import latent_levels
+    from srflow_sdk.latents.random_field import window_noise
 
-    shapes = model.config.level_shapes
-    levels = [
-        LatentLevel(level=shape.level, channels=shape.latent_channels) for shape in shapes if shape.latent_channels
-    ]
     place: dict[str, int] = {"scale": model.config.scale, "seed": SEED, "sample": 0, "height": height, "width": width}
-    return {level: array[None] for level, array in window_noise(levels, **place).items()}
+    return {level: array[None] for level, array in window_noise(latent_levels(model.config), **place).items()}
 
 
 def make_references(setting: Setting) -> None:

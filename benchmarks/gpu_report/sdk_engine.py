@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench.processes import ROOT
-from benchmarks.gpu_report.network import SEED, TAU, AbsentError, Setting, network, picture
-from benchmarks.gpu_report.rows import FURTHER, PICTURE
+from benchmarks.bench.processes import ROOT, MissingError
+from benchmarks.gpu_report.network import SEED, TAU, Setting, network, picture
+from benchmarks.gpu_report.report import FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.backends.native_library import PLUGINS, find_native_library, plugins_of
 from srflow_sdk.system.hardware import find_gpu
@@ -30,23 +30,23 @@ _NEEDED = {  # by device: modules, and the names of their packages
 
 
 def check_present(kind: str) -> None:
-    """Raises: AbsentError if a package behind a device is not installed, or there is no GPU."""
+    """Raises: MissingError if a package behind a device is not installed, or there is no GPU."""
     for module, name in _NEEDED[kind].items():
         try:
             found = importlib.import_module(module)
         except ModuleNotFoundError:
-            raise AbsentError(f"{name} is not installed") from None
+            raise MissingError(f"{name} is not installed") from None
         if kind == "cuda" and "CUDAExecutionProvider" not in found.get_available_providers():
-            raise AbsentError(f"{name} is not installed")
+            raise MissingError(f"{name} is not installed")
     if find_gpu() is None:
-        raise AbsentError("this machine has no NVIDIA GPU")
+        raise MissingError("this machine has no NVIDIA GPU")
 
 
 def exported(setting: Setting) -> Bundle:
     """The bundle that all engines share, in fp16 and with the flow's operations as nodes; for TensorRT, with engines.
 
     Its name has the TensorRT and the library of plugins that are here, as engines run with no others.
-    Raises: AbsentError, RuntimeError if that fails.
+    Raises: RuntimeError if that fails.
     """
     version = "none"
     with contextlib.suppress(ImportError):
@@ -65,12 +65,12 @@ def exported(setting: Setting) -> Bundle:
 
 
 def _export(*options: str) -> None:
-    """Run srflow-export. Raises: AbsentError if it lacks a package, RuntimeError."""
+    """Run srflow-export. Raises: MissingError if it lacks a package, RuntimeError."""
     command = [sys.executable, "-c", "from srflow_export.cli import main; main()", *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        kind = AbsentError if "is not installed" in why or why.startswith("ModuleNotFoundError") else RuntimeError
+        kind = MissingError if "is not installed" in why or why.startswith("ModuleNotFoundError") else RuntimeError
         raise kind(f"srflow-export failed: {why}")
 
 
@@ -78,7 +78,7 @@ class SdkEngine:
     """An Upscaler on one device, which draws pictures in one piece."""
 
     def __init__(self, setting: Setting) -> None:
-        """Raises: AbsentError, SRFlowError."""
+        """Raises: SRFlowError."""
         check_present(setting.kind)
         started = time.perf_counter()
         self.bundle = exported(setting)
@@ -107,23 +107,6 @@ class SdkEngine:
             PICTURE: lambda: self.upscaler.upscale(pixels, tau=TAU, seed=SEED),
             FURTHER: lambda: encoding.sample(tau=TAU, seed=SEED + next(turn)),
         }
-
-
-@contextlib.contextmanager
-def nearly_full(left: int) -> Iterator[None]:
-    """In this context, so many bytes of GPU memory are free at most. Raises: AbsentError."""
-    try:
-        from cuda.bindings import runtime  # type: ignore[import-not-found,unused-ignore]
-    except ImportError:
-        raise AbsentError("cuda-bindings is not installed") from None
-    _, free, _ = runtime.cudaMemGetInfo()
-    error, taken = runtime.cudaMalloc(max(free - left, 1 << 20))
-    if int(error):
-        raise AbsentError(f"the memory cannot be filled: CUDA error {int(error)}")
-    try:
-        yield
-    finally:
-        runtime.cudaFree(taken)
 
 
 def plugin_layers(bundle: Bundle) -> tuple[int, int]:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.bench.processes import ROOT
-from benchmarks.gpu_report.network import TAU, AbsentError, Setting, latents, network, picture
+from benchmarks.bench.processes import ROOT, MissingError
+from benchmarks.gpu_report.network import TAU, Setting, latents, network, picture
 from srflow_export import flow_ops, graphs
 from srflow_sdk.latents.random_field import standard_normal
 from srflow_training.model.config import AffineOrder, ScaleMap
@@ -28,16 +28,16 @@ TOLERANCE = 1e-4  # of a kernel against torch in float64, relative to the larges
 
 
 def gpu() -> torch.device:
-    """The GPU that torch uses. Raises: AbsentError."""
+    """The GPU that torch uses. Raises: MissingError."""
     if not torch.cuda.is_available():
-        raise AbsentError("torch sees no CUDA GPU: it needs one, and a CUDA build of torch")
+        raise MissingError("torch sees no CUDA GPU: it needs one, and a CUDA build of torch")
     return torch.device("cuda", torch.cuda.current_device())
 
 
 def build(folder: Path, architecture: str) -> Path:
-    """Build libsrflow_cuda for an architecture such as sm_89. Raises: AbsentError, RuntimeError."""
+    """Build libsrflow_cuda for an architecture such as sm_89. Raises: RuntimeError."""
     if shutil.which("nvcc") is None:
-        raise AbsentError("nvcc is not on the PATH: install NVIDIA's CUDA toolkit and put its bin folder there")
+        raise MissingError("nvcc is not on the PATH: install NVIDIA's CUDA toolkit and put its bin folder there")
     library = folder / "libsrflow_cuda.so"
     options = ["-std=c++17", "-O3", f"-arch={architecture}", "-shared", "-cudart", "static", "-o", str(library)]
     options += ["-Xcompiler", "-fPIC,-ffp-contract=off", '-DSRFLOW_VERSION="benchmark"', f"-I{RUNTIME / 'include'}"]

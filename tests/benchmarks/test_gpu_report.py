@@ -18,12 +18,11 @@ import pytest
 
 from benchmarks.bench.processes import ROOT, MissingError
 from benchmarks.gpu_report import __main__ as command
-from benchmarks.gpu_report import extras
 from benchmarks.gpu_report.checks import CHECKS
-from benchmarks.gpu_report.order import CPU, NVCC, SDK, TORCH, Runner, order
-from benchmarks.gpu_report.rows import FINE, NO_VERDICT, SLOW, WRONG, Report, Row, aims, exit_status, summary
+from benchmarks.gpu_report.report import CPU, NVCC, SDK, TORCH, Report, Row, Runner, aims, exit_status, order
 from srflow_sdk.system.hardware import Gpu
 
+FINE, WRONG, NO_VERDICT, SLOW = range(4)  # as --help has it
 RIGHT = Row("square, 64×64", TORCH, "70.0 dB", "≥ 38 dB", "fine")
 H100 = Gpu(name="NVIDIA H100", compute_capability="9.0", cuda="12.4")
 
@@ -35,14 +34,13 @@ def timed(engine: str, milliseconds: float, *, further: float = 1.0) -> list[Row
 
 @pytest.mark.parametrize(("cuda", "found"), [("12.4", "gpu-cu12,tensorrt-cu12"), ("13.0", "gpu-cu13,tensorrt-cu13")])
 def test_the_driver_decides_which_wheels_are_installed(cuda, found, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(extras, "find_gpu", lambda: replace(H100, cuda=cuda))
-    extras.main()
+    monkeypatch.setattr(command, "find_gpu", lambda: replace(H100, cuda=cuda))
+    command.extras()
     assert capsys.readouterr().out.strip() == found
     assert set(found.split(",")) <= set(metadata("srflow-sdk").get_all("Provides-Extra") or ())
-    monkeypatch.setattr(extras, "find_gpu", lambda: None)
-    with pytest.raises(SystemExit, match=r"^2$"):
-        extras.main()
-    assert capsys.readouterr().err.startswith("gpu-report: no NVIDIA GPU: ")
+    monkeypatch.setattr(command, "find_gpu", lambda: None)
+    with pytest.raises(SystemExit, match=r"^gpu-report: no NVIDIA GPU: "):
+        command.extras()
 
 
 @pytest.mark.parametrize(
@@ -60,14 +58,6 @@ def test_the_driver_decides_which_wheels_are_installed(cuda, found, monkeypatch,
 )
 def test_the_exit_status_says_wrong_before_slow_and_slow_before_fine(rows: list[Row], status: int) -> None:
     assert exit_status([*rows, *aims(rows)]) == status
-
-
-def test_the_aims_are_judged_by_the_fastest_engine() -> None:
-    picture, further = aims([*timed(TORCH, 20.0, further=2.0), *timed("tensorrt fp16", 12.3, further=4.0)])
-    assert str(picture) == "| aim: one picture | tensorrt fp16 | reached: 12.3 ms | ≤ 15 ms | fine |"
-    assert (further.engine, further.verdict) == (TORCH, "fine")
-    line = summary([RIGHT, picture, further])
-    assert line.startswith("Verdict: fine. one picture reached: 12.3 ms; a further sample reached: 2.0 ms. Checks: 3 ")
 
 
 def test_every_check_is_known_and_what_the_verdict_needs_comes_first() -> None:
@@ -110,7 +100,7 @@ def reported(tmp_path: Path, children: Children, *, budget: float = 60) -> list[
 def test_an_engine_that_is_not_there_is_one_row_that_names_its_checks(tmp_path: Path) -> None:
     children = Children({("tensorrt fp16", "loading"): [{"absent": "tensorrt is not installed"}]})
     [row] = [row for row in reported(tmp_path, children) if row.engine == "tensorrt fp16"]
-    assert str(row).startswith("| loading, pictures, times, repeats, plugins, memory runs out | ")
+    assert str(row).startswith("| loading, pictures, times, repeats, plugins | ")
     assert str(row).endswith("| tensorrt fp16 |  |  | not run: tensorrt is not installed |")
     assert children.started.count("tensorrt fp16") == 1
 

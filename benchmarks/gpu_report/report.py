@@ -1,12 +1,15 @@
-"""Rows, the file that grows by one for each, and what they amount to."""
+"""Rows, the file that grows by one for each, what they amount to, and the checks that give them, in their order."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+from benchmarks.bench.processes import MissingError, Worker
 
 Verdict = Literal["", "fine", "wrong", "slow", "not run", "no verdict"]
 
@@ -16,6 +19,11 @@ FINE, WRONG, NO_VERDICT, SLOW = 0, 1, 2, 3
 PICTURE_MS, FURTHER_MS = 15.0, 3.0  # of 256×256 LR in fp16 on an H100
 PICTURE, FURTHER = "one picture", "a further sample"
 """The rows that the times are judged by."""
+
+CPU, NVCC, TORCH, SDK = "cpu fp32", "nvcc", "torch fp16", ("tensorrt fp16", "cuda fp16", "rtx fp16")
+
+_BUILD_S = 3600.0
+"""An export and its engines may take so long, outside of the budget: full-size engines take many minutes."""
 
 _COLUMNS = ("check", "engine", "value", "limit", "verdict")
 
@@ -103,3 +111,78 @@ def summary(rows: Sequence[Row]) -> str:
 def _line(cells: Sequence[str]) -> str:
     clean = (" ".join(cell.replace("|", "/").split()) for cell in cells)
     return f"| {' | '.join(clean)} |"
+
+
+def order() -> Iterator[tuple[str, str]]:
+    """(engine, check): first what the verdict needs, engine by engine, then the rest."""
+    yield CPU, "reference"
+    yield NVCC, "kernels"
+    yield from ((engine, check) for engine in (TORCH, *SDK) for check in ("loading", "pictures", "times"))
+    yield from ((engine, "repeats") for engine in (TORCH, *SDK))
+    yield SDK[0], "plugins"
+
+
+@dataclass
+class Runner:
+    """Runs checks, and keeps the process of the engine that ran last.
+
+    variant: what every process is told beside its engine. start: makes a process; for tests.
+    """
+
+    report: Report
+    variant: Mapping[str, Any]
+    budget_s: float
+    say: Callable[[str], None]
+    start: Callable[[Mapping[str, Any]], Worker] = lambda variant: Worker(
+        variant, module="benchmarks.gpu_report.checks"
+    ).__enter__()
+    _held: tuple[str, Worker] | None = None
+
+    def run(self) -> None:
+        """Run all checks that the budget allows; the others are rows too, one for each engine and reason."""
+        until = time.monotonic() + self.budget_s
+        lacking: dict[str, str] = {}
+        skipped: dict[tuple[str, str], list[str]] = {}
+        try:
+            for engine, check in order():
+                began, rows = time.monotonic(), len(self.report.rows)
+                why = lacking.get(CPU) or lacking.get(engine)
+                if why is None and began >= until:
+                    why = f"the budget of {self.budget_s:.0f} s was used up"
+                if why is None:
+                    self.say(f"{engine}: {check}")
+                    why = self._asked(engine, check, began + _BUILD_S if check == "loading" else until)
+                    if check == "loading":
+                        until += time.monotonic() - began
+                    if why:
+                        lacking[engine] = why
+                if why and len(self.report.rows) == rows:
+                    skipped.setdefault((engine, why), []).append(check)
+        finally:
+            self._release()
+            for (engine, why), checks in skipped.items():
+                self.report.add(Row(", ".join(checks), engine, why, verdict="not run"))
+
+    def _asked(self, engine: str, check: str, until: float) -> str:
+        """Run one check and report its rows. Returns why those that need it cannot run, or an empty text."""
+        lacking = ""
+        try:
+            if self._held is None or self._held[0] != engine:
+                self._release()
+                self._held = engine, self.start({**self.variant, "engine": engine})
+            for answer in self._held[1].answers(limit_s=max(1.0, until - time.monotonic()), check=check):
+                if "row" in answer:
+                    self.report.add(Row(**answer["row"]))
+                lacking = answer.get("absent", lacking)
+        except MissingError as error:
+            self._release()
+            verdict: Verdict = "no verdict" if time.monotonic() >= until else "wrong"
+            if engine == CPU:  # which is not what is judged
+                verdict, lacking = "not run", str(error)
+            self.report.add(Row(check, engine, str(error), verdict=verdict))
+        return lacking
+
+    def _release(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            held[1].__exit__(None, None, None)
