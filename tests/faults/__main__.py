@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 
-from tests.faults import clips, demo, disks, kills, names, pipes
+from tests.faults import clips, demo, names, pipes, runs
 
 
 class Part(NamedTuple):
@@ -23,29 +23,25 @@ class Part(NamedTuple):
     loss in one line, or None if it was survived. count: how many `make faults` makes. short: how many the slow tests.
     """
 
-    title: str
     attack: Callable[[Path, int, int], Iterator[tuple[str, str | None]]]
     count: int
     short: int
 
 
 PARTS = {
-    "names": Part("names and things in a folder", names.attack, 60, 4),
-    "clips": Part("clips of every container, codec and name", clips.attack, 120, 8),
-    "pipes": Part("pipes that break, stop and wait", pipes.attack, 60, 8),
-    "folder": Part("kills of a run over a folder", kills.kill_folder, 60, 4),
-    "export": Part("kills of an export", kills.kill_export, 30, 4),
-    "training": Part("kills of a training run", kills.kill_training, 30, 4),
-    "disk": Part("full disks and limits", disks.attack, 48, 4),
-    "demo": Part("hostile requests to srflow-demo", demo.attack, 400, 40),
+    "names": Part(names.attack, 60, 4),
+    "clips": Part(clips.attack, 120, 8),
+    "pipes": Part(pipes.attack, 60, 8),
+    "folder": Part(partial(runs.kill, "folder"), 60, 4),
+    "export": Part(partial(runs.kill, "export"), 30, 4),
+    "training": Part(partial(runs.kill, "training"), 30, 4),
+    "disk": Part(runs.starve, 48, 4),
+    "demo": Part(demo.attack, 400, 40),
 }
 
 
-def run_part(name: str, *, count: int, seed: int, say: Callable[[str], None]) -> str:
-    """Make attempts in a temporary folder, which stays if any is lost; returns a line with their numbers.
-
-    say: told of every loss at once.
-    """
+def run_part(name: str, *, count: int, seed: int, say: Callable[[str], None]) -> tuple[str, int]:
+    """Make attempts in a temporary folder, which stays if any is lost; say each loss; return a line, and the losses."""
     folder, begun = Path(tempfile.mkdtemp(prefix=f"srflow-faults-{name}-")), time.monotonic()
     attempted = lost = 0
     for what, loss in PARTS[name].attack(folder, count, seed):
@@ -57,7 +53,7 @@ def run_part(name: str, *, count: int, seed: int, say: Callable[[str], None]) ->
         say(f"{name}: its files are in {folder}")
     else:
         shutil.rmtree(folder)
-    return f"{name:<12}{attempted:>9}{attempted - lost:>9}{lost:>6}{time.monotonic() - begun:>7.0f} s"
+    return f"{name:<12}{attempted:>9}{attempted - lost:>9}{lost:>6}{time.monotonic() - begun:>7.0f} s", lost
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -69,27 +65,16 @@ def main(chosen: tuple[str, ...], count: int | None, seed: int) -> None:
 
     What counts as lost is defined at the top of tests/faults/__init__.py. Seeds fix the files, and when kills come;
     what a kill then finds depends on the machine. Exit status: 0 if nothing was lost, 1 if something was.
-
-    \b
-    Parts, with the attempts that each makes by default:
-    {parts}
     """
-    lost: list[str] = []
-
-    def say(line: str) -> None:
-        lost.append(line)
-        click.echo(line, err=True)
-
+    all_lost = 0
     click.echo(f"{'part':<12}{'attempted':>9}{'survived':>9}{'lost':>6}{'time':>9}")
     for name in (name for name in PARTS if not chosen or name in chosen):
-        click.echo(run_part(name, count=count or PARTS[name].count, seed=seed, say=say))
-    click.echo("something was lost" if lost else "nothing was lost")
-    sys.exit(bool(lost))
+        line, lost = run_part(name, count=count or PARTS[name].count, seed=seed, say=partial(click.echo, err=True))
+        click.echo(line)
+        all_lost += lost
+    click.echo("something was lost" if all_lost else "nothing was lost")
+    sys.exit(bool(all_lost))
 
-
-main.help = inspect.cleandoc(main.help or "").replace(
-    "{parts}", "\n".join(f"  {name:<12}{part.count:>6}  {part.title}" for name, part in PARTS.items())
-)
 
 if __name__ == "__main__":
     main(prog_name="python -m tests.faults")

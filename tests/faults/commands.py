@@ -11,8 +11,8 @@ import signal
 import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.forked import context
 
@@ -25,13 +25,15 @@ PATIENCE_S = 240
 """No command here takes a tenth of this on an idle machine."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ended:
+_OBEYED = ("Cc", "Zl", "Zp")  # categories of characters that a terminal obeys
+
+
+class Ended(NamedTuple):
     """How a command ended. status: as subprocess gives it, negative for a signal; None: it was stopped for hanging."""
 
     status: int | None
-    output: str
     errors: str
+    output: str = ""
 
 
 def run_command(
@@ -48,8 +50,7 @@ def run_command(
     kill_after_s: send SIGKILL to it and its children then. limits: soft limits by their numbers in `resource`.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "SRFLOW_CACHE_DIR": str(folder / "cache")}
-    said = [folder / "said.out", folder / "said.err"]
-    words = [program, *map(str, arguments)]
+    words, said = [program, *map(str, arguments)], [folder / "said.out", folder / "said.err"]
     how = (PROGRAMS[program], words, folder, environment, limits or {}, said)
     process = context.Process(target=_command, args=how)
     process.start()
@@ -60,8 +61,9 @@ def run_command(
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.join()
+    status = None if hangs and kill_after_s is None else process.exitcode
     output, errors = (path.read_text(errors="replace") if path.exists() else "" for path in said)
-    return Ended(status=None if hangs and kill_after_s is None else process.exitcode, output=output, errors=errors)
+    return Ended(status, errors, output)
 
 
 def _command(
@@ -103,9 +105,6 @@ def loss_of(ended: Ended, *, killed: bool = False) -> str | None:
         return f"status {ended.status} without an error line: {_last_line(ended.errors)}"
     odd = [line for line in ended.errors.split("\n") if any(unicodedata.category(each) in _OBEYED for each in line)]
     return f"a line that a terminal would obey: {odd[0]!r}" if odd and not killed else None
-
-
-_OBEYED = ("Cc", "Zl", "Zp")
 
 
 def errors_of(ended: Ended) -> list[str]:

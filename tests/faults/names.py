@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,23 +17,11 @@ from tests.sdk.tiny_bundle import write_tiny_bundle
 
 NAMES = (
     *("photo", "a b'\"$`*", "ä 日本", "\u202egnp", "\udcff\udcfe", "x" * 200, "two\nlines", "-o", "--model", "12:30"),
-    *(
-        "%03d",
-        "{stem}",
-        "concat:a|b",
-        "photo.jpg",
-        "~",
-        "*",
-        "http:127.0.0.1:9?x#1",
-        "file:a",
-        "con",
-        "a;b&c",
-        "\x1b[2J",
-    ),
+    *("%03d", "{stem}", "concat:a|b", "photo.jpg", "~", "*", "http:127.0.0.1:9?x#1", "file:a", "con", "a;b&c"),
+    "\x1b[2J",
 )
 _ENDINGS = ("png", "jpg", "tif", "webp", "bmp", "PNG")
 _FORMATS = {"jpg": "JPEG", "tif": "TIFF"}
-_THINGS = ("an empty file", "half a photo", "a folder", "a FIFO", "a link to itself", "a link to nothing", "a text")
 
 
 def attack(folder: Path, count: int, seed: int) -> Iterator[tuple[str, str | None]]:
@@ -61,20 +49,21 @@ def _photo(path: Path, number: int) -> Path:
     return path
 
 
+_THINGS: dict[str, Callable[[Path], object]] = {
+    "an empty file": Path.touch,
+    "half a photo": lambda path: path.write_bytes(_photo(path, 0).read_bytes()[:300]),
+    "a folder": Path.mkdir,
+    "a FIFO": os.mkfifo,
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a link to nothing": lambda path: path.symlink_to("nothing.png"),
+    "a text": lambda path: path.write_bytes(b"not a picture"),
+}
+
+
 def _thing(path: Path, chance: random.Random) -> str:
     """Make what has a photo's name and is none."""
-    what = chance.choice(_THINGS)
-    if what == "a folder":
-        path.mkdir()
-    elif what == "a FIFO":
-        os.mkfifo(path)
-    elif what.startswith("a link"):
-        path.symlink_to(path.name if what.endswith("itself") else "nothing.png")
-    elif what == "half a photo":
-        whole = _photo(path, 0).read_bytes()
-        path.write_bytes(whole[: len(whole) // 2])
-    else:
-        path.write_bytes(b"" if what == "an empty file" else b"not a picture")
+    what = chance.choice(tuple(_THINGS))
+    _THINGS[what](path)
     return what
 
 

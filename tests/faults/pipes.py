@@ -79,7 +79,7 @@ def _loss(way: str, photo: bytes, folder: Path, chance: random.Random) -> str | 
         return None if errors in ("", "interrupted\n") or "preparing" in errors else f"said {errors!r}"
     if way in ("the reader leaves", "no reader") and (status, errors) == (1, ""):
         return None  # as other programs, it says nothing to who has left
-    if loss := loss_of(Ended(status=status, output="", errors=errors)):
+    if loss := loss_of(Ended(status, errors)):
         return loss
     if status:
         return f"whole, and failed: {errors.strip()}" if way in ("whole", "in drops") else None

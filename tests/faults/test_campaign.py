@@ -23,7 +23,7 @@ TRACEBACK = "Traceback (most recent call last):\n  File x\nValueError: boom\n"
 @pytest.mark.parametrize("name", PARTS)
 def test_nothing_is_lost_in_a_short_campaign(name: str) -> None:
     said: list[str] = []
-    line = run_part(name, count=PARTS[name].short, seed=0, say=said.append)
+    line, _ = run_part(name, count=PARTS[name].short, seed=0, say=said.append)
     assert said == []
     assert int(line.split()[1]) >= PARTS[name].short
 
@@ -45,7 +45,7 @@ def test_nothing_is_lost_in_a_short_campaign(name: str) -> None:
     ],
 )
 def test_how_a_command_ended_is_judged(status: int | None, errors: str, killed: bool, loss: str | None) -> None:
-    assert loss_of(Ended(status=status, output="", errors=errors), killed=killed) == loss
+    assert loss_of(Ended(status, errors), killed=killed) == loss
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def test_the_command_prints_every_loss_and_fails(monkeypatch: pytest.MonkeyPatch
         assert hidden_files(folder.parent / folder.name) == [".x"]
         yield from ((f"run {number}", "oh" if number == seed else None) for number in range(count))
 
-    monkeypatch.setitem(PARTS, "names", Part("a test", attack, 3, 1))
+    monkeypatch.setitem(PARTS, "names", Part(attack, 3, 1))
     survived = CliRunner().invoke(main, ["--only", "names", "--seed", "5"])
     lost = CliRunner().invoke(main, ["--only", "names", "--seed", "1", "--count", "2"])
     assert (survived.exit_code, lost.exit_code) == (0, 1)
