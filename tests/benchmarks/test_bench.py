@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bench import side_by_side
-from benchmarks.bench.__main__ import asked
-from benchmarks.bench.parts import PAGES, parts_of, read_results, table, texts, write_parts, write_results
+from benchmarks.bench.parts import PAGES, parts_of, read_results, texts, write_parts
 from benchmarks.bench.processes import ROOT
 
 Bench = Callable[[str], subprocess.CompletedProcess[str]]
@@ -86,24 +85,6 @@ def test_another_tau_is_compared_with_a_sample_and_what_is_missing_is_a_dash_or_
     assert found[-1] == "- ours, OpenVINO int8: not measured: no such file"
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--quick", "--write"], "leave it out to write docs/performance.md"),
-        (["--threads", "1000"], "--threads 1000: this machine has"),
-        (["--only", "nonsense"], "invalid choice: 'nonsense'"),
-        (["--photos", "none"], "--photos none: there is no such folder"),
-    ],
-)
-def test_an_option_that_makes_no_sense_is_one_line(
-    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        asked(arguments)
-    assert ended.value.code == 2
-    assert says in capsys.readouterr().err.splitlines()[-1]
-
-
 def test_the_pages_tables_are_those_that_the_figures_make() -> None:
     written = texts(read_results(ROOT / "docs" / "performance.json"))
     found = [parts_of(page.read_text(encoding="utf-8")) for page in PAGES]
@@ -132,23 +113,3 @@ def test_only_what_stands_between_the_markers_changes(tmp_path: Path) -> None:
     assert other.read_text(encoding="utf-8") == OTHER.replace("old", "new")
     write_parts({"one": "| old |", "two": ""}, [page, other])
     assert page.read_text(encoding="utf-8") == ONE.replace("two -->\n<!--", "two -->\n\n<!--")
-
-
-def test_a_part_without_markers_is_refused_with_the_lines_to_add(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(ONE, encoding="utf-8")
-    with pytest.raises(SystemExit, match=r'no lines "<!-- make bench: three -->" and ".*" in page.md'):
-        write_parts({"one": "| new |", "three": "| new |"}, [page])
-    assert page.read_text(encoding="utf-8") == ONE
-
-
-def test_a_table_has_a_cell_for_each_heading() -> None:
-    assert table(["a", "b"], [["1", "x|y"]]) == "| a | b |\n|---|---|\n| 1 | x/y |"
-    with pytest.raises(ValueError, match="as many cells"):
-        table(["a", "b"], [["1"]])
-
-
-def test_figures_are_kept_to_six_digits(tmp_path: Path) -> None:
-    write_results(tmp_path / "figures.json", {"part": {"seconds": 1.23456789}})
-    assert read_results(tmp_path / "figures.json") == {"part": {"seconds": 1.23457}}
-    assert read_results(tmp_path / "none.json") == {}

@@ -30,11 +30,6 @@ def test_a_ratio_is_of_runs_next_to_each_other() -> None:
     assert paired_ratio(Times((9.0,)), Times((1.0, 3.0, 5.0))) == 3.0
 
 
-def test_a_time_is_shown_with_half_of_its_spread() -> None:
-    assert str(Times((1.0, 1.1, 0.9))) == "1 s ± 10 %"
-    assert str(Times((123.4,))) == "123 s"
-
-
 EMBEDDED = {"way": "ours", "file": None, "threads": 1, "device": "cpu", "precision": "bundle"}
 
 
@@ -64,11 +59,6 @@ def test_a_worker_that_takes_too_long_is_ended_with_its_children() -> None:
             os.killpg(worker.process_id, 0)
         with pytest.raises(MissingError, match="killed"):
             worker.run(size=16)
-
-
-def test_a_defect_is_told_by_its_last_line() -> None:
-    with pytest.raises(MissingError, match="KeyError: 'nonsense'"), Worker({**EMBEDDED, "way": "nonsense"}):
-        pass
 
 
 def test_what_a_job_has_said_before_its_process_dies_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,20 +87,3 @@ def _unclear(block: Block) -> str | None:
         except SyntaxError as error:
             return f"this is not Python: {error}"
     return None
-
-
-@pytest.mark.parametrize(
-    ("command", "says"),
-    [
-        ("srflow-upscale photo.jpg -o large.png --tua 1", "No such option '--tua'"),
-        ("srflow-enlarge photo.jpg", "there is no command srflow-enlarge"),
-        ("srflow-train --config x4-small --data photos --out run --set network.depth=3", "depth"),
-        ("python benchmarks/clips.py data --sizes 1", "has no option --sizes"),
-        ("make everything", "has no target everything"),
-        ("pytest tests/none.py", "there is no tests/none.py"),
-        ('pip install "srflow-sdk[gpus]"', "there is no extra [gpus]"),
-    ],
-)
-def test_a_command_that_does_not_exist_is_found(command: str, says: str) -> None:
-    (words,) = commands(command)
-    assert says in str(problem(words))

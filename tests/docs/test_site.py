@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from docs.site.navigation import navigation
 from docs.site.staging import BrokenLinkError, Staging
 from tests.chromium import CHROMIUM, running_chromium
 
@@ -42,11 +41,6 @@ def test_a_link_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
     assert moved == "[one](a.md#x) [two](source/README.md.md) [three](none.md)\n"
     with pytest.raises(BrokenLinkError, match=re.escape("docs/b.md: there is no none.md")):
         staging.add_repository()
-
-
-def test_a_new_page_is_in_the_menu_without_being_named() -> None:
-    menu = navigation(["index.md", "new.md", "source/x.md", "notes/x.md", "reference/commands.md"])
-    assert menu == [{"Start": ["index.md"]}, {"Reference": ["reference/commands.md"]}, {"More": ["new.md"]}]
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,7 @@ from click.testing import CliRunner
 from srflow_evaluation import sampling
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.diagnose import diagnose
-from srflow_evaluation.metrics import METRICS
 from srflow_evaluation.options import LevelTaus
-from srflow_evaluation.protocols import PROTOCOLS
 from srflow_evaluation.restore import restore
 from srflow_evaluation.transfer import transfer
 from srflow_sdk.errors import SRFlowError
@@ -19,26 +17,6 @@ ZERO, TWO, AUTO = [LevelTaus((0.0,))], [LevelTaus((0.5,)), LevelTaus((0.6,))], [
 
 def run(*arguments):
     return CliRunner().invoke(evaluate, [str(argument) for argument in arguments])
-
-
-def test_help_fits_80_columns_and_lists_every_protocol_in_one_line():
-    result = CliRunner().invoke(evaluate, ["--help"], prog_name="srflow-eval", terminal_width=80)
-    lines = result.output.splitlines()
-    assert lines[0] == "Usage: srflow-eval PROTOCOL [OPTIONS]"
-    assert [line for line in lines if len(line) > 80] == []
-    listed = result.output.split("Protocols:\n")[1].split("\n\n")[0].splitlines()
-    assert [line.split()[0] for line in listed] == list(PROTOCOLS) == list(evaluate.commands)
-
-
-def test_a_protocols_help_has_its_own_options_under_headings_the_needed_ones_first():
-    result = CliRunner().invoke(evaluate, ["transfer", "--help"], prog_name="srflow-eval", terminal_width=80)
-    found = [line.split()[0] for line in result.output.splitlines() if line.startswith("  -")]
-    assert found[:5] == ["--hr", "--model", "-o,", "--tau", "--source"]
-    assert "--normalise" in found
-    assert not {"--degradation", "--convention"} & {*found}
-    assert "\nOptions that most people need:\n" in result.output
-    metrics = next(option for option in evaluate.commands["report"].params if option.name == "metrics")
-    assert f"{', '.join(metric.name for metric in METRICS)}." in metrics.help
 
 
 @pytest.mark.parametrize(

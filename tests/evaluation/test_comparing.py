@@ -13,7 +13,6 @@ from srflow_evaluation.sampling import compare, encoder_init, standard
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, save_checkpoint
 from srflow_training.data import read_photo, to_image
-from srflow_training.lpips import MISSING
 from srflow_training.presets import load_settings
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 from srflow_training.settings import dump_settings
@@ -211,10 +210,3 @@ def test_another_methods_folder_has_one_for_each_set(options, sets, tmp_path):
         Image.open(sets / name / "HR" / "one.png").save(tmp_path / "theirs" / name / "one.png")
     table = standard(options(hr=sets, others={"theirs": tmp_path / "theirs"}, metrics=["y_psnr"]))
     assert list(table.rows[1]) == ["theirs", "100.00", "100.00", "100.00"]
-
-
-def test_without_the_weights_of_lpips_a_note_says_how_to_get_them(options, sets, tmp_path, monkeypatch):
-    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "empty"))
-    table = standard(options(hr=sets / "Set5", models=[], taus=[LevelTaus((0.0,))], metrics=()))
-    assert table.notes[0].startswith("Y-PSNR, dB ↑, ×4. ")
-    assert table.notes[1] == MISSING

@@ -137,15 +137,6 @@ def test_jpeg_is_what_a_file_of_that_quality_holds(picture):
     assert errors == sorted(errors)
 
 
-def test_blur_spreads_a_point_by_its_deviation():
-    point = np.zeros((65, 65, 3), np.uint8)
-    point[28:37, 28:37] = 255
-    spread = damaged(point, "blur:4")[..., 0].astype(float)
-    away = np.arange(65) - 32
-    variance = (spread.sum(axis=0) * away**2).sum() / spread.sum()
-    assert variance == pytest.approx(4**2 + (9**2 - 1) / 12, rel=0.05)
-
-
 def test_dots_are_black_and_white_in_their_share(picture):
     gray = np.full((300, 300, 3), 128, np.uint8)
     dotted = damaged(gray, "dots:2")

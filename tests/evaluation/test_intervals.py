@@ -10,7 +10,7 @@ from PIL import Image
 
 from srflow_evaluation import intervals as protocol
 from srflow_evaluation.cli import evaluate
-from srflow_evaluation.intervals import CLASSES, COVERAGE, SAMPLES, choose, least_factor, scores_of, table_of
+from srflow_evaluation.intervals import CLASSES, COVERAGE, SAMPLES, choose, least_factor, scores_of
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import ArgumentError
 from tests.sdk.calibrated import calibrated
@@ -91,11 +91,6 @@ def test_few_photographs_show_no_large_coverage():
         choose([scores[:39] for scores in found])
 
 
-def test_a_class_without_values_has_the_factor_of_all():
-    factors = np.array(choose(photographs(np.random.default_rng(0), 40, flat=1.0)).factors)
-    assert (factors == factors[:, :1]).all()
-
-
 def test_scores_are_the_distances_in_deviations():
     rng = np.random.default_rng(0)
     samples = rng.uniform(0.4, 0.6, (8, 5, 4, 3)).astype(np.float32)
@@ -106,15 +101,6 @@ def test_scores_are_the_distances_in_deviations():
     for factor in (0.5, 1.0, 2.5):
         at = np.searchsorted(protocol._GRID, factor)
         assert scores.missed[:, at].sum() == pytest.approx((score > protocol._GRID[at]).mean())
-
-
-def test_the_table_has_kinds_and_classes(found, chosen):
-    lines = str(table_of(found, chosen)).splitlines()
-    names = [line.split("|")[1].strip() for line in lines if "8 samples" in line]
-    assert names == [f"{what}, 8 samples" for what in ("a", "b", *(f"deviation {c}" for c in ("0 to 1", "1 to 2")))] + [
-        f"deviation {c}, 8 samples" for c in ("2 to 4", "4 to 255")
-    ]
-    assert all(line.endswith("|  |  |") for line in str(table_of(found, None)).splitlines() if " samples |" in line)
 
 
 @pytest.fixture

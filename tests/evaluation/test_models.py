@@ -19,13 +19,10 @@ from srflow_export.unfolding import trainable_network
 from srflow_sdk import Bundle, Latents, Upscaler
 from srflow_sdk.errors import ArgumentError, BundleError, NonFiniteError
 from srflow_training import load_checkpoint, save_checkpoint
-from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name
-from srflow_training.data import read_photo, to_image
+from srflow_training.checkpoints.keys import published_rrdb_name
 from srflow_training.model import RRDB
 from srflow_training.model.features import LevelFeatures
 from srflow_training.model.srflow import PartsWhenNeeded
-from srflow_training.resampling import reduce_bicubic, round_to_8_bit
-from tests.evaluation.outputs import rows_of
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -137,13 +134,6 @@ def test_a_checkpoint_has_the_latents_and_pictures_of_its_bundle(picture, tmp_pa
     assert loaded.bits_per_dimension == pytest.approx(bundled.bits_per_dimension, abs=1e-3)
 
 
-LAYOUTS = {
-    "RRDB_ESRGAN_x4": published_rrdb_name,  # ESRGAN's release
-    "ESRGAN_old_arch": old_esrgan_name(2, 4),
-    "ESRGAN_basicsr": esrgan_name,
-}
-
-
 def enlarging(trunk_skip):
     """A network that enlarges by nearest neighbours, but only with this skip.
 
@@ -162,36 +152,6 @@ def enlarging(trunk_skip):
         if trunk_skip == "last_block":
             model.conv_first.weight.div_(1.2**2)
     return model
-
-
-def save(path, model, name_of, *, wrapped=False):
-    state = {name_of(name): tensor for name, tensor in model.state_dict().items()}
-    torch.save({"params_ema": state} if wrapped else state, path)
-
-
-def psnr(image, hr):
-    """Without the border of 4 pixels, written out again."""
-    levels = (image.clamp(0, 1) * 255).round()[..., 4:-4, 4:-4].double()
-    return float(-10 * torch.log10(((levels - (hr * 255).round()[..., 4:-4, 4:-4]) / 255).square().mean()))
-
-
-def test_files_of_all_layouts_are_run_as_their_networks_are(options, photos, tmp_path):
-    model = enlarging("first_conv")
-    paths = []
-    for name, name_of in LAYOUTS.items():
-        paths.append(tmp_path / f"{name}.pth")
-        save(paths[-1], model, name_of, wrapped=name == "ESRGAN_basicsr")
-    tau_sweep(options(references=paths, taus=[LevelTaus((0.0,))], samples=2))
-    rows = rows_of(tmp_path / "out")
-    for name in "abc":
-        photo = to_image(read_photo(photos / f"{name}.png"))
-        hr = photo[..., : photo.shape[2] // 8 * 8, : photo.shape[3] // 8 * 8]
-        lr = round_to_8_bit(reduce_bicubic(hr, 4))
-        nearest = lr.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
-        with torch.no_grad():
-            assert torch.allclose(model(lr), nearest, atol=1e-6)
-        for layout in LAYOUTS:
-            assert float(rows[name, layout]["psnr"]) == pytest.approx(psnr(nearest, hr), abs=1e-3)
 
 
 @pytest.mark.parametrize("convention", ["default", "published"])
@@ -235,7 +195,9 @@ def test_an_encoder_without_an_image_head_has_no_line_and_is_no_reference(option
 @pytest.mark.parametrize("skip", ["first_conv", "last_block"])
 def test_the_skip_of_files_with_the_same_keys_is_that_with_which_they_enlarge(tmp_path, skip):
     model = enlarging(skip)
-    save(tmp_path / "file.pth", model, published_rrdb_name)
+    torch.save(
+        {published_rrdb_name(name): tensor for name, tensor in model.state_dict().items()}, tmp_path / "file.pth"
+    )
     loaded = load_checkpoint(tmp_path / "file.pth")
     assert loaded.trunk_skip == skip
     lr = torch.rand(1, 3, 6, 5)

@@ -22,17 +22,6 @@ def test_the_most_detailed_places_come_first_and_do_not_overlap():
     assert shown_places(hr, 3, 999) == [(slice(0, 128), slice(0, 264))]
 
 
-def test_a_long_caption_is_shortened_to_its_cell(tmp_path):
-    image = torch.zeros(1, 3, 64, 64)
-    place = (slice(0, 64), slice(0, 64))
-    write_sheet(tmp_path / "sheet.png", "x" * 200, [("a name that is far too long " * 3, image)] * 2, [place])
-    pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
-    captions = pixels[-20:]
-    for start in (0, 134, 268):  # the gaps of 6 pixels beside cells of 128
-        assert (captions[:, start : start + 6] == 255).all()
-    assert (captions < 128).any()
-
-
 def test_rows_show_all_methods_at_each_place_and_lr_images_enlarged(tmp_path):
     hr = torch.zeros(1, 3, 64, 128)
     hr[..., 64:] = 1

@@ -102,14 +102,6 @@ def test_the_published_normalisation_is_spatial_then_local(options, noisy, tmp_p
     assert summary_of(tmp_path / "out")["psnr_restored"] == pytest.approx(expected, abs=0.01)
 
 
-def test_lr_psnr_compares_with_the_photograph(options, photos, tmp_path):
-    restore(options(degraded=photos, most=1))
-    summary = summary_of(tmp_path / "out")
-    assert summary["psnr_degraded"] == summary["lr_psnr_degraded"] == 100
-    restore(options(out=tmp_path / "noisy", degradations=["noise:60"], most=1))
-    assert summary_of(tmp_path / "noisy")["lr_psnr_degraded"] < 30
-
-
 def test_degraded_files_are_checked_before_anything_is_written(options, photos, noisy, tmp_path):
     with pytest.raises(ArgumentError, match="leave out --degradation, or --degraded"):
         restore(options(degraded=noisy, degradations=["noise:20"]))

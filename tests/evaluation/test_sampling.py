@@ -62,12 +62,6 @@ def test_methods_that_do_not_fit_are_refused(options, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_temperature_that_is_named_twice_is_measured_once(options, tmp_path):
-    table = tau_sweep(options(taus=[LevelTaus((0.8,)), LevelTaus((0.5,)), LevelTaus((0.8,))], samples=2, most=1))
-    assert [row[0] for row in table.rows] == ["bicubic", "τ 0.8", "τ 0.5"]
-    assert len((tmp_path / "out" / "results.csv").read_text().splitlines()) == 1 + 3
-
-
 def test_several_models_are_curves_of_one_plot(options, checkpoint, tmp_path, monkeypatch):
     other = tmp_path / "other.safetensors"
     save_checkpoint(other, random_srflow(tiny_config(), seed=1))
@@ -157,19 +151,6 @@ def test_the_best_is_that_of_each_picture_and_metric(options, tmp_path):
     assert list(summary["references"]) == ["bicubic"]
     assert "| best of 4 |" in str(table)
     assert drawn_in(tmp_path / "out") == {"best_of_n.png", "sheet_1_a.png"}
-
-
-def test_the_plot_begins_with_a_tick_at_1_and_has_the_scale_of_its_samples_alone(options, monkeypatch):
-    saved = []
-    monkeypatch.setattr(output, "save", lambda figure, path, title: saved.append((figure, title)))
-    best_of_n(options(samples=3, most=1))
-    figure, title = saved[-1]
-    assert [axes.get_title().split("\n") for axes in figure.axes] == [
-        [heading, "of the sample best by it"] for heading in ("PSNR, dB ↑", "SSIM ↑", "GMSD ↓", "LR-PSNR, dB ↑")
-    ]
-    assert list(figure.axes[0].get_xticks()) == [1, 2, 3]
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["tiny"]
-    assert "whole pictures against HR" in title
 
 
 TAU = LevelTaus((0.7,))

@@ -271,12 +271,3 @@ def test_cancel_ends_the_run_with_comfyuis_own_error(comfy_ui, image, tiny, monk
     assert len(comfy.seen) == press_at
     assert not comfy.pressed.is_set()
     assert not [thread for thread in threading.enumerate() if thread.name == "srflow-interrupt"]
-
-
-def test_cancel_ends_encoding_between_two_tiles(comfy_ui, image, tiny, monkeypatch):
-    comfy = Comfy(monkeypatch, 2)
-    with Upscaler(tiny, device="cpu", tile=16) as up:
-        assert up.encode(image[0]).tiles == 4
-        with pytest.raises(PressedCancel):
-            comfy_ui.nodes["SRFlowEncode"]().run(model=up, image=image)
-    assert comfy.seen == [1 / 8, 2 / 8]

@@ -19,7 +19,7 @@ from PIL import Image
 from srflow_apps.commands import cli
 from srflow_sdk import Upscaler, __version__, read_image, read_provenance
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
-from tests.chromium import CHROMIUM, SCREENS, in_chromium
+from tests.chromium import CHROMIUM, SCREENS, in_chromium, running_chromium
 from tests.sdk.clean_and_noisy import smooth
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -102,23 +102,14 @@ SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "-
 
 
 @pytest.fixture(scope="module")
-def playwright():
-    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    api.expect.set_options(timeout=PATIENCE_MS)
-    with api.sync_playwright() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def chromium(playwright):
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-    yield browser
-    browser.close()
+def chromium():
+    with running_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
-def chromium_with_gpu(playwright):
-    browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *SOFTWARE_GPU])
+def chromium_with_gpu(chromium):
+    browser = chromium.browser_type.launch(executable_path=CHROMIUM, args=["--no-sandbox", *SOFTWARE_GPU])
     yield browser
     browser.close()
 
@@ -150,7 +141,7 @@ class Opened:
     def refuses(self, pattern):
         from playwright.sync_api import expect
 
-        expect(self.page.locator("#error p")).to_have_text(re.compile(pattern))
+        expect(self.page.locator("#error p")).to_have_text(re.compile(pattern), timeout=PATIENCE_MS)
         assert self.page.locator("#cancel").is_hidden()
         assert self.page.locator("#progress").is_hidden()
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
 from srflow_apps.commands.cli import upscale
 
@@ -54,15 +53,3 @@ def test_the_job_runs_the_command_with_options_that_it_has_once_for_each_part() 
         assert context.params["resume"]
         parts.append(context.params["shard"] if "shard" in context.params else context.params["files"].shard)
     assert parts == [(number, 4) for number in range(1, 5)]
-
-
-def test_the_job_tries_evicted_parts_again_and_parts_with_files_that_fail_not() -> None:
-    spec = named("Job")["spec"]
-    pod = spec["template"]["spec"]
-    evicted, failed = spec["podFailurePolicy"]["rules"]
-    assert (evicted["action"], evicted["onPodConditions"][0]["type"]) == ("Ignore", "DisruptionTarget")
-    assert failed["action"] == "FailIndex"
-    assert failed["onExitCodes"]["containerName"] in [container["name"] for container in pod["containers"]]
-    assert pod["restartPolicy"] == "Never"  # Kubernetes takes such rules with no other
-    done = CliRunner().invoke(upscale, ["no-such-photo.png", "-o", "large.png"])
-    assert done.exit_code in failed["onExitCodes"]["values"]

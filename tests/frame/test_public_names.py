@@ -59,20 +59,6 @@ def test_examples_and_benchmarks_use_public_names_only(path: Path) -> None:
     assert list(private_uses((ROOT / path).read_text(encoding="utf-8"))) == []
 
 
-@pytest.mark.parametrize(
-    ("source", "found"),
-    [
-        ("from srflow_sdk.files.tiff import x", ["1: srflow_sdk.files.tiff.x"]),
-        ("def f():\n    from srflow_export.halo import _row", ["2: srflow_export.halo._row"]),
-        ("from srflow_sdk.drawing import tiles\ntiles._spans(1)", ["2: _spans"]),
-        ("from srflow_sdk.drawing.tiles import plan_tiles\nimport _thread", []),
-        ("class A:\n    def f(self):\n        return self._x, type(self).__name__", []),
-    ],
-)
-def test_private_uses_are_found(source: str, found: list[str]) -> None:
-    assert list(private_uses(source)) == found
-
-
 @pytest.mark.parametrize("package", FRONTS)
 def test_every_name_of_a_front_is_there(package: str) -> None:
     module = importlib.import_module(package)

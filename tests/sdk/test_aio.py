@@ -194,14 +194,3 @@ def test_leaving_the_block_ends_what_runs_and_what_waits():
     assert [str(error) for error in errors] == [CLOSED] * 2
     assert all(isinstance(error, DeviceError) for error in errors)
     assert time.monotonic() - begun < 20  # each picture would take half a minute
-
-
-def test_calls_that_wait_when_the_block_ends_are_not_cancelled_with_the_loop(tiny_bundle, photo):
-    """asyncio.run cancels the tasks that are not done when main() ends, as if they had been cancelled themselves."""
-
-    async def main():
-        async with AsyncUpscaler(tiny_bundle, device="cpu", threads=1, at_once=1) as up:
-            return [asyncio.create_task(up.upscale(photo)) for _ in range(100)]
-
-    calls = asyncio.run(main())
-    assert [str(call.exception()) for call in calls] == [CLOSED] * 100

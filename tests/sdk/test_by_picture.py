@@ -282,13 +282,6 @@ def test_a_damaged_picture_is_cleaned_before_a_model_for_clean_ones_enlarges_it(
         assert read_provenance(target).cleaned_by is None
 
 
-def test_the_choice_says_what_cleans(five_models):
-    choice = choose_model(noisy(10), scale=8)
-    assert (choice.name, choice.cleaner, choice.why[:8]) == ("x8-small", "x4-photo", "noise of")
-    assert choose_model(smooth(), scale=8).cleaner is None
-    assert choose_model(noisy(10), scale=4).cleaner is None
-
-
 def test_a_model_is_opened_once_a_scale_needs_it(five_models, opened):
     with Upscaler(**CPU) as up:
         up.upscale(noisy(10)[:48, :48], scale=2)

@@ -217,14 +217,6 @@ def test_a_stack_gives_a_stack_of_its_kind(upscaler, photo, layout):
     assert np.array_equal(many, expected)
 
 
-def test_a_stack_of_another_library_gives_a_tensor(upscaler, photo):
-    torch = pytest.importorskip("torch")
-    stack = torch.from_numpy(np.stack([photo[:9, :9], photo[9:18, :9]]))
-    many = upscaler.upscale_many(stack)
-    assert isinstance(many, torch.Tensor)
-    assert torch.equal(many[1], upscaler.upscale(stack[1]))
-
-
 def test_progress_counts_the_tiles_of_all(tiny_bundle, photo):
     told = []
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=32) as upscaler:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +54,6 @@ def test_pictures_larger_than_a_message_differ_by_rounding_at_most(server: Serve
         assert encoding.tiles > 8
         difference = encoding.sample(tau=0.9).astype(int) - upscaler.upscale(image, tau=0.9)
         assert np.abs(difference).max() <= 1
-
-
-def test_threads_share_a_server(server: Server, upscaler: Upscaler) -> None:
-    pictures = [picture(number, height=20, width=30) for number in range(16)]
-    with RemoteUpscaler(server.http) as remote, ThreadPoolExecutor(8) as pool:
-        drawn = pool.map(lambda image: remote.upscale(image, seed=3), pictures)
-        assert all(map(np.array_equal, drawn, [upscaler.upscale(image, seed=3) for image in pictures]))
 
 
 def test_cancelled_request_ends_and_the_next_one_is_answered(server: Server, upscaler: Upscaler) -> None:

@@ -93,9 +93,3 @@ def test_the_embedded_model_keeps_its_promise():
             difference = np.abs(upscaler.upscale(image, tau=1.0, seed=1) - whole)
         assert difference.max() <= 2 / 255
         assert difference.mean() <= 0.02 / 255
-
-
-def test_the_tests_of_tiles_would_notice_a_missing_halo(tmp_path):
-    bundle = write_tiny_bundle(tmp_path / "b.srflow", halo=0)
-    with Upscaler(bundle, device="cpu", tile=None) as whole, Upscaler(bundle, device="cpu", tile=16) as tiled:
-        assert np.abs(whole.upscale(PICTURE) - tiled.upscale(PICTURE)).max() > 0.01

@@ -39,12 +39,8 @@ def test_truncated(tmp_path, capfd, suffix):
         (b"", "empty"),
         (b"not an image at all" * 50, "not an image file"),
         (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "not an image file"),
-        (b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\n" * 20, "not an image file"),
         (b"\0\0\0\x18ftypmp42" + bytes(90), "not an image file"),
-        (b"\xff\xd8\xff\xe0", "damaged"),
         (b"\x89PNG\r\n\x1a\n", "damaged"),
-        (b"RIFF\x10\0\0\0WEBP", "damaged"),
-        (b"GIF89a", "damaged"),
         (b"BM" + bytes(12) + b"\x28" + bytes(30), "damaged"),
         (b"BM" + bytes(12) + b"\x28\0\0\0\x9c\xff\xff\xff\x09\0\0\0\1\0\x18" + bytes(30), "damaged"),
         (b"BMX is not a bitmap" + bytes(30), "not an image file"),
@@ -53,7 +49,6 @@ def test_truncated(tmp_path, capfd, suffix):
         (png_claiming(100_000, 100_000), "100000×100000 pixels exceed the limit"),
         (png_claiming(2**31 - 1, 1), "damaged"),
         (png_claiming(2000, 2000), "damaged"),
-        (png_claiming(0, 7), "damaged"),
     ],
 )
 def test_other_contents(tmp_path, content, words):

@@ -1,8 +1,6 @@
 import json
 import os
 import struct
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -100,7 +98,6 @@ def test_a_model_accepts_its_own_latents_only(tiny_bundle, tmp_path):
         Latents.load(tmp_path / "mine", model=str(tiny_bundle))
 
 
-Change = Callable[[dict[str, Any]], object]
 HOSTILE = {
     "no metadata": lambda h: h.pop("__metadata__"),
     "metadata that are a list": lambda h: h.update(__metadata__=[1]),
@@ -108,27 +105,21 @@ HOSTILE = {
     "a newer version": lambda h: h["__metadata__"].update(format_version="2"),
     "no height": lambda h: h["__metadata__"].pop("height"),
     "a strange width": lambda h: h["__metadata__"].update(width="7\n0\x1b[31m" * 50),
-    "a large height": lambda h: h["__metadata__"].update(height="97"),
     "NaN nats": lambda h: h["__metadata__"].update(log_likelihood="nan"),
     "no model": lambda h: h["__metadata__"].pop("model_sha256"),
     "an unknown precision": lambda h: h["__metadata__"].update(precision="fp8"),
     "no tensors": lambda h: [h.pop(f"level{level}") for level in (1, 2, 3)],
     "a missing level": lambda h: h.pop("level3"),
-    "a missing first level": lambda h: h.pop("level1"),
     "another name": lambda h: h.update({"w\n\x1b[31m" * 50: h.pop("level3")}),
     "level 17": lambda h: h.update(level17=h.pop("level3")),
     "levels exchanged": lambda h: h.update(level1=h["level2"], level2=h["level1"]),
     "another dtype": lambda h: h["level1"].update(dtype="F16"),
     "no entry": lambda h: h.update(level1=[1]),
-    "a flat shape": lambda h: h["level1"].update(shape=[6 * 48 * 36]),
     "a negative shape": lambda h: h["level1"].update(shape=[-6, -48, 36]),
     "a huge shape": lambda h: h["level1"].update(shape=[6, 1 << 40, 1 << 40]),
-    "a fractional shape": lambda h: h["level1"].update(shape=[6.0, 48, 36]),
     "many axes": lambda h: h["level1"].update(shape=[6, 48, 36, *[1] * 100]),
     "a place outside": lambda h: h["level3"].update(data_offsets=[1 << 60, (1 << 60) + 4 * 48 * 12 * 9]),
     "overlapping places": lambda h: h["level2"].update(data_offsets=[0, 4 * 12 * 24 * 18]),
-    "a place that ends first": lambda h: h["level1"].update(data_offsets=[8, 0]),
-    "a place of texts": lambda h: h["level1"].update(data_offsets=["0", "8"]),
 }
 
 
@@ -147,16 +138,13 @@ def test_a_header_that_lies_gives_one_line(saved, name):
     "content",
     [
         b"",
-        b"\x10\0\0",
         b"\xff" * 8 + b"{}",
         struct.pack("<Q", 1 << 20) + b" " * (1 << 20),
-        struct.pack("<Q", 50) + b"{}",
         struct.pack("<Q", 2) + b"[]",
         struct.pack("<Q", 4) + b"\xff\xfe\xff\xfe",
         struct.pack("<Q", 60_000) + b"[" * 60_000,
         struct.pack("<Q", 9_010) + b'{"a":' + b"9" * 9_004 + b"}",
         struct.pack("<Q", 13) + b'{"a":1,"a":2}',
-        b"\x89PNG\r\n\x1a\n" + b"\0" * 100,
     ],
 )
 def test_other_files_give_one_line(tmp_path, content):

@@ -110,10 +110,7 @@ ONE_NAN[4, 4, 1] = np.nan
     ("array", "reason"),
     [
         (np.zeros((4, 4, 3), np.float16), "float16"),
-        (np.zeros((4, 4, 3), np.int32), "int32"),
-        (np.zeros((4, 4, 3), bool), "bool"),
         (np.zeros((1, 4, 4, 3), np.uint8), "shape"),
-        (np.zeros(4, np.uint8), "shape"),
         (np.zeros((0, 4, 3), np.uint8), "no pixels"),
         (ONE_NAN, "NaN"),
         (np.full((4, 4, 3), 1.01, np.float32), "clip"),
@@ -122,7 +119,6 @@ ONE_NAN[4, 4, 1] = np.nan
         ([[1, 2], [3, 4]], "not list"),
         (Image.new("RGB", (0, 3)), "no pixels"),
         (Image.new("F", (3, 3)), 'mode "F"'),
-        (Image.new("LAB", (3, 3)), 'mode "LAB"'),
         (Image.fromarray(np.full((3, 3), 70_000, np.int32)), "65535"),
     ],
 )

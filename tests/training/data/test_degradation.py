@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from srflow_training import figures
-from srflow_training.data import MARGIN, Batch, degrade, loader, pairs_picture
+from srflow_training.data import MARGIN, degrade, loader
 from srflow_training.model import RRDB
 from srflow_training.resampling import mirror_pad, reduce_bicubic, reduce_bilinear, round_to_8_bit
 from srflow_training.settings import Degradation
@@ -208,14 +208,6 @@ def test_ranks_workers_threads_and_resuming_change_nothing(photos):
 
 
 # Runs
-
-
-def test_the_picture_of_crops_has_lr_as_squares_beside_hr():
-    hr, lr = torch.rand(10, 3, 16, 16), torch.rand(10, 3, 4, 4)
-    picture = pairs_picture(Batch(hr, lr, hr, hr[:, :0], ()))
-    assert picture.shape == (3, 8 * 16, 32)
-    assert torch.equal(picture[:, 16:32, 16:], hr[1])
-    assert torch.equal(picture[:, 16:32, :16], lr[1].repeat_interleave(4, 1).repeat_interleave(4, 2))
 
 
 def test_validation_damages_each_photograph_in_its_own_way_always(photos):

@@ -30,12 +30,6 @@ def test_features_without_enlarged_ones_are_convolved_as_they_are():
     assert torch.equal(u.conv(weight, bias), F.conv2d(u.u(), weight, bias, padding=1))
 
 
-@pytest.mark.parametrize("height", [1, 2])
-def test_one_row_of_cells_is_enough(height):
-    u, weight = features(4, height=height, width=1), normal(6, 7, 3, 3, seed=2)
-    torch.testing.assert_close(u.conv(weight), F.conv2d(u.u(), weight, padding=1), rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("factor", [2, 4])
 def test_gradients_are_those_of_the_plain_convolution(factor, layout):

@@ -241,13 +241,10 @@ def test_runs_that_earlier_versions_saved_go_on():
 
 REFUSED = [  # what is set beside x4-small, and what is said of it
     ("schedule.iteration=3", r"^unknown field schedule.iteration; the fields are iterations, "),
-    ("schedule.encode=", "unknown field schedule.encode; the fields are iterations, "),
     ("schedul.iterations=3", "unknown field schedul; the fields are network, data, "),
     ("data.batch=many", r"^data\.batch: Input should be a valid integer, .* \(it is 'many'\)$"),
-    ("data.batch=0", r"data\.batch: Input should be greater than or equal to 1 \(it is 0\)"),
     ("data.crop=", r"data\.crop: Field required"),
     ("data.crop=20", "data.crop is 20.*multiples of 8"),
-    ("data.reduction=nearest", "data.reduction: .*'bicubic' or 'bilinear'"),
     ("data.lr=folder", "data: lr: .*widest"),
     ("data.teacher=folder", "data.teacher is for LR encoders"),
     ("network.kind=gan", "network.kind is 'gan'"),
@@ -257,28 +254,15 @@ REFUSED = [  # what is set beside x4-small, and what is said of it
     ("network.clamp=.inf", "clamp and split_clamp must be positive and finite"),
     ("network.scale=5", "network: scale is 5: Input should be 2, 4, 8 or 16"),
     ("network.step=3", "unknown field 'step'"),
-    ("schedule.learning_rate=.nan", "schedule.learning_rate: "),
-    ("schedule.betas=[1,2,3]", "schedule.betas: "),
-    ("schedule.seed=-1", "schedule.seed: "),
     ("hardware.devices=3", "must be a multiple of the 3 devices"),
     ("iterations=3", "section.field=value"),
     ("network.nf=2001-99-99", r"^--set network\.nf: cannot be read as YAML"),
     ("data.degradation=phone", r"data\.degradation: 'phone' is no preset: take photo or strong \(or .*=off\)"),
-    ("data.degradation={preset: off}", r"data\.degradation: False is no preset: take photo or strong \(or .*=off\)"),
     ("data.degradation=3", r"data\.degradation: Input should be a valid dictionary or instance .* \(it is 3\)"),
     ("data.degradation.blurr=1", r"unknown field data\.degradation\.blurr; the fields are preset, passes, clean, "),
     ("data.degradation={noise_sigma: [5, 1]}", r"noise_sigma: the first number must not be above the second"),
-    ("data.degradation={noise_sigma: 5}", r"data\.degradation\.noise_sigma: Input should be a valid tuple"),
-    ("data.degradation={quality: [50, 101]}", r"data\.degradation\.quality\.1: .*less than or equal to 100"),
     ("data.degradation={blur_sigma: [1, 2.2]}", "blur_sigma is above 2.12, the most for passes=2: .*: lower either"),
     ("data.degradation={resize_factor: [1, 3], passes: 3}", "resize_factor is above 2, the most for passes=3"),
-    *[
-        (f"{field}={number}", rf"{field.partition('.')[2]}(: | is \d+: ).*less than or equal to")
-        for field, number in (  # numbers that no machine could use
-            *(("data.crop", 10**9), ("data.batch", 10**10), ("data.workers", 10**5), ("schedule.iterations", 10**13)),
-            *(("hardware.devices", 10**9), ("network.nf", 10**9), ("network.levels", 40)),
-        )
-    ],
 ]
 
 
@@ -309,18 +293,13 @@ def test_wrong_settings_of_an_rrdb_are_named(stage, overrides, message):
     ("text", "message"),
     [
         ("base: run.yaml", "based on this file itself"),
-        ("base: ../sub/run.yaml", "based on this file itself"),
         ("base: x5", "base: no configuration .*x4-small"),
         ("base: 3", "base is 3"),
-        ("base: x4-small\ndata:\n  batch: 0\n", r"^data\.batch: "),
         ("base: x4-small\ndata: {cropp: }", r"^unknown field data\.cropp"),
-        ("base: x4-small\ndata: {crop: }", r"data\.crop: Input should be a valid integer \(it is None\)"),
-        ("schedule: 3", "network: Field required"),
         ("base: x4-small\nschedule: 3", r"^schedule: Input should be a valid dictionary"),
         ("base: x4-small\nhardware: 3", r"^hardware: Input should be a valid dictionary"),
         ("network: [1]", "network: Input should be a valid dictionary"),
         ("- 1", "the sections network, data, "),
-        ("data: {crop: 8}", "network: Field required"),
         ("\xff\xfe", "cannot be read"),
         ("a: [", "cannot be read as YAML"),
         ("[" * 500, "cannot be read as YAML"),

@@ -168,15 +168,6 @@ def test_with_fewer_photographs_than_crops_each_gives_several_places(tmp_path):
     assert all(torch.equal(crop, other) for crop, other in zip(crops, again, strict=True))
 
 
-def test_large_photographs_are_cut_around_their_centre(tmp_path, flow):
-    save_photo(tmp_path / "large.png", 300, 400)
-    validation = Validation(tmp_path, scale=4, multiple=8, count=1)
-    pixels = np.asarray(Image.open(tmp_path / "large.png"), dtype=np.float32) / 255
-    crop = torch.from_numpy(pixels[22 : 22 + 256, 72 : 72 + 256]).permute(2, 0, 1)
-    assert torch.equal(validation.crops[0][0], crop)
-    assert torch.equal(validation.grid(flow.encoder)[:, :, -128:], crop[:, 64:192, 64:192])
-
-
 @pytest.mark.parametrize(("side", "multiple", "shown"), [(120, 32, 96), (300, 256, 128)])
 def test_a_grid_has_cells_of_the_sizes_that_the_network_takes(tmp_path, side, multiple, shown):
     save_photo(tmp_path / "face.png", side, side)
