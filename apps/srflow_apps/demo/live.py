@@ -73,9 +73,11 @@ class LivePhoto:
         self._painter.check_open()
         stop_if_set(cancel)
         self._kept, self._tile = KeptTiles(), tile
+        rows = lr.network_rows(above, above + seen_height)
+        self._seen = np.ascontiguousarray(rows[:, :, before : before + seen_width])
         height, width = min(height, self.height - top), min(width, self.width - left)
         self.crop = dataclasses.replace(core, height=height, width=width)
-        self._kept.tiles[tile] = self._painter.backend.encode(self._seen()[None])
+        self._kept.tiles[tile] = self._painter.backend.encode(self._seen[None])
 
     def draw(self, options: DrawOptions) -> Picture:
         """One sample of the crop. Raises: as :meth:`Upscaler.upscale`."""
@@ -106,18 +108,13 @@ class LivePhoto:
         first = max(start - reach, 0)
         return (start, side), (first, min(start + side + reach, length) - first)
 
-    def _seen(self) -> NDArray[np.float32]:
-        window = self._tile.window
-        rows = self._lr.network_rows(window.top, window.top + window.height)
-        return rows[:, :, window.left : window.left + window.width]
-
     def _drawn(self, options: DrawOptions, *, n: int) -> list[NDArray[np.float32]]:
         """The crop of n samples, float32 H×W×1 or 3."""
         request = make_request(options, self._manifest, height=self.height, width=self.width, n=n)
         window, lr, scale = self._tile.window, self._lr, self._manifest.scale
         temperature = request.temperature.for_rows(lr, window.top, window.top + window.height)
         wanted = dataclasses.replace(request, temperature=temperature, channels=lr.kind.colours)
-        drawn = self._painter.draw(self._tile, self._seen(), wanted, self._kept)
+        drawn = self._painter.draw(self._tile, self._seen, wanted, self._kept)
         return [picture[: self.crop.height * scale, : self.crop.width * scale] for picture in drawn]
 
     def _shown(self, colours: NDArray[np.float32]) -> Picture:

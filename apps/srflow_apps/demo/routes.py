@@ -18,7 +18,6 @@ from srflow_apps.demo.tabs import FORMATS, Tabs
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.model.manifest import INVERTER
-from srflow_sdk.model.model_choice import needed
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -182,12 +181,10 @@ class Routes:
         return await asyncio.get_running_loop().run_in_executor(self._drawing, function, *arguments)
 
     def _filled_page(self) -> str:
-        manifest, bundles = self._upscaler._painter.manifest, self._upscaler._bundles
-        names = [bundle.manifest.name for bundle in needed(bundles.values(), None)]
+        manifest, models = self._upscaler._painter.manifest, list(self._upscaler._bundles)
         values = {
-            "models": " ".join(bundles),
-            "model": names[0] if len(names) == 1 else f"{' or '.join(names)}, as suits each photo",
-            "scale": self._upscaler.scale,
+            "models": " ".join(models),
+            "model": f"Model {models[0]}, ×{manifest.scale}, on" if len(models) == 1 else "On",
             "device": self._upscaler.device,
             "tau": manifest.default_tau,
             "auto": "data-auto" if manifest.auto_tau else "",

@@ -80,8 +80,7 @@ export function enlarge(panel) {
     } else {
       views.show({ after: answer.after, names });
     }
-    find(".sf-model .sf-hint").textContent = answer.model + (answer.why && `: ${answer.why}`);
-    document.querySelector("#drawn").textContent = `${answer.model}, ×${answer.scale}`;
+    find(".sf-model .sf-hint").textContent = `${answer.model}, ×${answer.scale}${answer.why && `: ${answer.why}`}`;
     if (dials.value().auto) dials.suggest(answer.tau);
     if (!last) return;
     map.move(answer.place);

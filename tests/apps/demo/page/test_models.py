@@ -30,14 +30,14 @@ def test_the_page_says_which_model_suits_the_photo_and_takes_another(both, chrom
     page.goto(both.url)
     choose_and_rest(page, tmp_path / "small.jpg")
     said = page.locator(".sf-model [role=status]")
-    assert said.inner_text() == "x4-photo: JPEG of quality 60, blocks of 8×8, as of a JPEG"
+    assert said.inner_text() == "x4-photo, ×4: JPEG of quality 60, blocks of 8×8, as of a JPEG"
     assert page.get_by_label("Model").locator("option").all_inner_texts() == [
         *("what suits the photo", *Bundle.embedded_names())
     ]
     assert page.locator("output[for=tau]").inner_text() == page.locator("#tau").input_value() == "0.6"
     first = shown(page)
     changed(page, lambda: page.get_by_label("Model").select_option("x4-small"))
-    assert said.inner_text() == "x4-small"
+    assert said.inner_text() == "x4-small, ×4"
     assert page.locator("#tau").input_value() == "0.8"
     assert not np.array_equal(shown(page), first)
     page.wait_for_selector(".sf-strip button >> nth=7")
