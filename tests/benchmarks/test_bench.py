@@ -6,12 +6,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
 from benchmarks.bench import side_by_side
-from benchmarks.bench.parts import PAGES, parts_of, read_results, texts, write_parts
+from benchmarks.bench.parts import PAGES, parts_of, read_results, texts
 from benchmarks.bench.processes import ROOT
 
 Bench = Callable[[str], subprocess.CompletedProcess[str]]
@@ -68,48 +67,8 @@ def test_competitors_are_compared_on_the_photographs_of_a_folder(bench: Bench) -
     assert all("missing" in row or row["psnr"] > 10 for row in rows.values())
 
 
-def test_another_tau_is_compared_with_a_sample_and_what_is_missing_is_a_dash_or_a_line() -> None:
-    peak = {"peak_bytes": 1_000_000_000}
-    of = {"disk_bytes": 2_000_000, "load_seconds": 0.5, "loaded_bytes": 3_000_000_000}
-    rows = {
-        side_by_side.AUTHORS: {**of, "points": {"64×64, 1 sample": {"seconds": [3.0], **peak}}},
-        "ours, OpenVINO": {**of, "points": {"64×64, another τ": {"seconds": [0.5], **peak}}},
-        "ours, OpenVINO int8": {"missing": "no such file"},
-    }
-    found = side_by_side.tables({"rows": rows}).splitlines()
-    assert found[2:4] == [
-        "| the authors' network, eager PyTorch | 3 s | – |",
-        "| ours, OpenVINO | – | 0.5 s, **6.00×** |",
-    ]
-    assert "| ours, OpenVINO | 2.0 MB | 0.50 s | 3.00 GB | – |" in found
-    assert found[-1] == "- ours, OpenVINO int8: not measured: no such file"
-
-
 def test_the_pages_tables_are_those_that_the_figures_make() -> None:
     written = texts(read_results(ROOT / "docs" / "performance.json"))
     found = [parts_of(page.read_text(encoding="utf-8")) for page in PAGES]
     assert {name: text for parts in found for name, text in parts.items()} == written
     assert sum(map(len, found)) == len(written), "a table stands on two pages"
-
-
-ONE = """before
-<!-- make bench: one -->
-| old |
-<!-- end of one -->
-between
-<!-- make bench: two -->
-<!-- end of two -->
-after
-"""
-OTHER = "<!-- make bench: other -->\n| old |\n<!-- end of other -->\n"
-
-
-def test_only_what_stands_between_the_markers_changes(tmp_path: Path) -> None:
-    page, other = tmp_path / "page.md", tmp_path / "other.md"
-    page.write_text(ONE, encoding="utf-8")
-    other.write_text(OTHER, encoding="utf-8")
-    write_parts({"one": r"| \1 new |", "two": "| other |", "other": "| new |"}, [page, other])
-    assert parts_of(page.read_text(encoding="utf-8")) == {"one": r"| \1 new |", "two": "| other |"}
-    assert other.read_text(encoding="utf-8") == OTHER.replace("old", "new")
-    write_parts({"one": "| old |", "two": ""}, [page, other])
-    assert page.read_text(encoding="utf-8") == ONE.replace("two -->\n<!--", "two -->\n\n<!--")

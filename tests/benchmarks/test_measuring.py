@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bench.processes import ROOT, MissingError, Worker, without_paths
-from benchmarks.bench.timing import LONG_S, Times, in_turn, paired_ratio
+from benchmarks.bench.timing import LONG_S, Times, in_turn
 
 
 def test_calls_are_made_in_turn_after_a_warm_up_and_long_ones_once() -> None:
@@ -23,11 +23,6 @@ def test_calls_are_made_in_turn_after_a_warm_up_and_long_ones_once() -> None:
     )
     assert made == ["a", "b", "long", "a", "b", "a", "b"]
     assert times == {"a": Times((1.0, 1.0)), "b": Times((2.0, 2.0)), "long": Times((LONG_S + 1,))}
-
-
-def test_a_ratio_is_of_runs_next_to_each_other() -> None:
-    assert paired_ratio(Times((2.0, 20.0, 4.0)), Times((1.0, 10.0, 1.0))) == 2.0
-    assert paired_ratio(Times((9.0,)), Times((1.0, 3.0, 5.0))) == 3.0
 
 
 EMBEDDED = {"way": "ours", "file": None, "threads": 1, "device": "cpu", "precision": "bundle"}

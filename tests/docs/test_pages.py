@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import click
 import pytest
 
 from docs import tables
@@ -66,15 +65,6 @@ def test_pypis_page_is_made_from_the_readme() -> None:
     assert (ROOT / "PYPI.md").read_text(encoding="utf-8") == made, "run python -m docs.pypi"
 
 
-def test_pypis_page_has_no_file_of_the_repository() -> None:
-    readme = "A [file](docs/x.md#y), [site](https://a.b/c).\n<!-- not on PyPI -->\n![x](y.jpg)\n<!-- end -->\n"
-    assert pypi_page(readme) == "A file, [site](https://a.b/c).\n"
-    assert pypi_page("```\npip install .    # in a clone\n```\n") == "```\npip install srflow-sdk\n```\n"
-    found = links((ROOT / "PYPI.md").read_text(encoding="utf-8"))
-    assert found
-    assert not [link for link in found if not link.startswith("https://")]
-
-
 HOUSES = [ROOT, *(ROOT / name for name in ("srflow_sdk", "apps", "training", "export"))]
 
 
@@ -101,45 +91,6 @@ def test_a_picture_passes_the_functions_of_its_path_in_their_order() -> None:
     places = [passed.index((module.replace("/", "."), name)) for module, name in steps]
     assert len(steps) > 15
     assert places == sorted(places)
-
-
-# docs/tables.py: what a command prints goes where its page says, and nowhere else.
-
-
-PAGE = """# Page
-
-<!-- printed by: measure a -->
-| x |
-|---|
-| 1 |
-<!-- end of table -->
-
-Between.
-
-<!-- printed by (table 2): measure a -->
-| x |
-|---|
-| 2 |
-<!-- end of table -->
-<!-- printed by: measure b -->
-| x |
-|---|
-| 3 |
-<!-- end of table -->
-"""
-PRINTED = "note\n| y |\n|---|\n| 10 |\n\n| y |\n|---|\n| 20 |\nend | of | it\n"
-
-
-def test_each_table_of_a_page_gets_its_own(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(PAGE, encoding="utf-8")
-    tables.replace_tables(page, "measure a", PRINTED)
-    expected = PAGE.replace("| x |", "| y |", 2).replace("| 1 |", "| 10 |").replace("| 2 |", "| 20 |")
-    assert page.read_text(encoding="utf-8") == expected
-    found = [(table.command, table.number) for table in tables.tables_of(page)]
-    assert found == [("measure a", 1), ("measure a", 2), ("measure b", 1)]
-    with pytest.raises(click.ClickException, match="wants table 2 of 1"):
-        tables.replace_tables(page, "measure a", "| y |\n|---|\n| 10 |\n")
 
 
 def test_the_marked_tables_of_all_pages_are_whole() -> None:

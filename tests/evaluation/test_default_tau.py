@@ -7,7 +7,7 @@ from PIL import Image
 
 from srflow_evaluation import default_tau
 from srflow_evaluation.cli import evaluate
-from srflow_evaluation.default_tau import TAUS, Point, choose, markdown
+from srflow_evaluation.default_tau import TAUS, Point, choose
 from srflow_sdk import Bundle, Upscaler
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -81,16 +81,6 @@ def test_specks_on_one_kind_forbid_a_temperature():
         choice = choose(points(falling_until(0.9), specks=specks), removes_damage=removes_damage)
         assert (choice.tau, choice.auto) == (0.6, True)  # of equals, auto
     assert "at most 5 specks in 10,000 pixels" in choice.reason
-
-
-def test_the_table_shows_the_choice_and_the_next_temperature_beside_bicubic():
-    heading, _, *rows = markdown(choose(points(falling_until(0.6, auto_is=0.01)))).splitlines()
-    assert heading == "| kind | bicubic | tau 0 | tau 0.6 | auto 0.6 | tau 0.7 | auto 0.7 |"
-    lpips = ("0.4000", "0.2100", "0.1500", "0.1600", "0.1600", "0.1700")
-    cells = " | ".join(f"30.00, {value}, 50.0, 0.0, 0.1000, 0.2000" for value in lpips)
-    assert rows == [f"| {kind} | {cells} |" for kind in ("photographs", "text")]
-    heading = markdown(choose(points(falling_until(1.0)))).splitlines()[0]
-    assert heading.endswith("| tau 0.9 | auto 0.9 | tau 1 | auto 1 |")
 
 
 def test_a_model_that_only_gets_worse_gets_zero():

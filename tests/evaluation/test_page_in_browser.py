@@ -104,22 +104,6 @@ def test_the_slider_uncovers_one_picture_with_keys_and_the_other_with_a_finger_o
     assert slider.input_value() == "75"
 
 
-def test_both_sides_can_be_chosen(opened):
-    figure = opened.locator(".compare").first
-    canvas = figure.locator(".canvas")
-    first = inner(canvas)
-    figure.locator(".choose-before").select_option("photograph")
-    assert figure.locator(".tag.before").inner_text() == "photograph"
-    truth = inner(canvas)
-    figure.locator(".choose-after").select_option("τ 0")
-    assert figure.locator(".tag.after").inner_text() == "τ 0"
-    smooth = inner(canvas)
-    assert np.abs(left(truth) - left(first)).mean() > 1
-    np.testing.assert_array_equal(right(truth), right(first))
-    np.testing.assert_array_equal(left(smooth), left(truth))
-    assert np.abs(right(smooth) - right(first)).mean() > 0.1
-
-
 def test_crops_zoom_and_sheets_come_in_full_size(opened):
     figure = opened.locator(".compare").first
     view, canvas = figure.locator(".view"), figure.locator(".canvas")

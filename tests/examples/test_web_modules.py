@@ -9,14 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk.drawing.temperature import REACH, Temperature, texture
-from srflow_sdk.drawing.tiles import Window, plan_tiles
+from srflow_sdk.drawing.tiles import plan_tiles
 from srflow_sdk.files.provenance import Provenance, provenance_in
-from srflow_sdk.latents.random_field import LatentLevel, standard_normal, window_noise
+from srflow_sdk.latents.random_field import standard_normal
 
 SOURCES = Path(__file__).parents[2] / "examples" / "web" / "src"
 NODE = shutil.which("node")
-LEVELS = [LatentLevel(level=1, channels=6), LatentLevel(level=2, channels=12), LatentLevel(level=3, channels=48)]
 
 pytestmark = pytest.mark.skipif(NODE is None, reason="no node on this machine: apt install nodejs")
 
@@ -78,18 +76,6 @@ def test_a_record_is_read_as_the_sdk_writes_it():
     assert provenance_in(packet) == written
 
 
-def test_a_photos_window_has_the_sdks_latents_on_every_level():
-    program = """
-    const [levels, window] = values;
-    const noise = its.windowNoise(levels, { ...window, seed: 5n, sample: 2n });
-    console.log(JSON.stringify([...noise].map(([level, field]) => [level, [...new Uint32Array(field.buffer)]])));
-    """
-    window = {"scale": 4, "top": 6, "left": 10, "height": 8, "width": 12}
-    levels = [{"level": entry.level, "channels": entry.channels} for entry in LEVELS]
-    expected = window_noise(LEVELS, seed=5, sample=2, **window)
-    assert in_node("latents.js", program, levels, window) == [[level, bits(field)] for level, field in expected.items()]
-
-
 @pytest.mark.parametrize("size", [(45, 61), (1022, 700)])
 @pytest.mark.parametrize("core", [None, 64, 16])
 def test_large_photos_have_the_sdks_tiles(size, core):
@@ -99,36 +85,3 @@ def test_large_photos_have_the_sdks_tiles(size, core):
     found = in_node("tiles.js", program, height, width, options)
     expected = [{"core": vars(tile.core), "window": vars(tile.window)} for tile in plan_tiles(height, width, **options)]
     assert found == expected
-
-
-def test_tau_auto_is_the_sdks_map():
-    generator = np.random.default_rng(0)
-    rows, columns = 40, 36
-    lr = generator.integers(0, 256, (3, rows, columns)).astype(np.float32) / 255
-    lr[:, :20] = lr[:, :1, :1]  # flat
-    lr[:, 20:, :18] = np.round(lr[:, 20:, :18].mean(axis=0))  # two levels
-    program = """
-    const [lr, rows, columns, window] = values;
-    const map = its.texture(Float32Array.from(lr), rows, columns, window);
-    const levels = [1, 2, 3].map((level) => [...its.onLevel(map, window, level, 4)]);
-    console.log(JSON.stringify([[...map], ...levels]));
-    """
-    window = Window(top=4, left=6, height=32, width=28)
-    found = in_node("texture.js", program, lr.ravel().tolist(), rows, columns, vars(window))
-    around = np.pad(lr, ((0, 0), (REACH, REACH), (REACH, REACH)), mode="edge")
-    whole = texture(around)
-    expected = whole[4:36, 6:34]
-    assert 0 <= expected.min() < 0.1
-    assert 0.9 < expected.max() <= 1
-    np.testing.assert_allclose(found[0], expected.ravel(), atol=1e-6)
-    tau = Temperature(whole, default=0, height=rows, width=columns, multiple=2)
-    on_levels, left = tau.on_levels((1, 2, 3), window, 4)
-    assert left == 1
-    for level, values in zip((1, 2, 3), found[1:], strict=True):
-        np.testing.assert_allclose(values, on_levels[level].ravel(), atol=1e-6)
-
-
-def test_durations_are_told_in_seconds_or_minutes():
-    program = "console.log(JSON.stringify(values.map(its.about)));"
-    told = in_node("duration.js", program, 3, 39_200, 99_000, 99_001, 3_400_000)
-    assert told == ["about 1 s", "about 40 s", "about 99 s", "about 2 min", "about 57 min"]

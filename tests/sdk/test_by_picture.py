@@ -282,18 +282,6 @@ def test_a_damaged_picture_is_cleaned_before_a_model_for_clean_ones_enlarges_it(
         assert read_provenance(target).cleaned_by is None
 
 
-def test_a_model_is_opened_once_a_scale_needs_it(five_models, opened):
-    with Upscaler(**CPU) as up:
-        up.upscale(noisy(10)[:48, :48], scale=2)
-        assert opened == ["x4-small", "x4-photo"]
-        up.upscale(noisy(10)[:16, :16], scale=8)
-        assert opened == ["x4-small", "x4-photo", "x8-small"]
-        assert up.scale == 4
-        assert up.upscale(smooth(48)).shape == (192, 192, 3)
-    with Upscaler("x8-small", **CPU) as one:
-        assert one.scale == 8
-
-
 def test_a_scale_above_all_is_refused_with_those_that_there_are(five_models, two_models):
     fix = "ask for at most 16, upscale an output again, or name a bundle of your own"
     with Upscaler(**CPU) as up:

@@ -10,11 +10,6 @@ from srflow_sdk import errors
 from srflow_sdk.system import raising as _raising
 
 
-def test_unknown_names_are_attribute_errors():
-    with pytest.raises(AttributeError, match="Upscalar"):
-        _ = srflow_sdk.Upscalar
-
-
 def test_every_public_name_resolves_and_is_listed_and_help_fits_two_screens():
     assert {getattr(srflow_sdk, name).__name__ for name in srflow_sdk.__all__} == {*srflow_sdk.__all__}
     assert set(dir(srflow_sdk)) == {*srflow_sdk.__all__, "__version__"}

@@ -117,6 +117,7 @@ def test_rows_of_the_source_are_forgotten_as_they_are_done(tiled, tmp_path, monk
         ({"targets": ["sr.png", "sr.png"]}, ArgumentError, "written to the same file"),
         ({"max_pixels": "10"}, ArgumentError, "max_pixels is '10'"),
         ({"report": None}, ArgumentError, "report is None"),
+        ({"seed": -1}, ArgumentError, "seed is -1"),
         ({"progress": "x"}, ArgumentError, "progress is 'x'"),
     ],
 )

@@ -30,13 +30,6 @@ def test_colour_under_transparency_does_not_show(tiny_bundle, photo, mode, tile)
     np.testing.assert_array_equal(one[visible], two[visible])
 
 
-def test_an_opaque_image_costs_and_changes_nothing(upscaler, photo):
-    opaque = np.dstack([photo, np.full(photo.shape[:2], 255, np.uint8)])
-    answer = upscaler.upscale(opaque)
-    np.testing.assert_array_equal(answer[..., :3], upscaler.upscale(photo))
-    assert (answer[..., 3] == 255).all()
-
-
 def test_colours_of_a_wide_profile_are_converted_for_the_network_and_come_back(upscaler, photo):
     conversion = conversion_for(P3, channels=3)
     assert conversion is not None

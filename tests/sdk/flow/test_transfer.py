@@ -189,6 +189,8 @@ def test_an_empty_mask_gives_the_target_and_a_warning(flow, pictures, caplog):
         ({"lr": np.zeros((64, 56, 3), np.uint8)}, ImageError, "has 56×64 pixels; .* must have 14×16"),
         ({"blend": "poisson"}, ArgumentError, "it must be one of gradient, none"),
         ({"tau": {9: 0.5}}, ArgumentError, "tau names level 9"),
+        ({"tau": 2.5}, ArgumentError, "tau is 2.5"),
+        ({"seed": -1}, ArgumentError, "seed is -1"),
         ({"cancel": CANCELLED}, CancelledError, "cancelled by the caller"),
     ],
 )
