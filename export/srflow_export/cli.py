@@ -31,7 +31,7 @@ _REPOSITORY_MODULES = ("filelock",)
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
 _MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml")
 _FILE_SUFFIXES = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".plan")  # a bundle is a directory
-_ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level", "--timing-cache")
+_ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level")
 _PLAIN = ("--plain", "--seed", "--size", "--io", "--opset")
 _MODES: dict[str, tuple[str, ...]] = {  # tasks other than exporting, and the options that each takes
     "--bundle": ("--triton", "--also", "-o", "--gate", *_PLAIN, "--tau"),
@@ -45,7 +45,7 @@ _GROUPS = {
     "A plain ONNX file": "plain seed size io opset",
     "Graphs": "no_inverter fused weights plugins halo gate",
     "Checkpoint and manifest": "ckpt stacked_blocks auto_tau licence training_data",
-    "Engines": "shapes builder_level timing_cache",
+    "Engines": "shapes builder_level",
 }
 
 
@@ -272,7 +272,6 @@ def _engine_requests(
     sm: tuple[int, ...],
     shapes: str | None,
     builder_level: int | None,
-    timing_cache: Path | None,
 ) -> list[EngineRequest]:
     """The engines that the options ask for. Raises: ArgumentError."""
     from srflow_export.engines.requests import EngineRequest, check_request, parse_shapes
@@ -281,10 +280,9 @@ def _engine_requests(
     requests = []
     if trt is not None:
         mine = () if rtx is not None else sm
-        requests.append(EngineRequest(runtime="tensorrt", precision=trt, sms=mine, timing_cache=timing_cache, **more))
+        requests.append(EngineRequest(runtime="tensorrt", precision=trt, sms=mine, **more))
     if rtx is not None:
-        cache = timing_cache if trt is None else None  # else it is TensorRT's
-        requests.append(EngineRequest(runtime="tensorrt_rtx", precision=rtx, sms=sm, timing_cache=cache, **more))
+        requests.append(EngineRequest(runtime="tensorrt_rtx", precision=rtx, sms=sm, **more))
     for request in requests:
         check_request(request)
     return requests
@@ -386,7 +384,6 @@ _TASKS: dict[str, Callable[..., bool]] = {
 )
 @click.option("--shapes", metavar="MIN,OPT,MAX", help="LR sizes for engines.  [default: the runtime's tiles]")
 @click.option("--builder-level", type=click.IntRange(0, 5), help="Effort to find fast kernels.  [default: 3]")
-@click.option("--timing-cache", type=LocalPath(), help="TensorRT's kernel timings, read and updated.")
 @click.option(
     "--blocks", "stacked_blocks", callback=_blocks, metavar="1,8,15,22", help="RRDB blocks that condition the flow."
 )

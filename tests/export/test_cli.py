@@ -122,7 +122,6 @@ def test_a_terminated_export_leaves_nothing_behind(tmp_path):
         (["--rtx", "fp16", "--sm", "89", "--shapes", "16,64"], "expected three sizes, not 2"),
         (["--rtx", "fp16", "--sm", "89", "--precision", "fp32"], "leave --precision out"),
         (["--rtx", "fp16", "--sm", "89", "--trt", "fp32", "--precision", "bf16"], "engines in fp16 are built from"),
-        (["--trt", "fp16", "--timing-cache", "."], "is not a file"),
     ],
 )
 def test_engines_that_cannot_be_are_refused_before_anything_is_exported(tmp_path, arguments, says):
@@ -174,11 +173,9 @@ def test_what_cannot_be_built_does_not_stop_the_rest(built):
     assert run("--engines-for", "m.srflow", "--rtx", "fp16", "--sm", "89").exit_code == 0
 
 
-def test_builder_options_reach_each_library_that_has_them(built, tmp_path):
-    options = ("--builder-level", "5", "--timing-cache", tmp_path / "timing")
-    run("--engines-for", "m.srflow", "--trt", "fp16", "--rtx", "fp16", "--sm", "89", *options)
-    found = [(request.level, request.timing_cache) for request in built]
-    assert found == [(5, tmp_path / "timing"), (5, None)], "TensorRT-RTX times nothing"
+def test_builder_options_reach_each_library(built):
+    run("--engines-for", "m.srflow", "--trt", "fp16", "--rtx", "fp16", "--sm", "89", "--builder-level", "5")
+    assert [request.level for request in built] == [5, 5]
 
 
 def test_what_is_wrong_with_the_bundle_is_said_once(tmp_path):

@@ -1,8 +1,8 @@
 """Build an engine from an ONNX graph with TensorRT 10.15 to 11 or TensorRT-RTX; `trt` is either module.
 
 Types come from the graph alone. Both libraries keep them ("strongly typed"), so nothing here chooses a precision. What
-a library read and built is checked by names, types and counts, which weights do not change: a bad network has none of
-these faults.
+a library read is checked by the names and types of its ends and by its plugins, which weights do not change: a bad
+network has none of these faults.
 """
 
 from __future__ import annotations
@@ -11,30 +11,19 @@ import concurrent.futures
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-from onnx import TensorProto, inliner, shape_inference
-
 from srflow_export.engines.graphs import Graph, Shape
-from srflow_export.engines.requests import EngineRequest, read_measurements
+from srflow_export.engines.requests import EngineRequest
 from srflow_sdk.errors import ExportError
-from srflow_sdk.system.local_files import write_atomically
 
 logger = logging.getLogger(__name__)
 
 _SAY_EVERY_S = 10.0  # a full-size graph takes seconds with TensorRT-RTX, and many minutes with TensorRT
 _TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8"}
 
-_MOVING = {
-    *("CONSTANT", "CAST", "SHUFFLE", "IDENTITY", "SHAPE", "GATHER", "SLICE", "UNSQUEEZE", "SQUEEZE", "CONCATENATION"),
-}
-_ONNX_TYPES = {TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.BFLOAT16: "bfloat16"}
-
 _LINEAR = 1 << 0  # TensorFormat.LINEAR alone
-_COMPUTES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 
 
 def build_engine(
@@ -51,8 +40,8 @@ def build_engine(
     shapes: see :meth:`Graph.input_shapes`. plugins: the graph's flow operations must become plugins, whose library is
     loaded. `say` is called from the caller's thread. KeyboardInterrupt stops the build at its next step.
 
-    Raises: ArgumentError for a timing cache that cannot be read; ExportError, with the library's own message, if it
-    cannot read the graph, reads something else than was exported, or cannot build it.
+    Raises: ExportError, with the library's own message, if it cannot read the graph, reads something else than was
+    exported, or cannot build it.
     """
     name, log = graph.name, build_logger(trt)
     builder = trt.Builder(log)
@@ -75,7 +64,6 @@ def build_engine(
             f"{name}: {trt.__name__} {trt.__version__} does not accept these sizes: {log.said()}; choose others "
             "with --shapes"
         )
-    _read_timing_cache(config, request.timing_cache)
     monitor = build_monitor(trt)
     config.progress_monitor = monitor
     start = time.monotonic()
@@ -87,12 +75,6 @@ def build_engine(
         )
     engine = bytes(plan)
     say(f"{name}: built in {time.monotonic() - start:.0f} s, {len(engine) / 1e6:.1f} MB")
-    if request.timing_cache is not None:
-        try:
-            write_atomically(request.timing_cache, bytes(config.get_timing_cache().serialize()))
-        except OSError as failure:  # an engine that took minutes is not lost with it
-            why = failure.strerror or failure
-            logger.warning("%s: the timings cannot be kept (%s)", request.timing_cache, why)
     return engine
 
 
@@ -123,23 +105,6 @@ def _profile(builder: Any, shapes: Mapping[str, tuple[Shape, Shape, Shape]]) -> 
     for tensor, sizes in shapes.items():
         profile.set_shape(tensor, *sizes)
     return profile
-
-
-def _read_timing_cache(config: Any, file: Path | None) -> Any:
-    """Read and set the file's timing cache: empty if the file is missing or of another GPU or version; None: no file.
-
-    If two builds write the file at once, the later one wins, and only timings are lost.
-    """
-    if file is None:
-        return None
-    content = read_measurements(file)
-    cache = config.create_timing_cache(content)
-    if cache is None or not config.set_timing_cache(cache, False):
-        if content:
-            logger.warning("%s: timings of another GPU or version; a new timing cache replaces them", file)
-        cache = config.create_timing_cache(b"")
-        config.set_timing_cache(cache, False)
-    return cache
 
 
 def _in_background(build: Callable[[], Any], monitor: Any, *, name: str, say: Callable[[str], None]) -> Any:
@@ -206,33 +171,25 @@ def build_logger(trt: Any) -> Any:
 
 
 def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False) -> None:
-    """Raises: ExportError unless a parsed network has the graph's ends, all plugins or none, and convolutions of its
-    types. fp32: nor may any other layer compute in half.
+    """Raises: ExportError unless a parsed network has the graph's ends, and its flow operations are all plugins, or
+    none is.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    types = Counter(_type_name(layer.get_output(0).dtype) for layer in layers if layer.type.name not in _MOVING)
-    convolutions = [layer for layer in layers if layer.type.name in ("CONVOLUTION", "DECONVOLUTION")]
     found: dict[str, str | int] = {"plugins": sum(layer.type.name == "PLUGIN_V3" for layer in layers)}
     wanted: dict[str, str | int] = {"plugins": graph.flow_nodes if plugins else 0}
-    inputs, results = graph.types()
-    for end, count, tensor_of, expected in (
-        ("input", network.num_inputs, network.get_input, inputs),
-        ("output", network.num_outputs, network.get_output, results),
+    for end, count, tensor_of, expected in zip(
+        ("input", "output"),
+        (network.num_inputs, network.num_outputs),
+        (network.get_input, network.get_output),
+        graph.types(),
+        strict=True,
     ):
         tensors = [tensor_of(index) for index in range(count)]
         found |= {f"{end} {tensor.name}": _type_name(tensor.dtype) for tensor in tensors}
         wanted |= {f"{end} {name}": type_ for name, type_ in expected.items()}
-    counts = Counter(_type_name(layer.get_output(0).dtype) for layer in convolutions)
-    found |= {f"convolutions in {type_}": count for type_, count in counts.items()}
-    for type_, count in convolution_types(graph, plugins=plugins).items():
-        wanted[f"convolutions in {type_}"] = count
-    for type_ in ("float16", "bfloat16"):
-        if type_ != _COMPUTES[graph.precision] and types[type_]:
-            found[f"layers in {type_}"] = types[type_]
-    names = dict.fromkeys((*wanted, *found))
     faults = [
         f"{name}: {found.get(name, 'none')} instead of {wanted.get(name, 'none')}"
-        for name in names
+        for name in dict.fromkeys((*wanted, *found))
         if found.get(name) != wanted.get(name)
     ]
     if faults:
@@ -240,15 +197,6 @@ def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False
             f"{graph.name}, as {trt.__name__} reads it, is not the graph that was exported: {'; '.join(faults)}; "
             f"export the checkpoint again with --precision {graph.precision}, or use another version of the library"
         )
-
-
-def convolution_types(graph: Graph, *, plugins: bool = False) -> dict[str, int]:
-    """Count a graph's convolutions of each type, such as {"float16": 90}; with plugins, without those of functions."""
-    model = graph.model if plugins else inliner.inline_local_functions(graph.model)
-    flat = shape_inference.infer_shapes(model, strict_mode=True).graph
-    types = {value.name: value.type.tensor_type.elem_type for value in (*flat.value_info, *flat.output)}
-    results = [types[node.output[0]] for node in flat.node if node.op_type in ("Conv", "ConvTranspose")]
-    return dict(Counter(_ONNX_TYPES.get(type_, TensorProto.DataType.Name(type_).lower()) for type_ in results))
 
 
 def _type_name(dtype: Any) -> str:

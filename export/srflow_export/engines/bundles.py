@@ -53,18 +53,14 @@ def add_engines(
         elsewhere = command_of(request, bundle=target)
         graphs = graphs_of(manifest, request.precision)
         record = build_engines(stage.path, manifest, request, graphs=graphs, elsewhere=elsewhere, say=say)
-        kept = [other for other in manifest.engines if not _replaces(record, other)]
+        kept = [other for other in manifest.engines if _machines(other) != _machines(record)]
         stage.copy(bundle, [name for other in kept for name in other.files])
         return stage.commit(dataclasses.replace(manifest, engines=(record, *kept), files={}))
 
 
-def _replaces(new: EngineRecord, old: EngineRecord) -> bool:
-    """True if both are for the same machines, in any version of the library."""
-    return (new.runtime, new.precision, new.compute_capabilities) == (
-        old.runtime,
-        old.precision,
-        old.compute_capabilities,
-    )
+def _machines(record: EngineRecord) -> tuple[object, ...]:
+    """For which machines a set of engines is, in any version of the library."""
+    return record.runtime, record.precision, record.compute_capabilities
 
 
 def graphs_of(manifest: Manifest, precision: EnginePrecision) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from srflow_sdk.drawing import tiles
@@ -34,8 +33,7 @@ class EngineRequest:
     runtime: the library. precision: of the graphs that they are built from. sms: GPUs that TensorRT-RTX builds for, as
     compute capabilities without the dot, such as (89, 120); empty for TensorRT, which builds for this machine's GPU.
     profile: LR sizes; None: those of :func:`srflow_export.engines.bundles.default_profile`. level: 0 to 5, the effort
-    to find fast kernels; None: the library's default. timing_cache: a file of TensorRT's kernel timings, read if it
-    exists and written back.
+    to find fast kernels; None: the library's default.
     """
 
     runtime: EngineRuntime
@@ -43,7 +41,6 @@ class EngineRequest:
     sms: tuple[int, ...] = ()
     profile: LrProfile | None = None
     level: int | None = None
-    timing_cache: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +75,6 @@ def check_request(request: EngineRequest) -> None:
         )
     if request.sms and not is_rtx:
         raise ArgumentError("--sm goes with --rtx: TensorRT builds for this machine's own GPU; leave --sm out")
-    if request.timing_cache is not None:
-        if is_rtx:
-            raise ArgumentError("TensorRT-RTX does not time kernels while it builds: leave the timing cache out")
-        if not request.timing_cache.parent.is_dir():
-            raise ArgumentError(f"{request.timing_cache}: its folder does not exist; create it, or name another file")
-        read_measurements(request.timing_cache)
     if request.level is not None and not 0 <= request.level <= 5:
         raise ArgumentError(f"the builder level is {request.level}; it must be from 0 to 5")
     if is_rtx:
@@ -114,21 +105,6 @@ def command_of(request: EngineRequest, *, bundle: str | os.PathLike[str] = "BUND
         bundle, runtime=request.runtime, precision=request.precision, sms=request.sms, profile=request.profile
     )
     return command if request.level is None else f"{command} --builder-level {request.level}"
-
-
-def read_measurements(file: Path) -> bytes:
-    """A timing cache's content, empty if the file does not exist. Raises: ArgumentError if it cannot be read."""
-    fix = "name another file with --timing-cache"
-    try:
-        if file.is_file():
-            return file.read_bytes()
-        if file.exists():
-            raise ArgumentError(f"{file} is not a file, so timings cannot be kept in it; {fix}")
-    except OSError as error:
-        raise ArgumentError(
-            f"{file}: the timing cache cannot be read ({error.strerror or error}); make it readable, or {fix}"
-        ) from error
-    return b""
 
 
 def load_library(runtime: EngineRuntime, *, elsewhere: str) -> Library:

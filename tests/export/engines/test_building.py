@@ -10,11 +10,7 @@ import onnx
 import pytest
 
 from srflow_export.engines import building
-from srflow_export.engines.building import (
-    build_engine,
-    check_network,
-    convolution_types,
-)
+from srflow_export.engines.building import build_engine, check_network
 from srflow_export.engines.bundles import build_engines, graphs_of
 from srflow_export.engines.graphs import Graph, read_graph
 from srflow_export.engines.requests import EngineRequest, Library, parse_shapes
@@ -39,23 +35,6 @@ def network(rtx, graph):
     assert parser.parse(graph.model.SerializeToString())
     yield parsed
     del parser, parsed
-
-
-def test_a_parsed_network_with_a_convolution_of_another_type_is_refused(rtx, network, graph, exported):
-    """The sampler's 1×1 chain in half would be such a one."""
-    mixed = read_graph(exported / "sampler.onnx", precision="fp16")
-    assert convolution_types(mixed) == {"float16": 11, "float32": 3}
-    wrong = SimpleNamespace(name=graph.name, precision="fp16", types=graph.types, model=mixed.model)
-    count = convolution_types(graph)["float16"]
-    words = rf"convolutions in float16: {count} instead of 11; convolutions in float32: none instead of 3"
-    with pytest.raises(ExportError, match=words):
-        check_network(rtx, network, wrong)
-
-
-def test_a_layer_in_half_is_refused_in_a_graph_of_float32(rtx, network, graph):
-    wrong = SimpleNamespace(name=graph.name, precision="fp32", types=graph.types, model=graph.model)
-    with pytest.raises(ExportError, match=r"layers in float16: \d+ instead of none"):
-        check_network(rtx, network, wrong)
 
 
 def test_a_parsed_network_of_another_graph_is_refused(rtx, network, graph, exported):
@@ -99,11 +78,6 @@ def test_engines_for_two_gpus_are_written_and_recorded_one_of_the_inverter_too(r
     assert len(set(contents)) == 3
     assert all(is_plain_file_name(name) for name in record.files)
     assert [line.partition(":")[0] for line in lines if "built in" in line] == list(graphs)
-
-
-def test_graphs_of_another_precision_are_refused(rtx, folder, manifest):
-    with pytest.raises(ExportError, match=r"encoder.onnx, as tensorrt_rtx reads it, .*layers in float16"):
-        build_engines(folder, manifest, dataclasses.replace(REQUEST, precision="fp32"))
 
 
 def test_a_graph_that_the_library_cannot_read_is_named_with_its_reason(rtx):
@@ -190,44 +164,6 @@ def test_every_option_reaches_the_builder(rtx):
     assert capabilities == [rtx.ComputeCapability.SM89, rtx.ComputeCapability.SM120]
 
 
-class TimingConfig:
-    """IBuilderConfig's part of timing caches; it takes those that begin with "mine"."""
-
-    def __init__(self):
-        self.set = None
-
-    def create_timing_cache(self, content):
-        return content
-
-    def set_timing_cache(self, cache, ignore_mismatch):
-        assert not ignore_mismatch
-        fits = cache in (b"",) or cache.startswith(b"mine")
-        self.set = cache if fits else self.set
-        return fits
-
-
-def test_a_timing_cache_is_read_and_one_of_another_gpu_is_replaced(tmp_path, caplog):
-    file = tmp_path / "timing"
-    config = TimingConfig()
-    assert building._read_timing_cache(config, None) is None
-    assert config.set is None
-    for content, taken in ((None, b""), (b"mine 1", b"mine 1"), (b"another's", b"")):
-        if content is not None:
-            file.write_bytes(content)
-        assert not caplog.records
-        config = TimingConfig()
-        assert building._read_timing_cache(config, file) == taken == config.set
-    assert "another GPU or version" in caplog.text
-
-
-@pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
-def test_a_timing_cache_is_written_back(rtx, small_graph, tmp_path):
-    request = dataclasses.replace(REQUEST, sms=(120,), timing_cache=tmp_path / "timing")
-    build_engine(rtx, small_graph, shapes(small_graph), request)
-    assert (tmp_path / "timing").stat().st_size > 0
-    assert [path.name for path in tmp_path.glob("*timing*")] == ["timing"]
-
-
 def test_engines_of_this_machines_gpu_are_named_and_recorded(monkeypatch, folder, manifest):
     """TensorRT itself cannot run here: its builder is replaced, everything around it is real."""
     gpu = Gpu(name="NVIDIA H100 80GB HBM3", compute_capability="9.0", cuda="13.0")
@@ -238,10 +174,3 @@ def test_engines_of_this_machines_gpu_are_named_and_recorded(monkeypatch, folder
     assert record.encoder == "engines/trt-11.4.0.106-sm90-fp16.encoder.engine"
     assert (folder / record.encoder).read_bytes() == b"encoder.onnx"
     assert (record.gpu, record.compute_capabilities) == (gpu.name, ("9.0",))
-
-
-@pytest.mark.filterwarnings("ignore:.*no-ops in TensorRT-RTX:DeprecationWarning")
-def test_an_engine_is_not_lost_with_measurements_that_cannot_be_kept(rtx, small_graph, tmp_path, caplog):
-    request = dataclasses.replace(REQUEST, sms=(120,), timing_cache=tmp_path / "folder" / "timing")
-    assert len(build_engine(rtx, small_graph, shapes(small_graph), request)) > 100_000
-    assert "the timings cannot be kept (No such file or directory)" in caplog.text

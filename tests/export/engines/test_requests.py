@@ -40,20 +40,6 @@ def test_requests_that_cannot_be_are_refused(changes, words):
         check_request(dataclasses.replace(REQUEST, **changes))
 
 
-def test_a_timing_cache_is_for_tensorrt_and_lies_in_a_folder(tmp_path):
-    with pytest.raises(ArgumentError, match="leave the timing cache out"):
-        check_request(dataclasses.replace(REQUEST, timing_cache=tmp_path / "t"))
-    request = EngineRequest(runtime="tensorrt", precision="fp16", timing_cache=tmp_path / "t")
-    check_request(request)
-    for place, words in (
-        (tmp_path / "absent" / "t", "its folder does not exist"),
-        (tmp_path, r"is not a file, .* name another file with --timing-cache"),
-        (tmp_path / ("t" * 300), "the timing cache cannot be read .File name too long."),
-    ):
-        with pytest.raises(ArgumentError, match=words):
-            check_request(dataclasses.replace(request, timing_cache=place))
-
-
 def test_the_command_says_all_that_was_asked_for_and_survives_the_shell():
     request = EngineRequest(
         runtime="tensorrt_rtx",

@@ -41,7 +41,7 @@ VARIABLES = {
     "severity": "ILogger.Severity",
     "tensor": "ITensor",
 }
-RESULTS = {"get_timing_cache": "ITimingCache", "get_output": "ITensor"}
+RESULTS = {"get_output": "ITensor"}
 
 
 def used_names(path):
